@@ -1,0 +1,17 @@
+//! What is published, why, and for how long. No I/O, no clock, no randomness, no async.
+//!
+//! Data flows one way: what the sources said is [`merge`]d, remembered in the [`ledger`], rendered
+//! into a [`publication`] and compared with what each place holds ([`placement`]). Time, randomness
+//! and the environment are arguments.
+
+pub mod discovery;
+pub mod issuer;
+pub mod jwk;
+pub mod jwk_set;
+pub mod kid;
+pub mod ledger;
+pub mod merge;
+pub mod placement;
+pub mod public_key;
+pub mod publication;
+pub mod verification;

@@ -1,0 +1,217 @@
+//! JSON Web Keys (RFC 7517), public members only, printed as `kube-apiserver` prints them.
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    kid::{InvalidKid, Kid},
+    public_key::{Curve, InvalidPublicKey, PublicKey},
+};
+
+/// Members that only a private key has (RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1).
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// A signature algorithm (RFC 7518 section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Algorithm {
+    ES256,
+    ES384,
+    ES512,
+    RS256,
+    RS384,
+    RS512,
+}
+
+impl Algorithm {
+    const ALL: [Self; 6] = [Self::ES256, Self::ES384, Self::ES512, Self::RS256, Self::RS384, Self::RS512];
+
+    /// The `alg` member.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::ES512 => "ES512",
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+        }
+    }
+
+    /// What Kubernetes signs with when it has this key.
+    /// Source: `signerFromRSAPrivateKey` and its neighbours in `kubernetes/pkg/serviceaccount/jwt.go`.
+    #[must_use]
+    pub fn of_key(key: &PublicKey) -> Self {
+        match key {
+            PublicKey::Rsa { .. } => Self::RS256,
+            PublicKey::Ec { curve: Curve::P256, .. } => Self::ES256,
+            PublicKey::Ec { curve: Curve::P384, .. } => Self::ES384,
+            PublicKey::Ec { curve: Curve::P521, .. } => Self::ES512,
+        }
+    }
+
+    fn fits(self, key: &PublicKey) -> bool {
+        match key {
+            PublicKey::Rsa { .. } => matches!(self, Self::RS256 | Self::RS384 | Self::RS512),
+            PublicKey::Ec { .. } => self == Self::of_key(key),
+        }
+    }
+}
+
+/// A verification key with its ID and algorithm.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Jwk {
+    kid: Kid,
+    algorithm: Algorithm,
+    key: PublicKey,
+}
+
+impl Jwk {
+    /// The JWK that `kube-apiserver` makes of a public key.
+    #[must_use]
+    pub fn of_public_key(key: PublicKey) -> Self {
+        Self { kid: key.kid(), algorithm: Algorithm::of_key(&key), key }
+    }
+
+    #[must_use]
+    pub fn kid(&self) -> &Kid {
+        &self.kid
+    }
+
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// Whether the ID is the one that Kubernetes derives; another ID is kept as it was reported.
+    #[must_use]
+    pub fn has_derived_kid(&self) -> bool {
+        self.kid == self.key.kid()
+    }
+
+    /// Reads one member of a JWKS.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidJwk::Unknown`] for a well-formed key of a kind that is not known here, which must not
+    /// take the others down; anything else means that the sender is broken.
+    pub fn from_json(value: &serde_json::Value) -> Result<Self, InvalidJwk> {
+        if let Some(member) = PRIVATE_MEMBERS.iter().find(|member| value.get(member).is_some()) {
+            return Err(InvalidJwk::Private { member });
+        }
+        let raw: RawJwk = serde_json::from_value(value.clone())
+            .map_err(|error| InvalidJwk::Malformed { what: error.to_string() })?;
+        if raw.usage.as_deref().is_some_and(|usage| usage != "sig") {
+            return Err(InvalidJwk::Unknown { what: format!("use `{}`", raw.usage.unwrap_or_default()) });
+        }
+        let key = match raw.kty.as_str() {
+            "RSA" => PublicKey::rsa(&number(raw.n.as_ref(), "n")?, &number(raw.e.as_ref(), "e")?)?,
+            "EC" => {
+                let name = raw.crv.unwrap_or_default();
+                let Some(curve) = Curve::ALL.into_iter().find(|curve| curve.name() == name) else {
+                    return Err(InvalidJwk::Unknown { what: format!("curve `{name}`") });
+                };
+                PublicKey::ec(curve, &number(raw.x.as_ref(), "x")?, &number(raw.y.as_ref(), "y")?)?
+            }
+            other => return Err(InvalidJwk::Unknown { what: format!("key type `{other}`") }),
+        };
+        let algorithm = match raw.alg {
+            None => Algorithm::of_key(&key),
+            Some(name) => Algorithm::ALL
+                .into_iter()
+                .find(|algorithm| algorithm.name() == name && algorithm.fits(&key))
+                .ok_or_else(|| InvalidJwk::Unknown { what: format!("algorithm `{name}`") })?,
+        };
+        let kid = raw.kid.map_or_else(|| Ok(key.kid()), |kid| Kid::parse(&kid))?;
+        Ok(Self { kid, algorithm, key })
+    }
+}
+
+/// A JWK as it is written: member order, omissions and encodings are those of go-jose's
+/// `rawJSONWebKey`, so that a key has the same bytes here and in `kube-apiserver`.
+#[derive(Serialize, Deserialize)]
+struct RawJwk {
+    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
+    usage: Option<String>,
+    kty: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crv: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alg: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    y: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    e: Option<String>,
+}
+
+impl Serialize for Jwk {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let encode = |number: &[u8]| Some(Base64UrlUnpadded::encode_string(number));
+        let empty = RawJwk {
+            usage: Some("sig".to_owned()),
+            kty: String::new(),
+            kid: Some(self.kid.to_string()),
+            crv: None,
+            alg: Some(self.algorithm.name().to_owned()),
+            x: None,
+            y: None,
+            n: None,
+            e: None,
+        };
+        match &self.key {
+            PublicKey::Rsa { n, e } => RawJwk { kty: "RSA".to_owned(), n: encode(n), e: encode(e), ..empty },
+            PublicKey::Ec { curve, x, y } => RawJwk {
+                kty: "EC".to_owned(),
+                crv: Some(curve.name().to_owned()),
+                x: encode(x),
+                y: encode(y),
+                ..empty
+            },
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Jwk {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Self::from_json(&value).map_err(serde::de::Error::custom)
+    }
+}
+
+fn number(member: Option<&String>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {
+    let text = member.ok_or_else(|| InvalidJwk::Malformed { what: format!("member `{name}` is missing") })?;
+    Base64UrlUnpadded::decode_vec(text).map_err(|_| InvalidJwk::Malformed {
+        what: format!("member `{name}` is not base64url without padding"),
+    })
+}
+
+/// One member of a JWKS cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidJwk {
+    /// A kind of key that a later Kubernetes may use; leave it out and go on.
+    #[error("{what} is not known here")]
+    Unknown { what: String },
+    #[error("it holds the private member `{member}`, expected a public key")]
+    Private { member: &'static str },
+    #[error("{what}")]
+    Malformed { what: String },
+    #[error(transparent)]
+    Key(#[from] InvalidPublicKey),
+    #[error(transparent)]
+    Kid(#[from] InvalidKid),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! JWK sets (RFC 7517 section 5): what a source says, and what is published.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    jwk::{Algorithm, InvalidJwk, Jwk},
+    kid::Kid,
+};
+
+/// Most keys in a published set: Microsoft Entra stores only the first 100 that it downloads.
+pub const MAX_KEYS: usize = 100;
+
+/// Which keys a place is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// RS256 keys alone, the only ones that Microsoft Entra supports.
+    #[default]
+    Entra,
+    /// Every key that the sources have.
+    All,
+}
+
+impl Profile {
+    pub const ALL: [Self; 2] = [Self::Entra, Self::All];
+
+    /// The name in flags and configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Entra => "entra",
+            Self::All => "all",
+        }
+    }
+
+    /// Whether this profile publishes the key.
+    #[must_use]
+    pub fn includes(self, key: &Jwk) -> bool {
+        match self {
+            Self::Entra => key.algorithm() == Algorithm::RS256,
+            Self::All => true,
+        }
+    }
+}
+
+/// What is published: unique kids in their order, at least one key, at most [`MAX_KEYS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwkSet(BTreeMap<Kid, Jwk>);
+
+impl JwkSet {
+    /// Collects keys into a set; the same key twice is one.
+    ///
+    /// # Errors
+    ///
+    /// Fails without keys, with more than [`MAX_KEYS`], and when one kid names two different keys.
+    pub fn new(keys: impl IntoIterator<Item = Jwk>) -> Result<Self, InvalidJwkSet> {
+        let mut set = BTreeMap::new();
+        for key in keys {
+            match set.entry(key.kid().clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(key);
+                }
+                Entry::Occupied(entry) if *entry.get() == key => {}
+                Entry::Occupied(entry) => return Err(InvalidJwkSet::Ambiguous { kid: entry.key().clone() }),
+            }
+        }
+        match set.len() {
+            0 => Err(InvalidJwkSet::Empty),
+            1..=MAX_KEYS => Ok(Self(set)),
+            count => Err(InvalidJwkSet::TooMany { count }),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Jwk> {
+        self.0.values()
+    }
+
+    pub fn kids(&self) -> impl Iterator<Item = &Kid> {
+        self.0.keys()
+    }
+
+    #[must_use]
+    pub fn get(&self, kid: &Kid) -> Option<&Jwk> {
+        self.0.get(kid)
+    }
+
+    #[must_use]
+    pub fn contains(&self, kid: &Kid) -> bool {
+        self.0.contains_key(kid)
+    }
+
+    /// How many keys there are; never zero.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The algorithms of the keys, sorted, each once.
+    #[must_use]
+    pub fn algorithms(&self) -> Vec<Algorithm> {
+        let mut algorithms: Vec<_> = self.iter().map(Jwk::algorithm).collect();
+        algorithms.sort_unstable();
+        algorithms.dedup();
+        algorithms
+    }
+
+    /// Compact JSON, keys sorted by kid: the same keys always give the same bytes.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            keys: Vec<&'a Jwk>,
+        }
+        serde_json::to_vec(&Document { keys: self.iter().collect() }).expect("strings always serialise")
+    }
+}
+
+/// A JWKS that somebody else wrote, read in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedJwks {
+    /// The keys that are understood; at least one.
+    pub keys: Vec<Jwk>,
+    /// Keys of a kind that is not known here, in words, to be warned about.
+    pub left_out: Vec<String>,
+}
+
+impl ReceivedJwks {
+    /// Reads a JWKS document.
+    ///
+    /// A well-formed key of an unknown kind is left out; a malformed one fails the whole document,
+    /// because its sender cannot be trusted about the others either.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong, and with which key.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidJwks> {
+        let document: serde_json::Value =
+            serde_json::from_slice(bytes).map_err(|error| InvalidJwks::NotJson(error.to_string()))?;
+        let members =
+            document.get("keys").and_then(serde_json::Value::as_array).ok_or(InvalidJwks::NoKeysMember)?;
+        let mut received = Self { keys: Vec::new(), left_out: Vec::new() };
+        for (index, member) in members.iter().enumerate() {
+            match Jwk::from_json(member) {
+                Ok(key) => received.keys.push(key),
+                Err(InvalidJwk::Unknown { what }) => {
+                    let kid =
+                        member.get("kid").and_then(serde_json::Value::as_str).unwrap_or("without a kid");
+                    received.left_out.push(format!("key {kid}: {what} is not known here"));
+                }
+                Err(source) => return Err(InvalidJwks::Key { number: index + 1, source }),
+            }
+        }
+        match JwkSet::new(received.keys.clone()) {
+            Ok(_) => Ok(received),
+            Err(InvalidJwkSet::Empty) if received.left_out.is_empty() => Err(InvalidJwks::Empty),
+            Err(InvalidJwkSet::Empty) => Err(InvalidJwks::NothingKnown { count: received.left_out.len() }),
+            Err(source) => Err(InvalidJwks::Set(source)),
+        }
+    }
+}
+
+/// The keys cannot be one set.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidJwkSet {
+    #[error("no keys, expected at least one")]
+    Empty,
+    #[error("{count} keys, expected at most {MAX_KEYS} (Microsoft Entra reads no more)")]
+    TooMany { count: usize },
+    #[error("kid `{kid}` names two different keys")]
+    Ambiguous { kid: Kid },
+}
+
+/// A document is not a JWKS that can be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidJwks {
+    #[error("not JSON: {0}")]
+    NotJson(String),
+    #[error("no `keys` array, expected a JWKS")]
+    NoKeysMember,
+    #[error("an empty JWKS, expected at least one key")]
+    Empty,
+    #[error("none of its {count} keys is of a known kind")]
+    NothingKnown { count: usize },
+    #[error("key {number} cannot be used")]
+    Key { number: usize, source: InvalidJwk },
+    #[error(transparent)]
+    Set(InvalidJwkSet),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! Which keys the sources list, when some are silent, lag behind or contradict each other.
+
+use std::collections::BTreeMap;
+
+use super::{jwk::Jwk, kid::Kid, ledger::Ledger};
+
+/// What one source said when it was last asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The name of the source, unique within its issuer.
+    pub source: String,
+    pub answer: Answer,
+}
+
+/// The answer of a source. That it failed is not the same as that it has no keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// These keys and no others.
+    Keys(Vec<Jwk>),
+    /// It could not be reached, or what it said made no sense.
+    Failed,
+    /// It has not been asked since this process started.
+    NotYetAsked,
+}
+
+/// What the sources say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// The union of the accepted answers.
+    pub listed: BTreeMap<Kid, Jwk>,
+    /// Whether every source answered and was accepted. Only then does a key that nobody lists count as
+    /// missing.
+    pub complete: bool,
+    /// The sources whose answers were rejected as a whole.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// A source gave a kid to another key than the one that is known by it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("kid `{kid}` names two different keys, one from source `{newcomer}`, one from {incumbent}")]
+pub struct Conflict {
+    pub kid: Kid,
+    pub newcomer: String,
+    /// In words: another source, or the ledger.
+    pub incumbent: String,
+}
+
+/// Unites the answers of all sources of one issuer.
+///
+/// Sources are heard in their configured order, the ledger before all of them. An answer with a
+/// conflict is rejected as a whole: its sender cannot be trusted about its other keys either. What the
+/// ledger holds of that source stays, because the result is then not complete.
+#[must_use]
+pub fn merge(ledger: &Ledger, reports: &[Report]) -> Merged {
+    let mut merged = Merged { listed: BTreeMap::new(), complete: true, conflicts: Vec::new() };
+    let mut listed_by: BTreeMap<Kid, &str> = BTreeMap::new();
+    for report in reports {
+        let Answer::Keys(keys) = &report.answer else {
+            merged.complete = false;
+            continue;
+        };
+        let conflict = keys.iter().find_map(|key| {
+            let incumbent = if ledger.key(key.kid()).is_some_and(|known| known != key) {
+                "the ledger".to_owned()
+            } else if merged.listed.get(key.kid()).is_some_and(|known| known != key) {
+                format!("source `{}`", listed_by[key.kid()])
+            } else {
+                return None;
+            };
+            Some(Conflict { kid: key.kid().clone(), newcomer: report.source.clone(), incumbent })
+        });
+        if let Some(conflict) = conflict {
+            merged.complete = false;
+            merged.conflicts.push(conflict);
+            continue;
+        }
+        for key in keys {
+            listed_by.entry(key.kid().clone()).or_insert(&report.source);
+            merged.listed.insert(key.kid().clone(), key.clone());
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! The publication: both documents as bytes, rendered once.
+//!
+//! The same bytes are served, uploaded and verified. They are a pure function of issuer, `jwks_uri`,
+//! `max-age` and keys.
+
+use std::{fmt::Write as _, time::Duration};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    discovery::DiscoveryDocument,
+    issuer::{DISCOVERY_PATH, Issuer, JWKS_PATH},
+    jwk::Jwk,
+    jwk_set::{InvalidJwkSet, JwkSet, Profile},
+};
+
+/// Media type of both documents.
+pub const MEDIA_TYPE: &str = "application/json";
+
+/// One of the two documents of an issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Document {
+    Jwks,
+    Discovery,
+}
+
+impl Document {
+    /// Both, in the order in which they are written: the JWKS first, so that a reader never finds a
+    /// discovery document that points at nothing.
+    pub const IN_WRITE_ORDER: [Self; 2] = [Self::Jwks, Self::Discovery];
+
+    /// The path below the issuer, without a leading `/`.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Jwks => JWKS_PATH,
+            Self::Discovery => DISCOVERY_PATH,
+        }
+    }
+
+    /// A short name for tables, logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Jwks => "jwks",
+            Self::Discovery => "discovery",
+        }
+    }
+}
+
+/// What is the same in every publication of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    pub issuer: Issuer,
+    /// Where relying parties find the JWKS.
+    pub jwks_uri: String,
+    /// Longest that a relying party may keep the documents: the `max-age` that is sent with them.
+    pub max_age: Duration,
+}
+
+/// Both documents of an issuer, ready to be served and uploaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    keys: JwkSet,
+    jwks: Bytes,
+    discovery: Bytes,
+    max_age: Duration,
+}
+
+impl Publication {
+    /// Renders the keys that the profile includes.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nothing would be left or the keys are not one set; what was published stays.
+    pub fn render(
+        terms: &Terms,
+        profile: Profile,
+        keys: impl IntoIterator<Item = Jwk>,
+    ) -> Result<Self, NothingToPublish> {
+        let included = keys.into_iter().filter(|key| profile.includes(key));
+        let keys = JwkSet::new(included).map_err(|source| NothingToPublish { profile, source })?;
+        let discovery = DiscoveryDocument::new(&terms.issuer, &terms.jwks_uri, &keys).to_json();
+        Ok(Self { jwks: keys.to_json().into(), discovery: discovery.into(), keys, max_age: terms.max_age })
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> &JwkSet {
+        &self.keys
+    }
+
+    /// The bytes of one document.
+    #[must_use]
+    pub fn bytes(&self, document: Document) -> &Bytes {
+        match document {
+            Document::Jwks => &self.jwks,
+            Document::Discovery => &self.discovery,
+        }
+    }
+
+    /// The strong entity tag of one document (RFC 9110 section 8.8.3), quotes included.
+    #[must_use]
+    pub fn etag(&self, document: Document) -> String {
+        format!("\"{}\"", sha256_hex(self.bytes(document)))
+    }
+
+    /// The `Cache-Control` of both documents.
+    #[must_use]
+    pub fn cache_control(&self) -> String {
+        format!("public, max-age={}", self.max_age.as_secs())
+    }
+}
+
+/// SHA-256 in hexadecimal, as entity tags and reports show it.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// No publication can be made of these keys.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("nothing to publish under profile `{}`", profile.name())]
+pub struct NothingToPublish {
+    profile: Profile,
+    source: InvalidJwkSet,
+}
+
+#[cfg(test)]
+mod tests;

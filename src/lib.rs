@@ -1,0 +1,8 @@
+//! Publishes, rotates and verifies the service-account issuer of any Kubernetes cluster.
+//!
+//! [`core`] decides, the edges ([`source`], [`target`], [`store`], [`http`], [`signer`]) do, and
+//! [`workflow`] goes between them. [`app`] is the only place that constructs edges. Who may import
+//! whom stands in `docs/architecture.md` and is a test.
+
+pub mod clock;
+pub mod core;
