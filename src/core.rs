@@ -15,3 +15,6 @@ pub mod placement;
 pub mod public_key;
 pub mod publication;
 pub mod verification;
+
+#[cfg(test)]
+pub(crate) mod tests;

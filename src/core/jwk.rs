@@ -64,13 +64,15 @@ pub struct Jwk {
     kid: Kid,
     algorithm: Algorithm,
     key: PublicKey,
+    /// Whether `kid` is what Kubernetes derives from `key`; kept because deriving costs a hash.
+    derived: bool,
 }
 
 impl Jwk {
     /// The JWK that `kube-apiserver` makes of a public key.
     #[must_use]
     pub fn of_public_key(key: PublicKey) -> Self {
-        Self { kid: key.kid(), algorithm: Algorithm::of_key(&key), key }
+        Self { kid: key.kid(), algorithm: Algorithm::of_key(&key), key, derived: true }
     }
 
     #[must_use]
@@ -91,7 +93,7 @@ impl Jwk {
     /// Whether the ID is the one that Kubernetes derives; another ID is kept as it was reported.
     #[must_use]
     pub fn has_derived_kid(&self) -> bool {
-        self.kid == self.key.kid()
+        self.derived
     }
 
     /// Reads one member of a JWKS.
@@ -127,8 +129,9 @@ impl Jwk {
                 .find(|algorithm| algorithm.name() == name && algorithm.fits(&key))
                 .ok_or_else(|| InvalidJwk::Unknown { what: format!("algorithm `{name}`") })?,
         };
-        let kid = raw.kid.map_or_else(|| Ok(key.kid()), |kid| Kid::parse(&kid))?;
-        Ok(Self { kid, algorithm, key })
+        let derived = key.kid();
+        let kid = raw.kid.map_or_else(|| Ok(derived.clone()), |kid| Kid::parse(&kid))?;
+        Ok(Self { derived: kid == derived, kid, algorithm, key })
     }
 }
 

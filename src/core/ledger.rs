@@ -97,14 +97,13 @@ pub enum State {
     Removed { at: Timestamp },
 }
 
-/// A key that was found in a place and in no source.
+/// A key that was found in places and in no source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stranger {
     pub jwk: Jwk,
-    /// The place that shows it.
-    pub place: String,
-    pub since: Timestamp,
+    /// The places that show it, and since when.
+    pub shown: BTreeMap<String, Timestamp>,
 }
 
 /// One thing that happened to a key.
@@ -132,6 +131,8 @@ pub enum Event {
     StrangerFound,
     /// The operator said that it belongs to this issuer.
     Adopted,
+    /// Its kid had been claimed by another key before.
+    Replaced,
 }
 
 impl Event {
@@ -145,6 +146,7 @@ impl Event {
             Self::Removed => "removed",
             Self::StrangerFound => "stranger found",
             Self::Adopted => "adopted",
+            Self::Replaced => "replaced",
         }
     }
 }
@@ -287,6 +289,11 @@ impl Ledger {
         let mut refused = BTreeMap::new();
         for (kid, jwk) in &merged.listed {
             match ledger.keys.get(kid).map(|entry| entry.state) {
+                Some(State::Listed | State::Missing { .. }) if ledger.key(kid) != Some(jwk) => {
+                    // `merge` lets only the rightful key of a kid get here.
+                    ledger.keys.insert(kid.clone(), Entry::new(jwk.clone(), now, State::Listed));
+                    ledger.record(now, kid, Event::Replaced);
+                }
                 Some(State::Listed) => {}
                 Some(State::Missing { .. }) => ledger.turn(kid, State::Listed, now, Event::Returned),
                 Some(State::Removed { .. }) => {
@@ -368,21 +375,25 @@ impl Ledger {
     #[must_use]
     pub fn met_strangers(&self, place: &str, strangers: &[Jwk], now: Timestamp) -> Self {
         let mut ledger = self.clone();
-        let gone = |kid: &Kid, stranger: &Stranger| {
-            stranger.place == place && !strangers.iter().any(|jwk| jwk.kid() == kid)
-        };
-        let before = ledger.strangers.len();
-        ledger.strangers.retain(|kid, stranger| !gone(kid, stranger));
-        if ledger.strangers.len() != before {
+        let mut changed = false;
+        for (kid, stranger) in &mut ledger.strangers {
+            if !strangers.iter().any(|jwk| jwk.kid() == kid) {
+                changed |= stranger.shown.remove(place).is_some();
+            }
+        }
+        ledger.strangers.retain(|_, stranger| !stranger.shown.is_empty());
+        if changed {
             ledger.sequence += 1;
         }
-        for jwk in strangers {
-            if ledger.keys.contains_key(jwk.kid()) || ledger.strangers.contains_key(jwk.kid()) {
-                continue;
+        for jwk in strangers.iter().filter(|jwk| !self.keys.contains_key(jwk.kid())) {
+            let stranger = ledger
+                .strangers
+                .entry(jwk.kid().clone())
+                .or_insert_with(|| Stranger { jwk: jwk.clone(), shown: BTreeMap::new() });
+            if !stranger.shown.contains_key(place) {
+                stranger.shown.insert(place.to_owned(), now);
+                ledger.record(now, jwk.kid(), Event::StrangerFound);
             }
-            let stranger = Stranger { jwk: jwk.clone(), place: place.to_owned(), since: now };
-            ledger.strangers.insert(jwk.kid().clone(), stranger);
-            ledger.record(now, jwk.kid(), Event::StrangerFound);
         }
         ledger
     }

@@ -35,7 +35,7 @@ pub struct Merged {
     pub conflicts: Vec<Conflict>,
 }
 
-/// A source gave a kid to another key than the one that is known by it.
+/// A source gave a kid to another key than the rightful one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("kid `{kid}` names two different keys, one from source `{newcomer}`, one from {incumbent}")]
 pub struct Conflict {
@@ -47,12 +47,14 @@ pub struct Conflict {
 
 /// Unites the answers of all sources of one issuer.
 ///
-/// Sources are heard in their configured order, the ledger before all of them. An answer with a
-/// conflict is rejected as a whole: its sender cannot be trusted about its other keys either. What the
-/// ledger holds of that source stays, because the result is then not complete.
+/// When two different keys claim one kid, the key from which Kubernetes derives that kid is the rightful
+/// one; without such a key it is the one in the ledger, then that of the source named first. The answer
+/// of the other source is rejected as a whole: its sender cannot be trusted about its other keys either.
+/// What the ledger holds of that source stays, because the result is then not complete.
 #[must_use]
 pub fn merge(ledger: &Ledger, reports: &[Report]) -> Merged {
     let mut merged = Merged { listed: BTreeMap::new(), complete: true, conflicts: Vec::new() };
+    let rightful = rightful(reports);
     let mut listed_by: BTreeMap<Kid, &str> = BTreeMap::new();
     for report in reports {
         let Answer::Keys(keys) = &report.answer else {
@@ -60,14 +62,17 @@ pub fn merge(ledger: &Ledger, reports: &[Report]) -> Merged {
             continue;
         };
         let conflict = keys.iter().find_map(|key| {
-            let incumbent = if ledger.key(key.kid()).is_some_and(|known| known != key) {
-                "the ledger".to_owned()
-            } else if merged.listed.get(key.kid()).is_some_and(|known| known != key) {
-                format!("source `{}`", listed_by[key.kid()])
-            } else {
-                return None;
+            let kid = key.kid();
+            let incumbent = match rightful.get(kid) {
+                Some((source, rightful)) if *rightful != key => format!("source `{source}`"),
+                Some(_) => return None,
+                None if ledger.key(kid).is_some_and(|known| known != key) => "the ledger".to_owned(),
+                None if merged.listed.get(kid).is_some_and(|known| known != key) => {
+                    format!("source `{}`", listed_by[kid])
+                }
+                None => return None,
             };
-            Some(Conflict { kid: key.kid().clone(), newcomer: report.source.clone(), incumbent })
+            Some(Conflict { kid: kid.clone(), newcomer: report.source.clone(), incumbent })
         });
         if let Some(conflict) = conflict {
             merged.complete = false;
@@ -80,6 +85,19 @@ pub fn merge(ledger: &Ledger, reports: &[Report]) -> Merged {
         }
     }
     merged
+}
+
+/// The keys that stand under the kid which Kubernetes derives from them, and a source of each.
+fn rightful(reports: &[Report]) -> BTreeMap<&Kid, (&str, &Jwk)> {
+    let mut rightful = BTreeMap::new();
+    for report in reports {
+        if let Answer::Keys(keys) = &report.answer {
+            for key in keys.iter().filter(|key| key.has_derived_kid()) {
+                rightful.entry(key.kid()).or_insert((report.source.as_str(), key));
+            }
+        }
+    }
+    rightful
 }
 
 #[cfg(test)]

@@ -1,0 +1,436 @@
+//! The promises of `docs/architecture.md`, as properties over random histories.
+//!
+//! Sources fail, lag, restart, disagree and talk nonsense; targets are away, are edited and emptied by
+//! strangers; the process dies between any two steps; the ledger is lost.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::{
+    issuer::Issuer,
+    jwk::Jwk,
+    jwk_set::{Profile, ReceivedJwks},
+    kid::Kid,
+    ledger::{Ledger, Lineage, Retention, State},
+    merge::{Answer, Report, merge},
+    placement::{Found, Headers, Refused, Stored, decide},
+    public_key::PublicKey,
+    publication::{Document, MEDIA_TYPE, Publication, Terms},
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const SOURCES: usize = 2;
+const TARGETS: usize = 2;
+const KEYS: usize = 6;
+
+/// A public key that nobody has the private half of, told apart by `index`, which is less than 128.
+pub(crate) fn rsa_key(index: usize) -> Jwk {
+    static KEYS: LazyLock<Vec<Jwk>> = LazyLock::new(|| (0..128).map(make).collect());
+    fn make(index: u8) -> Jwk {
+        let mut n = vec![0xa5; 256];
+        n[1] = index;
+        Jwk::of_public_key(PublicKey::rsa(&n, &[1, 0, 1]).expect("odd and long enough"))
+    }
+    KEYS[index].clone()
+}
+
+/// Another key under the kid of `rsa_key(index)`.
+fn impostor(index: usize) -> Jwk {
+    let mut json = serde_json::to_value(rsa_key(index + KEYS)).expect("serialises");
+    json["kid"] = rsa_key(index).kid().as_str().into();
+    Jwk::from_json(&json).expect("well-formed")
+}
+
+pub(crate) fn terms() -> Terms {
+    let issuer = Issuer::parse("https://issuer.example/c1").expect("valid");
+    Terms { jwks_uri: issuer.jwks_uri(), issuer, max_age: 5 * MINUTE }
+}
+
+pub(crate) fn retention() -> Retention {
+    Retention {
+        max_token_lifetime: 60 * MINUTE,
+        margin: 5 * MINUTE,
+        profiles: BTreeSet::from([Profile::Entra]),
+    }
+}
+
+/// How a source answers in one pass.
+#[derive(Clone, Copy, Debug)]
+enum Mood {
+    Truthful,
+    Failing,
+    /// Answers as it would have before its last change: a lagging replica.
+    Lagging,
+    /// Gives a known kid to another key.
+    Contradicting,
+    /// The process has just started.
+    NotYetAsked,
+}
+
+#[derive(Clone, Debug)]
+enum Turn {
+    Wait(u8),
+    /// A source starts to list a key, or stops.
+    Toggle {
+        source: usize,
+        key: usize,
+    },
+    Pass {
+        moods: [Mood; SOURCES],
+        up: [bool; TARGETS],
+        /// After how many writes the process dies.
+        dies_after: Option<u8>,
+    },
+    /// A human deletes a document.
+    Delete {
+        target: usize,
+        discovery: bool,
+    },
+    /// A human uploads a JWKS by hand: nonsense, or a key that nobody knows.
+    Upload {
+        target: usize,
+        nonsense: bool,
+    },
+    LoseLedger,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let mood = prop_oneof![
+        6 => Just(Mood::Truthful),
+        2 => Just(Mood::Failing),
+        1 => Just(Mood::Lagging),
+        1 => Just(Mood::Contradicting),
+        1 => Just(Mood::NotYetAsked),
+    ];
+    let dies_after = prop::option::weighted(0.3, 0..8_u8);
+    let turn = prop_oneof![
+        4 => (1..50_u8).prop_map(Turn::Wait),
+        4 => (0..SOURCES, 0..KEYS).prop_map(|(source, key)| Turn::Toggle { source, key }),
+        12 => ([mood.clone(), mood], any::<[bool; TARGETS]>(), dies_after)
+            .prop_map(|(moods, up, dies_after)| Turn::Pass { moods, up, dies_after }),
+        1 => (0..TARGETS, any::<bool>()).prop_map(|(target, discovery)| Turn::Delete { target, discovery }),
+        1 => (0..TARGETS, any::<bool>()).prop_map(|(target, nonsense)| Turn::Upload { target, nonsense }),
+        1 => prop::bool::weighted(0.2).prop_map(|lose| if lose { Turn::LoseLedger } else { Turn::Wait(1) }),
+    ];
+    prop::collection::vec(turn, 1..80)
+}
+
+/// Everything outside the process, and nothing that dies with it.
+struct World {
+    now: Timestamp,
+    truth: [BTreeSet<usize>; SOURCES],
+    before: [BTreeSet<usize>; SOURCES],
+    ledger: Ledger,
+    lineages: u8,
+    targets: [Found; TARGETS],
+    /// Until when tokens may live that a listed key has signed.
+    owed_until: BTreeMap<Kid, Timestamp>,
+    /// Every kid that a stored ledger has ever removed.
+    removed: BTreeSet<Kid>,
+    adopting: bool,
+}
+
+/// The process died here; the next turn starts with what was stored.
+struct Died;
+
+impl World {
+    fn new() -> Self {
+        let truth = [BTreeSet::from([0]), BTreeSet::from([0])];
+        Self {
+            now: Timestamp::UNIX_EPOCH + 1000 * MINUTE,
+            before: truth.clone(),
+            truth,
+            ledger: Ledger::new(terms().issuer, Lineage::from_random([0; 8])),
+            lineages: 0,
+            targets: [Found::default(), Found::default()],
+            owed_until: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            adopting: false,
+        }
+    }
+
+    fn take(&mut self, turn: &Turn) -> Result<(), TestCaseError> {
+        match turn {
+            Turn::Wait(minutes) => self.now += u32::from(*minutes) * MINUTE,
+            Turn::Toggle { source, key } => {
+                self.before[*source] = self.truth[*source].clone();
+                let keys = &mut self.truth[*source];
+                if !keys.remove(key) {
+                    keys.insert(*key);
+                }
+                if keys.is_empty() {
+                    keys.insert((key + 1) % KEYS);
+                }
+            }
+            Turn::Pass { moods, up, dies_after } => {
+                let mut life = *dies_after;
+                if let Err(Failed::Test(error)) = self.pass(*moods, *up, &mut life) {
+                    return Err(error);
+                }
+            }
+            Turn::Delete { target, discovery: true } => self.targets[*target].discovery = None,
+            Turn::Delete { target, .. } => self.targets[*target].jwks = None,
+            Turn::Upload { target, nonsense } => {
+                let stranger =
+                    format!(r#"{{"keys":[{}]}}"#, serde_json::to_string(&rsa_key(99)).expect("json"));
+                let bytes = if *nonsense { b"<html>".to_vec() } else { stranger.into_bytes() };
+                self.targets[*target].jwks =
+                    Some(Stored { bytes, lineage: None, headers: Some(Headers::default()) });
+            }
+            Turn::LoseLedger => {
+                self.lineages += 1;
+                self.ledger = Ledger::new(terms().issuer, Lineage::from_random([self.lineages; 8]));
+                self.removed.clear();
+                self.adopting = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// One pass as `workflow` makes it: observe, store the ledger, place, read back, store again.
+    fn pass(
+        &mut self,
+        moods: [Mood; SOURCES],
+        up: [bool; TARGETS],
+        life: &mut Option<u8>,
+    ) -> Result<(), Failed> {
+        let reports: Vec<Report> = moods
+            .iter()
+            .enumerate()
+            .map(|(index, mood)| Report {
+                source: format!("source-{index}"),
+                answer: self.answer(index, *mood),
+            })
+            .collect();
+        let merged = merge(&self.ledger, &reports);
+        let observed = self.ledger.observe(&merged, self.now, &retention()).ledger;
+        spend(life)?;
+        self.note_removals(&observed)?;
+        for kid in merged.listed.keys().filter(|kid| observed.entries()[*kid].is_public()) {
+            self.owed_until.insert(kid.clone(), self.now + retention().wait());
+        }
+        self.ledger = observed;
+        if self.adopting {
+            self.adopt(up, life)?;
+        }
+        for (index, up) in up.into_iter().enumerate() {
+            if up {
+                self.place(index, life)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What `--adopt` does before it writes: every key that a place shows becomes the ledger's.
+    fn adopt(&mut self, up: [bool; TARGETS], life: &mut Option<u8>) -> Result<(), Died> {
+        for (index, _) in up.into_iter().enumerate().filter(|(_, up)| *up) {
+            let placement = decide(&self.targets[index], &self.ledger, &terms(), Profile::Entra, true);
+            for stranger in placement.map_or_else(|_| Vec::new(), |placement| placement.strangers) {
+                self.ledger =
+                    self.ledger.met_strangers(&place(index), std::slice::from_ref(&stranger), self.now);
+                self.ledger = self.ledger.adopt(stranger.kid(), self.now).expect("met just now");
+            }
+            spend(life)?;
+        }
+        Ok(())
+    }
+
+    fn note_removals(&mut self, ledger: &Ledger) -> Result<(), TestCaseError> {
+        for (kid, _) in ledger.entries().iter().filter(|(_, entry)| !entry.is_public()) {
+            let over = self.owed_until.get(kid).is_none_or(|until| *until <= self.now);
+            prop_assert!(over || self.removed.contains(kid), "{kid} removed before its last token is dead");
+            self.removed.insert(kid.clone());
+        }
+        Ok(())
+    }
+
+    fn answer(&self, source: usize, mood: Mood) -> Answer {
+        let keys = |set: &BTreeSet<usize>| Answer::Keys(set.iter().map(|index| rsa_key(*index)).collect());
+        match mood {
+            Mood::Truthful => keys(&self.truth[source]),
+            Mood::Lagging => keys(&self.before[source]),
+            Mood::Contradicting => Answer::Keys(vec![impostor(0), rsa_key(1)]),
+            Mood::Failing => Answer::Failed,
+            Mood::NotYetAsked => Answer::NotYetAsked,
+        }
+    }
+
+    fn place(&mut self, index: usize, life: &mut Option<u8>) -> Result<(), Failed> {
+        let placement =
+            match decide(&self.targets[index], &self.ledger, &terms(), Profile::Entra, self.adopting) {
+                Ok(placement) => placement,
+                Err(Refused::Nothing(_)) => return Ok(()),
+                Err(refused) => return Err(TestCaseError::fail(refused.to_string()).into()),
+            };
+        for document in &placement.writes {
+            spend(life)?;
+            self.write(index, *document, &placement.publication)?;
+        }
+        self.ledger = self.ledger.met_strangers(&place(index), &placement.strangers, self.now);
+        let view = placement.publication.keys().kids().cloned().collect();
+        self.ledger = self.ledger.shown(&place(index), &view, self.now);
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        index: usize,
+        document: Document,
+        publication: &Publication,
+    ) -> Result<(), TestCaseError> {
+        let target = &mut self.targets[index];
+        if document == Document::Jwks {
+            let now: BTreeSet<Kid> = publication.keys().kids().cloned().collect();
+            let before = target.jwks.as_ref().and_then(|stored| ReceivedJwks::parse(&stored.bytes).ok());
+            for lost in
+                before.iter().flat_map(|jwks| &jwks.keys).map(Jwk::kid).filter(|kid| !now.contains(kid))
+            {
+                let removed =
+                    matches!(self.ledger.entries().get(lost).map(|e| e.state), Some(State::Removed { .. }));
+                prop_assert!(removed, "{lost} lost from target {index} without a recorded removal");
+            }
+            for kid in &now {
+                prop_assert!(!self.removed.contains(kid), "{kid} came back from its tombstone");
+            }
+        }
+        if document == Document::Discovery {
+            prop_assert!(target.jwks.is_some(), "a discovery document that points at nothing");
+        }
+        let stored = Stored {
+            bytes: publication.bytes(document).to_vec(),
+            lineage: Some(self.ledger.lineage().clone()),
+            headers: Some(Headers {
+                content_type: Some(MEDIA_TYPE.to_owned()),
+                cache_control: Some(publication.cache_control()),
+            }),
+        };
+        match document {
+            Document::Jwks => target.jwks = Some(stored),
+            Document::Discovery => target.discovery = Some(stored),
+        }
+        Ok(())
+    }
+
+    /// A pass in which everything works.
+    fn good_pass(&mut self) -> Result<(), TestCaseError> {
+        self.take(&Turn::Pass { moods: [Mood::Truthful; SOURCES], up: [true; TARGETS], dies_after: None })
+    }
+}
+
+fn place(index: usize) -> String {
+    format!("target-{index}")
+}
+
+enum Failed {
+    Test(TestCaseError),
+    Died,
+}
+
+impl From<TestCaseError> for Failed {
+    fn from(error: TestCaseError) -> Self {
+        Self::Test(error)
+    }
+}
+
+impl From<Died> for Failed {
+    fn from(_: Died) -> Self {
+        Self::Died
+    }
+}
+
+/// Every step between two of which the process may die.
+fn spend(life: &mut Option<u8>) -> Result<(), Died> {
+    match life {
+        None => Ok(()),
+        Some(0) => Err(Died),
+        Some(left) => {
+            *left -= 1;
+            Ok(())
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Promises 2, 3 and 6: what is written never loses a key that is owed, never brings a removed one
+    /// back, never points at nothing.
+    #[test]
+    fn no_history_takes_away_a_key_that_is_still_owed(turns in turns()) {
+        let mut world = World::new();
+        for turn in &turns {
+            world.take(turn)?;
+        }
+    }
+
+    /// Promises 3 and 7: once everything works again, every place shows every key that is listed or owed,
+    /// whatever happened before.
+    #[test]
+    fn a_good_pass_makes_every_place_true_again(turns in turns()) {
+        let mut world = World::new();
+        for turn in &turns {
+            world.take(turn)?;
+        }
+        world.good_pass()?;
+        for target in &world.targets {
+            let stored = target.jwks.as_ref().expect("written");
+            let shown: BTreeSet<Kid> = ReceivedJwks::parse(&stored.bytes).expect("ours").keys.iter().map(|k| k.kid().clone()).collect();
+            for index in world.truth.iter().flatten() {
+                let kid = rsa_key(*index).kid().clone();
+                prop_assert!(shown.contains(&kid) || world.removed.contains(&kid), "{kid} is listed and not shown");
+            }
+            for entry in world.ledger.entries().values().filter(|entry| entry.is_public()) {
+                prop_assert!(shown.contains(entry.jwk.kid()));
+            }
+        }
+    }
+
+    /// Promises 4 and 6: a second look at the same world changes nothing.
+    #[test]
+    fn a_quiet_pass_writes_nothing(turns in turns()) {
+        let mut world = World::new();
+        for turn in &turns {
+            world.take(turn)?;
+        }
+        world.good_pass()?;
+        world.adopting = false;
+        let (ledger, targets) = (world.ledger.clone(), world.targets.clone());
+        world.good_pass()?;
+        prop_assert_eq!(ledger, world.ledger);
+        prop_assert_eq!(targets, world.targets);
+    }
+
+    /// Promise 2, the other half: a key does not stay for ever either.
+    #[test]
+    fn a_key_that_nobody_lists_is_removed_when_its_retention_is_over(turns in turns()) {
+        let mut world = World::new();
+        for turn in &turns {
+            world.take(turn)?;
+        }
+        world.good_pass()?;
+        world.now += retention().wait();
+        world.good_pass()?;
+        let listed: BTreeSet<Kid> = world.truth.iter().flatten().map(|index| rsa_key(*index).kid().clone()).collect();
+        let all_tombstones = listed.iter().all(|kid| world.removed.contains(kid));
+        for kid in world.ledger.public_keys().map(Jwk::kid) {
+            prop_assert!(listed.contains(kid) || all_tombstones, "{kid} is listed nowhere and still published");
+        }
+    }
+
+    /// Promise 4: a stored ledger gives the same publication as the one it was stored from.
+    #[test]
+    fn a_ledger_survives_being_stored(turns in turns()) {
+        let mut world = World::new();
+        for turn in &turns {
+            world.take(turn)?;
+            let read = Ledger::parse(&world.ledger.to_json()).expect("own format");
+            prop_assert_eq!(&read, &world.ledger);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Keeps a ledger in a file: locked while it is compared, written beside, synced, renamed.
+//!
+//! The version before the last is kept as `ledger.previous.json`: a file system that loses a synced
+//! rename, or a human who truncates the file, then costs one change and not the ledger.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Revision, StoreError};
+use crate::core::{
+    ledger::{InvalidLedger, Ledger},
+    publication::sha256_hex,
+};
+
+const LEDGER: &str = "ledger.json";
+const PREVIOUS: &str = "ledger.previous.json";
+
+/// The directory that holds the ledger of one issuer.
+#[derive(Debug)]
+pub struct FileStore {
+    directory: PathBuf,
+    path: PathBuf,
+}
+
+impl FileStore {
+    /// Uses a directory, which is created with the first write.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self { path: directory.join(LEDGER), directory }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn read(&self) -> Result<Option<(Ledger, Revision, Option<&'static str>)>, StoreError> {
+        let Some(bytes) = self.bytes(LEDGER)? else { return Ok(None) };
+        let revision = Revision(sha256_hex(&bytes));
+        let invalid = match Ledger::parse(&bytes) {
+            Ok(ledger) => return Ok(Some((ledger, revision, None))),
+            Err(invalid) => invalid,
+        };
+        if matches!(invalid, InvalidLedger::Damaged(_))
+            && let Some(Ok(ledger)) = self.bytes(PREVIOUS)?.map(|bytes| Ledger::parse(&bytes))
+        {
+            return Ok(Some((
+                ledger,
+                revision,
+                Some("the ledger was damaged, the version before it is used"),
+            )));
+        }
+        Err(StoreError::Invalid { path: self.path.display().to_string(), source: invalid })
+    }
+
+    /// Writes the ledger if the file still is what was read: `None` when there was none.
+    pub(super) fn write(&self, json: &[u8], expected: Option<&Revision>) -> Result<Revision, StoreError> {
+        fs::create_dir_all(&self.directory)
+            .map_err(|source| self.failed("create", &self.directory, source))?;
+        let lock = self.open_lock("ledger.lock")?;
+        flock(&lock, FlockOperation::LockExclusive)
+            .map_err(|error| self.failed("lock", &self.directory, error.into()))?;
+        let present = self.bytes(LEDGER)?;
+        if present.as_deref().map(|bytes| Revision(sha256_hex(bytes))).as_ref() != expected {
+            return Err(StoreError::Changed);
+        }
+        if let Some(bytes) = present.filter(|bytes| Ledger::parse(bytes).is_ok()) {
+            self.replace(PREVIOUS, &bytes)?;
+        }
+        self.replace(LEDGER, json)?;
+        Ok(Revision(sha256_hex(json)))
+    }
+
+    fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.directory.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(self.failed("read", &path, source)),
+        }
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let (path, staged) = (self.directory.join(name), self.directory.join(format!(".{name}.new")));
+        let write = || {
+            let mut file = File::create(&staged)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&staged, &path)?;
+            File::open(&self.directory)?.sync_all()
+        };
+        write().map_err(|source| self.failed("write", &path, source))
+    }
+
+    fn open_lock(&self, name: &str) -> Result<File, StoreError> {
+        let path = self.directory.join(name);
+        open_lock(&path).map_err(|source| self.failed("open", &path, source))
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as part of the store at every call")]
+    fn failed(&self, action: &'static str, path: &Path, source: io::Error) -> StoreError {
+        StoreError::Io { action, path: path.display().to_string(), source }
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+}
+
+/// Takes a data directory for this process until the returned file is dropped.
+///
+/// # Errors
+///
+/// Fails when another process holds it, and when it cannot be created.
+pub fn hold_directory(directory: &Path) -> Result<File, DirectoryInUse> {
+    let failed = |source| DirectoryInUse::Io { path: directory.display().to_string(), source };
+    fs::create_dir_all(directory).map_err(failed)?;
+    let lock = open_lock(&directory.join("signpost.lock")).map_err(failed)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
+            Err(DirectoryInUse::Held { path: directory.display().to_string() })
+        }
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+/// The data directory cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryInUse {
+    #[error("another signpost runs on data directory `{path}`")]
+    Held { path: String },
+    #[error("cannot use data directory `{path}`")]
+    Io { path: String, source: io::Error },
+}
+
+impl DirectoryInUse {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Held { .. } => "stop it first, or pass another `--data-dir`",
+            Self::Io { .. } => "make it writable for this user, or pass another `--data-dir`",
+        }
+        .to_owned()
+    }
+}
