@@ -6,4 +6,6 @@
 
 pub mod clock;
 pub mod core;
+pub mod http;
 pub mod store;
+pub mod telemetry;

@@ -1,0 +1,200 @@
+//! Serves the two documents of every issuer.
+//!
+//! From socket to bytes nothing is rendered, locked or allocated that depends on the request: headers
+//! and bodies are made once per publication and swapped atomically.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::Response,
+};
+use bytes::Bytes;
+
+use crate::core::{
+    issuer::Issuer,
+    publication::{Document, MEDIA_TYPE, Publication},
+};
+
+/// Seconds after which a client should ask again when nothing could be published yet: the next poll of a
+/// source that fails is one second away.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// What one issuer serves now: empty until its first publication.
+#[derive(Clone, Default)]
+pub struct Slot(Arc<ArcSwapOption<Rendered>>);
+
+struct Rendered {
+    cache_control: HeaderValue,
+    jwks: Ready,
+    discovery: Ready,
+}
+
+struct Ready {
+    etag: HeaderValue,
+    body: Bytes,
+}
+
+impl Slot {
+    /// Serves this publication from the next request on.
+    pub fn publish(&self, publication: &Publication) {
+        let ready = |document| Ready {
+            etag: HeaderValue::try_from(publication.etag(document)).expect("an entity tag is ASCII"),
+            body: publication.bytes(document).clone(),
+        };
+        self.0.store(Some(Arc::new(Rendered {
+            cache_control: HeaderValue::try_from(publication.cache_control()).expect("a number is ASCII"),
+            jwks: ready(Document::Jwks),
+            discovery: ready(Document::Discovery),
+        })));
+    }
+}
+
+/// How often each document was asked for, by status.
+#[derive(Default)]
+pub struct Counters {
+    known: [[AtomicU64; STATUSES.len()]; Document::IN_WRITE_ORDER.len()],
+    unknown: AtomicU64,
+}
+
+/// The statuses that the path of a document answers with.
+const STATUSES: [StatusCode; 4] = [
+    StatusCode::OK,
+    StatusCode::NOT_MODIFIED,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::SERVICE_UNAVAILABLE,
+];
+
+impl Counters {
+    fn count(&self, document: Document, status: StatusCode) {
+        if let Some(at) = STATUSES.iter().position(|known| *known == status) {
+            self.known[document as usize][at].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests so far: document (`unknown` for any other path), status and count.
+    pub fn totals(&self) -> Vec<(&'static str, u16, u64)> {
+        let mut totals = vec![("unknown", 404, self.unknown.load(Ordering::Relaxed))];
+        for document in Document::IN_WRITE_ORDER {
+            for (status, count) in STATUSES.iter().zip(&self.known[document as usize]) {
+                totals.push((document.name(), status.as_u16(), count.load(Ordering::Relaxed)));
+            }
+        }
+        totals
+    }
+}
+
+struct Table {
+    /// By path; more than one where issuers differ in their host alone.
+    routes: HashMap<String, Vec<Route>>,
+    counters: Arc<Counters>,
+}
+
+struct Route {
+    authority: String,
+    document: Document,
+    slot: Slot,
+}
+
+/// The routes of all issuers.
+pub fn router(issuers: impl IntoIterator<Item = (Issuer, Slot)>, counters: Arc<Counters>) -> Router {
+    let mut routes: HashMap<String, Vec<Route>> = HashMap::new();
+    for (issuer, slot) in issuers {
+        for document in Document::IN_WRITE_ORDER {
+            let path = format!("{}/{}", issuer.path(), document.path());
+            let authority = issuer.authority().to_owned();
+            routes.entry(path).or_default().push(Route { authority, document, slot: slot.clone() });
+        }
+    }
+    Router::new().fallback(answer).with_state(Arc::new(Table { routes, counters }))
+}
+
+async fn answer(State(table): State<Arc<Table>>, request: Request) -> Response {
+    let Some(route) = table.find(&request) else {
+        table.counters.unknown.fetch_add(1, Ordering::Relaxed);
+        return plain(StatusCode::NOT_FOUND, "not found\n");
+    };
+    let response = route.answer(request.method(), request.headers());
+    table.counters.count(route.document, response.status());
+    response
+}
+
+impl Table {
+    /// The route of a request: by path, and by host only where several issuers share the path.
+    fn find(&self, request: &Request) -> Option<&Route> {
+        match self.routes.get(request.uri().path())?.as_slice() {
+            [route] => Some(route),
+            routes => {
+                let host = request.headers().get(header::HOST)?.as_bytes();
+                routes.iter().find(|route| route.authority.as_bytes().eq_ignore_ascii_case(host))
+            }
+        }
+    }
+}
+
+impl Route {
+    fn answer(&self, method: &Method, headers: &HeaderMap) -> Response {
+        if method != Method::GET && method != Method::HEAD {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let rendered = self.slot.0.load();
+        let Some(rendered) = rendered.as_deref() else {
+            let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "no keys are known yet\n");
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            return response;
+        };
+        let ready = match self.document {
+            Document::Jwks => &rendered.jwks,
+            Document::Discovery => &rendered.discovery,
+        };
+        let unchanged = headers.get(header::IF_NONE_MATCH).is_some_and(|tags| matches(tags, &ready.etag));
+        let mut response =
+            Response::new(if unchanged { Body::empty() } else { Body::from(ready.body.clone()) });
+        if unchanged {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        let fields = response.headers_mut();
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        fields.insert(header::CACHE_CONTROL, rendered.cache_control.clone());
+        fields.insert(header::ETAG, ready.etag.clone());
+        // Browsers may read it from any origin: it is public, and some relying parties are web pages.
+        fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+}
+
+/// Whether `If-None-Match` names the tag (RFC 9110 section 13.1.2: weak comparison).
+fn matches(tags: &HeaderValue, etag: &HeaderValue) -> bool {
+    let (tags, etag) = (tags.as_bytes(), etag.as_bytes());
+    tags == b"*"
+        || tags.split(|byte| *byte == b',').any(|tag| {
+            let tag = tag.trim_ascii();
+            tag.strip_prefix(b"W/").unwrap_or(tag) == etag
+        })
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! What the operator sees of a running process: log lines, metrics, the status.
+//!
+//! Workflows write onto the [`board`]; the admin listener shows it. Log messages are constants with
+//! fields, one line per change and none per quiet pass.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+pub mod board;
+mod metrics;
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Sends log lines to standard error.
+///
+/// # Errors
+///
+/// Fails when the filter is malformed; the message says where.
+pub fn init(filter: &str, format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => builder.compact().init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

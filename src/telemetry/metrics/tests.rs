@@ -1,0 +1,20 @@
+use crate::{core::tests::terms, telemetry::board::Board};
+
+#[test]
+fn every_metric_is_named_and_typed_as_prometheus_wants() {
+    let board = Board::default();
+    board.issuer(&terms().issuer, |issuer| issuer.ready = true);
+    board.source(&terms().issuer, "kubernetes", |source| source.signing_key_public = Some(false));
+    board.target(&terms().issuer, "blob", |target| target.writes = 2);
+    let page = board.metrics(&[("jwks", 200, 7)]);
+    for line in [
+        "# TYPE signpost_ready gauge",
+        "signpost_ready{issuer=\"https://issuer.example/c1\"} 1.0",
+        "signpost_signing_key_public{issuer=\"https://issuer.example/c1\",source=\"kubernetes\"} 0.0",
+        "signpost_target_writes_total{issuer=\"https://issuer.example/c1\",target=\"blob\"} 2",
+        "signpost_http_requests_total{document=\"jwks\",code=\"200\"} 7",
+        "# EOF",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
+}
