@@ -1,0 +1,10 @@
+//! The verbs: ask an edge, let core decide, act through an edge.
+//!
+//! [`keeper`] owns what is known of an issuer, [`asking`] brings it what the sources say, [`placing`]
+//! carries its publication to the targets. [`sync`] does all of it once, [`watching`] for ever.
+
+pub mod asking;
+pub mod keeper;
+pub mod placing;
+pub mod sync;
+pub mod watching;

@@ -1,0 +1,237 @@
+//! Asks one source: is it the right issuer, which keys does it list, with which does it sign now.
+
+use std::{error::Error as _, time::Duration};
+
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::keeper::{Hearing, Keeper};
+use crate::{
+    clock,
+    core::{issuer::Issuer, kid::Kid, merge::Answer, service_account::ServiceAccount},
+    source::{FetchError, Fetched, Source, api_server::{ApiServer, ApiServerError}},
+};
+
+/// How often a source that answers is asked which issuer it is and which key signs.
+const CHECK_EVERY: Duration = Duration::from_mins(1);
+
+/// A source of one issuer, and what is checked of it.
+pub struct Asked {
+    source: Source,
+    every: Duration,
+    checks: Checks,
+    issuer_checked: Option<Instant>,
+    probed: Option<Instant>,
+    account: Option<ServiceAccount>,
+    /// The error that was logged last, so that it is logged once.
+    trouble: Option<String>,
+    /// The kid that was logged as signing without being public.
+    tripped: Option<Kid>,
+    notes: Vec<String>,
+}
+
+/// What is checked of an API server besides its keys.
+#[derive(Clone, Debug)]
+pub struct Checks {
+    /// What its own discovery document must name; `None` where the operator allowed a mismatch.
+    pub issuer: Option<Issuer>,
+    /// Whose token shows the key that signs now; `None`: this process's own service account.
+    pub probe: Option<ServiceAccount>,
+}
+
+impl Asked {
+    #[must_use]
+    pub fn new(source: Source, every: Duration, checks: Checks) -> Self {
+        Self {
+            account: checks.probe.clone(),
+            source,
+            every,
+            checks,
+            issuer_checked: None,
+            probed: None,
+            trouble: None,
+            tripped: None,
+            notes: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.source.name()
+    }
+
+    /// Time between two polls while all is well.
+    #[must_use]
+    pub fn every(&self) -> Duration {
+        self.every
+    }
+
+    /// Reads the keys once, after making sure that they are the issuer's.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no usable answer, or when it is another issuer's.
+    pub async fn fetch(&mut self) -> Result<Fetched, AskError> {
+        if let Source::ApiServer(server) = &self.source
+            && self.issuer_checked.is_none_or(|checked| checked.elapsed() >= CHECK_EVERY)
+        {
+            self.issuer_checked = None;
+            check_issuer(server, self.checks.issuer.as_ref()).await?;
+            self.issuer_checked = Some(Instant::now());
+        }
+        Ok(self.source.fetch().await?)
+    }
+
+    /// Asks, notes the answer on the board and in the log, and returns it for the keeper.
+    ///
+    /// # Errors
+    ///
+    /// As [`Asked::fetch`]; the board and the log have it already.
+    pub async fn ask(&mut self, keeper: &Keeper) -> Result<Hearing, AskError> {
+        let fetched = self.fetch().await;
+        let now = clock::now();
+        let issuer = &keeper.charter().terms.issuer;
+        let compared = matches!(self.source, Source::ApiServer(_)) && self.checks.issuer.is_some();
+        keeper.board().source(issuer, self.source.name(), |status| {
+            status.up = fetched.is_ok();
+            match &fetched {
+                Ok(fetched) => {
+                    status.last_success = Some(now);
+                    status.error = None;
+                    status.answers += 1;
+                    status.keys = fetched.keys.len();
+                    status.issuer_matches = compared.then_some(true);
+                }
+                Err(error) => {
+                    status.error = Some(in_one_line(error));
+                    status.failures += 1;
+                    if matches!(error, AskError::OtherIssuer { .. }) {
+                        status.issuer_matches = Some(false);
+                    }
+                }
+            }
+        });
+        match fetched {
+            Ok(fetched) => {
+                self.recovered(issuer);
+                self.note(issuer, fetched.notes);
+                Ok(Hearing { answer: Answer::Keys(fetched.keys), server_time: fetched.server_time })
+            }
+            Err(error) => {
+                self.failed(issuer, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Once a minute, finds out which key signs now and whether the world knows it.
+    pub async fn probe(&mut self, keeper: &Keeper) {
+        let Source::ApiServer(server) = &self.source else { return };
+        if self.probed.is_some_and(|probed| probed.elapsed() < CHECK_EVERY) {
+            return;
+        }
+        self.probed = Some(Instant::now());
+        if self.account.is_none() {
+            // Failing or being a human both mean that there is nobody to mint a token for.
+            self.account = server.service_account().await.unwrap_or_default();
+        }
+        let Some(account) = &self.account else { return };
+        let issuer = &keeper.charter().terms.issuer;
+        let kid = match server.probe(account).await {
+            Ok(probe) => probe.kid,
+            Err(error) => {
+                warn!(%issuer, source = self.source.name(), error = in_one_line(&error), "cannot see which key signs");
+                return;
+            }
+        };
+        let Some(kid) = kid else { return };
+        let public = keeper.publication().borrow().as_ref().is_some_and(|shown| shown.keys().contains(&kid));
+        keeper.board().source(issuer, self.source.name(), |status| {
+            status.signs_with = Some(kid.to_string());
+            status.signing_key_public = Some(public);
+        });
+        match (public, self.tripped.take()) {
+            (true, None) => {}
+            (true, Some(before)) => info!(%issuer, source = self.source.name(), kid = %before, "the key that signs is public"),
+            (false, before) => {
+                if before.as_ref() != Some(&kid) {
+                    error!(%issuer, source = self.source.name(), %kid, "an API server signs with a key that is not public");
+                }
+                self.tripped = Some(kid);
+            }
+        }
+    }
+
+    fn failed(&mut self, issuer: &Issuer, error: &AskError) {
+        // Who was away may come back with another key.
+        self.probed = None;
+        let text = in_one_line(error);
+        if self.trouble.as_ref() != Some(&text) {
+            let hint = error.hint();
+            warn!(%issuer, source = self.source.name(), error = text, hint, "source failed, its last good keys stay");
+            self.trouble = Some(text);
+        }
+    }
+
+    fn recovered(&mut self, issuer: &Issuer) {
+        if self.trouble.take().is_some() {
+            info!(%issuer, source = self.source.name(), "source is back");
+        }
+    }
+
+    fn note(&mut self, issuer: &Issuer, notes: Vec<String>) {
+        for note in notes.iter().filter(|note| !self.notes.contains(note)) {
+            warn!(%issuer, source = self.source.name(), note, "note on a source");
+        }
+        self.notes = notes;
+    }
+}
+
+async fn check_issuer(server: &ApiServer, expected: Option<&Issuer>) -> Result<(), AskError> {
+    let Some(expected) = expected else { return Ok(()) };
+    let found = server.issuer().await.map_err(|source| AskError::Issuer { name: server.name().to_owned(), source })?;
+    if found == expected.as_str() {
+        return Ok(());
+    }
+    Err(AskError::OtherIssuer { name: server.name().to_owned(), found, expected: expected.clone() })
+}
+
+/// An error and its causes, for a log line or a field.
+pub(super) fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let own = error.to_string();
+        if !text.ends_with(&own) {
+            text = format!("{text}: {own}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// A source gave no keys that may be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("cannot tell which issuer source `{name}` is")]
+    Issuer { name: String, source: ApiServerError },
+    #[error("source `{name}` is issuer `{found}`, expected `{expected}`")]
+    OtherIssuer { name: String, found: String, expected: Issuer },
+}
+
+impl AskError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fetch(error) => error.hint(),
+            Self::Issuer { source, .. } => source.hint(),
+            Self::OtherIssuer { expected, .. } => Some(format!(
+                "start kube-apiserver with `--service-account-issuer={expected}`, or correct `issuer`; \
+                 relying parties compare every byte, a final `/` too"
+            )),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Makes one target show the publication: look, decide, write on condition, look again.
+
+use std::{collections::BTreeSet, error::Error};
+
+use crate::{
+    core::{
+        discovery::ReceivedDiscovery,
+        jwk::Jwk,
+        jwk_set::{Profile, ReceivedJwks},
+        kid::Kid,
+        ledger::Ledger,
+        placement::{Placement, Refused, decide},
+        publication::{Document, Publication, Terms},
+    },
+    target::{Owner, Reading, Target, TargetError, Versions, WriteError},
+};
+
+/// How often a lost race is run again before the next pass gets its chance: two writers that both
+/// retry settle in two rounds, more means that somebody writes without looking.
+const ROUNDS: u32 = 5;
+
+/// A target and what it was last seen to hold.
+pub struct Placer {
+    target: Target,
+    profile: Profile,
+    terms: Terms,
+    /// Take over what another lineage owns: the operator's word.
+    adopt: bool,
+    verified: Option<Verified>,
+}
+
+/// Bytes that were read, and the versions under which they were.
+struct Verified {
+    versions: Versions,
+    placement: Placement,
+}
+
+/// What a look at a target came to.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The documents that were written.
+    pub wrote: Vec<Document>,
+    /// The kids that relying parties find there.
+    pub view: BTreeSet<Kid>,
+    /// Keys that only this target knows.
+    pub strangers: Vec<Jwk>,
+    pub public: PublicView,
+}
+
+/// What relying parties see at the public URL of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublicView {
+    NotConfigured,
+    /// The publication, byte for byte.
+    True,
+    /// An older publication of the same issuer: a cache on the way.
+    Behind,
+}
+
+impl Placer {
+    #[must_use]
+    pub fn new(target: Target, profile: Profile, terms: Terms, adopt: bool) -> Self {
+        Self { target, profile, terms, adopt, verified: None }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.target.name()
+    }
+
+    /// What would be written, and on what that rests.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the target cannot be read or belongs to somebody else.
+    pub async fn plan(&self, ledger: &Ledger) -> Result<(Reading, Placement), PlaceError> {
+        let reading = self.target.read().await?;
+        let placement = decide(&reading.found, ledger, &self.terms, self.profile, self.adopt)
+            .map_err(|source| PlaceError::Refused { target: self.name().to_owned(), source })?;
+        Ok((reading, placement))
+    }
+
+    /// Makes the target show what follows from the ledger; costs one `HEAD` per document when it does
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the target cannot be read or written, belongs to somebody else, or shows relying
+    /// parties something else.
+    pub async fn place(&mut self, ledger: &Ledger) -> Result<Placed, PlaceError> {
+        let mut wrote = Vec::new();
+        if !self.is_quiet(ledger).await? {
+            self.verified = None;
+            self.verified = Some(self.settle(ledger, &mut wrote).await?);
+        }
+        let placement = &self.verified.as_ref().expect("settled or quiet").placement;
+        let publication = &placement.publication;
+        let (public, view) = self.look_from_outside(publication).await?;
+        Ok(Placed { wrote, view, strangers: placement.strangers.clone(), public })
+    }
+
+    /// Whether nobody wrote since the bytes were read, and the same bytes are wanted.
+    async fn is_quiet(&self, ledger: &Ledger) -> Result<bool, PlaceError> {
+        let Some(verified) = &self.verified else { return Ok(false) };
+        let keys = ledger.public_keys().chain(&verified.placement.strangers).cloned();
+        let wanted = Publication::render(&self.terms, self.profile, keys);
+        if wanted.as_ref() != Ok(&verified.placement.publication) {
+            return Ok(false);
+        }
+        Ok(self.target.versions().await? == verified.versions)
+    }
+
+    async fn settle(&self, ledger: &Ledger, wrote: &mut Vec<Document>) -> Result<Verified, PlaceError> {
+        let owner = Owner { lineage: ledger.lineage().clone(), sequence: ledger.sequence() };
+        let mut lost = None;
+        for _ in 0..ROUNDS {
+            let (reading, placement) = self.plan(ledger).await?;
+            match self.write(&reading, &placement, &owner, wrote).await {
+                Ok(versions) => return Ok(Verified { versions, placement }),
+                Err(race @ WriteError::LostRace { .. }) => lost = Some(race),
+                Err(WriteError::Failed(error)) => return Err(error.into()),
+            }
+        }
+        Err(PlaceError::Race(lost.expect("every round lost one")))
+    }
+
+    async fn write(
+        &self,
+        reading: &Reading,
+        placement: &Placement,
+        owner: &Owner,
+        wrote: &mut Vec<Document>,
+    ) -> Result<Versions, WriteError> {
+        let mut versions = reading.versions.clone();
+        for document in placement.writes.iter().copied() {
+            let expected = reading.versions.get(document);
+            let version = self.target.write(document, &placement.publication, owner, expected).await?;
+            wrote.push(document);
+            match document {
+                Document::Jwks => versions.jwks = Some(version),
+                Document::Discovery => versions.discovery = Some(version),
+            }
+        }
+        Ok(versions)
+    }
+
+    async fn look_from_outside(
+        &self,
+        publication: &Publication,
+    ) -> Result<(PublicView, BTreeSet<Kid>), PlaceError> {
+        let all = || publication.keys().kids().cloned().collect();
+        let Some(jwks) = self.target.read_public(Document::Jwks).await? else {
+            return Ok((PublicView::NotConfigured, all()));
+        };
+        let discovery = self.target.read_public(Document::Discovery).await?.unwrap_or_default();
+        if jwks == publication.bytes(Document::Jwks) && discovery == publication.bytes(Document::Discovery) {
+            return Ok((PublicView::True, all()));
+        }
+        let wrong = |document: Document, source: Box<dyn Error + Send + Sync>| PlaceError::Outside {
+            target: self.name().to_owned(),
+            document: document.path(),
+            source,
+        };
+        let seen = ReceivedJwks::parse(&jwks).map_err(|error| wrong(Document::Jwks, error.into()))?;
+        let named = ReceivedDiscovery::parse(&discovery).map_err(|error| wrong(Document::Discovery, error.into()))?;
+        if named.issuer != self.terms.issuer.as_str() {
+            let text = format!("it names issuer `{}`, expected `{}`", named.issuer, self.terms.issuer);
+            return Err(wrong(Document::Discovery, text.into()));
+        }
+        Ok((PublicView::Behind, seen.keys.iter().map(|key| key.kid().clone()).collect()))
+    }
+}
+
+/// A target does not show the publication.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("cannot publish to target `{target}`")]
+    Refused { target: String, source: Refused },
+    #[error("gave up after {ROUNDS} rounds")]
+    Race(#[source] WriteError),
+    #[error("relying parties get a wrong `{document}` from target `{target}`")]
+    Outside { target: String, document: &'static str, source: Box<dyn Error + Send + Sync> },
+}
+
+impl PlaceError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Target(error) => error.hint(),
+            Self::Refused { source: Refused::OtherLineage { .. }, .. } => Some(
+                "if both are this installation, for one because its ledger was lost, run `signpost sync --adopt`; \
+                 else give each its own place"
+                    .to_owned(),
+            ),
+            Self::Refused { source: Refused::OtherIssuer { .. }, .. } => Some(
+                "correct `issuer`, publish somewhere else, or take the place over with `signpost sync --adopt`"
+                    .to_owned(),
+            ),
+            Self::Refused { source: Refused::Nothing(_), .. } => Some(
+                "Microsoft Entra needs an RS256 key: sign with an RSA key, or publish with `--profile all`".to_owned(),
+            ),
+            Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
+            Self::Outside { .. } => Some("make `public_url` lead to this very target".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One pass: hear every source, store the ledger, make every target true.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+
+use super::{
+    asking::{AskError, Asked},
+    keeper::{Concerns, Hearing, Keeper},
+    placing::{PlaceError, Placed, Placer},
+};
+use crate::{
+    core::{kid::Kid, jwk_set::ReceivedJwks, merge::Answer, publication::Document},
+    store::StoreError,
+};
+
+/// What a pass came to, for one issuer.
+pub struct Pass {
+    /// By source, in configured order: how many keys it lists.
+    pub sources: Vec<(String, Result<usize, AskError>)>,
+    pub concerns: Concerns,
+    /// By target, in configured order.
+    pub targets: Vec<(String, Result<Placed, PlaceError>)>,
+    /// The kids of the publication that is served or would be.
+    pub kids: Vec<Kid>,
+}
+
+/// What a pass would do, for one issuer.
+pub struct Plan {
+    pub sources: Vec<(String, Result<usize, AskError>)>,
+    pub concerns: Concerns,
+    pub targets: Vec<(String, Result<Difference, PlaceError>)>,
+}
+
+/// What would be written to one target.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    pub documents: Vec<Document>,
+    pub added: Vec<Kid>,
+    pub removed: Vec<Kid>,
+}
+
+impl Difference {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
+}
+
+/// Does everything once. A source or target that fails does not stop the others.
+///
+/// # Errors
+///
+/// Fails when the ledger cannot be stored: then nothing may be published.
+pub async fn sync(
+    keeper: &Keeper,
+    asked: &mut [Asked],
+    placers: &mut [Placer],
+    adopt: bool,
+) -> Result<Pass, StoreError> {
+    let mut sources = Vec::new();
+    let mut concerns = Concerns::default();
+    for (source, (name, asked)) in ask_all(keeper, asked).await.into_iter().enumerate() {
+        let (hearing, outcome) = split(asked);
+        concerns = keeper.hear(source, hearing).await?;
+        sources.push((name, outcome));
+    }
+    if adopt {
+        adopt_strangers(keeper, placers).await?;
+    }
+    let ledger = keeper.ledger().borrow().clone();
+    let mut targets = Vec::new();
+    if ledger.public_keys().next().is_some() {
+        let placed = join_all(placers.iter_mut().map(async |placer| {
+            let placed = placer.place(&ledger).await;
+            (placer.name().to_owned(), placed)
+        }));
+        for (name, placed) in placed.await {
+            if let Ok(placed) = &placed {
+                keeper.saw(&name, &placed.view, &placed.strangers).await?;
+            }
+            targets.push((name, placed));
+        }
+    }
+    let shown = keeper.publication().borrow().clone();
+    let kids = shown.iter().flat_map(|shown| shown.keys().kids().cloned()).collect();
+    Ok(Pass { sources, concerns, targets, kids })
+}
+
+/// Finds out what [`sync`] would do, and does none of it.
+///
+/// # Errors
+///
+/// Fails when the ledger cannot be read.
+pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &[Placer]) -> Result<Plan, StoreError> {
+    let mut sources = Vec::new();
+    let mut hearings = Vec::new();
+    for (name, asked) in ask_all(keeper, asked).await {
+        let (hearing, outcome) = split(asked);
+        hearings.push(hearing);
+        sources.push((name, outcome));
+    }
+    let (ledger, concerns) = keeper.preview(hearings).await?;
+    let mut targets = Vec::new();
+    if ledger.public_keys().next().is_some() {
+        let planned = join_all(placers.iter().map(async |placer| {
+            let difference = placer.plan(&ledger).await.map(|(reading, placement)| {
+                let stored = reading.found.jwks.and_then(|stored| ReceivedJwks::parse(&stored.bytes).ok());
+                let before: BTreeSet<Kid> =
+                    stored.iter().flat_map(|jwks| &jwks.keys).map(|key| key.kid().clone()).collect();
+                let after: BTreeSet<Kid> = placement.publication.keys().kids().cloned().collect();
+                Difference {
+                    documents: placement.writes,
+                    added: after.difference(&before).cloned().collect(),
+                    removed: before.difference(&after).cloned().collect(),
+                }
+            });
+            (placer.name().to_owned(), difference)
+        }));
+        targets = planned.await;
+    }
+    Ok(Plan { sources, concerns, targets })
+}
+
+async fn ask_all(keeper: &Keeper, asked: &mut [Asked]) -> Vec<(String, Result<Hearing, AskError>)> {
+    join_all(asked.iter_mut().map(async |asked| {
+        let answer = asked.ask(keeper).await;
+        (asked.name().to_owned(), answer)
+    }))
+    .await
+}
+
+fn split(asked: Result<Hearing, AskError>) -> (Hearing, Result<usize, AskError>) {
+    match asked {
+        Ok(hearing) => {
+            let count = if let Answer::Keys(keys) = &hearing.answer { keys.len() } else { 0 };
+            (hearing, Ok(count))
+        }
+        Err(error) => (Hearing { answer: Answer::Failed, server_time: None }, Err(error)),
+    }
+}
+
+/// A target that cannot be read is left to the pass that follows, which reports it.
+async fn adopt_strangers(keeper: &Keeper, placers: &[Placer]) -> Result<(), StoreError> {
+    for placer in placers {
+        let ledger = keeper.ledger().borrow().clone();
+        if let Ok((_, placement)) = placer.plan(&ledger).await {
+            keeper.adopt(placer.name(), &placement.strangers).await?;
+        }
+    }
+    Ok(())
+}
