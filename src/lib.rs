@@ -8,5 +8,6 @@ pub mod clock;
 pub mod core;
 pub mod http;
 pub mod store;
+pub mod target;
 pub mod telemetry;
 pub mod workflow;

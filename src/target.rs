@@ -1,0 +1,298 @@
+//! Where publications go: a container, a bucket or a directory.
+//!
+//! `crate::core::placement` decides what a target should hold; this carries it out. Every write rests
+//! on a version that was read, so a change by somebody else is never overwritten unseen, and what was
+//! written is read back.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use url::Url;
+
+use crate::core::{
+    ledger::Lineage,
+    placement::{Found, Headers, Stored},
+    publication::{Document, MEDIA_TYPE, Publication},
+};
+
+mod connections;
+mod crypto;
+mod directory;
+mod error;
+mod object;
+mod public;
+
+use directory::Directory;
+use error::{Cause, Failure};
+use object::Bucket;
+use public::PublicUrl;
+
+pub use connections::{CannotConnect, Connections};
+pub use error::{TargetError, WriteError};
+
+/// Longest document that is read. A JWKS of 100 RSA-4096 keys has 80 kB; anything longer is not ours,
+/// and must not fill the memory.
+const MAX_DOCUMENT_BYTES: u64 = 1024 * 1024;
+
+/// Where a publication goes.
+#[derive(Debug)]
+pub struct Target {
+    name: String,
+    place: Place,
+    public_url: Option<PublicUrl>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Bucket(Bucket),
+    Directory(Directory),
+}
+
+/// The address of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A container of an Azure storage account. Credentials come from the `AZURE_…` variables or the
+    /// managed identity of the machine.
+    Azure {
+        account: String,
+        container: String,
+        /// Path below the container; empty for its root.
+        prefix: String,
+        /// Only for other clouds and emulators.
+        endpoint: Option<Url>,
+    },
+    /// An S3 bucket. Credentials and region come from the `AWS_…` variables, the pod or the machine.
+    S3 {
+        bucket: String,
+        /// Path below the bucket; empty for its root.
+        prefix: String,
+        /// Only for S3 services other than that of AWS.
+        endpoint: Option<Url>,
+    },
+    /// A directory that something else serves.
+    Directory(PathBuf),
+}
+
+/// Who writes, and from which state of its ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub lineage: Lineage,
+    /// `Ledger::sequence` at the time of the write.
+    pub sequence: u64,
+}
+
+/// Says whether a document is still the one that was read. Equal versions mean that nobody wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(VersionOf);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum VersionOf {
+    Object(object::ObjectVersion),
+    File(directory::FileVersion),
+}
+
+/// The versions of both documents; `None` where there is no document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Versions {
+    pub jwks: Option<Version>,
+    pub discovery: Option<Version>,
+}
+
+impl Versions {
+    #[must_use]
+    pub fn get(&self, document: Document) -> Option<&Version> {
+        match document {
+            Document::Jwks => self.jwks.as_ref(),
+            Document::Discovery => self.discovery.as_ref(),
+        }
+    }
+}
+
+/// Both documents of a target, as they were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    pub found: Found,
+    pub versions: Versions,
+    /// What the documents say of who wrote them.
+    pub owners: Vec<Owner>,
+}
+
+impl Reading {
+    fn new(jwks: Option<Entry>, discovery: Option<Entry>) -> Self {
+        let mut owners = Vec::new();
+        let mut split = |entry: Option<Entry>| {
+            entry.map_or((None, None), |entry| {
+                owners.extend(entry.owner());
+                (Some(entry.stored), Some(entry.version))
+            })
+        };
+        let (jwks, jwks_version) = split(jwks);
+        let (discovery, discovery_version) = split(discovery);
+        Self {
+            found: Found { jwks, discovery },
+            versions: Versions { jwks: jwks_version, discovery: discovery_version },
+            owners,
+        }
+    }
+}
+
+/// One document as it was read.
+#[derive(Clone, Debug)]
+struct Entry {
+    stored: Stored,
+    sequence: Option<u64>,
+    version: Version,
+}
+
+impl Entry {
+    fn owner(&self) -> Option<Owner> {
+        let lineage = self.stored.lineage.clone()?;
+        Some(Owner { lineage, sequence: self.sequence? })
+    }
+}
+
+impl Target {
+    /// Prepares a target; nothing is asked of it yet.
+    ///
+    /// `public_url` is where relying parties read it: the issuer's URL, or that of a CDN in front.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the address or the credentials of the environment make no sense.
+    pub fn new(
+        name: String,
+        location: Location,
+        public_url: Option<&str>,
+        connections: &Connections,
+    ) -> Result<Self, TargetError> {
+        let failed = |cause: Cause| TargetError::new(&name, "set up", None, cause);
+        let public_url =
+            public_url.map(|base| PublicUrl::new(base, connections)).transpose().map_err(failed)?;
+        let place = match location {
+            Location::Azure { account, container, prefix, endpoint } => {
+                Bucket::azure(account, container, &prefix, endpoint, connections).map(Place::Bucket)
+            }
+            Location::S3 { bucket, prefix, endpoint } => {
+                Bucket::s3(bucket, &prefix, endpoint, connections).map(Place::Bucket)
+            }
+            Location::Directory(root) => Ok(Place::Directory(Directory::new(root))),
+        };
+        Ok(Self { place: place.map_err(failed)?, public_url, name })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether relying parties' view of the target can be read.
+    #[must_use]
+    pub fn has_public_url(&self) -> bool {
+        self.public_url.is_some()
+    }
+
+    /// The versions of both documents, for one `HEAD` each.
+    ///
+    /// A container that does not exist looks empty here; [`Target::read`] tells the difference.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the target cannot be asked.
+    pub async fn versions(&self) -> Result<Versions, TargetError> {
+        let version = async |document| {
+            let version = match &self.place {
+                Place::Bucket(bucket) => bucket.version(document).await,
+                Place::Directory(directory) => directory.version(document).await,
+            };
+            version.map_err(|cause| self.error("read", document, cause))
+        };
+        let (jwks, discovery) = tokio::try_join!(version(Document::Jwks), version(Document::Discovery))?;
+        Ok(Versions { jwks, discovery })
+    }
+
+    /// Reads both documents with their headers, owners and versions.
+    ///
+    /// # Errors
+    ///
+    /// Fails when one cannot be read; a document that does not exist is no error.
+    pub async fn read(&self) -> Result<Reading, TargetError> {
+        let entry = async |document| {
+            let entry = match &self.place {
+                Place::Bucket(bucket) => bucket.read(document).await,
+                Place::Directory(directory) => directory.read(document).await,
+            };
+            entry.map_err(|cause| self.error("read", document, cause))
+        };
+        let (jwks, discovery) = tokio::try_join!(entry(Document::Jwks), entry(Document::Discovery))?;
+        Ok(Reading::new(jwks, discovery))
+    }
+
+    /// Writes one document, and reads it back.
+    ///
+    /// `expected` is the version on which the decision rests: `None` if there was no document.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`WriteError::LostRace`] when the document is no longer at that version. After any
+    /// other failure it may or may not have been written: read again.
+    pub async fn write(
+        &self,
+        document: Document,
+        publication: &Publication,
+        owner: &Owner,
+        expected: Option<&Version>,
+    ) -> Result<Version, WriteError> {
+        let change = Change {
+            document,
+            bytes: publication.bytes(document).clone(),
+            cache_control: publication.cache_control(),
+            owner: owner.clone(),
+        };
+        let written = match &self.place {
+            Place::Bucket(bucket) => bucket.write(&change, expected).await,
+            Place::Directory(directory) => directory.write(change, expected.cloned()).await,
+        };
+        written.map_err(|failure| match failure {
+            Failure::LostRace => WriteError::LostRace { target: self.name.clone(), path: document.path() },
+            Failure::Cause(cause) => WriteError::Failed(self.error("write", document, cause)),
+        })
+    }
+
+    /// What a relying party reads; `None` when the target has no public URL.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a relying party would not get a document: it does not follow redirects either.
+    pub async fn read_public(&self, document: Document) -> Result<Option<Bytes>, TargetError> {
+        let Some(public_url) = &self.public_url else { return Ok(None) };
+        let url = public_url.of(document);
+        let bytes = public_url.read(&url).await;
+        bytes.map(Some).map_err(|cause| TargetError::new(&self.name, "read", Some(url), cause))
+    }
+
+    fn error(&self, task: &'static str, document: Document, cause: Cause) -> TargetError {
+        let hint = match &self.place {
+            Place::Bucket(bucket) => bucket.hint(&cause),
+            Place::Directory(_) => directory::hint(&cause),
+        };
+        TargetError::new(&self.name, task, Some(document.path().to_owned()), cause).with_hint(hint)
+    }
+}
+
+/// One document as it shall be.
+#[derive(Clone, Debug)]
+struct Change {
+    document: Document,
+    bytes: Bytes,
+    cache_control: String,
+    owner: Owner,
+}
+
+impl Change {
+    fn headers(&self) -> Headers {
+        Headers { content_type: Some(MEDIA_TYPE.to_owned()), cache_control: Some(self.cache_control.clone()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! The HTTP clients that all targets share.
+//!
+//! One TLS set-up and one pool serve thousands of targets. `object_store` would make a client of its
+//! own for each of them, with its own copy of the system's certificates.
+
+use std::time::Duration;
+
+use object_store::{
+    ClientConfigKey, ClientOptions,
+    client::{HttpClient, HttpConnector},
+};
+use reqwest::{Client, redirect::Policy};
+use url::Url;
+
+use super::error::Cause;
+
+/// Longest that one request may take, its body included. The documents are small: a service that
+/// needs longer is ill, and the next pass asks again.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest that a connection may take to open, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The connections that all targets share.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    encrypted: Client,
+    /// For addresses that were given with `http` and for the metadata services of clouds.
+    plain: Client,
+}
+
+impl Connections {
+    /// Prepares connections; none is opened yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the certificates of the system, or those of `SSL_CERT_FILE`, cannot be loaded.
+    pub fn new() -> Result<Self, CannotConnect> {
+        let build = |https_only| {
+            Client::builder()
+                .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+                .https_only(https_only)
+                // Credentials must not travel on, and relying parties do not follow redirects either.
+                .redirect(Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(REQUEST_TIMEOUT)
+                .build()
+                .map_err(CannotConnect)
+        };
+        Ok(Self { encrypted: build(true)?, plain: build(false)? })
+    }
+
+    /// The client for an address; without encryption only where the address says `http`.
+    pub(super) fn to(&self, scheme: &str) -> &Client {
+        if scheme == "http" { &self.plain } else { &self.encrypted }
+    }
+}
+
+/// Heeds nothing of the options but whether `http` is allowed: time limits are those of
+/// [`Connections`], proxies and certificates those of the environment.
+impl HttpConnector for Connections {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
+        Ok(HttpClient::new(self.to(if plain { "http" } else { "https" }).clone()))
+    }
+}
+
+/// The HTTP clients cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot prepare HTTPS connections")]
+pub struct CannotConnect(#[source] reqwest::Error);
+
+/// The innermost text of a failed connection; the layers around it only say that it failed.
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// Lets an address through that HTTP can reach and that holds no credential.
+pub(super) fn checked(url: &Url) -> Result<&Url, Cause> {
+    let reason = if !matches!(url.scheme(), "https" | "http") {
+        format!("has scheme `{}`, expected `https`", url.scheme())
+    } else if !url.username().is_empty() || url.password().is_some() {
+        "has a user name or password, expected none".to_owned()
+    } else if url.query().is_some() || url.fragment().is_some() {
+        "has a query or a fragment, expected none".to_owned()
+    } else {
+        return Ok(url);
+    };
+    // No more is shown: the rest may be a credential.
+    let address = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
+    Err(Cause::Address { address, reason })
+}
+
+#[cfg(test)]
+mod tests;

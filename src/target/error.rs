@@ -1,0 +1,112 @@
+//! What can go wrong at a target, in words that name the fix and no credential.
+
+use std::{io, path::PathBuf};
+
+use reqwest::StatusCode;
+
+use super::{MAX_DOCUMENT_BYTES, connections::REQUEST_TIMEOUT};
+
+/// A target could not be set up, read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {task} {}target `{target}`", of(path))]
+pub struct TargetError {
+    target: String,
+    task: &'static str,
+    /// The document or URL, if it is about one.
+    path: Option<String>,
+    hint: Option<String>,
+    source: Cause,
+}
+
+fn of(path: &Option<String>) -> String {
+    path.as_ref().map_or_else(String::new, |path| format!("`{path}` of "))
+}
+
+impl TargetError {
+    pub(super) fn new(target: &str, task: &'static str, path: Option<String>, source: Cause) -> Self {
+        Self { target: target.to_owned(), task, path, hint: None, source }
+    }
+
+    pub(super) fn with_hint(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        self.hint.clone()
+    }
+}
+
+/// A document was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Somebody else wrote since it was read: read again and decide again.
+    #[error("`{path}` of target `{target}` has changed since it was read")]
+    LostRace { target: String, path: &'static str },
+    #[error(transparent)]
+    Failed(#[from] TargetError),
+}
+
+impl WriteError {
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::LostRace { .. } => None,
+            Self::Failed(error) => error.hint(),
+        }
+    }
+}
+
+/// Why a write did not happen, before the target's name is added.
+#[derive(Debug)]
+pub(super) enum Failure {
+    LostRace,
+    Cause(Cause),
+}
+
+impl From<Cause> for Failure {
+    fn from(cause: Cause) -> Self {
+        Self::Cause(cause)
+    }
+}
+
+/// What happened at the place itself.
+///
+/// Holds no error of `object_store`: those print URLs and answers, and with them credentials.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Cause {
+    #[error("`{address}` {reason}")]
+    Address { address: String, reason: String },
+    #[error("access denied{}", in_brackets(code))]
+    AccessDenied { code: Option<String> },
+    #[error("there is no {kind} `{name}`")]
+    NoContainer { kind: &'static str, name: String },
+    #[error("no credentials were found in the environment")]
+    NoCredentials,
+    #[error("it was redirected, which says that the bucket is in another region")]
+    OtherRegion,
+    #[error("no answer within {} s", REQUEST_TIMEOUT.as_secs())]
+    TimedOut,
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
+    #[error("the answer was `{code}`")]
+    Answer { code: String },
+    #[error("the answer was `{status}`, expected `200 OK`")]
+    PublicStatus { status: StatusCode },
+    #[error("it is longer than {MAX_DOCUMENT_BYTES} bytes")]
+    TooLong,
+    #[error("{what} reads back as `{actual}`, expected `{expected}`")]
+    NotKept { what: &'static str, actual: String, expected: String },
+    #[error("cannot {task} `{}`", path.display())]
+    File { task: &'static str, path: PathBuf, source: io::Error },
+    #[error("`{}` {reason}", path.display())]
+    Unusable { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Other(String),
+}
+
+fn in_brackets(code: &Option<String>) -> String {
+    code.as_ref().map_or_else(String::new, |code| format!(" (`{code}`)"))
+}

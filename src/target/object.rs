@@ -1,0 +1,242 @@
+//! A container of Azure Blob Storage or a bucket of S3.
+//!
+//! Owner and headers are kept with each object; the service itself checks the version of a write.
+
+use std::fmt;
+
+use object_store::{
+    Attribute, Attributes, BackoffConfig, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
+    PutOptions, RetryConfig, UpdateVersion,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut},
+    azure::MicrosoftAzureBuilder,
+    path::Path,
+};
+use url::Url;
+
+use crate::core::{
+    ledger::Lineage,
+    placement::{Headers, Stored},
+    publication::{Document, sha256_hex},
+};
+
+use super::{
+    Change, Entry, MAX_DOCUMENT_BYTES, Version, VersionOf,
+    connections::{Connections, REQUEST_TIMEOUT, checked},
+    crypto::OpenSsl,
+    error::{Cause, Failure},
+};
+
+mod answer;
+
+/// Names of the metadata that say who wrote an object. Azure wants identifiers of C#, and proxies
+/// drop headers with an underscore.
+const LINEAGE: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("signpostlineage"));
+const SEQUENCE: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("signpostsequence"));
+
+/// How often a request is sent again at once. A daemon comes back with its next pass and a command
+/// must not hang over a misspelt name, so this is for hiccups alone.
+const RETRIES: usize = 3;
+
+fn retry() -> RetryConfig {
+    let backoff = BackoffConfig::default();
+    RetryConfig { backoff, max_retries: RETRIES, retry_timeout: REQUEST_TIMEOUT * 2 }
+}
+
+/// The objects of one publication.
+pub(super) struct Bucket {
+    store: Box<dyn ObjectStore>,
+    service: Service,
+    jwks: Path,
+    discovery: Path,
+}
+
+/// Which service keeps the objects, and under which names.
+#[derive(Debug)]
+enum Service {
+    Azure { account: String, container: String },
+    S3 { bucket: String, prefix: String },
+}
+
+/// What `object_store` needs for a conditional write, and the time of the last change in seconds
+/// since 1970: the ETag of S3 stays when headers alone change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ObjectVersion {
+    update: UpdateVersion,
+    modified: i64,
+}
+
+/// Leaves the store out: it knows credentials.
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket")
+            .field("service", &self.service)
+            .field("jwks", &self.jwks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Bucket {
+    pub(super) fn azure(
+        account: String,
+        container: String,
+        prefix: &str,
+        endpoint: Option<Url>,
+        connections: &Connections,
+    ) -> Result<Self, Cause> {
+        let mut builder = MicrosoftAzureBuilder::from_env()
+            .with_use_emulator(false)
+            .with_account(&account)
+            .with_container_name(&container)
+            .with_crypto_provider(std::sync::Arc::new(OpenSsl))
+            .with_http_connector(connections.clone())
+            .with_retry(retry());
+        if let Some(endpoint) = endpoint {
+            let plain = checked(&endpoint)?.scheme() == "http";
+            builder = builder.with_endpoint(endpoint.to_string()).with_allow_http(plain);
+        }
+        let service = Service::Azure { account, container };
+        let store = builder.build().map_err(|error| service.cause(&error))?;
+        Self::new(Box::new(store), service, prefix)
+    }
+
+    pub(super) fn s3(
+        bucket: String,
+        prefix: &str,
+        endpoint: Option<Url>,
+        connections: &Connections,
+    ) -> Result<Self, Cause> {
+        let mut builder = AmazonS3Builder::from_env()
+            .with_bucket_name(&bucket)
+            .with_conditional_put(S3ConditionalPut::ETagMatch)
+            .with_crypto_provider(std::sync::Arc::new(OpenSsl))
+            .with_http_connector(connections.clone())
+            .with_retry(retry());
+        if let Some(endpoint) = endpoint {
+            let plain = checked(&endpoint)?.scheme() == "http";
+            // This key and not `with_endpoint`: `AWS_ENDPOINT_URL_S3` would win over that.
+            builder = builder
+                .with_config(AmazonS3ConfigKey::S3Endpoint, endpoint.as_str().trim_end_matches('/'))
+                .with_allow_http(plain);
+        }
+        let service = Service::S3 { bucket, prefix: prefix.to_owned() };
+        let store = builder.build().map_err(|error| service.cause(&error))?;
+        Self::new(Box::new(store), service, prefix)
+    }
+
+    fn new(store: Box<dyn ObjectStore>, service: Service, prefix: &str) -> Result<Self, Cause> {
+        let path = |document: Document| {
+            let text = format!("{}/{}", prefix.trim_matches('/'), document.path());
+            Path::parse(&text).map_err(|error| Cause::Address {
+                address: prefix.to_owned(),
+                reason: format!("cannot be a prefix: {error}"),
+            })
+        };
+        let (jwks, discovery) = (path(Document::Jwks)?, path(Document::Discovery)?);
+        Ok(Self { store, service, jwks, discovery })
+    }
+
+    fn path(&self, document: Document) -> &Path {
+        match document {
+            Document::Jwks => &self.jwks,
+            Document::Discovery => &self.discovery,
+        }
+    }
+
+    pub(super) async fn version(&self, document: Document) -> Result<Option<Version>, Cause> {
+        match self.store.head(self.path(document)).await {
+            Ok(meta) => Ok(Some(version_of(meta))),
+            Err(error) => self.service.absent(&error).map(|()| None),
+        }
+    }
+
+    pub(super) async fn read(&self, document: Document) -> Result<Option<Entry>, Cause> {
+        let result = match self.store.get_opts(self.path(document), GetOptions::default()).await {
+            Ok(result) => result,
+            Err(error) => return self.service.absent(&error).map(|()| None),
+        };
+        if result.meta.size > MAX_DOCUMENT_BYTES {
+            return Err(Cause::TooLong);
+        }
+        let attribute = |name: &Attribute| result.attributes.get(name).map(|value| value.as_ref().to_owned());
+        let headers = Headers {
+            content_type: attribute(&Attribute::ContentType),
+            cache_control: attribute(&Attribute::CacheControl),
+        };
+        let lineage = attribute(&LINEAGE).map(|text| Lineage::read(&text));
+        let sequence = attribute(&SEQUENCE).and_then(|text| text.parse().ok());
+        let version = version_of(result.meta.clone());
+        let bytes = result.bytes().await.map_err(|error| self.service.cause(&error))?.to_vec();
+        Ok(Some(Entry { stored: Stored { bytes, lineage, headers: Some(headers) }, sequence, version }))
+    }
+
+    pub(super) async fn write(
+        &self,
+        change: &Change,
+        expected: Option<&Version>,
+    ) -> Result<Version, Failure> {
+        let mode = match expected {
+            None => PutMode::Create,
+            Some(Version(VersionOf::Object(version))) => PutMode::Update(version.update.clone()),
+            // The version of another kind of place is not the one of any object.
+            Some(_) => return Err(Failure::LostRace),
+        };
+        let options = PutOptions { mode, attributes: attributes(change), ..PutOptions::default() };
+        let put = self.store.put_opts(self.path(change.document), change.bytes.clone().into(), options);
+        let put = put.await.map_err(|error| self.service.not_written(&error))?;
+
+        let Some(back) = self.read(change.document).await? else { return Err(Failure::LostRace) };
+        match kept(change, &back.stored) {
+            Ok(()) => Ok(back.version),
+            Err(_) if e_tag(&back.version) != put.e_tag.as_deref() => Err(Failure::LostRace),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    pub(super) fn hint(&self, cause: &Cause) -> Option<String> {
+        self.service.hint(cause)
+    }
+}
+
+fn version_of(meta: ObjectMeta) -> Version {
+    let modified = meta.last_modified.timestamp();
+    let update = UpdateVersion { e_tag: meta.e_tag, version: meta.version };
+    Version(VersionOf::Object(ObjectVersion { update, modified }))
+}
+
+fn e_tag(version: &Version) -> Option<&str> {
+    match version {
+        Version(VersionOf::Object(version)) => version.update.e_tag.as_deref(),
+        Version(VersionOf::File(_)) => None,
+    }
+}
+
+fn attributes(change: &Change) -> Attributes {
+    let Headers { content_type, cache_control } = change.headers();
+    [
+        (Attribute::ContentType, content_type),
+        (Attribute::CacheControl, cache_control),
+        (LINEAGE, Some(change.owner.lineage.as_str().to_owned())),
+        (SEQUENCE, Some(change.owner.sequence.to_string())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
+}
+
+/// Whether the store kept all that was written: one that drops headers or owner would be written
+/// again in every pass.
+fn kept(change: &Change, back: &Stored) -> Result<(), Cause> {
+    let same = |what, actual: Option<&str>, expected: Option<&str>| {
+        let text = |value: Option<&str>| value.unwrap_or("nothing").to_owned();
+        if actual == expected {
+            Ok(())
+        } else {
+            Err(Cause::NotKept { what, actual: text(actual), expected: text(expected) })
+        }
+    };
+    let (actual, expected) = (back.headers.clone().unwrap_or_default(), change.headers());
+    same("SHA-256", Some(&sha256_hex(&back.bytes)), Some(&sha256_hex(&change.bytes)))?;
+    same("content type", actual.content_type.as_deref(), expected.content_type.as_deref())?;
+    same("cache control", actual.cache_control.as_deref(), expected.cache_control.as_deref())?;
+    same("lineage", back.lineage.as_ref().map(Lineage::as_str), Some(change.owner.lineage.as_str()))
+}

@@ -1,0 +1,64 @@
+use std::{error::Error, time::Duration};
+
+use super::*;
+use crate::core::{issuer::Issuer, jwk::Jwk, jwk_set::Profile, public_key::PublicKey, publication::Terms};
+
+/// A publication that differs from those of other numbers.
+pub(super) fn publication(number: u8) -> Publication {
+    let issuer = Issuer::parse("https://issuer.example").expect("it is an issuer");
+    let jwks_uri = issuer.jwks_uri();
+    let terms = Terms { issuer, jwks_uri, max_age: Duration::from_secs(300) };
+    let mut modulus = [0xc5; 256];
+    modulus[1] = number;
+    let key = PublicKey::rsa(&modulus, &[1, 0, 1]).expect("the modulus is odd and long");
+    Publication::render(&terms, Profile::Entra, [Jwk::of_public_key(key)]).expect("there is a key")
+}
+
+pub(super) fn owner(lineage: &str, sequence: u64) -> Owner {
+    Owner { lineage: Lineage::read(lineage), sequence }
+}
+
+/// The error and its causes, as a reporter prints them.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn refused(location: Location, public_url: Option<&str>) -> String {
+    let connections = Connections::new().expect("clients can be made");
+    let target = Target::new("t".to_owned(), location, public_url, &connections);
+    chain(&target.expect_err("the address makes no sense"))
+}
+
+#[test]
+fn an_address_that_makes_no_sense_is_refused_with_the_name_of_the_target() {
+    let directory = || Location::Directory("/nowhere".into());
+    assert_eq!(
+        refused(directory(), Some("ftp://issuer.example")),
+        "cannot set up target `t`: `ftp://issuer.example` has scheme `ftp`, expected `https`"
+    );
+    assert_eq!(
+        refused(directory(), Some("issuer.example")),
+        "cannot set up target `t`: `issuer.example` is not a URL: relative URL without a base"
+    );
+    let bucket =
+        |prefix: &str| Location::S3 { bucket: "b".to_owned(), prefix: prefix.to_owned(), endpoint: None };
+    let error = refused(bucket("a//b"), None);
+    assert!(error.contains("`a//b` cannot be a prefix"), "{error}");
+}
+
+#[test]
+fn a_credential_in_an_address_is_refused_and_not_shown() {
+    let endpoint = Url::parse("https://user:hunter2@store.example/?sig=hunter2").expect("it is a URL");
+    let location = Location::Azure {
+        account: "a".to_owned(),
+        container: "c".to_owned(),
+        prefix: String::new(),
+        endpoint: Some(endpoint),
+    };
+    let error = refused(location, None);
+    assert_eq!(
+        error,
+        "cannot set up target `t`: `https://store.example` has a user name or password, expected none"
+    );
+}
