@@ -14,4 +14,6 @@ pub mod merge;
 pub mod placement;
 pub mod public_key;
 pub mod publication;
+pub mod service_account;
+pub mod token;
 pub mod verification;
