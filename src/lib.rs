@@ -7,6 +7,8 @@
 pub mod clock;
 pub mod core;
 pub mod http;
+pub mod signer;
+pub mod source;
 pub mod store;
 pub mod target;
 pub mod telemetry;

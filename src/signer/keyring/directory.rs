@@ -1,0 +1,153 @@
+//! The directory of the keyring: modes, owners, and files that appear whole or not at all.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FlockOperation, OFlags, flock},
+    process::geteuid,
+};
+use zeroize::Zeroizing;
+
+use super::KeyringError;
+
+/// Mode of a private key.
+pub(super) const PRIVATE: u32 = 0o600;
+/// Mode of a public key.
+const PUBLIC: u32 = 0o644;
+/// Mode of the directory.
+const DIRECTORY: u32 = 0o700;
+/// The permissions that nobody but the owner may have.
+const OTHERS: u32 = 0o077;
+/// Largest key file, in bytes: an RSA-16384 key has a quarter of it.
+const MAX_SIZE: usize = 64 * 1024;
+/// Extension of a hidden file that is being written.
+const UNFINISHED: &str = "tmp";
+
+/// Makes the directory, and those above it, when it is missing.
+pub(super) fn create(path: &Path) -> Result<(), KeyringError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed("create", parent))?;
+    }
+    match DirBuilder::new().mode(DIRECTORY).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created.map_err(failed("create", path)),
+    }
+}
+
+/// An open directory, locked against other processes until it is dropped.
+pub(super) struct Directory {
+    path: PathBuf,
+    handle: File,
+}
+
+impl Directory {
+    pub(super) fn open(path: &Path) -> Result<Self, KeyringError> {
+        let handle = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(KeyringError::NoKey { path: path.to_owned() });
+            }
+            opened => opened.map_err(failed("open", path))?,
+        };
+        check(path, &handle, DIRECTORY)?;
+        // Two processes on an empty directory must not make two keys.
+        flock(&handle, FlockOperation::LockExclusive)
+            .map_err(|error| failed("lock", path)(io::Error::from(error)))?;
+        Ok(Self { path: path.to_owned(), handle })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names of the files with an extension, sorted, hidden files left out.
+    pub(super) fn with_extension(&self, extension: &str) -> Result<Vec<String>, KeyringError> {
+        let mut names = self.names()?;
+        names.retain(|name| !name.starts_with('.') && has_extension(name, extension));
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes what a crash left of a write: it may be a private key that nobody knows of.
+    pub(super) fn remove_unfinished(&self) -> Result<(), KeyringError> {
+        for name in
+            self.names()?.iter().filter(|name| name.starts_with('.') && has_extension(name, UNFINISHED))
+        {
+            let path = self.path.join(name);
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Reads a file that nobody else could have read or written.
+    pub(super) fn read_private(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+        let path = self.path.join(name);
+        // Mode and owner are those of the open file, so it cannot be exchanged after the check; a
+        // symlink would lead out of the directory that was checked.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&path);
+        let file = opened.map_err(failed("open", &path))?;
+        check(&path, &file, PRIVATE)?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SIZE));
+        file.take(MAX_SIZE as u64).read_to_end(&mut bytes).map_err(failed("read", &path))?;
+        Ok(bytes)
+    }
+
+    /// Writes a file that is there whole, and to stay, when this returns.
+    pub(super) fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), KeyringError> {
+        let path = self.path.join(name);
+        let unfinished = self.path.join(format!(".{name}.{UNFINISHED}"));
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&unfinished)?;
+            file.write_all(bytes)?;
+            file.set_permissions(Permissions::from_mode(mode))?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)?;
+            self.handle.sync_all()
+        };
+        write().map_err(failed("write", &path))
+    }
+
+    /// Writes a public key unless it stands there already.
+    pub(super) fn write_if_different(&self, name: &str, bytes: &[u8]) -> Result<(), KeyringError> {
+        match fs::read(self.path.join(name)) {
+            Ok(present) if present == bytes => Ok(()),
+            _ => self.write(name, bytes, PUBLIC),
+        }
+    }
+
+    fn names(&self) -> Result<Vec<String>, KeyringError> {
+        let entries = fs::read_dir(&self.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let entries = entries.map_err(failed("read", &self.path))?;
+        Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+}
+
+/// Refuses what others may read, write or own.
+fn check(path: &Path, file: &File, expected: u32) -> Result<(), KeyringError> {
+    let metadata = file.metadata().map_err(failed("inspect", path))?;
+    let (owner, us) = (metadata.uid(), geteuid().as_raw());
+    if owner != us {
+        return Err(KeyringError::Owner { path: path.to_owned(), owner, expected: us });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Err(KeyringError::Mode { path: path.to_owned(), mode, expected });
+    }
+    Ok(())
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyringError {
+    move |source| KeyringError::Io { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,197 @@
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use openssl::{hash::MessageDigest, pkey::PKey, rsa::Rsa, sign::Verifier};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{Keyring, KeyringError, UnusableKey};
+use crate::core::{public_key::PublicKey, token::UnverifiedToken};
+
+/// A keyring with a fresh key, and where it lies.
+struct Fresh {
+    _parent: TempDir,
+    path: PathBuf,
+    keyring: Keyring,
+}
+
+fn fresh() -> Fresh {
+    let parent = tempfile::tempdir().expect("a directory");
+    let path = parent.path().join("data/keys");
+    let keyring = Keyring::open_or_generate(&path).expect("a keyring");
+    Fresh { _parent: parent, path, keyring }
+}
+
+impl Fresh {
+    fn file(&self, extension: &str) -> PathBuf {
+        self.path.join(format!("{}.{extension}", self.keyring.active().kid()))
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").mode() & 0o7777
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
+}
+
+#[test]
+fn a_private_key_is_readable_by_its_owner_alone() {
+    let fresh = fresh();
+    assert_eq!(0o700, mode(&fresh.path));
+    assert_eq!(0o600, mode(&fresh.file("pem")));
+    assert_eq!(0o644, mode(&fresh.file("pub")));
+    assert_eq!(2, fs::read_dir(&fresh.path).expect("a directory").count());
+}
+
+#[test]
+fn the_file_beside_the_private_key_holds_its_public_half_alone() {
+    let fresh = fresh();
+    let pem = fs::read(fresh.file("pub")).expect("it is there");
+    assert!(pem.starts_with(b"-----BEGIN PUBLIC KEY-----"));
+    let spki = PKey::public_key_from_pem(&pem).and_then(|key| key.public_key_to_der()).expect("a public key");
+    let key = fresh.keyring.active();
+    assert_eq!(Ok(key.public_key().clone()), PublicKey::from_spki(&spki));
+    assert_eq!(*key.kid(), key.public_key().kid());
+}
+
+#[test]
+fn an_opened_keyring_signs_with_the_key_it_was_made_with() {
+    let fresh = fresh();
+    let again = Keyring::open_or_generate(&fresh.path).expect("a keyring");
+    assert_eq!(fresh.keyring.active().kid(), again.active().kid());
+}
+
+#[test]
+fn opening_makes_no_key() {
+    let parent = tempfile::tempdir().expect("a directory");
+    chmod(parent.path(), 0o700);
+    for path in [parent.path().to_owned(), parent.path().join("missing")] {
+        assert!(matches!(Keyring::open(&path), Err(KeyringError::NoKey { .. })), "{}", path.display());
+    }
+}
+
+#[test]
+fn two_starts_at_once_make_one_key() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let path = parent.path().join("keys");
+    let start = || Keyring::open_or_generate(&path).map(|keyring| keyring.active().kid().clone());
+    let kids = std::thread::scope(|scope| {
+        [scope.spawn(start), scope.spawn(start)]
+            .map(|start| start.join().expect("no panic").expect("a keyring"))
+    });
+    assert_eq!(kids[0], kids[1]);
+}
+
+#[test]
+fn a_crash_before_the_public_half_is_written_heals_on_open() {
+    let fresh = fresh();
+    let public = fs::read(fresh.file("pub")).expect("it is there");
+    fs::remove_file(fresh.file("pub")).expect("it is there");
+    Keyring::open(&fresh.path).expect("a keyring");
+    assert_eq!(public, fs::read(fresh.file("pub")).expect("it is there again"));
+    fs::write(fresh.file("pub"), b"").expect("it is ours");
+    Keyring::open(&fresh.path).expect("a keyring");
+    assert_eq!(public, fs::read(fresh.file("pub")).expect("it is whole again"));
+}
+
+#[test]
+fn a_crash_while_a_key_is_written_leaves_no_key() {
+    let fresh = fresh();
+    let unfinished = fresh.path.join(format!(".{}.pem.tmp", fresh.keyring.active().kid()));
+    fs::rename(fresh.file("pem"), &unfinished).expect("it is ours");
+    assert!(matches!(Keyring::open(&fresh.path), Err(KeyringError::NoKey { .. })));
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn what_others_could_have_read_is_refused() {
+    for bits in [0o640, 0o602, 0o610] {
+        let fresh = fresh();
+        let file = fresh.file("pem");
+        chmod(&file, bits);
+        let refusal = Keyring::open(&fresh.path).expect_err("others have a right");
+        assert_eq!(format!("`{}` has mode {bits:04o}, expected 0600", file.display()), refusal.to_string());
+        assert!(refusal.hint().is_some_and(|hint| hint.contains("chmod 600")));
+    }
+    let fresh = fresh();
+    chmod(&fresh.path, 0o750);
+    let refusal = Keyring::open_or_generate(&fresh.path).expect_err("others have a right");
+    assert!(refusal.hint().is_some_and(|hint| hint.contains("chmod 700")), "{refusal}");
+}
+
+#[test]
+fn a_key_file_that_is_a_symlink_is_refused() {
+    let fresh = fresh();
+    let elsewhere = fresh.path.with_file_name("elsewhere");
+    fs::rename(fresh.file("pem"), &elsewhere).expect("it is ours");
+    symlink(&elsewhere, fresh.file("pem")).expect("a symlink");
+    assert!(matches!(Keyring::open(&fresh.path), Err(KeyringError::Io { action: "open", .. })));
+}
+
+#[test]
+fn a_file_that_does_not_hold_the_key_it_is_named_after_is_refused() {
+    let (one, other) = (fresh(), fresh());
+    fs::copy(other.file("pem"), one.file("pem")).expect("both are ours");
+    let refusal = Keyring::open(&one.path).expect_err("another key");
+    assert!(refusal.to_string().contains(other.keyring.active().kid().as_str()), "{refusal}");
+    fs::copy(other.file("pem"), one.path.join("second.pem")).expect("both are ours");
+    assert!(matches!(Keyring::open(&one.path), Err(KeyringError::ManyKeys { count: 2, .. })));
+}
+
+#[test]
+fn a_file_that_cannot_be_a_signing_key_is_refused_without_a_question() {
+    let fresh = fresh();
+    let rsa = Rsa::generate(2048).expect("a key");
+    let encrypted = rsa
+        .private_key_to_pem_passphrase(openssl::symm::Cipher::aes_128_cbc(), b"secret")
+        .expect("an encrypted key");
+    let relabelled = String::from_utf8(encrypted.clone())
+        .expect("PEM is text")
+        .replace("RSA PRIVATE", "PRIVATE")
+        .into_bytes();
+    let curve = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).expect("a curve");
+    let ec = openssl::ec::EcKey::generate(&curve).and_then(PKey::from_ec_key).expect("a key");
+    let ec = ec.private_key_to_pem_pkcs8().expect("PEM");
+    let weak = Rsa::generate(1024).and_then(PKey::from_rsa).and_then(|key| key.private_key_to_pem_pkcs8());
+    for pem in [Vec::new(), b"nonsense".to_vec(), encrypted, relabelled, ec] {
+        fs::write(fresh.file("pem"), pem).expect("it is ours");
+        let refusal = Keyring::open(&fresh.path).expect_err("no signing key");
+        assert!(
+            matches!(refusal, KeyringError::Unusable { source: UnusableKey::Malformed, .. }),
+            "{refusal:?}"
+        );
+    }
+    fs::write(fresh.file("pem"), weak.expect("a key")).expect("it is ours");
+    let refusal = Keyring::open(&fresh.path).expect_err("a weak key");
+    assert!(matches!(refusal, KeyringError::Unusable { source: UnusableKey::Public(_), .. }), "{refusal:?}");
+}
+
+#[test]
+fn a_token_verifies_with_the_public_key_and_names_it() {
+    let fresh = fresh();
+    let key = fresh.keyring.active();
+    let claims = json!({ "iss": "https://k8s.example", "sub": "system:serviceaccount:a:b" });
+    let token = key.sign(&claims).expect("a signature");
+    let header = token.as_str().split('.').next().expect("a header");
+    let header = Base64UrlUnpadded::decode_vec(header).expect("base64url");
+    assert_eq!(format!(r#"{{"alg":"RS256","kid":"{}"}}"#, key.kid()).into_bytes(), header);
+    let token = UnverifiedToken::parse(token.as_str()).expect("a token");
+    assert_eq!(claims, serde_json::Value::Object(token.claims().clone()));
+    let public = PKey::public_key_from_der(&key.public_key().to_spki()).expect("a public key");
+    let mut verifier = Verifier::new(MessageDigest::sha256(), &public).expect("a verifier");
+    verifier.update(token.signing_input()).expect("bytes");
+    assert!(verifier.verify(token.signature()).expect("an answer"));
+}
+
+#[test]
+fn debug_output_shows_no_key_material() {
+    let fresh = fresh();
+    let expected = format!("Keyring {{ active: SigningKey({}) }}", fresh.keyring.active().kid());
+    assert_eq!(expected, format!("{:?}", fresh.keyring));
+}

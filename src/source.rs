@@ -1,0 +1,92 @@
+//! Where public keys come from.
+//!
+//! A source says what it sees now and remembers nothing: what to publish when it fails, or says less
+//! than before, is for [`crate::core::merge`].
+
+pub mod api_server;
+pub mod key_file;
+
+use jiff::Timestamp;
+
+use self::{
+    api_server::{ApiServer, ApiServerError},
+    key_file::{KeyFileError, KeyFiles},
+};
+use crate::core::jwk::Jwk;
+
+/// A place that keys are read from.
+#[derive(Debug)]
+pub enum Source {
+    ApiServer(Box<ApiServer>),
+    KeyFiles(KeyFiles),
+}
+
+impl Source {
+    /// What the source is called in messages, metrics and the ledger.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::ApiServer(server) => server.name(),
+            Self::KeyFiles(files) => files.name(),
+        }
+    }
+
+    /// Reads all keys of the source, once and without retries.
+    ///
+    /// # Errors
+    ///
+    /// Fails as a whole: half of what a source has would look like a retirement of the rest.
+    pub async fn fetch(&self) -> Result<Fetched, FetchError> {
+        let fetched = match self {
+            Self::ApiServer(server) => server.fetch().await.map_err(Cause::ApiServer),
+            Self::KeyFiles(files) => files.fetch().await.map_err(Cause::KeyFiles),
+        };
+        fetched.map_err(|cause| FetchError { name: self.name().to_owned(), cause })
+    }
+}
+
+/// What a source said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// At least one; one kid never names two keys.
+    pub keys: Vec<Jwk>,
+    /// What to warn about: keys and blocks that were left out, IDs that Kubernetes would not derive.
+    pub notes: Vec<String>,
+    /// What the other side takes for the present, in whole seconds: a witness for our clock.
+    pub server_time: Option<Timestamp>,
+}
+
+/// A note about every key whose ID is not the one that Kubernetes derives.
+fn foreign_kids(keys: &[Jwk]) -> impl Iterator<Item = String> {
+    keys.iter().filter(|key| !key.has_derived_kid()).map(|key| {
+        format!("kid `{}` is kept, Kubernetes would derive `{}`", key.kid(), key.public_key().kid())
+    })
+}
+
+/// A source could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot fetch the keys of source `{name}`")]
+pub struct FetchError {
+    name: String,
+    #[source]
+    cause: Cause,
+}
+
+impl FetchError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match &self.cause {
+            Cause::ApiServer(error) => error.hint(),
+            Cause::KeyFiles(error) => error.hint(),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    ApiServer(ApiServerError),
+    #[error(transparent)]
+    KeyFiles(KeyFileError),
+}

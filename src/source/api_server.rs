@@ -1,0 +1,164 @@
+//! Asks one API server: which keys verify its tokens, which issuer it writes, which key signs now.
+//!
+//! One value is one instance. In a control plane of several, each may know other keys while a change
+//! rolls through, so the caller makes one value per instance and merges what they say.
+
+mod connection;
+mod error;
+
+use std::time::Duration;
+
+use http::Method;
+use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest, TokenRequestSpec};
+
+pub use self::{connection::Access, error::ApiServerError};
+use self::{
+    connection::{Answer, Connection, Request},
+    error::hint_for_status,
+};
+use super::{Fetched, foreign_kids};
+use crate::core::{
+    discovery::ReceivedDiscovery,
+    issuer::{DISCOVERY_PATH, JWKS_PATH},
+    jwk_set::{InvalidJwks, ReceivedJwks},
+    kid::Kid,
+    service_account::ServiceAccount,
+    token::{Token, UnverifiedToken},
+};
+
+/// Who a probe token is for: nobody, so that it is worth nothing.
+const PROBE_AUDIENCE: &str = "signpost-probe";
+/// Shortest life that Kubernetes gives a token.
+/// Source: `minExpirationSeconds` in `kubernetes/pkg/apis/authentication/validation/validation.go`.
+const PROBE_LIFETIME: Duration = Duration::from_mins(10);
+
+/// One API server.
+#[derive(Debug)]
+pub struct ApiServer {
+    name: String,
+    connection: Connection,
+}
+
+/// Which key signs now, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    pub kid: Option<Kid>,
+    pub issuer: Option<String>,
+}
+
+impl ApiServer {
+    /// Nothing is read before the first call: a kubeconfig that is missing for now is a failed fetch,
+    /// not a failed start.
+    #[must_use]
+    pub fn new(name: String, access: Access) -> Self {
+        Self { name, connection: Connection::new(access) }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads the JWKS, with one request unless the credential is refused.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no answer in time, or another one than a JWKS with at least one key.
+    pub async fn fetch(&self) -> Result<Fetched, ApiServerError> {
+        let request = Request::get(format!("/{JWKS_PATH}"));
+        let answer = self.ask(&request, None).await?;
+        let received = ReceivedJwks::parse(&answer.body).map_err(|source| match source {
+            InvalidJwks::NotJson(_) => answer.not_json(&request),
+            source => ApiServerError::Jwks(source),
+        })?;
+        let mut notes = received.left_out;
+        notes.extend(foreign_kids(&received.keys));
+        notes.extend(answer.note);
+        Ok(Fetched { keys: received.keys, notes, server_time: answer.server_time })
+    }
+
+    /// Reads the issuer that this API server writes into tokens, from its discovery document.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no answer in time, or another one than a discovery document.
+    pub async fn issuer(&self) -> Result<String, ApiServerError> {
+        let request = Request::get(format!("/{DISCOVERY_PATH}"));
+        let answer = self.ask(&request, None).await?;
+        if serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_err() {
+            return Err(answer.not_json(&request));
+        }
+        Ok(ReceivedDiscovery::parse(&answer.body)?.issuer)
+    }
+
+    /// Asks who we are; `None` when that is no service account.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no answer in time, or another one than a `SelfSubjectReview`.
+    pub async fn service_account(&self) -> Result<Option<ServiceAccount>, ApiServerError> {
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews".to_owned();
+        let request = Request::post(path, &SelfSubjectReview::default());
+        let answer = self.ask(&request, None).await?;
+        let review: SelfSubjectReview = answer.json(&request)?;
+        let user = review.status.and_then(|status| status.user_info).and_then(|info| info.username);
+        Ok(user.as_deref().and_then(ServiceAccount::of_subject))
+    }
+
+    /// Asks for a token of a service account. Without `audiences` it is for the API server itself,
+    /// without `lifetime` it lives as long as the API server likes.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no answer in time, or another one than a token.
+    pub async fn mint(
+        &self,
+        account: &ServiceAccount,
+        audiences: &[String],
+        lifetime: Option<Duration>,
+    ) -> Result<Token, ApiServerError> {
+        let spec = TokenRequestSpec {
+            audiences: Some(audiences.to_vec()),
+            expiration_seconds: lifetime
+                .map(|lifetime| i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX)),
+            ..TokenRequestSpec::default()
+        };
+        let path =
+            format!("/api/v1/namespaces/{}/serviceaccounts/{}/token", account.namespace(), account.name());
+        let request = Request::post(path, &TokenRequest { spec: Some(spec), ..TokenRequest::default() });
+        let answer = self.ask(&request, Some(account)).await?;
+        let granted: TokenRequest = answer.json(&request)?;
+        let token = granted.status.and_then(|status| status.token);
+        token.map(Token::new).ok_or_else(|| ApiServerError::Incomplete { request: request.to_string() })
+    }
+
+    /// Asks for a token that nobody accepts and looks at it: a JWKS does not say which key signs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::mint`], and when what comes back is no JWT.
+    pub async fn probe(&self, account: &ServiceAccount) -> Result<Probe, ApiServerError> {
+        let token = self.mint(account, &[PROBE_AUDIENCE.to_owned()], Some(PROBE_LIFETIME)).await?;
+        let token = UnverifiedToken::parse(token.as_str())?;
+        Ok(Probe { kid: token.header().kid.clone(), issuer: token.issuer().map(str::to_owned) })
+    }
+
+    /// Sends a request and takes a success for an answer.
+    async fn ask(
+        &self,
+        request: &Request,
+        account: Option<&ServiceAccount>,
+    ) -> Result<Answer, ApiServerError> {
+        let answer = self.connection.call(request).await?;
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        let message = answer.message();
+        Err(ApiServerError::Status {
+            request: request.to_string(),
+            status: answer.status,
+            hint: hint_for_status(answer.status, request.method == Method::GET, account, message.as_deref()),
+            message,
+        })
+    }
+}

@@ -1,0 +1,277 @@
+//! A connection to one API server that takes up replaced credentials by itself.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, DATE},
+};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
+use kube::{
+    Client, Config,
+    client::Body,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
+use zeroize::Zeroizing;
+
+use super::ApiServerError;
+
+/// Longest wait for a connection, TLS included. An API server is near; one that takes longer is down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a whole answer, connection and credential plugin included: well below the 30 s
+/// between two polls, and a slow trickle of bytes does not extend it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest answer that is read, in bytes: a JWKS of a hundred RSA-4096 keys has a tenth of it.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// Longest part of a foreign error message that is repeated, in characters.
+const MAX_MESSAGE: usize = 400;
+/// Where a pod finds its own credential.
+const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// How to reach an API server.
+///
+/// With neither kubeconfig nor context it is the one of the cluster that Signpost runs in; with a
+/// context alone, `KUBECONFIG` or the default kubeconfig is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
+    /// URL of one instance, in place of the cluster's.
+    pub instance: Option<String>,
+    /// The name that its certificate must have, where that is not the host of the URL.
+    pub tls_server_name: Option<String>,
+}
+
+impl Access {
+    async fn config(&self) -> Result<Config, ApiServerError> {
+        let mut config = match (&self.kubeconfig, &self.context) {
+            (None, None) => {
+                if !tokio::fs::try_exists(POD_TOKEN).await.unwrap_or(false) {
+                    return Err(ApiServerError::NotInCluster);
+                }
+                Config::incluster().map_err(ApiServerError::InCluster)?
+            }
+            (path, context) => {
+                let path = path.clone();
+                let kubeconfig = blocking(move || path.map_or_else(Kubeconfig::read, Kubeconfig::read_from))
+                    .await
+                    .map_err(ApiServerError::kubeconfig)?;
+                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+                Config::from_custom_kubeconfig(kubeconfig, &options)
+                    .await
+                    .map_err(ApiServerError::kubeconfig)?
+            }
+        };
+        if let Some(instance) = &self.instance {
+            config.cluster_url = instance
+                .parse()
+                .map_err(|source| ApiServerError::Instance { url: instance.clone(), source })?;
+        }
+        if self.tls_server_name.is_some() {
+            config.tls_server_name.clone_from(&self.tls_server_name);
+        }
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // The caller polls; a hidden second request would make that twice as often.
+        config.default_retry = false;
+        Ok(config)
+    }
+}
+
+/// What is asked.
+pub(super) struct Request {
+    pub(super) method: Method,
+    path: String,
+    body: Vec<u8>,
+}
+
+impl Request {
+    pub(super) fn get(path: String) -> Self {
+        Self { method: Method::GET, path, body: Vec::new() }
+    }
+
+    pub(super) fn post(path: String, object: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(object).expect("Kubernetes objects always serialise");
+        Self { method: Method::POST, path, body }
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+/// What came back, with whatever status.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) server_time: Option<Timestamp>,
+    /// What the way to the answer leaves to be warned about.
+    pub(super) note: Option<String>,
+    pub(super) body: Bytes,
+    content_type: Option<String>,
+}
+
+impl Answer {
+    /// Reads an object. The cause is not given: it may repeat a part of a token.
+    pub(super) fn json<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ApiServerError> {
+        serde_json::from_slice(&self.body).map_err(|_| self.not_json(request))
+    }
+
+    pub(super) fn not_json(&self, request: &Request) -> ApiServerError {
+        ApiServerError::NotJson {
+            request: request.to_string(),
+            content_type: self.content_type.clone().unwrap_or_else(|| "none".to_owned()),
+        }
+    }
+
+    /// What the API server says about a refusal, when it says it in a `Status`.
+    pub(super) fn message(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Status {
+            message: String,
+        }
+        let status: Status = serde_json::from_slice(&self.body).ok()?;
+        let printable = status.message.chars().map(|c| if c.is_control() { ' ' } else { c });
+        Some(printable.take(MAX_MESSAGE).collect())
+    }
+}
+
+/// A client, and the token file that it is to be used with.
+///
+/// `kube` reads token files once a minute and does not trim them; here the file is read for every
+/// request, so that a replaced one counts at once.
+#[derive(Clone)]
+struct Established {
+    client: Client,
+    token_file: Option<PathBuf>,
+    url: String,
+    note: Option<String>,
+}
+
+impl Established {
+    async fn new(access: &Access) -> Result<Self, ApiServerError> {
+        let mut config = access.config().await?;
+        let token_file = match config.auth_info.token {
+            None => config.auth_info.token_file.take().map(PathBuf::from),
+            Some(_) => None,
+        };
+        let url = config.cluster_url.to_string();
+        let note = config.accept_invalid_certs.then(|| {
+            format!("the certificate of `{url}` is not checked, because the kubeconfig says so: anybody may answer")
+        });
+        // A credential plugin is a program that runs here until it has answered.
+        let client = blocking(move || Client::try_from(config)).await.map_err(ApiServerError::client)?;
+        Ok(Self { client, token_file, url, note })
+    }
+
+    async fn send(self, request: &Request) -> Result<Answer, ApiServerError> {
+        let mut message = http::Request::builder()
+            .method(&request.method)
+            .uri(&request.path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Body::from(request.body.clone()))
+            .expect("paths are made of checked names");
+        if let Some(path) = self.token_file {
+            message.headers_mut().insert(AUTHORIZATION, bearer(path).await?);
+        }
+        let answer = self.client.send(message).await.map_err(|error| match error {
+            kube::Error::Auth(_) => ApiServerError::client(error),
+            source => ApiServerError::NoAnswer { url: self.url.clone(), source },
+        })?;
+        let (parts, body) = answer.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|source| {
+            if source.is::<LengthLimitError>() {
+                ApiServerError::TooLarge { request: request.to_string(), limit: MAX_ANSWER }
+            } else {
+                ApiServerError::Interrupted { request: request.to_string(), source }
+            }
+        })?;
+        Ok(Answer {
+            status: parts.status,
+            server_time: server_time(&parts.headers),
+            note: self.note,
+            body: body.to_bytes(),
+            content_type: parts
+                .headers
+                .get(CONTENT_TYPE)
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+        })
+    }
+}
+
+/// The way to one API server. It is built anew after every failure, so that a replaced kubeconfig,
+/// certificate authority or client certificate is taken up.
+pub(super) struct Connection {
+    access: Access,
+    established: Mutex<Option<Established>>,
+}
+
+impl Connection {
+    pub(super) fn new(access: Access) -> Self {
+        Self { access, established: Mutex::new(None) }
+    }
+
+    /// Sends a request; once more with a credential that was read anew when the first is refused.
+    pub(super) async fn call(&self, request: &Request) -> Result<Answer, ApiServerError> {
+        let answer = self.attempt(request).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        *self.established.lock().await = None;
+        self.attempt(request).await
+    }
+
+    async fn attempt(&self, request: &Request) -> Result<Answer, ApiServerError> {
+        let sent = async { self.established().await?.send(request).await };
+        let outcome = timeout(ANSWER_TIMEOUT, sent).await.unwrap_or_else(|_| {
+            Err(ApiServerError::TimedOut { request: request.to_string(), limit: ANSWER_TIMEOUT })
+        });
+        if outcome.is_err() {
+            *self.established.lock().await = None;
+        }
+        outcome
+    }
+
+    async fn established(&self) -> Result<Established, ApiServerError> {
+        let mut established = self.established.lock().await;
+        if let Some(ready) = &*established {
+            return Ok(ready.clone());
+        }
+        let new = Established::new(&self.access).await?;
+        *established = Some(new.clone());
+        Ok(new)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Connection").field(&self.access).finish()
+    }
+}
+
+/// The `Authorization` header of a token file. A line break at its end is common and means nothing.
+async fn bearer(path: PathBuf) -> Result<HeaderValue, ApiServerError> {
+    let text = tokio::fs::read_to_string(&path).await.map(Zeroizing::new);
+    let text = text.map_err(|source| ApiServerError::TokenFile { path: path.clone(), source })?;
+    let header = Zeroizing::new(format!("Bearer {}", text.trim()));
+    let mut value = HeaderValue::try_from(header.as_str())
+        .map_err(|_| ApiServerError::TokenFileContent { path: path.clone() })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The `Date` header (RFC 9110 section 6.6.1).
+fn server_time(headers: &HeaderMap) -> Option<Timestamp> {
+    DateTimeParser::new().parse_timestamp(headers.get(DATE)?.as_bytes()).ok()
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    spawn_blocking(work).await.expect("the work does not panic and nobody aborts it")
+}
+
+#[cfg(test)]
+mod tests;

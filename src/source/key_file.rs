@@ -1,0 +1,209 @@
+//! Reads public keys from files: PEM in its many forms, DER, and JWKS.
+//!
+//! Polls rather than watches: kubelet replaces Secret volumes by swapping a symlink, which ends an
+//! inotify watch (kubernetes#111947).
+
+mod content;
+mod pem;
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+pub use self::{
+    content::{InvalidContent, InvalidKey},
+    pem::InvalidPem,
+};
+use super::{Fetched, foreign_kids};
+use crate::core::jwk_set::{InvalidJwkSet, JwkSet};
+
+/// Largest file that is read, in bytes: room for a thousand keys.
+const MAX_SIZE: u64 = 1024 * 1024;
+
+/// Files, directories and glob patterns.
+#[derive(Debug)]
+pub struct KeyFiles {
+    name: String,
+    patterns: Vec<String>,
+}
+
+impl KeyFiles {
+    #[must_use]
+    pub fn new(name: String, patterns: Vec<String>) -> Self {
+        Self { name, patterns }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads every file anew.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a pattern finds no file, and when any file cannot be read or holds no public key.
+    pub async fn fetch(&self) -> Result<Fetched, KeyFileError> {
+        let patterns = self.patterns.clone();
+        tokio::task::spawn_blocking(move || read(&patterns))
+            .await
+            .expect("reading does not panic and nobody aborts it")
+    }
+}
+
+fn read(patterns: &[String]) -> Result<Fetched, KeyFileError> {
+    let mut fetched = Fetched { keys: Vec::new(), notes: Vec::new(), server_time: None };
+    let mut found_in = HashMap::new();
+    for pattern in patterns {
+        for path in files(pattern)? {
+            let bytes = read_file(&path)?;
+            let content = content::parse(&bytes)
+                .map_err(|source| KeyFileError::Content { path: path.clone(), source })?;
+            if content.keys.is_empty() {
+                return Err(KeyFileError::NoKey { path, left_out: content.left_out });
+            }
+            let shown = path.display();
+            fetched.notes.extend(content.left_out.iter().map(|note| format!("`{shown}`: {note}")));
+            for key in content.keys {
+                match found_in.get(&key) {
+                    None => {
+                        found_in.insert(key.clone(), path.clone());
+                        fetched.keys.push(key);
+                    }
+                    Some(first) => fetched.notes.push(format!(
+                        "key `{}` of `{shown}` stands already in `{}`",
+                        key.kid(),
+                        first.display()
+                    )),
+                }
+            }
+        }
+    }
+    JwkSet::new(fetched.keys.iter().cloned()).map_err(KeyFileError::Set)?;
+    let foreign: Vec<_> = foreign_kids(&fetched.keys).collect();
+    fetched.notes.extend(foreign);
+    Ok(fetched)
+}
+
+/// The files that a pattern means, in the order of their names.
+fn files(pattern: &str) -> Result<Vec<PathBuf>, KeyFileError> {
+    let path = Path::new(pattern);
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => files_in(path),
+        Ok(_) => Ok(vec![path.to_owned()]),
+        Err(_) if pattern.contains(['*', '?', '[']) => matches(pattern),
+        Err(source) => Err(KeyFileError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Files of a directory that do not start with a dot: Secret volumes keep their generations in
+/// directories that do.
+fn files_in(directory: &Path) -> Result<Vec<PathBuf>, KeyFileError> {
+    let unreadable = |source| KeyFileError::Read { path: directory.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(b".") || path.is_dir() {
+            continue;
+        }
+        files.push(path);
+    }
+    if files.is_empty() {
+        return Err(KeyFileError::NoFile { pattern: directory.display().to_string() });
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn matches(pattern: &str) -> Result<Vec<PathBuf>, KeyFileError> {
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::default() };
+    let found = glob::glob_with(pattern, options)
+        .map_err(|source| KeyFileError::Pattern { pattern: pattern.to_owned(), source })?;
+    let mut files = Vec::new();
+    for path in found {
+        let path =
+            path.map_err(|error| KeyFileError::Read { path: error.path().to_owned(), source: error.into() })?;
+        if !path.is_dir() {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(KeyFileError::NoFile { pattern: pattern.to_owned() });
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The bytes of a file, wiped when they are dropped: they may be a private key.
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let unreadable = |source| KeyFileError::Read { path: path.to_owned(), source };
+    // Opening a FIFO would wait for its writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(unreadable(io::Error::other("not a regular file")));
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    if size > MAX_SIZE {
+        return Err(KeyFileError::TooLarge { path: path.to_owned() });
+    }
+    // With room for all of it from the start, growing leaves no copies behind.
+    let capacity = usize::try_from(MAX_SIZE + 1).expect("a mebibyte fits");
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() >= capacity {
+        return Err(KeyFileError::TooLarge { path: path.to_owned() });
+    }
+    Ok(bytes)
+}
+
+/// Files could not be read, or not as public keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    #[error("cannot read `{path}`", path = path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("`{pattern}` is not a glob pattern")]
+    Pattern { pattern: String, source: glob::PatternError },
+    #[error("no file in `{pattern}`, expected at least one")]
+    NoFile { pattern: String },
+    #[error("`{path}` has more than {MAX_SIZE} bytes", path = path.display())]
+    TooLarge { path: PathBuf },
+    #[error(
+        "no public key in `{path}`, expected PEM or JWKS{left_out}",
+        path = path.display(),
+        left_out = in_brackets(left_out)
+    )]
+    NoKey { path: PathBuf, left_out: Vec<String> },
+    #[error("cannot use `{path}`", path = path.display())]
+    Content { path: PathBuf, source: InvalidContent },
+    #[error("the keys of these files cannot be published together")]
+    Set(#[source] InvalidJwkSet),
+}
+
+impl KeyFileError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoKey { .. } | Self::NoFile { .. } => Some(
+                "name what `--service-account-key-file` of kube-apiserver names, on kubeadm \
+                 `/etc/kubernetes/pki/sa.pub`"
+                    .to_owned(),
+            ),
+            Self::Content { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+fn in_brackets(left_out: &[String]) -> String {
+    if left_out.is_empty() { String::new() } else { format!(" ({})", left_out.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests;

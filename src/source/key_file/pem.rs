@@ -1,0 +1,73 @@
+//! Finds PEM blocks (RFC 7468) among other text.
+//!
+//! Not OpenSSL's reader: that one asks the terminal for a password when a key is encrypted.
+
+use base64ct::{Base64, Encoding as _};
+use zeroize::Zeroizing;
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+const DASHES: &str = "-----";
+
+/// One block, decoded and wiped when it is dropped.
+pub(super) struct Block {
+    /// What stands between `BEGIN` and the dashes.
+    pub(super) label: String,
+    /// Whether the contents are encrypted, by label or by the header that RFC 1421 section 4.6.1.1 puts
+    /// there.
+    pub(super) encrypted: bool,
+    pub(super) der: Zeroizing<Vec<u8>>,
+}
+
+/// All blocks in their order; none is no error.
+pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, InvalidPem> {
+    let mut blocks = Vec::new();
+    let mut lines = bytes.split(|&byte| byte == b'\n' || byte == b'\r').map(<[u8]>::trim_ascii);
+    while let Some(line) = lines.next() {
+        let Some(label) = marker(line, BEGIN) else { continue };
+        let number = blocks.len() + 1;
+        let mut encrypted = label == "ENCRYPTED PRIVATE KEY";
+        // Encoded text is never longer than the file it stands in, so this buffer never moves.
+        let mut encoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
+        loop {
+            let line = lines.next().ok_or_else(|| InvalidPem::NoEnd { number, label: label.clone() })?;
+            if let Some(end) = marker(line, END) {
+                if end != label {
+                    return Err(InvalidPem::OtherEnd { number, label, end });
+                }
+                break;
+            }
+            if line.contains(&b':') {
+                encrypted |= line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED");
+            } else {
+                encoded.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+            }
+        }
+        let mut der = Zeroizing::new(vec![0; encoded.len() / 4 * 3]);
+        let length = Base64::decode(&*encoded, &mut der)
+            .map_err(|_| InvalidPem::NotBase64 { number, label: label.clone() })?
+            .len();
+        der.truncate(length);
+        blocks.push(Block { label, encrypted, der });
+    }
+    Ok(blocks)
+}
+
+fn marker(line: &[u8], kind: &str) -> Option<String> {
+    let label = line.strip_prefix(kind.as_bytes())?.strip_suffix(DASHES.as_bytes())?;
+    String::from_utf8(label.to_vec()).ok()
+}
+
+/// The text has the marks of PEM, but not its form.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidPem {
+    #[error("block {number} (`{label}`) has no `{END}{label}{DASHES}` line")]
+    NoEnd { number: usize, label: String },
+    #[error("block {number} (`{label}`) ends as `{end}`")]
+    OtherEnd { number: usize, label: String, end: String },
+    #[error("block {number} (`{label}`) is not base64")]
+    NotBase64 { number: usize, label: String },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use openssl::{
+    ec::{EcGroup, EcKey},
+    nid::Nid,
+    pkey::PKey,
+};
+use tempfile::TempDir;
+
+use super::{KeyFileError, read};
+use crate::{
+    core::{jwk::Jwk, public_key::PublicKey},
+    source::Fetched,
+};
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+/// Writes a new P-256 key to a file and says which.
+fn write_key(path: impl AsRef<Path>) -> Jwk {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("a curve");
+    let key = EcKey::generate(&group).and_then(PKey::from_ec_key).expect("a key");
+    fs::write(path, key.public_key_to_pem().expect("PEM")).expect("it is ours");
+    let spki = key.public_key_to_der().expect("DER");
+    Jwk::of_public_key(PublicKey::from_spki(&spki).expect("a supported key"))
+}
+
+fn read_paths(paths: &[&Path]) -> Result<Fetched, KeyFileError> {
+    read(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())
+}
+
+#[track_caller]
+fn refuses(path: &Path, reason: &str) -> KeyFileError {
+    let refusal = read_paths(&[path]).expect_err(reason);
+    assert_eq!(reason, refusal.to_string());
+    refusal
+}
+
+#[test]
+fn a_directory_gives_the_keys_of_its_files_in_the_order_of_their_names() {
+    let directory = directory();
+    let at = |name: &str| directory.path().join(name);
+    let (b, a) = (write_key(at("b.pub")), write_key(at("a.pub")));
+    write_key(at(".hidden.pub"));
+    fs::create_dir(at("deeper")).expect("a directory");
+    write_key(at("deeper/c.pub"));
+    let fetched = read_paths(&[directory.path()]).expect("two keys");
+    assert_eq!(Fetched { keys: vec![a, b], notes: Vec::new(), server_time: None }, fetched);
+}
+
+#[test]
+fn a_secret_volume_is_read_after_kubelet_has_swapped_it() {
+    let volume = directory();
+    let at = |name: &str| volume.path().join(name);
+    let generation = |name: &str| {
+        fs::create_dir(at(name)).expect("a directory");
+        write_key(at(name).join("sa.pub"))
+    };
+    let old = generation("..2026_01");
+    symlink("..2026_01", at("..data")).expect("a symlink");
+    symlink("..data/sa.pub", at("sa.pub")).expect("a symlink");
+    assert_eq!(vec![old], read_paths(&[volume.path()]).expect("a key").keys);
+
+    let new = generation("..2026_02");
+    symlink("..2026_02", at("..data_tmp")).expect("a symlink");
+    fs::rename(at("..data_tmp"), at("..data")).expect("a swap");
+    fs::remove_dir_all(at("..2026_01")).expect("the old generation goes");
+    assert_eq!(vec![new.clone()], read_paths(&[volume.path()]).expect("a key").keys);
+    assert_eq!(vec![new], read_paths(&[&at("*")]).expect("a key").keys);
+}
+
+#[test]
+fn a_glob_gives_the_files_it_matches() {
+    let directory = directory();
+    let at = |name: &str| directory.path().join(name);
+    let (two, one) = (write_key(at("2.pub")), write_key(at("1.pub")));
+    write_key(at("3.pem"));
+    fs::create_dir(at("4.pub")).expect("a directory");
+    assert_eq!(vec![one, two], read_paths(&[&at("*.pub")]).expect("two keys").keys);
+}
+
+#[test]
+fn a_file_whose_name_looks_like_a_glob_is_read_as_it_is() {
+    let directory = directory();
+    let path = directory.path().join("[sa].pub");
+    let key = write_key(&path);
+    assert_eq!(vec![key], read_paths(&[&path]).expect("a key").keys);
+}
+
+#[test]
+fn a_key_that_stands_in_two_files_is_one_with_a_note() {
+    let directory = directory();
+    let (a, b) = (directory.path().join("a"), directory.path().join("b"));
+    let key = write_key(&a);
+    fs::copy(&a, &b).expect("both are ours");
+    let fetched = read_paths(&[&b, &a]).expect("a key");
+    let note = format!("key `{}` of `{}` stands already in `{}`", key.kid(), a.display(), b.display());
+    assert_eq!((vec![key], vec![note]), (fetched.keys, fetched.notes));
+}
+
+#[test]
+fn what_is_left_out_and_kids_of_others_are_noted() {
+    let directory = directory();
+    let path = directory.path().join("jwks.json");
+    let key = write_key(directory.path().join("key"));
+    let json = serde_json::to_string(&key).expect("JSON").replace(key.kid().as_str(), "mine");
+    fs::write(&path, format!(r#"{{"keys":[{json},{{"kty":"AKP","kid":"new"}}]}}"#)).expect("it is ours");
+    let fetched = read_paths(&[&path]).expect("a key");
+    assert_eq!("mine", fetched.keys[0].kid().as_str());
+    let notes = vec![
+        format!("`{}`: key new: key type `AKP` is not known here", path.display()),
+        format!("kid `mine` is kept, Kubernetes would derive `{}`", key.kid()),
+    ];
+    assert_eq!(notes, fetched.notes);
+}
+
+#[test]
+fn one_kid_for_two_keys_is_refused() {
+    let directory = directory();
+    let path = directory.path().join("jwks.json");
+    let (one, other) = (write_key(directory.path().join("one")), write_key(directory.path().join("other")));
+    let json = serde_json::to_string(&one).expect("JSON").replace(one.kid().as_str(), other.kid().as_str());
+    fs::write(&path, json).expect("it is ours");
+    let refusal = read_paths(&[&path, &directory.path().join("other")]).expect_err("a clash");
+    assert!(matches!(refusal, KeyFileError::Set(_)), "{refusal:?}");
+}
+
+#[test]
+fn what_is_not_there_is_refused_by_name() {
+    let directory = directory();
+    let at = |name: &str| directory.path().join(name);
+    let shown = |path: PathBuf| path.display().to_string();
+    refuses(&at("sa.pub"), &format!("cannot read `{}`", shown(at("sa.pub"))));
+    let glob = at("*.pub");
+    refuses(&glob, &format!("no file in `{}`, expected at least one", glob.display()));
+    let refusal = refuses(
+        directory.path(),
+        &format!("no file in `{}`, expected at least one", directory.path().display()),
+    );
+    assert!(refusal.hint().is_some_and(|hint| hint.contains("--service-account-key-file")));
+    refuses(&at("[a"), &format!("`{}` is not a glob pattern", shown(at("[a"))));
+}
+
+#[test]
+fn one_bad_file_fails_all() {
+    let directory = directory();
+    let at = |name: &str| directory.path().join(name);
+    write_key(at("a"));
+    fs::write(at("b"), "hello").expect("it is ours");
+    let reason = format!("no public key in `{}`, expected PEM or JWKS", at("b").display());
+    refuses(directory.path(), &reason);
+    fs::write(at("b"), "-----BEGIN X-----\n-----END X-----").expect("it is ours");
+    refuses(directory.path(), &format!("{reason} (block 1 (`X`) is no key, skipped)"));
+    fs::write(at("b"), "{").expect("it is ours");
+    refuses(directory.path(), &format!("cannot use `{}`", at("b").display()));
+    fs::write(at("b"), vec![b'#'; 1_048_577]).expect("it is ours");
+    refuses(directory.path(), &format!("`{}` has more than 1048576 bytes", at("b").display()));
+    fs::remove_file(at("b")).expect("it is ours");
+    symlink(at("gone"), at("b")).expect("a symlink");
+    refuses(directory.path(), &format!("cannot read `{}`", at("b").display()));
+}
+
+#[test]
+fn a_fifo_is_refused_instead_of_waited_for() {
+    let directory = directory();
+    let path = directory.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+    assert!(made.success());
+    refuses(&path, &format!("cannot read `{}`", path.display()));
+}
