@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod core;
 pub mod http;
+pub mod relying_party;
 pub mod signer;
 pub mod source;
 pub mod store;

@@ -7,4 +7,5 @@ pub mod asking;
 pub mod keeper;
 pub mod placing;
 pub mod sync;
+pub mod verifying;
 pub mod watching;

@@ -104,6 +104,16 @@ impl Issuer {
     }
 }
 
+/// Whether relying parties can read what is at this address: `https`, or `http` on a loopback host.
+#[must_use]
+pub fn is_readable_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| match url.scheme() {
+        "https" => true,
+        "http" => is_loopback(&url),
+        _ => false,
+    })
+}
+
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),

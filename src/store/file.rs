@@ -107,6 +107,27 @@ impl FileStore {
     }
 }
 
+/// Reads every ledger below a directory, sorted by issuer. Blocks.
+///
+/// # Errors
+///
+/// Fails when one of them cannot be read; that there is no such directory is no error.
+pub fn read_all(directory: &Path) -> Result<Vec<Ledger>, StoreError> {
+    let failed = |source| StoreError::Io { action: "read", path: directory.display().to_string(), source };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut ledgers = Vec::new();
+    for entry in entries {
+        let stored = FileStore::new(entry.map_err(failed)?.path()).read()?;
+        ledgers.extend(stored.map(|(ledger, ..)| ledger));
+    }
+    ledgers.sort_by(|a, b| a.issuer().cmp(b.issuer()));
+    Ok(ledgers)
+}
+
 fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }

@@ -1,6 +1,6 @@
 //! Asks one source: is it the right issuer, which keys does it list, with which does it sign now.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -9,7 +9,10 @@ use super::keeper::{Hearing, Keeper};
 use crate::{
     clock,
     core::{issuer::Issuer, kid::Kid, merge::Answer, service_account::ServiceAccount},
-    source::{FetchError, Fetched, Source, api_server::{ApiServer, ApiServerError}},
+    source::{
+        FetchError, Fetched, Source,
+        api_server::{ApiServer, ApiServerError},
+    },
 };
 
 /// How often a source that answers is asked which issuer it is and which key signs.
@@ -152,7 +155,9 @@ impl Asked {
         });
         match (public, self.tripped.take()) {
             (true, None) => {}
-            (true, Some(before)) => info!(%issuer, source = self.source.name(), kid = %before, "the key that signs is public"),
+            (true, Some(before)) => {
+                info!(%issuer, source = self.source.name(), kid = %before, "the key that signs is public")
+            }
             (false, before) => {
                 if before.as_ref() != Some(&kid) {
                     error!(%issuer, source = self.source.name(), %kid, "an API server signs with a key that is not public");
@@ -189,7 +194,10 @@ impl Asked {
 
 async fn check_issuer(server: &ApiServer, expected: Option<&Issuer>) -> Result<(), AskError> {
     let Some(expected) = expected else { return Ok(()) };
-    let found = server.issuer().await.map_err(|source| AskError::Issuer { name: server.name().to_owned(), source })?;
+    let found = server
+        .issuer()
+        .await
+        .map_err(|source| AskError::Issuer { name: server.name().to_owned(), source })?;
     if found == expected.as_str() {
         return Ok(());
     }

@@ -162,7 +162,8 @@ impl Placer {
             source,
         };
         let seen = ReceivedJwks::parse(&jwks).map_err(|error| wrong(Document::Jwks, error.into()))?;
-        let named = ReceivedDiscovery::parse(&discovery).map_err(|error| wrong(Document::Discovery, error.into()))?;
+        let named =
+            ReceivedDiscovery::parse(&discovery).map_err(|error| wrong(Document::Discovery, error.into()))?;
         if named.issuer != self.terms.issuer.as_str() {
             let text = format!("it names issuer `{}`, expected `{}`", named.issuer, self.terms.issuer);
             return Err(wrong(Document::Discovery, text.into()));

@@ -10,7 +10,7 @@ use super::{
     placing::{PlaceError, Placed, Placer},
 };
 use crate::{
-    core::{kid::Kid, jwk_set::ReceivedJwks, merge::Answer, publication::Document},
+    core::{jwk_set::ReceivedJwks, kid::Kid, merge::Answer, publication::Document},
     store::StoreError,
 };
 
