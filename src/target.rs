@@ -271,11 +271,11 @@ impl Target {
     }
 
     fn error(&self, task: &'static str, document: Document, cause: Cause) -> TargetError {
-        let hint = match &self.place {
-            Place::Bucket(bucket) => bucket.hint(&cause),
-            Place::Directory(_) => directory::hint(&cause),
-        };
-        TargetError::new(&self.name, task, Some(document.path().to_owned()), cause).with_hint(hint)
+        let error = TargetError::new(&self.name, task, Some(document.path().to_owned()), cause);
+        error.or_hint(|cause| match &self.place {
+            Place::Bucket(bucket) => bucket.hint(cause),
+            Place::Directory(_) => directory::hint(cause),
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::core::{issuer::Issuer, jwk::Jwk, jwk_set::Profile, public_key::Public
 pub(super) fn publication(number: u8) -> Publication {
     let issuer = Issuer::parse("https://issuer.example").expect("it is an issuer");
     let jwks_uri = issuer.jwks_uri();
-    let terms = Terms { issuer, jwks_uri, max_age: Duration::from_secs(300) };
+    let terms = Terms { issuer, jwks_uri, max_age: Duration::from_mins(5) };
     let mut modulus = [0xc5; 256];
     modulus[1] = number;
     let key = PublicKey::rsa(&modulus, &[1, 0, 1]).expect("the modulus is odd and long");
