@@ -185,12 +185,6 @@ impl Target {
         &self.name
     }
 
-    /// Whether relying parties' view of the target can be read.
-    #[must_use]
-    pub fn has_public_url(&self) -> bool {
-        self.public_url.is_some()
-    }
-
     /// The versions of both documents, for one `HEAD` each.
     ///
     /// A container that does not exist looks empty here; [`Target::read`] tells the difference.

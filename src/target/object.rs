@@ -92,7 +92,8 @@ impl Bucket {
             .with_retry(retry());
         if let Some(endpoint) = endpoint {
             let plain = checked(&endpoint)?.scheme() == "http";
-            builder = builder.with_endpoint(endpoint.to_string()).with_allow_http(plain);
+            let endpoint = endpoint.as_str().trim_end_matches('/').to_owned();
+            builder = builder.with_endpoint(endpoint).with_allow_http(plain);
         }
         let service = Service::Azure { account, container };
         let store = builder.build().map_err(|error| service.not_built(&error))?;

@@ -86,9 +86,9 @@ fn an_edit_and_a_change_of_owner_are_other_versions() {
     let edited = place.read().expect("it is there").version;
     assert_ne!(edited, version);
 
-    let theirs = change(Document::Jwks, 1, &owner("theirs", 1));
-    let theirs = place.directory.write_now(&theirs, Some(&edited)).expect("nobody else wrote");
-    assert_ne!(theirs, version);
+    let hers = change(Document::Jwks, 1, &owner("hers", 1));
+    let hers = place.directory.write_now(&hers, Some(&edited)).expect("nobody else wrote");
+    assert_ne!(hers, version);
 }
 
 #[test]
