@@ -185,12 +185,6 @@ impl Target {
         &self.name
     }
 
-    /// Whether relying parties' view of the target can be read.
-    #[must_use]
-    pub fn has_public_url(&self) -> bool {
-        self.public_url.is_some()
-    }
-
     /// The versions of both documents, for one `HEAD` each.
     ///
     /// A container that does not exist looks empty here; [`Target::read`] tells the difference.
@@ -271,11 +265,11 @@ impl Target {
     }
 
     fn error(&self, task: &'static str, document: Document, cause: Cause) -> TargetError {
-        let hint = match &self.place {
-            Place::Bucket(bucket) => bucket.hint(&cause),
-            Place::Directory(_) => directory::hint(&cause),
-        };
-        TargetError::new(&self.name, task, Some(document.path().to_owned()), cause).with_hint(hint)
+        let error = TargetError::new(&self.name, task, Some(document.path().to_owned()), cause);
+        error.or_hint(|cause| match &self.place {
+            Place::Bucket(bucket) => bucket.hint(cause),
+            Place::Directory(_) => directory::hint(cause),
+        })
     }
 }
 

@@ -35,18 +35,19 @@ impl Connections {
     ///
     /// Fails when the certificates of the system, or those of `SSL_CERT_FILE`, cannot be loaded.
     pub fn new() -> Result<Self, CannotConnect> {
-        let build = |https_only| {
+        let client = || {
             Client::builder()
                 .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-                .https_only(https_only)
                 // Credentials must not travel on, and relying parties do not follow redirects either.
                 .redirect(Policy::none())
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(REQUEST_TIMEOUT)
-                .build()
-                .map_err(CannotConnect)
         };
-        Ok(Self { encrypted: build(true)?, plain: build(false)? })
+        let encrypted = client().https_only(true).build().map_err(CannotConnect)?;
+        // What answers without encryption is near; a proxy would only read the credentials that the
+        // metadata service hands out.
+        let plain = client().no_proxy().build().map_err(CannotConnect)?;
+        Ok(Self { encrypted, plain })
     }
 
     /// The client for an address; without encryption only where the address says `http`.

@@ -86,24 +86,29 @@ impl Directory {
     }
 
     fn write_now(&self, change: &Change, expected: Option<&Version>) -> Result<Version, Failure> {
-        let file = self.file(change.document);
         create_directory(&self.root)?;
         let _lock = self.lock(LOCK_WAIT)?;
         if self.read_now(change.document)?.map(|entry| entry.version).as_ref() != expected {
             return Err(Failure::LostRace);
         }
-        create_directory(file.parent().expect("a document has a path below the root"))?;
-        // Both are staged first, so that a full disk changes nothing.
-        let owners = Staged::new(self.root.join(OWNERS), &self.owners()?.with(change).to_json())?;
-        let document = Staged::new(file, &change.bytes)?;
-        owners.commit()?;
-        document.commit()?;
-
+        for staged in self.stage(change)? {
+            staged.commit()?;
+        }
         match self.read_now(change.document)? {
             Some(entry) if entry.stored.bytes == change.bytes => Ok(entry.version),
             // Somebody who does not know the lock.
             _ => Err(Failure::LostRace),
         }
+    }
+
+    /// What a write replaces, in the order in which it must be committed. Both files are complete
+    /// before either is in its place, so that a full disk changes nothing.
+    fn stage(&self, change: &Change) -> Result<[Staged; 2], Cause> {
+        let file = self.file(change.document);
+        create_directory(file.parent().expect("a document has a path below the root"))?;
+        let owners = Staged::new(self.root.join(OWNERS), &self.owners()?.with(change).to_json())?;
+        let document = Staged::new(file, &change.bytes)?;
+        Ok([owners, document])
     }
 
     fn file(&self, document: Document) -> PathBuf {

@@ -8,27 +8,29 @@ use super::{MAX_DOCUMENT_BYTES, connections::REQUEST_TIMEOUT};
 
 /// A target could not be set up, read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {task} {}target `{target}`", of(path))]
+#[error("cannot {task} {}target `{target}`", of(path.as_deref()))]
 pub struct TargetError {
     target: String,
     task: &'static str,
     /// The document or URL, if it is about one.
     path: Option<String>,
     hint: Option<String>,
-    source: Cause,
+    source: Box<Cause>,
 }
 
-fn of(path: &Option<String>) -> String {
-    path.as_ref().map_or_else(String::new, |path| format!("`{path}` of "))
+fn of(path: Option<&str>) -> String {
+    path.map_or_else(String::new, |path| format!("`{path}` of "))
 }
 
 impl TargetError {
     pub(super) fn new(target: &str, task: &'static str, path: Option<String>, source: Cause) -> Self {
-        Self { target: target.to_owned(), task, path, hint: None, source }
+        Self { target: target.to_owned(), task, path, hint: source.hint(), source: source.into() }
     }
 
-    pub(super) fn with_hint(self, hint: Option<String>) -> Self {
-        Self { hint, ..self }
+    /// Adds what the place knows better than the cause alone.
+    pub(super) fn or_hint(mut self, hint: impl FnOnce(&Cause) -> Option<String>) -> Self {
+        self.hint = self.hint.or_else(|| hint(&self.source));
+        self
     }
 
     /// What the operator can do about it.
@@ -79,12 +81,14 @@ impl From<Cause> for Failure {
 pub(super) enum Cause {
     #[error("`{address}` {reason}")]
     Address { address: String, reason: String },
-    #[error("access denied{}", in_brackets(code))]
+    #[error("access denied{}", in_brackets(code.as_deref()))]
     AccessDenied { code: Option<String> },
     #[error("there is no {kind} `{name}`")]
     NoContainer { kind: &'static str, name: String },
-    #[error("no credentials were found in the environment")]
-    NoCredentials,
+    #[error("{reason}")]
+    Environment { reason: String, variables: &'static str },
+    #[error("the environment has no credentials, and the metadata service gave none: {0}")]
+    NoCredentials(String),
     #[error("it was redirected, which says that the bucket is in another region")]
     OtherRegion,
     #[error("no answer within {} s", REQUEST_TIMEOUT.as_secs())]
@@ -107,6 +111,19 @@ pub(super) enum Cause {
     Other(String),
 }
 
-fn in_brackets(code: &Option<String>) -> String {
-    code.as_ref().map_or_else(String::new, |code| format!(" (`{code}`)"))
+impl Cause {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Environment { variables, .. } => Some(format!("check {variables}")),
+            Self::PublicStatus { .. } => Some(
+                "let everybody read it without credentials, or correct the public URL of the target"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+fn in_brackets(code: Option<&str>) -> String {
+    code.map_or_else(String::new, |code| format!(" (`{code}`)"))
 }

@@ -2,7 +2,7 @@
 //!
 //! Owner and headers are kept with each object; the service itself checks the version of a write.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use object_store::{
     Attribute, Attributes, BackoffConfig, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
@@ -30,8 +30,8 @@ mod answer;
 
 /// Names of the metadata that say who wrote an object. Azure wants identifiers of C#, and proxies
 /// drop headers with an underscore.
-const LINEAGE: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("signpostlineage"));
-const SEQUENCE: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("signpostsequence"));
+const LINEAGE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostlineage"));
+const SEQUENCE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostsequence"));
 
 /// How often a request is sent again at once. A daemon comes back with its next pass and a command
 /// must not hang over a misspelt name, so this is for hiccups alone.
@@ -58,7 +58,7 @@ enum Service {
 }
 
 /// What `object_store` needs for a conditional write, and the time of the last change in seconds
-/// since 1970: the ETag of S3 stays when headers alone change.
+/// since 1970: the entity tag of S3 stays when headers alone change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ObjectVersion {
     update: UpdateVersion,
@@ -87,15 +87,16 @@ impl Bucket {
             .with_use_emulator(false)
             .with_account(&account)
             .with_container_name(&container)
-            .with_crypto_provider(std::sync::Arc::new(OpenSsl))
+            .with_crypto_provider(Arc::new(OpenSsl))
             .with_http_connector(connections.clone())
             .with_retry(retry());
         if let Some(endpoint) = endpoint {
             let plain = checked(&endpoint)?.scheme() == "http";
-            builder = builder.with_endpoint(endpoint.to_string()).with_allow_http(plain);
+            let endpoint = endpoint.as_str().trim_end_matches('/').to_owned();
+            builder = builder.with_endpoint(endpoint).with_allow_http(plain);
         }
         let service = Service::Azure { account, container };
-        let store = builder.build().map_err(|error| service.cause(&error))?;
+        let store = builder.build().map_err(|error| service.not_built(&error))?;
         Self::new(Box::new(store), service, prefix)
     }
 
@@ -108,7 +109,7 @@ impl Bucket {
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(&bucket)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
-            .with_crypto_provider(std::sync::Arc::new(OpenSsl))
+            .with_crypto_provider(Arc::new(OpenSsl))
             .with_http_connector(connections.clone())
             .with_retry(retry());
         if let Some(endpoint) = endpoint {
@@ -118,8 +119,9 @@ impl Bucket {
                 .with_config(AmazonS3ConfigKey::S3Endpoint, endpoint.as_str().trim_end_matches('/'))
                 .with_allow_http(plain);
         }
+        let prefix = prefix.trim_matches('/');
         let service = Service::S3 { bucket, prefix: prefix.to_owned() };
-        let store = builder.build().map_err(|error| service.cause(&error))?;
+        let store = builder.build().map_err(|error| service.not_built(&error))?;
         Self::new(Box::new(store), service, prefix)
     }
 

@@ -38,7 +38,7 @@ impl PublicUrl {
 
     /// Reads a document, without credentials.
     pub(super) async fn read(&self, url: &str) -> Result<Bytes, Cause> {
-        let response = self.client.get(url).send().await.map_err(failed)?;
+        let response = self.client.get(url).send().await.map_err(|error| failed(&error))?;
         if response.status() != StatusCode::OK {
             return Err(Cause::PublicStatus { status: response.status() });
         }
@@ -49,7 +49,7 @@ impl PublicUrl {
 /// Reads no further than the longest document, whatever the length that the headers promise.
 async fn bounded(mut response: Response) -> Result<Bytes, Cause> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
         body.extend_from_slice(&chunk);
         if body.len() as u64 > MAX_DOCUMENT_BYTES {
             return Err(Cause::TooLong);
@@ -58,13 +58,13 @@ async fn bounded(mut response: Response) -> Result<Bytes, Cause> {
     Ok(body.freeze())
 }
 
-fn failed(error: reqwest::Error) -> Cause {
+fn failed(error: &reqwest::Error) -> Cause {
     if error.is_timeout() {
         Cause::TimedOut
     } else if error.is_connect() {
-        Cause::Unreachable(innermost(&error))
+        Cause::Unreachable(innermost(error))
     } else {
-        Cause::Other(innermost(&error))
+        Cause::Other(innermost(error))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::core::{issuer::Issuer, jwk::Jwk, jwk_set::Profile, public_key::Public
 pub(super) fn publication(number: u8) -> Publication {
     let issuer = Issuer::parse("https://issuer.example").expect("it is an issuer");
     let jwks_uri = issuer.jwks_uri();
-    let terms = Terms { issuer, jwks_uri, max_age: Duration::from_secs(300) };
+    let terms = Terms { issuer, jwks_uri, max_age: Duration::from_mins(5) };
     let mut modulus = [0xc5; 256];
     modulus[1] = number;
     let key = PublicKey::rsa(&modulus, &[1, 0, 1]).expect("the modulus is odd and long");
@@ -43,8 +43,10 @@ fn an_address_that_makes_no_sense_is_refused_with_the_name_of_the_target() {
     );
     let bucket =
         |prefix: &str| Location::S3 { bucket: "b".to_owned(), prefix: prefix.to_owned(), endpoint: None };
-    let error = refused(bucket("a//b"), None);
-    assert!(error.contains("`a//b` cannot be a prefix"), "{error}");
+    for prefix in ["a//b", "a/../b"] {
+        let error = refused(bucket(prefix), None);
+        assert!(error.contains(&format!("`{prefix}` cannot be a prefix")), "{error}");
+    }
 }
 
 #[test]
@@ -60,5 +62,25 @@ fn a_credential_in_an_address_is_refused_and_not_shown() {
     assert_eq!(
         error,
         "cannot set up target `t`: `https://store.example` has a user name or password, expected none"
+    );
+}
+
+#[tokio::test]
+async fn what_relying_parties_read_is_named_by_its_url() {
+    let connections = Connections::new().expect("clients can be made");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    drop(listener);
+    let target = |public_url| {
+        let location = Location::Directory("/nowhere".into());
+        Target::new("t".to_owned(), location, public_url, &connections).expect("a target")
+    };
+    assert_eq!(target(None).read_public(Document::Jwks).await.expect("nothing to read"), None);
+    let error = target(Some(&url)).read_public(Document::Jwks).await.expect_err("nothing listens");
+    assert_eq!(
+        chain(&error),
+        format!(
+            "cannot read `{url}/openid/v1/jwks` of target `t`: cannot connect: Connection refused (os error 111)"
+        )
     );
 }

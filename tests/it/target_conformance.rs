@@ -2,7 +2,7 @@
 //!
 //! [`conforms`] takes a target that is empty and a way to change it behind its back.
 
-use std::{fs, io::ErrorKind, time::Duration};
+use std::{fmt::Debug, fs, time::Duration};
 
 use signpost::{
     core::{
@@ -74,7 +74,7 @@ async fn what_is_written_is_read_with_its_owner(target: &Target, keeps: Keeps) {
 
 async fn creating_over_a_document_is_a_lost_race(target: &Target) {
     let before = target.read().await.expect("it can be read");
-    lost(target.write(Document::Jwks, &publication(2), &owner("ours", 8), None).await);
+    lost(&target.write(Document::Jwks, &publication(2), &owner("ours", 8), None).await);
     assert_eq!(target.read().await.expect("it can be read"), before);
 }
 
@@ -83,7 +83,7 @@ async fn updating_a_version_that_is_gone_is_a_lost_race(target: &Target) {
     let new = target.write(Document::Jwks, &publication(2), &owner("ours", 8), old.as_ref()).await;
     let new = new.expect("nobody else wrote");
     assert_ne!(old.as_ref(), Some(&new));
-    lost(target.write(Document::Jwks, &publication(3), &owner("ours", 9), old.as_ref()).await);
+    lost(&target.write(Document::Jwks, &publication(3), &owner("ours", 9), old.as_ref()).await);
     assert_eq!(target.versions().await.expect("it can be asked").jwks, Some(new));
     assert_holds(target, 2).await;
 }
@@ -109,7 +109,7 @@ async fn a_foreign_edit_is_seen_and_not_overwritten(target: &Target, edit: &impl
     edit(Document::Jwks, Edit::Overwrite(b"edited")).await;
     let after = target.versions().await.expect("it can be asked").jwks;
     assert_ne!(after, before);
-    lost(target.write(Document::Jwks, &publication(4), &owner("ours", 11), before.as_ref()).await);
+    lost(&target.write(Document::Jwks, &publication(4), &owner("ours", 11), before.as_ref()).await);
     let reading = target.read().await.expect("it can be read");
     assert_eq!(reading.found.jwks.expect("it is there").bytes, b"edited");
 
@@ -125,7 +125,7 @@ async fn a_deletion_is_seen_and_repaired(target: &Target, edit: &impl AsyncFn(Do
     edit(Document::Jwks, Edit::Delete).await;
     assert_eq!(target.versions().await.expect("it can be asked").jwks, None);
     assert_eq!(target.read().await.expect("it can be read").found.jwks, None);
-    lost(target.write(Document::Jwks, &publication(5), &owner("ours", 12), before.as_ref()).await);
+    lost(&target.write(Document::Jwks, &publication(5), &owner("ours", 12), before.as_ref()).await);
 
     target.write(Document::Jwks, &publication(5), &owner("ours", 12), None).await.expect("repaired");
     assert_holds(target, 5).await;
@@ -149,7 +149,7 @@ async fn assert_holds(target: &Target, number: u8) {
 }
 
 #[track_caller]
-fn lost<T: std::fmt::Debug>(written: Result<T, WriteError>) {
+fn lost<T: Debug>(written: &Result<T, WriteError>) {
     assert!(matches!(written, Err(WriteError::LostRace { .. })), "{written:?}");
 }
 
@@ -157,7 +157,7 @@ fn lost<T: std::fmt::Debug>(written: Result<T, WriteError>) {
 pub(crate) fn publication(number: u8) -> Publication {
     let issuer = Issuer::parse("https://issuer.example").expect("it is an issuer");
     let jwks_uri = issuer.jwks_uri();
-    let terms = Terms { issuer, jwks_uri, max_age: Duration::from_secs(300) };
+    let terms = Terms { issuer, jwks_uri, max_age: Duration::from_mins(5) };
     let mut modulus = [0xc5; 256];
     modulus[1] = number;
     let key = PublicKey::rsa(&modulus, &[1, 0, 1]).expect("the modulus is odd and long");
@@ -178,10 +178,7 @@ async fn a_directory_conforms() {
         let path = root.path().join("public").join(document.path());
         match edit {
             Edit::Overwrite(bytes) => fs::write(path, bytes).expect("it can be written"),
-            Edit::Delete => match fs::remove_file(path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => panic!("{error}"),
-                _ => {}
-            },
+            Edit::Delete => fs::remove_file(path).expect("it can be removed"),
         }
     })
     .await;

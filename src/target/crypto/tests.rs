@@ -3,18 +3,26 @@ use openssl::{rsa::Rsa, sign::Verifier};
 use super::*;
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 fn sha256(parts: &[&[u8]]) -> String {
     let mut digest = OpenSsl.digest(DigestAlgorithm::Sha256).expect("SHA-256 exists");
-    parts.iter().for_each(|part| digest.update(part));
+    for part in parts {
+        digest.update(part);
+    }
     hex(digest.finish().expect("it finishes"))
 }
 
 fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> String {
     let mut hmac = OpenSsl.hmac(DigestAlgorithm::Sha256, key).expect("HMAC exists");
-    parts.iter().for_each(|part| hmac.update(part));
+    for part in parts {
+        hmac.update(part);
+    }
     hex(hmac.finish().expect("it finishes"))
 }
 

@@ -29,6 +29,9 @@ const LOST_RACE: [&str; 6] = [
     "PreconditionFailed",
 ];
 
+/// The code of Azure for a storage firewall, and of its emulator for a wrong key.
+const FIREWALL_OR_KEY: &str = "AuthorizationFailure";
+
 /// The codes that speak of the credentials rather than of what they are allowed to do.
 const WRONG_CREDENTIALS: [&str; 7] = [
     "AuthenticationFailed",
@@ -63,6 +66,11 @@ impl Service {
         if lost { Failure::LostRace } else { Failure::Cause(self.cause(error)) }
     }
 
+    /// Why there is no store: it takes all but its address from the environment.
+    pub(super) fn not_built(&self, error: &Error) -> Cause {
+        Cause::Environment { reason: bounded(&innermost(error)), variables: self.credentials() }
+    }
+
     pub(super) fn cause(&self, error: &Error) -> Cause {
         let text = error.to_string();
         match (service_code(&text), error) {
@@ -75,7 +83,14 @@ impl Service {
             }
             (Some(code), _) => Cause::Answer { code },
             (None, _) if text.contains("redirect without LOCATION") => Cause::OtherRegion,
-            (None, _) => no_answer(error, &text).unwrap_or_else(|| Cause::Other(bounded(&innermost(error)))),
+            (None, _) if METADATA_SERVICES.iter().any(|service| text.contains(service)) => {
+                Cause::NoCredentials(bounded(&innermost(error)))
+            }
+            (None, _) => match http_error(error).map(HttpError::kind) {
+                Some(HttpErrorKind::Timeout) => Cause::TimedOut,
+                Some(HttpErrorKind::Connect) => Cause::Unreachable(bounded(&innermost(error))),
+                _ => Cause::Other(bounded(&innermost(error))),
+            },
         }
     }
 
@@ -97,12 +112,12 @@ impl Service {
             Cause::AccessDenied { code: Some(code) } if WRONG_CREDENTIALS.contains(&code.as_str()) => {
                 Some(format!("check {}", self.credentials()))
             }
-            Cause::AccessDenied { code: Some(_) } => Some(self.permission()),
+            Cause::AccessDenied { code: Some(code) } if code != FIREWALL_OR_KEY => Some(self.permission()),
             // The answer to `HEAD` has no body, and so no code.
-            Cause::AccessDenied { code: None } => {
-                Some(format!("{}; if it has, check {}", self.permission(), self.credentials()))
+            Cause::AccessDenied { .. } => {
+                Some(format!("{}; if it has them, check {}", self.permission(), self.credentials()))
             }
-            Cause::NoCredentials => Some(format!("set {}", self.credentials())),
+            Cause::NoCredentials(_) => Some(format!("set {}", self.credentials())),
             Cause::NoContainer { .. } => Some(self.creation()),
             Cause::OtherRegion => Some("set `AWS_REGION` to the region of the bucket".to_owned()),
             _ => None,
@@ -116,7 +131,6 @@ impl Service {
                  storage account `{account}`"
             ),
             Self::S3 { bucket, prefix } => {
-                let prefix = prefix.trim_matches('/');
                 let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
                 // Without the permission to list, S3 answers 403 where 404 would be true.
                 format!(
@@ -156,19 +170,6 @@ fn service_code(text: &str) -> Option<String> {
     let (code, _) = rest.split_once("</Code>")?;
     let sane = code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
     (sane && !code.is_empty()).then(|| code.to_owned())
-}
-
-/// What it means when nothing answered; `None` when something did.
-fn no_answer(error: &Error, text: &str) -> Option<Cause> {
-    let kind = http_error(error)?.kind();
-    if METADATA_SERVICES.iter().any(|service| text.contains(service)) {
-        return Some(Cause::NoCredentials);
-    }
-    match kind {
-        HttpErrorKind::Timeout => Some(Cause::TimedOut),
-        HttpErrorKind::Connect => Some(Cause::Unreachable(bounded(&innermost(error)))),
-        _ => None,
-    }
 }
 
 fn http_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a HttpError> {

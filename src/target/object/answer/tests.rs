@@ -1,7 +1,7 @@
-use object_store::Error;
+use object_store::aws::AmazonS3Builder;
 
 use super::*;
-use crate::target::error::Failure;
+use crate::target::TargetError;
 
 fn azure() -> Service {
     Service::Azure { account: "acme".to_owned(), container: "$web".to_owned() }
@@ -31,6 +31,8 @@ fn wrong_credentials_are_told_from_missing_permissions() {
         hint_of("AuthorizationPermissionMismatch"),
         "give the writer the role `Storage Blob Data Contributor` on container `$web` of storage account `acme`"
     );
+    let both = hint_of("AuthorizationFailure");
+    assert!(both.contains("`Storage Blob Data Contributor`") && both.contains("`AZURE_CLIENT_ID`"), "{both}");
     assert!(hint(&s3(""), &denied("SignatureDoesNotMatch")).starts_with("check `AWS_ROLE_ARN`"));
     assert_eq!(hint(&s3(""), &denied("RequestTimeTooSkewed")), "set the clock of this machine");
 }
@@ -38,7 +40,7 @@ fn wrong_credentials_are_told_from_missing_permissions() {
 #[test]
 fn the_permissions_that_s3_needs_name_bucket_and_prefix() {
     assert_eq!(
-        hint(&s3("/clusters/a/"), &denied("AccessDenied")),
+        hint(&s3("clusters/a"), &denied("AccessDenied")),
         "give the writer `s3:GetObject` and `s3:PutObject` on `arn:aws:s3:::issuers/clusters/a/*` and \
          `s3:ListBucket` on `arn:aws:s3:::issuers`"
     );
@@ -85,4 +87,42 @@ fn a_shared_access_signature_is_never_shown() {
     let source = "error performing GET https://acme.example/c/p?sv=1&sig=secret in 3 s".into();
     let cause = azure().cause(&Error::Generic { store: "MicrosoftAzure", source });
     assert_eq!(cause.to_string(), "error performing GET https://acme.example/c/p in 3 s");
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("error performing {url}: {source}")]
+struct Performing {
+    url: &'static str,
+    source: HttpError,
+}
+
+fn transport(url: &'static str, kind: HttpErrorKind) -> Error {
+    let source = HttpError::new(kind, std::io::Error::other("no route to host"));
+    Error::Generic { store: "S3", source: Performing { url, source }.into() }
+}
+
+#[test]
+fn a_service_that_cannot_be_reached_says_why() {
+    let cause = |kind| s3("").cause(&transport("GET https://store.example/k", kind)).to_string();
+    assert_eq!(cause(HttpErrorKind::Connect), "cannot connect: no route to host");
+    assert_eq!(cause(HttpErrorKind::Timeout), "no answer within 10 s");
+}
+
+#[test]
+fn an_environment_without_credentials_is_told_which_variables_to_set() {
+    let error = transport("PUT http://169.254.169.254/latest/api/token", HttpErrorKind::Connect);
+    assert_eq!(
+        s3("").cause(&error).to_string(),
+        "the environment has no credentials, and the metadata service gave none: no route to host"
+    );
+    assert!(hint(&s3(""), &error).starts_with("set `AWS_ROLE_ARN`"));
+}
+
+#[test]
+fn credentials_that_are_incomplete_are_told_with_their_variables() {
+    let half = AmazonS3Builder::new().with_bucket_name("issuers").with_access_key_id("AKEXAMPLE");
+    let cause = s3("").not_built(&half.build().expect_err("the secret is missing"));
+    assert_eq!(cause.to_string(), "Missing SecretAccessKey");
+    let error = TargetError::new("eu", "set up", None, cause);
+    assert!(error.hint().expect("there is something to do about it").starts_with("check `AWS_ROLE_ARN`"));
 }
