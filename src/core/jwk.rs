@@ -214,4 +214,4 @@ pub enum InvalidJwk {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
