@@ -217,4 +217,4 @@ pub enum InvalidJwk {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

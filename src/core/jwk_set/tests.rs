@@ -1,1 +1,153 @@
+use std::{error::Error as _, sync::LazyLock};
 
+use openssl::{
+    ec::{EcGroup, EcKey},
+    nid::Nid,
+    pkey::PKey,
+};
+use proptest::{prelude::*, sample::subsequence};
+use serde_json::{Value, json};
+
+use super::{InvalidJwkSet, InvalidJwks, JwkSet, MAX_KEYS, Profile, ReceivedJwks};
+use crate::core::{
+    jwk::{
+        Algorithm, InvalidJwk, Jwk,
+        tests::{KUBERNETES_EC, KUBERNETES_RSA, read},
+    },
+    public_key::PublicKey,
+};
+
+/// One key more than a set takes.
+static KEYS: LazyLock<Vec<Jwk>> = LazyLock::new(|| {
+    let curves = [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1];
+    curves.into_iter().cycle().take(MAX_KEYS).map(make).chain([read(KUBERNETES_RSA)]).collect()
+});
+
+fn make(curve: Nid) -> Jwk {
+    let key = EcGroup::from_curve_name(curve).and_then(|group| EcKey::generate(&group));
+    let spki = key.and_then(PKey::from_ec_key).and_then(|key| key.public_key_to_der()).expect("DER");
+    Jwk::of_public_key(PublicKey::from_spki(&spki).expect("a supported key"))
+}
+
+/// The same key under the kid of another.
+fn renamed(key: &Jwk, other: &Jwk) -> Jwk {
+    let mut json = serde_json::to_value(key).expect("JSON");
+    json["kid"] = json!(other.kid());
+    Jwk::from_json(&json).expect("a key")
+}
+
+fn document(keys: &[&str]) -> String {
+    format!(r#"{{"keys":[{}]}}"#, keys.join(","))
+}
+
+#[track_caller]
+fn refuses(text: &str, reason: &str) -> InvalidJwks {
+    let refusal = ReceivedJwks::parse(text.as_bytes()).expect_err(reason);
+    assert_eq!(reason, refusal.to_string());
+    refusal
+}
+
+#[test]
+fn a_set_is_printed_as_kubernetes_prints_it() {
+    let text = document(&[KUBERNETES_RSA, KUBERNETES_EC]);
+    let received = ReceivedJwks::parse(text.as_bytes()).expect("a JWKS");
+    assert!(received.left_out.is_empty());
+    let set = JwkSet::new(received.keys).expect("a set");
+    assert_eq!(text.as_bytes(), set.to_json());
+    assert_eq!(vec![Algorithm::ES256, Algorithm::RS256], set.algorithms());
+}
+
+#[test]
+fn the_entra_profile_publishes_rs256_keys_alone() {
+    let (rsa, ec) = (read(KUBERNETES_RSA), read(KUBERNETES_EC));
+    let rs512 = read(&KUBERNETES_RSA.replace("RS256", "RS512"));
+    assert_eq!([true, false, false], [&rsa, &ec, &rs512].map(|key| Profile::Entra.includes(key)));
+    assert_eq!([true, true, true], [&rsa, &ec, &rs512].map(|key| Profile::All.includes(key)));
+}
+
+#[test]
+fn a_set_is_never_empty_and_never_has_more_keys_than_entra_reads() {
+    assert_eq!(Err(InvalidJwkSet::Empty), JwkSet::new([]));
+    assert_eq!(MAX_KEYS, JwkSet::new(KEYS[..MAX_KEYS].to_vec()).expect("a set").count());
+    assert_eq!(Err(InvalidJwkSet::TooMany { count: MAX_KEYS + 1 }), JwkSet::new(KEYS.clone()));
+}
+
+#[test]
+fn the_same_key_twice_is_one() {
+    let set = JwkSet::new([KEYS[0].clone(), KEYS[1].clone(), KEYS[0].clone()]).expect("a set");
+    assert_eq!(2, set.count());
+}
+
+#[test]
+fn one_kid_for_two_keys_is_refused() {
+    let clash = [KEYS[0].clone(), renamed(&KEYS[1], &KEYS[0])];
+    assert_eq!(Err(InvalidJwkSet::Ambiguous { kid: KEYS[0].kid().clone() }), JwkSet::new(clash.clone()));
+    let text = serde_json::to_string(&json!({ "keys": clash })).expect("JSON");
+    refuses(&text, &format!("kid `{}` names two different keys", KEYS[0].kid()));
+}
+
+#[test]
+fn keys_of_unknown_kinds_are_left_out_and_named() {
+    let unknown = [r#"{"kty":"AKP","kid":"pq","alg":"ML-DSA-65"}"#, r#"{"kty":"OKP"}"#];
+    let text = document(&[unknown[0], KUBERNETES_EC, unknown[1]]);
+    let received = ReceivedJwks::parse(text.as_bytes()).expect("a JWKS");
+    assert_eq!(vec![read(KUBERNETES_EC)], received.keys);
+    let notes =
+        ["key pq: key type `AKP` is not known here", "key without a kid: key type `OKP` is not known here"];
+    assert_eq!(notes.map(str::to_owned).to_vec(), received.left_out);
+    refuses(&document(&unknown), "none of its 2 keys is of a known kind");
+}
+
+#[test]
+fn a_malformed_key_fails_the_set_and_is_named_by_its_number() {
+    let refusal = refuses(&document(&[KUBERNETES_EC, r#"{"kty":"RSA","e":"AQAB"}"#]), "key 2 cannot be used");
+    let cause = refusal.source().and_then(|cause| cause.downcast_ref());
+    assert_eq!(Some(&InvalidJwk::Malformed { what: "member `n` is missing".to_owned() }), cause);
+    let private = KUBERNETES_EC.replace("\"use\"", "\"d\":\"AA\",\"use\"");
+    let refusal = refuses(&document(&[&private]), "key 1 cannot be used");
+    assert!(matches!(refusal, InvalidJwks::Key { number: 1, source: InvalidJwk::Private { member: "d" } }));
+}
+
+#[test]
+fn what_is_not_a_jwks_is_refused() {
+    refuses(r#"{"keys":[]}"#, "an empty JWKS, expected at least one key");
+    refuses(r#"{"keys":null}"#, "no `keys` array, expected a JWKS");
+    refuses(r#"{"keys":{}}"#, "no `keys` array, expected a JWKS");
+    refuses("[]", "no `keys` array, expected a JWKS");
+    refuses("{}", "no `keys` array, expected a JWKS");
+    refuses("", "not JSON: EOF while parsing a value at line 1 column 0");
+    refuses("<html>", "not JSON: expected value at line 1 column 1");
+    refuses(r#"{"keys":[]} {}"#, "not JSON: trailing characters at line 1 column 13");
+    let many = serde_json::to_string(&json!({ "keys": *KEYS })).expect("JSON");
+    refuses(&many, "101 keys, expected at most 100 (Microsoft Entra reads no more)");
+}
+
+proptest! {
+    #[test]
+    fn the_bytes_of_a_set_do_not_depend_on_the_order_of_its_keys(
+        keys in subsequence(KEYS.clone(), 1..=8), order in any::<prop::sample::Index>(), twice in any::<bool>()
+    ) {
+        let expected = JwkSet::new(keys.clone()).expect("a set").to_json();
+        let mut other = keys.clone();
+        other.reverse();
+        other.rotate_left(order.index(keys.len()));
+        if twice {
+            other.push(keys[0].clone());
+        }
+        prop_assert_eq!(expected, JwkSet::new(other).expect("a set").to_json());
+    }
+
+    #[test]
+    fn a_set_that_was_printed_is_read_as_the_same_set(keys in subsequence(KEYS.clone(), 1..=8)) {
+        let set = JwkSet::new(keys).expect("a set");
+        let received = ReceivedJwks::parse(&set.to_json()).expect("a JWKS");
+        prop_assert!(received.left_out.is_empty());
+        prop_assert_eq!(set, JwkSet::new(received.keys).expect("a set"));
+    }
+
+    #[test]
+    fn no_document_makes_the_reader_panic(member in ".{0,40}", kty in "RSA|EC|OKP", value in ".{0,40}") {
+        let json: Value = json!({ "keys": [{ "kty": kty, "crv": "P-256", member: value, "n": value, "x": value }] });
+        let _ = ReceivedJwks::parse(json.to_string().as_bytes());
+    }
+}

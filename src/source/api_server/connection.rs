@@ -136,7 +136,8 @@ impl Answer {
         }
         let status: Status = serde_json::from_slice(&self.body).ok()?;
         let printable = status.message.chars().map(|c| if c.is_control() { ' ' } else { c });
-        Some(printable.take(MAX_MESSAGE).collect())
+        let message: String = printable.take(MAX_MESSAGE).collect();
+        (self.status.canonical_reason() != Some(&message)).then_some(message)
     }
 }
 
@@ -178,10 +179,8 @@ impl Established {
         if let Some(path) = self.token_file {
             message.headers_mut().insert(AUTHORIZATION, bearer(path).await?);
         }
-        let answer = self.client.send(message).await.map_err(|error| match error {
-            kube::Error::Auth(_) => ApiServerError::client(error),
-            source => ApiServerError::NoAnswer { url: self.url.clone(), source },
-        })?;
+        let answer = self.client.send(message).await;
+        let answer = answer.map_err(|error| ApiServerError::no_answer(self.url.clone(), error))?;
         let (parts, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|source| {
             if source.is::<LengthLimitError>() {

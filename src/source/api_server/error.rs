@@ -1,6 +1,6 @@
 //! What can go wrong with an API server, and what to do about it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{error::Error, path::PathBuf, time::Duration};
 
 use http::StatusCode;
 use kube::{
@@ -36,14 +36,16 @@ pub enum ApiServerError {
     /// What the plugin printed is left out, for it may be a token.
     #[error("credential plugin `{command}` failed with {status}")]
     Plugin { command: String, status: std::process::ExitStatus },
+    #[error("the credential plugin did not print an `ExecCredential`")]
+    PluginOutput,
     #[error("cannot make a client of the configuration")]
     Client(#[source] kube::Error),
     #[error("no answer from `{url}`")]
-    NoAnswer { url: String, source: kube::Error },
+    NoAnswer { url: String, source: Box<dyn Error + Send + Sync> },
     #[error("`{request}` was not answered within {} s", limit.as_secs())]
     TimedOut { request: String, limit: Duration },
     #[error("the answer to `{request}` broke off")]
-    Interrupted { request: String, source: Box<dyn std::error::Error + Send + Sync> },
+    Interrupted { request: String, source: Box<dyn Error + Send + Sync> },
     #[error("the answer to `{request}` has more than {limit} bytes")]
     TooLarge { request: String, limit: usize },
     #[error("`{request}` was answered with status {status}{}", with_colon(message.as_deref()))]
@@ -67,7 +69,21 @@ impl ApiServerError {
             kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
                 Self::Plugin { command: cmd, status: out.status }
             }
+            kube::Error::Auth(AuthError::AuthExecParse(_)) => Self::PluginOutput,
             other => Self::Client(other),
+        }
+    }
+
+    /// Takes the words of the client around a failed request away.
+    pub(super) fn no_answer(url: String, error: kube::Error) -> Self {
+        match error {
+            kube::Error::Auth(_) => Self::client(error),
+            kube::Error::Service(source) => match source.downcast() {
+                Ok(error) => Self::client(kube::Error::Auth(*error)),
+                Err(source) => Self::NoAnswer { url, source },
+            },
+            kube::Error::HyperError(source) => Self::NoAnswer { url, source: source.into() },
+            other => Self::NoAnswer { url, source: other.into() },
         }
     }
 
@@ -92,6 +108,9 @@ impl ApiServerError {
             Self::NotInCluster => Some(
                 "name a context (`kubernetes:CONTEXT`) or a kubeconfig, or run in the cluster".to_owned(),
             ),
+            Self::Kubeconfig(KubeconfigError::LoadContext(_)) => {
+                Some("`kubectl config get-contexts` lists the contexts there are".to_owned())
+            }
             Self::Plugin { command, .. } => Some(format!("run `{command}` by hand and see what it says")),
             Self::Status { hint, .. } => hint.clone(),
             Self::Jwks(InvalidJwks::Empty) => {
