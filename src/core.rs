@@ -14,4 +14,5 @@ pub mod merge;
 pub mod placement;
 pub mod public_key;
 pub mod publication;
+pub mod redaction;
 pub mod verification;
