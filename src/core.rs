@@ -16,6 +16,7 @@ pub mod public_key;
 pub mod publication;
 pub mod service_account;
 pub mod token;
+pub mod redaction;
 pub mod verification;
 
 #[cfg(test)]
