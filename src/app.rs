@@ -47,6 +47,7 @@ use crate::{
     },
 };
 
+pub mod ledgers;
 pub mod tokens;
 
 /// Time that all tasks together get to end in, once the process is told to.
@@ -248,11 +249,8 @@ async fn sources(
     for config in configs {
         match config {
             SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every } => {
-                let access = Access {
-                    kubeconfig: kubeconfig.clone(),
-                    context: context.clone(),
-                    ..Access::default()
-                };
+                let access =
+                    Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
                 let checks = Checks { issuer: issuer.cloned(), probe: probe.clone() };
                 let mut connect = |name, access| {
                     let server = Source::ApiServer(Box::new(ApiServer::new(name, access)));

@@ -1,3 +1,198 @@
-//! What the person at the terminal writes and reads.
+//! The command line: one file per verb, from flags to a workflow to what is printed.
+//!
+//! Data goes to standard output, all else to standard error. Exit codes: 0 done or yes, 1 checked and
+//! the answer is no, 2 could not.
 
+use std::{
+    error::Error,
+    fs,
+    io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    app::AppError,
+    config::{self, Config, Flags, InvalidConfig},
+    telemetry::{self, LogFormat},
+};
+
+mod config_verb;
+mod jwks;
+mod ledger;
 pub mod report;
+mod run;
+mod sync;
+mod table;
+mod token;
+mod verify;
+
+use report::{Outcome, Style, render};
+
+/// Makes the service-account issuer of a Kubernetes cluster trustworthy to the outside world.
+///
+/// Reads the cluster's public keys, publishes its OIDC discovery document and JWKS where Microsoft
+/// Entra, AWS and Google can read them, keeps them current, and says whether a token would be accepted.
+#[derive(Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+
+    /// What is logged to standard error, such as `debug` or `signpost=debug,kube=warn`
+    #[arg(long, value_name = "FILTER", env = "SIGNPOST_LOG", global = true, help_heading = "Logging")]
+    log: Option<String>,
+
+    /// How it is logged
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "SIGNPOST_LOG_FORMAT",
+        default_value = "text",
+        global = true,
+        help_heading = "Logging"
+    )]
+    log_format: LogFormat,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Publish and serve, for ever; without any flag an issuer of its own that needs no cluster
+    Run(Flags),
+    /// Publish once: fetch, merge, write where it differs, read back
+    Sync(sync::SyncFlags),
+    /// Print the JWKS of a cluster or of key files
+    Jwks(jwks::JwksFlags),
+    /// Get a token, for tests, from the embedded issuer or a cluster
+    Token(token::TokenFlags),
+    /// Say whether a relying party would accept a token, and what Microsoft Entra would answer
+    Verify(verify::VerifyFlags),
+    /// Show what is known of every key, and adopt strangers
+    #[command(subcommand)]
+    Ledger(ledger::LedgerVerb),
+    /// Check, show and document the configuration
+    #[command(subcommand)]
+    Config(config_verb::ConfigVerb),
+}
+
+/// Does what the arguments say.
+#[must_use]
+pub fn run() -> Outcome {
+    let arguments = Arguments::parse();
+    match arguments.carry_out() {
+        Ok(outcome) => outcome,
+        Err(Failure(text)) => {
+            say(&text);
+            Outcome::Failure
+        }
+    }
+}
+
+impl Arguments {
+    fn carry_out(self) -> Result<Outcome, Failure> {
+        // A verb that ends says what it did; a service that stays says what happens.
+        let usual = if matches!(self.verb, Verb::Run(_)) { "info" } else { "off" };
+        telemetry::init(self.log.as_deref().unwrap_or(usual), self.log_format)
+            .map_err(|error| Failure::new(&error, Some("see `--help` for examples of `--log`")))?;
+        match self.verb {
+            Verb::Run(flags) => run::carry_out(&flags),
+            Verb::Sync(flags) => sync::carry_out(&flags),
+            Verb::Jwks(flags) => jwks::carry_out(&flags),
+            Verb::Token(flags) => token::carry_out(&flags),
+            Verb::Verify(flags) => verify::carry_out(&flags),
+            Verb::Ledger(verb) => ledger::carry_out(verb),
+            Verb::Config(verb) => config_verb::carry_out(verb),
+        }
+    }
+}
+
+/// How a verb prints what it found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// An error as it is told to the person at the terminal.
+struct Failure(String);
+
+impl Failure {
+    fn new(error: &(dyn Error + 'static), hint: Option<&str>) -> Self {
+        Self(render(error, hint, style()))
+    }
+
+    fn plain(text: &str, hint: &str) -> Self {
+        Self::new(&*Box::<dyn Error>::from(text), Some(hint))
+    }
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        Self::new(&error, error.hint().as_deref())
+    }
+}
+
+impl From<InvalidConfig> for Failure {
+    fn from(error: InvalidConfig) -> Self {
+        Self::new(&error, None)
+    }
+}
+
+fn style() -> Style {
+    if io::stderr().is_terminal() { Style::Coloured } else { Style::Plain }
+}
+
+/// Prints data. Whoever reads may stop early; that is no error.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
+}
+
+/// Tells the person at the terminal.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn load(flags: &Flags) -> Result<Config, Failure> {
+    let text = read_config(flags.keys.config.as_deref())?;
+    let file = text.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+    Ok(config::load(flags, file, &working_directory()?, crate::clock::now())?)
+}
+
+fn read_config(path: Option<&Path>) -> Result<Option<(PathBuf, String)>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path.to_owned(), text))),
+        Err(source) => {
+            let error = CannotRead { path: path.to_owned(), source };
+            Err(Failure::new(&error, Some("name a readable file in `--config`")))
+        }
+    }
+}
+
+fn read_file(path: &Path, hint: &str) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|source| Failure::new(&CannotRead { path: path.to_owned(), source }, Some(hint)))
+}
+
+fn working_directory() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::new(&error, Some("change to a directory that exists")))
+}
+
+/// Runs the asynchronous part of a verb.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("threads and sockets are to be had")
+        .block_on(work)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read `{}`", path.display())]
+struct CannotRead {
+    path: PathBuf,
+    source: io::Error,
+}

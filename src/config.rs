@@ -12,7 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::core::{issuer::Issuer, jwk_set::Profile};
+use crate::core::{issuer::Issuer, jwk_set::Profile, service_account::ServiceAccount};
 
 mod check;
 mod document;
@@ -34,7 +34,6 @@ pub use self::{
     location::Location,
     problem::{InvalidConfig, Problem},
     schedule::Schedule,
-    value::{InvalidServiceAccount, ServiceAccount},
 };
 
 /// Everything that `run` and `sync` need to know.

@@ -14,9 +14,9 @@ pub mod merge;
 pub mod placement;
 pub mod public_key;
 pub mod publication;
+pub mod redaction;
 pub mod service_account;
 pub mod token;
-pub mod redaction;
 pub mod verification;
 
 #[cfg(test)]

@@ -1,1 +1,7 @@
-fn main() {}
+//! Arguments, run, exit code.
+
+use signpost::cli::{self, report::Outcome};
+
+fn main() -> Outcome {
+    cli::run()
+}

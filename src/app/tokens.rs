@@ -4,14 +4,10 @@ use std::{path::Path, time::Duration};
 
 use crate::{
     clock,
-    core::{
-        ledger::Ledger,
-        service_account::ServiceAccount,
-        token::Token,
-    },
+    core::{service_account::ServiceAccount, token::Token},
     signer::{self, Keyring, KeyringError, SigningError, Statement},
     source::api_server::{Access, ApiServer, ApiServerError},
-    store::{StoreError, read_all},
+    store::StoreError,
 };
 
 /// What a token shall say.
@@ -35,7 +31,7 @@ const EMBEDDED_LIFETIME: Duration = Duration::from_secs(30);
 pub fn embedded(data_dir: &Path, wanted: &Wanted) -> Result<Token, TokenError> {
     let keyring = Keyring::open(&super::keyring_directory(data_dir))?;
     let key = keyring.active();
-    let ledgers = read_all(&super::ledgers_directory(data_dir))?;
+    let ledgers = super::ledgers::all(data_dir)?;
     let ledger = ledgers
         .iter()
         .find(|ledger| ledger.key(key.kid()).is_some())
@@ -67,15 +63,6 @@ pub async fn cluster(context: Option<String>, wanted: &Wanted) -> Result<Token, 
 #[must_use]
 pub fn has_embedded(data_dir: &Path) -> bool {
     super::keyring_directory(data_dir).is_dir()
-}
-
-/// The ledgers of all issuers of a data directory.
-///
-/// # Errors
-///
-/// Fails when one of them cannot be read.
-pub fn ledgers(data_dir: &Path) -> Result<Vec<Ledger>, StoreError> {
-    read_all(&super::ledgers_directory(data_dir))
 }
 
 /// A version 4 UUID (RFC 9562 section 5.4).
@@ -110,7 +97,9 @@ impl TokenError {
         match self {
             Self::Keyring(error) => error.hint(),
             Self::Store(error) => error.hint(),
-            Self::NotPublished { .. } => Some("start `signpost run` on the same data directory first".to_owned()),
+            Self::NotPublished { .. } => {
+                Some("start `signpost run` on the same data directory first".to_owned())
+            }
             Self::Signing(_) => None,
             Self::Cluster(error) => error.hint(),
         }

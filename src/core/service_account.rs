@@ -1,6 +1,6 @@
 //! Service accounts: on whose behalf a token speaks.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// How Kubernetes begins the `sub` of a service account.
 /// Source: `ServiceAccountUsernamePrefix` in `apiserver/pkg/authentication/serviceaccount/util.go`.
@@ -68,6 +68,17 @@ fn is_dns(text: &str) -> bool {
         && text.bytes().last().is_some_and(ends)
 }
 
+/// Reads `NAMESPACE/NAME`.
+impl FromStr for ServiceAccount {
+    type Err = NotAServiceAccount;
+
+    fn from_str(text: &str) -> Result<Self, NotAServiceAccount> {
+        text.split_once('/')
+            .and_then(|(namespace, name)| Self::new(namespace, name).ok())
+            .ok_or_else(|| NotAServiceAccount { text: text.to_owned() })
+    }
+}
+
 impl fmt::Display for ServiceAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -79,6 +90,13 @@ impl fmt::Display for ServiceAccount {
 #[error("service account {part} `{text}` is not lower-case letters, digits and inner `-`")]
 pub struct InvalidServiceAccount {
     part: &'static str,
+    text: String,
+}
+
+/// The text does not name a service account.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{text}` is not a service account, expected `NAMESPACE/NAME`")]
+pub struct NotAServiceAccount {
     text: String,
 }
 

@@ -3,12 +3,15 @@
 use glob::Pattern;
 
 use super::unique_name;
-use crate::config::{
-    Instance, SourceConfig,
-    keys::{API_SERVER, EMBEDDED, FILES},
-    problem::{Fault, Problems},
-    reader::Mapping,
-    value::{self, Web},
+use crate::{
+    config::{
+        Instance, SourceConfig,
+        keys::{API_SERVER, EMBEDDED, FILES},
+        problem::{Fault, Problems},
+        reader::Mapping,
+        value::{self, Web},
+    },
+    core::service_account::NotAServiceAccount,
 };
 
 pub(super) fn read(issuer: &Mapping<'_>, problems: &mut Problems) -> Option<Vec<SourceConfig>> {
@@ -40,7 +43,7 @@ fn api_server(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceCon
     let context = source.text("context", problems);
     let instances = instances(source, problems);
     let probe = source.parsed("probe", problems, |text| {
-        text.parse().map_err(|error: crate::config::InvalidServiceAccount| Fault::new(error.to_string()))
+        text.parse().map_err(|error: NotAServiceAccount| Fault::new(error.to_string()))
     });
     let every = source.duration("every", problems);
     let name = name.unwrap_or_else(|| match &context {

@@ -1,0 +1,33 @@
+//! `signpost config`.
+
+use clap::Subcommand;
+
+use super::{Failure, load, print, report::Outcome};
+use crate::config::{Flags, schema};
+
+#[derive(Subcommand)]
+pub(super) enum ConfigVerb {
+    /// Check flags, environment and file, and name every fault; nothing is written or asked
+    Check(Flags),
+    /// Print the configuration that would be used, defaults included
+    Show(Flags),
+    /// Print the JSON Schema of the configuration file, with every key documented
+    Schema,
+}
+
+pub(super) fn carry_out(verb: ConfigVerb) -> Result<Outcome, Failure> {
+    match verb {
+        ConfigVerb::Check(flags) => {
+            let config = load(&flags)?;
+            let (sources, targets) = config
+                .issuers
+                .iter()
+                .fold((0, 0), |(s, t), issuer| (s + issuer.sources.len(), t + issuer.targets.len()));
+            let issuers = config.issuers.len();
+            print(&format!("good: issuers {issuers}, sources {sources}, targets {targets}\n"));
+        }
+        ConfigVerb::Show(flags) => print(&load(&flags)?.show()),
+        ConfigVerb::Schema => print(&(schema::json_schema() + "\n")),
+    }
+    Ok(Outcome::Success)
+}

@@ -1,0 +1,143 @@
+//! `signpost ledger`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, Output, block_on, load, print, report::Outcome, say, table::table};
+use crate::{
+    app::{AppError, ledgers},
+    config::{Flags, KeyFlags},
+    core::{
+        issuer::Issuer,
+        kid::Kid,
+        ledger::{Ledger, State},
+    },
+};
+
+#[derive(Subcommand)]
+pub(super) enum LedgerVerb {
+    /// Show every key that was ever seen, and where it stands
+    Show {
+        #[command(flatten)]
+        which: Which,
+        /// How to print it
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        output: Output,
+    },
+    /// Say that a key which only a target knows, or one that was removed, belongs to the issuer
+    ///
+    /// It is then published everywhere, and kept for a full retention even if no source lists it.
+    Adopt {
+        /// The key ID, as `signpost ledger show` prints it
+        kid: String,
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// Which ledger.
+#[derive(Args)]
+pub(super) struct Which {
+    /// Where the ledger lives [default: that of the configuration, else ./signpost-data]
+    #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Configuration file that names the data directory
+    #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Of this issuer alone
+    #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER")]
+    issuer: Option<String>,
+}
+
+pub(super) fn carry_out(verb: LedgerVerb) -> Result<Outcome, Failure> {
+    match verb {
+        LedgerVerb::Show { which, output } => show(&which, output),
+        LedgerVerb::Adopt { kid, which } => adopt(&kid, &which),
+    }
+}
+
+impl Which {
+    fn data_dir(&self) -> Result<PathBuf, Failure> {
+        let keys =
+            KeyFlags { data_dir: self.data_dir.clone(), config: self.config.clone(), ..KeyFlags::default() };
+        Ok(load(&Flags { keys, ..Flags::default() })?.data_dir)
+    }
+
+    fn ledgers(&self) -> Result<(PathBuf, Vec<Ledger>), Failure> {
+        let data_dir = self.data_dir()?;
+        let mut ledgers = ledgers::all(&data_dir).map_err(AppError::from)?;
+        if let Some(issuer) = &self.issuer {
+            ledgers.retain(|ledger| ledger.issuer().as_str() == issuer);
+        }
+        if ledgers.is_empty() {
+            return Err(Failure::plain(
+                &format!("no ledger in `{}`", data_dir.display()),
+                "pass the `--data-dir` or `--config` with which signpost runs",
+            ));
+        }
+        Ok((data_dir, ledgers))
+    }
+}
+
+fn show(which: &Which, output: Output) -> Result<Outcome, Failure> {
+    let (_, ledgers) = which.ledgers()?;
+    print(&match output {
+        Output::Json => serde_json::to_string_pretty(&ledgers).expect("strings always serialise") + "\n",
+        Output::Text => ledgers.iter().map(told).collect::<Vec<_>>().join("\n"),
+    });
+    Ok(Outcome::Success)
+}
+
+fn told(ledger: &Ledger) -> String {
+    let mut text =
+        format!("issuer {}\nlineage {}, change {}\n\n", ledger.issuer(), ledger.lineage(), ledger.sequence());
+    let mut rows = vec![["KID", "ALG", "STATE", "FIRST SEEN", "SHOWN BY"].map(str::to_owned)];
+    for (kid, entry) in ledger.entries() {
+        let state = match entry.state {
+            State::Listed => "listed".to_owned(),
+            State::Missing { since } => format!("missing since {since}"),
+            State::Removed { at } => format!("removed {at}"),
+        };
+        let shown: Vec<_> = entry.shown.keys().cloned().collect();
+        let algorithm = entry.jwk.algorithm().name().to_owned();
+        rows.push([kid.to_string(), algorithm, state, entry.first_seen.to_string(), shown.join(", ")]);
+    }
+    for (kid, stranger) in ledger.strangers() {
+        let shown: Vec<_> = stranger.shown.keys().cloned().collect();
+        let since = stranger.shown.values().min().map(ToString::to_string).unwrap_or_default();
+        let algorithm = stranger.jwk.algorithm().name().to_owned();
+        rows.push([kid.to_string(), algorithm, "stranger".to_owned(), since, shown.join(", ")]);
+    }
+    text += &table(&rows);
+    let mut changes = vec![["CHANGED", "KID", "WHAT"].map(str::to_owned)];
+    for change in ledger.changes().iter().rev().take(10) {
+        changes.push([change.at.to_string(), change.kid.to_string(), change.event.name().to_owned()]);
+    }
+    text.push('\n');
+    text + &table(&changes)
+}
+
+fn adopt(kid: &str, which: &Which) -> Result<Outcome, Failure> {
+    let hint = "`signpost ledger show` prints every kid";
+    let kid = Kid::parse(kid).map_err(|error| Failure::new(&error, Some(hint)))?;
+    let (data_dir, ledgers) = which.ledgers()?;
+    let knows = |ledger: &&Ledger| ledger.key(&kid).is_some() || ledger.strangers().contains_key(&kid);
+    let issuers: Vec<Issuer> = ledgers.iter().filter(knows).map(|ledger| ledger.issuer().clone()).collect();
+    let issuer = match issuers.as_slice() {
+        [issuer] => issuer,
+        [] => return Err(Failure::plain(&format!("kid `{kid}` is unknown"), hint)),
+        _ => {
+            return Err(Failure::plain(
+                &format!("kid `{kid}` is known to {} issuers", issuers.len()),
+                "pass `--issuer` to say which one",
+            ));
+        }
+    };
+    block_on(ledgers::adopt(&data_dir, issuer, &kid))
+        .map_err(|error| Failure::new(&error, error.hint().as_deref().or(Some(hint))))?;
+    say(&format!("adopted {kid} for {issuer}: it is published everywhere with the next pass"));
+    Ok(Outcome::Success)
+}

@@ -1,0 +1,58 @@
+//! `signpost run`.
+
+use std::path::Path;
+
+use super::{Failure, block_on, load, report::Outcome, say};
+use crate::{
+    app::{self, Started},
+    config::{Config, Flags, SourceConfig},
+    core::issuer::Issuer,
+};
+
+pub(super) fn carry_out(flags: &Flags) -> Result<Outcome, Failure> {
+    let config = load(flags)?;
+    let welcome = is_embedded(&config).then(|| (config.issuers[0].issuer.clone(), config.data_dir.clone()));
+    block_on(app::run(config, |started| {
+        if let Some((issuer, data_dir)) = welcome {
+            say(&self::welcome(&issuer, &data_dir, started));
+        }
+    }))?;
+    Ok(Outcome::Success)
+}
+
+/// Whether this is somebody's first look: an issuer of its own on this machine.
+fn is_embedded(config: &Config) -> bool {
+    config.issuers.len() == 1
+        && config.issuers[0].issuer.is_loopback()
+        && config.issuers[0].sources == [SourceConfig::Embedded]
+}
+
+/// Where to look and what to try; every line of it works when pasted into another terminal.
+fn welcome(issuer: &Issuer, data_dir: &Path, started: &Started) -> String {
+    let program =
+        std::env::current_exe().map_or_else(|_| "signpost".to_owned(), |path| path.display().to_string());
+    let data = data_dir.display();
+    let admin = started.admin;
+    format!(
+        "
+Signpost signs and publishes by itself: no cluster, no cloud, no account.
+
+  issuer   {issuer}
+  files    {data}/public
+  ledger   {data}/issuers
+  status   http://{admin}/status.json
+  metrics  http://{admin}/metrics
+
+Try in another terminal:
+
+  curl -s {discovery}
+  curl -s {jwks}
+  {program} token --data-dir {data} | {program} verify --token -
+  {program} ledger show --data-dir {data}
+
+Stop it with Ctrl-C. With a cluster: `{program} run --help`.
+",
+        discovery = issuer.discovery_url(),
+        jwks = issuer.jwks_uri(),
+    )
+}

@@ -1,0 +1,82 @@
+//! `signpost token`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use jiff::SignedDuration;
+
+use super::{Failure, block_on, print, report::Outcome, working_directory};
+use crate::{
+    app::{AppError, tokens},
+    core::service_account::ServiceAccount,
+};
+
+/// What Microsoft Entra expects of a federated token in the public cloud.
+const EXCHANGE_AUDIENCE: &str = "api://AzureADTokenExchange";
+
+#[derive(Args)]
+pub(super) struct TokenFlags {
+    /// For whom the token is; may be given several times
+    #[arg(long = "audience", value_name = "A", default_value = EXCHANGE_AUDIENCE)]
+    audiences: Vec<String>,
+
+    /// How long it lives, such as `10m` [default: 30s embedded, what the cluster likes otherwise]
+    #[arg(long, value_name = "D", value_parser = lifetime)]
+    expiration: Option<Duration>,
+
+    /// Whose token it is; with a cluster it must exist [default: demo/demo embedded]
+    #[arg(long, value_name = "NS/NAME")]
+    service_account: Option<ServiceAccount>,
+
+    /// Where the embedded signer lives
+    #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", default_value = "signpost-data")]
+    data_dir: PathBuf,
+
+    /// Who signs: `embedded`, `kubernetes` or `kubernetes:CONTEXT` [default: embedded if there is one]
+    #[arg(long, value_name = "SRC")]
+    source: Option<String>,
+}
+
+pub(super) fn carry_out(flags: &TokenFlags) -> Result<Outcome, Failure> {
+    let data_dir = working_directory()?.join(&flags.data_dir);
+    let default = if tokens::has_embedded(&data_dir) { "embedded" } else { "kubernetes" };
+    let (kind, context) = match flags.source.as_deref().unwrap_or(default).split_once(':') {
+        Some((kind, context)) => (kind.to_owned(), Some(context.to_owned())),
+        None => (flags.source.clone().unwrap_or_else(|| default.to_owned()), None),
+    };
+    let wanted =
+        |account| tokens::Wanted { account, audiences: flags.audiences.clone(), lifetime: flags.expiration };
+    let token = match (kind.as_str(), &flags.service_account) {
+        ("embedded", account) => {
+            let demo = || ServiceAccount::new("demo", "demo").expect("valid names");
+            tokens::embedded(&data_dir, &wanted(account.clone().unwrap_or_else(demo)))
+        }
+        ("kubernetes", Some(account)) => block_on(tokens::cluster(context, &wanted(account.clone()))),
+        ("kubernetes", None) => {
+            return Err(Failure::plain(
+                &format!(
+                    "no embedded signer in `{}` and no service account of a cluster",
+                    data_dir.display()
+                ),
+                "start `signpost run` first, or pass `--service-account NAMESPACE/NAME`",
+            ));
+        }
+        (other, _) => {
+            return Err(Failure::plain(
+                &format!(
+                    "unknown source `{other}`, expected `embedded`, `kubernetes` or `kubernetes:CONTEXT`"
+                ),
+                "leave `--source` out to use the embedded signer if there is one",
+            ));
+        }
+    };
+    let token = token.map_err(AppError::from)?;
+    print(&format!("{}\n", token.as_str()));
+    Ok(Outcome::Success)
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a duration such as `30s`, `10m` or `1h`".to_owned();
+    let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).ok_or_else(wrong)
+}
