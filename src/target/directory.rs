@@ -94,11 +94,12 @@ impl Directory {
         for staged in self.stage(change)? {
             staged.commit()?;
         }
-        match self.read_now(change.document)? {
-            Some(entry) if entry.stored.bytes == change.bytes => Ok(entry.version),
-            // Somebody who does not know the lock.
-            _ => Err(Failure::LostRace),
-        }
+        let is_ours = |entry: &Entry| {
+            entry.stored.bytes == change.bytes && entry.owner().as_ref() == Some(&change.owner)
+        };
+        // Otherwise somebody wrote who does not know the lock.
+        let back = self.read_now(change.document)?.filter(is_ours);
+        back.map(|entry| entry.version).ok_or(Failure::LostRace)
     }
 
     /// What a write replaces, in the order in which it must be committed. Both files are complete
