@@ -26,8 +26,10 @@ const VERSION: u32 = 1;
 const CHANGES_KEPT: usize = 50;
 
 /// Who owns a publication: born with a ledger and written on everything that follows from it.
+///
+/// Invariant: printable ASCII without white space, so that it can stand in a header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
 pub struct Lineage(String);
 
 impl Lineage {
@@ -37,10 +39,11 @@ impl Lineage {
         Self(format!("{:016x}", u64::from_be_bytes(bytes)))
     }
 
-    /// A lineage as it was read from a place.
+    /// A lineage as it was read from a place; whatever else stands there is as good as somebody's name.
     #[must_use]
     pub fn read(text: &str) -> Self {
-        Self(text.trim().to_owned())
+        let printable: String = text.chars().filter(char::is_ascii_graphic).collect();
+        Self(if printable.is_empty() { "unreadable".to_owned() } else { printable })
     }
 
     #[must_use]
@@ -48,6 +51,23 @@ impl Lineage {
         &self.0
     }
 }
+
+impl TryFrom<String> for Lineage {
+    type Error = InvalidLineage;
+
+    fn try_from(text: String) -> Result<Self, InvalidLineage> {
+        if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
+            Ok(Self(text))
+        } else {
+            Err(InvalidLineage)
+        }
+    }
+}
+
+/// The text cannot be a lineage.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("lineage is not printable ASCII without white space")]
+pub struct InvalidLineage;
 
 impl fmt::Display for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
