@@ -156,10 +156,11 @@ struct Established {
 impl Established {
     async fn new(access: &Access) -> Result<Self, ApiServerError> {
         let mut config = access.config().await?;
-        let token_file = match config.auth_info.token {
-            None => config.auth_info.token_file.take().map(PathBuf::from),
-            Some(_) => None,
-        };
+        let token_file = config.auth_info.token_file.take().map(PathBuf::from);
+        if token_file.is_some() {
+            // As in `kubectl`, the file counts where there are both.
+            config.auth_info.token = None;
+        }
         let url = config.cluster_url.to_string();
         let note = config.accept_invalid_certs.then(|| {
             format!("the certificate of `{url}` is not checked, because the kubeconfig says so: anybody may answer")

@@ -80,6 +80,7 @@ fn a_glob_gives_the_files_it_matches() {
     let at = |name: &str| directory.path().join(name);
     let (two, one) = (write_key(at("2.pub")), write_key(at("1.pub")));
     write_key(at("3.pem"));
+    write_key(at(".0.pub"));
     fs::create_dir(at("4.pub")).expect("a directory");
     assert_eq!(vec![one, two], read_paths(&[&at("*.pub")]).expect("two keys").keys);
 }

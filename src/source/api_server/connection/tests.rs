@@ -61,8 +61,21 @@ impl Scenario {
         scenario
     }
 
+    fn access(&self) -> Access {
+        let kubeconfig = self.directory.path().join("kubeconfig");
+        Access { kubeconfig: Some(kubeconfig), ..Access::default() }
+    }
+
     fn write_token(&self, text: &str) {
         std::fs::write(self.directory.path().join("token"), text).expect("it is ours");
+    }
+
+    /// Replaces a part of the kubeconfig.
+    fn configure(&self, part: &str, new: &str) {
+        let path = self.directory.path().join("kubeconfig");
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        assert!(text.contains(part), "{text}");
+        std::fs::write(&path, text.replace(part, new)).expect("it is ours");
     }
 
     fn seen(&self) -> Vec<String> {
@@ -111,6 +124,14 @@ async fn a_replaced_token_file_counts_from_the_next_request() {
 }
 
 #[tokio::test]
+async fn a_token_file_counts_more_than_a_token() {
+    let scenario = Scenario::new([jwks()]).await;
+    scenario.configure("tokenFile: token", "tokenFile: token, token: inline");
+    scenario.server.fetch().await.expect("a JWKS");
+    assert_eq!(vec!["Bearer first"], scenario.seen());
+}
+
+#[tokio::test]
 async fn a_refused_credential_is_read_anew_once() {
     let scenario = Scenario::new([unauthorized(), jwks()]).await;
     scenario.server.fetch().await.expect("a JWKS");
@@ -132,6 +153,15 @@ async fn a_kubeconfig_is_read_anew_when_its_credential_is_refused() {
     std::fs::write(&path, text).expect("it is ours");
     scenario.server.fetch().await.expect("a JWKS");
     assert_eq!(vec!["Bearer first", "Bearer first", "Bearer inline"], scenario.seen());
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_checked_is_noted() {
+    let scenario = Scenario::new([jwks()]).await;
+    assert!(scenario.server.fetch().await.expect("a JWKS").notes.is_empty());
+    scenario.configure("cluster: {server", "cluster: {insecure-skip-tls-verify: true, server");
+    let fetched = ApiServer::new("test".into(), scenario.access()).fetch().await.expect("a JWKS");
+    assert!(fetched.notes.len() == 1 && fetched.notes[0].contains("is not checked"), "{:?}", fetched.notes);
 }
 
 #[tokio::test]
@@ -224,13 +254,11 @@ async fn what_a_credential_plugin_prints_is_not_repeated() {
         let plugin = scenario.directory.path().join("plugin");
         let script = format!("cd '{}'\n{script}\n", scenario.directory.path().display());
         std::fs::write(&plugin, script).expect("it is ours");
-        let path = scenario.directory.path().join("kubeconfig");
         let exec = format!(
             "exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, args: ['{}']}}",
             plugin.display()
         );
-        let text = std::fs::read_to_string(&path).expect("it is there").replace("tokenFile: token", &exec);
-        std::fs::write(&path, text).expect("it is ours");
+        scenario.configure("tokenFile: token", &exec);
         let refusal = scenario.refusal().await;
         assert!(refusal.to_string().contains(reason), "{refusal}");
         assert!(!format!("{refusal:?}{refusal}{:?}", refusal.source()).contains("SECRET"), "{refusal:?}");
@@ -247,11 +275,7 @@ async fn outside_a_cluster_a_kubeconfig_or_context_must_be_named() {
 async fn an_instance_replaces_the_url_of_the_cluster() {
     let scenario = Scenario::new([jwks()]).await;
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
-    let access = Access {
-        kubeconfig: Some(scenario.directory.path().join("kubeconfig")),
-        instance: Some(format!("http://{nobody}")),
-        ..Access::default()
-    };
+    let access = Access { instance: Some(format!("http://{nobody}")), ..scenario.access() };
     let refusal = ApiServer::new("test".into(), access).fetch().await.expect_err("nobody listens");
     assert_eq!(format!("no answer from `http://{nobody}/`"), refusal.to_string());
     assert!(scenario.seen().is_empty());

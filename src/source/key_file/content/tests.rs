@@ -62,7 +62,7 @@ fn leaves_out(bytes: &[u8], reason: &str) {
 
 #[track_caller]
 fn refuses(bytes: &[u8], reason: &str) -> InvalidContent {
-    let refusal = parse(bytes).err().expect(reason);
+    let refusal = parse(bytes).expect_err(reason);
     let cause = refusal.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     assert_eq!(reason, format!("{refusal}{cause}"));
     refusal
