@@ -14,6 +14,7 @@ pub mod merge;
 pub mod placement;
 pub mod public_key;
 pub mod publication;
+pub mod redaction;
 pub mod service_account;
 pub mod token;
 pub mod verification;

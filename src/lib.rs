@@ -4,5 +4,7 @@
 //! [`workflow`] goes between them. [`app`] is the only place that constructs edges. Who may import
 //! whom stands in `docs/architecture.md` and is a test.
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod core;

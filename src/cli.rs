@@ -1,0 +1,3 @@
+//! What the person at the terminal writes and reads.
+
+pub mod report;

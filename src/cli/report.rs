@@ -1,0 +1,92 @@
+//! How the end of a run is told: the error with its causes and hint, and the exit code.
+
+use std::{
+    error::Error,
+    fmt::Write as _,
+    process::{ExitCode, Termination},
+};
+
+use crate::core::redaction::redact;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or the answer is yes. Exit code 0.
+    Success,
+    /// Checked, and the answer is no: `verify` found a fault, `sync --dry-run` a difference. Exit code 1.
+    Negative,
+    /// Could not tell or could not do: usage, configuration, I/O. Exit code 2, as clap uses.
+    Failure,
+}
+
+impl Outcome {
+    /// The exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Negative => 1,
+            Self::Failure => 2,
+        }
+    }
+}
+
+impl Termination for Outcome {
+    fn report(self) -> ExitCode {
+        ExitCode::from(self.code())
+    }
+}
+
+/// Whether the reader of the report sees colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// Text alone: a file, a pipe, or `NO_COLOR` is set.
+    #[default]
+    Plain,
+    /// A terminal.
+    Coloured,
+}
+
+/// Renders an error and its causes, outermost first, one line each, and what to do about it.
+///
+/// Leaves out a cause that its parent's text already ends with: some libraries, `object_store`
+/// among them, print their source and return it as well. The queries and users of URLs are not
+/// shown, because they may hold a signature or a password. The text ends without a line break.
+#[must_use]
+pub fn render(error: &(dyn Error + 'static), hint: Option<&str>, style: Style) -> String {
+    let mut text = match style {
+        Style::Plain => "error: ".to_owned(),
+        Style::Coloured => "\u{1b}[1;31merror\u{1b}[0m: ".to_owned(),
+    };
+    let mut parent = error.to_string();
+    push(&mut text, "", &parent);
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let own = error.to_string();
+        if !parent.trim_end().ends_with(own.trim_end()) {
+            push(&mut text, "\n  cause: ", &own);
+            parent = own;
+        }
+        cause = error.source();
+    }
+    if let Some(hint) = hint {
+        push(&mut text, "\n  hint: ", hint);
+    }
+    text
+}
+
+/// Appends a paragraph whose second and further lines stand two columns right of its label, so that
+/// they cannot be taken for lines of the report itself.
+fn push(text: &mut String, label: &str, paragraph: &str) {
+    let indent = if label.is_empty() { "  " } else { "    " };
+    let shown = redact(paragraph.trim_end());
+    let mut lines = shown.lines();
+    text.push_str(label);
+    text.push_str(lines.next().unwrap_or_default());
+    for line in lines.filter(|line| !line.trim().is_empty()) {
+        let _ = write!(text, "\n{indent}{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! What the operator wants: flags > environment > file > default, checked once, into one [`Config`].
+//!
+//! The file and the flags become one tree whose nodes know where they were written; the reader goes
+//! through it with the table of [`keys`] in hand, and goes on after a fault, so that all of them are
+//! reported at once. Reads no file, no environment (clap does that for [`Flags`]) and no clock.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use crate::core::{issuer::Issuer, jwk_set::Profile};
+
+mod check;
+mod document;
+mod flags;
+mod keys;
+mod location;
+mod overlay;
+mod problem;
+mod reader;
+mod schedule;
+pub mod schema;
+mod show;
+mod suggest;
+mod value;
+
+use self::{document::Node, problem::Problems};
+pub use self::{
+    flags::{Flags, KeyFlags},
+    location::Location,
+    problem::{InvalidConfig, Problem},
+    schedule::Schedule,
+    value::{InvalidServiceAccount, ServiceAccount},
+};
+
+/// Everything that `run` and `sync` need to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where relying parties read the documents.
+    pub listen: SocketAddr,
+    /// Where operators read health, metrics and status.
+    pub admin_listen: SocketAddr,
+    /// Where the ledger and the embedded keyring live. Absolute.
+    pub data_dir: PathBuf,
+    /// At least one; no two with the same issuer.
+    pub issuers: Vec<IssuerConfig>,
+}
+
+/// One issuer: where its keys come from and where they go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerConfig {
+    pub issuer: Issuer,
+    /// Where relying parties read the JWKS; an `https` URL, or `http` on loopback.
+    pub jwks_uri: String,
+    /// Which keys are served, and published where a target does not say otherwise.
+    pub profile: Profile,
+    /// Longest that a relying party may keep a JWKS: the `max-age` that is served with it. At most 1 h.
+    pub jwks_max_age: Duration,
+    /// Longest `exp - iat` of a token of this issuer.
+    pub max_token_lifetime: Duration,
+    /// What is added to every wait, for clocks that disagree.
+    pub margin: Duration,
+    /// Publish although an API server says that it is another issuer.
+    pub allow_issuer_mismatch: bool,
+    /// At least one; names are unique.
+    pub sources: Vec<SourceConfig>,
+    /// May be empty: then the documents are served over HTTP alone. Names and locations are unique.
+    pub targets: Vec<TargetConfig>,
+    /// When all targets are read in full and repaired.
+    pub schedule: Schedule,
+}
+
+/// Where keys come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceConfig {
+    ApiServer {
+        name: String,
+        /// Without one: the cluster this process runs in, else the user's own kubeconfig.
+        kubeconfig: Option<PathBuf>,
+        /// Without one: the current context of the kubeconfig.
+        context: Option<String>,
+        /// Listed by hand; empty: found through the API server.
+        instances: Vec<Instance>,
+        /// Whose token shows which key signs now. Without one: this process's own service account.
+        probe: Option<ServiceAccount>,
+        /// Time between two polls; at least 1 s.
+        every: Duration,
+    },
+    Files {
+        name: String,
+        /// Absolute paths of files or directories, or globs; at least one.
+        paths: Vec<String>,
+        /// Time between two polls; at least 1 s.
+        every: Duration,
+    },
+    /// The keyring in the data directory; always the only source of its issuer.
+    Embedded,
+}
+
+impl SourceConfig {
+    /// The name in logs, metrics and the ledger; unique in its issuer.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::ApiServer { name, .. } | Self::Files { name, .. } => name,
+            Self::Embedded => keys::EMBEDDED,
+        }
+    }
+}
+
+/// One API server of a control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    pub url: String,
+    /// The name its certificate is checked for, where it is dialled by address.
+    pub tls_server_name: Option<String>,
+}
+
+/// Where publications go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetConfig {
+    /// The name in logs, metrics and the ledger; unique in its issuer.
+    pub name: String,
+    pub location: Location,
+    /// Where the world reads what is stored there; no `/` at its end.
+    pub public_url: Option<String>,
+    pub profile: Profile,
+}
+
+/// What `jwks` needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeysConfig {
+    /// Not needed to print keys; where it is known, API servers are checked against it.
+    pub issuer: Option<Issuer>,
+    /// Every key unless a flag says otherwise: what is printed is published by somebody else.
+    pub profile: Profile,
+    /// At least one.
+    pub sources: Vec<SourceConfig>,
+    /// Where the embedded keyring lives. Absolute.
+    pub data_dir: PathBuf,
+}
+
+/// Checks flags and the file into one configuration.
+///
+/// `file` is the configuration file's path, for messages, and its text; `cwd` is where relative paths
+/// in flags start. With neither a file nor an issuer or a source the result is the embedded default:
+/// one issuer `http://LISTEN` with its own keyring.
+///
+/// # Errors
+///
+/// Names every fault, those of the flags first, then those of the file in its order.
+pub fn load(
+    flags: &Flags,
+    file: Option<(&Path, &str)>,
+    cwd: &Path,
+    now: Timestamp,
+) -> Result<Config, InvalidConfig> {
+    checked(flags, file, cwd, |tree, problems| check::config(tree, now, problems))
+}
+
+/// Checks as much as is needed to print keys: an issuer may be missing.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_for_keys(
+    flags: &KeyFlags,
+    file: Option<(&Path, &str)>,
+    cwd: &Path,
+    now: Timestamp,
+) -> Result<KeysConfig, InvalidConfig> {
+    let all = Flags { keys: flags.clone(), ..Flags::default() };
+    let profile = flags.profile.is_none().then_some(Profile::All);
+    checked(&all, file, cwd, |tree, problems| check::keys_config(tree, profile, now, problems))
+}
+
+fn checked<T>(
+    flags: &Flags,
+    file: Option<(&Path, &str)>,
+    cwd: &Path,
+    read: impl FnOnce(&Node, &mut Problems) -> Option<T>,
+) -> Result<T, InvalidConfig> {
+    let mut problems = Problems::default();
+    let config = match file.map(|(_, text)| document::parse(text)).transpose() {
+        Ok(document) => {
+            let tree = overlay::apply(flags, document, cwd, &mut problems);
+            read(&tree, &mut problems)
+        }
+        Err(problem) => {
+            problems.add_unreadable(problem);
+            None
+        }
+    };
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems.into_error(file.map(|(path, _)| path))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! From the tree to the typed configuration, and what must hold between its values.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    Config, IssuerConfig, KeysConfig, Location, Schedule, SourceConfig, TargetConfig,
+    document::Node,
+    keys::ROOT,
+    problem::{Fault, Problems},
+    reader::{At, Mapping},
+    value::{self, Web},
+};
+use crate::core::{issuer::Issuer, jwk_set::Profile};
+
+mod source;
+mod target;
+
+/// Shortest life that Kubernetes gives a token: `expirationSeconds` of a token request is at least 600.
+const SHORTEST_KUBERNETES_TOKEN: Duration = Duration::from_mins(10);
+
+/// Reads and checks everything.
+pub(super) fn config(tree: &Node, now: Timestamp, problems: &mut Problems) -> Option<Config> {
+    let root = read(tree, now, true, problems)?;
+    let issuers = root.issuers.into_iter().map(IssuerDraft::complete).collect::<Option<_>>()?;
+    Some(Config { listen: root.listen?, admin_listen: root.admin_listen?, data_dir: root.data_dir?, issuers })
+}
+
+/// Reads and checks everything, and asks for no issuer; `profile` goes before what is written.
+pub(super) fn keys_config(
+    tree: &Node,
+    profile: Option<Profile>,
+    now: Timestamp,
+    problems: &mut Problems,
+) -> Option<KeysConfig> {
+    let mut root = read(tree, now, false, problems)?;
+    if root.issuers.len() > 1 {
+        let issuers = At { node: tree.get("issuers")?, path: "issuers".to_owned() };
+        let fault =
+            Fault::new(format!("has {} issuers, expected one to print the keys of", root.issuers.len()));
+        issuers.refuse(fault.hint("name the sources with `--source` and leave the file away"), problems);
+    }
+    let issuer = root.issuers.pop()?;
+    Some(KeysConfig {
+        issuer: issuer.issuer,
+        profile: profile.or(issuer.profile)?,
+        sources: issuer.sources?,
+        data_dir: root.data_dir?,
+    })
+}
+
+/// What could be read; `None` stands for what a problem tells of.
+struct Draft {
+    listen: Option<SocketAddr>,
+    admin_listen: Option<SocketAddr>,
+    data_dir: Option<PathBuf>,
+    issuers: Vec<IssuerDraft>,
+}
+
+struct IssuerDraft {
+    issuer: Option<Issuer>,
+    jwks_uri: Option<String>,
+    profile: Option<Profile>,
+    jwks_max_age: Option<Duration>,
+    max_token_lifetime: Option<Duration>,
+    margin: Option<Duration>,
+    allow_issuer_mismatch: Option<bool>,
+    sources: Option<Vec<SourceConfig>>,
+    targets: Option<Vec<TargetConfig>>,
+    schedule: Option<Schedule>,
+}
+
+impl IssuerDraft {
+    fn complete(self) -> Option<IssuerConfig> {
+        let issuer = self.issuer?;
+        Some(IssuerConfig {
+            jwks_uri: self.jwks_uri.unwrap_or_else(|| issuer.jwks_uri()),
+            issuer,
+            profile: self.profile?,
+            jwks_max_age: self.jwks_max_age?,
+            max_token_lifetime: self.max_token_lifetime?,
+            margin: self.margin?,
+            allow_issuer_mismatch: self.allow_issuer_mismatch?,
+            sources: self.sources?,
+            targets: self.targets?,
+            schedule: self.schedule?,
+        })
+    }
+}
+
+/// What issuers and targets are checked against, besides themselves.
+struct Known {
+    now: Timestamp,
+    data_dir: Option<PathBuf>,
+    /// Every location so far, and the target that has it.
+    locations: Vec<(Location, String)>,
+}
+
+fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Problems) -> Option<Draft> {
+    let root = Mapping::open(At::root(tree), &ROOT, problems)?;
+    let listen = root.address("listen", problems);
+    let admin_listen = root.address("admin_listen", problems);
+    if let (Some(listen), Some(admin)) = (listen, admin_listen)
+        && overlap(listen, admin)
+    {
+        let fault = Fault::new(format!("`{admin}` is taken by listen (`{listen}`), expected another port"));
+        root.refuse("admin_listen", fault, problems);
+    }
+    let data_dir = root.path("data_dir", problems);
+    let mut known = Known { now, data_dir: data_dir.clone(), locations: Vec::new() };
+    let mut issuers = Vec::new();
+    let mut seen: Vec<(Issuer, String)> = Vec::new();
+    for mapping in root.mappings("issuers", problems).unwrap_or_default() {
+        let draft = read_issuer(&mapping, issuer_required, &mut known, problems);
+        if let Some(issuer) = &draft.issuer {
+            // Two that differ by a closing slash would share their documents.
+            match seen.iter().find(|(other, _)| other.discovery_url() == issuer.discovery_url()) {
+                Some((_, first)) => {
+                    let fault = mapping.at.taken("issuer", issuer.as_str(), first);
+                    mapping.refuse("issuer", fault, problems);
+                }
+                None => seen.push((issuer.clone(), mapping.at.name())),
+            }
+        }
+        issuers.push(draft);
+    }
+    Some(Draft { listen, admin_listen, data_dir, issuers })
+}
+
+/// Whether the second listener would find the port taken. Port 0 is a free one each time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && same_ip
+}
+
+fn read_issuer(
+    mapping: &Mapping<'_>,
+    issuer_required: bool,
+    known: &mut Known,
+    problems: &mut Problems,
+) -> IssuerDraft {
+    let issuer = if issuer_required || mapping.get("issuer").is_some() {
+        mapping.parsed("issuer", problems, |text| {
+            Issuer::parse(text).map_err(|error| Fault::new(error.to_string()))
+        })
+    } else {
+        None
+    };
+    let jwks_uri = mapping
+        .parsed("jwks_uri", problems, |text| value::web_url(text, Web::Secure).map(|_| text.to_owned()));
+    let profile = mapping.choice("profile", problems, &Profile::ALL, Profile::name);
+    let jwks_max_age = mapping.duration("jwks_max_age", problems);
+    let max_token_lifetime = mapping.duration("max_token_lifetime", problems);
+    let margin = mapping.duration("margin", problems);
+    let allow_issuer_mismatch = mapping.bool("allow_issuer_mismatch", problems);
+    let sources = source::read(mapping, problems);
+    if let (Some(lifetime), Some(sources)) = (max_token_lifetime, &sources)
+        && lifetime < SHORTEST_KUBERNETES_TOKEN
+        && !sources.contains(&SourceConfig::Embedded)
+    {
+        let lifetime = value::duration_text(lifetime);
+        let fault = Fault::new(format!(
+            "`{lifetime}` is too short, expected at least `10m`, the shortest that Kubernetes gives a token"
+        ));
+        mapping.refuse("max_token_lifetime", fault, problems);
+    }
+    let targets = target::read(mapping, issuer.as_ref(), profile, known, problems);
+    let schedule = mapping.parsed("schedule", problems, |text| Schedule::parse(text, known.now));
+    IssuerDraft {
+        issuer,
+        jwks_uri,
+        profile,
+        jwks_max_age,
+        max_token_lifetime,
+        margin,
+        allow_issuer_mismatch,
+        sources,
+        targets,
+        schedule,
+    }
+}
+
+/// Refuses a name that another of the list has already.
+fn unique_name(name: &str, mapping: &Mapping<'_>, seen: &mut Vec<(String, String)>, problems: &mut Problems) {
+    match seen.iter().find(|(other, _)| other == name) {
+        Some((_, first)) => mapping.at.refuse(mapping.at.taken("name", name, first), problems),
+        None => seen.push((name.to_owned(), mapping.at.name())),
+    }
+}

@@ -1,0 +1,96 @@
+//! Sources: which kinds there are, and their names.
+
+use glob::Pattern;
+
+use super::unique_name;
+use crate::config::{
+    Instance, SourceConfig,
+    keys::{API_SERVER, EMBEDDED, FILES},
+    problem::{Fault, Problems},
+    reader::Mapping,
+    value::{self, Web},
+};
+
+pub(super) fn read(issuer: &Mapping<'_>, problems: &mut Problems) -> Option<Vec<SourceConfig>> {
+    let written = issuer.kinds("sources", problems)?;
+    let count = written.len();
+    let mut sources = Vec::new();
+    let mut names = Vec::new();
+    for (kind, mapping) in written {
+        let source = match kind {
+            API_SERVER => api_server(&mapping, problems),
+            FILES => files(&mapping, problems),
+            EMBEDDED => Some(SourceConfig::Embedded),
+            _ => unreachable!("the table of keys has three kinds"),
+        };
+        if kind == EMBEDDED && count > 1 {
+            let fault = Fault::new("`embedded` is not the only source, expected no other beside it");
+            mapping.at.refuse(fault.hint("an issuer has its own keyring or other people's keys"), problems);
+        } else if let Some(source) = &source {
+            unique_name(source.name(), &mapping, &mut names, problems);
+        }
+        sources.extend(source);
+    }
+    Some(sources)
+}
+
+fn api_server(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceConfig> {
+    let name = source.text("name", problems);
+    let kubeconfig = source.path("kubeconfig", problems);
+    let context = source.text("context", problems);
+    let instances = instances(source, problems);
+    let probe = source.parsed("probe", problems, |text| {
+        text.parse().map_err(|error: crate::config::InvalidServiceAccount| Fault::new(error.to_string()))
+    });
+    let every = source.duration("every", problems);
+    let name = name.unwrap_or_else(|| match &context {
+        Some(context) => format!("kubernetes:{context}"),
+        None => "kubernetes".to_owned(),
+    });
+    Some(SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every: every? })
+}
+
+fn instances(source: &Mapping<'_>, problems: &mut Problems) -> Vec<Instance> {
+    let mut instances: Vec<Instance> = Vec::new();
+    for mapping in source.mappings("instances", problems).unwrap_or_default() {
+        let url = mapping.parsed("url", problems, |text| {
+            value::web_url(text, Web::Secure)?;
+            if instances.iter().any(|other| other.url == text) {
+                return Err(Fault::new(format!("`{text}` is listed twice, expected each API server once")));
+            }
+            Ok(text.to_owned())
+        });
+        let tls_server_name = mapping.parsed("tls_server_name", problems, |text| {
+            if text.split('.').all(value::is_label) {
+                Ok(text.to_owned())
+            } else {
+                Err(Fault::new(format!(
+                    "`{text}` is not a DNS name, expected one such as `kubernetes.default.svc`"
+                )))
+            }
+        });
+        instances.extend(url.map(|url| Instance { url, tls_server_name }));
+    }
+    instances
+}
+
+fn files(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceConfig> {
+    let name = source.text("name", problems);
+    let mut paths = Vec::new();
+    for (at, text) in source.texts("paths", problems)? {
+        match value::absolute_path(text).and_then(|_| glob(text)) {
+            Ok(()) => paths.push(text.to_owned()),
+            Err(fault) => at.refuse(fault, problems),
+        }
+    }
+    let every = source.duration("every", problems);
+    let name = name.unwrap_or_else(|| paths.join(","));
+    Some(SourceConfig::Files { name, paths, every: every? })
+}
+
+fn glob(text: &str) -> Result<(), Fault> {
+    match Pattern::new(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::new(format!("`{text}` is not a glob: {}", error.msg))),
+    }
+}

@@ -1,0 +1,90 @@
+//! Targets: each has a place of its own, which the issuer's readers can reach.
+
+use super::{Known, unique_name};
+use crate::{
+    config::{
+        Location, TargetConfig,
+        problem::{Fault, Problems},
+        reader::Mapping,
+        value::{self, Web},
+    },
+    core::{issuer::Issuer, jwk_set::Profile},
+};
+
+pub(super) fn read(
+    issuer_mapping: &Mapping<'_>,
+    issuer: Option<&Issuer>,
+    profile: Option<Profile>,
+    known: &mut Known,
+    problems: &mut Problems,
+) -> Option<Vec<TargetConfig>> {
+    let mut targets = Vec::new();
+    let mut names = Vec::new();
+    for mapping in issuer_mapping.mappings("targets", problems)? {
+        let location = location(&mapping, problems);
+        let name = mapping.text("name", problems);
+        let public_url = mapping.parsed("public_url", problems, |text| {
+            value::web_url(text, Web::Any).map(|_| text.strip_suffix('/').unwrap_or(text).to_owned())
+        });
+        let own_profile = mapping.choice("profile", problems, &Profile::ALL, Profile::name);
+        let Some(location) = location else { continue };
+        if let Err(fault) = check_location(&location, issuer, known, &mapping) {
+            mapping.refuse("url", fault, problems);
+            continue;
+        }
+        known.locations.push((location.clone(), mapping.at.name()));
+        let name = name.unwrap_or_else(|| location.to_string());
+        unique_name(&name, &mapping, &mut names, problems);
+        // A profile that could not be read has its problem already.
+        let profile = own_profile.or(profile).unwrap_or_default();
+        targets.push(TargetConfig { name, location, public_url, profile });
+    }
+    Some(targets)
+}
+
+fn location(target: &Mapping<'_>, problems: &mut Problems) -> Option<Location> {
+    let location = target.parsed("url", problems, Location::parse);
+    let endpoint = target.parsed("endpoint", problems, |text| {
+        let url = value::web_url(text, Web::Any)?;
+        location.clone().map(|location| location.with_endpoint(url)).transpose()
+    });
+    endpoint.flatten().or(location)
+}
+
+fn check_location(
+    location: &Location,
+    issuer: Option<&Issuer>,
+    known: &Known,
+    target: &Mapping<'_>,
+) -> Result<(), Fault> {
+    if let Some((_, first)) = known.locations.iter().find(|(other, _)| other == location) {
+        return Err(target.at.taken("location", &location.to_string(), first));
+    }
+    match location.as_directory() {
+        Some(directory) => {
+            // Who serves the directory to the world would serve the private keys with it.
+            let data_dir = known.data_dir.as_deref().filter(|data_dir| data_dir.starts_with(directory));
+            match data_dir {
+                Some(data_dir) => Err(Fault::new(format!(
+                    "`{location}` holds data_dir (`{}`), where private keys are, expected another directory",
+                    data_dir.display()
+                ))),
+                None => Ok(()),
+            }
+        }
+        None => reachable(location, issuer),
+    }
+}
+
+/// What is in a cloud is for readers elsewhere, whom an `http` issuer on loopback sends to themselves.
+/// An emulator on this machine is no cloud.
+fn reachable(location: &Location, issuer: Option<&Issuer>) -> Result<(), Fault> {
+    let emulator = location.endpoint().is_some_and(value::is_loopback);
+    match issuer.filter(|issuer| issuer.as_str().starts_with("http://") && !emulator) {
+        Some(issuer) => {
+            Err(Fault::new(format!("`{location}` is for the world, which cannot reach issuer `{issuer}`"))
+                .hint("give an https `issuer`, or a directory as target"))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,198 @@
+//! A configuration as a tree: the file's YAML, before anything is known about keys.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_saphyr::{Error, Spanned};
+
+use super::problem::Problem;
+
+/// A value and where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) value: Value,
+    pub(super) place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Null,
+    Bool(bool),
+    /// As it is written, or nearly: it is only ever shown.
+    Number(String),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(String, Node)>),
+    /// An item of a list that cannot be used; its problem is known already.
+    Refused,
+}
+
+/// Where a value was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nowhere: it stands in for a file.
+    BuiltIn,
+    /// In a flag, or in its environment variable.
+    Flag(&'static str),
+    File {
+        line: u64,
+        column: u64,
+    },
+}
+
+impl Node {
+    pub(super) fn text(text: impl Into<String>, place: Place) -> Self {
+        Self { value: Value::Text(text.into()), place }
+    }
+
+    pub(super) fn list(items: Vec<Self>, place: Place) -> Self {
+        Self { value: Value::List(items), place }
+    }
+
+    pub(super) fn map(entries: impl IntoIterator<Item = (&'static str, Self)>, place: Place) -> Self {
+        let entries = entries.into_iter().map(|(key, node)| (key.to_owned(), node)).collect();
+        Self { value: Value::Map(entries), place }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|(name, _)| name == key).map(|(_, node)| node)
+    }
+
+    /// Puts a value into a mapping, in the place of an older one; nothing happens to other values,
+    /// which the reader will refuse.
+    pub(super) fn set(&mut self, key: &str, node: Self) {
+        let Value::Map(entries) = &mut self.value else { return };
+        match entries.iter_mut().find(|(name, _)| name == key) {
+            Some((_, old)) => *old = node,
+            None => entries.push((key.to_owned(), node)),
+        }
+    }
+
+    /// What a reader of a message is told that it is, after "is".
+    pub(super) fn describe(&self) -> String {
+        match &self.value {
+            Value::Null => "empty".to_owned(),
+            Value::Bool(value) => format!("`{value}`"),
+            Value::Number(number) => format!("the number `{number}`"),
+            Value::Text(text) => format!("the text `{text}`"),
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "a mapping".to_owned(),
+            Value::Refused => "refused".to_owned(),
+        }
+    }
+}
+
+/// Reads YAML; a key that is written twice is refused.
+pub(super) fn parse(text: &str) -> Result<Node, Problem> {
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let path = error.location().map_or_else(
+            || "the file".to_owned(),
+            |location| format!("line {}, column {}", location.line(), location.column()),
+        );
+        let (message, hint) = explain(&error);
+        // The place stands before the message already.
+        let message = message.trim_end_matches(&format!(" at {path}")).to_owned();
+        Problem { path, message, hint: hint.map(str::to_owned) }
+    })
+}
+
+/// What is wrong, and a hint for the faults that YAML's own words do not explain.
+fn explain(error: &Error) -> (String, Option<&'static str>) {
+    let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    match error.without_snippet() {
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            (format!("key `{key}` is written twice, expected once"), None)
+        }
+        Error::UnknownAnchor { .. } => (
+            "a text that begins with `*` is not in quotes".to_owned(),
+            Some("write it in quotes: `\"*/5 * * * *\"`"),
+        ),
+        _ if message.starts_with("tabs") => (message, Some("indent with spaces")),
+        _ => (message, None),
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        let place = Place::File { line: spanned.referenced.line(), column: spanned.referenced.column() };
+        Ok(Self { value: spanned.value, place })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.to_string()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok(Value::Number(value.to_string()))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Ok(Value::Number(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Number(value.to_string()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = sequence.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut mapping: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = mapping.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Value::Map(entries))
+    }
+}

@@ -1,0 +1,78 @@
+//! The flags that make up a configuration, with their environment variables.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+const KEYS: &str = "Keys";
+const PUBLISHING: &str = "Publishing";
+
+/// Flags of every verb that reads keys.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyFlags {
+    /// Configuration file, YAML; `signpost config schema` documents it. Flags go before it
+    #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG", help_heading = KEYS)]
+    pub config: Option<PathBuf>,
+
+    /// The issuer exactly as it stands in tokens as `iss`
+    ///
+    /// With neither an issuer nor a source nor a file, Signpost signs by itself, as `http://LISTEN`.
+    #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", help_heading = KEYS)]
+    pub issuer: Option<String>,
+
+    /// Where keys come from: `kubernetes`, `kubernetes:CONTEXT`, a file, directory or glob, or `embedded`
+    ///
+    /// May be given several times, or with commas between: the union of all is published. In place of
+    /// the sources of the file.
+    #[arg(
+        long = "source",
+        value_name = "SRC",
+        env = "SIGNPOST_SOURCE",
+        value_delimiter = ',',
+        help_heading = KEYS
+    )]
+    pub sources: Vec<String>,
+
+    /// Which keys: `entra`, RS256 alone as Microsoft Entra reads them, or `all`
+    #[arg(long, value_name = "entra|all", env = "SIGNPOST_PROFILE", help_heading = KEYS)]
+    pub profile: Option<String>,
+
+    /// Where the ledger and the embedded keyring live
+    ///
+    /// `/var/lib/signpost` with a configuration file, else `./signpost-data`.
+    #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", help_heading = KEYS)]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Flags of the verbs that publish: those that read keys, and where keys go.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    #[command(flatten)]
+    pub keys: KeyFlags,
+
+    /// Where to publish: `az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX` or a directory
+    ///
+    /// May be given several times, or with commas between. In place of the targets of the file.
+    #[arg(
+        long = "target",
+        value_name = "URL",
+        env = "SIGNPOST_TARGET",
+        value_delimiter = ',',
+        help_heading = PUBLISHING
+    )]
+    pub targets: Vec<String>,
+
+    /// Where relying parties read the documents
+    ///
+    /// `0.0.0.0:8080` with a configuration file, an issuer or a source, else `127.0.0.1:8080`.
+    #[arg(long, value_name = "ADDR", env = "SIGNPOST_LISTEN", help_heading = PUBLISHING)]
+    pub listen: Option<String>,
+
+    /// Where operators read health, metrics and status [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDR", env = "SIGNPOST_ADMIN_LISTEN", help_heading = PUBLISHING)]
+    pub admin_listen: Option<String>,
+
+    /// When all targets are checked and repaired: cron, five fields, UTC [default: */5 * * * *]
+    #[arg(long, value_name = "CRON", env = "SIGNPOST_SCHEDULE", help_heading = PUBLISHING)]
+    pub schedule: Option<String>,
+}

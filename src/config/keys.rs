@@ -1,0 +1,381 @@
+//! The table of keys: what a configuration file may say.
+//!
+//! It drives the reader (unknown keys, types, bounds, defaults), `config schema` and the
+//! documentation, so that none of them can know more than the others.
+
+/// The kind of a source that is the embedded keyring, and its name.
+pub(super) const EMBEDDED: &str = "embedded";
+pub(super) const API_SERVER: &str = "api-server";
+pub(super) const FILES: &str = "files";
+
+/// The keys of one mapping.
+pub(super) struct Section {
+    /// Where the mapping stands, as documentation writes it.
+    pub(super) path: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) need: Need,
+    /// The flag that goes before it.
+    pub(super) flag: Option<&'static str>,
+    /// One sentence or two, for people.
+    pub(super) doc: &'static str,
+    /// A value as it is written in the file.
+    pub(super) example: &'static str,
+}
+
+/// What a key holds.
+pub(super) enum Kind {
+    Text,
+    Bool,
+    /// Whole seconds, with bounds that belong to it.
+    Duration {
+        least: &'static str,
+        most: &'static str,
+    },
+    Address,
+    Url,
+    Path,
+    Schedule,
+    Choice(&'static [&'static str]),
+    Texts,
+    Mappings(&'static Section),
+    /// A list of mappings, each of which says by its key `kind` what further keys it has.
+    Kinds(&'static [(&'static str, &'static Section)]),
+}
+
+/// Whether a key must be there.
+pub(super) enum Need {
+    Required,
+    Optional,
+    /// What it is when it is not there.
+    Default(&'static str),
+}
+
+impl Section {
+    /// # Panics
+    ///
+    /// If the table has no such key: nothing is read that is not in it.
+    pub(super) fn key(&self, name: &str) -> &'static Key {
+        let key = self.keys.iter().find(|key| key.name == name);
+        key.unwrap_or_else(|| panic!("`{name}` is not in the table of {}", self.path))
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
+        self.keys.iter().map(|key| key.name)
+    }
+}
+
+impl Kind {
+    /// What a message says was expected.
+    pub(super) fn expected(&self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Bool => "`true` or `false`",
+            Self::Duration { .. } => "a duration such as `30s`, `5m` or `1h30m`",
+            Self::Address => "an address and port such as `127.0.0.1:8080`",
+            Self::Url => "a URL",
+            Self::Path => "an absolute path",
+            Self::Schedule => "five fields: minute hour day month weekday, UTC",
+            Self::Choice(_) => "a word",
+            Self::Texts => "a list of texts",
+            Self::Mappings(_) | Self::Kinds(_) => "a list of mappings",
+        }
+    }
+}
+
+/// Every section, in the order of the documentation.
+pub(super) static SECTIONS: [&Section; 7] =
+    [&ROOT, &ISSUER, &SOURCE_API_SERVER, &INSTANCE, &SOURCE_FILES, &SOURCE_EMBEDDED, &TARGET];
+
+pub(super) static ROOT: Section = Section {
+    path: "the top level",
+    keys: &[
+        Key {
+            name: "listen",
+            kind: Kind::Address,
+            need: Need::Default("0.0.0.0:8080"),
+            flag: Some("--listen"),
+            doc: "Where relying parties read the documents. The embedded default listens on `127.0.0.1:8080`.",
+            example: "0.0.0.0:8080",
+        },
+        Key {
+            name: "admin_listen",
+            kind: Kind::Address,
+            need: Need::Default("127.0.0.1:9090"),
+            flag: Some("--admin-listen"),
+            doc: "Where operators read health, metrics and status.",
+            example: "127.0.0.1:9090",
+        },
+        Key {
+            name: "data_dir",
+            kind: Kind::Path,
+            need: Need::Default("/var/lib/signpost"),
+            flag: Some("--data-dir"),
+            doc: "Where the ledger and the embedded keyring live. Without a file it is `./signpost-data`.",
+            example: "/var/lib/signpost",
+        },
+        Key {
+            name: "issuers",
+            kind: Kind::Mappings(&ISSUER),
+            need: Need::Required,
+            flag: None,
+            doc: "The issuers, each independent of the others.",
+            example: "[{issuer: https://oidc.example.com/kind, sources: […], targets: […]}]",
+        },
+    ],
+};
+
+pub(super) static ISSUER: Section = Section {
+    path: "issuers[]",
+    keys: &[
+        Key {
+            name: "issuer",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: Some("--issuer"),
+            doc: "The issuer exactly as it stands in tokens as `iss`: an https URL (http on loopback alone).",
+            example: "https://oidc.example.com/kind",
+        },
+        Key {
+            name: "jwks_uri",
+            kind: Kind::Url,
+            need: Need::Optional,
+            flag: None,
+            doc: "Where relying parties read the JWKS. Follows from the issuer unless it is given.",
+            example: "https://oidc.example.com/kind/openid/v1/jwks",
+        },
+        Key {
+            name: "profile",
+            kind: Kind::Choice(&["entra", "all"]),
+            need: Need::Default("entra"),
+            flag: Some("--profile"),
+            doc: "Which keys are published: `entra`, RS256 keys alone in the form that Microsoft Entra reads, \
+                  or `all`.",
+            example: "entra",
+        },
+        Key {
+            name: "jwks_max_age",
+            kind: Kind::Duration { least: "1s", most: "1h" },
+            need: Need::Default("5m"),
+            flag: None,
+            doc: "Longest that a relying party may keep a JWKS: the `max-age` of its `Cache-Control`.",
+            example: "5m",
+        },
+        Key {
+            name: "max_token_lifetime",
+            kind: Kind::Duration { least: "1s", most: "8784h" },
+            need: Need::Default("24h"),
+            flag: None,
+            doc: "Longest life of a token of this issuer: as long, and a margin, a key that vanished stays \
+                  published. At least 10m, the shortest that Kubernetes gives, unless the source is `embedded`.",
+            example: "24h",
+        },
+        Key {
+            name: "margin",
+            kind: Kind::Duration { least: "1s", most: "8784h" },
+            need: Need::Default("1h"),
+            flag: None,
+            doc: "What is added to every wait, for clocks that disagree.",
+            example: "1h",
+        },
+        Key {
+            name: "allow_issuer_mismatch",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            flag: None,
+            doc: "Publish although an API server says that it is another issuer.",
+            example: "false",
+        },
+        Key {
+            name: "sources",
+            kind: Kind::Kinds(&[
+                (API_SERVER, &SOURCE_API_SERVER),
+                (FILES, &SOURCE_FILES),
+                (EMBEDDED, &SOURCE_EMBEDDED),
+            ]),
+            need: Need::Required,
+            flag: Some("--source"),
+            doc: "Where the keys come from; the union of all is published.",
+            example: "[{kind: api-server}]",
+        },
+        Key {
+            name: "targets",
+            kind: Kind::Mappings(&TARGET),
+            need: Need::Optional,
+            flag: Some("--target"),
+            doc: "Where the documents are published, besides HTTP.",
+            example: "[{url: \"az://account/$web\"}]",
+        },
+        Key {
+            name: "schedule",
+            kind: Kind::Schedule,
+            need: Need::Default("*/5 * * * *"),
+            flag: Some("--schedule"),
+            doc: "When all targets are checked in full and repaired: cron, five fields, UTC. Where both day and \
+                  weekday are given, both must match. A change of keys is published at once.",
+            example: "\"*/5 * * * *\"",
+        },
+    ],
+};
+
+const KIND: Key = Key {
+    name: "kind",
+    kind: Kind::Text,
+    need: Need::Required,
+    flag: None,
+    doc: "What the source is.",
+    example: "api-server",
+};
+
+const SOURCE_NAME: Key = Key {
+    name: "name",
+    kind: Kind::Text,
+    need: Need::Optional,
+    flag: None,
+    doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: `kubernetes`, \
+          `kubernetes:CONTEXT`, or the paths.",
+    example: "cluster-a",
+};
+
+const EVERY: Key = Key {
+    name: "every",
+    kind: Kind::Duration { least: "1s", most: "24h" },
+    need: Need::Default("30s"),
+    flag: None,
+    doc: "Time between two polls of this source.",
+    example: "30s",
+};
+
+static SOURCE_API_SERVER: Section = Section {
+    path: "issuers[].sources[] of kind `api-server`",
+    keys: &[
+        KIND,
+        SOURCE_NAME,
+        Key {
+            name: "kubeconfig",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "The kubeconfig. Unless it is given: the cluster this process runs in, else the user's own.",
+            example: "/etc/signpost/kubeconfig",
+        },
+        Key {
+            name: "context",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "The context of the kubeconfig, unless it is the current one.",
+            example: "kind-kind",
+        },
+        Key {
+            name: "instances",
+            kind: Kind::Mappings(&INSTANCE),
+            need: Need::Optional,
+            flag: None,
+            doc: "The API servers of the control plane, where they cannot be found through the cluster.",
+            example: "[{url: \"https://10.0.0.1:6443\"}]",
+        },
+        Key {
+            name: "probe",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "The service account whose token shows which key signs now, unless it is Signpost's own.",
+            example: "signpost/probe",
+        },
+        EVERY,
+    ],
+};
+
+pub(super) static INSTANCE: Section = Section {
+    path: "issuers[].sources[].instances[]",
+    keys: &[
+        Key {
+            name: "url",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: None,
+            doc: "The URL of one API server.",
+            example: "https://10.0.0.1:6443",
+        },
+        Key {
+            name: "tls_server_name",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "The name its certificate is checked for, where the URL holds an address.",
+            example: "kubernetes.default.svc",
+        },
+    ],
+};
+
+static SOURCE_FILES: Section = Section {
+    path: "issuers[].sources[] of kind `files`",
+    keys: &[
+        Key { example: "files", ..KIND },
+        SOURCE_NAME,
+        Key {
+            name: "paths",
+            kind: Kind::Texts,
+            need: Need::Required,
+            flag: None,
+            doc: "Absolute paths of PEM or JWKS files, of directories of them, or globs.",
+            example: "[/etc/kubernetes/pki/sa.pub]",
+        },
+        EVERY,
+    ],
+};
+
+static SOURCE_EMBEDDED: Section =
+    Section { path: "issuers[].sources[] of kind `embedded`", keys: &[Key { example: "embedded", ..KIND }] };
+
+pub(super) static TARGET: Section = Section {
+    path: "issuers[].targets[]",
+    keys: &[
+        Key {
+            name: "url",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: Some("--target"),
+            doc: "`az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX` or `file:///DIRECTORY`. Credentials come \
+                  from the environment, never from here.",
+            example: "az://account/$web",
+        },
+        Key {
+            name: "name",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the url.",
+            example: "eu",
+        },
+        Key {
+            name: "public_url",
+            kind: Kind::Url,
+            need: Need::Optional,
+            flag: None,
+            doc: "Where the world reads what is stored there: read back from there too.",
+            example: "https://oidc.example.com/kind",
+        },
+        Key {
+            name: "endpoint",
+            kind: Kind::Url,
+            need: Need::Optional,
+            flag: None,
+            doc: "The service itself, unless it is the cloud's own: a private S3 server, an emulator.",
+            example: "http://127.0.0.1:9000",
+        },
+        Key {
+            name: "profile",
+            kind: Kind::Choice(&["entra", "all"]),
+            need: Need::Optional,
+            flag: None,
+            doc: "Which keys this target is given, unless they are those of the issuer's profile.",
+            example: "all",
+        },
+    ],
+};

@@ -1,0 +1,180 @@
+//! Where a target stores what is published, written as a URL.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use url::Url;
+
+use super::{problem::Fault, suggest, value};
+
+/// What a target's URL may begin with.
+const SCHEMES: [&str; 3] = ["az", "s3", "file"];
+
+/// Where a target stores what is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// `az://ACCOUNT/CONTAINER/PREFIX`; the container `$web` is a static website.
+    Azure {
+        account: String,
+        container: String,
+        /// Without a `/` at either end; empty for the whole container.
+        prefix: String,
+        /// The blob service, unless it is Azure's own.
+        endpoint: Option<Url>,
+    },
+    /// `s3://BUCKET/PREFIX`.
+    S3 {
+        bucket: String,
+        /// Without a `/` at either end; empty for the whole bucket.
+        prefix: String,
+        /// The service, unless it is Amazon's own.
+        endpoint: Option<Url>,
+    },
+    /// `file:///DIRECTORY`, absolute.
+    Directory(PathBuf),
+}
+
+impl Location {
+    /// Reads a target's URL; nothing in it is percent-decoded.
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            let known = suggest::one_of(["az://…", "s3://…", "file:///…"]);
+            let fault = Fault::new(format!("`{text}` has no scheme, expected {known}"));
+            return Err(if text.starts_with('/') {
+                fault.hint(format!("write `file://{text}`"))
+            } else {
+                fault
+            });
+        };
+        // A directory is a path, in which any character may stand.
+        if scheme != "file" {
+            value::without_secrets(text)?;
+        }
+        match scheme {
+            "az" => azure(text, rest),
+            "s3" => s3(text, rest),
+            "file" => directory(text, rest),
+            "gs" => Err(Fault::new("`gs://` is not available yet, expected one of `az`, `s3`, `file`")
+                .hint("publish to a directory and copy it, or use Google's S3 interface with `endpoint`")),
+            _ => Err(Fault::new(format!(
+                "`{text}` has the unknown scheme `{scheme}`, {}",
+                suggest::or_all(scheme, SCHEMES)
+            ))),
+        }
+    }
+
+    /// The same place at another endpoint; a directory has none and is given back.
+    pub(super) fn with_endpoint(self, url: Url) -> Result<Self, Fault> {
+        match self {
+            Self::Azure { account, container, prefix, .. } => {
+                Ok(Self::Azure { account, container, prefix, endpoint: Some(url) })
+            }
+            Self::S3 { bucket, prefix, .. } => Ok(Self::S3 { bucket, prefix, endpoint: Some(url) }),
+            Self::Directory(_) => Err(Fault::new("a directory has no endpoint, expected none")),
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> Option<&Url> {
+        match self {
+            Self::Azure { endpoint, .. } | Self::S3 { endpoint, .. } => endpoint.as_ref(),
+            Self::Directory(_) => None,
+        }
+    }
+
+    pub(super) fn as_directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) => Some(path),
+            Self::Azure { .. } | Self::S3 { .. } => None,
+        }
+    }
+}
+
+/// The URL; the endpoint is not part of it.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = match self {
+            Self::Azure { account, container, prefix, .. } => {
+                write!(f, "az://{account}/{container}")?;
+                prefix
+            }
+            Self::S3 { bucket, prefix, .. } => {
+                write!(f, "s3://{bucket}")?;
+                prefix
+            }
+            Self::Directory(path) => return write!(f, "file://{}", path.display()),
+        };
+        if prefix.is_empty() { Ok(()) } else { write!(f, "/{prefix}") }
+    }
+}
+
+fn azure(text: &str, rest: &str) -> Result<Location, Fault> {
+    let (account, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    let (container, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if !(3..=24).contains(&account.len())
+        || !account.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    {
+        return Err(Fault::new(format!(
+            "`{text}` has account `{account}`, expected 3 to 24 lower-case letters and digits"
+        ))
+        .hint("write `az://ACCOUNT/CONTAINER/PREFIX`"));
+    }
+    if container.is_empty() {
+        return Err(Fault::new(format!(
+            "`{text}` has no container, expected `az://ACCOUNT/CONTAINER/PREFIX`"
+        ))
+        .hint(format!("write `az://{account}/$web` for its static website")));
+    }
+    let special = ["$web", "$root"].contains(&container);
+    if !special && (container.len() < 3 || !value::is_label(container) || container.contains("--")) {
+        return Err(Fault::new(format!(
+            "`{text}` has container `{container}`, expected `$web` or 3 to 63 lower-case letters, digits and \
+             single hyphens"
+        )));
+    }
+    let prefix = checked_prefix(text, prefix)?;
+    Ok(Location::Azure {
+        account: account.to_owned(),
+        container: container.to_owned(),
+        prefix,
+        endpoint: None,
+    })
+}
+
+fn s3(text: &str, rest: &str) -> Result<Location, Fault> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if !(3..=63).contains(&bucket.len()) || !bucket.split('.').all(value::is_label) {
+        return Err(Fault::new(format!(
+            "`{text}` has bucket `{bucket}`, expected 3 to 63 lower-case letters, digits, hyphens and dots"
+        ))
+        .hint("write `s3://BUCKET/PREFIX`"));
+    }
+    let prefix = checked_prefix(text, prefix)?;
+    Ok(Location::S3 { bucket: bucket.to_owned(), prefix, endpoint: None })
+}
+
+/// Drops one `/` at the end and refuses segments that a store or a reader would resolve.
+fn checked_prefix(text: &str, prefix: &str) -> Result<String, Fault> {
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    match prefix.split('/').find(|segment| matches!(*segment, "" | "." | "..")) {
+        Some(segment) if !prefix.is_empty() => Err(Fault::new(format!(
+            "`{text}` has the path segment `{segment}`, expected none that is empty, `.` or `..`"
+        ))),
+        _ => Ok(prefix.to_owned()),
+    }
+}
+
+fn directory(text: &str, path: &str) -> Result<Location, Fault> {
+    if !path.starts_with('/') {
+        return Err(Fault::new(format!("`{text}` is relative, expected `file:///` and an absolute path"))
+            .hint(format!("write `file:///{path}`, or give a relative path with `--target`")));
+    }
+    if path.trim_matches('/').is_empty() {
+        return Err(Fault::new(format!(
+            "`{text}` is the root of the file system, expected a directory below it"
+        )));
+    }
+    // Components drop doubled and closing slashes, so that one directory has one name.
+    Ok(Location::Directory(Path::new(path).components().collect()))
+}

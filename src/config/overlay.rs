@@ -1,0 +1,255 @@
+//! Writes the flags over the file, so that one reader checks both.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use glob::Pattern;
+
+use super::{
+    Flags,
+    document::{Node, Place, Value},
+    keys::{API_SERVER, EMBEDDED, FILES},
+    problem::{Fault, Problems},
+    suggest, value,
+};
+
+const LISTEN: &str = "--listen";
+const DATA_DIR: &str = "--data-dir";
+const SOURCE: &str = "--source";
+const TARGET: &str = "--target";
+
+/// The source that is an API server, with or without `:CONTEXT`.
+const KUBERNETES: &str = "kubernetes";
+/// Where the embedded default listens: on this machine alone.
+const EMBEDDED_LISTEN: &str = "127.0.0.1:8080";
+/// Where data goes unless a file says otherwise, from the current directory.
+const LOCAL_DATA_DIR: &str = "signpost-data";
+
+/// The file with the flags in it; without a file, what stands in for one.
+pub(super) fn apply(flags: &Flags, file: Option<Node>, cwd: &Path, problems: &mut Problems) -> Node {
+    let from_file = file.is_some();
+    let mut root = file.unwrap_or_else(|| Node::map([], Place::BuiltIn));
+    set_text(&mut root, "listen", LISTEN, flags.listen.as_deref());
+    set_text(&mut root, "admin_listen", "--admin-listen", flags.admin_listen.as_deref());
+    let default = Path::new(LOCAL_DATA_DIR);
+    let data_dir = match &flags.keys.data_dir {
+        Some(path) => Some((path.as_path(), Place::Flag(DATA_DIR))),
+        None => (!from_file).then_some((default, Place::BuiltIn)),
+    };
+    if let Some((path, place)) = data_dir {
+        match absolute(cwd, path) {
+            Ok(path) => root.set("data_dir", Node::text(path, place)),
+            Err(fault) => problems.add(place, "data_dir", fault),
+        }
+    }
+    let keys = &flags.keys;
+    if from_file {
+        if let Some(issuer) = the_issuer(flags, &mut root, problems) {
+            describe(issuer, flags, cwd, problems);
+        }
+    } else {
+        let embedded = keys.issuer.is_none() && keys.sources.iter().all(|source| source == EMBEDDED);
+        let mut issuer = if embedded {
+            embedded_default(flags, &mut root, problems)
+        } else {
+            Node::map([], Place::BuiltIn)
+        };
+        describe(&mut issuer, flags, cwd, problems);
+        root.set("issuers", Node::list(vec![issuer], Place::BuiltIn));
+    }
+    root
+}
+
+/// The issuer of the file that the flags speak of, if they speak of one.
+fn the_issuer<'a>(flags: &Flags, root: &'a mut Node, problems: &mut Problems) -> Option<&'a mut Node> {
+    let keys = &flags.keys;
+    let given = [
+        ("--issuer", keys.issuer.is_some()),
+        (SOURCE, !keys.sources.is_empty()),
+        (TARGET, !flags.targets.is_empty()),
+        ("--profile", keys.profile.is_some()),
+        ("--schedule", flags.schedule.is_some()),
+    ];
+    let given: Vec<_> = given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
+    if given.is_empty() {
+        return None;
+    }
+    if root.get("issuers").is_none() {
+        root.set("issuers", Node::list(vec![Node::map([], root.place)], root.place));
+    }
+    let Value::Map(entries) = &mut root.value else { return None };
+    let issuers =
+        entries.iter_mut().find(|(name, _)| name == "issuers").map(|(_, issuers)| &mut issuers.value);
+    match issuers {
+        Some(Value::List(issuers)) if issuers.len() > 1 => {
+            for flag in given {
+                let count = issuers.len();
+                let fault = Fault::new(format!("speaks of one issuer, and the file has {count}"));
+                problems.add(Place::Flag(flag), flag, fault.hint("write it into the file"));
+            }
+            None
+        }
+        Some(Value::List(issuers)) => issuers.first_mut(),
+        _ => None,
+    }
+}
+
+/// Writes the flags that speak of one issuer into it.
+fn describe(issuer: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problems) {
+    let keys = &flags.keys;
+    set_text(issuer, "issuer", "--issuer", keys.issuer.as_deref());
+    set_text(issuer, "profile", "--profile", keys.profile.as_deref());
+    set_text(issuer, "schedule", "--schedule", flags.schedule.as_deref());
+    set_list(issuer, "sources", SOURCE, &keys.sources, problems, |text| source(text, cwd));
+    set_list(issuer, "targets", TARGET, &flags.targets, problems, |text| target(text, cwd));
+}
+
+fn set_text(node: &mut Node, key: &str, flag: &'static str, text: Option<&str>) {
+    if let Some(text) = text {
+        node.set(key, Node::text(text, Place::Flag(flag)));
+    }
+}
+
+fn set_list(
+    node: &mut Node,
+    key: &str,
+    flag: &'static str,
+    texts: &[String],
+    problems: &mut Problems,
+    read: impl Fn(&str) -> Result<Node, Fault>,
+) {
+    if texts.is_empty() {
+        return;
+    }
+    let place = Place::Flag(flag);
+    let items = texts.iter().map(|text| {
+        read(text).unwrap_or_else(|fault| {
+            problems.add(place, key, fault);
+            Node { value: Value::Refused, place }
+        })
+    });
+    node.set(key, Node::list(items.collect(), place));
+}
+
+/// `kubernetes`, `kubernetes:CONTEXT`, `embedded`, or a path.
+fn source(text: &str, cwd: &Path) -> Result<Node, Fault> {
+    let place = Place::Flag(SOURCE);
+    let word = |text: &str| Node::text(text, place);
+    if let Some(context) = text.strip_prefix(KUBERNETES).and_then(|rest| rest.strip_prefix(':')) {
+        if context.is_empty() {
+            return Err(Fault::new(format!("`{text}` has no context, expected `kubernetes:CONTEXT`")));
+        }
+        return Ok(Node::map([("kind", word(API_SERVER)), ("context", word(context))], place));
+    }
+    match text {
+        "" => Err(Fault::new("is empty, expected `kubernetes`, `embedded` or a path")),
+        KUBERNETES => Ok(Node::map([("kind", word(API_SERVER))], place)),
+        EMBEDDED => Ok(Node::map([("kind", word(EMBEDDED))], place)),
+        _ => {
+            if let Some(guess) = misspelt(text) {
+                return Err(Fault::new(format!("unknown source `{text}`, did you mean `{guess}`?"))
+                    .hint(format!("write `./{text}` for a file of that name")));
+            }
+            let paths = Node::list(vec![word(&pattern(cwd, text)?)], place);
+            Ok(Node::map([("kind", word(FILES)), ("paths", paths)], place))
+        }
+    }
+}
+
+/// The word that a source without any sign of a path was meant to be.
+fn misspelt(text: &str) -> Option<&'static str> {
+    let word = text.split_once(':').map_or(text, |(word, _)| word);
+    let path = word.contains(['/', '.', '*', '?', '[']);
+    if path { None } else { suggest::nearest(word, [KUBERNETES, API_SERVER, EMBEDDED]).map(said) }
+}
+
+/// The word of the flag for a word of the file.
+fn said(word: &'static str) -> &'static str {
+    if word == API_SERVER { KUBERNETES } else { word }
+}
+
+/// A path or glob made absolute; the current directory stands for itself, whatever characters it has.
+fn pattern(cwd: &Path, text: &str) -> Result<String, Fault> {
+    if text.contains(['*', '?', '[']) && !text.starts_with('/') {
+        Ok(format!("{}/{text}", Pattern::escape(&absolute(cwd, Path::new(""))?)))
+    } else {
+        absolute(cwd, Path::new(text))
+    }
+}
+
+/// A URL, or a directory.
+fn target(text: &str, cwd: &Path) -> Result<Node, Fault> {
+    let path = text.strip_prefix("file://").or_else(|| (!text.contains(':')).then_some(text));
+    let url = match path {
+        Some("") => return Err(Fault::new("is empty, expected a URL or a directory")),
+        Some(path) => format!("file://{}", absolute(cwd, Path::new(path))?),
+        None => text.to_owned(),
+    };
+    let place = Place::Flag(TARGET);
+    Ok(Node::map([("url", Node::text(url, place))], place))
+}
+
+fn absolute(cwd: &Path, path: &Path) -> Result<String, Fault> {
+    let path: std::path::PathBuf = cwd.join(path).components().collect();
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Fault::new(format!("`{}` is not UTF-8, expected a path that is", path.display())))
+}
+
+/// The product on one machine: its own keyring, loopback HTTP and a directory, and times so short that
+/// a newcomer can watch a key go through its life.
+fn embedded_default(flags: &Flags, root: &mut Node, problems: &mut Problems) -> Node {
+    if flags.listen.is_none() {
+        root.set("listen", Node::text(EMBEDDED_LISTEN, Place::BuiltIn));
+    }
+    let word = |text: &str| Node::text(text, Place::BuiltIn);
+    let listen = flags.listen.as_deref().unwrap_or(EMBEDDED_LISTEN);
+    let sources = Node::list(vec![Node::map([("kind", word(EMBEDDED))], Place::BuiltIn)], Place::BuiltIn);
+    let mut issuer = Node::map(
+        [
+            ("issuer", word(&own_issuer(listen, problems))),
+            ("jwks_max_age", word("5s")),
+            ("max_token_lifetime", word("30s")),
+            ("margin", word("5s")),
+            ("sources", sources),
+        ],
+        Place::BuiltIn,
+    );
+    if let Some(Value::Text(data_dir)) = root.get("data_dir").map(|node| &node.value) {
+        let public = Node::map([("url", word(&format!("file://{data_dir}/public")))], Place::BuiltIn);
+        issuer.set("targets", Node::list(vec![public], Place::BuiltIn));
+    }
+    issuer
+}
+
+/// `http://LISTEN`, as a client on this machine writes it.
+fn own_issuer(listen: &str, problems: &mut Problems) -> String {
+    let mut refuse = |message: String, hint: &str| {
+        problems.add(Place::Flag(LISTEN), "listen", Fault::new(message).hint(hint));
+    };
+    // What is no address is refused where `listen` is read, and once is enough.
+    let address = value::address(listen).unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+    let address = match address.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
+        ip if ip.is_loopback() => address,
+        _ => {
+            let message =
+                format!("`{listen}` is not loopback, and without an issuer the issuer is `http://LISTEN`");
+            refuse(message, "listen on `127.0.0.1`, or give `--issuer`");
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))
+        }
+    };
+    if address.port() == 0 {
+        refuse(
+            format!("`{listen}` has port 0, and without an issuer the issuer is `http://LISTEN`"),
+            "give a port, or `--issuer`",
+        );
+    }
+    // A URL leaves its scheme's own port away, and an issuer is in normal form.
+    match address.port() {
+        80 => format!("http://{}", address.to_string().trim_end_matches(":80")),
+        _ => format!("http://{address}"),
+    }
+}

@@ -1,0 +1,103 @@
+//! What is wrong with a configuration, told all at once.
+
+use std::{fmt, path::Path};
+
+use super::document::Place;
+use crate::core::redaction::redact;
+
+/// One fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key from the top of the file (`issuers[0].targets[1].url`), the flag, or the line.
+    pub path: String,
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// A value cannot be used; where it stands is for the reader to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Fault {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// Collects faults and the places that order them.
+#[derive(Default)]
+pub(super) struct Problems(Vec<(Place, Problem)>);
+
+impl Problems {
+    /// Notes a fault. No message shows the query or the user of a URL, which may be secrets.
+    pub(super) fn add(&mut self, place: Place, path: &str, fault: Fault) {
+        let path = match place {
+            Place::Flag(flag) => flag,
+            Place::BuiltIn | Place::File { .. } => path,
+        };
+        let message = redact(&fault.message).into_owned();
+        let hint = fault.hint.map(|hint| redact(&hint).into_owned());
+        self.0.push((place, Problem { path: path.to_owned(), message, hint }));
+    }
+
+    /// Notes that the file is not YAML.
+    pub(super) fn add_unreadable(&mut self, problem: Problem) {
+        self.0.push((Place::File { line: 0, column: 0 }, problem));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The error to report; `file` is the configuration file.
+    pub(super) fn into_error(mut self, file: Option<&Path>) -> InvalidConfig {
+        // Stable: faults of one value stay in the order in which they were found.
+        self.0.sort_by_key(|(place, _)| match place {
+            Place::Flag(_) | Place::BuiltIn => (0, 0),
+            Place::File { line, column } => (*line, *column),
+        });
+        let in_file = self.0.iter().any(|(place, _)| matches!(place, Place::File { .. }));
+        let in_flags = self.0.iter().any(|(place, _)| !matches!(place, Place::File { .. }));
+        let origin = match file {
+            Some(file) if in_file && in_flags => format!("the flags and `{}`", file.display()),
+            Some(file) if in_file => format!("`{}`", file.display()),
+            _ => "the flags".to_owned(),
+        };
+        InvalidConfig { origin, problems: self.0.into_iter().map(|(_, problem)| problem).collect() }
+    }
+}
+
+/// The flags or the file cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidConfig {
+    /// Where the problems are, in words: the file, or the flags (with their environment variables).
+    pub origin: String,
+    /// At least one; those of flags first, then in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.len() {
+            1 => write!(f, "1 problem in {}", self.origin)?,
+            count => write!(f, "{count} problems in {}", self.origin)?,
+        }
+        for Problem { path, message, hint } in &self.problems {
+            write!(f, "\n{path}: {message}")?;
+            if let Some(hint) = hint {
+                write!(f, "\n  hint: {hint}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for InvalidConfig {}

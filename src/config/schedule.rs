@@ -1,0 +1,86 @@
+//! When a loop is woken: cron, five fields, UTC.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use croner::{
+    Cron,
+    parser::{CronParser, Seconds},
+};
+use jiff::Timestamp;
+
+use super::problem::Fault;
+
+/// The fields of a schedule and what each may hold.
+const FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day", "1 to 31"),
+    ("month", "1 to 12 or JAN to DEC"),
+    ("weekday", "0 to 7 or SUN to SAT"),
+];
+
+/// A cron schedule that has a next time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule(String);
+
+impl Schedule {
+    /// Checks a schedule of five fields, and that it comes to pass after `now`.
+    pub(super) fn parse(text: &str, now: Timestamp) -> Result<Self, Fault> {
+        let expected = "expected five fields: minute hour day month weekday, UTC";
+        let example = "for example `*/5 * * * *`, every five minutes";
+        if text.contains('@') {
+            return Err(Fault::new(format!("`{text}` is a nickname, {expected}")).hint(example));
+        }
+        let fields: Vec<&str> = text.split_whitespace().collect();
+        let [minute, hour, day, month, weekday] = fields[..] else {
+            let count = match fields.len() {
+                1 => "one field".to_owned(),
+                count => format!("{count} fields"),
+            };
+            return Err(Fault::new(format!("`{text}` has {count}, {expected}")).hint(example));
+        };
+        for (index, (name, range)) in FIELDS.into_iter().enumerate() {
+            let mut alone = ["*"; 5];
+            alone[index] = fields[index];
+            if cron(&alone.join(" ")).is_none() {
+                let message = format!("`{text}` has {name} `{}`, expected {range}", fields[index]);
+                return Err(
+                    Fault::new(message).hint("`*`, lists `1,2`, ranges `1-5` and steps `*/5` are known")
+                );
+            }
+        }
+        let normal = format!("{minute} {hour} {day} {month} {weekday}");
+        let now: DateTime<Utc> =
+            DateTime::from_timestamp(now.as_second(), 0).expect("chrono knows more years than jiff");
+        match cron(&normal).map(|cron| cron.find_next_occurrence(&now, false)) {
+            Some(Ok(_)) => Ok(Self(normal)),
+            Some(Err(_)) | None => Err(Fault::new(format!("`{text}` never comes to pass"))
+                .hint("no month has that day; where day and weekday are given, both must match")),
+        }
+    }
+
+    /// The five fields, separated by single spaces.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The same with a field of seconds before it, as `tokio-cron-scheduler` asks for.
+    #[must_use]
+    pub fn as_six_fields(&self) -> String {
+        format!("0 {}", self.0)
+    }
+}
+
+/// Parses five fields exactly as `tokio-cron-scheduler` parses six.
+fn cron(fields: &str) -> Option<Cron> {
+    let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
+    parser.parse(&format!("0 {fields}")).ok()
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

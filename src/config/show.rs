@@ -1,0 +1,119 @@
+//! The configuration in effect, as a file that gives the same one.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+
+use super::{
+    Config, Instance, IssuerConfig, SourceConfig, TargetConfig,
+    document::{Node, Place, Value},
+    keys::{API_SERVER, EMBEDDED, FILES},
+    value::duration_text,
+};
+
+impl Config {
+    /// Every key with its value, defaults too, as YAML. It holds no secret: none can be configured.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let issuers = self.issuers.iter().map(issuer).collect();
+        let tree = Node::map(
+            [
+                ("listen", text(self.listen)),
+                ("admin_listen", text(self.admin_listen)),
+                ("data_dir", text(self.data_dir.display())),
+                ("issuers", list(issuers)),
+            ],
+            Place::BuiltIn,
+        );
+        to_yaml(&tree)
+    }
+}
+
+fn issuer(config: &IssuerConfig) -> Node {
+    let schedule = text(&config.schedule);
+    Node::map(
+        [
+            ("issuer", text(&config.issuer)),
+            ("jwks_uri", text(&config.jwks_uri)),
+            ("profile", text(config.profile.name())),
+            ("jwks_max_age", text(duration_text(config.jwks_max_age))),
+            ("max_token_lifetime", text(duration_text(config.max_token_lifetime))),
+            ("margin", text(duration_text(config.margin))),
+            ("allow_issuer_mismatch", node(Value::Bool(config.allow_issuer_mismatch))),
+            ("sources", list(config.sources.iter().map(source).collect())),
+            ("targets", list(config.targets.iter().map(target).collect())),
+            ("schedule", schedule),
+        ],
+        Place::BuiltIn,
+    )
+}
+
+fn source(config: &SourceConfig) -> Node {
+    let mut entries = Vec::new();
+    match config {
+        SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every } => {
+            entries.extend([("kind", text(API_SERVER)), ("name", text(name))]);
+            entries.extend(kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
+            entries.extend(context.as_ref().map(|context| ("context", text(context))));
+            if !instances.is_empty() {
+                entries.push(("instances", list(instances.iter().map(instance).collect())));
+            }
+            entries.extend(probe.as_ref().map(|account| ("probe", text(account))));
+            entries.push(("every", text(duration_text(*every))));
+        }
+        SourceConfig::Files { name, paths, every } => {
+            let paths = list(paths.iter().map(text).collect());
+            let every = text(duration_text(*every));
+            entries.extend([("kind", text(FILES)), ("name", text(name)), ("paths", paths), ("every", every)]);
+        }
+        SourceConfig::Embedded => entries.push(("kind", text(EMBEDDED))),
+    }
+    Node::map(entries, Place::BuiltIn)
+}
+
+fn instance(config: &Instance) -> Node {
+    let name = config.tls_server_name.as_ref().map(|name| ("tls_server_name", text(name)));
+    Node::map([("url", text(&config.url))].into_iter().chain(name), Place::BuiltIn)
+}
+
+fn target(config: &TargetConfig) -> Node {
+    let mut entries = vec![("url", text(&config.location)), ("name", text(&config.name))];
+    entries.extend(config.public_url.as_ref().map(|url| ("public_url", text(url))));
+    entries.extend(config.location.endpoint().map(|url| ("endpoint", text(url))));
+    entries.push(("profile", text(config.profile.name())));
+    Node::map(entries, Place::BuiltIn)
+}
+
+fn to_yaml(tree: &Node) -> String {
+    serde_saphyr::to_string(tree).expect("a tree of texts is always YAML")
+}
+
+fn text(value: impl fmt::Display) -> Node {
+    Node::text(value.to_string(), Place::BuiltIn)
+}
+
+fn list(items: Vec<Node>) -> Node {
+    Node::list(items, Place::BuiltIn)
+}
+
+fn node(value: Value) -> Node {
+    Node { value, place: Place::BuiltIn }
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.value {
+            Value::Null | Value::Refused => serializer.serialize_unit(),
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::Number(text) | Value::Text(text) => serializer.serialize_str(text),
+            Value::List(items) => serializer.collect_seq(items),
+            Value::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, node) in entries {
+                    map.serialize_entry(key, node)?;
+                }
+                map.end()
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What a configuration means.
+
+use std::{path::Path, time::Duration};
+
+use proptest::prelude::*;
+
+use super::{MINIMAL, accepted, load};
+use crate::{
+    config::{Flags, Instance, Location, ServiceAccount, SourceConfig, value},
+    core::jwk_set::Profile,
+};
+
+/// Every key of the table at least once.
+const FULL: &str = "
+listen: 127.0.0.1:8443
+admin_listen: 127.0.0.1:9443
+data_dir: /srv/signpost
+issuers:
+  - issuer: https://oidc.example.com/kind
+    jwks_uri: https://keys.example.com/kind
+    profile: all
+    jwks_max_age: 60s
+    max_token_lifetime: 1h30m
+    margin: 10m
+    allow_issuer_mismatch: true
+    sources:
+      - kind: api-server
+        name: cluster
+        kubeconfig: /srv/kubeconfig
+        context: \"true\"
+        instances:
+          - {url: \"https://10.0.0.1:6443\", tls_server_name: kubernetes.default.svc}
+          - {url: \"https://10.0.0.2:6443\"}
+        probe: signpost/probe
+        every: 5s
+      - {kind: files, name: ahead, paths: [/srv/keys/*.pub, /srv/jwks.json], every: 1m}
+    targets:
+      - {url: \"az://account/$web\", public_url: \"https://oidc.example.com/kind/\"}
+      - {url: \"s3://bucket/a/b/\", name: eu, endpoint: \"http://127.0.0.1:9000\", profile: entra}
+      - {url: \"file:///srv/oidc\"}
+    schedule: \"0  3 * * MON\"
+  - issuer: https://oidc.example.com/other
+    sources: [{kind: embedded}]
+";
+
+#[test]
+fn what_is_not_written_has_its_default() {
+    let config = accepted(MINIMAL);
+    assert_eq!("0.0.0.0:8080", config.listen.to_string());
+    assert_eq!("127.0.0.1:9090", config.admin_listen.to_string());
+    assert_eq!(Path::new("/var/lib/signpost"), config.data_dir);
+    let [issuer] = &config.issuers[..] else { panic!("one issuer") };
+    assert_eq!("https://oidc.example.com/kind/openid/v1/jwks", issuer.jwks_uri);
+    assert_eq!(Profile::Entra, issuer.profile);
+    assert_eq!(
+        [300, 86400, 3600],
+        [issuer.jwks_max_age, issuer.max_token_lifetime, issuer.margin].map(|d| d.as_secs())
+    );
+    assert!(!issuer.allow_issuer_mismatch);
+    assert!(issuer.targets.is_empty());
+    assert_eq!("*/5 * * * *", issuer.schedule.as_str());
+    assert_eq!("0 */5 * * * *", issuer.schedule.as_six_fields());
+    let source = SourceConfig::ApiServer {
+        name: "kubernetes".to_owned(),
+        kubeconfig: None,
+        context: None,
+        instances: vec![],
+        probe: None,
+        every: Duration::from_secs(30),
+    };
+    assert_eq!(vec![source], issuer.sources);
+}
+
+#[test]
+fn what_is_written_is_what_is_meant() {
+    let config = accepted(FULL);
+    assert_eq!("127.0.0.1:8443", config.listen.to_string());
+    assert_eq!("127.0.0.1:9443", config.admin_listen.to_string());
+    assert_eq!(Path::new("/srv/signpost"), config.data_dir);
+    let [issuer, other] = &config.issuers[..] else { panic!("two issuers") };
+    assert_eq!("https://keys.example.com/kind", issuer.jwks_uri);
+    assert_eq!(Profile::All, issuer.profile);
+    assert_eq!(
+        [60, 5400, 600],
+        [issuer.jwks_max_age, issuer.max_token_lifetime, issuer.margin].map(|d| d.as_secs())
+    );
+    assert!(issuer.allow_issuer_mismatch);
+    assert_eq!("0 3 * * MON", issuer.schedule.as_str());
+    let instance = |url: &str, name: Option<&str>| Instance {
+        url: url.to_owned(),
+        tls_server_name: name.map(str::to_owned),
+    };
+    let api_server = SourceConfig::ApiServer {
+        name: "cluster".to_owned(),
+        kubeconfig: Some("/srv/kubeconfig".into()),
+        context: Some("true".to_owned()),
+        instances: vec![
+            instance("https://10.0.0.1:6443", Some("kubernetes.default.svc")),
+            instance("https://10.0.0.2:6443", None),
+        ],
+        probe: Some(ServiceAccount { namespace: "signpost".to_owned(), name: "probe".to_owned() }),
+        every: Duration::from_secs(5),
+    };
+    let files = SourceConfig::Files {
+        name: "ahead".to_owned(),
+        paths: super::texts(&["/srv/keys/*.pub", "/srv/jwks.json"]),
+        every: Duration::from_mins(1),
+    };
+    assert_eq!(vec![api_server, files], issuer.sources);
+    let [azure, s3, directory] = &issuer.targets[..] else { panic!("three targets") };
+    let location = Location::Azure {
+        account: "account".to_owned(),
+        container: "$web".to_owned(),
+        prefix: String::new(),
+        endpoint: None,
+    };
+    assert_eq!(
+        ("az://account/$web", &location, Profile::All),
+        (azure.name.as_str(), &azure.location, azure.profile)
+    );
+    assert_eq!(Some("https://oidc.example.com/kind"), azure.public_url.as_deref());
+    let location = Location::S3 {
+        bucket: "bucket".to_owned(),
+        prefix: "a/b".to_owned(),
+        endpoint: Some("http://127.0.0.1:9000".parse().expect("a URL")),
+    };
+    assert_eq!(("eu", &location, Profile::Entra), (s3.name.as_str(), &s3.location, s3.profile));
+    assert_eq!(Location::Directory("/srv/oidc".into()), directory.location);
+    assert_eq!("file:///srv/oidc", directory.name);
+    assert_eq!(vec![SourceConfig::Embedded], other.sources);
+}
+
+#[test]
+fn what_is_shown_is_a_file_that_means_the_same() {
+    for yaml in [MINIMAL, FULL] {
+        let config = accepted(yaml);
+        assert_eq!(config, accepted(&config.show()), "{}", config.show());
+    }
+    let embedded = load(&Flags::default(), None).expect("the embedded default");
+    assert_eq!(embedded, accepted(&embedded.show()));
+}
+
+#[test]
+fn a_configuration_is_shown_with_its_defaults() {
+    assert_eq!(
+        "listen: 0.0.0.0:8080
+admin_listen: 127.0.0.1:9090
+data_dir: /var/lib/signpost
+issuers:
+- issuer: https://oidc.example.com/kind
+  jwks_uri: https://oidc.example.com/kind/openid/v1/jwks
+  profile: entra
+  jwks_max_age: 5m
+  max_token_lifetime: 24h
+  margin: 1h
+  allow_issuer_mismatch: false
+  sources:
+  - kind: api-server
+    name: kubernetes
+    every: 30s
+  targets: []
+  schedule: \"*/5 * * * *\"
+",
+        accepted(MINIMAL).show()
+    );
+}
+
+#[test]
+fn the_last_day_of_february_comes_to_pass() {
+    let yaml = format!("{MINIMAL}    schedule: \"0 0 29 2 *\"\n");
+    assert_eq!("0 0 29 2 *", accepted(&yaml).issuers[0].schedule.as_str());
+}
+
+#[test]
+fn two_listeners_on_any_free_port_do_not_meet() {
+    accepted(&format!("listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0{MINIMAL}"));
+}
+
+proptest! {
+    #[test]
+    fn a_duration_is_read_as_it_is_shown(seconds in 1_u64..=60 * 60 * 24 * 366) {
+        let duration = Duration::from_secs(seconds);
+        prop_assert_eq!(Ok(duration), value::duration(&value::duration_text(duration), "1s", "8784h"));
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "(?s).{0,80}") {
+        let _ = load(&Flags::default(), Some(&text));
+    }
+
+    #[test]
+    fn no_value_makes_the_reader_panic(
+        key in prop::sample::select(vec!["issuer", "profile", "margin", "sources", "targets", "schedule", "jwks_uri"]),
+        value in "[\\]\\[{}a-z0-9:/@?#\"* -]{0,24}"
+    ) {
+        let _ = load(&Flags::default(), Some(&format!("issuers:\n  - {key}: {value}\n")));
+    }
+}

@@ -1,0 +1,120 @@
+//! The table of keys, the reader and what is told of them are one.
+
+use serde_json::Value;
+
+use super::load;
+use crate::config::{
+    Flags,
+    keys::{Kind, Need, SECTIONS},
+    schema::{json_schema, reference},
+};
+
+/// A file with every section in it, and `{…}` where a key of a section can be added.
+fn with_key(section: &str, line: &str) -> String {
+    let place = |at: &str| if at == section { format!("{line}, ") } else { String::new() };
+    format!(
+        "{{{root}issuers: [{{{issuer}issuer: https://oidc.example.com/kind, sources: [\
+         {{{api}kind: api-server, instances: [{{{instance}url: 'https://10.0.0.1:6443'}}]}}, \
+         {{{files}kind: files, paths: [/a]}}], targets: [{{{target}url: 's3://bucket'}}]}}, \
+         {{issuer: https://oidc.example.com/b, sources: [{{{embedded}kind: embedded}}]}}]}}",
+        root = place("the top level"),
+        issuer = place("issuers[]"),
+        api = place("issuers[].sources[] of kind `api-server`"),
+        instance = place("issuers[].sources[].instances[]"),
+        files = place("issuers[].sources[] of kind `files`"),
+        target = place("issuers[].targets[]"),
+        embedded = place("issuers[].sources[] of kind `embedded`"),
+    )
+}
+
+#[test]
+fn every_key_of_the_table_is_read() {
+    load(&Flags::default(), Some(&with_key("none", ""))).expect("the sections are valid without more keys");
+    for section in SECTIONS {
+        for key in section.keys.iter().filter(|key| !matches!(key.need, Need::Required)) {
+            // No key holds a mapping, so one that is not refused is not read.
+            let yaml = with_key(section.path, &format!("{}: {{}}", key.name)).replace(
+                if key.name == "instances" { ", instances: [{url: 'https://10.0.0.1:6443'}]" } else { "\0" },
+                "",
+            );
+            let yaml = if key.name == "targets" {
+                yaml.replace(", targets: [{url: 's3://bucket'}]", "")
+            } else {
+                yaml
+            };
+            let invalid = load(&Flags::default(), Some(&yaml)).expect_err(key.name).to_string();
+            let expected = format!("{}: is a mapping, expected {}", key.name, key.kind.expected());
+            assert!(invalid.starts_with("1 problem") && invalid.ends_with(&expected), "{invalid}\n{yaml}");
+        }
+    }
+}
+
+#[test]
+fn every_example_of_a_value_is_valid() {
+    for section in SECTIONS {
+        for key in section.keys {
+            let nested = matches!(key.kind, Kind::Mappings(_) | Kind::Kinds(_));
+            if nested || matches!(key.need, Need::Required) {
+                continue;
+            }
+            let yaml =
+                with_key(section.path, &format!("{}: {}", key.name, key.example.replace("az://", "az:\\//")));
+            load(&Flags::default(), Some(&yaml)).unwrap_or_else(|invalid| panic!("{invalid}\n{yaml}"));
+        }
+    }
+}
+
+#[test]
+fn every_flag_of_the_table_is_a_flag() {
+    let command = <Flags as clap::Args>::augment_args(clap::Command::new("signpost"));
+    let flags: Vec<_> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
+    for key in SECTIONS.iter().flat_map(|section| section.keys) {
+        if let Some(flag) = key.flag {
+            assert!(flags.contains(&flag.trim_start_matches("--")), "{flag}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_documents_every_key_and_refuses_others() {
+    let schema: Value = serde_json::from_str(&json_schema()).expect("JSON");
+    assert_eq!("https://json-schema.org/draft/2020-12/schema", schema["$schema"]);
+    let mut objects = vec![&schema];
+    let mut keys = 0;
+    while let Some(object) = objects.pop() {
+        assert_eq!(false, object["additionalProperties"]);
+        for (name, property) in object["properties"].as_object().expect("an object") {
+            assert!(property["description"].as_str().is_some_and(|text| text.ends_with('.')), "{name}");
+            keys += 1;
+            let items = &property["items"];
+            objects.extend(items.get("properties").map(|_| items));
+            objects.extend(items["oneOf"].as_array().into_iter().flatten());
+        }
+    }
+    assert_eq!(SECTIONS.iter().map(|section| section.keys.len()).sum::<usize>(), keys);
+}
+
+#[test]
+fn the_schema_knows_types_defaults_and_what_is_required() {
+    let schema: Value = serde_json::from_str(&json_schema()).expect("JSON");
+    let issuer = &schema["properties"]["issuers"]["items"];
+    assert_eq!(serde_json::json!(["issuer", "sources"]), issuer["required"]);
+    assert_eq!("5m", issuer["properties"]["jwks_max_age"]["default"]);
+    assert_eq!(false, issuer["properties"]["allow_issuer_mismatch"]["default"]);
+    assert_eq!(serde_json::json!(["entra", "all"]), issuer["properties"]["profile"]["enum"]);
+    assert_eq!(1, issuer["properties"]["sources"]["minItems"]);
+    let kinds = issuer["properties"]["sources"]["items"]["oneOf"].as_array().expect("kinds");
+    let kinds: Vec<_> = kinds.iter().map(|kind| &kind["properties"]["kind"]["const"]).collect();
+    assert_eq!(["api-server", "files", "embedded"], kinds[..]);
+}
+
+#[test]
+fn the_reference_has_a_line_for_every_key() {
+    let reference = reference();
+    for section in SECTIONS {
+        assert!(reference.contains(&format!("## {}\n", section.path)));
+        for key in section.keys {
+            assert!(reference.contains(&format!("| `{}` |", key.name)), "{}", key.name);
+        }
+    }
+}

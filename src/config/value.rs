@@ -1,0 +1,166 @@
+//! Single values: text in, a type or the reason why not out.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use jiff::{
+    SignedDuration,
+    fmt::friendly::{Spacing, SpanParser, SpanPrinter},
+};
+use url::{Host, Url};
+
+use super::problem::Fault;
+
+/// A whole number of seconds within bounds, which are durations themselves.
+pub(super) fn duration(text: &str, least: &str, most: &str) -> Result<Duration, Fault> {
+    let refuse = |what: &str| Fault::new(format!("`{text}` {what}, expected `{least}` to `{most}`"));
+    let Ok(duration) = span(text) else {
+        let fault = refuse("is not a duration such as `30s`, `5m` or `1h30m`");
+        let days = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok());
+        return Err(match (text.parse::<u64>(), days) {
+            (Ok(_), _) => fault.hint(format!("write `{text}s` for seconds")),
+            (_, Some(days)) => fault.hint(format!("write `{}h`", u64::from(days) * 24)),
+            _ => fault,
+        });
+    };
+    let bound = |text| span(text).expect("bounds in the table are durations");
+    if duration.is_negative() {
+        Err(refuse("is negative"))
+    } else if duration < bound(least) {
+        Err(refuse("is too short"))
+    } else if duration > bound(most) {
+        Err(refuse("is too long"))
+    } else if duration.subsec_nanos() != 0 {
+        Err(refuse("is not a whole number of seconds"))
+    } else {
+        Ok(duration.unsigned_abs())
+    }
+}
+
+fn span(text: &str) -> Result<SignedDuration, jiff::Error> {
+    static PARSER: SpanParser = SpanParser::new();
+    PARSER.parse_duration(text)
+}
+
+/// A duration as [`duration`] reads it: `1h30m`.
+pub(super) fn duration_text(duration: Duration) -> String {
+    static PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None);
+    PRINTER.unsigned_duration_to_string(&duration)
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, Fault> {
+    text.parse().map_err(|_| {
+        let fault =
+            Fault::new(format!("`{text}` is not an address and port, expected one such as `127.0.0.1:8080`"));
+        match text.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_err() => {
+                fault.hint("a port is a number from 0 to 65535")
+            }
+            Some(("", port)) => fault.hint(format!("write `0.0.0.0:{port}` for every address")),
+            Some(("localhost", port)) => fault.hint(format!("write `127.0.0.1:{port}`")),
+            _ => fault,
+        }
+    })
+}
+
+/// A path that means the same wherever the process was started.
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(Fault::new(format!("`{text}` is relative, expected an absolute path"))
+            .hint("a file means the same wherever Signpost is started; flags may be relative"))
+    }
+}
+
+/// Which schemes a URL may have.
+#[derive(Clone, Copy)]
+pub(super) enum Web {
+    /// `https`, or `http` on a loopback host.
+    Secure,
+    /// `http` or `https`: what is read there is checked by other means.
+    Any,
+}
+
+/// A URL without user, query and fragment.
+pub(super) fn web_url(text: &str, web: Web) -> Result<Url, Fault> {
+    without_secrets(text)?;
+    let url = Url::parse(text).map_err(|error| Fault::new(format!("`{text}` is not a URL: {error}")))?;
+    match (url.scheme(), web) {
+        ("https", _) | ("http", Web::Any) => Ok(url),
+        ("http", Web::Secure) if is_loopback(&url) => Ok(url),
+        ("http", Web::Secure) => Err(Fault::new(format!(
+            "`{text}` has scheme `http`, expected `https` (`http` is for loopback hosts alone)"
+        ))),
+        (scheme, _) => Err(Fault::new(format!("`{text}` has scheme `{scheme}`, expected `https`"))),
+    }
+}
+
+/// Refuses a URL that may carry a credential, before anything is done with it.
+pub(super) fn without_secrets(text: &str) -> Result<(), Fault> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let hint =
+        "credentials come from the environment, such as `AZURE_STORAGE_SAS_KEY` or `AWS_ACCESS_KEY_ID`";
+    if authority.contains('@') {
+        return Err(Fault::new(format!("`{text}` has a user name or password, expected none")).hint(hint));
+    }
+    if rest.contains('?') {
+        return Err(Fault::new(format!("`{text}` has a query, expected none")).hint(hint));
+    }
+    if rest.contains('#') {
+        return Err(Fault::new(format!("`{text}` has a fragment, expected none")));
+    }
+    Ok(())
+}
+
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// A Kubernetes service account, written `NAMESPACE/NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAccount {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl FromStr for ServiceAccount {
+    type Err = InvalidServiceAccount;
+
+    fn from_str(text: &str) -> Result<Self, InvalidServiceAccount> {
+        match text.split_once('/') {
+            Some((namespace, name)) if is_label(namespace) && name.split('.').all(is_label) => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(InvalidServiceAccount { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for ServiceAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The text does not name a service account.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{text}` is not a service account, expected `NAMESPACE/NAME`")]
+pub struct InvalidServiceAccount {
+    text: String,
+}
+
+/// A DNS label (RFC 1123), of which Kubernetes makes its names.
+pub(super) fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}

@@ -1,0 +1,53 @@
+//! Takes secrets out of text that is about to be shown.
+//!
+//! URLs carry them in two places: the user name and password before the host, and the query (a
+//! shared access signature is `?…&sig=…`). Libraries print whole URLs in their errors.
+
+use std::borrow::Cow;
+
+/// What stands where a secret stood.
+const REMOVED: &str = "…";
+
+/// The text, with the user and the query of every URL in it replaced by `…`.
+#[must_use]
+pub fn redact(text: &str) -> Cow<'_, str> {
+    if !text.contains("://") {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("://") {
+        let (before, after) = rest.split_at(start + "://".len());
+        let (url, behind) = after.split_at(after.find(ends_a_url).unwrap_or(after.len()));
+        shown.push_str(before);
+        push_redacted(&mut shown, url);
+        rest = behind;
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
+}
+
+/// `url` is what follows `://`.
+fn push_redacted(shown: &mut String, url: &str) {
+    let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
+    // The last `@`: a password may hold one too, and losing a bit of the path is the safe side.
+    match url.rsplit_once('@') {
+        Some((_, host)) => {
+            shown.push_str(REMOVED);
+            shown.push('@');
+            shown.push_str(host);
+        }
+        None => shown.push_str(url),
+    }
+    if query.is_some() {
+        shown.push('?');
+        shown.push_str(REMOVED);
+    }
+}
+
+fn ends_a_url(character: char) -> bool {
+    character.is_whitespace() || matches!(character, '`' | '"' | '\'' | '<' | '>' | ')')
+}
+
+#[cfg(test)]
+mod tests;

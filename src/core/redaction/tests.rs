@@ -1,0 +1,41 @@
+use proptest::prelude::*;
+
+use super::redact;
+
+#[test]
+fn the_query_of_a_url_is_not_shown() {
+    shows("PUT https://a.example/c/jwks?sv=1&sig=abc%2F: 403", "PUT https://a.example/c/jwks?… 403");
+    shows("cannot read `https://a.example/c?sig=abc`, twice", "cannot read `https://a.example/c?…`, twice");
+    shows("(https://a.example?sig=abc) and http://b/?x", "(https://a.example?…) and http://b/?…");
+}
+
+#[test]
+fn the_user_and_password_of_a_url_are_not_shown() {
+    shows("https://user:secret@a.example/c", "https://…@a.example/c");
+    shows("https://user:sec@ret@a.example/c?x=1", "https://…@a.example/c?…");
+}
+
+#[test]
+fn everything_else_is_shown_as_it_is() {
+    for text in ["", "what now?", "az://account/$web", "mail a@b.example?", "://", "a://b://c"] {
+        shows(text, text);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_secret_of_a_url_is_ever_shown(
+        before in ".{0,8}", host in "[a-z./]{1,8}", secret in "[A-Z0-9%&=+/]{4,20}", after in "[ `\"'>)].{0,8}"
+    ) {
+        prop_assume!(!before.contains(&secret) && !after.contains(&secret));
+        let query = format!("{before}https://{host}?sig={secret}{after}");
+        prop_assert!(!redact(&query).contains(&secret));
+        let password = format!("{before}https://user:{secret}@{host}{after}");
+        prop_assert!(!redact(&password).contains(&secret));
+    }
+}
+
+#[track_caller]
+fn shows(text: &str, expected: &str) {
+    assert_eq!(expected, redact(text));
+}
