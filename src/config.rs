@@ -12,7 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::core::{issuer::Issuer, jwk_set::Profile};
+use crate::core::{issuer::Issuer, jwk_set::Profile, service_account::ServiceAccount};
 
 mod check;
 mod document;
@@ -34,7 +34,6 @@ pub use self::{
     location::Location,
     problem::{InvalidConfig, Problem},
     schedule::Schedule,
-    value::{InvalidServiceAccount, ServiceAccount},
 };
 
 /// Everything that `run` and `sync` need to know.
@@ -79,9 +78,9 @@ pub struct IssuerConfig {
 pub enum SourceConfig {
     ApiServer {
         name: String,
-        /// Without one: the cluster this process runs in, else the user's own kubeconfig.
+        /// With neither this nor a context: the cluster this process runs in.
         kubeconfig: Option<PathBuf>,
-        /// Without one: the current context of the kubeconfig.
+        /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
         context: Option<String>,
         /// Listed by hand; empty: found through the API server.
         instances: Vec<Instance>,

@@ -1,6 +1,6 @@
 //! Single values: text in, a type or the reason why not out.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use jiff::{
     SignedDuration,
@@ -9,6 +9,7 @@ use jiff::{
 use url::{Host, Url};
 
 use super::problem::Fault;
+use crate::core::service_account::ServiceAccount;
 
 /// A whole number of seconds within bounds, which are durations themselves.
 pub(super) fn duration(text: &str, least: &str, most: &str) -> Result<Duration, Fault> {
@@ -123,37 +124,12 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// A Kubernetes service account, written `NAMESPACE/NAME`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceAccount {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl FromStr for ServiceAccount {
-    type Err = InvalidServiceAccount;
-
-    fn from_str(text: &str) -> Result<Self, InvalidServiceAccount> {
-        match text.split_once('/') {
-            Some((namespace, name)) if is_label(namespace) && name.split('.').all(is_label) => {
-                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-            }
-            _ => Err(InvalidServiceAccount { text: text.to_owned() }),
-        }
-    }
-}
-
-impl fmt::Display for ServiceAccount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// The text does not name a service account.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{text}` is not a service account, expected `NAMESPACE/NAME`")]
-pub struct InvalidServiceAccount {
-    text: String,
+/// A service account, written `NAMESPACE/NAME`.
+pub(super) fn service_account(text: &str) -> Result<ServiceAccount, Fault> {
+    let Some((namespace, name)) = text.split_once('/') else {
+        return Err(Fault::new(format!("`{text}` is not a service account, expected `NAMESPACE/NAME`")));
+    };
+    ServiceAccount::new(namespace, name).map_err(|error| Fault::new(error.to_string()))
 }
 
 /// A DNS label (RFC 1123), of which Kubernetes makes its names.

@@ -39,9 +39,7 @@ fn api_server(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceCon
     let kubeconfig = source.path("kubeconfig", problems);
     let context = source.text("context", problems);
     let instances = instances(source, problems);
-    let probe = source.parsed("probe", problems, |text| {
-        text.parse().map_err(|error: crate::config::InvalidServiceAccount| Fault::new(error.to_string()))
-    });
+    let probe = source.parsed("probe", problems, value::service_account);
     let every = source.duration("every", problems);
     let name = name.unwrap_or_else(|| match &context {
         Some(context) => format!("kubernetes:{context}"),

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::{MINIMAL, accepted, load};
 use crate::{
-    config::{Flags, Instance, Location, ServiceAccount, SourceConfig, value},
-    core::jwk_set::Profile,
+    config::{Flags, Instance, Location, SourceConfig, value},
+    core::{jwk_set::Profile, service_account::ServiceAccount},
 };
 
 /// Every key of the table at least once.
@@ -98,7 +98,7 @@ fn what_is_written_is_what_is_meant() {
             instance("https://10.0.0.1:6443", Some("kubernetes.default.svc")),
             instance("https://10.0.0.2:6443", None),
         ],
-        probe: Some(ServiceAccount { namespace: "signpost".to_owned(), name: "probe".to_owned() }),
+        probe: Some(ServiceAccount::new("signpost", "probe").expect("valid")),
         every: Duration::from_secs(5),
     };
     let files = SourceConfig::Files {

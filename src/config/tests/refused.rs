@@ -463,10 +463,11 @@ issuers:
           - {url: \"https://10.0.0.2:6443\"}
           - {url: \"https://10.0.0.2:6443\"}
       - {kind: files, paths: [sa.pub, \"/keys/[\"]}
+      - {kind: api-server, name: b, probe: signpost/Probe}
       - {kind: embedded}
 ",
         "
-9 problems in `config.yaml`
+10 problems in `config.yaml`
 data_dir: `data` is relative, expected an absolute path
   hint: a file means the same wherever Signpost is started; flags may be relative
 issuers[0].sources[0].kubeconfig: `~/.kube/config` is relative, expected an absolute path
@@ -478,8 +479,28 @@ issuers[0].sources[0].instances[2].url: `https://10.0.0.2:6443` is listed twice,
 issuers[0].sources[1].paths[0]: `sa.pub` is relative, expected an absolute path
   hint: a file means the same wherever Signpost is started; flags may be relative
 issuers[0].sources[1].paths[1]: `/keys/[` is not a glob: invalid range pattern
-issuers[0].sources[2]: `embedded` is not the only source, expected no other beside it
+issuers[0].sources[2].probe: service account name `Probe` is not lower-case letters, digits and inner `-`
+issuers[0].sources[3]: `embedded` is not the only source, expected no other beside it
   hint: an issuer has its own keyring or other people's keys",
+    );
+}
+
+#[test]
+fn control_characters_are_refused_and_not_sent_to_the_terminal() {
+    refused(
+        "
+\"\\e[2J\": 1
+issuers:
+  - issuer: https://oidc.example.com
+    sources:
+      - {kind: api-server, name: \"a\\nb\"}
+      - {kind: files, paths: [\"/a\\tb\"]}
+",
+        r"
+3 problems in `config.yaml`
+\u{1b}[2J: unknown key, expected one of `listen`, `admin_listen`, `data_dir`, `issuers`
+issuers[0].sources[0].name: `a\nb` has a control character, expected none
+issuers[0].sources[1].paths[0]: is the text `/a\tb`, expected text without control characters",
     );
 }
 
