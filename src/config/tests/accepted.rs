@@ -172,6 +172,15 @@ fn the_last_day_of_february_comes_to_pass() {
 }
 
 #[test]
+fn an_accepted_schedule_is_one_that_the_scheduler_runs() {
+    for schedule in ["*/5 * * * *", "0 3 * * MON", "0,30 1-5 L * *", "15 4 1 jan,jul *", "0 0 29 2 +MON"] {
+        let yaml = format!("{MINIMAL}    schedule: \"{schedule}\"\n");
+        let six = accepted(&yaml).issuers[0].schedule.as_six_fields();
+        tokio_cron_scheduler::Job::new(&six, |_, _| {}).unwrap_or_else(|error| panic!("{six}: {error}"));
+    }
+}
+
+#[test]
 fn two_listeners_on_any_free_port_do_not_meet() {
     accepted(&format!("listen: 127.0.0.1:0\nadmin_listen: 127.0.0.1:0{MINIMAL}"));
 }
