@@ -30,6 +30,9 @@ mod verify;
 
 use report::{Outcome, Style, render};
 
+/// What a service logs unless told otherwise: changes, and nothing of how libraries keep house.
+const USUAL: &str = "info,tokio_cron_scheduler=warn,object_store=warn";
+
 /// Makes the service-account issuer of a Kubernetes cluster trustworthy to the outside world.
 ///
 /// Reads the cluster's public keys, publishes its OIDC discovery document and JWKS where Microsoft
@@ -92,7 +95,7 @@ pub fn run() -> Outcome {
 impl Arguments {
     fn carry_out(self) -> Result<Outcome, Failure> {
         // A verb that ends says what it did; a service that stays says what happens.
-        let usual = if matches!(self.verb, Verb::Run(_)) { "info" } else { "off" };
+        let usual = if matches!(self.verb, Verb::Run(_)) { USUAL } else { "off" };
         telemetry::init(self.log.as_deref().unwrap_or(usual), self.log_format)
             .map_err(|error| Failure::new(&error, Some("see `--help` for examples of `--log`")))?;
         match self.verb {

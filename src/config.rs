@@ -78,9 +78,9 @@ pub struct IssuerConfig {
 pub enum SourceConfig {
     ApiServer {
         name: String,
-        /// Without one: the cluster this process runs in, else the user's own kubeconfig.
+        /// With neither this nor a context: the cluster this process runs in.
         kubeconfig: Option<PathBuf>,
-        /// Without one: the current context of the kubeconfig.
+        /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
         context: Option<String>,
         /// Listed by hand; empty: found through the API server.
         instances: Vec<Instance>,

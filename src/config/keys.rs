@@ -236,8 +236,8 @@ const SOURCE_NAME: Key = Key {
     kind: Kind::Text,
     need: Need::Optional,
     flag: None,
-    doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: `kubernetes`, \
-          `kubernetes:CONTEXT`, or the paths.",
+    doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: `kubernetes` or \
+          `kubernetes:CONTEXT`.",
     example: "cluster-a",
 };
 
@@ -260,7 +260,7 @@ static SOURCE_API_SERVER: Section = Section {
             kind: Kind::Path,
             need: Need::Optional,
             flag: None,
-            doc: "The kubeconfig. Unless it is given: the cluster this process runs in, else the user's own.",
+            doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
             example: "/etc/signpost/kubeconfig",
         },
         Key {
@@ -268,7 +268,7 @@ static SOURCE_API_SERVER: Section = Section {
             kind: Kind::Text,
             need: Need::Optional,
             flag: None,
-            doc: "The context of the kubeconfig, unless it is the current one.",
+            doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
             example: "kind-kind",
         },
         Key {
@@ -317,7 +317,11 @@ static SOURCE_FILES: Section = Section {
     path: "issuers[].sources[] of kind `files`",
     keys: &[
         Key { example: "files", ..KIND },
-        SOURCE_NAME,
+        Key {
+            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the paths.",
+            example: "ahead",
+            ..SOURCE_NAME
+        },
         Key {
             name: "paths",
             kind: Kind::Texts,

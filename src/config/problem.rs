@@ -43,9 +43,8 @@ impl Problems {
             Place::Flag(flag) => flag,
             Place::BuiltIn | Place::File { .. } => path,
         };
-        let message = redact(&fault.message).into_owned();
-        let hint = fault.hint.map(|hint| redact(&hint).into_owned());
-        self.0.push((place, Problem { path: path.to_owned(), message, hint }));
+        let hint = fault.hint.map(|hint| shown(&hint));
+        self.0.push((place, Problem { path: shown(path), message: shown(&fault.message), hint }));
     }
 
     /// Notes that the file is not YAML.
@@ -73,6 +72,19 @@ impl Problems {
         };
         InvalidConfig { origin, problems: self.0.into_iter().map(|(_, problem)| problem).collect() }
     }
+}
+
+/// The text without secrets, and with control characters spelt out: they could draw on a terminal.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in redact(text).chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 /// The flags or the file cannot be used.

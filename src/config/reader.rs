@@ -142,6 +142,10 @@ impl<'a> Mapping<'a> {
             Value::Text(text) if text.trim().is_empty() => {
                 Err(Fault::new(format!("is empty, expected {}", key.kind.expected())))
             }
+            // It would end up in log lines, headers or paths.
+            Value::Text(text) if text.contains(char::is_control) => {
+                Err(Fault::new(format!("`{text}` has a control character, expected none")))
+            }
             Value::Text(text) => parse(text),
             _ => Err(at.unexpected(key.kind.expected())),
         };
@@ -229,7 +233,8 @@ impl<'a> Mapping<'a> {
         let mut texts = Vec::new();
         for at in self.items(name, problems)? {
             match &at.node.value {
-                Value::Text(text) => texts.push((at, text.as_str())),
+                Value::Text(text) if !text.contains(char::is_control) => texts.push((at, text.as_str())),
+                Value::Text(_) => at.refuse(at.unexpected("text without control characters"), problems),
                 _ => at.refuse(at.unexpected("text"), problems),
             }
         }

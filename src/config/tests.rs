@@ -6,6 +6,7 @@ mod accepted;
 mod environment;
 mod flags;
 mod refused;
+mod refused_values;
 mod schema;
 
 const FILE: &str = "config.yaml";

@@ -9,6 +9,7 @@ use jiff::{
 use url::{Host, Url};
 
 use super::problem::Fault;
+use crate::core::service_account::ServiceAccount;
 
 /// A whole number of seconds within bounds, which are durations themselves.
 pub(super) fn duration(text: &str, least: &str, most: &str) -> Result<Duration, Fault> {
@@ -121,6 +122,14 @@ pub(super) fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
+}
+
+/// A service account, written `NAMESPACE/NAME`.
+pub(super) fn service_account(text: &str) -> Result<ServiceAccount, Fault> {
+    let Some((namespace, name)) = text.split_once('/') else {
+        return Err(Fault::new(format!("`{text}` is not a service account, expected `NAMESPACE/NAME`")));
+    };
+    ServiceAccount::new(namespace, name).map_err(|error| Fault::new(error.to_string()))
 }
 
 /// A DNS label (RFC 1123), of which Kubernetes makes its names.

@@ -1,3 +1,4 @@
-//! Everything that is tested from outside the library.
+//! One binary for all integration tests.
 
+mod support;
 mod target_conformance;

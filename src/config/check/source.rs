@@ -3,15 +3,12 @@
 use glob::Pattern;
 
 use super::unique_name;
-use crate::{
-    config::{
-        Instance, SourceConfig,
-        keys::{API_SERVER, EMBEDDED, FILES},
-        problem::{Fault, Problems},
-        reader::Mapping,
-        value::{self, Web},
-    },
-    core::service_account::NotAServiceAccount,
+use crate::config::{
+    Instance, SourceConfig,
+    keys::{API_SERVER, EMBEDDED, FILES},
+    problem::{Fault, Problems},
+    reader::Mapping,
+    value::{self, Web},
 };
 
 pub(super) fn read(issuer: &Mapping<'_>, problems: &mut Problems) -> Option<Vec<SourceConfig>> {
@@ -42,9 +39,7 @@ fn api_server(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceCon
     let kubeconfig = source.path("kubeconfig", problems);
     let context = source.text("context", problems);
     let instances = instances(source, problems);
-    let probe = source.parsed("probe", problems, |text| {
-        text.parse().map_err(|error: NotAServiceAccount| Fault::new(error.to_string()))
-    });
+    let probe = source.parsed("probe", problems, value::service_account);
     let every = source.duration("every", problems);
     let name = name.unwrap_or_else(|| match &context {
         Some(context) => format!("kubernetes:{context}"),

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::{MINIMAL, accepted, load};
 use crate::{
-    config::{Flags, Instance, Location, ServiceAccount, SourceConfig, value},
-    core::jwk_set::Profile,
+    config::{Flags, Instance, Location, SourceConfig, value},
+    core::{jwk_set::Profile, service_account::ServiceAccount},
 };
 
 /// Every key of the table at least once.
@@ -169,6 +169,15 @@ issuers:
 fn the_last_day_of_february_comes_to_pass() {
     let yaml = format!("{MINIMAL}    schedule: \"0 0 29 2 *\"\n");
     assert_eq!("0 0 29 2 *", accepted(&yaml).issuers[0].schedule.as_str());
+}
+
+#[test]
+fn an_accepted_schedule_is_one_that_the_scheduler_runs() {
+    for schedule in ["*/5 * * * *", "0 3 * * MON", "0,30 1-5 L * *", "15 4 1 jan,jul *", "0 0 29 2 +MON"] {
+        let yaml = format!("{MINIMAL}    schedule: \"{schedule}\"\n");
+        let six = accepted(&yaml).issuers[0].schedule.as_six_fields();
+        tokio_cron_scheduler::Job::new(&six, |_, _| {}).unwrap_or_else(|error| panic!("{six}: {error}"));
+    }
 }
 
 #[test]

@@ -1,0 +1,320 @@
+//! What is wrong with single values, word for word.
+
+use super::{MINIMAL, refused};
+
+#[test]
+fn durations_have_units_and_bounds() {
+    let with = |line: &str| format!("{MINIMAL}    {line}\n");
+    refused(
+        &with("margin: 30"),
+        "
+1 problem in `config.yaml`
+issuers[0].margin: is the number `30`, expected a duration such as `30s`, `5m` or `1h30m`
+  hint: write `30s`",
+    );
+    refused(
+        &with("margin: \"30\""),
+        "
+1 problem in `config.yaml`
+issuers[0].margin: `30` is not a duration such as `30s`, `5m` or `1h30m`, expected `1s` to `8784h`
+  hint: write `30s` for seconds",
+    );
+    refused(
+        &with("max_token_lifetime: 2d"),
+        "
+1 problem in `config.yaml`
+issuers[0].max_token_lifetime: `2d` is not a duration such as `30s`, `5m` or `1h30m`, expected `1s` to `8784h`
+  hint: write `48h`",
+    );
+    refused(
+        &with("jwks_max_age: 2h"),
+        "
+1 problem in `config.yaml`
+issuers[0].jwks_max_age: `2h` is too long, expected `1s` to `1h`",
+    );
+    refused(
+        &with("jwks_max_age: 1500ms"),
+        "
+1 problem in `config.yaml`
+issuers[0].jwks_max_age: `1500ms` is not a whole number of seconds, expected `1s` to `1h`",
+    );
+    refused(
+        &with("margin: -5m"),
+        "
+1 problem in `config.yaml`
+issuers[0].margin: `-5m` is negative, expected `1s` to `8784h`",
+    );
+    refused(
+        &with("max_token_lifetime: 5m"),
+        "
+1 problem in `config.yaml`
+issuers[0].max_token_lifetime: `5m` is too short, expected at least `10m`, the shortest that Kubernetes gives a token",
+    );
+    refused(
+        "issuers: [{issuer: https://oidc.example.com/kind, sources: [{kind: api-server, every: 0s}]}]",
+        "
+1 problem in `config.yaml`
+issuers[0].sources[0].every: `0s` is too short, expected `1s` to `24h`",
+    );
+}
+
+#[test]
+fn a_schedule_has_five_fields_that_come_to_pass() {
+    let with = |cron: &str| format!("{MINIMAL}    schedule: \"{cron}\"\n");
+    refused(
+        &with("0 */5 * * * *"),
+        "
+1 problem in `config.yaml`
+issuers[0].schedule: `0 */5 * * * *` has 6 fields, expected five fields: minute hour day month weekday, UTC
+  hint: for example `*/5 * * * *`, every five minutes",
+    );
+    refused(
+        &with("hourly"),
+        "
+1 problem in `config.yaml`
+issuers[0].schedule: `hourly` has one field, expected five fields: minute hour day month weekday, UTC
+  hint: for example `*/5 * * * *`, every five minutes",
+    );
+    refused(
+        &with("@reboot"),
+        "
+1 problem in `config.yaml`
+issuers[0].schedule: `@reboot` is a nickname, expected five fields: minute hour day month weekday, UTC
+  hint: for example `*/5 * * * *`, every five minutes",
+    );
+    refused(
+        &with("0 0 30 2 *"),
+        "
+1 problem in `config.yaml`
+issuers[0].schedule: `0 0 30 2 *` never comes to pass
+  hint: no month has that day; where day and weekday are given, both must match",
+    );
+    refused(
+        &with("0 0 30 2 MON"),
+        "
+1 problem in `config.yaml`
+issuers[0].schedule: `0 0 30 2 MON` never comes to pass
+  hint: no month has that day; where day and weekday are given, both must match",
+    );
+    refused(
+        &with("5-80 * * * *"),
+        "
+1 problem in `config.yaml`
+issuers[0].schedule: `5-80 * * * *` has minute `5-80`, expected 0 to 59
+  hint: `*`, lists `1,2`, ranges `1-5` and steps `*/5` are known",
+    );
+    refused(
+        &with("0 0 * foo *"),
+        "
+1 problem in `config.yaml`
+issuers[0].schedule: `0 0 * foo *` has month `foo`, expected 1 to 12 or JAN to DEC
+  hint: `*`, lists `1,2`, ranges `1-5` and steps `*/5` are known",
+    );
+}
+
+#[test]
+fn an_issuer_is_https_and_exact() {
+    let with = |issuer: &str| format!("issuers: [{{issuer: \"{issuer}\", sources: [{{kind: api-server}}]}}]");
+    refused(
+        &with("http://k8s.example"),
+        "
+1 problem in `config.yaml`
+issuers[0].issuer: issuer `http://k8s.example` has scheme `http`, expected `https` (`http` is for loopback hosts alone)",
+    );
+    refused(
+        &with("https://k8s.example?tenant=1"),
+        "
+1 problem in `config.yaml`
+issuers[0].issuer: issuer `https://k8s.example?…` has a query, expected none",
+    );
+    refused(
+        &with("https://k8s.example/a "),
+        "
+1 problem in `config.yaml`
+issuers[0].issuer: issuer `https://k8s.example/a ` has white space around it, expected none",
+    );
+    refused(
+        &with("https://ada:secret@k8s.example"),
+        "
+1 problem in `config.yaml`
+issuers[0].issuer: issuer `https://…@k8s.example` has a user name or password, expected none",
+    );
+    refused(
+        &with("k8s.example"),
+        "
+1 problem in `config.yaml`
+issuers[0].issuer: issuer `k8s.example` is not a URL: relative URL without a base",
+    );
+}
+
+#[test]
+fn a_target_is_a_place_that_exists_in_form() {
+    let with = |url: &str| format!("{MINIMAL}    targets: [{{url: \"{url}\"}}]\n");
+    for (url, expected) in [
+        ("gcs://bucket", "`gcs://bucket` has the unknown scheme `gcs`, expected one of `az`, `s3`, `file`"),
+        ("s4://bucket", "`s4://bucket` has the unknown scheme `s4`, did you mean `s3`?"),
+        (
+            "gs://bucket/prefix",
+            "`gs://` is not available yet, expected one of `az`, `s3`, `file`
+  hint: publish to a directory and copy it, or use Google's S3 interface with `endpoint`",
+        ),
+        (
+            "/srv/oidc",
+            "`/srv/oidc` has no scheme, expected one of `az://…`, `s3://…`, `file:///…`
+  hint: write `file:///srv/oidc`",
+        ),
+        (
+            "file://srv/oidc",
+            "`file://srv/oidc` is relative, expected `file:///` and an absolute path
+  hint: write `file:///srv/oidc`, or give a relative path with `--target`",
+        ),
+        ("file:///", "`file:///` is the root of the file system, expected a directory below it"),
+        (
+            "az://Account/web",
+            "`az://Account/web` has account `Account`, expected 3 to 24 lower-case letters and digits
+  hint: write `az://ACCOUNT/CONTAINER/PREFIX`",
+        ),
+        (
+            "az://account",
+            "`az://account` has no container, expected `az://ACCOUNT/CONTAINER/PREFIX`
+  hint: write `az://account/$web` for its static website",
+        ),
+        (
+            "az://account/$wbe",
+            "`az://account/$wbe` has container `$wbe`, expected `$web` or 3 to 63 lower-case letters, digits and \
+             single hyphens",
+        ),
+        (
+            "s3://My_Bucket",
+            "`s3://My_Bucket` has bucket `My_Bucket`, expected 3 to 63 lower-case letters, digits, hyphens and dots
+  hint: write `s3://BUCKET/PREFIX`",
+        ),
+        (
+            "s3://bucket/a/../b",
+            "`s3://bucket/a/../b` has the path segment `..`, expected none that is empty, `.` or `..`",
+        ),
+        (
+            "az://account/container?sv=1&sig=secret",
+            "`az://account/container?…` has a query, expected none
+  hint: credentials come from the environment, such as `AZURE_STORAGE_SAS_KEY` or `AWS_ACCESS_KEY_ID`",
+        ),
+        (
+            "s3://key:secret@bucket",
+            "`s3://…@bucket` has a user name or password, expected none
+  hint: credentials come from the environment, such as `AZURE_STORAGE_SAS_KEY` or `AWS_ACCESS_KEY_ID`",
+        ),
+        (
+            "file:///var/lib",
+            "`file:///var/lib` holds data_dir (`/var/lib/signpost`), where private keys are, expected another \
+             directory",
+        ),
+    ] {
+        refused(&with(url), &format!("1 problem in `config.yaml`\nissuers[0].targets[0].url: {expected}"));
+    }
+}
+
+#[test]
+fn urls_beside_a_target_are_checked_too() {
+    refused(
+        &format!(
+            "{MINIMAL}    jwks_uri: http://oidc.example.com/jwks
+    targets:
+      - {{url: \"s3://bucket\", endpoint: \"127.0.0.1:9000\"}}
+      - {{url: \"file:///srv/oidc\", endpoint: \"http://127.0.0.1:9000\"}}
+      - {{url: \"az://account/$web\", public_url: \"ftp://oidc.example.com\"}}
+      - {{url: \"az://account/web\", public_url: \"https://cdn.example.com?sig=secret\"}}
+"
+        ),
+        "
+5 problems in `config.yaml`
+issuers[0].jwks_uri: `http://oidc.example.com/jwks` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+issuers[0].targets[0].endpoint: `127.0.0.1:9000` is not a URL: relative URL without a base
+issuers[0].targets[1].endpoint: a directory has no endpoint, expected none
+issuers[0].targets[2].public_url: `ftp://oidc.example.com` has scheme `ftp`, expected `https`
+issuers[0].targets[3].public_url: `https://cdn.example.com?…` has a query, expected none
+  hint: credentials come from the environment, such as `AZURE_STORAGE_SAS_KEY` or `AWS_ACCESS_KEY_ID`",
+    );
+}
+
+#[test]
+fn a_cloud_is_no_target_for_an_issuer_that_only_this_machine_can_reach() {
+    refused(
+        "
+issuers:
+  - issuer: http://127.0.0.1:8080
+    sources: [{kind: api-server}]
+    targets:
+      - {url: \"s3://bucket/prefix\"}
+      - {url: \"az://devstoreaccount1/web\", endpoint: \"http://127.0.0.1:10000/devstoreaccount1\"}
+",
+        "
+1 problem in `config.yaml`
+issuers[0].targets[0].url: `s3://bucket/prefix` is for the world, which cannot reach issuer `http://127.0.0.1:8080`
+  hint: give an https `issuer`, or a directory as target",
+    );
+}
+
+#[test]
+fn listeners_are_two_different_addresses() {
+    let with = |lines: &str| format!("{lines}{MINIMAL}");
+    refused(
+        &with("listen: localhost:8080\nadmin_listen: \":9090\""),
+        "
+2 problems in `config.yaml`
+listen: `localhost:8080` is not an address and port, expected one such as `127.0.0.1:8080`
+  hint: write `127.0.0.1:8080`
+admin_listen: `:9090` is not an address and port, expected one such as `127.0.0.1:8080`
+  hint: write `0.0.0.0:9090` for every address",
+    );
+    refused(
+        &with("listen: 0.0.0.0:80800"),
+        "
+1 problem in `config.yaml`
+listen: `0.0.0.0:80800` is not an address and port, expected one such as `127.0.0.1:8080`
+  hint: a port is a number from 0 to 65535",
+    );
+    refused(
+        &with("listen: 0.0.0.0:9000\nadmin_listen: 127.0.0.1:9000"),
+        "
+1 problem in `config.yaml`
+admin_listen: `127.0.0.1:9000` is taken by listen (`0.0.0.0:9000`), expected another port",
+    );
+}
+
+#[test]
+fn sources_are_checked_in_full() {
+    refused(
+        "
+data_dir: data
+issuers:
+  - issuer: https://oidc.example.com/kind
+    sources:
+      - kind: api-server
+        kubeconfig: ~/.kube/config
+        probe: signpost
+        instances:
+          - {url: \"http://10.0.0.1:6443\", tls_server_name: \"*.svc\"}
+          - {url: \"https://10.0.0.2:6443\"}
+          - {url: \"https://10.0.0.2:6443\"}
+      - {kind: files, paths: [sa.pub, \"/keys/[\"]}
+      - {kind: api-server, name: b, probe: signpost/Probe}
+      - {kind: embedded}
+",
+        "
+10 problems in `config.yaml`
+data_dir: `data` is relative, expected an absolute path
+  hint: a file means the same wherever Signpost is started; flags may be relative
+issuers[0].sources[0].kubeconfig: `~/.kube/config` is relative, expected an absolute path
+  hint: a file means the same wherever Signpost is started; flags may be relative
+issuers[0].sources[0].probe: `signpost` is not a service account, expected `NAMESPACE/NAME`
+issuers[0].sources[0].instances[0].url: `http://10.0.0.1:6443` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+issuers[0].sources[0].instances[0].tls_server_name: `*.svc` is not a DNS name, expected one such as `kubernetes.default.svc`
+issuers[0].sources[0].instances[2].url: `https://10.0.0.2:6443` is listed twice, expected each API server once
+issuers[0].sources[1].paths[0]: `sa.pub` is relative, expected an absolute path
+  hint: a file means the same wherever Signpost is started; flags may be relative
+issuers[0].sources[1].paths[1]: `/keys/[` is not a glob: invalid range pattern
+issuers[0].sources[2].probe: service account name `Probe` is not lower-case letters, digits and inner `-`
+issuers[0].sources[3]: `embedded` is not the only source, expected no other beside it
+  hint: an issuer has its own keyring or other people's keys",
+    );
+}

@@ -1,0 +1,20 @@
+//! Starts the real components that the tests run against; nothing here imitates one.
+//!
+//! Every type starts its component in `start`, returns once the component answers, and kills it on
+//! drop. The only misbehaviour comes from [`fault_proxy`], which stands in front of a real one.
+//! `tests/components/install` puts the programs where [`components`] finds them.
+
+pub(crate) mod api_server;
+pub(crate) mod azurite;
+pub(crate) mod components;
+pub(crate) mod etcd;
+pub(crate) mod fault_proxy;
+pub(crate) mod http_client;
+pub(crate) mod nginx;
+pub(crate) mod pki;
+pub(crate) mod port;
+pub(crate) mod process;
+pub(crate) mod relying_party;
+pub(crate) mod s3;
+mod selftest;
+pub(crate) mod signpost;

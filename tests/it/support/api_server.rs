@@ -1,0 +1,236 @@
+//! `kube-apiserver` on loopback, and what an administrator or a pod would ask of it.
+//!
+//! No controller runs beside it: service accounts exist once they are created, and nothing else
+//! happens by itself. The built-in roles are there, so every service account may read discovery.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::components;
+use super::etcd::Etcd;
+use super::http_client::{Request, Response};
+use super::pki::{KeyFiles, ServerTls};
+use super::port::Port;
+use super::process::Process;
+
+/// The bearer token of a user in `system:masters`, the same on every instance.
+pub(crate) const ADMIN_TOKEN: &str = "signpost-test-admin";
+
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// `--service-account-issuer`, once for each; tokens are signed as the first, all are accepted.
+    pub(crate) issuers: Vec<String>,
+    /// `--service-account-signing-key-file`.
+    pub(crate) signing_key: Option<PathBuf>,
+    /// `--service-account-key-file`, once for each.
+    pub(crate) verification_keys: Vec<PathBuf>,
+    /// Set when an issuer or a flag has to name the port before the start.
+    pub(crate) port: Option<Port>,
+    /// Appended as they are, such as `--service-account-jwks-uri=…`.
+    pub(crate) extra_flags: Vec<String>,
+}
+
+impl Options {
+    /// One issuer and one key, which is all that most tests need.
+    pub(crate) fn new(issuer: impl Into<String>, key: &KeyFiles) -> Self {
+        Self {
+            issuers: vec![issuer.into()],
+            signing_key: Some(key.private.clone()),
+            verification_keys: vec![key.public.clone()],
+            port: None,
+            extra_flags: Vec::new(),
+        }
+    }
+}
+
+/// What a kubeconfig proves its user by.
+pub(crate) enum Bearer<'a> {
+    Token(&'a str),
+    TokenFile(&'a Path),
+}
+
+pub(crate) struct ApiServer {
+    folder: TempDir,
+    tls: ServerTls,
+    port: Port,
+    etcd_url: String,
+    options: Options,
+    process: Option<Process>,
+}
+
+impl ApiServer {
+    /// Several may share one etcd, as in a cluster with several control-plane nodes.
+    pub(crate) fn start(etcd: &Etcd, options: Options) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut server = Self {
+            tls: ServerTls::create(folder.path()),
+            folder,
+            port: options.port.clone().unwrap_or_else(Port::free),
+            etcd_url: etcd.url(),
+            options,
+            process: None,
+        };
+        server.restart();
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.port.address())
+    }
+
+    pub(crate) fn ca_file(&self) -> &Path {
+        &self.tls.ca
+    }
+
+    /// Kills it; the port stays for [`ApiServer::restart`].
+    pub(crate) fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Restarts on the same port, with whatever the key files hold now.
+    pub(crate) fn restart(&mut self) {
+        self.restart_with(self.options.clone());
+    }
+
+    /// Restarts on the same port, whatever port `options` names.
+    pub(crate) fn restart_with(&mut self, options: Options) {
+        self.stop();
+        self.options = options;
+        let log = self.folder.path().join("kube-apiserver.log");
+        let mut process = Process::start("kube-apiserver", self.command(), &log);
+        process.wait_until_ready(|| self.admin_request("GET", "/readyz").send()?.is_ok());
+        self.process = Some(process);
+    }
+
+    fn command(&self) -> Command {
+        let tokens = self.folder.path().join("tokens.csv");
+        fs::write(&tokens, format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))
+            .expect("the folder can be written");
+        let mut command = Command::new(components::path("kube_apiserver"));
+        let mut flag = |name: &str, value: &Path| {
+            let mut flag = std::ffi::OsString::from(format!("--{name}="));
+            flag.push(value);
+            command.arg(flag);
+        };
+        flag("cert-dir", self.folder.path());
+        flag("tls-cert-file", &self.tls.certificate);
+        flag("tls-private-key-file", &self.tls.key);
+        flag("token-auth-file", &tokens);
+        for file in &self.options.verification_keys {
+            flag("service-account-key-file", file);
+        }
+        if let Some(file) = &self.options.signing_key {
+            flag("service-account-signing-key-file", file);
+        }
+        command
+            .args(self.options.issuers.iter().map(|issuer| format!("--service-account-issuer={issuer}")))
+            .args([
+                &format!("--etcd-servers={}", self.etcd_url),
+                &format!("--secure-port={}", self.port.number()),
+                "--bind-address=127.0.0.1",
+                // The host of the default `jwks_uri`, which would be the machine's own address.
+                "--external-hostname=127.0.0.1",
+                // Announced to nobody; without it, a machine that has only loopback is refused.
+                "--advertise-address=192.0.2.1",
+                "--endpoint-reconciler-type=none",
+                "--service-cluster-ip-range=10.0.0.0/24",
+                "--authorization-mode=RBAC",
+                // It would wait for objects that only controllers make.
+                "--disable-admission-plugins=ServiceAccount",
+            ])
+            .args(&self.options.extra_flags);
+        command
+    }
+
+    /// A request as nobody in particular.
+    pub(crate) fn request(&self, method: &str, path: &str) -> Request {
+        Request::new(method, &format!("{}{path}", self.url())).ca_file(self.ca_file())
+    }
+
+    pub(crate) fn admin_request(&self, method: &str, path: &str) -> Request {
+        self.request_as(ADMIN_TOKEN, method, path)
+    }
+
+    pub(crate) fn request_as(&self, token: &str, method: &str, path: &str) -> Request {
+        self.request(method, path).header("authorization", format!("Bearer {token}"))
+    }
+
+    /// Creates an object, such as a Role, by posting it to its collection's path.
+    #[track_caller]
+    pub(crate) fn create(&self, collection: &str, object: &Value) -> Value {
+        self.admin_request("POST", collection).json(object).answer().expect_status(201).json()
+    }
+
+    #[track_caller]
+    pub(crate) fn create_namespace(&self, name: &str) {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        self.create("/api/v1/namespaces", &object);
+    }
+
+    #[track_caller]
+    pub(crate) fn create_service_account(&self, namespace: &str, name: &str) {
+        let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}});
+        self.create(&format!("/api/v1/namespaces/{namespace}/serviceaccounts"), &object);
+    }
+
+    /// The token that the service account gets; Kubernetes refuses fewer than 600 seconds.
+    ///
+    /// Without `audiences` it is a token for the API server itself.
+    #[track_caller]
+    pub(crate) fn token(&self, namespace: &str, account: &str, audiences: &[&str], seconds: u32) -> String {
+        let answer = self.create(
+            &format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"),
+            &json!({
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"audiences": audiences, "expirationSeconds": seconds},
+            }),
+        );
+        answer["status"]["token"].as_str().expect("a TokenRequest is answered with a token").to_owned()
+    }
+
+    /// What the API server thinks of a token: the `status` of a `TokenReview`.
+    #[track_caller]
+    pub(crate) fn review(&self, token: &str, audiences: &[&str]) -> Value {
+        let review = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": audiences},
+        });
+        self.create("/apis/authentication.k8s.io/v1/tokenreviews", &review)["status"].take()
+    }
+
+    pub(crate) fn discovery(&self) -> Response {
+        self.admin_request("GET", "/.well-known/openid-configuration").answer()
+    }
+
+    pub(crate) fn jwks(&self) -> Response {
+        self.admin_request("GET", "/openid/v1/jwks").answer()
+    }
+
+    pub(crate) fn admin_kubeconfig(&self, file: &Path) {
+        self.kubeconfig(file, &Bearer::Token(ADMIN_TOKEN));
+    }
+
+    /// Written as JSON, which is YAML.
+    pub(crate) fn kubeconfig(&self, file: &Path, bearer: &Bearer) {
+        let user = match bearer {
+            Bearer::Token(token) => json!({"token": token}),
+            Bearer::TokenFile(file) => json!({"tokenFile": file}),
+        };
+        let cluster = json!({"server": self.url(), "certificate-authority": self.ca_file()});
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "test", "user": user}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "current-context": "test",
+        });
+        fs::write(file, config.to_string()).expect("the kubeconfig can be written");
+    }
+}

@@ -1,0 +1,47 @@
+//! Finds the programs that `tests/components/install` left in its cache.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+/// The absolute path of a component, by its name in `components.json`.
+///
+/// # Panics
+///
+/// Panics when the component is not there: a test that cannot run has not passed.
+pub(crate) fn path(name: &str) -> PathBuf {
+    let index = &*INDEX;
+    let Some(path) = index[name]["path"].as_str().map(PathBuf::from) else {
+        panic!("there is no component `{name}`: run `make components`");
+    };
+    assert!(path.exists(), "component `{name}` is gone: run `make components`");
+    path
+}
+
+/// The folder of what the project wrote for its components, such as the relying parties.
+pub(crate) fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/components")
+}
+
+/// The folder that `tests/components/install` fills.
+pub(crate) fn cache() -> PathBuf {
+    let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let fallback = || set("HOME").expect("HOME is set").join(".cache");
+    set("SIGNPOST_TEST_CACHE")
+        .unwrap_or_else(|| set("XDG_CACHE_HOME").unwrap_or_else(fallback).join("signpost-tests"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tests have no `config` that could read it")]
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+static INDEX: LazyLock<Value> = LazyLock::new(|| {
+    let file = cache().join("components.json");
+    let text = fs::read(&file)
+        .unwrap_or_else(|error| panic!("cannot read {}: {error}: run `make components`", file.display()));
+    serde_json::from_slice(&text).expect("tests/components/install writes JSON")
+});

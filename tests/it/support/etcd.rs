@@ -1,0 +1,56 @@
+//! etcd on loopback, which several API servers may share.
+
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::components;
+use super::http_client::Request;
+use super::port::Port;
+use super::process::Process;
+
+pub(crate) struct Etcd {
+    folder: TempDir,
+    clients: Port,
+    peers: Port,
+    process: Option<Process>,
+}
+
+impl Etcd {
+    pub(crate) fn start() -> Self {
+        let mut etcd = Self {
+            folder: TempDir::new().expect("a temporary folder"),
+            clients: Port::free(),
+            peers: Port::free(),
+            process: None,
+        };
+        etcd.restart();
+        etcd
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.clients.address())
+    }
+
+    /// Kills it; the data and the port stay for [`Etcd::restart`].
+    pub(crate) fn stop(&mut self) {
+        self.process = None;
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let url = self.url();
+        let mut command = Command::new(components::path("etcd"));
+        command.arg("--data-dir").arg(self.folder.path().join("data")).args([
+            &format!("--listen-client-urls={url}"),
+            &format!("--advertise-client-urls={url}"),
+            &format!("--listen-peer-urls=http://{}", self.peers.address()),
+            "--log-level=warn",
+            // Nothing here has to survive a power cut.
+            "--unsafe-no-fsync=true",
+        ]);
+        let mut process = Process::start("etcd", command, &self.folder.path().join("etcd.log"));
+        process.wait_until_ready(|| Request::get(&format!("{url}/health")).send()?.is_ok());
+        self.process = Some(process);
+    }
+}

@@ -1,0 +1,346 @@
+//! Misbehaves on purpose, in front of a real component, and remembers what it was asked.
+//!
+//! A request that no [`Rule`] takes is forwarded as it came, its `Host` included: request signatures
+//! cover that. The proxy lives on a thread of its own, so it serves tests without a runtime too.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use reqwest::{Certificate, Client, redirect};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::port::Port;
+
+pub(crate) enum Action {
+    /// Answers itself; the component hears nothing.
+    Answer { status: u16, headers: Vec<(&'static str, &'static str)>, body: &'static str },
+    /// Forwards after this time.
+    Delay(Duration),
+    /// Closes the connection; the component hears nothing.
+    Cut,
+    /// Forwards, and closes the connection after this many bytes of the answer's body.
+    CutAfter(usize),
+    /// Forwards, and closes the connection instead of answering: what was asked for has happened.
+    LoseAnswer,
+    /// Forwards; only good for letting requests of one kind past the rules that follow.
+    Pass,
+}
+
+type Condition = Box<dyn Fn(&Seen) -> bool + Send>;
+
+/// An action, the requests that meet it, and how often it is carried out.
+pub(crate) struct Rule {
+    action: Arc<Action>,
+    conditions: Vec<Condition>,
+    remaining: Option<usize>,
+}
+
+impl Rule {
+    /// Meets every request, always.
+    pub(crate) fn new(action: Action) -> Self {
+        Self { action: Arc::new(action), conditions: Vec::new(), remaining: None }
+    }
+
+    pub(crate) fn method(self, method: &'static str) -> Self {
+        self.when(move |request| request.method == method)
+    }
+
+    pub(crate) fn path_contains(self, part: impl Into<String>) -> Self {
+        let part = part.into();
+        self.when(move |request| request.path.contains(&part))
+    }
+
+    pub(crate) fn when(mut self, condition: impl Fn(&Seen) -> bool + Send + 'static) -> Self {
+        self.conditions.push(Box::new(condition));
+        self
+    }
+
+    pub(crate) fn once(self) -> Self {
+        self.times(1)
+    }
+
+    /// Lapses after it has met this many requests.
+    pub(crate) fn times(mut self, times: usize) -> Self {
+        self.remaining = Some(times);
+        self
+    }
+
+    fn meets(&self, request: &Seen) -> bool {
+        self.remaining != Some(0) && self.conditions.iter().all(|condition| condition(request))
+    }
+}
+
+/// A request as it reached the proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    /// Without the query.
+    pub(crate) path: String,
+    pub(crate) query: Option<String>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+pub(crate) struct FaultProxy {
+    port: Port,
+    state: Arc<Mutex<State>>,
+    stop: Option<oneshot::Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    script: Vec<Rule>,
+    seen: Vec<Seen>,
+}
+
+impl FaultProxy {
+    /// Forwards to `upstream`, such as `http://127.0.0.1:10000`; paths stay as they are.
+    pub(crate) fn start(upstream: &str) -> Self {
+        Self::start_trusting(upstream, None)
+    }
+
+    /// As [`FaultProxy::start`], for an https upstream whose certificate comes from `ca_file`.
+    pub(crate) fn start_trusting(upstream: &str, ca_file: Option<&Path>) -> Self {
+        let port = Port::free();
+        let state = Arc::<Mutex<State>>::default();
+        let (stop, stopped) = oneshot::channel();
+        let (listening, is_listening) = std::sync::mpsc::channel();
+        let upstream = Upstream::new(upstream, ca_file.map(Path::to_owned));
+        let (number, shared) = (port.number(), Arc::clone(&state));
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, number)).await;
+                let listener = listener.expect("the port is free");
+                listening.send(()).expect("the test waits");
+                tokio::select! {
+                    // The sender is dropped with the proxy; nothing is ever sent.
+                    _ = stopped => {}
+                    () = accept(listener, upstream, shared) => {}
+                }
+            });
+        });
+        is_listening.recv().expect("the proxy listens");
+        Self { port, state, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// `http://127.0.0.1:PORT`, to be used where the upstream's URL would be.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
+    /// Replaces all rules; the first that meets a request decides. None means forward everything.
+    pub(crate) fn script(&self, rules: impl IntoIterator<Item = Rule>) {
+        self.lock().script = rules.into_iter().collect();
+    }
+
+    /// All requests since the start or the last [`FaultProxy::forget`], in the order they came.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.lock().seen.clone()
+    }
+
+    /// How many requests had this method and a path that contains `part`.
+    pub(crate) fn count(&self, method: &str, part: &str) -> usize {
+        self.lock().seen.iter().filter(|seen| seen.method == method && seen.path.contains(part)).count()
+    }
+
+    pub(crate) fn forget(&self) {
+        self.lock().seen.clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no condition of a rule panicked")
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // If it panicked, it has said so, and a second panic here would abort the tests.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, upstream: Upstream, state: Arc<Mutex<State>>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.expect("connections can be accepted");
+        let (upstream, state) = (upstream.clone(), Arc::clone(&state));
+        connections.spawn(async move {
+            let service = service_fn(|request| serve(request, upstream.clone(), Arc::clone(&state)));
+            // An error is what the script asked for, or the client's own doing.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// An error makes hyper close the connection without a word.
+async fn serve(
+    request: http::Request<Incoming>,
+    upstream: Upstream,
+    state: Arc<Mutex<State>>,
+) -> Result<http::Response<Answer>, Closed> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
+    let seen = Seen {
+        method: head.method,
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        headers: head.headers,
+        body,
+    };
+    let action = {
+        let mut state = state.lock().expect("no condition of a rule panicked");
+        state.seen.push(seen.clone());
+        state.script.iter_mut().find(|rule| rule.meets(&seen)).map(|rule| {
+            rule.remaining = rule.remaining.map(|times| times - 1);
+            Arc::clone(&rule.action)
+        })
+    };
+    match action.as_deref().unwrap_or(&Action::Pass) {
+        Action::Pass => upstream.forward(&seen).await,
+        Action::Delay(time) => {
+            tokio::time::sleep(*time).await;
+            upstream.forward(&seen).await
+        }
+        Action::Answer { status, headers, body } => {
+            let mut answer = http::Response::new(Answer::whole(Bytes::from_static(body.as_bytes())));
+            *answer.status_mut() = StatusCode::from_u16(*status).expect("a status");
+            for (name, value) in headers {
+                answer.headers_mut().append(*name, value.parse().expect("a header's value"));
+            }
+            Ok(answer)
+        }
+        Action::Cut => Err(Closed),
+        Action::CutAfter(bytes) => {
+            let mut answer = upstream.forward(&seen).await?;
+            answer.body_mut().cut_after(*bytes);
+            Ok(answer)
+        }
+        Action::LoseAnswer => {
+            upstream.forward(&seen).await?;
+            Err(Closed)
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Upstream {
+    url: String,
+    client: Client,
+}
+
+impl Upstream {
+    fn new(url: &str, ca_file: Option<PathBuf>) -> Self {
+        let mut client = Client::builder().no_proxy().redirect(redirect::Policy::none());
+        if let Some(file) = ca_file {
+            let pem = std::fs::read(file).expect("the CA file can be read");
+            let bundle = Certificate::from_pem_bundle(&pem).expect("the CA file is PEM");
+            client = client.tls_certs_only(bundle);
+        }
+        Self { url: url.trim_end_matches('/').to_owned(), client: client.build().expect("a client") }
+    }
+
+    async fn forward(&self, request: &Seen) -> Result<http::Response<Answer>, Closed> {
+        let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut headers = request.headers.clone();
+        // These belong to the connection, and the client below makes its own.
+        for name in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
+            headers.remove(name);
+        }
+        let answer = self
+            .client
+            .request(request.method.clone(), format!("{}{}{query}", self.url, request.path))
+            .headers(headers)
+            .body(request.body.clone())
+            .send()
+            .await
+            .map_err(|_| Closed)?;
+        let (status, mut headers) = (answer.status(), answer.headers().clone());
+        for name in [CONNECTION, TRANSFER_ENCODING] {
+            headers.remove(name);
+        }
+        let body = answer.bytes().await.map_err(|_| Closed)?;
+        let mut forwarded = http::Response::new(Answer::whole(body));
+        *forwarded.status_mut() = status;
+        *forwarded.headers_mut() = headers;
+        Ok(forwarded)
+    }
+}
+
+/// A body that is sent whole, or in part before the connection is closed.
+struct Answer {
+    bytes: Option<Bytes>,
+    promised: usize,
+    cut: bool,
+    flushed: bool,
+}
+
+impl Answer {
+    fn whole(bytes: Bytes) -> Self {
+        Self { promised: bytes.len(), bytes: Some(bytes), cut: false, flushed: false }
+    }
+
+    fn cut_after(&mut self, count: usize) {
+        self.bytes.as_mut().expect("it has not been sent").truncate(count);
+        self.cut = true;
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Closed;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+    ) -> Poll<Option<Result<Frame<Bytes>, Closed>>> {
+        if let Some(bytes) = self.bytes.take().filter(|bytes| !bytes.is_empty()) {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if !self.cut {
+            return Poll::Ready(None);
+        }
+        if !self.flushed {
+            // hyper sends what it has while it waits, and drops it when the body fails.
+            self.flushed = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Err(Closed)))
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        hyper::body::SizeHint::with_exact(self.promised as u64)
+    }
+}
+
+#[derive(Debug)]
+struct Closed;
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter.write_str("the script closes the connection")
+    }
+}
+
+impl std::error::Error for Closed {}

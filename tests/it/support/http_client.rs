@@ -1,0 +1,136 @@
+//! A client that works in tests with and without a runtime, and shares nothing with the product.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{Certificate, Client, Method, Url, redirect};
+use serde_json::Value;
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(crate) struct Request {
+    method: Method,
+    url: Url,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    ca_file: Option<PathBuf>,
+}
+
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Request {
+    pub(crate) fn new(method: &str, url: &str) -> Self {
+        let method = method.parse().expect("a method");
+        let url = url.parse().unwrap_or_else(|error| panic!("`{url}` is no URL: {error}"));
+        Self { method, url, headers: Vec::new(), body: Vec::new(), ca_file: None }
+    }
+
+    pub(crate) fn get(url: &str) -> Self {
+        Self::new("GET", url)
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub(crate) fn json(self, body: &Value) -> Self {
+        self.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// Trusts the certificates in this file and no others.
+    pub(crate) fn ca_file(mut self, file: &Path) -> Self {
+        self.ca_file = Some(file.to_owned());
+        self
+    }
+
+    /// The answer as it came: redirects are not followed, and any status is an answer.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no complete answer; the text has all causes.
+    pub(crate) fn send(self) -> Result<Response, String> {
+        // In a thread of its own, because a runtime must not be entered from within another.
+        thread::spawn(|| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime")
+                .block_on(self.exchange())
+        })
+        .join()
+        .expect("the thread does not panic")
+        .map_err(|error| {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                text = format!("{text}: {error}");
+                cause = error.source();
+            }
+            text
+        })
+    }
+
+    /// Like [`Request::send`] where the absence of an answer is a failed test.
+    #[track_caller]
+    pub(crate) fn answer(self) -> Response {
+        let what = format!("{} {}", self.method, self.url);
+        self.send().unwrap_or_else(|error| panic!("{what}: {error}"))
+    }
+
+    async fn exchange(self) -> reqwest::Result<Response> {
+        let mut client = Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(TIMEOUT);
+        if let Some(file) = self.ca_file {
+            let pem = std::fs::read(file).expect("the CA file can be read");
+            client = client.tls_certs_only(Certificate::from_pem_bundle(&pem)?);
+        }
+        let mut request = client.build()?.request(self.method, self.url);
+        for (name, value) in self.headers {
+            request = request.header(name, value);
+        }
+        let answer = request.body(self.body).send().await?;
+        Ok(Response {
+            status: answer.status().as_u16(),
+            headers: answer.headers().clone(),
+            body: answer.bytes().await?.to_vec(),
+        })
+    }
+}
+
+impl Response {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("no JSON ({error}): {} {}", self.status, self.text()))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_status(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.text());
+        self
+    }
+
+    /// For polling: anything but 200 is a reason to wait.
+    pub(crate) fn is_ok(&self) -> Result<(), String> {
+        if self.status == 200 { Ok(()) } else { Err(format!("{}: {}", self.status, self.text())) }
+    }
+}

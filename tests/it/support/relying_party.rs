@@ -1,0 +1,74 @@
+//! Relying parties that share no code with the product: they know the issuer and nothing else.
+
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::components;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RelyingParty {
+    PyJwt,
+    Jose,
+}
+
+impl RelyingParty {
+    pub(crate) const ALL: [Self; 2] = [Self::PyJwt, Self::Jose];
+
+    /// The claims of a token that it accepts, or its reason to refuse it.
+    ///
+    /// `ca_file` has all the certificates it trusts; without one, the issuer is on plain http.
+    pub(crate) fn verify(
+        self,
+        issuer: &str,
+        audience: &str,
+        ca_file: Option<&Path>,
+        token: &str,
+    ) -> Result<Value, String> {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut child = self
+            .command(folder.path())
+            .args([issuer, audience])
+            .arg(ca_file.unwrap_or(Path::new("-")))
+            // Proxies, and certificates that the machine's owner added, are no part of the test.
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{self:?} does not start: {error}"));
+        // It may have ended over its arguments already; then its status says so.
+        let _ = child.stdin.take().expect("stdin is piped").write_all(token.as_bytes());
+
+        let output = child.wait_with_output().expect("the child is ours to wait for");
+        if output.status.success() {
+            Ok(serde_json::from_slice(&output.stdout).expect("it prints the claims as JSON"))
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        }
+    }
+
+    fn command(self, folder: &Path) -> Command {
+        let sources = components::sources().join("relying_parties");
+        match self {
+            Self::PyJwt => {
+                let mut command = Command::new(components::path("python"));
+                command.arg(sources.join("pyjwt_verify.py"));
+                command
+            }
+            Self::Jose => {
+                // Node looks for a module's imports next to the module.
+                let program = folder.join("jose_verify.mjs");
+                std::fs::copy(sources.join("jose_verify.mjs"), &program).expect("it can be copied");
+                symlink(components::path("jose"), folder.join("node_modules")).expect("a new name");
+                let mut command = Command::new(components::path("node"));
+                command.arg(program);
+                command
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The product as an operator runs it: a process with arguments, an environment and outputs.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::components::variable;
+use super::http_client::Request;
+use super::process::{Process, append};
+
+/// A command line that has not been started.
+pub(crate) struct Signpost {
+    command: Command,
+    folder: TempDir,
+}
+
+/// What a command that ended left behind.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// None when a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+pub(crate) struct Running {
+    process: Process,
+    folder: TempDir,
+}
+
+impl Signpost {
+    /// The environment is `PATH`, and a `HOME` that is empty; the working folder is that too.
+    pub(crate) fn new<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let home = folder.path().join("home");
+        fs::create_dir(&home).expect("the folder can be written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_signpost"));
+        command.args(arguments).env_clear().env("HOME", &home).current_dir(&home);
+        command.stdin(Stdio::null());
+        if let Some(path) = variable("PATH") {
+            command.env("PATH", path);
+        }
+        Self { command, folder }
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn current_dir(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// What it reads from stdin; nothing, unless this is called.
+    pub(crate) fn stdin(mut self, input: impl AsRef<[u8]>) -> Self {
+        let file = self.folder.path().join("stdin");
+        fs::write(&file, input).expect("the folder can be written");
+        self.command.stdin(File::open(&file).expect("it was just written"));
+        self
+    }
+
+    pub(crate) fn start(mut self) -> Running {
+        let output = |name| append(&self.folder.path().join(name));
+        self.command.stdout(output(STDOUT)).stderr(output(STDERR));
+        let log = self.folder.path().join(STDERR);
+        Running { process: Process::start_as_set_up("signpost", self.command, &log), folder: self.folder }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    ///
+    /// Panics when it takes longer than `within`.
+    #[track_caller]
+    pub(crate) fn finish(self, within: Duration) -> Finished {
+        self.start().finish(within)
+    }
+}
+
+impl Running {
+    /// Waits until a GET of `url` is answered with 200.
+    pub(crate) fn wait_for(&mut self, url: &str) {
+        self.process.wait_until_ready(|| Request::get(url).send()?.is_ok());
+    }
+
+    /// Waits until stdout or stderr holds `text`.
+    pub(crate) fn wait_for_output(&mut self, text: &str) {
+        let files = [self.file(STDOUT), self.file(STDERR)];
+        self.process.wait_until_ready(|| {
+            let said = files.iter().any(|file| read(file).contains(text));
+            if said { Ok(()) } else { Err(format!("it has not said `{text}`")) }
+        });
+    }
+
+    /// Asks it to end, as Kubernetes does.
+    pub(crate) fn terminate(&mut self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Ends it at once, in whatever it is doing.
+    pub(crate) fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.exit_status().is_none()
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        read(&self.file(STDOUT))
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        read(&self.file(STDERR))
+    }
+
+    /// # Panics
+    ///
+    /// Panics when it has not ended `within` the time.
+    #[track_caller]
+    pub(crate) fn finish(mut self, within: Duration) -> Finished {
+        let status = self.process.wait_for_exit(within);
+        Finished { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl Finished {
+    #[track_caller]
+    pub(crate) fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+}
+
+const STDOUT: &str = "stdout";
+const STDERR: &str = "stderr";
+
+fn read(file: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
+}
