@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -101,11 +102,11 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
         let tick = schedule_ticks(&scheduler, &schedule).await?;
         for (source, asked) in wired.asked.into_iter().enumerate() {
             let watched = watch_source(asked, source, Arc::clone(&wired.keeper), stop.clone());
-            tasks.spawn(async move { Ok(watched.await) });
+            tasks.spawn(watched.map(Ok));
         }
         for placer in wired.placers {
             let watched = watch_target(placer, Arc::clone(&wired.keeper), tick.clone(), stop.clone());
-            tasks.spawn(async move { Ok(watched.await) });
+            tasks.spawn(watched.map(Ok));
         }
     }
     let counters = Arc::new(Counters::default());
@@ -179,8 +180,7 @@ pub struct Keys {
 pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let mut keys = Vec::new();
     let mut notes = Vec::new();
-    for source in sources(&config.sources, &config.data_dir, config.issuer.as_ref(), Use::DryRun).await? {
-        let mut source = source;
+    for mut source in sources(&config.sources, &config.data_dir, config.issuer.as_ref(), Use::DryRun).await? {
         let fetched = source.fetch().await?;
         notes.extend(fetched.notes.iter().map(|note| format!("{}: {note}", source.name())));
         keys.extend(fetched.keys);

@@ -1,10 +1,13 @@
 //! `signpost jwks`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
-use super::{CannotRead, Failure, block_on, print, read_config, report::Outcome, say, working_directory};
+use super::{Failure, block_on, print, read_config, report::Outcome, say, working_directory};
 use crate::{
     app, clock,
     config::{self, KeyFlags},
@@ -35,26 +38,30 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<Outcome, Failure> {
     for note in &keys.notes {
         say(&format!("warning: {note}"));
     }
-    match (&flags.output_dir, &keys.publication) {
-        (Some(directory), Some(publication)) => {
-            for document in Document::IN_WRITE_ORDER {
-                let path = directory.join(document.path());
-                let parent = path.parent().expect("a document has a directory");
-                fs::create_dir_all(parent)
-                    .and_then(|()| fs::write(&path, publication.bytes(document)))
-                    .map_err(|source| cannot_write(path.clone(), source))?;
-                say(&format!("wrote {}", path.display()));
-            }
+    if let (Some(directory), Some(publication)) = (&flags.output_dir, &keys.publication) {
+        for document in Document::IN_WRITE_ORDER {
+            let path = directory.join(document.path());
+            let parent = path.parent().expect("a document has a directory");
+            fs::create_dir_all(parent)
+                .and_then(|()| fs::write(&path, publication.bytes(document)))
+                .map_err(|source| cannot_write(&path, source))?;
+            say(&format!("wrote {}", path.display()));
         }
-        _ => {
-            let set = JwkSet::new(keys.keys).expect("it was rendered before");
-            print(&String::from_utf8(set.to_json()).expect("JSON is UTF-8"));
-        }
+    } else {
+        let set = JwkSet::new(keys.keys).expect("it was rendered before");
+        print(&String::from_utf8(set.to_json()).expect("JSON is UTF-8"));
     }
     Ok(Outcome::Success)
 }
 
-fn cannot_write(path: PathBuf, source: std::io::Error) -> Failure {
-    let error = CannotRead { path, source };
+fn cannot_write(path: &Path, source: io::Error) -> Failure {
+    let error = CannotWrite { path: path.to_owned(), source };
     Failure::new(&error, Some("pass a directory that this user may write as `--output-dir`"))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write `{}`", path.display())]
+struct CannotWrite {
+    path: PathBuf,
+    source: io::Error,
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
@@ -60,7 +60,7 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
     };
     let evidence = match &flags.jwks {
         Some(jwks) => {
-            let discovery = flags.discovery.as_ref().map_or(Ok(Exhibit::NotSought), exhibit)?;
+            let discovery = flags.discovery.as_deref().map_or(Ok(Exhibit::NotSought), exhibit)?;
             offline(&token, expected, discovery, exhibit(jwks)?)
         }
         None => block_on(async { gather(&token, expected, &RelyingParty::new()?).await })
@@ -90,7 +90,7 @@ fn read_token(flags: &VerifyFlags) -> Result<String, Failure> {
     Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
 }
 
-fn exhibit(path: &PathBuf) -> Result<Exhibit, Failure> {
+fn exhibit(path: &Path) -> Result<Exhibit, Failure> {
     let bytes = read_file(path, "name a readable file, or leave it out to ask the issuer")?;
     Ok(Exhibit::File { path: path.display().to_string(), bytes })
 }

@@ -63,16 +63,15 @@ pub fn merge(ledger: &Ledger, reports: &[Report]) -> Merged {
         };
         let conflict = keys.iter().find_map(|key| {
             let kid = key.kid();
-            let incumbent = match rightful.get(kid) {
-                Some((source, rightful)) if *rightful != key => format!("source `{source}`"),
-                Some(_) => return None,
-                None if ledger.key(kid).is_some_and(|known| known != key) => "the ledger".to_owned(),
-                None if merged.listed.get(kid).is_some_and(|known| known != key) => {
-                    format!("source `{}`", listed_by[kid])
-                }
-                None => return None,
+            let (known, incumbent) = if let Some((source, rightful)) = rightful.get(kid) {
+                (*rightful, format!("source `{source}`"))
+            } else if let Some(recorded) = ledger.key(kid) {
+                (recorded, "the ledger".to_owned())
+            } else {
+                (merged.listed.get(kid)?, format!("source `{}`", listed_by[kid]))
             };
-            Some(Conflict { kid: kid.clone(), newcomer: report.source.clone(), incumbent })
+            let conflict = Conflict { kid: kid.clone(), newcomer: report.source.clone(), incumbent };
+            (known != key).then_some(conflict)
         });
         if let Some(conflict) = conflict {
             merged.complete = false;

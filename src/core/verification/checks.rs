@@ -287,12 +287,12 @@ fn issuer_is_public(evidence: &Evidence) -> Verdict {
         return Verdict::NotApplicable;
     };
     let host = issuer.authority().rsplit_once(':').map_or(issuer.authority(), |(host, _)| host);
-    let inside = host.ends_with(".svc") || host.ends_with(".cluster.local") || host.ends_with(".local");
+    let inside =
+        [".svc", ".cluster.local", ".local", ".internal"].iter().any(|suffix| host.ends_with(suffix));
     if issuer.is_loopback() || inside {
         violated(
             format!(
-                "`{}` can be reached from inside alone; Microsoft Entra, AWS and Google would refuse it",
-                issuer
+                "`{issuer}` can be reached from inside alone; Microsoft Entra, AWS and Google would refuse it"
             ),
             "publish under a public https URL and make that the issuer",
         )
@@ -424,7 +424,10 @@ fn jwks_can_be_read(evidence: &Evidence) -> Verdict {
             };
             violated(format!("the JWKS at {} cannot be used: {text}", evidence.jwks.origin()), fix)
         }
-        Some(Ok(received)) => holds(format!("JWKS with {} keys", received.keys.len())),
+        Some(Ok(received)) => holds(match received.keys.len() {
+            1 => "JWKS with 1 key".to_owned(),
+            count => format!("JWKS with {count} keys"),
+        }),
         None => Verdict::NotApplicable,
     }
 }
