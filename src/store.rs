@@ -44,19 +44,18 @@ impl LedgerStore {
     /// Fails when it cannot be read, when a newer program wrote it, and when it is about another issuer.
     pub async fn read(&self) -> Result<Stored, StoreError> {
         let file = Arc::clone(&self.file);
-        let read = blocking(move || file.read()).await?;
-        let Some((ledger, revision, note)) = read else {
+        let Some(stored) = blocking(move || file.read()).await? else {
             let ledger = Ledger::new(self.issuer.clone(), new_lineage());
             return Ok(Stored { ledger, revision: None, note: None });
         };
-        if *ledger.issuer() != self.issuer {
+        if *stored.ledger.issuer() != self.issuer {
             return Err(StoreError::OtherIssuer {
                 path: self.file.path().display().to_string(),
-                found: ledger.issuer().clone(),
+                found: stored.ledger.issuer().clone(),
                 expected: self.issuer.clone(),
             });
         }
-        Ok(Stored { ledger, revision: Some(revision), note })
+        Ok(stored)
     }
 
     /// Replaces the ledger that was read by what `decide` makes of it, and returns what is stored now.

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Revision, StoreError};
+use super::{Revision, StoreError, Stored};
 use crate::core::{
     ledger::{InvalidLedger, Ledger},
     publication::sha256_hex,
@@ -38,21 +38,19 @@ impl FileStore {
         &self.path
     }
 
-    pub(super) fn read(&self) -> Result<Option<(Ledger, Revision, Option<&'static str>)>, StoreError> {
+    /// What is stored; `None` when nothing is.
+    pub(super) fn read(&self) -> Result<Option<Stored>, StoreError> {
         let Some(bytes) = self.bytes(LEDGER)? else { return Ok(None) };
         let revision = Revision(sha256_hex(&bytes));
         let invalid = match Ledger::parse(&bytes) {
-            Ok(ledger) => return Ok(Some((ledger, revision, None))),
+            Ok(ledger) => return Ok(Some(Stored { ledger, revision: Some(revision), note: None })),
             Err(invalid) => invalid,
         };
         if matches!(invalid, InvalidLedger::Damaged(_))
             && let Some(Ok(ledger)) = self.bytes(PREVIOUS)?.map(|bytes| Ledger::parse(&bytes))
         {
-            return Ok(Some((
-                ledger,
-                revision,
-                Some("the ledger was damaged, the version before it is used"),
-            )));
+            let note = Some("the ledger was damaged, the version before it is used");
+            return Ok(Some(Stored { ledger, revision: Some(revision), note }));
         }
         Err(StoreError::Invalid { path: self.path.display().to_string(), source: invalid })
     }
@@ -122,7 +120,7 @@ pub fn read_all(directory: &Path) -> Result<Vec<Ledger>, StoreError> {
     let mut ledgers = Vec::new();
     for entry in entries {
         let stored = FileStore::new(entry.map_err(failed)?.path()).read()?;
-        ledgers.extend(stored.map(|(ledger, ..)| ledger));
+        ledgers.extend(stored.map(|stored| stored.ledger));
     }
     ledgers.sort_by(|a, b| a.issuer().cmp(b.issuer()));
     Ok(ledgers)

@@ -156,7 +156,7 @@ impl Asked {
         match (public, self.tripped.take()) {
             (true, None) => {}
             (true, Some(before)) => {
-                info!(%issuer, source = self.source.name(), kid = %before, "the key that signs is public")
+                info!(%issuer, source = self.source.name(), kid = %before, "the key that signs is public");
             }
             (false, before) => {
                 if before.as_ref() != Some(&kid) {

@@ -39,18 +39,14 @@ const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
 pub async fn watch_source(mut asked: Asked, source: usize, keeper: Arc<Keeper>, stop: CancellationToken) {
     let turn = async {
         loop {
-            let pause = match asked.ask(&keeper).await {
-                Ok(hearing) => {
-                    tell(&keeper, source, hearing).await;
-                    asked.probe(&keeper).await;
-                    jittered(asked.every())
-                }
-                Err(_) => {
-                    tell(&keeper, source, Hearing { answer: Answer::Failed, server_time: None }).await;
-                    RETRY_SOURCE.min(asked.every())
-                }
-            };
-            sleep(pause).await;
+            if let Ok(hearing) = asked.ask(&keeper).await {
+                tell(&keeper, source, hearing).await;
+                asked.probe(&keeper).await;
+                sleep(jittered(asked.every())).await;
+            } else {
+                tell(&keeper, source, Hearing { answer: Answer::Failed, server_time: None }).await;
+                sleep(RETRY_SOURCE.min(asked.every())).await;
+            }
         }
     };
     select! {
