@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use base64ct::{Base64, Encoding as _};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -40,8 +41,35 @@ pub(crate) fn rsa_key(index: usize) -> Jwk {
     KEYS[index].clone()
 }
 
+/// A public key on P-256, from Kubernetes' own tests (`openidmetadata_test.go`).
+pub(crate) fn ec_key() -> PublicKey {
+    let spki = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEH6cuzP8XuD5wal6wf9M6xDljTOPL\
+                X2i8uIp/C/ASqiIGUeeKQtX0/IR3qCXyThP/dbCiHrF3v1cuhBOHY8CLVg==";
+    PublicKey::from_spki(&Base64::decode_vec(spki).expect("base64")).expect("on the curve")
+}
+
+/// A ledger in which a source lists these keys, of which those under `removed` are tombstones.
+pub(crate) fn known(removed: &[Kid], keys: &[Jwk]) -> Ledger {
+    let entry = |key: &Jwk| {
+        let state = if removed.contains(key.kid()) {
+            r#"{"removed":{"at":"1970-01-01T00:00:00Z"}}"#
+        } else {
+            r#""listed""#
+        };
+        let jwk = serde_json::to_string(key).expect("serialises");
+        format!(r#""{}":{{"jwk":{jwk},"first_seen":"1970-01-01T00:00:00Z","state":{state}}}"#, key.kid())
+    };
+    let keys: Vec<String> = keys.iter().map(entry).collect();
+    let json = format!(
+        r#"{{"version":1,"lineage":"0101010101010101","sequence":1,"issuer":"{}","keys":{{{}}}}}"#,
+        terms().issuer,
+        keys.join(",")
+    );
+    Ledger::parse(json.as_bytes()).expect("well-formed")
+}
+
 /// Another key under the kid of `rsa_key(index)`.
-fn impostor(index: usize) -> Jwk {
+pub(crate) fn impostor(index: usize) -> Jwk {
     let mut json = serde_json::to_value(rsa_key(index + KEYS)).expect("serialises");
     json["kid"] = rsa_key(index).kid().as_str().into();
     Jwk::from_json(&json).expect("well-formed")

@@ -1,1 +1,143 @@
+use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
+use crate::core::{
+    jwk::Jwk,
+    jwk_set::MAX_KEYS,
+    kid::Kid,
+    ledger::{Event, InvalidLedger, Ledger, NotAdopted, Refusal, State},
+    merge::{Answer, Report, merge},
+    tests::{impostor, known, retention, rsa_key},
+};
+
+const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// What a pass makes of a ledger when its one source lists these keys.
+fn after(ledger: &Ledger, keys: &[Jwk], now: Timestamp) -> Ledger {
+    let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(keys.to_vec()) }];
+    ledger.observe(&merge(ledger, &reports), now, &retention()).ledger
+}
+
+fn state(ledger: &Ledger, key: &Jwk) -> State {
+    ledger.entries()[key.kid()].state
+}
+
+fn is_public(ledger: &Ledger, key: &Jwk) -> bool {
+    ledger.public_keys().any(|public| public == key)
+}
+
+#[test]
+fn a_key_stays_public_for_a_full_retention_after_nobody_lists_it_and_not_longer() {
+    let both = known(&[], &[rsa_key(1), rsa_key(2)]);
+    let missing = after(&both, &[rsa_key(2)], START);
+    assert_eq!(State::Missing { since: START }, state(&missing, &rsa_key(1)));
+    let over = START + retention().wait();
+    let last_second = over - std::time::Duration::from_secs(1);
+    assert!(is_public(&after(&missing, &[rsa_key(2)], last_second), &rsa_key(1)));
+    let removed = after(&missing, &[rsa_key(2)], over);
+    assert!(!is_public(&removed, &rsa_key(1)));
+    assert_eq!(Event::Removed, removed.changes().last().expect("recorded").event);
+}
+
+#[test]
+fn a_key_that_returns_starts_a_new_retention_when_it_leaves_again() {
+    let missing = after(&known(&[], &[rsa_key(1), rsa_key(2)]), &[rsa_key(2)], START);
+    let later = START + retention().wait() / 2;
+    let returned = after(&missing, &[rsa_key(1), rsa_key(2)], later);
+    assert_eq!(State::Listed, state(&returned, &rsa_key(1)));
+    let gone = after(&returned, &[rsa_key(2)], later);
+    assert_eq!(State::Missing { since: later }, state(&gone, &rsa_key(1)));
+}
+
+#[test]
+fn a_tombstone_is_not_brought_back_by_a_source_but_by_the_operator() {
+    let missing = after(&known(&[], &[rsa_key(1), rsa_key(2)]), &[rsa_key(2)], START);
+    let over = START + retention().wait();
+    let removed = after(&missing, &[rsa_key(2)], over);
+    let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(vec![rsa_key(1), rsa_key(2)]) }];
+    let observed = removed.observe(&merge(&removed, &reports), over, &retention());
+    assert_eq!(Some(&Refusal::Tombstone), observed.refused.get(rsa_key(1).kid()));
+    assert!(!is_public(&observed.ledger, &rsa_key(1)));
+    let adopted = removed.adopt(rsa_key(1).kid(), over).expect("was removed");
+    assert_eq!(State::Missing { since: over }, state(&adopted, &rsa_key(1)));
+}
+
+#[test]
+fn the_last_key_of_a_profile_is_never_removed() {
+    let ec = Jwk::of_public_key(crate::core::tests::ec_key());
+    let ledger = known(&[], &[rsa_key(1), ec.clone()]);
+    let missing = after(&ledger, std::slice::from_ref(&ec), START);
+    let long_after = after(&missing, &[ec], START + 10 * retention().wait());
+    assert!(is_public(&long_after, &rsa_key(1)), "profile `entra` would be left without a key");
+}
+
+#[test]
+fn more_keys_than_relying_parties_read_are_refused_and_the_others_stay() {
+    let all: Vec<Jwk> = (0..=MAX_KEYS).map(rsa_key).collect();
+    let full = known(&[], &all[..MAX_KEYS]);
+    let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(all.clone()) }];
+    let observed = full.observe(&merge(&full, &reports), START, &retention());
+    assert_eq!(Some(&Refusal::TooMany), observed.refused.get(all[MAX_KEYS].kid()));
+    assert_eq!(MAX_KEYS, observed.ledger.public_keys().count());
+}
+
+#[test]
+fn the_rightful_key_replaces_one_that_only_claimed_its_kid() {
+    let fooled = known(&[], &[impostor(1)]);
+    let honest = after(&fooled, &[rsa_key(1)], START);
+    assert_eq!(Some(&rsa_key(1)), honest.key(rsa_key(1).kid()));
+    assert_eq!(Event::Replaced, honest.changes().last().expect("recorded").event);
+}
+
+#[test]
+fn a_place_that_stops_showing_a_key_starts_its_time_anew() {
+    let kids = BTreeSet::from([rsa_key(1).kid().clone()]);
+    let later = START + retention().margin;
+    let shown = known(&[], &[rsa_key(1)]).shown("blob", &kids, START);
+    assert_eq!(shown, shown.shown("blob", &kids, later), "nothing new, nothing written");
+    let gap = shown.shown("blob", &BTreeSet::new(), later);
+    let again = gap.shown("blob", &kids, later);
+    assert_eq!(later, again.entries()[rsa_key(1).kid()].shown["blob"]);
+}
+
+#[test]
+fn strangers_stay_out_of_the_publication_until_they_are_adopted() {
+    let met = known(&[], &[rsa_key(1)]).met_strangers("blob", &[rsa_key(9)], START);
+    assert!(!is_public(&met, &rsa_key(9)));
+    assert_eq!(met, met.met_strangers("blob", &[rsa_key(9)], START), "met once");
+    let adopted = met.adopt(rsa_key(9).kid(), START).expect("met");
+    assert!(is_public(&adopted, &rsa_key(9)));
+    assert!(adopted.strangers().is_empty());
+}
+
+#[test]
+fn adopting_needs_a_key_that_is_known_and_not_public() {
+    let ledger = known(&[], &[rsa_key(1)]);
+    let public = rsa_key(1).kid().clone();
+    assert_eq!(Err(NotAdopted::AlreadyPublic { kid: public.clone() }), ledger.adopt(&public, START));
+    let unknown = Kid::parse("nobody").expect("valid");
+    assert_eq!(Err(NotAdopted::Unknown { kid: unknown.clone() }), ledger.adopt(&unknown, START));
+}
+
+#[test]
+fn a_ledger_of_a_newer_version_is_told_from_a_damaged_one() {
+    let json = String::from_utf8(known(&[], &[rsa_key(1)]).to_json()).expect("JSON");
+    let parse = |text: &str| Ledger::parse(text.as_bytes());
+    assert!(parse(&json).is_ok());
+    let newer = json.replace("\"version\": 1", "\"version\": 2").replace("\"keys\"", "\"something_new\"");
+    assert_eq!(Err(InvalidLedger::Newer { version: 2 }), parse(&newer));
+    for damaged in [&json[..json.len() / 2], "", "[]", &json.replace("\"lineage\": \"", "\"lineage\": \"a b")]
+    {
+        assert!(matches!(parse(damaged), Err(InvalidLedger::Damaged(_))), "{damaged}");
+    }
+}
+
+#[test]
+fn an_entry_under_another_kid_is_damage() {
+    let ledger = known(&[], &[rsa_key(1)]);
+    let json = String::from_utf8(ledger.to_json()).expect("JSON");
+    let moved = json.replacen(rsa_key(1).kid().as_str(), "other", 1);
+    let damage = Ledger::parse(moved.as_bytes()).expect_err("moved").to_string();
+    assert_eq!(format!("damaged ledger: entry `other` holds key `{}`", rsa_key(1).kid()), damage);
+}
