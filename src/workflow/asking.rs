@@ -17,6 +17,9 @@ use crate::{
 
 /// How often a source that answers is asked which issuer it is and which key signs.
 const CHECK_EVERY: Duration = Duration::from_mins(1);
+/// Waits after a probe that failed. An API server that has just started refuses for some seconds,
+/// until it knows its roles; one that still refuses then means it.
+const RETRY_PROBE: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10)];
 
 /// A source of one issuer, and what is checked of it.
 pub struct Asked {
@@ -24,7 +27,10 @@ pub struct Asked {
     every: Duration,
     checks: Checks,
     issuer_checked: Option<Instant>,
-    probed: Option<Instant>,
+    /// When the next probe is due; at once if there was none.
+    probe_due: Option<Instant>,
+    /// How many probes failed in a row.
+    unprobed: usize,
     account: Option<ServiceAccount>,
     /// The error that was logged last, so that it is logged once.
     trouble: Option<String>,
@@ -51,7 +57,8 @@ impl Asked {
             every,
             checks,
             issuer_checked: None,
-            probed: None,
+            probe_due: None,
+            unprobed: 0,
             trouble: None,
             tripped: None,
             notes: Vec::new(),
@@ -130,20 +137,36 @@ impl Asked {
     /// Once a minute, finds out which key signs now and whether the world knows it.
     pub async fn probe(&mut self, keeper: &Keeper) {
         let Source::ApiServer(server) = &self.source else { return };
-        if self.probed.is_some_and(|probed| probed.elapsed() < CHECK_EVERY) {
+        if self.probe_due.is_some_and(|due| Instant::now() < due) {
             return;
         }
-        self.probed = Some(Instant::now());
         if self.account.is_none() {
             // Failing or being a human both mean that there is nobody to mint a token for.
             self.account = server.service_account().await.unwrap_or_default();
         }
-        let Some(account) = &self.account else { return };
+        let Some(account) = &self.account else {
+            self.probe_due = Some(Instant::now() + CHECK_EVERY);
+            return;
+        };
         let issuer = &keeper.charter().terms.issuer;
-        let kid = match server.probe(account).await {
-            Ok(probe) => probe.kid,
+        let probed = server.probe(account).await;
+        let wait = if probed.is_ok() {
+            CHECK_EVERY
+        } else {
+            *RETRY_PROBE.get(self.unprobed).unwrap_or(&CHECK_EVERY)
+        };
+        self.probe_due = Some(Instant::now() + wait);
+        let kid = match probed {
+            Ok(probe) => {
+                self.unprobed = 0;
+                probe.kid
+            }
             Err(error) => {
-                warn!(%issuer, source = self.source.name(), error = in_one_line(&error), "cannot see which key signs");
+                self.unprobed += 1;
+                if self.unprobed == RETRY_PROBE.len() {
+                    let (hint, error) = (error.hint(), in_one_line(&error));
+                    warn!(%issuer, source = self.source.name(), error, hint, "cannot see which key signs");
+                }
                 return;
             }
         };
@@ -169,7 +192,8 @@ impl Asked {
 
     fn failed(&mut self, issuer: &Issuer, error: &AskError) {
         // Who was away may come back with another key.
-        self.probed = None;
+        self.probe_due = None;
+        self.unprobed = 0;
         let text = in_one_line(error);
         if self.trouble.as_ref() != Some(&text) {
             let hint = error.hint();

@@ -1,4 +1,5 @@
 //! One binary for all integration tests.
 
+mod cluster;
 mod support;
 mod target_conformance;

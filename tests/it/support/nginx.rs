@@ -35,10 +35,15 @@ impl Nginx {
         let folder = TempDir::new().expect("a temporary folder");
         let tls = ServerTls::create(folder.path());
         let mut nginx = Self { folder, tls, port: Port::free(), process: None };
-        fs::write(nginx.configuration_file(), nginx.configuration(locations))
-            .expect("the folder can be written");
-        nginx.restart();
+        nginx.point(locations);
         nginx
+    }
+
+    /// Serves other locations from now on, under the same URL.
+    pub(crate) fn point(&mut self, locations: &[(&str, Location)]) {
+        fs::write(self.configuration_file(), self.configuration(locations))
+            .expect("the folder can be written");
+        self.restart();
     }
 
     /// `https://127.0.0.1:PORT`.

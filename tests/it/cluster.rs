@@ -1,0 +1,414 @@
+//! The main job, from a real API server to relying parties that share no code with the product.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{
+    api_server::{ADMIN_TOKEN, ApiServer, Options},
+    azurite::{self, Azurite},
+    etcd::Etcd,
+    eventually::eventually,
+    http_client::Request,
+    nginx::{Location, Nginx},
+    pki::KeyFiles,
+    port::Port,
+    relying_party::RelyingParty,
+    s3::{self, S3},
+    signpost::{Running, Signpost},
+};
+
+const AUDIENCE: &str = "api://AzureADTokenExchange";
+const JWKS: &str = "openid/v1/jwks";
+
+/// A cluster, three stores, and one URL that leads to any of them.
+struct World {
+    folder: TempDir,
+    nginx: Nginx,
+    etcd: Etcd,
+    azurite: Azurite,
+    s3: S3,
+    listen: Port,
+    admin: Port,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let (azurite, s3) = (Azurite::start(), S3::start());
+        azurite.create_public_container("oidc");
+        s3.create_bucket("oidc");
+        s3.allow_anonymous_read("oidc");
+        fs::create_dir(folder.path().join("public")).expect("the folder can be written");
+        let nginx = Nginx::start(&[]);
+        Self { folder, nginx, etcd: Etcd::start(), azurite, s3, listen: Port::free(), admin: Port::free() }
+    }
+
+    fn issuer(&self) -> String {
+        format!("{}/c1", self.nginx.url())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn key(&self, name: &str) -> KeyFiles {
+        KeyFiles::rsa(self.folder.path(), name)
+    }
+
+    /// An API server whose issuer is the public URL, with a workload in it.
+    fn api_server(&self, options: Options) -> ApiServer {
+        let jwks_uri = format!("--service-account-jwks-uri={}/{JWKS}", self.issuer());
+        let extra_flags = vec![jwks_uri];
+        ApiServer::start(&self.etcd, Options { extra_flags, ..options })
+    }
+
+    /// Where the documents are, by the name of the place.
+    fn places(&self) -> [(&'static str, Location); 4] {
+        [
+            ("azure blob", Location::Proxy(format!("{}/oidc/c1/", self.azurite.url()))),
+            ("s3", Location::Proxy(format!("{}/oidc/c1/", self.s3.url()))),
+            ("directory", Location::Folder(self.path("public"))),
+            ("served", Location::Proxy(format!("http://{}/c1/", self.listen.address()))),
+        ]
+    }
+
+    /// The configuration with all three targets; `sources` is YAML below `sources:`.
+    fn configure(&self, sources: &str) {
+        let config = format!(
+            "
+listen: {listen}
+admin_listen: {admin}
+data_dir: {data}
+issuers:
+  - issuer: {issuer}
+    sources:
+{sources}
+    targets:
+      - {{name: blob, url: az://{account}/oidc/c1, endpoint: {azurite}, public_url: {issuer}}}
+      - {{name: bucket, url: s3://oidc/c1, endpoint: {s3}}}
+      - {{name: directory, url: file://{directory}}}
+",
+            listen = self.listen.address(),
+            admin = self.admin.address(),
+            data = self.path("data").display(),
+            issuer = self.issuer(),
+            account = azurite::ACCOUNT,
+            azurite = self.azurite.url(),
+            s3 = self.s3.url(),
+            directory = self.path("public").display(),
+        );
+        fs::write(self.path("config.yaml"), config).expect("the folder can be written");
+    }
+
+    fn signpost(&self, arguments: &[&str]) -> Signpost {
+        let config = self.path("config.yaml").display().to_string();
+        let all = arguments.iter().copied().chain(["--config", &config]);
+        self.with_credentials(Signpost::new(all))
+    }
+
+    fn with_credentials(&self, signpost: Signpost) -> Signpost {
+        signpost
+            .env("SSL_CERT_FILE", self.nginx.ca_file())
+            .env("AZURE_STORAGE_ACCOUNT_KEY", azurite::ACCOUNT_KEY)
+            .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
+            .env("AWS_REGION", s3::REGION)
+    }
+
+    fn run(&self) -> Running {
+        let mut running = self.signpost(&["run"]).start();
+        running.wait_for(&format!("http://{}/healthz", self.admin.address()));
+        running
+    }
+
+    /// What `/status.json` says of the one issuer.
+    fn status(&self) -> Option<Value> {
+        let answer = Request::get(&format!("http://{}/status.json", self.admin.address())).send().ok()?;
+        Some(answer.json()["issuers"][self.issuer()].clone())
+    }
+
+    fn served(&self) -> Option<Vec<u8>> {
+        let answer = Request::get(&format!("http://{}/c1/{JWKS}", self.listen.address())).send().ok()?;
+        (answer.status == 200).then_some(answer.body)
+    }
+
+    fn serves(&self, kid: &str) -> Option<()> {
+        let served = self.served()?;
+        String::from_utf8_lossy(&served).contains(kid).then_some(())
+    }
+
+    fn wait_until_all_targets_are_true(&self) {
+        eventually("all targets are true", || {
+            let status = self.status()?;
+            let targets = status["targets"].as_object()?;
+            (targets.len() == 3 && targets.values().all(|target| target["up"] == true)).then_some(())
+        });
+    }
+
+    /// Both foreign relying parties and `signpost verify` accept the token, whichever place the issuer's
+    /// URL leads to.
+    #[track_caller]
+    fn expect_accepted_everywhere(&mut self, token: &str) {
+        let issuer = self.issuer();
+        for (place, location) in self.places() {
+            self.nginx.point(&[("/c1/", location)]);
+            for party in RelyingParty::ALL {
+                let claims = party
+                    .verify(&issuer, AUDIENCE, Some(self.nginx.ca_file()), token)
+                    .unwrap_or_else(|reason| panic!("{party:?} refuses with {place}: {reason}"));
+                assert_eq!(claims["iss"], issuer);
+            }
+            let verify =
+                Signpost::new(["verify", "--token", "-", "--issuer", &issuer, "--audience", AUDIENCE]);
+            self.with_credentials(verify).stdin(token).finish(Duration::from_secs(20)).expect_code(0);
+        }
+    }
+}
+
+/// YAML of one API-server source.
+fn source(kubeconfig: &Path, more: &str) -> String {
+    format!("      - {{kind: api-server, kubeconfig: {}, every: 1s{more}}}", kubeconfig.display())
+}
+
+/// The kid of a public key file, told by OpenSSL.
+fn kid(key: &KeyFiles) -> String {
+    let out = Signpost::new(["jwks", "--source", &key.public.display().to_string()])
+        .finish(Duration::from_secs(20))
+        .expect_code(0);
+    let jwks: Value = serde_json::from_str(&out.stdout).expect("a JWKS");
+    jwks["keys"][0]["kid"].as_str().expect("a kid").to_owned()
+}
+
+#[test]
+fn a_token_is_accepted_whichever_place_is_read_and_no_order_of_restarts_loses_anything() {
+    let mut world = World::new();
+    let key = world.key("sa");
+    let mut server = world.api_server(Options::new(world.issuer(), &key));
+    server.create_namespace("shop");
+    server.create_service_account("shop", "till");
+    let kubeconfig = world.path("kubeconfig");
+    server.admin_kubeconfig(&kubeconfig);
+    world.configure(&source(&kubeconfig, ""));
+    // The public URL of the blob target must lead there before it is read back.
+    let [(_, blob), ..] = world.places();
+    world.nginx.point(&[("/c1/", blob)]);
+
+    let mut running = world.run();
+    world.wait_until_all_targets_are_true();
+    let token = server.token("shop", "till", &[AUDIENCE], 3600);
+    world.expect_accepted_everywhere(&token);
+    assert_eq!(world.status().expect("running")["targets"]["blob"]["public_url"], "true");
+
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
+        for part in order {
+            match part {
+                0 => server.stop(),
+                1 => world.azurite.stop(),
+                2 => world.s3.stop(),
+                _ => running.kill(),
+            }
+        }
+        for part in order {
+            match part {
+                0 => server.restart(),
+                1 => world.azurite.restart(),
+                2 => world.s3.restart(),
+                _ => running = world.run(),
+            }
+        }
+        world.wait_until_all_targets_are_true();
+        eventually("readiness", || world.serves(&kid(&key)));
+        world.expect_accepted_everywhere(&token);
+    }
+
+    running.terminate();
+    running.finish(Duration::from_secs(20)).expect_code(0);
+}
+
+#[test]
+fn two_api_servers_that_know_different_keys_are_united_at_every_moment() {
+    let world = World::new();
+    let (first, second) = (world.key("first"), world.key("second"));
+    let both = || {
+        let mut options = Options::new(world.issuer(), &first);
+        options.verification_keys.push(second.public.clone());
+        options
+    };
+    let (mut a, mut b) = (world.api_server(both()), world.api_server(Options::new(world.issuer(), &first)));
+    let kubeconfig = world.path("kubeconfig");
+    write_kubeconfig(&kubeconfig, &[&a, &b]);
+    let instances = format!(", instances: [{{url: \"{}\"}}, {{url: \"{}\"}}]", a.url(), b.url());
+    world.configure(&source(&kubeconfig, &instances));
+    let kids = [kid(&first), kid(&second)];
+
+    let _running = world.run();
+    for kid in &kids {
+        eventually("both keys are public", || world.serves(kid));
+    }
+    let stop = AtomicBool::new(false);
+    let looks = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut looks = 0;
+            while !stop.load(Ordering::Relaxed) {
+                for kid in &kids {
+                    assert!(world.serves(kid).is_some(), "{kid} was away for a moment");
+                }
+                looks += 1;
+            }
+            looks
+        });
+        // The one that knows both goes away and comes back; then the other; then A forgets the second.
+        a.restart();
+        b.restart();
+        a.restart_with(Options { extra_flags: Vec::new(), ..Options::new(world.issuer(), &first) });
+        eventually("the key that left its last source is noticed", || {
+            let status = world.status()?;
+            let keys = status["keys"].as_array()?.clone();
+            keys.iter().find(|key| key["kid"] == kids[1].as_str() && key["state"] == "missing").map(drop)
+        });
+        stop.store(true, Ordering::Relaxed);
+        watcher.join().expect("both keys all the time")
+    });
+    assert!(looks > 10, "{looks} looks prove little");
+}
+
+/// One kubeconfig that trusts several API servers.
+fn write_kubeconfig(file: &Path, servers: &[&ApiServer]) {
+    let ca: Vec<u8> = servers.iter().flat_map(|server| fs::read(server.ca_file()).expect("a CA")).collect();
+    let bundle = file.with_extension("ca");
+    fs::write(&bundle, ca).expect("the folder can be written");
+    let config = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": {"server": servers[0].url(), "certificate-authority": bundle}}],
+        "users": [{"name": "test", "user": {"token": ADMIN_TOKEN}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "current-context": "test",
+    });
+    fs::write(file, config.to_string()).expect("the folder can be written");
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figure is wanted, and a timed assertion is not")]
+fn a_new_signing_key_is_public_soon_after_the_restart_and_the_old_one_stays() {
+    let world = World::new();
+    let (old, new) = (world.key("old"), world.key("new"));
+    let mut server = world.api_server(Options::new(world.issuer(), &old));
+    let kubeconfig = world.path("kubeconfig");
+    server.admin_kubeconfig(&kubeconfig);
+    world.configure(&source(&kubeconfig, ""));
+    let (old_kid, new_kid) = (kid(&old), kid(&new));
+    let _running = world.run();
+    eventually("the old key is public", || world.serves(&old_kid));
+
+    let (url, ca) = (format!("{}/{JWKS}", server.url()), server.ca_file().to_owned());
+    let (answered, public) = thread::scope(|scope| {
+        let answered = scope.spawn(|| {
+            let look = || {
+                let admin = format!("Bearer {ADMIN_TOKEN}");
+                let answer = Request::get(&url).ca_file(&ca).header("authorization", admin).send().ok()?;
+                answer.text().contains(&new_kid).then(Instant::now)
+            };
+            eventually("the API server answers with the new key", look).0
+        });
+        scope.spawn(|| server.restart_with(Options::new(world.issuer(), &new)));
+        let look = || world.serves(&new_kid).map(|()| Instant::now());
+        let public = eventually("the new key is public", look).0;
+        (answered.join().expect("it answers"), public)
+    });
+    println!(
+        "the new key was public {:?} after the first answer with it",
+        public.saturating_duration_since(answered)
+    );
+    assert!(world.serves(&old_kid).is_some(), "tokens of the old key are still alive");
+    let status = world.status().expect("running");
+    let keys = status["keys"].as_array().expect("a list");
+    assert!(keys.iter().any(|key| key["kid"] == old_kid.as_str() && key["state"] == "missing"), "{keys:?}");
+}
+
+#[test]
+fn an_api_server_that_signs_with_a_key_that_is_not_public_trips_the_wire() {
+    let world = World::new();
+    let (known, secret) = (world.key("known"), world.key("secret"));
+    let options = Options::new(world.issuer(), &known);
+    let mut server = world.api_server(options.clone());
+    server.create_namespace("shop");
+    server.create_service_account("shop", "till");
+    let kubeconfig = world.path("kubeconfig");
+    server.admin_kubeconfig(&kubeconfig);
+    world.configure(&source(&kubeconfig, ", probe: shop/till"));
+    let mut running = world.run();
+    let signs = |public: bool| {
+        let status = world.status()?;
+        (status["sources"]["kubernetes"]["signing_key_public"] == public).then_some(())
+    };
+    eventually("the key that signs is seen to be public", || signs(true));
+
+    // kube-apiserver publishes its verification keys alone: the public half of the signing key must be
+    // among them, and nobody checks.
+    server.restart_with(Options { signing_key: Some(secret.private.clone()), ..options.clone() });
+    eventually("the tripwire", || signs(false));
+    running.wait_for_output("an API server signs with a key that is not public");
+    let metrics = Request::get(&format!("http://{}/metrics", world.admin.address())).answer().text();
+    let gauge =
+        metrics.lines().find(|line| line.starts_with("signpost_signing_key_public{")).expect("a gauge");
+    assert!(gauge.ends_with(" 0.0"), "{gauge}");
+
+    server.restart_with(options);
+    eventually("the alarm ends", || signs(true));
+    running.wait_for_output("the key that signs is public");
+}
+
+#[test]
+fn a_key_that_left_long_ago_is_removed_and_does_not_come_back() {
+    let world = World::new();
+    let (old, new) = (world.key("old"), world.key("new"));
+    let files = |names: &[&KeyFiles]| {
+        let paths: Vec<_> = names.iter().map(|key| key.public.display().to_string()).collect();
+        format!("      - {{kind: files, paths: [{}], every: 1s}}", paths.join(", "))
+    };
+    let sync = || world.signpost(&["sync"]).finish(Duration::from_secs(30));
+    let (old_kid, new_kid) = (kid(&old), kid(&new));
+    let published = || fs::read_to_string(world.path("public").join(JWKS)).expect("published");
+    // The blob target's public URL leads nowhere here; the two others are what matters.
+    world.configure(&files(&[&old, &new]));
+    sync();
+    assert!(published().contains(&old_kid));
+
+    world.configure(&files(&[&new]));
+    sync();
+    assert!(published().contains(&old_kid), "kept while its tokens may live");
+
+    // A day and more passes.
+    let ledger = ledger_file(&world.path("data"));
+    let text = fs::read_to_string(&ledger).expect("stored");
+    let aged = text.replace(&since(&text), "2026-01-01T00:00:00Z");
+    assert_ne!(text, aged);
+    fs::write(&ledger, aged).expect("stored");
+    sync();
+    assert!(!published().contains(&old_kid) && published().contains(&new_kid));
+
+    world.configure(&files(&[&old, &new]));
+    let told = sync();
+    assert!(!published().contains(&old_kid), "a tombstone");
+    assert!(told.stderr.contains(&old_kid), "{}", told.stderr);
+}
+
+fn ledger_file(data: &Path) -> PathBuf {
+    let mut issuers = fs::read_dir(data.join("issuers")).expect("a directory");
+    issuers.next().expect("one issuer").expect("readable").path().join("ledger.json")
+}
+
+/// When the missing key of a ledger went missing.
+fn since(ledger: &str) -> String {
+    let (_, rest) = ledger.split_once("\"since\": \"").expect("a missing key");
+    rest.split('"').next().expect("a time").to_owned()
+}
