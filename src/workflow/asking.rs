@@ -1,6 +1,6 @@
 //! Asks one source: is it the right issuer, which keys does it list, with which does it sign now.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -27,6 +27,8 @@ pub struct Asked {
     every: Duration,
     checks: Checks,
     issuer_checked: Option<Instant>,
+    /// What it listed last.
+    kids: BTreeSet<Kid>,
     /// When the next probe is due; at once if there was none.
     probe_due: Option<Instant>,
     /// How many probes failed in a row.
@@ -57,6 +59,7 @@ impl Asked {
             every,
             checks,
             issuer_checked: None,
+            kids: BTreeSet::new(),
             probe_due: None,
             unprobed: 0,
             trouble: None,
@@ -125,6 +128,11 @@ impl Asked {
             Ok(fetched) => {
                 self.recovered(issuer);
                 self.note(issuer, fetched.notes);
+                let kids = fetched.keys.iter().map(|key| key.kid().clone()).collect();
+                if std::mem::replace(&mut self.kids, kids) != self.kids {
+                    // Who lists other keys may sign with another one.
+                    self.probe_due = None;
+                }
                 Ok(Hearing { answer: Answer::Keys(fetched.keys), server_time: fetched.server_time })
             }
             Err(error) => {

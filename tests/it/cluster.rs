@@ -353,7 +353,15 @@ fn an_api_server_that_signs_with_a_key_that_is_not_public_trips_the_wire() {
     eventually("the key that signs is seen to be public", || signs(true));
 
     // kube-apiserver publishes its verification keys alone: the public half of the signing key must be
-    // among them, and nobody checks.
+    // among them, and nobody checks. A restart that is over between two polls is noticed a minute later
+    // at most; these are seen, so that the test is quick.
+    let seen_down = || {
+        eventually("the source is seen to be away", || {
+            (world.status()?["sources"]["kubernetes"]["up"] == false).then_some(())
+        });
+    };
+    server.stop();
+    seen_down();
     server.restart_with(Options { signing_key: Some(secret.private.clone()), ..options.clone() });
     eventually("the tripwire", || signs(false));
     running.wait_for_output("an API server signs with a key that is not public");
@@ -362,6 +370,8 @@ fn an_api_server_that_signs_with_a_key_that_is_not_public_trips_the_wire() {
         metrics.lines().find(|line| line.starts_with("signpost_signing_key_public{")).expect("a gauge");
     assert!(gauge.ends_with(" 0.0"), "{gauge}");
 
+    server.stop();
+    seen_down();
     server.restart_with(options);
     eventually("the alarm ends", || signs(true));
     running.wait_for_output("the key that signs is public");
