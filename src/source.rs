@@ -31,6 +31,14 @@ impl Source {
         }
     }
 
+    /// Resolves once there is a reason to read the source again before its time. May never.
+    pub async fn stirred(&self) {
+        match self {
+            Self::ApiServer(server) => server.lost().await,
+            Self::KeyFiles(_) => std::future::pending().await,
+        }
+    }
+
     /// Reads all keys of the source, once and without retries.
     ///
     /// # Errors

@@ -59,6 +59,11 @@ impl ApiServer {
         &self.name
     }
 
+    /// Resolves once an open connection to it is gone: most often it was restarted.
+    pub async fn lost(&self) {
+        self.connection.lost().await;
+    }
+
     /// Reads the JWKS, with one request unless the credential is refused.
     ///
     /// # Errors

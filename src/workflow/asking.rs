@@ -79,6 +79,11 @@ impl Asked {
         self.every
     }
 
+    /// Resolves once there is a reason to ask again before its time. May never.
+    pub async fn stirred(&self) {
+        self.source.stirred().await;
+    }
+
     /// Reads the keys once, after making sure that they are the issuer's.
     ///
     /// # Errors
@@ -129,7 +134,8 @@ impl Asked {
                 self.recovered(issuer);
                 self.note(issuer, fetched.notes);
                 let kids = fetched.keys.iter().map(|key| key.kid().clone()).collect();
-                if std::mem::replace(&mut self.kids, kids) != self.kids {
+                let before = std::mem::replace(&mut self.kids, kids);
+                if before != self.kids {
                     // Who lists other keys may sign with another one.
                     self.probe_due = None;
                 }

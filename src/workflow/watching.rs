@@ -38,13 +38,19 @@ const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
 /// Asks a source for ever and tells the keeper.
 pub async fn watch_source(mut asked: Asked, source: usize, keeper: Arc<Keeper>, stop: CancellationToken) {
     let turn = async {
+        // Something on the way may close connections after every answer: once between two polls is enough.
+        let mut may_stir = true;
         loop {
             if let Ok(hearing) = asked.ask(&keeper).await {
                 tell(&keeper, source, hearing).await;
                 asked.probe(&keeper).await;
-                sleep(jittered(asked.every())).await;
+                may_stir = select! {
+                    () = sleep(jittered(asked.every())) => true,
+                    () = asked.stirred(), if may_stir => false,
+                };
             } else {
                 tell(&keeper, source, Hearing { answer: Answer::Failed, server_time: None }).await;
+                may_stir = true;
                 sleep(RETRY_SOURCE.min(asked.every())).await;
             }
         }

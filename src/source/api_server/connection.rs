@@ -1,6 +1,6 @@
 //! A connection to one API server that takes up replaced credentials by itself.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -8,14 +8,20 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE, DATE},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::rt::Executor;
+use hyper_util::rt::TokioExecutor;
 use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
 use kube::{
     Client, Config,
-    client::Body,
+    client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{Mutex, Notify},
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
 use zeroize::Zeroizing;
 
 use super::ApiServerError;
@@ -141,6 +147,32 @@ impl Answer {
     }
 }
 
+/// Runs the tasks of connections, and tells when one that had lasted is over: most often the API server
+/// was restarted, and may come back with another key.
+#[derive(Clone, Debug, Default)]
+struct Connections {
+    lost: Arc<Notify>,
+}
+
+impl Connections {
+    /// Shortest life of a connection whose end means anything. The client also runs small tasks here,
+    /// after each answer.
+    const LASTING: Duration = Duration::from_millis(500);
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Connections {
+    fn execute(&self, task: F) {
+        let lost = Arc::clone(&self.lost);
+        let start = Instant::now();
+        TokioExecutor::new().execute(async move {
+            task.await;
+            if start.elapsed() >= Self::LASTING {
+                lost.notify_one();
+            }
+        });
+    }
+}
+
 /// A client, and the token file that it is to be used with.
 ///
 /// `kube` reads token files once a minute and does not trim them; here the file is read for every
@@ -154,7 +186,7 @@ struct Established {
 }
 
 impl Established {
-    async fn new(access: &Access) -> Result<Self, ApiServerError> {
+    async fn new(access: &Access, connections: Connections) -> Result<Self, ApiServerError> {
         let mut config = access.config().await?;
         let token_file = config.auth_info.token_file.take().map(PathBuf::from);
         if token_file.is_some() {
@@ -166,8 +198,8 @@ impl Established {
             format!("the certificate of `{url}` is not checked, because the kubeconfig says so: anybody may answer")
         });
         // A credential plugin is a program that runs here until it has answered.
-        let client = blocking(move || Client::try_from(config)).await.map_err(ApiServerError::client)?;
-        Ok(Self { client, token_file, url, note })
+        let builder = blocking(move || ClientBuilder::try_from((config, connections))).await;
+        Ok(Self { client: builder.map_err(ApiServerError::client)?.build(), token_file, url, note })
     }
 
     async fn send(self, request: &Request) -> Result<Answer, ApiServerError> {
@@ -208,11 +240,17 @@ impl Established {
 pub(super) struct Connection {
     access: Access,
     established: Mutex<Option<Established>>,
+    connections: Connections,
 }
 
 impl Connection {
     pub(super) fn new(access: Access) -> Self {
-        Self { access, established: Mutex::new(None) }
+        Self { access, established: Mutex::new(None), connections: Connections::default() }
+    }
+
+    /// Resolves once a connection that had lasted is gone.
+    pub(super) async fn lost(&self) {
+        self.connections.lost.notified().await;
     }
 
     /// Sends a request; once more with a credential that was read anew when the first is refused.
@@ -241,7 +279,7 @@ impl Connection {
         if let Some(ready) = &*established {
             return Ok(ready.clone());
         }
-        let new = Established::new(&self.access).await?;
+        let new = Established::new(&self.access, self.connections.clone()).await?;
         *established = Some(new.clone());
         Ok(new)
     }
