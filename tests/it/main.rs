@@ -1,4 +1,5 @@
 //! One binary for all integration tests.
 
+mod kind;
 mod support;
 mod target_conformance;
