@@ -1,5 +1,5 @@
 # Sourced by `up` and `down`: how they speak, and where a cluster's files are.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # What is set here is used there.
 
 # All that belongs to clusters is below this directory, one directory each.
 CLUSTERS=${SIGNPOST_KIND_DIR:-$HERE/clusters}
