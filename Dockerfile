@@ -20,8 +20,9 @@ RUN apt-get update \
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
-RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target,sharing=locked \
+# Only what Cargo.lock names by hash is kept between builds. Cargo tells by its time whether a source is
+# new, so a kept target directory could give the program of another branch.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo build --release --locked --bin signpost \
  && install -D target/release/signpost /out/signpost \
  && install -d /out/data

@@ -114,19 +114,22 @@ fn up_again_changes_nothing_and_never_shows_the_key() {
     };
     let before = contents();
     let key = kind.keys().join("sa.key");
-    assert_eq!(fs::metadata(&key).expect("it was made").permissions().mode() & 0o777, 0o600);
+    assert_eq!(mode(&key), 0o600);
     // Somebody copied it about and lost its mode.
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    fs::set_permissions(kind.keys(), fs::Permissions::from_mode(0o755)).expect("it is ours");
 
     let second = kind.up(["--only", "keys,publish,config"]).expect_code(0);
 
     assert_eq!(contents(), before);
-    assert_eq!(fs::metadata(&key).expect("it was made").permissions().mode() & 0o777, 0o600);
+    assert_eq!(mode(&key), 0o600);
+    assert_eq!(mode(&kind.keys()), 0o700);
+    // Whoever serves it must be able to read it.
+    assert_eq!(mode(&kind.folder.path().join("home/public").join(JWKS)), 0o644);
     assert!(second.stdout.contains("unchanged"), "{second:?}");
-    // Base64 in PEM has lines of 64 characters; the first is the header, the second is much the same in
-    // every key.
+    // The first six lines are the modulus, which is public; the private exponent follows.
     let pem = String::from_utf8(before[0].clone()).expect("PEM is text");
-    let secret = pem.lines().nth(2).expect("a key has many lines");
+    let secret = pem.lines().nth(9).expect("a key has 28 lines");
     for said in [&first.stdout, &first.stderr, &second.stdout, &second.stderr] {
         assert!(!said.contains(secret), "{said}");
     }
@@ -424,6 +427,10 @@ fn finish(command: &mut Command) -> Finished {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
 }
 
 fn walk(folder: &Path) -> Vec<PathBuf> {
