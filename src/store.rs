@@ -9,7 +9,7 @@ use crate::core::{
 
 mod file;
 
-pub use file::{DirectoryInUse, FileStore, hold_directory, read_all};
+pub use file::{DirectoryInUse, FileStore, hold_directory, read_all, was_held};
 
 /// A stored ledger as it was read, and what a write is conditional on.
 #[derive(Clone, Debug)]

@@ -142,10 +142,16 @@ impl Keeper {
             .update(|ledger| {
                 let (observed, noted) = self.decide(ledger, &heard, now);
                 concerns = noted;
+                // A ledger begins with the first key that some place may be given.
+                if ledger.sequence() == 0 && !self.is_worth_publishing(&observed) {
+                    concerns.nothing_to_publish = self.render(&observed).err();
+                    return ledger.clone();
+                }
                 observed
             })
             .await?;
-        concerns.nothing_to_publish = self.show(stored.ledger);
+        let nothing = self.show(stored.ledger);
+        concerns.nothing_to_publish = concerns.nothing_to_publish.or(nothing);
         self.raise(&mut heard, &concerns);
         Ok(concerns)
     }
@@ -219,11 +225,19 @@ impl Keeper {
         served.map(|key| key.kid().clone()).collect()
     }
 
+    fn is_worth_publishing(&self, ledger: &Ledger) -> bool {
+        let profiles = &self.charter.retention.profiles;
+        ledger.public_keys().any(|key| profiles.iter().any(|profile| profile.includes(key)))
+    }
+
+    fn render(&self, ledger: &Ledger) -> Result<Publication, NothingToPublish> {
+        Publication::render(&self.charter.terms, self.charter.profile, ledger.public_keys().cloned())
+    }
+
     /// Shows a stored ledger; returns why nothing can be published, if that is so.
     fn show(&self, ledger: Ledger) -> Option<NothingToPublish> {
         self.board.ledger(&ledger, self.charter.profile);
-        let rendered =
-            Publication::render(&self.charter.terms, self.charter.profile, ledger.public_keys().cloned());
+        let rendered = self.render(&ledger);
         let nothing = rendered.as_ref().err().cloned();
         if let Ok(publication) = rendered {
             self.publication.send_if_modified(|shown| {

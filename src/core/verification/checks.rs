@@ -22,6 +22,9 @@ use crate::core::{
 /// Longest life of a token that is not remarked on: what Azure Kubernetes Service allows.
 const LONG_LIFE: Duration = Duration::from_hours(24);
 
+/// The check without which nothing is accepted.
+pub(super) const SIGNATURE: &str = "SIG";
+
 /// All checks, in the order in which a relying party can make them.
 pub const CHECKS: &[Check] = &[
     Check { id: "TOK-JWS", level: Error, codes: &[50_027], certainty: Observed, judge: is_jws },
@@ -100,7 +103,13 @@ pub const CHECKS: &[Check] = &[
         judge: key_is_for_signatures,
     },
     Check { id: "JWKS-KID", level: Error, codes: &[7_000_272], certainty: Observed, judge: key_is_published },
-    Check { id: "SIG", level: Error, codes: &[7_000_274], certainty: Observed, judge: signature_verifies },
+    Check {
+        id: SIGNATURE,
+        level: Error,
+        codes: &[7_000_274],
+        certainty: Observed,
+        judge: signature_verifies,
+    },
 ];
 
 fn holds(observed: impl Into<String>) -> Verdict {
