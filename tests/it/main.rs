@@ -2,3 +2,4 @@
 
 mod support;
 mod target_conformance;
+mod wrong_inputs;
