@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     app::AppError,
@@ -113,7 +113,11 @@ pub fn run() -> Outcome {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let Some((message, hint)) = usage::explain(&error) else { error.exit() };
+            let Some((message, hint)) =
+                usage::explain(&error, &Arguments::command(), std::env::args_os().skip(1))
+            else {
+                error.exit()
+            };
             say(&Failure::plain(&message, &hint).0);
             return Outcome::Failure;
         }

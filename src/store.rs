@@ -128,7 +128,8 @@ impl StoreError {
                     .to_owned(),
             ),
             Self::Io { .. } => Some(
-                "make the data directory writable for this user, or pass another `--data-dir`".to_owned(),
+                "make the data directory readable and writable for this user, or pass another `--data-dir`"
+                    .to_owned(),
             ),
             Self::Changed => None,
         }

@@ -80,8 +80,9 @@ impl Which {
             ledgers.retain(|ledger| ledger.issuer().as_str() == issuer);
         }
         if ledgers.is_empty() {
+            let of = self.issuer.as_ref().map(|issuer| format!(" of issuer `{issuer}`")).unwrap_or_default();
             return Err(Failure::plain(
-                &format!("no ledger in `{}`", data_dir.display()),
+                &format!("no ledger{of} in `{}`", data_dir.display()),
                 "pass the `--data-dir` or `--config` with which signpost runs",
             ));
         }

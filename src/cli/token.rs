@@ -88,7 +88,7 @@ pub(super) fn carry_out(flags: &TokenFlags) -> Result<Outcome, Failure> {
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected a duration such as `30s`, `10m` or `1h`".to_owned();
+    let wrong = || format!("`{text}` is not a lifetime, expected a duration such as `30s`, `10m` or `1h`");
     let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).ok_or_else(wrong)
 }

@@ -1,15 +1,21 @@
 //! Command lines that cannot be understood, in the voice of every other error.
 
-use std::error::Error as _;
+use std::{error::Error as _, ffi::OsString};
 
 use clap::{
-    Error,
+    Command, Error,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
 /// What is wrong with the command line, and what to do; `None` when clap has something else to say:
 /// help, the version, or an error that this has no words for.
-pub(super) fn explain(error: &Error) -> Option<(String, String)> {
+///
+/// `words` are those of the command line, without the program.
+pub(super) fn explain(
+    error: &Error,
+    program: &Command,
+    words: impl Iterator<Item = OsString>,
+) -> Option<(String, String)> {
     let argument = text(error, ContextKind::InvalidArg);
     let value = text(error, ContextKind::InvalidValue);
     let message = match error.kind() {
@@ -29,9 +35,8 @@ pub(super) fn explain(error: &Error) -> Option<(String, String)> {
             }
             _ => format!("`{}` is given twice, expected once", argument?),
         },
-        ErrorKind::ValueValidation => {
-            format!("`{}`: `{}`: {}", argument?, value?, error.source()?)
-        }
+        ErrorKind::ValueValidation => format!("`{}`: {}", argument?, error.source()?),
+
         ErrorKind::InvalidValue => match value.filter(|value| !value.is_empty()) {
             Some(value) => {
                 let expected = all(error, ContextKind::ValidValue).join("`, `");
@@ -41,7 +46,7 @@ pub(super) fn explain(error: &Error) -> Option<(String, String)> {
         },
         _ => return None,
     };
-    Some((message, format!("`{} --help` lists what it takes", command(error))))
+    Some((message, format!("`{} --help` lists what it takes", command(program, words))))
 }
 
 fn text(error: &Error, kind: ContextKind) -> Option<String> {
@@ -64,10 +69,13 @@ fn meant(error: &Error, kind: ContextKind) -> String {
     all(error, kind).first().map(|guess| format!(", did you mean `{guess}`?")).unwrap_or_default()
 }
 
-/// The program and its verbs, which is how the usage begins.
-fn command(error: &Error) -> String {
-    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
-    let words = usage.split_whitespace().skip_while(|word| *word == "Usage:");
-    let verbs: Vec<_> = words.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase())).collect();
-    if verbs.is_empty() { "signpost".to_owned() } else { verbs.join(" ") }
+/// The program and those of its verbs that were named.
+fn command(program: &Command, words: impl Iterator<Item = OsString>) -> String {
+    let (mut command, mut path) = (program, program.get_name().to_owned());
+    for word in words {
+        let Some(verb) = command.find_subcommand(&word) else { break };
+        path = format!("{path} {}", verb.get_name());
+        command = verb;
+    }
+    path
 }

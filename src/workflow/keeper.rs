@@ -142,11 +142,6 @@ impl Keeper {
             .update(|ledger| {
                 let (observed, noted) = self.decide(ledger, &heard, now);
                 concerns = noted;
-                // A ledger begins with the first key that some place may be given.
-                if ledger.sequence() == 0 && !self.is_worth_publishing(&observed) {
-                    concerns.nothing_to_publish = self.render(&observed).err();
-                    return ledger.clone();
-                }
                 observed
             })
             .await?;
@@ -204,19 +199,24 @@ impl Keeper {
         Ok(())
     }
 
-    fn decide(&self, ledger: &Ledger, heard: &Heard, now: Timestamp) -> (Ledger, Concerns) {
-        let mut merged = merge(ledger, &heard.reports);
+    fn decide(&self, before: &Ledger, heard: &Heard, now: Timestamp) -> (Ledger, Concerns) {
+        let mut merged = merge(before, &heard.reports);
         // A clock that disagrees with everybody else's must not end a retention.
         let margin = self.charter.retention.margin;
         merged.complete &= heard.clocks.iter().flatten().all(|off| off.unsigned_abs() <= margin);
-        let observed = ledger.observe(&merged, now, &self.charter.retention);
+        let observed = before.observe(&merged, now, &self.charter.retention);
         let ledger = if self.charter.serves {
             observed.ledger.shown(SERVED, &self.kids_served(&observed.ledger), now)
         } else {
             observed.ledger
         };
-        let concerns =
+        let mut concerns =
             Concerns { conflicts: merged.conflicts, refused: observed.refused, nothing_to_publish: None };
+        // A ledger begins with the first key that some place may be given.
+        if before.sequence() == 0 && !self.is_worth_publishing(&ledger) {
+            concerns.nothing_to_publish = self.render(&ledger).err();
+            return (before.clone(), concerns);
+        }
         (ledger, concerns)
     }
 

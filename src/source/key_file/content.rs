@@ -147,12 +147,19 @@ impl InvalidContent {
             | Self::Jwks(InvalidJwks::Key { source: InvalidJwk::Private { .. }, .. }) => {
                 "keep the private key away from here and give a JWKS of public members alone"
             }
-            Self::Block { source: InvalidKey::Public(InvalidPublicKey::Weak { .. }), .. }
+            Self::Jwks(InvalidJwks::Key {
+                source: InvalidJwk::Key(InvalidPublicKey::Weak { .. }), ..
+            })
+            | Self::Jwk(InvalidJwk::Key(InvalidPublicKey::Weak { .. }))
+            | Self::Block { source: InvalidKey::Public(InvalidPublicKey::Weak { .. }), .. }
             | Self::Der(InvalidKey::Public(InvalidPublicKey::Weak { .. })) => {
                 "replace the signing key of the cluster by one of at least 2048 bits"
             }
             Self::Pem(_) | Self::Block { .. } | Self::Der(_) => {
                 "copy the file anew from where it was made; `openssl pkey -pubin -in FILE -noout` checks a public key"
+            }
+            Self::Jwks(InvalidJwks::NothingKnown { .. }) => {
+                "name a key that kube-apiserver can sign with: RSA, P-256, P-384 or P-521"
             }
             Self::Jwks(InvalidJwks::Set(InvalidJwkSet::TooMany { .. })) => {
                 "leave keys out that no live token needs"

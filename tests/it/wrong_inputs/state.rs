@@ -1,10 +1,12 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{COULD_NOT, Transcript};
+use super::{COULD_NOT, Transcript, tree};
 use crate::support::pki::KeyFiles;
 use crate::support::port::Port;
 
@@ -128,6 +130,21 @@ fn a_keyring_that_others_could_read_is_refused() {
     it.compare("keyrings");
 }
 
+/// Waits until the threads of a process that was told to stop have done so.
+fn wait_until_quiet(it: &Transcript) {
+    let deadline = Instant::now() + super::WITHIN;
+    let mut before = tree(it.folder.path());
+    loop {
+        thread::sleep(Duration::from_millis(50));
+        let after = tree(it.folder.path());
+        if before == after {
+            return;
+        }
+        assert!(Instant::now() < deadline, "it still writes");
+        before = after;
+    }
+}
+
 #[test]
 fn a_second_service_on_a_data_directory_is_refused() {
     let mut it = Transcript::new();
@@ -138,6 +155,7 @@ fn a_second_service_on_a_data_directory_is_refused() {
     first.wait_for_output("Stop it with Ctrl-C");
     // It holds the directory while it is stopped, and writes nothing.
     first.signal(Signal::STOP);
+    wait_until_quiet(&it);
     it.replace(public.address(), "PUBLIC");
     it.replace(admin.address(), "ADMIN");
     it.refuses("the same once more", &run, COULD_NOT);

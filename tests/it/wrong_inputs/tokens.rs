@@ -8,9 +8,6 @@ use super::{COULD_NOT, NO, Transcript};
 use crate::support::port::Port;
 
 const ISSUER: &str = "https://k8s.example";
-/// The year 2100.
-const LATE: i64 = 4_102_444_800;
-
 struct Cluster {
     key: PKey<Private>,
     kid: String,
@@ -18,12 +15,13 @@ struct Cluster {
 
 impl Cluster {
     fn claims() -> Value {
+        let now = signpost::clock::now().as_second();
         json!({
             "iss": ISSUER,
             "sub": "system:serviceaccount:team:app",
             "aud": ["api://AzureADTokenExchange"],
-            "iat": LATE - 3600,
-            "exp": LATE,
+            "iat": now - 60,
+            "exp": now + 3540,
         })
     }
 
@@ -76,8 +74,12 @@ fn tokens_that_a_relying_party_would_refuse_are_refused_with_the_fix() {
     refuses("not base64url", &good.replacen('.', "=.", 1));
     refuses("not JSON", &format!("{}.{}.{}", encode("a"), encode("b"), encode("c")));
     refuses("too long", &"a".repeat(20_001));
-    refuses("expired", &cluster.sign(&cluster.header(), &with(claims(), "exp", json!(1_700_000_000))));
-    refuses("from the future", &cluster.sign(&cluster.header(), &with(claims(), "nbf", json!(LATE - 60))));
+    let old = with(claims(), "iat", json!(1_699_999_000));
+    refuses("expired", &cluster.sign(&cluster.header(), &with(old, "exp", json!(1_700_000_000))));
+    refuses(
+        "from the future",
+        &cluster.sign(&cluster.header(), &with(claims(), "nbf", json!(4_102_444_800_i64))),
+    );
     let slash = with(claims(), "iss", json!(format!("{ISSUER}/")));
     refuses("a slash too many", &cluster.sign(&cluster.header(), &slash));
     refuses("ES256", &cluster.sign(&with(cluster.header(), "alg", json!("ES256")), &claims()));
