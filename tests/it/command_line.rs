@@ -151,5 +151,7 @@ fn the_jwks_of_a_key_file_has_the_bytes_of_kube_apiserver() {
     );
     let read = |path: &str| fs::read_to_string(folder.path().join("out").join(path)).expect("it was written");
     assert_eq!(expected, read("openid/v1/jwks"));
+    let beside = fs::read_dir(folder.path().join("out/openid/v1")).expect("it was made").count();
+    assert_eq!(1, beside, "what was staged is gone");
     assert!(read(".well-known/openid-configuration").starts_with(r#"{"issuer":"https://k8s.example","#));
 }

@@ -185,7 +185,7 @@ fn malformed_keys_fail_the_whole_file() {
         &[good, pem("PUBLIC KEY", &[0x30, 1, 2])].concat(),
         "block 2 (`PUBLIC KEY`) cannot be used: malformed public key: not a `SubjectPublicKeyInfo`",
     );
-    refuses(b"{\"keys\":[", "not JSON at line 1, column 9");
+    refuses(b"{\"keys\":[", "not JSON at line 1, column 9, expected a JWKS");
     refuses(b"{\"keys\":[]}", "an empty JWKS, expected at least one key");
 }
 
