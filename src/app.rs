@@ -36,7 +36,7 @@ use crate::{
         api_server::{Access, ApiServer},
         key_file::KeyFiles,
     },
-    store::{DirectoryInUse, FileStore, LedgerStore, StoreError, hold_directory},
+    store::{DirectoryInUse, FileStore, LedgerStore, StoreError, hold_directory, was_held},
     target::{CannotConnect, Connections, Location, Target, TargetError},
     telemetry::board::Board,
     workflow::{
@@ -85,9 +85,14 @@ enum Use {
 /// Fails when the service cannot start: another one runs on the data directory, an address is in use,
 /// a ledger or the keyring cannot be used.
 pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), AppError> {
-    let _held = hold_directory(&config.data_dir)?;
-    let public = Listener::bind(config.listen)?;
-    let operator = Listener::bind(config.admin_listen)?;
+    // Another service on the directory says more than its listening on the port; but a directory is not
+    // made for a service that cannot start.
+    let listeners = bind(&config);
+    let _held = match &listeners {
+        Err(_) if !was_held(&config.data_dir) => None,
+        _ => Some(hold_directory(&config.data_dir)?),
+    };
+    let (public, operator) = listeners?;
     let board = Board::default();
     let stop = CancellationToken::new();
     let mut tasks: JoinSet<Result<(), AppError>> = JoinSet::new();
@@ -131,6 +136,10 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
     scheduler.shutdown().await?;
     info!("stopped");
     ended
+}
+
+fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
+    Ok((Listener::bind(config.listen)?, Listener::bind(config.admin_listen)?))
 }
 
 /// Does everything once, issuer after issuer.
@@ -394,9 +403,7 @@ impl AppError {
                 Some("install the system's CA certificates, or name a bundle in `SSL_CERT_FILE`".to_owned())
             }
             Self::Ask(error) => error.hint(),
-            Self::Nothing(_) => {
-                Some("Microsoft Entra needs an RS256 key; `--profile all` takes every key".to_owned())
-            }
+            Self::Nothing(nothing) => Some(nothing.hint().to_owned()),
             Self::Schedule(_) => None,
             Self::Token(error) => error.hint(),
         }

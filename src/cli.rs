@@ -10,11 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     app::AppError,
-    config::{self, Config, Flags, InvalidConfig},
+    config::{self, Config, Flags, IN_FLAGS, InvalidConfig},
     telemetry::{self, LogFormat},
 };
 
@@ -26,6 +26,7 @@ mod run;
 mod sync;
 mod table;
 mod token;
+mod usage;
 mod verify;
 
 use report::{Outcome, Style, render};
@@ -33,26 +34,52 @@ use report::{Outcome, Style, render};
 /// What a service logs unless told otherwise: changes, and nothing of how libraries keep house.
 const USUAL: &str = "info,tokio_cron_scheduler=warn,object_store=warn,kube_client=off";
 
+const EXAMPLES: &str = "\
+Examples:
+  signpost run                                      an issuer of its own, on this machine
+  signpost jwks --source kubernetes:kind-kind       the keys of a cluster
+  signpost token | signpost verify --token -        would this token be accepted?
+
+Exit codes: 0 done or yes; 1 checked, and the answer is no; 2 could not.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  signpost run
+  signpost run --issuer https://oidc.example.com \\
+    --source kubernetes:kind-kind --target ./public
+  signpost run --issuer https://oidc.example.com \\
+    --source /etc/kubernetes/pki/sa.pub --target 'az://account/$web'
+  signpost run --config /etc/signpost/signpost.yaml";
+
 /// Makes the service-account issuer of a Kubernetes cluster trustworthy to the outside world.
 ///
 /// Reads the cluster's public keys, publishes its OIDC discovery document and JWKS where Microsoft
 /// Entra, AWS and Google can read them, keeps them current, and says whether a token would be accepted.
 #[derive(Parser)]
-#[command(version, max_term_width = 100, arg_required_else_help = true)]
+#[command(version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
 
     /// What is logged to standard error, such as `debug` or `signpost=debug,kube=warn`
-    #[arg(long, value_name = "FILTER", env = "SIGNPOST_LOG", global = true, help_heading = "Logging")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "SIGNPOST_LOG",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Logging"
+    )]
     log: Option<String>,
 
-    /// How it is logged
+    /// How it is logged: `text` for people or `json`, one object per line
     #[arg(
         long,
         value_name = "FORMAT",
         env = "SIGNPOST_LOG_FORMAT",
+        hide_env_values = true,
         default_value = "text",
+        hide_possible_values = true,
         global = true,
         help_heading = "Logging"
     )]
@@ -62,6 +89,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Publish and serve, for ever; without any flag an issuer of its own that needs no cluster
+    #[command(after_help = RUN_EXAMPLES)]
     Run(Flags),
     /// Publish once: fetch, merge, write where it differs, read back
     Sync(sync::SyncFlags),
@@ -82,7 +110,18 @@ enum Verb {
 /// Does what the arguments say.
 #[must_use]
 pub fn run() -> Outcome {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let Some((message, hint)) =
+                usage::explain(&error, &Arguments::command(), std::env::args_os().skip(1))
+            else {
+                error.exit()
+            };
+            say(&Failure::plain(&message, &hint).0);
+            return Outcome::Failure;
+        }
+    };
     match arguments.carry_out() {
         Ok(outcome) => outcome,
         Err(Failure(text)) => {
@@ -96,8 +135,11 @@ impl Arguments {
     fn carry_out(self) -> Result<Outcome, Failure> {
         // A verb that ends says what it did; a service that stays says what happens.
         let usual = if matches!(self.verb, Verb::Run(_)) { USUAL } else { "off" };
-        telemetry::init(self.log.as_deref().unwrap_or(usual), self.log_format)
-            .map_err(|error| Failure::new(&error, Some("see `--help` for examples of `--log`")))?;
+        let filter = self.log.as_deref().unwrap_or(usual);
+        telemetry::init(filter, self.log_format, style() == Style::Coloured).map_err(|source| {
+            let error = InvalidFilter { filter: filter.to_owned(), source };
+            Failure::new(&error, Some("pass a level such as `debug`, or `signpost=debug,kube=warn`"))
+        })?;
         match self.verb {
             Verb::Run(flags) => run::carry_out(&flags),
             Verb::Sync(flags) => sync::carry_out(&flags),
@@ -141,12 +183,20 @@ impl From<AppError> for Failure {
 
 impl From<InvalidConfig> for Failure {
     fn from(error: InvalidConfig) -> Self {
-        Self::new(&error, None)
+        let hint = if error.origin == IN_FLAGS {
+            "`--help` documents every flag"
+        } else {
+            "`signpost config schema` documents every key of the file, `--help` every flag"
+        };
+        Self::new(&error, Some(hint))
     }
 }
 
+/// Colours are for terminals whose owner did not ask for none (<https://no-color.org>).
+#[expect(clippy::disallowed_methods, reason = "it is about the terminal, not about what Signpost does")]
 fn style() -> Style {
-    if io::stderr().is_terminal() { Style::Coloured } else { Style::Plain }
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stderr().is_terminal() && !unwanted { Style::Coloured } else { Style::Plain }
 }
 
 /// Prints data. Whoever reads may stop early; that is no error.
@@ -170,8 +220,12 @@ fn read_config(path: Option<&Path>) -> Result<Option<(PathBuf, String)>, Failure
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some((path.to_owned(), text))),
         Err(source) => {
+            let hint = match source.kind() {
+                io::ErrorKind::InvalidData => "save the file as UTF-8",
+                _ => "name a readable file in `--config`",
+            };
             let error = CannotRead { path: path.to_owned(), source };
-            Err(Failure::new(&error, Some("name a readable file in `--config`")))
+            Err(Failure::new(&error, Some(hint)))
         }
     }
 }
@@ -191,6 +245,13 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
         .build()
         .expect("threads and sockets are to be had")
         .block_on(work)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("`--log`: `{filter}` is not a log filter")]
+struct InvalidFilter {
+    filter: String,
+    source: tracing_subscriber::filter::ParseError,
 }
 
 #[derive(Debug, thiserror::Error)]

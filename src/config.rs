@@ -32,7 +32,7 @@ use self::{document::Node, problem::Problems};
 pub use self::{
     flags::{Flags, KeyFlags},
     location::Location,
-    problem::{InvalidConfig, Problem},
+    problem::{IN_FLAGS, InvalidConfig, Problem},
     schedule::Schedule,
 };
 

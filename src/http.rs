@@ -90,7 +90,14 @@ impl ListenError {
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        (self.source.kind() == std::io::ErrorKind::AddrInUse)
-            .then(|| "stop what listens there, or pass another `--listen` or `--admin-listen`".to_owned())
+        let hint = match self.source.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "stop what listens there, or pass another `--listen` or `--admin-listen`"
+            }
+            std::io::ErrorKind::AddrNotAvailable => "pass an address of this machine, or `0.0.0.0` for all",
+            std::io::ErrorKind::PermissionDenied => "pass a port of 1024 or above",
+            _ => return None,
+        };
+        Some(hint.to_owned())
     }
 }

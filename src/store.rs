@@ -9,7 +9,7 @@ use crate::core::{
 
 mod file;
 
-pub use file::{DirectoryInUse, FileStore, hold_directory, read_all};
+pub use file::{DirectoryInUse, FileStore, hold_directory, read_all, was_held};
 
 /// A stored ledger as it was read, and what a write is conditional on.
 #[derive(Clone, Debug)]
@@ -128,7 +128,8 @@ impl StoreError {
                     .to_owned(),
             ),
             Self::Io { .. } => Some(
-                "make the data directory writable for this user, or pass another `--data-dir`".to_owned(),
+                "make the data directory readable and writable for this user, or pass another `--data-dir`"
+                    .to_owned(),
             ),
             Self::Changed => None,
         }

@@ -3,8 +3,6 @@
 //! Workflows write onto the [`board`]; the admin listener shows it. Log messages are constants with
 //! fields, one line per change and none per quiet pass.
 
-use std::io::IsTerminal as _;
-
 use tracing_subscriber::EnvFilter;
 
 pub mod board;
@@ -24,12 +22,16 @@ pub enum LogFormat {
 /// # Errors
 ///
 /// Fails when the filter is malformed; the message says where.
-pub fn init(filter: &str, format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
+pub fn init(
+    filter: &str,
+    format: LogFormat,
+    colours: bool,
+) -> Result<(), tracing_subscriber::filter::ParseError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(filter)?)
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(colours);
     match format {
         LogFormat::Text => builder.compact().init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),

@@ -8,10 +8,22 @@ use crate::config::{Flags, schema};
 #[derive(Subcommand)]
 pub(super) enum ConfigVerb {
     /// Check flags, environment and file, and name every fault; nothing is written or asked
+    #[command(after_help = "\
+Examples:
+  signpost config check --config signpost.yaml
+  signpost config check --issuer https://oidc.example.com \\
+    --source kubernetes --target ./public")]
     Check(Flags),
     /// Print the configuration that would be used, defaults included
+    #[command(after_help = "\
+Examples:
+  signpost config show > signpost.yaml
+  signpost config show --config signpost.yaml --listen 127.0.0.1:8443")]
     Show(Flags),
     /// Print the JSON Schema of the configuration file, with every key documented
+    #[command(after_help = "\
+Example:
+  signpost config schema > signpost.schema.json")]
     Schema,
 }
 

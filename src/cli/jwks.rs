@@ -1,7 +1,8 @@
 //! `signpost jwks`.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -11,10 +12,22 @@ use super::{Failure, block_on, print, read_config, report::Outcome, say, working
 use crate::{
     app, clock,
     config::{self, KeyFlags},
-    core::{jwk_set::JwkSet, publication::Document},
+    core::{
+        jwk_set::JwkSet,
+        publication::{Document, Publication},
+    },
 };
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  signpost jwks --source /etc/kubernetes/pki/sa.pub
+  signpost jwks --source kubernetes:kind-kind --source next.pub
+  signpost jwks --source sa.pub --issuer https://oidc.example.com \\
+    --output-dir ./public
+
+The bytes are those that kube-apiserver serves for the same keys. Files with
+private keys are read for their public half alone.")]
 pub(super) struct JwksFlags {
     #[command(flatten)]
     keys: KeyFlags,
@@ -39,19 +52,44 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<Outcome, Failure> {
         say(&format!("warning: {note}"));
     }
     if let (Some(directory), Some(publication)) = (&flags.output_dir, &keys.publication) {
-        for document in Document::IN_WRITE_ORDER {
-            let path = directory.join(document.path());
-            let parent = path.parent().expect("a document has a directory");
-            fs::create_dir_all(parent)
-                .and_then(|()| fs::write(&path, publication.bytes(document)))
-                .map_err(|source| cannot_write(&path, source))?;
-            say(&format!("wrote {}", path.display()));
-        }
+        write_both(directory, publication)?;
     } else {
         let set = JwkSet::new(keys.keys).expect("it was rendered before");
         print(&String::from_utf8(set.to_json()).expect("JSON is UTF-8"));
     }
     Ok(Outcome::Success)
+}
+
+/// Writes both documents beside their places and only then renames them, the JWKS first: a reader
+/// finds the old or the new document, never half of one.
+fn write_both(directory: &Path, publication: &Publication) -> Result<(), Failure> {
+    let places = Document::IN_WRITE_ORDER.map(|document| {
+        let path = directory.join(document.path());
+        (document, path.with_extension("signpost-new"), path)
+    });
+    let write = || -> Result<(), Failure> {
+        for (document, staged, path) in &places {
+            stage(staged, publication.bytes(*document)).map_err(|source| cannot_write(path, source))?;
+        }
+        for (_, staged, path) in &places {
+            fs::rename(staged, path).map_err(|source| cannot_write(path, source))?;
+            say(&format!("wrote {}", path.display()));
+        }
+        Ok(())
+    };
+    write().inspect_err(|_| {
+        for (_, staged, _) in &places {
+            // The error that is told says more than that there was nothing to remove.
+            let _ = fs::remove_file(staged);
+        }
+    })
+}
+
+fn stage(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(path.parent().expect("a document has a directory"))?;
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn cannot_write(path: &Path, source: io::Error) -> Failure {

@@ -18,16 +18,23 @@ use crate::{
 #[derive(Subcommand)]
 pub(super) enum LedgerVerb {
     /// Show every key that was ever seen, and where it stands
+    #[command(after_help = "\
+Examples:
+  signpost ledger show
+  signpost ledger show --output json | jq '.[].keys | keys'")]
     Show {
         #[command(flatten)]
         which: Which,
-        /// How to print it
-        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        /// How to print it: `text` for people or `json`
+        #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
         output: Output,
     },
     /// Say that a key which only a target knows, or one that was removed, belongs to the issuer
     ///
     /// It is then published everywhere, and kept for a full retention even if no source lists it.
+    #[command(after_help = "\
+Example:
+  signpost ledger adopt JHJehTTTZlsspKHT-GaJxK7Kd1NQgZJu3fyK6K_QDYU")]
     Adopt {
         /// The key ID, as `signpost ledger show` prints it
         kid: String,
@@ -40,15 +47,15 @@ pub(super) enum LedgerVerb {
 #[derive(Args)]
 pub(super) struct Which {
     /// Where the ledger lives [default: that of the configuration, else ./signpost-data]
-    #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR")]
+    #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
 
     /// Configuration file that names the data directory
-    #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
 
     /// Of this issuer alone
-    #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER")]
+    #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", hide_env_values = true)]
     issuer: Option<String>,
 }
 
@@ -73,8 +80,9 @@ impl Which {
             ledgers.retain(|ledger| ledger.issuer().as_str() == issuer);
         }
         if ledgers.is_empty() {
+            let of = self.issuer.as_ref().map(|issuer| format!(" of issuer `{issuer}`")).unwrap_or_default();
             return Err(Failure::plain(
-                &format!("no ledger in `{}`", data_dir.display()),
+                &format!("no ledger{of} in `{}`", data_dir.display()),
                 "pass the `--data-dir` or `--config` with which signpost runs",
             ));
         }

@@ -75,6 +75,21 @@ pub fn render(error: &(dyn Error + 'static), hint: Option<&str>, style: Style) -
     text
 }
 
+/// An error and its causes in one line, for a field of JSON; hides and leaves out what [`render`] does.
+#[must_use]
+pub fn one_line(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let own = error.to_string();
+        if !text.trim_end().ends_with(own.trim_end()) {
+            let _ = write!(text, ": {own}");
+        }
+        cause = error.source();
+    }
+    redact(&text).into_owned()
+}
+
 /// Appends a paragraph whose second and further lines stand two columns right of its label, so that
 /// they cannot be taken for lines of the report itself.
 fn push(text: &mut String, label: &str, paragraph: &str) {

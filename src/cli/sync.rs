@@ -1,9 +1,11 @@
 //! `signpost sync`.
 
+mod json;
+
 use clap::Args;
 
 use super::{
-    Failure, block_on, load, print,
+    Failure, Output, block_on, load, print,
     report::{Outcome, render},
     say, style,
     table::table,
@@ -11,7 +13,10 @@ use super::{
 use crate::{
     app,
     config::Flags,
-    core::publication::Document,
+    core::{
+        placement::Refused,
+        publication::{Document, NothingToPublish},
+    },
     workflow::{
         asking::AskError,
         keeper::Concerns,
@@ -21,6 +26,16 @@ use crate::{
 };
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  signpost sync --issuer https://oidc.example.com \\
+    --source /etc/kubernetes/pki/sa.pub --target ./public --dry-run
+  signpost sync --issuer https://oidc.example.com \\
+    --source kubernetes:kind-kind --target 'az://account/$web'
+  signpost sync --config signpost.yaml --output json | jq '.issuers[].targets[]'
+
+Exit codes: 0 every target is true; 1 only with `--dry-run`, something would be
+written; 2 a source or target failed, after the others were done.")]
 pub(super) struct SyncFlags {
     #[command(flatten)]
     flags: Flags,
@@ -32,19 +47,35 @@ pub(super) struct SyncFlags {
     /// Take over targets that another ledger owns, with the keys that only they know
     #[arg(long)]
     adopt: bool,
+
+    /// How to print the result: `text` for people or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    output: Output,
 }
 
 pub(super) fn carry_out(flags: &SyncFlags) -> Result<Outcome, Failure> {
     let config = load(&flags.flags)?;
     let mut outcome = Outcome::Success;
+    let mut told = Vec::new();
     if flags.dry_run {
-        for (_, plan) in block_on(app::plan(config))? {
-            outcome = worse(outcome, tell_plan(&plan));
+        for (issuer, plan) in block_on(app::plan(config))? {
+            match flags.output {
+                Output::Text => print(&table(&plan_rows(&plan))),
+                Output::Json => told.push(json::plan(&issuer, &plan)),
+            }
+            outcome = worse(outcome, judge_plan(&plan));
         }
     } else {
-        for (_, pass) in block_on(app::sync(config, flags.adopt))? {
-            outcome = worse(outcome, tell_pass(&pass));
+        for (issuer, pass) in block_on(app::sync(config, flags.adopt))? {
+            match flags.output {
+                Output::Text => print(&table(&pass_rows(&pass))),
+                Output::Json => told.push(json::pass(&issuer, &pass)),
+            }
+            outcome = worse(outcome, judge_pass(&pass));
         }
+    }
+    if flags.output == Output::Json {
+        print(&json::report(flags.dry_run, told));
     }
     Ok(outcome)
 }
@@ -53,15 +84,26 @@ fn worse(a: Outcome, b: Outcome) -> Outcome {
     if a.code() >= b.code() { a } else { b }
 }
 
-fn tell_pass(pass: &Pass) -> Outcome {
-    let mut rows = told_sources(&pass.sources);
+fn judge_pass(pass: &Pass) -> Outcome {
+    let failed = tell_failures(&pass.sources, &pass.targets, &pass.concerns);
+    if failed { Outcome::Failure } else { Outcome::Success }
+}
+
+fn judge_plan(plan: &Plan) -> Outcome {
+    if tell_failures(&plan.sources, &plan.targets, &plan.concerns) {
+        return Outcome::Failure;
+    }
+    let differs = plan.targets.iter().any(|(_, it)| it.as_ref().is_ok_and(|it| !it.is_empty()));
+    if differs { Outcome::Negative } else { Outcome::Success }
+}
+
+fn pass_rows(pass: &Pass) -> Vec<[String; 3]> {
+    let mut rows = source_rows(&pass.sources);
     rows.extend(pass.targets.iter().map(|(name, placed)| {
         let what = placed.as_ref().map_or_else(|_| "failed".to_owned(), describe);
         ["target".to_owned(), name.clone(), what]
     }));
-    print(&table(&rows));
-    let failed = tell_failures(&pass.sources, &pass.targets, &pass.concerns);
-    if failed { Outcome::Failure } else { Outcome::Success }
+    rows
 }
 
 fn describe(placed: &Placed) -> String {
@@ -72,6 +114,7 @@ fn describe(placed: &Placed) -> String {
     };
     match placed.strangers.len() {
         0 => {}
+        1 => what += ", 1 key that only it knows (see `signpost ledger show`)",
         count => what += &format!(", {count} keys that only it knows (see `signpost ledger show`)"),
     }
     if placed.public == PublicView::Behind {
@@ -80,46 +123,32 @@ fn describe(placed: &Placed) -> String {
     what
 }
 
-fn tell_plan(plan: &Plan) -> Outcome {
-    let mut rows = told_sources(&plan.sources);
-    let mut differs = false;
+fn plan_rows(plan: &Plan) -> Vec<[String; 3]> {
+    let mut rows = source_rows(&plan.sources);
     for (name, difference) in &plan.targets {
-        let what = match difference {
-            Ok(difference) if difference.is_empty() => "is true".to_owned(),
-            Ok(difference) => {
-                differs = true;
-                describe_difference(difference)
-            }
-            Err(_) => "failed".to_owned(),
-        };
-        rows.push(["target".to_owned(), name.clone(), what]);
+        let mut row = |what| rows.push(["target".to_owned(), name.clone(), what]);
+        match difference {
+            Ok(difference) if difference.is_empty() => row("unchanged".to_owned()),
+            Ok(difference) => row(format!("would write {}", names(&difference.documents))),
+            Err(_) => row("failed".to_owned()),
+        }
+        let changes = difference.iter().flat_map(changes);
+        rows.extend(changes.map(|change| [String::new(), String::new(), change]));
     }
-    print(&table(&rows));
-    if tell_failures(&plan.sources, &plan.targets, &plan.concerns) {
-        Outcome::Failure
-    } else if differs {
-        Outcome::Negative
-    } else {
-        Outcome::Success
-    }
+    rows
 }
 
-fn describe_difference(difference: &Difference) -> String {
-    let mut what = format!("would write {}", names(&difference.documents));
-    for kid in &difference.added {
-        what += &format!(" +{kid}");
-    }
-    for kid in &difference.removed {
-        what += &format!(" -{kid}");
-    }
-    what
+/// One line per key that comes or goes.
+fn changes(difference: &Difference) -> Vec<String> {
+    let added = difference.added.iter().map(|kid| format!("+ {kid}"));
+    added.chain(difference.removed.iter().map(|kid| format!("- {kid}"))).collect()
 }
 
 fn names(documents: &[Document]) -> String {
     documents.iter().map(|document| document.name()).collect::<Vec<_>>().join(" and ")
 }
 
-fn told_sources(sources: &[(String, Result<usize, AskError>)]) -> Vec<[String; 3]> {
+fn source_rows(sources: &[(String, Result<usize, AskError>)]) -> Vec<[String; 3]> {
     let told = |listed: &Result<usize, AskError>| match listed {
         Ok(1) => "1 key".to_owned(),
         Ok(count) => format!("{count} keys"),
@@ -150,16 +179,26 @@ fn tell_failures<T>(
             Some("find out which of the two lies; its keys are not taken until it stops".to_owned()),
         );
     }
-    if let Some(nothing) = &concerns.nothing_to_publish {
-        tell(nothing, Some("Microsoft Entra needs an RS256 key; `--profile all` takes every key".to_owned()));
+    let nothing = concerns.nothing_to_publish.as_ref();
+    // Without an answer there are no keys, and the source that failed has said so.
+    if let Some(nothing) =
+        nothing.filter(|nothing| **nothing != NothingToPublish::NoKeys || !failed_any(sources))
+    {
+        tell(nothing, Some(nothing.hint().to_owned()));
     }
     for (_, placed) in targets {
-        if let Err(error) = placed {
-            tell(error, error.hint());
+        match placed {
+            Err(PlaceError::Refused { source: Refused::Nothing(same), .. }) if nothing == Some(same) => {}
+            Err(error) => tell(error, error.hint()),
+            Ok(_) => {}
         }
     }
     for kid in concerns.refused.keys() {
         say(&format!("warning: key `{kid}` is listed and not published\n  hint: see `signpost ledger show`"));
     }
     failed
+}
+
+fn failed_any(sources: &[(String, Result<usize, AskError>)]) -> bool {
+    sources.iter().any(|(_, listed)| listed.is_err())
 }

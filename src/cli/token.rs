@@ -15,6 +15,12 @@ use crate::{
 const EXCHANGE_AUDIENCE: &str = "api://AzureADTokenExchange";
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  signpost token | signpost verify --token -
+  signpost token --audience sts.amazonaws.com --expiration 5m
+  signpost token --source kubernetes:kind-kind \\
+    --service-account default/default --expiration 10m")]
 pub(super) struct TokenFlags {
     /// For whom the token is; may be given several times
     #[arg(long = "audience", value_name = "A", default_value = EXCHANGE_AUDIENCE)]
@@ -29,7 +35,13 @@ pub(super) struct TokenFlags {
     service_account: Option<ServiceAccount>,
 
     /// Where the embedded signer lives
-    #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", default_value = "signpost-data")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SIGNPOST_DATA_DIR",
+        hide_env_values = true,
+        default_value = "signpost-data"
+    )]
     data_dir: PathBuf,
 
     /// Who signs: `embedded`, `kubernetes` or `kubernetes:CONTEXT` [default: embedded if there is one]
@@ -76,7 +88,7 @@ pub(super) fn carry_out(flags: &TokenFlags) -> Result<Outcome, Failure> {
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected a duration such as `30s`, `10m` or `1h`".to_owned();
+    let wrong = || format!("`{text}` is not a lifetime, expected a duration such as `30s`, `10m` or `1h`");
     let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).ok_or_else(wrong)
 }

@@ -19,6 +19,16 @@ use crate::{
 };
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kubectl create token default --audience api://AzureADTokenExchange |
+    signpost verify --token -
+  signpost verify --token token.jwt --audience sts.amazonaws.com \\
+    --subject system:serviceaccount:team:app
+  signpost verify --token token.jwt --jwks jwks.json --output json
+
+Exit codes: 0 it would be accepted; 1 it would be refused; 2 there was no
+answer, or a file cannot be read.")]
 pub(super) struct VerifyFlags {
     /// File with the token, or `-` for standard input
     #[arg(long, value_name = "FILE")]
@@ -44,8 +54,8 @@ pub(super) struct VerifyFlags {
     #[arg(long, value_name = "S")]
     subject: Option<String>,
 
-    /// How to print the findings
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    /// How to print the findings: `text` for people or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     output: Output,
 }
 
@@ -118,11 +128,17 @@ fn text(findings: &[Finding]) -> String {
             text += &format!("{indent}fix: {fix}\n");
         }
     }
-    let refused = findings.iter().filter(|finding| !finding.holds && finding.level == Level::Error).count();
-    let checks = findings.len();
-    text + &match refused {
-        0 => format!("accepted: {checks} checks\n"),
-        _ => format!("refused: {refused} of {checks} checks failed\n"),
+    let violated = |level| findings.iter().filter(|it| !it.holds && it.level == level).count();
+    let (failed, checks) = (violated(Level::Error), findings.len());
+    let further = match violated(Level::Warning) + violated(Level::Note) {
+        0 => String::new(),
+        1 => ", 1 thing to know".to_owned(),
+        count => format!(", {count} things to know"),
+    };
+    text + &match (accepted(findings), failed) {
+        (true, _) => format!("\naccepted: {checks} checks, none failed{further}\n"),
+        (false, 0) => "\nrefused: the signature was not checked\n".to_owned(),
+        (false, _) => format!("\nrefused: {failed} of {checks} checks failed{further}\n"),
     }
 }
 

@@ -11,13 +11,13 @@ const PUBLISHING: &str = "Publishing";
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyFlags {
     /// Configuration file, YAML; `signpost config schema` documents it. Flags go before it
-    #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG", help_heading = KEYS)]
+    #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG", hide_env_values = true, help_heading = KEYS)]
     pub config: Option<PathBuf>,
 
     /// The issuer exactly as it stands in tokens as `iss`
     ///
     /// With neither an issuer nor a source nor a file, Signpost signs by itself, as `http://LISTEN`.
-    #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", help_heading = KEYS)]
+    #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", hide_env_values = true, help_heading = KEYS)]
     pub issuer: Option<String>,
 
     /// Where keys come from: `kubernetes`, `kubernetes:CONTEXT`, a file, directory or glob, or `embedded`
@@ -27,20 +27,20 @@ pub struct KeyFlags {
     #[arg(
         long = "source",
         value_name = "SRC",
-        env = "SIGNPOST_SOURCE",
+        env = "SIGNPOST_SOURCE", hide_env_values = true,
         value_delimiter = ',',
         help_heading = KEYS
     )]
     pub sources: Vec<String>,
 
     /// Which keys: `entra`, RS256 alone as Microsoft Entra reads them, or `all`
-    #[arg(long, value_name = "entra|all", env = "SIGNPOST_PROFILE", help_heading = KEYS)]
+    #[arg(long, value_name = "entra|all", env = "SIGNPOST_PROFILE", hide_env_values = true, help_heading = KEYS)]
     pub profile: Option<String>,
 
     /// Where the ledger and the embedded keyring live
     ///
     /// `/var/lib/signpost` with a configuration file, else `./signpost-data`.
-    #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", help_heading = KEYS)]
+    #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", hide_env_values = true, help_heading = KEYS)]
     pub data_dir: Option<PathBuf>,
 }
 
@@ -56,7 +56,7 @@ pub struct Flags {
     #[arg(
         long = "target",
         value_name = "URL",
-        env = "SIGNPOST_TARGET",
+        env = "SIGNPOST_TARGET", hide_env_values = true,
         value_delimiter = ',',
         help_heading = PUBLISHING
     )]
@@ -65,14 +65,14 @@ pub struct Flags {
     /// Where relying parties read the documents
     ///
     /// `0.0.0.0:8080` with a configuration file, an issuer or a source, else `127.0.0.1:8080`.
-    #[arg(long, value_name = "ADDR", env = "SIGNPOST_LISTEN", help_heading = PUBLISHING)]
+    #[arg(long, value_name = "ADDR", env = "SIGNPOST_LISTEN", hide_env_values = true, help_heading = PUBLISHING)]
     pub listen: Option<String>,
 
     /// Where operators read health, metrics and status [default: 127.0.0.1:9090]
-    #[arg(long, value_name = "ADDR", env = "SIGNPOST_ADMIN_LISTEN", help_heading = PUBLISHING)]
+    #[arg(long, value_name = "ADDR", env = "SIGNPOST_ADMIN_LISTEN", hide_env_values = true, help_heading = PUBLISHING)]
     pub admin_listen: Option<String>,
 
     /// When all targets are checked and repaired: cron, five fields, UTC [default: */5 * * * *]
-    #[arg(long, value_name = "CRON", env = "SIGNPOST_SCHEDULE", help_heading = PUBLISHING)]
+    #[arg(long, value_name = "CRON", env = "SIGNPOST_SCHEDULE", hide_env_values = true, help_heading = PUBLISHING)]
     pub schedule: Option<String>,
 }

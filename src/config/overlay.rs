@@ -148,6 +148,12 @@ fn source(text: &str, cwd: &Path) -> Result<Node, Fault> {
         KUBERNETES => Ok(Node::map([("kind", word(API_SERVER))], place)),
         EMBEDDED => Ok(Node::map([("kind", word(EMBEDDED))], place)),
         _ => {
+            if let Some((scheme, _)) = text.split_once("://") {
+                return Err(Fault::new(format!(
+                    "unknown source `{text}` with scheme `{scheme}`, expected `kubernetes`, `embedded` or a path"
+                ))
+                .hint("download the JWKS and name the file; stores are for `--target`"));
+            }
             if let Some(guess) = misspelt(text) {
                 return Err(Fault::new(format!("unknown source `{text}`, did you mean `{guess}`?"))
                     .hint(format!("write `./{text}` for a file of that name")));

@@ -5,6 +5,9 @@ use std::{fmt, path::Path};
 use super::document::Place;
 use crate::core::redaction::redact;
 
+/// The origin of problems that are in the flags alone.
+pub const IN_FLAGS: &str = "the flags";
+
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -68,7 +71,7 @@ impl Problems {
         let origin = match file {
             Some(file) if in_file && in_flags => format!("the flags and `{}`", file.display()),
             Some(file) if in_file => format!("`{}`", file.display()),
-            _ => "the flags".to_owned(),
+            _ => IN_FLAGS.to_owned(),
         };
         InvalidConfig { origin, problems: self.0.into_iter().map(|(_, problem)| problem).collect() }
     }

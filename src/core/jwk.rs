@@ -106,6 +106,11 @@ impl Jwk {
         if let Some(member) = PRIVATE_MEMBERS.iter().find(|member| value.get(member).is_some()) {
             return Err(InvalidJwk::Private { member });
         }
+        let malformed = |what: &str| InvalidJwk::Malformed { what: what.to_owned() };
+        let members = value.as_object().ok_or_else(|| malformed("it is not an object"))?;
+        if !members.contains_key("kty") {
+            return Err(malformed("member `kty` is missing"));
+        }
         let raw: RawJwk = serde_json::from_value(value.clone())
             .map_err(|error| InvalidJwk::Malformed { what: error.to_string() })?;
         if raw.usage.as_deref().is_some_and(|usage| usage != "sig") {

@@ -181,7 +181,7 @@ pub enum InvalidJwks {
     NoKeysMember,
     #[error("an empty JWKS, expected at least one key")]
     Empty,
-    #[error("none of its {count} keys is of a known kind")]
+    #[error("no key of a known kind ({count} of others), expected RSA or EC on P-256, P-384 or P-521")]
     NothingKnown { count: usize },
     #[error("key {number} cannot be used")]
     Key { number: usize, source: InvalidJwk },

@@ -104,7 +104,7 @@ impl PublicKey {
                     })?;
                 Self::from_point(curve, bits)
             }
-            other => Err(InvalidPublicKey::Unsupported(format!("algorithm {other}"))),
+            other => Err(InvalidPublicKey::Unsupported(named_algorithm(other))),
         }
     }
 
@@ -200,6 +200,21 @@ impl fmt::Debug for PublicKey {
             Self::Ec { curve, .. } => write!(f, "PublicKey({} {})", curve.name(), self.kid()),
         }
     }
+}
+
+/// The names of what people come with (RFC 8410, RFC 9881, RFC 4055).
+fn named_algorithm(identifier: ObjectIdentifier) -> String {
+    let text = identifier.to_string();
+    let name = match text.as_str() {
+        "1.3.101.112" => "Ed25519",
+        "1.3.101.113" => "Ed448",
+        "1.2.840.113549.1.1.10" => "RSASSA-PSS",
+        "2.16.840.1.101.3.4.3.17" => "ML-DSA-44",
+        "2.16.840.1.101.3.4.3.18" => "ML-DSA-65",
+        "2.16.840.1.101.3.4.3.19" => "ML-DSA-87",
+        _ => return format!("algorithm {text}"),
+    };
+    format!("algorithm {name}")
 }
 
 fn named_curve(parameters: AnyRef<'_>) -> Option<ObjectIdentifier> {

@@ -79,8 +79,12 @@ impl Publication {
         profile: Profile,
         keys: impl IntoIterator<Item = Jwk>,
     ) -> Result<Self, NothingToPublish> {
-        let included = keys.into_iter().filter(|key| profile.includes(key));
-        let keys = JwkSet::new(included).map_err(|source| NothingToPublish { profile, source })?;
+        let (included, left_out): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| profile.includes(key));
+        let keys = JwkSet::new(included).map_err(|source| match (source, left_out.len()) {
+            (InvalidJwkSet::Empty, 0) => NothingToPublish::NoKeys,
+            (InvalidJwkSet::Empty, left_out) => NothingToPublish::NoneIncluded { profile, left_out },
+            (source, _) => NothingToPublish::NoSet(source),
+        })?;
         let discovery = DiscoveryDocument::new(&terms.issuer, &terms.jwks_uri, &keys).to_json();
         Ok(Self { jwks: keys.to_json().into(), discovery: discovery.into(), keys, max_age: terms.max_age })
     }
@@ -123,10 +127,31 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 /// No publication can be made of these keys.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("nothing to publish under profile `{}`", profile.name())]
-pub struct NothingToPublish {
-    profile: Profile,
-    source: InvalidJwkSet,
+pub enum NothingToPublish {
+    #[error("nothing to publish: no source lists a key")]
+    NoKeys,
+    #[error(
+        "nothing to publish: profile `{}` includes none of the listed keys ({left_out}), expected an RS256 key",
+        profile.name()
+    )]
+    NoneIncluded { profile: Profile, left_out: usize },
+    #[error("these keys cannot be published together")]
+    NoSet(#[source] InvalidJwkSet),
+}
+
+impl NothingToPublish {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoKeys => "give at least one source that has keys",
+            Self::NoneIncluded { .. } => {
+                "Microsoft Entra needs an RS256 key: sign with an RSA key, or publish with `--profile all`"
+            }
+            Self::NoSet(InvalidJwkSet::TooMany { .. }) => "leave sources with old keys out",
+            Self::NoSet(_) => "find out which of the two sources lies, and leave it out",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -181,6 +181,10 @@ fn json<T: for<'de> Deserialize<'de>>(part: &'static str, bytes: &[u8]) -> Resul
     })
 }
 
+fn parts(count: usize) -> String {
+    if count == 1 { "1 part".to_owned() } else { format!("{count} parts") }
+}
+
 /// The text is not a JWT in compact form. Never holds any of the text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NotAToken {
@@ -190,7 +194,7 @@ pub enum NotAToken {
     TooLong { length: usize },
     #[error("the token has {by} around it, expected none")]
     Surrounded { by: &'static str },
-    #[error("the token has {count} parts, expected 3 with `.` between them")]
+    #[error("the token has {}, expected 3 with `.` between them", parts(*count))]
     Parts { count: usize },
     #[error("the {part} of the token is not base64url without padding")]
     NotBase64Url { part: &'static str },

@@ -146,10 +146,11 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     CHECKS.iter().filter_map(|check| check.apply(evidence)).collect()
 }
 
-/// Whether a relying party would accept the token.
+/// Whether a relying party would accept the token: no error, and a signature that was verified.
 #[must_use]
 pub fn accepted(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| finding.holds || finding.level != Level::Error)
+        && findings.iter().any(|finding| finding.holds && finding.id == checks::SIGNATURE)
 }
 
 impl Check {

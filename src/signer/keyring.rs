@@ -111,7 +111,9 @@ impl KeyringError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoKey { .. } => Some("run `signpost run` once, it makes one".to_owned()),
+            Self::NoKey { .. } => Some(
+                "start `signpost run` once, which makes one; or name other keys with `--source`".to_owned(),
+            ),
             Self::ManyKeys { .. } => Some("move all but the key that signs to another directory".to_owned()),
             Self::Mode { path, expected, .. } => Some(format!(
                 "somebody else could have read the key: replace it, or, if nobody did, `chmod {expected:o} {}`",

@@ -171,7 +171,7 @@ pub enum KeyFileError {
     Pattern { pattern: String, source: glob::PatternError },
     #[error("no file in `{pattern}`, expected at least one")]
     NoFile { pattern: String },
-    #[error("`{path}` has more than {MAX_SIZE} bytes", path = path.display())]
+    #[error("`{path}` is too large, expected at most {MAX_SIZE} bytes", path = path.display())]
     TooLarge { path: PathBuf },
     #[error(
         "no public key in `{path}`, expected PEM or JWKS{left_out}",
@@ -190,13 +190,20 @@ impl KeyFileError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoKey { .. } | Self::NoFile { .. } => Some(
+            Self::NoKey { left_out, .. } if !left_out.is_empty() => {
+                Some("name a key that kube-apiserver can sign with: RSA, P-256, P-384 or P-521".to_owned())
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("let this user read it; the public half is no secret".to_owned())
+            }
+            Self::NoKey { .. } | Self::NoFile { .. } | Self::Read { .. } | Self::TooLarge { .. } => Some(
                 "name what `--service-account-key-file` of kube-apiserver names, on kubeadm \
                  `/etc/kubernetes/pki/sa.pub`"
                     .to_owned(),
             ),
-            Self::Content { source, .. } => source.hint(),
-            _ => None,
+            Self::Pattern { .. } => Some("write `[[]` for a `[` that stands for itself".to_owned()),
+            Self::Content { source, .. } => Some(source.hint().to_owned()),
+            Self::Set(_) => Some("leave one of the files out".to_owned()),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::core::{
 };
 
 const LEDGER: &str = "ledger.json";
+const SERVICE_LOCK: &str = "signpost.lock";
 const PREVIOUS: &str = "ledger.previous.json";
 
 /// The directory that holds the ledger of one issuer.
@@ -130,6 +131,12 @@ fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }
 
+/// Whether a process ever held this data directory.
+#[must_use]
+pub fn was_held(directory: &Path) -> bool {
+    directory.join(SERVICE_LOCK).exists()
+}
+
 /// Takes a data directory for this process until the returned file is dropped.
 ///
 /// # Errors
@@ -138,7 +145,7 @@ fn open_lock(path: &Path) -> io::Result<File> {
 pub fn hold_directory(directory: &Path) -> Result<File, DirectoryInUse> {
     let failed = |source| DirectoryInUse::Io { path: directory.display().to_string(), source };
     fs::create_dir_all(directory).map_err(failed)?;
-    let lock = open_lock(&directory.join("signpost.lock")).map_err(failed)?;
+    let lock = open_lock(&directory.join(SERVICE_LOCK)).map_err(failed)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(error) if error == rustix::io::Errno::WOULDBLOCK => {

@@ -145,7 +145,8 @@ impl Keeper {
                 observed
             })
             .await?;
-        concerns.nothing_to_publish = self.show(stored.ledger);
+        let nothing = self.show(stored.ledger);
+        concerns.nothing_to_publish = concerns.nothing_to_publish.or(nothing);
         self.raise(&mut heard, &concerns);
         Ok(concerns)
     }
@@ -198,19 +199,24 @@ impl Keeper {
         Ok(())
     }
 
-    fn decide(&self, ledger: &Ledger, heard: &Heard, now: Timestamp) -> (Ledger, Concerns) {
-        let mut merged = merge(ledger, &heard.reports);
+    fn decide(&self, before: &Ledger, heard: &Heard, now: Timestamp) -> (Ledger, Concerns) {
+        let mut merged = merge(before, &heard.reports);
         // A clock that disagrees with everybody else's must not end a retention.
         let margin = self.charter.retention.margin;
         merged.complete &= heard.clocks.iter().flatten().all(|off| off.unsigned_abs() <= margin);
-        let observed = ledger.observe(&merged, now, &self.charter.retention);
+        let observed = before.observe(&merged, now, &self.charter.retention);
         let ledger = if self.charter.serves {
             observed.ledger.shown(SERVED, &self.kids_served(&observed.ledger), now)
         } else {
             observed.ledger
         };
-        let concerns =
+        let mut concerns =
             Concerns { conflicts: merged.conflicts, refused: observed.refused, nothing_to_publish: None };
+        // A ledger begins with the first key that some place may be given.
+        if before.sequence() == 0 && !self.is_worth_publishing(&ledger) {
+            concerns.nothing_to_publish = self.render(&ledger).err();
+            return (before.clone(), concerns);
+        }
         (ledger, concerns)
     }
 
@@ -219,11 +225,19 @@ impl Keeper {
         served.map(|key| key.kid().clone()).collect()
     }
 
+    fn is_worth_publishing(&self, ledger: &Ledger) -> bool {
+        let profiles = &self.charter.retention.profiles;
+        ledger.public_keys().any(|key| profiles.iter().any(|profile| profile.includes(key)))
+    }
+
+    fn render(&self, ledger: &Ledger) -> Result<Publication, NothingToPublish> {
+        Publication::render(&self.charter.terms, self.charter.profile, ledger.public_keys().cloned())
+    }
+
     /// Shows a stored ledger; returns why nothing can be published, if that is so.
     fn show(&self, ledger: Ledger) -> Option<NothingToPublish> {
         self.board.ledger(&ledger, self.charter.profile);
-        let rendered =
-            Publication::render(&self.charter.terms, self.charter.profile, ledger.public_keys().cloned());
+        let rendered = self.render(&ledger);
         let nothing = rendered.as_ref().err().cloned();
         if let Ok(publication) = rendered {
             self.publication.send_if_modified(|shown| {

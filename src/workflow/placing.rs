@@ -200,9 +200,7 @@ impl PlaceError {
                 "correct `issuer`, publish somewhere else, or take the place over with `signpost sync --adopt`"
                     .to_owned(),
             ),
-            Self::Refused { source: Refused::Nothing(_), .. } => Some(
-                "Microsoft Entra needs an RS256 key: sign with an RSA key, or publish with `--profile all`".to_owned(),
-            ),
+            Self::Refused { source: Refused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
             Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
             Self::Outside { .. } => Some("make `public_url` lead to this very target".to_owned()),
         }

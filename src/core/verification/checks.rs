@@ -16,11 +16,14 @@ use crate::core::{
     jwk::{Algorithm, Jwk},
     jwk_set::InvalidJwks,
     publication::MEDIA_TYPE,
-    token::UnverifiedToken,
+    token::{NotAToken, UnverifiedToken},
 };
 
 /// Longest life of a token that is not remarked on: what Azure Kubernetes Service allows.
 const LONG_LIFE: Duration = Duration::from_hours(24);
+
+/// The check without which nothing is accepted.
+pub(super) const SIGNATURE: &str = "SIG";
 
 /// All checks, in the order in which a relying party can make them.
 pub const CHECKS: &[Check] = &[
@@ -100,7 +103,13 @@ pub const CHECKS: &[Check] = &[
         judge: key_is_for_signatures,
     },
     Check { id: "JWKS-KID", level: Error, codes: &[7_000_272], certainty: Observed, judge: key_is_published },
-    Check { id: "SIG", level: Error, codes: &[7_000_274], certainty: Observed, judge: signature_verifies },
+    Check {
+        id: SIGNATURE,
+        level: Error,
+        codes: &[7_000_274],
+        certainty: Observed,
+        judge: signature_verifies,
+    },
 ];
 
 fn holds(observed: impl Into<String>) -> Verdict {
@@ -119,9 +128,13 @@ fn token(evidence: &Evidence, rule: impl FnOnce(&UnverifiedToken) -> Verdict) ->
 fn is_jws(evidence: &Evidence) -> Verdict {
     match &evidence.token {
         Ok(_) => holds("a JWT with header, claims and signature"),
-        Err(error) => {
-            violated(error.to_string(), "pass the token file as it is, with nothing around the token")
-        }
+        Err(error) => violated(
+            error.to_string(),
+            match error {
+                NotAToken::Surrounded { .. } => "pass the token as it is, with nothing around it",
+                _ => "pass a whole token, as `kubectl create token` and `signpost token` print it",
+            },
+        ),
     }
 }
 
@@ -257,7 +270,7 @@ fn does_not_live_long(evidence: &Evidence) -> Verdict {
         let (Some(issued), Some(expiry)) = (token.issued_at(), token.expires_at()) else {
             return Verdict::NotApplicable;
         };
-        if expiry.duration_since(issued).unsigned_abs() <= LONG_LIFE {
+        if !Duration::try_from(expiry.duration_since(issued)).is_ok_and(|life| life > LONG_LIFE) {
             return Verdict::NotApplicable;
         }
         violated(

@@ -24,6 +24,8 @@ pub enum ApiServerError {
     InCluster(#[source] InClusterError),
     #[error("cannot use the kubeconfig")]
     Kubeconfig(#[source] KubeconfigError),
+    #[error("cannot read kubeconfig `{path}`", path = path.display())]
+    KubeconfigFile { path: PathBuf, source: std::io::Error },
     /// What stands at that place is left out, for it may be a credential.
     #[error("the kubeconfig is not YAML of the right shape, see line {line}, column {column}")]
     KubeconfigSyntax { line: u64, column: u64 },
@@ -97,6 +99,7 @@ impl ApiServerError {
                     column: location.map_or(0, |location| location.column()),
                 }
             }
+            KubeconfigError::ReadConfig(source, path) => Self::KubeconfigFile { path, source },
             other => Self::Kubeconfig(other),
         }
     }
@@ -111,6 +114,19 @@ impl ApiServerError {
             Self::Kubeconfig(KubeconfigError::LoadContext(_)) => {
                 Some("`kubectl config get-contexts` lists the contexts there are".to_owned())
             }
+            Self::KubeconfigFile { .. } => {
+                Some("name a readable file in `KUBECONFIG`, or as `kubeconfig` in the configuration".to_owned())
+            }
+            Self::KubeconfigSyntax { .. } => {
+                Some("`kubectl config view` with the same file shows what kubectl makes of it".to_owned())
+            }
+            Self::Kubeconfig(_) | Self::Client(_) => Some(
+                "`kubectl cluster-info` with the same kubeconfig shows whether kubectl can use it".to_owned(),
+            ),
+            Self::NoAnswer { .. } | Self::TimedOut { .. } => Some(
+                "check that it runs and can be reached from here: `kubectl get --raw /readyz` with the same kubeconfig"
+                    .to_owned(),
+            ),
             Self::Plugin { command, .. } => Some(format!("run `{command}` by hand and see what it says")),
             Self::Status { hint, .. } => hint.clone(),
             Self::Jwks(InvalidJwks::Empty) => {

@@ -8,7 +8,7 @@ use openssl::{pkey::PKey, rsa::Rsa, x509::X509};
 use super::pem::{self, Block, InvalidPem};
 use crate::core::{
     jwk::{InvalidJwk, Jwk},
-    jwk_set::{InvalidJwks, ReceivedJwks},
+    jwk_set::{InvalidJwkSet, InvalidJwks, ReceivedJwks},
     public_key::{InvalidPublicKey, PublicKey},
 };
 
@@ -39,7 +39,8 @@ const SEQUENCE: u8 = 0x30;
 fn parse_json(bytes: &[u8]) -> Result<Content, InvalidContent> {
     let value: serde_json::Value = serde_json::from_slice(bytes)
         .map_err(|error| InvalidContent::NotJson { line: error.line(), column: error.column() })?;
-    if value.get("keys").is_some() {
+    // Without either member it is no key that lacks its type, but something else.
+    if value.get("keys").is_some() || value.get("kty").is_none() {
         let received = ReceivedJwks::parse(bytes).map_err(InvalidContent::Jwks)?;
         return Ok(Content { keys: received.keys, left_out: received.left_out });
     }
@@ -121,7 +122,7 @@ fn spki<T: openssl::pkey::HasPublic>(
 /// A file has the form of keys, but they cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidContent {
-    #[error("not JSON at line {line}, column {column}")]
+    #[error("not JSON at line {line}, column {column}, expected a JWKS")]
     NotJson { line: usize, column: usize },
     #[error(transparent)]
     Jwks(InvalidJwks),
@@ -137,20 +138,38 @@ pub enum InvalidContent {
 
 impl InvalidContent {
     /// What to do about it.
-    pub(super) fn hint(&self) -> Option<String> {
+    pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::Block { source: InvalidKey::Encrypted, .. } => {
-                Some("give the public half: `openssl pkey -in KEY -pubout`".to_owned())
+                "give the public half: `openssl pkey -in KEY -pubout`"
             }
             Self::Jwk(InvalidJwk::Private { .. })
             | Self::Jwks(InvalidJwks::Key { source: InvalidJwk::Private { .. }, .. }) => {
-                Some("keep the private key away from here and give a JWKS of public members alone".to_owned())
+                "keep the private key away from here and give a JWKS of public members alone"
             }
-            Self::Block { source: InvalidKey::Public(InvalidPublicKey::Weak { .. }), .. }
+            Self::Jwks(InvalidJwks::Key {
+                source: InvalidJwk::Key(InvalidPublicKey::Weak { .. }), ..
+            })
+            | Self::Jwk(InvalidJwk::Key(InvalidPublicKey::Weak { .. }))
+            | Self::Block { source: InvalidKey::Public(InvalidPublicKey::Weak { .. }), .. }
             | Self::Der(InvalidKey::Public(InvalidPublicKey::Weak { .. })) => {
-                Some("replace the signing key of the cluster by one of at least 2048 bits".to_owned())
+                "replace the signing key of the cluster by one of at least 2048 bits"
             }
-            _ => None,
+            Self::Pem(_) | Self::Block { .. } | Self::Der(_) => {
+                "copy the file anew from where it was made; `openssl pkey -pubin -in FILE -noout` checks a public key"
+            }
+            Self::Jwks(InvalidJwks::NothingKnown { .. }) => {
+                "name a key that kube-apiserver can sign with: RSA, P-256, P-384 or P-521"
+            }
+            Self::Jwks(InvalidJwks::Set(InvalidJwkSet::TooMany { .. })) => {
+                "leave keys out that no live token needs"
+            }
+            Self::Jwks(InvalidJwks::Set(_)) => {
+                "give each key its own kid; leave `kid` out to have the one that Kubernetes derives"
+            }
+            Self::NotJson { .. } | Self::Jwks(_) | Self::Jwk(_) => {
+                "fetch it anew: `kubectl get --raw /openid/v1/jwks`"
+            }
         }
     }
 }

@@ -160,7 +160,10 @@ fn one_bad_file_fails_all() {
     fs::write(at("b"), "{").expect("it is ours");
     refuses(directory.path(), &format!("cannot use `{}`", at("b").display()));
     fs::write(at("b"), vec![b'#'; 1_048_577]).expect("it is ours");
-    refuses(directory.path(), &format!("`{}` has more than 1048576 bytes", at("b").display()));
+    refuses(
+        directory.path(),
+        &format!("`{}` is too large, expected at most 1048576 bytes", at("b").display()),
+    );
     fs::remove_file(at("b")).expect("it is ours");
     symlink(at("gone"), at("b")).expect("a symlink");
     refuses(directory.path(), &format!("cannot read `{}`", at("b").display()));

@@ -123,7 +123,7 @@ fn several_keys_of_one_file_keep_their_order() {
 fn blocks_that_are_no_keys_and_keys_of_unknown_kinds_are_left_out_with_a_note() {
     let ed25519 = PKey::generate_ed25519().expect("a key");
     leaves_out(&pem("X509 CRL", &[0]), "block 1 (`X509 CRL`) is no key, skipped");
-    let reason = "algorithm 1.3.101.112";
+    let reason = "algorithm Ed25519";
     leaves_out(
         &ed25519.public_key_to_pem().expect("PEM"),
         &format!("block 1 (`PUBLIC KEY`): {reason} is not known here"),
@@ -157,7 +157,7 @@ fn an_encrypted_private_key_is_refused_without_asking_for_its_password() {
             "block 1 (`{label}`) cannot be used: the private key is encrypted, expected a public key"
         );
         let refusal = refuses(&pem, &reason);
-        assert!(refusal.hint().is_some_and(|hint| hint.contains("-pubout")));
+        assert!(refusal.hint().contains("-pubout"));
     }
 }
 
@@ -185,7 +185,7 @@ fn malformed_keys_fail_the_whole_file() {
         &[good, pem("PUBLIC KEY", &[0x30, 1, 2])].concat(),
         "block 2 (`PUBLIC KEY`) cannot be used: malformed public key: not a `SubjectPublicKeyInfo`",
     );
-    refuses(b"{\"keys\":[", "not JSON at line 1, column 9");
+    refuses(b"{\"keys\":[", "not JSON at line 1, column 9, expected a JWKS");
     refuses(b"{\"keys\":[]}", "an empty JWKS, expected at least one key");
 }
 
@@ -193,8 +193,8 @@ fn malformed_keys_fail_the_whole_file() {
 fn a_jwk_with_private_members_is_refused() {
     let reason = "it holds the private member `d`, expected a public key";
     let refusal = refuses(br#"{"kty":"RSA","n":"AQAB","e":"AQAB","d":"AQAB"}"#, reason);
-    assert!(refusal.hint().is_some_and(|hint| hint.contains("public members")));
+    assert!(refusal.hint().contains("public members"));
     let refusal =
         refuses(br#"{"keys":[{"kty":"RSA","d":"AQAB"}]}"#, &format!("key 1 cannot be used: {reason}"));
-    assert!(refusal.hint().is_some_and(|hint| hint.contains("public members")));
+    assert!(refusal.hint().contains("public members"));
 }

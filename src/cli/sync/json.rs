@@ -1,0 +1,139 @@
+//! What `sync --output json` prints.
+//!
+//! `{"dry_run", "issuers": [{"issuer", "sources": [{"name", "keys" | "error"}], "targets": [{"name",
+//! "result", …}], "concerns": […]}]}`. Members are only ever added. `result` is `unchanged`, `written`,
+//! `differs` (a dry run) or `failed`; what was or would be written stands in `documents`.
+
+use serde::Serialize;
+
+use super::super::report::one_line;
+use crate::{
+    core::{issuer::Issuer, jwk::Jwk, kid::Kid, publication::Document},
+    workflow::{
+        asking::AskError,
+        keeper::Concerns,
+        placing::{PlaceError, Placed, PublicView},
+        sync::{Difference, Pass, Plan},
+    },
+};
+
+#[derive(Serialize)]
+struct Report {
+    dry_run: bool,
+    issuers: Vec<IssuerReport>,
+}
+
+#[derive(Serialize)]
+pub(super) struct IssuerReport {
+    issuer: String,
+    sources: Vec<SourceReport>,
+    targets: Vec<TargetReport>,
+    /// What is wrong with what the sources said together, in words.
+    concerns: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct SourceReport {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Default, Serialize)]
+struct TargetReport {
+    name: String,
+    result: &'static str,
+    documents: Vec<&'static str>,
+    /// The keys that come and go, in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    added: Option<Vec<Kid>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<Vec<Kid>>,
+    /// The keys that only this target knows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    strangers: Vec<Kid>,
+    /// Whether the public URL shows the publication yet, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_url_is_true: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+pub(super) fn report(dry_run: bool, issuers: Vec<IssuerReport>) -> String {
+    serde_json::to_string_pretty(&Report { dry_run, issuers }).expect("strings always serialise") + "\n"
+}
+
+pub(super) fn pass(issuer: &Issuer, pass: &Pass) -> IssuerReport {
+    issuer_report(issuer, &pass.sources, &pass.targets, placed, &pass.concerns)
+}
+
+pub(super) fn plan(issuer: &Issuer, plan: &Plan) -> IssuerReport {
+    issuer_report(issuer, &plan.sources, &plan.targets, difference, &plan.concerns)
+}
+
+fn issuer_report<T>(
+    issuer: &Issuer,
+    sources: &[(String, Result<usize, AskError>)],
+    targets: &[(String, Result<T, PlaceError>)],
+    told: impl Fn(&T) -> TargetReport,
+    concerns: &Concerns,
+) -> IssuerReport {
+    let source = |(name, listed): &(String, Result<usize, AskError>)| SourceReport {
+        name: name.clone(),
+        keys: listed.as_ref().ok().copied(),
+        error: listed.as_ref().err().map(|error| one_line(error)),
+    };
+    let target = |(name, outcome): &(String, Result<T, PlaceError>)| TargetReport {
+        name: name.clone(),
+        ..outcome.as_ref().map_or_else(failed, &told)
+    };
+    let nothing = concerns.nothing_to_publish.iter().map(|nothing| one_line(nothing));
+    let refused = concerns.refused.keys().map(|kid| format!("key `{kid}` is listed and not published"));
+    IssuerReport {
+        issuer: issuer.to_string(),
+        sources: sources.iter().map(source).collect(),
+        targets: targets.iter().map(target).collect(),
+        concerns: concerns.conflicts.iter().map(|it| one_line(it)).chain(nothing).chain(refused).collect(),
+    }
+}
+
+fn failed(error: &PlaceError) -> TargetReport {
+    TargetReport {
+        result: "failed",
+        error: Some(one_line(error)),
+        hint: error.hint(),
+        ..TargetReport::default()
+    }
+}
+
+fn placed(placed: &Placed) -> TargetReport {
+    TargetReport {
+        result: if placed.wrote.is_empty() { "unchanged" } else { "written" },
+        documents: names(&placed.wrote),
+        strangers: placed.strangers.iter().map(Jwk::kid).cloned().collect(),
+        public_url_is_true: match placed.public {
+            PublicView::NotConfigured => None,
+            PublicView::True => Some(true),
+            PublicView::Behind => Some(false),
+        },
+        ..TargetReport::default()
+    }
+}
+
+fn difference(difference: &Difference) -> TargetReport {
+    TargetReport {
+        result: if difference.is_empty() { "unchanged" } else { "differs" },
+        documents: names(&difference.documents),
+        added: Some(difference.added.clone()),
+        removed: Some(difference.removed.clone()),
+        ..TargetReport::default()
+    }
+}
+
+fn names(documents: &[Document]) -> Vec<&'static str> {
+    documents.iter().map(|document| document.name()).collect()
+}

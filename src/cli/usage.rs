@@ -1,0 +1,81 @@
+//! Command lines that cannot be understood, in the voice of every other error.
+
+use std::{error::Error as _, ffi::OsString};
+
+use clap::{
+    Command, Error,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+/// What is wrong with the command line, and what to do; `None` when clap has something else to say:
+/// help, the version, or an error that this has no words for.
+///
+/// `words` are those of the command line, without the program.
+pub(super) fn explain(
+    error: &Error,
+    program: &Command,
+    words: impl Iterator<Item = OsString>,
+) -> Option<(String, String)> {
+    let argument = text(error, ContextKind::InvalidArg);
+    let value = text(error, ContextKind::InvalidValue);
+    let message = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let verb = text(error, ContextKind::InvalidSubcommand)?;
+            format!("unknown verb `{verb}`{}", meant(error, ContextKind::SuggestedSubcommand))
+        }
+        ErrorKind::UnknownArgument => {
+            let argument = argument?;
+            let kind = if argument.starts_with('-') { "unknown flag" } else { "unexpected argument" };
+            format!("{kind} `{argument}`{}", meant(error, ContextKind::SuggestedArg))
+        }
+        ErrorKind::MissingRequiredArgument => format!("`{}` is missing", argument?),
+        ErrorKind::ArgumentConflict => match text(error, ContextKind::PriorArg) {
+            Some(prior) if Some(&prior) != argument.as_ref() => {
+                format!("`{}` cannot be used together with `{prior}`", argument?)
+            }
+            _ => format!("`{}` is given twice, expected once", argument?),
+        },
+        ErrorKind::ValueValidation => format!("`{}`: {}", argument?, error.source()?),
+
+        ErrorKind::InvalidValue => match value.filter(|value| !value.is_empty()) {
+            Some(value) => {
+                let expected = all(error, ContextKind::ValidValue).join("`, `");
+                format!("`{}`: unknown value `{value}`, expected one of `{expected}`", argument?)
+            }
+            None => format!("`{}` has no value, expected one", argument?),
+        },
+        _ => return None,
+    };
+    Some((message, format!("`{} --help` lists what it takes", command(program, words))))
+}
+
+fn text(error: &Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => Some(texts.join("`, `")),
+        _ => None,
+    }
+}
+
+fn all(error: &Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn meant(error: &Error, kind: ContextKind) -> String {
+    all(error, kind).first().map(|guess| format!(", did you mean `{guess}`?")).unwrap_or_default()
+}
+
+/// The program and those of its verbs that were named.
+fn command(program: &Command, words: impl Iterator<Item = OsString>) -> String {
+    let (mut command, mut path) = (program, program.get_name().to_owned());
+    for word in words {
+        let Some(verb) = command.find_subcommand(&word) else { break };
+        path = format!("{path} {}", verb.get_name());
+        command = verb;
+    }
+    path
+}

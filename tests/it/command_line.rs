@@ -1,0 +1,157 @@
+//! The command line as a person or a script meets it: help, versions, pipes, output for programs.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use openssl::bn::BigNum;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::pki::KeyFiles;
+use crate::support::signpost::{Finished, Signpost};
+
+const WITHIN: Duration = Duration::from_mins(1);
+const VERBS: [&str; 12] = [
+    "",
+    "run",
+    "sync",
+    "jwks",
+    "token",
+    "verify",
+    "ledger",
+    "ledger show",
+    "ledger adopt",
+    "config check",
+    "config show",
+    "config schema",
+];
+
+fn signpost(folder: &TempDir, arguments: &str) -> Finished {
+    Signpost::new(arguments.split_whitespace()).current_dir(folder.path()).finish(WITHIN)
+}
+
+#[test]
+fn every_verb_explains_itself_with_examples_that_can_be_pasted() {
+    let mut page = String::new();
+    for verb in VERBS {
+        for width in [80, 100] {
+            let arguments = verb.split_whitespace().chain(["--help"]);
+            let help = Signpost::new(arguments)
+                .env("COLUMNS", width.to_string())
+                .finish(WITHIN)
+                .expect_code(0)
+                .stdout;
+            let long: Vec<_> = help.lines().filter(|line| line.chars().count() > width).collect();
+            assert!(long.is_empty(), "{verb} at {width} columns: {long:#?}");
+            // What wraps in the middle of an example does not work when pasted.
+            for example in help
+                .lines()
+                .skip_while(|line| !line.starts_with("Example"))
+                .skip(1)
+                .take_while(|line| !line.is_empty())
+            {
+                assert!(example.starts_with("  "), "{verb} at {width} columns breaks: {example}");
+            }
+            if width == 100 {
+                let help: Vec<_> = help.lines().map(str::trim_end).collect();
+                page += &format!("$ signpost {verb} --help\n{}\n\n", help.join("\n"));
+            }
+        }
+    }
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!("help", page.trim_end());
+    });
+}
+
+#[test]
+fn without_a_verb_the_help_is_shown_and_that_is_a_failure() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let finished = signpost(&folder, "").expect_code(2);
+    assert!(finished.stderr.contains("Usage: signpost"), "{}", finished.stderr);
+    let version = format!("signpost {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(version, signpost(&folder, "--version").expect_code(0).stdout);
+}
+
+#[test]
+fn a_reader_that_stops_early_is_no_error() {
+    for verb in ["config schema", "--help"] {
+        let script = format!("{{ \"$0\" {verb}; echo \"$?\" >&2; }} | true");
+        let output = Command::new("/bin/sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_signpost")])
+            .stdin(Stdio::null())
+            .output()
+            .expect("/bin/sh starts");
+        assert_eq!("0\n", String::from_utf8_lossy(&output.stderr), "{verb}");
+    }
+}
+
+#[test]
+fn a_pass_is_told_to_programs_in_the_same_shape_each_time() {
+    let folder = TempDir::new().expect("a temporary folder");
+    KeyFiles::rsa(folder.path(), "sa");
+    let kid = {
+        let jwks: Value =
+            serde_json::from_str(&signpost(&folder, "jwks --source sa.pub").stdout).expect("JSON");
+        jwks["keys"][0]["kid"].clone()
+    };
+    let sync = "sync --issuer https://k8s.example --source sa.pub --target out --output json";
+    let told = |arguments: &str, code: i32| -> Value {
+        serde_json::from_str(&signpost(&folder, arguments).expect_code(code).stdout).expect("JSON")
+    };
+    let report = |dry_run: bool, target: Value| {
+        let mut target = target;
+        target["name"] = json!(format!("file://{}/out", folder.path().display()));
+        json!({"dry_run": dry_run, "issuers": [{
+            "issuer": "https://k8s.example",
+            "sources": [{"name": folder.path().join("sa.pub"), "keys": 1}],
+            "targets": [target],
+            "concerns": [],
+        }]})
+    };
+    let dry_run = format!("{sync} --dry-run");
+    let both = json!(["jwks", "discovery"]);
+    assert_eq!(
+        report(true, json!({"result": "differs", "documents": both, "added": [kid], "removed": []})),
+        told(&dry_run, 1)
+    );
+    assert!(!folder.path().join("signpost-data").exists(), "a dry run writes nothing");
+    assert_eq!(report(false, json!({"result": "written", "documents": both})), told(sync, 0));
+    assert_eq!(report(false, json!({"result": "unchanged", "documents": []})), told(sync, 0));
+    assert_eq!(
+        report(true, json!({"result": "unchanged", "documents": [], "added": [], "removed": []})),
+        told(&dry_run, 0)
+    );
+}
+
+/// What `kube-apiserver` prints of this key, from Kubernetes' own tests (`openidmetadata_test.go`).
+const KUBERNETES: &str = r#"{"use":"sig","kty":"RSA","kid":"JHJehTTTZlsspKHT-GaJxK7Kd1NQgZJu3fyK6K_QDYU","alg":"RS256","n":"249XwEo9k4tM8fMxV7zxOhcrP-WvXn917koM5Qr2ZXs4vo26e4ytdlrV0bQ9SlcLpQVSYjIxNfhTZdDt-ecIzshKuv1gKIxbbLQMOuK1eA_4HALyEkFgmS_tleLJrhc65tKPMGD-pKQ_xhmzRuCG51RoiMgbQxaCyYxGfNLpLAZK9L0Tctv9a0mJmGIYnIOQM4kC1A1I1n3EsXMWmeJUj7OTh_AjjCnMnkgvKT2tpKxYQ59PgDgU8Ssc7RDSmSkLxnrv-OrN80j6xrw0OjEiB4Ycr0PqfzZcvy8efTtFQ_Jnc4Bp1zUtFXt7-QeevePtQ2EcyELXE0i63T1CujRMWw","e":"AQAB"}"#;
+
+#[test]
+fn the_jwks_of_a_key_file_has_the_bytes_of_kube_apiserver() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let jwk: Value = serde_json::from_str(KUBERNETES).expect("JSON");
+    let number = |member: &str| {
+        let text = jwk[member].as_str().expect("a number").replace('-', "+").replace('_', "/");
+        let padded = format!("{text}{}", "=".repeat((4 - text.len() % 4) % 4));
+        let bytes = openssl::base64::decode_block(&padded).expect("base64");
+        BigNum::from_slice(&bytes).expect("a number")
+    };
+    let key = Rsa::from_public_components(number("n"), number("e")).and_then(PKey::from_rsa).expect("a key");
+    fs::write(folder.path().join("sa.pub"), key.public_key_to_pem().expect("PEM")).expect("it is ours");
+    let expected = format!("{{\"keys\":[{KUBERNETES}]}}");
+    assert_eq!(expected, signpost(&folder, "jwks --source sa.pub").expect_code(0).stdout);
+
+    let finished = signpost(&folder, "jwks --source sa.pub --issuer https://k8s.example --output-dir out");
+    assert_eq!(
+        "wrote out/openid/v1/jwks\nwrote out/.well-known/openid-configuration\n",
+        finished.expect_code(0).stderr
+    );
+    let read = |path: &str| fs::read_to_string(folder.path().join("out").join(path)).expect("it was written");
+    assert_eq!(expected, read("openid/v1/jwks"));
+    let beside = fs::read_dir(folder.path().join("out/openid/v1")).expect("it was made").count();
+    assert_eq!(1, beside, "what was staged is gone");
+    assert!(read(".well-known/openid-configuration").starts_with(r#"{"issuer":"https://k8s.example","#));
+}

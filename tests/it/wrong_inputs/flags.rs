@@ -1,0 +1,62 @@
+use std::net::TcpListener;
+
+use super::{COULD_NOT, Transcript};
+
+#[test]
+fn wrong_flags_are_named_with_what_was_expected() {
+    let mut it = Transcript::new();
+    it.write("sa.pub", "not read");
+    it.refuses("unknown verb", "snyc --dry-run", COULD_NOT);
+    it.refuses("no verb at all like it", "publish", COULD_NOT);
+    it.refuses("unknown flag", "run --isuer https://k8s.example", COULD_NOT);
+    it.refuses("an argument too many", "sync now", COULD_NOT);
+    it.refuses("missing flag", "verify", COULD_NOT);
+    it.refuses("missing value", "verify --token", COULD_NOT);
+    it.refuses("flag given twice", "verify --token a --token b", COULD_NOT);
+    it.refuses("missing argument", "ledger adopt", COULD_NOT);
+    it.refuses("flags that exclude each other", "sync --dry-run --adopt", COULD_NOT);
+    it.refuses("flag that needs another", "verify --token a --discovery b", COULD_NOT);
+    it.refuses("unknown word", "verify --token a --output yaml", COULD_NOT);
+    it.refuses("no duration", "token --expiration soon", COULD_NOT);
+    it.refuses("no time at all", "token --expiration 0s", COULD_NOT);
+    it.refuses("no service account", "token --service-account app", COULD_NOT);
+    it.refuses("no address", "run --listen localhost", COULD_NOT);
+    it.refuses("no log filter", "run --log signpost=loud", COULD_NOT);
+    it.refuses("unknown scheme of a source", "jwks --source gs://bucket/jwks", COULD_NOT);
+    it.refuses("misspelt source", "jwks --source kubernets:kind", COULD_NOT);
+    it.refuses("source without context", "jwks --source kubernetes:", COULD_NOT);
+    it.refuses("no glob", "jwks --source [a", COULD_NOT);
+    it.refuses("unknown source of a token", "token --source azure", COULD_NOT);
+    it.refuses("token of a cluster for nobody", "token", COULD_NOT);
+    it.refuses("unknown profile", "jwks --source sa.pub --profile azure", COULD_NOT);
+    it.refuses("no issuer for the discovery document", "jwks --source sa.pub --output-dir out", COULD_NOT);
+    it.refuses("no issuer", "verify --token - --issuer k8s.example", COULD_NOT);
+    it.refuses(
+        "many faults at once",
+        "sync --issuer http://k8s.example --source , --target gs://bucket --target ftp://host --schedule never --listen 80",
+        COULD_NOT,
+    );
+    it.compare("flags");
+}
+
+#[test]
+fn an_address_in_use_is_named_and_nothing_is_made() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let mut it = Transcript::new();
+    it.replace(address.clone(), "ADDRESS");
+    it.refuses("public port in use", &format!("run --listen {address}"), COULD_NOT);
+    it.refuses(
+        "admin port in use",
+        &format!(
+            "run --listen 127.0.0.1:0 --issuer https://k8s.example --source embedded --admin-listen {address}"
+        ),
+        COULD_NOT,
+    );
+    it.refuses(
+        "not an address of this machine",
+        "run --issuer https://k8s.example --source embedded --listen 192.0.2.1:8080",
+        COULD_NOT,
+    );
+    it.compare("addresses");
+}
