@@ -48,6 +48,7 @@ use crate::{
     },
 };
 
+pub mod evidence;
 pub mod ledgers;
 pub mod tokens;
 
