@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     app::AppError,
@@ -77,6 +77,12 @@ enum Verb {
     /// Check, show and document the configuration
     #[command(subcommand)]
     Config(config_verb::ConfigVerb),
+}
+
+/// The command line itself, for tests that hold documentation against it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Does what the arguments say.

@@ -1,0 +1,229 @@
+//! The documentation says what the program does: whatever in it can be checked is checked.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::error::ErrorKind;
+use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey};
+use signpost::{
+    cli,
+    config::schema,
+    core::{issuer::Issuer, verification::CHECKS},
+    telemetry::board::Board,
+};
+
+use crate::support::{components::variable, signpost::Signpost};
+
+mod markdown;
+mod shell;
+
+use markdown::{page, pages, quoted, root, table};
+
+#[test]
+fn every_call_of_signpost_is_one_that_it_understands() {
+    let mut seen = 0;
+    for page in pages() {
+        let name = page.path.display();
+        for call in shell::pasted(&page) {
+            seen += 1;
+            if let Err(error) = cli::command().try_get_matches_from(&call) {
+                panic!("{name}: `{}`: {error}", call.join(" "));
+            }
+        }
+        for call in shell::mentioned(&page) {
+            seen += 1;
+            // Running text may speak of a verb without all that it needs.
+            let incomplete = [
+                ErrorKind::MissingRequiredArgument,
+                ErrorKind::MissingSubcommand,
+                ErrorKind::DisplayHelp,
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+                ErrorKind::DisplayVersion,
+            ];
+            match cli::command().try_get_matches_from(&call) {
+                Err(error) if !incomplete.contains(&error.kind()) => {
+                    panic!("{name}: `{}`: {error}", call.join(" "))
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen} calls were found");
+}
+
+#[test]
+fn every_link_into_the_repository_leads_somewhere() {
+    for page in pages() {
+        for link in page.links.iter().filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => page.path.clone(),
+                _ => page.path.parent().expect("a page has a folder").join(path),
+            };
+            let name = page.path.display();
+            assert!(root().join(&target).exists(), "{name}: `{link}` leads nowhere");
+            if !anchor.is_empty() {
+                let anchors = markdown::page(normal(&target)).anchors;
+                assert!(anchors.iter().any(|known| known == anchor), "{name}: `{link}` names no heading");
+            }
+        }
+    }
+}
+
+/// The path without `..`.
+fn normal(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut normal, component| {
+        if component.as_os_str() == ".." {
+            normal.pop();
+        } else {
+            normal.push(component);
+        }
+        normal
+    })
+}
+
+#[test]
+fn every_target_of_make_exists() {
+    let makefile = fs::read_to_string(root().join("Makefile")).expect("it is there");
+    let known: BTreeSet<_> = makefile.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+    for page in pages() {
+        let blocks = page.blocks.iter().flat_map(|block| block.text.lines()).map(str::to_owned);
+        let calls = blocks.chain(page.inline_code.iter().cloned());
+        for call in calls.filter_map(|call| Some(call.trim().strip_prefix("make ")?.to_owned())) {
+            let target = call.split_whitespace().next().expect("a word");
+            assert!(known.contains(target), "{}: there is no `make {target}`", page.path.display());
+        }
+    }
+}
+
+#[test]
+fn every_configuration_that_is_shown_is_accepted() {
+    let mut seen = 0;
+    for page in pages() {
+        for block in page.blocks.iter().filter(|block| block.language == "yaml" && is_config(&block.text)) {
+            seen += 1;
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let file = folder.path().join("config.yaml");
+            fs::write(&file, &block.text).expect("the folder can be written");
+            let file = file.to_str().expect("a name of this test");
+            let checked =
+                Signpost::new(["config", "check", "--config", file]).finish(Duration::from_secs(30));
+            assert_eq!(checked.code, Some(0), "{}: {}", page.path.display(), checked.stderr);
+        }
+    }
+    assert!(seen > 0, "no configuration is shown");
+}
+
+fn is_config(yaml: &str) -> bool {
+    yaml.lines().any(|line| line == "issuers:")
+}
+
+#[test]
+fn the_reference_of_the_configuration_is_fresh() {
+    let head = "# Configuration\n\nWritten by `make reference` from `src/config/keys.rs`; `signpost config schema` prints the \
+                same as a JSON Schema.\n\n";
+    let fresh = format!("{head}{}", schema::reference());
+    let path = root().join("docs/configuration.md");
+    if variable("SIGNPOST_WRITE_REFERENCE").is_some() {
+        fs::write(&path, &fresh).expect("it can be written");
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == fresh, "docs/configuration.md is not fresh: run `make reference`");
+}
+
+#[test]
+fn every_metric_is_explained_and_no_other() {
+    let operations = page("docs/operations.md");
+    let rows = table(&operations, "| metric | type | labels | meaning |");
+    let explained: BTreeSet<_> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
+    assert_eq!(explained, metrics());
+    for word in operations.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        assert!(!word.starts_with("signpost_") || explained.contains(word), "there is no metric `{word}`");
+    }
+}
+
+/// The names that a scrape finds once everything has happened.
+fn metrics() -> BTreeSet<String> {
+    let board = Board::default();
+    let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
+    board.source(&issuer, "kubernetes", |source| {
+        source.last_success = Some(jiff::Timestamp::UNIX_EPOCH);
+        source.issuer_matches = Some(true);
+        source.signing_key_public = Some(true);
+    });
+    board.target(&issuer, "blob", |target| target.last_true = Some(jiff::Timestamp::UNIX_EPOCH));
+    let page = board.metrics(&[("jwks", 200, 1)]);
+    let samples = page.lines().filter(|line| !line.starts_with('#'));
+    samples.filter_map(|line| Some(line.split_once('{')?.0.to_owned())).collect()
+}
+
+#[test]
+fn every_check_of_verify_is_explained_and_no_other() {
+    let rows = table(&page("docs/verify.md"), "| id | level | Entra answers | certainty | rule |");
+    let explained: Vec<_> = rows.iter().map(|row| row[..4].to_vec()).collect();
+    let checks: Vec<_> = CHECKS
+        .iter()
+        .map(|check| {
+            let codes: Vec<_> = check.codes.iter().map(|code| format!("AADSTS{code}")).collect();
+            let certainty = if codes.is_empty() { String::new() } else { format!("{:?}", check.certainty) };
+            let codes = if codes.is_empty() { "accepts".to_owned() } else { codes.join(", ") };
+            let level = format!("{:?}", check.level).to_lowercase();
+            vec![format!("`{}`", check.id), level, codes, certainty.to_lowercase()]
+        })
+        .collect();
+    assert_eq!(explained, checks);
+}
+
+#[test]
+fn every_test_that_proves_a_promise_exists() {
+    let mut code = String::new();
+    let mut unread = vec![root().join("src"), root().join("tests/it")];
+    while let Some(path) = unread.pop() {
+        if path.is_dir() {
+            unread
+                .extend(fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
+        } else {
+            code += &fs::read_to_string(&path).expect("UTF-8");
+        }
+    }
+    let rows = table(&page("docs/architecture.md"), "| promise | in this version | proved by |");
+    assert_eq!(rows.len(), 7);
+    for test in rows.iter().flat_map(|row| quoted(&row[2])) {
+        assert!(code.contains(&format!("fn {test}(")), "there is no test `{test}`");
+    }
+}
+
+#[test]
+fn every_variable_of_the_environment_is_read() {
+    let mut read = BTreeSet::new();
+    let mut commands = vec![cli::command()];
+    while let Some(command) = commands.pop() {
+        let variables = command.get_arguments().filter_map(|argument| argument.get_env());
+        read.extend(variables.map(|variable| variable.to_string_lossy().into_owned()));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    for page in pages() {
+        let words = page.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| word.contains('_')) {
+            let key = word.to_ascii_lowercase();
+            let known = match word.split('_').next() {
+                Some("AZURE") => key.parse::<AzureConfigKey>().is_ok(),
+                Some("AWS") => key.parse::<AmazonS3ConfigKey>().is_ok(),
+                Some("SIGNPOST") => read.contains(word) || word == "SIGNPOST_TEST_CACHE",
+                _ => true,
+            };
+            assert!(known, "{}: nothing reads `{word}`", page.path.display());
+        }
+    }
+}
+
+#[test]
+fn the_changelog_begins_with_this_version() {
+    let changelog = page("CHANGELOG.md");
+    let newest = changelog.text.lines().find(|line| line.starts_with("## [")).expect("a version");
+    assert!(newest.starts_with(concat!("## [", env!("CARGO_PKG_VERSION"), "]")), "{newest}");
+}
