@@ -221,9 +221,9 @@ fn product_code(module: &str) -> Vec<SourceFile> {
             unread.extend(entries.map(|entry| path.join(entry.expect("readable").file_name())));
         } else {
             let text = fs::read_to_string(&full).expect("UTF-8");
-            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-            let code: String = code.map(|line| format!("{line}\n")).collect();
-            files.push(SourceFile { path, code: without_texts(&code) });
+            let code = text.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("//"));
+            let code = without_texts(&code.collect::<String>());
+            files.push(SourceFile { path, code });
         }
     }
     assert!(!files.is_empty(), "there is no module `{module}`");

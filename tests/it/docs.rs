@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use signpost::{
     telemetry::board::Board,
 };
 
-use crate::support::{components::variable, signpost::Signpost};
+use crate::support::{components::variable, http_client::Request, port::Port, signpost::Signpost};
 
 mod markdown;
 mod shell;
@@ -219,6 +220,62 @@ fn every_variable_of_the_environment_is_read() {
             assert!(known, "{}: nothing reads `{word}`", page.path.display());
         }
     }
+}
+
+/// Where the README lets the newcomer's clone lie.
+const CLONE: &str = "/home/ada/signpost";
+
+#[test]
+fn a_newcomer_sees_what_the_readme_shows_and_what_is_printed_works_when_pasted() {
+    let readme = page("README.md");
+    let shown = |begin: &str| {
+        let blocks = readme.blocks.iter().filter(|block| block.language == "text");
+        let found = blocks.map(|block| &block.text).find(|text| text.starts_with(begin));
+        found.unwrap_or_else(|| panic!("the README shows no `{begin}`"))
+    };
+    let clone = tempfile::tempdir().expect("a temporary folder");
+    let (public, admin) = (Port::free().address(), Port::free().address());
+    let mut running = Signpost::new(["run", "--listen", &public, "--admin-listen", &admin])
+        .current_dir(clone.path())
+        .start();
+    running.wait_for_output("Stop it with Ctrl-C");
+    running.wait_for_output("documents=\"jwks discovery\"");
+    let said = running.stderr();
+    let program = env!("CARGO_BIN_EXE_signpost");
+    let as_in_readme = |text: &str| {
+        text.replace(program, &format!("{CLONE}/target/debug/signpost"))
+            .replace(clone.path().to_str().expect("a name of this test"), CLONE)
+            .replace(&public, "127.0.0.1:8080")
+            .replace(&admin, "127.0.0.1:9090")
+    };
+    let welcome = shown("Signpost signs and publishes by itself");
+    assert!(as_in_readme(&said).contains(welcome.as_str()), "{said}");
+
+    let pasted = said.lines().filter_map(|line| line.strip_prefix("  "));
+    let (read, run): (Vec<_>, Vec<_>) = pasted
+        .filter(|line| line.starts_with("curl -s ") || line.starts_with(program))
+        .partition(|line| line.starts_with("curl"));
+    assert_eq!((read.len(), run.len()), (2, 2), "{said}");
+    for line in read {
+        Request::get(line.trim_start_matches("curl -s ")).answer().expect_status(200).json();
+    }
+    let outputs: Vec<_> = run
+        .iter()
+        .map(|line| {
+            let done = Command::new("sh").args(["-c", line]).output().expect("there is a shell");
+            let (out, error) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+            assert!(done.status.success(), "`{line}`: {out}{error}");
+            as_in_readme(&out)
+        })
+        .collect();
+    // The token is some moments older or younger.
+    let is_the_same =
+        |line: &&str| outputs[0].lines().any(|found| found == *line) || line.contains("TOK-TIME");
+    let missing: Vec<_> = shown("ok    TOK-ALG").lines().filter(|line| !is_the_same(line)).collect();
+    assert!(missing.is_empty(), "{missing:?} is not in\n{}", outputs[0]);
+
+    running.terminate();
+    running.finish(Duration::from_secs(30)).expect_code(0);
 }
 
 #[test]

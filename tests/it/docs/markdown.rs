@@ -41,7 +41,7 @@ pub(super) fn pages() -> Vec<Page> {
     paths.extend(entries(Path::new("")));
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     paths.sort();
-    paths.iter().map(|path| page(path)).collect()
+    paths.iter().map(page).collect()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
