@@ -151,11 +151,11 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
     Ok(passes)
 }
 
-/// Finds out what [`sync`] would do.
+/// Finds out what [`sync()`] would do.
 ///
 /// # Errors
 ///
-/// As [`sync`].
+/// As [`sync()`].
 pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     let mut plans = Vec::new();
     for issuer in config.issuers {
