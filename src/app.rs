@@ -134,7 +134,7 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
     ended
 }
 
-/// Does everything once, issuer after issuer.
+/// Does everything once, issuer after issuer; beside a running service too (`docs/decisions/0010`).
 ///
 /// # Errors
 ///

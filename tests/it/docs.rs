@@ -179,22 +179,48 @@ fn every_check_of_verify_is_explained_and_no_other() {
     assert_eq!(explained, checks);
 }
 
-#[test]
-fn every_test_that_proves_a_promise_exists() {
-    let mut code = String::new();
-    let mut unread = vec![root().join("src"), root().join("tests/it")];
+fn files_below(folder: &str) -> Vec<PathBuf> {
+    let (mut files, mut unread) = (Vec::new(), vec![root().join(folder)]);
     while let Some(path) = unread.pop() {
         if path.is_dir() {
             unread
                 .extend(fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
         } else {
-            code += &fs::read_to_string(&path).expect("UTF-8");
+            files.push(path);
         }
     }
+    files
+}
+
+#[test]
+fn every_test_that_proves_a_promise_exists() {
+    let tests = ["src", "tests/it"].into_iter().flat_map(files_below);
+    let code: String = tests.map(|path| fs::read_to_string(path).expect("UTF-8")).collect();
     let rows = table(&page("docs/architecture.md"), "| promise | in this version | proved by |");
     assert_eq!(rows.len(), 7);
     for test in rows.iter().flat_map(|row| quoted(&row[2])) {
         assert!(code.contains(&format!("fn {test}(")), "there is no test `{test}`");
+    }
+}
+
+#[test]
+fn every_decision_that_is_named_exists_and_is_listed() {
+    let decisions: Vec<_> = fs::read_dir(root().join("docs/decisions"))
+        .expect("they are there")
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .collect();
+    let index = page("docs/decisions/README.md");
+    for decision in decisions.iter().filter(|name| *name != "README.md") {
+        assert!(index.links.contains(decision), "docs/decisions/README.md does not list {decision}");
+    }
+    let manifests = ["Cargo.toml", "clippy.toml", "deny.toml"].map(|name| root().join(name));
+    for path in manifests.into_iter().chain(files_below("src")) {
+        let text = fs::read_to_string(&path).expect("UTF-8");
+        for rest in text.split("docs/decisions/").skip(1) {
+            let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            let known = number.len() == 4 && decisions.iter().any(|name| name.starts_with(&number));
+            assert!(known, "{}: no decision `{number}`", path.display());
+        }
     }
 }
 
