@@ -48,6 +48,7 @@ use crate::{
     },
 };
 
+pub mod evidence;
 pub mod ledgers;
 pub mod tokens;
 
@@ -142,7 +143,7 @@ fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
     Ok((Listener::bind(config.listen)?, Listener::bind(config.admin_listen)?))
 }
 
-/// Does everything once, issuer after issuer.
+/// Does everything once, issuer after issuer; beside a running service too (`docs/decisions/0010`).
 ///
 /// # Errors
 ///
@@ -159,11 +160,11 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
     Ok(passes)
 }
 
-/// Finds out what [`sync`] would do.
+/// Finds out what [`sync()`] would do.
 ///
 /// # Errors
 ///
-/// As [`sync`].
+/// As [`sync()`].
 pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     let mut plans = Vec::new();
     for issuer in config.issuers {

@@ -107,6 +107,12 @@ enum Verb {
     Config(config_verb::ConfigVerb),
 }
 
+/// The command line itself, for tests that hold documentation against it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Does what the arguments say.
 #[must_use]
 pub fn run() -> Outcome {

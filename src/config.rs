@@ -1,7 +1,7 @@
 //! What the operator wants: flags > environment > file > default, checked once, into one [`Config`].
 //!
 //! The file and the flags become one tree whose nodes know where they were written; the reader goes
-//! through it with the table of [`keys`] in hand, and goes on after a fault, so that all of them are
+//! through it with the table of `keys` in hand, and goes on after a fault, so that all of them are
 //! reported at once. Reads no file, no environment (clap does that for [`Flags`]) and no clock.
 
 use std::{

@@ -2,7 +2,7 @@
 //!
 //! [`core`] decides, the edges ([`source`], [`target`], [`store`], [`http`], [`signer`]) do, and
 //! [`workflow`] goes between them. [`app`] is the only place that constructs edges. Who may import
-//! whom stands in `docs/architecture.md` and is a test.
+//! whom stands in `docs/architecture.md` and is a test; why it is so, in `docs/decisions`.
 
 pub mod app;
 pub mod cli;

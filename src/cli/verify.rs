@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use super::{CannotRead, Failure, Output, block_on, print, read_file, report::Outcome};
 use crate::{
+    app::evidence,
     core::{
         issuer::Issuer,
         verification::{Certainty, Exhibit, Finding, Level, accepted, judge},
     },
-    relying_party::{ReadError, RelyingParty},
-    workflow::verifying::{Expectation, gather, offline},
+    workflow::verifying::{Expectation, offline},
 };
 
 #[derive(Args)]
@@ -73,8 +73,8 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
             let discovery = flags.discovery.as_deref().map_or(Ok(Exhibit::NotSought), exhibit)?;
             offline(&token, expected, discovery, exhibit(jwks)?)
         }
-        None => block_on(async { gather(&token, expected, &RelyingParty::new()?).await })
-            .map_err(|error: ReadError| Failure::new(&error, error.hint().as_deref()))?,
+        None => block_on(evidence::from_issuer(&token, expected))
+            .map_err(|error| Failure::new(&error, error.hint().as_deref()))?,
     };
     let findings = judge(&evidence);
     let outcome = if accepted(&findings) { Outcome::Success } else { Outcome::Negative };

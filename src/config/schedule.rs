@@ -1,4 +1,4 @@
-//! When a loop is woken: cron, five fields, UTC.
+//! When a loop is woken: cron, five fields, UTC (`docs/decisions/0009`).
 
 use std::fmt;
 

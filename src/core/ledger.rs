@@ -1,7 +1,8 @@
 //! The ledger: what is known of every key that was ever seen, and what is still owed to it.
 //!
 //! It remembers changes, never that nothing happened: a quiet pass writes nothing. It holds public
-//! keys only. A publication follows from it, so it is stored before anything is published.
+//! keys only. A publication follows from it, so it is stored before anything is published
+//! (`docs/decisions/0005`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,6 @@
 //! Which keys the sources list, when some are silent, lag behind or contradict each other.
+//!
+//! Why the union, and who is right in a conflict: `docs/decisions/0004`, `docs/decisions/0006`.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Would a relying party accept this token? Evidence in, findings out.
 //!
 //! Every check stands in one table, [`CHECKS`], with its rule and the answer that Microsoft Entra would
-//! give. Nobody knows in which order Entra checks, so all violations are listed. Gathering the evidence
-//! is for `crate::workflow::verifying`.
+//! give. Nobody knows in which order Entra checks, so all violations are listed
+//! (`docs/decisions/0008`). Gathering the evidence is for `crate::workflow::verifying`.
 
 use jiff::Timestamp;
 use serde::Serialize;

@@ -6,7 +6,7 @@
 //!
 //! The owner is written before the document. Dying between the two leaves a document that is older
 //! than its owner says, and the next pass replaces it; the other order would leave our document under
-//! a stranger's name, which nobody may touch.
+//! a stranger's name, which nobody may touch (`docs/decisions/0007`).
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},

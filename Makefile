@@ -1,0 +1,63 @@
+# `make` alone lists what there is to do. Everything runs from a fresh clone; nothing needs root.
+
+CARGO ?= cargo
+CONTAINER ?= docker
+IMAGE ?= signpost:dev
+# Arguments of `signpost` for `make run`, and a filter of test names for `make test`.
+ARGS ?= run
+TEST ?=
+
+# The same folder as that of tests/components/install: all that is fetched lies there.
+CACHE ?= $(or $(SIGNPOST_TEST_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/signpost-tests)
+CARGO_DENY_VERSION = 0.20.2
+CARGO_DENY = $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+.DEFAULT_GOAL := help
+.PHONY: help run test components check fmt format lint rustdoc deny reference build image
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build Signpost and start it: an issuer of its own, no cluster, no cloud (ARGS=… for another verb)
+	$(CARGO) run --locked -- $(ARGS)
+
+test: components ## Run every test against the real components (TEST=… for some of them)
+	$(CARGO) test --locked -- $(TEST)
+
+components: ## Fetch or build what the tests run against, and print each version
+	@$(CARGO) --version
+	@pkg-config --modversion openssl | sed 's/^/openssl /'
+	tests/components/install
+
+check: format deny lint rustdoc ## Everything that is checked without running a test
+
+format: ## Check the format
+	$(CARGO) fmt --check
+
+fmt: ## Format the code
+	$(CARGO) fmt
+
+lint: ## Clippy, with warnings as errors
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+rustdoc: ## Build the documentation of the code, with warnings as errors
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+
+# Advisories are fetched from a server and change by the day: `make deny DENY=advisories`.
+DENY ?= bans licenses sources
+deny: $(CARGO_DENY) ## Check bans, licences and sources of the dependencies (deny.toml)
+	$(CARGO_DENY) --locked check --hide-inclusion-graph $(DENY)
+
+# Without optimisation it builds in a third of the time and takes a second for its work.
+$(CARGO_DENY):
+	env -u CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=true \
+		$(CARGO) install cargo-deny --debug --locked --version $(CARGO_DENY_VERSION) --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
+
+reference: ## Write docs/configuration.md anew from the code
+	SIGNPOST_WRITE_REFERENCE=1 $(CARGO) test --locked --test it -- docs::the_reference_of_the_configuration_is_fresh
+
+build: ## Build the binary that is released
+	$(CARGO) build --locked --release
+
+image: ## Build the container image
+	$(CONTAINER) build --tag $(IMAGE) .

@@ -1,0 +1,316 @@
+//! Who may import whom: the table of `docs/architecture.md`, enforced.
+//!
+//! Written down twice on purpose: there for people, here for the build. Comment lines and texts are left
+//! out: they may name what they like.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What one module may import of the others, and what its code must not name.
+struct Rule {
+    module: &'static str,
+    may_import: &'static [&'static str],
+    must_not_name: &'static [&'static str],
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        module: "core",
+        may_import: &[],
+        must_not_name: &[
+            "tokio",
+            "async",
+            "axum",
+            "kube",
+            "object_store",
+            "reqwest",
+            "std::fs",
+            "std::env",
+            "std::net",
+            "Instant",
+            "SystemTime",
+            "Timestamp::now",
+            "rand_bytes",
+        ],
+    },
+    Rule { module: "clock", may_import: &[], must_not_name: &["tokio"] },
+    Rule {
+        module: "source",
+        may_import: &["core", "clock", "telemetry"],
+        must_not_name: &["axum", "object_store", "reqwest"],
+    },
+    Rule { module: "target", may_import: &["core", "clock", "telemetry"], must_not_name: &["axum", "kube"] },
+    Rule {
+        module: "store",
+        may_import: &["core", "clock", "telemetry"],
+        must_not_name: &["axum", "object_store", "reqwest"],
+    },
+    Rule {
+        module: "http",
+        may_import: &["core", "clock", "telemetry"],
+        must_not_name: &["kube", "object_store", "reqwest"],
+    },
+    Rule {
+        module: "signer",
+        may_import: &["core", "clock", "telemetry"],
+        must_not_name: &["axum", "kube", "object_store", "reqwest", "std::net", "tokio"],
+    },
+    Rule {
+        module: "relying_party",
+        may_import: &["core", "clock", "telemetry"],
+        must_not_name: &["axum", "kube", "object_store"],
+    },
+    Rule {
+        module: "telemetry",
+        may_import: &["core"],
+        must_not_name: &["axum", "kube", "object_store", "reqwest"],
+    },
+    Rule {
+        module: "workflow",
+        may_import: &["core", "clock", "telemetry", "source", "target", "store", "relying_party"],
+        must_not_name: &["axum", "kube", "object_store", "reqwest", "std::fs", "std::net"],
+    },
+    Rule {
+        module: "config",
+        may_import: &["core"],
+        must_not_name: &["axum", "kube", "object_store", "reqwest", "std::fs", "std::env", "tokio"],
+    },
+    Rule {
+        module: "app",
+        may_import: &[
+            "config",
+            "core",
+            "clock",
+            "telemetry",
+            "workflow",
+            "source",
+            "target",
+            "store",
+            "http",
+            "signer",
+            "relying_party",
+        ],
+        must_not_name: &["axum", "kube", "object_store", "reqwest"],
+    },
+    Rule {
+        module: "cli",
+        may_import: &["app", "config", "core", "clock", "telemetry", "workflow"],
+        must_not_name: &["axum", "kube", "object_store", "openssl", "reqwest"],
+    },
+    Rule { module: "main", may_import: &["cli"], must_not_name: &["tokio"] },
+];
+
+#[test]
+fn modules_import_only_what_the_table_allows() {
+    let faults: Vec<_> = RULES
+        .iter()
+        .flat_map(|rule| {
+            product_code(rule.module).into_iter().flat_map(|file| {
+                imports(&file)
+                    .into_iter()
+                    .filter(|import| import != rule.module && !rule.may_import.contains(&import.as_str()))
+                    .map(|import| format!("{} imports `{import}`", file.path.display()))
+                    .collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    assert!(faults.is_empty(), "see docs/architecture.md:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn modules_do_not_name_what_the_table_forbids() {
+    let faults: Vec<_> = RULES
+        .iter()
+        .flat_map(|rule| {
+            product_code(rule.module).into_iter().flat_map(|file| {
+                let named = rule.must_not_name.iter().filter(|word| names(&file.code, word));
+                named.map(|word| format!("{} names `{word}`", file.path.display())).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    assert!(faults.is_empty(), "move that part to an edge, see docs/architecture.md:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_module_has_a_rule() {
+    let modules: BTreeSet<_> = fs::read_dir(root().join("src"))
+        .expect("the source is here")
+        .map(|entry| entry.expect("readable").path())
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .filter(|module| module != "lib")
+        .collect();
+    let ruled: BTreeSet<_> = RULES.iter().map(|rule| rule.module.to_owned()).collect();
+    assert_eq!(modules, ruled);
+}
+
+#[test]
+fn people_and_the_build_read_the_same_table() {
+    let text = fs::read_to_string(root().join("docs/architecture.md")).expect("it is there");
+    let (_, section) = text.split_once("## Who may import whom").expect("the section is there");
+    let section = section.split("\n## ").next().expect("a section has text");
+    let rows = section.lines().filter(|line| line.starts_with("| `")).map(|line| {
+        let [module, may_import, must_not_name] = line
+            .trim_matches('|')
+            .split('|')
+            .map(quoted)
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("three cells");
+        (module.first().expect("a module").clone(), (may_import, must_not_name))
+    });
+    let people: BTreeMap<_, _> = rows.collect();
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<BTreeSet<_>>();
+    let build = RULES
+        .iter()
+        .map(|rule| (rule.module.to_owned(), (owned(rule.may_import), owned(rule.must_not_name))))
+        .collect::<BTreeMap<_, _>>();
+    assert_eq!(people, build);
+}
+
+#[test]
+fn imports_are_found_in_every_form_they_are_written_in() {
+    let found = |path: &str, code: &str| {
+        let file = SourceFile { path: PathBuf::from(path), code: code.to_owned() };
+        imports(&file).into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(found("src/cli/run.rs", "use crate::core::kid::Kid;"), ["core"]);
+    assert_eq!(
+        found("src/cli/run.rs", "use crate::{\n  app::{self, tokens},\n  core::{a::{b}, c},\n clock};"),
+        ["app", "clock", "core"]
+    );
+    assert_eq!(found("src/cli/run.rs", "let x = crate::target::Target;"), ["target"]);
+    assert_eq!(found("src/main.rs", "use signpost::cli::{self, report};"), ["cli"]);
+    assert_eq!(found("src/cli/run.rs", "use super::super::target;"), ["target"]);
+    assert_eq!(found("src/cli.rs", "use super::target;"), ["target"]);
+    assert_eq!(found("src/cli/run.rs", "use super::load; super::say(x)"), [""; 0]);
+}
+
+#[test]
+fn words_are_found_in_groups_and_not_in_longer_words() {
+    assert!(names("use std::{\n    env, fs::File,\n};", "std::fs"));
+    assert!(names("std::fs::read(path)", "std::fs"));
+    assert!(names("use tokio::select;", "tokio"));
+    assert!(!names("use tokio_util::sync;", "tokio"));
+    assert!(!names("use rustix::fs::flock;", "std::fs"));
+    assert!(!names(&without_texts(r#"say("start kube \" kube"); a('"'); b()"#), "kube"));
+    assert!(names(&without_texts(r#"a('"'); kube::b("")"#), "kube"));
+}
+
+/// A file of the product without its comment lines and the contents of its strings.
+struct SourceFile {
+    /// From the root of the package.
+    path: PathBuf,
+    code: String,
+}
+
+/// The files of a module, its tests left out: those may make keys, files and servers.
+fn product_code(module: &str) -> Vec<SourceFile> {
+    let mut files = Vec::new();
+    let mut unread = vec![PathBuf::from(format!("src/{module}.rs")), PathBuf::from(format!("src/{module}"))];
+    while let Some(path) = unread.pop() {
+        let full = root().join(&path);
+        let is_test = matches!(path.file_stem().and_then(|stem| stem.to_str()), Some("tests"));
+        if is_test || !full.exists() {
+            continue;
+        }
+        if full.is_dir() {
+            let entries = fs::read_dir(&full).expect("readable");
+            unread.extend(entries.map(|entry| path.join(entry.expect("readable").file_name())));
+        } else {
+            let text = fs::read_to_string(&full).expect("UTF-8");
+            let code = text.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("//"));
+            let code = without_texts(&code.collect::<String>());
+            files.push(SourceFile { path, code });
+        }
+    }
+    assert!(!files.is_empty(), "there is no module `{module}`");
+    files
+}
+
+/// The code with empty strings: messages may name what they like.
+fn without_texts(code: &str) -> String {
+    let (mut kept, mut inside, mut before) = (String::new(), false, ' ');
+    for c in code.chars() {
+        // A quote as a character is none, and a backslash takes the meaning of what follows it.
+        let quote = c == '"' && before != '\\' && before != '\'';
+        inside ^= quote;
+        if !inside || quote {
+            kept.push(c);
+        }
+        before = if before == '\\' { ' ' } else { c };
+    }
+    kept
+}
+
+/// The modules of the crate's root that a file names.
+fn imports(file: &SourceFile) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut roots = vec!["crate::".to_owned(), "signpost::".to_owned()];
+    // As many steps up as the file is deep lead to the root of the crate as well.
+    roots.push("super::".repeat(file.path.components().count() - 1));
+    for root in roots {
+        found.extend(after(&file.code, &root));
+    }
+    found
+}
+
+/// The segments that follow a path such as `crate::`, wherever it begins.
+fn after<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = String> + 'a {
+    code.match_indices(path)
+        .filter(|(start, _)| !code[..*start].ends_with(|c: char| is_word(c) || c == ':'))
+        .flat_map(|(start, _)| first_segments(&code[start + path.len()..]))
+}
+
+/// The first segment of a path, or of each path of a group.
+fn first_segments(rest: &str) -> Vec<String> {
+    let word = |text: &str| text.chars().take_while(|c| is_word(*c)).collect::<String>();
+    let mut segments = Vec::new();
+    match rest.strip_prefix('{') {
+        None => segments.push(word(rest)),
+        Some(group) => {
+            let mut depth = 1;
+            segments.push(word(group.trim_start()));
+            for (at, c) in group.char_indices() {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    ',' if depth == 1 => segments.push(word(group[at + 1..].trim_start())),
+                    _ => {}
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    segments.retain(|segment| !segment.is_empty());
+    segments
+}
+
+/// Whether the code has the word, and not as a part of a longer one; `a::b` also as `a::{b}`.
+fn names(code: &str, word: &str) -> bool {
+    let in_group = word
+        .rsplit_once("::")
+        .is_some_and(|(path, last)| after(code, &format!("{path}::")).any(|segment| segment == last));
+    in_group
+        || code.match_indices(word).any(|(start, _)| {
+            let (before, after) = (&code[..start], &code[start + word.len()..]);
+            !before.ends_with(is_word) && !after.starts_with(is_word)
+        })
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// What stands between backticks.
+fn quoted(cell: &str) -> BTreeSet<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

@@ -1,0 +1,312 @@
+//! The documentation says what the program does: whatever in it can be checked is checked.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use clap::error::ErrorKind;
+use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey};
+use signpost::{
+    cli,
+    config::schema,
+    core::{issuer::Issuer, verification::CHECKS},
+    telemetry::board::Board,
+};
+
+use crate::support::{components::variable, http_client::Request, port::Port, signpost::Signpost};
+
+mod markdown;
+mod shell;
+
+use markdown::{page, pages, quoted, root, table};
+
+#[test]
+fn every_call_of_signpost_is_one_that_it_understands() {
+    let mut seen = 0;
+    for page in pages() {
+        let name = page.path.display();
+        for call in shell::pasted(&page) {
+            seen += 1;
+            if let Err(error) = cli::command().try_get_matches_from(&call) {
+                panic!("{name}: `{}`: {error}", call.join(" "));
+            }
+        }
+        for call in shell::mentioned(&page) {
+            seen += 1;
+            // Running text may speak of a verb without all that it needs.
+            let incomplete = [
+                ErrorKind::MissingRequiredArgument,
+                ErrorKind::MissingSubcommand,
+                ErrorKind::DisplayHelp,
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+                ErrorKind::DisplayVersion,
+            ];
+            match cli::command().try_get_matches_from(&call) {
+                Err(error) if !incomplete.contains(&error.kind()) => {
+                    panic!("{name}: `{}`: {error}", call.join(" "))
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen} calls were found");
+}
+
+#[test]
+fn every_link_into_the_repository_leads_somewhere() {
+    for page in pages() {
+        for link in page.links.iter().filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => page.path.clone(),
+                _ => page.path.parent().expect("a page has a folder").join(path),
+            };
+            let name = page.path.display();
+            assert!(root().join(&target).exists(), "{name}: `{link}` leads nowhere");
+            if !anchor.is_empty() {
+                let anchors = markdown::page(normal(&target)).anchors;
+                assert!(anchors.iter().any(|known| known == anchor), "{name}: `{link}` names no heading");
+            }
+        }
+    }
+}
+
+/// The path without `..`.
+fn normal(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut normal, component| {
+        if component.as_os_str() == ".." {
+            normal.pop();
+        } else {
+            normal.push(component);
+        }
+        normal
+    })
+}
+
+#[test]
+fn every_target_of_make_exists() {
+    let makefile = fs::read_to_string(root().join("Makefile")).expect("it is there");
+    let known: BTreeSet<_> = makefile.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+    for page in pages() {
+        let blocks = page.blocks.iter().flat_map(|block| block.text.lines()).map(str::to_owned);
+        let calls = blocks.chain(page.inline_code.iter().cloned());
+        for call in calls.filter_map(|call| Some(call.trim().strip_prefix("make ")?.to_owned())) {
+            let target = call.split_whitespace().next().expect("a word");
+            assert!(known.contains(target), "{}: there is no `make {target}`", page.path.display());
+        }
+    }
+}
+
+#[test]
+fn every_configuration_that_is_shown_is_accepted() {
+    let mut seen = 0;
+    for page in pages() {
+        for block in page.blocks.iter().filter(|block| block.language == "yaml" && is_config(&block.text)) {
+            seen += 1;
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let file = folder.path().join("config.yaml");
+            fs::write(&file, &block.text).expect("the folder can be written");
+            let file = file.to_str().expect("a name of this test");
+            let checked =
+                Signpost::new(["config", "check", "--config", file]).finish(Duration::from_secs(30));
+            assert_eq!(checked.code, Some(0), "{}: {}", page.path.display(), checked.stderr);
+        }
+    }
+    assert!(seen > 0, "no configuration is shown");
+}
+
+fn is_config(yaml: &str) -> bool {
+    yaml.lines().any(|line| line == "issuers:")
+}
+
+#[test]
+fn the_reference_of_the_configuration_is_fresh() {
+    let head = "# Configuration\n\nWritten by `make reference` from `src/config/keys.rs`; `signpost config schema` prints the \
+                same as a JSON Schema.\n\n";
+    let fresh = format!("{head}{}", schema::reference());
+    let path = root().join("docs/configuration.md");
+    if variable("SIGNPOST_WRITE_REFERENCE").is_some() {
+        fs::write(&path, &fresh).expect("it can be written");
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == fresh, "docs/configuration.md is not fresh: run `make reference`");
+}
+
+#[test]
+fn every_metric_is_explained_and_no_other() {
+    let operations = page("docs/operations.md");
+    let rows = table(&operations, "| metric | type | labels | meaning |");
+    let explained: BTreeSet<_> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
+    assert_eq!(explained, metrics());
+    for word in operations.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        assert!(!word.starts_with("signpost_") || explained.contains(word), "there is no metric `{word}`");
+    }
+}
+
+/// The names that a scrape finds once everything has happened.
+fn metrics() -> BTreeSet<String> {
+    let board = Board::default();
+    let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
+    board.source(&issuer, "kubernetes", |source| {
+        source.last_success = Some(jiff::Timestamp::UNIX_EPOCH);
+        source.issuer_matches = Some(true);
+        source.signing_key_public = Some(true);
+    });
+    board.target(&issuer, "blob", |target| target.last_true = Some(jiff::Timestamp::UNIX_EPOCH));
+    let page = board.metrics(&[("jwks", 200, 1)]);
+    let samples = page.lines().filter(|line| !line.starts_with('#'));
+    samples.filter_map(|line| Some(line.split_once('{')?.0.to_owned())).collect()
+}
+
+#[test]
+fn every_check_of_verify_is_explained_and_no_other() {
+    let rows = table(&page("docs/verify.md"), "| id | level | Entra answers | certainty | rule |");
+    let explained: Vec<_> = rows.iter().map(|row| row[..4].to_vec()).collect();
+    let checks: Vec<_> = CHECKS
+        .iter()
+        .map(|check| {
+            let codes: Vec<_> = check.codes.iter().map(|code| format!("AADSTS{code}")).collect();
+            let certainty = if codes.is_empty() { String::new() } else { format!("{:?}", check.certainty) };
+            let codes = if codes.is_empty() { "accepts".to_owned() } else { codes.join(", ") };
+            let level = format!("{:?}", check.level).to_lowercase();
+            vec![format!("`{}`", check.id), level, codes, certainty.to_lowercase()]
+        })
+        .collect();
+    assert_eq!(explained, checks);
+}
+
+fn files_below(folder: &str) -> Vec<PathBuf> {
+    let (mut files, mut unread) = (Vec::new(), vec![root().join(folder)]);
+    while let Some(path) = unread.pop() {
+        if path.is_dir() {
+            unread
+                .extend(fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
+#[test]
+fn every_test_that_proves_a_promise_exists() {
+    let tests = ["src", "tests/it"].into_iter().flat_map(files_below);
+    let code: String = tests.map(|path| fs::read_to_string(path).expect("UTF-8")).collect();
+    let rows = table(&page("docs/architecture.md"), "| promise | in this version | proved by |");
+    assert_eq!(rows.len(), 7);
+    for test in rows.iter().flat_map(|row| quoted(&row[2])) {
+        assert!(code.contains(&format!("fn {test}(")), "there is no test `{test}`");
+    }
+}
+
+#[test]
+fn every_decision_that_is_named_exists_and_is_listed() {
+    let decisions: Vec<_> = fs::read_dir(root().join("docs/decisions"))
+        .expect("they are there")
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .collect();
+    let index = page("docs/decisions/README.md");
+    for decision in decisions.iter().filter(|name| *name != "README.md") {
+        assert!(index.links.contains(decision), "docs/decisions/README.md does not list {decision}");
+    }
+    let manifests = ["Cargo.toml", "clippy.toml", "deny.toml"].map(|name| root().join(name));
+    for path in manifests.into_iter().chain(files_below("src")) {
+        let text = fs::read_to_string(&path).expect("UTF-8");
+        for rest in text.split("docs/decisions/").skip(1) {
+            let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            let known = number.len() == 4 && decisions.iter().any(|name| name.starts_with(&number));
+            assert!(known, "{}: no decision `{number}`", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_variable_of_the_environment_is_read() {
+    let mut read = BTreeSet::new();
+    let mut commands = vec![cli::command()];
+    while let Some(command) = commands.pop() {
+        let variables = command.get_arguments().filter_map(|argument| argument.get_env());
+        read.extend(variables.map(|variable| variable.to_string_lossy().into_owned()));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    for page in pages() {
+        let words = page.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| word.contains('_')) {
+            let key = word.to_ascii_lowercase();
+            let known = match word.split('_').next() {
+                Some("AZURE") => key.parse::<AzureConfigKey>().is_ok(),
+                Some("AWS") => key.parse::<AmazonS3ConfigKey>().is_ok(),
+                Some("SIGNPOST") => read.contains(word) || word == "SIGNPOST_TEST_CACHE",
+                _ => true,
+            };
+            assert!(known, "{}: nothing reads `{word}`", page.path.display());
+        }
+    }
+}
+
+/// Where the README lets the newcomer's clone lie.
+const CLONE: &str = "/home/ada/signpost";
+
+#[test]
+fn a_newcomer_sees_what_the_readme_shows_and_what_is_printed_works_when_pasted() {
+    let readme = page("README.md");
+    let shown = |begin: &str| {
+        let blocks = readme.blocks.iter().filter(|block| block.language == "text");
+        let found = blocks.map(|block| &block.text).find(|text| text.starts_with(begin));
+        found.unwrap_or_else(|| panic!("the README shows no `{begin}`"))
+    };
+    let clone = tempfile::tempdir().expect("a temporary folder");
+    let (public, admin) = (Port::free().address(), Port::free().address());
+    let mut running = Signpost::new(["run", "--listen", &public, "--admin-listen", &admin])
+        .current_dir(clone.path())
+        .start();
+    running.wait_for_output("Stop it with Ctrl-C");
+    running.wait_for_output("documents=\"jwks discovery\"");
+    let said = running.stderr();
+    let program = env!("CARGO_BIN_EXE_signpost");
+    let as_in_readme = |text: &str| {
+        text.replace(program, &format!("{CLONE}/target/debug/signpost"))
+            .replace(clone.path().to_str().expect("a name of this test"), CLONE)
+            .replace(&public, "127.0.0.1:8080")
+            .replace(&admin, "127.0.0.1:9090")
+    };
+    let welcome = shown("Signpost signs and publishes by itself");
+    assert!(as_in_readme(&said).contains(welcome.as_str()), "{said}");
+
+    let pasted = said.lines().filter_map(|line| line.strip_prefix("  "));
+    let (read, run): (Vec<_>, Vec<_>) = pasted
+        .filter(|line| line.starts_with("curl -s ") || line.starts_with(program))
+        .partition(|line| line.starts_with("curl"));
+    assert_eq!((read.len(), run.len()), (2, 2), "{said}");
+    for line in read {
+        Request::get(line.trim_start_matches("curl -s ")).answer().expect_status(200).json();
+    }
+    let outputs: Vec<_> = run
+        .iter()
+        .map(|line| {
+            let done = Command::new("sh").args(["-c", line]).output().expect("there is a shell");
+            let (out, error) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+            assert!(done.status.success(), "`{line}`: {out}{error}");
+            as_in_readme(&out)
+        })
+        .collect();
+    // The token is some moments older or younger.
+    let is_the_same =
+        |line: &&str| outputs[0].lines().any(|found| found == *line) || line.contains("TOK-TIME");
+    let missing: Vec<_> = shown("ok    TOK-ALG").lines().filter(|line| !is_the_same(line)).collect();
+    assert!(missing.is_empty(), "{missing:?} is not in\n{}", outputs[0]);
+
+    running.terminate();
+    running.finish(Duration::from_secs(30)).expect_code(0);
+}
+
+#[test]
+fn the_changelog_begins_with_this_version() {
+    let changelog = page("CHANGELOG.md");
+    let newest = changelog.text.lines().find(|line| line.starts_with("## [")).expect("a version");
+    assert!(newest.starts_with(concat!("## [", env!("CARGO_PKG_VERSION"), "]")), "{newest}");
+}
