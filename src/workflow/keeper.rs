@@ -222,6 +222,8 @@ impl Keeper {
     /// Shows a stored ledger; returns why nothing can be published, if that is so.
     fn show(&self, ledger: Ledger) -> Option<NothingToPublish> {
         self.board.ledger(&ledger, self.charter.profile);
+        // Before any key was heard of, the failures of the sources say why.
+        let known = !ledger.entries().is_empty();
         let rendered =
             Publication::render(&self.charter.terms, self.charter.profile, ledger.public_keys().cloned());
         let nothing = rendered.as_ref().err().cloned();
@@ -243,10 +245,10 @@ impl Keeper {
             }
             !before.public_keys().eq(shown.public_keys())
         });
-        nothing.filter(|_| !ready)
+        nothing.filter(|_| known && !ready)
     }
 
-    /// Logs a concern when it begins and when it is over.
+    /// Puts what is wrong on the board, and logs when it begins and when it is over.
     fn raise(&self, heard: &mut Heard, concerns: &Concerns) {
         let issuer = &self.charter.terms.issuer;
         let mut alarms = BTreeSet::new();
@@ -270,6 +272,7 @@ impl Keeper {
         for over in heard.alarms.difference(&alarms) {
             info!(%issuer, alarm = over, "alarm is over");
         }
+        self.board.issuer(issuer, |status| status.alarms = alarms.iter().cloned().collect());
         heard.alarms = alarms;
     }
 }
