@@ -30,8 +30,9 @@ mod verify;
 
 use report::{Outcome, Style, render};
 
-/// What a service logs unless told otherwise: changes, and nothing of how libraries keep house.
-const USUAL: &str = "info,tokio_cron_scheduler=warn,object_store=warn";
+/// What a service logs unless told otherwise: changes, and nothing of how libraries keep house. `kube`
+/// logs every failed request as an error; ours are logged once, when they begin.
+const USUAL: &str = "info,tokio_cron_scheduler=warn,object_store=warn,kube_client=off";
 
 /// Makes the service-account issuer of a Kubernetes cluster trustworthy to the outside world.
 ///
