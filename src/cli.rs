@@ -31,7 +31,8 @@ mod verify;
 
 use report::{Outcome, Style, render};
 
-/// What a service logs unless told otherwise: changes, and nothing of how libraries keep house.
+/// What a service logs unless told otherwise: changes, and nothing of how libraries keep house. `kube`
+/// logs every failed request as an error; ours are logged once, when they begin.
 const USUAL: &str = "info,tokio_cron_scheduler=warn,object_store=warn,kube_client=off";
 
 const EXAMPLES: &str = "\

@@ -200,8 +200,9 @@ impl Target {
             };
             version.map_err(|cause| self.error("read", document, cause))
         };
-        let (jwks, discovery) = tokio::try_join!(version(Document::Jwks), version(Document::Discovery))?;
-        Ok(Versions { jwks, discovery })
+        // Both to their end: of two failures it is always the same one that is told.
+        let (jwks, discovery) = tokio::join!(version(Document::Jwks), version(Document::Discovery));
+        Ok(Versions { jwks: jwks?, discovery: discovery? })
     }
 
     /// Reads both documents with their headers, owners and versions.
@@ -217,8 +218,8 @@ impl Target {
             };
             entry.map_err(|cause| self.error("read", document, cause))
         };
-        let (jwks, discovery) = tokio::try_join!(entry(Document::Jwks), entry(Document::Discovery))?;
-        Ok(Reading::new(jwks, discovery))
+        let (jwks, discovery) = tokio::join!(entry(Document::Jwks), entry(Document::Discovery));
+        Ok(Reading::new(jwks?, discovery?))
     }
 
     /// Writes one document, and reads it back.

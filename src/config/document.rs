@@ -10,6 +10,10 @@ use serde_saphyr::{Error, Spanned};
 
 use super::problem::Problem;
 
+/// Longest text that a message repeats, in characters: a whole file that is no configuration is one
+/// text, and may be a private key.
+const MAX_SHOWN: usize = 64;
+
 /// A value and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
@@ -78,6 +82,9 @@ impl Node {
             Value::Null => "empty".to_owned(),
             Value::Bool(value) => format!("`{value}`"),
             Value::Number(number) => format!("the number `{number}`"),
+            Value::Text(text) if text.chars().count() > MAX_SHOWN => {
+                format!("a text of {} characters", text.chars().count())
+            }
             Value::Text(text) => format!("the text `{text}`"),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a mapping".to_owned(),

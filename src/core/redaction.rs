@@ -1,16 +1,33 @@
 //! Takes secrets out of text that is about to be shown.
 //!
 //! URLs carry them in two places: the user name and password before the host, and the query (a
-//! shared access signature is `?…&sig=…`). Libraries print whole URLs in their errors.
+//! shared access signature is `?…&sig=…`). Libraries print whole URLs in their errors. PEM is what
+//! somebody gave where something else was expected, and errors repeat what they were given.
 
 use std::borrow::Cow;
 
 /// What stands where a secret stood.
 const REMOVED: &str = "…";
 
-/// The text, with the user and the query of every URL in it replaced by `…`.
+/// What a PEM block begins and ends with (RFC 7468).
+const PEM_BEGIN: &str = "-----BEGIN ";
+const PEM_END: &str = "-----END ";
+
+/// The text, with the user and the query of every URL and all of PEM in it replaced by `…`.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
+    match text.find(PEM_BEGIN) {
+        // From the first block to the last: what stands between them may be a part of one.
+        Some(start) => {
+            let last = text[start..].rfind(PEM_END).map_or(text.len(), |end| start + end + PEM_END.len());
+            let behind = text[last..].find("-----").map_or("", |label| &text[last + label + "-----".len()..]);
+            Cow::Owned(format!("{}{REMOVED}{}", redact_urls(&text[..start]), redact_urls(behind)))
+        }
+        None => redact_urls(text),
+    }
+}
+
+fn redact_urls(text: &str) -> Cow<'_, str> {
     if !text.contains("://") {
         return Cow::Borrowed(text);
     }

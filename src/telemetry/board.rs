@@ -25,6 +25,8 @@ pub struct IssuerStatus {
     pub keys: Vec<KeyStatus>,
     /// Kids that only a target knows: `signpost ledger adopt` takes them over.
     pub strangers: Vec<String>,
+    /// What is wrong with what the sources say together, in words; nothing of it is published.
+    pub alarms: Vec<String>,
     pub sources: BTreeMap<String, SourceStatus>,
     pub targets: BTreeMap<String, TargetStatus>,
     pub changes: Vec<ChangeStatus>,

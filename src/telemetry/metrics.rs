@@ -65,6 +65,11 @@ impl Page {
             each(|status| count(status.strangers.len())),
         );
         self.gauge(
+            "alarms",
+            "Things that sources say and that are not published, see /status.json",
+            each(|status| count(status.alarms.len())),
+        );
+        self.gauge(
             "missing_keys",
             "Published keys that no source lists any more",
             each(|status| count(status.keys.iter().filter(|key| key.state == "missing").count())),

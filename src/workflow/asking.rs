@@ -205,9 +205,10 @@ impl Asked {
     }
 
     fn failed(&mut self, issuer: &Issuer, error: &AskError) {
-        // Who was away may come back with another key.
+        // Who was away may come back with another key, or as another issuer.
         self.probe_due = None;
         self.unprobed = 0;
+        self.issuer_checked = None;
         let text = in_one_line(error);
         if self.trouble.as_ref() != Some(&text) {
             let hint = error.hint();

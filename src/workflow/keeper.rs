@@ -214,7 +214,8 @@ impl Keeper {
             Concerns { conflicts: merged.conflicts, refused: observed.refused, nothing_to_publish: None };
         // A ledger begins with the first key that some place may be given.
         if before.sequence() == 0 && !self.is_worth_publishing(&ledger) {
-            concerns.nothing_to_publish = self.render(&ledger).err();
+            let known = !ledger.entries().is_empty();
+            concerns.nothing_to_publish = self.render(&ledger).err().filter(|_| known);
             return (before.clone(), concerns);
         }
         (ledger, concerns)
@@ -237,6 +238,8 @@ impl Keeper {
     /// Shows a stored ledger; returns why nothing can be published, if that is so.
     fn show(&self, ledger: Ledger) -> Option<NothingToPublish> {
         self.board.ledger(&ledger, self.charter.profile);
+        // Before any key was heard of, the failures of the sources say why.
+        let known = !ledger.entries().is_empty();
         let rendered = self.render(&ledger);
         let nothing = rendered.as_ref().err().cloned();
         if let Ok(publication) = rendered {
@@ -257,10 +260,10 @@ impl Keeper {
             }
             !before.public_keys().eq(shown.public_keys())
         });
-        nothing.filter(|_| !ready)
+        nothing.filter(|_| known && !ready)
     }
 
-    /// Logs a concern when it begins and when it is over.
+    /// Puts what is wrong on the board, and logs when it begins and when it is over.
     fn raise(&self, heard: &mut Heard, concerns: &Concerns) {
         let issuer = &self.charter.terms.issuer;
         let mut alarms = BTreeSet::new();
@@ -284,6 +287,7 @@ impl Keeper {
         for over in heard.alarms.difference(&alarms) {
             info!(%issuer, alarm = over, "alarm is over");
         }
+        self.board.issuer(issuer, |status| status.alarms = alarms.iter().cloned().collect());
         heard.alarms = alarms;
     }
 }

@@ -6,11 +6,13 @@
 
 pub(crate) mod api_server;
 pub(crate) mod azurite;
+pub(crate) mod cluster;
 pub(crate) mod components;
 pub(crate) mod etcd;
 pub(crate) mod eventually;
 pub(crate) mod fault_proxy;
 pub(crate) mod http_client;
+pub(crate) mod installation;
 pub(crate) mod nginx;
 pub(crate) mod pki;
 pub(crate) mod port;

@@ -39,3 +39,20 @@ proptest! {
 fn shows(text: &str, expected: &str) {
     assert_eq!(expected, redact(text));
 }
+
+#[test]
+fn pem_is_taken_out_from_the_first_block_to_the_last() {
+    let cases = [
+        ("is the text `-----BEGIN PRIVATE KEY----- MIIE -----END PRIVATE KEY-----`", "is the text `…`"),
+        ("a -----BEGIN A-----\nx\n-----END A----- and -----BEGIN B-----\ny\n-----END B----- b", "a … b"),
+        ("cut -----BEGIN PRIVATE KEY-----\nMIIE", "cut …"),
+        ("cut -----BEGIN PRIVATE KEY-----\nMIIE -----END PRIV", "cut …"),
+        (
+            "https://h/?sig=s -----BEGIN A-----x-----END A----- https://h/?sig=s",
+            "https://h/?… … https://h/?…",
+        ),
+    ];
+    for (text, shown) in cases {
+        assert_eq!(redact(text), shown, "{text}");
+    }
+}

@@ -216,21 +216,24 @@ impl ApiServer {
         self.kubeconfig(file, &Bearer::Token(ADMIN_TOKEN));
     }
 
-    /// Written as JSON, which is YAML.
     pub(crate) fn kubeconfig(&self, file: &Path, bearer: &Bearer) {
-        let user = match bearer {
-            Bearer::Token(token) => json!({"token": token}),
-            Bearer::TokenFile(file) => json!({"tokenFile": file}),
-        };
-        let cluster = json!({"server": self.url(), "certificate-authority": self.ca_file()});
-        let config = json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "test", "cluster": cluster}],
-            "users": [{"name": "test", "user": user}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "current-context": "test",
-        });
-        fs::write(file, config.to_string()).expect("the kubeconfig can be written");
+        write_kubeconfig(file, &self.url(), self.ca_file(), bearer);
     }
+}
+
+/// Written as JSON, which is YAML; `url` may be that of a proxy.
+pub(crate) fn write_kubeconfig(file: &Path, url: &str, ca_file: &Path, bearer: &Bearer) {
+    let user = match bearer {
+        Bearer::Token(token) => json!({"token": token}),
+        Bearer::TokenFile(file) => json!({"tokenFile": file}),
+    };
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority": ca_file}}],
+        "users": [{"name": "test", "user": user}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "current-context": "test",
+    });
+    fs::write(file, config.to_string()).expect("the kubeconfig can be written");
 }

@@ -99,9 +99,15 @@ pub(crate) struct Seen {
 
 pub(crate) struct FaultProxy {
     port: Port,
+    upstream: String,
+    ca_file: Option<PathBuf>,
     state: Arc<Mutex<State>>,
-    stop: Option<oneshot::Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
+    listening: Option<Listening>,
+}
+
+struct Listening {
+    stop: oneshot::Sender<Infallible>,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Default)]
@@ -118,12 +124,33 @@ impl FaultProxy {
 
     /// As [`FaultProxy::start`], for an https upstream whose certificate comes from `ca_file`.
     pub(crate) fn start_trusting(upstream: &str, ca_file: Option<&Path>) -> Self {
-        let port = Port::free();
-        let state = Arc::<Mutex<State>>::default();
+        let mut proxy = Self {
+            port: Port::free(),
+            upstream: upstream.to_owned(),
+            ca_file: ca_file.map(Path::to_owned),
+            state: Arc::default(),
+            listening: None,
+        };
+        proxy.restart();
+        proxy
+    }
+
+    /// Closes all connections and refuses new ones; port and script stay for [`FaultProxy::restart`].
+    pub(crate) fn stop(&mut self) {
+        if let Some(Listening { stop, thread }) = self.listening.take() {
+            drop(stop);
+            // If it panicked, it has said so, and a second panic here would abort the tests.
+            let _ = thread.join();
+        }
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.stop();
         let (stop, stopped) = oneshot::channel();
         let (listening, is_listening) = std::sync::mpsc::channel();
-        let upstream = Upstream::new(upstream, ca_file.map(Path::to_owned));
-        let (number, shared) = (port.number(), Arc::clone(&state));
+        // A client of its own: pooled connections end with the runtime that drives them.
+        let upstream = Upstream::new(&self.upstream, self.ca_file.clone());
+        let (number, state) = (self.port.number(), Arc::clone(&self.state));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
@@ -133,12 +160,12 @@ impl FaultProxy {
                 tokio::select! {
                     // The sender is dropped with the proxy; nothing is ever sent.
                     _ = stopped => {}
-                    () = accept(listener, upstream, shared) => {}
+                    () = accept(listener, upstream, state) => {}
                 }
             });
         });
         is_listening.recv().expect("the proxy listens");
-        Self { port, state, stop: Some(stop), thread: Some(thread) }
+        self.listening = Some(Listening { stop, thread });
     }
 
     /// `http://127.0.0.1:PORT`, to be used where the upstream's URL would be.
@@ -172,11 +199,7 @@ impl FaultProxy {
 
 impl Drop for FaultProxy {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // If it panicked, it has said so, and a second panic here would abort the tests.
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 
@@ -251,7 +274,8 @@ struct Upstream {
 
 impl Upstream {
     fn new(url: &str, ca_file: Option<PathBuf>) -> Self {
-        let mut client = Client::builder().no_proxy().redirect(redirect::Policy::none());
+        // The `Host` that is passed on is the proxy's, and HTTP/2 servers refuse one that is not theirs.
+        let mut client = Client::builder().no_proxy().http1_only().redirect(redirect::Policy::none());
         if let Some(file) = ca_file {
             let pem = std::fs::read(file).expect("the CA file can be read");
             let bundle = Certificate::from_pem_bundle(&pem).expect("the CA file is PEM");
