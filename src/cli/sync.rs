@@ -180,10 +180,7 @@ fn tell_failures<T>(
         );
     }
     let nothing = concerns.nothing_to_publish.as_ref();
-    // Without an answer there are no keys, and the source that failed has said so.
-    if let Some(nothing) =
-        nothing.filter(|nothing| **nothing != NothingToPublish::NoKeys || !failed_any(sources))
-    {
+    if let Some(nothing) = nothing {
         tell(nothing, Some(nothing.hint().to_owned()));
     }
     for (_, placed) in targets {
@@ -197,8 +194,4 @@ fn tell_failures<T>(
         say(&format!("warning: key `{kid}` is listed and not published\n  hint: see `signpost ledger show`"));
     }
     failed
-}
-
-fn failed_any(sources: &[(String, Result<usize, AskError>)]) -> bool {
-    sources.iter().any(|(_, listed)| listed.is_err())
 }

@@ -192,8 +192,8 @@ impl PlaceError {
         match self {
             Self::Target(error) => error.hint(),
             Self::Refused { source: Refused::OtherLineage { .. }, .. } => Some(
-                "if both are this installation, for one because its ledger was lost, run `signpost sync --adopt`; \
-                 else give each its own place"
+                "use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; \
+                 if somebody else publishes there, choose another place"
                     .to_owned(),
             ),
             Self::Refused { source: Refused::OtherIssuer { .. }, .. } => Some(

@@ -113,8 +113,8 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
         format!(
             "error: cannot publish to target `{target}`\n  \
              cause: it belongs to lineage `{theirs}`, this ledger is lineage `{ours}`\n  \
-             hint: if both are this installation, for one because its ledger was lost, run \
-             `signpost sync --adopt`; else give each its own place\n"
+             hint: use the data directory that published before; if its ledger is lost, run \
+             `signpost sync --adopt`; if somebody else publishes there, choose another place\n"
         )
     });
     assert_eq!(refused.stderr, expected.concat());

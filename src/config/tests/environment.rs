@@ -12,15 +12,21 @@ struct Cli {
     flags: Flags,
 }
 
-const CHILD: &str = "config::tests::environment::flags_are_read_in_the_environment_of_a_child";
+/// Tells the child from its parent.
+const CHILD: &str = "SIGNPOST_TEST_IS_A_CHILD";
 
 /// A test cannot set a variable of its own process safely, so it runs itself again.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "only the environment tells the child from its parent")]
 fn flags_go_before_the_environment() {
+    if std::env::var_os(CHILD).is_some() {
+        return flags_are_read_in_the_environment_of_the_child();
+    }
     let test = std::env::current_exe().expect("a test is a program");
     let output = Command::new(test)
-        .args(["--exact", CHILD, "--ignored"])
+        .args(["--exact", "config::tests::environment::flags_go_before_the_environment"])
         .envs([
+            (CHILD, "yes"),
             ("SIGNPOST_LISTEN", "127.0.0.1:1"),
             ("SIGNPOST_ADMIN_LISTEN", "127.0.0.1:2"),
             ("SIGNPOST_SOURCE", "kubernetes,/a"),
@@ -33,9 +39,7 @@ fn flags_go_before_the_environment() {
     assert!(output.status.success() && shown.contains("1 passed"), "{shown}");
 }
 
-#[test]
-#[ignore = "run by flags_go_before_the_environment, with its variables"]
-fn flags_are_read_in_the_environment_of_a_child() {
+fn flags_are_read_in_the_environment_of_the_child() {
     let Cli { flags } =
         Cli::parse_from(["signpost", "--listen", "127.0.0.1:9", "--target", "/x", "--target", "/y,/z"]);
     assert_eq!(Some("127.0.0.1:9"), flags.listen.as_deref(), "flag");

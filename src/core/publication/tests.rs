@@ -22,7 +22,10 @@ fn profile_entra_publishes_rs256_alone_and_profile_all_publishes_everything() {
 fn a_profile_without_a_key_publishes_nothing() {
     let refusal =
         Publication::render(&terms(), Profile::Entra, [Jwk::of_public_key(ec_key())]).expect_err("no RS256");
-    assert_eq!("nothing to publish under profile `entra`", refusal.to_string());
+    assert_eq!(
+        "nothing to publish: profile `entra` includes none of the listed keys (1), expected an RS256 key",
+        refusal.to_string()
+    );
 }
 
 #[test]

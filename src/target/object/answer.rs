@@ -145,7 +145,7 @@ impl Service {
         match self {
             Self::Azure { .. } => {
                 "`AZURE_CLIENT_ID`, `AZURE_TENANT_ID` and `AZURE_FEDERATED_TOKEN_FILE` (workload identity), \
-                 or `AZURE_STORAGE_ACCOUNT_KEY`"
+                 or `AZURE_STORAGE_ACCOUNT_KEY`, or `AZURE_USE_AZURE_CLI=true` after `az login`"
             }
             Self::S3 { .. } => {
                 "`AWS_ROLE_ARN` and `AWS_WEB_IDENTITY_TOKEN_FILE`, or `AWS_ACCESS_KEY_ID` and \
