@@ -15,7 +15,7 @@ use crate::{
     config::Flags,
     core::{
         placement::Refused,
-        publication::{Document, NothingToPublish},
+        publication::Document,
     },
     workflow::{
         asking::AskError,

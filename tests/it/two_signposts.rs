@@ -273,7 +273,7 @@ fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     stores.azurite.put(&format!("oidc/c1/{JWKS}"), "text/plain", jwks(&installation, &[&stranger]));
     // The next look is that of a pass beside the service.
     let told = installation.sync().expect_code(0).stdout;
-    assert!(told.contains("1 keys that only it knows (see `signpost ledger show`)"), "{told}");
+    assert!(told.contains("1 key that only it knows (see `signpost ledger show`)"), "{told}");
     let mut both = [ours.clone(), theirs.clone()].to_vec();
     both.sort();
     let alone = vec![ours.clone()];
