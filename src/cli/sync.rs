@@ -13,10 +13,7 @@ use super::{
 use crate::{
     app,
     config::Flags,
-    core::{
-        placement::Refused,
-        publication::Document,
-    },
+    core::{placement::Refused, publication::Document},
     workflow::{
         asking::AskError,
         keeper::Concerns,

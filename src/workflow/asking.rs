@@ -36,6 +36,8 @@ pub struct Asked {
     account: Option<ServiceAccount>,
     /// The error that was logged last, so that it is logged once.
     trouble: Option<String>,
+    /// The issuer in the last minted token.
+    mints_as: Option<String>,
     /// The kid that was logged as signing without being public.
     tripped: Option<Kid>,
     notes: Vec<String>,
@@ -63,6 +65,7 @@ impl Asked {
             probe_due: None,
             unprobed: 0,
             trouble: None,
+            mints_as: None,
             tripped: None,
             notes: Vec::new(),
         }
@@ -109,7 +112,8 @@ impl Asked {
         let fetched = self.fetch().await;
         let now = clock::now();
         let issuer = &keeper.charter().terms.issuer;
-        let compared = matches!(self.source, Source::ApiServer(_)) && self.checks.issuer.is_some();
+        let matches =
+            matches!(self.source, Source::ApiServer(_)).then(|| self.mints_as_it_should()).flatten();
         keeper.board().source(issuer, self.source.name(), |status| {
             status.up = fetched.is_ok();
             match &fetched {
@@ -118,7 +122,7 @@ impl Asked {
                     status.error = None;
                     status.answers += 1;
                     status.keys = fetched.keys.len();
-                    status.issuer_matches = compared.then_some(true);
+                    status.issuer_matches = matches;
                 }
                 Err(error) => {
                     status.error = Some(in_one_line(error));
@@ -173,6 +177,7 @@ impl Asked {
         let kid = match probed {
             Ok(probe) => {
                 self.unprobed = 0;
+                self.look_at_minted_issuer(issuer, probe.issuer);
                 probe.kid
             }
             Err(error) => {
@@ -201,6 +206,21 @@ impl Asked {
                 }
                 self.tripped = Some(kid);
             }
+        }
+    }
+
+    /// Whether the last minted token named the issuer; `None` where the operator allowed another one.
+    fn mints_as_it_should(&self) -> Option<bool> {
+        let expected = self.checks.issuer.as_ref()?;
+        Some(self.mints_as.as_deref().is_none_or(|named| named == expected.as_str()))
+    }
+
+    /// A token says more about its issuer than a discovery document does.
+    fn look_at_minted_issuer(&mut self, issuer: &Issuer, minted: Option<String>) {
+        let before = std::mem::replace(&mut self.mints_as, minted);
+        if before != self.mints_as && self.mints_as_it_should() == Some(false) {
+            let found = self.mints_as.as_deref();
+            error!(%issuer, source = self.source.name(), found, "an API server mints tokens of another issuer");
         }
     }
 
