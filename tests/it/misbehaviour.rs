@@ -457,6 +457,23 @@ fn an_api_server_that_comes_back_as_another_issuer_rings_the_alarm_and_changes_n
 }
 
 #[test]
+fn an_api_server_whose_tokens_name_another_issuer_than_its_document_rings_the_alarm() {
+    let cluster = Cluster::shared();
+    let (folder, proxy) = (TempDir::new().expect("a temporary folder"), cluster.proxy());
+    let mut source = api_server(&cluster.kubeconfig_through(&proxy, folder.path()));
+    source["probe"] = json!("default/signpost");
+    // The document is that of `other_issuer`; the API server behind it signs as another.
+    let installation = Installation::new("https://oidc.example/other", &json!({"sources": [source]}));
+    proxy.script([Rule::new(other_issuer()).path_contains(DISCOVERY)]);
+
+    let mut service = installation.run_until_ready();
+    service.until("the mismatch is seen", |service| {
+        service.metric("signpost_source_issuer_matches", "kubernetes") == Some(0.0)
+    });
+    service.running.wait_for_output("an API server mints tokens of another issuer");
+}
+
+#[test]
 fn a_request_upstream_is_never_made_for_a_request_downstream() {
     let cluster = Cluster::shared();
     let (folder, proxy) = (TempDir::new().expect("a temporary folder"), cluster.proxy());
