@@ -18,7 +18,7 @@ use super::{
     jwk::Jwk,
     jwk_set::{Profile, ReceivedJwks},
     kid::Kid,
-    ledger::{Ledger, Lineage, Retention, State},
+    ledger::{Entry, Ledger, Lineage, Retention, State},
     merge::{Answer, Report, merge},
     placement::{Found, Headers, Refused, Stored, decide},
     public_key::PublicKey,
@@ -159,6 +159,8 @@ struct World {
     targets: [Found; TARGETS],
     /// Until when tokens may live that a listed key has signed.
     owed_until: BTreeMap<Kid, Timestamp>,
+    /// The keys that no source listed when all of them were last heard.
+    missing: BTreeSet<Kid>,
     /// Every kid that a stored ledger has ever removed.
     removed: BTreeSet<Kid>,
     adopting: bool,
@@ -178,6 +180,7 @@ impl World {
             lineages: 0,
             targets: [Found::default(), Found::default()],
             owed_until: BTreeMap::new(),
+            missing: BTreeSet::new(),
             removed: BTreeSet::new(),
             adopting: false,
         }
@@ -215,6 +218,7 @@ impl World {
                 self.lineages += 1;
                 self.ledger = Ledger::new(terms().issuer, Lineage::from_random([self.lineages; 8]));
                 self.removed.clear();
+                self.missing.clear();
                 self.adopting = true;
             }
         }
@@ -239,11 +243,15 @@ impl World {
         let merged = merge(&self.ledger, &reports);
         let observed = self.ledger.observe(&merged, self.now, &retention()).ledger;
         spend(life)?;
+        let over = self.now + retention().wait();
+        self.owed_until.extend(self.unheard(moods).into_iter().map(|kid| (kid, over)));
         self.note_removals(&observed)?;
-        let unheard = self.unheard(moods);
-        for kid in merged.listed.keys().chain(&unheard).filter(|kid| observed.entries()[*kid].is_public()) {
-            self.owed_until.insert(kid.clone(), self.now + retention().wait());
+        let listed = merged.listed.keys().filter(|kid| observed.entries()[*kid].is_public());
+        self.owed_until.extend(listed.map(|kid| (kid.clone(), over)));
+        if moods.into_iter().all(is_heard) {
+            self.missing = observed.public_keys().map(|key| key.kid().clone()).collect();
         }
+        self.missing.retain(|kid| !merged.listed.contains_key(kid));
         self.ledger = observed;
         if self.adopting {
             self.adopt(up, life)?;
@@ -264,6 +272,7 @@ impl World {
                 self.ledger =
                     self.ledger.met_strangers(&place(index), std::slice::from_ref(&stranger), self.now);
                 self.ledger = self.ledger.adopt(stranger.kid(), self.now).expect("met just now");
+                self.missing.insert(stranger.kid().clone());
             }
             spend(life)?;
         }
@@ -274,12 +283,11 @@ impl World {
     ///
     /// Left out is a key that was missing before: that it came back unheard and left again unheard cannot
     /// be known.
-    fn unheard(&self, moods: [Mood; SOURCES]) -> Vec<Kid> {
-        let silent =
-            moods.iter().zip(&self.truth).filter(|(mood, _)| !matches!(mood, Mood::Truthful | Mood::Lagging));
+    fn unheard(&self, moods: [Mood; SOURCES]) -> BTreeSet<Kid> {
+        let silent = moods.into_iter().zip(&self.truth).filter(|(mood, _)| !is_heard(*mood));
         let kids = silent.flat_map(|(_, keys)| keys).map(|index| rsa_key(*index).kid().clone());
-        kids.filter(|kid| self.ledger.entries().get(kid).is_some_and(|entry| entry.state == State::Listed))
-            .collect()
+        let public = |kid: &Kid| self.ledger.entries().get(kid).is_some_and(Entry::is_public);
+        kids.filter(|kid| public(kid) && !self.missing.contains(kid)).collect()
     }
 
     fn note_removals(&mut self, ledger: &Ledger) -> Result<(), TestCaseError> {
@@ -362,6 +370,11 @@ impl World {
     fn good_pass(&mut self) -> Result<(), TestCaseError> {
         self.take(&Turn::Pass { moods: [Mood::Truthful; SOURCES], up: [true; TARGETS], dies_after: None })
     }
+}
+
+/// Whether what a source says in this mood is what it has.
+fn is_heard(mood: Mood) -> bool {
+    matches!(mood, Mood::Truthful | Mood::Lagging)
 }
 
 fn place(index: usize) -> String {
