@@ -36,7 +36,8 @@ Examples:
 Example:
   signpost ledger adopt JHJehTTTZlsspKHT-GaJxK7Kd1NQgZJu3fyK6K_QDYU")]
     Adopt {
-        /// The key ID, as `signpost ledger show` prints it
+        /// The key ID, as `signpost ledger show` prints it; write `--` before one that begins with `-`
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         #[command(flatten)]
         which: Which,

@@ -270,7 +270,7 @@ impl Keeper {
         alarms.extend(concerns.conflicts.iter().map(ToString::to_string));
         alarms.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {
             Refusal::Tombstone => {
-                format!("key `{kid}` was removed and a source lists it again; `signpost ledger adopt {kid}` brings it back")
+                format!("key `{kid}` was removed and a source lists it again; `signpost ledger adopt -- {kid}` brings it back")
             }
             Refusal::TooMany => format!("key `{kid}` is not published: there are as many as relying parties read"),
         }));

@@ -155,3 +155,16 @@ fn the_jwks_of_a_key_file_has_the_bytes_of_kube_apiserver() {
     assert_eq!(1, beside, "what was staged is gone");
     assert!(read(".well-known/openid-configuration").starts_with(r#"{"issuer":"https://k8s.example","#));
 }
+
+/// One kid of 64 begins with a hyphen.
+#[test]
+fn a_kid_that_looks_like_a_flag_is_a_kid() {
+    let folder = TempDir::new().expect("a temporary folder");
+    for arguments in [["adopt", "-UrW"].as_slice(), &["adopt", "--", "-hVx"]] {
+        let told = Signpost::new(["ledger"].iter().chain(arguments))
+            .current_dir(folder.path())
+            .finish(WITHIN)
+            .expect_code(2);
+        assert!(told.stderr.starts_with("error: no ledger in"), "{}", told.stderr);
+    }
+}

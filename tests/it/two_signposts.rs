@@ -288,7 +288,7 @@ fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     let row = shown.lines().find(|row| row.contains(&theirs)).expect("the ledger knows it");
     assert!(row.contains("stranger") && row.ends_with("azure"), "{shown}");
 
-    installation.finish(["ledger", "adopt", &theirs]).expect_code(0);
+    installation.finish(["ledger", "adopt", "--", &theirs]).expect_code(0);
     service.until("it is served", |service| kids(&service.get(JWKS).text()) == both);
     service.until("it is everywhere", |_| stores.kids() == [both.clone(), both.clone(), both.clone()]);
     service

@@ -148,7 +148,7 @@ impl Answer {
 }
 
 /// Runs the tasks of connections, and tells when one that had lasted is over: most often the API server
-/// was restarted, and may come back with another key.
+/// was restarted, and may come back with another key (`docs/decisions/0011-lost-connection.md`).
 #[derive(Clone, Debug, Default)]
 struct Connections {
     lost: Arc<Notify>,
