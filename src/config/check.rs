@@ -95,6 +95,8 @@ struct Known {
     data_dir: Option<PathBuf>,
     /// Every location so far, and the target that has it.
     locations: Vec<(Location, String)>,
+    /// The issuer that has the embedded keyring.
+    embedded: Option<String>,
 }
 
 fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Problems) -> Option<Draft> {
@@ -108,7 +110,7 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
         root.refuse("admin_listen", fault, problems);
     }
     let data_dir = root.path("data_dir", problems);
-    let mut known = Known { now, data_dir: data_dir.clone(), locations: Vec::new() };
+    let mut known = Known { now, data_dir: data_dir.clone(), locations: Vec::new(), embedded: None };
     let mut issuers = Vec::new();
     let mut seen: Vec<(Issuer, String)> = Vec::new();
     for mapping in root.mappings("issuers", problems).unwrap_or_default() {
@@ -155,6 +157,17 @@ fn read_issuer(
     let margin = mapping.duration("margin", problems);
     let allow_issuer_mismatch = mapping.bool("allow_issuer_mismatch", problems);
     let sources = source::read(mapping, problems);
+    if sources.as_ref().is_some_and(|sources| sources.contains(&SourceConfig::Embedded)) {
+        if let Some(first) = &known.embedded {
+            let fault = Fault::new(format!("has the embedded keyring, which {first} has already"));
+            mapping.refuse(
+                "sources",
+                fault.hint("a key signs for one issuer: run the second with its own `data_dir`"),
+                problems,
+            );
+        }
+        known.embedded.get_or_insert(mapping.at.name());
+    }
     if let (Some(lifetime), Some(sources)) = (max_token_lifetime, &sources)
         && lifetime < SHORTEST_KUBERNETES_TOKEN
         && !sources.contains(&SourceConfig::Embedded)

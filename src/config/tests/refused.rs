@@ -272,3 +272,20 @@ issuers[0].margin: `0s` is too short, expected `1s` to `8784h`
 lisen: unknown key, did you mean `listen`?",
     );
 }
+
+#[test]
+fn one_issuer_at_most_has_the_embedded_keyring() {
+    refused(
+        "
+issuers:
+  - issuer: https://oidc.example.com/a
+    sources: [{kind: embedded}]
+  - issuer: https://oidc.example.com/b
+    sources: [{kind: embedded}]
+",
+        "
+1 problem in `config.yaml`
+issuers[1].sources: has the embedded keyring, which `issuers[0]` has already
+  hint: a key signs for one issuer: run the second with its own `data_dir`",
+    );
+}
