@@ -198,7 +198,8 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     // Without an issuer the keys are rendered alike; its name stands in the discovery document alone.
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
-    let terms = Terms { jwks_uri: issuer.jwks_uri(), issuer, max_age: Duration::ZERO };
+    let jwks_uri = config.jwks_uri.unwrap_or_else(|| issuer.jwks_uri());
+    let terms = Terms { jwks_uri, issuer, max_age: Duration::ZERO };
     let publication = Publication::render(&terms, config.profile, keys)?;
     let keys = publication.keys().iter().cloned().collect();
     Ok(Keys { keys, publication: config.issuer.map(|_| publication), notes })

@@ -135,6 +135,8 @@ pub struct TargetConfig {
 pub struct KeysConfig {
     /// Not needed to print keys; where it is known, API servers are checked against it.
     pub issuer: Option<Issuer>,
+    /// Where relying parties read the JWKS, if that does not follow from the issuer.
+    pub jwks_uri: Option<String>,
     /// Every key unless a flag says otherwise: what is printed is published by somebody else.
     pub profile: Profile,
     /// At least one.

@@ -44,6 +44,7 @@ pub(super) fn keys_config(
     let issuer = root.issuers.pop()?;
     Some(KeysConfig {
         issuer: issuer.issuer,
+        jwks_uri: issuer.jwks_uri,
         profile: profile.or(issuer.profile)?,
         sources: issuer.sources?,
         data_dir: root.data_dir?,

@@ -165,6 +165,18 @@ impl Keeper {
         Ok(self.decide(&self.store.read().await?.ledger, &heard, now))
     }
 
+    /// Reads the ledger anew and shows it: another process may have written it, and what that removed must
+    /// not come back from our memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the ledger cannot be read; what is shown stays.
+    pub async fn refresh(&self) -> Result<Arc<Ledger>, StoreError> {
+        let _serialised = self.heard.lock().await;
+        let _ = self.show(self.store.read().await?.ledger);
+        Ok(Arc::clone(&self.ledger.borrow()))
+    }
+
     /// Records what a place was seen to show, and the keys that only it knows.
     ///
     /// # Errors

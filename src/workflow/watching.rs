@@ -87,7 +87,12 @@ pub async fn watch_target(
         let mut attempt = 0;
         let mut trouble = None;
         loop {
-            let ledger = Arc::clone(&ledgers.borrow_and_update());
+            ledgers.mark_unchanged();
+            let ledger = match keeper.refresh().await {
+                Ok(ledger) => ledger,
+                // Whoever stores it says so; what is known goes on.
+                Err(_) => Arc::clone(&ledgers.borrow()),
+            };
             let wait = if ledger.public_keys().next().is_some() {
                 place(&mut placer, &keeper, &ledger, &mut trouble, &mut attempt).await
             } else {

@@ -168,3 +168,22 @@ fn a_kid_that_looks_like_a_flag_is_a_kid() {
         assert!(told.stderr.starts_with("error: no ledger in"), "{}", told.stderr);
     }
 }
+
+#[test]
+fn documents_written_by_hand_name_the_jwks_uri_of_the_configuration() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let key = KeyFiles::rsa(folder.path(), "sa").public;
+    let config = format!(
+        "issuers: [{{issuer: \"https://a.example\", jwks_uri: \"https://b.example/keys\", \
+         sources: [{{kind: files, paths: [{}]}}]}}]",
+        key.display()
+    );
+    fs::write(folder.path().join("config.yaml"), config).expect("the folder can be written");
+    Signpost::new(["jwks", "--config", "config.yaml", "--output-dir", "out"])
+        .current_dir(folder.path())
+        .finish(WITHIN)
+        .expect_code(0);
+    let discovery = fs::read_to_string(folder.path().join("out/.well-known/openid-configuration"));
+    let discovery = discovery.expect("it was written");
+    assert!(discovery.contains(r#""jwks_uri":"https://b.example/keys""#), "{discovery}");
+}

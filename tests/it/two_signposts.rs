@@ -262,6 +262,41 @@ fn passes_beside_a_service_lose_none_of_each_others_updates() {
 }
 
 #[test]
+fn what_a_pass_beside_a_service_removed_does_not_come_back_from_its_memory() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let public = folder.path().join("public");
+    let [stays, leaves] = ["stays", "leaves"].map(|name| KeyFiles::rsa(folder.path(), name).public);
+    // The service asks once and then only looks at its target, every minute.
+    let mut source = files(&[&stays, &leaves]);
+    source["every"] = json!("1h");
+    let mut settings = json!({"sources": [source], "targets": [directory_target(&public)]});
+    settings["schedule"] = json!("* * * * *");
+    let installation = Installation::new(ISSUER, &settings);
+    let mut service = installation.run_until_ready();
+    let left = kid(&installation, &leaves);
+    let shown = || fs::read_to_string(public.join(JWKS)).is_ok_and(|jwks| jwks.contains(&left));
+    service.until("the target shows both", |_| shown());
+
+    let pass =
+        || installation.finish(["sync".as_ref(), "--source".as_ref(), stays.as_os_str()]).expect_code(0);
+    pass();
+    let ledger = fs::read_to_string(installation.ledger_file()).expect("stored");
+    let (before, since) = ledger.split_once("\"since\": \"").expect("it is missing now");
+    let (_, after) = since.split_once('"').expect("a time");
+    let aged = format!("{before}\"since\": \"2026-01-01T00:00:00Z\"{after}");
+    fs::write(installation.ledger_file(), aged).expect("stored");
+    pass();
+    assert!(!shown(), "its retention is over");
+
+    let count = |service: &Service, what: &str| service.target("directory")[what].as_u64().expect("a number");
+    let (checks, writes) = (count(&service, "checks"), count(&service, "writes"));
+    service.until("the service looks again", |service| count(service, "checks") > checks);
+    assert_eq!(count(&service, "writes"), writes, "it came back, if only for a moment");
+    assert!(!shown());
+    assert!(!service.get(JWKS).text().contains(&left));
+}
+
+#[test]
 fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     let stores = Stores::start();
     let (key, stranger) = (stores.key("key"), stores.key("stranger"));
