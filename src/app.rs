@@ -28,7 +28,7 @@ use crate::{
     http::{
         ListenError, Listener,
         admin::{self, Status, Views},
-        documents::{self, Counters, Slot},
+        documents::{self, Counters, Routes, Slot},
     },
     signer::{Keyring, KeyringError},
     source::{
@@ -117,7 +117,9 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
     }
     let counters = Arc::new(Counters::default());
     let addresses = Started { public: public.address(), admin: operator.address() };
-    let (documents, views) = (documents::router(slots, Arc::clone(&counters)), views(&board, counters));
+    let routes = Routes::new(Arc::clone(&counters));
+    routes.set(slots);
+    let (documents, views) = (documents::router(routes), views(&board, counters));
     let (stopped, stopping) = (stop.clone(), stop.clone());
     tasks.spawn(async move { Ok(public.serve(documents, stopped.cancelled_owned()).await?) });
     tasks.spawn(async move { Ok(operator.serve(admin::router(views), stopping.cancelled_owned()).await?) });
