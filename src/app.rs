@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,9 +29,10 @@ use crate::{
         publication::{NothingToPublish, Publication, Terms, sha256_hex},
     },
     http::{
-        ListenError, Listener,
+        ListenError, Listener, Server,
         admin::{self, Status, Views},
-        documents::{self, Counters, Routes, Slot},
+        documents::{Counters, Routes, Slot},
+        tls::{TlsError, TlsFiles, TlsPaths},
     },
     signer::{Keyring, KeyringError},
     source::{
@@ -38,7 +42,7 @@ use crate::{
     },
     store::{DirectoryInUse, FileStore, LedgerStore, StoreError, hold_directory, was_held},
     target::{CannotConnect, Connections, Location, Target, TargetError},
-    telemetry::board::Board,
+    telemetry::board::{Board, Traffic},
     workflow::{
         asking::{AskError, Asked, Checks},
         keeper::{Charter, Keeper},
@@ -95,6 +99,7 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
     };
     let (public, operator) = listeners?;
     let board = Board::default();
+    let tls = config.tls.map(tls_files).transpose()?;
     let stop = CancellationToken::new();
     let mut tasks: JoinSet<Result<(), AppError>> = JoinSet::new();
     let mut slots = Vec::new();
@@ -119,10 +124,16 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
     let addresses = Started { public: public.address(), admin: operator.address() };
     let routes = Routes::new(Arc::clone(&counters));
     routes.set(slots);
-    let (documents, views) = (documents::router(routes), views(&board, counters));
-    let (stopped, stopping) = (stop.clone(), stop.clone());
-    tasks.spawn(async move { Ok(public.serve(documents, stopped.cancelled_owned()).await?) });
-    tasks.spawn(async move { Ok(operator.serve(admin::router(views), stopping.cancelled_owned()).await?) });
+    let open = Arc::new(AtomicUsize::new(0));
+    let views = admin::service(views(&board, counters, Arc::clone(&open)));
+    if let Some(files) = &tls {
+        let watched = Arc::clone(files).watch(board.clone(), stop.clone().cancelled_owned());
+        tasks.spawn(watched.map(Ok));
+    }
+    let public = Server { listener: public, max_connections: config.max_connections, tls, open };
+    let operator = Server::of_the_operator(operator);
+    tasks.spawn(public.serve(routes, stop.clone().cancelled_owned()).map(Ok));
+    tasks.spawn(operator.serve(views, stop.clone().cancelled_owned()).map(Ok));
     scheduler.start().await?;
     info!(public = %addresses.public, admin = %addresses.admin, "started");
     started(&addresses);
@@ -143,6 +154,11 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
 
 fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
     Ok((Listener::bind(config.listen)?, Listener::bind(config.admin_listen)?))
+}
+
+fn tls_files(paths: config::TlsConfig) -> Result<Arc<TlsFiles>, TlsError> {
+    let paths = TlsPaths { certificate: paths.certificate, private_key: paths.private_key };
+    TlsFiles::open(paths).map(Arc::new)
 }
 
 /// Does everything once, issuer after issuer; beside a running service too (`docs/decisions/0010`).
@@ -351,10 +367,11 @@ async fn schedule_ticks(
     Ok(receiver)
 }
 
-fn views(board: &Board, counters: Arc<Counters>) -> Views {
+fn views(board: &Board, counters: Arc<Counters>, open: Arc<AtomicUsize>) -> Views {
     let (metrics, status) = (board.clone(), board.clone());
+    let traffic = move || Traffic { requests: counters.totals(), connections: open.load(Ordering::Relaxed) };
     Views {
-        metrics: Arc::new(move || metrics.metrics(&counters.totals())),
+        metrics: Arc::new(move || metrics.metrics(&traffic())),
         status: Arc::new(move || Status { ready: status.ready(), document: status.status() }),
     }
 }
@@ -375,6 +392,8 @@ pub enum AppError {
     DirectoryInUse(#[from] DirectoryInUse),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -400,6 +419,7 @@ impl AppError {
         match self {
             Self::DirectoryInUse(error) => Some(error.hint()),
             Self::Listen(error) => error.hint(),
+            Self::Tls(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Keyring(error) => error.hint(),
             Self::Target(error) => error.hint(),

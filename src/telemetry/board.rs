@@ -13,7 +13,10 @@ use crate::core::{issuer::Issuer, jwk_set::Profile, ledger::Ledger};
 
 /// Shared by all tasks; every lock is held for a copy only.
 #[derive(Clone, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<String, IssuerStatus>>>);
+pub struct Board {
+    issuers: Arc<Mutex<BTreeMap<String, IssuerStatus>>>,
+    tls: Arc<Mutex<Option<TlsStatus>>>,
+}
 
 /// What is known of one issuer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -95,6 +98,27 @@ pub struct TargetStatus {
     pub public_url: Option<String>,
 }
 
+/// What is known of the certificate of the public listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TlsStatus {
+    /// When the one that is served expires.
+    pub not_after: Option<Timestamp>,
+    /// Looks at the files that found no pair to serve.
+    pub failures: u64,
+    /// Why the files cannot be served now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What the public listener has done so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Document, status and count.
+    pub requests: Vec<(&'static str, u16, u64)>,
+    /// Connections that are open now.
+    pub connections: usize,
+}
+
 impl Board {
     /// Changes what is known of an issuer.
     pub fn issuer(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus)) {
@@ -109,6 +133,11 @@ impl Board {
     /// Changes what is known of a target.
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
         self.issuer(issuer, |status| change(status.targets.entry(name.to_owned()).or_default()));
+    }
+
+    /// Changes what is known of the certificate.
+    pub fn tls(&self, change: impl FnOnce(&mut TlsStatus)) {
+        change(self.tls.lock().expect("nobody panics while holding it").get_or_insert_default());
     }
 
     /// Shows a ledger; `profile` is the one that is served.
@@ -133,17 +162,25 @@ impl Board {
     #[must_use]
     pub fn status(&self) -> serde_json::Value {
         let issuers = self.lock().clone();
-        serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "issuers": issuers })
+        let mut status = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "issuers": issuers });
+        if let Some(tls) = self.tls_status() {
+            status["tls"] = serde_json::json!(tls);
+        }
+        status
     }
 
     /// Everything in numbers, in the text format of OpenMetrics.
     #[must_use]
-    pub fn metrics(&self, requests: &[(&'static str, u16, u64)]) -> String {
-        metrics::render(&self.lock().clone(), requests)
+    pub fn metrics(&self, traffic: &Traffic) -> String {
+        metrics::render(&self.lock().clone(), self.tls_status().as_ref(), traffic)
+    }
+
+    fn tls_status(&self) -> Option<TlsStatus> {
+        self.tls.lock().expect("nobody panics while holding it").clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, IssuerStatus>> {
-        self.0.lock().expect("nobody panics while holding it")
+        self.issuers.lock().expect("nobody panics while holding it")
     }
 }
 

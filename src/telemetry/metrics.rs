@@ -11,15 +11,16 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::board::IssuerStatus;
+use super::board::{IssuerStatus, TlsStatus, Traffic};
 
 type Labels = Vec<(&'static str, String)>;
 type GaugeFamily = Family<Labels, Gauge<f64, AtomicU64>>;
 
-/// The metrics of all issuers and of the public listener: document, status and count of requests.
+/// The metrics of all issuers and of the public listener.
 pub(super) fn render(
     issuers: &BTreeMap<String, IssuerStatus>,
-    requests: &[(&'static str, u16, u64)],
+    tls: Option<&TlsStatus>,
+    traffic: &Traffic,
 ) -> String {
     let mut page = Page::default();
     page.gauge(
@@ -33,10 +34,18 @@ pub(super) fn render(
     page.counter(
         "http_requests",
         "Requests to the public listener",
-        requests.iter().map(|(document, code, count)| {
+        traffic.requests.iter().map(|(document, code, count)| {
             (vec![("document", (*document).to_owned()), ("code", code.to_string())], *count)
         }),
     );
+    page.gauge(
+        "http_connections",
+        "Connections to the public listener that are open",
+        [(Labels::new(), count(traffic.connections))],
+    );
+    if let Some(tls) = tls {
+        page.tls(tls);
+    }
     page.text()
 }
 
@@ -130,6 +139,23 @@ impl Page {
         self.counter("target_checks", "Looks at what it holds", each().map(|(l, t)| (l, t.checks)));
         self.counter("target_failures", "Looks or writes that failed", each().map(|(l, t)| (l, t.failures)));
         self.counter("target_writes", "Documents written", each().map(|(l, t)| (l, t.writes)));
+    }
+
+    fn tls(&mut self, tls: &TlsStatus) {
+        let alone = |value| [(Labels::new(), value)];
+        self.gauge("tls_up", "Whether the certificate files can be served", alone(flag(tls.error.is_none())));
+        if let Some(not_after) = tls.not_after {
+            self.gauge(
+                "tls_certificate_not_after_timestamp_seconds",
+                "When the certificate that is served expires",
+                alone(seconds(not_after)),
+            );
+        }
+        self.counter(
+            "tls_reload_failures",
+            "Looks at the certificate files that found no pair to serve",
+            [(Labels::new(), tls.failures)],
+        );
     }
 
     fn gauge(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {
