@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::{
     Router,
     body::Body,
@@ -94,11 +94,16 @@ impl Counters {
     }
 }
 
-struct Table {
-    /// By path; more than one where issuers differ in their host alone.
-    routes: HashMap<String, Vec<Route>>,
+/// The routes of all issuers, which may change while they are served. Clones are the same routes.
+#[derive(Clone)]
+pub struct Routes {
+    table: Arc<ArcSwap<Table>>,
     counters: Arc<Counters>,
 }
+
+/// By path; more than one where issuers differ in their host alone.
+#[derive(Default)]
+struct Table(HashMap<String, Vec<Route>>);
 
 struct Route {
     authority: String,
@@ -106,33 +111,47 @@ struct Route {
     slot: Slot,
 }
 
-/// The routes of all issuers.
-pub fn router(issuers: impl IntoIterator<Item = (Issuer, Slot)>, counters: Arc<Counters>) -> Router {
-    let mut routes: HashMap<String, Vec<Route>> = HashMap::new();
-    for (issuer, slot) in issuers {
-        for document in Document::IN_WRITE_ORDER {
-            let path = format!("{}/{}", issuer.path(), document.path());
-            let authority = issuer.authority().to_owned();
-            routes.entry(path).or_default().push(Route { authority, document, slot: slot.clone() });
-        }
+impl Routes {
+    /// No routes yet.
+    #[must_use]
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self { table: Arc::default(), counters }
     }
-    Router::new().fallback(answer).with_state(Arc::new(Table { routes, counters }))
+
+    /// Serves these issuers and no others from the next request on.
+    pub fn set(&self, issuers: impl IntoIterator<Item = (Issuer, Slot)>) {
+        let mut table = Table::default();
+        for (issuer, slot) in issuers {
+            for document in Document::IN_WRITE_ORDER {
+                let path = format!("{}/{}", issuer.path(), document.path());
+                let authority = issuer.authority().to_owned();
+                table.0.entry(path).or_default().push(Route { authority, document, slot: slot.clone() });
+            }
+        }
+        self.table.store(Arc::new(table));
+    }
 }
 
-async fn answer(State(table): State<Arc<Table>>, request: Request) -> Response {
+/// Serves the documents.
+pub fn router(routes: Routes) -> Router {
+    Router::new().fallback(answer).with_state(routes)
+}
+
+async fn answer(State(routes): State<Routes>, request: Request) -> Response {
+    let table = routes.table.load();
     let Some(route) = table.find(&request) else {
-        table.counters.unknown.fetch_add(1, Ordering::Relaxed);
+        routes.counters.unknown.fetch_add(1, Ordering::Relaxed);
         return plain(StatusCode::NOT_FOUND, "not found\n");
     };
     let response = route.answer(request.method(), request.headers());
-    table.counters.count(route.document, response.status());
+    routes.counters.count(route.document, response.status());
     response
 }
 
 impl Table {
     /// The route of a request: by path, and by host only where several issuers share the path.
     fn find(&self, request: &Request) -> Option<&Route> {
-        match self.routes.get(request.uri().path())?.as_slice() {
+        match self.0.get(request.uri().path())?.as_slice() {
             [route] => Some(route),
             routes => {
                 let host = request.headers().get(header::HOST)?.as_bytes();

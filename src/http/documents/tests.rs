@@ -8,7 +8,7 @@ use axum::{
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
-use super::{Counters, Slot, router};
+use super::{Counters, Routes, Slot, router};
 use crate::core::{
     issuer::Issuer,
     jwk_set::Profile,
@@ -23,10 +23,16 @@ fn publication() -> Publication {
     Publication::render(&terms(), Profile::Entra, [rsa_key(1)]).expect("one key")
 }
 
+fn serving(issuers: impl IntoIterator<Item = (Issuer, Slot)>, counters: Arc<Counters>) -> Router {
+    let routes = Routes::new(counters);
+    routes.set(issuers);
+    router(routes)
+}
+
 fn served() -> Router {
     let slot = Slot::default();
     slot.publish(&publication());
-    router([(terms().issuer, slot)], Arc::default())
+    serving([(terms().issuer, slot)], Arc::default())
 }
 
 async fn ask(
@@ -104,7 +110,7 @@ async fn query_strings_are_ignored_and_other_paths_are_unknown() {
 
 #[tokio::test]
 async fn nothing_published_yet_is_a_503_that_says_when_to_come_back() {
-    let router = router([(terms().issuer, Slot::default())], Arc::default());
+    let router = serving([(terms().issuer, Slot::default())], Arc::default());
     let (status, headers, body) = ask(&router, Method::GET, JWKS, &[]).await;
     assert_eq!(StatusCode::SERVICE_UNAVAILABLE, status);
     assert_eq!("5", headers[header::RETRY_AFTER]);
@@ -121,7 +127,7 @@ async fn a_host_is_ignored_where_one_issuer_alone_has_the_path_and_decides_where
     let (ours, theirs) = (Slot::default(), Slot::default());
     ours.publish(&publication());
     theirs.publish(&Publication::render(&other_terms, Profile::Entra, [rsa_key(2)]).expect("one key"));
-    let both = router([(terms().issuer, ours), (other, theirs)], Arc::default());
+    let both = serving([(terms().issuer, ours), (other, theirs)], Arc::default());
     let (_, _, body) = ask(&both, Method::GET, DISCOVERY, &[("host", "OTHER.example")]).await;
     assert!(String::from_utf8_lossy(&body).contains("https://other.example/c1"));
     let (status, ..) = ask(&both, Method::GET, DISCOVERY, &[("host", "evil.example")]).await;
@@ -132,7 +138,7 @@ async fn a_host_is_ignored_where_one_issuer_alone_has_the_path_and_decides_where
 async fn every_answer_is_counted_once() {
     let counters = Arc::new(Counters::default());
     let slot = Slot::default();
-    let router = router([(terms().issuer, slot.clone())], Arc::clone(&counters));
+    let router = serving([(terms().issuer, slot.clone())], Arc::clone(&counters));
     ask(&router, Method::GET, JWKS, &[]).await;
     slot.publish(&publication());
     ask(&router, Method::GET, JWKS, &[]).await;
