@@ -24,7 +24,7 @@ use crate::{
         key_file::KeyFiles,
     },
     store::{DirectoryInUse, FileStore, LedgerStore, StoreError},
-    target::{CannotConnect, Connections, Location, Target, TargetError},
+    target::{Connections, Location, Target, TargetError},
     telemetry::board::Board,
     workflow::{
         asking::{AskError, Asked, Checks},
@@ -65,8 +65,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(data_dir: &Path, board: Board) -> Result<Self, CannotConnect> {
-        Ok(Self { data_dir: data_dir.to_owned(), board, connections: Connections::new()? })
+    fn new(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned(), board: Board::default(), connections: Connections::default() }
     }
 }
 
@@ -78,7 +78,7 @@ impl Shared {
 /// part of the result.
 pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, AppError> {
     let mut passes = Vec::new();
-    let shared = Shared::new(&config.data_dir, Board::default())?;
+    let shared = Shared::new(&config.data_dir);
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
         let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
@@ -95,7 +95,7 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
 /// As [`sync()`].
 pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     let mut plans = Vec::new();
-    let shared = Shared::new(&config.data_dir, Board::default())?;
+    let shared = Shared::new(&config.data_dir);
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
         let mut wired = wire(issuer, &shared, Use::DryRun).await?;
@@ -266,8 +266,6 @@ pub enum AppError {
     #[error(transparent)]
     Target(#[from] TargetError),
     #[error(transparent)]
-    Connections(#[from] CannotConnect),
-    #[error(transparent)]
     Ask(#[from] AskError),
     #[error(transparent)]
     Nothing(#[from] NothingToPublish),
@@ -287,9 +285,6 @@ impl AppError {
             Self::Store(error) => error.hint(),
             Self::Keyring(error) => error.hint(),
             Self::Target(error) => error.hint(),
-            Self::Connections(_) => {
-                Some("install the system's CA certificates, or name a bundle in `SSL_CERT_FILE`".to_owned())
-            }
             Self::Ask(error) => error.hint(),
             Self::Nothing(nothing) => Some(nothing.hint().to_owned()),
             Self::Schedule(_) => None,

@@ -174,7 +174,7 @@ enum OnFailure {
 
 impl Service {
     async fn new(config: Config) -> Result<Self, AppError> {
-        let shared = Shared::new(&config.data_dir, Board::default())?;
+        let shared = Shared::new(&config.data_dir);
         shared.board.configuration_read(clock::now());
         let counters = Arc::new(Counters::default());
         let context = Context { shared, ticks: Ticks::start().await?, gate: Gate::default() };
