@@ -40,13 +40,12 @@ struct Clients {
 impl Connections {
     /// The client for an address; without encryption only where the address says `http`.
     pub(super) fn to(&self, scheme: &str) -> Result<&Client, CannotConnect> {
-        let clients = match self.0.get() {
-            Some(clients) => clients,
-            None => {
-                let made = Clients::new()?;
-                // If another thread made some meanwhile, these are thrown away.
-                self.0.get_or_init(|| made)
-            }
+        let clients = if let Some(clients) = self.0.get() {
+            clients
+        } else {
+            let made = Clients::new()?;
+            // If another thread made some meanwhile, these are thrown away.
+            self.0.get_or_init(|| made)
         };
         Ok(if scheme == "http" { &clients.plain } else { &clients.encrypted })
     }
