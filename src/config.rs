@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::core::{issuer::Issuer, jwk_set::Profile, service_account::ServiceAccount};
 
+mod changes;
 mod check;
 mod document;
 mod flags;
@@ -28,13 +29,14 @@ mod show;
 mod suggest;
 mod value;
 
-use self::{document::Node, problem::Problems};
 pub use self::{
+    changes::Changes,
     flags::{Flags, KeyFlags},
     location::Location,
     problem::{IN_FLAGS, InvalidConfig, Problem},
     schedule::Schedule,
 };
+use self::{document::Node, problem::Problems};
 
 /// Everything that `run` and `sync` need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use error::{Cause, Failure};
 use object::Bucket;
 use public::PublicUrl;
 
-pub use connections::{CannotConnect, Connections};
+pub use connections::Connections;
 pub use error::{TargetError, WriteError};
 
 /// Longest document that is read. A JWKS of 100 RSA-4096 keys has 80 kB; anything longer is not ours,
@@ -166,6 +166,10 @@ impl Target {
         connections: &Connections,
     ) -> Result<Self, TargetError> {
         let failed = |cause: Cause| TargetError::new(&name, "set up", None, cause);
+        if !matches!(location, Location::Directory(_)) {
+            // Here, because what a store says of a client that it cannot make does not help.
+            connections.to("https").map_err(|error| failed(error.into()))?;
+        }
         let public_url =
             public_url.map(|base| PublicUrl::new(base, connections)).transpose().map_err(failed)?;
         let place = match location {

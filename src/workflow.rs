@@ -4,6 +4,7 @@
 //! carries its publication to the targets. [`sync`] does all of it once, [`watching`] for ever.
 
 pub mod asking;
+pub mod gate;
 pub mod keeper;
 pub mod placing;
 pub mod sync;

@@ -3,7 +3,10 @@
 //! One TLS set-up and one pool serve thousands of targets. `object_store` would make a client of its
 //! own for each of them, with its own copy of the system's certificates.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use object_store::{
     ClientConfigKey, ClientOptions,
@@ -21,20 +24,35 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connections that all targets share.
-#[derive(Clone, Debug)]
-pub struct Connections {
+///
+/// They are prepared for the first target that needs one: loading the certificates of the system takes
+/// longer than all else that a start takes, and directories need none.
+#[derive(Clone, Debug, Default)]
+pub struct Connections(Arc<OnceLock<Clients>>);
+
+#[derive(Debug)]
+struct Clients {
     encrypted: Client,
     /// For addresses that were given with `http` and for the metadata services of clouds.
     plain: Client,
 }
 
 impl Connections {
-    /// Prepares connections; none is opened yet.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the certificates of the system, or those of `SSL_CERT_FILE`, cannot be loaded.
-    pub fn new() -> Result<Self, CannotConnect> {
+    /// The client for an address; without encryption only where the address says `http`.
+    pub(super) fn to(&self, scheme: &str) -> Result<&Client, CannotConnect> {
+        let clients = if let Some(clients) = self.0.get() {
+            clients
+        } else {
+            let made = Clients::new()?;
+            // If another thread made some meanwhile, these are thrown away.
+            self.0.get_or_init(|| made)
+        };
+        Ok(if scheme == "http" { &clients.plain } else { &clients.encrypted })
+    }
+}
+
+impl Clients {
+    fn new() -> Result<Self, CannotConnect> {
         let client = || {
             Client::builder()
                 .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
@@ -49,11 +67,6 @@ impl Connections {
         let plain = client().no_proxy().build().map_err(CannotConnect)?;
         Ok(Self { encrypted, plain })
     }
-
-    /// The client for an address; without encryption only where the address says `http`.
-    pub(super) fn to(&self, scheme: &str) -> &Client {
-        if scheme == "http" { &self.plain } else { &self.encrypted }
-    }
 }
 
 /// Heeds nothing of the options but whether `http` is allowed: time limits are those of
@@ -61,14 +74,17 @@ impl Connections {
 impl HttpConnector for Connections {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
-        Ok(HttpClient::new(self.to(if plain { "http" } else { "https" }).clone()))
+        let client = self.to(if plain { "http" } else { "https" });
+        let client =
+            client.map_err(|error| object_store::Error::Generic { store: "HTTP", source: error.into() })?;
+        Ok(HttpClient::new(client.clone()))
     }
 }
 
 /// The HTTP clients cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot prepare HTTPS connections")]
-pub struct CannotConnect(#[source] reqwest::Error);
+pub(super) struct CannotConnect(#[source] reqwest::Error);
 
 /// The innermost text of a failed connection; the layers around it only say that it failed.
 pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {

@@ -28,7 +28,7 @@ impl PublicUrl {
         })?;
         checked(&url)?;
         let base = base.strip_suffix('/').unwrap_or(base).to_owned();
-        Ok(Self { base, client: connections.to(url.scheme()).clone() })
+        Ok(Self { base, client: connections.to(url.scheme())?.clone() })
     }
 
     /// Where a relying party finds one document.

@@ -25,7 +25,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 fn refused(location: Location, public_url: Option<&str>) -> String {
-    let connections = Connections::new().expect("clients can be made");
+    let connections = Connections::default();
     let target = Target::new("t".to_owned(), location, public_url, &connections);
     chain(&target.expect_err("the address makes no sense"))
 }
@@ -67,7 +67,7 @@ fn a_credential_in_an_address_is_refused_and_not_shown() {
 
 #[tokio::test]
 async fn what_relying_parties_read_is_named_by_its_url() {
-    let connections = Connections::new().expect("clients can be made");
+    let connections = Connections::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);

@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{select, sync::watch, time::sleep};
+use tokio::{select, sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
     asking::{Asked, in_one_line},
+    gate::Pass,
     keeper::{Hearing, Keeper},
     placing::{Placed, Placer, PublicView},
 };
@@ -36,20 +37,31 @@ const RETRY_TARGET: [Duration; 5] = [
 const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
 
 /// Asks a source for ever and tells the keeper.
-pub async fn watch_source(mut asked: Asked, source: usize, keeper: Arc<Keeper>, stop: CancellationToken) {
+pub async fn watch_source(
+    mut asked: Asked,
+    source: usize,
+    keeper: Arc<Keeper>,
+    mut pass: Pass,
+    stop: CancellationToken,
+) {
     let turn = async {
         // Something on the way may close connections after every answer: once between two polls is enough.
         let mut may_stir = true;
         loop {
-            if let Ok(hearing) = asked.ask(&keeper).await {
-                tell(&keeper, source, hearing).await;
+            let answered = pass.through(async {
+                let answer = asked.ask(&keeper).await;
+                let answered = answer.is_ok();
+                let failed = |_| Hearing { answer: Answer::Failed, server_time: None };
+                tell(&keeper, source, answer.unwrap_or_else(failed)).await;
+                answered
+            });
+            if answered.await {
                 asked.probe(&keeper).await;
                 may_stir = select! {
                     () = sleep(jittered(asked.every())) => true,
                     () = asked.stirred(), if may_stir => false,
                 };
             } else {
-                tell(&keeper, source, Hearing { answer: Answer::Failed, server_time: None }).await;
                 may_stir = true;
                 sleep(RETRY_SOURCE.min(asked.every())).await;
             }
@@ -74,12 +86,13 @@ fn jittered(every: Duration) -> Duration {
     every * (900 + random) / 1000
 }
 
-/// Makes a target show the publication for ever: when it changes, when `tick` says so, and again after a
+/// Makes a target show the publication for ever: when it changes, when `tick` wakes it, and again after a
 /// while when it failed.
 pub async fn watch_target(
     mut placer: Placer,
     keeper: Arc<Keeper>,
-    mut tick: watch::Receiver<u64>,
+    tick: Arc<Notify>,
+    mut pass: Pass,
     stop: CancellationToken,
 ) {
     let turn = async {
@@ -88,16 +101,19 @@ pub async fn watch_target(
         let mut trouble = None;
         loop {
             ledgers.mark_unchanged();
-            let ledger = match keeper.refresh().await {
-                Ok(ledger) => ledger,
-                // Whoever stores it says so; what is known goes on.
-                Err(_) => Arc::clone(&ledgers.borrow()),
-            };
-            let wait = if ledger.public_keys().next().is_some() {
-                place(&mut placer, &keeper, &ledger, &mut trouble, &mut attempt).await
-            } else {
-                None
-            };
+            let looked = pass.through(async {
+                let ledger = match keeper.refresh().await {
+                    Ok(ledger) => ledger,
+                    // Whoever stores it says so; what is known goes on.
+                    Err(_) => Arc::clone(&ledgers.borrow()),
+                };
+                if ledger.public_keys().next().is_some() {
+                    place(&mut placer, &keeper, &ledger, &mut trouble, &mut attempt).await
+                } else {
+                    None
+                }
+            });
+            let wait = looked.await;
             let again = async {
                 match wait {
                     Some(wait) => sleep(wait).await,
@@ -106,7 +122,7 @@ pub async fn watch_target(
             };
             select! {
                 changed = ledgers.changed() => changed.expect("the keeper outlives its loops"),
-                ticked = tick.changed() => ticked.expect("the clock outlives the loops"),
+                () = tick.notified() => {}
                 () = again => {}
             }
         }

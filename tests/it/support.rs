@@ -17,6 +17,7 @@ pub(crate) mod nginx;
 pub(crate) mod pki;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod relying_cluster;
 pub(crate) mod relying_party;
 pub(crate) mod s3;
 mod selftest;

@@ -171,7 +171,7 @@ pub(crate) fn owner(lineage: &str, sequence: u64) -> Owner {
 #[tokio::test]
 async fn a_directory_conforms() {
     let root = tempfile::tempdir().expect("a directory");
-    let connections = Connections::new().expect("clients can be made");
+    let connections = Connections::default();
     let location = Location::Directory(root.path().join("public"));
     let target = Target::new("local".to_owned(), location, None, &connections).expect("a target");
     conforms(&target, Keeps::ContentOnly, async |document, edit| {

@@ -17,7 +17,7 @@ async fn serve(router: Router) -> (SocketAddr, JoinSet<()>) {
 
 async fn read(router: Router, below: &str) -> Result<Bytes, TargetError> {
     let (address, _tasks) = serve(router).await;
-    let connections = Connections::new().expect("clients can be made");
+    let connections = Connections::default();
     let public_url = PublicUrl::new(&format!("http://{address}{below}"), &connections).expect("a URL");
     public_url
         .read(&public_url.of(Document::Jwks))
