@@ -58,3 +58,6 @@ fn compare(before: &[IssuerConfig], after: &[IssuerConfig]) -> Changes {
     changes.removed = removed.into_keys().cloned().collect();
     changes
 }
+
+#[cfg(test)]
+mod tests;
