@@ -19,6 +19,7 @@ mod connections;
 mod crypto;
 mod directory;
 mod error;
+mod lanes;
 mod object;
 mod public;
 

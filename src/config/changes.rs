@@ -69,3 +69,6 @@ fn compare(before: &[IssuerConfig], after: &[IssuerConfig]) -> Changes {
     changes.removed = removed.into_keys().cloned().collect();
     changes
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use object_store::{
 use reqwest::{Client, redirect::Policy};
 use url::Url;
 
-use super::error::Cause;
+use super::{error::Cause, lanes::Lanes};
 
 /// Longest that one request may take, its body included. The documents are small: a service that
 /// needs longer is ill, and the next pass asks again.
@@ -28,7 +28,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// They are prepared for the first target that needs one: loading the certificates of the system takes
 /// longer than all else that a start takes, and directories need none.
 #[derive(Clone, Debug, Default)]
-pub struct Connections(Arc<OnceLock<Clients>>);
+pub struct Connections {
+    clients: Arc<OnceLock<Clients>>,
+    lanes: Lanes,
+}
 
 #[derive(Debug)]
 struct Clients {
@@ -40,12 +43,12 @@ struct Clients {
 impl Connections {
     /// The client for an address; without encryption only where the address says `http`.
     pub(super) fn to(&self, scheme: &str) -> Result<&Client, CannotConnect> {
-        let clients = if let Some(clients) = self.0.get() {
+        let clients = if let Some(clients) = self.clients.get() {
             clients
         } else {
             let made = Clients::new()?;
             // If another thread made some meanwhile, these are thrown away.
-            self.0.get_or_init(|| made)
+            self.clients.get_or_init(|| made)
         };
         Ok(if scheme == "http" { &clients.plain } else { &clients.encrypted })
     }
@@ -77,7 +80,7 @@ impl HttpConnector for Connections {
         let client = self.to(if plain { "http" } else { "https" });
         let client =
             client.map_err(|error| object_store::Error::Generic { store: "HTTP", source: error.into() })?;
-        Ok(HttpClient::new(client.clone()))
+        Ok(self.lanes.over(HttpClient::new(client.clone())))
     }
 }
 

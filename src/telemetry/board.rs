@@ -36,6 +36,8 @@ type Shared = Arc<Mutex<IssuerStatus>>;
 /// What became of the configuration when it was last read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ConfigurationStatus {
+    /// How many times it was read: once at the start, and for every reload.
+    pub reads: u64,
     /// When the one in use was read.
     pub read: Option<Timestamp>,
     /// When a later one was refused, and why; the one in use goes on.
@@ -174,12 +176,15 @@ impl Board {
 
     /// A configuration was read and taken.
     pub fn configuration_read(&self, now: Timestamp) {
-        *lock(&self.0.configuration) = ConfigurationStatus { read: Some(now), refused: None, alarm: None };
+        let mut configuration = lock(&self.0.configuration);
+        let reads = configuration.reads + 1;
+        *configuration = ConfigurationStatus { reads, read: Some(now), refused: None, alarm: None };
     }
 
     /// A configuration was refused; the one before it goes on.
     pub fn configuration_refused(&self, now: Timestamp, error: &str) {
         let mut configuration = lock(&self.0.configuration);
+        configuration.reads += 1;
         configuration.refused = Some(now);
         configuration.alarm = Some(format!("the configuration was refused: {error}"));
     }

@@ -50,16 +50,21 @@ impl Installation {
     pub(crate) fn configure(&self, settings: &Value) {
         let mut issuer = settings.clone();
         issuer["issuer"] = json!(self.issuer);
+        self.configure_issuers(&[issuer]);
+    }
+
+    /// The same with many issuers, each with its `issuer`.
+    pub(crate) fn configure_issuers(&self, issuers: &[Value]) {
         let config = json!({
             "listen": self.public.address(),
             "admin_listen": self.admin.address(),
             "data_dir": self.data_dir(),
-            "issuers": [issuer],
+            "issuers": issuers,
         });
         fs::write(self.config_file(), config.to_string()).expect("the folder can be written");
     }
 
-    fn config_file(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("config.yaml")
     }
 
@@ -194,11 +199,11 @@ impl Service {
         self.status()["targets"][name].take()
     }
 
-    /// The value of the first sample with this name whose labels contain `label`.
+    /// The value of the first sample with this name whose labels, if it has any, contain `label`.
     pub(crate) fn metric(&self, name: &str, label: &str) -> Option<f64> {
         let page = self.admin("/metrics").expect_status(200).text();
         let sample = page.lines().find(|line| {
-            let rest = line.strip_prefix(name).and_then(|rest| rest.strip_prefix('{'));
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']));
             rest.is_some_and(|rest| rest.contains(label))
         })?;
         sample.rsplit(' ').next()?.parse().ok()
