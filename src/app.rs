@@ -16,7 +16,7 @@ use crate::{
         ledger::Retention,
         publication::{NothingToPublish, Publication, Terms, sha256_hex},
     },
-    http::ListenError,
+    http::{ListenError, tls::TlsError},
     kubernetes::Access,
     signer::{Keyring, KeyringError},
     source::{Source, api_server::ApiServer, key_file::KeyFiles},
@@ -257,6 +257,8 @@ pub enum AppError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -279,6 +281,7 @@ impl AppError {
         match self {
             Self::DirectoryInUse(error) => Some(error.hint()),
             Self::Listen(error) => error.hint(),
+            Self::Tls(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Keyring(error) => error.hint(),
             Self::Target(error) => error.hint(),

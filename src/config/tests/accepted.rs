@@ -14,6 +14,8 @@ use crate::{
 const FULL: &str = "
 listen: 127.0.0.1:8443
 admin_listen: 127.0.0.1:9443
+tls: {certificate: /srv/tls.crt, private_key: /srv/tls.key}
+max_connections: 20
 data_dir: /srv/signpost
 issuers:
   - issuer: https://oidc.example.com/kind
@@ -48,6 +50,7 @@ fn what_is_not_written_has_its_default() {
     let config = accepted(MINIMAL);
     assert_eq!("0.0.0.0:8080", config.listen.to_string());
     assert_eq!("127.0.0.1:9090", config.admin_listen.to_string());
+    assert_eq!((None, 1000), (config.tls, config.max_connections));
     assert_eq!(Path::new("/var/lib/signpost"), config.data_dir);
     let [issuer] = &config.issuers[..] else { panic!("one issuer") };
     assert_eq!("https://oidc.example.com/kind/openid/v1/jwks", issuer.jwks_uri);
@@ -145,6 +148,7 @@ fn a_configuration_is_shown_with_its_defaults() {
     assert_eq!(
         "listen: 0.0.0.0:8080
 admin_listen: 127.0.0.1:9090
+max_connections: 1000
 data_dir: /var/lib/signpost
 issuers:
 - issuer: https://oidc.example.com/kind

@@ -3,6 +3,40 @@
 use super::{MINIMAL, refused};
 
 #[test]
+fn tls_and_connections_are_checked() {
+    refused(
+        &format!("tls: {{certificate: tls.crt}}\nmax_connections: 0{MINIMAL}"),
+        "
+3 problems in `config.yaml`
+tls.private_key: is missing, expected an absolute path
+  hint: for example `private_key: /etc/signpost/tls/tls.key`
+tls.certificate: `tls.crt` is relative, expected an absolute path
+  hint: a file means the same wherever Signpost is started; flags may be relative
+max_connections: is `0`, expected a whole number from 1 to 1000000",
+    );
+    for (text, what) in [("many", "the text `many`"), ("\"5\"", "the text `5`"), ("[]", "a list")] {
+        refused(
+            &format!("max_connections: {text}{MINIMAL}"),
+            &format!(
+                "
+1 problem in `config.yaml`
+max_connections: is {what}, expected a whole number from 1 to 1000000"
+            ),
+        );
+    }
+    refused(
+        "
+tls: {certificate: /c, private_key: /k}
+issuers: [{issuer: \"http://127.0.0.1:8080\", sources: [{kind: embedded}]}]
+",
+        "
+1 problem in `config.yaml`
+issuers[0].issuer: `http://127.0.0.1:8080` has scheme `http`, and the listener speaks TLS
+  hint: write it with `https`, or leave `tls` away",
+    );
+}
+
+#[test]
 fn durations_have_units_and_bounds() {
     let with = |line: &str| format!("{MINIMAL}    {line}\n");
     refused(
