@@ -37,12 +37,12 @@ use crate::{
         key_file::KeyFiles,
     },
     store::{DirectoryInUse, FileStore, LedgerStore, StoreError, hold_directory, was_held},
-    target::{CannotConnect, Connections, Location, Target, TargetError},
+    target::{CannotConnect, Connections, Location, Outside, Target, TargetError},
     telemetry::board::Board,
     workflow::{
         asking::{AskError, Asked, Checks},
         keeper::{Charter, Keeper},
-        placing::Placer,
+        placing::{Placer, Role},
         sync::{self, Pass, Plan},
         watching::{watch_source, watch_target},
     },
@@ -227,8 +227,8 @@ async fn wire(issuer: IssuerConfig, data_dir: &Path, board: &Board, usage: Use) 
         .targets
         .into_iter()
         .map(|target| {
-            let profile = target.profile;
-            Ok(Placer::new(self::target(target, &connections)?, profile, terms.clone(), adopt))
+            let role = Role { profile: target.profile, gates: target.gates, adopt };
+            Ok(Placer::new(self::target(target, &connections)?, role, terms.clone()))
         })
         .collect();
     let placers = placers?;
@@ -244,9 +244,11 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
             Location::Azure { account, container, prefix, endpoint }
         }
         config::Location::S3 { bucket, prefix, endpoint } => Location::S3 { bucket, prefix, endpoint },
+        config::Location::Gcs { bucket, prefix, endpoint } => Location::Gcs { bucket, prefix, endpoint },
         config::Location::Directory(path) => Location::Directory(path),
     };
-    Target::new(config.name, location, config.public_url.as_deref(), connections)
+    let outside = Outside { public_url: config.public_url, anonymous: config.anonymous };
+    Target::new(config.name, location, &outside, connections)
 }
 
 async fn sources(

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use object_store::{
     ClientConfigKey, ClientOptions,
-    client::{HttpClient, HttpConnector},
+    client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService},
 };
-use reqwest::{Client, redirect::Policy};
+use reqwest::{Client, StatusCode, header::RETRY_AFTER, redirect::Policy};
 use url::Url;
 
 use super::error::Cause;
@@ -19,6 +20,8 @@ use super::error::Cause;
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest that a connection may take to open, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a busy service within one pass; the next pass asks again.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// The connections that all targets share.
 #[derive(Clone, Debug)]
@@ -61,8 +64,34 @@ impl Connections {
 impl HttpConnector for Connections {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
-        Ok(HttpClient::new(self.to(if plain { "http" } else { "https" }).clone()))
+        Ok(HttpClient::new(Patient(self.to(if plain { "http" } else { "https" }).clone())))
     }
+}
+
+/// Gives a busy service the time that it asks for: `object_store` asks again after a time of its own,
+/// which starts when it has the answer.
+#[derive(Debug)]
+struct Patient(Client);
+
+impl HttpService for Patient {
+    fn call<'a, 'b>(&'a self, request: HttpRequest) -> BoxFuture<'b, Result<HttpResponse, HttpError>>
+    where
+        'a: 'b,
+    {
+        Box::pin(async move {
+            let response = self.0.call(request).await?;
+            if let Some(wait) = asked_to_wait(&response) {
+                tokio::time::sleep(wait.min(MAX_WAIT)).await;
+            }
+            Ok(response)
+        })
+    }
+}
+
+fn asked_to_wait(response: &HttpResponse) -> Option<Duration> {
+    let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    let header = response.headers().get(RETRY_AFTER).filter(|_| is_busy.contains(&response.status()))?;
+    header.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
 /// The HTTP clients cannot be made.
