@@ -3,10 +3,12 @@
 mod architecture;
 mod cluster;
 mod command_line;
+mod credentials;
 mod docs;
 mod image;
 mod kind;
 mod misbehaviour;
+mod outside;
 mod quiet_pass;
 mod secrets;
 mod serving;
