@@ -21,12 +21,12 @@ use crate::{
     signer::{Keyring, KeyringError},
     source::{Source, api_server::ApiServer, key_file::KeyFiles},
     store::{DirectoryInUse, FileStore, LedgerStore, StoreError},
-    target::{Connections, Location, Target, TargetError},
+    target::{Connections, Location, Outside, Target, TargetError},
     telemetry::board::Board,
     workflow::{
         asking::{AskError, Asked, Checks},
         keeper::{Charter, Keeper},
-        placing::Placer,
+        placing::{Placer, Role},
         sync::{self, Pass, Plan},
     },
 };
@@ -154,8 +154,8 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
         .targets
         .into_iter()
         .map(|target| {
-            let profile = target.profile;
-            Ok(Placer::new(self::target(target, connections)?, profile, terms.clone(), adopt))
+            let role = Role { profile: target.profile, gates: target.gates, adopt };
+            Ok(Placer::new(self::target(target, connections)?, role, terms.clone()))
         })
         .collect();
     let placers = placers?;
@@ -171,9 +171,11 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
             Location::Azure { account, container, prefix, endpoint }
         }
         config::Location::S3 { bucket, prefix, endpoint } => Location::S3 { bucket, prefix, endpoint },
+        config::Location::Gcs { bucket, prefix, endpoint } => Location::Gcs { bucket, prefix, endpoint },
         config::Location::Directory(path) => Location::Directory(path),
     };
-    Target::new(config.name, location, config.public_url.as_deref(), connections)
+    let outside = Outside { public_url: config.public_url, anonymous: config.anonymous };
+    Target::new(config.name, location, &outside, connections)
 }
 
 async fn sources(

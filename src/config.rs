@@ -142,6 +142,10 @@ pub struct TargetConfig {
     pub location: Location,
     /// Where the world reads what is stored there; no `/` at its end.
     pub public_url: Option<String>,
+    /// Whether the world reads it from the store itself.
+    pub anonymous: bool,
+    /// Whether a key must be shown here before it may sign.
+    pub gates: bool,
     pub profile: Profile,
 }
 

@@ -392,8 +392,8 @@ pub(super) static TARGET: Section = Section {
             kind: Kind::Url,
             need: Need::Required,
             flag: Some("--target"),
-            doc: "`az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX` or `file:///DIRECTORY`. Credentials come \
-                  from the environment, never from here.",
+            doc: "`az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or \
+                  `file:///DIRECTORY`. Credentials come from the environment, never from here.",
             example: "az://account/$web",
         },
         Key {
@@ -411,6 +411,24 @@ pub(super) static TARGET: Section = Section {
             flag: None,
             doc: "Where the world reads what is stored there: read back from there too.",
             example: "https://oidc.example.com/kind",
+        },
+        Key {
+            name: "anonymous",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            flag: None,
+            doc: "Whether the world reads straight from the store: read back without credentials too, at the \
+                  address of the store itself, so that a private bucket is noticed.",
+            example: "true",
+        },
+        Key {
+            name: "gate",
+            kind: Kind::Bool,
+            need: Need::Default("true"),
+            flag: None,
+            doc: "Whether a new key must be shown here before it may sign. With `false` this target holds \
+                  nothing up while it lags; its failures are told all the same.",
+            example: "false",
         },
         Key {
             name: "endpoint",

@@ -87,7 +87,11 @@ fn target(config: &TargetConfig) -> Node {
     let mut entries = vec![("url", text(&config.location)), ("name", text(&config.name))];
     entries.extend(config.public_url.as_ref().map(|url| ("public_url", text(url))));
     entries.extend(config.location.endpoint().map(|url| ("endpoint", text(url))));
-    entries.push(("profile", text(config.profile.name())));
+    entries.extend([
+        ("anonymous", node(Value::Bool(config.anonymous))),
+        ("gate", node(Value::Bool(config.gates))),
+        ("profile", text(config.profile.name())),
+    ]);
     Node::map(entries, Place::BuiltIn)
 }
 

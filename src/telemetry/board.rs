@@ -111,6 +111,8 @@ pub struct SourceStatus {
 pub struct TargetStatus {
     /// Whether it held the publication when it was last looked at.
     pub up: bool,
+    /// Whether a key must be shown there before it may sign.
+    pub gates: bool,
     /// When it was last seen to hold the publication.
     pub last_true: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]

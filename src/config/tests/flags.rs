@@ -158,7 +158,7 @@ fn faults_of_flags_are_named_by_the_flag() {
             profile: Some("azure".to_owned()),
             ..about("http://oidc.example.com", &["kubernets", "kubernetes:", "", "embeded:x"], &[]).keys
         },
-        targets: texts(&["gs://bucket", "az:/account", ""]),
+        targets: texts(&["gs://Bucket", "az:/account", ""]),
         ..Flags::default()
     };
     shows(
@@ -174,9 +174,9 @@ fn faults_of_flags_are_named_by_the_flag() {
 --target: is empty, expected a URL or a directory
 --issuer: issuer `http://oidc.example.com` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
 --profile: unknown profile `azure`, expected one of `entra`, `all`
---target: `gs://` is not available yet, expected one of `az`, `s3`, `file`
-  hint: publish to a directory and copy it, or use Google's S3 interface with `endpoint`
---target: `az:/account` has no scheme, expected one of `az://…`, `s3://…`, `file:///…`
+--target: `gs://Bucket` has bucket `Bucket`, expected 3 to 63 lower-case letters, digits, hyphens, underscores and dots
+  hint: write `gs://BUCKET/PREFIX`
+--target: `az:/account` has no scheme, expected one of `az://…`, `s3://…`, `gs://…`, `file:///…`
 --schedule: `* * * *` has 4 fields, expected five fields: minute hour day month weekday, UTC
   hint: for example `*/5 * * * *`, every five minutes",
     );
