@@ -16,20 +16,17 @@ use crate::{
         ledger::Retention,
         publication::{NothingToPublish, Publication, Terms, sha256_hex},
     },
-    http::ListenError,
+    http::{ListenError, tls::TlsError},
+    kubernetes::Access,
     signer::{Keyring, KeyringError},
-    source::{
-        Source,
-        api_server::{Access, ApiServer},
-        key_file::KeyFiles,
-    },
+    source::{Source, api_server::ApiServer, key_file::KeyFiles},
     store::{DirectoryInUse, FileStore, LedgerStore, StoreError},
-    target::{Connections, Location, Target, TargetError},
+    target::{Connections, Location, Outside, Target, TargetError},
     telemetry::board::Board,
     workflow::{
         asking::{AskError, Asked, Checks},
         keeper::{Charter, Keeper},
-        placing::Placer,
+        placing::{Placer, Role},
         sync::{self, Pass, Plan},
     },
 };
@@ -157,8 +154,8 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
         .targets
         .into_iter()
         .map(|target| {
-            let profile = target.profile;
-            Ok(Placer::new(self::target(target, connections)?, profile, terms.clone(), adopt))
+            let role = Role { profile: target.profile, gates: target.gates, adopt };
+            Ok(Placer::new(self::target(target, connections)?, role, terms.clone()))
         })
         .collect();
     let placers = placers?;
@@ -174,9 +171,11 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
             Location::Azure { account, container, prefix, endpoint }
         }
         config::Location::S3 { bucket, prefix, endpoint } => Location::S3 { bucket, prefix, endpoint },
+        config::Location::Gcs { bucket, prefix, endpoint } => Location::Gcs { bucket, prefix, endpoint },
         config::Location::Directory(path) => Location::Directory(path),
     };
-    Target::new(config.name, location, config.public_url.as_deref(), connections)
+    let outside = Outside { public_url: config.public_url, anonymous: config.anonymous };
+    Target::new(config.name, location, &outside, connections)
 }
 
 async fn sources(
@@ -260,6 +259,8 @@ pub enum AppError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -282,6 +283,7 @@ impl AppError {
         match self {
             Self::DirectoryInUse(error) => Some(error.hint()),
             Self::Listen(error) => error.hint(),
+            Self::Tls(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Keyring(error) => error.hint(),
             Self::Target(error) => error.hint(),

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod http;
+pub mod kubernetes;
 pub mod relying_party;
 pub mod signer;
 pub mod source;

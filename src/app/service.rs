@@ -4,9 +4,21 @@
 //! [`Slot`], so its last publication is served until the new loops have another one
 //! (`docs/decisions/0017`).
 
-use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
@@ -20,15 +32,16 @@ use tracing::{error, info};
 use super::{AppError, Shared, Use, Wired, ticks::Ticks, wire};
 use crate::{
     clock,
-    config::{Changes, Config, IssuerConfig},
+    config::{Changes, Config, IssuerConfig, TlsConfig},
     core::{issuer::Issuer, publication::Publication},
     http::{
-        ListenError, Listener,
+        ListenError, Listener, Server,
         admin::{self, Views},
-        documents::{self, Counters, Routes, Slot},
+        documents::{Counters, Routes, Slot},
+        tls::{TlsError, TlsFiles, TlsPaths},
     },
     store::{hold_directory, was_held},
-    telemetry::board::Board,
+    telemetry::board::{Board, Traffic},
     workflow::{
         asking::in_one_line,
         gate::Gate,
@@ -90,6 +103,7 @@ pub async fn run(
     started: impl FnOnce(&Started),
 ) -> Result<(), AppError> {
     let (mut end, mut hangup) = (End::listen(), listen(SignalKind::hangup()));
+    let tls = config.tls.clone().map(tls_files).transpose()?;
     // Another service on the directory says more than its listening on the port; but a directory is not
     // made for a service that cannot start.
     let listeners = bind(&config);
@@ -101,7 +115,7 @@ pub async fn run(
     let addresses = Started { public: public.address(), admin: admin.address() };
     let (starting, mut all_started) = mpsc::channel(1);
     let mut service = Service::new(config).await?;
-    service.listen(public, admin);
+    service.listen(public, tls, admin);
     service.start_all(starting);
     let mut started = Some(started);
     let mut reading = None;
@@ -137,6 +151,11 @@ pub async fn run(
 
 fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
     Ok((Listener::bind(config.listen)?, Listener::bind(config.admin_listen)?))
+}
+
+fn tls_files(paths: TlsConfig) -> Result<Arc<TlsFiles>, TlsError> {
+    let TlsConfig { certificate, private_key } = paths;
+    TlsFiles::open(TlsPaths { certificate, private_key }).map(Arc::new)
 }
 
 struct Service {
@@ -189,14 +208,18 @@ impl Service {
         })
     }
 
-    fn listen(&mut self, public: Listener, operator: Listener) {
-        let documents = documents::router(self.routes.clone());
-        let views = views(&self.context.shared.board, &self.counters);
-        let (stop, stopping) = (self.stop.clone(), self.stop.clone());
-        self.tasks.spawn(async move { Ok(public.serve(documents, stop.cancelled_owned()).await?) });
-        self.tasks.spawn(async move {
-            Ok(operator.serve(admin::router(views), stopping.cancelled_owned()).await?)
-        });
+    fn listen(&mut self, public: Listener, tls: Option<Arc<TlsFiles>>, operator: Listener) {
+        let board = &self.context.shared.board;
+        let stopped = || self.stop.clone().cancelled_owned();
+        if let Some(files) = &tls {
+            self.tasks.spawn(Arc::clone(files).watch(board.clone(), stopped()).map(Ok));
+        }
+        let open = Arc::new(AtomicUsize::new(0));
+        let views = views(board, &self.counters, &open);
+        let public = Server { listener: public, max_connections: self.config.max_connections, tls, open };
+        self.tasks.spawn(public.serve(self.routes.clone(), stopped()).map(Ok));
+        let operator = Server::of_the_operator(operator);
+        self.tasks.spawn(operator.serve(admin::service(views), stopped()).map(Ok));
     }
 
     /// Starts every issuer at once; each serves as soon as its own ledger is read.
@@ -368,11 +391,12 @@ fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, slot: &Slot
     }
 }
 
-fn views(board: &Board, counters: &Arc<Counters>) -> Views {
-    let (metrics, counters) = (board.clone(), Arc::clone(counters));
+fn views(board: &Board, counters: &Arc<Counters>, open: &Arc<AtomicUsize>) -> Views {
+    let (metrics, counters, open) = (board.clone(), Arc::clone(counters), Arc::clone(open));
+    let traffic = move || Traffic { requests: counters.totals(), connections: open.load(Ordering::Relaxed) };
     let (status, ready) = (board.clone(), board.clone());
     Views {
-        metrics: Arc::new(move || metrics.metrics(&counters.totals())),
+        metrics: Arc::new(move || metrics.metrics(traffic())),
         status: Arc::new(move || status.status()),
         ready: Arc::new(move || ready.ready()),
     }

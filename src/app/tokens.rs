@@ -5,8 +5,9 @@ use std::{path::Path, time::Duration};
 use crate::{
     clock,
     core::{service_account::ServiceAccount, token::Token},
+    kubernetes::Access,
     signer::{self, Keyring, KeyringError, SigningError, Statement},
-    source::api_server::{Access, ApiServer, ApiServerError},
+    source::api_server::{ApiServer, ApiServerError},
     store::StoreError,
 };
 

@@ -1,8 +1,8 @@
 //! What sets a new configuration apart from the one in use, issuer by issuer.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, path::Path};
 
-use super::{Config, InvalidConfig, IssuerConfig, Problem};
+use super::{Config, InvalidConfig, IssuerConfig, Problem, TlsConfig};
 use crate::core::issuer::Issuer;
 
 /// What a running process has to do to get from one configuration to the next. Issuers that are the same
@@ -21,6 +21,7 @@ impl Config {
     /// # Errors
     ///
     /// Names every value that a running process cannot change: its listeners and its data directory.
+    /// The files that `tls` names may change at any time.
     pub fn changes_to(&self, next: &Self) -> Result<Changes, InvalidConfig> {
         let mut problems = Vec::new();
         let mut keep = |key: &str, now: &dyn Display, wanted: &dyn Display| {
@@ -35,6 +36,16 @@ impl Config {
         };
         keep("listen", &self.listen, &next.listen);
         keep("admin_listen", &self.admin_listen, &next.admin_listen);
+        let path = |tls: &Option<TlsConfig>, path: fn(&TlsConfig) -> &Path| {
+            tls.as_ref().map_or_else(|| "none".to_owned(), |tls| path(tls).display().to_string())
+        };
+        for (key, of) in [
+            ("tls.certificate", (|tls| &tls.certificate) as fn(&TlsConfig) -> &Path),
+            ("tls.private_key", |tls| &tls.private_key),
+        ] {
+            keep(key, &path(&self.tls, of), &path(&next.tls, of));
+        }
+        keep("max_connections", &self.max_connections, &next.max_connections);
         keep("data_dir", &self.data_dir.display(), &next.data_dir.display());
         if problems.is_empty() {
             Ok(compare(&self.issuers, &next.issuers))

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use hyper_util::service::TowerToHyperService;
 
 /// What the operator may look at; each is asked anew for every request.
 #[derive(Clone)]
@@ -21,8 +22,13 @@ pub struct Views {
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// The routes of the admin listener.
-pub fn router(views: Views) -> Router {
+/// What the admin listener serves.
+#[must_use]
+pub fn service(views: Views) -> TowerToHyperService<Router> {
+    TowerToHyperService::new(router(views))
+}
+
+fn router(views: Views) -> Router {
     Router::new()
         // Alive means that this loop turns; nothing outside the process can make it fail.
         .route("/healthz", get(async || "ok\n"))

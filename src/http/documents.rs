@@ -5,26 +5,32 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::Arc,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use axum::{Router, body::Body, extract::State};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use hyper::{body::Incoming, service::Service};
 
 use crate::core::{
     issuer::Issuer,
     publication::{Document, MEDIA_TYPE, Publication},
 };
 
+mod counters;
+
+pub use counters::Counters;
+
 /// Seconds after which a client should ask again when nothing could be published yet: the next poll of a
 /// source that fails is one second away.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// Fields of an answer, with room for those that the connection adds.
+const FIELDS: usize = 8;
 
 /// What one issuer serves now: empty until its first publication.
 #[derive(Clone, Default)]
@@ -32,61 +38,31 @@ pub struct Slot(Arc<ArcSwapOption<Rendered>>);
 
 struct Rendered {
     cache_control: HeaderValue,
-    jwks: Ready,
-    discovery: Ready,
+    jwks: File,
+    discovery: File,
 }
 
-struct Ready {
+struct File {
     etag: HeaderValue,
+    /// What `Content-Length` says where no body says it: HTTP/2 sends the body that it is given, even to
+    /// `HEAD`.
+    length: HeaderValue,
     body: Bytes,
 }
 
 impl Slot {
     /// Serves this publication from the next request on.
     pub fn publish(&self, publication: &Publication) {
-        let ready = |document| Ready {
+        let file = |document| File {
             etag: HeaderValue::try_from(publication.etag(document)).expect("an entity tag is ASCII"),
+            length: publication.bytes(document).len().into(),
             body: publication.bytes(document).clone(),
         };
         self.0.store(Some(Arc::new(Rendered {
             cache_control: HeaderValue::try_from(publication.cache_control()).expect("a number is ASCII"),
-            jwks: ready(Document::Jwks),
-            discovery: ready(Document::Discovery),
+            jwks: file(Document::Jwks),
+            discovery: file(Document::Discovery),
         })));
-    }
-}
-
-/// How often each document was asked for, by status.
-#[derive(Default)]
-pub struct Counters {
-    known: [[AtomicU64; STATUSES.len()]; Document::IN_WRITE_ORDER.len()],
-    unknown: AtomicU64,
-}
-
-/// The statuses that the path of a document answers with.
-const STATUSES: [StatusCode; 4] = [
-    StatusCode::OK,
-    StatusCode::NOT_MODIFIED,
-    StatusCode::METHOD_NOT_ALLOWED,
-    StatusCode::SERVICE_UNAVAILABLE,
-];
-
-impl Counters {
-    fn count(&self, document: Document, status: StatusCode) {
-        if let Some(at) = STATUSES.iter().position(|known| *known == status) {
-            self.known[document as usize][at].fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Requests so far: document (`unknown` for any other path), status and count.
-    pub fn totals(&self) -> Vec<(&'static str, u16, u64)> {
-        let mut totals = vec![("unknown", 404, self.unknown.load(Ordering::Relaxed))];
-        for document in Document::IN_WRITE_ORDER {
-            for (status, count) in STATUSES.iter().zip(&self.known[document as usize]) {
-                totals.push((document.name(), status.as_u16(), count.load(Ordering::Relaxed)));
-            }
-        }
-        totals
     }
 }
 
@@ -127,7 +103,7 @@ impl Routes {
     pub fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let table = self.table.load();
         let Some((document, route)) = find(&table, request) else {
-            self.counters.unknown.fetch_add(1, Ordering::Relaxed);
+            self.counters.count_unknown();
             return plain(StatusCode::NOT_FOUND, "not found\n");
         };
         let response = route.slot.answer(document, request.method(), request.headers());
@@ -171,32 +147,40 @@ impl Slot {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
             return response;
         };
-        let ready = match document {
+        let file = match document {
             Document::Jwks => &rendered.jwks,
             Document::Discovery => &rendered.discovery,
         };
-        let unchanged = headers.get(header::IF_NONE_MATCH).is_some_and(|tags| matches(tags, &ready.etag));
-        let mut response =
-            Response::new(Full::new(if unchanged { Bytes::new() } else { ready.body.clone() }));
-        if unchanged {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-        }
+        let mut response = Response::new(Full::default());
         let fields = response.headers_mut();
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        fields.reserve(FIELDS);
         fields.insert(header::CACHE_CONTROL, rendered.cache_control.clone());
-        fields.insert(header::ETAG, ready.etag.clone());
+        fields.insert(header::ETAG, file.etag.clone());
         // Browsers may read it from any origin: it is public, and some relying parties are web pages.
         fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if headers.get(header::IF_NONE_MATCH).is_some_and(|tags| matches(tags, &file.etag)) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return response;
+        }
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if method == Method::HEAD {
+            fields.insert(header::CONTENT_LENGTH, file.length.clone());
+        } else {
+            *response.body_mut() = Full::new(file.body.clone());
+        }
         response
     }
 }
 
-/// As a service of the listener.
-pub fn router(routes: Routes) -> Router {
-    let answer =
-        async |State(routes): State<Routes>, request: Request<Body>| routes.answer(&request).map(Body::new);
-    Router::new().fallback(answer).with_state(routes)
+impl Service<Request<Incoming>> for Routes {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        ready(Ok(self.answer(&request)))
+    }
 }
 
 /// Whether `If-None-Match` names the tag (RFC 9110 section 13.1.2: weak comparison).

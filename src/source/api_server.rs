@@ -3,7 +3,6 @@
 //! One value is one instance. In a control plane of several, each may know other keys while a change
 //! rolls through, so the caller makes one value per instance and merges what they say.
 
-mod connection;
 mod error;
 
 use std::time::Duration;
@@ -11,19 +10,19 @@ use std::time::Duration;
 use http::Method;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest, TokenRequestSpec};
 
-pub use self::{connection::Access, error::ApiServerError};
-use self::{
-    connection::{Answer, Connection, Request},
-    error::hint_for_status,
-};
+pub use self::error::ApiServerError;
+use self::error::hint_for_status;
 use super::{Fetched, foreign_kids};
-use crate::core::{
-    discovery::ReceivedDiscovery,
-    issuer::{DISCOVERY_PATH, JWKS_PATH},
-    jwk_set::{InvalidJwks, ReceivedJwks},
-    kid::Kid,
-    service_account::ServiceAccount,
-    token::{Token, UnverifiedToken},
+use crate::{
+    core::{
+        discovery::ReceivedDiscovery,
+        issuer::{DISCOVERY_PATH, JWKS_PATH},
+        jwk_set::{InvalidJwks, ReceivedJwks},
+        kid::Kid,
+        service_account::ServiceAccount,
+        token::{Token, UnverifiedToken},
+    },
+    kubernetes::{Access, Answer, Connection, KubernetesError, Request},
 };
 
 /// Who a probe token is for: nobody, so that it is worth nothing.
@@ -73,7 +72,7 @@ impl ApiServer {
         let request = Request::get(format!("/{JWKS_PATH}"));
         let answer = self.ask(&request, None).await?;
         let received = ReceivedJwks::parse(&answer.body).map_err(|source| match source {
-            InvalidJwks::NotJson(_) => answer.not_json(&request),
+            InvalidJwks::NotJson(_) => answer.not_json(&request).into(),
             source => ApiServerError::Jwks(source),
         })?;
         let mut notes = received.left_out;
@@ -91,7 +90,7 @@ impl ApiServer {
         let request = Request::get(format!("/{DISCOVERY_PATH}"));
         let answer = self.ask(&request, None).await?;
         if serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_err() {
-            return Err(answer.not_json(&request));
+            return Err(answer.not_json(&request).into());
         }
         Ok(ReceivedDiscovery::parse(&answer.body)?.issuer)
     }
@@ -134,7 +133,9 @@ impl ApiServer {
         let answer = self.ask(&request, Some(account)).await?;
         let granted: TokenRequest = answer.json(&request)?;
         let token = granted.status.and_then(|status| status.token);
-        token.map(Token::new).ok_or_else(|| ApiServerError::Incomplete { request: request.to_string() })
+        token
+            .map(Token::new)
+            .ok_or_else(|| KubernetesError::Incomplete { request: request.to_string() }.into())
     }
 
     /// Asks for a token that nobody accepts and looks at it: a JWKS does not say which key signs.
@@ -159,11 +160,15 @@ impl ApiServer {
             return Ok(answer);
         }
         let message = answer.message();
-        Err(ApiServerError::Status {
+        let status = KubernetesError::Status {
             request: request.to_string(),
             status: answer.status,
             hint: hint_for_status(answer.status, request.method == Method::GET, account, message.as_deref()),
             message,
-        })
+        };
+        Err(status.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use object_store::{
     ClientConfigKey, ClientOptions,
-    client::{HttpClient, HttpConnector},
+    client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService},
 };
-use reqwest::{Client, redirect::Policy};
+use reqwest::{Client, StatusCode, header::RETRY_AFTER, redirect::Policy};
 use url::Url;
 
 use super::{error::Cause, lanes::Lanes};
@@ -22,6 +23,8 @@ use super::{error::Cause, lanes::Lanes};
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest that a connection may take to open, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a busy service within one pass; the next pass asks again.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// The connections that all targets share.
 ///
@@ -80,8 +83,34 @@ impl HttpConnector for Connections {
         let client = self.to(if plain { "http" } else { "https" });
         let client =
             client.map_err(|error| object_store::Error::Generic { store: "HTTP", source: error.into() })?;
-        Ok(self.lanes.over(HttpClient::new(client.clone())))
+        Ok(self.lanes.over(HttpClient::new(Patient(client.clone()))))
     }
+}
+
+/// Gives a busy service the time that it asks for: `object_store` asks again after a time of its own,
+/// which starts when it has the answer.
+#[derive(Debug)]
+struct Patient(Client);
+
+impl HttpService for Patient {
+    fn call<'a, 'b>(&'a self, request: HttpRequest) -> BoxFuture<'b, Result<HttpResponse, HttpError>>
+    where
+        'a: 'b,
+    {
+        Box::pin(async move {
+            let response = self.0.call(request).await?;
+            if let Some(wait) = asked_to_wait(&response) {
+                tokio::time::sleep(wait.min(MAX_WAIT)).await;
+            }
+            Ok(response)
+        })
+    }
+}
+
+fn asked_to_wait(response: &HttpResponse) -> Option<Duration> {
+    let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    let header = response.headers().get(RETRY_AFTER).filter(|_| is_busy.contains(&response.status()))?;
+    header.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
 /// The HTTP clients cannot be made.

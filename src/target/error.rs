@@ -104,6 +104,8 @@ pub(super) enum Cause {
     Answer { code: String },
     #[error("the answer was `{status}`, expected `200 OK`")]
     PublicStatus { status: StatusCode },
+    #[error("without credentials the answer was `{status}`{}, expected `200 OK`", in_brackets(code.as_deref()))]
+    NotPublic { status: StatusCode, code: Option<String> },
     #[error("it is longer than {MAX_DOCUMENT_BYTES} bytes")]
     TooLong,
     #[error("{what} reads back as `{actual}`, expected `{expected}`")]

@@ -24,9 +24,13 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+fn outside(public_url: Option<&str>) -> Outside {
+    Outside { public_url: public_url.map(str::to_owned), anonymous: false }
+}
+
 fn refused(location: Location, public_url: Option<&str>) -> String {
     let connections = Connections::default();
-    let target = Target::new("t".to_owned(), location, public_url, &connections);
+    let target = Target::new("t".to_owned(), location, &outside(public_url), &connections);
     chain(&target.expect_err("the address makes no sense"))
 }
 
@@ -73,10 +77,11 @@ async fn what_relying_parties_read_is_named_by_its_url() {
     drop(listener);
     let target = |public_url| {
         let location = Location::Directory("/nowhere".into());
-        Target::new("t".to_owned(), location, public_url, &connections).expect("a target")
+        Target::new("t".to_owned(), location, &outside(public_url), &connections).expect("a target")
     };
-    assert_eq!(target(None).read_public(Document::Jwks).await.expect("nothing to read"), None);
-    let error = target(Some(&url)).read_public(Document::Jwks).await.expect_err("nothing listens");
+    let read = async |public_url| target(public_url).read_public(&publication(1)).await;
+    assert_eq!(read(None).await.expect("nothing to read"), []);
+    let error = read(Some(&url)).await.expect_err("nothing listens");
     assert_eq!(
         chain(&error),
         format!(

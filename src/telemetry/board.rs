@@ -27,6 +27,8 @@ pub struct Board(Arc<State>);
 struct State {
     issuers: RwLock<BTreeMap<String, Shared>>,
     configuration: Mutex<ConfigurationStatus>,
+    /// Of the public listener; `None` where it speaks plain text.
+    tls: Mutex<Option<TlsStatus>>,
 }
 
 type Shared = Arc<Mutex<IssuerStatus>>;
@@ -43,6 +45,27 @@ pub struct ConfigurationStatus {
     pub refused: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alarm: Option<String>,
+}
+
+/// What is known of the certificate of the public listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TlsStatus {
+    /// When the one that is served expires.
+    pub not_after: Option<Timestamp>,
+    /// Looks at the files that found no pair to serve.
+    pub failures: u64,
+    /// Why the files cannot be served now; the pair before them goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What the public listener does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Document, status and count, since the start.
+    pub requests: Vec<(&'static str, u16, u64)>,
+    /// Connections that are open now.
+    pub connections: usize,
 }
 
 /// What is known of one issuer.
@@ -88,6 +111,8 @@ pub struct SourceStatus {
 pub struct TargetStatus {
     /// Whether it held the publication when it was last looked at.
     pub up: bool,
+    /// Whether a key must be shown there before it may sign.
+    pub gates: bool,
     /// When it was last seen to hold the publication.
     pub last_true: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,6 +191,11 @@ impl Board {
         configuration.alarm = Some(format!("the configuration was refused: {error}"));
     }
 
+    /// Changes what is known of the certificate.
+    pub fn tls(&self, change: impl FnOnce(&mut TlsStatus)) {
+        change(lock(&self.0.tls).get_or_insert_default());
+    }
+
     /// Whether every issuer has something true to serve; those that came with a reload are not waited
     /// for, because a process that serves thousands must not stop for a new one.
     #[must_use]
@@ -186,11 +216,14 @@ impl Board {
         struct Page<'a> {
             version: &'static str,
             configuration: ConfigurationStatus,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            tls: Option<TlsStatus>,
             issuers: &'a Issuers,
         }
         let page = Page {
             version: env!("CARGO_PKG_VERSION"),
             configuration: self.configuration(),
+            tls: self.tls_status(),
             issuers: &self.issuers(),
         };
         serde_json::to_string(&page).expect("strings and times always serialise")
@@ -198,8 +231,17 @@ impl Board {
 
     /// Everything in numbers, in the text format of OpenMetrics.
     #[must_use]
-    pub fn metrics(&self, requests: &[(&'static str, u16, u64)]) -> String {
-        metrics::render(self.configuration(), self.issuers(), requests)
+    pub fn metrics(&self, traffic: Traffic) -> String {
+        metrics::render(metrics::Page {
+            configuration: self.configuration(),
+            tls: self.tls_status(),
+            issuers: self.issuers(),
+            traffic,
+        })
+    }
+
+    fn tls_status(&self) -> Option<TlsStatus> {
+        lock(&self.0.tls).clone()
     }
 
     fn configuration(&self) -> ConfigurationStatus {

@@ -12,15 +12,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::board::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus};
+use super::board::{
+    ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic,
+};
 
-/// The metrics of all issuers and of the public listener: document, status and count of requests.
-pub(super) fn render(
-    configuration: ConfigurationStatus,
-    issuers: Issuers,
-    requests: &[(&'static str, u16, u64)],
-) -> String {
-    let page = Page { configuration, issuers, requests: requests.to_vec() };
+pub(super) fn render(page: Page) -> String {
     let mut registry = Registry::with_prefix("signpost");
     registry.register_collector(Box::new(page));
     let mut text = String::new();
@@ -28,11 +24,13 @@ pub(super) fn render(
     text
 }
 
+/// What there is to measure.
 #[derive(Debug)]
-struct Page {
-    configuration: ConfigurationStatus,
-    issuers: Issuers,
-    requests: Vec<(&'static str, u16, u64)>,
+pub(super) struct Page {
+    pub(super) configuration: ConfigurationStatus,
+    pub(super) tls: Option<TlsStatus>,
+    pub(super) issuers: Issuers,
+    pub(super) traffic: Traffic,
 }
 
 impl Collector for Page {
@@ -46,10 +44,14 @@ impl Collector for Page {
         self.of_sources(out)?;
         self.of_targets(out)?;
         out.counter("http_requests", "Requests to the public listener", |put| {
-            self.requests.iter().try_for_each(|(document, code, count)| {
+            self.traffic.requests.iter().try_for_each(|(document, code, count)| {
                 put(&[("document", *document), ("code", &code.to_string())], *count)
             })
-        })
+        })?;
+        out.gauge("http_connections", "Connections to the public listener that are open", |put| {
+            put(&[], count(self.traffic.connections))
+        })?;
+        self.tls.as_ref().map_or(Ok(()), |status| tls(status, out))
     }
 }
 
@@ -154,6 +156,20 @@ impl Page {
     }
 }
 
+fn tls(status: &TlsStatus, out: &mut Out<'_, '_>) -> fmt::Result {
+    out.gauge("tls_up", "Whether the certificate files can be served", |put| {
+        put(&[], flag(status.error.is_none()))
+    })?;
+    out.gauge(
+        "tls_certificate_not_after_timestamp_seconds",
+        "When the certificate that is served expires",
+        |put| status.not_after.map_or(Ok(()), |at| put(&[], seconds(at))),
+    )?;
+    out.counter("tls_reload_failures", "Looks at the certificate files that found no pair to serve", |put| {
+        put(&[], status.failures)
+    })
+}
+
 /// Takes one sample: its labels and its value.
 type Put<'a, V> = dyn FnMut(&[(&str, &str)], V) -> fmt::Result + 'a;
 
@@ -182,8 +198,9 @@ impl Out<'_, '_> {
     ) -> fmt::Result {
         let help = format!("{help}.");
         let mut metric = self.0.encode_descriptor(name, &help, None, MetricType::Counter)?;
-        samples(&mut |labels, value| {
-            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+        samples(&mut |labels, value| match labels {
+            [] => metric.encode_counter::<NoLabelSet, u64, u64>(&value, None),
+            labels => metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None),
         })
     }
 }

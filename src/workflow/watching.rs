@@ -145,11 +145,14 @@ async fn place(
     attempt: &mut usize,
 ) -> Option<Duration> {
     let issuer = &keeper.charter().terms.issuer;
-    let target = placer.name().to_owned();
+    let (target, gates) = (placer.name().to_owned(), placer.gates());
     match placer.place(ledger).await {
         Ok(placed) => {
             *attempt = 0;
-            keeper.board().target(issuer, &target, |status| succeeded(status, &placed));
+            keeper.board().target(issuer, &target, |status| {
+                status.gates = gates;
+                succeeded(status, &placed);
+            });
             if trouble.take().is_some() {
                 info!(%issuer, target, "target is true again");
             }
@@ -165,6 +168,7 @@ async fn place(
         Err(error) => {
             let (hint, text) = (error.hint(), in_one_line(&error));
             keeper.board().target(issuer, &target, |status| {
+                status.gates = gates;
                 status.up = false;
                 status.checks += 1;
                 status.failures += 1;

@@ -37,15 +37,16 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule { module: "clock", may_import: &[], must_not_name: &["tokio"] },
+    Rule { module: "kubernetes", may_import: &["core"], must_not_name: &["axum", "object_store", "reqwest"] },
     Rule {
         module: "source",
-        may_import: &["core", "clock", "telemetry"],
+        may_import: &["core", "clock", "kubernetes", "telemetry"],
         must_not_name: &["axum", "object_store", "reqwest"],
     },
     Rule { module: "target", may_import: &["core", "clock", "telemetry"], must_not_name: &["axum", "kube"] },
     Rule {
         module: "store",
-        may_import: &["core", "clock", "telemetry"],
+        may_import: &["core", "clock", "kubernetes", "telemetry"],
         must_not_name: &["axum", "object_store", "reqwest"],
     },
     Rule {
@@ -84,6 +85,7 @@ const RULES: &[Rule] = &[
             "config",
             "core",
             "clock",
+            "kubernetes",
             "telemetry",
             "workflow",
             "source",

@@ -3,11 +3,13 @@
 mod architecture;
 mod cluster;
 mod command_line;
+mod credentials;
 mod docs;
 mod image;
 mod kind;
 mod many_issuers;
 mod misbehaviour;
+mod outside;
 mod quiet_pass;
 mod reload;
 mod secrets;

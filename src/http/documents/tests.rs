@@ -79,9 +79,20 @@ fn a_known_entity_tag_is_answered_without_a_body() {
         let (status, headers, body) = ask(&served(), Method::GET, JWKS, &[("if-none-match", &tags)]);
         assert_eq!((StatusCode::NOT_MODIFIED, 0), (status, body.len()), "{tags}");
         assert_eq!(etag, headers[header::ETAG]);
+        // RFC 9110 section 15.4.5: the cache has the rest.
+        assert_eq!((None, None), (headers.get(header::CONTENT_TYPE), headers.get(header::CONTENT_LENGTH)));
     }
     let (status, ..) = ask(&served(), Method::GET, JWKS, &[("if-none-match", "\"other\"")]);
     assert_eq!(StatusCode::OK, status);
+}
+
+#[test]
+fn head_is_answered_as_get_without_the_body() {
+    let (status, mut headers, body) = ask(&served(), Method::HEAD, JWKS, &[]);
+    let (_, of_get, document) = ask(&served(), Method::GET, JWKS, &[]);
+    assert_eq!((StatusCode::OK, 0), (status, body.len()));
+    assert_eq!(document.len().to_string(), headers.remove(header::CONTENT_LENGTH).expect("a length"));
+    assert_eq!(of_get, headers);
 }
 
 #[test]

@@ -1,61 +1,22 @@
-//! What can go wrong with an API server, and what to do about it.
-
-use std::{error::Error, path::PathBuf, time::Duration};
+//! What can go wrong with an API server as a source of keys, and what to do about it.
 
 use http::StatusCode;
-use kube::{
-    client::AuthError,
-    config::{InClusterError, KubeconfigError},
-};
 
-use crate::core::{
-    discovery::InvalidDiscovery, jwk_set::InvalidJwks, service_account::ServiceAccount, token::NotAToken,
+use crate::{
+    core::{
+        discovery::InvalidDiscovery, jwk_set::InvalidJwks, service_account::ServiceAccount, token::NotAToken,
+    },
+    kubernetes::{KubernetesError, hint_for_credential, refused_user},
 };
 
 /// The role that Kubernetes comes with for reading both documents.
 const DISCOVERY_ROLE: &str = "system:service-account-issuer-discovery";
 
-/// An API server could not be asked, or gave no usable answer.
+/// An API server gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiServerError {
-    #[error("neither a kubeconfig nor a context is named, and this is not a pod with a service account")]
-    NotInCluster,
-    #[error("cannot use the service account of this pod")]
-    InCluster(#[source] InClusterError),
-    #[error("cannot use the kubeconfig")]
-    Kubeconfig(#[source] KubeconfigError),
-    #[error("cannot read kubeconfig `{path}`", path = path.display())]
-    KubeconfigFile { path: PathBuf, source: std::io::Error },
-    /// What stands at that place is left out, for it may be a credential.
-    #[error("the kubeconfig is not YAML of the right shape, see line {line}, column {column}")]
-    KubeconfigSyntax { line: u64, column: u64 },
-    #[error("instance `{url}` is not a URL")]
-    Instance { url: String, source: http::uri::InvalidUri },
-    #[error("cannot read token file `{path}`", path = path.display())]
-    TokenFile { path: PathBuf, source: std::io::Error },
-    #[error("token file `{path}` holds characters that no token has", path = path.display())]
-    TokenFileContent { path: PathBuf },
-    /// What the plugin printed is left out, for it may be a token.
-    #[error("credential plugin `{command}` failed with {status}")]
-    Plugin { command: String, status: std::process::ExitStatus },
-    #[error("the credential plugin did not print an `ExecCredential`")]
-    PluginOutput,
-    #[error("cannot make a client of the configuration")]
-    Client(#[source] kube::Error),
-    #[error("no answer from `{url}`")]
-    NoAnswer { url: String, source: Box<dyn Error + Send + Sync> },
-    #[error("`{request}` was not answered within {} s", limit.as_secs())]
-    TimedOut { request: String, limit: Duration },
-    #[error("the answer to `{request}` broke off")]
-    Interrupted { request: String, source: Box<dyn Error + Send + Sync> },
-    #[error("the answer to `{request}` has more than {limit} bytes")]
-    TooLarge { request: String, limit: usize },
-    #[error("`{request}` was answered with status {status}{}", with_colon(message.as_deref()))]
-    Status { request: String, status: StatusCode, message: Option<String>, hint: Option<String> },
-    #[error("the answer to `{request}` is not the expected JSON, its content type is `{content_type}`")]
-    NotJson { request: String, content_type: String },
-    #[error("the answer to `{request}` lacks what was asked for")]
-    Incomplete { request: String },
+    #[error(transparent)]
+    Call(#[from] KubernetesError),
     #[error("cannot use its JWKS")]
     Jwks(#[source] InvalidJwks),
     #[error("cannot use its discovery document")]
@@ -65,80 +26,17 @@ pub enum ApiServerError {
 }
 
 impl ApiServerError {
-    /// Takes what a credential plugin printed out of an error of the client.
-    pub(super) fn client(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
-                Self::Plugin { command: cmd, status: out.status }
-            }
-            kube::Error::Auth(AuthError::AuthExecParse(_)) => Self::PluginOutput,
-            other => Self::Client(other),
-        }
-    }
-
-    /// Takes the words of the client around a failed request away.
-    pub(super) fn no_answer(url: String, error: kube::Error) -> Self {
-        match error {
-            kube::Error::Auth(_) => Self::client(error),
-            kube::Error::Service(source) => match source.downcast() {
-                Ok(error) => Self::client(kube::Error::Auth(*error)),
-                Err(source) => Self::NoAnswer { url, source },
-            },
-            kube::Error::HyperError(source) => Self::NoAnswer { url, source: source.into() },
-            other => Self::NoAnswer { url, source: other.into() },
-        }
-    }
-
-    /// Takes the lines that it quotes out of an error of the client.
-    pub(super) fn kubeconfig(error: KubeconfigError) -> Self {
-        match error {
-            KubeconfigError::Parse(error) => {
-                let location = error.location();
-                Self::KubeconfigSyntax {
-                    line: location.map_or(0, |location| location.line()),
-                    column: location.map_or(0, |location| location.column()),
-                }
-            }
-            KubeconfigError::ReadConfig(source, path) => Self::KubeconfigFile { path, source },
-            other => Self::Kubeconfig(other),
-        }
-    }
-
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotInCluster => Some(
-                "name a context (`kubernetes:CONTEXT`) or a kubeconfig, or run in the cluster".to_owned(),
-            ),
-            Self::Kubeconfig(KubeconfigError::LoadContext(_)) => {
-                Some("`kubectl config get-contexts` lists the contexts there are".to_owned())
-            }
-            Self::KubeconfigFile { .. } => {
-                Some("name a readable file in `KUBECONFIG`, or as `kubeconfig` in the configuration".to_owned())
-            }
-            Self::KubeconfigSyntax { .. } => {
-                Some("`kubectl config view` with the same file shows what kubectl makes of it".to_owned())
-            }
-            Self::Kubeconfig(_) | Self::Client(_) => Some(
-                "`kubectl cluster-info` with the same kubeconfig shows whether kubectl can use it".to_owned(),
-            ),
-            Self::NoAnswer { .. } | Self::TimedOut { .. } => Some(
-                "check that it runs and can be reached from here: `kubectl get --raw /readyz` with the same kubeconfig"
-                    .to_owned(),
-            ),
-            Self::Plugin { command, .. } => Some(format!("run `{command}` by hand and see what it says")),
-            Self::Status { hint, .. } => hint.clone(),
+            Self::Call(error) => error.hint(),
             Self::Jwks(InvalidJwks::Empty) => {
                 Some("give `kube-apiserver` at least one `--service-account-key-file`".to_owned())
             }
-            _ => None,
+            Self::Jwks(_) | Self::Discovery(_) | Self::Token(_) => None,
         }
     }
-}
-
-fn with_colon(message: Option<&str>) -> String {
-    message.map(|message| format!(": {message}")).unwrap_or_default()
 }
 
 /// `account` is the one a token was asked for; without it, a document was read or we asked who we are.
@@ -148,14 +46,10 @@ pub(super) fn hint_for_status(
     account: Option<&ServiceAccount>,
     message: Option<&str>,
 ) -> Option<String> {
-    let anonymous = message.is_some_and(|message| message.contains("\"system:anonymous\""));
+    if let Some(hint) = hint_for_credential(status, message) {
+        return Some(hint.to_owned());
+    }
     match (status, account) {
-        (StatusCode::FORBIDDEN, _) if anonymous => {
-            Some("the request carried no credential: give the kubeconfig one".into())
-        }
-        (StatusCode::UNAUTHORIZED, _) => {
-            Some("renew the credential; `kubectl auth whoami` with the same one shows whether it is known".into())
-        }
         (StatusCode::FORBIDDEN, None) if reads_document => Some(format!(
             "bind ClusterRole `{DISCOVERY_ROLE}` to it: `kubectl create clusterrolebinding signpost-discovery \
              --clusterrole={DISCOVERY_ROLE} {}`",
@@ -181,19 +75,6 @@ pub(super) fn hint_for_status(
             account.namespace()
         )),
         _ => None,
-    }
-}
-
-/// The subject flag of `kubectl create …binding` for the user that a `Status` names as refused.
-fn refused_user(message: Option<&str>) -> String {
-    let user = message
-        .and_then(|message| message.split_once("User \""))
-        .and_then(|(_, rest)| rest.split_once('"'))
-        .map(|(user, _)| user);
-    match (user, user.and_then(ServiceAccount::of_subject)) {
-        (_, Some(account)) => format!("--serviceaccount={}:{}", account.namespace(), account.name()),
-        (Some(user), None) if !user.contains(['\'', '`', '\\', '$']) => format!("--user='{user}'"),
-        _ => "--serviceaccount=NAMESPACE:NAME".to_owned(),
     }
 }
 

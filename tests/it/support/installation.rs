@@ -85,12 +85,19 @@ impl Installation {
 
     /// A verb with this configuration and the credentials of the tests' stores.
     pub(crate) fn verb<A: AsRef<OsStr>>(&self, verb: impl IntoIterator<Item = A>) -> Signpost {
-        Signpost::new(verb)
-            .env("SIGNPOST_CONFIG", self.config_file())
+        self.verb_without_credentials(verb)
             .env("AZURE_STORAGE_ACCOUNT_KEY", azurite::ACCOUNT_KEY)
             .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
             .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
             .env("AWS_REGION", s3::REGION)
+    }
+
+    /// A verb with this configuration.
+    pub(crate) fn verb_without_credentials<A: AsRef<OsStr>>(
+        &self,
+        verb: impl IntoIterator<Item = A>,
+    ) -> Signpost {
+        Signpost::new(verb).env("SIGNPOST_CONFIG", self.config_file())
     }
 
     #[track_caller]
@@ -256,6 +263,11 @@ pub(crate) fn azure_target(endpoint: &str, place: &str) -> Value {
 /// A target on the S3 server, or on what stands in front of it; `place` is `BUCKET` or `BUCKET/PREFIX`.
 pub(crate) fn s3_target(endpoint: &str, place: &str) -> Value {
     json!({"name": "s3", "url": format!("s3://{place}"), "endpoint": endpoint})
+}
+
+/// A target on the GCS server; `place` is `BUCKET` or `BUCKET/PREFIX`.
+pub(crate) fn gcs_target(endpoint: &str, place: &str) -> Value {
+    json!({"name": "gcs", "url": format!("gs://{place}"), "endpoint": endpoint})
 }
 
 pub(crate) fn directory_target(path: &Path) -> Value {

@@ -24,14 +24,15 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::ApiServerError;
+use super::KubernetesError;
 
 /// Longest wait for a connection, TLS included. An API server is near; one that takes longer is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a whole answer, connection and credential plugin included: well below the 30 s
 /// between two polls, and a slow trickle of bytes does not extend it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer that is read, in bytes: a JWKS of a hundred RSA-4096 keys has a tenth of it.
+/// Largest answer that is read, in bytes: a JWKS of a hundred RSA-4096 keys has a tenth of it, and a
+/// `ConfigMap` may not be larger.
 const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest part of a foreign error message that is repeated, in characters.
 const MAX_MESSAGE: usize = 400;
@@ -53,29 +54,29 @@ pub struct Access {
 }
 
 impl Access {
-    async fn config(&self) -> Result<Config, ApiServerError> {
+    async fn config(&self) -> Result<Config, KubernetesError> {
         let mut config = match (&self.kubeconfig, &self.context) {
             (None, None) => {
                 if !tokio::fs::try_exists(POD_TOKEN).await.unwrap_or(false) {
-                    return Err(ApiServerError::NotInCluster);
+                    return Err(KubernetesError::NotInCluster);
                 }
-                Config::incluster().map_err(ApiServerError::InCluster)?
+                Config::incluster().map_err(KubernetesError::InCluster)?
             }
             (path, context) => {
                 let path = path.clone();
                 let kubeconfig = blocking(move || path.map_or_else(Kubeconfig::read, Kubeconfig::read_from))
                     .await
-                    .map_err(ApiServerError::kubeconfig)?;
+                    .map_err(KubernetesError::kubeconfig)?;
                 let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
                 Config::from_custom_kubeconfig(kubeconfig, &options)
                     .await
-                    .map_err(ApiServerError::kubeconfig)?
+                    .map_err(KubernetesError::kubeconfig)?
             }
         };
         if let Some(instance) = &self.instance {
             config.cluster_url = instance
                 .parse()
-                .map_err(|source| ApiServerError::Instance { url: instance.clone(), source })?;
+                .map_err(|source| KubernetesError::Instance { url: instance.clone(), source })?;
         }
         if self.tls_server_name.is_some() {
             config.tls_server_name.clone_from(&self.tls_server_name);
@@ -88,18 +89,18 @@ impl Access {
 }
 
 /// What is asked.
-pub(super) struct Request {
-    pub(super) method: Method,
+pub(crate) struct Request {
+    pub(crate) method: Method,
     path: String,
     body: Vec<u8>,
 }
 
 impl Request {
-    pub(super) fn get(path: String) -> Self {
+    pub(crate) fn get(path: String) -> Self {
         Self { method: Method::GET, path, body: Vec::new() }
     }
 
-    pub(super) fn post(path: String, object: &impl Serialize) -> Self {
+    pub(crate) fn post(path: String, object: &impl Serialize) -> Self {
         let body = serde_json::to_vec(object).expect("Kubernetes objects always serialise");
         Self { method: Method::POST, path, body }
     }
@@ -112,30 +113,30 @@ impl fmt::Display for Request {
 }
 
 /// What came back, with whatever status.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) server_time: Option<Timestamp>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) server_time: Option<Timestamp>,
     /// What the way to the answer leaves to be warned about.
-    pub(super) note: Option<String>,
-    pub(super) body: Bytes,
+    pub(crate) note: Option<String>,
+    pub(crate) body: Bytes,
     content_type: Option<String>,
 }
 
 impl Answer {
     /// Reads an object. The cause is not given: it may repeat a part of a token.
-    pub(super) fn json<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ApiServerError> {
+    pub(crate) fn json<T: DeserializeOwned>(&self, request: &Request) -> Result<T, KubernetesError> {
         serde_json::from_slice(&self.body).map_err(|_| self.not_json(request))
     }
 
-    pub(super) fn not_json(&self, request: &Request) -> ApiServerError {
-        ApiServerError::NotJson {
+    pub(crate) fn not_json(&self, request: &Request) -> KubernetesError {
+        KubernetesError::NotJson {
             request: request.to_string(),
             content_type: self.content_type.clone().unwrap_or_else(|| "none".to_owned()),
         }
     }
 
     /// What the API server says about a refusal, when it says it in a `Status`.
-    pub(super) fn message(&self) -> Option<String> {
+    pub(crate) fn message(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
         struct Status {
             message: String,
@@ -186,7 +187,7 @@ struct Established {
 }
 
 impl Established {
-    async fn new(access: &Access, connections: Connections) -> Result<Self, ApiServerError> {
+    async fn new(access: &Access, connections: Connections) -> Result<Self, KubernetesError> {
         let mut config = access.config().await?;
         let token_file = config.auth_info.token_file.take().map(PathBuf::from);
         if token_file.is_some() {
@@ -199,10 +200,10 @@ impl Established {
         });
         // A credential plugin is a program that runs here until it has answered.
         let builder = blocking(move || ClientBuilder::try_from((config, connections))).await;
-        Ok(Self { client: builder.map_err(ApiServerError::client)?.build(), token_file, url, note })
+        Ok(Self { client: builder.map_err(KubernetesError::client)?.build(), token_file, url, note })
     }
 
-    async fn send(self, request: &Request) -> Result<Answer, ApiServerError> {
+    async fn send(self, request: &Request) -> Result<Answer, KubernetesError> {
         let mut message = http::Request::builder()
             .method(&request.method)
             .uri(&request.path)
@@ -213,13 +214,13 @@ impl Established {
             message.headers_mut().insert(AUTHORIZATION, bearer(path).await?);
         }
         let answer = self.client.send(message).await;
-        let answer = answer.map_err(|error| ApiServerError::no_answer(self.url.clone(), error))?;
+        let answer = answer.map_err(|error| KubernetesError::no_answer(self.url.clone(), error))?;
         let (parts, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|source| {
             if source.is::<LengthLimitError>() {
-                ApiServerError::TooLarge { request: request.to_string(), limit: MAX_ANSWER }
+                KubernetesError::TooLarge { request: request.to_string(), limit: MAX_ANSWER }
             } else {
-                ApiServerError::Interrupted { request: request.to_string(), source }
+                KubernetesError::Interrupted { request: request.to_string(), source }
             }
         })?;
         Ok(Answer {
@@ -237,24 +238,24 @@ impl Established {
 
 /// The way to one API server. It is built anew after every failure, so that a replaced kubeconfig,
 /// certificate authority or client certificate is taken up.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     access: Access,
     established: Mutex<Option<Established>>,
     connections: Connections,
 }
 
 impl Connection {
-    pub(super) fn new(access: Access) -> Self {
+    pub(crate) fn new(access: Access) -> Self {
         Self { access, established: Mutex::new(None), connections: Connections::default() }
     }
 
     /// Resolves once a connection that had lasted is gone.
-    pub(super) async fn lost(&self) {
+    pub(crate) async fn lost(&self) {
         self.connections.lost.notified().await;
     }
 
     /// Sends a request; once more with a credential that was read anew when the first is refused.
-    pub(super) async fn call(&self, request: &Request) -> Result<Answer, ApiServerError> {
+    pub(crate) async fn call(&self, request: &Request) -> Result<Answer, KubernetesError> {
         let answer = self.attempt(request).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
@@ -263,10 +264,10 @@ impl Connection {
         self.attempt(request).await
     }
 
-    async fn attempt(&self, request: &Request) -> Result<Answer, ApiServerError> {
+    async fn attempt(&self, request: &Request) -> Result<Answer, KubernetesError> {
         let sent = async { self.established().await?.send(request).await };
         let outcome = timeout(ANSWER_TIMEOUT, sent).await.unwrap_or_else(|_| {
-            Err(ApiServerError::TimedOut { request: request.to_string(), limit: ANSWER_TIMEOUT })
+            Err(KubernetesError::TimedOut { request: request.to_string(), limit: ANSWER_TIMEOUT })
         });
         if outcome.is_err() {
             *self.established.lock().await = None;
@@ -274,7 +275,7 @@ impl Connection {
         outcome
     }
 
-    async fn established(&self) -> Result<Established, ApiServerError> {
+    async fn established(&self) -> Result<Established, KubernetesError> {
         let mut established = self.established.lock().await;
         if let Some(ready) = &*established {
             return Ok(ready.clone());
@@ -292,12 +293,12 @@ impl fmt::Debug for Connection {
 }
 
 /// The `Authorization` header of a token file. A line break at its end is common and means nothing.
-async fn bearer(path: PathBuf) -> Result<HeaderValue, ApiServerError> {
+async fn bearer(path: PathBuf) -> Result<HeaderValue, KubernetesError> {
     let text = tokio::fs::read_to_string(&path).await.map(Zeroizing::new);
-    let text = text.map_err(|source| ApiServerError::TokenFile { path: path.clone(), source })?;
+    let text = text.map_err(|source| KubernetesError::TokenFile { path: path.clone(), source })?;
     let header = Zeroizing::new(format!("Bearer {}", text.trim()));
     let mut value = HeaderValue::try_from(header.as_str())
-        .map_err(|_| ApiServerError::TokenFileContent { path: path.clone() })?;
+        .map_err(|_| KubernetesError::TokenFileContent { path: path.clone() })?;
     value.set_sensitive(true);
     Ok(value)
 }

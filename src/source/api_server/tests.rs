@@ -6,12 +6,12 @@ use std::{
 };
 
 use axum::{Router, extract::State, response::IntoResponse};
-use http::{HeaderMap, HeaderValue, StatusCode, header::DATE};
+use http::{HeaderMap, StatusCode};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{Access, MAX_ANSWER, server_time};
-use crate::source::api_server::{ApiServer, ApiServerError};
+use super::{ApiServer, ApiServerError};
+use crate::kubernetes::{Access, KubernetesError};
 
 const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"H6cuzP8XuD5wal6wf9M6xDljTOPLX2i8uIp_C_ASqiI","y":"BlHnikLV9PyEd6gl8k4T_3Wwoh6xd79XLoQTh2PAi1Y"}]}"#;
 
@@ -205,10 +205,10 @@ async fn an_empty_or_private_jwks_is_refused() {
 
 #[tokio::test]
 async fn an_endless_answer_is_cut_off() {
-    let full = (StatusCode::OK, "application/json", vec![b' '; MAX_ANSWER]);
-    let over = (StatusCode::OK, "application/json", vec![b' '; MAX_ANSWER + 1]);
+    let full = (StatusCode::OK, "application/json", vec![b' '; 1_048_576]);
+    let over = (StatusCode::OK, "application/json", vec![b' '; 1_048_577]);
     let scenario = Scenario::new([full, over]).await;
-    assert!(matches!(scenario.refusal().await, ApiServerError::NotJson { .. }));
+    assert!(matches!(scenario.refusal().await, ApiServerError::Call(KubernetesError::NotJson { .. })));
     let reason = "the answer to `GET /openid/v1/jwks` has more than 1048576 bytes";
     assert_eq!(reason, scenario.refusal().await.to_string());
 }
@@ -234,7 +234,7 @@ async fn a_broken_kubeconfig_is_refused_without_quoting_it() {
     std::fs::write(&path, "users: [{name: u, user: {token: SECRET}\nx").expect("it is ours");
     let access = Access { kubeconfig: Some(path), ..Access::default() };
     let refusal = ApiServer::new("test".into(), access).fetch().await.expect_err("no kubeconfig");
-    assert!(matches!(refusal, ApiServerError::KubeconfigSyntax { .. }), "{refusal:?}");
+    assert!(matches!(refusal, ApiServerError::Call(KubernetesError::KubeconfigSyntax { .. })), "{refusal:?}");
     assert!(!format!("{refusal:?}{refusal}").contains("SECRET"));
 }
 
@@ -268,7 +268,7 @@ async fn what_a_credential_plugin_prints_is_not_repeated() {
 #[tokio::test]
 async fn outside_a_cluster_a_kubeconfig_or_context_must_be_named() {
     let refusal = ApiServer::new("test".into(), Access::default()).fetch().await.expect_err("no cluster");
-    assert!(matches!(refusal, ApiServerError::NotInCluster), "{refusal:?}");
+    assert!(matches!(refusal, ApiServerError::Call(KubernetesError::NotInCluster)), "{refusal:?}");
 }
 
 #[tokio::test]
@@ -279,12 +279,4 @@ async fn an_instance_replaces_the_url_of_the_cluster() {
     let refusal = ApiServer::new("test".into(), access).fetch().await.expect_err("nobody listens");
     assert_eq!(format!("no answer from `http://{nobody}/`"), refusal.to_string());
     assert!(scenario.seen().is_empty());
-}
-
-#[test]
-fn the_time_of_the_server_is_its_date_header() {
-    let read = |text| server_time(&HeaderMap::from_iter([(DATE, HeaderValue::from_static(text))]));
-    assert_eq!("2026-11-21T02:24:25Z".parse().ok(), read("Sat, 21 Nov 2026 02:24:25 GMT"));
-    assert_eq!(None, read("now"));
-    assert_eq!(None, server_time(&HeaderMap::new()));
 }
