@@ -1,6 +1,11 @@
 //! From the tree to the typed configuration, and what must hold between its values.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -106,7 +111,7 @@ struct Known {
     /// Whether relying parties are spoken to over TLS.
     tls: bool,
     /// Every location so far, and the target that has it.
-    locations: Vec<(Location, String)>,
+    locations: HashMap<Location, String>,
     /// The issuer that has the embedded keyring.
     embedded: Option<String>,
 }
@@ -124,20 +129,27 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
     let tls = root.mapping("tls", problems);
     let max_connections = root.count("max_connections", problems);
     let data_dir = root.path("data_dir", problems);
-    let mut known =
-        Known { now, data_dir: data_dir.clone(), tls: tls.is_some(), locations: Vec::new(), embedded: None };
+    let mut known = Known {
+        now,
+        data_dir: data_dir.clone(),
+        tls: tls.is_some(),
+        locations: HashMap::new(),
+        embedded: None,
+    };
     let mut issuers = Vec::new();
-    let mut seen: Vec<(Issuer, String)> = Vec::new();
+    let mut seen: HashMap<String, String> = HashMap::new();
     for mapping in root.mappings("issuers", problems).unwrap_or_default() {
         let draft = read_issuer(&mapping, issuer_required, &mut known, problems);
         if let Some(issuer) = &draft.issuer {
             // Two that differ by a closing slash would share their documents.
-            match seen.iter().find(|(other, _)| other.discovery_url() == issuer.discovery_url()) {
-                Some((_, first)) => {
-                    let fault = mapping.at.taken("issuer", issuer.as_str(), first);
+            match seen.entry(issuer.discovery_url()) {
+                Entry::Occupied(first) => {
+                    let fault = mapping.at.taken("issuer", issuer.as_str(), first.get());
                     mapping.refuse("issuer", fault, problems);
                 }
-                None => seen.push((issuer.clone(), mapping.at.name())),
+                Entry::Vacant(free) => {
+                    free.insert(mapping.at.name());
+                }
             }
         }
         issuers.push(draft);

@@ -13,7 +13,7 @@ use super::{problem::Fault, suggest, value};
 const SCHEMES: [&str; 4] = ["az", "s3", "gs", "file"];
 
 /// Where a target stores what is published.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     /// `az://ACCOUNT/CONTAINER/PREFIX`; the container `$web` is a static website.
     Azure {

@@ -1,4 +1,7 @@
 //! The loops of a running service: one per source, one per target, none of which waits for another.
+//!
+//! Thousands of them wait at any time. What they do in between stands on the heap, so that a loop that
+//! waits takes some hundred bytes and not ten thousand.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -48,15 +51,15 @@ pub async fn watch_source(
         // Something on the way may close connections after every answer: once between two polls is enough.
         let mut may_stir = true;
         loop {
-            let answered = pass.through(async {
+            let answered = pass.through(Box::pin(async {
                 let answer = asked.ask(&keeper).await;
                 let answered = answer.is_ok();
                 let failed = |_| Hearing { answer: Answer::Failed, server_time: None };
                 tell(&keeper, source, answer.unwrap_or_else(failed)).await;
                 answered
-            });
+            }));
             if answered.await {
-                asked.probe(&keeper).await;
+                Box::pin(asked.probe(&keeper)).await;
                 may_stir = select! {
                     () = sleep(jittered(asked.every())) => true,
                     () = asked.stirred(), if may_stir => false,
@@ -101,7 +104,7 @@ pub async fn watch_target(
         let mut trouble = None;
         loop {
             ledgers.mark_unchanged();
-            let looked = pass.through(async {
+            let looked = pass.through(Box::pin(async {
                 let ledger = match keeper.refresh().await {
                     Ok(ledger) => ledger,
                     // Whoever stores it says so; what is known goes on.
@@ -112,7 +115,7 @@ pub async fn watch_target(
                 } else {
                     None
                 }
-            });
+            }));
             let wait = looked.await;
             let again = async {
                 match wait {

@@ -38,7 +38,7 @@ pub(super) fn read(
         {
             mapping.refuse("anonymous", fault, problems);
         }
-        known.locations.push((location.clone(), mapping.at.name()));
+        known.locations.insert(location.clone(), mapping.at.name());
         let name = name.unwrap_or_else(|| location.to_string());
         unique_name(&name, &mapping, &mut names, problems);
         // A profile that could not be read has its problem already.
@@ -64,7 +64,7 @@ fn check_location(
     known: &Known,
     target: &Mapping<'_>,
 ) -> Result<(), Fault> {
-    if let Some((_, first)) = known.locations.iter().find(|(other, _)| other == location) {
+    if let Some(first) = known.locations.get(location) {
         return Err(target.at.taken("location", &location.to_string(), first));
     }
     match location.as_directory() {

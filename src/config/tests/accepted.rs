@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{MINIMAL, accepted, load};
 use crate::{
-    config::{Flags, Instance, Location, SourceConfig, value},
+    config::{Flags, Instance, Location, SourceConfig, document, value},
     core::{jwk_set::Profile, service_account::ServiceAccount},
 };
 
@@ -213,4 +213,10 @@ proptest! {
     ) {
         let _ = load(&Flags::default(), Some(&format!("issuers:\n  - {key}: {value}\n")));
     }
+}
+
+#[test]
+fn a_file_may_hold_ten_thousand_issuers_with_all_that_they_need() {
+    let values = vec!["0"; 300_000].join(",");
+    document::parse(&format!("[{values}]")).expect("no fault");
 }
