@@ -185,7 +185,8 @@ fn read_issuer(
     };
     if let Some(issuer) = issuer.as_ref().filter(|issuer| known.tls && issuer.as_str().starts_with("http://"))
     {
-        let fault = Fault::new(format!("`{issuer}` has scheme `http`, expected `https`: the listener speaks TLS"));
+        let fault =
+            Fault::new(format!("`{issuer}` has scheme `http`, expected `https`: the listener speaks TLS"));
         mapping.refuse("issuer", fault.hint("correct it, or leave `tls` away"), problems);
     }
     let jwks_uri = mapping

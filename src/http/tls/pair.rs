@@ -187,7 +187,9 @@ impl TlsError {
         let hint = match self {
             Self::Read { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => "let the user that runs Signpost read it",
-                _ => "name files that can be read, in `tls` or with `--tls-certificate` and `--tls-private-key`",
+                _ => {
+                    "name files that can be read, in `tls` or with `--tls-certificate` and `--tls-private-key`"
+                }
             },
             Self::TooLarge { .. } => "name a file with one certificate and its chain, or one private key",
             Self::Absent { what: "certificate", .. } => {
