@@ -23,7 +23,7 @@ use crate::{
         issuer::Issuer,
         jwk::Jwk,
         ledger::Retention,
-        publication::{NothingToPublish, Publication, Terms, sha256_hex},
+        publication::{NothingToPublish, Publication, Terms},
     },
     http::{
         ListenError, Listener,
@@ -33,7 +33,7 @@ use crate::{
     kubernetes::Access,
     signer::{Keyring, KeyringError},
     source::{Source, api_server::ApiServer, key_file::KeyFiles},
-    store::{DirectoryInUse, FileStore, LedgerStore, StoreError, hold_directory, was_held},
+    store::{DirectoryInUse, StoreError, hold_directory, was_held},
     target::{CannotConnect, Connections, Location, Target, TargetError},
     telemetry::board::Board,
     workflow::{
@@ -97,11 +97,14 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
     let mut slots = Vec::new();
     let mut scheduler = JobScheduler::new().await?;
     for issuer in config.issuers {
-        let (name, schedule) = (issuer.issuer.clone(), issuer.schedule.as_six_fields());
+        let schedule = issuer.schedule.as_six_fields();
+        let served = ledgers::all_terms(&issuer);
         let wired = wire(issuer, &config.data_dir, &board, Use::Serve).await?;
-        let slot = Slot::default();
-        tasks.spawn(serve_publication(wired.keeper.publication(), slot.clone(), stop.clone()));
-        slots.push((name, slot));
+        for terms in served {
+            let slot = Slot::default();
+            slots.push((terms.issuer.clone(), slot.clone()));
+            tasks.spawn(serve_publication(wired.keeper.publication(), terms, slot, stop.clone()));
+        }
         let tick = schedule_ticks(&scheduler, &schedule).await?;
         for (source, asked) in wired.asked.into_iter().enumerate() {
             let watched = watch_source(asked, source, Arc::clone(&wired.keeper), stop.clone());
@@ -187,7 +190,7 @@ pub struct Keys {
 pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let mut keys = Vec::new();
     let mut notes = Vec::new();
-    for mut source in sources(&config.sources, &config.data_dir, config.issuer.as_ref(), Use::DryRun).await? {
+    for mut source in sources(&config.sources, &config.data_dir, config.issuer.as_ref(), &[], Use::DryRun).await? {
         let fetched = source.fetch().await?;
         notes.extend(fetched.notes.iter().map(|note| format!("{}: {note}", source.name())));
         keys.extend(fetched.keys);
@@ -203,13 +206,20 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
 }
 
 async fn wire(issuer: IssuerConfig, data_dir: &Path, board: &Board, usage: Use) -> Result<Wired, AppError> {
-    let profiles = issuer.targets.iter().map(|target| target.profile).chain([issuer.profile]).collect();
+    let all_terms = ledgers::all_terms(&issuer);
+    let terms = all_terms[0].clone();
+    let store = ledgers::store(data_dir, &issuer);
+    let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
     let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
-    let asked = sources(&issuer.sources, data_dir, expected, usage).await?;
-    let terms =
-        Terms { issuer: issuer.issuer.clone(), jwks_uri: issuer.jwks_uri, max_age: issuer.jwks_max_age };
+    let asked = sources(&issuer.sources, data_dir, expected, &former, usage).await?;
+    let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
+    let targets: Vec<_> = targets.zip(all_terms).collect();
+    let all_targets = targets.iter().flat_map(|(targets, _)| targets);
+    let profiles = all_targets.map(|target| target.profile).chain([issuer.profile]).collect();
+    let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
     let charter = Charter {
-        terms: terms.clone(),
+        terms,
+        former,
         profile: issuer.profile,
         retention: Retention {
             max_token_lifetime: issuer.max_token_lifetime,
@@ -217,19 +227,19 @@ async fn wire(issuer: IssuerConfig, data_dir: &Path, board: &Board, usage: Use) 
             profiles,
         },
         serves: usage == Use::Serve,
+        places,
+        stores: usage != Use::DryRun,
     };
     let connections = Connections::new()?;
     let adopt = usage == Use::Sync { adopt: true };
-    let placers: Result<Vec<_>, TargetError> = issuer
-        .targets
-        .into_iter()
-        .map(|target| {
+    let mut placers = Vec::new();
+    for (targets, terms) in targets {
+        for target in targets {
             let profile = target.profile;
-            Ok(Placer::new(self::target(target, &connections)?, profile, terms.clone(), adopt))
-        })
-        .collect();
-    let placers = placers?;
-    let store = LedgerStore::new(FileStore::new(ledger_directory(data_dir, &issuer.issuer)), issuer.issuer);
+            let target = self::target(target, &connections)?;
+            placers.push(Placer::new(target, profile, terms.clone(), adopt));
+        }
+    }
     let names = asked.iter().map(|asked| asked.name().to_owned());
     let keeper = Keeper::open(charter, names, store, board.clone()).await?;
     Ok(Wired { keeper: Arc::new(keeper), asked, placers })
@@ -250,16 +260,18 @@ async fn sources(
     configs: &[SourceConfig],
     data_dir: &Path,
     issuer: Option<&Issuer>,
+    former: &[Issuer],
     usage: Use,
 ) -> Result<Vec<Asked>, AppError> {
-    let unchecked = Checks { issuer: None, probe: None };
+    let unchecked = Checks { issuer: None, former: Vec::new(), probe: None };
     let mut asked = Vec::new();
     for config in configs {
         match config {
             SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every } => {
                 let access =
                     Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
-                let checks = Checks { issuer: issuer.cloned(), probe: probe.clone() };
+                let checks =
+                    Checks { issuer: issuer.cloned(), former: former.to_vec(), probe: probe.clone() };
                 let mut connect = |name, access| {
                     let server = Source::ApiServer(Box::new(ApiServer::new(name, access)));
                     asked.push(Asked::new(server, *every, checks.clone()));
@@ -302,31 +314,16 @@ fn keyring_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("keys")
 }
 
-/// Where the ledgers of all issuers live.
-#[must_use]
-pub fn ledgers_directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("issuers")
-}
-
-/// A directory of its own for every issuer, which can be told by its name.
-fn ledger_directory(data_dir: &Path, issuer: &Issuer) -> PathBuf {
-    let readable: String = format!("{}{}", issuer.authority(), issuer.path())
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
-        .take(64)
-        .collect();
-    let unique = &sha256_hex(issuer.as_str().as_bytes())[..8];
-    ledgers_directory(data_dir).join(format!("{readable}-{unique}"))
-}
-
+/// Serves each publication under the name of its issuer, or of a former one.
 async fn serve_publication(
     mut publication: watch::Receiver<Option<Arc<Publication>>>,
+    terms: Terms,
     slot: Slot,
     stop: CancellationToken,
 ) -> Result<(), AppError> {
     loop {
         if let Some(publication) = publication.borrow_and_update().as_deref() {
-            slot.publish(publication);
+            slot.publish(&publication.under(&terms));
         }
         select! {
             () = stop.cancelled() => return Ok(()),

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Config, IssuerConfig, KeysConfig, Location, Schedule, SourceConfig, TargetConfig,
+    Config, FormerConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, Schedule, SourceConfig, TargetConfig,
     document::Node,
     keys::ROOT,
     problem::{Fault, Problems},
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::core::{issuer::Issuer, jwk_set::Profile};
 
+mod former;
 mod source;
 mod target;
 
@@ -70,6 +71,9 @@ struct IssuerDraft {
     sources: Option<Vec<SourceConfig>>,
     targets: Option<Vec<TargetConfig>>,
     schedule: Option<Schedule>,
+    /// `Some(None)`: not given.
+    ledger: Option<Option<LedgerConfig>>,
+    former: Option<Vec<FormerConfig>>,
 }
 
 impl IssuerDraft {
@@ -86,6 +90,8 @@ impl IssuerDraft {
             sources: self.sources?,
             targets: self.targets?,
             schedule: self.schedule?,
+            ledger: self.ledger?,
+            former: self.former?,
         })
     }
 }
@@ -98,6 +104,10 @@ struct Known {
     locations: Vec<(Location, String)>,
     /// The issuer that has the embedded keyring.
     embedded: Option<String>,
+    /// Every issuer so far, former ones too, and where it stands.
+    issuers: Vec<(Issuer, String)>,
+    /// The ledger of every issuer so far that has a `ConfigMap`, and where it stands.
+    ledgers: Vec<(LedgerConfig, String)>,
 }
 
 fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Problems) -> Option<Draft> {
@@ -111,24 +121,31 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
         root.refuse("admin_listen", fault, problems);
     }
     let data_dir = root.path("data_dir", problems);
-    let mut known = Known { now, data_dir: data_dir.clone(), locations: Vec::new(), embedded: None };
+    let mut known = Known {
+        now,
+        data_dir: data_dir.clone(),
+        locations: Vec::new(),
+        embedded: None,
+        issuers: Vec::new(),
+        ledgers: Vec::new(),
+    };
     let mut issuers = Vec::new();
-    let mut seen: Vec<(Issuer, String)> = Vec::new();
     for mapping in root.mappings("issuers", problems).unwrap_or_default() {
-        let draft = read_issuer(&mapping, issuer_required, &mut known, problems);
-        if let Some(issuer) = &draft.issuer {
-            // Two that differ by a closing slash would share their documents.
-            match seen.iter().find(|(other, _)| other.discovery_url() == issuer.discovery_url()) {
-                Some((_, first)) => {
-                    let fault = mapping.at.taken("issuer", issuer.as_str(), first);
-                    mapping.refuse("issuer", fault, problems);
-                }
-                None => seen.push((issuer.clone(), mapping.at.name())),
-            }
-        }
-        issuers.push(draft);
+        issuers.push(read_issuer(&mapping, issuer_required, &mut known, problems));
     }
     Some(Draft { listen, admin_listen, data_dir, issuers })
+}
+
+/// Refuses an issuer that another one is already, or was.
+fn unique_issuer(issuer: &Issuer, mapping: &Mapping<'_>, known: &mut Known, problems: &mut Problems) {
+    // Two that differ by a closing slash would share their documents.
+    match known.issuers.iter().find(|(other, _)| other.discovery_url() == issuer.discovery_url()) {
+        Some((_, first)) => {
+            let fault = mapping.at.taken("issuer", issuer.as_str(), first);
+            mapping.refuse("issuer", fault, problems);
+        }
+        None => known.issuers.push((issuer.clone(), mapping.at.name())),
+    }
 }
 
 /// Whether the second listener would find the port taken. Port 0 is a free one each time.
@@ -150,6 +167,9 @@ fn read_issuer(
     } else {
         None
     };
+    if let Some(issuer) = &issuer {
+        unique_issuer(issuer, mapping, known, problems);
+    }
     let jwks_uri = mapping
         .parsed("jwks_uri", problems, |text| value::web_url(text, Web::Secure).map(|_| text.to_owned()));
     let profile = mapping.choice("profile", problems, &Profile::ALL, Profile::name);
@@ -179,8 +199,11 @@ fn read_issuer(
         ));
         mapping.refuse("max_token_lifetime", fault, problems);
     }
-    let targets = target::read(mapping, issuer.as_ref(), profile, known, problems);
+    let mut names = Vec::new();
+    let targets = target::read(mapping, issuer.as_ref(), profile, known, &mut names, problems);
     let schedule = mapping.parsed("schedule", problems, |text| Schedule::parse(text, known.now));
+    let ledger = ledger(mapping, known, problems);
+    let former = former::read(mapping, profile, known, &mut names, problems);
     IssuerDraft {
         issuer,
         jwks_uri,
@@ -192,7 +215,32 @@ fn read_issuer(
         sources,
         targets,
         schedule,
+        ledger,
+        former,
     }
+}
+
+/// The inner `None`: there is none. The outer one: there is one, and it cannot be used.
+fn ledger(
+    issuer: &Mapping<'_>,
+    known: &mut Known,
+    problems: &mut Problems,
+) -> Option<Option<LedgerConfig>> {
+    if issuer.get("ledger").is_none() {
+        return Some(None);
+    }
+    let mapping = issuer.mapping("ledger", problems)?;
+    let config_map = mapping.parsed("config_map", problems, value::config_map);
+    let kubeconfig = mapping.path("kubeconfig", problems);
+    let context = mapping.text("context", problems);
+    let (namespace, name) = config_map?;
+    let ledger = LedgerConfig { namespace, name, kubeconfig, context };
+    if let Some((_, first)) = known.ledgers.iter().find(|(other, _)| *other == ledger) {
+        let text = format!("{}/{}", ledger.namespace, ledger.name);
+        mapping.refuse("config_map", mapping.at.taken("ConfigMap", &text, first), problems);
+    }
+    known.ledgers.push((ledger.clone(), mapping.at.name()));
+    Some(Some(ledger))
 }
 
 /// Refuses a name that another of the list has already.

@@ -241,6 +241,18 @@ impl<'a> Mapping<'a> {
         Some(texts)
     }
 
+    /// Opens the mapping under a key, if there is one.
+    ///
+    /// # Panics
+    ///
+    /// If the key does not hold a mapping.
+    pub(super) fn mapping(&self, name: &str, problems: &mut Problems) -> Option<Mapping<'a>> {
+        let Kind::Mapping(section) = self.section.key(name).kind else {
+            panic!("`{name}` does not hold a mapping");
+        };
+        Self::open(self.get(name)?, section, problems)
+    }
+
     /// Opens each mapping of a list; those that are none are reported and left out.
     ///
     /// # Panics

@@ -36,6 +36,7 @@ fn property(key: &Key) -> Value {
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Mapping(of) => section(of, None),
         Kind::Mappings(of) => json!({ "type": "array", "items": section(of, None) }),
         Kind::Kinds(kinds) => {
             let kinds: Vec<_> = kinds.iter().map(|(kind, of)| section(of, Some(kind))).collect();

@@ -9,7 +9,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::metrics;
-use crate::core::{issuer::Issuer, jwk_set::Profile, ledger::Ledger};
+use crate::core::{
+    issuer::Issuer,
+    jwk_set::Profile,
+    ledger::{Incident, Ledger},
+};
 
 /// Shared by all tasks; every lock is held for a copy only.
 #[derive(Clone, Default)]
@@ -22,14 +26,39 @@ pub struct IssuerStatus {
     pub ready: bool,
     pub lineage: String,
     pub sequence: u64,
+    pub ledger: LedgerStatus,
+    /// The former issuers whose documents are published too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<String>,
     pub keys: Vec<KeyStatus>,
     /// Kids that only a target knows: `signpost ledger adopt` takes them over.
     pub strangers: Vec<String>,
-    /// What is wrong with what the sources say together, in words; nothing of it is published.
+    /// What is wrong with the ledger, or with what the sources say together, in words.
     pub alarms: Vec<String>,
     pub sources: BTreeMap<String, SourceStatus>,
     pub targets: BTreeMap<String, TargetStatus>,
     pub changes: Vec<ChangeStatus>,
+}
+
+/// Whether what is known could be stored, and what became of it there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LedgerStatus {
+    /// Whether it could be read and stored when it was last tried.
+    pub up: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub failures: u64,
+    /// After a repair: no key is removed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_until: Option<Timestamp>,
+    pub incidents: Vec<IncidentStatus>,
+}
+
+/// Something that happened to the ledger as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IncidentStatus {
+    pub at: Timestamp,
+    pub what: String,
 }
 
 /// One key of the ledger.
@@ -119,6 +148,9 @@ impl Board {
             status.keys = ledger.entries().values().map(|entry| KeyStatus::of(entry, profile)).collect();
             status.strangers = ledger.strangers().keys().map(ToString::to_string).collect();
             status.changes = ledger.changes().iter().map(ChangeStatus::of).collect();
+            status.ledger.hold_until = ledger.hold().map(|hold| hold.until);
+            let told = |incident: &Incident| IncidentStatus { at: incident.at, what: incident.what.to_string() };
+            status.ledger.incidents = ledger.incidents().iter().map(told).collect();
         });
     }
 

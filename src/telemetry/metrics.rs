@@ -28,6 +28,7 @@ pub(super) fn render(
         [(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)],
     );
     page.issuers(issuers);
+    page.ledgers(issuers);
     page.sources(issuers);
     page.targets(issuers);
     page.counter(
@@ -66,13 +67,46 @@ impl Page {
         );
         self.gauge(
             "alarms",
-            "Things that sources say and that are not published, see /status.json",
+            "Things that are wrong with the ledger or with what the sources say, see /status.json",
             each(|status| count(status.alarms.len())),
         );
         self.gauge(
             "missing_keys",
             "Published keys that no source lists any more",
             each(|status| count(status.keys.iter().filter(|key| key.state == "missing").count())),
+        );
+    }
+
+    fn ledgers(&mut self, issuers: &BTreeMap<String, IssuerStatus>) {
+        let each = || {
+            issuers.iter().map(|(issuer, status)| (vec![("issuer", issuer.clone())], status))
+        };
+        self.gauge(
+            "ledger_up",
+            "Whether the ledger could be read and stored when last tried",
+            each().map(|(l, s)| (l, flag(s.ledger.up))),
+        );
+        self.counter(
+            "ledger_failures",
+            "Times that the ledger could not be read or stored",
+            each().map(|(l, s)| (l, s.ledger.failures)),
+        );
+        self.gauge(
+            "ledger_hold_until_timestamp_seconds",
+            "After a repair of the ledger: no key is removed before",
+            each().filter_map(|(l, s)| Some((l, seconds(s.ledger.hold_until?)))),
+        );
+        self.gauge(
+            "former_issuer",
+            "Always 1; a former issuer whose documents are published too",
+            each().flat_map(|(labels, status)| {
+                let label = move |former: &String| {
+                    let mut labels = labels.clone();
+                    labels.push(("former", former.clone()));
+                    (labels, 1.0)
+                };
+                status.former.iter().map(label)
+            }),
         );
     }
 

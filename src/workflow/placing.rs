@@ -1,7 +1,8 @@
 //! Makes one target show the publication: look, decide, write on condition, look again.
 
-use std::{collections::BTreeSet, error::Error};
+use std::{collections::BTreeSet, error::Error, sync::Arc};
 
+use super::keeper::Keeper;
 use crate::{
     core::{
         discovery::ReceivedDiscovery,
@@ -12,6 +13,7 @@ use crate::{
         placement::{Placement, Refused, decide},
         publication::{Document, Publication, Terms},
     },
+    store::StoreError,
     target::{Owner, Reading, Target, TargetError, Versions, WriteError},
 };
 
@@ -68,6 +70,15 @@ impl Placer {
         self.target.name()
     }
 
+    /// What the target holds and what it says of who wrote it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the target cannot be read.
+    pub async fn look(&self) -> Result<Reading, TargetError> {
+        self.target.read().await
+    }
+
     /// What would be written, and on what that rests.
     ///
     /// # Errors
@@ -115,6 +126,10 @@ impl Placer {
         let mut lost = None;
         for _ in 0..ROUNDS {
             let (reading, placement) = self.plan(ledger).await?;
+            if let Some(sequence) = reading.later_than(ledger) {
+                let (target, ledger) = (self.name().to_owned(), ledger.sequence());
+                return Err(PlaceError::Ahead { target, sequence, ledger });
+            }
             match self.write(&reading, &placement, &owner, wrote).await {
                 Ok(versions) => return Ok(Verified { versions, placement }),
                 Err(race @ WriteError::LostRace { .. }) => lost = Some(race),
@@ -172,11 +187,45 @@ impl Placer {
     }
 }
 
+/// Makes a target show what follows from the stored ledger: a target that was written from a later change
+/// than `ledger` is at is left alone until the ledger was read anew.
+///
+/// # Errors
+///
+/// As [`Placer::place`], and when the ledger cannot be read.
+pub async fn place_current(
+    placer: &mut Placer,
+    keeper: &Keeper,
+    ledger: &Arc<Ledger>,
+) -> Result<Placed, PlaceError> {
+    let mut ledger = Arc::clone(ledger);
+    for _ in 1..ROUNDS {
+        match placer.place(&ledger).await {
+            Err(PlaceError::Ahead { target, sequence, .. }) => {
+                let read = keeper.witnessed(&target, sequence).await;
+                ledger = read.map_err(|source| PlaceError::Ledger { target, source })?;
+            }
+            placed => {
+                if matches!(placed, Ok(_) | Err(PlaceError::Refused { .. })) {
+                    keeper.looked_at(placer.name()).await;
+                }
+                return placed;
+            }
+        }
+    }
+    placer.place(&ledger).await
+}
+
 /// A target does not show the publication.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// It was written from a later change of the ledger: [`place_current`] reads that anew.
+    #[error("target `{target}` was written from change {sequence} of the ledger, which is at change {ledger}")]
+    Ahead { target: String, sequence: u64, ledger: u64 },
+    #[error("target `{target}` was written from a later ledger, which cannot be read")]
+    Ledger { target: String, source: StoreError },
     #[error("cannot publish to target `{target}`")]
     Refused { target: String, source: Refused },
     #[error("gave up after {ROUNDS} rounds")]
@@ -191,6 +240,8 @@ impl PlaceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Target(error) => error.hint(),
+            Self::Ahead { .. } => Some("find out who else writes to this target, and stop it".to_owned()),
+            Self::Ledger { source, .. } => source.hint(),
             Self::Refused { source: Refused::OtherLineage { .. }, .. } => Some(
                 "use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; \
                  if somebody else publishes there, choose another place"

@@ -7,11 +7,13 @@ use futures_util::future::join_all;
 use super::{
     asking::{AskError, Asked},
     keeper::{Concerns, Hearing, Keeper},
-    placing::{PlaceError, Placed, Placer},
+    placing::{PlaceError, Placed, Placer, place_current},
 };
 use crate::{
+    clock,
     core::{jwk_set::ReceivedJwks, kid::Kid, merge::Answer, publication::Document},
     store::StoreError,
+    target::Reading,
 };
 
 /// What a pass came to, for one issuer.
@@ -58,6 +60,7 @@ pub async fn sync(
     placers: &mut [Placer],
     adopt: bool,
 ) -> Result<Pass, StoreError> {
+    keeper.witness(&look_at_all(placers).await).await?;
     let mut sources = Vec::new();
     let mut concerns = Concerns::default();
     for (source, (name, asked)) in ask_all(keeper, asked).await.into_iter().enumerate() {
@@ -70,9 +73,10 @@ pub async fn sync(
     }
     let ledger = keeper.ledger().borrow().clone();
     let mut targets = Vec::new();
+    let ledger = &ledger;
     if ledger.public_keys().next().is_some() {
         let placed = join_all(placers.iter_mut().map(async |placer| {
-            let placed = placer.place(&ledger).await;
+            let placed = place_current(placer, keeper, ledger).await;
             (placer.name().to_owned(), placed)
         }));
         for (name, placed) in placed.await {
@@ -82,6 +86,7 @@ pub async fn sync(
             targets.push((name, placed));
         }
     }
+    concerns.ledger = keeper.ledger().borrow().alarm(clock::now());
     let shown = keeper.publication().borrow().clone();
     let kids = shown.iter().flat_map(|shown| shown.keys().kids().cloned()).collect();
     Ok(Pass { sources, concerns, targets, kids })
@@ -100,7 +105,7 @@ pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &[Placer]) -> R
         hearings.push(hearing);
         sources.push((name, outcome));
     }
-    let (ledger, concerns) = keeper.preview(hearings).await?;
+    let (ledger, concerns) = keeper.preview(&look_at_all(placers).await, hearings).await?;
     let mut targets = Vec::new();
     if ledger.public_keys().next().is_some() {
         let planned = join_all(placers.iter().map(async |placer| {
@@ -120,6 +125,13 @@ pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &[Placer]) -> R
         targets = planned.await;
     }
     Ok(Plan { sources, concerns, targets })
+}
+
+/// What each target says of the ledger that it was written from; one that cannot be read is left to the pass
+/// that follows, which reports it.
+async fn look_at_all(placers: &[Placer]) -> Vec<(String, Reading)> {
+    let looks = placers.iter().map(async |placer| Some((placer.name().to_owned(), placer.look().await.ok()?)));
+    join_all(looks).await.into_iter().flatten().collect()
 }
 
 async fn ask_all(keeper: &Keeper, asked: &mut [Asked]) -> Vec<(String, Result<Hearing, AskError>)> {
