@@ -170,7 +170,7 @@ pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
         let mut wired = wire(issuer, &config.data_dir, &Board::default(), Use::DryRun).await?;
-        plans.push((name, sync::plan(&wired.keeper, &mut wired.asked, &wired.placers).await?));
+        plans.push((name, sync::plan(&wired.keeper, &mut wired.asked, &mut wired.placers).await?));
     }
     Ok(plans)
 }

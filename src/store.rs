@@ -68,21 +68,28 @@ impl LedgerStore {
         Self { home: Home::ConfigMap { map: Arc::new(map), copy: Arc::new(copy) }, issuer, former }
     }
 
-    /// What this installation knew when it last ran, as far as it is not in the store itself; else an empty
-    /// ledger of a new lineage.
+    /// What this installation is known to have known: the version before the stored one, or the copy of one
+    /// that is stored elsewhere; else an empty ledger of a new lineage.
     ///
     /// # Errors
     ///
-    /// Fails when the copy cannot be read.
+    /// Fails when it cannot be read, and when it is about another issuer.
     pub async fn recall(&self) -> Result<Ledger, StoreError> {
-        let empty = Ledger::new(self.issuer.clone(), new_lineage());
-        let Home::ConfigMap { copy, .. } = &self.home else { return Ok(empty) };
-        let read = Arc::clone(copy);
-        let known = match blocking(move || read.read()).await?.found {
-            Found::Ledger(ledger) | Found::Previous(ledger) => ledger,
-            Found::Nothing | Found::Damaged(_) => return Ok(empty),
+        let witness = match &self.home {
+            Home::File(file) => {
+                let file = Arc::clone(file);
+                blocking(move || file.previous()).await?
+            }
+            Home::ConfigMap { copy, .. } => {
+                let copy = Arc::clone(copy);
+                match blocking(move || copy.read()).await?.found {
+                    Found::Ledger(ledger) | Found::Previous(ledger) => Some(ledger),
+                    Found::Nothing | Found::Damaged(_) => None,
+                }
+            }
         };
-        self.check_issuer(&known, &copy.at())?;
+        let Some(known) = witness else { return Ok(Ledger::new(self.issuer.clone(), new_lineage())) };
+        self.check_issuer(&known, &self.witness_at())?;
         Ok(known.of_issuer(self.issuer.clone()))
     }
 
@@ -149,11 +156,7 @@ impl LedgerStore {
             Irreconcilable::Damaged(source) => StoreError::Invalid { at: self.at(), source },
             Irreconcilable::NotWhole => StoreError::NotWhole { at: self.at() },
             source @ Irreconcilable::OtherLineage { .. } => {
-                let copy = match &self.home {
-                    Home::File(_) => None,
-                    Home::ConfigMap { copy, .. } => Some(copy.at()),
-                };
-                StoreError::OtherLineage { at: self.at(), copy, source }
+                StoreError::OtherLineage { at: self.at(), witness: self.witness_at(), source }
             }
         }
     }
@@ -196,6 +199,13 @@ impl LedgerStore {
         }
         let (found, expected) = (found.clone(), self.issuer.clone());
         Err(StoreError::OtherIssuer { at: at.clone(), found, expected })
+    }
+
+    fn witness_at(&self) -> At {
+        match &self.home {
+            Home::File(file) => file.previous_at(),
+            Home::ConfigMap { copy, .. } => copy.at(),
+        }
     }
 
     fn at(&self) -> At {
@@ -248,8 +258,8 @@ pub enum StoreError {
     #[error("cannot use the ledger {at}")]
     OtherLineage {
         at: At,
-        /// What made the other lineage known, besides memory.
-        copy: Option<At>,
+        /// What makes the other lineage known after a restart.
+        witness: At,
         source: Irreconcilable,
     },
     #[error("the ledger {at} is damaged or gone")]
@@ -299,14 +309,9 @@ impl StoreError {
                  under `former`"
                     .to_owned()
             }
-            Self::OtherLineage { copy: None, .. } => {
-                "start signpost anew to go on with what is stored, or move that away: what is known is then \
-                 stored again"
-                    .to_owned()
-            }
-            Self::OtherLineage { copy: Some(copy), .. } => format!(
-                "to go on with what is stored, remove the copy {copy} and start signpost anew; to go on with what \
-                 is known, delete what is stored"
+            Self::OtherLineage { witness, .. } => format!(
+                "to go on with what is stored, stop signpost and remove {witness}; to go on with what is known, \
+                 delete what is stored"
             ),
             Self::NotWhole { .. } => "run `signpost sync`, which repairs it, and then this again".to_owned(),
             Self::NoLedger { .. } => {

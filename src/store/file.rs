@@ -43,6 +43,15 @@ impl FileStore {
         At::File(self.directory.join(LEDGER))
     }
 
+    pub(super) fn previous_at(&self) -> At {
+        At::File(self.directory.join(PREVIOUS))
+    }
+
+    /// The version before the stored one.
+    pub(super) fn previous(&self) -> Result<Option<Ledger>, StoreError> {
+        Ok(bytes(&self.directory, PREVIOUS)?.and_then(|bytes| Ledger::parse(&bytes).ok()))
+    }
+
     /// What is stored. A former issuer's ledger of the same lineage that has moved on further counts: the
     /// issuer may have been moved, and moved back.
     pub(super) fn read(&self) -> Result<Stored, StoreError> {

@@ -391,8 +391,7 @@ impl Keeper {
         });
         self.ledger.send_if_modified(|shown| {
             let before = std::mem::replace(shown, Arc::new(ledger));
-            // Of a ledger that was just met, all is old but what this process did.
-            let is_new = |at: Timestamp| before.sequence() > 0 || at >= self.opened;
+            let is_new = |at: Timestamp| at >= self.opened;
             let changes = shown.changes().iter().filter(|change| !before.changes().contains(change));
             for change in changes.filter(|change| is_new(change.at)) {
                 info!(issuer = %shown.issuer(), kid = %change.kid, event = change.event.name(), "key");

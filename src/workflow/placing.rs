@@ -29,6 +29,8 @@ pub struct Placer {
     /// Take over what another lineage owns: the operator's word.
     adopt: bool,
     verified: Option<Verified>,
+    /// What a look found, until something is decided on it.
+    looked: Option<Reading>,
 }
 
 /// Bytes that were read, and the versions under which they were.
@@ -62,7 +64,7 @@ pub enum PublicView {
 impl Placer {
     #[must_use]
     pub fn new(target: Target, profile: Profile, terms: Terms, adopt: bool) -> Self {
-        Self { target, profile, terms, adopt, verified: None }
+        Self { target, profile, terms, adopt, verified: None, looked: None }
     }
 
     #[must_use]
@@ -70,13 +72,15 @@ impl Placer {
         self.target.name()
     }
 
-    /// What the target holds and what it says of who wrote it.
+    /// What the target holds and what it says of who wrote it. What follows rests on this look.
     ///
     /// # Errors
     ///
     /// Fails when the target cannot be read.
-    pub async fn look(&self) -> Result<Reading, TargetError> {
-        self.target.read().await
+    pub async fn look(&mut self) -> Result<Reading, TargetError> {
+        let reading = self.target.read().await?;
+        self.looked = Some(reading.clone());
+        Ok(reading)
     }
 
     /// What would be written, and on what that rests.
@@ -85,7 +89,10 @@ impl Placer {
     ///
     /// Fails when the target cannot be read or belongs to somebody else.
     pub async fn plan(&self, ledger: &Ledger) -> Result<(Reading, Placement), PlaceError> {
-        let reading = self.target.read().await?;
+        let reading = match &self.looked {
+            Some(reading) => reading.clone(),
+            None => self.target.read().await?,
+        };
         let placement = decide(&reading.found, ledger, &self.terms, self.profile, self.adopt)
             .map_err(|source| PlaceError::Refused { target: self.name().to_owned(), source })?;
         Ok((reading, placement))
@@ -121,11 +128,13 @@ impl Placer {
         Ok(self.target.versions().await? == verified.versions)
     }
 
-    async fn settle(&self, ledger: &Ledger, wrote: &mut Vec<Document>) -> Result<Verified, PlaceError> {
+    async fn settle(&mut self, ledger: &Ledger, wrote: &mut Vec<Document>) -> Result<Verified, PlaceError> {
         let owner = Owner { lineage: ledger.lineage().clone(), sequence: ledger.sequence() };
         let mut lost = None;
         for _ in 0..ROUNDS {
-            let (reading, placement) = self.plan(ledger).await?;
+            let planned = self.plan(ledger).await;
+            self.looked = None;
+            let (reading, placement) = planned?;
             if let Some(sequence) = reading.later_than(ledger) {
                 let (target, ledger) = (self.name().to_owned(), ledger.sequence());
                 return Err(PlaceError::Ahead { target, sequence, ledger });

@@ -97,7 +97,7 @@ pub async fn sync(
 /// # Errors
 ///
 /// Fails when the ledger cannot be read.
-pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &[Placer]) -> Result<Plan, StoreError> {
+pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &mut [Placer]) -> Result<Plan, StoreError> {
     let mut sources = Vec::new();
     let mut hearings = Vec::new();
     for (name, asked) in ask_all(keeper, asked).await {
@@ -129,8 +129,11 @@ pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &[Placer]) -> R
 
 /// What each target says of the ledger that it was written from; one that cannot be read is left to the pass
 /// that follows, which reports it.
-async fn look_at_all(placers: &[Placer]) -> Vec<(String, Reading)> {
-    let looks = placers.iter().map(async |placer| Some((placer.name().to_owned(), placer.look().await.ok()?)));
+async fn look_at_all(placers: &mut [Placer]) -> Vec<(String, Reading)> {
+    let looks = placers.iter_mut().map(async |placer| {
+        let reading = placer.look().await.ok()?;
+        Some((placer.name().to_owned(), reading))
+    });
     join_all(looks).await.into_iter().flatten().collect()
 }
 

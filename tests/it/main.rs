@@ -3,7 +3,10 @@
 mod architecture;
 mod cluster;
 mod command_line;
+mod config_map;
+mod damaged_ledgers;
 mod docs;
+mod former_issuers;
 mod image;
 mod kind;
 mod misbehaviour;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::load;
 use crate::config::{
     Flags,
-    keys::{Kind, Need, SECTIONS},
+    keys::{Kind, Need, SECTIONS, TARGET},
     schema::{json_schema, reference},
 };
 
@@ -16,7 +16,8 @@ fn with_key(section: &str, line: &str) -> String {
         "{{{root}issuers: [{{{issuer}issuer: https://oidc.example.com/kind, sources: [\
          {{{api}kind: api-server, instances: [{{{instance}url: 'https://10.0.0.1:6443'}}]}}, \
          {{{files}kind: files, paths: [/a]}}], targets: [{{{target}url: 's3://bucket'}}]}}, \
-         {{issuer: https://oidc.example.com/b, sources: [{{{embedded}kind: embedded}}]}}]}}",
+         {{issuer: https://oidc.example.com/b, sources: [{{{embedded}kind: embedded}}], \
+         ledger: {{{ledger}config_map: a/b}}, former: [{{{former}issuer: 'https://oidc.example.com/f'}}]}}]}}",
         root = place("the top level"),
         issuer = place("issuers[]"),
         api = place("issuers[].sources[] of kind `api-server`"),
@@ -24,6 +25,8 @@ fn with_key(section: &str, line: &str) -> String {
         files = place("issuers[].sources[] of kind `files`"),
         target = place("issuers[].targets[]"),
         embedded = place("issuers[].sources[] of kind `embedded`"),
+        ledger = place("issuers[].ledger"),
+        former = place("issuers[].former[]"),
     )
 }
 
@@ -32,8 +35,10 @@ fn every_key_of_the_table_is_read() {
     load(&Flags::default(), Some(&with_key("none", ""))).expect("the sections are valid without more keys");
     for section in SECTIONS {
         for key in section.keys.iter().filter(|key| !matches!(key.need, Need::Required)) {
-            // No key holds a mapping, so one that is not refused is not read.
-            let yaml = with_key(section.path, &format!("{}: {{}}", key.name)).replace(
+            // A value of the wrong kind that is not refused is not read.
+            let (value, actual) =
+                if matches!(key.kind, Kind::Mapping(_)) { ("[]", "a list") } else { ("{}", "a mapping") };
+            let yaml = with_key(section.path, &format!("{}: {value}", key.name)).replace(
                 if key.name == "instances" { ", instances: [{url: 'https://10.0.0.1:6443'}]" } else { "\0" },
                 "",
             );
@@ -43,8 +48,8 @@ fn every_key_of_the_table_is_read() {
                 yaml
             };
             let invalid = load(&Flags::default(), Some(&yaml)).expect_err(key.name).to_string();
-            let expected = format!("{}: is a mapping, expected {}", key.name, key.kind.expected());
-            assert!(invalid.starts_with("1 problem") && invalid.ends_with(&expected), "{invalid}\n{yaml}");
+            let expected = format!("{}: is {actual}, expected {}", key.name, key.kind.expected());
+            assert!(invalid.starts_with("1 problem") && invalid.contains(&expected), "{invalid}\n{yaml}");
         }
     }
 }
@@ -53,7 +58,7 @@ fn every_key_of_the_table_is_read() {
 fn every_example_of_a_value_is_valid() {
     for section in SECTIONS {
         for key in section.keys {
-            let nested = matches!(key.kind, Kind::Mappings(_) | Kind::Kinds(_));
+            let nested = matches!(key.kind, Kind::Mapping(_) | Kind::Mappings(_) | Kind::Kinds(_));
             if nested || matches!(key.need, Need::Required) {
                 continue;
             }
@@ -86,12 +91,15 @@ fn the_schema_documents_every_key_and_refuses_others() {
         for (name, property) in object["properties"].as_object().expect("an object") {
             assert!(property["description"].as_str().is_some_and(|text| text.ends_with('.')), "{name}");
             keys += 1;
+            objects.extend(property.get("properties").map(|_| property));
             let items = &property["items"];
             objects.extend(items.get("properties").map(|_| items));
             objects.extend(items["oneOf"].as_array().into_iter().flatten());
         }
     }
-    assert_eq!(SECTIONS.iter().map(|section| section.keys.len()).sum::<usize>(), keys);
+    // A former issuer has targets of the same kind.
+    let all = SECTIONS.iter().map(|section| section.keys.len()).sum::<usize>() + TARGET.keys.len();
+    assert_eq!(all, keys);
 }
 
 #[test]
