@@ -207,7 +207,7 @@ impl Watcher {
     #[track_caller]
     fn finish(self) {
         self.stop.store(true, Ordering::Relaxed);
-        assert!(self.thread.join().expect("no key was ever gone") > 10);
+        assert!(self.thread.join().expect("no key was ever gone") > 0);
     }
 }
 
