@@ -156,6 +156,10 @@ fn metrics() -> BTreeSet<String> {
         source.issuer_matches = Some(true);
         source.signing_key_public = Some(true);
     });
+    board.issuer(&issuer, |status| {
+        status.ledger.hold_until = Some(jiff::Timestamp::UNIX_EPOCH);
+        status.former.push("https://former.example".to_owned());
+    });
     board.target(&issuer, "blob", |target| target.last_true = Some(jiff::Timestamp::UNIX_EPOCH));
     let page = board.metrics(&[("jwks", 200, 1)]);
     let samples = page.lines().filter(|line| !line.starts_with('#'));
