@@ -212,9 +212,9 @@ impl Ledger {
         // Old records are dropped; what they told has to be believed.
         let complete = later.changes.len() < CHANGES_KEPT
             || later.changes.iter().any(|change| self.changes.contains(change));
+        let new = without(&later.changes, &self.changes);
         let is_explained = |kid: &Kid, before: &Entry, after: &Entry| {
-            let mut new =
-                later.changes.iter().filter(|change| change.kid == *kid && !self.changes.contains(change));
+            let mut new = new.iter().filter(|change| change.kid == *kid);
             match (before.is_public(), after.is_public()) {
                 (true, false) => new.any(|change| change.event == Event::Removed),
                 (false, true) => new.any(|change| change.event == Event::Adopted),
@@ -275,10 +275,23 @@ impl Ledger {
 
 /// Both histories in order of time, without what is older than the last `kept`.
 fn unite<T: Clone + PartialEq>(ours: &mut Vec<T>, theirs: &[T], at: fn(&T) -> Timestamp, kept: usize) {
-    let new: Vec<T> = theirs.iter().filter(|one| !ours.contains(one)).cloned().collect();
+    let new = without(theirs, ours);
     ours.extend(new);
     ours.sort_by_key(at);
     ours.drain(..ours.len().saturating_sub(kept));
+}
+
+/// What `all` has more of than `known`: the same may happen twice in one moment.
+fn without<T: Clone + PartialEq>(all: &[T], known: &[T]) -> Vec<T> {
+    let mut known: Vec<&T> = known.iter().collect();
+    let is_new = |one: &&T| match known.iter().position(|other| other == one) {
+        Some(index) => {
+            known.swap_remove(index);
+            false
+        }
+        None => true,
+    };
+    all.iter().filter(is_new).cloned().collect()
 }
 
 /// The wait in the type of differences between times.
