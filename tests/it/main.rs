@@ -3,8 +3,11 @@
 mod architecture;
 mod cluster;
 mod command_line;
+mod config_map;
 mod credentials;
+mod damaged_ledgers;
 mod docs;
+mod former_issuers;
 mod image;
 mod kind;
 mod listener;
