@@ -190,7 +190,9 @@ pub struct Keys {
 pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let mut keys = Vec::new();
     let mut notes = Vec::new();
-    for mut source in sources(&config.sources, &config.data_dir, config.issuer.as_ref(), &[], Use::DryRun).await? {
+    for mut source in
+        sources(&config.sources, &config.data_dir, config.issuer.as_ref(), &[], Use::DryRun).await?
+    {
         let fetched = source.fetch().await?;
         notes.extend(fetched.notes.iter().map(|note| format!("{}: {note}", source.name())));
         keys.extend(fetched.keys);

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Config, FormerConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, Schedule, SourceConfig, TargetConfig,
+    Config, FormerConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, Schedule, SourceConfig,
+    TargetConfig,
     document::Node,
     keys::ROOT,
     problem::{Fault, Problems},
@@ -60,6 +61,9 @@ struct Draft {
     issuers: Vec<IssuerDraft>,
 }
 
+/// It is there and cannot be used; a problem tells of it.
+struct Told;
+
 struct IssuerDraft {
     issuer: Option<Issuer>,
     jwks_uri: Option<String>,
@@ -71,8 +75,7 @@ struct IssuerDraft {
     sources: Option<Vec<SourceConfig>>,
     targets: Option<Vec<TargetConfig>>,
     schedule: Option<Schedule>,
-    /// `Some(None)`: not given.
-    ledger: Option<Option<LedgerConfig>>,
+    ledger: Result<Option<LedgerConfig>, Told>,
     former: Option<Vec<FormerConfig>>,
 }
 
@@ -90,7 +93,7 @@ impl IssuerDraft {
             sources: self.sources?,
             targets: self.targets?,
             schedule: self.schedule?,
-            ledger: self.ledger?,
+            ledger: self.ledger.ok()?,
             former: self.former?,
         })
     }
@@ -220,27 +223,26 @@ fn read_issuer(
     }
 }
 
-/// The inner `None`: there is none. The outer one: there is one, and it cannot be used.
 fn ledger(
     issuer: &Mapping<'_>,
     known: &mut Known,
     problems: &mut Problems,
-) -> Option<Option<LedgerConfig>> {
+) -> Result<Option<LedgerConfig>, Told> {
     if issuer.get("ledger").is_none() {
-        return Some(None);
+        return Ok(None);
     }
-    let mapping = issuer.mapping("ledger", problems)?;
+    let mapping = issuer.mapping("ledger", problems).ok_or(Told)?;
     let config_map = mapping.parsed("config_map", problems, value::config_map);
     let kubeconfig = mapping.path("kubeconfig", problems);
     let context = mapping.text("context", problems);
-    let (namespace, name) = config_map?;
+    let (namespace, name) = config_map.ok_or(Told)?;
     let ledger = LedgerConfig { namespace, name, kubeconfig, context };
     if let Some((_, first)) = known.ledgers.iter().find(|(other, _)| *other == ledger) {
         let text = format!("{}/{}", ledger.namespace, ledger.name);
         mapping.refuse("config_map", mapping.at.taken("ConfigMap", &text, first), problems);
     }
     known.ledgers.push((ledger.clone(), mapping.at.name()));
-    Some(Some(ledger))
+    Ok(Some(ledger))
 }
 
 /// Refuses a name that another of the list has already.

@@ -469,8 +469,7 @@ impl World {
         for (index, _) in up.into_iter().enumerate().filter(|(_, up)| *up) {
             let placement = decide(&self.targets[index], &self.ledger, &terms(), Profile::Entra, true);
             for stranger in placement.map_or_else(|_| Vec::new(), |placement| placement.strangers) {
-                let met =
-                    self.ledger.met_strangers(&place(index), std::slice::from_ref(&stranger), self.now);
+                let met = self.ledger.met_strangers(&place(index), std::slice::from_ref(&stranger), self.now);
                 self.store(who, met.adopt(stranger.kid(), self.now).expect("met just now"));
                 self.missing.insert(stranger.kid().clone());
             }

@@ -17,9 +17,7 @@ use crate::{
         issuer::Issuer,
         ledger::{Found, InvalidLedger, Ledger},
     },
-    kubernetes::{
-        Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user,
-    },
+    kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
 };
 
 /// The key under which the ledger stands.
@@ -132,7 +130,12 @@ impl ConfigMapStore {
     }
 
     /// The object as it shall be: what others wrote into it stays.
-    fn filled(&self, mut object: ConfigMap, ledger: String, issuer: &Issuer) -> Result<ConfigMap, StoreError> {
+    fn filled(
+        &self,
+        mut object: ConfigMap,
+        ledger: String,
+        issuer: &Issuer,
+    ) -> Result<ConfigMap, StoreError> {
         let metadata = std::mem::take(&mut object.metadata);
         let mut labels = metadata.labels.unwrap_or_default();
         labels.insert("app.kubernetes.io/name".to_owned(), "signpost".to_owned());
@@ -177,12 +180,15 @@ impl ConfigMapStore {
 
     async fn ask(&self, request: &Request, action: &'static str) -> Result<Answer, StoreError> {
         let answer = self.connection.call(request).await;
-        answer.map_err(|source| StoreError::Kubernetes { action, at: self.at(), source })
+        answer.map_err(|source| self.failed(action, source))
     }
 
     fn object(&self, request: &Request, answer: &Answer) -> Result<ConfigMap, StoreError> {
-        let object = answer.json(request);
-        object.map_err(|source| StoreError::Kubernetes { action: "read", at: self.at(), source })
+        answer.json(request).map_err(|source| self.failed("read", source))
+    }
+
+    fn failed(&self, action: &'static str, source: KubernetesError) -> StoreError {
+        StoreError::Kubernetes { action, at: self.at(), source: Box::new(source) }
     }
 
     fn refused(&self, action: &'static str, request: &Request, answer: &Answer) -> StoreError {
@@ -194,7 +200,7 @@ impl ConfigMapStore {
             hint: hint.or_else(|| self.hint(&request.method, answer.status, message.as_deref())),
             message,
         };
-        StoreError::Kubernetes { action, at: self.at(), source }
+        self.failed(action, source)
     }
 
     fn hint(&self, method: &Method, status: StatusCode, message: Option<&str>) -> Option<String> {

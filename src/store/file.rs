@@ -43,6 +43,10 @@ impl FileStore {
         At::File(self.directory.join(LEDGER))
     }
 
+    pub(super) fn directory_at(&self) -> At {
+        At::File(self.directory.clone())
+    }
+
     pub(super) fn previous_at(&self) -> At {
         At::File(self.directory.join(PREVIOUS))
     }
@@ -87,9 +91,8 @@ impl FileStore {
         let json = ledger.to_json();
         let is_kept = |present: Option<&[u8]>| {
             let known = present.and_then(|bytes| Ledger::parse(bytes).ok());
-            let is_later = |known: Ledger| {
-                known.lineage() == ledger.lineage() && known.sequence() > ledger.sequence()
-            };
+            let is_later =
+                |known: Ledger| known.lineage() == ledger.lineage() && known.sequence() > ledger.sequence();
             present == Some(&json) || known.is_some_and(is_later)
         };
         if ledger.sequence() == 0 || is_kept(bytes(&self.directory, LEDGER)?.as_deref()) {

@@ -124,8 +124,7 @@ async fn a_ledger_of_another_issuer_is_refused() {
     let directory = tempfile::tempdir().expect("tempdir");
     update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect("stored");
     let other = Issuer::parse("https://other.example").expect("valid");
-    let other =
-        LedgerStore::file(FileStore::new(directory.path().to_owned(), Vec::new()), other, Vec::new());
+    let other = LedgerStore::file(FileStore::new(directory.path().to_owned(), Vec::new()), other, Vec::new());
     assert!(matches!(other.read().await, Err(StoreError::OtherIssuer { .. })));
 }
 
@@ -140,7 +139,8 @@ async fn a_ledger_goes_on_when_its_issuer_is_moved_and_moved_back() {
         LedgerStore::file(file, issuer.clone(), former.iter().map(|(_, issuer)| (*issuer).clone()).collect())
     };
     let before = update(&store("old", &old, &[]), |ledger| with_key(ledger, 1)).await.expect("stored");
-    let moved = update(&store("new", &new, &[("old", &old)]), |ledger| with_key(ledger, 2)).await.expect("moved");
+    let moved =
+        update(&store("new", &new, &[("old", &old)]), |ledger| with_key(ledger, 2)).await.expect("moved");
     assert_eq!((before.lineage(), 2, &new), (moved.lineage(), moved.entries().len(), moved.issuer()));
     assert_eq!(moved, read(&store("new", &new, &[("old", &old)])).await);
     let back = update(&store("old", &old, &[("new", &new)]), Ledger::clone).await.expect("moved back");
@@ -172,7 +172,8 @@ async fn a_store_that_always_says_that_others_were_faster_is_given_up() {
         fs::write(&path, [ledger.to_json(), vec![b'\n'; rounds]].concat()).expect("written");
         with_key(ledger, 2)
     });
-    let error = tokio::time::timeout(Duration::from_secs(60), meddled).await.expect("it ends").expect_err("lost");
+    let error =
+        tokio::time::timeout(Duration::from_mins(1), meddled).await.expect("it ends").expect_err("lost");
     assert!(matches!(error, StoreError::Changed { .. }), "{error}");
 }
 

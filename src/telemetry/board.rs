@@ -149,7 +149,8 @@ impl Board {
             status.strangers = ledger.strangers().keys().map(ToString::to_string).collect();
             status.changes = ledger.changes().iter().map(ChangeStatus::of).collect();
             status.ledger.hold_until = ledger.hold().map(|hold| hold.until);
-            let told = |incident: &Incident| IncidentStatus { at: incident.at, what: incident.what.to_string() };
+            let told =
+                |incident: &Incident| IncidentStatus { at: incident.at, what: incident.what.to_string() };
             status.ledger.incidents = ledger.incidents().iter().map(told).collect();
         });
     }

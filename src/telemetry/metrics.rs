@@ -78,9 +78,7 @@ impl Page {
     }
 
     fn ledgers(&mut self, issuers: &BTreeMap<String, IssuerStatus>) {
-        let each = || {
-            issuers.iter().map(|(issuer, status)| (vec![("issuer", issuer.clone())], status))
-        };
+        let each = || issuers.iter().map(|(issuer, status)| (vec![("issuer", issuer.clone())], status));
         self.gauge(
             "ledger_up",
             "Whether the ledger could be read and stored when last tried",

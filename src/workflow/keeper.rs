@@ -396,7 +396,8 @@ impl Keeper {
             for change in changes.filter(|change| is_new(change.at)) {
                 info!(issuer = %shown.issuer(), kid = %change.kid, event = change.event.name(), "key");
             }
-            let incidents = shown.incidents().iter().filter(|incident| !before.incidents().contains(incident));
+            let incidents =
+                shown.incidents().iter().filter(|incident| !before.incidents().contains(incident));
             for incident in incidents.filter(|incident| is_new(incident.at)) {
                 warn!(issuer = %shown.issuer(), what = %incident.what, "ledger");
             }

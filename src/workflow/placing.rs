@@ -231,7 +231,9 @@ pub enum PlaceError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// It was written from a later change of the ledger: [`place_current`] reads that anew.
-    #[error("target `{target}` was written from change {sequence} of the ledger, which is at change {ledger}")]
+    #[error(
+        "target `{target}` was written from change {sequence} of the ledger, which is at change {ledger}"
+    )]
     Ahead { target: String, sequence: u64, ledger: u64 },
     #[error("target `{target}` was written from a later ledger, which cannot be read")]
     Ledger { target: String, source: StoreError },
@@ -249,7 +251,6 @@ impl PlaceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Target(error) => error.hint(),
-            Self::Ahead { .. } => Some("find out who else writes to this target, and stop it".to_owned()),
             Self::Ledger { source, .. } => source.hint(),
             Self::Refused { source: Refused::OtherLineage { .. }, .. } => Some(
                 "use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; \
@@ -261,7 +262,7 @@ impl PlaceError {
                     .to_owned(),
             ),
             Self::Refused { source: Refused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
-            Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
+            Self::Ahead { .. } | Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
             Self::Outside { .. } => Some("make `public_url` lead to this very target".to_owned()),
         }
     }

@@ -64,9 +64,8 @@ fn two_writers_lose_no_update_in_a_thousand_rounds() {
     let issuer = Issuer::parse(ISSUER).expect("valid");
     let key = PublicKey::rsa(&[0xa5; 256], &[1, 0, 1]).expect("odd and long enough");
     let retention =
-        Retention { max_token_lifetime: Duration::from_secs(60), margin: Duration::ZERO, profiles: [].into() };
+        Retention { max_token_lifetime: Duration::from_mins(1), margin: Duration::ZERO, profiles: [].into() };
 
-    let start = Instant::now();
     let lost_rounds: usize = thread::scope(|scope| {
         let writers = [0, 1].map(|writer: usize| {
             let access = Access { kubeconfig: Some(kubeconfig.clone()), ..Access::default() };
@@ -83,7 +82,6 @@ fn two_writers_lose_no_update_in_a_thousand_rounds() {
     });
     let ledger = map.ledger();
     assert_eq!(ledger["sequence"], 2 * EACH + 1, "an update was lost");
-    println!("{} updates in {:?}, {lost_rounds} rounds lost to the other", 2 * EACH, start.elapsed());
     assert!(lost_rounds > 0, "the two never met, so nothing was shown");
 }
 
@@ -157,7 +155,8 @@ fn two_replicas_publish_the_same_and_do_not_fight() {
         let mut seen = [count - 1; 4];
         one.until("all places show all keys", |one| {
             let [first, second] = places();
-            let now = [one.get(JWKS).text(), other.get(JWKS).text(), first, second].map(|jwks| kids(&jwks).len());
+            let now =
+                [one.get(JWKS).text(), other.get(JWKS).text(), first, second].map(|jwks| kids(&jwks).len());
             assert!(now.iter().zip(seen).all(|(now, before)| *now >= before), "{now:?} after {seen:?}");
             seen = now;
             now == [count; 4]
@@ -179,7 +178,8 @@ fn two_replicas_publish_the_same_and_do_not_fight() {
             let answer = s3.get(&format!("/oidc/c1/{document}"));
             (answer.header("etag").map(str::to_owned), answer.header("last-modified").map(str::to_owned))
         });
-        let files = DOCUMENTS.map(|document| fs::metadata(public.join(document)).and_then(|it| it.modified()).ok());
+        let files =
+            DOCUMENTS.map(|document| fs::metadata(public.join(document)).and_then(|it| it.modified()).ok());
         (map.object().expect("it is there")["metadata"]["resourceVersion"].clone(), etags, files)
     };
     let checks = |service: &Service| service.target("s3")["checks"].as_u64().expect("a number");
@@ -288,7 +288,8 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
     let (keys, public) = (folder.path().join("keys"), folder.path().join("public"));
     fs::create_dir(&keys).expect("the folder can be written");
     let add = |name: &str| {
-        fs::copy(KeyFiles::rsa(folder.path(), name).public, keys.join(name)).expect("the folder can be written");
+        fs::copy(KeyFiles::rsa(folder.path(), name).public, keys.join(name))
+            .expect("the folder can be written");
     };
     add("first");
     let settings = json!({
@@ -308,7 +309,12 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
     service.until("it goes on asking", |service| service.status()["ledger"]["failures"].as_u64() > Some(3));
     assert_eq!(service.served(), good);
     assert_eq!(service.admin("/readyz").status, 200);
-    assert_eq!(service.running.stderr().matches("ledger not stored").count(), 1, "{}", service.running.stderr());
+    assert_eq!(
+        service.running.stderr().matches("ledger not stored").count(),
+        1,
+        "{}",
+        service.running.stderr()
+    );
 
     // A process that starts meanwhile shows what the one before it knew.
     service.stop();
@@ -323,7 +329,7 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
     assert_eq!(map.ledger()["incidents"], Value::Null, "nothing was damaged");
 
     // It takes requests and does not answer: documents are served as fast as ever.
-    proxy.script([Rule::new(Action::Delay(Duration::from_secs(120))).path_contains("configmaps")]);
+    proxy.script([Rule::new(Action::Delay(Duration::from_mins(2))).path_contains("configmaps")]);
     proxy.forget();
     add("third");
     let started = Instant::now();
@@ -332,10 +338,9 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
         service.get(JWKS).expect_status(200);
         // A reader that waits for the ledger waits for 10 s.
         assert!(asked.elapsed() < Duration::from_secs(5), "a hanging API server delays readers");
-        assert!(started.elapsed() < Duration::from_secs(60), "it is not asked again");
+        assert!(started.elapsed() < Duration::from_mins(1), "it is not asked again");
         thread::sleep(Duration::from_millis(50));
     }
-    println!("a pass was held up for {:?}", started.elapsed());
     proxy.script([]);
     service.until("the third key is served", |service| kids(&service.get(JWKS).text()).len() == 3);
     assert_eq!(service.stop().code, Some(0));

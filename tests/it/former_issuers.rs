@@ -43,7 +43,8 @@ fn a_moved_issuer_goes_on_with_its_ledger_and_the_documents_of_the_old_one_stay(
     let ledgers = [Value::Null, json!({"config_map": map.reference(), "kubeconfig": kubeconfig})];
     for (round, ledger) in ledgers.iter().enumerate() {
         let place = |name: &str| folder.path().join(format!("{name}-{round}"));
-        let old_targets = json!([directory_target(&place("old")), s3_target(&s3.url(), &format!("oidc/{round}"))]);
+        let old_targets =
+            json!([directory_target(&place("old")), s3_target(&s3.url(), &format!("oidc/{round}"))]);
         let with = |mut settings: Value| {
             if !ledger.is_null() {
                 settings["ledger"] = ledger.clone();
@@ -57,8 +58,7 @@ fn a_moved_issuer_goes_on_with_its_ledger_and_the_documents_of_the_old_one_stay(
             &with(json!({"sources": [files(&[&stays, &leaves])], "targets": old_targets})),
         );
         installation.sync().expect_code(0);
-        installation
-            .configure(&with(json!({"sources": [files(&[&stays])], "targets": old_targets})));
+        installation.configure(&with(json!({"sources": [files(&[&stays])], "targets": old_targets})));
         installation.sync().expect_code(0);
         let keys = published(&place("old"), JWKS);
         let lineage = installation.finish(["ledger", "show", "--output", "json"]).expect_code(0).stdout;
@@ -129,7 +129,11 @@ fn an_api_server_may_name_the_former_issuer_until_it_is_switched() {
     let installation = Installation::new(NEW, &settings(json!([{"issuer": OLD}])));
     let mut service = installation.run_until_ready();
     assert_eq!(service.source()["issuer_matches"], true);
-    assert!(service.running.stderr().contains("it still names former issuer"), "{}", service.running.stderr());
+    assert!(
+        service.running.stderr().contains("it still names former issuer"),
+        "{}",
+        service.running.stderr()
+    );
     assert_eq!(served(&service, OLD, JWKS), served(&service, NEW, JWKS));
 
     let switched = Options { issuers: vec![NEW.to_owned(), OLD.to_owned()], ..Options::new(NEW, &key) };

@@ -11,7 +11,9 @@ const SYNC: &str = "sync --config config.yaml";
 fn places_of_ledgers_and_former_issuers_that_cannot_be_are_named() {
     let mut it = Transcript::new();
     let issuer = |name: &str, more: &str| {
-        format!("  - issuer: https://{name}.example\n    sources: [{{kind: files, paths: [/sa.pub]}}]\n{more}")
+        format!(
+            "  - issuer: https://{name}.example\n    sources: [{{kind: files, paths: [/sa.pub]}}]\n{more}"
+        )
     };
     let mut refuses = |what: &str, issuers: &[String]| {
         it.write("config.yaml", format!("data_dir: /nowhere\nissuers:\n{}", issuers.concat()));
@@ -25,7 +27,10 @@ fn places_of_ledgers_and_former_issuers_that_cannot_be_are_named() {
     refuses("a misspelt key of a ledger", &one("    ledger: {config_map: team/ledger, configmap: x}\n"));
     let shared = "    ledger: {config_map: team/ledger}\n";
     refuses("one ConfigMap for two issuers", &[issuer("a", shared), issuer("b", shared)]);
-    refuses("an issuer that is its own former one", &one("    former: [{issuer: \"https://k8s.example/\"}]\n"));
+    refuses(
+        "an issuer that is its own former one",
+        &one("    former: [{issuer: \"https://k8s.example/\"}]\n"),
+    );
     let former = "    former: [{issuer: https://old.example}]\n";
     refuses("one former issuer of two", &[issuer("a", former), issuer("b", former)]);
     refuses("a former issuer that is there still", &[issuer("old", ""), issuer("b", former)]);
