@@ -161,6 +161,7 @@ impl LedgerStore {
             Irreconcilable::Damaged(source) => StoreError::Invalid { at: self.at(), source },
             Irreconcilable::NotWhole => StoreError::NotWhole { at: self.at() },
             source @ Irreconcilable::OtherLineage { .. } => {
+                let source = Box::new(source);
                 StoreError::OtherLineage { at: self.at(), witness: self.witness_at(), source }
             }
         }
@@ -210,7 +211,7 @@ impl LedgerStore {
     fn witness_at(&self) -> At {
         match &self.home {
             Home::File(file) => file.previous_at(),
-            Home::ConfigMap { copy, .. } => copy.at(),
+            Home::ConfigMap { copy, .. } => copy.directory_at(),
         }
     }
 
@@ -256,7 +257,7 @@ pub enum StoreError {
     #[error("cannot {action} `{path}`")]
     Io { action: &'static str, path: String, source: std::io::Error },
     #[error("cannot {action} {at}")]
-    Kubernetes { action: &'static str, at: At, source: KubernetesError },
+    Kubernetes { action: &'static str, at: At, source: Box<KubernetesError> },
     #[error("cannot use the ledger {at}")]
     Invalid { at: At, source: InvalidLedger },
     #[error("the ledger {at} is about issuer `{found}`, expected `{expected}`")]
@@ -266,7 +267,7 @@ pub enum StoreError {
         at: At,
         /// What makes the other lineage known after a restart.
         witness: At,
-        source: Irreconcilable,
+        source: Box<Irreconcilable>,
     },
     #[error("the ledger {at} is damaged or gone")]
     NotWhole { at: At },

@@ -416,7 +416,9 @@ async fn serve_publication(
 
 fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, faces: &[Face]) {
     if let Some(publication) = publication.borrow_and_update().as_deref() {
-        faces.iter().for_each(|face| face.show(publication));
+        for face in faces {
+            face.show(publication);
+        }
     }
 }
 

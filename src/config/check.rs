@@ -75,6 +75,9 @@ struct Draft {
     issuers: Vec<IssuerDraft>,
 }
 
+/// It is there and cannot be used; a problem tells of it.
+struct Told;
+
 struct IssuerDraft {
     issuer: Option<Issuer>,
     jwks_uri: Option<String>,
@@ -86,8 +89,7 @@ struct IssuerDraft {
     sources: Option<Vec<SourceConfig>>,
     targets: Option<Vec<TargetConfig>>,
     schedule: Option<Schedule>,
-    /// `Some(None)`: not given.
-    ledger: Option<Option<LedgerConfig>>,
+    ledger: Result<Option<LedgerConfig>, Told>,
     former: Option<Vec<FormerConfig>>,
 }
 
@@ -105,7 +107,7 @@ impl IssuerDraft {
             sources: self.sources?,
             targets: self.targets?,
             schedule: self.schedule?,
-            ledger: self.ledger?,
+            ledger: self.ledger.ok()?,
             former: self.former?,
         })
     }
@@ -254,16 +256,19 @@ fn read_issuer(
     }
 }
 
-/// The inner `None`: there is none. The outer one: there is one, and it cannot be used.
-fn ledger(issuer: &Mapping<'_>, known: &mut Known, problems: &mut Problems) -> Option<Option<LedgerConfig>> {
+fn ledger(
+    issuer: &Mapping<'_>,
+    known: &mut Known,
+    problems: &mut Problems,
+) -> Result<Option<LedgerConfig>, Told> {
     if issuer.get("ledger").is_none() {
-        return Some(None);
+        return Ok(None);
     }
-    let mapping = issuer.mapping("ledger", problems)?;
+    let mapping = issuer.mapping("ledger", problems).ok_or(Told)?;
     let config_map = mapping.parsed("config_map", problems, value::config_map);
     let kubeconfig = mapping.path("kubeconfig", problems);
     let context = mapping.text("context", problems);
-    let (namespace, name) = config_map?;
+    let (namespace, name) = config_map.ok_or(Told)?;
     let ledger = LedgerConfig { namespace, name, kubeconfig, context };
     match known.ledgers.entry(ledger.clone()) {
         Entry::Occupied(first) => {
@@ -274,7 +279,7 @@ fn ledger(issuer: &Mapping<'_>, known: &mut Known, problems: &mut Problems) -> O
             free.insert(mapping.at.name());
         }
     }
-    Some(Some(ledger))
+    Ok(Some(ledger))
 }
 
 /// Refuses a name that another of the list has already.

@@ -180,12 +180,15 @@ impl ConfigMapStore {
 
     async fn ask(&self, request: &Request, action: &'static str) -> Result<Answer, StoreError> {
         let answer = self.connection.call(request).await;
-        answer.map_err(|source| StoreError::Kubernetes { action, at: self.at(), source })
+        answer.map_err(|source| self.failed(action, source))
     }
 
     fn object(&self, request: &Request, answer: &Answer) -> Result<ConfigMap, StoreError> {
-        let object = answer.json(request);
-        object.map_err(|source| StoreError::Kubernetes { action: "read", at: self.at(), source })
+        answer.json(request).map_err(|source| self.failed("read", source))
+    }
+
+    fn failed(&self, action: &'static str, source: KubernetesError) -> StoreError {
+        StoreError::Kubernetes { action, at: self.at(), source: Box::new(source) }
     }
 
     fn refused(&self, action: &'static str, request: &Request, answer: &Answer) -> StoreError {
@@ -197,7 +200,7 @@ impl ConfigMapStore {
             hint: hint.or_else(|| self.hint(&request.method, answer.status, message.as_deref())),
             message,
         };
-        StoreError::Kubernetes { action, at: self.at(), source }
+        self.failed(action, source)
     }
 
     fn hint(&self, method: &Method, status: StatusCode, message: Option<&str>) -> Option<String> {

@@ -88,6 +88,10 @@ impl FileStore {
         At::File(self.directory.join(LEDGER))
     }
 
+    pub(super) fn directory_at(&self) -> At {
+        At::File(self.directory.clone())
+    }
+
     pub(super) fn previous_at(&self) -> At {
         At::File(self.directory.join(PREVIOUS))
     }

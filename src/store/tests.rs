@@ -177,7 +177,7 @@ async fn a_store_that_always_says_that_others_were_faster_is_given_up() {
         with_key(ledger, 2)
     });
     let error =
-        tokio::time::timeout(Duration::from_secs(60), meddled).await.expect("it ends").expect_err("lost");
+        tokio::time::timeout(Duration::from_mins(1), meddled).await.expect("it ends").expect_err("lost");
     assert!(matches!(error, StoreError::Changed { .. }), "{error}");
 }
 

@@ -236,7 +236,7 @@ pub async fn place_current(
         match placer.place(&ledger).await {
             Err(PlaceError::Ahead { target, sequence, .. }) => {
                 let read = keeper.witnessed(&target, sequence).await;
-                ledger = read.map_err(|source| PlaceError::Ledger { target, source })?;
+                ledger = read.map_err(|source| PlaceError::Ledger { target, source: Box::new(source) })?;
             }
             placed => {
                 if matches!(placed, Ok(_) | Err(PlaceError::Refused { .. })) {
@@ -260,7 +260,7 @@ pub enum PlaceError {
     )]
     Ahead { target: String, sequence: u64, ledger: u64 },
     #[error("target `{target}` was written from a later ledger, which cannot be read")]
-    Ledger { target: String, source: StoreError },
+    Ledger { target: String, source: Box<StoreError> },
     #[error("cannot publish to target `{target}`")]
     Refused { target: String, source: Refused },
     #[error("gave up after {ROUNDS} rounds")]
@@ -275,7 +275,6 @@ impl PlaceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Target(error) => error.hint(),
-            Self::Ahead { .. } => Some("find out who else writes to this target, and stop it".to_owned()),
             Self::Ledger { source, .. } => source.hint(),
             Self::Refused { source: Refused::OtherLineage { .. }, .. } => Some(
                 "use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; \
@@ -287,7 +286,7 @@ impl PlaceError {
                     .to_owned(),
             ),
             Self::Refused { source: Refused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
-            Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
+            Self::Ahead { .. } | Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
             Self::Outside { .. } => Some("make `public_url` lead to this very target".to_owned()),
         }
     }

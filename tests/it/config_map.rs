@@ -63,13 +63,9 @@ fn two_writers_lose_no_update_in_a_thousand_rounds() {
     cluster.server.admin_kubeconfig(&kubeconfig);
     let issuer = Issuer::parse(ISSUER).expect("valid");
     let key = PublicKey::rsa(&[0xa5; 256], &[1, 0, 1]).expect("odd and long enough");
-    let retention = Retention {
-        max_token_lifetime: Duration::from_secs(60),
-        margin: Duration::ZERO,
-        profiles: [].into(),
-    };
+    let retention =
+        Retention { max_token_lifetime: Duration::from_mins(1), margin: Duration::ZERO, profiles: [].into() };
 
-    let start = Instant::now();
     let lost_rounds: usize = thread::scope(|scope| {
         let writers = [0, 1].map(|writer: usize| {
             let access = Access { kubeconfig: Some(kubeconfig.clone()), ..Access::default() };
@@ -86,7 +82,6 @@ fn two_writers_lose_no_update_in_a_thousand_rounds() {
     });
     let ledger = map.ledger();
     assert_eq!(ledger["sequence"], 2 * EACH + 1, "an update was lost");
-    println!("{} updates in {:?}, {lost_rounds} rounds lost to the other", 2 * EACH, start.elapsed());
     assert!(lost_rounds > 0, "the two never met, so nothing was shown");
 }
 
@@ -334,7 +329,7 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
     assert_eq!(map.ledger()["incidents"], Value::Null, "nothing was damaged");
 
     // It takes requests and does not answer: documents are served as fast as ever.
-    proxy.script([Rule::new(Action::Delay(Duration::from_secs(120))).path_contains("configmaps")]);
+    proxy.script([Rule::new(Action::Delay(Duration::from_mins(2))).path_contains("configmaps")]);
     proxy.forget();
     add("third");
     let started = Instant::now();
@@ -343,10 +338,9 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
         service.get(JWKS).expect_status(200);
         // A reader that waits for the ledger waits for 10 s.
         assert!(asked.elapsed() < Duration::from_secs(5), "a hanging API server delays readers");
-        assert!(started.elapsed() < Duration::from_secs(60), "it is not asked again");
+        assert!(started.elapsed() < Duration::from_mins(1), "it is not asked again");
         thread::sleep(Duration::from_millis(50));
     }
-    println!("a pass was held up for {:?}", started.elapsed());
     proxy.script([]);
     service.until("the third key is served", |service| kids(&service.get(JWKS).text()).len() == 3);
     assert_eq!(service.stop().code, Some(0));
