@@ -114,6 +114,19 @@ struct Known {
     locations: HashMap<Location, String>,
     /// The issuer that has the embedded keyring.
     embedded: Option<String>,
+    /// Every schedule so far, as it was written: thousands of issuers have the same few.
+    schedules: HashMap<String, Schedule>,
+}
+
+impl Known {
+    fn schedule(&mut self, text: &str) -> Result<Schedule, Fault> {
+        if let Some(schedule) = self.schedules.get(text) {
+            return Ok(schedule.clone());
+        }
+        let schedule = Schedule::parse(text, self.now)?;
+        self.schedules.insert(text.to_owned(), schedule.clone());
+        Ok(schedule)
+    }
 }
 
 fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Problems) -> Option<Draft> {
@@ -135,6 +148,7 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
         tls: tls.is_some(),
         locations: HashMap::new(),
         embedded: None,
+        schedules: HashMap::new(),
     };
     let mut issuers = Vec::new();
     let mut seen: HashMap<String, String> = HashMap::new();
@@ -218,7 +232,7 @@ fn read_issuer(
         mapping.refuse("max_token_lifetime", fault, problems);
     }
     let targets = target::read(mapping, issuer.as_ref(), profile, known, problems);
-    let schedule = mapping.parsed("schedule", problems, |text| Schedule::parse(text, known.now));
+    let schedule = mapping.parsed("schedule", problems, |text| known.schedule(text));
     IssuerDraft {
         issuer,
         jwks_uri,
