@@ -114,8 +114,8 @@ pub async fn run(
     let (public, admin) = listeners?;
     let addresses = Started { public: public.address(), admin: admin.address() };
     let (starting, mut all_started) = mpsc::channel(1);
-    let mut service = Service::new(config).await?;
-    service.listen(public, tls, admin);
+    let mut service = Service::new(config, tls).await?;
+    service.listen(public, admin);
     service.start_all(starting);
     let mut started = Some(started);
     let mut reading = None;
@@ -162,6 +162,8 @@ struct Service {
     /// The configuration in use.
     config: Config,
     context: Arc<Context>,
+    /// The certificate of the public listener, if it has one.
+    tls: Option<Arc<TlsFiles>>,
     routes: Routes,
     counters: Arc<Counters>,
     running: BTreeMap<Issuer, Running>,
@@ -192,7 +194,7 @@ enum OnFailure {
 }
 
 impl Service {
-    async fn new(config: Config) -> Result<Self, AppError> {
+    async fn new(config: Config, tls: Option<Arc<TlsFiles>>) -> Result<Self, AppError> {
         let shared = Shared::new(&config.data_dir);
         shared.board.configuration_read(clock::now());
         let counters = Arc::new(Counters::default());
@@ -200,6 +202,7 @@ impl Service {
         Ok(Self {
             config,
             context: Arc::new(context),
+            tls,
             routes: Routes::new(Arc::clone(&counters)),
             counters,
             running: BTreeMap::new(),
@@ -208,15 +211,16 @@ impl Service {
         })
     }
 
-    fn listen(&mut self, public: Listener, tls: Option<Arc<TlsFiles>>, operator: Listener) {
+    fn listen(&mut self, public: Listener, operator: Listener) {
         let board = &self.context.shared.board;
         let stopped = || self.stop.clone().cancelled_owned();
-        if let Some(files) = &tls {
+        if let Some(files) = &self.tls {
             self.tasks.spawn(Arc::clone(files).watch(board.clone(), stopped()).map(Ok));
         }
         let open = Arc::new(AtomicUsize::new(0));
         let views = views(board, &self.counters, &open);
-        let public = Server { listener: public, max_connections: self.config.max_connections, tls, open };
+        let (max_connections, tls) = (self.config.max_connections, self.tls.clone());
+        let public = Server { listener: public, max_connections, tls, open };
         self.tasks.spawn(public.serve(self.routes.clone(), stopped()).map(Ok));
         let operator = Server::of_the_operator(operator);
         self.tasks.spawn(operator.serve(admin::service(views), stopped()).map(Ok));
@@ -246,6 +250,9 @@ impl Service {
     }
 
     async fn reload(&mut self, read: Result<Config, Refused>) {
+        if let Some(files) = &self.tls {
+            files.look();
+        }
         let compared = read.and_then(|next| Ok((self.config.changes_to(&next)?, next)));
         let board = &self.context.shared.board;
         match compared {

@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use openssl::ssl::Ssl;
-use tokio::{select, time::sleep};
+use tokio::{pin, select, sync::Notify, task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
 use crate::{clock, telemetry::board::Board};
@@ -34,6 +34,7 @@ pub struct TlsPaths {
 pub struct TlsFiles {
     paths: TlsPaths,
     served: ArcSwap<Pair>,
+    asked: Notify,
 }
 
 /// What a look at the files has changed.
@@ -58,7 +59,7 @@ impl TlsFiles {
             warn!(%error, "relying parties will refuse the certificate");
         }
         pair::warn_of_readers(&paths.private_key);
-        Ok(Self { served: ArcSwap::from_pointee(pair), paths })
+        Ok(Self { served: ArcSwap::from_pointee(pair), paths, asked: Notify::new() })
     }
 
     /// Reads the files again.
@@ -81,6 +82,11 @@ impl TlsFiles {
         Ok(Reloaded::Replaced)
     }
 
+    /// Has [`TlsFiles::watch`] look at the files now.
+    pub fn look(&self) {
+        self.asked.notify_one();
+    }
+
     /// When the certificate that is served expires.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
@@ -89,13 +95,11 @@ impl TlsFiles {
 
     /// Reloads whenever the files change, until `stop` resolves, and tells it on the board.
     pub async fn watch(self: Arc<Self>, board: Board, stop: impl Future<Output = ()>) {
-        tokio::pin!(stop);
+        pin!(stop);
         let mut trouble = Trouble::default();
         loop {
-            let reloaded = {
-                let files = Arc::clone(&self);
-                tokio::task::spawn_blocking(move || files.reload()).await.expect("reading does not panic")
-            };
+            let files = Arc::clone(&self);
+            let reloaded = spawn_blocking(move || files.reload()).await.expect("reading does not panic");
             let error = reloaded.err().map(|error| in_one_line(&error));
             board.tls(|status| {
                 status.not_after = Some(self.not_after());
@@ -105,6 +109,7 @@ impl TlsFiles {
             trouble.look(error);
             select! {
                 () = &mut stop => return,
+                () = self.asked.notified() => {}
                 () = sleep(EVERY) => {}
             }
         }

@@ -31,12 +31,20 @@ pub(crate) struct Installation {
     issuer: String,
     public: Port,
     admin: Port,
+    /// Further keys of the top level.
+    listener: Value,
 }
 
 impl Installation {
     /// `settings` is the mapping of its only issuer, without the issuer itself.
     pub(crate) fn new(issuer: &str, settings: &Value) -> Self {
+        Self::with_listener(issuer, settings, json!({}))
+    }
+
+    /// The same with further keys of the top level, such as `tls`.
+    pub(crate) fn with_listener(issuer: &str, settings: &Value, listener: Value) -> Self {
         let installation = Self {
+            listener,
             folder: TempDir::new().expect("a temporary folder"),
             issuer: issuer.to_owned(),
             public: Port::free(),
@@ -55,12 +63,11 @@ impl Installation {
 
     /// The same with many issuers, each with its `issuer`.
     pub(crate) fn configure_issuers(&self, issuers: &[Value]) {
-        let config = json!({
-            "listen": self.public.address(),
-            "admin_listen": self.admin.address(),
-            "data_dir": self.data_dir(),
-            "issuers": issuers,
-        });
+        let mut config = self.listener.clone();
+        config["listen"] = json!(self.public.address());
+        config["admin_listen"] = json!(self.admin.address());
+        config["data_dir"] = json!(self.data_dir());
+        config["issuers"] = json!(issuers);
         fs::write(self.config_file(), config.to_string()).expect("the folder can be written");
     }
 
