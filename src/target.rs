@@ -191,10 +191,6 @@ impl Target {
         connections: &Connections,
     ) -> Result<Self, TargetError> {
         let failed = |cause: Cause| TargetError::new(&name, "set up", None, cause);
-        if !matches!(location, Location::Directory(_)) {
-            // Here, because what a store says of a client that it cannot make does not help.
-            connections.to("https").map_err(|error| failed(error.into()))?;
-        }
         let bucket = |service, prefix: &str, endpoint: Option<Url>| {
             Bucket::new(service, prefix, endpoint.as_ref(), connections).map(Place::Bucket)
         };

@@ -199,8 +199,9 @@ fn read_issuer(
     };
     if let Some(issuer) = issuer.as_ref().filter(|issuer| known.tls && issuer.as_str().starts_with("http://"))
     {
-        let fault = Fault::new(format!("`{issuer}` has scheme `http`, and the listener speaks TLS"));
-        mapping.refuse("issuer", fault.hint("write it with `https`, or leave `tls` away"), problems);
+        let fault =
+            Fault::new(format!("`{issuer}` has scheme `http`, expected `https`: the listener speaks TLS"));
+        mapping.refuse("issuer", fault.hint("correct it, or leave `tls` away"), problems);
     }
     let jwks_uri = mapping
         .parsed("jwks_uri", problems, |text| value::web_url(text, Web::Secure).map(|_| text.to_owned()));
