@@ -32,12 +32,14 @@ use crate::{
     },
     kubernetes::Access,
     signer::{Keyring, KeyringError},
-    source::{Source, api_server::ApiServer, key_file::KeyFiles},
+    source::{Source, api_server::ApiServer, cluster::Cluster, key_file::KeyFiles},
     store::{DirectoryInUse, FileStore, LedgerStore, StoreError, hold_directory, was_held},
     target::{CannotConnect, Connections, Location, Target, TargetError},
     telemetry::board::Board,
     workflow::{
+        Watched,
         asking::{AskError, Asked, Checks},
+        control_plane::{ControlPlane, watch_control_plane},
         keeper::{Charter, Keeper},
         placing::Placer,
         sync::{self, Pass, Plan},
@@ -62,7 +64,7 @@ pub struct Started {
 /// One issuer with all its edges.
 struct Wired {
     keeper: Arc<Keeper>,
-    asked: Vec<Asked>,
+    sources: Vec<Watched>,
     placers: Vec<Placer>,
 }
 
@@ -103,8 +105,8 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
         tasks.spawn(serve_publication(wired.keeper.publication(), slot.clone(), stop.clone()));
         slots.push((name, slot));
         let tick = schedule_ticks(&scheduler, &schedule).await?;
-        for (source, asked) in wired.asked.into_iter().enumerate() {
-            let watched = watch_source(asked, source, Arc::clone(&wired.keeper), stop.clone());
+        for (place, source) in wired.sources.into_iter().enumerate() {
+            let watched = watch(source, place, Arc::clone(&wired.keeper), stop.clone());
             tasks.spawn(watched.map(Ok));
         }
         for placer in wired.placers {
@@ -151,7 +153,7 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
         let mut wired = wire(issuer, &config.data_dir, &Board::default(), Use::Sync { adopt }).await?;
-        let pass = sync::sync(&wired.keeper, &mut wired.asked, &mut wired.placers, adopt).await?;
+        let pass = sync::sync(&wired.keeper, wired.sources, &mut wired.placers, adopt).await?;
         passes.push((name, pass));
     }
     Ok(passes)
@@ -166,8 +168,8 @@ pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     let mut plans = Vec::new();
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
-        let mut wired = wire(issuer, &config.data_dir, &Board::default(), Use::DryRun).await?;
-        plans.push((name, sync::plan(&wired.keeper, &mut wired.asked, &wired.placers).await?));
+        let wired = wire(issuer, &config.data_dir, &Board::default(), Use::DryRun).await?;
+        plans.push((name, sync::plan(&wired.keeper, wired.sources, &wired.placers).await?));
     }
     Ok(plans)
 }
@@ -187,14 +189,17 @@ pub struct Keys {
 pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let mut keys = Vec::new();
     let mut notes = Vec::new();
-    for mut source in sources(&config.sources, &config.data_dir, config.issuer.as_ref(), Use::DryRun).await? {
-        let fetched = source.fetch().await?;
-        notes.extend(fetched.notes.iter().map(|note| format!("{}: {note}", source.name())));
-        keys.extend(fetched.keys);
-    }
     // Without an issuer the keys are rendered alike; its name stands in the discovery document alone.
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
+    for source in sources(&config.sources, &config.data_dir, config.issuer.as_ref(), Use::DryRun).await? {
+        let (_, asked) = source.found(&issuer).await;
+        for mut source in asked {
+            let fetched = source.fetch().await?;
+            notes.extend(fetched.notes.iter().map(|note| format!("{}: {note}", source.name())));
+            keys.extend(fetched.keys);
+        }
+    }
     let jwks_uri = config.jwks_uri.unwrap_or_else(|| issuer.jwks_uri());
     let terms = Terms { jwks_uri, issuer, max_age: Duration::ZERO };
     let publication = Publication::render(&terms, config.profile, keys)?;
@@ -205,7 +210,7 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
 async fn wire(issuer: IssuerConfig, data_dir: &Path, board: &Board, usage: Use) -> Result<Wired, AppError> {
     let profiles = issuer.targets.iter().map(|target| target.profile).chain([issuer.profile]).collect();
     let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
-    let asked = sources(&issuer.sources, data_dir, expected, usage).await?;
+    let sources = sources(&issuer.sources, data_dir, expected, usage).await?;
     let terms =
         Terms { issuer: issuer.issuer.clone(), jwks_uri: issuer.jwks_uri, max_age: issuer.jwks_max_age };
     let charter = Charter {
@@ -230,9 +235,8 @@ async fn wire(issuer: IssuerConfig, data_dir: &Path, board: &Board, usage: Use) 
         .collect();
     let placers = placers?;
     let store = LedgerStore::new(FileStore::new(ledger_directory(data_dir, &issuer.issuer)), issuer.issuer);
-    let names = asked.iter().map(|asked| asked.name().to_owned());
-    let keeper = Keeper::open(charter, names, store, board.clone()).await?;
-    Ok(Wired { keeper: Arc::new(keeper), asked, placers })
+    let keeper = Keeper::open(charter, sources.iter().map(Watched::voices), store, board.clone()).await?;
+    Ok(Wired { keeper: Arc::new(keeper), sources, placers })
 }
 
 fn target(config: TargetConfig, connections: &Connections) -> Result<Target, TargetError> {
@@ -246,23 +250,36 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
     Target::new(config.name, location, config.public_url.as_deref(), connections)
 }
 
+/// Asks a source for ever, in the way of its kind.
+async fn watch(source: Watched, place: usize, keeper: Arc<Keeper>, stop: CancellationToken) {
+    match source {
+        Watched::One(asked) => watch_source(asked, place, keeper, stop).await,
+        Watched::Found(plane) => watch_control_plane(Arc::new(plane), place, keeper, stop).await,
+    }
+}
+
 async fn sources(
     configs: &[SourceConfig],
     data_dir: &Path,
     issuer: Option<&Issuer>,
     usage: Use,
-) -> Result<Vec<Asked>, AppError> {
+) -> Result<Vec<Watched>, AppError> {
     let unchecked = Checks { issuer: None, probe: None };
-    let mut asked = Vec::new();
+    let mut sources = Vec::new();
     for config in configs {
         match config {
-            SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every } => {
+            SourceConfig::ApiServer { name, kubeconfig, context, discover, instances, probe, every } => {
                 let access =
                     Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
                 let checks = Checks { issuer: issuer.cloned(), probe: probe.clone() };
+                if *discover {
+                    let cluster = Cluster::new(name.clone(), access);
+                    sources.push(Watched::Found(ControlPlane::new(cluster, *every, checks)));
+                    continue;
+                }
                 let mut connect = |name, access| {
                     let server = Source::ApiServer(Box::new(ApiServer::new(name, access)));
-                    asked.push(Asked::new(server, *every, checks.clone()));
+                    sources.push(Watched::One(Asked::new(server, *every, checks.clone())));
                 };
                 if instances.is_empty() {
                     connect(name.clone(), access.clone());
@@ -278,7 +295,7 @@ async fn sources(
             }
             SourceConfig::Files { name, paths, every } => {
                 let files = Source::KeyFiles(KeyFiles::new(name.clone(), paths.clone()));
-                asked.push(Asked::new(files, *every, unchecked.clone()));
+                sources.push(Watched::One(Asked::new(files, *every, unchecked.clone())));
             }
             SourceConfig::Embedded => {
                 let keyring = keyring_directory(data_dir);
@@ -286,11 +303,11 @@ async fn sources(
                 let public_halves = keyring.join("*.pub").display().to_string();
                 let files = KeyFiles::new(config.name().to_owned(), vec![public_halves]);
                 let every = Duration::from_secs(1);
-                asked.push(Asked::new(Source::KeyFiles(files), every, unchecked.clone()));
+                sources.push(Watched::One(Asked::new(Source::KeyFiles(files), every, unchecked.clone())));
             }
         }
     }
-    Ok(asked)
+    Ok(sources)
 }
 
 async fn open_keyring(path: PathBuf, generate: bool) -> Result<Keyring, KeyringError> {

@@ -82,7 +82,9 @@ pub enum SourceConfig {
         kubeconfig: Option<PathBuf>,
         /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
         context: Option<String>,
-        /// Listed by hand; empty: found through the API server.
+        /// Whether its API servers are found through the cluster.
+        discover: bool,
+        /// Listed by hand; with neither these nor `discover`: whoever answers at the one URL.
         instances: Vec<Instance>,
         /// Whose token shows which key signs now. Without one: this process's own service account.
         probe: Option<ServiceAccount>,

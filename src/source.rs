@@ -4,6 +4,7 @@
 //! than before, is for [`crate::core::merge`].
 
 pub mod api_server;
+pub mod cluster;
 pub mod key_file;
 
 use jiff::Timestamp;
@@ -36,6 +37,14 @@ impl Source {
         match self {
             Self::ApiServer(server) => server.lost().await,
             Self::KeyFiles(_) => std::future::pending().await,
+        }
+    }
+
+    /// Lets go of open connections: they may lead to somebody who is gone.
+    pub async fn reconnect(&self) {
+        match self {
+            Self::ApiServer(server) => server.reconnect().await,
+            Self::KeyFiles(_) => {}
         }
     }
 

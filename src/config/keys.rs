@@ -272,11 +272,21 @@ static SOURCE_API_SERVER: Section = Section {
             example: "kind-kind",
         },
         Key {
+            name: "discover",
+            kind: Kind::Bool,
+            need: Need::Default("true"),
+            flag: None,
+            doc: "Find every API server of the control plane through the cluster, and ask each of them. Without \
+                  the right to, or with `false`, whoever answers at the one URL is asked.",
+            example: "false",
+        },
+        Key {
             name: "instances",
             kind: Kind::Mappings(&INSTANCE),
             need: Need::Optional,
             flag: None,
-            doc: "The API servers of the control plane, where they cannot be found through the cluster.",
+            doc: "The API servers of the control plane, where they cannot be found through the cluster, or not \
+                  reached at the addresses that it lists.",
             example: "[{url: \"https://10.0.0.1:6443\"}]",
         },
         Key {

@@ -51,11 +51,13 @@ fn issuer(config: &IssuerConfig) -> Node {
 fn source(config: &SourceConfig) -> Node {
     let mut entries = Vec::new();
     match config {
-        SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every } => {
+        SourceConfig::ApiServer { name, kubeconfig, context, discover, instances, probe, every } => {
             entries.extend([("kind", text(API_SERVER)), ("name", text(name))]);
             entries.extend(kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
             entries.extend(context.as_ref().map(|context| ("context", text(context))));
-            if !instances.is_empty() {
+            if instances.is_empty() {
+                entries.push(("discover", node(Value::Bool(*discover))));
+            } else {
                 entries.push(("instances", list(instances.iter().map(instance).collect())));
             }
             entries.extend(probe.as_ref().map(|account| ("probe", text(account))));

@@ -106,6 +106,11 @@ impl Board {
         self.issuer(issuer, |status| change(status.sources.entry(name.to_owned()).or_default()));
     }
 
+    /// Forgets a source that is not asked any more.
+    pub fn forget_source(&self, issuer: &Issuer, name: &str) {
+        self.issuer(issuer, |status| drop(status.sources.remove(name)));
+    }
+
     /// Changes what is known of a target.
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
         self.issuer(issuer, |status| change(status.targets.entry(name.to_owned()).or_default()));

@@ -87,6 +87,11 @@ impl Asked {
         self.source.stirred().await;
     }
 
+    /// Lets go of open connections.
+    pub async fn reconnect(&self) {
+        self.source.reconnect().await;
+    }
+
     /// Reads the keys once, after making sure that they are the issuer's.
     ///
     /// # Errors

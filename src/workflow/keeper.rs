@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use tracing::{error, info, warn};
 
@@ -19,12 +19,17 @@ use crate::{
         jwk_set::Profile,
         kid::Kid,
         ledger::{Ledger, Refusal, Retention},
-        merge::{Answer, Conflict, Report, merge},
+        merge::{Answer, Conflict, merge},
         publication::{NothingToPublish, Publication, Terms},
     },
     store::{LedgerStore, StoreError},
     telemetry::board::Board,
 };
+
+mod heard;
+
+use self::heard::Heard;
+pub use self::heard::Voices;
 
 /// The name under which the HTTP listener stands in the ledger.
 const SERVED: &str = "http";
@@ -50,13 +55,6 @@ pub struct Keeper {
     publication: watch::Sender<Option<Arc<Publication>>>,
 }
 
-/// What the sources said last, and what was said about it in the log.
-struct Heard {
-    reports: Vec<Report>,
-    clocks: Vec<Option<SignedDuration>>,
-    alarms: BTreeSet<String>,
-}
-
 /// What one source said.
 pub struct Hearing {
     pub answer: Answer,
@@ -80,7 +78,7 @@ impl Keeper {
     /// Fails when there is a ledger and it cannot be used.
     pub async fn open(
         charter: Charter,
-        sources: impl IntoIterator<Item = String>,
+        sources: impl IntoIterator<Item = Voices>,
         store: LedgerStore,
         board: Board,
     ) -> Result<Self, StoreError> {
@@ -88,9 +86,7 @@ impl Keeper {
         if let Some(note) = stored.note {
             warn!(issuer = %charter.terms.issuer, note, "ledger restored");
         }
-        let reports: Vec<Report> =
-            sources.into_iter().map(|source| Report { source, answer: Answer::NotYetAsked }).collect();
-        let heard = Heard { clocks: vec![None; reports.len()], reports, alarms: BTreeSet::new() };
+        let heard = Heard::new(sources);
         let keeper = Self {
             ledger: watch::Sender::new(Arc::new(stored.ledger.clone())),
             publication: watch::Sender::new(None),
@@ -126,16 +122,25 @@ impl Keeper {
         self.publication.subscribe()
     }
 
-    /// Takes in what a source said, stores what follows, and shows it.
+    /// Learns who speaks for a source, by its place in the configuration. What others said for it counts no
+    /// more; what follows is stored when somebody is heard the next time.
+    pub async fn expect(&self, source: usize, voices: &Voices) {
+        let mut heard = self.heard.lock().await;
+        for gone in heard.expect(source, voices) {
+            self.board.forget_source(&self.charter.terms.issuer, &gone);
+        }
+    }
+
+    /// Takes in what somebody said for a source, stores what follows, and shows it. Whoever does not speak
+    /// for it any more is not heard.
     ///
     /// # Errors
     ///
     /// Fails when the ledger cannot be stored; what is shown stays.
-    pub async fn hear(&self, source: usize, hearing: Hearing) -> Result<Concerns, StoreError> {
+    pub async fn hear(&self, source: usize, name: &str, hearing: Hearing) -> Result<Concerns, StoreError> {
         let now = clock::now();
         let mut heard = self.heard.lock().await;
-        heard.reports[source].answer = hearing.answer;
-        heard.clocks[source] = hearing.server_time.map(|theirs| theirs.duration_since(now));
+        heard.take(source, name, hearing, now);
         let mut concerns = Concerns::default();
         let stored = self
             .store
@@ -156,11 +161,14 @@ impl Keeper {
     /// # Errors
     ///
     /// Fails when the ledger cannot be read.
-    pub async fn preview(&self, hearings: Vec<Hearing>) -> Result<(Ledger, Concerns), StoreError> {
+    pub async fn preview(
+        &self,
+        hearings: Vec<(usize, String, Hearing)>,
+    ) -> Result<(Ledger, Concerns), StoreError> {
         let now = clock::now();
         let mut heard = self.heard.lock().await;
-        for (source, hearing) in hearings.into_iter().enumerate() {
-            heard.reports[source].answer = hearing.answer;
+        for (source, name, hearing) in hearings {
+            heard.take(source, &name, hearing, now);
         }
         Ok(self.decide(&self.store.read().await?.ledger, &heard, now))
     }
@@ -212,10 +220,9 @@ impl Keeper {
     }
 
     fn decide(&self, before: &Ledger, heard: &Heard, now: Timestamp) -> (Ledger, Concerns) {
-        let mut merged = merge(before, &heard.reports);
+        let mut merged = merge(before, heard.reports());
         // A clock that disagrees with everybody else's must not end a retention.
-        let margin = self.charter.retention.margin;
-        merged.complete &= heard.clocks.iter().flatten().all(|off| off.unsigned_abs() <= margin);
+        merged.complete &= heard.disagreeing(self.charter.retention.margin).next().is_none();
         let observed = before.observe(&merged, now, &self.charter.retention);
         let ledger = if self.charter.serves {
             observed.ledger.shown(SERVED, &self.kids_served(&observed.ledger), now)
@@ -287,12 +294,8 @@ impl Keeper {
             Refusal::TooMany => format!("key `{kid}` is not published: there are as many as relying parties read"),
         }));
         alarms.extend(concerns.nothing_to_publish.iter().map(ToString::to_string));
-        let margin = self.charter.retention.margin;
-        for (report, off) in heard.reports.iter().zip(&heard.clocks) {
-            if off.is_some_and(|off| off.unsigned_abs() > margin) {
-                alarms.insert(format!("our clock and that of source `{}` disagree", report.source));
-            }
-        }
+        let disagreeing = heard.disagreeing(self.charter.retention.margin);
+        alarms.extend(disagreeing.map(|name| format!("our clock and that of source `{name}` disagree")));
         for alarm in alarms.difference(&heard.alarms) {
             error!(%issuer, alarm, "alarm");
         }

@@ -1,12 +1,17 @@
 //! The loops of a running service: one per source, one per target, none of which waits for another.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{select, sync::watch, time::sleep};
+use tokio::{
+    select,
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -35,34 +40,92 @@ const RETRY_TARGET: [Duration; 5] = [
 /// Time until another look at a public URL that shows an older publication.
 const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
 
-/// Asks a source for ever and tells the keeper.
-pub async fn watch_source(mut asked: Asked, source: usize, keeper: Arc<Keeper>, stop: CancellationToken) {
-    let turn = async {
-        // Something on the way may close connections after every answer: once between two polls is enough.
-        let mut may_stir = true;
-        loop {
-            if let Ok(hearing) = asked.ask(&keeper).await {
-                tell(&keeper, source, hearing).await;
-                asked.probe(&keeper).await;
-                may_stir = select! {
-                    () = sleep(jittered(asked.every())) => true,
-                    () = asked.stirred(), if may_stir => false,
-                };
-            } else {
-                tell(&keeper, source, Hearing { answer: Answer::Failed, server_time: None }).await;
-                may_stir = true;
-                sleep(RETRY_SOURCE.min(asked.every())).await;
-            }
-        }
-    };
-    select! {
-        () = stop.cancelled() => {}
-        () = turn => {}
+/// How long a source is polled every second once something says that it may have changed. Seen on
+/// kube-apiserver 1.37: whoever starts is announced 0.3 s after its first answer, and listed a second later.
+const HURRY: Duration = Duration::from_secs(10);
+
+/// Makes loops poll every second for a while, at once to begin with.
+#[derive(Debug)]
+pub(super) struct Hurry(watch::Sender<Pace>);
+
+/// How fast to poll.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Until then every second.
+    until: Instant,
+    /// How many API servers were seen to start: a connection of before may lead to one that is gone, and
+    /// something on the way may keep it open.
+    starts: u64,
+}
+
+impl Hurry {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(Pace { until: Instant::now(), starts: 0 }))
+    }
+
+    /// Something may have changed.
+    pub(super) fn hurry(&self) {
+        self.0.send_modify(|pace| pace.until = Instant::now() + HURRY);
+    }
+
+    /// An API server has started.
+    pub(super) fn started(&self) {
+        self.0.send_modify(|pace| pace.starts += 1);
+        self.hurry();
+    }
+
+    pub(super) fn pace(&self) -> watch::Receiver<Pace> {
+        self.0.subscribe()
     }
 }
 
-async fn tell(keeper: &Keeper, source: usize, hearing: Hearing) {
-    if let Err(error) = keeper.hear(source, hearing).await {
+/// Asks a source for ever and tells the keeper.
+pub async fn watch_source(asked: Asked, source: usize, keeper: Arc<Keeper>, stop: CancellationToken) {
+    let hurry = Hurry::new();
+    select! {
+        () = stop.cancelled() => {}
+        never = poll(asked, source, &keeper, hurry.pace(), |_| {}) => match never {},
+    }
+}
+
+/// Asks whoever speaks for a source for ever; tells the keeper, and `told` whether there was an answer.
+pub(super) async fn poll(
+    mut asked: Asked,
+    source: usize,
+    keeper: &Keeper,
+    mut pace: watch::Receiver<Pace>,
+    told: impl Fn(bool),
+) -> Infallible {
+    // Something on the way may close connections after every answer: once between two polls is enough.
+    let mut may_stir = true;
+    let mut starts = pace.borrow().starts;
+    loop {
+        let now = *pace.borrow_and_update();
+        if now.starts != std::mem::replace(&mut starts, now.starts) {
+            asked.reconnect().await;
+        }
+        let answer = asked.ask(keeper).await;
+        told(answer.is_ok());
+        if let Ok(hearing) = answer {
+            tell(keeper, source, asked.name(), hearing).await;
+            asked.probe(keeper).await;
+            let hurried = Instant::now() < pace.borrow().until;
+            let wait = if hurried { RETRY_SOURCE.min(asked.every()) } else { jittered(asked.every()) };
+            may_stir = select! {
+                () = sleep(wait) => true,
+                () = asked.stirred(), if may_stir => false,
+                Ok(()) = pace.changed() => may_stir,
+            };
+        } else {
+            tell(keeper, source, asked.name(), Hearing { answer: Answer::Failed, server_time: None }).await;
+            may_stir = true;
+            sleep(RETRY_SOURCE.min(asked.every())).await;
+        }
+    }
+}
+
+async fn tell(keeper: &Keeper, source: usize, name: &str, hearing: Hearing) {
+    if let Err(error) = keeper.hear(source, name, hearing).await {
         let (hint, error) = (error.hint(), in_one_line(&error));
         error!(issuer = %keeper.charter().terms.issuer, error, hint, "ledger not stored, the publication stays");
     }

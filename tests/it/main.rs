@@ -3,6 +3,7 @@
 mod architecture;
 mod cluster;
 mod command_line;
+mod control_plane;
 mod docs;
 mod image;
 mod kind;

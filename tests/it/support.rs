@@ -8,6 +8,7 @@ pub(crate) mod api_server;
 pub(crate) mod azurite;
 pub(crate) mod cluster;
 pub(crate) mod components;
+pub(crate) mod control_plane;
 pub(crate) mod etcd;
 pub(crate) mod eventually;
 pub(crate) mod fault_proxy;

@@ -38,14 +38,22 @@ fn api_server(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceCon
     let name = source.text("name", problems);
     let kubeconfig = source.path("kubeconfig", problems);
     let context = source.text("context", problems);
+    let discover = source.bool("discover", problems);
     let instances = instances(source, problems);
+    if let (Some(true), Some(at)) = (discover, source.get("discover"))
+        && source.get("instances").is_some()
+    {
+        let fault = Fault::new("is `true` beside `instances`, expected one of the two");
+        at.refuse(fault.hint("remove `instances` to have the API servers found"), problems);
+    }
     let probe = source.parsed("probe", problems, value::service_account);
     let every = source.duration("every", problems);
     let name = name.unwrap_or_else(|| match &context {
         Some(context) => format!("kubernetes:{context}"),
         None => "kubernetes".to_owned(),
     });
-    Some(SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every: every? })
+    let discover = discover? && instances.is_empty();
+    Some(SourceConfig::ApiServer { name, kubeconfig, context, discover, instances, probe, every: every? })
 }
 
 fn instances(source: &Mapping<'_>, problems: &mut Problems) -> Vec<Instance> {

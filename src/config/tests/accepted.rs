@@ -64,6 +64,7 @@ fn what_is_not_written_has_its_default() {
         name: "kubernetes".to_owned(),
         kubeconfig: None,
         context: None,
+        discover: true,
         instances: vec![],
         probe: None,
         every: Duration::from_secs(30),
@@ -94,6 +95,7 @@ fn what_is_written_is_what_is_meant() {
         name: "cluster".to_owned(),
         kubeconfig: Some("/srv/kubeconfig".into()),
         context: Some("true".to_owned()),
+        discover: false,
         instances: vec![
             instance("https://10.0.0.1:6443", Some("kubernetes.default.svc")),
             instance("https://10.0.0.2:6443", None),
@@ -157,6 +159,7 @@ issuers:
   sources:
   - kind: api-server
     name: kubernetes
+    discover: true
     every: 30s
   targets: []
   schedule: \"*/5 * * * *\"
