@@ -6,6 +6,7 @@
 
 pub mod asking;
 pub mod control_plane;
+pub mod gate;
 pub mod keeper;
 pub mod placing;
 pub mod sync;

@@ -72,6 +72,14 @@ pub struct Flags {
     #[arg(long, value_name = "ADDR", env = "SIGNPOST_ADMIN_LISTEN", hide_env_values = true, help_heading = PUBLISHING)]
     pub admin_listen: Option<String>,
 
+    /// Serve over TLS: the server's certificate and its chain, PEM; read again when it changes
+    #[arg(long, value_name = "FILE", env = "SIGNPOST_TLS_CERTIFICATE", hide_env_values = true, help_heading = PUBLISHING)]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// The private key of `--tls-certificate`, PEM without a passphrase
+    #[arg(long, value_name = "FILE", env = "SIGNPOST_TLS_PRIVATE_KEY", hide_env_values = true, help_heading = PUBLISHING)]
+    pub tls_private_key: Option<PathBuf>,
+
     /// When all targets are checked and repaired: cron, five fields, UTC [default: */5 * * * *]
     #[arg(long, value_name = "CRON", env = "SIGNPOST_SCHEDULE", hide_env_values = true, help_heading = PUBLISHING)]
     pub schedule: Option<String>,

@@ -201,6 +201,41 @@ impl<'a> Mapping<'a> {
         None
     }
 
+    /// # Panics
+    ///
+    /// If the key does not hold a count with a default.
+    pub(super) fn count(&self, name: &str, problems: &mut Problems) -> Option<usize> {
+        let key = self.section.key(name);
+        let (&Kind::Count { least, most }, &Need::Default(default)) = (&key.kind, &key.need) else {
+            panic!("`{name}` is not a count with a default");
+        };
+        let (written, at) = match self.get(name) {
+            None => return Some(default.parse().expect("defaults in the table are whole numbers")),
+            Some(at) => (&at.node.value, at),
+        };
+        let fault = match written {
+            Value::Number(number) => match number.parse() {
+                Ok(count) if (least..=most).contains(&count) => return Some(count),
+                _ => Fault::new(format!("is `{number}`, expected a whole number from {least} to {most}")),
+            },
+            _ => at.unexpected(&format!("a whole number from {least} to {most}")),
+        };
+        at.refuse(fault, problems);
+        None
+    }
+
+    /// Opens the mapping that a key holds, if it is written.
+    ///
+    /// # Panics
+    ///
+    /// If the key does not hold a mapping.
+    pub(super) fn mapping(&self, name: &str, problems: &mut Problems) -> Option<Mapping<'a>> {
+        let Kind::Mapping(section) = self.section.key(name).kind else {
+            panic!("`{name}` does not hold a mapping");
+        };
+        Self::open(self.get(name)?, section, problems)
+    }
+
     /// The items of a list; empty if it may be absent and is.
     pub(super) fn items(&self, name: &str, problems: &mut Problems) -> Option<Vec<At<'a>>> {
         let key = self.section.key(name);
@@ -320,6 +355,8 @@ fn flag_example(flag: &str) -> String {
         "--source" => {
             "`--source kubernetes`, `--source /etc/kubernetes/pki/sa.pub` or `--source embedded`".to_owned()
         }
+        "--tls-certificate" => "`--tls-certificate /etc/signpost/tls/tls.crt`".to_owned(),
+        "--tls-private-key" => "`--tls-private-key /etc/signpost/tls/tls.key`".to_owned(),
         _ => format!("`{flag} https://oidc.example.com/kind`"),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, Instance, IssuerConfig, SourceConfig, TargetConfig,
+    Config, Instance, IssuerConfig, SourceConfig, TargetConfig, TlsConfig,
     document::{Node, Place, Value},
     keys::{API_SERVER, EMBEDDED, FILES},
     value::duration_text,
@@ -15,18 +15,25 @@ impl Config {
     /// Every key with its value, defaults too, as YAML. It holds no secret: none can be configured.
     #[must_use]
     pub fn show(&self) -> String {
-        let issuers = self.issuers.iter().map(issuer).collect();
-        let tree = Node::map(
-            [
-                ("listen", text(self.listen)),
-                ("admin_listen", text(self.admin_listen)),
-                ("data_dir", text(self.data_dir.display())),
-                ("issuers", list(issuers)),
-            ],
-            Place::BuiltIn,
-        );
-        to_yaml(&tree)
+        let mut entries = vec![("listen", text(self.listen)), ("admin_listen", text(self.admin_listen))];
+        entries.extend(self.tls.as_ref().map(|paths| ("tls", tls(paths))));
+        entries.extend([
+            ("max_connections", node(Value::Number(self.max_connections.to_string()))),
+            ("data_dir", text(self.data_dir.display())),
+            ("issuers", list(self.issuers.iter().map(issuer).collect())),
+        ]);
+        to_yaml(&Node::map(entries, Place::BuiltIn))
     }
+}
+
+fn tls(config: &TlsConfig) -> Node {
+    Node::map(
+        [
+            ("certificate", text(config.certificate.display())),
+            ("private_key", text(config.private_key.display())),
+        ],
+        Place::BuiltIn,
+    )
 }
 
 fn issuer(config: &IssuerConfig) -> Node {
@@ -82,7 +89,11 @@ fn target(config: &TargetConfig) -> Node {
     let mut entries = vec![("url", text(&config.location)), ("name", text(&config.name))];
     entries.extend(config.public_url.as_ref().map(|url| ("public_url", text(url))));
     entries.extend(config.location.endpoint().map(|url| ("endpoint", text(url))));
-    entries.push(("profile", text(config.profile.name())));
+    entries.extend([
+        ("anonymous", node(Value::Bool(config.anonymous))),
+        ("gate", node(Value::Bool(config.gates))),
+        ("profile", text(config.profile.name())),
+    ]);
     Node::map(entries, Place::BuiltIn)
 }
 
@@ -107,7 +118,11 @@ impl Serialize for Node {
         match &self.value {
             Value::Null | Value::Refused => serializer.serialize_unit(),
             Value::Bool(value) => serializer.serialize_bool(*value),
-            Value::Number(text) | Value::Text(text) => serializer.serialize_str(text),
+            Value::Number(text) => match text.parse::<u64>() {
+                Ok(number) => serializer.serialize_u64(number),
+                Err(_) => serializer.serialize_str(text),
+            },
+            Value::Text(text) => serializer.serialize_str(text),
             Value::List(items) => serializer.collect_seq(items),
             Value::Map(entries) => {
                 let mut map = serializer.serialize_map(Some(entries.len()))?;

@@ -88,7 +88,7 @@ impl Collection {
         let mut refusals = 0;
         loop {
             let started = Instant::now();
-            let snapshot = match self.read::<K>(connection).await {
+            let snapshot = match Box::pin(self.read::<K>(connection)).await {
                 Ok(snapshot) => snapshot,
                 Err(error) if error.is_refusal() => {
                     let last = RETRY_REFUSED.len() - 1;
@@ -139,7 +139,7 @@ impl Collection {
         tell: &mut impl FnMut(Sight<K::Part>),
     ) -> Result<(), KubernetesError> {
         let request = self.request(&format!("&watch=1&allowWatchBookmarks=true&resourceVersion={version}"));
-        let mut lines = match connection.open(&request).await? {
+        let mut lines = match Box::pin(connection.open(&request)).await? {
             Opened::Stream(body) => Lines { body, rest: BytesMut::new() },
             Opened::Refused(answer) => return self.granted(&request, answer).map(drop),
         };

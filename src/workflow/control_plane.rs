@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use super::{
     asking::{Asked, Checks, in_one_line},
+    gate::Gate,
     keeper::{Keeper, Voices},
     watching::{Hurry, poll},
 };
@@ -131,9 +132,10 @@ impl ControlPlane {
 
 /// Finds the API servers of a cluster for ever, asks each of them, and tells the keeper.
 pub async fn watch_control_plane(
-    plane: Arc<ControlPlane>,
+    plane: ControlPlane,
     source: usize,
     keeper: Arc<Keeper>,
+    gate: Gate,
     stop: CancellationToken,
 ) {
     let hurry = Hurry::new();
@@ -150,7 +152,7 @@ pub async fn watch_control_plane(
         () = stop.cancelled() => {}
         never = lists => match never {},
         never = notice_starts(&plane, issuer, &hurry) => match never {},
-        () = ask(&plane, source, &keeper, &hurry, listed) => {}
+        never = ask(&plane, source, &keeper, &gate, &hurry, listed) => match never {},
     }
 }
 
@@ -185,12 +187,13 @@ async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &Hurry) -> 
 
 /// Keeps one loop for each API server that is to be asked.
 async fn ask(
-    plane: &Arc<ControlPlane>,
+    plane: &ControlPlane,
     source: usize,
     keeper: &Arc<Keeper>,
+    gate: &Gate,
     hurry: &Hurry,
     mut listings: mpsc::UnboundedReceiver<Listing>,
-) {
+) -> Infallible {
     let issuer = &keeper.charter().terms.issuer;
     let (answers, mut answered) = mpsc::unbounded_channel();
     let mut known = core::ControlPlane::default();
@@ -201,7 +204,7 @@ async fn ask(
     let mut unreached: Option<String> = None;
     loop {
         if !known.tries().is_empty() && next_try <= Instant::now() {
-            let tried = plane.try_all(&mut known).await;
+            let tried = Box::pin(plane.try_all(&mut known)).await;
             unreached = tried.err().map(|error| in_one_line(&error));
             let wait = if known.is_out_of_reach(clock::now()) { HOLD } else { TRY_AGAIN };
             next_try = Instant::now() + wait;
@@ -221,12 +224,12 @@ async fn ask(
         for member in members {
             loops.entry(member.clone()).or_insert_with(|| {
                 let (asked, answers) = (plane.asked(&member), answers.clone());
-                let (keeper, hurry) = (Arc::clone(keeper), hurry.pace());
+                let (keeper, pass, pace) = (Arc::clone(keeper), gate.pass(), hurry.pace());
                 let mut task = JoinSet::new();
                 task.spawn(async move {
                     // Whoever is told lives as long as this.
                     let tell = |answered| drop(answers.send((member.clone(), answered)));
-                    match poll(asked, source, &keeper, hurry, tell).await {}
+                    match poll(asked, source, &keeper, pass, Some(pace), tell).await {}
                 });
                 task
             });

@@ -1,4 +1,7 @@
 //! The loops of a running service: one per source, one per target, none of which waits for another.
+//!
+//! Thousands of them wait at any time. What they do in between stands on the heap, so that a loop that
+//! waits takes some hundred bytes and not ten thousand.
 
 use std::{
     convert::Infallible,
@@ -9,7 +12,7 @@ use std::{
 
 use tokio::{
     select,
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -17,6 +20,7 @@ use tracing::{error, info, warn};
 
 use super::{
     asking::{Asked, in_one_line},
+    gate::Pass,
     keeper::{Hearing, Keeper},
     placing::{Placed, Placer, PublicView},
 };
@@ -80,48 +84,72 @@ impl Hurry {
 }
 
 /// Asks a source for ever and tells the keeper.
-pub async fn watch_source(asked: Asked, source: usize, keeper: Arc<Keeper>, stop: CancellationToken) {
-    let hurry = Hurry::new();
+pub async fn watch_source(
+    asked: Asked,
+    source: usize,
+    keeper: Arc<Keeper>,
+    pass: Pass,
+    stop: CancellationToken,
+) {
     select! {
         () = stop.cancelled() => {}
-        never = poll(asked, source, &keeper, hurry.pace(), |_| {}) => match never {},
+        never = poll(asked, source, &keeper, pass, None, |_| {}) => match never {},
     }
 }
 
-/// Asks whoever speaks for a source for ever; tells the keeper, and `told` whether there was an answer.
+/// Asks whoever speaks for a source for ever, as fast as `pace` says; tells the keeper, and `told` whether
+/// there was an answer.
 pub(super) async fn poll(
     mut asked: Asked,
     source: usize,
     keeper: &Keeper,
-    mut pace: watch::Receiver<Pace>,
+    mut pass: Pass,
+    mut pace: Option<watch::Receiver<Pace>>,
     told: impl Fn(bool),
 ) -> Infallible {
     // Something on the way may close connections after every answer: once between two polls is enough.
     let mut may_stir = true;
-    let mut starts = pace.borrow().starts;
+    let mut starts = pace.as_ref().map_or(0, |pace| pace.borrow().starts);
     loop {
-        let now = *pace.borrow_and_update();
-        if now.starts != std::mem::replace(&mut starts, now.starts) {
-            asked.reconnect().await;
+        if let Some(pace) = &mut pace {
+            let now = *pace.borrow_and_update();
+            if now.starts != std::mem::replace(&mut starts, now.starts) {
+                asked.reconnect().await;
+            }
         }
-        let answer = asked.ask(keeper).await;
-        told(answer.is_ok());
-        if let Ok(hearing) = answer {
-            tell(keeper, source, asked.name(), hearing).await;
-            asked.probe(keeper).await;
-            let hurried = Instant::now() < pace.borrow().until;
+        let answered = pass.through(Box::pin(async {
+            let answer = asked.ask(keeper).await;
+            let answered = answer.is_ok();
+            let failed = |_| Hearing { answer: Answer::Failed, server_time: None };
+            tell(keeper, source, asked.name(), answer.unwrap_or_else(failed)).await;
+            answered
+        }));
+        let answered = answered.await;
+        told(answered);
+        if answered {
+            Box::pin(asked.probe(keeper)).await;
+            let hurried = pace.as_ref().is_some_and(|pace| Instant::now() < pace.borrow().until);
             let wait = if hurried { RETRY_SOURCE.min(asked.every()) } else { jittered(asked.every()) };
             may_stir = select! {
                 () = sleep(wait) => true,
                 () = asked.stirred(), if may_stir => false,
-                Ok(()) = pace.changed() => may_stir,
+                () = hurried_on(&mut pace) => may_stir,
             };
         } else {
-            tell(keeper, source, asked.name(), Hearing { answer: Answer::Failed, server_time: None }).await;
             may_stir = true;
             sleep(RETRY_SOURCE.min(asked.every())).await;
         }
     }
+}
+
+/// Resolves once the pace changes. May never.
+async fn hurried_on(pace: &mut Option<watch::Receiver<Pace>>) {
+    if let Some(pace) = pace
+        && pace.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 async fn tell(keeper: &Keeper, source: usize, name: &str, hearing: Hearing) {
@@ -137,12 +165,13 @@ fn jittered(every: Duration) -> Duration {
     every * (900 + random) / 1000
 }
 
-/// Makes a target show the publication for ever: when it changes, when `tick` says so, and again after a
+/// Makes a target show the publication for ever: when it changes, when `tick` wakes it, and again after a
 /// while when it failed.
 pub async fn watch_target(
     mut placer: Placer,
     keeper: Arc<Keeper>,
-    mut tick: watch::Receiver<u64>,
+    tick: Arc<Notify>,
+    mut pass: Pass,
     stop: CancellationToken,
 ) {
     let turn = async {
@@ -151,16 +180,19 @@ pub async fn watch_target(
         let mut trouble = None;
         loop {
             ledgers.mark_unchanged();
-            let ledger = match keeper.refresh().await {
-                Ok(ledger) => ledger,
-                // Whoever stores it says so; what is known goes on.
-                Err(_) => Arc::clone(&ledgers.borrow()),
-            };
-            let wait = if ledger.public_keys().next().is_some() {
-                place(&mut placer, &keeper, &ledger, &mut trouble, &mut attempt).await
-            } else {
-                None
-            };
+            let looked = pass.through(Box::pin(async {
+                let ledger = match keeper.refresh().await {
+                    Ok(ledger) => ledger,
+                    // Whoever stores it says so; what is known goes on.
+                    Err(_) => Arc::clone(&ledgers.borrow()),
+                };
+                if ledger.public_keys().next().is_some() {
+                    place(&mut placer, &keeper, &ledger, &mut trouble, &mut attempt).await
+                } else {
+                    None
+                }
+            }));
+            let wait = looked.await;
             let again = async {
                 match wait {
                     Some(wait) => sleep(wait).await,
@@ -169,7 +201,7 @@ pub async fn watch_target(
             };
             select! {
                 changed = ledgers.changed() => changed.expect("the keeper outlives its loops"),
-                ticked = tick.changed() => ticked.expect("the clock outlives the loops"),
+                () = tick.notified() => {}
                 () = again => {}
             }
         }
@@ -189,11 +221,14 @@ async fn place(
     attempt: &mut usize,
 ) -> Option<Duration> {
     let issuer = &keeper.charter().terms.issuer;
-    let target = placer.name().to_owned();
+    let (target, gates) = (placer.name().to_owned(), placer.gates());
     match placer.place(ledger).await {
         Ok(placed) => {
             *attempt = 0;
-            keeper.board().target(issuer, &target, |status| succeeded(status, &placed));
+            keeper.board().target(issuer, &target, |status| {
+                status.gates = gates;
+                succeeded(status, &placed);
+            });
             if trouble.take().is_some() {
                 info!(%issuer, target, "target is true again");
             }
@@ -209,6 +244,7 @@ async fn place(
         Err(error) => {
             let (hint, text) = (error.hint(), in_one_line(&error));
             keeper.board().target(issuer, &target, |status| {
+                status.gates = gates;
                 status.up = false;
                 status.checks += 1;
                 status.failures += 1;

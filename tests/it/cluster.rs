@@ -20,6 +20,7 @@ use crate::support::{
     nginx::{Location, Nginx},
     pki::KeyFiles,
     port::Port,
+    relying_cluster::{RelyingCluster, Trust},
     relying_party::RelyingParty,
     s3::{self, S3},
     signpost::{Running, Signpost},
@@ -27,6 +28,8 @@ use crate::support::{
 
 const AUDIENCE: &str = "api://AzureADTokenExchange";
 const JWKS: &str = "openid/v1/jwks";
+/// The subject of the only workload.
+const TILL: &str = "system:serviceaccount:shop:till";
 
 /// A cluster, three stores, and one URL that leads to any of them.
 struct World {
@@ -82,6 +85,11 @@ impl World {
 
     /// The configuration with all three targets; `sources` is YAML below `sources:`.
     fn configure(&self, sources: &str) {
+        self.configure_for(sources, 300);
+    }
+
+    /// As [`World::configure`], for relying parties that may keep the documents so many seconds.
+    fn configure_for(&self, sources: &str, jwks_max_age: u32) {
         let config = format!(
             "
 listen: {listen}
@@ -89,6 +97,7 @@ admin_listen: {admin}
 data_dir: {data}
 issuers:
   - issuer: {issuer}
+    jwks_max_age: {jwks_max_age}s
     sources:
 {sources}
     targets:
@@ -153,7 +162,16 @@ issuers:
         });
     }
 
-    /// Both foreign relying parties and `signpost verify` accept the token, whichever place the issuer's
+    /// Another cluster, which lets in the tokens of this one's issuer.
+    fn relying_cluster(&self) -> RelyingCluster {
+        RelyingCluster::start(&self.etcd, &self.trust(&self.issuer(), None))
+    }
+
+    fn trust<'a>(&'a self, issuer: &'a str, discovery_url: Option<&'a str>) -> Trust<'a> {
+        Trust { issuer, discovery_url, audience: AUDIENCE, ca_file: self.nginx.ca_file() }
+    }
+
+    /// The foreign relying parties and `signpost verify` accept the token, whichever place the issuer's
     /// URL leads to.
     #[track_caller]
     fn expect_accepted_everywhere(&mut self, token: &str) {
@@ -236,8 +254,65 @@ fn a_token_is_accepted_whichever_place_is_read_and_no_order_of_restarts_loses_an
         world.expect_accepted_everywhere(&token);
     }
 
+    let issuer = world.issuer();
+    let mut cluster = world.relying_cluster();
+    for (place, location) in world.places() {
+        world.nginx.point(&[("/c1/", location)]);
+        cluster.restart_trusting(&world.trust(&issuer, None));
+        let (user, _) = eventually(&format!("another cluster reads {place}"), || cluster.user(&token));
+        assert_eq!(user, TILL);
+    }
+    // The discovery document may lie elsewhere than below the issuer.
+    let elsewhere = |folder: &str| Location::Folder(world.path("public").join(folder));
+    let locations = [("/c1/openid/", elsewhere("openid")), ("/elsewhere/", elsewhere(""))];
+    world.nginx.point(&locations);
+    let discovery = format!("{}/elsewhere/.well-known/openid-configuration", world.nginx.url());
+    cluster.restart_trusting(&world.trust(&issuer, Some(&discovery)));
+    eventually("another cluster reads the discovery URL", || cluster.user(&token));
+    assert_eq!(cluster.user(&server.token("shop", "till", &["somebody else"], 600)), None);
+
     running.terminate();
     running.finish(Duration::from_secs(20)).expect_code(0);
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures are wanted, and a timed assertion is not")]
+fn another_cluster_lets_in_the_tokens_of_a_new_key_without_a_restart_and_none_of_a_foreign_one() {
+    let mut world = World::new();
+    let (old, new, foreign) = (world.key("old"), world.key("new"), world.key("foreign"));
+    let options = Options::new(world.issuer(), &old);
+    let mut server = world.api_server(options.clone());
+    server.create_namespace("shop");
+    server.create_service_account("shop", "till");
+    let kubeconfig = world.path("kubeconfig");
+    server.admin_kubeconfig(&kubeconfig);
+    // Relying clusters do not look for an unknown kid before the JWKS has less than 30 s to live.
+    world.configure_for(&source(&kubeconfig, ""), 45);
+    let _running = world.run();
+    eventually("the old key is public", || world.serves(&kid(&old)));
+    let served = Location::Proxy(format!("http://{}/c1/", world.listen.address()));
+    world.nginx.point(&[("/c1/", served)]);
+    let mut cluster = world.relying_cluster();
+    let of_old = server.token("shop", "till", &[AUDIENCE], 3600);
+    eventually("the other cluster knows the issuer", || cluster.user(&of_old));
+    let read = Instant::now();
+
+    let both = Options { verification_keys: vec![old.public.clone(), new.public.clone()], ..options };
+    server.restart_with(Options { signing_key: Some(new.private.clone()), ..both.clone() });
+    eventually("the new key is public", || world.serves(&kid(&new)));
+    let of_new = server.token("shop", "till", &[AUDIENCE], 3600);
+    let at_first = cluster.user(&of_new);
+    println!("at first, {:?} after it had read the JWKS: {at_first:?}", read.elapsed());
+    let (user, _) = eventually("the other cluster lets the new key's token in", || cluster.user(&of_new));
+    println!("{user} let in {:?} after it had read the JWKS, which it may keep for 45 s", read.elapsed());
+    assert_eq!(cluster.user(&of_old).as_deref(), Some(TILL), "the old key's token");
+
+    // Nobody lists the key, so nobody publishes it; the API server signs with it all the same.
+    server.restart_with(Options { signing_key: Some(foreign.private), ..both });
+    let of_foreign = server.token("shop", "till", &[AUDIENCE], 3600);
+    cluster.restart_trusting(&world.trust(&world.issuer(), None));
+    eventually("it has read the documents again", || cluster.user(&of_new));
+    assert_eq!(cluster.user(&of_foreign), None);
 }
 
 #[test]
@@ -371,6 +446,10 @@ fn an_api_server_that_signs_with_a_key_that_is_not_public_trips_the_wire() {
     let gauge =
         metrics.lines().find(|line| line.starts_with("signpost_signing_key_public{")).expect("a gauge");
     assert!(gauge.ends_with(" 0.0"), "{gauge}");
+    let ready = Request::get(&format!("http://{}/readyz", world.admin.address())).answer().expect_status(200);
+    let warning = format!("source `kubernetes` signs with key `{}`, which is not public", kid(&secret));
+    assert_eq!(ready.text(), format!("[-]{}: {warning}\nready\n", world.issuer()));
+    assert_eq!(world.status().expect("running")["warnings"], serde_json::json!([warning]));
 
     server.restart_with(options);
     eventually("the alarm ends", || signs(true));

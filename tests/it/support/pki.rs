@@ -47,6 +47,13 @@ impl ServerTls {
         Self::issued_by(&Authority::create(), folder, &["localhost"], &["127.0.0.1"])
     }
 
+    /// The same with a certificate that has expired long ago.
+    pub(crate) fn expired(folder: &Path) -> Self {
+        let authority = Authority::create();
+        let names = (&["localhost"][..], &["127.0.0.1"][..]);
+        Self::try_issue(&authority, folder, names, Validity::Past).expect("OpenSSL makes certificates")
+    }
+
     /// Writes all files into `folder`, for a server of these names and addresses.
     pub(crate) fn issued_by(
         authority: &Authority,
@@ -54,18 +61,19 @@ impl ServerTls {
         names: &[&str],
         addresses: &[&str],
     ) -> Self {
-        Self::try_issue(authority, folder, names, addresses).expect("OpenSSL makes certificates")
+        let names = (names, addresses);
+        Self::try_issue(authority, folder, names, Validity::Now).expect("OpenSSL makes certificates")
     }
 
     fn try_issue(
         authority: &Authority,
         folder: &Path,
-        names: &[&str],
-        addresses: &[&str],
+        names: (&[&str], &[&str]),
+        validity: Validity,
     ) -> Result<Self, ErrorStack> {
         // A leaf below a CA: rustls refuses a CA's own certificate as a server's.
         let key = p256()?;
-        let leaf = server(&key, authority, names, addresses)?;
+        let leaf = server(&key, authority, names, validity)?;
         let write = |name: &str, pem: &[u8]| write(folder.join(name), pem);
         Ok(Self {
             ca: write("ca.crt", &authority.certificate.to_pem()?),
@@ -73,6 +81,12 @@ impl ServerTls {
             key: write("server.key", &key.private_key_to_pem_pkcs8()?),
         })
     }
+}
+
+#[derive(Clone, Copy)]
+enum Validity {
+    Now,
+    Past,
 }
 
 /// A key pair as `kube-apiserver` reads it from files.
@@ -119,11 +133,16 @@ fn authority(key: &PKey<Private>) -> Result<X509, ErrorStack> {
 fn server(
     key: &PKey<Private>,
     authority: &Authority,
-    names: &[&str],
-    addresses: &[&str],
+    (names, addresses): (&[&str], &[&str]),
+    validity: Validity,
 ) -> Result<X509, ErrorStack> {
     let Authority { key: ca_key, certificate: ca } = authority;
     let mut leaf = unsigned("signpost test server", key)?;
+    if let Validity::Past = validity {
+        // The year 2020.
+        leaf.set_not_before(&*Asn1Time::from_unix(1_577_836_800)?)?;
+        leaf.set_not_after(&*Asn1Time::from_unix(1_609_459_200)?)?;
+    }
     leaf.set_issuer_name(ca.subject_name())?;
     leaf.append_extension(BasicConstraints::new().build()?)?;
     leaf.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;

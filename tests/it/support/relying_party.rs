@@ -14,10 +14,11 @@ use super::components;
 pub(crate) enum RelyingParty {
     PyJwt,
     Jose,
+    GoOidc,
 }
 
 impl RelyingParty {
-    pub(crate) const ALL: [Self; 2] = [Self::PyJwt, Self::Jose];
+    pub(crate) const ALL: [Self; 3] = [Self::PyJwt, Self::Jose, Self::GoOidc];
 
     /// The claims of a token that it accepts, or its reason to refuse it.
     ///
@@ -69,6 +70,7 @@ impl RelyingParty {
                 command.arg(program);
                 command
             }
+            Self::GoOidc => Command::new(components::path("go_oidc")),
         }
     }
 }

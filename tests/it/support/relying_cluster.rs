@@ -1,0 +1,86 @@
+//! A second cluster as relying party: its `kube-apiserver` lets in whom the issuer vouches for.
+//!
+//! This is `kube-apiserver`'s own OIDC authenticator with a structured authentication configuration.
+//! It reads the documents as anybody would, keeps the JWKS for its `max-age` less 30 s, and does not ask
+//! again before that, even for a kid that it has never seen.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::api_server::{ApiServer, Options};
+use super::etcd::Etcd;
+use super::pki::KeyFiles;
+
+/// Whom the cluster lets in.
+pub(crate) struct Trust<'a> {
+    pub(crate) issuer: &'a str,
+    /// Where the discovery document is, if it is not below the issuer.
+    pub(crate) discovery_url: Option<&'a str>,
+    pub(crate) audience: &'a str,
+    pub(crate) ca_file: &'a Path,
+}
+
+pub(crate) struct RelyingCluster {
+    server: ApiServer,
+    folder: TempDir,
+}
+
+impl RelyingCluster {
+    /// A cluster beside the issuer's own in the same etcd, which share nothing there.
+    pub(crate) fn start(etcd: &Etcd, trust: &Trust) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let own = KeyFiles::rsa(folder.path(), "own");
+        let config = folder.path().join(CONFIG);
+        write(&config, trust);
+        let mut options = Options::new("https://relying.example", &own);
+        options.extra_flags = vec![
+            format!("--authentication-config={}", config.display()),
+            "--etcd-prefix=/relying".to_owned(),
+        ];
+        Self { server: ApiServer::start(etcd, options), folder }
+    }
+
+    /// Starts anew with another configuration, and with no key that it knows. It would take up the
+    /// configuration by itself too, but it looks whether that works every ten seconds only.
+    pub(crate) fn restart_trusting(&mut self, trust: &Trust) {
+        write(&self.folder.path().join(CONFIG), trust);
+        self.server.restart();
+    }
+
+    /// The user that it takes the bearer of a token for; none, if it does not let the token in.
+    pub(crate) fn user(&self, token: &str) -> Option<String> {
+        let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let answer = self.server.request_as(token, "POST", path).json(&review).answer();
+        match answer.status {
+            201 => Some(answer.json()["status"]["userInfo"]["username"].as_str()?.to_owned()),
+            401 => None,
+            status => panic!("{status}: {}", answer.text()),
+        }
+    }
+}
+
+const CONFIG: &str = "authentication.json";
+
+fn write(file: &Path, trust: &Trust) {
+    let mut issuer = json!({
+        "url": trust.issuer,
+        "audiences": [trust.audience],
+        "certificateAuthority": fs::read_to_string(trust.ca_file).expect("a CA"),
+    });
+    if let Some(url) = trust.discovery_url {
+        issuer["discoveryURL"] = Value::from(url);
+    }
+    let config = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AuthenticationConfiguration",
+        "jwt": [{
+            "issuer": issuer,
+            "claimMappings": {"username": {"claim": "sub", "prefix": ""}},
+        }],
+    });
+    fs::write(file, config.to_string()).expect("the folder can be written");
+}
