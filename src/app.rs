@@ -19,7 +19,13 @@ use crate::{
     http::{ListenError, tls::TlsError},
     kubernetes::Access,
     signer::{Keyring, KeyringError},
-    source::{Source, api_server::ApiServer, cluster::Cluster, key_file::KeyFiles},
+    source::{
+        Source,
+        api_server::ApiServer,
+        cluster::Cluster,
+        key_file::KeyFiles,
+        remote_jwks::{self, RemoteJwks, Web},
+    },
     store::{DirectoryInUse, FileStore, LedgerStore, StoreError},
     target::{Connections, Location, Outside, Target, TargetError},
     telemetry::board::Board,
@@ -61,11 +67,17 @@ struct Shared {
     data_dir: PathBuf,
     board: Board,
     connections: Connections,
+    web: Web,
 }
 
 impl Shared {
     fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), board: Board::default(), connections: Connections::default() }
+        Self {
+            data_dir: data_dir.to_owned(),
+            board: Board::default(),
+            connections: Connections::default(),
+            web: Web::default(),
+        }
     }
 }
 
@@ -121,7 +133,8 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     // Without an issuer the keys are rendered alike; its name stands in the discovery document alone.
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
-    for source in sources(&config.sources, &config.data_dir, config.issuer.as_ref(), Use::DryRun).await? {
+    let shared = Shared::new(&config.data_dir);
+    for source in sources(&config.sources, &shared, config.issuer.as_ref(), Use::DryRun).await? {
         let (_, asked) = source.found(&issuer).await;
         for mut source in asked {
             let fetched = source.fetch().await?;
@@ -138,10 +151,10 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
 
 /// Constructs the edges of one issuer and reads its ledger.
 async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired, AppError> {
-    let Shared { data_dir, board, connections } = shared;
+    let Shared { data_dir, board, connections, .. } = shared;
     let profiles = issuer.targets.iter().map(|target| target.profile).chain([issuer.profile]).collect();
     let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
-    let sources = sources(&issuer.sources, data_dir, expected, usage).await?;
+    let sources = sources(&issuer.sources, shared, expected, usage).await?;
     let terms =
         Terms { issuer: issuer.issuer.clone(), jwks_uri: issuer.jwks_uri, max_age: issuer.jwks_max_age };
     let charter = Charter {
@@ -184,7 +197,7 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
 
 async fn sources(
     configs: &[SourceConfig],
-    data_dir: &Path,
+    Shared { data_dir, web, .. }: &Shared,
     issuer: Option<&Issuer>,
     usage: Use,
 ) -> Result<Vec<Watched>, AppError> {
@@ -217,9 +230,21 @@ async fn sources(
                     connect(format!("{name} {}", instance.url), access);
                 }
             }
-            SourceConfig::Files { name, paths, every } => {
-                let files = Source::KeyFiles(KeyFiles::new(name.clone(), paths.clone()));
+            SourceConfig::Files { name, paths, optional, every } => {
+                let files = KeyFiles::new(name.clone(), paths.clone());
+                let files = Source::KeyFiles(if *optional { files.optional() } else { files });
                 sources.push(Watched::One(Asked::new(files, *every, unchecked.clone())));
+            }
+            SourceConfig::Url { name, url, bearer_token_file, ca_file, every } => {
+                let place = remote_jwks::Place {
+                    url: url.clone(),
+                    bearer_token_file: bearer_token_file.clone(),
+                    ca_file: ca_file.clone(),
+                };
+                let jwks = RemoteJwks::new(name.clone(), place, web.clone());
+                let checks = Checks { issuer: issuer.cloned(), probe: None };
+                let jwks = Source::RemoteJwks(Box::new(jwks));
+                sources.push(Watched::One(Asked::new(jwks, *every, checks)));
             }
             SourceConfig::Embedded => {
                 let keyring = keyring_directory(data_dir);

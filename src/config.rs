@@ -110,6 +110,18 @@ pub enum SourceConfig {
         name: String,
         /// Absolute paths of files or directories, or globs; at least one.
         paths: Vec<String>,
+        /// Whether they may hold no file.
+        optional: bool,
+        /// Time between two polls; at least 1 s.
+        every: Duration,
+    },
+    Url {
+        name: String,
+        /// `https`, or `http` on loopback; without user, query and fragment.
+        url: String,
+        bearer_token_file: Option<PathBuf>,
+        /// In place of the certificate authorities of the system.
+        ca_file: Option<PathBuf>,
         /// Time between two polls; at least 1 s.
         every: Duration,
     },
@@ -122,7 +134,7 @@ impl SourceConfig {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::ApiServer { name, .. } | Self::Files { name, .. } => name,
+            Self::ApiServer { name, .. } | Self::Files { name, .. } | Self::Url { name, .. } => name,
             Self::Embedded => keys::EMBEDDED,
         }
     }

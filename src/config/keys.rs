@@ -7,6 +7,7 @@
 pub(super) const EMBEDDED: &str = "embedded";
 pub(super) const API_SERVER: &str = "api-server";
 pub(super) const FILES: &str = "files";
+pub(super) const URL: &str = "url";
 
 /// The keys of one mapping.
 pub(super) struct Section {
@@ -96,8 +97,17 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 8] =
-    [&ROOT, &TLS, &ISSUER, &SOURCE_API_SERVER, &INSTANCE, &SOURCE_FILES, &SOURCE_EMBEDDED, &TARGET];
+pub(super) static SECTIONS: [&Section; 9] = [
+    &ROOT,
+    &TLS,
+    &ISSUER,
+    &SOURCE_API_SERVER,
+    &INSTANCE,
+    &SOURCE_FILES,
+    &SOURCE_URL,
+    &SOURCE_EMBEDDED,
+    &TARGET,
+];
 
 pub(super) static ROOT: Section = Section {
     path: "the top level",
@@ -242,6 +252,7 @@ pub(super) static ISSUER: Section = Section {
             kind: Kind::Kinds(&[
                 (API_SERVER, &SOURCE_API_SERVER),
                 (FILES, &SOURCE_FILES),
+                (URL, &SOURCE_URL),
                 (EMBEDDED, &SOURCE_EMBEDDED),
             ]),
             need: Need::Required,
@@ -386,6 +397,53 @@ static SOURCE_FILES: Section = Section {
             flag: None,
             doc: "Absolute paths of PEM or JWKS files, of directories of them, or globs.",
             example: "[/etc/kubernetes/pki/sa.pub]",
+        },
+        Key {
+            name: "optional",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            flag: None,
+            doc: "Let directories be empty and globs find nothing, as for keys that are published ahead of time. \
+                  A path that does not exist is a fault all the same, and so is a glob in such a directory.",
+            example: "true",
+        },
+        EVERY,
+    ],
+};
+
+static SOURCE_URL: Section = Section {
+    path: "issuers[].sources[] of kind `url`",
+    keys: &[
+        Key { example: "url", ..KIND },
+        Key {
+            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the url.",
+            example: "edge",
+            ..SOURCE_NAME
+        },
+        Key {
+            name: "url",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: None,
+            doc: "The https URL of a JWKS, most often that of another cluster's API server. Where it ends with \
+                  `/openid/v1/jwks`, the discovery document beside it must name this issuer.",
+            example: "https://10.0.0.1:6443/openid/v1/jwks",
+        },
+        Key {
+            name: "bearer_token_file",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "A file with the token that is shown there. Read for every request.",
+            example: "/var/run/secrets/edge/token",
+        },
+        Key {
+            name: "ca_file",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "PEM certificates of the authorities that are trusted there, in place of the system's.",
+            example: "/etc/signpost/edge-ca.crt",
         },
         EVERY,
     ],

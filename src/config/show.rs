@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use super::{
     Config, Instance, IssuerConfig, SourceConfig, TargetConfig, TlsConfig,
     document::{Node, Place, Value},
-    keys::{API_SERVER, EMBEDDED, FILES},
+    keys::{API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
 };
 
@@ -70,10 +70,19 @@ fn source(config: &SourceConfig) -> Node {
             entries.extend(probe.as_ref().map(|account| ("probe", text(account))));
             entries.push(("every", text(duration_text(*every))));
         }
-        SourceConfig::Files { name, paths, every } => {
+        SourceConfig::Files { name, paths, optional, every } => {
             let paths = list(paths.iter().map(text).collect());
-            let every = text(duration_text(*every));
-            entries.extend([("kind", text(FILES)), ("name", text(name)), ("paths", paths), ("every", every)]);
+            entries.extend([("kind", text(FILES)), ("name", text(name)), ("paths", paths)]);
+            entries.push(("optional", node(Value::Bool(*optional))));
+            entries.push(("every", text(duration_text(*every))));
+        }
+        SourceConfig::Url { name, url, bearer_token_file, ca_file, every } => {
+            entries.extend([("kind", text(URL)), ("name", text(name)), ("url", text(url))]);
+            let files = [("bearer_token_file", bearer_token_file), ("ca_file", ca_file)];
+            entries.extend(
+                files.into_iter().filter_map(|(key, path)| Some((key, text(path.as_ref()?.display())))),
+            );
+            entries.push(("every", text(duration_text(*every))));
         }
         SourceConfig::Embedded => entries.push(("kind", text(EMBEDDED))),
     }

@@ -9,10 +9,7 @@ use super::keeper::{Hearing, Keeper};
 use crate::{
     clock,
     core::{issuer::Issuer, kid::Kid, merge::Answer, service_account::ServiceAccount},
-    source::{
-        FetchError, Fetched, Source,
-        api_server::{ApiServer, ApiServerError},
-    },
+    source::{FetchError, Fetched, Source, SourceError},
 };
 
 /// How often a source that answers is asked which issuer it is and which key signs.
@@ -27,6 +24,8 @@ pub struct Asked {
     every: Duration,
     checks: Checks,
     issuer_checked: Option<Instant>,
+    /// Whether it said so itself.
+    says_issuer: bool,
     /// What it listed last.
     kids: BTreeSet<Kid>,
     /// When the next probe is due; at once if there was none.
@@ -61,6 +60,7 @@ impl Asked {
             every,
             checks,
             issuer_checked: None,
+            says_issuer: false,
             kids: BTreeSet::new(),
             probe_due: None,
             unprobed: 0,
@@ -98,11 +98,9 @@ impl Asked {
     ///
     /// Fails when there is no usable answer, or when it is another issuer's.
     pub async fn fetch(&mut self) -> Result<Fetched, AskError> {
-        if let Source::ApiServer(server) = &self.source
-            && self.issuer_checked.is_none_or(|checked| checked.elapsed() >= CHECK_EVERY)
-        {
+        if self.issuer_checked.is_none_or(|checked| checked.elapsed() >= CHECK_EVERY) {
             self.issuer_checked = None;
-            check_issuer(server, self.checks.issuer.as_ref()).await?;
+            self.says_issuer = check_issuer(&self.source, self.checks.issuer.as_ref()).await?;
             self.issuer_checked = Some(Instant::now());
         }
         Ok(self.source.fetch().await?)
@@ -117,8 +115,7 @@ impl Asked {
         let fetched = self.fetch().await;
         let now = clock::now();
         let issuer = &keeper.charter().terms.issuer;
-        let matches =
-            matches!(self.source, Source::ApiServer(_)).then(|| self.mints_as_it_should()).flatten();
+        let matches = self.says_issuer.then(|| self.mints_as_it_should()).flatten();
         keeper.board().source(issuer, self.source.name(), |status| {
             status.up = fetched.is_ok();
             match &fetched {
@@ -256,16 +253,16 @@ impl Asked {
     }
 }
 
-async fn check_issuer(server: &ApiServer, expected: Option<&Issuer>) -> Result<(), AskError> {
-    let Some(expected) = expected else { return Ok(()) };
-    let found = server
-        .issuer()
-        .await
-        .map_err(|source| AskError::Issuer { name: server.name().to_owned(), source })?;
-    if found == expected.as_str() {
-        return Ok(());
+/// Returns whether the source says which issuer it is.
+async fn check_issuer(source: &Source, expected: Option<&Issuer>) -> Result<bool, AskError> {
+    let Some(expected) = expected else { return Ok(false) };
+    let name = || source.name().to_owned();
+    match source.issuer().await {
+        Ok(Some(found)) if found == expected.as_str() => Ok(true),
+        Ok(Some(found)) => Err(AskError::OtherIssuer { name: name(), found, expected: expected.clone() }),
+        Ok(None) => Ok(false),
+        Err(source) => Err(AskError::Issuer { name: name(), source }),
     }
-    Err(AskError::OtherIssuer { name: server.name().to_owned(), found, expected: expected.clone() })
 }
 
 /// An error and its causes, for a log line or a field.
@@ -289,7 +286,7 @@ pub enum AskError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("cannot tell which issuer source `{name}` is")]
-    Issuer { name: String, source: ApiServerError },
+    Issuer { name: String, source: SourceError },
     #[error("source `{name}` is issuer `{found}`, expected `{expected}`")]
     OtherIssuer { name: String, found: String, expected: Issuer },
 }

@@ -14,6 +14,7 @@ mod misbehaviour;
 mod outside;
 mod quiet_pass;
 mod reload;
+mod remote_jwks;
 mod secrets;
 mod serving;
 mod support;

@@ -8,6 +8,7 @@ mod flags;
 mod jwks;
 mod keys;
 mod kubeconfigs;
+mod sources;
 mod state;
 mod targets;
 mod tokens;
