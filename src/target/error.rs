@@ -94,6 +94,8 @@ pub(super) enum Cause {
     Environment { reason: String, variables: &'static str },
     #[error("the environment has no credentials, and the metadata service gave none: {0}")]
     NoCredentials(String),
+    #[error("the token of the cluster was exchanged for none: {0}")]
+    NoToken(String),
     #[error("it was redirected, which says that the bucket is in another region")]
     OtherRegion,
     #[error("no answer within {} s", REQUEST_TIMEOUT.as_secs())]

@@ -22,6 +22,7 @@ use super::{
 };
 
 mod answer;
+mod federation;
 mod opening;
 
 pub(super) use answer::service_code;

@@ -376,3 +376,108 @@ fn a_key_of_a_service_account_signs_its_own_tokens_wherever_it_is_given() {
         scene.publishes(&[(variable, &value(&account))]);
     }
 }
+
+/// A cluster outside Google Cloud. Sources: AIP-4117; "Method: token" of the Security Token Service API;
+/// `generateAccessToken` of the IAM Service Account Credentials API.
+#[test]
+fn a_token_of_the_cluster_is_exchanged_for_one_of_google_and_read_again_when_it_rotates() {
+    let gcs = Gcs::start();
+    gcs.create_bucket("oidc", false);
+    gcs.allow_token("of-the-service-account", Role::User);
+    let sts = Scripted::start(|seen| {
+        // One that has as good as expired is asked for again with the next request.
+        let federated = json!({"access_token": "federated", "expires_in": 1});
+        let until = clock::now().to_string();
+        let impersonated = json!({"accessToken": "of-the-service-account", "expireTime": until});
+        let answer = if seen.path == "/v1/token" { federated } else { impersonated };
+        (200, answer.to_string())
+    });
+    let scene = Scene::new(&gcs_target(&gcs.url(), "oidc"));
+    let encrypted = Encrypted::in_front_of(&sts, scene.folder.path(), &[]);
+    let token = scene.write("token", "projected-1\n");
+    let mut file = external_account(&encrypted, &token);
+    let credentials = scene.write("direct.json", file.to_string());
+    gcs.allow_token("federated", Role::User);
+    let environment = |credentials: &Path| {
+        [
+            ("GOOGLE_APPLICATION_CREDENTIALS", text(credentials).to_owned()),
+            ("SSL_CERT_FILE", encrypted.bundle().to_owned()),
+        ]
+    };
+    let direct = environment(&credentials);
+    let mut service = scene.run(&direct.each_ref().map(|(name, value)| (*name, value.as_str())));
+    let first = sts.seen().pop().expect("it was asked");
+    for (name, value) in [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("audience", AUDIENCE),
+        ("scope", "https://www.googleapis.com/auth/cloud-platform"),
+        ("requested_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+        ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt"),
+        ("subject_token", "projected-1"),
+    ] {
+        assert_eq!(form(&first.body, name).as_deref(), Some(value), "{name}");
+    }
+    scene.write("token", "projected-2");
+    scene.publishes_another_key(&mut service);
+    let last = sts.seen().pop().expect("it was asked");
+    assert_eq!(form(&last.body, "subject_token").as_deref(), Some("projected-2"));
+    assert!(!service.running.stderr().contains("projected-"), "a token in the log");
+    service.stop();
+
+    // By way of a service account, from a token in JSON.
+    let account =
+        "/v1/projects/-/serviceAccounts/publisher@project.iam.gserviceaccount.com:generateAccessToken";
+    file["service_account_impersonation_url"] = json!(format!("{}{account}", encrypted.nginx.url()));
+    file["credential_source"]["format"] = json!({"type": "json", "subject_token_field_name": "jwt"});
+    scene.write("token", json!({"jwt": "projected-3"}).to_string());
+    let credentials = scene.write("impersonated.json", file.to_string());
+    let impersonated = environment(&credentials);
+    let impersonated = impersonated.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let told = scene.verb("sync", &impersonated).finish(WITHIN).expect_code(0);
+    assert!(told.stdout.contains("unchanged"), "{}", told.stdout);
+    let seen = sts.seen();
+    let [.., exchanged, last] = &seen[..] else { panic!("two requests") };
+    assert_eq!(form(&exchanged.body, "subject_token").as_deref(), Some("projected-3"));
+    assert_eq!((last.path.as_str(), header(last, "authorization")), (account, Some("Bearer federated")));
+}
+
+const AUDIENCE: &str =
+    "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/cluster";
+
+fn external_account(encrypted: &Encrypted, token: &Path) -> Value {
+    json!({
+        "type": "external_account",
+        "audience": AUDIENCE,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": format!("{}/v1/token", encrypted.nginx.url()),
+        "credential_source": {"file": token},
+    })
+}
+
+#[test]
+fn a_refused_exchange_says_why_and_shows_no_token() {
+    let gcs = Gcs::start();
+    gcs.create_bucket("oidc", false);
+    let sts = Scripted::start(|_| {
+        let answer = json!({"error": "invalid_grant", "error_description": "projected-1 is not trusted"});
+        (400, answer.to_string())
+    });
+    let scene = Scene::new(&gcs_target(&gcs.url(), "oidc"));
+    let encrypted = Encrypted::in_front_of(&sts, scene.folder.path(), &[]);
+    let token = scene.write("token", "projected-1");
+    let file = scene.write("file.json", external_account(&encrypted, &token).to_string());
+    let environment =
+        [("GOOGLE_APPLICATION_CREDENTIALS", text(&file)), ("SSL_CERT_FILE", encrypted.bundle())];
+    let told = scene.verb("sync", &environment).finish(WITHIN).expect_code(2);
+    assert_eq!(
+        told.stderr,
+        format!(
+            "error: cannot read `openid/v1/jwks` of target `gcs`\n  \
+             cause: the token of the cluster was exchanged for none: `{}/v1/token` answered `400 Bad Request` \
+             (`invalid_grant`), expected `200 OK`\n  \
+             hint: check the file of `GOOGLE_APPLICATION_CREDENTIALS`, and what its workload identity pool \
+             accepts\n",
+            encrypted.nginx.url()
+        )
+    );
+}

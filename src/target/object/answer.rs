@@ -13,7 +13,7 @@ use crate::target::{
     error::{Cause, Failure},
 };
 
-use super::Service;
+use super::{Service, federation::NoToken};
 
 /// The codes under which the services refuse a conditional write because of its condition.
 ///
@@ -86,11 +86,12 @@ impl Service {
                 Cause::AccessDenied { code }
             }
             (Some(code), _) => Cause::Answer { code },
+            (None, _) if let Some(NoToken(reason)) = in_chain(error) => Cause::NoToken(reason.clone()),
             (None, _) if text.contains("redirect without LOCATION") => Cause::OtherRegion,
             (None, _) if METADATA_SERVICES.iter().any(|service| text.contains(service)) => {
                 Cause::NoCredentials(bounded(&innermost(error)))
             }
-            (None, _) => match http_error(error).map(HttpError::kind) {
+            (None, _) => match in_chain(error).map(HttpError::kind) {
                 Some(HttpErrorKind::Timeout) => Cause::TimedOut,
                 Some(HttpErrorKind::Connect) => Cause::Unreachable(bounded(&innermost(error))),
                 _ => Cause::Other(bounded(&innermost(error))),
@@ -124,6 +125,10 @@ impl Service {
                 Some(format!("{}; if it has them, check {}", self.permission(), self.credentials()))
             }
             Cause::NoCredentials(_) => Some(format!("set {}", self.credentials())),
+            Cause::NoToken(_) => Some(
+                "check the file of `GOOGLE_APPLICATION_CREDENTIALS`, and what its workload identity pool accepts"
+                    .to_owned(),
+            ),
             Cause::NoContainer { .. } => Some(self.creation()),
             Cause::OtherRegion => Some("set `AWS_REGION` to the region of the bucket".to_owned()),
             Cause::NotPublic { code, .. } => Some(self.publicity(code.as_deref())),
@@ -174,7 +179,7 @@ impl Service {
         }
     }
 
-    fn credentials(&self) -> &'static str {
+    pub(super) fn credentials(&self) -> &'static str {
         match self {
             Self::Azure { .. } => {
                 "`AZURE_CLIENT_ID`, `AZURE_TENANT_ID` and `AZURE_FEDERATED_TOKEN_FILE` (workload identity), \
@@ -213,7 +218,10 @@ pub(in crate::target) fn service_code(text: &str) -> Option<String> {
     (sane && !code.is_empty()).then(|| code.to_owned())
 }
 
-fn http_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a HttpError> {
+/// The first error of this type among an error and its causes.
+fn in_chain<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 

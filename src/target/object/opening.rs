@@ -1,6 +1,6 @@
 //! Opens a container or bucket, with the credentials that the environment has (`docs/targets.md`).
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use object_store::{
     BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig,
@@ -16,7 +16,7 @@ use crate::target::{
     error::Cause,
 };
 
-use super::Service;
+use super::{Service, federation::Federation};
 
 /// How often a request is sent again at once. A daemon comes back with its next pass and a command
 /// must not hang over a misspelt name, so this is for hiccups alone.
@@ -98,15 +98,33 @@ impl Service {
             .unwrap_or_else(|| Endpoint { url: "https://storage.googleapis.com".to_owned(), plain: false });
         // Unless it is forbidden, this builder lets its tokens travel without encryption.
         let allow_http = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
-        let builder = GoogleCloudStorageBuilder::from_env()
+        let mut builder = GoogleCloudStorageBuilder::from_env()
             .with_bucket_name(bucket)
             .with_base_url(&url)
             .with_config(allow_http, plain.to_string())
             .with_crypto_provider(Arc::new(OpenSsl))
             .with_http_connector(connections.clone())
             .with_retry(retry());
+        let unusable = |reason| Cause::Environment { reason, variables: self.credentials() };
+        if let Some(federation) = federation(&builder, connections).map_err(unusable)? {
+            builder = builder.with_credentials(Arc::new(federation));
+        }
         let store = builder.build().map_err(|error| self.not_built(&error))?;
         Ok(Opened { store: Box::new(store), address: below(&url, bucket) })
+    }
+}
+
+/// The one kind of application default credentials that the builder cannot read, unless others go before.
+fn federation(
+    builder: &GoogleCloudStorageBuilder,
+    connections: &Connections,
+) -> Result<Option<Federation>, String> {
+    use GoogleConfigKey::{ApplicationCredentials, BearerToken, ServiceAccount, ServiceAccountKey};
+    let before = [BearerToken, ServiceAccount, ServiceAccountKey];
+    let is_free = before.iter().all(|key| builder.get_config_value(key).is_none());
+    match builder.get_config_value(&ApplicationCredentials).filter(|_| is_free) {
+        Some(file) => Federation::of_file(Path::new(&file), connections),
+        None => Ok(None),
     }
 }
 

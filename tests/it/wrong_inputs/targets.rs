@@ -50,10 +50,13 @@ fn credentials_that_make_no_sense_are_named_and_not_shown() {
     it.write("broken.json", &broken);
     it.write("user.json", r#"{"type": "authorized_user", "client_id": "hunter2"}"#);
     it.write("text.json", "hunter2");
+    it.write("aws.json", r#"{"type": "external_account", "audience": "a", "subject_token_type": "t",
+        "token_url": "https://sts.googleapis.com/v1/token", "credential_source": {"environment_id": "aws1"}}"#);
     for (what, variables) in [
         ("credentials that are not there", &[("GOOGLE_APPLICATION_CREDENTIALS", "gone.json")][..]),
         ("credentials that are no JSON", &[("GOOGLE_APPLICATION_CREDENTIALS", "text.json")]),
         ("credentials without their secret", &[("GOOGLE_APPLICATION_CREDENTIALS", "user.json")]),
+        ("a federation with another cloud", &[("GOOGLE_APPLICATION_CREDENTIALS", "aws.json")]),
         ("a key that is none", &[("GOOGLE_SERVICE_ACCOUNT", "broken.json")]),
         (
             "two keys",
