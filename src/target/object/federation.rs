@@ -100,7 +100,7 @@ impl Federation {
         let config = serde_json::from_value(file).map_err(|error| {
             unusable(format!("is of type `external_account` and cannot be used: {error}"))
         })?;
-        let client = connections.to("https").clone();
+        let client = connections.to("https").map_err(|error| error.to_string())?.clone();
         Ok(Some(Self { config, client, token: Mutex::default() }))
     }
 
