@@ -201,14 +201,14 @@ async fn sources(
     issuer: Option<&Issuer>,
     usage: Use,
 ) -> Result<Vec<Watched>, AppError> {
-    let unchecked = Checks { issuer: None, probe: None };
+    let unchecked = Checks::default();
     let mut sources = Vec::new();
     for config in configs {
         match config {
             SourceConfig::ApiServer { name, kubeconfig, context, discover, instances, probe, every } => {
                 let access =
                     Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
-                let checks = Checks { issuer: issuer.cloned(), probe: probe.clone() };
+                let checks = Checks { issuer: issuer.cloned(), probe: probe.clone(), ..Checks::default() };
                 if *discover {
                     let cluster = Cluster::new(name.clone(), access);
                     sources.push(Watched::Found(ControlPlane::new(cluster, *every, checks)));
@@ -242,7 +242,7 @@ async fn sources(
                     ca_file: ca_file.clone(),
                 };
                 let jwks = RemoteJwks::new(name.clone(), place, web.clone());
-                let checks = Checks { issuer: issuer.cloned(), probe: None };
+                let checks = Checks { issuer: issuer.cloned(), ..Checks::default() };
                 let jwks = Source::RemoteJwks(Box::new(jwks));
                 sources.push(Watched::One(Asked::new(jwks, *every, checks)));
             }

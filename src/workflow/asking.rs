@@ -1,6 +1,10 @@
 //! Asks one source: is it the right issuer, which keys does it list, with which does it sign now.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -43,12 +47,15 @@ pub struct Asked {
 }
 
 /// What is checked of an API server besides its keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Checks {
     /// What its own discovery document must name; `None` where the operator allowed a mismatch.
     pub issuer: Option<Issuer>,
     /// Whose token shows the key that signs now; `None`: this process's own service account.
     pub probe: Option<ServiceAccount>,
+    /// Why the key that signs cannot be seen, as it was logged last: API servers of one cluster that share
+    /// this say it once.
+    pub unseen: Arc<Mutex<Option<String>>>,
 }
 
 impl Asked {
@@ -186,7 +193,11 @@ impl Asked {
                 self.unprobed += 1;
                 if self.unprobed == RETRY_PROBE.len() {
                     let (hint, error) = (error.hint(), in_one_line(&error));
-                    warn!(%issuer, source = self.source.name(), error, hint, "cannot see which key signs");
+                    let mut unseen = self.checks.unseen.lock().expect("nobody panics while holding it");
+                    if unseen.as_ref() != Some(&error) {
+                        warn!(%issuer, source = self.source.name(), error, hint, "cannot see which key signs");
+                        *unseen = Some(error);
+                    }
                 }
                 return;
             }
