@@ -18,13 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
-    config::{self, Config, IssuerConfig, KeysConfig, SourceConfig, TargetConfig},
+    clock,
+    config::{self, Config, EventsConfig, IssuerConfig, KeysConfig, SourceConfig, TargetConfig},
     core::{
         issuer::Issuer,
         jwk::Jwk,
         ledger::Retention,
         publication::{NothingToPublish, Publication, Terms, sha256_hex},
     },
+    events::{Events, Pod},
     http::{
         ListenError, Listener,
         admin::{self, Status, Views},
@@ -35,12 +37,13 @@ use crate::{
     source::{Source, api_server::ApiServer, key_file::KeyFiles},
     store::{DirectoryInUse, FileStore, LedgerStore, StoreError, hold_directory, was_held},
     target::{CannotConnect, Connections, Location, Target, TargetError},
-    telemetry::board::Board,
+    telemetry::{board::Board, notices::Notices},
     workflow::{
         asking::{AskError, Asked, Checks},
         keeper::{Charter, Keeper},
         placing::Placer,
         sync::{self, Pass, Plan},
+        telling::tell,
         watching::{watch_source, watch_target},
     },
 };
@@ -91,9 +94,16 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
         _ => Some(hold_directory(&config.data_dir)?),
     };
     let (public, operator) = listeners?;
-    let board = Board::default();
     let stop = CancellationToken::new();
     let mut tasks: JoinSet<Result<(), AppError>> = JoinSet::new();
+    let board = match config.events {
+        Some(events) => {
+            let notices = Notices::default();
+            tasks.spawn(tell(notices.clone(), self::events(events), stop.clone()).map(Ok));
+            Board::telling(notices)
+        }
+        None => Board::default(),
+    };
     let mut slots = Vec::new();
     let mut scheduler = JobScheduler::new().await?;
     for issuer in config.issuers {
@@ -134,6 +144,13 @@ pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), A
     scheduler.shutdown().await?;
     info!("stopped");
     ended
+}
+
+/// The Events of the pod that this process runs in.
+fn events(config: EventsConfig) -> Events {
+    let access = Access { kubeconfig: config.kubeconfig, context: config.context, ..Access::default() };
+    let pod = Pod { namespace: config.namespace, name: config.pod, uid: config.pod_uid };
+    Events::new(access, pod, clock::now())
 }
 
 fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {

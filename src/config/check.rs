@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Config, IssuerConfig, KeysConfig, Location, Schedule, SourceConfig, TargetConfig,
+    Config, EventsConfig, IssuerConfig, KeysConfig, Location, Schedule, SourceConfig, TargetConfig,
     document::Node,
     keys::ROOT,
     problem::{Fault, Problems},
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::core::{issuer::Issuer, jwk_set::Profile};
 
+mod events;
 mod source;
 mod target;
 
@@ -24,7 +25,13 @@ const SHORTEST_KUBERNETES_TOKEN: Duration = Duration::from_mins(10);
 pub(super) fn config(tree: &Node, now: Timestamp, problems: &mut Problems) -> Option<Config> {
     let root = read(tree, now, true, problems)?;
     let issuers = root.issuers.into_iter().map(IssuerDraft::complete).collect::<Option<_>>()?;
-    Some(Config { listen: root.listen?, admin_listen: root.admin_listen?, data_dir: root.data_dir?, issuers })
+    Some(Config {
+        listen: root.listen?,
+        admin_listen: root.admin_listen?,
+        data_dir: root.data_dir?,
+        events: root.events,
+        issuers,
+    })
 }
 
 /// Reads and checks everything, and asks for no issuer; `profile` goes before what is written.
@@ -56,6 +63,7 @@ struct Draft {
     listen: Option<SocketAddr>,
     admin_listen: Option<SocketAddr>,
     data_dir: Option<PathBuf>,
+    events: Option<EventsConfig>,
     issuers: Vec<IssuerDraft>,
 }
 
@@ -111,6 +119,7 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
         root.refuse("admin_listen", fault, problems);
     }
     let data_dir = root.path("data_dir", problems);
+    let events = root.mapping("events", problems).and_then(|events| events::read(&events, problems));
     let mut known = Known { now, data_dir: data_dir.clone(), locations: Vec::new(), embedded: None };
     let mut issuers = Vec::new();
     let mut seen: Vec<(Issuer, String)> = Vec::new();
@@ -128,7 +137,7 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
         }
         issuers.push(draft);
     }
-    Some(Draft { listen, admin_listen, data_dir, issuers })
+    Some(Draft { listen, admin_listen, data_dir, events, issuers })
 }
 
 /// Whether the second listener would find the port taken. Port 0 is a free one each time.

@@ -42,6 +42,7 @@ pub(super) enum Kind {
     Schedule,
     Choice(&'static [&'static str]),
     Texts,
+    Mapping(&'static Section),
     Mappings(&'static Section),
     /// A list of mappings, each of which says by its key `kind` what further keys it has.
     Kinds(&'static [(&'static str, &'static Section)]),
@@ -82,14 +83,15 @@ impl Kind {
             Self::Schedule => "five fields: minute hour day month weekday, UTC",
             Self::Choice(_) => "a word",
             Self::Texts => "a list of texts",
+            Self::Mapping(_) => "a mapping",
             Self::Mappings(_) | Self::Kinds(_) => "a list of mappings",
         }
     }
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 7] =
-    [&ROOT, &ISSUER, &SOURCE_API_SERVER, &INSTANCE, &SOURCE_FILES, &SOURCE_EMBEDDED, &TARGET];
+pub(super) static SECTIONS: [&Section; 8] =
+    [&ROOT, &EVENTS, &ISSUER, &SOURCE_API_SERVER, &INSTANCE, &SOURCE_FILES, &SOURCE_EMBEDDED, &TARGET];
 
 pub(super) static ROOT: Section = Section {
     path: "the top level",
@@ -119,6 +121,14 @@ pub(super) static ROOT: Section = Section {
             example: "/var/lib/signpost",
         },
         Key {
+            name: "events",
+            kind: Kind::Mapping(&EVENTS),
+            need: Need::Optional,
+            flag: None,
+            doc: "Tells of changes, failures and recoveries as Kubernetes Events. Without it, or its flags: no Events.",
+            example: "{pod: signpost/signpost-0}",
+        },
+        Key {
             name: "issuers",
             kind: Kind::Mappings(&ISSUER),
             need: Need::Required,
@@ -126,6 +136,30 @@ pub(super) static ROOT: Section = Section {
             doc: "The issuers, each independent of the others.",
             example: "[{issuer: https://oidc.example.com/kind, sources: […], targets: […]}]",
         },
+    ],
+};
+
+pub(super) static EVENTS: Section = Section {
+    path: "events",
+    keys: &[
+        Key {
+            name: "pod",
+            kind: Kind::Text,
+            need: Need::Required,
+            flag: Some("--events-pod"),
+            doc: "The pod that the Events are about, `NAMESPACE/NAME`: in a cluster Signpost's own.",
+            example: "signpost/signpost-0",
+        },
+        Key {
+            name: "pod_uid",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: Some("--events-pod-uid"),
+            doc: "The UID of the pod: `kubectl describe pod` shows no Events without it.",
+            example: "6f1c6f0c-6f6c-4b4e-8d43-0c3f3c9f5a4e",
+        },
+        KUBECONFIG,
+        CONTEXT,
     ],
 };
 
@@ -250,27 +284,31 @@ const EVERY: Key = Key {
     example: "30s",
 };
 
+const KUBECONFIG: Key = Key {
+    name: "kubeconfig",
+    kind: Kind::Path,
+    need: Need::Optional,
+    flag: None,
+    doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
+    example: "/etc/signpost/kubeconfig",
+};
+
+const CONTEXT: Key = Key {
+    name: "context",
+    kind: Kind::Text,
+    need: Need::Optional,
+    flag: None,
+    doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
+    example: "kind-kind",
+};
+
 static SOURCE_API_SERVER: Section = Section {
     path: "issuers[].sources[] of kind `api-server`",
     keys: &[
         KIND,
         SOURCE_NAME,
-        Key {
-            name: "kubeconfig",
-            kind: Kind::Path,
-            need: Need::Optional,
-            flag: None,
-            doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
-            example: "/etc/signpost/kubeconfig",
-        },
-        Key {
-            name: "context",
-            kind: Kind::Text,
-            need: Need::Optional,
-            flag: None,
-            doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
-            example: "kind-kind",
-        },
+        KUBECONFIG,
+        CONTEXT,
         Key {
             name: "instances",
             kind: Kind::Mappings(&INSTANCE),

@@ -110,7 +110,7 @@ impl<'a> Mapping<'a> {
     fn missing(&self, key: &Key, problems: &mut Problems) {
         let fault = match (self.at.node.place, key.flag) {
             (Place::BuiltIn | Place::Flag(_), Some(flag)) => {
-                Fault::new("is missing").hint(format!("for example {}", flag_example(flag)))
+                Fault::new("is missing").hint(format!("for example {}", flag_example(flag, key.example)))
             }
             _ => Fault::new(format!("is missing, expected {}", key.kind.expected()))
                 .hint(format!("for example `{}: {}`", key.name, key.example)),
@@ -199,6 +199,18 @@ impl<'a> Mapping<'a> {
         }
         at.refuse(at.unexpected(key.kind.expected()), problems);
         None
+    }
+
+    /// Opens the mapping that a key holds, if it is written.
+    ///
+    /// # Panics
+    ///
+    /// If the key does not hold a mapping.
+    pub(super) fn mapping(&self, name: &str, problems: &mut Problems) -> Option<Mapping<'a>> {
+        let Kind::Mapping(section) = self.section.key(name).kind else {
+            panic!("`{name}` does not hold a mapping");
+        };
+        Self::open(self.get(name)?, section, problems)
     }
 
     /// The items of a list; empty if it may be absent and is.
@@ -315,11 +327,11 @@ fn unknown_key(name: &str, section: &Section) -> Fault {
     }
 }
 
-fn flag_example(flag: &str) -> String {
+fn flag_example(flag: &str, value: &str) -> String {
     match flag {
         "--source" => {
             "`--source kubernetes`, `--source /etc/kubernetes/pki/sa.pub` or `--source embedded`".to_owned()
         }
-        _ => format!("`{flag} https://oidc.example.com/kind`"),
+        _ => format!("`{flag} {value}`"),
     }
 }

@@ -35,6 +35,7 @@ fn property(key: &Key) -> Value {
         Kind::Path => json!({ "type": "string", "pattern": "^/" }),
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Choice(words) => json!({ "enum": words }),
+        Kind::Mapping(of) => section(of, None),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Mappings(of) => json!({ "type": "array", "items": section(of, None) }),
         Kind::Kinds(kinds) => {

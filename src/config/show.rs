@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, Instance, IssuerConfig, SourceConfig, TargetConfig,
+    Config, EventsConfig, Instance, IssuerConfig, SourceConfig, TargetConfig,
     document::{Node, Place, Value},
     keys::{API_SERVER, EMBEDDED, FILES},
     value::duration_text,
@@ -16,17 +16,23 @@ impl Config {
     #[must_use]
     pub fn show(&self) -> String {
         let issuers = self.issuers.iter().map(issuer).collect();
-        let tree = Node::map(
-            [
-                ("listen", text(self.listen)),
-                ("admin_listen", text(self.admin_listen)),
-                ("data_dir", text(self.data_dir.display())),
-                ("issuers", list(issuers)),
-            ],
-            Place::BuiltIn,
-        );
-        to_yaml(&tree)
+        let mut entries = vec![
+            ("listen", text(self.listen)),
+            ("admin_listen", text(self.admin_listen)),
+            ("data_dir", text(self.data_dir.display())),
+        ];
+        entries.extend(self.events.as_ref().map(|config| ("events", events(config))));
+        entries.push(("issuers", list(issuers)));
+        to_yaml(&Node::map(entries, Place::BuiltIn))
     }
+}
+
+fn events(config: &EventsConfig) -> Node {
+    let mut entries = vec![("pod", text(format!("{}/{}", config.namespace, config.pod)))];
+    entries.extend(config.pod_uid.as_ref().map(|uid| ("pod_uid", text(uid))));
+    entries.extend(config.kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
+    entries.extend(config.context.as_ref().map(|context| ("context", text(context))));
+    Node::map(entries, Place::BuiltIn)
 }
 
 fn issuer(config: &IssuerConfig) -> Node {

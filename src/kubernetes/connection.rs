@@ -36,6 +36,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest part of a foreign error message that is repeated, in characters.
 const MAX_MESSAGE: usize = 400;
+const JSON: &str = "application/json";
 /// Where a pod finds its own credential.
 const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -93,16 +94,23 @@ pub(crate) struct Request {
     pub(crate) method: Method,
     path: String,
     body: Vec<u8>,
+    content_type: &'static str,
 }
 
 impl Request {
     pub(crate) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: Vec::new() }
+        Self { method: Method::GET, path, body: Vec::new(), content_type: JSON }
     }
 
     pub(crate) fn post(path: String, object: &impl Serialize) -> Self {
         let body = serde_json::to_vec(object).expect("Kubernetes objects always serialise");
-        Self { method: Method::POST, path, body }
+        Self { method: Method::POST, path, body, content_type: JSON }
+    }
+
+    /// Changes the members of an object that `change` has (RFC 7386).
+    pub(crate) fn merge_patch(path: String, change: &impl Serialize) -> Self {
+        let method = Method::PATCH;
+        Self { method, content_type: "application/merge-patch+json", ..Self::post(path, change) }
     }
 }
 
@@ -207,7 +215,7 @@ impl Established {
         let mut message = http::Request::builder()
             .method(&request.method)
             .uri(&request.path)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, request.content_type)
             .body(Body::from(request.body.clone()))
             .expect("paths are made of checked names");
         if let Some(path) = self.token_file {

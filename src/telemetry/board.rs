@@ -8,12 +8,19 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::metrics;
-use crate::core::{issuer::Issuer, jwk_set::Profile, ledger::Ledger};
+use super::{
+    metrics,
+    notices::{Notices, SourceBefore, TargetBefore, of_alarms},
+};
+use crate::core::{issuer::Issuer, jwk_set::Profile, ledger::Ledger, notice::Notice};
 
 /// Shared by all tasks; every lock is held for a copy only.
 #[derive(Clone, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<String, IssuerStatus>>>);
+pub struct Board {
+    issuers: Arc<Mutex<BTreeMap<String, IssuerStatus>>>,
+    /// What changes for the better or the worse is told here, where somebody tells it.
+    notices: Option<Notices>,
+}
 
 /// What is known of one issuer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -96,30 +103,71 @@ pub struct TargetStatus {
 }
 
 impl Board {
+    /// A board whose changes are told.
+    #[must_use]
+    pub fn telling(notices: Notices) -> Self {
+        Self { notices: Some(notices), ..Self::default() }
+    }
+
     /// Changes what is known of an issuer.
     pub fn issuer(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus)) {
-        change(self.lock().entry(issuer.to_string()).or_default());
+        let notices = self.change(issuer, |status| {
+            let before = self.notices.is_some().then(|| status.alarms.clone());
+            change(status);
+            before.map(|before| of_alarms(&before, &status.alarms, issuer.as_str()))
+        });
+        self.tell(notices.into_iter().flatten());
     }
 
     /// Changes what is known of a source.
     pub fn source(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut SourceStatus)) {
-        self.issuer(issuer, |status| change(status.sources.entry(name.to_owned()).or_default()));
+        let notices = self.change(issuer, |status| {
+            let source = status.sources.entry(name.to_owned()).or_default();
+            let before = SourceBefore::of(source);
+            change(source);
+            before.until(source, issuer.as_str(), name)
+        });
+        self.tell(notices);
     }
 
     /// Changes what is known of a target.
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
-        self.issuer(issuer, |status| change(status.targets.entry(name.to_owned()).or_default()));
+        let notice = self.change(issuer, |status| {
+            let target = status.targets.entry(name.to_owned()).or_default();
+            let before = TargetBefore::of(target);
+            change(target);
+            before.until(target, issuer.as_str(), name)
+        });
+        self.tell(notice);
     }
 
-    /// Shows a ledger; `profile` is the one that is served.
+    /// Shows a ledger; `profile` is the one that is served. What the first one tells is long past.
     pub fn ledger(&self, ledger: &Ledger, profile: Profile) {
-        self.issuer(ledger.issuer(), |status| {
+        let notices = self.change(ledger.issuer(), |status| {
+            let known = !status.lineage.is_empty();
+            let before = std::mem::replace(
+                &mut status.changes,
+                ledger.changes().iter().map(ChangeStatus::of).collect(),
+            );
             status.lineage = ledger.lineage().to_string();
             status.sequence = ledger.sequence();
             status.keys = ledger.entries().values().map(|entry| KeyStatus::of(entry, profile)).collect();
             status.strangers = ledger.strangers().keys().map(ToString::to_string).collect();
-            status.changes = ledger.changes().iter().map(ChangeStatus::of).collect();
+            let new = ledger.changes().iter().filter(|change| !before.contains(&ChangeStatus::of(change)));
+            let notice = |change| Notice::of_key(ledger.issuer().as_str(), change);
+            if known { new.map(notice).collect() } else { Vec::new() }
         });
+        self.tell(notices);
+    }
+
+    fn change<T>(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus) -> T) -> T {
+        change(self.lock().entry(issuer.to_string()).or_default())
+    }
+
+    fn tell(&self, notices: impl IntoIterator<Item = Notice>) {
+        if let Some(told) = &self.notices {
+            told.hear(notices);
+        }
     }
 
     /// Whether every issuer has something true to serve.
@@ -139,11 +187,12 @@ impl Board {
     /// Everything in numbers, in the text format of OpenMetrics.
     #[must_use]
     pub fn metrics(&self, requests: &[(&'static str, u16, u64)]) -> String {
-        metrics::render(&self.lock().clone(), requests)
+        let events = self.notices.as_ref().map(Notices::totals);
+        metrics::render(&self.lock().clone(), requests, events)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, IssuerStatus>> {
-        self.0.lock().expect("nobody panics while holding it")
+        self.issuers.lock().expect("nobody panics while holding it")
     }
 }
 

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::board::IssuerStatus;
+use super::{board::IssuerStatus, notices::Totals};
 
 type Labels = Vec<(&'static str, String)>;
 type GaugeFamily = Family<Labels, Gauge<f64, AtomicU64>>;
@@ -20,6 +20,7 @@ type GaugeFamily = Family<Labels, Gauge<f64, AtomicU64>>;
 pub(super) fn render(
     issuers: &BTreeMap<String, IssuerStatus>,
     requests: &[(&'static str, u16, u64)],
+    events: Option<Totals>,
 ) -> String {
     let mut page = Page::default();
     page.gauge(
@@ -37,6 +38,7 @@ pub(super) fn render(
             (vec![("document", (*document).to_owned()), ("code", code.to_string())], *count)
         }),
     );
+    page.events(events);
     page.text()
 }
 
@@ -130,6 +132,19 @@ impl Page {
         self.counter("target_checks", "Looks at what it holds", each().map(|(l, t)| (l, t.checks)));
         self.counter("target_failures", "Looks or writes that failed", each().map(|(l, t)| (l, t.failures)));
         self.counter("target_writes", "Documents written", each().map(|(l, t)| (l, t.writes)));
+    }
+
+    fn events(&mut self, totals: Option<Totals>) {
+        let Some(totals) = totals else { return };
+        for (name, help, total) in [
+            ("events_told", "Kubernetes Events made or counted up", totals.told),
+            ("events_failed", "Requests for Kubernetes Events that failed", totals.failed),
+            ("events_dropped", "Notices that no Kubernetes Event tells of", totals.dropped),
+        ] {
+            let counter = Counter::<u64>::default();
+            counter.inc_by(total);
+            self.0.register(name, help, counter);
+        }
     }
 
     fn gauge(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {

@@ -4,6 +4,7 @@ mod architecture;
 mod cluster;
 mod command_line;
 mod docs;
+mod events;
 mod image;
 mod kind;
 mod misbehaviour;

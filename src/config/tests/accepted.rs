@@ -15,6 +15,7 @@ const FULL: &str = "
 listen: 127.0.0.1:8443
 admin_listen: 127.0.0.1:9443
 data_dir: /srv/signpost
+events: {pod: signpost/signpost-0, pod_uid: 6f1c6f0c, kubeconfig: /srv/kubeconfig, context: \"true\"}
 issuers:
   - issuer: https://oidc.example.com/kind
     jwks_uri: https://keys.example.com/kind

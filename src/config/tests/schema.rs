@@ -13,11 +13,12 @@ use crate::config::{
 fn with_key(section: &str, line: &str) -> String {
     let place = |at: &str| if at == section { format!("{line}, ") } else { String::new() };
     format!(
-        "{{{root}issuers: [{{{issuer}issuer: https://oidc.example.com/kind, sources: [\
+        "{{{root}events: {{{events}pod: a/b}}, issuers: [{{{issuer}issuer: https://oidc.example.com/kind, sources: [\
          {{{api}kind: api-server, instances: [{{{instance}url: 'https://10.0.0.1:6443'}}]}}, \
          {{{files}kind: files, paths: [/a]}}], targets: [{{{target}url: 's3://bucket'}}]}}, \
          {{issuer: https://oidc.example.com/b, sources: [{{{embedded}kind: embedded}}]}}]}}",
         root = place("the top level"),
+        events = place("events"),
         issuer = place("issuers[]"),
         api = place("issuers[].sources[] of kind `api-server`"),
         instance = place("issuers[].sources[].instances[]"),
@@ -32,19 +33,21 @@ fn every_key_of_the_table_is_read() {
     load(&Flags::default(), Some(&with_key("none", ""))).expect("the sections are valid without more keys");
     for section in SECTIONS {
         for key in section.keys.iter().filter(|key| !matches!(key.need, Need::Required)) {
-            // No key holds a mapping, so one that is not refused is not read.
-            let yaml = with_key(section.path, &format!("{}: {{}}", key.name)).replace(
-                if key.name == "instances" { ", instances: [{url: 'https://10.0.0.1:6443'}]" } else { "\0" },
-                "",
-            );
-            let yaml = if key.name == "targets" {
-                yaml.replace(", targets: [{url: 's3://bucket'}]", "")
-            } else {
-                yaml
+            // What is of the wrong kind and not refused is not read.
+            let (wrong, kind) = match key.kind {
+                Kind::Mapping(_) => ("[]", "list"),
+                _ => ("{}", "mapping"),
             };
+            let written = match key.name {
+                "instances" => ", instances: [{url: 'https://10.0.0.1:6443'}]",
+                "targets" => ", targets: [{url: 's3://bucket'}]",
+                "events" => "events: {pod: a/b}, ",
+                _ => "\0",
+            };
+            let yaml = with_key(section.path, &format!("{}: {wrong}", key.name)).replace(written, "");
             let invalid = load(&Flags::default(), Some(&yaml)).expect_err(key.name).to_string();
-            let expected = format!("{}: is a mapping, expected {}", key.name, key.kind.expected());
-            assert!(invalid.starts_with("1 problem") && invalid.ends_with(&expected), "{invalid}\n{yaml}");
+            let expected = format!("{}: is a {kind}, expected {}", key.name, key.kind.expected());
+            assert!(invalid.starts_with("1 problem") && invalid.contains(&expected), "{invalid}\n{yaml}");
         }
     }
 }
@@ -53,7 +56,7 @@ fn every_key_of_the_table_is_read() {
 fn every_example_of_a_value_is_valid() {
     for section in SECTIONS {
         for key in section.keys {
-            let nested = matches!(key.kind, Kind::Mappings(_) | Kind::Kinds(_));
+            let nested = matches!(key.kind, Kind::Mapping(_) | Kind::Mappings(_) | Kind::Kinds(_));
             if nested || matches!(key.need, Need::Required) {
                 continue;
             }
@@ -88,6 +91,7 @@ fn the_schema_documents_every_key_and_refuses_others() {
             keys += 1;
             let items = &property["items"];
             objects.extend(items.get("properties").map(|_| items));
+            objects.extend(property.get("properties").map(|_| property));
             objects.extend(items["oneOf"].as_array().into_iter().flatten());
         }
     }

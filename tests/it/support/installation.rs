@@ -48,14 +48,21 @@ impl Installation {
 
     /// Replaces the configuration; whatever runs already keeps the one it has read.
     pub(crate) fn configure(&self, settings: &Value) {
+        self.configure_process(&json!({}), settings);
+    }
+
+    /// As [`Installation::configure`], with more keys of the top level.
+    pub(crate) fn configure_process(&self, process: &Value, settings: &Value) {
         let mut issuer = settings.clone();
         issuer["issuer"] = json!(self.issuer);
-        let config = json!({
+        let mut config = json!({
             "listen": self.public.address(),
             "admin_listen": self.admin.address(),
             "data_dir": self.data_dir(),
             "issuers": [issuer],
         });
+        let more = process.as_object().expect("a mapping").clone();
+        config.as_object_mut().expect("a mapping").extend(more);
         fs::write(self.config_file(), config.to_string()).expect("the folder can be written");
     }
 
