@@ -6,61 +6,38 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
-use tokio::{
-    select,
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-};
-use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::{
-    clock,
-    config::{self, Config, EventsConfig, IssuerConfig, KeysConfig, SourceConfig, TargetConfig},
+    config::{self, Config, IssuerConfig, KeysConfig, SourceConfig, TargetConfig},
     core::{
         issuer::Issuer,
         jwk::Jwk,
         ledger::Retention,
         publication::{NothingToPublish, Publication, Terms, sha256_hex},
     },
-    events::{Events, Pod},
-    http::{
-        ListenError, Listener,
-        admin::{self, Status, Views},
-        documents::{self, Counters, Slot},
-    },
+    http::{ListenError, tls::TlsError},
     kubernetes::Access,
     signer::{Keyring, KeyringError},
     source::{Source, api_server::ApiServer, key_file::KeyFiles},
-    store::{DirectoryInUse, FileStore, LedgerStore, StoreError, hold_directory, was_held},
-    target::{CannotConnect, Connections, Location, Target, TargetError},
-    telemetry::{board::Board, notices::Notices},
+    store::{DirectoryInUse, FileStore, LedgerStore, StoreError},
+    target::{Connections, Location, Outside, Target, TargetError},
+    telemetry::board::Board,
     workflow::{
         asking::{AskError, Asked, Checks},
         keeper::{Charter, Keeper},
-        placing::Placer,
+        placing::{Placer, Role},
         sync::{self, Pass, Plan},
-        telling::tell,
-        watching::{watch_source, watch_target},
     },
 };
 
 pub mod evidence;
 pub mod ledgers;
+mod service;
+mod ticks;
 pub mod tokens;
 
-/// Time that all tasks together get to end in, once the process is told to.
-const SHUTDOWN: Duration = Duration::from_secs(15);
-
-/// The addresses of a service that has started.
-#[derive(Clone, Debug)]
-pub struct Started {
-    pub public: std::net::SocketAddr,
-    pub admin: std::net::SocketAddr,
-}
+pub use service::{Reread, Started, run};
 
 /// One issuer with all its edges.
 struct Wired {
@@ -77,84 +54,17 @@ enum Use {
     DryRun,
 }
 
-/// Runs until the process is told to end, or until a part of it breaks.
-///
-/// `started` is called once both listeners are bound and every ledger is read.
-///
-/// # Errors
-///
-/// Fails when the service cannot start: another one runs on the data directory, an address is in use,
-/// a ledger or the keyring cannot be used.
-pub async fn run(config: Config, started: impl FnOnce(&Started)) -> Result<(), AppError> {
-    // Another service on the directory says more than its listening on the port; but a directory is not
-    // made for a service that cannot start.
-    let listeners = bind(&config);
-    let _held = match &listeners {
-        Err(_) if !was_held(&config.data_dir) => None,
-        _ => Some(hold_directory(&config.data_dir)?),
-    };
-    let (public, operator) = listeners?;
-    let stop = CancellationToken::new();
-    let mut tasks: JoinSet<Result<(), AppError>> = JoinSet::new();
-    let board = match config.events {
-        Some(events) => {
-            let notices = Notices::default();
-            tasks.spawn(tell(notices.clone(), self::events(events), stop.clone()).map(Ok));
-            Board::telling(notices)
-        }
-        None => Board::default(),
-    };
-    let mut slots = Vec::new();
-    let mut scheduler = JobScheduler::new().await?;
-    for issuer in config.issuers {
-        let (name, schedule) = (issuer.issuer.clone(), issuer.schedule.as_six_fields());
-        let wired = wire(issuer, &config.data_dir, &board, Use::Serve).await?;
-        let slot = Slot::default();
-        tasks.spawn(serve_publication(wired.keeper.publication(), slot.clone(), stop.clone()));
-        slots.push((name, slot));
-        let tick = schedule_ticks(&scheduler, &schedule).await?;
-        for (source, asked) in wired.asked.into_iter().enumerate() {
-            let watched = watch_source(asked, source, Arc::clone(&wired.keeper), stop.clone());
-            tasks.spawn(watched.map(Ok));
-        }
-        for placer in wired.placers {
-            let watched = watch_target(placer, Arc::clone(&wired.keeper), tick.clone(), stop.clone());
-            tasks.spawn(watched.map(Ok));
-        }
-    }
-    let counters = Arc::new(Counters::default());
-    let addresses = Started { public: public.address(), admin: operator.address() };
-    let (documents, views) = (documents::router(slots, Arc::clone(&counters)), views(&board, counters));
-    let (stopped, stopping) = (stop.clone(), stop.clone());
-    tasks.spawn(async move { Ok(public.serve(documents, stopped.cancelled_owned()).await?) });
-    tasks.spawn(async move { Ok(operator.serve(admin::router(views), stopping.cancelled_owned()).await?) });
-    scheduler.start().await?;
-    info!(public = %addresses.public, admin = %addresses.admin, "started");
-    started(&addresses);
-    let ended = select! {
-        () = told_to_end() => Ok(()),
-        ended = tasks.join_next() => ended.expect("there are tasks").expect("no task panics"),
-    };
-    info!("stopping");
-    stop.cancel();
-    let drained = tokio::time::timeout(SHUTDOWN, async { while tasks.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        error!("some tasks did not end in time");
-    }
-    scheduler.shutdown().await?;
-    info!("stopped");
-    ended
+/// What all issuers of a process share.
+struct Shared {
+    data_dir: PathBuf,
+    board: Board,
+    connections: Connections,
 }
 
-/// The Events of the pod that this process runs in.
-fn events(config: EventsConfig) -> Events {
-    let access = Access { kubeconfig: config.kubeconfig, context: config.context, ..Access::default() };
-    let pod = Pod { namespace: config.namespace, name: config.pod, uid: config.pod_uid };
-    Events::new(access, pod, clock::now())
-}
-
-fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
-    Ok((Listener::bind(config.listen)?, Listener::bind(config.admin_listen)?))
+impl Shared {
+    fn new(data_dir: &Path, board: Board) -> Self {
+        Self { data_dir: data_dir.to_owned(), board, connections: Connections::default() }
+    }
 }
 
 /// Does everything once, issuer after issuer; beside a running service too (`docs/decisions/0010`).
@@ -165,9 +75,10 @@ fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
 /// part of the result.
 pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, AppError> {
     let mut passes = Vec::new();
+    let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
-        let mut wired = wire(issuer, &config.data_dir, &Board::default(), Use::Sync { adopt }).await?;
+        let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
         let pass = sync::sync(&wired.keeper, &mut wired.asked, &mut wired.placers, adopt).await?;
         passes.push((name, pass));
     }
@@ -181,9 +92,10 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
 /// As [`sync()`].
 pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     let mut plans = Vec::new();
+    let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
-        let mut wired = wire(issuer, &config.data_dir, &Board::default(), Use::DryRun).await?;
+        let mut wired = wire(issuer, &shared, Use::DryRun).await?;
         plans.push((name, sync::plan(&wired.keeper, &mut wired.asked, &wired.placers).await?));
     }
     Ok(plans)
@@ -219,7 +131,9 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     Ok(Keys { keys, publication: config.issuer.map(|_| publication), notes })
 }
 
-async fn wire(issuer: IssuerConfig, data_dir: &Path, board: &Board, usage: Use) -> Result<Wired, AppError> {
+/// Constructs the edges of one issuer and reads its ledger.
+async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired, AppError> {
+    let Shared { data_dir, board, connections } = shared;
     let profiles = issuer.targets.iter().map(|target| target.profile).chain([issuer.profile]).collect();
     let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
     let asked = sources(&issuer.sources, data_dir, expected, usage).await?;
@@ -235,14 +149,13 @@ async fn wire(issuer: IssuerConfig, data_dir: &Path, board: &Board, usage: Use) 
         },
         serves: usage == Use::Serve,
     };
-    let connections = Connections::new()?;
     let adopt = usage == Use::Sync { adopt: true };
     let placers: Result<Vec<_>, TargetError> = issuer
         .targets
         .into_iter()
         .map(|target| {
-            let profile = target.profile;
-            Ok(Placer::new(self::target(target, &connections)?, profile, terms.clone(), adopt))
+            let role = Role { profile: target.profile, gates: target.gates, adopt };
+            Ok(Placer::new(self::target(target, connections)?, role, terms.clone()))
         })
         .collect();
     let placers = placers?;
@@ -258,9 +171,11 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
             Location::Azure { account, container, prefix, endpoint }
         }
         config::Location::S3 { bucket, prefix, endpoint } => Location::S3 { bucket, prefix, endpoint },
+        config::Location::Gcs { bucket, prefix, endpoint } => Location::Gcs { bucket, prefix, endpoint },
         config::Location::Directory(path) => Location::Directory(path),
     };
-    Target::new(config.name, location, config.public_url.as_deref(), connections)
+    let outside = Outside { public_url: config.public_url, anonymous: config.anonymous };
+    Target::new(config.name, location, &outside, connections)
 }
 
 async fn sources(
@@ -336,50 +251,6 @@ fn ledger_directory(data_dir: &Path, issuer: &Issuer) -> PathBuf {
     ledgers_directory(data_dir).join(format!("{readable}-{unique}"))
 }
 
-async fn serve_publication(
-    mut publication: watch::Receiver<Option<Arc<Publication>>>,
-    slot: Slot,
-    stop: CancellationToken,
-) -> Result<(), AppError> {
-    loop {
-        if let Some(publication) = publication.borrow_and_update().as_deref() {
-            slot.publish(publication);
-        }
-        select! {
-            () = stop.cancelled() => return Ok(()),
-            changed = publication.changed() => if changed.is_err() { return Ok(()) },
-        }
-    }
-}
-
-/// A counter that a cron schedule raises: it only wakes loops, so a missed or doubled tick is harmless.
-async fn schedule_ticks(
-    scheduler: &JobScheduler,
-    schedule: &str,
-) -> Result<watch::Receiver<u64>, JobSchedulerError> {
-    let (sender, receiver) = watch::channel(0);
-    let job = Job::new(schedule, move |_, _| sender.send_modify(|tick| *tick += 1))?;
-    scheduler.add(job).await?;
-    Ok(receiver)
-}
-
-fn views(board: &Board, counters: Arc<Counters>) -> Views {
-    let (metrics, status) = (board.clone(), board.clone());
-    Views {
-        metrics: Arc::new(move || metrics.metrics(&counters.totals())),
-        status: Arc::new(move || Status { ready: status.ready(), document: status.status() }),
-    }
-}
-
-async fn told_to_end() {
-    let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened to");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be listened to");
-    select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
 /// The work could not be done, or not even begun.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -388,13 +259,13 @@ pub enum AppError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     #[error(transparent)]
     Target(#[from] TargetError),
-    #[error(transparent)]
-    Connections(#[from] CannotConnect),
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error(transparent)]
@@ -412,12 +283,10 @@ impl AppError {
         match self {
             Self::DirectoryInUse(error) => Some(error.hint()),
             Self::Listen(error) => error.hint(),
+            Self::Tls(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Keyring(error) => error.hint(),
             Self::Target(error) => error.hint(),
-            Self::Connections(_) => {
-                Some("install the system's CA certificates, or name a bundle in `SSL_CERT_FILE`".to_owned())
-            }
             Self::Ask(error) => error.hint(),
             Self::Nothing(nothing) => Some(nothing.hint().to_owned()),
             Self::Schedule(_) => None,

@@ -199,6 +199,17 @@ impl From<InvalidConfig> for Failure {
     }
 }
 
+/// A configuration file that cannot be read.
+impl From<CannotRead> for Failure {
+    fn from(error: CannotRead) -> Self {
+        let hint = match error.source.kind() {
+            io::ErrorKind::InvalidData => "save the file as UTF-8",
+            _ => "name a readable file in `--config`",
+        };
+        Self::new(&error, Some(hint))
+    }
+}
+
 /// Colours are for terminals whose owner did not ask for none (<https://no-color.org>).
 #[expect(clippy::disallowed_methods, reason = "it is about the terminal, not about what Signpost does")]
 fn style() -> Style {
@@ -218,22 +229,19 @@ fn say(text: &str) {
 
 fn load(flags: &Flags) -> Result<Config, Failure> {
     let text = read_config(flags.keys.config.as_deref())?;
-    let file = text.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
-    Ok(config::load(flags, file, &working_directory()?, crate::clock::now())?)
+    Ok(checked(flags, text.as_ref(), &working_directory()?)?)
 }
 
-fn read_config(path: Option<&Path>) -> Result<Option<(PathBuf, String)>, Failure> {
+fn checked(flags: &Flags, text: Option<&(PathBuf, String)>, cwd: &Path) -> Result<Config, InvalidConfig> {
+    let file = text.map(|(path, text)| (path.as_path(), text.as_str()));
+    config::load(flags, file, cwd, crate::clock::now())
+}
+
+fn read_config(path: Option<&Path>) -> Result<Option<(PathBuf, String)>, CannotRead> {
     let Some(path) = path else { return Ok(None) };
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some((path.to_owned(), text))),
-        Err(source) => {
-            let hint = match source.kind() {
-                io::ErrorKind::InvalidData => "save the file as UTF-8",
-                _ => "name a readable file in `--config`",
-            };
-            let error = CannotRead { path: path.to_owned(), source };
-            Err(Failure::new(&error, Some(hint)))
-        }
+        Err(source) => Err(CannotRead { path: path.to_owned(), source }),
     }
 }
 

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::core::{issuer::Issuer, jwk_set::Profile, service_account::ServiceAccount};
 
+mod changes;
 mod check;
 mod document;
 mod flags;
@@ -28,13 +29,14 @@ mod show;
 mod suggest;
 mod value;
 
-use self::{document::Node, problem::Problems};
 pub use self::{
+    changes::Changes,
     flags::{Flags, KeyFlags},
     location::Location,
     problem::{IN_FLAGS, InvalidConfig, Problem},
     schedule::Schedule,
 };
+use self::{document::Node, problem::Problems};
 
 /// Everything that `run` and `sync` need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +45,25 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where operators read health, metrics and status.
     pub admin_listen: SocketAddr,
+    /// How relying parties are spoken to over TLS; without it, in plain text.
+    pub tls: Option<TlsConfig>,
+    /// Most connections of relying parties at once; at least 1.
+    pub max_connections: usize,
     /// Where the ledger and the embedded keyring live. Absolute.
     pub data_dir: PathBuf,
     /// Whom to tell of changes, failures and recoveries; `None`: nobody.
     pub events: Option<EventsConfig>,
     /// At least one; no two with the same issuer.
     pub issuers: Vec<IssuerConfig>,
+}
+
+/// Where a certificate and its private key lie, as PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Absolute; the server's certificate first, then those that lead to a CA.
+    pub certificate: PathBuf,
+    /// Absolute.
+    pub private_key: PathBuf,
 }
 
 /// The pod that Kubernetes Events are about, and the way to its cluster.
@@ -141,6 +156,10 @@ pub struct TargetConfig {
     pub location: Location,
     /// Where the world reads what is stored there; no `/` at its end.
     pub public_url: Option<String>,
+    /// Whether the world reads it from the store itself.
+    pub anonymous: bool,
+    /// Whether a key must be shown here before it may sign.
+    pub gates: bool,
     pub profile: Profile,
 }
 

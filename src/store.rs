@@ -14,7 +14,7 @@ pub use file::{DirectoryInUse, FileStore, hold_directory, read_all, was_held};
 /// A stored ledger as it was read, and what a write is conditional on.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     revision: Option<Revision>,
     /// What the operator should know about how it was read.
     pub note: Option<&'static str>,
@@ -45,7 +45,7 @@ impl LedgerStore {
     pub async fn read(&self) -> Result<Stored, StoreError> {
         let file = Arc::clone(&self.file);
         let Some(stored) = blocking(move || file.read()).await? else {
-            let ledger = Ledger::new(self.issuer.clone(), new_lineage());
+            let ledger = Arc::new(Ledger::new(self.issuer.clone(), new_lineage()));
             return Ok(Stored { ledger, revision: None, note: None });
         };
         if *stored.ledger.issuer() != self.issuer {
@@ -70,13 +70,14 @@ impl LedgerStore {
         loop {
             let stored = self.read().await?;
             let wanted = decide(&stored.ledger);
-            if wanted == stored.ledger {
+            if wanted == *stored.ledger {
                 return Ok(stored);
             }
             let (file, json, expected) = (Arc::clone(&self.file), wanted.to_json(), stored.revision);
             match blocking(move || file.write(&json, expected.as_ref())).await {
                 Ok(revision) => {
-                    return Ok(Stored { ledger: wanted, revision: Some(revision), note: stored.note });
+                    let ledger = Arc::new(wanted);
+                    return Ok(Stored { ledger, revision: Some(revision), note: stored.note });
                 }
                 Err(StoreError::Changed) => {}
                 Err(error) => return Err(error),

@@ -19,15 +19,16 @@ mod connections;
 mod crypto;
 mod directory;
 mod error;
+mod lanes;
 mod object;
 mod public;
 
 use directory::Directory;
 use error::{Cause, Failure};
-use object::Bucket;
+use object::{Bucket, Service};
 use public::PublicUrl;
 
-pub use connections::{CannotConnect, Connections};
+pub use connections::Connections;
 pub use error::{TargetError, WriteError};
 
 /// Longest document that is read. A JWKS of 100 RSA-4096 keys has 80 kB; anything longer is not ours,
@@ -39,7 +40,8 @@ const MAX_DOCUMENT_BYTES: u64 = 1024 * 1024;
 pub struct Target {
     name: String,
     place: Place,
-    public_url: Option<PublicUrl>,
+    /// Where relying parties read it.
+    public: Vec<PublicUrl>,
 }
 
 #[derive(Debug)]
@@ -69,8 +71,33 @@ pub enum Location {
         /// Only for S3 services other than that of AWS.
         endpoint: Option<Url>,
     },
+    /// A bucket of Google Cloud Storage. Credentials come from the `GOOGLE_…` variables, the files of
+    /// `gcloud` or the metadata server.
+    Gcs {
+        bucket: String,
+        /// Path below the bucket; empty for its root.
+        prefix: String,
+        /// Only for emulators.
+        endpoint: Option<Url>,
+    },
     /// A directory that something else serves.
     Directory(PathBuf),
+}
+
+/// Where relying parties read a target, and so where it is read back besides the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// The issuer's URL, or that of a CDN in front.
+    pub public_url: Option<String>,
+    /// The address of the store itself, which lets everybody read. A directory has none.
+    pub anonymous: bool,
+}
+
+/// What relying parties read at one public address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub jwks: Bytes,
+    pub discovery: Bytes,
 }
 
 /// Who writes, and from which state of its ledger.
@@ -154,30 +181,47 @@ impl Entry {
 impl Target {
     /// Prepares a target; nothing is asked of it yet.
     ///
-    /// `public_url` is where relying parties read it: the issuer's URL, or that of a CDN in front.
-    ///
     /// # Errors
     ///
     /// Fails when the address or the credentials of the environment make no sense.
     pub fn new(
         name: String,
         location: Location,
-        public_url: Option<&str>,
+        outside: &Outside,
         connections: &Connections,
     ) -> Result<Self, TargetError> {
         let failed = |cause: Cause| TargetError::new(&name, "set up", None, cause);
-        let public_url =
-            public_url.map(|base| PublicUrl::new(base, connections)).transpose().map_err(failed)?;
+        if !matches!(location, Location::Directory(_)) {
+            // Here, because what a store says of a client that it cannot make does not help.
+            connections.to("https").map_err(|error| failed(error.into()))?;
+        }
+        let bucket = |service, prefix: &str, endpoint: Option<Url>| {
+            Bucket::new(service, prefix, endpoint.as_ref(), connections).map(Place::Bucket)
+        };
         let place = match location {
             Location::Azure { account, container, prefix, endpoint } => {
-                Bucket::azure(account, container, &prefix, endpoint, connections).map(Place::Bucket)
+                bucket(Service::Azure { account, container }, &prefix, endpoint)
             }
-            Location::S3 { bucket, prefix, endpoint } => {
-                Bucket::s3(bucket, &prefix, endpoint, connections).map(Place::Bucket)
+            Location::S3 { bucket: name, prefix, endpoint } => {
+                let service = Service::S3 { bucket: name, prefix: prefix.trim_matches('/').to_owned() };
+                bucket(service, &prefix, endpoint)
+            }
+            Location::Gcs { bucket: name, prefix, endpoint } => {
+                bucket(Service::Gcs { bucket: name }, &prefix, endpoint)
             }
             Location::Directory(root) => Ok(Place::Directory(Directory::new(root))),
         };
-        Ok(Self { place: place.map_err(failed)?, public_url, name })
+        let place = place.map_err(failed)?;
+        let store = match &place {
+            Place::Bucket(bucket) if outside.anonymous => Some((bucket.address(), true)),
+            Place::Bucket(_) | Place::Directory(_) => None,
+        };
+        let public: Result<_, Cause> = store
+            .into_iter()
+            .chain(outside.public_url.as_deref().map(|url| (url, false)))
+            .map(|(base, is_store)| PublicUrl::new(base, is_store, connections))
+            .collect();
+        Ok(Self { public: public.map_err(failed)?, place, name })
     }
 
     #[must_use]
@@ -198,7 +242,7 @@ impl Target {
                 Place::Bucket(bucket) => bucket.version(document).await,
                 Place::Directory(directory) => directory.version(document).await,
             };
-            version.map_err(|cause| self.error("read", document, cause))
+            version.map_err(|cause| self.error_of("read", document, cause))
         };
         // Both to their end: of two failures it is always the same one that is told.
         let (jwks, discovery) = tokio::join!(version(Document::Jwks), version(Document::Discovery));
@@ -216,7 +260,7 @@ impl Target {
                 Place::Bucket(bucket) => bucket.read(document).await,
                 Place::Directory(directory) => directory.read(document).await,
             };
-            entry.map_err(|cause| self.error("read", document, cause))
+            entry.map_err(|cause| self.error_of("read", document, cause))
         };
         let (jwks, discovery) = tokio::join!(entry(Document::Jwks), entry(Document::Discovery));
         Ok(Reading::new(jwks?, discovery?))
@@ -249,24 +293,36 @@ impl Target {
         };
         written.map_err(|failure| match failure {
             Failure::LostRace => WriteError::LostRace { target: self.name.clone(), path: document.path() },
-            Failure::Cause(cause) => WriteError::Failed(self.error("write", document, cause)),
+            Failure::Cause(cause) => WriteError::Failed(self.error_of("write", document, cause)),
         })
     }
 
-    /// What a relying party reads; `None` when the target has no public URL.
+    /// What relying parties read at each public address; empty when the target has none.
+    ///
+    /// `expected` is what they should read: while they do, the documents are not transferred again.
     ///
     /// # Errors
     ///
     /// Fails when a relying party would not get a document: it does not follow redirects either.
-    pub async fn read_public(&self, document: Document) -> Result<Option<Bytes>, TargetError> {
-        let Some(public_url) = &self.public_url else { return Ok(None) };
-        let url = public_url.of(document);
-        let bytes = public_url.read(&url).await;
-        bytes.map(Some).map_err(|cause| TargetError::new(&self.name, "read", Some(url), cause))
+    pub async fn read_public(&self, expected: &Publication) -> Result<Vec<Shown>, TargetError> {
+        let mut shown = Vec::new();
+        for address in &self.public {
+            let read = async |document| {
+                let bytes = address.read(document, expected.bytes(document)).await;
+                bytes.map_err(|cause| self.error("read", address.of(document), cause))
+            };
+            let (jwks, discovery) = tokio::join!(read(Document::Jwks), read(Document::Discovery));
+            shown.push(Shown { jwks: jwks?, discovery: discovery? });
+        }
+        Ok(shown)
     }
 
-    fn error(&self, task: &'static str, document: Document, cause: Cause) -> TargetError {
-        let error = TargetError::new(&self.name, task, Some(document.path().to_owned()), cause);
+    fn error_of(&self, task: &'static str, document: Document, cause: Cause) -> TargetError {
+        self.error(task, document.path().to_owned(), cause)
+    }
+
+    fn error(&self, task: &'static str, path: String, cause: Cause) -> TargetError {
+        let error = TargetError::new(&self.name, task, Some(path), cause);
         error.or_hint(|cause| match &self.place {
             Place::Bucket(bucket) => bucket.hint(cause),
             Place::Directory(_) => directory::hint(cause),

@@ -5,6 +5,7 @@
 //! tells operators what became of it.
 
 pub mod asking;
+pub mod gate;
 pub mod keeper;
 pub mod placing;
 pub mod sync;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{Failure, block_on, load, report::Outcome, say};
+use super::{Failure, block_on, checked, load, read_config, report::Outcome, say, working_directory};
 use crate::{
-    app::{self, Started},
+    app::{self, Reread, Started},
     config::{Config, Flags, SourceConfig},
     core::issuer::Issuer,
 };
@@ -12,12 +12,25 @@ use crate::{
 pub(super) fn carry_out(flags: &Flags) -> Result<Outcome, Failure> {
     let config = load(flags)?;
     let welcome = is_embedded(&config).then(|| (config.issuers[0].issuer.clone(), config.data_dir.clone()));
-    block_on(app::run(config, |started| {
+    block_on(app::run(config, reread(flags)?, |started| {
         if let Some((issuer, data_dir)) = welcome {
             say(&self::welcome(&issuer, &data_dir, started));
         }
     }))?;
     Ok(Outcome::Success)
+}
+
+/// How the file is read again: with the flags and the environment of the start. Without a file there is
+/// nothing that could have changed.
+fn reread(flags: &Flags) -> Result<Option<Reread>, Failure> {
+    if flags.keys.config.is_none() {
+        return Ok(None);
+    }
+    let (flags, cwd) = (flags.clone(), working_directory()?);
+    Ok(Some(Reread::new(move || {
+        let text = read_config(flags.keys.config.as_deref())?;
+        Ok(checked(&flags, text.as_ref(), &cwd)?)
+    })))
 }
 
 /// Whether this is somebody's first look: an issuer of its own on this machine.

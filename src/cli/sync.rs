@@ -18,7 +18,7 @@ use crate::{
         asking::AskError,
         keeper::Concerns,
         placing::{PlaceError, Placed, PublicView},
-        sync::{Difference, Pass, Plan},
+        sync::{AtTarget, Difference, Pass, Plan},
     },
 };
 
@@ -90,17 +90,21 @@ fn judge_plan(plan: &Plan) -> Outcome {
     if tell_failures(&plan.sources, &plan.targets, &plan.concerns) {
         return Outcome::Failure;
     }
-    let differs = plan.targets.iter().any(|(_, it)| it.as_ref().is_ok_and(|it| !it.is_empty()));
+    let differs = plan.targets.iter().any(|it| it.outcome.as_ref().is_ok_and(|it| !it.is_empty()));
     if differs { Outcome::Negative } else { Outcome::Success }
 }
 
 fn pass_rows(pass: &Pass) -> Vec<[String; 3]> {
     let mut rows = source_rows(&pass.sources);
-    rows.extend(pass.targets.iter().map(|(name, placed)| {
-        let what = placed.as_ref().map_or_else(|_| "failed".to_owned(), describe);
-        ["target".to_owned(), name.clone(), what]
+    rows.extend(pass.targets.iter().map(|target| {
+        target_row(target, target.outcome.as_ref().map_or_else(|_| "failed".to_owned(), describe))
     }));
     rows
+}
+
+fn target_row<T>(target: &AtTarget<T>, what: String) -> [String; 3] {
+    let what = if target.gates { what } else { format!("{what} (gates no switch)") };
+    ["target".to_owned(), target.name.clone(), what]
 }
 
 fn describe(placed: &Placed) -> String {
@@ -122,14 +126,14 @@ fn describe(placed: &Placed) -> String {
 
 fn plan_rows(plan: &Plan) -> Vec<[String; 3]> {
     let mut rows = source_rows(&plan.sources);
-    for (name, difference) in &plan.targets {
-        let mut row = |what| rows.push(["target".to_owned(), name.clone(), what]);
-        match difference {
-            Ok(difference) if difference.is_empty() => row("unchanged".to_owned()),
-            Ok(difference) => row(format!("would write {}", names(&difference.documents))),
-            Err(_) => row("failed".to_owned()),
-        }
-        let changes = difference.iter().flat_map(changes);
+    for target in &plan.targets {
+        let what = match &target.outcome {
+            Ok(difference) if difference.is_empty() => "unchanged".to_owned(),
+            Ok(difference) => format!("would write {}", names(&difference.documents)),
+            Err(_) => "failed".to_owned(),
+        };
+        rows.push(target_row(target, what));
+        let changes = target.outcome.iter().flat_map(changes);
         rows.extend(changes.map(|change| [String::new(), String::new(), change]));
     }
     rows
@@ -157,7 +161,7 @@ fn source_rows(sources: &[(String, Result<usize, AskError>)]) -> Vec<[String; 3]
 /// Tells every failure with its hint; whether there was one.
 fn tell_failures<T>(
     sources: &[(String, Result<usize, AskError>)],
-    targets: &[(String, Result<T, PlaceError>)],
+    targets: &[AtTarget<T>],
     concerns: &Concerns,
 ) -> bool {
     let mut failed = false;
@@ -180,8 +184,8 @@ fn tell_failures<T>(
     if let Some(nothing) = nothing {
         tell(nothing, Some(nothing.hint().to_owned()));
     }
-    for (_, placed) in targets {
-        match placed {
+    for target in targets {
+        match &target.outcome {
             Err(PlaceError::Refused { source: Refused::Nothing(same), .. }) if nothing == Some(same) => {}
             Err(error) => tell(error, error.hint()),
             Ok(_) => {}

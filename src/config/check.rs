@@ -1,11 +1,17 @@
 //! From the tree to the typed configuration, and what must hold between its values.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use super::{
     Config, EventsConfig, IssuerConfig, KeysConfig, Location, Schedule, SourceConfig, TargetConfig,
+    TlsConfig,
     document::Node,
     keys::ROOT,
     problem::{Fault, Problems},
@@ -28,6 +34,8 @@ pub(super) fn config(tree: &Node, now: Timestamp, problems: &mut Problems) -> Op
     Some(Config {
         listen: root.listen?,
         admin_listen: root.admin_listen?,
+        tls: root.tls,
+        max_connections: root.max_connections?,
         data_dir: root.data_dir?,
         events: root.events,
         issuers,
@@ -62,6 +70,8 @@ pub(super) fn keys_config(
 struct Draft {
     listen: Option<SocketAddr>,
     admin_listen: Option<SocketAddr>,
+    tls: Option<TlsConfig>,
+    max_connections: Option<usize>,
     data_dir: Option<PathBuf>,
     events: Option<EventsConfig>,
     issuers: Vec<IssuerDraft>,
@@ -102,8 +112,10 @@ impl IssuerDraft {
 struct Known {
     now: Timestamp,
     data_dir: Option<PathBuf>,
+    /// Whether relying parties are spoken to over TLS.
+    tls: bool,
     /// Every location so far, and the target that has it.
-    locations: Vec<(Location, String)>,
+    locations: HashMap<Location, String>,
     /// The issuer that has the embedded keyring.
     embedded: Option<String>,
 }
@@ -118,26 +130,43 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
         let fault = Fault::new(format!("`{admin}` is taken by listen (`{listen}`), expected another port"));
         root.refuse("admin_listen", fault, problems);
     }
+    let tls = root.mapping("tls", problems);
+    let max_connections = root.count("max_connections", problems);
     let data_dir = root.path("data_dir", problems);
     let events = root.mapping("events", problems).and_then(|events| events::read(&events, problems));
-    let mut known = Known { now, data_dir: data_dir.clone(), locations: Vec::new(), embedded: None };
+    let mut known = Known {
+        now,
+        data_dir: data_dir.clone(),
+        tls: tls.is_some(),
+        locations: HashMap::new(),
+        embedded: None,
+    };
     let mut issuers = Vec::new();
-    let mut seen: Vec<(Issuer, String)> = Vec::new();
+    let mut seen: HashMap<String, String> = HashMap::new();
     for mapping in root.mappings("issuers", problems).unwrap_or_default() {
         let draft = read_issuer(&mapping, issuer_required, &mut known, problems);
         if let Some(issuer) = &draft.issuer {
             // Two that differ by a closing slash would share their documents.
-            match seen.iter().find(|(other, _)| other.discovery_url() == issuer.discovery_url()) {
-                Some((_, first)) => {
-                    let fault = mapping.at.taken("issuer", issuer.as_str(), first);
+            match seen.entry(issuer.discovery_url()) {
+                Entry::Occupied(first) => {
+                    let fault = mapping.at.taken("issuer", issuer.as_str(), first.get());
                     mapping.refuse("issuer", fault, problems);
                 }
-                None => seen.push((issuer.clone(), mapping.at.name())),
+                Entry::Vacant(free) => {
+                    free.insert(mapping.at.name());
+                }
             }
         }
         issuers.push(draft);
     }
-    Some(Draft { listen, admin_listen, data_dir, events, issuers })
+    let tls = tls.and_then(|tls| read_tls(&tls, problems));
+    Some(Draft { listen, admin_listen, tls, max_connections, data_dir, events, issuers })
+}
+
+fn read_tls(mapping: &Mapping<'_>, problems: &mut Problems) -> Option<TlsConfig> {
+    let certificate = mapping.path("certificate", problems);
+    let private_key = mapping.path("private_key", problems);
+    Some(TlsConfig { certificate: certificate?, private_key: private_key? })
 }
 
 /// Whether the second listener would find the port taken. Port 0 is a free one each time.
@@ -159,6 +188,11 @@ fn read_issuer(
     } else {
         None
     };
+    if let Some(issuer) = issuer.as_ref().filter(|issuer| known.tls && issuer.as_str().starts_with("http://"))
+    {
+        let fault = Fault::new(format!("`{issuer}` has scheme `http`, and the listener speaks TLS"));
+        mapping.refuse("issuer", fault.hint("write it with `https`, or leave `tls` away"), problems);
+    }
     let jwks_uri = mapping
         .parsed("jwks_uri", problems, |text| value::web_url(text, Web::Secure).map(|_| text.to_owned()));
     let profile = mapping.choice("profile", problems, &Profile::ALL, Profile::name);

@@ -93,9 +93,17 @@ impl Node {
     }
 }
 
+/// Most values that a file may hold, keys included: for tens of thousands of issuers. The usual 250,000
+/// end at ten thousand small ones.
+const MAX_NODES: usize = 5_000_000;
+
 /// Reads YAML; a key that is written twice is refused.
 pub(super) fn parse(text: &str) -> Result<Node, Problem> {
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_nodes: MAX_NODES, max_events: 2 * MAX_NODES },
+    };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let path = error.location().map_or_else(
             || "the file".to_owned(),

@@ -72,6 +72,14 @@ pub struct Flags {
     #[arg(long, value_name = "ADDR", env = "SIGNPOST_ADMIN_LISTEN", hide_env_values = true, help_heading = PUBLISHING)]
     pub admin_listen: Option<String>,
 
+    /// Serve over TLS: the server's certificate and its chain, PEM; read again when it changes
+    #[arg(long, value_name = "FILE", env = "SIGNPOST_TLS_CERTIFICATE", hide_env_values = true, help_heading = PUBLISHING)]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// The private key of `--tls-certificate`, PEM without a passphrase
+    #[arg(long, value_name = "FILE", env = "SIGNPOST_TLS_PRIVATE_KEY", hide_env_values = true, help_heading = PUBLISHING)]
+    pub tls_private_key: Option<PathBuf>,
+
     /// Tell of changes and failures as Kubernetes Events about this pod, `NAMESPACE/NAME`
     #[arg(long, value_name = "POD", env = "SIGNPOST_EVENTS_POD", hide_env_values = true, help_heading = PUBLISHING)]
     pub events_pod: Option<String>,

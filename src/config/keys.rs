@@ -42,6 +42,11 @@ pub(super) enum Kind {
     Schedule,
     Choice(&'static [&'static str]),
     Texts,
+    /// A whole number, with bounds that belong to it.
+    Count {
+        least: usize,
+        most: usize,
+    },
     Mapping(&'static Section),
     Mappings(&'static Section),
     /// A list of mappings, each of which says by its key `kind` what further keys it has.
@@ -83,6 +88,7 @@ impl Kind {
             Self::Schedule => "five fields: minute hour day month weekday, UTC",
             Self::Choice(_) => "a word",
             Self::Texts => "a list of texts",
+            Self::Count { .. } => "a whole number",
             Self::Mapping(_) => "a mapping",
             Self::Mappings(_) | Self::Kinds(_) => "a list of mappings",
         }
@@ -90,8 +96,8 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 8] =
-    [&ROOT, &EVENTS, &ISSUER, &SOURCE_API_SERVER, &INSTANCE, &SOURCE_FILES, &SOURCE_EMBEDDED, &TARGET];
+pub(super) static SECTIONS: [&Section; 9] =
+    [&ROOT, &TLS, &EVENTS, &ISSUER, &SOURCE_API_SERVER, &INSTANCE, &SOURCE_FILES, &SOURCE_EMBEDDED, &TARGET];
 
 pub(super) static ROOT: Section = Section {
     path: "the top level",
@@ -111,6 +117,23 @@ pub(super) static ROOT: Section = Section {
             flag: Some("--admin-listen"),
             doc: "Where operators read health, metrics and status.",
             example: "127.0.0.1:9090",
+        },
+        Key {
+            name: "tls",
+            kind: Kind::Mapping(&TLS),
+            need: Need::Optional,
+            flag: None,
+            doc: "Serves the documents over TLS (1.2 and 1.3), with a certificate from files. Without it: in plain \
+                  text, behind an ingress that speaks TLS.",
+            example: "{certificate: /etc/signpost/tls/tls.crt, private_key: /etc/signpost/tls/tls.key}",
+        },
+        Key {
+            name: "max_connections",
+            kind: Kind::Count { least: 1, most: 1_000_000 },
+            need: Need::Default("1000"),
+            flag: None,
+            doc: "Most connections of relying parties at once; more wait until one ends.",
+            example: "1000",
         },
         Key {
             name: "data_dir",
@@ -135,6 +158,28 @@ pub(super) static ROOT: Section = Section {
             flag: None,
             doc: "The issuers, each independent of the others.",
             example: "[{issuer: https://oidc.example.com/kind, sources: […], targets: […]}]",
+        },
+    ],
+};
+
+pub(super) static TLS: Section = Section {
+    path: "tls",
+    keys: &[
+        Key {
+            name: "certificate",
+            kind: Kind::Path,
+            need: Need::Required,
+            flag: Some("--tls-certificate"),
+            doc: "The server's certificate and then those that lead to its CA, as PEM. Read again when it changes.",
+            example: "/etc/signpost/tls/tls.crt",
+        },
+        Key {
+            name: "private_key",
+            kind: Kind::Path,
+            need: Need::Required,
+            flag: Some("--tls-private-key"),
+            doc: "The private key of the certificate, as PEM without a passphrase. Read again when it changes.",
+            example: "/etc/signpost/tls/tls.key",
         },
     ],
 };
@@ -383,8 +428,8 @@ pub(super) static TARGET: Section = Section {
             kind: Kind::Url,
             need: Need::Required,
             flag: Some("--target"),
-            doc: "`az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX` or `file:///DIRECTORY`. Credentials come \
-                  from the environment, never from here.",
+            doc: "`az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or \
+                  `file:///DIRECTORY`. Credentials come from the environment, never from here.",
             example: "az://account/$web",
         },
         Key {
@@ -402,6 +447,24 @@ pub(super) static TARGET: Section = Section {
             flag: None,
             doc: "Where the world reads what is stored there: read back from there too.",
             example: "https://oidc.example.com/kind",
+        },
+        Key {
+            name: "anonymous",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            flag: None,
+            doc: "Whether the world reads straight from the store: read back without credentials too, at the \
+                  address of the store itself, so that a private bucket is noticed.",
+            example: "true",
+        },
+        Key {
+            name: "gate",
+            kind: Kind::Bool,
+            need: Need::Default("true"),
+            flag: None,
+            doc: "Whether a new key must be shown here before it may sign. With `false` this target holds \
+                  nothing up while it lags; its failures are told all the same.",
+            example: "false",
         },
         Key {
             name: "endpoint",

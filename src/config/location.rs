@@ -10,10 +10,10 @@ use url::Url;
 use super::{problem::Fault, suggest, value};
 
 /// What a target's URL may begin with.
-const SCHEMES: [&str; 3] = ["az", "s3", "file"];
+const SCHEMES: [&str; 4] = ["az", "s3", "gs", "file"];
 
 /// Where a target stores what is published.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     /// `az://ACCOUNT/CONTAINER/PREFIX`; the container `$web` is a static website.
     Azure {
@@ -32,6 +32,14 @@ pub enum Location {
         /// The service, unless it is Amazon's own.
         endpoint: Option<Url>,
     },
+    /// `gs://BUCKET/PREFIX`.
+    Gcs {
+        bucket: String,
+        /// Without a `/` at either end; empty for the whole bucket.
+        prefix: String,
+        /// The service, unless it is Google's own.
+        endpoint: Option<Url>,
+    },
     /// `file:///DIRECTORY`, absolute.
     Directory(PathBuf),
 }
@@ -40,7 +48,7 @@ impl Location {
     /// Reads a target's URL; nothing in it is percent-decoded.
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let Some((scheme, rest)) = text.split_once("://") else {
-            let known = suggest::one_of(["az://…", "s3://…", "file:///…"]);
+            let known = suggest::one_of(["az://…", "s3://…", "gs://…", "file:///…"]);
             let fault = Fault::new(format!("`{text}` has no scheme, expected {known}"));
             return Err(if text.starts_with('/') {
                 fault.hint(format!("write `file://{text}`"))
@@ -56,8 +64,7 @@ impl Location {
             "az" => azure(text, rest),
             "s3" => s3(text, rest),
             "file" => directory(text, rest),
-            "gs" => Err(Fault::new("`gs://` is not available yet, expected one of `az`, `s3`, `file`")
-                .hint("publish to a directory and copy it, or use Google's S3 interface with `endpoint`")),
+            "gs" => gcs(text, rest),
             _ => Err(Fault::new(format!(
                 "`{text}` has the unknown scheme `{scheme}`, {}",
                 suggest::or_all(scheme, SCHEMES)
@@ -72,21 +79,43 @@ impl Location {
                 Ok(Self::Azure { account, container, prefix, endpoint: Some(url) })
             }
             Self::S3 { bucket, prefix, .. } => Ok(Self::S3 { bucket, prefix, endpoint: Some(url) }),
+            // Every request goes to `ENDPOINT/BUCKET/OBJECT`.
+            Self::Gcs { .. } if url.path() != "/" => Err(Fault::new(format!(
+                "`{url}` has a path, expected the address of a service of Google's without one"
+            ))),
+            Self::Gcs { bucket, prefix, .. } => Ok(Self::Gcs { bucket, prefix, endpoint: Some(url) }),
             Self::Directory(_) => Err(Fault::new("a directory has no endpoint, expected none")),
         }
     }
 
     pub(super) fn endpoint(&self) -> Option<&Url> {
         match self {
-            Self::Azure { endpoint, .. } | Self::S3 { endpoint, .. } => endpoint.as_ref(),
+            Self::Azure { endpoint, .. } | Self::S3 { endpoint, .. } | Self::Gcs { endpoint, .. } => {
+                endpoint.as_ref()
+            }
             Self::Directory(_) => None,
+        }
+    }
+
+    /// Whether there is an address of the store itself where everybody may be let to read.
+    pub(super) fn check_anonymous(&self) -> Result<(), Fault> {
+        match self {
+            Self::Directory(_) => Err(Fault::new("is `true`, but a directory has no address of its own")
+                .hint("write `public_url` with the address of the web server that serves it")),
+            Self::Azure { container, .. } if container == "$web" => {
+                Err(Fault::new("is `true`, but `$web` is read at the address of the static website").hint(
+                    "write `public_url` with the static website's address, such as \
+                           `https://ACCOUNT.z6.web.core.windows.net`",
+                ))
+            }
+            Self::Azure { .. } | Self::S3 { .. } | Self::Gcs { .. } => Ok(()),
         }
     }
 
     pub(super) fn as_directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(path) => Some(path),
-            Self::Azure { .. } | Self::S3 { .. } => None,
+            Self::Azure { .. } | Self::S3 { .. } | Self::Gcs { .. } => None,
         }
     }
 }
@@ -101,6 +130,10 @@ impl fmt::Display for Location {
             }
             Self::S3 { bucket, prefix, .. } => {
                 write!(f, "s3://{bucket}")?;
+                prefix
+            }
+            Self::Gcs { bucket, prefix, .. } => {
+                write!(f, "gs://{bucket}")?;
                 prefix
             }
             Self::Directory(path) => return write!(f, "file://{}", path.display()),
@@ -152,6 +185,27 @@ fn s3(text: &str, rest: &str) -> Result<Location, Fault> {
     }
     let prefix = checked_prefix(text, prefix)?;
     Ok(Location::S3 { bucket: bucket.to_owned(), prefix, endpoint: None })
+}
+
+/// Source: "About Cloud Storage buckets", naming.
+fn gcs(text: &str, rest: &str) -> Result<Location, Fault> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_end =
+        |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let is_good = (3..=222).contains(&bucket.len())
+        && bucket.split('.').all(|part| (1..=63).contains(&part.len()))
+        && bucket.bytes().all(|byte| is_end(Some(byte)) || b"-_.".contains(&byte))
+        && is_end(bucket.bytes().next())
+        && is_end(bucket.bytes().last());
+    if !is_good {
+        return Err(Fault::new(format!(
+            "`{text}` has bucket `{bucket}`, expected 3 to 63 lower-case letters, digits, hyphens, underscores \
+             and dots"
+        ))
+        .hint("write `gs://BUCKET/PREFIX`"));
+    }
+    let prefix = checked_prefix(text, prefix)?;
+    Ok(Location::Gcs { bucket: bucket.to_owned(), prefix, endpoint: None })
 }
 
 /// Drops one `/` at the end and refuses segments that a store or a reader would resolve.

@@ -17,6 +17,8 @@ use super::{
 
 const LISTEN: &str = "--listen";
 const DATA_DIR: &str = "--data-dir";
+const TLS_CERTIFICATE: &str = "--tls-certificate";
+const TLS_PRIVATE_KEY: &str = "--tls-private-key";
 const SOURCE: &str = "--source";
 const TARGET: &str = "--target";
 
@@ -33,6 +35,7 @@ pub(super) fn apply(flags: &Flags, file: Option<Node>, cwd: &Path, problems: &mu
     let mut root = file.unwrap_or_else(|| Node::map([], Place::BuiltIn));
     set_text(&mut root, "listen", LISTEN, flags.listen.as_deref());
     set_text(&mut root, "admin_listen", "--admin-listen", flags.admin_listen.as_deref());
+    set_tls(&mut root, flags, cwd, problems);
     set_events(&mut root, flags);
     let default = Path::new(LOCAL_DATA_DIR);
     let data_dir = match &flags.keys.data_dir {
@@ -110,6 +113,24 @@ fn describe(issuer: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problem
 fn set_text(node: &mut Node, key: &str, flag: &'static str, text: Option<&str>) {
     if let Some(text) = text {
         node.set(key, Node::text(text, Place::Flag(flag)));
+    }
+}
+
+/// Writes the paths of certificate and private key, each in its own flag.
+fn set_tls(root: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problems) {
+    let given = [
+        ("certificate", TLS_CERTIFICATE, &flags.tls_certificate),
+        ("private_key", TLS_PRIVATE_KEY, &flags.tls_private_key),
+    ];
+    for (key, flag, path) in given {
+        let Some(path) = path else { continue };
+        let place = Place::Flag(flag);
+        let mut tls = root.get("tls").cloned().unwrap_or_else(|| Node::map([], Place::BuiltIn));
+        match absolute(cwd, path) {
+            Ok(path) => tls.set(key, Node::text(path, place)),
+            Err(fault) => problems.add(place, key, fault),
+        }
+        root.set("tls", tls);
     }
 }
 
@@ -232,7 +253,7 @@ fn embedded_default(flags: &Flags, root: &mut Node, problems: &mut Problems) -> 
     let sources = Node::list(vec![Node::map([("kind", word(EMBEDDED))], Place::BuiltIn)], Place::BuiltIn);
     let mut issuer = Node::map(
         [
-            ("issuer", word(&own_issuer(listen, problems))),
+            ("issuer", word(&own_issuer(listen, root.get("tls").is_some(), problems))),
             ("jwks_max_age", word("5s")),
             ("max_token_lifetime", word("30s")),
             ("margin", word("5s")),
@@ -247,8 +268,8 @@ fn embedded_default(flags: &Flags, root: &mut Node, problems: &mut Problems) -> 
     issuer
 }
 
-/// `http://LISTEN`, as a client on this machine writes it.
-fn own_issuer(listen: &str, problems: &mut Problems) -> String {
+/// `http://LISTEN`, or `https` with TLS, as a client on this machine writes it.
+fn own_issuer(listen: &str, tls: bool, problems: &mut Problems) -> String {
     let mut refuse = |message: String, hint: &str| {
         problems.add(Place::Flag(LISTEN), "listen", Fault::new(message).hint(hint));
     };
@@ -271,8 +292,7 @@ fn own_issuer(listen: &str, problems: &mut Problems) -> String {
         );
     }
     // A URL leaves its scheme's own port away, and an issuer is in normal form.
-    match address.port() {
-        80 => format!("http://{}", address.to_string().trim_end_matches(":80")),
-        _ => format!("http://{address}"),
-    }
+    let (scheme, own) = if tls { ("https", ":443") } else { ("http", ":80") };
+    let address = address.to_string();
+    format!("{scheme}://{}", address.strip_suffix(own).unwrap_or(&address))
 }

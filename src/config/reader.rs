@@ -201,6 +201,29 @@ impl<'a> Mapping<'a> {
         None
     }
 
+    /// # Panics
+    ///
+    /// If the key does not hold a count with a default.
+    pub(super) fn count(&self, name: &str, problems: &mut Problems) -> Option<usize> {
+        let key = self.section.key(name);
+        let (&Kind::Count { least, most }, &Need::Default(default)) = (&key.kind, &key.need) else {
+            panic!("`{name}` is not a count with a default");
+        };
+        let (written, at) = match self.get(name) {
+            None => return Some(default.parse().expect("defaults in the table are whole numbers")),
+            Some(at) => (&at.node.value, at),
+        };
+        let fault = match written {
+            Value::Number(number) => match number.parse() {
+                Ok(count) if (least..=most).contains(&count) => return Some(count),
+                _ => Fault::new(format!("is `{number}`, expected a whole number from {least} to {most}")),
+            },
+            _ => at.unexpected(&format!("a whole number from {least} to {most}")),
+        };
+        at.refuse(fault, problems);
+        None
+    }
+
     /// Opens the mapping that a key holds, if it is written.
     ///
     /// # Panics

@@ -35,6 +35,7 @@ fn property(key: &Key) -> Value {
         Kind::Path => json!({ "type": "string", "pattern": "^/" }),
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Choice(words) => json!({ "enum": words }),
+        Kind::Count { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Mapping(of) => section(of, None),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Mappings(of) => json!({ "type": "array", "items": section(of, None) }),
@@ -46,6 +47,10 @@ fn property(key: &Key) -> Value {
     schema["description"] = json!(format!("{}{}", key.doc, bounds(key)));
     match key.need {
         Need::Default(text) if matches!(key.kind, Kind::Bool) => schema["default"] = json!(text == "true"),
+        Need::Default(text) if matches!(key.kind, Kind::Count { .. }) => {
+            schema["default"] =
+                json!(text.parse::<usize>().expect("defaults in the table are whole numbers"));
+        }
         Need::Default(text) => schema["default"] = json!(text),
         Need::Required if schema["type"] == "array" => schema["minItems"] = json!(1),
         Need::Required | Need::Optional => {}
@@ -56,6 +61,7 @@ fn property(key: &Key) -> Value {
 fn bounds(key: &Key) -> String {
     match key.kind {
         Kind::Duration { least, most } => format!(" A duration from `{least}` to `{most}`."),
+        Kind::Count { least, most } => format!(" From {least} to {most}."),
         _ => String::new(),
     }
 }

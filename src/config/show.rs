@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, EventsConfig, Instance, IssuerConfig, SourceConfig, TargetConfig,
+    Config, EventsConfig, Instance, IssuerConfig, SourceConfig, TargetConfig, TlsConfig,
     document::{Node, Place, Value},
     keys::{API_SERVER, EMBEDDED, FILES},
     value::duration_text,
@@ -15,16 +15,26 @@ impl Config {
     /// Every key with its value, defaults too, as YAML. It holds no secret: none can be configured.
     #[must_use]
     pub fn show(&self) -> String {
-        let issuers = self.issuers.iter().map(issuer).collect();
-        let mut entries = vec![
-            ("listen", text(self.listen)),
-            ("admin_listen", text(self.admin_listen)),
+        let mut entries = vec![("listen", text(self.listen)), ("admin_listen", text(self.admin_listen))];
+        entries.extend(self.tls.as_ref().map(|paths| ("tls", tls(paths))));
+        entries.extend([
+            ("max_connections", node(Value::Number(self.max_connections.to_string()))),
             ("data_dir", text(self.data_dir.display())),
-        ];
+        ]);
         entries.extend(self.events.as_ref().map(|config| ("events", events(config))));
-        entries.push(("issuers", list(issuers)));
+        entries.push(("issuers", list(self.issuers.iter().map(issuer).collect())));
         to_yaml(&Node::map(entries, Place::BuiltIn))
     }
+}
+
+fn tls(config: &TlsConfig) -> Node {
+    Node::map(
+        [
+            ("certificate", text(config.certificate.display())),
+            ("private_key", text(config.private_key.display())),
+        ],
+        Place::BuiltIn,
+    )
 }
 
 fn events(config: &EventsConfig) -> Node {
@@ -86,7 +96,11 @@ fn target(config: &TargetConfig) -> Node {
     let mut entries = vec![("url", text(&config.location)), ("name", text(&config.name))];
     entries.extend(config.public_url.as_ref().map(|url| ("public_url", text(url))));
     entries.extend(config.location.endpoint().map(|url| ("endpoint", text(url))));
-    entries.push(("profile", text(config.profile.name())));
+    entries.extend([
+        ("anonymous", node(Value::Bool(config.anonymous))),
+        ("gate", node(Value::Bool(config.gates))),
+        ("profile", text(config.profile.name())),
+    ]);
     Node::map(entries, Place::BuiltIn)
 }
 
@@ -111,7 +125,11 @@ impl Serialize for Node {
         match &self.value {
             Value::Null | Value::Refused => serializer.serialize_unit(),
             Value::Bool(value) => serializer.serialize_bool(*value),
-            Value::Number(text) | Value::Text(text) => serializer.serialize_str(text),
+            Value::Number(text) => match text.parse::<u64>() {
+                Ok(number) => serializer.serialize_u64(number),
+                Err(_) => serializer.serialize_str(text),
+            },
+            Value::Text(text) => serializer.serialize_str(text),
             Value::List(items) => serializer.collect_seq(items),
             Value::Map(entries) => {
                 let mut map = serializer.serialize_map(Some(entries.len()))?;

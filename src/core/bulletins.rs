@@ -18,8 +18,8 @@ const SERIES_ENDS: Duration = Duration::from_mins(6);
 const COUNT_EVERY: Duration = Duration::from_mins(1);
 /// How many requests a reason may cause at once.
 const BURST: u32 = 10;
-/// Time in which an allowance regains one request: sixteen reasons cause at most one request in two
-/// seconds for long.
+/// Time in which an allowance regains one request: all reasons together cause less than one request a
+/// second for long.
 const REGAIN: Duration = Duration::from_secs(30);
 /// Time until another attempt after one that failed.
 const RETRY: Duration = Duration::from_secs(30);

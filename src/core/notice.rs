@@ -25,10 +25,14 @@ pub enum Reason {
     SigningKeyPublic,
     AlarmRaised,
     AlarmOver,
+    ConfigurationRefused,
+    ConfigurationTaken,
+    CertificateRefused,
+    CertificateTaken,
 }
 
 impl Reason {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::KeyAppeared,
         Self::KeyWentMissing,
         Self::KeyReturned,
@@ -45,6 +49,10 @@ impl Reason {
         Self::SigningKeyPublic,
         Self::AlarmRaised,
         Self::AlarmOver,
+        Self::ConfigurationRefused,
+        Self::ConfigurationTaken,
+        Self::CertificateRefused,
+        Self::CertificateTaken,
     ];
 
     #[must_use]
@@ -66,6 +74,10 @@ impl Reason {
             Self::SigningKeyPublic => "SigningKeyPublic",
             Self::AlarmRaised => "AlarmRaised",
             Self::AlarmOver => "AlarmOver",
+            Self::ConfigurationRefused => "ConfigurationRefused",
+            Self::ConfigurationTaken => "ConfigurationTaken",
+            Self::CertificateRefused => "CertificateRefused",
+            Self::CertificateTaken => "CertificateTaken",
         }
     }
 
@@ -83,6 +95,8 @@ impl Reason {
             Self::StrangerFound | Self::TargetFailed | Self::TargetRecovered => "Publish",
             Self::IssuerMismatch | Self::SigningKeyNotPublic | Self::SigningKeyPublic => "ProbeSigningKey",
             Self::AlarmRaised | Self::AlarmOver => "MergeSources",
+            Self::ConfigurationRefused | Self::ConfigurationTaken => "ReloadConfiguration",
+            Self::CertificateRefused | Self::CertificateTaken => "ReloadCertificate",
         }
     }
 
@@ -98,6 +112,8 @@ impl Reason {
                 | Self::IssuerMismatch
                 | Self::SigningKeyNotPublic
                 | Self::AlarmRaised
+                | Self::ConfigurationRefused
+                | Self::CertificateRefused
         )
     }
 }
@@ -106,6 +122,7 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub reason: Reason,
+    /// Empty where it is about the process.
     pub issuer: String,
     /// The kid, the source, the target or the alarm that it is about.
     pub subject: String,
@@ -116,12 +133,14 @@ pub struct Notice {
 impl Notice {
     #[must_use]
     pub fn new(reason: Reason, issuer: &str, subject: &str, what: &str) -> Self {
-        Self {
-            reason,
-            issuer: issuer.to_owned(),
-            subject: subject.to_owned(),
-            note: fitting(&format!("{what} (issuer `{issuer}`)")),
-        }
+        let note = fitting(&format!("{what} (issuer `{issuer}`)"));
+        Self { reason, issuer: issuer.to_owned(), subject: subject.to_owned(), note }
+    }
+
+    /// Something that happened to the whole process.
+    #[must_use]
+    pub fn of_process(reason: Reason, what: &str) -> Self {
+        Self { reason, issuer: String::new(), subject: String::new(), note: fitting(what) }
     }
 
     /// What happened to a key.

@@ -5,30 +5,32 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::Arc,
 };
 
-use arc_swap::ArcSwapOption;
-use axum::{
-    Router,
-    body::Body,
-    extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
-    response::Response,
-};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::Service};
 
 use crate::core::{
     issuer::Issuer,
     publication::{Document, MEDIA_TYPE, Publication},
 };
 
+mod counters;
+
+pub use counters::Counters;
+
 /// Seconds after which a client should ask again when nothing could be published yet: the next poll of a
 /// source that fails is one second away.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// Fields of an answer, with room for those that the connection adds.
+const FIELDS: usize = 8;
 
 /// What one issuer serves now: empty until its first publication.
 #[derive(Clone, Default)]
@@ -36,143 +38,148 @@ pub struct Slot(Arc<ArcSwapOption<Rendered>>);
 
 struct Rendered {
     cache_control: HeaderValue,
-    jwks: Ready,
-    discovery: Ready,
+    jwks: File,
+    discovery: File,
 }
 
-struct Ready {
+struct File {
     etag: HeaderValue,
+    /// What `Content-Length` says where no body says it: HTTP/2 sends the body that it is given, even to
+    /// `HEAD`.
+    length: HeaderValue,
     body: Bytes,
 }
 
 impl Slot {
     /// Serves this publication from the next request on.
     pub fn publish(&self, publication: &Publication) {
-        let ready = |document| Ready {
+        let file = |document| File {
             etag: HeaderValue::try_from(publication.etag(document)).expect("an entity tag is ASCII"),
+            length: publication.bytes(document).len().into(),
             body: publication.bytes(document).clone(),
         };
         self.0.store(Some(Arc::new(Rendered {
             cache_control: HeaderValue::try_from(publication.cache_control()).expect("a number is ASCII"),
-            jwks: ready(Document::Jwks),
-            discovery: ready(Document::Discovery),
+            jwks: file(Document::Jwks),
+            discovery: file(Document::Discovery),
         })));
     }
 }
 
-/// How often each document was asked for, by status.
-#[derive(Default)]
-pub struct Counters {
-    known: [[AtomicU64; STATUSES.len()]; Document::IN_WRITE_ORDER.len()],
-    unknown: AtomicU64,
-}
-
-/// The statuses that the path of a document answers with.
-const STATUSES: [StatusCode; 4] = [
-    StatusCode::OK,
-    StatusCode::NOT_MODIFIED,
-    StatusCode::METHOD_NOT_ALLOWED,
-    StatusCode::SERVICE_UNAVAILABLE,
-];
-
-impl Counters {
-    fn count(&self, document: Document, status: StatusCode) {
-        if let Some(at) = STATUSES.iter().position(|known| *known == status) {
-            self.known[document as usize][at].fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Requests so far: document (`unknown` for any other path), status and count.
-    pub fn totals(&self) -> Vec<(&'static str, u16, u64)> {
-        let mut totals = vec![("unknown", 404, self.unknown.load(Ordering::Relaxed))];
-        for document in Document::IN_WRITE_ORDER {
-            for (status, count) in STATUSES.iter().zip(&self.known[document as usize]) {
-                totals.push((document.name(), status.as_u16(), count.load(Ordering::Relaxed)));
-            }
-        }
-        totals
-    }
-}
-
-struct Table {
-    /// By path; more than one where issuers differ in their host alone.
-    routes: HashMap<String, Vec<Route>>,
+/// Which issuer's documents are served where. Cheap to clone; every clone sees what [`Routes::set`] sets.
+#[derive(Clone)]
+pub struct Routes {
+    table: Arc<ArcSwap<Table>>,
     counters: Arc<Counters>,
 }
 
+/// By the path of the issuer; more than one where issuers differ in their host alone.
+type Table = HashMap<Box<str>, Vec<Route>>;
+
 struct Route {
-    authority: String,
-    document: Document,
+    authority: Box<str>,
     slot: Slot,
 }
 
-/// The routes of all issuers.
-pub fn router(issuers: impl IntoIterator<Item = (Issuer, Slot)>, counters: Arc<Counters>) -> Router {
-    let mut routes: HashMap<String, Vec<Route>> = HashMap::new();
-    for (issuer, slot) in issuers {
-        for document in Document::IN_WRITE_ORDER {
-            let path = format!("{}/{}", issuer.path(), document.path());
-            let authority = issuer.authority().to_owned();
-            routes.entry(path).or_default().push(Route { authority, document, slot: slot.clone() });
-        }
+impl Routes {
+    /// No routes yet: every path is unknown.
+    #[must_use]
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self { table: Arc::default(), counters }
     }
-    Router::new().fallback(answer).with_state(Arc::new(Table { routes, counters }))
+
+    /// Serves these issuers and no others from the next request on; no request meets half of them.
+    pub fn set(&self, issuers: impl IntoIterator<Item = (Issuer, Slot)>) {
+        let mut table = Table::new();
+        for (issuer, slot) in issuers {
+            let route = Route { authority: issuer.authority().into(), slot };
+            table.entry(issuer.path().into()).or_default().push(route);
+        }
+        table.shrink_to_fit();
+        self.table.store(Arc::new(table));
+    }
+
+    /// What is answered to a request; its body is never looked at.
+    pub fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let table = self.table.load();
+        let Some((document, route)) = find(&table, request) else {
+            self.counters.count_unknown();
+            return plain(StatusCode::NOT_FOUND, "not found\n");
+        };
+        let response = route.slot.answer(document, request.method(), request.headers());
+        self.counters.count(document, response.status());
+        response
+    }
 }
 
-async fn answer(State(table): State<Arc<Table>>, request: Request) -> Response {
-    let Some(route) = table.find(&request) else {
-        table.counters.unknown.fetch_add(1, Ordering::Relaxed);
-        return plain(StatusCode::NOT_FOUND, "not found\n");
+/// The document that a path is of, by the issuer's path, and by host only where several issuers share it.
+fn find<'a, B>(table: &'a Table, request: &Request<B>) -> Option<(Document, &'a Route)> {
+    let (document, issuer) = Document::IN_WRITE_ORDER.into_iter().find_map(|document| {
+        let below = request.uri().path().strip_suffix(document.path())?;
+        Some((document, below.strip_suffix('/')?))
+    })?;
+    let route = match table.get(issuer)?.as_slice() {
+        [route] => route,
+        routes => {
+            let host = host(request)?;
+            routes.iter().find(|route| route.authority.as_bytes().eq_ignore_ascii_case(host))?
+        }
     };
-    let response = route.answer(request.method(), request.headers());
-    table.counters.count(route.document, response.status());
-    response
+    Some((document, route))
 }
 
-impl Table {
-    /// The route of a request: by path, and by host only where several issuers share the path.
-    fn find(&self, request: &Request) -> Option<&Route> {
-        match self.routes.get(request.uri().path())?.as_slice() {
-            [route] => Some(route),
-            routes => {
-                let host = request.headers().get(header::HOST)?.as_bytes();
-                routes.iter().find(|route| route.authority.as_bytes().eq_ignore_ascii_case(host))
-            }
-        }
-    }
+/// The authority of the request: HTTP/2 has it in its target, HTTP/1.1 in a field.
+fn host<B>(request: &Request<B>) -> Option<&[u8]> {
+    let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    target.or_else(|| Some(request.headers().get(header::HOST)?.as_bytes()))
 }
 
-impl Route {
-    fn answer(&self, method: &Method, headers: &HeaderMap) -> Response {
+impl Slot {
+    fn answer(&self, document: Document, method: &Method, headers: &HeaderMap) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        let rendered = self.slot.0.load();
+        let rendered = self.0.load();
         let Some(rendered) = rendered.as_deref() else {
             let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "no keys are known yet\n");
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
             return response;
         };
-        let ready = match self.document {
+        let file = match document {
             Document::Jwks => &rendered.jwks,
             Document::Discovery => &rendered.discovery,
         };
-        let unchanged = headers.get(header::IF_NONE_MATCH).is_some_and(|tags| matches(tags, &ready.etag));
-        let mut response =
-            Response::new(if unchanged { Body::empty() } else { Body::from(ready.body.clone()) });
-        if unchanged {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-        }
+        let mut response = Response::new(Full::default());
         let fields = response.headers_mut();
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        fields.reserve(FIELDS);
         fields.insert(header::CACHE_CONTROL, rendered.cache_control.clone());
-        fields.insert(header::ETAG, ready.etag.clone());
+        fields.insert(header::ETAG, file.etag.clone());
         // Browsers may read it from any origin: it is public, and some relying parties are web pages.
         fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if headers.get(header::IF_NONE_MATCH).is_some_and(|tags| matches(tags, &file.etag)) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return response;
+        }
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if method == Method::HEAD {
+            fields.insert(header::CONTENT_LENGTH, file.length.clone());
+        } else {
+            *response.body_mut() = Full::new(file.body.clone());
+        }
         response
+    }
+}
+
+impl Service<Request<Incoming>> for Routes {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        ready(Ok(self.answer(&request)))
     }
 }
 
@@ -186,8 +193,8 @@ fn matches(tags: &HeaderValue, etag: &HeaderValue) -> bool {
         })
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response {
-    let mut response = Response::new(Body::from(text));
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -10,9 +10,12 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::{self, Read as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 pub use self::{
@@ -25,17 +28,29 @@ use crate::core::jwk_set::{InvalidJwkSet, JwkSet};
 /// Largest file that is read, in bytes: room for a thousand keys.
 const MAX_SIZE: u64 = 1024 * 1024;
 
+/// Room for a file that does not say how large it is, as those of some file systems: for several keys.
+const UNSIZED: u64 = 4096;
+
 /// Files, directories and glob patterns.
 #[derive(Debug)]
 pub struct KeyFiles {
     name: String,
-    patterns: Vec<String>,
+    patterns: Arc<[String]>,
+    parsed: Arc<Mutex<Option<Parsed>>>,
+}
+
+/// What was made of the files when they were last read: parsing is most of a poll, and they rarely
+/// change. They are read all the same, so no change can be missed.
+#[derive(Debug)]
+struct Parsed {
+    digest: [u8; 32],
+    fetched: Fetched,
 }
 
 impl KeyFiles {
     #[must_use]
     pub fn new(name: String, patterns: Vec<String>) -> Self {
-        Self { name, patterns }
+        Self { name, patterns: patterns.into(), parsed: Arc::default() }
     }
 
     #[must_use]
@@ -49,38 +64,69 @@ impl KeyFiles {
     ///
     /// Fails when a pattern finds no file, and when any file cannot be read or holds no public key.
     pub async fn fetch(&self) -> Result<Fetched, KeyFileError> {
-        let patterns = self.patterns.clone();
-        tokio::task::spawn_blocking(move || read(&patterns))
-            .await
-            .expect("reading does not panic and nobody aborts it")
+        let (patterns, parsed) = (Arc::clone(&self.patterns), Arc::clone(&self.parsed));
+        tokio::task::spawn_blocking(move || {
+            let files = read(&patterns)?;
+            let digest = digest(&files);
+            let mut parsed = parsed.lock().expect("nobody panics while holding it");
+            if let Some(parsed) = parsed.as_ref().filter(|parsed| parsed.digest == digest) {
+                return Ok(parsed.fetched.clone());
+            }
+            let fetched = parse(files)?;
+            *parsed = Some(Parsed { digest, fetched: fetched.clone() });
+            Ok(fetched)
+        })
+        .await
+        .expect("reading does not panic and nobody aborts it")
     }
 }
 
-fn read(patterns: &[String]) -> Result<Fetched, KeyFileError> {
-    let mut fetched = Fetched { keys: Vec::new(), notes: Vec::new(), server_time: None };
-    let mut found_in = HashMap::new();
+/// A file and its bytes, which are wiped when they are dropped: they may be a private key.
+type Bytes = (PathBuf, Zeroizing<Vec<u8>>);
+
+fn read(patterns: &[String]) -> Result<Vec<Bytes>, KeyFileError> {
+    let mut read = Vec::new();
     for pattern in patterns {
         for path in files(pattern)? {
             let bytes = read_file(&path)?;
-            let content = content::parse(&bytes)
-                .map_err(|source| KeyFileError::Content { path: path.clone(), source })?;
-            if content.keys.is_empty() {
-                return Err(KeyFileError::NoKey { path, left_out: content.left_out });
-            }
-            let shown = path.display();
-            fetched.notes.extend(content.left_out.iter().map(|note| format!("`{shown}`: {note}")));
-            for key in content.keys {
-                match found_in.get(&key) {
-                    None => {
-                        found_in.insert(key.clone(), path.clone());
-                        fetched.keys.push(key);
-                    }
-                    Some(first) => fetched.notes.push(format!(
-                        "key `{}` of `{shown}` stands already in `{}`",
-                        key.kid(),
-                        first.display()
-                    )),
+            read.push((path, bytes));
+        }
+    }
+    Ok(read)
+}
+
+/// Names and contents, each with its length before it.
+fn digest(files: &[Bytes]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for part in files.iter().flat_map(|(path, bytes)| [path.as_os_str().as_bytes(), bytes]) {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+fn parse(files: Vec<Bytes>) -> Result<Fetched, KeyFileError> {
+    let mut fetched = Fetched { keys: Vec::new(), notes: Vec::new(), server_time: None };
+    let mut found_in = HashMap::new();
+    for (path, bytes) in files {
+        let content =
+            content::parse(&bytes).map_err(|source| KeyFileError::Content { path: path.clone(), source })?;
+        if content.keys.is_empty() {
+            return Err(KeyFileError::NoKey { path, left_out: content.left_out });
+        }
+        let shown = path.display();
+        fetched.notes.extend(content.left_out.iter().map(|note| format!("`{shown}`: {note}")));
+        for key in content.keys {
+            match found_in.get(&key) {
+                None => {
+                    found_in.insert(key.clone(), path.clone());
+                    fetched.keys.push(key);
                 }
+                Some(first) => fetched.notes.push(format!(
+                    "key `{}` of `{shown}` stands already in `{}`",
+                    key.kid(),
+                    first.display()
+                )),
             }
         }
     }
@@ -140,7 +186,7 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>, KeyFileError> {
     Ok(files)
 }
 
-/// The bytes of a file, wiped when they are dropped: they may be a private key.
+/// The bytes of a file, as long as it does not grow meanwhile.
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let unreadable = |source| KeyFileError::Read { path: path.to_owned(), source };
     // Opening a FIFO would wait for its writer.
@@ -152,12 +198,13 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     if size > MAX_SIZE {
         return Err(KeyFileError::TooLarge { path: path.to_owned() });
     }
-    // With room for all of it from the start, growing leaves no copies behind.
-    let capacity = usize::try_from(MAX_SIZE + 1).expect("a mebibyte fits");
-    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-    file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() >= capacity {
-        return Err(KeyFileError::TooLarge { path: path.to_owned() });
+    // With room for all of it from the start, growing leaves no copies behind. Wiping more room than is
+    // needed would be most of a poll.
+    let room = size.max(UNSIZED) + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(room).expect("a mebibyte fits")));
+    file.take(room).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 == room {
+        return Err(unreadable(io::Error::other("it grows while it is read")));
     }
     Ok(bytes)
 }

@@ -4,35 +4,80 @@
 //! rename, or a human who truncates the file, then costs one change and not the ledger.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
+use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Revision, StoreError, Stored};
-use crate::core::{
-    ledger::{InvalidLedger, Ledger},
-    publication::sha256_hex,
+use crate::{
+    clock,
+    core::{
+        ledger::{InvalidLedger, Ledger},
+        publication::sha256_hex,
+    },
 };
 
 const LEDGER: &str = "ledger.json";
 const SERVICE_LOCK: &str = "signpost.lock";
 const PREVIOUS: &str = "ledger.previous.json";
 
+/// Age at which a file counts as settled: whatever writes it from then on gives it another time, because
+/// file systems count time in steps that are shorter.
+const SETTLED: SignedDuration = SignedDuration::from_secs(2);
+
 /// The directory that holds the ledger of one issuer.
 #[derive(Debug)]
 pub struct FileStore {
     directory: PathBuf,
     path: PathBuf,
+    /// What was read last of a settled file. Only reading rests on it: a write compares the bytes.
+    remembered: Mutex<Option<Remembered>>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    face: Face,
+    stored: Stored,
+}
+
+/// What a file shows without being read; every write changes something of it, in place or by a rename.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Face {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    /// Nobody can set it, so that not even a copied time hides a write.
+    changed: (i64, i64),
+}
+
+impl Face {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            device: file.dev(),
+            inode: file.ino(),
+            size: file.size(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        }
+    }
+
+    fn is_settled(&self, now: Timestamp) -> bool {
+        Timestamp::from_second(self.changed.0).is_ok_and(|changed| now.duration_since(changed) > SETTLED)
+    }
 }
 
 impl FileStore {
     /// Uses a directory, which is created with the first write.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
-        Self { path: directory.join(LEDGER), directory }
+        Self { path: directory.join(LEDGER), directory, remembered: Mutex::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -41,17 +86,40 @@ impl FileStore {
 
     /// What is stored; `None` when nothing is.
     pub(super) fn read(&self) -> Result<Option<Stored>, StoreError> {
-        let Some(bytes) = self.bytes(LEDGER)? else { return Ok(None) };
-        let revision = Revision(sha256_hex(&bytes));
-        let invalid = match Ledger::parse(&bytes) {
-            Ok(ledger) => return Ok(Some(Stored { ledger, revision: Some(revision), note: None })),
+        self.read_at(clock::now())
+    }
+
+    /// Reads and parses only what was written since it was last read.
+    pub(super) fn read_at(&self, now: Timestamp) -> Result<Option<Stored>, StoreError> {
+        let failed = |source| self.failed("read", &self.path, source);
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let face = Face::of(&file.metadata().map_err(failed)?);
+        if let Some(remembered) = self.remembered().as_ref().filter(|remembered| remembered.face == face) {
+            return Ok(Some(remembered.stored.clone()));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        let stored = self.parse(&bytes)?;
+        let remember = stored.note.is_none() && face.is_settled(now);
+        *self.remembered() = remember.then(|| Remembered { face, stored: stored.clone() });
+        Ok(Some(stored))
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Stored, StoreError> {
+        let revision = Some(Revision(sha256_hex(bytes)));
+        let invalid = match Ledger::parse(bytes) {
+            Ok(ledger) => return Ok(Stored { ledger: Arc::new(ledger), revision, note: None }),
             Err(invalid) => invalid,
         };
         if matches!(invalid, InvalidLedger::Damaged(_))
             && let Some(Ok(ledger)) = self.bytes(PREVIOUS)?.map(|bytes| Ledger::parse(&bytes))
         {
             let note = Some("the ledger was damaged, the version before it is used");
-            return Ok(Some(Stored { ledger, revision: Some(revision), note }));
+            return Ok(Stored { ledger: Arc::new(ledger), revision, note });
         }
         Err(StoreError::Invalid { path: self.path.display().to_string(), source: invalid })
     }
@@ -72,6 +140,10 @@ impl FileStore {
         }
         self.replace(LEDGER, json)?;
         Ok(Revision(sha256_hex(json)))
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Option<Remembered>> {
+        self.remembered.lock().expect("nobody panics while holding it")
     }
 
     fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -121,7 +193,7 @@ pub fn read_all(directory: &Path) -> Result<Vec<Ledger>, StoreError> {
     let mut ledgers = Vec::new();
     for entry in entries {
         let stored = FileStore::new(entry.map_err(failed)?.path()).read()?;
-        ledgers.extend(stored.map(|stored| stored.ledger));
+        ledgers.extend(stored.map(|stored| Arc::unwrap_or_clone(stored.ledger)));
     }
     ledgers.sort_by(|a, b| a.issuer().cmp(b.issuer()));
     Ok(ledgers)

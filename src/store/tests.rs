@@ -1,8 +1,8 @@
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{FileStore, LedgerStore, StoreError, hold_directory};
+use super::{FileStore, LedgerStore, StoreError, hold_directory, new_lineage};
 use crate::core::{
     issuer::Issuer,
     ledger::Ledger,
@@ -114,4 +114,50 @@ fn a_data_directory_is_held_by_one_process_at_a_time() {
     assert!(refusal.starts_with("another signpost runs on data directory"), "{refusal}");
     drop(held);
     hold_directory(directory.path()).expect("free again");
+}
+
+#[test]
+fn a_settled_ledger_is_read_again_only_when_somebody_wrote_it() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (path, staged) = (directory.path().join("ledger.json"), directory.path().join("staged"));
+    let store = FileStore::new(directory.path().to_owned());
+    let now = crate::clock::now();
+    let later = now + SignedDuration::from_secs(10);
+    let read = |at| store.read_at(at).expect("readable").expect("stored").ledger;
+    let lineage = || read(later).lineage().clone();
+    let [written, edited, replaced] = [(); 3].map(|()| Ledger::new(terms().issuer, new_lineage()));
+    store.write(&written.to_json(), None).expect("stored");
+
+    assert!(!Arc::ptr_eq(&read(now), &read(now)), "what was just written could be written again unseen");
+    assert!(Arc::ptr_eq(&read(later), &read(later)), "a settled ledger is read again");
+
+    // In place, of the same length, and with the old time of modification.
+    let modified = fs::metadata(&path).expect("stored").modified().expect("time");
+    let_time_pass(&path);
+    fs::write(&path, edited.to_json()).expect("written");
+    let file = fs::File::options().write(true).open(&path).expect("open");
+    file.set_modified(modified).expect("touched");
+    assert_eq!(*edited.lineage(), lineage());
+
+    // As another process does.
+    let_time_pass(&path);
+    fs::write(&staged, replaced.to_json()).expect("written");
+    fs::rename(&staged, &path).expect("renamed");
+    assert_eq!(*replaced.lineage(), lineage());
+
+    fs::remove_file(&path).expect("removed");
+    assert!(store.read_at(later).expect("none is no error").is_none());
+}
+
+/// Until the file system would give a change another time than the last one of this file.
+fn let_time_pass(path: &Path) {
+    let changed =
+        |path: &Path| fs::metadata(path).map(|file| (file.ctime(), file.ctime_nsec())).expect("stored");
+    let witness = path.with_file_name("witness");
+    loop {
+        fs::write(&witness, "").expect("written");
+        if changed(&witness) > changed(path) {
+            return;
+        }
+    }
 }

@@ -3,38 +3,62 @@
 //! One TLS set-up and one pool serve thousands of targets. `object_store` would make a client of its
 //! own for each of them, with its own copy of the system's certificates.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use futures_util::future::BoxFuture;
 use object_store::{
     ClientConfigKey, ClientOptions,
-    client::{HttpClient, HttpConnector},
+    client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService},
 };
-use reqwest::{Client, redirect::Policy};
+use reqwest::{Client, StatusCode, header::RETRY_AFTER, redirect::Policy};
 use url::Url;
 
-use super::error::Cause;
+use super::{error::Cause, lanes::Lanes};
 
 /// Longest that one request may take, its body included. The documents are small: a service that
 /// needs longer is ill, and the next pass asks again.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest that a connection may take to open, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a busy service within one pass; the next pass asks again.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// The connections that all targets share.
-#[derive(Clone, Debug)]
+///
+/// They are prepared for the first target that needs one: loading the certificates of the system takes
+/// longer than all else that a start takes, and directories need none.
+#[derive(Clone, Debug, Default)]
 pub struct Connections {
+    clients: Arc<OnceLock<Clients>>,
+    lanes: Lanes,
+}
+
+#[derive(Debug)]
+struct Clients {
     encrypted: Client,
     /// For addresses that were given with `http` and for the metadata services of clouds.
     plain: Client,
 }
 
 impl Connections {
-    /// Prepares connections; none is opened yet.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the certificates of the system, or those of `SSL_CERT_FILE`, cannot be loaded.
-    pub fn new() -> Result<Self, CannotConnect> {
+    /// The client for an address; without encryption only where the address says `http`.
+    pub(super) fn to(&self, scheme: &str) -> Result<&Client, CannotConnect> {
+        let clients = if let Some(clients) = self.clients.get() {
+            clients
+        } else {
+            let made = Clients::new()?;
+            // If another thread made some meanwhile, these are thrown away.
+            self.clients.get_or_init(|| made)
+        };
+        Ok(if scheme == "http" { &clients.plain } else { &clients.encrypted })
+    }
+}
+
+impl Clients {
+    fn new() -> Result<Self, CannotConnect> {
         let client = || {
             Client::builder()
                 .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
@@ -49,11 +73,6 @@ impl Connections {
         let plain = client().no_proxy().build().map_err(CannotConnect)?;
         Ok(Self { encrypted, plain })
     }
-
-    /// The client for an address; without encryption only where the address says `http`.
-    pub(super) fn to(&self, scheme: &str) -> &Client {
-        if scheme == "http" { &self.plain } else { &self.encrypted }
-    }
 }
 
 /// Heeds nothing of the options but whether `http` is allowed: time limits are those of
@@ -61,14 +80,43 @@ impl Connections {
 impl HttpConnector for Connections {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
-        Ok(HttpClient::new(self.to(if plain { "http" } else { "https" }).clone()))
+        let client = self.to(if plain { "http" } else { "https" });
+        let client =
+            client.map_err(|error| object_store::Error::Generic { store: "HTTP", source: error.into() })?;
+        Ok(self.lanes.over(HttpClient::new(Patient(client.clone()))))
     }
+}
+
+/// Gives a busy service the time that it asks for: `object_store` asks again after a time of its own,
+/// which starts when it has the answer.
+#[derive(Debug)]
+struct Patient(Client);
+
+impl HttpService for Patient {
+    fn call<'a, 'b>(&'a self, request: HttpRequest) -> BoxFuture<'b, Result<HttpResponse, HttpError>>
+    where
+        'a: 'b,
+    {
+        Box::pin(async move {
+            let response = self.0.call(request).await?;
+            if let Some(wait) = asked_to_wait(&response) {
+                tokio::time::sleep(wait.min(MAX_WAIT)).await;
+            }
+            Ok(response)
+        })
+    }
+}
+
+fn asked_to_wait(response: &HttpResponse) -> Option<Duration> {
+    let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    let header = response.headers().get(RETRY_AFTER).filter(|_| is_busy.contains(&response.status()))?;
+    header.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
 /// The HTTP clients cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot prepare HTTPS connections")]
-pub struct CannotConnect(#[source] reqwest::Error);
+pub(super) struct CannotConnect(#[source] reqwest::Error);
 
 /// The innermost text of a failed connection; the layers around it only say that it failed.
 pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {

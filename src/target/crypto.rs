@@ -32,7 +32,8 @@ impl CryptoProvider for OpenSsl {
     fn sign(&self, algorithm: SigningAlgorithm, pem: &[u8]) -> Result<Box<dyn Signer>> {
         match algorithm {
             SigningAlgorithm::RS256 => {
-                Ok(Box::new(Rs256 { key: PKey::private_key_from_pem(pem).map_err(failed)? }))
+                let key = PKey::private_key_from_pem(pem).map_err(|_| not_a_key())?;
+                Ok(Box::new(Rs256 { key }))
             }
             unknown => Err(not_supported(&unknown)),
         }
@@ -48,6 +49,11 @@ fn digest_of(algorithm: DigestAlgorithm) -> Result<MessageDigest> {
 
 fn not_supported(algorithm: &dyn std::fmt::Debug) -> Error {
     Error::NotSupported { source: format!("unknown algorithm `{algorithm:?}`").into() }
+}
+
+/// OpenSSL only says which of its decoders gave up.
+fn not_a_key() -> Error {
+    Error::Generic { store: "OpenSSL", source: "`private_key` is not a private key in PEM".into() }
 }
 
 fn failed(error: ErrorStack) -> Error {

@@ -4,7 +4,10 @@ use std::{io, path::PathBuf};
 
 use reqwest::StatusCode;
 
-use super::{MAX_DOCUMENT_BYTES, connections::REQUEST_TIMEOUT};
+use super::{
+    MAX_DOCUMENT_BYTES,
+    connections::{CannotConnect, REQUEST_TIMEOUT},
+};
 
 /// A target could not be set up, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +84,8 @@ impl From<Cause> for Failure {
 pub(super) enum Cause {
     #[error("`{address}` {reason}")]
     Address { address: String, reason: String },
+    #[error(transparent)]
+    Connections(#[from] CannotConnect),
     #[error("access denied{}", in_brackets(code.as_deref()))]
     AccessDenied { code: Option<String> },
     #[error("there is no {kind} `{name}`")]
@@ -89,6 +94,8 @@ pub(super) enum Cause {
     Environment { reason: String, variables: &'static str },
     #[error("the environment has no credentials, and the metadata service gave none: {0}")]
     NoCredentials(String),
+    #[error("the token of the cluster was exchanged for none: {0}")]
+    NoToken(String),
     #[error("it was redirected, which says that the bucket is in another region")]
     OtherRegion,
     #[error("no answer within {} s", REQUEST_TIMEOUT.as_secs())]
@@ -99,6 +106,8 @@ pub(super) enum Cause {
     Answer { code: String },
     #[error("the answer was `{status}`, expected `200 OK`")]
     PublicStatus { status: StatusCode },
+    #[error("without credentials the answer was `{status}`{}, expected `200 OK`", in_brackets(code.as_deref()))]
+    NotPublic { status: StatusCode, code: Option<String> },
     #[error("it is longer than {MAX_DOCUMENT_BYTES} bytes")]
     TooLong,
     #[error("{what} reads back as `{actual}`, expected `{expected}`")]
@@ -115,6 +124,9 @@ impl Cause {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Environment { variables, .. } => Some(format!("check {variables}")),
+            Self::Connections(_) => {
+                Some("install the system's CA certificates, or name a bundle in `SSL_CERT_FILE`".to_owned())
+            }
             Self::PublicStatus { .. } => Some(
                 "let everybody read it without credentials, or correct the public URL of the target"
                     .to_owned(),

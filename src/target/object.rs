@@ -1,15 +1,11 @@
-//! A container of Azure Blob Storage or a bucket of S3.
+//! A container of Azure Blob Storage, or a bucket of S3 or Google Cloud Storage.
 //!
 //! Owner and headers are kept with each object; the service itself checks the version of a write.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt};
 
 use object_store::{
-    Attribute, Attributes, BackoffConfig, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
-    PutOptions, RetryConfig, UpdateVersion,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut},
-    azure::MicrosoftAzureBuilder,
-    path::Path,
+    Attribute, Attributes, GetOptions, GetResult, ObjectStore, PutMode, PutOptions, UpdateVersion, path::Path,
 };
 use url::Url;
 
@@ -21,26 +17,21 @@ use crate::core::{
 
 use super::{
     Change, Entry, MAX_DOCUMENT_BYTES, Version, VersionOf,
-    connections::{Connections, REQUEST_TIMEOUT, checked},
-    crypto::OpenSsl,
+    connections::Connections,
     error::{Cause, Failure},
 };
 
 mod answer;
+mod federation;
+mod opening;
+
+pub(super) use answer::service_code;
+use opening::Opened;
 
 /// Names of the metadata that say who wrote an object. Azure wants identifiers of C#, and proxies
 /// drop headers with an underscore.
 const LINEAGE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostlineage"));
 const SEQUENCE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostsequence"));
-
-/// How often a request is sent again at once. A daemon comes back with its next pass and a command
-/// must not hang over a misspelt name, so this is for hiccups alone.
-const RETRIES: usize = 3;
-
-fn retry() -> RetryConfig {
-    let backoff = BackoffConfig::default();
-    RetryConfig { backoff, max_retries: RETRIES, retry_timeout: REQUEST_TIMEOUT * 2 }
-}
 
 /// The objects of one publication.
 pub(super) struct Bucket {
@@ -48,21 +39,24 @@ pub(super) struct Bucket {
     service: Service,
     jwks: Path,
     discovery: Path,
+    /// Where readers without credentials would find the objects.
+    address: String,
 }
 
 /// Which service keeps the objects, and under which names.
 #[derive(Debug)]
-enum Service {
+pub(super) enum Service {
     Azure { account: String, container: String },
     S3 { bucket: String, prefix: String },
+    Gcs { bucket: String },
 }
 
-/// What `object_store` needs for a conditional write, and the time of the last change in seconds
-/// since 1970: the entity tag of S3 stays when headers alone change.
+/// What `object_store` needs for a conditional write, with headers and owner: the entity tag of S3 and
+/// the generation of Google Cloud Storage stay when those alone change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ObjectVersion {
     update: UpdateVersion,
-    modified: i64,
+    attributes: Attributes,
 }
 
 /// Leaves the store out: it knows credentials.
@@ -76,56 +70,12 @@ impl fmt::Debug for Bucket {
 }
 
 impl Bucket {
-    pub(super) fn azure(
-        account: String,
-        container: String,
+    pub(super) fn new(
+        service: Service,
         prefix: &str,
-        endpoint: Option<Url>,
+        endpoint: Option<&Url>,
         connections: &Connections,
     ) -> Result<Self, Cause> {
-        let mut builder = MicrosoftAzureBuilder::from_env()
-            .with_use_emulator(false)
-            .with_account(&account)
-            .with_container_name(&container)
-            .with_crypto_provider(Arc::new(OpenSsl))
-            .with_http_connector(connections.clone())
-            .with_retry(retry());
-        if let Some(endpoint) = endpoint {
-            let plain = checked(&endpoint)?.scheme() == "http";
-            let endpoint = endpoint.as_str().trim_end_matches('/').to_owned();
-            builder = builder.with_endpoint(endpoint).with_allow_http(plain);
-        }
-        let service = Service::Azure { account, container };
-        let store = builder.build().map_err(|error| service.not_built(&error))?;
-        Self::new(Box::new(store), service, prefix)
-    }
-
-    pub(super) fn s3(
-        bucket: String,
-        prefix: &str,
-        endpoint: Option<Url>,
-        connections: &Connections,
-    ) -> Result<Self, Cause> {
-        let mut builder = AmazonS3Builder::from_env()
-            .with_bucket_name(&bucket)
-            .with_conditional_put(S3ConditionalPut::ETagMatch)
-            .with_crypto_provider(Arc::new(OpenSsl))
-            .with_http_connector(connections.clone())
-            .with_retry(retry());
-        if let Some(endpoint) = endpoint {
-            let plain = checked(&endpoint)?.scheme() == "http";
-            // This key and not `with_endpoint`: `AWS_ENDPOINT_URL_S3` would win over that.
-            builder = builder
-                .with_config(AmazonS3ConfigKey::S3Endpoint, endpoint.as_str().trim_end_matches('/'))
-                .with_allow_http(plain);
-        }
-        let prefix = prefix.trim_matches('/');
-        let service = Service::S3 { bucket, prefix: prefix.to_owned() };
-        let store = builder.build().map_err(|error| service.not_built(&error))?;
-        Self::new(Box::new(store), service, prefix)
-    }
-
-    fn new(store: Box<dyn ObjectStore>, service: Service, prefix: &str) -> Result<Self, Cause> {
         let path = |document: Document| {
             let text = format!("{}/{}", prefix.trim_matches('/'), document.path());
             Path::parse(&text).map_err(|error| Cause::Address {
@@ -134,7 +84,19 @@ impl Bucket {
             })
         };
         let (jwks, discovery) = (path(Document::Jwks)?, path(Document::Discovery)?);
-        Ok(Self { store, service, jwks, discovery })
+        let Opened { store, address } = service.open(endpoint, connections)?;
+        let mut address = Url::parse(&address)
+            .map_err(|error| Cause::Address { address, reason: format!("is not a URL: {error}") })?;
+        if let Ok(mut segments) = address.path_segments_mut() {
+            segments.pop_if_empty().extend(prefix.split('/').filter(|segment| !segment.is_empty()));
+        }
+        Ok(Self { store, service, jwks, discovery, address: address.into() })
+    }
+
+    /// The URL below which the service itself shows the objects to readers without credentials, if it
+    /// lets them.
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 
     fn path(&self, document: Document) -> &Path {
@@ -145,8 +107,9 @@ impl Bucket {
     }
 
     pub(super) async fn version(&self, document: Document) -> Result<Option<Version>, Cause> {
-        match self.store.head(self.path(document)).await {
-            Ok(meta) => Ok(Some(version_of(meta))),
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        match self.store.get_opts(self.path(document), options).await {
+            Ok(result) => Ok(Some(version_of(&result))),
             Err(error) => self.service.absent(&error).map(|()| None),
         }
     }
@@ -166,7 +129,7 @@ impl Bucket {
         };
         let lineage = attribute(&LINEAGE).map(|text| Lineage::read(&text));
         let sequence = attribute(&SEQUENCE).and_then(|text| text.parse().ok());
-        let version = version_of(result.meta.clone());
+        let version = version_of(&result);
         let bytes = result.bytes().await.map_err(|error| self.service.cause(&error))?.to_vec();
         Ok(Some(Entry { stored: Stored { bytes, lineage, headers: Some(headers) }, sequence, version }))
     }
@@ -199,10 +162,10 @@ impl Bucket {
     }
 }
 
-fn version_of(meta: ObjectMeta) -> Version {
-    let modified = meta.last_modified.timestamp();
-    let update = UpdateVersion { e_tag: meta.e_tag, version: meta.version };
-    Version(VersionOf::Object(ObjectVersion { update, modified }))
+fn version_of(result: &GetResult) -> Version {
+    let update = UpdateVersion { e_tag: result.meta.e_tag.clone(), version: result.meta.version.clone() };
+    let attributes = result.attributes.clone();
+    Version(VersionOf::Object(ObjectVersion { update, attributes }))
 }
 
 fn e_tag(version: &Version) -> Option<&str> {

@@ -1,7 +1,15 @@
 //! Reads the documents where relying parties read them.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+};
+
 use bytes::{Bytes, BytesMut};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{
+    Client, Response, StatusCode,
+    header::{ETAG, HeaderValue, IF_NONE_MATCH},
+};
 use url::Url;
 
 use crate::core::publication::Document;
@@ -10,25 +18,37 @@ use super::{
     MAX_DOCUMENT_BYTES,
     connections::{Connections, checked, innermost},
     error::Cause,
+    object::service_code,
 };
 
-/// The URL below which a target is public.
+/// A URL below which relying parties read a target.
 #[derive(Debug)]
 pub(super) struct PublicUrl {
     /// Without a trailing `/`.
     base: String,
     client: Client,
+    /// Whether it is the address of the store itself, which alone knows whom it lets read.
+    is_store: bool,
+    seen: Mutex<BTreeMap<Document, Seen>>,
+}
+
+/// What a reader was given, so that an answer without a body can be understood.
+#[derive(Debug)]
+struct Seen {
+    /// Strong: a weak one does not promise the same bytes.
+    e_tag: HeaderValue,
+    bytes: Bytes,
 }
 
 impl PublicUrl {
-    pub(super) fn new(base: &str, connections: &Connections) -> Result<Self, Cause> {
+    pub(super) fn new(base: &str, is_store: bool, connections: &Connections) -> Result<Self, Cause> {
         let url = Url::parse(base).map_err(|error| Cause::Address {
             address: base.to_owned(),
             reason: format!("is not a URL: {error}"),
         })?;
         checked(&url)?;
         let base = base.strip_suffix('/').unwrap_or(base).to_owned();
-        Ok(Self { base, client: connections.to(url.scheme()).clone() })
+        Ok(Self { base, client: connections.to(url.scheme())?.clone(), is_store, seen: Mutex::default() })
     }
 
     /// Where a relying party finds one document.
@@ -36,13 +56,40 @@ impl PublicUrl {
         format!("{}/{}", self.base, document.path())
     }
 
-    /// Reads a document, without credentials.
-    pub(super) async fn read(&self, url: &str) -> Result<Bytes, Cause> {
-        let response = self.client.get(url).send().await.map_err(|error| failed(&error))?;
-        if response.status() != StatusCode::OK {
-            return Err(Cause::PublicStatus { status: response.status() });
+    /// Reads a document, without credentials. Once it was `expected`, the answer has no body until it
+    /// is something else.
+    pub(super) async fn read(&self, document: Document, expected: &Bytes) -> Result<Bytes, Cause> {
+        let request = self.client.get(self.of(document));
+        // Only while it is what it should be: the tag of nginx says size and second alone, so that one of
+        // an older document might be that of the new one too.
+        let known =
+            self.lock().get(&document).filter(|seen| seen.bytes == expected).map(|seen| seen.e_tag.clone());
+        let is_known = known.is_some();
+        let request = known.into_iter().fold(request, |request, e_tag| request.header(IF_NONE_MATCH, e_tag));
+        let response = request.send().await.map_err(|error| failed(&error))?;
+        match response.status() {
+            StatusCode::NOT_MODIFIED if is_known => return Ok(expected.clone()),
+            StatusCode::OK => {}
+            status if self.is_store => {
+                let body = bounded(response).await.unwrap_or_default();
+                let code = service_code(&String::from_utf8_lossy(&body));
+                return Err(Cause::NotPublic { status, code });
+            }
+            status => return Err(Cause::PublicStatus { status }),
         }
-        bounded(response).await
+        let e_tag = response.headers().get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned();
+        let bytes = bounded(response).await?;
+        let mut seen = self.lock();
+        match e_tag.filter(|_| bytes == expected) {
+            // The bytes that are in memory already, not a copy of them.
+            Some(e_tag) => seen.insert(document, Seen { e_tag, bytes: expected.clone() }),
+            None => seen.remove(&document),
+        };
+        Ok(bytes)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Document, Seen>> {
+        self.seen.lock().expect("nobody panics while holding it")
     }
 }
 

@@ -24,9 +24,13 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+fn outside(public_url: Option<&str>) -> Outside {
+    Outside { public_url: public_url.map(str::to_owned), anonymous: false }
+}
+
 fn refused(location: Location, public_url: Option<&str>) -> String {
-    let connections = Connections::new().expect("clients can be made");
-    let target = Target::new("t".to_owned(), location, public_url, &connections);
+    let connections = Connections::default();
+    let target = Target::new("t".to_owned(), location, &outside(public_url), &connections);
     chain(&target.expect_err("the address makes no sense"))
 }
 
@@ -67,16 +71,17 @@ fn a_credential_in_an_address_is_refused_and_not_shown() {
 
 #[tokio::test]
 async fn what_relying_parties_read_is_named_by_its_url() {
-    let connections = Connections::new().expect("clients can be made");
+    let connections = Connections::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);
     let target = |public_url| {
         let location = Location::Directory("/nowhere".into());
-        Target::new("t".to_owned(), location, public_url, &connections).expect("a target")
+        Target::new("t".to_owned(), location, &outside(public_url), &connections).expect("a target")
     };
-    assert_eq!(target(None).read_public(Document::Jwks).await.expect("nothing to read"), None);
-    let error = target(Some(&url)).read_public(Document::Jwks).await.expect_err("nothing listens");
+    let read = async |public_url| target(public_url).read_public(&publication(1)).await;
+    assert_eq!(read(None).await.expect("nothing to read"), []);
+    let error = read(Some(&url)).await.expect_err("nothing listens");
     assert_eq!(
         chain(&error),
         format!(

@@ -2,64 +2,91 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, RwLock},
 };
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use self::view::View;
 use super::{
     metrics,
-    notices::{Notices, SourceBefore, TargetBefore, of_alarms},
+    notices::{self, Notices, SourceBefore, TargetBefore},
 };
-use crate::core::{issuer::Issuer, jwk_set::Profile, ledger::Ledger, notice::Notice};
+use crate::core::{
+    issuer::Issuer,
+    jwk_set::Profile,
+    ledger::{Ledger, State as KeyState},
+    notice::Notice,
+};
 
-/// Shared by all tasks; every lock is held for a copy only.
-#[derive(Clone, Default)]
-pub struct Board {
-    issuers: Arc<Mutex<BTreeMap<String, IssuerStatus>>>,
-    /// What changes for the better or the worse is told here, where somebody tells it.
+mod view;
+
+/// Shared by all tasks. Every issuer has a lock of its own, so that rendering thousands of them holds
+/// nobody up.
+#[derive(Clone, Debug, Default)]
+pub struct Board(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    issuers: RwLock<BTreeMap<String, Shared>>,
+    configuration: Mutex<ConfigurationStatus>,
+    /// Of the public listener; `None` where it speaks plain text.
+    tls: Mutex<Option<TlsStatus>>,
+    /// What changes for the better or the worse, where somebody tells of it.
     notices: Option<Notices>,
 }
 
-/// What is known of one issuer.
+type Shared = Arc<Mutex<IssuerStatus>>;
+
+/// What became of the configuration when it was last read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ConfigurationStatus {
+    /// How many times it was read: once at the start, and for every reload.
+    pub reads: u64,
+    /// When the one in use was read.
+    pub read: Option<Timestamp>,
+    /// When a later one was refused, and why; the one in use goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<String>,
+}
+
+/// What is known of the certificate of the public listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TlsStatus {
+    /// When the one that is served expires.
+    pub not_after: Option<Timestamp>,
+    /// Looks at the files that found no pair to serve.
+    pub failures: u64,
+    /// Why the files cannot be served now; the pair before them goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What the public listener does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Document, status and count, since the start.
+    pub requests: Vec<(&'static str, u16, u64)>,
+    /// Connections that are open now.
+    pub connections: usize,
+}
+
+/// What is known of one issuer.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct IssuerStatus {
     /// Whether there is something true to serve.
     pub ready: bool,
-    pub lineage: String,
-    pub sequence: u64,
-    pub keys: Vec<KeyStatus>,
-    /// Kids that only a target knows: `signpost ledger adopt` takes them over.
-    pub strangers: Vec<String>,
+    /// Whether the process is ready without it: it came with a reload and was not ready yet.
+    late: bool,
+    /// The ledger as it is stored, and the profile that is served of it.
+    ledger: Option<(Arc<Ledger>, Profile)>,
     /// What is wrong with what the sources say together, in words; nothing of it is published.
     pub alarms: Vec<String>,
     pub sources: BTreeMap<String, SourceStatus>,
     pub targets: BTreeMap<String, TargetStatus>,
-    pub changes: Vec<ChangeStatus>,
-}
-
-/// One key of the ledger.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct KeyStatus {
-    pub kid: String,
-    pub algorithm: &'static str,
-    /// `listed`, `missing` or `removed`.
-    pub state: &'static str,
-    pub first_seen: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub missing_since: Option<Timestamp>,
-    pub public: bool,
-    /// Since when each place shows it.
-    pub shown: BTreeMap<String, Timestamp>,
-}
-
-/// One change of the ledger.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ChangeStatus {
-    pub at: Timestamp,
-    pub kid: String,
-    pub event: &'static str,
 }
 
 /// What is known of one source.
@@ -90,6 +117,8 @@ pub struct SourceStatus {
 pub struct TargetStatus {
     /// Whether it held the publication when it was last looked at.
     pub up: bool,
+    /// Whether a key must be shown there before it may sign.
+    pub gates: bool,
     /// When it was last seen to hold the publication.
     pub last_true: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,23 +135,38 @@ impl Board {
     /// A board whose changes are told.
     #[must_use]
     pub fn telling(notices: Notices) -> Self {
-        Self { notices: Some(notices), ..Self::default() }
+        Self(Arc::new(State { notices: Some(notices), ..State::default() }))
     }
 
     /// Changes what is known of an issuer.
     pub fn issuer(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus)) {
         let notices = self.change(issuer, |status| {
-            let before = self.notices.is_some().then(|| status.alarms.clone());
+            let before = status.alarms.clone();
             change(status);
-            before.map(|before| of_alarms(&before, &status.alarms, issuer.as_str()))
+            notices::of_alarms(&before, &status.alarms, issuer.as_str())
         });
-        self.tell(notices.into_iter().flatten());
+        self.tell(notices);
+    }
+
+    fn change<T>(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus) -> T) -> T {
+        let known = self.0.issuers.read().expect(UNPOISONED).get(issuer.as_str()).cloned();
+        let status = known.unwrap_or_else(|| {
+            let mut issuers = self.0.issuers.write().expect(UNPOISONED);
+            Arc::clone(issuers.entry(issuer.to_string()).or_default())
+        });
+        change(&mut lock(&status))
+    }
+
+    fn tell(&self, notices: impl IntoIterator<Item = Notice>) {
+        if let Some(told) = &self.0.notices {
+            told.hear(notices);
+        }
     }
 
     /// Changes what is known of a source.
     pub fn source(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut SourceStatus)) {
         let notices = self.change(issuer, |status| {
-            let source = status.sources.entry(name.to_owned()).or_default();
+            let source = named(&mut status.sources, name);
             let before = SourceBefore::of(source);
             change(source);
             before.until(source, issuer.as_str(), name)
@@ -133,7 +177,7 @@ impl Board {
     /// Changes what is known of a target.
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
         let notice = self.change(issuer, |status| {
-            let target = status.targets.entry(name.to_owned()).or_default();
+            let target = named(&mut status.targets, name);
             let before = TargetBefore::of(target);
             change(target);
             before.until(target, issuer.as_str(), name)
@@ -141,83 +185,181 @@ impl Board {
         self.tell(notice);
     }
 
-    /// Shows a ledger; `profile` is the one that is served. What the first one tells is long past.
-    pub fn ledger(&self, ledger: &Ledger, profile: Profile) {
-        let notices = self.change(ledger.issuer(), |status| {
-            let known = !status.lineage.is_empty();
-            let before = std::mem::replace(
-                &mut status.changes,
-                ledger.changes().iter().map(ChangeStatus::of).collect(),
-            );
-            status.lineage = ledger.lineage().to_string();
-            status.sequence = ledger.sequence();
-            status.keys = ledger.entries().values().map(|entry| KeyStatus::of(entry, profile)).collect();
-            status.strangers = ledger.strangers().keys().map(ToString::to_string).collect();
-            let new = ledger.changes().iter().filter(|change| !before.contains(&ChangeStatus::of(change)));
-            let notice = |change| Notice::of_key(ledger.issuer().as_str(), change);
-            if known { new.map(notice).collect() } else { Vec::new() }
+    /// Shows a ledger; `profile` is the one that is served. What the first one says is long past.
+    pub fn ledger(&self, ledger: Arc<Ledger>, profile: Profile) {
+        let issuer = ledger.issuer().clone();
+        let notices = self.change(&issuer, |status| {
+            let notices = status.ledger.as_ref().map(|(before, _)| notices::of_keys(before, &ledger));
+            status.ledger = Some((ledger, profile));
+            notices
         });
-        self.tell(notices);
+        self.tell(notices.into_iter().flatten());
     }
 
-    fn change<T>(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus) -> T) -> T {
-        change(self.lock().entry(issuer.to_string()).or_default())
+    /// Waits for an issuer that the process starts with: it is not ready before.
+    pub fn expect(&self, issuer: &Issuer) {
+        self.issuer(issuer, |_| {});
     }
 
-    fn tell(&self, notices: impl IntoIterator<Item = Notice>) {
-        if let Some(told) = &self.notices {
-            told.hear(notices);
-        }
+    /// Shows an issuer that came with a reload: the others were ready without it.
+    pub fn expect_late(&self, issuer: &Issuer) {
+        self.issuer(issuer, |status| status.late = true);
     }
 
-    /// Whether every issuer has something true to serve.
+    /// Forgets the sources and targets of an issuer whose configuration changed; what it serves stays.
+    pub fn start_over(&self, issuer: &Issuer) {
+        self.issuer(issuer, |status| {
+            status.alarms.clear();
+            status.sources.clear();
+            status.targets.clear();
+        });
+    }
+
+    /// Forgets an issuer that is not configured any more.
+    pub fn forget(&self, issuer: &Issuer) {
+        self.0.issuers.write().expect(UNPOISONED).remove(issuer.as_str());
+    }
+
+    /// A configuration was read and taken.
+    pub fn configuration_read(&self, now: Timestamp) {
+        self.configure(|configuration| {
+            let reads = configuration.reads + 1;
+            *configuration = ConfigurationStatus { reads, read: Some(now), refused: None, alarm: None };
+        });
+    }
+
+    /// A configuration was refused; the one before it goes on.
+    pub fn configuration_refused(&self, now: Timestamp, error: &str) {
+        self.configure(|configuration| {
+            configuration.reads += 1;
+            configuration.refused = Some(now);
+            configuration.alarm = Some(format!("the configuration was refused: {error}"));
+        });
+    }
+
+    fn configure(&self, change: impl FnOnce(&mut ConfigurationStatus)) {
+        let mut configuration = lock(&self.0.configuration);
+        let before = configuration.alarm.take();
+        change(&mut configuration);
+        self.tell(notices::of_configuration(before.as_deref(), configuration.alarm.as_deref()));
+    }
+
+    /// Changes what is known of the certificate.
+    pub fn tls(&self, change: impl FnOnce(&mut TlsStatus)) {
+        let mut tls = lock(&self.0.tls);
+        let tls = tls.get_or_insert_default();
+        let before = tls.error.clone();
+        change(tls);
+        self.tell(notices::of_certificate(before.as_deref(), tls.error.as_deref()));
+    }
+
+    /// Whether every issuer has something true to serve; those that came with a reload are not waited
+    /// for, because a process that serves thousands must not stop for a new one.
     #[must_use]
     pub fn ready(&self) -> bool {
-        let issuers = self.lock();
-        !issuers.is_empty() && issuers.values().all(|issuer| issuer.ready)
+        let mut any = false;
+        let waited_for = self.0.issuers.read().expect(UNPOISONED).values().all(|status| {
+            let status = lock(status);
+            any |= status.ready;
+            status.ready || status.late
+        });
+        any && waited_for
     }
 
     /// Everything, for `/status.json`.
     #[must_use]
-    pub fn status(&self) -> serde_json::Value {
-        let issuers = self.lock().clone();
-        serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "issuers": issuers })
+    pub fn status(&self) -> String {
+        #[derive(Serialize)]
+        struct Page<'a> {
+            version: &'static str,
+            configuration: ConfigurationStatus,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            tls: Option<TlsStatus>,
+            issuers: &'a Issuers,
+        }
+        let page = Page {
+            version: env!("CARGO_PKG_VERSION"),
+            configuration: self.configuration(),
+            tls: self.tls_status(),
+            issuers: &self.issuers(),
+        };
+        serde_json::to_string(&page).expect("strings and times always serialise")
     }
 
     /// Everything in numbers, in the text format of OpenMetrics.
     #[must_use]
-    pub fn metrics(&self, requests: &[(&'static str, u16, u64)]) -> String {
-        let events = self.notices.as_ref().map(Notices::totals);
-        metrics::render(&self.lock().clone(), requests, events)
+    pub fn metrics(&self, traffic: Traffic) -> String {
+        metrics::render(metrics::Page {
+            configuration: self.configuration(),
+            tls: self.tls_status(),
+            issuers: self.issuers(),
+            traffic,
+            events: self.0.notices.as_ref().map(Notices::totals),
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, IssuerStatus>> {
-        self.issuers.lock().expect("nobody panics while holding it")
+    fn tls_status(&self) -> Option<TlsStatus> {
+        lock(&self.0.tls).clone()
+    }
+
+    fn configuration(&self) -> ConfigurationStatus {
+        lock(&self.0.configuration).clone()
+    }
+
+    fn issuers(&self) -> Issuers {
+        let issuers = self.0.issuers.read().expect(UNPOISONED);
+        Issuers(issuers.iter().map(|(issuer, status)| (issuer.clone(), Arc::clone(status))).collect())
     }
 }
 
-impl KeyStatus {
-    fn of(entry: &crate::core::ledger::Entry, profile: Profile) -> Self {
-        use crate::core::ledger::State;
-        let (state, missing_since) = match entry.state {
-            State::Listed => ("listed", None),
-            State::Missing { since } => ("missing", Some(since)),
-            State::Removed { .. } => ("removed", None),
-        };
-        Self {
-            kid: entry.jwk.kid().to_string(),
-            algorithm: entry.jwk.algorithm().name(),
-            state,
-            first_seen: entry.first_seen,
-            missing_since,
-            public: entry.is_public() && profile.includes(&entry.jwk),
-            shown: entry.shown.clone(),
-        }
+impl IssuerStatus {
+    /// Keys in the publication that is served.
+    pub(super) fn published_keys(&self) -> usize {
+        self.ledger
+            .as_ref()
+            .map_or(0, |(ledger, profile)| ledger.public_keys().filter(|key| profile.includes(key)).count())
+    }
+
+    /// Published keys that no source lists any more.
+    pub(super) fn missing_keys(&self) -> usize {
+        self.ledger.as_ref().map_or(0, |(ledger, _)| {
+            let missing = |state| matches!(state, KeyState::Missing { .. });
+            ledger.entries().values().filter(|entry| missing(entry.state)).count()
+        })
+    }
+
+    /// Keys that only a target knows.
+    pub(super) fn stranger_keys(&self) -> usize {
+        self.ledger.as_ref().map_or(0, |(ledger, _)| ledger.strangers().len())
     }
 }
 
-impl ChangeStatus {
-    fn of(change: &crate::core::ledger::Change) -> Self {
-        Self { at: change.at, kid: change.kid.to_string(), event: change.event.name() }
+/// All issuers of a moment, each of which goes on changing.
+#[derive(Debug)]
+pub(super) struct Issuers(Vec<(String, Shared)>);
+
+impl Issuers {
+    pub(super) fn each(&self) -> impl Iterator<Item = (&str, MutexGuard<'_, IssuerStatus>)> {
+        self.0.iter().map(|(issuer, status)| (issuer.as_str(), lock(status)))
     }
+}
+
+impl Serialize for Issuers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.each().map(|(issuer, status)| (issuer, View::of(&status))))
+    }
+}
+
+const UNPOISONED: &str = "nobody panics while holding it";
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().expect(UNPOISONED)
+}
+
+/// What stands under a name; the name is copied only when it is new.
+fn named<'a, T: Default>(all: &'a mut BTreeMap<String, T>, name: &str) -> &'a mut T {
+    if !all.contains_key(name) {
+        all.insert(name.to_owned(), T::default());
+    }
+    all.get_mut(name).expect("it was just put there")
 }

@@ -1,172 +1,219 @@
 //! The board in the words of Prometheus.
 //!
-//! Rendered from scratch for every scrape: a gauge can then never be forgotten when what it was about
-//! is gone.
+//! Rendered from scratch for every scrape, straight into the text: a gauge can then never be forgotten
+//! when what it was about is gone, and thousands of issuers cost no second copy of their labels.
 
-use std::{collections::BTreeMap, sync::atomic::AtomicU64};
+use std::fmt;
 
 use prometheus_client::{
-    encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text::encode},
+    metrics::MetricType,
     registry::Registry,
 };
 
-use super::{board::IssuerStatus, notices::Totals};
+use super::{
+    board::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic},
+    notices::Totals,
+};
 
-type Labels = Vec<(&'static str, String)>;
-type GaugeFamily = Family<Labels, Gauge<f64, AtomicU64>>;
-
-/// The metrics of all issuers and of the public listener: document, status and count of requests.
-pub(super) fn render(
-    issuers: &BTreeMap<String, IssuerStatus>,
-    requests: &[(&'static str, u16, u64)],
-    events: Option<Totals>,
-) -> String {
-    let mut page = Page::default();
-    page.gauge(
-        "build_info",
-        "Always 1; the label is the version",
-        [(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)],
-    );
-    page.issuers(issuers);
-    page.sources(issuers);
-    page.targets(issuers);
-    page.counter(
-        "http_requests",
-        "Requests to the public listener",
-        requests.iter().map(|(document, code, count)| {
-            (vec![("document", (*document).to_owned()), ("code", code.to_string())], *count)
-        }),
-    );
-    page.events(events);
-    page.text()
+pub(super) fn render(page: Page) -> String {
+    let mut registry = Registry::with_prefix("signpost");
+    registry.register_collector(Box::new(page));
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to a string does not fail");
+    text
 }
 
-struct Page(Registry);
+/// What there is to measure.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) configuration: ConfigurationStatus,
+    pub(super) tls: Option<TlsStatus>,
+    pub(super) issuers: Issuers,
+    pub(super) traffic: Traffic,
+    /// Of Kubernetes Events, where they are told.
+    pub(super) events: Option<Totals>,
+}
 
-impl Default for Page {
-    fn default() -> Self {
-        Self(Registry::with_prefix("signpost"))
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let out = &mut Out(&mut encoder);
+        out.gauge("build_info", "Always 1; the label is the version", |put| {
+            put(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)
+        })?;
+        self.configuration(out)?;
+        self.of_issuers(out)?;
+        self.of_sources(out)?;
+        self.of_targets(out)?;
+        out.counter("http_requests", "Requests to the public listener", |put| {
+            self.traffic.requests.iter().try_for_each(|(document, code, count)| {
+                put(&[("document", *document), ("code", &code.to_string())], *count)
+            })
+        })?;
+        out.gauge("http_connections", "Connections to the public listener that are open", |put| {
+            put(&[], count(self.traffic.connections))
+        })?;
+        self.tls.as_ref().map_or(Ok(()), |status| tls(status, out))?;
+        self.events.map_or(Ok(()), |totals| events(totals, out))
     }
 }
 
 impl Page {
-    fn issuers(&mut self, issuers: &BTreeMap<String, IssuerStatus>) {
-        let each = |value: fn(&IssuerStatus) -> f64| {
-            issuers.iter().map(move |(issuer, status)| (vec![("issuer", issuer.clone())], value(status)))
-        };
-        self.gauge("ready", "Whether there is something true to serve", each(|status| flag(status.ready)));
-        self.gauge(
-            "published_keys",
-            "Keys in the publication that is served",
-            each(|status| count(status.keys.iter().filter(|key| key.public).count())),
-        );
-        self.gauge(
-            "stranger_keys",
-            "Keys that only a target knows",
-            each(|status| count(status.strangers.len())),
-        );
-        self.gauge(
-            "alarms",
-            "Things that sources say and that are not published, see /status.json",
-            each(|status| count(status.alarms.len())),
-        );
-        self.gauge(
-            "missing_keys",
-            "Published keys that no source lists any more",
-            each(|status| count(status.keys.iter().filter(|key| key.state == "missing").count())),
-        );
+    fn configuration(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        let ConfigurationStatus { read, refused, .. } = self.configuration;
+        out.gauge(
+            "config_reload_successful",
+            "Whether the configuration that was read last is the one in use",
+            |put| put(&[], flag(refused.is_none())),
+        )?;
+        out.gauge(
+            "config_reload_timestamp_seconds",
+            "When the configuration was last read, whether it was taken or refused",
+            |put| refused.or(read).map_or(Ok(()), |at| put(&[], seconds(at))),
+        )
     }
 
-    fn sources(&mut self, issuers: &BTreeMap<String, IssuerStatus>) {
-        let each = || {
-            issuers.iter().flat_map(|(issuer, status)| {
-                status.sources.iter().map(move |(name, source)| {
-                    (vec![("issuer", issuer.clone()), ("source", name.clone())], source)
-                })
+    fn of_issuers(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        let mut gauge = |name, help, value: fn(&IssuerStatus) -> f64| {
+            out.gauge(name, help, |put| {
+                self.issuers
+                    .each()
+                    .try_for_each(|(issuer, status)| put(&[("issuer", issuer)], value(&status)))
             })
         };
-        self.gauge("source_up", "Whether the last answer was used", each().map(|(l, s)| (l, flag(s.up))));
-        self.gauge(
-            "source_last_success_timestamp_seconds",
-            "When an answer was last used",
-            each().filter_map(|(l, s)| Some((l, seconds(s.last_success?)))),
-        );
-        self.gauge("source_keys", "Keys that it listed last", each().map(|(l, s)| (l, count(s.keys))));
-        self.counter("source_answers", "Answers that were used", each().map(|(l, s)| (l, s.answers)));
-        self.counter(
-            "source_failures",
-            "Questions without a usable answer",
-            each().map(|(l, s)| (l, s.failures)),
-        );
-        self.gauge(
+        gauge("ready", "Whether there is something true to serve", |status| flag(status.ready))?;
+        gauge("published_keys", "Keys in the publication that is served", |status| {
+            count(status.published_keys())
+        })?;
+        gauge("stranger_keys", "Keys that only a target knows", |status| count(status.stranger_keys()))?;
+        gauge("alarms", "Things that sources say and that are not published, see /status.json", |status| {
+            count(status.alarms.len())
+        })?;
+        gauge("missing_keys", "Published keys that no source lists any more", |status| {
+            count(status.missing_keys())
+        })
+    }
+
+    fn of_sources(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        out.gauge("source_up", "Whether the last answer was used", |put| {
+            self.each_source(put, |source| Some(flag(source.up)))
+        })?;
+        out.gauge("source_last_success_timestamp_seconds", "When an answer was last used", |put| {
+            self.each_source(put, |source| source.last_success.map(seconds))
+        })?;
+        out.gauge("source_keys", "Keys that it listed last", |put| {
+            self.each_source(put, |source| Some(count(source.keys)))
+        })?;
+        out.counter("source_answers", "Answers that were used", |put| {
+            self.each_source(put, |source| Some(source.answers))
+        })?;
+        out.counter("source_failures", "Questions without a usable answer", |put| {
+            self.each_source(put, |source| Some(source.failures))
+        })?;
+        out.gauge(
             "source_issuer_matches",
             "Whether its own discovery document names the configured issuer",
-            each().filter_map(|(l, s)| Some((l, flag(s.issuer_matches?)))),
-        );
-        self.gauge(
+            |put| self.each_source(put, |source| source.issuer_matches.map(flag)),
+        )?;
+        out.gauge(
             "signing_key_public",
             "Whether the key that signs now is in the publication: 0 is the tripwire",
-            each().filter_map(|(l, s)| Some((l, flag(s.signing_key_public?)))),
-        );
+            |put| self.each_source(put, |source| source.signing_key_public.map(flag)),
+        )
     }
 
-    fn targets(&mut self, issuers: &BTreeMap<String, IssuerStatus>) {
-        let each = || {
-            issuers.iter().flat_map(|(issuer, status)| {
-                status.targets.iter().map(move |(name, target)| {
-                    (vec![("issuer", issuer.clone()), ("target", name.clone())], target)
-                })
-            })
-        };
-        self.gauge(
-            "target_up",
-            "Whether it held the publication when last looked at",
-            each().map(|(l, t)| (l, flag(t.up))),
-        );
-        self.gauge(
+    fn of_targets(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        out.gauge("target_up", "Whether it held the publication when last looked at", |put| {
+            self.each_target(put, |target| Some(flag(target.up)))
+        })?;
+        out.gauge(
             "target_last_true_timestamp_seconds",
             "When it was last seen to hold the publication",
-            each().filter_map(|(l, t)| Some((l, seconds(t.last_true?)))),
-        );
-        self.counter("target_checks", "Looks at what it holds", each().map(|(l, t)| (l, t.checks)));
-        self.counter("target_failures", "Looks or writes that failed", each().map(|(l, t)| (l, t.failures)));
-        self.counter("target_writes", "Documents written", each().map(|(l, t)| (l, t.writes)));
+            |put| self.each_target(put, |target| target.last_true.map(seconds)),
+        )?;
+        out.counter("target_checks", "Looks at what it holds", |put| {
+            self.each_target(put, |target| Some(target.checks))
+        })?;
+        out.counter("target_failures", "Looks or writes that failed", |put| {
+            self.each_target(put, |target| Some(target.failures))
+        })?;
+        out.counter("target_writes", "Documents written", |put| {
+            self.each_target(put, |target| Some(target.writes))
+        })
     }
 
-    fn events(&mut self, totals: Option<Totals>) {
-        let Some(totals) = totals else { return };
-        for (name, help, total) in [
-            ("events_told", "Kubernetes Events made or counted up", totals.told),
-            ("events_failed", "Requests for Kubernetes Events that failed", totals.failed),
-            ("events_dropped", "Notices that no Kubernetes Event tells of", totals.dropped),
-        ] {
-            let counter = Counter::<u64>::default();
-            counter.inc_by(total);
-            self.0.register(name, help, counter);
-        }
+    fn each_source<V>(&self, put: &mut Put<'_, V>, value: fn(&SourceStatus) -> Option<V>) -> fmt::Result {
+        self.issuers.each().try_for_each(|(issuer, status)| {
+            status.sources.iter().try_for_each(|(name, source)| {
+                value(source).map_or(Ok(()), |value| put(&[("issuer", issuer), ("source", name)], value))
+            })
+        })
     }
 
-    fn gauge(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {
-        let family = GaugeFamily::default();
-        for (labels, value) in values {
-            family.get_or_create(&labels).set(value);
-        }
-        self.0.register(name, help, family);
+    fn each_target<V>(&self, put: &mut Put<'_, V>, value: fn(&TargetStatus) -> Option<V>) -> fmt::Result {
+        self.issuers.each().try_for_each(|(issuer, status)| {
+            status.targets.iter().try_for_each(|(name, target)| {
+                value(target).map_or(Ok(()), |value| put(&[("issuer", issuer), ("target", name)], value))
+            })
+        })
+    }
+}
+
+fn tls(status: &TlsStatus, out: &mut Out<'_, '_>) -> fmt::Result {
+    out.gauge("tls_up", "Whether the certificate files can be served", |put| {
+        put(&[], flag(status.error.is_none()))
+    })?;
+    out.gauge(
+        "tls_certificate_not_after_timestamp_seconds",
+        "When the certificate that is served expires",
+        |put| status.not_after.map_or(Ok(()), |at| put(&[], seconds(at))),
+    )?;
+    out.counter("tls_reload_failures", "Looks at the certificate files that found no pair to serve", |put| {
+        put(&[], status.failures)
+    })
+}
+
+fn events(totals: Totals, out: &mut Out<'_, '_>) -> fmt::Result {
+    out.counter("events_told", "Kubernetes Events made or counted up", |put| put(&[], totals.told))?;
+    out.counter("events_failed", "Requests for Kubernetes Events that failed", |put| {
+        put(&[], totals.failed)
+    })?;
+    out.counter("events_dropped", "Notices that no Kubernetes Event tells of", |put| put(&[], totals.dropped))
+}
+
+/// Takes one sample: its labels and its value.
+type Put<'a, V> = dyn FnMut(&[(&str, &str)], V) -> fmt::Result + 'a;
+
+struct Out<'a, 'e>(&'a mut DescriptorEncoder<'e>);
+
+impl Out<'_, '_> {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl FnOnce(&mut Put<'_, f64>) -> fmt::Result,
+    ) -> fmt::Result {
+        let help = format!("{help}.");
+        let mut metric = self.0.encode_descriptor(name, &help, None, MetricType::Gauge)?;
+        samples(&mut |labels, value| match labels {
+            [] => metric.encode_gauge(&value),
+            labels => metric.encode_family(&labels)?.encode_gauge(&value),
+        })
     }
 
-    fn counter(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
-        let family = Family::<Labels, Counter>::default();
-        for (labels, value) in values {
-            family.get_or_create(&labels).inc_by(value);
-        }
-        self.0.register(name, help, family);
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        encode(&mut text, &self.0).expect("writing to a string does not fail");
-        text
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl FnOnce(&mut Put<'_, u64>) -> fmt::Result,
+    ) -> fmt::Result {
+        let help = format!("{help}.");
+        let mut metric = self.0.encode_descriptor(name, &help, None, MetricType::Counter)?;
+        samples(&mut |labels, value| match labels {
+            [] => metric.encode_counter::<NoLabelSet, u64, u64>(&value, None),
+            labels => metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None),
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     clock,
     core::{
         bulletins::{Bulletin, Bulletins, Next, Outcome},
+        ledger::Ledger,
         notice::{Notice, Reason},
     },
 };
@@ -156,6 +157,31 @@ impl TargetBefore {
         };
         Some(Notice::new(reason, issuer, name, &what))
     }
+}
+
+/// What happened to keys from one state of a ledger to the next.
+pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Notice> {
+    if Arc::ptr_eq(before, now) {
+        return Vec::new();
+    }
+    let new = now.changes().iter().filter(|change| !before.changes().contains(change));
+    new.map(|change| Notice::of_key(now.issuer().as_str(), change)).collect()
+}
+
+/// Whether a configuration is refused that was taken, or the other way round.
+pub(super) fn of_configuration(before: Option<&str>, now: Option<&str>) -> Option<Notice> {
+    let reasons = (Reason::ConfigurationRefused, Reason::ConfigurationTaken);
+    let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
+    Some(Notice::of_process(reason, now.unwrap_or("the configuration is taken again")))
+}
+
+/// Whether the certificate of the listener cannot be replaced, or can again.
+pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<Notice> {
+    let reasons = (Reason::CertificateRefused, Reason::CertificateTaken);
+    let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
+    let refused =
+        now.map(|error| format!("the certificate cannot be served, the one before it goes on: {error}"));
+    Some(Notice::of_process(reason, refused.as_deref().unwrap_or("the certificate is served")))
 }
 
 /// The alarms that were raised, and those that are over.

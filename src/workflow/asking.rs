@@ -264,7 +264,8 @@ async fn check_issuer(server: &ApiServer, expected: Option<&Issuer>) -> Result<(
 }
 
 /// An error and its causes, for a log line or a field.
-pub(super) fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
+#[must_use]
+pub fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -92,7 +92,7 @@ impl Keeper {
             sources.into_iter().map(|source| Report { source, answer: Answer::NotYetAsked }).collect();
         let heard = Heard { clocks: vec![None; reports.len()], reports, alarms: BTreeSet::new() };
         let keeper = Self {
-            ledger: watch::Sender::new(Arc::new(stored.ledger.clone())),
+            ledger: watch::Sender::new(Arc::clone(&stored.ledger)),
             publication: watch::Sender::new(None),
             heard: Mutex::new(heard),
             charter,
@@ -248,8 +248,8 @@ impl Keeper {
     }
 
     /// Shows a stored ledger; returns why nothing can be published, if that is so.
-    fn show(&self, ledger: Ledger) -> Option<NothingToPublish> {
-        self.board.ledger(&ledger, self.charter.profile);
+    fn show(&self, ledger: Arc<Ledger>) -> Option<NothingToPublish> {
+        self.board.ledger(Arc::clone(&ledger), self.charter.profile);
         // Before any key was heard of, the failures of the sources say why.
         let known = !ledger.entries().is_empty();
         let rendered = self.render(&ledger);
@@ -266,7 +266,7 @@ impl Keeper {
         let ready = self.publication.borrow().is_some();
         self.board.issuer(&self.charter.terms.issuer, |status| status.ready = ready);
         self.ledger.send_if_modified(|shown| {
-            let before = std::mem::replace(shown, Arc::new(ledger));
+            let before = std::mem::replace(shown, ledger);
             for change in shown.changes().iter().filter(|change| !before.changes().contains(change)) {
                 info!(issuer = %shown.issuer(), kid = %change.kid, event = change.event.name(), "key");
             }

@@ -12,7 +12,7 @@ use crate::{
         placement::{Placement, Refused, decide},
         publication::{Document, Publication, Terms},
     },
-    target::{Owner, Reading, Target, TargetError, Versions, WriteError},
+    target::{Owner, Reading, Shown, Target, TargetError, Versions, WriteError},
 };
 
 /// How often a lost race is run again before the next pass gets its chance: two writers that both
@@ -22,11 +22,20 @@ const ROUNDS: u32 = 5;
 /// A target and what it was last seen to hold.
 pub struct Placer {
     target: Target,
-    profile: Profile,
+    role: Role,
     terms: Terms,
-    /// Take over what another lineage owns: the operator's word.
-    adopt: bool,
     verified: Option<Verified>,
+}
+
+/// What a target is to its issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Which keys it is given.
+    pub profile: Profile,
+    /// Whether a key must be shown there before it may sign.
+    pub gates: bool,
+    /// Take over what another lineage owns: the operator's word.
+    pub adopt: bool,
 }
 
 /// Bytes that were read, and the versions under which they were.
@@ -47,7 +56,7 @@ pub struct Placed {
     pub public: PublicView,
 }
 
-/// What relying parties see at the public URL of a target.
+/// What relying parties see at the public addresses of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicView {
     NotConfigured,
@@ -59,13 +68,19 @@ pub enum PublicView {
 
 impl Placer {
     #[must_use]
-    pub fn new(target: Target, profile: Profile, terms: Terms, adopt: bool) -> Self {
-        Self { target, profile, terms, adopt, verified: None }
+    pub fn new(target: Target, role: Role, terms: Terms) -> Self {
+        Self { target, role, terms, verified: None }
     }
 
     #[must_use]
     pub fn name(&self) -> &str {
         self.target.name()
+    }
+
+    /// Whether a key must be shown there before it may sign.
+    #[must_use]
+    pub fn gates(&self) -> bool {
+        self.role.gates
     }
 
     /// What would be written, and on what that rests.
@@ -75,7 +90,7 @@ impl Placer {
     /// Fails when the target cannot be read or belongs to somebody else.
     pub async fn plan(&self, ledger: &Ledger) -> Result<(Reading, Placement), PlaceError> {
         let reading = self.target.read().await?;
-        let placement = decide(&reading.found, ledger, &self.terms, self.profile, self.adopt)
+        let placement = decide(&reading.found, ledger, &self.terms, self.role.profile, self.role.adopt)
             .map_err(|source| PlaceError::Refused { target: self.name().to_owned(), source })?;
         Ok((reading, placement))
     }
@@ -103,7 +118,7 @@ impl Placer {
     async fn is_quiet(&self, ledger: &Ledger) -> Result<bool, PlaceError> {
         let Some(verified) = &self.verified else { return Ok(false) };
         let keys = ledger.public_keys().chain(&verified.placement.strangers).cloned();
-        let wanted = Publication::render(&self.terms, self.profile, keys);
+        let wanted = Publication::render(&self.terms, self.role.profile, keys);
         if wanted.as_ref() != Ok(&verified.placement.publication) {
             return Ok(false);
         }
@@ -144,31 +159,40 @@ impl Placer {
         Ok(versions)
     }
 
+    /// What all public addresses show: a key that one of them lacks is not public.
     async fn look_from_outside(
         &self,
         publication: &Publication,
     ) -> Result<(PublicView, BTreeSet<Kid>), PlaceError> {
         let all = || publication.keys().kids().cloned().collect();
-        let Some(jwks) = self.target.read_public(Document::Jwks).await? else {
-            return Ok((PublicView::NotConfigured, all()));
-        };
-        let discovery = self.target.read_public(Document::Discovery).await?.unwrap_or_default();
-        if jwks == publication.bytes(Document::Jwks) && discovery == publication.bytes(Document::Discovery) {
-            return Ok((PublicView::True, all()));
+        let mut public = PublicView::NotConfigured;
+        let mut view: Option<BTreeSet<Kid>> = None;
+        for shown in self.target.read_public(publication).await? {
+            let is_true = shown.jwks == publication.bytes(Document::Jwks)
+                && shown.discovery == publication.bytes(Document::Discovery);
+            let kids = if is_true { all() } else { self.older(&shown)? };
+            public =
+                if is_true && public != PublicView::Behind { PublicView::True } else { PublicView::Behind };
+            view = Some(view.map_or_else(|| kids.clone(), |view| &view & &kids));
         }
+        Ok((public, view.unwrap_or_else(all)))
+    }
+
+    /// The kids of an older publication of this issuer.
+    fn older(&self, shown: &Shown) -> Result<BTreeSet<Kid>, PlaceError> {
         let wrong = |document: Document, source: Box<dyn Error + Send + Sync>| PlaceError::Outside {
             target: self.name().to_owned(),
             document: document.path(),
             source,
         };
-        let seen = ReceivedJwks::parse(&jwks).map_err(|error| wrong(Document::Jwks, error.into()))?;
-        let named =
-            ReceivedDiscovery::parse(&discovery).map_err(|error| wrong(Document::Discovery, error.into()))?;
+        let seen = ReceivedJwks::parse(&shown.jwks).map_err(|error| wrong(Document::Jwks, error.into()))?;
+        let named = ReceivedDiscovery::parse(&shown.discovery)
+            .map_err(|error| wrong(Document::Discovery, error.into()))?;
         if named.issuer != self.terms.issuer.as_str() {
             let text = format!("it names issuer `{}`, expected `{}`", named.issuer, self.terms.issuer);
             return Err(wrong(Document::Discovery, text.into()));
         }
-        Ok((PublicView::Behind, seen.keys.iter().map(|key| key.kid().clone()).collect()))
+        Ok(seen.keys.iter().map(|key| key.kid().clone()).collect())
     }
 }
 

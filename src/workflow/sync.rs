@@ -19,17 +19,31 @@ pub struct Pass {
     /// By source, in configured order: how many keys it lists.
     pub sources: Vec<(String, Result<usize, AskError>)>,
     pub concerns: Concerns,
-    /// By target, in configured order.
-    pub targets: Vec<(String, Result<Placed, PlaceError>)>,
+    /// In configured order.
+    pub targets: Vec<AtTarget<Placed>>,
     /// The kids of the publication that is served or would be.
     pub kids: Vec<Kid>,
+}
+
+/// What a pass came or would come to at one target.
+pub struct AtTarget<T> {
+    pub name: String,
+    /// Whether a key must be shown there before it may sign.
+    pub gates: bool,
+    pub outcome: Result<T, PlaceError>,
+}
+
+impl<T> AtTarget<T> {
+    fn new(placer: &Placer, outcome: Result<T, PlaceError>) -> Self {
+        Self { name: placer.name().to_owned(), gates: placer.gates(), outcome }
+    }
 }
 
 /// What a pass would do, for one issuer.
 pub struct Plan {
     pub sources: Vec<(String, Result<usize, AskError>)>,
     pub concerns: Concerns,
-    pub targets: Vec<(String, Result<Difference, PlaceError>)>,
+    pub targets: Vec<AtTarget<Difference>>,
 }
 
 /// What would be written to one target.
@@ -73,13 +87,13 @@ pub async fn sync(
     if ledger.public_keys().next().is_some() {
         let placed = join_all(placers.iter_mut().map(async |placer| {
             let placed = placer.place(&ledger).await;
-            (placer.name().to_owned(), placed)
+            AtTarget::new(placer, placed)
         }));
-        for (name, placed) in placed.await {
-            if let Ok(placed) = &placed {
-                keeper.saw(&name, &placed.view, &placed.strangers).await?;
+        targets = placed.await;
+        for target in &targets {
+            if let Ok(placed) = &target.outcome {
+                keeper.saw(&target.name, &placed.view, &placed.strangers).await?;
             }
-            targets.push((name, placed));
         }
     }
     let shown = keeper.publication().borrow().clone();
@@ -115,7 +129,7 @@ pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &[Placer]) -> R
                     removed: before.difference(&after).cloned().collect(),
                 }
             });
-            (placer.name().to_owned(), difference)
+            AtTarget::new(placer, difference)
         }));
         targets = planned.await;
     }

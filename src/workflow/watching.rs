@@ -1,4 +1,7 @@
 //! The loops of a running service: one per source, one per target, none of which waits for another.
+//!
+//! Thousands of them wait at any time. What they do in between stands on the heap, so that a loop that
+//! waits takes some hundred bytes and not ten thousand.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -6,12 +9,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{select, sync::watch, time::sleep};
+use tokio::{select, sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
     asking::{Asked, in_one_line},
+    gate::Pass,
     keeper::{Hearing, Keeper},
     placing::{Placed, Placer, PublicView},
 };
@@ -36,20 +40,31 @@ const RETRY_TARGET: [Duration; 5] = [
 const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
 
 /// Asks a source for ever and tells the keeper.
-pub async fn watch_source(mut asked: Asked, source: usize, keeper: Arc<Keeper>, stop: CancellationToken) {
+pub async fn watch_source(
+    mut asked: Asked,
+    source: usize,
+    keeper: Arc<Keeper>,
+    mut pass: Pass,
+    stop: CancellationToken,
+) {
     let turn = async {
         // Something on the way may close connections after every answer: once between two polls is enough.
         let mut may_stir = true;
         loop {
-            if let Ok(hearing) = asked.ask(&keeper).await {
-                tell(&keeper, source, hearing).await;
-                asked.probe(&keeper).await;
+            let answered = pass.through(Box::pin(async {
+                let answer = asked.ask(&keeper).await;
+                let answered = answer.is_ok();
+                let failed = |_| Hearing { answer: Answer::Failed, server_time: None };
+                tell(&keeper, source, answer.unwrap_or_else(failed)).await;
+                answered
+            }));
+            if answered.await {
+                Box::pin(asked.probe(&keeper)).await;
                 may_stir = select! {
                     () = sleep(jittered(asked.every())) => true,
                     () = asked.stirred(), if may_stir => false,
                 };
             } else {
-                tell(&keeper, source, Hearing { answer: Answer::Failed, server_time: None }).await;
                 may_stir = true;
                 sleep(RETRY_SOURCE.min(asked.every())).await;
             }
@@ -74,12 +89,13 @@ fn jittered(every: Duration) -> Duration {
     every * (900 + random) / 1000
 }
 
-/// Makes a target show the publication for ever: when it changes, when `tick` says so, and again after a
+/// Makes a target show the publication for ever: when it changes, when `tick` wakes it, and again after a
 /// while when it failed.
 pub async fn watch_target(
     mut placer: Placer,
     keeper: Arc<Keeper>,
-    mut tick: watch::Receiver<u64>,
+    tick: Arc<Notify>,
+    mut pass: Pass,
     stop: CancellationToken,
 ) {
     let turn = async {
@@ -88,16 +104,19 @@ pub async fn watch_target(
         let mut trouble = None;
         loop {
             ledgers.mark_unchanged();
-            let ledger = match keeper.refresh().await {
-                Ok(ledger) => ledger,
-                // Whoever stores it says so; what is known goes on.
-                Err(_) => Arc::clone(&ledgers.borrow()),
-            };
-            let wait = if ledger.public_keys().next().is_some() {
-                place(&mut placer, &keeper, &ledger, &mut trouble, &mut attempt).await
-            } else {
-                None
-            };
+            let looked = pass.through(Box::pin(async {
+                let ledger = match keeper.refresh().await {
+                    Ok(ledger) => ledger,
+                    // Whoever stores it says so; what is known goes on.
+                    Err(_) => Arc::clone(&ledgers.borrow()),
+                };
+                if ledger.public_keys().next().is_some() {
+                    place(&mut placer, &keeper, &ledger, &mut trouble, &mut attempt).await
+                } else {
+                    None
+                }
+            }));
+            let wait = looked.await;
             let again = async {
                 match wait {
                     Some(wait) => sleep(wait).await,
@@ -106,7 +125,7 @@ pub async fn watch_target(
             };
             select! {
                 changed = ledgers.changed() => changed.expect("the keeper outlives its loops"),
-                ticked = tick.changed() => ticked.expect("the clock outlives the loops"),
+                () = tick.notified() => {}
                 () = again => {}
             }
         }
@@ -126,11 +145,14 @@ async fn place(
     attempt: &mut usize,
 ) -> Option<Duration> {
     let issuer = &keeper.charter().terms.issuer;
-    let target = placer.name().to_owned();
+    let (target, gates) = (placer.name().to_owned(), placer.gates());
     match placer.place(ledger).await {
         Ok(placed) => {
             *attempt = 0;
-            keeper.board().target(issuer, &target, |status| succeeded(status, &placed));
+            keeper.board().target(issuer, &target, |status| {
+                status.gates = gates;
+                succeeded(status, &placed);
+            });
             if trouble.take().is_some() {
                 info!(%issuer, target, "target is true again");
             }
@@ -146,6 +168,7 @@ async fn place(
         Err(error) => {
             let (hint, text) = (error.hint(), in_one_line(&error));
             keeper.board().target(issuer, &target, |status| {
+                status.gates = gates;
                 status.up = false;
                 status.checks += 1;
                 status.failures += 1;

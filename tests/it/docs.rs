@@ -14,7 +14,10 @@ use signpost::{
     cli,
     config::schema,
     core::{issuer::Issuer, verification::CHECKS},
-    telemetry::{board::Board, notices::Notices},
+    telemetry::{
+        board::{Board, Traffic},
+        notices::Notices,
+    },
 };
 
 use crate::support::{components::variable, http_client::Request, port::Port, signpost::Signpost};
@@ -150,6 +153,7 @@ fn every_metric_is_explained_and_no_other() {
 /// The names that a scrape finds once everything has happened.
 fn metrics() -> BTreeSet<String> {
     let board = Board::telling(Notices::default());
+    board.configuration_read(jiff::Timestamp::UNIX_EPOCH);
     let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
     board.source(&issuer, "kubernetes", |source| {
         source.last_success = Some(jiff::Timestamp::UNIX_EPOCH);
@@ -157,9 +161,10 @@ fn metrics() -> BTreeSet<String> {
         source.signing_key_public = Some(true);
     });
     board.target(&issuer, "blob", |target| target.last_true = Some(jiff::Timestamp::UNIX_EPOCH));
-    let page = board.metrics(&[("jwks", 200, 1)]);
+    board.tls(|tls| tls.not_after = Some(jiff::Timestamp::UNIX_EPOCH));
+    let page = board.metrics(Traffic { requests: vec![("jwks", 200, 1)], connections: 1 });
     let samples = page.lines().filter(|line| !line.starts_with('#'));
-    samples.filter_map(|line| Some(line.split(['{', ' ']).next()?.to_owned())).collect()
+    samples.filter_map(|line| Some(line.split_once(['{', ' '])?.0.to_owned())).collect()
 }
 
 #[test]

@@ -81,18 +81,16 @@ impl World {
         items.filter(|event| event["reason"] == reason).collect()
     }
 
-    fn installation(&self, keys: &[&Path]) -> (Installation, Value) {
+    /// An installation that tells Events of the pod.
+    fn installation(&self, keys: &Path) -> Installation {
         let settings = json!({
-            "sources": [files(keys)],
+            "sources": [files(&[keys])],
             "targets": [directory_target(&self.folder.path().join("public"))],
         });
-        (Installation::new(ISSUER, &settings), settings)
-    }
-
-    /// The setting that tells Events of the pod.
-    fn setting(&self) -> Value {
         let pod = format!("signpost/{POD}");
-        json!({"pod": pod, "pod_uid": self.uid, "kubeconfig": self.kubeconfig(&self.server.url())})
+        let kubeconfig = self.kubeconfig(&self.server.url());
+        let events = json!({"pod": pod, "pod_uid": self.uid, "kubeconfig": kubeconfig});
+        Installation::with_listener(ISSUER, &settings, json!({"events": events}))
     }
 }
 
@@ -106,8 +104,7 @@ fn a_change_of_keys_and_a_failure_are_events_about_the_pod() {
     let put =
         |key: &KeyFiles, name| std::fs::copy(&key.public, drop_in.join(name)).expect("it can be copied");
     put(&keys[0], "first.pub");
-    let (installation, settings) = world.installation(&[&drop_in]);
-    installation.configure_process(&json!({"events": world.setting()}), &settings);
+    let installation = world.installation(&drop_in);
     let mut service = installation.run_until_ready();
     put(&keys[1], "second.pub");
     let (appeared, _) = eventually("both keys are told", || {
@@ -188,8 +185,7 @@ fn a_thousand_flaps_are_two_events_with_a_count() {
 fn without_the_right_to_tell_the_service_goes_on_and_says_so_once() {
     let world = World::start();
     let key = KeyFiles::rsa(world.folder.path(), "key");
-    let (installation, settings) = world.installation(&[&key.public]);
-    installation.configure_process(&json!({"events": world.setting()}), &settings);
+    let installation = world.installation(&key.public);
     let mut service = installation.run_until_ready();
     let failures = |service: &crate::support::installation::Service| {
         let page = service.admin("/metrics").text();

@@ -1,17 +1,22 @@
-//! Starts the real components that the tests run against; nothing here imitates one.
+//! Starts the real components that the tests run against.
 //!
 //! Every type starts its component in `start`, returns once the component answers, and kills it on
 //! drop. The only misbehaviour comes from [`fault_proxy`], which stands in front of a real one.
-//! `tests/components/install` puts the programs where [`components`] finds them.
+//! `tests/components/install` puts the programs where [`components`] finds them. What cannot be had runs
+//! [`in_process`], and says on which documents it rests.
 
 pub(crate) mod api_server;
 pub(crate) mod azurite;
+pub(crate) mod child;
 pub(crate) mod cluster;
 pub(crate) mod components;
+pub(crate) mod connection;
 pub(crate) mod etcd;
 pub(crate) mod eventually;
 pub(crate) mod fault_proxy;
+pub(crate) mod gcs;
 pub(crate) mod http_client;
+pub(crate) mod in_process;
 pub(crate) mod installation;
 pub(crate) mod nginx;
 pub(crate) mod pki;
@@ -20,5 +25,6 @@ pub(crate) mod process;
 pub(crate) mod relying_cluster;
 pub(crate) mod relying_party;
 pub(crate) mod s3;
+pub(crate) mod scripted;
 mod selftest;
 pub(crate) mod signpost;

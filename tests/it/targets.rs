@@ -1,114 +1,22 @@
-//! Targets on the real services: the conformance suite, and services that misbehave.
+//! Publishing to the real services at once, some of which misbehave.
 
-use std::env;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use signpost::target::{Connections, Location, Target};
 use tempfile::TempDir;
 
 use crate::support::azurite::{self, Azurite};
-use crate::support::components::variable;
 use crate::support::fault_proxy::{Action, FaultProxy, Rule};
 use crate::support::http_client::Request;
 use crate::support::installation::{
     DISCOVERY, DOCUMENTS, Installation, JWKS, azure_target, directory_target, files, s3_target,
 };
 use crate::support::pki::KeyFiles;
-use crate::support::s3::{self, S3};
-use crate::target_conformance::{Edit, Keeps, conforms};
+use crate::support::s3::S3;
 
 const ISSUER: &str = "https://oidc.example/targets";
-
-#[test]
-fn azurite_conforms() {
-    let credentials = [("AZURE_STORAGE_ACCOUNT_KEY", azurite::ACCOUNT_KEY)];
-    with_environment("targets::azurite_conforms", &credentials, || {
-        let azurite = Azurite::start();
-        for (container, prefix) in [("$web", ""), ("$web", "some/prefix"), ("oidc", ""), ("oidc", "c1")] {
-            if prefix.is_empty() {
-                azurite.create_public_container(container);
-            }
-            let location = Location::Azure {
-                account: azurite::ACCOUNT.to_owned(),
-                container: container.to_owned(),
-                prefix: prefix.to_owned(),
-                endpoint: Some(azurite.url().parse().expect("it is a URL")),
-            };
-            let path = |document: &str| join([container, prefix, document]);
-            conform(location, |document, edit| match edit {
-                Edit::Overwrite(bytes) => azurite.put(&path(document), "text/plain", bytes),
-                Edit::Delete => azurite.delete(&path(document)),
-            });
-        }
-    });
-}
-
-#[test]
-fn s3_conforms() {
-    let credentials = [
-        ("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY),
-        ("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY),
-        ("AWS_REGION", s3::REGION),
-    ];
-    with_environment("targets::s3_conforms", &credentials, || {
-        let s3 = S3::start();
-        s3.create_bucket("oidc");
-        for prefix in ["", "c1", "some/prefix"] {
-            let location = Location::S3 {
-                bucket: "oidc".to_owned(),
-                prefix: prefix.to_owned(),
-                endpoint: Some(s3.url().parse().expect("it is a URL")),
-            };
-            let path = |document: &str| format!("/{}", join(["oidc", prefix, document]));
-            conform(location, |document, edit| match edit {
-                Edit::Overwrite(bytes) => s3.put(&path(document), "text/plain", bytes),
-                Edit::Delete => s3.delete(&path(document)),
-            });
-        }
-    });
-}
-
-fn conform(location: Location, edit: impl Fn(&str, Edit)) {
-    let connections = Connections::new().expect("clients can be made");
-    let target = Target::new("target".to_owned(), location, None, &connections).expect("a target");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime
-        .expect("a runtime")
-        .block_on(conforms(&target, Keeps::Headers, async |document, change| edit(document.path(), change)));
-}
-
-fn join<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
-}
-
-/// Runs `body` in a process of its own with this environment, for the credentials of a target are read
-/// from there: the process is this very test once more.
-fn with_environment(test: &str, environment: &[(&str, &str)], body: impl FnOnce()) {
-    const CHILD: &str = "SIGNPOST_TEST_CHILD";
-    const DONE: &str = "SIGNPOST_TEST_CHILD_DONE";
-    if variable(CHILD).is_some_and(|child| child == *test) {
-        body();
-        std::fs::write(variable(DONE).expect("it is set"), "").expect("the folder can be written");
-        return;
-    }
-    let folder = TempDir::new().expect("a temporary folder");
-    let done = folder.path().join("done");
-    let this = env::current_exe().expect("the path of this program");
-    let child = Command::new(this)
-        .args(["--exact", test, "--nocapture"])
-        .envs(environment.iter().copied())
-        .env(CHILD, test)
-        .env(DONE, &done)
-        .output()
-        .expect("this program starts");
-    let said = [child.stdout, child.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
-    // A name that no test has would be a success too.
-    assert!(child.status.success() && done.exists(), "{}", said.concat());
-}
 
 /// Both stores, each behind a proxy, and a directory.
 struct Stores {
@@ -307,7 +215,7 @@ fn a_lost_race_is_decided_again_on_what_is_there_then() {
     let kid = only_kid(&jwks(&installation, &[&stranger.public]));
     installation.configure(&stores.settings(&[&stores.key.public, &next.public]));
 
-    let url = format!("{}/$web/{JWKS}?{}", stores.azurite.url(), stores.azurite.sas("rw"));
+    let url = format!("{}/$web/{JWKS}?{}", stores.azurite.url(), azurite::sas("rw"));
     let body = by_hand.clone();
     stores.before_azurite.script([Rule::new(Action::Pass)
         .method("PUT")

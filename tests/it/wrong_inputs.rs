@@ -9,6 +9,7 @@ mod jwks;
 mod keys;
 mod kubeconfigs;
 mod state;
+mod targets;
 mod tokens;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! What `sync --output json` prints.
 //!
 //! `{"dry_run", "issuers": [{"issuer", "sources": [{"name", "keys" | "error"}], "targets": [{"name",
-//! "result", …}], "concerns": […]}]}`. Members are only ever added. `result` is `unchanged`, `written`,
+//! "gates", "result", …}], "concerns": […]}]}`. Members are only ever added. `result` is `unchanged`, `written`,
 //! `differs` (a dry run) or `failed`; what was or would be written stands in `documents`.
 
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::{
         asking::AskError,
         keeper::Concerns,
         placing::{PlaceError, Placed, PublicView},
-        sync::{Difference, Pass, Plan},
+        sync::{AtTarget, Difference, Pass, Plan},
     },
 };
 
@@ -44,6 +44,8 @@ struct SourceReport {
 #[derive(Default, Serialize)]
 struct TargetReport {
     name: String,
+    /// Whether a key must be shown there before it may sign.
+    gates: bool,
     result: &'static str,
     documents: Vec<&'static str>,
     /// The keys that come and go, in a dry run.
@@ -78,7 +80,7 @@ pub(super) fn plan(issuer: &Issuer, plan: &Plan) -> IssuerReport {
 fn issuer_report<T>(
     issuer: &Issuer,
     sources: &[(String, Result<usize, AskError>)],
-    targets: &[(String, Result<T, PlaceError>)],
+    targets: &[AtTarget<T>],
     told: impl Fn(&T) -> TargetReport,
     concerns: &Concerns,
 ) -> IssuerReport {
@@ -87,9 +89,10 @@ fn issuer_report<T>(
         keys: listed.as_ref().ok().copied(),
         error: listed.as_ref().err().map(|error| one_line(error)),
     };
-    let target = |(name, outcome): &(String, Result<T, PlaceError>)| TargetReport {
-        name: name.clone(),
-        ..outcome.as_ref().map_or_else(failed, &told)
+    let target = |target: &AtTarget<T>| TargetReport {
+        name: target.name.clone(),
+        gates: target.gates,
+        ..target.outcome.as_ref().map_or_else(failed, &told)
     };
     let nothing = concerns.nothing_to_publish.iter().map(|nothing| one_line(nothing));
     let refused = concerns.refused.keys().map(|kid| format!("key `{kid}` is listed and not published"));

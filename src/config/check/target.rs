@@ -26,18 +26,25 @@ pub(super) fn read(
         let public_url = mapping.parsed("public_url", problems, |text| {
             value::web_url(text, Web::Any).map(|_| text.strip_suffix('/').unwrap_or(text).to_owned())
         });
+        let (anonymous, gates) = (mapping.bool("anonymous", problems), mapping.bool("gate", problems));
         let own_profile = mapping.choice("profile", problems, &Profile::ALL, Profile::name);
         let Some(location) = location else { continue };
         if let Err(fault) = check_location(&location, issuer, known, &mapping) {
             mapping.refuse("url", fault, problems);
             continue;
         }
-        known.locations.push((location.clone(), mapping.at.name()));
+        if anonymous == Some(true)
+            && let Err(fault) = location.check_anonymous()
+        {
+            mapping.refuse("anonymous", fault, problems);
+        }
+        known.locations.insert(location.clone(), mapping.at.name());
         let name = name.unwrap_or_else(|| location.to_string());
         unique_name(&name, &mapping, &mut names, problems);
         // A profile that could not be read has its problem already.
         let profile = own_profile.or(profile).unwrap_or_default();
-        targets.push(TargetConfig { name, location, public_url, profile });
+        let (anonymous, gates) = (anonymous.unwrap_or_default(), gates.unwrap_or_default());
+        targets.push(TargetConfig { name, location, public_url, anonymous, gates, profile });
     }
     Some(targets)
 }
@@ -57,7 +64,7 @@ fn check_location(
     known: &Known,
     target: &Mapping<'_>,
 ) -> Result<(), Fault> {
-    if let Some((_, first)) = known.locations.iter().find(|(other, _)| other == location) {
+    if let Some(first) = known.locations.get(location) {
         return Err(target.at.taken("location", &location.to_string(), first));
     }
     match location.as_directory() {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{MINIMAL, accepted, load};
 use crate::{
-    config::{Flags, Instance, Location, SourceConfig, value},
+    config::{Flags, Instance, Location, SourceConfig, document, value},
     core::{jwk_set::Profile, service_account::ServiceAccount},
 };
 
@@ -14,6 +14,8 @@ use crate::{
 const FULL: &str = "
 listen: 127.0.0.1:8443
 admin_listen: 127.0.0.1:9443
+tls: {certificate: /srv/tls.crt, private_key: /srv/tls.key}
+max_connections: 20
 data_dir: /srv/signpost
 events: {pod: signpost/signpost-0, pod_uid: 6f1c6f0c, kubeconfig: /srv/kubeconfig, context: \"true\"}
 issuers:
@@ -38,6 +40,7 @@ issuers:
     targets:
       - {url: \"az://account/$web\", public_url: \"https://oidc.example.com/kind/\"}
       - {url: \"s3://bucket/a/b/\", name: eu, endpoint: \"http://127.0.0.1:9000\", profile: entra}
+      - {url: \"gs://my_bucket.example.com/c1\", anonymous: true, gate: false}
       - {url: \"file:///srv/oidc\"}
     schedule: \"0  3 * * MON\"
   - issuer: https://oidc.example.com/other
@@ -49,6 +52,7 @@ fn what_is_not_written_has_its_default() {
     let config = accepted(MINIMAL);
     assert_eq!("0.0.0.0:8080", config.listen.to_string());
     assert_eq!("127.0.0.1:9090", config.admin_listen.to_string());
+    assert_eq!((None, 1000), (config.tls, config.max_connections));
     assert_eq!(Path::new("/var/lib/signpost"), config.data_dir);
     let [issuer] = &config.issuers[..] else { panic!("one issuer") };
     assert_eq!("https://oidc.example.com/kind/openid/v1/jwks", issuer.jwks_uri);
@@ -108,7 +112,7 @@ fn what_is_written_is_what_is_meant() {
         every: Duration::from_mins(1),
     };
     assert_eq!(vec![api_server, files], issuer.sources);
-    let [azure, s3, directory] = &issuer.targets[..] else { panic!("three targets") };
+    let [azure, s3, gcs, directory] = &issuer.targets[..] else { panic!("four targets") };
     let location = Location::Azure {
         account: "account".to_owned(),
         container: "$web".to_owned(),
@@ -126,6 +130,10 @@ fn what_is_written_is_what_is_meant() {
         endpoint: Some("http://127.0.0.1:9000".parse().expect("a URL")),
     };
     assert_eq!(("eu", &location, Profile::Entra), (s3.name.as_str(), &s3.location, s3.profile));
+    assert_eq!((false, true), (s3.anonymous, s3.gates));
+    let location =
+        Location::Gcs { bucket: "my_bucket.example.com".to_owned(), prefix: "c1".to_owned(), endpoint: None };
+    assert_eq!((&location, true, false), (&gcs.location, gcs.anonymous, gcs.gates));
     assert_eq!(Location::Directory("/srv/oidc".into()), directory.location);
     assert_eq!("file:///srv/oidc", directory.name);
     assert_eq!(vec![SourceConfig::Embedded], other.sources);
@@ -146,6 +154,7 @@ fn a_configuration_is_shown_with_its_defaults() {
     assert_eq!(
         "listen: 0.0.0.0:8080
 admin_listen: 127.0.0.1:9090
+max_connections: 1000
 data_dir: /var/lib/signpost
 issuers:
 - issuer: https://oidc.example.com/kind
@@ -205,4 +214,10 @@ proptest! {
     ) {
         let _ = load(&Flags::default(), Some(&format!("issuers:\n  - {key}: {value}\n")));
     }
+}
+
+#[test]
+fn a_file_may_hold_ten_thousand_issuers_with_all_that_they_need() {
+    let values = vec!["0"; 300_000].join(",");
+    document::parse(&format!("[{values}]")).expect("no fault");
 }

@@ -41,6 +41,30 @@ fn the_embedded_issuer_follows_the_listener() {
 }
 
 #[test]
+fn certificate_and_private_key_are_given_together_and_make_the_embedded_issuer_https() {
+    let with = |certificate: Option<&str>, private_key: Option<&str>| Flags {
+        tls_certificate: certificate.map(Into::into),
+        tls_private_key: private_key.map(Into::into),
+        ..Flags::default()
+    };
+    let config = load(&with(Some("tls.crt"), Some("/srv/tls.key")), None).expect("valid");
+    let tls = config.tls.expect("it is given");
+    assert_eq!(Path::new("/home/ada/tls.crt"), tls.certificate);
+    assert_eq!(Path::new("/srv/tls.key"), tls.private_key);
+    assert_eq!("https://127.0.0.1:8080", config.issuers[0].issuer.as_str());
+    let file = format!("tls: {{certificate: /c, private_key: /k}}{MINIMAL}");
+    let tls = load(&with(Some("/other"), None), Some(&file)).expect("valid").tls.expect("it is given");
+    assert_eq!((Path::new("/other"), Path::new("/k")), (&*tls.certificate, &*tls.private_key));
+    shows(
+        load(&with(None, Some("tls.key")), None),
+        "
+1 problem in the flags
+--tls-certificate: is missing
+  hint: for example `--tls-certificate /etc/signpost/tls/tls.crt`",
+    );
+}
+
+#[test]
 fn the_embedded_issuer_needs_a_listener_that_names_it() {
     let with = |listen: &str| Flags { listen: Some(listen.to_owned()), ..Flags::default() };
     shows(
@@ -134,7 +158,7 @@ fn faults_of_flags_are_named_by_the_flag() {
             profile: Some("azure".to_owned()),
             ..about("http://oidc.example.com", &["kubernets", "kubernetes:", "", "embeded:x"], &[]).keys
         },
-        targets: texts(&["gs://bucket", "az:/account", ""]),
+        targets: texts(&["gs://Bucket", "az:/account", ""]),
         ..Flags::default()
     };
     shows(
@@ -150,9 +174,9 @@ fn faults_of_flags_are_named_by_the_flag() {
 --target: is empty, expected a URL or a directory
 --issuer: issuer `http://oidc.example.com` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
 --profile: unknown profile `azure`, expected one of `entra`, `all`
---target: `gs://` is not available yet, expected one of `az`, `s3`, `file`
-  hint: publish to a directory and copy it, or use Google's S3 interface with `endpoint`
---target: `az:/account` has no scheme, expected one of `az://…`, `s3://…`, `file:///…`
+--target: `gs://Bucket` has bucket `Bucket`, expected 3 to 63 lower-case letters, digits, hyphens, underscores and dots
+  hint: write `gs://BUCKET/PREFIX`
+--target: `az:/account` has no scheme, expected one of `az://…`, `s3://…`, `gs://…`, `file:///…`
 --schedule: `* * * *` has 4 fields, expected five fields: minute hour day month weekday, UTC
   hint: for example `*/5 * * * *`, every five minutes",
     );

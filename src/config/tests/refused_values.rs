@@ -3,6 +3,40 @@
 use super::{MINIMAL, refused};
 
 #[test]
+fn tls_and_connections_are_checked() {
+    refused(
+        &format!("tls: {{certificate: tls.crt}}\nmax_connections: 0{MINIMAL}"),
+        "
+3 problems in `config.yaml`
+tls.private_key: is missing, expected an absolute path
+  hint: for example `private_key: /etc/signpost/tls/tls.key`
+tls.certificate: `tls.crt` is relative, expected an absolute path
+  hint: a file means the same wherever Signpost is started; flags may be relative
+max_connections: is `0`, expected a whole number from 1 to 1000000",
+    );
+    for (text, what) in [("many", "the text `many`"), ("\"5\"", "the text `5`"), ("[]", "a list")] {
+        refused(
+            &format!("max_connections: {text}{MINIMAL}"),
+            &format!(
+                "
+1 problem in `config.yaml`
+max_connections: is {what}, expected a whole number from 1 to 1000000"
+            ),
+        );
+    }
+    refused(
+        "
+tls: {certificate: /c, private_key: /k}
+issuers: [{issuer: \"http://127.0.0.1:8080\", sources: [{kind: embedded}]}]
+",
+        "
+1 problem in `config.yaml`
+issuers[0].issuer: `http://127.0.0.1:8080` has scheme `http`, and the listener speaks TLS
+  hint: write it with `https`, or leave `tls` away",
+    );
+}
+
+#[test]
 fn durations_have_units_and_bounds() {
     let with = |line: &str| format!("{MINIMAL}    {line}\n");
     refused(
@@ -151,16 +185,17 @@ issuers[0].issuer: issuer `k8s.example` is not a URL: relative URL without a bas
 fn a_target_is_a_place_that_exists_in_form() {
     let with = |url: &str| format!("{MINIMAL}    targets: [{{url: \"{url}\"}}]\n");
     for (url, expected) in [
-        ("gcs://bucket", "`gcs://bucket` has the unknown scheme `gcs`, expected one of `az`, `s3`, `file`"),
+        ("gcs://bucket", "`gcs://bucket` has the unknown scheme `gcs`, did you mean `gs`?"),
         ("s4://bucket", "`s4://bucket` has the unknown scheme `s4`, did you mean `s3`?"),
         (
-            "gs://bucket/prefix",
-            "`gs://` is not available yet, expected one of `az`, `s3`, `file`
-  hint: publish to a directory and copy it, or use Google's S3 interface with `endpoint`",
+            "gs://-bucket",
+            "`gs://-bucket` has bucket `-bucket`, expected 3 to 63 lower-case letters, digits, hyphens, \
+             underscores and dots
+  hint: write `gs://BUCKET/PREFIX`",
         ),
         (
             "/srv/oidc",
-            "`/srv/oidc` has no scheme, expected one of `az://…`, `s3://…`, `file:///…`
+            "`/srv/oidc` has no scheme, expected one of `az://…`, `s3://…`, `gs://…`, `file:///…`
   hint: write `file:///srv/oidc`",
         ),
         (
@@ -233,6 +268,27 @@ issuers[0].targets[1].endpoint: a directory has no endpoint, expected none
 issuers[0].targets[2].public_url: `ftp://oidc.example.com` has scheme `ftp`, expected `https`
 issuers[0].targets[3].public_url: `https://cdn.example.com?…` has a query, expected none
   hint: credentials come from the environment, such as `AZURE_STORAGE_SAS_KEY` or `AWS_ACCESS_KEY_ID`",
+    );
+}
+
+#[test]
+fn an_anonymous_reader_needs_an_address_of_the_store() {
+    refused(
+        &format!(
+            "{MINIMAL}    targets:
+      - {{url: \"file:///srv/oidc\", anonymous: true}}
+      - {{url: \"az://account/$web\", anonymous: true}}
+      - {{url: \"gs://bucket\", endpoint: \"http://127.0.0.1:9000/storage/v1\", gate: no way}}
+"
+        ),
+        "
+4 problems in `config.yaml`
+issuers[0].targets[0].anonymous: is `true`, but a directory has no address of its own
+  hint: write `public_url` with the address of the web server that serves it
+issuers[0].targets[1].anonymous: is `true`, but `$web` is read at the address of the static website
+  hint: write `public_url` with the static website's address, such as `https://ACCOUNT.z6.web.core.windows.net`
+issuers[0].targets[2].endpoint: `http://127.0.0.1:9000/storage/v1` has a path, expected the address of a service of Google's without one
+issuers[0].targets[2].gate: is the text `no way`, expected `true` or `false`",
     );
 }
 

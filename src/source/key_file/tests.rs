@@ -11,7 +11,7 @@ use openssl::{
 };
 use tempfile::TempDir;
 
-use super::{KeyFileError, read};
+use super::{KeyFileError, KeyFiles, parse, read};
 use crate::{
     core::{jwk::Jwk, public_key::PublicKey},
     source::Fetched,
@@ -31,7 +31,7 @@ fn write_key(path: impl AsRef<Path>) -> Jwk {
 }
 
 fn read_paths(paths: &[&Path]) -> Result<Fetched, KeyFileError> {
-    read(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())
+    parse(read(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())?)
 }
 
 #[track_caller]
@@ -51,6 +51,31 @@ fn a_directory_gives_the_keys_of_its_files_in_the_order_of_their_names() {
     write_key(at("deeper/c.pub"));
     let fetched = read_paths(&[directory.path()]).expect("two keys");
     assert_eq!(Fetched { keys: vec![a, b], notes: Vec::new(), server_time: None }, fetched);
+}
+
+#[tokio::test]
+async fn a_change_is_seen_whatever_its_size_and_time_say() {
+    let directory = directory();
+    let (file, other) = (directory.path().join("sa.pub"), directory.path().join("other.pub"));
+    let source = KeyFiles::new("files".to_owned(), vec![file.display().to_string()]);
+    let fetch = async || source.fetch().await.expect("a key").keys;
+    let first = write_key(&file);
+    for _ in 0..2 {
+        assert_eq!(fetch().await, std::slice::from_ref(&first));
+    }
+    let written = fs::metadata(&file).and_then(|metadata| metadata.modified()).expect("a time");
+    let second = write_key(&file);
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .and_then(|file| file.set_modified(written))
+        .expect("it is ours");
+    assert_eq!(fetch().await, [second]);
+    let third = write_key(&other);
+    fs::rename(&other, &file).expect("it is ours");
+    assert_eq!(fetch().await, [third]);
+    fs::write(&file, "no key").expect("it is ours");
+    source.fetch().await.expect_err("what was parsed before is not what is there");
 }
 
 #[test]

@@ -13,13 +13,14 @@ use crate::target::{
     error::{Cause, Failure},
 };
 
-use super::Service;
+use super::{Service, federation::NoToken};
 
 /// The codes under which the services refuse a conditional write because of its condition.
 ///
 /// Others come with the same statuses (409, 412) and do not go away by reading again, such as
 /// `LeaseIdMissing` and `BlobImmutableDueToPolicy`.
-/// Sources: "Blob Storage error codes" of Azure; "Error responses" of the Amazon S3 API.
+/// Sources: "Blob Storage error codes" of Azure; "Error responses" of the Amazon S3 API; "HTTP status
+/// and error codes for XML" of Google Cloud Storage.
 const LOST_RACE: [&str; 6] = [
     "BlobAlreadyExists",
     "ConditionNotMet",
@@ -33,8 +34,9 @@ const LOST_RACE: [&str; 6] = [
 const FIREWALL_OR_KEY: &str = "AuthorizationFailure";
 
 /// The codes that speak of the credentials rather than of what they are allowed to do.
-const WRONG_CREDENTIALS: [&str; 7] = [
+const WRONG_CREDENTIALS: [&str; 8] = [
     "AuthenticationFailed",
+    "AuthenticationRequired",
     "ExpiredToken",
     "InvalidAccessKeyId",
     "InvalidAuthenticationInfo",
@@ -44,7 +46,7 @@ const WRONG_CREDENTIALS: [&str; 7] = [
 ];
 
 /// Where clouds hand out the credentials of a machine; asked when the environment has none.
-const METADATA_SERVICES: [&str; 2] = ["//169.254.169.254", "//169.254.170.2"];
+const METADATA_SERVICES: [&str; 3] = ["//169.254.169.254", "//169.254.170.2", "//metadata.google.internal"];
 
 /// Longest text of an unknown failure that is shown, in characters.
 const MAX_TEXT: usize = 500;
@@ -68,7 +70,9 @@ impl Service {
 
     /// Why there is no store: it takes all but its address from the environment.
     pub(super) fn not_built(&self, error: &Error) -> Cause {
-        Cause::Environment { reason: bounded(&innermost(error)), variables: self.credentials() }
+        // One layer down: the outermost says no more than which store it is.
+        let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+        Cause::Environment { reason: bounded(&reason), variables: self.credentials() }
     }
 
     pub(super) fn cause(&self, error: &Error) -> Cause {
@@ -82,11 +86,12 @@ impl Service {
                 Cause::AccessDenied { code }
             }
             (Some(code), _) => Cause::Answer { code },
+            (None, _) if let Some(NoToken(reason)) = in_chain(error) => Cause::NoToken(reason.clone()),
             (None, _) if text.contains("redirect without LOCATION") => Cause::OtherRegion,
             (None, _) if METADATA_SERVICES.iter().any(|service| text.contains(service)) => {
                 Cause::NoCredentials(bounded(&innermost(error)))
             }
-            (None, _) => match http_error(error).map(HttpError::kind) {
+            (None, _) => match in_chain(error).map(HttpError::kind) {
                 Some(HttpErrorKind::Timeout) => Cause::TimedOut,
                 Some(HttpErrorKind::Connect) => Cause::Unreachable(bounded(&innermost(error))),
                 _ => Cause::Other(bounded(&innermost(error))),
@@ -99,7 +104,9 @@ impl Service {
             Self::Azure { container, .. } => {
                 Cause::NoContainer { kind: "container", name: container.clone() }
             }
-            Self::S3 { bucket, .. } => Cause::NoContainer { kind: "bucket", name: bucket.clone() },
+            Self::S3 { bucket, .. } | Self::Gcs { bucket } => {
+                Cause::NoContainer { kind: "bucket", name: bucket.clone() }
+            }
         }
     }
 
@@ -118,9 +125,38 @@ impl Service {
                 Some(format!("{}; if it has them, check {}", self.permission(), self.credentials()))
             }
             Cause::NoCredentials(_) => Some(format!("set {}", self.credentials())),
+            Cause::NoToken(_) => Some(
+                "check the file of `GOOGLE_APPLICATION_CREDENTIALS`, and what its workload identity pool accepts"
+                    .to_owned(),
+            ),
             Cause::NoContainer { .. } => Some(self.creation()),
             Cause::OtherRegion => Some("set `AWS_REGION` to the region of the bucket".to_owned()),
+            Cause::NotPublic { code, .. } => Some(self.publicity(code.as_deref())),
             _ => None,
+        }
+    }
+
+    /// What lets everybody read, and nobody list.
+    fn publicity(&self, code: Option<&str>) -> String {
+        match self {
+            Self::Azure { account, .. } if code == Some("PublicAccessNotPermitted") => format!(
+                "let the account have public containers: `az storage account update --name {account} \
+                 --allow-blob-public-access true`"
+            ),
+            Self::Azure { account, container } => format!(
+                "let everybody read: `az storage container set-permission --account-name {account} --name \
+                 '{container}' --public-access blob`"
+            ),
+            Self::S3 { bucket, prefix } => format!(
+                "let everybody read: allow `s3:GetObject` on `{}` to `*` in the policy of the bucket, and lift \
+                 its block of public access",
+                objects(bucket, prefix)
+            ),
+            Self::Gcs { bucket } => format!(
+                "let everybody read: `gcloud storage buckets add-iam-policy-binding gs://{bucket} \
+                 --member=allUsers --role=roles/storage.legacyObjectReader`, and lift its public access \
+                 prevention"
+            ),
         }
     }
 
@@ -130,18 +166,20 @@ impl Service {
                 "give the writer the role `Storage Blob Data Contributor` on container `{container}` of \
                  storage account `{account}`"
             ),
-            Self::S3 { bucket, prefix } => {
-                let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-                // Without the permission to list, S3 answers 403 where 404 would be true.
-                format!(
-                    "give the writer `s3:GetObject` and `s3:PutObject` on `arn:aws:s3:::{bucket}/{below}*` \
-                     and `s3:ListBucket` on `arn:aws:s3:::{bucket}`"
-                )
+            // Without the permission to list, S3 answers 403 where 404 would be true; so does the next.
+            Self::S3 { bucket, prefix } => format!(
+                "give the writer `s3:GetObject` and `s3:PutObject` on `{}` and `s3:ListBucket` on \
+                 `arn:aws:s3:::{bucket}`",
+                objects(bucket, prefix)
+            ),
+            // Of the narrower roles, one cannot replace an object and the other cannot list.
+            Self::Gcs { bucket } => {
+                format!("give the writer the role `roles/storage.objectUser` on bucket `{bucket}`")
             }
         }
     }
 
-    fn credentials(&self) -> &'static str {
+    pub(super) fn credentials(&self) -> &'static str {
         match self {
             Self::Azure { .. } => {
                 "`AZURE_CLIENT_ID`, `AZURE_TENANT_ID` and `AZURE_FEDERATED_TOKEN_FILE` (workload identity), \
@@ -151,6 +189,7 @@ impl Service {
                 "`AWS_ROLE_ARN` and `AWS_WEB_IDENTITY_TOKEN_FILE`, or `AWS_ACCESS_KEY_ID` and \
                  `AWS_SECRET_ACCESS_KEY`"
             }
+            Self::Gcs { .. } => "`GOOGLE_APPLICATION_CREDENTIALS` or `GOOGLE_SERVICE_ACCOUNT_KEY`",
         }
     }
 
@@ -160,19 +199,29 @@ impl Service {
                 "create it: `az storage container create --account-name {account} --name '{container}'`"
             ),
             Self::S3 { bucket, .. } => format!("create it: `aws s3 mb s3://{bucket}`"),
+            Self::Gcs { bucket } => format!("create it: `gcloud storage buckets create gs://{bucket}`"),
         }
     }
 }
 
-/// The `<Code>` of an error answer; both services write the same element.
-fn service_code(text: &str) -> Option<String> {
+/// The name by which S3 grants permissions on the objects below a prefix.
+fn objects(bucket: &str, prefix: &str) -> String {
+    let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    format!("arn:aws:s3:::{bucket}/{below}*")
+}
+
+/// The `<Code>` of an error answer; all services write the same element.
+pub(in crate::target) fn service_code(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
     let sane = code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
     (sane && !code.is_empty()).then(|| code.to_owned())
 }
 
-fn http_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a HttpError> {
+/// The first error of this type among an error and its causes.
+fn in_chain<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 

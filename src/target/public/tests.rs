@@ -1,6 +1,7 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, response::Redirect, routing::get};
+use http::HeaderMap;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::*;
@@ -15,12 +16,97 @@ async fn serve(router: Router) -> (SocketAddr, JoinSet<()>) {
     (address, tasks)
 }
 
+/// What a reader asked for, and was given.
+#[derive(Clone, Default)]
+struct Cdn {
+    shows: Arc<Mutex<(&'static str, &'static str)>>,
+    answers: Arc<Mutex<Vec<Answered>>>,
+}
+
+/// The tag that was asked with, and the status of the answer.
+type Answered = (Option<String>, u16);
+
+impl Cdn {
+    fn router(&self) -> Router {
+        let cdn = self.clone();
+        let answer = async move |headers: HeaderMap| {
+            let (e_tag, body) = *cdn.shows.lock().expect("no panic");
+            let asked = headers.get(IF_NONE_MATCH).map(|tag| tag.to_str().expect("text").to_owned());
+            let unchanged = asked.as_deref() == Some(e_tag);
+            let status = if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+            cdn.answers.lock().expect("no panic").push((asked, status.as_u16()));
+            (status, [(ETAG, e_tag)], if unchanged { "" } else { body })
+        };
+        Router::new().route("/openid/v1/jwks", get(answer))
+    }
+
+    fn shows(&self, e_tag: &'static str, body: &'static str) {
+        *self.shows.lock().expect("no panic") = (e_tag, body);
+    }
+
+    fn last(&self) -> Answered {
+        self.answers.lock().expect("no panic").last().cloned().expect("it was asked")
+    }
+}
+
+#[tokio::test]
+async fn what_was_right_is_not_transferred_again_until_it_changes() {
+    let cdn = Cdn::default();
+    cdn.shows("\"old\"", "old");
+    let (address, _tasks) = serve(cdn.router()).await;
+    let connections = Connections::default();
+    let public_url = PublicUrl::new(&format!("http://{address}"), false, &connections).expect("a URL");
+    let read = async |expected: &'static str| {
+        let expected = Bytes::from_static(expected.as_bytes());
+        public_url.read(Document::Jwks, &expected).await.expect("it is there")
+    };
+    assert_eq!((read("old").await, cdn.last()), ("old".into(), (None, 200)));
+    assert_eq!((read("old").await, cdn.last()), ("old".into(), (Some("\"old\"".to_owned()), 304)));
+
+    // Wanted anew and not there yet: asked for in full, lest the tag of the old one be that of the new.
+    assert_eq!((read("new").await, cdn.last()), ("old".into(), (None, 200)));
+    cdn.shows("\"old\"", "new");
+    assert_eq!((read("new").await, cdn.last()), ("new".into(), (None, 200)));
+    assert_eq!((read("new").await, cdn.last()), ("new".into(), (Some("\"old\"".to_owned()), 304)));
+
+    cdn.shows("\"edited\"", "edited");
+    assert_eq!((read("new").await, cdn.last()), ("edited".into(), (Some("\"old\"".to_owned()), 200)));
+    assert_eq!((read("new").await, cdn.last()), ("edited".into(), (None, 200)));
+}
+
+#[tokio::test]
+async fn a_weak_tag_promises_no_bytes() {
+    let cdn = Cdn::default();
+    cdn.shows("W/\"1\"", "keys");
+    let (address, _tasks) = serve(cdn.router()).await;
+    let connections = Connections::default();
+    let public_url = PublicUrl::new(&format!("http://{address}"), false, &connections).expect("a URL");
+    for _ in 0..2 {
+        public_url.read(Document::Jwks, &Bytes::from_static(b"keys")).await.expect("it is there");
+        assert_eq!(cdn.last(), (None, 200));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_private_says_why_in_its_own_words() {
+    let body = "<Error><Code>PublicAccessNotPermitted</Code></Error>";
+    let router = Router::new().route("/openid/v1/jwks", get((StatusCode::CONFLICT, body)));
+    let (address, _tasks) = serve(router).await;
+    let connections = Connections::default();
+    let store = PublicUrl::new(&format!("http://{address}"), true, &connections).expect("a URL");
+    let cause = store.read(Document::Jwks, &Bytes::new()).await.expect_err("it is private");
+    assert_eq!(
+        cause.to_string(),
+        "without credentials the answer was `409 Conflict` (`PublicAccessNotPermitted`), expected `200 OK`"
+    );
+}
+
 async fn read(router: Router, below: &str) -> Result<Bytes, TargetError> {
     let (address, _tasks) = serve(router).await;
-    let connections = Connections::new().expect("clients can be made");
-    let public_url = PublicUrl::new(&format!("http://{address}{below}"), &connections).expect("a URL");
+    let connections = Connections::default();
+    let public_url = PublicUrl::new(&format!("http://{address}{below}"), false, &connections).expect("a URL");
     public_url
-        .read(&public_url.of(Document::Jwks))
+        .read(Document::Jwks, &Bytes::new())
         .await
         .map_err(|cause| TargetError::new("t", "read", None, cause))
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::{
     core::{
         jwk_set::Profile,
@@ -107,10 +109,31 @@ fn what_happened_to_keys_before_the_start_is_not_told_again() {
     };
     let empty = Ledger::new(terms().issuer, Lineage::from_random([0; 8]));
     let one = ledger(1, &empty);
-    board.ledger(&one, Profile::Entra);
+    let show = |ledger: &Ledger| board.ledger(Arc::new(ledger.clone()), Profile::Entra);
+    show(&one);
     assert_eq!(told(&notices), []);
     let two = ledger(2, &one);
-    board.ledger(&two, Profile::Entra);
-    board.ledger(&two, Profile::Entra);
+    show(&two);
+    show(&two);
     assert_eq!(told(&notices), [(Reason::KeyAppeared, rsa_key(1).kid().to_string())]);
+}
+
+#[test]
+fn a_configuration_or_a_certificate_that_is_refused_is_told_once() {
+    let (board, notices) = board();
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    board.configuration_read(now);
+    board.tls(|tls| tls.not_after = Some(now));
+    assert_eq!(told(&notices), []);
+    for _ in 0..2 {
+        board.configuration_refused(now, "`listen` is missing");
+        board.tls(|tls| tls.error = Some("no such file".to_owned()));
+    }
+    board.configuration_read(now);
+    board.tls(|tls| tls.error = None);
+    let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason.name()).collect();
+    assert_eq!(
+        reasons,
+        ["ConfigurationRefused", "CertificateRefused", "ConfigurationTaken", "CertificateTaken"]
+    );
 }

@@ -1,5 +1,6 @@
 //! Azurite, Microsoft's emulator of Azure Blob Storage, with its data on disk.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use url::form_urlencoded;
 
 use super::components;
 use super::http_client::{Request, Response};
+use super::pki::ServerTls;
 use super::port::Port;
 use super::process::Process;
 
@@ -21,26 +23,45 @@ pub(crate) const ACCOUNT: &str = "devstoreaccount1";
 pub(crate) const ACCOUNT_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// Permissions of [`Azurite::sas`] that allow everything the tests do.
+/// Permissions of [`sas`] that allow everything the tests do.
 const ALL: &str = "rwdlac";
 
 pub(crate) struct Azurite {
     folder: TempDir,
     port: Port,
+    /// With it, it takes tokens of Microsoft Entra too.
+    tls: Option<ServerTls>,
     process: Option<Process>,
 }
 
 impl Azurite {
     pub(crate) fn start() -> Self {
+        Self::start_in(TempDir::new().expect("a temporary folder"), None)
+    }
+
+    /// Takes tokens of Microsoft Entra, which it accepts over https alone: it reads issuer, audience and
+    /// life of a token and not its signature.
+    pub(crate) fn start_with_oauth() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let mut azurite = Self { folder, port: Port::free(), process: None };
+        let tls = ServerTls::create(folder.path());
+        Self::start_in(folder, Some(tls))
+    }
+
+    fn start_in(folder: TempDir, tls: Option<ServerTls>) -> Self {
+        let mut azurite = Self { folder, port: Port::free(), tls, process: None };
         azurite.restart();
         azurite
     }
 
-    /// The endpoint of the account, `http://127.0.0.1:PORT/devstoreaccount1`.
+    /// Of its certificate, where it has one.
+    pub(crate) fn ca_file(&self) -> Option<&Path> {
+        self.tls.as_ref().map(|tls| tls.ca.as_path())
+    }
+
+    /// The endpoint of the account, such as `http://127.0.0.1:PORT/devstoreaccount1`.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/{ACCOUNT}", self.port.address())
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/{ACCOUNT}", self.port.address())
     }
 
     /// Stops it; data and port stay for [`Azurite::restart`].
@@ -64,9 +85,12 @@ impl Azurite {
                 "--skipApiVersionCheck",
             ],
         );
+        if let Some(ServerTls { certificate, key, .. }) = &self.tls {
+            command.arg("--oauth=basic").arg("--cert").arg(certificate).arg("--key").arg(key);
+        }
         let mut process = Process::start("Azurite", command, &self.folder.path().join("azurite.log"));
         // It refuses this request, which shows that it is there.
-        process.wait_until_ready(|| Request::get(&self.url()).send().map(drop));
+        process.wait_until_ready(|| self.request("GET", &self.url()).send().map(drop));
         self.process = Some(process);
     }
 
@@ -85,8 +109,8 @@ impl Azurite {
 
     #[track_caller]
     fn create_container(&self, name: &str, headers: &[(&str, &str)]) {
-        let url = format!("{}/{name}?restype=container&{}", self.url(), self.sas(ALL));
-        let request = Request::new("PUT", &url);
+        let url = format!("{}/{name}?restype=container&{}", self.url(), sas(ALL));
+        let request = self.request("PUT", &url);
         headers
             .iter()
             .fold(request, |request, (name, value)| request.header(name, *value))
@@ -105,6 +129,16 @@ impl Azurite {
             .expect_status(201);
     }
 
+    /// Changes headers of a blob and nothing else.
+    #[track_caller]
+    pub(crate) fn set_cache_control(&self, path: &str, value: &str) {
+        self.request("PUT", &format!("{}/{path}?comp=properties&{}", self.url(), sas(ALL)))
+            .header("x-ms-blob-cache-control", value)
+            .header("x-ms-blob-content-type", "application/json")
+            .answer()
+            .expect_status(200);
+    }
+
     #[track_caller]
     pub(crate) fn delete(&self, path: &str) {
         self.owner_request("DELETE", path).answer().expect_status(202);
@@ -117,31 +151,34 @@ impl Azurite {
     }
 
     pub(crate) fn owner_request(&self, method: &str, path: &str) -> Request {
-        Request::new(method, &format!("{}/{path}?{}", self.url(), self.sas(ALL)))
+        self.request(method, &format!("{}/{path}?{}", self.url(), sas(ALL)))
     }
 
-    /// An account SAS, as a query string, that never ends; `permissions` such as `rl`.
-    ///
-    /// Source: "Create an account SAS" in the REST reference of Azure Storage.
-    #[expect(clippy::unused_self, reason = "other accounts would have other keys")]
-    pub(crate) fn sas(&self, permissions: &str) -> String {
-        let (services, resource_types, expiry, version) = ("b", "sco", "2099-01-01T00:00:00Z", "2020-08-04");
-        // The empty lines are start, addresses and protocols, which are not limited.
-        let text =
-            format!("{ACCOUNT}\n{permissions}\n{services}\n{resource_types}\n\n{expiry}\n\n\n{version}\n");
-        let key = Base64::decode_vec(ACCOUNT_KEY).expect("the key is base64");
-        let key = PKey::hmac(&key).expect("any bytes are a key");
-        let mut signer = Signer::new(MessageDigest::sha256(), &key).expect("HMAC-SHA256 is built in");
-        let signature = signer.sign_oneshot_to_vec(text.as_bytes()).expect("HMAC does not fail");
-        form_urlencoded::Serializer::new(String::new())
-            .extend_pairs([
-                ("sv", version),
-                ("ss", services),
-                ("srt", resource_types),
-                ("sp", permissions),
-                ("se", expiry),
-                ("sig", &Base64::encode_string(&signature)),
-            ])
-            .finish()
+    fn request(&self, method: &str, url: &str) -> Request {
+        let request = Request::new(method, url);
+        self.ca_file().into_iter().fold(request, Request::ca_file)
     }
+}
+
+/// An account SAS, as a query string, that never ends; `permissions` such as `rl`.
+///
+/// Source: "Create an account SAS" in the REST reference of Azure Storage.
+pub(crate) fn sas(permissions: &str) -> String {
+    let (services, resource_types, expiry, version) = ("b", "sco", "2099-01-01T00:00:00Z", "2020-08-04");
+    // The empty lines are start, addresses and protocols, which are not limited.
+    let text = format!("{ACCOUNT}\n{permissions}\n{services}\n{resource_types}\n\n{expiry}\n\n\n{version}\n");
+    let key = Base64::decode_vec(ACCOUNT_KEY).expect("the key is base64");
+    let key = PKey::hmac(&key).expect("any bytes are a key");
+    let mut signer = Signer::new(MessageDigest::sha256(), &key).expect("HMAC-SHA256 is built in");
+    let signature = signer.sign_oneshot_to_vec(text.as_bytes()).expect("HMAC does not fail");
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs([
+            ("sv", version),
+            ("ss", services),
+            ("srt", resource_types),
+            ("sp", permissions),
+            ("se", expiry),
+            ("sig", &Base64::encode_string(&signature)),
+        ])
+        .finish()
 }

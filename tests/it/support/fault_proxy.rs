@@ -21,11 +21,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use reqwest::{Certificate, Client, redirect};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::port::Port;
+
+/// Longest wait for a component to give up a request that ended too early.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 pub(crate) enum Action {
     /// Answers itself; the component hears nothing.
@@ -36,6 +40,8 @@ pub(crate) enum Action {
     Cut,
     /// Forwards, and closes the connection after this many bytes of the answer's body.
     CutAfter(usize),
+    /// Forwards this many bytes of the request's body and closes both connections.
+    CutRequest(usize),
     /// Forwards, and closes the connection instead of answering: what was asked for has happened.
     LoseAnswer,
     /// Forwards; only good for letting requests of one kind past the rules that follow.
@@ -259,6 +265,10 @@ async fn serve(
             answer.body_mut().cut_after(*bytes);
             Ok(answer)
         }
+        Action::CutRequest(bytes) => {
+            upstream.begin(&seen, *bytes).await.map_err(|_| Closed)?;
+            Err(Closed)
+        }
         Action::LoseAnswer => {
             upstream.forward(&seen).await?;
             Err(Closed)
@@ -308,6 +318,28 @@ impl Upstream {
         *forwarded.status_mut() = status;
         *forwarded.headers_mut() = headers;
         Ok(forwarded)
+    }
+}
+
+impl Upstream {
+    /// Sends a request that promises its whole body and ends after `count` bytes of it.
+    async fn begin(&self, request: &Seen, count: usize) -> std::io::Result<()> {
+        let address = self.url.strip_prefix("http://").expect("only without TLS");
+        let address = address.split('/').next().expect("a host");
+        let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut head = format!("{} {}{query} HTTP/1.1\r\n", request.method, request.path);
+        for (name, value) in request.headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH) {
+            head += &format!("{name}: {}\r\n", value.to_str().expect("it is text"));
+        }
+        head += &format!("content-length: {}\r\n\r\n", request.body.len());
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&request.body[..count.min(request.body.len())]).await?;
+        stream.shutdown().await?;
+        // Until it has noticed: whatever it makes of the half would be there by then.
+        let mut answer = Vec::new();
+        let noticed = tokio::time::timeout(NOTICED_WITHIN, stream.read_to_end(&mut answer)).await;
+        noticed.map_or(Ok(()), |read| read.map(drop))
     }
 }
 

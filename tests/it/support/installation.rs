@@ -31,12 +31,20 @@ pub(crate) struct Installation {
     issuer: String,
     public: Port,
     admin: Port,
+    /// Further keys of the top level.
+    listener: Value,
 }
 
 impl Installation {
     /// `settings` is the mapping of its only issuer, without the issuer itself.
     pub(crate) fn new(issuer: &str, settings: &Value) -> Self {
+        Self::with_listener(issuer, settings, json!({}))
+    }
+
+    /// The same with further keys of the top level, such as `tls`.
+    pub(crate) fn with_listener(issuer: &str, settings: &Value, listener: Value) -> Self {
         let installation = Self {
+            listener,
             folder: TempDir::new().expect("a temporary folder"),
             issuer: issuer.to_owned(),
             public: Port::free(),
@@ -48,25 +56,22 @@ impl Installation {
 
     /// Replaces the configuration; whatever runs already keeps the one it has read.
     pub(crate) fn configure(&self, settings: &Value) {
-        self.configure_process(&json!({}), settings);
-    }
-
-    /// As [`Installation::configure`], with more keys of the top level.
-    pub(crate) fn configure_process(&self, process: &Value, settings: &Value) {
         let mut issuer = settings.clone();
         issuer["issuer"] = json!(self.issuer);
-        let mut config = json!({
-            "listen": self.public.address(),
-            "admin_listen": self.admin.address(),
-            "data_dir": self.data_dir(),
-            "issuers": [issuer],
-        });
-        let more = process.as_object().expect("a mapping").clone();
-        config.as_object_mut().expect("a mapping").extend(more);
+        self.configure_issuers(&[issuer]);
+    }
+
+    /// The same with many issuers, each with its `issuer`.
+    pub(crate) fn configure_issuers(&self, issuers: &[Value]) {
+        let mut config = self.listener.clone();
+        config["listen"] = json!(self.public.address());
+        config["admin_listen"] = json!(self.admin.address());
+        config["data_dir"] = json!(self.data_dir());
+        config["issuers"] = json!(issuers);
         fs::write(self.config_file(), config.to_string()).expect("the folder can be written");
     }
 
-    fn config_file(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("config.yaml")
     }
 
@@ -87,12 +92,19 @@ impl Installation {
 
     /// A verb with this configuration and the credentials of the tests' stores.
     pub(crate) fn verb<A: AsRef<OsStr>>(&self, verb: impl IntoIterator<Item = A>) -> Signpost {
-        Signpost::new(verb)
-            .env("SIGNPOST_CONFIG", self.config_file())
+        self.verb_without_credentials(verb)
             .env("AZURE_STORAGE_ACCOUNT_KEY", azurite::ACCOUNT_KEY)
             .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
             .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
             .env("AWS_REGION", s3::REGION)
+    }
+
+    /// A verb with this configuration.
+    pub(crate) fn verb_without_credentials<A: AsRef<OsStr>>(
+        &self,
+        verb: impl IntoIterator<Item = A>,
+    ) -> Signpost {
+        Signpost::new(verb).env("SIGNPOST_CONFIG", self.config_file())
     }
 
     #[track_caller]
@@ -201,11 +213,11 @@ impl Service {
         self.status()["targets"][name].take()
     }
 
-    /// The value of the first sample with this name whose labels contain `label`.
+    /// The value of the first sample with this name whose labels, if it has any, contain `label`.
     pub(crate) fn metric(&self, name: &str, label: &str) -> Option<f64> {
         let page = self.admin("/metrics").expect_status(200).text();
         let sample = page.lines().find(|line| {
-            let rest = line.strip_prefix(name).and_then(|rest| rest.strip_prefix('{'));
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']));
             rest.is_some_and(|rest| rest.contains(label))
         })?;
         sample.rsplit(' ').next()?.parse().ok()
@@ -258,6 +270,11 @@ pub(crate) fn azure_target(endpoint: &str, place: &str) -> Value {
 /// A target on the S3 server, or on what stands in front of it; `place` is `BUCKET` or `BUCKET/PREFIX`.
 pub(crate) fn s3_target(endpoint: &str, place: &str) -> Value {
     json!({"name": "s3", "url": format!("s3://{place}"), "endpoint": endpoint})
+}
+
+/// A target on the GCS server; `place` is `BUCKET` or `BUCKET/PREFIX`.
+pub(crate) fn gcs_target(endpoint: &str, place: &str) -> Value {
+    json!({"name": "gcs", "url": format!("gs://{place}"), "endpoint": endpoint})
 }
 
 pub(crate) fn directory_target(path: &Path) -> Value {

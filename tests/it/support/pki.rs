@@ -27,14 +27,19 @@ pub(crate) struct ServerTls {
 impl ServerTls {
     /// Writes all files into `folder`.
     pub(crate) fn create(folder: &Path) -> Self {
-        Self::try_create(folder).expect("OpenSSL makes certificates")
+        Self::try_create(folder, Validity::Now).expect("OpenSSL makes certificates")
     }
 
-    fn try_create(folder: &Path) -> Result<Self, ErrorStack> {
+    /// The same with a certificate that has expired long ago.
+    pub(crate) fn expired(folder: &Path) -> Self {
+        Self::try_create(folder, Validity::Past).expect("OpenSSL makes certificates")
+    }
+
+    fn try_create(folder: &Path, validity: Validity) -> Result<Self, ErrorStack> {
         // A leaf below a CA: rustls refuses a CA's own certificate as a server's.
         let (ca_key, key) = (p256()?, p256()?);
         let ca = authority(&ca_key)?;
-        let leaf = server(&key, &ca, &ca_key)?;
+        let leaf = server(&key, &ca, &ca_key, validity)?;
         let write = |name: &str, pem: &[u8]| write(folder.join(name), pem);
         Ok(Self {
             ca: write("ca.crt", &ca.to_pem()?),
@@ -42,6 +47,12 @@ impl ServerTls {
             key: write("server.key", &key.private_key_to_pem_pkcs8()?),
         })
     }
+}
+
+#[derive(Clone, Copy)]
+enum Validity {
+    Now,
+    Past,
 }
 
 /// A key pair as `kube-apiserver` reads it from files.
@@ -85,8 +96,18 @@ fn authority(key: &PKey<Private>) -> Result<X509, ErrorStack> {
     Ok(ca.build())
 }
 
-fn server(key: &PKey<Private>, ca: &X509, ca_key: &PKey<Private>) -> Result<X509, ErrorStack> {
+fn server(
+    key: &PKey<Private>,
+    ca: &X509,
+    ca_key: &PKey<Private>,
+    validity: Validity,
+) -> Result<X509, ErrorStack> {
     let mut leaf = unsigned("signpost test server", key)?;
+    if let Validity::Past = validity {
+        // The year 2020.
+        leaf.set_not_before(&*Asn1Time::from_unix(1_577_836_800)?)?;
+        leaf.set_not_after(&*Asn1Time::from_unix(1_609_459_200)?)?;
+    }
     leaf.set_issuer_name(ca.subject_name())?;
     leaf.append_extension(BasicConstraints::new().build()?)?;
     leaf.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;

@@ -87,6 +87,10 @@ impl Process {
         }
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        group_of(&self.child)
+    }
+
     pub(crate) fn log_tail(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);

@@ -113,6 +113,17 @@ impl S3 {
             .expect_status(200);
     }
 
+    /// Writes the same bytes with another header: the entity tag stays.
+    #[track_caller]
+    pub(crate) fn set_cache_control(&self, path: &str, value: &str) {
+        let before = self.get(path).expect_status(200);
+        let is_kept = |name: &str| name == "content-type" || name.starts_with("x-amz-meta-");
+        let kept = before.headers.iter().filter(|(name, _)| is_kept(name.as_str()));
+        let kept = kept.map(|(name, value)| (name.as_str(), value.to_str().expect("it is text")));
+        let headers: Vec<_> = kept.chain([("cache-control", value)]).collect();
+        self.owner_request("PUT", path, "", &headers, &before.body).answer().expect_status(200);
+    }
+
     #[track_caller]
     pub(crate) fn delete(&self, path: &str) {
         self.owner_request("DELETE", path, "", &[], b"").answer().expect_status(204);

@@ -196,7 +196,7 @@ fn azurite_keeps_headers_and_enforces_conditions_across_a_restart() {
     let private = Request::get(&format!("{url}/closed/a")).answer();
     assert_ne!(private.status, 200);
     assert_eq!(azurite.get("closed/a").expect_status(200).text(), "{}");
-    let read_only = format!("{url}/open/a?{}", azurite.sas("r"));
+    let read_only = format!("{url}/open/a?{}", azurite::sas("r"));
     let refused = Request::new("PUT", &read_only).header("x-ms-blob-type", "BlockBlob").body("x").answer();
     assert_eq!(refused.status, 403, "{}", refused.text());
     azurite.delete("open/a");
@@ -304,7 +304,7 @@ fn a_write_whose_answer_is_lost_has_happened() {
     // The account is part of the path, so that the path stays as the client signs it.
     let proxy = FaultProxy::start(azurite.url().trim_end_matches(azurite::ACCOUNT));
     proxy.script([Rule::new(Action::LoseAnswer).when(|request| request.body == "new")]);
-    let url = format!("{}/{}/oidc/a?{}", proxy.url(), azurite::ACCOUNT, azurite.sas("w"));
+    let url = format!("{}/{}/oidc/a?{}", proxy.url(), azurite::ACCOUNT, azurite::sas("w"));
     let write = Request::new("PUT", &url).header("x-ms-blob-type", "BlockBlob").body("new");
     write.send().map(|answer| answer.status).expect_err("the answer is lost");
     assert_eq!(azurite.get("oidc/a").expect_status(200).text(), "new");

@@ -11,6 +11,10 @@ fn s3(prefix: &str) -> Service {
     Service::S3 { bucket: "issuers".to_owned(), prefix: prefix.to_owned() }
 }
 
+fn gcs() -> Service {
+    Service::Gcs { bucket: "issuers".to_owned() }
+}
+
 fn answer(code: &str) -> Box<dyn std::error::Error + Send + Sync> {
     format!("Server returned non-2xx status code: <Error><Code>{code}</Code><x>secret</x></Error>").into()
 }
@@ -61,6 +65,33 @@ fn a_missing_container_is_not_a_missing_object() {
     );
     let cause = s3("").absent(&missing("NoSuchBucket")).expect_err("the bucket is missing");
     assert_eq!(s3("").hint(&cause).as_deref(), Some("create it: `aws s3 mb s3://issuers`"));
+}
+
+#[test]
+fn a_bucket_of_google_is_told_in_the_words_of_gcloud() {
+    assert_eq!(
+        hint(&gcs(), &denied("AccessDenied")),
+        "give the writer the role `roles/storage.objectUser` on bucket `issuers`"
+    );
+    assert!(hint(&gcs(), &denied("AuthenticationRequired")).starts_with("check `GOOGLE_APPLICATION"));
+    let missing = Error::NotFound { path: "p".to_owned(), source: answer("NoSuchBucket") };
+    assert_eq!(hint(&gcs(), &missing), "create it: `gcloud storage buckets create gs://issuers`");
+    let unreachable = transport("GET http://metadata.google.internal/token", HttpErrorKind::Connect);
+    assert!(hint(&gcs(), &unreachable).starts_with("set `GOOGLE_APPLICATION_CREDENTIALS`"));
+}
+
+#[test]
+fn a_private_place_is_told_how_to_become_public() {
+    let hint = |service: Service, code: Option<&str>| {
+        let status = reqwest::StatusCode::FORBIDDEN;
+        service.hint(&Cause::NotPublic { status, code: code.map(str::to_owned) }).expect("it can be")
+    };
+    let account = hint(azure(), Some("PublicAccessNotPermitted"));
+    assert!(account.contains("`az storage account update --name acme"), "{account}");
+    let container = hint(azure(), Some("ResourceNotFound"));
+    assert!(container.contains("--name '$web' --public-access blob`"), "{container}");
+    assert!(hint(s3("c1"), None).contains("`s3:GetObject` on `arn:aws:s3:::issuers/c1/*` to `*`"));
+    assert!(hint(gcs(), None).contains("gs://issuers --member=allUsers"));
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! Wakes the loops of targets on their schedules: one job per distinct schedule, however many follow it.
+//!
+//! A tick wakes one target after the other, so that thousands of them do not ask at the same instant.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, Weak},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::{sync::Notify, time::sleep};
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+
+use crate::config::Schedule;
+
+/// How many targets are woken in a row, and the pause before the next ones: 500 a second, so that a
+/// process with 10,000 targets has looked at all of them after 20 s, and one with ten at once.
+const STRIDE: usize = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The schedules of all issuers.
+#[derive(Clone)]
+pub(super) struct Ticks {
+    scheduler: JobScheduler,
+    followed: Arc<tokio::sync::Mutex<HashMap<String, (Job, Followers)>>>,
+}
+
+/// Who follows one schedule; whoever is gone follows no more.
+#[derive(Clone, Default)]
+struct Followers {
+    waiting: Arc<Mutex<Vec<Weak<Notify>>>>,
+    /// Held during a walk: a tick that comes meanwhile is left out.
+    walk: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Ticks {
+    pub(super) async fn start() -> Result<Self, JobSchedulerError> {
+        let scheduler = JobScheduler::new().await?;
+        scheduler.start().await?;
+        Ok(Self { scheduler, followed: Arc::default() })
+    }
+
+    /// Wakes the returned one from now on. It only wakes: a missed or doubled tick is harmless.
+    pub(super) async fn follow(&self, schedule: &Schedule) -> Result<Arc<Notify>, JobSchedulerError> {
+        let follower = Arc::new(Notify::new());
+        let mut followed = self.followed.lock().await;
+        if let Some((_, followers)) = followed.get(schedule.as_str()) {
+            followers.add(&follower);
+            return Ok(follower);
+        }
+        let followers = Followers::default();
+        followers.add(&follower);
+        let woken = followers.clone();
+        let walk = move |_, _| -> BoxFuture<'static, ()> {
+            let followers = woken.clone();
+            Box::pin(async move { followers.wake().await })
+        };
+        let job = Job::new_async(schedule.as_six_fields(), walk)?;
+        self.scheduler.add(job.clone()).await?;
+        followed.insert(schedule.as_str().to_owned(), (job, followers));
+        Ok(follower)
+    }
+
+    /// Forgets schedules that nobody follows any more.
+    pub(super) async fn tidy(&self) -> Result<(), JobSchedulerError> {
+        let mut followed = self.followed.lock().await;
+        let idle: Vec<String> = followed
+            .iter()
+            .filter(|(_, (_, followers))| followers.present().is_empty())
+            .map(|(schedule, _)| schedule.clone())
+            .collect();
+        for schedule in idle {
+            if let Some((job, _)) = followed.remove(&schedule) {
+                self.scheduler.remove(&job.guid()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn stop(mut self) -> Result<(), JobSchedulerError> {
+        self.scheduler.shutdown().await
+    }
+}
+
+impl Followers {
+    fn add(&self, follower: &Arc<Notify>) {
+        self.lock().push(Arc::downgrade(follower));
+    }
+
+    /// Those that are still there.
+    fn present(&self) -> Vec<Arc<Notify>> {
+        let mut waiting = self.lock();
+        waiting.retain(|follower| follower.strong_count() > 0);
+        waiting.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    async fn wake(&self) {
+        let Ok(_alone) = self.walk.try_lock() else { return };
+        for stride in self.present().chunks(STRIDE) {
+            for follower in stride {
+                follower.notify_one();
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Notify>>> {
+        self.waiting.lock().expect("nobody panics while holding it")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! TLS from two files, which are read again when they change.
+//!
+//! Polls rather than watches: kubelet replaces Secret volumes by swapping a symlink, which ends an
+//! inotify watch (kubernetes#111947). What is served is replaced by a good pair alone; connections that
+//! are open keep the one they began with.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use openssl::ssl::Ssl;
+use tokio::{pin, select, sync::Notify, task::spawn_blocking, time::sleep};
+use tracing::{info, warn};
+
+use crate::{clock, telemetry::board::Board};
+
+mod pair;
+
+use pair::Pair;
+pub use pair::TlsError;
+
+/// Time between two looks at the files.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Where a certificate and its private key lie, as PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPaths {
+    /// The server's certificate, then those that lead to a CA.
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+}
+
+/// The pair that is served, and where it comes from.
+pub struct TlsFiles {
+    paths: TlsPaths,
+    served: ArcSwap<Pair>,
+    asked: Notify,
+}
+
+/// What a look at the files has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The files hold what is served already.
+    Unchanged,
+    /// Handshakes from now on show the new certificate.
+    Replaced,
+}
+
+impl TlsFiles {
+    /// Reads the pair.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a file cannot be read or used, and when the two do not belong together. A certificate
+    /// that is not valid now is served: there is no better one.
+    pub fn open(paths: TlsPaths) -> Result<Self, TlsError> {
+        let pair = Pair::read(&paths)?;
+        if let Err(error) = in_force(&pair, &paths) {
+            warn!(%error, "relying parties will refuse the certificate");
+        }
+        pair::warn_of_readers(&paths.private_key);
+        Ok(Self { served: ArcSwap::from_pointee(pair), paths, asked: Notify::new() })
+    }
+
+    /// Reads the files again.
+    ///
+    /// # Errors
+    ///
+    /// As [`TlsFiles::open`], and when the certificate is not valid now while the one that is served is.
+    /// The pair that is served stays.
+    pub fn reload(&self) -> Result<Reloaded, TlsError> {
+        let (found, served) = (Pair::read(&self.paths)?, self.served.load());
+        if found.is_same(&served) {
+            return Ok(Reloaded::Unchanged);
+        }
+        if served.is_valid(clock::now()) {
+            in_force(&found, &self.paths)?;
+        }
+        pair::warn_of_readers(&self.paths.private_key);
+        info!(not_after = %found.not_after, "certificate replaced");
+        self.served.store(Arc::new(found));
+        Ok(Reloaded::Replaced)
+    }
+
+    /// Has [`TlsFiles::watch`] look at the files now.
+    pub fn look(&self) {
+        self.asked.notify_one();
+    }
+
+    /// When the certificate that is served expires.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.served.load().not_after
+    }
+
+    /// Reloads whenever the files change, until `stop` resolves, and tells it on the board.
+    pub async fn watch(self: Arc<Self>, board: Board, stop: impl Future<Output = ()>) {
+        pin!(stop);
+        let mut trouble = Trouble::default();
+        loop {
+            let files = Arc::clone(&self);
+            let reloaded = spawn_blocking(move || files.reload()).await.expect("reading does not panic");
+            let error = reloaded.err().map(|error| in_one_line(&error));
+            board.tls(|status| {
+                status.not_after = Some(self.not_after());
+                status.failures += u64::from(error.is_some());
+                status.error.clone_from(&error);
+            });
+            trouble.look(error);
+            select! {
+                () = &mut stop => return,
+                () = self.asked.notified() => {}
+                () = sleep(EVERY) => {}
+            }
+        }
+    }
+
+    /// A handshake with the pair that is served now.
+    pub(super) fn handshake(&self) -> Result<Ssl, openssl::error::ErrorStack> {
+        Ssl::new(&self.served.load().context)
+    }
+}
+
+/// Refuses a certificate that is not valid now.
+fn in_force(pair: &Pair, paths: &TlsPaths) -> Result<(), TlsError> {
+    if pair.is_valid(clock::now()) {
+        return Ok(());
+    }
+    let (certificate, not_before, not_after) = (paths.certificate.clone(), pair.not_before, pair.not_after);
+    Err(TlsError::NotNow { certificate, not_before, not_after })
+}
+
+fn in_one_line(error: &TlsError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Says when the files begin to be unusable, for which reason, and when that is over.
+#[derive(Default)]
+struct Trouble {
+    seen: Option<String>,
+    told: Option<String>,
+}
+
+impl Trouble {
+    fn look(&mut self, error: Option<String>) {
+        // Two files are not written at once: what is wrong for one look is about to be right.
+        let lasts = error == self.seen;
+        if let Some(error) = error.as_ref().filter(|_| lasts && error != self.told) {
+            warn!(%error, "certificate not replaced");
+            self.told = Some(error.clone());
+        }
+        if error.is_none() && self.told.take().is_some() {
+            info!("certificate files are usable again");
+        }
+        self.seen = error;
+    }
+}

@@ -1,0 +1,60 @@
+//! No more requests to one server at once than it and our file handles bear, and a server that hangs in
+//! nobody's way but its own (`docs/decisions/0016`).
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use object_store::client::{HttpClient, HttpError, HttpRequest, HttpResponse, HttpService};
+use tokio::sync::Semaphore;
+
+/// Requests under way to one server: a store answers within tens of milliseconds, so these are a thousand
+/// a second, and ten thousand targets in one bucket open no more connections than this.
+const WIDTH: usize = 32;
+
+/// One lane per server: `HOST:PORT`. Clones are the same lanes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lanes(Arc<Mutex<HashMap<String, Arc<Semaphore>>>>);
+
+impl Lanes {
+    /// The same client, whose requests wait for their turn.
+    pub(super) fn over(&self, client: HttpClient) -> HttpClient {
+        HttpClient::new(Laned { client, lanes: self.clone() })
+    }
+
+    /// Lanes are kept: there are no more than servers.
+    fn to(&self, server: &str) -> Arc<Semaphore> {
+        let mut lanes = self.0.lock().expect("nobody panics while holding it");
+        let lane = lanes.entry(server.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(WIDTH)));
+        Arc::clone(lane)
+    }
+}
+
+#[derive(Debug)]
+struct Laned {
+    client: HttpClient,
+    lanes: Lanes,
+}
+
+impl HttpService for Laned {
+    fn call<'life, 'call>(
+        &'life self,
+        request: HttpRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'call>>
+    where
+        'life: 'call,
+        Self: 'call,
+    {
+        Box::pin(async move {
+            let server = request.uri().authority().map_or("", |authority| authority.as_str());
+            let lane = self.lanes.to(server);
+            let _turn = lane.acquire().await.expect("nobody closes it");
+            self.client.execute(request).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

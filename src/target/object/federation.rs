@@ -1,0 +1,198 @@
+//! Workload identity federation of Google Cloud: a token of somebody else's issuer becomes one of Google's.
+//!
+//! `object_store` knows service accounts, users and the metadata server. A cluster elsewhere has none of
+//! them, only a projected token, and a file that says where to take it.
+//! Sources: AIP-4117 (the file); RFC 8693 and "Method: token" of the Security Token Service API;
+//! `generateAccessToken` of the IAM Service Account Credentials API.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use object_store::{CredentialProvider, gcp::GcpCredential};
+use reqwest::{Client, RequestBuilder, StatusCode, header::CONTENT_TYPE};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use url::form_urlencoded;
+
+use crate::target::connections::{Connections, innermost};
+
+/// What a writer needs, as `object_store` asks for it with other credentials.
+const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// Shortest life of a token that is still used, as for the other credentials.
+const MIN_LIFE: Duration = Duration::from_mins(5);
+/// Life of the token of a service account, unless its policy says otherwise.
+const IMPERSONATED: Duration = Duration::from_hours(1);
+
+/// The file that `gcloud iam workload-identity-pools create-cred-config` writes.
+#[derive(Deserialize)]
+struct Config {
+    audience: String,
+    subject_token_type: String,
+    token_url: String,
+    /// With it, the token is exchanged for one of a service account.
+    service_account_impersonation_url: Option<String>,
+    credential_source: Source,
+}
+
+/// Where the projected token is; the other kinds of source are for other clouds.
+#[derive(Deserialize)]
+struct Source {
+    file: PathBuf,
+    #[serde(default)]
+    format: Format,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Format {
+    #[default]
+    Text,
+    Json {
+        subject_token_field_name: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Exchanged {
+    access_token: String,
+    expires_in: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Impersonated {
+    access_token: String,
+}
+
+/// Exchanges the token of a file, which is read again for every exchange.
+pub(super) struct Federation {
+    config: Config,
+    client: Client,
+    /// The last token, and until when it is used.
+    token: Mutex<Option<(Arc<GcpCredential>, Instant)>>,
+}
+
+/// Leaves the token out.
+impl fmt::Debug for Federation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Federation").field("audience", &self.config.audience).finish_non_exhaustive()
+    }
+}
+
+impl Federation {
+    /// `None` when the file is of another type, which `object_store` reads itself.
+    ///
+    /// The error says what is wrong with the file.
+    pub(super) fn of_file(path: &Path, connections: &Connections) -> Result<Option<Self>, String> {
+        let unusable = |reason: String| format!("`{}` {reason}", path.display());
+        let bytes = fs::read(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
+        let damaged = |error: serde_json::Error| unusable(format!("is not JSON: {error}"));
+        let file: Value = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if file["type"] != "external_account" {
+            return Ok(None);
+        }
+        let config = serde_json::from_value(file).map_err(|error| {
+            unusable(format!("is of type `external_account` and cannot be used: {error}"))
+        })?;
+        let client = connections.to("https").map_err(|error| error.to_string())?.clone();
+        Ok(Some(Self { config, client, token: Mutex::default() }))
+    }
+
+    async fn exchange(&self) -> Result<(Arc<GcpCredential>, Instant), NoToken> {
+        let asked = Instant::now();
+        let form = self.form(&self.subject_token().await?);
+        let url = &self.config.token_url;
+        let request =
+            self.client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+        let Exchanged { access_token, expires_in } = answered(url, request).await?;
+        let Some(url) = &self.config.service_account_impersonation_url else {
+            return Ok(credential(access_token, asked + Duration::from_secs(expires_in)));
+        };
+        let body = json!({"scope": [SCOPE], "lifetime": format!("{}s", IMPERSONATED.as_secs())}).to_string();
+        let request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let Impersonated { access_token } = answered(url, request.bearer_auth(access_token)).await?;
+        Ok(credential(access_token, asked + IMPERSONATED))
+    }
+
+    fn form(&self, subject_token: &str) -> String {
+        form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
+            .append_pair("audience", &self.config.audience)
+            .append_pair("scope", SCOPE)
+            .append_pair("requested_token_type", "urn:ietf:params:oauth:token-type:access_token")
+            .append_pair("subject_token_type", &self.config.subject_token_type)
+            .append_pair("subject_token", subject_token)
+            .finish()
+    }
+
+    async fn subject_token(&self) -> Result<String, NoToken> {
+        let Source { file, format } = &self.config.credential_source;
+        let unusable = |reason: &dyn fmt::Display| NoToken(format!("`{}` {reason}", file.display()));
+        let text = tokio::fs::read_to_string(file).await;
+        let text = text.map_err(|error| unusable(&format_args!("cannot be read: {error}")))?;
+        match format {
+            Format::Text => Ok(text.trim().to_owned()),
+            Format::Json { subject_token_field_name: name } => {
+                let json: Option<Value> = serde_json::from_str(&text).ok();
+                let token = json.as_ref().and_then(|json| json[name].as_str());
+                token.map(str::to_owned).ok_or_else(|| unusable(&format_args!("has no text `{name}`")))
+            }
+        }
+    }
+}
+
+fn credential(bearer: String, until: Instant) -> (Arc<GcpCredential>, Instant) {
+    (Arc::new(GcpCredential { bearer }), until)
+}
+
+/// The answer of a token service; of one that refuses, its code alone is told.
+async fn answered<T: DeserializeOwned>(url: &str, request: RequestBuilder) -> Result<T, NoToken> {
+    let failed = |error: &reqwest::Error| NoToken(format!("`{url}` cannot be asked: {}", innermost(error)));
+    let response = request.send().await.map_err(|error| failed(&error))?;
+    let status = response.status();
+    let bytes = response.bytes().await.map_err(|error| failed(&error))?;
+    if status == StatusCode::OK {
+        // What does not parse may hold a token.
+        return serde_json::from_slice(&bytes)
+            .map_err(|_| NoToken(format!("`{url}` answered without a token")));
+    }
+    let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let code = [&answer["error"]["status"], &answer["error"]].into_iter().find_map(Value::as_str);
+    let code = code.map_or_else(String::new, |code| format!(" (`{code}`)"));
+    Err(NoToken(format!("`{url}` answered `{status}`{code}, expected `200 OK`")))
+}
+
+impl CredentialProvider for Federation {
+    type Credential = GcpCredential;
+
+    fn get_credential<'a, 'b>(&'a self) -> BoxFuture<'b, object_store::Result<Arc<GcpCredential>>>
+    where
+        'a: 'b,
+    {
+        Box::pin(async move {
+            // Whoever comes meanwhile waits for the same token.
+            let mut token = self.token.lock().await;
+            match &*token {
+                Some((credential, until)) if *until > Instant::now() + MIN_LIFE => Ok(Arc::clone(credential)),
+                _ => {
+                    let exchanged = self.exchange().await;
+                    let (credential, _) = token.insert(exchanged.map_err(|error| {
+                        object_store::Error::Generic { store: "Google Cloud Storage", source: error.into() }
+                    })?);
+                    Ok(Arc::clone(credential))
+                }
+            }
+        })
+    }
+}
+
+/// No token was to be had for the one of the cluster.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoToken(pub(super) String);

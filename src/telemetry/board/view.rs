@@ -1,0 +1,101 @@
+//! An issuer as `/status.json` shows it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{IssuerStatus, SourceStatus, TargetStatus};
+use crate::core::{
+    jwk_set::Profile,
+    ledger::{Change, Entry, Ledger, State},
+};
+
+/// One issuer.
+#[derive(Serialize)]
+pub(super) struct View {
+    ready: bool,
+    lineage: String,
+    sequence: u64,
+    keys: Vec<KeyView>,
+    /// Kids that only a target knows: `signpost ledger adopt` takes them over.
+    strangers: Vec<String>,
+    alarms: Vec<String>,
+    sources: BTreeMap<String, SourceStatus>,
+    targets: BTreeMap<String, TargetStatus>,
+    changes: Vec<ChangeView>,
+}
+
+/// One key of the ledger.
+#[derive(Serialize)]
+struct KeyView {
+    kid: String,
+    algorithm: &'static str,
+    /// `listed`, `missing` or `removed`.
+    state: &'static str,
+    first_seen: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_since: Option<Timestamp>,
+    public: bool,
+    /// Since when each place shows it.
+    shown: BTreeMap<String, Timestamp>,
+}
+
+/// One change of the ledger.
+#[derive(Serialize)]
+struct ChangeView {
+    at: Timestamp,
+    kid: String,
+    event: &'static str,
+}
+
+impl View {
+    /// A copy, so that nothing is locked while it is written.
+    pub(super) fn of(status: &IssuerStatus) -> Self {
+        let ledger = status.ledger.as_ref();
+        let of_ledger = |read: fn(&Ledger) -> Vec<String>| ledger.map(|(ledger, _)| read(ledger));
+        Self {
+            ready: status.ready,
+            lineage: ledger.map(|(ledger, _)| ledger.lineage().to_string()).unwrap_or_default(),
+            sequence: ledger.map(|(ledger, _)| ledger.sequence()).unwrap_or_default(),
+            keys: ledger.map(|(ledger, profile)| keys(ledger, *profile)).unwrap_or_default(),
+            strangers: of_ledger(|ledger| ledger.strangers().keys().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            alarms: status.alarms.clone(),
+            sources: status.sources.clone(),
+            targets: status.targets.clone(),
+            changes: ledger
+                .map(|(ledger, _)| ledger.changes().iter().map(ChangeView::of).collect())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+fn keys(ledger: &Ledger, profile: Profile) -> Vec<KeyView> {
+    ledger.entries().values().map(|entry| KeyView::of(entry, profile)).collect()
+}
+
+impl KeyView {
+    fn of(entry: &Entry, profile: Profile) -> Self {
+        let (state, missing_since) = match entry.state {
+            State::Listed => ("listed", None),
+            State::Missing { since } => ("missing", Some(since)),
+            State::Removed { .. } => ("removed", None),
+        };
+        Self {
+            kid: entry.jwk.kid().to_string(),
+            algorithm: entry.jwk.algorithm().name(),
+            state,
+            first_seen: entry.first_seen,
+            missing_since,
+            public: entry.is_public() && profile.includes(&entry.jwk),
+            shown: entry.shown.clone(),
+        }
+    }
+}
+
+impl ChangeView {
+    fn of(change: &Change) -> Self {
+        Self { at: change.at, kid: change.kid.to_string(), event: change.event.name() }
+    }
+}

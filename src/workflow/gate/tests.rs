@@ -1,0 +1,64 @@
+use std::{future::pending, time::Duration};
+
+use futures_util::{FutureExt as _, future::join_all};
+use tokio::time::{sleep, timeout};
+
+use super::{Gate, Pass};
+
+const PLACES: usize = 4;
+const PATIENCE: Duration = Duration::from_millis(20);
+/// A broken gate lets nobody through, ever.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+fn gate() -> Gate {
+    Gate::new(PLACES, PATIENCE)
+}
+
+/// Whether there is a place at this very moment.
+fn is_open(gate: &Gate) -> bool {
+    gate.pass().through(async {}).now_or_never().is_some()
+}
+
+#[tokio::test]
+async fn no_more_work_is_under_way_than_there_are_places() {
+    let gate = gate();
+    let mut passes: Vec<Pass> = (0..PLACES).map(|_| gate.pass()).collect();
+    let mut working: Vec<_> = passes.iter_mut().map(|pass| Box::pin(pass.through(pending::<()>()))).collect();
+    for work in &mut working {
+        assert!(is_open(&gate));
+        assert!(work.now_or_never().is_none());
+    }
+    assert!(!is_open(&gate), "there is one place more");
+    drop(working.pop());
+    assert!(is_open(&gate));
+}
+
+#[tokio::test]
+async fn work_that_hangs_keeps_no_place() {
+    let gate = gate();
+    let hung = join_all((0..PLACES * 3).map(async |_| gate.pass().through(pending::<()>()).await));
+    let mut prompt = gate.pass();
+    let through = async {
+        sleep(PATIENCE).await;
+        prompt.through(async {}).await;
+    };
+    tokio::select! {
+        _ = hung => unreachable!("what hangs does not end"),
+        through = timeout(DEADLINE, through) => through.expect("what hangs holds the places"),
+    }
+}
+
+#[tokio::test]
+async fn who_dawdled_takes_no_place_until_it_was_prompt_again() {
+    let gate = gate();
+    let mut slow: Vec<Pass> = (0..PLACES).map(|_| gate.pass()).collect();
+    join_all(slow.iter_mut().map(|pass| pass.through(sleep(PATIENCE * 2)))).await;
+    let mut again: Vec<_> = slow.iter_mut().map(|pass| Box::pin(pass.through(pending::<()>()))).collect();
+    assert!(again.iter_mut().all(|work| work.now_or_never().is_none()));
+    assert!(is_open(&gate), "the dawdlers hold the places");
+    drop(again);
+    join_all(slow.iter_mut().map(|pass| pass.through(async {}))).await;
+    let mut prompt: Vec<_> = slow.iter_mut().map(|pass| Box::pin(pass.through(pending::<()>()))).collect();
+    assert!(prompt.iter_mut().all(|work| work.now_or_never().is_none()));
+    assert!(!is_open(&gate), "the prompt hold no place");
+}

@@ -1,0 +1,217 @@
+//! How long connections last, how many there may be, and how they end with the process.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, prlimit};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::support::connection::{Connection, Protocol, Trust};
+use crate::support::installation::{Installation, JWKS, Service, files};
+use crate::support::pki::{KeyFiles, ServerTls};
+
+const ISSUER: &str = "https://oidc.example/cluster";
+const PATH: &str = "/cluster/openid/v1/jwks";
+/// `FIRST_REQUEST` and `HANDSHAKE` of the listener.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What a busy machine adds to any time.
+const SLACK: Duration = Duration::from_secs(5);
+
+struct Scene {
+    _folder: TempDir,
+    tls: ServerTls,
+    installation: Installation,
+}
+
+impl Scene {
+    fn new(mut listener: serde_json::Value, encrypted: bool) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let (key, tls) = (KeyFiles::rsa(folder.path(), "key"), ServerTls::create(folder.path()));
+        if encrypted {
+            listener["tls"] = json!({"certificate": tls.certificate, "private_key": tls.key});
+        }
+        let settings = json!({"sources": [files(&[&key.public])]});
+        let installation = Installation::with_listener(ISSUER, &settings, listener);
+        Self { _folder: folder, tls, installation }
+    }
+}
+
+/// Waits for the end of a connection.
+fn ends(mut stream: TcpStream) -> Duration {
+    let started = Instant::now();
+    stream.set_read_timeout(Some(PATIENCE + 2 * SLACK)).expect("a duration");
+    let mut rest = [0; 1024];
+    loop {
+        match stream.read(&mut rest) {
+            Ok(0) => return started.elapsed(),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                panic!("it is still open after {:?}", started.elapsed())
+            }
+            Err(_) => return started.elapsed(),
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_says_nothing_or_not_enough_is_cut_off() {
+    let (plain, encrypted) = (Scene::new(json!({}), false), Scene::new(json!({}), true));
+    let (plain_service, encrypted_service) =
+        (plain.installation.run_until_ready(), encrypted.installation.run_until_ready());
+    // Half of HTTP/2's preface, all of it, a TLS record that never ends.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = [&preface[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    let cases: [(&Service, &[u8]); 6] = [
+        (&plain_service, b""),
+        (&plain_service, b"G"),
+        (&plain_service, &preface[..12]),
+        (&plain_service, &settings),
+        (&encrypted_service, b""),
+        (&encrypted_service, b"\x16\x03\x01\x02\x00"),
+    ];
+    let silent: Vec<_> = cases
+        .iter()
+        .map(|(service, said)| {
+            let mut stream = TcpStream::connect(service.address()).expect("it listens");
+            stream.write_all(said).expect("it reads");
+            (thread::spawn(move || ends(stream)), said)
+        })
+        .collect();
+    for (ended, said) in silent {
+        let took = ended.join().unwrap_or_else(|_| panic!("{said:?}"));
+        assert!(took > PATIENCE - SLACK && took < PATIENCE + SLACK, "{said:?}: {took:?}");
+    }
+    plain_service.get(JWKS).expect_status(200);
+}
+
+#[test]
+fn more_connections_than_the_limit_wait_until_one_ends() {
+    let scene = Scene::new(json!({"max_connections": 3}), false);
+    let service = scene.installation.run_until_ready();
+    let request = format!("GET {PATH} HTTP/1.1\r\nhost: a\r\n\r\n");
+    let ask = || {
+        let mut stream = TcpStream::connect(service.address()).expect("it listens");
+        stream.write_all(request.as_bytes()).expect("the kernel takes it");
+        stream
+    };
+    let answer = |stream: &mut TcpStream, within| {
+        stream.set_read_timeout(Some(within)).expect("a duration");
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).map(|()| begin == *b"HTTP/1.1 200").unwrap_or_default()
+    };
+    let mut taken: Vec<_> = (0..3).map(|_| ask()).collect();
+    assert!(taken.iter_mut().all(|stream| answer(stream, 2 * SLACK)));
+    assert_eq!(service.metric("signpost_http_connections", ""), Some(3.0));
+    let mut waiting = ask();
+    assert!(!answer(&mut waiting, Duration::from_secs(1)), "it is the fourth");
+    assert_eq!(service.metric("signpost_http_connections", ""), Some(3.0));
+    assert_eq!(service.admin("/readyz").status, 200, "operators have connections of their own");
+    drop(taken.pop());
+    assert!(answer(&mut waiting, 2 * SLACK), "its turn has come");
+}
+
+#[test]
+fn a_process_without_file_descriptors_recovers_and_does_not_spin() {
+    let scene = Scene::new(json!({}), false);
+    let mut service = scene.installation.run_until_ready();
+    let pid = service.running.pid();
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count() as u64;
+    let most = Some(4096);
+    let limit = |current| {
+        prlimit(Some(pid), Resource::Nofile, Rlimit { current, maximum: most }).expect("it is ours");
+    };
+    limit(Some(open + 4));
+    let streams: Vec<_> =
+        (0..20).map(|_| TcpStream::connect(service.address()).expect("the kernel accepts")).collect();
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while !service.running.stderr().contains("cannot accept connections") {
+        assert!(Instant::now() < deadline, "{}", service.running.stderr());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let used = cpu(&service);
+    thread::sleep(Duration::from_secs(1));
+    let used = cpu(&service) - used;
+    assert!(used < Duration::from_millis(500), "it has used {used:?} of a second");
+    assert!(service.running.is_running());
+    drop(streams);
+    limit(most);
+    service.until("it answers again", |service| {
+        TcpStream::connect(service.address()).is_ok() && service.get(JWKS).status == 200
+    });
+    assert_eq!(service.running.stderr().matches("cannot accept connections").count(), 1);
+}
+
+/// CPU time that the process has used: fields 14 and 15 of proc_pid_stat(5), in hundredths of a second.
+fn cpu(service: &Service) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", service.running.pid())).expect("it runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("it has a name");
+    let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("a number"));
+    Duration::from_millis(10 * ticks.sum::<u64>())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_told_to_end_under_load_answers_every_request_that_it_took() {
+    for encrypted in [false, true] {
+        let scene = Scene::new(json!({}), encrypted);
+        let mut service = scene.installation.run_until_ready();
+        let trust = encrypted.then(|| Trust::in_files(&[&scene.tls.ca]));
+        let answers = Arc::new(AtomicUsize::new(0));
+        let mut clients = JoinSet::new();
+        for client in 0..32 {
+            let protocol = [Protocol::Http1, Protocol::Http2][client % 2];
+            let answers = Arc::clone(&answers);
+            let mut connection =
+                Connection::open(service.address(), protocol, trust.as_ref()).await.expect("it listens");
+            clients.spawn(async move {
+                loop {
+                    match connection.get(PATH).await {
+                        Ok(answer) => assert_eq!(answer.status(), 200),
+                        // Not sent: the connection was over before.
+                        Err(error) if error.is_canceled() || error.is_closed() => return,
+                        Err(error) => panic!("{protocol:?}, encrypted {encrypted}: {error:?}"),
+                    }
+                    answers.fetch_add(1, Ordering::Relaxed);
+                    if connection.is_over().await {
+                        return;
+                    }
+                }
+            });
+        }
+        let enough = async {
+            while answers.load(Ordering::Relaxed) < 2000 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(6 * PATIENCE, enough).await.expect("it answers");
+        service.running.terminate();
+        while let Some(ended) = clients.join_next().await {
+            ended.expect("no request was lost");
+        }
+        let finished = service.running.finish(4 * PATIENCE).expect_code(0);
+        assert!(!finished.stderr.contains("some tasks did not end in time"), "{}", finished.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_idles_does_not_hold_up_the_end() {
+    let scene = Scene::new(json!({}), false);
+    let mut service = scene.installation.run_until_ready();
+    let mut idle = Vec::new();
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let mut connection = Connection::open(service.address(), protocol, None).await.expect("it listens");
+        connection.get(PATH).await.expect("it is answered");
+        idle.push(connection);
+    }
+    let _silent = TcpStream::connect(service.address()).expect("it listens");
+    let started = Instant::now();
+    service.running.terminate();
+    service.running.finish(PATIENCE).expect_code(0);
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+}

@@ -1,0 +1,143 @@
+//! Targets as the world reads them: straight from the store, or by way of a public URL.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::azurite::{self, Azurite};
+use crate::support::fault_proxy::{FaultProxy, Seen};
+use crate::support::gcs::{Gcs, Role, ServiceAccount};
+use crate::support::installation::{DOCUMENTS, Installation, azure_target, files, gcs_target, s3_target};
+use crate::support::pki::KeyFiles;
+use crate::support::s3::S3;
+use crate::support::signpost::Finished;
+
+const ISSUER: &str = "https://oidc.example/outside";
+
+fn installation(folder: &TempDir, target: Value, options: &Value) -> Installation {
+    let key = KeyFiles::rsa(folder.path(), "key");
+    let mut target = target;
+    for (name, value) in options.as_object().expect("options are a mapping") {
+        target[name] = value.clone();
+    }
+    Installation::new(ISSUER, &json!({"sources": [files(&[&key.public])], "targets": [target]}))
+}
+
+fn anonymously(target: Value) -> (TempDir, Installation) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let installation = installation(&folder, target, &json!({"anonymous": true}));
+    (folder, installation)
+}
+
+/// Everything is written, and nobody can read it.
+#[track_caller]
+fn is_told_to_be_private(told: &Finished, answer: &str, hint: &str) {
+    let first = told.stderr.lines().next().unwrap_or_default();
+    assert!(first.starts_with("error: cannot read `http://127.0.0.1:"), "{}", told.stderr);
+    assert!(first.contains("/openid/v1/jwks` of target"), "{}", told.stderr);
+    let cause = format!("cause: without credentials the answer was {answer}, expected `200 OK`");
+    assert!(told.stderr.contains(&cause), "{}", told.stderr);
+    assert!(told.stderr.contains(hint), "{}", told.stderr);
+}
+
+#[test]
+fn a_private_container_is_noticed_and_a_public_one_is_true() {
+    let azurite = Azurite::start();
+    azurite.create_private_container("private");
+    azurite.create_public_container("public");
+    let url = azurite.url();
+    let target = |container| azure_target(url.trim_end_matches("/devstoreaccount1"), container);
+    let (_folder, private) = anonymously(target("private/c1"));
+    let told = private.sync().expect_code(2);
+    let hint = "hint: let everybody read: `az storage container set-permission --account-name \
+                devstoreaccount1 --name 'private' --public-access blob`";
+    // Azure itself answers 404 `ResourceNotFound`.
+    is_told_to_be_private(&told, "`403 Forbidden` (`AuthorizationFailure`)", hint);
+    azurite.get(&format!("private/c1/{}", DOCUMENTS[0])).expect_status(200);
+    let (_folder, public) = anonymously(target("public/c1"));
+    public.sync().expect_code(0);
+}
+
+#[test]
+fn a_private_bucket_is_noticed_until_everybody_may_read_it() {
+    let s3 = S3::start();
+    s3.create_bucket("oidc");
+    let (_folder, installation) = anonymously(s3_target(&s3.url(), "oidc/c1"));
+    let told = installation.sync().expect_code(2);
+    let hint = "hint: let everybody read: allow `s3:GetObject` on `arn:aws:s3:::oidc/c1/*` to `*`";
+    is_told_to_be_private(&told, "`403 Forbidden` (`AccessDenied`)", hint);
+    s3.allow_anonymous_read("oidc");
+    installation.sync().expect_code(0);
+}
+
+#[test]
+fn a_private_bucket_of_google_is_noticed_and_a_public_one_is_true() {
+    let gcs = Gcs::start();
+    let account = ServiceAccount::generate("writer");
+    gcs.allow(&account, Role::User);
+    gcs.create_bucket("private", false);
+    gcs.create_bucket("public", true);
+    let sync = |bucket: &str| {
+        let (_folder, installation) = anonymously(gcs_target(&gcs.url(), bucket));
+        let sync = installation.verb_without_credentials(["sync"]);
+        sync.env("GOOGLE_SERVICE_ACCOUNT_KEY", account.json()).finish(std::time::Duration::from_secs(90))
+    };
+    let told = sync("private").expect_code(2);
+    let hint = "hint: let everybody read: `gcloud storage buckets add-iam-policy-binding gs://private";
+    is_told_to_be_private(&told, "`403 Forbidden` (`AccessDenied`)", hint);
+    sync("public").expect_code(0);
+}
+
+fn status(service: &crate::support::installation::Service) -> Value {
+    service.target("azure")
+}
+
+/// A tick transfers no document that the last one has seen already, neither from the store nor from a
+/// CDN in front of it.
+#[test]
+fn a_quiet_tick_transfers_no_document() {
+    let azurite = Azurite::start();
+    azurite.create_public_container("oidc");
+    let store = FaultProxy::start(azurite.url().trim_end_matches(azurite::ACCOUNT));
+    let cdn = FaultProxy::start(azurite.url().trim_end_matches(azurite::ACCOUNT));
+    let folder = TempDir::new().expect("a temporary folder");
+    let key = KeyFiles::rsa(folder.path(), "key");
+    let mut target = azure_target(&store.url(), "oidc");
+    target["anonymous"] = json!(true);
+    target["gate"] = json!(false);
+    target["public_url"] = json!(format!("{}/{}/oidc", cdn.url(), azurite::ACCOUNT));
+    let settings = json!({"sources": [files(&[&key.public])], "targets": [target], "schedule": "* * * * *"});
+    let mut service = Installation::new(ISSUER, &settings).run_until_ready();
+    service.until("it is published", |service| status(service)["up"] == true);
+    assert_eq!(status(&service)["public_url"], "true");
+    assert_eq!(status(&service)["gates"], false);
+    let checks = status(&service)["checks"].as_u64().expect("a number");
+    store.forget();
+    cdn.forget();
+    service.until("a tick", |service| status(service)["checks"].as_u64() > Some(checks));
+
+    let anonymous = |seen: &Seen| !seen.headers.contains_key("authorization");
+    for (name, proxy) in [("store", &store), ("cdn", &cdn)] {
+        let asked: Vec<_> = proxy.seen().into_iter().filter(anonymous).collect();
+        assert_eq!(asked.len(), 2, "{name}: {asked:?}");
+        assert!(asked.iter().all(|seen| seen.headers.contains_key("if-none-match")), "{name}: {asked:?}");
+    }
+    assert_eq!(store.count("HEAD", "oidc"), 2);
+    assert_eq!(status(&service)["public_url"], "true");
+}
+
+#[test]
+fn a_target_that_gates_nothing_is_told_so_and_fails_all_the_same() {
+    let s3 = S3::start();
+    let folder = TempDir::new().expect("a temporary folder");
+    let installation = installation(&folder, s3_target(&s3.url(), "oidc"), &json!({"gate": false}));
+    let told = installation.sync().expect_code(2);
+    assert!(told.stdout.contains("failed (gates no switch)"), "{}", told.stdout);
+    assert!(told.stderr.contains("there is no bucket `oidc`"), "{}", told.stderr);
+    s3.create_bucket("oidc");
+    let told = installation.finish(["sync", "--output", "json"]).expect_code(0);
+    let told: Value = serde_json::from_str(&told.stdout).expect("it is JSON");
+    assert_eq!(told["issuers"][0]["targets"][0]["gates"], false);
+    assert_eq!(told["issuers"][0]["targets"][0]["result"], "written");
+    let shown = installation.finish(["config", "show"]).expect_code(0).stdout;
+    assert!(shown.contains("    anonymous: false\n    gate: false\n"), "{shown}");
+}
