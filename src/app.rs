@@ -14,13 +14,13 @@ use crate::{
         issuer::Issuer,
         jwk::Jwk,
         ledger::Retention,
-        publication::{NothingToPublish, Publication, Terms, sha256_hex},
+        publication::{NothingToPublish, Publication, Terms},
     },
     http::{ListenError, tls::TlsError},
     kubernetes::Access,
     signer::{Keyring, KeyringError},
     source::{Source, api_server::ApiServer, key_file::KeyFiles},
-    store::{DirectoryInUse, FileStore, LedgerStore, StoreError},
+    store::{DirectoryInUse, StoreError},
     target::{Connections, Location, Outside, Target, TargetError},
     telemetry::board::Board,
     workflow::{
@@ -96,7 +96,7 @@ pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
         let mut wired = wire(issuer, &shared, Use::DryRun).await?;
-        plans.push((name, sync::plan(&wired.keeper, &mut wired.asked, &wired.placers).await?));
+        plans.push((name, sync::plan(&wired.keeper, &mut wired.asked, &mut wired.placers).await?));
     }
     Ok(plans)
 }
@@ -116,7 +116,9 @@ pub struct Keys {
 pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let mut keys = Vec::new();
     let mut notes = Vec::new();
-    for mut source in sources(&config.sources, &config.data_dir, config.issuer.as_ref(), Use::DryRun).await? {
+    for mut source in
+        sources(&config.sources, &config.data_dir, config.issuer.as_ref(), &[], Use::DryRun).await?
+    {
         let fetched = source.fetch().await?;
         notes.extend(fetched.notes.iter().map(|note| format!("{}: {note}", source.name())));
         keys.extend(fetched.keys);
@@ -134,13 +136,20 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
 /// Constructs the edges of one issuer and reads its ledger.
 async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired, AppError> {
     let Shared { data_dir, board, connections } = shared;
-    let profiles = issuer.targets.iter().map(|target| target.profile).chain([issuer.profile]).collect();
+    let all_terms = ledgers::all_terms(&issuer);
+    let terms = all_terms[0].clone();
+    let store = ledgers::store(data_dir, &issuer);
+    let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
     let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
-    let asked = sources(&issuer.sources, data_dir, expected, usage).await?;
-    let terms =
-        Terms { issuer: issuer.issuer.clone(), jwks_uri: issuer.jwks_uri, max_age: issuer.jwks_max_age };
+    let asked = sources(&issuer.sources, data_dir, expected, &former, usage).await?;
+    let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
+    let targets: Vec<_> = targets.zip(all_terms).collect();
+    let all_targets = targets.iter().flat_map(|(targets, _)| targets);
+    let profiles = all_targets.map(|target| target.profile).chain([issuer.profile]).collect();
+    let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
     let charter = Charter {
-        terms: terms.clone(),
+        terms,
+        former,
         profile: issuer.profile,
         retention: Retention {
             max_token_lifetime: issuer.max_token_lifetime,
@@ -148,18 +157,17 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
             profiles,
         },
         serves: usage == Use::Serve,
+        places,
+        stores: usage != Use::DryRun,
     };
     let adopt = usage == Use::Sync { adopt: true };
-    let placers: Result<Vec<_>, TargetError> = issuer
-        .targets
-        .into_iter()
-        .map(|target| {
+    let mut placers = Vec::new();
+    for (targets, terms) in targets {
+        for target in targets {
             let role = Role { profile: target.profile, gates: target.gates, adopt };
-            Ok(Placer::new(self::target(target, connections)?, role, terms.clone()))
-        })
-        .collect();
-    let placers = placers?;
-    let store = LedgerStore::new(FileStore::new(ledger_directory(data_dir, &issuer.issuer)), issuer.issuer);
+            placers.push(Placer::new(self::target(target, connections)?, role, terms.clone()));
+        }
+    }
     let names = asked.iter().map(|asked| asked.name().to_owned());
     let keeper = Keeper::open(charter, names, store, board.clone()).await?;
     Ok(Wired { keeper: Arc::new(keeper), asked, placers })
@@ -182,16 +190,18 @@ async fn sources(
     configs: &[SourceConfig],
     data_dir: &Path,
     issuer: Option<&Issuer>,
+    former: &[Issuer],
     usage: Use,
 ) -> Result<Vec<Asked>, AppError> {
-    let unchecked = Checks { issuer: None, probe: None };
+    let unchecked = Checks { issuer: None, former: Vec::new(), probe: None };
     let mut asked = Vec::new();
     for config in configs {
         match config {
             SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every } => {
                 let access =
                     Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
-                let checks = Checks { issuer: issuer.cloned(), probe: probe.clone() };
+                let checks =
+                    Checks { issuer: issuer.cloned(), former: former.to_vec(), probe: probe.clone() };
                 let mut connect = |name, access| {
                     let server = Source::ApiServer(Box::new(ApiServer::new(name, access)));
                     asked.push(Asked::new(server, *every, checks.clone()));
@@ -232,23 +242,6 @@ async fn open_keyring(path: PathBuf, generate: bool) -> Result<Keyring, KeyringE
 
 fn keyring_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("keys")
-}
-
-/// Where the ledgers of all issuers live.
-#[must_use]
-pub fn ledgers_directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("issuers")
-}
-
-/// A directory of its own for every issuer, which can be told by its name.
-fn ledger_directory(data_dir: &Path, issuer: &Issuer) -> PathBuf {
-    let readable: String = format!("{}{}", issuer.authority(), issuer.path())
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
-        .take(64)
-        .collect();
-    let unique = &sha256_hex(issuer.as_str().as_bytes())[..8];
-    ledgers_directory(data_dir).join(format!("{readable}-{unique}"))
 }
 
 /// The work could not be done, or not even begun.

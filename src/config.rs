@@ -100,6 +100,29 @@ pub struct IssuerConfig {
     pub targets: Vec<TargetConfig>,
     /// When all targets are read in full and repaired.
     pub schedule: Schedule,
+    /// Where the ledger lives; `None`: in a file in the data directory.
+    pub ledger: Option<LedgerConfig>,
+    /// Issuers that were moved to this one. The names of their targets are unique among those of the issuer.
+    pub former: Vec<FormerConfig>,
+}
+
+/// The `ConfigMap` that holds a ledger; no two issuers have the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LedgerConfig {
+    pub namespace: String,
+    pub name: String,
+    /// With neither this nor a context: the cluster this process runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
+    pub context: Option<String>,
+}
+
+/// An issuer that tokens and relying parties still name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerConfig {
+    pub issuer: Issuer,
+    pub jwks_uri: String,
+    pub targets: Vec<TargetConfig>,
 }
 
 /// Where keys come from.

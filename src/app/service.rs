@@ -29,11 +29,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use super::{AppError, Shared, Use, Wired, ticks::Ticks, wire};
+use super::{AppError, Shared, Use, Wired, ledgers::all_terms, ticks::Ticks, wire};
 use crate::{
     clock,
     config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
-    core::{issuer::Issuer, publication::Publication},
+    core::{
+        issuer::Issuer,
+        publication::{Publication, Terms},
+    },
     events::{Events, Pod},
     http::{
         ListenError, Listener, Server,
@@ -193,9 +196,22 @@ struct Context {
 
 /// An issuer as long as it is configured alike.
 struct Running {
-    slot: Slot,
+    faces: Vec<Face>,
     stop: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// A name under which the documents of an issuer are served: its own, or that of a former one.
+#[derive(Clone)]
+struct Face {
+    terms: Terms,
+    slot: Slot,
+}
+
+impl Face {
+    fn show(&self, publication: &Publication) {
+        self.slot.publish(&publication.under(&self.terms));
+    }
 }
 
 /// What becomes of an issuer that cannot start.
@@ -252,23 +268,27 @@ impl Service {
     fn start_all(&mut self, starting: mpsc::Sender<()>) {
         for config in self.config.issuers.clone() {
             self.context.shared.board.expect(&config.issuer);
-            self.start(config, Slot::default(), OnFailure::End(starting.clone()));
+            self.start(config, &mut BTreeMap::new(), OnFailure::End(starting.clone()));
         }
         drop(starting);
         self.route();
     }
 
-    fn start(&mut self, config: IssuerConfig, slot: Slot, on_failure: OnFailure) {
-        let running = Running { slot, stop: self.stop.child_token(), tasks: TaskTracker::new() };
+    /// Starts an issuer; names that were served before go on to show what is in their slot.
+    fn start(&mut self, config: IssuerConfig, slots: &mut BTreeMap<Issuer, Slot>, on_failure: OnFailure) {
+        let face = |terms: Terms| Face { slot: slots.remove(&terms.issuer).unwrap_or_default(), terms };
+        let faces = all_terms(&config).into_iter().map(face).collect();
+        let running = Running { faces, stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let (context, issuer) = (Arc::clone(&self.context), config.issuer.clone());
-        let life = live(context, config, running.slot.clone(), running.stop.clone(), on_failure);
+        let life = live(context, config, running.faces.clone(), running.stop.clone(), on_failure);
         self.tasks.spawn(running.tasks.track_future(life));
         running.tasks.close();
         self.running.insert(issuer, running);
     }
 
     fn route(&self) {
-        self.routes.set(self.running.iter().map(|(issuer, running)| (issuer.clone(), running.slot.clone())));
+        let faces = self.running.values().flat_map(|running| &running.faces);
+        self.routes.set(faces.map(|face| (face.terms.issuer.clone(), face.slot.clone())));
     }
 
     async fn reload(&mut self, read: Result<Config, Refused>) {
@@ -298,13 +318,16 @@ impl Service {
         let Changes { changed, added, removed } = changes;
         info!(changed = changed.len(), added = added.len(), removed = removed.len(), "configuration read");
         let board = self.context.shared.board.clone();
-        let mut stopped = BTreeMap::new();
+        let mut stopped = Vec::new();
         for issuer in changed.iter().map(|config| &config.issuer).chain(&removed) {
             let running = self.running.remove(issuer).expect("what is configured runs");
             running.stop.cancel();
-            stopped.insert(issuer.clone(), running);
+            stopped.push(running);
         }
-        join_all(stopped.values().map(|running| running.tasks.wait())).await;
+        join_all(stopped.iter().map(|running| running.tasks.wait())).await;
+        // An issuer that is moved serves its former name from what was there.
+        let faces = stopped.into_iter().flat_map(|running| running.faces);
+        let mut slots = faces.map(|face| (face.terms.issuer, face.slot)).collect();
         for issuer in &removed {
             board.forget(issuer);
             info!(%issuer, "issuer removed");
@@ -312,13 +335,12 @@ impl Service {
         for config in changed {
             info!(issuer = %config.issuer, "issuer changed");
             board.start_over(&config.issuer);
-            let before = stopped.remove(&config.issuer).expect("it was stopped above");
-            self.start(config, before.slot, OnFailure::Retry);
+            self.start(config, &mut slots, OnFailure::Retry);
         }
         for config in added {
             info!(issuer = %config.issuer, "issuer added");
             board.expect_late(&config.issuer);
-            self.start(config, Slot::default(), OnFailure::Retry);
+            self.start(config, &mut slots, OnFailure::Retry);
         }
         self.route();
         if let Err(error) = self.context.ticks.tidy().await {
@@ -340,7 +362,7 @@ impl Service {
 async fn live(
     context: Arc<Context>,
     config: IssuerConfig,
-    slot: Slot,
+    faces: Vec<Face>,
     stop: CancellationToken,
     on_failure: OnFailure,
 ) -> Result<(), AppError> {
@@ -348,7 +370,7 @@ async fn live(
     let mut pass = context.gate.pass();
     let mut told = None;
     let loops = loop {
-        let opened = pass.through(Box::pin(open(&context, config.clone(), &slot, &stop)));
+        let opened = pass.through(Box::pin(open(&context, config.clone(), &faces, &stop)));
         let opened = select! {
             () = stop.cancelled() => return Ok(()),
             opened = opened => opened,
@@ -380,15 +402,15 @@ async fn live(
 async fn open(
     context: &Context,
     config: IssuerConfig,
-    slot: &Slot,
+    faces: &[Face],
     stop: &CancellationToken,
 ) -> Result<Vec<BoxFuture<'static, ()>>, AppError> {
     let schedule = config.schedule.clone();
     let Wired { keeper, asked, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
-    show(&mut publication, slot);
+    show(&mut publication, faces);
     let mut loops: Vec<BoxFuture<'static, ()>> =
-        vec![Box::pin(serve_publication(publication, slot.clone(), stop.clone()))];
+        vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
     for (source, asked) in asked.into_iter().enumerate() {
         let pass = context.gate.pass();
         loops.push(Box::pin(watch_source(asked, source, Arc::clone(&keeper), pass, stop.clone())));
@@ -402,7 +424,7 @@ async fn open(
 
 async fn serve_publication(
     mut publication: watch::Receiver<Option<Arc<Publication>>>,
-    slot: Slot,
+    faces: Vec<Face>,
     stop: CancellationToken,
 ) {
     loop {
@@ -410,13 +432,15 @@ async fn serve_publication(
             () = stop.cancelled() => return,
             changed = publication.changed() => if changed.is_err() { return },
         }
-        show(&mut publication, &slot);
+        show(&mut publication, &faces);
     }
 }
 
-fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, slot: &Slot) {
+fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, faces: &[Face]) {
     if let Some(publication) = publication.borrow_and_update().as_deref() {
-        slot.publish(publication);
+        for face in faces {
+            face.show(publication);
+        }
     }
 }
 

@@ -96,8 +96,19 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 9] =
-    [&ROOT, &TLS, &EVENTS, &ISSUER, &SOURCE_API_SERVER, &INSTANCE, &SOURCE_FILES, &SOURCE_EMBEDDED, &TARGET];
+pub(super) static SECTIONS: [&Section; 11] = [
+    &ROOT,
+    &TLS,
+    &EVENTS,
+    &ISSUER,
+    &SOURCE_API_SERVER,
+    &INSTANCE,
+    &SOURCE_FILES,
+    &SOURCE_EMBEDDED,
+    &TARGET,
+    &LEDGER,
+    &FORMER,
+];
 
 pub(super) static ROOT: Section = Section {
     path: "the top level",
@@ -298,6 +309,23 @@ pub(super) static ISSUER: Section = Section {
                   weekday are given, both must match. A change of keys is published at once.",
             example: "\"*/5 * * * *\"",
         },
+        Key {
+            name: "ledger",
+            kind: Kind::Mapping(&LEDGER),
+            need: Need::Optional,
+            flag: None,
+            doc: "Where the ledger lives, unless it is a file in the data directory.",
+            example: "{config_map: signpost/ledger}",
+        },
+        Key {
+            name: "former",
+            kind: Kind::Mappings(&FORMER),
+            need: Need::Optional,
+            flag: None,
+            doc: "Issuers that were moved to this one: their documents stay published, with the same keys, until \
+                  they are taken out of here.",
+            example: "[{issuer: https://old.example.com/kind, targets: […]}]",
+        },
     ],
 };
 
@@ -419,6 +447,67 @@ static SOURCE_FILES: Section = Section {
 
 static SOURCE_EMBEDDED: Section =
     Section { path: "issuers[].sources[] of kind `embedded`", keys: &[Key { example: "embedded", ..KIND }] };
+
+pub(super) static LEDGER: Section = Section {
+    path: "issuers[].ledger",
+    keys: &[
+        Key {
+            name: "config_map",
+            kind: Kind::Text,
+            need: Need::Required,
+            flag: None,
+            doc: "The ConfigMap, `NAMESPACE/NAME`; each issuer has its own. It is made unless it exists. The data \
+                  directory keeps a copy.",
+            example: "signpost/ledger",
+        },
+        Key {
+            name: "kubeconfig",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
+            example: "/etc/signpost/kubeconfig",
+        },
+        Key {
+            name: "context",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
+            example: "kind-kind",
+        },
+    ],
+};
+
+pub(super) static FORMER: Section = Section {
+    path: "issuers[].former[]",
+    keys: &[
+        Key {
+            name: "issuer",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: None,
+            doc: "The issuer as it stands in tokens that still live.",
+            example: "https://old.example.com/kind",
+        },
+        Key {
+            name: "jwks_uri",
+            kind: Kind::Url,
+            need: Need::Optional,
+            flag: None,
+            doc: "Where relying parties of the former issuer read the JWKS. Follows from it unless it is given.",
+            example: "https://old.example.com/kind/openid/v1/jwks",
+        },
+        Key {
+            name: "targets",
+            kind: Kind::Mappings(&TARGET),
+            need: Need::Optional,
+            flag: None,
+            doc: "Where its documents are published, besides HTTP: most often the targets that it had.",
+            example: "[{url: \"az://account/$web\"}]",
+        },
+    ],
+};
 
 pub(super) static TARGET: Section = Section {
     path: "issuers[].targets[]",

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, EventsConfig, Instance, IssuerConfig, SourceConfig, TargetConfig, TlsConfig,
+    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, SourceConfig, TargetConfig,
+    TlsConfig,
     document::{Node, Place, Value},
     keys::{API_SERVER, EMBEDDED, FILES},
     value::duration_text,
@@ -47,6 +48,9 @@ fn events(config: &EventsConfig) -> Node {
 
 fn issuer(config: &IssuerConfig) -> Node {
     let schedule = text(&config.schedule);
+    let ledger = config.ledger.as_ref().map(|config| ("ledger", ledger(config)));
+    let former = config.former.iter().map(former).collect::<Vec<_>>();
+    let former = (!former.is_empty()).then(|| ("former", list(former)));
     Node::map(
         [
             ("issuer", text(&config.issuer)),
@@ -59,9 +63,26 @@ fn issuer(config: &IssuerConfig) -> Node {
             ("sources", list(config.sources.iter().map(source).collect())),
             ("targets", list(config.targets.iter().map(target).collect())),
             ("schedule", schedule),
-        ],
+        ]
+        .into_iter()
+        .chain(ledger)
+        .chain(former),
         Place::BuiltIn,
     )
+}
+
+fn ledger(config: &LedgerConfig) -> Node {
+    let mut entries = vec![("config_map", text(format_args!("{}/{}", config.namespace, config.name)))];
+    entries.extend(config.kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
+    entries.extend(config.context.as_ref().map(|context| ("context", text(context))));
+    Node::map(entries, Place::BuiltIn)
+}
+
+fn former(config: &FormerConfig) -> Node {
+    let targets = list(config.targets.iter().map(target).collect());
+    let entries =
+        [("issuer", text(&config.issuer)), ("jwks_uri", text(&config.jwks_uri)), ("targets", targets)];
+    Node::map(entries, Place::BuiltIn)
 }
 
 fn source(config: &SourceConfig) -> Node {

@@ -20,6 +20,8 @@ pub enum Reason {
     SourceRecovered,
     TargetFailed,
     TargetRecovered,
+    LedgerFailed,
+    LedgerRecovered,
     IssuerMismatch,
     SigningKeyNotPublic,
     SigningKeyPublic,
@@ -32,7 +34,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::KeyAppeared,
         Self::KeyWentMissing,
         Self::KeyReturned,
@@ -44,6 +46,8 @@ impl Reason {
         Self::SourceRecovered,
         Self::TargetFailed,
         Self::TargetRecovered,
+        Self::LedgerFailed,
+        Self::LedgerRecovered,
         Self::IssuerMismatch,
         Self::SigningKeyNotPublic,
         Self::SigningKeyPublic,
@@ -69,6 +73,8 @@ impl Reason {
             Self::SourceRecovered => "SourceRecovered",
             Self::TargetFailed => "TargetFailed",
             Self::TargetRecovered => "TargetRecovered",
+            Self::LedgerFailed => "LedgerFailed",
+            Self::LedgerRecovered => "LedgerRecovered",
             Self::IssuerMismatch => "IssuerMismatch",
             Self::SigningKeyNotPublic => "SigningKeyNotPublic",
             Self::SigningKeyPublic => "SigningKeyPublic",
@@ -90,7 +96,9 @@ impl Reason {
             | Self::KeyReturned
             | Self::KeyRemoved
             | Self::KeyAdopted
-            | Self::KeyReplaced => "KeepLedger",
+            | Self::KeyReplaced
+            | Self::LedgerFailed
+            | Self::LedgerRecovered => "KeepLedger",
             Self::SourceFailed | Self::SourceRecovered => "FetchKeys",
             Self::StrangerFound | Self::TargetFailed | Self::TargetRecovered => "Publish",
             Self::IssuerMismatch | Self::SigningKeyNotPublic | Self::SigningKeyPublic => "ProbeSigningKey",
@@ -109,6 +117,7 @@ impl Reason {
                 | Self::StrangerFound
                 | Self::SourceFailed
                 | Self::TargetFailed
+                | Self::LedgerFailed
                 | Self::IssuerMismatch
                 | Self::SigningKeyNotPublic
                 | Self::AlarmRaised

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use self::view::View;
 use super::{
     metrics,
-    notices::{self, Notices, SourceBefore, TargetBefore},
+    notices::{self, IssuerBefore, Notices, SourceBefore, TargetBefore},
 };
 use crate::core::{
     issuer::Issuer,
@@ -82,11 +82,24 @@ pub struct IssuerStatus {
     /// Whether the process is ready without it: it came with a reload and was not ready yet.
     late: bool,
     /// The ledger as it is stored, and the profile that is served of it.
-    ledger: Option<(Arc<Ledger>, Profile)>,
-    /// What is wrong with what the sources say together, in words; nothing of it is published.
+    stored: Option<(Arc<Ledger>, Profile)>,
+    pub ledger: LedgerStatus,
+    /// The former issuers whose documents are published too.
+    pub former: Vec<String>,
+    /// What is wrong with the ledger, or with what the sources say together, in words.
     pub alarms: Vec<String>,
     pub sources: BTreeMap<String, SourceStatus>,
     pub targets: BTreeMap<String, TargetStatus>,
+}
+
+/// Whether what is known could be stored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LedgerStatus {
+    /// Whether it could be read and stored when it was last tried.
+    pub up: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub failures: u64,
 }
 
 /// What is known of one source.
@@ -141,9 +154,9 @@ impl Board {
     /// Changes what is known of an issuer.
     pub fn issuer(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus)) {
         let notices = self.change(issuer, |status| {
-            let before = status.alarms.clone();
+            let before = IssuerBefore::of(status);
             change(status);
-            notices::of_alarms(&before, &status.alarms, issuer.as_str())
+            before.until(status, issuer.as_str())
         });
         self.tell(notices);
     }
@@ -189,8 +202,8 @@ impl Board {
     pub fn ledger(&self, ledger: Arc<Ledger>, profile: Profile) {
         let issuer = ledger.issuer().clone();
         let notices = self.change(&issuer, |status| {
-            let notices = status.ledger.as_ref().map(|(before, _)| notices::of_keys(before, &ledger));
-            status.ledger = Some((ledger, profile));
+            let notices = status.stored.as_ref().map(|(before, _)| notices::of_keys(before, &ledger));
+            status.stored = Some((ledger, profile));
             notices
         });
         self.tell(notices.into_iter().flatten());
@@ -315,22 +328,27 @@ impl Board {
 impl IssuerStatus {
     /// Keys in the publication that is served.
     pub(super) fn published_keys(&self) -> usize {
-        self.ledger
+        self.stored
             .as_ref()
             .map_or(0, |(ledger, profile)| ledger.public_keys().filter(|key| profile.includes(key)).count())
     }
 
     /// Published keys that no source lists any more.
     pub(super) fn missing_keys(&self) -> usize {
-        self.ledger.as_ref().map_or(0, |(ledger, _)| {
+        self.stored.as_ref().map_or(0, |(ledger, _)| {
             let missing = |state| matches!(state, KeyState::Missing { .. });
             ledger.entries().values().filter(|entry| missing(entry.state)).count()
         })
     }
 
+    /// Until when no key is removed, after a repair of the ledger.
+    pub(super) fn hold_until(&self) -> Option<Timestamp> {
+        Some(self.stored.as_ref()?.0.hold()?.until)
+    }
+
     /// Keys that only a target knows.
     pub(super) fn stranger_keys(&self) -> usize {
-        self.ledger.as_ref().map_or(0, |(ledger, _)| ledger.strangers().len())
+        self.stored.as_ref().map_or(0, |(ledger, _)| ledger.strangers().len())
     }
 }
 

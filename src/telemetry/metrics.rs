@@ -44,6 +44,7 @@ impl Collector for Page {
         })?;
         self.configuration(out)?;
         self.of_issuers(out)?;
+        self.of_ledgers(out)?;
         self.of_sources(out)?;
         self.of_targets(out)?;
         out.counter("http_requests", "Requests to the public listener", |put| {
@@ -87,11 +88,33 @@ impl Page {
             count(status.published_keys())
         })?;
         gauge("stranger_keys", "Keys that only a target knows", |status| count(status.stranger_keys()))?;
-        gauge("alarms", "Things that sources say and that are not published, see /status.json", |status| {
-            count(status.alarms.len())
-        })?;
+        gauge(
+            "alarms",
+            "Things that are wrong with the ledger or with what the sources say, see /status.json",
+            |status| count(status.alarms.len()),
+        )?;
         gauge("missing_keys", "Published keys that no source lists any more", |status| {
             count(status.missing_keys())
+        })
+    }
+
+    fn of_ledgers(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        out.gauge("ledger_up", "Whether the ledger could be read and stored when last tried", |put| {
+            self.each_issuer(put, |status| Some(flag(status.ledger.up)))
+        })?;
+        out.counter("ledger_failures", "Times that the ledger could not be read or stored", |put| {
+            self.each_issuer(put, |status| Some(status.ledger.failures))
+        })?;
+        out.gauge(
+            "ledger_hold_until_timestamp_seconds",
+            "After a repair of the ledger: no key is removed before",
+            |put| self.each_issuer(put, |status| status.hold_until().map(seconds)),
+        )?;
+        out.gauge("former_issuer", "Always 1; a former issuer whose documents are published too", |put| {
+            self.issuers.each().try_for_each(|(issuer, status)| {
+                let former = status.former.iter();
+                former.into_iter().try_for_each(|former| put(&[("issuer", issuer), ("former", former)], 1.0))
+            })
         })
     }
 
@@ -140,6 +163,12 @@ impl Page {
         })?;
         out.counter("target_writes", "Documents written", |put| {
             self.each_target(put, |target| Some(target.writes))
+        })
+    }
+
+    fn each_issuer<V>(&self, put: &mut Put<'_, V>, value: fn(&IssuerStatus) -> Option<V>) -> fmt::Result {
+        self.issuers.each().try_for_each(|(issuer, status)| {
+            value(&status).map_or(Ok(()), |value| put(&[("issuer", issuer)], value))
         })
     }
 

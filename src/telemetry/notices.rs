@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-use super::board::{SourceStatus, TargetStatus};
+use super::board::{IssuerStatus, SourceStatus, TargetStatus};
 
 /// Shared by the board and the loop that tells.
 #[derive(Clone, Debug, Default)]
@@ -159,6 +159,31 @@ impl TargetBefore {
     }
 }
 
+/// What is told of an issuer, as it was before a change.
+pub(super) struct IssuerBefore {
+    alarms: Vec<String>,
+    ledger_fails: bool,
+}
+
+impl IssuerBefore {
+    pub(super) fn of(status: &IssuerStatus) -> Self {
+        Self { alarms: status.alarms.clone(), ledger_fails: status.ledger.error.is_some() }
+    }
+
+    pub(super) fn until(self, status: &IssuerStatus, issuer: &str) -> Vec<Notice> {
+        let mut notices = of_alarms(&self.alarms, &status.alarms, issuer);
+        let error = status.ledger.error.as_deref();
+        let reasons = (Reason::LedgerFailed, Reason::LedgerRecovered);
+        if let Some(reason) = turned(Some(!self.ledger_fails), Some(error.is_none()), reasons) {
+            let failed =
+                error.map(|error| format!("the ledger is not stored, the publication stays: {error}"));
+            let what = failed.as_deref().unwrap_or("the ledger is stored again");
+            notices.push(Notice::new(reason, issuer, "", what));
+        }
+        notices
+    }
+}
+
 /// What happened to keys from one state of a ledger to the next.
 pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Notice> {
     if Arc::ptr_eq(before, now) {
@@ -185,7 +210,7 @@ pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<
 }
 
 /// The alarms that were raised, and those that are over.
-pub(super) fn of_alarms(before: &[String], now: &[String], issuer: &str) -> Vec<Notice> {
+fn of_alarms(before: &[String], now: &[String], issuer: &str) -> Vec<Notice> {
     let missing = |these: &[String], there: &[String], reason| {
         let one = |alarm: &&String| !there.contains(alarm);
         let notice = |alarm: &String| {

@@ -27,6 +27,8 @@ pub struct Asked {
     every: Duration,
     checks: Checks,
     issuer_checked: Option<Instant>,
+    /// The former issuer that it names still.
+    is_former: Option<Issuer>,
     /// What it listed last.
     kids: BTreeSet<Kid>,
     /// When the next probe is due; at once if there was none.
@@ -48,8 +50,16 @@ pub struct Asked {
 pub struct Checks {
     /// What its own discovery document must name; `None` where the operator allowed a mismatch.
     pub issuer: Option<Issuer>,
+    /// What it may name as well, for as long as the issuer is being moved.
+    pub former: Vec<Issuer>,
     /// Whose token shows the key that signs now; `None`: this process's own service account.
     pub probe: Option<ServiceAccount>,
+}
+
+impl Checks {
+    fn allow(&self, named: &str) -> bool {
+        self.issuer.iter().chain(&self.former).any(|issuer| issuer.as_str() == named)
+    }
 }
 
 impl Asked {
@@ -61,6 +71,7 @@ impl Asked {
             every,
             checks,
             issuer_checked: None,
+            is_former: None,
             kids: BTreeSet::new(),
             probe_due: None,
             unprobed: 0,
@@ -97,10 +108,14 @@ impl Asked {
             && self.issuer_checked.is_none_or(|checked| checked.elapsed() >= CHECK_EVERY)
         {
             self.issuer_checked = None;
-            check_issuer(server, self.checks.issuer.as_ref()).await?;
+            self.is_former = check_issuer(server, &self.checks).await?;
             self.issuer_checked = Some(Instant::now());
         }
-        Ok(self.source.fetch().await?)
+        let mut fetched = self.source.fetch().await?;
+        fetched.notes.extend(self.is_former.as_ref().map(|former| {
+            format!("it still names former issuer `{former}`, whose documents are published too")
+        }));
+        Ok(fetched)
     }
 
     /// Asks, notes the answer on the board and in the log, and returns it for the keeper.
@@ -211,8 +226,8 @@ impl Asked {
 
     /// Whether the last minted token named the issuer; `None` where the operator allowed another one.
     fn mints_as_it_should(&self) -> Option<bool> {
-        let expected = self.checks.issuer.as_ref()?;
-        Some(self.mints_as.as_deref().is_none_or(|named| named == expected.as_str()))
+        self.checks.issuer.as_ref()?;
+        Some(self.mints_as.as_deref().is_none_or(|named| self.checks.allow(named)))
     }
 
     /// A token says more about its issuer than a discovery document does.
@@ -251,14 +266,16 @@ impl Asked {
     }
 }
 
-async fn check_issuer(server: &ApiServer, expected: Option<&Issuer>) -> Result<(), AskError> {
-    let Some(expected) = expected else { return Ok(()) };
+/// Returns the former issuer that the API server still is.
+async fn check_issuer(server: &ApiServer, checks: &Checks) -> Result<Option<Issuer>, AskError> {
+    let Some(expected) = &checks.issuer else { return Ok(None) };
     let found = server
         .issuer()
         .await
         .map_err(|source| AskError::Issuer { name: server.name().to_owned(), source })?;
-    if found == expected.as_str() {
-        return Ok(());
+    let former = checks.former.iter().find(|former| found == former.as_str());
+    if found == expected.as_str() || former.is_some() {
+        return Ok(former.cloned());
     }
     Err(AskError::OtherIssuer { name: server.name().to_owned(), found, expected: expected.clone() })
 }

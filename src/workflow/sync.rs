@@ -7,11 +7,13 @@ use futures_util::future::join_all;
 use super::{
     asking::{AskError, Asked},
     keeper::{Concerns, Hearing, Keeper},
-    placing::{PlaceError, Placed, Placer},
+    placing::{PlaceError, Placed, Placer, place_current},
 };
 use crate::{
+    clock,
     core::{jwk_set::ReceivedJwks, kid::Kid, merge::Answer, publication::Document},
     store::StoreError,
+    target::Reading,
 };
 
 /// What a pass came to, for one issuer.
@@ -72,6 +74,7 @@ pub async fn sync(
     placers: &mut [Placer],
     adopt: bool,
 ) -> Result<Pass, StoreError> {
+    keeper.witness(&look_at_all(placers).await).await?;
     let mut sources = Vec::new();
     let mut concerns = Concerns::default();
     for (source, (name, asked)) in ask_all(keeper, asked).await.into_iter().enumerate() {
@@ -84,9 +87,10 @@ pub async fn sync(
     }
     let ledger = keeper.ledger().borrow().clone();
     let mut targets = Vec::new();
+    let ledger = &ledger;
     if ledger.public_keys().next().is_some() {
         let placed = join_all(placers.iter_mut().map(async |placer| {
-            let placed = placer.place(&ledger).await;
+            let placed = place_current(placer, keeper, ledger).await;
             AtTarget::new(placer, placed)
         }));
         targets = placed.await;
@@ -96,6 +100,7 @@ pub async fn sync(
             }
         }
     }
+    concerns.ledger = keeper.ledger().borrow().alarm(clock::now());
     let shown = keeper.publication().borrow().clone();
     let kids = shown.iter().flat_map(|shown| shown.keys().kids().cloned()).collect();
     Ok(Pass { sources, concerns, targets, kids })
@@ -106,7 +111,7 @@ pub async fn sync(
 /// # Errors
 ///
 /// Fails when the ledger cannot be read.
-pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &[Placer]) -> Result<Plan, StoreError> {
+pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &mut [Placer]) -> Result<Plan, StoreError> {
     let mut sources = Vec::new();
     let mut hearings = Vec::new();
     for (name, asked) in ask_all(keeper, asked).await {
@@ -114,7 +119,7 @@ pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &[Placer]) -> R
         hearings.push(hearing);
         sources.push((name, outcome));
     }
-    let (ledger, concerns) = keeper.preview(hearings).await?;
+    let (ledger, concerns) = keeper.preview(&look_at_all(placers).await, hearings).await?;
     let mut targets = Vec::new();
     if ledger.public_keys().next().is_some() {
         let planned = join_all(placers.iter().map(async |placer| {
@@ -134,6 +139,16 @@ pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &[Placer]) -> R
         targets = planned.await;
     }
     Ok(Plan { sources, concerns, targets })
+}
+
+/// What each target says of the ledger that it was written from; one that cannot be read is left to the pass
+/// that follows, which reports it.
+async fn look_at_all(placers: &mut [Placer]) -> Vec<(String, Reading)> {
+    let looks = placers.iter_mut().map(async |placer| {
+        let reading = placer.look().await.ok()?;
+        Some((placer.name().to_owned(), reading))
+    });
+    join_all(looks).await.into_iter().flatten().collect()
 }
 
 async fn ask_all(keeper: &Keeper, asked: &mut [Asked]) -> Vec<(String, Result<Hearing, AskError>)> {

@@ -3,9 +3,12 @@
 mod architecture;
 mod cluster;
 mod command_line;
+mod config_map;
 mod credentials;
+mod damaged_ledgers;
 mod docs;
 mod events;
+mod former_issuers;
 mod image;
 mod kind;
 mod listener;

@@ -137,3 +137,18 @@ fn a_configuration_or_a_certificate_that_is_refused_is_told_once() {
         ["ConfigurationRefused", "CertificateRefused", "ConfigurationTaken", "CertificateTaken"]
     );
 }
+
+#[test]
+fn a_ledger_that_cannot_be_stored_is_told_once_with_the_error() {
+    let (board, notices) = board();
+    let error = |error: Option<&str>| {
+        let error = error.map(str::to_owned);
+        board.issuer(&terms().issuer, |status| status.ledger.error = error);
+    };
+    error(None);
+    error(Some("access denied"));
+    error(Some("no answer"));
+    error(None);
+    let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason).collect();
+    assert_eq!(reasons, [Reason::LedgerFailed, Reason::LedgerRecovered]);
+}
