@@ -71,13 +71,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(data_dir: &Path) -> Self {
-        Self {
-            data_dir: data_dir.to_owned(),
-            board: Board::default(),
-            connections: Connections::default(),
-            web: Web::default(),
-        }
+    fn new(data_dir: &Path, board: Board) -> Self {
+        let (connections, web) = (Connections::default(), Web::default());
+        Self { data_dir: data_dir.to_owned(), board, connections, web }
     }
 }
 
@@ -89,7 +85,7 @@ impl Shared {
 /// part of the result.
 pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, AppError> {
     let mut passes = Vec::new();
-    let shared = Shared::new(&config.data_dir);
+    let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
         let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
@@ -106,7 +102,7 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
 /// As [`sync()`].
 pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     let mut plans = Vec::new();
-    let shared = Shared::new(&config.data_dir);
+    let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
         let mut wired = wire(issuer, &shared, Use::DryRun).await?;
@@ -133,7 +129,7 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     // Without an issuer the keys are rendered alike; its name stands in the discovery document alone.
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
-    let shared = Shared::new(&config.data_dir);
+    let shared = Shared::new(&config.data_dir, Board::default());
     for source in sources(&config.sources, &shared, config.issuer.as_ref(), &[], Use::DryRun).await? {
         let (_, asked) = source.found(&issuer).await;
         for mut source in asked {

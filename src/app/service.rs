@@ -32,24 +32,30 @@ use tracing::{error, info};
 use super::{AppError, Shared, Use, Wired, ledgers::all_terms, ticks::Ticks, wire};
 use crate::{
     clock,
-    config::{Changes, Config, IssuerConfig, TlsConfig},
+    config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
     core::{
         issuer::Issuer,
         publication::{Publication, Terms},
     },
+    events::{Events, Pod},
     http::{
         ListenError, Listener, Server,
         admin::{self, Views},
         documents::{Counters, Routes, Slot},
         tls::{TlsError, TlsFiles, TlsPaths},
     },
+    kubernetes::Access,
     store::{hold_directory, was_held},
-    telemetry::board::{Board, Traffic},
+    telemetry::{
+        board::{Board, Traffic},
+        notices::Notices,
+    },
     workflow::{
         Watched,
         asking::in_one_line,
         control_plane::watch_control_plane,
         gate::Gate,
+        telling::tell,
         watching::{watch_source, watch_target},
     },
 };
@@ -163,6 +169,13 @@ fn tls_files(paths: TlsConfig) -> Result<Arc<TlsFiles>, TlsError> {
     TlsFiles::open(TlsPaths { certificate, private_key }).map(Arc::new)
 }
 
+/// The Events of the pod that this process runs in.
+fn events(config: EventsConfig) -> Events {
+    let access = Access { kubeconfig: config.kubeconfig, context: config.context, ..Access::default() };
+    let pod = Pod { namespace: config.namespace, name: config.pod, uid: config.pod_uid };
+    Events::new(access, pod, clock::now())
+}
+
 struct Service {
     /// The configuration in use.
     config: Config,
@@ -213,7 +226,16 @@ enum OnFailure {
 
 impl Service {
     async fn new(config: Config, tls: Option<Arc<TlsFiles>>) -> Result<Self, AppError> {
-        let shared = Shared::new(&config.data_dir);
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        let board = match config.events.clone() {
+            Some(events) => {
+                let notices = Notices::default();
+                tasks.spawn(tell(notices.clone(), self::events(events), stop.clone()).map(Ok));
+                Board::telling(notices)
+            }
+            None => Board::default(),
+        };
+        let shared = Shared::new(&config.data_dir, board);
         shared.board.configuration_read(clock::now());
         let counters = Arc::new(Counters::default());
         let context = Context { shared, ticks: Ticks::start().await?, gate: Gate::default() };
@@ -224,8 +246,8 @@ impl Service {
             routes: Routes::new(Arc::clone(&counters)),
             counters,
             running: BTreeMap::new(),
-            tasks: JoinSet::new(),
-            stop: CancellationToken::new(),
+            tasks,
+            stop,
         })
     }
 

@@ -10,8 +10,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Config, FormerConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, Schedule, SourceConfig,
-    TargetConfig, TlsConfig,
+    Config, EventsConfig, FormerConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, Schedule,
+    SourceConfig, TargetConfig, TlsConfig,
     document::Node,
     keys::ROOT,
     problem::{Fault, Problems},
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::core::{issuer::Issuer, jwk_set::Profile};
 
+mod events;
 mod former;
 mod source;
 mod target;
@@ -37,6 +38,7 @@ pub(super) fn config(tree: &Node, now: Timestamp, problems: &mut Problems) -> Op
         tls: root.tls,
         max_connections: root.max_connections?,
         data_dir: root.data_dir?,
+        events: root.events,
         issuers,
     })
 }
@@ -72,6 +74,7 @@ struct Draft {
     tls: Option<TlsConfig>,
     max_connections: Option<usize>,
     data_dir: Option<PathBuf>,
+    events: Option<EventsConfig>,
     issuers: Vec<IssuerDraft>,
 }
 
@@ -155,6 +158,7 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
     let tls = root.mapping("tls", problems);
     let max_connections = root.count("max_connections", problems);
     let data_dir = root.path("data_dir", problems);
+    let events = root.mapping("events", problems).and_then(|events| events::read(&events, problems));
     let mut known = Known {
         now,
         data_dir: data_dir.clone(),
@@ -170,7 +174,7 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
         issuers.push(read_issuer(&mapping, issuer_required, &mut known, problems));
     }
     let tls = tls.and_then(|tls| read_tls(&tls, problems));
-    Some(Draft { listen, admin_listen, tls, max_connections, data_dir, issuers })
+    Some(Draft { listen, admin_listen, tls, max_connections, data_dir, events, issuers })
 }
 
 fn read_tls(mapping: &Mapping<'_>, problems: &mut Problems) -> Option<TlsConfig> {

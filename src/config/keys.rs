@@ -97,9 +97,10 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 11] = [
+pub(super) static SECTIONS: [&Section; 12] = [
     &ROOT,
     &TLS,
+    &EVENTS,
     &ISSUER,
     &SOURCE_API_SERVER,
     &INSTANCE,
@@ -156,6 +157,14 @@ pub(super) static ROOT: Section = Section {
             example: "/var/lib/signpost",
         },
         Key {
+            name: "events",
+            kind: Kind::Mapping(&EVENTS),
+            need: Need::Optional,
+            flag: None,
+            doc: "Tells of changes, failures and recoveries as Kubernetes Events. Without it, or its flags: no Events.",
+            example: "{pod: signpost/signpost-0}",
+        },
+        Key {
             name: "issuers",
             kind: Kind::Mappings(&ISSUER),
             need: Need::Required,
@@ -185,6 +194,30 @@ pub(super) static TLS: Section = Section {
             doc: "The private key of the certificate, as PEM without a passphrase. Read again when it changes.",
             example: "/etc/signpost/tls/tls.key",
         },
+    ],
+};
+
+pub(super) static EVENTS: Section = Section {
+    path: "events",
+    keys: &[
+        Key {
+            name: "pod",
+            kind: Kind::Text,
+            need: Need::Required,
+            flag: Some("--events-pod"),
+            doc: "The pod that the Events are about, `NAMESPACE/NAME`: in a cluster Signpost's own.",
+            example: "signpost/signpost-0",
+        },
+        Key {
+            name: "pod_uid",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: Some("--events-pod-uid"),
+            doc: "The UID of the pod: `kubectl describe pod` shows no Events without it.",
+            example: "6f1c6f0c-6f6c-4b4e-8d43-0c3f3c9f5a4e",
+        },
+        KUBECONFIG,
+        CONTEXT,
     ],
 };
 
@@ -327,27 +360,31 @@ const EVERY: Key = Key {
     example: "30s",
 };
 
+const KUBECONFIG: Key = Key {
+    name: "kubeconfig",
+    kind: Kind::Path,
+    need: Need::Optional,
+    flag: None,
+    doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
+    example: "/etc/signpost/kubeconfig",
+};
+
+const CONTEXT: Key = Key {
+    name: "context",
+    kind: Kind::Text,
+    need: Need::Optional,
+    flag: None,
+    doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
+    example: "kind-kind",
+};
+
 static SOURCE_API_SERVER: Section = Section {
     path: "issuers[].sources[] of kind `api-server`",
     keys: &[
         KIND,
         SOURCE_NAME,
-        Key {
-            name: "kubeconfig",
-            kind: Kind::Path,
-            need: Need::Optional,
-            flag: None,
-            doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
-            example: "/etc/signpost/kubeconfig",
-        },
-        Key {
-            name: "context",
-            kind: Kind::Text,
-            need: Need::Optional,
-            flag: None,
-            doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
-            example: "kind-kind",
-        },
+        KUBECONFIG,
+        CONTEXT,
         Key {
             name: "discover",
             kind: Kind::Bool,

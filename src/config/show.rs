@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, FormerConfig, Instance, IssuerConfig, LedgerConfig, SourceConfig, TargetConfig, TlsConfig,
+    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, SourceConfig, TargetConfig,
+    TlsConfig,
     document::{Node, Place, Value},
     keys::{API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
@@ -20,8 +21,9 @@ impl Config {
         entries.extend([
             ("max_connections", node(Value::Number(self.max_connections.to_string()))),
             ("data_dir", text(self.data_dir.display())),
-            ("issuers", list(self.issuers.iter().map(issuer).collect())),
         ]);
+        entries.extend(self.events.as_ref().map(|config| ("events", events(config))));
+        entries.push(("issuers", list(self.issuers.iter().map(issuer).collect())));
         to_yaml(&Node::map(entries, Place::BuiltIn))
     }
 }
@@ -34,6 +36,14 @@ fn tls(config: &TlsConfig) -> Node {
         ],
         Place::BuiltIn,
     )
+}
+
+fn events(config: &EventsConfig) -> Node {
+    let mut entries = vec![("pod", text(format!("{}/{}", config.namespace, config.pod)))];
+    entries.extend(config.pod_uid.as_ref().map(|uid| ("pod_uid", text(uid))));
+    entries.extend(config.kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
+    entries.extend(config.context.as_ref().map(|context| ("context", text(context))));
+    Node::map(entries, Place::BuiltIn)
 }
 
 fn issuer(config: &IssuerConfig) -> Node {

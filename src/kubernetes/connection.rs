@@ -36,6 +36,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest part of a foreign error message that is repeated, in characters.
 const MAX_MESSAGE: usize = 400;
+const JSON: &str = "application/json";
 /// Where a pod finds its own credential.
 const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -93,22 +94,29 @@ pub(crate) struct Request {
     pub(crate) method: Method,
     path: String,
     body: Vec<u8>,
+    content_type: &'static str,
     /// Largest answer that is read, in bytes.
     limit: usize,
 }
 
 impl Request {
     pub(crate) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: Vec::new(), limit: MAX_ANSWER }
+        Self { method: Method::GET, path, body: Vec::new(), content_type: JSON, limit: MAX_ANSWER }
     }
 
     pub(crate) fn post(path: String, object: &impl Serialize) -> Self {
-        Self { method: Method::POST, path, body: json(object), limit: MAX_ANSWER }
+        Self { method: Method::POST, path, body: json(object), content_type: JSON, limit: MAX_ANSWER }
+    }
+
+    /// Changes the members of an object that `change` has (RFC 7386).
+    pub(crate) fn merge_patch(path: String, change: &impl Serialize) -> Self {
+        let method = Method::PATCH;
+        Self { method, content_type: "application/merge-patch+json", ..Self::post(path, change) }
     }
 
     /// Replaces an object, if it still is at the `resourceVersion` that the new one names.
     pub(crate) fn put(path: String, object: &impl Serialize) -> Self {
-        Self { method: Method::PUT, path, body: json(object), limit: MAX_ANSWER }
+        Self { method: Method::PUT, ..Self::post(path, object) }
     }
 
     /// Reads an answer of up to `limit` bytes.
@@ -223,7 +231,7 @@ impl Established {
         let mut message = http::Request::builder()
             .method(&request.method)
             .uri(&request.path)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, request.content_type)
             .body(Body::from(request.body.clone()))
             .expect("paths are made of checked names");
         if let Some(path) = self.token_file.clone() {

@@ -12,8 +12,9 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::board::{
-    ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic,
+use super::{
+    board::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic},
+    notices::Totals,
 };
 
 pub(super) fn render(page: Page) -> String {
@@ -31,6 +32,8 @@ pub(super) struct Page {
     pub(super) tls: Option<TlsStatus>,
     pub(super) issuers: Issuers,
     pub(super) traffic: Traffic,
+    /// Of Kubernetes Events, where they are told.
+    pub(super) events: Option<Totals>,
 }
 
 impl Collector for Page {
@@ -52,7 +55,8 @@ impl Collector for Page {
         out.gauge("http_connections", "Connections to the public listener that are open", |put| {
             put(&[], count(self.traffic.connections))
         })?;
-        self.tls.as_ref().map_or(Ok(()), |status| tls(status, out))
+        self.tls.as_ref().map_or(Ok(()), |status| tls(status, out))?;
+        self.events.map_or(Ok(()), |totals| events(totals, out))
     }
 }
 
@@ -197,6 +201,14 @@ fn tls(status: &TlsStatus, out: &mut Out<'_, '_>) -> fmt::Result {
     out.counter("tls_reload_failures", "Looks at the certificate files that found no pair to serve", |put| {
         put(&[], status.failures)
     })
+}
+
+fn events(totals: Totals, out: &mut Out<'_, '_>) -> fmt::Result {
+    out.counter("events_told", "Kubernetes Events made or counted up", |put| put(&[], totals.told))?;
+    out.counter("events_failed", "Requests for Kubernetes Events that failed", |put| {
+        put(&[], totals.failed)
+    })?;
+    out.counter("events_dropped", "Notices that no Kubernetes Event tells of", |put| put(&[], totals.dropped))
 }
 
 /// Takes one sample: its labels and its value.

@@ -20,7 +20,10 @@ use signpost::{
         ledger::{Ledger, Lineage},
         verification::CHECKS,
     },
-    telemetry::board::{Board, Traffic},
+    telemetry::{
+        board::{Board, Traffic},
+        notices::Notices,
+    },
 };
 
 use crate::support::{components::variable, http_client::Request, port::Port, signpost::Signpost};
@@ -155,7 +158,7 @@ fn every_metric_is_explained_and_no_other() {
 
 /// The names that a scrape finds once everything has happened.
 fn metrics() -> BTreeSet<String> {
-    let board = Board::default();
+    let board = Board::telling(Notices::default());
     board.configuration_read(jiff::Timestamp::UNIX_EPOCH);
     let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
     board.source(&issuer, "kubernetes", |source| {

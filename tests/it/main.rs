@@ -8,6 +8,7 @@ mod control_plane;
 mod credentials;
 mod damaged_ledgers;
 mod docs;
+mod events;
 mod former_issuers;
 mod image;
 mod kind;

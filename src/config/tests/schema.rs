@@ -13,13 +13,14 @@ use crate::config::{
 fn with_key(section: &str, line: &str) -> String {
     let place = |at: &str| if at == section { format!("{line}, ") } else { String::new() };
     format!(
-        "{{{root}tls: {{{tls}certificate: /c, private_key: /k}}, issuers: [{{{issuer}issuer: https://oidc.example.com/kind, sources: [\
+        "{{{root}tls: {{{tls}certificate: /c, private_key: /k}}, events: {{{events}pod: a/b}}, issuers: [{{{issuer}issuer: https://oidc.example.com/kind, sources: [\
          {{{api}kind: api-server, instances: [{{{instance}url: 'https://10.0.0.1:6443'}}]}}, \
          {{{files}kind: files, paths: [/a]}}, {{{url}kind: url, url: 'https://a/jwks'}}], targets: [{{{target}url: 's3://bucket'}}]}}, \
          {{issuer: https://oidc.example.com/b, sources: [{{{embedded}kind: embedded}}], \
          ledger: {{{ledger}config_map: a/b}}, former: [{{{former}issuer: 'https://oidc.example.com/f'}}]}}]}}",
         root = place("the top level"),
         tls = place("tls"),
+        events = place("events"),
         issuer = place("issuers[]"),
         api = place("issuers[].sources[] of kind `api-server`"),
         instance = place("issuers[].sources[].instances[]"),
@@ -40,15 +41,14 @@ fn every_key_of_the_table_is_read() {
             // What is not refused is not read.
             let (wrong, what) =
                 if matches!(key.kind, Kind::Mapping(_)) { ("[]", "a list") } else { ("{}", "a mapping") };
-            let yaml = with_key(section.path, &format!("{}: {wrong}", key.name)).replace(
-                if key.name == "instances" { ", instances: [{url: 'https://10.0.0.1:6443'}]" } else { "\0" },
-                "",
-            );
-            let yaml = match key.name {
-                "targets" => yaml.replace(", targets: [{url: 's3://bucket'}]", ""),
-                "tls" => yaml.replace("tls: {certificate: /c, private_key: /k}, ", ""),
-                _ => yaml,
+            let written = match key.name {
+                "instances" => ", instances: [{url: 'https://10.0.0.1:6443'}]",
+                "targets" => ", targets: [{url: 's3://bucket'}]",
+                "events" => "events: {pod: a/b}, ",
+                "tls" => "tls: {certificate: /c, private_key: /k}, ",
+                _ => "\0",
             };
+            let yaml = with_key(section.path, &format!("{}: {wrong}", key.name)).replace(written, "");
             let invalid = load(&Flags::default(), Some(&yaml)).expect_err(key.name).to_string();
             let expected = format!("{}: is {what}, expected {}", key.name, key.kind.expected());
             assert!(invalid.starts_with("1 problem") && invalid.contains(&expected), "{invalid}\n{yaml}");
