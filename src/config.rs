@@ -51,6 +51,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Where the ledger and the embedded keyring live. Absolute.
     pub data_dir: PathBuf,
+    /// Whom to tell of changes, failures and recoveries; `None`: nobody.
+    pub events: Option<EventsConfig>,
     /// At least one; no two with the same issuer.
     pub issuers: Vec<IssuerConfig>,
 }
@@ -62,6 +64,18 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// Absolute.
     pub private_key: PathBuf,
+}
+
+/// The pod that Kubernetes Events are about, and the way to its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsConfig {
+    pub namespace: String,
+    pub pod: String,
+    pub pod_uid: Option<String>,
+    /// With neither this nor a context: the cluster this process runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
+    pub context: Option<String>,
 }
 
 /// One issuer: where its keys come from and where they go.
@@ -86,6 +100,29 @@ pub struct IssuerConfig {
     pub targets: Vec<TargetConfig>,
     /// When all targets are read in full and repaired.
     pub schedule: Schedule,
+    /// Where the ledger lives; `None`: in a file in the data directory.
+    pub ledger: Option<LedgerConfig>,
+    /// Issuers that were moved to this one. The names of their targets are unique among those of the issuer.
+    pub former: Vec<FormerConfig>,
+}
+
+/// The `ConfigMap` that holds a ledger; no two issuers have the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LedgerConfig {
+    pub namespace: String,
+    pub name: String,
+    /// With neither this nor a context: the cluster this process runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
+    pub context: Option<String>,
+}
+
+/// An issuer that tokens and relying parties still name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerConfig {
+    pub issuer: Issuer,
+    pub jwks_uri: String,
+    pub targets: Vec<TargetConfig>,
 }
 
 /// Where keys come from.
@@ -97,7 +134,9 @@ pub enum SourceConfig {
         kubeconfig: Option<PathBuf>,
         /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
         context: Option<String>,
-        /// Listed by hand; empty: found through the API server.
+        /// Whether its API servers are found through the cluster.
+        discover: bool,
+        /// Listed by hand; with neither these nor `discover`: whoever answers at the one URL.
         instances: Vec<Instance>,
         /// Whose token shows which key signs now. Without one: this process's own service account.
         probe: Option<ServiceAccount>,
@@ -108,6 +147,18 @@ pub enum SourceConfig {
         name: String,
         /// Absolute paths of files or directories, or globs; at least one.
         paths: Vec<String>,
+        /// Whether they may hold no file.
+        optional: bool,
+        /// Time between two polls; at least 1 s.
+        every: Duration,
+    },
+    Url {
+        name: String,
+        /// `https`, or `http` on loopback; without user, query and fragment.
+        url: String,
+        bearer_token_file: Option<PathBuf>,
+        /// In place of the certificate authorities of the system.
+        ca_file: Option<PathBuf>,
         /// Time between two polls; at least 1 s.
         every: Duration,
     },
@@ -120,7 +171,7 @@ impl SourceConfig {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::ApiServer { name, .. } | Self::Files { name, .. } => name,
+            Self::ApiServer { name, .. } | Self::Files { name, .. } | Self::Url { name, .. } => name,
             Self::Embedded => keys::EMBEDDED,
         }
     }

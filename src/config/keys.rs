@@ -7,6 +7,7 @@
 pub(super) const EMBEDDED: &str = "embedded";
 pub(super) const API_SERVER: &str = "api-server";
 pub(super) const FILES: &str = "files";
+pub(super) const URL: &str = "url";
 
 /// The keys of one mapping.
 pub(super) struct Section {
@@ -96,8 +97,20 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 8] =
-    [&ROOT, &TLS, &ISSUER, &SOURCE_API_SERVER, &INSTANCE, &SOURCE_FILES, &SOURCE_EMBEDDED, &TARGET];
+pub(super) static SECTIONS: [&Section; 12] = [
+    &ROOT,
+    &TLS,
+    &EVENTS,
+    &ISSUER,
+    &SOURCE_API_SERVER,
+    &INSTANCE,
+    &SOURCE_FILES,
+    &SOURCE_URL,
+    &SOURCE_EMBEDDED,
+    &TARGET,
+    &LEDGER,
+    &FORMER,
+];
 
 pub(super) static ROOT: Section = Section {
     path: "the top level",
@@ -144,6 +157,14 @@ pub(super) static ROOT: Section = Section {
             example: "/var/lib/signpost",
         },
         Key {
+            name: "events",
+            kind: Kind::Mapping(&EVENTS),
+            need: Need::Optional,
+            flag: None,
+            doc: "Tells of changes, failures and recoveries as Kubernetes Events. Without it, or its flags: no Events.",
+            example: "{pod: signpost/signpost-0}",
+        },
+        Key {
             name: "issuers",
             kind: Kind::Mappings(&ISSUER),
             need: Need::Required,
@@ -173,6 +194,30 @@ pub(super) static TLS: Section = Section {
             doc: "The private key of the certificate, as PEM without a passphrase. Read again when it changes.",
             example: "/etc/signpost/tls/tls.key",
         },
+    ],
+};
+
+pub(super) static EVENTS: Section = Section {
+    path: "events",
+    keys: &[
+        Key {
+            name: "pod",
+            kind: Kind::Text,
+            need: Need::Required,
+            flag: Some("--events-pod"),
+            doc: "The pod that the Events are about, `NAMESPACE/NAME`: in a cluster Signpost's own.",
+            example: "signpost/signpost-0",
+        },
+        Key {
+            name: "pod_uid",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: Some("--events-pod-uid"),
+            doc: "The UID of the pod: `kubectl describe pod` shows no Events without it.",
+            example: "6f1c6f0c-6f6c-4b4e-8d43-0c3f3c9f5a4e",
+        },
+        KUBECONFIG,
+        CONTEXT,
     ],
 };
 
@@ -242,6 +287,7 @@ pub(super) static ISSUER: Section = Section {
             kind: Kind::Kinds(&[
                 (API_SERVER, &SOURCE_API_SERVER),
                 (FILES, &SOURCE_FILES),
+                (URL, &SOURCE_URL),
                 (EMBEDDED, &SOURCE_EMBEDDED),
             ]),
             need: Need::Required,
@@ -265,6 +311,23 @@ pub(super) static ISSUER: Section = Section {
             doc: "When all targets are checked in full and repaired: cron, five fields, UTC. Where both day and \
                   weekday are given, both must match. A change of keys is published at once.",
             example: "\"*/5 * * * *\"",
+        },
+        Key {
+            name: "ledger",
+            kind: Kind::Mapping(&LEDGER),
+            need: Need::Optional,
+            flag: None,
+            doc: "Where the ledger lives, unless it is a file in the data directory.",
+            example: "{config_map: signpost/ledger}",
+        },
+        Key {
+            name: "former",
+            kind: Kind::Mappings(&FORMER),
+            need: Need::Optional,
+            flag: None,
+            doc: "Issuers that were moved to this one: their documents stay published, with the same keys, until \
+                  they are taken out of here.",
+            example: "[{issuer: https://old.example.com/kind, targets: […]}]",
         },
     ],
 };
@@ -297,33 +360,47 @@ const EVERY: Key = Key {
     example: "30s",
 };
 
+const KUBECONFIG: Key = Key {
+    name: "kubeconfig",
+    kind: Kind::Path,
+    need: Need::Optional,
+    flag: None,
+    doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
+    example: "/etc/signpost/kubeconfig",
+};
+
+const CONTEXT: Key = Key {
+    name: "context",
+    kind: Kind::Text,
+    need: Need::Optional,
+    flag: None,
+    doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
+    example: "kind-kind",
+};
+
 static SOURCE_API_SERVER: Section = Section {
     path: "issuers[].sources[] of kind `api-server`",
     keys: &[
         KIND,
         SOURCE_NAME,
+        KUBECONFIG,
+        CONTEXT,
         Key {
-            name: "kubeconfig",
-            kind: Kind::Path,
-            need: Need::Optional,
+            name: "discover",
+            kind: Kind::Bool,
+            need: Need::Default("true"),
             flag: None,
-            doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
-            example: "/etc/signpost/kubeconfig",
-        },
-        Key {
-            name: "context",
-            kind: Kind::Text,
-            need: Need::Optional,
-            flag: None,
-            doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
-            example: "kind-kind",
+            doc: "Find every API server of the control plane through the cluster, and ask each of them. Without \
+                  the right to, or with `false`, whoever answers at the one URL is asked.",
+            example: "false",
         },
         Key {
             name: "instances",
             kind: Kind::Mappings(&INSTANCE),
             need: Need::Optional,
             flag: None,
-            doc: "The API servers of the control plane, where they cannot be found through the cluster.",
+            doc: "The API servers of the control plane, where they cannot be found through the cluster, or not \
+                  reached at the addresses that it lists.",
             example: "[{url: \"https://10.0.0.1:6443\"}]",
         },
         Key {
@@ -377,12 +454,120 @@ static SOURCE_FILES: Section = Section {
             doc: "Absolute paths of PEM or JWKS files, of directories of them, or globs.",
             example: "[/etc/kubernetes/pki/sa.pub]",
         },
+        Key {
+            name: "optional",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            flag: None,
+            doc: "Let directories be empty and globs find nothing, as for keys that are published ahead of time. \
+                  A path that does not exist is a fault all the same, and so is a glob in such a directory.",
+            example: "true",
+        },
+        EVERY,
+    ],
+};
+
+static SOURCE_URL: Section = Section {
+    path: "issuers[].sources[] of kind `url`",
+    keys: &[
+        Key { example: "url", ..KIND },
+        Key {
+            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the url.",
+            example: "edge",
+            ..SOURCE_NAME
+        },
+        Key {
+            name: "url",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: None,
+            doc: "The https URL of a JWKS, most often that of another cluster's API server. Where it ends with \
+                  `/openid/v1/jwks`, the discovery document beside it must name this issuer.",
+            example: "https://10.0.0.1:6443/openid/v1/jwks",
+        },
+        Key {
+            name: "bearer_token_file",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "A file with the token that is shown there. Read for every request.",
+            example: "/var/run/secrets/edge/token",
+        },
+        Key {
+            name: "ca_file",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "PEM certificates of the authorities that are trusted there, in place of the system's.",
+            example: "/etc/signpost/edge-ca.crt",
+        },
         EVERY,
     ],
 };
 
 static SOURCE_EMBEDDED: Section =
     Section { path: "issuers[].sources[] of kind `embedded`", keys: &[Key { example: "embedded", ..KIND }] };
+
+pub(super) static LEDGER: Section = Section {
+    path: "issuers[].ledger",
+    keys: &[
+        Key {
+            name: "config_map",
+            kind: Kind::Text,
+            need: Need::Required,
+            flag: None,
+            doc: "The ConfigMap, `NAMESPACE/NAME`; each issuer has its own. It is made unless it exists. The data \
+                  directory keeps a copy.",
+            example: "signpost/ledger",
+        },
+        Key {
+            name: "kubeconfig",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
+            example: "/etc/signpost/kubeconfig",
+        },
+        Key {
+            name: "context",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
+            example: "kind-kind",
+        },
+    ],
+};
+
+pub(super) static FORMER: Section = Section {
+    path: "issuers[].former[]",
+    keys: &[
+        Key {
+            name: "issuer",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: None,
+            doc: "The issuer as it stands in tokens that still live.",
+            example: "https://old.example.com/kind",
+        },
+        Key {
+            name: "jwks_uri",
+            kind: Kind::Url,
+            need: Need::Optional,
+            flag: None,
+            doc: "Where relying parties of the former issuer read the JWKS. Follows from it unless it is given.",
+            example: "https://old.example.com/kind/openid/v1/jwks",
+        },
+        Key {
+            name: "targets",
+            kind: Kind::Mappings(&TARGET),
+            need: Need::Optional,
+            flag: None,
+            doc: "Where its documents are published, besides HTTP: most often the targets that it had.",
+            example: "[{url: \"az://account/$web\"}]",
+        },
+    ],
+};
 
 pub(super) static TARGET: Section = Section {
     path: "issuers[].targets[]",

@@ -5,9 +5,10 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, Instance, IssuerConfig, SourceConfig, TargetConfig, TlsConfig,
+    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, SourceConfig, TargetConfig,
+    TlsConfig,
     document::{Node, Place, Value},
-    keys::{API_SERVER, EMBEDDED, FILES},
+    keys::{API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
 };
 
@@ -20,8 +21,9 @@ impl Config {
         entries.extend([
             ("max_connections", node(Value::Number(self.max_connections.to_string()))),
             ("data_dir", text(self.data_dir.display())),
-            ("issuers", list(self.issuers.iter().map(issuer).collect())),
         ]);
+        entries.extend(self.events.as_ref().map(|config| ("events", events(config))));
+        entries.push(("issuers", list(self.issuers.iter().map(issuer).collect())));
         to_yaml(&Node::map(entries, Place::BuiltIn))
     }
 }
@@ -36,8 +38,19 @@ fn tls(config: &TlsConfig) -> Node {
     )
 }
 
+fn events(config: &EventsConfig) -> Node {
+    let mut entries = vec![("pod", text(format!("{}/{}", config.namespace, config.pod)))];
+    entries.extend(config.pod_uid.as_ref().map(|uid| ("pod_uid", text(uid))));
+    entries.extend(config.kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
+    entries.extend(config.context.as_ref().map(|context| ("context", text(context))));
+    Node::map(entries, Place::BuiltIn)
+}
+
 fn issuer(config: &IssuerConfig) -> Node {
     let schedule = text(&config.schedule);
+    let ledger = config.ledger.as_ref().map(|config| ("ledger", ledger(config)));
+    let former = config.former.iter().map(former).collect::<Vec<_>>();
+    let former = (!former.is_empty()).then(|| ("former", list(former)));
     Node::map(
         [
             ("issuer", text(&config.issuer)),
@@ -50,28 +63,56 @@ fn issuer(config: &IssuerConfig) -> Node {
             ("sources", list(config.sources.iter().map(source).collect())),
             ("targets", list(config.targets.iter().map(target).collect())),
             ("schedule", schedule),
-        ],
+        ]
+        .into_iter()
+        .chain(ledger)
+        .chain(former),
         Place::BuiltIn,
     )
+}
+
+fn ledger(config: &LedgerConfig) -> Node {
+    let mut entries = vec![("config_map", text(format_args!("{}/{}", config.namespace, config.name)))];
+    entries.extend(config.kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
+    entries.extend(config.context.as_ref().map(|context| ("context", text(context))));
+    Node::map(entries, Place::BuiltIn)
+}
+
+fn former(config: &FormerConfig) -> Node {
+    let targets = list(config.targets.iter().map(target).collect());
+    let entries =
+        [("issuer", text(&config.issuer)), ("jwks_uri", text(&config.jwks_uri)), ("targets", targets)];
+    Node::map(entries, Place::BuiltIn)
 }
 
 fn source(config: &SourceConfig) -> Node {
     let mut entries = Vec::new();
     match config {
-        SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every } => {
+        SourceConfig::ApiServer { name, kubeconfig, context, discover, instances, probe, every } => {
             entries.extend([("kind", text(API_SERVER)), ("name", text(name))]);
             entries.extend(kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
             entries.extend(context.as_ref().map(|context| ("context", text(context))));
-            if !instances.is_empty() {
+            if instances.is_empty() {
+                entries.push(("discover", node(Value::Bool(*discover))));
+            } else {
                 entries.push(("instances", list(instances.iter().map(instance).collect())));
             }
             entries.extend(probe.as_ref().map(|account| ("probe", text(account))));
             entries.push(("every", text(duration_text(*every))));
         }
-        SourceConfig::Files { name, paths, every } => {
+        SourceConfig::Files { name, paths, optional, every } => {
             let paths = list(paths.iter().map(text).collect());
-            let every = text(duration_text(*every));
-            entries.extend([("kind", text(FILES)), ("name", text(name)), ("paths", paths), ("every", every)]);
+            entries.extend([("kind", text(FILES)), ("name", text(name)), ("paths", paths)]);
+            entries.push(("optional", node(Value::Bool(*optional))));
+            entries.push(("every", text(duration_text(*every))));
+        }
+        SourceConfig::Url { name, url, bearer_token_file, ca_file, every } => {
+            entries.extend([("kind", text(URL)), ("name", text(name)), ("url", text(url))]);
+            let files = [("bearer_token_file", bearer_token_file), ("ca_file", ca_file)];
+            entries.extend(
+                files.into_iter().filter_map(|(key, path)| Some((key, text(path.as_ref()?.display())))),
+            );
+            entries.push(("every", text(duration_text(*every))));
         }
         SourceConfig::Embedded => entries.push(("kind", text(EMBEDDED))),
     }

@@ -31,11 +31,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a whole answer, connection and credential plugin included: well below the 30 s
 /// between two polls, and a slow trickle of bytes does not extend it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer that is read, in bytes: a JWKS of a hundred RSA-4096 keys has a tenth of it, and a
-/// `ConfigMap` may not be larger.
-const MAX_ANSWER: usize = 1024 * 1024;
+/// Largest answer that is read unless a request says otherwise, in bytes: a JWKS of a hundred RSA-4096 keys
+/// has a tenth of it.
+pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest part of a foreign error message that is repeated, in characters.
 const MAX_MESSAGE: usize = 400;
+const JSON: &str = "application/json";
 /// Where a pod finds its own credential.
 const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -93,17 +94,39 @@ pub(crate) struct Request {
     pub(crate) method: Method,
     path: String,
     body: Vec<u8>,
+    content_type: &'static str,
+    /// Largest answer that is read, in bytes.
+    limit: usize,
 }
 
 impl Request {
     pub(crate) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: Vec::new() }
+        Self { method: Method::GET, path, body: Vec::new(), content_type: JSON, limit: MAX_ANSWER }
     }
 
     pub(crate) fn post(path: String, object: &impl Serialize) -> Self {
-        let body = serde_json::to_vec(object).expect("Kubernetes objects always serialise");
-        Self { method: Method::POST, path, body }
+        Self { method: Method::POST, path, body: json(object), content_type: JSON, limit: MAX_ANSWER }
     }
+
+    /// Changes the members of an object that `change` has (RFC 7386).
+    pub(crate) fn merge_patch(path: String, change: &impl Serialize) -> Self {
+        let method = Method::PATCH;
+        Self { method, content_type: "application/merge-patch+json", ..Self::post(path, change) }
+    }
+
+    /// Replaces an object, if it still is at the `resourceVersion` that the new one names.
+    pub(crate) fn put(path: String, object: &impl Serialize) -> Self {
+        Self { method: Method::PUT, ..Self::post(path, object) }
+    }
+
+    /// Reads an answer of up to `limit` bytes.
+    pub(crate) fn up_to(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+}
+
+fn json(object: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(object).expect("Kubernetes objects always serialise")
 }
 
 impl fmt::Display for Request {
@@ -203,22 +226,30 @@ impl Established {
         Ok(Self { client: builder.map_err(KubernetesError::client)?.build(), token_file, url, note })
     }
 
-    async fn send(self, request: &Request) -> Result<Answer, KubernetesError> {
+    /// Sends a request and waits for the header of its answer.
+    async fn start(&self, request: &Request) -> Result<http::Response<Body>, KubernetesError> {
         let mut message = http::Request::builder()
             .method(&request.method)
             .uri(&request.path)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, request.content_type)
             .body(Body::from(request.body.clone()))
             .expect("paths are made of checked names");
-        if let Some(path) = self.token_file {
+        if let Some(path) = self.token_file.clone() {
             message.headers_mut().insert(AUTHORIZATION, bearer(path).await?);
         }
         let answer = self.client.send(message).await;
-        let answer = answer.map_err(|error| KubernetesError::no_answer(self.url.clone(), error))?;
+        answer.map_err(|error| KubernetesError::no_answer(self.url.clone(), error))
+    }
+
+    async fn send(self, request: &Request) -> Result<Answer, KubernetesError> {
+        self.read(request, self.start(request).await?).await
+    }
+
+    async fn read(&self, request: &Request, answer: http::Response<Body>) -> Result<Answer, KubernetesError> {
         let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|source| {
+        let body = Limited::new(body, request.limit).collect().await.map_err(|source| {
             if source.is::<LengthLimitError>() {
-                KubernetesError::TooLarge { request: request.to_string(), limit: MAX_ANSWER }
+                KubernetesError::TooLarge { request: request.to_string(), limit: request.limit }
             } else {
                 KubernetesError::Interrupted { request: request.to_string(), source }
             }
@@ -226,7 +257,7 @@ impl Established {
         Ok(Answer {
             status: parts.status,
             server_time: server_time(&parts.headers),
-            note: self.note,
+            note: self.note.clone(),
             body: body.to_bytes(),
             content_type: parts
                 .headers
@@ -234,6 +265,12 @@ impl Established {
                 .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         })
     }
+}
+
+/// How an answer begins that does not end by itself.
+pub(super) enum Opened {
+    Stream(Body),
+    Refused(Answer),
 }
 
 /// The way to one API server. It is built anew after every failure, so that a replaced kubeconfig,
@@ -260,17 +297,42 @@ impl Connection {
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        *self.established.lock().await = None;
+        self.reconnect().await;
         self.attempt(request).await
     }
 
+    /// Builds the way anew for the next request.
+    pub(crate) async fn reconnect(&self) {
+        *self.established.lock().await = None;
+    }
+
+    /// Sends a request whose answer does not end by itself, and waits until it begins.
+    pub(super) async fn open(&self, request: &Request) -> Result<Opened, KubernetesError> {
+        let begun = async {
+            let established = self.established().await?;
+            let answer = established.start(request).await?;
+            if answer.status().is_success() {
+                return Ok(Opened::Stream(answer.into_body()));
+            }
+            Ok(Opened::Refused(established.read(request, answer).await?))
+        };
+        self.in_time(request, begun).await
+    }
+
     async fn attempt(&self, request: &Request) -> Result<Answer, KubernetesError> {
-        let sent = async { self.established().await?.send(request).await };
-        let outcome = timeout(ANSWER_TIMEOUT, sent).await.unwrap_or_else(|_| {
+        self.in_time(request, async { self.established().await?.send(request).await }).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        request: &Request,
+        answer: impl Future<Output = Result<T, KubernetesError>>,
+    ) -> Result<T, KubernetesError> {
+        let outcome = timeout(ANSWER_TIMEOUT, answer).await.unwrap_or_else(|_| {
             Err(KubernetesError::TimedOut { request: request.to_string(), limit: ANSWER_TIMEOUT })
         });
         if outcome.is_err() {
-            *self.established.lock().await = None;
+            self.reconnect().await;
         }
         outcome
     }

@@ -9,6 +9,8 @@ mod flags;
 mod jwks;
 mod keys;
 mod kubeconfigs;
+mod ledgers;
+mod sources;
 mod state;
 mod targets;
 mod tokens;

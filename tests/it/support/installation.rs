@@ -71,6 +71,11 @@ impl Installation {
         fs::write(self.config_file(), config.to_string()).expect("the folder can be written");
     }
 
+    /// From the next [`Installation::configure`] on, the issuer has another name.
+    pub(crate) fn rename(&mut self, issuer: &str) {
+        issuer.clone_into(&mut self.issuer);
+    }
+
     pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("config.yaml")
     }
@@ -196,6 +201,11 @@ impl Service {
     #[track_caller]
     pub(crate) fn status(&self) -> Value {
         self.admin("/status.json").expect_status(200).json()["issuers"][&self.issuer].take()
+    }
+
+    #[track_caller]
+    pub(crate) fn source_is_up(&self, name: &str) -> bool {
+        self.status()["sources"][name]["up"] == true
     }
 
     /// The status of the only source.
