@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{select, sync::watch, time::sleep};
+use tokio::{
+    select,
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -32,12 +36,15 @@ const RETRY_TARGET: [Duration; 5] = [
     Duration::from_secs(15),
     Duration::from_mins(1),
 ];
+/// Longest that the first change of a ledger waits for a look at every target, which may know a later one.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// Time until another look at a public URL that shows an older publication.
 const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
 
 /// Asks a source for ever and tells the keeper.
 pub async fn watch_source(mut asked: Asked, source: usize, keeper: Arc<Keeper>, stop: CancellationToken) {
     let turn = async {
+        let _ = timeout(FIRST_LOOK, keeper.all_looked_at()).await;
         // Something on the way may close connections after every answer: once between two polls is enough.
         let mut may_stir = true;
         loop {
@@ -82,6 +89,7 @@ pub async fn watch_target(
     stop: CancellationToken,
 ) {
     let turn = async {
+        let _ = timeout(FIRST_LOOK, first_look(&mut placer, &keeper)).await;
         let mut ledgers = keeper.ledger();
         let mut attempt = 0;
         let mut trouble = None;
@@ -117,6 +125,18 @@ pub async fn watch_target(
         () = stop.cancelled() => {}
         () = turn => {}
     }
+}
+
+/// Looks at the target, and waits for the other ones, before anything is decided. A target that cannot be
+/// read is left to what follows.
+async fn first_look(placer: &mut Placer, keeper: &Keeper) {
+    if let Ok(reading) = placer.look().await {
+        let look = (placer.name().to_owned(), reading);
+        if let Err(error) = keeper.witness(&[look]).await {
+            keeper.tell_unstored(&error);
+        }
+    }
+    keeper.all_looked_at().await;
 }
 
 /// One look at a target; returns after which time it needs another one, if it does.
