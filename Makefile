@@ -13,7 +13,7 @@ CARGO_DENY_VERSION = 0.20.2
 CARGO_DENY = $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test components check fmt format lint rustdoc deny reference build image
+.PHONY: help run test components bench check fmt format lint rustdoc deny reference build image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ components: ## Fetch or build what the tests run against, and print each version
 	@$(CARGO) --version
 	@pkg-config --modversion openssl | sed 's/^/openssl /'
 	tests/components/install
+
+# Names of tests/bench/. On a machine that does nothing else, with two cores at least.
+BENCH ?= serving start issuers
+bench: build ## Measure the release: serving beside nginx, its start, many issuers (BENCH=… for one; docs/performance.md)
+	@tests/components/install --bench >/dev/null
+	@for bench in $(BENCH); do tests/bench/$$bench $${CARGO_TARGET_DIR:-target}/release/signpost || exit; done
 
 check: format deny lint rustdoc ## Everything that is checked without running a test
 

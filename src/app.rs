@@ -14,7 +14,7 @@ use crate::{
         issuer::Issuer,
         jwk::Jwk,
         ledger::Retention,
-        publication::{NothingToPublish, Publication, Terms, sha256_hex},
+        publication::{NothingToPublish, Publication, Terms},
     },
     http::{ListenError, tls::TlsError},
     kubernetes::Access,
@@ -26,7 +26,7 @@ use crate::{
         key_file::KeyFiles,
         remote_jwks::{self, RemoteJwks, Web},
     },
-    store::{DirectoryInUse, FileStore, LedgerStore, StoreError},
+    store::{DirectoryInUse, StoreError},
     target::{Connections, Location, Outside, Target, TargetError},
     telemetry::board::Board,
     workflow::{
@@ -71,13 +71,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(data_dir: &Path) -> Self {
-        Self {
-            data_dir: data_dir.to_owned(),
-            board: Board::default(),
-            connections: Connections::default(),
-            web: Web::default(),
-        }
+    fn new(data_dir: &Path, board: Board) -> Self {
+        let (connections, web) = (Connections::default(), Web::default());
+        Self { data_dir: data_dir.to_owned(), board, connections, web }
     }
 }
 
@@ -89,7 +85,7 @@ impl Shared {
 /// part of the result.
 pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, AppError> {
     let mut passes = Vec::new();
-    let shared = Shared::new(&config.data_dir);
+    let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
         let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
@@ -106,11 +102,11 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
 /// As [`sync()`].
 pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     let mut plans = Vec::new();
-    let shared = Shared::new(&config.data_dir);
+    let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
-        let wired = wire(issuer, &shared, Use::DryRun).await?;
-        plans.push((name, sync::plan(&wired.keeper, wired.sources, &wired.placers).await?));
+        let mut wired = wire(issuer, &shared, Use::DryRun).await?;
+        plans.push((name, sync::plan(&wired.keeper, wired.sources, &mut wired.placers).await?));
     }
     Ok(plans)
 }
@@ -133,8 +129,8 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     // Without an issuer the keys are rendered alike; its name stands in the discovery document alone.
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
-    let shared = Shared::new(&config.data_dir);
-    for source in sources(&config.sources, &shared, config.issuer.as_ref(), Use::DryRun).await? {
+    let shared = Shared::new(&config.data_dir, Board::default());
+    for source in sources(&config.sources, &shared, config.issuer.as_ref(), &[], Use::DryRun).await? {
         let (_, asked) = source.found(&issuer).await;
         for mut source in asked {
             let fetched = source.fetch().await?;
@@ -152,13 +148,20 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
 /// Constructs the edges of one issuer and reads its ledger.
 async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired, AppError> {
     let Shared { data_dir, board, connections, .. } = shared;
-    let profiles = issuer.targets.iter().map(|target| target.profile).chain([issuer.profile]).collect();
+    let all_terms = ledgers::all_terms(&issuer);
+    let terms = all_terms[0].clone();
+    let store = ledgers::store(data_dir, &issuer);
+    let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
     let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
-    let sources = sources(&issuer.sources, shared, expected, usage).await?;
-    let terms =
-        Terms { issuer: issuer.issuer.clone(), jwks_uri: issuer.jwks_uri, max_age: issuer.jwks_max_age };
+    let sources = sources(&issuer.sources, shared, expected, &former, usage).await?;
+    let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
+    let targets: Vec<_> = targets.zip(all_terms).collect();
+    let all_targets = targets.iter().flat_map(|(targets, _)| targets);
+    let profiles = all_targets.map(|target| target.profile).chain([issuer.profile]).collect();
+    let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
     let charter = Charter {
-        terms: terms.clone(),
+        terms,
+        former,
         profile: issuer.profile,
         retention: Retention {
             max_token_lifetime: issuer.max_token_lifetime,
@@ -166,18 +169,17 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
             profiles,
         },
         serves: usage == Use::Serve,
+        places,
+        stores: usage != Use::DryRun,
     };
     let adopt = usage == Use::Sync { adopt: true };
-    let placers: Result<Vec<_>, TargetError> = issuer
-        .targets
-        .into_iter()
-        .map(|target| {
+    let mut placers = Vec::new();
+    for (targets, terms) in targets {
+        for target in targets {
             let role = Role { profile: target.profile, gates: target.gates, adopt };
-            Ok(Placer::new(self::target(target, connections)?, role, terms.clone()))
-        })
-        .collect();
-    let placers = placers?;
-    let store = LedgerStore::new(FileStore::new(ledger_directory(data_dir, &issuer.issuer)), issuer.issuer);
+            placers.push(Placer::new(self::target(target, connections)?, role, terms.clone()));
+        }
+    }
     let keeper = Keeper::open(charter, sources.iter().map(Watched::voices), store, board.clone()).await?;
     Ok(Wired { keeper: Arc::new(keeper), sources, placers })
 }
@@ -199,6 +201,7 @@ async fn sources(
     configs: &[SourceConfig],
     Shared { data_dir, web, .. }: &Shared,
     issuer: Option<&Issuer>,
+    former: &[Issuer],
     usage: Use,
 ) -> Result<Vec<Watched>, AppError> {
     let unchecked = Checks::default();
@@ -208,7 +211,12 @@ async fn sources(
             SourceConfig::ApiServer { name, kubeconfig, context, discover, instances, probe, every } => {
                 let access =
                     Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
-                let checks = Checks { issuer: issuer.cloned(), probe: probe.clone(), ..Checks::default() };
+                let checks = Checks {
+                    issuer: issuer.cloned(),
+                    former: former.to_vec(),
+                    probe: probe.clone(),
+                    ..Checks::default()
+                };
                 if *discover {
                     let cluster = Cluster::new(name.clone(), access);
                     sources.push(Watched::Found(ControlPlane::new(cluster, *every, checks)));
@@ -242,7 +250,7 @@ async fn sources(
                     ca_file: ca_file.clone(),
                 };
                 let jwks = RemoteJwks::new(name.clone(), place, web.clone());
-                let checks = Checks { issuer: issuer.cloned(), ..Checks::default() };
+                let checks = Checks { issuer: issuer.cloned(), former: former.to_vec(), ..Checks::default() };
                 let jwks = Source::RemoteJwks(Box::new(jwks));
                 sources.push(Watched::One(Asked::new(jwks, *every, checks)));
             }
@@ -266,23 +274,6 @@ async fn open_keyring(path: PathBuf, generate: bool) -> Result<Keyring, KeyringE
 
 fn keyring_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("keys")
-}
-
-/// Where the ledgers of all issuers live.
-#[must_use]
-pub fn ledgers_directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("issuers")
-}
-
-/// A directory of its own for every issuer, which can be told by its name.
-fn ledger_directory(data_dir: &Path, issuer: &Issuer) -> PathBuf {
-    let readable: String = format!("{}{}", issuer.authority(), issuer.path())
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
-        .take(64)
-        .collect();
-    let unique = &sha256_hex(issuer.as_str().as_bytes())[..8];
-    ledgers_directory(data_dir).join(format!("{readable}-{unique}"))
 }
 
 /// The work could not be done, or not even begun.

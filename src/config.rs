@@ -51,6 +51,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Where the ledger and the embedded keyring live. Absolute.
     pub data_dir: PathBuf,
+    /// Whom to tell of changes, failures and recoveries; `None`: nobody.
+    pub events: Option<EventsConfig>,
     /// At least one; no two with the same issuer.
     pub issuers: Vec<IssuerConfig>,
 }
@@ -62,6 +64,18 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// Absolute.
     pub private_key: PathBuf,
+}
+
+/// The pod that Kubernetes Events are about, and the way to its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsConfig {
+    pub namespace: String,
+    pub pod: String,
+    pub pod_uid: Option<String>,
+    /// With neither this nor a context: the cluster this process runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
+    pub context: Option<String>,
 }
 
 /// One issuer: where its keys come from and where they go.
@@ -86,6 +100,29 @@ pub struct IssuerConfig {
     pub targets: Vec<TargetConfig>,
     /// When all targets are read in full and repaired.
     pub schedule: Schedule,
+    /// Where the ledger lives; `None`: in a file in the data directory.
+    pub ledger: Option<LedgerConfig>,
+    /// Issuers that were moved to this one. The names of their targets are unique among those of the issuer.
+    pub former: Vec<FormerConfig>,
+}
+
+/// The `ConfigMap` that holds a ledger; no two issuers have the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LedgerConfig {
+    pub namespace: String,
+    pub name: String,
+    /// With neither this nor a context: the cluster this process runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
+    pub context: Option<String>,
+}
+
+/// An issuer that tokens and relying parties still name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerConfig {
+    pub issuer: Issuer,
+    pub jwks_uri: String,
+    pub targets: Vec<TargetConfig>,
 }
 
 /// Where keys come from.

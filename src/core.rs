@@ -4,6 +4,7 @@
 //! into a [`publication`] and compared with what each place holds ([`placement`]). Time, randomness
 //! and the environment are arguments.
 
+pub mod bulletins;
 pub mod control_plane;
 pub mod discovery;
 pub mod issuer;
@@ -12,6 +13,7 @@ pub mod jwk_set;
 pub mod kid;
 pub mod ledger;
 pub mod merge;
+pub mod notice;
 pub mod placement;
 pub mod public_key;
 pub mod publication;

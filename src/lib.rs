@@ -1,6 +1,6 @@
 //! Publishes, rotates and verifies the service-account issuer of any Kubernetes cluster.
 //!
-//! [`core`] decides, the edges ([`source`], [`target`], [`store`], [`http`], [`signer`]) do, and
+//! [`core`] decides, the edges ([`source`], [`target`], [`store`], [`events`], [`http`], [`signer`]) do, and
 //! [`workflow`] goes between them. [`app`] is the only place that constructs edges. Who may import
 //! whom stands in `docs/architecture.md` and is a test; why it is so, in `docs/decisions`.
 
@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod core;
+pub mod events;
 pub mod http;
 pub mod kubernetes;
 pub mod relying_party;

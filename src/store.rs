@@ -1,87 +1,224 @@
 //! Where ledgers live. Every write is compare-and-swap: nobody's update is lost.
 
-use std::sync::Arc;
+use std::{fmt, path::PathBuf, sync::Arc};
 
-use crate::core::{
-    issuer::Issuer,
-    ledger::{InvalidLedger, Ledger, Lineage},
+use tracing::warn;
+
+use crate::{
+    core::{
+        issuer::Issuer,
+        ledger::{Found, InvalidLedger, Irreconcilable, Ledger, Lineage},
+    },
+    kubernetes::KubernetesError,
 };
 
+mod config_map;
 mod file;
 
+pub use config_map::ConfigMapStore;
 pub use file::{DirectoryInUse, FileStore, hold_directory, read_all, was_held};
 
-/// A stored ledger as it was read, and what a write is conditional on.
+/// How often an update that others were faster than is decided again. Whoever loses a round has seen
+/// another one win it, so this is for stores that only pretend to compare.
+const ROUNDS: u32 = 100;
+
+/// What was read, and what a write is conditional on.
 #[derive(Clone, Debug)]
-pub struct Stored {
-    pub ledger: Arc<Ledger>,
+struct Stored {
+    found: Found,
     revision: Option<Revision>,
-    /// What the operator should know about how it was read.
-    pub note: Option<&'static str>,
 }
 
-/// Which bytes were stored when they were read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Revision(String);
+/// What was stored when it was read; `None` in its place: nothing was.
+#[derive(Clone, Debug)]
+enum Revision {
+    /// The SHA-256 of the file.
+    File(String),
+    /// The whole object, which a write replaces.
+    ConfigMap(Box<config_map::Object>),
+}
 
 /// The store of one issuer's ledger.
 #[derive(Clone, Debug)]
 pub struct LedgerStore {
-    file: Arc<FileStore>,
+    home: Home,
     issuer: Issuer,
+    former: Vec<Issuer>,
+}
+
+#[derive(Clone, Debug)]
+enum Home {
+    File(Arc<FileStore>),
+    ConfigMap {
+        map: Arc<ConfigMapStore>,
+        /// What this installation last knew: it serves while the API server is away, and is a witness.
+        copy: Arc<FileStore>,
+    },
 }
 
 impl LedgerStore {
+    /// Keeps the ledger of an issuer in a file. A ledger of a former issuer becomes that of this one.
     #[must_use]
-    pub fn new(file: FileStore, issuer: Issuer) -> Self {
-        Self { file: Arc::new(file), issuer }
+    pub fn file(file: FileStore, issuer: Issuer, former: Vec<Issuer>) -> Self {
+        Self { home: Home::File(Arc::new(file)), issuer, former }
     }
 
-    /// Reads the ledger; one that was never stored, or that is lost, begins a new lineage.
+    /// Keeps it in a `ConfigMap`, and a copy in a file.
+    #[must_use]
+    pub fn config_map(map: ConfigMapStore, copy: FileStore, issuer: Issuer, former: Vec<Issuer>) -> Self {
+        Self { home: Home::ConfigMap { map: Arc::new(map), copy: Arc::new(copy) }, issuer, former }
+    }
+
+    /// What this installation is known to have known: the version before the stored one, or the copy of one
+    /// that is stored elsewhere; else an empty ledger of a new lineage.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be read, and when it is about another issuer.
+    pub async fn recall(&self) -> Result<Arc<Ledger>, StoreError> {
+        let witness = match &self.home {
+            Home::File(file) => {
+                let file = Arc::clone(file);
+                blocking(move || file.previous()).await?.map(Arc::new)
+            }
+            Home::ConfigMap { copy, .. } => {
+                let copy = Arc::clone(copy);
+                match blocking(move || copy.read()).await?.found {
+                    Found::Ledger(ledger) | Found::Previous(ledger) => Some(ledger),
+                    Found::Nothing | Found::Damaged(_) => None,
+                }
+            }
+        };
+        let Some(known) = witness else {
+            return Ok(Arc::new(Ledger::new(self.issuer.clone(), new_lineage())));
+        };
+        self.check_issuer(&known, &self.witness_at())?;
+        Ok(Arc::new(Arc::unwrap_or_clone(known).of_issuer(self.issuer.clone())))
+    }
+
+    /// Reads what is stored.
     ///
     /// # Errors
     ///
     /// Fails when it cannot be read, when a newer program wrote it, and when it is about another issuer.
-    pub async fn read(&self) -> Result<Stored, StoreError> {
-        let file = Arc::clone(&self.file);
-        let Some(stored) = blocking(move || file.read()).await? else {
-            let ledger = Arc::new(Ledger::new(self.issuer.clone(), new_lineage()));
-            return Ok(Stored { ledger, revision: None, note: None });
+    pub async fn read(&self) -> Result<Found, StoreError> {
+        Ok(self.stored().await?.found)
+    }
+
+    async fn stored(&self) -> Result<Stored, StoreError> {
+        let stored = match &self.home {
+            Home::File(file) => {
+                let file = Arc::clone(file);
+                blocking(move || file.read()).await?
+            }
+            Home::ConfigMap { map, .. } => map.read().await?,
         };
-        if *stored.ledger.issuer() != self.issuer {
-            return Err(StoreError::OtherIssuer {
-                path: self.file.path().display().to_string(),
-                found: stored.ledger.issuer().clone(),
-                expected: self.issuer.clone(),
-            });
+        if let Found::Ledger(ledger) | Found::Previous(ledger) = &stored.found {
+            self.check_issuer(ledger, &self.at())?;
         }
         Ok(stored)
     }
 
-    /// Replaces the ledger that was read by what `decide` makes of it, and returns what is stored now.
+    /// Replaces what is stored by what `decide` makes of it, and returns the ledger that is stored now.
     ///
-    /// `decide` is asked again when somebody else wrote in between. When it changes nothing, nothing is
-    /// written.
+    /// `decide` is asked again when somebody else wrote in between. When it changes nothing, and when it
+    /// knows of nothing worth storing, nothing is written.
     ///
     /// # Errors
     ///
-    /// Fails as [`LedgerStore::read`] does, and when the ledger cannot be written.
-    pub async fn update(&self, mut decide: impl FnMut(&Ledger) -> Ledger) -> Result<Stored, StoreError> {
-        loop {
-            let stored = self.read().await?;
-            let wanted = decide(&stored.ledger);
-            if wanted == *stored.ledger {
-                return Ok(stored);
+    /// Fails as [`LedgerStore::read`] does, when `decide` does, and when the ledger cannot be written.
+    pub async fn update(
+        &self,
+        mut decide: impl FnMut(&Found) -> Result<Ledger, Irreconcilable>,
+    ) -> Result<Arc<Ledger>, StoreError> {
+        for _ in 0..ROUNDS {
+            let Stored { found, revision } = self.stored().await?;
+            let wanted = decide(&found).map_err(|error| self.irreconcilable(error))?;
+            let stored = match found {
+                // The one that was found, so that equal ledgers are one in memory.
+                Found::Ledger(ledger) if *ledger == wanted => Some(ledger),
+                Found::Nothing if wanted.sequence() == 0 => Some(Arc::new(wanted.clone())),
+                _ => None,
+            };
+            let stored = match stored {
+                Some(stored) => stored,
+                None => match self.write(&wanted, revision).await {
+                    Ok(()) => Arc::new(wanted),
+                    Err(StoreError::Changed { .. }) => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            self.keep_copy(&stored).await;
+            return Ok(stored);
+        }
+        Err(StoreError::Changed { at: self.at() })
+    }
+
+    /// Says where that was found which cannot be brought together with what is known.
+    #[must_use]
+    pub fn irreconcilable(&self, error: Irreconcilable) -> StoreError {
+        match error {
+            Irreconcilable::Damaged(source) => StoreError::Invalid { at: self.at(), source },
+            Irreconcilable::NotWhole => StoreError::NotWhole { at: self.at() },
+            source @ Irreconcilable::OtherLineage { .. } => {
+                let source = Box::new(source);
+                StoreError::OtherLineage { at: self.at(), witness: self.witness_at(), source }
             }
-            let (file, json, expected) = (Arc::clone(&self.file), wanted.to_json(), stored.revision);
-            match blocking(move || file.write(&json, expected.as_ref())).await {
-                Ok(revision) => {
-                    let ledger = Arc::new(wanted);
-                    return Ok(Stored { ledger, revision: Some(revision), note: stored.note });
-                }
-                Err(StoreError::Changed) => {}
-                Err(error) => return Err(error),
+        }
+    }
+
+    async fn write(&self, wanted: &Ledger, revision: Option<Revision>) -> Result<(), StoreError> {
+        let json = wanted.to_json();
+        match (&self.home, revision) {
+            (Home::File(file), None) => {
+                let file = Arc::clone(file);
+                blocking(move || file.write(&json, None)).await
             }
+            (Home::File(file), Some(Revision::File(expected))) => {
+                let file = Arc::clone(file);
+                blocking(move || file.write(&json, Some(&expected))).await
+            }
+            (Home::ConfigMap { map, .. }, None) => map.write(&self.issuer, json, None).await,
+            (Home::ConfigMap { map, .. }, Some(Revision::ConfigMap(before))) => {
+                map.write(&self.issuer, json, Some(*before)).await
+            }
+            (Home::File(_), Some(Revision::ConfigMap(_)))
+            | (Home::ConfigMap { .. }, Some(Revision::File(_))) => {
+                unreachable!("a revision is given back to the store that made it")
+            }
+        }
+    }
+
+    /// The ledger is stored already: a copy that cannot be written is no reason to stop.
+    async fn keep_copy(&self, ledger: &Arc<Ledger>) {
+        let Home::ConfigMap { copy, .. } = &self.home else { return };
+        let (copy, ledger) = (Arc::clone(copy), Arc::clone(ledger));
+        let kept = blocking(move || copy.keep_copy(&ledger)).await;
+        if let Err(error) = kept {
+            warn!(issuer = %self.issuer, %error, "copy of the ledger not written");
+        }
+    }
+
+    fn check_issuer(&self, ledger: &Ledger, at: &At) -> Result<(), StoreError> {
+        let found = ledger.issuer();
+        if *found == self.issuer || self.former.contains(found) {
+            return Ok(());
+        }
+        let (found, expected) = (found.clone(), self.issuer.clone());
+        Err(StoreError::OtherIssuer { at: at.clone(), found, expected })
+    }
+
+    fn witness_at(&self) -> At {
+        match &self.home {
+            Home::File(file) => file.previous_at(),
+            Home::ConfigMap { copy, .. } => copy.directory_at(),
+        }
+    }
+
+    fn at(&self) -> At {
+        match &self.home {
+            Home::File(file) => file.at(),
+            Home::ConfigMap { map, .. } => map.at(),
         }
     }
 }
@@ -98,42 +235,113 @@ fn new_lineage() -> Lineage {
     Lineage::from_random(bytes)
 }
 
+/// Where a ledger is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    File(PathBuf),
+    ConfigMap { namespace: String, name: String },
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "`{}`", path.display()),
+            Self::ConfigMap { namespace, name } => write!(f, "ConfigMap `{namespace}/{name}`"),
+        }
+    }
+}
+
 /// A ledger could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot {action} `{path}`")]
     Io { action: &'static str, path: String, source: std::io::Error },
-    #[error("cannot use the ledger `{path}`")]
-    Invalid { path: String, source: InvalidLedger },
-    #[error("the ledger `{path}` is about issuer `{found}`, expected `{expected}`")]
-    OtherIssuer { path: String, found: Issuer, expected: Issuer },
+    #[error("cannot {action} {at}")]
+    Kubernetes { action: &'static str, at: At, source: Box<KubernetesError> },
+    #[error("cannot use the ledger {at}")]
+    Invalid { at: At, source: InvalidLedger },
+    #[error("the ledger {at} is about issuer `{found}`, expected `{expected}`")]
+    OtherIssuer { at: At, found: Issuer, expected: Issuer },
+    #[error("cannot use the ledger {at}")]
+    OtherLineage {
+        at: At,
+        /// What makes the other lineage known after a restart.
+        witness: At,
+        source: Box<Irreconcilable>,
+    },
+    #[error("the ledger {at} is damaged or gone")]
+    NotWhole { at: At },
+    #[error("{at} holds `{}` and no `{}`", keys.join("`, `"), config_map::LEDGER)]
+    NoLedger { at: At, keys: Vec<String> },
+    #[error("{at} holds `{}` as binary data", config_map::LEDGER)]
+    Binary { at: At },
+    #[error("{at} is immutable")]
+    Immutable { at: At },
+    #[error("the ledger has {bytes} bytes, {at} can hold {limit}")]
+    TooLarge { at: At, bytes: usize, limit: usize },
     /// Somebody else wrote in between; [`LedgerStore::update`] decides again.
-    #[error("the ledger changed while it was being updated")]
-    Changed,
+    #[error("the ledger {at} changed whenever it was being updated")]
+    Changed { at: At },
 }
 
 impl StoreError {
+    /// Whether it may go by itself: the way to the API server, not what is stored there.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Kubernetes { .. })
+    }
+
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Invalid { source: InvalidLedger::Newer { .. }, .. } => Some(
-                "run the newer signpost that wrote it, or restore the ledger from before the upgrade"
-                    .to_owned(),
+        let hint = match self {
+            Self::Kubernetes { source, .. } => return source.hint(),
+            Self::Invalid { source: InvalidLedger::Newer { .. }, .. } => {
+                "run the newer signpost that wrote it, or restore the ledger from before the upgrade".to_owned()
+            }
+            Self::Invalid { at: At::File(path), .. } => format!(
+                "move `{}` away to start a new ledger, then run `signpost sync --adopt` once to take the targets over",
+                path.display()
             ),
-            Self::Invalid { path, .. } => Some(format!(
-                "move `{path}` away to start a new ledger, then run `signpost sync --adopt` once to take the targets over"
-            )),
-            Self::OtherIssuer { .. } => Some(
-                "use another `--data-dir`, or move the ledger away if the issuer was renamed on purpose"
-                    .to_owned(),
+            Self::Invalid { at: At::ConfigMap { namespace, name }, .. } => format!(
+                "put it right with `kubectl edit configmap {name} --namespace={namespace}`, or delete it to start a \
+                 new ledger, then run `signpost sync --adopt` once to take the targets over"
             ),
-            Self::Io { .. } => Some(
+            Self::OtherIssuer { at: At::File(_), .. } => {
+                "use another `--data-dir`; if the issuer was renamed on purpose, name the old one under `former`"
+                    .to_owned()
+            }
+            Self::OtherIssuer { at: At::ConfigMap { .. }, .. } => {
+                "each issuer needs a ConfigMap of its own; if the issuer was renamed on purpose, name the old one \
+                 under `former`"
+                    .to_owned()
+            }
+            Self::OtherLineage { witness, .. } => format!(
+                "to go on with what is stored, stop signpost and remove {witness}; to go on with what is known, \
+                 delete what is stored"
+            ),
+            Self::NotWhole { .. } => "run `signpost sync`, which repairs it, and then this again".to_owned(),
+            Self::NoLedger { .. } => {
+                "somebody else's: name another one as `ledger.config_map`, which need not exist".to_owned()
+            }
+            Self::Binary { at: At::ConfigMap { namespace, name } } => {
+                format!("see who wrote it: `kubectl get configmap {name} --namespace={namespace} --output=yaml`")
+            }
+            Self::Immutable { at: At::ConfigMap { namespace, name } } => format!(
+                "make it anew: `kubectl get configmap {name} --namespace={namespace} --output=json | \
+                 sed 's/\"immutable\": true/\"immutable\": false/' | kubectl replace --force --filename=-`"
+            ),
+            Self::TooLarge { .. } => {
+                "keep the ledger in a file: leave `ledger` out of the configuration".to_owned()
+            }
+            Self::Changed { .. } => "find out who else writes it, and stop that".to_owned(),
+            Self::Io { .. } => {
                 "make the data directory readable and writable for this user, or pass another `--data-dir`"
-                    .to_owned(),
-            ),
-            Self::Changed => None,
-        }
+                    .to_owned()
+            }
+            Self::Binary { .. } | Self::Immutable { .. } => return None,
+        };
+        Some(hint)
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use url::Url;
 
 use crate::core::{
-    ledger::Lineage,
+    ledger::{Ledger, Lineage},
     placement::{Found, Headers, Stored},
     publication::{Document, MEDIA_TYPE, Publication},
 };
@@ -145,6 +145,13 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// From which change of this ledger the place was written, if that is a later one than it is at.
+    #[must_use]
+    pub fn later_than(&self, ledger: &Ledger) -> Option<u64> {
+        let ours = self.owners.iter().filter(|owner| owner.lineage == *ledger.lineage());
+        ours.map(|owner| owner.sequence).filter(|sequence| ledger.is_behind(*sequence)).max()
+    }
+
     fn new(jwks: Option<Entry>, discovery: Option<Entry>) -> Self {
         let mut owners = Vec::new();
         let mut split = |entry: Option<Entry>| {
@@ -191,10 +198,6 @@ impl Target {
         connections: &Connections,
     ) -> Result<Self, TargetError> {
         let failed = |cause: Cause| TargetError::new(&name, "set up", None, cause);
-        if !matches!(location, Location::Directory(_)) {
-            // Here, because what a store says of a client that it cannot make does not help.
-            connections.to("https").map_err(|error| failed(error.into()))?;
-        }
         let bucket = |service, prefix: &str, endpoint: Option<Url>| {
             Bucket::new(service, prefix, endpoint.as_ref(), connections).map(Place::Bucket)
         };

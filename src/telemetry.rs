@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 pub mod board;
 mod metrics;
+pub mod notices;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -1,42 +1,120 @@
-//! The ledgers of a data directory, for the operator.
+//! The ledgers of all issuers: where each lives, and what the operator does with them.
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{
     clock,
+    config::{Config, IssuerConfig, LedgerConfig},
     core::{
         issuer::Issuer,
         kid::Kid,
-        ledger::{Ledger, NotAdopted},
+        ledger::{Found, Irreconcilable, Ledger, NotAdopted},
+        publication::{Terms, sha256_hex},
     },
-    store::{FileStore, LedgerStore, StoreError, read_all},
+    kubernetes::Access,
+    store::{ConfigMapStore, FileStore, LedgerStore, StoreError, read_all},
 };
 
-/// The ledgers of all issuers.
+/// The terms of an issuer, and then those of its former ones.
+pub(super) fn all_terms(issuer: &IssuerConfig) -> Vec<Terms> {
+    let own = [(&issuer.issuer, &issuer.jwks_uri)];
+    let former = issuer.former.iter().map(|former| (&former.issuer, &former.jwks_uri));
+    let terms = |(named, jwks_uri): (&Issuer, &String)| Terms {
+        issuer: named.clone(),
+        jwks_uri: jwks_uri.clone(),
+        max_age: issuer.jwks_max_age,
+    };
+    own.into_iter().chain(former).map(terms).collect()
+}
+
+/// Where the ledger of an issuer lives.
+pub(super) fn store(data_dir: &Path, issuer: &IssuerConfig) -> LedgerStore {
+    let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
+    let directories = former.iter().map(|former| directory(data_dir, former)).collect();
+    let file = FileStore::new(directory(data_dir, &issuer.issuer), directories);
+    match &issuer.ledger {
+        None => LedgerStore::file(file, issuer.issuer.clone(), former),
+        Some(LedgerConfig { namespace, name, kubeconfig, context }) => {
+            let access =
+                Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
+            let map = ConfigMapStore::new(namespace.clone(), name.clone(), access);
+            LedgerStore::config_map(map, file, issuer.issuer.clone(), former)
+        }
+    }
+}
+
+fn all_directories(data_dir: &Path) -> PathBuf {
+    data_dir.join("issuers")
+}
+
+/// A directory of its own for every issuer, which can be told by its name.
+fn directory(data_dir: &Path, issuer: &Issuer) -> PathBuf {
+    let readable: String = format!("{}{}", issuer.authority(), issuer.path())
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .take(64)
+        .collect();
+    let unique = &sha256_hex(issuer.as_str().as_bytes())[..8];
+    all_directories(data_dir).join(format!("{readable}-{unique}"))
+}
+
+/// The ledgers and copies of ledgers in a data directory.
 ///
 /// # Errors
 ///
 /// Fails when one of them cannot be read.
-pub fn all(data_dir: &Path) -> Result<Vec<Ledger>, StoreError> {
-    read_all(&super::ledgers_directory(data_dir))
+pub fn in_directory(data_dir: &Path) -> Result<Vec<Ledger>, StoreError> {
+    read_all(&all_directories(data_dir))
+}
+
+/// The ledgers of all issuers: of a configured one where it lives, of others what the data directory has.
+///
+/// # Errors
+///
+/// Fails when one of them cannot be read.
+pub async fn all(config: &Config) -> Result<Vec<Ledger>, StoreError> {
+    let in_directory = in_directory(&config.data_dir)?;
+    let mut ledgers: BTreeMap<Issuer, Ledger> =
+        in_directory.into_iter().map(|ledger| (ledger.issuer().clone(), ledger)).collect();
+    for issuer in config.issuers.iter().filter(|issuer| issuer.ledger.is_some()) {
+        match store(&config.data_dir, issuer).read().await? {
+            Found::Ledger(ledger) | Found::Previous(ledger) => {
+                ledgers.insert(issuer.issuer.clone(), Arc::unwrap_or_clone(ledger));
+            }
+            // The copy, if there is one, is shown.
+            Found::Nothing | Found::Damaged(_) => {}
+        }
+    }
+    Ok(ledgers.into_values().collect())
 }
 
 /// Adopts a key; a service that runs on the ledger publishes it with its next pass.
 ///
 /// # Errors
 ///
-/// Fails when the key cannot be adopted or the ledger cannot be stored.
-pub async fn adopt(data_dir: &Path, issuer: &Issuer, kid: &Kid) -> Result<(), AdoptError> {
-    let file = FileStore::new(super::ledger_directory(data_dir, issuer));
-    let store = LedgerStore::new(file, issuer.clone());
+/// Fails when the key cannot be adopted or the ledger cannot be stored. A damaged ledger is not repaired
+/// here: that is for a pass, which knows how long to hold removals.
+pub async fn adopt(config: &Config, issuer: &Issuer, kid: &Kid) -> Result<(), AdoptError> {
+    let configured = config.issuers.iter().find(|configured| configured.issuer == *issuer);
+    let store = configured.map_or_else(
+        || {
+            let file = FileStore::new(directory(&config.data_dir, issuer), Vec::new());
+            LedgerStore::file(file, issuer.clone(), Vec::new())
+        },
+        |configured| store(&config.data_dir, configured),
+    );
     let mut refused = None;
     let now = clock::now();
-    let decide = |ledger: &Ledger| match ledger.adopt(kid, now) {
-        Ok(adopted) => adopted,
-        Err(refusal) => {
+    let decide = |found: &Found| {
+        let Found::Ledger(ledger) = found else { return Err(Irreconcilable::NotWhole) };
+        Ok(ledger.adopt(kid, now).unwrap_or_else(|refusal| {
             refused = Some(refusal);
-            ledger.clone()
-        }
+            Ledger::clone(ledger)
+        }))
     };
     store.update(decide).await?;
     refused.map_or(Ok(()), |refusal| Err(refusal.into()))

@@ -29,24 +29,33 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use super::{AppError, Shared, Use, Wired, ticks::Ticks, wire};
+use super::{AppError, Shared, Use, Wired, ledgers::all_terms, ticks::Ticks, wire};
 use crate::{
     clock,
-    config::{Changes, Config, IssuerConfig, TlsConfig},
-    core::{issuer::Issuer, publication::Publication},
+    config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
+    core::{
+        issuer::Issuer,
+        publication::{Publication, Terms},
+    },
+    events::{Events, Pod},
     http::{
         ListenError, Listener, Server,
         admin::{self, Views},
         documents::{Counters, Routes, Slot},
         tls::{TlsError, TlsFiles, TlsPaths},
     },
+    kubernetes::Access,
     store::{hold_directory, was_held},
-    telemetry::board::{Board, Traffic},
+    telemetry::{
+        board::{Board, Traffic},
+        notices::Notices,
+    },
     workflow::{
         Watched,
         asking::in_one_line,
         control_plane::watch_control_plane,
         gate::Gate,
+        telling::tell,
         watching::{watch_source, watch_target},
     },
 };
@@ -160,6 +169,13 @@ fn tls_files(paths: TlsConfig) -> Result<Arc<TlsFiles>, TlsError> {
     TlsFiles::open(TlsPaths { certificate, private_key }).map(Arc::new)
 }
 
+/// The Events of the pod that this process runs in.
+fn events(config: EventsConfig) -> Events {
+    let access = Access { kubeconfig: config.kubeconfig, context: config.context, ..Access::default() };
+    let pod = Pod { namespace: config.namespace, name: config.pod, uid: config.pod_uid };
+    Events::new(access, pod, clock::now())
+}
+
 struct Service {
     /// The configuration in use.
     config: Config,
@@ -182,9 +198,22 @@ struct Context {
 
 /// An issuer as long as it is configured alike.
 struct Running {
-    slot: Slot,
+    faces: Vec<Face>,
     stop: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// A name under which the documents of an issuer are served: its own, or that of a former one.
+#[derive(Clone)]
+struct Face {
+    terms: Terms,
+    slot: Slot,
+}
+
+impl Face {
+    fn show(&self, publication: &Publication) {
+        self.slot.publish(&publication.under(&self.terms));
+    }
 }
 
 /// What becomes of an issuer that cannot start.
@@ -197,7 +226,16 @@ enum OnFailure {
 
 impl Service {
     async fn new(config: Config, tls: Option<Arc<TlsFiles>>) -> Result<Self, AppError> {
-        let shared = Shared::new(&config.data_dir);
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        let board = match config.events.clone() {
+            Some(events) => {
+                let notices = Notices::default();
+                tasks.spawn(tell(notices.clone(), self::events(events), stop.clone()).map(Ok));
+                Board::telling(notices)
+            }
+            None => Board::default(),
+        };
+        let shared = Shared::new(&config.data_dir, board);
         shared.board.configuration_read(clock::now());
         let counters = Arc::new(Counters::default());
         let context = Context { shared, ticks: Ticks::start().await?, gate: Gate::default() };
@@ -208,8 +246,8 @@ impl Service {
             routes: Routes::new(Arc::clone(&counters)),
             counters,
             running: BTreeMap::new(),
-            tasks: JoinSet::new(),
-            stop: CancellationToken::new(),
+            tasks,
+            stop,
         })
     }
 
@@ -232,23 +270,27 @@ impl Service {
     fn start_all(&mut self, starting: mpsc::Sender<()>) {
         for config in self.config.issuers.clone() {
             self.context.shared.board.expect(&config.issuer);
-            self.start(config, Slot::default(), OnFailure::End(starting.clone()));
+            self.start(config, &mut BTreeMap::new(), OnFailure::End(starting.clone()));
         }
         drop(starting);
         self.route();
     }
 
-    fn start(&mut self, config: IssuerConfig, slot: Slot, on_failure: OnFailure) {
-        let running = Running { slot, stop: self.stop.child_token(), tasks: TaskTracker::new() };
+    /// Starts an issuer; names that were served before go on to show what is in their slot.
+    fn start(&mut self, config: IssuerConfig, slots: &mut BTreeMap<Issuer, Slot>, on_failure: OnFailure) {
+        let face = |terms: Terms| Face { slot: slots.remove(&terms.issuer).unwrap_or_default(), terms };
+        let faces = all_terms(&config).into_iter().map(face).collect();
+        let running = Running { faces, stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let (context, issuer) = (Arc::clone(&self.context), config.issuer.clone());
-        let life = live(context, config, running.slot.clone(), running.stop.clone(), on_failure);
+        let life = live(context, config, running.faces.clone(), running.stop.clone(), on_failure);
         self.tasks.spawn(running.tasks.track_future(life));
         running.tasks.close();
         self.running.insert(issuer, running);
     }
 
     fn route(&self) {
-        self.routes.set(self.running.iter().map(|(issuer, running)| (issuer.clone(), running.slot.clone())));
+        let faces = self.running.values().flat_map(|running| &running.faces);
+        self.routes.set(faces.map(|face| (face.terms.issuer.clone(), face.slot.clone())));
     }
 
     async fn reload(&mut self, read: Result<Config, Refused>) {
@@ -278,13 +320,16 @@ impl Service {
         let Changes { changed, added, removed } = changes;
         info!(changed = changed.len(), added = added.len(), removed = removed.len(), "configuration read");
         let board = self.context.shared.board.clone();
-        let mut stopped = BTreeMap::new();
+        let mut stopped = Vec::new();
         for issuer in changed.iter().map(|config| &config.issuer).chain(&removed) {
             let running = self.running.remove(issuer).expect("what is configured runs");
             running.stop.cancel();
-            stopped.insert(issuer.clone(), running);
+            stopped.push(running);
         }
-        join_all(stopped.values().map(|running| running.tasks.wait())).await;
+        join_all(stopped.iter().map(|running| running.tasks.wait())).await;
+        // An issuer that is moved serves its former name from what was there.
+        let faces = stopped.into_iter().flat_map(|running| running.faces);
+        let mut slots = faces.map(|face| (face.terms.issuer, face.slot)).collect();
         for issuer in &removed {
             board.forget(issuer);
             info!(%issuer, "issuer removed");
@@ -292,13 +337,12 @@ impl Service {
         for config in changed {
             info!(issuer = %config.issuer, "issuer changed");
             board.start_over(&config.issuer);
-            let before = stopped.remove(&config.issuer).expect("it was stopped above");
-            self.start(config, before.slot, OnFailure::Retry);
+            self.start(config, &mut slots, OnFailure::Retry);
         }
         for config in added {
             info!(issuer = %config.issuer, "issuer added");
             board.expect_late(&config.issuer);
-            self.start(config, Slot::default(), OnFailure::Retry);
+            self.start(config, &mut slots, OnFailure::Retry);
         }
         self.route();
         if let Err(error) = self.context.ticks.tidy().await {
@@ -320,7 +364,7 @@ impl Service {
 async fn live(
     context: Arc<Context>,
     config: IssuerConfig,
-    slot: Slot,
+    faces: Vec<Face>,
     stop: CancellationToken,
     on_failure: OnFailure,
 ) -> Result<(), AppError> {
@@ -328,7 +372,7 @@ async fn live(
     let mut pass = context.gate.pass();
     let mut told = None;
     let loops = loop {
-        let opened = pass.through(Box::pin(open(&context, config.clone(), &slot, &stop)));
+        let opened = pass.through(Box::pin(open(&context, config.clone(), &faces, &stop)));
         let opened = select! {
             () = stop.cancelled() => return Ok(()),
             opened = opened => opened,
@@ -360,15 +404,15 @@ async fn live(
 async fn open(
     context: &Context,
     config: IssuerConfig,
-    slot: &Slot,
+    faces: &[Face],
     stop: &CancellationToken,
 ) -> Result<Vec<BoxFuture<'static, ()>>, AppError> {
     let schedule = config.schedule.clone();
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
-    show(&mut publication, slot);
+    show(&mut publication, faces);
     let mut loops: Vec<BoxFuture<'static, ()>> =
-        vec![Box::pin(serve_publication(publication, slot.clone(), stop.clone()))];
+        vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
     for (place, source) in sources.into_iter().enumerate() {
         let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
         loops.push(match source {
@@ -385,7 +429,7 @@ async fn open(
 
 async fn serve_publication(
     mut publication: watch::Receiver<Option<Arc<Publication>>>,
-    slot: Slot,
+    faces: Vec<Face>,
     stop: CancellationToken,
 ) {
     loop {
@@ -393,13 +437,15 @@ async fn serve_publication(
             () = stop.cancelled() => return,
             changed = publication.changed() => if changed.is_err() { return },
         }
-        show(&mut publication, &slot);
+        show(&mut publication, &faces);
     }
 }
 
-fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, slot: &Slot) {
+fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, faces: &[Face]) {
     if let Some(publication) = publication.borrow_and_update().as_deref() {
-        slot.publish(publication);
+        for face in faces {
+            face.show(publication);
+        }
     }
 }
 

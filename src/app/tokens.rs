@@ -32,7 +32,7 @@ const EMBEDDED_LIFETIME: Duration = Duration::from_secs(30);
 pub fn embedded(data_dir: &Path, wanted: &Wanted) -> Result<Token, TokenError> {
     let keyring = Keyring::open(&super::keyring_directory(data_dir))?;
     let key = keyring.active();
-    let ledgers = super::ledgers::all(data_dir)?;
+    let ledgers = super::ledgers::in_directory(data_dir)?;
     let ledger = ledgers
         .iter()
         .find(|ledger| ledger.key(key.kid()).is_some())

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Failure, Output, block_on, load, print, report::Outcome, say, table::table};
 use crate::{
     app::{AppError, ledgers},
-    config::{Flags, KeyFlags},
+    config::{Config, Flags, KeyFlags},
     core::{
         issuer::Issuer,
         kid::Kid,
@@ -47,7 +47,7 @@ Example:
 /// Which ledger.
 #[derive(Args)]
 pub(super) struct Which {
-    /// Where the ledger lives [default: that of the configuration, else ./signpost-data]
+    /// Where the ledger or a copy of it lives [default: that of the configuration, else ./signpost-data]
     #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
 
@@ -68,26 +68,26 @@ pub(super) fn carry_out(verb: LedgerVerb) -> Result<Outcome, Failure> {
 }
 
 impl Which {
-    fn data_dir(&self) -> Result<PathBuf, Failure> {
+    fn config(&self) -> Result<Config, Failure> {
         let keys =
             KeyFlags { data_dir: self.data_dir.clone(), config: self.config.clone(), ..KeyFlags::default() };
-        Ok(load(&Flags { keys, ..Flags::default() })?.data_dir)
+        load(&Flags { keys, ..Flags::default() })
     }
 
-    fn ledgers(&self) -> Result<(PathBuf, Vec<Ledger>), Failure> {
-        let data_dir = self.data_dir()?;
-        let mut ledgers = ledgers::all(&data_dir).map_err(AppError::from)?;
+    fn ledgers(&self) -> Result<(Config, Vec<Ledger>), Failure> {
+        let config = self.config()?;
+        let mut ledgers = block_on(ledgers::all(&config)).map_err(AppError::from)?;
         if let Some(issuer) = &self.issuer {
             ledgers.retain(|ledger| ledger.issuer().as_str() == issuer);
         }
         if ledgers.is_empty() {
             let of = self.issuer.as_ref().map(|issuer| format!(" of issuer `{issuer}`")).unwrap_or_default();
             return Err(Failure::plain(
-                &format!("no ledger{of} in `{}`", data_dir.display()),
+                &format!("no ledger{of} in `{}`", config.data_dir.display()),
                 "pass the `--data-dir` or `--config` with which signpost runs",
             ));
         }
-        Ok((data_dir, ledgers))
+        Ok((config, ledgers))
     }
 }
 
@@ -126,13 +126,20 @@ fn told(ledger: &Ledger) -> String {
         changes.push([change.at.to_string(), change.kid.to_string(), change.event.name().to_owned()]);
     }
     text.push('\n');
-    text + &table(&changes)
+    text += &table(&changes);
+    if let Some(hold) = ledger.hold() {
+        text += &format!("\nno key is removed before {}\n", hold.until);
+    }
+    for incident in ledger.incidents().iter().rev().take(10) {
+        text += &format!("{} {}\n", incident.at, incident.what);
+    }
+    text
 }
 
 fn adopt(kid: &str, which: &Which) -> Result<Outcome, Failure> {
     let hint = "`signpost ledger show` prints every kid";
     let kid = Kid::parse(kid).map_err(|error| Failure::new(&error, Some(hint)))?;
-    let (data_dir, ledgers) = which.ledgers()?;
+    let (config, ledgers) = which.ledgers()?;
     let knows = |ledger: &&Ledger| ledger.key(&kid).is_some() || ledger.strangers().contains_key(&kid);
     let issuers: Vec<Issuer> = ledgers.iter().filter(knows).map(|ledger| ledger.issuer().clone()).collect();
     let issuer = match issuers.as_slice() {
@@ -145,7 +152,7 @@ fn adopt(kid: &str, which: &Which) -> Result<Outcome, Failure> {
             ));
         }
     };
-    block_on(ledgers::adopt(&data_dir, issuer, &kid))
+    block_on(ledgers::adopt(&config, issuer, &kid))
         .map_err(|error| Failure::new(&error, error.hint().as_deref().or(Some(hint))))?;
     say(&format!("adopted {kid} for {issuer}: it is published everywhere with the next pass"));
     Ok(Outcome::Success)

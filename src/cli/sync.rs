@@ -191,6 +191,9 @@ fn tell_failures<T>(
             Ok(_) => {}
         }
     }
+    if let Some(alarm) = &concerns.ledger {
+        say(&format!("warning: {alarm}\n  hint: see `signpost ledger show`"));
+    }
     for kid in concerns.refused.keys() {
         say(&format!("warning: key `{kid}` is listed and not published\n  hint: see `signpost ledger show`"));
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Display, path::Path};
 
-use super::{Config, InvalidConfig, IssuerConfig, Problem, TlsConfig};
+use super::{Config, EventsConfig, InvalidConfig, IssuerConfig, Problem, TlsConfig};
 use crate::core::issuer::Issuer;
 
 /// What a running process has to do to get from one configuration to the next. Issuers that are the same
@@ -20,7 +20,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names every value that a running process cannot change: its listeners and its data directory.
+    /// Names every value that a running process cannot change: its listeners, its data directory, and
+    /// whom it tells.
     /// The files that `tls` names may change at any time.
     pub fn changes_to(&self, next: &Self) -> Result<Changes, InvalidConfig> {
         let mut problems = Vec::new();
@@ -46,6 +47,21 @@ impl Config {
             keep(key, &path(&self.tls, of), &path(&next.tls, of));
         }
         keep("max_connections", &self.max_connections, &next.max_connections);
+        let events = |config: &Self, of: fn(&EventsConfig) -> Option<String>| {
+            config.events.as_ref().and_then(of).unwrap_or_else(|| "none".to_owned())
+        };
+        for (key, of) in [
+            (
+                "events.pod",
+                (|events| Some(format!("{}/{}", events.namespace, events.pod)))
+                    as fn(&EventsConfig) -> Option<String>,
+            ),
+            ("events.pod_uid", |events| events.pod_uid.clone()),
+            ("events.kubeconfig", |events| events.kubeconfig.as_ref().map(|path| path.display().to_string())),
+            ("events.context", |events| events.context.clone()),
+        ] {
+            keep(key, &events(self, of), &events(next, of));
+        }
         keep("data_dir", &self.data_dir.display(), &next.data_dir.display());
         if problems.is_empty() {
             Ok(compare(&self.issuers, &next.issuers))

@@ -10,7 +10,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Config, IssuerConfig, KeysConfig, Location, Schedule, SourceConfig, TargetConfig, TlsConfig,
+    Config, EventsConfig, FormerConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, Schedule,
+    SourceConfig, TargetConfig, TlsConfig,
     document::Node,
     keys::ROOT,
     problem::{Fault, Problems},
@@ -19,6 +20,8 @@ use super::{
 };
 use crate::core::{issuer::Issuer, jwk_set::Profile};
 
+mod events;
+mod former;
 mod source;
 mod target;
 
@@ -35,6 +38,7 @@ pub(super) fn config(tree: &Node, now: Timestamp, problems: &mut Problems) -> Op
         tls: root.tls,
         max_connections: root.max_connections?,
         data_dir: root.data_dir?,
+        events: root.events,
         issuers,
     })
 }
@@ -70,8 +74,12 @@ struct Draft {
     tls: Option<TlsConfig>,
     max_connections: Option<usize>,
     data_dir: Option<PathBuf>,
+    events: Option<EventsConfig>,
     issuers: Vec<IssuerDraft>,
 }
+
+/// It is there and cannot be used; a problem tells of it.
+struct Told;
 
 struct IssuerDraft {
     issuer: Option<Issuer>,
@@ -84,6 +92,8 @@ struct IssuerDraft {
     sources: Option<Vec<SourceConfig>>,
     targets: Option<Vec<TargetConfig>>,
     schedule: Option<Schedule>,
+    ledger: Result<Option<LedgerConfig>, Told>,
+    former: Option<Vec<FormerConfig>>,
 }
 
 impl IssuerDraft {
@@ -100,6 +110,8 @@ impl IssuerDraft {
             sources: self.sources?,
             targets: self.targets?,
             schedule: self.schedule?,
+            ledger: self.ledger.ok()?,
+            former: self.former?,
         })
     }
 }
@@ -114,6 +126,23 @@ struct Known {
     locations: HashMap<Location, String>,
     /// The issuer that has the embedded keyring.
     embedded: Option<String>,
+    /// Every issuer so far, former ones too, and where it stands.
+    issuers: HashMap<String, String>,
+    /// The ledger of every issuer so far that has a `ConfigMap`, and where it stands.
+    ledgers: HashMap<LedgerConfig, String>,
+    /// Every schedule so far, as it was written: thousands of issuers have the same few.
+    schedules: HashMap<String, Schedule>,
+}
+
+impl Known {
+    fn schedule(&mut self, text: &str) -> Result<Schedule, Fault> {
+        if let Some(schedule) = self.schedules.get(text) {
+            return Ok(schedule.clone());
+        }
+        let schedule = Schedule::parse(text, self.now)?;
+        self.schedules.insert(text.to_owned(), schedule.clone());
+        Ok(schedule)
+    }
 }
 
 fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Problems) -> Option<Draft> {
@@ -129,39 +158,43 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
     let tls = root.mapping("tls", problems);
     let max_connections = root.count("max_connections", problems);
     let data_dir = root.path("data_dir", problems);
+    let events = root.mapping("events", problems).and_then(|events| events::read(&events, problems));
     let mut known = Known {
         now,
         data_dir: data_dir.clone(),
         tls: tls.is_some(),
         locations: HashMap::new(),
         embedded: None,
+        issuers: HashMap::new(),
+        ledgers: HashMap::new(),
+        schedules: HashMap::new(),
     };
     let mut issuers = Vec::new();
-    let mut seen: HashMap<String, String> = HashMap::new();
     for mapping in root.mappings("issuers", problems).unwrap_or_default() {
-        let draft = read_issuer(&mapping, issuer_required, &mut known, problems);
-        if let Some(issuer) = &draft.issuer {
-            // Two that differ by a closing slash would share their documents.
-            match seen.entry(issuer.discovery_url()) {
-                Entry::Occupied(first) => {
-                    let fault = mapping.at.taken("issuer", issuer.as_str(), first.get());
-                    mapping.refuse("issuer", fault, problems);
-                }
-                Entry::Vacant(free) => {
-                    free.insert(mapping.at.name());
-                }
-            }
-        }
-        issuers.push(draft);
+        issuers.push(read_issuer(&mapping, issuer_required, &mut known, problems));
     }
     let tls = tls.and_then(|tls| read_tls(&tls, problems));
-    Some(Draft { listen, admin_listen, tls, max_connections, data_dir, issuers })
+    Some(Draft { listen, admin_listen, tls, max_connections, data_dir, events, issuers })
 }
 
 fn read_tls(mapping: &Mapping<'_>, problems: &mut Problems) -> Option<TlsConfig> {
     let certificate = mapping.path("certificate", problems);
     let private_key = mapping.path("private_key", problems);
     Some(TlsConfig { certificate: certificate?, private_key: private_key? })
+}
+
+/// Refuses an issuer that another one is already, or was.
+fn unique_issuer(issuer: &Issuer, mapping: &Mapping<'_>, known: &mut Known, problems: &mut Problems) {
+    // Two that differ by a closing slash would share their documents.
+    match known.issuers.entry(issuer.discovery_url()) {
+        Entry::Occupied(first) => {
+            let fault = mapping.at.taken("issuer", issuer.as_str(), first.get());
+            mapping.refuse("issuer", fault, problems);
+        }
+        Entry::Vacant(free) => {
+            free.insert(mapping.at.name());
+        }
+    }
 }
 
 /// Whether the second listener would find the port taken. Port 0 is a free one each time.
@@ -183,10 +216,14 @@ fn read_issuer(
     } else {
         None
     };
+    if let Some(issuer) = &issuer {
+        unique_issuer(issuer, mapping, known, problems);
+    }
     if let Some(issuer) = issuer.as_ref().filter(|issuer| known.tls && issuer.as_str().starts_with("http://"))
     {
-        let fault = Fault::new(format!("`{issuer}` has scheme `http`, and the listener speaks TLS"));
-        mapping.refuse("issuer", fault.hint("write it with `https`, or leave `tls` away"), problems);
+        let fault =
+            Fault::new(format!("`{issuer}` has scheme `http`, expected `https`: the listener speaks TLS"));
+        mapping.refuse("issuer", fault.hint("correct it, or leave `tls` away"), problems);
     }
     let jwks_uri = mapping
         .parsed("jwks_uri", problems, |text| value::web_url(text, Web::Secure).map(|_| text.to_owned()));
@@ -217,8 +254,11 @@ fn read_issuer(
         ));
         mapping.refuse("max_token_lifetime", fault, problems);
     }
-    let targets = target::read(mapping, issuer.as_ref(), profile, known, problems);
-    let schedule = mapping.parsed("schedule", problems, |text| Schedule::parse(text, known.now));
+    let mut names = Vec::new();
+    let targets = target::read(mapping, issuer.as_ref(), profile, known, &mut names, problems);
+    let schedule = mapping.parsed("schedule", problems, |text| known.schedule(text));
+    let ledger = ledger(mapping, known, problems);
+    let former = former::read(mapping, profile, known, &mut names, problems);
     IssuerDraft {
         issuer,
         jwks_uri,
@@ -230,7 +270,35 @@ fn read_issuer(
         sources,
         targets,
         schedule,
+        ledger,
+        former,
     }
+}
+
+fn ledger(
+    issuer: &Mapping<'_>,
+    known: &mut Known,
+    problems: &mut Problems,
+) -> Result<Option<LedgerConfig>, Told> {
+    if issuer.get("ledger").is_none() {
+        return Ok(None);
+    }
+    let mapping = issuer.mapping("ledger", problems).ok_or(Told)?;
+    let config_map = mapping.parsed("config_map", problems, value::config_map);
+    let kubeconfig = mapping.path("kubeconfig", problems);
+    let context = mapping.text("context", problems);
+    let (namespace, name) = config_map.ok_or(Told)?;
+    let ledger = LedgerConfig { namespace, name, kubeconfig, context };
+    match known.ledgers.entry(ledger.clone()) {
+        Entry::Occupied(first) => {
+            let text = format!("{}/{}", ledger.namespace, ledger.name);
+            mapping.refuse("config_map", mapping.at.taken("ConfigMap", &text, first.get()), problems);
+        }
+        Entry::Vacant(free) => {
+            free.insert(mapping.at.name());
+        }
+    }
+    Ok(Some(ledger))
 }
 
 /// Refuses a name that another of the list has already.

@@ -81,6 +81,14 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", env = "SIGNPOST_TLS_PRIVATE_KEY", hide_env_values = true, help_heading = PUBLISHING)]
     pub tls_private_key: Option<PathBuf>,
 
+    /// Tell of changes and failures as Kubernetes Events about this pod, `NAMESPACE/NAME`
+    #[arg(long, value_name = "POD", env = "SIGNPOST_EVENTS_POD", hide_env_values = true, help_heading = PUBLISHING)]
+    pub events_pod: Option<String>,
+
+    /// The UID of that pod; without it `kubectl describe pod` does not show them
+    #[arg(long, value_name = "UID", env = "SIGNPOST_EVENTS_POD_UID", hide_env_values = true, help_heading = PUBLISHING)]
+    pub events_pod_uid: Option<String>,
+
     /// When all targets are checked and repaired: cron, five fields, UTC [default: */5 * * * *]
     #[arg(long, value_name = "CRON", env = "SIGNPOST_SCHEDULE", hide_env_values = true, help_heading = PUBLISHING)]
     pub schedule: Option<String>,

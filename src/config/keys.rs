@@ -97,9 +97,10 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 9] = [
+pub(super) static SECTIONS: [&Section; 12] = [
     &ROOT,
     &TLS,
+    &EVENTS,
     &ISSUER,
     &SOURCE_API_SERVER,
     &INSTANCE,
@@ -107,6 +108,8 @@ pub(super) static SECTIONS: [&Section; 9] = [
     &SOURCE_URL,
     &SOURCE_EMBEDDED,
     &TARGET,
+    &LEDGER,
+    &FORMER,
 ];
 
 pub(super) static ROOT: Section = Section {
@@ -154,6 +157,14 @@ pub(super) static ROOT: Section = Section {
             example: "/var/lib/signpost",
         },
         Key {
+            name: "events",
+            kind: Kind::Mapping(&EVENTS),
+            need: Need::Optional,
+            flag: None,
+            doc: "Tells of changes, failures and recoveries as Kubernetes Events. Without it, or its flags: no Events.",
+            example: "{pod: signpost/signpost-0}",
+        },
+        Key {
             name: "issuers",
             kind: Kind::Mappings(&ISSUER),
             need: Need::Required,
@@ -183,6 +194,30 @@ pub(super) static TLS: Section = Section {
             doc: "The private key of the certificate, as PEM without a passphrase. Read again when it changes.",
             example: "/etc/signpost/tls/tls.key",
         },
+    ],
+};
+
+pub(super) static EVENTS: Section = Section {
+    path: "events",
+    keys: &[
+        Key {
+            name: "pod",
+            kind: Kind::Text,
+            need: Need::Required,
+            flag: Some("--events-pod"),
+            doc: "The pod that the Events are about, `NAMESPACE/NAME`: in a cluster Signpost's own.",
+            example: "signpost/signpost-0",
+        },
+        Key {
+            name: "pod_uid",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: Some("--events-pod-uid"),
+            doc: "The UID of the pod: `kubectl describe pod` shows no Events without it.",
+            example: "6f1c6f0c-6f6c-4b4e-8d43-0c3f3c9f5a4e",
+        },
+        KUBECONFIG,
+        CONTEXT,
     ],
 };
 
@@ -277,6 +312,23 @@ pub(super) static ISSUER: Section = Section {
                   weekday are given, both must match. A change of keys is published at once.",
             example: "\"*/5 * * * *\"",
         },
+        Key {
+            name: "ledger",
+            kind: Kind::Mapping(&LEDGER),
+            need: Need::Optional,
+            flag: None,
+            doc: "Where the ledger lives, unless it is a file in the data directory.",
+            example: "{config_map: signpost/ledger}",
+        },
+        Key {
+            name: "former",
+            kind: Kind::Mappings(&FORMER),
+            need: Need::Optional,
+            flag: None,
+            doc: "Issuers that were moved to this one: their documents stay published, with the same keys, until \
+                  they are taken out of here.",
+            example: "[{issuer: https://old.example.com/kind, targets: […]}]",
+        },
     ],
 };
 
@@ -308,27 +360,31 @@ const EVERY: Key = Key {
     example: "30s",
 };
 
+const KUBECONFIG: Key = Key {
+    name: "kubeconfig",
+    kind: Kind::Path,
+    need: Need::Optional,
+    flag: None,
+    doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
+    example: "/etc/signpost/kubeconfig",
+};
+
+const CONTEXT: Key = Key {
+    name: "context",
+    kind: Kind::Text,
+    need: Need::Optional,
+    flag: None,
+    doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
+    example: "kind-kind",
+};
+
 static SOURCE_API_SERVER: Section = Section {
     path: "issuers[].sources[] of kind `api-server`",
     keys: &[
         KIND,
         SOURCE_NAME,
-        Key {
-            name: "kubeconfig",
-            kind: Kind::Path,
-            need: Need::Optional,
-            flag: None,
-            doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
-            example: "/etc/signpost/kubeconfig",
-        },
-        Key {
-            name: "context",
-            kind: Kind::Text,
-            need: Need::Optional,
-            flag: None,
-            doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
-            example: "kind-kind",
-        },
+        KUBECONFIG,
+        CONTEXT,
         Key {
             name: "discover",
             kind: Kind::Bool,
@@ -451,6 +507,67 @@ static SOURCE_URL: Section = Section {
 
 static SOURCE_EMBEDDED: Section =
     Section { path: "issuers[].sources[] of kind `embedded`", keys: &[Key { example: "embedded", ..KIND }] };
+
+pub(super) static LEDGER: Section = Section {
+    path: "issuers[].ledger",
+    keys: &[
+        Key {
+            name: "config_map",
+            kind: Kind::Text,
+            need: Need::Required,
+            flag: None,
+            doc: "The ConfigMap, `NAMESPACE/NAME`; each issuer has its own. It is made unless it exists. The data \
+                  directory keeps a copy.",
+            example: "signpost/ledger",
+        },
+        Key {
+            name: "kubeconfig",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
+            example: "/etc/signpost/kubeconfig",
+        },
+        Key {
+            name: "context",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
+            example: "kind-kind",
+        },
+    ],
+};
+
+pub(super) static FORMER: Section = Section {
+    path: "issuers[].former[]",
+    keys: &[
+        Key {
+            name: "issuer",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: None,
+            doc: "The issuer as it stands in tokens that still live.",
+            example: "https://old.example.com/kind",
+        },
+        Key {
+            name: "jwks_uri",
+            kind: Kind::Url,
+            need: Need::Optional,
+            flag: None,
+            doc: "Where relying parties of the former issuer read the JWKS. Follows from it unless it is given.",
+            example: "https://old.example.com/kind/openid/v1/jwks",
+        },
+        Key {
+            name: "targets",
+            kind: Kind::Mappings(&TARGET),
+            need: Need::Optional,
+            flag: None,
+            doc: "Where its documents are published, besides HTTP: most often the targets that it had.",
+            example: "[{url: \"az://account/$web\"}]",
+        },
+    ],
+};
 
 pub(super) static TARGET: Section = Section {
     path: "issuers[].targets[]",

@@ -36,6 +36,7 @@ pub(super) fn apply(flags: &Flags, file: Option<Node>, cwd: &Path, problems: &mu
     set_text(&mut root, "listen", LISTEN, flags.listen.as_deref());
     set_text(&mut root, "admin_listen", "--admin-listen", flags.admin_listen.as_deref());
     set_tls(&mut root, flags, cwd, problems);
+    set_events(&mut root, flags);
     let default = Path::new(LOCAL_DATA_DIR);
     let data_dir = match &flags.keys.data_dir {
         Some(path) => Some((path.as_path(), Place::Flag(DATA_DIR))),
@@ -131,6 +132,22 @@ fn set_tls(root: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problems) 
         }
         root.set("tls", tls);
     }
+}
+
+/// Writes the pod and its UID, each in its own flag.
+fn set_events(root: &mut Node, flags: &Flags) {
+    let given = [
+        ("pod", "--events-pod", flags.events_pod.as_deref()),
+        ("pod_uid", "--events-pod-uid", flags.events_pod_uid.as_deref()),
+    ];
+    if given.iter().all(|(_, _, text)| text.is_none()) {
+        return;
+    }
+    let mut events = root.get("events").cloned().unwrap_or_else(|| Node::map([], Place::BuiltIn));
+    for (key, flag, text) in given {
+        set_text(&mut events, key, flag, text);
+    }
+    root.set("events", events);
 }
 
 fn set_list(

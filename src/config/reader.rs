@@ -110,7 +110,7 @@ impl<'a> Mapping<'a> {
     fn missing(&self, key: &Key, problems: &mut Problems) {
         let fault = match (self.at.node.place, key.flag) {
             (Place::BuiltIn | Place::Flag(_), Some(flag)) => {
-                Fault::new("is missing").hint(format!("for example {}", flag_example(flag)))
+                Fault::new("is missing").hint(format!("for example {}", flag_example(flag, key.example)))
             }
             _ => Fault::new(format!("is missing, expected {}", key.kind.expected()))
                 .hint(format!("for example `{}: {}`", key.name, key.example)),
@@ -350,13 +350,11 @@ fn unknown_key(name: &str, section: &Section) -> Fault {
     }
 }
 
-fn flag_example(flag: &str) -> String {
+fn flag_example(flag: &str, value: &str) -> String {
     match flag {
         "--source" => {
             "`--source kubernetes`, `--source /etc/kubernetes/pki/sa.pub` or `--source embedded`".to_owned()
         }
-        "--tls-certificate" => "`--tls-certificate /etc/signpost/tls/tls.crt`".to_owned(),
-        "--tls-private-key" => "`--tls-private-key /etc/signpost/tls/tls.key`".to_owned(),
-        _ => format!("`{flag} https://oidc.example.com/kind`"),
+        _ => format!("`{flag} {value}`"),
     }
 }

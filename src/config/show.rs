@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, Instance, IssuerConfig, SourceConfig, TargetConfig, TlsConfig,
+    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, SourceConfig, TargetConfig,
+    TlsConfig,
     document::{Node, Place, Value},
     keys::{API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
@@ -20,8 +21,9 @@ impl Config {
         entries.extend([
             ("max_connections", node(Value::Number(self.max_connections.to_string()))),
             ("data_dir", text(self.data_dir.display())),
-            ("issuers", list(self.issuers.iter().map(issuer).collect())),
         ]);
+        entries.extend(self.events.as_ref().map(|config| ("events", events(config))));
+        entries.push(("issuers", list(self.issuers.iter().map(issuer).collect())));
         to_yaml(&Node::map(entries, Place::BuiltIn))
     }
 }
@@ -36,8 +38,19 @@ fn tls(config: &TlsConfig) -> Node {
     )
 }
 
+fn events(config: &EventsConfig) -> Node {
+    let mut entries = vec![("pod", text(format!("{}/{}", config.namespace, config.pod)))];
+    entries.extend(config.pod_uid.as_ref().map(|uid| ("pod_uid", text(uid))));
+    entries.extend(config.kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
+    entries.extend(config.context.as_ref().map(|context| ("context", text(context))));
+    Node::map(entries, Place::BuiltIn)
+}
+
 fn issuer(config: &IssuerConfig) -> Node {
     let schedule = text(&config.schedule);
+    let ledger = config.ledger.as_ref().map(|config| ("ledger", ledger(config)));
+    let former = config.former.iter().map(former).collect::<Vec<_>>();
+    let former = (!former.is_empty()).then(|| ("former", list(former)));
     Node::map(
         [
             ("issuer", text(&config.issuer)),
@@ -50,9 +63,26 @@ fn issuer(config: &IssuerConfig) -> Node {
             ("sources", list(config.sources.iter().map(source).collect())),
             ("targets", list(config.targets.iter().map(target).collect())),
             ("schedule", schedule),
-        ],
+        ]
+        .into_iter()
+        .chain(ledger)
+        .chain(former),
         Place::BuiltIn,
     )
+}
+
+fn ledger(config: &LedgerConfig) -> Node {
+    let mut entries = vec![("config_map", text(format_args!("{}/{}", config.namespace, config.name)))];
+    entries.extend(config.kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
+    entries.extend(config.context.as_ref().map(|context| ("context", text(context))));
+    Node::map(entries, Place::BuiltIn)
+}
+
+fn former(config: &FormerConfig) -> Node {
+    let targets = list(config.targets.iter().map(target).collect());
+    let entries =
+        [("issuer", text(&config.issuer)), ("jwks_uri", text(&config.jwks_uri)), ("targets", targets)];
+    Node::map(entries, Place::BuiltIn)
 }
 
 fn source(config: &SourceConfig) -> Node {

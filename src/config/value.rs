@@ -132,6 +132,16 @@ pub(super) fn service_account(text: &str) -> Result<ServiceAccount, Fault> {
     ServiceAccount::new(namespace, name).map_err(|error| Fault::new(error.to_string()))
 }
 
+/// A `ConfigMap`, written `NAMESPACE/NAME`.
+pub(super) fn config_map(text: &str) -> Result<(String, String), Fault> {
+    let parts = text.split_once('/');
+    let is_name = |name: &str| name.len() <= 253 && name.split('.').all(is_label);
+    match parts.filter(|(namespace, name)| is_label(namespace) && is_name(name)) {
+        Some((namespace, name)) => Ok((namespace.to_owned(), name.to_owned())),
+        None => Err(Fault::new(format!("`{text}` is not a ConfigMap, expected `NAMESPACE/NAME`"))),
+    }
+}
+
 /// A DNS label (RFC 1123), of which Kubernetes makes its names.
 pub(super) fn is_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

@@ -13,6 +13,10 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod reconcile;
+
+pub use self::reconcile::{Found, Hold, Incident, Irreconcilable, What, signed};
+
 use super::{
     issuer::Issuer,
     jwk::Jwk,
@@ -25,6 +29,9 @@ use super::{
 const VERSION: u32 = 1;
 /// How many of the last changes are kept: enough to see a year of quarterly rotations.
 const CHANGES_KEPT: usize = 50;
+/// Largest sequence: the largest whole number that every JSON reader keeps exactly. A change every second
+/// needs 285 million years for it.
+const MAX_SEQUENCE: u64 = 1 << 53;
 
 /// Who owns a publication: born with a ledger and written on everything that follows from it.
 ///
@@ -92,6 +99,11 @@ pub struct Ledger {
     strangers: BTreeMap<Kid, Stranger>,
     #[serde(default)]
     changes: Vec<Change>,
+    /// After a repair: how long nothing is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hold: Option<Hold>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    incidents: Vec<Incident>,
 }
 
 /// What is known of one key.
@@ -220,6 +232,8 @@ impl Ledger {
             keys: BTreeMap::new(),
             strangers: BTreeMap::new(),
             changes: Vec::new(),
+            hold: None,
+            incidents: Vec::new(),
         }
     }
 
@@ -239,6 +253,10 @@ impl Ledger {
             return Err(InvalidLedger::Newer { version });
         }
         let ledger: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        if ledger.sequence > MAX_SEQUENCE {
+            let sequence = ledger.sequence;
+            return Err(InvalidLedger::Damaged(format!("sequence {sequence} is larger than {MAX_SEQUENCE}")));
+        }
         match ledger.keys.iter().find(|(kid, entry)| *kid != entry.jwk.kid()) {
             None => Ok(ledger),
             Some((kid, entry)) => {
@@ -286,6 +304,18 @@ impl Ledger {
         &self.changes
     }
 
+    /// How long nothing is removed, if anything was ever repaired; it may be over.
+    #[must_use]
+    pub fn hold(&self) -> Option<Hold> {
+        self.hold
+    }
+
+    /// What happened to the ledger as a whole, the last at the end.
+    #[must_use]
+    pub fn incidents(&self) -> &[Incident] {
+        &self.incidents
+    }
+
     /// The key that is known by this kid, tombstones included.
     #[must_use]
     pub fn key(&self, kid: &Kid) -> Option<&Jwk> {
@@ -300,8 +330,8 @@ impl Ledger {
     /// Takes in what the sources say.
     ///
     /// A key appears as soon as one source lists it. It is missing only when every source answered and
-    /// none lists it, and is removed only then, once [`Retention::wait`] has passed since and a profile
-    /// would not be left without keys.
+    /// none lists it, and is removed only then, once [`Retention::wait`] has passed since, no [`Hold`] lasts
+    /// and no profile would be left without keys.
     ///
     /// Without a change the ledger is the same, sequence included.
     #[must_use]
@@ -344,7 +374,10 @@ impl Ledger {
             match self.keys[&kid].state {
                 State::Listed => self.turn(&kid, State::Missing { since: now }, now, Event::WentMissing),
                 State::Missing { since }
-                    if now >= since + retention.wait() && self.is_spare(&kid, retention) =>
+                    if now.duration_since(since) >= signed(retention.wait())
+                        && merged.may_remove
+                        && !self.is_held(now)
+                        && self.is_spare(&kid, retention) =>
                 {
                     self.turn(&kid, State::Removed { at: now }, now, Event::Removed);
                 }
@@ -384,7 +417,7 @@ impl Ledger {
             }
         }
         if changed {
-            ledger.sequence += 1;
+            ledger.advance();
         }
         ledger
     }
@@ -404,9 +437,13 @@ impl Ledger {
         }
         ledger.strangers.retain(|_, stranger| !stranger.shown.is_empty());
         if changed {
-            ledger.sequence += 1;
+            ledger.advance();
         }
         for jwk in strangers.iter().filter(|jwk| !self.keys.contains_key(jwk.kid())) {
+            // Who fills a place with keys must not fill the ledger: more can never be published anyway.
+            if ledger.strangers.len() >= MAX_KEYS && !ledger.strangers.contains_key(jwk.kid()) {
+                continue;
+            }
             let stranger = ledger
                 .strangers
                 .entry(jwk.kid().clone())
@@ -443,8 +480,12 @@ impl Ledger {
         Ok(ledger)
     }
 
+    fn advance(&mut self) {
+        self.sequence = (self.sequence + 1).min(MAX_SEQUENCE);
+    }
+
     fn record(&mut self, at: Timestamp, kid: &Kid, event: Event) {
-        self.sequence += 1;
+        self.advance();
         self.changes.push(Change { at, kid: kid.clone(), event });
         let surplus = self.changes.len().saturating_sub(CHANGES_KEPT);
         self.changes.drain(..surplus);
@@ -464,7 +505,7 @@ impl Entry {
 }
 
 /// A stored ledger cannot be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidLedger {
     #[error("ledger has version {version}, this program knows versions up to {VERSION}")]
     Newer { version: u32 },

@@ -33,6 +33,9 @@ pub struct Merged {
     /// Whether every source answered and was accepted. Only then does a key that nobody lists count as
     /// missing.
     pub complete: bool,
+    /// Whether keys may be removed. The caller says no as long as a witness of the ledger, who might tell that
+    /// it came from a backup, has not been heard.
+    pub may_remove: bool,
     /// The sources whose answers were rejected as a whole.
     pub conflicts: Vec<Conflict>,
 }
@@ -56,7 +59,8 @@ pub struct Conflict {
 #[must_use]
 pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, IntoIter: Clone>) -> Merged {
     let reports = reports.into_iter();
-    let mut merged = Merged { listed: BTreeMap::new(), complete: true, conflicts: Vec::new() };
+    let mut merged =
+        Merged { listed: BTreeMap::new(), complete: true, may_remove: true, conflicts: Vec::new() };
     let rightful = rightful(reports.clone());
     let mut listed_by: BTreeMap<Kid, &str> = BTreeMap::new();
     for report in reports {

@@ -59,7 +59,8 @@ pub struct Placement {
 
 /// Decides what a place should hold.
 ///
-/// `adopt` is the operator's word that the place belongs to this ledger whatever it says.
+/// `terms` are those of the ledger's issuer or of a former one. `adopt` is the operator's word that the place
+/// belongs to this ledger whatever it says.
 ///
 /// # Errors
 ///
@@ -72,7 +73,7 @@ pub fn decide(
     adopt: bool,
 ) -> Result<Placement, Refused> {
     if !adopt {
-        refuse_strange_owner(found, ledger)?;
+        refuse_strange_owner(found, ledger, &terms.issuer)?;
     }
     let strangers = strangers(found, ledger, profile);
     let keys = ledger.public_keys().chain(&strangers).cloned();
@@ -84,7 +85,7 @@ pub fn decide(
     Ok(Placement { publication, strangers, writes })
 }
 
-fn refuse_strange_owner(found: &Found, ledger: &Ledger) -> Result<(), Refused> {
+fn refuse_strange_owner(found: &Found, ledger: &Ledger, issuer: &Issuer) -> Result<(), Refused> {
     for stored in Document::IN_WRITE_ORDER.into_iter().filter_map(|document| found.get(document)) {
         if let Some(owner) = stored.lineage.as_ref().filter(|owner| *owner != ledger.lineage()) {
             return Err(Refused::OtherLineage { owner: owner.clone(), ours: ledger.lineage().clone() });
@@ -93,8 +94,8 @@ fn refuse_strange_owner(found: &Found, ledger: &Ledger) -> Result<(), Refused> {
     // Without an owner it was uploaded by hand: taken over when it is about the same issuer.
     let by_hand = found.discovery.as_ref().filter(|stored| stored.lineage.is_none());
     match by_hand.and_then(|stored| ReceivedDiscovery::parse(&stored.bytes).ok()) {
-        Some(document) if document.issuer != ledger.issuer().as_str() => {
-            Err(Refused::OtherIssuer { found: document.issuer, ours: ledger.issuer().clone() })
+        Some(document) if document.issuer != issuer.as_str() => {
+            Err(Refused::OtherIssuer { found: document.issuer, ours: issuer.clone() })
         }
         _ => Ok(()),
     }

@@ -89,6 +89,13 @@ impl Publication {
         Ok(Self { jwks: keys.to_json().into(), discovery: discovery.into(), keys, max_age: terms.max_age })
     }
 
+    /// The documents of another issuer with the same keys.
+    #[must_use]
+    pub fn under(&self, terms: &Terms) -> Self {
+        let discovery = DiscoveryDocument::new(&terms.issuer, &terms.jwks_uri, &self.keys).to_json();
+        Self { discovery: discovery.into(), max_age: terms.max_age, ..self.clone() }
+    }
+
     #[must_use]
     pub fn keys(&self) -> &JwkSet {
         &self.keys

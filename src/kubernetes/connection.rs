@@ -31,11 +31,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a whole answer, connection and credential plugin included: well below the 30 s
 /// between two polls, and a slow trickle of bytes does not extend it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer that is read, in bytes: a JWKS of a hundred RSA-4096 keys has a tenth of it, and a
-/// `ConfigMap` may not be larger.
+/// Largest answer that is read unless a request says otherwise, in bytes: a JWKS of a hundred RSA-4096 keys
+/// has a tenth of it.
 pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest part of a foreign error message that is repeated, in characters.
 const MAX_MESSAGE: usize = 400;
+const JSON: &str = "application/json";
 /// Where a pod finds its own credential.
 const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -93,17 +94,39 @@ pub(crate) struct Request {
     pub(crate) method: Method,
     path: String,
     body: Vec<u8>,
+    content_type: &'static str,
+    /// Largest answer that is read, in bytes.
+    limit: usize,
 }
 
 impl Request {
     pub(crate) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: Vec::new() }
+        Self { method: Method::GET, path, body: Vec::new(), content_type: JSON, limit: MAX_ANSWER }
     }
 
     pub(crate) fn post(path: String, object: &impl Serialize) -> Self {
-        let body = serde_json::to_vec(object).expect("Kubernetes objects always serialise");
-        Self { method: Method::POST, path, body }
+        Self { method: Method::POST, path, body: json(object), content_type: JSON, limit: MAX_ANSWER }
     }
+
+    /// Changes the members of an object that `change` has (RFC 7386).
+    pub(crate) fn merge_patch(path: String, change: &impl Serialize) -> Self {
+        let method = Method::PATCH;
+        Self { method, content_type: "application/merge-patch+json", ..Self::post(path, change) }
+    }
+
+    /// Replaces an object, if it still is at the `resourceVersion` that the new one names.
+    pub(crate) fn put(path: String, object: &impl Serialize) -> Self {
+        Self { method: Method::PUT, ..Self::post(path, object) }
+    }
+
+    /// Reads an answer of up to `limit` bytes.
+    pub(crate) fn up_to(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+}
+
+fn json(object: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(object).expect("Kubernetes objects always serialise")
 }
 
 impl fmt::Display for Request {
@@ -208,7 +231,7 @@ impl Established {
         let mut message = http::Request::builder()
             .method(&request.method)
             .uri(&request.path)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, request.content_type)
             .body(Body::from(request.body.clone()))
             .expect("paths are made of checked names");
         if let Some(path) = self.token_file.clone() {
@@ -224,9 +247,9 @@ impl Established {
 
     async fn read(&self, request: &Request, answer: http::Response<Body>) -> Result<Answer, KubernetesError> {
         let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|source| {
+        let body = Limited::new(body, request.limit).collect().await.map_err(|source| {
             if source.is::<LengthLimitError>() {
-                KubernetesError::TooLarge { request: request.to_string(), limit: MAX_ANSWER }
+                KubernetesError::TooLarge { request: request.to_string(), limit: request.limit }
             } else {
                 KubernetesError::Interrupted { request: request.to_string(), source }
             }

@@ -4,6 +4,7 @@
 //! rename, or a human who truncates the file, then costs one change and not the ledger.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
@@ -14,11 +15,11 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Revision, StoreError, Stored};
+use super::{At, Revision, StoreError, Stored};
 use crate::{
     clock,
     core::{
-        ledger::{InvalidLedger, Ledger},
+        ledger::{Found, InvalidLedger, Ledger, Lineage},
         publication::sha256_hex,
     },
 };
@@ -26,6 +27,7 @@ use crate::{
 const LEDGER: &str = "ledger.json";
 const SERVICE_LOCK: &str = "signpost.lock";
 const PREVIOUS: &str = "ledger.previous.json";
+const LOCK: &str = "ledger.lock";
 
 /// Age at which a file counts as settled: whatever writes it from then on gives it another time, because
 /// file systems count time in steps that are shorter.
@@ -35,7 +37,8 @@ const SETTLED: SignedDuration = SignedDuration::from_secs(2);
 #[derive(Debug)]
 pub struct FileStore {
     directory: PathBuf,
-    path: PathBuf,
+    /// Those of its former issuers.
+    former: Vec<PathBuf>,
     /// What was read last of a settled file. Only reading rests on it: a write compares the bytes.
     remembered: Mutex<Option<Remembered>>,
 }
@@ -74,85 +77,121 @@ impl Face {
 }
 
 impl FileStore {
-    /// Uses a directory, which is created with the first write.
+    /// Uses a directory, which is created with the first write. A ledger that is only in one of the `former`
+    /// directories is read there, and written here.
     #[must_use]
-    pub fn new(directory: PathBuf) -> Self {
-        Self { path: directory.join(LEDGER), directory, remembered: Mutex::default() }
+    pub fn new(directory: PathBuf, former: Vec<PathBuf>) -> Self {
+        Self { directory, former, remembered: Mutex::default() }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn at(&self) -> At {
+        At::File(self.directory.join(LEDGER))
     }
 
-    /// What is stored; `None` when nothing is.
-    pub(super) fn read(&self) -> Result<Option<Stored>, StoreError> {
+    pub(super) fn directory_at(&self) -> At {
+        At::File(self.directory.clone())
+    }
+
+    pub(super) fn previous_at(&self) -> At {
+        At::File(self.directory.join(PREVIOUS))
+    }
+
+    /// The version before the stored one.
+    pub(super) fn previous(&self) -> Result<Option<Ledger>, StoreError> {
+        Ok(bytes(&self.directory, PREVIOUS)?.and_then(|bytes| Ledger::parse(&bytes).ok()))
+    }
+
+    /// What is stored. A former issuer's ledger of the same lineage that has moved on further counts: the
+    /// issuer may have been moved, and moved back.
+    pub(super) fn read(&self) -> Result<Stored, StoreError> {
         self.read_at(clock::now())
     }
 
     /// Reads and parses only what was written since it was last read.
-    pub(super) fn read_at(&self, now: Timestamp) -> Result<Option<Stored>, StoreError> {
-        let failed = |source| self.failed("read", &self.path, source);
-        let mut file = match File::open(&self.path) {
+    pub(super) fn read_at(&self, now: Timestamp) -> Result<Stored, StoreError> {
+        let Stored { found: mut newest, revision } = self.own(now)?;
+        for directory in &self.former {
+            let Found::Ledger(other) = find(directory, bytes(directory, LEDGER)?)? else { continue };
+            let counts = match &newest {
+                Found::Nothing => true,
+                Found::Ledger(own) => own.lineage() == other.lineage() && own.sequence() < other.sequence(),
+                Found::Previous(_) | Found::Damaged(_) => false,
+            };
+            if counts {
+                newest = Found::Ledger(other);
+            }
+        }
+        Ok(Stored { found: newest, revision })
+    }
+
+    /// What stands in the directory of the issuer itself.
+    fn own(&self, now: Timestamp) -> Result<Stored, StoreError> {
+        let path = self.directory.join(LEDGER);
+        let failed = |source| StoreError::Io { action: "read", path: shown(&path), source };
+        let mut file = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Stored { found: find(&self.directory, None)?, revision: None });
+            }
             Err(source) => return Err(failed(source)),
         };
         let face = Face::of(&file.metadata().map_err(failed)?);
         if let Some(remembered) = self.remembered().as_ref().filter(|remembered| remembered.face == face) {
-            return Ok(Some(remembered.stored.clone()));
+            return Ok(remembered.stored.clone());
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
-        let stored = self.parse(&bytes)?;
-        let remember = stored.note.is_none() && face.is_settled(now);
+        let revision = Some(Revision::File(sha256_hex(&bytes)));
+        let stored = Stored { found: find(&self.directory, Some(bytes))?, revision };
+        let remember = matches!(stored.found, Found::Ledger(_)) && face.is_settled(now);
         *self.remembered() = remember.then(|| Remembered { face, stored: stored.clone() });
-        Ok(Some(stored))
-    }
-
-    fn parse(&self, bytes: &[u8]) -> Result<Stored, StoreError> {
-        let revision = Some(Revision(sha256_hex(bytes)));
-        let invalid = match Ledger::parse(bytes) {
-            Ok(ledger) => return Ok(Stored { ledger: Arc::new(ledger), revision, note: None }),
-            Err(invalid) => invalid,
-        };
-        if matches!(invalid, InvalidLedger::Damaged(_))
-            && let Some(Ok(ledger)) = self.bytes(PREVIOUS)?.map(|bytes| Ledger::parse(&bytes))
-        {
-            let note = Some("the ledger was damaged, the version before it is used");
-            return Ok(Stored { ledger: Arc::new(ledger), revision, note });
-        }
-        Err(StoreError::Invalid { path: self.path.display().to_string(), source: invalid })
-    }
-
-    /// Writes the ledger if the file still is what was read: `None` when there was none.
-    pub(super) fn write(&self, json: &[u8], expected: Option<&Revision>) -> Result<Revision, StoreError> {
-        fs::create_dir_all(&self.directory)
-            .map_err(|source| self.failed("create", &self.directory, source))?;
-        let lock = self.open_lock("ledger.lock")?;
-        flock(&lock, FlockOperation::LockExclusive)
-            .map_err(|error| self.failed("lock", &self.directory, error.into()))?;
-        let present = self.bytes(LEDGER)?;
-        if present.as_deref().map(|bytes| Revision(sha256_hex(bytes))).as_ref() != expected {
-            return Err(StoreError::Changed);
-        }
-        if let Some(bytes) = present.filter(|bytes| Ledger::parse(bytes).is_ok()) {
-            self.replace(PREVIOUS, &bytes)?;
-        }
-        self.replace(LEDGER, json)?;
-        Ok(Revision(sha256_hex(json)))
+        Ok(stored)
     }
 
     fn remembered(&self) -> MutexGuard<'_, Option<Remembered>> {
         self.remembered.lock().expect("nobody panics while holding it")
     }
 
-    fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.directory.join(name);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(self.failed("read", &path, source)),
+    /// Writes the ledger if the file still is what was read: the SHA-256 of it, `None` when there was none.
+    pub(super) fn write(&self, json: &[u8], expected: Option<&String>) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
+        let present = bytes(&self.directory, LEDGER)?;
+        if present.as_deref().map(sha256_hex).as_ref() != expected {
+            return Err(StoreError::Changed { at: self.at() });
         }
+        self.replace_both(present, json)
+    }
+
+    /// Keeps a copy of a ledger that is stored elsewhere, unless a later one is kept already.
+    pub(super) fn keep_copy(&self, ledger: &Ledger) -> Result<(), StoreError> {
+        let json = ledger.to_json();
+        let is_kept = |present: Option<&[u8]>| {
+            let known = present.and_then(|bytes| Ledger::parse(bytes).ok());
+            let is_later =
+                |known: Ledger| known.lineage() == ledger.lineage() && known.sequence() > ledger.sequence();
+            present == Some(&json) || known.is_some_and(is_later)
+        };
+        if ledger.sequence() == 0 || is_kept(bytes(&self.directory, LEDGER)?.as_deref()) {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let present = bytes(&self.directory, LEDGER)?;
+        if is_kept(present.as_deref()) { Ok(()) } else { self.replace_both(present, &json) }
+    }
+
+    fn lock(&self) -> Result<File, StoreError> {
+        let failed = |action, source| StoreError::Io { action, path: shown(&self.directory), source };
+        fs::create_dir_all(&self.directory).map_err(|source| failed("create", source))?;
+        let lock = open_lock(&self.directory.join(LOCK)).map_err(|source| failed("lock", source))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed("lock", error.into()))?;
+        Ok(lock)
+    }
+
+    fn replace_both(&self, present: Option<Vec<u8>>, json: &[u8]) -> Result<(), StoreError> {
+        if let Some(bytes) = present.filter(|bytes| Ledger::parse(bytes).is_ok()) {
+            self.replace(PREVIOUS, &bytes)?;
+        }
+        self.replace(LEDGER, json)
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
@@ -164,37 +203,69 @@ impl FileStore {
             fs::rename(&staged, &path)?;
             File::open(&self.directory)?.sync_all()
         };
-        write().map_err(|source| self.failed("write", &path, source))
-    }
-
-    fn open_lock(&self, name: &str) -> Result<File, StoreError> {
-        let path = self.directory.join(name);
-        open_lock(&path).map_err(|source| self.failed("open", &path, source))
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as part of the store at every call")]
-    fn failed(&self, action: &'static str, path: &Path, source: io::Error) -> StoreError {
-        StoreError::Io { action, path: path.display().to_string(), source }
+        write().map_err(|source| StoreError::Io { action: "write", path: shown(&path), source })
     }
 }
 
-/// Reads every ledger below a directory, sorted by issuer. Blocks.
+fn bytes(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let path = directory.join(name);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Io { action: "read", path: shown(&path), source }),
+    }
+}
+
+/// What one directory holds; `present` is what stands in its ledger file.
+fn find(directory: &Path, present: Option<Vec<u8>>) -> Result<Found, StoreError> {
+    let parsed = present.map(|bytes| Ledger::parse(&bytes));
+    let otherwise = match parsed {
+        Some(Ok(ledger)) => return Ok(Found::Ledger(Arc::new(ledger))),
+        Some(Err(source @ InvalidLedger::Newer { .. })) => {
+            return Err(StoreError::Invalid { at: At::File(directory.join(LEDGER)), source });
+        }
+        Some(Err(damaged)) => Found::Damaged(damaged),
+        None => Found::Nothing,
+    };
+    let previous = bytes(directory, PREVIOUS)?.and_then(|bytes| Ledger::parse(&bytes).ok());
+    Ok(previous.map_or(otherwise, |ledger| Found::Previous(Arc::new(ledger))))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Reads every ledger below a directory, sorted by issuer; of one lineage the newest, for the others are what
+/// a moved issuer left behind. Blocks.
 ///
 /// # Errors
 ///
 /// Fails when one of them cannot be read; that there is no such directory is no error.
 pub fn read_all(directory: &Path) -> Result<Vec<Ledger>, StoreError> {
-    let failed = |source| StoreError::Io { action: "read", path: directory.display().to_string(), source };
+    let failed = |source| StoreError::Io { action: "read", path: shown(directory), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
-    let mut ledgers = Vec::new();
+    let mut newest: BTreeMap<Lineage, Ledger> = BTreeMap::new();
     for entry in entries {
-        let stored = FileStore::new(entry.map_err(failed)?.path()).read()?;
-        ledgers.extend(stored.map(|stored| Arc::unwrap_or_clone(stored.ledger)));
+        let directory = entry.map_err(failed)?.path();
+        let ledger = match find(&directory, bytes(&directory, LEDGER)?)? {
+            Found::Ledger(ledger) | Found::Previous(ledger) => Arc::unwrap_or_clone(ledger),
+            Found::Damaged(source) => {
+                return Err(StoreError::Invalid { at: At::File(directory.join(LEDGER)), source });
+            }
+            Found::Nothing => continue,
+        };
+        match newest.get(ledger.lineage()) {
+            Some(other) if other.sequence() >= ledger.sequence() => {}
+            _ => {
+                newest.insert(ledger.lineage().clone(), ledger);
+            }
+        }
     }
+    let mut ledgers: Vec<Ledger> = newest.into_values().collect();
     ledgers.sort_by(|a, b| a.issuer().cmp(b.issuer()));
     Ok(ledgers)
 }

@@ -1,17 +1,34 @@
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{FileStore, LedgerStore, StoreError, hold_directory, new_lineage};
+use super::*;
 use crate::core::{
     issuer::Issuer,
-    ledger::Ledger,
+    ledger::{Ledger, What},
     merge::{Answer, Report, merge},
     tests::{retention, rsa_key, terms},
 };
 
 fn store(directory: &tempfile::TempDir) -> LedgerStore {
-    LedgerStore::new(FileStore::new(directory.path().to_owned()), terms().issuer)
+    LedgerStore::file(FileStore::new(directory.path().to_owned(), Vec::new()), terms().issuer, Vec::new())
+}
+
+/// Stores what `decide` makes of a ledger, as a process does that knows none.
+async fn update(
+    store: &LedgerStore,
+    mut decide: impl FnMut(&Ledger) -> Ledger,
+) -> Result<Arc<Ledger>, StoreError> {
+    let known = store.recall().await?;
+    let wait = retention().wait();
+    store.update(|found| Ok(decide(&known.reconcile(found, Timestamp::UNIX_EPOCH, wait)?))).await
+}
+
+async fn read(store: &LedgerStore) -> Arc<Ledger> {
+    match store.read().await.expect("readable") {
+        Found::Ledger(ledger) => ledger,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn with_key(ledger: &Ledger, index: usize) -> Ledger {
@@ -23,18 +40,18 @@ fn with_key(ledger: &Ledger, index: usize) -> Ledger {
 #[tokio::test]
 async fn a_ledger_that_was_never_stored_is_empty_and_nothing_is_written_for_reading_it() {
     let directory = tempfile::tempdir().expect("tempdir");
-    let stored = store(&directory).read().await.expect("empty");
-    assert!(stored.ledger.entries().is_empty());
+    assert_eq!(Found::Nothing, store(&directory).read().await.expect("empty"));
+    update(&store(&directory), Ledger::clone).await.expect("nothing to store");
     assert_eq!(0, fs::read_dir(directory.path()).expect("readable").count());
 }
 
 #[tokio::test]
 async fn an_update_without_a_change_writes_nothing() {
     let directory = tempfile::tempdir().expect("tempdir");
-    store(&directory).update(|ledger| with_key(ledger, 1)).await.expect("stored");
+    update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect("stored");
     let before =
         fs::metadata(directory.path().join("ledger.json")).expect("stored").modified().expect("time");
-    store(&directory).update(Ledger::clone).await.expect("read");
+    update(&store(&directory), Ledger::clone).await.expect("read");
     let after = fs::metadata(directory.path().join("ledger.json")).expect("stored").modified().expect("time");
     assert_eq!(before, after);
 }
@@ -48,30 +65,35 @@ async fn two_that_share_a_ledger_lose_no_update() {
         let store = store(&directory);
         writers.spawn(async move {
             for index in 0..EACH {
-                store.update(|ledger| with_key(ledger, writer * EACH + index)).await.expect("stored");
+                update(&store, |ledger| with_key(ledger, writer * EACH + index)).await.expect("stored");
             }
         });
     }
     writers.join_all().await;
-    let ledger = store(&directory).read().await.expect("stored").ledger;
+    let ledger = read(&store(&directory)).await;
     assert_eq!(2 * EACH, ledger.entries().len());
     assert_eq!(2 * EACH, usize::try_from(ledger.sequence()).expect("small"));
 }
 
 #[tokio::test]
-async fn a_damaged_ledger_falls_back_to_the_version_before_and_says_so() {
-    let directory = tempfile::tempdir().expect("tempdir");
-    store(&directory).update(|ledger| with_key(ledger, 1)).await.expect("stored");
-    store(&directory).update(|ledger| with_key(ledger, 2)).await.expect("stored");
-    let path = directory.path().join("ledger.json");
-    let bytes = fs::read(&path).expect("stored");
-    fs::write(&path, &bytes[..bytes.len() / 2]).expect("truncated");
-    let stored = store(&directory).read().await.expect("previous version");
-    assert_eq!(1, stored.ledger.entries().len());
-    assert!(stored.note.is_some_and(|note| note.contains("damaged")));
-    let healed = store(&directory).update(|ledger| with_key(ledger, 2)).await.expect("healed");
-    assert_eq!(2, healed.ledger.entries().len());
-    assert_eq!(None, store(&directory).read().await.expect("good").note);
+async fn a_damaged_or_missing_ledger_falls_back_to_the_version_before_and_holds_removals() {
+    for cut in [Some(2), None] {
+        let directory = tempfile::tempdir().expect("tempdir");
+        update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect("stored");
+        let before = read(&store(&directory)).await;
+        update(&store(&directory), |ledger| with_key(ledger, 2)).await.expect("stored");
+        let path = directory.path().join("ledger.json");
+        let bytes = fs::read(&path).expect("stored");
+        match cut {
+            Some(part) => fs::write(&path, &bytes[..bytes.len() / part]).expect("truncated"),
+            None => fs::remove_file(&path).expect("deleted"),
+        }
+        assert_eq!(Found::Previous(before), store(&directory).read().await.expect("the version before"));
+        let healed = update(&store(&directory), |ledger| with_key(ledger, 2)).await.expect("healed");
+        assert_eq!(2, healed.entries().len());
+        assert_eq!(What::Damaged, healed.incidents()[0].what);
+        assert_eq!(healed, read(&store(&directory)).await);
+    }
 }
 
 #[tokio::test]
@@ -79,7 +101,7 @@ async fn a_damaged_ledger_without_a_version_before_is_an_error_and_stays_as_it_i
     let directory = tempfile::tempdir().expect("tempdir");
     let path = directory.path().join("ledger.json");
     fs::write(&path, "{").expect("written");
-    let error = store(&directory).update(|ledger| with_key(ledger, 1)).await.expect_err("damaged");
+    let error = update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect_err("damaged");
     assert!(error.hint().is_some_and(|hint| hint.contains("signpost sync --adopt")));
     assert_eq!("{", fs::read_to_string(&path).expect("still there"));
 }
@@ -87,8 +109,8 @@ async fn a_damaged_ledger_without_a_version_before_is_an_error_and_stays_as_it_i
 #[tokio::test]
 async fn a_ledger_of_a_newer_program_is_refused() {
     let directory = tempfile::tempdir().expect("tempdir");
-    store(&directory).update(|ledger| with_key(ledger, 1)).await.expect("stored");
-    store(&directory).update(|ledger| with_key(ledger, 2)).await.expect("stored");
+    update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect("stored");
+    update(&store(&directory), |ledger| with_key(ledger, 2)).await.expect("stored");
     let path = directory.path().join("ledger.json");
     let newer = fs::read_to_string(&path).expect("stored").replace("\"version\": 1", "\"version\": 2");
     fs::write(&path, newer).expect("written");
@@ -100,10 +122,63 @@ async fn a_ledger_of_a_newer_program_is_refused() {
 #[tokio::test]
 async fn a_ledger_of_another_issuer_is_refused() {
     let directory = tempfile::tempdir().expect("tempdir");
-    store(&directory).update(|ledger| with_key(ledger, 1)).await.expect("stored");
+    update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect("stored");
     let other = Issuer::parse("https://other.example").expect("valid");
-    let other = LedgerStore::new(FileStore::new(directory.path().to_owned()), other);
+    let other = LedgerStore::file(FileStore::new(directory.path().to_owned(), Vec::new()), other, Vec::new());
     assert!(matches!(other.read().await, Err(StoreError::OtherIssuer { .. })));
+}
+
+/// Yesterday the issuer was another one; tomorrow the operator changes his mind.
+#[tokio::test]
+async fn a_ledger_goes_on_when_its_issuer_is_moved_and_moved_back() {
+    let data = tempfile::tempdir().expect("tempdir");
+    let (old, new) = (terms().issuer, Issuer::parse("https://new.example").expect("valid"));
+    let store = |own: &str, issuer: &Issuer, former: &[(&str, &Issuer)]| {
+        let directories = former.iter().map(|(name, _)| data.path().join(name)).collect();
+        let file = FileStore::new(data.path().join(own), directories);
+        LedgerStore::file(file, issuer.clone(), former.iter().map(|(_, issuer)| (*issuer).clone()).collect())
+    };
+    let before = update(&store("old", &old, &[]), |ledger| with_key(ledger, 1)).await.expect("stored");
+    let moved =
+        update(&store("new", &new, &[("old", &old)]), |ledger| with_key(ledger, 2)).await.expect("moved");
+    assert_eq!((before.lineage(), 2, &new), (moved.lineage(), moved.entries().len(), moved.issuer()));
+    assert_eq!(moved, read(&store("new", &new, &[("old", &old)])).await);
+    let back = update(&store("old", &old, &[("new", &new)]), Ledger::clone).await.expect("moved back");
+    assert_eq!((moved.entries(), &old), (back.entries(), back.issuer()));
+    assert_eq!(
+        vec![Arc::unwrap_or_clone(back)],
+        read_all(data.path()).expect("readable"),
+        "of one lineage the newest"
+    );
+}
+
+#[tokio::test]
+async fn a_copy_never_replaces_a_later_one() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = FileStore::new(directory.path().to_owned(), Vec::new());
+    let first = update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect("stored");
+    let later = with_key(&first, 2);
+    for ledger in [&later, &first] {
+        file.keep_copy(ledger).expect("writable");
+    }
+    assert_eq!(later, *read(&store(&directory)).await);
+}
+
+#[tokio::test]
+async fn a_store_that_always_says_that_others_were_faster_is_given_up() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("ledger.json");
+    update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect("stored");
+    let mut rounds = 0;
+    let store = store(&directory);
+    let meddled = update(&store, |ledger| {
+        rounds += 1;
+        fs::write(&path, [ledger.to_json(), vec![b'\n'; rounds]].concat()).expect("written");
+        with_key(ledger, 2)
+    });
+    let error =
+        tokio::time::timeout(Duration::from_mins(1), meddled).await.expect("it ends").expect_err("lost");
+    assert!(matches!(error, StoreError::Changed { .. }), "{error}");
 }
 
 #[test]
@@ -120,10 +195,13 @@ fn a_data_directory_is_held_by_one_process_at_a_time() {
 fn a_settled_ledger_is_read_again_only_when_somebody_wrote_it() {
     let directory = tempfile::tempdir().expect("tempdir");
     let (path, staged) = (directory.path().join("ledger.json"), directory.path().join("staged"));
-    let store = FileStore::new(directory.path().to_owned());
+    let store = FileStore::new(directory.path().to_owned(), Vec::new());
     let now = crate::clock::now();
     let later = now + SignedDuration::from_secs(10);
-    let read = |at| store.read_at(at).expect("readable").expect("stored").ledger;
+    let read = |at| match store.read_at(at).expect("readable").found {
+        Found::Ledger(ledger) => ledger,
+        other => panic!("{other:?}"),
+    };
     let lineage = || read(later).lineage().clone();
     let [written, edited, replaced] = [(); 3].map(|()| Ledger::new(terms().issuer, new_lineage()));
     store.write(&written.to_json(), None).expect("stored");
@@ -146,7 +224,7 @@ fn a_settled_ledger_is_read_again_only_when_somebody_wrote_it() {
     assert_eq!(*replaced.lineage(), lineage());
 
     fs::remove_file(&path).expect("removed");
-    assert!(store.read_at(later).expect("none is no error").is_none());
+    assert_eq!(Found::Nothing, store.read_at(later).expect("none is no error").found);
 }
 
 /// Until the file system would give a change another time than the last one of this file.

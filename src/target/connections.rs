@@ -3,17 +3,15 @@
 //! One TLS set-up and one pool serve thousands of targets. `object_store` would make a client of its
 //! own for each of them, with its own copy of the system's certificates.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use object_store::{
     ClientConfigKey, ClientOptions,
-    client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService},
+    client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService},
 };
 use reqwest::{Client, StatusCode, header::RETRY_AFTER, redirect::Policy};
+use tokio::{sync::OnceCell, task::spawn_blocking};
 use url::Url;
 
 use super::{error::Cause, lanes::Lanes};
@@ -28,51 +26,57 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// The connections that all targets share.
 ///
-/// They are prepared for the first target that needs one: loading the certificates of the system takes
-/// longer than all else that a start takes, and directories need none.
+/// Each is made for the first request that needs it, on a thread of its own: loading the certificates of
+/// the system takes longer than all else that a start takes, and directories need none.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
-    clients: Arc<OnceLock<Clients>>,
+    clients: Arc<Clients>,
     lanes: Lanes,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Clients {
-    encrypted: Client,
-    /// For addresses that were given with `http` and for the metadata services of clouds.
-    plain: Client,
+    encrypted: OnceCell<Client>,
+    plain: OnceCell<Client>,
+}
+
+/// The client for one kind of address, made when it is first needed.
+#[derive(Clone, Debug)]
+pub(super) struct SharedClient {
+    clients: Arc<Clients>,
+    plain: bool,
 }
 
 impl Connections {
     /// The client for an address; without encryption only where the address says `http`.
-    pub(super) fn to(&self, scheme: &str) -> Result<&Client, CannotConnect> {
-        let clients = if let Some(clients) = self.clients.get() {
-            clients
-        } else {
-            let made = Clients::new()?;
-            // If another thread made some meanwhile, these are thrown away.
-            self.clients.get_or_init(|| made)
-        };
-        Ok(if scheme == "http" { &clients.plain } else { &clients.encrypted })
+    pub(super) fn to(&self, scheme: &str) -> SharedClient {
+        SharedClient { clients: Arc::clone(&self.clients), plain: scheme == "http" }
     }
 }
 
-impl Clients {
-    fn new() -> Result<Self, CannotConnect> {
-        let client = || {
-            Client::builder()
-                .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-                // Credentials must not travel on, and relying parties do not follow redirects either.
-                .redirect(Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .timeout(REQUEST_TIMEOUT)
-        };
-        let encrypted = client().https_only(true).build().map_err(CannotConnect)?;
-        // What answers without encryption is near; a proxy would only read the credentials that the
-        // metadata service hands out.
-        let plain = client().no_proxy().build().map_err(CannotConnect)?;
-        Ok(Self { encrypted, plain })
+impl SharedClient {
+    /// # Errors
+    ///
+    /// Fails when the certificates of the system cannot be loaded; the next request tries again.
+    pub(super) async fn get(&self) -> Result<&Client, CannotConnect> {
+        let plain = self.plain;
+        let client = if plain { &self.clients.plain } else { &self.clients.encrypted };
+        let make =
+            async || spawn_blocking(move || new_client(plain)).await.expect("making a client does not panic");
+        client.get_or_try_init(make).await.map_err(CannotConnect)
     }
+}
+
+fn new_client(plain: bool) -> reqwest::Result<Client> {
+    let client = Client::builder()
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        // Credentials must not travel on, and relying parties do not follow redirects either.
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT);
+    // What answers without encryption is near; a proxy would only read the credentials that the metadata
+    // service hands out.
+    if plain { client.no_proxy() } else { client.https_only(true) }.build()
 }
 
 /// Heeds nothing of the options but whether `http` is allowed: time limits are those of
@@ -81,16 +85,14 @@ impl HttpConnector for Connections {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
         let client = self.to(if plain { "http" } else { "https" });
-        let client =
-            client.map_err(|error| object_store::Error::Generic { store: "HTTP", source: error.into() })?;
-        Ok(self.lanes.over(HttpClient::new(Patient(client.clone()))))
+        Ok(self.lanes.over(HttpClient::new(Patient(client))))
     }
 }
 
 /// Gives a busy service the time that it asks for: `object_store` asks again after a time of its own,
 /// which starts when it has the answer.
 #[derive(Debug)]
-struct Patient(Client);
+struct Patient(SharedClient);
 
 impl HttpService for Patient {
     fn call<'a, 'b>(&'a self, request: HttpRequest) -> BoxFuture<'b, Result<HttpResponse, HttpError>>
@@ -98,7 +100,8 @@ impl HttpService for Patient {
         'a: 'b,
     {
         Box::pin(async move {
-            let response = self.0.call(request).await?;
+            let client = self.0.get().await.map_err(|error| HttpError::new(HttpErrorKind::Connect, error))?;
+            let response = client.call(request).await?;
             if let Some(wait) = asked_to_wait(&response) {
                 tokio::time::sleep(wait.min(MAX_WAIT)).await;
             }

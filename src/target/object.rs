@@ -17,7 +17,7 @@ use crate::core::{
 
 use super::{
     Change, Entry, MAX_DOCUMENT_BYTES, Version, VersionOf,
-    connections::Connections,
+    connections::{Connections, SharedClient},
     error::{Cause, Failure},
 };
 
@@ -36,6 +36,7 @@ const SEQUENCE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostsequence"
 /// The objects of one publication.
 pub(super) struct Bucket {
     store: Box<dyn ObjectStore>,
+    client: SharedClient,
     service: Service,
     jwks: Path,
     discovery: Path,
@@ -90,13 +91,20 @@ impl Bucket {
         if let Ok(mut segments) = address.path_segments_mut() {
             segments.pop_if_empty().extend(prefix.split('/').filter(|segment| !segment.is_empty()));
         }
-        Ok(Self { store, service, jwks, discovery, address: address.into() })
+        let client = connections.to(address.scheme());
+        Ok(Self { store, client, service, jwks, discovery, address: address.into() })
     }
 
     /// The URL below which the service itself shows the objects to readers without credentials, if it
     /// lets them.
     pub(super) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The store, once there is a client for it: what a store says of one that cannot be made does not help.
+    async fn store(&self) -> Result<&dyn ObjectStore, Cause> {
+        self.client.get().await?;
+        Ok(&*self.store)
     }
 
     fn path(&self, document: Document) -> &Path {
@@ -108,14 +116,14 @@ impl Bucket {
 
     pub(super) async fn version(&self, document: Document) -> Result<Option<Version>, Cause> {
         let options = GetOptions { head: true, ..GetOptions::default() };
-        match self.store.get_opts(self.path(document), options).await {
+        match self.store().await?.get_opts(self.path(document), options).await {
             Ok(result) => Ok(Some(version_of(&result))),
             Err(error) => self.service.absent(&error).map(|()| None),
         }
     }
 
     pub(super) async fn read(&self, document: Document) -> Result<Option<Entry>, Cause> {
-        let result = match self.store.get_opts(self.path(document), GetOptions::default()).await {
+        let result = match self.store().await?.get_opts(self.path(document), GetOptions::default()).await {
             Ok(result) => result,
             Err(error) => return self.service.absent(&error).map(|()| None),
         };
@@ -146,7 +154,8 @@ impl Bucket {
             Some(_) => return Err(Failure::LostRace),
         };
         let options = PutOptions { mode, attributes: attributes(change), ..PutOptions::default() };
-        let put = self.store.put_opts(self.path(change.document), change.bytes.clone().into(), options);
+        let store = self.store().await?;
+        let put = store.put_opts(self.path(change.document), change.bytes.clone().into(), options);
         let put = put.await.map_err(|error| self.service.not_written(&error))?;
 
         let Some(back) = self.read(change.document).await? else { return Err(Failure::LostRace) };

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Client, Response, StatusCode,
+    Response, StatusCode,
     header::{ETAG, HeaderValue, IF_NONE_MATCH},
 };
 use url::Url;
@@ -16,7 +16,7 @@ use crate::core::publication::Document;
 
 use super::{
     MAX_DOCUMENT_BYTES,
-    connections::{Connections, checked, innermost},
+    connections::{Connections, SharedClient, checked, innermost},
     error::Cause,
     object::service_code,
 };
@@ -26,7 +26,7 @@ use super::{
 pub(super) struct PublicUrl {
     /// Without a trailing `/`.
     base: String,
-    client: Client,
+    client: SharedClient,
     /// Whether it is the address of the store itself, which alone knows whom it lets read.
     is_store: bool,
     seen: Mutex<BTreeMap<Document, Seen>>,
@@ -48,7 +48,7 @@ impl PublicUrl {
         })?;
         checked(&url)?;
         let base = base.strip_suffix('/').unwrap_or(base).to_owned();
-        Ok(Self { base, client: connections.to(url.scheme())?.clone(), is_store, seen: Mutex::default() })
+        Ok(Self { base, client: connections.to(url.scheme()), is_store, seen: Mutex::default() })
     }
 
     /// Where a relying party finds one document.
@@ -59,7 +59,7 @@ impl PublicUrl {
     /// Reads a document, without credentials. Once it was `expected`, the answer has no body until it
     /// is something else.
     pub(super) async fn read(&self, document: Document, expected: &Bytes) -> Result<Bytes, Cause> {
-        let request = self.client.get(self.of(document));
+        let request = self.client.get().await?.get(self.of(document));
         // Only while it is what it should be: the tag of nginx says size and second alone, so that one of
         // an older document might be that of the new one too.
         let known =

@@ -9,11 +9,15 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use self::view::View;
-use super::metrics;
+use super::{
+    metrics,
+    notices::{self, IssuerBefore, Notices, SourceBefore, TargetBefore},
+};
 use crate::core::{
     issuer::Issuer,
     jwk_set::Profile,
     ledger::{Ledger, State as KeyState},
+    notice::Notice,
 };
 
 mod view;
@@ -29,6 +33,8 @@ struct State {
     configuration: Mutex<ConfigurationStatus>,
     /// Of the public listener; `None` where it speaks plain text.
     tls: Mutex<Option<TlsStatus>>,
+    /// What changes for the better or the worse, where somebody tells of it.
+    notices: Option<Notices>,
 }
 
 type Shared = Arc<Mutex<IssuerStatus>>;
@@ -76,11 +82,24 @@ pub struct IssuerStatus {
     /// Whether the process is ready without it: it came with a reload and was not ready yet.
     late: bool,
     /// The ledger as it is stored, and the profile that is served of it.
-    ledger: Option<(Arc<Ledger>, Profile)>,
-    /// What is wrong with what the sources say together, in words; nothing of it is published.
+    stored: Option<(Arc<Ledger>, Profile)>,
+    pub ledger: LedgerStatus,
+    /// The former issuers whose documents are published too.
+    pub former: Vec<String>,
+    /// What is wrong with the ledger, or with what the sources say together, in words.
     pub alarms: Vec<String>,
     pub sources: BTreeMap<String, SourceStatus>,
     pub targets: BTreeMap<String, TargetStatus>,
+}
+
+/// Whether what is known could be stored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LedgerStatus {
+    /// Whether it could be read and stored when it was last tried.
+    pub up: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub failures: u64,
 }
 
 /// What is known of one source.
@@ -126,19 +145,46 @@ pub struct TargetStatus {
 }
 
 impl Board {
+    /// A board whose changes are told.
+    #[must_use]
+    pub fn telling(notices: Notices) -> Self {
+        Self(Arc::new(State { notices: Some(notices), ..State::default() }))
+    }
+
     /// Changes what is known of an issuer.
     pub fn issuer(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus)) {
+        let notices = self.change(issuer, |status| {
+            let before = IssuerBefore::of(status);
+            change(status);
+            before.until(status, issuer.as_str())
+        });
+        self.tell(notices);
+    }
+
+    fn change<T>(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus) -> T) -> T {
         let known = self.0.issuers.read().expect(UNPOISONED).get(issuer.as_str()).cloned();
         let status = known.unwrap_or_else(|| {
             let mut issuers = self.0.issuers.write().expect(UNPOISONED);
             Arc::clone(issuers.entry(issuer.to_string()).or_default())
         });
-        change(&mut lock(&status));
+        change(&mut lock(&status))
+    }
+
+    fn tell(&self, notices: impl IntoIterator<Item = Notice>) {
+        if let Some(told) = &self.0.notices {
+            told.hear(notices);
+        }
     }
 
     /// Changes what is known of a source.
     pub fn source(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut SourceStatus)) {
-        self.issuer(issuer, |status| change(named(&mut status.sources, name)));
+        let notices = self.change(issuer, |status| {
+            let source = named(&mut status.sources, name);
+            let before = SourceBefore::of(source);
+            change(source);
+            before.until(source, issuer.as_str(), name)
+        });
+        self.tell(notices);
     }
 
     /// Forgets a source that is not asked any more.
@@ -148,13 +194,24 @@ impl Board {
 
     /// Changes what is known of a target.
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
-        self.issuer(issuer, |status| change(named(&mut status.targets, name)));
+        let notice = self.change(issuer, |status| {
+            let target = named(&mut status.targets, name);
+            let before = TargetBefore::of(target);
+            change(target);
+            before.until(target, issuer.as_str(), name)
+        });
+        self.tell(notice);
     }
 
-    /// Shows a ledger; `profile` is the one that is served.
+    /// Shows a ledger; `profile` is the one that is served. What the first one says is long past.
     pub fn ledger(&self, ledger: Arc<Ledger>, profile: Profile) {
         let issuer = ledger.issuer().clone();
-        self.issuer(&issuer, |status| status.ledger = Some((ledger, profile)));
+        let notices = self.change(&issuer, |status| {
+            let notices = status.stored.as_ref().map(|(before, _)| notices::of_keys(before, &ledger));
+            status.stored = Some((ledger, profile));
+            notices
+        });
+        self.tell(notices.into_iter().flatten());
     }
 
     /// Waits for an issuer that the process starts with: it is not ready before.
@@ -183,22 +240,35 @@ impl Board {
 
     /// A configuration was read and taken.
     pub fn configuration_read(&self, now: Timestamp) {
-        let mut configuration = lock(&self.0.configuration);
-        let reads = configuration.reads + 1;
-        *configuration = ConfigurationStatus { reads, read: Some(now), refused: None, alarm: None };
+        self.configure(|configuration| {
+            let reads = configuration.reads + 1;
+            *configuration = ConfigurationStatus { reads, read: Some(now), refused: None, alarm: None };
+        });
     }
 
     /// A configuration was refused; the one before it goes on.
     pub fn configuration_refused(&self, now: Timestamp, error: &str) {
+        self.configure(|configuration| {
+            configuration.reads += 1;
+            configuration.refused = Some(now);
+            configuration.alarm = Some(format!("the configuration was refused: {error}"));
+        });
+    }
+
+    fn configure(&self, change: impl FnOnce(&mut ConfigurationStatus)) {
         let mut configuration = lock(&self.0.configuration);
-        configuration.reads += 1;
-        configuration.refused = Some(now);
-        configuration.alarm = Some(format!("the configuration was refused: {error}"));
+        let before = configuration.alarm.take();
+        change(&mut configuration);
+        self.tell(notices::of_configuration(before.as_deref(), configuration.alarm.as_deref()));
     }
 
     /// Changes what is known of the certificate.
     pub fn tls(&self, change: impl FnOnce(&mut TlsStatus)) {
-        change(lock(&self.0.tls).get_or_insert_default());
+        let mut tls = lock(&self.0.tls);
+        let tls = tls.get_or_insert_default();
+        let before = tls.error.clone();
+        change(tls);
+        self.tell(notices::of_certificate(before.as_deref(), tls.error.as_deref()));
     }
 
     /// Whether every issuer has something true to serve; those that came with a reload are not waited
@@ -258,6 +328,7 @@ impl Board {
             tls: self.tls_status(),
             issuers: self.issuers(),
             traffic,
+            events: self.0.notices.as_ref().map(Notices::totals),
         })
     }
 
@@ -288,22 +359,27 @@ impl IssuerStatus {
 
     /// Keys in the publication that is served.
     pub(super) fn published_keys(&self) -> usize {
-        self.ledger
+        self.stored
             .as_ref()
             .map_or(0, |(ledger, profile)| ledger.public_keys().filter(|key| profile.includes(key)).count())
     }
 
     /// Published keys that no source lists any more.
     pub(super) fn missing_keys(&self) -> usize {
-        self.ledger.as_ref().map_or(0, |(ledger, _)| {
+        self.stored.as_ref().map_or(0, |(ledger, _)| {
             let missing = |state| matches!(state, KeyState::Missing { .. });
             ledger.entries().values().filter(|entry| missing(entry.state)).count()
         })
     }
 
+    /// Until when no key is removed, after a repair of the ledger.
+    pub(super) fn hold_until(&self) -> Option<Timestamp> {
+        Some(self.stored.as_ref()?.0.hold()?.until)
+    }
+
     /// Keys that only a target knows.
     pub(super) fn stranger_keys(&self) -> usize {
-        self.ledger.as_ref().map_or(0, |(ledger, _)| ledger.strangers().len())
+        self.stored.as_ref().map_or(0, |(ledger, _)| ledger.strangers().len())
     }
 }
 

@@ -12,8 +12,9 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::board::{
-    ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic,
+use super::{
+    board::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic},
+    notices::Totals,
 };
 
 pub(super) fn render(page: Page) -> String {
@@ -31,6 +32,8 @@ pub(super) struct Page {
     pub(super) tls: Option<TlsStatus>,
     pub(super) issuers: Issuers,
     pub(super) traffic: Traffic,
+    /// Of Kubernetes Events, where they are told.
+    pub(super) events: Option<Totals>,
 }
 
 impl Collector for Page {
@@ -41,6 +44,7 @@ impl Collector for Page {
         })?;
         self.configuration(out)?;
         self.of_issuers(out)?;
+        self.of_ledgers(out)?;
         self.of_sources(out)?;
         self.of_targets(out)?;
         out.counter("http_requests", "Requests to the public listener", |put| {
@@ -51,7 +55,8 @@ impl Collector for Page {
         out.gauge("http_connections", "Connections to the public listener that are open", |put| {
             put(&[], count(self.traffic.connections))
         })?;
-        self.tls.as_ref().map_or(Ok(()), |status| tls(status, out))
+        self.tls.as_ref().map_or(Ok(()), |status| tls(status, out))?;
+        self.events.map_or(Ok(()), |totals| events(totals, out))
     }
 }
 
@@ -83,11 +88,33 @@ impl Page {
             count(status.published_keys())
         })?;
         gauge("stranger_keys", "Keys that only a target knows", |status| count(status.stranger_keys()))?;
-        gauge("alarms", "Things that sources say and that are not published, see /status.json", |status| {
-            count(status.alarms.len())
-        })?;
+        gauge(
+            "alarms",
+            "Things that are wrong with the ledger or with what the sources say, see /status.json",
+            |status| count(status.alarms.len()),
+        )?;
         gauge("missing_keys", "Published keys that no source lists any more", |status| {
             count(status.missing_keys())
+        })
+    }
+
+    fn of_ledgers(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        out.gauge("ledger_up", "Whether the ledger could be read and stored when last tried", |put| {
+            self.each_issuer(put, |status| Some(flag(status.ledger.up)))
+        })?;
+        out.counter("ledger_failures", "Times that the ledger could not be read or stored", |put| {
+            self.each_issuer(put, |status| Some(status.ledger.failures))
+        })?;
+        out.gauge(
+            "ledger_hold_until_timestamp_seconds",
+            "After a repair of the ledger: no key is removed before",
+            |put| self.each_issuer(put, |status| status.hold_until().map(seconds)),
+        )?;
+        out.gauge("former_issuer", "Always 1; a former issuer whose documents are published too", |put| {
+            self.issuers.each().try_for_each(|(issuer, status)| {
+                let former = status.former.iter();
+                former.into_iter().try_for_each(|former| put(&[("issuer", issuer), ("former", former)], 1.0))
+            })
         })
     }
 
@@ -139,6 +166,12 @@ impl Page {
         })
     }
 
+    fn each_issuer<V>(&self, put: &mut Put<'_, V>, value: fn(&IssuerStatus) -> Option<V>) -> fmt::Result {
+        self.issuers.each().try_for_each(|(issuer, status)| {
+            value(&status).map_or(Ok(()), |value| put(&[("issuer", issuer)], value))
+        })
+    }
+
     fn each_source<V>(&self, put: &mut Put<'_, V>, value: fn(&SourceStatus) -> Option<V>) -> fmt::Result {
         self.issuers.each().try_for_each(|(issuer, status)| {
             status.sources.iter().try_for_each(|(name, source)| {
@@ -168,6 +201,14 @@ fn tls(status: &TlsStatus, out: &mut Out<'_, '_>) -> fmt::Result {
     out.counter("tls_reload_failures", "Looks at the certificate files that found no pair to serve", |put| {
         put(&[], status.failures)
     })
+}
+
+fn events(totals: Totals, out: &mut Out<'_, '_>) -> fmt::Result {
+    out.counter("events_told", "Kubernetes Events made or counted up", |put| put(&[], totals.told))?;
+    out.counter("events_failed", "Requests for Kubernetes Events that failed", |put| {
+        put(&[], totals.failed)
+    })?;
+    out.counter("events_dropped", "Notices that no Kubernetes Event tells of", |put| put(&[], totals.dropped))
 }
 
 /// Takes one sample: its labels and its value.

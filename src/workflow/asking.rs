@@ -28,8 +28,8 @@ pub struct Asked {
     every: Duration,
     checks: Checks,
     issuer_checked: Option<Instant>,
-    /// Whether it said so itself.
-    says_issuer: bool,
+    /// The issuer that it says it is: the one it should be, or a former one.
+    says: Option<Issuer>,
     /// What it listed last.
     kids: BTreeSet<Kid>,
     /// When the next probe is due; at once if there was none.
@@ -51,11 +51,19 @@ pub struct Asked {
 pub struct Checks {
     /// What its own discovery document must name; `None` where the operator allowed a mismatch.
     pub issuer: Option<Issuer>,
+    /// What it may name as well, for as long as the issuer is being moved.
+    pub former: Vec<Issuer>,
     /// Whose token shows the key that signs now; `None`: this process's own service account.
     pub probe: Option<ServiceAccount>,
     /// Why the key that signs cannot be seen, as it was logged last: API servers of one cluster that share
     /// this say it once.
     pub unseen: Arc<Mutex<Option<String>>>,
+}
+
+impl Checks {
+    fn allow(&self, named: &str) -> bool {
+        self.issuer.iter().chain(&self.former).any(|issuer| issuer.as_str() == named)
+    }
 }
 
 impl Asked {
@@ -67,7 +75,7 @@ impl Asked {
             every,
             checks,
             issuer_checked: None,
-            says_issuer: false,
+            says: None,
             kids: BTreeSet::new(),
             probe_due: None,
             unprobed: 0,
@@ -107,10 +115,15 @@ impl Asked {
     pub async fn fetch(&mut self) -> Result<Fetched, AskError> {
         if self.issuer_checked.is_none_or(|checked| checked.elapsed() >= CHECK_EVERY) {
             self.issuer_checked = None;
-            self.says_issuer = check_issuer(&self.source, self.checks.issuer.as_ref()).await?;
+            self.says = check_issuer(&self.source, &self.checks).await?;
             self.issuer_checked = Some(Instant::now());
         }
-        Ok(self.source.fetch().await?)
+        let mut fetched = self.source.fetch().await?;
+        let former = self.says.as_ref().filter(|says| Some(*says) != self.checks.issuer.as_ref());
+        fetched.notes.extend(former.map(|former| {
+            format!("it still names former issuer `{former}`, whose documents are published too")
+        }));
+        Ok(fetched)
     }
 
     /// Asks, notes the answer on the board and in the log, and returns it for the keeper.
@@ -122,7 +135,7 @@ impl Asked {
         let fetched = self.fetch().await;
         let now = clock::now();
         let issuer = &keeper.charter().terms.issuer;
-        let matches = self.says_issuer.then(|| self.mints_as_it_should()).flatten();
+        let matches = self.says.as_ref().and_then(|_| self.mints_as_it_should());
         keeper.board().source(issuer, self.source.name(), |status| {
             status.up = fetched.is_ok();
             match &fetched {
@@ -224,8 +237,8 @@ impl Asked {
 
     /// Whether the last minted token named the issuer; `None` where the operator allowed another one.
     fn mints_as_it_should(&self) -> Option<bool> {
-        let expected = self.checks.issuer.as_ref()?;
-        Some(self.mints_as.as_deref().is_none_or(|named| named == expected.as_str()))
+        self.checks.issuer.as_ref()?;
+        Some(self.mints_as.as_deref().is_none_or(|named| self.checks.allow(named)))
     }
 
     /// A token says more about its issuer than a discovery document does.
@@ -264,15 +277,16 @@ impl Asked {
     }
 }
 
-/// Returns whether the source says which issuer it is.
-async fn check_issuer(source: &Source, expected: Option<&Issuer>) -> Result<bool, AskError> {
-    let Some(expected) = expected else { return Ok(false) };
+/// Returns which issuer the source says that it is, if it says so.
+async fn check_issuer(source: &Source, checks: &Checks) -> Result<Option<Issuer>, AskError> {
+    let Some(expected) = &checks.issuer else { return Ok(None) };
     let name = || source.name().to_owned();
-    match source.issuer().await {
-        Ok(Some(found)) if found == expected.as_str() => Ok(true),
-        Ok(Some(found)) => Err(AskError::OtherIssuer { name: name(), found, expected: expected.clone() }),
-        Ok(None) => Ok(false),
-        Err(source) => Err(AskError::Issuer { name: name(), source }),
+    let found = source.issuer().await.map_err(|source| AskError::Issuer { name: name(), source })?;
+    let Some(found) = found else { return Ok(None) };
+    let accepted = [expected].into_iter().chain(&checks.former).find(|issuer| found == issuer.as_str());
+    match accepted {
+        Some(issuer) => Ok(Some(issuer.clone())),
+        None => Err(AskError::OtherIssuer { name: name(), found, expected: expected.clone() }),
     }
 }
 

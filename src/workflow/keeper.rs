@@ -12,17 +12,20 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use tracing::{error, info, warn};
 
+use super::asking::in_one_line;
 use crate::{
     clock,
     core::{
+        issuer::Issuer,
         jwk::Jwk,
         jwk_set::Profile,
         kid::Kid,
-        ledger::{Ledger, Refusal, Retention},
+        ledger::{Found, Irreconcilable, Ledger, Refusal, Retention, signed},
         merge::{Answer, Conflict, merge},
         publication::{NothingToPublish, Publication, Terms},
     },
     store::{LedgerStore, StoreError},
+    target::Reading,
     telemetry::board::Board,
 };
 
@@ -38,11 +41,17 @@ const SERVED: &str = "http";
 #[derive(Clone, Debug)]
 pub struct Charter {
     pub terms: Terms,
+    /// The issuers that were moved to this one.
+    pub former: Vec<Issuer>,
     /// The profile of the documents that are served.
     pub profile: Profile,
     pub retention: Retention,
+    /// The names of all targets. Before a key is removed, each is looked at once: it may know a later ledger.
+    pub places: BTreeSet<String>,
     /// Whether this process serves the documents: then it is one of the places that show them.
     pub serves: bool,
+    /// Whether it stores what it learns: not in a dry run.
+    pub stores: bool,
 }
 
 /// The keeper of one issuer.
@@ -51,7 +60,10 @@ pub struct Keeper {
     store: LedgerStore,
     board: Board,
     heard: Mutex<Heard>,
+    /// As it was last read or stored: what is found next is compared with it.
     ledger: watch::Sender<Arc<Ledger>>,
+    /// What happened before is history, and not logged again.
+    opened: Timestamp,
     publication: watch::Sender<Option<Arc<Publication>>>,
 }
 
@@ -65,13 +77,16 @@ pub struct Hearing {
 /// What is wrong with what the sources said together; nothing of it takes the publication down.
 #[derive(Clone, Debug, Default)]
 pub struct Concerns {
+    /// What is wrong with the ledger.
+    pub ledger: Option<String>,
     pub conflicts: Vec<Conflict>,
     pub refused: BTreeMap<Kid, Refusal>,
     pub nothing_to_publish: Option<NothingToPublish>,
 }
 
 impl Keeper {
-    /// Reads the ledger and shows what it says, before any source is asked.
+    /// Reads the ledger and shows what it says, before any source is asked. A service starts without it as
+    /// long as the way to it is blocked, and shows what it knew when it last ran.
     ///
     /// # Errors
     ///
@@ -82,13 +97,11 @@ impl Keeper {
         store: LedgerStore,
         board: Board,
     ) -> Result<Self, StoreError> {
-        let stored = store.read().await?;
-        if let Some(note) = stored.note {
-            warn!(issuer = %charter.terms.issuer, note, "ledger restored");
-        }
-        let heard = Heard::new(sources);
+        let known = store.recall().await?;
+        let heard = Heard::new(sources, charter.places.clone());
         let keeper = Self {
-            ledger: watch::Sender::new(Arc::clone(&stored.ledger)),
+            ledger: watch::Sender::new(Arc::clone(&known)),
+            opened: clock::now(),
             publication: watch::Sender::new(None),
             heard: Mutex::new(heard),
             charter,
@@ -96,7 +109,13 @@ impl Keeper {
             board,
         };
         // An empty ledger is no concern yet: nobody has been asked.
-        let _ = keeper.show(stored.ledger);
+        let _ = keeper.show(known);
+        if keeper.charter.stores {
+            match keeper.refresh().await {
+                Err(error) if keeper.charter.serves && error.is_passing() => keeper.tell_unstored(&error),
+                other => drop(other?),
+            }
+        }
         Ok(keeper)
     }
 
@@ -143,14 +162,13 @@ impl Keeper {
         heard.take(source, name, hearing, now);
         let mut concerns = Concerns::default();
         let stored = self
-            .store
-            .update(|ledger| {
+            .update(now, |ledger| {
                 let (observed, noted) = self.decide(ledger, &heard, now);
                 concerns = noted;
                 observed
             })
             .await?;
-        let nothing = self.show(stored.ledger);
+        let nothing = self.show(stored);
         concerns.nothing_to_publish = concerns.nothing_to_publish.or(nothing);
         self.raise(&mut heard, &concerns);
         Ok(concerns)
@@ -163,6 +181,7 @@ impl Keeper {
     /// Fails when the ledger cannot be read.
     pub async fn preview(
         &self,
+        looks: &[(String, Reading)],
         hearings: Vec<(usize, String, Hearing)>,
     ) -> Result<(Ledger, Concerns), StoreError> {
         let now = clock::now();
@@ -170,7 +189,13 @@ impl Keeper {
         for (source, name, hearing) in hearings {
             heard.take(source, &name, hearing, now);
         }
-        Ok(self.decide(&self.store.read().await?.ledger, &heard, now))
+        let found = self.store.read().await?;
+        let ledger = self.reconcile(&found, now).map_err(|error| self.store.irreconcilable(error))?;
+        let ledger = self.judge(&ledger, looks, now);
+        for (place, _) in looks {
+            heard.unseen.remove(place);
+        }
+        Ok(self.decide(&ledger, &heard, now))
     }
 
     /// Reads the ledger anew and shows it: another process may have written it, and what that removed must
@@ -180,9 +205,45 @@ impl Keeper {
     ///
     /// Fails when the ledger cannot be read; what is shown stays.
     pub async fn refresh(&self) -> Result<Arc<Ledger>, StoreError> {
-        let _serialised = self.heard.lock().await;
-        let _ = self.show(self.store.read().await?.ledger);
-        Ok(Arc::clone(&self.ledger.borrow()))
+        self.change(Ledger::clone).await
+    }
+
+    /// Takes in that a place was written from change `sequence` of the ledger, which is read anew first.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the ledger cannot be read or stored: then the place must be left as it is.
+    pub async fn witnessed(&self, place: &str, sequence: u64) -> Result<Arc<Ledger>, StoreError> {
+        let (now, wait) = (clock::now(), self.charter.retention.wait());
+        self.looked_at(place).await;
+        self.change(|ledger| ledger.witnessed(place, sequence, now, wait)).await
+    }
+
+    /// Takes in what places say of the ledger, before anything is decided.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the ledger cannot be read or stored.
+    pub async fn witness(&self, looks: &[(String, Reading)]) -> Result<(), StoreError> {
+        let now = clock::now();
+        for (place, _) in looks {
+            self.looked_at(place).await;
+        }
+        self.change(|ledger| self.judge(ledger, looks, now)).await?;
+        Ok(())
+    }
+
+    fn judge(&self, ledger: &Ledger, looks: &[(String, Reading)], now: Timestamp) -> Ledger {
+        let wait = self.charter.retention.wait();
+        looks.iter().fold(ledger.clone(), |ledger, (place, reading)| match reading.later_than(&ledger) {
+            Some(sequence) => ledger.witnessed(place, sequence, now, wait),
+            None => ledger,
+        })
+    }
+
+    /// Notes that a place was looked at, whatever it holds.
+    pub async fn looked_at(&self, place: &str) {
+        self.heard.lock().await.unseen.remove(place);
     }
 
     /// Records what a place was seen to show, and the keys that only it knows.
@@ -192,7 +253,8 @@ impl Keeper {
     /// Fails when the ledger cannot be stored.
     pub async fn saw(&self, place: &str, view: &BTreeSet<Kid>, strangers: &[Jwk]) -> Result<(), StoreError> {
         let now = clock::now();
-        self.change(|ledger| ledger.met_strangers(place, strangers, now).shown(place, view, now)).await
+        self.change(|ledger| ledger.met_strangers(place, strangers, now).shown(place, view, now)).await?;
+        Ok(())
     }
 
     /// Takes the operator's word that these strangers belong to this issuer.
@@ -209,28 +271,78 @@ impl Keeper {
                 ledger.adopt(stranger.kid(), now).unwrap_or(ledger)
             })
         })
-        .await
+        .await?;
+        Ok(())
     }
 
-    async fn change(&self, decide: impl FnMut(&Ledger) -> Ledger) -> Result<(), StoreError> {
+    async fn change(&self, decide: impl FnMut(&Ledger) -> Ledger) -> Result<Arc<Ledger>, StoreError> {
         let _serialised = self.heard.lock().await;
-        let stored = self.store.update(decide).await?;
-        let _ = self.show(stored.ledger);
-        Ok(())
+        let _ = self.show(self.update(clock::now(), decide).await?);
+        Ok(Arc::clone(&self.ledger.borrow()))
+    }
+
+    /// Stores what `decide` makes of the ledger. What is found is brought together with what is known first:
+    /// callers hold the lock, else what one of them has just stored looks older to the other.
+    async fn update(
+        &self,
+        now: Timestamp,
+        mut decide: impl FnMut(&Ledger) -> Ledger,
+    ) -> Result<Arc<Ledger>, StoreError> {
+        let stored = self.store.update(|found| Ok(decide(&self.reconcile(found, now)?))).await;
+        let issuer = &self.charter.terms.issuer;
+        let mut trouble = None;
+        self.board.issuer(issuer, |status| {
+            status.ledger.up = stored.is_ok();
+            if stored.is_ok() {
+                trouble = status.ledger.error.take();
+            } else {
+                status.ledger.failures += 1;
+            }
+        });
+        if trouble.is_some() {
+            info!(%issuer, "ledger is stored again");
+        }
+        stored
+    }
+
+    /// Logs that the ledger could not be stored, once for each reason.
+    pub fn tell_unstored(&self, error: &StoreError) {
+        let issuer = &self.charter.terms.issuer;
+        let (hint, error) = (error.hint(), in_one_line(error));
+        let mut is_new = false;
+        self.board.issuer(issuer, |status| {
+            let before = status.ledger.error.replace(error.clone());
+            is_new = before.as_ref() != Some(&error);
+        });
+        if is_new {
+            error!(%issuer, error, hint, "ledger not stored, the publication stays");
+        }
+    }
+
+    fn reconcile(&self, found: &Found, now: Timestamp) -> Result<Ledger, Irreconcilable> {
+        self.ledger.borrow().reconcile(found, now, self.charter.retention.wait())
     }
 
     fn decide(&self, before: &Ledger, heard: &Heard, now: Timestamp) -> (Ledger, Concerns) {
         let mut merged = merge(before, heard.reports());
         // A clock that disagrees with everybody else's must not end a retention.
-        merged.complete &= heard.disagreeing(self.charter.retention.margin).next().is_none();
+        let retention = &self.charter.retention;
+        // Who cannot ask every witness holds for a retention by itself.
+        let wait = signed(retention.wait());
+        merged.may_remove = heard.unseen.is_empty() || now.duration_since(self.opened) >= wait;
+        merged.complete &= heard.disagreeing(retention.margin).next().is_none();
         let observed = before.observe(&merged, now, &self.charter.retention);
         let ledger = if self.charter.serves {
             observed.ledger.shown(SERVED, &self.kids_served(&observed.ledger), now)
         } else {
             observed.ledger
         };
-        let mut concerns =
-            Concerns { conflicts: merged.conflicts, refused: observed.refused, nothing_to_publish: None };
+        let mut concerns = Concerns {
+            ledger: ledger.alarm(now),
+            conflicts: merged.conflicts,
+            refused: observed.refused,
+            nothing_to_publish: None,
+        };
         // A ledger begins with the first key that some place may be given.
         if before.sequence() == 0 && !self.is_worth_publishing(&ledger) {
             let known = !ledger.entries().is_empty();
@@ -271,11 +383,21 @@ impl Keeper {
             });
         }
         let ready = self.publication.borrow().is_some();
-        self.board.issuer(&self.charter.terms.issuer, |status| status.ready = ready);
+        self.board.issuer(&self.charter.terms.issuer, |status| {
+            status.ready = ready;
+            status.former = self.charter.former.iter().map(ToString::to_string).collect();
+        });
         self.ledger.send_if_modified(|shown| {
             let before = std::mem::replace(shown, ledger);
-            for change in shown.changes().iter().filter(|change| !before.changes().contains(change)) {
+            let is_new = |at: Timestamp| at >= self.opened;
+            let changes = shown.changes().iter().filter(|change| !before.changes().contains(change));
+            for change in changes.filter(|change| is_new(change.at)) {
                 info!(issuer = %shown.issuer(), kid = %change.kid, event = change.event.name(), "key");
+            }
+            let incidents =
+                shown.incidents().iter().filter(|incident| !before.incidents().contains(incident));
+            for incident in incidents.filter(|incident| is_new(incident.at)) {
+                warn!(issuer = %shown.issuer(), what = %incident.what, "ledger");
             }
             !before.public_keys().eq(shown.public_keys())
         });
@@ -286,6 +408,7 @@ impl Keeper {
     fn raise(&self, heard: &mut Heard, concerns: &Concerns) {
         let issuer = &self.charter.terms.issuer;
         let mut alarms = BTreeSet::new();
+        alarms.extend(self.ledger.borrow().alarm(clock::now()));
         alarms.extend(concerns.conflicts.iter().map(ToString::to_string));
         alarms.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {
             Refusal::Tombstone => {

@@ -1,7 +1,8 @@
 //! Makes one target show the publication: look, decide, write on condition, look again.
 
-use std::{collections::BTreeSet, error::Error};
+use std::{collections::BTreeSet, error::Error, sync::Arc};
 
+use super::keeper::Keeper;
 use crate::{
     core::{
         discovery::ReceivedDiscovery,
@@ -12,6 +13,7 @@ use crate::{
         placement::{Placement, Refused, decide},
         publication::{Document, Publication, Terms},
     },
+    store::StoreError,
     target::{Owner, Reading, Shown, Target, TargetError, Versions, WriteError},
 };
 
@@ -25,6 +27,8 @@ pub struct Placer {
     role: Role,
     terms: Terms,
     verified: Option<Verified>,
+    /// What a look found, until something is decided on it.
+    looked: Option<Reading>,
 }
 
 /// What a target is to its issuer.
@@ -69,7 +73,7 @@ pub enum PublicView {
 impl Placer {
     #[must_use]
     pub fn new(target: Target, role: Role, terms: Terms) -> Self {
-        Self { target, role, terms, verified: None }
+        Self { target, role, terms, verified: None, looked: None }
     }
 
     #[must_use]
@@ -83,13 +87,27 @@ impl Placer {
         self.role.gates
     }
 
+    /// What the target holds and what it says of who wrote it. What follows rests on this look.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the target cannot be read.
+    pub async fn look(&mut self) -> Result<Reading, TargetError> {
+        let reading = self.target.read().await?;
+        self.looked = Some(reading.clone());
+        Ok(reading)
+    }
+
     /// What would be written, and on what that rests.
     ///
     /// # Errors
     ///
     /// Fails when the target cannot be read or belongs to somebody else.
     pub async fn plan(&self, ledger: &Ledger) -> Result<(Reading, Placement), PlaceError> {
-        let reading = self.target.read().await?;
+        let reading = match &self.looked {
+            Some(reading) => reading.clone(),
+            None => self.target.read().await?,
+        };
         let placement = decide(&reading.found, ledger, &self.terms, self.role.profile, self.role.adopt)
             .map_err(|source| PlaceError::Refused { target: self.name().to_owned(), source })?;
         Ok((reading, placement))
@@ -125,11 +143,17 @@ impl Placer {
         Ok(self.target.versions().await? == verified.versions)
     }
 
-    async fn settle(&self, ledger: &Ledger, wrote: &mut Vec<Document>) -> Result<Verified, PlaceError> {
+    async fn settle(&mut self, ledger: &Ledger, wrote: &mut Vec<Document>) -> Result<Verified, PlaceError> {
         let owner = Owner { lineage: ledger.lineage().clone(), sequence: ledger.sequence() };
         let mut lost = None;
         for _ in 0..ROUNDS {
-            let (reading, placement) = self.plan(ledger).await?;
+            let planned = self.plan(ledger).await;
+            self.looked = None;
+            let (reading, placement) = planned?;
+            if let Some(sequence) = reading.later_than(ledger) {
+                let (target, ledger) = (self.name().to_owned(), ledger.sequence());
+                return Err(PlaceError::Ahead { target, sequence, ledger });
+            }
             match self.write(&reading, &placement, &owner, wrote).await {
                 Ok(versions) => return Ok(Verified { versions, placement }),
                 Err(race @ WriteError::LostRace { .. }) => lost = Some(race),
@@ -196,11 +220,47 @@ impl Placer {
     }
 }
 
+/// Makes a target show what follows from the stored ledger: a target that was written from a later change
+/// than `ledger` is at is left alone until the ledger was read anew.
+///
+/// # Errors
+///
+/// As [`Placer::place`], and when the ledger cannot be read.
+pub async fn place_current(
+    placer: &mut Placer,
+    keeper: &Keeper,
+    ledger: &Arc<Ledger>,
+) -> Result<Placed, PlaceError> {
+    let mut ledger = Arc::clone(ledger);
+    for _ in 1..ROUNDS {
+        match placer.place(&ledger).await {
+            Err(PlaceError::Ahead { target, sequence, .. }) => {
+                let read = keeper.witnessed(&target, sequence).await;
+                ledger = read.map_err(|source| PlaceError::Ledger { target, source: Box::new(source) })?;
+            }
+            placed => {
+                if matches!(placed, Ok(_) | Err(PlaceError::Refused { .. })) {
+                    keeper.looked_at(placer.name()).await;
+                }
+                return placed;
+            }
+        }
+    }
+    placer.place(&ledger).await
+}
+
 /// A target does not show the publication.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// It was written from a later change of the ledger: [`place_current`] reads that anew.
+    #[error(
+        "target `{target}` was written from change {sequence} of the ledger, which is at change {ledger}"
+    )]
+    Ahead { target: String, sequence: u64, ledger: u64 },
+    #[error("target `{target}` was written from a later ledger, which cannot be read")]
+    Ledger { target: String, source: Box<StoreError> },
     #[error("cannot publish to target `{target}`")]
     Refused { target: String, source: Refused },
     #[error("gave up after {ROUNDS} rounds")]
@@ -215,6 +275,7 @@ impl PlaceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Target(error) => error.hint(),
+            Self::Ledger { source, .. } => source.hint(),
             Self::Refused { source: Refused::OtherLineage { .. }, .. } => Some(
                 "use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; \
                  if somebody else publishes there, choose another place"
@@ -225,7 +286,7 @@ impl PlaceError {
                     .to_owned(),
             ),
             Self::Refused { source: Refused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
-            Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
+            Self::Ahead { .. } | Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
             Self::Outside { .. } => Some("make `public_url` lead to this very target".to_owned()),
         }
     }

@@ -8,11 +8,13 @@ use super::{
     Watched,
     asking::{AskError, Asked},
     keeper::{Concerns, Hearing, Keeper},
-    placing::{PlaceError, Placed, Placer},
+    placing::{PlaceError, Placed, Placer, place_current},
 };
 use crate::{
+    clock,
     core::{jwk_set::ReceivedJwks, kid::Kid, merge::Answer, publication::Document},
     store::StoreError,
+    target::Reading,
 };
 
 /// What a pass came to, for one issuer.
@@ -73,6 +75,7 @@ pub async fn sync(
     placers: &mut [Placer],
     adopt: bool,
 ) -> Result<Pass, StoreError> {
+    keeper.witness(&look_at_all(placers).await).await?;
     let mut outcomes = Vec::new();
     let mut concerns = Concerns::default();
     for (source, name, answer) in ask_all(keeper, sources).await {
@@ -85,9 +88,10 @@ pub async fn sync(
     }
     let ledger = keeper.ledger().borrow().clone();
     let mut targets = Vec::new();
+    let ledger = &ledger;
     if ledger.public_keys().next().is_some() {
         let placed = join_all(placers.iter_mut().map(async |placer| {
-            let placed = placer.place(&ledger).await;
+            let placed = place_current(placer, keeper, ledger).await;
             AtTarget::new(placer, placed)
         }));
         targets = placed.await;
@@ -97,6 +101,7 @@ pub async fn sync(
             }
         }
     }
+    concerns.ledger = keeper.ledger().borrow().alarm(clock::now());
     let shown = keeper.publication().borrow().clone();
     let kids = shown.iter().flat_map(|shown| shown.keys().kids().cloned()).collect();
     Ok(Pass { sources: outcomes, concerns, targets, kids })
@@ -107,7 +112,11 @@ pub async fn sync(
 /// # Errors
 ///
 /// Fails when the ledger cannot be read.
-pub async fn plan(keeper: &Keeper, sources: Vec<Watched>, placers: &[Placer]) -> Result<Plan, StoreError> {
+pub async fn plan(
+    keeper: &Keeper,
+    sources: Vec<Watched>,
+    placers: &mut [Placer],
+) -> Result<Plan, StoreError> {
     let mut outcomes = Vec::new();
     let mut hearings = Vec::new();
     for (source, name, answer) in ask_all(keeper, sources).await {
@@ -115,7 +124,7 @@ pub async fn plan(keeper: &Keeper, sources: Vec<Watched>, placers: &[Placer]) ->
         hearings.push((source, name.clone(), hearing));
         outcomes.push((name, outcome));
     }
-    let (ledger, concerns) = keeper.preview(hearings).await?;
+    let (ledger, concerns) = keeper.preview(&look_at_all(placers).await, hearings).await?;
     let mut targets = Vec::new();
     if ledger.public_keys().next().is_some() {
         let planned = join_all(placers.iter().map(async |placer| {
@@ -135,6 +144,16 @@ pub async fn plan(keeper: &Keeper, sources: Vec<Watched>, placers: &[Placer]) ->
         targets = planned.await;
     }
     Ok(Plan { sources: outcomes, concerns, targets })
+}
+
+/// What each target says of the ledger that it was written from; one that cannot be read is left to the pass
+/// that follows, which reports it.
+async fn look_at_all(placers: &mut [Placer]) -> Vec<(String, Reading)> {
+    let looks = placers.iter_mut().map(async |placer| {
+        let reading = placer.look().await.ok()?;
+        Some((placer.name().to_owned(), reading))
+    });
+    join_all(looks).await.into_iter().flatten().collect()
 }
 
 /// Asks whoever speaks for the sources, all at once.

@@ -16,13 +16,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     asking::{Asked, in_one_line},
     gate::Pass,
     keeper::{Hearing, Keeper},
-    placing::{Placed, Placer, PublicView},
+    placing::{Placed, Placer, PublicView, place_current},
 };
 use crate::{
     clock,
@@ -154,8 +154,7 @@ async fn hurried_on(pace: &mut Option<watch::Receiver<Pace>>) {
 
 async fn tell(keeper: &Keeper, source: usize, name: &str, hearing: Hearing) {
     if let Err(error) = keeper.hear(source, name, hearing).await {
-        let (hint, error) = (error.hint(), in_one_line(&error));
-        error!(issuer = %keeper.charter().terms.issuer, error, hint, "ledger not stored, the publication stays");
+        keeper.tell_unstored(&error);
     }
 }
 
@@ -183,8 +182,11 @@ pub async fn watch_target(
             let looked = pass.through(Box::pin(async {
                 let ledger = match keeper.refresh().await {
                     Ok(ledger) => ledger,
-                    // Whoever stores it says so; what is known goes on.
-                    Err(_) => Arc::clone(&ledgers.borrow()),
+                    Err(error) => {
+                        keeper.tell_unstored(&error);
+                        // What is known goes on.
+                        Arc::clone(&ledgers.borrow())
+                    }
                 };
                 if ledger.public_keys().next().is_some() {
                     place(&mut placer, &keeper, &ledger, &mut trouble, &mut attempt).await
@@ -216,13 +218,13 @@ pub async fn watch_target(
 async fn place(
     placer: &mut Placer,
     keeper: &Keeper,
-    ledger: &Ledger,
+    ledger: &Arc<Ledger>,
     trouble: &mut Option<String>,
     attempt: &mut usize,
 ) -> Option<Duration> {
     let issuer = &keeper.charter().terms.issuer;
     let (target, gates) = (placer.name().to_owned(), placer.gates());
-    match placer.place(ledger).await {
+    match place_current(placer, keeper, ledger).await {
         Ok(placed) => {
             *attempt = 0;
             keeper.board().target(issuer, &target, |status| {
@@ -237,7 +239,7 @@ async fn place(
                 info!(%issuer, target, documents = documents.join(" "), keys = placed.view.len(), "published");
             }
             if let Err(error) = keeper.saw(&target, &placed.view, &placed.strangers).await {
-                error!(%issuer, target, error = in_one_line(&error), "ledger not stored");
+                keeper.tell_unstored(&error);
             }
             (placed.public == PublicView::Behind).then_some(RECHECK_PUBLIC)
         }

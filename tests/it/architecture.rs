@@ -43,6 +43,11 @@ const RULES: &[Rule] = &[
         may_import: &["core", "clock", "kubernetes", "telemetry"],
         must_not_name: &["axum", "object_store"],
     },
+    Rule {
+        module: "events",
+        may_import: &["core", "kubernetes"],
+        must_not_name: &["axum", "object_store", "reqwest", "tokio"],
+    },
     Rule { module: "target", may_import: &["core", "clock", "telemetry"], must_not_name: &["axum", "kube"] },
     Rule {
         module: "store",
@@ -66,12 +71,12 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "telemetry",
-        may_import: &["core"],
+        may_import: &["core", "clock"],
         must_not_name: &["axum", "kube", "object_store", "reqwest"],
     },
     Rule {
         module: "workflow",
-        may_import: &["core", "clock", "telemetry", "source", "target", "store", "relying_party"],
+        may_import: &["core", "clock", "telemetry", "source", "target", "store", "events", "relying_party"],
         must_not_name: &["axum", "kube", "object_store", "reqwest", "std::fs", "std::net"],
     },
     Rule {
@@ -91,6 +96,7 @@ const RULES: &[Rule] = &[
             "source",
             "target",
             "store",
+            "events",
             "http",
             "signer",
             "relying_party",

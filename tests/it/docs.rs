@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,8 +14,16 @@ use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey};
 use signpost::{
     cli,
     config::schema,
-    core::{issuer::Issuer, verification::CHECKS},
-    telemetry::board::{Board, Traffic},
+    core::{
+        issuer::Issuer,
+        jwk_set::Profile,
+        ledger::{Ledger, Lineage},
+        verification::CHECKS,
+    },
+    telemetry::{
+        board::{Board, Traffic},
+        notices::Notices,
+    },
 };
 
 use crate::support::{components::variable, http_client::Request, port::Port, signpost::Signpost};
@@ -149,7 +158,7 @@ fn every_metric_is_explained_and_no_other() {
 
 /// The names that a scrape finds once everything has happened.
 fn metrics() -> BTreeSet<String> {
-    let board = Board::default();
+    let board = Board::telling(Notices::default());
     board.configuration_read(jiff::Timestamp::UNIX_EPOCH);
     let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
     board.source(&issuer, "kubernetes", |source| {
@@ -157,6 +166,10 @@ fn metrics() -> BTreeSet<String> {
         source.issuer_matches = Some(true);
         source.signing_key_public = Some(true);
     });
+    board.issuer(&issuer, |status| status.former.push("https://former.example".to_owned()));
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let ledger = Ledger::new(issuer.clone(), Lineage::from_random([0; 8]));
+    board.ledger(Arc::new(ledger.witnessed("blob", 2, now, Duration::from_mins(1))), Profile::Entra);
     board.target(&issuer, "blob", |target| target.last_true = Some(jiff::Timestamp::UNIX_EPOCH));
     board.tls(|tls| tls.not_after = Some(jiff::Timestamp::UNIX_EPOCH));
     let page = board.metrics(Traffic { requests: vec![("jwks", 200, 1)], connections: 1 });

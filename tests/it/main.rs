@@ -3,9 +3,13 @@
 mod architecture;
 mod cluster;
 mod command_line;
+mod config_map;
 mod control_plane;
 mod credentials;
+mod damaged_ledgers;
 mod docs;
+mod events;
+mod former_issuers;
 mod image;
 mod kind;
 mod listener;

@@ -10,6 +10,7 @@ pub(crate) mod azurite;
 pub(crate) mod child;
 pub(crate) mod cluster;
 pub(crate) mod components;
+pub(crate) mod config_map;
 pub(crate) mod connection;
 pub(crate) mod control_plane;
 pub(crate) mod etcd;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -277,6 +278,8 @@ fn what_a_pass_beside_a_service_removed_does_not_come_back_from_its_memory() {
     let shown = || fs::read_to_string(public.join(JWKS)).is_ok_and(|jwks| jwks.contains(&left));
     service.until("the target shows both", |_| shown());
 
+    // What it saw in the middle of this would be an edited ledger, which it puts right.
+    service.running.signal(Signal::STOP);
     let pass =
         || installation.finish(["sync".as_ref(), "--source".as_ref(), stays.as_os_str()]).expect_code(0);
     pass();
@@ -287,6 +290,7 @@ fn what_a_pass_beside_a_service_removed_does_not_come_back_from_its_memory() {
     fs::write(installation.ledger_file(), aged).expect("stored");
     pass();
     assert!(!shown(), "its retention is over");
+    service.running.signal(Signal::CONT);
 
     let count = |service: &Service, what: &str| service.target("directory")[what].as_u64().expect("a number");
     let (checks, writes) = (count(&service, "checks"), count(&service, "writes"));

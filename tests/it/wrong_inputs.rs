@@ -3,11 +3,13 @@
 //! Each area has one page under `snapshots/`, with every message and hint as an operator reads them.
 //! What differs from run to run is replaced: the folder by `DIR`, key IDs, ports, ages.
 
+mod certificates;
 mod configurations;
 mod flags;
 mod jwks;
 mod keys;
 mod kubeconfigs;
+mod ledgers;
 mod sources;
 mod state;
 mod targets;

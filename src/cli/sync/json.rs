@@ -100,7 +100,14 @@ fn issuer_report<T>(
         issuer: issuer.to_string(),
         sources: sources.iter().map(source).collect(),
         targets: targets.iter().map(target).collect(),
-        concerns: concerns.conflicts.iter().map(|it| one_line(it)).chain(nothing).chain(refused).collect(),
+        concerns: concerns
+            .ledger
+            .iter()
+            .cloned()
+            .chain(concerns.conflicts.iter().map(|it| one_line(it)))
+            .chain(nothing)
+            .chain(refused)
+            .collect(),
     }
 }
 

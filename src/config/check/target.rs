@@ -16,10 +16,10 @@ pub(super) fn read(
     issuer: Option<&Issuer>,
     profile: Option<Profile>,
     known: &mut Known,
+    names: &mut Vec<(String, String)>,
     problems: &mut Problems,
 ) -> Option<Vec<TargetConfig>> {
     let mut targets = Vec::new();
-    let mut names = Vec::new();
     for mapping in issuer_mapping.mappings("targets", problems)? {
         let location = location(&mapping, problems);
         let name = mapping.text("name", problems);
@@ -40,7 +40,7 @@ pub(super) fn read(
         }
         known.locations.insert(location.clone(), mapping.at.name());
         let name = name.unwrap_or_else(|| location.to_string());
-        unique_name(&name, &mapping, &mut names, problems);
+        unique_name(&name, &mapping, names, problems);
         // A profile that could not be read has its problem already.
         let profile = own_profile.or(profile).unwrap_or_default();
         let (anonymous, gates) = (anonymous.unwrap_or_default(), gates.unwrap_or_default());

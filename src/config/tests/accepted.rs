@@ -17,6 +17,7 @@ admin_listen: 127.0.0.1:9443
 tls: {certificate: /srv/tls.crt, private_key: /srv/tls.key}
 max_connections: 20
 data_dir: /srv/signpost
+events: {pod: signpost/signpost-0, pod_uid: 6f1c6f0c, kubeconfig: /srv/kubeconfig, context: \"true\"}
 issuers:
   - issuer: https://oidc.example.com/kind
     jwks_uri: https://keys.example.com/kind

@@ -318,3 +318,29 @@ fn about(issuer: &str, sources: &[&str], targets: &[&str]) -> Flags {
         ..Flags::default()
     }
 }
+
+#[test]
+fn a_pod_that_events_are_about_is_named_in_flags_or_in_the_file() {
+    let with = |pod: Option<&str>, uid: Option<&str>| Flags {
+        events_pod: pod.map(str::to_owned),
+        events_pod_uid: uid.map(str::to_owned),
+        ..Flags::default()
+    };
+    assert_eq!(None, load(&with(None, None), Some(MINIMAL)).expect("valid").events);
+    let events = load(&with(Some("signpost/a.b-0"), Some("6f1c")), Some(MINIMAL)).expect("valid").events;
+    let events = events.expect("it is given");
+    assert_eq!(
+        ("signpost", "a.b-0", Some("6f1c")),
+        (&*events.namespace, &*events.pod, events.pod_uid.as_deref())
+    );
+    let file = format!("events: {{pod: a/b, context: kind}}{MINIMAL}");
+    let events = load(&with(Some("c/d"), None), Some(&file)).expect("valid").events.expect("it is given");
+    assert_eq!(("c", "d", Some("kind")), (&*events.namespace, &*events.pod, events.context.as_deref()));
+    shows(
+        load(&with(None, Some("6f1c")), Some(MINIMAL)),
+        "
+1 problem in the flags
+--events-pod: is missing
+  hint: for example `--events-pod signpost/signpost-0`",
+    );
+}

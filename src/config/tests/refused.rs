@@ -188,7 +188,7 @@ issuers:
 ",
         r"
 3 problems in `config.yaml`
-\u{1b}[2J: unknown key, expected one of `listen`, `admin_listen`, `tls`, `max_connections`, `data_dir`, `issuers`
+\u{1b}[2J: unknown key, expected one of `listen`, `admin_listen`, `tls`, `max_connections`, `data_dir`, `events`, `issuers`
 issuers[0].sources[0].name: `a\nb` has a control character, expected none
 issuers[0].sources[1].paths[0]: is the text `/a\tb`, expected text without control characters",
     );

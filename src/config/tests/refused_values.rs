@@ -31,8 +31,8 @@ issuers: [{issuer: \"http://127.0.0.1:8080\", sources: [{kind: embedded}]}]
 ",
         "
 1 problem in `config.yaml`
-issuers[0].issuer: `http://127.0.0.1:8080` has scheme `http`, and the listener speaks TLS
-  hint: write it with `https`, or leave `tls` away",
+issuers[0].issuer: `http://127.0.0.1:8080` has scheme `http`, expected `https`: the listener speaks TLS
+  hint: correct it, or leave `tls` away",
     );
 }
 

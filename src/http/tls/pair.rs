@@ -186,16 +186,17 @@ impl TlsError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Read { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => "name files that exist in `tls`",
                 io::ErrorKind::PermissionDenied => "let the user that runs Signpost read it",
-                _ => return None,
+                _ => {
+                    "name files that can be read, in `tls` or with `--tls-certificate` and `--tls-private-key`"
+                }
             },
             Self::TooLarge { .. } => "name a file with one certificate and its chain, or one private key",
             Self::Absent { what: "certificate", .. } => {
-                "it begins with `-----BEGIN CERTIFICATE-----`; convert DER with `openssl x509 -inform der`"
+                "name the certificate, not its key; `openssl x509 -inform der` makes PEM of DER"
             }
             Self::Absent { .. } => {
-                "it begins with `-----BEGIN PRIVATE KEY-----`; convert DER with `openssl pkey -inform der`"
+                "name the private key, not its certificate; `openssl pkey -inform der` makes PEM of DER"
             }
             Self::Malformed { .. } => "write the file anew: it is damaged",
             Self::Encrypted { .. } => "decrypt it with `openssl pkey`, and protect it by its mode",

@@ -14,13 +14,13 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use object_store::{CredentialProvider, gcp::GcpCredential};
-use reqwest::{Client, RequestBuilder, StatusCode, header::CONTENT_TYPE};
+use reqwest::{RequestBuilder, StatusCode, header::CONTENT_TYPE};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use url::form_urlencoded;
 
-use crate::target::connections::{Connections, innermost};
+use crate::target::connections::{Connections, SharedClient, innermost};
 
 /// What a writer needs, as `object_store` asks for it with other credentials.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -73,7 +73,7 @@ struct Impersonated {
 /// Exchanges the token of a file, which is read again for every exchange.
 pub(super) struct Federation {
     config: Config,
-    client: Client,
+    client: SharedClient,
     /// The last token, and until when it is used.
     token: Mutex<Option<(Arc<GcpCredential>, Instant)>>,
 }
@@ -100,22 +100,23 @@ impl Federation {
         let config = serde_json::from_value(file).map_err(|error| {
             unusable(format!("is of type `external_account` and cannot be used: {error}"))
         })?;
-        let client = connections.to("https").map_err(|error| error.to_string())?.clone();
+        let client = connections.to("https");
         Ok(Some(Self { config, client, token: Mutex::default() }))
     }
 
     async fn exchange(&self) -> Result<(Arc<GcpCredential>, Instant), NoToken> {
         let asked = Instant::now();
         let form = self.form(&self.subject_token().await?);
+        let client =
+            self.client.get().await.map_err(|error| NoToken(format!("{error}: {}", innermost(&error))))?;
         let url = &self.config.token_url;
-        let request =
-            self.client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+        let request = client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
         let Exchanged { access_token, expires_in } = answered(url, request).await?;
         let Some(url) = &self.config.service_account_impersonation_url else {
             return Ok(credential(access_token, asked + Duration::from_secs(expires_in)));
         };
         let body = json!({"scope": [SCOPE], "lifetime": format!("{}s", IMPERSONATED.as_secs())}).to_string();
-        let request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let request = client.post(url).header(CONTENT_TYPE, "application/json").body(body);
         let Impersonated { access_token } = answered(url, request.bearer_auth(access_token)).await?;
         Ok(credential(access_token, asked + IMPERSONATED))
     }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{IssuerStatus, SourceStatus, TargetStatus};
+use super::{IssuerStatus, LedgerStatus, SourceStatus, TargetStatus};
 use crate::core::{
     jwk_set::Profile,
-    ledger::{Change, Entry, Ledger, State},
+    ledger::{Change, Entry, Incident, Ledger, State},
 };
 
 /// One issuer.
@@ -17,6 +17,10 @@ pub(super) struct View {
     ready: bool,
     lineage: String,
     sequence: u64,
+    ledger: LedgerView,
+    /// The former issuers whose documents are published too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    former: Vec<String>,
     keys: Vec<KeyView>,
     /// Kids that only a target knows: `signpost ledger adopt` takes them over.
     strangers: Vec<String>,
@@ -26,6 +30,24 @@ pub(super) struct View {
     sources: BTreeMap<String, SourceStatus>,
     targets: BTreeMap<String, TargetStatus>,
     changes: Vec<ChangeView>,
+}
+
+/// Whether what is known could be stored, and what became of it there.
+#[derive(Serialize)]
+struct LedgerView {
+    #[serde(flatten)]
+    status: LedgerStatus,
+    /// After a repair: no key is removed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold_until: Option<Timestamp>,
+    incidents: Vec<IncidentView>,
+}
+
+/// Something that happened to the ledger as a whole.
+#[derive(Serialize)]
+struct IncidentView {
+    at: Timestamp,
+    what: String,
 }
 
 /// One key of the ledger.
@@ -54,12 +76,20 @@ struct ChangeView {
 impl View {
     /// A copy, so that nothing is locked while it is written.
     pub(super) fn of(status: &IssuerStatus) -> Self {
-        let ledger = status.ledger.as_ref();
+        let ledger = status.stored.as_ref();
         let of_ledger = |read: fn(&Ledger) -> Vec<String>| ledger.map(|(ledger, _)| read(ledger));
         Self {
             ready: status.ready,
             lineage: ledger.map(|(ledger, _)| ledger.lineage().to_string()).unwrap_or_default(),
             sequence: ledger.map(|(ledger, _)| ledger.sequence()).unwrap_or_default(),
+            ledger: LedgerView {
+                status: status.ledger.clone(),
+                hold_until: status.hold_until(),
+                incidents: ledger
+                    .map(|(ledger, _)| ledger.incidents().iter().map(IncidentView::of).collect())
+                    .unwrap_or_default(),
+            },
+            former: status.former.clone(),
             keys: ledger.map(|(ledger, profile)| keys(ledger, *profile)).unwrap_or_default(),
             strangers: of_ledger(|ledger| ledger.strangers().keys().map(ToString::to_string).collect())
                 .unwrap_or_default(),
@@ -94,6 +124,12 @@ impl KeyView {
             public: entry.is_public() && profile.includes(&entry.jwk),
             shown: entry.shown.clone(),
         }
+    }
+}
+
+impl IncidentView {
+    fn of(incident: &Incident) -> Self {
+        Self { at: incident.at, what: incident.what.to_string() }
     }
 }
 

@@ -1,11 +1,14 @@
 use crate::{
     core::tests::terms,
-    telemetry::board::{Board, Traffic},
+    telemetry::{
+        board::{Board, Traffic},
+        notices::Notices,
+    },
 };
 
 #[test]
 fn every_metric_is_named_and_typed_as_prometheus_wants() {
-    let board = Board::default();
+    let board = Board::telling(Notices::default());
     board.issuer(&terms().issuer, |issuer| issuer.ready = true);
     board.source(&terms().issuer, "kubernetes", |source| source.signing_key_public = Some(false));
     board.target(&terms().issuer, "blob", |target| target.writes = 2);
@@ -21,6 +24,7 @@ fn every_metric_is_named_and_typed_as_prometheus_wants() {
         "signpost_http_connections 2.0",
         "signpost_tls_up 1.0",
         "signpost_tls_reload_failures_total 3",
+        "signpost_events_told_total 0",
         "# EOF",
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");

@@ -71,6 +71,11 @@ impl Installation {
         fs::write(self.config_file(), config.to_string()).expect("the folder can be written");
     }
 
+    /// From the next [`Installation::configure`] on, the issuer has another name.
+    pub(crate) fn rename(&mut self, issuer: &str) {
+        issuer.clone_into(&mut self.issuer);
+    }
+
     pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("config.yaml")
     }

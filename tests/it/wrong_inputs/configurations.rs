@@ -56,3 +56,20 @@ fn all_faults_of_a_configuration_are_named_at_once() {
     it.refuses("a directory", "config check --config folder", COULD_NOT);
     it.compare("configurations");
 }
+
+#[test]
+fn events_are_about_a_pod() {
+    let mut it = Transcript::new();
+    let refuses = |it: &mut Transcript, what: &str, events: &str| {
+        it.write("events.yaml", format!("{GOOD}events: {events}\n"));
+        it.refuses(what, "run --config events.yaml", COULD_NOT);
+    };
+    refuses(&mut it, "a pod without a namespace", "{pod: signpost-0}");
+    refuses(&mut it, "a pod that is none", "{pod: signpost/Signpost_0}");
+    refuses(&mut it, "a UID without a pod", "{pod_uid: 6f1c6f0c, kubeconfig: ~/.kube/config}");
+    refuses(&mut it, "another word", "{pod: signpost/signpost-0, namespace: signpost}");
+    refuses(&mut it, "on", "true");
+    it.write("good.yaml", GOOD);
+    it.refuses("a flag", "run --config good.yaml --events-pod signpost", COULD_NOT);
+    it.compare("events");
+}

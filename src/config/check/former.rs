@@ -1,0 +1,38 @@
+//! Former issuers: each is somebody's `iss` still, so no other issuer may have it.
+
+use super::{Known, target, unique_issuer};
+use crate::{
+    config::{
+        FormerConfig,
+        problem::{Fault, Problems},
+        reader::Mapping,
+        value::{self, Web},
+    },
+    core::{issuer::Issuer, jwk_set::Profile},
+};
+
+/// `names` are those of the targets of the issuer itself.
+pub(super) fn read(
+    issuer: &Mapping<'_>,
+    profile: Option<Profile>,
+    known: &mut Known,
+    names: &mut Vec<(String, String)>,
+    problems: &mut Problems,
+) -> Option<Vec<FormerConfig>> {
+    let mut former = Vec::new();
+    for mapping in issuer.mappings("former", problems)? {
+        let issuer = mapping.parsed("issuer", problems, |text| {
+            Issuer::parse(text).map_err(|error| Fault::new(error.to_string()))
+        });
+        if let Some(issuer) = &issuer {
+            unique_issuer(issuer, &mapping, known, problems);
+        }
+        let jwks_uri = mapping
+            .parsed("jwks_uri", problems, |text| value::web_url(text, Web::Secure).map(|_| text.to_owned()));
+        let targets = target::read(&mapping, issuer.as_ref(), profile, known, names, problems);
+        let (Some(issuer), Some(targets)) = (issuer, targets) else { continue };
+        let jwks_uri = jwks_uri.unwrap_or_else(|| issuer.jwks_uri());
+        former.push(FormerConfig { issuer, jwks_uri, targets });
+    }
+    Some(former)
+}

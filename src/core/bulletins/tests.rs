@@ -1,0 +1,183 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const START: Timestamp = Timestamp::UNIX_EPOCH;
+const SECOND: Duration = Duration::from_secs(1);
+
+fn notice(reason: Reason, subject: usize) -> Notice {
+    Notice::new(reason, "https://oidc.example", &subject.to_string(), "it happened")
+}
+
+/// The Events that Kubernetes holds, and what it was asked to do.
+#[derive(Default)]
+struct Cluster {
+    /// By number: what it is about, and how many notices it stands for.
+    events: BTreeMap<u64, ((Reason, String), u64)>,
+    /// Of Events that are not there any more.
+    forgotten: u64,
+    requests: Vec<(Reason, Timestamp)>,
+}
+
+impl Cluster {
+    /// Tells all that may be told now; Kubernetes answers what `answer` says, where it can.
+    fn tell_all(&mut self, bulletins: &mut Bulletins, answer: Outcome, now: Timestamp) {
+        while let Next::Tell(bulletin) = bulletins.next(now) {
+            assert_eq!(bulletins.next(now), Next::Tell(bulletin.clone()), "asking twice is not harmless");
+            let outcome = if bulletin.is_new && answer == Outcome::Gone { Outcome::Told } else { answer };
+            self.requests.push((bulletin.notice.reason, now));
+            assert!(bulletin.first <= bulletin.last && bulletin.last <= now && bulletin.count > 0);
+            match outcome {
+                Outcome::Told => {
+                    let topic = (bulletin.notice.reason, bulletin.notice.subject.clone());
+                    let before = self.events.insert(bulletin.number, (topic, bulletin.count.into()));
+                    assert_eq!(before.is_none(), bulletin.is_new);
+                    assert!(before.is_none_or(|(_, count)| count < bulletin.count.into()));
+                }
+                Outcome::Gone => {
+                    let (_, count) = self.events.remove(&bulletin.number).expect("it was made before");
+                    self.forgotten += count;
+                }
+                Outcome::Refused | Outcome::Failed => {}
+            }
+            bulletins.after(&bulletin, outcome, now);
+        }
+    }
+
+    fn told(&self) -> u64 {
+        self.forgotten + self.events.values().map(|(_, count)| count).sum::<u64>()
+    }
+}
+
+#[test]
+fn a_thousand_flaps_are_two_events_with_a_count() {
+    let (mut bulletins, mut cluster, mut now) = (Bulletins::default(), Cluster::default(), START);
+    for flap in 0..1000 {
+        let reason = [Reason::SourceFailed, Reason::SourceRecovered][flap % 2];
+        bulletins.hear(notice(reason, 0), now);
+        cluster.tell_all(&mut bulletins, Outcome::Told, now);
+        now += SECOND;
+    }
+    cluster.tell_all(&mut bulletins, Outcome::Told, now + COUNT_EVERY);
+    let counts: Vec<u64> = cluster.events.values().map(|(_, count)| *count).collect();
+    assert_eq!(counts, [500, 500]);
+    assert!(cluster.requests.len() <= 2 * (2 + 1000 / 60), "{}", cluster.requests.len());
+    assert_eq!(bulletins.next(now + COUNT_EVERY), Next::Rest);
+}
+
+#[test]
+fn what_happens_after_a_silence_is_told_as_something_new() {
+    let (mut bulletins, mut cluster) = (Bulletins::default(), Cluster::default());
+    for time in [START, START + SERIES_ENDS, START + SERIES_ENDS * 2 - SECOND] {
+        bulletins.hear(notice(Reason::KeyAppeared, 0), time);
+        cluster.tell_all(&mut bulletins, Outcome::Told, time + COUNT_EVERY);
+    }
+    let counts: Vec<u64> = cluster.events.values().map(|(_, count)| *count).collect();
+    assert_eq!(counts, [1, 2]);
+}
+
+#[test]
+fn ten_thousand_failing_targets_do_not_drown_the_one_key() {
+    let (mut bulletins, mut cluster) = (Bulletins::default(), Cluster::default());
+    for target in 0..10_000 {
+        bulletins.hear(notice(Reason::TargetFailed, target), START);
+    }
+    bulletins.hear(notice(Reason::SigningKeyNotPublic, 0), START);
+    cluster.tell_all(&mut bulletins, Outcome::Told, START);
+    let of = |reason| cluster.requests.iter().filter(|(asked, _)| *asked == reason).count();
+    assert_eq!((of(Reason::TargetFailed), of(Reason::SigningKeyNotPublic)), (10, 1));
+    assert_eq!(bulletins.dropped(), 10_000 - 32);
+    assert_eq!(bulletins.next(START), Next::Wait(START + REGAIN));
+}
+
+#[test]
+fn what_fails_is_tried_again_and_dropped_in_the_end() {
+    let mut bulletins = Bulletins::default();
+    bulletins.hear(notice(Reason::TargetFailed, 0), START);
+    let mut now = START;
+    let mut attempts = 0;
+    loop {
+        match bulletins.next(now) {
+            Next::Tell(bulletin) => bulletins.after(&bulletin, Outcome::Failed, now),
+            Next::Wait(until) => now = until,
+            Next::Rest => break,
+        }
+        attempts += 1;
+        assert!(attempts < 100, "for ever");
+    }
+    assert_eq!((bulletins.dropped(), now), (1, START + SERIES_ENDS));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Hear(Reason, usize),
+    Pass(Duration),
+    Answer(Outcome),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let reason = prop::sample::select(&[Reason::TargetFailed, Reason::KeyAppeared, Reason::AlarmOver][..]);
+    let outcomes = [Outcome::Told, Outcome::Told, Outcome::Gone, Outcome::Refused, Outcome::Failed];
+    prop_oneof![
+        6 => (reason, 0..40_usize).prop_map(|(reason, subject)| Op::Hear(reason, subject % 7 * (subject % 6))),
+        3 => (0..500_u64).prop_map(|seconds| Op::Pass(Duration::from_secs(seconds * seconds / 500))),
+        1 => prop::sample::select(outcomes.to_vec()).prop_map(Op::Answer),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_notice_is_told_counted_or_dropped_and_no_reason_exceeds_its_allowance(
+        ops in prop::collection::vec(op(), 1..400),
+    ) {
+        let (mut bulletins, mut cluster, mut now) = (Bulletins::default(), Cluster::default(), START);
+        let (mut heard, mut answer) = (0, Outcome::Told);
+        for op in ops {
+            match op {
+                Op::Hear(reason, subject) => {
+                    bulletins.hear(notice(reason, subject), now);
+                    heard += 1;
+                }
+                Op::Pass(time) => now += time,
+                Op::Answer(other) => answer = other,
+            }
+            cluster.tell_all(&mut bulletins, answer, now);
+            let untold: u64 = bulletins.series.values().map(|series| u64::from(series.untold())).sum();
+            prop_assert_eq!(heard, cluster.told() + untold + bulletins.dropped());
+            prop_assert!(bulletins.of(Reason::TargetFailed).count() <= MAX_SERIES);
+        }
+        for reason in [Reason::TargetFailed, Reason::KeyAppeared, Reason::AlarmOver] {
+            let times: Vec<_> = cluster.requests.iter().filter(|(of, _)| *of == reason).collect();
+            for (first, (_, from)) in times.iter().enumerate() {
+                for (more, (_, until)) in times[first..].iter().enumerate() {
+                    let regained = u64::try_from(until.duration_since(*from).as_secs()).expect("later") / 30;
+                    prop_assert!(more as u64 <= u64::from(BURST) + regained, "{reason:?}: {more} and one");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_says_what_its_series_has_in_common(ops in prop::collection::vec(op(), 1..200)) {
+        let (mut bulletins, mut cluster, mut now) = (Bulletins::default(), Cluster::default(), START);
+        let mut made: BTreeMap<(Reason, String), Timestamp> = BTreeMap::new();
+        for op in ops {
+            match op {
+                Op::Hear(reason, subject) => bulletins.hear(notice(reason, subject), now),
+                Op::Pass(time) => now += time,
+                Op::Answer(_) => {}
+            }
+            let before = cluster.events.clone();
+            cluster.tell_all(&mut bulletins, Outcome::Told, now);
+            for (number, (topic, _)) in &cluster.events {
+                prop_assert!(before.get(number).is_none_or(|(same, _)| same == topic));
+                if !before.contains_key(number) && let Some(last) = made.insert(topic.clone(), now) {
+                    // Two Events of one topic are two series: they do not touch.
+                    prop_assert!(now.duration_since(last) >= signed(SERIES_ENDS));
+                }
+            }
+        }
+    }
+}

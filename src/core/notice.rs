@@ -1,0 +1,195 @@
+//! What an operator of the cluster should hear of, as Kubernetes tells it: reason, action, note.
+
+use super::ledger;
+
+/// Largest note that Kubernetes takes, in bytes.
+/// Source: `NoteLengthLimit` in `kubernetes/pkg/apis/core/validation/events.go`.
+const MAX_NOTE: usize = 1024;
+
+/// Why something is told. The names are for machines: alerts and scripts match them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    KeyAppeared,
+    KeyWentMissing,
+    KeyReturned,
+    KeyRemoved,
+    KeyAdopted,
+    KeyReplaced,
+    StrangerFound,
+    SourceFailed,
+    SourceRecovered,
+    TargetFailed,
+    TargetRecovered,
+    LedgerFailed,
+    LedgerRecovered,
+    IssuerMismatch,
+    SigningKeyNotPublic,
+    SigningKeyPublic,
+    AlarmRaised,
+    AlarmOver,
+    ConfigurationRefused,
+    ConfigurationTaken,
+    CertificateRefused,
+    CertificateTaken,
+}
+
+impl Reason {
+    pub const ALL: [Self; 22] = [
+        Self::KeyAppeared,
+        Self::KeyWentMissing,
+        Self::KeyReturned,
+        Self::KeyRemoved,
+        Self::KeyAdopted,
+        Self::KeyReplaced,
+        Self::StrangerFound,
+        Self::SourceFailed,
+        Self::SourceRecovered,
+        Self::TargetFailed,
+        Self::TargetRecovered,
+        Self::LedgerFailed,
+        Self::LedgerRecovered,
+        Self::IssuerMismatch,
+        Self::SigningKeyNotPublic,
+        Self::SigningKeyPublic,
+        Self::AlarmRaised,
+        Self::AlarmOver,
+        Self::ConfigurationRefused,
+        Self::ConfigurationTaken,
+        Self::CertificateRefused,
+        Self::CertificateTaken,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KeyAppeared => "KeyAppeared",
+            Self::KeyWentMissing => "KeyWentMissing",
+            Self::KeyReturned => "KeyReturned",
+            Self::KeyRemoved => "KeyRemoved",
+            Self::KeyAdopted => "KeyAdopted",
+            Self::KeyReplaced => "KeyReplaced",
+            Self::StrangerFound => "StrangerFound",
+            Self::SourceFailed => "SourceFailed",
+            Self::SourceRecovered => "SourceRecovered",
+            Self::TargetFailed => "TargetFailed",
+            Self::TargetRecovered => "TargetRecovered",
+            Self::LedgerFailed => "LedgerFailed",
+            Self::LedgerRecovered => "LedgerRecovered",
+            Self::IssuerMismatch => "IssuerMismatch",
+            Self::SigningKeyNotPublic => "SigningKeyNotPublic",
+            Self::SigningKeyPublic => "SigningKeyPublic",
+            Self::AlarmRaised => "AlarmRaised",
+            Self::AlarmOver => "AlarmOver",
+            Self::ConfigurationRefused => "ConfigurationRefused",
+            Self::ConfigurationTaken => "ConfigurationTaken",
+            Self::CertificateRefused => "CertificateRefused",
+            Self::CertificateTaken => "CertificateTaken",
+        }
+    }
+
+    /// What Signpost was doing when it happened.
+    #[must_use]
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::KeyAppeared
+            | Self::KeyWentMissing
+            | Self::KeyReturned
+            | Self::KeyRemoved
+            | Self::KeyAdopted
+            | Self::KeyReplaced
+            | Self::LedgerFailed
+            | Self::LedgerRecovered => "KeepLedger",
+            Self::SourceFailed | Self::SourceRecovered => "FetchKeys",
+            Self::StrangerFound | Self::TargetFailed | Self::TargetRecovered => "Publish",
+            Self::IssuerMismatch | Self::SigningKeyNotPublic | Self::SigningKeyPublic => "ProbeSigningKey",
+            Self::AlarmRaised | Self::AlarmOver => "MergeSources",
+            Self::ConfigurationRefused | Self::ConfigurationTaken => "ReloadConfiguration",
+            Self::CertificateRefused | Self::CertificateTaken => "ReloadCertificate",
+        }
+    }
+
+    /// Whether somebody should look, now or soon.
+    #[must_use]
+    pub fn is_warning(self) -> bool {
+        matches!(
+            self,
+            Self::KeyReplaced
+                | Self::StrangerFound
+                | Self::SourceFailed
+                | Self::TargetFailed
+                | Self::LedgerFailed
+                | Self::IssuerMismatch
+                | Self::SigningKeyNotPublic
+                | Self::AlarmRaised
+                | Self::ConfigurationRefused
+                | Self::CertificateRefused
+        )
+    }
+}
+
+/// One thing that happened. What is alike in reason, issuer and subject is one series, however often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub reason: Reason,
+    /// Empty where it is about the process.
+    pub issuer: String,
+    /// The kid, the source, the target or the alarm that it is about.
+    pub subject: String,
+    /// A sentence for people that fits into an Event.
+    note: String,
+}
+
+impl Notice {
+    #[must_use]
+    pub fn new(reason: Reason, issuer: &str, subject: &str, what: &str) -> Self {
+        let note = fitting(&format!("{what} (issuer `{issuer}`)"));
+        Self { reason, issuer: issuer.to_owned(), subject: subject.to_owned(), note }
+    }
+
+    /// Something that happened to the whole process.
+    #[must_use]
+    pub fn of_process(reason: Reason, what: &str) -> Self {
+        Self { reason, issuer: String::new(), subject: String::new(), note: fitting(what) }
+    }
+
+    /// What happened to a key.
+    #[must_use]
+    pub fn of_key(issuer: &str, change: &ledger::Change) -> Self {
+        let kid = &change.kid;
+        let (reason, what) = match change.event {
+            ledger::Event::Appeared => (Reason::KeyAppeared, "appeared and is published"),
+            ledger::Event::WentMissing => (
+                Reason::KeyWentMissing,
+                "is listed by no source any more and stays published for its retention",
+            ),
+            ledger::Event::Returned => (Reason::KeyReturned, "is listed again"),
+            ledger::Event::Removed => (Reason::KeyRemoved, "is published no more, its retention is over"),
+            ledger::Event::StrangerFound => {
+                (Reason::StrangerFound, "is shown by a target and known to no source; it is left there alone")
+            }
+            ledger::Event::Adopted => (Reason::KeyAdopted, "was adopted by the operator and is published"),
+            ledger::Event::Replaced => {
+                (Reason::KeyReplaced, "has taken the kid of another key, which no source had listed")
+            }
+        };
+        Self::new(reason, issuer, kid.as_str(), &format!("key `{kid}` {what}"))
+    }
+
+    #[must_use]
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+}
+
+/// The text in one line, cut to what an Event holds.
+fn fitting(text: &str) -> String {
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.len() > MAX_NOTE {
+        line.truncate(line.floor_char_boundary(MAX_NOTE - "…".len()));
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests;
