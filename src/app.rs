@@ -19,12 +19,20 @@ use crate::{
     http::{ListenError, tls::TlsError},
     kubernetes::Access,
     signer::{Keyring, KeyringError},
-    source::{Source, api_server::ApiServer, key_file::KeyFiles},
+    source::{
+        Source,
+        api_server::ApiServer,
+        cluster::Cluster,
+        key_file::KeyFiles,
+        remote_jwks::{self, RemoteJwks, Web},
+    },
     store::{DirectoryInUse, StoreError},
     target::{Connections, Location, Outside, Target, TargetError},
     telemetry::board::Board,
     workflow::{
+        Watched,
         asking::{AskError, Asked, Checks},
+        control_plane::ControlPlane,
         keeper::{Charter, Keeper},
         placing::{Placer, Role},
         sync::{self, Pass, Plan},
@@ -42,7 +50,7 @@ pub use service::{Reread, Started, run};
 /// One issuer with all its edges.
 struct Wired {
     keeper: Arc<Keeper>,
-    asked: Vec<Asked>,
+    sources: Vec<Watched>,
     placers: Vec<Placer>,
 }
 
@@ -59,11 +67,17 @@ struct Shared {
     data_dir: PathBuf,
     board: Board,
     connections: Connections,
+    web: Web,
 }
 
 impl Shared {
     fn new(data_dir: &Path, board: Board) -> Self {
-        Self { data_dir: data_dir.to_owned(), board, connections: Connections::default() }
+        Self {
+            data_dir: data_dir.to_owned(),
+            board,
+            connections: Connections::default(),
+            web: Web::default(),
+        }
     }
 }
 
@@ -79,7 +93,7 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
         let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
-        let pass = sync::sync(&wired.keeper, &mut wired.asked, &mut wired.placers, adopt).await?;
+        let pass = sync::sync(&wired.keeper, wired.sources, &mut wired.placers, adopt).await?;
         passes.push((name, pass));
     }
     Ok(passes)
@@ -96,7 +110,7 @@ pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
         let mut wired = wire(issuer, &shared, Use::DryRun).await?;
-        plans.push((name, sync::plan(&wired.keeper, &mut wired.asked, &mut wired.placers).await?));
+        plans.push((name, sync::plan(&wired.keeper, wired.sources, &mut wired.placers).await?));
     }
     Ok(plans)
 }
@@ -116,16 +130,18 @@ pub struct Keys {
 pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let mut keys = Vec::new();
     let mut notes = Vec::new();
-    for mut source in
-        sources(&config.sources, &config.data_dir, config.issuer.as_ref(), &[], Use::DryRun).await?
-    {
-        let fetched = source.fetch().await?;
-        notes.extend(fetched.notes.iter().map(|note| format!("{}: {note}", source.name())));
-        keys.extend(fetched.keys);
-    }
     // Without an issuer the keys are rendered alike; its name stands in the discovery document alone.
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
+    let shared = Shared::new(&config.data_dir, Board::default());
+    for source in sources(&config.sources, &shared, config.issuer.as_ref(), &[], Use::DryRun).await? {
+        let (_, asked) = source.found(&issuer).await;
+        for mut source in asked {
+            let fetched = source.fetch().await?;
+            notes.extend(fetched.notes.iter().map(|note| format!("{}: {note}", source.name())));
+            keys.extend(fetched.keys);
+        }
+    }
     let jwks_uri = config.jwks_uri.unwrap_or_else(|| issuer.jwks_uri());
     let terms = Terms { jwks_uri, issuer, max_age: Duration::ZERO };
     let publication = Publication::render(&terms, config.profile, keys)?;
@@ -135,13 +151,13 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
 
 /// Constructs the edges of one issuer and reads its ledger.
 async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired, AppError> {
-    let Shared { data_dir, board, connections } = shared;
+    let Shared { data_dir, board, connections, .. } = shared;
     let all_terms = ledgers::all_terms(&issuer);
     let terms = all_terms[0].clone();
     let store = ledgers::store(data_dir, &issuer);
     let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
     let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
-    let asked = sources(&issuer.sources, data_dir, expected, &former, usage).await?;
+    let sources = sources(&issuer.sources, shared, expected, &former, usage).await?;
     let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
     let all_targets = targets.iter().flat_map(|(targets, _)| targets);
@@ -168,9 +184,8 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
             placers.push(Placer::new(self::target(target, connections)?, role, terms.clone()));
         }
     }
-    let names = asked.iter().map(|asked| asked.name().to_owned());
-    let keeper = Keeper::open(charter, names, store, board.clone()).await?;
-    Ok(Wired { keeper: Arc::new(keeper), asked, placers })
+    let keeper = Keeper::open(charter, sources.iter().map(Watched::voices), store, board.clone()).await?;
+    Ok(Wired { keeper: Arc::new(keeper), sources, placers })
 }
 
 fn target(config: TargetConfig, connections: &Connections) -> Result<Target, TargetError> {
@@ -188,23 +203,32 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
 
 async fn sources(
     configs: &[SourceConfig],
-    data_dir: &Path,
+    Shared { data_dir, web, .. }: &Shared,
     issuer: Option<&Issuer>,
     former: &[Issuer],
     usage: Use,
-) -> Result<Vec<Asked>, AppError> {
-    let unchecked = Checks { issuer: None, former: Vec::new(), probe: None };
-    let mut asked = Vec::new();
+) -> Result<Vec<Watched>, AppError> {
+    let unchecked = Checks::default();
+    let mut sources = Vec::new();
     for config in configs {
         match config {
-            SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every } => {
+            SourceConfig::ApiServer { name, kubeconfig, context, discover, instances, probe, every } => {
                 let access =
                     Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
-                let checks =
-                    Checks { issuer: issuer.cloned(), former: former.to_vec(), probe: probe.clone() };
+                let checks = Checks {
+                    issuer: issuer.cloned(),
+                    former: former.to_vec(),
+                    probe: probe.clone(),
+                    ..Checks::default()
+                };
+                if *discover {
+                    let cluster = Cluster::new(name.clone(), access);
+                    sources.push(Watched::Found(ControlPlane::new(cluster, *every, checks)));
+                    continue;
+                }
                 let mut connect = |name, access| {
                     let server = Source::ApiServer(Box::new(ApiServer::new(name, access)));
-                    asked.push(Asked::new(server, *every, checks.clone()));
+                    sources.push(Watched::One(Asked::new(server, *every, checks.clone())));
                 };
                 if instances.is_empty() {
                     connect(name.clone(), access.clone());
@@ -218,9 +242,21 @@ async fn sources(
                     connect(format!("{name} {}", instance.url), access);
                 }
             }
-            SourceConfig::Files { name, paths, every } => {
-                let files = Source::KeyFiles(KeyFiles::new(name.clone(), paths.clone()));
-                asked.push(Asked::new(files, *every, unchecked.clone()));
+            SourceConfig::Files { name, paths, optional, every } => {
+                let files = KeyFiles::new(name.clone(), paths.clone());
+                let files = Source::KeyFiles(if *optional { files.optional() } else { files });
+                sources.push(Watched::One(Asked::new(files, *every, unchecked.clone())));
+            }
+            SourceConfig::Url { name, url, bearer_token_file, ca_file, every } => {
+                let place = remote_jwks::Place {
+                    url: url.clone(),
+                    bearer_token_file: bearer_token_file.clone(),
+                    ca_file: ca_file.clone(),
+                };
+                let jwks = RemoteJwks::new(name.clone(), place, web.clone());
+                let checks = Checks { issuer: issuer.cloned(), former: former.to_vec(), ..Checks::default() };
+                let jwks = Source::RemoteJwks(Box::new(jwks));
+                sources.push(Watched::One(Asked::new(jwks, *every, checks)));
             }
             SourceConfig::Embedded => {
                 let keyring = keyring_directory(data_dir);
@@ -228,11 +264,11 @@ async fn sources(
                 let public_halves = keyring.join("*.pub").display().to_string();
                 let files = KeyFiles::new(config.name().to_owned(), vec![public_halves]);
                 let every = Duration::from_secs(1);
-                asked.push(Asked::new(Source::KeyFiles(files), every, unchecked.clone()));
+                sources.push(Watched::One(Asked::new(Source::KeyFiles(files), every, unchecked.clone())));
             }
         }
     }
-    Ok(asked)
+    Ok(sources)
 }
 
 async fn open_keyring(path: PathBuf, generate: bool) -> Result<Keyring, KeyringError> {

@@ -134,7 +134,9 @@ pub enum SourceConfig {
         kubeconfig: Option<PathBuf>,
         /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
         context: Option<String>,
-        /// Listed by hand; empty: found through the API server.
+        /// Whether its API servers are found through the cluster.
+        discover: bool,
+        /// Listed by hand; with neither these nor `discover`: whoever answers at the one URL.
         instances: Vec<Instance>,
         /// Whose token shows which key signs now. Without one: this process's own service account.
         probe: Option<ServiceAccount>,
@@ -145,6 +147,18 @@ pub enum SourceConfig {
         name: String,
         /// Absolute paths of files or directories, or globs; at least one.
         paths: Vec<String>,
+        /// Whether they may hold no file.
+        optional: bool,
+        /// Time between two polls; at least 1 s.
+        every: Duration,
+    },
+    Url {
+        name: String,
+        /// `https`, or `http` on loopback; without user, query and fragment.
+        url: String,
+        bearer_token_file: Option<PathBuf>,
+        /// In place of the certificate authorities of the system.
+        ca_file: Option<PathBuf>,
         /// Time between two polls; at least 1 s.
         every: Duration,
     },
@@ -157,7 +171,7 @@ impl SourceConfig {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::ApiServer { name, .. } | Self::Files { name, .. } => name,
+            Self::ApiServer { name, .. } | Self::Files { name, .. } | Self::Url { name, .. } => name,
             Self::Embedded => keys::EMBEDDED,
         }
     }

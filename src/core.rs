@@ -5,6 +5,7 @@
 //! and the environment are arguments.
 
 pub mod bulletins;
+pub mod control_plane;
 pub mod discovery;
 pub mod issuer;
 pub mod jwk;

@@ -4,9 +4,11 @@
 
 mod connection;
 mod error;
+mod watch;
 
 pub use self::{connection::Access, error::KubernetesError};
 pub(crate) use self::{
     connection::{Answer, Connection, Request},
     error::{hint_for_credential, refused_user},
+    watch::{Collection, Kept, Sight},
 };

@@ -4,13 +4,16 @@
 //! than before, is for [`crate::core::merge`].
 
 pub mod api_server;
+pub mod cluster;
 pub mod key_file;
+pub mod remote_jwks;
 
 use jiff::Timestamp;
 
 use self::{
     api_server::{ApiServer, ApiServerError},
     key_file::{KeyFileError, KeyFiles},
+    remote_jwks::{RemoteError, RemoteJwks},
 };
 use crate::core::jwk::Jwk;
 
@@ -19,6 +22,7 @@ use crate::core::jwk::Jwk;
 pub enum Source {
     ApiServer(Box<ApiServer>),
     KeyFiles(KeyFiles),
+    RemoteJwks(Box<RemoteJwks>),
 }
 
 impl Source {
@@ -28,6 +32,7 @@ impl Source {
         match self {
             Self::ApiServer(server) => server.name(),
             Self::KeyFiles(files) => files.name(),
+            Self::RemoteJwks(jwks) => jwks.name(),
         }
     }
 
@@ -35,7 +40,28 @@ impl Source {
     pub async fn stirred(&self) {
         match self {
             Self::ApiServer(server) => server.lost().await,
-            Self::KeyFiles(_) => std::future::pending().await,
+            Self::KeyFiles(_) | Self::RemoteJwks(_) => std::future::pending().await,
+        }
+    }
+
+    /// Lets go of open connections: they may lead to somebody who is gone.
+    pub async fn reconnect(&self) {
+        match self {
+            Self::ApiServer(server) => server.reconnect().await,
+            Self::KeyFiles(_) | Self::RemoteJwks(_) => {}
+        }
+    }
+
+    /// Which issuer the source says it is; `None` where it does not say.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it should say and does not.
+    pub async fn issuer(&self) -> Result<Option<String>, SourceError> {
+        match self {
+            Self::ApiServer(server) => Ok(Some(server.issuer().await?)),
+            Self::KeyFiles(_) => Ok(None),
+            Self::RemoteJwks(jwks) => Ok(jwks.issuer().await?),
         }
     }
 
@@ -46,8 +72,9 @@ impl Source {
     /// Fails as a whole: half of what a source has would look like a retirement of the rest.
     pub async fn fetch(&self) -> Result<Fetched, FetchError> {
         let fetched = match self {
-            Self::ApiServer(server) => server.fetch().await.map_err(Cause::ApiServer),
-            Self::KeyFiles(files) => files.fetch().await.map_err(Cause::KeyFiles),
+            Self::ApiServer(server) => server.fetch().await.map_err(SourceError::ApiServer),
+            Self::KeyFiles(files) => files.fetch().await.map_err(SourceError::KeyFiles),
+            Self::RemoteJwks(jwks) => jwks.fetch().await.map_err(SourceError::RemoteJwks),
         };
         fetched.map_err(|cause| FetchError { name: self.name().to_owned(), cause })
     }
@@ -56,7 +83,7 @@ impl Source {
 /// What a source said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// At least one; one kid never names two keys.
+    /// One kid never names two keys. None only where the operator said that there may be none.
     pub keys: Vec<Jwk>,
     /// What to warn about: keys and blocks that were left out, IDs that Kubernetes would not derive.
     pub notes: Vec<String>,
@@ -77,24 +104,36 @@ fn foreign_kids(keys: &[Jwk]) -> impl Iterator<Item = String> {
 pub struct FetchError {
     name: String,
     #[source]
-    cause: Cause,
+    cause: SourceError,
 }
 
 impl FetchError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        match &self.cause {
-            Cause::ApiServer(error) => error.hint(),
-            Cause::KeyFiles(error) => error.hint(),
-        }
+        self.cause.hint()
     }
 }
 
+/// What a source of any kind may say.
 #[derive(Debug, thiserror::Error)]
-enum Cause {
+pub enum SourceError {
     #[error(transparent)]
-    ApiServer(ApiServerError),
+    ApiServer(#[from] ApiServerError),
     #[error(transparent)]
-    KeyFiles(KeyFileError),
+    KeyFiles(#[from] KeyFileError),
+    #[error(transparent)]
+    RemoteJwks(#[from] RemoteError),
+}
+
+impl SourceError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::ApiServer(error) => error.hint(),
+            Self::KeyFiles(error) => error.hint(),
+            Self::RemoteJwks(error) => error.hint(),
+        }
+    }
 }

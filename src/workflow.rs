@@ -1,10 +1,12 @@
 //! The verbs: ask an edge, let core decide, act through an edge.
 //!
 //! [`keeper`] owns what is known of an issuer, [`asking`] brings it what the sources say, [`placing`]
-//! carries its publication to the targets. [`sync`] does all of it once, [`watching`] for ever; [`telling`]
-//! tells operators what became of it.
+//! carries its publication to the targets. [`sync`] does all of it once, [`watching`] for ever;
+//! [`control_plane`] finds out whom to ask where a cluster has several API servers, and [`telling`] tells
+//! operators what became of it.
 
 pub mod asking;
+pub mod control_plane;
 pub mod gate;
 pub mod keeper;
 pub mod placing;
@@ -12,3 +14,31 @@ pub mod sync;
 pub mod telling;
 pub mod verifying;
 pub mod watching;
+
+use self::{asking::Asked, control_plane::ControlPlane, keeper::Voices};
+use crate::core::issuer::Issuer;
+
+/// A source as it is configured.
+pub enum Watched {
+    One(Asked),
+    Found(ControlPlane),
+}
+
+impl Watched {
+    /// Who speaks for it before anybody was asked.
+    #[must_use]
+    pub fn voices(&self) -> Voices {
+        match self {
+            Self::One(asked) => Voices::one(asked.name()),
+            Self::Found(_) => Voices::unknown(),
+        }
+    }
+
+    /// Who speaks for it, found out for a single pass.
+    pub async fn found(self, issuer: &Issuer) -> (Voices, Vec<Asked>) {
+        match self {
+            Self::One(asked) => (Voices::one(asked.name()), vec![asked]),
+            Self::Found(plane) => plane.find(issuer).await,
+        }
+    }
+}

@@ -51,7 +51,9 @@ use crate::{
         notices::Notices,
     },
     workflow::{
+        Watched,
         asking::in_one_line,
+        control_plane::watch_control_plane,
         gate::Gate,
         telling::tell,
         watching::{watch_source, watch_target},
@@ -406,14 +408,17 @@ async fn open(
     stop: &CancellationToken,
 ) -> Result<Vec<BoxFuture<'static, ()>>, AppError> {
     let schedule = config.schedule.clone();
-    let Wired { keeper, asked, placers } = wire(config, &context.shared, Use::Serve).await?;
+    let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
     show(&mut publication, faces);
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
-    for (source, asked) in asked.into_iter().enumerate() {
-        let pass = context.gate.pass();
-        loops.push(Box::pin(watch_source(asked, source, Arc::clone(&keeper), pass, stop.clone())));
+    for (place, source) in sources.into_iter().enumerate() {
+        let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
+        loops.push(match source {
+            Watched::One(asked) => Box::pin(watch_source(asked, place, keeper, gate.pass(), stop)),
+            Watched::Found(plane) => Box::pin(watch_control_plane(plane, place, keeper, gate.clone(), stop)),
+        });
     }
     for placer in placers {
         let (tick, pass) = (context.ticks.follow(&schedule).await?, context.gate.pass());
@@ -447,11 +452,12 @@ fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, faces: &[Fa
 fn views(board: &Board, counters: &Arc<Counters>, open: &Arc<AtomicUsize>) -> Views {
     let (metrics, counters, open) = (board.clone(), Arc::clone(counters), Arc::clone(open));
     let traffic = move || Traffic { requests: counters.totals(), connections: open.load(Ordering::Relaxed) };
-    let (status, ready) = (board.clone(), board.clone());
+    let (status, ready, checks) = (board.clone(), board.clone(), board.clone());
     Views {
         metrics: Arc::new(move || metrics.metrics(traffic())),
         status: Arc::new(move || status.status()),
         ready: Arc::new(move || ready.ready()),
+        checks: Arc::new(move |all| checks.checks(all)),
     }
 }
 

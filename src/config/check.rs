@@ -130,6 +130,19 @@ struct Known {
     issuers: HashMap<String, String>,
     /// The ledger of every issuer so far that has a `ConfigMap`, and where it stands.
     ledgers: HashMap<LedgerConfig, String>,
+    /// Every schedule so far, as it was written: thousands of issuers have the same few.
+    schedules: HashMap<String, Schedule>,
+}
+
+impl Known {
+    fn schedule(&mut self, text: &str) -> Result<Schedule, Fault> {
+        if let Some(schedule) = self.schedules.get(text) {
+            return Ok(schedule.clone());
+        }
+        let schedule = Schedule::parse(text, self.now)?;
+        self.schedules.insert(text.to_owned(), schedule.clone());
+        Ok(schedule)
+    }
 }
 
 fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Problems) -> Option<Draft> {
@@ -154,6 +167,7 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
         embedded: None,
         issuers: HashMap::new(),
         ledgers: HashMap::new(),
+        schedules: HashMap::new(),
     };
     let mut issuers = Vec::new();
     for mapping in root.mappings("issuers", problems).unwrap_or_default() {
@@ -242,7 +256,7 @@ fn read_issuer(
     }
     let mut names = Vec::new();
     let targets = target::read(mapping, issuer.as_ref(), profile, known, &mut names, problems);
-    let schedule = mapping.parsed("schedule", problems, |text| Schedule::parse(text, known.now));
+    let schedule = mapping.parsed("schedule", problems, |text| known.schedule(text));
     let ledger = ledger(mapping, known, problems);
     let former = former::read(mapping, profile, known, &mut names, problems);
     IssuerDraft {

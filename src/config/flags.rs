@@ -20,7 +20,8 @@ pub struct KeyFlags {
     #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", hide_env_values = true, help_heading = KEYS)]
     pub issuer: Option<String>,
 
-    /// Where keys come from: `kubernetes`, `kubernetes:CONTEXT`, a file, directory or glob, or `embedded`
+    /// Where keys come from: `kubernetes`, `kubernetes:CONTEXT`, `url:URL`, a file, directory or glob, or
+    /// `embedded`
     ///
     /// May be given several times, or with commas between: the union of all is published. In place of
     /// the sources of the file.

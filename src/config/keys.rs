@@ -7,6 +7,7 @@
 pub(super) const EMBEDDED: &str = "embedded";
 pub(super) const API_SERVER: &str = "api-server";
 pub(super) const FILES: &str = "files";
+pub(super) const URL: &str = "url";
 
 /// The keys of one mapping.
 pub(super) struct Section {
@@ -96,7 +97,7 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 11] = [
+pub(super) static SECTIONS: [&Section; 12] = [
     &ROOT,
     &TLS,
     &EVENTS,
@@ -104,6 +105,7 @@ pub(super) static SECTIONS: [&Section; 11] = [
     &SOURCE_API_SERVER,
     &INSTANCE,
     &SOURCE_FILES,
+    &SOURCE_URL,
     &SOURCE_EMBEDDED,
     &TARGET,
     &LEDGER,
@@ -285,6 +287,7 @@ pub(super) static ISSUER: Section = Section {
             kind: Kind::Kinds(&[
                 (API_SERVER, &SOURCE_API_SERVER),
                 (FILES, &SOURCE_FILES),
+                (URL, &SOURCE_URL),
                 (EMBEDDED, &SOURCE_EMBEDDED),
             ]),
             need: Need::Required,
@@ -383,11 +386,21 @@ static SOURCE_API_SERVER: Section = Section {
         KUBECONFIG,
         CONTEXT,
         Key {
+            name: "discover",
+            kind: Kind::Bool,
+            need: Need::Default("true"),
+            flag: None,
+            doc: "Find every API server of the control plane through the cluster, and ask each of them. Without \
+                  the right to, or with `false`, whoever answers at the one URL is asked.",
+            example: "false",
+        },
+        Key {
             name: "instances",
             kind: Kind::Mappings(&INSTANCE),
             need: Need::Optional,
             flag: None,
-            doc: "The API servers of the control plane, where they cannot be found through the cluster.",
+            doc: "The API servers of the control plane, where they cannot be found through the cluster, or not \
+                  reached at the addresses that it lists.",
             example: "[{url: \"https://10.0.0.1:6443\"}]",
         },
         Key {
@@ -440,6 +453,53 @@ static SOURCE_FILES: Section = Section {
             flag: None,
             doc: "Absolute paths of PEM or JWKS files, of directories of them, or globs.",
             example: "[/etc/kubernetes/pki/sa.pub]",
+        },
+        Key {
+            name: "optional",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            flag: None,
+            doc: "Let directories be empty and globs find nothing, as for keys that are published ahead of time. \
+                  A path that does not exist is a fault all the same, and so is a glob in such a directory.",
+            example: "true",
+        },
+        EVERY,
+    ],
+};
+
+static SOURCE_URL: Section = Section {
+    path: "issuers[].sources[] of kind `url`",
+    keys: &[
+        Key { example: "url", ..KIND },
+        Key {
+            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the url.",
+            example: "edge",
+            ..SOURCE_NAME
+        },
+        Key {
+            name: "url",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: None,
+            doc: "The https URL of a JWKS, most often that of another cluster's API server. Where it ends with \
+                  `/openid/v1/jwks`, the discovery document beside it must name this issuer.",
+            example: "https://10.0.0.1:6443/openid/v1/jwks",
+        },
+        Key {
+            name: "bearer_token_file",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "A file with the token that is shown there. Read for every request.",
+            example: "/var/run/secrets/edge/token",
+        },
+        Key {
+            name: "ca_file",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "PEM certificates of the authorities that are trusted there, in place of the system's.",
+            example: "/etc/signpost/edge-ca.crt",
         },
         EVERY,
     ],

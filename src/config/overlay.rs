@@ -10,7 +10,7 @@ use glob::Pattern;
 use super::{
     Flags,
     document::{Node, Place, Value},
-    keys::{API_SERVER, EMBEDDED, FILES},
+    keys::{API_SERVER, EMBEDDED, FILES, URL},
     problem::{Fault, Problems},
     suggest, value,
 };
@@ -171,7 +171,7 @@ fn set_list(
     node.set(key, Node::list(items.collect(), place));
 }
 
-/// `kubernetes`, `kubernetes:CONTEXT`, `embedded`, or a path.
+/// `kubernetes`, `kubernetes:CONTEXT`, `url:URL`, `embedded`, or a path.
 fn source(text: &str, cwd: &Path) -> Result<Node, Fault> {
     let place = Place::Flag(SOURCE);
     let word = |text: &str| Node::text(text, place);
@@ -181,16 +181,23 @@ fn source(text: &str, cwd: &Path) -> Result<Node, Fault> {
         }
         return Ok(Node::map([("kind", word(API_SERVER)), ("context", word(context))], place));
     }
+    if let Some(url) = text.strip_prefix("url:") {
+        return Ok(Node::map([("kind", word(URL)), ("url", word(url))], place));
+    }
     match text {
-        "" => Err(Fault::new("is empty, expected `kubernetes`, `embedded` or a path")),
+        "" => Err(Fault::new("is empty, expected `kubernetes`, `url:URL`, `embedded` or a path")),
         KUBERNETES => Ok(Node::map([("kind", word(API_SERVER))], place)),
         EMBEDDED => Ok(Node::map([("kind", word(EMBEDDED))], place)),
         _ => {
             if let Some((scheme, _)) = text.split_once("://") {
-                return Err(Fault::new(format!(
-                    "unknown source `{text}` with scheme `{scheme}`, expected `kubernetes`, `embedded` or a path"
-                ))
-                .hint("download the JWKS and name the file; stores are for `--target`"));
+                let fault = Fault::new(format!(
+                    "unknown source `{text}` with scheme `{scheme}`, expected `kubernetes`, `url:URL`, `embedded` \
+                     or a path"
+                ));
+                return Err(fault.hint(match scheme {
+                    "https" | "http" => format!("write `url:{text}`"),
+                    _ => "download the JWKS and name the file; stores are for `--target`".to_owned(),
+                }));
             }
             if let Some(guess) = misspelt(text) {
                 return Err(Fault::new(format!("unknown source `{text}`, did you mean `{guess}`?"))

@@ -8,7 +8,7 @@ use super::{
     Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, SourceConfig, TargetConfig,
     TlsConfig,
     document::{Node, Place, Value},
-    keys::{API_SERVER, EMBEDDED, FILES},
+    keys::{API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
 };
 
@@ -88,20 +88,31 @@ fn former(config: &FormerConfig) -> Node {
 fn source(config: &SourceConfig) -> Node {
     let mut entries = Vec::new();
     match config {
-        SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every } => {
+        SourceConfig::ApiServer { name, kubeconfig, context, discover, instances, probe, every } => {
             entries.extend([("kind", text(API_SERVER)), ("name", text(name))]);
             entries.extend(kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
             entries.extend(context.as_ref().map(|context| ("context", text(context))));
-            if !instances.is_empty() {
+            if instances.is_empty() {
+                entries.push(("discover", node(Value::Bool(*discover))));
+            } else {
                 entries.push(("instances", list(instances.iter().map(instance).collect())));
             }
             entries.extend(probe.as_ref().map(|account| ("probe", text(account))));
             entries.push(("every", text(duration_text(*every))));
         }
-        SourceConfig::Files { name, paths, every } => {
+        SourceConfig::Files { name, paths, optional, every } => {
             let paths = list(paths.iter().map(text).collect());
-            let every = text(duration_text(*every));
-            entries.extend([("kind", text(FILES)), ("name", text(name)), ("paths", paths), ("every", every)]);
+            entries.extend([("kind", text(FILES)), ("name", text(name)), ("paths", paths)]);
+            entries.push(("optional", node(Value::Bool(*optional))));
+            entries.push(("every", text(duration_text(*every))));
+        }
+        SourceConfig::Url { name, url, bearer_token_file, ca_file, every } => {
+            entries.extend([("kind", text(URL)), ("name", text(name)), ("url", text(url))]);
+            let files = [("bearer_token_file", bearer_token_file), ("ca_file", ca_file)];
+            entries.extend(
+                files.into_iter().filter_map(|(key, path)| Some((key, text(path.as_ref()?.display())))),
+            );
+            entries.push(("every", text(duration_text(*every))));
         }
         SourceConfig::Embedded => entries.push(("kind", text(EMBEDDED))),
     }

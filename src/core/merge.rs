@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use super::{jwk::Jwk, kid::Kid, ledger::Ledger};
 
-/// What one source said when it was last asked.
+/// What one source, or one API server of a control plane, said when it was last asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The name of the source, unique within its issuer.
+    /// The name of the source or API server, unique within its issuer.
     pub source: String,
     pub answer: Answer,
 }
@@ -21,7 +21,7 @@ pub enum Answer {
     Keys(Vec<Jwk>),
     /// It could not be reached, or what it said made no sense.
     Failed,
-    /// It has not been asked since this process started.
+    /// It has not been asked since this process started; or it is not known who else is to be asked.
     NotYetAsked,
 }
 
@@ -57,10 +57,11 @@ pub struct Conflict {
 /// of the other source is rejected as a whole: its sender cannot be trusted about its other keys either.
 /// What the ledger holds of that source stays, because the result is then not complete.
 #[must_use]
-pub fn merge(ledger: &Ledger, reports: &[Report]) -> Merged {
+pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, IntoIter: Clone>) -> Merged {
+    let reports = reports.into_iter();
     let mut merged =
         Merged { listed: BTreeMap::new(), complete: true, may_remove: true, conflicts: Vec::new() };
-    let rightful = rightful(reports);
+    let rightful = rightful(reports.clone());
     let mut listed_by: BTreeMap<Kid, &str> = BTreeMap::new();
     for report in reports {
         let Answer::Keys(keys) = &report.answer else {
@@ -93,7 +94,7 @@ pub fn merge(ledger: &Ledger, reports: &[Report]) -> Merged {
 }
 
 /// The keys that stand under the kid which Kubernetes derives from them, and a source of each.
-fn rightful(reports: &[Report]) -> BTreeMap<&Kid, (&str, &Jwk)> {
+fn rightful<'a>(reports: impl Iterator<Item = &'a Report>) -> BTreeMap<&'a Kid, (&'a str, &'a Jwk)> {
     let mut rightful = BTreeMap::new();
     for report in reports {
         if let Answer::Keys(keys) = &report.answer {

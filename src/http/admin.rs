@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -20,6 +20,8 @@ pub struct Views {
     pub status: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether there is something true to serve.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// What is wrong, and if asked for what is right as well: whether it is, and the words.
+    pub checks: Arc<dyn Fn(bool) -> Vec<(bool, String)> + Send + Sync>,
 }
 
 /// What the admin listener serves.
@@ -38,11 +40,20 @@ fn router(views: Views) -> Router {
         .with_state(views)
 }
 
-async fn readiness(State(views): State<Views>) -> Response {
+/// Whatever is wrong, and with `?verbose` what is right as well, as `/readyz` of kube-apiserver writes it.
+async fn readiness(State(views): State<Views>, uri: Uri) -> Response {
+    let verbose = uri.query() == Some("verbose");
+    let mut text = String::new();
+    for (right, what) in (views.checks)(verbose) {
+        text += &format!("[{}]{what}\n", if right { '+' } else { '-' });
+    }
     if (views.ready)() {
-        (StatusCode::OK, "ready\n").into_response()
+        (StatusCode::OK, text + "ready\n").into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: an issuer has no keys to serve, see /status.json\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            text + "not ready: an issuer has no keys to serve, see /status.json\n",
+        )
             .into_response()
     }
 }

@@ -154,13 +154,27 @@ where
 
 /// Resolves when the connection brought no request for too long.
 async fn out_of_patience(requests: &AtomicU32) {
-    let (mut seen, mut patience) = (0, FIRST_REQUEST);
-    loop {
-        sleep(patience).await;
-        let now = requests.load(Ordering::Relaxed);
-        if now == seen {
-            return;
-        }
-        (seen, patience) = (now, IDLE);
+    let mut patience = Patience::default();
+    while let Some(wait) = patience.wait(requests.load(Ordering::Relaxed)) {
+        sleep(wait).await;
     }
 }
+
+#[derive(Default)]
+struct Patience {
+    seen: Option<u32>,
+}
+
+impl Patience {
+    /// When to ask again, now that there were so many requests; `None` if there was none since the last time.
+    fn wait(&mut self, requests: u32) -> Option<Duration> {
+        match self.seen.replace(requests) {
+            None => Some(FIRST_REQUEST),
+            Some(seen) if seen == requests => None,
+            Some(_) => Some(IDLE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

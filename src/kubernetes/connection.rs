@@ -33,7 +33,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is read unless a request says otherwise, in bytes: a JWKS of a hundred RSA-4096 keys
 /// has a tenth of it.
-const MAX_ANSWER: usize = 1024 * 1024;
+pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest part of a foreign error message that is repeated, in characters.
 const MAX_MESSAGE: usize = 400;
 const JSON: &str = "application/json";
@@ -226,18 +226,26 @@ impl Established {
         Ok(Self { client: builder.map_err(KubernetesError::client)?.build(), token_file, url, note })
     }
 
-    async fn send(self, request: &Request) -> Result<Answer, KubernetesError> {
+    /// Sends a request and waits for the header of its answer.
+    async fn start(&self, request: &Request) -> Result<http::Response<Body>, KubernetesError> {
         let mut message = http::Request::builder()
             .method(&request.method)
             .uri(&request.path)
             .header(CONTENT_TYPE, request.content_type)
             .body(Body::from(request.body.clone()))
             .expect("paths are made of checked names");
-        if let Some(path) = self.token_file {
+        if let Some(path) = self.token_file.clone() {
             message.headers_mut().insert(AUTHORIZATION, bearer(path).await?);
         }
         let answer = self.client.send(message).await;
-        let answer = answer.map_err(|error| KubernetesError::no_answer(self.url.clone(), error))?;
+        answer.map_err(|error| KubernetesError::no_answer(self.url.clone(), error))
+    }
+
+    async fn send(self, request: &Request) -> Result<Answer, KubernetesError> {
+        self.read(request, self.start(request).await?).await
+    }
+
+    async fn read(&self, request: &Request, answer: http::Response<Body>) -> Result<Answer, KubernetesError> {
         let (parts, body) = answer.into_parts();
         let body = Limited::new(body, request.limit).collect().await.map_err(|source| {
             if source.is::<LengthLimitError>() {
@@ -249,7 +257,7 @@ impl Established {
         Ok(Answer {
             status: parts.status,
             server_time: server_time(&parts.headers),
-            note: self.note,
+            note: self.note.clone(),
             body: body.to_bytes(),
             content_type: parts
                 .headers
@@ -257,6 +265,12 @@ impl Established {
                 .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         })
     }
+}
+
+/// How an answer begins that does not end by itself.
+pub(super) enum Opened {
+    Stream(Body),
+    Refused(Answer),
 }
 
 /// The way to one API server. It is built anew after every failure, so that a replaced kubeconfig,
@@ -283,17 +297,42 @@ impl Connection {
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        *self.established.lock().await = None;
+        self.reconnect().await;
         self.attempt(request).await
     }
 
+    /// Builds the way anew for the next request.
+    pub(crate) async fn reconnect(&self) {
+        *self.established.lock().await = None;
+    }
+
+    /// Sends a request whose answer does not end by itself, and waits until it begins.
+    pub(super) async fn open(&self, request: &Request) -> Result<Opened, KubernetesError> {
+        let begun = async {
+            let established = self.established().await?;
+            let answer = established.start(request).await?;
+            if answer.status().is_success() {
+                return Ok(Opened::Stream(answer.into_body()));
+            }
+            Ok(Opened::Refused(established.read(request, answer).await?))
+        };
+        self.in_time(request, begun).await
+    }
+
     async fn attempt(&self, request: &Request) -> Result<Answer, KubernetesError> {
-        let sent = async { self.established().await?.send(request).await };
-        let outcome = timeout(ANSWER_TIMEOUT, sent).await.unwrap_or_else(|_| {
+        self.in_time(request, async { self.established().await?.send(request).await }).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        request: &Request,
+        answer: impl Future<Output = Result<T, KubernetesError>>,
+    ) -> Result<T, KubernetesError> {
+        let outcome = timeout(ANSWER_TIMEOUT, answer).await.unwrap_or_else(|_| {
             Err(KubernetesError::TimedOut { request: request.to_string(), limit: ANSWER_TIMEOUT })
         });
         if outcome.is_err() {
-            *self.established.lock().await = None;
+            self.reconnect().await;
         }
         outcome
     }

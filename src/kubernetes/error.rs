@@ -94,6 +94,12 @@ impl KubernetesError {
         }
     }
 
+    /// Whether the answer was that this may not be asked, or that there is no such thing: to ask again soon
+    /// is no use.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Status { status: StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, .. })
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -63,6 +63,11 @@ impl ApiServer {
         self.connection.lost().await;
     }
 
+    /// Lets go of the open connection.
+    pub async fn reconnect(&self) {
+        self.connection.reconnect().await;
+    }
+
     /// Reads the JWKS, with one request unless the credential is refused.
     ///
     /// # Errors

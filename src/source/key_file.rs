@@ -36,6 +36,7 @@ const UNSIZED: u64 = 4096;
 pub struct KeyFiles {
     name: String,
     patterns: Arc<[String]>,
+    optional: bool,
     parsed: Arc<Mutex<Option<Parsed>>>,
 }
 
@@ -50,7 +51,13 @@ struct Parsed {
 impl KeyFiles {
     #[must_use]
     pub fn new(name: String, patterns: Vec<String>) -> Self {
-        Self { name, patterns: patterns.into(), parsed: Arc::default() }
+        Self { name, patterns: patterns.into(), optional: false, parsed: Arc::default() }
+    }
+
+    /// A directory may be empty and a glob find nothing; both must exist, or the volume is not there yet.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 
     #[must_use]
@@ -62,11 +69,12 @@ impl KeyFiles {
     ///
     /// # Errors
     ///
-    /// Fails when a pattern finds no file, and when any file cannot be read or holds no public key.
+    /// Fails when a pattern finds no file and that is not [`KeyFiles::optional`], and when any file cannot be read or holds no public key.
     pub async fn fetch(&self) -> Result<Fetched, KeyFileError> {
         let (patterns, parsed) = (Arc::clone(&self.patterns), Arc::clone(&self.parsed));
+        let optional = self.optional;
         tokio::task::spawn_blocking(move || {
-            let files = read(&patterns)?;
+            let files = read(&patterns, optional)?;
             let digest = digest(&files);
             let mut parsed = parsed.lock().expect("nobody panics while holding it");
             if let Some(parsed) = parsed.as_ref().filter(|parsed| parsed.digest == digest) {
@@ -84,10 +92,17 @@ impl KeyFiles {
 /// A file and its bytes, which are wiped when they are dropped: they may be a private key.
 type Bytes = (PathBuf, Zeroizing<Vec<u8>>);
 
-fn read(patterns: &[String]) -> Result<Vec<Bytes>, KeyFileError> {
+fn read(patterns: &[String], optional: bool) -> Result<Vec<Bytes>, KeyFileError> {
     let mut read = Vec::new();
     for pattern in patterns {
-        for path in files(pattern)? {
+        let found = match files(pattern) {
+            Err(KeyFileError::NoFile { pattern }) if optional => {
+                must_exist(Path::new(&pattern))?;
+                Vec::new()
+            }
+            found => found?,
+        };
+        for path in found {
             let bytes = read_file(&path)?;
             read.push((path, bytes));
         }
@@ -130,10 +145,20 @@ fn parse(files: Vec<Bytes>) -> Result<Fetched, KeyFileError> {
             }
         }
     }
-    JwkSet::new(fetched.keys.iter().cloned()).map_err(KeyFileError::Set)?;
+    if !found_in.is_empty() {
+        JwkSet::new(fetched.keys.iter().cloned()).map_err(KeyFileError::Set)?;
+    }
     let foreign: Vec<_> = foreign_kids(&fetched.keys).collect();
     fetched.notes.extend(foreign);
     Ok(fetched)
+}
+
+/// Fails where there is not even the directory in which a pattern begins.
+fn must_exist(pattern: &Path) -> Result<(), KeyFileError> {
+    let is_glob = |path: &Path| path.as_os_str().as_bytes().iter().any(|byte| b"*?[".contains(byte));
+    let begins = pattern.ancestors().find(|path| !is_glob(path) || path.is_dir()).unwrap_or(pattern);
+    let found = fs::metadata(begins);
+    found.map(drop).map_err(|source| KeyFileError::Read { path: begins.to_owned(), source })
 }
 
 /// The files that a pattern means, in the order of their names.

@@ -187,6 +187,11 @@ impl Board {
         self.tell(notices);
     }
 
+    /// Forgets a source that is not asked any more.
+    pub fn forget_source(&self, issuer: &Issuer, name: &str) {
+        self.issuer(issuer, |status| drop(status.sources.remove(name)));
+    }
+
     /// Changes what is known of a target.
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
         let notice = self.change(issuer, |status| {
@@ -279,6 +284,22 @@ impl Board {
         any && waited_for
     }
 
+    /// What is wrong with each issuer, and with `all` what is right as well: whether it is, and the words.
+    #[must_use]
+    pub fn checks(&self, all: bool) -> Vec<(bool, String)> {
+        let mut checks = Vec::new();
+        for (issuer, status) in self.issuers().0 {
+            let status = lock(&status);
+            if !status.ready {
+                checks.push((false, format!("{issuer}: has no keys to serve")));
+            } else if all {
+                checks.push((true, format!("{issuer}: has keys to serve")));
+            }
+            checks.extend(status.warnings().map(|warning| (false, format!("{issuer}: {warning}"))));
+        }
+        checks
+    }
+
     /// Everything, for `/status.json`.
     #[must_use]
     pub fn status(&self) -> String {
@@ -326,6 +347,16 @@ impl Board {
 }
 
 impl IssuerStatus {
+    /// What is wrong although what is published is true: an API server signs with a key that is not public.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.sources.iter().filter(|(_, source)| source.signing_key_public == Some(false)).map(
+            |(name, source)| {
+                let kid = source.signs_with.as_deref().unwrap_or_default();
+                format!("source `{name}` signs with key `{kid}`, which is not public")
+            },
+        )
+    }
+
     /// Keys in the publication that is served.
     pub(super) fn published_keys(&self) -> usize {
         self.stored

@@ -1,6 +1,10 @@
 //! Asks one source: is it the right issuer, which keys does it list, with which does it sign now.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -9,10 +13,7 @@ use super::keeper::{Hearing, Keeper};
 use crate::{
     clock,
     core::{issuer::Issuer, kid::Kid, merge::Answer, service_account::ServiceAccount},
-    source::{
-        FetchError, Fetched, Source,
-        api_server::{ApiServer, ApiServerError},
-    },
+    source::{FetchError, Fetched, Source, SourceError},
 };
 
 /// How often a source that answers is asked which issuer it is and which key signs.
@@ -27,8 +28,8 @@ pub struct Asked {
     every: Duration,
     checks: Checks,
     issuer_checked: Option<Instant>,
-    /// The former issuer that it names still.
-    is_former: Option<Issuer>,
+    /// The issuer that it says it is: the one it should be, or a former one.
+    says: Option<Issuer>,
     /// What it listed last.
     kids: BTreeSet<Kid>,
     /// When the next probe is due; at once if there was none.
@@ -46,7 +47,7 @@ pub struct Asked {
 }
 
 /// What is checked of an API server besides its keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Checks {
     /// What its own discovery document must name; `None` where the operator allowed a mismatch.
     pub issuer: Option<Issuer>,
@@ -54,6 +55,9 @@ pub struct Checks {
     pub former: Vec<Issuer>,
     /// Whose token shows the key that signs now; `None`: this process's own service account.
     pub probe: Option<ServiceAccount>,
+    /// Why the key that signs cannot be seen, as it was logged last: API servers of one cluster that share
+    /// this say it once.
+    pub unseen: Arc<Mutex<Option<String>>>,
 }
 
 impl Checks {
@@ -71,7 +75,7 @@ impl Asked {
             every,
             checks,
             issuer_checked: None,
-            is_former: None,
+            says: None,
             kids: BTreeSet::new(),
             probe_due: None,
             unprobed: 0,
@@ -98,21 +102,25 @@ impl Asked {
         self.source.stirred().await;
     }
 
+    /// Lets go of open connections.
+    pub async fn reconnect(&self) {
+        self.source.reconnect().await;
+    }
+
     /// Reads the keys once, after making sure that they are the issuer's.
     ///
     /// # Errors
     ///
     /// Fails when there is no usable answer, or when it is another issuer's.
     pub async fn fetch(&mut self) -> Result<Fetched, AskError> {
-        if let Source::ApiServer(server) = &self.source
-            && self.issuer_checked.is_none_or(|checked| checked.elapsed() >= CHECK_EVERY)
-        {
+        if self.issuer_checked.is_none_or(|checked| checked.elapsed() >= CHECK_EVERY) {
             self.issuer_checked = None;
-            self.is_former = check_issuer(server, &self.checks).await?;
+            self.says = check_issuer(&self.source, &self.checks).await?;
             self.issuer_checked = Some(Instant::now());
         }
         let mut fetched = self.source.fetch().await?;
-        fetched.notes.extend(self.is_former.as_ref().map(|former| {
+        let former = self.says.as_ref().filter(|says| Some(*says) != self.checks.issuer.as_ref());
+        fetched.notes.extend(former.map(|former| {
             format!("it still names former issuer `{former}`, whose documents are published too")
         }));
         Ok(fetched)
@@ -127,8 +135,7 @@ impl Asked {
         let fetched = self.fetch().await;
         let now = clock::now();
         let issuer = &keeper.charter().terms.issuer;
-        let matches =
-            matches!(self.source, Source::ApiServer(_)).then(|| self.mints_as_it_should()).flatten();
+        let matches = self.says.as_ref().and_then(|_| self.mints_as_it_should());
         keeper.board().source(issuer, self.source.name(), |status| {
             status.up = fetched.is_ok();
             match &fetched {
@@ -199,7 +206,11 @@ impl Asked {
                 self.unprobed += 1;
                 if self.unprobed == RETRY_PROBE.len() {
                     let (hint, error) = (error.hint(), in_one_line(&error));
-                    warn!(%issuer, source = self.source.name(), error, hint, "cannot see which key signs");
+                    let mut unseen = self.checks.unseen.lock().expect("nobody panics while holding it");
+                    if unseen.as_ref() != Some(&error) {
+                        warn!(%issuer, source = self.source.name(), error, hint, "cannot see which key signs");
+                        *unseen = Some(error);
+                    }
                 }
                 return;
             }
@@ -266,18 +277,17 @@ impl Asked {
     }
 }
 
-/// Returns the former issuer that the API server still is.
-async fn check_issuer(server: &ApiServer, checks: &Checks) -> Result<Option<Issuer>, AskError> {
+/// Returns which issuer the source says that it is, if it says so.
+async fn check_issuer(source: &Source, checks: &Checks) -> Result<Option<Issuer>, AskError> {
     let Some(expected) = &checks.issuer else { return Ok(None) };
-    let found = server
-        .issuer()
-        .await
-        .map_err(|source| AskError::Issuer { name: server.name().to_owned(), source })?;
-    let former = checks.former.iter().find(|former| found == former.as_str());
-    if found == expected.as_str() || former.is_some() {
-        return Ok(former.cloned());
+    let name = || source.name().to_owned();
+    let found = source.issuer().await.map_err(|source| AskError::Issuer { name: name(), source })?;
+    let Some(found) = found else { return Ok(None) };
+    let accepted = [expected].into_iter().chain(&checks.former).find(|issuer| found == issuer.as_str());
+    match accepted {
+        Some(issuer) => Ok(Some(issuer.clone())),
+        None => Err(AskError::OtherIssuer { name: name(), found, expected: expected.clone() }),
     }
-    Err(AskError::OtherIssuer { name: server.name().to_owned(), found, expected: expected.clone() })
 }
 
 /// An error and its causes, for a log line or a field.
@@ -301,7 +311,7 @@ pub enum AskError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("cannot tell which issuer source `{name}` is")]
-    Issuer { name: String, source: ApiServerError },
+    Issuer { name: String, source: SourceError },
     #[error("source `{name}` is issuer `{found}`, expected `{expected}`")]
     OtherIssuer { name: String, found: String, expected: Issuer },
 }

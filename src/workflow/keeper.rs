@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use tracing::{error, info, warn};
 
@@ -21,13 +21,18 @@ use crate::{
         jwk_set::Profile,
         kid::Kid,
         ledger::{Found, Irreconcilable, Ledger, Refusal, Retention, signed},
-        merge::{Answer, Conflict, Report, merge},
+        merge::{Answer, Conflict, merge},
         publication::{NothingToPublish, Publication, Terms},
     },
     store::{LedgerStore, StoreError},
     target::Reading,
     telemetry::board::Board,
 };
+
+mod heard;
+
+use self::heard::Heard;
+pub use self::heard::Voices;
 
 /// The name under which the HTTP listener stands in the ledger.
 const SERVED: &str = "http";
@@ -62,15 +67,6 @@ pub struct Keeper {
     publication: watch::Sender<Option<Arc<Publication>>>,
 }
 
-/// What the sources said last, and what was said about it in the log.
-struct Heard {
-    reports: Vec<Report>,
-    clocks: Vec<Option<SignedDuration>>,
-    /// The places that were not looked at since the start.
-    unseen: BTreeSet<String>,
-    alarms: BTreeSet<String>,
-}
-
 /// What one source said.
 pub struct Hearing {
     pub answer: Answer,
@@ -97,19 +93,12 @@ impl Keeper {
     /// Fails when there is a ledger and it cannot be used.
     pub async fn open(
         charter: Charter,
-        sources: impl IntoIterator<Item = String>,
+        sources: impl IntoIterator<Item = Voices>,
         store: LedgerStore,
         board: Board,
     ) -> Result<Self, StoreError> {
         let known = store.recall().await?;
-        let reports: Vec<Report> =
-            sources.into_iter().map(|source| Report { source, answer: Answer::NotYetAsked }).collect();
-        let heard = Heard {
-            clocks: vec![None; reports.len()],
-            reports,
-            unseen: charter.places.clone(),
-            alarms: BTreeSet::new(),
-        };
+        let heard = Heard::new(sources, charter.places.clone());
         let keeper = Self {
             ledger: watch::Sender::new(Arc::clone(&known)),
             opened: clock::now(),
@@ -152,16 +141,25 @@ impl Keeper {
         self.publication.subscribe()
     }
 
-    /// Takes in what a source said, stores what follows, and shows it.
+    /// Learns who speaks for a source, by its place in the configuration. What others said for it counts no
+    /// more; what follows is stored when somebody is heard the next time.
+    pub async fn expect(&self, source: usize, voices: &Voices) {
+        let mut heard = self.heard.lock().await;
+        for gone in heard.expect(source, voices) {
+            self.board.forget_source(&self.charter.terms.issuer, &gone);
+        }
+    }
+
+    /// Takes in what somebody said for a source, stores what follows, and shows it. Whoever does not speak
+    /// for it any more is not heard.
     ///
     /// # Errors
     ///
     /// Fails when the ledger cannot be stored; what is shown stays.
-    pub async fn hear(&self, source: usize, hearing: Hearing) -> Result<Concerns, StoreError> {
+    pub async fn hear(&self, source: usize, name: &str, hearing: Hearing) -> Result<Concerns, StoreError> {
         let now = clock::now();
         let mut heard = self.heard.lock().await;
-        heard.reports[source].answer = hearing.answer;
-        heard.clocks[source] = hearing.server_time.map(|theirs| theirs.duration_since(now));
+        heard.take(source, name, hearing, now);
         let mut concerns = Concerns::default();
         let stored = self
             .update(now, |ledger| {
@@ -184,12 +182,12 @@ impl Keeper {
     pub async fn preview(
         &self,
         looks: &[(String, Reading)],
-        hearings: Vec<Hearing>,
+        hearings: Vec<(usize, String, Hearing)>,
     ) -> Result<(Ledger, Concerns), StoreError> {
         let now = clock::now();
         let mut heard = self.heard.lock().await;
-        for (source, hearing) in hearings.into_iter().enumerate() {
-            heard.reports[source].answer = hearing.answer;
+        for (source, name, hearing) in hearings {
+            heard.take(source, &name, hearing, now);
         }
         let found = self.store.read().await?;
         let ledger = self.reconcile(&found, now).map_err(|error| self.store.irreconcilable(error))?;
@@ -326,13 +324,13 @@ impl Keeper {
     }
 
     fn decide(&self, before: &Ledger, heard: &Heard, now: Timestamp) -> (Ledger, Concerns) {
-        let mut merged = merge(before, &heard.reports);
+        let mut merged = merge(before, heard.reports());
         // A clock that disagrees with everybody else's must not end a retention.
-        let margin = self.charter.retention.margin;
+        let retention = &self.charter.retention;
         // Who cannot ask every witness holds for a retention by itself.
-        let wait = signed(self.charter.retention.wait());
+        let wait = signed(retention.wait());
         merged.may_remove = heard.unseen.is_empty() || now.duration_since(self.opened) >= wait;
-        merged.complete &= heard.clocks.iter().flatten().all(|off| off.unsigned_abs() <= margin);
+        merged.complete &= heard.disagreeing(retention.margin).next().is_none();
         let observed = before.observe(&merged, now, &self.charter.retention);
         let ledger = if self.charter.serves {
             observed.ledger.shown(SERVED, &self.kids_served(&observed.ledger), now)
@@ -419,12 +417,8 @@ impl Keeper {
             Refusal::TooMany => format!("key `{kid}` is not published: there are as many as relying parties read"),
         }));
         alarms.extend(concerns.nothing_to_publish.iter().map(ToString::to_string));
-        let margin = self.charter.retention.margin;
-        for (report, off) in heard.reports.iter().zip(&heard.clocks) {
-            if off.is_some_and(|off| off.unsigned_abs() > margin) {
-                alarms.insert(format!("our clock and that of source `{}` disagree", report.source));
-            }
-        }
+        let disagreeing = heard.disagreeing(self.charter.retention.margin);
+        alarms.extend(disagreeing.map(|name| format!("our clock and that of source `{name}` disagree")));
         for alarm in alarms.difference(&heard.alarms) {
             error!(%issuer, alarm, "alarm");
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 
 use super::{
+    Watched,
     asking::{AskError, Asked},
     keeper::{Concerns, Hearing, Keeper},
     placing::{PlaceError, Placed, Placer, place_current},
@@ -18,7 +19,7 @@ use crate::{
 
 /// What a pass came to, for one issuer.
 pub struct Pass {
-    /// By source, in configured order: how many keys it lists.
+    /// By source and API server, in configured order: how many keys it lists.
     pub sources: Vec<(String, Result<usize, AskError>)>,
     pub concerns: Concerns,
     /// In configured order.
@@ -70,17 +71,17 @@ impl Difference {
 /// Fails when the ledger cannot be stored: then nothing may be published.
 pub async fn sync(
     keeper: &Keeper,
-    asked: &mut [Asked],
+    sources: Vec<Watched>,
     placers: &mut [Placer],
     adopt: bool,
 ) -> Result<Pass, StoreError> {
     keeper.witness(&look_at_all(placers).await).await?;
-    let mut sources = Vec::new();
+    let mut outcomes = Vec::new();
     let mut concerns = Concerns::default();
-    for (source, (name, asked)) in ask_all(keeper, asked).await.into_iter().enumerate() {
-        let (hearing, outcome) = split(asked);
-        concerns = keeper.hear(source, hearing).await?;
-        sources.push((name, outcome));
+    for (source, name, answer) in ask_all(keeper, sources).await {
+        let (hearing, outcome) = split(answer);
+        concerns = keeper.hear(source, &name, hearing).await?;
+        outcomes.push((name, outcome));
     }
     if adopt {
         adopt_strangers(keeper, placers).await?;
@@ -103,7 +104,7 @@ pub async fn sync(
     concerns.ledger = keeper.ledger().borrow().alarm(clock::now());
     let shown = keeper.publication().borrow().clone();
     let kids = shown.iter().flat_map(|shown| shown.keys().kids().cloned()).collect();
-    Ok(Pass { sources, concerns, targets, kids })
+    Ok(Pass { sources: outcomes, concerns, targets, kids })
 }
 
 /// Finds out what [`sync`] would do, and does none of it.
@@ -111,13 +112,17 @@ pub async fn sync(
 /// # Errors
 ///
 /// Fails when the ledger cannot be read.
-pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &mut [Placer]) -> Result<Plan, StoreError> {
-    let mut sources = Vec::new();
+pub async fn plan(
+    keeper: &Keeper,
+    sources: Vec<Watched>,
+    placers: &mut [Placer],
+) -> Result<Plan, StoreError> {
+    let mut outcomes = Vec::new();
     let mut hearings = Vec::new();
-    for (name, asked) in ask_all(keeper, asked).await {
-        let (hearing, outcome) = split(asked);
-        hearings.push(hearing);
-        sources.push((name, outcome));
+    for (source, name, answer) in ask_all(keeper, sources).await {
+        let (hearing, outcome) = split(answer);
+        hearings.push((source, name.clone(), hearing));
+        outcomes.push((name, outcome));
     }
     let (ledger, concerns) = keeper.preview(&look_at_all(placers).await, hearings).await?;
     let mut targets = Vec::new();
@@ -138,7 +143,7 @@ pub async fn plan(keeper: &Keeper, asked: &mut [Asked], placers: &mut [Placer]) 
         }));
         targets = planned.await;
     }
-    Ok(Plan { sources, concerns, targets })
+    Ok(Plan { sources: outcomes, concerns, targets })
 }
 
 /// What each target says of the ledger that it was written from; one that cannot be read is left to the pass
@@ -151,12 +156,18 @@ async fn look_at_all(placers: &mut [Placer]) -> Vec<(String, Reading)> {
     join_all(looks).await.into_iter().flatten().collect()
 }
 
-async fn ask_all(keeper: &Keeper, asked: &mut [Asked]) -> Vec<(String, Result<Hearing, AskError>)> {
-    join_all(asked.iter_mut().map(async |asked| {
-        let answer = asked.ask(keeper).await;
-        (asked.name().to_owned(), answer)
-    }))
-    .await
+/// Asks whoever speaks for the sources, all at once.
+async fn ask_all(keeper: &Keeper, sources: Vec<Watched>) -> Vec<(usize, String, Result<Hearing, AskError>)> {
+    let asked = join_all(sources.into_iter().enumerate().map(async |(source, watched)| {
+        let (voices, asked) = watched.found(&keeper.charter().terms.issuer).await;
+        keeper.expect(source, &voices).await;
+        join_all(asked.into_iter().map(async |mut asked: Asked| {
+            let answer = asked.ask(keeper).await;
+            (source, asked.name().to_owned(), answer)
+        }))
+        .await
+    }));
+    asked.await.into_iter().flatten().collect()
 }
 
 fn split(asked: Result<Hearing, AskError>) -> (Hearing, Result<usize, AskError>) {

@@ -4,12 +4,17 @@
 //! waits takes some hundred bytes and not ten thousand.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{select, sync::Notify, time::sleep};
+use tokio::{
+    select,
+    sync::{Notify, watch},
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -39,45 +44,116 @@ const RETRY_TARGET: [Duration; 5] = [
 /// Time until another look at a public URL that shows an older publication.
 const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
 
-/// Asks a source for ever and tells the keeper.
-pub async fn watch_source(
-    mut asked: Asked,
-    source: usize,
-    keeper: Arc<Keeper>,
-    mut pass: Pass,
-    stop: CancellationToken,
-) {
-    let turn = async {
-        // Something on the way may close connections after every answer: once between two polls is enough.
-        let mut may_stir = true;
-        loop {
-            let answered = pass.through(Box::pin(async {
-                let answer = asked.ask(&keeper).await;
-                let answered = answer.is_ok();
-                let failed = |_| Hearing { answer: Answer::Failed, server_time: None };
-                tell(&keeper, source, answer.unwrap_or_else(failed)).await;
-                answered
-            }));
-            if answered.await {
-                Box::pin(asked.probe(&keeper)).await;
-                may_stir = select! {
-                    () = sleep(jittered(asked.every())) => true,
-                    () = asked.stirred(), if may_stir => false,
-                };
-            } else {
-                may_stir = true;
-                sleep(RETRY_SOURCE.min(asked.every())).await;
-            }
-        }
-    };
-    select! {
-        () = stop.cancelled() => {}
-        () = turn => {}
+/// How long a source is polled every second once something says that it may have changed. Seen on
+/// kube-apiserver 1.37: whoever starts is announced 0.3 s after its first answer, and listed a second later.
+const HURRY: Duration = Duration::from_secs(10);
+
+/// Makes loops poll every second for a while, at once to begin with.
+#[derive(Debug)]
+pub(super) struct Hurry(watch::Sender<Pace>);
+
+/// How fast to poll.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Until then every second.
+    until: Instant,
+    /// How many API servers were seen to start: a connection of before may lead to one that is gone, and
+    /// something on the way may keep it open.
+    starts: u64,
+}
+
+impl Hurry {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(Pace { until: Instant::now(), starts: 0 }))
+    }
+
+    /// Something may have changed.
+    pub(super) fn hurry(&self) {
+        self.0.send_modify(|pace| pace.until = Instant::now() + HURRY);
+    }
+
+    /// An API server has started.
+    pub(super) fn started(&self) {
+        self.0.send_modify(|pace| pace.starts += 1);
+        self.hurry();
+    }
+
+    pub(super) fn pace(&self) -> watch::Receiver<Pace> {
+        self.0.subscribe()
     }
 }
 
-async fn tell(keeper: &Keeper, source: usize, hearing: Hearing) {
-    if let Err(error) = keeper.hear(source, hearing).await {
+/// Asks a source for ever and tells the keeper.
+pub async fn watch_source(
+    asked: Asked,
+    source: usize,
+    keeper: Arc<Keeper>,
+    pass: Pass,
+    stop: CancellationToken,
+) {
+    select! {
+        () = stop.cancelled() => {}
+        never = poll(asked, source, &keeper, pass, None, |_| {}) => match never {},
+    }
+}
+
+/// Asks whoever speaks for a source for ever, as fast as `pace` says; tells the keeper, and `told` whether
+/// there was an answer.
+pub(super) async fn poll(
+    mut asked: Asked,
+    source: usize,
+    keeper: &Keeper,
+    mut pass: Pass,
+    mut pace: Option<watch::Receiver<Pace>>,
+    told: impl Fn(bool),
+) -> Infallible {
+    // Something on the way may close connections after every answer: once between two polls is enough.
+    let mut may_stir = true;
+    let mut starts = pace.as_ref().map_or(0, |pace| pace.borrow().starts);
+    loop {
+        if let Some(pace) = &mut pace {
+            let now = *pace.borrow_and_update();
+            if now.starts != std::mem::replace(&mut starts, now.starts) {
+                asked.reconnect().await;
+            }
+        }
+        let answered = pass.through(Box::pin(async {
+            let answer = asked.ask(keeper).await;
+            let answered = answer.is_ok();
+            let failed = |_| Hearing { answer: Answer::Failed, server_time: None };
+            tell(keeper, source, asked.name(), answer.unwrap_or_else(failed)).await;
+            answered
+        }));
+        let answered = answered.await;
+        told(answered);
+        if answered {
+            Box::pin(asked.probe(keeper)).await;
+            let hurried = pace.as_ref().is_some_and(|pace| Instant::now() < pace.borrow().until);
+            let wait = if hurried { RETRY_SOURCE.min(asked.every()) } else { jittered(asked.every()) };
+            may_stir = select! {
+                () = sleep(wait) => true,
+                () = asked.stirred(), if may_stir => false,
+                () = hurried_on(&mut pace) => may_stir,
+            };
+        } else {
+            may_stir = true;
+            sleep(RETRY_SOURCE.min(asked.every())).await;
+        }
+    }
+}
+
+/// Resolves once the pace changes. May never.
+async fn hurried_on(pace: &mut Option<watch::Receiver<Pace>>) {
+    if let Some(pace) = pace
+        && pace.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn tell(keeper: &Keeper, source: usize, name: &str, hearing: Hearing) {
+    if let Err(error) = keeper.hear(source, name, hearing).await {
         keeper.tell_unstored(&error);
     }
 }

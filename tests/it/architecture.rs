@@ -41,7 +41,7 @@ const RULES: &[Rule] = &[
     Rule {
         module: "source",
         may_import: &["core", "clock", "kubernetes", "telemetry"],
-        must_not_name: &["axum", "object_store", "reqwest"],
+        must_not_name: &["axum", "object_store"],
     },
     Rule {
         module: "events",

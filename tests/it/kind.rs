@@ -233,6 +233,7 @@ fn documents_that_were_uploaded_by_hand_are_taken_over_with_their_keys() {
         verification_keys: vec![key.clone()],
         port: None,
         extra_flags: vec![format!("--api-audiences={AUDIENCE},https://kubernetes.default.svc")],
+        host: None,
     };
     let server = ApiServer::start(&etcd, options);
     let by_hand = format!(
@@ -415,6 +416,7 @@ impl Plan {
             verification_keys: Vec::new(),
             port: None,
             extra_flags: flags.collect(),
+            host: None,
         }
     }
 }

@@ -86,7 +86,7 @@ fn a_peer_that_says_nothing_or_not_enough_is_cut_off() {
         .collect();
     for (ended, said) in silent {
         let took = ended.join().unwrap_or_else(|_| panic!("{said:?}"));
-        assert!(took > PATIENCE - SLACK && took < PATIENCE + SLACK, "{said:?}: {took:?}");
+        assert!(took > PATIENCE / 2 && took < PATIENCE + SLACK, "{said:?}: {took:?}");
     }
     plain_service.get(JWKS).expect_status(200);
 }
@@ -104,7 +104,7 @@ fn more_connections_than_the_limit_wait_until_one_ends() {
     let answer = |stream: &mut TcpStream, within| {
         stream.set_read_timeout(Some(within)).expect("a duration");
         let mut begin = [0; 12];
-        stream.read_exact(&mut begin).map(|()| begin == *b"HTTP/1.1 200").unwrap_or_default()
+        stream.read_exact(&mut begin).is_ok_and(|()| begin == *b"HTTP/1.1 200")
     };
     let mut taken: Vec<_> = (0..3).map(|_| ask()).collect();
     assert!(taken.iter_mut().all(|stream| answer(stream, 2 * SLACK)));
@@ -135,10 +135,10 @@ fn a_process_without_file_descriptors_recovers_and_does_not_spin() {
         assert!(Instant::now() < deadline, "{}", service.running.stderr());
         thread::sleep(Duration::from_millis(20));
     }
-    let used = cpu(&service);
+    let before = cpu(&service);
     thread::sleep(Duration::from_secs(1));
-    let used = cpu(&service) - used;
-    assert!(used < Duration::from_millis(500), "it has used {used:?} of a second");
+    let used = cpu(&service) - before;
+    assert!(used < 50, "it has used {used} hundredths of a second");
     assert!(service.running.is_running());
     drop(streams);
     limit(most);
@@ -148,12 +148,12 @@ fn a_process_without_file_descriptors_recovers_and_does_not_spin() {
     assert_eq!(service.running.stderr().matches("cannot accept connections").count(), 1);
 }
 
-/// CPU time that the process has used: fields 14 and 15 of proc_pid_stat(5), in hundredths of a second.
-fn cpu(service: &Service) -> Duration {
+/// CPU time that the process has used: fields 14 and 15 of `/proc/PID/stat`, in hundredths of a second.
+fn cpu(service: &Service) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", service.running.pid())).expect("it runs");
     let (_, fields) = stat.rsplit_once(") ").expect("it has a name");
     let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("a number"));
-    Duration::from_millis(10 * ticks.sum::<u64>())
+    ticks.sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

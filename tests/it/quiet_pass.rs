@@ -189,6 +189,35 @@ fn the_issuer_and_the_signing_key_are_asked_for_once_a_minute_and_no_more() {
     }
 }
 
+/// With the API servers found through the cluster, a poll is one request still: what there is to know about
+/// them is listed once, and watched.
+#[test]
+fn the_cluster_is_listed_and_watched_once_however_often_its_api_servers_are_polled() {
+    let cluster = Cluster::shared();
+    let (proxy, folder) = (cluster.proxy(), TempDir::new().expect("a temporary folder"));
+    let kubeconfig = cluster.kubeconfig_through(&proxy, folder.path());
+    let source =
+        json!({"kind": "api-server", "kubeconfig": kubeconfig, "probe": "default/signpost", "every": "1s"});
+    let mut service = Installation::new(ISSUER, &json!({"sources": [source]})).run_until_ready();
+    service.until("a few polls", |service| service.source()["answers"].as_u64() >= Some(12));
+    service.running.terminate();
+    let polls = proxy.count("GET", JWKS);
+    let expected = counts([
+        ("GET /openid/v1/jwks", polls),
+        ("GET /.well-known/openid-configuration", 1),
+        ("GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices", 2),
+        ("GET /apis/coordination.k8s.io/v1/namespaces/kube-system/leases", 2),
+        ("POST /api/v1/namespaces/default/serviceaccounts/signpost/token", 1),
+    ]);
+    assert_eq!(asked(&proxy, ""), expected);
+    let watches = proxy
+        .seen()
+        .iter()
+        .filter(|seen| seen.query.as_ref().is_some_and(|it| it.contains("watch=1")))
+        .count();
+    assert_eq!(watches, 2);
+}
+
 /// A process that has just started cannot know what a version stands for, so it reads both documents
 /// once where a service asks for their heads.
 #[test]

@@ -12,6 +12,7 @@ pub(crate) mod cluster;
 pub(crate) mod components;
 pub(crate) mod config_map;
 pub(crate) mod connection;
+pub(crate) mod control_plane;
 pub(crate) mod etcd;
 pub(crate) mod eventually;
 pub(crate) mod fault_proxy;

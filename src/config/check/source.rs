@@ -5,7 +5,7 @@ use glob::Pattern;
 use super::unique_name;
 use crate::config::{
     Instance, SourceConfig,
-    keys::{API_SERVER, EMBEDDED, FILES},
+    keys::{API_SERVER, EMBEDDED, FILES, URL},
     problem::{Fault, Problems},
     reader::Mapping,
     value::{self, Web},
@@ -20,8 +20,9 @@ pub(super) fn read(issuer: &Mapping<'_>, problems: &mut Problems) -> Option<Vec<
         let source = match kind {
             API_SERVER => api_server(&mapping, problems),
             FILES => files(&mapping, problems),
+            URL => url(&mapping, problems),
             EMBEDDED => Some(SourceConfig::Embedded),
-            _ => unreachable!("the table of keys has three kinds"),
+            _ => unreachable!("the table of keys has four kinds"),
         };
         if kind == EMBEDDED && count > 1 {
             let fault = Fault::new("`embedded` is not the only source, expected no other beside it");
@@ -38,14 +39,22 @@ fn api_server(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceCon
     let name = source.text("name", problems);
     let kubeconfig = source.path("kubeconfig", problems);
     let context = source.text("context", problems);
+    let discover = source.bool("discover", problems);
     let instances = instances(source, problems);
+    if let (Some(true), Some(at)) = (discover, source.get("discover"))
+        && source.get("instances").is_some()
+    {
+        let fault = Fault::new("is `true` beside `instances`, expected one of the two");
+        at.refuse(fault.hint("remove `instances` to have the API servers found"), problems);
+    }
     let probe = source.parsed("probe", problems, value::service_account);
     let every = source.duration("every", problems);
     let name = name.unwrap_or_else(|| match &context {
         Some(context) => format!("kubernetes:{context}"),
         None => "kubernetes".to_owned(),
     });
-    Some(SourceConfig::ApiServer { name, kubeconfig, context, instances, probe, every: every? })
+    let discover = discover? && instances.is_empty();
+    Some(SourceConfig::ApiServer { name, kubeconfig, context, discover, instances, probe, every: every? })
 }
 
 fn instances(source: &Mapping<'_>, problems: &mut Problems) -> Vec<Instance> {
@@ -81,9 +90,27 @@ fn files(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceConfig> 
             Err(fault) => at.refuse(fault, problems),
         }
     }
+    let optional = source.bool("optional", problems);
     let every = source.duration("every", problems);
     let name = name.unwrap_or_else(|| paths.join(","));
-    Some(SourceConfig::Files { name, paths, every: every? })
+    Some(SourceConfig::Files { name, paths, optional: optional?, every: every? })
+}
+
+fn url(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceConfig> {
+    let name = source.text("name", problems);
+    let url = source.parsed("url", problems, |text| {
+        // What is meant for a store would be the wrong advice.
+        let hint = "write a token into a file, and name that in `bearer_token_file`";
+        let secret = text.contains(['@', '?']);
+        value::without_secrets(text).map_err(|fault| if secret { fault.hint(hint) } else { fault })?;
+        value::web_url(text, Web::Secure).map(|_| text.to_owned())
+    });
+    let bearer_token_file = source.path("bearer_token_file", problems);
+    let ca_file = source.path("ca_file", problems);
+    let every = source.duration("every", problems);
+    let url = url?;
+    let name = name.unwrap_or_else(|| url.clone());
+    Some(SourceConfig::Url { name, url, bearer_token_file, ca_file, every: every? })
 }
 
 fn glob(text: &str) -> Result<(), Fault> {

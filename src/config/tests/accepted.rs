@@ -31,12 +31,19 @@ issuers:
         name: cluster
         kubeconfig: /srv/kubeconfig
         context: \"true\"
+        discover: false
         instances:
           - {url: \"https://10.0.0.1:6443\", tls_server_name: kubernetes.default.svc}
           - {url: \"https://10.0.0.2:6443\"}
         probe: signpost/probe
         every: 5s
-      - {kind: files, name: ahead, paths: [/srv/keys/*.pub, /srv/jwks.json], every: 1m}
+      - {kind: files, name: ahead, paths: [/srv/keys/*.pub, /srv/jwks.json], optional: true, every: 1m}
+      - kind: url
+        name: edge
+        url: \"https://10.0.0.9:6443/openid/v1/jwks\"
+        bearer_token_file: /srv/edge/token
+        ca_file: /srv/edge/ca.crt
+        every: 10s
     targets:
       - {url: \"az://account/$web\", public_url: \"https://oidc.example.com/kind/\"}
       - {url: \"s3://bucket/a/b/\", name: eu, endpoint: \"http://127.0.0.1:9000\", profile: entra}
@@ -69,6 +76,7 @@ fn what_is_not_written_has_its_default() {
         name: "kubernetes".to_owned(),
         kubeconfig: None,
         context: None,
+        discover: true,
         instances: vec![],
         probe: None,
         every: Duration::from_secs(30),
@@ -99,6 +107,7 @@ fn what_is_written_is_what_is_meant() {
         name: "cluster".to_owned(),
         kubeconfig: Some("/srv/kubeconfig".into()),
         context: Some("true".to_owned()),
+        discover: false,
         instances: vec![
             instance("https://10.0.0.1:6443", Some("kubernetes.default.svc")),
             instance("https://10.0.0.2:6443", None),
@@ -109,9 +118,17 @@ fn what_is_written_is_what_is_meant() {
     let files = SourceConfig::Files {
         name: "ahead".to_owned(),
         paths: super::texts(&["/srv/keys/*.pub", "/srv/jwks.json"]),
+        optional: true,
         every: Duration::from_mins(1),
     };
-    assert_eq!(vec![api_server, files], issuer.sources);
+    let url = SourceConfig::Url {
+        name: "edge".to_owned(),
+        url: "https://10.0.0.9:6443/openid/v1/jwks".to_owned(),
+        bearer_token_file: Some("/srv/edge/token".into()),
+        ca_file: Some("/srv/edge/ca.crt".into()),
+        every: Duration::from_secs(10),
+    };
+    assert_eq!(vec![api_server, files, url], issuer.sources);
     let [azure, s3, gcs, directory] = &issuer.targets[..] else { panic!("four targets") };
     let location = Location::Azure {
         account: "account".to_owned(),
@@ -167,6 +184,7 @@ issuers:
   sources:
   - kind: api-server
     name: kubernetes
+    discover: true
     every: 30s
   targets: []
   schedule: \"*/5 * * * *\"

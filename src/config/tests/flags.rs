@@ -168,7 +168,7 @@ fn faults_of_flags_are_named_by_the_flag() {
 --source: unknown source `kubernets`, did you mean `kubernetes`?
   hint: write `./kubernets` for a file of that name
 --source: `kubernetes:` has no context, expected `kubernetes:CONTEXT`
---source: is empty, expected `kubernetes`, `embedded` or a path
+--source: is empty, expected `kubernetes`, `url:URL`, `embedded` or a path
 --source: unknown source `embeded:x`, did you mean `embedded`?
   hint: write `./embeded:x` for a file of that name
 --target: is empty, expected a URL or a directory

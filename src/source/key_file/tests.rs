@@ -31,7 +31,7 @@ fn write_key(path: impl AsRef<Path>) -> Jwk {
 }
 
 fn read_paths(paths: &[&Path]) -> Result<Fetched, KeyFileError> {
-    parse(read(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())?)
+    parse(read(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(), false)?)
 }
 
 #[track_caller]
@@ -201,4 +201,26 @@ fn a_fifo_is_refused_instead_of_waited_for() {
     let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
     assert!(made.success());
     refuses(&path, &format!("cannot read `{}`", path.display()));
+}
+
+#[tokio::test]
+async fn what_is_optional_may_be_empty_and_must_be_there() {
+    let directory = directory();
+    let ahead = directory.path().join("ahead");
+    let at = |path: &Path| KeyFiles::new("ahead".to_owned(), vec![path.display().to_string()]);
+    for pattern in [ahead.clone(), ahead.join("*.pub")] {
+        let source = at(&pattern).optional();
+        // A volume that is not mounted yet has no directory, and is a fault.
+        let missing = source.fetch().await.expect_err("no directory").to_string();
+        assert_eq!(format!("cannot read `{}`", ahead.display()), missing);
+        fs::create_dir(&ahead).expect("it is ours");
+        assert!(source.fetch().await.expect("no keys").keys.is_empty());
+        at(&pattern).fetch().await.expect_err("it is not optional");
+        let key = write_key(ahead.join("next.pub"));
+        assert_eq!(vec![key], source.fetch().await.expect("one key").keys);
+        fs::write(ahead.join("broken.pub"), "no key").expect("it is ours");
+        source.fetch().await.expect_err("what is there must be a key");
+        fs::remove_dir_all(&ahead).expect("it is ours");
+    }
+    at(&ahead.join("next.pub")).optional().fetch().await.expect_err("a file that is named must be there");
 }

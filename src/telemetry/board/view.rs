@@ -25,6 +25,8 @@ pub(super) struct View {
     /// Kids that only a target knows: `signpost ledger adopt` takes them over.
     strangers: Vec<String>,
     alarms: Vec<String>,
+    /// What readiness says besides.
+    warnings: Vec<String>,
     sources: BTreeMap<String, SourceStatus>,
     targets: BTreeMap<String, TargetStatus>,
     changes: Vec<ChangeView>,
@@ -92,6 +94,7 @@ impl View {
             strangers: of_ledger(|ledger| ledger.strangers().keys().map(ToString::to_string).collect())
                 .unwrap_or_default(),
             alarms: status.alarms.clone(),
+            warnings: status.warnings().collect(),
             sources: status.sources.clone(),
             targets: status.targets.clone(),
             changes: ledger

@@ -6,11 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::components;
+use super::control_plane::Host;
 use super::etcd::Etcd;
 use super::http_client::{Request, Response};
 use super::pki::{KeyFiles, ServerTls};
@@ -32,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) port: Option<Port>,
     /// Appended as they are, such as `--service-account-jwks-uri=…`.
     pub(crate) extra_flags: Vec<String>,
+    /// Where it runs, unless that is here, on loopback, and announced to nobody.
+    pub(crate) host: Option<Arc<Host>>,
 }
 
 impl Options {
@@ -43,6 +47,7 @@ impl Options {
             verification_keys: vec![key.public.clone()],
             port: None,
             extra_flags: Vec::new(),
+            host: None,
         }
     }
 }
@@ -65,21 +70,31 @@ pub(crate) struct ApiServer {
 impl ApiServer {
     /// Several may share one etcd, as in a cluster with several control-plane nodes.
     pub(crate) fn start(etcd: &Etcd, options: Options) -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        let mut server = Self {
-            tls: ServerTls::create(folder.path()),
-            folder,
-            port: options.port.clone().unwrap_or_else(Port::free),
-            etcd_url: etcd.url(),
-            options,
-            process: None,
-        };
+        let mut server = Self::stopped(etcd, options);
         server.restart();
         server
     }
 
+    /// One that is still to be started, by [`ApiServer::restart`] or [`ApiServer::begin`].
+    pub(crate) fn stopped(etcd: &Etcd, options: Options) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let tls = match &options.host {
+            Some(host) => host.certificate(folder.path()),
+            None => ServerTls::create(folder.path()),
+        };
+        let port = options.port.clone().unwrap_or_else(Port::free);
+        Self { tls, folder, port, etcd_url: etcd.url(), options, process: None }
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("https://{}", self.port.address())
+        match &self.options.host {
+            Some(host) => host.url(),
+            None => format!("https://{}", self.port.address()),
+        }
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
     }
 
     pub(crate) fn ca_file(&self) -> &Path {
@@ -98,19 +113,29 @@ impl ApiServer {
 
     /// Restarts on the same port, whatever port `options` names.
     pub(crate) fn restart_with(&mut self, options: Options) {
+        self.begin(options);
+        let mut process = self.process.take().expect("it was begun");
+        process.wait_until_ready(|| self.admin_request("GET", "/readyz").send()?.is_ok());
+        self.process = Some(process);
+    }
+
+    /// As [`ApiServer::restart_with`], without waiting for an answer.
+    pub(crate) fn begin(&mut self, options: Options) {
         self.stop();
         self.options = options;
         let log = self.folder.path().join("kube-apiserver.log");
-        let mut process = Process::start("kube-apiserver", self.command(), &log);
-        process.wait_until_ready(|| self.admin_request("GET", "/readyz").send()?.is_ok());
-        self.process = Some(process);
+        self.process = Some(Process::start("kube-apiserver", self.command(), &log));
     }
 
     fn command(&self) -> Command {
         let tokens = self.folder.path().join("tokens.csv");
         fs::write(&tokens, format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))
             .expect("the folder can be written");
-        let mut command = Command::new(components::path("kube_apiserver"));
+        let program = components::path("kube_apiserver");
+        let mut command = match &self.options.host {
+            Some(host) => host.command(program),
+            None => Command::new(program),
+        };
         let mut flag = |name: &str, value: &Path| {
             let mut flag = std::ffi::OsString::from(format!("--{name}="));
             flag.push(value);
@@ -128,15 +153,20 @@ impl ApiServer {
         }
         command
             .args(self.options.issuers.iter().map(|issuer| format!("--service-account-issuer={issuer}")))
+            .args(match &self.options.host {
+                Some(host) => host.flags(),
+                None => vec![
+                    format!("--secure-port={}", self.port.number()),
+                    "--bind-address=127.0.0.1".to_owned(),
+                    // The host of the default `jwks_uri`, which would be the machine's own address.
+                    "--external-hostname=127.0.0.1".to_owned(),
+                    // Announced to nobody; without it, a machine that has only loopback is refused.
+                    "--advertise-address=192.0.2.1".to_owned(),
+                    "--endpoint-reconciler-type=none".to_owned(),
+                ],
+            })
             .args([
                 &format!("--etcd-servers={}", self.etcd_url),
-                &format!("--secure-port={}", self.port.number()),
-                "--bind-address=127.0.0.1",
-                // The host of the default `jwks_uri`, which would be the machine's own address.
-                "--external-hostname=127.0.0.1",
-                // Announced to nobody; without it, a machine that has only loopback is refused.
-                "--advertise-address=192.0.2.1",
-                "--endpoint-reconciler-type=none",
                 "--service-cluster-ip-range=10.0.0.0/24",
                 "--authorization-mode=RBAC",
                 // It would wait for objects that only controllers make.

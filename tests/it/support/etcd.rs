@@ -11,6 +11,7 @@ use super::process::Process;
 
 pub(crate) struct Etcd {
     folder: TempDir,
+    host: String,
     clients: Port,
     peers: Port,
     process: Option<Process>,
@@ -18,7 +19,13 @@ pub(crate) struct Etcd {
 
 impl Etcd {
     pub(crate) fn start() -> Self {
+        Self::start_at("127.0.0.1")
+    }
+
+    /// Listens for clients at an address of this network namespace.
+    pub(crate) fn start_at(host: &str) -> Self {
         let mut etcd = Self {
+            host: host.to_owned(),
             folder: TempDir::new().expect("a temporary folder"),
             clients: Port::free(),
             peers: Port::free(),
@@ -29,7 +36,7 @@ impl Etcd {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.clients.address())
+        format!("http://{}:{}", self.host, self.clients.number())
     }
 
     /// Kills it; the data and the port stay for [`Etcd::restart`].

@@ -313,8 +313,12 @@ impl Upstream {
         for name in [CONNECTION, TRANSFER_ENCODING] {
             headers.remove(name);
         }
-        let body = answer.bytes().await.map_err(|_| Closed)?;
-        let mut forwarded = http::Response::new(Answer::whole(body));
+        let body = if query.contains("watch=") {
+            Answer::endless(reqwest::Body::from(answer))
+        } else {
+            Answer::whole(answer.bytes().await.map_err(|_| Closed)?)
+        };
+        let mut forwarded = http::Response::new(body);
         *forwarded.status_mut() = status;
         *forwarded.headers_mut() = headers;
         Ok(forwarded)
@@ -343,17 +347,23 @@ impl Upstream {
     }
 }
 
-/// A body that is sent whole, or in part before the connection is closed.
+/// A body that is sent whole, or in part before the connection is closed, or as it comes.
 struct Answer {
     bytes: Option<Bytes>,
     promised: usize,
     cut: bool,
     flushed: bool,
+    endless: Option<reqwest::Body>,
 }
 
 impl Answer {
     fn whole(bytes: Bytes) -> Self {
-        Self { promised: bytes.len(), bytes: Some(bytes), cut: false, flushed: false }
+        Self { promised: bytes.len(), bytes: Some(bytes), cut: false, flushed: false, endless: None }
+    }
+
+    /// A watch of Kubernetes ends when somebody closes it.
+    fn endless(body: reqwest::Body) -> Self {
+        Self { endless: Some(body), ..Self::whole(Bytes::new()) }
     }
 
     fn cut_after(&mut self, count: usize) {
@@ -370,6 +380,9 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context,
     ) -> Poll<Option<Result<Frame<Bytes>, Closed>>> {
+        if let Some(endless) = &mut self.endless {
+            return Pin::new(endless).poll_frame(context).map_err(|_| Closed);
+        }
         if let Some(bytes) = self.bytes.take().filter(|bytes| !bytes.is_empty()) {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
@@ -386,7 +399,10 @@ impl Body for Answer {
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {
-        hyper::body::SizeHint::with_exact(self.promised as u64)
+        match &self.endless {
+            Some(endless) => endless.size_hint(),
+            None => hyper::body::SizeHint::with_exact(self.promised as u64),
+        }
     }
 }
 

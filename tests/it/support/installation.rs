@@ -203,6 +203,11 @@ impl Service {
         self.admin("/status.json").expect_status(200).json()["issuers"][&self.issuer].take()
     }
 
+    #[track_caller]
+    pub(crate) fn source_is_up(&self, name: &str) -> bool {
+        self.status()["sources"][name]["up"] == true
+    }
+
     /// The status of the only source.
     #[track_caller]
     pub(crate) fn source(&self) -> Value {

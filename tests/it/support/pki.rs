@@ -24,25 +24,59 @@ pub(crate) struct ServerTls {
     pub(crate) key: PathBuf,
 }
 
+/// A CA that several servers have their certificates from.
+#[derive(Clone)]
+pub(crate) struct Authority {
+    key: PKey<Private>,
+    certificate: X509,
+}
+
+impl Authority {
+    pub(crate) fn create() -> Self {
+        let create = || {
+            let key = p256()?;
+            Ok::<_, ErrorStack>(Self { certificate: authority(&key)?, key })
+        };
+        create().expect("OpenSSL makes certificates")
+    }
+}
+
 impl ServerTls {
     /// Writes all files into `folder`.
     pub(crate) fn create(folder: &Path) -> Self {
-        Self::try_create(folder, Validity::Now).expect("OpenSSL makes certificates")
+        Self::issued_by(&Authority::create(), folder, &["localhost"], &["127.0.0.1"])
     }
 
     /// The same with a certificate that has expired long ago.
     pub(crate) fn expired(folder: &Path) -> Self {
-        Self::try_create(folder, Validity::Past).expect("OpenSSL makes certificates")
+        let authority = Authority::create();
+        let names = (&["localhost"][..], &["127.0.0.1"][..]);
+        Self::try_issue(&authority, folder, names, Validity::Past).expect("OpenSSL makes certificates")
     }
 
-    fn try_create(folder: &Path, validity: Validity) -> Result<Self, ErrorStack> {
+    /// Writes all files into `folder`, for a server of these names and addresses.
+    pub(crate) fn issued_by(
+        authority: &Authority,
+        folder: &Path,
+        names: &[&str],
+        addresses: &[&str],
+    ) -> Self {
+        let names = (names, addresses);
+        Self::try_issue(authority, folder, names, Validity::Now).expect("OpenSSL makes certificates")
+    }
+
+    fn try_issue(
+        authority: &Authority,
+        folder: &Path,
+        names: (&[&str], &[&str]),
+        validity: Validity,
+    ) -> Result<Self, ErrorStack> {
         // A leaf below a CA: rustls refuses a CA's own certificate as a server's.
-        let (ca_key, key) = (p256()?, p256()?);
-        let ca = authority(&ca_key)?;
-        let leaf = server(&key, &ca, &ca_key, validity)?;
+        let key = p256()?;
+        let leaf = server(&key, authority, names, validity)?;
         let write = |name: &str, pem: &[u8]| write(folder.join(name), pem);
         Ok(Self {
-            ca: write("ca.crt", &ca.to_pem()?),
+            ca: write("ca.crt", &authority.certificate.to_pem()?),
             certificate: write("server.crt", &leaf.to_pem()?),
             key: write("server.key", &key.private_key_to_pem_pkcs8()?),
         })
@@ -98,10 +132,11 @@ fn authority(key: &PKey<Private>) -> Result<X509, ErrorStack> {
 
 fn server(
     key: &PKey<Private>,
-    ca: &X509,
-    ca_key: &PKey<Private>,
+    authority: &Authority,
+    (names, addresses): (&[&str], &[&str]),
     validity: Validity,
 ) -> Result<X509, ErrorStack> {
+    let Authority { key: ca_key, certificate: ca } = authority;
     let mut leaf = unsigned("signpost test server", key)?;
     if let Validity::Past = validity {
         // The year 2020.
@@ -113,7 +148,14 @@ fn server(
     leaf.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;
     leaf.append_extension(ExtendedKeyUsage::new().server_auth().build()?)?;
     let context = leaf.x509v3_context(Some(ca), None);
-    let names = SubjectAlternativeName::new().ip("127.0.0.1").dns("localhost").build(&context)?;
+    let mut subject = SubjectAlternativeName::new();
+    for name in names {
+        subject.dns(name);
+    }
+    for address in addresses {
+        subject.ip(address);
+    }
+    let names = subject.build(&context)?;
     // Python 3.13 and later refuse a certificate that does not name its CA's key.
     let ca_id = AuthorityKeyIdentifier::new().keyid(true).build(&context)?;
     leaf.append_extension(names)?;

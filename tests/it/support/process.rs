@@ -79,6 +79,10 @@ impl Process {
         }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends `signal` to the process and all it has started.
     pub(crate) fn signal(&mut self, signal: Signal) {
         // Once it is waited for, its number may belong to somebody else.

@@ -1,0 +1,184 @@
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::{ControlPlane, HOLD, Member};
+
+const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn urls(urls: &[&str]) -> BTreeSet<String> {
+    urls.iter().map(|url| (*url).to_owned()).collect()
+}
+
+fn instance(url: &str) -> Member {
+    Member::Instance(url.to_owned())
+}
+
+fn instances(urls: &[&str]) -> BTreeSet<Member> {
+    urls.iter().map(|url| instance(url)).collect()
+}
+
+/// Lists these, and the first of them has answered.
+fn reached(listed: &[&str]) -> ControlPlane {
+    let mut plane = ControlPlane::default();
+    plane.listed(urls(listed), START);
+    plane.heard(&instance(listed[0]), true, START);
+    plane
+}
+
+#[test]
+fn nobody_is_asked_before_the_cluster_was() {
+    let plane = ControlPlane::default();
+    assert!(plane.members(START).is_empty() && plane.tries().is_empty() && !plane.is_settled(START));
+}
+
+#[test]
+fn without_a_list_the_url_is_asked_and_is_all_there_is() {
+    let mut plane = ControlPlane::default();
+    plane.listed(urls(&[]), START);
+    assert_eq!((BTreeSet::from([Member::Url]), true), (plane.members(START), plane.is_settled(START)));
+}
+
+#[test]
+fn while_the_list_cannot_be_had_the_members_stay_and_are_not_all() {
+    let mut plane = ControlPlane::default();
+    plane.lost_sight();
+    assert_eq!((BTreeSet::from([Member::Url]), false), (plane.members(START), plane.is_settled(START)));
+    let mut plane = reached(&["a", "b"]);
+    plane.lost_sight();
+    assert_eq!((instances(&["a", "b"]), false), (plane.members(START), plane.is_settled(START)));
+    plane.listed(urls(&["a", "b"]), START);
+    assert!(plane.is_settled(START));
+}
+
+#[test]
+fn who_joins_is_asked_at_once() {
+    let mut plane = reached(&["a"]);
+    plane.listed(urls(&["a", "b"]), START);
+    assert_eq!(instances(&["a", "b"]), plane.members(START));
+}
+
+#[test]
+fn who_leaves_is_asked_for_another_minute() {
+    let mut plane = reached(&["a", "b"]);
+    plane.listed(urls(&["a"]), START);
+    assert_eq!(Some(START + HOLD), plane.next_change(START));
+    assert_eq!(instances(&["a", "b"]), plane.members(START + HOLD * 59 / 60));
+    assert_eq!(instances(&["a"]), plane.members(START + HOLD));
+}
+
+#[test]
+fn who_comes_back_within_the_minute_was_never_away() {
+    let mut plane = reached(&["a", "b"]);
+    plane.listed(urls(&["a"]), START);
+    plane.listed(urls(&["a", "b"]), START + HOLD / 2);
+    assert_eq!(
+        (None, instances(&["a", "b"])),
+        (plane.next_change(START + HOLD / 2), plane.members(START + HOLD * 9))
+    );
+}
+
+#[test]
+fn addresses_are_tried_before_they_are_asked() {
+    let mut plane = ControlPlane::default();
+    plane.listed(urls(&["a", "b"]), START);
+    assert_eq!((urls(&["a", "b"]), BTreeSet::new()), (plane.tries(), plane.members(START)));
+    plane.heard(&instance("b"), true, START);
+    assert_eq!((urls(&[]), instances(&["a", "b"])), (plane.tries(), plane.members(START)));
+}
+
+#[test]
+fn where_no_address_can_be_reached_the_url_is_asked_and_after_a_minute_is_all_there_is() {
+    let mut plane = ControlPlane::default();
+    plane.listed(urls(&["a"]), START);
+    plane.tried_in_vain(START);
+    plane.heard(&Member::Url, true, START);
+    assert_eq!(BTreeSet::from([Member::Url]), plane.members(START));
+    assert!(!plane.is_settled(START) && !plane.is_out_of_reach(START));
+    let later = START + HOLD;
+    assert!(plane.is_settled(later) && plane.is_out_of_reach(later));
+    assert_eq!(urls(&["a"]), plane.tries(), "it may come within reach");
+    plane.heard(&instance("a"), true, later);
+    assert_eq!((instances(&["a"]), false), (plane.members(later), plane.is_out_of_reach(later)));
+}
+
+#[test]
+fn when_all_that_were_reached_are_silent_the_url_is_asked_too_and_nothing_is_settled_by_it() {
+    let mut plane = reached(&["a"]);
+    plane.heard(&instance("a"), false, START);
+    assert_eq!(instances(&["a"]), plane.members(START));
+    let later = START + HOLD;
+    plane.heard(&Member::Url, true, later);
+    assert_eq!(BTreeSet::from([Member::Url, instance("a")]), plane.members(later));
+    assert!(!plane.is_out_of_reach(later + HOLD), "it is an alarm that a known address is silent");
+}
+
+#[derive(Clone, Debug)]
+enum Turn {
+    Listed(BTreeSet<String>),
+    LostSight,
+    /// Every member and everything that is tried is asked; those in the set answer.
+    Asked(BTreeSet<String>, bool),
+    Wait(u8),
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let some = || {
+        prop::collection::btree_set(prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned), 0..4)
+    };
+    let turn = prop_oneof![
+        some().prop_map(Turn::Listed),
+        Just(Turn::LostSight),
+        (some(), any::<bool>()).prop_map(|(answering, url)| Turn::Asked(answering, url)),
+        (1..90_u8).prop_map(Turn::Wait),
+    ];
+    prop::collection::vec(turn, 1..40)
+}
+
+proptest! {
+    /// Whoever is listed is asked, or is known to be out of reach, or nothing is settled: only then may a
+    /// key that nobody lists count as missing.
+    #[test]
+    fn nothing_is_settled_while_somebody_who_is_listed_is_not_asked(turns in turns()) {
+        let mut plane = ControlPlane::default();
+        let (mut now, mut truth, mut current) = (START, BTreeSet::new(), false);
+        let mut ever_reached = false;
+        for turn in turns {
+            match turn {
+                Turn::Listed(urls) => {
+                    (truth, current) = (urls.clone(), true);
+                    plane.listed(urls, now);
+                }
+                Turn::LostSight => {
+                    current = false;
+                    plane.lost_sight();
+                }
+                Turn::Asked(answering, url) => {
+                    let tries = plane.tries();
+                    match tries.iter().find(|url| answering.contains(*url)) {
+                        Some(reached) => plane.heard(&instance(reached), true, now),
+                        None if !tries.is_empty() => plane.tried_in_vain(now),
+                        None => {}
+                    }
+                    for member in plane.members(now) {
+                        let answers = match &member {
+                            Member::Url => url,
+                            Member::Instance(url) => answering.contains(url),
+                        };
+                        ever_reached |= answers && member != Member::Url;
+                        plane.heard(&member, answers, now);
+                    }
+                }
+                Turn::Wait(seconds) => now += std::time::Duration::from_secs(seconds.into()),
+            }
+            let members = plane.members(now);
+            if plane.is_settled(now) {
+                prop_assert!(current, "settled with a list of before");
+                prop_assert!(!members.is_empty(), "settled with nobody to ask");
+                let all_asked = truth.iter().all(|url| members.contains(&instance(url)));
+                prop_assert!(all_asked || (!ever_reached && plane.is_out_of_reach(now)), "{:?}", plane);
+            }
+        }
+    }
+}

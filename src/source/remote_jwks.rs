@@ -1,0 +1,288 @@
+//! Reads a JWKS over https: that of another cluster, most often, so that one hub publishes for many.
+//!
+//! The answer is somebody else's: it is limited in time and size, no redirect is followed, and where the
+//! URL is that of an API server, the discovery document beside it says whose keys these are.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, DATE, ETAG, IF_NONE_MATCH},
+};
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::{Certificate, Client, ClientBuilder, Response, redirect::Policy};
+use zeroize::Zeroizing;
+
+use super::{Fetched, foreign_kids};
+use crate::core::{
+    discovery::{InvalidDiscovery, ReceivedDiscovery},
+    issuer::{DISCOVERY_PATH, JWKS_PATH},
+    jwk_set::{InvalidJwks, ReceivedJwks},
+    publication::sha256_hex,
+};
+
+/// Longest wait for a connection, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a whole answer: well below the 30 s between two polls.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest answer that is read, in bytes: a JWKS of a hundred RSA-4096 keys has a tenth of it.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// The client of all sources that trust the certificate authorities of the system: one copy of them.
+#[derive(Clone, Debug, Default)]
+pub struct Web(Arc<OnceLock<Client>>);
+
+/// Where the JWKS is, and how to reach it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// `https`, or `http` on loopback.
+    pub url: String,
+    /// Read for every request.
+    pub bearer_token_file: Option<PathBuf>,
+    /// In place of the certificate authorities of the system. Read for every request.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A JWKS at a URL.
+#[derive(Debug)]
+pub struct RemoteJwks {
+    name: String,
+    place: Place,
+    web: Web,
+    known: Mutex<Known>,
+}
+
+/// What is kept between two requests.
+#[derive(Debug, Default)]
+struct Known {
+    /// The client that trusts `ca_file`, and the digest of that.
+    trusting: Option<(String, Client)>,
+    /// The last answer, and the tag under which it can be asked for again.
+    tagged: Option<(HeaderValue, Fetched)>,
+    /// Why it cannot be told whose keys these are.
+    unchecked: Option<String>,
+}
+
+impl RemoteJwks {
+    #[must_use]
+    pub fn new(name: String, place: Place, web: Web) -> Self {
+        Self { name, place, web, known: Mutex::default() }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads the JWKS, or hears that it is the one of before.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no answer in time, or another one than a JWKS with at least one key.
+    pub async fn fetch(&self) -> Result<Fetched, RemoteError> {
+        let url = &self.place.url;
+        let before = self.known().tagged.clone();
+        let tag = before.as_ref().map(|(tag, _)| tag);
+        let response = self.get(url, tag).await?;
+        let server_time = response
+            .headers()
+            .get(DATE)
+            .and_then(|date| DateTimeParser::new().parse_timestamp(date.as_bytes()).ok());
+        let mut fetched = match (response.status(), before) {
+            (StatusCode::NOT_MODIFIED, Some((_, before))) => Fetched { server_time, ..before },
+            (StatusCode::OK, _) => {
+                let tag = response.headers().get(ETAG).cloned();
+                let received = ReceivedJwks::parse(&self.body(response).await?).map_err(RemoteError::Jwks)?;
+                let mut notes = received.left_out;
+                notes.extend(foreign_kids(&received.keys));
+                let fetched = Fetched { keys: received.keys, notes, server_time };
+                self.known().tagged = tag.map(|tag| (tag, fetched.clone()));
+                fetched
+            }
+            (status, _) => return Err(self.refused(url, status)),
+        };
+        fetched.notes.extend(self.known().unchecked.clone());
+        Ok(fetched)
+    }
+
+    /// Reads which issuer an API server says it is; `None` where that cannot be told from the URL, or may
+    /// not be read.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no answer in time, or another one than a discovery document.
+    pub async fn issuer(&self) -> Result<Option<String>, RemoteError> {
+        let base = self.place.url.strip_suffix(JWKS_PATH).filter(|base| base.ends_with('/'));
+        let Some(url) = base.map(|base| format!("{base}{DISCOVERY_PATH}")) else {
+            self.known().unchecked = Some(format!(
+                "nothing says whose keys are at `{}`: it does not end with `{JWKS_PATH}`",
+                self.place.url
+            ));
+            return Ok(None);
+        };
+        let response = self.get(&url, None).await?;
+        match response.status() {
+            StatusCode::OK => {
+                let document = ReceivedDiscovery::parse(&self.body(response).await?)?;
+                self.known().unchecked = None;
+                Ok(Some(document.issuer))
+            }
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => {
+                self.known().unchecked = Some(format!(
+                    "nothing says whose keys these are: `{url}` was answered with status {status}"
+                ));
+                Ok(None)
+            }
+            status => Err(self.refused(&url, status)),
+        }
+    }
+
+    async fn get(&self, url: &str, tag: Option<&HeaderValue>) -> Result<Response, RemoteError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/jwk-set+json, application/json"));
+        if let Some(tag) = tag {
+            headers.insert(IF_NONE_MATCH, tag.clone());
+        }
+        if let Some(path) = &self.place.bearer_token_file {
+            headers.insert(AUTHORIZATION, bearer(path).await?);
+        }
+        let client = self.client().await?;
+        client.get(url).headers(headers).send().await.map_err(|error| self.no_answer(&error))
+    }
+
+    async fn body(&self, mut response: Response) -> Result<BytesMut, RemoteError> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.no_answer(&error))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER {
+                return Err(RemoteError::TooLarge { url: self.place.url.clone() });
+            }
+        }
+        Ok(body)
+    }
+
+    async fn client(&self) -> Result<Client, RemoteError> {
+        let Some(path) = &self.place.ca_file else {
+            if let Some(client) = self.web.0.get() {
+                return Ok(client.clone());
+            }
+            let client = builder().build().map_err(RemoteError::Client)?;
+            return Ok(self.web.0.get_or_init(|| client).clone());
+        };
+        let unusable = |source| RemoteError::CaFile { path: path.clone(), source: Some(source) };
+        let pem = tokio::fs::read(path).await;
+        let pem = pem.map_err(|source| RemoteError::File { path: path.clone(), source })?;
+        let digest = sha256_hex(&pem);
+        if let Some((trusted, client)) = &self.known().trusting
+            && *trusted == digest
+        {
+            return Ok(client.clone());
+        }
+        let trusted = Certificate::from_pem_bundle(&pem).map_err(unusable)?;
+        if trusted.is_empty() {
+            return Err(RemoteError::CaFile { path: path.clone(), source: None });
+        }
+        let client = builder().tls_certs_only(trusted).build().map_err(unusable)?;
+        self.known().trusting = Some((digest, client.clone()));
+        Ok(client)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().expect("nobody panics while holding it")
+    }
+
+    fn no_answer(&self, error: &reqwest::Error) -> RemoteError {
+        let reason = if error.is_timeout() { "it took too long".to_owned() } else { innermost(error) };
+        RemoteError::NoAnswer { url: self.place.url.clone(), reason, connected: !error.is_connect() }
+    }
+
+    fn refused(&self, url: &str, status: StatusCode) -> RemoteError {
+        let shows_token = self.place.bearer_token_file.is_some();
+        RemoteError::Status { url: url.to_owned(), status, shows_token }
+    }
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        // The token must not travel on, and who is trusted is decided by the URL that was given.
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(ANSWER_TIMEOUT)
+}
+
+/// The `Authorization` header of a token file. A line break at its end is common and means nothing.
+async fn bearer(path: &Path) -> Result<HeaderValue, RemoteError> {
+    let text = tokio::fs::read_to_string(path).await.map(Zeroizing::new);
+    let text = text.map_err(|source| RemoteError::File { path: path.to_owned(), source })?;
+    let header = Zeroizing::new(format!("Bearer {}", text.trim()));
+    let unusable = |_| RemoteError::TokenFile { path: path.to_owned() };
+    let mut value = HeaderValue::try_from(header.as_str()).map_err(unusable)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The innermost text of a failed request; the layers around it only say that it failed.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// There is no usable JWKS.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    #[error("cannot read `{path}`", path = path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("token file `{path}` holds characters that no token has", path = path.display())]
+    TokenFile { path: PathBuf },
+    #[error("`{path}` holds no certificates that can be trusted", path = path.display())]
+    CaFile { path: PathBuf, source: Option<reqwest::Error> },
+    #[error("cannot prepare HTTPS connections")]
+    Client(#[source] reqwest::Error),
+    #[error("no answer from `{url}`: {reason}")]
+    NoAnswer { url: String, reason: String, connected: bool },
+    #[error("`{url}` was answered with status {status}")]
+    Status { url: String, status: StatusCode, shows_token: bool },
+    #[error("the answer of `{url}` has more than {MAX_ANSWER} bytes")]
+    TooLarge { url: String },
+    #[error("cannot use its JWKS")]
+    Jwks(#[source] InvalidJwks),
+    #[error("cannot use its discovery document")]
+    Discovery(#[from] InvalidDiscovery),
+}
+
+impl RemoteError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoAnswer { connected: false, .. } => {
+                "try `curl` on the URL from here; a private certificate authority belongs into `ca_file`"
+            }
+            Self::Status { status, .. } if status.is_redirection() => {
+                "name the URL that it leads to: redirects are not followed"
+            }
+            Self::Status {
+                status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN,
+                shows_token: false,
+                ..
+            } => "name a file with a token in `bearer_token_file`, or let the document be read anonymously",
+            Self::Status { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. } => {
+                "renew the token in `bearer_token_file`, and let its owner read the document"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests;

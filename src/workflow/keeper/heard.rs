@@ -1,0 +1,117 @@
+//! What the sources of one issuer said last, by source and by who spoke for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Hearing;
+use crate::core::merge::{Answer, Report};
+
+/// What the sources said last, and what was said about it in the log.
+pub(super) struct Heard {
+    /// In configured order.
+    sources: Vec<Panel>,
+    /// The places that were not looked at since the start.
+    pub(super) unseen: BTreeSet<String>,
+    pub(super) alarms: BTreeSet<String>,
+}
+
+/// Those who speak for one configured source.
+struct Panel {
+    voices: BTreeMap<String, Voice>,
+    /// What whoever else may speak for it says: nothing, or nobody knows.
+    others: Report,
+}
+
+/// What one of them said.
+struct Voice {
+    report: Report,
+    /// How far its clock is ahead of ours.
+    ahead: Option<SignedDuration>,
+}
+
+/// Who speaks for a configured source: itself, or the API servers of a control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voices {
+    /// Each by its own name.
+    pub names: BTreeSet<String>,
+    /// Whether there is nobody else: only then can a key be missing.
+    pub all: bool,
+}
+
+impl Voices {
+    /// A source that speaks for itself.
+    #[must_use]
+    pub fn one(name: &str) -> Self {
+        Self { names: BTreeSet::from([name.to_owned()]), all: true }
+    }
+
+    /// Nobody knows yet who speaks.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { names: BTreeSet::new(), all: false }
+    }
+}
+
+impl Heard {
+    pub(super) fn new(sources: impl IntoIterator<Item = Voices>, places: BTreeSet<String>) -> Self {
+        Self {
+            sources: sources.into_iter().map(|voices| Panel::new(&voices)).collect(),
+            unseen: places,
+            alarms: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the names of those who do not speak any more.
+    pub(super) fn expect(&mut self, source: usize, voices: &Voices) -> Vec<String> {
+        self.sources[source].expect(voices)
+    }
+
+    /// Takes in what was said by one who speaks for the source.
+    pub(super) fn take(&mut self, source: usize, name: &str, hearing: Hearing, now: Timestamp) {
+        if let Some(voice) = self.sources[source].voices.get_mut(name) {
+            voice.report.answer = hearing.answer;
+            voice.ahead = hearing.server_time.map(|theirs| theirs.duration_since(now));
+        }
+    }
+
+    fn voices(&self) -> impl Iterator<Item = &Voice> {
+        self.sources.iter().flat_map(|panel| panel.voices.values())
+    }
+
+    pub(super) fn reports(&self) -> impl Iterator<Item = &Report> + Clone {
+        self.sources
+            .iter()
+            .flat_map(|panel| panel.voices.values().map(|voice| &voice.report).chain([&panel.others]))
+    }
+
+    /// Those whose clock is further from ours than `margin`.
+    pub(super) fn disagreeing(&self, margin: Duration) -> impl Iterator<Item = &str> {
+        self.voices()
+            .filter(move |voice| voice.ahead.is_some_and(|ahead| ahead.unsigned_abs() > margin))
+            .map(|voice| voice.report.source.as_str())
+    }
+}
+
+impl Panel {
+    fn new(voices: &Voices) -> Self {
+        let others = Report { source: "others".to_owned(), answer: Answer::NotYetAsked };
+        let mut panel = Self { voices: BTreeMap::new(), others };
+        panel.expect(voices);
+        panel
+    }
+
+    fn expect(&mut self, voices: &Voices) -> Vec<String> {
+        self.others.answer = if voices.all { Answer::Keys(Vec::new()) } else { Answer::NotYetAsked };
+        for name in &voices.names {
+            self.voices.entry(name.clone()).or_insert_with(|| Voice {
+                report: Report { source: name.clone(), answer: Answer::NotYetAsked },
+                ahead: None,
+            });
+        }
+        self.voices.extract_if(.., |name, _| !voices.names.contains(name)).map(|(name, _)| name).collect()
+    }
+}
