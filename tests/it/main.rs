@@ -7,6 +7,7 @@ mod config_map;
 mod control_plane;
 mod credentials;
 mod damaged_ledgers;
+mod deploy;
 mod docs;
 mod events;
 mod former_issuers;

@@ -33,13 +33,27 @@ pub(crate) struct Running {
     folder: TempDir,
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_signpost");
+
 impl Signpost {
     /// The environment is `PATH`, and a `HOME` that is empty; the working folder is that too.
     pub(crate) fn new<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        Self::started_by(Command::new(PROGRAM), arguments)
+    }
+
+    /// The same by way of another program, which is given this one as its last argument but those.
+    pub(crate) fn within<A: AsRef<OsStr>>(
+        mut command: Command,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        command.arg(PROGRAM);
+        Self::started_by(command, arguments)
+    }
+
+    fn started_by<A: AsRef<OsStr>>(mut command: Command, arguments: impl IntoIterator<Item = A>) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let home = folder.path().join("home");
         fs::create_dir(&home).expect("the folder can be written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_signpost"));
         command.args(arguments).env_clear().env("HOME", &home).current_dir(&home);
         command.stdin(Stdio::null());
         if let Some(path) = variable("PATH") {

@@ -1,0 +1,119 @@
+//! The product as it runs in a pod, without a container engine: with the environment, the files, the user
+//! and the read-only root file system that its Deployment asks for.
+//!
+//! A mount namespace takes the place of the container. The image's own files are the machine's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::signpost::Signpost;
+
+/// Where a pod finds the credential of its service account.
+const API_ACCESS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Makes the file system of the container and becomes its process.
+///
+/// `$0` is the folder with the files of the volumes and `$1` the program.
+const CONTAINER: &str = r#"
+set -e
+program=$1; shift
+mount --make-rprivate /
+# /var/run is a link to /run nearly everywhere.
+mount -t tmpfs none "$(readlink -f /var/run)"
+mkdir -p /var/run/secrets/kubernetes.io /var/run/bin
+cp -r "$0/api-access" /var/run/secrets/kubernetes.io/serviceaccount
+touch /var/run/bin/signpost
+mount --bind "$program" /var/run/bin/signpost
+mount -t overlay none -o "lowerdir=$0/etc:/etc" /etc
+mount -t tmpfs -o size=16m,mode=755 none /var/lib
+mkdir -m 777 /var/lib/signpost
+mount --bind /var/lib/signpost /var/lib/signpost
+for there in "$(readlink -f /var/run)" /var/lib /tmp /; do
+    if mountpoint -q "$there"; then mount -o remount,bind,ro "$there"; fi
+done
+cd /var/lib/signpost
+# In a user namespace of one user there is nobody else to become.
+if setpriv --reuid 65532 --regid 65532 --clear-groups true 2>/dev/null; then
+    exec setpriv --reuid 65532 --regid 65532 --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \
+        /var/run/bin/signpost "$@"
+fi
+exec /var/run/bin/signpost "$@"
+"#;
+
+/// A pod of a Deployment.
+pub(crate) struct Pod {
+    /// Of the Deployment's template.
+    spec: Value,
+    /// What the downward API says, by field path.
+    fields: BTreeMap<&'static str, String>,
+    files: TempDir,
+}
+
+impl Pod {
+    /// `fields` is what the kubelet would say of it, such as `status.podIP`.
+    pub(crate) fn new(spec: &Value, fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let files = TempDir::new().expect("a temporary folder");
+        for folder in ["api-access", "etc"] {
+            fs::create_dir(files.path().join(folder)).expect("the folder can be written");
+        }
+        Self { spec: spec.clone(), fields: fields.into_iter().collect(), files }
+    }
+
+    /// Puts the credential of the service account where a pod finds it.
+    pub(crate) fn with_access(self, token: &str, ca_file: &Path) -> Self {
+        let folder = self.files.path().join("api-access");
+        fs::write(folder.join("token"), token).expect("the folder can be written");
+        fs::copy(ca_file, folder.join("ca.crt")).expect("it can be copied");
+        fs::write(folder.join("namespace"), &self.fields["metadata.namespace"]).expect("it can be written");
+        let mounts = self.container()["volumeMounts"].as_array().expect("it mounts volumes");
+        assert!(mounts.iter().any(|mount| mount["mountPath"] == API_ACCESS), "{mounts:?}");
+        self
+    }
+
+    /// Puts a file of a volume below `/etc`.
+    pub(crate) fn with_file(self, path: &str, content: &str) -> Self {
+        let file = self.files.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().expect("it is below the folder")).expect("it can be written");
+        fs::write(file, content).expect("the folder can be written");
+        self
+    }
+
+    fn container(&self) -> &Value {
+        &self.spec["containers"][0]
+    }
+
+    /// The value of each variable, with those before it put in.
+    fn environment(&self) -> Vec<(String, String)> {
+        let mut environment: Vec<(String, String)> = Vec::new();
+        for variable in self.container()["env"].as_array().expect("it has an environment") {
+            let field = variable["valueFrom"]["fieldRef"]["fieldPath"].as_str();
+            let value = match (field, variable["value"].as_str()) {
+                (Some(field), _) => self.fields.get(field).unwrap_or_else(|| panic!("no {field}")).clone(),
+                (None, Some(value)) => environment
+                    .iter()
+                    .fold(value.to_owned(), |value, (name, of)| value.replace(&format!("$({name})"), of)),
+                (None, None) => panic!("{variable} has no value"),
+            };
+            environment.push((variable["name"].as_str().expect("a name").to_owned(), value));
+        }
+        environment
+    }
+
+    /// The command that its container runs, at an API server.
+    pub(crate) fn command(&self, host: &str, port: u16) -> Signpost {
+        let arguments = self.container()["args"].as_array().expect("it has arguments");
+        let arguments = arguments.iter().map(|argument| argument.as_str().expect("a text"));
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "/bin/sh", "-c", CONTAINER]).arg(self.files.path());
+        let mut command = Signpost::within(unshare, arguments);
+        for (name, value) in self.environment() {
+            command = command.env(&name, value);
+        }
+        command.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port.to_string())
+    }
+}
