@@ -286,7 +286,8 @@ fn api_servers_that_cannot_be_reached_are_no_alarm_while_the_url_answers() {
         // Nothing leads there.
         let host = world.plane.host(1).advertising("192.0.2.11");
         let server = ApiServer::start(&world.plane.etcd, on(host, &World::options(&a)));
-        let mut service = installation(&world.admin(&server), &json!({})).run_until_ready();
+        let installation = installation(&world.admin(&server), &json!({}));
+        let mut service = installation.run_until_ready();
         service.until("whoever answers at the URL is asked", |service| {
             sources(service) == BTreeSet::from(["kubernetes".to_owned()])
                 && service.source_is_up("kubernetes")

@@ -47,7 +47,7 @@ fn a_hundred_sources_and_a_hundred_targets_that_hang_delay_no_other_issuer() {
     issuers.extend((0..HUNG).map(|index| {
         json!({
             "issuer": format!("https://oidc.example/source-{index}"),
-            "sources": [{"kind": "api-server", "kubeconfig": kubeconfig, "every": "1s"}],
+            "sources": [{"kind": "api-server", "kubeconfig": kubeconfig, "discover": false, "every": "1s"}],
         })
     }));
     issuers.extend((0..HUNG).map(|index| {
