@@ -72,12 +72,8 @@ struct Shared {
 
 impl Shared {
     fn new(data_dir: &Path, board: Board) -> Self {
-        Self {
-            data_dir: data_dir.to_owned(),
-            board,
-            connections: Connections::default(),
-            web: Web::default(),
-        }
+        let (connections, web) = (Connections::default(), Web::default());
+        Self { data_dir: data_dir.to_owned(), board, connections, web }
     }
 }
 

@@ -46,7 +46,7 @@ const IDLE: Duration = Duration::from_secs(75);
 /// How long a connection that is told to end is served on, so that a request on its way is answered.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long answers may take to arrive at a peer that is told that the connection ends.
-pub(super) const FAREWELL: Duration = Duration::from_secs(8);
+const FAREWELL: Duration = Duration::from_secs(8);
 
 /// Largest request header, in bytes; a relying party sends a few hundred.
 const MAX_HEADER: u16 = 16 * 1024;

@@ -48,7 +48,7 @@ impl Server {
     }
 
     /// Answers until `stop` resolves, then ends every connection politely: a request that has arrived is
-    /// answered, and no connection outlives [`connection::FAREWELL`] by more than a moment.
+    /// answered, and no connection outlives the end by ten seconds.
     pub async fn serve<S, B>(self, service: S, stop: impl Future<Output = ()>)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>

@@ -24,7 +24,7 @@ use super::{
     asking::{Asked, Checks, in_one_line},
     gate::Gate,
     keeper::{Keeper, Voices},
-    watching::{Hurry, poll},
+    watching::{Hurry, first_looks, poll},
 };
 use crate::{
     clock,
@@ -148,11 +148,15 @@ pub async fn watch_control_plane(
         // Whoever is told lives as long as this.
         let _ = listings.send(listing);
     });
+    let asking = async {
+        first_looks(&keeper).await;
+        ask(&plane, source, &keeper, &gate, &hurry, listed).await
+    };
     select! {
         () = stop.cancelled() => {}
         never = lists => match never {},
         never = notice_starts(&plane, issuer, &hurry) => match never {},
-        never = ask(&plane, source, &keeper, &gate, &hurry, listed) => match never {},
+        never = asking => match never {},
     }
 }
 

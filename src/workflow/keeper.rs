@@ -62,6 +62,8 @@ pub struct Keeper {
     heard: Mutex<Heard>,
     /// As it was last read or stored: what is found next is compared with it.
     ledger: watch::Sender<Arc<Ledger>>,
+    /// The places that were not looked at since the start.
+    unseen: watch::Sender<BTreeSet<String>>,
     /// What happened before is history, and not logged again.
     opened: Timestamp,
     publication: watch::Sender<Option<Arc<Publication>>>,
@@ -98,9 +100,10 @@ impl Keeper {
         board: Board,
     ) -> Result<Self, StoreError> {
         let known = store.recall().await?;
-        let heard = Heard::new(sources, charter.places.clone());
+        let heard = Heard::new(sources);
         let keeper = Self {
             ledger: watch::Sender::new(Arc::clone(&known)),
+            unseen: watch::Sender::new(charter.places.clone()),
             opened: clock::now(),
             publication: watch::Sender::new(None),
             heard: Mutex::new(heard),
@@ -193,7 +196,7 @@ impl Keeper {
         let ledger = self.reconcile(&found, now).map_err(|error| self.store.irreconcilable(error))?;
         let ledger = self.judge(&ledger, looks, now);
         for (place, _) in looks {
-            heard.unseen.remove(place);
+            self.looked_at(place);
         }
         Ok(self.decide(&ledger, &heard, now))
     }
@@ -215,7 +218,7 @@ impl Keeper {
     /// Fails when the ledger cannot be read or stored: then the place must be left as it is.
     pub async fn witnessed(&self, place: &str, sequence: u64) -> Result<Arc<Ledger>, StoreError> {
         let (now, wait) = (clock::now(), self.charter.retention.wait());
-        self.looked_at(place).await;
+        self.looked_at(place);
         self.change(|ledger| ledger.witnessed(place, sequence, now, wait)).await
     }
 
@@ -227,7 +230,7 @@ impl Keeper {
     pub async fn witness(&self, looks: &[(String, Reading)]) -> Result<(), StoreError> {
         let now = clock::now();
         for (place, _) in looks {
-            self.looked_at(place).await;
+            self.looked_at(place);
         }
         self.change(|ledger| self.judge(ledger, looks, now)).await?;
         Ok(())
@@ -242,8 +245,17 @@ impl Keeper {
     }
 
     /// Notes that a place was looked at, whatever it holds.
-    pub async fn looked_at(&self, place: &str) {
-        self.heard.lock().await.unseen.remove(place);
+    pub fn looked_at(&self, place: &str) {
+        self.unseen.send_if_modified(|unseen| unseen.remove(place));
+    }
+
+    /// Resolves once every place was looked at. A ledger that came from a backup goes on from there: once it
+    /// has caught up with what the places were written from, they tell no more.
+    pub async fn all_looked_at(&self) {
+        if self.ledger.borrow().sequence() > 0 {
+            let all = self.unseen.subscribe().wait_for(BTreeSet::is_empty).await.is_ok();
+            debug_assert!(all, "the sender is this keeper's own");
+        }
     }
 
     /// Records what a place was seen to show, and the keys that only it knows.
@@ -329,7 +341,7 @@ impl Keeper {
         let retention = &self.charter.retention;
         // Who cannot ask every witness holds for a retention by itself.
         let wait = signed(retention.wait());
-        merged.may_remove = heard.unseen.is_empty() || now.duration_since(self.opened) >= wait;
+        merged.may_remove = self.unseen.borrow().is_empty() || now.duration_since(self.opened) >= wait;
         merged.complete &= heard.disagreeing(retention.margin).next().is_none();
         let observed = before.observe(&merged, now, &self.charter.retention);
         let ledger = if self.charter.serves {

@@ -240,7 +240,7 @@ pub async fn place_current(
             }
             placed => {
                 if matches!(placed, Ok(_) | Err(PlaceError::Refused { .. })) {
-                    keeper.looked_at(placer.name()).await;
+                    keeper.looked_at(placer.name());
                 }
                 return placed;
             }

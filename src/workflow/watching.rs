@@ -13,7 +13,7 @@ use std::{
 use tokio::{
     select,
     sync::{Notify, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -41,6 +41,8 @@ const RETRY_TARGET: [Duration; 5] = [
     Duration::from_secs(15),
     Duration::from_mins(1),
 ];
+/// Longest that the first change of a ledger waits for a look at every target, which may know a later one.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// Time until another look at a public URL that shows an older publication.
 const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
 
@@ -91,10 +93,19 @@ pub async fn watch_source(
     pass: Pass,
     stop: CancellationToken,
 ) {
+    let turn = async {
+        first_looks(&keeper).await;
+        poll(asked, source, &keeper, pass, None, |_| {}).await
+    };
     select! {
         () = stop.cancelled() => {}
-        never = poll(asked, source, &keeper, pass, None, |_| {}) => match never {},
+        never = turn => match never {},
     }
+}
+
+/// Waits for the first look at every target, but not for long.
+pub(super) async fn first_looks(keeper: &Keeper) {
+    let _ = timeout(FIRST_LOOK, keeper.all_looked_at()).await;
 }
 
 /// Asks whoever speaks for a source for ever, as fast as `pace` says; tells the keeper, and `told` whether
@@ -174,6 +185,8 @@ pub async fn watch_target(
     stop: CancellationToken,
 ) {
     let turn = async {
+        let _ = timeout(FIRST_LOOK, pass.through(Box::pin(first_look(&mut placer, &keeper)))).await;
+        first_looks(&keeper).await;
         let mut ledgers = keeper.ledger();
         let mut attempt = 0;
         let mut trouble = None;
@@ -211,6 +224,16 @@ pub async fn watch_target(
     select! {
         () = stop.cancelled() => {}
         () = turn => {}
+    }
+}
+
+/// Looks at the target before anything is decided. One that cannot be read is left to what follows.
+async fn first_look(placer: &mut Placer, keeper: &Keeper) {
+    if let Ok(reading) = placer.look().await {
+        let look = (placer.name().to_owned(), reading);
+        if let Err(error) = keeper.witness(&[look]).await {
+            keeper.tell_unstored(&error);
+        }
     }
 }
 

@@ -115,6 +115,10 @@ impl<'a> Scene<'a> {
         [kids(&self.s3.get(&format!("/oidc/c1/{JWKS}")).text()), kids(&directory)]
     }
 
+    fn incidents(&self) -> usize {
+        self.ledger()["incidents"].as_array().map_or(0, Vec::len)
+    }
+
     fn damage(&self, damage: Damage) {
         let good = self.ledger_text();
         let edited = |edit: &dyn Fn(&mut Value)| {
@@ -145,9 +149,9 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Waits until the damage is repaired and told, and then takes the scene back to where it was.
+    /// Waits until the damage is repaired and told: the ledger had so many incidents before.
     #[track_caller]
-    fn expect_repaired(&self, service: &mut Service, damage: Damage) {
+    fn expect_repaired(&self, service: &mut Service, damage: Damage, incidents: usize) {
         let what = match damage {
             Deleted => "the ledger was ",
             CutOff => "the ledger was damaged",
@@ -155,8 +159,10 @@ impl<'a> Scene<'a> {
             Shortened | Buried => "the ledger was edited by hand",
         };
         service.until("it is told", |service| {
-            let alarms = service.status()["alarms"].to_string();
-            alarms.contains(what) && alarms.contains("no key is removed before")
+            let status = service.status();
+            let (alarms, told) = (status["alarms"].to_string(), &status["ledger"]["incidents"]);
+            let is_new = told.as_array().expect("incidents").len() > incidents;
+            is_new && alarms.contains(what) && alarms.contains("no key is removed before")
         });
         assert!(service.metric("signpost_alarms", ISSUER) >= Some(1.0));
         assert!(service.metric("signpost_ledger_hold_until_timestamp_seconds", ISSUER).is_some());
@@ -218,8 +224,9 @@ fn under_a_running_service(scene: &Scene, damages: &[Damage]) {
         service.until("it has looked at all", |service| {
             ["s3", "directory"].iter().all(|target| service.target(target)["up"] == true)
         });
+        let incidents = scene.incidents();
         scene.damage(*damage);
-        scene.expect_repaired(&mut service, *damage);
+        scene.expect_repaired(&mut service, *damage, incidents);
         for published in scene.published() {
             assert!(scene.kids.iter().all(|kid| published.contains(kid)), "{damage:?}: {published:?}");
         }
@@ -230,10 +237,11 @@ fn under_a_running_service(scene: &Scene, damages: &[Damage]) {
 
 fn across_a_restart(scene: &Scene, damages: &[Damage]) {
     for damage in damages {
+        let incidents = scene.incidents();
         scene.damage(*damage);
         let mut service = scene.installation.run_until_ready();
         let watcher = Watcher::start(service.url(JWKS), scene.kids.clone());
-        scene.expect_repaired(&mut service, *damage);
+        scene.expect_repaired(&mut service, *damage, incidents);
         service.until("the targets are true", |service| {
             ["s3", "directory"].iter().all(|target| service.target(target)["up"] == true)
         });

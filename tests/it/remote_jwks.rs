@@ -89,7 +89,7 @@ fn the_keys_of_another_cluster_than_the_one_that_is_meant_are_refused() {
 }
 
 #[test]
-fn what_has_not_changed_is_not_sent_again_by_a_real_web_server() {
+fn a_change_is_seen_behind_the_tags_of_a_real_web_server() {
     let folder = TempDir::new().expect("a temporary folder");
     let cluster = Cluster::shared();
     fs::create_dir_all(folder.path().join("openid/v1")).expect("the folder can be written");

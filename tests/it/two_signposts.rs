@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -278,19 +277,19 @@ fn what_a_pass_beside_a_service_removed_does_not_come_back_from_its_memory() {
     let shown = || fs::read_to_string(public.join(JWKS)).is_ok_and(|jwks| jwks.contains(&left));
     service.until("the target shows both", |_| shown());
 
-    // What it saw in the middle of this would be an edited ledger, which it puts right.
-    service.running.signal(Signal::STOP);
     let pass =
         || installation.finish(["sync".as_ref(), "--source".as_ref(), stays.as_os_str()]).expect_code(0);
     pass();
-    let ledger = fs::read_to_string(installation.ledger_file()).expect("stored");
-    let (before, since) = ledger.split_once("\"since\": \"").expect("it is missing now");
-    let (_, after) = since.split_once('"').expect("a time");
-    let aged = format!("{before}\"since\": \"2026-01-01T00:00:00Z\"{after}");
-    fs::write(installation.ledger_file(), aged).expect("stored");
+    // With a record of it, or the service would put it right.
+    let mut aged = installation.ledger();
+    let long_ago = json!("2026-01-01T00:00:00Z");
+    aged["keys"][&left]["state"]["missing"]["since"] = long_ago.clone();
+    let record = json!({"at": long_ago, "kid": left, "event": "went_missing"});
+    aged["changes"].as_array_mut().expect("changes").push(record);
+    aged["sequence"] = json!(aged["sequence"].as_u64().expect("a number") + 1);
+    fs::write(installation.ledger_file(), aged.to_string()).expect("stored");
     pass();
     assert!(!shown(), "its retention is over");
-    service.running.signal(Signal::CONT);
 
     let count = |service: &Service, what: &str| service.target("directory")[what].as_u64().expect("a number");
     let (checks, writes) = (count(&service, "checks"), count(&service, "writes"));

@@ -41,6 +41,18 @@ fn a_key_stays_public_for_a_full_retention_after_nobody_lists_it_and_not_longer(
 }
 
 #[test]
+fn nothing_is_removed_while_a_witness_of_the_ledger_has_not_been_heard() {
+    let missing = after(&known(&[], &[rsa_key(1), rsa_key(2)]), &[rsa_key(2)], START);
+    let over = START + retention().wait();
+    let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(vec![rsa_key(2)]) }];
+    let mut merged = merge(&missing, &reports);
+    merged.may_remove = false;
+    assert_eq!(missing, missing.observe(&merged, over, &retention()).ledger);
+    merged.may_remove = true;
+    assert!(!is_public(&missing.observe(&merged, over, &retention()).ledger, &rsa_key(1)));
+}
+
+#[test]
 fn a_key_that_returns_starts_a_new_retention_when_it_leaves_again() {
     let missing = after(&known(&[], &[rsa_key(1), rsa_key(2)]), &[rsa_key(2)], START);
     let later = START + retention().wait() / 2;

@@ -14,8 +14,6 @@ use crate::core::merge::{Answer, Report};
 pub(super) struct Heard {
     /// In configured order.
     sources: Vec<Panel>,
-    /// The places that were not looked at since the start.
-    pub(super) unseen: BTreeSet<String>,
     pub(super) alarms: BTreeSet<String>,
 }
 
@@ -57,10 +55,9 @@ impl Voices {
 }
 
 impl Heard {
-    pub(super) fn new(sources: impl IntoIterator<Item = Voices>, places: BTreeSet<String>) -> Self {
+    pub(super) fn new(sources: impl IntoIterator<Item = Voices>) -> Self {
         Self {
             sources: sources.into_iter().map(|voices| Panel::new(&voices)).collect(),
-            unseen: places,
             alarms: BTreeSet::new(),
         }
     }
