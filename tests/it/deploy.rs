@@ -1,21 +1,22 @@
-//! `deploy/`: what the API server says of the manifests, and that their rights are those that are used.
+//! `deploy/`: what an API server says of the manifests, and what their rights allow.
+//!
+//! [`service`] runs the service under them.
+
+mod audit;
+mod service;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::api_server::{ApiServer, Options};
-use crate::support::control_plane::{ControlPlane, HERE, inside};
 use crate::support::etcd::Etcd;
 use crate::support::eventually::eventually;
-use crate::support::http_client::Request;
 use crate::support::kubectl::Kubectl;
 use crate::support::pki::KeyFiles;
-use crate::support::pod::Pod;
 use crate::support::signpost::Signpost;
 
 /// Every kustomization there is, the base first.
@@ -23,7 +24,6 @@ const KUSTOMIZATIONS: [&str; 4] = ["base", "azure", "aws", "google"];
 /// The issuer of the base's configuration.
 const ISSUER: &str = "https://oidc.example.com";
 const NAMESPACE: &str = "signpost";
-const ACCOUNT: &str = "system:serviceaccount:signpost:signpost";
 
 fn folder(kustomization: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(kustomization)
@@ -50,7 +50,7 @@ fn dry_run(kubectl: &Kubectl, kustomization: &str) -> (Vec<Value>, String) {
     kubectl.objects(["apply", "--dry-run=server", "--output=json", "-k", &folder])
 }
 
-/// What the ReplicaSet controller would make of a template.
+/// What the `ReplicaSet` controller would make of a template.
 fn pod_of(template: &Value) -> Value {
     let mut pod = template.clone();
     pod["apiVersion"] = json!("v1");
@@ -186,210 +186,4 @@ fn the_rights_are_these_and_no_others() {
         let answer = server.request_as(&token, method, &path).json(&body).answer();
         assert_eq!(answer.status != 403, allowed, "{method} {path}: {} {}", answer.status, answer.text());
     }
-}
-
-/// Metadata of every request that the daemon makes.
-const AUDIT_POLICY: &str = r#"{
-    "apiVersion": "audit.k8s.io/v1",
-    "kind": "Policy",
-    "omitStages": ["RequestReceived"],
-    "rules": [
-        {"level": "Metadata", "users": ["system:serviceaccount:signpost:signpost"]},
-        {"level": "None"}
-    ]
-}"#;
-
-/// What was asked: verb, then group, resource, name and namespace, or a path.
-type Asked = (String, String);
-
-/// The requests that the API server answered, and those that it forbade.
-fn audited(log: &Path) -> (BTreeSet<Asked>, BTreeSet<Asked>) {
-    let (mut allowed, mut forbidden) = (BTreeSet::new(), BTreeSet::new());
-    let text = fs::read_to_string(log).expect("it was written");
-    for entry in text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")) {
-        let part = |name: &str| entry["objectRef"][name].as_str().unwrap_or_default().to_owned();
-        let what = match entry["objectRef"]["resource"].as_str() {
-            None => entry["requestURI"].as_str().expect("a path").to_owned(),
-            Some(resource) => {
-                let subresource = part("subresource");
-                let resource = if subresource.is_empty() {
-                    resource.to_owned()
-                } else {
-                    format!("{resource}/{subresource}")
-                };
-                object(&part("apiGroup"), &resource, &part("name"), &part("namespace"))
-            }
-        };
-        let asked = (entry["verb"].as_str().expect("a verb").to_owned(), what);
-        match entry["responseStatus"]["code"].as_u64() {
-            Some(403) => forbidden.insert(asked),
-            _ => allowed.insert(asked),
-        };
-    }
-    (allowed, forbidden)
-}
-
-fn object(group: &str, resource: &str, name: &str, namespace: &str) -> String {
-    format!("{group}/{resource} {name} in {namespace}")
-}
-
-/// What the roles allow, and whether a request is one of it.
-fn granted(objects: &[Value]) -> Vec<(String, Box<dyn Fn(&Asked) -> bool>)> {
-    let mut granted: Vec<(String, Box<dyn Fn(&Asked) -> bool>)> = Vec::new();
-    let texts = |rule: &Value, key: &str| -> Vec<String> {
-        let list = rule[key].as_array().into_iter().flatten();
-        list.map(|text| text.as_str().expect("a text").to_owned()).collect()
-    };
-    for role in of_kind(objects, "Role") {
-        let namespace = role["metadata"]["namespace"].as_str().expect("a namespace").to_owned();
-        for rule in role["rules"].as_array().expect("rules") {
-            for (verb, group) in texts(rule, "verbs").iter().zip(texts(rule, "apiGroups").iter().cycle()) {
-                for resource in texts(rule, "resources") {
-                    let (verb, group, namespace) = (verb.clone(), group.clone(), namespace.clone());
-                    let names = texts(rule, "resourceNames");
-                    let label = format!("{verb} {}", object(&group, &resource, &names.join(","), &namespace));
-                    let is_one = move |(asked, what): &Asked| {
-                        let begins = what.starts_with(&format!("{group}/{resource} "));
-                        let named = names.is_empty()
-                            || names.iter().any(|name| *what == object(&group, &resource, name, &namespace));
-                        *asked == verb && begins && named && what.ends_with(&format!(" in {namespace}"))
-                    };
-                    granted.push((label, Box::new(is_one)));
-                }
-            }
-        }
-    }
-    for path in ["/openid/v1/jwks", "/.well-known/openid-configuration"] {
-        granted.push((format!("get {path}"), Box::new(move |(verb, what)| verb == "get" && what == path)));
-    }
-    granted
-}
-
-fn events(server: &ApiServer, reason: &str) -> Vec<Value> {
-    let path = "/apis/events.k8s.io/v1/namespaces/signpost/events";
-    let mut list = server.admin_request("GET", path).answer().json();
-    let events = list["items"].as_array_mut().expect("a list").drain(..);
-    events.filter(|event| event["reason"] == reason).collect()
-}
-
-/// The configuration, the environment, the user, the read-only root and the rights are those of `deploy/`,
-/// and so is what an API server on a host of its own says of itself.
-#[test]
-fn the_service_works_with_exactly_these_rights_and_uses_every_one_of_them() {
-    inside("deploy::the_service_works_with_exactly_these_rights_and_uses_every_one_of_them", || {
-        let folder = TempDir::new().expect("a temporary folder");
-        let (policy, log) = (folder.path().join("policy.json"), folder.path().join("audit.log"));
-        fs::write(&policy, AUDIT_POLICY).expect("the folder can be written");
-        let mut options = Options::new(ISSUER, &KeyFiles::rsa(folder.path(), "sa"));
-        options.extra_flags.push(format!("--audit-policy-file={}", policy.display()));
-        options.extra_flags.push(format!("--audit-log-path={}", log.display()));
-        let plane = ControlPlane::new();
-        let mut server = plane.start(1, &options);
-        let kubectl = Kubectl::of(&server);
-        let base = self::folder("base").display().to_string();
-        kubectl.run(["apply", "-k", &base]).expect_code(0);
-        let (objects, _) = dry_run(&kubectl, "base");
-
-        let template = &deployment(&objects)["spec"]["template"];
-        let created = kubectl.feed(["create", "--output=json", "-f", "-"], &pod_of(template).to_string());
-        let created: Value = serde_json::from_str(&created.expect_code(0).stdout).expect("JSON");
-        let uid = created["metadata"]["uid"].as_str().expect("a UID").to_owned();
-        let configuration =
-            of_kind(&objects, "ConfigMap").find_map(|map| map["data"]["config.yaml"].as_str());
-        let pod = Pod::new(
-            &template["spec"],
-            [
-                ("status.podIP", HERE.to_owned()),
-                ("metadata.name", "signpost-0".to_owned()),
-                ("metadata.namespace", NAMESPACE.to_owned()),
-                ("metadata.uid", uid.clone()),
-            ],
-        )
-        .with_access(&server.token(NAMESPACE, "signpost", &[], 3600), server.ca_file())
-        .with_file("/etc/signpost/config.yaml", configuration.expect("a configuration"));
-        let (host, port) =
-            server.url().trim_start_matches("https://").split_once(':').map(owned).expect("a port");
-        let mut running = pod.command(&host, port.parse().expect("a port")).start();
-
-        running.wait_for(&format!("http://{HERE}:9090/readyz"));
-        let refused = Request::get("http://127.0.0.1:9090/readyz").send();
-        assert!(refused.is_err(), "the admin listener is bound to more than the pod's address");
-        let status = || {
-            let answer = Request::get(&format!("http://{HERE}:9090/status.json")).send().ok()?;
-            Some(answer.json()["issuers"][ISSUER].clone())
-        };
-        let kid = eventually("the key that signs is seen to be public", || {
-            let status = status()?;
-            let source = status["sources"].as_object()?.values().next()?.clone();
-            (source["signing_key_public"] == true)
-                .then(|| source["signs_with"].as_str().map(str::to_owned))?
-        });
-        let served = Request::get(&format!("http://{HERE}:8080/openid/v1/jwks")).answer().expect_status(200);
-        assert!(served.text().contains(&kid.0), "{}", served.text());
-        let names = status().expect("running")["sources"]
-            .as_object()
-            .expect("a map")
-            .keys()
-            .cloned()
-            .collect::<Vec<_>>();
-        assert_eq!(names, [format!("kubernetes {}", server.url())], "found by its EndpointSlice");
-
-        let ledger = || {
-            let path = "/api/v1/namespaces/signpost/configmaps/signpost-ledger";
-            let map = server.admin_request("GET", path).answer().expect_status(200).json();
-            map["data"]["ledger.json"].as_str().map(str::to_owned)
-        };
-        let (stored, _) = eventually("the ledger is in the ConfigMap", ledger);
-        assert!(stored.contains(&kid.0), "{stored}");
-        // Whoever applies the manifests again takes nothing away.
-        kubectl.run(["apply", "-k", &base]).expect_code(0);
-        assert_eq!(ledger(), Some(stored));
-
-        let (event, _) = eventually("the key is told", || events(&server, "KeyAppeared").pop());
-        assert_eq!(event["regarding"]["uid"], uid.as_str());
-
-        // What happens again is counted up, once a minute.
-        for restart in 1..=2 {
-            let failures = || {
-                let status = status()?;
-                status["sources"].as_object()?.values().next()?["failures"].as_u64()
-            };
-            let before = failures().expect("running");
-            server.stop();
-            eventually("the failure is noticed", || failures().filter(|failures| *failures > before));
-            server.restart();
-            eventually(&format!("the end of failure {restart} is told"), || {
-                events(&server, "SourceRecovered").pop()
-            });
-        }
-        let started = Instant::now();
-        while events(&server, "SourceFailed").iter().all(|event| event["series"]["count"] != 2) {
-            assert!(started.elapsed() < Duration::from_mins(4), "{:?}", events(&server, "SourceFailed"));
-            std::thread::sleep(Duration::from_millis(250));
-        }
-        running.terminate();
-        let said = running.finish(Duration::from_secs(30)).expect_code(0).stderr;
-        server.stop();
-
-        let (allowed, forbidden) = audited(&log);
-        let granted = granted(&objects);
-        for (right, is_one) in &granted {
-            assert!(
-                allowed.iter().any(|asked| is_one(asked)),
-                "nothing uses the right to {right}:\n{allowed:#?}"
-            );
-        }
-        let by_anybody = "authentication.k8s.io/selfsubjectreviews";
-        for asked in &allowed {
-            let rightly = granted.iter().any(|(_, is_one)| is_one(asked)) || asked.1.starts_with(by_anybody);
-            assert!(rightly, "{ACCOUNT} was allowed {asked:?} without a rule in `deploy/`");
-        }
-        // An API server that has just started refuses until it knows its roles.
-        let never: Vec<_> = forbidden.difference(&allowed).collect();
-        assert_eq!(never, Vec::<&Asked>::new(), "it asks for what it may not have\n{said}");
-    });
-}
-
-fn owned((one, other): (&str, &str)) -> (String, String) {
-    (one.to_owned(), other.to_owned())
 }

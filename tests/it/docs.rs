@@ -248,8 +248,12 @@ fn every_variable_of_the_environment_is_read() {
         read.extend(variables.map(|variable| variable.to_string_lossy().into_owned()));
         commands.extend(command.get_subcommands().cloned());
     }
-    for page in pages() {
-        let words = page.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let manifests = files_below("deploy").into_iter().map(|path| {
+        let text = fs::read_to_string(&path).expect("UTF-8");
+        (path, text)
+    });
+    for (path, text) in pages().into_iter().map(|page| (page.path, page.text)).chain(manifests) {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         for word in words.filter(|word| word.contains('_')) {
             let key = word.to_ascii_lowercase();
             let known = match word.split('_').next() {
@@ -258,7 +262,7 @@ fn every_variable_of_the_environment_is_read() {
                 Some("SIGNPOST") => read.contains(word) || word == "SIGNPOST_TEST_CACHE",
                 _ => true,
             };
-            assert!(known, "{}: nothing reads `{word}`", page.path.display());
+            assert!(known, "{}: nothing reads `{word}`", path.display());
         }
     }
 }

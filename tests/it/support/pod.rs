@@ -33,8 +33,11 @@ mount -t overlay none -o "lowerdir=$0/etc:/etc" /etc
 mount -t tmpfs -o size=16m,mode=755 none /var/lib
 mkdir -m 777 /var/lib/signpost
 mount --bind /var/lib/signpost /var/lib/signpost
-for there in "$(readlink -f /var/run)" /var/lib /tmp /; do
-    if mountpoint -q "$there"; then mount -o remount,bind,ro "$there"; fi
+for there in $(cut -d ' ' -f 5 /proc/self/mountinfo | sort -u); do
+    case $there in
+        /proc | /proc/* | /sys | /sys/* | /dev | /dev/* | /var/lib/signpost) ;;
+        *) mount -o remount,bind,ro "$there" ;;
+    esac
 done
 cd /var/lib/signpost
 # In a user namespace of one user there is nobody else to become.
@@ -104,8 +107,10 @@ impl Pod {
         environment
     }
 
-    /// The command that its container runs, at an API server.
-    pub(crate) fn command(&self, host: &str, port: u16) -> Signpost {
+    /// The command that its container runs, in the cluster of the API server at `https://HOST:PORT`.
+    pub(crate) fn command(&self, api_server: &str) -> Signpost {
+        let address = api_server.strip_prefix("https://").and_then(|address| address.split_once(':'));
+        let (host, port) = address.expect("a URL with a port");
         let arguments = self.container()["args"].as_array().expect("it has arguments");
         let arguments = arguments.iter().map(|argument| argument.as_str().expect("a text"));
         let mut unshare = Command::new("unshare");
@@ -114,6 +119,6 @@ impl Pod {
         for (name, value) in self.environment() {
             command = command.env(&name, value);
         }
-        command.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port.to_string())
+        command.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port)
     }
 }

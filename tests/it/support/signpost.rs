@@ -131,6 +131,10 @@ impl Running {
         self.process.pid()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.process.exit_status().is_none()
     }
