@@ -56,7 +56,11 @@ pub(super) fn granted(objects: &[Value]) -> Vec<Right> {
     for role in of_kind(objects, "Role") {
         let namespace = text(&role["metadata"]["namespace"]);
         for rule in role["rules"].as_array().expect("rules") {
-            let names = if rule["resourceNames"].is_null() { vec![String::new()] } else { texts(&rule["resourceNames"]) };
+            let names = if rule["resourceNames"].is_null() {
+                vec![String::new()]
+            } else {
+                texts(&rule["resourceNames"])
+            };
             for verb in texts(&rule["verbs"]) {
                 for group in texts(&rule["apiGroups"]) {
                     for resource in texts(&rule["resources"]) {

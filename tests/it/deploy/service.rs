@@ -32,7 +32,8 @@ fn the_service_works_with_exactly_these_rights_and_uses_every_one_of_them() {
 
         let (kid, _) = eventually("the key that signs is seen to be public", || {
             let source = source()?;
-            (source["signing_key_public"] == true).then(|| source["signs_with"].as_str().map(str::to_owned))?
+            (source["signing_key_public"] == true)
+                .then(|| source["signs_with"].as_str().map(str::to_owned))?
         });
         let served = Request::get(&format!("http://{HERE}:8080/openid/v1/jwks")).answer().expect_status(200);
         assert!(served.text().contains(&kid), "{}", served.text());
@@ -97,7 +98,8 @@ impl World {
 
     /// Starts what the pod would run, and waits until it is ready.
     fn run(&self) -> Running {
-        let text = |pointer: &str| self.pod.pointer(pointer).and_then(Value::as_str).expect("a text").to_owned();
+        let text =
+            |pointer: &str| self.pod.pointer(pointer).and_then(Value::as_str).expect("a text").to_owned();
         let configuration =
             of_kind(&self.objects, "ConfigMap").find_map(|map| map["data"]["config.yaml"].as_str());
         let pod = Pod::new(
