@@ -14,11 +14,12 @@ use crate::{
     },
 };
 
-/// What is told from now on, in order: reason and subject.
+/// What is told from now on, each once, in order: reason and subject.
 fn told(notices: &Notices) -> Vec<(Reason, String)> {
     let mut told = Vec::new();
     while let Next::Tell(bulletin) = notices.next() {
         notices.after(&bulletin, Outcome::Told);
+        assert_eq!(bulletin.count, 1, "{:?} is heard of more than once", bulletin.notice);
         told.push((bulletin.notice.reason, bulletin.notice.subject));
     }
     told
