@@ -4,6 +4,7 @@
 //! into a [`publication`] and compared with what each place holds ([`placement`]). Time, randomness
 //! and the environment are arguments.
 
+pub mod announcement;
 pub mod bulletins;
 pub mod control_plane;
 pub mod discovery;

@@ -1,0 +1,199 @@
+//! What a node that signs says of its keys.
+//!
+//! A node says that it signs with a key before it does, and that it stopped only once it has. So whatever
+//! dies in between, an announcement never promises less than is true (`docs/decisions/0027`).
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{issuer::Issuer, jwk::Jwk, kid::Kid};
+
+/// The format that this program writes, and the newest that it reads.
+const VERSION: u32 = 1;
+/// Longest name of a node: a DNS subdomain (RFC 1123), as Kubernetes names nodes.
+const MAX_NAME: usize = 253;
+
+/// The name of a machine that signs, unique within its issuer. Kubernetes' own name of the node, where it
+/// has one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// Takes a name that a Kubernetes node could have.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is no DNS subdomain (RFC 1123): lower-case letters, digits, `-` and `.`, at most 253.
+    pub fn parse(text: &str) -> Result<Self, InvalidNodeName> {
+        let is_label = |label: &str| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if text.len() <= MAX_NAME && text.split('.').all(is_label) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidNodeName { name: text.to_owned() })
+        }
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = InvalidNodeName;
+
+    fn try_from(text: String) -> Result<Self, InvalidNodeName> {
+        Self::parse(&text)
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text cannot be the name of a node.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{name}` is no node name, expected lower-case letters, digits, `-` and `.`")]
+pub struct InvalidNodeName {
+    name: String,
+}
+
+/// What a node does with one of its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Stage {
+    /// It was made and has signed nothing.
+    Standby { since: Timestamp },
+    /// It may sign, from just before it did for the first time.
+    Active { since: Timestamp },
+    /// It does not sign any more. It still could: the private key is there.
+    Retired {
+        since: Timestamp,
+        /// The latest `exp` of a token that it signed for anyone but the API server; `None` if there is none.
+        latest_exp: Option<Timestamp>,
+    },
+}
+
+impl Stage {
+    /// Since when.
+    #[must_use]
+    pub fn since(self) -> Timestamp {
+        match self {
+            Self::Standby { since } | Self::Active { since } | Self::Retired { since, .. } => since,
+        }
+    }
+
+    /// From when on no live token needs the key in public, if that is known.
+    #[must_use]
+    pub fn dead_after(self, margin: Duration) -> Option<Timestamp> {
+        match self {
+            Self::Standby { .. } | Self::Active { .. } => None,
+            Self::Retired { since, latest_exp } => Some(latest_exp.unwrap_or(since).max(since) + margin),
+        }
+    }
+}
+
+/// A public key of a node, and what the node does with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnnouncedKey {
+    pub jwk: Jwk,
+    pub stage: Stage,
+}
+
+/// Everything that a node says of its keys. It holds public keys only.
+///
+/// Invariant: a key stands under its kid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Announcement {
+    version: u32,
+    node: NodeName,
+    issuer: Issuer,
+    keys: BTreeMap<Kid, AnnouncedKey>,
+}
+
+impl Announcement {
+    #[must_use]
+    pub fn new(node: NodeName, issuer: Issuer, keys: impl IntoIterator<Item = AnnouncedKey>) -> Self {
+        let keys = keys.into_iter().map(|key| (key.jwk.kid().clone(), key)).collect();
+        Self { version: VERSION, node, issuer, keys }
+    }
+
+    /// Reads a stored announcement.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a newer program wrote it, and when it is damaged.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidAnnouncement> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |error: serde_json::Error| InvalidAnnouncement::Damaged(error.to_string());
+        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        if version > VERSION {
+            return Err(InvalidAnnouncement::Newer { version });
+        }
+        let announcement: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        match announcement.keys.iter().find(|(kid, key)| *kid != key.jwk.kid()) {
+            None => Ok(announcement),
+            Some((kid, key)) => {
+                Err(InvalidAnnouncement::Misnamed { entry: kid.clone(), kid: key.jwk.kid().clone() })
+            }
+        }
+    }
+
+    /// Indented JSON, for operators to read.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("strings and times always serialise");
+        json.push(b'\n');
+        json
+    }
+
+    #[must_use]
+    pub fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    #[must_use]
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> &BTreeMap<Kid, AnnouncedKey> {
+        &self.keys
+    }
+
+    /// The keys that are to be public: all but those whose last token is dead.
+    pub fn listed(&self, now: Timestamp, margin: Duration) -> impl Iterator<Item = &AnnouncedKey> {
+        let is_owed = move |key: &&AnnouncedKey| key.stage.dead_after(margin).is_none_or(|dead| now < dead);
+        self.keys.values().filter(is_owed)
+    }
+}
+
+/// A stored announcement cannot be used.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidAnnouncement {
+    #[error("announcement has version {version}, this program knows versions up to {VERSION}")]
+    Newer { version: u32 },
+    #[error("damaged announcement: {0}")]
+    Damaged(String),
+    #[error("entry `{entry}` holds key `{kid}`")]
+    Misnamed { entry: Kid, kid: Kid },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+use super::*;
+use crate::core::tests::rsa_key;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+#[test]
+fn a_node_is_named_as_kubernetes_names_nodes() {
+    for name in ["n", "node-1", "ip-10-0-0-1.eu.example", &"a".repeat(MAX_NAME)] {
+        assert_eq!(NodeName::parse(name).expect(name).as_str(), name);
+    }
+    for name in ["", "Node", "-a", "a-", "a..b", ".a", "a_b", "a/b", "a b", &"a".repeat(MAX_NAME + 1)] {
+        let error = NodeName::parse(name).expect_err(name).to_string();
+        assert!(error.contains("is no node name"), "{error}");
+    }
+}
+
+#[test]
+fn a_key_is_listed_until_its_last_token_is_dead() {
+    let margin = Duration::from_secs(10);
+    let stages = [
+        (Stage::Standby { since: at(0) }, i64::MAX),
+        (Stage::Active { since: at(0) }, i64::MAX),
+        (Stage::Retired { since: at(100), latest_exp: Some(at(500)) }, 510),
+        // A clock that was put back, or a key that signed nothing.
+        (Stage::Retired { since: at(100), latest_exp: Some(at(50)) }, 110),
+        (Stage::Retired { since: at(100), latest_exp: None }, 110),
+    ];
+    for (stage, until) in stages {
+        let announcement = Announcement::new(
+            NodeName::parse("a").expect("a name"),
+            Issuer::parse("https://issuer.example").expect("an issuer"),
+            [AnnouncedKey { jwk: rsa_key(0), stage }],
+        );
+        for (now, listed) in [(0, true), (until.min(600) - 1, true), (until.min(600), until > 600)] {
+            assert_eq!(announcement.listed(at(now), margin).count() == 1, listed, "{stage:?} at {now}");
+        }
+    }
+}
+
+#[test]
+fn an_announcement_survives_being_stored() {
+    let announcement = Announcement::new(
+        NodeName::parse("node-1").expect("a name"),
+        Issuer::parse("https://issuer.example").expect("an issuer"),
+        [
+            AnnouncedKey { jwk: rsa_key(0), stage: Stage::Standby { since: at(1) } },
+            AnnouncedKey { jwk: rsa_key(1), stage: Stage::Active { since: at(2) } },
+            AnnouncedKey { jwk: rsa_key(2), stage: Stage::Retired { since: at(3), latest_exp: Some(at(4)) } },
+        ],
+    );
+    let json = announcement.to_json();
+    assert_eq!(Announcement::parse(&json), Ok(announcement));
+
+    let text = String::from_utf8(json).expect("JSON is text");
+    let newer = text.replace("\"version\": 1", "\"version\": 2");
+    assert_eq!(Announcement::parse(newer.as_bytes()), Err(InvalidAnnouncement::Newer { version: 2 }));
+    let kid = rsa_key(0).kid().to_string();
+    let misnamed = text.replacen(&format!("\"{kid}\": {{"), "\"other\": {", 1);
+    let error = Announcement::parse(misnamed.as_bytes()).expect_err("misnamed").to_string();
+    assert_eq!(error, format!("entry `other` holds key `{kid}`"));
+    for damaged in [&text[..text.len() / 2], "", "[]", &text.replace("standby", "asleep")] {
+        assert!(matches!(Announcement::parse(damaged.as_bytes()), Err(InvalidAnnouncement::Damaged(_))));
+    }
+}
