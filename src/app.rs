@@ -15,6 +15,7 @@ use crate::{
         jwk::Jwk,
         ledger::Retention,
         publication::{NothingToPublish, Publication, Terms},
+        rotation::Timing,
     },
     http::{ListenError, tls::TlsError},
     kubernetes::Access,
@@ -158,6 +159,8 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     let targets: Vec<_> = targets.zip(all_terms).collect();
     let all_targets = targets.iter().flat_map(|(targets, _)| targets);
     let profiles = all_targets.map(|target| target.profile).chain([issuer.profile]).collect();
+    let gates = targets.iter().flat_map(|(targets, _)| targets).filter(|target| target.gates);
+    let gates = gates.map(|target| target.name.clone()).collect();
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
     let charter = Charter {
         terms,
@@ -169,7 +172,16 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
             profiles,
         },
         serves: usage == Use::Serve,
+        signs: issuer.sources.contains(&SourceConfig::Embedded),
         places,
+        gates,
+        timing: Timing {
+            rotate_after: Some(issuer.rotate_after),
+            propagation: issuer.propagation,
+            jwks_max_age: issuer.jwks_max_age,
+            max_token_lifetime: issuer.max_token_lifetime,
+            margin: issuer.margin,
+        },
         stores: usage != Use::DryRun,
     };
     let adopt = usage == Use::Sync { adopt: true };

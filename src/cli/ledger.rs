@@ -109,6 +109,7 @@ fn told(ledger: &Ledger) -> String {
             State::Listed => "listed".to_owned(),
             State::Missing { since } => format!("missing since {since}"),
             State::Removed { at } => format!("removed {at}"),
+            State::Revoked { at } => format!("revoked {at}"),
         };
         let shown: Vec<_> = entry.shown.keys().cloned().collect();
         let algorithm = entry.jwk.algorithm().name().to_owned();
