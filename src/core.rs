@@ -20,6 +20,7 @@ pub mod public_key;
 pub mod publication;
 pub mod redaction;
 pub mod service_account;
+pub mod signing;
 pub mod token;
 pub mod verification;
 
