@@ -21,6 +21,7 @@ pub mod publication;
 pub mod redaction;
 pub mod rotation;
 pub mod service_account;
+pub mod signing;
 pub mod token;
 pub mod verification;
 

@@ -1,0 +1,201 @@
+//! What a node that signs has, does next, and may sign: the decisions of one keyring.
+//!
+//! [`Holdings`] is its journal: public data alone. [`Holdings::next_step`] says what to do,
+//! [`Holdings::after`] what is true once it is done; [`Holdings::permit`] which key may sign a token.
+//! A step is recorded and announced before anything is signed that rests on it (`docs/decisions/0028`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+mod permit;
+mod recovery;
+mod step;
+mod verification_set;
+
+pub use self::{
+    permit::{Claims, Permit, Refusal, UnreadableClaims},
+    recovery::Surprise,
+    step::{Done, OutOfOrder, RefusedOrder, Step},
+    verification_set::VerificationKey,
+};
+use super::{
+    announcement::{AnnouncedKey, Announcement, NodeName, Stage},
+    issuer::Issuer,
+    jwk::Jwk,
+    kid::Kid,
+};
+
+/// The format that this program writes, and the newest that it reads.
+const VERSION: u32 = 1;
+
+/// What the publisher wants of one node. The node obeys or refuses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// The key that shall sign, for others than the API server too.
+    pub sign: Option<Kid>,
+    /// Keys that nobody shall trust any more.
+    pub revoked: BTreeSet<Kid>,
+}
+
+/// A key of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    pub jwk: Jwk,
+    pub stage: Stage,
+    /// It was ordered to sign: it may sign for others than the API server.
+    pub outside: bool,
+    /// No token that it signed for others than the API server has a later `exp`. `None`: it signed none.
+    pub horizon: Option<Timestamp>,
+    /// The same for tokens that are for the API server alone.
+    pub internal_horizon: Option<Timestamp>,
+    /// No live token for others needs it: the API server verifies with it, and shows it to nobody.
+    pub withdrawn: bool,
+    /// Its private key is gone: it cannot sign any more.
+    pub lost: bool,
+}
+
+/// A public key of before: the API server verifies with it, nobody here signs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Legacy {
+    pub jwk: Jwk,
+    /// Only tokens for the API server need it.
+    pub exclude: bool,
+}
+
+/// The journal of a keyring.
+///
+/// Invariant: a key stands under its kid; the one that signs is active, and its private key is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holdings {
+    version: u32,
+    node: NodeName,
+    issuer: Issuer,
+    /// The one key that signs. Another one may be active too, until it is stopped.
+    signing: Option<Kid>,
+    keys: BTreeMap<Kid, Held>,
+    legacy: Vec<Legacy>,
+    /// When the verification set last changed; later with every change.
+    changed: Timestamp,
+}
+
+impl Holdings {
+    /// Those of a node that has no key yet.
+    #[must_use]
+    pub fn new(node: NodeName, issuer: Issuer, now: Timestamp) -> Self {
+        let (keys, legacy) = (BTreeMap::new(), Vec::new());
+        Self { version: VERSION, node, issuer, signing: None, keys, legacy, changed: now }
+    }
+
+    /// Reads a stored journal.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a newer program wrote it, and when it is damaged.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidHoldings> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |error: serde_json::Error| InvalidHoldings::Damaged(error.to_string());
+        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        if version > VERSION {
+            return Err(InvalidHoldings::Newer { version });
+        }
+        let holdings: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        if let Some((kid, held)) = holdings.keys.iter().find(|(kid, held)| *kid != held.jwk.kid()) {
+            return Err(InvalidHoldings::Misnamed { entry: kid.clone(), kid: held.jwk.kid().clone() });
+        }
+        match &holdings.signing {
+            Some(kid) if !holdings.can_sign(kid) => Err(InvalidHoldings::Signing { kid: kid.clone() }),
+            _ => Ok(holdings),
+        }
+    }
+
+    /// Indented JSON, for operators to read.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("strings and times always serialise");
+        json.push(b'\n');
+        json
+    }
+
+    #[must_use]
+    pub fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    #[must_use]
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// The one key that signs.
+    #[must_use]
+    pub fn signing(&self) -> Option<&Kid> {
+        self.signing.as_ref()
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> &BTreeMap<Kid, Held> {
+        &self.keys
+    }
+
+    /// When the verification set last changed.
+    #[must_use]
+    pub fn changed(&self) -> Timestamp {
+        self.changed
+    }
+
+    /// What this node says of its keys.
+    #[must_use]
+    pub fn announcement(&self) -> Announcement {
+        let announced = |held: &Held| AnnouncedKey { jwk: held.jwk.clone(), stage: held.stage };
+        Announcement::new(self.node.clone(), self.issuer.clone(), self.keys.values().map(announced))
+    }
+
+    /// The same with other keys of before.
+    #[must_use]
+    pub fn with_legacy(&self, legacy: Vec<Legacy>, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.legacy = legacy;
+        next.dated(self, now)
+    }
+
+    fn can_sign(&self, kid: &Kid) -> bool {
+        self.keys.get(kid).is_some_and(|held| matches!(held.stage, Stage::Active { .. }) && !held.lost)
+    }
+
+    /// Moves the date of the verification set exactly when that changed.
+    fn dated(mut self, before: &Self, now: Timestamp) -> Self {
+        let nobody = BTreeSet::new();
+        if self.verification_set(&nobody) != before.verification_set(&nobody) {
+            // Two changes within a second, or a clock that was put back, are told apart.
+            self.changed = now.max(before.changed + Duration::from_millis(1));
+        }
+        self
+    }
+}
+
+/// A stored journal cannot be used.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidHoldings {
+    #[error("journal has version {version}, this program knows versions up to {VERSION}")]
+    Newer { version: u32 },
+    #[error("damaged journal: {0}")]
+    Damaged(String),
+    #[error("entry `{entry}` holds key `{kid}`")]
+    Misnamed { entry: Kid, kid: Kid },
+    #[error("key `{kid}` signs, but is not active")]
+    Signing { kid: Kid },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Which tokens may be signed, and by which key.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{Done, Holdings, Orders};
+use crate::core::kid::Kid;
+
+/// How much later than its lifetime from now a token may end. The API server took the time before it
+/// asked; a clock that was put back in between shall cost no token.
+const LEEWAY: Duration = Duration::from_secs(10);
+/// How far beyond an `exp` the horizon moves, so that a busy signer writes its disk once a minute.
+const STRIDE: Duration = Duration::from_mins(1);
+
+/// What of a token decides whether it may be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// At least one.
+    audiences: Vec<String>,
+    expires_at: Timestamp,
+}
+
+/// The claims of a token cannot be read. Never holds any of them.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UnreadableClaims {
+    #[error("not base64url without padding")]
+    Encoding,
+    #[error("no JSON object with `aud` and `exp`")]
+    Members,
+    #[error("`aud` names nobody")]
+    NoAudience,
+    #[error("`exp` is no time")]
+    NoTime,
+}
+
+impl Claims {
+    /// Reads the second part of a JWT.
+    ///
+    /// # Errors
+    ///
+    /// Says which part of it cannot be read.
+    pub fn read(base64url: &str) -> Result<Self, UnreadableClaims> {
+        #[derive(Deserialize)]
+        struct Raw {
+            aud: Audiences,
+            exp: i64,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Audiences {
+            One(String),
+            Many(Vec<String>),
+        }
+        let json = Base64UrlUnpadded::decode_vec(base64url).map_err(|_| UnreadableClaims::Encoding)?;
+        let raw: Raw = serde_json::from_slice(&json).map_err(|_| UnreadableClaims::Members)?;
+        let audiences = match raw.aud {
+            Audiences::One(one) => vec![one],
+            Audiences::Many(many) => many,
+        };
+        if audiences.is_empty() {
+            return Err(UnreadableClaims::NoAudience);
+        }
+        let expires_at = Timestamp::from_second(raw.exp).map_err(|_| UnreadableClaims::NoTime)?;
+        Ok(Self { audiences, expires_at })
+    }
+}
+
+/// A token may be signed with this key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    pub kid: Kid,
+    pub exp: Timestamp,
+    /// Somebody other than the API server shall accept it.
+    pub outside: bool,
+}
+
+/// A token is not signed.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refusal {
+    #[error("no key signs")]
+    NoKey,
+    #[error("the key that signs is not ready for others than the API server")]
+    NotReady,
+    #[error("the token would live longer than `max_token_lifetime`")]
+    TooLong,
+}
+
+impl Holdings {
+    /// Whether a token may be signed, and with which key.
+    ///
+    /// # Errors
+    ///
+    /// Says why it may not.
+    pub fn permit(
+        &self,
+        orders: &Orders,
+        claims: &Claims,
+        api_audiences: &BTreeSet<String>,
+        now: Timestamp,
+        max_lifetime: Duration,
+    ) -> Result<Permit, Refusal> {
+        let kid = self.signing.as_ref().filter(|kid| !orders.revoked.contains(kid));
+        let kid = kid.ok_or(Refusal::NoKey)?.clone();
+        let outside = !claims.audiences.iter().all(|audience| api_audiences.contains(audience));
+        if outside && !self.keys[&kid].outside {
+            return Err(Refusal::NotReady);
+        }
+        if claims.expires_at > now + max_lifetime + LEEWAY {
+            return Err(Refusal::TooLong);
+        }
+        Ok(Permit { kid, exp: claims.expires_at, outside })
+    }
+
+    /// What must be recorded before a token is signed; `None`: nothing.
+    #[must_use]
+    pub fn cover(&self, permit: &Permit) -> Option<Done> {
+        let held = self.keys.get(&permit.kid);
+        let horizon = held.and_then(|held| if permit.outside { held.horizon } else { held.internal_horizon });
+        let Permit { kid, exp, outside } = permit.clone();
+        (horizon < Some(exp)).then(|| Done::Covered { kid, outside, until: exp + STRIDE })
+    }
+}
+
+/// The latest `exp` of any token that could have been signed until now.
+pub(super) fn longest(now: Timestamp, max_lifetime: Duration) -> Timestamp {
+    now + max_lifetime + LEEWAY
+}

@@ -1,0 +1,249 @@
+//! What a node does next, and what is true afterwards.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Held, Holdings, Orders};
+use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid};
+
+/// Most keys that are held at once. Whoever can write orders can make a node retire key after key; a JWKS
+/// for Microsoft Entra has room for 100 keys of all nodes.
+const MAX_HELD: usize = 32;
+
+/// What a node does next. Each is done on disk, then recorded, then announced, then takes effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Make a key.
+    Generate,
+    /// Sign with this key from now on: `outside` for everybody, else for the API server alone.
+    Begin { kid: Kid, outside: bool },
+    /// Say that this key does not sign any more.
+    Stop { kid: Kid },
+    /// Let the key that signs sign for everybody.
+    Allow { kid: Kid },
+    /// Show this key to nobody but the API server: no live token for others needs it.
+    Withdraw { kid: Kid },
+    /// Destroy the private key: no live token needs even the public one, or it was revoked.
+    Destroy { kid: Kid },
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    Generated(Jwk),
+    /// A key that others may have signed with until now: no token of it is said to have a later `exp`.
+    Imported {
+        jwk: Jwk,
+        horizon: Timestamp,
+        internal_horizon: Timestamp,
+    },
+    Began {
+        kid: Kid,
+        outside: bool,
+    },
+    Stopped {
+        kid: Kid,
+    },
+    Allowed {
+        kid: Kid,
+    },
+    Withdrew {
+        kid: Kid,
+    },
+    Destroyed {
+        kid: Kid,
+    },
+    /// A token up to this `exp` may now be signed.
+    Covered {
+        kid: Kid,
+        outside: bool,
+        until: Timestamp,
+    },
+}
+
+/// An order that is not obeyed.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RefusedOrder {
+    #[error("key `{kid}` is not of this node")]
+    Unknown { kid: Kid },
+    #[error("key `{kid}` is revoked")]
+    Revoked { kid: Kid },
+    #[error("key `{kid}` is withdrawn from relying parties")]
+    Withdrawn { kid: Kid },
+    #[error("the private key of `{kid}` is gone")]
+    Lost { kid: Kid },
+}
+
+impl Orders {
+    /// The key that shall sign, if the order can be obeyed.
+    ///
+    /// # Errors
+    ///
+    /// Says why it is not, for the log: the node goes on as if there were no order.
+    pub fn key(&self, holdings: &Holdings) -> Result<Option<&Kid>, RefusedOrder> {
+        let Some(kid) = &self.sign else { return Ok(None) };
+        let named = || kid.clone();
+        if self.revoked.contains(kid) {
+            return Err(RefusedOrder::Revoked { kid: named() });
+        }
+        match holdings.keys.get(kid) {
+            None => Err(RefusedOrder::Unknown { kid: named() }),
+            Some(held) if held.lost => Err(RefusedOrder::Lost { kid: named() }),
+            Some(held) if held.withdrawn => Err(RefusedOrder::Withdrawn { kid: named() }),
+            Some(_) => Ok(Some(kid)),
+        }
+    }
+}
+
+impl Holdings {
+    /// What to do now; `None` when everything is as it should be.
+    ///
+    /// `margin` is what is added to every wait, for clocks that disagree.
+    #[must_use]
+    pub fn next_step(&self, orders: &Orders, now: Timestamp, margin: Duration) -> Option<Step> {
+        let ordered = orders.key(self).unwrap_or_default();
+        match (self.signer(orders), &self.signing) {
+            (Some((kid, outside)), signing) if signing.as_ref() != Some(kid) => {
+                return Some(Step::Begin { kid: kid.clone(), outside });
+            }
+            (None, Some(revoked)) => return Some(Step::Stop { kid: revoked.clone() }),
+            _ => {}
+        }
+        let find = |wanted: &dyn Fn(&Kid, &Held) -> bool| {
+            self.keys.iter().find(|(kid, held)| wanted(kid, held)).map(|(kid, _)| kid.clone())
+        };
+        let signs = |kid: &Kid| self.signing.as_ref() == Some(kid);
+        let is_active = |held: &Held| matches!(held.stage, Stage::Active { .. });
+        if let Some(kid) = find(&|kid, held| is_active(held) && !signs(kid)) {
+            return Some(Step::Stop { kid });
+        }
+        if let Some(kid) = find(&|kid, held| signs(kid) && ordered == Some(kid) && !held.outside) {
+            return Some(Step::Allow { kid });
+        }
+        if let Some(kid) = find(&|kid, _| orders.revoked.contains(kid)) {
+            return Some(Step::Destroy { kid });
+        }
+        if let Some(kid) = find(&|_, held| held.is_over(now, margin)) {
+            return Some(Step::Destroy { kid });
+        }
+        if let Some(kid) = find(&|_, held| !held.withdrawn && held.is_dead_outside(now, margin)) {
+            return Some(Step::Withdraw { kid });
+        }
+        let has_room = self.keys.len() < MAX_HELD || self.signing.is_none();
+        (has_room && self.standby(orders).is_none()).then_some(Step::Generate)
+    }
+
+    /// The key that should sign, and whether for everybody. `None`: there is none that may.
+    fn signer<'a>(&'a self, orders: &'a Orders) -> Option<(&'a Kid, bool)> {
+        if let Ok(Some(kid)) = orders.key(self) {
+            return Some((kid, true));
+        }
+        match self.signing.as_ref().filter(|kid| !orders.revoked.contains(kid)) {
+            Some(kid) => Some((kid, self.keys[kid].outside)),
+            None => self.standby(orders).map(|kid| (kid, false)),
+        }
+    }
+
+    /// The oldest key that has not signed yet.
+    fn standby(&self, orders: &Orders) -> Option<&Kid> {
+        let mine = self.keys.iter().filter(|(kid, _)| !orders.revoked.contains(kid));
+        let standby = mine.filter(|(_, held)| matches!(held.stage, Stage::Standby { .. }));
+        standby.min_by_key(|(kid, held)| (held.stage.since(), *kid)).map(|(kid, _)| kid)
+    }
+
+    /// The same once something was done.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot have been done: nothing is to be recorded then.
+    pub fn after(&self, done: &Done, now: Timestamp) -> Result<Self, OutOfOrder> {
+        let mut next = self.clone();
+        next.record(done, now).ok_or_else(|| OutOfOrder { done: Box::new(done.clone()) })?;
+        Ok(next.dated(self, now))
+    }
+
+    fn record(&mut self, done: &Done, now: Timestamp) -> Option<()> {
+        match done {
+            Done::Generated(jwk) => {
+                let fresh = Held::new(jwk.clone(), Stage::Standby { since: now });
+                self.keys.insert(jwk.kid().clone(), fresh).is_none().then_some(())
+            }
+            Done::Imported { jwk, horizon, internal_horizon } => {
+                let mut held = Held::new(jwk.clone(), Stage::Active { since: now });
+                held.outside = true;
+                (held.horizon, held.internal_horizon) = (Some(*horizon), Some(*internal_horizon));
+                self.signing = Some(jwk.kid().clone());
+                self.keys.insert(jwk.kid().clone(), held).is_none().then_some(())
+            }
+            Done::Began { kid, outside } => {
+                let held = self.keys.get_mut(kid).filter(|held| !held.lost && !held.withdrawn)?;
+                if !matches!(held.stage, Stage::Active { .. }) {
+                    held.stage = Stage::Active { since: now };
+                }
+                held.outside = *outside;
+                self.signing = Some(kid.clone());
+                Some(())
+            }
+            Done::Stopped { kid } => {
+                self.signing.take_if(|signing| signing == kid);
+                self.keys.get_mut(kid)?.retire(now)
+            }
+            Done::Allowed { kid } => {
+                let held = self.keys.get_mut(kid).filter(|_| self.signing.as_ref() == Some(kid))?;
+                held.outside = true;
+                Some(())
+            }
+            Done::Withdrew { kid } => {
+                let held = self.keys.get_mut(kid)?;
+                held.withdrawn = matches!(held.stage, Stage::Retired { .. });
+                held.withdrawn.then_some(())
+            }
+            Done::Destroyed { kid } => {
+                let may_go = self.signing.as_ref() != Some(kid);
+                may_go.then(|| self.keys.remove(kid))?.map(|_| ())
+            }
+            Done::Covered { kid, outside, until } => {
+                let is_active = |held: &&mut Held| matches!(held.stage, Stage::Active { .. });
+                let held = self.keys.get_mut(kid).filter(is_active)?;
+                let horizon = if *outside { &mut held.horizon } else { &mut held.internal_horizon };
+                *horizon = (*horizon).max(Some(*until));
+                Some(())
+            }
+        }
+    }
+}
+
+impl Held {
+    pub(super) fn new(jwk: Jwk, stage: Stage) -> Self {
+        let (horizon, internal_horizon) = (None, None);
+        Self { jwk, stage, outside: false, horizon, internal_horizon, withdrawn: false, lost: false }
+    }
+
+    /// It does not sign any more. Nothing to do where it is so already.
+    pub(super) fn retire(&mut self, now: Timestamp) -> Option<()> {
+        if matches!(self.stage, Stage::Active { .. }) {
+            self.stage = Stage::Retired { since: now, latest_exp: self.horizon };
+            return Some(());
+        }
+        None
+    }
+
+    /// Whether no live token for others than the API server needs it.
+    fn is_dead_outside(&self, now: Timestamp, margin: Duration) -> bool {
+        self.stage.dead_after(margin).is_some_and(|dead| dead <= now)
+    }
+
+    /// Whether no live token at all needs it.
+    fn is_over(&self, now: Timestamp, margin: Duration) -> bool {
+        let inside = self.internal_horizon.is_none_or(|horizon| horizon + margin <= now);
+        self.is_dead_outside(now, margin) && inside
+    }
+}
+
+/// What is said to have been done cannot have been.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{done:?} does not follow from what is recorded")]
+pub struct OutOfOrder {
+    done: Box<Done>,
+}

@@ -1,0 +1,307 @@
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+
+use super::*;
+use crate::core::tests::rsa_key;
+
+mod history;
+
+const MARGIN: Duration = Duration::from_secs(10);
+const LIFETIME: Duration = Duration::from_mins(10);
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+fn empty() -> Holdings {
+    let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
+    Holdings::new(NodeName::parse("node-1").expect("a name"), issuer, at(0))
+}
+
+fn kid(index: usize) -> Kid {
+    rsa_key(index).kid().clone()
+}
+
+fn order(index: usize) -> Orders {
+    Orders { sign: Some(kid(index)), ..Orders::default() }
+}
+
+fn revoke(index: usize) -> Orders {
+    Orders { revoked: BTreeSet::from([kid(index)]), ..Orders::default() }
+}
+
+/// Does all there is to do; new keys are numbered from `made` on.
+fn settle(
+    mut holdings: Holdings,
+    orders: &Orders,
+    now: Timestamp,
+    made: &mut usize,
+) -> (Holdings, Vec<Step>) {
+    let mut steps = Vec::new();
+    while let Some(step) = holdings.next_step(orders, now, MARGIN) {
+        holdings = holdings.after(&carried_out(&step, made), now).expect("in order");
+        steps.push(step);
+        assert!(steps.len() < 100, "it never ends: {steps:?}");
+    }
+    (holdings, steps)
+}
+
+fn carried_out(step: &Step, made: &mut usize) -> Done {
+    match step.clone() {
+        Step::Generate => {
+            *made += 1;
+            Done::Generated(rsa_key(*made - 1))
+        }
+        Step::Begin { kid, outside } => Done::Began { kid, outside },
+        Step::Stop { kid } => Done::Stopped { kid },
+        Step::Allow { kid } => Done::Allowed { kid },
+        Step::Withdraw { kid } => Done::Withdrew { kid },
+        Step::Destroy { kid } => Done::Destroyed { kid },
+    }
+}
+
+fn claims(json: &str) -> Result<Claims, UnreadableClaims> {
+    Claims::read(&Base64UrlUnpadded::encode_string(json.as_bytes()))
+}
+
+fn permit(holdings: &Holdings, orders: &Orders, aud: &str, exp: i64) -> Result<Permit, Refusal> {
+    let claims = claims(&format!(r#"{{"aud":{aud},"exp":{exp},"sub":"x"}}"#)).expect("readable");
+    let inside = BTreeSet::from(["api".to_owned(), "other-api".to_owned()]);
+    holdings.permit(orders, &claims, &inside, at(1000), LIFETIME)
+}
+
+#[test]
+fn a_first_start_makes_two_keys_and_signs_with_the_older_for_the_api_server_alone() {
+    let (holdings, steps) = settle(empty(), &Orders::default(), at(5), &mut 0);
+    let begin = Step::Begin { kid: kid(0), outside: false };
+    assert_eq!(steps, [Step::Generate, begin, Step::Generate]);
+    assert_eq!(holdings.signing(), Some(&kid(0)));
+    assert_eq!(permit(&holdings, &Orders::default(), r#"["else"]"#, 1500), Err(Refusal::NotReady));
+    assert!(permit(&holdings, &Orders::default(), r#"["api"]"#, 1500).is_ok());
+}
+
+#[test]
+fn an_order_for_the_key_that_signs_lets_it_sign_for_everybody() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &Orders::default(), at(5), made);
+    let (holdings, steps) = settle(holdings, &order(0), at(6), made);
+    assert_eq!(steps, [Step::Allow { kid: kid(0) }]);
+    let permit = permit(&holdings, &order(0), r#""else""#, 1500);
+    assert_eq!(permit, Ok(Permit { kid: kid(0), exp: at(1500), outside: true }));
+}
+
+#[test]
+fn a_rotation_begins_with_the_new_key_before_it_stops_the_old_one_and_makes_a_spare() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &order(0), at(5), made);
+    let (holdings, steps) = settle(holdings, &order(1), at(6), made);
+    let begin = Step::Begin { kid: kid(1), outside: true };
+    assert_eq!(steps, [begin, Step::Stop { kid: kid(0) }, Step::Generate]);
+    // The publisher changed its mind.
+    let (holdings, steps) = settle(holdings, &order(0), at(7), made);
+    assert_eq!(steps, [Step::Begin { kid: kid(0), outside: true }, Step::Stop { kid: kid(1) }]);
+    assert_eq!(holdings.signing(), Some(&kid(0)));
+}
+
+#[test]
+fn what_was_ordered_goes_on_without_orders() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &order(0), at(5), made);
+    let (after, steps) = settle(holdings.clone(), &Orders::default(), at(6), made);
+    assert_eq!((after, steps), (holdings, vec![]));
+}
+
+#[test]
+fn a_revoked_key_stops_although_no_other_is_ready() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &order(0), at(5), made);
+    let revoked = revoke(0);
+    let claims = permit(&holdings, &revoked, r#""api""#, 1500);
+    assert_eq!(claims, Err(Refusal::NoKey), "not for a moment");
+    let (holdings, steps) = settle(holdings, &revoked, at(6), made);
+    let (begin, stop) = (Step::Begin { kid: kid(1), outside: false }, Step::Stop { kid: kid(0) });
+    assert_eq!(steps, [begin, stop, Step::Destroy { kid: kid(0) }, Step::Generate]);
+    assert_eq!(permit(&holdings, &revoked, r#""else""#, 1500), Err(Refusal::NotReady));
+
+    let both = Orders { sign: None, revoked: BTreeSet::from([kid(0), kid(1), kid(2)]) };
+    assert_eq!(holdings.next_step(&both, at(7), MARGIN), Some(Step::Stop { kid: kid(1) }));
+    let (holdings, _) = settle(holdings, &both, at(7), made);
+    assert_eq!(holdings.signing(), Some(&kid(3)));
+}
+
+#[test]
+fn an_order_that_cannot_be_obeyed_is_refused_with_its_reason() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &order(0), at(5), made);
+    let (mut holdings, _) = settle(holdings, &order(1), at(6), made);
+    let refused = |holdings: &Holdings, orders: &Orders| {
+        assert_eq!(holdings.next_step(orders, at(7), MARGIN), None, "as if there were no order");
+        orders.key(holdings).expect_err("refused").to_string()
+    };
+    assert_eq!(refused(&holdings, &order(9)), format!("key `{}` is not of this node", kid(9)));
+    holdings.keys.get_mut(&kid(0)).expect("held").withdrawn = true;
+    assert_eq!(refused(&holdings, &order(0)), format!("key `{}` is withdrawn from relying parties", kid(0)));
+    holdings.keys.get_mut(&kid(0)).expect("held").lost = true;
+    assert_eq!(refused(&holdings, &order(0)), format!("the private key of `{}` is gone", kid(0)));
+    let orders = Orders { sign: Some(kid(2)), ..revoke(2) };
+    assert_eq!(orders.key(&holdings), Err(RefusedOrder::Revoked { kid: kid(2) }));
+}
+
+#[test]
+fn a_retired_key_is_shown_then_withdrawn_then_destroyed() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &order(0), at(5), made);
+    let cover = |outside, until| Done::Covered { kid: kid(0), outside, until: at(until) };
+    let holdings = holdings.after(&cover(true, 100), at(6)).expect("in order");
+    let holdings = holdings.after(&cover(false, 500), at(6)).expect("in order");
+    let (holdings, _) = settle(holdings, &order(1), at(7), made);
+    let stage = Stage::Retired { since: at(7), latest_exp: Some(at(100)) };
+    assert_eq!(holdings.announcement().keys()[&kid(0)].stage, stage);
+    assert_eq!(holdings.next_step(&order(1), at(109), MARGIN), None);
+    let (holdings, steps) = settle(holdings, &order(1), at(110), made);
+    assert_eq!(steps, [Step::Withdraw { kid: kid(0) }]);
+    assert_eq!(holdings.changed(), at(110));
+    let excluded = |holdings: &Holdings| {
+        let set = holdings.verification_set(&BTreeSet::new()).expect("a set");
+        set.iter().filter(|key| key.exclude).map(|key| key.jwk.kid().clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(excluded(&holdings), [kid(0)]);
+    assert_eq!(holdings.next_step(&order(1), at(509), MARGIN), None);
+    let (holdings, steps) = settle(holdings, &order(1), at(510), made);
+    assert_eq!(steps, [Step::Destroy { kid: kid(0) }]);
+    assert_eq!(holdings.keys().len(), 2);
+}
+
+#[test]
+fn a_token_for_the_api_server_alone_names_only_its_audiences() {
+    let (holdings, _) = settle(empty(), &Orders::default(), at(5), &mut 0);
+    for (aud, inside) in [
+        (r#""api""#, true),
+        (r#"["api"]"#, true),
+        (r#"["api","other-api"]"#, true),
+        (r#"["api","else"]"#, false),
+        (r#""""#, false),
+        (r#""API""#, false),
+    ] {
+        assert_eq!(permit(&holdings, &Orders::default(), aud, 1500).is_ok(), inside, "{aud}");
+    }
+}
+
+#[test]
+fn a_token_that_lives_too_long_is_refused() {
+    let (holdings, _) = settle(empty(), &Orders::default(), at(5), &mut 0);
+    let until = |exp| permit(&holdings, &Orders::default(), r#""api""#, exp).map(|permit| permit.exp);
+    assert_eq!(until(1610), Ok(at(1610)), "ten seconds of leeway");
+    assert_eq!(until(1611), Err(Refusal::TooLong));
+    assert_eq!(until(253_402_200_000), Err(Refusal::TooLong));
+}
+
+#[test]
+fn claims_that_cannot_be_read_are_refused() {
+    for (json, why) in [
+        ("", UnreadableClaims::Members),
+        ("[]", UnreadableClaims::Members),
+        (r#"{"aud":"a"}"#, UnreadableClaims::Members),
+        (r#"{"exp":1}"#, UnreadableClaims::Members),
+        (r#"{"aud":1,"exp":1}"#, UnreadableClaims::Members),
+        (r#"{"aud":["a",1],"exp":1}"#, UnreadableClaims::Members),
+        (r#"{"aud":"a","exp":"1"}"#, UnreadableClaims::Members),
+        (r#"{"aud":"a","exp":1.5}"#, UnreadableClaims::Members),
+        (r#"{"aud":"a","exp":null}"#, UnreadableClaims::Members),
+        (r#"{"aud":"api","aud":"else","exp":1}"#, UnreadableClaims::Members),
+        (r#"{"aud":[],"exp":1}"#, UnreadableClaims::NoAudience),
+        (r#"{"aud":"a","exp":9223372036854775807}"#, UnreadableClaims::NoTime),
+    ] {
+        assert_eq!(claims(json), Err(why), "{json}");
+    }
+    for text in ["e30=", "{}", "e+/0", "e30\n"] {
+        assert_eq!(Claims::read(text), Err(UnreadableClaims::Encoding), "{text}");
+    }
+}
+
+#[test]
+fn the_horizon_moves_in_strides_and_never_back() {
+    let (holdings, _) = settle(empty(), &order(0), at(5), &mut 0);
+    let permit = |exp| Permit { kid: kid(0), exp: at(exp), outside: true };
+    let done = holdings.cover(&permit(100)).expect("nothing is covered yet");
+    assert_eq!(done, Done::Covered { kid: kid(0), outside: true, until: at(160) });
+    let holdings = holdings.after(&done, at(6)).expect("in order");
+    assert_eq!(holdings.cover(&permit(160)), None);
+    assert!(holdings.cover(&permit(161)).is_some());
+    let inside = Permit { outside: false, ..permit(100) };
+    assert!(holdings.cover(&inside).is_some(), "it is for others, and counts for them alone");
+    let earlier = Done::Covered { kid: kid(0), outside: true, until: at(50) };
+    assert_eq!(holdings.after(&earlier, at(7)), Ok(holdings.clone()));
+}
+
+#[test]
+fn keys_of_before_stand_in_the_verification_set_as_the_operator_says() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &Orders::default(), at(5), made);
+    let legacy = vec![Legacy { jwk: rsa_key(50), exclude: true }, Legacy { jwk: rsa_key(0), exclude: true }];
+    let holdings = holdings.with_legacy(legacy.clone(), at(6));
+    assert_eq!(holdings.changed(), at(6));
+    assert_eq!(holdings.with_legacy(legacy, at(7)).changed(), at(6), "nothing new");
+    let set = holdings.verification_set(&BTreeSet::new()).expect("a set");
+    let kids: Vec<_> = set.iter().map(|key| key.jwk.kid()).collect();
+    assert!(kids.is_sorted() && kids.len() == 3);
+    let excluded: Vec<_> = set.iter().filter(|key| key.exclude).map(|key| key.jwk.kid().clone()).collect();
+    assert_eq!(excluded, [kid(50)], "one that signs is shown");
+    let revoked = BTreeSet::from([kid(0), kid(1)]);
+    assert_eq!(holdings.verification_set(&revoked), None, "nothing that may be shown");
+}
+
+#[test]
+fn a_journal_survives_being_stored() {
+    let (holdings, _) = settle(empty(), &order(0), at(5), &mut 0);
+    let json = holdings.to_json();
+    assert_eq!(Holdings::parse(&json), Ok(holdings));
+    let text = String::from_utf8(json).expect("JSON is text");
+    let newer = text.replace("\"version\": 1", "\"version\": 2");
+    assert_eq!(Holdings::parse(newer.as_bytes()), Err(InvalidHoldings::Newer { version: 2 }));
+    let misnamed = text.replace(&format!("\"{}\": {{", kid(1)), "\"other\": {");
+    assert!(matches!(Holdings::parse(misnamed.as_bytes()), Err(InvalidHoldings::Misnamed { .. })));
+    let signing =
+        text.replace(&format!("\"signing\": \"{}\"", kid(0)), &format!("\"signing\": \"{}\"", kid(1)));
+    assert_eq!(Holdings::parse(signing.as_bytes()), Err(InvalidHoldings::Signing { kid: kid(1) }));
+    for damaged in [&text[..text.len() / 2], "", "[]"] {
+        assert!(matches!(Holdings::parse(damaged.as_bytes()), Err(InvalidHoldings::Damaged(_))));
+    }
+}
+
+#[test]
+fn of_a_key_that_nobody_recorded_the_worst_is_assumed() {
+    let (holdings, surprises) = empty().with_private_keys([rsa_key(7)], at(100), LIFETIME);
+    assert_eq!(surprises, [Surprise::Unrecorded { kid: kid(7) }]);
+    let worst = Some(at(710));
+    let held = &holdings.keys()[&kid(7)];
+    assert_eq!(held.stage, Stage::Retired { since: at(100), latest_exp: worst });
+    assert_eq!((held.horizon, held.internal_horizon), (worst, worst));
+    // The publisher still wants it: it signs again, and nobody outside notices.
+    let (holdings, _) = settle(holdings, &order(7), at(101), &mut 0);
+    assert_eq!(holdings.signing(), Some(&kid(7)));
+}
+
+#[test]
+fn a_private_key_that_is_gone_retires_or_is_forgotten() {
+    let (holdings, _) = settle(empty(), &order(0), at(5), &mut 0);
+    let (holdings, surprises) = holdings.with_private_keys([], at(6), LIFETIME);
+    assert_eq!(surprises.len(), 2);
+    assert_eq!(holdings.signing(), None);
+    assert_eq!(holdings.keys()[&kid(0)].stage, Stage::Retired { since: at(6), latest_exp: None });
+    assert!(holdings.keys().len() == 1, "the standby had not signed");
+    let (again, surprises) = holdings.with_private_keys([], at(7), LIFETIME);
+    assert_eq!((again, surprises), (holdings, vec![]));
+}
+
+#[test]
+fn whoever_writes_orders_cannot_make_a_node_hold_keys_without_end() {
+    let made = &mut 0;
+    let (mut holdings, _) = settle(empty(), &Orders::default(), at(5), made);
+    for round in 0..60 {
+        let orders = order(round.min(*made - 1));
+        (holdings, _) = settle(holdings, &orders, at(6), made);
+    }
+    assert_eq!(holdings.keys().len(), 32);
+    let (holdings, _) = settle(holdings, &revoke(31), at(6), made);
+    assert!(holdings.signing().is_some(), "there is always room for one that signs");
+}
