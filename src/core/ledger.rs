@@ -430,6 +430,7 @@ impl Ledger {
             }
         }
         ledger.take_in(&merged.signers, now);
+        ledger.miss(&merged.signers, now, retention);
         if merged.complete {
             ledger.age(merged, now, retention);
         }

@@ -150,6 +150,33 @@ impl Ledger {
         }
     }
 
+    /// Takes in what nodes say no more. A node that is heard and does not speak of a key has it no more: the key
+    /// was lost, or this ledger is older than the key's end. It may have signed until now.
+    pub(super) fn miss(&mut self, signers: &BTreeMap<Kid, SignedBy>, now: Timestamp, retention: &Retention) {
+        let heard: BTreeSet<&NodeName> = signers.values().map(|said| &said.node).collect();
+        let is_held_by = |entry: &Entry| entry.signer.as_ref().is_some_and(|by| heard.contains(&by.node));
+        let gone = self
+            .keys
+            .iter()
+            .filter(|(kid, entry)| entry.is_public() && is_held_by(entry) && !signers.contains_key(*kid));
+        let gone = gone.map(|(kid, _)| kid.clone()).collect();
+        self.retire(gone, Event::Retired, now, retention);
+    }
+
+    /// Of keys that their node says nothing of, the worst is assumed.
+    fn retire(&mut self, kids: Vec<Kid>, event: Event, now: Timestamp, retention: &Retention) {
+        let latest_exp = Some(now + retention.max_token_lifetime);
+        for kid in kids {
+            let entry = self.keys.get_mut(&kid).expect("it is of this ledger");
+            if let Some(SignedBy { stage, .. }) = &mut entry.signer
+                && !matches!(stage, Stage::Retired { .. })
+            {
+                *stage = Stage::Retired { since: now, latest_exp };
+                self.record(now, &kid, event);
+            }
+        }
+    }
+
     /// Records an order; see [`crate::core::rotation::next_step`].
     #[must_use]
     pub fn ordered(&self, node: &NodeName, sign: &Kid, why: Why, now: Timestamp) -> Self {
@@ -273,22 +300,13 @@ impl Ledger {
     /// Fails when no key is known of the node.
     pub fn forget(&self, node: &NodeName, retention: &Retention, now: Timestamp) -> Result<Self, NotAsked> {
         let mut ledger = self.clone();
-        let latest_exp = Some(now + retention.max_token_lifetime);
         let kids: Vec<Kid> = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
         if kids.is_empty() {
             return Err(NotAsked::UnknownNode { node: node.clone() });
         }
         ledger.orders.remove(node);
         ledger.forgotten.insert(node.clone(), now);
-        for kid in kids {
-            let entry = ledger.keys.get_mut(&kid).expect("it is of this ledger");
-            if let Some(SignedBy { stage, .. }) = &mut entry.signer
-                && !matches!(stage, Stage::Retired { .. })
-            {
-                *stage = Stage::Retired { since: now, latest_exp };
-                ledger.record(now, &kid, Event::Forgotten);
-            }
-        }
+        ledger.retire(kids, Event::Forgotten, now, retention);
         Ok(ledger)
     }
 }

@@ -6,6 +6,8 @@ use crate::core::{
     tests::{retention, rsa_key, terms},
 };
 
+mod model;
+
 /// Times in seconds: propagation 100, tokens 50, margin 10, rotation after 1000.
 fn timing() -> Timing {
     let seconds = Duration::from_secs;

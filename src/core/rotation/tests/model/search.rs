@@ -1,0 +1,254 @@
+//! Every way in which a few things can go otherwise than they should, breadth first.
+//!
+//! As long as nothing does, everybody does at once what there is to do, one stroke at a time, and then the next
+//! tick comes. A *deviation* is a misfortune, a word of the operator, or a party that does nothing more in this
+//! tick, at any point between any two strokes; a process that is killed stays away for the tick. All schedules
+//! with so many deviations are searched. Two states are the same if their [`World::fingerprint`] is.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::*;
+
+/// What is searched.
+pub(super) struct Scope {
+    pub(super) rules: Rules,
+    /// Most deviations.
+    pub(super) deviations: usize,
+    /// Which there are, besides that a party is late.
+    pub(super) misfortunes: Vec<Misfortune>,
+    /// What the operator may say, once each.
+    pub(super) words: Vec<Word>,
+    /// How many ticks pass.
+    pub(super) ticks: i64,
+    /// Of how many states one is left to itself, to see whether it recovers.
+    pub(super) recoveries: usize,
+}
+
+/// What a search came to.
+pub(super) struct Searched {
+    pub(super) states: usize,
+    pub(super) recoveries: usize,
+    /// States in which a key has been removed.
+    pub(super) removals: usize,
+    pub(super) broken: Option<(Broken, Vec<Event>)>,
+}
+
+/// A step of a schedule.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Event {
+    Action(Action),
+    Late(Party),
+}
+
+/// Who may be late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Party {
+    Publisher,
+    Place(usize),
+    Node(usize),
+    ApiServer,
+}
+
+impl Party {
+    fn of(action: Action) -> Option<Self> {
+        match action {
+            Action::Hear => Some(Self::Publisher),
+            Action::Look(place) | Action::Place(place) | Action::Saw(place) => Some(Self::Place(place)),
+            Action::Listen(node) | Action::Stroke(node) | Action::Sign { node, .. } => Some(Self::Node(node)),
+            Action::Refresh => Some(Self::ApiServer),
+            Action::Tick | Action::Operator(_) | Action::Misfortune(_) => None,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct State {
+    world: World,
+    late: Vec<Party>,
+    /// How many deviations are left, and what the operator has not said.
+    deviations: usize,
+    words: Vec<Word>,
+    /// The event that led here, by its number.
+    trace: usize,
+}
+
+/// Searches until something is broken or nothing is left.
+pub(super) fn search(scope: &Scope) -> Searched {
+    let world = World::new(scope.rules);
+    let end = world.now + scope.ticks * TICK;
+    let mut traces: Vec<(usize, Event)> = vec![(0, Event::Action(Action::Tick))];
+    let mut known = HashSet::from([world.fingerprint()]);
+    let (deviations, words) = (scope.deviations, scope.words.clone());
+    let mut queue = VecDeque::from([State { world, late: Vec::new(), deviations, words, trace: 0 }]);
+    let mut searched = Searched { states: 0, recoveries: 0, removals: 0, broken: None };
+    while let Some(state) = queue.pop_front() {
+        searched.states += 1;
+        searched.removals += usize::from(state.world.buried != 0);
+        if scope.recoveries > 0 && searched.states % scope.recoveries == 0 {
+            searched.recoveries += 1;
+            if let Err(broken) = state.world.check_recovery() {
+                searched.broken = Some((broken, path(&traces, state.trace)));
+                return searched;
+            }
+        }
+        for (event, next) in state.successors(scope, end) {
+            let mut next = match next {
+                Ok(next) => next,
+                Err(broken) => {
+                    traces.push((state.trace, event));
+                    searched.broken = Some((broken, path(&traces, traces.len() - 1)));
+                    return searched;
+                }
+            };
+            if known.insert(next.fingerprint()) {
+                next.trace = traces.len();
+                traces.push((state.trace, event));
+                queue.push_back(next);
+            }
+        }
+    }
+    searched
+}
+
+impl State {
+    /// What may come next, and what comes of it.
+    fn successors(&self, scope: &Scope, end: i64) -> Vec<(Event, Result<Self, Broken>)> {
+        let mut successors = Vec::new();
+        let due = self.world.ordinary().into_iter().find_map(|action| {
+            let party = Party::of(action).filter(|party| !self.late.contains(party))?;
+            self.taking(action).map(|next| (party, action, next))
+        });
+        if self.deviations > 0 {
+            let late = due.as_ref().map(|(party, ..)| *party);
+            successors.extend(late.map(|party| {
+                let mut next = Self { deviations: self.deviations - 1, ..self.clone() };
+                next.late.push(party);
+                (Event::Late(party), Ok(next))
+            }));
+            let misfortunes = scope.misfortunes.iter().copied().map(Action::Misfortune);
+            let words = self.words.iter().copied().map(Action::Operator);
+            successors.extend(
+                misfortunes
+                    .chain(words)
+                    .filter_map(|action| Some((Event::Action(action), self.taking(action)?))),
+            );
+        }
+        match due {
+            Some((_, action, next)) => successors.push((Event::Action(action), next)),
+            None if self.world.now < end => {
+                let next = self.taking(Action::Tick).expect("time always passes");
+                successors.push((Event::Action(Action::Tick), next));
+            }
+            None => {}
+        }
+        successors
+    }
+
+    /// `None` if nothing comes of it.
+    fn taking(&self, action: Action) -> Option<Result<Self, Broken>> {
+        let mut next = self.clone();
+        match next.world.take(action) {
+            Ok(false) => return None,
+            Ok(true) => {}
+            Err(broken) => return Some(Err(broken)),
+        }
+        match action {
+            Action::Tick => next.late.clear(),
+            Action::Operator(word) => {
+                next.deviations -= 1;
+                next.words.retain(|left| *left != word);
+            }
+            Action::Misfortune(misfortune) => {
+                next.deviations -= 1;
+                match misfortune {
+                    Misfortune::KillNode(node) => next.late.push(Party::Node(node)),
+                    Misfortune::KillPublisher => next.late.push(Party::Publisher),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        Some(Ok(next))
+    }
+
+    fn fingerprint(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        (self.world.fingerprint(), self.deviations, self.words.len()).hash(&mut hasher);
+        let late: Vec<_> = self
+            .late
+            .iter()
+            .map(|party| format!("{party:?}"))
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        late.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// The events that led to one of them.
+fn path(traces: &[(usize, Event)], mut last: usize) -> Vec<Event> {
+    let mut path = Vec::new();
+    while last > 0 {
+        path.push(traces[last].1);
+        last = traces[last].0;
+    }
+    path.reverse();
+    path
+}
+
+const ONE_NODE: Rules = Rules { nodes: 1, places: 2, keys: 3, api_servers: false, by_age: true, fault: None };
+
+#[track_caller]
+fn holds(scope: &Scope) {
+    let started = std::time::Instant::now();
+    let searched = search(scope);
+    println!(
+        "{} states, {} with removals, {} recoveries, {:?}",
+        searched.states,
+        searched.removals,
+        searched.recoveries,
+        started.elapsed()
+    );
+    if let Some((broken, path)) = searched.broken {
+        let path: Vec<_> = path.iter().map(|event| format!("{event:?}")).collect();
+        panic!("{broken:?} after\n{}", path.join("\n"));
+    }
+}
+
+fn number_of(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn nothing_breaks_while_parties_are_late() {
+    let (deviations, ticks) = (number_of("DEV", 2), number_of("TICKS", 14) as i64);
+    let recoveries = number_of("REC", 200);
+    holds(&Scope { rules: ONE_NODE, deviations, misfortunes: vec![], words: vec![], ticks, recoveries });
+}
+
+#[test]
+fn nothing_breaks_with_misfortunes() {
+    let (deviations, ticks) = (number_of("DEV", 2), number_of("TICKS", 14) as i64);
+    let recoveries = number_of("REC", 200);
+    use Misfortune as M;
+    let misfortunes = vec![
+        M::KillPublisher,
+        M::KillNode(0),
+        M::Unreadable,
+        M::Stale(0),
+        M::Missing(0),
+        M::Tamper(0, Edit::Empty),
+        M::Tamper(0, Edit::Without(1)),
+        M::Tamper(0, Edit::Foreign),
+        M::Backup,
+        M::Restore { running: true },
+        M::Restore { running: false },
+        M::LoseKey(0),
+        M::LoseKey(1),
+        M::LoseJournal(0),
+    ];
+    let words = vec![Word::Start, Word::Abort, Word::Revoke(0), Word::Revoke(1)];
+    holds(&Scope { rules: ONE_NODE, deviations, misfortunes, words, ticks, recoveries });
+}
