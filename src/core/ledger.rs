@@ -18,7 +18,7 @@ mod signers;
 
 pub use self::{
     reconcile::{Found, Hold, Incident, Irreconcilable, What, signed},
-    signers::{NotAsked, Order, SignedBy, Why, Wish},
+    signers::{Ask, NotAsked, Order, SignedBy, Why, Wish},
 };
 
 use super::{

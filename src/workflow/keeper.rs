@@ -23,10 +23,10 @@ use crate::{
         jwk::Jwk,
         jwk_set::Profile,
         kid::Kid,
-        ledger::{Found, Irreconcilable, Ledger, Look, Refusal, Retention, signed},
+        ledger::{Ask, Found, Irreconcilable, Ledger, Look, NotAsked, Refusal, Retention, signed},
         merge::{Answer, Conflict, merge},
         publication::{NothingToPublish, Publication, Terms},
-        rotation::{Observation, Step, Timing, Window, after, next_step},
+        rotation::{Observation, Report, Step, Timing, Window, after, next_step, report},
     },
     store::{LedgerStore, StoreError},
     target::Reading,
@@ -86,6 +86,15 @@ pub struct Hearing {
     pub answer: Answer,
     /// What the source takes for the present.
     pub server_time: Option<Timestamp>,
+}
+
+/// What the operator asked for was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Unasked {
+    #[error(transparent)]
+    Refused(#[from] NotAsked),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What is wrong with what the sources said together; nothing of it takes the publication down.
@@ -285,6 +294,33 @@ impl Keeper {
         Ok(())
     }
 
+    /// Takes the operator's word on a rotation.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be done, and when the ledger cannot be stored.
+    pub async fn ask(&self, ask: &Ask) -> Result<(), Unasked> {
+        let now = clock::now();
+        let gates = self.gates();
+        let mut refused = None;
+        self.change(|ledger| {
+            refused = None;
+            let asked = ledger.asked(ask, &gates, &self.charter.retention, now);
+            asked.unwrap_or_else(|reason| {
+                refused = Some(reason);
+                ledger.clone()
+            })
+        })
+        .await?;
+        refused.map_or(Ok(()), |reason| Err(reason.into()))
+    }
+
+    /// Where every key stands and what is next.
+    pub async fn rotation(&self) -> Report {
+        let heard = self.heard.lock().await;
+        report(&self.ledger.borrow(), &self.observation(&heard), clock::now(), &self.charter.timing)
+    }
+
     /// Takes the operator's word that these strangers belong to this issuer.
     ///
     /// # Errors
@@ -400,14 +436,16 @@ impl Keeper {
         }
     }
 
+    /// The places that must show a key before it signs.
+    fn gates(&self) -> BTreeSet<String> {
+        let own = self.charter.serves.then(|| SERVED.to_owned());
+        self.charter.gates.iter().cloned().chain(own).collect()
+    }
+
     fn observation(&self, heard: &Heard) -> Observation {
         let margin = self.charter.retention.margin;
-        let mut gates = self.charter.gates.clone();
-        if self.charter.serves {
-            gates.insert(SERVED.to_owned());
-        }
         Observation {
-            gates,
+            gates: self.gates(),
             api_servers: heard.api_servers(),
             is_sound: self.unseen.borrow().is_empty()
                 && heard.knows_all()

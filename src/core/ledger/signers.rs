@@ -54,6 +54,20 @@ pub struct Wish {
     pub without: BTreeSet<String>,
 }
 
+/// What an operator may ask of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ask {
+    /// Rotate as soon as the next keys are ready, without regard to these places.
+    Start { without: BTreeSet<String> },
+    /// Take the last rotation back.
+    Abort {},
+    /// Somebody else may have the private key.
+    Revoke { kid: Kid },
+    /// The node is gone.
+    Forget { node: NodeName },
+}
+
 /// What was asked for cannot be done.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NotAsked {
@@ -146,6 +160,26 @@ impl Ledger {
         ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at: now, why });
         ledger.record(now, sign, Event::Ordered);
         ledger
+    }
+
+    /// Takes the operator's word. `gates` are the places that must show a key before it signs.
+    ///
+    /// # Errors
+    ///
+    /// Says why nothing is changed.
+    pub fn asked(
+        &self,
+        ask: &Ask,
+        gates: &BTreeSet<String>,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<Self, NotAsked> {
+        match ask {
+            Ask::Start { without } => self.start(without.clone(), gates, now),
+            Ask::Abort {} => self.abort(gates, now),
+            Ask::Revoke { kid } => self.revoke(kid, now),
+            Ask::Forget { node } => self.forget(node, retention, now),
+        }
     }
 
     /// Asks for a rotation of every node, as soon as its standby is ready.
