@@ -405,7 +405,7 @@ pub fn standing(
 
 mod report;
 
-pub use report::{KeyReport, NodeReport, Report, report};
+pub use report::{KeyReport, NodeReport, Phase, Report, report};
 
 #[cfg(test)]
 mod tests;

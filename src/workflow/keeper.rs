@@ -97,6 +97,17 @@ pub enum Unasked {
     Store(#[from] StoreError),
 }
 
+impl Unasked {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(reason) => reason.hint().map(ToOwned::to_owned),
+            Self::Store(error) => error.hint(),
+        }
+    }
+}
+
 /// What is wrong with what the sources said together; nothing of it takes the publication down.
 #[derive(Clone, Debug, Default)]
 pub struct Concerns {

@@ -89,6 +89,22 @@ pub enum NotAsked {
     UnknownNode { node: NodeName },
 }
 
+impl NotAsked {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NobodySigns => Some("rotate the keys where they sign; Signpost follows"),
+            Self::AskedAlready { .. } => Some("`signpost rotate status` says what it waits for"),
+            Self::UnknownKey { .. } | Self::UnknownNode { .. } => {
+                Some("`signpost rotate status` names every key and node")
+            }
+            Self::NoWayBack { .. } => Some("go forward: `signpost rotate start`"),
+            Self::UnknownPlace { .. } | Self::NothingToAbort | Self::RevokedAlready { .. } => None,
+        }
+    }
+}
+
 impl Ledger {
     /// What every node was last ordered.
     #[must_use]

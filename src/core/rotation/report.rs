@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Observation, Obstacle, Outlook, Standing, Timing, outlook, standing};
 use crate::core::{
     kid::Kid,
-    ledger::{Ledger, Order, State, Wish},
+    ledger::{Entry, Event, Ledger, Order, State, Wish},
 };
 
 /// A rotation as it stands.
@@ -55,11 +55,20 @@ pub struct KeyReport {
     pub first_seen: Timestamp,
     /// Since when it stands there.
     pub since: Timestamp,
+    /// Its life so far, as far as the ledger remembers.
+    pub life: Vec<Phase>,
     /// When it leaves, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// Since when each place shows it.
     pub shown: BTreeMap<String, Timestamp>,
+}
+
+/// From when on a key stood somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    pub standing: String,
+    pub since: Timestamp,
 }
 
 /// Where every key stands and what is next for each node.
@@ -88,6 +97,7 @@ pub fn report(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
                 standing: standing.name().to_owned(),
                 first_seen: entry.first_seen,
                 since: since.unwrap_or(entry.first_seen),
+                life: life(ledger, kid, entry, timing),
                 until: if let Standing::Retired { until } = standing { until } else { None },
                 shown: entry.shown.clone(),
             })
@@ -101,6 +111,37 @@ pub fn report(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
         keys,
         wish: ledger.wish().cloned(),
     }
+}
+
+/// What happened to a key, in order.
+fn life(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase> {
+    let born = if entry.signer.is_some() { "standby" } else { "published" };
+    let mut life = vec![Phase { standing: born.to_owned(), since: entry.first_seen }];
+    for change in ledger.changes().iter().filter(|change| change.kid == *kid) {
+        let standing = match change.event {
+            Event::Activated | Event::Returned if entry.signer.is_some() => "active",
+            Event::Returned => "published",
+            Event::Retired | Event::Forgotten | Event::WentMissing | Event::Adopted => "retired",
+            Event::Removed => "removed",
+            Event::Revoked => "revoked",
+            Event::Appeared | Event::StrangerFound | Event::Replaced | Event::Ordered | Event::Activated => {
+                continue;
+            }
+        };
+        if life.last().is_none_or(|phase| phase.standing != standing) {
+            life.push(Phase { standing: standing.to_owned(), since: change.at });
+        }
+    }
+    if born == "standby"
+        && let Some(shown) = entry.shown.values().max()
+    {
+        let since = if entry.original { *shown } else { *shown + timing.propagation };
+        // Afterwards it is of no interest when it could have been.
+        if life.get(1).is_none_or(|next| since < next.since) {
+            life.insert(1, Phase { standing: "ready".to_owned(), since });
+        }
+    }
+    life
 }
 
 /// Since when a key stands where it does.
