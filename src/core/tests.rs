@@ -615,8 +615,6 @@ fn spend(life: &mut Option<u8>) -> Result<(), Died> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
     /// Promises 2, 3 and 6: what is written never loses a key that is owed, never brings a removed one
     /// back, never points at nothing.
     #[test]
