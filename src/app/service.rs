@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use super::{AppError, Shared, Use, Wired, ledgers::all_terms, ticks::Ticks, wire};
+use super::{AppError, Shared, Use, Wired, check_keyring, ledgers::all_terms, ticks::Ticks, wire};
 use crate::{
     clock,
     config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
@@ -407,10 +407,11 @@ async fn open(
     faces: &[Face],
     stop: &CancellationToken,
 ) -> Result<Vec<BoxFuture<'static, ()>>, AppError> {
-    let schedule = config.schedule.clone();
+    let (schedule, configured) = (config.schedule.clone(), config.sources.clone());
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
     show(&mut publication, faces);
+    check_keyring(&configured, &context.shared, Use::Serve).await?;
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
     for (place, source) in sources.into_iter().enumerate() {
