@@ -92,6 +92,7 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
     let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
+        check_keyring(&issuer.sources, &shared, Use::Sync { adopt }).await?;
         let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
         let pass = sync::sync(&wired.keeper, wired.sources, &mut wired.placers, adopt).await?;
         passes.push((name, pass));
@@ -109,6 +110,7 @@ pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
     let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
+        check_keyring(&issuer.sources, &shared, Use::DryRun).await?;
         let mut wired = wire(issuer, &shared, Use::DryRun).await?;
         plans.push((name, sync::plan(&wired.keeper, wired.sources, &mut wired.placers).await?));
     }
@@ -134,7 +136,8 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
     let shared = Shared::new(&config.data_dir, Board::default());
-    for source in sources(&config.sources, &shared, config.issuer.as_ref(), &[], Use::DryRun).await? {
+    check_keyring(&config.sources, &shared, Use::DryRun).await?;
+    for source in sources(&config.sources, &shared, config.issuer.as_ref(), &[]) {
         let (_, asked) = source.found(&issuer).await;
         for mut source in asked {
             let fetched = source.fetch().await?;
@@ -158,7 +161,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     let store = ledgers::store(data_dir, &issuer);
     let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
     let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
-    let sources = sources(&issuer.sources, shared, expected, &former, usage).await?;
+    let sources = sources(&issuer.sources, shared, expected, &former);
     let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
@@ -227,13 +230,12 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
     Target::new(config.name, location, &outside, connections)
 }
 
-async fn sources(
+fn sources(
     configs: &[SourceConfig],
     Shared { data_dir, web, .. }: &Shared,
     issuer: Option<&Issuer>,
     former: &[Issuer],
-    usage: Use,
-) -> Result<Vec<Watched>, AppError> {
+) -> Vec<Watched> {
     let unchecked = Checks::default();
     let mut sources = Vec::new();
     for config in configs {
@@ -285,16 +287,23 @@ async fn sources(
                 sources.push(Watched::One(Asked::new(jwks, *every, checks)));
             }
             SourceConfig::Embedded => {
-                let keyring = keyring_directory(data_dir);
-                open_keyring(keyring.clone(), usage != Use::DryRun).await?;
-                let public_halves = keyring.join("*.pub").display().to_string();
+                let public_halves = keyring_directory(data_dir).join("*.pub").display().to_string();
                 let files = KeyFiles::new(config.name().to_owned(), vec![public_halves]);
                 let every = Duration::from_secs(1);
                 sources.push(Watched::One(Asked::new(Source::KeyFiles(files), every, unchecked.clone())));
             }
         }
     }
-    Ok(sources)
+    sources
+}
+
+/// Opens the embedded keyring, if it is one of the sources, and makes its first key. That takes longer than all
+/// else: what the ledger says is shown before.
+async fn check_keyring(sources: &[SourceConfig], shared: &Shared, usage: Use) -> Result<(), KeyringError> {
+    if sources.iter().any(|source| matches!(source, SourceConfig::Embedded)) {
+        open_keyring(keyring_directory(&shared.data_dir), usage != Use::DryRun).await?;
+    }
+    Ok(())
 }
 
 async fn open_keyring(path: PathBuf, generate: bool) -> Result<Keyring, KeyringError> {

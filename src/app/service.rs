@@ -30,7 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
 use super::{
-    AppError, Shared, Use, Wired,
+    AppError, Shared, Use, Wired, check_keyring,
     control::{Office, Offices},
     ledgers::all_terms,
     ticks::Ticks,
@@ -423,11 +423,12 @@ async fn open(
     faces: &[Face],
     stop: &CancellationToken,
 ) -> Result<(Vec<BoxFuture<'static, ()>>, Office), AppError> {
-    let schedule = config.schedule.clone();
+    let (schedule, configured) = (config.schedule.clone(), config.sources.clone());
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let office = context.offices.open(&keeper);
     let mut publication = keeper.publication();
     show(&mut publication, faces);
+    check_keyring(&configured, &context.shared, Use::Serve).await?;
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
     for (place, source) in sources.into_iter().enumerate() {
