@@ -1,6 +1,7 @@
 //! Wiring: the only place that constructs edges and joins tasks.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,11 +11,13 @@ use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::{
     config::{self, Config, IssuerConfig, KeysConfig, SourceConfig, TargetConfig},
+    control::ControlError,
     core::{
         issuer::Issuer,
         jwk::Jwk,
         ledger::Retention,
         publication::{NothingToPublish, Publication, Terms},
+        rotation::Timing,
     },
     http::{ListenError, tls::TlsError},
     kubernetes::Access,
@@ -39,6 +42,7 @@ use crate::{
     },
 };
 
+mod control;
 pub mod evidence;
 pub mod ledgers;
 mod service;
@@ -150,26 +154,24 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     let Shared { data_dir, board, connections, .. } = shared;
     let all_terms = ledgers::all_terms(&issuer);
     let terms = all_terms[0].clone();
+    let (retention, gates, timing) = (retention(&issuer), gates(&issuer), timing(&issuer));
     let store = ledgers::store(data_dir, &issuer);
     let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
     let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
     let sources = sources(&issuer.sources, shared, expected, &former, usage).await?;
     let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
-    let all_targets = targets.iter().flat_map(|(targets, _)| targets);
-    let profiles = all_targets.map(|target| target.profile).chain([issuer.profile]).collect();
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
     let charter = Charter {
         terms,
         former,
         profile: issuer.profile,
-        retention: Retention {
-            max_token_lifetime: issuer.max_token_lifetime,
-            margin: issuer.margin,
-            profiles,
-        },
+        retention,
         serves: usage == Use::Serve,
+        signs: issuer.sources.contains(&SourceConfig::Embedded),
         places,
+        gates,
+        timing,
         stores: usage != Use::DryRun,
     };
     let adopt = usage == Use::Sync { adopt: true };
@@ -182,6 +184,34 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     }
     let keeper = Keeper::open(charter, sources.iter().map(Watched::voices), store, board.clone()).await?;
     Ok(Wired { keeper: Arc::new(keeper), sources, placers })
+}
+
+/// All targets of an issuer, those of its former names too.
+fn all_targets(issuer: &IssuerConfig) -> impl Iterator<Item = &TargetConfig> {
+    issuer.targets.iter().chain(issuer.former.iter().flat_map(|former| &former.targets))
+}
+
+fn retention(issuer: &IssuerConfig) -> Retention {
+    Retention {
+        max_token_lifetime: issuer.max_token_lifetime,
+        margin: issuer.margin,
+        profiles: all_targets(issuer).map(|target| target.profile).chain([issuer.profile]).collect(),
+    }
+}
+
+/// The targets that must show a key before it signs.
+fn gates(issuer: &IssuerConfig) -> BTreeSet<String> {
+    all_targets(issuer).filter(|target| target.gates).map(|target| target.name.clone()).collect()
+}
+
+fn timing(issuer: &IssuerConfig) -> Timing {
+    Timing {
+        rotate_after: Some(issuer.rotate_after),
+        propagation: issuer.propagation,
+        jwks_max_age: issuer.jwks_max_age,
+        max_token_lifetime: issuer.max_token_lifetime,
+        margin: issuer.margin,
+    }
 }
 
 fn target(config: TargetConfig, connections: &Connections) -> Result<Target, TargetError> {
@@ -286,6 +316,8 @@ pub enum AppError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -309,6 +341,7 @@ impl AppError {
             Self::DirectoryInUse(error) => Some(error.hint()),
             Self::Listen(error) => error.hint(),
             Self::Tls(error) => error.hint(),
+            Self::Control(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Keyring(error) => error.hint(),
             Self::Target(error) => error.hint(),

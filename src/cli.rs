@@ -22,6 +22,7 @@ mod config_verb;
 mod jwks;
 mod ledger;
 pub mod report;
+mod rotate;
 mod run;
 mod sync;
 mod table;
@@ -103,6 +104,9 @@ enum Verb {
     /// Show what is known of every key, and adopt strangers
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
+    /// Show and drive the rotation of the signing keys
+    #[command(subcommand)]
+    Rotate(rotate::RotateVerb),
     /// Check, show and document the configuration
     #[command(subcommand)]
     Config(config_verb::ConfigVerb),
@@ -154,6 +158,7 @@ impl Arguments {
             Verb::Token(flags) => token::carry_out(&flags),
             Verb::Verify(flags) => verify::carry_out(&flags),
             Verb::Ledger(verb) => ledger::carry_out(verb),
+            Verb::Rotate(verb) => rotate::carry_out(verb),
             Verb::Config(verb) => config_verb::carry_out(verb),
         }
     }

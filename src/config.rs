@@ -92,6 +92,10 @@ pub struct IssuerConfig {
     pub max_token_lifetime: Duration,
     /// What is added to every wait, for clocks that disagree.
     pub margin: Duration,
+    /// How long every place shows a key before it signs. At least twice `jwks_max_age`.
+    pub propagation: Duration,
+    /// The age at which a signing key is replaced. Longer than `propagation` and `margin` together.
+    pub rotate_after: Duration,
     /// Publish although an API server says that it is another issuer.
     pub allow_issuer_mismatch: bool,
     /// At least one; names are unique.

@@ -19,6 +19,7 @@ pub mod placement;
 pub mod public_key;
 pub mod publication;
 pub mod redaction;
+pub mod rotation;
 pub mod service_account;
 pub mod signing;
 pub mod token;

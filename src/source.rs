@@ -3,19 +3,23 @@
 //! A source says what it sees now and remembers nothing: what to publish when it fails, or says less
 //! than before, is for [`crate::core::merge`].
 
+pub mod announcements;
 pub mod api_server;
 pub mod cluster;
 pub mod key_file;
 pub mod remote_jwks;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use self::{
+    announcements::{AnnouncementError, Announcements},
     api_server::{ApiServer, ApiServerError},
     key_file::{KeyFileError, KeyFiles},
     remote_jwks::{RemoteError, RemoteJwks},
 };
-use crate::core::jwk::Jwk;
+use crate::core::{jwk::Jwk, kid::Kid, ledger::SignedBy};
 
 /// A place that keys are read from.
 #[derive(Debug)]
@@ -23,6 +27,7 @@ pub enum Source {
     ApiServer(Box<ApiServer>),
     KeyFiles(KeyFiles),
     RemoteJwks(Box<RemoteJwks>),
+    Announcements(Announcements),
 }
 
 impl Source {
@@ -33,6 +38,7 @@ impl Source {
             Self::ApiServer(server) => server.name(),
             Self::KeyFiles(files) => files.name(),
             Self::RemoteJwks(jwks) => jwks.name(),
+            Self::Announcements(announcements) => announcements.name(),
         }
     }
 
@@ -40,7 +46,7 @@ impl Source {
     pub async fn stirred(&self) {
         match self {
             Self::ApiServer(server) => server.lost().await,
-            Self::KeyFiles(_) | Self::RemoteJwks(_) => std::future::pending().await,
+            Self::KeyFiles(_) | Self::RemoteJwks(_) | Self::Announcements(_) => std::future::pending().await,
         }
     }
 
@@ -48,7 +54,7 @@ impl Source {
     pub async fn reconnect(&self) {
         match self {
             Self::ApiServer(server) => server.reconnect().await,
-            Self::KeyFiles(_) | Self::RemoteJwks(_) => {}
+            Self::KeyFiles(_) | Self::RemoteJwks(_) | Self::Announcements(_) => {}
         }
     }
 
@@ -60,7 +66,8 @@ impl Source {
     pub async fn issuer(&self) -> Result<Option<String>, SourceError> {
         match self {
             Self::ApiServer(server) => Ok(Some(server.issuer().await?)),
-            Self::KeyFiles(_) => Ok(None),
+            // An announcement names its issuer, and one of another issuer fails the fetch.
+            Self::KeyFiles(_) | Self::Announcements(_) => Ok(None),
             Self::RemoteJwks(jwks) => Ok(jwks.issuer().await?),
         }
     }
@@ -75,16 +82,21 @@ impl Source {
             Self::ApiServer(server) => server.fetch().await.map_err(SourceError::ApiServer),
             Self::KeyFiles(files) => files.fetch().await.map_err(SourceError::KeyFiles),
             Self::RemoteJwks(jwks) => jwks.fetch().await.map_err(SourceError::RemoteJwks),
+            Self::Announcements(announcements) => {
+                announcements.fetch().await.map_err(SourceError::Announcements)
+            }
         };
         fetched.map_err(|cause| FetchError { name: self.name().to_owned(), cause })
     }
 }
 
 /// What a source said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
     /// One kid never names two keys. None only where the operator said that there may be none.
     pub keys: Vec<Jwk>,
+    /// For keys that a node has announced: which, and what it does with them.
+    pub signers: BTreeMap<Kid, SignedBy>,
     /// What to warn about: keys and blocks that were left out, IDs that Kubernetes would not derive.
     pub notes: Vec<String>,
     /// What the other side takes for the present, in whole seconds: a witness for our clock.
@@ -124,6 +136,8 @@ pub enum SourceError {
     KeyFiles(#[from] KeyFileError),
     #[error(transparent)]
     RemoteJwks(#[from] RemoteError),
+    #[error(transparent)]
+    Announcements(#[from] AnnouncementError),
 }
 
 impl SourceError {
@@ -134,6 +148,7 @@ impl SourceError {
             Self::ApiServer(error) => error.hint(),
             Self::KeyFiles(error) => error.hint(),
             Self::RemoteJwks(error) => error.hint(),
+            Self::Announcements(error) => error.hint(),
         }
     }
 }

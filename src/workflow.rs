@@ -29,8 +29,8 @@ impl Watched {
     #[must_use]
     pub fn voices(&self) -> Voices {
         match self {
-            Self::One(asked) => Voices::one(asked.name()),
-            Self::Found(_) => Voices::unknown(),
+            Self::One(asked) => Voices { verify: asked.verifies(), ..Voices::one(asked.name()) },
+            Self::Found(_) => Voices { verify: true, ..Voices::unknown() },
         }
     }
 

@@ -29,10 +29,17 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use super::{AppError, Shared, Use, Wired, ledgers::all_terms, ticks::Ticks, wire};
+use super::{
+    AppError, Shared, Use, Wired,
+    control::{Office, Offices},
+    ledgers::all_terms,
+    ticks::Ticks,
+    wire,
+};
 use crate::{
     clock,
     config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
+    control::Control,
     core::{
         issuer::Issuer,
         publication::{Publication, Terms},
@@ -124,9 +131,10 @@ pub async fn run(
     };
     let (public, admin) = listeners?;
     let addresses = Started { public: public.address(), admin: admin.address() };
+    let control = Control::listen(&config.data_dir)?;
     let (starting, mut all_started) = mpsc::channel(1);
     let mut service = Service::new(config, tls).await?;
-    service.listen(public, admin);
+    service.listen(public, admin, control);
     service.start_all(starting);
     let mut started = Some(started);
     let mut reading = None;
@@ -194,6 +202,7 @@ struct Context {
     shared: Shared,
     ticks: Ticks,
     gate: Gate,
+    offices: Offices,
 }
 
 /// An issuer as long as it is configured alike.
@@ -238,7 +247,12 @@ impl Service {
         let shared = Shared::new(&config.data_dir, board);
         shared.board.configuration_read(clock::now());
         let counters = Arc::new(Counters::default());
-        let context = Context { shared, ticks: Ticks::start().await?, gate: Gate::default() };
+        let context = Context {
+            shared,
+            ticks: Ticks::start().await?,
+            gate: Gate::default(),
+            offices: Offices::default(),
+        };
         Ok(Self {
             config,
             context: Arc::new(context),
@@ -251,7 +265,7 @@ impl Service {
         })
     }
 
-    fn listen(&mut self, public: Listener, operator: Listener) {
+    fn listen(&mut self, public: Listener, operator: Listener, control: Control) {
         let board = &self.context.shared.board;
         let stopped = || self.stop.clone().cancelled_owned();
         if let Some(files) = &self.tls {
@@ -262,6 +276,8 @@ impl Service {
         let (max_connections, tls) = (self.config.max_connections, self.tls.clone());
         let public = Server { listener: public, max_connections, tls, open };
         self.tasks.spawn(public.serve(self.routes.clone(), stopped()).map(Ok));
+        let offices = self.context.offices.clone();
+        self.tasks.spawn(control.serve(move |request| offices.clone().answer(request), stopped()).map(Ok));
         let operator = Server::of_the_operator(operator);
         self.tasks.spawn(operator.serve(admin::service(views), stopped()).map(Ok));
     }
@@ -371,14 +387,14 @@ async fn live(
     let issuer = config.issuer.clone();
     let mut pass = context.gate.pass();
     let mut told = None;
-    let loops = loop {
+    let (loops, _office) = loop {
         let opened = pass.through(Box::pin(open(&context, config.clone(), &faces, &stop)));
         let opened = select! {
             () = stop.cancelled() => return Ok(()),
             opened = opened => opened,
         };
         match (opened, &on_failure) {
-            (Ok(loops), _) => break loops,
+            (Ok(opened), _) => break opened,
             (Err(error), OnFailure::End(_)) => return Err(error),
             (Err(error), OnFailure::Retry) => {
                 let text = in_one_line(&error);
@@ -406,9 +422,10 @@ async fn open(
     config: IssuerConfig,
     faces: &[Face],
     stop: &CancellationToken,
-) -> Result<Vec<BoxFuture<'static, ()>>, AppError> {
+) -> Result<(Vec<BoxFuture<'static, ()>>, Office), AppError> {
     let schedule = config.schedule.clone();
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
+    let office = context.offices.open(&keeper);
     let mut publication = keeper.publication();
     show(&mut publication, faces);
     let mut loops: Vec<BoxFuture<'static, ()>> =
@@ -424,7 +441,7 @@ async fn open(
         let (tick, pass) = (context.ticks.follow(&schedule).await?, context.gate.pass());
         loops.push(Box::pin(watch_target(placer, Arc::clone(&keeper), tick, pass, stop.clone())));
     }
-    Ok(loops)
+    Ok((loops, office))
 }
 
 async fn serve_publication(

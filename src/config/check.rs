@@ -18,12 +18,13 @@ use super::{
     reader::{At, Mapping},
     value::{self, Web},
 };
-use crate::core::{issuer::Issuer, jwk_set::Profile};
+use crate::core::{issuer::Issuer, jwk_set::Profile, rotation::Timing};
 
 mod events;
 mod former;
 mod source;
 mod target;
+mod timing;
 
 /// Shortest life that Kubernetes gives a token: `expirationSeconds` of a token request is at least 600.
 const SHORTEST_KUBERNETES_TOKEN: Duration = Duration::from_mins(10);
@@ -88,6 +89,8 @@ struct IssuerDraft {
     jwks_max_age: Option<Duration>,
     max_token_lifetime: Option<Duration>,
     margin: Option<Duration>,
+    propagation: Option<Duration>,
+    rotate_after: Option<Duration>,
     allow_issuer_mismatch: Option<bool>,
     sources: Option<Vec<SourceConfig>>,
     targets: Option<Vec<TargetConfig>>,
@@ -106,6 +109,8 @@ impl IssuerDraft {
             jwks_max_age: self.jwks_max_age?,
             max_token_lifetime: self.max_token_lifetime?,
             margin: self.margin?,
+            propagation: self.propagation?,
+            rotate_after: self.rotate_after?,
             allow_issuer_mismatch: self.allow_issuer_mismatch?,
             sources: self.sources?,
             targets: self.targets?,
@@ -231,6 +236,25 @@ fn read_issuer(
     let jwks_max_age = mapping.duration("jwks_max_age", problems);
     let max_token_lifetime = mapping.duration("max_token_lifetime", problems);
     let margin = mapping.duration("margin", problems);
+    let propagation = mapping.duration("propagation", problems);
+    let rotate_after = mapping.duration("rotate_after", problems);
+    if let (
+        Some(jwks_max_age),
+        Some(max_token_lifetime),
+        Some(margin),
+        Some(propagation),
+        Some(rotate_after),
+    ) = (jwks_max_age, max_token_lifetime, margin, propagation, rotate_after)
+    {
+        let timing = Timing {
+            rotate_after: Some(rotate_after),
+            propagation,
+            jwks_max_age,
+            max_token_lifetime,
+            margin,
+        };
+        timing::check(&timing, mapping, problems);
+    }
     let allow_issuer_mismatch = mapping.bool("allow_issuer_mismatch", problems);
     let sources = source::read(mapping, problems);
     if sources.as_ref().is_some_and(|sources| sources.contains(&SourceConfig::Embedded)) {
@@ -266,6 +290,8 @@ fn read_issuer(
         jwks_max_age,
         max_token_lifetime,
         margin,
+        propagation,
+        rotate_after,
         allow_issuer_mismatch,
         sources,
         targets,

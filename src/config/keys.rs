@@ -275,6 +275,24 @@ pub(super) static ISSUER: Section = Section {
             example: "1h",
         },
         Key {
+            name: "propagation",
+            kind: Kind::Duration { least: "2s", most: "8784h" },
+            need: Need::Default("24h"),
+            flag: None,
+            doc: "How long every target shows a new key before it signs: longer than any relying party keeps a \
+                  JWKS, and at least twice `jwks_max_age`. Microsoft does not say how long Entra keeps one.",
+            example: "24h",
+        },
+        Key {
+            name: "rotate_after",
+            kind: Kind::Duration { least: "1s", most: "87840h" },
+            need: Need::Default("720h"),
+            flag: None,
+            doc: "The age at which a signing key is replaced, where Signpost signs. Longer than `propagation` and \
+                  `margin`: its successor is made when it begins to sign.",
+            example: "720h",
+        },
+        Key {
             name: "allow_issuer_mismatch",
             kind: Kind::Bool,
             need: Need::Default("false"),

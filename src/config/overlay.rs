@@ -264,6 +264,8 @@ fn embedded_default(flags: &Flags, root: &mut Node, problems: &mut Problems) -> 
             ("jwks_max_age", word("5s")),
             ("max_token_lifetime", word("30s")),
             ("margin", word("5s")),
+            ("propagation", word("10s")),
+            ("rotate_after", word("30s")),
             ("sources", sources),
         ],
         Place::BuiltIn,

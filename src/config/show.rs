@@ -59,6 +59,8 @@ fn issuer(config: &IssuerConfig) -> Node {
             ("jwks_max_age", text(duration_text(config.jwks_max_age))),
             ("max_token_lifetime", text(duration_text(config.max_token_lifetime))),
             ("margin", text(duration_text(config.margin))),
+            ("propagation", text(duration_text(config.propagation))),
+            ("rotate_after", text(duration_text(config.rotate_after))),
             ("allow_issuer_mismatch", node(Value::Bool(config.allow_issuer_mismatch))),
             ("sources", list(config.sources.iter().map(source).collect())),
             ("targets", list(config.targets.iter().map(target).collect())),

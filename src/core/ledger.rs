@@ -14,10 +14,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 mod reconcile;
+mod signers;
 
-pub use self::reconcile::{Found, Hold, Incident, Irreconcilable, What, signed};
+pub use self::{
+    reconcile::{Found, Hold, Incident, Irreconcilable, What, signed},
+    signers::{Ask, NotAsked, Order, SignedBy, Why, Wish},
+};
 
 use super::{
+    announcement::NodeName,
     issuer::Issuer,
     jwk::Jwk,
     jwk_set::{MAX_KEYS, Profile},
@@ -99,6 +104,18 @@ pub struct Ledger {
     strangers: BTreeMap<Kid, Stranger>,
     #[serde(default)]
     changes: Vec<Change>,
+    /// What the nodes shall sign with; see [`super::rotation`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    orders: BTreeMap<NodeName, Order>,
+    /// A rotation that the operator asked for and that is not over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wish: Option<Wish>,
+    /// Nodes that are gone, and since when: what they said before does not count.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    forgotten: BTreeMap<NodeName, Timestamp>,
+    /// The mark under which each place was last seen or left; see [`Look`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    marks: BTreeMap<String, String>,
     /// After a repair: how long nothing is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hold: Option<Hold>,
@@ -113,9 +130,38 @@ pub struct Entry {
     pub jwk: Jwk,
     pub first_seen: Timestamp,
     pub state: State,
-    /// For every place that shows the key now: since when, without a gap that was noticed.
+    /// For every place that shows the key now: since when, without a gap; see [`Look`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub shown: BTreeMap<String, Timestamp>,
+    /// The node that has the private key, and what it says that it does with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<SignedBy>,
+    /// Nobody can have read a JWKS of this issuer without the key: it is there from the beginning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub original: bool,
+}
+
+/// What a look at a place came to.
+///
+/// A mark stands for the writes to the place: whoever writes changes it. So a place has shown its keys without
+/// a gap as long as the mark that is found is the one that is recorded, or the one that somebody who looked at
+/// the same time has left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// The kids that relying parties find there.
+    pub view: BTreeSet<Kid>,
+    /// The mark that was found; `None` for a place that only we write.
+    pub found: Option<String>,
+    /// The mark that was left, after what was written.
+    pub left: Option<String>,
+}
+
+impl Look {
+    /// A look at a place that only we write.
+    #[must_use]
+    pub fn at_our_own(view: BTreeSet<Kid>) -> Self {
+        Self { view, found: None, left: None }
+    }
 }
 
 /// Where a key stands.
@@ -128,6 +174,8 @@ pub enum State {
     Missing { since: Timestamp },
     /// A tombstone: not published, and nothing but the operator's word brings it back.
     Removed { at: Timestamp },
+    /// A tombstone for ever: somebody else may have the private key.
+    Revoked { at: Timestamp },
 }
 
 /// A key that was found in places and in no source.
@@ -166,6 +214,16 @@ pub enum Event {
     Adopted,
     /// Its kid had been claimed by another key before.
     Replaced,
+    /// Its node shall sign with it.
+    Ordered,
+    /// Its node signs with it.
+    Activated,
+    /// Its node has stopped signing with it.
+    Retired,
+    /// The operator said that its node is gone.
+    Forgotten,
+    /// The operator said that somebody else may have the private key.
+    Revoked,
 }
 
 impl Event {
@@ -180,6 +238,11 @@ impl Event {
             Self::StrangerFound => "stranger found",
             Self::Adopted => "adopted",
             Self::Replaced => "replaced",
+            Self::Ordered => "ordered",
+            Self::Activated => "activated",
+            Self::Retired => "retired",
+            Self::Forgotten => "forgotten",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -232,6 +295,10 @@ impl Ledger {
             keys: BTreeMap::new(),
             strangers: BTreeMap::new(),
             changes: Vec::new(),
+            orders: BTreeMap::new(),
+            wish: None,
+            forgotten: BTreeMap::new(),
+            marks: BTreeMap::new(),
             hold: None,
             incidents: Vec::new(),
         }
@@ -347,19 +414,22 @@ impl Ledger {
                 }
                 Some(State::Listed) => {}
                 Some(State::Missing { .. }) => ledger.turn(kid, State::Listed, now, Event::Returned),
-                Some(State::Removed { .. }) => {
+                Some(State::Removed { .. } | State::Revoked { .. }) => {
                     refused.insert(kid.clone(), Refusal::Tombstone);
                 }
                 None if ledger.public_keys().count() >= MAX_KEYS => {
                     refused.insert(kid.clone(), Refusal::TooMany);
                 }
                 None => {
-                    ledger.strangers.remove(kid);
-                    ledger.keys.insert(kid.clone(), Entry::new(jwk.clone(), now, State::Listed));
+                    let is_known_outside = ledger.strangers.remove(kid).is_some();
+                    let original = self.sequence == 0 && merged.is_beginning && !is_known_outside;
+                    let entry = Entry { original, ..Entry::new(jwk.clone(), now, State::Listed) };
+                    ledger.keys.insert(kid.clone(), entry);
                     ledger.record(now, kid, Event::Appeared);
                 }
             }
         }
+        ledger.take_in(&merged.signers, now);
         if merged.complete {
             ledger.age(merged, now, retention);
         }
@@ -374,15 +444,24 @@ impl Ledger {
             match self.keys[&kid].state {
                 State::Listed => self.turn(&kid, State::Missing { since: now }, now, Event::WentMissing),
                 State::Missing { since }
-                    if now.duration_since(since) >= signed(retention.wait())
+                    if self.is_dead(&kid, since, now, retention)
                         && merged.may_remove
                         && !self.is_held(now)
                         && self.is_spare(&kid, retention) =>
                 {
                     self.turn(&kid, State::Removed { at: now }, now, Event::Removed);
                 }
-                State::Missing { .. } | State::Removed { .. } => {}
+                State::Missing { .. } | State::Removed { .. } | State::Revoked { .. } => {}
             }
+        }
+    }
+
+    /// Whether the last token is dead that a key has signed which nobody lists since `since`. A node that is
+    /// silent may still sign.
+    fn is_dead(&self, kid: &Kid, since: Timestamp, now: Timestamp, retention: &Retention) -> bool {
+        match &self.keys[kid].signer {
+            Some(signer) => signer.stage.dead_after(retention.margin).is_some_and(|dead| now >= dead),
+            None => now.duration_since(since) >= signed(retention.wait()),
         }
     }
 
@@ -403,18 +482,30 @@ impl Ledger {
 
     /// Takes in what a place shows, as it was read back.
     ///
-    /// `view` is what the place shows now. A place that stops showing a key starts its time anew.
+    /// A place that stops showing a key starts its time anew, and one that somebody else has written since the
+    /// last look starts the time of all its keys anew.
     #[must_use]
-    pub fn shown(&self, place: &str, view: &BTreeSet<Kid>, now: Timestamp) -> Self {
+    pub fn shown(&self, place: &str, look: &Look, now: Timestamp) -> Self {
         let mut ledger = self.clone();
-        let mut changed = false;
+        let recorded = self.marks.get(place);
+        let without_gap = recorded == look.found.as_ref() || recorded == look.left.as_ref();
+        let mut changed = recorded != look.left.as_ref();
+        match look.left.clone() {
+            Some(mark) => drop(ledger.marks.insert(place.to_owned(), mark)),
+            None => drop(ledger.marks.remove(place)),
+        }
         for (kid, entry) in &mut ledger.keys {
-            if view.contains(kid) {
-                changed |= !entry.shown.contains_key(place);
-                entry.shown.entry(place.to_owned()).or_insert(now);
-            } else {
-                changed |= entry.shown.remove(place).is_some();
+            let is_shown = look.view.contains(kid);
+            if is_shown && without_gap && entry.shown.contains_key(place) {
+                continue;
             }
+            let was_shown = entry.shown.remove(place).is_some();
+            if is_shown {
+                entry.shown.insert(place.to_owned(), now);
+            }
+            // Somebody may have read the JWKS without it.
+            entry.original &= !was_shown;
+            changed |= is_shown || was_shown;
         }
         if changed {
             ledger.advance();
@@ -470,6 +561,9 @@ impl Ledger {
             (_, Some(entry)) if entry.is_public() => {
                 return Err(NotAdopted::AlreadyPublic { kid: kid.clone() });
             }
+            (_, Some(Entry { state: State::Revoked { .. }, .. })) => {
+                return Err(NotAdopted::Revoked { kid: kid.clone() });
+            }
             (_, Some(entry)) => entry.state = missing,
             (Some(stranger), None) => {
                 ledger.keys.insert(kid.clone(), Entry::new(stranger.jwk, now, missing));
@@ -494,13 +588,13 @@ impl Ledger {
 
 impl Entry {
     fn new(jwk: Jwk, first_seen: Timestamp, state: State) -> Self {
-        Self { jwk, first_seen, state, shown: BTreeMap::new() }
+        Self { jwk, first_seen, state, shown: BTreeMap::new(), signer: None, original: false }
     }
 
     /// Whether the key belongs into the publication.
     #[must_use]
     pub fn is_public(&self) -> bool {
-        !matches!(self.state, State::Removed { .. })
+        !matches!(self.state, State::Removed { .. } | State::Revoked { .. })
     }
 }
 
@@ -520,6 +614,8 @@ pub enum NotAdopted {
     Unknown { kid: Kid },
     #[error("kid `{kid}` is public already")]
     AlreadyPublic { kid: Kid },
+    #[error("kid `{kid}` was revoked: somebody else may have the private key")]
+    Revoked { kid: Kid },
 }
 
 #[cfg(test)]

@@ -4,7 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{jwk::Jwk, kid::Kid, ledger::Ledger};
+use super::{
+    jwk::Jwk,
+    kid::Kid,
+    ledger::{Ledger, SignedBy},
+};
 
 /// What one source, or one API server of a control plane, said when it was last asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +23,35 @@ pub struct Report {
 pub enum Answer {
     /// These keys and no others.
     Keys(Vec<Jwk>),
+    /// These keys and no others; each with the node that signs with it, or may, or did.
+    Announced(Vec<(Jwk, SignedBy)>),
     /// It could not be reached, or what it said made no sense.
     Failed,
     /// It has not been asked since this process started; or it is not known who else is to be asked.
     NotYetAsked,
+}
+
+impl Answer {
+    /// How many keys are listed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys().map_or(0, |keys| keys.len())
+    }
+
+    /// Whether no key is listed, or nobody knows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The keys that are listed; `None` where nobody knows.
+    fn keys(&self) -> Option<Vec<&Jwk>> {
+        match self {
+            Self::Keys(keys) => Some(keys.iter().collect()),
+            Self::Announced(keys) => Some(keys.iter().map(|(jwk, _)| jwk).collect()),
+            Self::Failed | Self::NotYetAsked => None,
+        }
+    }
 }
 
 /// What the sources say together.
@@ -30,12 +59,17 @@ pub enum Answer {
 pub struct Merged {
     /// The union of the accepted answers.
     pub listed: BTreeMap<Kid, Jwk>,
+    /// What nodes say of their keys among them.
+    pub signers: BTreeMap<Kid, SignedBy>,
     /// Whether every source answered and was accepted. Only then does a key that nobody lists count as
     /// missing.
     pub complete: bool,
     /// Whether keys may be removed. The caller says no as long as a witness of the ledger, who might tell that
     /// it came from a backup, has not been heard.
     pub may_remove: bool,
+    /// Whether nobody can have read a JWKS of this issuer before. The caller says so of an issuer that has no
+    /// ledger and whose places were all found empty.
+    pub is_beginning: bool,
     /// The sources whose answers were rejected as a whole.
     pub conflicts: Vec<Conflict>,
 }
@@ -59,16 +93,22 @@ pub struct Conflict {
 #[must_use]
 pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, IntoIter: Clone>) -> Merged {
     let reports = reports.into_iter();
-    let mut merged =
-        Merged { listed: BTreeMap::new(), complete: true, may_remove: true, conflicts: Vec::new() };
+    let mut merged = Merged {
+        listed: BTreeMap::new(),
+        signers: BTreeMap::new(),
+        complete: true,
+        may_remove: true,
+        is_beginning: false,
+        conflicts: Vec::new(),
+    };
     let rightful = rightful(reports.clone());
     let mut listed_by: BTreeMap<Kid, &str> = BTreeMap::new();
     for report in reports {
-        let Answer::Keys(keys) = &report.answer else {
+        let Some(keys) = report.answer.keys() else {
             merged.complete = false;
             continue;
         };
-        let conflict = keys.iter().find_map(|key| {
+        let conflict = keys.iter().copied().find_map(|key| {
             let kid = key.kid();
             let (known, incumbent) = if let Some((source, rightful)) = rightful.get(kid) {
                 (*rightful, format!("source `{source}`"))
@@ -89,6 +129,12 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
             listed_by.entry(key.kid().clone()).or_insert(&report.source);
             merged.listed.insert(key.kid().clone(), key.clone());
         }
+        if let Answer::Announced(keys) = &report.answer {
+            // The first to claim a key has it: a node speaks of its own keys alone.
+            for (key, signer) in keys {
+                merged.signers.entry(key.kid().clone()).or_insert_with(|| signer.clone());
+            }
+        }
     }
     merged
 }
@@ -97,10 +143,9 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
 fn rightful<'a>(reports: impl Iterator<Item = &'a Report>) -> BTreeMap<&'a Kid, (&'a str, &'a Jwk)> {
     let mut rightful = BTreeMap::new();
     for report in reports {
-        if let Answer::Keys(keys) = &report.answer {
-            for key in keys.iter().filter(|key| key.has_derived_kid()) {
-                rightful.entry(key.kid()).or_insert((report.source.as_str(), key));
-            }
+        let keys = report.answer.keys().unwrap_or_default().into_iter();
+        for key in keys.filter(|key| key.has_derived_kid()) {
+            rightful.entry(key.kid()).or_insert((report.source.as_str(), key));
         }
     }
     rightful

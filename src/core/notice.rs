@@ -15,6 +15,10 @@ pub enum Reason {
     KeyRemoved,
     KeyAdopted,
     KeyReplaced,
+    KeyOrdered,
+    KeyActivated,
+    KeyRetired,
+    KeyRevoked,
     StrangerFound,
     SourceFailed,
     SourceRecovered,
@@ -34,13 +38,17 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::KeyAppeared,
         Self::KeyWentMissing,
         Self::KeyReturned,
         Self::KeyRemoved,
         Self::KeyAdopted,
         Self::KeyReplaced,
+        Self::KeyOrdered,
+        Self::KeyActivated,
+        Self::KeyRetired,
+        Self::KeyRevoked,
         Self::StrangerFound,
         Self::SourceFailed,
         Self::SourceRecovered,
@@ -68,6 +76,10 @@ impl Reason {
             Self::KeyRemoved => "KeyRemoved",
             Self::KeyAdopted => "KeyAdopted",
             Self::KeyReplaced => "KeyReplaced",
+            Self::KeyOrdered => "KeyOrdered",
+            Self::KeyActivated => "KeyActivated",
+            Self::KeyRetired => "KeyRetired",
+            Self::KeyRevoked => "KeyRevoked",
             Self::StrangerFound => "StrangerFound",
             Self::SourceFailed => "SourceFailed",
             Self::SourceRecovered => "SourceRecovered",
@@ -97,8 +109,10 @@ impl Reason {
             | Self::KeyRemoved
             | Self::KeyAdopted
             | Self::KeyReplaced
+            | Self::KeyRevoked
             | Self::LedgerFailed
             | Self::LedgerRecovered => "KeepLedger",
+            Self::KeyOrdered | Self::KeyActivated | Self::KeyRetired => "Rotate",
             Self::SourceFailed | Self::SourceRecovered => "FetchKeys",
             Self::StrangerFound | Self::TargetFailed | Self::TargetRecovered => "Publish",
             Self::IssuerMismatch | Self::SigningKeyNotPublic | Self::SigningKeyPublic => "ProbeSigningKey",
@@ -114,6 +128,7 @@ impl Reason {
         matches!(
             self,
             Self::KeyReplaced
+                | Self::KeyRevoked
                 | Self::StrangerFound
                 | Self::SourceFailed
                 | Self::TargetFailed
@@ -168,6 +183,17 @@ impl Notice {
                 (Reason::StrangerFound, "is shown by a target and known to no source; it is left there alone")
             }
             ledger::Event::Adopted => (Reason::KeyAdopted, "was adopted by the operator and is published"),
+            ledger::Event::Ordered => (Reason::KeyOrdered, "is ready, and its node shall sign with it"),
+            ledger::Event::Activated => (Reason::KeyActivated, "signs"),
+            ledger::Event::Retired => {
+                (Reason::KeyRetired, "signs no more, and stays published until its last token is dead")
+            }
+            ledger::Event::Forgotten => {
+                (Reason::KeyRetired, "is that of a node which is gone, as the operator says")
+            }
+            ledger::Event::Revoked => {
+                (Reason::KeyRevoked, "was revoked by the operator: what it signed is refused from now on")
+            }
             ledger::Event::Replaced => {
                 (Reason::KeyReplaced, "has taken the kid of another key, which no source had listed")
             }

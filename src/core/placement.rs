@@ -20,6 +20,12 @@ pub struct Found {
 }
 
 impl Found {
+    /// Whether there is any document, readable or not.
+    #[must_use]
+    pub fn is_something(&self) -> bool {
+        self.jwks.is_some() || self.discovery.is_some()
+    }
+
     /// What stands under the path of one document.
     #[must_use]
     pub fn get(&self, document: Document) -> Option<&Stored> {

@@ -19,7 +19,7 @@ use super::{
     jwk::Jwk,
     jwk_set::{Profile, ReceivedJwks},
     kid::Kid,
-    ledger::{Entry, Found as FoundLedger, InvalidLedger, Ledger, Lineage, Retention, State, signed},
+    ledger::{Entry, Found as FoundLedger, InvalidLedger, Ledger, Lineage, Look, Retention, State, signed},
     merge::{Answer, Report, merge},
     placement::{Found, Headers, Refused, Stored, decide},
     public_key::PublicKey,
@@ -523,8 +523,8 @@ impl World {
             self.write(index, *document, &placement.publication, &ledger)?;
         }
         let met = self.ledger.met_strangers(&place(index), &placement.strangers, self.now);
-        let view = placement.publication.keys().kids().cloned().collect();
-        self.store(who, met.shown(&place(index), &view, self.now));
+        let look = Look::at_our_own(placement.publication.keys().kids().cloned().collect());
+        self.store(who, met.shown(&place(index), &look, self.now));
         Ok(())
     }
 

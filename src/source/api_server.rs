@@ -83,7 +83,7 @@ impl ApiServer {
         let mut notes = received.left_out;
         notes.extend(foreign_kids(&received.keys));
         notes.extend(answer.note);
-        Ok(Fetched { keys: received.keys, notes, server_time: answer.server_time })
+        Ok(Fetched { keys: received.keys, notes, server_time: answer.server_time, ..Fetched::default() })
     }
 
     /// Reads the issuer that this API server writes into tokens, from its discovery document.

@@ -121,7 +121,7 @@ fn digest(files: &[Bytes]) -> [u8; 32] {
 }
 
 fn parse(files: Vec<Bytes>) -> Result<Fetched, KeyFileError> {
-    let mut fetched = Fetched { keys: Vec::new(), notes: Vec::new(), server_time: None };
+    let mut fetched = Fetched::default();
     let mut found_in = HashMap::new();
     for (path, bytes) in files {
         let content =

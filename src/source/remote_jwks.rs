@@ -100,7 +100,7 @@ impl RemoteJwks {
                 let received = ReceivedJwks::parse(&self.body(response).await?).map_err(RemoteError::Jwks)?;
                 let mut notes = received.left_out;
                 notes.extend(foreign_kids(&received.keys));
-                let fetched = Fetched { keys: received.keys, notes, server_time };
+                let fetched = Fetched { keys: received.keys, notes, server_time, ..Fetched::default() };
                 self.known().tagged = tag.map(|tag| (tag, fetched.clone()));
                 fetched
             }

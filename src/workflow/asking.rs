@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use super::keeper::{Hearing, Keeper};
 use crate::{
     clock,
-    core::{issuer::Issuer, kid::Kid, merge::Answer, service_account::ServiceAccount},
+    core::{issuer::Issuer, jwk::Jwk, kid::Kid, merge::Answer, service_account::ServiceAccount},
     source::{FetchError, Fetched, Source, SourceError},
 };
 
@@ -97,6 +97,12 @@ impl Asked {
         self.every
     }
 
+    /// Whether whoever is asked verifies tokens with the keys that it lists.
+    #[must_use]
+    pub fn verifies(&self) -> bool {
+        matches!(self.source, Source::ApiServer(_))
+    }
+
     /// Resolves once there is a reason to ask again before its time. May never.
     pub async fn stirred(&self) {
         self.source.stirred().await;
@@ -156,16 +162,17 @@ impl Asked {
             }
         });
         match fetched {
-            Ok(fetched) => {
+            Ok(mut fetched) => {
                 self.recovered(issuer);
-                self.note(issuer, fetched.notes);
+                self.note(issuer, std::mem::take(&mut fetched.notes));
                 let kids = fetched.keys.iter().map(|key| key.kid().clone()).collect();
                 let before = std::mem::replace(&mut self.kids, kids);
                 if before != self.kids {
                     // Who lists other keys may sign with another one.
                     self.probe_due = None;
                 }
-                Ok(Hearing { answer: Answer::Keys(fetched.keys), server_time: fetched.server_time })
+                let server_time = fetched.server_time;
+                Ok(Hearing { answer: answer(fetched), server_time })
             }
             Err(error) => {
                 self.failed(issuer, &error);
@@ -275,6 +282,14 @@ impl Asked {
         }
         self.notes = notes;
     }
+}
+
+fn answer(Fetched { keys, mut signers, .. }: Fetched) -> Answer {
+    if signers.is_empty() {
+        return Answer::Keys(keys);
+    }
+    let announced = |jwk: Jwk| signers.remove(jwk.kid()).map(|signer| (jwk, signer));
+    Answer::Announced(keys.into_iter().filter_map(announced).collect())
 }
 
 /// Returns which issuer the source says that it is, if it says so.

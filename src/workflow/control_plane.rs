@@ -80,7 +80,7 @@ impl ControlPlane {
         self.try_all(&mut known).await.ok();
         let members = known.members(now);
         let names = members.iter().map(|member| self.name_of(member)).collect();
-        (Voices { names, all }, members.iter().map(|member| self.asked(member)).collect())
+        (Voices { names, all, verify: true }, members.iter().map(|member| self.asked(member)).collect())
     }
 
     /// Asks those that nobody has reached yet whether they can be; fails when none can.
@@ -220,7 +220,7 @@ async fn ask(
             info!(%issuer, source = plane.name_of(&member), "API server is not asked any more");
         }
         let names = members.iter().map(|member| plane.name_of(member)).collect();
-        let voices = Voices { names, all: known.is_settled(now) };
+        let voices = Voices { names, all: known.is_settled(now), verify: true };
         if voices != told {
             keeper.expect(source, &voices).await;
             told = voices;

@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use jiff::Timestamp;
@@ -20,9 +23,10 @@ use crate::{
         jwk::Jwk,
         jwk_set::Profile,
         kid::Kid,
-        ledger::{Found, Irreconcilable, Ledger, Refusal, Retention, signed},
+        ledger::{Ask, Found, Irreconcilable, Ledger, Look, NotAsked, Refusal, Retention, signed},
         merge::{Answer, Conflict, merge},
         publication::{NothingToPublish, Publication, Terms},
+        rotation::{Observation, Report, Step, Timing, Window, after, next_step, report},
     },
     store::{LedgerStore, StoreError},
     target::Reading,
@@ -48,8 +52,14 @@ pub struct Charter {
     pub retention: Retention,
     /// The names of all targets. Before a key is removed, each is looked at once: it may know a later ledger.
     pub places: BTreeSet<String>,
+    /// The targets that must show a key before it signs.
+    pub gates: BTreeSet<String>,
+    /// The waits of a rotation.
+    pub timing: Timing,
     /// Whether this process serves the documents: then it is one of the places that show them.
     pub serves: bool,
+    /// Whether keys come from nodes that sign: those of a new issuer need not wait where nothing was published.
+    pub signs: bool,
     /// Whether it stores what it learns: not in a dry run.
     pub stores: bool,
 }
@@ -67,6 +77,8 @@ pub struct Keeper {
     /// What happened before is history, and not logged again.
     opened: Timestamp,
     publication: watch::Sender<Option<Arc<Publication>>>,
+    /// Whether some place was found to hold a document.
+    was_published: AtomicBool,
 }
 
 /// What one source said.
@@ -74,6 +86,26 @@ pub struct Hearing {
     pub answer: Answer,
     /// What the source takes for the present.
     pub server_time: Option<Timestamp>,
+}
+
+/// What the operator asked for was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Unasked {
+    #[error(transparent)]
+    Refused(#[from] NotAsked),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Unasked {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(reason) => reason.hint().map(ToOwned::to_owned),
+            Self::Store(error) => error.hint(),
+        }
+    }
 }
 
 /// What is wrong with what the sources said together; nothing of it takes the publication down.
@@ -107,6 +139,7 @@ impl Keeper {
             opened: clock::now(),
             publication: watch::Sender::new(None),
             heard: Mutex::new(heard),
+            was_published: AtomicBool::new(false),
             charter,
             store,
             board,
@@ -229,7 +262,10 @@ impl Keeper {
     /// Fails when the ledger cannot be read or stored.
     pub async fn witness(&self, looks: &[(String, Reading)]) -> Result<(), StoreError> {
         let now = clock::now();
-        for (place, _) in looks {
+        for (place, reading) in looks {
+            if reading.found.is_something() {
+                self.was_published.store(true, Ordering::Relaxed);
+            }
             self.looked_at(place);
         }
         self.change(|ledger| self.judge(ledger, looks, now)).await?;
@@ -252,7 +288,7 @@ impl Keeper {
     /// Resolves once every place was looked at. A ledger that came from a backup goes on from there: once it
     /// has caught up with what the places were written from, they tell no more.
     pub async fn all_looked_at(&self) {
-        if self.ledger.borrow().sequence() > 0 {
+        if self.charter.signs || self.ledger.borrow().sequence() > 0 {
             let all = self.unseen.subscribe().wait_for(BTreeSet::is_empty).await.is_ok();
             debug_assert!(all, "the sender is this keeper's own");
         }
@@ -263,10 +299,37 @@ impl Keeper {
     /// # Errors
     ///
     /// Fails when the ledger cannot be stored.
-    pub async fn saw(&self, place: &str, view: &BTreeSet<Kid>, strangers: &[Jwk]) -> Result<(), StoreError> {
+    pub async fn saw(&self, place: &str, look: &Look, strangers: &[Jwk]) -> Result<(), StoreError> {
         let now = clock::now();
-        self.change(|ledger| ledger.met_strangers(place, strangers, now).shown(place, view, now)).await?;
+        self.change(|ledger| ledger.met_strangers(place, strangers, now).shown(place, look, now)).await?;
         Ok(())
+    }
+
+    /// Takes the operator's word on a rotation.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be done, and when the ledger cannot be stored.
+    pub async fn ask(&self, ask: &Ask) -> Result<(), Unasked> {
+        let now = clock::now();
+        let gates = self.gates();
+        let mut refused = None;
+        self.change(|ledger| {
+            refused = None;
+            let asked = ledger.asked(ask, &gates, &self.charter.retention, now);
+            asked.unwrap_or_else(|reason| {
+                refused = Some(reason);
+                ledger.clone()
+            })
+        })
+        .await?;
+        refused.map_or(Ok(()), |reason| Err(reason.into()))
+    }
+
+    /// Where every key stands and what is next.
+    pub async fn rotation(&self) -> Report {
+        let heard = self.heard.lock().await;
+        report(&self.ledger.borrow(), &self.observation(&heard), clock::now(), &self.charter.timing)
     }
 
     /// Takes the operator's word that these strangers belong to this issuer.
@@ -287,9 +350,10 @@ impl Keeper {
         Ok(())
     }
 
-    async fn change(&self, decide: impl FnMut(&Ledger) -> Ledger) -> Result<Arc<Ledger>, StoreError> {
-        let _serialised = self.heard.lock().await;
-        let _ = self.show(self.update(clock::now(), decide).await?);
+    async fn change(&self, mut decide: impl FnMut(&Ledger) -> Ledger) -> Result<Arc<Ledger>, StoreError> {
+        let heard = self.heard.lock().await;
+        let now = clock::now();
+        let _ = self.show(self.update(now, |ledger| self.rotate(decide(ledger), &heard, now)).await?);
         Ok(Arc::clone(&self.ledger.borrow()))
     }
 
@@ -343,12 +407,15 @@ impl Keeper {
         let wait = signed(retention.wait());
         merged.may_remove = self.unseen.borrow().is_empty() || now.duration_since(self.opened) >= wait;
         merged.complete &= heard.disagreeing(retention.margin).next().is_none();
+        merged.is_beginning = self.unseen.borrow().is_empty() && !self.was_published.load(Ordering::Relaxed);
         let observed = before.observe(&merged, now, &self.charter.retention);
         let ledger = if self.charter.serves {
-            observed.ledger.shown(SERVED, &self.kids_served(&observed.ledger), now)
+            let look = Look::at_our_own(self.kids_served(&observed.ledger));
+            observed.ledger.shown(SERVED, &look, now)
         } else {
             observed.ledger
         };
+        let ledger = self.rotate(ledger, heard, now);
         let mut concerns = Concerns {
             ledger: ledger.alarm(now),
             conflicts: merged.conflicts,
@@ -362,6 +429,40 @@ impl Keeper {
             return (before.clone(), concerns);
         }
         (ledger, concerns)
+    }
+
+    /// Gives the orders that are due.
+    fn rotate(&self, ledger: Ledger, heard: &Heard, now: Timestamp) -> Ledger {
+        // Most issuers have no node that obeys.
+        if ledger.nodes().is_empty() {
+            return ledger;
+        }
+        let (seen, timing) = (self.observation(heard), &self.charter.timing);
+        let mut ledger = ledger;
+        loop {
+            match next_step(&ledger, &seen, now, timing) {
+                Step::Wait { .. } => return ledger,
+                step => ledger = after(&ledger, &step, now),
+            }
+        }
+    }
+
+    /// The places that must show a key before it signs.
+    fn gates(&self) -> BTreeSet<String> {
+        let own = self.charter.serves.then(|| SERVED.to_owned());
+        self.charter.gates.iter().cloned().chain(own).collect()
+    }
+
+    fn observation(&self, heard: &Heard) -> Observation {
+        let margin = self.charter.retention.margin;
+        Observation {
+            gates: self.gates(),
+            api_servers: heard.api_servers(),
+            is_sound: self.unseen.borrow().is_empty()
+                && heard.knows_all()
+                && heard.disagreeing(margin).next().is_none(),
+            window: Window::Open,
+        }
     }
 
     fn kids_served(&self, ledger: &Ledger) -> BTreeSet<Kid> {
@@ -411,7 +512,7 @@ impl Keeper {
             for incident in incidents.filter(|incident| is_new(incident.at)) {
                 warn!(issuer = %shown.issuer(), what = %incident.what, "ledger");
             }
-            !before.public_keys().eq(shown.public_keys())
+            !before.public_keys().eq(shown.public_keys()) || before.orders() != shown.orders()
         });
         nothing.filter(|_| known && !ready)
     }

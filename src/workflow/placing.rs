@@ -9,7 +9,7 @@ use crate::{
         jwk::Jwk,
         jwk_set::{Profile, ReceivedJwks},
         kid::Kid,
-        ledger::Ledger,
+        ledger::{Ledger, Look},
         placement::{Placement, Refused, decide},
         publication::{Document, Publication, Terms},
     },
@@ -46,6 +46,8 @@ pub struct Role {
 struct Verified {
     versions: Versions,
     placement: Placement,
+    /// What stood there before.
+    found: Versions,
 }
 
 /// What a look at a target came to.
@@ -53,8 +55,8 @@ struct Verified {
 pub struct Placed {
     /// The documents that were written.
     pub wrote: Vec<Document>,
-    /// The kids that relying parties find there.
-    pub view: BTreeSet<Kid>,
+    /// What relying parties find there.
+    pub look: Look,
     /// Keys that only this target knows.
     pub strangers: Vec<Jwk>,
     pub public: PublicView,
@@ -126,10 +128,11 @@ impl Placer {
             self.verified = None;
             self.verified = Some(self.settle(ledger, &mut wrote).await?);
         }
-        let placement = &self.verified.as_ref().expect("settled or quiet").placement;
-        let publication = &placement.publication;
-        let (public, view) = self.look_from_outside(publication).await?;
-        Ok(Placed { wrote, view, strangers: placement.strangers.clone(), public })
+        let verified = self.verified.as_ref().expect("settled or quiet");
+        let (public, view) = self.look_from_outside(&verified.placement.publication).await?;
+        let found = if wrote.is_empty() { &verified.versions } else { &verified.found };
+        let look = Look { view, found: Some(found.mark()), left: Some(verified.versions.mark()) };
+        Ok(Placed { wrote, look, strangers: verified.placement.strangers.clone(), public })
     }
 
     /// Whether nobody wrote since the bytes were read, and the same bytes are wanted.
@@ -155,7 +158,7 @@ impl Placer {
                 return Err(PlaceError::Ahead { target, sequence, ledger });
             }
             match self.write(&reading, &placement, &owner, wrote).await {
-                Ok(versions) => return Ok(Verified { versions, placement }),
+                Ok(versions) => return Ok(Verified { versions, placement, found: reading.versions }),
                 Err(race @ WriteError::LostRace { .. }) => lost = Some(race),
                 Err(WriteError::Failed(error)) => return Err(error.into()),
             }

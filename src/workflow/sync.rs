@@ -97,7 +97,7 @@ pub async fn sync(
         targets = placed.await;
         for target in &targets {
             if let Ok(placed) = &target.outcome {
-                keeper.saw(&target.name, &placed.view, &placed.strangers).await?;
+                keeper.saw(&target.name, &placed.look, &placed.strangers).await?;
             }
         }
     }
@@ -173,7 +173,7 @@ async fn ask_all(keeper: &Keeper, sources: Vec<Watched>) -> Vec<(usize, String, 
 fn split(asked: Result<Hearing, AskError>) -> (Hearing, Result<usize, AskError>) {
     match asked {
         Ok(hearing) => {
-            let count = if let Answer::Keys(keys) = &hearing.answer { keys.len() } else { 0 };
+            let count = hearing.answer.len();
             (hearing, Ok(count))
         }
         Err(error) => (Hearing { answer: Answer::Failed, server_time: None }, Err(error)),

@@ -259,9 +259,9 @@ async fn place(
             }
             if !placed.wrote.is_empty() {
                 let documents: Vec<_> = placed.wrote.iter().map(|document| document.name()).collect();
-                info!(%issuer, target, documents = documents.join(" "), keys = placed.view.len(), "published");
+                info!(%issuer, target, documents = documents.join(" "), keys = placed.look.view.len(), "published");
             }
-            if let Err(error) = keeper.saw(&target, &placed.view, &placed.strangers).await {
+            if let Err(error) = keeper.saw(&target, &placed.look, &placed.strangers).await {
                 keeper.tell_unstored(&error);
             }
             (placed.public == PublicView::Behind).then_some(RECHECK_PUBLIC)

@@ -85,6 +85,11 @@ const RULES: &[Rule] = &[
         must_not_name: &["axum", "kube", "object_store", "reqwest", "std::fs", "std::net"],
     },
     Rule {
+        module: "control",
+        may_import: &["core"],
+        must_not_name: &["axum", "kube", "object_store", "reqwest"],
+    },
+    Rule {
         module: "config",
         may_import: &["core"],
         must_not_name: &["axum", "kube", "object_store", "reqwest", "std::fs", "std::env", "tokio"],
@@ -93,6 +98,7 @@ const RULES: &[Rule] = &[
         module: "app",
         may_import: &[
             "config",
+            "control",
             "core",
             "clock",
             "kubernetes",
@@ -110,7 +116,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "cli",
-        may_import: &["app", "config", "core", "clock", "telemetry", "workflow"],
+        may_import: &["app", "config", "control", "core", "clock", "telemetry", "workflow"],
         must_not_name: &["axum", "kube", "object_store", "openssl", "reqwest"],
     },
     Rule { module: "main", may_import: &["cli"], must_not_name: &["tokio"] },

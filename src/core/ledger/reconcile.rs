@@ -190,6 +190,7 @@ impl Ledger {
             return self.united_with(found).repaired(what, now, wait);
         }
         let kids = self.unrecorded(found);
+        let found = &found.seen_no_earlier_than(self);
         if found.sequence > self.sequence && kids.is_empty() {
             return found.clone();
         }
@@ -207,6 +208,19 @@ impl Ledger {
         self.united_with(found).repaired(What::Edited { kids }, now, wait)
     }
 
+    /// The same, with the later of the times since which a place shows a key: time only ever starts anew.
+    fn seen_no_earlier_than(&self, before: &Self) -> Self {
+        let mut ledger = self.clone();
+        for (kid, entry) in &mut ledger.keys {
+            let Some(known) = before.keys.get(kid) else { continue };
+            entry.original &= known.original;
+            for (place, since) in &mut entry.shown {
+                *since = known.shown.get(place).map_or(*since, |known| (*since).max(*known));
+            }
+        }
+        ledger
+    }
+
     /// The keys of which a later ledger says something else without a record of why.
     fn unrecorded(&self, later: &Self) -> BTreeSet<Kid> {
         // Old records are dropped; what they told has to be believed.
@@ -216,7 +230,7 @@ impl Ledger {
         let is_explained = |kid: &Kid, before: &Entry, after: &Entry| {
             let mut new = new.iter().filter(|change| change.kid == *kid);
             match (before.is_public(), after.is_public()) {
-                (true, false) => new.any(|change| change.event == Event::Removed),
+                (true, false) => new.any(|change| matches!(change.event, Event::Removed | Event::Revoked)),
                 (false, true) => new.any(|change| change.event == Event::Adopted),
                 _ => new.next().is_some(),
             }

@@ -6,7 +6,7 @@ use crate::core::{
     jwk::Jwk,
     jwk_set::MAX_KEYS,
     kid::Kid,
-    ledger::{Event, InvalidLedger, Ledger, NotAdopted, Refusal, State},
+    ledger::{Event, InvalidLedger, Ledger, Look, NotAdopted, Refusal, State},
     merge::{Answer, Report, merge},
     tests::{impostor, known, retention, rsa_key},
 };
@@ -106,10 +106,14 @@ fn the_rightful_key_replaces_one_that_only_claimed_its_kid() {
 fn a_place_that_stops_showing_a_key_starts_its_time_anew() {
     let kids = BTreeSet::from([rsa_key(1).kid().clone()]);
     let later = START + retention().margin;
-    let shown = known(&[], &[rsa_key(1)]).shown("blob", &kids, START);
-    assert_eq!(shown, shown.shown("blob", &kids, later), "nothing new, nothing written");
-    let gap = shown.shown("blob", &BTreeSet::new(), later);
-    let again = gap.shown("blob", &kids, later);
+    let shown = known(&[], &[rsa_key(1)]).shown("blob", &Look::at_our_own(kids.clone()), START);
+    assert_eq!(
+        shown,
+        shown.shown("blob", &Look::at_our_own(kids.clone()), later),
+        "nothing new, nothing written"
+    );
+    let gap = shown.shown("blob", &Look::default(), later);
+    let again = gap.shown("blob", &Look::at_our_own(kids.clone()), later);
     assert_eq!(later, again.entries()[rsa_key(1).kid()].shown["blob"]);
 }
 

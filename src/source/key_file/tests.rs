@@ -50,7 +50,7 @@ fn a_directory_gives_the_keys_of_its_files_in_the_order_of_their_names() {
     fs::create_dir(at("deeper")).expect("a directory");
     write_key(at("deeper/c.pub"));
     let fetched = read_paths(&[directory.path()]).expect("two keys");
-    assert_eq!(Fetched { keys: vec![a, b], notes: Vec::new(), server_time: None }, fetched);
+    assert_eq!(Fetched { keys: vec![a, b], ..Fetched::default() }, fetched);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::core::{
-    ledger::Event,
+    ledger::{Event, Look},
     merge::{Answer, Report, merge},
     tests::{known, retention, rsa_key},
 };
@@ -84,8 +84,8 @@ fn more_than_a_thousand_tombstones_fit() {
             ledger.observe(&merge(&ledger, &reports), jiff::Timestamp::UNIX_EPOCH, &retention()).ledger;
         assert_eq!(Event::Appeared, ledger.changes()[0].event);
         for place in ["https://account.blob.core.windows.net/$web", "s3://bucket/prefix", "http"] {
-            let view = ledger.entries().keys().cloned().collect();
-            ledger = ledger.shown(place, &view, jiff::Timestamp::UNIX_EPOCH);
+            let look = Look::at_our_own(ledger.entries().keys().cloned().collect());
+            ledger = ledger.shown(place, &look, jiff::Timestamp::UNIX_EPOCH);
         }
         ledger.to_json().len()
     };

@@ -114,6 +114,7 @@ impl KeyView {
             State::Listed => ("listed", None),
             State::Missing { since } => ("missing", Some(since)),
             State::Removed { .. } => ("removed", None),
+            State::Revoked { .. } => ("revoked", None),
         };
         Self {
             kid: entry.jwk.kid().to_string(),

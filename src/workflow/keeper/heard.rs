@@ -8,7 +8,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::Hearing;
-use crate::core::merge::{Answer, Report};
+use crate::core::{
+    kid::Kid,
+    merge::{Answer, Report},
+};
 
 /// What the sources said last, and what was said about it in the log.
 pub(super) struct Heard {
@@ -20,6 +23,7 @@ pub(super) struct Heard {
 /// Those who speak for one configured source.
 struct Panel {
     voices: BTreeMap<String, Voice>,
+    verify: bool,
     /// What whoever else may speak for it says: nothing, or nobody knows.
     others: Report,
 }
@@ -38,19 +42,21 @@ pub struct Voices {
     pub names: BTreeSet<String>,
     /// Whether there is nobody else: only then can a key be missing.
     pub all: bool,
+    /// Whether they verify tokens with the keys that they list: API servers do.
+    pub verify: bool,
 }
 
 impl Voices {
     /// A source that speaks for itself.
     #[must_use]
     pub fn one(name: &str) -> Self {
-        Self { names: BTreeSet::from([name.to_owned()]), all: true }
+        Self { names: BTreeSet::from([name.to_owned()]), all: true, verify: false }
     }
 
     /// Nobody knows yet who speaks.
     #[must_use]
     pub fn unknown() -> Self {
-        Self { names: BTreeSet::new(), all: false }
+        Self { names: BTreeSet::new(), all: false, verify: false }
     }
 }
 
@@ -85,6 +91,22 @@ impl Heard {
             .flat_map(|panel| panel.voices.values().map(|voice| &voice.report).chain([&panel.others]))
     }
 
+    /// The kids that each API server verifies now; `None` for one that did not answer.
+    pub(super) fn api_servers(&self) -> BTreeMap<String, Option<BTreeSet<Kid>>> {
+        let verifying = self.sources.iter().filter(|panel| panel.verify);
+        let voices = verifying.flat_map(|panel| &panel.voices);
+        let kids = |voice: &Voice| match &voice.report.answer {
+            Answer::Keys(keys) => Some(keys.iter().map(|key| key.kid().clone()).collect()),
+            _ => None,
+        };
+        voices.map(|(name, voice)| (name.clone(), kids(voice))).collect()
+    }
+
+    /// Whether everybody who may speak is known.
+    pub(super) fn knows_all(&self) -> bool {
+        self.reports().all(|report| report.answer != Answer::NotYetAsked)
+    }
+
     /// Those whose clock is further from ours than `margin`.
     pub(super) fn disagreeing(&self, margin: Duration) -> impl Iterator<Item = &str> {
         self.voices()
@@ -96,7 +118,7 @@ impl Heard {
 impl Panel {
     fn new(voices: &Voices) -> Self {
         let others = Report { source: "others".to_owned(), answer: Answer::NotYetAsked };
-        let mut panel = Self { voices: BTreeMap::new(), others };
+        let mut panel = Self { voices: BTreeMap::new(), verify: voices.verify, others };
         panel.expect(voices);
         panel
     }

@@ -1,0 +1,45 @@
+//! Waits that contradict each other.
+
+use super::{Fault, Mapping, Problems, value};
+use crate::core::{
+    jwk_set::MAX_KEYS,
+    rotation::{Contradiction, Timing},
+};
+
+/// Refuses each at the wait that is to be changed.
+pub(super) fn check(timing: &Timing, mapping: &Mapping<'_>, problems: &mut Problems) {
+    for contradiction in timing.contradictions() {
+        let text = value::duration_text;
+        let (key, message, hint) = match contradiction {
+            Contradiction::TooSoon { propagation, jwks_max_age } => (
+                "propagation",
+                format!(
+                    "`{}` is too short, expected at least `{}`, twice `jwks_max_age`",
+                    text(propagation),
+                    text(jwks_max_age * 2)
+                ),
+                "a relying party may read a JWKS from a cache just before it changes, and keep it as long again",
+            ),
+            Contradiction::NeverReady { rotate_after, standby } => (
+                "rotate_after",
+                format!(
+                    "`{}` is too short, expected more than `{}`, `propagation` and `margin`",
+                    text(rotate_after),
+                    text(standby)
+                ),
+                "the next key is made when the one before begins to sign, and waits that long",
+            ),
+            Contradiction::TooMany { rotate_after, max_token_lifetime, keys } => (
+                "rotate_after",
+                format!(
+                    "`{}` is too short: with tokens that live for `{}`, {keys} keys would be public at once, and \
+                     relying parties read {MAX_KEYS}",
+                    text(rotate_after),
+                    text(max_token_lifetime)
+                ),
+                "rotate less often, or shorten `max_token_lifetime`",
+            ),
+        };
+        mapping.refuse(key, Fault::new(message).hint(hint), problems);
+    }
+}

@@ -1,0 +1,336 @@
+//! Which node signs with which key, which one it shall sign with, and what the operator asked for.
+//!
+//! [`crate::core::rotation`] decides; this records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, Event, Ledger, Retention, State};
+use crate::core::{
+    announcement::{NodeName, Stage},
+    kid::Kid,
+};
+
+/// The node that has a private key, and what it says that it does with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedBy {
+    pub node: NodeName,
+    pub stage: Stage,
+}
+
+/// What a node shall sign with. It may sign with it for everybody: the key is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    pub sign: Kid,
+    pub at: Timestamp,
+    pub why: Why,
+}
+
+/// Why a node was ordered to sign with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It had no order that holds.
+    First,
+    /// The key before was old enough.
+    Age,
+    /// The operator asked for it.
+    Asked,
+    /// The operator took the last order back.
+    Aborted,
+}
+
+/// The operator asked for a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wish {
+    pub at: Timestamp,
+    /// Places that need not show a key, by the operator's word.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub without: BTreeSet<String>,
+}
+
+/// What an operator may ask of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ask {
+    /// Rotate as soon as the next keys are ready, without regard to these places.
+    Start { without: BTreeSet<String> },
+    /// Take the last rotation back.
+    Abort {},
+    /// Somebody else may have the private key.
+    Revoke { kid: Kid },
+    /// The node is gone.
+    Forget { node: NodeName },
+}
+
+/// What was asked for cannot be done.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NotAsked {
+    #[error("no node signs: there is nothing to rotate")]
+    NobodySigns,
+    #[error("target `{name}` is unknown, expected one of {known}")]
+    UnknownPlace { name: String, known: String },
+    #[error("a rotation was asked for already, at {at}")]
+    AskedAlready { at: Timestamp },
+    #[error("there is no rotation to take back")]
+    NothingToAbort,
+    #[error("node `{node}` cannot go back to key `{kid}`: {place} does not show it any more")]
+    NoWayBack { node: NodeName, kid: Kid, place: String },
+    #[error("key `{kid}` is unknown")]
+    UnknownKey { kid: Kid },
+    #[error("key `{kid}` was revoked already")]
+    RevokedAlready { kid: Kid },
+    #[error("node `{node}` is unknown")]
+    UnknownNode { node: NodeName },
+}
+
+impl NotAsked {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NobodySigns => Some("rotate the keys where they sign; Signpost follows"),
+            Self::AskedAlready { .. } => Some("`signpost rotate status` says what it waits for"),
+            Self::UnknownKey { .. } | Self::UnknownNode { .. } => {
+                Some("`signpost rotate status` names every key and node")
+            }
+            Self::NoWayBack { .. } => Some("go forward: `signpost rotate start`"),
+            Self::UnknownPlace { .. } | Self::NothingToAbort | Self::RevokedAlready { .. } => None,
+        }
+    }
+}
+
+impl Ledger {
+    /// What every node was last ordered.
+    #[must_use]
+    pub fn orders(&self) -> &BTreeMap<NodeName, Order> {
+        &self.orders
+    }
+
+    /// The rotation that the operator asked for and that is not over.
+    #[must_use]
+    pub fn wish(&self) -> Option<&Wish> {
+        self.wish.as_ref()
+    }
+
+    /// The nodes whose private keys may still sign.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<&NodeName> {
+        let signers = self.keys.values().filter(|entry| entry.is_public()).filter_map(|entry| {
+            let signer = entry.signer.as_ref()?;
+            (!matches!(signer.stage, Stage::Retired { .. })).then_some(&signer.node)
+        });
+        signers.collect()
+    }
+
+    /// The public keys of a node, the oldest first.
+    #[must_use]
+    pub fn keys_of(&self, node: &NodeName) -> Vec<(&Kid, &Entry, Stage)> {
+        let of_node = |(kid, entry)| {
+            let entry: &Entry = entry;
+            let signer = entry.signer.as_ref().filter(|signer| signer.node == *node && entry.is_public())?;
+            Some((kid, entry, signer.stage))
+        };
+        let mut keys: Vec<_> = self.keys.iter().filter_map(of_node).collect();
+        keys.sort_by_key(|(_, entry, stage)| (entry.first_seen, stage.since()));
+        keys
+    }
+
+    /// The tombstones of keys whose private half somebody else may have.
+    pub fn revoked(&self) -> impl Iterator<Item = &Kid> {
+        let is_revoked = |entry: &Entry| matches!(entry.state, State::Revoked { .. });
+        self.keys.iter().filter(move |(_, entry)| is_revoked(entry)).map(|(kid, _)| kid)
+    }
+
+    /// Takes in what nodes say of their keys. Who holds a key does not change.
+    pub(super) fn take_in(&mut self, signers: &BTreeMap<Kid, SignedBy>, now: Timestamp) {
+        for (kid, said) in signers {
+            let Some(entry) = self.keys.get_mut(kid).filter(|entry| entry.is_public()) else { continue };
+            if self.forgotten.get(&said.node).is_some_and(|gone| said.stage.since() <= *gone) {
+                continue;
+            }
+            let before = match &entry.signer {
+                Some(known) if known.node != said.node || known.stage == said.stage => continue,
+                known => known.as_ref().map(|known| known.stage),
+            };
+            entry.signer = Some(said.clone());
+            match (before, said.stage) {
+                (Some(Stage::Active { .. }), Stage::Active { .. })
+                | (Some(Stage::Retired { .. }), Stage::Retired { .. })
+                | (_, Stage::Standby { .. }) => self.advance(),
+                (_, Stage::Active { .. }) => self.record(now, kid, Event::Activated),
+                (_, Stage::Retired { .. }) => self.record(now, kid, Event::Retired),
+            }
+        }
+    }
+
+    /// Records an order; see [`crate::core::rotation::next_step`].
+    #[must_use]
+    pub fn ordered(&self, node: &NodeName, sign: &Kid, why: Why, now: Timestamp) -> Self {
+        let mut ledger = self.clone();
+        ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at: now, why });
+        ledger.record(now, sign, Event::Ordered);
+        ledger
+    }
+
+    /// Takes the operator's word. `gates` are the places that must show a key before it signs.
+    ///
+    /// # Errors
+    ///
+    /// Says why nothing is changed.
+    pub fn asked(
+        &self,
+        ask: &Ask,
+        gates: &BTreeSet<String>,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<Self, NotAsked> {
+        match ask {
+            Ask::Start { without } => self.start(without.clone(), gates, now),
+            Ask::Abort {} => self.abort(gates, now),
+            Ask::Revoke { kid } => self.revoke(kid, now),
+            Ask::Forget { node } => self.forget(node, retention, now),
+        }
+    }
+
+    /// Asks for a rotation of every node, as soon as its standby is ready.
+    ///
+    /// `without` names places that need not show a key.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nobody signs, when a rotation was asked for already, and for a place that is unknown.
+    pub fn start(
+        &self,
+        without: BTreeSet<String>,
+        places: &BTreeSet<String>,
+        now: Timestamp,
+    ) -> Result<Self, NotAsked> {
+        if let Some(name) = without.iter().find(|name| !places.contains(*name)) {
+            let known = places.iter().map(|place| format!("`{place}`")).collect::<Vec<_>>().join(", ");
+            return Err(NotAsked::UnknownPlace { name: name.clone(), known });
+        }
+        if self.nodes().is_empty() {
+            return Err(NotAsked::NobodySigns);
+        }
+        match &self.wish {
+            // Another list of places is another word.
+            Some(wish) if wish.without == without => Err(NotAsked::AskedAlready { at: wish.at }),
+            _ => {
+                let mut ledger = self.clone();
+                ledger.wish = Some(Wish { at: now, without });
+                ledger.advance();
+                Ok(ledger)
+            }
+        }
+    }
+
+    /// The wish is fulfilled, or nobody is left to fulfil it.
+    #[must_use]
+    pub fn fulfilled(&self) -> Self {
+        let mut ledger = self.clone();
+        if ledger.wish.take().is_some() {
+            ledger.advance();
+        }
+        ledger
+    }
+
+    /// Takes a rotation back: one that was asked for and has not begun, or else the last order of every node
+    /// that has a way back. The way back is the key that the node has retired last, while every gating place
+    /// shows it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is nothing to take back, and when a place does not show the key before any more: then
+    /// nothing is changed.
+    pub fn abort(&self, gates: &BTreeSet<String>, now: Timestamp) -> Result<Self, NotAsked> {
+        let begun = |order: &Order| self.wish.as_ref().is_some_and(|wish| order.at >= wish.at);
+        if self.wish.is_some() && !self.orders.values().any(begun) {
+            return Ok(self.fulfilled());
+        }
+        let mut ledger = self.fulfilled();
+        let mut is_done = false;
+        for (node, order) in &self.orders {
+            if matches!(order.why, Why::First | Why::Aborted) {
+                continue;
+            }
+            let Some((kid, entry)) = self.retired_last(node, &order.sign) else { continue };
+            if let Some(place) = gates.iter().find(|place| !entry.shown.contains_key(*place)) {
+                let (node, kid, place) = (node.clone(), kid.clone(), format!("`{place}`"));
+                return Err(NotAsked::NoWayBack { node, kid, place });
+            }
+            ledger = ledger.ordered(node, kid, Why::Aborted, now);
+            is_done = true;
+        }
+        if is_done { Ok(ledger) } else { Err(NotAsked::NothingToAbort) }
+    }
+
+    /// The key that a node signed with before the one that it was ordered.
+    fn retired_last(&self, node: &NodeName, ordered: &Kid) -> Option<(&Kid, &Entry)> {
+        let before = self.keys_of(node).into_iter().filter(|(kid, ..)| *kid != ordered);
+        let signed = before.filter(|(_, _, stage)| !matches!(stage, Stage::Standby { .. }));
+        signed.max_by_key(|(_, _, stage)| stage.since()).map(|(kid, entry, _)| (kid, entry))
+    }
+
+    /// Takes the operator's word that somebody else may have the private key: it is public no more, at once
+    /// and for ever, and its node stops signing with it. Live tokens that it signed are dead.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the kid is unknown or was revoked already.
+    pub fn revoke(&self, kid: &Kid, now: Timestamp) -> Result<Self, NotAsked> {
+        let mut ledger = self.clone();
+        let stranger = ledger.strangers.remove(kid);
+        match (ledger.keys.get_mut(kid), stranger) {
+            (Some(Entry { state: State::Revoked { .. }, .. }), _) => {
+                return Err(NotAsked::RevokedAlready { kid: kid.clone() });
+            }
+            (Some(entry), _) => {
+                entry.state = State::Revoked { at: now };
+                entry.shown.clear();
+            }
+            (None, Some(stranger)) => {
+                ledger.keys.insert(kid.clone(), Entry::new(stranger.jwk, now, State::Revoked { at: now }));
+            }
+            (None, None) => return Err(NotAsked::UnknownKey { kid: kid.clone() }),
+        }
+        ledger.orders.retain(|_, order| order.sign != *kid);
+        ledger.record(now, kid, Event::Revoked);
+        Ok(ledger)
+    }
+
+    /// Takes the operator's word that a node is gone and signs no more: its keys are kept for as long as a
+    /// token that it may have signed just now lives.
+    ///
+    /// # Errors
+    ///
+    /// Fails when no key is known of the node.
+    pub fn forget(&self, node: &NodeName, retention: &Retention, now: Timestamp) -> Result<Self, NotAsked> {
+        let mut ledger = self.clone();
+        let latest_exp = Some(now + retention.max_token_lifetime);
+        let kids: Vec<Kid> = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
+        if kids.is_empty() {
+            return Err(NotAsked::UnknownNode { node: node.clone() });
+        }
+        ledger.orders.remove(node);
+        ledger.forgotten.insert(node.clone(), now);
+        for kid in kids {
+            let entry = ledger.keys.get_mut(&kid).expect("it is of this ledger");
+            if let Some(SignedBy { stage, .. }) = &mut entry.signer
+                && !matches!(stage, Stage::Retired { .. })
+            {
+                *stage = Stage::Retired { since: now, latest_exp };
+                ledger.record(now, &kid, Event::Forgotten);
+            }
+        }
+        Ok(ledger)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,411 @@
+//! Replaces a signing key so that no relying party ever meets a token that it cannot verify.
+//!
+//! A key may sign once every place has shown it for the propagation time, so that no cached JWKS can lack it.
+//! A key that stops signing stays until its last token is dead. RFC 7583 gives the same two waits for the
+//! keys of DNSSEC (sections 3.2.1 and 3.3).
+//!
+//! [`next_step`] decides on what the ledger remembers and what was just seen; the caller records it with
+//! [`after`] and asks again. The node obeys, or refuses (`docs/decisions/0027`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    announcement::{NodeName, Stage},
+    jwk_set::MAX_KEYS,
+    kid::Kid,
+    ledger::{Entry, Ledger, State, Why, signed},
+};
+
+/// How long each wait is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// The age, from its activation, at which a signing key is replaced; `None` for never by itself.
+    pub rotate_after: Option<Duration>,
+    /// How long every place shows a key before it may sign: at least as long as anybody keeps a JWKS.
+    pub propagation: Duration,
+    /// The `max-age` that is served with a JWKS: how long a relying party that obeys keeps it.
+    pub jwks_max_age: Duration,
+    /// Longest `exp - iat` of a token of this issuer.
+    pub max_token_lifetime: Duration,
+    /// Largest difference between two clocks that is tolerated.
+    pub margin: Duration,
+}
+
+/// Two waits contradict each other.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Contradiction {
+    /// A JWKS may be read from a replica or a cache just before it changes, and be kept for as long again.
+    #[error("`propagation` ({propagation:?}) is shorter than twice `jwks_max_age` ({jwks_max_age:?})")]
+    TooSoon { propagation: Duration, jwks_max_age: Duration },
+    /// A standby is made when the one before begins to sign.
+    #[error(
+        "`rotate_after` ({rotate_after:?}) is not longer than `propagation` and `margin` ({standby:?}): no key would ever be ready in time"
+    )]
+    NeverReady { rotate_after: Duration, standby: Duration },
+    #[error(
+        "at a rotation every {rotate_after:?} and tokens that live for {max_token_lifetime:?}, {keys} keys are public at once, and relying parties read {MAX_KEYS}"
+    )]
+    TooMany { rotate_after: Duration, max_token_lifetime: Duration, keys: u128 },
+}
+
+impl Timing {
+    /// Everything that contradicts itself.
+    #[must_use]
+    pub fn contradictions(&self) -> Vec<Contradiction> {
+        let Self { rotate_after, propagation, jwks_max_age, max_token_lifetime, margin } = *self;
+        let mut found = Vec::new();
+        if propagation < jwks_max_age * 2 {
+            found.push(Contradiction::TooSoon { propagation, jwks_max_age });
+        }
+        let Some(rotate_after) = rotate_after else { return found };
+        let standby = propagation + margin;
+        if rotate_after <= standby {
+            found.push(Contradiction::NeverReady { rotate_after, standby });
+        }
+        // The active key and its standby, and those that wait for their last token.
+        let waiting = (max_token_lifetime + margin).as_nanos().div_ceil(rotate_after.as_nanos().max(1));
+        let keys = waiting + 2;
+        if keys > MAX_KEYS as u128 {
+            found.push(Contradiction::TooMany { rotate_after, max_token_lifetime, keys });
+        }
+        found
+    }
+}
+
+/// What was just seen, besides what the ledger remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// The places that must show a key before it signs.
+    pub gates: BTreeSet<String>,
+    /// The kids that each API server verifies now; `None` for one that did not answer.
+    pub api_servers: BTreeMap<String, Option<BTreeSet<Kid>>>,
+    /// Whether every place was looked at, and our clock is that of everybody else.
+    pub is_sound: bool,
+    /// When keys may be replaced because of their age.
+    pub window: Window,
+}
+
+/// The maintenance window, for rotations by age alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Window {
+    #[default]
+    Open,
+    Closed {
+        /// When it opens.
+        until: Timestamp,
+    },
+}
+
+/// The one thing to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Let the node sign with this key, for everybody.
+    Order { node: NodeName, sign: Kid, why: Why },
+    /// The rotation that was asked for is over.
+    Fulfilled,
+    /// Nothing before `until`, or before something is seen.
+    Wait { until: Option<Timestamp> },
+}
+
+/// Why a key may not sign yet, or a node not be given another one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// The place does not show the key.
+    NotShown { place: String },
+    /// Somebody may still have a JWKS of before.
+    Propagating { place: String, until: Timestamp },
+    /// The API server does not verify tokens of the key yet.
+    NotVerified { api_server: String },
+    /// The API server cannot be asked.
+    Silent { api_server: String },
+    /// The ledger came from a backup, or was repaired.
+    Repaired { until: Timestamp },
+    /// A place was not looked at since the start, or clocks disagree.
+    Unsound,
+    /// The window for rotations is closed.
+    Window { until: Timestamp },
+    /// The node has no unused key.
+    NoStandby,
+    /// Another node has not obeyed yet: one after the other.
+    Busy { node: NodeName },
+    /// The node itself has not obeyed yet.
+    Disobedient { since: Timestamp },
+    /// As many keys are public as relying parties read.
+    TooManyKeys,
+}
+
+impl Obstacle {
+    /// When it is over by itself.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Propagating { until, .. } | Self::Repaired { until } | Self::Window { until } => {
+                Some(*until)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotShown { place } => write!(f, "{place} does not show it"),
+            Self::Propagating { place, until } => {
+                write!(f, "a copy without it may be cached until {until} ({place})")
+            }
+            Self::NotVerified { api_server } => write!(f, "API server {api_server} does not verify it yet"),
+            Self::Silent { api_server } => write!(f, "API server {api_server} does not answer"),
+            Self::Repaired { until } => {
+                write!(f, "the ledger was repaired, nothing is switched before {until}")
+            }
+            Self::Unsound => f.write_str("not every place was looked at yet, or clocks disagree"),
+            Self::Window { until } => write!(f, "the window opens at {until}"),
+            Self::NoStandby => f.write_str("the node has no unused key"),
+            Self::Busy { node } => write!(f, "node {node} has not switched yet"),
+            Self::Disobedient { since } => write!(f, "the node was told at {since} and has not switched yet"),
+            Self::TooManyKeys => {
+                write!(f, "{MAX_KEYS} keys are public, which is as many as relying parties read")
+            }
+        }
+    }
+}
+
+/// What is next for a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// The key that it was ordered to sign with.
+    pub ordered: Option<Kid>,
+    /// The key that it signs with next.
+    pub next: Option<Kid>,
+    /// When it is time for it, if that is known.
+    pub due: Option<Timestamp>,
+    /// Why it is to be given the next key.
+    pub why: Why,
+    /// What is in the way of the next key, apart from that its time has not come.
+    pub obstacles: BTreeSet<Obstacle>,
+}
+
+/// Decides what a rotation needs now.
+///
+/// Asked again before anything changes, it says the same; so a crash between deciding and doing costs nothing.
+#[must_use]
+pub fn next_step(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timing) -> Step {
+    let nodes = ledger.nodes();
+    let outlooks: Vec<_> =
+        nodes.iter().map(|node| (*node, outlook(ledger, node, seen, now, timing))).collect();
+    for (node, outlook) in &outlooks {
+        let is_due = outlook.due.is_some_and(|due| due <= now);
+        if let Some(sign) = outlook.next.as_ref().filter(|_| is_due && outlook.obstacles.is_empty()) {
+            return Step::Order { node: (*node).clone(), sign: sign.clone(), why: outlook.why };
+        }
+    }
+    let is_fulfilled = |node: &NodeName, wish: Timestamp| {
+        ledger.orders().get(node).is_some_and(|order| order.at >= wish && has_obeyed(ledger, node))
+    };
+    if ledger.wish().is_some_and(|wish| nodes.iter().all(|node| is_fulfilled(node, wish.at))) {
+        return Step::Fulfilled;
+    }
+    let waits = outlooks.iter().flat_map(|(_, outlook)| {
+        let ends = outlook.obstacles.iter().filter_map(Obstacle::until);
+        outlook.due.into_iter().chain(ends)
+    });
+    Step::Wait { until: waits.filter(|until| *until > now).min() }
+}
+
+/// The ledger once a step is carried out.
+#[must_use]
+pub fn after(ledger: &Ledger, step: &Step, now: Timestamp) -> Ledger {
+    match step {
+        Step::Order { node, sign, why } => ledger.ordered(node, sign, *why, now),
+        Step::Fulfilled => ledger.fulfilled(),
+        Step::Wait { .. } => ledger.clone(),
+    }
+}
+
+/// What is next for a node, and what is in the way.
+#[must_use]
+pub fn outlook(
+    ledger: &Ledger,
+    node: &NodeName,
+    seen: &Observation,
+    now: Timestamp,
+    timing: &Timing,
+) -> Outlook {
+    let keys = ledger.keys_of(node);
+    let order = ledger.orders().get(node);
+    let ordered = order.and_then(|order| keys.iter().find(|(kid, ..)| **kid == order.sign));
+    let nothing = BTreeSet::new();
+    let without = ledger.wish().map_or(&nothing, |wish| &wish.without);
+    let obstacles_of =
+        |kid: &Kid, entry: &Entry| in_the_way(ledger, (kid, entry), seen, without, now, timing);
+
+    let (Some(order), Some((_, _, stage))) = (order, ordered) else {
+        // The key that it has begun with is as good as any; after a revocation whichever is ready.
+        let mut candidates: Vec<_> =
+            keys.iter().filter(|(_, _, stage)| !matches!(stage, Stage::Retired { .. })).collect();
+        candidates.sort_by_key(|(_, _, stage)| matches!(stage, Stage::Standby { .. }));
+        let judged = candidates.into_iter().map(|(kid, entry, _)| (*kid, obstacles_of(kid, entry)));
+        let best = judged.min_by_key(|(_, obstacles)| !obstacles.is_empty());
+        let (next, obstacles) = best
+            .map_or((None, BTreeSet::from([Obstacle::NoStandby])), |(kid, obstacles)| {
+                (Some(kid.clone()), obstacles)
+            });
+        return Outlook { ordered: None, next, due: Some(now), why: Why::First, obstacles };
+    };
+
+    let asked = ledger.wish().filter(|wish| order.at < wish.at);
+    let (due, why) = match (asked, stage) {
+        (Some(wish), _) => (Some(wish.at), Why::Asked),
+        (None, Stage::Active { since }) => (timing.rotate_after.map(|age| *since + age), Why::Age),
+        (None, _) => (None, Why::Age),
+    };
+    let next =
+        keys.iter().find(|(kid, _, stage)| **kid != order.sign && matches!(stage, Stage::Standby { .. }));
+    let mut obstacles =
+        next.map_or(BTreeSet::from([Obstacle::NoStandby]), |(kid, entry, _)| obstacles_of(kid, entry));
+    if !matches!(stage, Stage::Active { .. }) {
+        obstacles.insert(Obstacle::Disobedient { since: order.at });
+    }
+    let busy = ledger.nodes().into_iter().filter(|other| *other != node && !has_obeyed(ledger, other));
+    obstacles.extend(busy.map(|other| Obstacle::Busy { node: other.clone() }));
+    if let (Why::Age, Window::Closed { until }) = (why, seen.window) {
+        obstacles.insert(Obstacle::Window { until });
+    }
+    // Its successor's standby has to fit too.
+    if ledger.public_keys().count() >= MAX_KEYS {
+        obstacles.insert(Obstacle::TooManyKeys);
+    }
+    let next = next.map(|(kid, ..)| (*kid).clone());
+    Outlook { ordered: Some(order.sign.clone()), next, due, why, obstacles }
+}
+
+/// What is in the way of a key's signing for everybody.
+fn in_the_way(
+    ledger: &Ledger,
+    (kid, entry): (&Kid, &Entry),
+    seen: &Observation,
+    without: &BTreeSet<String>,
+    now: Timestamp,
+    timing: &Timing,
+) -> BTreeSet<Obstacle> {
+    let mut obstacles = BTreeSet::new();
+    for place in seen.gates.difference(without) {
+        match entry.shown.get(place) {
+            None => drop(obstacles.insert(Obstacle::NotShown { place: place.clone() })),
+            Some(_) if entry.original => {}
+            Some(since) => {
+                let until = *since + timing.propagation;
+                if now < until {
+                    obstacles.insert(Obstacle::Propagating { place: place.clone(), until });
+                }
+            }
+        }
+    }
+    for (api_server, verifies) in &seen.api_servers {
+        let api_server = api_server.clone();
+        match verifies {
+            None => drop(obstacles.insert(Obstacle::Silent { api_server })),
+            Some(kids) if !kids.contains(kid) => {
+                obstacles.insert(Obstacle::NotVerified { api_server });
+            }
+            Some(_) => {}
+        }
+    }
+    if let Some(hold) = ledger.hold().filter(|_| ledger.is_held(now)) {
+        obstacles.insert(Obstacle::Repaired { until: hold.until });
+    }
+    if !seen.is_sound {
+        obstacles.insert(Obstacle::Unsound);
+    }
+    obstacles
+}
+
+/// Whether a node signs with the key that it was ordered, and with no other. One without an order signs for
+/// nobody outside.
+fn has_obeyed(ledger: &Ledger, node: &NodeName) -> bool {
+    let Some(order) = ledger.orders().get(node) else { return true };
+    ledger
+        .keys_of(node)
+        .into_iter()
+        .all(|(kid, _, stage)| matches!(stage, Stage::Active { .. }) == (*kid == order.sign))
+}
+
+/// Where a key stands in its life, in the words of RFC 7583 section 3.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A source lists it, and nobody says who has the private key.
+    Published,
+    /// It waits until it may sign.
+    Standby,
+    /// It may sign: no cached JWKS lacks it.
+    Ready,
+    /// It signs.
+    Active,
+    /// It does not sign any more, and tokens may live that it has signed.
+    Retired {
+        /// When its last token is dead, if that is known.
+        until: Option<Timestamp>,
+    },
+    Removed,
+    Revoked,
+}
+
+impl Standing {
+    /// In one word, for tables and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Standby => "standby",
+            Self::Ready => "ready",
+            Self::Active => "active",
+            Self::Retired { .. } => "retired",
+            Self::Removed => "removed",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// Where a key stands.
+#[must_use]
+pub fn standing(
+    ledger: &Ledger,
+    kid: &Kid,
+    seen: &Observation,
+    now: Timestamp,
+    timing: &Timing,
+) -> Option<Standing> {
+    let entry = ledger.entries().get(kid)?;
+    let signer = entry.signer.as_ref().map(|signer| signer.stage);
+    Some(match (entry.state, signer) {
+        (State::Removed { .. }, _) => Standing::Removed,
+        (State::Revoked { .. }, _) => Standing::Revoked,
+        (_, Some(Stage::Standby { .. })) => {
+            let obstacles = in_the_way(ledger, (kid, entry), seen, &BTreeSet::new(), now, timing);
+            if obstacles.is_empty() { Standing::Ready } else { Standing::Standby }
+        }
+        (_, Some(Stage::Active { .. })) => Standing::Active,
+        (_, Some(stage @ Stage::Retired { .. })) => {
+            Standing::Retired { until: stage.dead_after(timing.margin) }
+        }
+        (State::Listed, None) => Standing::Published,
+        (State::Missing { since }, None) => {
+            let wait = signed(timing.max_token_lifetime) + signed(timing.margin);
+            Standing::Retired { until: since.checked_add(wait).ok() }
+        }
+    })
+}
+
+mod report;
+
+pub use report::{KeyReport, NodeReport, Phase, Report, report};
+
+#[cfg(test)]
+mod tests;

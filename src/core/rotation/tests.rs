@@ -1,0 +1,415 @@
+use super::*;
+use crate::core::{
+    ledger::{Lineage, Look, NotAsked, Retention, SignedBy},
+    merge::{Answer, Merged, Report, merge},
+    tests::{retention, rsa_key, terms},
+};
+
+/// Times in seconds: propagation 100, tokens 50, margin 10, rotation after 1000.
+fn timing() -> Timing {
+    let seconds = Duration::from_secs;
+    Timing {
+        rotate_after: Some(seconds(1000)),
+        propagation: seconds(100),
+        jwks_max_age: seconds(50),
+        max_token_lifetime: seconds(50),
+        margin: seconds(10),
+    }
+}
+
+fn owed() -> Retention {
+    let Timing { max_token_lifetime, margin, .. } = timing();
+    Retention { max_token_lifetime, margin, ..retention() }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+fn kid(index: usize) -> Kid {
+    rsa_key(index).kid().clone()
+}
+
+fn node(name: &str) -> NodeName {
+    NodeName::parse(name).expect("a name")
+}
+
+fn standby(since: i64) -> Stage {
+    Stage::Standby { since: at(since) }
+}
+
+fn active(since: i64) -> Stage {
+    Stage::Active { since: at(since) }
+}
+
+fn retired(since: i64, latest_exp: i64) -> Stage {
+    Stage::Retired { since: at(since), latest_exp: Some(at(latest_exp)) }
+}
+
+/// An issuer whose keys were announced, shown and ordered.
+struct Scene {
+    ledger: Ledger,
+    seen: Observation,
+}
+
+impl Scene {
+    /// Everything is new: nobody can have read a JWKS before.
+    fn new() -> Self {
+        let ledger = Ledger::new(terms().issuer, Lineage::from_random([1; 8]));
+        let seen = Observation {
+            gates: ["eu", "us"].map(str::to_owned).into(),
+            is_sound: true,
+            ..Observation::default()
+        };
+        Self { ledger, seen }
+    }
+
+    /// Key 0 is active since 0, key 1 its standby; both are shown since 0 and nobody is behind.
+    fn settled() -> Self {
+        let mut scene = Self::new();
+        scene.announce(0, &[(0, "a", active(0)), (1, "a", standby(0))]);
+        scene.show(0, &["eu", "us"], &[0, 1]);
+        assert_eq!(scene.step(0), order("a", 0, Why::First));
+        scene.settle(0);
+        scene
+    }
+
+    fn announce(&mut self, now: i64, keys: &[(usize, &str, Stage)]) {
+        let keys = keys
+            .iter()
+            .map(|(index, name, stage)| (rsa_key(*index), SignedBy { node: node(name), stage: *stage }));
+        let report = Report { source: "nodes".to_owned(), answer: Answer::Announced(keys.collect()) };
+        let merged = Merged { is_beginning: true, ..merge(&self.ledger, &[report]) };
+        self.ledger = self.ledger.observe(&merged, at(now), &owed()).ledger;
+    }
+
+    fn show(&mut self, now: i64, places: &[&str], keys: &[usize]) {
+        let look = Look::at_our_own(keys.iter().map(|index| kid(*index)).collect());
+        for place in places {
+            self.ledger = self.ledger.shown(place, &look, at(now));
+        }
+    }
+
+    fn step(&self, now: i64) -> Step {
+        let step = next_step(&self.ledger, &self.seen, at(now), &timing());
+        assert_eq!(step, next_step(&self.ledger, &self.seen, at(now), &timing()), "asked twice");
+        step
+    }
+
+    /// Carries out what there is to do; returns how many steps that were.
+    fn settle(&mut self, now: i64) -> usize {
+        for count in 0..10 {
+            match self.step(now) {
+                Step::Wait { .. } => return count,
+                step => self.ledger = after(&self.ledger, &step, at(now)),
+            }
+        }
+        panic!("it never ends: {:?}", self.step(now));
+    }
+
+    fn outlook(&self, name: &str, now: i64) -> Outlook {
+        outlook(&self.ledger, &node(name), &self.seen, at(now), &timing())
+    }
+
+    #[track_caller]
+    fn held_by(&self, name: &str, now: i64, expected: &[Obstacle]) {
+        let obstacles = self.outlook(name, now).obstacles;
+        assert_eq!(obstacles, expected.iter().cloned().collect(), "at {now}");
+        assert!(!matches!(self.step(now), Step::Order { .. }), "it was not held at {now}");
+    }
+}
+
+fn order(name: &str, index: usize, why: Why) -> Step {
+    Step::Order { node: node(name), sign: kid(index), why }
+}
+
+fn wait(until: Option<i64>) -> Step {
+    Step::Wait { until: until.map(at) }
+}
+
+fn propagating(place: &str, until: i64) -> Obstacle {
+    Obstacle::Propagating { place: place.to_owned(), until: at(until) }
+}
+
+fn not_shown(place: &str) -> Obstacle {
+    Obstacle::NotShown { place: place.to_owned() }
+}
+
+#[test]
+fn an_issuer_without_nodes_has_nothing_to_decide() {
+    assert_eq!(Scene::new().step(0), wait(None));
+}
+
+#[test]
+fn the_first_key_of_an_issuer_signs_once_every_place_shows_it() {
+    let mut scene = Scene::new();
+    scene.announce(0, &[(0, "a", active(0)), (1, "a", standby(0))]);
+    scene.held_by("a", 0, &[not_shown("eu"), not_shown("us")]);
+    scene.show(1, &["eu"], &[0, 1]);
+    scene.held_by("a", 1, &[not_shown("us")]);
+    scene.show(2, &["us"], &[0, 1]);
+    assert_eq!(scene.step(2), order("a", 0, Why::First));
+}
+
+#[test]
+fn a_key_that_joins_an_issuer_waits_until_no_cache_can_lack_it() {
+    let mut scene = Scene::settled();
+    let joined = [(0, "a", active(0)), (1, "a", standby(0)), (2, "b", active(10)), (3, "b", standby(10))];
+    scene.announce(10, &joined);
+    scene.show(20, &["eu"], &[0, 1, 2, 3]);
+    scene.held_by("b", 20, &[propagating("eu", 120), not_shown("us")]);
+    scene.show(50, &["us"], &[0, 1, 2, 3]);
+    scene.held_by("b", 149, &[propagating("us", 150)]);
+    assert_eq!(scene.step(149), wait(Some(150)), "and says when");
+    assert_eq!(scene.step(150), order("b", 2, Why::First));
+}
+
+#[test]
+fn a_key_is_replaced_at_its_age_counted_from_its_activation() {
+    let mut scene = Scene::settled();
+    scene.announce(300, &[(0, "a", active(300)), (1, "a", standby(0))]);
+    assert_eq!(scene.step(1299), wait(Some(1300)));
+    assert_eq!(scene.step(1300), order("a", 1, Why::Age));
+    scene.settle(1300);
+    scene.held_by("a", 1301, &[Obstacle::NoStandby, Obstacle::Disobedient { since: at(1300) }]);
+}
+
+#[test]
+fn a_gap_in_what_a_place_shows_starts_the_wait_anew() {
+    let mut scene = Scene::settled();
+    scene.show(950, &["us"], &[0]);
+    scene.show(960, &["us"], &[0, 1]);
+    scene.held_by("a", 1059, &[propagating("us", 1060)]);
+    assert_eq!(scene.step(1060), order("a", 1, Why::Age));
+    // Others have written there: it may have been away in between.
+    let theirs = Look {
+        found: Some("2".to_owned()),
+        left: Some("2".to_owned()),
+        ..Look::at_our_own([kid(0), kid(1)].into())
+    };
+    scene.ledger = scene.ledger.shown("eu", &theirs, at(1060));
+    scene.held_by("a", 1159, &[propagating("eu", 1160)]);
+    let ours = Look { left: Some("3".to_owned()), ..theirs };
+    scene.ledger = scene.ledger.shown("eu", &ours, at(1100));
+    assert_eq!(scene.step(1160), order("a", 1, Why::Age), "what we write ourselves is no gap");
+}
+
+#[test]
+fn what_holds_a_switch_is_named() {
+    let mut scene = Scene::settled();
+    let due = 1000;
+    scene.seen.api_servers = BTreeMap::from([
+        ("one".to_owned(), Some([kid(0)].into())),
+        ("two".to_owned(), None),
+        ("three".to_owned(), Some([kid(0), kid(1)].into())),
+    ]);
+    scene.held_by(
+        "a",
+        due,
+        &[
+            Obstacle::NotVerified { api_server: "one".to_owned() },
+            Obstacle::Silent { api_server: "two".to_owned() },
+        ],
+    );
+    scene.seen.api_servers.clear();
+    scene.seen.is_sound = false;
+    scene.held_by("a", due, &[Obstacle::Unsound]);
+    scene.seen.is_sound = true;
+    scene.seen.window = Window::Closed { until: at(1500) };
+    scene.held_by("a", due, &[Obstacle::Window { until: at(1500) }]);
+    assert_eq!(scene.step(due), wait(Some(1500)));
+    scene.seen.window = Window::Open;
+    scene.show(due, &["us"], &[0]);
+    scene.held_by("a", due, &[not_shown("us")]);
+}
+
+#[test]
+fn a_window_does_not_hold_what_the_operator_asks_for() {
+    let mut scene = Scene::settled();
+    scene.seen.window = Window::Closed { until: at(1500) };
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(500)).expect("asked");
+    assert_eq!(scene.step(500), order("a", 1, Why::Asked));
+}
+
+#[test]
+fn a_dead_target_holds_the_switch_until_the_operator_goes_on_without_it() {
+    let mut scene = Scene::settled();
+    scene.show(400, &["us"], &[]);
+    let places = scene.seen.gates.clone();
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &places, at(500)).expect("asked");
+    scene.held_by("a", 500, &[not_shown("us")]);
+    let unknown = scene.ledger.start(["mars".to_owned()].into(), &places, at(501)).expect_err("unknown");
+    assert_eq!(unknown.to_string(), "target `mars` is unknown, expected one of `eu`, `us`");
+    let again = scene.ledger.start(BTreeSet::new(), &places, at(501));
+    assert_eq!(again, Err(NotAsked::AskedAlready { at: at(500) }));
+    scene.ledger = scene.ledger.start(["us".to_owned()].into(), &places, at(502)).expect("another word");
+    assert_eq!(scene.step(502), order("a", 1, Why::Asked));
+}
+
+#[test]
+fn nodes_switch_one_after_the_other() {
+    let mut scene = Scene::new();
+    let stages =
+        |a: [Stage; 2], b: [Stage; 2]| [(0, "a", a[0]), (1, "a", a[1]), (2, "b", b[0]), (3, "b", b[1])];
+    scene.announce(0, &stages([active(0), standby(0)], [active(0), standby(0)]));
+    scene.show(0, &["eu", "us"], &[0, 1, 2, 3]);
+    assert_eq!(scene.settle(0), 2, "each gets its first order");
+    assert_eq!(scene.step(1000), order("a", 1, Why::Age));
+    assert_eq!(scene.settle(1000), 1);
+    let waits = Obstacle::Busy { node: node("a") };
+    scene.held_by("b", 1001, std::slice::from_ref(&waits));
+    // It signs with the new key, and may still sign with the old one.
+    scene.announce(1010, &stages([active(0), active(1010)], [active(0), standby(0)]));
+    scene.held_by("b", 1010, &[waits]);
+    scene.announce(1020, &stages([retired(1020, 1060), active(1010)], [active(0), standby(0)]));
+    assert_eq!(scene.step(1020), order("b", 3, Why::Age));
+}
+
+#[test]
+fn a_rotation_that_was_asked_for_is_over_when_every_node_has_switched() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(500)).expect("asked");
+    assert_eq!(scene.settle(500), 1);
+    assert!(scene.ledger.wish().is_some());
+    scene.announce(510, &[(0, "a", retired(510, 550)), (1, "a", active(505)), (2, "a", standby(510))]);
+    assert_eq!(scene.settle(510), 1);
+    assert_eq!(scene.ledger.wish(), None);
+    assert_eq!(scene.step(511), wait(Some(1505)), "and the next one is counted from the activation");
+}
+
+#[test]
+fn a_retired_key_leaves_when_its_last_token_is_dead_and_not_before() {
+    let mut scene = Scene::settled();
+    let retired = [(0, "a", retired(500, 540)), (1, "a", active(500))];
+    scene.announce(500, &retired);
+    // The node lists it no more; an API server may.
+    scene.announce(549, &retired[1..]);
+    scene.announce(549, &retired[1..]);
+    let standing = |scene: &Scene, now| standing(&scene.ledger, &kid(0), &scene.seen, at(now), &timing());
+    assert_eq!(standing(&scene, 549), Some(Standing::Retired { until: Some(at(550)) }));
+    scene.announce(550, &retired[1..]);
+    assert_eq!(standing(&scene, 550), Some(Standing::Removed));
+}
+
+#[test]
+fn a_node_that_falls_silent_keeps_its_keys_until_the_operator_forgets_it() {
+    let mut scene = Scene::settled();
+    for now in [1, 100_000] {
+        scene.announce(now, &[(2, "b", active(0))]);
+    }
+    assert!(scene.ledger.entries()[&kid(0)].is_public(), "it may still sign");
+    let unknown = scene.ledger.forget(&node("c"), &owed(), at(100_000));
+    assert_eq!(unknown, Err(NotAsked::UnknownNode { node: node("c") }));
+    scene.ledger = scene.ledger.forget(&node("a"), &owed(), at(100_000)).expect("it is known");
+    assert_eq!(scene.ledger.orders().get(&node("a")), None);
+    // What it had said before does not count.
+    scene.announce(100_001, &[(0, "a", active(0)), (1, "a", standby(0)), (2, "b", active(0))]);
+    for (now, is_public) in [(100_059, true), (100_060, false)] {
+        scene.announce(now, &[(2, "b", active(0))]);
+        scene.announce(now, &[(2, "b", active(0))]);
+        assert_eq!(scene.ledger.entries()[&kid(0)].is_public(), is_public, "at {now}");
+    }
+}
+
+#[test]
+fn a_node_that_was_forgotten_and_lives_is_heard_again() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.forget(&node("a"), &owed(), at(100)).expect("it is known");
+    scene.announce(101, &[(0, "a", active(0)), (1, "a", active(101))]);
+    assert_eq!(scene.ledger.entries()[&kid(1)].signer.as_ref().map(|signer| signer.stage), Some(active(101)));
+}
+
+#[test]
+fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.revoke(&kid(0), at(200)).expect("it is known");
+    assert!(!scene.ledger.entries()[&kid(0)].is_public());
+    assert_eq!(scene.step(200), order("a", 1, Why::First));
+    let again = scene.ledger.revoke(&kid(0), at(201));
+    assert_eq!(again, Err(NotAsked::RevokedAlready { kid: kid(0) }));
+    let unknown = scene.ledger.revoke(&kid(9), at(201));
+    assert_eq!(unknown, Err(NotAsked::UnknownKey { kid: kid(9) }));
+    assert!(scene.ledger.adopt(&kid(0), at(202)).is_err(), "it came back");
+    scene.announce(203, &[(0, "a", active(0)), (1, "a", standby(0))]);
+    assert!(!scene.ledger.entries()[&kid(0)].is_public(), "it came back");
+}
+
+#[test]
+fn a_revocation_without_a_ready_standby_waits_for_it() {
+    let mut scene = Scene::settled();
+    scene.announce(100, &[(0, "a", active(0)), (2, "a", standby(100))]);
+    scene.ledger = scene.ledger.revoke(&kid(1), at(100)).expect("it is known");
+    scene.show(110, &["eu", "us"], &[0, 2]);
+    scene.ledger = scene.ledger.revoke(&kid(0), at(120)).expect("it is known");
+    scene.held_by("a", 209, &[propagating("eu", 210), propagating("us", 210)]);
+    assert_eq!(scene.step(210), order("a", 2, Why::First));
+}
+
+#[test]
+fn abort_takes_back_a_wish_or_the_last_order() {
+    let mut scene = Scene::settled();
+    let gates = scene.seen.gates.clone();
+    assert_eq!(scene.ledger.abort(&gates, at(1)), Err(NotAsked::NothingToAbort));
+    let asked = scene.ledger.start(BTreeSet::new(), &gates, at(2)).expect("asked");
+    let aborted = asked.abort(&gates, at(3)).expect("taken back");
+    assert_eq!((aborted.wish(), aborted.orders()), (None, scene.ledger.orders()));
+
+    scene.ledger = asked;
+    scene.settle(500);
+    scene.announce(510, &[(0, "a", retired(510, 550)), (1, "a", active(505)), (2, "a", standby(510))]);
+    scene.settle(510);
+    let before = scene.ledger.clone();
+    scene.ledger = before.abort(&gates, at(520)).expect("there is a way back");
+    let order = &scene.ledger.orders()[&node("a")];
+    assert_eq!((&order.sign, order.why), (&kid(0), Why::Aborted));
+    // The key that is taken back is retired by its node and leaves as any other.
+    scene.announce(530, &[(0, "a", active(525)), (1, "a", retired(530, 560)), (2, "a", standby(510))]);
+    assert_eq!(scene.settle(530), 0);
+    assert_eq!(scene.ledger.abort(&gates, at(531)), Err(NotAsked::NothingToAbort), "back and forth");
+
+    scene.ledger = before;
+    scene.show(519, &["us"], &[1, 2]);
+    let error = scene.ledger.abort(&gates, at(520)).expect_err("it is gone").to_string();
+    assert!(error.contains("`us` does not show it any more"), "{error}");
+}
+
+#[test]
+fn a_ledger_that_was_repaired_switches_nothing_for_a_retention() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.witnessed("eu", 1000, at(990), owed().wait());
+    scene.held_by("a", 1049, &[Obstacle::Repaired { until: at(1050) }]);
+    assert_eq!(scene.step(1049), wait(Some(1050)));
+    assert_eq!(scene.step(1050), order("a", 1, Why::Age));
+}
+
+#[test]
+fn no_rotation_begins_that_would_pass_what_relying_parties_read() {
+    let mut scene = Scene::settled();
+    let old: Vec<_> = (2..MAX_KEYS).map(|index| (index, "old", retired(0, 100_000))).collect();
+    let own = [(0, "a", active(0)), (1, "a", standby(0))];
+    scene.announce(10, &[&own[..], &old].concat());
+    scene.held_by("a", 1000, &[Obstacle::TooManyKeys]);
+}
+
+#[test]
+fn another_node_cannot_speak_for_a_key() {
+    let mut scene = Scene::settled();
+    scene.announce(10, &[(0, "b", retired(1, 2))]);
+    let signer = scene.ledger.entries()[&kid(0)].signer.clone().expect("it has one");
+    assert_eq!((signer.node, signer.stage), (node("a"), active(0)));
+}
+
+#[test]
+fn waits_that_contradict_each_other_are_all_named() {
+    assert_eq!(timing().contradictions(), []);
+    let seconds = Duration::from_secs;
+    let wrong = Timing { propagation: seconds(99), rotate_after: Some(seconds(109)), ..timing() };
+    assert_eq!(wrong.contradictions().len(), 2, "{:?}", wrong.contradictions());
+    let never = Timing { rotate_after: None, propagation: seconds(99), ..timing() };
+    assert_eq!(never.contradictions().len(), 1);
+    let crowded =
+        Timing { max_token_lifetime: seconds(111 * 99), rotate_after: Some(seconds(111)), ..timing() };
+    assert!(matches!(crowded.contradictions()[..], [Contradiction::TooMany { keys: 102, .. }]));
+    let full = Timing { max_token_lifetime: seconds(111 * 98 - 10), ..crowded };
+    assert_eq!(full.contradictions(), []);
+}

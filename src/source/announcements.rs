@@ -1,0 +1,146 @@
+//! Reads what nodes that sign say of their keys: a directory with a file for each.
+
+use std::{
+    collections::{BTreeSet, btree_map::Entry},
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::Fetched;
+use crate::{
+    clock,
+    core::{
+        announcement::{Announcement, InvalidAnnouncement, NodeName},
+        issuer::Issuer,
+        ledger::SignedBy,
+    },
+};
+
+/// Largest file that is read, in bytes: a node has a handful of keys.
+const MAX_SIZE: u64 = 1024 * 1024;
+
+/// The announcements of all nodes of an issuer.
+#[derive(Debug)]
+pub struct Announcements {
+    name: String,
+    directory: PathBuf,
+    issuer: Issuer,
+    /// How long a key stays after its last token is dead: clocks differ.
+    margin: Duration,
+}
+
+impl Announcements {
+    #[must_use]
+    pub fn new(name: String, directory: PathBuf, issuer: Issuer, margin: Duration) -> Self {
+        Self { name, directory, issuer, margin }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads every announcement anew.
+    ///
+    /// # Errors
+    ///
+    /// Fails as a whole when one of them cannot be read or is of another issuer, and when there is none.
+    pub async fn fetch(&self) -> Result<Fetched, AnnouncementError> {
+        let directory = self.directory.clone();
+        let read = tokio::task::spawn_blocking(move || read(&directory));
+        let announcements = read.await.expect("reading does not panic and nobody aborts it")?;
+        let now = clock::now();
+        let mut fetched = Fetched::default();
+        let mut nodes = BTreeSet::new();
+        for (path, announcement) in announcements {
+            if *announcement.issuer() != self.issuer {
+                let (found, expected) = (announcement.issuer().clone(), self.issuer.clone());
+                return Err(AnnouncementError::OtherIssuer { path, found, expected });
+            }
+            let node = announcement.node();
+            if !nodes.insert(node.clone()) {
+                return Err(AnnouncementError::Twice { node: node.clone(), path });
+            }
+            for key in announcement.listed(now, self.margin) {
+                let kid = key.jwk.kid().clone();
+                match fetched.signers.entry(kid) {
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(SignedBy { node: node.clone(), stage: key.stage });
+                        fetched.keys.push(key.jwk.clone());
+                    }
+                    Entry::Occupied(taken) => {
+                        let (kid, first) = (taken.key(), &taken.get().node);
+                        fetched.notes.push(format!("node `{node}` announces key `{kid}` of node `{first}`"));
+                    }
+                }
+            }
+        }
+        Ok(fetched)
+    }
+}
+
+fn read(directory: &Path) -> Result<Vec<(PathBuf, Announcement)>, AnnouncementError> {
+    let cannot = |path: &Path| {
+        let path = path.to_owned();
+        move |source| AnnouncementError::Io { path, source }
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(cannot(directory))? {
+        let path = entry.map_err(cannot(directory))?.path();
+        // A name with a dot before it is that of a file that is being written.
+        let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !is_hidden && path.extension().is_some_and(|extension| extension == "json") {
+            paths.push(path);
+        }
+    }
+    if paths.is_empty() {
+        return Err(AnnouncementError::Nobody { directory: directory.to_owned() });
+    }
+    paths.sort();
+    let read = |path: PathBuf| {
+        let size = fs::metadata(&path).map_err(cannot(&path))?.len();
+        if size > MAX_SIZE {
+            return Err(AnnouncementError::TooLarge { path, size });
+        }
+        let bytes = fs::read(&path).map_err(cannot(&path))?;
+        match Announcement::parse(&bytes) {
+            Ok(announcement) => Ok((path, announcement)),
+            Err(source) => Err(AnnouncementError::Invalid { path, source }),
+        }
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// The announcements cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnouncementError {
+    #[error("no node has announced its keys in `{directory}`", directory = directory.display())]
+    Nobody { directory: PathBuf },
+    #[error("cannot read `{path}`", path = path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("`{path}` has {size} bytes, expected at most {MAX_SIZE}", path = path.display())]
+    TooLarge { path: PathBuf, size: u64 },
+    #[error("cannot use `{path}`", path = path.display())]
+    Invalid { path: PathBuf, source: InvalidAnnouncement },
+    #[error("`{path}` is of issuer `{found}`, expected `{expected}`", path = path.display())]
+    OtherIssuer { path: PathBuf, found: Issuer, expected: Issuer },
+    #[error("node `{node}` is announced twice, the second time in `{path}`", path = path.display())]
+    Twice { node: NodeName, path: PathBuf },
+}
+
+impl AnnouncementError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Nobody { .. } => Some("start the signer, which announces its keys".to_owned()),
+            Self::Invalid { .. } | Self::TooLarge { .. } => {
+                Some("restart the signer of that node, which writes the file anew".to_owned())
+            }
+            Self::OtherIssuer { .. } => Some("start the signer with this issuer".to_owned()),
+            Self::Twice { .. } => Some("give every signer a name of its own, with `--node`".to_owned()),
+            Self::Io { .. } => None,
+        }
+    }
+}
