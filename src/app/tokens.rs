@@ -31,7 +31,7 @@ const EMBEDDED_LIFETIME: Duration = Duration::from_secs(30);
 /// Fails when there is no such key, or no issuer that publishes it.
 pub fn embedded(data_dir: &Path, wanted: &Wanted) -> Result<Token, TokenError> {
     let keyring = Keyring::open(&super::keyring_directory(data_dir))?;
-    let key = keyring.active();
+    let key = keyring.active()?;
     let ledgers = super::ledgers::in_directory(data_dir)?;
     let ledger = ledgers
         .iter()
