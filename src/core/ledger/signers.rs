@@ -11,6 +11,7 @@ use super::{Entry, Event, Ledger, Retention, State};
 use crate::core::{
     announcement::{NodeName, Stage},
     kid::Kid,
+    signing::Orders,
 };
 
 /// The node that has a private key, and what it says that it does with it.
@@ -145,6 +146,16 @@ impl Ledger {
     pub fn revoked(&self) -> impl Iterator<Item = &Kid> {
         let is_revoked = |entry: &Entry| matches!(entry.state, State::Revoked { .. });
         self.keys.iter().filter(move |(_, entry)| is_revoked(entry)).map(|(kid, _)| kid)
+    }
+
+    /// What a node is to be told.
+    #[must_use]
+    pub fn orders_for(&self, node: &NodeName) -> Orders {
+        let revoked = self.revoked().cloned().collect();
+        match self.orders.get(node) {
+            Some(order) => Orders { sign: Some(order.sign.clone()), at: order.at, revoked },
+            None => Orders { revoked, ..Orders::default() },
+        }
     }
 
     /// Takes in what nodes say of their keys. Who holds a key does not change.
