@@ -11,6 +11,7 @@ use super::{Entry, Event, Ledger, Retention, State};
 use crate::core::{
     announcement::{NodeName, Stage},
     kid::Kid,
+    merge::Merged,
     signing::Orders,
 };
 
@@ -159,8 +160,21 @@ impl Ledger {
     }
 
     /// Takes in what nodes say of their keys. Who holds a key does not change.
-    pub(super) fn take_in(&mut self, signers: &BTreeMap<Kid, SignedBy>, now: Timestamp) {
-        for (kid, said) in signers {
+    ///
+    /// A key that its node does not name is lost: it has signed its last token just now, at the latest.
+    pub(super) fn take_in(&mut self, merged: &Merged, retention: &Retention, now: Timestamp) {
+        let lost = Stage::Retired { since: now, latest_exp: Some(now + retention.max_token_lifetime) };
+        let is_lost = |kid: &Kid, signer: &SignedBy| {
+            !matches!(signer.stage, Stage::Retired { .. })
+                && merged.nodes.contains(&signer.node)
+                && !merged.signers.contains_key(kid)
+        };
+        let mut said = merged.signers.clone();
+        said.extend(self.keys.iter().filter_map(|(kid, entry)| {
+            let signer = entry.signer.as_ref().filter(|signer| is_lost(kid, signer))?;
+            Some((kid.clone(), SignedBy { stage: lost, ..signer.clone() }))
+        }));
+        for (kid, said) in &said {
             let Some(entry) = self.keys.get_mut(kid).filter(|entry| entry.is_public()) else { continue };
             if self.forgotten.get(&said.node).is_some_and(|gone| said.stage.since() <= *gone) {
                 continue;
