@@ -45,6 +45,7 @@ use crate::{
 mod control;
 pub mod evidence;
 pub mod ledgers;
+pub mod node;
 mod service;
 mod ticks;
 pub mod tokens;
@@ -330,6 +331,8 @@ pub enum AppError {
     #[error("cannot keep the schedule")]
     Schedule(#[from] JobSchedulerError),
     #[error(transparent)]
+    Sign(#[from] node::CannotSign),
+    #[error(transparent)]
     Token(#[from] tokens::TokenError),
 }
 
@@ -348,6 +351,7 @@ impl AppError {
             Self::Ask(error) => error.hint(),
             Self::Nothing(nothing) => Some(nothing.hint().to_owned()),
             Self::Schedule(_) => None,
+            Self::Sign(error) => error.hint(),
             Self::Token(error) => error.hint(),
         }
     }

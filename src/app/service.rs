@@ -68,7 +68,7 @@ use crate::{
 };
 
 /// Time that all tasks together get to end in, once the process is told to.
-const SHUTDOWN: Duration = Duration::from_secs(15);
+pub(super) const SHUTDOWN: Duration = Duration::from_secs(15);
 /// Time between two attempts to start an issuer of a reloaded configuration.
 const RETRY_START: Duration = Duration::from_secs(15);
 
@@ -479,17 +479,17 @@ fn views(board: &Board, counters: &Arc<Counters>, open: &Arc<AtomicUsize>) -> Vi
 }
 
 /// The signals that end the process.
-struct End {
+pub(super) struct End {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl End {
-    fn listen() -> Self {
+    pub(super) fn listen() -> Self {
         Self { terminate: listen(SignalKind::terminate()), interrupt: listen(SignalKind::interrupt()) }
     }
 
-    async fn told(&mut self) {
+    pub(super) async fn told(&mut self) {
         select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -48,7 +48,11 @@ fn is_of_interest(key: &KeyReport) -> bool {
 /// What is next for a node, in a few lines.
 fn next(node: &NodeReport, now: Timestamp) -> String {
     let mut text = match &node.order {
-        Some(order) => format!("  signs with {} for everybody, ordered {} ago\n", order.sign, rough(now.duration_since(order.at))),
+        Some(order) => format!(
+            "  signs with {} for everybody, ordered {} ago\n",
+            order.sign,
+            rough(now.duration_since(order.at))
+        ),
         None => "  signs for the API server alone until a key is ready\n".to_owned(),
     };
     let Some(kid) = &node.next else {
