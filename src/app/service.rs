@@ -33,7 +33,7 @@ use super::{
     AppError, Shared, Use, Wired,
     control::{Office, Offices},
     ledgers::all_terms,
-    nodes,
+    node,
     ticks::Ticks,
     wire,
 };
@@ -64,13 +64,12 @@ use crate::{
         control_plane::watch_control_plane,
         gate::Gate,
         telling::tell,
-        tending::tend_node,
         watching::{watch_source, watch_target},
     },
 };
 
 /// Time that all tasks together get to end in, once the process is told to.
-const SHUTDOWN: Duration = Duration::from_secs(15);
+pub(super) const SHUTDOWN: Duration = Duration::from_secs(15);
 /// Time between two attempts to start an issuer of a reloaded configuration.
 const RETRY_START: Duration = Duration::from_secs(15);
 
@@ -425,21 +424,21 @@ async fn open(
     faces: &[Face],
     stop: &CancellationToken,
 ) -> Result<(Vec<BoxFuture<'static, ()>>, Office), AppError> {
-    let (schedule, node) = (config.schedule.clone(), nodes::settings(&config, &context.shared.data_dir));
+    let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
     show(&mut publication, faces);
     // It takes longer than all else: what the ledger says is shown before.
-    let node = match node {
-        Some(settings) => Some(nodes::open(settings).await?),
+    let own = match &signs {
+        Some(config) => Some(node::Own::open(&context.shared.data_dir, config).await?),
         None => None,
     };
-    let office = context.offices.open(&keeper, node.clone());
+    let office = context.offices.open(&keeper, own.as_ref().map(node::Own::node));
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
-    loops.extend(node.map(|node| -> BoxFuture<'static, ()> {
-        Box::pin(tend_node(node, Arc::clone(&keeper), stop.clone()))
-    }));
+    loops.extend(
+        own.map(|own| -> BoxFuture<'static, ()> { Box::pin(own.sign(keeper.ledger(), stop.clone())) }),
+    );
     for (place, source) in sources.into_iter().enumerate() {
         let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
         loops.push(match source {
@@ -489,17 +488,17 @@ fn views(board: &Board, counters: &Arc<Counters>, open: &Arc<AtomicUsize>) -> Vi
 }
 
 /// The signals that end the process.
-struct End {
+pub(super) struct End {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl End {
-    fn listen() -> Self {
+    pub(super) fn listen() -> Self {
         Self { terminate: listen(SignalKind::terminate()), interrupt: listen(SignalKind::interrupt()) }
     }
 
-    async fn told(&mut self) {
+    pub(super) async fn told(&mut self) {
         select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -5,6 +5,7 @@
 
 mod issuer;
 mod process;
+mod signer;
 mod source;
 mod target;
 
@@ -12,6 +13,7 @@ use self::source::{INSTANCE, SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, S
 pub(super) use self::{
     issuer::{FORMER, ISSUER, LEDGER},
     process::{EVENTS, ROOT, TLS},
+    signer::{LEGACY, SIGNER},
     target::TARGET,
 };
 
@@ -109,7 +111,7 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 12] = [
+pub(super) static SECTIONS: [&Section; 14] = [
     &ROOT,
     &TLS,
     &EVENTS,
@@ -122,6 +124,8 @@ pub(super) static SECTIONS: [&Section; 12] = [
     &TARGET,
     &LEDGER,
     &FORMER,
+    &SIGNER,
+    &LEGACY,
 ];
 
 const KUBECONFIG: Key = Key {

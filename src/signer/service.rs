@@ -31,6 +31,8 @@ const MAX_REQUEST: usize = 64 * 1024;
 /// Most requests at once on one connection. An API server has one connection.
 const MAX_STREAMS: u32 = 1024;
 
+pub type ServeError = tonic::transport::Error;
+
 struct Service {
     node: Arc<Node>,
     refresh_hint: Duration,
@@ -48,7 +50,7 @@ pub async fn serve(
     refresh_hint: Duration,
     socket: Socket,
     stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), ServeError> {
     let service = Service { node, refresh_hint, told: Mutex::default() };
     let service = ExternalJwtSignerServer::new(service).max_decoding_message_size(MAX_REQUEST);
     Server::builder()

@@ -1,7 +1,7 @@
 //! One issuer, its ledger, and those that were moved to it.
 
 use super::{
-    API_SERVER, CONTEXT, EMBEDDED, FILES, KUBECONFIG, Key, Kind, Need, Section, TARGET, URL,
+    API_SERVER, CONTEXT, EMBEDDED, FILES, KUBECONFIG, Key, Kind, Need, SIGNER, Section, TARGET, URL,
     source::{SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL},
 };
 
@@ -130,6 +130,14 @@ pub(in crate::config) static ISSUER: Section = Section {
             doc: "Issuers that were moved to this one: their documents stay published, with the same keys, until \
                   they are taken out of here.",
             example: "[{issuer: https://old.example.com/kind, targets: […]}]",
+        },
+        Key {
+            name: "signer",
+            kind: Kind::Mapping(&SIGNER),
+            need: Need::Optional,
+            flag: None,
+            doc: "The node that signs for this issuer: for `signpost signer`, and for the source `embedded`.",
+            example: "{socket: /run/signpost/signer.sock}",
         },
     ],
 };

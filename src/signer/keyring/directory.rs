@@ -83,7 +83,6 @@ impl Directory {
                 Err(KeyringError::Held { path: path.to_owned(), holder: directory.holder() })
             }
             Err(error) => Err(failed("lock", path)(error.into())),
-            Ok(()) if lock == Lock::Try => directory.sign_in().map(|()| directory),
             Ok(()) => Ok(directory),
         }
     }
@@ -95,7 +94,7 @@ impl Directory {
     }
 
     /// Leaves word of who has it, for those who are refused.
-    fn sign_in(&self) -> Result<(), KeyringError> {
+    pub(super) fn sign_in(&self) -> Result<(), KeyringError> {
         let path = self.path.join(HOLDER);
         fs::write(&path, std::process::id().to_string()).map_err(failed("write", &path))
     }
