@@ -13,7 +13,7 @@ CARGO_DENY_VERSION = 0.20.2
 CARGO_DENY = $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test components bench check fmt format lint rustdoc deny reference build image
+.PHONY: help run test components bench check fmt format lint rustdoc deny reference generated build image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ $(CARGO_DENY):
 
 reference: ## Write docs/configuration.md anew from the code
 	SIGNPOST_WRITE_REFERENCE=1 $(CARGO) test --locked --test it -- docs::the_reference_of_the_configuration_is_fresh
+
+generated: ## Write src/signer/v1.rs anew from proto/
+	SIGNPOST_WRITE_GENERATED=1 $(CARGO) test --locked --test it -- generated
 
 build: ## Build the binary that is released
 	$(CARGO) build --locked --release

@@ -1,6 +1,7 @@
 //! Wiring: the only place that constructs edges and joins tasks.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,6 +11,7 @@ use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::{
     config::{self, Config, IssuerConfig, KeysConfig, SourceConfig, TargetConfig},
+    control::ControlError,
     core::{
         issuer::Issuer,
         jwk::Jwk,
@@ -19,9 +21,9 @@ use crate::{
     },
     http::{ListenError, tls::TlsError},
     kubernetes::Access,
-    signer::{Keyring, KeyringError},
     source::{
         Source,
+        announcements::Announcements,
         api_server::ApiServer,
         cluster::Cluster,
         key_file::KeyFiles,
@@ -40,13 +42,18 @@ use crate::{
     },
 };
 
+mod control;
 pub mod evidence;
 pub mod ledgers;
+pub mod node;
 mod service;
 mod ticks;
 pub mod tokens;
 
 pub use service::{Reread, Started, run};
+
+/// Time between two looks at the announcements of the embedded node.
+const EMBEDDED_EVERY: Duration = Duration::from_secs(1);
 
 /// One issuer with all its edges.
 struct Wired {
@@ -89,6 +96,9 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
     let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
+        if issuer.signs() {
+            node::make_keys(&shared.data_dir, &issuer).await?;
+        }
         let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
         let pass = sync::sync(&wired.keeper, wired.sources, &mut wired.placers, adopt).await?;
         passes.push((name, pass));
@@ -131,7 +141,8 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
     let shared = Shared::new(&config.data_dir, Board::default());
-    for source in sources(&config.sources, &shared, config.issuer.as_ref(), &[], Use::DryRun).await? {
+    let expected = Expected { issuer: config.issuer.clone(), ..Expected::default() };
+    for source in sources(&config.sources, &shared, &expected) {
         let (_, asked) = source.found(&issuer).await;
         for mut source in asked {
             let fetched = source.fetch().await?;
@@ -151,37 +162,30 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     let Shared { data_dir, board, connections, .. } = shared;
     let all_terms = ledgers::all_terms(&issuer);
     let terms = all_terms[0].clone();
+    let (retention, gates, timing, signs) =
+        (retention(&issuer), gates(&issuer), timing(&issuer), issuer.signs());
     let store = ledgers::store(data_dir, &issuer);
     let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
-    let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
-    let sources = sources(&issuer.sources, shared, expected, &former, usage).await?;
+    let expected = Expected {
+        issuer: (!issuer.allow_issuer_mismatch).then(|| issuer.issuer.clone()),
+        former: former.clone(),
+        announced: Some(issuer.issuer.clone()),
+        margin: issuer.margin,
+    };
+    let sources = sources(&issuer.sources, shared, &expected);
     let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
-    let all_targets = targets.iter().flat_map(|(targets, _)| targets);
-    let profiles = all_targets.map(|target| target.profile).chain([issuer.profile]).collect();
-    let gates = targets.iter().flat_map(|(targets, _)| targets).filter(|target| target.gates);
-    let gates = gates.map(|target| target.name.clone()).collect();
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
     let charter = Charter {
         terms,
         former,
         profile: issuer.profile,
-        retention: Retention {
-            max_token_lifetime: issuer.max_token_lifetime,
-            margin: issuer.margin,
-            profiles,
-        },
+        retention,
         serves: usage == Use::Serve,
-        signs: issuer.sources.contains(&SourceConfig::Embedded),
+        signs,
         places,
         gates,
-        timing: Timing {
-            rotate_after: Some(issuer.rotate_after),
-            propagation: issuer.propagation,
-            jwks_max_age: issuer.jwks_max_age,
-            max_token_lifetime: issuer.max_token_lifetime,
-            margin: issuer.margin,
-        },
+        timing,
         stores: usage != Use::DryRun,
     };
     let adopt = usage == Use::Sync { adopt: true };
@@ -194,6 +198,34 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     }
     let keeper = Keeper::open(charter, sources.iter().map(Watched::voices), store, board.clone()).await?;
     Ok(Wired { keeper: Arc::new(keeper), sources, placers })
+}
+
+/// All targets of an issuer, those of its former names too.
+fn all_targets(issuer: &IssuerConfig) -> impl Iterator<Item = &TargetConfig> {
+    issuer.targets.iter().chain(issuer.former.iter().flat_map(|former| &former.targets))
+}
+
+fn retention(issuer: &IssuerConfig) -> Retention {
+    Retention {
+        max_token_lifetime: issuer.max_token_lifetime,
+        margin: issuer.margin,
+        profiles: all_targets(issuer).map(|target| target.profile).chain([issuer.profile]).collect(),
+    }
+}
+
+/// The targets that must show a key before it signs.
+fn gates(issuer: &IssuerConfig) -> BTreeSet<String> {
+    all_targets(issuer).filter(|target| target.gates).map(|target| target.name.clone()).collect()
+}
+
+fn timing(issuer: &IssuerConfig) -> Timing {
+    Timing {
+        rotate_after: Some(issuer.rotate_after),
+        propagation: issuer.propagation,
+        jwks_max_age: issuer.jwks_max_age,
+        max_token_lifetime: issuer.max_token_lifetime,
+        margin: issuer.margin,
+    }
 }
 
 fn target(config: TargetConfig, connections: &Connections) -> Result<Target, TargetError> {
@@ -209,13 +241,22 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
     Target::new(config.name, location, &outside, connections)
 }
 
-async fn sources(
+/// What sources are expected to be.
+#[derive(Default)]
+struct Expected {
+    /// The issuer that API servers say that they are; `None`: any.
+    issuer: Option<Issuer>,
+    former: Vec<Issuer>,
+    /// The issuer that nodes announce keys of; `None`: any.
+    announced: Option<Issuer>,
+    margin: Duration,
+}
+
+fn sources(
     configs: &[SourceConfig],
     Shared { data_dir, web, .. }: &Shared,
-    issuer: Option<&Issuer>,
-    former: &[Issuer],
-    usage: Use,
-) -> Result<Vec<Watched>, AppError> {
+    Expected { issuer, former, announced, margin }: &Expected,
+) -> Vec<Watched> {
     let unchecked = Checks::default();
     let mut sources = Vec::new();
     for config in configs {
@@ -224,8 +265,8 @@ async fn sources(
                 let access =
                     Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
                 let checks = Checks {
-                    issuer: issuer.cloned(),
-                    former: former.to_vec(),
+                    issuer: issuer.clone(),
+                    former: former.clone(),
                     probe: probe.clone(),
                     ..Checks::default()
                 };
@@ -262,26 +303,19 @@ async fn sources(
                     ca_file: ca_file.clone(),
                 };
                 let jwks = RemoteJwks::new(name.clone(), place, web.clone());
-                let checks = Checks { issuer: issuer.cloned(), former: former.to_vec(), ..Checks::default() };
+                let checks = Checks { issuer: issuer.clone(), former: former.clone(), ..Checks::default() };
                 let jwks = Source::RemoteJwks(Box::new(jwks));
                 sources.push(Watched::One(Asked::new(jwks, *every, checks)));
             }
             SourceConfig::Embedded => {
-                let keyring = keyring_directory(data_dir);
-                open_keyring(keyring.clone(), usage != Use::DryRun).await?;
-                let public_halves = keyring.join("*.pub").display().to_string();
-                let files = KeyFiles::new(config.name().to_owned(), vec![public_halves]);
-                let every = Duration::from_secs(1);
-                sources.push(Watched::One(Asked::new(Source::KeyFiles(files), every, unchecked.clone())));
+                let (name, directory) = (config.name().to_owned(), node::announcements_directory(data_dir));
+                let announcements = Announcements::new(name, directory, announced.clone(), *margin);
+                let announcements = Source::Announcements(announcements);
+                sources.push(Watched::One(Asked::new(announcements, EMBEDDED_EVERY, unchecked.clone())));
             }
         }
     }
-    Ok(sources)
-}
-
-async fn open_keyring(path: PathBuf, generate: bool) -> Result<Keyring, KeyringError> {
-    let open = move || if generate { Keyring::open_or_generate(&path) } else { Keyring::open(&path) };
-    tokio::task::spawn_blocking(open).await.expect("opening a keyring does not panic")
+    sources
 }
 
 fn keyring_directory(data_dir: &Path) -> PathBuf {
@@ -298,9 +332,9 @@ pub enum AppError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Control(#[from] ControlError),
     #[error(transparent)]
-    Keyring(#[from] KeyringError),
+    Store(#[from] StoreError),
     #[error(transparent)]
     Target(#[from] TargetError),
     #[error(transparent)]
@@ -309,6 +343,8 @@ pub enum AppError {
     Nothing(#[from] NothingToPublish),
     #[error("cannot keep the schedule")]
     Schedule(#[from] JobSchedulerError),
+    #[error(transparent)]
+    Sign(#[from] node::CannotSign),
     #[error(transparent)]
     Token(#[from] tokens::TokenError),
 }
@@ -321,12 +357,13 @@ impl AppError {
             Self::DirectoryInUse(error) => Some(error.hint()),
             Self::Listen(error) => error.hint(),
             Self::Tls(error) => error.hint(),
+            Self::Control(error) => error.hint(),
             Self::Store(error) => error.hint(),
-            Self::Keyring(error) => error.hint(),
             Self::Target(error) => error.hint(),
             Self::Ask(error) => error.hint(),
             Self::Nothing(nothing) => Some(nothing.hint().to_owned()),
             Self::Schedule(_) => None,
+            Self::Sign(error) => error.hint(),
             Self::Token(error) => error.hint(),
         }
     }

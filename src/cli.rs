@@ -22,7 +22,9 @@ mod config_verb;
 mod jwks;
 mod ledger;
 pub mod report;
+mod rotate;
 mod run;
+mod signer;
 mod sync;
 mod table;
 mod token;
@@ -103,6 +105,11 @@ enum Verb {
     /// Show what is known of every key, and adopt strangers
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
+    /// Show and drive the rotation of the signing keys
+    #[command(subcommand)]
+    Rotate(rotate::RotateVerb),
+    /// Sign the tokens of a cluster: the external signer of kube-apiserver, on a unix socket
+    Signer(signer::SignerArguments),
     /// Check, show and document the configuration
     #[command(subcommand)]
     Config(config_verb::ConfigVerb),
@@ -141,7 +148,7 @@ pub fn run() -> Outcome {
 impl Arguments {
     fn carry_out(self) -> Result<Outcome, Failure> {
         // A verb that ends says what it did; a service that stays says what happens.
-        let usual = if matches!(self.verb, Verb::Run(_)) { USUAL } else { "off" };
+        let usual = if matches!(self.verb, Verb::Run(_) | Verb::Signer(_)) { USUAL } else { "off" };
         let filter = self.log.as_deref().unwrap_or(usual);
         telemetry::init(filter, self.log_format, style() == Style::Coloured).map_err(|source| {
             let error = InvalidFilter { filter: filter.to_owned(), source };
@@ -154,6 +161,8 @@ impl Arguments {
             Verb::Token(flags) => token::carry_out(&flags),
             Verb::Verify(flags) => verify::carry_out(&flags),
             Verb::Ledger(verb) => ledger::carry_out(verb),
+            Verb::Rotate(verb) => rotate::carry_out(verb),
+            Verb::Signer(arguments) => signer::carry_out(&arguments),
             Verb::Config(verb) => config_verb::carry_out(verb),
         }
     }

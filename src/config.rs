@@ -5,6 +5,7 @@
 //! reported at once. Reads no file, no environment (clap does that for [`Flags`]) and no clock.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,7 +13,13 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::core::{issuer::Issuer, jwk_set::Profile, service_account::ServiceAccount};
+use crate::core::{
+    announcement::NodeName,
+    issuer::Issuer,
+    jwk_set::Profile,
+    service_account::ServiceAccount,
+    signing::{RsaSize, SocketName},
+};
 
 mod changes;
 mod check;
@@ -31,7 +38,7 @@ mod value;
 
 pub use self::{
     changes::Changes,
-    flags::{Flags, KeyFlags},
+    flags::{Flags, KeyFlags, SignerFlags},
     location::Location,
     problem::{IN_FLAGS, InvalidConfig, Problem},
     schedule::Schedule,
@@ -106,8 +113,18 @@ pub struct IssuerConfig {
     pub schedule: Schedule,
     /// Where the ledger lives; `None`: in a file in the data directory.
     pub ledger: Option<LedgerConfig>,
+    /// What a node that signs for it needs to know.
+    pub signer: Option<SignerConfig>,
     /// Issuers that were moved to this one. The names of their targets are unique among those of the issuer.
     pub former: Vec<FormerConfig>,
+}
+
+impl IssuerConfig {
+    /// Whether keys of this issuer are made and sign in this very process.
+    #[must_use]
+    pub fn signs(&self) -> bool {
+        self.sources.contains(&SourceConfig::Embedded)
+    }
 }
 
 /// The `ConfigMap` that holds a ledger; no two issuers have the same.
@@ -119,6 +136,61 @@ pub struct LedgerConfig {
     pub kubeconfig: Option<PathBuf>,
     /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
     pub context: Option<String>,
+}
+
+/// A node that signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignerConfig {
+    pub socket: Option<SocketName>,
+    /// Permissions of the socket.
+    pub mode: u32,
+    /// Group of the socket.
+    pub gid: Option<u32>,
+    /// Who may connect, besides root and ourselves.
+    pub uids: BTreeSet<u32>,
+    /// `None`: the host name.
+    pub node: Option<NodeName>,
+    /// Empty: the issuer alone.
+    pub api_audiences: BTreeSet<String>,
+    /// How often the API server asks for the keys; at least 1 s.
+    pub refresh_hint: Duration,
+    pub size: RsaSize,
+    pub legacy: Vec<LegacyConfig>,
+}
+
+/// That of a node that only its own process asks.
+impl Default for SignerConfig {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            mode: 0o600,
+            gid: None,
+            uids: BTreeSet::new(),
+            node: None,
+            api_audiences: BTreeSet::new(),
+            refresh_hint: Duration::from_mins(1),
+            size: RsaSize::default(),
+            legacy: Vec::new(),
+        }
+    }
+}
+
+/// Public keys of before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegacyConfig {
+    /// Absolute.
+    pub file: PathBuf,
+    /// Whether the API server leaves them out of its JWKS.
+    pub exclude: bool,
+}
+
+/// What `signer` needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Where keyring, announcement and ledger live. Absolute.
+    pub data_dir: PathBuf,
+    pub issuer: IssuerConfig,
+    pub signer: SignerConfig,
 }
 
 /// An issuer that tokens and relying parties still name.
@@ -251,6 +323,25 @@ pub fn load_for_keys(
     let all = Flags { keys: flags.clone(), ..Flags::default() };
     let profile = flags.profile.is_none().then_some(Profile::All);
     checked(&all, file, cwd, |tree, problems| check::keys_config(tree, profile, now, problems))
+}
+
+/// Checks everything, for a node that signs: one issuer has a `signer`.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_for_signer(
+    flags: &SignerFlags,
+    file: Option<(&Path, &str)>,
+    cwd: &Path,
+    now: Timestamp,
+) -> Result<NodeConfig, InvalidConfig> {
+    let all = Flags { keys: flags.as_keys(), ..Flags::default() };
+    checked(&all, file, cwd, |tree, problems| {
+        let mut tree = tree.clone();
+        overlay::apply_signer(flags, &mut tree);
+        check::node_config(&tree, now, problems)
+    })
 }
 
 fn checked<T>(

@@ -3,14 +3,24 @@
 //! They are made here, stay in files that only we can read, and never leave: not over a network, not
 //! into a log, an error or a publication. What leaves is signatures and public keys.
 
+mod announcements;
 pub mod keyring;
+pub mod node;
+pub mod service;
+pub mod socket;
+#[rustfmt::skip]
+#[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, clippy::pedantic, unreachable_pub, reason = "a tool wrote it")]
+mod v1;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-pub use self::keyring::{Keyring, KeyringError, SigningError, SigningKey};
+pub use self::{
+    keyring::{Keyring, KeyringError, SigningError, SigningKey},
+    node::{Node, NodeError},
+};
 use crate::core::{issuer::Issuer, service_account::ServiceAccount};
 
 /// What a token of the embedded issuer says.

@@ -12,8 +12,9 @@ use crate::{
     core::{
         issuer::Issuer,
         kid::Kid,
-        ledger::{Found, Irreconcilable, Ledger, NotAdopted},
+        ledger::{Ask, Found, Irreconcilable, Ledger, NotAdopted, NotAsked},
         publication::{Terms, sha256_hex},
+        rotation::{Observation, Report, report},
     },
     kubernetes::Access,
     store::{ConfigMapStore, FileStore, LedgerStore, StoreError, read_all},
@@ -99,6 +100,44 @@ pub async fn all(config: &Config) -> Result<Vec<Ledger>, StoreError> {
 /// Fails when the key cannot be adopted or the ledger cannot be stored. A damaged ledger is not repaired
 /// here: that is for a pass, which knows how long to hold removals.
 pub async fn adopt(config: &Config, issuer: &Issuer, kid: &Kid) -> Result<(), AdoptError> {
+    let now = clock::now();
+    Ok(change(config, issuer, |ledger| ledger.adopt(kid, now)).await??)
+}
+
+/// Takes the operator's word on a rotation, where no service runs that could.
+///
+/// # Errors
+///
+/// Fails when it cannot be done or the ledger cannot be stored.
+pub async fn rotate(config: &Config, issuer: &Issuer, ask: &Ask) -> Result<(), RotateError> {
+    let configured = config.issuers.iter().find(|configured| configured.issuer == *issuer);
+    let configured = configured.ok_or_else(|| RotateError::NotConfigured { issuer: issuer.clone() })?;
+    let (now, gates, retention) = (clock::now(), super::gates(configured), super::retention(configured));
+    Ok(change(config, issuer, |ledger| ledger.asked(ask, &gates, &retention, now)).await??)
+}
+
+/// Where every key stands, as far as the ledgers say: what only a service sees is missing.
+///
+/// # Errors
+///
+/// Fails when one of them cannot be read.
+pub async fn rotations(config: &Config) -> Result<Vec<Report>, StoreError> {
+    let now = clock::now();
+    let ledgers = all(config).await?;
+    let report = |ledger: &Ledger| {
+        let issuer = config.issuers.iter().find(|issuer| issuer.issuer == *ledger.issuer())?;
+        let seen = Observation { gates: super::gates(issuer), ..Observation::default() };
+        Some(report(ledger, &seen, now, &super::timing(issuer)))
+    };
+    Ok(ledgers.iter().filter_map(report).collect())
+}
+
+/// Stores what `decide` makes of the ledger, unless it refuses.
+async fn change<E>(
+    config: &Config,
+    issuer: &Issuer,
+    mut decide: impl FnMut(&Ledger) -> Result<Ledger, E>,
+) -> Result<Result<(), E>, StoreError> {
     let configured = config.issuers.iter().find(|configured| configured.issuer == *issuer);
     let store = configured.map_or_else(
         || {
@@ -107,17 +146,41 @@ pub async fn adopt(config: &Config, issuer: &Issuer, kid: &Kid) -> Result<(), Ad
         },
         |configured| store(&config.data_dir, configured),
     );
-    let mut refused = None;
-    let now = clock::now();
+    let mut refused = Ok(());
     let decide = |found: &Found| {
         let Found::Ledger(ledger) = found else { return Err(Irreconcilable::NotWhole) };
-        Ok(ledger.adopt(kid, now).unwrap_or_else(|refusal| {
-            refused = Some(refusal);
+        let decided = decide(ledger);
+        refused = Ok(());
+        Ok(decided.unwrap_or_else(|refusal| {
+            refused = Err(refusal);
             Ledger::clone(ledger)
         }))
     };
     store.update(decide).await?;
-    refused.map_or(Ok(()), |refusal| Err(refusal.into()))
+    Ok(refused)
+}
+
+/// What was asked of a rotation was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Refused(#[from] NotAsked),
+    #[error("issuer `{issuer}` is not in the configuration")]
+    NotConfigured { issuer: Issuer },
+}
+
+impl RotateError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Refused(reason) => reason.hint().map(ToOwned::to_owned),
+            Self::NotConfigured { .. } => Some("pass the `--config` with which signpost runs".to_owned()),
+        }
+    }
 }
 
 /// A key was not adopted.

@@ -29,10 +29,18 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use super::{AppError, Shared, Use, Wired, ledgers::all_terms, ticks::Ticks, wire};
+use super::{
+    AppError, Shared, Use, Wired,
+    control::{Office, Offices},
+    ledgers::all_terms,
+    node,
+    ticks::Ticks,
+    wire,
+};
 use crate::{
     clock,
     config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
+    control::Control,
     core::{
         issuer::Issuer,
         publication::{Publication, Terms},
@@ -61,7 +69,7 @@ use crate::{
 };
 
 /// Time that all tasks together get to end in, once the process is told to.
-const SHUTDOWN: Duration = Duration::from_secs(15);
+pub(super) const SHUTDOWN: Duration = Duration::from_secs(15);
 /// Time between two attempts to start an issuer of a reloaded configuration.
 const RETRY_START: Duration = Duration::from_secs(15);
 
@@ -124,9 +132,10 @@ pub async fn run(
     };
     let (public, admin) = listeners?;
     let addresses = Started { public: public.address(), admin: admin.address() };
+    let control = Control::listen(&config.data_dir)?;
     let (starting, mut all_started) = mpsc::channel(1);
     let mut service = Service::new(config, tls).await?;
-    service.listen(public, admin);
+    service.listen(public, admin, control);
     service.start_all(starting);
     let mut started = Some(started);
     let mut reading = None;
@@ -194,6 +203,7 @@ struct Context {
     shared: Shared,
     ticks: Ticks,
     gate: Gate,
+    offices: Offices,
 }
 
 /// An issuer as long as it is configured alike.
@@ -238,7 +248,12 @@ impl Service {
         let shared = Shared::new(&config.data_dir, board);
         shared.board.configuration_read(clock::now());
         let counters = Arc::new(Counters::default());
-        let context = Context { shared, ticks: Ticks::start().await?, gate: Gate::default() };
+        let context = Context {
+            shared,
+            ticks: Ticks::start().await?,
+            gate: Gate::default(),
+            offices: Offices::default(),
+        };
         Ok(Self {
             config,
             context: Arc::new(context),
@@ -251,7 +266,7 @@ impl Service {
         })
     }
 
-    fn listen(&mut self, public: Listener, operator: Listener) {
+    fn listen(&mut self, public: Listener, operator: Listener, control: Control) {
         let board = &self.context.shared.board;
         let stopped = || self.stop.clone().cancelled_owned();
         if let Some(files) = &self.tls {
@@ -262,6 +277,8 @@ impl Service {
         let (max_connections, tls) = (self.config.max_connections, self.tls.clone());
         let public = Server { listener: public, max_connections, tls, open };
         self.tasks.spawn(public.serve(self.routes.clone(), stopped()).map(Ok));
+        let offices = self.context.offices.clone();
+        self.tasks.spawn(control.serve(move |request| offices.clone().answer(request), stopped()).map(Ok));
         let operator = Server::of_the_operator(operator);
         self.tasks.spawn(operator.serve(admin::service(views), stopped()).map(Ok));
     }
@@ -371,14 +388,14 @@ async fn live(
     let issuer = config.issuer.clone();
     let mut pass = context.gate.pass();
     let mut told = None;
-    let loops = loop {
+    let (loops, _office) = loop {
         let opened = pass.through(Box::pin(open(&context, config.clone(), &faces, &stop)));
         let opened = select! {
             () = stop.cancelled() => return Ok(()),
             opened = opened => opened,
         };
         match (opened, &on_failure) {
-            (Ok(loops), _) => break loops,
+            (Ok(opened), _) => break opened,
             (Err(error), OnFailure::End(_)) => return Err(error),
             (Err(error), OnFailure::Retry) => {
                 let text = in_one_line(&error);
@@ -406,13 +423,22 @@ async fn open(
     config: IssuerConfig,
     faces: &[Face],
     stop: &CancellationToken,
-) -> Result<Vec<BoxFuture<'static, ()>>, AppError> {
-    let schedule = config.schedule.clone();
+) -> Result<(Vec<BoxFuture<'static, ()>>, Office), AppError> {
+    let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
     show(&mut publication, faces);
+    // It takes longer than all else: what the ledger says is shown before.
+    let own = match &signs {
+        Some(config) => Some(node::Own::open(&context.shared.data_dir, config).await?),
+        None => None,
+    };
+    let office = context.offices.open(&keeper, own.as_ref().map(node::Own::node));
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
+    loops.extend(
+        own.map(|own| -> BoxFuture<'static, ()> { Box::pin(own.sign(keeper.ledger(), stop.clone())) }),
+    );
     for (place, source) in sources.into_iter().enumerate() {
         let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
         loops.push(match source {
@@ -424,7 +450,7 @@ async fn open(
         let (tick, pass) = (context.ticks.follow(&schedule).await?, context.gate.pass());
         loops.push(Box::pin(watch_target(placer, Arc::clone(&keeper), tick, pass, stop.clone())));
     }
-    Ok(loops)
+    Ok((loops, office))
 }
 
 async fn serve_publication(
@@ -462,17 +488,17 @@ fn views(board: &Board, counters: &Arc<Counters>, open: &Arc<AtomicUsize>) -> Vi
 }
 
 /// The signals that end the process.
-struct End {
+pub(super) struct End {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl End {
-    fn listen() -> Self {
+    pub(super) fn listen() -> Self {
         Self { terminate: listen(SignalKind::terminate()), interrupt: listen(SignalKind::interrupt()) }
     }
 
-    async fn told(&mut self) {
+    pub(super) async fn told(&mut self) {
         select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

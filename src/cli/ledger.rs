@@ -57,7 +57,7 @@ pub(super) struct Which {
 
     /// Of this issuer alone
     #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", hide_env_values = true)]
-    issuer: Option<String>,
+    pub(super) issuer: Option<String>,
 }
 
 pub(super) fn carry_out(verb: LedgerVerb) -> Result<Outcome, Failure> {
@@ -68,13 +68,13 @@ pub(super) fn carry_out(verb: LedgerVerb) -> Result<Outcome, Failure> {
 }
 
 impl Which {
-    fn config(&self) -> Result<Config, Failure> {
+    pub(super) fn config(&self) -> Result<Config, Failure> {
         let keys =
             KeyFlags { data_dir: self.data_dir.clone(), config: self.config.clone(), ..KeyFlags::default() };
         load(&Flags { keys, ..Flags::default() })
     }
 
-    fn ledgers(&self) -> Result<(Config, Vec<Ledger>), Failure> {
+    pub(super) fn ledgers(&self) -> Result<(Config, Vec<Ledger>), Failure> {
         let config = self.config()?;
         let mut ledgers = block_on(ledgers::all(&config)).map_err(AppError::from)?;
         if let Some(issuer) = &self.issuer {

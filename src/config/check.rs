@@ -10,8 +10,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Config, EventsConfig, FormerConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, Schedule,
-    SourceConfig, TargetConfig, TlsConfig,
+    Config, EventsConfig, FormerConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, NodeConfig,
+    Schedule, SignerConfig, SourceConfig, TargetConfig, TlsConfig,
     document::Node,
     keys::ROOT,
     problem::{Fault, Problems},
@@ -22,6 +22,7 @@ use crate::core::{issuer::Issuer, jwk_set::Profile, rotation::Timing};
 
 mod events;
 mod former;
+mod signer;
 mod source;
 mod target;
 mod timing;
@@ -68,6 +69,26 @@ pub(super) fn keys_config(
     })
 }
 
+/// Reads and checks everything, and asks for the one issuer that a node signs for.
+pub(super) fn node_config(tree: &Node, now: Timestamp, problems: &mut Problems) -> Option<NodeConfig> {
+    let config = config(tree, now, problems)?;
+    let count = config.issuers.len();
+    let mut signed = config.issuers.into_iter().filter(|issuer| issuer.signer.is_some());
+    let issuers = At { node: tree.get("issuers")?, path: "issuers".to_owned() };
+    let (Some(mut issuer), None) = (signed.next(), signed.next()) else {
+        let fault = Fault::new(format!("has {count} issuers, expected one of them with `signer`"));
+        issuers.refuse(fault.hint("a node signs for one issuer: give each signer its own file"), problems);
+        return None;
+    };
+    let signer = issuer.signer.take()?;
+    if signer.socket.is_none() {
+        let fault =
+            Fault::new("has no `signer.socket`").hint("pass `--socket`, such as `--socket @signpost`");
+        issuers.refuse(fault, problems);
+    }
+    Some(NodeConfig { data_dir: config.data_dir, issuer, signer })
+}
+
 /// What could be read; `None` stands for what a problem tells of.
 struct Draft {
     listen: Option<SocketAddr>,
@@ -97,6 +118,7 @@ struct IssuerDraft {
     schedule: Option<Schedule>,
     ledger: Result<Option<LedgerConfig>, Told>,
     former: Option<Vec<FormerConfig>>,
+    signer: Result<Option<SignerConfig>, Told>,
 }
 
 impl IssuerDraft {
@@ -117,6 +139,7 @@ impl IssuerDraft {
             schedule: self.schedule?,
             ledger: self.ledger.ok()?,
             former: self.former?,
+            signer: self.signer.ok()?,
         })
     }
 }
@@ -283,6 +306,7 @@ fn read_issuer(
     let schedule = mapping.parsed("schedule", problems, |text| known.schedule(text));
     let ledger = ledger(mapping, known, problems);
     let former = former::read(mapping, profile, known, &mut names, problems);
+    let signer = signer::read(mapping, max_token_lifetime, problems);
     IssuerDraft {
         issuer,
         jwks_uri,
@@ -298,6 +322,7 @@ fn read_issuer(
         schedule,
         ledger,
         former,
+        signer,
     }
 }
 

@@ -93,3 +93,41 @@ pub struct Flags {
     #[arg(long, value_name = "CRON", env = "SIGNPOST_SCHEDULE", hide_env_values = true, help_heading = PUBLISHING)]
     pub schedule: Option<String>,
 }
+
+/// Flags of a node that signs.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignerFlags {
+    /// Configuration file, YAML; `signpost config schema` documents it. Flags go before it
+    #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+
+    /// The issuer exactly as it stands in tokens as `iss`
+    #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", hide_env_values = true)]
+    pub issuer: Option<String>,
+
+    /// Where kube-apiserver finds the signer: an absolute path, or `@NAME`
+    ///
+    /// As in its flag `--service-account-signing-endpoint`.
+    #[arg(long, value_name = "PATH|@NAME", env = "SIGNPOST_SOCKET", hide_env_values = true)]
+    pub socket: Option<String>,
+
+    /// Name of this machine among those that sign [default: the host name]
+    #[arg(long, value_name = "NAME", env = "SIGNPOST_NODE", hide_env_values = true)]
+    pub node: Option<String>,
+
+    /// Where the keyring lives
+    ///
+    /// `/var/lib/signpost` with a configuration file, else `./signpost-data`.
+    #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", hide_env_values = true)]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl SignerFlags {
+    /// As the flags of the publisher of the same issuer. A node asks no source; without a file it is the one
+    /// that publishers mostly have.
+    pub(super) fn as_keys(&self) -> KeyFlags {
+        let sources = if self.config.is_some() { Vec::new() } else { vec!["kubernetes".to_owned()] };
+        let Self { config, issuer, data_dir, .. } = self.clone();
+        KeyFlags { config, issuer, sources, profile: None, data_dir }
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 use glob::Pattern;
 
 use super::{
-    Flags,
+    Flags, SignerFlags,
     document::{Node, Place, Value},
     keys::{API_SERVER, EMBEDDED, FILES, URL},
     problem::{Fault, Problems},
@@ -113,6 +113,21 @@ fn describe(issuer: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problem
 fn set_text(node: &mut Node, key: &str, flag: &'static str, text: Option<&str>) {
     if let Some(text) = text {
         node.set(key, Node::text(text, Place::Flag(flag)));
+    }
+}
+
+/// Writes the flags of a node that signs into the issuer that it signs for.
+pub(super) fn apply_signer(flags: &SignerFlags, root: &mut Node) {
+    let Value::Map(entries) = &mut root.value else { return };
+    let issuers =
+        entries.iter_mut().find(|(name, _)| name == "issuers").map(|(_, issuers)| &mut issuers.value);
+    let Some(Value::List(issuers)) = issuers else { return };
+    let only = issuers.len() == 1;
+    for issuer in issuers.iter_mut().filter(|issuer| only || issuer.get("signer").is_some()) {
+        let mut signer = issuer.get("signer").cloned().unwrap_or_else(|| Node::map([], Place::BuiltIn));
+        set_text(&mut signer, "socket", "--socket", flags.socket.as_deref());
+        set_text(&mut signer, "node", "--node", flags.node.as_deref());
+        issuer.set("signer", signer);
     }
 }
 

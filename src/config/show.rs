@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, SourceConfig, TargetConfig,
-    TlsConfig,
+    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, LegacyConfig, SignerConfig,
+    SourceConfig, TargetConfig, TlsConfig,
     document::{Node, Place, Value},
     keys::{API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
@@ -51,6 +51,7 @@ fn issuer(config: &IssuerConfig) -> Node {
     let ledger = config.ledger.as_ref().map(|config| ("ledger", ledger(config)));
     let former = config.former.iter().map(former).collect::<Vec<_>>();
     let former = (!former.is_empty()).then(|| ("former", list(former)));
+    let signer = config.signer.as_ref().map(|config| ("signer", signer(config)));
     Node::map(
         [
             ("issuer", text(&config.issuer)),
@@ -68,9 +69,30 @@ fn issuer(config: &IssuerConfig) -> Node {
         ]
         .into_iter()
         .chain(ledger)
-        .chain(former),
+        .chain(former)
+        .chain(signer),
         Place::BuiltIn,
     )
+}
+
+fn signer(config: &SignerConfig) -> Node {
+    let mut entries = Vec::new();
+    entries.extend(config.socket.as_ref().map(|socket| ("socket", text(socket))));
+    entries.push(("mode", text(format_args!("{:04o}", config.mode))));
+    entries.extend(config.gid.map(|gid| ("group", text(gid))));
+    let texts = |texts: Vec<Node>| (!texts.is_empty()).then(|| list(texts));
+    entries.extend(texts(config.uids.iter().map(text).collect()).map(|users| ("users", users)));
+    entries.extend(config.node.as_ref().map(|node| ("node", text(node))));
+    let audiences = texts(config.api_audiences.iter().map(text).collect());
+    entries.extend(audiences.map(|audiences| ("api_audiences", audiences)));
+    entries.push(("refresh_hint", text(duration_text(config.refresh_hint))));
+    entries.push(("key", text(config.size.name())));
+    let legacy = |legacy: &LegacyConfig| {
+        let exclude = node(Value::Bool(legacy.exclude));
+        Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Place::BuiltIn)
+    };
+    entries.extend(texts(config.legacy.iter().map(legacy).collect()).map(|legacy| ("legacy", legacy)));
+    Node::map(entries, Place::BuiltIn)
 }
 
 fn ledger(config: &LedgerConfig) -> Node {

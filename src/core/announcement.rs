@@ -3,7 +3,7 @@
 //! A node says that it signs with a key before it does, and that it stopped only once it has. So whatever
 //! dies in between, an announcement never promises less than is true (`docs/decisions/0027`).
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,14 @@ impl NodeName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = InvalidNodeName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNodeName> {
+        Self::parse(text)
     }
 }
 

@@ -18,7 +18,7 @@ mod signers;
 
 pub use self::{
     reconcile::{Found, Hold, Incident, Irreconcilable, What, signed},
-    signers::{NotAsked, Order, SignedBy, Why, Wish},
+    signers::{Ask, NotAsked, Order, SignedBy, Why, Wish},
 };
 
 use super::{
@@ -429,8 +429,7 @@ impl Ledger {
                 }
             }
         }
-        ledger.take_in(&merged.signers, now);
-        ledger.miss(&merged.signers, now, retention);
+        ledger.take_in(merged, retention, now);
         if merged.complete {
             ledger.age(merged, now, retention);
         }

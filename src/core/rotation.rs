@@ -19,7 +19,7 @@ use super::{
     announcement::{NodeName, Stage},
     jwk_set::MAX_KEYS,
     kid::Kid,
-    ledger::{Entry, Ledger, Why, signed},
+    ledger::{Entry, Ledger, State, Why, signed},
 };
 
 /// How long each wait is.
@@ -382,7 +382,6 @@ pub fn standing(
     now: Timestamp,
     timing: &Timing,
 ) -> Option<Standing> {
-    use super::ledger::State;
     let entry = ledger.entries().get(kid)?;
     let signer = entry.signer.as_ref().map(|signer| signer.stage);
     Some(match (entry.state, signer) {
@@ -403,6 +402,10 @@ pub fn standing(
         }
     })
 }
+
+mod report;
+
+pub use report::{KeyReport, NodeReport, Phase, Report, report};
 
 #[cfg(test)]
 mod tests;

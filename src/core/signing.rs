@@ -14,12 +14,14 @@ use serde::{Deserialize, Serialize};
 
 mod permit;
 mod recovery;
+mod socket_name;
 mod step;
 mod verification_set;
 
 pub use self::{
     permit::{Claims, Permit, Refusal, UnreadableClaims},
     recovery::Surprise,
+    socket_name::{InvalidSocketName, SocketName},
     step::{Done, OutOfOrder, RefusedOrder, Step},
     verification_set::VerificationKey,
 };
@@ -42,6 +44,39 @@ pub struct Orders {
     pub at: Timestamp,
     /// Keys that nobody shall trust any more.
     pub revoked: BTreeSet<Kid>,
+}
+
+/// How long the modulus of a new RSA key is. All sign RS256, which is all that Microsoft Entra accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RsaSize {
+    /// What Kubernetes' own tools make.
+    #[default]
+    Bits2048,
+    Bits3072,
+    Bits4096,
+}
+
+impl RsaSize {
+    pub const ALL: [Self; 3] = [Self::Bits2048, Self::Bits3072, Self::Bits4096];
+
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Bits2048 => 2048,
+            Self::Bits3072 => 3072,
+            Self::Bits4096 => 4096,
+        }
+    }
+
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bits2048 => "rs256-2048",
+            Self::Bits3072 => "rs256-3072",
+            Self::Bits4096 => "rs256-4096",
+        }
+    }
 }
 
 /// A key of this node.

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -23,10 +23,10 @@ use crate::{
         jwk::Jwk,
         jwk_set::Profile,
         kid::Kid,
-        ledger::{Found, Irreconcilable, Ledger, Look, Refusal, Retention, signed},
+        ledger::{Ask, Found, Irreconcilable, Ledger, Look, NotAsked, Refusal, Retention, signed},
         merge::{Answer, Conflict, merge},
         publication::{NothingToPublish, Publication, Terms},
-        rotation::{Observation, Step, Timing, Window, after, next_step},
+        rotation::{Observation, Report, Step, Timing, Window, after, next_step, report},
     },
     store::{LedgerStore, StoreError},
     target::Reading,
@@ -76,6 +76,9 @@ pub struct Keeper {
     unseen: watch::Sender<BTreeSet<String>>,
     /// What happened before is history, and not logged again.
     opened: Timestamp,
+    /// The change that the ledger was at when it was first read: times are whole seconds, and what it tells
+    /// of the second in which this process began is history too.
+    history: OnceLock<u64>,
     publication: watch::Sender<Option<Arc<Publication>>>,
     /// Whether some place was found to hold a document.
     was_published: AtomicBool,
@@ -86,6 +89,26 @@ pub struct Hearing {
     pub answer: Answer,
     /// What the source takes for the present.
     pub server_time: Option<Timestamp>,
+}
+
+/// What the operator asked for was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Unasked {
+    #[error(transparent)]
+    Refused(#[from] NotAsked),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Unasked {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(reason) => reason.hint().map(ToOwned::to_owned),
+            Self::Store(error) => error.hint(),
+        }
+    }
 }
 
 /// What is wrong with what the sources said together; nothing of it takes the publication down.
@@ -117,6 +140,7 @@ impl Keeper {
             ledger: watch::Sender::new(Arc::clone(&known)),
             unseen: watch::Sender::new(charter.places.clone()),
             opened: clock::now(),
+            history: OnceLock::new(),
             publication: watch::Sender::new(None),
             heard: Mutex::new(heard),
             was_published: AtomicBool::new(false),
@@ -285,6 +309,33 @@ impl Keeper {
         Ok(())
     }
 
+    /// Takes the operator's word on a rotation.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be done, and when the ledger cannot be stored.
+    pub async fn ask(&self, ask: &Ask) -> Result<(), Unasked> {
+        let now = clock::now();
+        let gates = self.gates();
+        let mut refused = None;
+        self.change(|ledger| {
+            refused = None;
+            let asked = ledger.asked(ask, &gates, &self.charter.retention, now);
+            asked.unwrap_or_else(|reason| {
+                refused = Some(reason);
+                ledger.clone()
+            })
+        })
+        .await?;
+        refused.map_or(Ok(()), |reason| Err(reason.into()))
+    }
+
+    /// Where every key stands and what is next.
+    pub async fn rotation(&self) -> Report {
+        let heard = self.heard.lock().await;
+        report(&self.ledger.borrow(), &self.observation(&heard), clock::now(), &self.charter.timing)
+    }
+
     /// Takes the operator's word that these strangers belong to this issuer.
     ///
     /// # Errors
@@ -349,6 +400,10 @@ impl Keeper {
     }
 
     fn reconcile(&self, found: &Found, now: Timestamp) -> Result<Ledger, Irreconcilable> {
+        self.history.get_or_init(|| match found {
+            Found::Ledger(ledger) | Found::Previous(ledger) => ledger.sequence(),
+            Found::Nothing | Found::Damaged(_) => 0,
+        });
         self.ledger.borrow().reconcile(found, now, self.charter.retention.wait())
     }
 
@@ -400,14 +455,16 @@ impl Keeper {
         }
     }
 
+    /// The places that must show a key before it signs.
+    fn gates(&self) -> BTreeSet<String> {
+        let own = self.charter.serves.then(|| SERVED.to_owned());
+        self.charter.gates.iter().cloned().chain(own).collect()
+    }
+
     fn observation(&self, heard: &Heard) -> Observation {
         let margin = self.charter.retention.margin;
-        let mut gates = self.charter.gates.clone();
-        if self.charter.serves {
-            gates.insert(SERVED.to_owned());
-        }
         Observation {
-            gates,
+            gates: self.gates(),
             api_servers: heard.api_servers(),
             is_sound: self.unseen.borrow().is_empty()
                 && heard.knows_all()
@@ -453,7 +510,8 @@ impl Keeper {
         });
         self.ledger.send_if_modified(|shown| {
             let before = std::mem::replace(shown, ledger);
-            let is_new = |at: Timestamp| at >= self.opened;
+            let is_history = self.history.get().is_none_or(|history| shown.sequence() <= *history);
+            let is_new = |at: Timestamp| !is_history && at >= self.opened;
             let changes = shown.changes().iter().filter(|change| !before.changes().contains(change));
             for change in changes.filter(|change| is_new(change.at)) {
                 info!(issuer = %shown.issuer(), kid = %change.kid, event = change.event.name(), "key");

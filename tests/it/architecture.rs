@@ -62,7 +62,12 @@ const RULES: &[Rule] = &[
     Rule {
         module: "signer",
         may_import: &["core", "clock", "telemetry"],
-        must_not_name: &["axum", "kube", "object_store", "reqwest", "std::net", "tokio"],
+        must_not_name: &["axum", "kube", "object_store", "reqwest", "std::net"],
+    },
+    Rule {
+        module: "signer/keyring",
+        may_import: &["core"],
+        must_not_name: &["async", "axum", "kube", "object_store", "reqwest", "std::net", "tokio", "tonic"],
     },
     Rule {
         module: "relying_party",
@@ -80,6 +85,11 @@ const RULES: &[Rule] = &[
         must_not_name: &["axum", "kube", "object_store", "reqwest", "std::fs", "std::net"],
     },
     Rule {
+        module: "control",
+        may_import: &["core"],
+        must_not_name: &["axum", "kube", "object_store", "reqwest"],
+    },
+    Rule {
         module: "config",
         may_import: &["core"],
         must_not_name: &["axum", "kube", "object_store", "reqwest", "std::fs", "std::env", "tokio"],
@@ -88,6 +98,7 @@ const RULES: &[Rule] = &[
         module: "app",
         may_import: &[
             "config",
+            "control",
             "core",
             "clock",
             "kubernetes",
@@ -105,7 +116,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "cli",
-        may_import: &["app", "config", "core", "clock", "telemetry", "workflow"],
+        may_import: &["app", "config", "control", "core", "clock", "telemetry", "workflow"],
         must_not_name: &["axum", "kube", "object_store", "openssl", "reqwest"],
     },
     Rule { module: "main", may_import: &["cli"], must_not_name: &["tokio"] },
@@ -119,7 +130,10 @@ fn modules_import_only_what_the_table_allows() {
             product_code(rule.module).into_iter().flat_map(|file| {
                 imports(&file)
                     .into_iter()
-                    .filter(|import| import != rule.module && !rule.may_import.contains(&import.as_str()))
+                    .filter(|import| {
+                        Some(import.as_str()) != rule.module.split('/').next()
+                            && !rule.may_import.contains(&import.as_str())
+                    })
                     .map(|import| format!("{} imports `{import}`", file.path.display()))
                     .collect::<Vec<_>>()
             })
@@ -150,7 +164,9 @@ fn every_module_has_a_rule() {
         .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
         .filter(|module| module != "lib")
         .collect();
-    let ruled: BTreeSet<_> = RULES.iter().map(|rule| rule.module.to_owned()).collect();
+    // A part of a module may have a stricter rule of its own.
+    let whole = RULES.iter().filter(|rule| !rule.module.contains('/'));
+    let ruled: BTreeSet<_> = whole.map(|rule| rule.module.to_owned()).collect();
     assert_eq!(modules, ruled);
 }
 

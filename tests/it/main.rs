@@ -11,6 +11,7 @@ mod deploy;
 mod docs;
 mod events;
 mod former_issuers;
+mod generated;
 mod image;
 mod kind;
 mod listener;

@@ -180,6 +180,8 @@ issuers:
   jwks_max_age: 5m
   max_token_lifetime: 24h
   margin: 1h
+  propagation: 24h
+  rotate_after: 720h
   allow_issuer_mismatch: false
   sources:
   - kind: api-server

@@ -93,6 +93,26 @@ issuers[0].sources[0].every: `0s` is too short, expected `1s` to `24h`",
 }
 
 #[test]
+fn waits_that_contradict_each_other_are_refused_together() {
+    refused(
+        &format!("{MINIMAL}    jwks_max_age: 1h\n    propagation: 1h\n    rotate_after: 2h\n"),
+        "
+2 problems in `config.yaml`
+issuers[0].propagation: `1h` is too short, expected at least `2h`, twice `jwks_max_age`
+  hint: a relying party may read a JWKS from a cache just before it changes, and keep it as long again
+issuers[0].rotate_after: `2h` is too short, expected more than `2h`, `propagation` and `margin`
+  hint: the next key is made when the one before begins to sign, and waits that long",
+    );
+    refused(
+        &format!("{MINIMAL}    max_token_lifetime: 8760h\n    rotate_after: 48h\n"),
+        "
+1 problem in `config.yaml`
+issuers[0].rotate_after: `48h` is too short: with tokens that live for `8760h`, 185 keys would be public at once, and relying parties read 100
+  hint: rotate less often, or shorten `max_token_lifetime`",
+    );
+}
+
+#[test]
 fn a_schedule_has_five_fields_that_come_to_pass() {
     let with = |cron: &str| format!("{MINIMAL}    schedule: \"{cron}\"\n");
     refused(

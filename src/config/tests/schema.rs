@@ -17,7 +17,8 @@ fn with_key(section: &str, line: &str) -> String {
          {{{api}kind: api-server, instances: [{{{instance}url: 'https://10.0.0.1:6443'}}]}}, \
          {{{files}kind: files, paths: [/a]}}, {{{url}kind: url, url: 'https://a/jwks'}}], targets: [{{{target}url: 's3://bucket'}}]}}, \
          {{issuer: https://oidc.example.com/b, sources: [{{{embedded}kind: embedded}}], \
-         ledger: {{{ledger}config_map: a/b}}, former: [{{{former}issuer: 'https://oidc.example.com/f'}}]}}]}}",
+         ledger: {{{ledger}config_map: a/b}}, former: [{{{former}issuer: 'https://oidc.example.com/f'}}], \
+         signer: {{{signer}legacy: [{{{legacy}file: /a}}]}}}}]}}",
         root = place("the top level"),
         tls = place("tls"),
         events = place("events"),
@@ -30,6 +31,8 @@ fn with_key(section: &str, line: &str) -> String {
         embedded = place("issuers[].sources[] of kind `embedded`"),
         ledger = place("issuers[].ledger"),
         former = place("issuers[].former[]"),
+        signer = place("issuers[].signer"),
+        legacy = place("issuers[].signer.legacy[]"),
     )
 }
 
@@ -44,6 +47,7 @@ fn every_key_of_the_table_is_read() {
             let written = match key.name {
                 "instances" => ", instances: [{url: 'https://10.0.0.1:6443'}]",
                 "targets" => ", targets: [{url: 's3://bucket'}]",
+                "legacy" => "legacy: [{file: /a}]",
                 "events" => "events: {pod: a/b}, ",
                 "tls" => "tls: {certificate: /c, private_key: /k}, ",
                 _ => "\0",

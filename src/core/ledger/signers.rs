@@ -11,6 +11,7 @@ use super::{Entry, Event, Ledger, Retention, State};
 use crate::core::{
     announcement::{NodeName, Stage},
     kid::Kid,
+    merge::Merged,
     signing::Orders,
 };
 
@@ -55,6 +56,20 @@ pub struct Wish {
     pub without: BTreeSet<String>,
 }
 
+/// What an operator may ask of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ask {
+    /// Rotate as soon as the next keys are ready, without regard to these places.
+    Start { without: BTreeSet<String> },
+    /// Take the last rotation back.
+    Abort {},
+    /// Somebody else may have the private key.
+    Revoke { kid: Kid },
+    /// The node is gone.
+    Forget { node: NodeName },
+}
+
 /// What was asked for cannot be done.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NotAsked {
@@ -66,7 +81,7 @@ pub enum NotAsked {
     AskedAlready { at: Timestamp },
     #[error("there is no rotation to take back")]
     NothingToAbort,
-    #[error("node `{node}` cannot go back to key `{kid}`: {place} does not show it any more")]
+    #[error("node `{node}` cannot go back to key `{kid}`: {place} has not shown it all the time since")]
     NoWayBack { node: NodeName, kid: Kid, place: String },
     #[error("key `{kid}` is unknown")]
     UnknownKey { kid: Kid },
@@ -74,6 +89,22 @@ pub enum NotAsked {
     RevokedAlready { kid: Kid },
     #[error("node `{node}` is unknown")]
     UnknownNode { node: NodeName },
+}
+
+impl NotAsked {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NobodySigns => Some("rotate the keys where they sign; Signpost follows"),
+            Self::AskedAlready { .. } => Some("`signpost rotate status` says what it waits for"),
+            Self::UnknownKey { .. } | Self::UnknownNode { .. } => {
+                Some("`signpost rotate status` names every key and node")
+            }
+            Self::NoWayBack { .. } => Some("go forward: `signpost rotate start`"),
+            Self::UnknownPlace { .. } | Self::NothingToAbort | Self::RevokedAlready { .. } => None,
+        }
+    }
 }
 
 impl Ledger {
@@ -129,8 +160,21 @@ impl Ledger {
     }
 
     /// Takes in what nodes say of their keys. Who holds a key does not change.
-    pub(super) fn take_in(&mut self, signers: &BTreeMap<Kid, SignedBy>, now: Timestamp) {
-        for (kid, said) in signers {
+    ///
+    /// A key that its node does not name is lost: it has signed its last token just now, at the latest.
+    pub(super) fn take_in(&mut self, merged: &Merged, retention: &Retention, now: Timestamp) {
+        let lost = Stage::Retired { since: now, latest_exp: Some(now + retention.max_token_lifetime) };
+        let is_lost = |kid: &Kid, signer: &SignedBy| {
+            !matches!(signer.stage, Stage::Retired { .. })
+                && merged.nodes.contains(&signer.node)
+                && !merged.signers.contains_key(kid)
+        };
+        let mut said = merged.signers.clone();
+        said.extend(self.keys.iter().filter_map(|(kid, entry)| {
+            let signer = entry.signer.as_ref().filter(|signer| is_lost(kid, signer))?;
+            Some((kid.clone(), SignedBy { stage: lost, ..signer.clone() }))
+        }));
+        for (kid, said) in &said {
             let Some(entry) = self.keys.get_mut(kid).filter(|entry| entry.is_public()) else { continue };
             if self.forgotten.get(&said.node).is_some_and(|gone| said.stage.since() <= *gone) {
                 continue;
@@ -150,33 +194,6 @@ impl Ledger {
         }
     }
 
-    /// Takes in what nodes say no more. A node that is heard and does not speak of a key has it no more: the key
-    /// was lost, or this ledger is older than the key's end. It may have signed until now.
-    pub(super) fn miss(&mut self, signers: &BTreeMap<Kid, SignedBy>, now: Timestamp, retention: &Retention) {
-        let heard: BTreeSet<&NodeName> = signers.values().map(|said| &said.node).collect();
-        let is_held_by = |entry: &Entry| entry.signer.as_ref().is_some_and(|by| heard.contains(&by.node));
-        let gone = self
-            .keys
-            .iter()
-            .filter(|(kid, entry)| entry.is_public() && is_held_by(entry) && !signers.contains_key(*kid));
-        let gone = gone.map(|(kid, _)| kid.clone()).collect();
-        self.retire(gone, Event::Retired, now, retention);
-    }
-
-    /// Of keys that their node says nothing of, the worst is assumed.
-    fn retire(&mut self, kids: Vec<Kid>, event: Event, now: Timestamp, retention: &Retention) {
-        let latest_exp = Some(now + retention.max_token_lifetime);
-        for kid in kids {
-            let entry = self.keys.get_mut(&kid).expect("it is of this ledger");
-            if let Some(SignedBy { stage, .. }) = &mut entry.signer
-                && !matches!(stage, Stage::Retired { .. })
-            {
-                *stage = Stage::Retired { since: now, latest_exp };
-                self.record(now, &kid, event);
-            }
-        }
-    }
-
     /// Records an order; see [`crate::core::rotation::next_step`].
     #[must_use]
     pub fn ordered(&self, node: &NodeName, sign: &Kid, why: Why, now: Timestamp) -> Self {
@@ -184,6 +201,26 @@ impl Ledger {
         ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at: now, why });
         ledger.record(now, sign, Event::Ordered);
         ledger
+    }
+
+    /// Takes the operator's word. `gates` are the places that must show a key before it signs.
+    ///
+    /// # Errors
+    ///
+    /// Says why nothing is changed.
+    pub fn asked(
+        &self,
+        ask: &Ask,
+        gates: &BTreeSet<String>,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<Self, NotAsked> {
+        match ask {
+            Ask::Start { without } => self.start(without.clone(), gates, now),
+            Ask::Abort {} => self.abort(gates, now),
+            Ask::Revoke { kid } => self.revoke(kid, now),
+            Ask::Forget { node } => self.forget(node, retention, now),
+        }
     }
 
     /// Asks for a rotation of every node, as soon as its standby is ready.
@@ -229,13 +266,13 @@ impl Ledger {
     }
 
     /// Takes a rotation back: one that was asked for and has not begun, or else the last order of every node
-    /// that has a way back. The way back is the key that the node has retired last, while every gating place
-    /// shows it.
+    /// that has a way back. The way back is the key that the node has retired last, while every gating place has
+    /// shown it without a gap since: after a gap somebody may have a copy without it.
     ///
     /// # Errors
     ///
-    /// Fails when there is nothing to take back, and when a place does not show the key before any more: then
-    /// nothing is changed.
+    /// Fails when there is nothing to take back, and when a place has not shown the key before all the time:
+    /// then nothing is changed.
     pub fn abort(&self, gates: &BTreeSet<String>, now: Timestamp) -> Result<Self, NotAsked> {
         let begun = |order: &Order| self.wish.as_ref().is_some_and(|wish| order.at >= wish.at);
         if self.wish.is_some() && !self.orders.values().any(begun) {
@@ -248,7 +285,8 @@ impl Ledger {
                 continue;
             }
             let Some((kid, entry)) = self.retired_last(node, &order.sign) else { continue };
-            if let Some(place) = gates.iter().find(|place| !entry.shown.contains_key(*place)) {
+            let has_gap = |place: &&String| entry.shown.get(*place).is_none_or(|since| *since > order.at);
+            if let Some(place) = gates.iter().find(has_gap) {
                 let (node, kid, place) = (node.clone(), kid.clone(), format!("`{place}`"));
                 return Err(NotAsked::NoWayBack { node, kid, place });
             }
@@ -300,13 +338,22 @@ impl Ledger {
     /// Fails when no key is known of the node.
     pub fn forget(&self, node: &NodeName, retention: &Retention, now: Timestamp) -> Result<Self, NotAsked> {
         let mut ledger = self.clone();
+        let latest_exp = Some(now + retention.max_token_lifetime);
         let kids: Vec<Kid> = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
         if kids.is_empty() {
             return Err(NotAsked::UnknownNode { node: node.clone() });
         }
         ledger.orders.remove(node);
         ledger.forgotten.insert(node.clone(), now);
-        ledger.retire(kids, Event::Forgotten, now, retention);
+        for kid in kids {
+            let entry = ledger.keys.get_mut(&kid).expect("it is of this ledger");
+            if let Some(SignedBy { stage, .. }) = &mut entry.signer
+                && !matches!(stage, Stage::Retired { .. })
+            {
+                *stage = Stage::Retired { since: now, latest_exp };
+                ledger.record(now, &kid, Event::Forgotten);
+            }
+        }
         Ok(ledger)
     }
 }

@@ -81,7 +81,9 @@ impl Scene {
         let keys = keys
             .iter()
             .map(|(index, name, stage)| (rsa_key(*index), SignedBy { node: node(name), stage: *stage }));
-        let report = Report { source: "nodes".to_owned(), answer: Answer::Announced(keys.collect()) };
+        let keys: Vec<_> = keys.collect();
+        let nodes = keys.iter().map(|(_, signer)| signer.node.clone()).collect();
+        let report = Report { source: "nodes".to_owned(), answer: Answer::Announced { nodes, keys } };
         let merged = Merged { is_beginning: true, ..merge(&self.ledger, &[report]) };
         self.ledger = self.ledger.observe(&merged, at(now), &owed()).ledger;
     }
@@ -376,10 +378,16 @@ fn abort_takes_back_a_wish_or_the_last_order() {
     assert_eq!(scene.settle(530), 0);
     assert_eq!(scene.ledger.abort(&gates, at(531)), Err(NotAsked::NothingToAbort), "back and forth");
 
-    scene.ledger = before;
+    scene.ledger = before.clone();
     scene.show(519, &["us"], &[1, 2]);
     let error = scene.ledger.abort(&gates, at(520)).expect_err("it is gone").to_string();
-    assert!(error.contains("`us` does not show it any more"), "{error}");
+    assert!(error.contains("`us` has not shown it all the time since"), "{error}");
+    // A copy of before may lack it.
+    scene.show(520, &["us"], &[0, 1, 2]);
+    assert_eq!(scene.ledger.abort(&gates, at(521)).expect_err("a gap").to_string(), error);
+    scene.ledger = before;
+    scene.show(521, &["us"], &[0, 1, 2]);
+    assert!(scene.ledger.abort(&gates, at(521)).is_ok(), "it was there all the time");
 }
 
 #[test]
@@ -421,4 +429,17 @@ fn waits_that_contradict_each_other_are_all_named() {
     assert!(matches!(crowded.contradictions()[..], [Contradiction::TooMany { keys: 102, .. }]));
     let full = Timing { max_token_lifetime: seconds(111 * 98 - 10), ..crowded };
     assert_eq!(full.contradictions(), []);
+}
+
+#[test]
+fn a_key_that_its_node_has_lost_leaves_when_no_token_of_it_can_live() {
+    let mut scene = Scene::settled();
+    scene.announce(100, &[(2, "a", standby(100))]);
+    let signer = scene.ledger.entries()[&kid(0)].signer.clone().expect("it has one");
+    assert_eq!(signer.stage, retired(100, 150));
+    for (now, is_public) in [(159, true), (160, false)] {
+        scene.announce(now, &[(2, "a", standby(100))]);
+        scene.announce(now, &[(2, "a", standby(100))]);
+        assert_eq!(scene.ledger.entries()[&kid(0)].is_public(), is_public, "at {now}");
+    }
 }

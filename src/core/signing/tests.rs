@@ -336,3 +336,22 @@ fn whoever_writes_orders_cannot_make_a_node_hold_keys_without_end() {
     let (holdings, _) = settle(holdings, &revoke(31), at(6), made);
     assert!(holdings.signing().is_some(), "there is always room for one that signs");
 }
+
+#[test]
+fn a_socket_is_written_as_kube_apiserver_takes_it() {
+    for name in ["/run/signpost/signer.sock", "@signpost"] {
+        assert_eq!(SocketName::parse(name).expect(name).to_string(), name);
+    }
+    let long = format!("/{}", "a".repeat(102));
+    for (name, why) in [
+        ("unix:///run/s.sock", "has a scheme"),
+        ("s.sock", "expected an absolute path"),
+        ("/run/", "expected an absolute path"),
+        ("", "expected an absolute path"),
+        ("@", "has no name"),
+        (&long, "too long"),
+    ] {
+        let error = SocketName::parse(name).expect_err(name).to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}

@@ -9,6 +9,7 @@ use std::{
 
 use rustix::{
     fs::{FlockOperation, OFlags, flock},
+    io::Errno,
     process::geteuid,
 };
 use zeroize::Zeroizing;
@@ -25,6 +26,8 @@ const DIRECTORY: u32 = 0o700;
 const OTHERS: u32 = 0o077;
 /// Largest key file, in bytes: an RSA-16384 key has a quarter of it.
 const MAX_SIZE: usize = 64 * 1024;
+/// Hidden file with the number of the process that has the directory. Nothing rests on it.
+const HOLDER: &str = ".holder";
 /// Extension of a hidden file that is being written.
 const UNFINISHED: &str = "tmp";
 
@@ -42,14 +45,26 @@ pub(super) fn create(path: &Path) -> Result<(), KeyringError> {
     }
 }
 
+/// What is done about other processes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// Nothing: it is only read.
+    None,
+    /// Wait until no other process has it.
+    Wait,
+    /// Refuse when another process has it.
+    Try,
+}
+
 /// An open directory, locked against other processes until it is dropped.
+#[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
     handle: File,
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path) -> Result<Self, KeyringError> {
+    pub(super) fn open(path: &Path, lock: Lock) -> Result<Self, KeyringError> {
         let handle = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(KeyringError::NoKey { path: path.to_owned() });
@@ -57,10 +72,36 @@ impl Directory {
             opened => opened.map_err(failed("open", path))?,
         };
         check(path, &handle, DIRECTORY)?;
-        // Two processes on an empty directory must not make two keys.
-        flock(&handle, FlockOperation::LockExclusive)
-            .map_err(|error| failed("lock", path)(io::Error::from(error)))?;
-        Ok(Self { path: path.to_owned(), handle })
+        let directory = Self { path: path.to_owned(), handle };
+        let locked = match lock {
+            Lock::None => return Ok(directory),
+            Lock::Wait => flock(&directory.handle, FlockOperation::LockExclusive),
+            Lock::Try => flock(&directory.handle, FlockOperation::NonBlockingLockExclusive),
+        };
+        match locked {
+            Err(Errno::WOULDBLOCK) => {
+                Err(KeyringError::Held { path: path.to_owned(), holder: directory.holder() })
+            }
+            Err(error) => Err(failed("lock", path)(error.into())),
+            Ok(()) => Ok(directory),
+        }
+    }
+
+    /// Lets other processes have it.
+    pub(super) fn unlock(&self) {
+        // The only other way to lose a lock, which cannot fail, is to close the file.
+        let _ = flock(&self.handle, FlockOperation::Unlock);
+    }
+
+    /// Leaves word of who has it, for those who are refused.
+    pub(super) fn sign_in(&self) -> Result<(), KeyringError> {
+        let path = self.path.join(HOLDER);
+        fs::write(&path, std::process::id().to_string()).map_err(failed("write", &path))
+    }
+
+    fn holder(&self) -> String {
+        let pid = fs::read_to_string(self.path.join(HOLDER)).ok().and_then(|text| text.parse::<u32>().ok());
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -86,18 +127,23 @@ impl Directory {
         Ok(())
     }
 
-    /// Reads a file that nobody else could have read or written.
-    pub(super) fn read_private(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    /// Reads a file that only we can have written; `None` when there is none.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, KeyringError> {
         let path = self.path.join(name);
-        // Mode and owner are those of the open file, so it cannot be exchanged after the check; a
-        // symlink would lead out of the directory that was checked.
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&path);
-        let file = opened.map_err(failed("open", &path))?;
-        check(&path, &file, PRIVATE)?;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SIZE));
-        file.take(MAX_SIZE as u64).read_to_end(&mut bytes).map_err(failed("read", &path))?;
-        Ok(bytes)
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
+    }
+
+    /// Removes a file for good. That there is none is no error.
+    pub(super) fn remove(&self, name: &str) -> Result<(), KeyringError> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| self.handle.sync_all()).map_err(failed("remove", &path)),
+        }
     }
 
     /// Writes a file that is there whole, and to stay, when this returns.
@@ -112,7 +158,11 @@ impl Directory {
             fs::rename(&unfinished, &path)?;
             self.handle.sync_all()
         };
-        write().map_err(failed("write", &path))
+        write().map_err(|error| {
+            // A full disk leaves half of a file, which would be in the way of the next attempt.
+            let _ = fs::remove_file(&unfinished);
+            failed("write", &path)(error)
+        })
     }
 
     /// Writes a public key unless it stands there already.
@@ -128,6 +178,19 @@ impl Directory {
         let entries = entries.map_err(failed("read", &self.path))?;
         Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
+}
+
+/// Reads a private key that nobody else could have read or written.
+pub(super) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    // Mode and owner are those of the open file, so it cannot be exchanged after the check; a symlink
+    // would lead out of the directory that was checked.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = opened.map_err(failed("open", path))?;
+    check(path, &file, PRIVATE)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SIZE));
+    file.take(MAX_SIZE as u64).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    Ok(bytes)
 }
 
 /// Refuses what others may read, write or own.

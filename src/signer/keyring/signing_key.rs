@@ -16,10 +16,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::UnusableKey;
-use crate::core::{kid::Kid, public_key::PublicKey, token::Token};
-
-/// What Kubernetes' own tools make, and the only kind that Microsoft Entra accepts.
-const RSA_BITS: u32 = 2048;
+use crate::core::{jwk::Jwk, kid::Kid, public_key::PublicKey, signing::RsaSize, token::Token};
 
 /// A key that signs RS256.
 ///
@@ -27,13 +24,22 @@ const RSA_BITS: u32 = 2048;
 pub struct SigningKey {
     kid: Kid,
     public_key: PublicKey,
+    /// The first segment of what it signs for an API server: the same bytes each time.
+    header: String,
     signer: RsassaJwsSigner,
     verifier: RsassaJwsVerifier,
 }
 
-/// Makes a new key and gives it as PKCS#8 PEM. Takes up to a second.
-pub(super) fn generate() -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
-    PKey::from_rsa(Rsa::generate(RSA_BITS)?)?.private_key_to_pem_pkcs8().map(Zeroizing::new)
+/// The two segments of a token that a signer adds to the claims.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signature {
+    pub header: String,
+    pub signature: String,
+}
+
+/// Makes a new key and gives it as PKCS#8 PEM. Takes up to some seconds.
+pub(super) fn generate(size: RsaSize) -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
+    PKey::from_rsa(Rsa::generate(size.bits())?)?.private_key_to_pem_pkcs8().map(Zeroizing::new)
 }
 
 impl SigningKey {
@@ -50,8 +56,11 @@ impl SigningKey {
         };
         let Ok((true, spki, pkcs8)) = read() else { return Err(UnusableKey::Malformed) };
         let public_key = PublicKey::from_spki(&spki)?;
+        let kid = public_key.kid();
+        let header = format!(r#"{{"alg":"RS256","kid":"{kid}","typ":"JWT"}}"#);
         Ok(Self {
-            kid: public_key.kid(),
+            kid,
+            header: Base64UrlUnpadded::encode_string(header.as_bytes()),
             signer: RS256.signer_from_der(&*pkcs8).map_err(|_| UnusableKey::Malformed)?,
             verifier: RS256.verifier_from_der(&spki).map_err(|_| UnusableKey::Malformed)?,
             public_key,
@@ -61,6 +70,11 @@ impl SigningKey {
     #[must_use]
     pub fn kid(&self) -> &Kid {
         &self.kid
+    }
+
+    #[must_use]
+    pub fn jwk(&self) -> Jwk {
+        Jwk::of_public_key(self.public_key.clone())
     }
 
     #[must_use]
@@ -84,11 +98,26 @@ impl SigningKey {
         let header = header.expect("strings always serialise");
         let claims = serde_json::to_vec(claims).expect("JSON values always serialise");
         let mut token = [header, claims].map(|part| Base64UrlUnpadded::encode_string(&part)).join(".");
-        let signature = self.signer.sign(token.as_bytes()).map_err(SigningError::Sign)?;
-        self.verifier.verify(token.as_bytes(), &signature).map_err(SigningError::Verify)?;
+        let signature = self.signature(token.as_bytes())?;
         token.push('.');
-        token.push_str(&Base64UrlUnpadded::encode_string(&signature));
+        token.push_str(&signature);
         Ok(Token::new(token))
+    }
+
+    /// Signs the claims that an API server encoded, as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::sign`].
+    pub fn sign_encoded(&self, claims: &str) -> Result<Signature, SigningError> {
+        let signature = self.signature(format!("{}.{claims}", self.header).as_bytes())?;
+        Ok(Signature { header: self.header.clone(), signature })
+    }
+
+    fn signature(&self, message: &[u8]) -> Result<String, SigningError> {
+        let signature = self.signer.sign(message).map_err(SigningError::Sign)?;
+        self.verifier.verify(message, &signature).map_err(SigningError::Verify)?;
+        Ok(Base64UrlUnpadded::encode_string(&signature))
     }
 
     /// The public key as PEM.

@@ -9,8 +9,8 @@ use openssl::{hash::MessageDigest, pkey::PKey, rsa::Rsa, sign::Verifier};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Keyring, KeyringError, UnusableKey};
-use crate::core::{public_key::PublicKey, token::UnverifiedToken};
+use super::{Keyring, KeyringError, NewKey, SigningKey, UnusableKey};
+use crate::core::{public_key::PublicKey, signing::RsaSize, token::UnverifiedToken};
 
 /// A keyring with a fresh key, and where it lies.
 struct Fresh {
@@ -27,8 +27,12 @@ fn fresh() -> Fresh {
 }
 
 impl Fresh {
+    fn active(&self) -> &SigningKey {
+        self.keyring.active().expect("it has a key")
+    }
+
     fn file(&self, extension: &str) -> PathBuf {
-        self.path.join(format!("{}.{extension}", self.keyring.active().kid()))
+        self.path.join(format!("{}.{extension}", self.active().kid()))
     }
 }
 
@@ -46,7 +50,12 @@ fn a_private_key_is_readable_by_its_owner_alone() {
     assert_eq!(0o700, mode(&fresh.path));
     assert_eq!(0o600, mode(&fresh.file("pem")));
     assert_eq!(0o644, mode(&fresh.file("pub")));
-    assert_eq!(2, fs::read_dir(&fresh.path).expect("a directory").count());
+    let files = fs::read_dir(&fresh.path).expect("a directory");
+    let shown = files.filter(|file| {
+        let name = file.as_ref().expect("readable").file_name();
+        !name.as_encoded_bytes().starts_with(b".")
+    });
+    assert_eq!(2, shown.count());
 }
 
 #[test]
@@ -55,7 +64,7 @@ fn the_file_beside_the_private_key_holds_its_public_half_alone() {
     let pem = fs::read(fresh.file("pub")).expect("it is there");
     assert!(pem.starts_with(b"-----BEGIN PUBLIC KEY-----"));
     let spki = PKey::public_key_from_pem(&pem).and_then(|key| key.public_key_to_der()).expect("a public key");
-    let key = fresh.keyring.active();
+    let key = fresh.active();
     assert_eq!(Ok(key.public_key().clone()), PublicKey::from_spki(&spki));
     assert_eq!(*key.kid(), key.public_key().kid());
 }
@@ -64,7 +73,7 @@ fn the_file_beside_the_private_key_holds_its_public_half_alone() {
 fn an_opened_keyring_signs_with_the_key_it_was_made_with() {
     let fresh = fresh();
     let again = Keyring::open_or_generate(&fresh.path).expect("a keyring");
-    assert_eq!(fresh.keyring.active().kid(), again.active().kid());
+    assert_eq!(fresh.active().kid(), again.active().expect("a key").kid());
 }
 
 #[test]
@@ -80,7 +89,8 @@ fn opening_makes_no_key() {
 fn two_starts_at_once_make_one_key() {
     let parent = tempfile::tempdir().expect("a directory");
     let path = parent.path().join("keys");
-    let start = || Keyring::open_or_generate(&path).map(|keyring| keyring.active().kid().clone());
+    let start =
+        || Keyring::open_or_generate(&path).map(|keyring| keyring.active().expect("a key").kid().clone());
     let kids = std::thread::scope(|scope| {
         [scope.spawn(start), scope.spawn(start)]
             .map(|start| start.join().expect("no panic").expect("a keyring"))
@@ -93,19 +103,19 @@ fn a_crash_before_the_public_half_is_written_heals_on_open() {
     let fresh = fresh();
     let public = fs::read(fresh.file("pub")).expect("it is there");
     fs::remove_file(fresh.file("pub")).expect("it is there");
-    Keyring::open(&fresh.path).expect("a keyring");
+    Keyring::hold(&fresh.path).expect("a keyring");
     assert_eq!(public, fs::read(fresh.file("pub")).expect("it is there again"));
     fs::write(fresh.file("pub"), b"").expect("it is ours");
-    Keyring::open(&fresh.path).expect("a keyring");
+    Keyring::hold(&fresh.path).expect("a keyring");
     assert_eq!(public, fs::read(fresh.file("pub")).expect("it is whole again"));
 }
 
 #[test]
 fn a_crash_while_a_key_is_written_leaves_no_key() {
     let fresh = fresh();
-    let unfinished = fresh.path.join(format!(".{}.pem.tmp", fresh.keyring.active().kid()));
+    let unfinished = fresh.path.join(format!(".{}.pem.tmp", fresh.active().kid()));
     fs::rename(fresh.file("pem"), &unfinished).expect("it is ours");
-    assert!(matches!(Keyring::open(&fresh.path), Err(KeyringError::NoKey { .. })));
+    assert!(Keyring::hold(&fresh.path).expect("a keyring").keys().is_empty());
     assert!(!unfinished.exists());
 }
 
@@ -139,9 +149,9 @@ fn a_file_that_does_not_hold_the_key_it_is_named_after_is_refused() {
     let (one, other) = (fresh(), fresh());
     fs::copy(other.file("pem"), one.file("pem")).expect("both are ours");
     let refusal = Keyring::open(&one.path).expect_err("another key");
-    assert!(refusal.to_string().contains(other.keyring.active().kid().as_str()), "{refusal}");
+    assert!(refusal.to_string().contains(other.active().kid().as_str()), "{refusal}");
     fs::copy(other.file("pem"), one.path.join("second.pem")).expect("both are ours");
-    assert!(matches!(Keyring::open(&one.path), Err(KeyringError::ManyKeys { count: 2, .. })));
+    assert!(matches!(Keyring::open(&one.path), Err(KeyringError::Misnamed { .. })));
 }
 
 #[test]
@@ -175,7 +185,7 @@ fn a_file_that_cannot_be_a_signing_key_is_refused_without_a_question() {
 #[test]
 fn a_token_verifies_with_the_public_key_and_names_it() {
     let fresh = fresh();
-    let key = fresh.keyring.active();
+    let key = fresh.active();
     let claims = json!({ "iss": "https://k8s.example", "sub": "system:serviceaccount:a:b" });
     let token = key.sign(&claims).expect("a signature");
     let header = token.as_str().split('.').next().expect("a header");
@@ -192,6 +202,46 @@ fn a_token_verifies_with_the_public_key_and_names_it() {
 #[test]
 fn debug_output_shows_no_key_material() {
     let fresh = fresh();
-    let expected = format!("Keyring {{ active: SigningKey({}) }}", fresh.keyring.active().kid());
-    assert_eq!(expected, format!("{:?}", fresh.keyring));
+    let output = format!("{:?}", fresh.keyring);
+    let kid = fresh.active().kid();
+    assert!(output.ends_with(&format!("keys: {{Kid(\"{kid}\"): SigningKey({kid})}} }}")), "{output}");
+}
+
+#[test]
+fn a_second_process_is_told_who_holds_the_keyring() {
+    let fresh = fresh();
+    let held = Keyring::hold(&fresh.path).expect("nobody has it");
+    let refusal = Keyring::hold(&fresh.path).expect_err("it is held");
+    let expected = format!("keyring `{}` is held by process {}", fresh.path.display(), std::process::id());
+    assert_eq!(expected, refusal.to_string());
+    assert!(Keyring::open(&fresh.path).is_ok(), "it may be read");
+    assert!(Keyring::open_or_generate(&fresh.path).is_ok());
+    drop(held);
+    assert!(Keyring::hold(&fresh.path).is_ok());
+}
+
+#[test]
+fn a_process_that_has_read_a_key_leaves_no_core_dump() {
+    let _fresh = fresh();
+    let behavior = rustix::process::dumpable_behavior().expect("an answer");
+    assert_eq!(behavior, rustix::process::DumpableBehavior::NotDumpable);
+}
+
+#[test]
+fn many_keys_are_kept_until_they_are_destroyed() {
+    let fresh = fresh();
+    let mut keyring = Keyring::hold(&fresh.path).expect("a keyring");
+    let new = NewKey::generate(RsaSize::Bits3072).expect("a key");
+    let jwk = new.jwk();
+    keyring.add(new).map_err(|(_, error)| error).expect("room for it");
+    drop(keyring);
+    assert!(matches!(
+        Keyring::open(&fresh.path).expect("a keyring").active(),
+        Err(KeyringError::ManyKeys { count: 2, .. })
+    ));
+    let mut keyring = Keyring::hold(&fresh.path).expect("a keyring");
+    assert_eq!(keyring.keys()[jwk.kid()].jwk(), jwk);
+    keyring.destroy(jwk.kid()).expect("it is ours");
+    keyring.destroy(jwk.kid()).expect("once is enough");
+    assert_eq!(Keyring::open(&fresh.path).expect("a keyring").keys().len(), 1);
 }

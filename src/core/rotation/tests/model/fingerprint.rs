@@ -104,7 +104,8 @@ impl World {
 
     fn answer_in(&self, answer: &Answer, to: &mut DefaultHasher) {
         match answer {
-            Answer::Announced(keys) => {
+            Answer::Announced { nodes, keys } => {
+                nodes.len().hash(to);
                 for (jwk, signer) in keys {
                     (number(jwk.kid()), self.stage(signer.stage)).hash(to);
                 }

@@ -126,13 +126,16 @@ impl World {
         }
         for (node, order) in next.orders() {
             let key = number(&order.sign);
-            if before.orders().get(node) == Some(order) {
+            let last = before.orders().get(node);
+            if last == Some(order) {
                 continue;
             }
+            // A key that signed until then was hidden by nobody's order.
+            let since = last.filter(|_| order.why == Why::Aborted).map_or(0, |last| last.at.as_second());
             self.ordered |= 1 << key;
             let lacks = |place: &Place| {
                 let mut copies = place.copies.iter().filter(|copy| copy.is_ours || copy.is_noticed);
-                copies.any(|copy| !has(copy.view, key))
+                copies.any(|copy| copy.replaced > since && !has(copy.view, key))
                     || (place.is_ours && place.view.is_some_and(|view| !has(view, key)))
             };
             if !self.forged && self.places.iter().any(lacks) {

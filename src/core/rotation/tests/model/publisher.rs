@@ -231,8 +231,7 @@ impl World {
         if mood == Mood::Unreadable {
             return Answer::Failed;
         }
-        let mut keys = Vec::new();
-        let mut is_any = false;
+        let (mut nodes, mut keys) = (BTreeSet::new(), Vec::new());
         for (index, node) in self.nodes.iter().enumerate() {
             let read = match mood {
                 Mood::Stale(stale) if stale == index => &node.before,
@@ -240,14 +239,14 @@ impl World {
                 _ => &node.announced,
             };
             let Some(read) = read else { continue };
-            is_any = true;
+            nodes.insert(node.name.clone());
             let misread = self.rules.fault.map(|fault| fault.misread(read, self.stored.as_deref()));
             let read = misread.as_ref().unwrap_or(read);
             for key in read.listed(self.publisher_time(), self.retention().margin) {
                 keys.push((key.jwk.clone(), SignedBy { node: node.name.clone(), stage: key.stage }));
             }
         }
-        if is_any { Answer::Announced(keys) } else { Answer::Failed }
+        if nodes.is_empty() { Answer::Failed } else { Answer::Announced { nodes, keys } }
     }
 
     /// Looks at a place for the first time since its start.

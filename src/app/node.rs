@@ -1,0 +1,364 @@
+//! A node that signs, by itself (`signpost signer`) or as a part of the service.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    select,
+    sync::watch,
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{keyring_directory, ledgers};
+use crate::{
+    clock,
+    config::{IssuerConfig, LegacyConfig, NodeConfig, SignerConfig},
+    core::{
+        announcement::NodeName,
+        ledger::{Found, Ledger},
+        signing::{Legacy, Orders, RefusedOrder, SocketName, Step, Surprise},
+    },
+    signer::{
+        KeyringError, Node, NodeError,
+        node::Settings,
+        service,
+        socket::{Access, Socket, SocketError},
+    },
+    source::key_file::{KeyFileError, KeyFiles},
+    store::LedgerStore,
+    workflow::asking::in_one_line,
+};
+
+/// How often a node looks whether there is something to do, and whether there is an order.
+const PACE: Duration = Duration::from_secs(1);
+/// What the node in a process that publishes is called, where nobody named it: it has none beside it.
+const EMBEDDED_NODE: &str = "embedded";
+/// Shorter, and the tokens that Kubernetes gives pods by default (3607 s) are cut short.
+/// Source: `WarnOnlyBoundTokenExpirationSeconds` in `kubernetes/pkg/serviceaccount/claims.go`.
+const DEFAULT_TOKEN: Duration = Duration::from_secs(3607);
+
+/// Signs for kube-apiserver until the process is told to end. `started` is called once it does.
+///
+/// # Errors
+///
+/// Fails when the keyring or the socket cannot be used.
+pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName)) -> Result<(), CannotSign> {
+    let mut end = super::service::End::listen();
+    let stop = CancellationToken::new();
+    let NodeConfig { data_dir, issuer, signer } = config;
+    let store = ledgers::store(&data_dir, &issuer);
+    let node = open(&data_dir, &issuer, &signer).await?;
+    let name = node.settings().node.clone();
+    let (sender, orders) = watch::channel(Orders::default());
+    let mut asked = Asking { store, node: name.clone(), told: None };
+    asked.ask(&sender).await;
+    tend(&node, &orders.borrow().clone()).await?;
+    let socket_name = signer.socket.clone().expect("a node by itself has a socket");
+    let socket = Socket::bind(&socket_name, access(&signer))?;
+    started(&socket_name, &name);
+    info!(socket = %socket_name, node = %name, "signing");
+    let work = async {
+        let asking = asked.go_on(sender, stop.clone());
+        let (signed, ()) =
+            tokio::join!(sign(node, Some((socket, signer.refresh_hint)), orders, stop.clone()), asking);
+        signed
+    };
+    tokio::pin!(work);
+    let ended = select! {
+        () = end.told() => {
+            info!("stopping");
+            stop.cancel();
+            tokio::time::timeout(super::service::SHUTDOWN, work).await.unwrap_or(Ok(()))
+        }
+        ended = &mut work => ended,
+    };
+    info!("stopped");
+    ended
+}
+
+/// Opens the node of an issuer in a data directory.
+///
+/// # Errors
+///
+/// Fails when the keyring or a file with keys of before cannot be used.
+pub(super) async fn open(
+    data_dir: &Path,
+    issuer: &IssuerConfig,
+    signer: &SignerConfig,
+) -> Result<Arc<Node>, CannotSign> {
+    if issuer.max_token_lifetime < DEFAULT_TOKEN {
+        warn!(
+            max_token_lifetime = ?issuer.max_token_lifetime,
+            "the tokens that pods get by default live 3607 s, and will be cut short"
+        );
+    }
+    let audiences = if signer.api_audiences.is_empty() {
+        BTreeSet::from([issuer.issuer.to_string()])
+    } else {
+        signer.api_audiences.clone()
+    };
+    let settings = Settings {
+        node: signer.node.clone().map_or_else(host_name, Ok)?,
+        issuer: issuer.issuer.clone(),
+        keyring: keyring_directory(data_dir),
+        announcements: announcements_directory(data_dir),
+        api_audiences: audiences,
+        max_token_lifetime: issuer.max_token_lifetime,
+        margin: issuer.margin,
+        size: signer.size,
+        legacy: legacy(&signer.legacy).await?,
+    };
+    let opened = spawn_blocking(move || Node::open(settings, clock::now())).await;
+    let (node, surprises) = opened.expect("opening a node does not panic")?;
+    for surprise in surprises {
+        match surprise {
+            Surprise::Unrecorded { kid } => {
+                warn!(%kid, "the journal knows nothing of a key, which is kept for as long as a token may live");
+            }
+            Surprise::Lost { kid } => warn!(%kid, "a private key is gone"),
+        }
+    }
+    Ok(Arc::new(node))
+}
+
+/// Tends a node and answers its API server, until it is told to stop.
+///
+/// # Errors
+///
+/// Fails when the socket cannot be served.
+pub(super) async fn sign(
+    node: Arc<Node>,
+    socket: Option<(Socket, Duration)>,
+    orders: watch::Receiver<Orders>,
+    stop: CancellationToken,
+) -> Result<(), CannotSign> {
+    let tending = keep_tending(Arc::clone(&node), orders, stop.clone());
+    let serving = async {
+        match socket {
+            Some((socket, hint)) => service::serve(node, hint, socket, stop).await.map_err(CannotSign::Serve),
+            None => Ok(()),
+        }
+    };
+    let (served, ()) = tokio::join!(serving, tending);
+    served
+}
+
+/// Does what there is to do, at every order and once a second: what fails is tried again.
+async fn keep_tending(node: Arc<Node>, mut orders: watch::Receiver<Orders>, stop: CancellationToken) {
+    let (mut failed, mut refused) = (None, None);
+    let mut pace = interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = true;
+    loop {
+        select! {
+            () = stop.cancelled() => return,
+            _ = pace.tick() => {}
+            changed = orders.changed(), if heard => heard = changed.is_ok(),
+        }
+        let wanted = orders.borrow_and_update().clone();
+        let outcome = tend(&node, &wanted).await.err().map(|error| in_one_line(&error));
+        if outcome != failed {
+            if let Some(error) = &outcome {
+                error!(error, "the node cannot do what it has to, and goes on as it is");
+            } else {
+                info!("the node does what it has to again");
+            }
+            failed = outcome;
+        }
+        let refusal: Option<RefusedOrder> =
+            wanted.key(&node.holdings(), clock::now(), node.settings().margin).err();
+        if refusal != refused {
+            if let Some(error) = &refusal {
+                warn!(%error, "an order is refused");
+            }
+            refused = refusal;
+        }
+    }
+}
+
+/// Does everything that there is to do now.
+async fn tend(node: &Arc<Node>, orders: &Orders) -> Result<(), NodeError> {
+    let (node, orders) = (Arc::clone(node), orders.clone());
+    let tended = spawn_blocking(move || node.tend(&orders, clock::now())).await;
+    for step in tended.expect("tending does not panic")? {
+        match step {
+            Step::Generate => info!("a key was made"),
+            Step::Begin { kid, ordered: None } => info!(%kid, "a key signs for the API server alone"),
+            Step::Begin { kid, ordered: Some(_) } => info!(%kid, "a key signs for everybody"),
+            Step::Stop { kid } => info!(%kid, "a key does not sign any more"),
+            Step::Allow { kid, .. } => info!(%kid, "a key may sign for everybody"),
+            Step::Withdraw { kid } => info!(%kid, "a key is shown to the API server alone"),
+            Step::Destroy { kid } => info!(%kid, "a private key was destroyed"),
+        }
+    }
+    Ok(())
+}
+
+/// What is asked of the ledger on behalf of a node.
+struct Asking {
+    store: LedgerStore,
+    node: NodeName,
+    /// Why it cannot be read, as it stands in the log.
+    told: Option<String>,
+}
+
+impl Asking {
+    async fn go_on(mut self, sender: watch::Sender<Orders>, stop: CancellationToken) {
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            select! {
+                () = stop.cancelled() => return,
+                _ = pace.tick() => self.ask(&sender).await,
+            }
+        }
+    }
+
+    /// Asks once. A ledger that cannot be read orders what it ordered before.
+    async fn ask(&mut self, sender: &watch::Sender<Orders>) {
+        let failed = match self.store.read().await {
+            Ok(Found::Ledger(ledger) | Found::Previous(ledger)) => {
+                sender.send_if_modified(|orders| {
+                    let next = ledger.orders_for(&self.node);
+                    let changed = *orders != next;
+                    *orders = next;
+                    changed
+                });
+                None
+            }
+            Ok(Found::Nothing) => None,
+            Ok(Found::Damaged(error)) => Some(in_one_line(&error)),
+            Err(error) => Some(in_one_line(&error)),
+        };
+        if failed != self.told {
+            if let Some(error) = &failed {
+                warn!(error, "cannot read the ledger, and goes on with the orders of before");
+            }
+            self.told = failed;
+        }
+    }
+}
+
+/// The node of an issuer that signs in the process that publishes.
+pub(super) struct Own {
+    node: Arc<Node>,
+    /// Where kube-apiserver asks, and how often it shall.
+    socket: Option<(Socket, Duration)>,
+}
+
+impl Own {
+    /// Opens the keyring, and the socket if one is configured.
+    pub(super) async fn open(data_dir: &Path, issuer: &IssuerConfig) -> Result<Self, CannotSign> {
+        let signer = own_signer(issuer);
+        let node = open(data_dir, issuer, &signer).await?;
+        let bind = |name| Socket::bind(name, access(&signer)).map(|socket| (socket, signer.refresh_hint));
+        let socket = signer.socket.as_ref().map(bind).transpose()?;
+        Ok(Self { node, socket })
+    }
+
+    pub(super) fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.node)
+    }
+
+    /// Signs until it is told to stop, as the ledger orders.
+    pub(super) async fn sign(self, mut ledgers: watch::Receiver<Arc<Ledger>>, stop: CancellationToken) {
+        let name = self.node.settings().node.clone();
+        let issuer = self.node.settings().issuer.clone();
+        let (sender, orders) = watch::channel(ledgers.borrow_and_update().orders_for(&name));
+        let following = async {
+            loop {
+                select! {
+                    () = stop.cancelled() => return,
+                    changed = ledgers.changed() => if changed.is_err() { return },
+                }
+                sender.send_replace(ledgers.borrow_and_update().orders_for(&name));
+            }
+        };
+        let (signed, ()) = tokio::join!(sign(self.node, self.socket, orders, stop.clone()), following);
+        if let Err(error) = signed {
+            error!(%issuer, error = in_one_line(&error), "the signer has stopped");
+        }
+    }
+}
+
+/// What is configured of the node in this process. Without a word on it, it is alone and has no socket.
+fn own_signer(issuer: &IssuerConfig) -> SignerConfig {
+    issuer.signer.clone().unwrap_or_else(|| SignerConfig {
+        node: Some(NodeName::parse(EMBEDDED_NODE).expect("a valid name")),
+        ..SignerConfig::default()
+    })
+}
+
+/// Makes the keys of a node that has none, for a process that ends: a service that runs does so itself.
+pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<(), CannotSign> {
+    match open(data_dir, issuer, &own_signer(issuer)).await {
+        Err(CannotSign::Node(NodeError::Keyring(KeyringError::Held { .. }))) => Ok(()),
+        Err(error) => Err(error),
+        // What was ordered is on its disk; nothing is decided here.
+        Ok(node) => Ok(tend(&node, &Orders::default()).await?),
+    }
+}
+
+async fn legacy(files: &[LegacyConfig]) -> Result<Vec<Legacy>, KeyFileError> {
+    let mut legacy = Vec::new();
+    for LegacyConfig { file, exclude } in files {
+        let path = glob::Pattern::escape(&file.display().to_string());
+        let fetched = KeyFiles::new("legacy".to_owned(), vec![path]).fetch().await?;
+        legacy.extend(fetched.keys.into_iter().map(|jwk| Legacy { jwk, exclude: *exclude }));
+    }
+    Ok(legacy)
+}
+
+fn access(config: &SignerConfig) -> Access {
+    Access { mode: config.mode, gid: config.gid, uids: config.uids.clone() }
+}
+
+/// Where nodes say what they hold.
+pub(super) fn announcements_directory(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("announcements")
+}
+
+/// The name of this machine, as Kubernetes names nodes.
+fn host_name() -> Result<NodeName, NodeNameUnknown> {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy().to_lowercase();
+    NodeName::parse(&name).map_err(|_| NodeNameUnknown { name })
+}
+
+/// The machine has no name that a node can have.
+#[derive(Debug, thiserror::Error)]
+#[error("the host name `{name}` is no name of a node")]
+pub struct NodeNameUnknown {
+    name: String,
+}
+
+/// The node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotSign {
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error(transparent)]
+    Legacy(#[from] KeyFileError),
+    #[error(transparent)]
+    Name(#[from] NodeNameUnknown),
+    #[error("cannot serve the socket")]
+    Serve(#[source] service::ServeError),
+}
+
+impl CannotSign {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Node(error) => error.hint(),
+            Self::Socket(error) => error.hint(),
+            Self::Legacy(error) => error.hint(),
+            Self::Name(_) => Some("pass `--node NAME`".to_owned()),
+            Self::Serve(_) => None,
+        }
+    }
+}

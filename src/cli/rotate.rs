@@ -1,0 +1,262 @@
+//! `signpost rotate`.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, IsTerminal as _},
+};
+
+use clap::{Args, Subcommand};
+
+mod status;
+
+use super::{Failure, Output, block_on, ledger::Which, print, report::Outcome, say, table::table};
+use crate::{
+    app::{AppError, ledgers},
+    config::Config,
+    control::{self, ControlError, Reply, Request},
+    core::{
+        announcement::NodeName,
+        issuer::Issuer,
+        kid::Kid,
+        ledger::{Ask, Ledger},
+        rotation::Report,
+    },
+};
+
+#[derive(Subcommand)]
+pub(super) enum RotateVerb {
+    /// Show where every key stands, what is next and when, and what it waits for
+    #[command(after_help = "\
+Examples:
+  signpost rotate status
+  signpost rotate status --output json | jq '.[].nodes'")]
+    Status {
+        #[command(flatten)]
+        which: Which,
+        /// How to print it: `text` for people or `json`
+        #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+        output: Output,
+    },
+    /// Show what happened to which key, the last first
+    History {
+        #[command(flatten)]
+        which: Which,
+        /// How to print it: `text` for people or `json`
+        #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+        output: Output,
+    },
+    /// Replace the keys that sign, as soon as the next ones are ready
+    ///
+    /// Asks for nothing that would have a token refused: who wants a key replaced whatever it costs, revokes it.
+    #[command(after_help = "\
+Examples:
+  signpost rotate start
+  signpost rotate start --without az-account   # it is down for good, and nobody reads it")]
+    Start {
+        #[command(flatten)]
+        which: Which,
+        /// Do not wait for this target to show a key: who reads it alone will refuse tokens
+        #[arg(long, value_name = "TARGET")]
+        without: Vec<String>,
+    },
+    /// Take the last rotation back: the keys before sign again, while every target shows them
+    Abort {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Say that somebody else may have a private key: it is out at once, and what it signed is refused
+    #[command(after_help = "\
+Example:
+  signpost rotate revoke JHJehTTTZlsspKHT-GaJxK7Kd1NQgZJu3fyK6K_QDYU --yes")]
+    Revoke {
+        /// The key ID, as `signpost rotate status` prints it; write `--` before one that begins with `-`
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Say that a node is gone and signs no more: its keys leave when its last token is dead
+    Forget {
+        /// The name of the node, as `signpost rotate status` prints it
+        node: NodeName,
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        sure: Sure,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct Sure {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) fn carry_out(verb: RotateVerb) -> Result<Outcome, Failure> {
+    match verb {
+        RotateVerb::Status { which, output } => show(&which, output),
+        RotateVerb::History { which, output } => history(&which, output),
+        RotateVerb::Start { which, without } => {
+            let without: BTreeSet<String> = without.into_iter().collect();
+            let bypassed = without.clone();
+            let issuer = ask(&which, Ask::Start { without })?;
+            say(&format!(
+                "asked for a rotation of {issuer}; `signpost rotate status` says what it waits for"
+            ));
+            for target in bypassed {
+                say(&format!("warning: who reads target `{target}` alone may refuse tokens of the next key"));
+            }
+            Ok(Outcome::Success)
+        }
+        RotateVerb::Abort { which } => {
+            let issuer = ask(&which, Ask::Abort {})?;
+            say(&format!("took the rotation of {issuer} back"));
+            Ok(Outcome::Success)
+        }
+        RotateVerb::Revoke { kid, which, sure } => revoke(&kid, &which, &sure),
+        RotateVerb::Forget { node, which, sure } => {
+            let warning = format!(
+                "If node {node} still signs, its tokens are refused once `max_token_lifetime` is over."
+            );
+            if !sure.is_given(&warning)? {
+                return Ok(Outcome::Negative);
+            }
+            let issuer = ask(&which, Ask::Forget { node: node.clone() })?;
+            say(&format!("forgot node {node} of {issuer}: its keys leave when its last token is dead"));
+            Ok(Outcome::Success)
+        }
+    }
+}
+
+fn show(which: &Which, output: Output) -> Result<Outcome, Failure> {
+    let reports = reports(which)?;
+    print(&match output {
+        Output::Json => serde_json::to_string_pretty(&reports).expect("strings always serialise") + "\n",
+        Output::Text => reports.iter().map(status::text).collect::<Vec<_>>().join("\n"),
+    });
+    Ok(Outcome::Success)
+}
+
+fn history(which: &Which, output: Output) -> Result<Outcome, Failure> {
+    let (_, ledgers) = which.ledgers()?;
+    let changes = |ledger: &Ledger| ledger.changes().iter().rev().cloned().collect::<Vec<_>>();
+    print(&match output {
+        Output::Json => {
+            let all: Vec<_> = ledgers
+                .iter()
+                .map(|ledger| serde_json::json!({ "issuer": ledger.issuer(), "changes": changes(ledger) }))
+                .collect();
+            serde_json::to_string_pretty(&all).expect("strings always serialise") + "\n"
+        }
+        Output::Text => ledgers
+            .iter()
+            .map(|ledger| {
+                let mut rows = vec![["WHEN", "KID", "WHAT"].map(str::to_owned)];
+                let row = |change: crate::core::ledger::Change| {
+                    [status::seconds(change.at), change.kid.to_string(), change.event.name().to_owned()]
+                };
+                rows.extend(changes(ledger).into_iter().map(row));
+                format!("issuer {}\n\n{}", ledger.issuer(), table(&rows))
+            })
+            .collect::<Vec<_>>()
+            .join("\n"),
+    });
+    Ok(Outcome::Success)
+}
+
+fn revoke(kid: &str, which: &Which, sure: &Sure) -> Result<Outcome, Failure> {
+    let hint = "`signpost rotate status` prints every kid";
+    let kid = Kid::parse(kid).map_err(|error| Failure::new(&error, Some(hint)))?;
+    let reports = reports(which)?;
+    let breaks: Vec<String> =
+        reports.iter().filter_map(|report| status::what_breaks(report, kid.as_str())).collect();
+    if breaks.is_empty() {
+        return Err(Failure::plain(&format!("kid `{kid}` is unknown"), hint));
+    }
+    if !sure.is_given(&breaks.join("\n"))? {
+        return Ok(Outcome::Negative);
+    }
+    let issuer = ask(which, Ask::Revoke { kid: kid.clone() })?;
+    say(&format!("revoked {kid} of {issuer}"));
+    Ok(Outcome::Success)
+}
+
+impl Sure {
+    /// Whether the operator means it, knowing this.
+    fn is_given(&self, warning: &str) -> Result<bool, Failure> {
+        say(warning);
+        if self.yes {
+            return Ok(true);
+        }
+        if !io::stdin().is_terminal() {
+            return Err(Failure::plain("nobody is there to be asked", "pass `--yes` if you mean it"));
+        }
+        say("Type `yes` to go on:");
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        read.map_err(|error| Failure::new(&error, Some("pass `--yes` if you mean it")))?;
+        let is_sure = answer.trim() == "yes";
+        if !is_sure {
+            say("nothing was changed");
+        }
+        Ok(is_sure)
+    }
+}
+
+/// Where every key stands, as the service that runs sees it, or else as far as the ledgers say.
+fn reports(which: &Which) -> Result<Vec<Report>, Failure> {
+    let config = which.config()?;
+    let request = Request::Rotation { issuer: which.issuer.clone() };
+    match block_on(control::ask(&config.data_dir, &request)) {
+        Ok(Reply::Rotation(reports)) => Ok(reports),
+        Ok(reply) => Err(refused(reply)),
+        Err(ControlError::NobodyListens { .. }) => {
+            let (_, known) = which.ledgers()?;
+            let mut reports = block_on(ledgers::rotations(&config)).map_err(AppError::from)?;
+            reports.retain(|report| known.iter().any(|ledger| ledger.issuer().as_str() == report.issuer));
+            say("note: no service runs here; this is what the ledger says");
+            Ok(reports)
+        }
+        Err(error) => Err(Failure::new(&error, error.hint().as_deref())),
+    }
+}
+
+/// Asks the service that runs, or else changes the ledger; returns the issuer.
+fn ask(which: &Which, ask: Ask) -> Result<String, Failure> {
+    let config = which.config()?;
+    let request = Request::Rotate { issuer: which.issuer.clone(), ask: ask.clone() };
+    match block_on(control::ask(&config.data_dir, &request)) {
+        Ok(Reply::Done { issuer }) => Ok(issuer),
+        Ok(reply) => Err(refused(reply)),
+        Err(ControlError::NobodyListens { .. }) => {
+            let issuer = only_issuer(which, &config)?;
+            block_on(ledgers::rotate(&config, &issuer, &ask))
+                .map_err(|error| Failure::new(&error, error.hint().as_deref()))?;
+            Ok(issuer.to_string())
+        }
+        Err(error) => Err(Failure::new(&error, error.hint().as_deref())),
+    }
+}
+
+fn only_issuer(which: &Which, config: &Config) -> Result<Issuer, Failure> {
+    let (_, ledgers) = which.ledgers()?;
+    match ledgers.as_slice() {
+        [ledger] => Ok(ledger.issuer().clone()),
+        _ => Err(Failure::plain(
+            &format!("`{}` has {} issuers", config.data_dir.display(), ledgers.len()),
+            "pass `--issuer` to say which one",
+        )),
+    }
+}
+
+fn refused(reply: Reply) -> Failure {
+    match reply {
+        Reply::Refused { error, hint } => Failure::plain(&error, hint.as_deref().unwrap_or("see its log")),
+        Reply::Rotation(_) | Reply::Done { .. } | Reply::Token(_) => {
+            Failure::plain("the service answers something else", "use the same version of signpost")
+        }
+    }
+}

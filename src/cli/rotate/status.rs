@@ -1,0 +1,196 @@
+//! A rotation as people read it: a time line per key, and what is next.
+
+use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
+
+use crate::core::rotation::{KeyReport, NodeReport, Report};
+
+/// Columns of a time line.
+const WIDTH: usize = 44;
+/// How the phases of a key look on it.
+const LEGEND: [(&str, char); 5] =
+    [("published", '·'), ("standby", '·'), ("ready", '─'), ("active", '█'), ("retired", '▒')];
+
+/// All of it.
+pub(super) fn text(report: &Report) -> String {
+    let mut text = format!("issuer {} at {}\n", report.issuer, seconds(report.at));
+    if report.keys.is_empty() {
+        return text + "\nno key was seen yet\n";
+    }
+    let scale = Scale::of(report);
+    let now = scale.column(report.at).min(WIDTH - 1);
+    text += &format!("\n{:21}{:>width$}\n", "", "now", width = now + 2);
+    for key in report.keys.iter().filter(|key| is_of_interest(key)) {
+        let line = scale.draw(key);
+        text += &format!("  {:16}   {line}  {}\n", short(&key.kid), standing(key, report.at));
+    }
+    let gone = report.keys.iter().filter(|key| !is_of_interest(key)).count();
+    text += &format!("\n  {:16}   · published   ─ ready   █ active   ▒ retired\n", "");
+    if gone > 0 {
+        let (noun, verb) = if gone == 1 { ("key", "is") } else { ("keys", "are") };
+        text += &format!("  {gone} {noun} more {verb} removed or revoked; `signpost rotate history` tells\n");
+    }
+    for (name, node) in &report.nodes {
+        text += &format!("\nnode {name}\n{}", next(node, report.at));
+    }
+    if let Some(wish) = &report.wish {
+        text += &format!("\na rotation was asked for at {}\n", seconds(wish.at));
+        for target in &wish.without {
+            text += &format!("warning: it does not wait for target `{target}`\n");
+        }
+    }
+    text
+}
+
+fn is_of_interest(key: &KeyReport) -> bool {
+    !matches!(key.standing.as_str(), "removed" | "revoked")
+}
+
+/// What is next for a node, in a few lines.
+fn next(node: &NodeReport, now: Timestamp) -> String {
+    let mut text = match &node.order {
+        Some(order) => format!(
+            "  signs with {} for everybody, ordered {} ago\n",
+            order.sign,
+            rough(now.duration_since(order.at))
+        ),
+        None => "  signs for the API server alone until a key is ready\n".to_owned(),
+    };
+    let Some(kid) = &node.next else {
+        return text + "  next: no unused key yet\n";
+    };
+    text += &format!(
+        "  next: {kid}{}\n",
+        node.not_before.map(|at| format!(", {}", when(at, now))).unwrap_or_default()
+    );
+    for obstacle in &node.waits_for {
+        text += &format!("    waits: {obstacle}\n");
+    }
+    text
+}
+
+/// Where a key stands, since when and until when.
+fn standing(key: &KeyReport, now: Timestamp) -> String {
+    let mut text = format!("{:9} {}", key.standing, ago(key.since, now));
+    if let Some(node) = &key.node {
+        text += &format!(", {node}");
+    }
+    if let Some(until) = key.until {
+        text += &format!(", leaves {}", when(until, now));
+    }
+    text
+}
+
+/// What happens when a key is revoked; `None` for one that is not known.
+pub(super) fn what_breaks(report: &Report, kid: &str) -> Option<String> {
+    let key = report.keys.iter().find(|key| key.kid == kid)?;
+    let node = key.node.as_ref().and_then(|node| report.nodes.get(node));
+    let mut text = format!(
+        "Revoking {kid} ({}) of {}:\n  it leaves every target at once and for ever; ",
+        key.standing, report.issuer
+    );
+    text += match key.standing.as_str() {
+        "standby" | "ready" => "it has signed nothing that is refused then",
+        "removed" | "revoked" => "it is not public now",
+        _ => {
+            "live tokens that it signed are refused, by API servers at once and by relying parties when they \
+             read the JWKS anew"
+        }
+    };
+    text.push('\n');
+    if key.standing == "active" {
+        let is_ready =
+            |next: &String| report.keys.iter().any(|key| key.kid == *next && key.standing == "ready");
+        text += match node.and_then(|node| node.next.as_ref()) {
+            Some(next) if is_ready(next) => "  its node signs with the next key at once\n",
+            _ => {
+                "  no other key of its node is ready: until one is, it signs for the API server alone, and \
+                 tokens for others are refused\n"
+            }
+        };
+    }
+    Some(text)
+}
+
+/// From times to columns.
+struct Scale {
+    from: Timestamp,
+    /// Of one column, in milliseconds; at least 1.
+    step: i64,
+}
+
+impl Scale {
+    /// Everything that is still of interest, and a little of what comes.
+    fn of(report: &Report) -> Self {
+        let keys = || report.keys.iter().filter(|key| is_of_interest(key));
+        let from = keys().map(|key| key.first_seen).min().unwrap_or(report.at).min(report.at);
+        let known = keys()
+            .filter_map(|key| key.until)
+            .chain(report.nodes.values().filter_map(|node| node.not_before));
+        let to = known.chain([report.at]).max().unwrap_or(report.at);
+        let width = i64::try_from(WIDTH).expect("small");
+        // What lies far ahead must not squeeze what was.
+        let past = report.at.duration_since(from).as_millis();
+        let ahead = to.duration_since(report.at).as_millis().min(past.max(1000));
+        let step = i64::try_from((past + ahead).div_euclid(i128::from(width)) + 1).unwrap_or(i64::MAX);
+        Self { from, step }
+    }
+
+    fn column(&self, at: Timestamp) -> usize {
+        let columns = at.duration_since(self.from).as_millis() / i128::from(self.step);
+        usize::try_from(columns.max(0)).unwrap_or(WIDTH)
+    }
+
+    fn draw(&self, key: &KeyReport) -> String {
+        let mut cells = vec![' '; WIDTH];
+        for phase in &key.life {
+            let look = LEGEND.iter().find(|(name, _)| *name == phase.standing).map_or(' ', |(_, look)| *look);
+            let from = self.column(phase.since).min(WIDTH);
+            cells[from..].fill(look);
+        }
+        if let Some(until) = key.until {
+            cells[self.column(until).min(WIDTH)..].fill(' ');
+        }
+        cells.into_iter().collect()
+    }
+}
+
+fn short(kid: &str) -> String {
+    let mut short: String = kid.chars().take(15).collect();
+    if short.len() < kid.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// A time to the second: what is below it is of no use to anybody.
+pub(super) fn seconds(at: Timestamp) -> String {
+    at.round(Unit::Second).unwrap_or(at).to_string()
+}
+
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    if at > now { when(at, now) } else { format!("for {}", rough(now.duration_since(at))) }
+}
+
+fn when(at: Timestamp, now: Timestamp) -> String {
+    if at <= now {
+        "now".to_owned()
+    } else {
+        format!("in {} ({})", rough(at.duration_since(now)), seconds(at))
+    }
+}
+
+/// A duration in its two largest units.
+fn rough(duration: SignedDuration) -> String {
+    let smallest = match duration.as_secs() {
+        0..3_600 => Unit::Second,
+        3_600..86_400 => Unit::Minute,
+        _ => Unit::Hour,
+    };
+    let span = jiff::Span::try_from(duration).and_then(|span| {
+        span.round(SpanRound::new().largest(Unit::Day).smallest(smallest).days_are_24_hours())
+    });
+    span.map_or_else(|_| format!("{duration:#}"), |span| format!("{span:#}"))
+}
+
+#[cfg(test)]
+mod tests;

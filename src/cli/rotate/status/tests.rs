@@ -1,0 +1,110 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use super::*;
+use crate::core::{
+    kid::Kid,
+    ledger::{Order, Why, Wish},
+    rotation::Phase,
+};
+
+const NOW: i64 = 1_763_712_000;
+
+fn at(offset: i64) -> Timestamp {
+    Timestamp::from_second(NOW + offset).expect("a time")
+}
+
+fn key(kid: &str, life: &[(&str, i64)], until: Option<i64>) -> KeyReport {
+    let (standing, since) = life.last().expect("it was born");
+    KeyReport {
+        kid: kid.to_owned(),
+        node: Some("cp-1".to_owned()),
+        standing: (*standing).to_owned(),
+        first_seen: at(life[0].1),
+        since: at(*since),
+        life: life
+            .iter()
+            .map(|(name, since)| Phase { standing: (*name).to_owned(), since: at(*since) })
+            .collect(),
+        until: until.map(at),
+        shown: BTreeMap::new(),
+    }
+}
+
+/// An hour of a rotation: one key retired, one signs, one is to follow.
+fn rotating() -> Report {
+    let order = Order { sign: Kid::parse("second-key").expect("a kid"), at: at(-1205), why: Why::Age };
+    let node = NodeReport {
+        order: Some(order),
+        next: Some("third-key-with-a-long-name".to_owned()),
+        due: Some(at(600)),
+        waits_for: vec!["a copy without it may be cached until 2025-11-21T08:05:00Z (eu)".to_owned()],
+        not_before: Some(at(600)),
+    };
+    Report {
+        issuer: "https://oidc.example.com/kind".to_owned(),
+        at: at(0),
+        nodes: [("cp-1".to_owned(), node)].into(),
+        keys: vec![
+            key(
+                "zeroth-key",
+                &[("standby", -9000), ("active", -8000), ("retired", -6000), ("removed", -3600)],
+                None,
+            ),
+            key(
+                "first-key",
+                &[("standby", -3600), ("ready", -3000), ("active", -2800), ("retired", -1200)],
+                Some(900),
+            ),
+            key("second-key", &[("standby", -2800), ("ready", -2200), ("active", -1200)], None),
+            key("third-key-with-a-long-name", &[("standby", -1200)], None),
+        ],
+        wish: None,
+    }
+}
+
+#[test]
+fn a_rotation_is_a_time_line() {
+    insta::assert_snapshot!(text(&rotating()));
+}
+
+#[test]
+fn what_the_operator_asked_for_is_seen_until_it_is_over() {
+    let wish = Some(Wish { at: at(-60), without: ["us".to_owned()].into() });
+    let told = text(&Report { wish, ..rotating() });
+    assert!(told.ends_with(
+        "\na rotation was asked for at 2025-11-21T07:59:00Z\nwarning: it does not wait for target `us`\n"
+    ));
+}
+
+#[test]
+fn an_issuer_without_keys_or_nodes_has_a_page_too() {
+    let empty = Report { keys: Vec::new(), nodes: BTreeMap::new(), ..rotating() };
+    assert!(text(&empty).ends_with("\nno key was seen yet\n"));
+    let observed = Report { nodes: BTreeMap::new(), ..rotating() };
+    assert!(!text(&observed).contains("node cp-1\n"));
+}
+
+#[test]
+fn it_is_said_what_a_revocation_breaks() {
+    let report = rotating();
+    let breaks = |kid: &str| what_breaks(&report, kid).expect("it is known");
+    assert!(breaks("second-key").contains("no other key of its node is ready"), "{}", breaks("second-key"));
+    assert!(breaks("second-key").contains("live tokens that it signed are refused"));
+    assert!(breaks("first-key").contains("live tokens that it signed are refused"));
+    assert!(breaks("third-key-with-a-long-name").contains("it has signed nothing"));
+    assert!(breaks("zeroth-key").contains("it is not public now"));
+    assert_eq!(what_breaks(&report, "unknown"), None);
+    let mut ready = rotating();
+    ready.keys[3].standing = "ready".to_owned();
+    let breaks = what_breaks(&ready, "second-key").expect("it is known");
+    assert!(breaks.contains("its node signs with the next key at once"), "{breaks}");
+}
+
+#[test]
+fn a_time_line_survives_every_report() {
+    let far = Report { at: Timestamp::MAX, ..rotating() };
+    assert!(text(&far).contains("first-key"));
+    let early = Report { at: Timestamp::MIN, ..rotating() };
+    assert!(text(&early).contains("first-key"));
+    assert_eq!(rough(SignedDuration::try_from(Duration::from_secs(90_061)).expect("small")), "1d 1h");
+}

@@ -1,0 +1,82 @@
+//! The node that signs: its socket, and what it is told about its API server.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{SHORTEST_KUBERNETES_TOKEN, Told};
+use crate::{
+    config::{
+        LegacyConfig, SignerConfig,
+        problem::{Fault, Problems},
+        reader::Mapping,
+        value,
+    },
+    core::{
+        announcement::NodeName,
+        signing::{RsaSize, SocketName},
+    },
+};
+
+pub(super) fn read(
+    issuer: &Mapping<'_>,
+    max_token_lifetime: Option<Duration>,
+    problems: &mut Problems,
+) -> Result<Option<SignerConfig>, Told> {
+    if issuer.get("signer").is_none() {
+        return Ok(None);
+    }
+    let signer = issuer.mapping("signer", problems).ok_or(Told)?;
+    if let Some(lifetime) = max_token_lifetime.filter(|lifetime| *lifetime < SHORTEST_KUBERNETES_TOKEN) {
+        let fault = Fault::new(format!(
+            "`{}` is too short, expected at least `10m`: kube-apiserver takes no signer that allows less",
+            value::duration_text(lifetime)
+        ));
+        issuer.refuse("max_token_lifetime", fault, problems);
+    }
+    let socket = signer.parsed("socket", problems, |text| {
+        SocketName::parse(text).map_err(|error| Fault::new(error.to_string()))
+    });
+    let mode = signer.parsed("mode", problems, mode);
+    let gid = signer.parsed("group", problems, |text| number(text, "group"));
+    let node = signer.parsed("node", problems, |text| {
+        NodeName::parse(text).map_err(|error| Fault::new(error.to_string()))
+    });
+    let mut uids = BTreeSet::new();
+    for (at, text) in signer.texts("users", problems).ok_or(Told)? {
+        match number(text, "user") {
+            Ok(uid) => _ = uids.insert(uid),
+            Err(fault) => at.refuse(fault, problems),
+        }
+    }
+    let api_audiences = signer.texts("api_audiences", problems).ok_or(Told)?;
+    let refresh_hint = signer.duration("refresh_hint", problems);
+    let size = signer.choice("key", problems, &RsaSize::ALL, RsaSize::name);
+    let mut legacy = Vec::new();
+    for mapping in signer.mappings("legacy", problems).ok_or(Told)? {
+        let file = mapping.path("file", problems);
+        let exclude = mapping.bool("exclude", problems);
+        legacy.extend(file.zip(exclude).map(|(file, exclude)| LegacyConfig { file, exclude }));
+    }
+    Ok(Some(SignerConfig {
+        socket,
+        mode: mode.ok_or(Told)?,
+        gid,
+        uids,
+        node,
+        api_audiences: api_audiences.into_iter().map(|(_, text)| text.to_owned()).collect(),
+        refresh_hint: refresh_hint.ok_or(Told)?,
+        size: size.ok_or(Told)?,
+        legacy,
+    }))
+}
+
+fn mode(text: &str) -> Result<u32, Fault> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 && mode & 0o600 == 0o600 => Ok(mode),
+        _ => Err(Fault::new(format!("`{text}` is no mode of a socket, expected one such as `0660`"))),
+    }
+}
+
+fn number(text: &str, what: &str) -> Result<u32, Fault> {
+    text.parse()
+        .map_err(|_| Fault::new(format!("`{text}` is no number of a {what}, expected one such as `65532`")))
+}

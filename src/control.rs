@@ -1,0 +1,247 @@
+//! How the operator of this machine speaks to a running service: a socket in its data directory.
+//!
+//! One line of JSON asks, one answers, and the conversation is over. Whoever runs the service may speak, and
+//! root; nobody else can open the socket, and the kernel says who is at the other end.
+
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    select,
+    task::JoinSet,
+    time::timeout,
+};
+use tracing::{debug, warn};
+
+use crate::core::{ledger::Ask, rotation::Report};
+
+/// The name of the socket in a data directory.
+const NAME: &str = "control.sock";
+/// Largest line, in bytes: a report of a hundred keys for each of some thousand issuers.
+const MAX_LINE: u64 = 64 * 1024 * 1024;
+/// Most conversations at once.
+const MAX_CONVERSATIONS: usize = 16;
+/// How long a conversation may take; a ledger that hangs takes ten seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the operator wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Where every key stands: of one issuer, or of all.
+    Rotation { issuer: Option<String> },
+    /// Something of a rotation. The issuer may be left out where there is one alone.
+    Rotate { issuer: Option<String>, ask: Ask },
+    /// A token of the node that this process runs.
+    Token(TokenRequest),
+}
+
+/// What a token shall say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    pub issuer: Option<String>,
+    pub namespace: String,
+    pub service_account: String,
+    pub audiences: Vec<String>,
+    /// From now to `exp`; without one the service decides.
+    pub lifetime: Option<Duration>,
+}
+
+/// The answer.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reply {
+    Rotation(Vec<Report>),
+    /// Whoever holds it is its subject.
+    Token(String),
+    /// It was done, for this issuer.
+    Done {
+        issuer: String,
+    },
+    Refused {
+        error: String,
+        hint: Option<String>,
+    },
+}
+
+/// The socket of a running service.
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Control {
+    /// Listens in a data directory that is held: a socket of before is nobody's.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the directory cannot be written.
+    pub fn listen(data_dir: &Path) -> Result<Self, ControlError> {
+        let path = data_dir.join(NAME);
+        let cannot = |source| ControlError::Listen { path: path.clone(), source };
+        let directory = directory(data_dir).map_err(cannot)?;
+        let unready = in_directory(&directory, &format!(".{NAME}.new"));
+        // It has its name once nobody else may open it.
+        let made = match fs::remove_file(&unready) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => UnixListener::bind(&unready),
+        };
+        let listener = made.map_err(cannot)?;
+        fs::set_permissions(&unready, Permissions::from_mode(0o600)).map_err(cannot)?;
+        fs::rename(&unready, in_directory(&directory, NAME)).map_err(cannot)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers until `stop` resolves.
+    pub async fn serve<A>(
+        self,
+        answer: impl Fn(Request) -> A + Clone + Send + 'static,
+        stop: impl Future<Output = ()>,
+    ) where
+        A: Future<Output = Reply> + Send,
+    {
+        let mut conversations = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            select! {
+                () = &mut stop => break,
+                Some(_) = conversations.join_next() => {}
+                accepted = self.listener.accept(), if conversations.len() < MAX_CONVERSATIONS => match accepted {
+                    Ok((stream, _)) => {
+                        let answer = answer.clone();
+                        conversations.spawn(async move {
+                            match timeout(PATIENCE, converse(stream, answer)).await {
+                                Ok(Ok(())) => {}
+                                Ok(Err(error)) => debug!(%error, "a conversation broke off"),
+                                Err(_) => debug!("a conversation took too long"),
+                            }
+                        });
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot accept on the control socket");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+            }
+        }
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn converse<A>(mut stream: UnixStream, answer: impl Fn(Request) -> A) -> io::Result<()>
+where
+    A: Future<Output = Reply>,
+{
+    let (peer, us) = (stream.peer_cred()?.uid(), geteuid().as_raw());
+    let reply = if peer == us || peer == 0 {
+        match serde_json::from_slice(&line(&mut stream).await?) {
+            Ok(request) => answer(request).await,
+            Err(error) => Reply::Refused {
+                error: format!("the service does not understand: {error}"),
+                hint: Some("use the same version of signpost".to_owned()),
+            },
+        }
+    } else {
+        warn!(uid = peer, "somebody else spoke on the control socket");
+        Reply::Refused { error: format!("user {peer} may not ask"), hint: None }
+    };
+    say(&mut stream, &reply).await
+}
+
+async fn line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    BufReader::new(stream.take(MAX_LINE)).read_until(b'\n', &mut line).await?;
+    if line.pop_if(|byte| *byte == b'\n').is_none() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(line)
+}
+
+async fn say(stream: &mut UnixStream, words: &impl Serialize) -> io::Result<()> {
+    let mut line = zeroize::Zeroizing::new(serde_json::to_vec(words).expect("strings always serialise"));
+    line.push(b'\n');
+    stream.write_all(&line).await
+}
+
+/// Asks the service that runs on a data directory.
+///
+/// # Errors
+///
+/// Fails with [`ControlError::NobodyListens`] when none does, and when it breaks off.
+pub async fn ask(data_dir: &Path, request: &Request) -> Result<Reply, ControlError> {
+    let path = data_dir.join(NAME);
+    let directory = match directory(data_dir) {
+        Ok(directory) => directory,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ControlError::NobodyListens { path });
+        }
+        Err(source) => return Err(ControlError::Speak { path, source }),
+    };
+    let asked = async {
+        let mut stream = UnixStream::connect(in_directory(&directory, NAME)).await?;
+        say(&mut stream, request).await?;
+        let line = zeroize::Zeroizing::new(line(&mut stream).await?);
+        serde_json::from_slice(&line).map_err(io::Error::from)
+    };
+    match timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(reply) => Ok(reply),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(ControlError::NobodyListens { path })
+        }
+        Err(source) => Err(ControlError::Speak { path, source }),
+    }
+}
+
+fn directory(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from(rustix::fs::OFlags::DIRECTORY.bits()).expect("flags are small");
+    fs::OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// The name of a socket has room for 108 bytes (unix(7)), and a data directory may be deeper than that.
+fn in_directory(directory: &File, name: &str) -> PathBuf {
+    format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()).into()
+}
+
+/// The operator and the service cannot speak.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("cannot listen on `{path}`", path = path.display())]
+    Listen { path: PathBuf, source: io::Error },
+    #[error("no service listens on `{path}`", path = path.display())]
+    NobodyListens { path: PathBuf },
+    #[error("cannot ask the service on `{path}`", path = path.display())]
+    Speak { path: PathBuf, source: io::Error },
+}
+
+impl ControlError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NobodyListens { .. } => Some(
+                "start `signpost run`, or name the data directory of the one that runs with `--data-dir`"
+                    .to_owned(),
+            ),
+            Self::Speak { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("ask as the user that runs the service, or as root".to_owned())
+            }
+            Self::Listen { .. } | Self::Speak { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

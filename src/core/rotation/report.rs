@@ -1,0 +1,160 @@
+//! Where every key stands and what is next, for people and programs to read.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Observation, Obstacle, Outlook, Standing, Timing, outlook, standing};
+use crate::core::{
+    kid::Kid,
+    ledger::{Entry, Event, Ledger, Order, State, Wish},
+};
+
+/// A rotation as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub issuer: String,
+    /// When it was so.
+    pub at: Timestamp,
+    pub nodes: BTreeMap<String, NodeReport>,
+    /// All keys that were ever seen, in order of appearance.
+    pub keys: Vec<KeyReport>,
+    /// The rotation that the operator asked for and that is not over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wish: Option<Wish>,
+}
+
+/// What is next for a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// The key that it was ordered to sign with; without one it signs for the API server alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// The key that it signs with next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// When it is time for it; more may be in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// What is in the way now, in words.
+    pub waits_for: Vec<String>,
+    /// When what is in the way is over, as far as it ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+}
+
+/// One key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyReport {
+    pub kid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// `published`, `standby`, `ready`, `active`, `retired`, `removed` or `revoked`.
+    pub standing: String,
+    pub first_seen: Timestamp,
+    /// Since when it stands there.
+    pub since: Timestamp,
+    /// Its life so far, as far as the ledger remembers.
+    pub life: Vec<Phase>,
+    /// When it leaves, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Since when each place shows it.
+    pub shown: BTreeMap<String, Timestamp>,
+}
+
+/// From when on a key stood somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    pub standing: String,
+    pub since: Timestamp,
+}
+
+/// Where every key stands and what is next for each node.
+#[must_use]
+pub fn report(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timing) -> Report {
+    let nodes = ledger.nodes().into_iter().map(|node| {
+        let Outlook { next, due, obstacles, .. } = outlook(ledger, node, seen, now, timing);
+        let report = NodeReport {
+            order: ledger.orders().get(node).cloned(),
+            next: next.map(|kid| kid.to_string()),
+            due,
+            waits_for: obstacles.iter().map(ToString::to_string).collect(),
+            not_before: obstacles.iter().filter_map(Obstacle::until).chain(due).max(),
+        };
+        (node.to_string(), report)
+    });
+    let mut keys: Vec<KeyReport> = ledger
+        .entries()
+        .iter()
+        .filter_map(|(kid, entry)| {
+            let standing = standing(ledger, kid, seen, now, timing)?;
+            let since = since(ledger, kid, standing, timing);
+            Some(KeyReport {
+                kid: kid.to_string(),
+                node: entry.signer.as_ref().map(|signer| signer.node.to_string()),
+                standing: standing.name().to_owned(),
+                first_seen: entry.first_seen,
+                since: since.unwrap_or(entry.first_seen),
+                life: life(ledger, kid, entry, timing),
+                until: if let Standing::Retired { until } = standing { until } else { None },
+                shown: entry.shown.clone(),
+            })
+        })
+        .collect();
+    keys.sort_by(|a, b| (a.first_seen, &a.kid).cmp(&(b.first_seen, &b.kid)));
+    Report {
+        issuer: ledger.issuer().to_string(),
+        at: now,
+        nodes: nodes.collect(),
+        keys,
+        wish: ledger.wish().cloned(),
+    }
+}
+
+/// What happened to a key, in order.
+fn life(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase> {
+    let born = if entry.signer.is_some() { "standby" } else { "published" };
+    let mut life = vec![Phase { standing: born.to_owned(), since: entry.first_seen }];
+    for change in ledger.changes().iter().filter(|change| change.kid == *kid) {
+        let standing = match change.event {
+            Event::Activated | Event::Returned if entry.signer.is_some() => "active",
+            Event::Returned => "published",
+            Event::Retired | Event::Forgotten | Event::WentMissing | Event::Adopted => "retired",
+            Event::Removed => "removed",
+            Event::Revoked => "revoked",
+            Event::Appeared | Event::StrangerFound | Event::Replaced | Event::Ordered | Event::Activated => {
+                continue;
+            }
+        };
+        if life.last().is_none_or(|phase| phase.standing != standing) {
+            life.push(Phase { standing: standing.to_owned(), since: change.at });
+        }
+    }
+    if born == "standby"
+        && let Some(shown) = entry.shown.values().max()
+    {
+        let since = if entry.original { *shown } else { *shown + timing.propagation };
+        // Afterwards it is of no interest when it could have been.
+        if life.get(1).is_none_or(|next| since < next.since) {
+            life.insert(1, Phase { standing: "ready".to_owned(), since });
+        }
+    }
+    life
+}
+
+/// Since when a key stands where it does.
+fn since(ledger: &Ledger, kid: &Kid, standing: Standing, timing: &Timing) -> Option<Timestamp> {
+    let entry = ledger.entries().get(kid)?;
+    match (standing, entry.state, entry.signer.as_ref()) {
+        (_, State::Removed { at } | State::Revoked { at }, _) => Some(at),
+        (Standing::Ready, ..) if !entry.original => {
+            entry.shown.values().max().map(|shown| *shown + timing.propagation)
+        }
+        (Standing::Ready, ..) => entry.shown.values().max().copied(),
+        (_, _, Some(signer)) => Some(signer.stage.since()),
+        (_, State::Missing { since }, _) => Some(since),
+        (_, State::Listed, None) => Some(entry.first_seen),
+    }
+}

@@ -1,0 +1,315 @@
+//! A node that signs: one keyring, its journal, and what the world has been told of it.
+//!
+//! What follows from a step takes effect in this order: key file, journal, announcement, memory. So whatever
+//! dies in between, the disk promises more than memory did (`docs/decisions/0028`). Signing reads memory
+//! alone, except when a token ends later than the journal says any does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+
+use super::{
+    announcements::{Board, BoardError},
+    keyring::{Keyring, KeyringError, NewKey, Signature, SigningError, SigningKey},
+};
+use crate::core::{
+    announcement::NodeName,
+    issuer::Issuer,
+    kid::Kid,
+    signing::{
+        Claims, Done, Holdings, Legacy, Orders, OutOfOrder, Refusal, RsaSize, Step, Surprise,
+        UnreadableClaims, VerificationKey,
+    },
+};
+
+/// What a node is told by its operator.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub node: NodeName,
+    pub issuer: Issuer,
+    /// Where its private keys are.
+    pub keyring: PathBuf,
+    /// Where it says what it holds.
+    pub announcements: PathBuf,
+    /// The audiences that the API server accepts itself. A token for these alone needs no ready key.
+    pub api_audiences: BTreeSet<String>,
+    pub max_token_lifetime: Duration,
+    /// What is added to every wait, for clocks that disagree.
+    pub margin: Duration,
+    pub size: RsaSize,
+    /// Public keys of before.
+    pub legacy: Vec<Legacy>,
+}
+
+/// A node that signs. Blocks, except where it says otherwise.
+pub struct Node {
+    settings: Settings,
+    /// What takes effect when memory is lost.
+    desk: Mutex<Desk>,
+    /// What is in effect.
+    live: ArcSwap<Live>,
+    orders: ArcSwap<Orders>,
+    /// Made, but not written yet: a full disk shall not cost a key each second.
+    spare: Mutex<Option<NewKey>>,
+    /// Held by whoever tends.
+    tending: Mutex<()>,
+}
+
+struct Desk {
+    keyring: Keyring,
+    /// As it is on the disk.
+    holdings: Holdings,
+    board: Board,
+}
+
+struct Live {
+    holdings: Holdings,
+    keys: BTreeMap<Kid, Arc<SigningKey>>,
+}
+
+impl Node {
+    /// Opens a keyring, or makes it; it has no key before [`Self::tend`] made one.
+    ///
+    /// # Errors
+    ///
+    /// Fails when another process holds it, when others could have read it, when it is another node's or
+    /// another issuer's, and when the disk cannot be written.
+    pub fn open(settings: Settings, now: Timestamp) -> Result<(Self, Vec<Surprise>), NodeError> {
+        let keyring = Keyring::hold(&settings.keyring)?;
+        let board = Board::new(&settings.announcements, &settings.node);
+        let journal = keyring.journal()?;
+        if let Some(journal) = &journal {
+            let (found, expected) = (journal.node().to_string(), settings.node.to_string());
+            check(&settings, "node", found, expected)?;
+            check(&settings, "issuer", journal.issuer().to_string(), settings.issuer.to_string())?;
+        }
+        let before = journal
+            .clone()
+            .unwrap_or_else(|| Holdings::new(settings.node.clone(), settings.issuer.clone(), now));
+        let found = keyring.keys().values().map(|key| key.jwk());
+        let (holdings, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
+        let holdings = holdings.with_legacy(settings.legacy.clone(), now);
+        if journal.as_ref() != Some(&holdings) {
+            keyring.record(&holdings)?;
+        }
+        board.post(&holdings.announcement())?;
+        let live = Live { holdings: holdings.clone(), keys: keyring.keys().clone() };
+        let node = Self {
+            settings,
+            desk: Mutex::new(Desk { keyring, holdings, board }),
+            live: ArcSwap::from_pointee(live),
+            orders: ArcSwap::default(),
+            spare: Mutex::default(),
+            tending: Mutex::default(),
+        };
+        Ok((node, surprises))
+    }
+
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What is in effect. Does not block.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        self.live.load().holdings.clone()
+    }
+
+    /// The keys that the API server verifies with and when they last changed; `None` as long as there is none
+    /// to show. Does not block.
+    #[must_use]
+    pub fn verification_set(&self) -> Option<(Vec<VerificationKey>, Timestamp)> {
+        let live = self.live.load();
+        let set = live.holdings.verification_set(&self.orders.load().revoked)?;
+        Some((set, live.holdings.changed()))
+    }
+
+    /// Signs the claims of an API server if memory allows it. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`SignError::NotCovered`] when [`Self::sign`] has to be asked.
+    pub fn sign_from_memory(&self, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
+        self.sign_with(&self.live.load(), claims, now)
+    }
+
+    /// Signs the claims of an API server, once the disk says how long the token lives.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it may not be signed, and when the disk cannot be written.
+    pub fn sign(&self, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
+        match self.sign_from_memory(claims, now) {
+            Err(SignError::NotCovered(_)) => {}
+            decided => return decided,
+        }
+        let mut desk = self.desk();
+        // Memory changes only while the desk is held, and somebody else may just have covered it.
+        let live = self.live.load_full();
+        match self.sign_with(&live, claims, now) {
+            Err(SignError::NotCovered(done)) => {
+                let covered = Live { holdings: live.holdings.after(&done, now)?, keys: live.keys.clone() };
+                desk.record(&done, now)?;
+                self.live.store(Arc::new(covered));
+            }
+            decided => return decided,
+        }
+        drop(desk);
+        self.sign_from_memory(claims, now)
+    }
+
+    fn sign_with(&self, live: &Live, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
+        let read = Claims::read(claims)?;
+        let Settings { api_audiences, max_token_lifetime, .. } = &self.settings;
+        let permit =
+            live.holdings.permit(&self.orders.load(), &read, api_audiences, now, *max_token_lifetime)?;
+        if let Some(done) = live.holdings.cover(&permit) {
+            return Err(SignError::NotCovered(Box::new(done)));
+        }
+        let key = live.keys.get(&permit.kid).expect("what signs has its private key");
+        Ok(key.sign_encoded(claims)?)
+    }
+
+    /// Does everything that there is to do now, and says what it was. Nobody else waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first step that cannot be done; it is done when this is called again.
+    pub fn tend(&self, orders: &Orders, now: Timestamp) -> Result<Vec<Step>, NodeError> {
+        let _alone = self.tending.lock().expect("nobody panics while holding it");
+        // What is revoked stops at once, whatever the disk says.
+        self.orders.store(Arc::new(orders.clone()));
+        let mut steps = Vec::new();
+        loop {
+            let mut desk = self.desk();
+            self.take_effect(&desk)?;
+            let Some(step) = desk.holdings.next_step(orders, now, self.settings.margin) else { break };
+            let done = match step.clone() {
+                Step::Generate => {
+                    drop(desk);
+                    let new = self.new_key()?;
+                    desk = self.desk();
+                    let jwk = new.jwk();
+                    self.store_spare(&mut desk, new)?;
+                    Done::Generated(jwk)
+                }
+                Step::Begin { kid, ordered } => Done::Began { kid, ordered },
+                Step::Stop { kid } => Done::Stopped { kid },
+                Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
+                Step::Withdraw { kid } => Done::Withdrew { kid },
+                Step::Destroy { kid } => {
+                    desk.keyring.destroy(&kid)?;
+                    Done::Destroyed { kid }
+                }
+            };
+            desk.record(&done, now)?;
+            steps.push(step);
+        }
+        Ok(steps)
+    }
+
+    /// Tells the world what the disk says, and then memory.
+    fn take_effect(&self, desk: &Desk) -> Result<(), NodeError> {
+        if self.live.load().holdings != desk.holdings {
+            desk.board.post(&desk.holdings.announcement())?;
+            let (holdings, keys) = (desk.holdings.clone(), desk.keyring.keys().clone());
+            self.live.store(Arc::new(Live { holdings, keys }));
+        }
+        Ok(())
+    }
+
+    fn new_key(&self) -> Result<NewKey, KeyringError> {
+        let made = mem::take(&mut *self.spare.lock().expect("nobody panics while holding it"));
+        made.map_or_else(|| NewKey::generate(self.settings.size), Ok)
+    }
+
+    fn store_spare(&self, desk: &mut Desk, new: NewKey) -> Result<(), KeyringError> {
+        desk.keyring.add(new).map(drop).map_err(|(new, error)| {
+            *self.spare.lock().expect("nobody panics while holding it") = Some(new);
+            error
+        })
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().expect("nobody panics while holding it")
+    }
+}
+
+impl Desk {
+    fn record(&mut self, done: &Done, now: Timestamp) -> Result<(), NodeError> {
+        let next = self.holdings.after(done, now)?;
+        if next != self.holdings {
+            self.keyring.record(&next)?;
+            self.holdings = next;
+        }
+        Ok(())
+    }
+}
+
+fn check(settings: &Settings, what: &'static str, found: String, expected: String) -> Result<(), NodeError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(NodeError::Other { path: settings.keyring.clone(), what, found, expected })
+}
+
+/// The node cannot do what it has to.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error("keyring `{path}` is that of {what} `{found}`, expected `{expected}`", path = path.display())]
+    Other { path: PathBuf, what: &'static str, found: String, expected: String },
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    #[error(transparent)]
+    OutOfOrder(#[from] OutOfOrder),
+}
+
+impl NodeError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Other { what: "node", found, .. } => {
+                Some(format!("pass `--node {found}`, or use another data directory for another node"))
+            }
+            Self::Other { .. } => Some("use another data directory for another issuer".to_owned()),
+            Self::Keyring(error) => error.hint(),
+            Self::Board(_) | Self::OutOfOrder(_) => None,
+        }
+    }
+}
+
+/// A token is not signed. Holds none of its claims.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    #[error("cannot read the claims")]
+    Unreadable(#[from] UnreadableClaims),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The disk does not say yet that a token may live so long.
+    #[error("nothing is recorded of so late an `exp`")]
+    NotCovered(Box<Done>),
+    #[error("cannot record how long the token lives")]
+    Record(#[from] NodeError),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+}
+
+impl From<OutOfOrder> for SignError {
+    fn from(error: OutOfOrder) -> Self {
+        Self::Record(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use openssl::{hash::MessageDigest, pkey::PKey, sign::Verifier};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::core::{
+    announcement::{Announcement, Stage},
+    jwk::Jwk,
+};
+
+const API: &str = "https://issuer.example";
+const OTHERS: &str = "api://AzureADTokenExchange";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).expect("a time")
+}
+
+fn settings(folder: &Path) -> Settings {
+    Settings {
+        node: NodeName::parse("node-1").expect("a name"),
+        issuer: Issuer::parse(API).expect("an issuer"),
+        keyring: folder.join("keys"),
+        announcements: folder.join("announcements"),
+        api_audiences: BTreeSet::from([API.to_owned()]),
+        max_token_lifetime: Duration::from_hours(1),
+        margin: Duration::from_secs(10),
+        size: RsaSize::Bits2048,
+        legacy: Vec::new(),
+    }
+}
+
+fn open(folder: &TempDir) -> Node {
+    Node::open(settings(folder.path()), at(0)).expect("a node").0
+}
+
+fn started(folder: &TempDir) -> Node {
+    let node = open(folder);
+    node.tend(&Orders::default(), at(0)).expect("keys are made");
+    node
+}
+
+fn claims(audience: &str, exp: Timestamp) -> String {
+    let claims = json!({"iss": API, "aud": [audience], "exp": exp.as_second()});
+    Base64UrlUnpadded::encode_string(claims.to_string().as_bytes())
+}
+
+fn announced(folder: &TempDir) -> Announcement {
+    let file = folder.path().join("announcements/node-1.json");
+    assert_eq!(fs::metadata(&file).expect("it is there").mode() & 0o777, 0o644);
+    Announcement::parse(&fs::read(file).expect("it is there")).expect("whole")
+}
+
+fn journal(folder: &TempDir) -> Holdings {
+    Holdings::parse(&fs::read(folder.path().join("keys/signer.json")).expect("it is there")).expect("whole")
+}
+
+fn verifies(jwk: &Jwk, claims: &str, signed: &Signature) -> bool {
+    let key = PKey::public_key_from_der(&jwk.public_key().to_spki()).expect("a public key");
+    let mut verifier = Verifier::new(MessageDigest::sha256(), &key).expect("a verifier");
+    verifier.update(format!("{}.{claims}", signed.header).as_bytes()).expect("bytes");
+    verifier.verify(&Base64UrlUnpadded::decode_vec(&signed.signature).expect("base64url")).expect("an answer")
+}
+
+#[test]
+fn a_node_signs_for_the_api_server_at_once_and_for_others_when_it_is_ordered_to() {
+    let folder = TempDir::new().expect("a folder");
+    let node = started(&folder);
+    let (mine, others) = (claims(API, at(600)), claims(OTHERS, at(600)));
+    let signed = node.sign(&mine, at(1)).expect("it signs");
+    let refusal = node.sign(&others, at(1));
+    assert!(matches!(refusal, Err(SignError::Refused(Refusal::NotReady))));
+    let kid = node.holdings().signing().expect("one signs").clone();
+    node.tend(&Orders { sign: Some(kid.clone()), ..Orders::default() }, at(2)).expect("allowed");
+    let for_others = node.sign(&others, at(3)).expect("it signs");
+    let jwk = announced(&folder).keys()[&kid].jwk.clone();
+    assert!(verifies(&jwk, &mine, &signed) && verifies(&jwk, &others, &for_others));
+    let header = Base64UrlUnpadded::decode_vec(&signed.header).expect("base64url");
+    let expected = format!(r#"{{"alg":"RS256","kid":"{kid}","typ":"JWT"}}"#);
+    assert_eq!(String::from_utf8(header).expect("JSON"), expected);
+    assert_eq!(signed.header, for_others.header);
+}
+
+#[test]
+fn how_long_a_token_lives_is_on_disk_before_it_is_signed_and_once_a_minute() {
+    let folder = TempDir::new().expect("a folder");
+    let node = started(&folder);
+    let early = claims(API, at(600));
+    assert!(matches!(node.sign_from_memory(&early, at(1)), Err(SignError::NotCovered(_))));
+    node.sign(&early, at(1)).expect("it signs");
+    let kid = journal(&folder).signing().expect("one signs").clone();
+    assert_eq!(journal(&folder).keys()[&kid].internal_horizon, Some(at(660)));
+    assert!(node.sign_from_memory(&claims(API, at(660)), at(1)).is_ok());
+    assert!(matches!(node.sign_from_memory(&claims(API, at(661)), at(1)), Err(SignError::NotCovered(_))));
+}
+
+#[test]
+fn what_was_ordered_survives_a_restart_and_the_old_key_is_announced_with_its_last_token() {
+    let folder = TempDir::new().expect("a folder");
+    let node = started(&folder);
+    let first = node.holdings().signing().expect("one signs").clone();
+    node.tend(&Orders { sign: Some(first.clone()), ..Orders::default() }, at(1)).expect("allowed");
+    node.sign(&claims(OTHERS, at(600)), at(2)).expect("it signs");
+    let standby = node.holdings().keys().keys().find(|kid| **kid != first).expect("a spare").clone();
+    node.tend(&Orders { sign: Some(standby.clone()), ..Orders::default() }, at(3)).expect("rotated");
+    let stage = Stage::Retired { since: at(3), latest_exp: Some(at(660)) };
+    assert_eq!(announced(&folder).keys()[&first].stage, stage);
+    let before = node.holdings();
+    drop(node);
+    let (node, surprises) = Node::open(settings(folder.path()), at(4)).expect("a node");
+    assert_eq!((node.holdings(), surprises), (before, vec![]));
+    assert!(node.sign(&claims(OTHERS, at(600)), at(5)).is_ok());
+}
+
+#[test]
+fn a_node_whose_journal_was_lost_goes_on_with_new_keys_and_keeps_the_old_ones_public() {
+    let folder = TempDir::new().expect("a folder");
+    let node = started(&folder);
+    let kid = node.holdings().signing().expect("one signs").clone();
+    drop(node);
+    fs::remove_file(folder.path().join("keys/signer.json")).expect("it is there");
+    let (node, surprises) = Node::open(settings(folder.path()), at(10)).expect("a node");
+    assert_eq!(surprises.len(), 2);
+    let stage = Stage::Retired { since: at(10), latest_exp: Some(at(10 + 3600 + 10)) };
+    assert_eq!(announced(&folder).keys()[&kid].stage, stage);
+    node.tend(&Orders::default(), at(10)).expect("keys are made");
+    assert_eq!(node.holdings().keys().len(), 4);
+    assert!(matches!(
+        node.sign(&claims(OTHERS, at(600)), at(11)),
+        Err(SignError::Refused(Refusal::NotReady))
+    ));
+}
+
+#[test]
+fn a_private_key_that_was_lost_retires_and_another_one_signs() {
+    let folder = TempDir::new().expect("a folder");
+    let node = started(&folder);
+    let kid = node.holdings().signing().expect("one signs").clone();
+    drop(node);
+    fs::remove_file(folder.path().join(format!("keys/{kid}.pem"))).expect("it is there");
+    let (node, surprises) = Node::open(settings(folder.path()), at(10)).expect("a node");
+    assert_eq!(surprises, [Surprise::Lost { kid: kid.clone() }]);
+    assert!(matches!(node.sign(&claims(API, at(600)), at(10)), Err(SignError::Refused(Refusal::NoKey))));
+    let orders = Orders { sign: Some(kid.clone()), ..Orders::default() };
+    node.tend(&orders, at(11)).expect("another one begins");
+    assert_ne!(node.holdings().signing(), Some(&kid));
+    assert!(node.sign(&claims(API, at(600)), at(12)).is_ok());
+}
+
+#[test]
+fn a_keyring_of_another_node_or_issuer_is_refused() {
+    let folder = TempDir::new().expect("a folder");
+    drop(started(&folder));
+    let other = Settings { node: NodeName::parse("node-2").expect("a name"), ..settings(folder.path()) };
+    let refusal = Node::open(other, at(1)).map(drop).expect_err("another node");
+    assert!(refusal.to_string().ends_with("is that of node `node-1`, expected `node-2`"), "{refusal}");
+    assert!(refusal.hint().is_some_and(|hint| hint.contains("--node node-1")));
+    let issuer = Issuer::parse("https://other.example").expect("an issuer");
+    let refusal = Node::open(Settings { issuer, ..settings(folder.path()) }, at(1)).map(drop);
+    assert!(
+        refusal
+            .is_err_and(|refusal| refusal.to_string().contains("is that of issuer `https://issuer.example`"))
+    );
+}
+
+#[test]
+fn a_damaged_journal_is_refused_with_what_to_do() {
+    let folder = TempDir::new().expect("a folder");
+    drop(started(&folder));
+    fs::write(folder.path().join("keys/signer.json"), "{").expect("it is ours");
+    let refusal = Node::open(settings(folder.path()), at(1)).map(drop).expect_err("damaged");
+    assert!(refusal.to_string().starts_with("cannot use the journal"), "{refusal}");
+    assert!(refusal.hint().is_some_and(|hint| hint.starts_with("remove the file")));
+}
+
+#[test]
+fn nothing_changes_hands_that_could_not_be_announced() {
+    let folder = TempDir::new().expect("a folder");
+    let node = started(&folder);
+    let before = node.holdings();
+    let first = before.signing().expect("one signs").clone();
+    let standby = before.keys().keys().find(|kid| **kid != first).expect("a spare").clone();
+    // A file where the directory was.
+    fs::remove_dir_all(folder.path().join("announcements")).expect("it is ours");
+    fs::write(folder.path().join("announcements"), "").expect("it is ours");
+    let orders = Orders { sign: Some(standby.clone()), ..Orders::default() };
+    assert!(matches!(node.tend(&orders, at(1)), Err(NodeError::Board(_))));
+    assert_eq!(node.holdings(), before);
+    assert_eq!(journal(&folder).signing(), Some(&standby), "it would go on from here");
+    assert!(node.sign(&claims(API, at(600)), at(2)).is_ok());
+    assert_eq!(node.holdings().signing(), Some(&first));
+    fs::remove_file(folder.path().join("announcements")).expect("it is ours");
+    node.tend(&orders, at(3)).expect("it goes on");
+    assert_eq!(node.holdings().signing(), Some(&standby));
+    let held = journal(&folder).keys()[&first].clone();
+    assert_eq!(held.internal_horizon, Some(at(660)), "nothing that was signed meanwhile is forgotten");
+}
+
+#[test]
+fn a_revoked_key_does_not_sign_although_the_disk_cannot_say_so() {
+    let folder = TempDir::new().expect("a folder");
+    let node = started(&folder);
+    node.sign(&claims(API, at(600)), at(1)).expect("it signs");
+    let kid = node.holdings().signing().expect("one signs").clone();
+    fs::remove_dir_all(folder.path().join("announcements")).expect("it is ours");
+    fs::write(folder.path().join("announcements"), "").expect("it is ours");
+    let orders = Orders { revoked: BTreeSet::from([kid.clone()]), ..Orders::default() };
+    assert!(node.tend(&orders, at(2)).is_err());
+    assert!(matches!(node.sign(&claims(API, at(600)), at(3)), Err(SignError::Refused(Refusal::NoKey))));
+    let (set, _) = node.verification_set().expect("the standby");
+    assert!(set.iter().all(|key| *key.jwk.kid() != kid));
+}
+
+#[test]
+fn two_keyrings_share_nothing() {
+    let (one, other) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    let kids = |node: &Node| node.holdings().keys().keys().cloned().collect::<BTreeSet<_>>();
+    assert!(kids(&started(&one)).is_disjoint(&kids(&started(&other))));
+}

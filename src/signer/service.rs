@@ -1,0 +1,151 @@
+//! What kube-apiserver asks of an external signer (KEP-740), answered.
+//!
+//! The API server passes our errors on to whoever asked it for a token, so they say nothing of us. What really
+//! happened stands in our log, once for each reason.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, transport::Server};
+use tracing::{info, warn};
+
+use super::{
+    node::{Node, SignError},
+    socket::Socket,
+    v1::{
+        FetchKeysRequest, FetchKeysResponse, Key, MetadataRequest, MetadataResponse, SignJwtRequest,
+        SignJwtResponse,
+        external_jwt_signer_server::{ExternalJwtSigner, ExternalJwtSignerServer},
+    },
+};
+use crate::{clock, core::signing::VerificationKey};
+
+/// Largest request: no claims of a common server take more, and an API server sends nothing else.
+const MAX_REQUEST: usize = 64 * 1024;
+/// Most requests at once on one connection. An API server has one connection.
+const MAX_STREAMS: u32 = 1024;
+
+pub type ServeError = tonic::transport::Error;
+
+struct Service {
+    node: Arc<Node>,
+    refresh_hint: Duration,
+    /// The reasons that stand in the log and still hold.
+    told: Mutex<BTreeSet<&'static str>>,
+}
+
+/// Answers at a socket until it is told to stop, and then whatever was asked before.
+///
+/// # Errors
+///
+/// Fails when the socket cannot be served.
+pub async fn serve(
+    node: Arc<Node>,
+    refresh_hint: Duration,
+    socket: Socket,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let service = Service { node, refresh_hint, told: Mutex::default() };
+    let service = ExternalJwtSignerServer::new(service).max_decoding_message_size(MAX_REQUEST);
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .serve_with_incoming_shutdown(service, socket.connections(), stop.cancelled_owned())
+        .await
+}
+
+#[tonic::async_trait]
+impl ExternalJwtSigner for Service {
+    async fn sign(&self, request: Request<SignJwtRequest>) -> Result<Response<SignJwtResponse>, Status> {
+        let claims = request.into_inner().claims;
+        let now = clock::now();
+        let signed = match self.node.sign_from_memory(&claims, now) {
+            Err(SignError::NotCovered(_)) => {
+                let node = Arc::clone(&self.node);
+                let signing = spawn_blocking(move || node.sign(&claims, now));
+                signing.await.map_err(|_| Status::new(Code::Internal, "cannot sign"))?
+            }
+            decided => decided,
+        };
+        match signed {
+            Ok(signed) => {
+                self.tell_of_success();
+                let (header, signature) = (signed.header, signed.signature);
+                Ok(Response::new(SignJwtResponse { header, signature }))
+            }
+            Err(error) => Err(self.refuse(&error)),
+        }
+    }
+
+    async fn fetch_keys(&self, _: Request<FetchKeysRequest>) -> Result<Response<FetchKeysResponse>, Status> {
+        let Some((keys, changed)) = self.node.verification_set() else {
+            return Err(Status::new(Code::Unavailable, "no key yet"));
+        };
+        Ok(Response::new(FetchKeysResponse {
+            keys: keys.into_iter().map(key).collect(),
+            data_timestamp: Some(timestamp(changed)),
+            refresh_hint_seconds: seconds(self.refresh_hint),
+        }))
+    }
+
+    async fn metadata(&self, _: Request<MetadataRequest>) -> Result<Response<MetadataResponse>, Status> {
+        let max_token_expiration_seconds = seconds(self.node.settings().max_token_lifetime);
+        Ok(Response::new(MetadataResponse { max_token_expiration_seconds }))
+    }
+}
+
+impl Service {
+    fn refuse(&self, error: &SignError) -> Status {
+        let (code, text, reason) = match error {
+            SignError::Unreadable(_) => {
+                (Code::InvalidArgument, "cannot read the claims", "unreadable claims")
+            }
+            SignError::Refused(refusal) => match refusal {
+                crate::core::signing::Refusal::TooLong => {
+                    (Code::InvalidArgument, "the token would live too long", "too long a life")
+                }
+                crate::core::signing::Refusal::NotReady => (Code::Unavailable, "not ready", "not ready"),
+                crate::core::signing::Refusal::NoKey => (Code::Unavailable, "not ready", "no key"),
+            },
+            SignError::Record(_) | SignError::NotCovered(_) => {
+                (Code::Unavailable, "cannot sign", "cannot record")
+            }
+            SignError::Signing(_) => (Code::Internal, "cannot sign", "cannot sign"),
+        };
+        if self.told.lock().expect("nobody panics while holding it").insert(reason) {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            warn!(%error, cause, "a token is not signed");
+        }
+        Status::new(code, text)
+    }
+
+    /// What only the disk or OpenSSL kept from signing is over.
+    fn tell_of_success(&self) {
+        let mut told = self.told.lock().expect("nobody panics while holding it");
+        let over = ["no key", "cannot record", "cannot sign"].map(|reason| told.remove(reason));
+        if over.contains(&true) {
+            info!("tokens are signed again");
+        }
+    }
+}
+
+fn key(VerificationKey { jwk, exclude }: VerificationKey) -> Key {
+    Key {
+        key_id: jwk.kid().to_string(),
+        key: jwk.public_key().to_spki(),
+        exclude_from_oidc_discovery: exclude,
+    }
+}
+
+fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
