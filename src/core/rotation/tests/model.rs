@@ -25,6 +25,7 @@ mod node;
 mod promises;
 mod publisher;
 mod search;
+mod searches;
 
 use self::{
     faults::Fault,
@@ -38,7 +39,7 @@ const TICK: i64 = 3600;
 const MARGIN: i64 = 300;
 const PROPAGATION: i64 = 2 * TICK;
 const LIFETIME: i64 = 2 * TICK;
-const ROTATE_AFTER: i64 = 4 * TICK;
+const ROTATE_AFTER: i64 = 3 * TICK;
 /// A key of nobody here: whoever writes to a place or to the ledger puts it there.
 const FOREIGN: usize = 127;
 
@@ -143,6 +144,8 @@ enum Misfortune {
     /// A private key is gone from a node's disk.
     LoseKey(usize),
     LoseJournal(usize),
+    /// The API server lists what it ever listed.
+    Lag,
     /// A clock is off, by at most half of the margin.
     SkewPublisher(i64),
     SkewNode(usize, i64),
@@ -178,8 +181,9 @@ struct World {
     publisher: Option<Publisher>,
     places: Vec<Place>,
     nodes: Vec<SigningNode>,
-    /// What the API server lists.
+    /// What the API server lists, and ever listed.
     listed: Kids,
+    ever_listed: Kids,
     made: usize,
     /// By key: until when a token lives that others have, or the API server alone.
     outside: Vec<i64>,
@@ -205,6 +209,7 @@ impl World {
             places: vec![Place::default(); rules.places],
             nodes: (0..rules.nodes).map(SigningNode::new).collect(),
             listed: 0,
+            ever_listed: 0,
             made: 0,
             outside: vec![0; 128],
             inside: vec![0; 128],
@@ -286,6 +291,11 @@ impl World {
                 self.nodes[node].die();
                 self.nodes[node].journal = None;
                 self.forget_what_is_lost();
+            }
+            Misfortune::Lag => {
+                let is_new = self.listed != self.ever_listed;
+                self.listed = self.ever_listed;
+                return Ok(is_new);
             }
             Misfortune::SkewPublisher(skew) => {
                 let Some(publisher) = &mut self.publisher else { return Ok(false) };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::{
     announcement::{AnnouncedKey, Announcement},
-    ledger::{Observed, Refusal, State},
+    ledger::{Observed, Refusal},
     signing::{Holdings, Legacy, Step as Stroke},
 };
 
@@ -65,7 +65,6 @@ impl Fault {
             (Self::NoLifetimeWait, Stage::Retired { since, .. }, _) => {
                 Stage::Retired { since, latest_exp: None }
             }
-            (Self::NeverRetire, Stage::Retired { since, .. }, _) => Stage::Active { since },
             (Self::RetireBeforeSwitch, Stage::Active { .. }, Some(order)) if order.sign != *key.jwk.kid() => {
                 Stage::Retired { since: order.at, latest_exp: Some(order.at + lasting(LIFETIME)) }
             }
@@ -102,7 +101,11 @@ impl Fault {
 
     /// What a node does not do.
     pub(super) fn forbids(self, step: &Stroke, journal: &Holdings) -> bool {
-        self == Self::NoStandby && *step == Stroke::Generate && journal.signing().is_some()
+        match step {
+            Stroke::Generate => self == Self::NoStandby && journal.signing().is_some(),
+            Stroke::Stop { .. } => self == Self::NeverRetire,
+            _ => false,
+        }
     }
 
     /// What an API server is fed.

@@ -168,6 +168,7 @@ impl World {
     pub(super) fn refresh(&mut self) -> bool {
         let Some(set) = self.verification_set(0).filter(|_| self.rules.api_servers) else { return false };
         let listed = kids(set.iter().filter(|key| !key.exclude).map(|key| key.jwk.kid()));
+        self.ever_listed |= listed;
         std::mem::replace(&mut self.listed, listed) != listed
     }
 

@@ -149,7 +149,7 @@ impl World {
 
     /// A place is about to lose keys.
     pub(super) fn check_placed(&self, lost: Kids) -> Result<(), Broken> {
-        let is_recorded = lost & !self.tombstones() == 0;
+        let is_recorded = lost & !self.buried == 0;
         if is_recorded || self.forged { Ok(()) } else { Err(Broken::Shrunk) }
     }
 

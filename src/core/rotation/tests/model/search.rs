@@ -5,7 +5,10 @@
 //! tick, at any point between any two strokes; a process that is killed stays away for the tick. All schedules
 //! with so many deviations are searched. Two states are the same if their [`World::fingerprint`] is.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
 
 use super::*;
 
@@ -41,7 +44,7 @@ pub(super) enum Event {
 }
 
 /// Who may be late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Party {
     Publisher,
     Place(usize),
@@ -64,7 +67,7 @@ impl Party {
 #[derive(Clone)]
 struct State {
     world: World,
-    late: Vec<Party>,
+    late: BTreeSet<Party>,
     /// How many deviations are left, and what the operator has not said.
     deviations: usize,
     words: Vec<Word>,
@@ -79,7 +82,7 @@ pub(super) fn search(scope: &Scope) -> Searched {
     let mut traces: Vec<(usize, Event)> = vec![(0, Event::Action(Action::Tick))];
     let mut known = HashSet::from([world.fingerprint()]);
     let (deviations, words) = (scope.deviations, scope.words.clone());
-    let mut queue = VecDeque::from([State { world, late: Vec::new(), deviations, words, trace: 0 }]);
+    let mut queue = VecDeque::from([State { world, late: BTreeSet::new(), deviations, words, trace: 0 }]);
     let mut searched = Searched { states: 0, recoveries: 0, removals: 0, broken: None };
     while let Some(state) = queue.pop_front() {
         searched.states += 1;
@@ -122,7 +125,7 @@ impl State {
             let late = due.as_ref().map(|(party, ..)| *party);
             successors.extend(late.map(|party| {
                 let mut next = Self { deviations: self.deviations - 1, ..self.clone() };
-                next.late.push(party);
+                next.late.insert(party);
                 (Event::Late(party), Ok(next))
             }));
             let misfortunes = scope.misfortunes.iter().copied().map(Action::Misfortune);
@@ -161,8 +164,8 @@ impl State {
             Action::Misfortune(misfortune) => {
                 next.deviations -= 1;
                 match misfortune {
-                    Misfortune::KillNode(node) => next.late.push(Party::Node(node)),
-                    Misfortune::KillPublisher => next.late.push(Party::Publisher),
+                    Misfortune::KillNode(node) => drop(next.late.insert(Party::Node(node))),
+                    Misfortune::KillPublisher => drop(next.late.insert(Party::Publisher)),
                     _ => {}
                 }
             }
@@ -172,17 +175,8 @@ impl State {
     }
 
     fn fingerprint(&self) -> u64 {
-        use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
-        (self.world.fingerprint(), self.deviations, self.words.len()).hash(&mut hasher);
-        let late: Vec<_> = self
-            .late
-            .iter()
-            .map(|party| format!("{party:?}"))
-            .collect::<std::collections::BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        late.hash(&mut hasher);
+        (self.world.fingerprint(), self.deviations, self.words.len(), &self.late).hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -196,59 +190,4 @@ fn path(traces: &[(usize, Event)], mut last: usize) -> Vec<Event> {
     }
     path.reverse();
     path
-}
-
-const ONE_NODE: Rules = Rules { nodes: 1, places: 2, keys: 3, api_servers: false, by_age: true, fault: None };
-
-#[track_caller]
-fn holds(scope: &Scope) {
-    let started = std::time::Instant::now();
-    let searched = search(scope);
-    println!(
-        "{} states, {} with removals, {} recoveries, {:?}",
-        searched.states,
-        searched.removals,
-        searched.recoveries,
-        started.elapsed()
-    );
-    if let Some((broken, path)) = searched.broken {
-        let path: Vec<_> = path.iter().map(|event| format!("{event:?}")).collect();
-        panic!("{broken:?} after\n{}", path.join("\n"));
-    }
-}
-
-fn number_of(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
-#[test]
-fn nothing_breaks_while_parties_are_late() {
-    let (deviations, ticks) = (number_of("DEV", 2), number_of("TICKS", 14) as i64);
-    let recoveries = number_of("REC", 200);
-    holds(&Scope { rules: ONE_NODE, deviations, misfortunes: vec![], words: vec![], ticks, recoveries });
-}
-
-#[test]
-fn nothing_breaks_with_misfortunes() {
-    let (deviations, ticks) = (number_of("DEV", 2), number_of("TICKS", 14) as i64);
-    let recoveries = number_of("REC", 200);
-    use Misfortune as M;
-    let misfortunes = vec![
-        M::KillPublisher,
-        M::KillNode(0),
-        M::Unreadable,
-        M::Stale(0),
-        M::Missing(0),
-        M::Tamper(0, Edit::Empty),
-        M::Tamper(0, Edit::Without(1)),
-        M::Tamper(0, Edit::Foreign),
-        M::Backup,
-        M::Restore { running: true },
-        M::Restore { running: false },
-        M::LoseKey(0),
-        M::LoseKey(1),
-        M::LoseJournal(0),
-    ];
-    let words = vec![Word::Start, Word::Abort, Word::Revoke(0), Word::Revoke(1)];
-    holds(&Scope { rules: ONE_NODE, deviations, misfortunes, words, ticks, recoveries });
 }
