@@ -391,6 +391,27 @@ fn abort_takes_back_a_wish_or_the_last_order() {
 }
 
 #[test]
+fn a_key_that_was_ordered_stays_until_the_order_is_replaced() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(500)).expect("asked");
+    scene.settle(500);
+    let announced = [(0, "a", retired(510, 540)), (1, "a", active(505)), (2, "a", standby(510))];
+    scene.announce(510, &announced);
+    scene.show(510, &["eu", "us"], &[0, 1, 2]);
+    scene.settle(510);
+    // It is taken back, and the node hears nothing of it until the key is of no use any more.
+    scene.ledger = scene.ledger.abort(&scene.seen.gates, at(520)).expect("there is a way back");
+    for now in [550, 551] {
+        scene.announce(now, &announced[1..]);
+        assert!(scene.ledger.entries()[&kid(0)].is_public(), "its node may obey");
+    }
+    assert_eq!(scene.step(551), order("a", 1, Why::First));
+    assert_eq!(scene.settle(551), 1);
+    scene.announce(552, &announced[1..]);
+    assert!(!scene.ledger.entries()[&kid(0)].is_public());
+}
+
+#[test]
 fn a_ledger_that_was_repaired_switches_nothing_for_a_retention() {
     let mut scene = Scene::settled();
     scene.ledger = scene.ledger.witnessed("eu", 1000, at(990), owed().wait());

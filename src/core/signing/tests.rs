@@ -188,6 +188,10 @@ fn a_retired_key_is_shown_then_withdrawn_then_destroyed() {
     let stage = Stage::Retired { since: at(7), latest_exp: Some(at(100)) };
     assert_eq!(holdings.announcement().keys()[&kid(0)].stage, stage);
     assert_eq!(holdings.next_step(&order(1), at(109), MARGIN), None);
+    let late = order(0);
+    assert!(late.key(&holdings, at(109), MARGIN).is_ok());
+    let refused = late.key(&holdings, at(110), MARGIN);
+    assert_eq!(refused, Err(RefusedOrder::Withdrawn { kid: kid(0) }), "it may be public no more");
     let (holdings, steps) = settle(holdings, &order(1), at(110), made);
     assert_eq!(steps, [Step::Withdraw { kid: kid(0) }]);
     assert_eq!(holdings.changed(), at(110));

@@ -273,7 +273,11 @@ impl World {
 
     fn suffer(&mut self, misfortune: Misfortune) -> Result<bool, Broken> {
         match misfortune {
-            Misfortune::KillPublisher => return Ok(self.publisher.take().is_some()),
+            Misfortune::KillPublisher => {
+                let ran = self.publisher.take().is_some();
+                self.forget_tombstones();
+                return Ok(ran);
+            }
             Misfortune::KillNode(node) => return Ok(self.nodes[node].die()),
             Misfortune::Unreadable => return self.hear(publisher::Mood::Unreadable),
             Misfortune::Stale(node) => return self.hear(publisher::Mood::Stale(node)),
@@ -312,11 +316,15 @@ impl World {
         }
         self.stored.clone_from(&self.backup);
         if !running {
-            // Nobody is left who knows of a tombstone that is younger than the backup.
             self.publisher = None;
-            self.buried = self.tombstones();
+            self.forget_tombstones();
         }
         true
+    }
+
+    /// Nobody is left who knows of a tombstone that is younger than a backup which was put back.
+    fn forget_tombstones(&mut self) {
+        self.buried = self.tombstones();
     }
 
     fn tombstones(&self) -> Kids {

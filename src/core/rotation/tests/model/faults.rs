@@ -52,7 +52,7 @@ impl Fault {
     }
 
     /// What the publisher makes of what it observed.
-    pub(super) fn believe(self, observed: Observed, now: Timestamp) -> Ledger {
+    pub(super) fn believe(self, observed: &Observed, now: Timestamp) -> Ledger {
         let refused = observed.refused.iter().filter(|(_, refusal)| **refusal == Refusal::Tombstone);
         let ignored = refused.filter(|_| self == Self::TombstoneIgnored).map(|(kid, _)| kid);
         ignored.fold(observed.ledger.clone(), |ledger, kid| ledger.adopt(kid, now).unwrap_or(ledger))

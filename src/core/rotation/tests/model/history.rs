@@ -1,5 +1,5 @@
-//! Random histories of the same world: longer, with more keys, more misfortunes and more words, clocks that are
-//! off, and parties that do what they do in any order.
+//! Random histories of the same world: longer, with more keys, misfortunes and words, clocks that are off, and
+//! parties that act in any order.
 
 use proptest::prelude::*;
 
@@ -11,6 +11,7 @@ const KEYS: usize = 24;
 fn actions(rules: Rules) -> impl Strategy<Value = Vec<Action>> {
     let (place, node, key) = (0..rules.places, 0..rules.nodes, 0..8_usize);
     let any_of = |all: [Action; 2]| prop::sample::select(all.to_vec());
+    let skew = -MARGIN / 2..=MARGIN / 2;
     let edit = prop_oneof![Just(Edit::Empty), key.clone().prop_map(Edit::Without), Just(Edit::Foreign)];
     let misfortune = prop_oneof![
         2 => Just(Misfortune::KillPublisher),
@@ -23,6 +24,9 @@ fn actions(rules: Rules) -> impl Strategy<Value = Vec<Action>> {
         2 => any::<bool>().prop_map(|running| Misfortune::Restore { running }),
         1 => key.clone().prop_map(Misfortune::LoseKey),
         1 => node.clone().prop_map(Misfortune::LoseJournal),
+        1 => Just(Misfortune::Lag),
+        1 => skew.clone().prop_map(Misfortune::SkewPublisher),
+        1 => (node.clone(), skew).prop_map(|(node, skew)| Misfortune::SkewNode(node, skew)),
     ];
     let word = prop_oneof![
         3 => Just(Word::Start),
@@ -69,7 +73,7 @@ const ONE_NODE: Rules =
 const TWO_NODES: Rules = Rules { nodes: 2, places: 2, api_servers: false, ..ONE_NODE };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
     fn no_history_of_one_node_breaks_a_promise(history in histories(ONE_NODE), eager in any::<bool>()) {

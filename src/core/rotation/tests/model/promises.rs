@@ -166,14 +166,13 @@ impl World {
         world.nodes.iter_mut().for_each(|node| node.skew = 0);
         world.publisher.iter_mut().for_each(|publisher| publisher.skew = 0);
         world.rounds_until(Self::is_settled, "no order is obeyed")?;
+        let is_quiet = |world: &Self| world.stored.as_ref().is_some_and(|ledger| ledger.wish().is_none());
+        world.rounds_until(is_quiet, "a rotation that was asked for is not over")?;
         // An order of this very moment would do.
         world.round()?;
         let before = world.signing();
         world.take(Action::Operator(Word::Start))?;
-        let is_rotated = |world: &Self| {
-            world.stored.as_ref().is_some_and(|ledger| ledger.wish().is_none())
-                && world.signing() & before == 0
-        };
+        let is_rotated = |world: &Self| is_quiet(world) && world.signing() & before == 0;
         world.rounds_until(is_rotated, "a rotation that was asked for is not over")?;
         let is_removed = |world: &Self| before & !world.tombstones() == 0;
         world.rounds_until(is_removed, "a retired key is still public")?;

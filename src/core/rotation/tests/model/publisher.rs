@@ -90,8 +90,8 @@ fn named(place: usize) -> String {
     ["eu", "us"][place].to_owned()
 }
 
-fn marked(version: u64) -> Option<String> {
-    Some(version.to_string())
+fn marked(version: u64) -> String {
+    version.to_string()
 }
 
 impl World {
@@ -218,7 +218,7 @@ impl World {
             merged.is_beginning = unseen == 0 && !was_published;
             let observed = ledger.observe(&merged, now, &retention);
             match fault {
-                Some(fault) => fault.believe(observed, now),
+                Some(fault) => fault.believe(&observed, now),
                 None => observed.ledger,
             }
         })?;
@@ -294,32 +294,39 @@ impl World {
             self.places[index].replace(wanted, true, self.now);
             self.places[index].written_from = ledger.sequence();
         }
+        let view = each(wanted).map(kid_of).collect();
+        let look =
+            Look { view, found: Some(marked(version)), left: Some(marked(self.places[index].version)) };
+        let known = ledger.met_strangers(&named(index), &strangers, self.publisher_time());
+        let is_known = self.shown(&known, index, &look).sequence() == ledger.sequence();
         let place = &mut self.places[index];
         place.is_ours = true;
-        let view = each(wanted).map(kid_of).collect();
-        let look = Look { view, found: marked(version), left: marked(place.version) };
-        let known = ledger.met_strangers(&named(index), &strangers, at(self.now));
-        let is_known = known.shown(&named(index), &look, at(self.now)).sequence() == ledger.sequence();
+        place.copies.iter_mut().for_each(|copy| copy.is_noticed |= is_known);
         let seen = (!is_known).then(|| Arc::new(Seen { look, strangers }));
         let publisher = self.publisher.as_mut().expect("it runs");
         let was_unseen = has(publisher.unseen, index);
         publisher.unseen &= !(1 << index);
         let is_news = publisher.looks[index] != seen;
         publisher.looks[index] = seen;
-        Ok(was_unseen || is_news)
+        Ok(was_unseen || is_news || self.places[index].version != version)
+    }
+
+    fn shown(&self, ledger: &Ledger, index: usize, look: &Look) -> Ledger {
+        let (place, now) = (named(index), self.publisher_time());
+        match self.rules.fault {
+            Some(fault) => fault.shown(ledger, &place, look, now),
+            None => ledger.shown(&place, look, now),
+        }
     }
 
     /// Stores what it saw.
     pub(super) fn saw(&mut self, index: usize) -> Result<bool, Broken> {
         let Some(publisher) = &mut self.publisher else { return Ok(false) };
         let Some(seen) = publisher.looks[index].take() else { return Ok(false) };
-        let (now, place, fault) = (self.publisher_time(), named(index), self.rules.fault);
+        let world = self.clone();
         self.change(|ledger| {
-            let met = ledger.met_strangers(&place, &seen.strangers, now);
-            match fault {
-                Some(fault) => fault.shown(&met, &place, &seen.look, now),
-                None => met.shown(&place, &seen.look, now),
-            }
+            let met = ledger.met_strangers(&named(index), &seen.strangers, world.publisher_time());
+            world.shown(&met, index, &seen.look)
         })?;
         self.places[index].is_recorded = true;
         self.places[index].copies.iter_mut().for_each(|copy| copy.is_noticed = true);

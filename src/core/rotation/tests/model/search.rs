@@ -17,6 +17,8 @@ pub(super) struct Scope {
     pub(super) rules: Rules,
     /// Most deviations.
     pub(super) deviations: usize,
+    /// Who alone may be late, if not everybody.
+    pub(super) late: Option<Party>,
     /// Which there are, besides that a party is late.
     pub(super) misfortunes: Vec<Misfortune>,
     /// What the operator may say, once each.
@@ -38,6 +40,7 @@ pub(super) struct Searched {
 
 /// A step of a schedule.
 #[derive(Clone, Copy, Debug)]
+#[expect(dead_code, reason = "people read it, as it is printed")]
 pub(super) enum Event {
     Action(Action),
     Late(Party),
@@ -87,7 +90,7 @@ pub(super) fn search(scope: &Scope) -> Searched {
     while let Some(state) = queue.pop_front() {
         searched.states += 1;
         searched.removals += usize::from(state.world.buried != 0);
-        if scope.recoveries > 0 && searched.states % scope.recoveries == 0 {
+        if scope.recoveries > 0 && searched.states.is_multiple_of(scope.recoveries) {
             searched.recoveries += 1;
             if let Err(broken) = state.world.check_recovery() {
                 searched.broken = Some((broken, path(&traces, state.trace)));
@@ -123,6 +126,7 @@ impl State {
         });
         if self.deviations > 0 {
             let late = due.as_ref().map(|(party, ..)| *party);
+            let late = late.filter(|party| scope.late.is_none_or(|late| late == *party));
             successors.extend(late.map(|party| {
                 let mut next = Self { deviations: self.deviations - 1, ..self.clone() };
                 next.late.insert(party);
@@ -166,6 +170,7 @@ impl State {
                 match misfortune {
                     Misfortune::KillNode(node) => drop(next.late.insert(Party::Node(node))),
                     Misfortune::KillPublisher => drop(next.late.insert(Party::Publisher)),
+                    Misfortune::Lag => drop(next.late.insert(Party::ApiServer)),
                     _ => {}
                 }
             }
