@@ -292,6 +292,8 @@ fn a_retired_key_leaves_when_its_last_token_is_dead_and_not_before() {
     scene.announce(549, &retired[1..]);
     let standing = |scene: &Scene, now| standing(&scene.ledger, &kid(0), &scene.seen, at(now), &timing());
     assert_eq!(standing(&scene, 549), Some(Standing::Retired { until: Some(at(550)) }));
+    assert_eq!(scene.step(550), order("a", 1, Why::First), "it signs with it already");
+    scene.settle(550);
     scene.announce(550, &retired[1..]);
     assert_eq!(standing(&scene, 550), Some(Standing::Removed));
 }
@@ -458,7 +460,10 @@ fn a_key_that_its_node_has_lost_leaves_when_no_token_of_it_can_live() {
     scene.announce(100, &[(2, "a", standby(100))]);
     let signer = scene.ledger.entries()[&kid(0)].signer.clone().expect("it has one");
     assert_eq!(signer.stage, retired(100, 150));
-    for (now, is_public) in [(159, true), (160, false)] {
+    scene.show(100, &["eu", "us"], &[0, 2]);
+    // Its order is in force until there is another.
+    for (now, is_public) in [(159, true), (160, true), (200, false)] {
+        scene.settle(now);
         scene.announce(now, &[(2, "a", standby(100))]);
         scene.announce(now, &[(2, "a", standby(100))]);
         assert_eq!(scene.ledger.entries()[&kid(0)].is_public(), is_public, "at {now}");
