@@ -2,7 +2,10 @@
 //!
 //! [`crate::core::rotation`] decides; this records.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -213,11 +216,12 @@ impl Ledger {
         ask: &Ask,
         gates: &BTreeSet<String>,
         retention: &Retention,
+        propagation: Duration,
         now: Timestamp,
     ) -> Result<Self, NotAsked> {
         match ask {
             Ask::Start { without } => self.start(without.clone(), gates, now),
-            Ask::Abort {} => self.abort(gates, now),
+            Ask::Abort {} => self.abort(gates, propagation, now),
             Ask::Revoke { kid } => self.revoke(kid, now),
             Ask::Forget { node } => self.forget(node, retention, now),
         }
@@ -266,14 +270,19 @@ impl Ledger {
     }
 
     /// Takes a rotation back: one that was asked for and has not begun, or else the last order of every node
-    /// that has a way back. The way back is the key that the node has retired last, while every gating place has
-    /// shown it without a gap since: after a gap somebody may have a copy without it.
+    /// that has a way back. The way back is the key that the node has retired last, if it was ready when the order
+    /// was given and every gating place has shown it without a gap since: else somebody may have a copy without it.
     ///
     /// # Errors
     ///
     /// Fails when there is nothing to take back, and when a place has not shown the key before all the time:
     /// then nothing is changed.
-    pub fn abort(&self, gates: &BTreeSet<String>, now: Timestamp) -> Result<Self, NotAsked> {
+    pub fn abort(
+        &self,
+        gates: &BTreeSet<String>,
+        propagation: Duration,
+        now: Timestamp,
+    ) -> Result<Self, NotAsked> {
         let begun = |order: &Order| self.wish.as_ref().is_some_and(|wish| order.at >= wish.at);
         if self.wish.is_some() && !self.orders.values().any(begun) {
             return Ok(self.fulfilled());
@@ -285,7 +294,9 @@ impl Ledger {
                 continue;
             }
             let Some((kid, entry)) = self.retired_last(node, &order.sign) else { continue };
-            let has_gap = |place: &&String| entry.shown.get(*place).is_none_or(|since| *since > order.at);
+            let was_ready =
+                |since: Timestamp| since <= order.at && (entry.original || since + propagation <= order.at);
+            let has_gap = |place: &&String| !entry.shown.get(*place).is_some_and(|since| was_ready(*since));
             if let Some(place) = gates.iter().find(has_gap) {
                 let (node, kid, place) = (node.clone(), kid.clone(), format!("`{place}`"));
                 return Err(NotAsked::NoWayBack { node, kid, place });

@@ -362,9 +362,9 @@ fn a_revocation_without_a_ready_standby_waits_for_it() {
 fn abort_takes_back_a_wish_or_the_last_order() {
     let mut scene = Scene::settled();
     let gates = scene.seen.gates.clone();
-    assert_eq!(scene.ledger.abort(&gates, at(1)), Err(NotAsked::NothingToAbort));
+    assert_eq!(scene.ledger.abort(&gates, timing().propagation, at(1)), Err(NotAsked::NothingToAbort));
     let asked = scene.ledger.start(BTreeSet::new(), &gates, at(2)).expect("asked");
-    let aborted = asked.abort(&gates, at(3)).expect("taken back");
+    let aborted = asked.abort(&gates, timing().propagation, at(3)).expect("taken back");
     assert_eq!((aborted.wish(), aborted.orders()), (None, scene.ledger.orders()));
 
     scene.ledger = asked;
@@ -372,24 +372,32 @@ fn abort_takes_back_a_wish_or_the_last_order() {
     scene.announce(510, &[(0, "a", retired(510, 550)), (1, "a", active(505)), (2, "a", standby(510))]);
     scene.settle(510);
     let before = scene.ledger.clone();
-    scene.ledger = before.abort(&gates, at(520)).expect("there is a way back");
+    scene.ledger = before.abort(&gates, timing().propagation, at(520)).expect("there is a way back");
     let order = &scene.ledger.orders()[&node("a")];
     assert_eq!((&order.sign, order.why), (&kid(0), Why::Aborted));
     // The key that is taken back is retired by its node and leaves as any other.
     scene.announce(530, &[(0, "a", active(525)), (1, "a", retired(530, 560)), (2, "a", standby(510))]);
     assert_eq!(scene.settle(530), 0);
-    assert_eq!(scene.ledger.abort(&gates, at(531)), Err(NotAsked::NothingToAbort), "back and forth");
+    assert_eq!(
+        scene.ledger.abort(&gates, timing().propagation, at(531)),
+        Err(NotAsked::NothingToAbort),
+        "back and forth"
+    );
 
     scene.ledger = before.clone();
     scene.show(519, &["us"], &[1, 2]);
-    let error = scene.ledger.abort(&gates, at(520)).expect_err("it is gone").to_string();
+    let error =
+        scene.ledger.abort(&gates, timing().propagation, at(520)).expect_err("it is gone").to_string();
     assert!(error.contains("`us` has not shown it all the time since"), "{error}");
     // A copy of before may lack it.
     scene.show(520, &["us"], &[0, 1, 2]);
-    assert_eq!(scene.ledger.abort(&gates, at(521)).expect_err("a gap").to_string(), error);
+    assert_eq!(
+        scene.ledger.abort(&gates, timing().propagation, at(521)).expect_err("a gap").to_string(),
+        error
+    );
     scene.ledger = before;
     scene.show(521, &["us"], &[0, 1, 2]);
-    assert!(scene.ledger.abort(&gates, at(521)).is_ok(), "it was there all the time");
+    assert!(scene.ledger.abort(&gates, timing().propagation, at(521)).is_ok(), "it was there all the time");
 }
 
 #[test]
@@ -402,7 +410,8 @@ fn a_key_that_was_ordered_stays_until_the_order_is_replaced() {
     scene.show(510, &["eu", "us"], &[0, 1, 2]);
     scene.settle(510);
     // It is taken back, and the node hears nothing of it until the key is of no use any more.
-    scene.ledger = scene.ledger.abort(&scene.seen.gates, at(520)).expect("there is a way back");
+    scene.ledger =
+        scene.ledger.abort(&scene.seen.gates, timing().propagation, at(520)).expect("there is a way back");
     for now in [550, 551] {
         scene.announce(now, &announced[1..]);
         assert!(scene.ledger.entries()[&kid(0)].is_public(), "its node may obey");

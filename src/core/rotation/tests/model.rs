@@ -263,7 +263,7 @@ impl World {
         self.change(|ledger| {
             let asked = match word {
                 Word::Start => ledger.start(BTreeSet::new(), &gates, now),
-                Word::Abort => ledger.abort(&gates, now),
+                Word::Abort => ledger.abort(&gates, lasting(PROPAGATION), now),
                 Word::Revoke(key) => ledger.revoke(&kid_of(key), now),
             };
             asked.unwrap_or_else(|_| ledger.clone())
@@ -317,6 +317,8 @@ impl World {
         self.stored.clone_from(&self.backup);
         if !running {
             self.publisher = None;
+        }
+        if self.publisher.is_none() {
             self.forget_tombstones();
         }
         true
