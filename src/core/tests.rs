@@ -185,10 +185,10 @@ proptest! {
     }
 }
 
-/// Found by 46,000 histories: a backup was put back while nobody ran, what came of it was known, and then a
-/// later backup of before was put back.
+/// Found by 46,000 histories: a backup was put back while nobody ran, and then a later one of before. Nobody
+/// can tell the second from what another process has stored.
 #[test]
-fn a_backup_that_follows_another_one_takes_no_key_away() {
+fn a_backup_that_goes_on_from_another_one_is_believed() {
     use history::{
         Mood::{Lagging, Truthful},
         Turn,
