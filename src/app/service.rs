@@ -19,6 +19,7 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, join_all},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
@@ -114,6 +115,7 @@ pub async fn run(
     started: impl FnOnce(&Started),
 ) -> Result<(), AppError> {
     let (mut end, mut hangup) = (End::listen(), listen(SignalKind::hangup()));
+    raise_open_files();
     let tls = config.tls.clone().map(tls_files).transpose()?;
     // Another service on the directory says more than its listening on the port; but a directory is not
     // made for a service that cannot start.
@@ -158,6 +160,15 @@ pub async fn run(
     service.stop().await?;
     info!("stopped");
     ended
+}
+
+/// Takes all the open files that the process may have: every connection is one, and the usual soft limit is
+/// meant for programs that use `select`. Without it the service works too.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    }
 }
 
 fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
