@@ -422,6 +422,8 @@ async fn open(
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
     show(&mut publication, faces);
+    keeper.begin().await?;
+    show(&mut publication, faces);
     check_keyring(&configured, &context.shared, Use::Serve).await?;
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
