@@ -122,12 +122,11 @@ pub struct Concerns {
 }
 
 impl Keeper {
-    /// Reads the ledger and shows what it says, before any source is asked. A service starts without it as
-    /// long as the way to it is blocked, and shows what it knew when it last ran.
+    /// Shows what was known when it last ran here. [`Keeper::begin`] comes next.
     ///
     /// # Errors
     ///
-    /// Fails when there is a ledger and it cannot be used.
+    /// Fails when that cannot be read, and when it is about another issuer.
     pub async fn open(
         charter: Charter,
         sources: impl IntoIterator<Item = Voices>,
@@ -150,13 +149,23 @@ impl Keeper {
         };
         // An empty ledger is no concern yet: nobody has been asked.
         let _ = keeper.show(known);
-        if keeper.charter.stores {
-            match keeper.refresh().await {
-                Err(error) if keeper.charter.serves && error.is_passing() => keeper.tell_unstored(&error),
+        Ok(keeper)
+    }
+
+    /// Reads the ledger and shows what it says, before any source is asked; not in a dry run. A service starts
+    /// without it as long as the way to it is blocked.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is a ledger and it cannot be used.
+    pub async fn begin(&self) -> Result<(), StoreError> {
+        if self.charter.stores {
+            match self.refresh().await {
+                Err(error) if self.charter.serves && error.is_passing() => self.tell_unstored(&error),
                 other => drop(other?),
             }
         }
-        Ok(keeper)
+        Ok(())
     }
 
     #[must_use]
