@@ -21,9 +21,10 @@ use crate::{
     },
     http::{ListenError, tls::TlsError},
     kubernetes::Access,
-    signer::{Keyring, KeyringError},
+    signer::NodeError,
     source::{
         Source,
+        announcements::Announcements,
         api_server::ApiServer,
         cluster::Cluster,
         key_file::KeyFiles,
@@ -46,11 +47,15 @@ mod control;
 pub mod evidence;
 pub mod ledgers;
 pub mod node;
+mod nodes;
 mod service;
 mod ticks;
 pub mod tokens;
 
 pub use service::{Reread, Started, run};
+
+/// Time between two looks at the announcements of the embedded node.
+const EMBEDDED_EVERY: Duration = Duration::from_secs(1);
 
 /// One issuer with all its edges.
 struct Wired {
@@ -93,6 +98,9 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
     let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
+        if let Some(settings) = nodes::settings(&issuer, &shared.data_dir) {
+            nodes::open_once(settings).await?;
+        }
         let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
         let pass = sync::sync(&wired.keeper, wired.sources, &mut wired.placers, adopt).await?;
         passes.push((name, pass));
@@ -135,7 +143,7 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
     let shared = Shared::new(&config.data_dir, Board::default());
-    for source in sources(&config.sources, &shared, config.issuer.as_ref(), &[], Use::DryRun).await? {
+    for source in sources(&config.sources, &shared, config.issuer.as_ref(), &[], Duration::ZERO) {
         let (_, asked) = source.found(&issuer).await;
         for mut source in asked {
             let fetched = source.fetch().await?;
@@ -159,7 +167,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     let store = ledgers::store(data_dir, &issuer);
     let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
     let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
-    let sources = sources(&issuer.sources, shared, expected, &former, usage).await?;
+    let sources = sources(&issuer.sources, shared, expected, &former, issuer.margin);
     let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
@@ -228,13 +236,13 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
     Target::new(config.name, location, &outside, connections)
 }
 
-async fn sources(
+fn sources(
     configs: &[SourceConfig],
     Shared { data_dir, web, .. }: &Shared,
     issuer: Option<&Issuer>,
     former: &[Issuer],
-    usage: Use,
-) -> Result<Vec<Watched>, AppError> {
+    margin: Duration,
+) -> Vec<Watched> {
     let unchecked = Checks::default();
     let mut sources = Vec::new();
     for config in configs {
@@ -286,25 +294,14 @@ async fn sources(
                 sources.push(Watched::One(Asked::new(jwks, *every, checks)));
             }
             SourceConfig::Embedded => {
-                let keyring = keyring_directory(data_dir);
-                open_keyring(keyring.clone(), usage != Use::DryRun).await?;
-                let public_halves = keyring.join("*.pub").display().to_string();
-                let files = KeyFiles::new(config.name().to_owned(), vec![public_halves]);
-                let every = Duration::from_secs(1);
-                sources.push(Watched::One(Asked::new(Source::KeyFiles(files), every, unchecked.clone())));
+                let (name, directory) = (config.name().to_owned(), nodes::announcements(data_dir));
+                let announcements = Announcements::new(name, directory, issuer.cloned(), margin);
+                let announcements = Source::Announcements(announcements);
+                sources.push(Watched::One(Asked::new(announcements, EMBEDDED_EVERY, unchecked.clone())));
             }
         }
     }
-    Ok(sources)
-}
-
-async fn open_keyring(path: PathBuf, generate: bool) -> Result<Keyring, KeyringError> {
-    let open = move || if generate { Keyring::open_or_generate(&path) } else { Keyring::open(&path) };
-    tokio::task::spawn_blocking(open).await.expect("opening a keyring does not panic")
-}
-
-fn keyring_directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("keys")
+    sources
 }
 
 /// The work could not be done, or not even begun.
@@ -321,7 +318,7 @@ pub enum AppError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Keyring(#[from] KeyringError),
+    Node(#[from] NodeError),
     #[error(transparent)]
     Target(#[from] TargetError),
     #[error(transparent)]
@@ -346,7 +343,7 @@ impl AppError {
             Self::Tls(error) => error.hint(),
             Self::Control(error) => error.hint(),
             Self::Store(error) => error.hint(),
-            Self::Keyring(error) => error.hint(),
+            Self::Node(error) => error.hint(),
             Self::Target(error) => error.hint(),
             Self::Ask(error) => error.hint(),
             Self::Nothing(nothing) => Some(nothing.hint().to_owned()),

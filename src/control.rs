@@ -44,6 +44,20 @@ pub enum Request {
     Rotation { issuer: Option<String> },
     /// Something of a rotation. The issuer may be left out where there is one alone.
     Rotate { issuer: Option<String>, ask: Ask },
+    /// A token of the node that this process runs.
+    Token(TokenRequest),
+}
+
+/// What a token shall say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    pub issuer: Option<String>,
+    pub namespace: String,
+    pub service_account: String,
+    pub audiences: Vec<String>,
+    /// From now to `exp`; without one the service decides.
+    pub lifetime: Option<Duration>,
 }
 
 /// The answer.
@@ -51,6 +65,8 @@ pub enum Request {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reply {
     Rotation(Vec<Report>),
+    /// Whoever holds it is its subject.
+    Token(String),
     /// It was done, for this issuer.
     Done {
         issuer: String,

@@ -9,7 +9,7 @@ pub mod cluster;
 pub mod key_file;
 pub mod remote_jwks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -19,7 +19,7 @@ use self::{
     key_file::{KeyFileError, KeyFiles},
     remote_jwks::{RemoteError, RemoteJwks},
 };
-use crate::core::{jwk::Jwk, kid::Kid, ledger::SignedBy};
+use crate::core::{announcement::NodeName, jwk::Jwk, kid::Kid, ledger::SignedBy};
 
 /// A place that keys are read from.
 #[derive(Debug)]
@@ -95,7 +95,9 @@ impl Source {
 pub struct Fetched {
     /// One kid never names two keys. None only where the operator said that there may be none.
     pub keys: Vec<Jwk>,
-    /// For keys that a node has announced: which, and what it does with them.
+    /// The nodes that have announced what they have.
+    pub nodes: BTreeSet<NodeName>,
+    /// For each of their keys: whose it is, and what it does with it.
     pub signers: BTreeMap<Kid, SignedBy>,
     /// What to warn about: keys and blocks that were left out, IDs that Kubernetes would not derive.
     pub notes: Vec<String>,

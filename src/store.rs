@@ -223,6 +223,13 @@ impl LedgerStore {
     }
 }
 
+/// Whether the version that `new` replaces is kept beside it. What a hand has changed, and `new` puts right, is
+/// not: it would be believed after a restart.
+fn is_worth_keeping(before: &[u8], new: &[u8]) -> bool {
+    let ledgers = Ledger::parse(new).and_then(|new| Ok((new, Ledger::parse(before)?)));
+    ledgers.is_ok_and(|(new, before)| new.goes_on_from(&before))
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {

@@ -9,16 +9,16 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use super::{keyring_directory, ledgers};
+use super::{ledgers, nodes};
 use crate::{
     clock,
     config::{IssuerConfig, LegacyConfig, NodeConfig, SignerConfig},
     core::{
         announcement::NodeName,
-        ledger::{Found, Ledger, State},
-        signing::{Legacy, Orders, RefusedOrder, SocketName, Step, Surprise},
+        ledger::Found,
+        signing::{Legacy, Orders, SocketName},
     },
     signer::{
         Node, NodeError,
@@ -28,7 +28,7 @@ use crate::{
     },
     source::key_file::{KeyFileError, KeyFiles},
     store::LedgerStore,
-    workflow::asking::in_one_line,
+    workflow::{asking::in_one_line, tending::tend_by},
 };
 
 /// How often a node looks whether there is something to do, and whether there is an order.
@@ -52,7 +52,10 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let (sender, orders) = watch::channel(Orders::default());
     let mut asked = Asking { store, node: name.clone(), told: None };
     asked.ask(&sender).await;
-    tend(&node, &orders.borrow().clone()).await?;
+    // An API server that asks and finds no key exits.
+    let (first, wanted) = (Arc::clone(&node), orders.borrow().clone());
+    let tended = spawn_blocking(move || first.tend(&wanted, clock::now())).await;
+    tended.expect("tending does not panic")?;
     let socket_name = signer.socket.clone().expect("a node by itself has a socket");
     let socket = Socket::bind(&socket_name, access(&signer))?;
     started(&socket_name, &name);
@@ -60,7 +63,7 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let work = async {
         let asking = asked.go_on(sender, stop.clone());
         let (signed, ()) =
-            tokio::join!(sign(node, Some((socket, signer.refresh_hint)), orders, stop.clone()), asking);
+            tokio::join!(sign(node, (socket, signer.refresh_hint), orders, stop.clone()), asking);
         signed
     };
     tokio::pin!(work);
@@ -100,25 +103,15 @@ pub(super) async fn open(
     let settings = Settings {
         node: signer.node.clone().map_or_else(host_name, Ok)?,
         issuer: issuer.issuer.clone(),
-        keyring: keyring_directory(data_dir),
-        announcements: announcements_directory(data_dir),
+        keyring: data_dir.join(nodes::KEYRING),
+        announcements: nodes::announcements(data_dir),
         api_audiences: audiences,
         max_token_lifetime: issuer.max_token_lifetime,
         margin: issuer.margin,
         size: signer.size,
         legacy: legacy(&signer.legacy).await?,
     };
-    let opened = spawn_blocking(move || Node::open(settings, clock::now())).await;
-    let (node, surprises) = opened.expect("opening a node does not panic")?;
-    for surprise in surprises {
-        match surprise {
-            Surprise::Unrecorded { kid } => {
-                warn!(%kid, "the journal knows nothing of a key, which is kept for as long as a token may live");
-            }
-            Surprise::Lost { kid } => warn!(%kid, "a private key is gone"),
-        }
-    }
-    Ok(Arc::new(node))
+    Ok(nodes::open(settings).await?)
 }
 
 /// Tends a node and answers its API server, until it is told to stop.
@@ -126,70 +119,16 @@ pub(super) async fn open(
 /// # Errors
 ///
 /// Fails when the socket cannot be served.
-pub(super) async fn sign(
+async fn sign(
     node: Arc<Node>,
-    socket: Option<(Socket, Duration)>,
+    (socket, refresh_hint): (Socket, Duration),
     orders: watch::Receiver<Orders>,
     stop: CancellationToken,
 ) -> Result<(), CannotSign> {
-    let tending = keep_tending(Arc::clone(&node), orders, stop.clone());
-    let serving = async {
-        match socket {
-            Some((socket, hint)) => service::serve(node, hint, socket, stop).await.map_err(CannotSign::Serve),
-            None => Ok(()),
-        }
-    };
+    let tending = tend_by(Arc::clone(&node), orders, Orders::clone, stop.clone());
+    let serving = service::serve(node, refresh_hint, socket, stop);
     let (served, ()) = tokio::join!(serving, tending);
-    served
-}
-
-/// Does what there is to do, at every order and once a second: what fails is tried again.
-async fn keep_tending(node: Arc<Node>, mut orders: watch::Receiver<Orders>, stop: CancellationToken) {
-    let (mut failed, mut refused) = (None, None);
-    let mut pace = interval(PACE);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = true;
-    loop {
-        select! {
-            () = stop.cancelled() => return,
-            _ = pace.tick() => {}
-            changed = orders.changed(), if heard => heard = changed.is_ok(),
-        }
-        let wanted = orders.borrow_and_update().clone();
-        let outcome = tend(&node, &wanted).await.err().map(|error| in_one_line(&error));
-        if outcome != failed {
-            if let Some(error) = &outcome {
-                error!(error, "the node cannot do what it has to, and goes on as it is");
-            } else {
-                info!("the node does what it has to again");
-            }
-            failed = outcome;
-        }
-        let refusal: Option<RefusedOrder> = wanted.key(&node.holdings()).err();
-        if refusal != refused {
-            if let Some(error) = &refusal {
-                warn!(%error, "an order is refused");
-            }
-            refused = refusal;
-        }
-    }
-}
-
-/// Does everything that there is to do now.
-async fn tend(node: &Arc<Node>, orders: &Orders) -> Result<(), NodeError> {
-    let (node, orders) = (Arc::clone(node), orders.clone());
-    let tended = spawn_blocking(move || node.tend(&orders, clock::now())).await;
-    for step in tended.expect("tending does not panic")? {
-        match step {
-            Step::Generate => info!("a key was made"),
-            Step::Begin { kid, outside } => info!(%kid, outside, "a key signs"),
-            Step::Stop { kid } => info!(%kid, "a key does not sign any more"),
-            Step::Allow { kid } => info!(%kid, "a key may sign for everybody"),
-            Step::Withdraw { kid } => info!(%kid, "a key is shown to the API server alone"),
-            Step::Destroy { kid } => info!(%kid, "a private key was destroyed"),
-        }
-    }
-    Ok(())
+    served.map_err(CannotSign::Serve)
 }
 
 /// What is asked of the ledger on behalf of a node.
@@ -217,7 +156,7 @@ impl Asking {
         let failed = match self.store.read().await {
             Ok(Found::Ledger(ledger) | Found::Previous(ledger)) => {
                 sender.send_if_modified(|orders| {
-                    let next = self::orders(&ledger, &self.node);
+                    let next = ledger.orders_for(&self.node);
                     let changed = *orders != next;
                     *orders = next;
                     changed
@@ -237,16 +176,6 @@ impl Asking {
     }
 }
 
-/// What a ledger orders one node to do.
-pub(super) fn orders(ledger: &Ledger, node: &NodeName) -> Orders {
-    let is_revoked = |state| matches!(state, State::Revoked { .. });
-    let revoked = ledger.entries().iter().filter(|(_, entry)| is_revoked(entry.state));
-    Orders {
-        sign: ledger.orders().get(node).map(|order| order.sign.clone()),
-        revoked: revoked.map(|(kid, _)| kid.clone()).collect(),
-    }
-}
-
 async fn legacy(files: &[LegacyConfig]) -> Result<Vec<Legacy>, KeyFileError> {
     let mut legacy = Vec::new();
     for LegacyConfig { file, exclude } in files {
@@ -259,11 +188,6 @@ async fn legacy(files: &[LegacyConfig]) -> Result<Vec<Legacy>, KeyFileError> {
 
 fn access(config: &SignerConfig) -> Access {
     Access { mode: config.mode, gid: config.gid, uids: config.uids.clone() }
-}
-
-/// Where nodes say what they hold.
-pub(super) fn announcements_directory(data_dir: &Path) -> std::path::PathBuf {
-    data_dir.join("announcements")
 }
 
 /// The name of this machine, as Kubernetes names nodes.

@@ -33,6 +33,7 @@ use super::{
     AppError, Shared, Use, Wired,
     control::{Office, Offices},
     ledgers::all_terms,
+    nodes,
     ticks::Ticks,
     wire,
 };
@@ -63,6 +64,7 @@ use crate::{
         control_plane::watch_control_plane,
         gate::Gate,
         telling::tell,
+        tending::tend_node,
         watching::{watch_source, watch_target},
     },
 };
@@ -423,13 +425,21 @@ async fn open(
     faces: &[Face],
     stop: &CancellationToken,
 ) -> Result<(Vec<BoxFuture<'static, ()>>, Office), AppError> {
-    let schedule = config.schedule.clone();
+    let (schedule, node) = (config.schedule.clone(), nodes::settings(&config, &context.shared.data_dir));
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
-    let office = context.offices.open(&keeper);
     let mut publication = keeper.publication();
     show(&mut publication, faces);
+    // It takes longer than all else: what the ledger says is shown before.
+    let node = match node {
+        Some(settings) => Some(nodes::open(settings).await?),
+        None => None,
+    };
+    let office = context.offices.open(&keeper, node.clone());
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
+    loops.extend(node.map(|node| -> BoxFuture<'static, ()> {
+        Box::pin(tend_node(node, Arc::clone(&keeper), stop.clone()))
+    }));
     for (place, source) in sources.into_iter().enumerate() {
         let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
         loops.push(match source {

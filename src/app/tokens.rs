@@ -1,14 +1,24 @@
 //! Tokens for tests and probes: from the embedded signer, or from a cluster.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 use crate::{
     clock,
-    core::{service_account::ServiceAccount, token::Token},
+    control::{self, ControlError, Reply, Request, TokenRequest},
+    core::{
+        service_account::ServiceAccount,
+        signing::{Refusal, UnreadableClaims},
+        token::Token,
+    },
     kubernetes::Access,
-    signer::{self, Keyring, KeyringError, SigningError, Statement},
+    signer::{self, Node, Statement, keyring::Signature, node::SignError},
     source::api_server::{ApiServer, ApiServerError},
-    store::StoreError,
 };
 
 /// What a token shall say.
@@ -23,30 +33,65 @@ pub struct Wanted {
 /// How long a token of the embedded signer lives unless something else is asked for: short, so that
 /// its end can be watched.
 const EMBEDDED_LIFETIME: Duration = Duration::from_secs(30);
+/// How long a token is waited for: a service that has just started publishes its first key within seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between two tries.
+const AGAIN: Duration = Duration::from_millis(50);
 
-/// Signs a token with the embedded key of a data directory.
+/// Asks the service that runs on a data directory for a token of its own node.
 ///
 /// # Errors
 ///
-/// Fails when there is no such key, or no issuer that publishes it.
-pub fn embedded(data_dir: &Path, wanted: &Wanted) -> Result<Token, TokenError> {
-    let keyring = Keyring::open(&super::keyring_directory(data_dir))?;
-    let key = keyring.active()?;
-    let ledgers = super::ledgers::in_directory(data_dir)?;
-    let ledger = ledgers
-        .iter()
-        .find(|ledger| ledger.key(key.kid()).is_some())
-        .ok_or_else(|| TokenError::NotPublished { kid: key.kid().to_string() })?;
-    let claims = signer::claims(&Statement {
-        issuer: ledger.issuer(),
-        subject: &wanted.account,
-        uid: &random_uuid(),
-        audiences: &wanted.audiences,
-        now: clock::now(),
-        lifetime: wanted.lifetime.unwrap_or(EMBEDDED_LIFETIME),
-        jti: &random_uuid(),
-    });
-    Ok(key.sign(&claims)?)
+/// Fails when none runs, when it does not sign, and when it may not sign this.
+pub async fn embedded(data_dir: &Path, wanted: &Wanted) -> Result<Token, TokenError> {
+    let request = TokenRequest {
+        issuer: None,
+        namespace: wanted.account.namespace().to_owned(),
+        service_account: wanted.account.name().to_owned(),
+        audiences: wanted.audiences.clone(),
+        lifetime: wanted.lifetime,
+    };
+    match control::ask(data_dir, &Request::Token(request)).await? {
+        Reply::Token(text) => Ok(Token::new(text)),
+        Reply::Refused { error, hint } => Err(TokenError::Refused { error, hint }),
+        Reply::Rotation(_) | Reply::Done { .. } => Err(TokenError::Refused {
+            error: "the service answers something else".to_owned(),
+            hint: Some("use the same version of signpost".to_owned()),
+        }),
+    }
+}
+
+/// Signs a token as soon as the node may: the first key of an issuer waits for its publication.
+pub(super) async fn signed(node: &Arc<Node>, request: &TokenRequest) -> Result<Token, SignError> {
+    let subject = ServiceAccount::new(&request.namespace, &request.service_account);
+    let subject = subject.map_err(|_| SignError::from(UnreadableClaims::Members))?;
+    let settings = node.settings();
+    let statement = |now| {
+        signer::claims(&Statement {
+            issuer: &settings.issuer,
+            subject: &subject,
+            uid: &random_uuid(),
+            audiences: &request.audiences,
+            now,
+            lifetime: request.lifetime.unwrap_or(EMBEDDED_LIFETIME.min(settings.max_token_lifetime)),
+            jti: &random_uuid(),
+        })
+    };
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (node, now) = (Arc::clone(node), clock::now());
+        let claims = Base64UrlUnpadded::encode_string(statement(now).to_string().as_bytes());
+        let signing = spawn_blocking(move || {
+            let Signature { header, signature } = node.sign(&claims, now)?;
+            Ok(Token::new(format!("{header}.{claims}.{signature}")))
+        });
+        match signing.await.expect("signing does not panic") {
+            Err(SignError::Refused(Refusal::NotReady | Refusal::NoKey)) if Instant::now() < until => {
+                sleep(AGAIN).await;
+            }
+            signed => return signed,
+        }
+    }
 }
 
 /// Asks a cluster for a token.
@@ -63,7 +108,7 @@ pub async fn cluster(context: Option<String>, wanted: &Wanted) -> Result<Token, 
 /// Whether a data directory has an embedded signer.
 #[must_use]
 pub fn has_embedded(data_dir: &Path) -> bool {
-    super::keyring_directory(data_dir).is_dir()
+    data_dir.join(super::nodes::KEYRING).is_dir()
 }
 
 /// A version 4 UUID (RFC 9562 section 5.4).
@@ -80,13 +125,9 @@ fn random_uuid() -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     #[error(transparent)]
-    Keyring(#[from] KeyringError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("no issuer publishes the embedded key `{kid}` yet")]
-    NotPublished { kid: String },
-    #[error("cannot sign the token")]
-    Signing(#[from] SigningError),
+    Control(#[from] ControlError),
+    #[error("{error}")]
+    Refused { error: String, hint: Option<String> },
     #[error("the cluster gave no token")]
     Cluster(#[from] ApiServerError),
 }
@@ -96,12 +137,8 @@ impl TokenError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Keyring(error) => error.hint(),
-            Self::Store(error) => error.hint(),
-            Self::NotPublished { .. } => {
-                Some("start `signpost run` on the same data directory first".to_owned())
-            }
-            Self::Signing(_) => None,
+            Self::Control(error) => error.hint(),
+            Self::Refused { hint, .. } => hint.clone(),
             Self::Cluster(error) => error.hint(),
         }
     }

@@ -255,7 +255,7 @@ fn only_issuer(which: &Which, config: &Config) -> Result<Issuer, Failure> {
 fn refused(reply: Reply) -> Failure {
     match reply {
         Reply::Refused { error, hint } => Failure::plain(&error, hint.as_deref().unwrap_or("see its log")),
-        Reply::Rotation(_) | Reply::Done { .. } => {
+        Reply::Rotation(_) | Reply::Done { .. } | Reply::Token(_) => {
             Failure::plain("the service answers something else", "use the same version of signpost")
         }
     }

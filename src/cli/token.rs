@@ -61,7 +61,7 @@ pub(super) fn carry_out(flags: &TokenFlags) -> Result<Outcome, Failure> {
     let token = match (kind.as_str(), &flags.service_account) {
         ("embedded", account) => {
             let demo = || ServiceAccount::new("demo", "demo").expect("valid names");
-            tokens::embedded(&data_dir, &wanted(account.clone().unwrap_or_else(demo)))
+            block_on(tokens::embedded(&data_dir, &wanted(account.clone().unwrap_or_else(demo))))
         }
         ("kubernetes", Some(account)) => block_on(tokens::cluster(context, &wanted(account.clone()))),
         ("kubernetes", None) => {

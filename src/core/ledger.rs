@@ -429,7 +429,7 @@ impl Ledger {
                 }
             }
         }
-        ledger.take_in(&merged.signers, now);
+        ledger.take_in(merged, retention, now);
         if merged.complete {
             ledger.age(merged, now, retention);
         }

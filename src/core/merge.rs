@@ -2,9 +2,10 @@
 //!
 //! Why the union, and who is right in a conflict: `docs/decisions/0004`, `docs/decisions/0006`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    announcement::NodeName,
     jwk::Jwk,
     kid::Kid,
     ledger::{Ledger, SignedBy},
@@ -23,8 +24,8 @@ pub struct Report {
 pub enum Answer {
     /// These keys and no others.
     Keys(Vec<Jwk>),
-    /// These keys and no others; each with the node that signs with it, or may, or did.
-    Announced(Vec<(Jwk, SignedBy)>),
+    /// What these nodes say: these keys and no others; each with the node that signs with it, or may, or did.
+    Announced { nodes: BTreeSet<NodeName>, keys: Vec<(Jwk, SignedBy)> },
     /// It could not be reached, or what it said made no sense.
     Failed,
     /// It has not been asked since this process started; or it is not known who else is to be asked.
@@ -48,7 +49,7 @@ impl Answer {
     fn keys(&self) -> Option<Vec<&Jwk>> {
         match self {
             Self::Keys(keys) => Some(keys.iter().collect()),
-            Self::Announced(keys) => Some(keys.iter().map(|(jwk, _)| jwk).collect()),
+            Self::Announced { keys, .. } => Some(keys.iter().map(|(jwk, _)| jwk).collect()),
             Self::Failed | Self::NotYetAsked => None,
         }
     }
@@ -59,7 +60,9 @@ impl Answer {
 pub struct Merged {
     /// The union of the accepted answers.
     pub listed: BTreeMap<Kid, Jwk>,
-    /// What nodes say of their keys among them.
+    /// The nodes that say what they have.
+    pub nodes: BTreeSet<NodeName>,
+    /// What they say of their keys among those listed.
     pub signers: BTreeMap<Kid, SignedBy>,
     /// Whether every source answered and was accepted. Only then does a key that nobody lists count as
     /// missing.
@@ -95,6 +98,7 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
     let reports = reports.into_iter();
     let mut merged = Merged {
         listed: BTreeMap::new(),
+        nodes: BTreeSet::new(),
         signers: BTreeMap::new(),
         complete: true,
         may_remove: true,
@@ -129,7 +133,8 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
             listed_by.entry(key.kid().clone()).or_insert(&report.source);
             merged.listed.insert(key.kid().clone(), key.clone());
         }
-        if let Answer::Announced(keys) = &report.answer {
+        if let Answer::Announced { nodes, keys } = &report.answer {
+            merged.nodes.extend(nodes.iter().cloned());
             // The first to claim a key has it: a node speaks of its own keys alone.
             for (key, signer) in keys {
                 merged.signers.entry(key.kid().clone()).or_insert_with(|| signer.clone());

@@ -40,6 +40,8 @@ const VERSION: u32 = 1;
 pub struct Orders {
     /// The key that shall sign, for others than the API server too.
     pub sign: Option<Kid>,
+    /// When that was ordered: who has obeyed a later order does not go back.
+    pub at: Timestamp,
     /// Keys that nobody shall trust any more.
     pub revoked: BTreeSet<Kid>,
 }
@@ -115,6 +117,8 @@ pub struct Holdings {
     issuer: Issuer,
     /// The one key that signs. Another one may be active too, until it is stopped.
     signing: Option<Kid>,
+    /// The time of the latest order that was obeyed.
+    obeyed: Option<Timestamp>,
     keys: BTreeMap<Kid, Held>,
     legacy: Vec<Legacy>,
     /// When the verification set last changed; later with every change.
@@ -126,7 +130,8 @@ impl Holdings {
     #[must_use]
     pub fn new(node: NodeName, issuer: Issuer, now: Timestamp) -> Self {
         let (keys, legacy) = (BTreeMap::new(), Vec::new());
-        Self { version: VERSION, node, issuer, signing: None, keys, legacy, changed: now }
+        let (signing, obeyed) = (None, None);
+        Self { version: VERSION, node, issuer, signing, obeyed, keys, legacy, changed: now }
     }
 
     /// Reads a stored journal.

@@ -201,9 +201,9 @@ impl Node {
                     self.store_spare(&mut desk, new)?;
                     Done::Generated(jwk)
                 }
-                Step::Begin { kid, outside } => Done::Began { kid, outside },
+                Step::Begin { kid, ordered } => Done::Began { kid, ordered },
                 Step::Stop { kid } => Done::Stopped { kid },
-                Step::Allow { kid } => Done::Allowed { kid },
+                Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
                 Step::Withdraw { kid } => Done::Withdrew { kid },
                 Step::Destroy { kid } => {
                     desk.keyring.destroy(&kid)?;

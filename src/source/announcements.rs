@@ -1,7 +1,7 @@
 //! Reads what nodes that sign say of their keys: a directory with a file for each.
 
 use std::{
-    collections::{BTreeSet, btree_map::Entry},
+    collections::btree_map::Entry,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -25,14 +25,15 @@ const MAX_SIZE: u64 = 1024 * 1024;
 pub struct Announcements {
     name: String,
     directory: PathBuf,
-    issuer: Issuer,
+    /// Announcements of others are refused; `None`: all count.
+    issuer: Option<Issuer>,
     /// How long a key stays after its last token is dead: clocks differ.
     margin: Duration,
 }
 
 impl Announcements {
     #[must_use]
-    pub fn new(name: String, directory: PathBuf, issuer: Issuer, margin: Duration) -> Self {
+    pub fn new(name: String, directory: PathBuf, issuer: Option<Issuer>, margin: Duration) -> Self {
         Self { name, directory, issuer, margin }
     }
 
@@ -52,14 +53,13 @@ impl Announcements {
         let announcements = read.await.expect("reading does not panic and nobody aborts it")?;
         let now = clock::now();
         let mut fetched = Fetched::default();
-        let mut nodes = BTreeSet::new();
         for (path, announcement) in announcements {
-            if *announcement.issuer() != self.issuer {
-                let (found, expected) = (announcement.issuer().clone(), self.issuer.clone());
+            if let Some(expected) = self.issuer.clone().filter(|issuer| issuer != announcement.issuer()) {
+                let found = announcement.issuer().clone();
                 return Err(AnnouncementError::OtherIssuer { path, found, expected });
             }
             let node = announcement.node();
-            if !nodes.insert(node.clone()) {
+            if !fetched.nodes.insert(node.clone()) {
                 return Err(AnnouncementError::Twice { node: node.clone(), path });
             }
             for key in announcement.listed(now, self.margin) {

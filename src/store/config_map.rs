@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status},
 };
 
-use super::{At, Revision, StoreError, Stored};
+use super::{At, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
     core::{
         issuer::Issuer,
@@ -158,7 +158,9 @@ impl ConfigMapStore {
             ..metadata
         };
         let mut data = object.data.take().unwrap_or_default();
-        if let Some(before) = data.remove(LEDGER).filter(|text| Ledger::parse(text.as_bytes()).is_ok()) {
+        if let Some(before) =
+            data.remove(LEDGER).filter(|before| is_worth_keeping(before.as_bytes(), ledger.as_bytes()))
+        {
             data.insert(PREVIOUS.to_owned(), before);
         }
         data.insert(LEDGER.to_owned(), ledger);

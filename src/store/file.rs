@@ -15,7 +15,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 
-use super::{At, Revision, StoreError, Stored};
+use super::{At, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
     clock,
     core::{
@@ -188,7 +188,7 @@ impl FileStore {
     }
 
     fn replace_both(&self, present: Option<Vec<u8>>, json: &[u8]) -> Result<(), StoreError> {
-        if let Some(bytes) = present.filter(|bytes| Ledger::parse(bytes).is_ok()) {
+        if let Some(bytes) = present.filter(|present| is_worth_keeping(present, json)) {
             self.replace(PREVIOUS, &bytes)?;
         }
         self.replace(LEDGER, json)

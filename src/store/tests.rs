@@ -96,6 +96,26 @@ async fn a_damaged_or_missing_ledger_falls_back_to_the_version_before_and_holds_
     }
 }
 
+/// A tombstone that somebody made by hand, and that is put right, must not be what is known after a restart.
+#[tokio::test]
+async fn what_a_hand_changed_does_not_become_the_version_before() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect("stored");
+    update(&store(&directory), |ledger| with_key(ledger, 2)).await.expect("stored");
+    let before = read(&store(&directory)).await;
+    let mut json: serde_json::Value = serde_json::from_slice(&before.to_json()).expect("JSON");
+    json["keys"][rsa_key(1).kid().as_str()]["state"] =
+        serde_json::json!({ "removed": { "at": "2026-01-01T00:00:00Z" } });
+    fs::write(directory.path().join("ledger.json"), json.to_string()).expect("written");
+
+    let wait = retention().wait();
+    let repair = |found: &Found| before.reconcile(found, Timestamp::UNIX_EPOCH, wait);
+    store(&directory).update(repair).await.expect("repaired");
+    let restarted = update(&store(&directory), Ledger::clone).await.expect("read");
+    assert_eq!(2, restarted.public_keys().count(), "{restarted:?}");
+    assert_eq!(1, restarted.incidents().len(), "it was put right once");
+}
+
 #[tokio::test]
 async fn a_damaged_ledger_without_a_version_before_is_an_error_and_stays_as_it_is() {
     let directory = tempfile::tempdir().expect("tempdir");

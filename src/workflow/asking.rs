@@ -284,12 +284,12 @@ impl Asked {
     }
 }
 
-fn answer(Fetched { keys, mut signers, .. }: Fetched) -> Answer {
-    if signers.is_empty() {
+fn answer(Fetched { keys, nodes, mut signers, .. }: Fetched) -> Answer {
+    if nodes.is_empty() {
         return Answer::Keys(keys);
     }
     let announced = |jwk: Jwk| signers.remove(jwk.kid()).map(|signer| (jwk, signer));
-    Answer::Announced(keys.into_iter().filter_map(announced).collect())
+    Answer::Announced { nodes, keys: keys.into_iter().filter_map(announced).collect() }
 }
 
 /// Returns which issuer the source says that it is, if it says so.

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -76,6 +76,9 @@ pub struct Keeper {
     unseen: watch::Sender<BTreeSet<String>>,
     /// What happened before is history, and not logged again.
     opened: Timestamp,
+    /// The change that the ledger was at when it was first read: times are whole seconds, and what it tells
+    /// of the second in which this process began is history too.
+    history: OnceLock<u64>,
     publication: watch::Sender<Option<Arc<Publication>>>,
     /// Whether some place was found to hold a document.
     was_published: AtomicBool,
@@ -137,6 +140,7 @@ impl Keeper {
             ledger: watch::Sender::new(Arc::clone(&known)),
             unseen: watch::Sender::new(charter.places.clone()),
             opened: clock::now(),
+            history: OnceLock::new(),
             publication: watch::Sender::new(None),
             heard: Mutex::new(heard),
             was_published: AtomicBool::new(false),
@@ -396,6 +400,10 @@ impl Keeper {
     }
 
     fn reconcile(&self, found: &Found, now: Timestamp) -> Result<Ledger, Irreconcilable> {
+        self.history.get_or_init(|| match found {
+            Found::Ledger(ledger) | Found::Previous(ledger) => ledger.sequence(),
+            Found::Nothing | Found::Damaged(_) => 0,
+        });
         self.ledger.borrow().reconcile(found, now, self.charter.retention.wait())
     }
 
@@ -502,7 +510,8 @@ impl Keeper {
         });
         self.ledger.send_if_modified(|shown| {
             let before = std::mem::replace(shown, ledger);
-            let is_new = |at: Timestamp| at >= self.opened;
+            let is_history = self.history.get().is_none_or(|history| shown.sequence() <= *history);
+            let is_new = |at: Timestamp| !is_history && at >= self.opened;
             let changes = shown.changes().iter().filter(|change| !before.changes().contains(change));
             for change in changes.filter(|change| is_new(change.at)) {
                 info!(issuer = %shown.issuer(), kid = %change.kid, event = change.event.name(), "key");

@@ -290,7 +290,11 @@ impl PlaceError {
             ),
             Self::Refused { source: Refused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
             Self::Ahead { .. } | Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
-            Self::Outside { .. } => Some("make `public_url` lead to this very target".to_owned()),
+            Self::Outside { .. } => Some(
+                "make `public_url`, or with `anonymous: true` the address of the store itself, lead to this very \
+                 target"
+                    .to_owned(),
+            ),
         }
     }
 }

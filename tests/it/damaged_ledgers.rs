@@ -137,7 +137,12 @@ impl<'a> Scene<'a> {
             }),
         };
         match &self.home {
-            Home::File => fs::write(self.installation.ledger_file(), text).expect("the folder is ours"),
+            Home::File => {
+                // In one step: half of it would be another damage.
+                let (file, staged) = (self.installation.ledger_file(), self.folder.path().join("staged"));
+                fs::write(&staged, text).expect("the folder is ours");
+                fs::rename(&staged, &file).expect("both are on one file system");
+            }
             Home::ConfigMap(map) => map.replace_data(&json!({"ledger.json": text})),
         }
     }
@@ -166,9 +171,11 @@ impl<'a> Scene<'a> {
         });
         assert!(service.metric("signpost_alarms", ISSUER) >= Some(1.0));
         assert!(service.metric("signpost_ledger_hold_until_timestamp_seconds", ISSUER).is_some());
+        let lines =
+            |log: &str| log.lines().filter(|line| line.contains("WARN") && line.contains(what)).count();
+        service.until("it is logged", |service| lines(&service.running.stderr()) > 0);
         let log = service.running.stderr();
-        let told = log.lines().filter(|line| line.contains("WARN") && line.contains(what)).count();
-        assert_eq!(told, 1, "{damage:?}\n{log}");
+        assert_eq!(lines(&log), 1, "{damage:?}\n{log}");
         let ledger = self.ledger();
         for kid in &self.kids {
             assert!(ledger["keys"][kid]["state"]["removed"].is_null(), "{damage:?}: {ledger}");
@@ -221,8 +228,11 @@ fn under_a_running_service(scene: &Scene, damages: &[Damage]) {
     for damage in damages {
         let mut service = scene.installation.run_until_ready();
         let watcher = Watcher::start(service.url(JWKS), scene.kids.clone());
-        service.until("it has looked at all", |service| {
-            ["s3", "directory"].iter().all(|target| service.target(target)["up"] == true)
+        service.until("it has stored all that it sees, and writes no more", |service| {
+            let (ledger, source) = (scene.ledger(), service.source_is_up("files"));
+            let shown =
+                |kid: &String| ledger["keys"][kid]["shown"].as_object().map_or(0, serde_json::Map::len);
+            source && scene.kids.iter().all(|kid| shown(kid) == 3)
         });
         let incidents = scene.incidents();
         scene.damage(*damage);
@@ -256,7 +266,7 @@ fn across_a_restart(scene: &Scene, damages: &[Damage]) {
 #[test]
 fn a_file_that_is_damaged_under_a_running_service_takes_no_key_away() {
     let scene = Scene::new(Home::File, Path::new("/nowhere"));
-    under_a_running_service(&scene, &[Deleted, CutOff, Yesterdays, Shortened, Buried]);
+    under_a_running_service(&scene, &[Deleted, CutOff, Yesterdays, Shortened, Buried, Deleted]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub enum What {
     Lost,
     /// It could not be read; what was known is stored instead.
     Damaged,
-    /// It is older than what a witness knows.
+    /// It is older than what a witness knows, or its history is another one.
     Restored { found: u64, witness: String, known: u64 },
     /// These keys differ without a record of it.
     Edited { kids: BTreeSet<Kid> },
@@ -184,7 +184,7 @@ impl Ledger {
     }
 
     fn compare(&self, found: &Self, now: Timestamp, wait: Duration) -> Self {
-        if found.sequence < self.sequence {
+        if found.sequence < self.sequence || (found.sequence > self.sequence && !found.follows(self)) {
             let witness = "memory".to_owned();
             let what = What::Restored { found: found.sequence, witness, known: self.sequence };
             return self.united_with(found).repaired(what, now, wait);
@@ -219,6 +219,22 @@ impl Ledger {
             }
         }
         ledger
+    }
+
+    /// Whether this is a later state of the same ledger, and nobody but its keepers changed it in between.
+    #[must_use]
+    pub fn goes_on_from(&self, earlier: &Self) -> bool {
+        self.lineage == earlier.lineage
+            && self.sequence > earlier.sequence
+            && self.follows(earlier)
+            && earlier.unrecorded(self).is_empty()
+    }
+
+    /// Whether the history of this ledger goes on from that of an earlier one. If it does not, a backup was put
+    /// back, what was stored from there on is known here, and then a later backup of before was put back.
+    fn follows(&self, earlier: &Self) -> bool {
+        goes_on(&self.changes, &earlier.changes, CHANGES_KEPT)
+            && goes_on(&self.incidents, &earlier.incidents, INCIDENTS_KEPT)
     }
 
     /// The keys of which a later ledger says something else without a record of why.
@@ -293,6 +309,12 @@ fn unite<T: Clone + PartialEq>(ours: &mut Vec<T>, theirs: &[T], at: fn(&T) -> Ti
     ours.extend(new);
     ours.sort_by_key(at);
     ours.drain(..ours.len().saturating_sub(kept));
+}
+
+/// Whether `later` has the end of `earlier`, or has dropped all of it: `kept` is how much is kept.
+fn goes_on<T: PartialEq>(later: &[T], earlier: &[T], kept: usize) -> bool {
+    let dropped = || later.len() >= kept && !later.iter().any(|one| earlier.contains(one));
+    earlier.last().is_none_or(|last| later.contains(last)) || dropped()
 }
 
 /// What `all` has more of than `known`: the same may happen twice in one moment.

@@ -11,6 +11,8 @@ use super::{Entry, Event, Ledger, Retention, State};
 use crate::core::{
     announcement::{NodeName, Stage},
     kid::Kid,
+    merge::Merged,
+    signing::Orders,
 };
 
 /// The node that has a private key, and what it says that it does with it.
@@ -147,9 +149,32 @@ impl Ledger {
         self.keys.iter().filter(move |(_, entry)| is_revoked(entry)).map(|(kid, _)| kid)
     }
 
+    /// What a node is to be told.
+    #[must_use]
+    pub fn orders_for(&self, node: &NodeName) -> Orders {
+        let revoked = self.revoked().cloned().collect();
+        match self.orders.get(node) {
+            Some(order) => Orders { sign: Some(order.sign.clone()), at: order.at, revoked },
+            None => Orders { revoked, ..Orders::default() },
+        }
+    }
+
     /// Takes in what nodes say of their keys. Who holds a key does not change.
-    pub(super) fn take_in(&mut self, signers: &BTreeMap<Kid, SignedBy>, now: Timestamp) {
-        for (kid, said) in signers {
+    ///
+    /// A key that its node does not name is lost: it has signed its last token just now, at the latest.
+    pub(super) fn take_in(&mut self, merged: &Merged, retention: &Retention, now: Timestamp) {
+        let lost = Stage::Retired { since: now, latest_exp: Some(now + retention.max_token_lifetime) };
+        let is_lost = |kid: &Kid, signer: &SignedBy| {
+            !matches!(signer.stage, Stage::Retired { .. })
+                && merged.nodes.contains(&signer.node)
+                && !merged.signers.contains_key(kid)
+        };
+        let mut said = merged.signers.clone();
+        said.extend(self.keys.iter().filter_map(|(kid, entry)| {
+            let signer = entry.signer.as_ref().filter(|signer| is_lost(kid, signer))?;
+            Some((kid.clone(), SignedBy { stage: lost, ..signer.clone() }))
+        }));
+        for (kid, said) in &said {
             let Some(entry) = self.keys.get_mut(kid).filter(|entry| entry.is_public()) else { continue };
             if self.forgotten.get(&said.node).is_some_and(|gone| said.stage.since() <= *gone) {
                 continue;

@@ -2,6 +2,7 @@ use super::*;
 use crate::core::{
     ledger::{Lineage, Look, NotAsked, Retention, SignedBy},
     merge::{Answer, Merged, Report, merge},
+    signing::Orders,
     tests::{retention, rsa_key, terms},
 };
 
@@ -78,7 +79,9 @@ impl Scene {
         let keys = keys
             .iter()
             .map(|(index, name, stage)| (rsa_key(*index), SignedBy { node: node(name), stage: *stage }));
-        let report = Report { source: "nodes".to_owned(), answer: Answer::Announced(keys.collect()) };
+        let keys: Vec<_> = keys.collect();
+        let nodes = keys.iter().map(|(_, signer)| signer.node.clone()).collect();
+        let report = Report { source: "nodes".to_owned(), answer: Answer::Announced { nodes, keys } };
         let merged = Merged { is_beginning: true, ..merge(&self.ledger, &[report]) };
         self.ledger = self.ledger.observe(&merged, at(now), &owed()).ledger;
     }
@@ -325,6 +328,12 @@ fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
     scene.ledger = scene.ledger.revoke(&kid(0), at(200)).expect("it is known");
     assert!(!scene.ledger.entries()[&kid(0)].is_public());
     assert_eq!(scene.step(200), order("a", 1, Why::First));
+    let revoked = BTreeSet::from([kid(0)]);
+    let none = Orders { revoked: revoked.clone(), ..Orders::default() };
+    assert_eq!(scene.ledger.orders_for(&node("a")), none, "the order for it is gone");
+    scene.settle(200);
+    let orders = Orders { sign: Some(kid(1)), at: at(200), revoked };
+    assert_eq!(scene.ledger.orders_for(&node("a")), orders);
     let again = scene.ledger.revoke(&kid(0), at(201));
     assert_eq!(again, Err(NotAsked::RevokedAlready { kid: kid(0) }));
     let unknown = scene.ledger.revoke(&kid(9), at(201));
@@ -412,4 +421,17 @@ fn waits_that_contradict_each_other_are_all_named() {
     assert!(matches!(crowded.contradictions()[..], [Contradiction::TooMany { keys: 102, .. }]));
     let full = Timing { max_token_lifetime: seconds(111 * 98 - 10), ..crowded };
     assert_eq!(full.contradictions(), []);
+}
+
+#[test]
+fn a_key_that_its_node_has_lost_leaves_when_no_token_of_it_can_live() {
+    let mut scene = Scene::settled();
+    scene.announce(100, &[(2, "a", standby(100))]);
+    let signer = scene.ledger.entries()[&kid(0)].signer.clone().expect("it has one");
+    assert_eq!(signer.stage, retired(100, 150));
+    for (now, is_public) in [(159, true), (160, false)] {
+        scene.announce(now, &[(2, "a", standby(100))]);
+        scene.announce(now, &[(2, "a", standby(100))]);
+        assert_eq!(scene.ledger.entries()[&kid(0)].is_public(), is_public, "at {now}");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Held, Holdings, Orders};
-use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid};
+use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid, ledger::signed};
 
 /// Most keys that are held at once. Whoever can write orders can make a node retire key after key; a JWKS
 /// for Microsoft Entra has room for 100 keys of all nodes.
@@ -16,12 +16,12 @@ const MAX_HELD: usize = 32;
 pub enum Step {
     /// Make a key.
     Generate,
-    /// Sign with this key from now on: `outside` for everybody, else for the API server alone.
-    Begin { kid: Kid, outside: bool },
+    /// Sign with this key from now on: for everybody if that was `ordered`, else for the API server alone.
+    Begin { kid: Kid, ordered: Option<Timestamp> },
     /// Say that this key does not sign any more.
     Stop { kid: Kid },
-    /// Let the key that signs sign for everybody.
-    Allow { kid: Kid },
+    /// Take the order for the key that signs: it may sign for everybody.
+    Allow { kid: Kid, ordered: Timestamp },
     /// Show this key to nobody but the API server: no live token for others needs it.
     Withdraw { kid: Kid },
     /// Destroy the private key: no live token needs even the public one, or it was revoked.
@@ -40,13 +40,14 @@ pub enum Done {
     },
     Began {
         kid: Kid,
-        outside: bool,
+        ordered: Option<Timestamp>,
     },
     Stopped {
         kid: Kid,
     },
     Allowed {
         kid: Kid,
+        ordered: Timestamp,
     },
     Withdrew {
         kid: Kid,
@@ -73,17 +74,36 @@ pub enum RefusedOrder {
     Withdrawn { kid: Kid },
     #[error("the private key of `{kid}` is gone")]
     Lost { kid: Kid },
+    /// The ledger was restored from a backup.
+    #[error("key `{kid}` was ordered at {at}, and an order of {obeyed} was obeyed already")]
+    Older { kid: Kid, at: Timestamp, obeyed: Timestamp },
+    /// Once it was obeyed, no order of the present would be.
+    #[error("key `{kid}` was ordered at {at}, and it is {now}")]
+    Early { kid: Kid, at: Timestamp, now: Timestamp },
 }
 
 impl Orders {
     /// The key that shall sign, if the order can be obeyed.
     ///
+    /// `margin` is how far two clocks may be apart: two publishers may have dated two orders.
+    ///
     /// # Errors
     ///
     /// Says why it is not, for the log: the node goes on as if there were no order.
-    pub fn key(&self, holdings: &Holdings) -> Result<Option<&Kid>, RefusedOrder> {
+    pub fn key(
+        &self,
+        holdings: &Holdings,
+        now: Timestamp,
+        margin: Duration,
+    ) -> Result<Option<&Kid>, RefusedOrder> {
         let Some(kid) = &self.sign else { return Ok(None) };
-        let named = || kid.clone();
+        let (named, at) = (|| kid.clone(), self.at);
+        if at.duration_since(now) > signed(margin) {
+            return Err(RefusedOrder::Early { kid: named(), at, now });
+        }
+        if let Some(obeyed) = holdings.obeyed.filter(|obeyed| obeyed.duration_since(at) > signed(margin)) {
+            return Err(RefusedOrder::Older { kid: named(), at, obeyed });
+        }
         if self.revoked.contains(kid) {
             return Err(RefusedOrder::Revoked { kid: named() });
         }
@@ -102,10 +122,11 @@ impl Holdings {
     /// `margin` is what is added to every wait, for clocks that disagree.
     #[must_use]
     pub fn next_step(&self, orders: &Orders, now: Timestamp, margin: Duration) -> Option<Step> {
-        let ordered = orders.key(self).unwrap_or_default();
-        match (self.signer(orders), &self.signing) {
-            (Some((kid, outside)), signing) if signing.as_ref() != Some(kid) => {
-                return Some(Step::Begin { kid: kid.clone(), outside });
+        let ordered = orders.key(self, now, margin).unwrap_or_default();
+        match (self.signer(ordered, orders), &self.signing) {
+            (Some(kid), signing) if signing.as_ref() != Some(kid) => {
+                let ordered = ordered.map(|_| orders.at);
+                return Some(Step::Begin { kid: kid.clone(), ordered });
             }
             (None, Some(revoked)) => return Some(Step::Stop { kid: revoked.clone() }),
             _ => {}
@@ -118,8 +139,10 @@ impl Holdings {
         if let Some(kid) = find(&|kid, held| is_active(held) && !signs(kid)) {
             return Some(Step::Stop { kid });
         }
-        if let Some(kid) = find(&|kid, held| signs(kid) && ordered == Some(kid) && !held.outside) {
-            return Some(Step::Allow { kid });
+        let is_news = self.obeyed < Some(orders.at);
+        if let Some(kid) = find(&|kid, held| signs(kid) && ordered == Some(kid) && (!held.outside || is_news))
+        {
+            return Some(Step::Allow { kid, ordered: orders.at });
         }
         if let Some(kid) = find(&|kid, _| orders.revoked.contains(kid)) {
             return Some(Step::Destroy { kid });
@@ -134,15 +157,10 @@ impl Holdings {
         (has_room && self.standby(orders).is_none()).then_some(Step::Generate)
     }
 
-    /// The key that should sign, and whether for everybody. `None`: there is none that may.
-    fn signer<'a>(&'a self, orders: &'a Orders) -> Option<(&'a Kid, bool)> {
-        if let Ok(Some(kid)) = orders.key(self) {
-            return Some((kid, true));
-        }
-        match self.signing.as_ref().filter(|kid| !orders.revoked.contains(kid)) {
-            Some(kid) => Some((kid, self.keys[kid].outside)),
-            None => self.standby(orders).map(|kid| (kid, false)),
-        }
+    /// The key that should sign. `None`: there is none that may.
+    fn signer<'a>(&'a self, ordered: Option<&'a Kid>, orders: &Orders) -> Option<&'a Kid> {
+        let goes_on = || self.signing.as_ref().filter(|kid| !orders.revoked.contains(kid));
+        ordered.or_else(goes_on).or_else(|| self.standby(orders))
     }
 
     /// The oldest key that has not signed yet.
@@ -176,22 +194,24 @@ impl Holdings {
                 self.signing = Some(jwk.kid().clone());
                 self.keys.insert(jwk.kid().clone(), held).is_none().then_some(())
             }
-            Done::Began { kid, outside } => {
+            Done::Began { kid, ordered } => {
                 let held = self.keys.get_mut(kid).filter(|held| !held.lost && !held.withdrawn)?;
                 if !matches!(held.stage, Stage::Active { .. }) {
                     held.stage = Stage::Active { since: now };
                 }
-                held.outside = *outside;
+                held.outside = ordered.is_some();
                 self.signing = Some(kid.clone());
+                self.obeyed = self.obeyed.max(*ordered);
                 Some(())
             }
             Done::Stopped { kid } => {
                 self.signing.take_if(|signing| signing == kid);
                 self.keys.get_mut(kid)?.retire(now)
             }
-            Done::Allowed { kid } => {
+            Done::Allowed { kid, ordered } => {
                 let held = self.keys.get_mut(kid).filter(|_| self.signing.as_ref() == Some(kid))?;
                 held.outside = true;
+                self.obeyed = self.obeyed.max(Some(*ordered));
                 Some(())
             }
             Done::Withdrew { kid } => {

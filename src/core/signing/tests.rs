@@ -7,6 +7,7 @@ mod history;
 
 const MARGIN: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_mins(10);
+const EPOCH: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
@@ -51,9 +52,9 @@ fn carried_out(step: &Step, made: &mut usize) -> Done {
             *made += 1;
             Done::Generated(rsa_key(*made - 1))
         }
-        Step::Begin { kid, outside } => Done::Began { kid, outside },
+        Step::Begin { kid, ordered } => Done::Began { kid, ordered },
         Step::Stop { kid } => Done::Stopped { kid },
-        Step::Allow { kid } => Done::Allowed { kid },
+        Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
         Step::Withdraw { kid } => Done::Withdrew { kid },
         Step::Destroy { kid } => Done::Destroyed { kid },
     }
@@ -72,7 +73,7 @@ fn permit(holdings: &Holdings, orders: &Orders, aud: &str, exp: i64) -> Result<P
 #[test]
 fn a_first_start_makes_two_keys_and_signs_with_the_older_for_the_api_server_alone() {
     let (holdings, steps) = settle(empty(), &Orders::default(), at(5), &mut 0);
-    let begin = Step::Begin { kid: kid(0), outside: false };
+    let begin = Step::Begin { kid: kid(0), ordered: None };
     assert_eq!(steps, [Step::Generate, begin, Step::Generate]);
     assert_eq!(holdings.signing(), Some(&kid(0)));
     assert_eq!(permit(&holdings, &Orders::default(), r#"["else"]"#, 1500), Err(Refusal::NotReady));
@@ -84,7 +85,7 @@ fn an_order_for_the_key_that_signs_lets_it_sign_for_everybody() {
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &Orders::default(), at(5), made);
     let (holdings, steps) = settle(holdings, &order(0), at(6), made);
-    assert_eq!(steps, [Step::Allow { kid: kid(0) }]);
+    assert_eq!(steps, [Step::Allow { kid: kid(0), ordered: EPOCH }]);
     let permit = permit(&holdings, &order(0), r#""else""#, 1500);
     assert_eq!(permit, Ok(Permit { kid: kid(0), exp: at(1500), outside: true }));
 }
@@ -94,11 +95,11 @@ fn a_rotation_begins_with_the_new_key_before_it_stops_the_old_one_and_makes_a_sp
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
     let (holdings, steps) = settle(holdings, &order(1), at(6), made);
-    let begin = Step::Begin { kid: kid(1), outside: true };
+    let begin = Step::Begin { kid: kid(1), ordered: Some(EPOCH) };
     assert_eq!(steps, [begin, Step::Stop { kid: kid(0) }, Step::Generate]);
     // The publisher changed its mind.
     let (holdings, steps) = settle(holdings, &order(0), at(7), made);
-    assert_eq!(steps, [Step::Begin { kid: kid(0), outside: true }, Step::Stop { kid: kid(1) }]);
+    assert_eq!(steps, [Step::Begin { kid: kid(0), ordered: Some(EPOCH) }, Step::Stop { kid: kid(1) }]);
     assert_eq!(holdings.signing(), Some(&kid(0)));
 }
 
@@ -118,11 +119,11 @@ fn a_revoked_key_stops_although_no_other_is_ready() {
     let claims = permit(&holdings, &revoked, r#""api""#, 1500);
     assert_eq!(claims, Err(Refusal::NoKey), "not for a moment");
     let (holdings, steps) = settle(holdings, &revoked, at(6), made);
-    let (begin, stop) = (Step::Begin { kid: kid(1), outside: false }, Step::Stop { kid: kid(0) });
+    let (begin, stop) = (Step::Begin { kid: kid(1), ordered: None }, Step::Stop { kid: kid(0) });
     assert_eq!(steps, [begin, stop, Step::Destroy { kid: kid(0) }, Step::Generate]);
     assert_eq!(permit(&holdings, &revoked, r#""else""#, 1500), Err(Refusal::NotReady));
 
-    let both = Orders { sign: None, revoked: BTreeSet::from([kid(0), kid(1), kid(2)]) };
+    let both = Orders { revoked: BTreeSet::from([kid(0), kid(1), kid(2)]), ..Orders::default() };
     assert_eq!(holdings.next_step(&both, at(7), MARGIN), Some(Step::Stop { kid: kid(1) }));
     let (holdings, _) = settle(holdings, &both, at(7), made);
     assert_eq!(holdings.signing(), Some(&kid(3)));
@@ -135,7 +136,7 @@ fn an_order_that_cannot_be_obeyed_is_refused_with_its_reason() {
     let (mut holdings, _) = settle(holdings, &order(1), at(6), made);
     let refused = |holdings: &Holdings, orders: &Orders| {
         assert_eq!(holdings.next_step(orders, at(7), MARGIN), None, "as if there were no order");
-        orders.key(holdings).expect_err("refused").to_string()
+        orders.key(holdings, at(7), MARGIN).expect_err("refused").to_string()
     };
     assert_eq!(refused(&holdings, &order(9)), format!("key `{}` is not of this node", kid(9)));
     holdings.keys.get_mut(&kid(0)).expect("held").withdrawn = true;
@@ -143,7 +144,37 @@ fn an_order_that_cannot_be_obeyed_is_refused_with_its_reason() {
     holdings.keys.get_mut(&kid(0)).expect("held").lost = true;
     assert_eq!(refused(&holdings, &order(0)), format!("the private key of `{}` is gone", kid(0)));
     let orders = Orders { sign: Some(kid(2)), ..revoke(2) };
-    assert_eq!(orders.key(&holdings), Err(RefusedOrder::Revoked { kid: kid(2) }));
+    assert_eq!(orders.key(&holdings, at(7), MARGIN), Err(RefusedOrder::Revoked { kid: kid(2) }));
+}
+
+#[test]
+fn a_ledger_that_was_restored_makes_no_node_go_back() {
+    let dated = |index, second| Orders { at: at(second), ..order(index) };
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &dated(0, 100), at(100), made);
+    let (holdings, _) = settle(holdings, &dated(1, 200), at(200), made);
+    let backup = dated(0, 189);
+    let older = backup.key(&holdings, at(300), MARGIN);
+    assert_eq!(older, Err(RefusedOrder::Older { kid: kid(0), at: at(189), obeyed: at(200) }));
+    assert_eq!(holdings.next_step(&dated(0, 189), at(201), MARGIN), None);
+    // Two publishers' clocks need not agree on every second.
+    assert_eq!(dated(0, 190).key(&holdings, at(300), MARGIN), Ok(Some(&kid(0))));
+    // An order that changes nothing is obeyed too.
+    let (holdings, steps) = settle(holdings, &dated(1, 300), at(300), made);
+    assert_eq!(steps[0], Step::Allow { kid: kid(1), ordered: at(300) });
+    let (holdings, steps) = settle(holdings, &dated(2, 280), at(301), made);
+    assert_eq!((holdings.signing(), steps), (Some(&kid(1)), vec![]));
+}
+
+#[test]
+fn an_order_from_the_future_does_not_silence_those_of_the_present() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &order(0), at(5), made);
+    let orders = Orders { at: at(16), ..order(1) };
+    let early = orders.key(&holdings, at(5), MARGIN).expect_err("early").to_string();
+    let times = "was ordered at 1970-01-01T00:00:16Z, and it is 1970-01-01T00:00:05Z";
+    assert_eq!(early, format!("key `{}` {times}", kid(1)));
+    assert_eq!(orders.key(&holdings, at(6), MARGIN), Ok(Some(&kid(1))));
 }
 
 #[test]

@@ -206,7 +206,7 @@ fn a_revoked_key_does_not_sign_although_the_disk_cannot_say_so() {
     let kid = node.holdings().signing().expect("one signs").clone();
     fs::remove_dir_all(folder.path().join("announcements")).expect("it is ours");
     fs::write(folder.path().join("announcements"), "").expect("it is ours");
-    let orders = Orders { sign: None, revoked: BTreeSet::from([kid.clone()]) };
+    let orders = Orders { revoked: BTreeSet::from([kid.clone()]), ..Orders::default() };
     assert!(node.tend(&orders, at(2)).is_err());
     assert!(matches!(node.sign(&claims(API, at(600)), at(3)), Err(SignError::Refused(Refusal::NoKey))));
     let (set, _) = node.verification_set().expect("the standby");

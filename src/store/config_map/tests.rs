@@ -50,7 +50,8 @@ fn an_object_is_filled_and_what_others_wrote_stays() {
         },
         "data": { LEDGER: text(&ledger), "theirs": "stays" },
     }));
-    let filled = store().filled(before, "new".to_owned(), ledger.issuer()).expect("small");
+    let next = text(&next(&ledger));
+    let filled = store().filled(before, next.clone(), ledger.issuer()).expect("small");
     assert_eq!(
         (Some("7"), Some("u")),
         (filled.metadata.resource_version.as_deref(), filled.metadata.uid.as_deref())
@@ -59,7 +60,7 @@ fn an_object_is_filled_and_what_others_wrote_stays() {
     let labels = filled.metadata.labels.expect("labels");
     assert_eq!(("1", "signpost"), (labels["theirs"].as_str(), labels["app.kubernetes.io/name"].as_str()));
     let data = filled.data.expect("data");
-    assert_eq!(("new", "stays"), (data[LEDGER].as_str(), data["theirs"].as_str()));
+    assert_eq!((next.as_str(), "stays"), (data[LEDGER].as_str(), data["theirs"].as_str()));
     assert_eq!(text(&ledger), data[PREVIOUS]);
 }
 
@@ -67,10 +68,24 @@ fn an_object_is_filled_and_what_others_wrote_stays() {
 fn the_version_before_gives_way_to_a_large_ledger_and_a_larger_one_is_refused() {
     let ledger = known(&[], &[rsa_key(1)]);
     let before = || object(serde_json::json!({ "metadata": {}, "data": { LEDGER: text(&ledger) } }));
-    let fill = |bytes| store().filled(before(), "x".repeat(bytes), ledger.issuer());
+    // White space at the end of JSON means nothing.
+    let fill = |bytes: usize| {
+        let next = text(&next(&ledger));
+        let padding = " ".repeat(bytes.saturating_sub(next.len()));
+        store().filled(before(), next + &padding, ledger.issuer())
+    };
+    assert!(fill(0).expect("small").data.expect("data").contains_key(PREVIOUS));
     assert!(!fill(MAX_DATA).expect("fits alone").data.expect("data").contains_key(PREVIOUS));
     let error = fill(MAX_DATA + 1).expect_err("too large");
     assert!(matches!(error, StoreError::TooLarge { bytes, .. } if bytes == MAX_DATA + 1), "{error}");
+}
+
+fn next(ledger: &Ledger) -> Ledger {
+    ledger.shown(
+        "place",
+        &Look::at_our_own(ledger.entries().keys().cloned().collect()),
+        jiff::Timestamp::UNIX_EPOCH,
+    )
 }
 
 /// The figures of `docs/operations.md`: a hundred public keys and the tombstones that fit beside them.

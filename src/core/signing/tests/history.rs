@@ -11,8 +11,8 @@ const KEYS: usize = 120;
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// Of one of the keys ever made, or of nobody's.
-    Order(Option<usize>),
+    /// Of one of the keys ever made, or of nobody's; so old, as from a backup.
+    Order(Option<usize>, i64),
     Revoke(usize),
     Pass(i64),
     SetClock(i64),
@@ -32,7 +32,8 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        3 => proptest::option::of(0..40_usize).prop_map(Event::Order),
+        3 => (proptest::option::of(0..40_usize), prop_oneof![4 => Just(0), 1 => 1..900_i64])
+            .prop_map(|(index, age)| Event::Order(index, age)),
         1 => (0..40_usize).prop_map(Event::Revoke),
         4 => prop_oneof![1..20_i64, 100..900_i64].prop_map(Event::Pass),
         1 => (-SKEW..=SKEW).prop_map(Event::SetClock),
@@ -234,8 +235,9 @@ impl Node {
     fn happen(&mut self, event: &Event) {
         let named = |index: usize| if index < self.made { kid(index) } else { kid(KEYS + index % 8) };
         let outcome = match *event {
-            Event::Order(index) => {
+            Event::Order(index, age) => {
                 self.orders.sign = index.map(named);
+                self.orders.at = at(self.real - age);
                 Ok(())
             }
             Event::Revoke(index) => {

@@ -1,0 +1,190 @@
+//! One issuer, its ledger, and those that were moved to it.
+
+use super::{
+    API_SERVER, CONTEXT, EMBEDDED, FILES, KUBECONFIG, Key, Kind, Need, SIGNER, Section, TARGET, URL,
+    source::{SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL},
+};
+
+pub(in crate::config) static ISSUER: Section = Section {
+    path: "issuers[]",
+    keys: &[
+        Key {
+            name: "issuer",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: Some("--issuer"),
+            doc: "The issuer exactly as it stands in tokens as `iss`: an https URL (http on loopback alone).",
+            example: "https://oidc.example.com/kind",
+        },
+        Key {
+            name: "jwks_uri",
+            kind: Kind::Url,
+            need: Need::Optional,
+            flag: None,
+            doc: "Where relying parties read the JWKS. Follows from the issuer unless it is given.",
+            example: "https://oidc.example.com/kind/openid/v1/jwks",
+        },
+        Key {
+            name: "profile",
+            kind: Kind::Choice(&["entra", "all"]),
+            need: Need::Default("entra"),
+            flag: Some("--profile"),
+            doc: "Which keys are published: `entra`, RS256 keys alone in the form that Microsoft Entra reads, \
+                  or `all`.",
+            example: "entra",
+        },
+        Key {
+            name: "jwks_max_age",
+            kind: Kind::Duration { least: "1s", most: "1h" },
+            need: Need::Default("5m"),
+            flag: None,
+            doc: "Longest that a relying party may keep a JWKS: the `max-age` of its `Cache-Control`.",
+            example: "5m",
+        },
+        Key {
+            name: "max_token_lifetime",
+            kind: Kind::Duration { least: "1s", most: "8784h" },
+            need: Need::Default("24h"),
+            flag: None,
+            doc: "Longest life of a token of this issuer: as long, and a margin, a key that vanished stays \
+                  published. At least 10m, the shortest that Kubernetes gives, unless the source is `embedded`.",
+            example: "24h",
+        },
+        Key {
+            name: "margin",
+            kind: Kind::Duration { least: "1s", most: "8784h" },
+            need: Need::Default("1h"),
+            flag: None,
+            doc: "What is added to every wait, for clocks that disagree.",
+            example: "1h",
+        },
+        Key {
+            name: "propagation",
+            kind: Kind::Duration { least: "2s", most: "8784h" },
+            need: Need::Default("24h"),
+            flag: None,
+            doc: "How long every target shows a new key before it signs: longer than any relying party keeps a \
+                  JWKS, and at least twice `jwks_max_age`. Microsoft does not say how long Entra keeps one.",
+            example: "24h",
+        },
+        Key {
+            name: "rotate_after",
+            kind: Kind::Duration { least: "1s", most: "87840h" },
+            need: Need::Default("720h"),
+            flag: None,
+            doc: "The age at which a signing key is replaced, where Signpost signs. Longer than `propagation` and \
+                  `margin`: its successor is made when it begins to sign.",
+            example: "720h",
+        },
+        Key {
+            name: "allow_issuer_mismatch",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            flag: None,
+            doc: "Publish although an API server says that it is another issuer.",
+            example: "false",
+        },
+        Key {
+            name: "sources",
+            kind: Kind::Kinds(&[
+                (API_SERVER, &SOURCE_API_SERVER),
+                (FILES, &SOURCE_FILES),
+                (URL, &SOURCE_URL),
+                (EMBEDDED, &SOURCE_EMBEDDED),
+            ]),
+            need: Need::Required,
+            flag: Some("--source"),
+            doc: "Where the keys come from; the union of all is published.",
+            example: "[{kind: api-server}]",
+        },
+        Key {
+            name: "targets",
+            kind: Kind::Mappings(&TARGET),
+            need: Need::Optional,
+            flag: Some("--target"),
+            doc: "Where the documents are published, besides HTTP.",
+            example: "[{url: \"az://account/$web\"}]",
+        },
+        Key {
+            name: "schedule",
+            kind: Kind::Schedule,
+            need: Need::Default("*/5 * * * *"),
+            flag: Some("--schedule"),
+            doc: "When all targets are checked in full and repaired: cron, five fields, UTC. Where both day and \
+                  weekday are given, both must match. A change of keys is published at once.",
+            example: "\"*/5 * * * *\"",
+        },
+        Key {
+            name: "ledger",
+            kind: Kind::Mapping(&LEDGER),
+            need: Need::Optional,
+            flag: None,
+            doc: "Where the ledger lives, unless it is a file in the data directory.",
+            example: "{config_map: signpost/ledger}",
+        },
+        Key {
+            name: "former",
+            kind: Kind::Mappings(&FORMER),
+            need: Need::Optional,
+            flag: None,
+            doc: "Issuers that were moved to this one: their documents stay published, with the same keys, until \
+                  they are taken out of here.",
+            example: "[{issuer: https://old.example.com/kind, targets: […]}]",
+        },
+        Key {
+            name: "signer",
+            kind: Kind::Mapping(&SIGNER),
+            need: Need::Optional,
+            flag: None,
+            doc: "What `signpost signer` needs to know to sign for this issuer.",
+            example: "{socket: /run/signpost/signer.sock}",
+        },
+    ],
+};
+
+pub(in crate::config) static LEDGER: Section = Section {
+    path: "issuers[].ledger",
+    keys: &[
+        Key {
+            name: "config_map",
+            kind: Kind::Text,
+            need: Need::Required,
+            flag: None,
+            doc: "The ConfigMap, `NAMESPACE/NAME`; each issuer has its own. It is made unless it exists. The data \
+                  directory keeps a copy.",
+            example: "signpost/ledger",
+        },
+        KUBECONFIG,
+        CONTEXT,
+    ],
+};
+
+pub(in crate::config) static FORMER: Section = Section {
+    path: "issuers[].former[]",
+    keys: &[
+        Key {
+            name: "issuer",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: None,
+            doc: "The issuer as it stands in tokens that still live.",
+            example: "https://old.example.com/kind",
+        },
+        Key {
+            name: "jwks_uri",
+            kind: Kind::Url,
+            need: Need::Optional,
+            flag: None,
+            doc: "Where relying parties of the former issuer read the JWKS. Follows from it unless it is given.",
+            example: "https://old.example.com/kind/openid/v1/jwks",
+        },
+        Key {
+            name: "targets",
+            kind: Kind::Mappings(&TARGET),
+            need: Need::Optional,
+            flag: None,
+            doc: "Where its documents are published, besides HTTP: most often the targets that it had.",
+            example: "[{url: \"az://account/$web\"}]",
+        },
+    ],
+};

@@ -1,0 +1,106 @@
+//! What a node that signs needs to know.
+
+use super::{Key, Kind, Need, Section};
+
+pub(in crate::config) static SIGNER: Section = Section {
+    path: "issuers[].signer",
+    keys: &[
+        Key {
+            name: "socket",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "Where kube-apiserver finds the signer, as in its `--service-account-signing-endpoint`: an absolute \
+                  path, or `@NAME`. The flag `--socket` goes before it.",
+            example: "/run/signpost/signer.sock",
+        },
+        Key {
+            name: "mode",
+            kind: Kind::Text,
+            need: Need::Default("0660"),
+            flag: None,
+            doc: "Mode of the socket.",
+            example: "\"0660\"",
+        },
+        Key {
+            name: "group",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "Group of the socket, as a number: a process of that group may connect.",
+            example: "\"65532\"",
+        },
+        Key {
+            name: "users",
+            kind: Kind::Texts,
+            need: Need::Optional,
+            flag: None,
+            doc: "Users who may connect, as numbers, besides root and the signer's own.",
+            example: "[\"65532\"]",
+        },
+        Key {
+            name: "node",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "Name of this machine among those that sign. The host name unless it is given; the flag `--node` \
+                  goes before it.",
+            example: "control-plane-1",
+        },
+        Key {
+            name: "api_audiences",
+            kind: Kind::Texts,
+            need: Need::Optional,
+            flag: None,
+            doc: "The `--api-audiences` of kube-apiserver; the issuer unless they are given. A token for these alone \
+                  may be signed with a key that is not ready.",
+            example: "[\"https://kubernetes.default.svc\"]",
+        },
+        Key {
+            name: "refresh_hint",
+            kind: Kind::Duration { least: "1s", most: "1h" },
+            need: Need::Default("1m"),
+            flag: None,
+            doc: "How often kube-apiserver asks for the keys.",
+            example: "1m",
+        },
+        Key {
+            name: "key",
+            kind: Kind::Choice(&["rs256-2048", "rs256-3072", "rs256-4096"]),
+            need: Need::Default("rs256-2048"),
+            flag: None,
+            doc: "Which keys are made from now on.",
+            example: "rs256-3072",
+        },
+        Key {
+            name: "legacy",
+            kind: Kind::Mappings(&LEGACY),
+            need: Need::Optional,
+            flag: None,
+            doc: "Public keys of before, as long as tokens of theirs are alive: kube-apiserver verifies with them.",
+            example: "[{file: /etc/kubernetes/pki/sa.pub}]",
+        },
+    ],
+};
+
+pub(in crate::config) static LEGACY: Section = Section {
+    path: "issuers[].signer.legacy[]",
+    keys: &[
+        Key {
+            name: "file",
+            kind: Kind::Path,
+            need: Need::Required,
+            flag: None,
+            doc: "A file with public keys.",
+            example: "/etc/kubernetes/pki/sa.pub",
+        },
+        Key {
+            name: "exclude",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            flag: None,
+            doc: "Whether kube-apiserver leaves them out of its JWKS: when only tokens for itself are alive.",
+            example: "true",
+        },
+    ],
+};

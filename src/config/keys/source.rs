@@ -1,0 +1,161 @@
+//! Where keys come from.
+
+use super::{CONTEXT, KUBECONFIG, Key, Kind, Need, Section};
+
+const KIND: Key = Key {
+    name: "kind",
+    kind: Kind::Text,
+    need: Need::Required,
+    flag: None,
+    doc: "What the source is.",
+    example: "api-server",
+};
+
+const SOURCE_NAME: Key = Key {
+    name: "name",
+    kind: Kind::Text,
+    need: Need::Optional,
+    flag: None,
+    doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: `kubernetes` or \
+          `kubernetes:CONTEXT`.",
+    example: "cluster-a",
+};
+
+const EVERY: Key = Key {
+    name: "every",
+    kind: Kind::Duration { least: "1s", most: "24h" },
+    need: Need::Default("30s"),
+    flag: None,
+    doc: "Time between two polls of this source.",
+    example: "30s",
+};
+
+pub(in crate::config) static SOURCE_API_SERVER: Section = Section {
+    path: "issuers[].sources[] of kind `api-server`",
+    keys: &[
+        KIND,
+        SOURCE_NAME,
+        KUBECONFIG,
+        CONTEXT,
+        Key {
+            name: "discover",
+            kind: Kind::Bool,
+            need: Need::Default("true"),
+            flag: None,
+            doc: "Find every API server of the control plane through the cluster, and ask each of them. Without \
+                  the right to, or with `false`, whoever answers at the one URL is asked.",
+            example: "false",
+        },
+        Key {
+            name: "instances",
+            kind: Kind::Mappings(&INSTANCE),
+            need: Need::Optional,
+            flag: None,
+            doc: "The API servers of the control plane, where they cannot be found through the cluster, or not \
+                  reached at the addresses that it lists.",
+            example: "[{url: \"https://10.0.0.1:6443\"}]",
+        },
+        Key {
+            name: "probe",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "The service account whose token shows which key signs now, unless it is Signpost's own.",
+            example: "signpost/probe",
+        },
+        EVERY,
+    ],
+};
+
+pub(in crate::config) static INSTANCE: Section = Section {
+    path: "issuers[].sources[].instances[]",
+    keys: &[
+        Key {
+            name: "url",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: None,
+            doc: "The URL of one API server.",
+            example: "https://10.0.0.1:6443",
+        },
+        Key {
+            name: "tls_server_name",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "The name its certificate is checked for, where the URL holds an address.",
+            example: "kubernetes.default.svc",
+        },
+    ],
+};
+
+pub(in crate::config) static SOURCE_FILES: Section = Section {
+    path: "issuers[].sources[] of kind `files`",
+    keys: &[
+        Key { example: "files", ..KIND },
+        Key {
+            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the paths.",
+            example: "ahead",
+            ..SOURCE_NAME
+        },
+        Key {
+            name: "paths",
+            kind: Kind::Texts,
+            need: Need::Required,
+            flag: None,
+            doc: "Absolute paths of PEM or JWKS files, of directories of them, or globs.",
+            example: "[/etc/kubernetes/pki/sa.pub]",
+        },
+        Key {
+            name: "optional",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            flag: None,
+            doc: "Let directories be empty and globs find nothing, as for keys that are published ahead of time. \
+                  A path that does not exist is a fault all the same, and so is a glob in such a directory.",
+            example: "true",
+        },
+        EVERY,
+    ],
+};
+
+pub(in crate::config) static SOURCE_URL: Section = Section {
+    path: "issuers[].sources[] of kind `url`",
+    keys: &[
+        Key { example: "url", ..KIND },
+        Key {
+            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the url.",
+            example: "edge",
+            ..SOURCE_NAME
+        },
+        Key {
+            name: "url",
+            kind: Kind::Url,
+            need: Need::Required,
+            flag: None,
+            doc: "The https URL of a JWKS, most often that of another cluster's API server. Where it ends with \
+                  `/openid/v1/jwks`, the discovery document beside it must name this issuer.",
+            example: "https://10.0.0.1:6443/openid/v1/jwks",
+        },
+        Key {
+            name: "bearer_token_file",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "A file with the token that is shown there. Read for every request.",
+            example: "/var/run/secrets/edge/token",
+        },
+        Key {
+            name: "ca_file",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "PEM certificates of the authorities that are trusted there, in place of the system's.",
+            example: "/etc/signpost/edge-ca.crt",
+        },
+        EVERY,
+    ],
+};
+
+pub(in crate::config) static SOURCE_EMBEDDED: Section =
+    Section { path: "issuers[].sources[] of kind `embedded`", keys: &[Key { example: "embedded", ..KIND }] };
