@@ -17,6 +17,7 @@ use crate::{
     config::{IssuerConfig, LegacyConfig, NodeConfig, SignerConfig},
     core::{
         announcement::NodeName,
+        api_server_flags,
         ledger::Found,
         signing::{Legacy, Orders, SocketName},
     },
@@ -95,23 +96,37 @@ pub(super) async fn open(
             "the tokens that pods get by default live 3607 s, and will be cut short"
         );
     }
-    let audiences = if signer.api_audiences.is_empty() {
-        BTreeSet::from([issuer.issuer.to_string()])
-    } else {
-        signer.api_audiences.clone()
-    };
     let settings = Settings {
         node: signer.node.clone().map_or_else(host_name, Ok)?,
         issuer: issuer.issuer.clone(),
         keyring: data_dir.join(nodes::KEYRING),
         announcements: nodes::announcements(data_dir),
-        api_audiences: audiences,
+        api_audiences: api_audiences(issuer, signer),
         max_token_lifetime: issuer.max_token_lifetime,
         margin: issuer.margin,
         size: signer.size,
         legacy: legacy(&signer.legacy).await?,
     };
     Ok(nodes::open(settings).await?)
+}
+
+/// What the API server accepts itself: the issuer, as it does by default, unless it is told otherwise.
+fn api_audiences(issuer: &IssuerConfig, signer: &SignerConfig) -> BTreeSet<String> {
+    if signer.api_audiences.is_empty() {
+        BTreeSet::from([issuer.issuer.to_string()])
+    } else {
+        signer.api_audiences.clone()
+    }
+}
+
+/// Judges an API server by the signer of a configuration.
+pub fn fitting<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Signer<'_>) -> T) -> T {
+    judge(&api_server_flags::Signer {
+        socket: config.signer.socket.as_ref().expect("a node by itself has a socket"),
+        issuer: &config.issuer.issuer,
+        api_audiences: &api_audiences(&config.issuer, &config.signer),
+        max_token_lifetime: config.issuer.max_token_lifetime,
+    })
 }
 
 /// Tends a node and answers its API server, until it is told to stop.

@@ -57,7 +57,7 @@ impl ExternalSigner {
         // A file that becomes too long is an error and does not end the process.
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-        Signpost::within(shell, ["signer", "--config", config.to_str().expect("UTF-8")])
+        Signpost::within(shell, ["signer", "--log", "trace", "--config", config.to_str().expect("UTF-8")])
     }
 
     pub(crate) fn set(&mut self, settings: &str) {
