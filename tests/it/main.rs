@@ -10,6 +10,7 @@ mod damaged_ledgers;
 mod deploy;
 mod docs;
 mod events;
+mod external_signer;
 mod former_issuers;
 mod generated;
 mod image;

@@ -1,4 +1,4 @@
-//! Keys of a signer.
+//! What a node that signs needs to know.
 
 use super::{Key, Kind, Need, Section};
 
