@@ -97,7 +97,7 @@ pub(super) async fn open(
     issuer: &IssuerConfig,
     signer: &SignerConfig,
 ) -> Result<Arc<Node>, CannotSign> {
-    if issuer.max_token_lifetime < DEFAULT_TOKEN {
+    if signer.socket.is_some() && issuer.max_token_lifetime < DEFAULT_TOKEN {
         warn!(
             max_token_lifetime = ?issuer.max_token_lifetime,
             "the tokens that pods get by default live 3607 s, and will be cut short"
