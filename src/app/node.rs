@@ -1,6 +1,11 @@
 //! A node that signs, by itself (`signpost signer`) or as a part of the service.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     select,
@@ -18,6 +23,7 @@ use crate::{
     core::{
         announcement::NodeName,
         api_server_flags,
+        kid::Kid,
         ledger::Found,
         signing::{Legacy, Orders, SocketName},
     },
@@ -78,6 +84,17 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     };
     info!("stopped");
     ended
+}
+
+/// Takes over a key that signed until now, while no other process signs with the keyring.
+///
+/// # Errors
+///
+/// Fails when the keyring or the file cannot be used.
+pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Kid, CannotSign> {
+    let node = open(&config.data_dir, &config.issuer, &config.signer).await?;
+    let imported = spawn_blocking(move || node.import(&file, clock::now())).await;
+    Ok(imported.expect("importing does not panic")?)
 }
 
 /// Opens the node of an issuer in a data directory.
