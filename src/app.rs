@@ -21,7 +21,6 @@ use crate::{
     },
     http::{ListenError, tls::TlsError},
     kubernetes::Access,
-    signer::NodeError,
     source::{
         Source,
         announcements::Announcements,
@@ -47,7 +46,6 @@ mod control;
 pub mod evidence;
 pub mod ledgers;
 pub mod node;
-mod nodes;
 mod service;
 mod ticks;
 pub mod tokens;
@@ -98,10 +96,11 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
     let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
         let name = issuer.issuer.clone();
-        if let Some(settings) = nodes::settings(&issuer, &shared.data_dir) {
-            nodes::open_once(settings).await?;
+        if issuer.signs() {
+            node::make_keys(&shared.data_dir, &issuer).await?;
         }
         let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
+        wired.keeper.begin().await?;
         let pass = sync::sync(&wired.keeper, wired.sources, &mut wired.placers, adopt).await?;
         passes.push((name, pass));
     }
@@ -143,7 +142,8 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
     let shared = Shared::new(&config.data_dir, Board::default());
-    for source in sources(&config.sources, &shared, config.issuer.as_ref(), &[], Duration::ZERO) {
+    let expected = Expected { issuer: config.issuer.clone(), ..Expected::default() };
+    for source in sources(&config.sources, &shared, &expected) {
         let (_, asked) = source.found(&issuer).await;
         for mut source in asked {
             let fetched = source.fetch().await?;
@@ -158,16 +158,22 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     Ok(Keys { keys, publication: config.issuer.map(|_| publication), notes })
 }
 
-/// Constructs the edges of one issuer and reads its ledger.
+/// Constructs the edges of one issuer and shows what it knew when it last ran.
 async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired, AppError> {
     let Shared { data_dir, board, connections, .. } = shared;
     let all_terms = ledgers::all_terms(&issuer);
     let terms = all_terms[0].clone();
-    let (retention, gates, timing) = (retention(&issuer), gates(&issuer), timing(&issuer));
+    let (retention, gates, timing, signs) =
+        (retention(&issuer), gates(&issuer), timing(&issuer), issuer.signs());
     let store = ledgers::store(data_dir, &issuer);
     let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
-    let expected = (!issuer.allow_issuer_mismatch).then_some(&issuer.issuer);
-    let sources = sources(&issuer.sources, shared, expected, &former, issuer.margin);
+    let expected = Expected {
+        issuer: (!issuer.allow_issuer_mismatch).then(|| issuer.issuer.clone()),
+        former: former.clone(),
+        announced: Some(issuer.issuer.clone()),
+        margin: issuer.margin,
+    };
+    let sources = sources(&issuer.sources, shared, &expected);
     let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
@@ -177,7 +183,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
         profile: issuer.profile,
         retention,
         serves: usage == Use::Serve,
-        signs: issuer.sources.contains(&SourceConfig::Embedded),
+        signs,
         places,
         gates,
         timing,
@@ -236,12 +242,21 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
     Target::new(config.name, location, &outside, connections)
 }
 
+/// What sources are expected to be.
+#[derive(Default)]
+struct Expected {
+    /// The issuer that API servers say that they are; `None`: any.
+    issuer: Option<Issuer>,
+    former: Vec<Issuer>,
+    /// The issuer that nodes announce keys of; `None`: any.
+    announced: Option<Issuer>,
+    margin: Duration,
+}
+
 fn sources(
     configs: &[SourceConfig],
     Shared { data_dir, web, .. }: &Shared,
-    issuer: Option<&Issuer>,
-    former: &[Issuer],
-    margin: Duration,
+    Expected { issuer, former, announced, margin }: &Expected,
 ) -> Vec<Watched> {
     let unchecked = Checks::default();
     let mut sources = Vec::new();
@@ -251,8 +266,8 @@ fn sources(
                 let access =
                     Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
                 let checks = Checks {
-                    issuer: issuer.cloned(),
-                    former: former.to_vec(),
+                    issuer: issuer.clone(),
+                    former: former.clone(),
                     probe: probe.clone(),
                     ..Checks::default()
                 };
@@ -289,19 +304,23 @@ fn sources(
                     ca_file: ca_file.clone(),
                 };
                 let jwks = RemoteJwks::new(name.clone(), place, web.clone());
-                let checks = Checks { issuer: issuer.cloned(), former: former.to_vec(), ..Checks::default() };
+                let checks = Checks { issuer: issuer.clone(), former: former.clone(), ..Checks::default() };
                 let jwks = Source::RemoteJwks(Box::new(jwks));
                 sources.push(Watched::One(Asked::new(jwks, *every, checks)));
             }
             SourceConfig::Embedded => {
-                let (name, directory) = (config.name().to_owned(), nodes::announcements(data_dir));
-                let announcements = Announcements::new(name, directory, issuer.cloned(), margin);
+                let (name, directory) = (config.name().to_owned(), node::announcements_directory(data_dir));
+                let announcements = Announcements::new(name, directory, announced.clone(), *margin);
                 let announcements = Source::Announcements(announcements);
                 sources.push(Watched::One(Asked::new(announcements, EMBEDDED_EVERY, unchecked.clone())));
             }
         }
     }
     sources
+}
+
+fn keyring_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("keys")
 }
 
 /// The work could not be done, or not even begun.
@@ -317,8 +336,6 @@ pub enum AppError {
     Control(#[from] ControlError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Node(#[from] NodeError),
     #[error(transparent)]
     Target(#[from] TargetError),
     #[error(transparent)]
@@ -343,7 +360,6 @@ impl AppError {
             Self::Tls(error) => error.hint(),
             Self::Control(error) => error.hint(),
             Self::Store(error) => error.hint(),
-            Self::Node(error) => error.hint(),
             Self::Target(error) => error.hint(),
             Self::Ask(error) => error.hint(),
             Self::Nothing(nothing) => Some(nothing.hint().to_owned()),

@@ -119,6 +119,14 @@ pub struct IssuerConfig {
     pub former: Vec<FormerConfig>,
 }
 
+impl IssuerConfig {
+    /// Whether keys of this issuer are made and sign in this very process.
+    #[must_use]
+    pub fn signs(&self) -> bool {
+        self.sources.contains(&SourceConfig::Embedded)
+    }
+}
+
 /// The `ConfigMap` that holds a ledger; no two issuers have the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LedgerConfig {
@@ -148,6 +156,23 @@ pub struct SignerConfig {
     pub refresh_hint: Duration,
     pub size: RsaSize,
     pub legacy: Vec<LegacyConfig>,
+}
+
+/// That of a node that only its own process asks.
+impl Default for SignerConfig {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            mode: 0o600,
+            gid: None,
+            uids: BTreeSet::new(),
+            node: None,
+            api_audiences: BTreeSet::new(),
+            refresh_hint: Duration::from_mins(1),
+            size: RsaSize::default(),
+            legacy: Vec::new(),
+        }
+    }
 }
 
 /// Public keys of before.

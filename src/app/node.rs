@@ -14,9 +14,9 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::{ledgers, nodes};
+use super::{keyring_directory, ledgers};
 use crate::{
     clock,
     config::{IssuerConfig, LegacyConfig, NodeConfig, SignerConfig},
@@ -24,22 +24,24 @@ use crate::{
         announcement::NodeName,
         api_server_flags,
         kid::Kid,
-        ledger::Found,
-        signing::{Legacy, Orders, SocketName},
+        ledger::{Found, Ledger},
+        signing::{Legacy, Orders, RefusedOrder, SocketName, Step, Surprise},
     },
     signer::{
-        Node, NodeError,
+        KeyringError, Node, NodeError,
         node::Settings,
         service,
         socket::{Access, Socket, SocketError},
     },
     source::key_file::{KeyFileError, KeyFiles},
     store::LedgerStore,
-    workflow::{asking::in_one_line, tending::tend_by},
+    workflow::asking::in_one_line,
 };
 
 /// How often a node looks whether there is something to do, and whether there is an order.
 const PACE: Duration = Duration::from_secs(1);
+/// What the node in a process that publishes is called, where nobody named it: it has none beside it.
+const EMBEDDED_NODE: &str = "embedded";
 /// Shorter, and the tokens that Kubernetes gives pods by default (3607 s) are cut short.
 /// Source: `WarnOnlyBoundTokenExpirationSeconds` in `kubernetes/pkg/serviceaccount/claims.go`.
 const DEFAULT_TOKEN: Duration = Duration::from_secs(3607);
@@ -59,10 +61,7 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let (sender, orders) = watch::channel(Orders::default());
     let mut asked = Asking { store, node: name.clone(), told: None };
     asked.ask(&sender).await;
-    // An API server that asks and finds no key exits.
-    let (first, wanted) = (Arc::clone(&node), orders.borrow().clone());
-    let tended = spawn_blocking(move || first.tend(&wanted, clock::now())).await;
-    tended.expect("tending does not panic")?;
+    tend(&node, &orders.borrow().clone()).await?;
     let socket_name = signer.socket.clone().expect("a node by itself has a socket");
     let socket = Socket::bind(&socket_name, access(&signer))?;
     started(&socket_name, &name);
@@ -70,7 +69,7 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let work = async {
         let asking = asked.go_on(sender, stop.clone());
         let (signed, ()) =
-            tokio::join!(sign(node, (socket, signer.refresh_hint), orders, stop.clone()), asking);
+            tokio::join!(sign(node, Some((socket, signer.refresh_hint)), orders, stop.clone()), asking);
         signed
     };
     tokio::pin!(work);
@@ -84,17 +83,6 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     };
     info!("stopped");
     ended
-}
-
-/// Takes over a key that signed until now, while no other process signs with the keyring.
-///
-/// # Errors
-///
-/// Fails when the keyring or the file cannot be used.
-pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Kid, CannotSign> {
-    let node = open(&config.data_dir, &config.issuer, &config.signer).await?;
-    let imported = spawn_blocking(move || node.import(&file, clock::now())).await;
-    Ok(imported.expect("importing does not panic")?)
 }
 
 /// Opens the node of an issuer in a data directory.
@@ -116,15 +104,25 @@ pub(super) async fn open(
     let settings = Settings {
         node: signer.node.clone().map_or_else(host_name, Ok)?,
         issuer: issuer.issuer.clone(),
-        keyring: data_dir.join(nodes::KEYRING),
-        announcements: nodes::announcements(data_dir),
+        keyring: keyring_directory(data_dir),
+        announcements: announcements_directory(data_dir),
         api_audiences: api_audiences(issuer, signer),
         max_token_lifetime: issuer.max_token_lifetime,
         margin: issuer.margin,
         size: signer.size,
         legacy: legacy(&signer.legacy).await?,
     };
-    Ok(nodes::open(settings).await?)
+    let opened = spawn_blocking(move || Node::open(settings, clock::now())).await;
+    let (node, surprises) = opened.expect("opening a node does not panic")?;
+    for surprise in surprises {
+        match surprise {
+            Surprise::Unrecorded { kid } => {
+                warn!(%kid, "the journal knows nothing of a key, which is kept for as long as a token may live");
+            }
+            Surprise::Lost { kid } => warn!(%kid, "a private key is gone"),
+        }
+    }
+    Ok(Arc::new(node))
 }
 
 /// What the API server accepts itself: the issuer, as it does by default, unless it is told otherwise.
@@ -146,21 +144,88 @@ pub fn fitting<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Sig
     })
 }
 
+/// Takes over a key that signed until now, while no other process signs with the keyring.
+///
+/// # Errors
+///
+/// Fails when the keyring or the file cannot be used.
+pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Kid, CannotSign> {
+    let node = open(&config.data_dir, &config.issuer, &config.signer).await?;
+    let imported = spawn_blocking(move || node.import(&file, clock::now())).await;
+    Ok(imported.expect("importing does not panic")?)
+}
+
 /// Tends a node and answers its API server, until it is told to stop.
 ///
 /// # Errors
 ///
 /// Fails when the socket cannot be served.
-async fn sign(
+pub(super) async fn sign(
     node: Arc<Node>,
-    (socket, refresh_hint): (Socket, Duration),
+    socket: Option<(Socket, Duration)>,
     orders: watch::Receiver<Orders>,
     stop: CancellationToken,
 ) -> Result<(), CannotSign> {
-    let tending = tend_by(Arc::clone(&node), orders, Orders::clone, stop.clone());
-    let serving = service::serve(node, refresh_hint, socket, stop);
+    let tending = keep_tending(Arc::clone(&node), orders, stop.clone());
+    let serving = async {
+        match socket {
+            Some((socket, hint)) => service::serve(node, hint, socket, stop).await.map_err(CannotSign::Serve),
+            None => Ok(()),
+        }
+    };
     let (served, ()) = tokio::join!(serving, tending);
-    served.map_err(CannotSign::Serve)
+    served
+}
+
+/// Does what there is to do, at every order and once a second: what fails is tried again.
+async fn keep_tending(node: Arc<Node>, mut orders: watch::Receiver<Orders>, stop: CancellationToken) {
+    let (mut failed, mut refused) = (None, None);
+    let mut pace = interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = true;
+    loop {
+        select! {
+            () = stop.cancelled() => return,
+            _ = pace.tick() => {}
+            changed = orders.changed(), if heard => heard = changed.is_ok(),
+        }
+        let wanted = orders.borrow_and_update().clone();
+        let outcome = tend(&node, &wanted).await.err().map(|error| in_one_line(&error));
+        if outcome != failed {
+            if let Some(error) = &outcome {
+                error!(error, "the node cannot do what it has to, and goes on as it is");
+            } else {
+                info!("the node does what it has to again");
+            }
+            failed = outcome;
+        }
+        let refusal: Option<RefusedOrder> =
+            wanted.key(&node.holdings(), clock::now(), node.settings().margin).err();
+        if refusal != refused {
+            if let Some(error) = &refusal {
+                warn!(%error, "an order is refused");
+            }
+            refused = refusal;
+        }
+    }
+}
+
+/// Does everything that there is to do now.
+async fn tend(node: &Arc<Node>, orders: &Orders) -> Result<(), NodeError> {
+    let (node, orders) = (Arc::clone(node), orders.clone());
+    let tended = spawn_blocking(move || node.tend(&orders, clock::now())).await;
+    for step in tended.expect("tending does not panic")? {
+        match step {
+            Step::Generate => info!("a key was made"),
+            Step::Begin { kid, ordered: None } => info!(%kid, "a key signs for the API server alone"),
+            Step::Begin { kid, ordered: Some(_) } => info!(%kid, "a key signs for everybody"),
+            Step::Stop { kid } => info!(%kid, "a key does not sign any more"),
+            Step::Allow { kid, .. } => info!(%kid, "a key may sign for everybody"),
+            Step::Withdraw { kid } => info!(%kid, "a key is shown to the API server alone"),
+            Step::Destroy { kid } => info!(%kid, "a private key was destroyed"),
+        }
+    }
+    Ok(())
 }
 
 /// What is asked of the ledger on behalf of a node.
@@ -208,6 +273,66 @@ impl Asking {
     }
 }
 
+/// The node of an issuer that signs in the process that publishes.
+pub(super) struct Own {
+    node: Arc<Node>,
+    /// Where kube-apiserver asks, and how often it shall.
+    socket: Option<(Socket, Duration)>,
+}
+
+impl Own {
+    /// Opens the keyring, and the socket if one is configured.
+    pub(super) async fn open(data_dir: &Path, issuer: &IssuerConfig) -> Result<Self, CannotSign> {
+        let signer = own_signer(issuer);
+        let node = open(data_dir, issuer, &signer).await?;
+        let bind = |name| Socket::bind(name, access(&signer)).map(|socket| (socket, signer.refresh_hint));
+        let socket = signer.socket.as_ref().map(bind).transpose()?;
+        Ok(Self { node, socket })
+    }
+
+    pub(super) fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.node)
+    }
+
+    /// Signs until it is told to stop, as the ledger orders.
+    pub(super) async fn sign(self, mut ledgers: watch::Receiver<Arc<Ledger>>, stop: CancellationToken) {
+        let name = self.node.settings().node.clone();
+        let issuer = self.node.settings().issuer.clone();
+        let (sender, orders) = watch::channel(ledgers.borrow_and_update().orders_for(&name));
+        let following = async {
+            loop {
+                select! {
+                    () = stop.cancelled() => return,
+                    changed = ledgers.changed() => if changed.is_err() { return },
+                }
+                sender.send_replace(ledgers.borrow_and_update().orders_for(&name));
+            }
+        };
+        let (signed, ()) = tokio::join!(sign(self.node, self.socket, orders, stop.clone()), following);
+        if let Err(error) = signed {
+            error!(%issuer, error = in_one_line(&error), "the signer has stopped");
+        }
+    }
+}
+
+/// What is configured of the node in this process. Without a word on it, it is alone and has no socket.
+fn own_signer(issuer: &IssuerConfig) -> SignerConfig {
+    issuer.signer.clone().unwrap_or_else(|| SignerConfig {
+        node: Some(NodeName::parse(EMBEDDED_NODE).expect("a valid name")),
+        ..SignerConfig::default()
+    })
+}
+
+/// Makes the keys of a node that has none, for a process that ends: a service that runs does so itself.
+pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<(), CannotSign> {
+    match open(data_dir, issuer, &own_signer(issuer)).await {
+        Err(CannotSign::Node(NodeError::Keyring(KeyringError::Held { .. }))) => Ok(()),
+        Err(error) => Err(error),
+        // What was ordered is on its disk; nothing is decided here.
+        Ok(node) => Ok(tend(&node, &Orders::default()).await?),
+    }
+}
+
 async fn legacy(files: &[LegacyConfig]) -> Result<Vec<Legacy>, KeyFileError> {
     let mut legacy = Vec::new();
     for LegacyConfig { file, exclude } in files {
@@ -220,6 +345,11 @@ async fn legacy(files: &[LegacyConfig]) -> Result<Vec<Legacy>, KeyFileError> {
 
 fn access(config: &SignerConfig) -> Access {
     Access { mode: config.mode, gid: config.gid, uids: config.uids.clone() }
+}
+
+/// Where nodes say what they hold.
+pub(super) fn announcements_directory(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("announcements")
 }
 
 /// The name of this machine, as Kubernetes names nodes.

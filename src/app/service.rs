@@ -19,6 +19,7 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, join_all},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
@@ -33,7 +34,7 @@ use super::{
     AppError, Shared, Use, Wired,
     control::{Office, Offices},
     ledgers::all_terms,
-    nodes,
+    node,
     ticks::Ticks,
     wire,
 };
@@ -64,7 +65,6 @@ use crate::{
         control_plane::watch_control_plane,
         gate::Gate,
         telling::tell,
-        tending::tend_node,
         watching::{watch_source, watch_target},
     },
 };
@@ -123,6 +123,7 @@ pub async fn run(
     started: impl FnOnce(&Started),
 ) -> Result<(), AppError> {
     let (mut end, mut hangup) = (End::listen(), listen(SignalKind::hangup()));
+    raise_open_files();
     let tls = config.tls.clone().map(tls_files).transpose()?;
     // Another service on the directory says more than its listening on the port; but a directory is not
     // made for a service that cannot start.
@@ -168,6 +169,15 @@ pub async fn run(
     service.stop().await?;
     info!("stopped");
     ended
+}
+
+/// Takes all the open files that the process may have: every connection is one, and the usual soft limit is
+/// meant for programs that use `select`. Without it the service works too.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    }
 }
 
 fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
@@ -425,21 +435,23 @@ async fn open(
     faces: &[Face],
     stop: &CancellationToken,
 ) -> Result<(Vec<BoxFuture<'static, ()>>, Office), AppError> {
-    let (schedule, node) = (config.schedule.clone(), nodes::settings(&config, &context.shared.data_dir));
+    let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
     show(&mut publication, faces);
+    keeper.begin().await?;
+    show(&mut publication, faces);
     // It takes longer than all else: what the ledger says is shown before.
-    let node = match node {
-        Some(settings) => Some(nodes::open(settings).await?),
+    let own = match &signs {
+        Some(config) => Some(node::Own::open(&context.shared.data_dir, config).await?),
         None => None,
     };
-    let office = context.offices.open(&keeper, node.clone());
+    let office = context.offices.open(&keeper, own.as_ref().map(node::Own::node));
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
-    loops.extend(node.map(|node| -> BoxFuture<'static, ()> {
-        Box::pin(tend_node(node, Arc::clone(&keeper), stop.clone()))
-    }));
+    loops.extend(
+        own.map(|own| -> BoxFuture<'static, ()> { Box::pin(own.sign(keeper.ledger(), stop.clone())) }),
+    );
     for (place, source) in sources.into_iter().enumerate() {
         let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
         loops.push(match source {

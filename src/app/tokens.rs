@@ -108,7 +108,7 @@ pub async fn cluster(context: Option<String>, wanted: &Wanted) -> Result<Token, 
 /// Whether a data directory has an embedded signer.
 #[must_use]
 pub fn has_embedded(data_dir: &Path) -> bool {
-    data_dir.join(super::nodes::KEYRING).is_dir()
+    super::keyring_directory(data_dir).is_dir()
 }
 
 /// A version 4 UUID (RFC 9562 section 5.4).

@@ -61,8 +61,10 @@ Try in another terminal:
   curl -s {discovery}
   curl -s {jwks}
   {program} token --data-dir {data} | {program} verify --token -
+  {program} rotate status --data-dir {data}
   {program} ledger show --data-dir {data}
 
+A key signs for 30 s and its tokens live as long, so `rotate status` shows a whole life within two minutes.
 Stop it with Ctrl-C. With a cluster: `{program} run --help`.
 ",
         discovery = issuer.discovery_url(),

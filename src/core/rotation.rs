@@ -403,8 +403,10 @@ pub fn standing(
     })
 }
 
+mod alarms;
 mod report;
 
+pub use alarms::alarms;
 pub use report::{KeyReport, NodeReport, Phase, Report, report};
 
 #[cfg(test)]

@@ -257,17 +257,21 @@ fn the_embedded_private_key_is_in_one_file_that_only_its_owner_can_read() {
     service.until("the target is true", |service| service.target("directory")["up"] == true);
 
     let keys = data_dir.join("keys");
-    let private: Vec<PathBuf> = fs::read_dir(&keys)
+    let mut private: Vec<PathBuf> = fs::read_dir(&keys)
         .expect("there is a keyring")
         .map(|entry| entry.expect("it can be read").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "pem"))
         .collect();
-    assert_eq!(private.len(), 1, "{private:?}");
+    private.sort();
+    assert_eq!(private.len(), 2, "one signs, one is to follow: {private:?}");
     let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o7777;
-    assert_eq!((mode(&keys), mode(&private[0])), (0o700, 0o600));
-    let pem = fs::read(&private[0]).expect("it is ours");
+    assert_eq!((mode(&keys), mode(&private[0]), mode(&private[1])), (0o700, 0o600, 0o600));
     let mut secrets = Secrets::default();
-    secrets.add_key(&PKey::private_key_from_pem(&pem).expect("it is a key"));
+    for private in &private {
+        let pem = fs::read(private).expect("it is ours");
+        secrets.add_key(&PKey::private_key_from_pem(&pem).expect("it is a key"));
+    }
+    let pem = fs::read(&private[0]).expect("it is ours");
 
     let dir = data_dir.display().to_string();
     let token = Signpost::new(["token", "--log", "trace", "--data-dir", &dir]).finish(AT_MOST).expect_code(0);
@@ -283,7 +287,9 @@ fn the_embedded_private_key_is_in_one_file_that_only_its_owner_can_read() {
     }
     assert_service_is_clean(&secrets, &service);
     secrets.assert_not_said("the service", &service.stop());
-    assert_eq!(secrets.files_with_secrets(folder.path()), private);
+    let mut found = secrets.files_with_secrets(folder.path());
+    found.sort();
+    assert_eq!(found, private);
 
     // A key that is damaged, or open to others, is refused in words.
     let refused = |what: &str| {

@@ -152,7 +152,7 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
             if path.is_dir() {
                 folders.push(path.clone());
                 found.insert(path, None);
-            } else {
+            } else if path.is_file() {
                 let content = fs::read(&path).expect("the files are ours");
                 found.insert(path, Some(content));
             }

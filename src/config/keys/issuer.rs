@@ -136,7 +136,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Mapping(&SIGNER),
             need: Need::Optional,
             flag: None,
-            doc: "What `signpost signer` needs to know to sign for this issuer.",
+            doc: "The node that signs for this issuer: for `signpost signer`, and for the source `embedded`.",
             example: "{socket: /run/signpost/signer.sock}",
         },
     ],
