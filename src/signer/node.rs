@@ -156,7 +156,8 @@ impl Node {
             decided => return decided,
         }
         let mut desk = self.desk();
-        // Memory changes only while the desk is held, and somebody else may just have covered it.
+        // Memory changes only while the desk is held: somebody else may just have covered it, and no other key takes
+        // over before this one has signed.
         let live = self.live.load_full();
         match self.sign_with(&live, claims, now) {
             Err(SignError::NotCovered(done)) => {
@@ -166,7 +167,6 @@ impl Node {
             }
             decided => return decided,
         }
-        drop(desk);
         self.sign_from_memory(claims, now)
     }
 
