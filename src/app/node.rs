@@ -23,6 +23,7 @@ use crate::{
     core::{
         announcement::NodeName,
         api_server_flags,
+        kid::Kid,
         ledger::{Found, Ledger},
         signing::{Legacy, Orders, SocketName, Surprise},
     },
@@ -206,6 +207,17 @@ pub fn fitting<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Sig
         api_audiences: &api_audiences(&config.issuer, &config.signer),
         max_token_lifetime: config.issuer.max_token_lifetime,
     })
+}
+
+/// Takes over a key that signed until now, while no other process signs with the keyring.
+///
+/// # Errors
+///
+/// Fails when the keyring or the file cannot be used.
+pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Kid, CannotSign> {
+    let node = open(&config.data_dir, &config.issuer, &config.signer).await?;
+    let imported = spawn_blocking(move || node.import(&file, clock::now())).await;
+    Ok(imported.expect("importing does not panic")?)
 }
 
 /// Tends a node and answers its API server, until it is told to stop.

@@ -42,6 +42,23 @@ pub(super) struct SignerArguments {
 enum SignerVerb {
     /// Say whether an API server fits its signer, before it exits over what does not
     Check(CheckFlags),
+    /// Take over a key that has signed until now, such as kubeadm's sa.key: it goes on until it is rotated away
+    #[command(after_help = "\
+Example:
+  signpost signer import /etc/kubernetes/pki/sa.key \\
+    --issuer https://oidc.example.com
+
+The file stays as it is: remove it once no API server uses it any more.")]
+    Import(ImportFlags),
+}
+
+#[derive(Args)]
+struct ImportFlags {
+    /// The private key: RSA, PEM, readable by its owner alone
+    file: PathBuf,
+
+    #[command(flatten)]
+    flags: SignerFlags,
 }
 
 #[derive(Args)]
@@ -66,10 +83,12 @@ impl SignerArguments {
 }
 
 pub(super) fn carry_out(SignerArguments { flags, verb }: &SignerArguments) -> Result<Outcome, Failure> {
-    if let Some(SignerVerb::Check(flags)) = verb {
-        return carry_out_check(flags);
+    match verb {
+        Some(SignerVerb::Check(flags)) => return carry_out_check(flags),
+        Some(SignerVerb::Import(flags)) => return carry_out_import(flags),
+        None => {}
     }
-    let config = load(flags)?;
+    let config = with_socket(load(flags)?)?;
     let issuer = config.issuer.issuer.clone();
     let started = |socket: &_, node: &_| {
         say(&format!("signing for {issuer} at {socket} as node {node}"));
@@ -84,9 +103,20 @@ fn load(flags: &SignerFlags) -> Result<NodeConfig, Failure> {
     Ok(config::load_for_signer(flags, file, &working_directory()?, clock::now())?)
 }
 
+fn with_socket(config: NodeConfig) -> Result<NodeConfig, Failure> {
+    let hint = "pass `--socket`, such as `--socket /run/signpost/signer.sock`";
+    if config.signer.socket.is_some() { Ok(config) } else { Err(Failure::plain("there is no socket", hint)) }
+}
+
+fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<Outcome, Failure> {
+    let kid = block_on(node::import(load(flags)?, file.clone())).map_err(AppError::from)?;
+    say(&format!("key {kid} signs from now on"));
+    Ok(Outcome::Success)
+}
+
 fn carry_out_check(flags: &CheckFlags) -> Result<Outcome, Failure> {
     let hint = "name the manifest of kube-apiserver, or a file with its command line";
-    let config = load(&flags.flags)?;
+    let config = with_socket(load(&flags.flags)?)?;
     let bytes = read_file(&flags.apiserver_manifest, hint)?;
     let launch =
         Launch::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| Failure::new(&error, Some(hint)))?;

@@ -81,11 +81,6 @@ pub(super) fn node_config(tree: &Node, now: Timestamp, problems: &mut Problems) 
         return None;
     };
     let signer = issuer.signer.take()?;
-    if signer.socket.is_none() {
-        let fault =
-            Fault::new("has no `signer.socket`").hint("pass `--socket`, such as `--socket @signpost`");
-        issuers.refuse(fault, problems);
-    }
     Some(NodeConfig { data_dir: config.data_dir, issuer, signer })
 }
 

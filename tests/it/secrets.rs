@@ -311,7 +311,7 @@ fn the_embedded_private_key_is_in_one_file_that_only_its_owner_can_read() {
 #[test]
 fn no_private_key_of_a_signer_is_anywhere_but_in_its_file() {
     let folder = TempDir::new().expect("a temporary folder");
-    let mut signer = ExternalSigner::start(ISSUER, "key: rs256-3072");
+    let mut signer = ExternalSigner::start(ISSUER, "key_type: rs256-3072");
     let mut secrets = Secrets::default();
     let mut add_all = |signer: &ExternalSigner| {
         for entry in fs::read_dir(signer.keys()).expect("there is a keyring") {

@@ -129,7 +129,9 @@ impl ExternalSigner {
         eventually("the order is obeyed", || {
             let journal = self.journal();
             let is_ordered = journal["keys"][kid]["outside"] == true && journal["signing"] == kid;
-            is_ordered.then_some(())
+            // It is announced after it is recorded.
+            let is_announced = self.announcement()["keys"][kid]["stage"].get("active").is_some();
+            (is_ordered && is_announced).then_some(())
         });
     }
 
