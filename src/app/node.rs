@@ -134,13 +134,15 @@ pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<
     match open(data_dir, issuer, &own_signer(issuer)).await {
         Err(CannotSign::Node(NodeError::Keyring(KeyringError::Held { .. }))) => Ok(()),
         Err(error) => Err(error),
-        Ok(node) => {
-            // What was ordered is on its disk; nothing is decided here.
-            let tending = spawn_blocking(move || node.tend(&Orders::default(), clock::now()));
-            tending.await.expect("tending does not panic")?;
-            Ok(())
-        }
+        Ok(node) => Ok(first_keys(&node).await?),
     }
+}
+
+/// Makes the keys of a node. What it was ordered is on its disk; nothing is decided here.
+async fn first_keys(node: &Arc<Node>) -> Result<(), NodeError> {
+    let node = Arc::clone(node);
+    let tending = spawn_blocking(move || node.tend(&Orders::default(), clock::now()));
+    tending.await.expect("tending does not panic").map(drop)
 }
 
 /// What is configured of the node in the process that publishes. Without a word on it, it is alone and has no
@@ -164,6 +166,10 @@ impl Own {
     pub(super) async fn open(data_dir: &Path, issuer: &IssuerConfig) -> Result<Self, CannotSign> {
         let signer = own_signer(issuer);
         let node = open(data_dir, issuer, &signer).await?;
+        if signer.socket.is_some() && node.verification_set().is_none() {
+            // An API server that asks and finds no key exits.
+            first_keys(&node).await?;
+        }
         let bind = |name| Socket::bind(name, access(&signer)).map(|socket| (socket, signer.refresh_hint));
         let socket = signer.socket.as_ref().map(bind).transpose()?;
         Ok(Self { node, socket })

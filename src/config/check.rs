@@ -288,7 +288,7 @@ fn read_issuer(
     }
     if let (Some(lifetime), Some(sources)) = (max_token_lifetime, &sources)
         && lifetime < SHORTEST_KUBERNETES_TOKEN
-        && !sources.contains(&SourceConfig::Embedded)
+        && (!sources.contains(&SourceConfig::Embedded) || mapping.get("signer").is_some())
     {
         let lifetime = value::duration_text(lifetime);
         let fault = Fault::new(format!(

@@ -22,6 +22,7 @@ mod outside;
 mod quiet_pass;
 mod reload;
 mod remote_jwks;
+mod rotation;
 mod secrets;
 mod serving;
 mod support;

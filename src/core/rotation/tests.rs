@@ -6,13 +6,13 @@ use crate::core::{
     tests::{retention, rsa_key, terms},
 };
 
-/// Times in seconds: propagation 100, tokens 50, margin 10, rotation after 1000.
+/// Times in seconds: propagation 99 and the one that rounding takes, tokens 50, margin 10, rotation after 1000.
 fn timing() -> Timing {
     let seconds = Duration::from_secs;
     Timing {
         rotate_after: Some(seconds(1000)),
-        propagation: seconds(100),
-        jwks_max_age: seconds(50),
+        propagation: seconds(99),
+        jwks_max_age: seconds(49),
         max_token_lifetime: seconds(50),
         margin: seconds(10),
     }
@@ -412,9 +412,9 @@ fn another_node_cannot_speak_for_a_key() {
 fn waits_that_contradict_each_other_are_all_named() {
     assert_eq!(timing().contradictions(), []);
     let seconds = Duration::from_secs;
-    let wrong = Timing { propagation: seconds(99), rotate_after: Some(seconds(109)), ..timing() };
+    let wrong = Timing { propagation: seconds(97), rotate_after: Some(seconds(107)), ..timing() };
     assert_eq!(wrong.contradictions().len(), 2, "{:?}", wrong.contradictions());
-    let never = Timing { rotate_after: None, propagation: seconds(99), ..timing() };
+    let never = Timing { rotate_after: None, propagation: seconds(97), ..timing() };
     assert_eq!(never.contradictions().len(), 1);
     let crowded =
         Timing { max_token_lifetime: seconds(111 * 99), rotate_after: Some(seconds(111)), ..timing() };
