@@ -58,6 +58,34 @@ struct Token {
     signature: Vec<u8>,
 }
 
+/// An API server on connections that are kept.
+struct Api {
+    client: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+    url: String,
+}
+
+impl Api {
+    fn of(server: &ApiServer) -> Self {
+        let ca = reqwest::Certificate::from_pem(&fs::read(server.ca_file()).expect("a file")).expect("a CA");
+        let client =
+            reqwest::Client::builder().add_root_certificate(ca).no_proxy().timeout(Duration::from_secs(30));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        Self { client: client.build().expect("a client"), runtime, url: server.url() }
+    }
+
+    /// `None`: there is no answer.
+    fn post(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
+        let request = self.client.post(format!("{}{path}", self.url)).bearer_auth(ADMIN_TOKEN);
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        self.runtime.block_on(async {
+            let answer = request.send().await.ok()?;
+            let status = answer.status().as_u16();
+            Some((status, serde_json::from_slice(&answer.bytes().await.ok()?).ok()?))
+        })
+    }
+}
+
 /// Everything that runs, for all threads.
 struct World {
     folder: tempfile::TempDir,
@@ -111,7 +139,7 @@ impl World {
         let folder = tempfile::TempDir::new().expect("a folder");
         let (azurite, etcd) = (Azurite::start(), Etcd::start());
         azurite.create_public_container("oidc");
-        let proxy = FaultProxy::start(&azurite.url());
+        let proxy = FaultProxy::start(azurite.url().trim_end_matches(azurite::ACCOUNT));
         let socket = folder.path().join("signer.sock");
         let options = Options {
             issuers: vec![ISSUER.to_owned()],
@@ -137,7 +165,7 @@ impl World {
                 "sources": [{"kind": "embedded"}, source("one", &kubeconfig), source("two", &other)],
                 "signer": {"socket": socket, "refresh_hint": "1s", "node": "node-1"},
                 "targets": [
-                    {"name": "blob", "url": format!("az://{}/oidc", azurite::ACCOUNT), "endpoint": proxy.url()},
+                    {"name": "blob", "url": format!("az://{}/oidc", azurite::ACCOUNT), "endpoint": format!("{}/{}", proxy.url(), azurite::ACCOUNT)},
                     {"name": "directory", "url": format!("file://{}", folder.path().join("public").display())},
                 ],
             }),
@@ -188,24 +216,21 @@ impl World {
     }
 
     /// Has tokens signed by one API server after the other.
-    fn mint(&self) {
+    fn mint(&self, apis: &[Api; 2]) {
         let body = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
             "spec": {"audiences": [AUDIENCE], "expirationSeconds": 600},
         });
+        let path = "/api/v1/namespaces/shop/serviceaccounts/till/token";
         for turn in 0.. {
             if self.over.load(Ordering::Relaxed) {
                 return;
             }
             let asked = Instant::now();
-            let request = {
-                let server = self.servers[turn % 2].lock().expect("unpoisoned");
-                server.admin_request("POST", "/api/v1/namespaces/shop/serviceaccounts/till/token").json(&body)
-            };
-            match request.send() {
-                Ok(answer) if answer.status == 201 => {
-                    let token = answer.json()["status"]["token"].as_str().expect("a token").to_owned();
+            match apis[turn % 2].post(path, &body) {
+                Some((201, answer)) => {
+                    let token = answer["status"]["token"].as_str().expect("a token").to_owned();
                     self.tokens.lock().expect("unpoisoned").push(Arc::new(Token::parse(token)));
                 }
                 // Who signs is away. What was not signed is refused by nobody.
@@ -249,12 +274,12 @@ impl World {
                     }
                 }
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// Asks both API servers for their verdict.
-    fn review(&self) {
+    fn review(&self, apis: &[Api; 2]) {
         let body = |token: &str| {
             json!({
                 "apiVersion": "authentication.k8s.io/v1",
@@ -267,19 +292,14 @@ impl World {
                 return;
             }
             let Some(token) = self.some_token(turn) else { continue };
-            for (name, server) in ["one", "two"].iter().zip(&self.servers) {
-                let request = {
-                    let server = server.lock().expect("unpoisoned");
-                    let path = "/apis/authentication.k8s.io/v1/tokenreviews";
-                    server.admin_request("POST", path).json(&body(&token.text))
-                };
-                // One that is being restarted has no verdict.
-                let Ok(answer) = request.send() else { continue };
-                if answer.status != 201 {
+            for (name, api) in ["one", "two"].iter().zip(apis) {
+                let Some((201, answer)) =
+                    api.post("/apis/authentication.k8s.io/v1/tokenreviews", &body(&token.text))
+                else {
                     continue;
-                }
+                };
                 self.reviews.fetch_add(1, Ordering::Relaxed);
-                let status = &answer.json()["status"];
+                let status = &answer["status"];
                 if status["authenticated"] != true {
                     self.refuse(format!("API server {name} refuses a token of {}: {status}", token.kid));
                 }
@@ -323,9 +343,11 @@ fn no_live_token_is_refused_while_keys_change_and_everything_fails_in_turn() {
             let served = &served;
             scope.spawn(move || world.watch(place, served));
         }
-        scope.spawn(|| world.mint());
+        let apis = || [0, 1].map(|index| Api::of(&world.servers[index].lock().expect("unpoisoned")));
+        let (minting, reviewing) = (apis(), apis());
+        scope.spawn(move || world.mint(&minting));
         scope.spawn(|| world.check());
-        scope.spawn(|| world.review());
+        scope.spawn(move || world.review(&reviewing));
         let chaos = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             eventually("a token for others is signed", || (!world.kids().is_empty()).then_some(()));
             let ledger = world.installation.ledger_file();
@@ -368,6 +390,8 @@ fn no_live_token_is_refused_while_keys_change_and_everything_fails_in_turn() {
         }));
         world.over.store(true, Ordering::Relaxed);
         if let Err(panic) = chaos {
+            let nodes = Request::get(&service.admin_url("/status.json")).send().map(|answer| answer.text());
+            eprintln!("{nodes:?}\n{}", service.running.stderr());
             std::panic::resume_unwind(panic);
         }
     });
