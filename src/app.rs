@@ -100,6 +100,7 @@ pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, Ap
             node::make_keys(&shared.data_dir, &issuer).await?;
         }
         let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
+        wired.keeper.begin().await?;
         let pass = sync::sync(&wired.keeper, wired.sources, &mut wired.placers, adopt).await?;
         passes.push((name, pass));
     }
@@ -157,7 +158,7 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     Ok(Keys { keys, publication: config.issuer.map(|_| publication), notes })
 }
 
-/// Constructs the edges of one issuer and reads its ledger.
+/// Constructs the edges of one issuer and shows what it knew when it last ran.
 async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired, AppError> {
     let Shared { data_dir, board, connections, .. } = shared;
     let all_terms = ledgers::all_terms(&issuer);

@@ -148,7 +148,12 @@ pub fn run() -> Outcome {
 impl Arguments {
     fn carry_out(self) -> Result<Outcome, Failure> {
         // A verb that ends says what it did; a service that stays says what happens.
-        let usual = if matches!(self.verb, Verb::Run(_) | Verb::Signer(_)) { USUAL } else { "off" };
+        let stays = match &self.verb {
+            Verb::Run(_) => true,
+            Verb::Signer(arguments) => arguments.is_service(),
+            _ => false,
+        };
+        let usual = if stays { USUAL } else { "off" };
         let filter = self.log.as_deref().unwrap_or(usual);
         telemetry::init(filter, self.log_format, style() == Style::Coloured).map_err(|source| {
             let error = InvalidFilter { filter: filter.to_owned(), source };

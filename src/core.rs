@@ -5,6 +5,7 @@
 //! and the environment are arguments.
 
 pub mod announcement;
+pub mod api_server_flags;
 pub mod bulletins;
 pub mod control_plane;
 pub mod discovery;

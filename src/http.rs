@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpSocket};
 pub mod admin;
 mod connection;
 pub mod documents;
+mod pulse;
 mod server;
 pub mod tls;
 

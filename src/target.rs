@@ -145,7 +145,11 @@ impl Versions {
     pub fn mark(&self) -> String {
         let mut hasher = Sha256::new();
         for version in [&self.jwks, &self.discovery] {
-            hasher.update(format!("{version:?}\n"));
+            let mark = version.as_ref().map(|Version(version)| match version {
+                VersionOf::Object(version) => version.mark(),
+                VersionOf::File(version) => version.mark(),
+            });
+            hasher.update(format!("{mark:?}\n"));
         }
         hasher.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
     }

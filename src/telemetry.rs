@@ -32,6 +32,9 @@ pub fn init(
         .with_env_filter(EnvFilter::try_new(filter)?)
         .with_writer(std::io::stderr)
         .with_target(false)
+        // A log that cannot be written, such as a file on a full disk, would be told of with `eprintln!`, which
+        // panics when that cannot be written either.
+        .log_internal_errors(false)
         .with_ansi(colours);
     match format {
         LogFormat::Text => builder.compact().init(),

@@ -2,8 +2,8 @@
 //!
 //! [`keeper`] owns what is known of an issuer, [`asking`] brings it what the sources say, [`placing`]
 //! carries its publication to the targets. [`sync`] does all of it once, [`watching`] for ever;
-//! [`control_plane`] finds out whom to ask where a cluster has several API servers, and [`telling`]
-//! tells operators what became of it.
+//! [`control_plane`] finds out whom to ask where a cluster has several API servers, [`tending`] looks after
+//! a node that signs, and [`telling`] tells operators what became of it.
 
 pub mod asking;
 pub mod control_plane;
@@ -12,6 +12,7 @@ pub mod keeper;
 pub mod placing;
 pub mod sync;
 pub mod telling;
+pub mod tending;
 pub mod verifying;
 pub mod watching;
 

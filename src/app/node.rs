@@ -1,6 +1,11 @@
 //! A node that signs, by itself (`signpost signer`) or as a part of the service.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     select,
@@ -17,8 +22,10 @@ use crate::{
     config::{IssuerConfig, LegacyConfig, NodeConfig, SignerConfig},
     core::{
         announcement::NodeName,
+        api_server_flags,
+        kid::Kid,
         ledger::{Found, Ledger},
-        signing::{Legacy, Orders, RefusedOrder, SocketName, Step, Surprise},
+        signing::{Legacy, Orders, SocketName, Surprise},
     },
     signer::{
         KeyringError, Node, NodeError,
@@ -28,7 +35,7 @@ use crate::{
     },
     source::key_file::{KeyFileError, KeyFiles},
     store::LedgerStore,
-    workflow::asking::in_one_line,
+    workflow::{asking::in_one_line, tending::tend_by},
 };
 
 /// How often a node looks whether there is something to do, and whether there is an order.
@@ -54,7 +61,10 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let (sender, orders) = watch::channel(Orders::default());
     let mut asked = Asking { store, node: name.clone(), told: None };
     asked.ask(&sender).await;
-    tend(&node, &orders.borrow().clone()).await?;
+    // An API server that asks and finds no key exits.
+    let (first, wanted) = (Arc::clone(&node), orders.borrow().clone());
+    let tended = spawn_blocking(move || first.tend(&wanted, clock::now())).await;
+    tended.expect("tending does not panic")?;
     let socket_name = signer.socket.clone().expect("a node by itself has a socket");
     let socket = Socket::bind(&socket_name, access(&signer))?;
     started(&socket_name, &name);
@@ -62,7 +72,7 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let work = async {
         let asking = asked.go_on(sender, stop.clone());
         let (signed, ()) =
-            tokio::join!(sign(node, Some((socket, signer.refresh_hint)), orders, stop.clone()), asking);
+            tokio::join!(sign(node, (socket, signer.refresh_hint), orders, stop.clone()), asking);
         signed
     };
     tokio::pin!(work);
@@ -88,39 +98,132 @@ pub(super) async fn open(
     issuer: &IssuerConfig,
     signer: &SignerConfig,
 ) -> Result<Arc<Node>, CannotSign> {
-    if issuer.max_token_lifetime < DEFAULT_TOKEN {
+    if signer.socket.is_some() && issuer.max_token_lifetime < DEFAULT_TOKEN {
         warn!(
             max_token_lifetime = ?issuer.max_token_lifetime,
             "the tokens that pods get by default live 3607 s, and will be cut short"
         );
     }
-    let audiences = if signer.api_audiences.is_empty() {
-        BTreeSet::from([issuer.issuer.to_string()])
-    } else {
-        signer.api_audiences.clone()
-    };
     let settings = Settings {
         node: signer.node.clone().map_or_else(host_name, Ok)?,
         issuer: issuer.issuer.clone(),
         keyring: keyring_directory(data_dir),
         announcements: announcements_directory(data_dir),
-        api_audiences: audiences,
+        api_audiences: api_audiences(issuer, signer),
         max_token_lifetime: issuer.max_token_lifetime,
         margin: issuer.margin,
         size: signer.size,
         legacy: legacy(&signer.legacy).await?,
     };
     let opened = spawn_blocking(move || Node::open(settings, clock::now())).await;
-    let (node, surprises) = opened.expect("opening a node does not panic")?;
+    let (node, surprises) = opened.expect("opening a keyring does not panic")?;
+    let Settings { node: name, issuer, .. } = node.settings();
     for surprise in surprises {
         match surprise {
             Surprise::Unrecorded { kid } => {
-                warn!(%kid, "the journal knows nothing of a key, which is kept for as long as a token may live");
+                warn!(%issuer, node = %name, %kid, "a private key of which nothing is recorded signs no more");
             }
-            Surprise::Lost { kid } => warn!(%kid, "a private key is gone"),
+            Surprise::Lost { kid } => warn!(%issuer, node = %name, %kid, "a private key is gone"),
         }
     }
     Ok(Arc::new(node))
+}
+
+/// Makes the keys of a node that has none, for a process that ends: a service that runs does so itself.
+pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<(), CannotSign> {
+    match open(data_dir, issuer, &own_signer(issuer)).await {
+        Err(CannotSign::Node(NodeError::Keyring(KeyringError::Held { .. }))) => Ok(()),
+        Err(error) => Err(error),
+        Ok(node) => Ok(first_keys(&node).await?),
+    }
+}
+
+/// Makes the keys of a node. What it was ordered is on its disk; nothing is decided here.
+async fn first_keys(node: &Arc<Node>) -> Result<(), NodeError> {
+    let node = Arc::clone(node);
+    let tending = spawn_blocking(move || node.tend(&Orders::default(), clock::now()));
+    tending.await.expect("tending does not panic").map(drop)
+}
+
+/// What is configured of the node in the process that publishes. Without a word on it, it is alone and has no
+/// socket.
+fn own_signer(issuer: &IssuerConfig) -> SignerConfig {
+    issuer.signer.clone().unwrap_or_else(|| SignerConfig {
+        node: Some(NodeName::parse(EMBEDDED_NODE).expect("a valid name")),
+        ..SignerConfig::default()
+    })
+}
+
+/// The node of an issuer that signs in the process that publishes.
+pub(super) struct Own {
+    node: Arc<Node>,
+    /// Where kube-apiserver asks, and how often it shall.
+    socket: Option<(Socket, Duration)>,
+}
+
+impl Own {
+    /// Opens the keyring, and the socket if one is configured.
+    pub(super) async fn open(data_dir: &Path, issuer: &IssuerConfig) -> Result<Self, CannotSign> {
+        let signer = own_signer(issuer);
+        let node = open(data_dir, issuer, &signer).await?;
+        if signer.socket.is_some() && node.verification_set().is_none() {
+            // An API server that asks and finds no key exits.
+            first_keys(&node).await?;
+        }
+        let bind = |name| Socket::bind(name, access(&signer)).map(|socket| (socket, signer.refresh_hint));
+        let socket = signer.socket.as_ref().map(bind).transpose()?;
+        Ok(Self { node, socket })
+    }
+
+    pub(super) fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.node)
+    }
+
+    /// Signs until it is told to stop, as the ledger orders.
+    pub(super) async fn sign(self, ledgers: watch::Receiver<Arc<Ledger>>, stop: CancellationToken) {
+        let Self { node, socket } = self;
+        let (name, issuer) = (node.settings().node.clone(), node.settings().issuer.clone());
+        let orders = |ledger: &Arc<Ledger>| ledger.orders_for(&name);
+        let tending = tend_by(Arc::clone(&node), ledgers, orders, stop.clone());
+        let serving = async {
+            if let Some((socket, refresh_hint)) = socket
+                && let Err(error) = service::serve(node, refresh_hint, socket, stop).await
+            {
+                error!(%issuer, error = in_one_line(&error), "the socket of the signer is closed");
+            }
+        };
+        tokio::join!(tending, serving);
+    }
+}
+
+/// What the API server accepts itself: the issuer, as it does by default, unless it is told otherwise.
+fn api_audiences(issuer: &IssuerConfig, signer: &SignerConfig) -> BTreeSet<String> {
+    if signer.api_audiences.is_empty() {
+        BTreeSet::from([issuer.issuer.to_string()])
+    } else {
+        signer.api_audiences.clone()
+    }
+}
+
+/// Judges an API server by the signer of a configuration.
+pub fn fitting<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Signer<'_>) -> T) -> T {
+    judge(&api_server_flags::Signer {
+        socket: config.signer.socket.as_ref().expect("a node by itself has a socket"),
+        issuer: &config.issuer.issuer,
+        api_audiences: &api_audiences(&config.issuer, &config.signer),
+        max_token_lifetime: config.issuer.max_token_lifetime,
+    })
+}
+
+/// Takes over a key that signed until now, while no other process signs with the keyring.
+///
+/// # Errors
+///
+/// Fails when the keyring or the file cannot be used.
+pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Kid, CannotSign> {
+    let node = open(&config.data_dir, &config.issuer, &config.signer).await?;
+    let imported = spawn_blocking(move || node.import(&file, clock::now())).await;
+    Ok(imported.expect("importing does not panic")?)
 }
 
 /// Tends a node and answers its API server, until it is told to stop.
@@ -128,72 +231,16 @@ pub(super) async fn open(
 /// # Errors
 ///
 /// Fails when the socket cannot be served.
-pub(super) async fn sign(
+async fn sign(
     node: Arc<Node>,
-    socket: Option<(Socket, Duration)>,
+    (socket, refresh_hint): (Socket, Duration),
     orders: watch::Receiver<Orders>,
     stop: CancellationToken,
 ) -> Result<(), CannotSign> {
-    let tending = keep_tending(Arc::clone(&node), orders, stop.clone());
-    let serving = async {
-        match socket {
-            Some((socket, hint)) => service::serve(node, hint, socket, stop).await.map_err(CannotSign::Serve),
-            None => Ok(()),
-        }
-    };
+    let tending = tend_by(Arc::clone(&node), orders, Orders::clone, stop.clone());
+    let serving = service::serve(node, refresh_hint, socket, stop);
     let (served, ()) = tokio::join!(serving, tending);
-    served
-}
-
-/// Does what there is to do, at every order and once a second: what fails is tried again.
-async fn keep_tending(node: Arc<Node>, mut orders: watch::Receiver<Orders>, stop: CancellationToken) {
-    let (mut failed, mut refused) = (None, None);
-    let mut pace = interval(PACE);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut heard = true;
-    loop {
-        select! {
-            () = stop.cancelled() => return,
-            _ = pace.tick() => {}
-            changed = orders.changed(), if heard => heard = changed.is_ok(),
-        }
-        let wanted = orders.borrow_and_update().clone();
-        let outcome = tend(&node, &wanted).await.err().map(|error| in_one_line(&error));
-        if outcome != failed {
-            if let Some(error) = &outcome {
-                error!(error, "the node cannot do what it has to, and goes on as it is");
-            } else {
-                info!("the node does what it has to again");
-            }
-            failed = outcome;
-        }
-        let refusal: Option<RefusedOrder> =
-            wanted.key(&node.holdings(), clock::now(), node.settings().margin).err();
-        if refusal != refused {
-            if let Some(error) = &refusal {
-                warn!(%error, "an order is refused");
-            }
-            refused = refusal;
-        }
-    }
-}
-
-/// Does everything that there is to do now.
-async fn tend(node: &Arc<Node>, orders: &Orders) -> Result<(), NodeError> {
-    let (node, orders) = (Arc::clone(node), orders.clone());
-    let tended = spawn_blocking(move || node.tend(&orders, clock::now())).await;
-    for step in tended.expect("tending does not panic")? {
-        match step {
-            Step::Generate => info!("a key was made"),
-            Step::Begin { kid, ordered: None } => info!(%kid, "a key signs for the API server alone"),
-            Step::Begin { kid, ordered: Some(_) } => info!(%kid, "a key signs for everybody"),
-            Step::Stop { kid } => info!(%kid, "a key does not sign any more"),
-            Step::Allow { kid, .. } => info!(%kid, "a key may sign for everybody"),
-            Step::Withdraw { kid } => info!(%kid, "a key is shown to the API server alone"),
-            Step::Destroy { kid } => info!(%kid, "a private key was destroyed"),
-        }
-    }
-    Ok(())
+    served.map_err(CannotSign::Serve)
 }
 
 /// What is asked of the ledger on behalf of a node.
@@ -241,64 +288,9 @@ impl Asking {
     }
 }
 
-/// The node of an issuer that signs in the process that publishes.
-pub(super) struct Own {
-    node: Arc<Node>,
-    /// Where kube-apiserver asks, and how often it shall.
-    socket: Option<(Socket, Duration)>,
-}
-
-impl Own {
-    /// Opens the keyring, and the socket if one is configured.
-    pub(super) async fn open(data_dir: &Path, issuer: &IssuerConfig) -> Result<Self, CannotSign> {
-        let signer = own_signer(issuer);
-        let node = open(data_dir, issuer, &signer).await?;
-        let bind = |name| Socket::bind(name, access(&signer)).map(|socket| (socket, signer.refresh_hint));
-        let socket = signer.socket.as_ref().map(bind).transpose()?;
-        Ok(Self { node, socket })
-    }
-
-    pub(super) fn node(&self) -> Arc<Node> {
-        Arc::clone(&self.node)
-    }
-
-    /// Signs until it is told to stop, as the ledger orders.
-    pub(super) async fn sign(self, mut ledgers: watch::Receiver<Arc<Ledger>>, stop: CancellationToken) {
-        let name = self.node.settings().node.clone();
-        let issuer = self.node.settings().issuer.clone();
-        let (sender, orders) = watch::channel(ledgers.borrow_and_update().orders_for(&name));
-        let following = async {
-            loop {
-                select! {
-                    () = stop.cancelled() => return,
-                    changed = ledgers.changed() => if changed.is_err() { return },
-                }
-                sender.send_replace(ledgers.borrow_and_update().orders_for(&name));
-            }
-        };
-        let (signed, ()) = tokio::join!(sign(self.node, self.socket, orders, stop.clone()), following);
-        if let Err(error) = signed {
-            error!(%issuer, error = in_one_line(&error), "the signer has stopped");
-        }
-    }
-}
-
-/// What is configured of the node in this process. Without a word on it, it is alone and has no socket.
-fn own_signer(issuer: &IssuerConfig) -> SignerConfig {
-    issuer.signer.clone().unwrap_or_else(|| SignerConfig {
-        node: Some(NodeName::parse(EMBEDDED_NODE).expect("a valid name")),
-        ..SignerConfig::default()
-    })
-}
-
-/// Makes the keys of a node that has none, for a process that ends: a service that runs does so itself.
-pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<(), CannotSign> {
-    match open(data_dir, issuer, &own_signer(issuer)).await {
-        Err(CannotSign::Node(NodeError::Keyring(KeyringError::Held { .. }))) => Ok(()),
-        Err(error) => Err(error),
-        // What was ordered is on its disk; nothing is decided here.
-        Ok(node) => Ok(tend(&node, &Orders::default()).await?),
-    }
+/// Where nodes say what they hold.
+pub(super) fn announcements_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("announcements")
 }
 
 async fn legacy(files: &[LegacyConfig]) -> Result<Vec<Legacy>, KeyFileError> {
@@ -313,11 +305,6 @@ async fn legacy(files: &[LegacyConfig]) -> Result<Vec<Legacy>, KeyFileError> {
 
 fn access(config: &SignerConfig) -> Access {
     Access { mode: config.mode, gid: config.gid, uids: config.uids.clone() }
-}
-
-/// Where nodes say what they hold.
-pub(super) fn announcements_directory(data_dir: &Path) -> std::path::PathBuf {
-    data_dir.join("announcements")
 }
 
 /// The name of this machine, as Kubernetes names nodes.

@@ -19,6 +19,7 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, join_all},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
@@ -122,6 +123,7 @@ pub async fn run(
     started: impl FnOnce(&Started),
 ) -> Result<(), AppError> {
     let (mut end, mut hangup) = (End::listen(), listen(SignalKind::hangup()));
+    raise_open_files();
     let tls = config.tls.clone().map(tls_files).transpose()?;
     // Another service on the directory says more than its listening on the port; but a directory is not
     // made for a service that cannot start.
@@ -167,6 +169,15 @@ pub async fn run(
     service.stop().await?;
     info!("stopped");
     ended
+}
+
+/// Takes all the open files that the process may have: every connection is one, and the usual soft limit is
+/// meant for programs that use `select`. Without it the service works too.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    }
 }
 
 fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
@@ -427,6 +438,8 @@ async fn open(
     let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
+    show(&mut publication, faces);
+    keeper.begin().await?;
     show(&mut publication, faces);
     // It takes longer than all else: what the ledger says is shown before.
     let own = match &signs {

@@ -81,11 +81,6 @@ pub(super) fn node_config(tree: &Node, now: Timestamp, problems: &mut Problems) 
         return None;
     };
     let signer = issuer.signer.take()?;
-    if signer.socket.is_none() {
-        let fault =
-            Fault::new("has no `signer.socket`").hint("pass `--socket`, such as `--socket @signpost`");
-        issuers.refuse(fault, problems);
-    }
     Some(NodeConfig { data_dir: config.data_dir, issuer, signer })
 }
 
@@ -293,7 +288,7 @@ fn read_issuer(
     }
     if let (Some(lifetime), Some(sources)) = (max_token_lifetime, &sources)
         && lifetime < SHORTEST_KUBERNETES_TOKEN
-        && !sources.contains(&SourceConfig::Embedded)
+        && (!sources.contains(&SourceConfig::Embedded) || mapping.get("signer").is_some())
     {
         let lifetime = value::duration_text(lifetime);
         let fault = Fault::new(format!(

@@ -22,6 +22,9 @@ use super::{
     ledger::{Entry, Ledger, State, Why, signed},
 };
 
+/// Times are whole seconds, and the one since which a place shows a key has been rounded down.
+const RESOLUTION: Duration = Duration::from_secs(1);
+
 /// How long each wait is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -304,7 +307,7 @@ fn in_the_way(
             None => drop(obstacles.insert(Obstacle::NotShown { place: place.clone() })),
             Some(_) if entry.original => {}
             Some(since) => {
-                let until = *since + timing.propagation;
+                let until = *since + timing.propagation + RESOLUTION;
                 if now < until {
                     obstacles.insert(Obstacle::Propagating { place: place.clone(), until });
                 }
@@ -406,8 +409,10 @@ pub fn standing(
     })
 }
 
+mod alarms;
 mod report;
 
+pub use alarms::alarms;
 pub use report::{KeyReport, NodeReport, Phase, Report, report};
 
 #[cfg(test)]

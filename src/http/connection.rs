@@ -1,18 +1,7 @@
-//! One connection: what it may ask for, and for how long it may last.
-//!
-//! The one rule of time does not look at bytes: a connection brings a whole request soon after it began,
-//! and another every now and then, or it is ended. So it holds for a peer that says nothing, for one that
-//! sends a header or reads an answer byte by byte, for HTTP/1.1 and HTTP/2.
+//! One connection: what it may ask for, and how it ends.
 
 use std::{
-    convert::Infallible,
-    error::Error,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
+    convert::Infallible, error::Error, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration,
 };
 
 use http::{HeaderValue, Version, header};
@@ -28,21 +17,18 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    pin, select,
-    sync::watch,
-    time::{sleep, timeout},
+    pin,
+    time::timeout,
 };
 use tokio_openssl::SslStream;
 
-use super::tls::TlsFiles;
+use super::{
+    pulse::{Pulse, Word},
+    tls::TlsFiles,
+};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long the first request may take to arrive.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
-/// How long a connection may bring no request: longer than the 60 s for which load balancers keep theirs,
-/// or they would send a request into a connection that is being closed.
-const IDLE: Duration = Duration::from_secs(75);
 /// How long a connection that is told to end is served on, so that a request on its way is answered.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long answers may take to arrive at a peer that is told that the connection ends.
@@ -72,7 +58,7 @@ pub(super) struct Manners {
 impl Manners {
     pub(super) fn new(secure: bool) -> Self {
         let mut protocol = Builder::new(TokioExecutor::new());
-        // Its own time limit would be a timer and an allocation per request; see `out_of_patience`.
+        // Its own time limit would be a timer and an allocation per request; see `pulse`.
         protocol.http1().header_read_timeout(None).max_buf_size(MAX_HEADER.into());
         protocol
             .http2()
@@ -87,13 +73,13 @@ impl Manners {
     }
 }
 
-/// Serves a connection until it ends, or `told_to_stop` and has been answered.
+/// Serves a connection until it ends, or is told to and has been answered.
 pub(super) async fn converse<S, B>(
     stream: TcpStream,
     tls: Option<Arc<TlsFiles>>,
     service: S,
     manners: Arc<Manners>,
-    told_to_stop: watch::Receiver<()>,
+    pulse: Arc<Pulse>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync,
     S::Future: Send + 'static,
@@ -102,27 +88,26 @@ pub(super) async fn converse<S, B>(
     // Answers are written whole: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return answer(stream, service, &manners, told_to_stop).await;
+        return answer(stream, service, &manners, &pulse).await;
     };
     let Ok(mut stream) = tls.handshake().and_then(|session| SslStream::new(session, stream)) else { return };
     if let Ok(Ok(())) = timeout(HANDSHAKE, Pin::new(&mut stream).accept()).await {
-        answer(stream, service, &manners, told_to_stop).await;
+        answer(stream, service, &manners, &pulse).await;
     }
 }
 
-async fn answer<I, S, B>(io: I, service: S, manners: &Manners, mut told_to_stop: watch::Receiver<()>)
+async fn answer<I, S, B>(io: I, service: S, manners: &Manners, pulse: &Pulse)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync,
     S::Future: Send + 'static,
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>, Data: Send> + Send + 'static,
 {
-    let requests = AtomicU32::new(0);
-    let stopping = told_to_stop.clone();
+    pulse.begin();
     let service = service_fn(|request: Request<Incoming>| {
-        requests.fetch_add(1, Ordering::Relaxed);
+        pulse.beat();
         // HTTP/2 has a frame for it.
-        let last = stopping.has_changed().is_err() && request.version() < Version::HTTP_2;
+        let last = pulse.word() == Some(Word::Closing) && request.version() < Version::HTTP_2;
         let secure = manners.secure;
         let response = service.call(request);
         async move {
@@ -138,11 +123,17 @@ where
     });
     let connection = manners.protocol.serve_connection(TokioIo::new(io), service);
     pin!(connection);
-    select! {
+    let mut known = None;
+    let word = poll_fn(|context| match connection.as_mut().poll(context) {
         // How it ended is the peer's affair.
-        _ = connection.as_mut() => return,
-        () = out_of_patience(&requests) => if requests.load(Ordering::Relaxed) == 0 { return },
-        _ = told_to_stop.changed() => {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => pulse.poll_word(&mut known, context).map(Some),
+    });
+    match word.await {
+        None => return,
+        Some(Word::Silent) if pulse.requests() == 0 => return,
+        Some(Word::Silent) => {}
+        Some(Word::Closing) => {
             if timeout(LINGER, connection.as_mut()).await.is_ok() {
                 return;
             }
@@ -151,30 +142,3 @@ where
     connection.as_mut().graceful_shutdown();
     let _ = timeout(FAREWELL, connection).await;
 }
-
-/// Resolves when the connection brought no request for too long.
-async fn out_of_patience(requests: &AtomicU32) {
-    let mut patience = Patience::default();
-    while let Some(wait) = patience.wait(requests.load(Ordering::Relaxed)) {
-        sleep(wait).await;
-    }
-}
-
-#[derive(Default)]
-struct Patience {
-    seen: Option<u32>,
-}
-
-impl Patience {
-    /// When to ask again, now that there were so many requests; `None` if there was none since the last time.
-    fn wait(&mut self, requests: u32) -> Option<Duration> {
-        match self.seen.replace(requests) {
-            None => Some(FIRST_REQUEST),
-            Some(seen) if seen == requests => None,
-            Some(_) => Some(IDLE),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

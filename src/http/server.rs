@@ -17,17 +17,23 @@ use hyper::{
     body::{Body, Incoming},
     service::Service,
 };
-use tokio::{pin, select, sync::watch, task::JoinSet, time};
+use tokio::{pin, select, task::JoinSet, time};
 use tracing::{error, warn};
 
 use super::{
     Listener,
     connection::{self, Manners},
+    pulse::Pulses,
     tls::TlsFiles,
 };
 
 /// Pause after the process has run out of something: one that ends makes room for the next.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+/// Time without such a failure after which the next one is told again: at the brink one connection that ends
+/// lets one more in, many times a second.
+const RECOVERED: Duration = Duration::from_mins(1);
+/// Time between two looks at the connections.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How a listener is served.
 pub struct Server {
@@ -61,30 +67,32 @@ impl Server {
     {
         let Self { listener: Listener { socket, address }, max_connections, tls, open } = self;
         let manners = Arc::new(Manners::new(tls.is_some()));
-        let (stopping, told_to_stop) = watch::channel(());
-        let mut connections = JoinSet::new();
-        let converse = |stream| {
+        let (mut connections, mut pulses) = (JoinSet::new(), Pulses::default());
+        let converse = |stream, pulse| {
             let (tls, service, manners) = (tls.clone(), service.clone(), Arc::clone(&manners));
-            connection::converse(stream, tls, service, manners, told_to_stop.clone())
+            connection::converse(stream, tls, service, manners, pulse)
         };
-        let mut exhausted = false;
+        let mut looks = time::interval(LOOK);
+        looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut exhausted: Option<time::Instant> = None;
         pin!(stop);
         loop {
             open.store(connections.len(), Ordering::Relaxed);
             select! {
                 () = &mut stop => break,
                 Some(ended) = connections.join_next() => report(ended),
+                now = looks.tick(), if !pulses.is_empty() => pulses.feel(now),
                 accepted = socket.accept(), if connections.len() < max_connections => match accepted {
                     Ok((stream, _)) => {
-                        exhausted = false;
-                        connections.spawn(converse(stream));
+                        connections.spawn(converse(stream, pulses.open()));
                     }
                     Err(error) if is_of_the_peer(&error) => {}
                     Err(error) => {
-                        if !exhausted {
+                        let now = time::Instant::now();
+                        if exhausted.is_none_or(|last| now - last > RECOVERED) {
                             warn!(%address, %error, "cannot accept connections");
                         }
-                        exhausted = true;
+                        exhausted = Some(now);
                         time::sleep(EXHAUSTED).await;
                     }
                 },
@@ -92,9 +100,10 @@ impl Server {
         }
         // Those that wait in the backlog have come before the end, with a request maybe.
         while let Some(Ok((stream, _))) = socket.accept().now_or_never() {
-            connections.spawn(converse(stream));
+            connections.spawn(converse(stream, pulses.open()));
         }
-        drop((stopping, socket));
+        pulses.close();
+        drop(socket);
         while let Some(ended) = connections.join_next().await {
             report(ended);
         }

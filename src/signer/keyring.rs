@@ -87,9 +87,7 @@ impl Keyring {
     /// Fails when another process holds it, and when others could have read or replaced a key.
     pub fn hold(path: &Path) -> Result<Self, KeyringError> {
         directory::create(path)?;
-        let keyring = Self::load_and_heal(Directory::open(path, Lock::Try)?)?;
-        keyring.directory.sign_in()?;
-        Ok(keyring)
+        Self::load_and_heal(Directory::open(path, Lock::Try)?)
     }
 
     /// Reads a keyring, which another process may hold. Blocks.

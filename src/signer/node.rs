@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -28,6 +28,10 @@ use crate::core::{
         UnreadableClaims, VerificationKey,
     },
 };
+
+/// How long a token for the API server alone may live although a shorter life was asked for.
+/// Source: `ExpirationExtensionSeconds` in `kubernetes/pkg/serviceaccount/claims.go`.
+const LONGEST_EXTENDED: Duration = Duration::from_hours(365 * 24);
 
 /// What a node is told by its operator.
 #[derive(Clone, Debug)]
@@ -152,7 +156,8 @@ impl Node {
             decided => return decided,
         }
         let mut desk = self.desk();
-        // Memory changes only while the desk is held, and somebody else may just have covered it.
+        // Memory changes only while the desk is held: somebody else may just have covered it, and no other key takes
+        // over before this one has signed.
         let live = self.live.load_full();
         match self.sign_with(&live, claims, now) {
             Err(SignError::NotCovered(done)) => {
@@ -162,7 +167,6 @@ impl Node {
             }
             decided => return decided,
         }
-        drop(desk);
         self.sign_from_memory(claims, now)
     }
 
@@ -216,6 +220,29 @@ impl Node {
         Ok(steps)
     }
 
+    /// Takes over a key that others signed with until now: it signs from now on, for everybody, because it is
+    /// public already.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be used, when the key is here already, and when the disk cannot be written.
+    pub fn import(&self, file: &Path, now: Timestamp) -> Result<Kid, NodeError> {
+        let new = NewKey::import(file)?;
+        let (jwk, kid) = (new.jwk(), new.jwk().kid().clone());
+        let _alone = self.tending.lock().expect("nobody panics while holding it");
+        let mut desk = self.desk();
+        if desk.keyring.keys().contains_key(&kid) {
+            return Err(NodeError::Present { kid });
+        }
+        let until = |lifetime| now + lifetime + self.settings.margin;
+        let horizon = until(self.settings.max_token_lifetime);
+        let internal_horizon = until(LONGEST_EXTENDED);
+        desk.keyring.add(new).map_err(|(_, error)| error)?;
+        desk.record(&Done::Imported { jwk, horizon, internal_horizon }, now)?;
+        self.take_effect(&desk)?;
+        Ok(kid)
+    }
+
     /// Tells the world what the disk says, and then memory.
     fn take_effect(&self, desk: &Desk) -> Result<(), NodeError> {
         if self.live.load().holdings != desk.holdings {
@@ -266,6 +293,8 @@ fn check(settings: &Settings, what: &'static str, found: String, expected: Strin
 pub enum NodeError {
     #[error("keyring `{path}` is that of {what} `{found}`, expected `{expected}`", path = path.display())]
     Other { path: PathBuf, what: &'static str, found: String, expected: String },
+    #[error("key `{kid}` is in the keyring already")]
+    Present { kid: Kid },
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     #[error(transparent)]
@@ -284,7 +313,7 @@ impl NodeError {
             }
             Self::Other { .. } => Some("use another data directory for another issuer".to_owned()),
             Self::Keyring(error) => error.hint(),
-            Self::Board(_) | Self::OutOfOrder(_) => None,
+            Self::Present { .. } | Self::Board(_) | Self::OutOfOrder(_) => None,
         }
     }
 }

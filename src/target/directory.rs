@@ -56,6 +56,12 @@ pub(super) struct Directory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileVersion([u8; 32]);
 
+impl FileVersion {
+    pub(super) fn mark(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
 impl Directory {
     pub(super) fn new(root: PathBuf) -> Self {
         Self { root: root.into() }

@@ -60,6 +60,14 @@ pub(super) struct ObjectVersion {
     attributes: Attributes,
 }
 
+impl ObjectVersion {
+    /// What the store itself calls it. Headers change with a write, which changes this on all but S3.
+    pub(super) fn mark(&self) -> String {
+        let UpdateVersion { e_tag, version } = &self.update;
+        format!("{e_tag:?} {version:?}")
+    }
+}
+
 /// Leaves the store out: it knows credentials.
 impl fmt::Debug for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

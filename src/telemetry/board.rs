@@ -18,6 +18,7 @@ use crate::core::{
     jwk_set::Profile,
     ledger::{Ledger, State as KeyState},
     notice::Notice,
+    rotation::NodeReport,
 };
 
 mod view;
@@ -88,6 +89,8 @@ pub struct IssuerStatus {
     pub former: Vec<String>,
     /// What is wrong with the ledger, or with what the sources say together, in words.
     pub alarms: Vec<String>,
+    /// What is next for each node that signs.
+    pub nodes: BTreeMap<String, NodeReport>,
     pub sources: BTreeMap<String, SourceStatus>,
     pub targets: BTreeMap<String, TargetStatus>,
 }

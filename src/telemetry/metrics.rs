@@ -16,6 +16,7 @@ use super::{
     board::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic},
     notices::Totals,
 };
+use crate::core::rotation::NodeReport;
 
 pub(super) fn render(page: Page) -> String {
     let mut registry = Registry::with_prefix("signpost");
@@ -45,6 +46,7 @@ impl Collector for Page {
         self.configuration(out)?;
         self.of_issuers(out)?;
         self.of_ledgers(out)?;
+        self.of_nodes(out)?;
         self.of_sources(out)?;
         self.of_targets(out)?;
         out.counter("http_requests", "Requests to the public listener", |put| {
@@ -95,6 +97,30 @@ impl Page {
         )?;
         gauge("missing_keys", "Published keys that no source lists any more", |status| {
             count(status.missing_keys())
+        })
+    }
+
+    fn of_nodes(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        let mut gauge = |name, help, value: fn(&NodeReport) -> Option<f64>| {
+            out.gauge(name, help, |put| {
+                self.issuers.each().try_for_each(|(issuer, status)| {
+                    status.nodes.iter().try_for_each(|(node, report)| {
+                        let labels = &[("issuer", issuer), ("node", node.as_str())];
+                        value(report).map_or(Ok(()), |value| put(labels, value))
+                    })
+                })
+            })
+        };
+        gauge(
+            "node_ordered_timestamp_seconds",
+            "When a node was given the key that it signs with",
+            |node| node.order.as_ref().map(|order| seconds(order.at)),
+        )?;
+        gauge("rotation_due_timestamp_seconds", "When it is time for the next key of a node", |node| {
+            node.due.map(seconds)
+        })?;
+        gauge("rotation_obstacles", "Things in the way of the next key of a node, see /status.json", |node| {
+            Some(count(node.waits_for.len()))
         })
     }
 

@@ -26,7 +26,7 @@ use crate::{
         ledger::{Ask, Found, Irreconcilable, Ledger, Look, NotAsked, Refusal, Retention, signed},
         merge::{Answer, Conflict, merge},
         publication::{NothingToPublish, Publication, Terms},
-        rotation::{Observation, Report, Step, Timing, Window, after, next_step, report},
+        rotation::{Observation, Report, Step, Timing, Window, after, alarms, next_step, report},
     },
     store::{LedgerStore, StoreError},
     target::Reading,
@@ -122,12 +122,11 @@ pub struct Concerns {
 }
 
 impl Keeper {
-    /// Reads the ledger and shows what it says, before any source is asked. A service starts without it as
-    /// long as the way to it is blocked, and shows what it knew when it last ran.
+    /// Shows what was known when it last ran here. [`Keeper::begin`] comes next.
     ///
     /// # Errors
     ///
-    /// Fails when there is a ledger and it cannot be used.
+    /// Fails when that cannot be read, and when it is about another issuer.
     pub async fn open(
         charter: Charter,
         sources: impl IntoIterator<Item = Voices>,
@@ -150,13 +149,23 @@ impl Keeper {
         };
         // An empty ledger is no concern yet: nobody has been asked.
         let _ = keeper.show(known);
-        if keeper.charter.stores {
-            match keeper.refresh().await {
-                Err(error) if keeper.charter.serves && error.is_passing() => keeper.tell_unstored(&error),
+        Ok(keeper)
+    }
+
+    /// Reads the ledger and shows what it says, before any source is asked; not in a dry run. A service starts
+    /// without it as long as the way to it is blocked.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is a ledger and it cannot be used.
+    pub async fn begin(&self) -> Result<(), StoreError> {
+        if self.charter.stores {
+            match self.refresh().await {
+                Err(error) if self.charter.serves && error.is_passing() => self.tell_unstored(&error),
                 other => drop(other?),
             }
         }
-        Ok(keeper)
+        Ok(())
     }
 
     #[must_use]
@@ -527,28 +536,42 @@ impl Keeper {
         nothing.filter(|_| known && !ready)
     }
 
+    /// Puts the rotation on the board; returns what is wrong with it.
+    fn look_at_rotation(&self, heard: &Heard) -> Vec<String> {
+        let ledger = Arc::clone(&self.ledger.borrow());
+        // Most issuers have no node that obeys.
+        if ledger.entries().values().all(|entry| entry.signer.is_none()) {
+            return Vec::new();
+        }
+        let (seen, now, timing) = (self.observation(heard), clock::now(), &self.charter.timing);
+        let nodes = report(&ledger, &seen, now, timing).nodes;
+        self.board.issuer(&self.charter.terms.issuer, |status| status.nodes = nodes);
+        alarms(&ledger, &seen, now, timing)
+    }
+
     /// Puts what is wrong on the board, and logs when it begins and when it is over.
     fn raise(&self, heard: &mut Heard, concerns: &Concerns) {
         let issuer = &self.charter.terms.issuer;
-        let mut alarms = BTreeSet::new();
-        alarms.extend(self.ledger.borrow().alarm(clock::now()));
-        alarms.extend(concerns.conflicts.iter().map(ToString::to_string));
-        alarms.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {
+        let mut wrong = BTreeSet::new();
+        wrong.extend(self.ledger.borrow().alarm(clock::now()));
+        wrong.extend(concerns.conflicts.iter().map(ToString::to_string));
+        wrong.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {
             Refusal::Tombstone => {
                 format!("key `{kid}` was removed and a source lists it again; `signpost ledger adopt -- {kid}` brings it back")
             }
             Refusal::TooMany => format!("key `{kid}` is not published: there are as many as relying parties read"),
         }));
-        alarms.extend(concerns.nothing_to_publish.iter().map(ToString::to_string));
+        wrong.extend(concerns.nothing_to_publish.iter().map(ToString::to_string));
+        wrong.extend(self.look_at_rotation(heard));
         let disagreeing = heard.disagreeing(self.charter.retention.margin);
-        alarms.extend(disagreeing.map(|name| format!("our clock and that of source `{name}` disagree")));
-        for alarm in alarms.difference(&heard.alarms) {
+        wrong.extend(disagreeing.map(|name| format!("our clock and that of source `{name}` disagree")));
+        for alarm in wrong.difference(&heard.alarms) {
             error!(%issuer, alarm, "alarm");
         }
-        for over in heard.alarms.difference(&alarms) {
+        for over in heard.alarms.difference(&wrong) {
             info!(%issuer, alarm = over, "alarm is over");
         }
-        self.board.issuer(issuer, |status| status.alarms = alarms.iter().cloned().collect());
-        heard.alarms = alarms;
+        self.board.issuer(issuer, |status| status.alarms = wrong.iter().cloned().collect());
+        heard.alarms = wrong;
     }
 }

@@ -81,7 +81,17 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "workflow",
-        may_import: &["core", "clock", "telemetry", "source", "target", "store", "events", "relying_party"],
+        may_import: &[
+            "core",
+            "clock",
+            "telemetry",
+            "source",
+            "target",
+            "store",
+            "events",
+            "signer",
+            "relying_party",
+        ],
         must_not_name: &["axum", "kube", "object_store", "reqwest", "std::fs", "std::net"],
     },
     Rule {

@@ -482,8 +482,8 @@ fn a_key_that_left_long_ago_is_removed_and_does_not_come_back() {
     let aged = text.replace(&since(&text), "2026-01-01T00:00:00Z");
     assert_ne!(text, aged);
     fs::write(&ledger, aged).expect("stored");
-    sync();
-    assert!(!published().contains(&old_kid) && published().contains(&new_kid));
+    let told = sync();
+    assert!(!published().contains(&old_kid) && published().contains(&new_kid), "{}", told.stderr);
 
     world.configure(&files(&[&old, &new]));
     let told = sync();

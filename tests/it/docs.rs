@@ -17,7 +17,9 @@ use signpost::{
     core::{
         issuer::Issuer,
         jwk_set::Profile,
-        ledger::{Ledger, Lineage},
+        kid::Kid,
+        ledger::{Ledger, Lineage, Order, Why},
+        rotation::NodeReport,
         verification::CHECKS,
     },
     telemetry::{
@@ -167,6 +169,15 @@ fn metrics() -> BTreeSet<String> {
         source.signing_key_public = Some(true);
     });
     board.issuer(&issuer, |status| status.former.push("https://former.example".to_owned()));
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    let node = NodeReport {
+        order: Some(Order { sign: Kid::parse("a").expect("a kid"), at, why: Why::First }),
+        next: None,
+        due: Some(at),
+        waits_for: Vec::new(),
+        not_before: None,
+    };
+    board.issuer(&issuer, |status| drop(status.nodes.insert("node".to_owned(), node)));
     let now = jiff::Timestamp::UNIX_EPOCH;
     let ledger = Ledger::new(issuer.clone(), Lineage::from_random([0; 8]));
     board.ledger(Arc::new(ledger.witnessed("blob", 2, now, Duration::from_mins(1))), Profile::Entra);
@@ -300,7 +311,7 @@ fn a_newcomer_sees_what_the_readme_shows_and_what_is_printed_works_when_pasted()
     let (read, run): (Vec<_>, Vec<_>) = pasted
         .filter(|line| line.starts_with("curl -s ") || line.starts_with(program))
         .partition(|line| line.starts_with("curl"));
-    assert_eq!((read.len(), run.len()), (2, 2), "{said}");
+    assert_eq!((read.len(), run.len()), (2, 3), "{said}");
     for line in read {
         Request::get(line.trim_start_matches("curl -s ")).answer().expect_status(200).json();
     }

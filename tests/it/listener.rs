@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::support::connection::{Connection, Protocol, Trust};
 use crate::support::installation::{Installation, JWKS, Service, files};
 use crate::support::pki::{KeyFiles, ServerTls};
+use crate::support::signpost::Signpost;
 
 const ISSUER: &str = "https://oidc.example/cluster";
 const PATH: &str = "/cluster/openid/v1/jwks";
@@ -140,12 +142,25 @@ fn a_process_without_file_descriptors_recovers_and_does_not_spin() {
     let used = cpu(&service) - before;
     assert!(used < 50, "it has used {used} hundredths of a second");
     assert!(service.running.is_running());
-    drop(streams);
+    // In this order: a connection that ends while there is no more room makes room for one.
     limit(most);
+    drop(streams);
     service.until("it answers again", |service| {
         TcpStream::connect(service.address()).is_ok() && service.get(JWKS).status == 200
     });
     assert_eq!(service.running.stderr().matches("cannot accept connections").count(), 1);
+}
+
+#[test]
+fn a_service_takes_all_the_open_files_that_it_may_have() {
+    let scene = Scene::new(json!({}), false);
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "ulimit -S -n 256 && ulimit -H -n 512 && exec \"$0\" \"$@\""]);
+    let config = scene.installation.config_file();
+    let service = scene.installation.run_as(Signpost::within(shell, ["run"]).env("SIGNPOST_CONFIG", config));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", service.running.id())).expect("it runs");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["512", "512"]);
 }
 
 /// CPU time that the process has used: fields 14 and 15 of `/proc/PID/stat`, in hundredths of a second.

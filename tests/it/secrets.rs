@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use crate::support::api_server::ADMIN_TOKEN;
 use crate::support::azurite::{self, Azurite};
 use crate::support::cluster::{Cluster, ISSUER};
+use crate::support::external_signer::ExternalSigner;
 use crate::support::installation::{
     DOCUMENTS, Installation, Service, api_server, azure_target, directory_target, files, s3_target,
 };
@@ -305,6 +306,47 @@ fn the_embedded_private_key_is_in_one_file_that_only_its_owner_can_read() {
     fs::write(&private[0], &text).expect("it is ours");
     fs::set_permissions(&private[0], fs::Permissions::from_mode(0o644)).expect("it is ours");
     assert!(refused("an open key").contains("has mode 0644, expected 0600"));
+}
+
+#[test]
+fn no_private_key_of_a_signer_is_anywhere_but_in_its_file() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let mut signer = ExternalSigner::start(ISSUER, "key_type: rs256-3072");
+    let mut secrets = Secrets::default();
+    let mut add_all = |signer: &ExternalSigner| {
+        for entry in fs::read_dir(signer.keys()).expect("there is a keyring") {
+            let path = entry.expect("it can be read").path();
+            if path.extension().is_some_and(|extension| extension == "pem") {
+                let pem = fs::read(&path).expect("it is ours");
+                fs::copy(&path, folder.path().join(path.file_name().expect("a name"))).expect("a copy");
+                secrets.add_key(&PKey::private_key_from_pem(&pem).expect("it is a key"));
+            }
+        }
+    };
+    let (first, second) = (signer.signing(), signer.standby());
+    signer.order(&first);
+    add_all(&signer);
+    signer.order(&second);
+    signer.standby();
+    add_all(&signer);
+    signer.revoke(&first);
+    let said = signer.running().stderr() + &signer.running().stdout();
+    signer.kill();
+    // What is damaged is told of too.
+    let file = signer.keys().join(format!("{second}.pem"));
+    let pem = fs::read(&file).expect("it is ours");
+    fs::write(&file, &pem[..pem.len() / 2]).expect("it is ours");
+    let refused = signer.command().finish(AT_MOST).expect_code(2);
+    secrets.assert_not_said("a damaged key", &refused);
+    secrets.assert_not_in("the log", said);
+    let files = secrets.files_with_secrets(&signer.data_dir());
+    assert!(
+        files.iter().all(|file| file.extension().is_some_and(|extension| extension == "pem")),
+        "{files:?}"
+    );
+    assert_eq!(files.len(), 2, "{files:?}");
+    // The search finds what there is to find.
+    assert_eq!(secrets.files_with_secrets(folder.path()).len(), 3);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What relying parties, browsers and strangers get from the public listener.
 
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -193,4 +196,31 @@ fn headers(answer: &Response) -> Vec<(String, String)> {
         .collect();
     headers.sort();
     headers
+}
+
+/// Reading the public half hangs here; on a slow machine it is the check of the private one that takes time.
+#[test]
+fn what_the_ledger_says_is_served_while_the_keyring_is_opened_and_its_faults_end_the_start() {
+    let settings = json!({"sources": [{"kind": "embedded"}]});
+    let installation = Installation::new("http://127.0.0.1:8080/embedded", &settings);
+    let service = installation.run_until_ready();
+    let before = service.served();
+    service.stop().expect_code(0);
+    let keys = fs::read_dir(installation.data_dir().join("keys")).expect("there is a keyring");
+    let keys = keys.map(|entry| entry.expect("it can be read").path()).collect::<Vec<_>>();
+    let half = |extension| keys.iter().find(|path| path.extension().is_some_and(|it| it == extension));
+    let (private, public) = (half("pem").expect("a key"), half("pub").expect("its public half"));
+
+    fs::remove_file(public).expect("it is ours");
+    mkfifoat(CWD, public, Mode::RUSR | Mode::WUSR).expect("a pipe can be made");
+    let mut service = installation.run_until_ready();
+    assert_eq!(service.served(), before);
+    assert_eq!(service.status()["sources"], json!({}), "the keyring is open already");
+    drop(File::options().write(true).open(public).expect("it is being read"));
+    service.until("the keyring is open", |service| service.source_is_up("embedded"));
+    service.stop().expect_code(0);
+
+    fs::set_permissions(private, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let refused = installation.finish(["run"]).expect_code(2).stderr;
+    assert!(refused.contains("has mode 0644, expected 0600"), "{refused}");
 }

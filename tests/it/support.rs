@@ -15,6 +15,7 @@ pub(crate) mod connection;
 pub(crate) mod control_plane;
 pub(crate) mod etcd;
 pub(crate) mod eventually;
+pub(crate) mod external_signer;
 pub(crate) mod fault_proxy;
 pub(crate) mod gcs;
 pub(crate) mod http_client;

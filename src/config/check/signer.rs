@@ -49,7 +49,7 @@ pub(super) fn read(
     }
     let api_audiences = signer.texts("api_audiences", problems).ok_or(Told)?;
     let refresh_hint = signer.duration("refresh_hint", problems);
-    let size = signer.choice("key", problems, &RsaSize::ALL, RsaSize::name);
+    let size = signer.choice("key_type", problems, &RsaSize::ALL, RsaSize::name);
     let mut legacy = Vec::new();
     for mapping in signer.mappings("legacy", problems).ok_or(Told)? {
         let file = mapping.path("file", problems);

@@ -1,4 +1,4 @@
-//! Keys of a signer.
+//! What a node that signs needs to know.
 
 use super::{Key, Kind, Need, Section};
 
@@ -65,7 +65,7 @@ pub(in crate::config) static SIGNER: Section = Section {
             example: "1m",
         },
         Key {
-            name: "key",
+            name: "key_type",
             kind: Kind::Choice(&["rs256-2048", "rs256-3072", "rs256-4096"]),
             need: Need::Default("rs256-2048"),
             flag: None,

@@ -213,7 +213,7 @@ fn the_same_flag_twice_is_refused_as_in_a_file() {
 3 problems in the flags
 --source: `kubernetes` is given twice
 --source: `embedded` is not the only source, expected no other beside it
-  hint: an issuer has its own keyring or other people's keys
+  hint: if kube-apiserver asks this very process for signatures, say where under `signer`
 --target: `file:///a` is given twice",
     );
 }

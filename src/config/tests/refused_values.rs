@@ -391,6 +391,6 @@ issuers[0].sources[1].paths[0]: `sa.pub` is relative, expected an absolute path
 issuers[0].sources[1].paths[1]: `/keys/[` is not a glob: invalid range pattern
 issuers[0].sources[2].probe: service account name `Probe` is not lower-case letters, digits and inner `-`
 issuers[0].sources[3]: `embedded` is not the only source, expected no other beside it
-  hint: an issuer has its own keyring or other people's keys",
+  hint: if kube-apiserver asks this very process for signatures, say where under `signer`",
     );
 }

@@ -8,13 +8,13 @@ use crate::core::{
 
 mod model;
 
-/// Times in seconds: propagation 100, tokens 50, margin 10, rotation after 1000.
+/// Times in seconds: propagation 99 and the one that rounding takes, tokens 50, margin 10, rotation after 1000.
 fn timing() -> Timing {
     let seconds = Duration::from_secs;
     Timing {
         rotate_after: Some(seconds(1000)),
-        propagation: seconds(100),
-        jwks_max_age: seconds(50),
+        propagation: seconds(99),
+        jwks_max_age: seconds(49),
         max_token_lifetime: seconds(50),
         margin: seconds(10),
     }
@@ -452,9 +452,9 @@ fn another_node_cannot_speak_for_a_key() {
 fn waits_that_contradict_each_other_are_all_named() {
     assert_eq!(timing().contradictions(), []);
     let seconds = Duration::from_secs;
-    let wrong = Timing { propagation: seconds(99), rotate_after: Some(seconds(109)), ..timing() };
+    let wrong = Timing { propagation: seconds(97), rotate_after: Some(seconds(107)), ..timing() };
     assert_eq!(wrong.contradictions().len(), 2, "{:?}", wrong.contradictions());
-    let never = Timing { rotate_after: None, propagation: seconds(99), ..timing() };
+    let never = Timing { rotate_after: None, propagation: seconds(97), ..timing() };
     assert_eq!(never.contradictions().len(), 1);
     let crowded =
         Timing { max_token_lifetime: seconds(111 * 99), rotate_after: Some(seconds(111)), ..timing() };
@@ -477,4 +477,30 @@ fn a_key_that_its_node_has_lost_leaves_when_no_token_of_it_can_live() {
         scene.announce(now, &[(2, "a", standby(100))]);
         assert_eq!(scene.ledger.entries()[&kid(0)].is_public(), is_public, "at {now}");
     }
+}
+
+#[test]
+fn a_switch_that_is_held_rings_once_it_is_late() {
+    let mut scene = Scene::settled();
+    let ring = |scene: &Scene, now| alarms(&scene.ledger, &scene.seen, at(now), &timing());
+    scene.show(500, &["us"], &[0]);
+    assert_eq!(ring(&scene, 1010), Vec::<String>::new());
+    assert_eq!(ring(&scene, 1011), ["node `a` cannot be given its next key: us does not show it"]);
+    scene.show(1011, &["us"], &[0, 1]);
+    assert_eq!(ring(&scene, 1012), Vec::<String>::new(), "that ends by itself");
+    scene.ledger = scene.ledger.start(["us".to_owned()].into(), &scene.seen.gates, at(1012)).expect("asked");
+    assert_eq!(ring(&scene, 1012), ["the rotation does not wait for target `us`"]);
+}
+
+#[test]
+fn a_node_that_does_not_obey_or_is_silent_rings() {
+    let mut scene = Scene::settled();
+    scene.settle(1000);
+    let ring = |scene: &Scene, now| alarms(&scene.ledger, &scene.seen, at(now), &timing()).join("\n");
+    assert_eq!(ring(&scene, 1010), "");
+    assert!(ring(&scene, 1011).contains("the node was told at"), "{}", ring(&scene, 1011));
+    let mut silent = Scene::settled();
+    silent.announce(10, &[(2, "b", active(0))]);
+    silent.announce(20, &[(2, "b", active(0))]);
+    assert!(ring(&silent, 21).contains("node `a` says nothing any more"), "{}", ring(&silent, 21));
 }

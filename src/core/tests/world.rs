@@ -197,18 +197,28 @@ impl World {
         self.tampered = true;
         if running {
             (0..PROCESSES).for_each(|who| self.read(who));
-            self.damaged = Some(FoundLedger::Ledger(Arc::new(backup)));
+            let goes_on = self.processes.iter().all(|process| backup.goes_on_from(&process.known));
+            self.damaged = Some(FoundLedger::Ledger(Arc::new(backup.clone())));
+            // After an older backup was put back, a later one of before looks like what somebody else stored.
+            if goes_on {
+                self.forget_what_came_after(&backup);
+            }
             return;
         }
         self.damaged = None;
+        self.forget_what_came_after(&backup);
         self.ledger = backup;
         (0..PROCESSES).for_each(|who| self.restart(who));
+    }
+
+    /// Owes only what a backup that nobody can recognise says.
+    fn forget_what_came_after(&mut self, backup: &Ledger) {
         // What happened since then without a write to a target is forgotten: tombstones, and that a missing
         // key was listed in between.
-        let state = |kid: &Kid| self.ledger.entries().get(kid).map(|entry| entry.state);
+        let state = |kid: &Kid| backup.entries().get(kid).map(|entry| entry.state);
         self.removed.retain(|kid| matches!(state(kid), Some(State::Removed { .. })));
         self.owed_until.retain(|kid, _| matches!(state(kid), Some(State::Listed)));
-        self.missing = self.ledger.entries().keys().cloned().collect();
+        self.missing = backup.entries().keys().cloned().collect();
         self.missing.retain(|kid| matches!(state(kid), Some(State::Missing { .. })));
     }
 

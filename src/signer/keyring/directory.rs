@@ -26,8 +26,6 @@ const DIRECTORY: u32 = 0o700;
 const OTHERS: u32 = 0o077;
 /// Largest key file, in bytes: an RSA-16384 key has a quarter of it.
 const MAX_SIZE: usize = 64 * 1024;
-/// Hidden file with the number of the process that has the directory. Nothing rests on it.
-const HOLDER: &str = ".holder";
 /// Extension of a hidden file that is being written.
 const UNFINISHED: &str = "tmp";
 
@@ -93,15 +91,19 @@ impl Directory {
         let _ = flock(&self.handle, FlockOperation::Unlock);
     }
 
-    /// Leaves word of who has it, for those who are refused.
-    pub(super) fn sign_in(&self) -> Result<(), KeyringError> {
-        let path = self.path.join(HOLDER);
-        fs::write(&path, std::process::id().to_string()).map_err(failed("write", &path))
-    }
-
+    /// Who has it, as far as the kernel says so (proc(5), `/proc/locks`).
     fn holder(&self) -> String {
-        let pid = fs::read_to_string(self.path.join(HOLDER)).ok().and_then(|text| text.parse::<u32>().ok());
-        pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+        let find = || {
+            let metadata = self.handle.metadata().ok()?;
+            let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+            let file = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
+            let locks = fs::read_to_string("/proc/locks").ok()?;
+            let words = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let mut flocks = words.filter(|words| words.get(1) == Some(&"FLOCK"));
+            let ours = flocks.find(|words| words.get(5) == Some(&file.as_str()))?;
+            ours.get(4)?.parse::<u32>().ok()
+        };
+        find().map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
     }
 
     pub(super) fn path(&self) -> &Path {

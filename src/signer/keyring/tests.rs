@@ -50,12 +50,7 @@ fn a_private_key_is_readable_by_its_owner_alone() {
     assert_eq!(0o700, mode(&fresh.path));
     assert_eq!(0o600, mode(&fresh.file("pem")));
     assert_eq!(0o644, mode(&fresh.file("pub")));
-    let files = fs::read_dir(&fresh.path).expect("a directory");
-    let shown = files.filter(|file| {
-        let name = file.as_ref().expect("readable").file_name();
-        !name.as_encoded_bytes().starts_with(b".")
-    });
-    assert_eq!(2, shown.count());
+    assert_eq!(2, fs::read_dir(&fresh.path).expect("a directory").count());
 }
 
 #[test]

@@ -219,3 +219,35 @@ fn two_keyrings_share_nothing() {
     let kids = |node: &Node| node.holdings().keys().keys().cloned().collect::<BTreeSet<_>>();
     assert!(kids(&started(&one)).is_disjoint(&kids(&started(&other))));
 }
+
+#[test]
+fn an_imported_key_signs_for_everybody_and_is_kept_for_what_others_signed_with_it() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("sa.key");
+    let rsa = openssl::rsa::Rsa::generate(2048).expect("a key");
+    fs::write(&file, rsa.private_key_to_pem().expect("PEM")).expect("it is ours");
+    let node = started(&folder);
+    let first = node.holdings().signing().expect("one signs").clone();
+    let open_to_all = node.import(&file, at(5)).expect_err("others may read it").to_string();
+    assert!(open_to_all.contains("expected 0600"), "{open_to_all}");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
+    let kid = node.import(&file, at(5)).expect("imported");
+    assert!(matches!(node.import(&file, at(5)), Err(NodeError::Present { .. })));
+    let others = claims(OTHERS, at(600));
+    let signed = node.sign(&others, at(6)).expect("it signs");
+    assert!(verifies(&announced(&folder).keys()[&kid].jwk, &others, &signed));
+    node.tend(&Orders::default(), at(7)).expect("the other one stops");
+    assert!(matches!(announced(&folder).keys()[&first].stage, Stage::Retired { .. }));
+    let standby = node
+        .holdings()
+        .keys()
+        .iter()
+        .find(|(_, held)| matches!(held.stage, Stage::Standby { .. }))
+        .map(|(kid, _)| kid.clone());
+    node.tend(&Orders { sign: standby, at: at(8), ..Orders::default() }, at(8)).expect("rotated away");
+    let held = node.holdings().keys()[&kid].clone();
+    assert_eq!(held.horizon, Some(at(5 + 3600 + 10)));
+    assert_eq!(held.internal_horizon, Some(at(5 + 365 * 24 * 3600 + 10)));
+    drop(node);
+    assert_eq!(open(&folder).holdings().keys().len(), 4);
+}

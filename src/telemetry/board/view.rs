@@ -9,6 +9,7 @@ use super::{IssuerStatus, LedgerStatus, SourceStatus, TargetStatus};
 use crate::core::{
     jwk_set::Profile,
     ledger::{Change, Entry, Incident, Ledger, State},
+    rotation::NodeReport,
 };
 
 /// One issuer.
@@ -27,6 +28,9 @@ pub(super) struct View {
     alarms: Vec<String>,
     /// What readiness says besides.
     warnings: Vec<String>,
+    /// What is next for each node that signs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    nodes: BTreeMap<String, NodeReport>,
     sources: BTreeMap<String, SourceStatus>,
     targets: BTreeMap<String, TargetStatus>,
     changes: Vec<ChangeView>,
@@ -95,6 +99,7 @@ impl View {
                 .unwrap_or_default(),
             alarms: status.alarms.clone(),
             warnings: status.warnings().collect(),
+            nodes: status.nodes.clone(),
             sources: status.sources.clone(),
             targets: status.targets.clone(),
             changes: ledger

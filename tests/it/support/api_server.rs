@@ -114,9 +114,21 @@ impl ApiServer {
     /// Restarts on the same port, whatever port `options` names.
     pub(crate) fn restart_with(&mut self, options: Options) {
         self.begin(options);
+        self.wait_until_ready();
+    }
+
+    /// Waits for the answer of one that was begun.
+    pub(crate) fn wait_until_ready(&mut self) {
         let mut process = self.process.take().expect("it was begun");
         process.wait_until_ready(|| self.admin_request("GET", "/readyz").send()?.is_ok());
         self.process = Some(process);
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&mut self) -> u32 {
+        let process = self.process.as_mut().expect("it runs");
+        assert!(process.exit_status().is_none(), "it has ended");
+        process.id()
     }
 
     /// As [`ApiServer::restart_with`], without waiting for an answer.

@@ -194,7 +194,11 @@ impl Service {
     }
 
     pub(crate) fn admin(&self, path: &str) -> Response {
-        Request::get(&format!("{}{path}", self.admin)).answer()
+        Request::get(&self.admin_url(path)).answer()
+    }
+
+    pub(crate) fn admin_url(&self, path: &str) -> String {
+        format!("{}{path}", self.admin)
     }
 
     /// What `/status.json` says of the issuer.

@@ -1,0 +1,158 @@
+//! The pulse of every connection: whether it goes on to bring requests, and the word that it shall end.
+//!
+//! The one rule of time does not look at bytes: a connection brings a whole request soon after it began,
+//! and another every now and then, or it is ended. So it holds for a peer that says nothing, for one that
+//! sends a header or reads an answer byte by byte, for HTTP/1.1 and HTTP/2.
+//!
+//! A connection wakes up for every request, and is looked at once a second: it has no timer and no channel
+//! of its own, only what both sides find without a lock.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+/// How long the first request may take to arrive.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// How long a connection may bring no request: longer than the 60 s for which load balancers keep theirs,
+/// or they would send a request into a connection that is being closed.
+const IDLE: Duration = Duration::from_secs(75);
+
+/// What a connection shows its listener, and is told by it.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    begun: AtomicBool,
+    requests: AtomicU32,
+    word: AtomicU8,
+    waker: AtomicWaker,
+}
+
+/// Why a connection shall end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Word {
+    /// It brought no request for too long.
+    Silent = 1,
+    /// The listener ends.
+    Closing = 2,
+}
+
+impl Pulse {
+    /// From now on requests are expected: TLS has been agreed upon.
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a request; only the connection itself does.
+    pub(super) fn beat(&self) {
+        let requests = self.requests.load(Ordering::Relaxed);
+        self.requests.store(requests.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn word(&self) -> Option<Word> {
+        match self.word.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(Word::Silent),
+            _ => Some(Word::Closing),
+        }
+    }
+
+    /// Ready once the connection shall end. `known` is the waker of the last call: the task of a connection
+    /// hardly ever changes it, and to leave it with the listener costs more than all else here.
+    pub(super) fn poll_word(&self, known: &mut Option<Waker>, context: &Context) -> Poll<Word> {
+        if !known.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            self.waker.register(context.waker());
+            *known = Some(context.waker().clone());
+        }
+        self.word().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn tell(&self, word: Word) {
+        self.word.store(word as u8, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+/// The pulses of all connections of a listener.
+#[derive(Default)]
+pub(super) struct Pulses(Vec<Felt>);
+
+struct Felt {
+    pulse: Arc<Pulse>,
+    patience: Patience,
+    /// When it is looked at again; `None` before it has begun.
+    due: Option<Instant>,
+}
+
+impl Pulses {
+    /// The pulse of a new connection, which shows that it is open by keeping it.
+    pub(super) fn open(&mut self) -> Arc<Pulse> {
+        let pulse = Arc::<Pulse>::default();
+        self.0.push(Felt { pulse: Arc::clone(&pulse), patience: Patience::default(), due: None });
+        pulse
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets connections that are over, and ends those that brought no request for too long.
+    pub(super) fn feel(&mut self, now: Instant) {
+        self.0.retain_mut(|felt| {
+            let is_open = Arc::strong_count(&felt.pulse) > 1;
+            is_open && felt.goes_on(now)
+        });
+    }
+
+    /// Tells all that the listener ends.
+    pub(super) fn close(self) {
+        for felt in self.0 {
+            felt.pulse.tell(Word::Closing);
+        }
+    }
+}
+
+impl Felt {
+    /// Whether the connection is to be looked at again; if not, it has been told to end.
+    fn goes_on(&mut self, now: Instant) -> bool {
+        if !self.pulse.begun.load(Ordering::Relaxed) || self.due.is_some_and(|due| now < due) {
+            return true;
+        }
+        let wait = self.patience.wait(self.pulse.requests());
+        self.due = wait.map(|wait| now + wait);
+        if wait.is_none() {
+            self.pulse.tell(Word::Silent);
+        }
+        wait.is_some()
+    }
+}
+
+#[derive(Default)]
+struct Patience {
+    seen: Option<u32>,
+}
+
+impl Patience {
+    /// When to ask again, now that there were so many requests; `None` if there was none since the last time.
+    fn wait(&mut self, requests: u32) -> Option<Duration> {
+        match self.seen.replace(requests) {
+            None => Some(FIRST_REQUEST),
+            Some(seen) if seen == requests => None,
+            Some(_) => Some(IDLE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

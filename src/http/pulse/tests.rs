@@ -1,0 +1,86 @@
+use std::{
+    sync::atomic::AtomicUsize,
+    task::{Wake, Waker},
+};
+
+use super::*;
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_connection_that_brings_no_request_soon_is_ended() {
+    let mut patience = Patience::default();
+    assert_eq!(Some(FIRST_REQUEST), patience.wait(0));
+    assert_eq!(None, patience.wait(0));
+}
+
+#[test]
+fn a_connection_lives_for_as_long_as_requests_come_now_and_then() {
+    let mut patience = Patience::default();
+    assert_eq!(Some(FIRST_REQUEST), patience.wait(0));
+    for requests in [1, 2, 1000, u32::MAX, 0] {
+        assert_eq!(Some(IDLE), patience.wait(requests));
+    }
+    assert_eq!(None, patience.wait(0));
+}
+
+#[test]
+fn a_silent_connection_is_woken_and_told_once_and_one_that_has_not_begun_is_left_alone() {
+    let mut pulses = Pulses::default();
+    let [silent, busy, unborn] = [(); 3].map(|()| pulses.open());
+    let woken = Arc::new(Woken::default());
+    let (waker, mut known) = (Waker::from(Arc::clone(&woken)), None);
+    let mut poll = || silent.poll_word(&mut known, &Context::from_waker(&waker));
+    silent.begin();
+    busy.begin();
+    busy.beat();
+    let start = Instant::now();
+    pulses.feel(start);
+    pulses.feel(start + FIRST_REQUEST - SECOND);
+    assert_eq!((Poll::Pending, 0), (poll(), woken.0.load(Ordering::Relaxed)));
+    busy.beat();
+    pulses.feel(start + FIRST_REQUEST);
+    assert_eq!((Poll::Ready(Word::Silent), 1), (poll(), woken.0.load(Ordering::Relaxed)));
+    pulses.feel(start + FIRST_REQUEST + IDLE - SECOND);
+    assert_eq!((None, None), (busy.word(), unborn.word()));
+    pulses.feel(start + FIRST_REQUEST + IDLE);
+    assert_eq!((Some(Word::Silent), None), (busy.word(), unborn.word()));
+    pulses.close();
+    assert_eq!(Some(Word::Closing), unborn.word());
+    assert_eq!(1, woken.0.load(Ordering::Relaxed), "it knows already");
+}
+
+#[test]
+fn a_connection_that_is_over_is_forgotten() {
+    let mut pulses = Pulses::default();
+    let open = pulses.open();
+    drop(pulses.open());
+    pulses.feel(Instant::now());
+    assert_eq!(1, pulses.0.len());
+    drop(open);
+    pulses.feel(Instant::now());
+    assert!(pulses.is_empty());
+}
+
+#[test]
+fn a_word_reaches_a_task_that_moved() {
+    let mut pulses = Pulses::default();
+    let (pulse, mut known) = (pulses.open(), None);
+    let [first, second] = [(); 2].map(|()| Arc::new(Woken::default()));
+    for woken in [&first, &first, &second] {
+        let waker = Waker::from(Arc::clone(woken));
+        assert_eq!(Poll::Pending, pulse.poll_word(&mut known, &Context::from_waker(&waker)));
+    }
+    pulses.close();
+    assert_eq!([0, 1], [first, second].map(|woken| woken.0.load(Ordering::Relaxed)));
+}

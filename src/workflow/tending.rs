@@ -1,0 +1,73 @@
+//! Tends a node that signs: tells it what it is ordered, and lets it do what there is to do.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{select, sync::watch, task::spawn_blocking, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::asking::in_one_line;
+use crate::{
+    clock,
+    core::signing::{Orders, Step},
+    signer::Node,
+};
+
+/// Time between two looks at what is to be done: keys end at a time, not with an event.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Tends a node for ever. It goes on with what is on its disk whatever becomes of who orders.
+pub async fn tend_by<T>(
+    node: Arc<Node>,
+    mut heard: watch::Receiver<T>,
+    orders: impl Fn(&T) -> Orders,
+    stop: CancellationToken,
+) {
+    let (name, issuer, margin) = {
+        let settings = node.settings();
+        (settings.node.clone(), settings.issuer.clone(), settings.margin)
+    };
+    let mut trouble: Option<String> = None;
+    loop {
+        let orders = orders(&heard.borrow_and_update());
+        let refused = orders.key(&node.holdings(), clock::now(), margin).err();
+        let tended = {
+            let node = Arc::clone(&node);
+            spawn_blocking(move || node.tend(&orders, clock::now()))
+        };
+        let tended = tended.await.expect("tending does not panic and nobody aborts it");
+        let now_wrong = match (&tended, &refused) {
+            (Err(error), _) => Some((in_one_line(error), error.hint())),
+            (Ok(_), Some(refused)) => Some((in_one_line(refused), None)),
+            (Ok(_), None) => None,
+        };
+        match now_wrong {
+            Some((text, hint)) if trouble.as_ref() != Some(&text) => {
+                error!(%issuer, node = %name, error = text, hint, "a node cannot do what it has to");
+                trouble = Some(text);
+            }
+            Some(_) => {}
+            None if trouble.take().is_some() => {
+                info!(%issuer, node = %name, "the node can do again what it has to");
+            }
+            None => {}
+        }
+        for step in tended.iter().flatten() {
+            let (what, kid) = match step {
+                Step::Generate => ("key made", None),
+                Step::Begin { kid, ordered: Some(_) } => ("signs for everybody", Some(kid)),
+                Step::Begin { kid, ordered: None } => ("signs for the API server alone", Some(kid)),
+                Step::Allow { kid, .. } => ("signs for everybody", Some(kid)),
+                Step::Stop { kid } => ("signs no more", Some(kid)),
+                Step::Withdraw { kid } => ("is for the API server alone", Some(kid)),
+                Step::Destroy { kid } => ("private key destroyed", Some(kid)),
+            };
+            info!(%issuer, node = %name, kid = kid.map(tracing::field::display), what, "signing key");
+        }
+        select! {
+            () = stop.cancelled() => return,
+            changed = heard.changed() => if changed.is_err() { return },
+            () = sleep(EVERY) => {}
+        }
+    }
+}

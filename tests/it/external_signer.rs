@@ -1,0 +1,281 @@
+//! kube-apiserver signs through `signpost signer`: what upstream's own tests ask of an external signer, and
+//! what happens to tokens while keys change, signers die and disks are full.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use rustix::process::{Resource, Rlimit, prlimit};
+use serde_json::{Value, json};
+
+use crate::support::api_server::{ApiServer, Options};
+use crate::support::etcd::Etcd;
+use crate::support::eventually::eventually;
+use crate::support::external_signer::ExternalSigner;
+use crate::support::http_client::Response;
+use crate::support::pki::KeyFiles;
+use tempfile::TempDir;
+
+const ISSUER: &str = "https://issuer.example";
+const OTHERS: &str = "api://AzureADTokenExchange";
+const AT_MOST: Duration = Duration::from_mins(1);
+
+fn started(signer: &ExternalSigner, etcd: &Etcd) -> ApiServer {
+    let server = ApiServer::start(etcd, signer.options());
+    server.create_namespace("shop");
+    server.create_service_account("shop", "till");
+    server
+}
+
+fn request(server: &ApiServer, audience: &str) -> Response {
+    let body = json!({
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [audience], "expirationSeconds": 600},
+    });
+    let path = "/api/v1/namespaces/shop/serviceaccounts/till/token";
+    server.admin_request("POST", path).json(&body).answer()
+}
+
+fn token(server: &ApiServer, audience: &str) -> String {
+    server.token("shop", "till", &[audience], 600)
+}
+
+fn header(token: &str) -> Value {
+    let header = token.split('.').next().expect("a header");
+    serde_json::from_slice(&Base64UrlUnpadded::decode_vec(header).expect("base64url")).expect("JSON")
+}
+
+fn is_accepted(server: &ApiServer, token: &str, audience: &str) -> bool {
+    server.review(token, &[audience])["authenticated"] == true
+}
+
+fn kids(server: &ApiServer) -> BTreeSet<String> {
+    let jwks = server.jwks().expect_status(200).json();
+    let keys = jwks["keys"].as_array().expect("keys").clone();
+    keys.iter().map(|key| key["kid"].as_str().expect("a kid").to_owned()).collect()
+}
+
+#[test]
+fn kube_apiserver_waits_for_its_signer_and_then_has_tokens_for_itself_and_when_it_is_ready_for_others() {
+    let etcd = Etcd::start();
+    let mut signer = ExternalSigner::stopped(ISSUER, "");
+    let mut server = ApiServer::stopped(&etcd, signer.options());
+    let begun = Instant::now();
+    server.begin(signer.options());
+    // A signer that is late by three seconds.
+    eventually("it is late", || (begun.elapsed() > Duration::from_secs(3)).then_some(()));
+    assert!(server.admin_request("GET", "/readyz").send().is_err(), "nobody can have told it a key");
+    signer.restart();
+    server.wait_until_ready();
+    server.create_namespace("shop");
+    server.create_service_account("shop", "till");
+
+    let discovery = server.discovery().expect_status(200).json();
+    assert_eq!(discovery["issuer"], ISSUER);
+    assert_eq!(discovery["id_token_signing_alg_values_supported"], json!(["RS256"]));
+    let (active, standby) = (signer.signing(), signer.standby());
+    assert_eq!(kids(&server), BTreeSet::from([active.clone(), standby]));
+
+    let own = token(&server, ISSUER);
+    assert_eq!(header(&own), json!({"alg": "RS256", "kid": active, "typ": "JWT"}));
+    assert!(is_accepted(&server, &own, ISSUER));
+    let refused = request(&server, OTHERS).expect_status(500).text();
+    assert!(refused.contains("not ready"), "{refused}");
+    for secret in [active.as_str(), "keys", "signpost", "order"] {
+        assert!(!refused.contains(secret), "{refused} says `{secret}`");
+    }
+    signer.order(&active);
+    let others = token(&server, OTHERS);
+    assert!(is_accepted(&server, &others, OTHERS));
+    let told = signer.running().stderr().matches("a token is not signed").count();
+    assert_eq!(told, 1, "{}", signer.running().stderr());
+}
+
+#[test]
+fn a_rotation_and_a_revocation_need_no_restart_and_cost_no_live_token() {
+    let etcd = Etcd::start();
+    let signer = ExternalSigner::start(ISSUER, "");
+    let mut server = started(&signer, &etcd);
+    let process = server.id();
+    let (first, second) = (signer.signing(), signer.standby());
+    signer.order(&first);
+    let old = token(&server, OTHERS);
+    signer.order(&second);
+    let new = token(&server, OTHERS);
+    assert_eq!(header(&new)["kid"], second.as_str());
+    assert!(is_accepted(&server, &old, OTHERS) && is_accepted(&server, &new, OTHERS));
+    let third = signer.standby();
+    eventually("the next key is public before it signs", || kids(&server).contains(&third).then_some(()));
+    assert_eq!(kids(&server), BTreeSet::from([first.clone(), second.clone(), third]));
+    let announced = signer.announcement()["keys"][&first]["stage"]["retired"]["latest_exp"].clone();
+    assert!(announced.is_string(), "{announced}");
+
+    signer.revoke(&second);
+    eventually("nobody lists it any more", || (!kids(&server).contains(&second)).then_some(()));
+    // The API server remembers what it accepted for ten seconds.
+    eventually("its tokens are refused", || (!is_accepted(&server, &new, OTHERS)).then_some(()));
+    assert!(is_accepted(&server, &old, OTHERS), "another key signed it");
+    assert!(is_accepted(&server, &token(&server, ISSUER), ISSUER));
+    request(&server, OTHERS).expect_status(500);
+    assert_eq!(server.id(), process, "it was not restarted");
+}
+
+#[test]
+fn tokens_go_on_through_a_signer_that_is_killed_again_and_again() {
+    let etcd = Etcd::start();
+    let mut signer = ExternalSigner::start(ISSUER, "");
+    let server = started(&signer, &etcd);
+    let (first, second) = (signer.signing(), signer.standby());
+    signer.order(&first);
+    let mut tokens = Vec::new();
+    for round in 0..6_u64 {
+        tokens.push(token(&server, OTHERS));
+        if round == 3 {
+            signer.order(&second);
+        }
+        // In the middle of whatever it does.
+        let asked = Instant::now();
+        while asked.elapsed() < Duration::from_millis(37 * round) {
+            tokens.push(token(&server, OTHERS));
+        }
+        signer.kill();
+        signer.restart();
+    }
+    tokens.push(token(&server, OTHERS));
+    for token in &tokens {
+        assert!(is_accepted(&server, token, OTHERS), "{:?}", header(token));
+    }
+    assert_eq!(kids(&server).len(), 3);
+}
+
+#[test]
+fn keys_of_before_are_trusted_and_shown_as_the_operator_says() {
+    let (etcd, folder) = (Etcd::start(), TempDir::new().expect("a temporary folder"));
+    let key = KeyFiles::rsa(folder.path(), "sa");
+    let mut server = ApiServer::start(&etcd, Options::new(ISSUER, &key));
+    server.create_namespace("shop");
+    server.create_service_account("shop", "till");
+    let before = token(&server, ISSUER);
+    let kid = header(&before)["kid"].as_str().expect("a kid").to_owned();
+
+    let legacy = |exclude| format!("legacy: [{{file: {}, exclude: {exclude}}}]", key.public.display());
+    let mut signer = ExternalSigner::start(ISSUER, &legacy(true));
+    server.restart_with(signer.options());
+    assert!(is_accepted(&server, &before, ISSUER));
+    assert!(!kids(&server).contains(&kid));
+    assert!(is_accepted(&server, &token(&server, ISSUER), ISSUER));
+
+    signer.kill();
+    signer.set(&legacy(false));
+    signer.restart();
+    eventually("it is shown", || kids(&server).contains(&kid).then_some(()));
+    signer.kill();
+    signer.set("");
+    signer.restart();
+    eventually("it is gone", || (!kids(&server).contains(&kid)).then_some(()));
+    eventually("its tokens are refused", || (!is_accepted(&server, &before, ISSUER)).then_some(()));
+}
+
+#[test]
+fn a_full_disk_stops_only_what_could_not_be_recorded() {
+    let etcd = Etcd::start();
+    let mut signer = ExternalSigner::start(ISSUER, "");
+    let server = started(&signer, &etcd);
+    let (first, second) = (signer.signing(), signer.standby());
+    signer.order(&first);
+    let covered = token(&server, OTHERS);
+    let before = (signer.journal(), signer.announcement());
+    let pid = signer.running().pid();
+    let limit = |bytes| {
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(pid), Resource::Fsize, limit).expect("the process is ours");
+    };
+    limit(Some(0));
+    signer.order_without_waiting(&second);
+    // A later `exp` than the journal allows: ten minutes from now are covered for a minute, an hour is not.
+    let body = json!({
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [OTHERS], "expirationSeconds": 3600},
+    });
+    let path = "/api/v1/namespaces/shop/serviceaccounts/till/token";
+    let refused = server.admin_request("POST", path).json(&body).answer().expect_status(500).text();
+    assert!(refused.contains("cannot sign") && !refused.contains("signer.json"), "{refused}");
+    assert_eq!(header(&token(&server, OTHERS))["kid"], first.as_str(), "what is covered goes on");
+    assert_eq!((signer.journal(), signer.announcement()), before);
+    limit(None);
+    eventually("the order is obeyed", || (signer.journal()["signing"] == second.as_str()).then_some(()));
+    let after = server.admin_request("POST", path).json(&body).answer().expect_status(201);
+    let after = after.json()["status"]["token"].as_str().expect("a token").to_owned();
+    for token in [&covered, &after] {
+        assert!(is_accepted(&server, token, OTHERS));
+    }
+}
+
+#[test]
+fn a_keyring_that_cannot_be_trusted_or_written_starts_no_signer() {
+    let mut signer = ExternalSigner::start(ISSUER, "");
+    let second = signer.command().finish(AT_MOST).expect_code(2);
+    let holder = format!("is held by process {}", signer.running().id());
+    assert!(second.stderr.contains(&holder), "{}", second.stderr);
+    let kid = signer.signing();
+    signer.kill();
+
+    let (file, journal) = (signer.keys().join(format!("{kid}.pem")), signer.keys().join("signer.json"));
+    let pem = fs::read(&file).expect("it is there");
+    let refused = |signer: &ExternalSigner, what: &str| {
+        let finished = signer.command().finish(AT_MOST).expect_code(2);
+        assert!(finished.stderr.contains(what), "{}", finished.stderr);
+        assert!(!signer.socket().exists() || fs::remove_file(signer.socket()).is_ok());
+    };
+    fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("it is ours");
+    refused(&signer, "has mode 0640, expected 0600");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("it is ours");
+    fs::write(&file, &pem[..pem.len() / 2]).expect("it is ours");
+    refused(&signer, "not an unencrypted RSA key in PEM");
+    fs::write(&file, &pem).expect("it is ours");
+    let text = fs::read(&journal).expect("it is there");
+    fs::write(&journal, &text[..text.len() / 2]).expect("it is ours");
+    refused(&signer, "remove the file");
+    fs::write(&journal, &text).expect("it is ours");
+    signer.restart();
+    assert_eq!(signer.signing(), kid, "nothing was changed meanwhile");
+}
+
+#[test]
+fn what_is_lost_of_a_keyring_costs_no_live_token() {
+    let etcd = Etcd::start();
+    let mut signer = ExternalSigner::start(ISSUER, "");
+    let server = started(&signer, &etcd);
+    let first = signer.signing();
+    signer.order(&first);
+    let mut tokens = vec![token(&server, OTHERS)];
+
+    // The journal: the key is kept, and the order that still stands is obeyed.
+    signer.kill();
+    fs::remove_file(signer.keys().join("signer.json")).expect("it is there");
+    signer.restart();
+    assert_eq!(signer.signing(), first);
+    tokens.push(token(&server, OTHERS));
+
+    // The private key: another one signs, for the API server alone.
+    signer.kill();
+    fs::remove_file(signer.keys().join(format!("{first}.pem"))).expect("it is there");
+    signer.restart();
+    assert_ne!(signer.signing(), first);
+    assert!(is_accepted(&server, &token(&server, ISSUER), ISSUER));
+    request(&server, OTHERS).expect_status(500);
+    for token in &tokens {
+        assert!(is_accepted(&server, token, OTHERS), "its public key is kept");
+    }
+    assert!(signer.announcement()["keys"][&first]["stage"].get("retired").is_some());
+    // A write that a crash left half done.
+    signer.kill();
+    let half = signer.keys().join(".half.pem.tmp");
+    fs::write(&half, "-----BEGIN PRIVATE KEY-----").expect("it is ours");
+    signer.restart();
+    assert!(!half.exists());
+}

@@ -1,0 +1,181 @@
+//! `signpost signer` beside an API server, and a ledger that orders what a test wants.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::api_server::Options;
+use super::eventually::eventually;
+use super::signpost::{Running, Signpost};
+
+pub(crate) const NODE: &str = "node-1";
+
+pub(crate) struct ExternalSigner {
+    folder: TempDir,
+    issuer: String,
+    /// What stands in the configuration under `signer`, in YAML's flow style.
+    settings: String,
+    running: Option<Running>,
+}
+
+impl ExternalSigner {
+    /// One that is still to be started.
+    pub(crate) fn stopped(issuer: &str, settings: &str) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        Self { folder, issuer: issuer.to_owned(), settings: settings.to_owned(), running: None }
+    }
+
+    pub(crate) fn start(issuer: &str, settings: &str) -> Self {
+        let mut signer = Self::stopped(issuer, settings);
+        signer.restart();
+        signer
+    }
+
+    /// Starts it, and waits until it signs.
+    pub(crate) fn restart(&mut self) {
+        self.running = None;
+        let mut running = self.command().start();
+        running.wait_for_output("signing for");
+        self.running = Some(running);
+    }
+
+    /// As it would be started, for those who want to see it fail.
+    pub(crate) fn command(&self) -> Signpost {
+        let config = self.folder.path().join("signpost.yaml");
+        let text = format!(
+            "data_dir: {}\nissuers: [{{issuer: '{}', margin: 1s, rotate_after: 720h, sources: [{{kind: api-server}}], \
+             signer: {{socket: '{}', node: {NODE}, refresh_hint: 1s, {}}}}}]\n",
+            self.data_dir().display(),
+            self.issuer,
+            self.socket().display(),
+            self.settings
+        );
+        fs::write(&config, text).expect("the folder can be written");
+        // A file that becomes too long is an error and does not end the process.
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+        Signpost::within(shell, ["signer", "--log", "trace", "--config", config.to_str().expect("UTF-8")])
+    }
+
+    pub(crate) fn set(&mut self, settings: &str) {
+        settings.clone_into(&mut self.settings);
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.kill();
+        }
+    }
+
+    pub(crate) fn running(&mut self) -> &mut Running {
+        self.running.as_mut().expect("it runs")
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.data_dir().join("keys")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("signer.sock")
+    }
+
+    /// The options of an API server that asks it for signatures.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            issuers: vec![self.issuer.clone()],
+            signing_key: None,
+            verification_keys: Vec::new(),
+            port: None,
+            extra_flags: vec![format!("--service-account-signing-endpoint={}", self.socket().display())],
+            host: None,
+        }
+    }
+
+    pub(crate) fn journal(&self) -> Value {
+        read(&self.keys().join("signer.json"))
+    }
+
+    pub(crate) fn announcement(&self) -> Value {
+        read(&self.data_dir().join(format!("announcements/{NODE}.json")))
+    }
+
+    /// The kid of the key that signs.
+    pub(crate) fn signing(&self) -> String {
+        self.journal()["signing"].as_str().expect("one signs").to_owned()
+    }
+
+    /// The kid of the key that waits.
+    pub(crate) fn standby(&self) -> String {
+        let (kid, _) = eventually("there is a standby", || {
+            let announcement = self.announcement();
+            let keys = announcement["keys"].as_object().expect("keys").iter();
+            let mut standby = keys.filter(|(_, key)| key["stage"].get("standby").is_some());
+            standby.next().map(|(kid, _)| kid.clone())
+        });
+        kid
+    }
+
+    /// Orders the node to sign with a key, and waits until it does.
+    pub(crate) fn order(&self, kid: &str) {
+        self.order_without_waiting(kid);
+        eventually("the order is obeyed", || {
+            let journal = self.journal();
+            let is_ordered = journal["keys"][kid]["outside"] == true && journal["signing"] == kid;
+            // It is announced after it is recorded.
+            let is_announced = self.announcement()["keys"][kid]["stage"].get("active").is_some();
+            (is_ordered && is_announced).then_some(())
+        });
+    }
+
+    pub(crate) fn order_without_waiting(&self, kid: &str) {
+        self.edit_ledger(|ledger| {
+            let order = json!({"sign": kid, "at": "2026-01-01T00:00:00Z", "why": "asked"});
+            ledger["orders"] = json!({ NODE: order });
+        });
+    }
+
+    /// Revokes a key, and waits until the node has destroyed it.
+    pub(crate) fn revoke(&self, kid: &str) {
+        self.edit_ledger(|ledger| {
+            ledger["keys"][kid]["state"] = json!({"revoked": {"at": "2026-01-01T00:00:00Z"}});
+            ledger.as_object_mut().expect("an object").remove("orders");
+        });
+        eventually("the key is destroyed", || {
+            (!self.keys().join(format!("{kid}.pem")).exists()).then_some(())
+        });
+    }
+
+    /// The ledger of this issuer in the data directory, as a publisher would write it: with every key that the
+    /// node has ever announced.
+    fn edit_ledger(&self, edit: impl FnOnce(&mut Value)) {
+        let source = self.keys().join("*.pub");
+        let arguments = ["sync", "--issuer", &self.issuer, "--source", source.to_str().expect("UTF-8")];
+        let (data, target) = (self.data_dir(), self.folder.path().join("public"));
+        let places =
+            ["--data-dir", data.to_str().expect("UTF-8"), "--target", target.to_str().expect("UTF-8")];
+        let within = std::time::Duration::from_mins(1);
+        Signpost::new(arguments.into_iter().chain(places)).finish(within).expect_code(0);
+        let mut issuers = fs::read_dir(data.join("issuers")).expect("it was just made");
+        let folder = issuers.next().expect("one issuer").expect("readable").path();
+        let file = folder.join("ledger.json");
+        let mut ledger = read(&file);
+        edit(&mut ledger);
+        ledger["sequence"] = (ledger["sequence"].as_u64().expect("a number") + 1).into();
+        let staged = folder.join("staged");
+        fs::write(&staged, ledger.to_string()).expect("the folder can be written");
+        fs::rename(&staged, &file).expect("the folder can be written");
+    }
+}
+
+fn read(file: &Path) -> Value {
+    let text = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    serde_json::from_slice(&text).expect("JSON")
+}
