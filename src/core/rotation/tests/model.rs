@@ -262,7 +262,12 @@ impl World {
         }
         let Some(stored) = self.stored.clone() else { return Ok(false) };
         if let Word::Revoke(key) = word {
-            self.revoked |= if stored.key(&kid_of(key)).is_some() { 1 << key } else { 0 };
+            let kid = kid_of(key);
+            let known = self.publisher.iter().map(|publisher| &publisher.known).chain([&stored]);
+            let mut known =
+                known.map(|ledger| ledger.key(&kid).is_some() || ledger.strangers().contains_key(&kid));
+            let is_known = known.any(|is_known| is_known);
+            self.revoked |= Kids::from(is_known) << key;
         }
         self.change(|ledger| {
             let asked = match word {

@@ -246,11 +246,14 @@ impl World {
     }
 }
 
-/// Whether an announcement owns up to a token.
+/// Whether an announcement owns up to a token, but for what a clock that was put back can hide; whoever reads it
+/// adds the margin.
 fn covers(announced: &Announcement, kid: &Kid, exp: Timestamp) -> bool {
     match announced.keys().get(kid).map(|key| key.stage) {
         Some(Stage::Active { .. }) => true,
-        Some(Stage::Retired { latest_exp, .. }) => latest_exp >= Some(exp),
+        Some(Stage::Retired { latest_exp, .. }) => {
+            latest_exp.is_some_and(|latest| latest + lasting(MARGIN) >= exp)
+        }
         Some(Stage::Standby { .. }) | None => false,
     }
 }

@@ -291,7 +291,10 @@ impl World {
         let version = self.places[index].version;
         if self.places[index].view != Some(wanted) {
             self.check_placed(found & !wanted)?;
-            self.places[index].replace(wanted, true, self.now);
+            // After a backup, what an intruder took from a place is not known before the nodes are heard.
+            let publisher = self.publisher.as_ref().expect("it runs");
+            let is_ours = !self.restored || matches!(*publisher.nodes, Answer::Announced { .. });
+            self.places[index].replace(wanted, is_ours, self.now);
             self.places[index].written_from = ledger.sequence();
         }
         let view = each(wanted).map(kid_of).collect();
@@ -300,7 +303,6 @@ impl World {
         let known = ledger.met_strangers(&named(index), &strangers, self.publisher_time());
         let is_known = self.shown(&known, index, &look).sequence() == ledger.sequence();
         let place = &mut self.places[index];
-        place.is_ours = true;
         place.copies.iter_mut().for_each(|copy| copy.is_noticed |= is_known);
         let seen = (!is_known).then(|| Arc::new(Seen { look, strangers }));
         let publisher = self.publisher.as_mut().expect("it runs");
