@@ -113,7 +113,8 @@ pub async fn rotate(config: &Config, issuer: &Issuer, ask: &Ask) -> Result<(), R
     let configured = config.issuers.iter().find(|configured| configured.issuer == *issuer);
     let configured = configured.ok_or_else(|| RotateError::NotConfigured { issuer: issuer.clone() })?;
     let (now, gates, retention) = (clock::now(), super::gates(configured), super::retention(configured));
-    Ok(change(config, issuer, |ledger| ledger.asked(ask, &gates, &retention, now)).await??)
+    let asked = |ledger: &Ledger| ledger.asked(ask, &gates, &retention, configured.propagation, now);
+    Ok(change(config, issuer, asked).await??)
 }
 
 /// Where every key stands, as far as the ledgers say: what only a service sees is missing.

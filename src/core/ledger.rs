@@ -457,8 +457,11 @@ impl Ledger {
     }
 
     /// Whether the last token is dead that a key has signed which nobody lists since `since`. A node that is
-    /// silent may still sign.
+    /// silent may still sign, and so may one with the key that it was last ordered.
     fn is_dead(&self, kid: &Kid, since: Timestamp, now: Timestamp, retention: &Retention) -> bool {
+        if self.orders.values().any(|order| order.sign == *kid) {
+            return false;
+        }
         match &self.keys[kid].signer {
             Some(signer) => signer.stage.dead_after(retention.margin).is_some_and(|dead| now >= dead),
             None => now.duration_since(since) >= signed(retention.wait()),

@@ -249,7 +249,10 @@ pub fn outlook(
     let obstacles_of =
         |kid: &Kid, entry: &Entry| in_the_way(ledger, (kid, entry), seen, without, now, timing);
 
-    let (Some(order), Some((_, _, stage))) = (order, ordered) else {
+    // What the node did not obey before the last token of the key was dead it will never obey.
+    let in_force =
+        ordered.filter(|(_, _, stage)| stage.dead_after(timing.margin).is_none_or(|dead| now < dead));
+    let (Some(order), Some((_, _, stage))) = (order, in_force) else {
         // The key that it has begun with is as good as any; after a revocation whichever is ready.
         let mut candidates: Vec<_> =
             keys.iter().filter(|(_, _, stage)| !matches!(stage, Stage::Retired { .. })).collect();

@@ -329,7 +329,8 @@ impl Keeper {
         let mut refused = None;
         self.change(|ledger| {
             refused = None;
-            let asked = ledger.asked(ask, &gates, &self.charter.retention, now);
+            let asked =
+                ledger.asked(ask, &gates, &self.charter.retention, self.charter.timing.propagation, now);
             asked.unwrap_or_else(|reason| {
                 refused = Some(reason);
                 ledger.clone()

@@ -2,7 +2,10 @@
 //!
 //! [`crate::core::rotation`] decides; this records.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,7 +15,7 @@ use crate::core::{
     announcement::{NodeName, Stage},
     kid::Kid,
     merge::Merged,
-    signing::Orders,
+    signing::{Orders, longest},
 };
 
 /// The node that has a private key, and what it says that it does with it.
@@ -81,7 +84,7 @@ pub enum NotAsked {
     AskedAlready { at: Timestamp },
     #[error("there is no rotation to take back")]
     NothingToAbort,
-    #[error("node `{node}` cannot go back to key `{kid}`: {place} does not show it any more")]
+    #[error("node `{node}` cannot go back to key `{kid}`: {place} has not shown it all the time since")]
     NoWayBack { node: NodeName, kid: Kid, place: String },
     #[error("key `{kid}` is unknown")]
     UnknownKey { kid: Kid },
@@ -163,7 +166,8 @@ impl Ledger {
     ///
     /// A key that its node does not name is lost: it has signed its last token just now, at the latest.
     pub(super) fn take_in(&mut self, merged: &Merged, retention: &Retention, now: Timestamp) {
-        let lost = Stage::Retired { since: now, latest_exp: Some(now + retention.max_token_lifetime) };
+        let lost =
+            Stage::Retired { since: now, latest_exp: Some(longest(now, retention.max_token_lifetime)) };
         let is_lost = |kid: &Kid, signer: &SignedBy| {
             !matches!(signer.stage, Stage::Retired { .. })
                 && merged.nodes.contains(&signer.node)
@@ -213,11 +217,12 @@ impl Ledger {
         ask: &Ask,
         gates: &BTreeSet<String>,
         retention: &Retention,
+        propagation: Duration,
         now: Timestamp,
     ) -> Result<Self, NotAsked> {
         match ask {
             Ask::Start { without } => self.start(without.clone(), gates, now),
-            Ask::Abort {} => self.abort(gates, now),
+            Ask::Abort {} => self.abort(gates, propagation, now),
             Ask::Revoke { kid } => self.revoke(kid, now),
             Ask::Forget { node } => self.forget(node, retention, now),
         }
@@ -266,14 +271,19 @@ impl Ledger {
     }
 
     /// Takes a rotation back: one that was asked for and has not begun, or else the last order of every node
-    /// that has a way back. The way back is the key that the node has retired last, while every gating place
-    /// shows it.
+    /// that has a way back. The way back is the key that the node has retired last, if it was ready when the order
+    /// was given and every gating place has shown it without a gap since: else somebody may have a copy without it.
     ///
     /// # Errors
     ///
-    /// Fails when there is nothing to take back, and when a place does not show the key before any more: then
-    /// nothing is changed.
-    pub fn abort(&self, gates: &BTreeSet<String>, now: Timestamp) -> Result<Self, NotAsked> {
+    /// Fails when there is nothing to take back, and when a place has not shown the key before all the time:
+    /// then nothing is changed.
+    pub fn abort(
+        &self,
+        gates: &BTreeSet<String>,
+        propagation: Duration,
+        now: Timestamp,
+    ) -> Result<Self, NotAsked> {
         let begun = |order: &Order| self.wish.as_ref().is_some_and(|wish| order.at >= wish.at);
         if self.wish.is_some() && !self.orders.values().any(begun) {
             return Ok(self.fulfilled());
@@ -285,7 +295,10 @@ impl Ledger {
                 continue;
             }
             let Some((kid, entry)) = self.retired_last(node, &order.sign) else { continue };
-            if let Some(place) = gates.iter().find(|place| !entry.shown.contains_key(*place)) {
+            let was_ready =
+                |since: Timestamp| since <= order.at && (entry.original || since + propagation <= order.at);
+            let has_gap = |place: &&String| !entry.shown.get(*place).is_some_and(|since| was_ready(*since));
+            if let Some(place) = gates.iter().find(has_gap) {
                 let (node, kid, place) = (node.clone(), kid.clone(), format!("`{place}`"));
                 return Err(NotAsked::NoWayBack { node, kid, place });
             }
@@ -337,7 +350,7 @@ impl Ledger {
     /// Fails when no key is known of the node.
     pub fn forget(&self, node: &NodeName, retention: &Retention, now: Timestamp) -> Result<Self, NotAsked> {
         let mut ledger = self.clone();
-        let latest_exp = Some(now + retention.max_token_lifetime);
+        let latest_exp = Some(longest(now, retention.max_token_lifetime));
         let kids: Vec<Kid> = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
         if kids.is_empty() {
             return Err(NotAsked::UnknownNode { node: node.clone() });

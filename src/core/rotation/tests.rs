@@ -6,6 +6,8 @@ use crate::core::{
     tests::{retention, rsa_key, terms},
 };
 
+mod model;
+
 /// Times in seconds: propagation 99 and the one that rounding takes, tokens 50, margin 10, rotation after 1000.
 fn timing() -> Timing {
     let seconds = Duration::from_secs;
@@ -290,6 +292,8 @@ fn a_retired_key_leaves_when_its_last_token_is_dead_and_not_before() {
     scene.announce(549, &retired[1..]);
     let standing = |scene: &Scene, now| standing(&scene.ledger, &kid(0), &scene.seen, at(now), &timing());
     assert_eq!(standing(&scene, 549), Some(Standing::Retired { until: Some(at(550)) }));
+    assert_eq!(scene.step(550), order("a", 1, Why::First), "it signs with it already");
+    scene.settle(550);
     scene.announce(550, &retired[1..]);
     assert_eq!(standing(&scene, 550), Some(Standing::Removed));
 }
@@ -307,7 +311,7 @@ fn a_node_that_falls_silent_keeps_its_keys_until_the_operator_forgets_it() {
     assert_eq!(scene.ledger.orders().get(&node("a")), None);
     // What it had said before does not count.
     scene.announce(100_001, &[(0, "a", active(0)), (1, "a", standby(0)), (2, "b", active(0))]);
-    for (now, is_public) in [(100_059, true), (100_060, false)] {
+    for (now, is_public) in [(100_069, true), (100_070, false)] {
         scene.announce(now, &[(2, "b", active(0))]);
         scene.announce(now, &[(2, "b", active(0))]);
         assert_eq!(scene.ledger.entries()[&kid(0)].is_public(), is_public, "at {now}");
@@ -358,9 +362,9 @@ fn a_revocation_without_a_ready_standby_waits_for_it() {
 fn abort_takes_back_a_wish_or_the_last_order() {
     let mut scene = Scene::settled();
     let gates = scene.seen.gates.clone();
-    assert_eq!(scene.ledger.abort(&gates, at(1)), Err(NotAsked::NothingToAbort));
+    assert_eq!(scene.ledger.abort(&gates, timing().propagation, at(1)), Err(NotAsked::NothingToAbort));
     let asked = scene.ledger.start(BTreeSet::new(), &gates, at(2)).expect("asked");
-    let aborted = asked.abort(&gates, at(3)).expect("taken back");
+    let aborted = asked.abort(&gates, timing().propagation, at(3)).expect("taken back");
     assert_eq!((aborted.wish(), aborted.orders()), (None, scene.ledger.orders()));
 
     scene.ledger = asked;
@@ -368,18 +372,54 @@ fn abort_takes_back_a_wish_or_the_last_order() {
     scene.announce(510, &[(0, "a", retired(510, 550)), (1, "a", active(505)), (2, "a", standby(510))]);
     scene.settle(510);
     let before = scene.ledger.clone();
-    scene.ledger = before.abort(&gates, at(520)).expect("there is a way back");
+    scene.ledger = before.abort(&gates, timing().propagation, at(520)).expect("there is a way back");
     let order = &scene.ledger.orders()[&node("a")];
     assert_eq!((&order.sign, order.why), (&kid(0), Why::Aborted));
     // The key that is taken back is retired by its node and leaves as any other.
     scene.announce(530, &[(0, "a", active(525)), (1, "a", retired(530, 560)), (2, "a", standby(510))]);
     assert_eq!(scene.settle(530), 0);
-    assert_eq!(scene.ledger.abort(&gates, at(531)), Err(NotAsked::NothingToAbort), "back and forth");
+    assert_eq!(
+        scene.ledger.abort(&gates, timing().propagation, at(531)),
+        Err(NotAsked::NothingToAbort),
+        "back and forth"
+    );
 
-    scene.ledger = before;
+    scene.ledger = before.clone();
     scene.show(519, &["us"], &[1, 2]);
-    let error = scene.ledger.abort(&gates, at(520)).expect_err("it is gone").to_string();
-    assert!(error.contains("`us` does not show it any more"), "{error}");
+    let error =
+        scene.ledger.abort(&gates, timing().propagation, at(520)).expect_err("it is gone").to_string();
+    assert!(error.contains("`us` has not shown it all the time since"), "{error}");
+    // A copy of before may lack it.
+    scene.show(520, &["us"], &[0, 1, 2]);
+    assert_eq!(
+        scene.ledger.abort(&gates, timing().propagation, at(521)).expect_err("a gap").to_string(),
+        error
+    );
+    scene.ledger = before;
+    scene.show(521, &["us"], &[0, 1, 2]);
+    assert!(scene.ledger.abort(&gates, timing().propagation, at(521)).is_ok(), "it was there all the time");
+}
+
+#[test]
+fn a_key_that_was_ordered_stays_until_the_order_is_replaced() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(500)).expect("asked");
+    scene.settle(500);
+    let announced = [(0, "a", retired(510, 540)), (1, "a", active(505)), (2, "a", standby(510))];
+    scene.announce(510, &announced);
+    scene.show(510, &["eu", "us"], &[0, 1, 2]);
+    scene.settle(510);
+    // It is taken back, and the node hears nothing of it until the key is of no use any more.
+    scene.ledger =
+        scene.ledger.abort(&scene.seen.gates, timing().propagation, at(520)).expect("there is a way back");
+    for now in [550, 551] {
+        scene.announce(now, &announced[1..]);
+        assert!(scene.ledger.entries()[&kid(0)].is_public(), "its node may obey");
+    }
+    assert_eq!(scene.step(551), order("a", 1, Why::First));
+    assert_eq!(scene.settle(551), 1);
+    scene.announce(552, &announced[1..]);
+    assert!(!scene.ledger.entries()[&kid(0)].is_public());
 }
 
 #[test]
@@ -428,8 +468,12 @@ fn a_key_that_its_node_has_lost_leaves_when_no_token_of_it_can_live() {
     let mut scene = Scene::settled();
     scene.announce(100, &[(2, "a", standby(100))]);
     let signer = scene.ledger.entries()[&kid(0)].signer.clone().expect("it has one");
-    assert_eq!(signer.stage, retired(100, 150));
-    for (now, is_public) in [(159, true), (160, false)] {
+    // A token may live ten seconds longer than it should.
+    assert_eq!(signer.stage, retired(100, 160));
+    scene.show(100, &["eu", "us"], &[0, 2]);
+    // Its order is in force until there is another.
+    for (now, is_public) in [(169, true), (170, true), (200, false)] {
+        scene.settle(now);
         scene.announce(now, &[(2, "a", standby(100))]);
         scene.announce(now, &[(2, "a", standby(100))]);
         assert_eq!(scene.ledger.entries()[&kid(0)].is_public(), is_public, "at {now}");

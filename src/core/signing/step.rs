@@ -110,7 +110,9 @@ impl Orders {
         match holdings.keys.get(kid) {
             None => Err(RefusedOrder::Unknown { kid: named() }),
             Some(held) if held.lost => Err(RefusedOrder::Lost { kid: named() }),
-            Some(held) if held.withdrawn => Err(RefusedOrder::Withdrawn { kid: named() }),
+            Some(held) if held.withdrawn || held.is_dead_outside(now, margin) => {
+                Err(RefusedOrder::Withdrawn { kid: named() })
+            }
             Some(_) => Ok(Some(kid)),
         }
     }

@@ -158,7 +158,7 @@ fn a_ledger_that_was_restored_makes_no_node_go_back() {
     assert_eq!(older, Err(RefusedOrder::Older { kid: kid(0), at: at(189), obeyed: at(200) }));
     assert_eq!(holdings.next_step(&dated(0, 189), at(201), MARGIN), None);
     // Two publishers' clocks need not agree on every second.
-    assert_eq!(dated(0, 190).key(&holdings, at(300), MARGIN), Ok(Some(&kid(0))));
+    assert_eq!(dated(0, 190).key(&holdings, at(209), MARGIN), Ok(Some(&kid(0))));
     // An order that changes nothing is obeyed too.
     let (holdings, steps) = settle(holdings, &dated(1, 300), at(300), made);
     assert_eq!(steps[0], Step::Allow { kid: kid(1), ordered: at(300) });
@@ -188,6 +188,10 @@ fn a_retired_key_is_shown_then_withdrawn_then_destroyed() {
     let stage = Stage::Retired { since: at(7), latest_exp: Some(at(100)) };
     assert_eq!(holdings.announcement().keys()[&kid(0)].stage, stage);
     assert_eq!(holdings.next_step(&order(1), at(109), MARGIN), None);
+    let late = order(0);
+    assert!(late.key(&holdings, at(109), MARGIN).is_ok());
+    let refused = late.key(&holdings, at(110), MARGIN);
+    assert_eq!(refused, Err(RefusedOrder::Withdrawn { kid: kid(0) }), "it may be public no more");
     let (holdings, steps) = settle(holdings, &order(1), at(110), made);
     assert_eq!(steps, [Step::Withdraw { kid: kid(0) }]);
     assert_eq!(holdings.changed(), at(110));

@@ -1,0 +1,117 @@
+//! Faults that are planted into what the real functions are given or say, to see that the model notices.
+
+use super::*;
+use crate::core::{
+    announcement::{AnnouncedKey, Announcement},
+    ledger::{Observed, Refusal},
+    signing::{Holdings, Legacy, Step as Stroke},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    NoPropagationWait,
+    WaitFromGeneration,
+    GapIgnored,
+    NoLifetimeWait,
+    OneTargetCountsAsAll,
+    EarliestVisibility,
+    NeverRetire,
+    RetireBeforeSwitch,
+    TombstoneIgnored,
+    LedgerKeysFedToFetchKeys,
+    OlderLedgerWins,
+    /// A node makes no key before it needs one.
+    NoStandby,
+    /// A revocation orders any key, ready or not.
+    RevokeWithoutStandby,
+}
+
+impl Fault {
+    /// The waits as the publisher takes them.
+    pub(super) fn timing(self, timing: Timing) -> Timing {
+        match self {
+            Self::NoPropagationWait => Timing { propagation: Duration::ZERO, ..timing },
+            Self::NoLifetimeWait => Timing { max_token_lifetime: Duration::ZERO, ..timing },
+            _ => timing,
+        }
+    }
+
+    /// The waits as they are taken with this ledger.
+    pub(super) fn timing_of(self, ledger: &Ledger, timing: Timing) -> Timing {
+        if self == Self::RevokeWithoutStandby && ledger.revoked().next().is_some() {
+            return Timing { propagation: Duration::ZERO, ..timing };
+        }
+        timing
+    }
+
+    /// What the publisher sees.
+    pub(super) fn blind(self, seen: &mut Observation) {
+        if self == Self::OneTargetCountsAsAll {
+            seen.gates = seen.gates.iter().take(1).cloned().collect();
+        }
+    }
+
+    /// What the publisher makes of what it observed.
+    pub(super) fn believe(self, observed: &Observed, now: Timestamp) -> Ledger {
+        let refused = observed.refused.iter().filter(|(_, refusal)| **refusal == Refusal::Tombstone);
+        let ignored = refused.filter(|_| self == Self::TombstoneIgnored).map(|(kid, _)| kid);
+        ignored.fold(observed.ledger.clone(), |ledger, kid| ledger.adopt(kid, now).unwrap_or(ledger))
+    }
+
+    /// What the publisher reads of an announcement.
+    pub(super) fn misread(self, read: &Announcement, ledger: Option<&Ledger>) -> Announcement {
+        let order = ledger.and_then(|ledger| ledger.orders().get(read.node()));
+        let stage = |key: &AnnouncedKey| match (self, key.stage, order) {
+            (Self::NoLifetimeWait, Stage::Retired { since, .. }, _) => {
+                Stage::Retired { since, latest_exp: None }
+            }
+            (Self::RetireBeforeSwitch, Stage::Active { .. }, Some(order)) if order.sign != *key.jwk.kid() => {
+                Stage::Retired { since: order.at, latest_exp: Some(order.at + lasting(LIFETIME)) }
+            }
+            (_, stage, _) => stage,
+        };
+        let keys = read.keys().values().map(|key| AnnouncedKey { stage: stage(key), jwk: key.jwk.clone() });
+        Announcement::new(read.node().clone(), read.issuer().clone(), keys)
+    }
+
+    /// What the ledger records of a look.
+    pub(super) fn shown(self, ledger: &Ledger, place: &str, look: &Look, now: Timestamp) -> Ledger {
+        let since = |ledger: &Ledger, kid: &Kid| {
+            let entry = ledger.entries().get(kid)?;
+            match self {
+                Self::WaitFromGeneration => entry.signer.as_ref().map(|signer| signer.stage.since()),
+                Self::EarliestVisibility => entry.shown.values().min().copied(),
+                _ => None,
+            }
+        };
+        if self == Self::GapIgnored {
+            return ledger.shown(place, &Look::at_our_own(look.view.clone()), now);
+        }
+        let is_shown =
+            |kid: &&Kid| ledger.entries().get(*kid).is_some_and(|entry| entry.shown.contains_key(place));
+        let mut look_until =
+            Look { view: look.view.iter().filter(is_shown).cloned().collect(), ..look.clone() };
+        let mut shown = ledger.shown(place, &look_until, now);
+        for kid in &look.view {
+            look_until.view.insert(kid.clone());
+            shown = shown.shown(place, &look_until, since(&shown, kid).unwrap_or(now));
+        }
+        shown
+    }
+
+    /// What a node does not do.
+    pub(super) fn forbids(self, step: &Stroke, journal: &Holdings) -> bool {
+        match step {
+            Stroke::Generate => self == Self::NoStandby && journal.signing().is_some(),
+            Stroke::Stop { .. } => self == Self::NeverRetire,
+            _ => false,
+        }
+    }
+
+    /// What an API server is fed.
+    pub(super) fn feed(self, memory: &Holdings, ledger: Option<&Ledger>) -> Option<Holdings> {
+        let ledger = ledger.filter(|_| self == Self::LedgerKeysFedToFetchKeys)?;
+        let legacy = ledger.public_keys().map(|jwk| Legacy { jwk: jwk.clone(), exclude: false });
+        Some(memory.with_legacy(legacy.collect(), Timestamp::UNIX_EPOCH))
+    }
+}

@@ -1,0 +1,141 @@
+//! When two states are the same for the search.
+//!
+//! Times count from now, and those that are so long ago that nothing waits for them any more are alike. The
+//! ledger's history and its sequence are left out, but for who is ahead of whom.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::*;
+use crate::core::{ledger::State, signing::Holdings};
+
+/// Nothing waits longer.
+const LONGEST: i64 = 6 * TICK;
+
+impl World {
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let to = &mut hasher;
+        for ledger in [
+            self.stored.as_deref(),
+            self.publisher.as_ref().map(|publisher| &*publisher.known),
+            self.backup.as_deref(),
+        ] {
+            match ledger {
+                Some(ledger) if ledger.sequence() > 0 => self.ledger(ledger, to),
+                other => other.is_some().hash(to),
+            }
+        }
+        let sequence = |ledger: &Option<Arc<Ledger>>| ledger.as_ref().map_or(0, |ledger| ledger.sequence());
+        let stored = sequence(&self.stored);
+        sequence(&self.backup).cmp(&stored).hash(to);
+        if let Some(publisher) = &self.publisher {
+            (publisher.unseen, publisher.was_published, publisher.api_server).hash(to);
+            (self.age(publisher.opened), publisher.skew, publisher.known.sequence().cmp(&stored)).hash(to);
+            self.answer_in(&publisher.nodes, to);
+            for seen in &publisher.looks {
+                seen.is_some().hash(to);
+                if let Some(seen) = seen {
+                    (kids(&seen.look.view), seen.look.found == seen.look.left).hash(to);
+                }
+            }
+        }
+        for place in &self.places {
+            (place.view, place.is_ours, place.is_recorded, place.written_from.cmp(&stored)).hash(to);
+            for copy in &place.copies {
+                (copy.view, copy.is_ours, copy.is_noticed, self.age(copy.replaced)).hash(to);
+            }
+        }
+        self.nodes.iter().for_each(|node| self.node(node, to));
+        for key in 0..self.made {
+            (self.age(self.outside[key]), self.age(self.inside[key])).hash(to);
+        }
+        (self.listed, self.ever_listed, self.made, self.ordered, self.buried, self.revoked, self.forged)
+            .hash(to);
+        hasher.finish()
+    }
+
+    /// Seconds from now, where they matter.
+    fn age(&self, second: i64) -> i64 {
+        (second - self.now).max(-LONGEST)
+    }
+
+    fn since(&self, time: Timestamp) -> i64 {
+        self.age(time.as_second())
+    }
+
+    fn stage(&self, stage: Stage) -> (u8, i64, i64) {
+        match stage {
+            Stage::Standby { since } => (0, self.since(since), 0),
+            Stage::Active { since } => (1, self.since(since), 0),
+            Stage::Retired { since, latest_exp } => {
+                (2, self.since(since), latest_exp.map_or(i64::MIN, |exp| self.since(exp)))
+            }
+        }
+    }
+
+    fn ledger(&self, ledger: &Ledger, to: &mut DefaultHasher) {
+        for (kid, entry) in ledger.entries() {
+            number(kid).hash(to);
+            match entry.state {
+                State::Listed => 0.hash(to),
+                State::Missing { since } => (1, self.since(since)).hash(to),
+                State::Removed { .. } => 2.hash(to),
+                State::Revoked { .. } => 3.hash(to),
+            }
+            if entry.is_public() {
+                entry.original.hash(to);
+                entry.shown.values().for_each(|since| self.since(*since).hash(to));
+                entry.shown.len().hash(to);
+                entry.signer.as_ref().map(|signer| self.stage(signer.stage)).hash(to);
+            }
+        }
+        for order in ledger.orders().values() {
+            let is_asked = ledger.wish().map(|wish| wish.at <= order.at);
+            (
+                number(&order.sign),
+                self.since(order.at),
+                is_asked,
+                matches!(order.why, Why::First | Why::Aborted),
+            )
+                .hash(to);
+        }
+        (ledger.orders().len(), kids(ledger.strangers().keys()), ledger.wish().is_some()).hash(to);
+        ledger.hold().map(|hold| self.since(hold.until)).hash(to);
+    }
+
+    fn answer_in(&self, answer: &Answer, to: &mut DefaultHasher) {
+        match answer {
+            Answer::Announced { nodes, keys } => {
+                nodes.len().hash(to);
+                for (jwk, signer) in keys {
+                    (number(jwk.kid()), self.stage(signer.stage)).hash(to);
+                }
+            }
+            other => (*other == Answer::Failed).hash(to),
+        }
+    }
+
+    fn node(&self, node: &SigningNode, to: &mut DefaultHasher) {
+        (node.files, node.runs, node.doing.is_some(), node.skew, node.journal == node.memory).hash(to);
+        (node.orders.sign.as_ref().map(number), self.since(node.orders.at)).hash(to);
+        kids(&node.orders.revoked).hash(to);
+        for holdings in [&node.journal, &node.memory].into_iter().flatten() {
+            self.holdings(holdings, to);
+        }
+        for announcement in [&node.announced, &node.before] {
+            announcement.is_some().hash(to);
+            for (kid, key) in announcement.iter().flat_map(|announcement| announcement.keys()) {
+                (number(kid), self.stage(key.stage)).hash(to);
+            }
+        }
+    }
+
+    fn holdings(&self, holdings: &Holdings, to: &mut DefaultHasher) {
+        holdings.signing().map(number).hash(to);
+        for (kid, held) in holdings.keys() {
+            let horizon = |time: Option<Timestamp>| time.map(|time| self.since(time));
+            (number(kid), self.stage(held.stage), held.outside, held.withdrawn, held.lost).hash(to);
+            (horizon(held.horizon), horizon(held.internal_horizon)).hash(to);
+        }
+    }
+}

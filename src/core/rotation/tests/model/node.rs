@@ -1,0 +1,200 @@
+//! A node of the model: key files, journal, announcement, memory, each written by itself.
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+
+use super::*;
+use crate::core::{
+    announcement::Announcement,
+    signing::{Claims, Done, Holdings, Orders, Permit, Step as Stroke},
+};
+
+#[derive(Clone)]
+pub(super) struct SigningNode {
+    pub(super) name: NodeName,
+    /// The private keys on its disk, and all that it ever made.
+    pub(super) files: Kids,
+    pub(super) own: Kids,
+    pub(super) journal: Option<Arc<Holdings>>,
+    pub(super) announced: Option<Arc<Announcement>>,
+    /// The announcement before.
+    pub(super) before: Option<Arc<Announcement>>,
+    pub(super) runs: bool,
+    /// What signs.
+    pub(super) memory: Option<Arc<Holdings>>,
+    pub(super) orders: Arc<Orders>,
+    /// Done to a key file, and not recorded yet.
+    pub(super) doing: Option<Done>,
+    pub(super) skew: i64,
+}
+
+impl SigningNode {
+    pub(super) fn new(index: usize) -> Self {
+        Self {
+            name: node(["a", "b"][index]),
+            files: 0,
+            own: 0,
+            journal: None,
+            announced: None,
+            before: None,
+            runs: false,
+            memory: None,
+            orders: Arc::default(),
+            doing: None,
+            skew: 0,
+        }
+    }
+
+    pub(super) fn die(&mut self) -> bool {
+        let ran = self.runs;
+        (self.runs, self.memory, self.doing) = (false, None, None);
+        self.orders = Arc::default();
+        ran
+    }
+
+    fn open(&mut self, now: Timestamp) {
+        let journal = self.journal.as_deref().cloned();
+        let journal = journal.unwrap_or_else(|| Holdings::new(self.name.clone(), terms().issuer, now));
+        let (journal, _) = journal.with_private_keys(each(self.files).map(rsa_key), now, lasting(LIFETIME));
+        self.journal = Some(Arc::new(journal));
+        self.runs = true;
+    }
+
+    fn record(&mut self, done: &Done, now: Timestamp) {
+        let journal = self.journal.as_ref().expect("it runs").after(done, now).expect("in order");
+        self.journal = Some(Arc::new(journal));
+    }
+
+    fn announce(&mut self, announcement: Announcement) {
+        self.before = self.announced.replace(Arc::new(announcement));
+    }
+}
+
+impl World {
+    pub(super) fn node_time(&self, node: usize) -> Timestamp {
+        at(self.now + self.nodes[node].skew)
+    }
+
+    /// A node learns its orders.
+    pub(super) fn listen(&mut self, index: usize) -> bool {
+        let Some(ledger) = &self.stored else { return false };
+        let node = &mut self.nodes[index];
+        let orders = ledger.orders_for(&node.name);
+        let is_new = node.runs && orders != *node.orders;
+        if is_new {
+            node.orders = Arc::new(orders);
+        }
+        is_new
+    }
+
+    /// One thing that cannot be divided. Memory and announcement follow the disk before anything else is done.
+    pub(super) fn stroke(&mut self, index: usize) -> bool {
+        let (now, fault) = (self.node_time(index), self.rules.fault);
+        let may_make = self.made < self.rules.keys;
+        let node = &mut self.nodes[index];
+        if !node.runs {
+            node.open(now);
+            return true;
+        }
+        if let Some(done) = node.doing.take() {
+            node.record(&done, now);
+            return true;
+        }
+        let journal = Arc::clone(node.journal.as_ref().expect("it runs"));
+        if node.memory.as_ref() != Some(&journal) {
+            let announcement = journal.announcement();
+            if node.announced.as_deref() == Some(&announcement) {
+                node.memory = Some(journal);
+            } else {
+                node.announce(announcement);
+            }
+            return true;
+        }
+        let step = journal.next_step(&node.orders, now, lasting(MARGIN));
+        debug_assert_eq!(step, journal.next_step(&node.orders, now, lasting(MARGIN)));
+        let Some(step) = step.filter(|step| !fault.is_some_and(|fault| fault.forbids(step, &journal))) else {
+            return false;
+        };
+        let done = match step {
+            Stroke::Generate if may_make => {
+                node.doing = Some(Done::Generated(rsa_key(self.made)));
+                (node.files, node.own) = (node.files | 1 << self.made, node.own | 1 << self.made);
+                self.made += 1;
+                return true;
+            }
+            Stroke::Generate => return false,
+            Stroke::Begin { kid, ordered } => Done::Began { kid, ordered },
+            Stroke::Stop { kid } => Done::Stopped { kid },
+            Stroke::Allow { kid, ordered } => Done::Allowed { kid, ordered },
+            Stroke::Withdraw { kid } => Done::Withdrew { kid },
+            Stroke::Destroy { kid } => {
+                node.files &= !(1 << number(&kid));
+                node.doing = Some(Done::Destroyed { kid });
+                return true;
+            }
+        };
+        node.record(&done, now);
+        true
+    }
+
+    /// A node signs a token that lives as long as is allowed.
+    pub(super) fn sign(&mut self, index: usize, outside: bool) -> Result<bool, Broken> {
+        let now = self.node_time(index);
+        let node = &mut self.nodes[index];
+        let Some(memory) = node.memory.clone() else { return Ok(false) };
+        let Some(signing) = memory.signing() else { return Ok(false) };
+        let until = now.as_second() + LIFETIME;
+        let known = if outside { &mut self.outside } else { &mut self.inside };
+        if known[number(signing)] == until {
+            return Ok(false);
+        }
+        let claims = claims(outside, until);
+        let api = BTreeSet::from(["api".to_owned()]);
+        let Ok(permit) = memory.permit(&node.orders, &claims, &api, now, lasting(LIFETIME)) else {
+            return Ok(false);
+        };
+        if let Some(done) = memory.cover(&permit) {
+            let journal = node.journal.as_ref().expect("it runs").after(&done, now);
+            let Ok(journal) = journal else { return Ok(false) };
+            node.journal = Some(Arc::new(journal));
+            node.memory = Some(Arc::new(memory.after(&done, now).expect("it is active")));
+        }
+        let Permit { kid, exp, outside } = permit;
+        known[number(&kid)] = exp.as_second();
+        self.check_signature(index, number(&kid), outside)?;
+        Ok(true)
+    }
+
+    /// The API server fetches keys and lists those that are not excluded.
+    pub(super) fn refresh(&mut self) -> bool {
+        let Some(set) = self.verification_set(0).filter(|_| self.rules.api_servers) else { return false };
+        let listed = kids(set.iter().filter(|key| !key.exclude).map(|key| key.jwk.kid()));
+        self.ever_listed |= listed;
+        std::mem::replace(&mut self.listed, listed) != listed
+    }
+
+    pub(super) fn lose_key(&mut self, key: usize) {
+        if let Some(node) = self.nodes.iter_mut().find(|node| has(node.own, key)) {
+            // It is noticed when the next process starts.
+            node.die();
+            node.files &= !(1 << key);
+        }
+        self.forget_what_is_lost();
+    }
+
+    /// Nobody can keep a key of which neither the private half nor a record is left.
+    pub(super) fn forget_what_is_lost(&mut self) {
+        for node in &self.nodes {
+            let journal = node.journal.as_ref();
+            let recorded = journal.map_or(0, |journal| kids(journal.keys().keys()));
+            for key in each(node.own & !node.files & !recorded) {
+                (self.outside[key], self.inside[key]) = (0, 0);
+            }
+        }
+    }
+}
+
+fn claims(outside: bool, exp: i64) -> Claims {
+    let aud = if outside { "else" } else { "api" };
+    let json = format!(r#"{{"aud":"{aud}","exp":{exp}}}"#);
+    Claims::read(&Base64UrlUnpadded::encode_string(json.as_bytes())).expect("well-formed")
+}

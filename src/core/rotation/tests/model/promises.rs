@@ -1,0 +1,256 @@
+//! What must hold in every state of the model, and what becomes of a state when nothing goes wrong any more.
+
+use super::*;
+use crate::core::{
+    announcement::Announcement,
+    signing::{Holdings, VerificationKey},
+};
+
+/// How many ticks a world is given to recover: a hold, a propagation and two retentions.
+const ROUNDS: usize = 16;
+
+/// A promise that is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Broken {
+    /// A live token is refused by a relying party that has a copy no older than the propagation time.
+    Unverifiable,
+    /// A key was ordered while somebody may have a copy without it, and that was known.
+    OrderedTooEarly,
+    /// A key leaves the ledger's publication before its last token is dead.
+    RemovedTooEarly,
+    /// A public key is gone without a record.
+    Shrunk,
+    /// A tombstone is public again.
+    Resurrected,
+    /// A key signs for others that nobody ordered.
+    Unordered,
+    /// A key signs, or has signed, and its node does not say so, or says that its last token dies earlier.
+    Unannounced,
+    /// A key signs that its node knows to be revoked.
+    RevokedSigns,
+    /// A node lets its API server trust a key that is not its own.
+    Trust,
+    /// A node's API server refuses a live token.
+    NotVerified,
+    /// There is always another step.
+    NeverEnds,
+    /// A rotation does not end although nothing goes wrong any more.
+    Stuck(&'static str),
+    /// After a revocation nothing signs for others although there was time to prepare for it.
+    NoSpare,
+}
+
+impl World {
+    fn lives(&self, key: usize) -> bool {
+        self.outside[key] > self.now && !has(self.revoked, key)
+    }
+
+    pub(super) fn verification_set(&self, index: usize) -> Option<Vec<VerificationKey>> {
+        let node = &self.nodes[index];
+        let memory: &Holdings = node.memory.as_deref()?;
+        let fed = self.rules.fault.and_then(|fault| fault.feed(memory, self.stored.as_deref()));
+        fed.as_ref().unwrap_or(memory).verification_set(&node.orders.revoked)
+    }
+
+    pub(super) fn check(&self) -> Result<(), Broken> {
+        self.nodes.iter().enumerate().try_for_each(|(index, _)| self.check_node(index))?;
+        if self.forged {
+            return Ok(());
+        }
+        let live = (0..self.made).filter(|key| self.lives(*key)).fold(0, |all, key| all | 1 << key);
+        for place in &self.places {
+            let copies = place.copies.iter().filter(|copy| copy.is_ours).map(|copy| copy.view);
+            let current = place.view.filter(|_| place.is_ours);
+            if copies.chain(current).any(|view| live & !view != 0) {
+                return Err(Broken::Unverifiable);
+            }
+        }
+        if let Some(publisher) = &self.publisher
+            && kids(publisher.known.public_keys().map(Jwk::kid)) & self.buried != 0
+        {
+            return Err(Broken::Resurrected);
+        }
+        Ok(())
+    }
+
+    fn check_node(&self, index: usize) -> Result<(), Broken> {
+        let node = &self.nodes[index];
+        if let Some(set) = self.verification_set(index) {
+            let verified = kids(set.iter().map(|key| key.jwk.kid()));
+            let shown = kids(set.iter().filter(|key| !key.exclude).map(|key| key.jwk.kid()));
+            if verified & !node.own != 0 {
+                return Err(Broken::Trust);
+            }
+            let is_refused = |key| {
+                let inside = self.inside[key] > self.now && !has(self.revoked, key) && !has(verified, key);
+                inside || (self.lives(key) && !has(shown, key))
+            };
+            if each(node.own).any(is_refused) {
+                return Err(Broken::NotVerified);
+            }
+        }
+        let Some(announced) = &node.announced else { return Ok(()) };
+        let is_untold =
+            |key: usize| self.lives(key) && !covers(announced, &kid_of(key), at(self.outside[key]));
+        if each(node.own).any(is_untold) { Err(Broken::Unannounced) } else { Ok(()) }
+    }
+
+    /// A key has just signed.
+    pub(super) fn check_signature(&self, index: usize, key: usize, outside: bool) -> Result<(), Broken> {
+        let (node, kid) = (&self.nodes[index], kid_of(key));
+        let is_active = |stage: Stage| matches!(stage, Stage::Active { .. });
+        let is_recorded = node.journal.as_ref().is_some_and(|journal| is_active(journal.keys()[&kid].stage));
+        let announced = node.announced.as_ref().and_then(|announced| announced.keys().get(&kid));
+        assert!(has(node.files, key), "a key signs that is not there");
+        if outside && !has(self.ordered, key) {
+            Err(Broken::Unordered)
+        } else if !is_recorded || !announced.is_some_and(|announced| is_active(announced.stage)) {
+            Err(Broken::Unannounced)
+        } else if node.orders.revoked.contains(&kid) {
+            Err(Broken::RevokedSigns)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The publisher is about to store `next`, which it made of `before`.
+    pub(super) fn check_stored(&mut self, before: &Ledger, next: &Ledger) -> Result<(), Broken> {
+        let known = Arc::clone(&self.publisher.as_ref().expect("it runs").known);
+        for kid in known.public_keys().chain(before.public_keys()).map(Jwk::kid) {
+            match next.entries().get(kid) {
+                Some(entry) if entry.is_public() || self.forged => {}
+                Some(_) if self.lives(number(kid)) => return Err(Broken::RemovedTooEarly),
+                None if !self.forged => return Err(Broken::Shrunk),
+                _ => {}
+            }
+        }
+        for (node, order) in next.orders() {
+            let key = number(&order.sign);
+            let last = before.orders().get(node);
+            if last == Some(order) {
+                continue;
+            }
+            // A key that signed until then was hidden by nobody's order.
+            let since = last.filter(|_| order.why == Why::Aborted).map_or(0, |last| last.at.as_second());
+            self.ordered |= 1 << key;
+            let lacks = |place: &Place| {
+                let mut copies = place.copies.iter().filter(|copy| copy.is_ours || copy.is_noticed);
+                copies.any(|copy| copy.replaced > since && !has(copy.view, key))
+                    || (place.is_ours && place.view.is_some_and(|view| !has(view, key)))
+            };
+            if !self.forged && self.places.iter().any(lacks) {
+                return Err(Broken::OrderedTooEarly);
+            }
+        }
+        let tombstones = next.entries().iter().filter(|(_, entry)| !entry.is_public());
+        self.buried |= kids(tombstones.map(|(kid, _)| kid));
+        Ok(())
+    }
+
+    /// A place is about to lose keys.
+    pub(super) fn check_placed(&self, lost: Kids) -> Result<(), Broken> {
+        let is_recorded = lost & !self.buried == 0;
+        if is_recorded || self.forged { Ok(()) } else { Err(Broken::Shrunk) }
+    }
+
+    /// Whether every rotation ends once nothing goes wrong any more, and a revocation finds a ready key.
+    pub(super) fn check_recovery(&self) -> Result<(), Broken> {
+        // Whoever wrote to the ledger may have left anything there.
+        if self.forged {
+            return Ok(());
+        }
+        let mut world = self.clone();
+        world.eager = true;
+        world.rules.keys = FOREIGN;
+        world.rules.by_age = false;
+        world.nodes.iter_mut().for_each(|node| node.skew = 0);
+        world.publisher.iter_mut().for_each(|publisher| publisher.skew = 0);
+        world.rounds_until(Self::is_settled, "no order is obeyed")?;
+        let is_quiet = |world: &Self| world.stored.as_ref().is_some_and(|ledger| ledger.wish().is_none());
+        world.rounds_until(is_quiet, "a rotation that was asked for is not over")?;
+        // An order of this very moment would do.
+        world.round()?;
+        let before = world.signing();
+        world.take(Action::Operator(Word::Start))?;
+        let is_rotated = |world: &Self| is_quiet(world) && world.signing() & before == 0;
+        world.rounds_until(is_rotated, "a rotation that was asked for is not over")?;
+        let is_removed = |world: &Self| before & !world.tombstones() == 0;
+        world.rounds_until(is_removed, "a retired key is still public")?;
+        for _ in 0..=PROPAGATION / TICK {
+            world.round()?;
+        }
+        let ready = world.signing();
+        let revoked = each(ready & world.nodes[0].own).next().expect("it signs");
+        world.take(Action::Operator(Word::Revoke(revoked)))?;
+        world.settle()?;
+        if world.is_settled() { Ok(()) } else { Err(Broken::NoSpare) }
+    }
+
+    fn rounds_until(&mut self, is_over: impl Fn(&Self) -> bool, what: &'static str) -> Result<(), Broken> {
+        for _ in 0..ROUNDS {
+            self.settle()?;
+            if is_over(self) {
+                return Ok(());
+            }
+            self.take(Action::Tick)?;
+        }
+        Err(Broken::Stuck(what))
+    }
+
+    pub(super) fn round(&mut self) -> Result<(), Broken> {
+        self.settle()?;
+        self.take(Action::Tick)?;
+        Ok(())
+    }
+
+    /// Everybody does all that there is to do.
+    pub(super) fn settle(&mut self) -> Result<(), Broken> {
+        for _ in 0..60 {
+            let mut is_quiet = true;
+            for action in self.ordinary() {
+                is_quiet &= !self.take(action)?;
+            }
+            if is_quiet {
+                return Ok(());
+            }
+        }
+        Err(Broken::NeverEnds)
+    }
+
+    /// What happens when nothing goes wrong, but for the passing of time.
+    pub(super) fn ordinary(&self) -> Vec<Action> {
+        let places = (0..self.rules.places)
+            .flat_map(|place| [Action::Look(place), Action::Place(place), Action::Saw(place)]);
+        let nodes = (0..self.rules.nodes).flat_map(|node| [Action::Listen(node), Action::Stroke(node)]);
+        let refresh = self.rules.api_servers.then_some(Action::Refresh);
+        nodes.chain(places).chain(refresh).chain([Action::Hear]).collect()
+    }
+
+    /// The keys that sign for others.
+    fn signing(&self) -> Kids {
+        let memories = self.nodes.iter().filter_map(|node| node.memory.as_deref());
+        kids(memories.filter_map(|memory| memory.signing().filter(|kid| memory.keys()[*kid].outside)))
+    }
+
+    /// Whether every node signs for others with the key that it was ordered, and with no other.
+    fn is_settled(&self) -> bool {
+        let Some(ledger) = &self.stored else { return false };
+        !ledger.is_held(at(self.now))
+            && self.nodes.iter().all(|node| {
+                let order = ledger.orders().get(&node.name).map(|order| order.sign.clone());
+                let memory = node.memory.as_deref();
+                let signing =
+                    memory.and_then(|memory| memory.signing().filter(|kid| memory.keys()[*kid].outside));
+                order.is_some() && signing == order.as_ref()
+            })
+    }
+}
+
+/// Whether an announcement owns up to a token.
+fn covers(announced: &Announcement, kid: &Kid, exp: Timestamp) -> bool {
+    match announced.keys().get(kid).map(|key| key.stage) {
+        Some(Stage::Active { .. }) => true,
+        Some(Stage::Retired { latest_exp, .. }) => latest_exp >= Some(exp),
+        Some(Stage::Standby { .. }) | None => false,
+    }
+}

@@ -1,0 +1,336 @@
+//! The publisher of the model and the places that it writes: what `workflow` does around the core.
+
+use super::*;
+
+/// The publisher's memory.
+#[derive(Clone)]
+pub(super) struct Publisher {
+    pub(super) known: Arc<Ledger>,
+    /// The places that it has not looked at since its start.
+    pub(super) unseen: Kids,
+    /// Whether some place held anything when it first looked.
+    pub(super) was_published: bool,
+    pub(super) opened: i64,
+    /// What the nodes, and the API server, said last.
+    pub(super) nodes: Arc<Answer>,
+    pub(super) api_server: Option<Kids>,
+    /// By place, what it saw and has not stored.
+    pub(super) looks: Vec<Option<Arc<Seen>>>,
+    pub(super) skew: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) look: Look,
+    pub(super) strangers: Vec<Jwk>,
+}
+
+/// A place, and the copies of it that relying parties may have.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    pub(super) view: Option<Kids>,
+    /// Another one after every write.
+    pub(super) version: u64,
+    pub(super) written_from: u64,
+    /// Whether it shows what the publisher wrote.
+    pub(super) is_ours: bool,
+    /// The ledger knows what it showed once: before, `original` keys rely on nobody else's writing there.
+    pub(super) is_recorded: bool,
+    pub(super) copies: Vec<PastView>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct PastView {
+    pub(super) view: Kids,
+    pub(super) replaced: i64,
+    pub(super) is_ours: bool,
+    /// The ledger has a record of a look that came after it.
+    pub(super) is_noticed: bool,
+}
+
+/// How the announcements are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    Truthful,
+    Unreadable,
+    Stale(usize),
+    Missing(usize),
+}
+
+impl Place {
+    fn replace(&mut self, view: Kids, is_ours: bool, now: i64) {
+        if let Some(view) = self.view {
+            let (is_ours, is_noticed) = (self.is_ours, false);
+            self.copies.push(PastView { view, replaced: now, is_ours, is_noticed });
+        }
+        (self.view, self.is_ours) = (Some(view), is_ours);
+        self.version += 1;
+    }
+
+    /// Copies that nobody can have any more.
+    pub(super) fn forget(&mut self, now: i64) {
+        self.copies.retain(|copy| now < copy.replaced + PROPAGATION);
+    }
+
+    pub(super) fn tamper(&mut self, edit: Edit, now: i64) -> bool {
+        let Some(view) = self.view.filter(|_| self.is_recorded) else { return false };
+        let edited = match edit {
+            Edit::Empty => 0,
+            Edit::Without(key) => view & !(1 << key),
+            Edit::Foreign => view | 1 << FOREIGN,
+        };
+        if edited != view {
+            self.replace(edited, false, now);
+        }
+        edited != view
+    }
+}
+
+fn named(place: usize) -> String {
+    ["eu", "us"][place].to_owned()
+}
+
+fn marked(version: u64) -> String {
+    version.to_string()
+}
+
+impl World {
+    pub(super) fn publisher_time(&self) -> Timestamp {
+        at(self.now + self.publisher.as_ref().map_or(0, |publisher| publisher.skew))
+    }
+
+    pub(super) fn gates(&self) -> BTreeSet<String> {
+        (0..self.rules.places).map(named).collect()
+    }
+
+    fn timing(&self) -> Timing {
+        let timing = Timing {
+            rotate_after: self.rules.by_age.then(|| lasting(ROTATE_AFTER)),
+            // The second that rounding takes comes on top.
+            propagation: lasting(PROPAGATION - 1),
+            jwks_max_age: lasting(PROPAGATION / 2),
+            max_token_lifetime: lasting(LIFETIME),
+            margin: lasting(MARGIN),
+        };
+        self.rules.fault.map_or(timing.clone(), |fault| fault.timing(timing))
+    }
+
+    fn retention(&self) -> Retention {
+        let Timing { max_token_lifetime, margin, .. } = self.timing();
+        Retention { max_token_lifetime, margin, ..retention() }
+    }
+
+    fn wait() -> Duration {
+        lasting(LIFETIME + MARGIN)
+    }
+
+    fn start(&mut self) -> Result<(), Broken> {
+        let known = Ledger::new(terms().issuer, Lineage::from_random([1; 8]));
+        self.publisher = Some(Publisher {
+            known: Arc::new(known),
+            unseen: (1 << self.rules.places) - 1,
+            was_published: false,
+            opened: self.now,
+            nodes: Arc::new(Answer::NotYetAsked),
+            api_server: None,
+            looks: vec![None; self.rules.places],
+            skew: 0,
+        });
+        self.change(Ledger::clone)
+    }
+
+    /// Reads what is stored, brings it together with what is known, decides and stores.
+    pub(super) fn change(&mut self, decide: impl FnOnce(&Ledger) -> Ledger) -> Result<(), Broken> {
+        let now = self.publisher_time();
+        let found = self.stored.clone().map_or(Found::Nothing, Found::Ledger);
+        let publisher = self.publisher.as_ref().expect("it runs");
+        let reconciled = match self.rules.fault {
+            Some(Fault::OlderLedgerWins) if self.stored.is_some() => {
+                self.stored.as_deref().cloned().expect("there is one")
+            }
+            _ => publisher.known.reconcile(&found, now, Self::wait()).expect("one lineage, undamaged"),
+        };
+        let ledger = self.rotate(decide(&reconciled))?;
+        let ledger = Arc::new(ledger);
+        // One at change 0 is never stored.
+        if ledger.sequence() > 0 && self.stored.as_ref() != Some(&ledger) {
+            self.check_stored(&reconciled, &ledger)?;
+            self.stored = Some(Arc::clone(&ledger));
+        }
+        self.publisher.as_mut().expect("it runs").known = ledger;
+        Ok(())
+    }
+
+    fn rotate(&self, mut ledger: Ledger) -> Result<Ledger, Broken> {
+        let (now, timing, mut seen) = (self.publisher_time(), self.timing(), self.observation());
+        if let Some(fault) = self.rules.fault {
+            fault.blind(&mut seen);
+        }
+        for _ in 0..8 {
+            let timing = match self.rules.fault {
+                Some(fault) => fault.timing_of(&ledger, timing.clone()),
+                None => timing.clone(),
+            };
+            let step = next_step(&ledger, &seen, now, &timing);
+            match step {
+                Step::Wait { .. } => return Ok(ledger),
+                step => ledger = after(&ledger, &step, now),
+            }
+        }
+        Err(Broken::NeverEnds)
+    }
+
+    fn observation(&self) -> Observation {
+        let publisher = self.publisher.as_ref().expect("it runs");
+        let listed = publisher.api_server.map(|listed| each(listed).map(kid_of).collect());
+        let api_servers = self.rules.api_servers.then(|| ("one".to_owned(), listed));
+        Observation {
+            gates: self.gates(),
+            api_servers: api_servers.into_iter().collect(),
+            is_sound: publisher.unseen == 0 && *publisher.nodes != Answer::NotYetAsked,
+            window: Window::Open,
+        }
+    }
+
+    /// Starts the publisher, or lets it hear everybody.
+    pub(super) fn hear(&mut self, mood: Mood) -> Result<bool, Broken> {
+        if self.publisher.is_none() {
+            self.start()?;
+            return Ok(true);
+        }
+        let answer = self.answer(mood);
+        let before = (self.stored.clone(), self.publisher.as_ref().map(|publisher| publisher.nodes.clone()));
+        let (listed, now) = (self.listed, self.publisher_time());
+        let publisher = self.publisher.as_mut().expect("it runs");
+        let was_listed = publisher.api_server.replace(listed);
+        publisher.nodes = Arc::new(answer);
+        let mut reports =
+            vec![Report { source: "nodes".to_owned(), answer: Answer::clone(&publisher.nodes) }];
+        if self.rules.api_servers {
+            let answer = Answer::Keys(each(listed).map(rsa_key).collect());
+            reports.push(Report { source: "one".to_owned(), answer });
+        }
+        let (unseen, was_published) = (publisher.unseen, publisher.was_published);
+        let has_waited = self.now - publisher.opened >= LIFETIME + MARGIN;
+        let (retention, fault) = (self.retention(), self.rules.fault);
+        self.change(|ledger| {
+            let mut merged = merge(ledger, &reports);
+            merged.may_remove = unseen == 0 || has_waited;
+            merged.is_beginning = unseen == 0 && !was_published;
+            let observed = ledger.observe(&merged, now, &retention);
+            match fault {
+                Some(fault) => fault.believe(&observed, now),
+                None => observed.ledger,
+            }
+        })?;
+        let publisher = self.publisher.as_ref().expect("it runs");
+        Ok(before != (self.stored.clone(), Some(publisher.nodes.clone())) || was_listed != Some(listed))
+    }
+
+    /// As `source::Announcements` reads them.
+    fn answer(&self, mood: Mood) -> Answer {
+        if mood == Mood::Unreadable {
+            return Answer::Failed;
+        }
+        let (mut nodes, mut keys) = (BTreeSet::new(), Vec::new());
+        for (index, node) in self.nodes.iter().enumerate() {
+            let read = match mood {
+                Mood::Stale(stale) if stale == index => &node.before,
+                Mood::Missing(missing) if missing == index => &None,
+                _ => &node.announced,
+            };
+            let Some(read) = read else { continue };
+            nodes.insert(node.name.clone());
+            let misread = self.rules.fault.map(|fault| fault.misread(read, self.stored.as_deref()));
+            let read = misread.as_ref().unwrap_or(read);
+            for key in read.listed(self.publisher_time(), self.retention().margin) {
+                keys.push((key.jwk.clone(), SignedBy { node: node.name.clone(), stage: key.stage }));
+            }
+        }
+        if nodes.is_empty() { Answer::Failed } else { Answer::Announced { nodes, keys } }
+    }
+
+    /// Looks at a place for the first time since its start.
+    pub(super) fn look(&mut self, index: usize) -> Result<bool, Broken> {
+        let place = &self.places[index];
+        let (is_something, written_from) = (place.view.is_some(), place.written_from);
+        let Some(publisher) = self.publisher.as_mut().filter(|publisher| has(publisher.unseen, index)) else {
+            return Ok(false);
+        };
+        publisher.was_published |= is_something;
+        publisher.unseen &= !(1 << index);
+        self.witness(index, written_from)?;
+        Ok(true)
+    }
+
+    fn witness(&mut self, index: usize, written_from: u64) -> Result<(), Broken> {
+        let (now, blind) = (self.publisher_time(), self.rules.fault == Some(Fault::OlderLedgerWins));
+        self.change(|ledger| {
+            if blind {
+                ledger.clone()
+            } else {
+                ledger.witnessed(&named(index), written_from, now, Self::wait())
+            }
+        })
+    }
+
+    /// Makes a place show what follows from the ledger in memory.
+    pub(super) fn place(&mut self, index: usize) -> Result<bool, Broken> {
+        let Some(publisher) = &self.publisher else { return Ok(false) };
+        let written_from = self.places[index].written_from;
+        if publisher.known.public_keys().next().is_none() {
+            return Ok(false);
+        }
+        if publisher.known.is_behind(written_from) {
+            self.witness(index, written_from)?;
+        }
+        let ledger = Arc::clone(&self.publisher.as_ref().expect("it runs").known);
+        let found = self.places[index].view.unwrap_or_default();
+        let strangers = each(found).filter(|key| ledger.key(&kid_of(*key)).is_none());
+        let strangers: Vec<Jwk> = strangers.map(rsa_key).collect();
+        let wanted = kids(ledger.public_keys().chain(&strangers).map(Jwk::kid));
+        let version = self.places[index].version;
+        if self.places[index].view != Some(wanted) {
+            self.check_placed(found & !wanted)?;
+            self.places[index].replace(wanted, true, self.now);
+            self.places[index].written_from = ledger.sequence();
+        }
+        let view = each(wanted).map(kid_of).collect();
+        let look =
+            Look { view, found: Some(marked(version)), left: Some(marked(self.places[index].version)) };
+        let known = ledger.met_strangers(&named(index), &strangers, self.publisher_time());
+        let is_known = self.shown(&known, index, &look).sequence() == ledger.sequence();
+        let place = &mut self.places[index];
+        place.is_ours = true;
+        place.copies.iter_mut().for_each(|copy| copy.is_noticed |= is_known);
+        let seen = (!is_known).then(|| Arc::new(Seen { look, strangers }));
+        let publisher = self.publisher.as_mut().expect("it runs");
+        let was_unseen = has(publisher.unseen, index);
+        publisher.unseen &= !(1 << index);
+        let is_news = publisher.looks[index] != seen;
+        publisher.looks[index] = seen;
+        Ok(was_unseen || is_news || self.places[index].version != version)
+    }
+
+    fn shown(&self, ledger: &Ledger, index: usize, look: &Look) -> Ledger {
+        let (place, now) = (named(index), self.publisher_time());
+        match self.rules.fault {
+            Some(fault) => fault.shown(ledger, &place, look, now),
+            None => ledger.shown(&place, look, now),
+        }
+    }
+
+    /// Stores what it saw.
+    pub(super) fn saw(&mut self, index: usize) -> Result<bool, Broken> {
+        let Some(publisher) = &mut self.publisher else { return Ok(false) };
+        let Some(seen) = publisher.looks[index].take() else { return Ok(false) };
+        let world = self.clone();
+        self.change(|ledger| {
+            let met = ledger.met_strangers(&named(index), &seen.strangers, world.publisher_time());
+            world.shown(&met, index, &seen.look)
+        })?;
+        self.places[index].is_recorded = true;
+        self.places[index].copies.iter_mut().for_each(|copy| copy.is_noticed = true);
+        Ok(true)
+    }
+}
