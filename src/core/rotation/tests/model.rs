@@ -192,6 +192,8 @@ struct World {
     ordered: Kids,
     buried: Kids,
     revoked: Kids,
+    /// Whether a backup was ever put back.
+    restored: bool,
     /// Whether somebody wrote to the ledger who should not have.
     forged: bool,
     /// Whether every node signs for others whenever it would, without being told.
@@ -216,6 +218,7 @@ impl World {
             ordered: 0,
             buried: 0,
             revoked: 0,
+            restored: false,
             forged: false,
             eager: true,
         }
@@ -253,7 +256,8 @@ impl World {
 
     fn ask(&mut self, word: Word) -> Result<bool, Broken> {
         let (now, gates) = (self.publisher_time(), self.gates());
-        if self.publisher.is_none() {
+        // What a backup says of the way back is not looked at first.
+        if self.publisher.is_none() || (word == Word::Abort && self.restored) {
             return Ok(false);
         }
         let Some(stored) = self.stored.clone() else { return Ok(false) };
@@ -315,6 +319,7 @@ impl World {
             return false;
         }
         self.stored.clone_from(&self.backup);
+        self.restored = true;
         if !running {
             self.publisher = None;
         }

@@ -49,7 +49,16 @@ impl World {
         for key in 0..self.made {
             (self.age(self.outside[key]), self.age(self.inside[key])).hash(to);
         }
-        (self.listed, self.ever_listed, self.made, self.ordered, self.buried, self.revoked, self.forged)
+        (
+            self.listed,
+            self.ever_listed,
+            self.made,
+            self.ordered,
+            self.buried,
+            self.revoked,
+            self.restored,
+            self.forged,
+        )
             .hash(to);
         hasher.finish()
     }

@@ -17,7 +17,6 @@ fn actions(rules: Rules) -> impl Strategy<Value = Vec<Action>> {
         2 => Just(Misfortune::KillPublisher),
         2 => node.clone().prop_map(Misfortune::KillNode),
         1 => Just(Misfortune::Unreadable),
-        1 => node.clone().prop_map(Misfortune::Stale),
         1 => node.clone().prop_map(Misfortune::Missing),
         2 => (place.clone(), edit).prop_map(|(place, edit)| Misfortune::Tamper(place, edit)),
         2 => Just(Misfortune::Backup),
@@ -73,7 +72,7 @@ const ONE_NODE: Rules =
 const TWO_NODES: Rules = Rules { nodes: 2, places: 2, api_servers: false, ..ONE_NODE };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn no_history_of_one_node_breaks_a_promise(history in histories(ONE_NODE), eager in any::<bool>()) {
