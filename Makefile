@@ -13,7 +13,7 @@ CARGO_DENY_VERSION = 0.20.2
 CARGO_DENY = $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test components bench check fmt format lint rustdoc deny reference generated build image
+.PHONY: help run test soak components bench check fmt format lint rustdoc deny reference generated build image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,11 @@ run: ## Build Signpost and start it: an issuer of its own, no cluster, no cloud 
 
 test: components ## Run every test against the real components (TEST=… for some of them)
 	$(CARGO) test --locked -- $(TEST)
+
+# Twenty minutes are sixty rotations and more.
+SOAK_SECONDS ?= 1200
+soak: components ## Change keys under load for long, while everything fails in turn (SOAK_SECONDS=…)
+	SIGNPOST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked --test it -- --nocapture rotation::
 
 components: ## Fetch or build what the tests run against, and print each version
 	@$(CARGO) --version

@@ -164,7 +164,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     let all_terms = ledgers::all_terms(&issuer);
     let terms = all_terms[0].clone();
     let (retention, gates, timing, signs) =
-        (retention(&issuer), gates(&issuer), timing(&issuer), issuer.signs());
+        (retention(&issuer), gates(&issuer), timing(&issuer), issuer.has_nodes());
     let store = ledgers::store(data_dir, &issuer);
     let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
     let expected = Expected {
@@ -307,6 +307,12 @@ fn sources(
                 let checks = Checks { issuer: issuer.clone(), former: former.clone(), ..Checks::default() };
                 let jwks = Source::RemoteJwks(Box::new(jwks));
                 sources.push(Watched::One(Asked::new(jwks, *every, checks)));
+            }
+            SourceConfig::Announcements { name, directory, every } => {
+                let announcements =
+                    Announcements::new(name.clone(), directory.clone(), announced.clone(), *margin);
+                let announcements = Source::Announcements(announcements);
+                sources.push(Watched::One(Asked::new(announcements, *every, unchecked.clone())));
             }
             SourceConfig::Embedded => {
                 let (name, directory) = (config.name().to_owned(), node::announcements_directory(data_dir));

@@ -125,6 +125,12 @@ impl IssuerConfig {
     pub fn signs(&self) -> bool {
         self.sources.contains(&SourceConfig::Embedded)
     }
+
+    /// Whether keys come from nodes that say what they sign with.
+    #[must_use]
+    pub fn has_nodes(&self) -> bool {
+        self.signs() || self.sources.iter().any(|source| matches!(source, SourceConfig::Announcements { .. }))
+    }
 }
 
 /// The `ConfigMap` that holds a ledger; no two issuers have the same.
@@ -238,7 +244,15 @@ pub enum SourceConfig {
         /// Time between two polls; at least 1 s.
         every: Duration,
     },
-    /// The keyring in the data directory; always the only source of its issuer.
+    /// What nodes that sign say of their keys.
+    Announcements {
+        name: String,
+        /// Absolute; a file for each node.
+        directory: PathBuf,
+        /// Time between two polls; at least 1 s.
+        every: Duration,
+    },
+    /// The keyring in the data directory. Without a signer, the only source of its issuer.
     Embedded,
 }
 
@@ -247,7 +261,10 @@ impl SourceConfig {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::ApiServer { name, .. } | Self::Files { name, .. } | Self::Url { name, .. } => name,
+            Self::ApiServer { name, .. }
+            | Self::Files { name, .. }
+            | Self::Url { name, .. }
+            | Self::Announcements { name, .. } => name,
             Self::Embedded => keys::EMBEDDED,
         }
     }

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use url::Url;
@@ -151,7 +152,7 @@ impl Versions {
             });
             hasher.update(format!("{mark:?}\n"));
         }
-        hasher.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+        Base64UrlUnpadded::encode_string(&hasher.finalize()[..12])
     }
 }
 

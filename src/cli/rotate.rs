@@ -102,7 +102,7 @@ pub(super) fn carry_out(verb: RotateVerb) -> Result<Outcome, Failure> {
         RotateVerb::Start { which, without } => {
             let without: BTreeSet<String> = without.into_iter().collect();
             let bypassed = without.clone();
-            let issuer = ask(&which, Ask::Start { without })?;
+            let issuer = ask(&which, &Ask::Start { without })?;
             say(&format!(
                 "asked for a rotation of {issuer}; `signpost rotate status` says what it waits for"
             ));
@@ -112,7 +112,7 @@ pub(super) fn carry_out(verb: RotateVerb) -> Result<Outcome, Failure> {
             Ok(Outcome::Success)
         }
         RotateVerb::Abort { which } => {
-            let issuer = ask(&which, Ask::Abort {})?;
+            let issuer = ask(&which, &Ask::Abort {})?;
             say(&format!("took the rotation of {issuer} back"));
             Ok(Outcome::Success)
         }
@@ -124,7 +124,7 @@ pub(super) fn carry_out(verb: RotateVerb) -> Result<Outcome, Failure> {
             if !sure.is_given(&warning)? {
                 return Ok(Outcome::Negative);
             }
-            let issuer = ask(&which, Ask::Forget { node: node.clone() })?;
+            let issuer = ask(&which, &Ask::Forget { node: node.clone() })?;
             say(&format!("forgot node {node} of {issuer}: its keys leave when its last token is dead"));
             Ok(Outcome::Success)
         }
@@ -179,7 +179,7 @@ fn revoke(kid: &str, which: &Which, sure: &Sure) -> Result<Outcome, Failure> {
     if !sure.is_given(&breaks.join("\n"))? {
         return Ok(Outcome::Negative);
     }
-    let issuer = ask(which, Ask::Revoke { kid: kid.clone() })?;
+    let issuer = ask(which, &Ask::Revoke { kid: kid.clone() })?;
     say(&format!("revoked {kid} of {issuer}"));
     Ok(Outcome::Success)
 }
@@ -225,7 +225,7 @@ fn reports(which: &Which) -> Result<Vec<Report>, Failure> {
 }
 
 /// Asks the service that runs, or else changes the ledger; returns the issuer.
-fn ask(which: &Which, ask: Ask) -> Result<String, Failure> {
+fn ask(which: &Which, ask: &Ask) -> Result<String, Failure> {
     let config = which.config()?;
     let request = Request::Rotate { issuer: which.issuer.clone(), ask: ask.clone() };
     match block_on(control::ask(&config.data_dir, &request)) {
@@ -233,7 +233,7 @@ fn ask(which: &Which, ask: Ask) -> Result<String, Failure> {
         Ok(reply) => Err(refused(reply)),
         Err(ControlError::NobodyListens { .. }) => {
             let issuer = only_issuer(which, &config)?;
-            block_on(ledgers::rotate(&config, &issuer, &ask))
+            block_on(ledgers::rotate(&config, &issuer, ask))
                 .map_err(|error| Failure::new(&error, error.hint().as_deref()))?;
             Ok(issuer.to_string())
         }

@@ -9,7 +9,9 @@ mod signer;
 mod source;
 mod target;
 
-use self::source::{INSTANCE, SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL};
+use self::source::{
+    INSTANCE, SOURCE_ANNOUNCEMENTS, SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL,
+};
 pub(super) use self::{
     issuer::{FORMER, ISSUER, LEDGER},
     process::{EVENTS, ROOT, TLS},
@@ -17,6 +19,8 @@ pub(super) use self::{
     target::TARGET,
 };
 
+/// The kind of a source that is what nodes say, and its name unless it has another.
+pub(super) const ANNOUNCEMENTS: &str = "announcements";
 /// The kind of a source that is the embedded keyring, and its name.
 pub(super) const EMBEDDED: &str = "embedded";
 pub(super) const API_SERVER: &str = "api-server";
@@ -111,7 +115,7 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 14] = [
+pub(super) static SECTIONS: [&Section; 15] = [
     &ROOT,
     &TLS,
     &EVENTS,
@@ -120,6 +124,7 @@ pub(super) static SECTIONS: [&Section; 14] = [
     &INSTANCE,
     &SOURCE_FILES,
     &SOURCE_URL,
+    &SOURCE_ANNOUNCEMENTS,
     &SOURCE_EMBEDDED,
     &TARGET,
     &LEDGER,

@@ -8,7 +8,7 @@ use super::{
     Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, LegacyConfig, SignerConfig,
     SourceConfig, TargetConfig, TlsConfig,
     document::{Node, Place, Value},
-    keys::{API_SERVER, EMBEDDED, FILES, URL},
+    keys::{ANNOUNCEMENTS, API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
 };
 
@@ -136,6 +136,12 @@ fn source(config: &SourceConfig) -> Node {
             entries.extend(
                 files.into_iter().filter_map(|(key, path)| Some((key, text(path.as_ref()?.display())))),
             );
+            entries.push(("every", text(duration_text(*every))));
+        }
+        SourceConfig::Announcements { name, directory, every } => {
+            entries.push(("kind", text(ANNOUNCEMENTS)));
+            entries.push(("name", text(name)));
+            entries.push(("directory", text(directory.display())));
             entries.push(("every", text(duration_text(*every))));
         }
         SourceConfig::Embedded => entries.push(("kind", text(EMBEDDED))),

@@ -19,7 +19,7 @@ mod step;
 mod verification_set;
 
 pub use self::{
-    permit::{Claims, Permit, Refusal, UnreadableClaims},
+    permit::{Claims, Permit, Refusal, UnreadableClaims, longest},
     recovery::Surprise,
     socket_name::{InvalidSocketName, SocketName},
     step::{Done, OutOfOrder, RefusedOrder, Step},

@@ -46,18 +46,18 @@ pub async fn tend_by<T>(
                 error!(%issuer, node = %name, error = text, hint, "a node cannot do what it has to");
                 trouble = Some(text);
             }
-            Some(_) => {}
             None if trouble.take().is_some() => {
                 info!(%issuer, node = %name, "the node can do again what it has to");
             }
-            None => {}
+            Some(_) | None => {}
         }
         for step in tended.iter().flatten() {
             let (what, kid) = match step {
                 Step::Generate => ("key made", None),
-                Step::Begin { kid, ordered: Some(_) } => ("signs for everybody", Some(kid)),
                 Step::Begin { kid, ordered: None } => ("signs for the API server alone", Some(kid)),
-                Step::Allow { kid, .. } => ("signs for everybody", Some(kid)),
+                Step::Begin { kid, ordered: Some(_) } | Step::Allow { kid, .. } => {
+                    ("signs for everybody", Some(kid))
+                }
                 Step::Stop { kid } => ("signs no more", Some(kid)),
                 Step::Withdraw { kid } => ("is for the API server alone", Some(kid)),
                 Step::Destroy { kid } => ("private key destroyed", Some(kid)),

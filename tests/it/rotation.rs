@@ -110,12 +110,12 @@ fn decode(text: &str) -> Vec<u8> {
 }
 
 impl Token {
-    fn parse(text: String) -> Self {
+    fn parse(text: &str) -> Self {
         let (signed, signature) = text.rsplit_once('.').expect("three parts");
         let header: Value =
             serde_json::from_slice(&decode(signed.split('.').next().expect("a header"))).expect("JSON");
         let kid = header["kid"].as_str().expect("a kid").to_owned();
-        Self { kid, signed: signed.to_owned(), signature: decode(signature), text: text.clone() }
+        Self { kid, signed: signed.to_owned(), signature: decode(signature), text: text.to_owned() }
     }
 
     fn is_verified_by(&self, key: &PKey<Public>) -> bool {
@@ -191,9 +191,9 @@ impl World {
     fn read(&self, place: usize, served: &str) -> Option<Vec<u8>> {
         let get = |url: &str| Some(Request::get(url).send().ok()?).filter(|answer| answer.status == 200);
         match PLACES[place] {
-            "blob" => Some(get(&format!("{}/oidc/{JWKS}", self.azurite.url()))?.body.to_vec()),
+            "blob" => Some(get(&format!("{}/oidc/{JWKS}", self.azurite.url()))?.body),
             "directory" => fs::read(self.folder.path().join("public").join(JWKS)).ok(),
-            _ => Some(get(served)?.body.to_vec()),
+            _ => Some(get(served)?.body),
         }
     }
 
@@ -230,7 +230,7 @@ impl World {
             let asked = Instant::now();
             match apis[turn % 2].post(path, &body) {
                 Some((201, answer)) => {
-                    let token = answer["status"]["token"].as_str().expect("a token").to_owned();
+                    let token = answer["status"]["token"].as_str().expect("a token");
                     self.tokens.lock().expect("unpoisoned").push(Arc::new(Token::parse(token)));
                 }
                 // Who signs is away. What was not signed is refused by nobody.
@@ -243,7 +243,8 @@ impl World {
     fn some_token(&self, turn: usize) -> Option<Arc<Token>> {
         let tokens = self.tokens.lock().expect("unpoisoned");
         // Every other one is young, where a key that is not public yet would show.
-        let back = if turn % 2 == 0 { turn % 16 } else { turn.wrapping_mul(7919) % tokens.len().max(1) };
+        let back =
+            if turn.is_multiple_of(2) { turn % 16 } else { turn.wrapping_mul(7919) % tokens.len().max(1) };
         tokens.iter().rev().nth(back).cloned()
     }
 
@@ -321,6 +322,7 @@ impl World {
 }
 
 #[test]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "its figures are the point of a long run")]
 fn no_live_token_is_refused_while_keys_change_and_everything_fails_in_turn() {
     let number = |text: std::ffi::OsString| text.to_str().expect("a number").parse().expect("a number");
     let seconds = variable("SIGNPOST_SOAK_SECONDS").map_or(SECONDS, number);

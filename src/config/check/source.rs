@@ -5,7 +5,7 @@ use glob::Pattern;
 use super::unique_name;
 use crate::config::{
     Instance, SourceConfig,
-    keys::{API_SERVER, EMBEDDED, FILES, URL},
+    keys::{ANNOUNCEMENTS, API_SERVER, EMBEDDED, FILES, URL},
     problem::{Fault, Problems},
     reader::Mapping,
     value::{self, Web},
@@ -21,8 +21,9 @@ pub(super) fn read(issuer: &Mapping<'_>, problems: &mut Problems) -> Option<Vec<
             API_SERVER => api_server(&mapping, problems),
             FILES => files(&mapping, problems),
             URL => url(&mapping, problems),
+            ANNOUNCEMENTS => announcements(&mapping, problems),
             EMBEDDED => Some(SourceConfig::Embedded),
-            _ => unreachable!("the table of keys has four kinds"),
+            _ => unreachable!("the table of keys has five kinds"),
         };
         // API servers that ask this very signer list what it has signed with.
         if kind == EMBEDDED && count > 1 && issuer.get("signer").is_none() {
@@ -113,6 +114,13 @@ fn url(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceConfig> {
     let url = url?;
     let name = name.unwrap_or_else(|| url.clone());
     Some(SourceConfig::Url { name, url, bearer_token_file, ca_file, every: every? })
+}
+
+fn announcements(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceConfig> {
+    let name = source.text("name", problems).unwrap_or_else(|| ANNOUNCEMENTS.to_owned());
+    let directory = source.path("directory", problems);
+    let every = source.duration("every", problems);
+    Some(SourceConfig::Announcements { name, directory: directory?, every: every? })
 }
 
 fn glob(text: &str) -> Result<(), Fault> {

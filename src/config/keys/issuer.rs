@@ -1,8 +1,9 @@
 //! One issuer, its ledger, and those that were moved to it.
 
 use super::{
-    API_SERVER, CONTEXT, EMBEDDED, FILES, KUBECONFIG, Key, Kind, Need, SIGNER, Section, TARGET, URL,
-    source::{SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL},
+    ANNOUNCEMENTS, API_SERVER, CONTEXT, EMBEDDED, FILES, KUBECONFIG, Key, Kind, Need, SIGNER, Section,
+    TARGET, URL,
+    source::{SOURCE_ANNOUNCEMENTS, SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL},
 };
 
 pub(in crate::config) static ISSUER: Section = Section {
@@ -90,6 +91,7 @@ pub(in crate::config) static ISSUER: Section = Section {
                 (API_SERVER, &SOURCE_API_SERVER),
                 (FILES, &SOURCE_FILES),
                 (URL, &SOURCE_URL),
+                (ANNOUNCEMENTS, &SOURCE_ANNOUNCEMENTS),
                 (EMBEDDED, &SOURCE_EMBEDDED),
             ]),
             need: Need::Required,

@@ -157,5 +157,26 @@ pub(in crate::config) static SOURCE_URL: Section = Section {
     ],
 };
 
+pub(in crate::config) static SOURCE_ANNOUNCEMENTS: Section = Section {
+    path: "issuers[].sources[] of kind `announcements`",
+    keys: &[
+        Key { example: "announcements", ..KIND },
+        Key {
+            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the kind.",
+            example: "signers",
+            ..SOURCE_NAME
+        },
+        Key {
+            name: "directory",
+            kind: Kind::Path,
+            need: Need::Required,
+            flag: None,
+            doc: "Where `signpost signer` says what it has: `announcements` in its data directory.",
+            example: "/var/lib/signpost-signer/announcements",
+        },
+        EVERY,
+    ],
+};
+
 pub(in crate::config) static SOURCE_EMBEDDED: Section =
     Section { path: "issuers[].sources[] of kind `embedded`", keys: &[Key { example: "embedded", ..KIND }] };

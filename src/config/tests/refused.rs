@@ -109,7 +109,7 @@ issuers[0].issuer: is missing, expected a URL
   hint: for example `issuer: https://oidc.example.com/kind`
 issuers[0].targets[0].url: is missing, expected a URL
   hint: for example `url: az://account/$web`
-issuers[0].sources[0]: has no `kind`, expected one of `api-server`, `files`, `url`, `embedded`
+issuers[0].sources[0]: has no `kind`, expected one of `api-server`, `files`, `url`, `announcements`, `embedded`
 issuers[0].sources[1].paths: is missing, expected a list of texts
   hint: for example `paths: [/etc/kubernetes/pki/sa.pub]`",
     );
@@ -145,7 +145,7 @@ issuers:
 4 problems in `config.yaml`
 issuers[0].profile: unknown profile `entr`, did you mean `entra`?
 issuers[0].sources[0].kind: unknown kind `apiserver`, did you mean `api-server`?
-issuers[0].sources[1].kind: unknown kind `vault`, expected one of `api-server`, `files`, `url`, `embedded`
+issuers[0].sources[1].kind: unknown kind `vault`, expected one of `api-server`, `files`, `url`, `announcements`, `embedded`
 issuers[0].targets[0].profile: unknown profile `everything`, expected one of `entra`, `all`",
     );
 }

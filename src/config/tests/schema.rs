@@ -15,7 +15,8 @@ fn with_key(section: &str, line: &str) -> String {
     format!(
         "{{{root}tls: {{{tls}certificate: /c, private_key: /k}}, events: {{{events}pod: a/b}}, issuers: [{{{issuer}issuer: https://oidc.example.com/kind, sources: [\
          {{{api}kind: api-server, instances: [{{{instance}url: 'https://10.0.0.1:6443'}}]}}, \
-         {{{files}kind: files, paths: [/a]}}, {{{url}kind: url, url: 'https://a/jwks'}}], targets: [{{{target}url: 's3://bucket'}}]}}, \
+         {{{files}kind: files, paths: [/a]}}, {{{url}kind: url, url: 'https://a/jwks'}}, \
+         {{{announcements}kind: announcements, directory: /b}}], targets: [{{{target}url: 's3://bucket'}}]}}, \
          {{issuer: https://oidc.example.com/b, sources: [{{{embedded}kind: embedded}}], \
          ledger: {{{ledger}config_map: a/b}}, former: [{{{former}issuer: 'https://oidc.example.com/f'}}], \
          signer: {{{signer}legacy: [{{{legacy}file: /a}}]}}}}]}}",
@@ -27,6 +28,7 @@ fn with_key(section: &str, line: &str) -> String {
         instance = place("issuers[].sources[].instances[]"),
         files = place("issuers[].sources[] of kind `files`"),
         url = place("issuers[].sources[] of kind `url`"),
+        announcements = place("issuers[].sources[] of kind `announcements`"),
         target = place("issuers[].targets[]"),
         embedded = place("issuers[].sources[] of kind `embedded`"),
         ledger = place("issuers[].ledger"),
@@ -126,7 +128,7 @@ fn the_schema_knows_types_defaults_and_what_is_required() {
     assert_eq!(1, issuer["properties"]["sources"]["minItems"]);
     let kinds = issuer["properties"]["sources"]["items"]["oneOf"].as_array().expect("kinds");
     let kinds: Vec<_> = kinds.iter().map(|kind| &kind["properties"]["kind"]["const"]).collect();
-    assert_eq!(["api-server", "files", "url", "embedded"], kinds[..]);
+    assert_eq!(["api-server", "files", "url", "announcements", "embedded"], kinds[..]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::core::{
     announcement::{NodeName, Stage},
     kid::Kid,
     merge::Merged,
-    signing::Orders,
+    signing::{Orders, longest},
 };
 
 /// The node that has a private key, and what it says that it does with it.
@@ -166,7 +166,8 @@ impl Ledger {
     ///
     /// A key that its node does not name is lost: it has signed its last token just now, at the latest.
     pub(super) fn take_in(&mut self, merged: &Merged, retention: &Retention, now: Timestamp) {
-        let lost = Stage::Retired { since: now, latest_exp: Some(now + retention.max_token_lifetime) };
+        let lost =
+            Stage::Retired { since: now, latest_exp: Some(longest(now, retention.max_token_lifetime)) };
         let is_lost = |kid: &Kid, signer: &SignedBy| {
             !matches!(signer.stage, Stage::Retired { .. })
                 && merged.nodes.contains(&signer.node)
@@ -349,7 +350,7 @@ impl Ledger {
     /// Fails when no key is known of the node.
     pub fn forget(&self, node: &NodeName, retention: &Retention, now: Timestamp) -> Result<Self, NotAsked> {
         let mut ledger = self.clone();
-        let latest_exp = Some(now + retention.max_token_lifetime);
+        let latest_exp = Some(longest(now, retention.max_token_lifetime));
         let kids: Vec<Kid> = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
         if kids.is_empty() {
             return Err(NotAsked::UnknownNode { node: node.clone() });

@@ -125,6 +125,7 @@ impl Holdings {
 }
 
 /// The latest `exp` of any token that could have been signed until now.
-pub(super) fn longest(now: Timestamp, max_lifetime: Duration) -> Timestamp {
+#[must_use]
+pub fn longest(now: Timestamp, max_lifetime: Duration) -> Timestamp {
     now + max_lifetime + LEEWAY
 }

@@ -106,7 +106,8 @@ impl World {
     fn timing(&self) -> Timing {
         let timing = Timing {
             rotate_after: self.rules.by_age.then(|| lasting(ROTATE_AFTER)),
-            propagation: lasting(PROPAGATION),
+            // The second that rounding takes comes on top.
+            propagation: lasting(PROPAGATION - 1),
             jwks_max_age: lasting(PROPAGATION / 2),
             max_token_lifetime: lasting(LIFETIME),
             margin: lasting(MARGIN),
