@@ -148,7 +148,9 @@ fn tokens_go_on_through_a_signer_that_is_killed_again_and_again() {
     for token in &tokens {
         assert!(is_accepted(&server, token, OTHERS), "{:?}", header(token));
     }
-    assert_eq!(kids(&server).len(), 3);
+    // One that died between making a key and recording it has a key more, which has signed nothing.
+    let needed = BTreeSet::from([first, second, signer.standby()]);
+    eventually("all are known", || kids(&server).is_superset(&needed).then_some(()));
 }
 
 #[test]
