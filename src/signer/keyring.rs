@@ -22,7 +22,7 @@ use rustix::{
 };
 use zeroize::Zeroizing;
 
-use self::directory::{Directory, Lock};
+use self::directory::Directory;
 pub use self::signing_key::{Signature, SigningError, SigningKey};
 use crate::core::{
     jwk::Jwk,
@@ -87,64 +87,12 @@ impl Keyring {
     /// Fails when another process holds it, and when others could have read or replaced a key.
     pub fn hold(path: &Path) -> Result<Self, KeyringError> {
         directory::create(path)?;
-        Self::load_and_heal(Directory::open(path, Lock::Try)?)
-    }
-
-    /// Reads a keyring, which another process may hold. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// Fails with [`KeyringError::NoKey`] when it has none, and when others could have read or replaced a key.
-    pub fn open(path: &Path) -> Result<Self, KeyringError> {
-        let keyring = Self::load(Directory::open(path, Lock::None)?)?;
-        if keyring.keys.is_empty() {
-            return Err(KeyringError::NoKey { path: path.to_owned() });
-        }
-        Ok(keyring)
-    }
-
-    /// Reads a keyring, and makes the directory and its first key when there is none. Blocks, for about a
-    /// second when a key is made.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::open`], and when the key cannot be made or written.
-    pub fn open_or_generate(path: &Path) -> Result<Self, KeyringError> {
-        let mut keyring = match Self::hold(path) {
-            Err(KeyringError::Held { .. }) => match Self::open(path) {
-                // Two processes on an empty directory must not make two keys.
-                Err(KeyringError::NoKey { .. }) => Self::load_and_heal(Directory::open(path, Lock::Wait)?)?,
-                opened => return opened,
-            },
-            held => held?,
-        };
-        if keyring.keys.is_empty() {
-            keyring.add(NewKey::generate(RsaSize::default())?).map_err(|(_, error)| error)?;
-        }
-        keyring.directory.unlock();
-        Ok(keyring)
+        Self::load_and_heal(Directory::hold(path)?)
     }
 
     #[must_use]
     pub fn keys(&self) -> &BTreeMap<Kid, Arc<SigningKey>> {
         &self.keys
-    }
-
-    /// The key that signs: the one of the journal, or the only one there is.
-    ///
-    /// # Errors
-    ///
-    /// Fails when that cannot be told.
-    pub fn active(&self) -> Result<&Arc<SigningKey>, KeyringError> {
-        let path = || self.directory.path().to_owned();
-        let journal = self.journal()?;
-        let signing = journal.as_ref().and_then(Holdings::signing);
-        let only = || if self.keys.len() == 1 { self.keys.values().next() } else { None };
-        match signing.map_or_else(only, |kid| self.keys.get(kid)) {
-            Some(key) => Ok(key),
-            None if self.keys.is_empty() => Err(KeyringError::NoKey { path: path() }),
-            None => Err(KeyringError::ManyKeys { path: path(), count: self.keys.len() }),
-        }
     }
 
     /// Stores a key. It is there to stay when this returns.
@@ -238,10 +186,6 @@ fn public_name(kid: &Kid) -> String {
 /// The keyring cannot be used. Never holds any part of a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    #[error("no signing key in `{path}`", path = path.display())]
-    NoKey { path: PathBuf },
-    #[error("{count} signing keys in `{path}`, and no journal that says which signs", path = path.display())]
-    ManyKeys { path: PathBuf, count: usize },
     #[error("keyring `{path}` is held by {holder}", path = path.display())]
     Held { path: PathBuf, holder: String },
     #[error("`{path}` has mode {mode:04o}, expected {expected:04o}", path = path.display())]
@@ -267,10 +211,6 @@ impl KeyringError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoKey { .. } => Some(
-                "start `signpost run` once, which makes one; or name other keys with `--source`".to_owned(),
-            ),
-            Self::ManyKeys { .. } => Some("start `signpost signer` on it once, which writes one".to_owned()),
             Self::Held { .. } => Some("stop that process first, or use another data directory".to_owned()),
             Self::Mode { path, expected, .. } => Some(format!(
                 "somebody else could have read the key: replace it, or, if nobody did, `chmod {expected:o} {}`",

@@ -43,17 +43,6 @@ pub(super) fn create(path: &Path) -> Result<(), KeyringError> {
     }
 }
 
-/// What is done about other processes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lock {
-    /// Nothing: it is only read.
-    None,
-    /// Wait until no other process has it.
-    Wait,
-    /// Refuse when another process has it.
-    Try,
-}
-
 /// An open directory, locked against other processes until it is dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -62,20 +51,12 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path, lock: Lock) -> Result<Self, KeyringError> {
-        let handle = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(KeyringError::NoKey { path: path.to_owned() });
-            }
-            opened => opened.map_err(failed("open", path))?,
-        };
+    /// Takes an existing directory until it is dropped, unless another process has it.
+    pub(super) fn hold(path: &Path) -> Result<Self, KeyringError> {
+        let handle = File::open(path).map_err(failed("open", path))?;
         check(path, &handle, DIRECTORY)?;
         let directory = Self { path: path.to_owned(), handle };
-        let locked = match lock {
-            Lock::None => return Ok(directory),
-            Lock::Wait => flock(&directory.handle, FlockOperation::LockExclusive),
-            Lock::Try => flock(&directory.handle, FlockOperation::NonBlockingLockExclusive),
-        };
+        let locked = flock(&directory.handle, FlockOperation::NonBlockingLockExclusive);
         match locked {
             Err(Errno::WOULDBLOCK) => {
                 Err(KeyringError::Held { path: path.to_owned(), holder: directory.holder() })
@@ -83,12 +64,6 @@ impl Directory {
             Err(error) => Err(failed("lock", path)(error.into())),
             Ok(()) => Ok(directory),
         }
-    }
-
-    /// Lets other processes have it.
-    pub(super) fn unlock(&self) {
-        // The only other way to lose a lock, which cannot fail, is to close the file.
-        let _ = flock(&self.handle, FlockOperation::Unlock);
     }
 
     /// Who has it, as far as the kernel says so (proc(5), `/proc/locks`).

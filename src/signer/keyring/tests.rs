@@ -2,6 +2,7 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
@@ -12,23 +13,26 @@ use tempfile::TempDir;
 use super::{Keyring, KeyringError, NewKey, SigningKey, UnusableKey};
 use crate::core::{public_key::PublicKey, signing::RsaSize, token::UnverifiedToken};
 
-/// A keyring with a fresh key, and where it lies.
+/// A fresh key, and where its keyring lies, which nobody holds.
 struct Fresh {
     _parent: TempDir,
     path: PathBuf,
-    keyring: Keyring,
+    key: Arc<SigningKey>,
 }
 
 fn fresh() -> Fresh {
     let parent = tempfile::tempdir().expect("a directory");
     let path = parent.path().join("data/keys");
-    let keyring = Keyring::open_or_generate(&path).expect("a keyring");
-    Fresh { _parent: parent, path, keyring }
+    let mut keyring = Keyring::hold(&path).expect("a keyring");
+    let new = NewKey::generate(RsaSize::default()).expect("a key");
+    keyring.add(new).map_err(|(_, error)| error).expect("there is room");
+    let key = keyring.keys().values().next().expect("it was just added").clone();
+    Fresh { _parent: parent, path, key }
 }
 
 impl Fresh {
     fn active(&self) -> &SigningKey {
-        self.keyring.active().expect("it has a key")
+        &self.key
     }
 
     fn file(&self, extension: &str) -> PathBuf {
@@ -65,10 +69,10 @@ fn the_file_beside_the_private_key_holds_its_public_half_alone() {
 }
 
 #[test]
-fn an_opened_keyring_signs_with_the_key_it_was_made_with() {
+fn an_opened_keyring_has_the_key_it_was_made_with() {
     let fresh = fresh();
-    let again = Keyring::open_or_generate(&fresh.path).expect("a keyring");
-    assert_eq!(fresh.active().kid(), again.active().expect("a key").kid());
+    let again = Keyring::hold(&fresh.path).expect("a keyring");
+    assert!(again.keys().keys().eq([fresh.active().kid()]));
 }
 
 #[test]
@@ -76,21 +80,8 @@ fn opening_makes_no_key() {
     let parent = tempfile::tempdir().expect("a directory");
     chmod(parent.path(), 0o700);
     for path in [parent.path().to_owned(), parent.path().join("missing")] {
-        assert!(matches!(Keyring::open(&path), Err(KeyringError::NoKey { .. })), "{}", path.display());
+        assert!(Keyring::hold(&path).expect("a keyring").keys().is_empty(), "{}", path.display());
     }
-}
-
-#[test]
-fn two_starts_at_once_make_one_key() {
-    let parent = tempfile::tempdir().expect("a directory");
-    let path = parent.path().join("keys");
-    let start =
-        || Keyring::open_or_generate(&path).map(|keyring| keyring.active().expect("a key").kid().clone());
-    let kids = std::thread::scope(|scope| {
-        [scope.spawn(start), scope.spawn(start)]
-            .map(|start| start.join().expect("no panic").expect("a keyring"))
-    });
-    assert_eq!(kids[0], kids[1]);
 }
 
 #[test]
@@ -120,13 +111,13 @@ fn what_others_could_have_read_is_refused() {
         let fresh = fresh();
         let file = fresh.file("pem");
         chmod(&file, bits);
-        let refusal = Keyring::open(&fresh.path).expect_err("others have a right");
+        let refusal = Keyring::hold(&fresh.path).expect_err("others have a right");
         assert_eq!(format!("`{}` has mode {bits:04o}, expected 0600", file.display()), refusal.to_string());
         assert!(refusal.hint().is_some_and(|hint| hint.contains("chmod 600")));
     }
     let fresh = fresh();
     chmod(&fresh.path, 0o750);
-    let refusal = Keyring::open_or_generate(&fresh.path).expect_err("others have a right");
+    let refusal = Keyring::hold(&fresh.path).expect_err("others have a right");
     assert!(refusal.hint().is_some_and(|hint| hint.contains("chmod 700")), "{refusal}");
 }
 
@@ -136,17 +127,17 @@ fn a_key_file_that_is_a_symlink_is_refused() {
     let elsewhere = fresh.path.with_file_name("elsewhere");
     fs::rename(fresh.file("pem"), &elsewhere).expect("it is ours");
     symlink(&elsewhere, fresh.file("pem")).expect("a symlink");
-    assert!(matches!(Keyring::open(&fresh.path), Err(KeyringError::Io { action: "open", .. })));
+    assert!(matches!(Keyring::hold(&fresh.path), Err(KeyringError::Io { action: "open", .. })));
 }
 
 #[test]
 fn a_file_that_does_not_hold_the_key_it_is_named_after_is_refused() {
     let (one, other) = (fresh(), fresh());
     fs::copy(other.file("pem"), one.file("pem")).expect("both are ours");
-    let refusal = Keyring::open(&one.path).expect_err("another key");
+    let refusal = Keyring::hold(&one.path).expect_err("another key");
     assert!(refusal.to_string().contains(other.active().kid().as_str()), "{refusal}");
     fs::copy(other.file("pem"), one.path.join("second.pem")).expect("both are ours");
-    assert!(matches!(Keyring::open(&one.path), Err(KeyringError::Misnamed { .. })));
+    assert!(matches!(Keyring::hold(&one.path), Err(KeyringError::Misnamed { .. })));
 }
 
 #[test]
@@ -166,14 +157,14 @@ fn a_file_that_cannot_be_a_signing_key_is_refused_without_a_question() {
     let weak = Rsa::generate(1024).and_then(PKey::from_rsa).and_then(|key| key.private_key_to_pem_pkcs8());
     for pem in [Vec::new(), b"nonsense".to_vec(), encrypted, relabelled, ec] {
         fs::write(fresh.file("pem"), pem).expect("it is ours");
-        let refusal = Keyring::open(&fresh.path).expect_err("no signing key");
+        let refusal = Keyring::hold(&fresh.path).expect_err("no signing key");
         assert!(
             matches!(refusal, KeyringError::Unusable { source: UnusableKey::Malformed, .. }),
             "{refusal:?}"
         );
     }
     fs::write(fresh.file("pem"), weak.expect("a key")).expect("it is ours");
-    let refusal = Keyring::open(&fresh.path).expect_err("a weak key");
+    let refusal = Keyring::hold(&fresh.path).expect_err("a weak key");
     assert!(matches!(refusal, KeyringError::Unusable { source: UnusableKey::Public(_), .. }), "{refusal:?}");
 }
 
@@ -197,7 +188,7 @@ fn a_token_verifies_with_the_public_key_and_names_it() {
 #[test]
 fn debug_output_shows_no_key_material() {
     let fresh = fresh();
-    let output = format!("{:?}", fresh.keyring);
+    let output = format!("{:?}", Keyring::hold(&fresh.path).expect("a keyring"));
     let kid = fresh.active().kid();
     assert!(output.ends_with(&format!("keys: {{Kid(\"{kid}\"): SigningKey({kid})}} }}")), "{output}");
 }
@@ -209,8 +200,6 @@ fn a_second_process_is_told_who_holds_the_keyring() {
     let refusal = Keyring::hold(&fresh.path).expect_err("it is held");
     let expected = format!("keyring `{}` is held by process {}", fresh.path.display(), std::process::id());
     assert_eq!(expected, refusal.to_string());
-    assert!(Keyring::open(&fresh.path).is_ok(), "it may be read");
-    assert!(Keyring::open_or_generate(&fresh.path).is_ok());
     drop(held);
     assert!(Keyring::hold(&fresh.path).is_ok());
 }
@@ -230,13 +219,11 @@ fn many_keys_are_kept_until_they_are_destroyed() {
     let jwk = new.jwk();
     keyring.add(new).map_err(|(_, error)| error).expect("room for it");
     drop(keyring);
-    assert!(matches!(
-        Keyring::open(&fresh.path).expect("a keyring").active(),
-        Err(KeyringError::ManyKeys { count: 2, .. })
-    ));
     let mut keyring = Keyring::hold(&fresh.path).expect("a keyring");
+    assert_eq!(keyring.keys().len(), 2);
     assert_eq!(keyring.keys()[jwk.kid()].jwk(), jwk);
     keyring.destroy(jwk.kid()).expect("it is ours");
     keyring.destroy(jwk.kid()).expect("once is enough");
-    assert_eq!(Keyring::open(&fresh.path).expect("a keyring").keys().len(), 1);
+    drop(keyring);
+    assert_eq!(Keyring::hold(&fresh.path).expect("a keyring").keys().len(), 1);
 }
