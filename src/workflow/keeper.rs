@@ -526,8 +526,7 @@ impl Keeper {
             for change in changes.filter(|change| is_new(change.at)) {
                 info!(issuer = %shown.issuer(), kid = %change.kid, event = change.event.name(), "key");
             }
-            let incidents =
-                shown.incidents().iter().filter(|incident| !before.incidents().contains(incident));
+            let incidents = unseen(shown.incidents(), before.incidents());
             for incident in incidents.filter(|incident| is_new(incident.at)) {
                 warn!(issuer = %shown.issuer(), what = %incident.what, "ledger");
             }
@@ -574,4 +573,16 @@ impl Keeper {
         self.board.issuer(issuer, |status| status.alarms = wrong.iter().cloned().collect());
         heard.alarms = wrong;
     }
+}
+
+/// What is there more often than before: two incidents of one second may be the same in every word.
+fn unseen<'a, T: PartialEq>(now: &'a [T], before: &'a [T]) -> impl Iterator<Item = &'a T> {
+    let mut before: Vec<_> = before.iter().collect();
+    now.iter().filter(move |one| match before.iter().position(|known| known == one) {
+        Some(known) => {
+            before.swap_remove(known);
+            false
+        }
+        None => true,
+    })
 }

@@ -124,6 +124,8 @@ impl Connection {
         let response = match &mut self.sender {
             Sender::Http1(sender) => {
                 let request = request.uri(path).header("host", &self.address);
+                // The end of the body may be read before the connection takes the next request.
+                sender.ready().await?;
                 sender.send_request(request.body(Empty::new()).expect("well-formed")).await?
             }
             Sender::Http2(sender) => {
