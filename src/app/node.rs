@@ -154,6 +154,11 @@ fn own_signer(issuer: &IssuerConfig) -> SignerConfig {
     })
 }
 
+/// The name of the node in the process that publishes; `None` where the machine has none that fits.
+pub(super) fn own_name(issuer: &IssuerConfig) -> Option<NodeName> {
+    own_signer(issuer).node.or_else(|| host_name().ok())
+}
+
 /// The node of an issuer that signs in the process that publishes.
 pub(super) struct Own {
     node: Arc<Node>,

@@ -103,7 +103,7 @@ impl Node {
         if journal.as_ref() != Some(&holdings) {
             keyring.record(&holdings)?;
         }
-        board.post(&holdings.announcement())?;
+        board.post(&holdings.announcement(), keyring.keys())?;
         let live = Live { holdings: holdings.clone(), keys: keyring.keys().clone() };
         let node = Self {
             settings,
@@ -208,6 +208,7 @@ impl Node {
                 Step::Begin { kid, ordered } => Done::Began { kid, ordered },
                 Step::Stop { kid } => Done::Stopped { kid },
                 Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
+                Step::Refuse { ordered } => Done::Refused { ordered },
                 Step::Withdraw { kid } => Done::Withdrew { kid },
                 Step::Destroy { kid } => {
                     desk.keyring.destroy(&kid)?;
@@ -246,7 +247,7 @@ impl Node {
     /// Tells the world what the disk says, and then memory.
     fn take_effect(&self, desk: &Desk) -> Result<(), NodeError> {
         if self.live.load().holdings != desk.holdings {
-            desk.board.post(&desk.holdings.announcement())?;
+            desk.board.post(&desk.holdings.announcement(), desk.keyring.keys())?;
             let (holdings, keys) = (desk.holdings.clone(), desk.keyring.keys().clone());
             self.live.store(Arc::new(Live { holdings, keys }));
         }

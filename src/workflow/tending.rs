@@ -58,6 +58,8 @@ pub async fn tend_by<T>(
                 Step::Begin { kid, ordered: Some(_) } | Step::Allow { kid, .. } => {
                     ("signs for everybody", Some(kid))
                 }
+                // Why, the error above says.
+                Step::Refuse { .. } => ("order refused", None),
                 Step::Stop { kid } => ("signs no more", Some(kid)),
                 Step::Withdraw { kid } => ("is for the API server alone", Some(kid)),
                 Step::Destroy { kid } => ("private key destroyed", Some(kid)),

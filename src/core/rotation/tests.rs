@@ -1,7 +1,8 @@
 use super::*;
 use crate::core::{
-    ledger::{Lineage, Look, NotAsked, Retention, SignedBy},
-    merge::{Answer, Merged, Report, merge},
+    announcement::{AnnouncedKey, Announcement, Posted, Word},
+    ledger::{Lineage, Look, NotAsked, Retention},
+    merge::{Answer, Merged, Report, Said, merge},
     signing::Orders,
     tests::{retention, rsa_key, terms},
 };
@@ -78,12 +79,26 @@ impl Scene {
     }
 
     fn announce(&mut self, now: i64, keys: &[(usize, &str, Stage)]) {
-        let keys = keys
-            .iter()
-            .map(|(index, name, stage)| (rsa_key(*index), SignedBy { node: node(name), stage: *stage }));
-        let keys: Vec<_> = keys.collect();
-        let nodes = keys.iter().map(|(_, signer)| signer.node.clone()).collect();
-        let report = Report { source: "nodes".to_owned(), answer: Answer::Announced { nodes, keys } };
+        self.announce_as_of(now, now, keys);
+    }
+
+    /// Hears at `now` what was said at another time.
+    fn announce_as_of(&mut self, said: i64, now: i64, keys: &[(usize, &str, Stage)]) {
+        let mut of_nodes: BTreeMap<&str, Vec<AnnouncedKey>> = BTreeMap::new();
+        for (index, name, stage) in keys {
+            let key = AnnouncedKey { jwk: rsa_key(*index), stage: *stage, withdrawn: false };
+            of_nodes.entry(name).or_default().push(key);
+        }
+        let kids = |keys: &[AnnouncedKey]| keys.iter().map(|key| key.jwk.kid().clone()).collect();
+        let admits: BTreeMap<_, _> = of_nodes.iter().map(|(name, keys)| (node(name), kids(keys))).collect();
+        let said = of_nodes.into_iter().map(|(name, keys)| {
+            let (signed_by, word) = (kids(&keys), Word { at: at(said), heard: Some(at(said)) });
+            let announcement = Announcement::new(node(name), terms().issuer, word, keys);
+            let posted = Posted::by(announcement.admitting(admits.clone()), signed_by);
+            Said::new(posted, at(now), timing().margin)
+        });
+        let answer = Answer::Announced(said.collect());
+        let report = Report { source: "nodes".to_owned(), answer };
         let merged = Merged { is_beginning: true, ..merge(&self.ledger, &[report]) };
         self.ledger = self.ledger.observe(&merged, at(now), &owed()).ledger;
     }
@@ -310,7 +325,8 @@ fn a_node_that_falls_silent_keeps_its_keys_until_the_operator_forgets_it() {
     scene.ledger = scene.ledger.forget(&node("a"), &owed(), at(100_000)).expect("it is known");
     assert_eq!(scene.ledger.orders().get(&node("a")), None);
     // What it had said before does not count.
-    scene.announce(100_001, &[(0, "a", active(0)), (1, "a", standby(0)), (2, "b", active(0))]);
+    let before = &[(0, "a", active(0)), (1, "a", standby(0)), (2, "b", active(0))];
+    scene.announce_as_of(100_000, 100_001, before);
     for (now, is_public) in [(100_069, true), (100_070, false)] {
         scene.announce(now, &[(2, "b", active(0))]);
         scene.announce(now, &[(2, "b", active(0))]);
@@ -466,7 +482,9 @@ fn waits_that_contradict_each_other_are_all_named() {
 #[test]
 fn a_key_that_its_node_has_lost_leaves_when_no_token_of_it_can_live() {
     let mut scene = Scene::settled();
-    scene.announce(100, &[(2, "a", standby(100))]);
+    // One that is known is left to sign what the node says.
+    scene.announce(99, &[(0, "a", active(0)), (1, "a", standby(0)), (2, "a", standby(99))]);
+    scene.announce(100, &[(2, "a", standby(99))]);
     let signer = scene.ledger.entries()[&kid(0)].signer.clone().expect("it has one");
     // A token may live ten seconds longer than it should.
     assert_eq!(signer.stage, retired(100, 160));
@@ -474,8 +492,8 @@ fn a_key_that_its_node_has_lost_leaves_when_no_token_of_it_can_live() {
     // Its order is in force until there is another.
     for (now, is_public) in [(169, true), (170, true), (200, false)] {
         scene.settle(now);
-        scene.announce(now, &[(2, "a", standby(100))]);
-        scene.announce(now, &[(2, "a", standby(100))]);
+        scene.announce(now, &[(2, "a", standby(99))]);
+        scene.announce(now, &[(2, "a", standby(99))]);
         assert_eq!(scene.ledger.entries()[&kid(0)].is_public(), is_public, "at {now}");
     }
 }

@@ -114,10 +114,19 @@ impl SigningKey {
         Ok(Signature { header: self.header.clone(), signature })
     }
 
-    fn signature(&self, message: &[u8]) -> Result<String, SigningError> {
+    /// Signs any message, as JWS signs (RFC 7515 section 5.1).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::sign`].
+    pub(in crate::signer) fn sign_message(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
         let signature = self.signer.sign(message).map_err(SigningError::Sign)?;
         self.verifier.verify(message, &signature).map_err(SigningError::Verify)?;
-        Ok(Base64UrlUnpadded::encode_string(&signature))
+        Ok(signature)
+    }
+
+    fn signature(&self, message: &[u8]) -> Result<String, SigningError> {
+        self.sign_message(message).map(|signature| Base64UrlUnpadded::encode_string(&signature))
     }
 
     /// The public key as PEM.

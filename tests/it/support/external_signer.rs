@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -104,7 +105,10 @@ impl ExternalSigner {
     }
 
     pub(crate) fn announcement(&self) -> Value {
-        read(&self.data_dir().join(format!("announcements/{NODE}.json")))
+        let posted = read(&self.data_dir().join(format!("announcements/{NODE}.json")));
+        let payload = posted["payload"].as_str().expect("a JWS in JSON serialization");
+        let payload = Base64UrlUnpadded::decode_vec(payload).expect("base64url");
+        serde_json::from_slice(&payload).expect("JSON")
     }
 
     /// The kid of the key that signs.

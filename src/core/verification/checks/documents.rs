@@ -1,11 +1,9 @@
 //! Rules of the issuer, its two documents, and the key in them.
 
-use josekit::jws::{ES256, ES384, ES512, JwsVerifier, RS256, RS384, RS512};
-
 use super::{holds, slash, violated};
 use crate::core::{
     issuer::{Issuer, is_readable_url},
-    jwk::{Algorithm, Jwk},
+    jwk::Jwk,
     jwk_set::InvalidJwks,
     publication::MEDIA_TYPE,
     token::UnverifiedToken,
@@ -225,26 +223,11 @@ pub(super) fn signature_verifies(evidence: &Evidence) -> Verdict {
             "publish the key that signed this token",
         );
     }
-    if verifier(&key)
-        .is_some_and(|verifier| verifier.verify(token.signing_input(), token.signature()).is_ok())
-    {
+    if key.verifies(token.signing_input(), token.signature()) {
         return holds("the signature verifies with the published key");
     }
     violated(
         "the signature does not verify with the published key",
         "publish the key that signed this token; if it is published, the token was changed on its way",
     )
-}
-
-fn verifier(key: &Jwk) -> Option<Box<dyn JwsVerifier>> {
-    let spki = key.public_key().to_spki();
-    let boxed: Result<Box<dyn JwsVerifier>, _> = match key.algorithm() {
-        Algorithm::RS256 => RS256.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-        Algorithm::RS384 => RS384.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-        Algorithm::RS512 => RS512.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-        Algorithm::ES256 => ES256.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-        Algorithm::ES384 => ES384.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-        Algorithm::ES512 => ES512.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-    };
-    boxed.ok()
 }
