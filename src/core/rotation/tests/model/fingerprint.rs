@@ -133,7 +133,9 @@ impl World {
         }
         for announcement in [&node.announced, &node.before] {
             announcement.is_some().hash(to);
-            announcement.iter().for_each(|announcement| self.announcement(announcement, to));
+            if let Some(announcement) = announcement {
+                self.announcement(announcement, to);
+            }
         }
     }
 
