@@ -18,7 +18,7 @@ use crate::core::{
     issuer::Issuer,
     jwk_set::Profile,
     service_account::ServiceAccount,
-    signing::{RsaSize, SocketName},
+    signing::{KeyType, SocketName},
 };
 
 mod changes;
@@ -160,7 +160,7 @@ pub struct SignerConfig {
     pub api_audiences: BTreeSet<String>,
     /// How often the API server asks for the keys; at least 1 s.
     pub refresh_hint: Duration,
-    pub size: RsaSize,
+    pub key_type: KeyType,
     pub legacy: Vec<LegacyConfig>,
 }
 
@@ -175,7 +175,7 @@ impl Default for SignerConfig {
             node: None,
             api_audiences: BTreeSet::new(),
             refresh_hint: Duration::from_mins(1),
-            size: RsaSize::default(),
+            key_type: KeyType::default(),
             legacy: Vec::new(),
         }
     }

@@ -104,6 +104,10 @@ pub(super) async fn open(
             "the tokens that pods get by default live 3607 s, and will be cut short"
         );
     }
+    if !signer.key_type.suits_entra() {
+        let key_type = signer.key_type.name();
+        warn!(key_type, "Microsoft Entra refuses every token that such a key signs");
+    }
     let settings = Settings {
         node: signer.node.clone().map_or_else(host_name, Ok)?,
         issuer: issuer.issuer.clone(),
@@ -112,7 +116,7 @@ pub(super) async fn open(
         api_audiences: api_audiences(issuer, signer),
         max_token_lifetime: issuer.max_token_lifetime,
         margin: issuer.margin,
-        size: signer.size,
+        key_type: signer.key_type,
         legacy: legacy(&signer.legacy).await?,
     };
     let opened = spawn_blocking(move || Node::open(settings, clock::now())).await;

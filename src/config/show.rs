@@ -86,7 +86,7 @@ fn signer(config: &SignerConfig) -> Node {
     let audiences = texts(config.api_audiences.iter().map(text).collect());
     entries.extend(audiences.map(|audiences| ("api_audiences", audiences)));
     entries.push(("refresh_hint", text(duration_text(config.refresh_hint))));
-    entries.push(("key_type", text(config.size.name())));
+    entries.push(("key_type", text(config.key_type.name())));
     let legacy = |legacy: &LegacyConfig| {
         let exclude = node(Value::Bool(legacy.exclude));
         Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Place::BuiltIn)

@@ -28,7 +28,7 @@ use crate::core::{
     jwk::Jwk,
     kid::Kid,
     public_key::InvalidPublicKey,
-    signing::{Holdings, InvalidHoldings, RsaSize},
+    signing::{Holdings, InvalidHoldings, KeyType},
 };
 
 /// The journal beside the keys.
@@ -46,8 +46,8 @@ impl NewKey {
     /// # Errors
     ///
     /// Fails when OpenSSL does.
-    pub fn generate(size: RsaSize) -> Result<Self, KeyringError> {
-        let pem = signing_key::generate(size).map_err(KeyringError::Generate)?;
+    pub fn generate(key_type: KeyType) -> Result<Self, KeyringError> {
+        let pem = signing_key::generate(key_type).map_err(KeyringError::Generate)?;
         let key = SigningKey::from_pem(&pem).expect("a key that was just made is usable");
         Ok(Self { pem, key: Arc::new(key) })
     }
@@ -66,7 +66,7 @@ impl NewKey {
 
     /// The public half.
     #[must_use]
-    pub fn jwk(&self) -> Jwk {
+    pub fn jwk(&self) -> &Jwk {
         self.key.jwk()
     }
 }
@@ -242,7 +242,7 @@ impl KeyringError {
 /// A file does not hold a key that can sign here. OpenSSL's own words are left out.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UnusableKey {
-    #[error("not an unencrypted RSA key in PEM")]
+    #[error("not an unencrypted RSA or P-256 key in PEM")]
     Malformed,
     #[error(transparent)]
     Public(#[from] InvalidPublicKey),

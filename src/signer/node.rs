@@ -24,7 +24,7 @@ use crate::core::{
     issuer::Issuer,
     kid::Kid,
     signing::{
-        Claims, Done, Holdings, Legacy, Orders, OutOfOrder, Refusal, RsaSize, Step, Surprise,
+        Claims, Done, Holdings, KeyType, Legacy, Orders, OutOfOrder, Refusal, Step, Surprise,
         UnreadableClaims, VerificationKey,
     },
 };
@@ -47,7 +47,7 @@ pub struct Settings {
     pub max_token_lifetime: Duration,
     /// What is added to every wait, for clocks that disagree.
     pub margin: Duration,
-    pub size: RsaSize,
+    pub key_type: KeyType,
     /// Public keys of before.
     pub legacy: Vec<Legacy>,
 }
@@ -97,7 +97,7 @@ impl Node {
         let before = journal
             .clone()
             .unwrap_or_else(|| Holdings::new(settings.node.clone(), settings.issuer.clone(), now));
-        let found = keyring.keys().values().map(|key| key.jwk());
+        let found = keyring.keys().values().map(|key| key.jwk().clone());
         let (holdings, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
         let holdings = holdings.with_legacy(settings.legacy.clone(), now);
         if journal.as_ref() != Some(&holdings) {
@@ -201,7 +201,7 @@ impl Node {
                     drop(desk);
                     let new = self.new_key()?;
                     desk = self.desk();
-                    let jwk = new.jwk();
+                    let jwk = new.jwk().clone();
                     self.store_spare(&mut desk, new)?;
                     Done::Generated(jwk)
                 }
@@ -228,7 +228,7 @@ impl Node {
     /// Fails when the file cannot be used, when the key is here already, and when the disk cannot be written.
     pub fn import(&self, file: &Path, now: Timestamp) -> Result<Kid, NodeError> {
         let new = NewKey::import(file)?;
-        let (jwk, kid) = (new.jwk(), new.jwk().kid().clone());
+        let (jwk, kid) = (new.jwk().clone(), new.jwk().kid().clone());
         let _alone = self.tending.lock().expect("nobody panics while holding it");
         let mut desk = self.desk();
         if desk.keyring.keys().contains_key(&kid) {
@@ -255,7 +255,7 @@ impl Node {
 
     fn new_key(&self) -> Result<NewKey, KeyringError> {
         let made = mem::take(&mut *self.spare.lock().expect("nobody panics while holding it"));
-        made.map_or_else(|| NewKey::generate(self.settings.size), Ok)
+        made.map_or_else(|| NewKey::generate(self.settings.key_type), Ok)
     }
 
     fn store_spare(&self, desk: &mut Desk, new: NewKey) -> Result<(), KeyringError> {

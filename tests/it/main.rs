@@ -14,6 +14,7 @@ mod external_signer;
 mod former_issuers;
 mod generated;
 mod image;
+mod key_types;
 mod kind;
 mod listener;
 mod many_issuers;

@@ -66,10 +66,11 @@ pub(in crate::config) static SIGNER: Section = Section {
         },
         Key {
             name: "key_type",
-            kind: Kind::Choice(&["rs256-2048", "rs256-3072", "rs256-4096"]),
+            kind: Kind::Choice(&["rs256-2048", "rs256-3072", "rs256-4096", "es256"]),
             need: Need::Default("rs256-2048"),
             flag: None,
-            doc: "Which keys are made from now on.",
+            doc: "Which keys are made from now on. Microsoft Entra refuses tokens of `es256`, so it needs the profile \
+                  `all` wherever they are published.",
             example: "rs256-3072",
         },
         Key {

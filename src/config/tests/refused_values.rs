@@ -394,3 +394,35 @@ issuers[0].sources[3]: `embedded` is not the only source, expected no other besi
   hint: if kube-apiserver asks this very process for signatures, say where under `signer`",
     );
 }
+
+#[test]
+fn keys_that_a_place_leaves_out_are_refused_where_they_would_wait_for_it() {
+    let with = |profile: &str| {
+        format!(
+            "
+issuers:
+  - issuer: https://k8s.example
+    sources: [{{kind: embedded}}]
+    profile: {profile}
+    signer: {{key_type: es256}}
+    targets:
+      - {{name: eu, url: \"file:///eu\"}}
+      - {{name: us, url: \"file:///us\", profile: entra}}
+      - {{name: last, url: \"file:///last\", profile: entra, gate: false}}
+"
+        )
+    };
+    let refused_in = |profile: &str, places: &str| {
+        refused(
+            &with(profile),
+            &format!(
+                "
+1 problem in `config.yaml`
+issuers[0].signer.key_type: `es256` keys are left out by profile `entra` of {places}, so none would ever sign
+  hint: Microsoft Entra needs RS256: leave `key_type` away; for others, write `profile: all`"
+            ),
+        );
+    };
+    refused_in("entra", "the issuer, target `eu`, target `us`");
+    refused_in("all", "target `us`");
+}

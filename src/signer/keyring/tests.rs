@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
@@ -6,12 +7,19 @@ use std::{
 };
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use openssl::{hash::MessageDigest, pkey::PKey, rsa::Rsa, sign::Verifier};
+use openssl::{
+    bn::BigNum,
+    ecdsa::EcdsaSig,
+    hash::{MessageDigest, hash},
+    pkey::PKey,
+    rsa::Rsa,
+    sign::Verifier,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::{Keyring, KeyringError, NewKey, SigningKey, UnusableKey};
-use crate::core::{public_key::PublicKey, signing::RsaSize, token::UnverifiedToken};
+use crate::core::{jwk::Algorithm, public_key::PublicKey, signing::KeyType, token::UnverifiedToken};
 
 /// A fresh key, and where its keyring lies, which nobody holds.
 struct Fresh {
@@ -24,7 +32,7 @@ fn fresh() -> Fresh {
     let parent = tempfile::tempdir().expect("a directory");
     let path = parent.path().join("data/keys");
     let mut keyring = Keyring::hold(&path).expect("a keyring");
-    let new = NewKey::generate(RsaSize::default()).expect("a key");
+    let new = NewKey::generate(KeyType::default()).expect("a key");
     keyring.add(new).map_err(|(_, error)| error).expect("there is room");
     let key = keyring.keys().values().next().expect("it was just added").clone();
     Fresh { _parent: parent, path, key }
@@ -151,7 +159,7 @@ fn a_file_that_cannot_be_a_signing_key_is_refused_without_a_question() {
         .expect("PEM is text")
         .replace("RSA PRIVATE", "PRIVATE")
         .into_bytes();
-    let curve = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).expect("a curve");
+    let curve = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::SECP384R1).expect("a curve");
     let ec = openssl::ec::EcKey::generate(&curve).and_then(PKey::from_ec_key).expect("a key");
     let ec = ec.private_key_to_pem_pkcs8().expect("PEM");
     let weak = Rsa::generate(1024).and_then(PKey::from_rsa).and_then(|key| key.private_key_to_pem_pkcs8());
@@ -186,6 +194,41 @@ fn a_token_verifies_with_the_public_key_and_names_it() {
 }
 
 #[test]
+fn an_es256_signature_is_two_numbers_of_full_length() {
+    let key = NewKey::generate(KeyType::P256).expect("a key").key;
+    let public = PKey::public_key_from_der(&key.public_key().to_spki()).and_then(|key| key.ec_key());
+    let public = public.expect("a public key");
+    let mut short = 0;
+    for turn in 0..2000 {
+        let token = key.sign(&json!({ "jti": turn })).expect("a signature");
+        let token = UnverifiedToken::parse(token.as_str()).expect("a token");
+        let (r, s) = token.signature().split_at(32);
+        assert_eq!(s.len(), 32);
+        // OpenSSL's own encoding leaves leading zeros away; the JOSE form may not.
+        short += usize::from(r[0] == 0 || s[0] == 0);
+        let number = |bytes| BigNum::from_slice(bytes).expect("a number");
+        let signature = EcdsaSig::from_private_components(number(r), number(s)).expect("two numbers");
+        let digest = hash(MessageDigest::sha256(), token.signing_input()).expect("a digest");
+        assert!(signature.verify(&digest, &public).expect("an answer"));
+    }
+    assert!(short > 0, "the case that matters has occurred");
+}
+
+#[test]
+fn a_keyring_opens_with_keys_of_every_type() {
+    let fresh = fresh();
+    let mut keyring = Keyring::hold(&fresh.path).expect("a keyring");
+    let new = NewKey::generate(KeyType::P256).expect("a key");
+    let jwk = new.jwk().clone();
+    keyring.add(new).map_err(|(_, error)| error).expect("room for it");
+    drop(keyring);
+    let keyring = Keyring::hold(&fresh.path).expect("a keyring");
+    let algorithms = keyring.keys().values().map(|key| key.jwk().algorithm()).collect::<BTreeSet<_>>();
+    assert_eq!(algorithms, BTreeSet::from([Algorithm::ES256, Algorithm::RS256]));
+    assert_eq!(*keyring.keys()[jwk.kid()].jwk(), jwk);
+}
+
+#[test]
 fn debug_output_shows_no_key_material() {
     let fresh = fresh();
     let output = format!("{:?}", Keyring::hold(&fresh.path).expect("a keyring"));
@@ -215,13 +258,13 @@ fn a_process_that_has_read_a_key_leaves_no_core_dump() {
 fn many_keys_are_kept_until_they_are_destroyed() {
     let fresh = fresh();
     let mut keyring = Keyring::hold(&fresh.path).expect("a keyring");
-    let new = NewKey::generate(RsaSize::Bits3072).expect("a key");
-    let jwk = new.jwk();
+    let new = NewKey::generate(KeyType::Rsa3072).expect("a key");
+    let jwk = new.jwk().clone();
     keyring.add(new).map_err(|(_, error)| error).expect("room for it");
     drop(keyring);
     let mut keyring = Keyring::hold(&fresh.path).expect("a keyring");
     assert_eq!(keyring.keys().len(), 2);
-    assert_eq!(keyring.keys()[jwk.kid()].jwk(), jwk);
+    assert_eq!(*keyring.keys()[jwk.kid()].jwk(), jwk);
     keyring.destroy(jwk.kid()).expect("it is ours");
     keyring.destroy(jwk.kid()).expect("once is enough");
     drop(keyring);

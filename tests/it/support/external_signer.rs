@@ -46,7 +46,7 @@ impl ExternalSigner {
     pub(crate) fn command(&self) -> Signpost {
         let config = self.folder.path().join("signpost.yaml");
         let text = format!(
-            "data_dir: {}\nissuers: [{{issuer: '{}', margin: 1s, rotate_after: 720h, sources: [{{kind: api-server}}], \
+            "data_dir: {}\nissuers: [{{issuer: '{}', profile: all, margin: 1s, rotate_after: 720h, sources: [{{kind: api-server}}], \
              signer: {{socket: '{}', node: {NODE}, refresh_hint: 1s, {}}}}}]\n",
             self.data_dir().display(),
             self.issuer,
@@ -157,12 +157,13 @@ impl ExternalSigner {
     /// node has ever announced.
     fn edit_ledger(&self, edit: impl FnOnce(&mut Value)) {
         let source = self.keys().join("*.pub");
-        let arguments = ["sync", "--issuer", &self.issuer, "--source", source.to_str().expect("UTF-8")];
+        let arguments = ["sync", "--profile", "all", "--issuer", &self.issuer, "--source"];
+        let arguments = arguments.into_iter().chain([source.to_str().expect("UTF-8")]);
         let (data, target) = (self.data_dir(), self.folder.path().join("public"));
         let places =
             ["--data-dir", data.to_str().expect("UTF-8"), "--target", target.to_str().expect("UTF-8")];
         let within = std::time::Duration::from_mins(1);
-        Signpost::new(arguments.into_iter().chain(places)).finish(within).expect_code(0);
+        Signpost::new(arguments.chain(places)).finish(within).expect_code(0);
         let mut issuers = fs::read_dir(data.join("issuers")).expect("it was just made");
         let folder = issuers.next().expect("one issuer").expect("readable").path();
         let file = folder.join("ledger.json");
