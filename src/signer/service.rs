@@ -1,4 +1,5 @@
-//! What kube-apiserver asks of an external signer (KEP-740), answered.
+//! What kube-apiserver asks of an external signer (KEP-740), answered: `v1` from Kubernetes 1.34 on, `v1alpha1`
+//! before.
 //!
 //! The API server passes our errors on to whoever asked it for a token, so they say nothing of us. What really
 //! happened stands in our log, once for each reason.
@@ -23,6 +24,7 @@ use super::{
         SignJwtResponse,
         external_jwt_signer_server::{ExternalJwtSigner, ExternalJwtSignerServer},
     },
+    v1alpha1::external_jwt_signer_server as v1alpha1,
 };
 use crate::{clock, core::signing::VerificationKey};
 
@@ -51,11 +53,14 @@ pub async fn serve(
     socket: Socket,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let service = Service { node, refresh_hint, told: Mutex::default() };
-    let service = ExternalJwtSignerServer::new(service).max_decoding_message_size(MAX_REQUEST);
+    let service = Arc::new(Service { node, refresh_hint, told: Mutex::default() });
+    let alpha = v1alpha1::ExternalJwtSignerServer::from_arc(Arc::clone(&service));
+    let stable = ExternalJwtSignerServer::from_arc(service);
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
-        .serve_with_incoming_shutdown(service, socket.connections(), stop.cancelled_owned())
+        .add_service(stable.max_decoding_message_size(MAX_REQUEST))
+        .add_service(alpha.max_decoding_message_size(MAX_REQUEST))
+        .serve_with_incoming_shutdown(socket.connections(), stop.cancelled_owned())
         .await
 }
 
@@ -96,6 +101,28 @@ impl ExternalJwtSigner for Service {
     async fn metadata(&self, _: Request<MetadataRequest>) -> Result<Response<MetadataResponse>, Status> {
         let max_token_expiration_seconds = seconds(self.node.settings().max_token_lifetime);
         Ok(Response::new(MetadataResponse { max_token_expiration_seconds }))
+    }
+}
+
+/// What Kubernetes 1.32 and 1.33 ask: the same in other words.
+#[tonic::async_trait]
+impl v1alpha1::ExternalJwtSigner for Service {
+    async fn sign(&self, request: Request<SignJwtRequest>) -> Result<Response<SignJwtResponse>, Status> {
+        ExternalJwtSigner::sign(self, request).await
+    }
+
+    async fn fetch_keys(
+        &self,
+        request: Request<FetchKeysRequest>,
+    ) -> Result<Response<FetchKeysResponse>, Status> {
+        ExternalJwtSigner::fetch_keys(self, request).await
+    }
+
+    async fn metadata(
+        &self,
+        request: Request<MetadataRequest>,
+    ) -> Result<Response<MetadataResponse>, Status> {
+        ExternalJwtSigner::metadata(self, request).await
     }
 }
 

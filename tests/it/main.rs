@@ -19,6 +19,7 @@ mod kind;
 mod listener;
 mod many_issuers;
 mod misbehaviour;
+mod old_kubernetes;
 mod outside;
 mod quiet_pass;
 mod reload;
