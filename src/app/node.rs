@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::{keyring_directory, ledgers};
 use crate::{
     clock,
-    config::{IssuerConfig, LegacyConfig, NodeConfig, SignerConfig},
+    config::{IssuerConfig, LegacyConfig, NodeConfig, Pkcs11Config, SignerConfig},
     core::{
         announcement::NodeName,
         api_server_flags,
@@ -29,6 +29,7 @@ use crate::{
     },
     signer::{
         KeyringError, Node, NodeError,
+        keyring::HsmSettings,
         node::Settings,
         service,
         socket::{Access, Socket, SocketError},
@@ -117,6 +118,11 @@ pub(super) async fn open(
         max_token_lifetime: issuer.max_token_lifetime,
         margin: issuer.margin,
         key_type: signer.key_type,
+        hsm: signer.pkcs11.clone().map(|Pkcs11Config { module, token_label, pin_file }| HsmSettings {
+            module,
+            token_label,
+            pin_file,
+        }),
         legacy: legacy(&signer.legacy).await?,
     };
     let opened = spawn_blocking(move || Node::open(settings, clock::now())).await;

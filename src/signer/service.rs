@@ -17,6 +17,7 @@ use tonic::{Code, Request, Response, Status, transport::Server};
 use tracing::{info, warn};
 
 use super::{
+    keyring::SigningError,
     node::{Node, SignError},
     socket::Socket,
     v1::{
@@ -70,7 +71,7 @@ impl ExternalJwtSigner for Service {
         let claims = request.into_inner().claims;
         let now = clock::now();
         let signed = match self.node.sign_from_memory(&claims, now) {
-            Err(SignError::NotCovered(_)) => {
+            Err(SignError::NotCovered(_) | SignError::Blocks) => {
                 let node = Arc::clone(&self.node);
                 let signing = spawn_blocking(move || node.sign(&claims, now));
                 signing.await.map_err(|_| Status::new(Code::Internal, "cannot sign"))?
@@ -139,9 +140,10 @@ impl Service {
                 crate::core::signing::Refusal::NotReady => (Code::Unavailable, "not ready", "not ready"),
                 crate::core::signing::Refusal::NoKey => (Code::Unavailable, "not ready", "no key"),
             },
-            SignError::Record(_) | SignError::NotCovered(_) => {
+            SignError::Record(_) | SignError::NotCovered(_) | SignError::Blocks => {
                 (Code::Unavailable, "cannot sign", "cannot record")
             }
+            SignError::Signing(SigningError::Hsm(_)) => (Code::Unavailable, "cannot sign", "no token"),
             SignError::Signing(_) => (Code::Internal, "cannot sign", "cannot sign"),
         };
         if self.told.lock().expect("nobody panics while holding it").insert(reason) {
@@ -154,7 +156,7 @@ impl Service {
     /// What only the disk or OpenSSL kept from signing is over.
     fn tell_of_success(&self) {
         let mut told = self.told.lock().expect("nobody panics while holding it");
-        let over = ["no key", "cannot record", "cannot sign"].map(|reason| told.remove(reason));
+        let over = ["no key", "cannot record", "cannot sign", "no token"].map(|reason| told.remove(reason));
         if over.contains(&true) {
             info!("tokens are signed again");
         }

@@ -21,6 +21,8 @@ mod many_issuers;
 mod misbehaviour;
 mod old_kubernetes;
 mod outside;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod quiet_pass;
 mod reload;
 mod remote_jwks;

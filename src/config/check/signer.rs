@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{SHORTEST_KUBERNETES_TOKEN, Told};
 use crate::{
     config::{
-        LegacyConfig, SignerConfig, TargetConfig,
+        LegacyConfig, Pkcs11Config, SignerConfig, TargetConfig,
         problem::{Fault, Problems},
         reader::Mapping,
         value,
@@ -51,6 +51,7 @@ pub(super) fn read(
     let api_audiences = signer.texts("api_audiences", problems).ok_or(Told)?;
     let refresh_hint = signer.duration("refresh_hint", problems);
     let key_type = signer.choice("key_type", problems, &KeyType::ALL, KeyType::name);
+    let pkcs11 = read_pkcs11(&signer, problems)?;
     let mut legacy = Vec::new();
     for mapping in signer.mappings("legacy", problems).ok_or(Told)? {
         let file = mapping.path("file", problems);
@@ -66,7 +67,23 @@ pub(super) fn read(
         api_audiences: api_audiences.into_iter().map(|(_, text)| text.to_owned()).collect(),
         refresh_hint: refresh_hint.ok_or(Told)?,
         key_type: key_type.ok_or(Told)?,
+        pkcs11,
         legacy,
+    }))
+}
+
+fn read_pkcs11(signer: &Mapping<'_>, problems: &mut Problems) -> Result<Option<Pkcs11Config>, Told> {
+    if signer.get("pkcs11").is_none() {
+        return Ok(None);
+    }
+    let mapping = signer.mapping("pkcs11", problems).ok_or(Told)?;
+    let module = mapping.path("module", problems);
+    let token_label = mapping.text("token_label", problems);
+    let pin_file = mapping.path("pin_file", problems);
+    Ok(Some(Pkcs11Config {
+        module: module.ok_or(Told)?,
+        token_label: token_label.ok_or(Told)?,
+        pin_file: pin_file.ok_or(Told)?,
     }))
 }
 

@@ -426,3 +426,24 @@ issuers[0].signer.key_type: `es256` keys are left out by profile `entra` of {pla
     refused_in("entra", "the issuer, target `eu`, target `us`");
     refused_in("all", "target `us`");
 }
+
+#[test]
+fn a_token_is_named_in_full() {
+    refused(
+        "
+issuers:
+  - issuer: https://k8s.example
+    sources: [{kind: embedded}]
+    signer: {pkcs11: {module: libsofthsm2.so, label: signpost}}
+",
+        "
+4 problems in `config.yaml`
+issuers[0].signer.pkcs11.token_label: is missing, expected text
+  hint: for example `token_label: signpost`
+issuers[0].signer.pkcs11.pin_file: is missing, expected an absolute path
+  hint: for example `pin_file: /etc/signpost/pin`
+issuers[0].signer.pkcs11.module: `libsofthsm2.so` is relative, expected an absolute path
+  hint: a file means the same wherever Signpost is started; flags may be relative
+issuers[0].signer.pkcs11.label: unknown key, expected one of `module`, `token_label`, `pin_file`",
+    );
+}

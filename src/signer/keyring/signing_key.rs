@@ -1,6 +1,6 @@
 //! One private key. It signs, and shows its public half.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use josekit::{
@@ -18,7 +18,10 @@ use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::UnusableKey;
+use super::{
+    UnusableKey,
+    hsm::{Hsm, HsmError},
+};
 use crate::core::{
     jwk::{Algorithm, Jwk},
     kid::Kid,
@@ -34,8 +37,14 @@ pub struct SigningKey {
     jwk: Jwk,
     /// The first segment of what it signs for an API server: the same bytes each time.
     header: String,
-    signer: Box<dyn JwsSigner>,
+    private: PrivateHalf,
     verifier: Box<dyn JwsVerifier>,
+}
+
+/// Where the private half is.
+enum PrivateHalf {
+    Here(Box<dyn JwsSigner>),
+    Hsm(Arc<Hsm>),
 }
 
 /// The two segments of a token that a signer adds to the claims.
@@ -74,23 +83,25 @@ impl SigningKey {
             Algorithm::ES256 => ES256.signer_from_der(&*pkcs8).ok().map(|signer| Box::new(signer) as _),
             _ => None,
         };
-        Self::new(jwk, signer.ok_or(UnusableKey::Malformed)?)
+        let verifier = verifier(&jwk).ok_or(UnusableKey::Malformed)?;
+        Ok(Self::new(jwk, PrivateHalf::Here(signer.ok_or(UnusableKey::Malformed)?), verifier))
     }
 
-    fn new(jwk: Jwk, signer: Box<dyn JwsSigner>) -> Result<Self, UnusableKey> {
-        let spki = jwk.public_key().to_spki();
-        let verifier: Option<Box<dyn JwsVerifier>> = match jwk.algorithm() {
-            Algorithm::RS256 => RS256.verifier_from_der(spki).ok().map(|verifier| Box::new(verifier) as _),
-            Algorithm::ES256 => ES256.verifier_from_der(spki).ok().map(|verifier| Box::new(verifier) as _),
-            _ => None,
-        };
+    /// A key that is in a token, and of a type that this program makes.
+    pub(super) fn in_hsm(jwk: Jwk, hsm: Arc<Hsm>) -> Self {
+        let verifier = verifier(&jwk).expect("a key that was read can verify");
+        Self::new(jwk, PrivateHalf::Hsm(hsm), verifier)
+    }
+
+    fn new(jwk: Jwk, private: PrivateHalf, verifier: Box<dyn JwsVerifier>) -> Self {
         let header = format!(r#"{{"alg":"{}","kid":"{}","typ":"JWT"}}"#, jwk.algorithm().name(), jwk.kid());
-        Ok(Self {
-            header: Base64UrlUnpadded::encode_string(header.as_bytes()),
-            jwk,
-            signer,
-            verifier: verifier.ok_or(UnusableKey::Malformed)?,
-        })
+        Self { header: Base64UrlUnpadded::encode_string(header.as_bytes()), jwk, private, verifier }
+    }
+
+    /// Whether signing waits for something else than the processor.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        matches!(self.private, PrivateHalf::Hsm(_))
     }
 
     #[must_use]
@@ -141,7 +152,10 @@ impl SigningKey {
     }
 
     fn signature(&self, message: &[u8]) -> Result<String, SigningError> {
-        let signature = self.signer.sign(message).map_err(SigningError::Sign)?;
+        let signature = match &self.private {
+            PrivateHalf::Here(signer) => signer.sign(message).map_err(SigningError::Sign)?,
+            PrivateHalf::Hsm(hsm) => hsm.sign(&self.jwk, message)?,
+        };
         self.verifier.verify(message, &signature).map_err(SigningError::Verify)?;
         Ok(Base64UrlUnpadded::encode_string(&signature))
     }
@@ -150,6 +164,23 @@ impl SigningKey {
     pub(super) fn public_pem(&self) -> Vec<u8> {
         let key = PKey::public_key_from_der(&self.public_key().to_spki());
         key.and_then(|key| key.public_key_to_pem()).expect("a key that was read can be written")
+    }
+}
+
+/// Reads a public key of a type that this program makes.
+pub(super) fn read_public(pem: &[u8]) -> Result<Jwk, UnusableKey> {
+    let spki = PKey::public_key_from_pem(pem).and_then(|key| key.public_key_to_der());
+    let jwk = Jwk::of_public_key(PublicKey::from_spki(&spki.map_err(|_| UnusableKey::Malformed)?)?);
+    if verifier(&jwk).is_some() { Ok(jwk) } else { Err(UnusableKey::Malformed) }
+}
+
+/// `None` for a key of a type that does not sign here.
+fn verifier(jwk: &Jwk) -> Option<Box<dyn JwsVerifier>> {
+    let spki = jwk.public_key().to_spki();
+    match jwk.algorithm() {
+        Algorithm::RS256 => RS256.verifier_from_der(spki).ok().map(|verifier| Box::new(verifier) as _),
+        Algorithm::ES256 => ES256.verifier_from_der(spki).ok().map(|verifier| Box::new(verifier) as _),
+        _ => None,
     }
 }
 
@@ -172,6 +203,8 @@ impl fmt::Debug for SigningKey {
 pub enum SigningError {
     #[error("cannot sign")]
     Sign(#[source] JoseError),
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
     #[error("the signature does not verify with the public key")]
     Verify(#[source] JoseError),
 }

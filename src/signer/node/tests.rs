@@ -28,6 +28,7 @@ fn settings(folder: &Path) -> Settings {
         max_token_lifetime: Duration::from_hours(1),
         margin: Duration::from_secs(10),
         key_type: KeyType::Rsa2048,
+        hsm: None,
         legacy: Vec::new(),
     }
 }

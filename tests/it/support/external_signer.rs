@@ -18,6 +18,8 @@ pub(crate) struct ExternalSigner {
     issuer: String,
     /// What stands in the configuration under `signer`, in YAML's flow style.
     settings: String,
+    /// What stands in its environment besides.
+    environment: Vec<(&'static str, PathBuf)>,
     running: Option<Running>,
 }
 
@@ -25,7 +27,13 @@ impl ExternalSigner {
     /// One that is still to be started.
     pub(crate) fn stopped(issuer: &str, settings: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        Self { folder, issuer: issuer.to_owned(), settings: settings.to_owned(), running: None }
+        Self {
+            folder,
+            issuer: issuer.to_owned(),
+            settings: settings.to_owned(),
+            environment: Vec::new(),
+            running: None,
+        }
     }
 
     pub(crate) fn start(issuer: &str, settings: &str) -> Self {
@@ -44,6 +52,10 @@ impl ExternalSigner {
 
     /// As it would be started, for those who want to see it fail.
     pub(crate) fn command(&self) -> Signpost {
+        self.verb(&["signer", "--log", "trace"])
+    }
+
+    fn verb(&self, verb: &[&str]) -> Signpost {
         let config = self.folder.path().join("signpost.yaml");
         let text = format!(
             "data_dir: {}\nissuers: [{{issuer: '{}', profile: all, margin: 1s, rotate_after: 720h, sources: [{{kind: api-server}}], \
@@ -57,7 +69,10 @@ impl ExternalSigner {
         // A file that becomes too long is an error and does not end the process.
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-        Signpost::within(shell, ["signer", "--log", "trace", "--config", config.to_str().expect("UTF-8")])
+        let config = config.to_str().expect("UTF-8");
+        let arguments = verb.iter().copied().chain(["--config", config]);
+        let set = |signpost: Signpost, (name, value): &(&str, PathBuf)| signpost.env(name, value);
+        self.environment.iter().fold(Signpost::within(shell, arguments), set)
     }
 
     pub(crate) fn set(&mut self, settings: &str) {
@@ -173,6 +188,18 @@ impl ExternalSigner {
         let staged = folder.join("staged");
         fs::write(&staged, ledger.to_string()).expect("the folder can be written");
         fs::rename(&staged, &file).expect("the folder can be written");
+    }
+}
+
+#[cfg(feature = "pkcs11")]
+impl ExternalSigner {
+    pub(crate) fn set_environment(&mut self, name: &'static str, value: PathBuf) {
+        self.environment.push((name, value));
+    }
+
+    /// Has it take over a key that somebody else made.
+    pub(crate) fn import(&self, key: &Path) -> Signpost {
+        self.verb(&["signer", "import", key.to_str().expect("UTF-8")])
     }
 }
 
