@@ -224,7 +224,7 @@ fn read_pin(path: &Path) -> Result<AuthPin, HsmError> {
     Ok(AuthPin::from(Box::<str>::from(text)))
 }
 
-/// The name of a return value, such as `CKR_DEVICE_REMOVED`; its prose is long and says nothing more.
+/// The name of a return value, such as `DeviceRemoved`; its prose is long and says nothing more.
 fn reason(error: &Error) -> String {
     match error {
         Error::Pkcs11(code, function) => format!("{function:?} answers {code:?}"),
