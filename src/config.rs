@@ -18,7 +18,7 @@ use crate::core::{
     issuer::Issuer,
     jwk_set::Profile,
     service_account::ServiceAccount,
-    signing::{RsaSize, SocketName},
+    signing::{KeyType, SocketName},
 };
 
 mod changes;
@@ -160,7 +160,9 @@ pub struct SignerConfig {
     pub api_audiences: BTreeSet<String>,
     /// How often the API server asks for the keys; at least 1 s.
     pub refresh_hint: Duration,
-    pub size: RsaSize,
+    pub key_type: KeyType,
+    /// Where private keys are made and kept, unless that is in the data directory.
+    pub pkcs11: Option<Pkcs11Config>,
     pub legacy: Vec<LegacyConfig>,
 }
 
@@ -175,10 +177,21 @@ impl Default for SignerConfig {
             node: None,
             api_audiences: BTreeSet::new(),
             refresh_hint: Duration::from_mins(1),
-            size: RsaSize::default(),
+            key_type: KeyType::default(),
+            pkcs11: None,
             legacy: Vec::new(),
         }
     }
+}
+
+/// A PKCS#11 token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pkcs11Config {
+    /// The library of the token's vendor. Absolute.
+    pub module: PathBuf,
+    pub token_label: String,
+    /// A file with the PIN of the token's user. Absolute.
+    pub pin_file: PathBuf,
 }
 
 /// Public keys of before.

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::{keyring_directory, ledgers};
 use crate::{
     clock,
-    config::{IssuerConfig, LegacyConfig, NodeConfig, SignerConfig},
+    config::{IssuerConfig, LegacyConfig, NodeConfig, Pkcs11Config, SignerConfig},
     core::{
         announcement::NodeName,
         api_server_flags,
@@ -29,6 +29,7 @@ use crate::{
     },
     signer::{
         KeyringError, Node, NodeError,
+        keyring::HsmSettings,
         node::Settings,
         service,
         socket::{Access, Socket, SocketError},
@@ -104,6 +105,10 @@ pub(super) async fn open(
             "the tokens that pods get by default live 3607 s, and will be cut short"
         );
     }
+    if !signer.key_type.suits_entra() {
+        let key_type = signer.key_type.name();
+        warn!(key_type, "Microsoft Entra refuses every token that such a key signs");
+    }
     let settings = Settings {
         node: signer.node.clone().map_or_else(host_name, Ok)?,
         issuer: issuer.issuer.clone(),
@@ -112,7 +117,12 @@ pub(super) async fn open(
         api_audiences: api_audiences(issuer, signer),
         max_token_lifetime: issuer.max_token_lifetime,
         margin: issuer.margin,
-        size: signer.size,
+        key_type: signer.key_type,
+        hsm: signer.pkcs11.clone().map(|Pkcs11Config { module, token_label, pin_file }| HsmSettings {
+            module,
+            token_label,
+            pin_file,
+        }),
         legacy: legacy(&signer.legacy).await?,
     };
     let opened = spawn_blocking(move || Node::open(settings, clock::now())).await;

@@ -302,6 +302,9 @@ fn read_issuer(
     let ledger = ledger(mapping, known, problems);
     let former = former::read(mapping, profile, known, &mut names, problems);
     let signer = signer::read(mapping, max_token_lifetime, problems);
+    if let (Ok(Some(signer)), Some(profile), Some(targets)) = (&signer, profile, &targets) {
+        signer::check_profiles(mapping, signer.key_type, profile, targets, problems);
+    }
     IssuerDraft {
         issuer,
         jwks_uri,

@@ -15,7 +15,7 @@ use self::source::{
 pub(super) use self::{
     issuer::{FORMER, ISSUER, LEDGER},
     process::{EVENTS, ROOT, TLS},
-    signer::{LEGACY, SIGNER},
+    signer::{LEGACY, PKCS11, SIGNER},
     target::TARGET,
 };
 
@@ -115,7 +115,7 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 15] = [
+pub(super) static SECTIONS: [&Section; 16] = [
     &ROOT,
     &TLS,
     &EVENTS,
@@ -130,6 +130,7 @@ pub(super) static SECTIONS: [&Section; 15] = [
     &LEDGER,
     &FORMER,
     &SIGNER,
+    &PKCS11,
     &LEGACY,
 ];
 

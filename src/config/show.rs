@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, LegacyConfig, SignerConfig,
-    SourceConfig, TargetConfig, TlsConfig,
+    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, LegacyConfig, Pkcs11Config,
+    SignerConfig, SourceConfig, TargetConfig, TlsConfig,
     document::{Node, Place, Value},
     keys::{ANNOUNCEMENTS, API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
@@ -86,7 +86,12 @@ fn signer(config: &SignerConfig) -> Node {
     let audiences = texts(config.api_audiences.iter().map(text).collect());
     entries.extend(audiences.map(|audiences| ("api_audiences", audiences)));
     entries.push(("refresh_hint", text(duration_text(config.refresh_hint))));
-    entries.push(("key_type", text(config.size.name())));
+    entries.push(("key_type", text(config.key_type.name())));
+    entries.extend(config.pkcs11.as_ref().map(|Pkcs11Config { module, token_label, pin_file }| {
+        let (module, pin_file) = (text(module.display()), text(pin_file.display()));
+        let keys = [("module", module), ("token_label", text(token_label)), ("pin_file", pin_file)];
+        ("pkcs11", Node::map(keys, Place::BuiltIn))
+    }));
     let legacy = |legacy: &LegacyConfig| {
         let exclude = node(Value::Bool(legacy.exclude));
         Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Place::BuiltIn)

@@ -28,7 +28,7 @@ pub use self::{
 use super::{
     announcement::{AnnouncedKey, Announcement, NodeName, Stage, Word},
     issuer::Issuer,
-    jwk::Jwk,
+    jwk::{Algorithm, Jwk},
     kid::Kid,
 };
 
@@ -46,35 +46,44 @@ pub struct Orders {
     pub revoked: BTreeSet<Kid>,
 }
 
-/// How long the modulus of a new RSA key is. All sign RS256, which is all that Microsoft Entra accepts.
+/// Which keys a node makes: the algorithm that they sign with, and for RSA the length of the modulus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RsaSize {
+pub enum KeyType {
     /// What Kubernetes' own tools make.
     #[default]
-    Bits2048,
-    Bits3072,
-    Bits4096,
+    Rsa2048,
+    Rsa3072,
+    Rsa4096,
+    /// ECDSA on P-256. Microsoft Entra refuses its tokens.
+    P256,
 }
 
-impl RsaSize {
-    pub const ALL: [Self; 3] = [Self::Bits2048, Self::Bits3072, Self::Bits4096];
+impl KeyType {
+    pub const ALL: [Self; 4] = [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::P256];
 
+    /// What a key of this type signs with.
     #[must_use]
-    pub fn bits(self) -> u32 {
+    pub fn algorithm(self) -> Algorithm {
         match self {
-            Self::Bits2048 => 2048,
-            Self::Bits3072 => 3072,
-            Self::Bits4096 => 4096,
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => Algorithm::RS256,
+            Self::P256 => Algorithm::ES256,
         }
+    }
+
+    /// Whether Microsoft Entra accepts what a key of this type signs.
+    #[must_use]
+    pub fn suits_entra(self) -> bool {
+        self.algorithm() == Algorithm::RS256
     }
 
     /// As the configuration names it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Bits2048 => "rs256-2048",
-            Self::Bits3072 => "rs256-3072",
-            Self::Bits4096 => "rs256-4096",
+            Self::Rsa2048 => "rs256-2048",
+            Self::Rsa3072 => "rs256-3072",
+            Self::Rsa4096 => "rs256-4096",
+            Self::P256 => "es256",
         }
     }
 }

@@ -46,7 +46,7 @@ impl Board {
         }
         let mut draft = Draft::new(announcement);
         for (_, key) in keys {
-            draft.sign(&key.jwk(), |message| key.sign_message(message))?;
+            draft.sign(key.jwk(), |message| key.sign_message(message))?;
         }
         let json = draft.to_json();
         let unfinished = self.directory.join(format!(".{}.tmp", self.name));

@@ -1,4 +1,5 @@
-//! What kube-apiserver asks of an external signer (KEP-740), answered.
+//! What kube-apiserver asks of an external signer (KEP-740), answered: `v1` from Kubernetes 1.34 on, `v1alpha1`
+//! before.
 //!
 //! The API server passes our errors on to whoever asked it for a token, so they say nothing of us. What really
 //! happened stands in our log, once for each reason.
@@ -16,6 +17,7 @@ use tonic::{Code, Request, Response, Status, transport::Server};
 use tracing::{info, warn};
 
 use super::{
+    keyring::SigningError,
     node::{Node, SignError},
     socket::Socket,
     v1::{
@@ -23,6 +25,7 @@ use super::{
         SignJwtResponse,
         external_jwt_signer_server::{ExternalJwtSigner, ExternalJwtSignerServer},
     },
+    v1alpha1::external_jwt_signer_server as v1alpha1,
 };
 use crate::{clock, core::signing::VerificationKey};
 
@@ -51,11 +54,14 @@ pub async fn serve(
     socket: Socket,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let service = Service { node, refresh_hint, told: Mutex::default() };
-    let service = ExternalJwtSignerServer::new(service).max_decoding_message_size(MAX_REQUEST);
+    let service = Arc::new(Service { node, refresh_hint, told: Mutex::default() });
+    let alpha = v1alpha1::ExternalJwtSignerServer::from_arc(Arc::clone(&service));
+    let stable = ExternalJwtSignerServer::from_arc(service);
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
-        .serve_with_incoming_shutdown(service, socket.connections(), stop.cancelled_owned())
+        .add_service(stable.max_decoding_message_size(MAX_REQUEST))
+        .add_service(alpha.max_decoding_message_size(MAX_REQUEST))
+        .serve_with_incoming_shutdown(socket.connections(), stop.cancelled_owned())
         .await
 }
 
@@ -65,7 +71,7 @@ impl ExternalJwtSigner for Service {
         let claims = request.into_inner().claims;
         let now = clock::now();
         let signed = match self.node.sign_from_memory(&claims, now) {
-            Err(SignError::NotCovered(_)) => {
+            Err(SignError::NotCovered(_) | SignError::Blocks) => {
                 let node = Arc::clone(&self.node);
                 let signing = spawn_blocking(move || node.sign(&claims, now));
                 signing.await.map_err(|_| Status::new(Code::Internal, "cannot sign"))?
@@ -99,6 +105,28 @@ impl ExternalJwtSigner for Service {
     }
 }
 
+/// What Kubernetes 1.32 and 1.33 ask: the same in other words.
+#[tonic::async_trait]
+impl v1alpha1::ExternalJwtSigner for Service {
+    async fn sign(&self, request: Request<SignJwtRequest>) -> Result<Response<SignJwtResponse>, Status> {
+        ExternalJwtSigner::sign(self, request).await
+    }
+
+    async fn fetch_keys(
+        &self,
+        request: Request<FetchKeysRequest>,
+    ) -> Result<Response<FetchKeysResponse>, Status> {
+        ExternalJwtSigner::fetch_keys(self, request).await
+    }
+
+    async fn metadata(
+        &self,
+        request: Request<MetadataRequest>,
+    ) -> Result<Response<MetadataResponse>, Status> {
+        ExternalJwtSigner::metadata(self, request).await
+    }
+}
+
 impl Service {
     fn refuse(&self, error: &SignError) -> Status {
         let (code, text, reason) = match error {
@@ -112,9 +140,10 @@ impl Service {
                 crate::core::signing::Refusal::NotReady => (Code::Unavailable, "not ready", "not ready"),
                 crate::core::signing::Refusal::NoKey => (Code::Unavailable, "not ready", "no key"),
             },
-            SignError::Record(_) | SignError::NotCovered(_) => {
+            SignError::Record(_) | SignError::NotCovered(_) | SignError::Blocks => {
                 (Code::Unavailable, "cannot sign", "cannot record")
             }
+            SignError::Signing(SigningError::Hsm(_)) => (Code::Unavailable, "cannot sign", "no token"),
             SignError::Signing(_) => (Code::Internal, "cannot sign", "cannot sign"),
         };
         if self.told.lock().expect("nobody panics while holding it").insert(reason) {
@@ -127,7 +156,7 @@ impl Service {
     /// What only the disk or OpenSSL kept from signing is over.
     fn tell_of_success(&self) {
         let mut told = self.told.lock().expect("nobody panics while holding it");
-        let over = ["no key", "cannot record", "cannot sign"].map(|reason| told.remove(reason));
+        let over = ["no key", "cannot record", "cannot sign", "no token"].map(|reason| told.remove(reason));
         if over.contains(&true) {
             info!("tokens are signed again");
         }

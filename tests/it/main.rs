@@ -14,11 +14,15 @@ mod external_signer;
 mod former_issuers;
 mod generated;
 mod image;
+mod key_types;
 mod kind;
 mod listener;
 mod many_issuers;
 mod misbehaviour;
+mod old_kubernetes;
 mod outside;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod quiet_pass;
 mod reload;
 mod remote_jwks;

@@ -27,7 +27,8 @@ fn settings(folder: &Path) -> Settings {
         api_audiences: BTreeSet::from([API.to_owned()]),
         max_token_lifetime: Duration::from_hours(1),
         margin: Duration::from_secs(10),
-        size: RsaSize::Bits2048,
+        key_type: KeyType::Rsa2048,
+        hsm: None,
         legacy: Vec::new(),
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct ExternalSigner {
     issuer: String,
     /// What stands in the configuration under `signer`, in YAML's flow style.
     settings: String,
+    /// What stands in its environment besides.
+    environment: Vec<(&'static str, PathBuf)>,
     running: Option<Running>,
 }
 
@@ -26,7 +28,13 @@ impl ExternalSigner {
     /// One that is still to be started.
     pub(crate) fn stopped(issuer: &str, settings: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        Self { folder, issuer: issuer.to_owned(), settings: settings.to_owned(), running: None }
+        Self {
+            folder,
+            issuer: issuer.to_owned(),
+            settings: settings.to_owned(),
+            environment: Vec::new(),
+            running: None,
+        }
     }
 
     pub(crate) fn start(issuer: &str, settings: &str) -> Self {
@@ -45,9 +53,13 @@ impl ExternalSigner {
 
     /// As it would be started, for those who want to see it fail.
     pub(crate) fn command(&self) -> Signpost {
+        self.verb(&["signer", "--log", "trace"])
+    }
+
+    fn verb(&self, verb: &[&str]) -> Signpost {
         let config = self.folder.path().join("signpost.yaml");
         let text = format!(
-            "data_dir: {}\nissuers: [{{issuer: '{}', margin: 1s, rotate_after: 720h, sources: [{{kind: api-server}}], \
+            "data_dir: {}\nissuers: [{{issuer: '{}', profile: all, margin: 1s, rotate_after: 720h, sources: [{{kind: api-server}}], \
              signer: {{socket: '{}', node: {NODE}, refresh_hint: 1s, {}}}}}]\n",
             self.data_dir().display(),
             self.issuer,
@@ -58,7 +70,10 @@ impl ExternalSigner {
         // A file that becomes too long is an error and does not end the process.
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-        Signpost::within(shell, ["signer", "--log", "trace", "--config", config.to_str().expect("UTF-8")])
+        let config = config.to_str().expect("UTF-8");
+        let arguments = verb.iter().copied().chain(["--config", config]);
+        let set = |signpost: Signpost, (name, value): &(&str, PathBuf)| signpost.env(name, value);
+        self.environment.iter().fold(Signpost::within(shell, arguments), set)
     }
 
     pub(crate) fn set(&mut self, settings: &str) {
@@ -161,12 +176,13 @@ impl ExternalSigner {
     /// node has ever announced.
     fn edit_ledger(&self, edit: impl FnOnce(&mut Value)) {
         let source = self.keys().join("*.pub");
-        let arguments = ["sync", "--issuer", &self.issuer, "--source", source.to_str().expect("UTF-8")];
+        let arguments = ["sync", "--profile", "all", "--issuer", &self.issuer, "--source"];
+        let arguments = arguments.into_iter().chain([source.to_str().expect("UTF-8")]);
         let (data, target) = (self.data_dir(), self.folder.path().join("public"));
         let places =
             ["--data-dir", data.to_str().expect("UTF-8"), "--target", target.to_str().expect("UTF-8")];
         let within = std::time::Duration::from_mins(1);
-        Signpost::new(arguments.into_iter().chain(places)).finish(within).expect_code(0);
+        Signpost::new(arguments.chain(places)).finish(within).expect_code(0);
         let mut issuers = fs::read_dir(data.join("issuers")).expect("it was just made");
         let folder = issuers.next().expect("one issuer").expect("readable").path();
         let file = folder.join("ledger.json");
@@ -176,6 +192,18 @@ impl ExternalSigner {
         let staged = folder.join("staged");
         fs::write(&staged, ledger.to_string()).expect("the folder can be written");
         fs::rename(&staged, &file).expect("the folder can be written");
+    }
+}
+
+#[cfg(feature = "pkcs11")]
+impl ExternalSigner {
+    pub(crate) fn set_environment(&mut self, name: &'static str, value: PathBuf) {
+        self.environment.push((name, value));
+    }
+
+    /// Has it take over a key that somebody else made.
+    pub(crate) fn import(&self, key: &Path) -> Signpost {
+        self.verb(&["signer", "import", key.to_str().expect("UTF-8")])
     }
 }
 
