@@ -17,6 +17,7 @@ use crate::core::{
     announcement::NodeName,
     issuer::Issuer,
     jwk_set::Profile,
+    rotation::Window,
     service_account::ServiceAccount,
     signing::{RsaSize, SocketName},
 };
@@ -103,6 +104,8 @@ pub struct IssuerConfig {
     pub propagation: Duration,
     /// The age at which a signing key is replaced. Longer than `propagation` and `margin` together.
     pub rotate_after: Duration,
+    /// When it may be replaced because of its age; `None`: at any time.
+    pub rotate_within: Option<Window>,
     /// Publish although an API server says that it is another issuer.
     pub allow_issuer_mismatch: bool,
     /// At least one; names are unique.
