@@ -164,6 +164,8 @@ pub struct SignerConfig {
     /// How often the API server asks for the keys; at least 1 s.
     pub refresh_hint: Duration,
     pub size: RsaSize,
+    /// Where operators read health and metrics of a node by itself.
+    pub admin_listen: Option<SocketAddr>,
     pub legacy: Vec<LegacyConfig>,
 }
 
@@ -179,6 +181,7 @@ impl Default for SignerConfig {
             api_audiences: BTreeSet::new(),
             refresh_hint: Duration::from_mins(1),
             size: RsaSize::default(),
+            admin_listen: None,
             legacy: Vec::new(),
         }
     }

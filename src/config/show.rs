@@ -99,6 +99,7 @@ fn signer(config: &SignerConfig) -> Node {
     entries.extend(audiences.map(|audiences| ("api_audiences", audiences)));
     entries.push(("refresh_hint", text(duration_text(config.refresh_hint))));
     entries.push(("key_type", text(config.size.name())));
+    entries.extend(config.admin_listen.map(|address| ("admin_listen", text(address))));
     let legacy = |legacy: &LegacyConfig| {
         let exclude = node(Value::Bool(legacy.exclude));
         Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Place::BuiltIn)

@@ -183,6 +183,12 @@ impl Holdings {
         self.signing.as_ref()
     }
 
+    /// The time of the latest order that was obeyed.
+    #[must_use]
+    pub fn obeyed(&self) -> Option<Timestamp> {
+        self.obeyed
+    }
+
     #[must_use]
     pub fn keys(&self) -> &BTreeMap<Kid, Held> {
         &self.keys

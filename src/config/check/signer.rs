@@ -50,6 +50,7 @@ pub(super) fn read(
     let api_audiences = signer.texts("api_audiences", problems).ok_or(Told)?;
     let refresh_hint = signer.duration("refresh_hint", problems);
     let size = signer.choice("key_type", problems, &RsaSize::ALL, RsaSize::name);
+    let admin_listen = signer.address("admin_listen", problems);
     let mut legacy = Vec::new();
     for mapping in signer.mappings("legacy", problems).ok_or(Told)? {
         let file = mapping.path("file", problems);
@@ -65,6 +66,7 @@ pub(super) fn read(
         api_audiences: api_audiences.into_iter().map(|(_, text)| text.to_owned()).collect(),
         refresh_hint: refresh_hint.ok_or(Told)?,
         size: size.ok_or(Told)?,
+        admin_listen,
         legacy,
     }))
 }
