@@ -33,3 +33,4 @@ pub(crate) mod s3;
 pub(crate) mod scripted;
 mod selftest;
 pub(crate) mod signpost;
+pub(crate) mod user;

@@ -16,7 +16,10 @@ pub(crate) const NODE: &str = "node-1";
 pub(crate) struct ExternalSigner {
     folder: TempDir,
     issuer: String,
-    /// What stands in the configuration under `signer`, in YAML's flow style.
+    node: String,
+    /// What stands in the configuration of the issuer, in YAML's flow style.
+    issuer_settings: String,
+    /// The same under `signer`.
     settings: String,
     running: Option<Running>,
 }
@@ -25,7 +28,22 @@ impl ExternalSigner {
     /// One that is still to be started.
     pub(crate) fn stopped(issuer: &str, settings: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        Self { folder, issuer: issuer.to_owned(), settings: settings.to_owned(), running: None }
+        Self {
+            folder,
+            issuer: issuer.to_owned(),
+            node: NODE.to_owned(),
+            issuer_settings: "sources: [{kind: api-server}]".to_owned(),
+            settings: settings.to_owned(),
+            running: None,
+        }
+    }
+
+    /// One of several, with further settings of its issuer, such as its ledger; still to be started.
+    pub(crate) fn of_several(issuer: &str, node: &str, issuer_settings: &str) -> Self {
+        let mut signer = Self::stopped(issuer, "");
+        node.clone_into(&mut signer.node);
+        signer.issuer_settings += &format!(", {issuer_settings}");
+        signer
     }
 
     pub(crate) fn start(issuer: &str, settings: &str) -> Self {
@@ -46,11 +64,13 @@ impl ExternalSigner {
     pub(crate) fn command(&self) -> Signpost {
         let config = self.folder.path().join("signpost.yaml");
         let text = format!(
-            "data_dir: {}\nissuers: [{{issuer: '{}', margin: 1s, rotate_after: 720h, sources: [{{kind: api-server}}], \
-             signer: {{socket: '{}', node: {NODE}, refresh_hint: 1s, {}}}}}]\n",
+            "data_dir: {}\nissuers: [{{issuer: '{}', margin: 1s, rotate_after: 720h, {}, \
+             signer: {{socket: '{}', node: {}, refresh_hint: 1s, {}}}}}]\n",
             self.data_dir().display(),
             self.issuer,
+            self.issuer_settings,
             self.socket().display(),
+            self.node,
             self.settings
         );
         fs::write(&config, text).expect("the folder can be written");
@@ -73,6 +93,11 @@ impl ExternalSigner {
 
     pub(crate) fn running(&mut self) -> &mut Running {
         self.running.as_mut().expect("it runs")
+    }
+
+    /// Where everything of it lies: the socket, the configuration, the data directory.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -104,7 +129,7 @@ impl ExternalSigner {
     }
 
     pub(crate) fn announcement(&self) -> Value {
-        read(&self.data_dir().join(format!("announcements/{NODE}.json")))
+        read(&self.data_dir().join(format!("announcements/{}.json", self.node)))
     }
 
     /// The kid of the key that signs.
@@ -138,7 +163,7 @@ impl ExternalSigner {
     pub(crate) fn order_without_waiting(&self, kid: &str) {
         self.edit_ledger(|ledger| {
             let order = json!({"sign": kid, "at": "2026-01-01T00:00:00Z", "why": "asked"});
-            ledger["orders"] = json!({ NODE: order });
+            ledger["orders"] = json!({ &self.node: order });
         });
     }
 
