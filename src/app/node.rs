@@ -245,7 +245,12 @@ async fn sign(
     stop: CancellationToken,
 ) -> Result<(), CannotSign> {
     let tending = tend_by(Arc::clone(&node), orders, Orders::clone, stop.clone());
-    let serving = service::serve(node, refresh_hint, socket, stop);
+    let serving = async {
+        let served = service::serve(node, refresh_hint, socket, stop.clone()).await;
+        // Whoever answers nobody any more has nothing else to do.
+        stop.cancel();
+        served
+    };
     let (served, ()) = tokio::join!(serving, tending);
     served.map_err(CannotSign::Serve)
 }

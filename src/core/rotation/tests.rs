@@ -246,8 +246,9 @@ fn a_key_of_age_is_replaced_while_the_window_is_open() {
     assert_eq!(scene.step(1800), order("a", 1, Why::Age));
     assert_eq!(scene.step(1859), order("a", 1, Why::Age));
     scene.held_by("a", 1860, &[Obstacle::Window { until: at(3600) }]);
-    scene.held_by("a", 500, &closed);
-    let report = report(&scene.ledger, &scene.seen, at(500), &scene.timing);
+    // It is open when this is asked, and not yet of use.
+    scene.held_by("a", 30, &closed);
+    let report = report(&scene.ledger, &scene.seen, at(30), &scene.timing);
     assert_eq!(report.nodes["a"].due, Some(at(1000)));
     assert_eq!(report.nodes["a"].not_before, Some(at(1800)), "the first window in which it is of age");
 }
