@@ -224,6 +224,7 @@ fn gates(issuer: &IssuerConfig) -> BTreeSet<String> {
 fn timing(issuer: &IssuerConfig) -> Timing {
     Timing {
         rotate_after: Some(issuer.rotate_after),
+        window: issuer.rotate_within.clone(),
         propagation: issuer.propagation,
         jwks_max_age: issuer.jwks_max_age,
         max_token_lifetime: issuer.max_token_lifetime,

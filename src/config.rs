@@ -17,6 +17,7 @@ use crate::core::{
     announcement::NodeName,
     issuer::Issuer,
     jwk_set::Profile,
+    rotation::Window,
     service_account::ServiceAccount,
     signing::{KeyType, SocketName},
 };
@@ -103,6 +104,8 @@ pub struct IssuerConfig {
     pub propagation: Duration,
     /// The age at which a signing key is replaced. Longer than `propagation` and `margin` together.
     pub rotate_after: Duration,
+    /// When it may be replaced because of its age; `None`: at any time.
+    pub rotate_within: Option<Window>,
     /// Publish although an API server says that it is another issuer.
     pub allow_issuer_mismatch: bool,
     /// At least one; names are unique.
@@ -163,6 +166,8 @@ pub struct SignerConfig {
     pub key_type: KeyType,
     /// Where private keys are made and kept, unless that is in the data directory.
     pub pkcs11: Option<Pkcs11Config>,
+    /// Where operators read health and metrics of a node by itself.
+    pub admin_listen: Option<SocketAddr>,
     pub legacy: Vec<LegacyConfig>,
 }
 
@@ -179,6 +184,7 @@ impl Default for SignerConfig {
             refresh_hint: Duration::from_mins(1),
             key_type: KeyType::default(),
             pkcs11: None,
+            admin_listen: None,
             legacy: Vec::new(),
         }
     }

@@ -11,6 +11,7 @@ use super::{
     keys::{ANNOUNCEMENTS, API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
 };
+use crate::core::rotation::Window;
 
 impl Config {
     /// Every key with its value, defaults too, as YAML. It holds no secret: none can be configured.
@@ -52,6 +53,7 @@ fn issuer(config: &IssuerConfig) -> Node {
     let former = config.former.iter().map(former).collect::<Vec<_>>();
     let former = (!former.is_empty()).then(|| ("former", list(former)));
     let signer = config.signer.as_ref().map(|config| ("signer", signer(config)));
+    let window = config.rotate_within.as_ref().map(|config| ("rotate_within", window(config)));
     Node::map(
         [
             ("issuer", text(&config.issuer)),
@@ -68,11 +70,21 @@ fn issuer(config: &IssuerConfig) -> Node {
             ("schedule", schedule),
         ]
         .into_iter()
+        .chain(window)
         .chain(ledger)
         .chain(former)
         .chain(signer),
         Place::BuiltIn,
     )
+}
+
+fn window(config: &Window) -> Node {
+    let entries = [
+        ("opens", text(config.opens().as_str())),
+        ("for", text(duration_text(config.open_for()))),
+        ("time_zone", text(config.zone())),
+    ];
+    Node::map(entries, Place::BuiltIn)
 }
 
 fn signer(config: &SignerConfig) -> Node {
@@ -92,6 +104,7 @@ fn signer(config: &SignerConfig) -> Node {
         let keys = [("module", module), ("token_label", text(token_label)), ("pin_file", pin_file)];
         ("pkcs11", Node::map(keys, Place::BuiltIn))
     }));
+    entries.extend(config.admin_listen.map(|address| ("admin_listen", text(address))));
     let legacy = |legacy: &LegacyConfig| {
         let exclude = node(Value::Bool(legacy.exclude));
         Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Place::BuiltIn)

@@ -109,6 +109,16 @@ impl Stage {
         }
     }
 
+    /// In one word, for metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standby { .. } => "standby",
+            Self::Active { .. } => "active",
+            Self::Retired { .. } => "retired",
+        }
+    }
+
     /// From when on no live token needs the key in public, if that is known.
     #[must_use]
     pub fn dead_after(self, margin: Duration) -> Option<Timestamp> {

@@ -19,14 +19,17 @@ use super::{
     announcements::{Board, BoardError},
     keyring::{Hsm, HsmSettings, Keyring, KeyringError, NewKey, Signature, SigningError, SigningKey},
 };
-use crate::core::{
-    announcement::NodeName,
-    issuer::Issuer,
-    kid::Kid,
-    signing::{
-        Claims, Done, Holdings, KeyType, Legacy, Orders, OutOfOrder, Refusal, Step, Surprise,
-        UnreadableClaims, VerificationKey,
+use crate::{
+    core::{
+        announcement::NodeName,
+        issuer::Issuer,
+        kid::Kid,
+        signing::{
+            Claims, Done, Holdings, KeyType, Legacy, Orders, OutOfOrder, Refusal, Step, Surprise,
+            UnreadableClaims, VerificationKey,
+        },
     },
+    telemetry::signing::{Meter, Standing},
 };
 
 /// How long a token for the API server alone may live although a shorter life was asked for.
@@ -57,6 +60,7 @@ pub struct Settings {
 /// A node that signs. Blocks, except where it says otherwise.
 pub struct Node {
     settings: Settings,
+    meter: Arc<Meter>,
     /// What takes effect when memory is lost.
     desk: Mutex<Desk>,
     /// What is in effect.
@@ -108,8 +112,11 @@ impl Node {
         }
         board.post(&holdings.announcement(), keyring.keys())?;
         let live = Live { holdings: holdings.clone(), keys: keyring.keys().clone() };
+        let meter = Arc::new(Meter::new(settings.node.clone()));
+        meter.stands(standing(&holdings, now));
         let node = Self {
             hsm: keyring.hsm().cloned(),
+            meter,
             settings,
             desk: Mutex::new(Desk { keyring, holdings, board }),
             live: ArcSwap::from_pointee(live),
@@ -123,6 +130,12 @@ impl Node {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What it does, for those who look.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// What is in effect. Does not block.
@@ -207,7 +220,7 @@ impl Node {
         let mut steps = Vec::new();
         loop {
             let mut desk = self.desk();
-            self.take_effect(&desk)?;
+            self.take_effect(&desk, now)?;
             let Some(step) = desk.holdings.next_step(orders, now, self.settings.margin) else { break };
             let done = match step.clone() {
                 Step::Generate => {
@@ -256,14 +269,15 @@ impl Node {
         let internal_horizon = until(LONGEST_EXTENDED);
         desk.keyring.add(new).map_err(|(_, error)| error)?;
         desk.record(&Done::Imported { jwk, horizon, internal_horizon }, now)?;
-        self.take_effect(&desk)?;
+        self.take_effect(&desk, now)?;
         Ok(kid)
     }
 
     /// Tells the world what the disk says, and then memory.
-    fn take_effect(&self, desk: &Desk) -> Result<(), NodeError> {
+    fn take_effect(&self, desk: &Desk, now: Timestamp) -> Result<(), NodeError> {
         if self.live.load().holdings != desk.holdings {
             desk.board.post(&desk.holdings.announcement(), desk.keyring.keys())?;
+            self.meter.stands(standing(&desk.holdings, now));
             let (holdings, keys) = (desk.holdings.clone(), desk.keyring.keys().clone());
             self.live.store(Arc::new(Live { holdings, keys }));
         }
@@ -296,6 +310,15 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// What is said of a node's keys just now.
+fn standing(holdings: &Holdings, now: Timestamp) -> Standing {
+    let mut keys = BTreeMap::from(["standby", "active", "retired"].map(|stage| (stage, 0)));
+    for held in holdings.keys().values() {
+        *keys.entry(held.stage.name()).or_default() += 1;
+    }
+    Standing { keys, changed: holdings.changed(), obeyed: holdings.heard(), announced: now }
 }
 
 fn check(settings: &Settings, what: &'static str, found: String, expected: String) -> Result<(), NodeError> {

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -27,7 +27,11 @@ use super::{
     },
     v1alpha1::external_jwt_signer_server as v1alpha1,
 };
-use crate::{clock, core::signing::VerificationKey};
+use crate::{
+    clock,
+    core::signing::{Refusal, VerificationKey},
+    telemetry::signing::Outcome,
+};
 
 /// Largest request: no claims of a common server take more, and an API server sends nothing else.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -54,6 +58,7 @@ pub async fn serve(
     socket: Socket,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
+    let connections = socket.connections(Arc::clone(node.meter()));
     let service = Arc::new(Service { node, refresh_hint, told: Mutex::default() });
     let alpha = v1alpha1::ExternalJwtSignerServer::from_arc(Arc::clone(&service));
     let stable = ExternalJwtSignerServer::from_arc(service);
@@ -61,7 +66,7 @@ pub async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .add_service(stable.max_decoding_message_size(MAX_REQUEST))
         .add_service(alpha.max_decoding_message_size(MAX_REQUEST))
-        .serve_with_incoming_shutdown(socket.connections(), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
         .await
 }
 
@@ -69,7 +74,7 @@ pub async fn serve(
 impl ExternalJwtSigner for Service {
     async fn sign(&self, request: Request<SignJwtRequest>) -> Result<Response<SignJwtResponse>, Status> {
         let claims = request.into_inner().claims;
-        let now = clock::now();
+        let (now, asked) = (clock::now(), Instant::now());
         let signed = match self.node.sign_from_memory(&claims, now) {
             Err(SignError::NotCovered(_) | SignError::Blocks) => {
                 let node = Arc::clone(&self.node);
@@ -80,6 +85,7 @@ impl ExternalJwtSigner for Service {
         };
         match signed {
             Ok(signed) => {
+                self.node.meter().answered(Outcome::Signed, asked.elapsed());
                 self.tell_of_success();
                 let (header, signature) = (signed.header, signed.signature);
                 Ok(Response::new(SignJwtResponse { header, signature }))
@@ -92,6 +98,7 @@ impl ExternalJwtSigner for Service {
         let Some((keys, changed)) = self.node.verification_set() else {
             return Err(Status::new(Code::Unavailable, "no key yet"));
         };
+        self.node.meter().fetched();
         Ok(Response::new(FetchKeysResponse {
             keys: keys.into_iter().map(key).collect(),
             data_timestamp: Some(timestamp(changed)),
@@ -129,28 +136,26 @@ impl v1alpha1::ExternalJwtSigner for Service {
 
 impl Service {
     fn refuse(&self, error: &SignError) -> Status {
-        let (code, text, reason) = match error {
-            SignError::Unreadable(_) => {
-                (Code::InvalidArgument, "cannot read the claims", "unreadable claims")
+        use Outcome::{Failed, Refused, Unavailable};
+        let (outcome, text, reason) = match error {
+            SignError::Unreadable(_) => (Refused, "cannot read the claims", "unreadable claims"),
+            SignError::Refused(Refusal::TooLong) => {
+                (Refused, "the token would live too long", "too long a life")
             }
-            SignError::Refused(refusal) => match refusal {
-                crate::core::signing::Refusal::TooLong => {
-                    (Code::InvalidArgument, "the token would live too long", "too long a life")
-                }
-                crate::core::signing::Refusal::NotReady => (Code::Unavailable, "not ready", "not ready"),
-                crate::core::signing::Refusal::NoKey => (Code::Unavailable, "not ready", "no key"),
-            },
+            SignError::Refused(Refusal::NotReady) => (Unavailable, "not ready", "not ready"),
+            SignError::Refused(Refusal::NoKey) => (Unavailable, "not ready", "no key"),
             SignError::Record(_) | SignError::NotCovered(_) | SignError::Blocks => {
-                (Code::Unavailable, "cannot sign", "cannot record")
+                (Unavailable, "cannot sign", "cannot record")
             }
-            SignError::Signing(SigningError::Hsm(_)) => (Code::Unavailable, "cannot sign", "no token"),
-            SignError::Signing(_) => (Code::Internal, "cannot sign", "cannot sign"),
+            SignError::Signing(SigningError::Hsm(_)) => (Unavailable, "cannot sign", "no token"),
+            SignError::Signing(_) => (Failed, "cannot sign", "cannot sign"),
         };
+        self.node.meter().answered(outcome, Duration::ZERO);
         if self.told.lock().expect("nobody panics while holding it").insert(reason) {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             warn!(%error, cause, "a token is not signed");
         }
-        Status::new(code, text)
+        Status::new(code(outcome), text)
     }
 
     /// What only the disk or OpenSSL kept from signing is over.
@@ -160,6 +165,15 @@ impl Service {
         if over.contains(&true) {
             info!("tokens are signed again");
         }
+    }
+}
+
+fn code(outcome: Outcome) -> Code {
+    match outcome {
+        Outcome::Signed => Code::Ok,
+        Outcome::Unavailable => Code::Unavailable,
+        Outcome::Refused => Code::InvalidArgument,
+        Outcome::Failed => Code::Internal,
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
         ledger::{Ask, Found, Irreconcilable, Ledger, Look, Mistrust, NotAsked, Refusal, Retention, signed},
         merge::{Answer, Conflict, merge},
         publication::{NothingToPublish, Publication, Terms},
-        rotation::{Observation, Report, Step, Timing, Window, after, alarms, next_step, report},
+        rotation::{Observation, Report, Step, Timing, after, alarms, next_step, report},
     },
     store::{LedgerStore, StoreError},
     target::Reading,
@@ -482,7 +482,6 @@ impl Keeper {
             is_sound: self.unseen.borrow().is_empty()
                 && heard.knows_all()
                 && heard.disagreeing(margin).next().is_none(),
-            window: Window::Open,
         }
     }
 

@@ -35,3 +35,4 @@ mod selftest;
 pub(crate) mod signpost;
 #[cfg(feature = "pkcs11")]
 pub(crate) mod softhsm;
+pub(crate) mod user;

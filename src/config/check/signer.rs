@@ -52,6 +52,7 @@ pub(super) fn read(
     let refresh_hint = signer.duration("refresh_hint", problems);
     let key_type = signer.choice("key_type", problems, &KeyType::ALL, KeyType::name);
     let pkcs11 = read_pkcs11(&signer, problems)?;
+    let admin_listen = signer.address("admin_listen", problems);
     let mut legacy = Vec::new();
     for mapping in signer.mappings("legacy", problems).ok_or(Told)? {
         let file = mapping.path("file", problems);
@@ -68,6 +69,7 @@ pub(super) fn read(
         refresh_hint: refresh_hint.ok_or(Told)?,
         key_type: key_type.ok_or(Told)?,
         pkcs11,
+        admin_listen,
         legacy,
     }))
 }

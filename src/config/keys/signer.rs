@@ -83,6 +83,15 @@ pub(in crate::config) static SIGNER: Section = Section {
             example: "{module: /usr/lib/softhsm/libsofthsm2.so, token_label: signpost, pin_file: /etc/signpost/pin}",
         },
         Key {
+            name: "admin_listen",
+            kind: Kind::Address,
+            need: Need::Optional,
+            flag: None,
+            doc: "Where operators read health and metrics of `signpost signer`: nowhere unless it is given. Of a signer \
+                  within `signpost run` they are where its own are.",
+            example: "127.0.0.1:9091",
+        },
+        Key {
             name: "legacy",
             kind: Kind::Mappings(&LEGACY),
             need: Need::Optional,

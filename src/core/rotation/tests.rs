@@ -1,6 +1,9 @@
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::core::{
     announcement::{AnnouncedKey, Announcement, Posted, Word},
+    calendar::Calendar,
     ledger::{Lineage, Look, NotAsked, Retention},
     merge::{Answer, Merged, Report, Said, merge},
     signing::Orders,
@@ -14,6 +17,7 @@ fn timing() -> Timing {
     let seconds = Duration::from_secs;
     Timing {
         rotate_after: Some(seconds(1000)),
+        window: None,
         propagation: seconds(99),
         jwks_max_age: seconds(49),
         max_token_lifetime: seconds(50),
@@ -54,6 +58,7 @@ fn retired(since: i64, latest_exp: i64) -> Stage {
 struct Scene {
     ledger: Ledger,
     seen: Observation,
+    timing: Timing,
 }
 
 impl Scene {
@@ -65,7 +70,7 @@ impl Scene {
             is_sound: true,
             ..Observation::default()
         };
-        Self { ledger, seen }
+        Self { ledger, seen, timing: timing() }
     }
 
     /// Key 0 is active since 0, key 1 its standby; both are shown since 0 and nobody is behind.
@@ -111,8 +116,8 @@ impl Scene {
     }
 
     fn step(&self, now: i64) -> Step {
-        let step = next_step(&self.ledger, &self.seen, at(now), &timing());
-        assert_eq!(step, next_step(&self.ledger, &self.seen, at(now), &timing()), "asked twice");
+        let step = next_step(&self.ledger, &self.seen, at(now), &self.timing);
+        assert_eq!(step, next_step(&self.ledger, &self.seen, at(now), &self.timing), "asked twice");
         step
     }
 
@@ -128,7 +133,7 @@ impl Scene {
     }
 
     fn outlook(&self, name: &str, now: i64) -> Outlook {
-        outlook(&self.ledger, &node(name), &self.seen, at(now), &timing())
+        outlook(&self.ledger, &node(name), &self.seen, at(now), &self.timing)
     }
 
     #[track_caller]
@@ -235,20 +240,49 @@ fn what_holds_a_switch_is_named() {
     scene.seen.is_sound = false;
     scene.held_by("a", due, &[Obstacle::Unsound]);
     scene.seen.is_sound = true;
-    scene.seen.window = Window::Closed { until: at(1500) };
-    scene.held_by("a", due, &[Obstacle::Window { until: at(1500) }]);
-    assert_eq!(scene.step(due), wait(Some(1500)));
-    scene.seen.window = Window::Open;
     scene.show(due, &["us"], &[0]);
     scene.held_by("a", due, &[not_shown("us")]);
+}
+
+/// Opens each half hour, for a minute.
+fn half_hours() -> Window {
+    let opens = Calendar::parse("*/30 * * * *").expect("five fields");
+    Window::new(opens, TimeZone::UTC, Duration::from_mins(1))
+}
+
+#[test]
+fn a_key_of_age_is_replaced_while_the_window_is_open() {
+    let mut scene = Scene::settled();
+    scene.timing.window = Some(half_hours());
+    let closed = [Obstacle::Window { until: at(1800) }];
+    scene.held_by("a", 1000, &closed);
+    assert_eq!(scene.step(1000), wait(Some(1800)), "and says when");
+    scene.held_by("a", 1799, &closed);
+    assert_eq!(scene.step(1800), order("a", 1, Why::Age));
+    assert_eq!(scene.step(1859), order("a", 1, Why::Age));
+    scene.held_by("a", 1860, &[Obstacle::Window { until: at(3600) }]);
+    // It is open when this is asked, and not yet of use.
+    scene.held_by("a", 30, &closed);
+    let report = report(&scene.ledger, &scene.seen, at(30), &scene.timing);
+    assert_eq!(report.nodes["a"].due, Some(at(1000)));
+    assert_eq!(report.nodes["a"].not_before, Some(at(1800)), "the first window in which it is of age");
 }
 
 #[test]
 fn a_window_does_not_hold_what_the_operator_asks_for() {
     let mut scene = Scene::settled();
-    scene.seen.window = Window::Closed { until: at(1500) };
+    scene.timing.window = Some(half_hours());
     scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(500)).expect("asked");
     assert_eq!(scene.step(500), order("a", 1, Why::Asked));
+}
+
+#[test]
+fn a_window_does_not_hold_the_first_key() {
+    let mut scene = Scene::new();
+    scene.timing.window = Some(half_hours());
+    scene.announce(100, &[(0, "a", active(100)), (1, "a", standby(100))]);
+    scene.show(100, &["eu", "us"], &[0, 1]);
+    assert_eq!(scene.step(100), order("a", 0, Why::First));
 }
 
 #[test]

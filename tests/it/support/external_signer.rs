@@ -17,7 +17,10 @@ pub(crate) const NODE: &str = "node-1";
 pub(crate) struct ExternalSigner {
     folder: TempDir,
     issuer: String,
-    /// What stands in the configuration under `signer`, in YAML's flow style.
+    node: String,
+    /// What stands in the configuration of the issuer, in YAML's flow style.
+    issuer_settings: String,
+    /// The same under `signer`.
     settings: String,
     /// What stands in its environment besides.
     environment: Vec<(&'static str, PathBuf)>,
@@ -31,10 +34,20 @@ impl ExternalSigner {
         Self {
             folder,
             issuer: issuer.to_owned(),
+            node: NODE.to_owned(),
+            issuer_settings: "profile: all, sources: [{kind: api-server}]".to_owned(),
             settings: settings.to_owned(),
             environment: Vec::new(),
             running: None,
         }
+    }
+
+    /// One of several, with further settings of its issuer, such as its ledger; still to be started.
+    pub(crate) fn of_several(issuer: &str, node: &str, issuer_settings: &str) -> Self {
+        let mut signer = Self::stopped(issuer, "");
+        node.clone_into(&mut signer.node);
+        signer.issuer_settings += &format!(", {issuer_settings}");
+        signer
     }
 
     pub(crate) fn start(issuer: &str, settings: &str) -> Self {
@@ -59,11 +72,13 @@ impl ExternalSigner {
     fn verb(&self, verb: &[&str]) -> Signpost {
         let config = self.folder.path().join("signpost.yaml");
         let text = format!(
-            "data_dir: {}\nissuers: [{{issuer: '{}', profile: all, margin: 1s, rotate_after: 720h, sources: [{{kind: api-server}}], \
-             signer: {{socket: '{}', node: {NODE}, refresh_hint: 1s, {}}}}}]\n",
+            "data_dir: {}\nissuers: [{{issuer: '{}', margin: 1s, rotate_after: 720h, {}, \
+             signer: {{socket: '{}', node: {}, refresh_hint: 1s, {}}}}}]\n",
             self.data_dir().display(),
             self.issuer,
+            self.issuer_settings,
             self.socket().display(),
+            self.node,
             self.settings
         );
         fs::write(&config, text).expect("the folder can be written");
@@ -89,6 +104,11 @@ impl ExternalSigner {
 
     pub(crate) fn running(&mut self) -> &mut Running {
         self.running.as_mut().expect("it runs")
+    }
+
+    /// Where everything of it lies: the socket, the configuration, the data directory.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -120,7 +140,7 @@ impl ExternalSigner {
     }
 
     pub(crate) fn announcement(&self) -> Value {
-        let posted = read(&self.data_dir().join(format!("announcements/{NODE}.json")));
+        let posted = read(&self.data_dir().join(format!("announcements/{}.json", self.node)));
         let payload = posted["payload"].as_str().expect("a JWS in JSON serialization");
         let payload = Base64UrlUnpadded::decode_vec(payload).expect("base64url");
         serde_json::from_slice(&payload).expect("JSON")
@@ -157,7 +177,7 @@ impl ExternalSigner {
     pub(crate) fn order_without_waiting(&self, kid: &str) {
         self.edit_ledger(|ledger| {
             let order = json!({"sign": kid, "at": "2026-01-01T00:00:00Z", "why": "asked"});
-            ledger["orders"] = json!({ NODE: order });
+            ledger["orders"] = json!({ &self.node: order });
         });
     }
 

@@ -109,6 +109,7 @@ impl World {
     fn timing(&self) -> Timing {
         let timing = Timing {
             rotate_after: self.rules.by_age.then(|| lasting(ROTATE_AFTER)),
+            window: None,
             // The second that rounding takes comes on top.
             propagation: lasting(PROPAGATION - 1),
             jwks_max_age: lasting(PROPAGATION / 2),
@@ -192,7 +193,6 @@ impl World {
             gates: self.gates(),
             api_servers: api_servers.into_iter().collect(),
             is_sound: publisher.unseen == 0 && *publisher.nodes != Answer::NotYetAsked,
-            window: Window::Open,
         }
     }
 
