@@ -10,6 +10,7 @@ pub mod bulletins;
 pub mod control_plane;
 pub mod discovery;
 pub mod issuer;
+pub mod json;
 pub mod jwk;
 pub mod jwk_set;
 pub mod kid;
@@ -25,6 +26,7 @@ pub mod service_account;
 pub mod signing;
 pub mod token;
 pub mod verification;
+pub mod workload;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -30,4 +30,5 @@ mod target_conformance;
 mod targets;
 mod tls;
 mod two_signposts;
+mod verify;
 mod wrong_inputs;

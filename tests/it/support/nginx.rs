@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::components;
 use super::http_client::Request;
-use super::pki::ServerTls;
+use super::pki::{Authority, ServerTls};
 use super::port::Port;
 use super::process::Process;
 
@@ -32,8 +32,17 @@ impl Nginx {
     ///
     /// End both the prefix and the URL with a slash: nginx replaces text, not path segments.
     pub(crate) fn start(locations: &[(&str, Location)]) -> Self {
+        Self::start_as("localhost", locations)
+    }
+
+    /// The same with a certificate for this name.
+    pub(crate) fn start_as(name: &str, locations: &[(&str, Location)]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let tls = ServerTls::create(folder.path());
+        let tls = ServerTls::issued_by(&Authority::create(), folder.path(), &[name], &["127.0.0.1"]);
+        Self::start_with(folder, tls, locations)
+    }
+
+    fn start_with(folder: TempDir, tls: ServerTls, locations: &[(&str, Location)]) -> Self {
         let mut nginx = Self { folder, tls, port: Port::free(), process: None };
         nginx.point(locations);
         nginx
@@ -49,6 +58,11 @@ impl Nginx {
     /// `https://127.0.0.1:PORT`.
     pub(crate) fn url(&self) -> String {
         format!("https://{}", self.port.address())
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn address(&self) -> String {
+        self.port.address()
     }
 
     pub(crate) fn ca_file(&self) -> &Path {
