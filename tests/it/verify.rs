@@ -19,6 +19,7 @@ use crate::support::signpost::{Finished, Signpost};
 
 mod hostile;
 mod published;
+mod schema;
 mod workloads;
 
 const AUDIENCE: &str = "api://AzureADTokenExchange";
@@ -140,8 +141,7 @@ fn without_times(line: &str) -> String {
         ("valid for another ", ""),
         ("everywhere for ", " only"),
         ("that is until ", ""),
-        ("has signed ", " after"),
-        ("has signed ", " before"),
+        ("has signed ", ""),
         (" at 20", ""),
         ("lives for ", ""),
     ];

@@ -23,7 +23,7 @@ pub(super) fn text(judged: &[Judged]) -> String {
 
 /// One line: for whom, the verdict, and the answer that is likely first.
 fn line(Judged { account, report }: &Judged) -> [String; 4] {
-    let first = report.findings.first();
+    let first = report.findings.iter().find(|finding| finding.level != Level::Note);
     [
         word(report.outcome).to_owned(),
         account.as_ref().map_or_else(|| report.party.name().to_owned(), ToString::to_string),
@@ -33,8 +33,14 @@ fn line(Judged { account, report }: &Judged) -> [String; 4] {
 }
 
 fn whole(Judged { account, report }: &Judged) -> String {
-    let of = account.as_ref().map(|account| format!(" of `{account}`")).unwrap_or_default();
-    let mut text = format!("{}: {}\n", word(report.outcome), verdict(report, &of));
+    let is_named =
+        |id| report.holds.iter().any(|rule| rule.id == id) || report.findings.iter().any(|it| it.id == id);
+    let what = match account {
+        Some(account) => format!("the token of `{account}`"),
+        None if is_named("TOK-JWS") => "the token".to_owned(),
+        None => "the issuer".to_owned(),
+    };
+    let mut text = format!("{}: {}\n", word(report.outcome), verdict(report, &what));
     for finding in &report.findings {
         text += "\n";
         text += &told(finding, report.party);
@@ -54,21 +60,19 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-fn verdict(report: &Report, of: &str) -> String {
+fn verdict(report: &Report, what: &str) -> String {
     let party = report.party.name();
     let likely = report.likely_first().map(|finding| (finding.level, finding.predicted_codes));
-    let is_of_token = report.holds.iter().map(|rule| rule.id).chain(report.findings.iter().map(|it| it.id));
-    let what = if is_of_token.into_iter().any(|id| id == "TOK-JWS") { "the token" } else { "the issuer" };
     match (report.outcome, likely) {
         (Outcome::Accepted, Some((_, [code, ..]))) => {
-            format!("{party} would take {what}{of}; if not, its answer is AADSTS{code}")
+            format!("{party} would take {what}; if not, its answer is AADSTS{code}")
         }
-        (Outcome::Accepted, _) => format!("{party} would take {what}{of}"),
+        (Outcome::Accepted, _) => format!("{party} would take {what}"),
         (Outcome::Refused, Some((_, [code, ..]))) => {
-            format!("{party} would answer AADSTS{code} to {what}{of}")
+            format!("{party} would answer AADSTS{code} to {what}")
         }
-        (Outcome::Refused, _) => format!("{party} would refuse {what}{of}"),
-        (Outcome::Unknown, _) => format!("what {party} would say to {what}{of} cannot be told from here"),
+        (Outcome::Refused, _) => format!("{party} would refuse {what}"),
+        (Outcome::Unknown, _) => format!("what {party} would say to {what} cannot be told from here"),
     }
 }
 

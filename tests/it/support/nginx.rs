@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,6 +40,13 @@ impl Nginx {
     pub(crate) fn start_as(name: &str, locations: &[(&str, Location)]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let tls = ServerTls::issued_by(&Authority::create(), folder.path(), &[name], &["127.0.0.1"]);
+        Self::start_with(folder, tls, locations)
+    }
+
+    /// The same with a certificate that has expired long ago.
+    pub(crate) fn start_expired(locations: &[(&str, Location)]) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let tls = ServerTls::expired(folder.path());
         Self::start_with(folder, tls, locations)
     }
 
@@ -82,7 +90,10 @@ impl Nginx {
         command.arg("-e").arg(&log).arg("-p").arg(self.folder.path());
         command.arg("-c").arg(self.configuration_file());
         let mut process = Process::start("nginx", command, &log);
-        process.wait_until_ready(|| Request::get(&self.url()).ca_file(self.ca_file()).send().map(drop));
+        // Whoever asks may find that nobody trusts its certificate.
+        process.wait_until_ready(|| {
+            TcpStream::connect(self.address()).map(drop).map_err(|error| error.to_string())
+        });
         self.process = Some(process);
     }
 

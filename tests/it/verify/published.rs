@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{AUDIENCE, DISCOVERY, JWKS, Page, SUBJECT, Stage, WITHIN, claims, parts, publish, signed};
+use crate::support::api_server::{ApiServer, Options};
 use crate::support::azurite::{ACCOUNT, Azurite};
 use crate::support::cluster::ISSUER;
+use crate::support::etcd::Etcd;
 use crate::support::fault_proxy::{Action, FaultProxy, Rule};
 use crate::support::installation::{Installation, directory_target, files};
 use crate::support::nginx::{Location, Nginx};
@@ -26,6 +28,8 @@ fn page(stage: &Stage) -> Page {
         let kid = key["kid"].as_str().expect("a kid");
         page.replace(kid, if header["kid"] == kid { "KID" } else { "OTHER-KID" });
     }
+    // Keys stand in the order of their random kids.
+    page.replace("`OTHER-KID`, `KID`", "`KID`, `OTHER-KID`");
     page
 }
 
@@ -110,6 +114,27 @@ fn a_token_that_cannot_be_right_is_told_why() {
     page.compare("tokens");
 }
 
+/// What kube-apiserver signs with an EC key is for AWS and Google, not for Entra.
+#[test]
+fn a_cluster_with_an_ec_key_is_for_aws_and_google() {
+    let stage = Stage::set();
+    let folder = TempDir::new().expect("a temporary folder");
+    let key = KeyFiles::ec(folder.path(), "ec");
+    let etcd = Etcd::start();
+    let server = ApiServer::start(&etcd, Options::new(ISSUER, &key));
+    server.create_service_account("default", "signpost");
+    publish(ISSUER, &[&key], stage.folder.path());
+    let said = |party: &str, audience: &str| {
+        let token = server.token("default", "signpost", &[audience], 600);
+        stage.verify(["--token", "-", "--for", party]).stdin(token).finish(WITHIN)
+    };
+    let mut page = page(&stage);
+    page.note("E2.21 ES256", &said("entra", AUDIENCE), "TOK-ALG", Some(5_002_738), REFUSED);
+    page.note("AWS takes it", &said("aws", "sts.amazonaws.com"), "PUB-PRIVATE", None, ACCEPTED);
+    page.note("and Google too", &said("gcp", AUDIENCE), "PUB-PRIVATE", None, ACCEPTED);
+    page.compare("ec");
+}
+
 #[test]
 fn documents_that_entra_cannot_use_are_told_why() {
     let stage = Stage::set();
@@ -128,7 +153,11 @@ fn documents_that_entra_cannot_use_are_told_why() {
     stage.edit(DISCOVERY, |it| it["jwks_uri"] = json!(inside));
     page.note("inside the cluster", &said(), "DISC-INSIDE", Some(501_661), REFUSED);
     stage.restore();
-    stage.edit(JWKS, |it| it["keys"][0]["n"] = json!("not a number"));
+    let [header, _] = parts(&token);
+    stage.edit(JWKS, |it| {
+        let mut keys = it["keys"].as_array_mut().expect("keys").iter_mut();
+        keys.find(|key| key["kid"] == header["kid"]).expect("it is published")["n"] = json!("not a number");
+    });
     page.note("E2.17 a malformed key", &said(), "JWKS-PARSE", Some(900_612), REFUSED);
     stage.restore();
     let uses = |it: &mut Value| {
@@ -203,6 +232,11 @@ fn certificates_that_nobody_trusts_are_told_so() {
     let named =
         Signpost::new(arguments).env("SSL_CERT_FILE", elsewhere.ca_file()).stdin(&token).finish(WITHIN);
     page.note("for another host", &named, "PUB-TLS", Some(501_661), REFUSED);
+    let past = Nginx::start_expired(&[]);
+    let address = past.address();
+    let arguments = ["verify", "--issuer", "https://localhost", "--allow-private", "--connect-to", &address];
+    let told = Signpost::new(arguments).env("SSL_CERT_FILE", past.ca_file()).finish(WITHIN);
+    page.note("that has expired", &told, "PUB-TLS", None, REFUSED);
     page.compare("certificates");
 }
 
