@@ -276,6 +276,16 @@ fn a_key_that_is_public_for_minutes_is_to_be_waited_for() {
     let told = stage.verify(arguments).stdin(stage.token()).finish(WITHIN);
     page.note("E2.19 a key that is new", &told, "CACHE-WAIT", Some(7_000_272), ACCEPTED);
     assert!(told.stdout.contains("CACHE-WAIT") && told.stdout.contains("ROT-EARLY"), "{}", told.stdout);
+
+    let target = TempDir::new().expect("a temporary folder");
+    let both = [keys[0].public.as_path(), keys[1].public.as_path()];
+    let settings = json!({"sources": [files(&both)], "targets": [directory_target(target.path())]});
+    let before = Installation::new("https://oidc.example/before", &settings);
+    before.sync().expect_code(0);
+    let ledger = before.ledger_file();
+    let arguments = ["--token", "-", "--ledger", ledger.to_str().expect("a name of ours")];
+    let told = stage.verify(arguments).stdin(stage.token()).finish(WITHIN);
+    page.note("E2.30 an issuer that was changed", &told, "ISS-CHANGE", Some(700_211), ACCEPTED);
     page.compare("ledger");
 }
 

@@ -90,8 +90,8 @@ fn key_is_known_by_now(case: &Case) -> Verdict {
     let Some((kid, entry)) = entry(case) else { return Verdict::NotApplicable };
     match shown_since(entry).and_then(|since| Some((since, too_early(since, case.evidence.now)?))) {
         Some((since, after)) => violated(
-            format!("kid `{kid}` is shown everywhere for {after:#} only"),
-            format!("a day, that is until {}", since + PROPAGATION),
+            format!("kid `{kid}` is shown everywhere for {:#} only", after.max(SignedDuration::ZERO)),
+            format!("a day, that is until {}", since.checked_add(PROPAGATION).unwrap_or(Timestamp::MAX)),
             "wait, and try again: nothing is wrong but caches",
         ),
         None => holds("every cache has had the time to learn the key"),

@@ -69,6 +69,13 @@ pub(super) const PAIRS: &[Pair] = &[
             it.remembered(&json!("listed"), NOW - DAY, false);
         },
     ),
+    // A ledger may say anything; the last second that there is.
+    pair(
+        "CACHE-WAIT",
+        |it| it.remembered(&json!("listed"), 253_402_207_200, false),
+        "shown everywhere for 0s only",
+        |_| {},
+    ),
     pair(
         "CACHE-WAIT",
         |it| it.remembered(&json!("listed"), NOW - 720, false),
