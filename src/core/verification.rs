@@ -1,6 +1,6 @@
 //! Would a relying party accept this token? Evidence and a question in, a report out.
 //!
-//! Every rule stands in one table, [`checks`], with the answer that Microsoft Entra would give when it is
+//! Every rule stands in one table, [`checks()`], with the answer that Microsoft Entra would give when it is
 //! broken. Nobody knows in which order Entra checks, so all violations are listed, and one is marked as the
 //! likely first answer (`docs/decisions/0008`, `docs/decisions/0033`). Gathering the evidence is for
 //! `crate::workflow::verifying`.
