@@ -20,7 +20,7 @@ use signpost::{
         kid::Kid,
         ledger::{Ledger, Lineage, Order, Why},
         rotation::NodeReport,
-        verification,
+        verification::{self, Level},
     },
     telemetry::{
         board::{Board, Traffic},
@@ -213,6 +213,26 @@ fn every_check_that_is_named_exists() {
         {
             let is_id = word.split_once('-').is_some_and(|(family, _)| families.contains(family));
             assert!(!is_id || known.contains(word), "{}: there is no check `{word}`", page.path.display());
+        }
+    }
+}
+
+/// From every code that is predicted a reader finds every check that predicts it as its likeliest.
+#[test]
+fn every_code_of_entra_leads_to_its_checks() {
+    let entra = page("docs/entra.md");
+    let rows: Vec<_> = entra.text.lines().filter(|line| line.starts_with("| AADSTS")).collect();
+    for check in verification::checks() {
+        for code in check.codes {
+            let named = format!("AADSTS{code}");
+            let is_of_code = |row: &&&str| {
+                let cell = row.split('|').nth(1).expect("a row has cells");
+                cell.split(',').any(|code| code.trim() == named)
+            };
+            let row = rows.iter().find(is_of_code).unwrap_or_else(|| panic!("{named} has no row"));
+            let leads = row.contains(&format!("`{}`", check.id));
+            let is_likeliest = check.codes.first() == Some(code) && check.level == Level::Error;
+            assert!(leads || !is_likeliest, "{named} does not lead to {}", check.id);
         }
     }
 }
