@@ -135,7 +135,10 @@ fn can_be_read(case: &Case) -> Verdict {
     let malformed = |(index, key): (usize, &PublishedKey)| match &key.jwk {
         // Another kind of key is no fault, and a weak one has a rule of its own.
         Ok(_) | Err(InvalidJwk::Unknown { .. } | InvalidJwk::Key(InvalidPublicKey::Weak { .. })) => None,
-        Err(error) => Some(format!("key {}: {error}", index + 1)),
+        Err(error) => Some(match key.kid() {
+            Some(kid) => format!("key `{kid}`: {error}"),
+            None => format!("key {}: {error}", index + 1),
+        }),
     };
     match keys.iter().enumerate().find_map(malformed) {
         Some(error) => cannot_be_read(case, &error),

@@ -207,7 +207,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "JWKS-PARSE",
         |it| it.jwks["keys"][0]["n"] = json!("="),
-        "key 1: member `n` is not base64url",
+        "`: member `n` is not base64url",
         |it| {
             it.jwks["keys"][0]["x5c"] = json!(["="]);
         },
