@@ -15,6 +15,7 @@ use signpost::{
     cli,
     config::schema,
     core::{
+        announcement::NodeName,
         issuer::Issuer,
         jwk_set::Profile,
         kid::Kid,
@@ -25,6 +26,7 @@ use signpost::{
     telemetry::{
         board::{Board, Traffic},
         notices::Notices,
+        signing::{Meter, Standing},
     },
 };
 
@@ -188,8 +190,11 @@ fn metrics() -> BTreeSet<String> {
     let ledger = Ledger::new(issuer.clone(), Lineage::from_random([0; 8]));
     board.ledger(Arc::new(ledger.witnessed("blob", 2, now, Duration::from_mins(1))), Profile::Entra);
     board.target(&issuer, "blob", |target| target.last_true = Some(jiff::Timestamp::UNIX_EPOCH));
+    let signer = Meter::new(NodeName::parse("node").expect("a name"));
+    signer.stands(Standing { keys: [("active", 1)].into(), obeyed: Some(now), ..Standing::default() });
+    board.signer(&issuer, Arc::new(signer));
     board.tls(|tls| tls.not_after = Some(jiff::Timestamp::UNIX_EPOCH));
-    let page = board.metrics(Traffic { requests: vec![("jwks", 200, 1)], connections: 1 });
+    let page = board.metrics(Some(Traffic { requests: vec![("jwks", 200, 1)], connections: 1 }));
     let samples = page.lines().filter(|line| !line.starts_with('#'));
     samples.filter_map(|line| Some(line.split_once(['{', ' '])?.0.to_owned())).collect()
 }
