@@ -67,8 +67,8 @@ $(CARGO_DENY):
 	env -u CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=true \
 		$(CARGO) install cargo-deny --debug --locked --version $(CARGO_DENY_VERSION) --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
 
-reference: ## Write docs/configuration.md anew from the code
-	SIGNPOST_WRITE_REFERENCE=1 $(CARGO) test --locked $(FEATURES) --test it -- docs::the_reference_of_the_configuration_is_fresh
+reference: ## Write docs/configuration.md and docs/checks.md anew from the code
+	SIGNPOST_WRITE_REFERENCE=1 $(CARGO) test --locked $(FEATURES) --test it -- docs::the_reference
 
 generated: ## Write src/signer/v1.rs and v1alpha1.rs anew from proto/
 	SIGNPOST_WRITE_GENERATED=1 $(CARGO) test --locked $(FEATURES) --test it -- generated

@@ -11,6 +11,7 @@ pub mod calendar;
 pub mod control_plane;
 pub mod discovery;
 pub mod issuer;
+pub mod json;
 pub mod jwk;
 pub mod jwk_set;
 pub mod kid;
@@ -27,6 +28,7 @@ pub mod signing;
 pub mod token;
 pub mod trust;
 pub mod verification;
+pub mod workload;
 
 #[cfg(test)]
 pub(crate) mod tests;

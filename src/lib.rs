@@ -1,6 +1,7 @@
 //! Publishes, rotates and verifies the service-account issuer of any Kubernetes cluster.
 //!
-//! [`core`] decides, the edges ([`source`], [`target`], [`store`], [`events`], [`http`], [`signer`]) do, and
+//! [`core`] decides, the edges ([`source`], [`target`], [`store`], [`events`], [`http`], [`signer`],
+//! [`relying_party`], [`workloads`]) do, and
 //! [`workflow`] goes between them. [`app`] is the only place that constructs edges. Who may import
 //! whom stands in `docs/architecture.md` and is a test; why it is so, in `docs/decisions`.
 
@@ -20,3 +21,4 @@ pub mod store;
 pub mod target;
 pub mod telemetry;
 pub mod workflow;
+pub mod workloads;

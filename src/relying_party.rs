@@ -1,71 +1,198 @@
-//! Reads documents as a relying party would: anonymously, without redirects, in little time.
+//! Reads documents as a relying party would: anonymously, and without trust in whoever serves them.
+//!
+//! Who hands in a token decides which issuer is asked. So nothing here hangs, swells, or reaches an address
+//! that the internet does not: limits are few and fixed, and what is connected to is what was checked.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, error::Error, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
-use reqwest::{Client, header::CONTENT_TYPE, redirect::Policy};
+use http::{
+    HeaderMap, StatusCode,
+    header::{AGE, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, LOCATION},
+};
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::{Client, Response, redirect::Policy};
+use tokio::time::{Instant, timeout};
+use url::Url;
 
-use crate::core::verification::Exhibit;
+use crate::{
+    clock,
+    core::verification::{Again, Answer, Exhibit, NoAnswer, Unanswered},
+};
 
-/// Longest that one document may take; what Microsoft Entra waits is not documented.
+mod reach;
+
+pub use self::reach::Reach;
+use self::reach::{Refused, Resolver, Unnamed};
+
+/// Longest that one document may take, redirects included; what Microsoft Entra waits is not documented.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for a connection, so that a second address has its chance.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Longest document that is read, in bytes.
 const MAX_DOCUMENT: usize = 1024 * 1024;
+/// Most redirects that are followed.
+const MAX_REDIRECTS: usize = 5;
 
 /// Somebody who has a token and wants to know whether to believe it.
 #[derive(Clone, Debug)]
-pub struct RelyingParty(Client);
+pub struct RelyingParty {
+    client: Client,
+    reach: Reach,
+}
 
 impl RelyingParty {
-    /// Trusts the certificate authorities of the system, or those of `SSL_CERT_FILE`.
+    /// Trusts the certificate authorities of the system, or those of `SSL_CERT_FILE`. Asks no proxy: behind
+    /// one, nobody knows which address is asked.
+    ///
+    /// With `instead`, every name is at that address.
     ///
     /// # Errors
     ///
-    /// Fails when they cannot be loaded.
-    pub fn new() -> Result<Self, ReadError> {
-        let client = Client::builder().redirect(Policy::none()).timeout(TIMEOUT).build();
-        client.map(Self).map_err(|source| ReadError { url: "https://".to_owned(), source })
+    /// Fails when the certificate authorities cannot be loaded.
+    pub fn new(reach: Reach, instead: Option<SocketAddr>) -> Result<Self, NoTrust> {
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .dns_resolver(Resolver { reach, instead })
+            .build()
+            .map_err(NoTrust)?;
+        Ok(Self { client, reach })
     }
 
-    /// Reads one document; whatever the answer says is evidence.
-    ///
-    /// # Errors
-    ///
-    /// Fails when there is no answer: that says as much about this machine as about the issuer.
-    pub async fn read(&self, url: &str) -> Result<Exhibit, ReadError> {
-        let failed = |source| ReadError { url: url.to_owned(), source };
-        let mut response = self.0.get(url).send().await.map_err(failed)?;
-        let content_type = response.headers().get(CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > MAX_DOCUMENT {
-                // What is cut off cannot be parsed, and is reported so.
-                body.truncate(MAX_DOCUMENT);
-                break;
-            }
+    /// Reads one document; whatever comes of it is evidence.
+    pub async fn read(&self, url: &str) -> Exhibit {
+        let none = |why| Exhibit::NoAnswer(NoAnswer { url: url.to_owned(), why });
+        match timeout(TIMEOUT, self.follow(url)).await {
+            Ok(Ok(answer)) => Exhibit::Answer(Box::new(answer)),
+            Ok(Err(why)) => none(why),
+            Err(_) => none(Unanswered::TimedOut { after: TIMEOUT }),
         }
-        let status = response.status().as_u16();
-        Ok(Exhibit::Answer { url: url.to_owned(), status, content_type, bytes: body.to_vec() })
+    }
+
+    /// Reads a document once more, and notes what differs.
+    pub async fn read_again(&self, exhibit: &mut Exhibit) {
+        let Exhibit::Answer(first) = exhibit else { return };
+        if first.status != 200 {
+            return;
+        }
+        if let Exhibit::Answer(second) = self.read(&first.url).await
+            && second.status == 200
+        {
+            first.again = Some(Again { same_bytes: first.bytes == second.bytes });
+        }
+    }
+
+    async fn follow(&self, url: &str) -> Result<Answer, Unanswered> {
+        let begun = Instant::now();
+        let (mut at, mut redirects, mut private) = (url.to_owned(), Vec::new(), BTreeSet::new());
+        loop {
+            self.reach.check(&at)?;
+            let response = self.client.get(&at).send().await.map_err(|error| why(&error, &at))?;
+            if let Some(address) = response.remote_addr().filter(|address| !reach::is_public(address.ip())) {
+                private.insert(address.ip().to_string());
+            }
+            if let Some(next) = redirected(&response) {
+                let refuse = |reason| Unanswered::Redirected { to: next.clone(), reason };
+                if redirects.len() == MAX_REDIRECTS {
+                    return Err(refuse("one redirect too many"));
+                }
+                if at.starts_with("https:") && !next.starts_with("https:") {
+                    return Err(refuse("not https"));
+                }
+                self.reach.check(&next).map_err(|_| refuse("not an address of the internet"))?;
+                redirects.push(next.clone());
+                at = next;
+                continue;
+            }
+            let (status, headers) = (response.status(), response.headers().clone());
+            let clock_difference = server_time(&headers).map(|time| time.duration_since(clock::now()));
+            let bytes = body(response, &at).await?;
+            return Ok(Answer {
+                url: url.to_owned(),
+                redirects,
+                private: private.into_iter().collect(),
+                status: status.as_u16(),
+                content_type: text(&headers, &CONTENT_TYPE),
+                cache_control: text(&headers, &CACHE_CONTROL),
+                age: text(&headers, &AGE).and_then(|age| age.parse().ok()).map(Duration::from_secs),
+                clock_difference,
+                took: begun.elapsed(),
+                bytes,
+                again: None,
+            });
+        }
     }
 }
 
-/// There was no answer.
+/// Where an answer sends its reader.
+fn redirected(response: &Response) -> Option<String> {
+    let moved = [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::SEE_OTHER,
+        StatusCode::TEMPORARY_REDIRECT,
+        StatusCode::PERMANENT_REDIRECT,
+    ];
+    let location = response.headers().get(LOCATION).filter(|_| moved.contains(&response.status()))?;
+    let base = Url::parse(response.url().as_str()).ok()?;
+    Some(base.join(location.to_str().ok()?).ok()?.into())
+}
+
+/// The body as it was sent: no encoding was asked for, and none is undone.
+async fn body(mut response: Response, url: &str) -> Result<Vec<u8>, Unanswered> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| match why(&error, url) {
+        Unanswered::NoConnection { reason } => Unanswered::Interrupted { reason },
+        why => why,
+    })? {
+        if body.len() + chunk.len() > MAX_DOCUMENT {
+            return Err(Unanswered::TooLarge { limit: MAX_DOCUMENT });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.to_vec())
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    Some(String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned())
+}
+
+/// The `Date` header (RFC 9110 section 6.6.1).
+fn server_time(headers: &HeaderMap) -> Option<jiff::Timestamp> {
+    DateTimeParser::new().parse_timestamp(headers.get(DATE)?.as_bytes()).ok()
+}
+
+/// What an error of the client comes to.
+fn why(error: &reqwest::Error, url: &str) -> Unanswered {
+    let causes = || std::iter::successors(Some::<&(dyn Error + 'static)>(error), |error| (*error).source());
+    if let Some(refused) = causes().find_map(|cause| cause.downcast_ref::<Refused>()) {
+        return Unanswered::Private { addresses: refused.addresses.clone() };
+    }
+    if causes().any(<dyn Error + 'static>::is::<Unnamed>) {
+        let host = Url::parse(url).ok().and_then(|url| Some(url.host_str()?.to_owned()));
+        return Unanswered::NoAddress { host: host.unwrap_or_else(|| url.to_owned()) };
+    }
+    let deepest = causes().last().map_or_else(String::new, ToString::to_string);
+    if error.is_timeout() {
+        return Unanswered::TimedOut { after: CONNECT_TIMEOUT };
+    }
+    // The type of the TLS error is not public; OpenSSL's words are stable.
+    match causes().map(ToString::to_string).find(|text| text.contains("SSL routines")) {
+        Some(text) => Unanswered::Tls { reason: certificate_fault(&text) },
+        None => Unanswered::NoConnection { reason: deepest },
+    }
+}
+
+/// The part of OpenSSL's message that is for people: what it says of the certificate, or else of the handshake.
+fn certificate_fault(text: &str) -> String {
+    let verdict = text.rsplit_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    let routine = || text.split(':').nth(3).map_or(text, |reason| reason).to_owned();
+    verdict.map_or_else(routine, |verdict| format!("certificate: {verdict}"))
+}
+
+/// The certificate authorities cannot be loaded.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read `{url}` as a relying party would")]
-pub struct ReadError {
-    url: String,
-    source: reqwest::Error,
-}
-
-impl ReadError {
-    /// What the operator can do.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        self.source.is_connect().then(|| {
-            "try `curl` on the URL from outside the cluster; or check offline with `--discovery FILE --jwks FILE`"
-                .to_owned()
-        })
-    }
-}
+#[error("cannot load the certificate authorities that are to be trusted")]
+pub struct NoTrust(#[source] reqwest::Error);

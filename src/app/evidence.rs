@@ -1,16 +1,183 @@
-//! The evidence for a verdict on a token, as a relying party would find it.
+//! The evidence for a verdict, from wherever the operator says.
+
+use std::{net::SocketAddr, time::Duration};
 
 use crate::{
-    core::verification::Evidence,
-    relying_party::{ReadError, RelyingParty},
-    workflow::verifying::{Expectation, gather},
+    clock,
+    core::{
+        ledger::Ledger,
+        service_account::ServiceAccount,
+        token::{Token, UnverifiedToken},
+        verification::{ApiServerView, Credential, Evidence, Exhibit, Expectation},
+        workload::Workload,
+    },
+    kubernetes::{Access, KubernetesError},
+    relying_party::{NoTrust, Reach, RelyingParty},
+    source::api_server::{ApiServer, ApiServerError},
+    workflow::verifying,
+    workloads::Workloads,
 };
 
-/// Reads the documents from the issuer that is expected, or else the one that the token names.
+/// How long a token lives that is made to be judged: as briefly as Kubernetes allows.
+const LIFETIME: Duration = Duration::from_mins(10);
+
+/// Where the two documents come from.
+#[derive(Clone, Debug)]
+pub enum Documents {
+    /// Files of the operator.
+    Given { discovery: Exhibit, jwks: Exhibit },
+    /// The issuer itself.
+    Fetched { allow_private: bool, instead: Option<SocketAddr> },
+}
+
+/// Whose token is made and judged.
+#[derive(Clone, Debug)]
+pub enum Whose {
+    Account(ServiceAccount),
+    Pod { namespace: String, name: String },
+    Namespace(String),
+}
+
+/// A cluster that makes the token, and what is looked at in it.
+#[derive(Clone, Debug)]
+pub struct InCluster {
+    pub whose: Whose,
+    /// For whom the token is made.
+    pub audience: String,
+    /// Of the kubeconfig; without one, the cluster that this runs in.
+    pub context: Option<String>,
+}
+
+/// What the evidence is gathered from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    pub token: Option<String>,
+    pub cluster: Option<InCluster>,
+    pub documents: Documents,
+    pub credentials: Option<Vec<Credential>>,
+    pub ledger: Option<Ledger>,
+}
+
+impl Sources {
+    /// Whether there is nothing to judge but what the operator says of an issuer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.token.is_none() && self.cluster.is_none() && matches!(self.documents, Documents::Fetched { .. })
+    }
+}
+
+/// Gathers the evidence: one piece, or one for each service account of a namespace.
 ///
 /// # Errors
 ///
-/// Fails when there is no answer; what an answer says is evidence, whatever it is.
-pub async fn from_issuer(token: &str, expected: Expectation) -> Result<Evidence, ReadError> {
-    gather(token, expected, &RelyingParty::new()?).await
+/// Fails when the cluster cannot be asked or refuses. An issuer that does not answer is evidence.
+pub async fn gather(
+    sources: &Sources,
+    expected: &Expectation,
+) -> Result<Vec<(Option<ServiceAccount>, Evidence)>, EvidenceError> {
+    let mut gathered = if let Some(cluster) = &sources.cluster {
+        in_cluster(cluster).await?
+    } else {
+        let token = sources.token.as_deref().map(UnverifiedToken::parse);
+        vec![(None, Evidence { token, ..Evidence::none(clock::now()) })]
+    };
+    let mut read = None;
+    for (_, evidence) in &mut gathered {
+        evidence.credentials.clone_from(&sources.credentials);
+        evidence.ledger.clone_from(&sources.ledger);
+        match &sources.documents {
+            Documents::Given { discovery, jwks } => {
+                (evidence.discovery, evidence.jwks) = (discovery.clone(), jwks.clone());
+            }
+            Documents::Fetched { allow_private, instead } => {
+                let Some(issuer) = verifying::issuer(evidence, expected) else { continue };
+                // All tokens of a cluster have one issuer: it is read once.
+                match &read {
+                    Some((known, discovery, jwks)) if *known == issuer => {
+                        (evidence.discovery, evidence.jwks) =
+                            (Exhibit::clone(discovery), Exhibit::clone(jwks));
+                    }
+                    _ => {
+                        let reach = match (allow_private, issuer.is_loopback()) {
+                            (true, _) => Reach::Anywhere,
+                            (false, true) => Reach::Loopback,
+                            (false, false) => Reach::Internet,
+                        };
+                        verifying::read(evidence, &issuer, &RelyingParty::new(reach, *instead)?).await;
+                        read = Some((issuer, evidence.discovery.clone(), evidence.jwks.clone()));
+                    }
+                }
+            }
+        }
+        // Now that all has been read: what is a moment late must not look like a wrong clock.
+        evidence.now = clock::now();
+    }
+    Ok(gathered)
+}
+
+async fn in_cluster(cluster: &InCluster) -> Result<Vec<(Option<ServiceAccount>, Evidence)>, EvidenceError> {
+    let access = Access { context: cluster.context.clone(), ..Access::default() };
+    let (workloads, server) =
+        (Workloads::new(access.clone()), ApiServer::new("kubernetes".to_owned(), access));
+    let found = match &cluster.whose {
+        Whose::Account(account) => vec![(account.clone(), workloads.of_account(account).await?)],
+        Whose::Pod { namespace, name } => vec![workloads.of_pod(namespace, name).await?],
+        Whose::Namespace(namespace) => workloads.of_namespace(namespace).await?.accounts,
+    };
+    let kids: Vec<_> = server.fetch().await?.keys.iter().map(|key| key.kid().clone()).collect();
+    let mut gathered = Vec::new();
+    for (account, workload) in found {
+        let mut view = ApiServerView { kids: kids.clone(), ..ApiServerView::default() };
+        let token = minted(&server, &account, &workload, &cluster.audience).await?;
+        if let Some(token) = &token {
+            view.minted = true;
+            view.takes_for_its_own = workloads.takes_for_its_own(token).await?;
+        }
+        let evidence = Evidence {
+            token: token.map(|token| UnverifiedToken::parse(token.as_str())),
+            workload: Some(workload),
+            api_server: Some(view),
+            ..Evidence::none(clock::now())
+        };
+        gathered.push((Some(account), evidence));
+    }
+    Ok(gathered)
+}
+
+/// A token of the service account, if that exists.
+async fn minted(
+    server: &ApiServer,
+    account: &ServiceAccount,
+    workload: &Workload,
+    audience: &str,
+) -> Result<Option<Token>, ApiServerError> {
+    if workload.annotations.is_none() {
+        return Ok(None);
+    }
+    server.mint(account, &[audience.to_owned()], Some(LIFETIME)).await.map(Some)
+}
+
+/// The evidence cannot be gathered.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceError {
+    #[error("cannot look at the cluster")]
+    Cluster(#[from] KubernetesError),
+    #[error("the cluster gave no token")]
+    Token(#[from] ApiServerError),
+    #[error(transparent)]
+    NoTrust(#[from] NoTrust),
+}
+
+impl EvidenceError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Cluster(error) => error.hint(),
+            Self::Token(error) => error.hint(),
+            Self::NoTrust(_) => Some(
+                "install the CA certificates of the system, or name a file in `SSL_CERT_FILE`".to_owned(),
+            ),
+        }
+    }
 }

@@ -87,7 +87,7 @@ pub(super) fn carry_out(flags: &TokenFlags) -> Result<Outcome, Failure> {
     Ok(Outcome::Success)
 }
 
-fn lifetime(text: &str) -> Result<Duration, String> {
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a lifetime, expected a duration such as `30s`, `10m` or `1h`");
     let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).ok_or_else(wrong)

@@ -1,99 +1,170 @@
 //! `signpost verify`.
 
 use std::{
+    error::Error,
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
-use clap::Args;
-use serde::Serialize;
-
-use super::{CannotRead, Failure, Output, block_on, print, read_file, report::Outcome};
+use super::{CannotRead, Failure, Output, block_on, print, read_file, report::Outcome, say};
 use crate::{
-    app::evidence,
+    app::evidence::{self, Documents, InCluster, Sources, Whose},
     core::{
         issuer::Issuer,
-        verification::{Certainty, Exhibit, Finding, Level, accepted, judge},
+        ledger::Ledger,
+        service_account::ServiceAccount,
+        verification::{self, Cloud, Evidence, Exhibit, Expectation, Party, Question, Report, judge},
     },
-    workflow::verifying::{Expectation, offline},
+    workflow::verifying,
 };
 
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  kubectl create token default --audience api://AzureADTokenExchange |
-    signpost verify --token -
-  signpost verify --token token.jwt --audience sts.amazonaws.com \\
-    --subject system:serviceaccount:team:app
-  signpost verify --token token.jwt --jwks jwks.json --output json
+mod flags;
+mod json;
+mod text;
 
-Exit codes: 0 it would be accepted; 1 it would be refused; 2 there was no
-answer, or a file cannot be read.")]
-pub(super) struct VerifyFlags {
-    /// File with the token, or `-` for standard input
-    #[arg(long, value_name = "FILE")]
-    token: PathBuf,
+pub(super) use flags::VerifyFlags;
+use flags::{CloudName, ClusterFlags, DocumentFlags, ExpectedFlags, Parties};
 
-    /// The issuer that the federated credential names [default: the one that the token names]
-    #[arg(long, value_name = "URL")]
-    issuer: Option<String>,
-
-    /// Read the discovery document from this file instead of the issuer
-    #[arg(long, value_name = "FILE", requires = "jwks")]
-    discovery: Option<PathBuf>,
-
-    /// Read the JWKS from this file instead of the issuer
-    #[arg(long, value_name = "FILE")]
-    jwks: Option<PathBuf>,
-
-    /// The audience that the federated credential names
-    #[arg(long, value_name = "A")]
-    audience: Option<String>,
-
-    /// The subject that the federated credential names
-    #[arg(long, value_name = "S")]
-    subject: Option<String>,
-
-    /// How to print the findings: `text` for people or `json`
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
-    output: Output,
+/// What was judged, and how.
+struct Judged {
+    account: Option<ServiceAccount>,
+    report: Report,
 }
 
 pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
-    let token = read_token(flags)?;
-    let issuer = flags.issuer.as_deref().map(Issuer::parse).transpose();
-    let expected = Expectation {
-        issuer: issuer
-            .map_err(|error| Failure::new(&error, Some("pass the issuer as the token names it")))?,
-        audience: flags.audience.clone(),
-        subject: flags.subject.clone(),
+    let expected = flags.expected();
+    let sources = flags.sources(&expected)?;
+    if sources.is_empty() && expected.issuer.is_none() {
+        return Err(Failure::plain(
+            "there is nothing to judge: no token, no issuer, no service account",
+            "pass `--token FILE`, `--issuer URL` or `--service-account NAMESPACE/NAME`",
+        ));
+    }
+    let attempt = async || {
+        let gathered = evidence::gather(&sources, &expected).await?;
+        Ok::<_, evidence::EvidenceError>(flags.judged(&gathered, &expected))
     };
-    let evidence = match &flags.jwks {
-        Some(jwks) => {
-            let discovery = flags.discovery.as_deref().map_or(Ok(Exhibit::NotSought), exhibit)?;
-            offline(&token, expected, discovery, exhibit(jwks)?)
-        }
-        None => block_on(evidence::from_issuer(&token, expected))
-            .map_err(|error| Failure::new(&error, error.hint().as_deref()))?,
-    };
-    let findings = judge(&evidence);
-    let outcome = if accepted(&findings) { Outcome::Success } else { Outcome::Negative };
+    let mut told = None;
+    let judged = block_on(verifying::until_accepted(
+        flags.wait.unwrap_or_default(),
+        attempt,
+        |judged: &[Judged]| judged.iter().map(|it| &it.report).collect(),
+        |judged, left| {
+            let waited_for = text::waited_for(judged);
+            if told.as_ref() != Some(&waited_for) {
+                say(&format!("waiting, for {} min at most: {waited_for}", left.as_secs().div_ceil(60)));
+                told = Some(waited_for);
+            }
+        },
+    ));
+    let judged = judged.map_err(|error| Failure::new(&error, error.hint().as_deref()))?;
+    if judged.is_empty() {
+        return Err(Failure::plain(
+            "there is no service account in this namespace",
+            "`kubectl get serviceaccounts` lists those of a namespace",
+        ));
+    }
     print(&match flags.output {
-        Output::Text => text(&findings),
-        Output::Json => json(&findings),
+        Output::Text => text::text(&judged),
+        Output::Json => json::json(&judged),
     });
-    Ok(outcome)
+    Ok(outcome(&judged))
 }
 
-fn read_token(flags: &VerifyFlags) -> Result<String, Failure> {
-    let bytes = if flags.token.as_os_str() == "-" {
+fn outcome(judged: &[Judged]) -> Outcome {
+    let any = |outcome| judged.iter().any(|it| it.report.outcome == outcome);
+    match (any(verification::Outcome::Refused), any(verification::Outcome::Unknown)) {
+        (true, _) => Outcome::Negative,
+        (false, true) => Outcome::Failure,
+        (false, false) => Outcome::Success,
+    }
+}
+
+impl VerifyFlags {
+    fn expected(&self) -> Expectation {
+        let ExpectedFlags { issuer, subject, audience, .. } = &self.expected;
+        Expectation { issuer: issuer.clone(), subject: subject.clone(), audience: audience.clone() }
+    }
+
+    fn cloud(&self) -> Cloud {
+        match self.cloud {
+            CloudName::Public => Cloud::Public,
+            CloudName::Usgov => Cloud::UsGov,
+            CloudName::China => Cloud::China,
+        }
+    }
+
+    /// By whose rules; without a word of the operator an issuer of this machine is for this machine.
+    fn parties(&self, evidence: &Evidence, expected: &Expectation) -> &'static [Party] {
+        match self.parties {
+            Some(Parties::Aws) => &[Party::Aws],
+            Some(Parties::Gcp) => &[Party::Gcp],
+            Some(Parties::All) => &Party::OUTSIDE,
+            Some(Parties::Local) => &[Party::Local],
+            None if verifying::issuer(evidence, expected).as_ref().is_some_and(Issuer::is_loopback) => {
+                &[Party::Local]
+            }
+            Some(Parties::Entra) | None => &[Party::Entra],
+        }
+    }
+
+    fn judged(&self, gathered: &[(Option<ServiceAccount>, Evidence)], expected: &Expectation) -> Vec<Judged> {
+        let judge = |(account, evidence): &(Option<ServiceAccount>, Evidence)| {
+            let judged = self.parties(evidence, expected).iter().map(|&party| {
+                let question = Question { party, cloud: self.cloud(), expected: expected.clone() };
+                Judged { account: account.clone(), report: judge(evidence, &question) }
+            });
+            judged.collect::<Vec<_>>()
+        };
+        gathered.iter().flat_map(judge).collect()
+    }
+
+    fn sources(&self, expected: &Expectation) -> Result<Sources, Failure> {
+        let DocumentFlags { discovery, jwks, ledger, allow_private, connect_to } = &self.documents;
+        let documents = match jwks {
+            Some(jwks) => {
+                let discovery = discovery.as_deref().map_or(Ok(Exhibit::NotSought), exhibit)?;
+                Documents::Given { discovery, jwks: exhibit(jwks)? }
+            }
+            None => Documents::Fetched { allow_private: *allow_private, instead: *connect_to },
+        };
+        Ok(Sources {
+            token: self.token.as_deref().map(read_token).transpose()?,
+            cluster: self.cluster.wanted(self.minted_for(expected)),
+            documents,
+            credentials: self.expected.credentials.as_deref().map(read_credentials).transpose()?,
+            ledger: ledger.as_deref().map(read_ledger).transpose()?,
+        })
+    }
+
+    /// For whom a token is made that is to be judged.
+    fn minted_for(&self, expected: &Expectation) -> String {
+        let usual = match self.parties {
+            Some(Parties::Aws) => "sts.amazonaws.com",
+            _ => self.cloud().audience(),
+        };
+        expected.audience.clone().unwrap_or_else(|| usual.to_owned())
+    }
+}
+
+impl ClusterFlags {
+    fn wanted(&self, audience: String) -> Option<InCluster> {
+        let account = self.service_account.clone().map(Whose::Account);
+        let pod = self.pod.clone().map(|(namespace, name)| Whose::Pod { namespace, name });
+        let whose = account.or(pod).or(self.namespace.clone().map(Whose::Namespace))?;
+        Some(InCluster { whose, audience, context: self.source.0.clone() })
+    }
+}
+
+fn read_token(path: &Path) -> Result<String, Failure> {
+    let bytes = if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
         io::stdin().read_to_end(&mut bytes).map_err(|source| {
-            Failure::new(&CannotRead { path: flags.token.clone(), source }, Some("pipe a token into it"))
+            Failure::new(&CannotRead { path: path.to_owned(), source }, Some("pipe a token into it"))
         })?;
         bytes
     } else {
-        read_file(&flags.token, "name a readable file, or `-` to pipe the token in")?
+        read_file(path, "name a readable file, or `-` to pipe the token in")?
     };
     let text = String::from_utf8_lossy(&bytes);
     // Tools print a line; a kubelet writes none. Nothing else is forgiven.
@@ -105,61 +176,24 @@ fn exhibit(path: &Path) -> Result<Exhibit, Failure> {
     Ok(Exhibit::File { path: path.display().to_string(), bytes })
 }
 
-fn text(findings: &[Finding]) -> String {
-    let width = findings.iter().map(|finding| finding.id.len()).max().unwrap_or_default();
-    let mut text = String::new();
-    for finding in findings {
-        let mark = match (finding.holds, finding.level) {
-            (true, _) => "ok  ",
-            (false, Level::Error) => "FAIL",
-            (false, Level::Warning) => "warn",
-            (false, Level::Note) => "note",
-        };
-        text += &format!("{mark}  {:width$}  {}\n", finding.id, finding.observed);
-        let indent = " ".repeat(width + 8);
-        if let Some(certainty) = finding.certainty {
-            text += &format!(
-                "{indent}Microsoft Entra: {} ({})\n",
-                codes(finding.predicted_codes),
-                word(certainty)
-            );
-        }
-        if let Some(fix) = &finding.fix {
-            text += &format!("{indent}fix: {fix}\n");
-        }
-    }
-    let violated = |level| findings.iter().filter(|it| !it.holds && it.level == level).count();
-    let (failed, checks) = (violated(Level::Error), findings.len());
-    let further = match violated(Level::Warning) + violated(Level::Note) {
-        0 => String::new(),
-        1 => ", 1 thing to know".to_owned(),
-        count => format!(", {count} things to know"),
-    };
-    text + &match (accepted(findings), failed) {
-        (true, _) => format!("\naccepted: {checks} checks, none failed{further}\n"),
-        (false, 0) => "\nrefused: the signature was not checked\n".to_owned(),
-        (false, _) => format!("\nrefused: {failed} of {checks} checks failed{further}\n"),
-    }
+fn read_credentials(path: &Path) -> Result<Vec<verification::Credential>, Failure> {
+    let hint = "write what `az identity federated-credential list` or Microsoft Graph answers into it";
+    let bytes = read_file(path, hint)?;
+    verification::credentials(&bytes).map_err(|error| cannot_use(path, error, hint))
 }
 
-fn codes(codes: &[u32]) -> String {
-    codes.iter().map(|code| format!("AADSTS{code}")).collect::<Vec<_>>().join(" or ")
+fn read_ledger(path: &Path) -> Result<Ledger, Failure> {
+    let hint = "name the ledger of a running Signpost, as its `ledger` has it";
+    Ledger::parse(&read_file(path, hint)?).map_err(|error| cannot_use(path, error, hint))
 }
 
-fn word(certainty: Certainty) -> &'static str {
-    match certainty {
-        Certainty::Documented => "documented",
-        Certainty::Observed => "observed",
-        Certainty::Inferred => "inferred",
-    }
+fn cannot_use(path: &Path, source: impl Error + 'static, hint: &str) -> Failure {
+    Failure::new(&CannotUse { path: path.to_owned(), source: source.into() }, Some(hint))
 }
 
-fn json(findings: &[Finding]) -> String {
-    #[derive(Serialize)]
-    struct Report<'a> {
-        accepted: bool,
-        findings: &'a [Finding],
-    }
-    let report = Report { accepted: accepted(findings), findings };
-    serde_json::to_string_pretty(&report).expect("strings always serialise") + "\n"
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use `{}`", path.display())]
+struct CannotUse {
+    path: PathBuf,
+    source: Box<dyn Error>,
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{kid::Kid, service_account::ServiceAccount};
+use super::{json, kid::Kid, service_account::ServiceAccount};
 
 /// Longest token that is read, in bytes: no header of a common server takes more.
 const MAX_LENGTH: usize = 20_000;
@@ -82,8 +82,8 @@ impl UnverifiedToken {
         };
         let signing_input = text[..header.len() + 1 + claims.len()].to_owned();
         Ok(Self {
-            header: json("header", &decode("header", header)?)?,
-            claims: json("claims", &decode("claims", claims)?)?,
+            header: members("header", &decode("header", header)?)?,
+            claims: members("claims", &decode("claims", claims)?)?,
             signing_input,
             signature: decode("signature", signature)?,
         })
@@ -174,11 +174,12 @@ fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, NotAToken> {
     Base64UrlUnpadded::decode_vec(text).map_err(|_| NotAToken::NotBase64Url { part })
 }
 
-fn json<T: for<'de> Deserialize<'de>>(part: &'static str, bytes: &[u8]) -> Result<T, NotAToken> {
-    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => NotAToken::WrongMembers { part },
+fn members<T: for<'de> Deserialize<'de>>(part: &'static str, bytes: &[u8]) -> Result<T, NotAToken> {
+    let value = json::parse(bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => NotAToken::MemberTwice { part },
         _ => NotAToken::NotJson { part },
-    })
+    })?;
+    serde_json::from_value(value).map_err(|_| NotAToken::WrongMembers { part })
 }
 
 fn parts(count: usize) -> String {
@@ -200,6 +201,8 @@ pub enum NotAToken {
     NotBase64Url { part: &'static str },
     #[error("the {part} of the token is not JSON")]
     NotJson { part: &'static str },
+    #[error("the {part} of the token has a member twice")]
+    MemberTwice { part: &'static str },
     #[error("the {part} of the token is JSON, but not what a JWT has there")]
     WrongMembers { part: &'static str },
 }

@@ -1,90 +1,46 @@
-//! Would a relying party accept this token? Evidence in, findings out.
+//! Would a relying party accept this token? Evidence and a question in, a report out.
 //!
-//! Every check stands in one table, [`CHECKS`], with its rule and the answer that Microsoft Entra would
-//! give. Nobody knows in which order Entra checks, so all violations are listed
-//! (`docs/decisions/0008`). Gathering the evidence is for `crate::workflow::verifying`.
+//! Every rule stands in one table, [`checks()`], with the answer that Microsoft Entra would give when it is
+//! broken. Nobody knows in which order Entra checks, so all violations are listed, and one is marked as the
+//! likely first answer (`docs/decisions/0008`, `docs/decisions/0033`). Gathering the evidence is for
+//! `crate::workflow::verifying`.
 
-use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{
-    discovery::{InvalidDiscovery, ReceivedDiscovery},
-    issuer::Issuer,
-    jwk_set::{InvalidJwks, ReceivedJwks},
-    token::{NotAToken, UnverifiedToken},
-};
-
+mod address;
+mod case;
 mod checks;
+mod credential;
+mod difference;
+mod evidence;
+mod question;
+mod reference;
 
-pub use checks::CHECKS;
-
-/// What a relying party has before it when it decides.
-pub struct Evidence {
-    pub token: Result<UnverifiedToken, NotAToken>,
-    /// What the operator says that the issuer is.
-    pub issuer: Option<Issuer>,
-    /// The audience that the relying party expects.
-    pub audience: Option<String>,
-    /// The subject that the relying party expects.
-    pub subject: Option<String>,
-    pub discovery: Exhibit,
-    pub jwks: Exhibit,
-    pub now: Timestamp,
-}
-
-/// One document as a relying party got it.
-#[derive(Clone, Debug)]
-pub enum Exhibit {
-    /// Nobody looked, because the evidence before it already says where not to look.
-    NotSought,
-    /// A file that the operator gave: it has no headers.
-    File { path: String, bytes: Vec<u8> },
-    /// An answer, whatever it says.
-    Answer { url: String, status: u16, content_type: Option<String>, bytes: Vec<u8> },
-}
-
-impl Exhibit {
-    /// Where it came from.
-    #[must_use]
-    pub fn origin(&self) -> &str {
-        match self {
-            Self::NotSought => "nowhere",
-            Self::File { path, .. } => path,
-            Self::Answer { url, .. } => url,
-        }
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            Self::File { bytes, .. } | Self::Answer { status: 200, bytes, .. } => Some(bytes),
-            Self::NotSought | Self::Answer { .. } => None,
-        }
-    }
-}
-
-impl Evidence {
-    /// The discovery document, if there was one.
-    #[must_use]
-    pub fn discovery(&self) -> Option<Result<ReceivedDiscovery, InvalidDiscovery>> {
-        self.discovery.bytes().map(ReceivedDiscovery::parse)
-    }
-
-    /// The JWKS, if there was one.
-    #[must_use]
-    pub fn jwks(&self) -> Option<Result<ReceivedJwks, InvalidJwks>> {
-        self.jwks.bytes().map(ReceivedJwks::parse)
-    }
-}
+pub use self::{
+    address::{is_public_host, is_public_url},
+    checks::checks,
+    credential::{Credential, InvalidCredentials, credentials},
+    difference::{Difference, Kind},
+    evidence::{Again, Answer, ApiServerView, Evidence, Exhibit, NoAnswer, PROPAGATION, Unanswered},
+    question::{Cloud, Expectation, Party, Question},
+    reference::reference,
+};
+use case::Case;
 
 /// One rule and what breaking it leads to.
 pub struct Check {
     /// Stable: scripts may rely on it.
     pub id: &'static str,
+    /// What must hold.
+    pub rule: &'static str,
     pub level: Level,
-    /// The AADSTS codes that Microsoft Entra would answer with.
+    /// Who cares.
+    pub parties: &'static [Party],
+    /// The AADSTS codes that Microsoft Entra would answer with, the likeliest first.
     pub codes: &'static [u32],
-    pub certainty: Certainty,
-    judge: fn(&Evidence) -> Verdict,
+    pub basis: Basis,
+    pub step: Step,
+    judge: fn(&Case) -> Verdict,
 }
 
 /// What a violation means.
@@ -99,11 +55,11 @@ pub enum Level {
     Error,
 }
 
-/// How sure it is that Microsoft Entra answers with these codes.
+/// How sure it is that a relying party answers so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Certainty {
-    /// Microsoft says so.
+    /// Its owner says so.
     Documented,
     /// People met it.
     Observed,
@@ -111,70 +67,182 @@ pub enum Certainty {
     Inferred,
 }
 
+/// How sure it is, and who says it: the short name of a page, a source or an issue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Basis {
+    pub certainty: Certainty,
+    pub source: &'static str,
+}
+
+impl Basis {
+    const fn documented(source: &'static str) -> Self {
+        Self { certainty: Certainty::Documented, source }
+    }
+
+    const fn observed(source: &'static str) -> Self {
+        Self { certainty: Certainty::Observed, source }
+    }
+
+    const fn inferred(source: &'static str) -> Self {
+        Self { certainty: Certainty::Inferred, source }
+    }
+}
+
+/// When Microsoft Entra comes to a rule, as far as one can guess (`docs/decisions/0033`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The workload comes as far as asking.
+    Request,
+    Tenant,
+    Client,
+    /// The assertion is a JWT.
+    Form,
+    Algorithm,
+    Type,
+    KeyName,
+    Claims,
+    /// The identity has federated credentials at all.
+    Credential,
+    Issuer,
+    Audience,
+    Subject,
+    /// The documents of the issuer are fetched.
+    Metadata,
+    Key,
+    Signature,
+    Time,
+}
+
 /// The answer of one check.
-pub(crate) enum Verdict {
+enum Verdict {
     /// The rule holds; in words, what was seen.
     Holds(String),
-    Violated {
-        observed: String,
-        fix: String,
-    },
+    Violated(Violation),
     /// There is nothing to check it on.
     NotApplicable,
 }
 
-/// A check and its answer, to be printed.
+struct Violation {
+    seen: String,
+    expected: String,
+    fix: String,
+    difference: Option<Difference>,
+}
+
+/// A violated rule, to be printed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub id: &'static str,
-    pub holds: bool,
-    /// Of the violation; a rule that holds is a note.
     pub level: Level,
-    pub observed: String,
-    /// The AADSTS codes that Microsoft Entra would answer with.
-    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
+    /// Whether this is the answer that the relying party is likely to give; of one finding at most.
+    pub likely_first: bool,
+    pub seen: String,
+    pub expected: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Difference>,
+    /// The AADSTS codes that Microsoft Entra would answer with; empty for others.
     pub predicted_codes: &'static [u32],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub certainty: Option<Certainty>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fix: Option<String>,
+    pub certainty: Certainty,
+    /// On what the prediction rests.
+    pub source: &'static str,
+    pub fix: String,
 }
 
-/// Judges the evidence by every check to which it applies, in the order of the table.
-#[must_use]
-pub fn judge(evidence: &Evidence) -> Vec<Finding> {
-    CHECKS.iter().filter_map(|check| check.apply(evidence)).collect()
+/// A rule that holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Confirmation {
+    pub id: &'static str,
+    pub seen: String,
 }
 
-/// Whether a relying party would accept the token: no error, and a signature that was verified.
+/// What a relying party would answer, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    #[serde(rename = "for")]
+    pub party: Party,
+    pub outcome: Outcome,
+    /// The likely first answer, then errors, warnings and notes, each in the order in which a relying party
+    /// comes to them.
+    pub findings: Vec<Finding>,
+    pub holds: Vec<Confirmation>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Accepted,
+    Refused,
+    /// The evidence is not enough to tell.
+    Unknown,
+}
+
+impl Report {
+    /// The answer that the relying party is likely to give.
+    #[must_use]
+    pub fn likely_first(&self) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.likely_first)
+    }
+
+    /// Whether nothing stands in the way that time alone would not cure.
+    #[must_use]
+    pub fn may_heal(&self) -> bool {
+        let mut errors = self.findings.iter().filter(|finding| finding.level == Level::Error);
+        errors.all(|finding| checks::HEALING.contains(&finding.id))
+    }
+}
+
+/// Judges the evidence by every check to which it applies.
 #[must_use]
-pub fn accepted(findings: &[Finding]) -> bool {
-    findings.iter().all(|finding| finding.holds || finding.level != Level::Error)
-        && findings.iter().any(|finding| finding.holds && finding.id == checks::SIGNATURE)
+pub fn judge(evidence: &Evidence, question: &Question) -> Report {
+    let case = Case::new(evidence, question);
+    let (mut violated, mut holds) = (Vec::new(), Vec::new());
+    for check in checks().filter(|check| check.parties.contains(&question.party)) {
+        match (check.judge)(&case) {
+            Verdict::NotApplicable => {}
+            Verdict::Holds(seen) => holds.push(Confirmation { id: check.id, seen }),
+            Verdict::Violated(violation) => violated.push((check, violation)),
+        }
+    }
+    // The sort is stable: within one step the order of the table counts.
+    violated.sort_by_key(|(check, _)| (std::cmp::Reverse(check.level), check.step));
+    let mut findings: Vec<_> =
+        violated.into_iter().map(|(check, violation)| check.finding(violation, question.party)).collect();
+    let likely = match question.party {
+        Party::Entra => findings.iter().position(|finding| !finding.predicted_codes.is_empty()),
+        _ => findings.iter().position(|finding| finding.level == Level::Error),
+    };
+    if let Some(likely) = likely {
+        findings[likely].likely_first = true;
+        findings[..=likely].rotate_right(1);
+    }
+    Report { party: question.party, outcome: outcome(&case, &findings, &holds), findings, holds }
+}
+
+fn outcome(case: &Case, findings: &[Finding], holds: &[Confirmation]) -> Outcome {
+    let mut errors = findings.iter().filter(|finding| finding.level == Level::Error).peekable();
+    if errors.peek().is_some() {
+        // That nobody answers says as much about this machine as about the issuer.
+        let lonely = case.evidence.is_unanswered() && errors.all(|finding| finding.id == checks::REACH);
+        return if lonely { Outcome::Unknown } else { Outcome::Refused };
+    }
+    let decisive = if case.evidence.token.is_some() { checks::SIGNATURE } else { checks::KEYS };
+    if holds.iter().any(|rule| rule.id == decisive) { Outcome::Accepted } else { Outcome::Unknown }
 }
 
 impl Check {
-    fn apply(&self, evidence: &Evidence) -> Option<Finding> {
-        match (self.judge)(evidence) {
-            Verdict::NotApplicable => None,
-            Verdict::Holds(observed) => Some(Finding {
-                id: self.id,
-                holds: true,
-                level: Level::Note,
-                observed,
-                predicted_codes: &[],
-                certainty: None,
-                fix: None,
-            }),
-            Verdict::Violated { observed, fix } => Some(Finding {
-                id: self.id,
-                holds: false,
-                level: self.level,
-                observed,
-                predicted_codes: self.codes,
-                certainty: (!self.codes.is_empty()).then_some(self.certainty),
-                fix: Some(fix),
-            }),
+    fn finding(&self, violation: Violation, party: Party) -> Finding {
+        let Violation { seen, expected, fix, difference } = violation;
+        Finding {
+            id: self.id,
+            level: self.level,
+            likely_first: false,
+            seen,
+            expected,
+            difference,
+            predicted_codes: if party == Party::Entra { self.codes } else { &[] },
+            certainty: self.basis.certainty,
+            source: self.basis.source,
+            fix,
         }
     }
 }

@@ -1,57 +1,65 @@
 //! Gathers what a relying party would have before it, for core to judge.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use crate::{
-    clock,
     core::{
         issuer::{Issuer, is_readable_url},
         token::UnverifiedToken,
-        verification::{Evidence, Exhibit},
+        verification::{Evidence, Expectation, Outcome, Report},
     },
-    relying_party::{ReadError, RelyingParty},
+    relying_party::RelyingParty,
 };
 
-/// What the operator says about a token.
-#[derive(Clone, Debug, Default)]
-pub struct Expectation {
-    pub issuer: Option<Issuer>,
-    pub audience: Option<String>,
-    pub subject: Option<String>,
+/// Time between two tries of a wait: Entra asks for no less.
+const AGAIN: Duration = Duration::from_secs(15);
+
+/// Where the documents are to be looked for: at the issuer that is expected, else the one that the token
+/// names.
+#[must_use]
+pub fn issuer(evidence: &Evidence, expected: &Expectation) -> Option<Issuer> {
+    let named = || evidence.token.as_ref()?.as_ref().ok().and_then(UnverifiedToken::issuer);
+    Issuer::parse(expected.issuer.as_deref().or_else(named)?).ok()
 }
 
 /// Reads the documents from the issuer, as every relying party does: discovery first, the JWKS where
-/// that says it is.
+/// that says it is; then both once more.
+pub async fn read(evidence: &mut Evidence, issuer: &Issuer, relying_party: &RelyingParty) {
+    evidence.discovery = relying_party.read(&issuer.discovery_url()).await;
+    if let Some(uri) = evidence.jwks_uri().filter(|uri| is_readable_url(uri)) {
+        evidence.jwks = relying_party.read(&uri).await;
+    }
+    let Evidence { discovery, jwks, .. } = evidence;
+    tokio::join!(relying_party.read_again(discovery), relying_party.read_again(jwks));
+}
+
+/// Tries until all is accepted, something is wrong that time does not cure, or the patience is over.
+///
+/// `reports` finds what was judged in what a try came to; `waiting` is told what is waited for, and for how
+/// long yet.
 ///
 /// # Errors
 ///
-/// Fails when one of them cannot be asked for at all.
-pub async fn gather(
-    text: &str,
-    expected: Expectation,
-    relying_party: &RelyingParty,
-) -> Result<Evidence, ReadError> {
-    let mut evidence = offline(text, expected, Exhibit::NotSought, Exhibit::NotSought);
-    let named = evidence.token.as_ref().ok().and_then(UnverifiedToken::issuer).map(str::to_owned);
-    let issuer = evidence.issuer.clone().or_else(|| Issuer::parse(&named?).ok());
-    let Some(issuer) = issuer else { return Ok(evidence) };
-    evidence.discovery = relying_party.read(&issuer.discovery_url()).await?;
-    if let Some(Ok(document)) = evidence.discovery()
-        && is_readable_url(&document.jwks_uri)
-    {
-        evidence.jwks = relying_party.read(&document.jwks_uri).await?;
-    }
-    Ok(evidence)
-}
-
-/// Takes the documents from the operator instead.
-#[must_use]
-pub fn offline(text: &str, expected: Expectation, discovery: Exhibit, jwks: Exhibit) -> Evidence {
-    Evidence {
-        token: UnverifiedToken::parse(text),
-        issuer: expected.issuer,
-        audience: expected.audience,
-        subject: expected.subject,
-        discovery,
-        jwks,
-        now: clock::now(),
+/// Whatever a try fails with.
+pub async fn until_accepted<T, E>(
+    patience: Duration,
+    mut attempt: impl AsyncFnMut() -> Result<Vec<T>, E>,
+    reports: impl Fn(&[T]) -> Vec<&Report>,
+    mut waiting: impl FnMut(&[T], Duration),
+) -> Result<Vec<T>, E> {
+    let end = Instant::now() + patience;
+    loop {
+        let judged = attempt().await?;
+        let reports = reports(&judged);
+        let is_over = reports.iter().all(|report| report.outcome == Outcome::Accepted)
+            || !reports.iter().all(|report| report.may_heal())
+            || Instant::now() + AGAIN > end;
+        if is_over {
+            return Ok(judged);
+        }
+        waiting(&judged, end.saturating_duration_since(Instant::now()));
+        sleep(AGAIN).await;
     }
 }

@@ -75,6 +75,11 @@ const RULES: &[Rule] = &[
         must_not_name: &["axum", "kube", "object_store"],
     },
     Rule {
+        module: "workloads",
+        may_import: &["core", "kubernetes"],
+        must_not_name: &["axum", "object_store", "reqwest", "tokio"],
+    },
+    Rule {
         module: "telemetry",
         may_import: &["core", "clock"],
         must_not_name: &["axum", "kube", "object_store", "reqwest"],
@@ -121,6 +126,7 @@ const RULES: &[Rule] = &[
             "http",
             "signer",
             "relying_party",
+            "workloads",
         ],
         must_not_name: &["axum", "kube", "object_store", "reqwest"],
     },

@@ -36,5 +36,6 @@ mod targets;
 mod tls;
 mod two_signers;
 mod two_signposts;
+mod verify;
 mod window;
 mod wrong_inputs;

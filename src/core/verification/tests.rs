@@ -1,281 +1,212 @@
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::collections::BTreeSet;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use jiff::Timestamp;
-use openssl::{
-    hash::MessageDigest,
-    pkey::{PKey, Private},
-    rsa::Rsa,
-    sign::{Signer, Verifier},
-};
+use openssl::{hash::MessageDigest, sign::Verifier};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{CHECKS, Certainty, Evidence, Exhibit, Finding, Level, accepted, judge};
+use super::{Certainty, Exhibit, Level, Outcome, Party, Question, Unanswered, checks, credentials, judge};
 use crate::core::{
-    issuer::Issuer,
-    jwk::{
-        Jwk,
-        tests::{KUBERNETES_EC, KUBERNETES_RSA},
-    },
-    public_key::PublicKey,
+    jwk::tests::{KUBERNETES_EC, KUBERNETES_RSA},
     token::UnverifiedToken,
 };
 
-const ISSUER: &str = "https://k8s.example/cluster-a";
-const AUDIENCE: &str = "api://AzureADTokenExchange";
-const SUBJECT: &str = "system:serviceaccount:team:app";
-const NOW: i64 = 1_800_000_000;
+mod pairs;
+mod scene;
 
-static KEY: LazyLock<PKey<Private>> =
-    LazyLock::new(|| Rsa::generate(2048).and_then(PKey::from_rsa).expect("OpenSSL makes RSA keys"));
-
-fn published_key() -> Jwk {
-    let spki = KEY.public_key_to_der().expect("a public key has DER");
-    Jwk::of_public_key(PublicKey::from_spki(&spki).expect("a supported key"))
-}
-
-/// What a relying party meets, as it should be; a case breaks one thing of it.
-struct Scene {
-    header: Value,
-    claims: Value,
-    /// In place of the token that header and claims make.
-    token: Option<String>,
-    issuer: Option<&'static str>,
-    discovery: Value,
-    jwks: Value,
-    /// Of the answers for discovery and JWKS.
-    status: [u16; 2],
-    content_type: Option<&'static str>,
-    tampered: bool,
-}
-
-impl Scene {
-    fn good() -> Self {
-        let key = published_key();
-        Self {
-            header: json!({"alg": "RS256", "kid": key.kid()}),
-            claims: json!({
-                "iss": ISSUER, "sub": SUBJECT, "aud": [AUDIENCE],
-                "iat": NOW - 60, "nbf": NOW - 60, "exp": NOW + 3540,
-            }),
-            token: None,
-            issuer: Some(ISSUER),
-            discovery: json!({
-                "issuer": ISSUER,
-                "jwks_uri": format!("{ISSUER}/openid/v1/jwks"),
-                "response_types_supported": ["id_token"],
-                "subject_types_supported": ["public"],
-                "id_token_signing_alg_values_supported": ["RS256"],
-            }),
-            jwks: json!({"keys": [key]}),
-            status: [200, 200],
-            content_type: Some("application/json; charset=utf-8"),
-            tampered: false,
-        }
-    }
-
-    fn token(&self) -> String {
-        if let Some(token) = &self.token {
-            return token.clone();
-        }
-        let encode = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
-        let input = format!("{}.{}", encode(&self.header), encode(&self.claims));
-        let mut signer = Signer::new(MessageDigest::sha256(), &KEY).expect("RS256");
-        let mut signature = signer.sign_oneshot_to_vec(input.as_bytes()).expect("it is an RSA key");
-        signature[0] ^= u8::from(self.tampered);
-        format!("{input}.{}", Base64UrlUnpadded::encode_string(&signature))
-    }
-
-    fn evidence(&self) -> Evidence {
-        let answer = |name: &str, status, document: &Value| Exhibit::Answer {
-            url: format!("{ISSUER}/{name}"),
-            status,
-            content_type: self.content_type.map(str::to_owned),
-            bytes: document.as_str().map_or_else(|| document.to_string(), str::to_owned).into_bytes(),
-        };
-        Evidence {
-            token: UnverifiedToken::parse(&self.token()),
-            issuer: self.issuer.map(|issuer| Issuer::parse(issuer).expect("an issuer")),
-            audience: Some(AUDIENCE.to_owned()),
-            subject: Some(SUBJECT.to_owned()),
-            discovery: answer("discovery", self.status[0], &self.discovery),
-            jwks: answer("jwks", self.status[1], &self.jwks),
-            now: Timestamp::from_second(NOW).expect("a time"),
-        }
-    }
-
-    fn judged(&self) -> Vec<Finding> {
-        judge(&self.evidence())
-    }
-}
-
-/// A way to break one rule: the check that must see it, the deed, and what is said of it.
-type Case = (&'static str, fn(&mut Scene), &'static str);
-
-const CASES: &[Case] = &[
-    ("TOK-JWS", |it| it.token = Some(String::new()), "the token is empty"),
-    ("TOK-JWS", |it| it.token = Some("a".to_owned()), "has 1 part, expected 3"),
-    ("TOK-JWS", |it| it.token = Some(format!("\"{}\"", it.token())), "has quotation marks around it"),
-    ("TOK-JWS", |it| it.token = Some(format!("Bearer {}", it.token())), "the word `Bearer` around it"),
-    ("TOK-JWS", |it| it.token = Some(format!("{}\n", it.token())), "has white space around it"),
-    ("TOK-JWS", |it| it.token = Some("a+b.c.d".to_owned()), "is not base64url without padding"),
-    ("TOK-ALG", |it| it.header["alg"] = json!("ES256"), "signed with `ES256`"),
-    ("TOK-ALG", |it| it.header["alg"] = json!("none"), "signed with `none`"),
-    ("TOK-TYP", |it| it.header["typ"] = json!("at+jwt"), "header `typ` is `at+jwt`"),
-    ("TOK-KID", |it| it.header["kid"] = Value::Null, "the header has no `kid`"),
-    ("TOK-CLAIMS", |it| it.claims["exp"] = Value::Null, "has no `exp`"),
-    ("TOK-CLAIMS", |it| it.claims["aud"] = json!([]), "has no `aud`"),
-    (
-        "TOK-ISS",
-        |it| it.claims["iss"] = json!("https://other.example"),
-        "expected `https://k8s.example/cluster-a`",
-    ),
-    ("TOK-ISS", |it| it.claims["iss"] = json!(format!("{ISSUER}/")), "differ in the final `/` alone"),
-    ("TOK-ISS", |it| it.claims["iss"] = json!("kubernetes/serviceaccount"), "a legacy token from a Secret"),
-    (
-        "TOK-SUB",
-        |it| it.claims["sub"] = json!("system:serviceaccount:Team:app"),
-        "expected `system:serviceaccount:team:app`",
-    ),
-    (
-        "TOK-AUD",
-        |it| it.claims["aud"] = json!([AUDIENCE, "x"]),
-        "expected `api://AzureADTokenExchange` alone",
-    ),
-    ("TOK-TIME", |it| it.claims["exp"] = json!(NOW), "expired"),
-    ("TOK-TIME", |it| it.claims["nbf"] = json!(NOW + 60), "not valid for another"),
-    ("TOK-LIFE", |it| it.claims["exp"] = json!(NOW + 86_400), "more than a day"),
-    (
-        "ISS-SYNTAX",
-        |it| (it.issuer, it.claims["iss"]) = (None, json!("http://k8s.example")),
-        "has scheme `http`",
-    ),
-    ("ISS-PUBLIC", |it| move_to(it, "https://kubernetes.default.svc"), "from inside alone"),
-    ("ISS-PUBLIC", |it| move_to(it, "http://127.0.0.1:8080"), "from inside alone"),
-    ("PUB-DISCOVERY", |it| it.status[0] = 404, "status 404, expected 200"),
-    ("PUB-DISCOVERY", |it| it.status[0] = 301, "status 301, expected 200"),
-    ("DISC-PARSE", |it| it.discovery = json!("<html>"), "not a discovery document"),
-    (
-        "DISC-ISS",
-        |it| it.discovery["issuer"] = json!("https://other.example"),
-        "names issuer `https://other.example`",
-    ),
-    (
-        "DISC-FIELDS",
-        |it| it.discovery["subject_types_supported"] = json!([]),
-        "nothing in `subject_types_supported`",
-    ),
-    (
-        "DISC-JWKSURI",
-        |it| it.discovery["jwks_uri"] = json!("http://10.0.0.1/jwks"),
-        "expected a public https URL",
-    ),
-    (
-        "PUB-JWKS",
-        |it| (it.status[1], it.jwks) = (409, json!("PublicAccessNotPermitted")),
-        "forbids anonymous reading",
-    ),
-    ("PUB-CTYPE", |it| it.content_type = Some("text/html"), "has content type `text/html`"),
-    ("JWKS-PARSE", |it| it.jwks = json!({"keys": []}), "an empty JWKS"),
-    ("JWKS-PARSE", |it| it.jwks["keys"][0]["d"] = json!("AQ"), "private member `d`"),
-    ("JWKS-USE", |it| it.jwks["keys"][0]["use"] = Value::Null, "has no `use`"),
-    ("JWKS-KID", |it| it.header["kid"] = json!("other"), "kid `other` is not published"),
-    ("SIG", |it| it.tampered = true, "does not verify"),
-    (
-        "SIG",
-        |it| it.jwks["keys"][0]["alg"] = json!("RS512"),
-        "the token says `RS256`, the published key is for `RS512`",
-    ),
-];
-
-/// Takes away the members that a case has set to null.
-fn without_nulls(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.retain(|_, member| !member.is_null());
-            members.values_mut().for_each(without_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_nulls),
-        _ => {}
-    }
-}
-
-/// The same scene at another issuer, all the way through.
-fn move_to(scene: &mut Scene, issuer: &'static str) {
-    scene.issuer = Some(issuer);
-    scene.claims["iss"] = json!(issuer);
-    scene.discovery["issuer"] = json!(issuer);
-}
+use pairs::pairs;
+use scene::{AUDIENCE, ISSUER, KEY, NOW, SUBJECT, Scene, credential, seconds};
 
 fn broken(deed: fn(&mut Scene)) -> Scene {
     let mut scene = Scene::good();
     deed(&mut scene);
-    for value in [&mut scene.header, &mut scene.claims, &mut scene.jwks] {
-        without_nulls(value);
-    }
     scene
 }
 
 #[test]
-fn every_check_has_a_case_and_an_id_of_its_own() {
-    let ids: BTreeSet<_> = CHECKS.iter().map(|check| check.id).collect();
-    assert_eq!(CHECKS.len(), ids.len(), "an id stands twice");
-    assert_eq!(ids, CASES.iter().map(|(id, ..)| *id).collect());
+fn every_check_has_a_pair_and_an_id_of_its_own() {
+    let ids: BTreeSet<_> = checks().map(|check| check.id).collect();
+    assert_eq!(checks().count(), ids.len(), "an id stands twice");
+    assert_eq!(ids, pairs().map(|pair| pair.id).collect());
 }
 
 #[test]
 fn a_token_that_is_right_in_everything_violates_nothing() {
-    let findings = Scene::good().judged();
-    let violated: Vec<_> = findings.iter().filter(|finding| !finding.holds).collect();
-    assert!(violated.is_empty(), "{violated:#?}");
-    assert!(accepted(&findings));
+    for party in Party::ALL {
+        let mut scene = Scene::good();
+        scene.party = party;
+        scene.with_pod(|_| {});
+        scene.with_sidecar(|_| {});
+        let report = scene.judged();
+        assert!(report.findings.is_empty(), "{:#?}", report.findings);
+        assert_eq!(Outcome::Accepted, report.outcome);
+    }
 }
 
 #[test]
 fn every_rule_can_be_violated_and_is_then_told_with_a_fix() {
-    for (id, deed, observed) in CASES {
-        let findings = broken(*deed).judged();
-        let finding = findings.iter().find(|finding| finding.id == *id && !finding.holds);
-        let finding = finding.unwrap_or_else(|| panic!("{id} does not see: {observed}\n{findings:#?}"));
-        assert!(finding.observed.contains(observed), "{id}: {}, expected {observed}", finding.observed);
-        assert!(finding.fix.as_ref().is_some_and(|fix| !fix.is_empty()), "{id} has no fix");
-        let check = CHECKS.iter().find(|check| check.id == *id).expect("every case has a check");
-        assert_eq!((check.level, check.codes), (finding.level, finding.predicted_codes), "{id}");
-        assert_eq!(check.level != Level::Error, accepted(&findings), "{id}: {findings:#?}");
+    for pair in pairs() {
+        let report = broken(pair.trips).judged();
+        let (id, seen) = (pair.id, pair.seen);
+        let finding = report.findings.iter().find(|finding| finding.id == id);
+        let finding = finding.unwrap_or_else(|| panic!("{id} does not see: {seen}\n{report:#?}"));
+        assert!(finding.seen.contains(seen), "{id}: {}, expected {seen}", finding.seen);
+        assert!(!finding.fix.is_empty() && !finding.expected.is_empty(), "{id}: {finding:?}");
+        let check = checks().find(|check| check.id == id).expect("every pair has a check");
+        assert_eq!(check.level, finding.level, "{id}");
+        if check.level == Level::Error {
+            assert_ne!(Outcome::Accepted, report.outcome, "{id}: {report:#?}");
+        }
     }
 }
 
 #[test]
-fn codes_are_given_with_how_sure_they_are() {
-    for check in CHECKS {
-        assert!(check.level != Level::Error || !check.codes.is_empty(), "{} predicts nothing", check.id);
+fn every_rule_spares_what_just_does_not_violate_it() {
+    for pair in pairs() {
+        let report = broken(pair.spares).judged();
+        let finding = report.findings.iter().find(|finding| finding.id == pair.id);
+        assert_eq!(None, finding, "before `{}`", pair.seen);
     }
-    let findings = broken(|it| it.claims["exp"] = json!(NOW)).judged();
-    let expired = findings.iter().find(|finding| finding.id == "TOK-TIME").expect("it applies");
-    assert_eq!((&[700_024][..], Some(Certainty::Documented)), (expired.predicted_codes, expired.certainty));
 }
 
 #[test]
-fn all_violations_are_told_at_once() {
-    let findings = broken(|it| {
+fn codes_are_predicted_for_entra_alone_and_by_the_table() {
+    for pair in pairs() {
+        let report = broken(pair.trips).judged();
+        for finding in &report.findings {
+            let check = checks().find(|check| check.id == finding.id).expect("it is of the table");
+            let codes = if report.party == Party::Entra { check.codes } else { &[] };
+            assert_eq!(codes, finding.predicted_codes, "{}", finding.id);
+        }
+    }
+    // What Entra does not say itself is an error all the same: everybody can sign.
+    let silent = checks().filter(|check| check.level == Level::Error && check.codes.is_empty());
+    let silent = silent.filter(|check| check.parties.contains(&Party::Entra)).map(|check| check.id);
+    assert_eq!(vec!["POD-EXP", "JWKS-PRIVATE"], silent.collect::<Vec<_>>());
+}
+
+#[test]
+fn exactly_one_answer_is_the_likely_first_and_stands_first() {
+    for pair in pairs() {
+        let report = broken(pair.trips).judged();
+        let marked = report.findings.iter().filter(|finding| finding.likely_first).count();
+        let predicts = match report.party {
+            Party::Entra => report.findings.iter().any(|finding| !finding.predicted_codes.is_empty()),
+            _ => report.findings.iter().any(|finding| finding.level == Level::Error),
+        };
+        assert_eq!(usize::from(predicts), marked, "{}", pair.id);
+        assert!(report.findings.first().is_none_or(|first| first.likely_first == predicts), "{}", pair.id);
+    }
+}
+
+#[track_caller]
+fn answers_first(deed: fn(&mut Scene), id: &str, code: u32) {
+    let report = broken(deed).judged();
+    let first = report.likely_first().expect("it is refused");
+    assert_eq!((id, Some(&code)), (first.id, first.predicted_codes.first()), "{report:#?}");
+}
+
+/// The order of `docs/decisions/0033`.
+#[test]
+fn the_form_of_a_token_is_answered_before_its_credential_its_documents_its_key_and_its_time() {
+    let wrong_in_all = |it: &mut Scene| {
         it.claims["exp"] = json!(NOW - 1);
         it.claims["sub"] = json!("somebody");
-        it.tampered = true;
-        it.status[0] = 500;
-    })
-    .judged();
-    let violated: Vec<_> = findings.iter().filter(|it| !it.holds).map(|it| it.id).collect();
-    assert_eq!(vec!["TOK-SUB", "TOK-TIME", "PUB-DISCOVERY", "SIG"], violated);
+        it.claims["iss"] = json!("https://other.example");
+        it.header["kid"] = json!("other");
+        it.answers[0].status = 404;
+    };
+    let report = broken(wrong_in_all).judged();
+    let ids: Vec<_> = report.findings.iter().map(|finding| finding.id).collect();
+    assert_eq!(vec!["FIC-ISS", "FIC-SUB", "PUB-PATH", "JWKS-KID", "TOK-TIME", "TOK-LIFE"], ids);
+    assert_eq!(Outcome::Refused, report.outcome);
+
+    answers_first(
+        |it| (it.header["alg"], it.header["kid"]) = (json!("ES256"), json!(null)),
+        "TOK-ALG",
+        5_002_738,
+    );
+    answers_first(|it| (it.claims["sub"], it.tampered) = (json!("a"), true), "FIC-SUB", 700_213);
+    answers_first(|it| (it.claims["exp"], it.tampered) = (json!(NOW), true), "SIG", 7_000_274);
+    answers_first(|it| it.claims["exp"] = json!(NOW), "TOK-TIME", 700_024);
 }
 
 #[test]
-fn without_a_published_key_nothing_is_accepted() {
-    let mut evidence = Scene::good().evidence();
+fn the_nearest_of_many_credentials_is_compared() {
+    let mut scene = Scene::good();
+    scene.expected = super::Expectation::default();
+    let other = credential("https://other.example", "system:serviceaccount:other:app", "other");
+    let near = credential(&format!("{ISSUER}/"), SUBJECT, AUDIENCE);
+    scene.credentials = Some(vec![other, near]);
+    let report = scene.judged();
+    assert_eq!(vec!["FIC-SLASH"], report.findings.iter().map(|it| it.id).collect::<Vec<_>>());
+}
+
+#[test]
+fn credentials_are_read_as_every_tool_of_microsoft_prints_them() {
+    let plain = json!({"name": "a", "issuer": ISSUER, "subject": SUBJECT, "audiences": [AUDIENCE]});
+    let flexible = json!({"name": "f", "issuer": ISSUER, "subject": null, "audiences": [AUDIENCE],
+        "claimsMatchingExpression": {"value": "x", "languageVersion": 1}});
+    let graph = json!({"@odata.context": "x", "value": [plain, flexible]});
+    let resource_manager = json!({"value": [{"id": "/x", "name": "a", "type": "y",
+        "properties": {"issuer": ISSUER, "subject": SUBJECT, "audiences": [AUDIENCE]}}]});
+    let read = |value: &serde_json::Value| credentials(value.to_string().as_bytes()).expect("credentials");
+    assert_eq!(read(&json!([plain, flexible])), read(&graph));
+    assert_eq!(read(&graph)[..1], read(&resource_manager)[..]);
+    assert!(read(&graph)[1].expression.is_some());
+    for wrong in ["{}", "[1]", "[", r#"[{"issuer":"x"}]"#] {
+        credentials(wrong.as_bytes()).expect_err(wrong);
+    }
+}
+
+#[test]
+fn without_the_published_key_nothing_is_accepted_and_nothing_is_refused() {
+    let scene = Scene::good();
+    let (mut evidence, question) = (scene.evidence(), scene.question());
     evidence.discovery = Exhibit::NotSought;
-    assert!(accepted(&judge(&evidence)), "offline the JWKS is enough");
+    assert_eq!(Outcome::Accepted, judge(&evidence, &question).outcome, "offline the JWKS is enough");
     evidence.jwks = Exhibit::NotSought;
-    assert!(!accepted(&judge(&evidence)), "nobody has verified the signature");
+    assert_eq!(Outcome::Unknown, judge(&evidence, &question).outcome, "nobody has verified the signature");
+}
+
+#[test]
+fn an_issuer_is_judged_without_a_token() {
+    let scene = Scene::good();
+    let mut evidence = scene.evidence();
+    evidence.token = None;
+    let report = judge(&evidence, &scene.question());
+    assert_eq!((Outcome::Accepted, 0), (report.outcome, report.findings.len()), "{report:#?}");
+}
+
+#[test]
+fn an_issuer_that_does_not_answer_is_no_verdict_unless_something_else_is_one() {
+    let mut scene = Scene::good();
+    scene.unanswered = Some(Unanswered::NoConnection { reason: "refused".to_owned() });
+    assert_eq!(Outcome::Unknown, scene.judged().outcome);
+    scene.claims["exp"] = json!(NOW);
+    assert_eq!(Outcome::Refused, scene.judged().outcome);
+    let mut scene = Scene::good();
+    scene.unanswered = Some(Unanswered::Tls { reason: "self-signed".to_owned() });
+    assert_eq!(Outcome::Refused, scene.judged().outcome);
+}
+
+#[test]
+fn time_alone_cures_what_is_on_its_way() {
+    assert!(broken(|it| it.answers[0].status = 404).judged().may_heal());
+    assert!(broken(|it| it.header["kid"] = json!("new")).judged().may_heal());
+    assert!(!broken(|it| it.claims["exp"] = json!(NOW)).judged().may_heal());
+}
+
+#[test]
+fn every_code_is_in_one_row_of_certainty_with_its_source() {
+    for check in checks() {
+        assert!(!check.basis.source.is_empty() && !check.rule.is_empty(), "{}", check.id);
+        assert!(!check.parties.is_empty(), "{}", check.id);
+        assert!(check.rule.chars().next().is_some_and(|first| !first.is_uppercase()), "{}", check.id);
+        assert!(!check.rule.contains('|'), "{}: a cell of a table", check.id);
+    }
+    let documented = checks().filter(|check| check.basis.certainty == Certainty::Documented).count();
+    assert!(documented > 20, "{documented}");
 }
 
 /// Whether OpenSSL, asked directly, finds our key's signature on the token.
@@ -304,11 +235,9 @@ fn near(text: String) -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn exhibit(text: String) -> impl Strategy<Value = Exhibit> {
-    let answer = |(bytes, status, content_type)| Exhibit::Answer {
-        url: "https://k8s.example/x".to_owned(),
-        status,
-        content_type,
-        bytes,
+    let good = Scene::good().answers[0].clone();
+    let answer = move |(bytes, status, content_type)| {
+        Exhibit::Answer(Box::new(super::Answer { status, content_type, bytes, ..good.clone() }))
     };
     prop_oneof![
         6 => (near(text.clone()), prop_oneof![4 => Just(200), 1 => any::<u16>()], any::<Option<String>>())
@@ -324,14 +253,63 @@ proptest! {
         token in near(Scene::good().token()),
         discovery in exhibit(Scene::good().discovery.to_string()),
         jwks in exhibit(Scene::good().jwks.to_string()),
-        seconds in prop_oneof![3 => Just(0_i64), 1 => -10_000_i64..10_000],
+        late in prop_oneof![3 => Just(0_i64), 1 => -10_000_i64..10_000],
+        party in prop::sample::select(Party::ALL.to_vec()),
     ) {
         let text = String::from_utf8_lossy(&token);
-        let now = Timestamp::from_second(NOW + seconds).expect("near now");
-        let evidence = Evidence { token: UnverifiedToken::parse(&text), discovery, jwks, now, ..Scene::good().evidence() };
-        if accepted(&judge(&evidence)) {
+        let scene = Scene::good();
+        let mut evidence = scene.evidence();
+        evidence.token = Some(UnverifiedToken::parse(&text));
+        (evidence.discovery, evidence.jwks, evidence.now) = (discovery, jwks, seconds(NOW + late));
+        let question = Question { party, ..scene.question() };
+        if judge(&evidence, &question).outcome == Outcome::Accepted {
             prop_assert!(signed_by_us(&text));
-            prop_assert!((-60..3540).contains(&seconds));
+            prop_assert!((-360..3540).contains(&late));
         }
     }
+
+    /// Who may create pods and ConfigMaps says what stands in them.
+    #[test]
+    fn whatever_a_pod_and_its_settings_say_is_judged(
+        names in prop::collection::vec(setting(), 0..6),
+        values in prop::collection::vec(value(), 6),
+        labels in prop::collection::btree_map(label(), value(), 0..4),
+        mounted in value(),
+        party in prop::sample::select(Party::ALL.to_vec()),
+    ) {
+        let mut scene = Scene::good();
+        scene.party = party;
+        scene.with_pod(|pod| {
+            let variables = names.iter().zip(&values);
+            let variables: Vec<_> = variables.map(|(name, value)| json!({"name": name, "value": value})).collect();
+            pod["spec"]["containers"][0]["env"] = json!(variables);
+            pod["spec"]["containers"][0]["volumeMounts"][0]["mountPath"] = json!(mounted);
+            pod["metadata"]["labels"] = json!(labels);
+            pod["metadata"]["annotations"] = json!(labels);
+        });
+        let report = scene.judged();
+        let is_error = report.findings.iter().any(|finding| finding.level == Level::Error);
+        prop_assert_eq!(is_error, report.outcome != Outcome::Accepted);
+    }
+}
+
+fn setting() -> impl Strategy<Value = String> {
+    let known = ["AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST", "AZURE_FEDERATED_TOKEN_FILE"];
+    let member = prop::sample::select(vec!["__SourceType", "__SignedAssertionFileDiskPath", "", "__"]);
+    prop_oneof![
+        prop::sample::select(known.to_vec()).prop_map(str::to_owned),
+        ("[0-2]|x|99999999999999999999", member)
+            .prop_map(|(index, member)| format!("AzureAd__ClientCredentials__{index}{member}")),
+    ]
+}
+
+fn label() -> impl Strategy<Value = String> {
+    let known = ["use", "client-id", "skip-containers", "service-account-token-expiration"];
+    prop::sample::select(known.to_vec()).prop_map(|name| format!("azure.workload.identity/{name}"))
+}
+
+fn value() -> impl Strategy<Value = String> {
+    let known =
+        ["true", "", "3600", "SignedAssertionFilePath", "ClientSecret", scene::TOKEN_FILE, scene::CLIENT];
+    prop_oneof![3 => prop::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => ".{0,8}"]
 }

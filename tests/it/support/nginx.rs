@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use tempfile::TempDir;
 
 use super::components;
 use super::http_client::Request;
-use super::pki::ServerTls;
+use super::pki::{Authority, ServerTls};
 use super::port::Port;
 use super::process::Process;
 
@@ -32,8 +33,24 @@ impl Nginx {
     ///
     /// End both the prefix and the URL with a slash: nginx replaces text, not path segments.
     pub(crate) fn start(locations: &[(&str, Location)]) -> Self {
+        Self::start_as("localhost", locations)
+    }
+
+    /// The same with a certificate for this name.
+    pub(crate) fn start_as(name: &str, locations: &[(&str, Location)]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let tls = ServerTls::create(folder.path());
+        let tls = ServerTls::issued_by(&Authority::create(), folder.path(), &[name], &["127.0.0.1"]);
+        Self::start_with(folder, tls, locations)
+    }
+
+    /// The same with a certificate that has expired long ago.
+    pub(crate) fn start_expired(locations: &[(&str, Location)]) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let tls = ServerTls::expired(folder.path());
+        Self::start_with(folder, tls, locations)
+    }
+
+    fn start_with(folder: TempDir, tls: ServerTls, locations: &[(&str, Location)]) -> Self {
         let mut nginx = Self { folder, tls, port: Port::free(), process: None };
         nginx.point(locations);
         nginx
@@ -49,6 +66,11 @@ impl Nginx {
     /// `https://127.0.0.1:PORT`.
     pub(crate) fn url(&self) -> String {
         format!("https://{}", self.port.address())
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn address(&self) -> String {
+        self.port.address()
     }
 
     pub(crate) fn ca_file(&self) -> &Path {
@@ -68,7 +90,10 @@ impl Nginx {
         command.arg("-e").arg(&log).arg("-p").arg(self.folder.path());
         command.arg("-c").arg(self.configuration_file());
         let mut process = Process::start("nginx", command, &log);
-        process.wait_until_ready(|| Request::get(&self.url()).ca_file(self.ca_file()).send().map(drop));
+        // Whoever asks may find that nobody trusts its certificate.
+        process.wait_until_ready(|| {
+            TcpStream::connect(self.address()).map(drop).map_err(|error| error.to_string())
+        });
         self.process = Some(process);
     }
 

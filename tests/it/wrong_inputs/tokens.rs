@@ -109,7 +109,7 @@ fn what_cannot_be_read_is_no_verdict() {
     it.write("token", "a.b.c");
     it.refuses("a missing JWKS", "verify --token token --jwks gone", COULD_NOT);
     it.refuses("a directory for a token", "verify --token .", COULD_NOT);
-    let ask = format!("verify --token token --issuer http://{}", nobody.address());
+    let ask = format!("verify --issuer http://{}", nobody.address());
     it.refuses("nobody there", &ask, COULD_NOT);
     it.compare("unread");
 }

@@ -1,28 +1,156 @@
-//! Rules of the token itself.
+//! Rules of the token, whoever reads it and whatever is published.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-
-use super::{holds, slash, violated};
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, OUTSIDE, Step, Verdict, Warning, differs, holds};
+use super::{quoted, violated};
 use crate::core::{
+    service_account::ServiceAccount,
     token::{NotAToken, UnverifiedToken},
-    verification::{Evidence, Verdict},
+    verification::{Party, address::is_default_issuer},
 };
 
-/// Longest life of a token that is not remarked on: what Azure Kubernetes Service allows.
-const LONG_LIFE: Duration = Duration::from_hours(24);
+/// Longest issuer, subject and audience that a federated credential takes, in characters.
+pub(super) const MAX_TEXT: usize = 600;
+/// What Azure's identity bindings ask tokens for.
+const BINDING_AUDIENCE: &str = "api://AKSIdentityBinding";
+/// What legacy tokens from Secrets have for an issuer.
+/// Source: `LegacyIssuer` in `kubernetes/pkg/serviceaccount/legacy.go`.
+const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "TOK-JWS",
+        rule: "the token is a JWT: header, claims and signature in base64url, no member twice, nothing around it",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[50_027],
+        basis: Basis::observed("MSAL test constants"),
+        step: Step::Form,
+        judge: is_jws,
+    },
+    Check {
+        id: "TOK-ALG",
+        rule: "it is signed with RS256, the only algorithm that Entra supports for federation",
+        level: Error,
+        parties: ENTRA,
+        codes: &[5_002_738],
+        basis: Basis::documented("workload identity federation considerations"),
+        step: Step::Algorithm,
+        judge: is_signed_with_rs256,
+    },
+    Check {
+        id: "TOK-TYP",
+        rule: "header `typ` is `JWT` or absent, as in tokens of Kubernetes",
+        level: Error,
+        parties: ENTRA,
+        codes: &[5_002_727],
+        basis: Basis::observed("answer of the token endpoint"),
+        step: Step::Type,
+        judge: has_a_known_type,
+    },
+    Check {
+        id: "TOK-KID",
+        rule: "the header names a key",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[5_002_723],
+        basis: Basis::observed("MSAL test constants"),
+        step: Step::KeyName,
+        judge: names_a_key,
+    },
+    Check {
+        id: "TOK-LEGACY",
+        rule: "it is no legacy token from a Secret, which has no expiry and no audience",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[90_014, 700_211],
+        basis: Basis::inferred("Kubernetes, legacy tokens"),
+        step: Step::Claims,
+        judge: is_not_legacy,
+    },
+    Check {
+        id: "TOK-CLAIMS",
+        rule: "`iss`, `sub`, `aud`, `exp` and `iat` are there and of their type",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[90_014],
+        basis: Basis::documented("Entra error codes"),
+        step: Step::Claims,
+        judge: has_its_claims,
+    },
+    Check {
+        id: "TOK-ISS-WS",
+        rule: "`iss` has no white space around it and at most 600 characters",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[700_211],
+        basis: Basis::documented("federated credential considerations"),
+        step: Step::Issuer,
+        judge: has_a_tidy_issuer,
+    },
+    Check {
+        id: "TOK-ISS-DEFAULT",
+        rule: "`iss` is not what kube-apiserver writes unless it is told otherwise",
+        level: Error,
+        parties: OUTSIDE,
+        codes: &[700_211, 501_661],
+        basis: Basis::observed("azure-workload-identity #616"),
+        step: Step::Issuer,
+        judge: has_an_issuer_of_its_own,
+    },
+    Check {
+        id: "TOK-AUD-IB",
+        rule: "it is not made for an identity binding of AKS",
+        level: Error,
+        parties: ENTRA,
+        codes: &[700_212],
+        basis: Basis::observed("AKS identity bindings"),
+        step: Step::Audience,
+        judge: is_not_for_a_binding,
+    },
+    Check {
+        id: "TOK-AUD",
+        rule: "unless `--audience` says otherwise, `aud` is what the Entra of this cloud recommends",
+        level: Error,
+        parties: ENTRA,
+        codes: &[700_212],
+        basis: Basis::documented("workload identity federation, sovereign clouds"),
+        step: Step::Audience,
+        judge: is_for_entra,
+    },
+    Check {
+        id: "TOK-AUD-MANY",
+        rule: "`aud` has one value; how Entra takes several is not documented",
+        level: Warning,
+        parties: ENTRA,
+        codes: &[700_212],
+        basis: Basis::inferred("not documented"),
+        step: Step::Audience,
+        judge: is_for_one,
+    },
+    Check {
+        id: "TOK-SUB",
+        rule: "unless `--subject` says otherwise, `sub` names a service account of Kubernetes",
+        level: Error,
+        parties: OUTSIDE,
+        codes: &[700_213],
+        basis: Basis::inferred("Kubernetes, service accounts"),
+        step: Step::Subject,
+        judge: is_of_a_service_account,
+    },
+];
 
 /// Applies a rule to a token that could be taken apart.
-fn token(evidence: &Evidence, rule: impl FnOnce(&UnverifiedToken) -> Verdict) -> Verdict {
-    evidence.token.as_ref().map_or(Verdict::NotApplicable, rule)
+fn token(case: &Case, rule: impl FnOnce(&UnverifiedToken) -> Verdict) -> Verdict {
+    case.token().map_or(Verdict::NotApplicable, rule)
 }
 
-pub(super) fn is_jws(evidence: &Evidence) -> Verdict {
-    match &evidence.token {
-        Ok(_) => holds("a JWT with header, claims and signature"),
-        Err(error) => violated(
+fn is_jws(case: &Case) -> Verdict {
+    match &case.evidence.token {
+        None => Verdict::NotApplicable,
+        Some(Ok(_)) => holds("a JWT with header, claims and signature"),
+        Some(Err(error)) => violated(
             error.to_string(),
+            "a JWT as it was made",
             match error {
                 NotAToken::Surrounded { .. } => "pass the token as it is, with nothing around it",
                 _ => "pass a whole token, as `kubectl create token` and `signpost token` print it",
@@ -31,135 +159,166 @@ pub(super) fn is_jws(evidence: &Evidence) -> Verdict {
     }
 }
 
-pub(super) fn signs_with_rs256(evidence: &Evidence) -> Verdict {
-    token(evidence, |token| match token.header().alg.as_str() {
+fn is_signed_with_rs256(case: &Case) -> Verdict {
+    token(case, |token| match token.header().alg.as_str() {
         "RS256" => holds("signed with RS256"),
         other => violated(
-            format!("signed with `{other}`, Microsoft Entra supports `RS256` alone"),
+            format!("signed with `{other}`"),
+            "`RS256`, which alone Microsoft Entra supports",
             "give kube-apiserver an RSA key to sign with; AWS and Google take ES256 too",
         ),
     })
 }
 
-pub(super) fn has_a_known_type(evidence: &Evidence) -> Verdict {
-    token(evidence, |token| match token.header().typ.as_deref() {
+fn has_a_known_type(case: &Case) -> Verdict {
+    token(case, |token| match token.header().typ.as_deref() {
         None | Some("JWT" | "http://openid.net/specs/jwt/1.0") => Verdict::NotApplicable,
         Some(other) => violated(
-            format!("header `typ` is `{other}`, expected `JWT` or none"),
-            "have the signer leave `typ` out",
+            format!("header `typ` is `{other}`"),
+            "`JWT` or none",
+            "have the signer leave `typ` out, or write `JWT`",
         ),
     })
 }
 
-pub(super) fn names_a_key(evidence: &Evidence) -> Verdict {
-    token(evidence, |token| match &token.header().kid {
+fn names_a_key(case: &Case) -> Verdict {
+    token(case, |token| match &token.header().kid {
         Some(kid) => holds(format!("kid `{kid}`")),
-        None => violated("the header has no `kid`", "use a token of Kubernetes 1.20 or later"),
-    })
-}
-
-pub(super) fn has_its_claims(evidence: &Evidence) -> Verdict {
-    token(evidence, |token| {
-        let times = [("exp", token.expires_at().is_some()), ("iat", token.issued_at().is_some())];
-        let texts = [
-            ("iss", token.issuer().is_some()),
-            ("sub", token.subject().is_some()),
-            ("aud", !token.audiences().is_empty()),
-        ];
-        let missing: Vec<_> = texts
-            .into_iter()
-            .chain(times)
-            .filter(|(_, there)| !there)
-            .map(|(name, _)| format!("`{name}`"))
-            .collect();
-        if missing.is_empty() {
-            holds("has `iss`, `sub`, `aud`, `exp` and `iat`")
-        } else {
-            violated(
-                format!("has no {}", missing.join(", ")),
-                "use a projected token or `kubectl create token`; tokens from Secrets have no expiry and no audience",
-            )
-        }
-    })
-}
-
-pub(super) fn has_the_issuer(evidence: &Evidence) -> Verdict {
-    token(evidence, |token| match (token.issuer(), &evidence.issuer) {
-        (Some("kubernetes/serviceaccount"), _) => violated(
-            "a legacy token from a Secret: its issuer is `kubernetes/serviceaccount`",
-            "use a projected token or `kubectl create token`",
+        None => violated(
+            "the header has no `kid`",
+            "the ID of the key that signed",
+            "use a token of Kubernetes 1.20 or later",
         ),
-        (Some(found), Some(expected)) if found != expected.as_str() => violated(
-            format!("`iss` is `{found}`, expected `{expected}`{}", slash(found, expected.as_str())),
-            "make `--service-account-issuer` and the federated credential the same, byte for byte",
-        ),
-        (Some(found), _) => holds(format!("issuer `{found}`")),
-        (None, _) => Verdict::NotApplicable,
     })
 }
 
-pub(super) fn has_the_subject(evidence: &Evidence) -> Verdict {
-    token(evidence, |token| match (token.subject(), &evidence.subject) {
-        (Some(found), Some(expected)) if found != expected => violated(
-            format!("`sub` is `{found}`, expected `{expected}`"),
-            "correct the namespace and name of the service account in the federated credential; case counts",
-        ),
-        (Some(found), _) => holds(format!("subject `{found}`")),
-        (None, _) => Verdict::NotApplicable,
-    })
+fn is_legacy(token: &UnverifiedToken) -> bool {
+    token.issuer() == Some(LEGACY_ISSUER)
 }
 
-pub(super) fn has_the_audience(evidence: &Evidence) -> Verdict {
-    token(evidence, |token| {
-        let found = token.audiences();
-        let quoted = found.iter().map(|audience| format!("`{audience}`")).collect::<Vec<_>>().join(", ");
-        match &evidence.audience {
-            None if found.is_empty() => Verdict::NotApplicable,
-            Some(expected) if found != [expected] => violated(
-                format!("`aud` is {quoted}, expected `{expected}` alone"),
-                format!("project the token with `audience: {expected}`"),
-            ),
-            _ => holds(format!("audience {quoted}")),
-        }
-    })
-}
-
-pub(super) fn is_alive(evidence: &Evidence) -> Verdict {
-    token(evidence, |token| {
-        let Some(expiry) = token.expires_at() else { return Verdict::NotApplicable };
-        let start = token.not_before().or(token.issued_at());
-        if expiry <= evidence.now {
-            let ago = between(expiry, evidence.now);
-            return violated(
-                format!("expired {ago} ago"),
-                "read the token file anew; the kubelet replaces it in time",
-            );
-        }
-        match start.filter(|start| *start > evidence.now) {
-            Some(start) => violated(
-                format!("not valid for another {}", between(evidence.now, start)),
-                "set the clocks right, here and on the node that signed",
-            ),
-            None => holds(format!("valid for another {}", between(evidence.now, expiry))),
-        }
-    })
-}
-
-fn between(from: Timestamp, to: Timestamp) -> String {
-    format!("{:#}", to.duration_since(from))
-}
-
-pub(super) fn does_not_live_long(evidence: &Evidence) -> Verdict {
-    token(evidence, |token| {
-        let (Some(issued), Some(expiry)) = (token.issued_at(), token.expires_at()) else {
-            return Verdict::NotApplicable;
-        };
-        if !Duration::try_from(expiry.duration_since(issued)).is_ok_and(|life| life > LONG_LIFE) {
+fn is_not_legacy(case: &Case) -> Verdict {
+    token(case, |token| {
+        if !is_legacy(token) {
             return Verdict::NotApplicable;
         }
         violated(
-            format!("lives for {}, more than a day", between(issued, expiry)),
-            "lower `expirationSeconds`: its key must stay published as long as it lives",
+            format!("a legacy token from a Secret: `iss` is `{LEGACY_ISSUER}`"),
+            "a projected token",
+            "use a projected token or `kubectl create token`, and delete the Secret",
         )
+    })
+}
+
+fn has_its_claims(case: &Case) -> Verdict {
+    token(case, |token| {
+        if is_legacy(token) {
+            return Verdict::NotApplicable;
+        }
+        let claims = [
+            ("iss", token.issuer().is_some()),
+            ("sub", token.subject().is_some()),
+            ("aud", !token.audiences().is_empty()),
+            ("exp", token.expires_at().is_some()),
+            ("iat", token.issued_at().is_some()),
+        ];
+        let missing: Vec<_> = claims.iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
+        if missing.is_empty() {
+            return holds("has `iss`, `sub`, `aud`, `exp` and `iat`");
+        }
+        violated(
+            format!("has no usable {}", quoted(missing)),
+            "`iss`, `sub`, `aud`, `exp` and `iat`",
+            "use a projected token or `kubectl create token`",
+        )
+    })
+}
+
+fn has_a_tidy_issuer(case: &Case) -> Verdict {
+    token(case, |token| {
+        let Some(issuer) = token.issuer() else { return Verdict::NotApplicable };
+        let fix = "correct `--service-account-issuer` of kube-apiserver";
+        match issuer.chars().count() {
+            _ if issuer.trim() != issuer => differs("`iss`", issuer, issuer.trim(), fix),
+            length if length > MAX_TEXT => {
+                violated(format!("`iss` has {length} characters"), format!("at most {MAX_TEXT}"), fix)
+            }
+            _ => Verdict::NotApplicable,
+        }
+    })
+}
+
+fn has_an_issuer_of_its_own(case: &Case) -> Verdict {
+    match case.issuer() {
+        Some(issuer) if is_default_issuer(issuer) => violated(
+            format!("`iss` is `{issuer}`, the default of kube-apiserver"),
+            "the public URL under which the keys are published",
+            "start kube-apiserver with `--service-account-issuer` set to that URL, and get a new token",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn is_not_for_a_binding(case: &Case) -> Verdict {
+    token(case, |token| {
+        if !token.audiences().contains(&BINDING_AUDIENCE) {
+            return Verdict::NotApplicable;
+        }
+        violated(
+            format!("`aud` is `{BINDING_AUDIENCE}`: a token for an identity binding of AKS"),
+            format!("`{}`", case.question.cloud.audience()),
+            "project a second token for Microsoft Entra, or use the binding's own endpoint",
+        )
+    })
+}
+
+fn is_for_entra(case: &Case) -> Verdict {
+    token(case, |token| {
+        let expected = case.question.cloud.audience();
+        let found = token.audiences();
+        if case.question.expected.audience.is_some()
+            || case.evidence.credentials.is_some()
+            || found.is_empty()
+            || found.contains(&BINDING_AUDIENCE)
+        {
+            return Verdict::NotApplicable;
+        }
+        if found.contains(&expected) {
+            return holds(format!("audience {}", quoted(found)));
+        }
+        let fix = format!(
+            "project the token with `audience: {expected}`, or say with `--audience` what the federated credential has"
+        );
+        match found[..] {
+            [one] => differs("`aud`", one, expected, fix),
+            _ => violated(format!("`aud` is {}", quoted(found)), format!("`{expected}`"), fix),
+        }
+    })
+}
+
+fn is_for_one(case: &Case) -> Verdict {
+    token(case, |token| match token.audiences() {
+        many if many.len() > 1 => violated(
+            format!("`aud` is {}", quoted(many)),
+            "one audience",
+            "ask for a token with one audience",
+        ),
+        _ => Verdict::NotApplicable,
+    })
+}
+
+fn is_of_a_service_account(case: &Case) -> Verdict {
+    token(case, |token| match token.subject() {
+        Some(subject) if case.question.expected.subject.is_none() && case.evidence.credentials.is_none() => {
+            match ServiceAccount::of_subject(subject) {
+                Some(account) => holds(format!("service account `{account}`")),
+                None if case.question.party == Party::Entra || subject.starts_with("system:") => violated(
+                    format!("`sub` is `{subject}`"),
+                    "`system:serviceaccount:NAMESPACE:NAME`",
+                    "say with `--subject` what the federated credential has",
+                ),
+                None => Verdict::NotApplicable,
+            }
+        }
+        _ => Verdict::NotApplicable,
     })
 }

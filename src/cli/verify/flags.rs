@@ -1,0 +1,168 @@
+//! The flags of `signpost verify`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    cli::{Output, token::lifetime},
+    core::service_account::ServiceAccount,
+};
+
+#[derive(Args)]
+#[command(
+    override_usage = "signpost verify (--token FILE | --issuer URL | …) [OPTIONS]",
+    after_help = "\
+Examples:
+  kubectl create token default --audience api://AzureADTokenExchange |
+    signpost verify --token -
+  signpost verify --issuer https://oidc.example.com/c1 --for all
+  signpost verify --service-account team/app --source kubernetes:prod \\
+    --issuer https://oidc.example.com/c1
+  signpost verify --token token.jwt --jwks jwks.json --output json
+
+Exit codes: 0 it would be accepted; 1 it would be refused; 2 nobody can tell from here: there
+was no answer, or a file cannot be read."
+)]
+pub(in crate::cli) struct VerifyFlags {
+    /// File with the token, or `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) token: Option<PathBuf>,
+
+    /// By whose rules: `entra`, `aws`, `gcp`, `all` of them, or `local` [default: entra; local for an
+    /// issuer on this machine]
+    #[arg(long = "for", value_name = "PARTY", hide_possible_values = true)]
+    pub(super) parties: Option<Parties>,
+
+    /// Which cloud of Microsoft: `public`, `usgov` or `china`
+    #[arg(long, value_name = "CLOUD", default_value = "public", hide_possible_values = true)]
+    pub(super) cloud: CloudName,
+
+    /// How to print the findings: `text` for people or `json`
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    pub(super) output: Output,
+
+    /// Try for so long, such as `30m`, while time alone may cure it
+    #[arg(long, value_name = "D", value_parser = patience)]
+    pub(super) wait: Option<Duration>,
+
+    #[command(flatten)]
+    pub(super) expected: ExpectedFlags,
+
+    #[command(flatten)]
+    pub(super) documents: DocumentFlags,
+
+    #[command(flatten)]
+    pub(super) cluster: ClusterFlags,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "What the federated credential has")]
+pub(super) struct ExpectedFlags {
+    /// Its issuer [default: the one that the token names]
+    #[arg(long, value_name = "URL")]
+    pub(super) issuer: Option<String>,
+
+    /// Its subject
+    #[arg(long, value_name = "S")]
+    pub(super) subject: Option<String>,
+
+    /// Its audience [default: what the cloud recommends]
+    #[arg(long, value_name = "A")]
+    pub(super) audience: Option<String>,
+
+    /// File with all credentials of the identity, as `az identity federated-credential list` prints them
+    #[arg(long, value_name = "FILE")]
+    pub(super) credentials: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Where the documents come from")]
+pub(super) struct DocumentFlags {
+    /// Read the discovery document from this file instead of the issuer
+    #[arg(long, value_name = "FILE", requires = "jwks")]
+    pub(super) discovery: Option<PathBuf>,
+
+    /// Read the JWKS from this file instead of the issuer
+    #[arg(long, value_name = "FILE")]
+    pub(super) jwks: Option<PathBuf>,
+
+    /// File with the ledger of a running Signpost: how long each key is public
+    #[arg(long, value_name = "FILE")]
+    pub(super) ledger: Option<PathBuf>,
+
+    /// Read from private addresses too, for a test cluster
+    #[arg(long, conflicts_with = "jwks")]
+    pub(super) allow_private: bool,
+
+    /// Ask this address, such as `192.0.2.1:443`, whatever the DNS says: before it points there
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "jwks", value_parser = address)]
+    pub(super) connect_to: Option<SocketAddr>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Whose token a cluster makes, and what is looked at in it")]
+pub(super) struct ClusterFlags {
+    /// That of a service account, and all its pods
+    #[arg(long, value_name = "NS/NAME", conflicts_with_all = ["token", "pod", "namespace"])]
+    pub(super) service_account: Option<ServiceAccount>,
+
+    /// That of the service account of a pod
+    #[arg(long, value_name = "NS/NAME", conflicts_with_all = ["token", "namespace"], value_parser = pod)]
+    pub(super) pod: Option<(String, String)>,
+
+    /// Those of this namespace, with `--all`
+    #[arg(long, value_name = "NS", requires = "all", conflicts_with = "token")]
+    pub(super) namespace: Option<String>,
+
+    /// Every service account of the namespace
+    #[arg(long, requires = "namespace")]
+    pub(super) all: bool,
+
+    /// The cluster: `kubernetes` for the one that this runs in, or `kubernetes:CONTEXT`
+    #[arg(long, value_name = "SRC", default_value = "kubernetes", value_parser = context)]
+    pub(super) source: Context,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum Parties {
+    Entra,
+    Aws,
+    Gcp,
+    All,
+    Local,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum CloudName {
+    Public,
+    Usgov,
+    China,
+}
+
+#[derive(Clone)]
+pub(super) struct Context(pub(super) Option<String>);
+
+fn context(text: &str) -> Result<Context, String> {
+    match text.split_once(':') {
+        None if text == "kubernetes" => Ok(Context(None)),
+        Some(("kubernetes", context)) if !context.is_empty() => Ok(Context(Some(context.to_owned()))),
+        _ => Err(format!("unknown source `{text}`, expected `kubernetes` or `kubernetes:CONTEXT`")),
+    }
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    lifetime(text).map_err(|_| format!("`{text}` is not a duration, expected one such as `30m`"))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |_| format!("`{text}` is not an address and port, expected one such as `192.0.2.1:443`");
+    text.parse().map_err(wrong)
+}
+
+/// Pods are named as service accounts are.
+fn pod(text: &str) -> Result<(String, String), String> {
+    let named: ServiceAccount =
+        text.parse().map_err(|_| format!("`{text}` is not a pod, expected `NAMESPACE/NAME`"))?;
+    Ok((named.namespace().to_owned(), named.name().to_owned()))
+}

@@ -1,0 +1,30 @@
+//! Reports for programs. The shape is `docs/verify.schema.json`.
+
+use serde::Serialize;
+
+use super::Judged;
+use crate::core::verification::{Outcome, Report};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    /// The worst of all.
+    outcome: Outcome,
+    reports: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_account: Option<String>,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+pub(super) fn json(judged: &[Judged]) -> String {
+    let is_any = |outcome| judged.iter().any(|it| it.report.outcome == outcome);
+    let outcome = [Outcome::Refused, Outcome::Unknown].into_iter().find(|outcome| is_any(*outcome));
+    let entry = |it: &'_ Judged| it.account.as_ref().map(ToString::to_string);
+    let reports = judged.iter().map(|it| Entry { service_account: entry(it), report: &it.report }).collect();
+    let document = Document { outcome: outcome.unwrap_or(Outcome::Accepted), reports };
+    serde_json::to_string_pretty(&document).expect("strings always serialise") + "\n"
+}

@@ -1,0 +1,136 @@
+//! Reports for people: the verdict first, then the reasons, the most useful first.
+
+use super::Judged;
+use crate::{
+    cli::table::table,
+    core::verification::{Certainty, Finding, Level, Outcome, Party, Report},
+};
+
+/// Below the id of a finding.
+const INDENT: &str = "         ";
+
+pub(super) fn text(judged: &[Judged]) -> String {
+    match judged {
+        [one] => whole(one),
+        many => {
+            let reasons = many.iter().filter(|it| it.report.outcome != Outcome::Accepted).map(whole);
+            let reasons: Vec<_> = reasons.collect();
+            let overview = table(&many.iter().map(line).collect::<Vec<_>>());
+            [vec![overview], reasons].concat().join("\n")
+        }
+    }
+}
+
+/// One line: for whom, the verdict, and the answer that is likely first.
+fn line(Judged { account, report }: &Judged) -> [String; 4] {
+    let first = report.findings.iter().find(|finding| finding.level != Level::Note);
+    [
+        word(report.outcome).to_owned(),
+        account.as_ref().map_or_else(|| report.party.name().to_owned(), ToString::to_string),
+        first.map(|finding| finding.id.to_owned()).unwrap_or_default(),
+        first.map(|finding| finding.seen.clone()).unwrap_or_default(),
+    ]
+}
+
+fn whole(Judged { account, report }: &Judged) -> String {
+    let is_named =
+        |id| report.holds.iter().any(|rule| rule.id == id) || report.findings.iter().any(|it| it.id == id);
+    let what = match account {
+        Some(account) => format!("the token of `{account}`"),
+        None if is_named("TOK-JWS") => "the token".to_owned(),
+        None => "the issuer".to_owned(),
+    };
+    let mut text = format!("{}: {}\n", word(report.outcome), verdict(report, &what));
+    for finding in &report.findings {
+        text += "\n";
+        text += &told(finding, report.party);
+    }
+    if !report.holds.is_empty() {
+        let ids: Vec<_> = report.holds.iter().map(|rule| rule.id).collect();
+        text += &format!("\n{}", wrapped("holds    ", &ids));
+    }
+    text
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Accepted => "accepted",
+        Outcome::Refused => "refused",
+        Outcome::Unknown => "unknown",
+    }
+}
+
+fn verdict(report: &Report, what: &str) -> String {
+    let party = report.party.name();
+    let likely = report.likely_first().map(|finding| (finding.level, finding.predicted_codes));
+    match (report.outcome, likely) {
+        (Outcome::Accepted, Some((_, [code, ..]))) => {
+            format!("{party} would take {what}; if not, its answer is AADSTS{code}")
+        }
+        (Outcome::Accepted, _) => format!("{party} would take {what}"),
+        (Outcome::Refused, Some((_, [code, ..]))) => {
+            format!("{party} would answer AADSTS{code} to {what}")
+        }
+        (Outcome::Refused, _) => format!("{party} would refuse {what}"),
+        (Outcome::Unknown, _) => format!("what {party} would say to {what} cannot be told from here"),
+    }
+}
+
+fn told(finding: &Finding, party: Party) -> String {
+    let level = match finding.level {
+        Level::Error => "error",
+        Level::Warning => "warning",
+        Level::Note => "note",
+    };
+    let mut text = format!("{level:7}  {}  {}\n", finding.id, finding.seen);
+    match &finding.difference {
+        Some(difference) => {
+            let [seen, expected, mark] = difference.lines();
+            text += &format!("{INDENT}  seen      {seen}\n");
+            text += &format!("{INDENT}  expected  {expected}\n");
+            text += &format!("{INDENT}            {mark}\n");
+        }
+        None => text += &format!("{INDENT}expected: {}\n", finding.expected),
+    }
+    if party == Party::Entra && !finding.predicted_codes.is_empty() {
+        let likely = if finding.likely_first { "likely first: " } else { "" };
+        let codes: Vec<_> = finding.predicted_codes.iter().map(|code| format!("AADSTS{code}")).collect();
+        text += &format!(
+            "{INDENT}{likely}{} ({}: {})\n",
+            codes.join(" or "),
+            certainty(finding.certainty),
+            finding.source
+        );
+    }
+    text + &format!("{INDENT}fix: {}\n", finding.fix)
+}
+
+fn certainty(certainty: Certainty) -> &'static str {
+    match certainty {
+        Certainty::Documented => "documented",
+        Certainty::Observed => "observed",
+        Certainty::Inferred => "inferred",
+    }
+}
+
+/// Words in lines of at most 100 characters, the first with a head, the others below it.
+fn wrapped(head: &str, words: &[&str]) -> String {
+    let mut text = String::new();
+    let mut line = head.to_owned();
+    for (index, word) in words.iter().enumerate() {
+        if line.len() + word.len() > 98 {
+            text += &format!("{}\n", line.trim_end());
+            line = " ".repeat(head.len());
+        }
+        line += word;
+        line += if index + 1 < words.len() { ", " } else { "" };
+    }
+    text + &format!("{}\n", line.trim_end())
+}
+
+/// What stands in the way, in one line.
+pub(super) fn waited_for(judged: &[Judged]) -> String {
+    let mut waiting = judged.iter().filter(|it| it.report.outcome != Outcome::Accepted);
+    let first = waiting.find_map(|it| it.report.findings.first());
+    first.map_or_else(|| "a verdict".to_owned(), |finding| format!("{} {}", finding.id, finding.seen))
+}

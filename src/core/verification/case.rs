@@ -1,0 +1,107 @@
+//! Evidence and question, read once for all checks.
+
+use serde_json::{Map, Value};
+
+use super::{Evidence, Exhibit, Question};
+use crate::core::{
+    json,
+    jwk::{InvalidJwk, Jwk},
+    token::UnverifiedToken,
+};
+
+/// Members of a JWK by which its key is known; whatever else it has is judged by itself.
+const KEY_MEMBERS: [&str; 8] = ["kty", "kid", "alg", "crv", "x", "y", "n", "e"];
+
+pub(super) struct Case<'a> {
+    pub(super) evidence: &'a Evidence,
+    pub(super) question: &'a Question,
+    /// The discovery document, if one was found: its members, or why it has none.
+    pub(super) discovery: Option<Result<Map<String, Value>, String>>,
+    /// The JWKS, if one was found: its keys, or why it has none.
+    pub(super) jwks: Option<Result<Vec<PublishedKey>, String>>,
+}
+
+/// One member of a published JWKS.
+pub(super) struct PublishedKey {
+    pub(super) members: Map<String, Value>,
+    /// The public key, whatever else the members say.
+    pub(super) jwk: Result<Jwk, InvalidJwk>,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn new(evidence: &'a Evidence, question: &'a Question) -> Self {
+        let read = |exhibit: &Exhibit| exhibit.bytes().map(object);
+        let jwks = read(&evidence.jwks).map(|document| document.and_then(|members| keys(&members)));
+        Self { evidence, question, discovery: read(&evidence.discovery), jwks }
+    }
+
+    /// The token, if it could be taken apart.
+    pub(super) fn token(&self) -> Option<&'a UnverifiedToken> {
+        self.evidence.token.as_ref()?.as_ref().ok()
+    }
+
+    /// The issuer to look for: what the operator says, else what the token says.
+    pub(super) fn issuer(&self) -> Option<&'a str> {
+        let expected = self.question.expected.issuer.as_deref();
+        expected.or_else(|| self.token().and_then(UnverifiedToken::issuer))
+    }
+
+    /// A text of the discovery document.
+    pub(super) fn discovery_text(&self, member: &str) -> Option<&str> {
+        self.discovery.as_ref()?.as_ref().ok()?.get(member)?.as_str()
+    }
+
+    /// The documents that were sought, and what they are.
+    pub(super) fn exhibits(&self) -> impl Iterator<Item = (&'static str, &'a Exhibit)> {
+        [("discovery document", &self.evidence.discovery), ("JWKS", &self.evidence.jwks)].into_iter()
+    }
+
+    /// The published keys.
+    pub(super) fn keys(&self) -> Option<&[PublishedKey]> {
+        self.jwks.as_ref()?.as_deref().ok()
+    }
+
+    /// The published key that the token names.
+    pub(super) fn signing_key(&self) -> Option<&PublishedKey> {
+        let kid = self.token()?.header().kid.as_ref()?.as_str();
+        self.keys()?.iter().find(|key| key.kid() == Some(kid))
+    }
+}
+
+impl PublishedKey {
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.members.get("kid")?.as_str()
+    }
+
+    pub(super) fn text(&self, member: &str) -> Option<&str> {
+        self.members.get(member)?.as_str()
+    }
+
+    /// Whether this key has signed the token.
+    pub(super) fn verifies(&self, token: &UnverifiedToken) -> bool {
+        self.jwk.as_ref().is_ok_and(|jwk| jwk.verifies(token.signing_input(), token.signature()))
+    }
+}
+
+fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+    match json::parse(bytes) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err("it is JSON, but no object".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn keys(document: &Map<String, Value>) -> Result<Vec<PublishedKey>, String> {
+    let Some(Value::Array(members)) = document.get("keys") else {
+        return Err("it has no `keys` array".to_owned());
+    };
+    let key = |(index, member): (usize, &Value)| match member {
+        Value::Object(members) => {
+            let known = members.iter().filter(|(name, _)| KEY_MEMBERS.contains(&name.as_str()));
+            let known = known.map(|(name, value)| (name.clone(), value.clone())).collect();
+            Ok(PublishedKey { members: members.clone(), jwk: Jwk::from_json(&Value::Object(known)) })
+        }
+        _ => Err(format!("key {} is no object", index + 1)),
+    };
+    members.iter().enumerate().map(key).collect()
+}

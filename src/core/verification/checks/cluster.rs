@@ -1,0 +1,83 @@
+//! Rules of the API server: what it says of itself against what is published.
+
+use super::{Basis, Case, Check, EVERYBODY, Error, Step, Verdict, Warning, holds, quoted, violated};
+use crate::core::verification::case::PublishedKey;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "JWKS-MATCH",
+        rule: "every key that the API server shows is published: it may sign with any of them",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[7_000_272],
+        basis: Basis::inferred("Kubernetes, openidmetadata.go"),
+        step: Step::Key,
+        judge: every_key_is_published,
+    },
+    Check {
+        id: "K8S-KEYPAIR",
+        rule: "the API server verifies with the key it signs with",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[7_000_272],
+        basis: Basis::inferred("azure-workload-identity, self-managed clusters"),
+        step: Step::Key,
+        judge: signs_with_a_key_of_its_own,
+    },
+    Check {
+        id: "K8S-APIAUD",
+        rule: "the API server does not take tokens that are made for others for its own (`--api-audiences`)",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[],
+        basis: Basis::inferred("Kubernetes, --api-audiences"),
+        step: Step::Audience,
+        judge: keeps_to_its_own_audience,
+    },
+];
+
+fn every_key_is_published(case: &Case) -> Verdict {
+    let (Some(server), Some(keys)) = (&case.evidence.api_server, case.keys()) else {
+        return Verdict::NotApplicable;
+    };
+    let published: Vec<_> = keys.iter().filter_map(PublishedKey::kid).collect();
+    let missing: Vec<_> = server.kids.iter().filter(|kid| !published.contains(&kid.as_str())).collect();
+    if missing.is_empty() {
+        return holds("every key of the API server is published");
+    }
+    violated(
+        format!(
+            "keys of the API server are not published: {}",
+            quoted(missing.iter().map(|kid| kid.as_str()))
+        ),
+        "every key that it shows",
+        "publish them with `signpost sync`, and keep them current with `signpost run`",
+    )
+}
+
+fn signs_with_a_key_of_its_own(case: &Case) -> Verdict {
+    let Some(server) = case.evidence.api_server.as_ref().filter(|server| server.minted) else {
+        return Verdict::NotApplicable;
+    };
+    match case.token().and_then(|token| token.header().kid.as_ref()) {
+        Some(kid) if !server.kids.contains(kid) => violated(
+            format!("the API server has just signed with kid `{kid}`, which it does not show"),
+            "the key that it signs with among those it verifies with",
+            "give the public part of `--service-account-signing-key-file` in `--service-account-key-file` too",
+        ),
+        Some(_) => holds("the API server shows the key that it signs with"),
+        None => Verdict::NotApplicable,
+    }
+}
+
+fn keeps_to_its_own_audience(case: &Case) -> Verdict {
+    let taken = case.evidence.api_server.as_ref().and_then(|server| server.takes_for_its_own);
+    match (taken, case.token()) {
+        (Some(true), Some(token)) => violated(
+            format!("the API server takes a token for {} as one for itself", quoted(token.audiences())),
+            "that it refuses it",
+            "take that audience out of `--api-audiences`: who gets such a token can use it against the cluster",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}

@@ -1,0 +1,206 @@
+//! Rules of the federated credential: what the flags say of one, or all of an identity.
+
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, Step, Verdict, differs, holds, quoted, violated};
+use crate::core::{
+    token::UnverifiedToken,
+    verification::{Credential, Difference, Kind},
+};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "FIC-NONE",
+        rule: "the identity has a federated credential; often it stands on another application",
+        level: Error,
+        parties: ENTRA,
+        codes: &[70_025],
+        basis: Basis::documented("Azure DevOps, AADSTS errors of workload identity"),
+        step: Step::Credential,
+        judge: there_is_one,
+    },
+    Check {
+        id: "FIC-SLASH",
+        rule: "`iss` and the issuer of the credential do not differ in a final `/`",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[700_211],
+        basis: Basis::documented("azure-workload-identity, troubleshooting"),
+        step: Step::Issuer,
+        judge: issuer_has_the_slash,
+    },
+    Check {
+        id: "FIC-ISS",
+        rule: "`iss` is the issuer of the credential, byte for byte",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[700_211],
+        basis: Basis::documented("Azure DevOps, AADSTS errors of workload identity"),
+        step: Step::Issuer,
+        judge: issuer_is_the_same,
+    },
+    Check {
+        id: "FIC-AUD",
+        rule: "`aud` is the audience of the credential, byte for byte",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[700_212],
+        basis: Basis::observed("answer of the token endpoint"),
+        step: Step::Audience,
+        judge: audience_is_the_same,
+    },
+    Check {
+        id: "FIC-CASE",
+        rule: "`sub` and the subject of the credential do not differ in case",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[7_002_138, 700_213],
+        basis: Basis::observed("Azure/login #515, #517"),
+        step: Step::Subject,
+        judge: subject_has_the_case,
+    },
+    Check {
+        id: "FIC-SUB",
+        rule: "`sub` is the subject of the credential, byte for byte",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[700_213],
+        basis: Basis::documented("Azure DevOps, AADSTS errors of workload identity"),
+        step: Step::Subject,
+        judge: subject_is_the_same,
+    },
+];
+
+/// What the token is compared with: what the flags say, else the nearest of the credentials.
+struct Expected<'a> {
+    issuer: Option<&'a str>,
+    subject: Option<&'a str>,
+    audience: Option<&'a str>,
+    /// How to name it.
+    of: String,
+}
+
+fn expected<'a>(case: &Case<'a>) -> Expected<'a> {
+    let flags = &case.question.expected;
+    let listed = case.evidence.credentials.as_deref().unwrap_or_default();
+    let nearest = case.token().and_then(|token| nearest(token, listed));
+    Expected {
+        issuer: flags.issuer.as_deref().or_else(|| nearest.map(|it| it.issuer.as_str())),
+        subject: flags.subject.as_deref().or_else(|| nearest.and_then(|it| it.subject.as_deref())),
+        audience: flags.audience.as_deref().or_else(|| nearest?.audiences.first().map(String::as_str)),
+        of: nearest.map_or_else(
+            || "the federated credential".to_owned(),
+            |it| format!("the federated credential `{}`", it.name),
+        ),
+    }
+}
+
+/// The credential that the token matches in most: first all three, then subject and issuer alone.
+fn nearest<'a>(token: &UnverifiedToken, listed: &'a [Credential]) -> Option<&'a Credential> {
+    let alike = |seen: Option<&str>, expected: &str| {
+        let Some(seen) = seen else { return 0 };
+        match Difference::between(seen, expected).map(|difference| difference.kind()) {
+            None => 4,
+            Some(Kind::FinalSlash | Kind::Case | Kind::WhiteSpace | Kind::Unusual) => 2,
+            Some(Kind::Other) => 0,
+        }
+    };
+    let score = |it: &&Credential| {
+        let audience = it.audiences.first().map_or(0, |it| alike(token.audiences().first().copied(), it));
+        let subject = it.subject.as_deref().map_or(0, |it| alike(token.subject(), it));
+        2 * (alike(token.issuer(), &it.issuer) + subject) + audience
+    };
+    // `max_by_key` takes the last of equals; the first is what people read first.
+    listed.iter().rev().filter(|it| it.subject.is_some()).max_by_key(score)
+}
+
+fn there_is_one(case: &Case) -> Verdict {
+    match &case.evidence.credentials {
+        Some(listed) if listed.is_empty() => violated(
+            "the identity has no federated credential",
+            "one for this issuer, subject and audience",
+            "create it on the very identity whose client ID the workload uses",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn compared<'a>(
+    case: &Case<'a>,
+    seen: impl Fn(&'a UnverifiedToken) -> Option<&'a str>,
+    expected: impl Fn(&Expected<'a>) -> Option<&'a str>,
+) -> Option<(&'a str, &'a str, Option<Kind>)> {
+    let seen = seen(case.token()?)?;
+    let expected = expected(&self::expected(case))?;
+    Some((seen, expected, Difference::between(seen, expected).map(|difference| difference.kind())))
+}
+
+fn issuers<'a>(case: &Case<'a>) -> Option<(&'a str, &'a str, Option<Kind>)> {
+    compared(case, UnverifiedToken::issuer, |expected| expected.issuer)
+}
+
+fn issuer_has_the_slash(case: &Case) -> Verdict {
+    match issuers(case) {
+        Some((seen, expected, Some(Kind::FinalSlash))) => differs(
+            "`iss`",
+            seen,
+            expected,
+            format!("make {} name `{seen}`, or start kube-apiserver with the other", self::expected(case).of),
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn issuer_is_the_same(case: &Case) -> Verdict {
+    match issuers(case) {
+        Some((seen, _, None)) => holds(format!("issuer `{seen}`")),
+        Some((seen, expected, Some(kind))) if kind != Kind::FinalSlash => differs(
+            "`iss`",
+            seen,
+            expected,
+            format!(
+                "make `--service-account-issuer` and {} the same, byte for byte",
+                self::expected(case).of
+            ),
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn audience_is_the_same(case: &Case) -> Verdict {
+    let (Some(token), expected) = (case.token(), expected(case)) else { return Verdict::NotApplicable };
+    let Some(wanted) = expected.audience else { return Verdict::NotApplicable };
+    let fix = format!("project the token with `audience: {wanted}`, as {} has it", expected.of);
+    match token.audiences()[..] {
+        [] => Verdict::NotApplicable,
+        ref found if found.contains(&wanted) => holds(format!("audience {}", quoted(found))),
+        [one] => differs("`aud`", one, wanted, fix),
+        ref found => violated(format!("`aud` is {}", quoted(found)), format!("`{wanted}`"), fix),
+    }
+}
+
+fn subjects<'a>(case: &Case<'a>) -> Option<(&'a str, &'a str, Option<Kind>)> {
+    compared(case, UnverifiedToken::subject, |expected| expected.subject)
+}
+
+fn subject_fix(case: &Case) -> String {
+    format!(
+        "correct namespace and name of the service account, in the pod or in {}; case counts",
+        expected(case).of
+    )
+}
+
+fn subject_has_the_case(case: &Case) -> Verdict {
+    match subjects(case) {
+        Some((seen, expected, Some(Kind::Case))) => differs("`sub`", seen, expected, subject_fix(case)),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn subject_is_the_same(case: &Case) -> Verdict {
+    match subjects(case) {
+        Some((seen, _, None)) => holds(format!("subject `{seen}`")),
+        Some((seen, expected, Some(kind))) if kind != Kind::Case => {
+            differs("`sub`", seen, expected, subject_fix(case))
+        }
+        _ => Verdict::NotApplicable,
+    }
+}

@@ -1,0 +1,166 @@
+//! Rules of the discovery document (OpenID Connect Discovery 1.0 section 3).
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, OUTSIDE, Step, Verdict, Warning, differs, holds};
+use super::{quoted, violated};
+use crate::core::{issuer::is_readable_url, token::UnverifiedToken, verification::is_public_url};
+
+const PUBLISH: &str = "publish it anew with `signpost sync`";
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "DISC-PARSE",
+        rule: "the discovery document is a JSON object in UTF-8, no member twice",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[501_661],
+        basis: Basis::observed("SPIRE's discovery provider with Entra"),
+        step: Step::Metadata,
+        judge: can_be_read,
+    },
+    Check {
+        id: "DISC-FIELDS",
+        rule: "its five members are there and not empty, and every endpoint it names is a URL",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[501_661],
+        basis: Basis::observed("SPIRE's discovery provider with Entra"),
+        step: Step::Metadata,
+        judge: is_complete,
+    },
+    Check {
+        id: "DISC-ISS",
+        rule: "it names the same issuer, byte for byte",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[501_661],
+        basis: Basis::inferred("OpenID Connect Discovery 1.0 section 4.3"),
+        step: Step::Metadata,
+        judge: names_the_issuer,
+    },
+    Check {
+        id: "DISC-JWKSURI",
+        rule: "`jwks_uri` is an https URL",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[501_661],
+        basis: Basis::inferred("Kubernetes, openidmetadata.go"),
+        step: Step::Metadata,
+        judge: jwks_uri_is_usable,
+    },
+    Check {
+        id: "DISC-INSIDE",
+        rule: "`jwks_uri` does not point into the cluster, as what the API server says of itself does",
+        level: Error,
+        parties: OUTSIDE,
+        codes: &[501_661],
+        basis: Basis::inferred("Kubernetes, openidmetadata.go"),
+        step: Step::Metadata,
+        judge: jwks_uri_is_public,
+    },
+    Check {
+        id: "DISC-ALG",
+        rule: "it says that tokens are signed with RS256",
+        level: Warning,
+        parties: ENTRA,
+        codes: &[501_661],
+        basis: Basis::inferred("documents that are known to work"),
+        step: Step::Metadata,
+        judge: names_rs256,
+    },
+];
+
+fn document<'a>(case: &'a Case) -> Option<&'a Map<String, Value>> {
+    case.discovery.as_ref()?.as_ref().ok()
+}
+
+fn can_be_read(case: &Case) -> Verdict {
+    match &case.discovery {
+        Some(Err(error)) => violated(
+            format!("the discovery document at {} is none: {error}", case.evidence.discovery.origin()),
+            "a JSON object",
+            PUBLISH,
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn names_the_issuer(case: &Case) -> Verdict {
+    let (Some(found), Some(expected)) = (case.discovery_text("issuer"), case.issuer()) else {
+        return Verdict::NotApplicable;
+    };
+    // That the two which may be meant differ themselves has a rule of its own.
+    if found == expected || case.token().and_then(UnverifiedToken::issuer) == Some(found) {
+        return holds("discovery names the same issuer");
+    }
+    let fix = "publish the discovery document of this very issuer with `signpost sync`";
+    differs("`issuer` of the discovery document", found, expected, fix)
+}
+
+fn is_complete(case: &Case) -> Verdict {
+    let Some(document) = document(case) else { return Verdict::NotApplicable };
+    let is_text =
+        |name: &&&str| document.get(**name).and_then(Value::as_str).is_some_and(|it| !it.is_empty());
+    let is_list = |name: &&&str| {
+        let items = document.get(**name).and_then(Value::as_array);
+        items.is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string))
+    };
+    let texts = ["issuer", "jwks_uri"];
+    let lists =
+        ["response_types_supported", "subject_types_supported", "id_token_signing_alg_values_supported"];
+    // An optional member that is there must be right: Entra refuses an empty `authorization_endpoint`.
+    let broken = document.iter().filter(|(name, value)| {
+        name.ends_with("_endpoint") && value.as_str().is_none_or(|url| Url::parse(url).is_err())
+    });
+    let absent = texts.iter().filter(|name| !is_text(name)).chain(lists.iter().filter(|name| !is_list(name)));
+    let named: Vec<_> = absent.copied().chain(broken.map(|(name, _)| name.as_str())).collect();
+    if named.is_empty() {
+        return holds("discovery has all that Microsoft Entra reads");
+    }
+    violated(
+        format!("the discovery document has nothing usable in {}", quoted(named)),
+        "the five members that Kubernetes has, and no endpoint that is none",
+        PUBLISH,
+    )
+}
+
+fn jwks_uri_is_usable(case: &Case) -> Verdict {
+    match case.discovery_text("jwks_uri") {
+        Some(uri) if !uri.is_empty() && !is_readable_url(uri) => violated(
+            format!("`jwks_uri` is `{uri}`"),
+            "an https URL",
+            "set `jwks_uri` to where the JWKS is published",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn jwks_uri_is_public(case: &Case) -> Verdict {
+    let (Some(uri), Some(issuer)) = (case.discovery_text("jwks_uri"), case.issuer()) else {
+        return Verdict::NotApplicable;
+    };
+    // An issuer that is inside itself has a rule of its own.
+    if !is_readable_url(uri) || is_public_url(uri) || !is_public_url(issuer) {
+        return Verdict::NotApplicable;
+    }
+    violated(
+        format!("`jwks_uri` is `{uri}`, which nobody outside can reach"),
+        "a public https URL",
+        "set `jwks_uri` to where the JWKS is published; what the API server says of itself is not for the outside",
+    )
+}
+
+fn names_rs256(case: &Case) -> Verdict {
+    let algorithms =
+        document(case).and_then(|it| it.get("id_token_signing_alg_values_supported")?.as_array());
+    match algorithms {
+        Some(named) if !named.is_empty() && !named.iter().any(|name| name == "RS256") => violated(
+            format!("the discovery document says {}", quoted(named.iter().filter_map(Value::as_str))),
+            "`RS256` among them",
+            PUBLISH,
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}

@@ -1,0 +1,126 @@
+//! Rules of all federated credentials of an identity, whatever the token says.
+
+use std::collections::BTreeSet;
+
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Step, Verdict, Warning, token::MAX_TEXT, violated};
+use crate::core::verification::Credential;
+
+/// Most credentials of one identity, and how many of them are remarked on.
+const MAX_CREDENTIALS: usize = 20;
+const MANY_CREDENTIALS: usize = 18;
+/// The issuers for which a flexible credential is supported.
+const FLEXIBLE: [&str; 4] = [
+    "https://token.actions.githubusercontent.com",
+    "https://gitlab.",
+    "https://app.terraform.io",
+    "https://app.eu.terraform.io",
+];
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "FIC-FLEX",
+        rule: "no flexible credential is for this issuer: they are supported for GitHub, GitLab and Terraform alone",
+        level: Warning,
+        parties: ENTRA,
+        codes: &[700_211],
+        basis: Basis::documented("flexible federated identity credentials"),
+        step: Step::Issuer,
+        judge: none_is_flexible,
+    },
+    Check {
+        id: "FIC-LIMITS",
+        rule: "each has a name of 3 to 120 letters, digits, `-` and `_`, one audience, texts of 600 characters at most, and a pair of issuer and subject of its own",
+        level: Warning,
+        parties: ENTRA,
+        codes: &[],
+        basis: Basis::documented("federated credential considerations"),
+        step: Step::Credential,
+        judge: each_is_within_limits,
+    },
+    Check {
+        id: "FIC-COUNT",
+        rule: "an identity has fewer than 18 of the 20 that it may have",
+        level: Warning,
+        parties: ENTRA,
+        codes: &[],
+        basis: Basis::documented("federated credential considerations"),
+        step: Step::Credential,
+        judge: there_is_room,
+    },
+    Check {
+        id: "FIC-DANGLING",
+        rule: "the service account that the credential trusts exists: whoever makes it anew is trusted too",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[],
+        basis: Basis::documented("mutable subjects of federated credentials"),
+        step: Step::Credential,
+        judge: its_subject_exists,
+    },
+];
+
+fn listed<'a>(case: &Case<'a>) -> &'a [Credential] {
+    case.evidence.credentials.as_deref().unwrap_or_default()
+}
+
+fn none_is_flexible(case: &Case) -> Verdict {
+    let flexible = listed(case)
+        .iter()
+        .find(|it| it.expression.is_some() && !FLEXIBLE.iter().any(|issuer| it.issuer.starts_with(issuer)));
+    match flexible {
+        Some(it) => violated(
+            format!("the credential `{}` has a `claimsMatchingExpression` for `{}`", it.name, it.issuer),
+            "a plain `subject`",
+            "name one service account per credential",
+        ),
+        None => Verdict::NotApplicable,
+    }
+}
+
+fn each_is_within_limits(case: &Case) -> Verdict {
+    let mut pairs = BTreeSet::new();
+    for it in listed(case) {
+        let ends = it.name.chars().next().is_some_and(|first| first.is_ascii_alphanumeric());
+        let plain = it.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        let texts = [Some(&it.issuer), it.subject.as_ref(), it.audiences.first()];
+        let seen = if !(3..=120).contains(&it.name.chars().count()) || !ends || !plain {
+            format!("the name `{}`", it.name)
+        } else if it.audiences.len() != 1 {
+            format!("the credential `{}` has {} audiences", it.name, it.audiences.len())
+        } else if texts.into_iter().flatten().any(|text| text.chars().count() > MAX_TEXT) {
+            format!("the credential `{}` has a text of more than {MAX_TEXT} characters", it.name)
+        } else if !pairs.insert((&it.issuer, &it.subject)) {
+            format!("the credential `{}` has issuer and subject of another", it.name)
+        } else {
+            continue;
+        };
+        return violated(
+            seen,
+            "what Microsoft takes",
+            "correct it before it is applied: it would be refused",
+        );
+    }
+    Verdict::NotApplicable
+}
+
+fn there_is_room(case: &Case) -> Verdict {
+    match listed(case).len() {
+        count if count >= MANY_CREDENTIALS => violated(
+            format!("the identity has {count} federated credentials"),
+            format!("{MAX_CREDENTIALS} at most"),
+            "remove those whose service account is gone, or use a second identity",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn its_subject_exists(case: &Case) -> Verdict {
+    match &case.evidence.workload {
+        Some(workload) if workload.annotations.is_none() => violated(
+            "the service account does not exist in this cluster",
+            "the service account that the credential trusts",
+            "create it, or delete the credential: whoever creates it is trusted",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}

@@ -1,0 +1,141 @@
+//! Rules of the issuer itself: whether relying parties can use such a URL.
+
+use url::Url;
+
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, Note, OUTSIDE, Step, Verdict, Warning, violated};
+use crate::core::{
+    issuer::Issuer,
+    verification::{
+        Party,
+        address::{is_default_issuer, is_public_url},
+    },
+};
+
+/// Hosts of Entra itself (workload identity federation considerations).
+const ENTRA_HOSTS: [&str; 6] = [
+    "login.microsoftonline.com",
+    "login.microsoftonline.us",
+    "login.partner.microsoftonline.cn",
+    "login.windows.net",
+    "login.microsoft.com",
+    "sts.windows.net",
+];
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "ISS-ENTRA",
+        rule: "the issuer is not Entra itself",
+        level: Error,
+        parties: ENTRA,
+        codes: &[700_222, 700_226, 700_236],
+        basis: Basis::documented("workload identity federation considerations"),
+        step: Step::Issuer,
+        judge: is_not_entra,
+    },
+    Check {
+        id: "ISS-SYNTAX",
+        rule: "the issuer is an https URL in normal form, without user, query and fragment",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[501_661],
+        basis: Basis::inferred("Kubernetes, openidmetadata.go"),
+        step: Step::Metadata,
+        judge: is_usable,
+    },
+    Check {
+        id: "ISS-PUBLIC",
+        rule: "its host is public: no loopback, no private address, no name of a cluster",
+        level: Error,
+        parties: OUTSIDE,
+        codes: &[501_661, 90_061, 50_166],
+        basis: Basis::observed("azure-workload-identity #605, Azure/login #283"),
+        step: Step::Metadata,
+        judge: is_public,
+    },
+    Check {
+        id: "ISS-LOCAL",
+        rule: "that a host is not public matters to nobody who is inside; the outside would refuse it",
+        level: Note,
+        parties: &[Party::Local],
+        codes: &[],
+        basis: Basis::inferred("workload identity federation"),
+        step: Step::Metadata,
+        judge: is_public_anyway,
+    },
+    Check {
+        id: "ISS-PORT",
+        rule: "it has no port; whether Entra and Google take one is not documented",
+        level: Warning,
+        parties: &[Party::Entra, Party::Gcp],
+        codes: &[],
+        basis: Basis::inferred("not documented; AWS forbids it"),
+        step: Step::Metadata,
+        judge: has_no_port,
+    },
+];
+
+/// The host of the issuer, when it is a URL.
+fn host(case: &Case) -> Option<String> {
+    Some(Url::parse(case.issuer()?).ok()?.host_str()?.to_owned())
+}
+
+fn is_not_entra(case: &Case) -> Verdict {
+    let Some(host) = host(case) else { return Verdict::NotApplicable };
+    if !ENTRA_HOSTS.iter().any(|entra| host == *entra || host.ends_with(&format!(".{entra}"))) {
+        return Verdict::NotApplicable;
+    }
+    violated(
+        format!("the issuer is at `{host}`: a token of Entra itself"),
+        "a token of the cluster",
+        "pass the token that is projected into the pod, not one that was exchanged for it",
+    )
+}
+
+fn is_usable(case: &Case) -> Verdict {
+    match case.issuer().map(Issuer::parse) {
+        Some(Err(error)) if case.issuer().is_some_and(|issuer| issuer.trim() == issuer) => violated(
+            error.to_string(),
+            "an https URL without user, query and fragment",
+            "start kube-apiserver with a usable `--service-account-issuer`",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+/// The issuer, when it can be reached from inside alone and is not the default of kube-apiserver, which has
+/// a rule of its own.
+fn inside<'a>(case: &Case<'a>) -> Option<&'a str> {
+    let issuer = case.issuer().filter(|issuer| !is_default_issuer(issuer))?;
+    (Issuer::parse(issuer).is_ok() && !is_public_url(issuer)).then_some(issuer)
+}
+
+fn is_public(case: &Case) -> Verdict {
+    inside(case).map_or(Verdict::NotApplicable, |issuer| {
+        violated(
+            format!("`{issuer}` can be reached from inside alone"),
+            "a host that the internet knows",
+            "publish under a public https URL and make that the issuer",
+        )
+    })
+}
+
+fn is_public_anyway(case: &Case) -> Verdict {
+    inside(case).map_or(Verdict::NotApplicable, |issuer| {
+        violated(
+            format!("`{issuer}` can be reached from inside alone"),
+            "a host that the internet knows, for Microsoft Entra, AWS and Google",
+            "before you use it outside, publish under a public https URL and make that the issuer",
+        )
+    })
+}
+
+fn has_no_port(case: &Case) -> Verdict {
+    match case.issuer().and_then(|issuer| Url::parse(issuer).ok()).and_then(|url| url.port()) {
+        Some(port) => violated(
+            format!("the issuer names port {port}"),
+            "none: 443 for everybody",
+            "serve it at port 443, and make the URL without a port the issuer",
+        ),
+        None => Verdict::NotApplicable,
+    }
+}

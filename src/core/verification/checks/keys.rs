@@ -1,0 +1,300 @@
+//! Rules of the JWKS (RFC 7517), of the key in it that signed, and of its signature.
+
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, KEYS, Note, SIGNATURE, Step, Verdict, Warning};
+use super::{holds, quoted, violated};
+use crate::core::{
+    jwk::{Algorithm, InvalidJwk, PRIVATE_MEMBERS},
+    jwk_set::MAX_KEYS,
+    public_key::InvalidPublicKey,
+    verification::{Party, case::PublishedKey},
+};
+
+const PUBLISH: &str = "publish it anew with `signpost sync`";
+/// More keys than a cluster needs, whose old ones somebody forgets to take away.
+const MANY: usize = 10;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: KEYS,
+        rule: "the JWKS is a JSON object with public keys in `keys`, each of them well-formed",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[900_612],
+        basis: Basis::observed("answer to a bad JWKS"),
+        step: Step::Key,
+        judge: can_be_read,
+    },
+    Check {
+        id: "JWKS-PRIVATE",
+        rule: "no private key is in it: whoever reads it could sign as anybody",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[],
+        basis: Basis::inferred("RFC 7517 section 9.2"),
+        step: Step::Key,
+        judge: holds_no_private_key,
+    },
+    Check {
+        id: "JWKS-COUNT",
+        rule: "that key is among the first 100: Entra and AWS read no more",
+        level: Error,
+        parties: &[Party::Entra, Party::Aws],
+        codes: &[7_000_272],
+        basis: Basis::documented("workload identity federation"),
+        step: Step::Key,
+        judge: is_among_those_that_are_read,
+    },
+    Check {
+        id: "JWKS-DUP",
+        rule: "the kid of the token names one key there, not two different ones",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[7_000_274],
+        basis: Basis::inferred("RFC 7517 section 4.5"),
+        step: Step::Key,
+        judge: names_one_key,
+    },
+    Check {
+        id: "JWKS-KID",
+        rule: "the key that the token names is in it; Entra may also answer so while it caches an older one",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[7_000_272],
+        basis: Basis::observed("azure-workload-identity #1232"),
+        step: Step::Key,
+        judge: has_the_key,
+    },
+    Check {
+        id: "JWKS-USE",
+        rule: "`use` of that key is `sig`, as Entra expects",
+        level: Error,
+        parties: ENTRA,
+        codes: &[7_000_272],
+        basis: Basis::documented("workload identity federation with SPIFFE"),
+        step: Step::Key,
+        judge: key_is_for_signatures,
+    },
+    Check {
+        id: "KEY-SIZE",
+        rule: "an RSA key that signs has 2048 bits at least",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[900_612],
+        basis: Basis::inferred("RFC 7518 section 3.3"),
+        step: Step::Key,
+        judge: key_is_strong,
+    },
+    Check {
+        id: SIGNATURE,
+        rule: "the signature verifies with that key, by the algorithm that key and token name",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[7_000_274],
+        basis: Basis::observed("Microsoft.Identity.Web tests"),
+        step: Step::Signature,
+        judge: signature_verifies,
+    },
+    Check {
+        id: "JWKS-ALG",
+        rule: "no other kinds of keys are in it; what Entra makes of them is not documented",
+        level: Warning,
+        parties: ENTRA,
+        codes: &[900_612],
+        basis: Basis::inferred("not documented"),
+        step: Step::Key,
+        judge: has_rs256_keys_alone,
+    },
+    Check {
+        id: "JWKS-MANY",
+        rule: "it has at most 10 keys, and never more than 100, of which Entra and AWS read the first",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[],
+        basis: Basis::inferred("workload identity federation"),
+        step: Step::Key,
+        judge: has_few_keys,
+    },
+    Check {
+        id: "JWKS-KIDHASH",
+        rule: "the kid of that key is the one that Kubernetes derives",
+        level: Note,
+        parties: EVERYBODY,
+        codes: &[],
+        basis: Basis::documented("Kubernetes, jwt.go"),
+        step: Step::Key,
+        judge: kid_is_derived,
+    },
+];
+
+fn can_be_read(case: &Case) -> Verdict {
+    let keys = match &case.jwks {
+        None => return Verdict::NotApplicable,
+        Some(Err(error)) => return cannot_be_read(case, error),
+        Some(Ok(keys)) => keys,
+    };
+    let malformed = |(index, key): (usize, &PublishedKey)| match &key.jwk {
+        // Another kind of key is no fault, and a weak one has a rule of its own.
+        Ok(_) | Err(InvalidJwk::Unknown { .. } | InvalidJwk::Key(InvalidPublicKey::Weak { .. })) => None,
+        Err(error) => Some(match key.kid() {
+            Some(kid) => format!("key `{kid}`: {error}"),
+            None => format!("key {}: {error}", index + 1),
+        }),
+    };
+    match keys.iter().enumerate().find_map(malformed) {
+        Some(error) => cannot_be_read(case, &error),
+        None if keys.is_empty() => cannot_be_read(case, "it has no keys"),
+        None => holds(match keys.len() {
+            1 => "JWKS with 1 key".to_owned(),
+            count => format!("JWKS with {count} keys"),
+        }),
+    }
+}
+
+fn cannot_be_read(case: &Case, why: &str) -> Verdict {
+    let origin = case.evidence.jwks.origin();
+    violated(format!("the JWKS at {origin} cannot be used: {why}"), "a JWKS of public keys", PUBLISH)
+}
+
+fn holds_no_private_key(case: &Case) -> Verdict {
+    let private = |key: &PublishedKey| {
+        let member = PRIVATE_MEMBERS.iter().find(|member| key.members.contains_key(**member))?;
+        Some((key.kid().unwrap_or("none").to_owned(), *member))
+    };
+    match case.keys().and_then(|keys| keys.iter().find_map(private)) {
+        Some((kid, member)) => violated(
+            format!("the private key of kid `{kid}` is public: it has the member `{member}`"),
+            "public keys alone",
+            "replace the signing key at once: everybody can sign as this cluster; then publish anew",
+        ),
+        None => Verdict::NotApplicable,
+    }
+}
+
+fn is_among_those_that_are_read(case: &Case) -> Verdict {
+    let kid = case.signing_key().and_then(PublishedKey::kid);
+    let (Some(kid), Some(keys)) = (kid, case.keys()) else { return Verdict::NotApplicable };
+    match keys.iter().position(|key| key.kid() == Some(kid)) {
+        Some(place) if place >= MAX_KEYS => violated(
+            format!("kid `{kid}` is key {} of {} in the JWKS", place + 1, keys.len()),
+            format!("it among the first {MAX_KEYS}"),
+            "take away the keys whose last tokens are dead",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn names_one_key(case: &Case) -> Verdict {
+    let Some(key) = case.signing_key() else { return Verdict::NotApplicable };
+    let of_same_name = case.keys().unwrap_or_default().iter().filter(|other| other.kid() == key.kid());
+    if of_same_name.map(|other| &other.jwk).all(|other| *other == key.jwk) {
+        return Verdict::NotApplicable;
+    }
+    violated(
+        format!("kid `{}` names two different keys in the JWKS", key.kid().unwrap_or_default()),
+        "one key of that name",
+        "take away the one that does not sign",
+    )
+}
+
+fn has_the_key(case: &Case) -> Verdict {
+    let kid = case.token().and_then(|token| token.header().kid.as_ref());
+    let (Some(kid), Some(keys)) = (kid, case.keys()) else { return Verdict::NotApplicable };
+    if case.signing_key().is_some() {
+        return holds("the key that signed is published");
+    }
+    violated(
+        format!("kid `{kid}` is not published"),
+        match keys.iter().filter_map(PublishedKey::kid).collect::<Vec<_>>() {
+            kids if kids.is_empty() => "it in the JWKS, which names no key".to_owned(),
+            kids => format!("it in the JWKS, which has {}", quoted(kids)),
+        },
+        "publish the keys of the cluster that made this token with `signpost sync`, and keep them current with `signpost run`",
+    )
+}
+
+fn key_is_for_signatures(case: &Case) -> Verdict {
+    let Some(key) = case.signing_key() else { return Verdict::NotApplicable };
+    let kid = key.kid().unwrap_or_default();
+    match key.members.get("use") {
+        Some(value) if value == "sig" => holds("the key is for signatures"),
+        Some(value) => violated(format!("key `{kid}` has `use` {value}"), "`use` \"sig\"", PUBLISH),
+        None => violated(format!("key `{kid}` has no `use`"), "`use` \"sig\"", PUBLISH),
+    }
+}
+
+fn key_is_strong(case: &Case) -> Verdict {
+    match case.signing_key().map(|key| (key.kid(), &key.jwk)) {
+        Some((Some(kid), Err(InvalidJwk::Key(InvalidPublicKey::Weak { bits })))) => violated(
+            format!("key `{kid}` has {bits} bits"),
+            "2048 at least",
+            "have kube-apiserver sign with a larger key",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn signature_verifies(case: &Case) -> Verdict {
+    let (Some(token), Some(key)) = (case.token(), case.signing_key()) else { return Verdict::NotApplicable };
+    let Ok(jwk) = &key.jwk else { return Verdict::NotApplicable };
+    let (named, published) = (token.header().alg.as_str(), jwk.algorithm().name());
+    if named != published {
+        return violated(
+            format!("the token says `{named}`, the published key is for `{published}`"),
+            "the same algorithm",
+            "publish the key that signed this token",
+        );
+    }
+    if key.verifies(token) {
+        return holds("the signature verifies with the published key");
+    }
+    violated(
+        "the signature does not verify with the published key",
+        "the key that signed, and the token as it was signed",
+        "publish the key that signed this token; if it is published, the token was changed on its way",
+    )
+}
+
+fn has_rs256_keys_alone(case: &Case) -> Verdict {
+    let other = |key: &&PublishedKey| match &key.jwk {
+        Ok(jwk) => jwk.algorithm() != Algorithm::RS256,
+        Err(error) => matches!(error, InvalidJwk::Unknown { .. }),
+    };
+    let others: Vec<_> = case.keys().unwrap_or_default().iter().filter(other).collect();
+    if others.is_empty() {
+        return Verdict::NotApplicable;
+    }
+    let name = |key: &&PublishedKey| {
+        let kind = key.text("alg").or(key.text("crv")).or(key.text("kty")).unwrap_or("unknown");
+        format!("{kind} {}", key.kid().unwrap_or("without kid"))
+    };
+    violated(
+        format!("keys of other kinds are in the JWKS: {}", quoted(others.iter().map(name))),
+        "RS256 keys alone",
+        "publish with profile `entra`, which leaves the others out",
+    )
+}
+
+fn has_few_keys(case: &Case) -> Verdict {
+    match case.keys().map(<[_]>::len) {
+        Some(count) if count > MANY => violated(
+            format!("the JWKS has {count} keys"),
+            format!("at most {MANY}"),
+            "take away the keys whose last tokens are dead",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn kid_is_derived(case: &Case) -> Verdict {
+    match case.signing_key().map(|key| (key, &key.jwk)) {
+        Some((key, Ok(jwk))) if !jwk.has_derived_kid() => violated(
+            format!(
+                "kid `{}` is not the one that Kubernetes derives from the key",
+                key.kid().unwrap_or_default()
+            ),
+            format!("`{}`, unless an external signer chose another", jwk.public_key().kid()),
+            "nothing, where an external signer chooses its own key IDs",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}

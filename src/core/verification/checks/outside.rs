@@ -1,0 +1,144 @@
+//! Rules of AWS and Google Cloud, on the same evidence.
+
+use url::Url;
+
+use super::{Basis, Case, Check, Error, Party, Step, Verdict, Warning, holds, quoted, violated};
+
+/// What `AssumeRoleWithWebIdentity` is usually asked with.
+const AWS_AUDIENCE: &str = "sts.amazonaws.com";
+/// Longest audience that IAM takes, in characters.
+const AWS_MAX_AUDIENCE: usize = 255;
+/// The members of a JWK that Google takes in an uploaded JWKS.
+const GCP_MEMBERS: [&str; 9] = ["kty", "alg", "use", "kid", "n", "e", "x", "y", "crv"];
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "AWS-ISS",
+        rule: "the issuer has no port: IAM takes none",
+        level: Error,
+        parties: &[Party::Aws],
+        codes: &[],
+        basis: Basis::documented("IAM, CreateOpenIDConnectProvider"),
+        step: Step::Issuer,
+        judge: aws_takes_the_issuer,
+    },
+    Check {
+        id: "AWS-ALG",
+        rule: "the token is signed with RS256, RS384, RS512, ES256, ES384 or ES512",
+        level: Error,
+        parties: &[Party::Aws],
+        codes: &[],
+        basis: Basis::documented("IAM, OIDC providers"),
+        step: Step::Algorithm,
+        judge: aws_takes_the_algorithm,
+    },
+    Check {
+        id: "AWS-AUD",
+        rule: "unless `--audience` says otherwise, the token is for `sts.amazonaws.com`",
+        level: Warning,
+        parties: &[Party::Aws],
+        codes: &[],
+        basis: Basis::documented("IAM, CreateOpenIDConnectProvider"),
+        step: Step::Audience,
+        judge: aws_takes_the_audience,
+    },
+    Check {
+        id: "GCP-ALG",
+        rule: "the token is signed with RS256 or ES256",
+        level: Error,
+        parties: &[Party::Gcp],
+        codes: &[],
+        basis: Basis::inferred("examples of Google"),
+        step: Step::Algorithm,
+        judge: gcp_takes_the_algorithm,
+    },
+    Check {
+        id: "GCP-JWKS",
+        rule: "keys have no members that Google refuses in an uploaded JWKS, such as `x5c`",
+        level: Warning,
+        parties: &[Party::Gcp],
+        codes: &[],
+        basis: Basis::documented("IAM, WorkloadIdentityPoolProvider"),
+        step: Step::Key,
+        judge: gcp_takes_the_keys,
+    },
+    Check {
+        id: "LOCAL-ALG",
+        rule: "the token is signed with an algorithm of Kubernetes",
+        level: Error,
+        parties: &[Party::Local],
+        codes: &[],
+        basis: Basis::documented("Kubernetes, jwt.go"),
+        step: Step::Algorithm,
+        judge: kubernetes_signs_so,
+    },
+];
+
+fn aws_takes_the_issuer(case: &Case) -> Verdict {
+    match case.issuer().and_then(|issuer| Url::parse(issuer).ok()).and_then(|url| url.port()) {
+        Some(port) => violated(
+            format!("the issuer names port {port}"),
+            "none: IAM takes no issuer with a port",
+            "serve it at port 443, and make the URL without a port the issuer",
+        ),
+        None => Verdict::NotApplicable,
+    }
+}
+
+fn algorithm(case: &Case, taken: &[&str]) -> Verdict {
+    let Some(token) = case.token() else { return Verdict::NotApplicable };
+    let named = token.header().alg.as_str();
+    if taken.contains(&named) {
+        return holds(format!("signed with {named}"));
+    }
+    violated(
+        format!("signed with `{named}`"),
+        format!("one of {}", quoted(taken)),
+        "give kube-apiserver an RSA or P-256 key to sign with",
+    )
+}
+
+fn aws_takes_the_algorithm(case: &Case) -> Verdict {
+    algorithm(case, &["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"])
+}
+
+fn gcp_takes_the_algorithm(case: &Case) -> Verdict {
+    algorithm(case, &["RS256", "ES256"])
+}
+
+fn kubernetes_signs_so(case: &Case) -> Verdict {
+    algorithm(case, &["RS256", "ES256", "ES384", "ES512"])
+}
+
+fn aws_takes_the_audience(case: &Case) -> Verdict {
+    let Some(token) = case.token() else { return Verdict::NotApplicable };
+    let found = token.audiences();
+    let fix =
+        format!("project the token with `audience: {AWS_AUDIENCE}`, or say with `--audience` what IAM has");
+    if let Some(long) = found.iter().find(|audience| audience.chars().count() > AWS_MAX_AUDIENCE) {
+        let length = long.chars().count();
+        return violated(
+            format!("`aud` has {length} characters"),
+            format!("at most {AWS_MAX_AUDIENCE}"),
+            fix,
+        );
+    }
+    if case.question.expected.audience.is_some() || found.is_empty() || found.contains(&AWS_AUDIENCE) {
+        return Verdict::NotApplicable;
+    }
+    violated(format!("`aud` is {}", quoted(found)), format!("`{AWS_AUDIENCE}`, as is usual"), fix)
+}
+
+fn gcp_takes_the_keys(case: &Case) -> Verdict {
+    let keys = case.keys().unwrap_or_default();
+    let extra =
+        keys.iter().flat_map(|key| key.members.keys()).find(|name| !GCP_MEMBERS.contains(&name.as_str()));
+    match extra {
+        Some(name) => violated(
+            format!("a key has the member `{name}`"),
+            format!("{} alone", quoted(GCP_MEMBERS)),
+            "publish it anew with `signpost sync`, which leaves it out",
+        ),
+        None => Verdict::NotApplicable,
+    }
+}

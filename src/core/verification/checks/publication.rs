@@ -1,0 +1,258 @@
+//! Rules of how the two documents are served.
+
+use super::{
+    Basis, Case, Check, EVERYBODY, Error, Note, OUTSIDE, REACH, Step, Verdict, holds, quoted, violated,
+};
+use crate::core::verification::{Answer, Exhibit, Unanswered};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: REACH,
+        rule: "both documents can be had: a public address answers, in time and in bounds",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[501_661, 90_061, 50_166],
+        basis: Basis::observed("azure-workload-identity #605, #1130"),
+        step: Step::Metadata,
+        judge: there_is_an_answer,
+    },
+    Check {
+        id: "PUB-PRIVATE",
+        rule: "they are read at addresses of the internet; what `--allow-private` reads, the outside may not find",
+        level: Note,
+        parties: OUTSIDE,
+        codes: &[],
+        basis: Basis::observed("Azure/login #283"),
+        step: Step::Metadata,
+        judge: addresses_are_public,
+    },
+    Check {
+        id: "PUB-TLS",
+        rule: "the certificate is for this host, valid, and of an authority that everybody trusts",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[501_661, 90_061],
+        basis: Basis::inferred("not documented; the web's own rule"),
+        step: Step::Metadata,
+        judge: tls_is_trusted,
+    },
+    Check {
+        id: "PUB-FIREWALL",
+        rule: "no firewall of a storage account stands before them",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[50_166, 501_661, 90_061],
+        basis: Basis::observed("azure-workload-identity #1130"),
+        step: Step::Metadata,
+        judge: no_firewall_refuses,
+    },
+    Check {
+        id: "PUB-ANON",
+        rule: "they are read without a login",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[501_661, 90_061],
+        basis: Basis::inferred("azure-workload-identity, its script for kind"),
+        step: Step::Metadata,
+        judge: nobody_has_to_log_in,
+    },
+    Check {
+        id: "PUB-PATH",
+        rule: "they are where OpenID Connect Discovery says: the issuer, less a final `/`, and `/.well-known/openid-configuration`",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[501_661, 90_061, 50_166],
+        basis: Basis::observed("a blog on self-hosted issuers"),
+        step: Step::Metadata,
+        judge: they_are_there,
+    },
+    Check {
+        id: "PUB-STATUS",
+        rule: "the server does not fail",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[90_061, 501_661, 50_166],
+        basis: Basis::observed("Azure/AKS #4029"),
+        step: Step::Metadata,
+        judge: the_server_is_well,
+    },
+];
+
+/// The first of the documents that breaks a rule.
+fn either<'a>(case: &Case<'a>, rule: impl Fn(&'static str, &'a Exhibit) -> Option<Verdict>) -> Verdict {
+    case.exhibits().find_map(|(what, exhibit)| rule(what, exhibit)).unwrap_or(Verdict::NotApplicable)
+}
+
+/// As [`either`], of answers with a status.
+pub(super) fn answers<'a>(
+    case: &Case<'a>,
+    rule: impl Fn(&'static str, &'a Answer) -> Option<Verdict>,
+) -> Verdict {
+    either(case, |what, exhibit| exhibit.answer().and_then(|answer| rule(what, answer)))
+}
+
+fn there_is_an_answer(case: &Case) -> Verdict {
+    let broken = either(case, |what, exhibit| {
+        let Exhibit::NoAnswer(none) = exhibit else { return None };
+        let (seen, expected, fix) = match &none.why {
+            Unanswered::Tls { .. } => return None,
+            Unanswered::NoAddress { host } => (
+                format!("the name `{host}` has no address"),
+                "a public address".to_owned(),
+                "correct the issuer, or make the record in the public DNS",
+            ),
+            Unanswered::Private { addresses } => (
+                format!("its addresses are not of the internet: {}", quoted(addresses)),
+                "a public address".to_owned(),
+                "publish it outside; pass `--allow-private` to read it all the same, for a test cluster",
+            ),
+            Unanswered::NoConnection { reason } => (
+                format!("no connection: {reason}"),
+                "an answer".to_owned(),
+                "open the firewall; try `curl` on the URL from outside the cluster, or pass files with `--discovery` and `--jwks`",
+            ),
+            Unanswered::TimedOut { after } => (
+                format!("no answer within {} s", after.as_secs()),
+                "an answer in time".to_owned(),
+                "open the firewall, or find out why the server is slow",
+            ),
+            Unanswered::Interrupted { reason } => (
+                format!("the answer broke off: {reason}"),
+                "a whole answer".to_owned(),
+                "find out why the server closes the connection",
+            ),
+            Unanswered::TooLarge { limit } => (
+                "the answer does not end".to_owned(),
+                format!("at most {limit} bytes"),
+                "publish the document itself, with `signpost sync`",
+            ),
+            Unanswered::Redirected { to, reason } => (
+                format!("it redirects to `{to}`: {reason}"),
+                "the document itself".to_owned(),
+                "serve it without a redirect",
+            ),
+        };
+        Some(violated(format!("{what} at {}: {seen}", none.url), expected, fix))
+    });
+    match broken {
+        Verdict::NotApplicable => either(case, |what, exhibit| match exhibit {
+            Exhibit::File { path, .. } => Some(holds(format!("{what} from `{path}`"))),
+            Exhibit::Answer(answer) if answer.status == 200 => {
+                Some(holds(format!("{what} at {}", answer.url)))
+            }
+            _ => None,
+        }),
+        broken => broken,
+    }
+}
+
+fn addresses_are_public(case: &Case) -> Verdict {
+    answers(case, |what, answer| {
+        (!answer.private.is_empty()).then(|| {
+            violated(
+                format!("{what} was read at {}", quoted(&answer.private)),
+                "an address of the internet",
+                "make sure that the outside finds the same documents at a public address",
+            )
+        })
+    })
+}
+
+fn tls_is_trusted(case: &Case) -> Verdict {
+    either(case, |what, exhibit| match exhibit {
+        Exhibit::NoAnswer(none) => match &none.why {
+            Unanswered::Tls { reason } => Some(violated(
+                format!("{what} at {}: {reason}", none.url),
+                "a certificate that everybody trusts",
+                "serve the whole chain of a public authority, for this very host; for a test cluster set `SSL_CERT_FILE`",
+            )),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// What a store of a cloud says in the body of a refusal.
+fn says(answer: &Answer, code: &str) -> bool {
+    // Codes stand at the beginning; a whole document is not searched.
+    let beginning = &answer.bytes[..answer.bytes.len().min(4096)];
+    answer.status != 200 && String::from_utf8_lossy(beginning).contains(code)
+}
+
+fn is_firewall(answer: &Answer) -> bool {
+    says(answer, "AuthorizationFailure")
+}
+
+fn is_private(answer: &Answer) -> bool {
+    let refusals = ["PublicAccessNotPermitted", "AccessDenied", "NoAuthenticationInformation"];
+    let hidden = ["ResourceNotFound", "AuthenticationRequired"];
+    !is_firewall(answer)
+        && (matches!(answer.status, 401 | 403)
+            || refusals.iter().chain(&hidden).any(|code| says(answer, code)))
+}
+
+fn no_firewall_refuses(case: &Case) -> Verdict {
+    answers(case, |what, answer| {
+        is_firewall(answer).then(|| {
+            violated(
+                format!("{what} at {}: status {} `AuthorizationFailure`", answer.url, answer.status),
+                "200",
+                "allow all networks on the storage account, or serve through a CDN; a private container answers so too",
+            )
+        })
+    })
+}
+
+fn nobody_has_to_log_in(case: &Case) -> Verdict {
+    answers(case, |what, answer| {
+        if !is_private(answer) {
+            return None;
+        }
+        let (said, fix) = if says(answer, "PublicAccessNotPermitted") {
+            (
+                ", the storage account forbids anonymous reading",
+                "publish into its static website, `$web`, or allow blob public access on the account",
+            )
+        } else if says(answer, "AccessDenied") {
+            (", the bucket forbids anonymous reading", "allow everybody to read the objects of the bucket")
+        } else if says(answer, "ResourceNotFound") {
+            (
+                ", as Azure answers for a private container",
+                "let everybody read the blobs of the container, or publish into `$web`",
+            )
+        } else {
+            ("", "allow anonymous reading, or use a static website")
+        };
+        let seen = format!("{what} at {}: status {}{said}", answer.url, answer.status);
+        Some(violated(seen, "200 without a login", fix))
+    })
+}
+
+fn they_are_there(case: &Case) -> Verdict {
+    answers(case, |what, answer| {
+        let absent = (300..500).contains(&answer.status) && answer.status != 429;
+        (absent && !is_private(answer) && !is_firewall(answer)).then(|| {
+            violated(
+                format!("{what} at {}: status {}", answer.url, answer.status),
+                "200",
+                if what == "JWKS" {
+                    "publish it there with `signpost sync`, or correct `jwks_uri`"
+                } else {
+                    "publish it there with `signpost sync`; the name is `openid-configuration`, below `.well-known`"
+                },
+            )
+        })
+    })
+}
+
+fn the_server_is_well(case: &Case) -> Verdict {
+    answers(case, |what, answer| {
+        (answer.status == 429 || answer.status >= 500 || (201..300).contains(&answer.status)).then(|| {
+            violated(
+                format!("{what} at {}: status {}", answer.url, answer.status),
+                "200",
+                "find out what ails the server; once in a while means that Entra fails once in a while",
+            )
+        })
+    })
+}

@@ -1,0 +1,131 @@
+//! Rules of rotation: what Signpost remembers of the key that signed.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Basis, Case, Check, EVERYBODY, Error, Step, Verdict, Warning, differs, holds, violated};
+use crate::core::{
+    kid::Kid,
+    ledger::{Entry, State, signed},
+    token::UnverifiedToken,
+    verification::PROPAGATION,
+};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "ROT-OVERLAP",
+        rule: "the key was not taken out of the publication while the token is alive",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[7_000_272],
+        basis: Basis::documented("azure-workload-identity, key rotation"),
+        step: Step::Key,
+        judge: key_is_kept,
+    },
+    Check {
+        id: "CACHE-WAIT",
+        rule: "every place has shown the key for a day: a relying party may still have an older JWKS",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[7_000_272],
+        basis: Basis::observed("blob-csi-driver e2e, 20 to 30 min; others, an hour"),
+        step: Step::Key,
+        judge: key_is_known_by_now,
+    },
+    Check {
+        id: "ROT-EARLY",
+        rule: "the key had been shown for a day before it signed",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[7_000_272],
+        basis: Basis::inferred("blob-csi-driver e2e"),
+        step: Step::Key,
+        judge: key_was_ready,
+    },
+    Check {
+        id: "ISS-CHANGE",
+        rule: "the issuer is the one that Signpost publishes: another leaves running tokens and credentials behind",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[700_211],
+        basis: Basis::documented("AKS, OIDC issuer"),
+        step: Step::Issuer,
+        judge: issuer_is_the_same,
+    },
+];
+
+/// What the ledger says of the key that signed.
+fn entry<'a>(case: &Case<'a>) -> Option<(&'a Kid, &'a Entry)> {
+    let kid = case.token()?.header().kid.as_ref()?;
+    Some((kid, case.evidence.ledger.as_ref()?.entries().get(kid)?))
+}
+
+fn key_is_kept(case: &Case) -> Verdict {
+    let Some((kid, entry)) = entry(case) else { return Verdict::NotApplicable };
+    match entry.state {
+        State::Listed | State::Missing { .. } => holds("the ledger keeps the key published"),
+        State::Removed { at } => violated(
+            format!("kid `{kid}` was taken out of the publication at {at}"),
+            "it published until the last token that it signed is dead",
+            format!("get a new token; if this key still signs, `signpost ledger adopt {kid}`"),
+        ),
+        State::Revoked { at } => violated(
+            format!("kid `{kid}` was revoked at {at}"),
+            "a key that nobody else has",
+            "get a new token; the old one is to be refused",
+        ),
+    }
+}
+
+/// Since when every place that shows the key shows it; `None` when nobody can have read a JWKS without it.
+fn shown_since(entry: &Entry) -> Option<Timestamp> {
+    if entry.original { None } else { entry.shown.values().max().copied() }
+}
+
+/// How long after it was first shown something happened, when that was too early.
+fn too_early(since: Timestamp, at: Timestamp) -> Option<SignedDuration> {
+    Some(at.duration_since(since)).filter(|after| *after < signed(PROPAGATION))
+}
+
+fn key_is_known_by_now(case: &Case) -> Verdict {
+    let Some((kid, entry)) = entry(case) else { return Verdict::NotApplicable };
+    match shown_since(entry).and_then(|since| Some((since, too_early(since, case.evidence.now)?))) {
+        Some((since, after)) => violated(
+            format!("kid `{kid}` is shown everywhere for {:#} only", after.max(SignedDuration::ZERO)),
+            format!("a day, that is until {}", since.checked_add(PROPAGATION).unwrap_or(Timestamp::MAX)),
+            "wait, and try again: nothing is wrong but caches",
+        ),
+        None => holds("every cache has had the time to learn the key"),
+    }
+}
+
+fn key_was_ready(case: &Case) -> Verdict {
+    let signed_at = case.token().and_then(UnverifiedToken::issued_at);
+    let (Some((kid, entry)), Some(signed_at)) = (entry(case), signed_at) else {
+        return Verdict::NotApplicable;
+    };
+    match shown_since(entry).and_then(|since| too_early(since, signed_at)) {
+        Some(after) => violated(
+            if after.is_negative() {
+                format!("kid `{kid}` has signed {:#} before every place showed it", after.abs())
+            } else {
+                format!("kid `{kid}` has signed {after:#} after every place showed it")
+            },
+            "a day between them",
+            "publish keys ahead of time: have Signpost sign, or give it the next key as a source of kind `files`",
+        ),
+        None => Verdict::NotApplicable,
+    }
+}
+
+fn issuer_is_the_same(case: &Case) -> Verdict {
+    let published = case.evidence.ledger.as_ref().map(|ledger| ledger.issuer().as_str());
+    match (case.issuer(), published) {
+        (Some(issuer), Some(published)) if issuer != published => differs(
+            "the issuer",
+            issuer,
+            published,
+            "publish both for as long as tokens and federated credentials name the other: `former` in the configuration",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}

@@ -1,0 +1,168 @@
+//! Rules of time: of the token, and of the clocks it is read by.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Basis, Case, Check, EVERYBODY, Error, OUTSIDE, Step, Verdict, Warning, holds, violated};
+use crate::core::token::UnverifiedToken;
+
+/// Longest life of a token that is not remarked on: what Azure Kubernetes Service allows.
+const LONG_LIFE: Duration = Duration::from_hours(24);
+/// Shortest life that Kubernetes gives a token.
+/// Source: `minExpirationSeconds` in `kubernetes/pkg/apis/authentication/validation/validation.go`.
+const SHORT_LIFE: Duration = Duration::from_mins(10);
+/// How far clocks may be apart before a token that is not valid yet is refused: common among relying
+/// parties, and not documented for Entra.
+const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+/// How far clocks may be apart before it is remarked on.
+const NOTABLE: SignedDuration = SignedDuration::from_mins(1);
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "TOK-TIME",
+        rule: "now is between `nbf` (or `iat`), less five minutes, and `exp`",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[700_024],
+        basis: Basis::documented("Azure DevOps, AADSTS errors of workload identity"),
+        step: Step::Time,
+        judge: is_alive,
+    },
+    Check {
+        id: "TOK-EARLY",
+        rule: "`nbf` (or `iat`) is not in the future; what Entra tolerates is not documented",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[700_024],
+        basis: Basis::inferred("not documented"),
+        step: Step::Time,
+        judge: has_begun,
+    },
+    Check {
+        id: "TOK-LIFE",
+        rule: "it lives for ten minutes at least and for a day at most: its key must stay published as long as it lives",
+        level: Warning,
+        parties: OUTSIDE,
+        codes: &[],
+        basis: Basis::documented("AKS, OIDC issuer"),
+        step: Step::Time,
+        judge: lives_neither_long_nor_briefly,
+    },
+    Check {
+        id: "TOK-FRESH",
+        rule: "it is younger than four fifths of its life, when the kubelet replaces it",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[700_024],
+        basis: Basis::documented("azure-workload-identity, key rotation"),
+        step: Step::Time,
+        judge: is_fresh,
+    },
+    Check {
+        id: "CLOCK",
+        rule: "this clock and the server's agree within a minute",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[700_024],
+        basis: Basis::inferred("not documented"),
+        step: Step::Time,
+        judge: clocks_agree,
+    },
+];
+
+fn between(from: Timestamp, to: Timestamp) -> String {
+    format!("{:#}", to.duration_since(from))
+}
+
+/// When the token begins to be valid, and when it ends.
+fn life(token: &UnverifiedToken) -> (Option<Timestamp>, Option<Timestamp>) {
+    (token.not_before().or(token.issued_at()), token.expires_at())
+}
+
+fn is_alive(case: &Case) -> Verdict {
+    let Some((start, Some(expiry))) = case.token().map(life) else { return Verdict::NotApplicable };
+    let now = case.evidence.now;
+    if expiry <= now {
+        return violated(
+            format!("expired {} ago", between(expiry, now)),
+            "a token that is alive",
+            "read the token file anew for every request; the kubelet replaces it in time",
+        );
+    }
+    match start.filter(|start| start.duration_since(now) > TOLERANCE) {
+        Some(start) => violated(
+            format!("not valid for another {}", between(now, start)),
+            "a token that is valid now",
+            "set the clocks right, here and on the node that signed",
+        ),
+        None => holds(format!("valid for another {}", between(now, expiry))),
+    }
+}
+
+fn has_begun(case: &Case) -> Verdict {
+    let start = case.token().and_then(|token| life(token).0);
+    let Some(ahead) = start.map(|start| start.duration_since(case.evidence.now)) else {
+        return Verdict::NotApplicable;
+    };
+    if !ahead.is_positive() || ahead > TOLERANCE {
+        return Verdict::NotApplicable;
+    }
+    violated(
+        format!("not valid for another {ahead:#}"),
+        "a token that is valid now",
+        "set the clocks right, here and on the node that signed",
+    )
+}
+
+fn lives_neither_long_nor_briefly(case: &Case) -> Verdict {
+    let times = case.token().and_then(|token| Some((token.issued_at()?, token.expires_at()?)));
+    let Some((issued, expiry)) = times else { return Verdict::NotApplicable };
+    match Duration::try_from(expiry.duration_since(issued)) {
+        Ok(life) if life > LONG_LIFE => violated(
+            format!("lives for {}", between(issued, expiry)),
+            "a day at most",
+            "lower `expirationSeconds`: its key must stay published as long as it lives",
+        ),
+        Ok(life) if life < SHORT_LIFE => violated(
+            format!("lives for {}", between(issued, expiry)),
+            "ten minutes at least, as Kubernetes gives",
+            "ask for a longer life where the token is kept for a second request",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
+fn is_fresh(case: &Case) -> Verdict {
+    let times = case.token().and_then(|token| Some((token.issued_at()?, token.expires_at()?)));
+    let Some((issued, expiry)) = times else { return Verdict::NotApplicable };
+    let now = case.evidence.now;
+    let (age, life) = (now.duration_since(issued), expiry.duration_since(issued));
+    if expiry <= now || age.as_secs().saturating_mul(5) < life.as_secs().saturating_mul(4) {
+        return Verdict::NotApplicable;
+    }
+    violated(
+        format!("{age:#} old, of a life of {life:#}"),
+        "a token that the kubelet has replaced by now",
+        "read the token file anew for every request; a copy of it grows old",
+    )
+}
+
+fn clocks_agree(case: &Case) -> Verdict {
+    let answers = case.exhibits().filter_map(|(_, exhibit)| exhibit.answer());
+    // What a cache has kept has an old `Date`.
+    let mut fresh = answers.filter(|answer| answer.age.is_none_or(|age| age.is_zero()));
+    match fresh.find_map(|answer| answer.clock_difference) {
+        Some(difference) if difference.abs() > NOTABLE => violated(
+            format!(
+                "this clock is {:#} {} the server's",
+                difference.abs(),
+                if difference.is_positive() { "behind" } else { "ahead of" }
+            ),
+            "less than a minute between them",
+            "set this clock, and those of the nodes, by NTP",
+        ),
+        Some(_) => holds("this clock and the server's agree"),
+        None => Verdict::NotApplicable,
+    }
+}

@@ -1,0 +1,52 @@
+//! Federated credentials of an identity, as the tools of Microsoft print them.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A federated identity credential of an application, an agent blueprint or a managed identity.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Credential {
+    pub name: String,
+    #[serde(default)]
+    pub issuer: String,
+    /// Absent in a flexible one.
+    pub subject: Option<String>,
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// The expression of a flexible one, whatever it says.
+    #[serde(rename = "claimsMatchingExpression")]
+    pub expression: Option<Value>,
+}
+
+/// Reads a list of credentials: a JSON array as `az` prints it, or the answer of Microsoft Graph or of Azure
+/// Resource Manager, which wrap it in `value`, the latter each credential in `properties` too.
+///
+/// # Errors
+///
+/// Says what is wrong with the text.
+pub fn credentials(bytes: &[u8]) -> Result<Vec<Credential>, InvalidCredentials> {
+    let invalid = |error: serde_json::Error| InvalidCredentials(error.to_string());
+    let list = match crate::core::json::parse(bytes).map_err(invalid)? {
+        Value::Object(mut answer) => answer.remove("value").unwrap_or(Value::Object(answer)),
+        other => other,
+    };
+    let Value::Array(list) = list else {
+        return Err(InvalidCredentials("it is no array, and has none in `value`".to_owned()));
+    };
+    list.into_iter().map(|credential| serde_json::from_value(flat(credential)).map_err(invalid)).collect()
+}
+
+fn flat(credential: Value) -> Value {
+    match credential {
+        Value::Object(mut members) => match members.remove("properties") {
+            Some(Value::Object(properties)) => Value::Object(members.into_iter().chain(properties).collect()),
+            _ => Value::Object(members),
+        },
+        other => other,
+    }
+}
+
+/// The text is no list of federated credentials.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not a list of federated credentials: {0}")]
+pub struct InvalidCredentials(String);

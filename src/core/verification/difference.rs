@@ -1,0 +1,117 @@
+//! In which character two texts differ that should be the same.
+//!
+//! Relying parties compare issuer, subject and audience byte for byte. A person who compares them sees no
+//! final `/`, no space at an end, and no Cyrillic `а`.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Two texts that are not the same.
+///
+/// Invariant: they differ, and in the character at `at` first; both may end before it, but not both at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    seen: String,
+    expected: String,
+    /// How many characters both begin with.
+    at: usize,
+    kind: Kind,
+}
+
+/// What the difference comes to, when nothing else differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// One has a `/` at its end and the other has none.
+    FinalSlash,
+    /// Upper and lower case.
+    Case,
+    /// Spaces, tabs and line ends, wherever they stand.
+    WhiteSpace,
+    /// A character of one of them is not ASCII, and often looks as if it were.
+    Unusual,
+    /// Anything else.
+    Other,
+}
+
+impl Difference {
+    /// Compares two texts; `None` when they are the same.
+    #[must_use]
+    pub fn between(seen: &str, expected: &str) -> Option<Self> {
+        if seen == expected {
+            return None;
+        }
+        let at = seen.chars().zip(expected.chars()).take_while(|(seen, expected)| seen == expected).count();
+        let kind = if without_slash(seen) == without_slash(expected) {
+            Kind::FinalSlash
+        } else if seen.to_lowercase() == expected.to_lowercase() {
+            Kind::Case
+        } else if without_space(seen) == without_space(expected) {
+            Kind::WhiteSpace
+        } else if !seen.is_ascii() || !expected.is_ascii() {
+            Kind::Unusual
+        } else {
+            Kind::Other
+        };
+        Some(Self { seen: seen.to_owned(), expected: expected.to_owned(), at, kind })
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The two texts, one below the other, with what cannot be seen made visible, and a mark below the first
+    /// character that differs.
+    #[must_use]
+    pub fn lines(&self) -> [String; 3] {
+        let width: usize =
+            self.expected.chars().take(self.at).map(|character| visible(character).chars().count()).sum();
+        let show = |text: &str| text.chars().map(visible).collect();
+        [show(&self.seen), show(&self.expected), format!("{}^ {self}", " ".repeat(width))]
+    }
+}
+
+/// One `/` is dropped, as relying parties drop it.
+fn without_slash(text: &str) -> &str {
+    text.strip_suffix('/').unwrap_or(text)
+}
+
+fn without_space(text: &str) -> String {
+    text.chars().filter(|character| !character.is_whitespace()).collect()
+}
+
+fn visible(character: char) -> String {
+    match character {
+        ' ' => "␠".to_owned(),
+        '\t' => "␉".to_owned(),
+        '\n' => "␊".to_owned(),
+        '\r' => "␍".to_owned(),
+        ' '..='~' => character.to_string(),
+        other => format!("<U+{:04X}>", u32::from(other)),
+    }
+}
+
+/// What differs, in words.
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [seen, expected] = [&self.seen, &self.expected].map(|text| text.chars().nth(self.at));
+        match (self.kind, seen, expected) {
+            (Kind::FinalSlash, None, _) => f.write_str("the final `/` is missing"),
+            (Kind::FinalSlash, _, _) => f.write_str("a final `/` too many"),
+            (Kind::Case, Some(seen), Some(expected)) => {
+                write!(f, "`{}` in place of `{}`: case counts", visible(seen), visible(expected))
+            }
+            (_, Some(seen), Some(expected)) => {
+                write!(f, "`{}` in place of `{}`", visible(seen), visible(expected))
+            }
+            (_, Some(seen), None) => write!(f, "`{}` and what follows is too many", visible(seen)),
+            (_, None, Some(expected)) => write!(f, "`{}` and what follows is missing", visible(expected)),
+            (_, None, None) => unreachable!("texts that end together are the same"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

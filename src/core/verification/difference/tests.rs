@@ -1,0 +1,80 @@
+use proptest::prelude::*;
+
+use super::{Difference, Kind};
+
+#[track_caller]
+fn shows(seen: &str, expected: &str, kind: Kind, lines: [&str; 3]) {
+    let difference = Difference::between(seen, expected).expect("they differ");
+    assert_eq!(kind, difference.kind());
+    assert_eq!(lines.map(str::to_owned), difference.lines());
+}
+
+#[test]
+fn every_kind_of_difference_is_shown_where_it_is() {
+    shows(
+        "https://a/b",
+        "https://a/b/",
+        Kind::FinalSlash,
+        ["https://a/b", "https://a/b/", "           ^ the final `/` is missing"],
+    );
+    shows(
+        "https://a/",
+        "https://a",
+        Kind::FinalSlash,
+        ["https://a/", "https://a", "         ^ a final `/` too many"],
+    );
+    shows(
+        "team:App",
+        "team:app",
+        Kind::Case,
+        ["team:App", "team:app", "     ^ `A` in place of `a`: case counts"],
+    );
+    shows(" x", "x", Kind::WhiteSpace, ["␠x", "x", "^ `␠` in place of `x`"]);
+    shows("x\n", "x", Kind::WhiteSpace, ["x␊", "x", " ^ `␊` and what follows is too many"]);
+    shows("te\u{430}m", "team", Kind::Unusual, ["te<U+0430>m", "team", "  ^ `<U+0430>` in place of `a`"]);
+    shows("x", "xyz", Kind::Other, ["x", "xyz", " ^ `y` and what follows is missing"]);
+    shows(
+        "\u{200b}ab",
+        "\u{200b}ac",
+        Kind::Unusual,
+        ["<U+200B>ab", "<U+200B>ac", "         ^ `b` in place of `c`"],
+    );
+}
+
+/// Short texts of few letters meet each other often.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![4 => "[ab/A \u{430}]{0,4}", 1 => ".{0,6}"]
+}
+
+proptest! {
+    #[test]
+    fn texts_differ_unless_they_are_the_same(seen in text(), expected in text()) {
+        prop_assert_eq!(seen != expected, Difference::between(&seen, &expected).is_some());
+    }
+
+    #[test]
+    fn the_mark_stands_below_the_first_character_that_differs(seen in text(), expected in text()) {
+        let Some(difference) = Difference::between(&seen, &expected) else { return Ok(()) };
+        let [seen, expected, mark] = difference.lines();
+        let column = mark.chars().take_while(|character| *character == ' ').count();
+        let begin = |line: &str| line.chars().take(column).collect::<String>();
+        prop_assert_eq!(begin(&seen), begin(&expected));
+        let rest = |line: &str| line.chars().skip(column).collect::<String>();
+        prop_assert_ne!(rest(&seen), rest(&expected));
+        prop_assert!(seen.chars().count() >= column && expected.chars().count() >= column);
+    }
+
+    #[test]
+    fn it_is_of_the_same_kind_seen_from_the_other_side(seen in text(), expected in text()) {
+        let kind = |a: &str, b: &str| Difference::between(a, b).map(|difference| difference.kind());
+        prop_assert_eq!(kind(&seen, &expected), kind(&expected, &seen));
+    }
+
+    #[test]
+    fn what_is_shown_has_no_character_that_cannot_be_seen(seen in text(), expected in text()) {
+        let Some(difference) = Difference::between(&seen, &expected) else { return Ok(()) };
+        for line in difference.lines() {
+            prop_assert!(line.chars().all(|c| matches!(c, ' '..='~' | '␠' | '␉' | '␊' | '␍')), "{line:?}");
+        }
+    }
+}

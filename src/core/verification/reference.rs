@@ -1,0 +1,57 @@
+//! The table of checks, for people.
+
+use super::{Certainty, Check, Level, Party, checks};
+
+/// All checks as a page of Markdown.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = String::from(
+        "| id | level | for | Entra answers | certainty | rests on | rule |\n|---|---|---|---|---|---|---|\n",
+    );
+    for check in checks() {
+        text += &format!(
+            "| `{}` | {} | {} | {} | {} | {} | {} |\n",
+            check.id,
+            level(check.level),
+            parties(check),
+            codes(check),
+            certainty(check.basis.certainty),
+            check.basis.source,
+            check.rule
+        );
+    }
+    text
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Note => "note",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    }
+}
+
+fn certainty(certainty: Certainty) -> &'static str {
+    match certainty {
+        Certainty::Documented => "documented",
+        Certainty::Observed => "observed",
+        Certainty::Inferred => "inferred",
+    }
+}
+
+fn parties(check: &Check) -> String {
+    let name = |party: &Party| match party {
+        Party::Entra => "entra",
+        Party::Aws => "aws",
+        Party::Gcp => "gcp",
+        Party::Local => "local",
+    };
+    if check.parties.len() == Party::ALL.len() {
+        return "all".to_owned();
+    }
+    check.parties.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn codes(check: &Check) -> String {
+    check.codes.iter().map(|code| format!("AADSTS{code}")).collect::<Vec<_>>().join(", ")
+}

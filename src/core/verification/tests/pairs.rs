@@ -1,0 +1,23 @@
+//! For each check what trips it, and what just does not.
+
+mod documents;
+mod surroundings;
+mod token;
+
+use super::scene::Scene;
+
+/// The check, the deed that breaks its rule, a part of what is seen then, and the nearest deed that does not.
+pub(super) struct Pair {
+    pub(super) id: &'static str,
+    pub(super) trips: fn(&mut Scene),
+    pub(super) seen: &'static str,
+    pub(super) spares: fn(&mut Scene),
+}
+
+const fn pair(id: &'static str, trips: fn(&mut Scene), seen: &'static str, spares: fn(&mut Scene)) -> Pair {
+    Pair { id, trips, seen, spares }
+}
+
+pub(super) fn pairs() -> impl Iterator<Item = &'static Pair> {
+    [token::PAIRS, documents::PAIRS, surroundings::PAIRS].into_iter().flatten()
+}

@@ -1,0 +1,267 @@
+use serde_json::{Value, json};
+
+use super::{Pair, pair};
+use crate::core::{
+    kid::Kid,
+    verification::{
+        ApiServerView, Cloud,
+        tests::scene::{AUDIENCE, CLIENT, NOW, Scene, published_key, seconds},
+    },
+};
+
+const DAY: i64 = 86_400;
+
+fn kid(text: &str) -> Kid {
+    Kid::parse(text).expect("a kid")
+}
+
+fn server(scene: &mut Scene, kids: Vec<Kid>, taken: Option<bool>) {
+    scene.api_server = Some(ApiServerView { kids, minted: true, takes_for_its_own: taken });
+}
+
+/// Position of a variable in the scene's pod.
+fn set_variable(pod: &mut Value, name: &str, value: &Value) {
+    let variables = pod["spec"]["containers"][0]["env"].as_array_mut().expect("an array");
+    variables.retain(|variable| variable["name"] != name);
+    if !value.is_null() {
+        variables.push(json!({"name": name, "value": value}));
+    }
+}
+
+pub(super) const PAIRS: &[Pair] = &[
+    pair(
+        "JWKS-MATCH",
+        |it| server(it, vec![published_key().kid().clone(), kid("new")], None),
+        "are not published: `new`",
+        |it| server(it, vec![published_key().kid().clone()], None),
+    ),
+    pair(
+        "K8S-KEYPAIR",
+        |it| server(it, vec![kid("old")], None),
+        "has just signed with kid",
+        |it| {
+            server(it, vec![published_key().kid().clone()], None);
+        },
+    ),
+    pair(
+        "K8S-APIAUD",
+        |it| server(it, vec![published_key().kid().clone()], Some(true)),
+        "as one for itself",
+        |it| server(it, vec![published_key().kid().clone()], Some(false)),
+    ),
+    pair(
+        "ROT-OVERLAP",
+        |it| it.remembered(&json!({"removed": {"at": seconds(NOW - 1)}}), NOW - 2 * DAY, false),
+        "was taken out of the publication",
+        |it| it.remembered(&json!({"missing": {"since": seconds(NOW - 1)}}), NOW - 2 * DAY, false),
+    ),
+    pair(
+        "ROT-OVERLAP",
+        |it| it.remembered(&json!({"revoked": {"at": seconds(NOW - 1)}}), NOW - 2 * DAY, false),
+        "was revoked at",
+        |it| it.remembered(&json!("listed"), NOW - 2 * DAY, false),
+    ),
+    pair(
+        "CACHE-WAIT",
+        |it| it.remembered(&json!("listed"), NOW - DAY + 1, false),
+        "shown everywhere for 23h",
+        |it| {
+            it.remembered(&json!("listed"), NOW - DAY, false);
+        },
+    ),
+    // A ledger may say anything; the last second that there is.
+    pair(
+        "CACHE-WAIT",
+        |it| it.remembered(&json!("listed"), 253_402_207_200, false),
+        "shown everywhere for 0s only",
+        |_| {},
+    ),
+    pair(
+        "CACHE-WAIT",
+        |it| it.remembered(&json!("listed"), NOW - 720, false),
+        "shown everywhere for 12m",
+        |it| {
+            it.remembered(&json!("listed"), NOW - 720, true);
+        },
+    ),
+    pair(
+        "ROT-EARLY",
+        |it| it.remembered(&json!("listed"), NOW - 60 - DAY + 1, false),
+        "has signed 23h",
+        |it| {
+            it.remembered(&json!("listed"), NOW - 60 - DAY, false);
+        },
+    ),
+    pair(
+        "ISS-CHANGE",
+        |it| {
+            it.remembered(&json!("listed"), 0, true);
+            it.published_issuer = "https://old.example";
+        },
+        "the issuer is",
+        |it| it.remembered(&json!("listed"), 0, true),
+    ),
+    pair(
+        "POD-LABEL",
+        |it| {
+            it.with_pod(|pod| {
+                pod["metadata"]["labels"] = json!({});
+                pod["spec"]["volumes"] = json!([]);
+            });
+        },
+        "pod `app-0` has no label",
+        |it| it.with_pod(|pod| pod["metadata"]["labels"] = json!({})),
+    ),
+    pair(
+        "POD-LABEL",
+        |it| {
+            it.with_pod(|pod| {
+                pod["metadata"]["labels"] = json!({"azure.workload.identity/use": "True"});
+                pod["spec"]["volumes"] = json!([]);
+            });
+        },
+        "has the label `azure.workload.identity/use: \"True\"`",
+        |it| it.with_pod(|_| {}),
+    ),
+    pair(
+        "POD-ENV",
+        |it| it.with_pod(|pod| set_variable(pod, "AZURE_FEDERATED_TOKEN_FILE", &Value::Null)),
+        "has no `AZURE_FEDERATED_TOKEN_FILE`",
+        |it| {
+            it.with_pod(|pod| {
+                set_variable(pod, "AZURE_FEDERATED_TOKEN_FILE", &Value::Null);
+                pod["metadata"]["annotations"] =
+                    json!({"azure.workload.identity/skip-containers": "a; main"});
+            });
+        },
+    ),
+    pair(
+        "POD-ENV",
+        |it| {
+            let old = "/var/run/secrets/azure/tokens/azure-identity-token";
+            it.with_pod(|pod| set_variable(pod, "AZURE_FEDERATED_TOKEN_FILE", &json!(old)));
+        },
+        "where none is projected",
+        |it| it.with_pod(|_| {}),
+    ),
+    pair(
+        "POD-EXP",
+        |it| _ = it.annotated(&json!({"azure.workload.identity/service-account-token-expiration": "3599"})),
+        "is `3599`",
+        |it| _ = it.annotated(&json!({"azure.workload.identity/service-account-token-expiration": "3600"})),
+    ),
+    pair(
+        "AUTH-HOST",
+        |it| it.with_pod(|pod| set_variable(pod, "AZURE_AUTHORITY_HOST", &json!(""))),
+        "the pod asks at ``",
+        |it| {
+            it.with_pod(|pod| {
+                set_variable(pod, "AZURE_AUTHORITY_HOST", &json!("https://login.microsoftonline.com"));
+            });
+        },
+    ),
+    pair(
+        "AUTH-HOST",
+        |it| {
+            it.cloud = Cloud::UsGov;
+            it.with_pod(|_| {});
+        },
+        "the pod asks at `https://login.microsoftonline.com/`",
+        |it| {
+            it.cloud = Cloud::UsGov;
+            it.with_pod(|pod| {
+                set_variable(pod, "AZURE_AUTHORITY_HOST", &json!("https://login.microsoftonline.us/"));
+            });
+        },
+    ),
+    pair(
+        "TENANT-ID",
+        |it| it.with_pod(|pod| set_variable(pod, "AZURE_TENANT_ID", &json!("<tenant>"))),
+        "the tenant is `<tenant>`",
+        |it| it.with_pod(|pod| set_variable(pod, "AZURE_TENANT_ID", &json!("contoso.onmicrosoft.com"))),
+    ),
+    pair(
+        "CLIENT-ID",
+        |it| it.with_pod(|pod| set_variable(pod, "AZURE_CLIENT_ID", &json!("my-identity"))),
+        "the client ID is `my-identity`",
+        |it| it.with_pod(|pod| set_variable(pod, "AZURE_CLIENT_ID", &json!(CLIENT))),
+    ),
+    pair(
+        "SA-ANNOT",
+        |it| {
+            it.with_pod(|pod| set_variable(pod, "AZURE_CLIENT_ID", &Value::Null));
+            _ = it.annotated(&json!({}));
+        },
+        "has no annotation `azure.workload.identity/client-id`",
+        |it| {
+            it.with_pod(|_| {});
+            _ = it.annotated(&json!({}));
+        },
+    ),
+    pair(
+        "POD-AUD",
+        |it| it.with_pod(|pod| *token(pod) = json!({"audience": "vault", "path": "azure-identity-token"})),
+        "is given a token for `vault`",
+        |it| it.with_pod(|pod| *token(pod) = json!({"audience": AUDIENCE, "path": "azure-identity-token"})),
+    ),
+    pair(
+        "SIDE-CFG",
+        |it| it.with_sidecar(|it| it[SOURCE] = json!("SignedAssertionFile")),
+        "`SignedAssertionFile`",
+        |it| it.with_sidecar(|_| {}),
+    ),
+    pair(
+        "SIDE-CFG",
+        |it| {
+            it.with_sidecar(|it| {
+                it["AzureAd__ClientCredentials__2__SourceType"] = json!("SignedAssertionFilePath");
+            });
+        },
+        "has no `AzureAd__ClientCredentials__1__…`",
+        |it| {
+            it.with_sidecar(|it| {
+                it["AzureAd__ClientCredentials__1__SourceType"] = json!("SignedAssertionFilePath");
+            });
+        },
+    ),
+    pair(
+        "SIDE-SECRET",
+        |it| {
+            it.with_sidecar(|it| {
+                it[SOURCE] = json!("ClientSecret");
+                it["AzureAd__ClientCredentials__1__SourceType"] = json!("SignedAssertionFilePath");
+            });
+        },
+        "tries a `ClientSecret` first",
+        |it| it.with_sidecar(|it| it["AzureAd__ClientCredentials__1__SourceType"] = json!("ClientSecret")),
+    ),
+    pair(
+        "SIDE-PATH",
+        |it| it.with_sidecar(|it| it[DISK_PATH] = json!("/var/run/secrets/tokens/token")),
+        "where no token is projected",
+        |it| it.with_sidecar(|_| {}),
+    ),
+    pair(
+        "SIDE-PATH",
+        |it| it.with_sidecar(|it| it[DISK_PATH] = Value::Null),
+        "has neither a path for credential 0 nor",
+        |_| {},
+    ),
+    pair(
+        "SIDE-ID",
+        |it| {
+            let other = "00000000-0000-0000-0000-000000000000";
+            it.with_sidecar(|it| it["AzureAd__ClientId"] = json!(other));
+        },
+        "`AzureAd__ClientId` of container `main` of pod `app-0`",
+        |it| it.with_sidecar(|_| {}),
+    ),
+];
+
+const SOURCE: &str = "AzureAd__ClientCredentials__0__SourceType";
+const DISK_PATH: &str = "AzureAd__ClientCredentials__0__SignedAssertionFileDiskPath";
+
+/// What is projected into the scene's pod.
+fn token(pod: &mut Value) -> &mut Value {
+    &mut pod["spec"]["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]
+}

@@ -1,0 +1,284 @@
+//! What a relying party meets, as it should be; a case breaks one thing of it.
+
+use std::{sync::LazyLock, time::Duration};
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use jiff::Timestamp;
+use openssl::{
+    hash::MessageDigest,
+    pkey::{PKey, Private},
+    rsa::Rsa,
+    sign::Signer,
+};
+use serde_json::{Value, json};
+
+use crate::core::{
+    jwk::Jwk,
+    ledger::Ledger,
+    public_key::PublicKey,
+    token::UnverifiedToken,
+    verification::{
+        Answer, ApiServerView, Cloud, Credential, Evidence, Exhibit, Expectation, NoAnswer, Party, Question,
+        Report, Unanswered, judge,
+    },
+    workload::{Pod, Workload},
+};
+
+pub(super) const ISSUER: &str = "https://k8s.example/cluster-a";
+pub(super) const AUDIENCE: &str = "api://AzureADTokenExchange";
+pub(super) const SUBJECT: &str = "system:serviceaccount:team:app";
+pub(super) const CLIENT: &str = "85075aa5-1d73-42de-812a-95348218e4b2";
+pub(super) const NOW: i64 = 1_800_000_000;
+/// Where the pod of the scene finds its token.
+pub(super) const TOKEN_FILE: &str = "/var/run/secrets/tokens/azure-identity-token";
+
+pub(super) static KEY: LazyLock<PKey<Private>> =
+    LazyLock::new(|| Rsa::generate(2048).and_then(PKey::from_rsa).expect("OpenSSL makes RSA keys"));
+
+pub(super) fn published_key() -> Jwk {
+    let spki = KEY.public_key_to_der().expect("a public key has DER");
+    Jwk::of_public_key(PublicKey::from_spki(&spki).expect("a supported key"))
+}
+
+pub(super) fn seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).expect("near now")
+}
+
+pub(super) struct Scene {
+    pub(super) header: Value,
+    pub(super) claims: Value,
+    /// In place of the token that header and claims make.
+    pub(super) token: Option<String>,
+    pub(super) tampered: bool,
+    pub(super) discovery: Value,
+    pub(super) jwks: Value,
+    /// In place of the text of the discovery document.
+    pub(super) text: Option<&'static [u8]>,
+    /// How discovery and JWKS were answered.
+    pub(super) answers: [Answer; 2],
+    pub(super) unanswered: Option<Unanswered>,
+    pub(super) party: Party,
+    pub(super) cloud: Cloud,
+    pub(super) expected: Expectation,
+    pub(super) credentials: Option<Vec<Credential>>,
+    pub(super) workload: Option<Workload>,
+    pub(super) api_server: Option<ApiServerView>,
+    /// Of the key that signed.
+    pub(super) entry: Option<Value>,
+    pub(super) published_issuer: &'static str,
+}
+
+impl Scene {
+    pub(super) fn good() -> Self {
+        let key = published_key();
+        Self {
+            header: json!({"alg": "RS256", "kid": key.kid()}),
+            claims: json!({
+                "iss": ISSUER, "sub": SUBJECT, "aud": [AUDIENCE],
+                "iat": NOW - 60, "nbf": NOW - 60, "exp": NOW + 3540,
+            }),
+            token: None,
+            tampered: false,
+            discovery: json!({
+                "issuer": ISSUER,
+                "jwks_uri": format!("{ISSUER}/openid/v1/jwks"),
+                "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["RS256"],
+            }),
+            jwks: json!({"keys": [key]}),
+            text: None,
+            answers: ["discovery", "jwks"].map(answer),
+            unanswered: None,
+            party: Party::Entra,
+            cloud: Cloud::Public,
+            expected: Expectation {
+                issuer: Some(ISSUER.to_owned()),
+                subject: Some(SUBJECT.to_owned()),
+                audience: Some(AUDIENCE.to_owned()),
+            },
+            credentials: None,
+            workload: None,
+            api_server: None,
+            entry: None,
+            published_issuer: ISSUER,
+        }
+    }
+
+    pub(super) fn token(&self) -> String {
+        if let Some(token) = &self.token {
+            return token.clone();
+        }
+        let encode = |value: &Value| {
+            let mut value = value.clone();
+            without_nulls(&mut value);
+            Base64UrlUnpadded::encode_string(value.to_string().as_bytes())
+        };
+        let input = format!("{}.{}", encode(&self.header), encode(&self.claims));
+        let mut signer = Signer::new(MessageDigest::sha256(), &KEY).expect("RS256");
+        let mut signature = signer.sign_oneshot_to_vec(input.as_bytes()).expect("it is an RSA key");
+        signature[0] ^= u8::from(self.tampered);
+        format!("{input}.{}", Base64UrlUnpadded::encode_string(&signature))
+    }
+
+    pub(super) fn evidence(&self) -> Evidence {
+        let [discovery, jwks] = [0, 1].map(|place| {
+            let document = if place == 0 { &self.discovery } else { &self.jwks };
+            let mut document = document.clone();
+            without_nulls(&mut document);
+            let given = self.text.filter(|_| place == 0).map(<[u8]>::to_vec);
+            let bytes = given.unwrap_or_else(|| {
+                document.as_str().map_or_else(|| document.to_string(), str::to_owned).into_bytes()
+            });
+            Exhibit::Answer(Box::new(Answer { bytes, ..self.answers[place].clone() }))
+        });
+        let (discovery, jwks) = match &self.unanswered {
+            None => (discovery, jwks),
+            Some(why) => {
+                let url = format!("{ISSUER}/discovery");
+                (Exhibit::NoAnswer(NoAnswer { url, why: why.clone() }), Exhibit::NotSought)
+            }
+        };
+        Evidence {
+            token: Some(UnverifiedToken::parse(&self.token())),
+            discovery,
+            jwks,
+            api_server: self.api_server.clone(),
+            workload: self.workload.clone(),
+            credentials: self.credentials.clone(),
+            ledger: self.ledger(),
+            now: seconds(NOW),
+        }
+    }
+
+    fn ledger(&self) -> Option<Ledger> {
+        let entry = self.entry.clone()?;
+        let key = published_key();
+        let text = json!({
+            "version": 1, "lineage": "a", "sequence": 1, "issuer": self.published_issuer,
+            "keys": {key.kid().as_str(): entry},
+        });
+        Some(Ledger::parse(text.to_string().as_bytes()).expect("a ledger"))
+    }
+
+    pub(super) fn question(&self) -> Question {
+        Question { party: self.party, cloud: self.cloud, expected: self.expected.clone() }
+    }
+
+    pub(super) fn judged(&self) -> Report {
+        judge(&self.evidence(), &self.question())
+    }
+
+    /// The same at another issuer, all the way through.
+    pub(super) fn move_to(&mut self, issuer: &str) {
+        self.expected.issuer = Some(issuer.to_owned());
+        self.claims["iss"] = json!(issuer);
+        self.discovery["issuer"] = json!(issuer);
+        self.discovery["jwks_uri"] = json!(format!("{issuer}/openid/v1/jwks"));
+    }
+
+    /// One read at this place was answered so.
+    pub(super) fn answered(&mut self, status: u16, body: &str) {
+        self.answers[1].status = status;
+        self.jwks = json!(body);
+    }
+
+    /// The annotations of the service account.
+    pub(super) fn annotated(&mut self, annotations: &Value) -> &mut Workload {
+        let workload = self.workload.get_or_insert_default();
+        workload.annotations = Some(serde_json::from_value(annotations.clone()).expect("texts"));
+        workload
+    }
+
+    /// A pod that the webhook has changed, for a service account that is annotated.
+    pub(super) fn with_pod(&mut self, change: impl FnOnce(&mut Value)) {
+        let mut pod = json!({
+            "metadata": {"name": "app-0", "labels": {"azure.workload.identity/use": "true"}},
+            "spec": {
+                "serviceAccountName": "app",
+                "containers": [{
+                    "name": "main",
+                    "env": [
+                        {"name": "AZURE_CLIENT_ID", "value": CLIENT},
+                        {"name": "AZURE_TENANT_ID", "value": CLIENT},
+                        {"name": "AZURE_AUTHORITY_HOST", "value": "https://login.microsoftonline.com/"},
+                        {"name": "AZURE_FEDERATED_TOKEN_FILE", "value": TOKEN_FILE},
+                    ],
+                    "volumeMounts": [{"name": "token", "mountPath": "/var/run/secrets/tokens"}],
+                }],
+                "volumes": [{"name": "token", "projected": {"sources": [{"serviceAccountToken": {
+                    "audience": AUDIENCE, "expirationSeconds": 3600, "path": "azure-identity-token",
+                }}]}}],
+            },
+        });
+        change(&mut pod);
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        self.annotated(&json!({"azure.workload.identity/client-id": CLIENT})).pods.push(pod);
+    }
+
+    /// A pod with the Entra auth sidecar, as in the walk-through for blueprints: no webhook.
+    pub(super) fn with_sidecar(&mut self, change: impl FnOnce(&mut Value)) {
+        let mut settings = json!({
+            "AzureAd__Instance": "https://login.microsoftonline.com/",
+            "AzureAd__TenantId": CLIENT,
+            "AzureAd__ClientId": CLIENT,
+            "AzureAd__ClientCredentials__0__SourceType": "SignedAssertionFilePath",
+            "AzureAd__ClientCredentials__0__SignedAssertionFileDiskPath": TOKEN_FILE,
+        });
+        change(&mut settings);
+        without_nulls(&mut settings);
+        self.with_pod(|pod| {
+            pod["metadata"]["labels"] = json!({});
+            pod["spec"]["containers"][0]["env"] = json!([]);
+            pod["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "sidecar"}}]);
+        });
+        let settings = serde_json::from_value(settings).expect("texts");
+        self.workload.as_mut().expect("it has a pod").config_maps.insert("sidecar".to_owned(), settings);
+    }
+
+    /// What the ledger says of the key that signed.
+    pub(super) fn remembered(&mut self, state: &Value, shown_since: i64, original: bool) {
+        self.entry = Some(json!({
+            "jwk": published_key(), "first_seen": seconds(0), "state": state,
+            "shown": {"blob": seconds(shown_since)}, "original": original,
+        }));
+    }
+}
+
+fn answer(name: &str) -> Answer {
+    Answer {
+        url: format!("{ISSUER}/{name}"),
+        redirects: Vec::new(),
+        private: Vec::new(),
+        status: 200,
+        content_type: Some("application/json; charset=utf-8".to_owned()),
+        cache_control: Some("public, max-age=300".to_owned()),
+        age: None,
+        clock_difference: Some(jiff::SignedDuration::ZERO),
+        took: Duration::from_millis(20),
+        bytes: Vec::new(),
+        again: None,
+    }
+}
+
+pub(super) fn credential(issuer: &str, subject: &str, audience: &str) -> Credential {
+    Credential {
+        name: "kind".to_owned(),
+        issuer: issuer.to_owned(),
+        subject: Some(subject.to_owned()),
+        audiences: vec![audience.to_owned()],
+        expression: None,
+    }
+}
+
+/// Takes away the members that a case has set to null.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
+}

@@ -1,0 +1,190 @@
+//! Reads service accounts, their pods and what configures them, to be judged.
+//!
+//! What may not be read is left out where the rest is worth having; a token is shown to nobody but the API
+//! server that has made it.
+
+use http::StatusCode;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    core::{
+        service_account::ServiceAccount,
+        token::Token,
+        workload::{Metadata, Pod, Texts, Workload},
+    },
+    kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
+};
+
+/// Largest list that is read, in bytes: a namespace of a few thousand pods.
+const MAX_LIST: usize = 32 * 1024 * 1024;
+/// How azure-workload-identity calls its webhook.
+/// Source: `manifest_staging/charts/workload-identity-webhook` of that project.
+const WEBHOOK: &str = "azure-wi-webhook-mutating-webhook-configuration";
+
+/// The workloads of one cluster.
+#[derive(Debug)]
+pub struct Workloads {
+    connection: Connection,
+}
+
+/// Everything in a namespace that may want tokens.
+pub struct Namespace {
+    pub accounts: Vec<(ServiceAccount, Workload)>,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    data: Texts,
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    items: Vec<T>,
+}
+
+impl Workloads {
+    #[must_use]
+    pub fn new(access: Access) -> Self {
+        Self { connection: Connection::new(access) }
+    }
+
+    /// One service account and the pods that run as it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the API server cannot be asked, or refuses service accounts or pods.
+    pub async fn of_account(&self, account: &ServiceAccount) -> Result<Workload, KubernetesError> {
+        let namespace = account.namespace();
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{}", account.name());
+        let found: Option<Object> = self.optional(Request::get(path)).await?;
+        let pods = self.pods(namespace).await?;
+        let pods = pods.into_iter().filter(|pod| pod.service_account() == account.name()).collect();
+        self.completed(namespace, found.map(|object| object.metadata.annotations), pods).await
+    }
+
+    /// One pod and the service account that it runs as.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of_account`]; and when there is no such pod.
+    pub async fn of_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(ServiceAccount, Workload), KubernetesError> {
+        let pod: Pod = self.read(Request::get(format!("/api/v1/namespaces/{namespace}/pods/{name}"))).await?;
+        let account = ServiceAccount::new(namespace, pod.service_account())
+            .map_err(|_| KubernetesError::Incomplete { request: format!("GET pod `{namespace}/{name}`") })?;
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{}", account.name());
+        let found: Option<Object> = self.optional(Request::get(path)).await?;
+        let annotations = found.map(|object| object.metadata.annotations);
+        Ok((account, self.completed(namespace, annotations, vec![pod]).await?))
+    }
+
+    /// Every service account of a namespace, with its pods.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::of_account`].
+    pub async fn of_namespace(&self, namespace: &str) -> Result<Namespace, KubernetesError> {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        let found: List<Object> = self.read(Request::get(path).up_to(MAX_LIST)).await?;
+        let pods = self.pods(namespace).await?;
+        let mut accounts = Vec::new();
+        for Object { metadata, .. } in found.items {
+            let Ok(account) = ServiceAccount::new(namespace, &metadata.name) else { continue };
+            let own = pods.iter().filter(|pod| pod.service_account() == account.name()).cloned().collect();
+            let workload = self.completed(namespace, Some(metadata.annotations), own).await?;
+            accounts.push((account, workload));
+        }
+        Ok(Namespace { accounts })
+    }
+
+    /// Whether the API server takes a token that it has just made for others for one that is for itself;
+    /// `None` when we may not ask.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the API server cannot be asked.
+    pub async fn takes_for_its_own(&self, token: &Token) -> Result<Option<bool>, KubernetesError> {
+        let spec = TokenReviewSpec { token: token.as_str().to_owned(), audiences: None };
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews".to_owned();
+        let request = Request::post(path, &TokenReview { spec, ..TokenReview::default() });
+        let answer = self.connection.call(&request).await?;
+        if !answer.status.is_success() {
+            return Ok(None);
+        }
+        let review: TokenReview = answer.json(&request)?;
+        Ok(review.status.map(|status| status.authenticated.unwrap_or(false)))
+    }
+
+    async fn pods(&self, namespace: &str) -> Result<Vec<Pod>, KubernetesError> {
+        let request = Request::get(format!("/api/v1/namespaces/{namespace}/pods")).up_to(MAX_LIST);
+        Ok(self.read::<List<Pod>>(request).await?.items)
+    }
+
+    /// Adds what the pods take their environment from, and whether the webhook is there.
+    async fn completed(
+        &self,
+        namespace: &str,
+        annotations: Option<Texts>,
+        pods: Vec<Pod>,
+    ) -> Result<Workload, KubernetesError> {
+        let mut workload =
+            Workload { annotations, pods, webhook: self.has_webhook().await?, ..Workload::default() };
+        let containers = workload.pods.iter().flat_map(|pod| &pod.spec.containers);
+        let references = containers.flat_map(|it| &it.env_from).filter_map(|it| it.config_map_ref.as_ref());
+        let names: std::collections::BTreeSet<_> = references.map(|it| it.name.clone()).collect();
+        for name in names {
+            let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
+            match self.optional::<Object>(Request::get(path)).await {
+                Ok(Some(object)) => drop(workload.config_maps.insert(name, object.data)),
+                // Without it there is less to judge, and nothing wrong is said.
+                Ok(None) => {}
+                Err(error) if error.is_refusal() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(workload)
+    }
+
+    async fn has_webhook(&self) -> Result<Option<bool>, KubernetesError> {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{WEBHOOK}");
+        match self.optional::<Object>(Request::get(path)).await {
+            Ok(found) => Ok(Some(found.is_some())),
+            Err(error) if error.is_refusal() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, request: Request) -> Result<T, KubernetesError> {
+        let answer = self.connection.call(&request).await?;
+        if answer.status.is_success() { answer.json(&request) } else { Err(refused(&request, &answer)) }
+    }
+
+    /// As [`Self::read`]; `None` when there is no such thing.
+    async fn optional<T: DeserializeOwned>(&self, request: Request) -> Result<Option<T>, KubernetesError> {
+        match self.read(request).await {
+            Ok(found) => Ok(Some(found)),
+            Err(KubernetesError::Status { status: StatusCode::NOT_FOUND, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn refused(request: &Request, answer: &Answer) -> KubernetesError {
+    let message = answer.message();
+    let hint = match (hint_for_credential(answer.status, message.as_deref()), answer.status) {
+        (Some(hint), _) => Some(hint.to_owned()),
+        (None, StatusCode::FORBIDDEN) => Some(format!(
+            "let it read: `kubectl create clusterrolebinding signpost-verify --clusterrole=view {}`",
+            refused_user(message.as_deref())
+        )),
+        (None, _) => None,
+    };
+    KubernetesError::Status { request: request.to_string(), status: answer.status, message, hint }
+}

@@ -1,0 +1,147 @@
+//! Issuers that mean harm: whatever they answer, the verb ends soon, stays small, and reaches nothing else.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::StatusCode;
+
+use super::WITHIN;
+use crate::support::in_process::InProcess;
+use crate::support::scripted::Scripted;
+use crate::support::signpost::{Finished, Signpost};
+
+const REFUSED: i32 = 1;
+const UNKNOWN: i32 = 2;
+
+fn verify(issuer: &str) -> Finished {
+    Signpost::new(["verify", "--issuer", issuer]).finish(WITHIN)
+}
+
+/// Answers every request with the same.
+fn answering(body: impl Into<Vec<u8>>) -> Scripted {
+    let body = String::from_utf8(body.into()).expect("a test of text");
+    Scripted::start(move |_| (200, body.clone()))
+}
+
+#[track_caller]
+fn refuses(told: &Finished, id: &str, seen: &str, code: i32) {
+    assert_eq!(told.code, Some(code), "{}{}", told.stdout, told.stderr);
+    let line = told.stdout.lines().find(|line| line.contains(&format!("  {id}  ")));
+    assert!(line.is_some_and(|line| line.contains(seen)), "no {id} with `{seen}` in\n{}", told.stdout);
+}
+
+#[test]
+fn a_body_without_an_end_is_not_read_to_its_end() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let chunk = Bytes::from(vec![b' '; 64 * 1024]);
+    let router = Router::new().fallback(move || {
+        let (chunk, count) = (chunk.clone(), Arc::clone(&count));
+        async move {
+            // A gigabyte, if anybody read it.
+            let chunks = (0..16_384).map(move |_| {
+                count.fetch_add(chunk.len(), Ordering::Relaxed);
+                Ok::<_, Infallible>(chunk.clone())
+            });
+            Body::from_stream(stream::iter(chunks))
+        }
+    });
+    let server = InProcess::serve(router);
+    refuses(&verify(&server.url()), "PUB-REACH", "the answer does not end", REFUSED);
+    let sent = sent.load(Ordering::Relaxed);
+    assert!(sent < 64 * 1024 * 1024, "{sent} bytes were taken");
+}
+
+#[test]
+fn a_trickle_does_not_extend_the_time() {
+    let router = Router::new().fallback(|| async {
+        let drops = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Some((Ok::<_, Infallible>(Bytes::from_static(b" ")), ()))
+        });
+        Body::from_stream(drops)
+    });
+    let server = InProcess::serve(router);
+    let begun = Instant::now();
+    refuses(&verify(&server.url()), "PUB-REACH", "no answer within 10 s", UNKNOWN);
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+fn redirecting(to: impl Fn(&Request) -> String + Clone + Send + Sync + 'static) -> InProcess {
+    InProcess::serve(Router::new().fallback(move |request: Request| {
+        let to = to(&request);
+        async move {
+            let response = Response::builder().status(StatusCode::FOUND).header("location", to);
+            response.body(Body::empty()).expect("a response")
+        }
+    }))
+}
+
+#[test]
+fn a_redirect_leads_neither_round_nor_inside() {
+    let round = redirecting(|request| format!("{}x", request.uri().path()));
+    refuses(&verify(&round.url()), "PUB-REACH", "one redirect too many", REFUSED);
+    let metadata = redirecting(|_| "http://169.254.169.254/latest/meta-data/".to_owned());
+    refuses(&verify(&metadata.url()), "PUB-REACH", "not an address of the internet", REFUSED);
+    let inside = redirecting(|_| "https://10.96.0.1/".to_owned());
+    refuses(&verify(&inside.url()), "PUB-REACH", "not an address of the internet", REFUSED);
+}
+
+/// The discovery document names where the JWKS is, and is believed no further than the internet.
+#[test]
+fn a_jwks_uri_leads_not_inside() {
+    let document = r#"{"issuer":"x","jwks_uri":"https://10.96.0.1/openid/v1/jwks"}"#;
+    let server = answering(document);
+    refuses(&verify(&server.url()), "PUB-REACH", "not of the internet: `10.96.0.1`", REFUSED);
+}
+
+#[test]
+fn a_name_that_leads_to_this_machine_is_not_asked_for_a_public_issuer() {
+    let server = Scripted::start(|_| (200, "{}".to_owned()));
+    let address = server.url().trim_start_matches("http://").to_owned();
+    let arguments = ["verify", "--issuer", "https://oidc.example", "--connect-to", &address];
+    let told = Signpost::new(arguments).finish(WITHIN);
+    refuses(&told, "PUB-REACH", "not of the internet: `127.0.0.1`", REFUSED);
+    assert!(server.seen().is_empty(), "{:?}", server.seen());
+}
+
+#[test]
+fn documents_that_mean_two_things_or_nothing_are_refused() {
+    let nested = "[".repeat(500_000);
+    for (body, seen) in [
+        (nested.as_str(), "recursion limit exceeded"),
+        (r#"{"issuer":"a","jwks_uri":"b","issuer":"c"}"#, "member `issuer` stands twice"),
+        (r#"{"issuer":1e999}"#, "number out of range"),
+        ("", "EOF while parsing"),
+        ("[]", "no object"),
+    ] {
+        refuses(&verify(&answering(body).url()), "DISC-PARSE", seen, REFUSED);
+    }
+    let router = Router::new().fallback(|| async { Body::from(&b"{\"issuer\":\"\xff\"}"[..]) });
+    refuses(&verify(&InProcess::serve(router).url()), "DISC-PARSE", "invalid unicode", REFUSED);
+}
+
+#[test]
+fn what_is_asked_is_bounded_and_carries_nothing() {
+    let server = Scripted::start(|seen| {
+        let host = seen.headers["host"].to_str().expect("text");
+        (200, format!(r#"{{"issuer":"http://{host}","jwks_uri":"http://{host}/jwks"}}"#))
+    });
+    verify(&server.url()).expect_code(REFUSED);
+    let seen = server.seen();
+    assert_eq!(seen.len(), 4, "each document twice: {seen:?}");
+    for request in seen {
+        let mut names: Vec<_> = request.headers.keys().map(http::HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "host"]);
+        assert_eq!((request.method.as_str(), request.query), ("GET", None));
+    }
+}

@@ -1,0 +1,192 @@
+//! Service accounts and pods of a real API server, with the faults that people meet.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{AUDIENCE, Page, Stage, WITHIN};
+use crate::support::signpost::Finished;
+
+const REFUSED: i32 = 1;
+const CLIENT: &str = "85075aa5-1d73-42de-812a-95348218e4b2";
+
+/// A namespace of the shared cluster that nobody else uses.
+struct Team<'a> {
+    stage: &'a Stage,
+    kubeconfig: TempDir,
+    name: &'static str,
+}
+
+impl<'a> Team<'a> {
+    fn create(stage: &'a Stage, name: &'static str) -> Self {
+        stage.cluster.server.create_namespace(name);
+        let kubeconfig = TempDir::new().expect("a temporary folder");
+        stage.cluster.server.admin_kubeconfig(&kubeconfig.path().join("config"));
+        Self { stage, kubeconfig, name }
+    }
+
+    fn account(&self, name: &str, annotations: &Value) {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": name, "annotations": annotations},
+        });
+        self.create_object("serviceaccounts", &object);
+    }
+
+    fn create_object(&self, kind: &str, object: &Value) {
+        self.stage.cluster.server.create(&format!("/api/v1/namespaces/{}/{kind}", self.name), object);
+    }
+
+    /// A pod as its author wrote it, before any webhook.
+    fn pod(&self, account: &str, change: impl FnOnce(&mut Value)) {
+        let mut pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": format!("{account}-0"), "labels": {}},
+            "spec": {
+                "serviceAccountName": account,
+                "automountServiceAccountToken": false,
+                "containers": [{"name": "main", "image": "example.com/app:1"}],
+            },
+        });
+        change(&mut pod);
+        self.create_object("pods", &pod);
+    }
+
+    fn verify(&self, arguments: &[&str]) -> Finished {
+        let config = self.kubeconfig.path().join("config");
+        let arguments = arguments.iter().copied().chain(["--source", "kubernetes:test"]);
+        self.stage.verify(arguments).env("KUBECONFIG", config).finish(WITHIN)
+    }
+}
+
+/// What azure-workload-identity 1.6.0 makes of a pod.
+fn as_the_webhook_does(pod: &mut Value) {
+    pod["metadata"]["labels"]["azure.workload.identity/use"] = json!("true");
+    let folder = "/var/run/secrets/azure/wi/token";
+    pod["spec"]["containers"][0]["env"] = json!([
+        {"name": "AZURE_CLIENT_ID", "value": CLIENT},
+        {"name": "AZURE_TENANT_ID", "value": CLIENT},
+        {"name": "AZURE_FEDERATED_TOKEN_FILE", "value": format!("{folder}/azure-identity-token")},
+        {"name": "AZURE_AUTHORITY_HOST", "value": "https://login.microsoftonline.com/"},
+    ]);
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "token", "mountPath": folder}]);
+    pod["spec"]["volumes"] = json!([{"name": "token", "projected": {"sources": [{"serviceAccountToken": {
+        "audience": AUDIENCE, "expirationSeconds": 3600, "path": "azure-identity-token",
+    }}]}}]);
+}
+
+fn annotated() -> Value {
+    json!({"azure.workload.identity/client-id": CLIENT})
+}
+
+#[test]
+fn pods_that_would_not_come_as_far_as_asking_are_told_why() {
+    let stage = Stage::set();
+    let team = Team::create(&stage, "faults");
+    let mut page = Page::default();
+    team.account("good", &annotated());
+    team.pod("good", as_the_webhook_does);
+    let told = team.verify(&["--service-account", "faults/good"]);
+    page.note("as it should be", &told, "PUB-PRIVATE", None, 0);
+
+    team.account("unlabelled", &annotated());
+    team.pod("unlabelled", |_| {});
+    let told = team.verify(&["--service-account", "faults/unlabelled"]);
+    page.note("E2.23 no label", &told, "POD-LABEL", Some(7_000_218), REFUSED);
+    team.account("bare", &annotated());
+    team.pod("bare", |pod| pod["metadata"]["labels"]["azure.workload.identity/use"] = json!("true"));
+    let told = team.verify(&["--pod", "faults/bare-0"]);
+    page.note("E2.23 the webhook was away", &told, "POD-ENV", Some(7_000_218), REFUSED);
+    team.account("named", &json!({"azure.workload.identity/client-id": "my-identity"}));
+    let told = team.verify(&["--service-account", "faults/named"]);
+    page.note("E2.24 a name for a client ID", &told, "CLIENT-ID", Some(700_016), REFUSED);
+    team.account("host", &annotated());
+    team.pod("host", |pod| {
+        as_the_webhook_does(pod);
+        pod["spec"]["containers"][0]["env"][3]["value"] = json!("");
+    });
+    let told = team.verify(&["--service-account", "faults/host"]);
+    page.note("E2.25 no authority", &told, "AUTH-HOST", Some(50_049), REFUSED);
+
+    // The ConfigMap of the walk-through for agent blueprints, and what is left of the secret before.
+    let settings = json!({
+        "AzureAd__Instance": "https://login.microsoftonline.com/",
+        "AzureAd__TenantId": CLIENT,
+        "AzureAd__ClientId": CLIENT,
+        "AzureAd__ClientCredentials__0__SourceType": "ClientSecret",
+        "AzureAd__ClientCredentials__0__ClientSecret": "left-over",
+        "AzureAd__ClientCredentials__1__SourceType": "SignedAssertionFilePath",
+        "AzureAd__ClientCredentials__1__SignedAssertionFileDiskPath":
+            "/var/run/secrets/tokens/azure-identity-token",
+    });
+    let map =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sidecar"}, "data": settings});
+    team.create_object("configmaps", &map);
+    team.account("sidecar", &json!({}));
+    team.pod("sidecar", |pod| {
+        pod["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "sidecar"}}]);
+        pod["spec"]["containers"][0]["volumeMounts"] =
+            json!([{"name": "token", "mountPath": "/var/run/secrets/tokens"}]);
+        pod["spec"]["volumes"] = json!([{"name": "token", "projected": {"sources": [{"serviceAccountToken": {
+            "audience": AUDIENCE, "expirationSeconds": 3600, "path": "azure-identity-token",
+        }}]}}]);
+    });
+    let told = team.verify(&["--service-account", "faults/sidecar"]);
+    assert!(!told.stdout.contains("left-over"), "{}", told.stdout);
+    page.note("a secret before the token", &told, "SIDE-SECRET", Some(7_000_215), REFUSED);
+    let told = team.verify(&["--service-account", "faults/nobody"]);
+    page.note("no such service account", &told, "FIC-DANGLING", None, 2);
+    page.compare("workloads");
+}
+
+#[test]
+fn a_whole_namespace_is_one_line_each_and_then_the_reasons() {
+    let stage = Stage::set();
+    let team = Team::create(&stage, "whole");
+    for (name, annotations) in
+        [("a-good", annotated()), ("b-typo", json!({"azure.workload.identity/client-id": "x"}))]
+    {
+        team.account(name, &annotations);
+        team.pod(name, as_the_webhook_does);
+    }
+    let told = team.verify(&["--namespace", "whole", "--all"]).expect_code(REFUSED);
+    let lines: Vec<_> = told.stdout.lines().collect();
+    assert!(lines[0].starts_with("accepted  whole/a-good"), "{}", told.stdout);
+    assert!(lines[1].starts_with("refused   whole/b-typo"), "{}", told.stdout);
+    assert!(lines[1].contains("CLIENT-ID") && lines[2].is_empty(), "{}", told.stdout);
+    let reasons = "refused: Microsoft Entra would answer AADSTS700016 to the token of `whole/b-typo`";
+    assert!(told.stdout.contains(reasons), "{}", told.stdout);
+    super::snapshot("namespace", &told.stdout);
+}
+
+/// `--api-audiences` with the audience of the exchange: what is handed to Microsoft opens the cluster.
+#[test]
+fn keys_and_audiences_of_the_api_server_are_looked_at() {
+    let stage = Stage::set();
+    let team = Team::create(&stage, "own");
+    team.account("app", &json!({}));
+    let server = stage.cluster.server.discovery().json();
+    let own = server["issuer"].as_str().expect("an issuer").to_owned();
+    let told = team.verify(&["--service-account", "own/app", "--audience", &own]).expect_code(0);
+    assert!(told.stdout.contains("K8S-APIAUD  the API server takes a token for"), "{}", told.stdout);
+    super::publish(&own, &[&stage.cluster.keys[0]], stage.folder.path());
+    let told = team.verify(&["--service-account", "own/app"]).expect_code(0);
+    assert!(told.stdout.contains("JWKS-MATCH  keys of the API server are not published"), "{}", told.stdout);
+    assert!(!told.stdout.contains("K8S-APIAUD  "), "{}", told.stdout);
+}
+
+/// Nothing is changed by looking, and what may not be read is left out.
+#[test]
+fn who_may_not_look_is_told_what_to_allow() {
+    let stage = Stage::set();
+    let folder = TempDir::new().expect("a temporary folder");
+    let token = stage.cluster.server.token("default", "signpost", &[], 600);
+    let file = folder.path().join("config");
+    stage.cluster.server.kubeconfig(&file, &crate::support::api_server::Bearer::Token(&token));
+    let arguments = ["--service-account", "default/signpost", "--source", "kubernetes:test"];
+    let told = stage.verify(arguments).env("KUBECONFIG", &file).finish(WITHIN).expect_code(2);
+    assert!(told.stderr.starts_with("error: cannot look at the cluster\n"), "{}", told.stderr);
+    let hint = "hint: let it read: `kubectl create clusterrolebinding signpost-verify --clusterrole=view \
+                --serviceaccount=default:signpost`";
+    assert!(told.stderr.contains(hint), "{}", told.stderr);
+    assert!(!told.stderr.contains(&token) && told.stdout.is_empty(), "a token is shown");
+}
