@@ -178,7 +178,7 @@ impl ExternalSigner {
     pub(crate) fn order_without_waiting(&self, kid: &str) {
         self.edit_ledger(|ledger| {
             // Each is later than the one before, of which the journal has a record.
-            let last = self.journal()["heard"].as_str().map(|heard| heard.parse::<jiff::Timestamp>());
+            let last = self.journal()["heard"].as_str().map(str::parse::<jiff::Timestamp>);
             let first = || "2026-01-01T00:00:00Z".parse();
             let at = last.unwrap_or_else(first).expect("a time") + Duration::from_secs(1);
             let order = json!({"sign": kid, "at": at, "why": "asked"});
