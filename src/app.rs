@@ -30,7 +30,7 @@ use crate::{
         key_file::KeyFiles,
         remote_jwks::{self, RemoteJwks, Web},
     },
-    store::{DirectoryInUse, StoreError},
+    store::{DirectoryInUse, StoreError, courier::CourierError},
     target::{Connections, Location, Outside, Target, TargetError},
     telemetry::board::Board,
     workflow::{
@@ -175,6 +175,10 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
         own: node::own_name(&issuer),
         margin: issuer.margin,
     };
+    // A service goes on carrying; one pass needs what is there now.
+    if let Some(courier) = node::courier(data_dir, &issuer, None).filter(|_| usage != Use::Serve) {
+        courier.carry().await?;
+    }
     let sources = sources(&issuer.sources, shared, &expected);
     let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
@@ -314,8 +318,8 @@ fn sources(
                 sources.push(Watched::One(Asked::new(jwks, *every, checks)));
             }
             SourceConfig::Announcements { name, directory, every } => {
-                let announcements =
-                    Announcements::new(name.clone(), directory.clone(), announced.clone(), *margin);
+                let directory = directory.clone().unwrap_or_else(|| node::announcements_directory(data_dir));
+                let announcements = Announcements::new(name.clone(), directory, announced.clone(), *margin);
                 let announcements = Source::Announcements(announcements);
                 sources.push(Watched::One(Asked::new(announcements, *every, unchecked.clone())));
             }
@@ -357,6 +361,8 @@ pub enum AppError {
     #[error("cannot keep the schedule")]
     Schedule(#[from] JobSchedulerError),
     #[error(transparent)]
+    Carry(#[from] CourierError),
+    #[error(transparent)]
     Sign(#[from] node::CannotSign),
     #[error(transparent)]
     Token(#[from] tokens::TokenError),
@@ -368,6 +374,7 @@ impl AppError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::DirectoryInUse(error) => Some(error.hint()),
+            Self::Carry(error) => error.hint(),
             Self::Listen(error) => error.hint(),
             Self::Tls(error) => error.hint(),
             Self::Control(error) => error.hint(),

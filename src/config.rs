@@ -266,8 +266,8 @@ pub enum SourceConfig {
     /// What nodes that sign say of their keys.
     Announcements {
         name: String,
-        /// Absolute; a file for each node.
-        directory: PathBuf,
+        /// Absolute; a file for each node. `None`: in the data directory, carried there from beside the ledger.
+        directory: Option<PathBuf>,
         /// Time between two polls; at least 1 s.
         every: Duration,
     },

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod config_map;
+pub mod courier;
 mod file;
 
 pub use config_map::ConfigMapStore;

@@ -6,6 +6,7 @@
 //! a node that signs, and [`telling`] tells operators what became of it.
 
 pub mod asking;
+pub mod carrying;
 pub mod control_plane;
 pub mod gate;
 pub mod keeper;

@@ -19,7 +19,9 @@ use tracing::{error, info, warn};
 use super::{keyring_directory, ledgers};
 use crate::{
     clock,
-    config::{IssuerConfig, LegacyConfig, NodeConfig, Pkcs11Config, SignerConfig},
+    config::{
+        IssuerConfig, LedgerConfig, LegacyConfig, NodeConfig, Pkcs11Config, SignerConfig, SourceConfig,
+    },
     core::{
         announcement::{NodeName, Posted},
         api_server_flags,
@@ -32,6 +34,7 @@ use crate::{
         ListenError, Listener, Server,
         admin::{self, Views},
     },
+    kubernetes,
     signer::{
         KeyringError, Node, NodeError,
         keyring::HsmSettings,
@@ -41,9 +44,9 @@ use crate::{
         trust::{TrustError, TrustStore},
     },
     source::key_file::{KeyFileError, KeyFiles},
-    store::LedgerStore,
+    store::{LedgerStore, courier::Courier},
     telemetry::board::Board,
-    workflow::{asking::in_one_line, tending::tend_by},
+    workflow::{asking::in_one_line, carrying::carry, tending::tend_by},
 };
 
 /// How often a node looks whether there is something to do, and whether there is an order.
@@ -67,6 +70,7 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let store = ledgers::store(&data_dir, &issuer);
     let node = open(&data_dir, &issuer, &signer).await?;
     let name = node.settings().node.clone();
+    let courier = courier(&data_dir, &issuer, Some(name.clone()));
     let (sender, orders) = watch::channel(Orders::default());
     let mut asked = Asking { store, node: name.clone(), told: None };
     asked.ask(&sender).await;
@@ -80,9 +84,10 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     info!(socket = %socket_name, node = %name, "signing");
     let work = async {
         let asking = asked.go_on(sender, stop.clone());
+        let carrying = carry_all(courier, stop.clone());
         let showing = show(operator, Arc::clone(&node), stop.clone());
         let signing = sign(node, (socket, signer.refresh_hint), orders, stop.clone());
-        let (signed, (), ()) = tokio::join!(signing, asking, showing);
+        let (signed, (), (), ()) = tokio::join!(signing, asking, showing, carrying);
         signed
     };
     tokio::pin!(work);
@@ -338,6 +343,12 @@ async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationTok
     Server::of_the_operator(listener).serve(admin::service(views), stop.cancelled_owned()).await;
 }
 
+async fn carry_all(courier: Option<Courier>, stop: CancellationToken) {
+    if let Some(courier) = courier {
+        carry(courier, stop).await;
+    }
+}
+
 /// What is asked of the ledger on behalf of a node.
 struct Asking {
     store: LedgerStore,
@@ -381,6 +392,19 @@ impl Asking {
             self.told = failed;
         }
     }
+}
+
+/// What carries the announcements of an issuer between the data directory and the `ConfigMaps` beside its ledger;
+/// `None` where it has none, or needs none. `own` is the node that signs here.
+pub(super) fn courier(data_dir: &Path, issuer: &IssuerConfig, own: Option<NodeName>) -> Option<Courier> {
+    let LedgerConfig { namespace, name, kubeconfig, context } = issuer.ledger.clone()?;
+    let reads = issuer
+        .sources
+        .iter()
+        .any(|source| matches!(source, SourceConfig::Announcements { directory: None, .. }));
+    let access = kubernetes::Access { kubeconfig, context, ..kubernetes::Access::default() };
+    let directory = announcements_directory(data_dir);
+    (own.is_some() || reads).then(|| Courier::new(namespace, name, access, directory, own))
 }
 
 /// Where a node keeps which others it trusts.

@@ -62,6 +62,7 @@ use crate::{
     workflow::{
         Watched,
         asking::in_one_line,
+        carrying::carry,
         control_plane::watch_control_plane,
         gate::Gate,
         telling::tell,
@@ -436,6 +437,8 @@ async fn open(
     stop: &CancellationToken,
 ) -> Result<(Vec<BoxFuture<'static, ()>>, Office), AppError> {
     let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
+    let own = signs.as_ref().filter(|config| config.signer.is_some()).and_then(node::own_name);
+    let courier = node::courier(&context.shared.data_dir, &config, own);
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
     show(&mut publication, faces);
@@ -455,6 +458,7 @@ async fn open(
     loops.extend(
         own.map(|own| -> BoxFuture<'static, ()> { Box::pin(own.sign(keeper.ledger(), stop.clone())) }),
     );
+    loops.extend(courier.map(|courier| -> BoxFuture<'static, ()> { Box::pin(carry(courier, stop.clone())) }));
     for (place, source) in sources.into_iter().enumerate() {
         let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
         loops.push(match source {

@@ -159,7 +159,7 @@ fn source(config: &SourceConfig) -> Node {
         SourceConfig::Announcements { name, directory, every } => {
             entries.push(("kind", text(ANNOUNCEMENTS)));
             entries.push(("name", text(name)));
-            entries.push(("directory", text(directory.display())));
+            entries.extend(directory.as_ref().map(|directory| ("directory", text(directory.display()))));
             entries.push(("every", text(duration_text(*every))));
         }
         SourceConfig::Embedded => entries.push(("kind", text(EMBEDDED))),

@@ -4,11 +4,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
@@ -87,18 +82,15 @@ impl Node {
         self.signer.announcement()["keys"].as_object().expect("keys").keys().cloned().collect()
     }
 
-    fn sources(&self) -> [Value; 2] {
-        let announcements = self.signer.data_dir().join("announcements");
-        [
-            json!({"kind": "announcements", "name": format!("keys of {}", self.name), "directory": announcements, "every": "1s"}),
-            json!({"kind": "api-server", "name": self.name, "kubeconfig": self.kubeconfig, "discover": false, "every": "1s"}),
-        ]
+    fn source(&self) -> Value {
+        json!({"kind": "api-server", "name": self.name, "kubeconfig": self.kubeconfig, "discover": false, "every": "1s"})
     }
 }
 
 /// A publisher of these nodes, whose ledger is in the cluster.
 fn publisher(nodes: &[&Node], public: &Path) -> Installation {
-    let sources: Vec<_> = nodes.iter().flat_map(|node| node.sources()).collect();
+    let mut sources: Vec<_> = nodes.iter().map(|node| node.source()).collect();
+    sources.push(json!({"kind": "announcements", "every": "1s"}));
     let settings = json!({
         "jwks_max_age": "1s", "propagation": "2s", "margin": "1s", "rotate_after": "720h", "max_token_lifetime": "10m",
         "sources": sources,
@@ -215,11 +207,10 @@ fn a_node_joins_once_it_is_admitted_and_tokens_of_each_are_accepted_by_both() {
     assert!(two.accepts(&own, ISSUER) && !one.accepts(&own, ISSUER));
     assert_eq!(map.ledger()["orders"].as_object().expect("orders").len(), 1);
 
-    // Each by hand on the other; from then on they carry what they say themselves.
+    // Each by hand on the other; from then on they read it in each other's ConfigMap.
     for (node, other) in [(&one, &two), (&two, &one)] {
         node.admit(other);
     }
-    let carried = Carrier::between([&one, &two]);
     for (node, other) in [(&one, &two), (&two, &one)] {
         eventually("an API server verifies the keys of the other node", || {
             let verified = kids(&node.server.jwks().expect_status(200).body);
@@ -245,44 +236,15 @@ fn a_node_joins_once_it_is_admitted_and_tokens_of_each_are_accepted_by_both() {
         assert!(kids(&fs::read(public.join(JWKS)).expect("published")).contains(&signed_with(token)));
     }
     assert_eq!([one.server.id(), two.server.id()], ids, "no API server was restarted");
-    drop(carried);
+
+    // A single pass reads what they announce too.
+    service.stop().expect_code(0);
+    fs::remove_dir_all(installation.data_dir().join("announcements")).expect("it was carried there");
+    let pass = installation.finish(["sync"]).expect_code(0);
+    assert!(installation.data_dir().join("announcements/node-2.json").exists(), "{}", pass.stderr);
 
     // Expelled, its tokens are worth nothing here, whatever it or anybody else announces.
     one.signer.verb(&["signer", "expel", "node-2"]).finish(Duration::from_secs(30)).expect_code(0);
     eventually("it is trusted no more", || (!one.accepts(&tokens[1], OTHERS)).then_some(()));
     assert!(one.accepts(&tokens[0], OTHERS) && two.accepts(&tokens[1], OTHERS));
-    service.stop().expect_code(0);
-}
-
-/// Carries what nodes say to each other, as a `ConfigMap`, a shared directory or a copy job would.
-struct Carrier {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Carrier {
-    fn between(nodes: [&Node; 2]) -> Self {
-        let boards = nodes.map(|node| (node.name, node.signer.data_dir().join("announcements")));
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                for (index, (name, board)) in boards.iter().enumerate() {
-                    let there = &boards[1 - index].1;
-                    let unfinished = there.join(format!(".{name}.carried"));
-                    fs::copy(board.join(format!("{name}.json")), &unfinished).expect("it is announced");
-                    fs::rename(&unfinished, there.join(format!("{name}.json"))).expect("one file system");
-                }
-                thread::sleep(Duration::from_millis(200));
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Carrier {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
 }

@@ -21,7 +21,7 @@ pub(super) fn read(issuer: &Mapping<'_>, problems: &mut Problems) -> Option<Vec<
             API_SERVER => api_server(&mapping, problems),
             FILES => files(&mapping, problems),
             URL => url(&mapping, problems),
-            ANNOUNCEMENTS => announcements(&mapping, problems),
+            ANNOUNCEMENTS => announcements(&mapping, issuer.get("ledger").is_some(), problems),
             EMBEDDED => Some(SourceConfig::Embedded),
             _ => unreachable!("the table of keys has five kinds"),
         };
@@ -116,11 +116,21 @@ fn url(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceConfig> {
     Some(SourceConfig::Url { name, url, bearer_token_file, ca_file, every: every? })
 }
 
-fn announcements(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceConfig> {
+fn announcements(
+    source: &Mapping<'_>,
+    has_config_map: bool,
+    problems: &mut Problems,
+) -> Option<SourceConfig> {
     let name = source.text("name", problems).unwrap_or_else(|| ANNOUNCEMENTS.to_owned());
     let directory = source.path("directory", problems);
     let every = source.duration("every", problems);
-    Some(SourceConfig::Announcements { name, directory: directory?, every: every? })
+    if source.get("directory").is_none() && !has_config_map {
+        let fault = Fault::new(
+            "has no `directory`, and the issuer no `ledger` in a ConfigMap beside which nodes announce",
+        );
+        source.at.refuse(fault.hint("name the `announcements` directory of the signer"), problems);
+    }
+    Some(SourceConfig::Announcements { name, directory, every: every? })
 }
 
 fn glob(text: &str) -> Result<(), Fault> {

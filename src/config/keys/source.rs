@@ -169,9 +169,10 @@ pub(in crate::config) static SOURCE_ANNOUNCEMENTS: Section = Section {
         Key {
             name: "directory",
             kind: Kind::Path,
-            need: Need::Required,
+            need: Need::Optional,
             flag: None,
-            doc: "Where `signpost signer` says what it has: `announcements` in its data directory.",
+            doc: "Where `signpost signer` says what it has: `announcements` in its data directory. Not needed where the \
+                  ledger is in a ConfigMap: nodes announce in ConfigMaps beside it.",
             example: "/var/lib/signpost-signer/announcements",
         },
         EVERY,

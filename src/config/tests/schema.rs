@@ -15,9 +15,10 @@ fn with_key(section: &str, line: &str) -> String {
     format!(
         "{{{root}tls: {{{tls}certificate: /c, private_key: /k}}, events: {{{events}pod: a/b}}, issuers: [{{{issuer}issuer: https://oidc.example.com/kind, sources: [\
          {{{api}kind: api-server, instances: [{{{instance}url: 'https://10.0.0.1:6443'}}]}}, \
-         {{{files}kind: files, paths: [/a]}}, {{{url}kind: url, url: 'https://a/jwks'}}, \
-         {{{announcements}kind: announcements, directory: /b}}], targets: [{{{target}url: 's3://bucket'}}]}}, \
-         {{issuer: https://oidc.example.com/b, sources: [{{{embedded}kind: embedded}}], \
+         {{{files}kind: files, paths: [/a]}}, {{{url}kind: url, url: 'https://a/jwks'}}], \
+         targets: [{{{target}url: 's3://bucket'}}]}}, \
+         {{issuer: https://oidc.example.com/b, \
+         sources: [{{{embedded}kind: embedded}}, {{{announcements}kind: announcements}}], \
          ledger: {{{ledger}config_map: a/b}}, former: [{{{former}issuer: 'https://oidc.example.com/f'}}], \
          rotate_within: {{{rotate_within}opens: '0 2 * * *', for: 4h}}, \
          signer: {{{signer}pkcs11: {{{pkcs11}module: /m, token_label: t, pin_file: /p}}, legacy: [{{{legacy}file: /a}}]}}}}]}}",

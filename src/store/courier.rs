@@ -1,0 +1,208 @@
+//! Carries announcements between a directory and one `ConfigMap` per node, beside that of the ledger.
+//!
+//! A node posts what its own file says, everybody takes over what others posted. Nothing is believed here: an
+//! announcement proves itself to whoever reads it, so whoever can write these objects can hold one back and no
+//! more. Needs the rights to list `ConfigMaps` in the namespace, and, for a node, to create them and to update
+//! its own.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use http::{Method, StatusCode};
+use k8s_openapi::{List, api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    core::announcement::{NodeName, Posted},
+    kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
+};
+
+/// The key under which an announcement stands.
+const ANNOUNCEMENT: &str = "announcement.json";
+/// The label by which the objects of a ledger are found; its value is the name of the ledger's own.
+const LABEL: &str = "signpost/announces-for";
+/// Largest list that is read, in bytes: some kilobytes for each node.
+const MAX_LIST: usize = 16 * 1024 * 1024;
+
+/// Between one directory and the objects of one ledger.
+pub struct Courier {
+    namespace: String,
+    ledger: String,
+    connection: Connection,
+    directory: PathBuf,
+    /// The node whose file is posted.
+    own: Option<NodeName>,
+}
+
+impl Courier {
+    /// Nothing is asked before the first call. `ledger` is the name of the `ConfigMap` that holds the ledger.
+    #[must_use]
+    pub fn new(
+        namespace: String,
+        ledger: String,
+        access: Access,
+        directory: PathBuf,
+        own: Option<NodeName>,
+    ) -> Self {
+        Self { namespace, ledger, connection: Connection::new(access), directory, own }
+    }
+
+    /// Posts what is new here, and takes over what is new there.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first that cannot be done; what was done before stays.
+    pub async fn carry(&self) -> Result<(), CourierError> {
+        let request = Request::get(format!("{}?labelSelector={LABEL}%3D{}", self.collection(), self.ledger));
+        let request = request.up_to(MAX_LIST);
+        let answer = self.call(&request).await?;
+        if answer.status != StatusCode::OK {
+            return Err(self.refused(&request, &answer));
+        }
+        let list: List<ConfigMap> = answer.json(&request).map_err(|source| self.failed(source))?;
+        let (mut present, mut theirs) = (None, BTreeMap::new());
+        for object in list.items {
+            let Some(text) = object.data.as_ref().and_then(|data| data.get(ANNOUNCEMENT)) else { continue };
+            // What cannot be read is told by whoever reads the directory, as long as it says whose it is.
+            let Ok(posted) = Posted::read(text.as_bytes()) else { continue };
+            let node = posted.announcement().node();
+            if object.metadata.name.as_deref() != Some(&self.name_of(node)) {
+                continue;
+            }
+            if self.own.as_ref() == Some(node) {
+                present = Some(object);
+            } else {
+                theirs.insert(format!("{node}.json"), text.clone());
+            }
+        }
+        let directory = self.directory.clone();
+        let taken = spawn_blocking(move || take_over(&directory, &theirs));
+        let took = taken.await.expect("writing does not panic and nobody aborts it");
+        if let Some(own) = &self.own {
+            self.post(own, present).await?;
+        }
+        took
+    }
+
+    /// Posts the file of the own node unless it is there.
+    async fn post(&self, own: &NodeName, present: Option<ConfigMap>) -> Result<(), CourierError> {
+        let path = self.directory.join(format!("{own}.json"));
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            text => text.map_err(|source| CourierError::Io { action: "read", path, source })?,
+        };
+        let data = BTreeMap::from([(ANNOUNCEMENT.to_owned(), text)]);
+        let request = match present {
+            Some(object) if object.data.as_ref() == Some(&data) => return Ok(()),
+            // Nobody but this node writes it: another version by now is seen with the next call.
+            Some(object) => {
+                let object = ConfigMap { data: Some(data), ..object };
+                Request::put(format!("{}/{}", self.collection(), self.name_of(own)), &object)
+            }
+            None => {
+                let labels = [
+                    ("app.kubernetes.io/name", "signpost"),
+                    ("app.kubernetes.io/component", "announcement"),
+                    (LABEL, &self.ledger),
+                ];
+                let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                let metadata = ObjectMeta {
+                    name: Some(self.name_of(own)),
+                    namespace: Some(self.namespace.clone()),
+                    labels: Some(labels.into()),
+                    ..ObjectMeta::default()
+                };
+                let object = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
+                Request::post(self.collection(), &object)
+            }
+        };
+        let answer = self.call(&request).await?;
+        match answer.status {
+            StatusCode::OK | StatusCode::CREATED => Ok(()),
+            _ => Err(self.refused(&request, &answer)),
+        }
+    }
+
+    fn collection(&self) -> String {
+        format!("/api/v1/namespaces/{}/configmaps", self.namespace)
+    }
+
+    /// Both are DNS subdomains, and so is this.
+    fn name_of(&self, node: &NodeName) -> String {
+        format!("{}.{node}", self.ledger)
+    }
+
+    async fn call(&self, request: &Request) -> Result<Answer, CourierError> {
+        self.connection.call(request).await.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: KubernetesError) -> CourierError {
+        CourierError::Kubernetes { namespace: self.namespace.clone(), source: Box::new(source) }
+    }
+
+    fn refused(&self, request: &Request, answer: &Answer) -> CourierError {
+        let message = answer.message();
+        let hint = hint_for_credential(answer.status, message.as_deref()).map(str::to_owned);
+        let hint = hint.or_else(|| {
+            let Self { namespace, ledger, .. } = self;
+            let verbs = match (&self.own, &request.method) {
+                (None, _) | (_, &Method::GET) => "list",
+                _ => "list,create,update",
+            };
+            (answer.status == StatusCode::FORBIDDEN).then(|| {
+                format!(
+                    "let it announce: `kubectl create role {ledger}-announcements --namespace={namespace} \
+                     --verb={verbs} --resource=configmaps && kubectl create rolebinding {ledger}-announcements \
+                     --namespace={namespace} --role={ledger}-announcements {}`",
+                    refused_user(message.as_deref())
+                )
+            })
+        });
+        let (request, status) = (request.to_string(), answer.status);
+        self.failed(KubernetesError::Status { request, status, hint, message })
+    }
+}
+
+/// Writes the files that are not there, or say something else.
+fn take_over(directory: &Path, theirs: &BTreeMap<String, String>) -> Result<(), CourierError> {
+    for (name, text) in theirs {
+        let path = directory.join(name);
+        if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {
+            continue;
+        }
+        let unfinished = directory.join(format!(".{name}.carried"));
+        let write = || {
+            fs::create_dir_all(directory)?;
+            fs::write(&unfinished, text)?;
+            fs::rename(&unfinished, &path)
+        };
+        write().map_err(|source| {
+            let _ = fs::remove_file(&unfinished);
+            CourierError::Io { action: "write", path: path.clone(), source }
+        })?;
+    }
+    Ok(())
+}
+
+/// Announcements are not carried on.
+#[derive(Debug, thiserror::Error)]
+pub enum CourierError {
+    #[error("cannot carry announcements in namespace `{namespace}`")]
+    Kubernetes { namespace: String, source: Box<KubernetesError> },
+    #[error("cannot {action} `{path}`", path = path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+}
+
+impl CourierError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Kubernetes { source, .. } => source.hint(),
+            Self::Io { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Carries announcements of nodes from one to the other, again and again.
+
+use std::time::Duration;
+
+use tokio::{select, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::asking::in_one_line;
+use crate::store::courier::Courier;
+
+/// Time between two rounds: one list of a handful of objects.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Carries for ever. Nodes go on with what they have while nothing can be carried.
+pub async fn carry(courier: Courier, stop: CancellationToken) {
+    let mut trouble: Option<String> = None;
+    loop {
+        let carried = select! {
+            () = stop.cancelled() => return,
+            carried = courier.carry() => carried,
+        };
+        match carried {
+            Ok(()) => {
+                if trouble.take().is_some() {
+                    info!("announcements are carried again");
+                }
+            }
+            Err(error) => {
+                let text = in_one_line(&error);
+                if trouble.as_ref() != Some(&text) {
+                    warn!(error = text, hint = error.hint(), "announcements are not carried");
+                    trouble = Some(text);
+                }
+            }
+        }
+        select! {
+            () = stop.cancelled() => return,
+            () = sleep(EVERY) => {}
+        }
+    }
+}
