@@ -25,6 +25,7 @@ pub mod report;
 mod rotate;
 mod run;
 mod signer;
+mod sure;
 mod sync;
 mod table;
 mod token;

@@ -26,6 +26,7 @@ pub mod rotation;
 pub mod service_account;
 pub mod signing;
 pub mod token;
+pub mod trust;
 pub mod verification;
 pub mod workload;
 

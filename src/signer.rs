@@ -8,6 +8,7 @@ pub mod keyring;
 pub mod node;
 pub mod service;
 pub mod socket;
+pub mod trust;
 #[rustfmt::skip]
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, clippy::pedantic, unreachable_pub, reason = "a tool wrote it")]
 mod v1;

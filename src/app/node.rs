@@ -21,8 +21,9 @@ use crate::{
     clock,
     config::{IssuerConfig, LegacyConfig, NodeConfig, Pkcs11Config, SignerConfig},
     core::{
-        announcement::NodeName,
+        announcement::{NodeName, Posted},
         api_server_flags,
+        issuer::Issuer,
         kid::Kid,
         ledger::{Found, Ledger},
         signing::{Legacy, Orders, SocketName, Surprise},
@@ -37,6 +38,7 @@ use crate::{
         node::Settings,
         service,
         socket::{Access, Socket, SocketError},
+        trust::{TrustError, TrustStore},
     },
     source::key_file::{KeyFileError, KeyFiles},
     store::LedgerStore,
@@ -121,6 +123,7 @@ pub(super) async fn open(
         issuer: issuer.issuer.clone(),
         keyring: keyring_directory(data_dir),
         announcements: announcements_directory(data_dir),
+        trust: trust_directory(data_dir),
         api_audiences: api_audiences(issuer, signer),
         max_token_lifetime: issuer.max_token_lifetime,
         margin: issuer.margin,
@@ -248,6 +251,46 @@ pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Kid, CannotSign
     Ok(imported.expect("importing does not panic")?)
 }
 
+/// Whether a node can be admitted by what it says of itself.
+///
+/// # Errors
+///
+/// Fails when it is this node or of another issuer, or when a key of it has not signed that.
+pub fn may_admit(config: &NodeConfig, posted: &Posted) -> Result<(), CannotSign> {
+    let announcement = posted.announcement();
+    let own = config.signer.node.clone().map_or_else(host_name, Ok)?;
+    if *announcement.node() == own {
+        return Err(CannotSign::OwnNode { node: own });
+    }
+    if *announcement.issuer() != config.issuer.issuer {
+        let (found, expected) = (announcement.issuer().clone(), config.issuer.issuer.clone());
+        return Err(CannotSign::OtherIssuer { found, expected });
+    }
+    // A key whose private half was lost cannot, and need not be trusted.
+    if posted.signed_by().is_empty() {
+        return Err(CannotSign::NobodySigned { node: announcement.node().clone() });
+    }
+    Ok(())
+}
+
+/// Trusts a node by the operator's word.
+///
+/// # Errors
+///
+/// Fails when that cannot be written.
+pub fn admit(config: &NodeConfig, posted: &Posted) -> Result<(), CannotSign> {
+    Ok(TrustStore::new(trust_directory(&config.data_dir)).admit(posted)?)
+}
+
+/// Takes the operator's word for a node back; returns whether there was one.
+///
+/// # Errors
+///
+/// Fails when that cannot be written.
+pub fn expel(config: &NodeConfig, node: &NodeName) -> Result<bool, CannotSign> {
+    Ok(TrustStore::new(trust_directory(&config.data_dir)).expel(node)?)
+}
+
 /// Tends a node and answers its API server, until it is told to stop.
 ///
 /// # Errors
@@ -340,6 +383,11 @@ impl Asking {
     }
 }
 
+/// Where a node keeps which others it trusts.
+fn trust_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("trust")
+}
+
 /// Where nodes say what they hold.
 pub(super) fn announcements_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("announcements")
@@ -386,6 +434,14 @@ pub enum CannotSign {
     Legacy(#[from] KeyFileError),
     #[error(transparent)]
     Name(#[from] NodeNameUnknown),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error("`{node}` is this node")]
+    OwnNode { node: NodeName },
+    #[error("the announcement is of issuer `{found}`, expected `{expected}`")]
+    OtherIssuer { found: Issuer, expected: Issuer },
+    #[error("no key of node `{node}` has signed its announcement")]
+    NobodySigned { node: NodeName },
     #[error("cannot serve the socket")]
     Serve(#[source] service::ServeError),
 }
@@ -400,6 +456,10 @@ impl CannotSign {
             Self::Listen(_) => Some("choose another address for `signer.admin_listen`".to_owned()),
             Self::Legacy(error) => error.hint(),
             Self::Name(_) => Some("pass `--node NAME`".to_owned()),
+            Self::Trust(error) => error.hint(),
+            Self::OwnNode { .. } => Some("give every signer a name of its own, with `--node`".to_owned()),
+            Self::OtherIssuer { .. } => Some("start both signers with one issuer".to_owned()),
+            Self::NobodySigned { .. } => Some("take the file anew from the node, once it signs".to_owned()),
             Self::Serve(_) => None,
         }
     }

@@ -1,15 +1,14 @@
 //! `signpost rotate`.
 
-use std::{
-    collections::BTreeSet,
-    io::{self, IsTerminal as _},
-};
+use std::collections::BTreeSet;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 mod status;
 
-use super::{Failure, Output, block_on, ledger::Which, print, report::Outcome, say, table::table};
+use super::{
+    Failure, Output, block_on, ledger::Which, print, report::Outcome, say, sure::Sure, table::table,
+};
 use crate::{
     app::{AppError, ledgers},
     config::Config,
@@ -86,13 +85,6 @@ Example:
         #[command(flatten)]
         sure: Sure,
     },
-}
-
-#[derive(Args)]
-pub(super) struct Sure {
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
 }
 
 pub(super) fn carry_out(verb: RotateVerb) -> Result<Outcome, Failure> {
@@ -182,28 +174,6 @@ fn revoke(kid: &str, which: &Which, sure: &Sure) -> Result<Outcome, Failure> {
     let issuer = ask(which, &Ask::Revoke { kid: kid.clone() })?;
     say(&format!("revoked {kid} of {issuer}"));
     Ok(Outcome::Success)
-}
-
-impl Sure {
-    /// Whether the operator means it, knowing this.
-    fn is_given(&self, warning: &str) -> Result<bool, Failure> {
-        say(warning);
-        if self.yes {
-            return Ok(true);
-        }
-        if !io::stdin().is_terminal() {
-            return Err(Failure::plain("nobody is there to be asked", "pass `--yes` if you mean it"));
-        }
-        say("Type `yes` to go on:");
-        let mut answer = String::new();
-        let read = io::stdin().read_line(&mut answer);
-        read.map_err(|error| Failure::new(&error, Some("pass `--yes` if you mean it")))?;
-        let is_sure = answer.trim() == "yes";
-        if !is_sure {
-            say("nothing was changed");
-        }
-        Ok(is_sure)
-    }
 }
 
 /// Where every key stands, as the service that runs sees it, or else as far as the ledgers say.

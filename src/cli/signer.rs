@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Failure, Output, block_on, print, read_config, read_file, report::Outcome, say, table::table,
+    Failure, Output, block_on, print, read_config, read_file, report::Outcome, say, sure::Sure, table::table,
     working_directory,
 };
 use crate::{
     app::{AppError, node},
     clock,
     config::{self, NodeConfig, SignerFlags},
-    core::api_server_flags::{Finding, Launch, check},
+    core::{
+        announcement::{NodeName, Posted},
+        api_server_flags::{Finding, Launch, check},
+        kid::Kid,
+    },
 };
 
 #[derive(Args)]
@@ -50,6 +54,44 @@ Example:
 
 The file stays as it is: remove it once no API server uses it any more.")]
     Import(ImportFlags),
+    /// Trust a node: this node's API server accepts its tokens, and those of every node that it has admitted itself
+    #[command(after_help = "\
+Example, on a node that signs, with what the new node says of itself:
+  signpost signer admit cp-2.json --config /etc/signpost/signpost.yaml
+
+The new node says it in announcements/NODE.json of its data directory. Carry the
+file over as you would a CA certificate, and admit this node there as well. A
+signer that runs notices within a second.")]
+    Admit(AdmitFlags),
+    /// Trust a node no more, nor those that only it has admitted
+    #[command(after_help = "\
+Example:
+  signpost signer expel cp-2 --config /etc/signpost/signpost.yaml
+
+`signpost rotate forget NODE` tells the publisher that the node is gone.")]
+    Expel(ExpelFlags),
+}
+
+#[derive(Args)]
+struct AdmitFlags {
+    /// What the node announces, in a file
+    file: PathBuf,
+
+    #[command(flatten)]
+    sure: Sure,
+
+    #[command(flatten)]
+    flags: SignerFlags,
+}
+
+#[derive(Args)]
+struct ExpelFlags {
+    /// The name of the other node
+    #[arg(value_name = "NODE")]
+    other: NodeName,
+
+    #[command(flatten)]
+    flags: SignerFlags,
 }
 
 #[derive(Args)]
@@ -86,6 +128,8 @@ pub(super) fn carry_out(SignerArguments { flags, verb }: &SignerArguments) -> Re
     match verb {
         Some(SignerVerb::Check(flags)) => return carry_out_check(flags),
         Some(SignerVerb::Import(flags)) => return carry_out_import(flags),
+        Some(SignerVerb::Admit(flags)) => return carry_out_admit(flags),
+        Some(SignerVerb::Expel(flags)) => return carry_out_expel(flags),
         None => {}
     }
     let config = with_socket(load(flags)?)?;
@@ -112,6 +156,38 @@ fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<Outcome
     let kid = block_on(node::import(load(flags)?, file.clone())).map_err(AppError::from)?;
     say(&format!("key {kid} signs from now on"));
     Ok(Outcome::Success)
+}
+
+fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Outcome, Failure> {
+    let hint = "name the announcement of the other node: announcements/NODE.json in its data directory";
+    let config = load(flags)?;
+    let posted = Posted::read(&read_file(file, hint)?).map_err(|error| Failure::new(&error, Some(hint)))?;
+    node::may_admit(&config, &posted).map_err(AppError::from)?;
+    let announcement = posted.announcement();
+    let kids: Vec<_> = announcement.keys().keys().map(Kid::as_str).collect();
+    let node = announcement.node();
+    let warning = format!(
+        "node {node} signs with one of\n  {kids}\nWhoever has such a private key is cluster-admin here. Compare them \
+         with `announcements/{node}.json` on that node.",
+        kids = kids.join("\n  ")
+    );
+    if !sure.is_given(&warning)? {
+        return Ok(Outcome::Negative);
+    }
+    node::admit(&config, &posted).map_err(AppError::from)?;
+    say(&format!("node {node} is trusted"));
+    Ok(Outcome::Success)
+}
+
+fn carry_out_expel(ExpelFlags { other: node, flags }: &ExpelFlags) -> Result<Outcome, Failure> {
+    let was_admitted = node::expel(&load(flags)?, node).map_err(AppError::from)?;
+    if was_admitted {
+        say(&format!("node {node} is not trusted by the operator's word any more"));
+        Ok(Outcome::Success)
+    } else {
+        say(&format!("node {node} was not admitted here"));
+        Ok(Outcome::Negative)
+    }
 }
 
 fn carry_out_check(flags: &CheckFlags) -> Result<Outcome, Failure> {

@@ -60,6 +60,10 @@ impl Said {
         self.posted.announcement().node()
     }
 
+    fn at(&self) -> Timestamp {
+        self.posted.announcement().word().at
+    }
+
     /// Its keys that are to be public.
     pub fn keys(&self) -> impl Iterator<Item = &Jwk> {
         let keys = self.posted.announcement().keys();
@@ -149,8 +153,8 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
     for report in reports {
         let keys = match &report.answer {
             Answer::Announced(said) => {
-                let counts = |said: &&Said| believed.contains(said.node());
-                Some(said.iter().filter(counts).flat_map(Said::keys).collect())
+                let counts = said.iter().filter(|said| believed.get(said.node()) == Some(&said.at()));
+                Some(counts.flat_map(Said::keys).collect())
             }
             answer => answer.keys(),
         };
@@ -180,7 +184,7 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
             merged.listed.insert(key.kid().clone(), key.clone());
         }
         if let Answer::Announced(said) = &report.answer {
-            for said in said.iter().filter(|said| believed.contains(said.node())) {
+            for said in said.iter().filter(|said| believed.get(said.node()) == Some(&said.at())) {
                 merged.take_in(&said.posted);
             }
         }
@@ -189,21 +193,29 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
 }
 
 impl Merged {
-    /// The nodes whose announcements count.
+    /// The nodes whose announcements count, and of when the one is that does: two sources may have copies of
+    /// different age.
     fn believe<'a>(
         &mut self,
         ledger: &Ledger,
         reports: impl Iterator<Item = &'a Report>,
-    ) -> BTreeSet<&'a NodeName> {
+    ) -> BTreeMap<&'a NodeName, Timestamp> {
         let said = reports.flat_map(|report| match &report.answer {
             Answer::Announced(said) => said.as_slice(),
             _ => &[],
         });
-        let said: Vec<&Said> = said.collect();
-        let mut believed = BTreeSet::new();
+        let mut latest: BTreeMap<&NodeName, &Said> = BTreeMap::new();
+        for said in said {
+            let known = latest.entry(said.node()).or_insert(said);
+            if known.at() < said.at() {
+                *known = said;
+            }
+        }
+        let said: Vec<&Said> = latest.into_values().collect();
+        let mut believed = BTreeMap::new();
         for (said, verdict) in said.iter().zip(ledger.vet(&said)) {
             match verdict {
-                Ok(()) => drop(believed.insert(said.node())),
+                Ok(()) => drop(believed.insert(said.node(), said.at())),
                 Err(mistrust) => {
                     // What it would have said nobody knows.
                     self.complete &= mistrust.is_of_a_stranger();

@@ -22,7 +22,7 @@ pub use self::{
     permit::{Claims, Permit, Refusal, UnreadableClaims, longest},
     recovery::Surprise,
     socket_name::{InvalidSocketName, SocketName},
-    step::{Done, OutOfOrder, RefusedOrder, Step},
+    step::{Done, MAX_HELD, OutOfOrder, RefusedOrder, Step},
     verification_set::VerificationKey,
 };
 use super::{
@@ -30,6 +30,7 @@ use super::{
     issuer::Issuer,
     jwk::{Algorithm, Jwk},
     kid::Kid,
+    trust::Trust,
 };
 
 /// The format that this program writes, and the newest that it reads.
@@ -106,7 +107,7 @@ pub struct Held {
     pub lost: bool,
 }
 
-/// A public key of before: the API server verifies with it, nobody here signs.
+/// A public key of before, or of another node: the API server verifies with it, nobody here signs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Legacy {
@@ -132,6 +133,12 @@ pub struct Holdings {
     said: Timestamp,
     keys: BTreeMap<Kid, Held>,
     legacy: Vec<Legacy>,
+    /// The keys of the nodes that this one trusts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trusted: Vec<Legacy>,
+    /// The nodes that the operator has admitted here, and the kids by which they are known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    admits: BTreeMap<NodeName, BTreeSet<Kid>>,
     /// When the verification set last changed; later with every change.
     changed: Timestamp,
 }
@@ -140,9 +147,19 @@ impl Holdings {
     /// Those of a node that has no key yet.
     #[must_use]
     pub fn new(node: NodeName, issuer: Issuer, now: Timestamp) -> Self {
-        let (keys, legacy) = (BTreeMap::new(), Vec::new());
-        let (signing, heard) = (None, None);
-        Self { version: VERSION, node, issuer, signing, heard, said: now, keys, legacy, changed: now }
+        Self {
+            version: VERSION,
+            node,
+            issuer,
+            signing: None,
+            heard: None,
+            said: now,
+            keys: BTreeMap::new(),
+            legacy: Vec::new(),
+            trusted: Vec::new(),
+            admits: BTreeMap::new(),
+            changed: now,
+        }
     }
 
     /// Reads a stored journal.
@@ -219,7 +236,8 @@ impl Holdings {
             let Held { jwk, stage, withdrawn, .. } = held.clone();
             AnnouncedKey { jwk, stage, withdrawn }
         };
-        Announcement::new(node, issuer, Word { at: said, heard }, self.keys.values().map(announced))
+        let keys = self.keys.values().map(announced);
+        Announcement::new(node, issuer, Word { at: said, heard }, keys).admitting(self.admits.clone())
     }
 
     /// The same with other keys of before.
@@ -228,6 +246,23 @@ impl Holdings {
         let mut next = self.clone();
         next.legacy = legacy;
         next.dated(self, now)
+    }
+
+    /// The same with what other nodes are trusted with.
+    #[must_use]
+    pub fn with_trust(&self, trust: &Trust, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        let keys = trust.known.values().flat_map(|known| known.announcement().keys().values());
+        let verified = |key: &AnnouncedKey| Legacy { jwk: key.jwk.clone(), exclude: key.withdrawn };
+        (next.trusted, next.admits) = (keys.map(verified).collect(), trust.admits());
+        next.dated(self, now)
+    }
+
+    /// The kids of the keys that are of no other node: its own, and those of before.
+    #[must_use]
+    pub fn own_kids(&self) -> BTreeSet<Kid> {
+        let legacy = self.legacy.iter().map(|legacy| legacy.jwk.kid());
+        self.keys.keys().chain(legacy).cloned().collect()
     }
 
     fn can_sign(&self, kid: &Kid) -> bool {

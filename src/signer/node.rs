@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use super::{
     announcements::{Board, BoardError},
     keyring::{Hsm, HsmSettings, Keyring, KeyringError, NewKey, Signature, SigningError, SigningKey},
+    trust::{TrustError, TrustStore},
 };
 use crate::{
     core::{
@@ -28,6 +29,7 @@ use crate::{
             Claims, Done, Holdings, KeyType, Legacy, Orders, OutOfOrder, Refusal, Step, Surprise,
             UnreadableClaims, VerificationKey,
         },
+        trust::{Bystander, Distrust},
     },
     telemetry::signing::{Meter, Standing},
 };
@@ -43,8 +45,10 @@ pub struct Settings {
     pub issuer: Issuer,
     /// Where its private keys are.
     pub keyring: PathBuf,
-    /// Where it says what it holds.
+    /// Where it says what it holds, and reads what others say.
     pub announcements: PathBuf,
+    /// Where it keeps which other nodes it trusts.
+    pub trust: PathBuf,
     /// The audiences that the API server accepts itself. A token for these alone needs no ready key.
     pub api_audiences: BTreeSet<String>,
     pub max_token_lifetime: Duration,
@@ -71,6 +75,8 @@ pub struct Node {
     spare: Mutex<Option<NewKey>>,
     /// Held by whoever tends.
     tending: Mutex<()>,
+    trust_store: TrustStore,
+    hearsay: Mutex<Hearsay>,
 }
 
 struct Desk {
@@ -78,6 +84,12 @@ struct Desk {
     /// As it is on the disk.
     holdings: Holdings,
     board: Board,
+}
+
+/// What became of what others said.
+#[derive(Default)]
+struct Hearsay {
+    distrusted: Vec<Distrust>,
 }
 
 struct Live {
@@ -106,7 +118,9 @@ impl Node {
             .unwrap_or_else(|| Holdings::new(settings.node.clone(), settings.issuer.clone(), now));
         let found = keyring.keys().values().map(|key| key.jwk().clone());
         let (holdings, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
-        let holdings = holdings.with_legacy(settings.legacy.clone(), now);
+        let trust_store = TrustStore::new(settings.trust.clone());
+        let trust = trust_store.load()?;
+        let holdings = holdings.with_legacy(settings.legacy.clone(), now).with_trust(&trust, now);
         if journal.as_ref() != Some(&holdings) {
             keyring.record(&holdings)?;
         }
@@ -123,6 +137,8 @@ impl Node {
             orders: ArcSwap::default(),
             spare: Mutex::default(),
             tending: Mutex::default(),
+            trust_store,
+            hearsay: Mutex::default(),
         };
         Ok((node, surprises))
     }
@@ -217,6 +233,7 @@ impl Node {
         let _alone = self.tending.lock().expect("nobody panics while holding it");
         // What is revoked stops at once, whatever the disk says.
         self.orders.store(Arc::new(orders.clone()));
+        let learnt = self.learn(orders, now);
         let mut steps = Vec::new();
         loop {
             let mut desk = self.desk();
@@ -244,7 +261,40 @@ impl Node {
             desk.record(&done, now)?;
             steps.push(step);
         }
+        // What is wrong with others is no reason to stop.
+        learnt?;
         Ok(steps)
+    }
+
+    /// Why announcements of other nodes do not count, since they were last read.
+    #[must_use]
+    pub fn distrusted(&self) -> Vec<Distrust> {
+        self.hearsay.lock().expect("nobody panics while holding it").distrusted.clone()
+    }
+
+    /// Reads what other nodes say, and what the operator says of them.
+    fn learn(&self, orders: &Orders, now: Timestamp) -> Result<(), NodeError> {
+        let mut hearsay = self.hearsay.lock().expect("nobody panics while holding it");
+        let before = self.trust_store.load()?;
+        let mut desk = self.desk();
+        let (posted, unreadable) = desk.board.others(&self.settings.node)?;
+        let own = desk.holdings.own_kids();
+        let me = Bystander {
+            node: &self.settings.node,
+            issuer: &self.settings.issuer,
+            keys: &own,
+            revoked: &orders.revoked,
+            margin: self.settings.margin,
+        };
+        let (trust, distrusted) = before.learn(me, &posted, now);
+        hearsay.distrusted = distrusted;
+        self.trust_store.learnt(&before, &trust)?;
+        let next = desk.holdings.with_trust(&trust, now);
+        if next != desk.holdings {
+            desk.keyring.record(&next)?;
+            desk.holdings = next;
+        }
+        unreadable.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Takes over a key that others signed with until now: it signs from now on, for everybody, because it is
@@ -340,6 +390,8 @@ pub enum NodeError {
     #[error(transparent)]
     Board(#[from] BoardError),
     #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
     OutOfOrder(#[from] OutOfOrder),
 }
 
@@ -353,6 +405,7 @@ impl NodeError {
             }
             Self::Other { .. } => Some("use another data directory for another issuer".to_owned()),
             Self::Keyring(error) => error.hint(),
+            Self::Trust(error) => error.hint(),
             Self::Present { .. } | Self::Board(_) | Self::OutOfOrder(_) => None,
         }
     }

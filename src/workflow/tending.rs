@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{select, sync::watch, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::asking::in_one_line;
 use crate::{
@@ -28,6 +28,7 @@ pub async fn tend_by<T>(
         (settings.node.clone(), settings.issuer.clone(), settings.margin)
     };
     let mut trouble: Option<String> = None;
+    let mut distrusted = Vec::new();
     loop {
         let orders = orders(&heard.borrow_and_update());
         let refused = orders.key(&node.holdings(), clock::now(), margin).err();
@@ -52,6 +53,12 @@ pub async fn tend_by<T>(
             }
             Some(_) | None => {}
         }
+        let now_distrusted = node.distrusted();
+        for reason in now_distrusted.iter().filter(|reason| !distrusted.contains(*reason)) {
+            let hint = reason.hint();
+            warn!(%issuer, node = %name, reason = %reason, hint, "an announcement does not count");
+        }
+        distrusted = now_distrusted;
         for step in tended.iter().flatten() {
             let (what, kid) = match step {
                 Step::Generate => ("key made", None),

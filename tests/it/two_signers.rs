@@ -1,9 +1,15 @@
-//! Nodes that take their orders from a ledger in a `ConfigMap`, and what holds as long as nodes do not trust each
-//! other.
+//! Nodes that take their orders from a ledger in a `ConfigMap`, and what holds before nodes trust each other and
+//! from then on.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Value, json};
@@ -15,7 +21,7 @@ use crate::support::etcd::Etcd;
 use crate::support::eventually::eventually;
 use crate::support::external_signer::ExternalSigner;
 use crate::support::http_client::Response;
-use crate::support::installation::{Installation, JWKS, Service, directory_target};
+use crate::support::installation::{Installation, JWKS, directory_target};
 
 const ISSUER: &str = "https://issuer.example";
 const OTHERS: &str = "api://AzureADTokenExchange";
@@ -58,6 +64,23 @@ impl Node {
 
     fn accepts(&self, token: &str, audience: &str) -> bool {
         self.server.review(token, &[audience])["authenticated"] == true
+    }
+
+    /// The operator trusts the other node here, having looked at its file.
+    fn admit(&self, other: &Self) {
+        let file = other.signer.data_dir().join(format!("announcements/{}.json", other.name));
+        let file = file.to_str().expect("UTF-8");
+        let admit = |more: &[&str]| {
+            let words: Vec<_> = ["signer", "admit", file].iter().chain(more).copied().collect();
+            self.signer.verb(&words).finish(Duration::from_secs(30))
+        };
+        let unsure = admit(&[]).expect_code(2);
+        assert!(
+            unsure.stderr.contains("cluster-admin here") && unsure.stderr.contains("`--yes`"),
+            "{}",
+            unsure.stderr
+        );
+        admit(&["--yes"]).expect_code(0);
     }
 
     fn announced(&self) -> BTreeSet<String> {
@@ -138,14 +161,14 @@ fn a_node_takes_its_orders_from_a_config_map_and_goes_on_when_that_is_gone_or_no
 
     // A key that is not its own, and one that is.
     let standby = node.signer.standby();
-    let order = |kid: &str| {
+    let order = |kid: &str, later: i64| {
         let mut ledger: Value = serde_json::from_str(&ordered).expect("JSON");
-        ledger["orders"]["node-1"] = json!({"sign": kid, "at": just_after(&ledger), "why": "asked"});
+        ledger["orders"]["node-1"] = json!({"sign": kid, "at": after(&ledger, later), "why": "asked"});
         ledger["sequence"] = (ledger["sequence"].as_u64().expect("a number") + 1).into();
         ledger
     };
     let stranger = "c3RyYW5nZXI";
-    map.create(&json!({"data": {"ledger.json": order(stranger).to_string()}}));
+    map.create(&json!({"data": {"ledger.json": order(stranger, 1).to_string()}}));
     eventually("it refuses", || {
         node.signer
             .running()
@@ -154,47 +177,112 @@ fn a_node_takes_its_orders_from_a_config_map_and_goes_on_when_that_is_gone_or_no
             .then_some(())
     });
     assert_eq!(signed_with(&node.token(OTHERS)), first);
-    map.replace_data(&json!({"ledger.json": order(&standby).to_string()}));
+    map.replace_data(&json!({"ledger.json": order(&standby, 2).to_string()}));
     eventually("it obeys", || (signed_with(&node.token(OTHERS)) == standby).then_some(()));
     assert!(node.accepts(&token, OTHERS), "the tokens of before live on");
 }
 
-/// A moment after the order that stands in a ledger.
-fn just_after(ledger: &Value) -> String {
+/// So many seconds after the order that stands in a ledger.
+fn after(ledger: &Value, seconds: i64) -> String {
     let at = ledger["orders"]["node-1"]["at"].as_str().expect("a time").parse::<jiff::Timestamp>();
-    (at.expect("a time") + jiff::SignedDuration::from_secs(1)).to_string()
+    (at.expect("a time") + jiff::SignedDuration::from_secs(seconds)).to_string()
 }
 
 #[test]
-fn where_an_api_server_does_not_trust_the_keys_of_another_node_nobody_is_given_a_key_for_others() {
+fn a_node_joins_once_it_is_admitted_and_tokens_of_each_are_accepted_by_both() {
     let (etcd, folder) = (Etcd::start(), TempDir::new().expect("a temporary folder"));
-    let one = Node::start("node-1", &etcd, folder.path());
-    let two = Node::start("node-2", &etcd, folder.path());
+    let mut one = Node::start("node-1", &etcd, folder.path());
     ready(&one.server);
+    let ids = one.server.id();
     let map = ConfigMap::in_new_namespace(&one.server, MAP);
     let public = folder.path().join("public");
-    let mut service = publisher(&[&one, &two], &public).run_until_ready();
-    let waits = |service: &Service, node: &str| -> Vec<String> {
-        let waits = service.status()["nodes"][node]["waits_for"].as_array().cloned().unwrap_or_default();
-        waits.iter().map(|wait| wait.as_str().expect("text").to_owned()).collect()
-    };
-    // Every place shows them and no copy can lack them: this alone is in the way.
+    let service = publisher(&[&one], &public).run_until_ready();
+    eventually("the first may sign for others", || (one.request(OTHERS).status == 201).then_some(()));
+    service.stop().expect_code(0);
+    let mut two = Node::start("node-2", &etcd, folder.path());
+    let ids = [ids, two.server.id()];
+    let installation = publisher(&[&one, &two], &public);
+    let mut service = installation.run_until_ready();
+
+    // Nobody has admitted the second: its own API server alone believes it, and it is given no order.
+    service.until("the stranger is told of", |service| {
+        service.status()["alarms"]
+            .to_string()
+            .contains("node `node-2` announces keys, and no node has admitted it")
+    });
+    two.request(OTHERS).expect_status(500);
+    let own = two.token(ISSUER);
+    assert!(two.accepts(&own, ISSUER) && !one.accepts(&own, ISSUER));
+    assert_eq!(map.ledger()["orders"].as_object().expect("orders").len(), 1);
+
+    // Each by hand on the other; from then on they carry what they say themselves.
     for (node, other) in [(&one, &two), (&two, &one)] {
-        let expected = [format!("API server {} does not verify it yet", other.name)];
-        service.until(&format!("{} waits for the other API server alone", node.name), |service| {
-            waits(service, node.name) == expected
+        node.admit(other);
+    }
+    let carried = Carrier::between([&one, &two]);
+    for (node, other) in [(&one, &two), (&two, &one)] {
+        eventually("an API server verifies the keys of the other node", || {
+            let verified = kids(&node.server.jwks().expect_status(200).body);
+            other.announced().is_subset(&verified).then_some(())
         });
     }
-    let all: BTreeSet<_> = one.announced().union(&two.announced()).cloned().collect();
-    assert_eq!(kids(&fs::read(public.join(JWKS)).expect("it is published")), all);
-    assert_eq!(map.ledger()["orders"].as_object().map_or(0, serde_json::Map::len), 0);
-    for (node, other) in [(&one, &two), (&two, &one)] {
-        node.request(OTHERS).expect_status(500);
-        // What the publisher shows never becomes what an API server verifies with.
-        assert_eq!(kids(&node.server.jwks().expect_status(200).body), node.announced());
-        let own = node.token(ISSUER);
-        assert_eq!(signed_with(&own), node.signer.signing());
-        assert!(node.accepts(&own, ISSUER) && !other.accepts(&own, ISSUER));
+    eventually("the second may sign for others", || (two.request(OTHERS).status == 201).then_some(()));
+    let both: BTreeSet<_> = one.announced().union(&two.announced()).cloned().collect();
+    assert_eq!(kids(&fs::read(public.join(JWKS)).expect("it is published")), both);
+
+    // A rotation of both, one after the other, while each accepts the tokens of the other.
+    let before = [&one, &two].map(|node| (node.signer.signing(), node.token(OTHERS)));
+    installation.finish(["rotate", "start"]).expect_code(0);
+    eventually("both sign with their next keys", || {
+        let signing = [&one, &two].map(|node| node.signer.signing());
+        (signing[0] != before[0].0 && signing[1] != before[1].0).then_some(())
+    });
+    let tokens = [&one, &two].map(|node| node.token(OTHERS));
+    for token in before.iter().map(|(_, token)| token).chain(&tokens) {
+        for node in [&one, &two] {
+            assert!(node.accepts(token, OTHERS), "{} refuses a token of {}", node.name, signed_with(token));
+        }
+        assert!(kids(&fs::read(public.join(JWKS)).expect("published")).contains(&signed_with(token)));
     }
+    assert_eq!([one.server.id(), two.server.id()], ids, "no API server was restarted");
+    drop(carried);
+
+    // Expelled, its tokens are worth nothing here, whatever it or anybody else announces.
+    one.signer.verb(&["signer", "expel", "node-2"]).finish(Duration::from_secs(30)).expect_code(0);
+    eventually("it is trusted no more", || (!one.accepts(&tokens[1], OTHERS)).then_some(()));
+    assert!(one.accepts(&tokens[0], OTHERS) && two.accepts(&tokens[1], OTHERS));
     service.stop().expect_code(0);
+}
+
+/// Carries what nodes say to each other, as a `ConfigMap`, a shared directory or a copy job would.
+struct Carrier {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Carrier {
+    fn between(nodes: [&Node; 2]) -> Self {
+        let boards = nodes.map(|node| (node.name, node.signer.data_dir().join("announcements")));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                for (index, (name, board)) in boards.iter().enumerate() {
+                    let there = &boards[1 - index].1;
+                    let unfinished = there.join(format!(".{name}.carried"));
+                    fs::copy(board.join(format!("{name}.json")), &unfinished).expect("it is announced");
+                    fs::rename(&unfinished, there.join(format!("{name}.json"))).expect("one file system");
+                }
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }

@@ -3,7 +3,7 @@
 //! JSON serialization (RFC 7515 section 7.2.1). `typ` keeps it apart from the tokens that the same keys sign,
 //! and the header of a token, which a node writes itself, never has this one.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,7 @@ impl Draft {
 pub struct Posted {
     announcement: Announcement,
     signed_by: BTreeSet<Kid>,
+    json: Arc<[u8]>,
 }
 
 impl Posted {
@@ -113,14 +114,21 @@ impl Posted {
                 None => return Err(InvalidPost::Signature { kid: header.kid }),
             }
         }
-        Ok(Self { announcement, signed_by })
+        Ok(Self { announcement, signed_by, json: bytes.into() })
     }
 
     /// One that these keys have signed, of which no private half exists.
     #[cfg(test)]
     #[must_use]
     pub fn by(announcement: Announcement, signed_by: BTreeSet<Kid>) -> Self {
-        Self { announcement, signed_by }
+        let json = announcement.to_json().into();
+        Self { announcement, signed_by, json }
+    }
+
+    /// As it was posted.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        &self.json
     }
 
     #[must_use]

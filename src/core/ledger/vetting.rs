@@ -36,9 +36,9 @@ impl Mistrust {
             Self::Unproven { node } => Some(format!(
                 "if its private keys were lost: `signpost rotate forget {node}`, and admit it on another node"
             )),
-            Self::NotAdmitted { node } => {
-                Some(format!("on a node that signs already: `signpost signer admit {node}`"))
-            }
+            Self::NotAdmitted { node } => Some(format!(
+                "on a node that signs already: `signpost signer admit announcements/{node}.json`"
+            )),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid, ledger::signed};
 
 /// Most keys that are held at once. Whoever can write orders can make a node retire key after key; a JWKS
 /// for Microsoft Entra has room for 100 keys of all nodes.
-const MAX_HELD: usize = 32;
+pub const MAX_HELD: usize = 32;
 
 /// What a node does next. Each is done on disk, then recorded, then announced, then takes effect.
 #[derive(Clone, Debug, PartialEq, Eq)]

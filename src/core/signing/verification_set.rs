@@ -17,12 +17,11 @@ impl Holdings {
     /// The keys that the API server verifies with, sorted by kid; `None` as long as there is none that it
     /// may show to others, for it refuses such a set and keeps the one it has.
     ///
-    /// Only what is on this disk goes in: keys of this keyring and of the operator's files. A word of the
-    /// publisher can take one away (`revoked`), never add one. (Keys of other nodes will come by announcements
-    /// that are signed with a key that is trusted here.)
+    /// Only what is trusted on this disk goes in: keys of this keyring, of the operator's files, and of the nodes
+    /// of [`crate::core::trust`]. A word of the publisher can take one away (`revoked`), never add one.
     #[must_use]
     pub fn verification_set(&self, revoked: &BTreeSet<Kid>) -> Option<Vec<VerificationKey>> {
-        let legacy = self.legacy.iter().map(|legacy| (&legacy.jwk, legacy.exclude));
+        let legacy = self.legacy.iter().chain(&self.trusted).map(|legacy| (&legacy.jwk, legacy.exclude));
         let own = self.keys.values().map(|held| (&held.jwk, held.withdrawn));
         let mut set: BTreeMap<&Kid, (&Jwk, bool)> = BTreeMap::new();
         for (jwk, exclude) in own.chain(legacy).filter(|(jwk, _)| !revoked.contains(jwk.kid())) {

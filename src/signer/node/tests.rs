@@ -24,6 +24,7 @@ fn settings(folder: &Path) -> Settings {
         issuer: Issuer::parse(API).expect("an issuer"),
         keyring: folder.join("keys"),
         announcements: folder.join("announcements"),
+        trust: folder.join("trust"),
         api_audiences: BTreeSet::from([API.to_owned()]),
         max_token_lifetime: Duration::from_hours(1),
         margin: Duration::from_secs(10),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Value, json};
@@ -69,7 +70,7 @@ impl ExternalSigner {
         self.verb(&["signer", "--log", "trace"])
     }
 
-    fn verb(&self, verb: &[&str]) -> Signpost {
+    pub(crate) fn verb(&self, verb: &[&str]) -> Signpost {
         let config = self.folder.path().join("signpost.yaml");
         let text = format!(
             "data_dir: {}\nissuers: [{{issuer: '{}', margin: 1s, rotate_after: 720h, {}, \
@@ -176,7 +177,11 @@ impl ExternalSigner {
 
     pub(crate) fn order_without_waiting(&self, kid: &str) {
         self.edit_ledger(|ledger| {
-            let order = json!({"sign": kid, "at": "2026-01-01T00:00:00Z", "why": "asked"});
+            // Each is later than the one before, of which the journal has a record.
+            let last = self.journal()["heard"].as_str().map(str::parse::<jiff::Timestamp>);
+            let first = || "2026-01-01T00:00:00Z".parse();
+            let at = last.unwrap_or_else(first).expect("a time") + Duration::from_secs(1);
+            let order = json!({"sign": kid, "at": at, "why": "asked"});
             ledger["orders"] = json!({ &self.node: order });
         });
     }

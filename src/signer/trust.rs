@@ -1,0 +1,183 @@
+//! What a node trusts, on its disk: `admitted/NODE.json` is what the operator admitted, `known/NODE.json` the
+//! last that a node has said and was believed. Public data; but whoever writes here is cluster-admin, so nobody
+//! else may.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::process::geteuid;
+
+use crate::core::{
+    announcement::{InvalidPost, NodeName, Posted},
+    trust::Trust,
+};
+
+const ADMITTED: &str = "admitted";
+const KNOWN: &str = "known";
+/// Largest file that is read, in bytes.
+const MAX_SIZE: u64 = 1024 * 1024;
+
+/// The directory of one node.
+#[derive(Clone, Debug)]
+pub struct TrustStore {
+    path: PathBuf,
+}
+
+impl TrustStore {
+    /// Nothing is read or made yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Reads everything. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Fails when others could have written it, and when a file cannot be read or used.
+    pub fn load(&self) -> Result<Trust, TrustError> {
+        Ok(Trust { admitted: self.read(ADMITTED)?, known: self.read(KNOWN)? })
+    }
+
+    /// Takes the operator's word for a node. A node that runs notices.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be written.
+    pub fn admit(&self, posted: &Posted) -> Result<(), TrustError> {
+        self.write(ADMITTED, posted)
+    }
+
+    /// Takes it back; returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be removed.
+    pub fn expel(&self, node: &NodeName) -> Result<bool, TrustError> {
+        self.remove(ADMITTED, node)
+    }
+
+    /// Stores what was learnt since `before`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be written.
+    pub fn learnt(&self, before: &Trust, after: &Trust) -> Result<(), TrustError> {
+        for (node, posted) in &after.known {
+            if before.known.get(node) != Some(posted) {
+                self.write(KNOWN, posted)?;
+            }
+        }
+        for node in before.known.keys().filter(|node| !after.known.contains_key(*node)) {
+            self.remove(KNOWN, node)?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, kind: &str) -> Result<BTreeMap<NodeName, Posted>, TrustError> {
+        let directory = self.path.join(kind);
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            entries => entries.map_err(failed("read", &directory))?,
+        };
+        for directory in [&self.path, &directory] {
+            let metadata = fs::metadata(directory).map_err(failed("inspect", directory))?;
+            let (owner, us) = (metadata.uid(), geteuid().as_raw());
+            if owner != us || metadata.mode() & 0o022 != 0 {
+                let mode = metadata.mode() & 0o7777;
+                return Err(TrustError::Exposed { path: directory.clone(), owner, mode, us });
+            }
+        }
+        let mut read = BTreeMap::new();
+        for entry in entries {
+            let path = entry.map_err(failed("read", &directory))?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let size = fs::metadata(&path).map_err(failed("inspect", &path))?.len();
+            if size > MAX_SIZE {
+                return Err(TrustError::TooLarge { path, size });
+            }
+            let bytes = fs::read(&path).map_err(failed("read", &path))?;
+            let posted = match Posted::read(&bytes) {
+                Ok(posted) => posted,
+                Err(source) => return Err(TrustError::Invalid { path, source }),
+            };
+            let node = posted.announcement().node().clone();
+            if path.file_stem().is_none_or(|stem| stem != node.as_str()) {
+                return Err(TrustError::Misnamed { path, node });
+            }
+            read.insert(node, posted);
+        }
+        Ok(read)
+    }
+
+    fn write(&self, kind: &str, posted: &Posted) -> Result<(), TrustError> {
+        let directory = self.path.join(kind);
+        let node = posted.announcement().node();
+        let (path, unfinished) =
+            (directory.join(format!("{node}.json")), directory.join(format!(".{node}.tmp")));
+        let write = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+            file.write_all(posted.json())?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)?;
+            File::open(&directory)?.sync_all()
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&unfinished);
+            failed("write", &path)(error)
+        })
+    }
+
+    fn remove(&self, kind: &str, node: &NodeName) -> Result<bool, TrustError> {
+        let path = self.path.join(kind).join(format!("{node}.json"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            removed => removed.map(|()| true).map_err(failed("remove", &path)),
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TrustError {
+    move |source| TrustError::Io { action, path: path.to_owned(), source }
+}
+
+/// What is trusted cannot be read or stored.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    #[error("cannot {action} `{path}`", path = path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("`{path}` is of user {owner} with mode {mode:o}, expected user {us} and nobody else to write it", path = path.display())]
+    Exposed { path: PathBuf, owner: u32, mode: u32, us: u32 },
+    #[error("`{path}` has {size} bytes, expected at most {MAX_SIZE}", path = path.display())]
+    TooLarge { path: PathBuf, size: u64 },
+    #[error("cannot use `{path}`", path = path.display())]
+    Invalid { path: PathBuf, source: InvalidPost },
+    #[error("`{path}` is of node `{node}`", path = path.display())]
+    Misnamed { path: PathBuf, node: NodeName },
+}
+
+impl TrustError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exposed { path, us, .. } => Some(format!(
+                "`chown {us} {path}` and `chmod 700 {path}`, once you know who has written there",
+                path = path.display()
+            )),
+            Self::TooLarge { .. } | Self::Invalid { .. } | Self::Misnamed { .. } => {
+                Some("remove the file, and admit its node again with `signpost signer admit`".to_owned())
+            }
+            Self::Io { .. } => None,
+        }
+    }
+}
