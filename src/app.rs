@@ -47,6 +47,7 @@ mod control;
 pub mod evidence;
 pub mod ledgers;
 pub mod node;
+mod probing;
 mod service;
 mod ticks;
 pub mod tokens;

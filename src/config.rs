@@ -20,6 +20,7 @@ use crate::core::{
     rotation::Window,
     service_account::ServiceAccount,
     signing::{KeyType, SocketName},
+    verification::{Cloud, Party},
 };
 
 mod changes;
@@ -120,6 +121,8 @@ pub struct IssuerConfig {
     pub signer: Option<SignerConfig>,
     /// Issuers that were moved to this one. The names of their targets are unique among those of the issuer.
     pub former: Vec<FormerConfig>,
+    /// What is found out about its tokens; `None`: nothing.
+    pub verify: Option<VerifyConfig>,
 }
 
 impl IssuerConfig {
@@ -207,6 +210,21 @@ pub struct LegacyConfig {
     pub file: PathBuf,
     /// Whether the API server leaves them out of its JWKS.
     pub exclude: bool,
+}
+
+/// A token that is judged again and again, against the public documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyConfig {
+    /// Time between two looks; at least 1 s.
+    pub every: Duration,
+    pub party: Party,
+    pub cloud: Cloud,
+    /// For whom the token is.
+    pub audience: String,
+    /// Whose token it is. Without one: that of the source, or this process's own.
+    pub service_account: Option<ServiceAccount>,
+    /// Whether addresses are asked that cannot be reached from the internet.
+    pub allow_private: bool,
 }
 
 /// What `signer` needs to know.

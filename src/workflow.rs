@@ -3,7 +3,8 @@
 //! [`keeper`] owns what is known of an issuer, [`asking`] brings it what the sources say, [`placing`]
 //! carries its publication to the targets. [`sync`] does all of it once, [`watching`] for ever;
 //! [`control_plane`] finds out whom to ask where a cluster has several API servers, [`tending`] looks after
-//! a node that signs, and [`telling`] tells operators what became of it.
+//! a node that signs, [`probing`] finds out whether the world accepts its tokens, and [`telling`] tells operators
+//! what became of it.
 
 pub mod asking;
 pub mod carrying;
@@ -11,6 +12,7 @@ pub mod control_plane;
 pub mod gate;
 pub mod keeper;
 pub mod placing;
+pub mod probing;
 pub mod sync;
 pub mod telling;
 pub mod tending;

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a token lives that is made to be judged: as briefly as Kubernetes allows.
-const LIFETIME: Duration = Duration::from_mins(10);
+pub(super) const LIFETIME: Duration = Duration::from_mins(10);
 
 /// Where the two documents come from.
 #[derive(Clone, Debug)]

@@ -35,6 +35,7 @@ use super::{
     control::{Office, Offices},
     ledgers::all_terms,
     node,
+    probing::Probing,
     ticks::Ticks,
     wire,
 };
@@ -65,6 +66,7 @@ use crate::{
         carrying::carry,
         control_plane::watch_control_plane,
         gate::Gate,
+        probing::probe,
         telling::tell,
         watching::{watch_source, watch_target},
     },
@@ -439,6 +441,7 @@ async fn open(
     let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
     let own = signs.as_ref().filter(|config| config.signer.is_some()).and_then(node::own_name);
     let courier = node::courier(&context.shared.data_dir, &config, own);
+    let probing = Probing::of(&config);
     let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
     show(&mut publication, faces);
@@ -455,6 +458,10 @@ async fn open(
     let office = context.offices.open(&keeper, own.as_ref().map(node::Own::node));
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
+    let prober = probing.and_then(|probing| probing.prober(own.as_ref().map(node::Own::node)));
+    if let Some(prober) = prober {
+        loops.push(Box::pin(probe(prober, Arc::clone(&keeper), context.gate.pass(), stop.clone())));
+    }
     loops.extend(
         own.map(|own| -> BoxFuture<'static, ()> { Box::pin(own.sign(keeper.ledger(), stop.clone())) }),
     );

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::{
     Config, EventsConfig, FormerConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, NodeConfig,
-    Schedule, SignerConfig, SourceConfig, TargetConfig, TlsConfig,
+    Schedule, SignerConfig, SourceConfig, TargetConfig, TlsConfig, VerifyConfig,
     document::Node,
     keys::ROOT,
     problem::{Fault, Problems},
@@ -30,6 +30,7 @@ mod signer;
 mod source;
 mod target;
 mod timing;
+mod verify;
 mod window;
 
 /// Shortest life that Kubernetes gives a token: `expirationSeconds` of a token request is at least 600.
@@ -120,6 +121,7 @@ struct IssuerDraft {
     ledger: Result<Option<LedgerConfig>, Told>,
     former: Option<Vec<FormerConfig>>,
     signer: Result<Option<SignerConfig>, Told>,
+    verify: Result<Option<VerifyConfig>, Told>,
 }
 
 impl IssuerDraft {
@@ -142,6 +144,7 @@ impl IssuerDraft {
             ledger: self.ledger.ok()?,
             former: self.former?,
             signer: self.signer.ok()?,
+            verify: self.verify.ok()?,
         })
     }
 }
@@ -316,6 +319,7 @@ fn read_issuer(
     if let (Ok(Some(signer)), Some(profile), Some(targets)) = (&signer, profile, &targets) {
         signer::check_profiles(mapping, signer.key_type, profile, targets, problems);
     }
+    let verify = verify::read(mapping, issuer.as_ref(), sources.as_deref(), problems);
     IssuerDraft {
         issuer,
         jwks_uri,
@@ -333,6 +337,7 @@ fn read_issuer(
         ledger,
         former,
         signer,
+        verify,
     }
 }
 

@@ -8,6 +8,7 @@ mod process;
 mod signer;
 mod source;
 mod target;
+mod verify;
 
 use self::source::{
     INSTANCE, SOURCE_ANNOUNCEMENTS, SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL,
@@ -17,6 +18,7 @@ pub(super) use self::{
     process::{EVENTS, ROOT, TLS},
     signer::{LEGACY, PKCS11, SIGNER},
     target::TARGET,
+    verify::VERIFY,
 };
 
 /// The kind of a source that is what nodes say, and its name unless it has another.
@@ -115,7 +117,7 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 17] = [
+pub(super) static SECTIONS: [&Section; 18] = [
     &ROOT,
     &TLS,
     &EVENTS,
@@ -133,6 +135,7 @@ pub(super) static SECTIONS: [&Section; 17] = [
     &SIGNER,
     &PKCS11,
     &LEGACY,
+    &VERIFY,
 ];
 
 const KUBECONFIG: Key = Key {

@@ -282,6 +282,7 @@ fn embedded_default(flags: &Flags, root: &mut Node, problems: &mut Problems) -> 
             ("propagation", word("10s")),
             ("rotate_after", word("30s")),
             ("sources", sources),
+            ("verify", Node::map([], Place::BuiltIn)),
         ],
         Place::BuiltIn,
     );

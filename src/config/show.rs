@@ -6,12 +6,12 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
     Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, LegacyConfig, Pkcs11Config,
-    SignerConfig, SourceConfig, TargetConfig, TlsConfig,
+    SignerConfig, SourceConfig, TargetConfig, TlsConfig, VerifyConfig,
     document::{Node, Place, Value},
     keys::{ANNOUNCEMENTS, API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
 };
-use crate::core::rotation::Window;
+use crate::core::{rotation::Window, verification::Party};
 
 impl Config {
     /// Every key with its value, defaults too, as YAML. It holds no secret: none can be configured.
@@ -73,7 +73,8 @@ fn issuer(config: &IssuerConfig) -> Node {
         .chain(window)
         .chain(ledger)
         .chain(former)
-        .chain(signer),
+        .chain(signer)
+        .chain(config.verify.as_ref().map(|config| ("verify", verify(config)))),
         Place::BuiltIn,
     )
 }
@@ -110,6 +111,16 @@ fn signer(config: &SignerConfig) -> Node {
         Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Place::BuiltIn)
     };
     entries.extend(texts(config.legacy.iter().map(legacy).collect()).map(|legacy| ("legacy", legacy)));
+    Node::map(entries, Place::BuiltIn)
+}
+
+fn verify(config: &VerifyConfig) -> Node {
+    let mut entries = vec![("every", text(duration_text(config.every))), ("for", text(config.party.word()))];
+    // For others it means nothing, and is refused.
+    entries.extend((config.party == Party::Entra).then(|| ("cloud", text(config.cloud.word()))));
+    entries.push(("audience", text(&config.audience)));
+    entries.extend(config.service_account.as_ref().map(|account| ("service_account", text(account))));
+    entries.push(("allow_private", node(Value::Bool(config.allow_private))));
     Node::map(entries, Place::BuiltIn)
 }
 

@@ -29,6 +29,8 @@ pub enum Reason {
     IssuerMismatch,
     SigningKeyNotPublic,
     SigningKeyPublic,
+    VerificationFailed,
+    VerificationRecovered,
     AlarmRaised,
     AlarmOver,
     ConfigurationRefused,
@@ -38,7 +40,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::KeyAppeared,
         Self::KeyWentMissing,
         Self::KeyReturned,
@@ -59,6 +61,8 @@ impl Reason {
         Self::IssuerMismatch,
         Self::SigningKeyNotPublic,
         Self::SigningKeyPublic,
+        Self::VerificationFailed,
+        Self::VerificationRecovered,
         Self::AlarmRaised,
         Self::AlarmOver,
         Self::ConfigurationRefused,
@@ -90,6 +94,8 @@ impl Reason {
             Self::IssuerMismatch => "IssuerMismatch",
             Self::SigningKeyNotPublic => "SigningKeyNotPublic",
             Self::SigningKeyPublic => "SigningKeyPublic",
+            Self::VerificationFailed => "VerificationFailed",
+            Self::VerificationRecovered => "VerificationRecovered",
             Self::AlarmRaised => "AlarmRaised",
             Self::AlarmOver => "AlarmOver",
             Self::ConfigurationRefused => "ConfigurationRefused",
@@ -116,6 +122,7 @@ impl Reason {
             Self::SourceFailed | Self::SourceRecovered => "FetchKeys",
             Self::StrangerFound | Self::TargetFailed | Self::TargetRecovered => "Publish",
             Self::IssuerMismatch | Self::SigningKeyNotPublic | Self::SigningKeyPublic => "ProbeSigningKey",
+            Self::VerificationFailed | Self::VerificationRecovered => "Verify",
             Self::AlarmRaised | Self::AlarmOver => "MergeSources",
             Self::ConfigurationRefused | Self::ConfigurationTaken => "ReloadConfiguration",
             Self::CertificateRefused | Self::CertificateTaken => "ReloadCertificate",
@@ -135,6 +142,7 @@ impl Reason {
                 | Self::LedgerFailed
                 | Self::IssuerMismatch
                 | Self::SigningKeyNotPublic
+                | Self::VerificationFailed
                 | Self::AlarmRaised
                 | Self::ConfigurationRefused
                 | Self::CertificateRefused

@@ -13,6 +13,7 @@ mod checks;
 mod credential;
 mod difference;
 mod evidence;
+mod judgement;
 mod question;
 mod reference;
 
@@ -22,6 +23,7 @@ pub use self::{
     credential::{Credential, InvalidCredentials, credentials},
     difference::{Difference, Kind},
     evidence::{Again, Answer, ApiServerView, Evidence, Exhibit, NoAnswer, PROPAGATION, Unanswered},
+    judgement::Judgement,
     question::{Cloud, Expectation, Party, Question},
     reference::reference,
 };
@@ -53,6 +55,19 @@ pub enum Level {
     Warning,
     /// The token is refused.
     Error,
+}
+
+impl Level {
+    pub const ALL: [Self; 3] = [Self::Error, Self::Warning, Self::Note];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// How sure it is that a relying party answers so.
@@ -174,6 +189,17 @@ pub enum Outcome {
     Refused,
     /// The evidence is not enough to tell.
     Unknown,
+}
+
+impl Outcome {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl Report {

@@ -20,6 +20,7 @@ use crate::core::{
     ledger::{Ledger, State as KeyState},
     notice::Notice,
     rotation::NodeReport,
+    verification::Judgement,
 };
 
 mod view;
@@ -96,6 +97,23 @@ pub struct IssuerStatus {
     pub nodes: BTreeMap<String, NodeReport>,
     pub sources: BTreeMap<String, SourceStatus>,
     pub targets: BTreeMap<String, TargetStatus>,
+    /// What a relying party would say of its tokens; `None` where nobody looks, or has looked yet.
+    pub(super) verification: Option<VerificationStatus>,
+}
+
+/// What was found out about the tokens of an issuer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct VerificationStatus {
+    /// Looks that came to no judgement.
+    pub failures: u64,
+    /// Why the last one did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When there was a judgement last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    #[serde(flatten)]
+    pub judgement: Option<Judgement>,
 }
 
 /// Whether what is known could be stored.
@@ -209,6 +227,26 @@ impl Board {
         self.tell(notice);
     }
 
+    /// Shows what a relying party would say of a token just now.
+    pub fn verified(&self, issuer: &Issuer, now: Timestamp, judgement: Judgement) {
+        let notice = self.change(issuer, |status| {
+            let known = status.verification.get_or_insert_default();
+            let notice = notices::of_judgement(known.judgement.as_ref(), &judgement, issuer.as_str());
+            (known.error, known.at, known.judgement) = (None, Some(now), Some(judgement));
+            notice
+        });
+        self.tell(notice);
+    }
+
+    /// Shows why there was nothing to judge; the last judgement stays, and grows old.
+    pub fn unverified(&self, issuer: &Issuer, error: &str) {
+        self.change(issuer, |status| {
+            let known = status.verification.get_or_insert_default();
+            known.failures += 1;
+            known.error = Some(error.to_owned());
+        });
+    }
+
     /// Shows a ledger; `profile` is the one that is served. What the first one says is long past.
     pub fn ledger(&self, ledger: Arc<Ledger>, profile: Profile) {
         let issuer = ledger.issuer().clone();
@@ -236,6 +274,7 @@ impl Board {
             status.alarms.clear();
             status.sources.clear();
             status.targets.clear();
+            status.verification = None;
         });
     }
 
@@ -307,6 +346,8 @@ impl Board {
             } else if all {
                 checks.push((true, format!("{issuer}: has keys to serve")));
             }
+            let judgement = status.judgement().filter(|judgement| all && judgement.is_accepted());
+            checks.extend(judgement.map(|judgement| (true, format!("{issuer}: {}", judgement.in_words()))));
             checks.extend(status.warnings().map(|warning| (false, format!("{issuer}: {warning}"))));
         }
         checks
@@ -361,14 +402,23 @@ impl Board {
 }
 
 impl IssuerStatus {
-    /// What is wrong although what is published is true: an API server signs with a key that is not public.
+    /// What a relying party would say of its tokens.
+    pub(super) fn judgement(&self) -> Option<&Judgement> {
+        self.verification.as_ref()?.judgement.as_ref()
+    }
+
+    /// What is wrong although what is published is true: an API server signs with a key that is not public, or
+    /// the world sees something else.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.sources.iter().filter(|(_, source)| source.signing_key_public == Some(false)).map(
-            |(name, source)| {
-                let kid = source.signs_with.as_deref().unwrap_or_default();
-                format!("source `{name}` signs with key `{kid}`, which is not public")
-            },
-        )
+        let refused = self.judgement().filter(|judgement| !judgement.is_accepted()).map(Judgement::in_words);
+        let unpublished =
+            self.sources.iter().filter(|(_, source)| source.signing_key_public == Some(false)).map(
+                |(name, source)| {
+                    let kid = source.signs_with.as_deref().unwrap_or_default();
+                    format!("source `{name}` signs with key `{kid}`, which is not public")
+                },
+            );
+        unpublished.chain(refused)
     }
 
     /// Keys in the publication that is served.

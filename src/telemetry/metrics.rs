@@ -17,7 +17,7 @@ use super::{
     notices::Totals,
     signing::{Durations, Meter},
 };
-use crate::core::rotation::NodeReport;
+use crate::core::{rotation::NodeReport, verification::Level};
 
 pub(super) fn render(page: Page) -> String {
     let mut registry = Registry::with_prefix("signpost");
@@ -53,6 +53,7 @@ impl Collector for Page {
         self.of_nodes(out)?;
         self.of_sources(out)?;
         self.of_targets(out)?;
+        self.of_verifications(out)?;
         self.of_signers(out)?;
         self.traffic.as_ref().map_or(Ok(()), |traffic| self::traffic(traffic, out))?;
         self.tls.as_ref().map_or(Ok(()), |status| tls(status, out))?;
@@ -187,6 +188,28 @@ impl Page {
         })?;
         out.counter("target_writes", "Documents written", |put| {
             self.each_target(put, |target| Some(target.writes))
+        })
+    }
+
+    fn of_verifications(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        out.gauge("verify_success", "Whether a relying party would accept a token", |put| {
+            self.each_issuer(put, |status| Some(flag(status.judgement()?.is_accepted())))
+        })?;
+        out.gauge("verify_timestamp_seconds", "When that was last found out", |put| {
+            self.each_issuer(put, |status| status.verification.as_ref()?.at.map(seconds))
+        })?;
+        out.gauge("verify_findings", "Rules that were broken then, by what that means", |put| {
+            self.issuers.each().try_for_each(|(issuer, status)| {
+                status.judgement().map_or(Ok(()), |judgement| {
+                    Level::ALL.iter().try_for_each(|level| {
+                        let labels = &[("issuer", issuer), ("level", level.name())];
+                        put(labels, count(judgement.count(*level)))
+                    })
+                })
+            })
+        })?;
+        out.counter("verify_failures", "Times that there was nothing to judge", |put| {
+            self.each_issuer(put, |status| Some(status.verification.as_ref()?.failures))
         })
     }
 

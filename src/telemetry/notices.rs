@@ -15,6 +15,7 @@ use crate::{
         bulletins::{Bulletin, Bulletins, Next, Outcome},
         ledger::Ledger,
         notice::{Notice, Reason},
+        verification::Judgement,
     },
 };
 
@@ -182,6 +183,16 @@ impl IssuerBefore {
         }
         notices
     }
+}
+
+/// What is told of a judgement; each reason for which tokens are not accepted is a series of its own.
+pub(super) fn of_judgement(before: Option<&Judgement>, now: &Judgement, issuer: &str) -> Option<Notice> {
+    if !now.is_news_after(before) {
+        return None;
+    }
+    let reason = if now.is_accepted() { Reason::VerificationRecovered } else { Reason::VerificationFailed };
+    let subject = now.decisive().map_or("", |finding| finding.id);
+    Some(Notice::new(reason, issuer, subject, &now.in_words()))
 }
 
 /// What happened to keys from one state of a ledger to the next.

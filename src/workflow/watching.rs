@@ -170,7 +170,7 @@ async fn tell(keeper: &Keeper, source: usize, name: &str, hearing: Hearing) {
 }
 
 /// Up to a tenth more or less, so that many sources are not all asked at once.
-fn jittered(every: Duration) -> Duration {
+pub(super) fn jittered(every: Duration) -> Duration {
     let random = u32::try_from(RandomState::new().hash_one(()) % 201).expect("less than 201");
     every * (900 + random) / 1000
 }

@@ -21,7 +21,7 @@ use signpost::{
         kid::Kid,
         ledger::{Ledger, Lineage, Order, Why},
         rotation::NodeReport,
-        verification::{self, Level},
+        verification::{self, Level, Party},
     },
     telemetry::{
         board::{Board, Traffic},
@@ -189,6 +189,10 @@ fn metrics() -> BTreeSet<String> {
     let now = jiff::Timestamp::UNIX_EPOCH;
     let ledger = Ledger::new(issuer.clone(), Lineage::from_random([0; 8]));
     board.ledger(Arc::new(ledger.witnessed("blob", 2, now, Duration::from_mins(1))), Profile::Entra);
+    let outcome = verification::Outcome::Accepted;
+    let judgement =
+        verification::Judgement { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
+    board.verified(&issuer, at, judgement);
     board.target(&issuer, "blob", |target| target.last_true = Some(jiff::Timestamp::UNIX_EPOCH));
     let signer = Meter::new(NodeName::parse("node").expect("a name"));
     signer.stands(Standing { keys: [("active", 1)].into(), obeyed: Some(now), ..Standing::default() });

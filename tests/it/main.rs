@@ -23,6 +23,7 @@ mod old_kubernetes;
 mod outside;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
+mod probe;
 mod quiet_pass;
 mod reload;
 mod remote_jwks;

@@ -23,7 +23,7 @@ use crate::support::azurite::{self, Azurite};
 use crate::support::cluster::{Cluster, ISSUER};
 use crate::support::external_signer::ExternalSigner;
 use crate::support::installation::{
-    DOCUMENTS, Installation, Service, api_server, azure_target, directory_target, files, s3_target,
+    DOCUMENTS, Installation, JWKS, Service, api_server, azure_target, directory_target, files, s3_target,
 };
 use crate::support::port::Port;
 use crate::support::s3::{self, S3};
@@ -254,7 +254,13 @@ fn the_embedded_private_key_is_in_one_file_that_only_its_owner_can_read() {
     );
     let mut service =
         installation.run_as(installation.verb(["run", "--log", "trace"]).env("SIGNPOST_DATA_DIR", &data_dir));
-    service.until("the target is true", |service| service.target("directory")["up"] == true);
+    // The second key is made and published a moment after the first: a dry run in between would find a difference.
+    service.until("the target shows both keys", |service| {
+        let shown =
+            fs::read(public.join(JWKS)).ok().and_then(|jwks| serde_json::from_slice::<Value>(&jwks).ok());
+        let both = shown.is_some_and(|jwks| jwks["keys"].as_array().is_some_and(|keys| keys.len() == 2));
+        both && service.target("directory")["up"] == true
+    });
 
     let keys = data_dir.join("keys");
     let mut private: Vec<PathBuf> = fs::read_dir(&keys)

@@ -2,7 +2,7 @@
 
 use super::{
     ANNOUNCEMENTS, API_SERVER, CONTEXT, EMBEDDED, FILES, KUBECONFIG, Key, Kind, Need, SIGNER, Section,
-    TARGET, URL,
+    TARGET, URL, VERIFY,
     source::{SOURCE_ANNOUNCEMENTS, SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL},
 };
 
@@ -149,6 +149,15 @@ pub(in crate::config) static ISSUER: Section = Section {
             flag: None,
             doc: "The node that signs for this issuer: for `signpost signer`, and for the source `embedded`.",
             example: "{socket: /run/signpost/signer.sock}",
+        },
+        Key {
+            name: "verify",
+            kind: Kind::Mapping(&VERIFY),
+            need: Need::Optional,
+            flag: None,
+            doc: "Judge a fresh token against the public documents, again and again: needs a source that gives tokens, \
+                  `api-server` or `embedded`. Not done unless it is given; the embedded default does it.",
+            example: "{every: 10m}",
         },
     ],
 };

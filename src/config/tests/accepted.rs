@@ -6,8 +6,12 @@ use proptest::prelude::*;
 
 use super::{MINIMAL, accepted, load};
 use crate::{
-    config::{Flags, Instance, Location, SourceConfig, document, value},
-    core::{jwk_set::Profile, service_account::ServiceAccount},
+    config::{Flags, Instance, Location, SourceConfig, VerifyConfig, document, value},
+    core::{
+        jwk_set::Profile,
+        service_account::ServiceAccount,
+        verification::{Cloud, Party},
+    },
 };
 
 /// Every key of the table at least once.
@@ -51,6 +55,7 @@ issuers:
       - {url: \"gs://my_bucket.example.com/c1\", anonymous: true, gate: false}
       - {url: \"file:///srv/oidc\"}
     schedule: \"0  3 * * MON\"
+    verify: {every: 1h, for: entra, cloud: usgov, audience: me, service_account: signpost/probe, allow_private: true}
   - issuer: https://oidc.example.com/other
     sources: [{kind: embedded}]
 ";
@@ -87,6 +92,34 @@ fn what_is_not_written_has_its_default() {
 }
 
 #[test]
+fn what_a_token_is_verified_for_follows_from_the_issuer_and_the_party() {
+    let verified = |issuer: &str, verify: &str| {
+        let sources = "sources: [{kind: api-server}]";
+        let config = accepted(&format!(
+            "data_dir: /srv\nissuers: [{{issuer: \"{issuer}\", {sources}, verify: {verify}}}]"
+        ));
+        let verify = config.issuers[0].verify.clone().expect("it is written");
+        assert_eq!(
+            (600, None, false),
+            (verify.every.as_secs(), verify.service_account, verify.allow_private)
+        );
+        (verify.party, verify.audience)
+    };
+    let (world, here) = ("https://oidc.example.com", "https://127.0.0.1:8443/kind");
+    let (entra, aws) = ("api://AzureADTokenExchange", "sts.amazonaws.com");
+    for (issuer, verify, party, audience) in [
+        (world, "{}", Party::Entra, entra),
+        (world, "{cloud: china}", Party::Entra, "api://AzureADTokenExchangeChina"),
+        (world, "{for: aws}", Party::Aws, aws),
+        (world, "{for: gcp, audience: //iam.googleapis.com/pool}", Party::Gcp, "//iam.googleapis.com/pool"),
+        (here, "{}", Party::Local, entra),
+        (here, "{for: entra}", Party::Entra, entra),
+    ] {
+        assert_eq!((party, audience.to_owned()), verified(issuer, verify), "{issuer} {verify}");
+    }
+}
+
+#[test]
 fn what_is_written_is_what_is_meant() {
     let config = accepted(FULL);
     assert_eq!("127.0.0.1:8443", config.listen.to_string());
@@ -106,6 +139,15 @@ fn what_is_written_is_what_is_meant() {
     );
     assert!(issuer.allow_issuer_mismatch);
     assert_eq!("0 3 * * MON", issuer.schedule.as_str());
+    let verify = VerifyConfig {
+        every: Duration::from_hours(1),
+        party: Party::Entra,
+        cloud: Cloud::UsGov,
+        audience: "me".to_owned(),
+        service_account: Some(ServiceAccount::new("signpost", "probe").expect("valid")),
+        allow_private: true,
+    };
+    assert_eq!((Some(verify), &None), (issuer.verify.clone(), &other.verify));
     let instance = |url: &str, name: Option<&str>| Instance {
         url: url.to_owned(),
         tls_server_name: name.map(str::to_owned),

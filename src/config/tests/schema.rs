@@ -20,6 +20,7 @@ fn with_key(section: &str, line: &str) -> String {
          {{issuer: https://oidc.example.com/b, \
          sources: [{{{embedded}kind: embedded}}, {{{announcements}kind: announcements}}], \
          ledger: {{{ledger}config_map: a/b}}, former: [{{{former}issuer: 'https://oidc.example.com/f'}}], \
+         verify: {{{verify}}}, \
          rotate_within: {{{rotate_within}opens: '0 2 * * *', for: 4h}}, \
          signer: {{{signer}pkcs11: {{{pkcs11}module: /m, token_label: t, pin_file: /p}}, legacy: [{{{legacy}file: /a}}]}}}}]}}",
         root = place("the top level"),
@@ -35,6 +36,7 @@ fn with_key(section: &str, line: &str) -> String {
         embedded = place("issuers[].sources[] of kind `embedded`"),
         ledger = place("issuers[].ledger"),
         former = place("issuers[].former[]"),
+        verify = place("issuers[].verify"),
         rotate_within = place("issuers[].rotate_within"),
         signer = place("issuers[].signer"),
         pkcs11 = place("issuers[].signer.pkcs11"),

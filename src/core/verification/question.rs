@@ -21,6 +21,17 @@ impl Party {
     /// Those that read the issuer from the internet.
     pub const OUTSIDE: [Self; 3] = [Self::Entra, Self::Aws, Self::Gcp];
 
+    /// As flags and files write it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Entra => "entra",
+            Self::Aws => "aws",
+            Self::Gcp => "gcp",
+            Self::Local => "local",
+        }
+    }
+
     /// As people know it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -45,6 +56,16 @@ pub enum Cloud {
 
 impl Cloud {
     pub const ALL: [Self; 3] = [Self::Public, Self::UsGov, Self::China];
+
+    /// As flags and files write it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::UsGov => "usgov",
+            Self::China => "china",
+        }
+    }
 
     /// The audience that its Entra recommends for federated tokens.
     #[must_use]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{IssuerStatus, LedgerStatus, SourceStatus, TargetStatus};
+use super::{IssuerStatus, LedgerStatus, SourceStatus, TargetStatus, VerificationStatus};
 use crate::core::{
     jwk_set::Profile,
     ledger::{Change, Entry, Incident, Ledger, State},
@@ -33,6 +33,9 @@ pub(super) struct View {
     nodes: BTreeMap<String, NodeReport>,
     sources: BTreeMap<String, SourceStatus>,
     targets: BTreeMap<String, TargetStatus>,
+    /// What a relying party would say of a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verification: Option<VerificationStatus>,
     changes: Vec<ChangeView>,
 }
 
@@ -102,6 +105,7 @@ impl View {
             nodes: status.nodes.clone(),
             sources: status.sources.clone(),
             targets: status.targets.clone(),
+            verification: status.verification.clone(),
             changes: ledger
                 .map(|(ledger, _)| ledger.changes().iter().map(ChangeView::of).collect())
                 .unwrap_or_default(),

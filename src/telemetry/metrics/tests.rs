@@ -3,7 +3,11 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    core::{announcement::NodeName, tests::terms},
+    core::{
+        announcement::NodeName,
+        tests::terms,
+        verification::{self, Judgement, Party},
+    },
     telemetry::{
         board::{Board, Traffic},
         notices::Notices,
@@ -75,4 +79,47 @@ fn a_node_that_signs_is_measured_and_a_process_without_public_listener_has_no_tr
     assert!(!page.contains("signpost_http"), "{page}");
     board.forget(&terms().issuer);
     assert!(!board.metrics(None).contains("node="));
+}
+
+#[test]
+fn what_was_found_out_of_tokens_is_measured_and_nothing_is_said_where_nobody_looks() {
+    let (board, issuer) = (Board::default(), terms().issuer);
+    board.issuer(&issuer, |issuer| issuer.ready = true);
+    assert!(!board.metrics(None).contains("signpost_verify_success{"));
+    let judged =
+        |outcome| Judgement { party: Party::Local, outcome, likely_code: None, findings: Vec::new() };
+    for (outcome, success) in [(verification::Outcome::Accepted, 1), (verification::Outcome::Unknown, 0)] {
+        board.verified(&issuer, Timestamp::UNIX_EPOCH, judged(outcome));
+        board.unverified(&issuer, "away");
+        let page = board.metrics(None);
+        for line in [
+            format!("signpost_verify_success{{issuer=\"{issuer}\"}} {success}.0"),
+            format!("signpost_verify_timestamp_seconds{{issuer=\"{issuer}\"}} 0.0"),
+            format!("signpost_verify_findings{{issuer=\"{issuer}\",level=\"error\"}} 0.0"),
+            format!("signpost_verify_failures_total{{issuer=\"{issuer}\"}} {}", 2 - success),
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+    }
+}
+
+#[test]
+fn what_the_world_sees_is_a_detail_of_readiness_and_does_not_decide_it() {
+    let (board, issuer) = (Board::default(), terms().issuer);
+    board.issuer(&issuer, |issuer| issuer.ready = true);
+    let mut judgement = Judgement {
+        party: Party::Local,
+        outcome: verification::Outcome::Refused,
+        likely_code: None,
+        findings: Vec::new(),
+    };
+    board.verified(&issuer, Timestamp::UNIX_EPOCH, judgement.clone());
+    let told = |right: bool, what: &str| (right, format!("{issuer}: {what}"));
+    assert_eq!(board.checks(false), [told(false, "a local relying party would refuse its tokens")]);
+    assert!(board.ready());
+    judgement.outcome = verification::Outcome::Accepted;
+    board.verified(&issuer, Timestamp::UNIX_EPOCH, judgement);
+    assert_eq!(board.checks(false), []);
+    let all = [told(true, "has keys to serve"), told(true, "a local relying party would accept its tokens")];
+    assert_eq!(board.checks(true), all);
 }

@@ -2,15 +2,17 @@ use std::sync::Arc;
 
 use crate::{
     core::{
+        bulletins,
         jwk_set::Profile,
         ledger::{Ledger, Lineage},
         merge::{Answer, Report, merge},
         notice::Reason,
         tests::{retention, rsa_key, terms},
+        verification::{Judgement, Outcome, Party},
     },
     telemetry::{
         board::Board,
-        notices::{Next, Notices, Outcome},
+        notices::{Next, Notices},
     },
 };
 
@@ -18,7 +20,7 @@ use crate::{
 fn told(notices: &Notices) -> Vec<(Reason, String)> {
     let mut told = Vec::new();
     while let Next::Tell(bulletin) = notices.next() {
-        notices.after(&bulletin, Outcome::Told);
+        notices.after(&bulletin, bulletins::Outcome::Told);
         assert_eq!(bulletin.count, 1, "{:?} is heard of more than once", bulletin.notice);
         told.push((bulletin.notice.reason, bulletin.notice.subject));
     }
@@ -152,4 +154,29 @@ fn a_ledger_that_cannot_be_stored_is_told_once_with_the_error() {
     error(None);
     let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason).collect();
     assert_eq!(reasons, [Reason::LedgerFailed, Reason::LedgerRecovered]);
+}
+
+#[test]
+fn tokens_that_would_not_be_accepted_are_told_once_and_so_is_their_recovery() {
+    let (board, notices) = board();
+    let issuer = terms().issuer;
+    let judged = |outcome| {
+        let judgement = Judgement { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
+        board.verified(&issuer, jiff::Timestamp::UNIX_EPOCH, judgement);
+    };
+    judged(Outcome::Accepted);
+    board.unverified(&issuer, "away");
+    judged(Outcome::Accepted);
+    assert_eq!(told(&notices), [], "all is well");
+    for _ in 0..3 {
+        judged(Outcome::Refused);
+        board.unverified(&issuer, "away");
+    }
+    judged(Outcome::Accepted);
+    let reasons = [Reason::VerificationFailed, Reason::VerificationRecovered];
+    assert_eq!(told(&notices), reasons.map(|reason| (reason, String::new())));
+    assert!(Reason::VerificationFailed.is_warning() && !Reason::VerificationRecovered.is_warning());
+    board.start_over(&issuer);
+    judged(Outcome::Accepted);
+    assert_eq!(told(&notices), [], "another configuration begins anew");
 }

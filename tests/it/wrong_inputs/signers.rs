@@ -93,3 +93,31 @@ fn times_of_a_rotation_are_checked() {
     );
     it.compare("rotations");
 }
+
+#[test]
+fn what_is_to_be_verified_is_checked() {
+    let mut it = Transcript::new();
+    let mut wrong = |what: &str, issuer: &str| {
+        let head = "data_dir: /nowhere\nissuers:\n  - issuer: https://k8s.example\n";
+        it.write("verify.yaml", format!("{head}    {issuer}\n"));
+        it.refuses(what, "run --config verify.yaml", COULD_NOT);
+    };
+    let cluster = |verify: &str| format!("sources: [{{kind: api-server}}]\n    verify: {verify}");
+    wrong("a word", &cluster("entra"));
+    wrong("never", &cluster("{every: 0s}"));
+    wrong("once a week", &cluster("{every: 168h}"));
+    wrong("a party that is none", &cluster("{for: azure}"));
+    wrong("two parties", &cluster("{for: [entra, aws]}"));
+    wrong("a cloud that is closed", &cluster("{cloud: germany}"));
+    wrong("a cloud of somebody else", &cluster("{for: aws, cloud: public}"));
+    wrong("for whom Google wants it", &cluster("{for: gcp}"));
+    wrong("for nobody", &cluster("{audience: ''}"));
+    wrong("an account without a namespace", &cluster("{service_account: signpost}"));
+    wrong("a misspelt key", &cluster("{audiences: me}"));
+    wrong("nobody who gives tokens", "sources: [{kind: files, paths: [/srv/sa.pub]}]\n    verify: {}");
+    wrong(
+        "everything at once",
+        "sources: [{kind: files, paths: [/srv/sa.pub]}]\n    verify: {every: often, for: gcp, cloud: china, service_account: x, allow_private: 1}",
+    );
+    it.compare("verifications");
+}

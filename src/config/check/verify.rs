@@ -1,0 +1,69 @@
+//! The token that is judged again and again.
+
+use super::Told;
+use crate::{
+    config::{
+        SourceConfig, VerifyConfig,
+        problem::{Fault, Problems},
+        reader::Mapping,
+        value,
+    },
+    core::{
+        issuer::Issuer,
+        verification::{Cloud, Party},
+    },
+};
+
+/// What AWS expects unless somebody chose another one.
+const AWS_AUDIENCE: &str = "sts.amazonaws.com";
+
+pub(super) fn read(
+    mapping: &Mapping<'_>,
+    issuer: Option<&Issuer>,
+    sources: Option<&[SourceConfig]>,
+    problems: &mut Problems,
+) -> Result<Option<VerifyConfig>, Told> {
+    if mapping.get("verify").is_none() {
+        return Ok(None);
+    }
+    let gives_tokens =
+        |source: &SourceConfig| matches!(source, SourceConfig::ApiServer { .. } | SourceConfig::Embedded);
+    if sources.is_some_and(|sources| !sources.iter().any(gives_tokens)) {
+        let fault = Fault::new("no source gives tokens, expected `api-server` or `embedded` among `sources`");
+        let hint = "leave `verify` away, and call `signpost verify` where tokens are";
+        mapping.refuse("verify", fault.hint(hint), problems);
+    }
+    let verify = mapping.mapping("verify", problems).ok_or(Told)?;
+    let every = verify.duration("every", problems);
+    let written = verify.get("for").is_some();
+    let party = verify.choice("for", problems, &Party::ALL, Party::word);
+    let usual = if issuer.is_some_and(Issuer::is_loopback) { Party::Local } else { Party::Entra };
+    let party = if written { party } else { Some(usual) };
+    let cloud = verify.choice("cloud", problems, &Cloud::ALL, Cloud::word);
+    if let Some(party) = party.filter(|party| *party != Party::Entra)
+        && verify.get("cloud").is_some()
+    {
+        let fault = Fault::new(format!("is given for `{}`, expected it for `entra` alone", party.word()));
+        verify.refuse("cloud", fault, problems);
+    }
+    let has_audience = verify.get("audience").is_some();
+    let audience = verify.text("audience", problems);
+    if party == Some(Party::Gcp) && !has_audience {
+        let fault = Fault::new("is missing, expected one that the provider of the pool allows");
+        let hint = "for example `audience: //iam.googleapis.com/projects/1/locations/global/\
+                    workloadIdentityPools/POOL/providers/PROVIDER`";
+        verify.refuse("audience", fault.hint(hint), problems);
+    }
+    let service_account = verify.parsed("service_account", problems, value::service_account);
+    let allow_private = verify.bool("allow_private", problems);
+    let (party, cloud) = (party.ok_or(Told)?, cloud.ok_or(Told)?);
+    let usual = if party == Party::Aws { AWS_AUDIENCE } else { cloud.audience() };
+    Ok(Some(VerifyConfig {
+        every: every.ok_or(Told)?,
+        party,
+        cloud,
+        audience: audience.unwrap_or_else(|| usual.to_owned()),
+        service_account,
+        allow_private: allow_private.ok_or(Told)?,
+    }))
+}

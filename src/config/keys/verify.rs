@@ -1,0 +1,59 @@
+//! What `signpost run` finds out for itself: whether its tokens would be accepted.
+
+use super::{Key, Kind, Need, Section};
+
+pub(in crate::config) static VERIFY: Section = Section {
+    path: "issuers[].verify",
+    keys: &[
+        Key {
+            name: "every",
+            kind: Kind::Duration { least: "1s", most: "24h" },
+            need: Need::Default("10m"),
+            flag: None,
+            doc: "Time between two looks. While tokens would not be accepted, it is a minute at most.",
+            example: "10m",
+        },
+        Key {
+            name: "for",
+            kind: Kind::Choice(&["entra", "aws", "gcp", "local"]),
+            need: Need::Optional,
+            flag: None,
+            doc: "By whose rules. `entra` unless it is given, and `local` for an issuer of this machine.",
+            example: "aws",
+        },
+        Key {
+            name: "cloud",
+            kind: Kind::Choice(&["public", "usgov", "china"]),
+            need: Need::Default("public"),
+            flag: None,
+            doc: "Which cloud of Microsoft.",
+            example: "usgov",
+        },
+        Key {
+            name: "audience",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "For whom the token is. Unless it is given: what Entra recommends, or `sts.amazonaws.com`. Google \
+                  has no usual one.",
+            example: "api://AzureADTokenExchange",
+        },
+        Key {
+            name: "service_account",
+            kind: Kind::Text,
+            need: Need::Optional,
+            flag: None,
+            doc: "Whose token it is. Unless it is given: the `probe` of the source, else this process's own, and \
+                  `signpost/signpost` where a node in this process signs.",
+            example: "signpost/signpost",
+        },
+        Key {
+            name: "allow_private",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            flag: None,
+            doc: "Ask addresses too that cannot be reached from the internet, as test clusters have them.",
+            example: "false",
+        },
+    ],
+};

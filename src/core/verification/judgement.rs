@@ -1,0 +1,75 @@
+//! What is kept of a report by somebody who judges again and again, and when there is something to tell.
+
+use serde::Serialize;
+
+use super::{Finding, Level, Outcome, Party, Report};
+
+/// A report without the rules that hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Judgement {
+    #[serde(rename = "for")]
+    pub party: Party,
+    pub outcome: Outcome,
+    /// The AADSTS code that Microsoft Entra would answer with, if it refuses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub likely_code: Option<u32>,
+    /// In the order of the report.
+    pub findings: Vec<Finding>,
+}
+
+impl From<Report> for Judgement {
+    fn from(report: Report) -> Self {
+        let likely_code = report.likely_first().and_then(|first| first.predicted_codes.first().copied());
+        Self { party: report.party, outcome: report.outcome, likely_code, findings: report.findings }
+    }
+}
+
+impl Judgement {
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.outcome == Outcome::Accepted
+    }
+
+    /// The finding to mend first, where the token is not accepted.
+    #[must_use]
+    pub fn decisive(&self) -> Option<&Finding> {
+        let likely = self.findings.iter().find(|finding| finding.likely_first);
+        likely.filter(|_| !self.is_accepted())
+    }
+
+    /// Whether an operator should hear of it: that something is well from the start is no news, and neither is
+    /// what goes on for the same reason.
+    #[must_use]
+    pub fn is_news_after(&self, before: Option<&Self>) -> bool {
+        let reason = |judgement: &Self| (judgement.outcome, judgement.decisive().map(|finding| finding.id));
+        match before {
+            None => !self.is_accepted(),
+            Some(before) => reason(before) != reason(self),
+        }
+    }
+
+    /// Findings of this level.
+    #[must_use]
+    pub fn count(&self, level: Level) -> usize {
+        self.findings.iter().filter(|finding| finding.level == level).count()
+    }
+
+    /// In a line, for people.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let party = self.party.name();
+        let code = self.likely_code.map_or_else(String::new, |code| format!(" with AADSTS{code}"));
+        let told = match self.outcome {
+            Outcome::Accepted => return format!("{party} would accept its tokens"),
+            Outcome::Refused => format!("{party} would refuse its tokens{code}"),
+            Outcome::Unknown => format!("whether {party} would accept its tokens cannot be told"),
+        };
+        match self.decisive() {
+            Some(Finding { id, seen, .. }) => format!("{told}, {id}: {seen}"),
+            None => told,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Finds out again and again what a relying party would say of a token that was made just now.
+//!
+//! The documents are read as strangers read them: whatever goes wrong between this process and the world is
+//! seen, and none of it takes anything away.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::{select, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{asking::in_one_line, gate::Pass, keeper::Keeper, verifying, watching::jittered};
+use crate::{
+    clock,
+    core::{
+        ledger::Ledger,
+        token::{Token, UnverifiedToken},
+        verification::{ApiServerView, Evidence, Judgement, Question, judge},
+    },
+    relying_party::{Reach, RelyingParty},
+};
+
+/// Time until trouble is looked at a second time, before anybody hears of it: a publication may be on its way,
+/// and an API server that has just started refuses for some seconds.
+const CONFIRM: Duration = Duration::from_secs(15);
+/// Longest time between two looks while there is trouble.
+const RECHECK: Duration = Duration::from_mins(1);
+
+/// A token, and who gave it.
+pub struct Specimen {
+    pub token: Token,
+    /// `None` where no API server did.
+    pub api_server: Option<ApiServerView>,
+}
+
+/// Makes a token for each look.
+pub type Tokens = Box<dyn Fn() -> BoxFuture<'static, Result<Specimen, NothingToJudge>> + Send + Sync>;
+
+/// What is found out of one issuer.
+pub struct Prober {
+    pub tokens: Tokens,
+    pub question: Question,
+    pub reach: Reach,
+    pub every: Duration,
+}
+
+/// Looks for ever, once there is a publication.
+pub async fn probe(prober: Prober, keeper: Arc<Keeper>, mut pass: Pass, stop: CancellationToken) {
+    let turn = async {
+        let mut publication = keeper.publication();
+        let _ = publication.wait_for(Option::is_some).await;
+        let mut known = Known::default();
+        loop {
+            let mut looked = pass.through(Box::pin(prober.look(&keeper))).await;
+            if known.is_new_trouble(&looked) {
+                sleep(CONFIRM.min(prober.every)).await;
+                looked = pass.through(Box::pin(prober.look(&keeper))).await;
+            }
+            let is_well = matches!(&looked, Ok(judgement) if judgement.is_accepted());
+            known.take(looked, &keeper);
+            sleep(jittered(if is_well { prober.every } else { RECHECK.min(prober.every) })).await;
+        }
+    };
+    select! {
+        () = stop.cancelled() => {}
+        () = turn => {}
+    }
+}
+
+impl Prober {
+    async fn look(&self, keeper: &Keeper) -> Result<Judgement, NothingToJudge> {
+        let Specimen { token, api_server } = (self.tokens)().await?;
+        let mut evidence = Evidence {
+            token: Some(UnverifiedToken::parse(token.as_str())),
+            api_server,
+            ledger: Some(Ledger::clone(&keeper.ledger().borrow())),
+            ..Evidence::none(clock::now())
+        };
+        // Another one each time: it knows no address and has no connection of before.
+        let relying_party =
+            RelyingParty::new(self.reach, None).map_err(|error| NothingToJudge::new(&error))?;
+        verifying::read(&mut evidence, &keeper.charter().terms.issuer, &relying_party).await;
+        evidence.now = clock::now();
+        Ok(judge(&evidence, &self.question).into())
+    }
+}
+
+/// What the operator was told last.
+#[derive(Default)]
+struct Known {
+    judgement: Option<Judgement>,
+    error: Option<String>,
+}
+
+impl Known {
+    fn is_new_trouble(&self, looked: &Result<Judgement, NothingToJudge>) -> bool {
+        match looked {
+            Ok(judgement) => !judgement.is_accepted() && judgement.is_news_after(self.judgement.as_ref()),
+            Err(nothing) => self.error.as_ref() != Some(&nothing.error),
+        }
+    }
+
+    /// Shows what came of a look, and logs what is news.
+    fn take(&mut self, looked: Result<Judgement, NothingToJudge>, keeper: &Keeper) {
+        let issuer = &keeper.charter().terms.issuer;
+        match looked {
+            Ok(judgement) => {
+                if self.error.take().is_some() {
+                    info!(%issuer, "tokens are verified again");
+                }
+                if judgement.is_news_after(self.judgement.as_ref()) {
+                    log(&judgement, issuer.as_str());
+                }
+                keeper.board().verified(issuer, clock::now(), judgement.clone());
+                self.judgement = Some(judgement);
+            }
+            Err(NothingToJudge { error, hint }) => {
+                keeper.board().unverified(issuer, &error);
+                if self.error.as_ref() != Some(&error) {
+                    warn!(%issuer, error, hint, "cannot verify, there is nothing to judge");
+                    self.error = Some(error);
+                }
+            }
+        }
+    }
+}
+
+fn log(judgement: &Judgement, issuer: &str) {
+    let (party, code) = (judgement.party.name(), judgement.likely_code);
+    match judgement.decisive() {
+        _ if judgement.is_accepted() => info!(issuer, party, "tokens would be accepted again"),
+        Some(finding) => warn!(
+            issuer,
+            party,
+            outcome = judgement.outcome.name(),
+            finding = finding.id,
+            code,
+            seen = finding.seen,
+            fix = finding.fix,
+            "tokens would not be accepted"
+        ),
+        None => warn!(issuer, party, outcome = judgement.outcome.name(), "tokens would not be accepted"),
+    }
+}
+
+/// There is no token, or no way to ask what a relying party reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NothingToJudge {
+    /// With its causes.
+    pub error: String,
+    pub hint: Option<String>,
+}
+
+impl NothingToJudge {
+    #[must_use]
+    pub fn new(error: &(dyn Error + 'static)) -> Self {
+        Self { error: in_one_line(error), hint: None }
+    }
+
+    #[must_use]
+    pub fn hint(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests;
