@@ -33,6 +33,7 @@ the statements that it follows. Where no document speaks, it does what is said h
             keys with one kid the first counts. A key is used if `use` is `sig`, whatever its size or alg.
 - redirect  Followed, at most five times.
 - refetch   A kid that the cached set lacks is answered from the cache.
+- bom       A byte order mark before a document is skipped.
 - skew      Five minutes.
 """
 
@@ -43,6 +44,7 @@ import sys
 import threading
 import urllib.parse
 import uuid
+from codecs import BOM_UTF8
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -128,8 +130,7 @@ class Entra:
         header, claims = read_assertion(form["client_assertion"])
         open_questions = match(credentials, claims)
         open_questions += self.verify(form["client_assertion"], header, claims["iss"])
-        check_time(claims, self.now)
-        return open_questions
+        return open_questions + check_time(claims, self.now)
 
     def credentials(self, tenant, form):
         for name in ("grant_type", "client_id", "scope"):
@@ -271,6 +272,7 @@ def check_time(claims, now):
             f" assertion valid from {iso(begin)}, expiry time of assertion {iso(end)}."
         )
         raise Refused(700024, text, ["700024"], error="invalid_client")
+    return [] if begin <= now < end else ["skew"]
 
 
 def read_keys(internet, issuer):
@@ -278,6 +280,7 @@ def read_keys(internet, issuer):
     discovery_url = issuer.removesuffix("/") + DISCOVERY
     redirected, body = internet.get(discovery_url)
     open_questions = ["redirect"] if redirected else []
+    open_questions += ["bom"] if body.startswith(BOM_UTF8) else []
     discovery = parse(body)
     if not isinstance(discovery, dict):
         raise no_answer(discovery_url, "no JSON object", ["public"])
@@ -297,6 +300,7 @@ def read_keys(internet, issuer):
 
     redirected, body = internet.get(discovery["jwks_uri"])
     open_questions += ["redirect"] if redirected else []
+    open_questions += ["bom"] if body.startswith(BOM_UTF8) else []
     jwks = parse(body)
     if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
         raise Refused(900612, "Failed to parse provider signing keys.", ["900612"], open_questions)

@@ -4,7 +4,6 @@
 //! PyJWT, shares no code with the product, and says on which documents each answer rests and which
 //! choices of its own no document speaks of.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
