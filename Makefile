@@ -6,6 +6,8 @@ IMAGE ?= signpost:dev
 # Arguments of `signpost` for `make run`, and a filter of test names for `make test`.
 ARGS ?= run
 TEST ?=
+# What the tests are built with; what is released has none of it.
+FEATURES = --features pkcs11
 
 # The same folder as that of tests/components/install: all that is fetched lies there.
 CACHE ?= $(or $(SIGNPOST_TEST_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/signpost-tests)
@@ -22,12 +24,12 @@ run: ## Build Signpost and start it: an issuer of its own, no cluster, no cloud 
 	$(CARGO) run --locked -- $(ARGS)
 
 test: components ## Run every test against the real components (TEST=… for some of them)
-	$(CARGO) test --locked -- $(TEST)
+	$(CARGO) test --locked $(FEATURES) -- $(TEST)
 
 # Twenty minutes are sixty rotations and more.
 SOAK_SECONDS ?= 1200
 soak: components ## Change keys under load for long, while everything fails in turn (SOAK_SECONDS=…)
-	SIGNPOST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked --test it -- --nocapture rotation::
+	SIGNPOST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked $(FEATURES) --test it -- --nocapture rotation::
 
 components: ## Fetch or build what the tests run against, and print each version
 	@$(CARGO) --version
@@ -35,8 +37,8 @@ components: ## Fetch or build what the tests run against, and print each version
 	tests/components/install
 
 # Names of tests/bench/. On a machine that does nothing else, with two cores at least.
-BENCH ?= serving start issuers
-bench: build ## Measure the release: serving beside nginx, its start, many issuers (BENCH=… for one; docs/performance.md)
+BENCH ?= serving start issuers signing
+bench: build ## Measure the release: serving beside nginx, its start, many issuers, signing (BENCH=… for one; docs/performance.md)
 	@tests/components/install --bench >/dev/null
 	@for bench in $(BENCH); do tests/bench/$$bench $${CARGO_TARGET_DIR:-target}/release/signpost || exit; done
 
@@ -48,11 +50,12 @@ format: ## Check the format
 fmt: ## Format the code
 	$(CARGO) fmt
 
-lint: ## Clippy, with warnings as errors
+lint: ## Clippy, with and without features, with warnings as errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets $(FEATURES) -- -D warnings
 
 rustdoc: ## Build the documentation of the code, with warnings as errors
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked $(FEATURES) --no-deps --document-private-items
 
 # Advisories are fetched from a server and change by the day: `make deny DENY=advisories`.
 DENY ?= bans licenses sources
@@ -65,10 +68,10 @@ $(CARGO_DENY):
 		$(CARGO) install cargo-deny --debug --locked --version $(CARGO_DENY_VERSION) --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
 
 reference: ## Write docs/configuration.md and docs/checks.md anew from the code
-	SIGNPOST_WRITE_REFERENCE=1 $(CARGO) test --locked --test it -- docs::the_reference
+	SIGNPOST_WRITE_REFERENCE=1 $(CARGO) test --locked $(FEATURES) --test it -- docs::the_reference
 
-generated: ## Write src/signer/v1.rs anew from proto/
-	SIGNPOST_WRITE_GENERATED=1 $(CARGO) test --locked --test it -- generated
+generated: ## Write src/signer/v1.rs and v1alpha1.rs anew from proto/
+	SIGNPOST_WRITE_GENERATED=1 $(CARGO) test --locked $(FEATURES) --test it -- generated
 
 build: ## Build the binary that is released
 	$(CARGO) build --locked --release

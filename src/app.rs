@@ -13,6 +13,7 @@ use crate::{
     config::{self, Config, IssuerConfig, KeysConfig, SourceConfig, TargetConfig},
     control::ControlError,
     core::{
+        announcement::NodeName,
         issuer::Issuer,
         jwk::Jwk,
         ledger::Retention,
@@ -171,6 +172,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
         issuer: (!issuer.allow_issuer_mismatch).then(|| issuer.issuer.clone()),
         former: former.clone(),
         announced: Some(issuer.issuer.clone()),
+        own: node::own_name(&issuer),
         margin: issuer.margin,
     };
     let sources = sources(&issuer.sources, shared, &expected);
@@ -222,6 +224,7 @@ fn gates(issuer: &IssuerConfig) -> BTreeSet<String> {
 fn timing(issuer: &IssuerConfig) -> Timing {
     Timing {
         rotate_after: Some(issuer.rotate_after),
+        window: issuer.rotate_within.clone(),
         propagation: issuer.propagation,
         jwks_max_age: issuer.jwks_max_age,
         max_token_lifetime: issuer.max_token_lifetime,
@@ -250,13 +253,15 @@ struct Expected {
     former: Vec<Issuer>,
     /// The issuer that nodes announce keys of; `None`: any.
     announced: Option<Issuer>,
+    /// The node that signs in this process.
+    own: Option<NodeName>,
     margin: Duration,
 }
 
 fn sources(
     configs: &[SourceConfig],
     Shared { data_dir, web, .. }: &Shared,
-    Expected { issuer, former, announced, margin }: &Expected,
+    Expected { issuer, former, announced, own, margin }: &Expected,
 ) -> Vec<Watched> {
     let unchecked = Checks::default();
     let mut sources = Vec::new();
@@ -317,6 +322,7 @@ fn sources(
             SourceConfig::Embedded => {
                 let (name, directory) = (config.name().to_owned(), node::announcements_directory(data_dir));
                 let announcements = Announcements::new(name, directory, announced.clone(), *margin);
+                let announcements = own.iter().cloned().fold(announcements, Announcements::beside);
                 let announcements = Source::Announcements(announcements);
                 sources.push(Watched::One(Asked::new(announcements, EMBEDDED_EVERY, unchecked.clone())));
             }

@@ -17,8 +17,9 @@ use crate::core::{
     announcement::NodeName,
     issuer::Issuer,
     jwk_set::Profile,
+    rotation::Window,
     service_account::ServiceAccount,
-    signing::{RsaSize, SocketName},
+    signing::{KeyType, SocketName},
 };
 
 mod changes;
@@ -103,6 +104,8 @@ pub struct IssuerConfig {
     pub propagation: Duration,
     /// The age at which a signing key is replaced. Longer than `propagation` and `margin` together.
     pub rotate_after: Duration,
+    /// When it may be replaced because of its age; `None`: at any time.
+    pub rotate_within: Option<Window>,
     /// Publish although an API server says that it is another issuer.
     pub allow_issuer_mismatch: bool,
     /// At least one; names are unique.
@@ -160,7 +163,11 @@ pub struct SignerConfig {
     pub api_audiences: BTreeSet<String>,
     /// How often the API server asks for the keys; at least 1 s.
     pub refresh_hint: Duration,
-    pub size: RsaSize,
+    pub key_type: KeyType,
+    /// Where private keys are made and kept, unless that is in the data directory.
+    pub pkcs11: Option<Pkcs11Config>,
+    /// Where operators read health and metrics of a node by itself.
+    pub admin_listen: Option<SocketAddr>,
     pub legacy: Vec<LegacyConfig>,
 }
 
@@ -175,10 +182,22 @@ impl Default for SignerConfig {
             node: None,
             api_audiences: BTreeSet::new(),
             refresh_hint: Duration::from_mins(1),
-            size: RsaSize::default(),
+            key_type: KeyType::default(),
+            pkcs11: None,
+            admin_listen: None,
             legacy: Vec::new(),
         }
     }
+}
+
+/// A PKCS#11 token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pkcs11Config {
+    /// The library of the token's vendor. Absolute.
+    pub module: PathBuf,
+    pub token_label: String,
+    /// A file with the PIN of the token's user. Absolute.
+    pub pin_file: PathBuf,
 }
 
 /// Public keys of before.

@@ -7,6 +7,7 @@
 pub mod announcement;
 pub mod api_server_flags;
 pub mod bulletins;
+pub mod calendar;
 pub mod control_plane;
 pub mod discovery;
 pub mod issuer;

@@ -11,6 +11,9 @@ pub mod socket;
 #[rustfmt::skip]
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, clippy::pedantic, unreachable_pub, reason = "a tool wrote it")]
 mod v1;
+#[rustfmt::skip]
+#[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, clippy::pedantic, unreachable_pub, reason = "a tool wrote it")]
+mod v1alpha1;
 
 use std::time::Duration;
 

@@ -9,8 +9,6 @@ pub mod cluster;
 pub mod key_file;
 pub mod remote_jwks;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use jiff::Timestamp;
 
 use self::{
@@ -19,7 +17,7 @@ use self::{
     key_file::{KeyFileError, KeyFiles},
     remote_jwks::{RemoteError, RemoteJwks},
 };
-use crate::core::{announcement::NodeName, jwk::Jwk, kid::Kid, ledger::SignedBy};
+use crate::core::{jwk::Jwk, merge::Said};
 
 /// A place that keys are read from.
 #[derive(Debug)]
@@ -95,10 +93,8 @@ impl Source {
 pub struct Fetched {
     /// One kid never names two keys. None only where the operator said that there may be none.
     pub keys: Vec<Jwk>,
-    /// The nodes that have announced what they have.
-    pub nodes: BTreeSet<NodeName>,
-    /// For each of their keys: whose it is, and what it does with it.
-    pub signers: BTreeMap<Kid, SignedBy>,
+    /// What nodes have announced, where the source is one of announcements.
+    pub said: Option<Vec<Said>>,
     /// What to warn about: keys and blocks that were left out, IDs that Kubernetes would not derive.
     pub notes: Vec<String>,
     /// What the other side takes for the present, in whole seconds: a witness for our clock.

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 pub mod board;
 mod metrics;
 pub mod notices;
+pub mod signing;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -58,6 +58,14 @@ pub struct Sources {
     pub ledger: Option<Ledger>,
 }
 
+impl Sources {
+    /// Whether there is nothing to judge but what the operator says of an issuer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.token.is_none() && self.cluster.is_none() && matches!(self.documents, Documents::Fetched { .. })
+    }
+}
+
 /// Gathers the evidence: one piece, or one for each service account of a namespace.
 ///
 /// # Errors

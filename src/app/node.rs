@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::{keyring_directory, ledgers};
 use crate::{
     clock,
-    config::{IssuerConfig, LegacyConfig, NodeConfig, SignerConfig},
+    config::{IssuerConfig, LegacyConfig, NodeConfig, Pkcs11Config, SignerConfig},
     core::{
         announcement::NodeName,
         api_server_flags,
@@ -27,14 +27,20 @@ use crate::{
         ledger::{Found, Ledger},
         signing::{Legacy, Orders, SocketName, Surprise},
     },
+    http::{
+        ListenError, Listener, Server,
+        admin::{self, Views},
+    },
     signer::{
         KeyringError, Node, NodeError,
+        keyring::HsmSettings,
         node::Settings,
         service,
         socket::{Access, Socket, SocketError},
     },
     source::key_file::{KeyFileError, KeyFiles},
     store::LedgerStore,
+    telemetry::board::Board,
     workflow::{asking::in_one_line, tending::tend_by},
 };
 
@@ -55,6 +61,7 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let mut end = super::service::End::listen();
     let stop = CancellationToken::new();
     let NodeConfig { data_dir, issuer, signer } = config;
+    let operator = signer.admin_listen.map(Listener::bind).transpose()?;
     let store = ledgers::store(&data_dir, &issuer);
     let node = open(&data_dir, &issuer, &signer).await?;
     let name = node.settings().node.clone();
@@ -71,8 +78,9 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     info!(socket = %socket_name, node = %name, "signing");
     let work = async {
         let asking = asked.go_on(sender, stop.clone());
-        let (signed, ()) =
-            tokio::join!(sign(node, (socket, signer.refresh_hint), orders, stop.clone()), asking);
+        let showing = show(operator, Arc::clone(&node), stop.clone());
+        let signing = sign(node, (socket, signer.refresh_hint), orders, stop.clone());
+        let (signed, (), ()) = tokio::join!(signing, asking, showing);
         signed
     };
     tokio::pin!(work);
@@ -104,6 +112,10 @@ pub(super) async fn open(
             "the tokens that pods get by default live 3607 s, and will be cut short"
         );
     }
+    if !signer.key_type.suits_entra() {
+        let key_type = signer.key_type.name();
+        warn!(key_type, "Microsoft Entra refuses every token that such a key signs");
+    }
     let settings = Settings {
         node: signer.node.clone().map_or_else(host_name, Ok)?,
         issuer: issuer.issuer.clone(),
@@ -112,7 +124,12 @@ pub(super) async fn open(
         api_audiences: api_audiences(issuer, signer),
         max_token_lifetime: issuer.max_token_lifetime,
         margin: issuer.margin,
-        size: signer.size,
+        key_type: signer.key_type,
+        hsm: signer.pkcs11.clone().map(|Pkcs11Config { module, token_label, pin_file }| HsmSettings {
+            module,
+            token_label,
+            pin_file,
+        }),
         legacy: legacy(&signer.legacy).await?,
     };
     let opened = spawn_blocking(move || Node::open(settings, clock::now())).await;
@@ -152,6 +169,11 @@ fn own_signer(issuer: &IssuerConfig) -> SignerConfig {
         node: Some(NodeName::parse(EMBEDDED_NODE).expect("a valid name")),
         ..SignerConfig::default()
     })
+}
+
+/// The name of the node in the process that publishes; `None` where the machine has none that fits.
+pub(super) fn own_name(issuer: &IssuerConfig) -> Option<NodeName> {
+    own_signer(issuer).node.or_else(|| host_name().ok())
 }
 
 /// The node of an issuer that signs in the process that publishes.
@@ -238,9 +260,39 @@ async fn sign(
     stop: CancellationToken,
 ) -> Result<(), CannotSign> {
     let tending = tend_by(Arc::clone(&node), orders, Orders::clone, stop.clone());
-    let serving = service::serve(node, refresh_hint, socket, stop);
+    let serving = async {
+        let served = service::serve(node, refresh_hint, socket, stop.clone()).await;
+        // Whoever answers nobody any more has nothing else to do.
+        stop.cancel();
+        served
+    };
     let (served, ()) = tokio::join!(serving, tending);
     served.map_err(CannotSign::Serve)
+}
+
+/// Shows the operator what a node does that is by itself, if there is a place for it.
+async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationToken) {
+    let Some(listener) = listener else { return };
+    let board = Board::default();
+    board.configuration_read(clock::now());
+    board.signer(&node.settings().issuer, Arc::clone(node.meter()));
+    let (said, asked, checked) = (Arc::clone(&node), Arc::clone(&node), node);
+    let views = Views {
+        metrics: Arc::new(move || board.metrics(None)),
+        status: Arc::new(move || {
+            String::from_utf8(said.holdings().announcement().to_json()).expect("JSON is UTF-8")
+        }),
+        ready: Arc::new(move || asked.verification_set().is_some()),
+        checks: Arc::new(move |_| {
+            let name = &checked.settings().node;
+            if checked.verification_set().is_some() {
+                vec![(true, format!("{name}: has keys"))]
+            } else {
+                vec![(false, format!("{name}: has no keys"))]
+            }
+        }),
+    };
+    Server::of_the_operator(listener).serve(admin::service(views), stop.cancelled_owned()).await;
 }
 
 /// What is asked of the ledger on behalf of a node.
@@ -329,6 +381,8 @@ pub enum CannotSign {
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
     Legacy(#[from] KeyFileError),
     #[error(transparent)]
     Name(#[from] NodeNameUnknown),
@@ -343,6 +397,7 @@ impl CannotSign {
         match self {
             Self::Node(error) => error.hint(),
             Self::Socket(error) => error.hint(),
+            Self::Listen(_) => Some("choose another address for `signer.admin_listen`".to_owned()),
             Self::Legacy(error) => error.hint(),
             Self::Name(_) => Some("pass `--node NAME`".to_owned()),
             Self::Serve(_) => None,

@@ -446,6 +446,9 @@ async fn open(
         Some(config) => Some(node::Own::open(&context.shared.data_dir, config).await?),
         None => None,
     };
+    if let (Some(own), Some(config)) = (&own, &signs) {
+        context.shared.board.signer(&config.issuer, Arc::clone(own.node().meter()));
+    }
     let office = context.offices.open(&keeper, own.as_ref().map(node::Own::node));
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
@@ -493,7 +496,7 @@ fn views(board: &Board, counters: &Arc<Counters>, open: &Arc<AtomicUsize>) -> Vi
     let traffic = move || Traffic { requests: counters.totals(), connections: open.load(Ordering::Relaxed) };
     let (status, ready, checks) = (board.clone(), board.clone(), board.clone());
     Views {
-        metrics: Arc::new(move || metrics.metrics(traffic())),
+        metrics: Arc::new(move || metrics.metrics(Some(traffic()))),
         status: Arc::new(move || status.status()),
         ready: Arc::new(move || ready.ready()),
         checks: Arc::new(move |all| checks.checks(all)),

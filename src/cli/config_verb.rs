@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Failure, load, print, report::Outcome};
+use super::{Failure, load, print, report::Outcome, say};
 use crate::config::{Flags, schema};
 
 #[derive(Subcommand)]
@@ -36,6 +36,15 @@ pub(super) fn carry_out(verb: ConfigVerb) -> Result<Outcome, Failure> {
                 .iter()
                 .fold((0, 0), |(s, t), issuer| (s + issuer.sources.len(), t + issuer.targets.len()));
             let issuers = config.issuers.len();
+            for issuer in &config.issuers {
+                let key_type = issuer.signer.as_ref().map(|signer| signer.key_type);
+                if let Some(key_type) = key_type.filter(|key_type| !key_type.suits_entra()) {
+                    let (issuer, name) = (&issuer.issuer, key_type.name());
+                    say(&format!(
+                        "note: Microsoft Entra refuses every token of {issuer}: key_type is `{name}`"
+                    ));
+                }
+            }
             print(&format!("good: issuers {issuers}, sources {sources}, targets {targets}\n"));
         }
         ConfigVerb::Show(flags) => print(&load(&flags)?.show()),

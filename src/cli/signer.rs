@@ -54,7 +54,7 @@ The file stays as it is: remove it once no API server uses it any more.")]
 
 #[derive(Args)]
 struct ImportFlags {
-    /// The private key: RSA, PEM, readable by its owner alone
+    /// The private key: RSA or P-256, PEM, readable by its owner alone
     file: PathBuf,
 
     #[command(flatten)]

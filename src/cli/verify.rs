@@ -1,8 +1,9 @@
 //! `signpost verify`.
 
 use std::{
+    error::Error,
     io::{self, Read as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{CannotRead, Failure, Output, block_on, print, read_file, report::Outcome, say};
@@ -33,6 +34,12 @@ struct Judged {
 pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
     let expected = flags.expected();
     let sources = flags.sources(&expected)?;
+    if sources.is_empty() && expected.issuer.is_none() {
+        return Err(Failure::plain(
+            "there is nothing to judge: no token, no issuer, no service account",
+            "pass `--token FILE`, `--issuer URL` or `--service-account NAMESPACE/NAME`",
+        ));
+    }
     let attempt = async || {
         let gathered = evidence::gather(&sources, &expected).await?;
         Ok::<_, evidence::EvidenceError>(flags.judged(&gathered, &expected))
@@ -172,10 +179,21 @@ fn exhibit(path: &Path) -> Result<Exhibit, Failure> {
 fn read_credentials(path: &Path) -> Result<Vec<verification::Credential>, Failure> {
     let hint = "write what `az identity federated-credential list` or Microsoft Graph answers into it";
     let bytes = read_file(path, hint)?;
-    verification::credentials(&bytes).map_err(|error| Failure::new(&error, Some(hint)))
+    verification::credentials(&bytes).map_err(|error| cannot_use(path, error, hint))
 }
 
 fn read_ledger(path: &Path) -> Result<Ledger, Failure> {
     let hint = "name the ledger of a running Signpost, as its `ledger` has it";
-    Ledger::parse(&read_file(path, hint)?).map_err(|error| Failure::new(&error, Some(hint)))
+    Ledger::parse(&read_file(path, hint)?).map_err(|error| cannot_use(path, error, hint))
+}
+
+fn cannot_use(path: &Path, source: impl Error + 'static, hint: &str) -> Failure {
+    Failure::new(&CannotUse { path: path.to_owned(), source: source.into() }, Some(hint))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use `{}`", path.display())]
+struct CannotUse {
+    path: PathBuf,
+    source: Box<dyn Error>,
 }

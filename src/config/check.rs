@@ -18,7 +18,11 @@ use super::{
     reader::{At, Mapping},
     value::{self, Web},
 };
-use crate::core::{issuer::Issuer, jwk_set::Profile, rotation::Timing};
+use crate::core::{
+    issuer::Issuer,
+    jwk_set::Profile,
+    rotation::{Timing, Window},
+};
 
 mod events;
 mod former;
@@ -26,6 +30,7 @@ mod signer;
 mod source;
 mod target;
 mod timing;
+mod window;
 
 /// Shortest life that Kubernetes gives a token: `expirationSeconds` of a token request is at least 600.
 const SHORTEST_KUBERNETES_TOKEN: Duration = Duration::from_mins(10);
@@ -107,6 +112,7 @@ struct IssuerDraft {
     margin: Option<Duration>,
     propagation: Option<Duration>,
     rotate_after: Option<Duration>,
+    rotate_within: Result<Option<Window>, Told>,
     allow_issuer_mismatch: Option<bool>,
     sources: Option<Vec<SourceConfig>>,
     targets: Option<Vec<TargetConfig>>,
@@ -128,6 +134,7 @@ impl IssuerDraft {
             margin: self.margin?,
             propagation: self.propagation?,
             rotate_after: self.rotate_after?,
+            rotate_within: self.rotate_within.ok()?,
             allow_issuer_mismatch: self.allow_issuer_mismatch?,
             sources: self.sources?,
             targets: self.targets?,
@@ -266,6 +273,7 @@ fn read_issuer(
     {
         let timing = Timing {
             rotate_after: Some(rotate_after),
+            window: None,
             propagation,
             jwks_max_age,
             max_token_lifetime,
@@ -286,9 +294,12 @@ fn read_issuer(
         }
         known.embedded.get_or_insert(mapping.at.name());
     }
+    let rotate_within = window::read(mapping, sources.as_deref().unwrap_or_default(), known.now, problems);
     if let (Some(lifetime), Some(sources)) = (max_token_lifetime, &sources)
         && lifetime < SHORTEST_KUBERNETES_TOKEN
-        && (!sources.contains(&SourceConfig::Embedded) || mapping.get("signer").is_some())
+        && !sources.contains(&SourceConfig::Embedded)
+        // What a signer says of it goes further.
+        && mapping.get("signer").is_none()
     {
         let lifetime = value::duration_text(lifetime);
         let fault = Fault::new(format!(
@@ -302,6 +313,9 @@ fn read_issuer(
     let ledger = ledger(mapping, known, problems);
     let former = former::read(mapping, profile, known, &mut names, problems);
     let signer = signer::read(mapping, max_token_lifetime, problems);
+    if let (Ok(Some(signer)), Some(profile), Some(targets)) = (&signer, profile, &targets) {
+        signer::check_profiles(mapping, signer.key_type, profile, targets, problems);
+    }
     IssuerDraft {
         issuer,
         jwks_uri,
@@ -311,6 +325,7 @@ fn read_issuer(
         margin,
         propagation,
         rotate_after,
+        rotate_within,
         allow_issuer_mismatch,
         sources,
         targets,

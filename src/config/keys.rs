@@ -13,9 +13,9 @@ use self::source::{
     INSTANCE, SOURCE_ANNOUNCEMENTS, SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL,
 };
 pub(super) use self::{
-    issuer::{FORMER, ISSUER, LEDGER},
+    issuer::{FORMER, ISSUER, LEDGER, ROTATE_WITHIN},
     process::{EVENTS, ROOT, TLS},
-    signer::{LEGACY, SIGNER},
+    signer::{LEGACY, PKCS11, SIGNER},
     target::TARGET,
 };
 
@@ -104,7 +104,7 @@ impl Kind {
             Self::Address => "an address and port such as `127.0.0.1:8080`",
             Self::Url => "a URL",
             Self::Path => "an absolute path",
-            Self::Schedule => "five fields: minute hour day month weekday, UTC",
+            Self::Schedule => "five fields: minute hour day month weekday",
             Self::Choice(_) => "a word",
             Self::Texts => "a list of texts",
             Self::Count { .. } => "a whole number",
@@ -115,11 +115,12 @@ impl Kind {
 }
 
 /// Every section, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 15] = [
+pub(super) static SECTIONS: [&Section; 17] = [
     &ROOT,
     &TLS,
     &EVENTS,
     &ISSUER,
+    &ROTATE_WITHIN,
     &SOURCE_API_SERVER,
     &INSTANCE,
     &SOURCE_FILES,
@@ -130,6 +131,7 @@ pub(super) static SECTIONS: [&Section; 15] = [
     &LEDGER,
     &FORMER,
     &SIGNER,
+    &PKCS11,
     &LEGACY,
 ];
 

@@ -68,7 +68,10 @@ impl<'a> Mapping<'a> {
         let node = at.node;
         let Value::Map(entries) = &node.value else {
             let required = section.keys.iter().filter(|key| matches!(key.need, Need::Required));
-            let expected = format!("a mapping with {}", suggest::all_of(required.map(|key| key.name)));
+            let expected = match suggest::all_of(required.map(|key| key.name)) {
+                none if none.is_empty() => "a mapping".to_owned(),
+                required => format!("a mapping with {required}"),
+            };
             at.refuse(at.unexpected(&expected), problems);
             return None;
         };

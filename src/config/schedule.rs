@@ -2,14 +2,10 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
-use croner::{
-    Cron,
-    parser::{CronParser, Seconds},
-};
 use jiff::Timestamp;
 
 use super::problem::Fault;
+use crate::core::calendar::Calendar;
 
 /// The fields of a schedule and what each may hold.
 const FIELDS: [(&str, &str); 5] = [
@@ -27,37 +23,7 @@ pub struct Schedule(String);
 impl Schedule {
     /// Checks a schedule of five fields, and that it comes to pass after `now`.
     pub(super) fn parse(text: &str, now: Timestamp) -> Result<Self, Fault> {
-        let expected = "expected five fields: minute hour day month weekday, UTC";
-        let example = "for example `*/5 * * * *`, every five minutes";
-        if text.contains('@') {
-            return Err(Fault::new(format!("`{text}` is a nickname, {expected}")).hint(example));
-        }
-        let fields: Vec<&str> = text.split_whitespace().collect();
-        let [minute, hour, day, month, weekday] = fields[..] else {
-            let count = match fields.len() {
-                1 => "one field".to_owned(),
-                count => format!("{count} fields"),
-            };
-            return Err(Fault::new(format!("`{text}` has {count}, {expected}")).hint(example));
-        };
-        for (index, (name, range)) in FIELDS.into_iter().enumerate() {
-            let mut alone = ["*"; 5];
-            alone[index] = fields[index];
-            if cron(&alone.join(" ")).is_none() {
-                let message = format!("`{text}` has {name} `{}`, expected {range}", fields[index]);
-                return Err(
-                    Fault::new(message).hint("`*`, lists `1,2`, ranges `1-5` and steps `*/5` are known")
-                );
-            }
-        }
-        let normal = format!("{minute} {hour} {day} {month} {weekday}");
-        let now: DateTime<Utc> =
-            DateTime::from_timestamp(now.as_second(), 0).expect("chrono knows more years than jiff");
-        match cron(&normal).map(|cron| cron.find_next_occurrence(&now, false)) {
-            Some(Ok(_)) => Ok(Self(normal)),
-            Some(Err(_)) | None => Err(Fault::new(format!("`{text}` never comes to pass"))
-                .hint("no month has that day; where day and weekday are given, both must match")),
-        }
+        calendar(text, "UTC", now).map(|calendar| Self(calendar.as_str().to_owned()))
     }
 
     /// The five fields, separated by single spaces.
@@ -73,10 +39,34 @@ impl Schedule {
     }
 }
 
-/// Parses five fields exactly as `tokio-cron-scheduler` parses six.
-fn cron(fields: &str) -> Option<Cron> {
-    let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
-    parser.parse(&format!("0 {fields}")).ok()
+/// Checks five fields, and that they come to pass after `now`. `clocks` is whose they are, for messages.
+pub(super) fn calendar(text: &str, clocks: &str, now: Timestamp) -> Result<Calendar, Fault> {
+    let expected = format!("expected five fields: minute hour day month weekday, {clocks}");
+    let example = "for example `*/5 * * * *`, every five minutes";
+    if text.contains('@') {
+        return Err(Fault::new(format!("`{text}` is a nickname, {expected}")).hint(example));
+    }
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let [minute, hour, day, month, weekday] = fields[..] else {
+        let count = match fields.len() {
+            1 => "one field".to_owned(),
+            count => format!("{count} fields"),
+        };
+        return Err(Fault::new(format!("`{text}` has {count}, {expected}")).hint(example));
+    };
+    for (index, (name, range)) in FIELDS.into_iter().enumerate() {
+        let mut alone = ["*"; 5];
+        alone[index] = fields[index];
+        if Calendar::parse(&alone.join(" ")).is_none() {
+            let message = format!("`{text}` has {name} `{}`, expected {range}", fields[index]);
+            return Err(Fault::new(message).hint("`*`, lists `1,2`, ranges `1-5` and steps `*/5` are known"));
+        }
+    }
+    let parsed = Calendar::parse(&format!("{minute} {hour} {day} {month} {weekday}"));
+    parsed.filter(|calendar| calendar.first_after(now).is_some()).ok_or_else(|| {
+        Fault::new(format!("`{text}` never comes to pass"))
+            .hint("no month has that day; where day and weekday are given, both must match")
+    })
 }
 
 impl fmt::Display for Schedule {

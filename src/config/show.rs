@@ -5,12 +5,13 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, LegacyConfig, SignerConfig,
-    SourceConfig, TargetConfig, TlsConfig,
+    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, LegacyConfig, Pkcs11Config,
+    SignerConfig, SourceConfig, TargetConfig, TlsConfig,
     document::{Node, Place, Value},
     keys::{ANNOUNCEMENTS, API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
 };
+use crate::core::rotation::Window;
 
 impl Config {
     /// Every key with its value, defaults too, as YAML. It holds no secret: none can be configured.
@@ -52,6 +53,7 @@ fn issuer(config: &IssuerConfig) -> Node {
     let former = config.former.iter().map(former).collect::<Vec<_>>();
     let former = (!former.is_empty()).then(|| ("former", list(former)));
     let signer = config.signer.as_ref().map(|config| ("signer", signer(config)));
+    let window = config.rotate_within.as_ref().map(|config| ("rotate_within", window(config)));
     Node::map(
         [
             ("issuer", text(&config.issuer)),
@@ -68,11 +70,21 @@ fn issuer(config: &IssuerConfig) -> Node {
             ("schedule", schedule),
         ]
         .into_iter()
+        .chain(window)
         .chain(ledger)
         .chain(former)
         .chain(signer),
         Place::BuiltIn,
     )
+}
+
+fn window(config: &Window) -> Node {
+    let entries = [
+        ("opens", text(config.opens().as_str())),
+        ("for", text(duration_text(config.open_for()))),
+        ("time_zone", text(config.zone())),
+    ];
+    Node::map(entries, Place::BuiltIn)
 }
 
 fn signer(config: &SignerConfig) -> Node {
@@ -86,7 +98,13 @@ fn signer(config: &SignerConfig) -> Node {
     let audiences = texts(config.api_audiences.iter().map(text).collect());
     entries.extend(audiences.map(|audiences| ("api_audiences", audiences)));
     entries.push(("refresh_hint", text(duration_text(config.refresh_hint))));
-    entries.push(("key_type", text(config.size.name())));
+    entries.push(("key_type", text(config.key_type.name())));
+    entries.extend(config.pkcs11.as_ref().map(|Pkcs11Config { module, token_label, pin_file }| {
+        let (module, pin_file) = (text(module.display()), text(pin_file.display()));
+        let keys = [("module", module), ("token_label", text(token_label)), ("pin_file", pin_file)];
+        ("pkcs11", Node::map(keys, Place::BuiltIn))
+    }));
+    entries.extend(config.admin_listen.map(|address| ("admin_listen", text(address))));
     let legacy = |legacy: &LegacyConfig| {
         let exclude = node(Value::Bool(legacy.exclude));
         Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Place::BuiltIn)

@@ -3,11 +3,19 @@
 //! A node says that it signs with a key before it does, and that it stopped only once it has. So whatever
 //! dies in between, an announcement never promises less than is true (`docs/decisions/0027`).
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod posted;
+
+pub use self::posted::{Draft, InvalidPost, Posted};
 use super::{issuer::Issuer, jwk::Jwk, kid::Kid};
 
 /// The format that this program writes, and the newest that it reads.
@@ -101,6 +109,16 @@ impl Stage {
         }
     }
 
+    /// In one word, for metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standby { .. } => "standby",
+            Self::Active { .. } => "active",
+            Self::Retired { .. } => "retired",
+        }
+    }
+
     /// From when on no live token needs the key in public, if that is known.
     #[must_use]
     pub fn dead_after(self, margin: Duration) -> Option<Timestamp> {
@@ -117,6 +135,20 @@ impl Stage {
 pub struct AnnouncedKey {
     pub jwk: Jwk,
     pub stage: Stage,
+    /// Only tokens for API servers need it: they verify with it, and show it to nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
+}
+
+/// When a node spoke, and what it had dealt with by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Word {
+    /// Later than that of every other announcement that the node made before.
+    pub at: Timestamp,
+    /// The time of the latest order that the node has dealt with: it has obeyed it, or never will.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Timestamp>,
 }
 
 /// Everything that a node says of its keys. It holds public keys only.
@@ -128,14 +160,29 @@ pub struct Announcement {
     version: u32,
     node: NodeName,
     issuer: Issuer,
+    word: Word,
+    /// The nodes that the operator has admitted on this one, and the kids by which it knows them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    admits: BTreeMap<NodeName, BTreeSet<Kid>>,
     keys: BTreeMap<Kid, AnnouncedKey>,
 }
 
 impl Announcement {
     #[must_use]
-    pub fn new(node: NodeName, issuer: Issuer, keys: impl IntoIterator<Item = AnnouncedKey>) -> Self {
+    pub fn new(
+        node: NodeName,
+        issuer: Issuer,
+        word: Word,
+        keys: impl IntoIterator<Item = AnnouncedKey>,
+    ) -> Self {
         let keys = keys.into_iter().map(|key| (key.jwk.kid().clone(), key)).collect();
-        Self { version: VERSION, node, issuer, keys }
+        Self { version: VERSION, node, issuer, word, admits: BTreeMap::new(), keys }
+    }
+
+    /// The same with the nodes that this one vouches for.
+    #[must_use]
+    pub fn admitting(self, admits: BTreeMap<NodeName, BTreeSet<Kid>>) -> Self {
+        Self { admits, ..self }
     }
 
     /// Reads a stored announcement.
@@ -181,8 +228,26 @@ impl Announcement {
     }
 
     #[must_use]
+    pub fn word(&self) -> Word {
+        self.word
+    }
+
+    #[must_use]
     pub fn keys(&self) -> &BTreeMap<Kid, AnnouncedKey> {
         &self.keys
+    }
+
+    /// The nodes that the operator has admitted on this one, and the kids by which it knows them.
+    #[must_use]
+    pub fn admits(&self) -> &BTreeMap<NodeName, BTreeSet<Kid>> {
+        &self.admits
+    }
+
+    /// Whether both say the same, whenever they do.
+    #[must_use]
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let word = Word { at: other.word.at, ..self.word };
+        Self { word, ..self.clone() } == *other
     }
 
     /// The keys that are to be public: all but those whose last token is dead.

@@ -1,6 +1,10 @@
 //! JSON Web Keys (RFC 7517), public members only, printed as `kube-apiserver` prints them.
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
+use josekit::{
+    JoseError,
+    jws::{ES256, ES384, ES512, JwsVerifier, RS256, RS384, RS512},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -94,6 +98,20 @@ impl Jwk {
     #[must_use]
     pub fn has_derived_kid(&self) -> bool {
         self.derived
+    }
+
+    /// Whether a JWS signature (RFC 7515 section 5.2) is of this key, by its algorithm alone.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        let spki = self.key.to_spki();
+        match self.algorithm {
+            Algorithm::RS256 => verifies(RS256.verifier_from_der(spki), message, signature),
+            Algorithm::RS384 => verifies(RS384.verifier_from_der(spki), message, signature),
+            Algorithm::RS512 => verifies(RS512.verifier_from_der(spki), message, signature),
+            Algorithm::ES256 => verifies(ES256.verifier_from_der(spki), message, signature),
+            Algorithm::ES384 => verifies(ES384.verifier_from_der(spki), message, signature),
+            Algorithm::ES512 => verifies(ES512.verifier_from_der(spki), message, signature),
+        }
     }
 
     /// Reads one member of a JWKS.
@@ -196,6 +214,10 @@ impl<'de> Deserialize<'de> for Jwk {
         let value = serde_json::Value::deserialize(deserializer)?;
         Self::from_json(&value).map_err(serde::de::Error::custom)
     }
+}
+
+fn verifies(verifier: Result<impl JwsVerifier, JoseError>, message: &[u8], signature: &[u8]) -> bool {
+    verifier.is_ok_and(|verifier| verifier.verify(message, signature).is_ok())
 }
 
 fn number(member: Option<&String>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {

@@ -15,14 +15,16 @@ use serde::{Deserialize, Serialize};
 
 mod reconcile;
 mod signers;
+mod vetting;
 
 pub use self::{
     reconcile::{Found, Hold, Incident, Irreconcilable, What, signed},
     signers::{Ask, NotAsked, Order, SignedBy, Why, Wish},
+    vetting::Mistrust,
 };
 
 use super::{
-    announcement::NodeName,
+    announcement::{NodeName, Word},
     issuer::Issuer,
     jwk::Jwk,
     jwk_set::{MAX_KEYS, Profile},
@@ -110,6 +112,9 @@ pub struct Ledger {
     /// A rotation that the operator asked for and that is not over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wish: Option<Wish>,
+    /// The latest word of each node: an older one does not count.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    words: BTreeMap<NodeName, Word>,
     /// Nodes that are gone, and since when: what they said before does not count.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     forgotten: BTreeMap<NodeName, Timestamp>,
@@ -139,6 +144,9 @@ pub struct Entry {
     /// Nobody can have read a JWKS of this issuer without the key: it is there from the beginning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub original: bool,
+    /// When its node was last ordered to sign with it. Until the node has dealt with that, it may begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Timestamp>,
 }
 
 /// What a look at a place came to.
@@ -297,6 +305,7 @@ impl Ledger {
             changes: Vec::new(),
             orders: BTreeMap::new(),
             wish: None,
+            words: BTreeMap::new(),
             forgotten: BTreeMap::new(),
             marks: BTreeMap::new(),
             hold: None,
@@ -457,13 +466,17 @@ impl Ledger {
     }
 
     /// Whether the last token is dead that a key has signed which nobody lists since `since`. A node that is
-    /// silent may still sign, and so may one with the key that it was last ordered.
+    /// silent may still sign, and so may one with a key that it was ordered and has not dealt with.
     fn is_dead(&self, kid: &Kid, since: Timestamp, now: Timestamp, retention: &Retention) -> bool {
         if self.orders.values().any(|order| order.sign == *kid) {
             return false;
         }
-        match &self.keys[kid].signer {
-            Some(signer) => signer.stage.dead_after(retention.margin).is_some_and(|dead| now >= dead),
+        let entry = &self.keys[kid];
+        match &entry.signer {
+            Some(signer) => {
+                signer.stage.dead_after(retention.margin).is_some_and(|dead| now >= dead)
+                    && self.has_dealt_with(&signer.node, entry.ordered)
+            }
             None => now.duration_since(since) >= signed(retention.wait()),
         }
     }
@@ -591,7 +604,8 @@ impl Ledger {
 
 impl Entry {
     fn new(jwk: Jwk, first_seen: Timestamp, state: State) -> Self {
-        Self { jwk, first_seen, state, shown: BTreeMap::new(), signer: None, original: false }
+        let (shown, signer, original, ordered) = (BTreeMap::new(), None, false, None);
+        Self { jwk, first_seen, state, shown, signer, original, ordered }
     }
 
     /// Whether the key belongs into the publication.

@@ -2,13 +2,18 @@
 //!
 //! Why the union, and who is right in a conflict: `docs/decisions/0004`, `docs/decisions/0006`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
 
 use super::{
-    announcement::NodeName,
+    announcement::{NodeName, Posted, Word},
     jwk::Jwk,
     kid::Kid,
-    ledger::{Ledger, SignedBy},
+    ledger::{Ledger, Mistrust, SignedBy},
 };
 
 /// What one source, or one API server of a control plane, said when it was last asked.
@@ -24,12 +29,42 @@ pub struct Report {
 pub enum Answer {
     /// These keys and no others.
     Keys(Vec<Jwk>),
-    /// What these nodes say: these keys and no others; each with the node that signs with it, or may, or did.
-    Announced { nodes: BTreeSet<NodeName>, keys: Vec<(Jwk, SignedBy)> },
+    /// What nodes say of their keys.
+    Announced(Vec<Said>),
     /// It could not be reached, or what it said made no sense.
     Failed,
     /// It has not been asked since this process started; or it is not known who else is to be asked.
     NotYetAsked,
+}
+
+/// What a node says of its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub posted: Posted,
+    /// Its keys that are to be public: all but those whose last token is dead.
+    pub owed: BTreeSet<Kid>,
+    /// The node signs in this process: it need not prove who it is.
+    pub is_own: bool,
+}
+
+impl Said {
+    /// `margin` is how far two clocks may be apart.
+    #[must_use]
+    pub fn new(posted: Posted, now: Timestamp, margin: Duration) -> Self {
+        let owed = posted.announcement().listed(now, margin).map(|key| key.jwk.kid().clone()).collect();
+        Self { posted, owed, is_own: false }
+    }
+
+    #[must_use]
+    pub fn node(&self) -> &NodeName {
+        self.posted.announcement().node()
+    }
+
+    /// Its keys that are to be public.
+    pub fn keys(&self) -> impl Iterator<Item = &Jwk> {
+        let keys = self.posted.announcement().keys();
+        keys.iter().filter(|(kid, _)| self.owed.contains(*kid)).map(|(_, key)| &key.jwk)
+    }
 }
 
 impl Answer {
@@ -49,7 +84,7 @@ impl Answer {
     fn keys(&self) -> Option<Vec<&Jwk>> {
         match self {
             Self::Keys(keys) => Some(keys.iter().collect()),
-            Self::Announced { keys, .. } => Some(keys.iter().map(|(jwk, _)| jwk).collect()),
+            Self::Announced(said) => Some(said.iter().flat_map(Said::keys).collect()),
             Self::Failed | Self::NotYetAsked => None,
         }
     }
@@ -61,9 +96,11 @@ pub struct Merged {
     /// The union of the accepted answers.
     pub listed: BTreeMap<Kid, Jwk>,
     /// The nodes that say what they have.
-    pub nodes: BTreeSet<NodeName>,
-    /// What they say of their keys among those listed.
+    pub nodes: BTreeMap<NodeName, Word>,
+    /// What they say of their keys.
     pub signers: BTreeMap<Kid, SignedBy>,
+    /// Why announcements do not count.
+    pub mistrusted: Vec<Mistrust>,
     /// Whether every source answered and was accepted. Only then does a key that nobody lists count as
     /// missing.
     pub complete: bool,
@@ -98,17 +135,26 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
     let reports = reports.into_iter();
     let mut merged = Merged {
         listed: BTreeMap::new(),
-        nodes: BTreeSet::new(),
+        nodes: BTreeMap::new(),
         signers: BTreeMap::new(),
+        mistrusted: Vec::new(),
         complete: true,
         may_remove: true,
         is_beginning: false,
         conflicts: Vec::new(),
     };
     let rightful = rightful(reports.clone());
+    let believed = merged.believe(ledger, reports.clone());
     let mut listed_by: BTreeMap<Kid, &str> = BTreeMap::new();
     for report in reports {
-        let Some(keys) = report.answer.keys() else {
+        let keys = match &report.answer {
+            Answer::Announced(said) => {
+                let counts = |said: &&Said| believed.contains(said.node());
+                Some(said.iter().filter(counts).flat_map(Said::keys).collect())
+            }
+            answer => answer.keys(),
+        };
+        let Some(keys): Option<Vec<&Jwk>> = keys else {
             merged.complete = false;
             continue;
         };
@@ -133,15 +179,51 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
             listed_by.entry(key.kid().clone()).or_insert(&report.source);
             merged.listed.insert(key.kid().clone(), key.clone());
         }
-        if let Answer::Announced { nodes, keys } = &report.answer {
-            merged.nodes.extend(nodes.iter().cloned());
-            // The first to claim a key has it: a node speaks of its own keys alone.
-            for (key, signer) in keys {
-                merged.signers.entry(key.kid().clone()).or_insert_with(|| signer.clone());
+        if let Answer::Announced(said) = &report.answer {
+            for said in said.iter().filter(|said| believed.contains(said.node())) {
+                merged.take_in(&said.posted);
             }
         }
     }
     merged
+}
+
+impl Merged {
+    /// The nodes whose announcements count.
+    fn believe<'a>(
+        &mut self,
+        ledger: &Ledger,
+        reports: impl Iterator<Item = &'a Report>,
+    ) -> BTreeSet<&'a NodeName> {
+        let said = reports.flat_map(|report| match &report.answer {
+            Answer::Announced(said) => said.as_slice(),
+            _ => &[],
+        });
+        let said: Vec<&Said> = said.collect();
+        let mut believed = BTreeSet::new();
+        for (said, verdict) in said.iter().zip(ledger.vet(&said)) {
+            match verdict {
+                Ok(()) => drop(believed.insert(said.node())),
+                Err(mistrust) => {
+                    // What it would have said nobody knows.
+                    self.complete &= mistrust.is_of_a_stranger();
+                    self.mistrusted.push(mistrust);
+                }
+            }
+        }
+        believed
+    }
+
+    /// The first to claim a key has it: a node speaks of its own keys alone.
+    fn take_in(&mut self, posted: &Posted) {
+        let announcement = posted.announcement();
+        let node = announcement.node();
+        self.nodes.insert(node.clone(), announcement.word());
+        for (kid, key) in announcement.keys() {
+            let signer = || SignedBy { node: node.clone(), stage: key.stage };
+            self.signers.entry(kid.clone()).or_insert_with(signer);
+        }
+    }
 }
 
 /// The keys that stand under the kid which Kubernetes derives from them, and a source of each.

@@ -153,7 +153,7 @@ impl NothingToPublish {
         match self {
             Self::NoKeys => "give at least one source that has keys",
             Self::NoneIncluded { .. } => {
-                "Microsoft Entra needs an RS256 key: sign with an RSA key, or publish with `--profile all`"
+                "Microsoft Entra needs an RS256 key: sign with an RSA key (`key_type` of a signer), or publish with `--profile all`"
             }
             Self::NoSet(InvalidJwkSet::TooMany { .. }) => "leave sources with old keys out",
             Self::NoSet(_) => "find out which of the two sources lies, and leave it out",

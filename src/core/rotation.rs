@@ -30,6 +30,8 @@ const RESOLUTION: Duration = Duration::from_secs(1);
 pub struct Timing {
     /// The age, from its activation, at which a signing key is replaced; `None` for never by itself.
     pub rotate_after: Option<Duration>,
+    /// When it may be replaced because of its age; `None` for at any time.
+    pub window: Option<Window>,
     /// How long every place shows a key before it may sign: at least as long as anybody keeps a JWKS.
     pub propagation: Duration,
     /// The `max-age` that is served with a JWKS: how long a relying party that obeys keeps it.
@@ -61,7 +63,7 @@ impl Timing {
     /// Everything that contradicts itself.
     #[must_use]
     pub fn contradictions(&self) -> Vec<Contradiction> {
-        let Self { rotate_after, propagation, jwks_max_age, max_token_lifetime, margin } = *self;
+        let Self { rotate_after, propagation, jwks_max_age, max_token_lifetime, margin, .. } = *self;
         let mut found = Vec::new();
         if propagation < jwks_max_age * 2 {
             found.push(Contradiction::TooSoon { propagation, jwks_max_age });
@@ -90,19 +92,6 @@ pub struct Observation {
     pub api_servers: BTreeMap<String, Option<BTreeSet<Kid>>>,
     /// Whether every place was looked at, and our clock is that of everybody else.
     pub is_sound: bool,
-    /// When keys may be replaced because of their age.
-    pub window: Window,
-}
-
-/// The maintenance window, for rotations by age alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Window {
-    #[default]
-    Open,
-    Closed {
-        /// When it opens.
-        until: Timestamp,
-    },
 }
 
 /// The one thing to do now.
@@ -131,7 +120,7 @@ pub enum Obstacle {
     Repaired { until: Timestamp },
     /// A place was not looked at since the start, or clocks disagree.
     Unsound,
-    /// The window for rotations is closed.
+    /// The window for rotations is closed then.
     Window { until: Timestamp },
     /// The node has no unused key.
     NoStandby,
@@ -281,8 +270,12 @@ pub fn outlook(
     }
     let busy = ledger.nodes().into_iter().filter(|other| *other != node && !has_obeyed(ledger, other));
     obstacles.extend(busy.map(|other| Obstacle::Busy { node: other.clone() }));
-    if let (Why::Age, Window::Closed { until }) = (why, seen.window) {
-        obstacles.insert(Obstacle::Window { until });
+    if let (Why::Age, Some(due), Some(window)) = (why, due, &timing.window) {
+        let (ripe, never) = (due.max(now), Timestamp::MAX);
+        let opens = window.open_from(ripe).unwrap_or(never);
+        if opens > ripe {
+            obstacles.insert(Obstacle::Window { until: opens });
+        }
     }
     // Its successor's standby has to fit too.
     if ledger.public_keys().count() >= MAX_KEYS {
@@ -411,9 +404,11 @@ pub fn standing(
 
 mod alarms;
 mod report;
+mod window;
 
 pub use alarms::alarms;
 pub use report::{KeyReport, NodeReport, Phase, Report, report};
+pub use window::Window;
 
 #[cfg(test)]
 mod tests;

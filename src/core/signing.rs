@@ -26,9 +26,9 @@ pub use self::{
     verification_set::VerificationKey,
 };
 use super::{
-    announcement::{AnnouncedKey, Announcement, NodeName, Stage},
+    announcement::{AnnouncedKey, Announcement, NodeName, Stage, Word},
     issuer::Issuer,
-    jwk::Jwk,
+    jwk::{Algorithm, Jwk},
     kid::Kid,
 };
 
@@ -46,35 +46,44 @@ pub struct Orders {
     pub revoked: BTreeSet<Kid>,
 }
 
-/// How long the modulus of a new RSA key is. All sign RS256, which is all that Microsoft Entra accepts.
+/// Which keys a node makes: the algorithm that they sign with, and for RSA the length of the modulus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RsaSize {
+pub enum KeyType {
     /// What Kubernetes' own tools make.
     #[default]
-    Bits2048,
-    Bits3072,
-    Bits4096,
+    Rsa2048,
+    Rsa3072,
+    Rsa4096,
+    /// ECDSA on P-256. Microsoft Entra refuses its tokens.
+    P256,
 }
 
-impl RsaSize {
-    pub const ALL: [Self; 3] = [Self::Bits2048, Self::Bits3072, Self::Bits4096];
+impl KeyType {
+    pub const ALL: [Self; 4] = [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::P256];
 
+    /// What a key of this type signs with.
     #[must_use]
-    pub fn bits(self) -> u32 {
+    pub fn algorithm(self) -> Algorithm {
         match self {
-            Self::Bits2048 => 2048,
-            Self::Bits3072 => 3072,
-            Self::Bits4096 => 4096,
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => Algorithm::RS256,
+            Self::P256 => Algorithm::ES256,
         }
+    }
+
+    /// Whether Microsoft Entra accepts what a key of this type signs.
+    #[must_use]
+    pub fn suits_entra(self) -> bool {
+        self.algorithm() == Algorithm::RS256
     }
 
     /// As the configuration names it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Bits2048 => "rs256-2048",
-            Self::Bits3072 => "rs256-3072",
-            Self::Bits4096 => "rs256-4096",
+            Self::Rsa2048 => "rs256-2048",
+            Self::Rsa3072 => "rs256-3072",
+            Self::Rsa4096 => "rs256-4096",
+            Self::P256 => "es256",
         }
     }
 }
@@ -117,8 +126,10 @@ pub struct Holdings {
     issuer: Issuer,
     /// The one key that signs. Another one may be active too, until it is stopped.
     signing: Option<Kid>,
-    /// The time of the latest order that was obeyed.
-    obeyed: Option<Timestamp>,
+    /// The time of the latest order that was dealt with: obeyed, or refused for good.
+    heard: Option<Timestamp>,
+    /// When what this node announces last changed; later with every change.
+    said: Timestamp,
     keys: BTreeMap<Kid, Held>,
     legacy: Vec<Legacy>,
     /// When the verification set last changed; later with every change.
@@ -130,8 +141,8 @@ impl Holdings {
     #[must_use]
     pub fn new(node: NodeName, issuer: Issuer, now: Timestamp) -> Self {
         let (keys, legacy) = (BTreeMap::new(), Vec::new());
-        let (signing, obeyed) = (None, None);
-        Self { version: VERSION, node, issuer, signing, obeyed, keys, legacy, changed: now }
+        let (signing, heard) = (None, None);
+        Self { version: VERSION, node, issuer, signing, heard, said: now, keys, legacy, changed: now }
     }
 
     /// Reads a stored journal.
@@ -183,6 +194,12 @@ impl Holdings {
         self.signing.as_ref()
     }
 
+    /// The time of the latest order that was dealt with.
+    #[must_use]
+    pub fn heard(&self) -> Option<Timestamp> {
+        self.heard
+    }
+
     #[must_use]
     pub fn keys(&self) -> &BTreeMap<Kid, Held> {
         &self.keys
@@ -197,8 +214,12 @@ impl Holdings {
     /// What this node says of its keys.
     #[must_use]
     pub fn announcement(&self) -> Announcement {
-        let announced = |held: &Held| AnnouncedKey { jwk: held.jwk.clone(), stage: held.stage };
-        Announcement::new(self.node.clone(), self.issuer.clone(), self.keys.values().map(announced))
+        let Self { node, issuer, heard, said, .. } = self.clone();
+        let announced = |held: &Held| {
+            let Held { jwk, stage, withdrawn, .. } = held.clone();
+            AnnouncedKey { jwk, stage, withdrawn }
+        };
+        Announcement::new(node, issuer, Word { at: said, heard }, self.keys.values().map(announced))
     }
 
     /// The same with other keys of before.
@@ -213,8 +234,11 @@ impl Holdings {
         self.keys.get(kid).is_some_and(|held| matches!(held.stage, Stage::Active { .. }) && !held.lost)
     }
 
-    /// Moves the date of the verification set exactly when that changed.
+    /// Moves the dates of the verification set and of the announcement exactly when those changed.
     fn dated(mut self, before: &Self, now: Timestamp) -> Self {
+        if !self.announcement().says_the_same_as(&before.announcement()) {
+            self.said = now.max(before.said + Duration::from_millis(1));
+        }
         let nobody = BTreeSet::new();
         if self.verification_set(&nobody) != before.verification_set(&nobody) {
             // Two changes within a second, or a clock that was put back, are told apart.

@@ -1,13 +1,19 @@
 //! Where a node says what it holds: `NODE.json` in a directory that the publisher reads.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use crate::core::announcement::{Announcement, NodeName};
+use super::keyring::{SigningError, SigningKey};
+use crate::core::{
+    announcement::{Announcement, Draft, NodeName, Posted},
+    kid::Kid,
+};
 
 /// Mode of an announcement: it is for everybody.
 const MODE: u32 = 0o644;
@@ -23,12 +29,26 @@ impl Board {
         Self { directory: directory.to_owned(), name: format!("{node}.json") }
     }
 
-    /// Posts an announcement. It is there to stay when this returns; nothing is written when it was there.
-    pub(super) fn post(&self, announcement: &Announcement) -> Result<(), BoardError> {
-        let (path, json) = (self.directory.join(&self.name), announcement.to_json());
-        if fs::read(&path).is_ok_and(|present| present == json) {
+    /// Posts an announcement, signed with every key that is there. It is there to stay when this returns;
+    /// nothing is written when it was there.
+    pub(super) fn post(
+        &self,
+        announcement: &Announcement,
+        keys: &BTreeMap<Kid, Arc<SigningKey>>,
+    ) -> Result<(), BoardError> {
+        let path = self.directory.join(&self.name);
+        let keys: Vec<_> = keys.iter().filter(|(kid, _)| announcement.keys().contains_key(*kid)).collect();
+        if self.present().is_some_and(|present| {
+            let is_signed = present.signed_by().iter().eq(keys.iter().map(|(kid, _)| *kid));
+            is_signed && present.announcement() == announcement
+        }) {
             return Ok(());
         }
+        let mut draft = Draft::new(announcement);
+        for (_, key) in keys {
+            draft.sign(key.jwk(), |message| key.sign_message(message))?;
+        }
+        let json = draft.to_json();
         let unfinished = self.directory.join(format!(".{}.tmp", self.name));
         let write = || {
             fs::create_dir_all(&self.directory)?;
@@ -42,15 +62,21 @@ impl Board {
         };
         write().map_err(|source| {
             let _ = fs::remove_file(&unfinished);
-            BoardError { path, source }
+            BoardError::Write { path, source }
         })
+    }
+
+    /// What is posted already.
+    fn present(&self) -> Option<Posted> {
+        Posted::read(&fs::read(self.directory.join(&self.name)).ok()?).ok()
     }
 }
 
 /// An announcement cannot be posted.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot post the announcement `{path}`", path = path.display())]
-pub struct BoardError {
-    path: PathBuf,
-    source: io::Error,
+pub enum BoardError {
+    #[error("cannot post the announcement `{path}`", path = path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot sign the announcement")]
+    Sign(#[from] SigningError),
 }

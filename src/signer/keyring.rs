@@ -1,11 +1,13 @@
-//! The private keys of one node: a directory that only we can enter, one file per key.
+//! The private keys of one node: a directory that only we can enter, one file per key; or a PKCS#11 token, which they
+//! never leave, and the directory for all else.
 //!
-//! `KID.pem` is the private key (PKCS#8), `KID.pub` beside it the public one, and `signer.json` the journal
-//! (`core::signing::Holdings`). A file appears whole or not at all, and the public half is written anew when
+//! `KID.pem` is the private key (PKCS#8) unless it is in the token, `KID.pub` beside it the public one, and
+//! `signer.json` the journal (`core::signing::Holdings`). A file appears whole or not at all, and the public half is written anew when
 //! it is missing, so that a crash at any instant leaves a keyring that opens. One process at a time holds a
 //! keyring; others may read it.
 
 mod directory;
+mod hsm;
 mod signing_key;
 
 use std::{
@@ -23,33 +25,41 @@ use rustix::{
 use zeroize::Zeroizing;
 
 use self::directory::Directory;
-pub use self::signing_key::{Signature, SigningError, SigningKey};
+pub use self::{
+    hsm::{Hsm, HsmError, HsmSettings},
+    signing_key::{Signature, SigningError, SigningKey},
+};
 use crate::core::{
     jwk::Jwk,
     kid::Kid,
     public_key::InvalidPublicKey,
-    signing::{Holdings, InvalidHoldings, RsaSize},
+    signing::{Holdings, InvalidHoldings, KeyType},
 };
 
 /// The journal beside the keys.
 const JOURNAL: &str = "signer.json";
 
-/// A private key that is on no disk yet. Wiped when it is dropped.
+/// A private key that no keyring has yet. Wiped when it is dropped, unless it is in a token.
 pub struct NewKey {
-    pem: Zeroizing<Vec<u8>>,
+    /// `None`: it is in the token.
+    pem: Option<Zeroizing<Vec<u8>>>,
     key: Arc<SigningKey>,
 }
 
 impl NewKey {
-    /// Makes one. Blocks, for up to some seconds.
+    /// Makes one, in the token if there is one. Blocks, for up to some seconds.
     ///
     /// # Errors
     ///
-    /// Fails when OpenSSL does.
-    pub fn generate(size: RsaSize) -> Result<Self, KeyringError> {
-        let pem = signing_key::generate(size).map_err(KeyringError::Generate)?;
+    /// Fails when OpenSSL or the token does.
+    pub fn generate(key_type: KeyType, hsm: Option<&Arc<Hsm>>) -> Result<Self, KeyringError> {
+        if let Some(hsm) = hsm {
+            let key = SigningKey::in_hsm(hsm.generate(key_type)?, Arc::clone(hsm));
+            return Ok(Self { pem: None, key: Arc::new(key) });
+        }
+        let pem = signing_key::generate(key_type).map_err(KeyringError::Generate)?;
         let key = SigningKey::from_pem(&pem).expect("a key that was just made is usable");
-        Ok(Self { pem, key: Arc::new(key) })
+        Ok(Self { pem: Some(pem), key: Arc::new(key) })
     }
 
     /// Reads one that somebody else made, such as kubeadm's `sa.key`.
@@ -61,12 +71,12 @@ impl NewKey {
         let pem = directory::read_private(file)?;
         let unusable = |source| KeyringError::Unusable { path: file.to_owned(), source };
         let key = SigningKey::from_pem(&pem).map_err(unusable)?;
-        Ok(Self { pem, key: Arc::new(key) })
+        Ok(Self { pem: Some(pem), key: Arc::new(key) })
     }
 
     /// The public half.
     #[must_use]
-    pub fn jwk(&self) -> Jwk {
+    pub fn jwk(&self) -> &Jwk {
         self.key.jwk()
     }
 }
@@ -75,6 +85,8 @@ impl NewKey {
 #[derive(Debug)]
 pub struct Keyring {
     directory: Directory,
+    /// Where new keys are made, unless that is here.
+    hsm: Option<Arc<Hsm>>,
     keys: BTreeMap<Kid, Arc<SigningKey>>,
 }
 
@@ -84,10 +96,26 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// Fails when another process holds it, and when others could have read or replaced a key.
-    pub fn hold(path: &Path) -> Result<Self, KeyringError> {
+    /// Fails when another process holds it, when others could have read or replaced a key, and when the token
+    /// cannot be used.
+    pub fn hold(path: &Path, hsm: Option<&HsmSettings>) -> Result<Self, KeyringError> {
         directory::create(path)?;
-        Self::load_and_heal(Directory::hold(path)?)
+        let directory = Directory::hold(path)?;
+        directory.remove_unfinished()?;
+        // From here on the memory of this process is in no core dump, and no debugger of ours may attach.
+        let forbid = |source: Errno| KeyringError::CoreDumps(source.into());
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(forbid)?;
+        let hsm = hsm.map(Hsm::open).transpose()?.map(Arc::new);
+        let mut keyring = Self { directory, hsm, keys: BTreeMap::new() };
+        keyring.load_files()?;
+        keyring.load_from_hsm()?;
+        Ok(keyring)
+    }
+
+    /// The token in which new keys are made.
+    #[must_use]
+    pub fn hsm(&self) -> Option<&Arc<Hsm>> {
+        self.hsm.as_ref()
     }
 
     #[must_use]
@@ -102,9 +130,10 @@ impl Keyring {
     /// Fails when it cannot be written, and gives it back.
     pub fn add(&mut self, new: NewKey) -> Result<(), (NewKey, KeyringError)> {
         let kid = new.key.kid().clone();
-        let written = self
-            .directory
-            .write(&private_name(&kid), &new.pem, directory::PRIVATE)
+        let private =
+            new.pem.as_ref().map(|pem| self.directory.write(&private_name(&kid), pem, directory::PRIVATE));
+        let written = private
+            .unwrap_or(Ok(()))
             .and_then(|()| self.directory.write_if_different(&public_name(&kid), &new.key.public_pem()));
         if let Err(error) = written {
             // Half of it is worse than nothing: it would be a key of which nobody knows anything.
@@ -119,8 +148,11 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// Fails when its file cannot be removed.
+    /// Fails when its file cannot be removed, and when the token does not destroy it.
     pub fn destroy(&mut self, kid: &Kid) -> Result<(), KeyringError> {
+        if let Some(hsm) = &self.hsm {
+            hsm.destroy(kid)?;
+        }
         self.directory.remove(&private_name(kid))?;
         self.directory.remove(&public_name(kid))?;
         self.keys.remove(kid);
@@ -147,31 +179,38 @@ impl Keyring {
         self.directory.write(JOURNAL, &holdings.to_json(), directory::PRIVATE)
     }
 
-    fn load_and_heal(directory: Directory) -> Result<Self, KeyringError> {
-        directory.remove_unfinished()?;
-        let keyring = Self::load(directory)?;
-        for key in keyring.keys.values() {
-            keyring.directory.write_if_different(&public_name(key.kid()), &key.public_pem())?;
-        }
-        Ok(keyring)
-    }
-
-    fn load(directory: Directory) -> Result<Self, KeyringError> {
-        // From here on the memory of this process is in no core dump, and no debugger of ours may attach.
-        let forbid = |source: Errno| KeyringError::CoreDumps(source.into());
-        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(forbid)?;
-        let mut keys = BTreeMap::new();
-        for name in directory.with_extension("pem")? {
-            let path = directory.path().join(&name);
+    fn load_files(&mut self) -> Result<(), KeyringError> {
+        for name in self.directory.with_extension("pem")? {
+            let path = self.directory.path().join(&name);
             let pem = directory::read_private(&path)?;
             let key = SigningKey::from_pem(&pem)
                 .map_err(|source| KeyringError::Unusable { path: path.clone(), source })?;
             if name != private_name(key.kid()) {
                 return Err(KeyringError::Misnamed { path, kid: key.kid().clone() });
             }
-            keys.insert(key.kid().clone(), Arc::new(key));
+            self.directory.write_if_different(&public_name(key.kid()), &key.public_pem())?;
+            self.keys.insert(key.kid().clone(), Arc::new(key));
         }
-        Ok(Self { directory, keys })
+        Ok(())
+    }
+
+    /// Of the keys in the token, those are ours whose public half is here.
+    fn load_from_hsm(&mut self) -> Result<(), KeyringError> {
+        let Some(hsm) = &self.hsm else { return Ok(()) };
+        for name in self.directory.with_extension("pub")? {
+            let path = self.directory.path().join(&name);
+            let pem = self.directory.read(&name)?.unwrap_or_default();
+            let jwk = signing_key::read_public(&pem)
+                .map_err(|source| KeyringError::Unusable { path: path.clone(), source })?;
+            if name != public_name(jwk.kid()) {
+                return Err(KeyringError::Misnamed { path, kid: jwk.kid().clone() });
+            }
+            if !self.keys.contains_key(jwk.kid()) && hsm.has(jwk.kid())? {
+                let key = SigningKey::in_hsm(jwk, Arc::clone(hsm));
+                self.keys.insert(key.kid().clone(), Arc::new(key));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -204,6 +243,10 @@ pub enum KeyringError {
     CoreDumps(#[source] io::Error),
     #[error("cannot make a signing key")]
     Generate(#[source] ErrorStack),
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
+    #[error("a PKCS#11 token makes its keys itself, and takes none over")]
+    NoImport,
 }
 
 impl KeyringError {
@@ -234,6 +277,11 @@ impl KeyringError {
                 "remove the file: every key is then kept for `max_token_lifetime`, and new ones are made"
                     .to_owned(),
             ),
+            Self::Hsm(error) => error.hint(),
+            Self::NoImport => Some(
+                "name the public key under `signer.legacy`, or leave `signer.pkcs11` away until the key was replaced"
+                    .to_owned(),
+            ),
             Self::Io { .. } | Self::CoreDumps(_) | Self::Generate(_) => None,
         }
     }
@@ -242,7 +290,7 @@ impl KeyringError {
 /// A file does not hold a key that can sign here. OpenSSL's own words are left out.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UnusableKey {
-    #[error("not an unencrypted RSA key in PEM")]
+    #[error("not an unencrypted RSA or P-256 key in PEM")]
     Malformed,
     #[error(transparent)]
     Public(#[from] InvalidPublicKey),

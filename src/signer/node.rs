@@ -17,16 +17,19 @@ use jiff::Timestamp;
 
 use super::{
     announcements::{Board, BoardError},
-    keyring::{Keyring, KeyringError, NewKey, Signature, SigningError, SigningKey},
+    keyring::{Hsm, HsmSettings, Keyring, KeyringError, NewKey, Signature, SigningError, SigningKey},
 };
-use crate::core::{
-    announcement::NodeName,
-    issuer::Issuer,
-    kid::Kid,
-    signing::{
-        Claims, Done, Holdings, Legacy, Orders, OutOfOrder, Refusal, RsaSize, Step, Surprise,
-        UnreadableClaims, VerificationKey,
+use crate::{
+    core::{
+        announcement::NodeName,
+        issuer::Issuer,
+        kid::Kid,
+        signing::{
+            Claims, Done, Holdings, KeyType, Legacy, Orders, OutOfOrder, Refusal, Step, Surprise,
+            UnreadableClaims, VerificationKey,
+        },
     },
+    telemetry::signing::{Meter, Standing},
 };
 
 /// How long a token for the API server alone may live although a shorter life was asked for.
@@ -47,7 +50,9 @@ pub struct Settings {
     pub max_token_lifetime: Duration,
     /// What is added to every wait, for clocks that disagree.
     pub margin: Duration,
-    pub size: RsaSize,
+    pub key_type: KeyType,
+    /// Where new keys are made, unless that is on this disk.
+    pub hsm: Option<HsmSettings>,
     /// Public keys of before.
     pub legacy: Vec<Legacy>,
 }
@@ -55,11 +60,13 @@ pub struct Settings {
 /// A node that signs. Blocks, except where it says otherwise.
 pub struct Node {
     settings: Settings,
+    meter: Arc<Meter>,
     /// What takes effect when memory is lost.
     desk: Mutex<Desk>,
     /// What is in effect.
     live: ArcSwap<Live>,
     orders: ArcSwap<Orders>,
+    hsm: Option<Arc<Hsm>>,
     /// Made, but not written yet: a full disk shall not cost a key each second.
     spare: Mutex<Option<NewKey>>,
     /// Held by whoever tends.
@@ -86,7 +93,7 @@ impl Node {
     /// Fails when another process holds it, when others could have read it, when it is another node's or
     /// another issuer's, and when the disk cannot be written.
     pub fn open(settings: Settings, now: Timestamp) -> Result<(Self, Vec<Surprise>), NodeError> {
-        let keyring = Keyring::hold(&settings.keyring)?;
+        let keyring = Keyring::hold(&settings.keyring, settings.hsm.as_ref())?;
         let board = Board::new(&settings.announcements, &settings.node);
         let journal = keyring.journal()?;
         if let Some(journal) = &journal {
@@ -97,15 +104,19 @@ impl Node {
         let before = journal
             .clone()
             .unwrap_or_else(|| Holdings::new(settings.node.clone(), settings.issuer.clone(), now));
-        let found = keyring.keys().values().map(|key| key.jwk());
+        let found = keyring.keys().values().map(|key| key.jwk().clone());
         let (holdings, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
         let holdings = holdings.with_legacy(settings.legacy.clone(), now);
         if journal.as_ref() != Some(&holdings) {
             keyring.record(&holdings)?;
         }
-        board.post(&holdings.announcement())?;
+        board.post(&holdings.announcement(), keyring.keys())?;
         let live = Live { holdings: holdings.clone(), keys: keyring.keys().clone() };
+        let meter = Arc::new(Meter::new(settings.node.clone()));
+        meter.stands(standing(&holdings, now));
         let node = Self {
+            hsm: keyring.hsm().cloned(),
+            meter,
             settings,
             desk: Mutex::new(Desk { keyring, holdings, board }),
             live: ArcSwap::from_pointee(live),
@@ -119,6 +130,12 @@ impl Node {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What it does, for those who look.
+    #[must_use]
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// What is in effect. Does not block.
@@ -140,9 +157,9 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Fails with [`SignError::NotCovered`] when [`Self::sign`] has to be asked.
+    /// Fails with [`SignError::NotCovered`] or [`SignError::Blocks`] when [`Self::sign`] has to be asked.
     pub fn sign_from_memory(&self, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
-        self.sign_with(&self.live.load(), claims, now)
+        self.sign_with(&self.live.load(), claims, now, false)
     }
 
     /// Signs the claims of an API server, once the disk says how long the token lives.
@@ -151,7 +168,7 @@ impl Node {
     ///
     /// Fails when it may not be signed, and when the disk cannot be written.
     pub fn sign(&self, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
-        match self.sign_from_memory(claims, now) {
+        match self.sign_with(&self.live.load(), claims, now, true) {
             Err(SignError::NotCovered(_)) => {}
             decided => return decided,
         }
@@ -159,7 +176,7 @@ impl Node {
         // Memory changes only while the desk is held: somebody else may just have covered it, and no other key takes
         // over before this one has signed.
         let live = self.live.load_full();
-        match self.sign_with(&live, claims, now) {
+        match self.sign_with(&live, claims, now, true) {
             Err(SignError::NotCovered(done)) => {
                 let covered = Live { holdings: live.holdings.after(&done, now)?, keys: live.keys.clone() };
                 desk.record(&done, now)?;
@@ -167,10 +184,16 @@ impl Node {
             }
             decided => return decided,
         }
-        self.sign_from_memory(claims, now)
+        self.sign_with(&self.live.load(), claims, now, true)
     }
 
-    fn sign_with(&self, live: &Live, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
+    fn sign_with(
+        &self,
+        live: &Live,
+        claims: &str,
+        now: Timestamp,
+        may_block: bool,
+    ) -> Result<Signature, SignError> {
         let read = Claims::read(claims)?;
         let Settings { api_audiences, max_token_lifetime, .. } = &self.settings;
         let permit =
@@ -179,6 +202,9 @@ impl Node {
             return Err(SignError::NotCovered(Box::new(done)));
         }
         let key = live.keys.get(&permit.kid).expect("what signs has its private key");
+        if key.blocks() && !may_block {
+            return Err(SignError::Blocks);
+        }
         Ok(key.sign_encoded(claims)?)
     }
 
@@ -194,20 +220,21 @@ impl Node {
         let mut steps = Vec::new();
         loop {
             let mut desk = self.desk();
-            self.take_effect(&desk)?;
+            self.take_effect(&desk, now)?;
             let Some(step) = desk.holdings.next_step(orders, now, self.settings.margin) else { break };
             let done = match step.clone() {
                 Step::Generate => {
                     drop(desk);
                     let new = self.new_key()?;
                     desk = self.desk();
-                    let jwk = new.jwk();
+                    let jwk = new.jwk().clone();
                     self.store_spare(&mut desk, new)?;
                     Done::Generated(jwk)
                 }
                 Step::Begin { kid, ordered } => Done::Began { kid, ordered },
                 Step::Stop { kid } => Done::Stopped { kid },
                 Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
+                Step::Refuse { ordered } => Done::Refused { ordered },
                 Step::Withdraw { kid } => Done::Withdrew { kid },
                 Step::Destroy { kid } => {
                     desk.keyring.destroy(&kid)?;
@@ -225,10 +252,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Fails when the file cannot be used, when the key is here already, and when the disk cannot be written.
+    /// Fails when the file cannot be used, when keys are in a token, when the key is here already, and when the disk cannot be written.
     pub fn import(&self, file: &Path, now: Timestamp) -> Result<Kid, NodeError> {
+        if self.hsm.is_some() {
+            return Err(KeyringError::NoImport.into());
+        }
         let new = NewKey::import(file)?;
-        let (jwk, kid) = (new.jwk(), new.jwk().kid().clone());
+        let (jwk, kid) = (new.jwk().clone(), new.jwk().kid().clone());
         let _alone = self.tending.lock().expect("nobody panics while holding it");
         let mut desk = self.desk();
         if desk.keyring.keys().contains_key(&kid) {
@@ -239,14 +269,15 @@ impl Node {
         let internal_horizon = until(LONGEST_EXTENDED);
         desk.keyring.add(new).map_err(|(_, error)| error)?;
         desk.record(&Done::Imported { jwk, horizon, internal_horizon }, now)?;
-        self.take_effect(&desk)?;
+        self.take_effect(&desk, now)?;
         Ok(kid)
     }
 
     /// Tells the world what the disk says, and then memory.
-    fn take_effect(&self, desk: &Desk) -> Result<(), NodeError> {
+    fn take_effect(&self, desk: &Desk, now: Timestamp) -> Result<(), NodeError> {
         if self.live.load().holdings != desk.holdings {
-            desk.board.post(&desk.holdings.announcement())?;
+            desk.board.post(&desk.holdings.announcement(), desk.keyring.keys())?;
+            self.meter.stands(standing(&desk.holdings, now));
             let (holdings, keys) = (desk.holdings.clone(), desk.keyring.keys().clone());
             self.live.store(Arc::new(Live { holdings, keys }));
         }
@@ -255,7 +286,7 @@ impl Node {
 
     fn new_key(&self) -> Result<NewKey, KeyringError> {
         let made = mem::take(&mut *self.spare.lock().expect("nobody panics while holding it"));
-        made.map_or_else(|| NewKey::generate(self.settings.size), Ok)
+        made.map_or_else(|| NewKey::generate(self.settings.key_type, self.hsm.as_ref()), Ok)
     }
 
     fn store_spare(&self, desk: &mut Desk, new: NewKey) -> Result<(), KeyringError> {
@@ -279,6 +310,15 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// What is said of a node's keys just now.
+fn standing(holdings: &Holdings, now: Timestamp) -> Standing {
+    let mut keys = BTreeMap::from(["standby", "active", "retired"].map(|stage| (stage, 0)));
+    for held in holdings.keys().values() {
+        *keys.entry(held.stage.name()).or_default() += 1;
+    }
+    Standing { keys, changed: holdings.changed(), obeyed: holdings.heard(), announced: now }
 }
 
 fn check(settings: &Settings, what: &'static str, found: String, expected: String) -> Result<(), NodeError> {
@@ -328,6 +368,9 @@ pub enum SignError {
     /// The disk does not say yet that a token may live so long.
     #[error("nothing is recorded of so late an `exp`")]
     NotCovered(Box<Done>),
+    /// The key is in a token, which is waited for.
+    #[error("signing would block")]
+    Blocks,
     #[error("cannot record how long the token lives")]
     Record(#[from] NodeError),
     #[error(transparent)]

@@ -1,4 +1,5 @@
-//! What kube-apiserver asks of an external signer (KEP-740), answered.
+//! What kube-apiserver asks of an external signer (KEP-740), answered: `v1` from Kubernetes 1.34 on, `v1alpha1`
+//! before.
 //!
 //! The API server passes our errors on to whoever asked it for a token, so they say nothing of us. What really
 //! happened stands in our log, once for each reason.
@@ -6,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -16,6 +17,7 @@ use tonic::{Code, Request, Response, Status, transport::Server};
 use tracing::{info, warn};
 
 use super::{
+    keyring::SigningError,
     node::{Node, SignError},
     socket::Socket,
     v1::{
@@ -23,8 +25,13 @@ use super::{
         SignJwtResponse,
         external_jwt_signer_server::{ExternalJwtSigner, ExternalJwtSignerServer},
     },
+    v1alpha1::external_jwt_signer_server as v1alpha1,
 };
-use crate::{clock, core::signing::VerificationKey};
+use crate::{
+    clock,
+    core::signing::{Refusal, VerificationKey},
+    telemetry::signing::Outcome,
+};
 
 /// Largest request: no claims of a common server take more, and an API server sends nothing else.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -51,11 +58,15 @@ pub async fn serve(
     socket: Socket,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let service = Service { node, refresh_hint, told: Mutex::default() };
-    let service = ExternalJwtSignerServer::new(service).max_decoding_message_size(MAX_REQUEST);
+    let connections = socket.connections(Arc::clone(node.meter()));
+    let service = Arc::new(Service { node, refresh_hint, told: Mutex::default() });
+    let alpha = v1alpha1::ExternalJwtSignerServer::from_arc(Arc::clone(&service));
+    let stable = ExternalJwtSignerServer::from_arc(service);
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
-        .serve_with_incoming_shutdown(service, socket.connections(), stop.cancelled_owned())
+        .add_service(stable.max_decoding_message_size(MAX_REQUEST))
+        .add_service(alpha.max_decoding_message_size(MAX_REQUEST))
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
         .await
 }
 
@@ -63,9 +74,9 @@ pub async fn serve(
 impl ExternalJwtSigner for Service {
     async fn sign(&self, request: Request<SignJwtRequest>) -> Result<Response<SignJwtResponse>, Status> {
         let claims = request.into_inner().claims;
-        let now = clock::now();
+        let (now, asked) = (clock::now(), Instant::now());
         let signed = match self.node.sign_from_memory(&claims, now) {
-            Err(SignError::NotCovered(_)) => {
+            Err(SignError::NotCovered(_) | SignError::Blocks) => {
                 let node = Arc::clone(&self.node);
                 let signing = spawn_blocking(move || node.sign(&claims, now));
                 signing.await.map_err(|_| Status::new(Code::Internal, "cannot sign"))?
@@ -74,6 +85,7 @@ impl ExternalJwtSigner for Service {
         };
         match signed {
             Ok(signed) => {
+                self.node.meter().answered(Outcome::Signed, asked.elapsed());
                 self.tell_of_success();
                 let (header, signature) = (signed.header, signed.signature);
                 Ok(Response::new(SignJwtResponse { header, signature }))
@@ -86,6 +98,7 @@ impl ExternalJwtSigner for Service {
         let Some((keys, changed)) = self.node.verification_set() else {
             return Err(Status::new(Code::Unavailable, "no key yet"));
         };
+        self.node.meter().fetched();
         Ok(Response::new(FetchKeysResponse {
             keys: keys.into_iter().map(key).collect(),
             data_timestamp: Some(timestamp(changed)),
@@ -99,38 +112,68 @@ impl ExternalJwtSigner for Service {
     }
 }
 
+/// What Kubernetes 1.32 and 1.33 ask: the same in other words.
+#[tonic::async_trait]
+impl v1alpha1::ExternalJwtSigner for Service {
+    async fn sign(&self, request: Request<SignJwtRequest>) -> Result<Response<SignJwtResponse>, Status> {
+        ExternalJwtSigner::sign(self, request).await
+    }
+
+    async fn fetch_keys(
+        &self,
+        request: Request<FetchKeysRequest>,
+    ) -> Result<Response<FetchKeysResponse>, Status> {
+        ExternalJwtSigner::fetch_keys(self, request).await
+    }
+
+    async fn metadata(
+        &self,
+        request: Request<MetadataRequest>,
+    ) -> Result<Response<MetadataResponse>, Status> {
+        ExternalJwtSigner::metadata(self, request).await
+    }
+}
+
 impl Service {
     fn refuse(&self, error: &SignError) -> Status {
-        let (code, text, reason) = match error {
-            SignError::Unreadable(_) => {
-                (Code::InvalidArgument, "cannot read the claims", "unreadable claims")
+        use Outcome::{Failed, Refused, Unavailable};
+        let (outcome, text, reason) = match error {
+            SignError::Unreadable(_) => (Refused, "cannot read the claims", "unreadable claims"),
+            SignError::Refused(Refusal::TooLong) => {
+                (Refused, "the token would live too long", "too long a life")
             }
-            SignError::Refused(refusal) => match refusal {
-                crate::core::signing::Refusal::TooLong => {
-                    (Code::InvalidArgument, "the token would live too long", "too long a life")
-                }
-                crate::core::signing::Refusal::NotReady => (Code::Unavailable, "not ready", "not ready"),
-                crate::core::signing::Refusal::NoKey => (Code::Unavailable, "not ready", "no key"),
-            },
-            SignError::Record(_) | SignError::NotCovered(_) => {
-                (Code::Unavailable, "cannot sign", "cannot record")
+            SignError::Refused(Refusal::NotReady) => (Unavailable, "not ready", "not ready"),
+            SignError::Refused(Refusal::NoKey) => (Unavailable, "not ready", "no key"),
+            SignError::Record(_) | SignError::NotCovered(_) | SignError::Blocks => {
+                (Unavailable, "cannot sign", "cannot record")
             }
-            SignError::Signing(_) => (Code::Internal, "cannot sign", "cannot sign"),
+            SignError::Signing(SigningError::Hsm(_)) => (Unavailable, "cannot sign", "no token"),
+            SignError::Signing(_) => (Failed, "cannot sign", "cannot sign"),
         };
+        self.node.meter().answered(outcome, Duration::ZERO);
         if self.told.lock().expect("nobody panics while holding it").insert(reason) {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             warn!(%error, cause, "a token is not signed");
         }
-        Status::new(code, text)
+        Status::new(code(outcome), text)
     }
 
     /// What only the disk or OpenSSL kept from signing is over.
     fn tell_of_success(&self) {
         let mut told = self.told.lock().expect("nobody panics while holding it");
-        let over = ["no key", "cannot record", "cannot sign"].map(|reason| told.remove(reason));
+        let over = ["no key", "cannot record", "cannot sign", "no token"].map(|reason| told.remove(reason));
         if over.contains(&true) {
             info!("tokens are signed again");
         }
+    }
+}
+
+fn code(outcome: Outcome) -> Code {
+    match outcome {
+        Outcome::Signed => Code::Ok,
+        Outcome::Unavailable => Code::Unavailable,
+        Outcome::Refused => Code::InvalidArgument,
+        Outcome::Failed => Code::Internal,
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +23,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::core::signing::SocketName;
+use crate::{core::signing::SocketName, telemetry::signing::Meter};
 
 /// Time until the next attempt when a connection cannot be taken, such as for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -98,17 +99,18 @@ impl Socket {
     }
 
     /// Connections of those who may, for ever. Others are closed without a word.
-    pub(super) fn connections(self) -> impl Stream<Item = io::Result<UnixStream>> {
+    pub(super) fn connections(self, meter: Arc<Meter>) -> impl Stream<Item = io::Result<UnixStream>> {
         // A stranger that tries on is told of once.
         let told = BTreeSet::new();
-        unfold((self, told), async |(socket, mut told)| {
+        unfold((self, meter, told), async |(socket, meter, mut told)| {
             loop {
                 let accepted = socket.listener.accept().await;
                 match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
                     Ok((peer, stream)) if socket.access.allows(peer.uid(), peer.gid()) => {
-                        return Some((Ok(stream), (socket, told)));
+                        return Some((Ok(stream), (socket, meter, told)));
                     }
                     Ok((peer, _)) => {
+                        meter.turned_away();
                         if told.insert(peer.uid()) {
                             warn!(uid = peer.uid(), gid = peer.gid(), "a stranger may not use the signer");
                         }

@@ -1,7 +1,7 @@
 //! Reads what nodes that sign say of their keys: a directory with a file for each.
 
 use std::{
-    collections::btree_map::Entry,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,9 +11,9 @@ use super::Fetched;
 use crate::{
     clock,
     core::{
-        announcement::{Announcement, InvalidAnnouncement, NodeName},
+        announcement::{InvalidPost, NodeName, Posted},
         issuer::Issuer,
-        ledger::SignedBy,
+        merge::Said,
     },
 };
 
@@ -27,6 +27,8 @@ pub struct Announcements {
     directory: PathBuf,
     /// Announcements of others are refused; `None`: all count.
     issuer: Option<Issuer>,
+    /// The node that signs in this process.
+    own: Option<NodeName>,
     /// How long a key stays after its last token is dead: clocks differ.
     margin: Duration,
 }
@@ -34,7 +36,13 @@ pub struct Announcements {
 impl Announcements {
     #[must_use]
     pub fn new(name: String, directory: PathBuf, issuer: Option<Issuer>, margin: Duration) -> Self {
-        Self { name, directory, issuer, margin }
+        Self { name, directory, issuer, own: None, margin }
+    }
+
+    /// The same where a node signs in this process.
+    #[must_use]
+    pub fn beside(self, own: NodeName) -> Self {
+        Self { own: Some(own), ..self }
     }
 
     #[must_use]
@@ -50,37 +58,37 @@ impl Announcements {
     pub async fn fetch(&self) -> Result<Fetched, AnnouncementError> {
         let directory = self.directory.clone();
         let read = tokio::task::spawn_blocking(move || read(&directory));
-        let announcements = read.await.expect("reading does not panic and nobody aborts it")?;
+        let posted = read.await.expect("reading does not panic and nobody aborts it")?;
         let now = clock::now();
-        let mut fetched = Fetched::default();
-        for (path, announcement) in announcements {
+        let (mut said, mut nodes, mut owners) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+        let mut notes = Vec::new();
+        for (path, posted) in posted {
+            let announcement = posted.announcement();
             if let Some(expected) = self.issuer.clone().filter(|issuer| issuer != announcement.issuer()) {
                 let found = announcement.issuer().clone();
                 return Err(AnnouncementError::OtherIssuer { path, found, expected });
             }
             let node = announcement.node();
-            if !fetched.nodes.insert(node.clone()) {
+            if !nodes.insert(node.clone()) {
                 return Err(AnnouncementError::Twice { node: node.clone(), path });
             }
-            for key in announcement.listed(now, self.margin) {
-                let kid = key.jwk.kid().clone();
-                match fetched.signers.entry(kid) {
-                    Entry::Vacant(vacant) => {
-                        vacant.insert(SignedBy { node: node.clone(), stage: key.stage });
-                        fetched.keys.push(key.jwk.clone());
-                    }
-                    Entry::Occupied(taken) => {
-                        let (kid, first) = (taken.key(), &taken.get().node);
-                        fetched.notes.push(format!("node `{node}` announces key `{kid}` of node `{first}`"));
-                    }
+            for kid in announcement.keys().keys() {
+                let first = owners.entry(kid.clone()).or_insert_with(|| node.clone());
+                if first != node {
+                    notes.push(format!("node `{node}` announces key `{kid}` of node `{first}`"));
                 }
             }
+            let is_own = self.own.as_ref() == Some(node);
+            said.push(Said { is_own, ..Said::new(posted, now, self.margin) });
         }
-        Ok(fetched)
+        let mut keys: Vec<_> = said.iter().flat_map(Said::keys).cloned().collect();
+        keys.sort_by(|one, other| one.kid().cmp(other.kid()));
+        keys.dedup();
+        Ok(Fetched { keys, said: Some(said), notes, ..Fetched::default() })
     }
 }
 
-fn read(directory: &Path) -> Result<Vec<(PathBuf, Announcement)>, AnnouncementError> {
+fn read(directory: &Path) -> Result<Vec<(PathBuf, Posted)>, AnnouncementError> {
     let cannot = |path: &Path| {
         let path = path.to_owned();
         move |source| AnnouncementError::Io { path, source }
@@ -104,8 +112,8 @@ fn read(directory: &Path) -> Result<Vec<(PathBuf, Announcement)>, AnnouncementEr
             return Err(AnnouncementError::TooLarge { path, size });
         }
         let bytes = fs::read(&path).map_err(cannot(&path))?;
-        match Announcement::parse(&bytes) {
-            Ok(announcement) => Ok((path, announcement)),
+        match Posted::read(&bytes) {
+            Ok(posted) => Ok((path, posted)),
             Err(source) => Err(AnnouncementError::Invalid { path, source }),
         }
     };
@@ -122,7 +130,7 @@ pub enum AnnouncementError {
     #[error("`{path}` has {size} bytes, expected at most {MAX_SIZE}", path = path.display())]
     TooLarge { path: PathBuf, size: u64 },
     #[error("cannot use `{path}`", path = path.display())]
-    Invalid { path: PathBuf, source: InvalidAnnouncement },
+    Invalid { path: PathBuf, source: InvalidPost },
     #[error("`{path}` is of issuer `{found}`, expected `{expected}`", path = path.display())]
     OtherIssuer { path: PathBuf, found: Issuer, expected: Issuer },
     #[error("node `{node}` is announced twice, the second time in `{path}`", path = path.display())]

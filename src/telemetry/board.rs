@@ -12,6 +12,7 @@ use self::view::View;
 use super::{
     metrics,
     notices::{self, IssuerBefore, Notices, SourceBefore, TargetBefore},
+    signing::Meter,
 };
 use crate::core::{
     issuer::Issuer,
@@ -31,6 +32,8 @@ pub struct Board(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     issuers: RwLock<BTreeMap<String, Shared>>,
+    /// The node that signs in this process, by its issuer.
+    signers: Mutex<BTreeMap<String, Arc<Meter>>>,
     configuration: Mutex<ConfigurationStatus>,
     /// Of the public listener; `None` where it speaks plain text.
     tls: Mutex<Option<TlsStatus>>,
@@ -236,8 +239,14 @@ impl Board {
         });
     }
 
+    /// Shows what a node does that signs in this process, in place of the one before.
+    pub fn signer(&self, issuer: &Issuer, meter: Arc<Meter>) {
+        lock(&self.0.signers).insert(issuer.to_string(), meter);
+    }
+
     /// Forgets an issuer that is not configured any more.
     pub fn forget(&self, issuer: &Issuer) {
+        lock(&self.0.signers).remove(issuer.as_str());
         self.0.issuers.write().expect(UNPOISONED).remove(issuer.as_str());
     }
 
@@ -323,13 +332,15 @@ impl Board {
         serde_json::to_string(&page).expect("strings and times always serialise")
     }
 
-    /// Everything in numbers, in the text format of OpenMetrics.
+    /// Everything in numbers, in the text format of OpenMetrics. `traffic` is that of the public listener, where
+    /// there is one.
     #[must_use]
-    pub fn metrics(&self, traffic: Traffic) -> String {
+    pub fn metrics(&self, traffic: Option<Traffic>) -> String {
         metrics::render(metrics::Page {
             configuration: self.configuration(),
             tls: self.tls_status(),
             issuers: self.issuers(),
+            signers: lock(&self.0.signers).clone(),
             traffic,
             events: self.0.notices.as_ref().map(Notices::totals),
         })

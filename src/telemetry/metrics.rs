@@ -3,7 +3,7 @@
 //! Rendered from scratch for every scrape, straight into the text: a gauge can then never be forgotten
 //! when what it was about is gone, and thousands of issuers cost no second copy of their labels.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
@@ -15,6 +15,7 @@ use prometheus_client::{
 use super::{
     board::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic},
     notices::Totals,
+    signing::{Durations, Meter},
 };
 use crate::core::rotation::NodeReport;
 
@@ -32,7 +33,10 @@ pub(super) struct Page {
     pub(super) configuration: ConfigurationStatus,
     pub(super) tls: Option<TlsStatus>,
     pub(super) issuers: Issuers,
-    pub(super) traffic: Traffic,
+    /// Nodes that sign in this process, by their issuers.
+    pub(super) signers: BTreeMap<String, Arc<Meter>>,
+    /// Of the public listener, where there is one.
+    pub(super) traffic: Option<Traffic>,
     /// Of Kubernetes Events, where they are told.
     pub(super) events: Option<Totals>,
 }
@@ -49,14 +53,8 @@ impl Collector for Page {
         self.of_nodes(out)?;
         self.of_sources(out)?;
         self.of_targets(out)?;
-        out.counter("http_requests", "Requests to the public listener", |put| {
-            self.traffic.requests.iter().try_for_each(|(document, code, count)| {
-                put(&[("document", *document), ("code", &code.to_string())], *count)
-            })
-        })?;
-        out.gauge("http_connections", "Connections to the public listener that are open", |put| {
-            put(&[], count(self.traffic.connections))
-        })?;
+        self.of_signers(out)?;
+        self.traffic.as_ref().map_or(Ok(()), |traffic| self::traffic(traffic, out))?;
         self.tls.as_ref().map_or(Ok(()), |status| tls(status, out))?;
         self.events.map_or(Ok(()), |totals| events(totals, out))
     }
@@ -192,6 +190,58 @@ impl Page {
         })
     }
 
+    fn of_signers(&self, out: &mut Out<'_, '_>) -> fmt::Result {
+        out.gauge("signer_up", "Whether the node that signs here can do what it has to", |put| {
+            self.each_signer(put, |signer| Some(flag(signer.is_well())))
+        })?;
+        out.counter("signer_answers", "Claims that an API server wanted to be signed", |put| {
+            self.signers.iter().try_for_each(|(issuer, signer)| {
+                signer.answers().try_for_each(|(outcome, count)| {
+                    let node = signer.node().as_str();
+                    put(&[("issuer", issuer), ("node", node), ("result", outcome.name())], count)
+                })
+            })
+        })?;
+        out.histogram("signer_signature_duration_seconds", "How long signatures took", |put| {
+            self.each_signer(put, |signer| Some(signer.durations()))
+        })?;
+        out.counter("signer_key_fetches", "Times that an API server fetched the keys", |put| {
+            self.each_signer(put, |signer| Some(signer.fetches()))
+        })?;
+        out.counter("signer_refused_connections", "Connections of those who may not", |put| {
+            self.each_signer(put, |signer| Some(signer.strangers()))
+        })?;
+        out.gauge("signer_keys", "Keys of the node, by what it does with them", |put| {
+            self.signers.iter().try_for_each(|(issuer, signer)| {
+                signer.standing().keys.iter().try_for_each(|(stage, keys)| {
+                    let labels =
+                        [("issuer", issuer.as_str()), ("node", signer.node().as_str()), ("stage", stage)];
+                    put(&labels, count(*keys))
+                })
+            })
+        })?;
+        out.gauge(
+            "signer_keys_changed_timestamp_seconds",
+            "When what API servers verify with last changed, as they are told",
+            |put| self.each_signer(put, |signer| Some(seconds(signer.standing().changed))),
+        )?;
+        out.gauge(
+            "signer_obeyed_timestamp_seconds",
+            "When the latest order was given that the node has obeyed",
+            |put| self.each_signer(put, |signer| signer.standing().obeyed.map(seconds)),
+        )?;
+        out.gauge("signer_announced_timestamp_seconds", "When the node last said what it has", |put| {
+            self.each_signer(put, |signer| Some(seconds(signer.standing().announced)))
+        })
+    }
+
+    fn each_signer<V>(&self, put: &mut Put<'_, V>, value: fn(&Meter) -> Option<V>) -> fmt::Result {
+        self.signers.iter().try_for_each(|(issuer, signer)| {
+            let labels = &[("issuer", issuer.as_str()), ("node", signer.node().as_str())];
+            value(signer).map_or(Ok(()), |value| put(labels, value))
+        })
+    }
+
     fn each_issuer<V>(&self, put: &mut Put<'_, V>, value: fn(&IssuerStatus) -> Option<V>) -> fmt::Result {
         self.issuers.each().try_for_each(|(issuer, status)| {
             value(&status).map_or(Ok(()), |value| put(&[("issuer", issuer)], value))
@@ -213,6 +263,17 @@ impl Page {
             })
         })
     }
+}
+
+fn traffic(traffic: &Traffic, out: &mut Out<'_, '_>) -> fmt::Result {
+    out.counter("http_requests", "Requests to the public listener", |put| {
+        traffic.requests.iter().try_for_each(|(document, code, count)| {
+            put(&[("document", *document), ("code", &code.to_string())], *count)
+        })
+    })?;
+    out.gauge("http_connections", "Connections to the public listener that are open", |put| {
+        put(&[], count(traffic.connections))
+    })
 }
 
 fn tls(status: &TlsStatus, out: &mut Out<'_, '_>) -> fmt::Result {
@@ -268,6 +329,19 @@ impl Out<'_, '_> {
         samples(&mut |labels, value| match labels {
             [] => metric.encode_counter::<NoLabelSet, u64, u64>(&value, None),
             labels => metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None),
+        })
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl FnOnce(&mut Put<'_, Durations>) -> fmt::Result,
+    ) -> fmt::Result {
+        let help = format!("{help}.");
+        let mut metric = self.0.encode_descriptor(name, &help, None, MetricType::Histogram)?;
+        samples(&mut |labels, Durations { seconds, count, buckets }| {
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
         })
     }
 }

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use super::keeper::{Hearing, Keeper};
 use crate::{
     clock,
-    core::{issuer::Issuer, jwk::Jwk, kid::Kid, merge::Answer, service_account::ServiceAccount},
+    core::{issuer::Issuer, kid::Kid, merge::Answer, service_account::ServiceAccount},
     source::{FetchError, Fetched, Source, SourceError},
 };
 
@@ -284,12 +284,8 @@ impl Asked {
     }
 }
 
-fn answer(Fetched { keys, nodes, mut signers, .. }: Fetched) -> Answer {
-    if nodes.is_empty() {
-        return Answer::Keys(keys);
-    }
-    let announced = |jwk: Jwk| signers.remove(jwk.kid()).map(|signer| (jwk, signer));
-    Answer::Announced { nodes, keys: keys.into_iter().filter_map(announced).collect() }
+fn answer(Fetched { keys, said, .. }: Fetched) -> Answer {
+    said.map_or(Answer::Keys(keys), Answer::Announced)
 }
 
 /// Returns which issuer the source says that it is, if it says so.

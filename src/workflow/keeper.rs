@@ -23,10 +23,10 @@ use crate::{
         jwk::Jwk,
         jwk_set::Profile,
         kid::Kid,
-        ledger::{Ask, Found, Irreconcilable, Ledger, Look, NotAsked, Refusal, Retention, signed},
+        ledger::{Ask, Found, Irreconcilable, Ledger, Look, Mistrust, NotAsked, Refusal, Retention, signed},
         merge::{Answer, Conflict, merge},
         publication::{NothingToPublish, Publication, Terms},
-        rotation::{Observation, Report, Step, Timing, Window, after, alarms, next_step, report},
+        rotation::{Observation, Report, Step, Timing, after, alarms, next_step, report},
     },
     store::{LedgerStore, StoreError},
     target::Reading,
@@ -117,6 +117,8 @@ pub struct Concerns {
     /// What is wrong with the ledger.
     pub ledger: Option<String>,
     pub conflicts: Vec<Conflict>,
+    /// Announcements that do not count.
+    pub mistrusted: Vec<Mistrust>,
     pub refused: BTreeMap<Kid, Refusal>,
     pub nothing_to_publish: Option<NothingToPublish>,
 }
@@ -437,6 +439,7 @@ impl Keeper {
         let mut concerns = Concerns {
             ledger: ledger.alarm(now),
             conflicts: merged.conflicts,
+            mistrusted: merged.mistrusted,
             refused: observed.refused,
             nothing_to_publish: None,
         };
@@ -479,7 +482,6 @@ impl Keeper {
             is_sound: self.unseen.borrow().is_empty()
                 && heard.knows_all()
                 && heard.disagreeing(margin).next().is_none(),
-            window: Window::Open,
         }
     }
 
@@ -522,12 +524,10 @@ impl Keeper {
             let before = std::mem::replace(shown, ledger);
             let is_history = self.history.get().is_none_or(|history| shown.sequence() <= *history);
             let is_new = |at: Timestamp| !is_history && at >= self.opened;
-            let changes = shown.changes().iter().filter(|change| !before.changes().contains(change));
-            for change in changes.filter(|change| is_new(change.at)) {
+            for change in shown.changes_since(&before).iter().filter(|change| is_new(change.at)) {
                 info!(issuer = %shown.issuer(), kid = %change.kid, event = change.event.name(), "key");
             }
-            let incidents = unseen(shown.incidents(), before.incidents());
-            for incident in incidents.filter(|incident| is_new(incident.at)) {
+            for incident in shown.incidents_since(&before).iter().filter(|incident| is_new(incident.at)) {
                 warn!(issuer = %shown.issuer(), what = %incident.what, "ledger");
             }
             !before.public_keys().eq(shown.public_keys()) || before.orders() != shown.orders()
@@ -554,6 +554,9 @@ impl Keeper {
         let mut wrong = BTreeSet::new();
         wrong.extend(self.ledger.borrow().alarm(clock::now()));
         wrong.extend(concerns.conflicts.iter().map(ToString::to_string));
+        // One that was overtaken on its way is over with the next look.
+        let lasting = concerns.mistrusted.iter().filter(|mistrust| mistrust.hint().is_some());
+        wrong.extend(lasting.map(ToString::to_string));
         wrong.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {
             Refusal::Tombstone => {
                 format!("key `{kid}` was removed and a source lists it again; `signpost ledger adopt -- {kid}` brings it back")
@@ -573,16 +576,4 @@ impl Keeper {
         self.board.issuer(issuer, |status| status.alarms = wrong.iter().cloned().collect());
         heard.alarms = wrong;
     }
-}
-
-/// What is there more often than before: two incidents of one second may be the same in every word.
-fn unseen<'a, T: PartialEq>(now: &'a [T], before: &'a [T]) -> impl Iterator<Item = &'a T> {
-    let mut before: Vec<_> = before.iter().collect();
-    now.iter().filter(move |one| match before.iter().position(|known| known == one) {
-        Some(known) => {
-            before.swap_remove(known);
-            false
-        }
-        None => true,
-    })
 }

@@ -41,6 +41,7 @@ pub async fn tend_by<T>(
             (Ok(_), Some(refused)) => Some((in_one_line(refused), None)),
             (Ok(_), None) => None,
         };
+        node.meter().tended(now_wrong.is_none());
         match now_wrong {
             Some((text, hint)) if trouble.as_ref() != Some(&text) => {
                 error!(%issuer, node = %name, error = text, hint, "a node cannot do what it has to");
@@ -58,6 +59,8 @@ pub async fn tend_by<T>(
                 Step::Begin { kid, ordered: Some(_) } | Step::Allow { kid, .. } => {
                     ("signs for everybody", Some(kid))
                 }
+                // Why, the error above says.
+                Step::Refuse { .. } => ("order refused", None),
                 Step::Stop { kid } => ("signs no more", Some(kid)),
                 Step::Withdraw { kid } => ("is for the API server alone", Some(kid)),
                 Step::Destroy { kid } => ("private key destroyed", Some(kid)),

@@ -15,16 +15,18 @@ use signpost::{
     cli,
     config::schema,
     core::{
+        announcement::NodeName,
         issuer::Issuer,
         jwk_set::Profile,
         kid::Kid,
         ledger::{Ledger, Lineage, Order, Why},
         rotation::NodeReport,
-        verification,
+        verification::{self, Level},
     },
     telemetry::{
         board::{Board, Traffic},
         notices::Notices,
+        signing::{Meter, Standing},
     },
 };
 
@@ -188,8 +190,11 @@ fn metrics() -> BTreeSet<String> {
     let ledger = Ledger::new(issuer.clone(), Lineage::from_random([0; 8]));
     board.ledger(Arc::new(ledger.witnessed("blob", 2, now, Duration::from_mins(1))), Profile::Entra);
     board.target(&issuer, "blob", |target| target.last_true = Some(jiff::Timestamp::UNIX_EPOCH));
+    let signer = Meter::new(NodeName::parse("node").expect("a name"));
+    signer.stands(Standing { keys: [("active", 1)].into(), obeyed: Some(now), ..Standing::default() });
+    board.signer(&issuer, Arc::new(signer));
     board.tls(|tls| tls.not_after = Some(jiff::Timestamp::UNIX_EPOCH));
-    let page = board.metrics(Traffic { requests: vec![("jwks", 200, 1)], connections: 1 });
+    let page = board.metrics(Some(Traffic { requests: vec![("jwks", 200, 1)], connections: 1 }));
     let samples = page.lines().filter(|line| !line.starts_with('#'));
     samples.filter_map(|line| Some(line.split_once(['{', ' '])?.0.to_owned())).collect()
 }
@@ -213,6 +218,26 @@ fn every_check_that_is_named_exists() {
         {
             let is_id = word.split_once('-').is_some_and(|(family, _)| families.contains(family));
             assert!(!is_id || known.contains(word), "{}: there is no check `{word}`", page.path.display());
+        }
+    }
+}
+
+/// From every code that is predicted a reader finds every check that predicts it as its likeliest.
+#[test]
+fn every_code_of_entra_leads_to_its_checks() {
+    let entra = page("docs/entra.md");
+    let rows: Vec<_> = entra.text.lines().filter(|line| line.starts_with("| AADSTS")).collect();
+    for check in verification::checks() {
+        for code in check.codes {
+            let named = format!("AADSTS{code}");
+            let is_of_code = |row: &&&str| {
+                let cell = row.split('|').nth(1).expect("a row has cells");
+                cell.split(',').any(|code| code.trim() == named)
+            };
+            let row = rows.iter().find(is_of_code).unwrap_or_else(|| panic!("{named} has no row"));
+            let leads = row.contains(&format!("`{}`", check.id));
+            let is_likeliest = check.codes.first() == Some(code) && check.level == Level::Error;
+            assert!(leads || !is_likeliest, "{named} does not lead to {}", check.id);
         }
     }
 }

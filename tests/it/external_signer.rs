@@ -237,7 +237,7 @@ fn a_keyring_that_cannot_be_trusted_or_written_starts_no_signer() {
     refused(&signer, "has mode 0640, expected 0600");
     fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("it is ours");
     fs::write(&file, &pem[..pem.len() / 2]).expect("it is ours");
-    refused(&signer, "not an unencrypted RSA key in PEM");
+    refused(&signer, "not an unencrypted RSA or P-256 key in PEM");
     fs::write(&file, &pem).expect("it is ours");
     let text = fs::read(&journal).expect("it is there");
     fs::write(&journal, &text[..text.len() / 2]).expect("it is ours");

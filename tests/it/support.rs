@@ -34,3 +34,6 @@ pub(crate) mod s3;
 pub(crate) mod scripted;
 mod selftest;
 pub(crate) mod signpost;
+#[cfg(feature = "pkcs11")]
+pub(crate) mod softhsm;
+pub(crate) mod user;

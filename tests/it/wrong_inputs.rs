@@ -10,6 +10,7 @@ mod jwks;
 mod keys;
 mod kubeconfigs;
 mod ledgers;
+mod signers;
 mod sources;
 mod state;
 mod targets;

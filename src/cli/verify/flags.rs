@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use crate::{
     cli::{Output, token::lifetime},
@@ -11,9 +11,6 @@ use crate::{
 
 #[derive(Args)]
 #[command(
-    group = ArgGroup::new("what").required(true).multiple(true).args([
-        "token", "issuer", "jwks", "service_account", "pod", "namespace",
-    ]),
     override_usage = "signpost verify (--token FILE | --issuer URL | …) [OPTIONS]",
     after_help = "\
 Examples:
@@ -46,7 +43,7 @@ pub(in crate::cli) struct VerifyFlags {
     pub(super) output: Output,
 
     /// Try for so long, such as `30m`, while time alone may cure it
-    #[arg(long, value_name = "D", value_parser = lifetime)]
+    #[arg(long, value_name = "D", value_parser = patience)]
     pub(super) wait: Option<Duration>,
 
     #[command(flatten)]
@@ -99,7 +96,7 @@ pub(super) struct DocumentFlags {
     pub(super) allow_private: bool,
 
     /// Ask this address, such as `192.0.2.1:443`, whatever the DNS says: before it points there
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "jwks")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "jwks", value_parser = address)]
     pub(super) connect_to: Option<SocketAddr>,
 }
 
@@ -152,6 +149,15 @@ fn context(text: &str) -> Result<Context, String> {
         Some(("kubernetes", context)) if !context.is_empty() => Ok(Context(Some(context.to_owned()))),
         _ => Err(format!("unknown source `{text}`, expected `kubernetes` or `kubernetes:CONTEXT`")),
     }
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    lifetime(text).map_err(|_| format!("`{text}` is not a duration, expected one such as `30m`"))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |_| format!("`{text}` is not an address and port, expected one such as `192.0.2.1:443`");
+    text.parse().map_err(wrong)
 }
 
 /// Pods are named as service accounts are.

@@ -5,14 +5,15 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{SHORTEST_KUBERNETES_TOKEN, Told};
 use crate::{
     config::{
-        LegacyConfig, SignerConfig,
+        LegacyConfig, Pkcs11Config, SignerConfig, TargetConfig,
         problem::{Fault, Problems},
         reader::Mapping,
         value,
     },
     core::{
         announcement::NodeName,
-        signing::{RsaSize, SocketName},
+        jwk_set::Profile,
+        signing::{KeyType, SocketName},
     },
 };
 
@@ -49,7 +50,9 @@ pub(super) fn read(
     }
     let api_audiences = signer.texts("api_audiences", problems).ok_or(Told)?;
     let refresh_hint = signer.duration("refresh_hint", problems);
-    let size = signer.choice("key_type", problems, &RsaSize::ALL, RsaSize::name);
+    let key_type = signer.choice("key_type", problems, &KeyType::ALL, KeyType::name);
+    let pkcs11 = read_pkcs11(&signer, problems)?;
+    let admin_listen = signer.address("admin_listen", problems);
     let mut legacy = Vec::new();
     for mapping in signer.mappings("legacy", problems).ok_or(Told)? {
         let file = mapping.path("file", problems);
@@ -64,9 +67,50 @@ pub(super) fn read(
         node,
         api_audiences: api_audiences.into_iter().map(|(_, text)| text.to_owned()).collect(),
         refresh_hint: refresh_hint.ok_or(Told)?,
-        size: size.ok_or(Told)?,
+        key_type: key_type.ok_or(Told)?,
+        pkcs11,
+        admin_listen,
         legacy,
     }))
+}
+
+fn read_pkcs11(signer: &Mapping<'_>, problems: &mut Problems) -> Result<Option<Pkcs11Config>, Told> {
+    if signer.get("pkcs11").is_none() {
+        return Ok(None);
+    }
+    let mapping = signer.mapping("pkcs11", problems).ok_or(Told)?;
+    let module = mapping.path("module", problems);
+    let token_label = mapping.text("token_label", problems);
+    let pin_file = mapping.path("pin_file", problems);
+    Ok(Some(Pkcs11Config {
+        module: module.ok_or(Told)?,
+        token_label: token_label.ok_or(Told)?,
+        pin_file: pin_file.ok_or(Told)?,
+    }))
+}
+
+/// Refuses keys that a place leaves out although they wait for that place to show them.
+pub(super) fn check_profiles(
+    issuer: &Mapping<'_>,
+    key_type: KeyType,
+    profile: Profile,
+    targets: &[TargetConfig],
+    problems: &mut Problems,
+) {
+    let leaves_out = |profile: Profile| profile == Profile::Entra && !key_type.suits_entra();
+    let own = leaves_out(profile).then(|| "the issuer".to_owned());
+    let gating = targets.iter().filter(|target| target.gates && leaves_out(target.profile));
+    let places: Vec<_> =
+        own.into_iter().chain(gating.map(|target| format!("target `{}`", target.name))).collect();
+    let Some(signer) = issuer.mapping("signer", problems).filter(|_| !places.is_empty()) else { return };
+    let fault = Fault::new(format!(
+        "`{}` keys are left out by profile `{}` of {}, so none would ever sign",
+        key_type.name(),
+        Profile::Entra.name(),
+        places.join(", "),
+    ));
+    let hint = "Microsoft Entra needs RS256: leave `key_type` away; for others, write `profile: all`";
+    signer.refuse("key_type", fault.hint(hint), problems);
 }
 
 fn mode(text: &str) -> Result<u32, Fault> {

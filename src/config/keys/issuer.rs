@@ -78,6 +78,15 @@ pub(in crate::config) static ISSUER: Section = Section {
             example: "720h",
         },
         Key {
+            name: "rotate_within",
+            kind: Kind::Mapping(&ROTATE_WITHIN),
+            need: Need::Optional,
+            flag: None,
+            doc: "The window in which a key that is of age is replaced: at any time unless it is given. What is asked \
+                  for by hand does not wait for it.",
+            example: "{opens: \"0 2 * * SUN\", for: 4h, time_zone: Europe/Amsterdam}",
+        },
+        Key {
             name: "allow_issuer_mismatch",
             kind: Kind::Bool,
             need: Need::Default("false"),
@@ -140,6 +149,38 @@ pub(in crate::config) static ISSUER: Section = Section {
             flag: None,
             doc: "The node that signs for this issuer: for `signpost signer`, and for the source `embedded`.",
             example: "{socket: /run/signpost/signer.sock}",
+        },
+    ],
+};
+
+pub(in crate::config) static ROTATE_WITHIN: Section = Section {
+    path: "issuers[].rotate_within",
+    keys: &[
+        Key {
+            name: "opens",
+            kind: Kind::Schedule,
+            need: Need::Required,
+            flag: None,
+            doc: "When the window opens: cron, five fields, in `time_zone`. Where both day and weekday are given, both \
+                  must match. A time that clocks leave out in spring is the moment at which they are moved; of one \
+                  that they show twice in autumn the first counts.",
+            example: "\"0 2 * * SUN\"",
+        },
+        Key {
+            name: "for",
+            kind: Kind::Duration { least: "1m", most: "168h" },
+            need: Need::Required,
+            flag: None,
+            doc: "How long it stays open. Longer than the time between two polls of the source that says what nodes do.",
+            example: "4h",
+        },
+        Key {
+            name: "time_zone",
+            kind: Kind::Text,
+            need: Need::Default("UTC"),
+            flag: None,
+            doc: "Whose clocks `opens` is read on: a name of the IANA time zone database.",
+            example: "Europe/Amsterdam",
         },
     ],
 };

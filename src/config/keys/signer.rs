@@ -66,11 +66,30 @@ pub(in crate::config) static SIGNER: Section = Section {
         },
         Key {
             name: "key_type",
-            kind: Kind::Choice(&["rs256-2048", "rs256-3072", "rs256-4096"]),
+            kind: Kind::Choice(&["rs256-2048", "rs256-3072", "rs256-4096", "es256"]),
             need: Need::Default("rs256-2048"),
             flag: None,
-            doc: "Which keys are made from now on.",
+            doc: "Which keys are made from now on. Microsoft Entra refuses tokens of `es256`, so it needs the profile \
+                  `all` wherever they are published.",
             example: "rs256-3072",
+        },
+        Key {
+            name: "pkcs11",
+            kind: Kind::Mapping(&PKCS11),
+            need: Need::Optional,
+            flag: None,
+            doc: "A PKCS#11 token in which private keys are made and stay. Only in a program that was built with \
+                  `--features pkcs11`.",
+            example: "{module: /usr/lib/softhsm/libsofthsm2.so, token_label: signpost, pin_file: /etc/signpost/pin}",
+        },
+        Key {
+            name: "admin_listen",
+            kind: Kind::Address,
+            need: Need::Optional,
+            flag: None,
+            doc: "Where operators read health and metrics of `signpost signer`: nowhere unless it is given. Of a signer \
+                  within `signpost run` they are where its own are.",
+            example: "127.0.0.1:9091",
         },
         Key {
             name: "legacy",
@@ -79,6 +98,36 @@ pub(in crate::config) static SIGNER: Section = Section {
             flag: None,
             doc: "Public keys of before, as long as tokens of theirs are alive: kube-apiserver verifies with them.",
             example: "[{file: /etc/kubernetes/pki/sa.pub}]",
+        },
+    ],
+};
+
+pub(in crate::config) static PKCS11: Section = Section {
+    path: "issuers[].signer.pkcs11",
+    keys: &[
+        Key {
+            name: "module",
+            kind: Kind::Path,
+            need: Need::Required,
+            flag: None,
+            doc: "The library of the token's vendor.",
+            example: "/usr/lib/softhsm/libsofthsm2.so",
+        },
+        Key {
+            name: "token_label",
+            kind: Kind::Text,
+            need: Need::Required,
+            flag: None,
+            doc: "Label of the token; one token alone may have it.",
+            example: "signpost",
+        },
+        Key {
+            name: "pin_file",
+            kind: Kind::Path,
+            need: Need::Required,
+            flag: None,
+            doc: "A file that only its owner may read, with the PIN of the token's user.",
+            example: "/etc/signpost/pin",
         },
     ],
 };

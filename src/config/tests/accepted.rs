@@ -25,6 +25,7 @@ issuers:
     jwks_max_age: 60s
     max_token_lifetime: 1h30m
     margin: 10m
+    rotate_within: {opens: \"30  2 * * SUN\", for: 240m, time_zone: Europe/Amsterdam}
     allow_issuer_mismatch: true
     sources:
       - kind: api-server
@@ -68,6 +69,7 @@ fn what_is_not_written_has_its_default() {
         [300, 86400, 3600],
         [issuer.jwks_max_age, issuer.max_token_lifetime, issuer.margin].map(|d| d.as_secs())
     );
+    assert_eq!(None, issuer.rotate_within);
     assert!(!issuer.allow_issuer_mismatch);
     assert!(issuer.targets.is_empty());
     assert_eq!("*/5 * * * *", issuer.schedule.as_str());
@@ -96,6 +98,11 @@ fn what_is_written_is_what_is_meant() {
     assert_eq!(
         [60, 5400, 600],
         [issuer.jwks_max_age, issuer.max_token_lifetime, issuer.margin].map(|d| d.as_secs())
+    );
+    let window = issuer.rotate_within.as_ref().expect("a window");
+    assert_eq!(
+        ("30 2 * * SUN", Duration::from_hours(4), "Europe/Amsterdam"),
+        (window.opens().as_str(), window.open_for(), window.zone())
     );
     assert!(issuer.allow_issuer_mismatch);
     assert_eq!("0 3 * * MON", issuer.schedule.as_str());

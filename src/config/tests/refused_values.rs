@@ -394,3 +394,56 @@ issuers[0].sources[3]: `embedded` is not the only source, expected no other besi
   hint: if kube-apiserver asks this very process for signatures, say where under `signer`",
     );
 }
+
+#[test]
+fn keys_that_a_place_leaves_out_are_refused_where_they_would_wait_for_it() {
+    let with = |profile: &str| {
+        format!(
+            "
+issuers:
+  - issuer: https://k8s.example
+    sources: [{{kind: embedded}}]
+    profile: {profile}
+    signer: {{key_type: es256}}
+    targets:
+      - {{name: eu, url: \"file:///eu\"}}
+      - {{name: us, url: \"file:///us\", profile: entra}}
+      - {{name: last, url: \"file:///last\", profile: entra, gate: false}}
+"
+        )
+    };
+    let refused_in = |profile: &str, places: &str| {
+        refused(
+            &with(profile),
+            &format!(
+                "
+1 problem in `config.yaml`
+issuers[0].signer.key_type: `es256` keys are left out by profile `entra` of {places}, so none would ever sign
+  hint: Microsoft Entra needs RS256: leave `key_type` away; for others, write `profile: all`"
+            ),
+        );
+    };
+    refused_in("entra", "the issuer, target `eu`, target `us`");
+    refused_in("all", "target `us`");
+}
+
+#[test]
+fn a_token_is_named_in_full() {
+    refused(
+        "
+issuers:
+  - issuer: https://k8s.example
+    sources: [{kind: embedded}]
+    signer: {pkcs11: {module: libsofthsm2.so, label: signpost}}
+",
+        "
+4 problems in `config.yaml`
+issuers[0].signer.pkcs11.token_label: is missing, expected text
+  hint: for example `token_label: signpost`
+issuers[0].signer.pkcs11.pin_file: is missing, expected an absolute path
+  hint: for example `pin_file: /etc/signpost/pin`
+issuers[0].signer.pkcs11.module: `libsofthsm2.so` is relative, expected an absolute path
+  hint: a file means the same wherever Signpost is started; flags may be relative
+issuers[0].signer.pkcs11.label: unknown key, expected one of `module`, `token_label`, `pin_file`",
+    );
+}

@@ -19,7 +19,8 @@ fn with_key(section: &str, line: &str) -> String {
          {{{announcements}kind: announcements, directory: /b}}], targets: [{{{target}url: 's3://bucket'}}]}}, \
          {{issuer: https://oidc.example.com/b, sources: [{{{embedded}kind: embedded}}], \
          ledger: {{{ledger}config_map: a/b}}, former: [{{{former}issuer: 'https://oidc.example.com/f'}}], \
-         signer: {{{signer}legacy: [{{{legacy}file: /a}}]}}}}]}}",
+         rotate_within: {{{rotate_within}opens: '0 2 * * *', for: 4h}}, \
+         signer: {{{signer}pkcs11: {{{pkcs11}module: /m, token_label: t, pin_file: /p}}, legacy: [{{{legacy}file: /a}}]}}}}]}}",
         root = place("the top level"),
         tls = place("tls"),
         events = place("events"),
@@ -33,7 +34,9 @@ fn with_key(section: &str, line: &str) -> String {
         embedded = place("issuers[].sources[] of kind `embedded`"),
         ledger = place("issuers[].ledger"),
         former = place("issuers[].former[]"),
+        rotate_within = place("issuers[].rotate_within"),
         signer = place("issuers[].signer"),
+        pkcs11 = place("issuers[].signer.pkcs11"),
         legacy = place("issuers[].signer.legacy[]"),
     )
 }
@@ -49,6 +52,7 @@ fn every_key_of_the_table_is_read() {
             let written = match key.name {
                 "instances" => ", instances: [{url: 'https://10.0.0.1:6443'}]",
                 "targets" => ", targets: [{url: 's3://bucket'}]",
+                "pkcs11" => "pkcs11: {module: /m, token_label: t, pin_file: /p}, ",
                 "legacy" => "legacy: [{file: /a}]",
                 "events" => "events: {pod: a/b}, ",
                 "tls" => "tls: {certificate: /c, private_key: /k}, ",

@@ -5,6 +5,10 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
 }
 
+fn key(index: usize, stage: Stage) -> AnnouncedKey {
+    AnnouncedKey { jwk: rsa_key(index), stage, withdrawn: false }
+}
+
 #[test]
 fn a_node_is_named_as_kubernetes_names_nodes() {
     for name in ["n", "node-1", "ip-10-0-0-1.eu.example", &"a".repeat(MAX_NAME)] {
@@ -31,7 +35,8 @@ fn a_key_is_listed_until_its_last_token_is_dead() {
         let announcement = Announcement::new(
             NodeName::parse("a").expect("a name"),
             Issuer::parse("https://issuer.example").expect("an issuer"),
-            [AnnouncedKey { jwk: rsa_key(0), stage }],
+            Word { at: at(0), heard: None },
+            [key(0, stage)],
         );
         for (now, listed) in [(0, true), (until.min(600) - 1, true), (until.min(600), until > 600)] {
             assert_eq!(announcement.listed(at(now), margin).count() == 1, listed, "{stage:?} at {now}");
@@ -44,12 +49,18 @@ fn an_announcement_survives_being_stored() {
     let announcement = Announcement::new(
         NodeName::parse("node-1").expect("a name"),
         Issuer::parse("https://issuer.example").expect("an issuer"),
+        Word { at: at(5), heard: Some(at(4)) },
         [
-            AnnouncedKey { jwk: rsa_key(0), stage: Stage::Standby { since: at(1) } },
-            AnnouncedKey { jwk: rsa_key(1), stage: Stage::Active { since: at(2) } },
-            AnnouncedKey { jwk: rsa_key(2), stage: Stage::Retired { since: at(3), latest_exp: Some(at(4)) } },
+            key(0, Stage::Standby { since: at(1) }),
+            key(1, Stage::Active { since: at(2) }),
+            AnnouncedKey {
+                withdrawn: true,
+                ..key(2, Stage::Retired { since: at(3), latest_exp: Some(at(4)) })
+            },
         ],
     );
+    let other = NodeName::parse("node-2").expect("a name");
+    let announcement = announcement.admitting([(other, BTreeSet::from([rsa_key(3).kid().clone()]))].into());
     let json = announcement.to_json();
     assert_eq!(Announcement::parse(&json), Ok(announcement));
 

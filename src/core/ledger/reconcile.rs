@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{CHANGES_KEPT, Entry, Event, InvalidLedger, Ledger, Lineage, MAX_SEQUENCE};
+use super::{CHANGES_KEPT, Change, Entry, Event, InvalidLedger, Ledger, Lineage, MAX_SEQUENCE};
 use crate::core::{issuer::Issuer, kid::Kid};
 
 /// How many of the last incidents are kept: each is rare and worth a look.
@@ -168,6 +168,18 @@ impl Ledger {
             count => format!("; {count} keys are known to targets alone, see `signpost ledger show`"),
         };
         Some(format!("{}; no key is removed before {}{strangers}", incident.what, hold.until))
+    }
+
+    /// The changes that an earlier state of this ledger does not have.
+    #[must_use]
+    pub fn changes_since(&self, before: &Self) -> Vec<Change> {
+        without(&self.changes, &before.changes)
+    }
+
+    /// The incidents that an earlier state of this ledger does not have.
+    #[must_use]
+    pub fn incidents_since(&self, before: &Self) -> Vec<Incident> {
+        without(&self.incidents, &before.incidents)
     }
 
     /// The same for another issuer, without a record: for a copy in memory alone.

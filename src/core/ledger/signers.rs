@@ -18,6 +18,9 @@ use crate::core::{
     signing::{Orders, longest},
 };
 
+/// Times are whole seconds.
+const BETWEEN_ORDERS: Duration = Duration::from_secs(1);
+
 /// The node that has a private key, and what it says that it does with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,7 +173,7 @@ impl Ledger {
             Stage::Retired { since: now, latest_exp: Some(longest(now, retention.max_token_lifetime)) };
         let is_lost = |kid: &Kid, signer: &SignedBy| {
             !matches!(signer.stage, Stage::Retired { .. })
-                && merged.nodes.contains(&signer.node)
+                && merged.nodes.contains_key(&signer.node)
                 && !merged.signers.contains_key(kid)
         };
         let mut said = merged.signers.clone();
@@ -178,11 +181,15 @@ impl Ledger {
             let signer = entry.signer.as_ref().filter(|signer| is_lost(kid, signer))?;
             Some((kid.clone(), SignedBy { stage: lost, ..signer.clone() }))
         }));
+        for (node, word) in &merged.nodes {
+            // Who was forgotten and is believed lives.
+            let was_forgotten = self.forgotten.remove(node).is_some();
+            if self.words.insert(node.clone(), *word) != Some(*word) || was_forgotten {
+                self.advance();
+            }
+        }
         for (kid, said) in &said {
             let Some(entry) = self.keys.get_mut(kid).filter(|entry| entry.is_public()) else { continue };
-            if self.forgotten.get(&said.node).is_some_and(|gone| said.stage.since() <= *gone) {
-                continue;
-            }
             let before = match &entry.signer {
                 Some(known) if known.node != said.node || known.stage == said.stage => continue,
                 known => known.as_ref().map(|known| known.stage),
@@ -198,11 +205,21 @@ impl Ledger {
         }
     }
 
-    /// Records an order; see [`crate::core::rotation::next_step`].
+    /// Whether a node has dealt with an order that it was given at a time.
+    pub(super) fn has_dealt_with(&self, node: &NodeName, ordered: Option<Timestamp>) -> bool {
+        ordered.is_none_or(|at| self.words.get(node).is_some_and(|word| word.heard >= Some(at)))
+    }
+
+    /// Records an order; see [`crate::core::rotation::next_step`]. It is later than the one before, whoever
+    /// gave that and by which clock.
     #[must_use]
     pub fn ordered(&self, node: &NodeName, sign: &Kid, why: Why, now: Timestamp) -> Self {
         let mut ledger = self.clone();
-        ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at: now, why });
+        let at = ledger.orders.get(node).map_or(now, |last| now.max(last.at + BETWEEN_ORDERS));
+        ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at, why });
+        if let Some(entry) = ledger.keys.get_mut(sign) {
+            entry.ordered = Some(at);
+        }
         ledger.record(now, sign, Event::Ordered);
         ledger
     }
@@ -356,9 +373,11 @@ impl Ledger {
             return Err(NotAsked::UnknownNode { node: node.clone() });
         }
         ledger.orders.remove(node);
+        ledger.words.remove(node);
         ledger.forgotten.insert(node.clone(), now);
         for kid in kids {
             let entry = ledger.keys.get_mut(&kid).expect("it is of this ledger");
+            entry.ordered = None;
             if let Some(SignedBy { stage, .. }) = &mut entry.signer
                 && !matches!(stage, Stage::Retired { .. })
             {

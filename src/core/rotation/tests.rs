@@ -1,7 +1,11 @@
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::core::{
-    ledger::{Lineage, Look, NotAsked, Retention, SignedBy},
-    merge::{Answer, Merged, Report, merge},
+    announcement::{AnnouncedKey, Announcement, Posted, Word},
+    calendar::Calendar,
+    ledger::{Lineage, Look, NotAsked, Retention},
+    merge::{Answer, Merged, Report, Said, merge},
     signing::Orders,
     tests::{retention, rsa_key, terms},
 };
@@ -13,6 +17,7 @@ fn timing() -> Timing {
     let seconds = Duration::from_secs;
     Timing {
         rotate_after: Some(seconds(1000)),
+        window: None,
         propagation: seconds(99),
         jwks_max_age: seconds(49),
         max_token_lifetime: seconds(50),
@@ -53,6 +58,7 @@ fn retired(since: i64, latest_exp: i64) -> Stage {
 struct Scene {
     ledger: Ledger,
     seen: Observation,
+    timing: Timing,
 }
 
 impl Scene {
@@ -64,7 +70,7 @@ impl Scene {
             is_sound: true,
             ..Observation::default()
         };
-        Self { ledger, seen }
+        Self { ledger, seen, timing: timing() }
     }
 
     /// Key 0 is active since 0, key 1 its standby; both are shown since 0 and nobody is behind.
@@ -78,12 +84,26 @@ impl Scene {
     }
 
     fn announce(&mut self, now: i64, keys: &[(usize, &str, Stage)]) {
-        let keys = keys
-            .iter()
-            .map(|(index, name, stage)| (rsa_key(*index), SignedBy { node: node(name), stage: *stage }));
-        let keys: Vec<_> = keys.collect();
-        let nodes = keys.iter().map(|(_, signer)| signer.node.clone()).collect();
-        let report = Report { source: "nodes".to_owned(), answer: Answer::Announced { nodes, keys } };
+        self.announce_as_of(now, now, keys);
+    }
+
+    /// Hears at `now` what was said at another time.
+    fn announce_as_of(&mut self, said: i64, now: i64, keys: &[(usize, &str, Stage)]) {
+        let mut of_nodes: BTreeMap<&str, Vec<AnnouncedKey>> = BTreeMap::new();
+        for (index, name, stage) in keys {
+            let key = AnnouncedKey { jwk: rsa_key(*index), stage: *stage, withdrawn: false };
+            of_nodes.entry(name).or_default().push(key);
+        }
+        let kids = |keys: &[AnnouncedKey]| keys.iter().map(|key| key.jwk.kid().clone()).collect();
+        let admits: BTreeMap<_, _> = of_nodes.iter().map(|(name, keys)| (node(name), kids(keys))).collect();
+        let said = of_nodes.into_iter().map(|(name, keys)| {
+            let (signed_by, word) = (kids(&keys), Word { at: at(said), heard: Some(at(said)) });
+            let announcement = Announcement::new(node(name), terms().issuer, word, keys);
+            let posted = Posted::by(announcement.admitting(admits.clone()), signed_by);
+            Said::new(posted, at(now), timing().margin)
+        });
+        let answer = Answer::Announced(said.collect());
+        let report = Report { source: "nodes".to_owned(), answer };
         let merged = Merged { is_beginning: true, ..merge(&self.ledger, &[report]) };
         self.ledger = self.ledger.observe(&merged, at(now), &owed()).ledger;
     }
@@ -96,8 +116,8 @@ impl Scene {
     }
 
     fn step(&self, now: i64) -> Step {
-        let step = next_step(&self.ledger, &self.seen, at(now), &timing());
-        assert_eq!(step, next_step(&self.ledger, &self.seen, at(now), &timing()), "asked twice");
+        let step = next_step(&self.ledger, &self.seen, at(now), &self.timing);
+        assert_eq!(step, next_step(&self.ledger, &self.seen, at(now), &self.timing), "asked twice");
         step
     }
 
@@ -113,7 +133,7 @@ impl Scene {
     }
 
     fn outlook(&self, name: &str, now: i64) -> Outlook {
-        outlook(&self.ledger, &node(name), &self.seen, at(now), &timing())
+        outlook(&self.ledger, &node(name), &self.seen, at(now), &self.timing)
     }
 
     #[track_caller]
@@ -220,20 +240,49 @@ fn what_holds_a_switch_is_named() {
     scene.seen.is_sound = false;
     scene.held_by("a", due, &[Obstacle::Unsound]);
     scene.seen.is_sound = true;
-    scene.seen.window = Window::Closed { until: at(1500) };
-    scene.held_by("a", due, &[Obstacle::Window { until: at(1500) }]);
-    assert_eq!(scene.step(due), wait(Some(1500)));
-    scene.seen.window = Window::Open;
     scene.show(due, &["us"], &[0]);
     scene.held_by("a", due, &[not_shown("us")]);
+}
+
+/// Opens each half hour, for a minute.
+fn half_hours() -> Window {
+    let opens = Calendar::parse("*/30 * * * *").expect("five fields");
+    Window::new(opens, TimeZone::UTC, Duration::from_mins(1))
+}
+
+#[test]
+fn a_key_of_age_is_replaced_while_the_window_is_open() {
+    let mut scene = Scene::settled();
+    scene.timing.window = Some(half_hours());
+    let closed = [Obstacle::Window { until: at(1800) }];
+    scene.held_by("a", 1000, &closed);
+    assert_eq!(scene.step(1000), wait(Some(1800)), "and says when");
+    scene.held_by("a", 1799, &closed);
+    assert_eq!(scene.step(1800), order("a", 1, Why::Age));
+    assert_eq!(scene.step(1859), order("a", 1, Why::Age));
+    scene.held_by("a", 1860, &[Obstacle::Window { until: at(3600) }]);
+    // It is open when this is asked, and not yet of use.
+    scene.held_by("a", 30, &closed);
+    let report = report(&scene.ledger, &scene.seen, at(30), &scene.timing);
+    assert_eq!(report.nodes["a"].due, Some(at(1000)));
+    assert_eq!(report.nodes["a"].not_before, Some(at(1800)), "the first window in which it is of age");
 }
 
 #[test]
 fn a_window_does_not_hold_what_the_operator_asks_for() {
     let mut scene = Scene::settled();
-    scene.seen.window = Window::Closed { until: at(1500) };
+    scene.timing.window = Some(half_hours());
     scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(500)).expect("asked");
     assert_eq!(scene.step(500), order("a", 1, Why::Asked));
+}
+
+#[test]
+fn a_window_does_not_hold_the_first_key() {
+    let mut scene = Scene::new();
+    scene.timing.window = Some(half_hours());
+    scene.announce(100, &[(0, "a", active(100)), (1, "a", standby(100))]);
+    scene.show(100, &["eu", "us"], &[0, 1]);
+    assert_eq!(scene.step(100), order("a", 0, Why::First));
 }
 
 #[test]
@@ -310,7 +359,8 @@ fn a_node_that_falls_silent_keeps_its_keys_until_the_operator_forgets_it() {
     scene.ledger = scene.ledger.forget(&node("a"), &owed(), at(100_000)).expect("it is known");
     assert_eq!(scene.ledger.orders().get(&node("a")), None);
     // What it had said before does not count.
-    scene.announce(100_001, &[(0, "a", active(0)), (1, "a", standby(0)), (2, "b", active(0))]);
+    let before = &[(0, "a", active(0)), (1, "a", standby(0)), (2, "b", active(0))];
+    scene.announce_as_of(100_000, 100_001, before);
     for (now, is_public) in [(100_069, true), (100_070, false)] {
         scene.announce(now, &[(2, "b", active(0))]);
         scene.announce(now, &[(2, "b", active(0))]);
@@ -466,7 +516,9 @@ fn waits_that_contradict_each_other_are_all_named() {
 #[test]
 fn a_key_that_its_node_has_lost_leaves_when_no_token_of_it_can_live() {
     let mut scene = Scene::settled();
-    scene.announce(100, &[(2, "a", standby(100))]);
+    // One that is known is left to sign what the node says.
+    scene.announce(99, &[(0, "a", active(0)), (1, "a", standby(0)), (2, "a", standby(99))]);
+    scene.announce(100, &[(2, "a", standby(99))]);
     let signer = scene.ledger.entries()[&kid(0)].signer.clone().expect("it has one");
     // A token may live ten seconds longer than it should.
     assert_eq!(signer.stage, retired(100, 160));
@@ -474,8 +526,8 @@ fn a_key_that_its_node_has_lost_leaves_when_no_token_of_it_can_live() {
     // Its order is in force until there is another.
     for (now, is_public) in [(169, true), (170, true), (200, false)] {
         scene.settle(now);
-        scene.announce(now, &[(2, "a", standby(100))]);
-        scene.announce(now, &[(2, "a", standby(100))]);
+        scene.announce(now, &[(2, "a", standby(99))]);
+        scene.announce(now, &[(2, "a", standby(99))]);
         assert_eq!(scene.ledger.entries()[&kid(0)].is_public(), is_public, "at {now}");
     }
 }

@@ -22,6 +22,8 @@ pub enum Step {
     Stop { kid: Kid },
     /// Take the order for the key that signs: it may sign for everybody.
     Allow { kid: Kid, ordered: Timestamp },
+    /// Say that an order will not be obeyed.
+    Refuse { ordered: Timestamp },
     /// Show this key to nobody but the API server: no live token for others needs it.
     Withdraw { kid: Kid },
     /// Destroy the private key: no live token needs even the public one, or it was revoked.
@@ -47,6 +49,9 @@ pub enum Done {
     },
     Allowed {
         kid: Kid,
+        ordered: Timestamp,
+    },
+    Refused {
         ordered: Timestamp,
     },
     Withdrew {
@@ -75,17 +80,27 @@ pub enum RefusedOrder {
     #[error("the private key of `{kid}` is gone")]
     Lost { kid: Kid },
     /// The ledger was restored from a backup.
-    #[error("key `{kid}` was ordered at {at}, and an order of {obeyed} was obeyed already")]
-    Older { kid: Kid, at: Timestamp, obeyed: Timestamp },
+    #[error("key `{kid}` was ordered at {at}, and an order of {heard} was dealt with already")]
+    Older { kid: Kid, at: Timestamp, heard: Timestamp },
+    /// The publisher was told so, and may have taken the key away.
+    #[error("the order of {at} for key `{kid}` was refused before")]
+    Settled { kid: Kid, at: Timestamp },
     /// Once it was obeyed, no order of the present would be.
     #[error("key `{kid}` was ordered at {at}, and it is {now}")]
     Early { kid: Kid, at: Timestamp, now: Timestamp },
 }
 
+impl RefusedOrder {
+    /// Whether it will not be obeyed later either.
+    fn is_for_good(&self) -> bool {
+        !matches!(self, Self::Early { .. })
+    }
+}
+
 impl Orders {
     /// The key that shall sign, if the order can be obeyed.
     ///
-    /// `margin` is how far two clocks may be apart: two publishers may have dated two orders.
+    /// `margin` is how far two clocks may be apart.
     ///
     /// # Errors
     ///
@@ -101,8 +116,12 @@ impl Orders {
         if at.duration_since(now) > signed(margin) {
             return Err(RefusedOrder::Early { kid: named(), at, now });
         }
-        if let Some(obeyed) = holdings.obeyed.filter(|obeyed| obeyed.duration_since(at) > signed(margin)) {
-            return Err(RefusedOrder::Older { kid: named(), at, obeyed });
+        match holdings.heard {
+            Some(heard) if at < heard => return Err(RefusedOrder::Older { kid: named(), at, heard }),
+            Some(heard) if at == heard && holdings.signing.as_ref() != Some(kid) => {
+                return Err(RefusedOrder::Settled { kid: named(), at });
+            }
+            _ => {}
         }
         if self.revoked.contains(kid) {
             return Err(RefusedOrder::Revoked { kid: named() });
@@ -124,7 +143,9 @@ impl Holdings {
     /// `margin` is what is added to every wait, for clocks that disagree.
     #[must_use]
     pub fn next_step(&self, orders: &Orders, now: Timestamp, margin: Duration) -> Option<Step> {
-        let ordered = orders.key(self, now, margin).unwrap_or_default();
+        let obeyed = orders.key(self, now, margin);
+        let will_never_be = obeyed.as_ref().is_err_and(RefusedOrder::is_for_good);
+        let ordered = obeyed.unwrap_or_default();
         match (self.signer(ordered, orders), &self.signing) {
             (Some(kid), signing) if signing.as_ref() != Some(kid) => {
                 let ordered = ordered.map(|_| orders.at);
@@ -141,10 +162,13 @@ impl Holdings {
         if let Some(kid) = find(&|kid, held| is_active(held) && !signs(kid)) {
             return Some(Step::Stop { kid });
         }
-        let is_news = self.obeyed < Some(orders.at);
+        let is_news = self.heard < Some(orders.at);
         if let Some(kid) = find(&|kid, held| signs(kid) && ordered == Some(kid) && (!held.outside || is_news))
         {
             return Some(Step::Allow { kid, ordered: orders.at });
+        }
+        if will_never_be && is_news {
+            return Some(Step::Refuse { ordered: orders.at });
         }
         if let Some(kid) = find(&|kid, _| orders.revoked.contains(kid)) {
             return Some(Step::Destroy { kid });
@@ -203,7 +227,7 @@ impl Holdings {
                 }
                 held.outside = ordered.is_some();
                 self.signing = Some(kid.clone());
-                self.obeyed = self.obeyed.max(*ordered);
+                self.heard = self.heard.max(*ordered);
                 Some(())
             }
             Done::Stopped { kid } => {
@@ -213,7 +237,11 @@ impl Holdings {
             Done::Allowed { kid, ordered } => {
                 let held = self.keys.get_mut(kid).filter(|_| self.signing.as_ref() == Some(kid))?;
                 held.outside = true;
-                self.obeyed = self.obeyed.max(Some(*ordered));
+                self.heard = self.heard.max(Some(*ordered));
+                Some(())
+            }
+            Done::Refused { ordered } => {
+                self.heard = self.heard.max(Some(*ordered));
                 Some(())
             }
             Done::Withdrew { kid } => {

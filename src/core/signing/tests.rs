@@ -22,8 +22,13 @@ fn kid(index: usize) -> Kid {
     rsa_key(index).kid().clone()
 }
 
+/// The order that is given as the `index`th.
 fn order(index: usize) -> Orders {
-    Orders { sign: Some(kid(index)), ..Orders::default() }
+    ordered(index, i64::try_from(index).expect("small"))
+}
+
+fn ordered(index: usize, second: i64) -> Orders {
+    Orders { sign: Some(kid(index)), at: at(second), ..Orders::default() }
 }
 
 fn revoke(index: usize) -> Orders {
@@ -55,6 +60,7 @@ fn carried_out(step: &Step, made: &mut usize) -> Done {
         Step::Begin { kid, ordered } => Done::Began { kid, ordered },
         Step::Stop { kid } => Done::Stopped { kid },
         Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
+        Step::Refuse { ordered } => Done::Refused { ordered },
         Step::Withdraw { kid } => Done::Withdrew { kid },
         Step::Destroy { kid } => Done::Destroyed { kid },
     }
@@ -95,11 +101,11 @@ fn a_rotation_begins_with_the_new_key_before_it_stops_the_old_one_and_makes_a_sp
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
     let (holdings, steps) = settle(holdings, &order(1), at(6), made);
-    let begin = Step::Begin { kid: kid(1), ordered: Some(EPOCH) };
+    let begin = Step::Begin { kid: kid(1), ordered: Some(at(1)) };
     assert_eq!(steps, [begin, Step::Stop { kid: kid(0) }, Step::Generate]);
     // The publisher changed its mind.
-    let (holdings, steps) = settle(holdings, &order(0), at(7), made);
-    assert_eq!(steps, [Step::Begin { kid: kid(0), ordered: Some(EPOCH) }, Step::Stop { kid: kid(1) }]);
+    let (holdings, steps) = settle(holdings, &ordered(0, 2), at(7), made);
+    assert_eq!(steps, [Step::Begin { kid: kid(0), ordered: Some(at(2)) }, Step::Stop { kid: kid(1) }]);
     assert_eq!(holdings.signing(), Some(&kid(0)));
 }
 
@@ -135,16 +141,45 @@ fn an_order_that_cannot_be_obeyed_is_refused_with_its_reason() {
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
     let (mut holdings, _) = settle(holdings, &order(1), at(6), made);
     let refused = |holdings: &Holdings, orders: &Orders| {
-        assert_eq!(holdings.next_step(orders, at(7), MARGIN), None, "as if there were no order");
+        let step = Step::Refuse { ordered: orders.at };
+        assert_eq!(holdings.next_step(orders, at(7), MARGIN), Some(step), "as if there were no order");
         orders.key(holdings, at(7), MARGIN).expect_err("refused").to_string()
     };
-    assert_eq!(refused(&holdings, &order(9)), format!("key `{}` is not of this node", kid(9)));
+    assert_eq!(refused(&holdings, &ordered(9, 2)), format!("key `{}` is not of this node", kid(9)));
     holdings.keys.get_mut(&kid(0)).expect("held").withdrawn = true;
-    assert_eq!(refused(&holdings, &order(0)), format!("key `{}` is withdrawn from relying parties", kid(0)));
+    let withdrawn = format!("key `{}` is withdrawn from relying parties", kid(0));
+    assert_eq!(refused(&holdings, &ordered(0, 3)), withdrawn);
     holdings.keys.get_mut(&kid(0)).expect("held").lost = true;
-    assert_eq!(refused(&holdings, &order(0)), format!("the private key of `{}` is gone", kid(0)));
-    let orders = Orders { sign: Some(kid(2)), ..revoke(2) };
+    assert_eq!(refused(&holdings, &ordered(0, 4)), format!("the private key of `{}` is gone", kid(0)));
+    let orders = Orders { at: at(5), sign: Some(kid(2)), ..revoke(2) };
     assert_eq!(orders.key(&holdings, at(7), MARGIN), Err(RefusedOrder::Revoked { kid: kid(2) }));
+}
+
+/// Once a publisher hears that an order was dealt with, it takes the key away when its last token is dead.
+#[test]
+fn a_refusal_is_told_and_is_for_good() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &order(0), at(5), made);
+    let lost = holdings.with_private_keys([rsa_key(0)], at(6), LIFETIME).0;
+    let (told, steps) = settle(lost, &order(1), at(7), &mut 2);
+    assert_eq!((steps, told.heard()), (vec![Step::Refuse { ordered: at(1) }, Step::Generate], Some(at(1))));
+    assert_eq!(told.announcement().word(), Word { at: at(7) + Duration::from_millis(1), heard: Some(at(1)) });
+    let found = told.with_private_keys([0, 1, 2].map(rsa_key), at(8), LIFETIME).0;
+    let settled = RefusedOrder::Settled { kid: kid(1), at: at(1) };
+    assert_eq!(order(1).key(&found, at(8), MARGIN), Err(settled));
+    assert_eq!(found.next_step(&order(1), at(8), MARGIN), None);
+    assert!(ordered(1, 2).key(&found, at(8), MARGIN).is_ok(), "asked anew");
+}
+
+#[test]
+fn every_announcement_is_later_than_the_one_before_by_whatever_clock() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &Orders::default(), at(100), made);
+    let first = holdings.announcement().word().at;
+    let (holdings, steps) = settle(holdings, &order(0), at(50), made);
+    assert_eq!((steps.len(), holdings.announcement().word().at > first), (1, true));
+    let same = holdings.after(&Done::Covered { kid: kid(0), outside: true, until: at(900) }, at(200));
+    assert_eq!(same.expect("in order").announcement(), holdings.announcement(), "nobody waits for it");
 }
 
 #[test]
@@ -153,12 +188,10 @@ fn a_ledger_that_was_restored_makes_no_node_go_back() {
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &dated(0, 100), at(100), made);
     let (holdings, _) = settle(holdings, &dated(1, 200), at(200), made);
-    let backup = dated(0, 189);
+    let backup = dated(0, 199);
     let older = backup.key(&holdings, at(300), MARGIN);
-    assert_eq!(older, Err(RefusedOrder::Older { kid: kid(0), at: at(189), obeyed: at(200) }));
-    assert_eq!(holdings.next_step(&dated(0, 189), at(201), MARGIN), None);
-    // Two publishers' clocks need not agree on every second.
-    assert_eq!(dated(0, 190).key(&holdings, at(209), MARGIN), Ok(Some(&kid(0))));
+    assert_eq!(older, Err(RefusedOrder::Older { kid: kid(0), at: at(199), heard: at(200) }));
+    assert_eq!(holdings.next_step(&backup, at(201), MARGIN), None);
     // An order that changes nothing is obeyed too.
     let (holdings, steps) = settle(holdings, &dated(1, 300), at(300), made);
     assert_eq!(steps[0], Step::Allow { kid: kid(1), ordered: at(300) });
@@ -188,7 +221,7 @@ fn a_retired_key_is_shown_then_withdrawn_then_destroyed() {
     let stage = Stage::Retired { since: at(7), latest_exp: Some(at(100)) };
     assert_eq!(holdings.announcement().keys()[&kid(0)].stage, stage);
     assert_eq!(holdings.next_step(&order(1), at(109), MARGIN), None);
-    let late = order(0);
+    let late = ordered(0, 3);
     assert!(late.key(&holdings, at(109), MARGIN).is_ok());
     let refused = late.key(&holdings, at(110), MARGIN);
     assert_eq!(refused, Err(RefusedOrder::Withdrawn { kid: kid(0) }), "it may be public no more");
@@ -334,10 +367,10 @@ fn whoever_writes_orders_cannot_make_a_node_hold_keys_without_end() {
     let (mut holdings, _) = settle(empty(), &Orders::default(), at(5), made);
     for round in 0..60 {
         let orders = order(round.min(*made - 1));
-        (holdings, _) = settle(holdings, &orders, at(6), made);
+        (holdings, _) = settle(holdings, &orders, at(100), made);
     }
     assert_eq!(holdings.keys().len(), 32);
-    let (holdings, _) = settle(holdings, &revoke(31), at(6), made);
+    let (holdings, _) = settle(holdings, &revoke(31), at(100), made);
     assert!(holdings.signing().is_some(), "there is always room for one that signs");
 }
 

@@ -1,12 +1,11 @@
 //! Evidence and question, read once for all checks.
 
-use josekit::jws::{ES256, ES384, ES512, JwsVerifier, RS256, RS384, RS512};
 use serde_json::{Map, Value};
 
 use super::{Evidence, Exhibit, Question};
 use crate::core::{
     json,
-    jwk::{Algorithm, InvalidJwk, Jwk},
+    jwk::{InvalidJwk, Jwk},
     token::UnverifiedToken,
 };
 
@@ -80,8 +79,7 @@ impl PublishedKey {
 
     /// Whether this key has signed the token.
     pub(super) fn verifies(&self, token: &UnverifiedToken) -> bool {
-        let Ok(jwk) = &self.jwk else { return false };
-        verifier(jwk).is_some_and(|it| it.verify(token.signing_input(), token.signature()).is_ok())
+        self.jwk.as_ref().is_ok_and(|jwk| jwk.verifies(token.signing_input(), token.signature()))
     }
 }
 
@@ -106,17 +104,4 @@ fn keys(document: &Map<String, Value>) -> Result<Vec<PublishedKey>, String> {
         _ => Err(format!("key {} is no object", index + 1)),
     };
     members.iter().enumerate().map(key).collect()
-}
-
-fn verifier(key: &Jwk) -> Option<Box<dyn JwsVerifier>> {
-    let spki = key.public_key().to_spki();
-    let boxed: Result<Box<dyn JwsVerifier>, _> = match key.algorithm() {
-        Algorithm::RS256 => RS256.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-        Algorithm::RS384 => RS384.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-        Algorithm::RS512 => RS512.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-        Algorithm::ES256 => ES256.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-        Algorithm::ES384 => ES384.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-        Algorithm::ES512 => ES512.verifier_from_der(spki).map(|verifier| Box::new(verifier) as _),
-    };
-    boxed.ok()
 }

@@ -267,4 +267,49 @@ proptest! {
             prop_assert!((-360..3540).contains(&late));
         }
     }
+
+    /// Who may create pods and ConfigMaps says what stands in them.
+    #[test]
+    fn whatever_a_pod_and_its_settings_say_is_judged(
+        names in prop::collection::vec(setting(), 0..6),
+        values in prop::collection::vec(value(), 6),
+        labels in prop::collection::btree_map(label(), value(), 0..4),
+        mounted in value(),
+        party in prop::sample::select(Party::ALL.to_vec()),
+    ) {
+        let mut scene = Scene::good();
+        scene.party = party;
+        scene.with_pod(|pod| {
+            let variables = names.iter().zip(&values);
+            let variables: Vec<_> = variables.map(|(name, value)| json!({"name": name, "value": value})).collect();
+            pod["spec"]["containers"][0]["env"] = json!(variables);
+            pod["spec"]["containers"][0]["volumeMounts"][0]["mountPath"] = json!(mounted);
+            pod["metadata"]["labels"] = json!(labels);
+            pod["metadata"]["annotations"] = json!(labels);
+        });
+        let report = scene.judged();
+        let is_error = report.findings.iter().any(|finding| finding.level == Level::Error);
+        prop_assert_eq!(is_error, report.outcome != Outcome::Accepted);
+    }
+}
+
+fn setting() -> impl Strategy<Value = String> {
+    let known = ["AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST", "AZURE_FEDERATED_TOKEN_FILE"];
+    let member = prop::sample::select(vec!["__SourceType", "__SignedAssertionFileDiskPath", "", "__"]);
+    prop_oneof![
+        prop::sample::select(known.to_vec()).prop_map(str::to_owned),
+        ("[0-2]|x|99999999999999999999", member)
+            .prop_map(|(index, member)| format!("AzureAd__ClientCredentials__{index}{member}")),
+    ]
+}
+
+fn label() -> impl Strategy<Value = String> {
+    let known = ["use", "client-id", "skip-containers", "service-account-token-expiration"];
+    prop::sample::select(known.to_vec()).prop_map(|name| format!("azure.workload.identity/{name}"))
+}
+
+fn value() -> impl Strategy<Value = String> {
+    let known =
+        ["true", "", "3600", "SignedAssertionFilePath", "ClientSecret", scene::TOKEN_FILE, scene::CLIENT];
+    prop_oneof![3 => prop::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => ".{0,8}"]
 }

@@ -1,33 +1,50 @@
 //! One private key. It signs, and shows its public half.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use josekit::{
     JoseError,
-    jws::{
-        JwsSigner as _, JwsVerifier as _, RS256,
-        alg::rsassa::{RsassaJwsSigner, RsassaJwsVerifier},
-    },
+    jws::{ES256, JwsSigner, JwsVerifier, RS256},
 };
-use openssl::{error::ErrorStack, pkey::PKey, rsa::Rsa};
+use openssl::{
+    ec::{EcGroup, EcKey},
+    error::ErrorStack,
+    nid::Nid,
+    pkey::{PKey, Private},
+    rsa::Rsa,
+};
 use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::UnusableKey;
-use crate::core::{jwk::Jwk, kid::Kid, public_key::PublicKey, signing::RsaSize, token::Token};
+use super::{
+    UnusableKey,
+    hsm::{Hsm, HsmError},
+};
+use crate::core::{
+    jwk::{Algorithm, Jwk},
+    kid::Kid,
+    public_key::PublicKey,
+    signing::KeyType,
+    token::Token,
+};
 
-/// A key that signs RS256.
+/// A key that signs RS256 or ES256.
 ///
 /// It is neither `Clone` nor written by `Debug`; OpenSSL wipes it when it is dropped.
 pub struct SigningKey {
-    kid: Kid,
-    public_key: PublicKey,
+    jwk: Jwk,
     /// The first segment of what it signs for an API server: the same bytes each time.
     header: String,
-    signer: RsassaJwsSigner,
-    verifier: RsassaJwsVerifier,
+    private: PrivateHalf,
+    verifier: Box<dyn JwsVerifier>,
+}
+
+/// Where the private half is.
+enum PrivateHalf {
+    Here(Box<dyn JwsSigner>),
+    Hsm(Arc<Hsm>),
 }
 
 /// The two segments of a token that a signer adds to the claims.
@@ -38,8 +55,17 @@ pub struct Signature {
 }
 
 /// Makes a new key and gives it as PKCS#8 PEM. Takes up to some seconds.
-pub(super) fn generate(size: RsaSize) -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
-    PKey::from_rsa(Rsa::generate(size.bits())?)?.private_key_to_pem_pkcs8().map(Zeroizing::new)
+pub(super) fn generate(key_type: KeyType) -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
+    let rsa = |bits| Rsa::generate(bits).and_then(PKey::from_rsa);
+    let key = match key_type {
+        KeyType::Rsa2048 => rsa(2048),
+        KeyType::Rsa3072 => rsa(3072),
+        KeyType::Rsa4096 => rsa(4096),
+        KeyType::P256 => EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)
+            .and_then(|curve| EcKey::generate(&curve))
+            .and_then(PKey::from_ec_key),
+    };
+    key?.private_key_to_pem_pkcs8().map(Zeroizing::new)
 }
 
 impl SigningKey {
@@ -47,39 +73,50 @@ impl SigningKey {
         let read = || {
             // With a passphrase, if an empty one, OpenSSL does not ask the terminal for it.
             let key = PKey::private_key_from_pem_passphrase(pem, b"")?;
-            let sound = key.rsa()?.check_key()?;
-            Ok::<_, ErrorStack>((
-                sound,
-                key.public_key_to_der()?,
-                Zeroizing::new(key.private_key_to_pkcs8()?),
-            ))
+            let pkcs8 = Zeroizing::new(key.private_key_to_pkcs8()?);
+            Ok::<_, ErrorStack>((is_sound(&key)?, key.public_key_to_der()?, pkcs8))
         };
         let Ok((true, spki, pkcs8)) = read() else { return Err(UnusableKey::Malformed) };
-        let public_key = PublicKey::from_spki(&spki)?;
-        let kid = public_key.kid();
-        let header = format!(r#"{{"alg":"RS256","kid":"{kid}","typ":"JWT"}}"#);
-        Ok(Self {
-            kid,
-            header: Base64UrlUnpadded::encode_string(header.as_bytes()),
-            signer: RS256.signer_from_der(&*pkcs8).map_err(|_| UnusableKey::Malformed)?,
-            verifier: RS256.verifier_from_der(&spki).map_err(|_| UnusableKey::Malformed)?,
-            public_key,
-        })
+        let jwk = Jwk::of_public_key(PublicKey::from_spki(&spki)?);
+        let signer: Option<Box<dyn JwsSigner>> = match jwk.algorithm() {
+            Algorithm::RS256 => RS256.signer_from_der(&*pkcs8).ok().map(|signer| Box::new(signer) as _),
+            Algorithm::ES256 => ES256.signer_from_der(&*pkcs8).ok().map(|signer| Box::new(signer) as _),
+            _ => None,
+        };
+        let verifier = verifier(&jwk).ok_or(UnusableKey::Malformed)?;
+        Ok(Self::new(jwk, PrivateHalf::Here(signer.ok_or(UnusableKey::Malformed)?), verifier))
+    }
+
+    /// A key that is in a token, and of a type that this program makes.
+    pub(super) fn in_hsm(jwk: Jwk, hsm: Arc<Hsm>) -> Self {
+        let verifier = verifier(&jwk).expect("a key that was read can verify");
+        Self::new(jwk, PrivateHalf::Hsm(hsm), verifier)
+    }
+
+    fn new(jwk: Jwk, private: PrivateHalf, verifier: Box<dyn JwsVerifier>) -> Self {
+        let header = format!(r#"{{"alg":"{}","kid":"{}","typ":"JWT"}}"#, jwk.algorithm().name(), jwk.kid());
+        Self { header: Base64UrlUnpadded::encode_string(header.as_bytes()), jwk, private, verifier }
+    }
+
+    /// Whether signing waits for something else than the processor.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        matches!(self.private, PrivateHalf::Hsm(_))
     }
 
     #[must_use]
     pub fn kid(&self) -> &Kid {
-        &self.kid
+        self.jwk.kid()
     }
 
     #[must_use]
-    pub fn jwk(&self) -> Jwk {
-        Jwk::of_public_key(self.public_key.clone())
+    pub fn jwk(&self) -> &Jwk {
+        &self.jwk
     }
 
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {
-        &self.public_key
+        self.jwk.public_key()
     }
 
     /// Makes a JWT of the claims. The header is the one of kube-apiserver: `alg` and `kid`, no `typ`.
@@ -91,10 +128,10 @@ impl SigningKey {
     pub fn sign(&self, claims: &Value) -> Result<Token, SigningError> {
         #[derive(Serialize)]
         struct Header<'a> {
-            alg: &'static str,
+            alg: Algorithm,
             kid: &'a Kid,
         }
-        let header = serde_json::to_vec(&Header { alg: "RS256", kid: &self.kid });
+        let header = serde_json::to_vec(&Header { alg: self.jwk.algorithm(), kid: self.kid() });
         let header = header.expect("strings always serialise");
         let claims = serde_json::to_vec(claims).expect("JSON values always serialise");
         let mut token = [header, claims].map(|part| Base64UrlUnpadded::encode_string(&part)).join(".");
@@ -114,22 +151,59 @@ impl SigningKey {
         Ok(Signature { header: self.header.clone(), signature })
     }
 
-    fn signature(&self, message: &[u8]) -> Result<String, SigningError> {
-        let signature = self.signer.sign(message).map_err(SigningError::Sign)?;
+    /// Signs any message, as JWS signs (RFC 7515 section 5.1).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::sign`].
+    pub(in crate::signer) fn sign_message(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        let signature = match &self.private {
+            PrivateHalf::Here(signer) => signer.sign(message).map_err(SigningError::Sign)?,
+            PrivateHalf::Hsm(hsm) => hsm.sign(&self.jwk, message)?,
+        };
         self.verifier.verify(message, &signature).map_err(SigningError::Verify)?;
-        Ok(Base64UrlUnpadded::encode_string(&signature))
+        Ok(signature)
+    }
+
+    fn signature(&self, message: &[u8]) -> Result<String, SigningError> {
+        self.sign_message(message).map(|signature| Base64UrlUnpadded::encode_string(&signature))
     }
 
     /// The public key as PEM.
     pub(super) fn public_pem(&self) -> Vec<u8> {
-        let key = PKey::public_key_from_der(&self.public_key.to_spki());
+        let key = PKey::public_key_from_der(&self.public_key().to_spki());
         key.and_then(|key| key.public_key_to_pem()).expect("a key that was read can be written")
+    }
+}
+
+/// Reads a public key of a type that this program makes.
+pub(super) fn read_public(pem: &[u8]) -> Result<Jwk, UnusableKey> {
+    let spki = PKey::public_key_from_pem(pem).and_then(|key| key.public_key_to_der());
+    let jwk = Jwk::of_public_key(PublicKey::from_spki(&spki.map_err(|_| UnusableKey::Malformed)?)?);
+    if verifier(&jwk).is_some() { Ok(jwk) } else { Err(UnusableKey::Malformed) }
+}
+
+/// `None` for a key of a type that does not sign here.
+fn verifier(jwk: &Jwk) -> Option<Box<dyn JwsVerifier>> {
+    let spki = jwk.public_key().to_spki();
+    match jwk.algorithm() {
+        Algorithm::RS256 => RS256.verifier_from_der(spki).ok().map(|verifier| Box::new(verifier) as _),
+        Algorithm::ES256 => ES256.verifier_from_der(spki).ok().map(|verifier| Box::new(verifier) as _),
+        _ => None,
+    }
+}
+
+/// Whether the numbers of a key belong together.
+fn is_sound(key: &PKey<Private>) -> Result<bool, ErrorStack> {
+    match key.rsa() {
+        Ok(rsa) => rsa.check_key(),
+        Err(_) => key.ec_key()?.check_key().map(|()| true),
     }
 }
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({})", self.kid)
+        write!(f, "SigningKey({})", self.kid())
     }
 }
 
@@ -138,6 +212,8 @@ impl fmt::Debug for SigningKey {
 pub enum SigningError {
     #[error("cannot sign")]
     Sign(#[source] JoseError),
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
     #[error("the signature does not verify with the public key")]
     Verify(#[source] JoseError),
 }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::core::{
-    announcement::{Announcement, Stage},
+    announcement::{Announcement, Posted, Stage},
     jwk::Jwk,
 };
 
@@ -27,7 +27,8 @@ fn settings(folder: &Path) -> Settings {
         api_audiences: BTreeSet::from([API.to_owned()]),
         max_token_lifetime: Duration::from_hours(1),
         margin: Duration::from_secs(10),
-        size: RsaSize::Bits2048,
+        key_type: KeyType::Rsa2048,
+        hsm: None,
         legacy: Vec::new(),
     }
 }
@@ -50,7 +51,9 @@ fn claims(audience: &str, exp: Timestamp) -> String {
 fn announced(folder: &TempDir) -> Announcement {
     let file = folder.path().join("announcements/node-1.json");
     assert_eq!(fs::metadata(&file).expect("it is there").mode() & 0o777, 0o644);
-    Announcement::parse(&fs::read(file).expect("it is there")).expect("whole")
+    let posted = Posted::read(&fs::read(file).expect("it is there")).expect("whole");
+    assert!(posted.signed_by().iter().eq(posted.announcement().keys().keys()), "every key has signed");
+    posted.announcement().clone()
 }
 
 fn journal(folder: &TempDir) -> Holdings {
@@ -104,7 +107,8 @@ fn what_was_ordered_survives_a_restart_and_the_old_key_is_announced_with_its_las
     node.tend(&Orders { sign: Some(first.clone()), ..Orders::default() }, at(1)).expect("allowed");
     node.sign(&claims(OTHERS, at(600)), at(2)).expect("it signs");
     let standby = node.holdings().keys().keys().find(|kid| **kid != first).expect("a spare").clone();
-    node.tend(&Orders { sign: Some(standby.clone()), ..Orders::default() }, at(3)).expect("rotated");
+    node.tend(&Orders { sign: Some(standby.clone()), at: at(3), ..Orders::default() }, at(3))
+        .expect("rotated");
     let stage = Stage::Retired { since: at(3), latest_exp: Some(at(660)) };
     assert_eq!(announced(&folder).keys()[&first].stage, stage);
     let before = node.holdings();

@@ -1,8 +1,13 @@
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
 use crate::{
-    core::tests::terms,
+    core::{announcement::NodeName, tests::terms},
     telemetry::{
         board::{Board, Traffic},
         notices::Notices,
+        signing::{Meter, Outcome, Standing},
     },
 };
 
@@ -14,7 +19,7 @@ fn every_metric_is_named_and_typed_as_prometheus_wants() {
     board.target(&terms().issuer, "blob", |target| target.writes = 2);
     board.tls(|tls| tls.failures = 3);
     let traffic = Traffic { requests: vec![("jwks", 200, 7)], connections: 2 };
-    let page = board.metrics(traffic);
+    let page = board.metrics(Some(traffic));
     for line in [
         "# TYPE signpost_ready gauge",
         "signpost_ready{issuer=\"https://issuer.example/c1\"} 1.0",
@@ -29,4 +34,45 @@ fn every_metric_is_named_and_typed_as_prometheus_wants() {
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }
+}
+
+#[test]
+fn a_node_that_signs_is_measured_and_a_process_without_public_listener_has_no_traffic() {
+    let board = Board::default();
+    let meter = Arc::new(Meter::new(NodeName::parse("cp-1").expect("a name")));
+    board.signer(&terms().issuer, Arc::clone(&meter));
+    meter.answered(Outcome::Signed, Duration::from_micros(750));
+    meter.answered(Outcome::Refused, Duration::ZERO);
+    meter.fetched();
+    meter.turned_away();
+    meter.tended(false);
+    let at = |second| Timestamp::from_second(second).expect("a time");
+    let keys = [("active", 1), ("standby", 0)].into();
+    meter.stands(Standing { keys, changed: at(5), obeyed: Some(at(6)), announced: at(7) });
+    let page = board.metrics(None);
+    let of = "issuer=\"https://issuer.example/c1\",node=\"cp-1\"";
+    for line in [
+        format!("signpost_signer_up{{{of}}} 0.0"),
+        format!("signpost_signer_answers_total{{{of},result=\"signed\"}} 1"),
+        format!("signpost_signer_answers_total{{{of},result=\"unavailable\"}} 0"),
+        format!("signpost_signer_answers_total{{{of},result=\"refused\"}} 1"),
+        "# TYPE signpost_signer_signature_duration_seconds histogram".to_owned(),
+        format!("signpost_signer_signature_duration_seconds_bucket{{le=\"0.0005\",{of}}} 0"),
+        format!("signpost_signer_signature_duration_seconds_bucket{{le=\"0.001\",{of}}} 1"),
+        format!("signpost_signer_signature_duration_seconds_bucket{{le=\"+Inf\",{of}}} 1"),
+        format!("signpost_signer_signature_duration_seconds_sum{{{of}}} 0.00075"),
+        format!("signpost_signer_signature_duration_seconds_count{{{of}}} 1"),
+        format!("signpost_signer_key_fetches_total{{{of}}} 1"),
+        format!("signpost_signer_refused_connections_total{{{of}}} 1"),
+        format!("signpost_signer_keys{{{of},stage=\"active\"}} 1.0"),
+        format!("signpost_signer_keys{{{of},stage=\"standby\"}} 0.0"),
+        format!("signpost_signer_keys_changed_timestamp_seconds{{{of}}} 5.0"),
+        format!("signpost_signer_obeyed_timestamp_seconds{{{of}}} 6.0"),
+        format!("signpost_signer_announced_timestamp_seconds{{{of}}} 7.0"),
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
+    assert!(!page.contains("signpost_http"), "{page}");
+    board.forget(&terms().issuer);
+    assert!(!board.metrics(None).contains("node="));
 }

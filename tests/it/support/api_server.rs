@@ -64,6 +64,8 @@ pub(crate) struct ApiServer {
     port: Port,
     etcd_url: String,
     options: Options,
+    /// The component that is started.
+    program: &'static str,
     process: Option<Process>,
 }
 
@@ -83,7 +85,12 @@ impl ApiServer {
             None => ServerTls::create(folder.path()),
         };
         let port = options.port.clone().unwrap_or_else(Port::free);
-        Self { tls, folder, port, etcd_url: etcd.url(), options, process: None }
+        Self { tls, folder, port, etcd_url: etcd.url(), options, program: "kube_apiserver", process: None }
+    }
+
+    /// Another version of kube-apiserver, by the name of its component.
+    pub(crate) fn of_version(self, program: &'static str) -> Self {
+        Self { program, ..self }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -143,7 +150,7 @@ impl ApiServer {
         let tokens = self.folder.path().join("tokens.csv");
         fs::write(&tokens, format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))
             .expect("the folder can be written");
-        let program = components::path("kube_apiserver");
+        let program = components::path(self.program);
         let mut command = match &self.options.host {
             Some(host) => host.command(program),
             None => Command::new(program),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -16,8 +17,13 @@ pub(crate) const NODE: &str = "node-1";
 pub(crate) struct ExternalSigner {
     folder: TempDir,
     issuer: String,
-    /// What stands in the configuration under `signer`, in YAML's flow style.
+    node: String,
+    /// What stands in the configuration of the issuer, in YAML's flow style.
+    issuer_settings: String,
+    /// The same under `signer`.
     settings: String,
+    /// What stands in its environment besides.
+    environment: Vec<(&'static str, PathBuf)>,
     running: Option<Running>,
 }
 
@@ -25,7 +31,23 @@ impl ExternalSigner {
     /// One that is still to be started.
     pub(crate) fn stopped(issuer: &str, settings: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        Self { folder, issuer: issuer.to_owned(), settings: settings.to_owned(), running: None }
+        Self {
+            folder,
+            issuer: issuer.to_owned(),
+            node: NODE.to_owned(),
+            issuer_settings: "profile: all, sources: [{kind: api-server}]".to_owned(),
+            settings: settings.to_owned(),
+            environment: Vec::new(),
+            running: None,
+        }
+    }
+
+    /// One of several, with further settings of its issuer, such as its ledger; still to be started.
+    pub(crate) fn of_several(issuer: &str, node: &str, issuer_settings: &str) -> Self {
+        let mut signer = Self::stopped(issuer, "");
+        node.clone_into(&mut signer.node);
+        signer.issuer_settings += &format!(", {issuer_settings}");
+        signer
     }
 
     pub(crate) fn start(issuer: &str, settings: &str) -> Self {
@@ -44,20 +66,29 @@ impl ExternalSigner {
 
     /// As it would be started, for those who want to see it fail.
     pub(crate) fn command(&self) -> Signpost {
+        self.verb(&["signer", "--log", "trace"])
+    }
+
+    fn verb(&self, verb: &[&str]) -> Signpost {
         let config = self.folder.path().join("signpost.yaml");
         let text = format!(
-            "data_dir: {}\nissuers: [{{issuer: '{}', margin: 1s, rotate_after: 720h, sources: [{{kind: api-server}}], \
-             signer: {{socket: '{}', node: {NODE}, refresh_hint: 1s, {}}}}}]\n",
+            "data_dir: {}\nissuers: [{{issuer: '{}', margin: 1s, rotate_after: 720h, {}, \
+             signer: {{socket: '{}', node: {}, refresh_hint: 1s, {}}}}}]\n",
             self.data_dir().display(),
             self.issuer,
+            self.issuer_settings,
             self.socket().display(),
+            self.node,
             self.settings
         );
         fs::write(&config, text).expect("the folder can be written");
         // A file that becomes too long is an error and does not end the process.
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-        Signpost::within(shell, ["signer", "--log", "trace", "--config", config.to_str().expect("UTF-8")])
+        let config = config.to_str().expect("UTF-8");
+        let arguments = verb.iter().copied().chain(["--config", config]);
+        let set = |signpost: Signpost, (name, value): &(&str, PathBuf)| signpost.env(name, value);
+        self.environment.iter().fold(Signpost::within(shell, arguments), set)
     }
 
     pub(crate) fn set(&mut self, settings: &str) {
@@ -73,6 +104,11 @@ impl ExternalSigner {
 
     pub(crate) fn running(&mut self) -> &mut Running {
         self.running.as_mut().expect("it runs")
+    }
+
+    /// Where everything of it lies: the socket, the configuration, the data directory.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -104,7 +140,10 @@ impl ExternalSigner {
     }
 
     pub(crate) fn announcement(&self) -> Value {
-        read(&self.data_dir().join(format!("announcements/{NODE}.json")))
+        let posted = read(&self.data_dir().join(format!("announcements/{}.json", self.node)));
+        let payload = posted["payload"].as_str().expect("a JWS in JSON serialization");
+        let payload = Base64UrlUnpadded::decode_vec(payload).expect("base64url");
+        serde_json::from_slice(&payload).expect("JSON")
     }
 
     /// The kid of the key that signs.
@@ -138,7 +177,7 @@ impl ExternalSigner {
     pub(crate) fn order_without_waiting(&self, kid: &str) {
         self.edit_ledger(|ledger| {
             let order = json!({"sign": kid, "at": "2026-01-01T00:00:00Z", "why": "asked"});
-            ledger["orders"] = json!({ NODE: order });
+            ledger["orders"] = json!({ &self.node: order });
         });
     }
 
@@ -157,12 +196,13 @@ impl ExternalSigner {
     /// node has ever announced.
     fn edit_ledger(&self, edit: impl FnOnce(&mut Value)) {
         let source = self.keys().join("*.pub");
-        let arguments = ["sync", "--issuer", &self.issuer, "--source", source.to_str().expect("UTF-8")];
+        let arguments = ["sync", "--profile", "all", "--issuer", &self.issuer, "--source"];
+        let arguments = arguments.into_iter().chain([source.to_str().expect("UTF-8")]);
         let (data, target) = (self.data_dir(), self.folder.path().join("public"));
         let places =
             ["--data-dir", data.to_str().expect("UTF-8"), "--target", target.to_str().expect("UTF-8")];
         let within = std::time::Duration::from_mins(1);
-        Signpost::new(arguments.into_iter().chain(places)).finish(within).expect_code(0);
+        Signpost::new(arguments.chain(places)).finish(within).expect_code(0);
         let mut issuers = fs::read_dir(data.join("issuers")).expect("it was just made");
         let folder = issuers.next().expect("one issuer").expect("readable").path();
         let file = folder.join("ledger.json");
@@ -172,6 +212,18 @@ impl ExternalSigner {
         let staged = folder.join("staged");
         fs::write(&staged, ledger.to_string()).expect("the folder can be written");
         fs::rename(&staged, &file).expect("the folder can be written");
+    }
+}
+
+#[cfg(feature = "pkcs11")]
+impl ExternalSigner {
+    pub(crate) fn set_environment(&mut self, name: &'static str, value: PathBuf) {
+        self.environment.push((name, value));
+    }
+
+    /// Has it take over a key that somebody else made.
+    pub(crate) fn import(&self, key: &Path) -> Signpost {
+        self.verb(&["signer", "import", key.to_str().expect("UTF-8")])
     }
 }
 

@@ -13,6 +13,8 @@ use super::components::variable;
 use super::http_client::Request;
 use super::process::{Process, append};
 
+const KILLED_WITHIN: Duration = Duration::from_secs(30);
+
 /// A command line that has not been started.
 pub(crate) struct Signpost {
     command: Command,
@@ -121,6 +123,8 @@ impl Running {
     /// Ends it at once, in whatever it is doing.
     pub(crate) fn kill(&mut self) {
         self.process.signal(Signal::KILL);
+        // Until it is gone it holds its locks.
+        self.process.wait_for_exit(KILLED_WITHIN);
     }
 
     pub(crate) fn signal(&mut self, signal: Signal) {

@@ -1,6 +1,6 @@
 use std::net::TcpListener;
 
-use super::{COULD_NOT, Transcript};
+use super::{COULD_NOT, NO, Transcript};
 
 #[test]
 fn wrong_flags_are_named_with_what_was_expected() {
@@ -30,7 +30,18 @@ fn wrong_flags_are_named_with_what_was_expected() {
     it.refuses("token of a cluster for nobody", "token", COULD_NOT);
     it.refuses("unknown profile", "jwks --source sa.pub --profile azure", COULD_NOT);
     it.refuses("no issuer for the discovery document", "jwks --source sa.pub --output-dir out", COULD_NOT);
-    it.refuses("no issuer", "verify --token - --issuer k8s.example", COULD_NOT);
+    it.refuses("no issuer", "verify --issuer k8s.example", NO);
+    it.refuses("nothing to judge", "verify --for aws", COULD_NOT);
+    it.refuses("a namespace and not all of it", "verify --namespace team", COULD_NOT);
+    it.refuses("no pod", "verify --pod app-0", COULD_NOT);
+    it.refuses("unknown source of a verdict", "verify --pod team/app-0 --source azure", COULD_NOT);
+    it.refuses("a token of two", "verify --token a --service-account team/app", COULD_NOT);
+    it.refuses("nobody's rules", "verify --token a --for okta", COULD_NOT);
+    it.refuses("no address to connect to", "verify --token a --connect-to localhost", COULD_NOT);
+    it.refuses("no patience", "verify --token a --wait soon", COULD_NOT);
+    it.write("credentials", r#"{"issuer": "https://k8s.example"}"#);
+    it.refuses("no credentials", "verify --jwks sa.pub --credentials credentials", COULD_NOT);
+    it.refuses("no ledger", "verify --jwks sa.pub --ledger credentials", COULD_NOT);
     it.refuses(
         "many faults at once",
         "sync --issuer http://k8s.example --source , --target gs://bucket --target ftp://host --schedule never --listen 80",

@@ -1,7 +1,5 @@
 //! Rules of the JWKS (RFC 7517), of the key in it that signed, and of its signature.
 
-use std::collections::BTreeSet;
-
 use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, KEYS, Note, SIGNATURE, Step, Verdict, Warning};
 use super::{holds, quoted, violated};
 use crate::core::{
@@ -38,23 +36,23 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "JWKS-COUNT",
-        rule: "it has at most 100 keys: Entra and AWS read no more",
+        rule: "that key is among the first 100: Entra and AWS read no more",
         level: Error,
         parties: &[Party::Entra, Party::Aws],
         codes: &[7_000_272],
         basis: Basis::documented("workload identity federation"),
         step: Step::Key,
-        judge: has_no_more_than_are_read,
+        judge: is_among_those_that_are_read,
     },
     Check {
         id: "JWKS-DUP",
-        rule: "each kid is there once",
+        rule: "the kid of the token names one key there, not two different ones",
         level: Error,
         parties: EVERYBODY,
         codes: &[7_000_274],
         basis: Basis::inferred("RFC 7517 section 4.5"),
         step: Step::Key,
-        judge: names_each_key_once,
+        judge: names_one_key,
     },
     Check {
         id: "JWKS-KID",
@@ -78,7 +76,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "KEY-SIZE",
-        rule: "an RSA key has 2048 bits at least",
+        rule: "an RSA key that signs has 2048 bits at least",
         level: Error,
         parties: EVERYBODY,
         codes: &[900_612],
@@ -108,7 +106,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "JWKS-MANY",
-        rule: "it has at most 10 keys",
+        rule: "it has at most 10 keys, and never more than 100, of which Entra and AWS read the first",
         level: Warning,
         parties: EVERYBODY,
         codes: &[],
@@ -137,7 +135,10 @@ fn can_be_read(case: &Case) -> Verdict {
     let malformed = |(index, key): (usize, &PublishedKey)| match &key.jwk {
         // Another kind of key is no fault, and a weak one has a rule of its own.
         Ok(_) | Err(InvalidJwk::Unknown { .. } | InvalidJwk::Key(InvalidPublicKey::Weak { .. })) => None,
-        Err(error) => Some(format!("key {}: {error}", index + 1)),
+        Err(error) => Some(match key.kid() {
+            Some(kid) => format!("key `{kid}`: {error}"),
+            None => format!("key {}: {error}", index + 1),
+        }),
     };
     match keys.iter().enumerate().find_map(malformed) {
         Some(error) => cannot_be_read(case, &error),
@@ -169,28 +170,30 @@ fn holds_no_private_key(case: &Case) -> Verdict {
     }
 }
 
-fn has_no_more_than_are_read(case: &Case) -> Verdict {
-    match case.keys().map(<[_]>::len) {
-        Some(count) if count > MAX_KEYS => violated(
-            format!("the JWKS has {count} keys"),
-            format!("at most {MAX_KEYS}"),
+fn is_among_those_that_are_read(case: &Case) -> Verdict {
+    let kid = case.signing_key().and_then(PublishedKey::kid);
+    let (Some(kid), Some(keys)) = (kid, case.keys()) else { return Verdict::NotApplicable };
+    match keys.iter().position(|key| key.kid() == Some(kid)) {
+        Some(place) if place >= MAX_KEYS => violated(
+            format!("kid `{kid}` is key {} of {} in the JWKS", place + 1, keys.len()),
+            format!("it among the first {MAX_KEYS}"),
             "take away the keys whose last tokens are dead",
         ),
         _ => Verdict::NotApplicable,
     }
 }
 
-fn names_each_key_once(case: &Case) -> Verdict {
-    let mut seen = BTreeSet::new();
-    let kids = case.keys().unwrap_or_default().iter().filter_map(PublishedKey::kid);
-    match kids.filter(|kid| !seen.insert(*kid)).last() {
-        Some(kid) => violated(
-            format!("kid `{kid}` is in the JWKS more than once"),
-            "one key of each kid",
-            "take away the one that does not sign",
-        ),
-        None => Verdict::NotApplicable,
+fn names_one_key(case: &Case) -> Verdict {
+    let Some(key) = case.signing_key() else { return Verdict::NotApplicable };
+    let of_same_name = case.keys().unwrap_or_default().iter().filter(|other| other.kid() == key.kid());
+    if of_same_name.map(|other| &other.jwk).all(|other| *other == key.jwk) {
+        return Verdict::NotApplicable;
     }
+    violated(
+        format!("kid `{}` names two different keys in the JWKS", key.kid().unwrap_or_default()),
+        "one key of that name",
+        "take away the one that does not sign",
+    )
 }
 
 fn has_the_key(case: &Case) -> Verdict {
@@ -220,19 +223,13 @@ fn key_is_for_signatures(case: &Case) -> Verdict {
 }
 
 fn key_is_strong(case: &Case) -> Verdict {
-    let weak = |key: &PublishedKey| match key.jwk {
-        Err(InvalidJwk::Key(InvalidPublicKey::Weak { bits })) => {
-            Some((key.kid().unwrap_or("none").to_owned(), bits))
-        }
-        _ => None,
-    };
-    match case.keys().and_then(|keys| keys.iter().find_map(weak)) {
-        Some((kid, bits)) => violated(
+    match case.signing_key().map(|key| (key.kid(), &key.jwk)) {
+        Some((Some(kid), Err(InvalidJwk::Key(InvalidPublicKey::Weak { bits })))) => violated(
             format!("key `{kid}` has {bits} bits"),
             "2048 at least",
             "have kube-apiserver sign with a larger key",
         ),
-        None => Verdict::NotApplicable,
+        _ => Verdict::NotApplicable,
     }
 }
 
@@ -279,7 +276,7 @@ fn has_rs256_keys_alone(case: &Case) -> Verdict {
 
 fn has_few_keys(case: &Case) -> Verdict {
     match case.keys().map(<[_]>::len) {
-        Some(count) if (MANY + 1..=MAX_KEYS).contains(&count) => violated(
+        Some(count) if count > MANY => violated(
             format!("the JWKS has {count} keys"),
             format!("at most {MANY}"),
             "take away the keys whose last tokens are dead",

@@ -70,8 +70,8 @@ impl Fault {
             }
             (_, stage, _) => stage,
         };
-        let keys = read.keys().values().map(|key| AnnouncedKey { stage: stage(key), jwk: key.jwk.clone() });
-        Announcement::new(read.node().clone(), read.issuer().clone(), keys)
+        let keys = read.keys().values().map(|key| AnnouncedKey { stage: stage(key), ..key.clone() });
+        Announcement::new(read.node().clone(), read.issuer().clone(), read.word(), keys)
     }
 
     /// What the ledger records of a look.

@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::*;
-use crate::core::{ledger::State, signing::Holdings};
+use crate::core::{announcement::Announcement, ledger::State, signing::Holdings};
 
 /// Nothing waits longer.
 const LONGEST: i64 = 6 * TICK;
@@ -96,6 +96,7 @@ impl World {
                 entry.shown.values().for_each(|since| self.since(*since).hash(to));
                 entry.shown.len().hash(to);
                 entry.signer.as_ref().map(|signer| self.stage(signer.stage)).hash(to);
+                entry.ordered.map(|at| self.since(at)).hash(to);
             }
         }
         for order in ledger.orders().values() {
@@ -114,10 +115,9 @@ impl World {
 
     fn answer_in(&self, answer: &Answer, to: &mut DefaultHasher) {
         match answer {
-            Answer::Announced { nodes, keys } => {
-                nodes.len().hash(to);
-                for (jwk, signer) in keys {
-                    (number(jwk.kid()), self.stage(signer.stage)).hash(to);
+            Answer::Announced(said) => {
+                for said in said {
+                    self.announcement(said.posted.announcement(), to);
                 }
             }
             other => (*other == Answer::Failed).hash(to),
@@ -133,14 +133,21 @@ impl World {
         }
         for announcement in [&node.announced, &node.before] {
             announcement.is_some().hash(to);
-            for (kid, key) in announcement.iter().flat_map(|announcement| announcement.keys()) {
-                (number(kid), self.stage(key.stage)).hash(to);
+            if let Some(announcement) = announcement {
+                self.announcement(announcement, to);
             }
         }
     }
 
+    fn announcement(&self, announcement: &Announcement, to: &mut DefaultHasher) {
+        announcement.word().heard.map(|heard| self.since(heard)).hash(to);
+        for (kid, key) in announcement.keys() {
+            (number(kid), self.stage(key.stage)).hash(to);
+        }
+    }
+
     fn holdings(&self, holdings: &Holdings, to: &mut DefaultHasher) {
-        holdings.signing().map(number).hash(to);
+        (holdings.signing().map(number), holdings.heard().map(|heard| self.since(heard))).hash(to);
         for (kid, held) in holdings.keys() {
             let horizon = |time: Option<Timestamp>| time.map(|time| self.since(time));
             (number(kid), self.stage(held.stage), held.outside, held.withdrawn, held.lost).hash(to);

@@ -18,6 +18,7 @@ fn actions(rules: Rules) -> impl Strategy<Value = Vec<Action>> {
         2 => node.clone().prop_map(Misfortune::KillNode),
         1 => Just(Misfortune::Unreadable),
         1 => node.clone().prop_map(Misfortune::Missing),
+        1 => node.clone().prop_map(Misfortune::Stale),
         2 => (place.clone(), edit).prop_map(|(place, edit)| Misfortune::Tamper(place, edit)),
         2 => Just(Misfortune::Backup),
         2 => any::<bool>().prop_map(|running| Misfortune::Restore { running }),
@@ -29,6 +30,7 @@ fn actions(rules: Rules) -> impl Strategy<Value = Vec<Action>> {
     ];
     let word = prop_oneof![
         3 => Just(Word::Start),
+        1 => Just(Word::Abort),
         1 => key.prop_map(Word::Revoke),
     ];
     let action = prop_oneof![

@@ -125,6 +125,7 @@ impl World {
             Stroke::Begin { kid, ordered } => Done::Began { kid, ordered },
             Stroke::Stop { kid } => Done::Stopped { kid },
             Stroke::Allow { kid, ordered } => Done::Allowed { kid, ordered },
+            Stroke::Refuse { ordered } => Done::Refused { ordered },
             Stroke::Withdraw { kid } => Done::Withdrew { kid },
             Stroke::Destroy { kid } => {
                 node.files &= !(1 << number(&kid));

@@ -1,8 +1,9 @@
 //! What must hold in every state of the model, and what becomes of a state when nothing goes wrong any more.
 
-use super::*;
+use super::{publisher::Mood, *};
 use crate::core::{
     announcement::Announcement,
+    ledger::Mistrust,
     signing::{Holdings, VerificationKey},
 };
 
@@ -165,6 +166,8 @@ impl World {
         world.rules.by_age = false;
         world.nodes.iter_mut().for_each(|node| node.skew = 0);
         world.publisher.iter_mut().for_each(|publisher| publisher.skew = 0);
+        world.settle()?;
+        world.forget_who_is_not_believed()?;
         world.rounds_until(Self::is_settled, "no order is obeyed")?;
         let is_quiet = |world: &Self| world.stored.as_ref().is_some_and(|ledger| ledger.wish().is_none());
         world.rounds_until(is_quiet, "a rotation that was asked for is not over")?;
@@ -184,6 +187,18 @@ impl World {
         world.take(Action::Operator(Word::Revoke(revoked)))?;
         world.settle()?;
         if world.is_settled() { Ok(()) } else { Err(Broken::NoSpare) }
+    }
+
+    /// What the operator does about a node that cannot prove who it is: a backup is older than all its keys.
+    fn forget_who_is_not_believed(&mut self) -> Result<(), Broken> {
+        let (answer, now, retention) = (self.answer(Mood::Truthful), self.publisher_time(), self.retention());
+        let report = Report { source: "nodes".to_owned(), answer };
+        let Some(publisher) = &self.publisher else { return Ok(()) };
+        for mistrust in merge(&publisher.known, [&report]).mistrusted {
+            let (Mistrust::Unproven { node } | Mistrust::NotAdmitted { node }) = mistrust else { continue };
+            self.change(|ledger| ledger.forget(&node, &retention, now).unwrap_or_else(|_| ledger.clone()))?;
+        }
+        Ok(())
     }
 
     fn rounds_until(&mut self, is_over: impl Fn(&Self) -> bool, what: &'static str) -> Result<(), Broken> {

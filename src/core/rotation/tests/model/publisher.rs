@@ -1,6 +1,7 @@
 //! The publisher of the model and the places that it writes: what `workflow` does around the core.
 
 use super::*;
+use crate::core::announcement::Posted;
 
 /// The publisher's memory.
 #[derive(Clone)]
@@ -13,6 +14,8 @@ pub(super) struct Publisher {
     pub(super) opened: i64,
     /// What the nodes, and the API server, said last.
     pub(super) nodes: Arc<Answer>,
+    /// Whether all that they said then was believed.
+    pub(super) believes: bool,
     pub(super) api_server: Option<Kids>,
     /// By place, what it saw and has not stored.
     pub(super) looks: Vec<Option<Arc<Seen>>>,
@@ -106,6 +109,7 @@ impl World {
     fn timing(&self) -> Timing {
         let timing = Timing {
             rotate_after: self.rules.by_age.then(|| lasting(ROTATE_AFTER)),
+            window: None,
             // The second that rounding takes comes on top.
             propagation: lasting(PROPAGATION - 1),
             jwks_max_age: lasting(PROPAGATION / 2),
@@ -115,7 +119,7 @@ impl World {
         self.rules.fault.map_or(timing.clone(), |fault| fault.timing(timing))
     }
 
-    fn retention(&self) -> Retention {
+    pub(super) fn retention(&self) -> Retention {
         let Timing { max_token_lifetime, margin, .. } = self.timing();
         Retention { max_token_lifetime, margin, ..retention() }
     }
@@ -132,6 +136,7 @@ impl World {
             was_published: false,
             opened: self.now,
             nodes: Arc::new(Answer::NotYetAsked),
+            believes: false,
             api_server: None,
             looks: vec![None; self.rules.places],
             skew: 0,
@@ -188,7 +193,6 @@ impl World {
             gates: self.gates(),
             api_servers: api_servers.into_iter().collect(),
             is_sound: publisher.unseen == 0 && *publisher.nodes != Answer::NotYetAsked,
-            window: Window::Open,
         }
     }
 
@@ -213,8 +217,10 @@ impl World {
         let (unseen, was_published) = (publisher.unseen, publisher.was_published);
         let has_waited = self.now - publisher.opened >= LIFETIME + MARGIN;
         let (retention, fault) = (self.retention(), self.rules.fault);
+        let mut believes = false;
         self.change(|ledger| {
             let mut merged = merge(ledger, &reports);
+            believes = merged.mistrusted.is_empty();
             merged.may_remove = unseen == 0 || has_waited;
             merged.is_beginning = unseen == 0 && !was_published;
             let observed = ledger.observe(&merged, now, &retention);
@@ -223,16 +229,22 @@ impl World {
                 None => observed.ledger,
             }
         })?;
-        let publisher = self.publisher.as_ref().expect("it runs");
+        let publisher = self.publisher.as_mut().expect("it runs");
+        publisher.believes = believes;
         Ok(before != (self.stored.clone(), Some(publisher.nodes.clone())) || was_listed != Some(listed))
     }
 
     /// As `source::Announcements` reads them.
-    fn answer(&self, mood: Mood) -> Answer {
+    pub(super) fn answer(&self, mood: Mood) -> Answer {
         if mood == Mood::Unreadable {
             return Answer::Failed;
         }
-        let (mut nodes, mut keys) = (BTreeSet::new(), Vec::new());
+        let kids_of = |node: &SigningNode| {
+            let announced = node.announced.iter().flat_map(|announced| announced.keys().keys());
+            (node.name.clone(), announced.cloned().collect())
+        };
+        let admits: BTreeMap<NodeName, BTreeSet<Kid>> = self.nodes.iter().map(kids_of).collect();
+        let mut said = Vec::new();
         for (index, node) in self.nodes.iter().enumerate() {
             let read = match mood {
                 Mood::Stale(stale) if stale == index => &node.before,
@@ -240,14 +252,13 @@ impl World {
                 _ => &node.announced,
             };
             let Some(read) = read else { continue };
-            nodes.insert(node.name.clone());
             let misread = self.rules.fault.map(|fault| fault.misread(read, self.stored.as_deref()));
             let read = misread.as_ref().unwrap_or(read);
-            for key in read.listed(self.publisher_time(), self.retention().margin) {
-                keys.push((key.jwk.clone(), SignedBy { node: node.name.clone(), stage: key.stage }));
-            }
+            let signed_by = read.keys().keys().filter(|kid| has(node.own, number(kid))).cloned().collect();
+            let posted = Posted::by(read.clone().admitting(admits.clone()), signed_by);
+            said.push(Said::new(posted, self.publisher_time(), self.retention().margin));
         }
-        if nodes.is_empty() { Answer::Failed } else { Answer::Announced { nodes, keys } }
+        if said.is_empty() { Answer::Failed } else { Answer::Announced(said) }
     }
 
     /// Looks at a place for the first time since its start.
@@ -292,9 +303,10 @@ impl World {
         let version = self.places[index].version;
         if self.places[index].view != Some(wanted) {
             self.check_placed(found & !wanted)?;
-            // After a backup, what an intruder took from a place is not known before the nodes are heard.
+            // After a backup, what an intruder took from a place is not known before the nodes are believed.
             let publisher = self.publisher.as_ref().expect("it runs");
-            let is_ours = !self.restored || matches!(*publisher.nodes, Answer::Announced { .. });
+            let is_heard = publisher.believes && matches!(*publisher.nodes, Answer::Announced(_));
+            let is_ours = !self.restored || is_heard;
             self.places[index].replace(wanted, is_ours, self.now);
             self.places[index].written_from = ledger.sequence();
         }

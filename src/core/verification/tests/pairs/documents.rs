@@ -207,7 +207,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "JWKS-PARSE",
         |it| it.jwks["keys"][0]["n"] = json!("="),
-        "key 1: member `n` is not base64url",
+        "`: member `n` is not base64url",
         |it| {
             it.jwks["keys"][0]["x5c"] = json!(["="]);
         },
@@ -221,7 +221,15 @@ pub(super) const PAIRS: &[Pair] = &[
             it.jwks["keys"][0]["x5t"] = json!("AQ");
         },
     ),
-    pair("JWKS-COUNT", |it| with_others(it, 100), "has 101 keys", |it| with_others(it, 99)),
+    pair(
+        "JWKS-COUNT",
+        |it| {
+            with_others(it, 100);
+            it.jwks["keys"].as_array_mut().expect("an array").rotate_left(1);
+        },
+        "is key 101 of 101 in the JWKS",
+        |it| with_others(it, 100),
+    ),
     pair("JWKS-MANY", |it| with_others(it, 10), "has 11 keys", |it| with_others(it, 9)),
     pair(
         "JWKS-DUP",
@@ -229,8 +237,11 @@ pub(super) const PAIRS: &[Pair] = &[
             with_others(it, 1);
             it.jwks["keys"][1]["kid"] = json!(published_key().kid());
         },
-        "more than once",
-        |it| with_others(it, 1),
+        "names two different keys",
+        |it| {
+            let same = it.jwks["keys"][0].clone();
+            it.jwks["keys"].as_array_mut().expect("an array").push(same);
+        },
     ),
     pair(
         "JWKS-KID",
@@ -265,7 +276,15 @@ pub(super) const PAIRS: &[Pair] = &[
         "kid `mine` is not the one that Kubernetes derives",
         |_| {},
     ),
-    pair("KEY-SIZE", |it| with_rsa(it, 1024), "key `small` has 1024 bits", |it| with_rsa(it, 2048)),
+    pair(
+        "KEY-SIZE",
+        |it| {
+            with_rsa(it, 1024);
+            it.header["kid"] = json!("small");
+        },
+        "key `small` has 1024 bits",
+        |it| with_rsa(it, 1024),
+    ),
     pair("SIG", |it| it.tampered = true, "does not verify", |_| {}),
     pair(
         "SIG",

@@ -1,0 +1,52 @@
+//! The window in which keys of age are replaced.
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{Told, value};
+use crate::{
+    config::{
+        SourceConfig,
+        problem::{Fault, Problems},
+        reader::Mapping,
+        schedule::calendar,
+    },
+    core::rotation::Window,
+};
+
+pub(super) fn read(
+    issuer: &Mapping<'_>,
+    sources: &[SourceConfig],
+    now: Timestamp,
+    problems: &mut Problems,
+) -> Result<Option<Window>, Told> {
+    if issuer.get("rotate_within").is_none() {
+        return Ok(None);
+    }
+    let mapping = issuer.mapping("rotate_within", problems).ok_or(Told)?;
+    let opens = mapping.parsed("opens", problems, |text| calendar(text, "in `time_zone`", now));
+    let open_for = mapping.duration("for", problems);
+    let zone = mapping.parsed("time_zone", problems, time_zone);
+    let open_for = open_for.ok_or(Told)?;
+    // Whether a key is of age is looked at when its node was heard.
+    let polls = sources.iter().filter_map(|source| match source {
+        SourceConfig::Announcements { every, .. } => Some(*every),
+        _ => None,
+    });
+    if let Some(every) = polls.max().filter(|every| open_for <= *every) {
+        let (open_for, every) = (value::duration_text(open_for), value::duration_text(every));
+        let fault = Fault::new(format!(
+            "`{open_for}` is too short, expected more than `{every}`, the time between two polls of `announcements`"
+        ));
+        mapping.refuse("for", fault.hint("a window that nobody looks at is missed"), problems);
+    }
+    Ok(Some(Window::new(opens.ok_or(Told)?, zone.ok_or(Told)?, open_for)))
+}
+
+fn time_zone(name: &str) -> Result<TimeZone, Fault> {
+    TimeZone::get(name).map_err(|_| {
+        Fault::new(format!(
+            "`{name}` is no time zone of the IANA database, expected one such as `Europe/Amsterdam`"
+        ))
+        .hint("`UTC` is one too; letters such as `CEST` and offsets are none")
+    })
+}

@@ -1,0 +1,114 @@
+//! Whose announcements the publisher believes.
+//!
+//! Whoever is believed has his keys published, and the world trusts those. So a node is believed that a key
+//! which is known of it has signed for; a new one, when a node that is believed has admitted it. Only the first
+//! nodes of an issuer are believed on their own word.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::Ledger;
+use crate::core::{announcement::NodeName, kid::Kid, merge::Said};
+
+/// Why an announcement does not count.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Mistrust {
+    /// A copy from the past.
+    #[error("node `{node}` said something later already, at {known}; this is of {at}")]
+    Outdated { node: NodeName, at: Timestamp, known: Timestamp },
+    #[error("node `{node}` was forgotten at {gone}, and what it said before is still there")]
+    Forgotten { node: NodeName, gone: Timestamp },
+    /// Its disk was lost, or somebody else speaks in its name.
+    #[error("node `{node}` announces keys, and none that is known of it has signed that")]
+    Unproven { node: NodeName },
+    #[error("node `{node}` announces keys, and no node has admitted it")]
+    NotAdmitted { node: NodeName },
+}
+
+impl Mistrust {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Outdated { .. } => None,
+            Self::Forgotten { .. } => Some("take its announcement away".to_owned()),
+            Self::Unproven { node } => Some(format!(
+                "if its private keys were lost: `signpost rotate forget {node}`, and admit it on another node"
+            )),
+            Self::NotAdmitted { node } => {
+                Some(format!("on a node that signs already: `signpost signer admit {node}`"))
+            }
+        }
+    }
+
+    /// Whether nothing of the node is known, so that it can take nothing away by what it does not say.
+    #[must_use]
+    pub fn is_of_a_stranger(&self) -> bool {
+        matches!(self, Self::NotAdmitted { .. } | Self::Forgotten { .. })
+    }
+}
+
+impl Ledger {
+    /// Says of each announcement whether it counts, in their order.
+    #[must_use]
+    pub fn vet(&self, said: &[&Said]) -> Vec<Result<(), Mistrust>> {
+        let known = self.known_nodes();
+        let mut verdicts: Vec<_> = said.iter().map(|said| self.vet_alone(said, &known)).collect();
+        // Whoever is admitted may have admitted others.
+        loop {
+            let believed = || said.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
+            let is_vouched_for = |candidate: &Said| {
+                believed().any(|(said, _)| {
+                    let admits = said.posted.announcement().admits().get(candidate.node());
+                    admits.is_some_and(|kids| candidate.posted.is_signed_by_any(kids))
+                })
+            };
+            let admitted = said.iter().zip(&verdicts).position(|(candidate, verdict)| {
+                matches!(verdict, Err(Mistrust::NotAdmitted { .. })) && is_vouched_for(candidate)
+            });
+            match admitted {
+                Some(admitted) => verdicts[admitted] = Ok(()),
+                None => return verdicts,
+            }
+        }
+    }
+
+    fn vet_alone(&self, said: &Said, known: &BTreeMap<&NodeName, BTreeSet<Kid>>) -> Result<(), Mistrust> {
+        let (node, posted) = (said.node(), &said.posted);
+        let at = posted.announcement().word().at;
+        if let Some(word) = self.words.get(node).filter(|word| at < word.at) {
+            return Err(Mistrust::Outdated { node: node.clone(), at, known: word.at });
+        }
+        if let Some(gone) = self.forgotten.get(node).filter(|gone| at <= **gone)
+            && posted.is_signed_by_any(&self.kids_of(node))
+        {
+            return Err(Mistrust::Forgotten { node: node.clone(), gone: *gone });
+        }
+        match known.get(node) {
+            _ if said.is_own => Ok(()),
+            Some(kids) if posted.is_signed_by_any(kids) => Ok(()),
+            Some(_) => Err(Mistrust::Unproven { node: node.clone() }),
+            None if known.is_empty() => Ok(()),
+            None => Err(Mistrust::NotAdmitted { node: node.clone() }),
+        }
+    }
+
+    /// The public keys of each node that is not forgotten.
+    fn known_nodes(&self) -> BTreeMap<&NodeName, BTreeSet<Kid>> {
+        let signers = self.keys.values().filter(|entry| entry.is_public()).filter_map(|entry| {
+            let node = &entry.signer.as_ref()?.node;
+            (!self.forgotten.contains_key(node)).then_some(node)
+        });
+        let nodes: BTreeSet<&NodeName> = signers.collect();
+        nodes.into_iter().map(|node| (node, self.kids_of(node))).collect()
+    }
+
+    /// The kids of the public keys of a node.
+    fn kids_of(&self, node: &NodeName) -> BTreeSet<Kid> {
+        self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! What stands for a token in a program that was built without PKCS#11.
+
+use super::{HsmError, HsmSettings};
+use crate::core::{jwk::Jwk, kid::Kid, signing::KeyType};
+
+/// There is none.
+#[derive(Debug)]
+pub enum Hsm {}
+
+impl Hsm {
+    pub(in crate::signer::keyring) fn open(_: &HsmSettings) -> Result<Self, HsmError> {
+        Err(HsmError::NotBuilt)
+    }
+
+    pub(in crate::signer::keyring) fn generate(&self, _: KeyType) -> Result<Jwk, HsmError> {
+        match *self {}
+    }
+
+    pub(in crate::signer::keyring) fn has(&self, _: &Kid) -> Result<bool, HsmError> {
+        match *self {}
+    }
+
+    pub(in crate::signer::keyring) fn destroy(&self, _: &Kid) -> Result<(), HsmError> {
+        match *self {}
+    }
+
+    pub(in crate::signer::keyring) fn sign(&self, _: &Jwk, _: &[u8]) -> Result<Vec<u8>, HsmError> {
+        match *self {}
+    }
+}

@@ -1,0 +1,233 @@
+//! A PKCS#11 token by way of its vendor's library.
+//!
+//! One rule for everything that may go wrong: whatever fails is tried once more on a connection that was made anew,
+//! library and all. So a token that was away needs no restart, and nobody has to tell which of some hundred return
+//! values means that it is back. A PIN that was refused is not tried again: tokens lock themselves.
+
+use std::{
+    array,
+    path::Path,
+    sync::{
+        Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use cryptoki::{
+    context::{CInitializeArgs, CInitializeFlags, Pkcs11},
+    error::{Error, RvError},
+    session::UserType,
+    slot::Slot,
+    types::AuthPin,
+};
+
+use self::seat::{Broken, Seat};
+use super::{
+    super::{KeyringError, directory::read_private},
+    HsmError, HsmSettings,
+};
+use crate::core::{jwk::Jwk, kid::Kid, signing::KeyType};
+
+mod seat;
+
+/// Most signatures that are asked for at once.
+const SESSIONS: usize = 8;
+
+/// A token, connected or not. Everything blocks.
+#[derive(Debug)]
+pub struct Hsm {
+    settings: HsmSettings,
+    /// The number of connections that were made, and the last one unless it failed.
+    connection: RwLock<(u64, Option<Connection>)>,
+    is_pin_refused: AtomicBool,
+}
+
+/// An initialised library and a user who is logged in.
+#[derive(Debug)]
+struct Connection {
+    /// Before the library, so that they are closed first.
+    seats: [Mutex<Option<Seat>>; SESSIONS],
+    /// Who is waited for next, when all are taken.
+    next: AtomicUsize,
+    slot: Slot,
+    library: Library,
+}
+
+/// Finalises the library when it is dropped.
+#[derive(Debug)]
+struct Library(Pkcs11);
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        // A library that is in no state to be left cannot be helped.
+        let _ = self.0.clone().finalize();
+    }
+}
+
+impl Hsm {
+    /// Opens a token and logs in.
+    pub(in crate::signer::keyring) fn open(settings: &HsmSettings) -> Result<Self, HsmError> {
+        let connection = Connection::open(settings)?;
+        Ok(Self {
+            settings: settings.clone(),
+            connection: RwLock::new((0, Some(connection))),
+            is_pin_refused: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes a key pair whose private half cannot leave the token.
+    pub(in crate::signer::keyring) fn generate(&self, key_type: KeyType) -> Result<Jwk, HsmError> {
+        self.work("make a key", |seat| seat.generate(key_type))
+    }
+
+    /// Whether the private key is there.
+    pub(in crate::signer::keyring) fn has(&self, kid: &Kid) -> Result<bool, HsmError> {
+        match self.work("look for a key", |seat| seat.find(kid)) {
+            Ok(_) => Ok(true),
+            Err(HsmError::NoKey { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Destroys both halves of a key. That there is none is no error.
+    pub(in crate::signer::keyring) fn destroy(&self, kid: &Kid) -> Result<(), HsmError> {
+        self.work("destroy a key", |seat| seat.destroy(kid))
+    }
+
+    /// The signature of a message, as JWS has it (RFC 7518 sections 3.3 and 3.4).
+    pub(in crate::signer::keyring) fn sign(&self, jwk: &Jwk, message: &[u8]) -> Result<Vec<u8>, HsmError> {
+        self.work("sign", |seat| seat.sign(jwk, message))
+    }
+
+    fn work<T>(
+        &self,
+        action: &'static str,
+        work: impl Fn(&mut Seat) -> Result<T, Broken>,
+    ) -> Result<T, HsmError> {
+        let label = || self.settings.token_label.clone();
+        let told = |broken| match broken {
+            Broken::Refused(error) => HsmError::Failed { label: label(), action, reason: reason(&error) },
+            Broken::NoKey(kid) => HsmError::NoKey { label: label(), kid },
+            Broken::Exposed => HsmError::Exposed { label: label() },
+        };
+        let tried = {
+            let connection = self.connection.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(connection) = &connection.1
+                && let Ok(done) = connection.work(&work)
+            {
+                return Ok(done);
+            }
+            connection.0
+        };
+        let mut connection = self.connection.write().unwrap_or_else(PoisonError::into_inner);
+        if connection.0 == tried {
+            if self.is_pin_refused.load(Ordering::Relaxed) {
+                return Err(self.wrong_pin());
+            }
+            *connection = (tried + 1, None);
+            let opened = Connection::open(&self.settings);
+            if matches!(opened, Err(HsmError::WrongPin { .. } | HsmError::LockedPin { .. })) {
+                self.is_pin_refused.store(true, Ordering::Relaxed);
+            }
+            connection.1 = Some(opened?);
+        }
+        match &connection.1 {
+            Some(connection) => connection.work(&work).map_err(told),
+            // Somebody else has just tried.
+            None => Err(HsmError::Failed { label: label(), action, reason: "it is away".to_owned() }),
+        }
+    }
+
+    fn wrong_pin(&self) -> HsmError {
+        let HsmSettings { token_label, pin_file, .. } = self.settings.clone();
+        HsmError::WrongPin { label: token_label, path: pin_file }
+    }
+}
+
+impl Connection {
+    fn open(settings: &HsmSettings) -> Result<Self, HsmError> {
+        let HsmSettings { module, token_label, pin_file } = settings;
+        let failed = |action: &'static str| {
+            move |error: Error| HsmError::Failed {
+                label: token_label.clone(),
+                action,
+                reason: reason(&error),
+            }
+        };
+        let unusable = |error: Error| HsmError::Module { path: module.clone(), reason: reason(&error) };
+        let library = Pkcs11::new(module).map_err(unusable)?;
+        let initialized = library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK));
+        let library = Library(library);
+        initialized.map_err(unusable)?;
+        let slot = find_slot(&library.0, token_label)?;
+        let session = library.0.open_rw_session(slot).map_err(failed("open a session"))?;
+        let pin = read_pin(pin_file)?;
+        match session.login(UserType::User, Some(&pin)) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
+            Err(Error::Pkcs11(RvError::PinIncorrect | RvError::PinLenRange | RvError::PinInvalid, _)) => {
+                return Err(HsmError::WrongPin { label: token_label.clone(), path: pin_file.clone() });
+            }
+            Err(Error::Pkcs11(RvError::PinLocked, _)) => {
+                return Err(HsmError::LockedPin { label: token_label.clone() });
+            }
+            Err(error) => return Err(failed("let us log in")(error)),
+        }
+        // A user stays logged in for as long as there is a session.
+        let mut first = Some(Seat::new(session));
+        let seats = array::from_fn(|_| Mutex::new(first.take()));
+        Ok(Self { seats, next: AtomicUsize::new(0), slot, library })
+    }
+
+    fn work<T>(&self, work: impl Fn(&mut Seat) -> Result<T, Broken>) -> Result<T, Broken> {
+        let free = self.seats.iter().find_map(|seat| seat.try_lock().ok());
+        let mut seat = free.unwrap_or_else(|| {
+            let turn = self.next.fetch_add(1, Ordering::Relaxed) % SESSIONS;
+            self.seats[turn].lock().unwrap_or_else(PoisonError::into_inner)
+        });
+        if seat.is_none() {
+            *seat = Some(Seat::new(self.library.0.open_rw_session(self.slot)?));
+        }
+        work(seat.as_mut().expect("it was just taken"))
+    }
+}
+
+fn find_slot(library: &Pkcs11, label: &str) -> Result<Slot, HsmError> {
+    let failed =
+        |error: Error| HsmError::Failed { label: label.to_owned(), action: "answer", reason: reason(&error) };
+    let mut found = Vec::new();
+    for slot in library.get_slots_with_initialized_token().map_err(failed)? {
+        // One that is taken out meanwhile is not there.
+        if let Ok(info) = library.get_token_info(slot) {
+            found.push((info.label().to_owned(), slot));
+        }
+    }
+    let ours: Vec<_> = found.iter().filter(|(name, _)| name == label).collect();
+    match ours.as_slice() {
+        [(_, slot)] => Ok(*slot),
+        [] => {
+            let names: Vec<_> = found.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let found = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            Err(HsmError::NoToken { label: label.to_owned(), found })
+        }
+        several => Err(HsmError::Ambiguous { label: label.to_owned(), count: several.len() }),
+    }
+}
+
+fn read_pin(path: &Path) -> Result<AuthPin, HsmError> {
+    let wrong = |source: KeyringError| HsmError::PinFile { path: path.to_owned(), source: Box::new(source) };
+    let bytes = read_private(path).map_err(wrong)?;
+    let text = std::str::from_utf8(&bytes).unwrap_or_default().trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(HsmError::NoPin { path: path.to_owned() });
+    }
+    // Of the right size from the start, so that no copy is left behind unwiped.
+    Ok(AuthPin::from(Box::<str>::from(text)))
+}
+
+/// The name of a return value, such as `DeviceRemoved`; its prose is long and says nothing more.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Pkcs11(code, function) => format!("{function:?} answers {code:?}"),
+        other => other.to_string(),
+    }
+}

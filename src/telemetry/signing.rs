@@ -1,0 +1,169 @@
+//! What a node that signs has done and what it has, for the metrics.
+//!
+//! Counted where it happens, without a lock: a signature waits for nobody who looks.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use crate::core::announcement::NodeName;
+
+/// What became of the claims that an API server wanted to be signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Signed,
+    /// No key is ready, or the disk cannot record how long the token lives: it may be asked again.
+    Unavailable,
+    /// The claims cannot be read, or the token would live too long.
+    Refused,
+    /// OpenSSL failed, or the signature did not verify.
+    Failed,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 4] = [Self::Signed, Self::Unavailable, Self::Refused, Self::Failed];
+
+    /// As metrics name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Upper bounds, in seconds, between which signatures are counted: bare RSA-2048 takes a quarter of a millisecond,
+/// RSA-4096 two, and a write to the journal as long as the disk takes.
+const BOUNDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
+
+/// What one node does. Shared by those who do it and those who look.
+#[derive(Debug)]
+pub struct Meter {
+    node: NodeName,
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+    /// How many signatures took no longer than each bound and longer than the one before; the last took longer
+    /// than any.
+    took: [AtomicU64; BOUNDS.len() + 1],
+    nanoseconds: AtomicU64,
+    fetches: AtomicU64,
+    strangers: AtomicU64,
+    /// Whether it can do what it has to.
+    is_well: AtomicBool,
+    standing: Mutex<Standing>,
+}
+
+/// What a node has, as it last changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Its keys by what it does with them, each stage that there is.
+    pub keys: BTreeMap<&'static str, usize>,
+    /// When what API servers verify with last changed, as they are told.
+    pub changed: Timestamp,
+    /// When the latest order was given that it has obeyed.
+    pub obeyed: Option<Timestamp>,
+    /// When it last said what it has.
+    pub announced: Timestamp,
+}
+
+/// How long signatures took.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Durations {
+    pub(super) seconds: f64,
+    pub(super) count: u64,
+    /// Bounds in seconds, and how many lie between each and the one before.
+    pub(super) buckets: Vec<(f64, u64)>,
+}
+
+impl Meter {
+    #[must_use]
+    pub fn new(node: NodeName) -> Self {
+        Self {
+            node,
+            outcomes: Default::default(),
+            took: Default::default(),
+            nanoseconds: AtomicU64::default(),
+            fetches: AtomicU64::default(),
+            strangers: AtomicU64::default(),
+            is_well: AtomicBool::new(true),
+            standing: Mutex::default(),
+        }
+    }
+
+    /// Claims were answered. Only signatures are timed: a refusal takes no time.
+    pub fn answered(&self, outcome: Outcome, took: Duration) {
+        self.outcomes[outcome as usize].fetch_add(1, Relaxed);
+        if outcome == Outcome::Signed {
+            let seconds = took.as_secs_f64();
+            let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+            self.took[bucket].fetch_add(1, Relaxed);
+            self.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
+    /// An API server fetched the keys.
+    pub fn fetched(&self) {
+        self.fetches.fetch_add(1, Relaxed);
+    }
+
+    /// Somebody connected who may not.
+    pub fn turned_away(&self) {
+        self.strangers.fetch_add(1, Relaxed);
+    }
+
+    /// It was seen to do what it has to, or not to.
+    pub fn tended(&self, is_well: bool) {
+        self.is_well.store(is_well, Relaxed);
+    }
+
+    pub fn stands(&self, standing: Standing) {
+        *self.locked() = standing;
+    }
+
+    pub(super) fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    pub(super) fn answers(&self) -> impl Iterator<Item = (Outcome, u64)> {
+        Outcome::ALL.into_iter().zip(self.outcomes.iter().map(|count| count.load(Relaxed)))
+    }
+
+    pub(super) fn durations(&self) -> Durations {
+        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(self.took.iter().map(|count| count.load(Relaxed))).collect();
+        let seconds = Duration::from_nanos(self.nanoseconds.load(Relaxed)).as_secs_f64();
+        Durations { seconds, count: buckets.iter().map(|(_, count)| count).sum(), buckets }
+    }
+
+    pub(super) fn fetches(&self) -> u64 {
+        self.fetches.load(Relaxed)
+    }
+
+    pub(super) fn strangers(&self) -> u64 {
+        self.strangers.load(Relaxed)
+    }
+
+    pub(super) fn is_well(&self) -> bool {
+        self.is_well.load(Relaxed)
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.locked().clone()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().expect("nobody panics while holding it")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! Another user of this machine.
+
+use std::thread;
+
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+/// `nobody`, who owns nothing and is in no group.
+pub(crate) const NOBODY: u32 = 65_534;
+
+/// Does something as `nobody`, on a thread of its own; `None` where we may not become somebody else, because we
+/// are not root.
+pub(crate) fn as_nobody<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
+    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    let become_nobody = || {
+        set_thread_groups(&[])?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)
+    };
+    thread::scope(|scope| {
+        let acted = scope.spawn(|| become_nobody().ok().map(|()| act()));
+        acted.join().expect("the other user does not panic")
+    })
+}
+
+/// Says what a test does less.
+#[expect(clippy::print_stderr, reason = "a test that does less must not look like the whole one")]
+pub(crate) fn not_root(what: &str) {
+    eprintln!("this user is not root: {what}");
+}
