@@ -83,6 +83,15 @@ pub(super) const PAIRS: &[Pair] = &[
     ),
     pair(
         "TOK-CLAIMS",
+        |it| {
+            it.party = Party::Aws;
+            it.claims["iat"] = Value::Null;
+        },
+        "has no usable `iat`",
+        |it| it.claims["iat"] = Value::Null,
+    ),
+    pair(
+        "TOK-CLAIMS",
         |it| it.claims["aud"] = json!([]),
         "has no usable `aud`",
         |it| {
