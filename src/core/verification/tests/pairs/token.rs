@@ -234,6 +234,12 @@ pub(super) const PAIRS: &[Pair] = &[
         },
     ),
     pair(
+        "ISS-URL",
+        |it| it.claims["iss"] = json!("cluster.local"),
+        "`iss` is `cluster.local`",
+        |it| it.claims["iss"] = json!("https://cluster.local"),
+    ),
+    pair(
         "ISS-SYNTAX",
         |it| it.move_to("http://k8s.example"),
         "has scheme `http`",
