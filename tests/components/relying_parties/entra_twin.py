@@ -313,8 +313,9 @@ def read_keys(internet, issuer):
             open_questions.append("keys")
             continue
         try:
-            # PyJWT would refuse a key whose alg it does not know; what `alg` means to Entra is open.
-            key = jwt.PyJWK({name: value for name, value in member.items() if name != "alg"}, algorithm="RS256")
+            # The public key alone: PyJWT would take more for a private key or another algorithm.
+            public = {name: member[name] for name in ("kty", "n", "e") if name in member}
+            key = jwt.PyJWK(public, algorithm="RS256")
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
             raise Refused(900612, "Failed to parse provider signing keys.", ["900612"], open_questions) from error
         kid = member.get("kid")

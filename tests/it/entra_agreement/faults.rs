@@ -10,10 +10,19 @@ pub(super) struct Fault {
     pub(super) variants: usize,
     /// Makes a situation wrong; the number is that of the variant.
     pub(super) apply: fn(&mut Situation, usize),
+    /// Codes for what it breaks besides, further than the twin ever comes.
+    pub(super) besides: &'static [u64],
 }
 
 const fn fault(name: &'static str, variants: usize, apply: fn(&mut Situation, usize)) -> Fault {
-    Fault { name, variants, apply }
+    Fault { name, variants, apply, besides: &[] }
+}
+
+impl Fault {
+    const fn besides(mut self, codes: &'static [u64]) -> Self {
+        self.besides = codes;
+        self
+    }
 }
 
 const STATUSES: [u16; 8] = [400, 401, 403, 404, 410, 429, 500, 503];
@@ -23,7 +32,9 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("alg is another", 8, |it, n| {
         let names = ["ES256", "HS256", "PS256", "EdDSA", "none", "rs256", "RS384", "RS512"];
         it.header["alg"] = json!(names[n]);
-    }),
+    })
+    // The signature is not one of that algorithm.
+    .besides(&[7_000_274]),
     fault("alg is not there", 1, |it, _| remove(&mut it.header, "alg")),
     fault("typ is another", 4, |it, n| {
         it.header["typ"] = json!(["at+jwt", "JOSE", "application/at+jwt", "jwt-bearer"][n]);
@@ -41,7 +52,8 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("a claim is not there that nobody needs", 3, |it, n| {
         remove(&mut it.claims, ["iat", "nbf", "jti"][n]);
     }),
-    fault("a claim is empty", 3, |it, n| it.claims[["iss", "aud", "sub"][n]] = json!("")),
+    fault("a claim is empty", 3, |it, n| it.claims[["iss", "aud", "sub"][n]] = json!(""))
+        .besides(&[700_211, 700_212, 700_213]),
     fault("it is of another kind", 3, |it, n| {
         let (name, value) = [("iss", json!(5)), ("sub", json!(["x"])), ("exp", json!("soon"))][n].clone();
         it.claims[name] = value;
@@ -56,6 +68,12 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("lives for a year", 1, |it, _| it.claims["exp"] = json!(it.now + 31_536_000)),
     fault("a legacy token", 1, |it, _| {
         it.claims = json!({"iss": "kubernetes/serviceaccount", "sub": SUBJECT});
+    })
+    // Its issuer is no URL, and that of no credential.
+    .besides(&[700_211, 700_021]),
+    fault("the issuer is no URL", 1, |it, _| {
+        it.claims["iss"] = json!("cluster.local");
+        "cluster.local".clone_into(&mut it.trust().issuer);
     }),
     fault("sub is another", 5, |it, n| {
         let others = [
@@ -138,29 +156,28 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("there is no credential", 1, |it, _| it.credentials.clear()),
     fault("the credential has another issuer", 5, |it, n| {
         let ours = it.issuer.clone();
-        it.trust().issuer = [
+        let others = [
             format!("{ours}/"),
             ours.to_uppercase().replacen("HTTPS", "https", 1),
             format!("{ours} "),
             "https://oidc.example/other".to_owned(),
             ours.replacen("https", "http", 1),
-        ][n]
-            .clone();
+        ];
+        others[n].clone_into(&mut it.trust().issuer);
     }),
     fault("the credential has another subject", 4, |it, n| {
-        it.trust().subject = [
+        let others = [
             "system:serviceaccount:team:other",
             "system:serviceaccount:team:app ",
             "system:serviceaccount:team:*",
             "system:serviceaccount:TEAM:app",
-        ][n]
-            .to_owned();
+        ];
+        others[n].clone_into(&mut it.trust().subject);
     }),
     fault("the credential has another audience", 3, |it, n| {
-        it.trust().audience =
-            ["api://AzureADTokenExchangeChina", "api://azureADTokenExchange", "api://AzureADTokenExchange "]
-                [n]
-                .to_owned();
+        let others =
+            ["api://AzureADTokenExchangeChina", "api://azureADTokenExchange", "api://AzureADTokenExchange "];
+        others[n].clone_into(&mut it.trust().audience);
     }),
     fault("another audience on both sides", 1, |it, _| {
         it.claims["aud"] = json!(["api://AzureADTokenExchange-Modified"]);
@@ -301,7 +318,7 @@ const REDIRECTS: [Redirect; 2] = [Redirect::ToTheDocument, Redirect::Round];
 const TYPES: [&str; 3] = ["text/plain", "application/octet-stream", "application/jwk-set+json"];
 const NO_JSON: [fn(String) -> Vec<u8>; 5] = [
     |_| b"<!doctype html><title>Not Found</title>".to_vec(),
-    |text| text[..text.len() / 2].as_bytes().to_vec(),
+    |text| text.as_bytes()[..text.len() / 2].to_vec(),
     |_| Vec::new(),
     |_| b"[]".to_vec(),
     |text| [b"\xef\xbb\xbf", text.as_bytes()].concat(),

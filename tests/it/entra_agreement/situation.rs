@@ -201,6 +201,10 @@ pub(super) struct Document {
 }
 
 impl Document {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     pub(super) fn response(&self) -> Response {
         let response = Response::builder().status(self.status).header("content-type", self.content_type);
         let response = match &self.location {
@@ -211,6 +215,7 @@ impl Document {
     }
 }
 
+/// A public key as `kube-apiserver` prints it.
 fn jwk(kid: &str, key: &PKey<Private>) -> Value {
     let rsa = key.rsa().expect("it is an RSA key");
     let [n, e] = [rsa.n(), rsa.e()].map(|number| Base64UrlUnpadded::encode_string(&number.to_vec()));

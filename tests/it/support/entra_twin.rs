@@ -1,7 +1,7 @@
 //! A twin of Microsoft Entra's token endpoint: what the documents say that it answers.
 //!
 //! Entra cannot be had. The twin is `tests/components/relying_parties/entra_twin.py`, which verifies by
-//! PyJWT, shares no code with the product, and says on which documents each answer rests and which
+//! `PyJWT`, shares no code with the product, and says on which documents each answer rests and which
 //! choices of its own no document speaks of.
 
 use std::process::Command;
