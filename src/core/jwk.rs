@@ -222,9 +222,14 @@ fn verifies(verifier: Result<impl JwsVerifier, JoseError>, message: &[u8], signa
 
 fn number(member: Option<&String>, name: &'static str) -> Result<Vec<u8>, InvalidJwk> {
     let text = member.ok_or_else(|| InvalidJwk::Malformed { what: format!("member `{name}` is missing") })?;
-    Base64UrlUnpadded::decode_vec(text).map_err(|_| InvalidJwk::Malformed {
+    let bytes = Base64UrlUnpadded::decode_vec(text).map_err(|_| InvalidJwk::Malformed {
         what: format!("member `{name}` is not base64url without padding"),
-    })
+    })?;
+    // Zero is `AA` (RFC 7518 section 2).
+    if bytes.is_empty() {
+        return Err(InvalidJwk::Malformed { what: format!("member `{name}` is empty") });
+    }
+    Ok(bytes)
 }
 
 /// One member of a JWKS cannot be used.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -40,6 +40,8 @@ impl fmt::Debug for Token {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Header {
     pub alg: String,
+    /// An empty one names no key.
+    #[serde(default, deserialize_with = "named")]
     pub kid: Option<Kid>,
     pub typ: Option<String>,
 }
@@ -52,6 +54,11 @@ pub struct UnverifiedToken {
     claims: Map<String, Value>,
     signing_input: String,
     signature: Vec<u8>,
+}
+
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Kid>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty());
+    text.map(Kid::try_from).transpose().map_err(D::Error::custom)
 }
 
 impl UnverifiedToken {

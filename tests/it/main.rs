@@ -9,6 +9,7 @@ mod credentials;
 mod damaged_ledgers;
 mod deploy;
 mod docs;
+mod entra_agreement;
 mod events;
 mod external_signer;
 mod former_issuers;

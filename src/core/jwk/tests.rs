@@ -110,6 +110,7 @@ fn a_private_key_is_refused_whatever_else_it_says() {
 #[test]
 fn a_malformed_key_is_refused() {
     refuses(KUBERNETES_RSA, &json!({ "n": null }), "member `n` is missing");
+    refuses(KUBERNETES_RSA, &json!({ "n": "" }), "member `n` is empty");
     refuses(KUBERNETES_RSA, &json!({ "e": "AQAB=" }), "member `e` is not base64url without padding");
     refuses(KUBERNETES_EC, &json!({ "y": "+/" }), "member `y` is not base64url without padding");
     refuses(KUBERNETES_RSA, &json!({ "n": "AQAB" }), "RSA key has 17 bits, expected at least 2048");

@@ -5,6 +5,7 @@ use url::Url;
 use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, Note, OUTSIDE, Step, Verdict, Warning, violated};
 use crate::core::{
     issuer::Issuer,
+    token::UnverifiedToken,
     verification::{
         Party,
         address::{is_default_issuer, is_public_url},
@@ -31,6 +32,16 @@ pub(super) const CHECKS: &[Check] = &[
         basis: Basis::documented("workload identity federation considerations"),
         step: Step::Issuer,
         judge: is_not_entra,
+    },
+    Check {
+        id: "ISS-URL",
+        rule: "`iss` is a URL: without one, Entra takes the token for one that the application has signed itself",
+        level: Error,
+        parties: EVERYBODY,
+        codes: &[700_021],
+        basis: Basis::inferred("MSAL test constants"),
+        step: Step::Claims,
+        judge: is_a_url,
     },
     Check {
         id: "ISS-SYNTAX",
@@ -91,8 +102,24 @@ fn is_not_entra(case: &Case) -> Verdict {
     )
 }
 
+/// What stands in the token for an issuer and is no URL at all.
+fn no_url<'a>(case: &Case<'a>) -> Option<&'a str> {
+    let issuer = case.token().map_or_else(|| case.issuer(), UnverifiedToken::issuer)?;
+    (!issuer.contains("://")).then_some(issuer)
+}
+
+fn is_a_url(case: &Case) -> Verdict {
+    no_url(case).map_or(Verdict::NotApplicable, |issuer| {
+        violated(
+            format!("`iss` is `{issuer}`"),
+            "an https URL",
+            "start kube-apiserver with `--service-account-issuer` set to the URL under which the keys are published",
+        )
+    })
+}
+
 fn is_usable(case: &Case) -> Verdict {
-    match case.issuer().map(Issuer::parse) {
+    match case.issuer().filter(|issuer| no_url(case) != Some(*issuer)).map(Issuer::parse) {
         Some(Err(error)) if case.issuer().is_some_and(|issuer| issuer.trim() == issuer) => violated(
             error.to_string(),
             "an https URL without user, query and fragment",

@@ -69,7 +69,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "TOK-CLAIMS",
-        rule: "`iss`, `sub`, `aud`, `exp` and `iat` are there and of their type",
+        rule: "`iss`, `sub`, `aud` and `exp` are there and of their type; `iat` too, except for Entra",
         level: Error,
         parties: EVERYBODY,
         codes: &[90_014],
@@ -221,13 +221,18 @@ fn has_its_claims(case: &Case) -> Verdict {
             ("exp", token.expires_at().is_some()),
             ("iat", token.issued_at().is_some()),
         ];
-        let missing: Vec<_> = claims.iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
+        // Nothing says that Entra needs `iat`; AWS and OpenID Connect demand it.
+        let is_needed = |name: &str| name != "iat" || case.question.party != Party::Entra;
+        let names =
+            |wanted: bool| claims.iter().filter(move |(_, there)| *there == wanted).map(|(name, _)| *name);
+        let missing: Vec<_> = names(false).filter(|name| is_needed(name)).collect();
         if missing.is_empty() {
-            return holds("has `iss`, `sub`, `aud`, `exp` and `iat`");
+            return holds(format!("has {}", quoted(names(true))));
         }
+        let needed = claims.iter().map(|(name, _)| *name).filter(|name| is_needed(name));
         violated(
             format!("has no usable {}", quoted(missing)),
-            "`iss`, `sub`, `aud`, `exp` and `iat`",
+            quoted(needed),
             "use a projected token or `kubectl create token`",
         )
     })

@@ -203,7 +203,14 @@ pub(super) const PAIRS: &[Pair] = &[
         "says `ES256`",
         |it| it.discovery["id_token_signing_alg_values_supported"] = json!(["ES256", "RS256"]),
     ),
-    pair("JWKS-PARSE", |it| it.jwks = json!({"keys": []}), "it has no keys", |_| {}),
+    pair(
+        "JWKS-PARSE",
+        |it| it.jwks = json!({"keys": [5]}),
+        "key 1 is no object",
+        |it| {
+            it.jwks = json!({"keys": []});
+        },
+    ),
     pair(
         "JWKS-PARSE",
         |it| it.jwks["keys"][0]["n"] = json!("="),

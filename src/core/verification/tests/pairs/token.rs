@@ -83,6 +83,15 @@ pub(super) const PAIRS: &[Pair] = &[
     ),
     pair(
         "TOK-CLAIMS",
+        |it| {
+            it.party = Party::Aws;
+            it.claims["iat"] = Value::Null;
+        },
+        "has no usable `iat`",
+        |it| it.claims["iat"] = Value::Null,
+    ),
+    pair(
+        "TOK-CLAIMS",
         |it| it.claims["aud"] = json!([]),
         "has no usable `aud`",
         |it| {
@@ -223,6 +232,12 @@ pub(super) const PAIRS: &[Pair] = &[
         |it| {
             it.move_to("https://sts.windows.net.example/tenant");
         },
+    ),
+    pair(
+        "ISS-URL",
+        |it| it.claims["iss"] = json!("cluster.local"),
+        "`iss` is `cluster.local`",
+        |it| it.claims["iss"] = json!("https://cluster.local"),
     ),
     pair(
         "ISS-SYNTAX",

@@ -1,0 +1,341 @@
+//! `signpost verify` and the twin of Entra, who know nothing of each other, say the same.
+//!
+//! Both read the same documents, in situations that are made wrong in one way or in several. Where the twin
+//! rests on a choice of its own, because no document speaks (`docs/entra.md`), the judges may be stricter.
+//! What they accept, the twin accepts everywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use http::StatusCode;
+use serde_json::{Value, json};
+use signpost::clock;
+use signpost::core::token::UnverifiedToken;
+use signpost::core::verification::{
+    Cloud, Credential, Evidence, Expectation, Finding, Level, Outcome, Party, Question, Report, judge,
+};
+use signpost::relying_party::{Reach, RelyingParty};
+use signpost::workflow::verifying;
+use tempfile::TempDir;
+
+use crate::support::child::with_environment;
+use crate::support::components::variable;
+use crate::support::entra_twin::{Answer, Directory, EntraTwin};
+use crate::support::in_process::InProcess;
+use crate::support::nginx::{Location, Nginx};
+use crate::support::signpost::Signpost;
+
+mod faults;
+mod situation;
+mod twin;
+
+use faults::FAULTS;
+use situation::{HOST, Keys, Situation, Trust};
+
+const WITHIN: Duration = Duration::from_mins(1);
+const PAIRS: usize = 300;
+const TRIPLES: usize = 150;
+/// So many situations go through the program too; a process each is too slow for all.
+const PROGRAMS: usize = 40;
+/// Entra has one text for each of these, and no document says which it takes when.
+const OF_ONE_TEXT: [&[u64]; 4] = [
+    &[501_661, 90_061, 50_166],
+    &[700_222, 700_226, 700_227, 700_229, 700_236],
+    &[700_212, 7_002_121],
+    &[700_213, 7_002_137],
+];
+
+/// A fault, by its place in the table, and its variant.
+type Choice = (usize, usize);
+
+/// What was set up, and what both said.
+struct Compared {
+    what: String,
+    choices: Vec<Choice>,
+    twin: Answer,
+    /// What the twin answers when the credential is made to match the token.
+    beyond: Answer,
+    report: Report,
+    /// The same, with the only credential given by flags.
+    by_flags: Option<Report>,
+    token: String,
+    credentials: Vec<Trust>,
+}
+
+#[test]
+fn the_judges_agree_with_the_twin_of_entra() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let ca_file = folder.path().join("ca.crt");
+    let environment = [("SSL_CERT_FILE", ca_file.to_str().expect("text"))];
+    with_environment("entra_agreement::the_judges_agree_with_the_twin_of_entra", &environment, || {
+        let choices = situations();
+        assert!(choices.len() >= 500, "{} situations", choices.len());
+        let (compared, _server, nginx) = compare(&choices);
+        let alone: BTreeMap<Choice, &Compared> =
+            compared.iter().filter(|it| it.choices.len() == 1).map(|it| (it.choices[0], it)).collect();
+        let mut disagreements: Vec<_> = compared.iter().flat_map(|it| it.disagreements(&alone)).collect();
+        let every = compared.len() / PROGRAMS;
+        let sample: Vec<_> = compared.iter().step_by(every).collect();
+        disagreements.extend(sample.iter().filter_map(|it| it.differs_from_the_program(&nginx)));
+        assert!(
+            disagreements.is_empty(),
+            "{} of {} situations:\n{}",
+            disagreements.len(),
+            compared.len(),
+            disagreements.join("\n")
+        );
+    });
+}
+
+/// Nothing wrong, each fault alone in each variant, and pairs and triples of different faults.
+fn situations() -> Vec<Vec<Choice>> {
+    let alone =
+        FAULTS.iter().enumerate().flat_map(|(fault, it)| (0..it.variants).map(move |n| vec![(fault, n)]));
+    let mut all: Vec<_> = [Vec::new()].into_iter().chain(alone).collect();
+    let mut dice = Dice(20_261_121);
+    for size in std::iter::repeat_n(2, PAIRS).chain(std::iter::repeat_n(3, TRIPLES)) {
+        let mut faults = BTreeSet::new();
+        while faults.len() < size {
+            faults.insert(dice.below(FAULTS.len()));
+        }
+        all.push(faults.into_iter().map(|fault| (fault, dice.below(FAULTS[fault].variants))).collect());
+    }
+    all
+}
+
+/// Throws the same numbers in every run (`SplitMix64`).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).expect("below the limit")
+    }
+}
+
+/// Asks both in every situation.
+fn compare(choices: &[Vec<Choice>]) -> (Vec<Compared>, InProcess, Nginx) {
+    let (keys, now) = (Keys::generate(), clock::now());
+    let situations: Vec<_> = choices
+        .iter()
+        .enumerate()
+        .map(|(number, choices)| {
+            let mut situation = Situation::right(&keys, &format!("s{number}"), now.as_second());
+            for &(fault, variant) in choices {
+                (FAULTS[fault].apply)(&mut situation, variant);
+            }
+            situation
+        })
+        .collect();
+
+    let mut documents = BTreeMap::new();
+    for situation in &situations {
+        situation.publish(&mut documents);
+    }
+    let documents = Arc::new(documents);
+    let server = InProcess::serve(Router::new().fallback(move |request: Request| {
+        let documents = Arc::clone(&documents);
+        async move {
+            let document = documents.get(request.uri().path());
+            document.map_or_else(
+                || axum::response::IntoResponse::into_response(StatusCode::NOT_FOUND),
+                situation::Document::response,
+            )
+        }
+    }));
+    let nginx = Nginx::start_as(HOST, &[("/", Location::Proxy(format!("{}/", server.url())))]);
+    let ca_file = variable("SSL_CERT_FILE").expect("it is set");
+    fs::copy(nginx.ca_file(), ca_file).expect("the folder can be written");
+
+    let client = |number: usize| format!("client-{number}");
+    let beyond = |number: usize| format!("beyond-{number}");
+    let applications = situations.iter().enumerate().flat_map(|(number, situation)| {
+        let asked = situation.credentials.iter().map(Trust::json).collect();
+        let matching = json!([situation.credential_of_the_token().json()]);
+        [(client(number), Value::Array(asked)), (beyond(number), matching)]
+    });
+    let twin = EntraTwin::start(Directory {
+        now: now.as_second(),
+        jwks_seconds: 0,
+        internet: vec![(HOST.to_owned(), server.url())],
+        applications: applications.collect(),
+    });
+    let address = nginx.address().parse().expect("an address");
+    let stranger = RelyingParty::new(Reach::Loopback, Some(address)).expect("the CA is there");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let compared = situations.iter().zip(choices).enumerate().map(|(number, (situation, choices))| {
+        let token = situation.token();
+        let (report, by_flags) = runtime.block_on(judged(situation, &token, &stranger));
+        Compared {
+            what: what(choices),
+            choices: choices.clone(),
+            twin: twin.exchange(&client(number), &token),
+            beyond: twin.exchange(&beyond(number), &token),
+            report,
+            by_flags,
+            credentials: situation.credentials.clone(),
+            token,
+        }
+    });
+    let compared = compared.collect();
+    (compared, server, nginx)
+}
+
+fn what(choices: &[Choice]) -> String {
+    let name = |&(fault, variant): &Choice| format!("{} ({variant})", FAULTS[fault].name);
+    choices.iter().map(name).collect::<Vec<_>>().join(" + ")
+}
+
+async fn judged(situation: &Situation<'_>, token: &str, stranger: &RelyingParty) -> (Report, Option<Report>) {
+    let expected = Expectation::default();
+    let mut evidence = Evidence::none(clock::now());
+    evidence.token = Some(UnverifiedToken::parse(token));
+    evidence.credentials = Some(situation.credentials.iter().map(Trust::credential).collect());
+    if let Some(issuer) = verifying::issuer(&evidence, &expected) {
+        verifying::read(&mut evidence, &issuer, stranger).await;
+    }
+    let question = |expected| Question { party: Party::Entra, cloud: Cloud::Public, expected };
+    let report = judge(&evidence, &question(expected));
+    evidence.credentials = None;
+    let by_flags = match &situation.credentials[..] {
+        [only] => {
+            let Trust { issuer, subject, audience } = only.clone();
+            let (issuer, subject, audience) = (Some(issuer), Some(subject), Some(audience));
+            Some(judge(&evidence, &question(Expectation { issuer, subject, audience })))
+        }
+        _ => None,
+    };
+    (report, by_flags)
+}
+
+impl Trust {
+    fn json(&self) -> Value {
+        json!({"issuer": self.issuer, "subject": self.subject, "audience": self.audience})
+    }
+
+    fn credential(&self) -> Credential {
+        Credential {
+            name: "credential".to_owned(),
+            issuer: self.issuer.clone(),
+            subject: Some(self.subject.clone()),
+            audiences: vec![self.audience.clone()],
+            expression: None,
+        }
+    }
+}
+
+/// One code for all that have one text.
+fn family(code: u64) -> u64 {
+    OF_ONE_TEXT.iter().find(|codes| codes.contains(&code)).map_or(code, |codes| codes[0])
+}
+
+fn families(codes: &[u32]) -> impl Iterator<Item = u64> {
+    codes.iter().map(|&code| family(code.into()))
+}
+
+/// What would answer: violated rules that lead to an answer of Entra, not those that are ours.
+fn refusals(report: &Report) -> impl Iterator<Item = &Finding> {
+    report.findings.iter().filter(|it| it.level == Level::Error && !it.predicted_codes.is_empty())
+}
+
+impl Compared {
+    /// Where the judges and the twin differ; nothing is agreement.
+    fn disagreements(&self, alone: &BTreeMap<Choice, &Compared>) -> Vec<String> {
+        let twin = self.twin.code.map(family);
+        let is_decided = self.twin.undocumented.is_empty();
+        let mut found = Vec::new();
+        if self.twin.rests_on.is_empty() {
+            found.push("the twin's answer rests on nothing".to_owned());
+        }
+        if twin.is_some() && self.report.outcome == Outcome::Accepted {
+            found.push("false green".to_owned());
+        }
+        match twin {
+            Some(code) if is_decided => {
+                for report in [Some(&self.report), self.by_flags.as_ref()].into_iter().flatten() {
+                    let first = report.likely_first().and_then(|it| families(it.predicted_codes).next());
+                    if self.choices.len() == 1 && first != Some(code) {
+                        found.push(format!("likely first is {first:?}"));
+                    }
+                }
+                if !refusals(&self.report).any(|it| families(it.predicted_codes).any(|it| it == code)) {
+                    found.push("not predicted".to_owned());
+                }
+            }
+            None if is_decided && refusals(&self.report).next().is_some() => {
+                found.push("false red".to_owned());
+            }
+            _ => {}
+        }
+        if is_decided {
+            let explained = self.explained(alone);
+            for finding in refusals(&self.report) {
+                if !families(finding.predicted_codes).any(|code| explained.contains(&code)) {
+                    found.push(format!("{} is predicted without a reason", finding.id));
+                }
+            }
+        }
+        let told: Vec<_> = self.report.findings.iter().map(|it| (it.id, it.predicted_codes)).collect();
+        let say = |it| format!("{}: {it}: {:?}, judges {told:?}", self.what, self.twin);
+        found.into_iter().map(say).collect()
+    }
+
+    /// The codes that the twin has for this situation, for each of its faults alone, and behind the
+    /// credential.
+    fn explained(&self, alone: &BTreeMap<Choice, &Compared>) -> BTreeSet<u64> {
+        let faults: Vec<_> = self.choices.iter().map(|choice| alone[choice]).collect();
+        let besides = self.choices.iter().flat_map(|(fault, _)| FAULTS[*fault].besides).copied();
+        let answers = faults.iter().copied().chain([self]).flat_map(|it| [it.twin.code, it.beyond.code]);
+        // What the judges make of an open question alone, they may make of it here.
+        let open = faults.iter().filter(|it| !it.twin.undocumented.is_empty());
+        let open = open.flat_map(|it| refusals(&it.report)).flat_map(|it| families(it.predicted_codes));
+        answers.flatten().map(family).chain(besides).chain(open).collect()
+    }
+
+    /// How the program judges otherwise than the function within.
+    fn differs_from_the_program(&self, nginx: &Nginx) -> Option<String> {
+        let folder = TempDir::new().expect("a temporary folder");
+        let file = |name: &str, text: String| {
+            let file = folder.path().join(name);
+            fs::write(&file, text).expect("the folder can be written");
+            file.to_str().expect("text").to_owned()
+        };
+        // A line, as tools print it.
+        let token = file("token", format!("{}\n", self.token));
+        let credentials = self.credentials.iter().map(|it| {
+            json!({"name": "credential", "issuer": it.issuer, "subject": it.subject, "audiences": [it.audience]})
+        });
+        let credentials = file("credentials", Value::Array(credentials.collect()).to_string());
+        let address = nginx.address();
+        let told = Signpost::new([
+            "verify",
+            "--for",
+            "entra",
+            "--output",
+            "json",
+            "--allow-private",
+            "--connect-to",
+            &address,
+            "--token",
+            &token,
+            "--credentials",
+            &credentials,
+        ])
+        .env("SSL_CERT_FILE", nginx.ca_file())
+        .finish(WITHIN);
+        let report: Value = serde_json::from_str(&told.stdout).expect("it prints JSON");
+        let ids = |findings: &Value| -> BTreeSet<String> {
+            let findings = findings.as_array().expect("a list").iter();
+            findings.map(|it| it["id"].as_str().expect("text").to_owned()).collect()
+        };
+        let said = ids(&report["reports"][0]["findings"]);
+        let here: BTreeSet<_> = self.report.findings.iter().map(|it| it.id.to_owned()).collect();
+        (said != here).then(|| format!("{}: the program says {said:?}, the judges {here:?}", self.what))
+    }
+}

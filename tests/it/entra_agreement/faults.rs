@@ -1,0 +1,360 @@
+//! What can be wrong, one thing at a time; and what looks wrong and is not.
+
+use serde_json::{Value, json};
+
+use super::situation::{KID, Redirect, SUBJECT, Situation, Trust};
+
+/// One thing that may be wrong, in some variants.
+pub(super) struct Fault {
+    pub(super) name: &'static str,
+    pub(super) variants: usize,
+    /// Makes a situation wrong; the number is that of the variant.
+    pub(super) apply: fn(&mut Situation, usize),
+    /// Codes for what it breaks besides, further than the twin ever comes.
+    pub(super) besides: &'static [u64],
+}
+
+const fn fault(name: &'static str, variants: usize, apply: fn(&mut Situation, usize)) -> Fault {
+    Fault { name, variants, apply, besides: &[] }
+}
+
+impl Fault {
+    const fn besides(mut self, codes: &'static [u64]) -> Self {
+        self.besides = codes;
+        self
+    }
+}
+
+const STATUSES: [u16; 8] = [400, 401, 403, 404, 410, 429, 500, 503];
+
+pub(super) const FAULTS: &[Fault] = &[
+    // The header.
+    fault("alg is another", 8, |it, n| {
+        let names = ["ES256", "HS256", "PS256", "EdDSA", "none", "rs256", "RS384", "RS512"];
+        it.header["alg"] = json!(names[n]);
+    })
+    // The signature is not one of that algorithm.
+    .besides(&[7_000_274]),
+    fault("alg is not there", 1, |it, _| remove(&mut it.header, "alg")),
+    fault("typ is another", 4, |it, n| {
+        it.header["typ"] = json!(["at+jwt", "JOSE", "application/at+jwt", "jwt-bearer"][n]);
+    }),
+    fault("typ is right", 2, |it, n| it.header["typ"] = json!(["JWT", "http://openid.net/specs/jwt/1.0"][n])),
+    fault("kid is not there", 1, |it, _| remove(&mut it.header, "kid")),
+    fault("kid is empty", 1, |it, _| it.header["kid"] = json!("")),
+    fault("kid is another", 4, |it, n| {
+        it.header["kid"] = json!(["unknown", "The-Key-That-Signs", "the-key-that-signs ", "/"][n]);
+    }),
+    fault("kid is of another key", 1, |it, _| it.header["kid"] = json!("another")),
+    fault("the header has more", 1, |it, _| it.header["jku"] = json!("https://elsewhere.example")),
+    // The claims.
+    fault("a claim is not there", 4, |it, n| remove(&mut it.claims, ["iss", "aud", "sub", "exp"][n])),
+    fault("a claim is not there that nobody needs", 3, |it, n| {
+        remove(&mut it.claims, ["iat", "nbf", "jti"][n]);
+    }),
+    fault("a claim is empty", 3, |it, n| it.claims[["iss", "aud", "sub"][n]] = json!(""))
+        .besides(&[700_211, 700_212, 700_213]),
+    fault("it is of another kind", 3, |it, n| {
+        let (name, value) = [("iss", json!(5)), ("sub", json!(["x"])), ("exp", json!("soon"))][n].clone();
+        it.claims[name] = value;
+    }),
+    fault("expired", 4, |it, n| it.claims["exp"] = json!(it.now - [330, 3600, 86_400, 1_700_000_000][n])),
+    fault("expired a moment ago", 2, |it, n| it.claims["exp"] = json!(it.now - [60, 240][n])),
+    fault("not yet valid", 3, |it, n| {
+        it.claims["nbf"] = json!(it.now + [360, 1800, 2900][n]);
+    }),
+    fault("valid in a moment", 2, |it, n| it.claims["nbf"] = json!(it.now + [90, 240][n])),
+    fault("soon to expire", 1, |it, _| it.claims["exp"] = json!(it.now + 60)),
+    fault("lives for a year", 1, |it, _| it.claims["exp"] = json!(it.now + 31_536_000)),
+    fault("a legacy token", 1, |it, _| {
+        it.claims = json!({"iss": "kubernetes/serviceaccount", "sub": SUBJECT});
+    })
+    // Its issuer is no URL, and that of no credential.
+    .besides(&[700_211, 700_021]),
+    fault("the issuer is no URL", 1, |it, _| {
+        it.claims["iss"] = json!("cluster.local");
+        "cluster.local".clone_into(&mut it.trust().issuer);
+    }),
+    fault("sub is another", 5, |it, n| {
+        let others = [
+            "system:serviceaccount:team:other",
+            "system:serviceaccount:other:app",
+            "system:serviceaccount:team:app ",
+            "system:serviceaccount:team:app/",
+            "someone",
+        ];
+        it.claims["sub"] = json!(others[n]);
+    }),
+    fault("sub differs in case", 2, |it, n| {
+        it.claims["sub"] = json!(["system:serviceaccount:team:App", "System:serviceaccount:TEAM:app"][n]);
+    }),
+    fault("aud is another", 6, |it, n| {
+        let others = [
+            "api://AzureADTokenExchangeUSGov",
+            "https://kubernetes.default.svc",
+            "api://azureadtokenexchange",
+            "api://AzureADTokenExchange/",
+            " api://AzureADTokenExchange",
+            "api://AKSIdentityBinding",
+        ];
+        it.claims["aud"] = json!([others[n]]);
+    }),
+    fault("aud is no list", 1, |it, _| it.claims["aud"] = it.claims["aud"][0].clone()),
+    fault("aud has several", 2, |it, n| {
+        let ours = it.claims["aud"][0].clone();
+        it.claims["aud"] =
+            [json!([ours, "sts.amazonaws.com"]), json!(["sts.amazonaws.com", ours])][n].clone();
+    }),
+    fault("iss is another", 9, |it, n| {
+        let ours = it.issuer.clone();
+        let others = [
+            format!("{ours}/"),
+            ours.to_uppercase().replacen("HTTPS", "https", 1),
+            format!("{ours} "),
+            format!(" {ours}"),
+            "https://oidc.example/other".to_owned(),
+            "https://kubernetes.default.svc.cluster.local".to_owned(),
+            "https://kubernetes.default.svc".to_owned(),
+            ours.replacen("https", "http", 1),
+            ours.replacen("oidc.example", "OIDC.example", 1),
+        ];
+        it.claims["iss"] = json!(others[n]);
+    }),
+    fault("iss has white space everywhere", 1, |it, _| {
+        let spaced = format!("{} ", it.issuer);
+        it.claims["iss"] = json!(spaced);
+        it.discovery["issuer"] = json!(spaced);
+        it.trust().issuer = spaced;
+    }),
+    fault("iss has a slash everywhere", 1, |it, _| {
+        let slashed = format!("{}/", it.issuer);
+        it.claims["iss"] = json!(slashed);
+        it.discovery["issuer"] = json!(slashed);
+        it.trust().issuer = slashed;
+    }),
+    fault("the issuer is Entra", 3, |it, n| {
+        let entra = [
+            "https://login.microsoftonline.com/5f6c0b9e-7d3a-4f0e-9f0e-2b1f6d1c9a10/v2.0",
+            "https://sts.windows.net/5f6c0b9e-7d3a-4f0e-9f0e-2b1f6d1c9a10/",
+            "https://login.windows.net/common",
+        ][n];
+        it.claims["iss"] = json!(entra);
+        entra.clone_into(&mut it.trust().issuer);
+    }),
+    fault("the issuer is on plain http", 1, |it, _| {
+        let plain = it.issuer.replacen("https", "http", 1);
+        it.claims["iss"] = json!(plain);
+        it.discovery["issuer"] = json!(plain);
+        it.trust().issuer = plain;
+    }),
+    // The text of the token.
+    fault("the token is damaged", 7, |it, n| it.damage = Some(DAMAGES[n])),
+    fault("the token is something else", 3, |it, n| it.damage = Some(NO_TOKENS[n])),
+    fault("the signature was changed", 2, |it, n| it.damage = Some(FORGERIES[n])),
+    fault("a stranger signed it", 1, |it, _| it.sign_as_a_stranger()),
+    // The credentials.
+    fault("there is no credential", 1, |it, _| it.credentials.clear()),
+    fault("the credential has another issuer", 5, |it, n| {
+        let ours = it.issuer.clone();
+        let others = [
+            format!("{ours}/"),
+            ours.to_uppercase().replacen("HTTPS", "https", 1),
+            format!("{ours} "),
+            "https://oidc.example/other".to_owned(),
+            ours.replacen("https", "http", 1),
+        ];
+        others[n].clone_into(&mut it.trust().issuer);
+    }),
+    fault("the credential has another subject", 4, |it, n| {
+        let others = [
+            "system:serviceaccount:team:other",
+            "system:serviceaccount:team:app ",
+            "system:serviceaccount:team:*",
+            "system:serviceaccount:TEAM:app",
+        ];
+        others[n].clone_into(&mut it.trust().subject);
+    }),
+    fault("the credential has another audience", 3, |it, n| {
+        let others =
+            ["api://AzureADTokenExchangeChina", "api://azureADTokenExchange", "api://AzureADTokenExchange "];
+        others[n].clone_into(&mut it.trust().audience);
+    }),
+    fault("another audience on both sides", 1, |it, _| {
+        it.claims["aud"] = json!(["api://AzureADTokenExchange-Modified"]);
+        "api://AzureADTokenExchange-Modified".clone_into(&mut it.trust().audience);
+    }),
+    fault("there are other credentials too", 3, |it, n| {
+        let ours = it.trust().clone();
+        let subject = |subject: &str| Trust { subject: subject.to_owned(), ..ours.clone() };
+        let issuer = |issuer: &str| Trust { issuer: issuer.to_owned(), ..ours.clone() };
+        let others = [
+            vec![subject("system:serviceaccount:team:other")],
+            vec![issuer("https://oidc.example/other"), issuer("https://oidc.example")],
+            vec![issuer("https://oidc.example/other"), subject("system:serviceaccount:other:app")],
+        ];
+        it.credentials.splice(0..0, others[n].clone());
+    }),
+    // The discovery document.
+    fault("discovery has another status", 8, |it, n| it.serving_discovery.status = STATUSES[n]),
+    fault("discovery is no JSON", 5, |it, n| it.serving_discovery.body = Some(NO_JSON[n])),
+    fault("discovery lacks a member", 5, |it, n| {
+        let names = [
+            "jwks_uri",
+            "issuer",
+            "response_types_supported",
+            "subject_types_supported",
+            "id_token_signing_alg_values_supported",
+        ];
+        remove(&mut it.discovery, names[n]);
+    }),
+    fault("discovery has an empty member", 4, |it, n| {
+        let (name, empty) = [
+            ("subject_types_supported", json!([])),
+            ("authorization_endpoint", json!("")),
+            ("jwks_uri", json!("")),
+            ("response_types_supported", json!([])),
+        ][n]
+            .clone();
+        it.discovery[name] = empty;
+    }),
+    fault("discovery has another issuer", 4, |it, n| {
+        let ours = it.issuer.clone();
+        let others = [
+            format!("{ours}/"),
+            ours.to_uppercase(),
+            "https://kubernetes.default.svc".to_owned(),
+            format!("{ours} "),
+        ];
+        it.discovery["issuer"] = json!(others[n]);
+    }),
+    fault("jwks_uri leads nowhere", 5, |it, n| {
+        let uris = [
+            it.issuer.replacen("https", "http", 1) + "/openid/v1/jwks",
+            "https://10.96.0.1/openid/v1/jwks".to_owned(),
+            "https://nowhere.example/openid/v1/jwks".to_owned(),
+            format!("{}/no/such/path", it.issuer),
+            "/openid/v1/jwks".to_owned(),
+        ];
+        it.discovery["jwks_uri"] = json!(uris[n]);
+    }),
+    fault("discovery redirects", 2, |it, n| it.serving_discovery.redirect = Some(REDIRECTS[n])),
+    fault("discovery has another type", 3, |it, n| it.serving_discovery.content_type = TYPES[n]),
+    fault("discovery does not name RS256", 1, |it, _| {
+        it.discovery["id_token_signing_alg_values_supported"] = json!(["ES256"]);
+    }),
+    fault("discovery has more", 2, |it, n| {
+        let (name, value) = [
+            ("claims_supported", json!(["sub", "iss"])),
+            ("authorization_endpoint", json!("https://oidc.example/authorize")),
+        ][n]
+            .clone();
+        it.discovery[name] = value;
+    }),
+    // The keys.
+    fault("the JWKS has another status", 8, |it, n| it.serving_jwks.status = STATUSES[n]),
+    fault("the JWKS is no JSON", 5, |it, n| it.serving_jwks.body = Some(NO_JSON[n])),
+    fault("the JWKS is no JWKS", 4, |it, n| it.serving_jwks.body = Some(NO_JWKS[n])),
+    fault("the JWKS is empty", 1, |it, _| it.keys().clear()),
+    fault("the key is not there", 1, |it, _| it.keys().retain(|key| key["kid"] != KID)),
+    fault("the key is malformed", 5, |it, n| {
+        let (name, value) =
+            [("n", json!("***")), ("n", json!("")), ("n", json!(5)), ("e", json!("")), ("e", json!("*"))][n]
+                .clone();
+        it.key()[name] = value;
+    }),
+    fault("the key lacks a member", 3, |it, n| remove(it.key(), ["n", "e", "kid"][n])),
+    fault("another key is malformed", 2, |it, n| {
+        if let Some(first) = it.keys().first_mut() {
+            first["n"] = [json!("***"), json!(5)][n].clone();
+        }
+    }),
+    fault("use is not sig", 3, |it, n| match n {
+        0 => remove(it.key(), "use"),
+        1 => it.key()["use"] = json!("enc"),
+        _ => it.key()["use"] = json!("SIG"),
+    }),
+    fault("the key has no alg", 1, |it, _| remove(it.key(), "alg")),
+    fault("the key has another alg", 2, |it, n| it.key()["alg"] = json!(["RS512", "PS256"][n])),
+    fault("the key has more", 2, |it, n| {
+        let (name, value) = [("x5t", json!("abc")), ("key_ops", json!(["verify"]))][n].clone();
+        it.key()[name] = value;
+    }),
+    fault("the key is another of the same name", 1, |it, _| {
+        let other = it.key_of_a_stranger(KID);
+        *it.key() = other;
+    }),
+    fault("the name stands twice", 2, |it, n| {
+        let other = it.key_of_a_stranger(KID);
+        let at = [0, it.keys().len()][n];
+        it.keys().insert(at, other);
+    }),
+    fault("there are keys of other kinds", 3, |it, n| {
+        let others = [
+            json!({"use": "sig", "kty": "EC", "kid": "ec", "alg": "ES256", "crv": "P-256",
+                "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+                "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}),
+            json!({"use": "sig", "kty": "OKP", "kid": "okp", "alg": "EdDSA", "crv": "Ed25519",
+                "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}),
+            json!({"use": "sig", "kty": "AKP", "kid": "akp", "alg": "ML-DSA-44", "pub": "AAAA"}),
+        ];
+        it.keys().insert(0, others[n].clone());
+    }),
+    fault("there are too many keys", 2, |it, n| {
+        let others: Vec<_> = (0..100).map(|i| it.key_of_a_stranger(&format!("other-{i}"))).collect();
+        let at = [0, it.keys().len()][n];
+        it.keys().splice(at..at, others);
+    }),
+    fault("there are as many keys as may be", 1, |it, _| {
+        let others: Vec<_> = (0..98).map(|i| it.key_of_a_stranger(&format!("other-{i}"))).collect();
+        it.keys().splice(0..0, others);
+    }),
+    fault("the key is weak", 1, |it, _| it.sign_weakly()),
+    fault("the private key is public", 1, |it, _| it.key()["d"] = json!("AQAB")),
+    fault("the JWKS redirects", 2, |it, n| it.serving_jwks.redirect = Some(REDIRECTS[n])),
+    fault("the JWKS has another type", 3, |it, n| it.serving_jwks.content_type = TYPES[n]),
+];
+
+const REDIRECTS: [Redirect; 2] = [Redirect::ToTheDocument, Redirect::Round];
+const TYPES: [&str; 3] = ["text/plain", "application/octet-stream", "application/jwk-set+json"];
+const NO_JSON: [fn(String) -> Vec<u8>; 5] = [
+    |_| b"<!doctype html><title>Not Found</title>".to_vec(),
+    |text| text.as_bytes()[..text.len() / 2].to_vec(),
+    |_| Vec::new(),
+    |_| b"[]".to_vec(),
+    |text| [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+];
+
+const NO_JWKS: [fn(String) -> Vec<u8>; 4] = [
+    |_| b"{}".to_vec(),
+    |_| br#"{"keys":{}}"#.to_vec(),
+    |_| br#"{"keys":["one"]}"#.to_vec(),
+    |_| br#"{"keys":null}"#.to_vec(),
+];
+
+const DAMAGES: [fn(String) -> String; 7] = [
+    |token| token[..signature_at(&token) - 1].to_owned(),
+    |token| format!("{token}\n"),
+    |token| format!(" {token}"),
+    |token| format!("\"{token}\""),
+    |token| format!("{token}.{token}"),
+    |token| token.replacen("eyJ", "!!!", 1),
+    |token| format!("Bearer {token}"),
+];
+const NO_TOKENS: [fn(String) -> String; 3] =
+    [|_| "-----BEGIN".to_owned(), |_| "e30".to_owned(), |_| "W10.W10.AA".to_owned()];
+const FORGERIES: [fn(String) -> String; 2] = [
+    |token| {
+        let at = signature_at(&token) + 4;
+        let other = if &token[at..=at] == "A" { "B" } else { "A" };
+        format!("{}{other}{}", &token[..at], &token[at + 1..])
+    },
+    |token| format!("{}AAAA", &token[..signature_at(&token)]),
+];
+
+fn signature_at(token: &str) -> usize {
+    token.rfind('.').expect("a JWT") + 1
+}
+
+fn remove(value: &mut Value, member: &str) {
+    value.as_object_mut().expect("an object").remove(member);
+}
