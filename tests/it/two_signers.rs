@@ -113,6 +113,12 @@ fn signed_with(token: &str) -> String {
     header["kid"].as_str().expect("a kid").to_owned()
 }
 
+fn issued_at(token: &str) -> i64 {
+    let claims = Base64UrlUnpadded::decode_vec(token.split('.').nth(1).expect("claims")).expect("base64url");
+    let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+    claims["iat"].as_i64().expect("a number")
+}
+
 fn ready(server: &ApiServer) {
     server.create_namespace("shop");
     server.create_service_account("shop", "till");
@@ -221,12 +227,17 @@ fn a_node_joins_once_it_is_admitted_and_tokens_of_each_are_accepted_by_both() {
     let both: BTreeSet<_> = one.announced().union(&two.announced()).cloned().collect();
     assert_eq!(kids(&fs::read(public.join(JWKS)).expect("it is published")), both);
 
+    // An order of the very second in which a rotation is asked for would do.
+    let ordered = map.ledger()["orders"]["node-2"]["at"].as_str().expect("a time").to_owned();
+    let ordered = ordered.parse::<jiff::Timestamp>().expect("a time").as_second();
+    eventually("a second passes", || (issued_at(&two.token(ISSUER)) > ordered).then_some(()));
+
     // A rotation of both, one after the other, while each accepts the tokens of the other.
     let before = [&one, &two].map(|node| (node.signer.signing(), node.token(OTHERS)));
     installation.finish(["rotate", "start"]).expect_code(0);
-    eventually("both sign with their next keys", || {
+    service.until("both sign with their next keys", |_| {
         let signing = [&one, &two].map(|node| node.signer.signing());
-        (signing[0] != before[0].0 && signing[1] != before[1].0).then_some(())
+        signing[0] != before[0].0 && signing[1] != before[1].0
     });
     let tokens = [&one, &two].map(|node| node.token(OTHERS));
     for token in before.iter().map(|(_, token)| token).chain(&tokens) {
