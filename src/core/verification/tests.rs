@@ -176,6 +176,11 @@ fn an_issuer_is_judged_without_a_token() {
     evidence.token = None;
     let report = judge(&evidence, &scene.question());
     assert_eq!((Outcome::Accepted, 0), (report.outcome, report.findings.len()), "{report:#?}");
+    let mut scene = Scene::good();
+    scene.jwks = json!({"keys": []});
+    let mut evidence = scene.evidence();
+    evidence.token = None;
+    assert_eq!(Outcome::Refused, judge(&evidence, &scene.question()).outcome, "without any key");
 }
 
 #[test]
