@@ -271,11 +271,14 @@ pub fn may_admit(config: &NodeConfig, posted: &Posted) -> Result<(), CannotSign>
         let (found, expected) = (announcement.issuer().clone(), config.issuer.issuer.clone());
         return Err(CannotSign::OtherIssuer { found, expected });
     }
-    // A key whose private half was lost cannot, and need not be trusted.
-    if posted.signed_by().is_empty() {
-        return Err(CannotSign::NobodySigned { node: announcement.node().clone() });
+    let mut kids = announcement.keys().keys();
+    match kids.find(|kid| !posted.signed_by().contains(*kid)) {
+        Some(kid) => Err(CannotSign::Unsigned { node: announcement.node().clone(), kid: kid.clone() }),
+        None if announcement.keys().is_empty() => {
+            Err(CannotSign::NoKeys { node: announcement.node().clone() })
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Trusts a node by the operator's word.
@@ -464,8 +467,10 @@ pub enum CannotSign {
     OwnNode { node: NodeName },
     #[error("the announcement is of issuer `{found}`, expected `{expected}`")]
     OtherIssuer { found: Issuer, expected: Issuer },
-    #[error("no key of node `{node}` has signed its announcement")]
-    NobodySigned { node: NodeName },
+    #[error("node `{node}` announces key `{kid}`, which has not signed that")]
+    Unsigned { node: NodeName, kid: Kid },
+    #[error("node `{node}` announces no key")]
+    NoKeys { node: NodeName },
     #[error("cannot serve the socket")]
     Serve(#[source] service::ServeError),
 }
@@ -483,7 +488,10 @@ impl CannotSign {
             Self::Trust(error) => error.hint(),
             Self::OwnNode { .. } => Some("give every signer a name of its own, with `--node`".to_owned()),
             Self::OtherIssuer { .. } => Some("start both signers with one issuer".to_owned()),
-            Self::NobodySigned { .. } => Some("take the file anew from the node, once it signs".to_owned()),
+            Self::Unsigned { .. } => {
+                Some("its private half is gone: take the file anew once its last token is dead".to_owned())
+            }
+            Self::NoKeys { .. } => Some("take the file anew from the node, once it signs".to_owned()),
             Self::Serve(_) => None,
         }
     }

@@ -213,6 +213,15 @@ fn a_node_joins_once_it_is_admitted_and_tokens_of_each_are_accepted_by_both() {
     assert!(two.accepts(&own, ISSUER) && !one.accepts(&own, ISSUER));
     assert_eq!(map.ledger()["orders"].as_object().expect("orders").len(), 1);
 
+    let own = one.signer.data_dir().join("announcements/node-1.json");
+    let cut_off = folder.path().join("cut-off.json");
+    fs::write(&cut_off, &fs::read(&own).expect("it is announced")[..100]).expect("the folder is ours");
+    for (file, expected) in [(&own, "`node-1` is this node"), (&cut_off, "not a signed announcement")] {
+        let words = ["signer", "admit", file.to_str().expect("UTF-8"), "--yes"];
+        let refused = one.signer.verb(&words).finish(Duration::from_secs(30)).expect_code(2);
+        assert!(refused.stderr.contains(expected) && refused.stderr.contains("hint: "), "{}", refused.stderr);
+    }
+
     // Each by hand on the other; from then on they read it in each other's ConfigMap.
     for (node, other) in [(&one, &two), (&two, &one)] {
         node.admit(other);
