@@ -144,9 +144,12 @@ impl Trust {
         Ok(true)
     }
 
-    /// The kids by which a node is trusted.
+    /// The kids by which a node is trusted: those of the last that it said, or that the operator admitted since.
+    /// A key that it has destroyed is none of them; somebody may find it in an old backup.
     fn kids(&self, node: &NodeName) -> BTreeSet<Kid> {
-        let said = self.admitted.get(node).into_iter().chain(self.known.get(node));
+        let at = |posted: &&Posted| posted.announcement().word().at;
+        let said = self.known.get(node).into_iter().chain(self.admitted.get(node)).max_by_key(at);
+        let said = said.into_iter();
         let own = said.flat_map(|posted| posted.announcement().keys().keys());
         let vouched = self.known.values().filter_map(|known| known.announcement().admits().get(node));
         own.chain(vouched.flatten()).cloned().collect()

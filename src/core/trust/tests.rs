@@ -81,6 +81,20 @@ fn who_was_admitted_is_trusted_at_once_and_with_every_key_that_follows() {
 }
 
 #[test]
+fn a_key_that_its_node_has_destroyed_proves_nothing_any_more_and_another_admission_does() {
+    let first = honest("b", 10, &[1], &[]);
+    let (trust, _) = learn(&admitting(&[first.clone()]), &[honest("b", 11, &[1, 2], &[])], &[]);
+    let (trust, _) = learn(&trust, &[honest("b", 12, &[2], &[])], &[]);
+    let stolen = honest("b", 13, &[1, 7], &[]);
+    let (after, distrusted) = learn(&trust, &[stolen], &[]);
+    assert_eq!((verified(&after), distrusted), (kids(&[2]), vec![Distrust::Unproven { node: node("b") }]));
+
+    let anew = honest("b", 20, &[8], &[]);
+    let again = Trust { admitted: admitting(&[anew]).admitted, ..trust };
+    assert_eq!(verified(&learn(&again, &[], &[]).0), kids(&[8]), "its disk was lost");
+}
+
+#[test]
 fn an_announcement_that_is_not_as_it_should_be_changes_nothing() {
     let (trust, _) = learn(&admitting(&[honest("b", 10, &[1], &[]), honest("c", 10, &[5], &[])]), &[], &[]);
     let b = || node("b");
