@@ -13,31 +13,13 @@ use serde_json::{Value, json};
 use crate::support::api_server::{ApiServer, Options};
 use crate::support::etcd::Etcd;
 use crate::support::eventually::eventually;
-use crate::support::external_signer::ExternalSigner;
-use crate::support::http_client::Response;
+use crate::support::external_signer::{ExternalSigner, request, started};
 use crate::support::pki::KeyFiles;
 use tempfile::TempDir;
 
 const ISSUER: &str = "https://issuer.example";
 const OTHERS: &str = "api://AzureADTokenExchange";
 const AT_MOST: Duration = Duration::from_mins(1);
-
-fn started(signer: &ExternalSigner, etcd: &Etcd) -> ApiServer {
-    let server = ApiServer::start(etcd, signer.options());
-    server.create_namespace("shop");
-    server.create_service_account("shop", "till");
-    server
-}
-
-fn request(server: &ApiServer, audience: &str) -> Response {
-    let body = json!({
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {"audiences": [audience], "expirationSeconds": 600},
-    });
-    let path = "/api/v1/namespaces/shop/serviceaccounts/till/token";
-    server.admin_request("POST", path).json(&body).answer()
-}
 
 fn token(server: &ApiServer, audience: &str) -> String {
     server.token("shop", "till", &[audience], 600)

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::api_server::ApiServer;
 use crate::support::etcd::Etcd;
 use crate::support::eventually::eventually;
-use crate::support::external_signer::{ExternalSigner, NODE};
-use crate::support::http_client::{Request, Response};
+use crate::support::external_signer::{ExternalSigner, NODE, request, started};
+use crate::support::http_client::Request;
 use crate::support::installation::JWKS;
 use crate::support::port::Port;
 use crate::support::signpost::{Finished, Signpost};
@@ -23,23 +22,6 @@ use crate::support::user::{NOBODY, as_nobody, not_root};
 const ISSUER: &str = "https://issuer.example";
 const OTHERS: &str = "api://AzureADTokenExchange";
 const AT_MOST: Duration = Duration::from_mins(1);
-
-fn started(signer: &ExternalSigner, etcd: &Etcd) -> ApiServer {
-    let server = ApiServer::start(etcd, signer.options());
-    server.create_namespace("shop");
-    server.create_service_account("shop", "till");
-    server
-}
-
-fn request(server: &ApiServer, audience: &str) -> Response {
-    let body = json!({
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {"audiences": [audience], "expirationSeconds": 600},
-    });
-    let path = "/api/v1/namespaces/shop/serviceaccounts/till/token";
-    server.admin_request("POST", path).json(&body).answer()
-}
 
 /// A pass of a publisher that reads what the node announces, with the node's own data directory and ledger.
 fn publish(signer: &ExternalSigner, public: &Path, flags: &[&str]) -> Finished {

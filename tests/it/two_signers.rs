@@ -14,7 +14,7 @@ use crate::support::api_server::{ADMIN_TOKEN, ApiServer, Bearer, write_kubeconfi
 use crate::support::config_map::ConfigMap;
 use crate::support::etcd::Etcd;
 use crate::support::eventually::eventually;
-use crate::support::external_signer::ExternalSigner;
+use crate::support::external_signer::{ExternalSigner, request};
 use crate::support::http_client::Response;
 use crate::support::installation::{Installation, JWKS, directory_target};
 
@@ -44,13 +44,7 @@ impl Node {
     }
 
     fn request(&self, audience: &str) -> Response {
-        let body = json!({
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"audiences": [audience], "expirationSeconds": 600},
-        });
-        let path = "/api/v1/namespaces/shop/serviceaccounts/till/token";
-        self.server.admin_request("POST", path).json(&body).answer()
+        request(&self.server, audience)
     }
 
     fn token(&self, audience: &str) -> String {

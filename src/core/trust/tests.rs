@@ -82,8 +82,8 @@ fn who_was_admitted_is_trusted_at_once_and_with_every_key_that_follows() {
 
 #[test]
 fn a_key_that_its_node_has_destroyed_proves_nothing_any_more_and_another_admission_does() {
-    let first = honest("b", 10, &[1], &[]);
-    let (trust, _) = learn(&admitting(&[first.clone()]), &[honest("b", 11, &[1, 2], &[])], &[]);
+    let admitted = admitting(&[honest("b", 10, &[1], &[])]);
+    let (trust, _) = learn(&admitted, &[honest("b", 11, &[1, 2], &[])], &[]);
     let (trust, _) = learn(&trust, &[honest("b", 12, &[2], &[])], &[]);
     let stolen = honest("b", 13, &[1, 7], &[]);
     let (after, distrusted) = learn(&trust, &[stolen], &[]);

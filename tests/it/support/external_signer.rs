@@ -9,8 +9,10 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::api_server::Options;
+use super::api_server::{ApiServer, Options};
+use super::etcd::Etcd;
 use super::eventually::eventually;
+use super::http_client::Response;
 use super::signpost::{Running, Signpost};
 
 pub(crate) const NODE: &str = "node-1";
@@ -235,4 +237,23 @@ impl ExternalSigner {
 fn read(file: &Path) -> Value {
     let text = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     serde_json::from_slice(&text).expect("JSON")
+}
+
+/// An API server that asks this signer, with a service account `till` in the namespace `shop`.
+pub(crate) fn started(signer: &ExternalSigner, etcd: &Etcd) -> ApiServer {
+    let server = ApiServer::start(etcd, signer.options());
+    server.create_namespace("shop");
+    server.create_service_account("shop", "till");
+    server
+}
+
+/// Asks for a token of that service account.
+pub(crate) fn request(server: &ApiServer, audience: &str) -> Response {
+    let body = json!({
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [audience], "expirationSeconds": 600},
+    });
+    let path = "/api/v1/namespaces/shop/serviceaccounts/till/token";
+    server.admin_request("POST", path).json(&body).answer()
 }
