@@ -499,9 +499,10 @@ impl Ledger {
     /// Takes in what a place shows, as it was read back.
     ///
     /// A place that stops showing a key starts its time anew, and one that somebody else has written since the
-    /// last look starts the time of all its keys anew.
+    /// last look starts the time of all its keys anew. `now` is `None` while our clock is not to be trusted: a
+    /// time that began with a clock that is behind would be over too early. None begins then.
     #[must_use]
-    pub fn shown(&self, place: &str, look: &Look, now: Timestamp) -> Self {
+    pub fn shown(&self, place: &str, look: &Look, now: Option<Timestamp>) -> Self {
         let mut ledger = self.clone();
         let recorded = self.marks.get(place);
         let without_gap = recorded == look.found.as_ref() || recorded == look.left.as_ref();
@@ -516,12 +517,13 @@ impl Ledger {
                 continue;
             }
             let was_shown = entry.shown.remove(place).is_some();
-            if is_shown {
+            let begins = now.filter(|_| is_shown);
+            if let Some(now) = begins {
                 entry.shown.insert(place.to_owned(), now);
             }
             // Somebody may have read the JWKS without it.
             entry.original &= !was_shown;
-            changed |= is_shown || was_shown;
+            changed |= begins.is_some() || was_shown;
         }
         if changed {
             ledger.advance();

@@ -20,6 +20,7 @@ use super::{
     jwk_set::MAX_KEYS,
     kid::Kid,
     ledger::{Entry, Ledger, State, Why, signed},
+    signing::MAX_HELD,
 };
 
 /// Times are whole seconds, and the one since which a place shows a key has been rounded down.
@@ -54,12 +55,18 @@ pub enum Contradiction {
     )]
     NeverReady { rotate_after: Duration, standby: Duration },
     #[error(
-        "at a rotation every {rotate_after:?} and tokens that live for {max_token_lifetime:?}, {keys} keys are public at once, and relying parties read {MAX_KEYS}"
+        "at a rotation every {rotate_after:?} and tokens that live for {max_token_lifetime:?}, a node has {keys} keys at once, and holds {MAX_HELD} at most"
     )]
     TooMany { rotate_after: Duration, max_token_lifetime: Duration, keys: u128 },
 }
 
 impl Timing {
+    /// How long every place shows a key, by our clock, before nobody has a JWKS without it.
+    #[must_use]
+    pub fn until_ready(&self) -> Duration {
+        self.propagation + self.margin + RESOLUTION
+    }
+
     /// Everything that contradicts itself.
     #[must_use]
     pub fn contradictions(&self) -> Vec<Contradiction> {
@@ -76,7 +83,7 @@ impl Timing {
         // The active key and its standby, and those that wait for their last token.
         let waiting = (max_token_lifetime + margin).as_nanos().div_ceil(rotate_after.as_nanos().max(1));
         let keys = waiting + 2;
-        if keys > MAX_KEYS as u128 {
+        if keys > MAX_HELD as u128 {
             found.push(Contradiction::TooMany { rotate_after, max_token_lifetime, keys });
         }
         found
@@ -300,7 +307,7 @@ fn in_the_way(
             None => drop(obstacles.insert(Obstacle::NotShown { place: place.clone() })),
             Some(_) if entry.original => {}
             Some(since) => {
-                let until = *since + timing.propagation + RESOLUTION;
+                let until = *since + timing.until_ready();
                 if now < until {
                     obstacles.insert(Obstacle::Propagating { place: place.clone(), until });
                 }

@@ -210,7 +210,7 @@ impl Keeper {
     pub async fn hear(&self, source: usize, name: &str, hearing: Hearing) -> Result<Concerns, StoreError> {
         let now = clock::now();
         let mut heard = self.heard.lock().await;
-        heard.take(source, name, hearing, now);
+        heard.take(source, name, hearing);
         let mut concerns = Concerns::default();
         let stored = self
             .update(now, |ledger| {
@@ -238,7 +238,7 @@ impl Keeper {
         let now = clock::now();
         let mut heard = self.heard.lock().await;
         for (source, name, hearing) in hearings {
-            heard.take(source, &name, hearing, now);
+            heard.take(source, &name, hearing);
         }
         let found = self.store.read().await?;
         let ledger = self.reconcile(&found, now).map_err(|error| self.store.irreconcilable(error))?;
@@ -256,7 +256,7 @@ impl Keeper {
     ///
     /// Fails when the ledger cannot be read; what is shown stays.
     pub async fn refresh(&self) -> Result<Arc<Ledger>, StoreError> {
-        self.change(Ledger::clone).await
+        self.change(|ledger, _| ledger.clone()).await
     }
 
     /// Takes in that a place was written from change `sequence` of the ledger, which is read anew first.
@@ -267,7 +267,7 @@ impl Keeper {
     pub async fn witnessed(&self, place: &str, sequence: u64) -> Result<Arc<Ledger>, StoreError> {
         let (now, wait) = (clock::now(), self.charter.retention.wait());
         self.looked_at(place);
-        self.change(|ledger| ledger.witnessed(place, sequence, now, wait)).await
+        self.change(|ledger, _| ledger.witnessed(place, sequence, now, wait)).await
     }
 
     /// Takes in what places say of the ledger, before anything is decided.
@@ -283,7 +283,7 @@ impl Keeper {
             }
             self.looked_at(place);
         }
-        self.change(|ledger| self.judge(ledger, looks, now)).await?;
+        self.change(|ledger, _| self.judge(ledger, looks, now)).await?;
         Ok(())
     }
 
@@ -316,7 +316,10 @@ impl Keeper {
     /// Fails when the ledger cannot be stored.
     pub async fn saw(&self, place: &str, look: &Look, strangers: &[Jwk]) -> Result<(), StoreError> {
         let now = clock::now();
-        self.change(|ledger| ledger.met_strangers(place, strangers, now).shown(place, look, now)).await?;
+        self.change(|ledger, trusted| {
+            ledger.met_strangers(place, strangers, now).shown(place, look, trusted)
+        })
+        .await?;
         Ok(())
     }
 
@@ -329,10 +332,10 @@ impl Keeper {
         let now = clock::now();
         let gates = self.gates();
         let mut refused = None;
-        self.change(|ledger| {
+        self.change(|ledger, _| {
             refused = None;
             let asked =
-                ledger.asked(ask, &gates, &self.charter.retention, self.charter.timing.propagation, now);
+                ledger.asked(ask, &gates, &self.charter.retention, self.charter.timing.until_ready(), now);
             asked.unwrap_or_else(|reason| {
                 refused = Some(reason);
                 ledger.clone()
@@ -344,8 +347,8 @@ impl Keeper {
 
     /// Where every key stands and what is next.
     pub async fn rotation(&self) -> Report {
-        let heard = self.heard.lock().await;
-        report(&self.ledger.borrow(), &self.observation(&heard), clock::now(), &self.charter.timing)
+        let (heard, now) = (self.heard.lock().await, clock::now());
+        report(&self.ledger.borrow(), &self.observation(&heard, now), now, &self.charter.timing)
     }
 
     /// Takes the operator's word that these strangers belong to this issuer.
@@ -355,7 +358,7 @@ impl Keeper {
     /// Fails when the ledger cannot be stored.
     pub async fn adopt(&self, place: &str, strangers: &[Jwk]) -> Result<(), StoreError> {
         let now = clock::now();
-        self.change(|ledger| {
+        self.change(|ledger, _| {
             let met = ledger.met_strangers(place, strangers, now);
             strangers.iter().fold(met, |ledger, stranger| {
                 // One that is public by now needs no adoption.
@@ -366,10 +369,16 @@ impl Keeper {
         Ok(())
     }
 
-    async fn change(&self, mut decide: impl FnMut(&Ledger) -> Ledger) -> Result<Arc<Ledger>, StoreError> {
+    /// `decide` is also given the time, where it is to be trusted.
+    async fn change(
+        &self,
+        mut decide: impl FnMut(&Ledger, Option<Timestamp>) -> Ledger,
+    ) -> Result<Arc<Ledger>, StoreError> {
         let heard = self.heard.lock().await;
         let now = clock::now();
-        let _ = self.show(self.update(now, |ledger| self.rotate(decide(ledger), &heard, now)).await?);
+        let trusted = heard.trusted(now, self.charter.retention.margin);
+        let _ =
+            self.show(self.update(now, |ledger| self.rotate(decide(ledger, trusted), &heard, now)).await?);
         Ok(Arc::clone(&self.ledger.borrow()))
     }
 
@@ -423,15 +432,16 @@ impl Keeper {
         let mut merged = merge(before, heard.reports());
         // A clock that disagrees with everybody else's must not end a retention.
         let retention = &self.charter.retention;
+        let trusted = heard.trusted(now, retention.margin);
         // Who cannot ask every witness holds for a retention by itself.
         let wait = signed(retention.wait());
         merged.may_remove = self.unseen.borrow().is_empty() || now.duration_since(self.opened) >= wait;
-        merged.complete &= heard.disagreeing(retention.margin).next().is_none();
+        merged.complete &= trusted.is_some();
         merged.is_beginning = self.unseen.borrow().is_empty() && !self.was_published.load(Ordering::Relaxed);
         let observed = before.observe(&merged, now, &self.charter.retention);
         let ledger = if self.charter.serves {
             let look = Look::at_our_own(self.kids_served(&observed.ledger));
-            observed.ledger.shown(SERVED, &look, now)
+            observed.ledger.shown(SERVED, &look, trusted)
         } else {
             observed.ledger
         };
@@ -458,7 +468,7 @@ impl Keeper {
         if ledger.nodes().is_empty() {
             return ledger;
         }
-        let (seen, timing) = (self.observation(heard), &self.charter.timing);
+        let (seen, timing) = (self.observation(heard, now), &self.charter.timing);
         let mut ledger = ledger;
         loop {
             match next_step(&ledger, &seen, now, timing) {
@@ -474,14 +484,13 @@ impl Keeper {
         self.charter.gates.iter().cloned().chain(own).collect()
     }
 
-    fn observation(&self, heard: &Heard) -> Observation {
-        let margin = self.charter.retention.margin;
+    fn observation(&self, heard: &Heard, now: Timestamp) -> Observation {
         Observation {
             gates: self.gates(),
             api_servers: heard.api_servers(),
             is_sound: self.unseen.borrow().is_empty()
                 && heard.knows_all()
-                && heard.disagreeing(margin).next().is_none(),
+                && heard.trusted(now, self.charter.retention.margin).is_some(),
         }
     }
 
@@ -542,7 +551,8 @@ impl Keeper {
         if ledger.entries().values().all(|entry| entry.signer.is_none()) {
             return Vec::new();
         }
-        let (seen, now, timing) = (self.observation(heard), clock::now(), &self.charter.timing);
+        let (now, timing) = (clock::now(), &self.charter.timing);
+        let seen = self.observation(heard, now);
         let nodes = report(&ledger, &seen, now, timing).nodes;
         self.board.issuer(&self.charter.terms.issuer, |status| status.nodes = nodes);
         alarms(&ledger, &seen, now, timing)
@@ -565,7 +575,7 @@ impl Keeper {
         }));
         wrong.extend(concerns.nothing_to_publish.iter().map(ToString::to_string));
         wrong.extend(self.look_at_rotation(heard));
-        let disagreeing = heard.disagreeing(self.charter.retention.margin);
+        let disagreeing = heard.disagreeing(clock::now(), self.charter.retention.margin);
         wrong.extend(disagreeing.map(|name| format!("our clock and that of source `{name}` disagree")));
         for alarm in wrong.difference(&heard.alarms) {
             error!(%issuer, alarm, "alarm");

@@ -18,8 +18,8 @@ fn timing() -> Timing {
     Timing {
         rotate_after: Some(seconds(1000)),
         window: None,
-        propagation: seconds(99),
-        jwks_max_age: seconds(49),
+        propagation: seconds(89),
+        jwks_max_age: seconds(44),
         max_token_lifetime: seconds(50),
         margin: seconds(10),
     }
@@ -111,7 +111,7 @@ impl Scene {
     fn show(&mut self, now: i64, places: &[&str], keys: &[usize]) {
         let look = Look::at_our_own(keys.iter().map(|index| kid(*index)).collect());
         for place in places {
-            self.ledger = self.ledger.shown(place, &look, at(now));
+            self.ledger = self.ledger.shown(place, &look, Some(at(now)));
         }
     }
 
@@ -212,11 +212,24 @@ fn a_gap_in_what_a_place_shows_starts_the_wait_anew() {
         left: Some("2".to_owned()),
         ..Look::at_our_own([kid(0), kid(1)].into())
     };
-    scene.ledger = scene.ledger.shown("eu", &theirs, at(1060));
+    scene.ledger = scene.ledger.shown("eu", &theirs, Some(at(1060)));
     scene.held_by("a", 1159, &[propagating("eu", 1160)]);
     let ours = Look { left: Some("3".to_owned()), ..theirs };
-    scene.ledger = scene.ledger.shown("eu", &ours, at(1100));
+    scene.ledger = scene.ledger.shown("eu", &ours, Some(at(1100)));
     assert_eq!(scene.step(1160), order("a", 1, Why::Age), "what we write ourselves is no gap");
+}
+
+#[test]
+fn no_time_begins_by_a_clock_that_is_wrong() {
+    let mut scene = Scene::settled();
+    let look = Look::at_our_own([kid(0), kid(1)].into());
+    scene.show(950, &["us"], &[0]);
+    scene.ledger = scene.ledger.shown("us", &look, None);
+    scene.held_by("a", 2000, &[not_shown("us")]);
+    scene.ledger = scene.ledger.shown("us", &look, Some(at(2000)));
+    scene.held_by("a", 2000, &[propagating("us", 2100)]);
+    // One that goes on needs no clock.
+    assert_eq!(scene.ledger.shown("us", &look, None), scene.ledger);
 }
 
 #[test]
@@ -502,14 +515,14 @@ fn another_node_cannot_speak_for_a_key() {
 fn waits_that_contradict_each_other_are_all_named() {
     assert_eq!(timing().contradictions(), []);
     let seconds = Duration::from_secs;
-    let wrong = Timing { propagation: seconds(97), rotate_after: Some(seconds(107)), ..timing() };
+    let wrong = Timing { propagation: seconds(87), rotate_after: Some(seconds(97)), ..timing() };
     assert_eq!(wrong.contradictions().len(), 2, "{:?}", wrong.contradictions());
-    let never = Timing { rotate_after: None, propagation: seconds(97), ..timing() };
+    let never = Timing { rotate_after: None, propagation: seconds(87), ..timing() };
     assert_eq!(never.contradictions().len(), 1);
     let crowded =
-        Timing { max_token_lifetime: seconds(111 * 99), rotate_after: Some(seconds(111)), ..timing() };
-    assert!(matches!(crowded.contradictions()[..], [Contradiction::TooMany { keys: 102, .. }]));
-    let full = Timing { max_token_lifetime: seconds(111 * 98 - 10), ..crowded };
+        Timing { max_token_lifetime: seconds(111 * 31), rotate_after: Some(seconds(111)), ..timing() };
+    assert!(matches!(crowded.contradictions()[..], [Contradiction::TooMany { keys: 34, .. }]));
+    let full = Timing { max_token_lifetime: seconds(111 * 30 - 10), ..crowded };
     assert_eq!(full.contradictions(), []);
 }
 

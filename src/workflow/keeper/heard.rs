@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Hearing;
 use crate::core::{
     kid::Kid,
+    ledger::signed,
     merge::{Answer, Report},
 };
 
@@ -31,8 +32,8 @@ struct Panel {
 /// What one of them said.
 struct Voice {
     report: Report,
-    /// How far its clock is ahead of ours.
-    ahead: Option<SignedDuration>,
+    /// What it took for the present, and when it said so on a clock that nobody sets.
+    present: Option<(Timestamp, Instant)>,
 }
 
 /// Who speaks for a configured source: itself, or the API servers of a control plane.
@@ -73,11 +74,11 @@ impl Heard {
         self.sources[source].expect(voices)
     }
 
-    /// Takes in what was said by one who speaks for the source.
-    pub(super) fn take(&mut self, source: usize, name: &str, hearing: Hearing, now: Timestamp) {
+    /// Takes in what was said just now by one who speaks for the source.
+    pub(super) fn take(&mut self, source: usize, name: &str, hearing: Hearing) {
         if let Some(voice) = self.sources[source].voices.get_mut(name) {
             voice.report.answer = hearing.answer;
-            voice.ahead = hearing.server_time.map(|theirs| theirs.duration_since(now));
+            voice.present = hearing.server_time.map(|theirs| (theirs, Instant::now()));
         }
     }
 
@@ -107,11 +108,28 @@ impl Heard {
         self.reports().all(|report| report.answer != Answer::NotYetAsked)
     }
 
-    /// Those whose clock is further from ours than `margin`.
-    pub(super) fn disagreeing(&self, margin: Duration) -> impl Iterator<Item = &str> {
+    /// Those whose clock is further than `margin` from ours, which shows `now`. It may have been set since they
+    /// spoke.
+    pub(super) fn disagreeing(&self, now: Timestamp, margin: Duration) -> impl Iterator<Item = &str> {
         self.voices()
-            .filter(move |voice| voice.ahead.is_some_and(|ahead| ahead.unsigned_abs() > margin))
+            .filter(move |voice| voice.ahead(now).is_some_and(|ahead| ahead.unsigned_abs() > margin))
             .map(|voice| voice.report.source.as_str())
+    }
+
+    /// The time, if nobody disagrees with it. Where there are API servers, one at least must agree.
+    pub(super) fn trusted(&self, now: Timestamp, margin: Duration) -> Option<Timestamp> {
+        let knows = |voice: &Voice| voice.present.is_some();
+        let could_know = self.sources.iter().any(|panel| panel.verify);
+        let is_known = !could_know || self.voices().any(knows);
+        (is_known && self.disagreeing(now, margin).next().is_none()).then_some(now)
+    }
+}
+
+impl Voice {
+    /// How far its clock is ahead of one that shows `now`.
+    fn ahead(&self, now: Timestamp) -> Option<SignedDuration> {
+        let (theirs, said) = self.present?;
+        Some(theirs.duration_since(now) + signed(said.elapsed()))
     }
 }
 
@@ -128,9 +146,12 @@ impl Panel {
         for name in &voices.names {
             self.voices.entry(name.clone()).or_insert_with(|| Voice {
                 report: Report { source: name.clone(), answer: Answer::NotYetAsked },
-                ahead: None,
+                present: None,
             });
         }
         self.voices.extract_if(.., |name, _| !voices.names.contains(name)).map(|(name, _)| name).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,6 +167,7 @@ impl World {
         world.eager = true;
         world.rules.keys = FOREIGN;
         world.rules.by_age = false;
+        world.wrong = 0;
         world.nodes.iter_mut().for_each(|node| node.skew = 0);
         world.publisher.iter_mut().for_each(|publisher| publisher.skew = 0);
         world.settle()?;
