@@ -219,6 +219,9 @@ impl Keeper {
                 observed
             })
             .await?;
+        if heard.trusted(now, self.charter.retention.margin).is_some() {
+            heard.dated();
+        }
         let nothing = self.show(stored);
         concerns.nothing_to_publish = concerns.nothing_to_publish.or(nothing);
         self.raise(&mut heard, &concerns);
@@ -256,7 +259,7 @@ impl Keeper {
     ///
     /// Fails when the ledger cannot be read; what is shown stays.
     pub async fn refresh(&self) -> Result<Arc<Ledger>, StoreError> {
-        self.change(|ledger, _| ledger.clone()).await
+        self.change(Ledger::clone).await
     }
 
     /// Takes in that a place was written from change `sequence` of the ledger, which is read anew first.
@@ -267,7 +270,7 @@ impl Keeper {
     pub async fn witnessed(&self, place: &str, sequence: u64) -> Result<Arc<Ledger>, StoreError> {
         let (now, wait) = (clock::now(), self.charter.retention.wait());
         self.looked_at(place);
-        self.change(|ledger, _| ledger.witnessed(place, sequence, now, wait)).await
+        self.change(|ledger| ledger.witnessed(place, sequence, now, wait)).await
     }
 
     /// Takes in what places say of the ledger, before anything is decided.
@@ -283,7 +286,7 @@ impl Keeper {
             }
             self.looked_at(place);
         }
-        self.change(|ledger, _| self.judge(ledger, looks, now)).await?;
+        self.change(|ledger| self.judge(ledger, looks, now)).await?;
         Ok(())
     }
 
@@ -316,10 +319,14 @@ impl Keeper {
     /// Fails when the ledger cannot be stored.
     pub async fn saw(&self, place: &str, look: &Look, strangers: &[Jwk]) -> Result<(), StoreError> {
         let now = clock::now();
-        self.change(|ledger, trusted| {
-            ledger.met_strangers(place, strangers, now).shown(place, look, trusted)
-        })
-        .await?;
+        let mut heard = self.heard.lock().await;
+        let trusted = heard.trusted(now, self.charter.retention.margin);
+        let decide = |ledger: &Ledger| {
+            let met = ledger.met_strangers(place, strangers, now);
+            self.rotate(met.shown(place, look, trusted), &heard, now)
+        };
+        let _ = self.show(self.update(now, decide).await?);
+        heard.looked(place, look, trusted.is_some());
         Ok(())
     }
 
@@ -332,7 +339,7 @@ impl Keeper {
         let now = clock::now();
         let gates = self.gates();
         let mut refused = None;
-        self.change(|ledger, _| {
+        self.change(|ledger| {
             refused = None;
             let asked =
                 ledger.asked(ask, &gates, &self.charter.retention, self.charter.timing.until_ready(), now);
@@ -358,7 +365,7 @@ impl Keeper {
     /// Fails when the ledger cannot be stored.
     pub async fn adopt(&self, place: &str, strangers: &[Jwk]) -> Result<(), StoreError> {
         let now = clock::now();
-        self.change(|ledger, _| {
+        self.change(|ledger| {
             let met = ledger.met_strangers(place, strangers, now);
             strangers.iter().fold(met, |ledger, stranger| {
                 // One that is public by now needs no adoption.
@@ -369,16 +376,10 @@ impl Keeper {
         Ok(())
     }
 
-    /// `decide` is also given the time, where it is to be trusted.
-    async fn change(
-        &self,
-        mut decide: impl FnMut(&Ledger, Option<Timestamp>) -> Ledger,
-    ) -> Result<Arc<Ledger>, StoreError> {
+    async fn change(&self, mut decide: impl FnMut(&Ledger) -> Ledger) -> Result<Arc<Ledger>, StoreError> {
         let heard = self.heard.lock().await;
         let now = clock::now();
-        let trusted = heard.trusted(now, self.charter.retention.margin);
-        let _ =
-            self.show(self.update(now, |ledger| self.rotate(decide(ledger, trusted), &heard, now)).await?);
+        let _ = self.show(self.update(now, |ledger| self.rotate(decide(ledger), &heard, now)).await?);
         Ok(Arc::clone(&self.ledger.borrow()))
     }
 
@@ -445,7 +446,7 @@ impl Keeper {
         } else {
             observed.ledger
         };
-        let ledger = self.rotate(ledger, heard, now);
+        let ledger = self.rotate(heard.date(ledger, trusted), heard, now);
         let mut concerns = Concerns {
             ledger: ledger.alarm(now),
             conflicts: merged.conflicts,

@@ -8,6 +8,7 @@
 pub(crate) mod api_server;
 pub(crate) mod azurite;
 pub(crate) mod child;
+pub(crate) mod clock;
 pub(crate) mod cluster;
 pub(crate) mod components;
 pub(crate) mod config_map;

@@ -86,8 +86,10 @@ pub enum RefusedOrder {
     #[error("the order of {at} for key `{kid}` was refused before")]
     Settled { kid: Kid, at: Timestamp },
     /// Once it was obeyed, no order of the present would be.
-    #[error("key `{kid}` was ordered at {at}, and it is {now}")]
-    Early { kid: Kid, at: Timestamp, now: Timestamp },
+    #[error(
+        "key `{kid}` was ordered at {at}, which is still to come: this clock and the publisher's disagree"
+    )]
+    Early { kid: Kid, at: Timestamp },
 }
 
 impl RefusedOrder {
@@ -114,7 +116,7 @@ impl Orders {
         let Some(kid) = &self.sign else { return Ok(None) };
         let (named, at) = (|| kid.clone(), self.at);
         if at.duration_since(now) > signed(margin) {
-            return Err(RefusedOrder::Early { kid: named(), at, now });
+            return Err(RefusedOrder::Early { kid: named(), at });
         }
         match holdings.heard {
             Some(heard) if at < heard => return Err(RefusedOrder::Older { kid: named(), at, heard }),

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Hearing;
 use crate::core::{
     kid::Kid,
-    ledger::signed,
+    ledger::{Ledger, Look, signed},
     merge::{Answer, Report},
 };
 
@@ -19,6 +19,8 @@ pub(super) struct Heard {
     /// In configured order.
     sources: Vec<Panel>,
     pub(super) alarms: BTreeSet<String>,
+    /// What places were seen to show while our clock was not to be trusted.
+    undated: BTreeMap<String, Look>,
 }
 
 /// Those who speak for one configured source.
@@ -66,7 +68,29 @@ impl Heard {
         Self {
             sources: sources.into_iter().map(|voices| Panel::new(&voices)).collect(),
             alarms: BTreeSet::new(),
+            undated: BTreeMap::new(),
         }
+    }
+
+    /// Notes that a look at a place was recorded, with a time or without one.
+    pub(super) fn looked(&mut self, place: &str, look: &Look, is_dated: bool) {
+        if is_dated {
+            self.undated.remove(place);
+        } else {
+            let found = look.left.clone();
+            self.undated.insert(place.to_owned(), Look { found, ..look.clone() });
+        }
+    }
+
+    /// Lets the times begin that could not when places were looked at.
+    pub(super) fn date(&self, ledger: Ledger, trusted: Option<Timestamp>) -> Ledger {
+        let undated = self.undated.iter().filter(|_| trusted.is_some());
+        undated.fold(ledger, |ledger, (place, look)| ledger.shown(place, look, trusted))
+    }
+
+    /// Notes that they have begun.
+    pub(super) fn dated(&mut self) {
+        self.undated.clear();
     }
 
     /// Returns the names of those who do not speak any more.

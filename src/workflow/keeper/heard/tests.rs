@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::tests::{known, rsa_key};
 
 const MARGIN: Duration = Duration::from_mins(1);
 
@@ -48,4 +49,22 @@ fn without_api_servers_there_is_nobody_to_ask() {
     assert_eq!(heard.trusted(at(1000), MARGIN), Some(at(1000)));
     heard.take(1, "hub", saying(Some(5000)));
     assert_eq!(heard.trusted(at(1000), MARGIN), None, "another server may know better");
+}
+
+#[test]
+fn what_a_place_shows_is_dated_as_soon_as_our_clock_is_trusted() {
+    let mut heard = api_servers();
+    let key = rsa_key(0);
+    let look = Look { left: Some("1".to_owned()), ..Look::at_our_own([key.kid().clone()].into()) };
+    let begun = known(&[], std::slice::from_ref(&key));
+    let shown = |ledger: &Ledger| ledger.entries()[key.kid()].shown.get("blob").copied();
+
+    let undated = begun.shown("blob", &look, None);
+    heard.looked("blob", &look, false);
+    assert_eq!(shown(&heard.date(undated.clone(), None)), None);
+    let dated = heard.date(undated.clone(), Some(at(1000)));
+    assert_eq!(shown(&dated), Some(at(1000)));
+    assert_eq!(heard.date(dated.clone(), Some(at(1001))), dated, "once");
+    heard.looked("blob", &look, true);
+    assert_eq!(shown(&heard.date(undated, Some(at(1002)))), None, "a later look has its own time");
 }
