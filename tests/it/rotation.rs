@@ -45,6 +45,8 @@ struct World {
     nodes: [Node; 2],
     /// The numbers of the processes of the API servers.
     ids: [u32; 2],
+    /// How often a signer was killed at a moment of its own.
+    kills: usize,
     publisher: Option<Service>,
     installation: Installation,
     publisher_clock: Clock,
@@ -93,6 +95,7 @@ impl World {
         let mut world = Self {
             nodes,
             ids,
+            kills: 0,
             publisher: None,
             installation,
             publisher_clock,

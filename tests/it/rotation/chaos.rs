@@ -13,7 +13,11 @@ use crate::support::eventually::eventually;
 use crate::support::fault_proxy::{Action, Rule};
 
 /// How long a moment is waited for at which somebody is to be killed.
-const MOMENT: Duration = Duration::from_secs(15);
+const MOMENT: Duration = Duration::from_secs(25);
+/// How long the next stroke of a switch is waited for.
+const STROKE: Duration = Duration::from_secs(2);
+/// A switch is so many strokes: the next key begins, the one before stops, another is made.
+const STROKES: usize = 4;
 /// Longer than the API servers wait before they ask for the keys again.
 const DOWN: Duration = Duration::from_secs(3);
 /// How long a clock is wrong: several polls, and several looks at every place.
@@ -21,7 +25,8 @@ const WRONG: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
-    /// The signer of a node is killed as soon as its journal, or its announcement, has changed.
+    /// The signer of a node is killed as soon as its journal, or its announcement, has changed; each time a stroke
+    /// later in the switch.
     KillAtJournal(usize),
     KillAtAnnouncement(usize),
     /// The publisher is killed as soon as it has given an order, or written to the directory.
@@ -76,14 +81,15 @@ impl World {
             }
             Fault::KillAtOrder => {
                 let orders = || self.ledger().map(|ledger| ledger["orders"].clone());
-                let met = orders().is_some_and(|before| changes(|| orders().is_none_or(|now| now == before)));
+                let met = orders()
+                    .is_some_and(|before| changes(MOMENT, || orders().is_none_or(|now| now == before)));
                 self.restart_publisher();
                 format!("publisher killed {}", if met { "after an order" } else { "at any time" })
             }
             Fault::KillAtWrite => {
                 let directory = self.public_file();
                 let before = fs::read(&directory).ok();
-                let met = changes(|| fs::read(&directory).ok() == before);
+                let met = changes(MOMENT, || fs::read(&directory).ok() == before);
                 self.restart_publisher();
                 format!("publisher killed {}", if met { "after a write" } else { "at any time" })
             }
@@ -124,9 +130,14 @@ impl World {
 
     /// Kills the signer of a node as soon as a file of it has changed, and starts it again.
     fn kill_signer_at(&mut self, node: usize, file: &Path, name: &str) -> String {
-        let journal = self.nodes[node].signer.journal();
-        let before = fs::read(file).ok();
-        let met = changes(|| fs::read(file).ok() == before);
+        let strokes = self.kills % STROKES;
+        self.kills += 1;
+        let (mut journal, mut before) = (self.nodes[node].signer.journal(), fs::read(file).ok());
+        let met = changes(MOMENT, || fs::read(file).ok() == before);
+        for _ in 0..strokes {
+            (journal, before) = (self.nodes[node].signer.journal(), fs::read(file).ok());
+            changes(STROKE, || fs::read(file).ok() == before);
+        }
         self.nodes[node].signer.kill();
         let step = step_between(&journal, &self.nodes[node].signer.journal());
         self.nodes[node].signer.restart();
@@ -153,11 +164,11 @@ impl World {
     }
 }
 
-/// Waits while something is the same; whether it ended.
-fn changes(is_same: impl Fn() -> bool) -> bool {
+/// Waits while something is the same; whether that ended in time.
+fn changes(within: Duration, is_same: impl Fn() -> bool) -> bool {
     let began = Instant::now();
     while is_same() {
-        if began.elapsed() > MOMENT {
+        if began.elapsed() > within {
             return false;
         }
         thread::sleep(Duration::from_millis(1));
