@@ -52,7 +52,7 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
         |judged, left| {
             let waited_for = text::waited_for(judged);
             if told.as_ref() != Some(&waited_for) {
-                say(&format!("waiting, for {} min at most: {waited_for}", left.as_secs().div_ceil(60)));
+                say(&format!("waiting, for {} at most: {waited_for}", text::patience(left)));
                 told = Some(waited_for);
             }
         },

@@ -1,5 +1,7 @@
 //! Reports for people: the verdict first, then the reasons, the most useful first.
 
+use std::time::Duration;
+
 use super::Judged;
 use crate::{
     cli::table::table,
@@ -126,6 +128,14 @@ fn wrapped(head: &str, words: &[&str]) -> String {
         line += if index + 1 < words.len() { ", " } else { "" };
     }
     text + &format!("{}\n", line.trim_end())
+}
+
+/// As exactly as one waits.
+pub(super) fn patience(left: Duration) -> String {
+    match left.as_secs() {
+        seconds if seconds < 60 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
 }
 
 /// What stands in the way, in one line.
