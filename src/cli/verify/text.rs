@@ -73,7 +73,9 @@ fn verdict(report: &Report, what: &str) -> String {
         (Outcome::Refused, Some((_, [code, ..]))) => {
             format!("{party} would answer AADSTS{code} to {what}")
         }
-        (Outcome::Refused, _) => format!("{party} would refuse {what}"),
+        // Nobody comes as far as asking, or everybody would be let in.
+        (Outcome::Refused, None) => format!("{what} must not be used with {party} as things are"),
+        (Outcome::Refused, Some(_)) => format!("{party} would refuse {what}"),
         (Outcome::Unknown, _) => format!("what {party} would say to {what} cannot be told from here"),
     }
 }

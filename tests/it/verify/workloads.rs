@@ -1,9 +1,15 @@
 //! Service accounts and pods of a real API server, with the faults that people meet.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{AUDIENCE, Page, Stage, WITHIN};
+use super::{AUDIENCE, JWKS, Page, Stage, WITHIN, parts, publish};
+use crate::support::api_server::{ApiServer, Options};
+use crate::support::cluster::ISSUER;
+use crate::support::etcd::Etcd;
+use crate::support::fault_proxy::{Action, Rule};
 use crate::support::signpost::Finished;
 
 const REFUSED: i32 = 1;
@@ -107,6 +113,39 @@ fn pods_that_would_not_come_as_far_as_asking_are_told_why() {
     let told = team.verify(&["--service-account", "faults/host"]);
     page.note("E2.25 no authority", &told, "AUTH-HOST", Some(50_049), REFUSED);
 
+    team.account("default", &json!({}));
+    team.pod("default", as_the_webhook_does);
+    let subject = "system:serviceaccount:faults:good";
+    let told = team.verify(&["--pod", "faults/default-0", "--subject", subject]);
+    page.note("E2.4 a pod without its account", &told, "FIC-SUB", Some(700_213), REFUSED);
+    // The annotation stands on a Service: the webhook finds none, and gives the pod no client ID.
+    team.account("service", &json!({}));
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "service", "annotations": annotated()},
+        "spec": {"ports": [{"port": 80}]},
+    });
+    team.create_object("services", &service);
+    team.pod("service", |pod| {
+        as_the_webhook_does(pod);
+        pod["spec"]["containers"][0]["env"].as_array_mut().expect("variables").remove(0);
+    });
+    let told = team.verify(&["--service-account", "faults/service"]);
+    page.note("E2.23 the annotation is elsewhere", &told, "SA-ANNOT", Some(700_016), 0);
+    let mut brief = annotated();
+    brief["azure.workload.identity/service-account-token-expiration"] = json!("600");
+    team.account("brief", &brief);
+    let told = team.verify(&["--service-account", "faults/brief"]);
+    page.note("a life that the webhook refuses", &told, "POD-EXP", None, REFUSED);
+    // Webhooks of before 1.6.0 had this path.
+    team.account("path", &annotated());
+    team.pod("path", |pod| {
+        as_the_webhook_does(pod);
+        let old = "/var/run/secrets/azure/tokens/azure-identity-token";
+        pod["spec"]["containers"][0]["env"][2]["value"] = json!(old);
+    });
+    let told = team.verify(&["--service-account", "faults/path"]);
+    page.note("the path of before", &told, "POD-ENV", Some(7_000_218), REFUSED);
+
     // The ConfigMap of the walk-through for agent blueprints, and what is left of the secret before.
     let settings = json!({
         "AzureAd__Instance": "https://login.microsoftonline.com/",
@@ -168,10 +207,64 @@ fn keys_and_audiences_of_the_api_server_are_looked_at() {
     let own = server["issuer"].as_str().expect("an issuer").to_owned();
     let told = team.verify(&["--service-account", "own/app", "--audience", &own]).expect_code(0);
     assert!(told.stdout.contains("K8S-APIAUD  the API server takes a token for"), "{}", told.stdout);
-    super::publish(&own, &[&stage.cluster.keys[0]], stage.folder.path());
+    publish(&own, &[&stage.cluster.keys[0]], stage.folder.path());
     let told = team.verify(&["--service-account", "own/app"]).expect_code(0);
     assert!(told.stdout.contains("JWKS-MATCH  keys of the API server are not published"), "{}", told.stdout);
     assert!(!told.stdout.contains("K8S-APIAUD  "), "{}", told.stdout);
+}
+
+/// Signs with a key that it does not verify with: it refuses its own tokens, and shows only the other key.
+#[test]
+fn an_api_server_that_refuses_its_own_tokens_is_told_so_though_entra_would_take_them() {
+    let stage = Stage::set();
+    let keys = &stage.cluster.keys;
+    let options =
+        Options { verification_keys: vec![keys[1].public.clone()], ..Options::new(ISSUER, &keys[0]) };
+    let etcd = Etcd::start();
+    let server = ApiServer::start(&etcd, options);
+    server.create_service_account("default", "signpost");
+    let own = server.token("default", "signpost", &[], 600);
+    assert_ne!(server.review(&own, &[])["authenticated"], true);
+    let config = stage.folder.path().join("kubeconfig");
+    server.admin_kubeconfig(&config);
+    let arguments = ["--service-account", "default/signpost", "--source", "kubernetes:test"];
+    let told = stage.verify(arguments).env("KUBECONFIG", config).finish(WITHIN);
+    let mut page = Page::default();
+    let kid = parts(&own)[0]["kid"].as_str().expect("a kid").to_owned();
+    page.replace(kid, "KID");
+    page.note("a key of its own", &told, "K8S-KEYPAIR", Some(7_000_272), 0);
+    page.compare("keypair");
+}
+
+/// Behind one URL, another API server answers for the keys than has signed: it learns the key a moment later.
+#[test]
+fn a_key_that_rolls_through_api_servers_is_looked_for_again() {
+    let stage = Stage::set();
+    let proxy = stage.cluster.proxy();
+    let config = stage.cluster.kubeconfig_through(&proxy, stage.folder.path());
+    let other = TempDir::new().expect("a temporary folder");
+    publish(ISSUER, &[&stage.cluster.keys[1]], other.path());
+    let jwks: &'static str = fs::read_to_string(other.path().join(JWKS)).expect("it is ours").leak();
+    let behind = || {
+        let headers = vec![("content-type", "application/jwk-set+json")];
+        Rule::new(Action::Answer { status: 200, headers, body: jwks }).path_contains(JWKS)
+    };
+    let verify = || {
+        let arguments = ["--service-account", "default/signpost", "--source", "kubernetes:test"];
+        stage.verify(arguments).env("KUBECONFIG", &config).finish(WITHIN).expect_code(0).stdout
+    };
+    proxy.script([behind().once()]);
+    let told = verify();
+    assert!(told.contains("K8S-KEYPAIR") && !told.contains("  K8S-KEYPAIR  "), "{told}");
+    assert_eq!(proxy.count("GET", JWKS), 2);
+    proxy.forget();
+    proxy.script([behind()]);
+    let told = verify();
+    assert!(told.contains("warning  K8S-KEYPAIR  the API server has just signed with kid"), "{told}");
+    assert_eq!(proxy.count("GET", JWKS), 3, "it gives up");
+    let order: Vec<_> = proxy.seen().iter().map(|seen| seen.path.clone()).collect();
+    let place = |part: &str| order.iter().position(|path| path.contains(part)).expect("it was asked");
+    assert!(place("/token") < place(JWKS), "the keys are read after the token is made: {order:?}");
 }
 
 /// Nothing is changed by looking, and what may not be read is left out.

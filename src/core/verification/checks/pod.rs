@@ -120,12 +120,20 @@ fn finds_its_token(case: &Case) -> Verdict {
         pod.token_at(container, file).is_none().then(|| {
             violated(
                 format!("{of} looks for its token at `{file}`, where none is projected"),
-                "a token there",
+                projected(pod, container),
                 fix,
             )
         })
     });
     problem.unwrap_or(Verdict::NotApplicable)
+}
+
+/// Where a container finds projected tokens.
+pub(super) fn projected(pod: &Pod, container: &Container) -> String {
+    match &pod.tokens(container).map(|(path, _)| path).collect::<Vec<_>>()[..] {
+        [] => "a projected token, mounted into this container".to_owned(),
+        there => quoted(there),
+    }
 }
 
 fn asks_for_a_possible_life(case: &Case) -> Verdict {

@@ -17,7 +17,7 @@ pub(super) const CHECKS: &[Check] = &[
         rule: "`AZURE_AUTHORITY_HOST` is the https URL of the Entra of this cloud",
         level: Error,
         parties: ENTRA,
-        codes: &[50_049, 900_382],
+        codes: &[50_049, 900_382, 90_002],
         basis: Basis::observed("azure-workload-identity #611"),
         step: Step::Request,
         judge: asks_the_right_host,
