@@ -17,9 +17,10 @@ use crate::support::pki::KeyFiles;
 use crate::support::port::Port;
 use crate::support::signpost::Signpost;
 
+mod parties;
+
 const WITHIN: Duration = Duration::from_mins(1);
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/signpost/events";
-const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/signpost";
 const REFUSED: &str = "tokens would not be accepted";
 const RECOVERED: &str = "tokens would be accepted again";
 
@@ -46,12 +47,7 @@ impl World {
         let token = json!({"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]});
         let events =
             json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]});
-        let role = json!({"metadata": {"name": "signpost"}, "rules": [token, events]});
-        server.create(&format!("{RBAC}/roles"), &role);
-        let subject = json!({"kind": "ServiceAccount", "namespace": "signpost", "name": "signpost"});
-        let of = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "signpost"});
-        let binding = json!({"metadata": {"name": "signpost"}, "roleRef": of, "subjects": [subject]});
-        server.create(&format!("{RBAC}/rolebindings"), &binding);
+        allow(&server, "signpost", &json!([token, events]));
         Self { issuer, nginx, server, folder, _etcd: etcd }
     }
 
@@ -86,6 +82,18 @@ impl World {
         let items = list["items"].as_array_mut().expect("a list").drain(..);
         items.filter(|event| event["reason"] == reason).collect()
     }
+}
+
+/// Lets Signpost do this in a namespace.
+fn allow(server: &ApiServer, namespace: &str, rules: &Value) {
+    let group = "rbac.authorization.k8s.io";
+    let path = format!("/apis/{group}/v1/namespaces/{namespace}");
+    let role = json!({"metadata": {"name": "signpost"}, "rules": rules});
+    server.create(&format!("{path}/roles"), &role);
+    let subject = json!({"kind": "ServiceAccount", "namespace": "signpost", "name": "signpost"});
+    let of = json!({"apiGroup": group, "kind": "Role", "name": "signpost"});
+    let binding = json!({"metadata": {"name": "signpost"}, "roleRef": of, "subjects": [subject]});
+    server.create(&format!("{path}/rolebindings"), &binding);
 }
 
 fn succeeds(service: &Service) -> Option<bool> {
