@@ -20,6 +20,7 @@ use crate::support::signpost::{Finished, Signpost};
 mod hostile;
 mod published;
 mod schema;
+mod silence;
 mod workloads;
 
 const AUDIENCE: &str = "api://AzureADTokenExchange";

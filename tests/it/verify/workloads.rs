@@ -16,21 +16,21 @@ const REFUSED: i32 = 1;
 const CLIENT: &str = "85075aa5-1d73-42de-812a-95348218e4b2";
 
 /// A namespace of the shared cluster that nobody else uses.
-struct Team<'a> {
+pub(super) struct Team<'a> {
     stage: &'a Stage,
     kubeconfig: TempDir,
     name: &'static str,
 }
 
 impl<'a> Team<'a> {
-    fn create(stage: &'a Stage, name: &'static str) -> Self {
+    pub(super) fn create(stage: &'a Stage, name: &'static str) -> Self {
         stage.cluster.server.create_namespace(name);
         let kubeconfig = TempDir::new().expect("a temporary folder");
         stage.cluster.server.admin_kubeconfig(&kubeconfig.path().join("config"));
         Self { stage, kubeconfig, name }
     }
 
-    fn account(&self, name: &str, annotations: &Value) {
+    pub(super) fn account(&self, name: &str, annotations: &Value) {
         let object = json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": name, "annotations": annotations},
@@ -43,7 +43,7 @@ impl<'a> Team<'a> {
     }
 
     /// A pod as its author wrote it, before any webhook.
-    fn pod(&self, account: &str, change: impl FnOnce(&mut Value)) {
+    pub(super) fn pod(&self, account: &str, change: impl FnOnce(&mut Value)) {
         let mut pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": format!("{account}-0"), "labels": {}},
@@ -57,7 +57,7 @@ impl<'a> Team<'a> {
         self.create_object("pods", &pod);
     }
 
-    fn verify(&self, arguments: &[&str]) -> Finished {
+    pub(super) fn verify(&self, arguments: &[&str]) -> Finished {
         let config = self.kubeconfig.path().join("config");
         let arguments = arguments.iter().copied().chain(["--source", "kubernetes:test"]);
         self.stage.verify(arguments).env("KUBECONFIG", config).finish(WITHIN)
@@ -65,7 +65,7 @@ impl<'a> Team<'a> {
 }
 
 /// What azure-workload-identity 1.6.0 makes of a pod.
-fn as_the_webhook_does(pod: &mut Value) {
+pub(super) fn as_the_webhook_does(pod: &mut Value) {
     pod["metadata"]["labels"]["azure.workload.identity/use"] = json!("true");
     let folder = "/var/run/secrets/azure/wi/token";
     pod["spec"]["containers"][0]["env"] = json!([
@@ -80,7 +80,7 @@ fn as_the_webhook_does(pod: &mut Value) {
     }}]}}]);
 }
 
-fn annotated() -> Value {
+pub(super) fn annotated() -> Value {
     json!({"azure.workload.identity/client-id": CLIENT})
 }
 
