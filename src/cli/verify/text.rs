@@ -17,18 +17,25 @@ pub(super) fn text(judged: &[Judged]) -> String {
         many => {
             let reasons = many.iter().filter(|it| it.report.outcome != Outcome::Accepted).map(whole);
             let reasons: Vec<_> = reasons.collect();
-            let overview = table(&many.iter().map(line).collect::<Vec<_>>());
+            let parties = many.iter().any(|it| it.report.party != many[0].report.party);
+            let overview = table(&many.iter().map(|it| line(it, parties)).collect::<Vec<_>>());
             [vec![overview], reasons].concat().join("\n")
         }
     }
 }
 
-/// One line: for whom, the verdict, and the answer that is likely first.
-fn line(Judged { account, report }: &Judged) -> [String; 4] {
+/// One line: the verdict, whose token it is, by whose rules if there are several, and the answer that is likely
+/// first.
+fn line(Judged { account, report }: &Judged, parties: bool) -> [String; 4] {
+    let party = report.party.name();
     let first = report.findings.iter().find(|finding| finding.level != Level::Note);
     [
         word(report.outcome).to_owned(),
-        account.as_ref().map_or_else(|| report.party.name().to_owned(), ToString::to_string),
+        match account {
+            Some(account) if parties => format!("{account}, {party}"),
+            Some(account) => account.to_string(),
+            None => party.to_owned(),
+        },
         first.map(|finding| finding.id.to_owned()).unwrap_or_default(),
         first.map(|finding| finding.seen.clone()).unwrap_or_default(),
     ]

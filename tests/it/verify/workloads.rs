@@ -195,6 +195,12 @@ fn a_whole_namespace_is_one_line_each_and_then_the_reasons() {
     let reasons = "refused: Microsoft Entra would answer AADSTS700016 to the token of `whole/b-typo`";
     assert!(told.stdout.contains(reasons), "{}", told.stdout);
     super::snapshot("namespace", &told.stdout);
+    let told = team.verify(&["--namespace", "whole", "--all", "--for", "all"]).expect_code(REFUSED);
+    let begins = |line: &str, begin: &str| assert!(line.starts_with(begin), "{line}");
+    let lines: Vec<_> = told.stdout.lines().take(6).collect();
+    begins(lines[1], "accepted  whole/a-good, AWS              AWS-AUD");
+    begins(lines[3], "refused   whole/b-typo, Microsoft Entra  CLIENT-ID");
+    begins(lines[5], "accepted  whole/b-typo, Google Cloud");
 }
 
 /// `--api-audiences` with the audience of the exchange: what is handed to Microsoft opens the cluster.
