@@ -33,6 +33,7 @@ pub(crate) mod relying_cluster;
 pub(crate) mod relying_party;
 pub(crate) mod s3;
 pub(crate) mod scripted;
+pub(crate) mod secrets;
 mod selftest;
 pub(crate) mod signpost;
 #[cfg(feature = "pkcs11")]
