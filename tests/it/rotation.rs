@@ -34,7 +34,7 @@ use self::load::{Api, Load, Place};
 const ISSUER: &str = "https://issuer.example/soak";
 const AUDIENCE: &str = "api://AzureADTokenExchange";
 /// How long a relying party keeps a JWKS: as long as the configuration promises that it may.
-const CACHED: Duration = Duration::from_secs(4);
+const CACHED: Duration = Duration::from_secs(8);
 /// How long it takes unless the environment says otherwise.
 const SECONDS: u64 = 100;
 /// How long nothing is switched once the ledger was put back.
@@ -66,7 +66,7 @@ impl World {
         let proxy = FaultProxy::start(azurite.url().trim_end_matches(azurite::ACCOUNT));
         let (publisher_clock, signers_clock) = (Clock::right(), Clock::right());
         let settings =
-            "margin: 3s, max_token_lifetime: 10m, rotate_after: 34s, propagation: 4s, jwks_max_age: 2s";
+            "margin: 3s, max_token_lifetime: 10m, rotate_after: 40s, propagation: 8s, jwks_max_age: 2s";
         let mut nodes = ["node-1", "node-2"]
             .map(|name| Node::start_with(name, ISSUER, settings, Some(&signers_clock), &etcd, folder.path()));
         let server = &nodes[0].server;
@@ -81,7 +81,7 @@ impl World {
         let installation = Installation::new(
             ISSUER,
             &json!({
-                "jwks_max_age": "2s", "propagation": "4s", "rotate_after": "34s", "margin": "3s",
+                "jwks_max_age": "2s", "propagation": "8s", "rotate_after": "40s", "margin": "3s",
                 "max_token_lifetime": "10m",
                 "sources": sources,
                 "ledger": {"config_map": format!("{NAMESPACE}/ledger"), "kubeconfig": nodes[0].kubeconfig},

@@ -41,13 +41,16 @@ pub(super) enum Fault {
     Skew(i64),
     /// The publisher's clock is off by hours.
     WrongClock(i64),
+    /// The operator asks for a rotation, and for another one while the next keys are hardly public.
+    AskTwice,
     /// Somebody else writes to the `ConfigMap` of the ledger.
     OtherWriter,
 }
 
 /// In the order in which they come, over and over.
-pub(super) const FAULTS: [Fault; 17] = [
+pub(super) const FAULTS: [Fault; 18] = [
     Fault::KillAtJournal(0),
+    Fault::AskTwice,
     Fault::RefuseWrites,
     Fault::KillAtOrder,
     Fault::Skew(1),
@@ -124,8 +127,24 @@ impl World {
                 self.publisher_clock.set(0);
                 "publisher's clock set by hours".to_owned()
             }
+            Fault::AskTwice => {
+                for _ in 0..2 {
+                    let signing = self.signing();
+                    eventually("the one before is over", || {
+                        (self.installation.finish(["rotate", "start"]).code == Some(0)).then_some(())
+                    });
+                    eventually("both nodes sign with other keys", || {
+                        self.signing().iter().zip(&signing).all(|(now, before)| now != before).then_some(())
+                    });
+                }
+                "rotated twice at once".to_owned()
+            }
             Fault::OtherWriter => self.write_to_the_ledger(),
         }
+    }
+
+    fn signing(&self) -> [String; 2] {
+        self.nodes.each_ref().map(|node| node.signer.signing())
     }
 
     /// Kills the signer of a node as soon as a file of it has changed, and starts it again.
