@@ -2,12 +2,18 @@
 //!
 //! URLs carry them in two places: the user name and password before the host, and the query (a
 //! shared access signature is `?…&sig=…`). Libraries print whole URLs in their errors. PEM is what
-//! somebody gave where something else was expected, and errors repeat what they were given.
+//! somebody gave where something else was expected, and errors repeat what they were given; so they are kept
+//! [`brief`].
 
 use std::borrow::Cow;
 
 /// What stands where a secret stood.
 const REMOVED: &str = "…";
+
+/// Most characters of what was given that a message repeats: enough for an issuer or a path.
+const MAX_GIVEN: usize = 200;
+/// How many of them are from its end, where JSON readers put line and column.
+const END: usize = 40;
 
 /// What a PEM block begins and ends with (RFC 7468).
 const PEM_BEGIN: &str = "-----BEGIN ";
@@ -25,6 +31,24 @@ pub fn redact(text: &str) -> Cow<'_, str> {
         }
         None => redact_urls(text),
     }
+}
+
+/// What somebody gave, or its beginning and its end if it is long: it may be a whole file.
+#[must_use]
+pub fn brief(given: &str) -> Cow<'_, str> {
+    at_most(MAX_GIVEN, given)
+}
+
+/// The text, without its middle if it has more than `characters`.
+#[must_use]
+pub fn at_most(characters: usize, text: &str) -> Cow<'_, str> {
+    let length = text.chars().count();
+    if length <= characters {
+        return Cow::Borrowed(text);
+    }
+    let at = |character: usize| text.char_indices().nth(character).map_or(text.len(), |(at, _)| at);
+    let end = END.min(characters);
+    Cow::Owned(format!("{}{REMOVED}{}", &text[..at(characters - end)], &text[at(length - end)..]))
 }
 
 fn redact_urls(text: &str) -> Cow<'_, str> {
