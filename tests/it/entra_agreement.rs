@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 use crate::support::child::with_environment;
 use crate::support::components::variable;
+use crate::support::dice::Dice;
 use crate::support::entra_twin::{Answer, Directory, EntraTwin};
 use crate::support::in_process::InProcess;
 use crate::support::nginx::{Location, Nginx};
@@ -96,7 +97,7 @@ fn situations() -> Vec<Vec<Choice>> {
     let alone =
         FAULTS.iter().enumerate().flat_map(|(fault, it)| (0..it.variants).map(move |n| vec![(fault, n)]));
     let mut all: Vec<_> = [Vec::new()].into_iter().chain(alone).collect();
-    let mut dice = Dice(20_261_121);
+    let mut dice = Dice::new(20_261_121);
     for size in std::iter::repeat_n(2, PAIRS).chain(std::iter::repeat_n(3, TRIPLES)) {
         let mut faults = BTreeSet::new();
         while faults.len() < size {
@@ -105,18 +106,6 @@ fn situations() -> Vec<Vec<Choice>> {
         all.push(faults.into_iter().map(|fault| (fault, dice.below(FAULTS[fault].variants))).collect());
     }
     all
-}
-
-/// Throws the same numbers in every run (`SplitMix64`).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).expect("below the limit")
-    }
 }
 
 /// Asks both in every situation.
