@@ -73,6 +73,11 @@ fn tokens_that_a_relying_party_would_refuse_are_refused_with_the_fix() {
     refuses("Bearer", &format!("Bearer {good}"));
     refuses("not base64url", &good.replacen('.', "=.", 1));
     refuses("not JSON", &format!("{}.{}.{}", encode("a"), encode("b"), encode("c")));
+    let header = cluster.header().to_string().replacen('{', r#"{"alg":"none","#, 1);
+    refuses(
+        "an algorithm twice",
+        &format!("{}.{}.{}", encode(header), encode(claims().to_string()), encode("c")),
+    );
     refuses("too long", &"a".repeat(20_001));
     let old = with(claims(), "iat", json!(1_699_999_000));
     refuses("expired", &cluster.sign(&cluster.header(), &with(old, "exp", json!(1_700_000_000))));
