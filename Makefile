@@ -43,8 +43,8 @@ components: ## Fetch or build what the tests run against, and print each version
 	tests/components/install
 
 # Names of tests/bench/. On a machine that does nothing else, with two cores at least.
-BENCH ?= serving start issuers signing
-bench: build ## Measure the release: serving beside nginx, its start, many issuers, signing (BENCH=… for one; docs/performance.md)
+BENCH ?= serving start issuers signing verify
+bench: build ## Measure the release: serving beside nginx, its start, many issuers, signing, verifying (BENCH=… for one; docs/performance.md)
 	@tests/components/install --bench >/dev/null
 	@for bench in $(BENCH); do tests/bench/$$bench $${CARGO_TARGET_DIR:-target}/release/signpost || exit; done
 
