@@ -51,6 +51,29 @@ pub fn at_most(characters: usize, text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}{REMOVED}{}", &text[..at(characters - end)], &text[at(length - end)..]))
 }
 
+/// The text in one line that draws nothing but itself: control characters, and those that turn the direction of
+/// writing, are spelt out. A stranger's token could tell the terminal to show another verdict.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(draws) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if draws(character) {
+            shown += &format!("<U+{:04X}>", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Bidirectional formatting is that of Unicode Standard Annex 9, section 2.
+fn draws(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn redact_urls(text: &str) -> Cow<'_, str> {
     if !text.contains("://") {
         return Cow::Borrowed(text);

@@ -3,7 +3,10 @@
 use super::Judged;
 use crate::{
     cli::table::table,
-    core::verification::{Certainty, Finding, Level, Outcome, Party, Report},
+    core::{
+        redaction::printable,
+        verification::{Certainty, Finding, Level, Outcome, Party, Report},
+    },
 };
 
 /// Below the id of a finding.
@@ -28,7 +31,7 @@ fn line(Judged { account, report }: &Judged) -> [String; 4] {
         word(report.outcome).to_owned(),
         account.as_ref().map_or_else(|| report.party.name().to_owned(), ToString::to_string),
         first.map(|finding| finding.id.to_owned()).unwrap_or_default(),
-        first.map(|finding| finding.seen.clone()).unwrap_or_default(),
+        first.map(|finding| printable(&finding.seen).into_owned()).unwrap_or_default(),
     ]
 }
 
@@ -82,7 +85,7 @@ fn told(finding: &Finding, party: Party) -> String {
         Level::Warning => "warning",
         Level::Note => "note",
     };
-    let mut text = format!("{level:7}  {}  {}\n", finding.id, finding.seen);
+    let mut text = format!("{level:7}  {}  {}\n", finding.id, printable(&finding.seen));
     match &finding.difference {
         Some(difference) => {
             let [seen, expected, mark] = difference.lines();
@@ -90,7 +93,7 @@ fn told(finding: &Finding, party: Party) -> String {
             text += &format!("{INDENT}  expected  {expected}\n");
             text += &format!("{INDENT}            {mark}\n");
         }
-        None => text += &format!("{INDENT}expected: {}\n", finding.expected),
+        None => text += &format!("{INDENT}expected: {}\n", printable(&finding.expected)),
     }
     if party == Party::Entra && !finding.predicted_codes.is_empty() {
         let likely = if finding.likely_first { "likely first: " } else { "" };
@@ -102,7 +105,7 @@ fn told(finding: &Finding, party: Party) -> String {
             finding.source
         );
     }
-    text + &format!("{INDENT}fix: {}\n", finding.fix)
+    text + &format!("{INDENT}fix: {}\n", printable(&finding.fix))
 }
 
 fn certainty(certainty: Certainty) -> &'static str {
@@ -132,5 +135,8 @@ fn wrapped(head: &str, words: &[&str]) -> String {
 pub(super) fn waited_for(judged: &[Judged]) -> String {
     let mut waiting = judged.iter().filter(|it| it.report.outcome != Outcome::Accepted);
     let first = waiting.find_map(|it| it.report.findings.first());
-    first.map_or_else(|| "a verdict".to_owned(), |finding| format!("{} {}", finding.id, finding.seen))
+    first.map_or_else(
+        || "a verdict".to_owned(),
+        |finding| format!("{} {}", finding.id, printable(&finding.seen)),
+    )
 }

@@ -88,6 +88,8 @@ fn tokens_that_a_relying_party_would_refuse_are_refused_with_the_fix() {
     let slash = with(claims(), "iss", json!(format!("{ISSUER}/")));
     refuses("a slash too many", &cluster.sign(&cluster.header(), &slash));
     refuses("ES256", &cluster.sign(&with(cluster.header(), "alg", json!("ES256")), &claims()));
+    let drawing = with(cluster.header(), "typ", json!("\u{1b}[2J\naccepted: \u{202e}"));
+    refuses("a type that draws on the terminal", &cluster.sign(&drawing, &claims()));
     refuses("without kid", &cluster.sign(&without(cluster.header(), "kid"), &claims()));
     refuses("of an unknown key", &cluster.sign(&with(cluster.header(), "kid", json!("other")), &claims()));
     let (rest, signature) = good.rsplit_once('.').expect("three parts");
