@@ -15,7 +15,7 @@ CARGO_DENY_VERSION = 0.20.2
 CARGO_DENY = $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak components bench check fmt format lint rustdoc deny reference generated build image
+.PHONY: help run test soak fuzz components bench check fmt format lint rustdoc deny reference generated build image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,14 +31,20 @@ SOAK_SECONDS ?= 1200
 soak: components ## Change keys under load for long, while everything fails in turn (SOAK_SECONDS=…)
 	SIGNPOST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked $(FEATURES) --test it -- --nocapture rotation::
 
+# Names of tests/fuzz/corpus/, and how long each is fuzzed.
+FUZZ ?= $(notdir $(wildcard tests/fuzz/corpus/*))
+FUZZ_SECONDS ?= 600
+fuzz: ## Fuzz what others write, guided by coverage, with nightly Rust (FUZZ=… for some, FUZZ_SECONDS=…)
+	tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
+
 components: ## Fetch or build what the tests run against, and print each version
 	@$(CARGO) --version
 	@pkg-config --modversion openssl | sed 's/^/openssl /'
 	tests/components/install
 
 # Names of tests/bench/. On a machine that does nothing else, with two cores at least.
-BENCH ?= serving start issuers signing
-bench: build ## Measure the release: serving beside nginx, its start, many issuers, signing (BENCH=… for one; docs/performance.md)
+BENCH ?= serving start issuers signing verify
+bench: build ## Measure the release: serving beside nginx, its start, many issuers, signing, verifying (BENCH=… for one; docs/performance.md)
 	@tests/components/install --bench >/dev/null
 	@for bench in $(BENCH); do tests/bench/$$bench $${CARGO_TARGET_DIR:-target}/release/signpost || exit; done
 
@@ -46,9 +52,11 @@ check: format deny lint rustdoc ## Everything that is checked without running a 
 
 format: ## Check the format
 	$(CARGO) fmt --check
+	rustfmt --edition 2024 --check tests/fuzz/fuzz.rs
 
 fmt: ## Format the code
 	$(CARGO) fmt
+	rustfmt --edition 2024 tests/fuzz/fuzz.rs
 
 lint: ## Clippy, with and without features, with warnings as errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings

@@ -25,6 +25,7 @@ pub mod redaction;
 pub mod rotation;
 pub mod service_account;
 pub mod signing;
+pub mod time;
 pub mod token;
 pub mod trust;
 pub mod verification;

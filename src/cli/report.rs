@@ -6,7 +6,7 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use crate::core::redaction::redact;
+use crate::core::redaction::{printable, redact};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +97,9 @@ fn push(text: &mut String, label: &str, paragraph: &str) {
     let shown = redact(paragraph.trim_end());
     let mut lines = shown.lines();
     text.push_str(label);
-    text.push_str(lines.next().unwrap_or_default());
+    text.push_str(&printable(lines.next().unwrap_or_default()));
     for line in lines.filter(|line| !line.trim().is_empty()) {
-        let _ = write!(text, "\n{indent}{line}");
+        let _ = write!(text, "\n{indent}{}", printable(line));
     }
 }
 

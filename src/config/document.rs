@@ -6,7 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
-use serde_saphyr::{Error, Spanned};
+use serde_saphyr::{Error, Spanned, budget::BudgetBreach};
 
 use super::problem::Problem;
 
@@ -97,12 +97,16 @@ impl Node {
 /// end at ten thousand small ones.
 const MAX_NODES: usize = 5_000_000;
 
+/// How deep values may stand in one another: twice as deep as any key does. At the usual 2,000 the stack is
+/// full long before; of an unoptimised build, at 64.
+const MAX_DEPTH: usize = 16;
+
 /// Reads YAML; a key that is written twice is refused.
 pub(super) fn parse(text: &str) -> Result<Node, Problem> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
         with_snippet: false,
-        budget: serde_saphyr::budget! { max_nodes: MAX_NODES, max_events: 2 * MAX_NODES },
+        budget: serde_saphyr::budget! { max_nodes: MAX_NODES, max_events: 2 * MAX_NODES, max_depth: MAX_DEPTH },
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let path = error.location().map_or_else(
@@ -122,6 +126,9 @@ fn explain(error: &Error) -> (String, Option<&'static str>) {
     match error.without_snippet() {
         Error::DuplicateMappingKey { key: Some(key), .. } => {
             (format!("key `{key}` is written twice, expected once"), None)
+        }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            (format!("values stand in one another too deeply, expected at most {MAX_DEPTH} levels"), None)
         }
         Error::UnknownAnchor { .. } => (
             "a text that begins with `*` is not in quotes".to_owned(),

@@ -3,7 +3,11 @@
 use std::{fmt, path::Path};
 
 use super::document::Place;
-use crate::core::redaction::redact;
+use crate::core::redaction::{at_most, redact};
+
+/// Longest message, path or hint, in characters: some list all words of a kind, and a file that is no
+/// configuration is one text.
+const MAX_TEXT: usize = 500;
 
 /// The origin of problems that are in the flags alone.
 pub const IN_FLAGS: &str = "the flags";
@@ -80,7 +84,7 @@ impl Problems {
 /// The text without secrets, and with control characters spelt out: they could draw on a terminal.
 fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for character in redact(text).chars() {
+    for character in at_most(MAX_TEXT, &redact(text)).chars() {
         if character.is_control() {
             shown.extend(character.escape_default());
         } else {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 mod posted;
 
 pub use self::posted::{Draft, InvalidPost, Posted};
-use super::{issuer::Issuer, jwk::Jwk, kid::Kid};
+use super::{issuer::Issuer, jwk::Jwk, kid::Kid, redaction::brief, time::later};
 
 /// The format that this program writes, and the newest that it reads.
 const VERSION: u32 = 1;
@@ -45,7 +45,7 @@ impl NodeName {
         if text.len() <= MAX_NAME && text.split('.').all(is_label) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidNodeName { name: text.to_owned() })
+            Err(InvalidNodeName { name: brief(text).into_owned() })
         }
     }
 
@@ -124,7 +124,9 @@ impl Stage {
     pub fn dead_after(self, margin: Duration) -> Option<Timestamp> {
         match self {
             Self::Standby { .. } | Self::Active { .. } => None,
-            Self::Retired { since, latest_exp } => Some(latest_exp.unwrap_or(since).max(since) + margin),
+            Self::Retired { since, latest_exp } => {
+                Some(later(latest_exp.unwrap_or(since).max(since), margin))
+            }
         }
     }
 }
@@ -195,7 +197,8 @@ impl Announcement {
         struct Version {
             version: u32,
         }
-        let damaged = |error: serde_json::Error| InvalidAnnouncement::Damaged(error.to_string());
+        let damaged =
+            |error: serde_json::Error| InvalidAnnouncement::Damaged(brief(&error.to_string()).into_owned());
         let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
         if version > VERSION {
             return Err(InvalidAnnouncement::Newer { version });

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{issuer::Issuer, jwk::Algorithm, jwk_set::JwkSet};
+use super::{issuer::Issuer, json, jwk::Algorithm, jwk_set::JwkSet, redaction::brief};
 
 /// What `kube-apiserver` says of itself, in its order: five members and no more.
 ///
@@ -59,9 +59,10 @@ impl ReceivedDiscovery {
     ///
     /// # Errors
     ///
-    /// Fails when it is not JSON or lacks `issuer` or `jwks_uri`.
+    /// Fails when it is not JSON, has a member twice, or lacks `issuer` or `jwks_uri`.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDiscovery> {
-        serde_json::from_slice(bytes).map_err(|error| InvalidDiscovery(error.to_string()))
+        let read = json::parse(bytes).and_then(|_| serde_json::from_slice(bytes));
+        read.map_err(|error| InvalidDiscovery(brief(&error.to_string()).into_owned()))
     }
 }
 

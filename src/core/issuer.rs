@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
+use super::redaction::brief;
+
 /// Where OpenID Connect Discovery 1.0 section 4 puts the discovery document, below the issuer.
 pub const DISCOVERY_PATH: &str = ".well-known/openid-configuration";
 /// Where Kubernetes puts the JWKS, below the issuer.
@@ -26,7 +28,10 @@ impl Issuer {
     ///
     /// Says what is wrong with the first rule that does not hold.
     pub fn parse(text: &str) -> Result<Self, InvalidIssuer> {
-        let refuse = |reason: String| InvalidIssuer { issuer: text.to_owned(), reason };
+        let refuse = |reason: String| InvalidIssuer {
+            issuer: brief(text).into_owned(),
+            reason: brief(&reason).into_owned(),
+        };
         if text.trim() != text {
             return Err(refuse("has white space around it, expected none".to_owned()));
         }

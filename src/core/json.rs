@@ -9,7 +9,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, error::Category};
+
+use super::redaction::brief;
 
 /// Reads a JSON text.
 ///
@@ -19,6 +21,12 @@ use serde_json::{Map, Number, Value};
 /// than 128 levels.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice::<Unambiguous>(bytes).map(|value| value.0)
+}
+
+/// Whether [`parse`] failed because a member stands twice: it would have been JSON.
+#[must_use]
+pub fn is_ambiguous(error: &serde_json::Error) -> bool {
+    error.classify() == Category::Data
 }
 
 struct Unambiguous(Value);
@@ -74,7 +82,7 @@ impl<'de> Visitor<'de> for Reader {
         let mut object = Map::new();
         while let Some((name, Unambiguous(value))) = members.next_entry::<String, _>()? {
             if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("member `{name}` stands twice")));
+                return Err(A::Error::custom(format_args!("member `{}` stands twice", brief(&name))));
             }
             object.insert(name, value);
         }

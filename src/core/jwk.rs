@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     kid::{InvalidKid, Kid},
     public_key::{Curve, InvalidPublicKey, PublicKey},
+    redaction::brief,
 };
 
 /// Members that only a private key has (RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1).
@@ -130,27 +131,29 @@ impl Jwk {
             return Err(malformed("member `kty` is missing"));
         }
         let raw: RawJwk = serde_json::from_value(value.clone())
-            .map_err(|error| InvalidJwk::Malformed { what: error.to_string() })?;
+            .map_err(|error| InvalidJwk::Malformed { what: brief(&error.to_string()).into_owned() })?;
         if raw.usage.as_deref().is_some_and(|usage| usage != "sig") {
-            return Err(InvalidJwk::Unknown { what: format!("use `{}`", raw.usage.unwrap_or_default()) });
+            return Err(InvalidJwk::Unknown {
+                what: format!("use `{}`", brief(&raw.usage.unwrap_or_default())),
+            });
         }
         let key = match raw.kty.as_str() {
             "RSA" => PublicKey::rsa(&number(raw.n.as_ref(), "n")?, &number(raw.e.as_ref(), "e")?)?,
             "EC" => {
                 let name = raw.crv.unwrap_or_default();
                 let Some(curve) = Curve::ALL.into_iter().find(|curve| curve.name() == name) else {
-                    return Err(InvalidJwk::Unknown { what: format!("curve `{name}`") });
+                    return Err(InvalidJwk::Unknown { what: format!("curve `{}`", brief(&name)) });
                 };
                 PublicKey::ec(curve, &number(raw.x.as_ref(), "x")?, &number(raw.y.as_ref(), "y")?)?
             }
-            other => return Err(InvalidJwk::Unknown { what: format!("key type `{other}`") }),
+            other => return Err(InvalidJwk::Unknown { what: format!("key type `{}`", brief(other)) }),
         };
         let algorithm = match raw.alg {
             None => Algorithm::of_key(&key),
             Some(name) => Algorithm::ALL
                 .into_iter()
                 .find(|algorithm| algorithm.name() == name && algorithm.fits(&key))
-                .ok_or_else(|| InvalidJwk::Unknown { what: format!("algorithm `{name}`") })?,
+                .ok_or_else(|| InvalidJwk::Unknown { what: format!("algorithm `{}`", brief(&name)) })?,
         };
         let derived = key.kid();
         let kid = raw.kid.map_or_else(|| Ok(derived.clone()), |kid| Kid::parse(&kid))?;

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    json,
     jwk::{Algorithm, InvalidJwk, Jwk},
     kid::Kid,
+    redaction::brief,
 };
 
 /// Most keys in a published set: Microsoft Entra stores only the first 100 that it downloads.
@@ -136,8 +138,13 @@ impl ReceivedJwks {
     ///
     /// Says what is wrong, and with which key.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidJwks> {
-        let document: serde_json::Value =
-            serde_json::from_slice(bytes).map_err(|error| InvalidJwks::NotJson(error.to_string()))?;
+        let document = json::parse(bytes).map_err(|error| {
+            if json::is_ambiguous(&error) {
+                InvalidJwks::Ambiguous(error.to_string())
+            } else {
+                InvalidJwks::NotJson(error.to_string())
+            }
+        })?;
         let members =
             document.get("keys").and_then(serde_json::Value::as_array).ok_or(InvalidJwks::NoKeysMember)?;
         let mut received = Self { keys: Vec::new(), left_out: Vec::new() };
@@ -147,7 +154,7 @@ impl ReceivedJwks {
                 Err(InvalidJwk::Unknown { what }) => {
                     let kid =
                         member.get("kid").and_then(serde_json::Value::as_str).unwrap_or("without a kid");
-                    received.left_out.push(format!("key {kid}: {what} is not known here"));
+                    received.left_out.push(format!("key {}: {what} is not known here", brief(kid)));
                 }
                 Err(source) => return Err(InvalidJwks::Key { number: index + 1, source }),
             }
@@ -177,6 +184,9 @@ pub enum InvalidJwkSet {
 pub enum InvalidJwks {
     #[error("not JSON: {0}")]
     NotJson(String),
+    /// One reader takes the first, another the last.
+    #[error("{0}, expected once")]
+    Ambiguous(String),
     #[error("no `keys` array, expected a JWKS")]
     NoKeysMember,
     #[error("an empty JWKS, expected at least one key")]

@@ -30,6 +30,7 @@ use super::{
     jwk_set::{MAX_KEYS, Profile},
     kid::Kid,
     merge::Merged,
+    redaction::brief,
 };
 
 /// The format that this program writes, and the newest that it reads.
@@ -323,7 +324,8 @@ impl Ledger {
         struct Version {
             version: u32,
         }
-        let damaged = |error: serde_json::Error| InvalidLedger::Damaged(error.to_string());
+        let damaged =
+            |error: serde_json::Error| InvalidLedger::Damaged(brief(&error.to_string()).into_owned());
         let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
         if version > VERSION {
             return Err(InvalidLedger::Newer { version });

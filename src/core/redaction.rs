@@ -2,12 +2,18 @@
 //!
 //! URLs carry them in two places: the user name and password before the host, and the query (a
 //! shared access signature is `?…&sig=…`). Libraries print whole URLs in their errors. PEM and tokens are
-//! what somebody gave where something else was expected, and errors repeat what they were given.
+//! what somebody gave where something else was expected, and errors repeat what they were given; so they are kept
+//! [`brief`].
 
 use std::{borrow::Cow, ops::Range};
 
 /// What stands where a secret stood.
 const REMOVED: &str = "…";
+
+/// Most characters of what was given that a message repeats: enough for an issuer or a path.
+const MAX_GIVEN: usize = 200;
+/// How many of them are from its end, where JSON readers put line and column.
+const END: usize = 40;
 
 /// What a PEM block begins and ends with (RFC 7468).
 const PEM_BEGIN: &str = "-----BEGIN ";
@@ -61,6 +67,47 @@ fn redact_pem(text: &str) -> Cow<'_, str> {
         }
         None => redact_urls(text),
     }
+}
+
+/// What somebody gave, or its beginning and its end if it is long: it may be a whole file.
+#[must_use]
+pub fn brief(given: &str) -> Cow<'_, str> {
+    at_most(MAX_GIVEN, given)
+}
+
+/// The text, without its middle if it has more than `characters`.
+#[must_use]
+pub fn at_most(characters: usize, text: &str) -> Cow<'_, str> {
+    let length = text.chars().count();
+    if length <= characters {
+        return Cow::Borrowed(text);
+    }
+    let at = |character: usize| text.char_indices().nth(character).map_or(text.len(), |(at, _)| at);
+    let end = END.min(characters);
+    Cow::Owned(format!("{}{REMOVED}{}", &text[..at(characters - end)], &text[at(length - end)..]))
+}
+
+/// The text in one line that draws nothing but itself: control characters, and those that turn the direction of
+/// writing, are spelt out. A stranger's token could tell the terminal to show another verdict.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(draws) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if draws(character) {
+            shown += &format!("<U+{:04X}>", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Bidirectional formatting is that of Unicode Standard Annex 9, section 2.
+fn draws(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn redact_urls(text: &str) -> Cow<'_, str> {

@@ -21,6 +21,7 @@ use super::{
     kid::Kid,
     ledger::{Entry, Ledger, State, Why, signed},
     signing::MAX_HELD,
+    time::later,
 };
 
 /// Times are whole seconds, and the one since which a place shows a key has been rounded down.
@@ -265,7 +266,7 @@ pub fn outlook(
     let asked = ledger.wish().filter(|wish| order.at < wish.at);
     let (due, why) = match (asked, stage) {
         (Some(wish), _) => (Some(wish.at), Why::Asked),
-        (None, Stage::Active { since }) => (timing.rotate_after.map(|age| *since + age), Why::Age),
+        (None, Stage::Active { since }) => (timing.rotate_after.map(|age| later(*since, age)), Why::Age),
         (None, _) => (None, Why::Age),
     };
     let next =
@@ -307,7 +308,7 @@ fn in_the_way(
             None => drop(obstacles.insert(Obstacle::NotShown { place: place.clone() })),
             Some(_) if entry.original => {}
             Some(since) => {
-                let until = *since + timing.until_ready();
+                let until = later(*since, timing.until_ready());
                 if now < until {
                     obstacles.insert(Obstacle::Propagating { place: place.clone(), until });
                 }

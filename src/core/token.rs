@@ -182,9 +182,8 @@ fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, NotAToken> {
 }
 
 fn members<T: for<'de> Deserialize<'de>>(part: &'static str, bytes: &[u8]) -> Result<T, NotAToken> {
-    let value = json::parse(bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => NotAToken::MemberTwice { part },
-        _ => NotAToken::NotJson { part },
+    let value = json::parse(bytes).map_err(|error| {
+        if json::is_ambiguous(&error) { NotAToken::MemberTwice { part } } else { NotAToken::NotJson { part } }
     })?;
     serde_json::from_value(value).map_err(|_| NotAToken::WrongMembers { part })
 }

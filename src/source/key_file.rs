@@ -3,7 +3,7 @@
 //! Polls rather than watches: kubelet replaces Secret volumes by swapping a symlink, which ends an
 //! inotify watch (kubernetes#111947).
 
-mod content;
+pub mod content;
 mod pem;
 
 use std::{

@@ -25,14 +25,15 @@ pub fn issuer(evidence: &Evidence, expected: &Expectation) -> Option<Issuer> {
 }
 
 /// Reads the documents from the issuer, as every relying party does: discovery first, the JWKS where
-/// that says it is; then both once more.
+/// that says it is; then both once more, one after the other: together they would need a second connection,
+/// and to open that takes longer than to wait.
 pub async fn read(evidence: &mut Evidence, issuer: &Issuer, relying_party: &RelyingParty) {
     evidence.discovery = relying_party.read(&issuer.discovery_url()).await;
     if let Some(uri) = evidence.jwks_uri().filter(|uri| is_readable_url(uri)) {
         evidence.jwks = relying_party.read(&uri).await;
     }
-    let Evidence { discovery, jwks, .. } = evidence;
-    tokio::join!(relying_party.read_again(discovery), relying_party.read_again(jwks));
+    relying_party.read_again(&mut evidence.discovery).await;
+    relying_party.read_again(&mut evidence.jwks).await;
 }
 
 /// Tries until all is accepted, something is wrong that time does not cure, or the patience is over.

@@ -13,6 +13,7 @@ mod entra_agreement;
 mod events;
 mod external_signer;
 mod former_issuers;
+mod fuzz;
 mod generated;
 mod image;
 mod key_types;

@@ -14,6 +14,7 @@ pub(crate) mod components;
 pub(crate) mod config_map;
 pub(crate) mod connection;
 pub(crate) mod control_plane;
+pub(crate) mod dice;
 pub(crate) mod entra_twin;
 pub(crate) mod etcd;
 pub(crate) mod eventually;

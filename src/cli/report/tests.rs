@@ -71,6 +71,12 @@ fn signatures_and_passwords_in_urls_are_not_shown() {
 }
 
 #[test]
+fn what_a_stranger_wrote_draws_nothing() {
+    let error = chain(&["kid `\u{1b}[2J` is bad\n\u{7}"]);
+    assert_eq!("error: kid `<U+001B>[2J` is bad\n  <U+0007>", render(&error, None, Style::Plain));
+}
+
+#[test]
 fn only_the_word_error_is_coloured() {
     assert_eq!("\u{1b}[1;31merror\u{1b}[0m: no", render(&chain(&["no"]), None, Style::Coloured));
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::Judged;
 use crate::{
     cli::table::table,
-    core::verification::{Certainty, Finding, Level, Outcome, Party, Report},
+    core::{
+        redaction::printable,
+        verification::{Certainty, Finding, Level, Outcome, Party, Report},
+    },
 };
 
 /// Below the id of a finding.
@@ -37,7 +40,7 @@ fn line(Judged { account, report }: &Judged, parties: bool) -> [String; 4] {
             None => party.to_owned(),
         },
         first.map(|finding| finding.id.to_owned()).unwrap_or_default(),
-        first.map(|finding| finding.seen.clone()).unwrap_or_default(),
+        first.map(|finding| printable(&finding.seen).into_owned()).unwrap_or_default(),
     ]
 }
 
@@ -93,7 +96,7 @@ fn told(finding: &Finding, party: Party) -> String {
         Level::Warning => "warning",
         Level::Note => "note",
     };
-    let mut text = format!("{level:7}  {}  {}\n", finding.id, finding.seen);
+    let mut text = format!("{level:7}  {}  {}\n", finding.id, printable(&finding.seen));
     match &finding.difference {
         Some(difference) => {
             let [seen, expected, mark] = difference.lines();
@@ -101,7 +104,7 @@ fn told(finding: &Finding, party: Party) -> String {
             text += &format!("{INDENT}  expected  {expected}\n");
             text += &format!("{INDENT}            {mark}\n");
         }
-        None => text += &format!("{INDENT}expected: {}\n", finding.expected),
+        None => text += &format!("{INDENT}expected: {}\n", printable(&finding.expected)),
     }
     if party == Party::Entra && !finding.predicted_codes.is_empty() {
         let likely = if finding.likely_first { "likely first: " } else { "" };
@@ -113,7 +116,7 @@ fn told(finding: &Finding, party: Party) -> String {
             finding.source
         );
     }
-    text + &format!("{INDENT}fix: {}\n", finding.fix)
+    text + &format!("{INDENT}fix: {}\n", printable(&finding.fix))
 }
 
 fn certainty(certainty: Certainty) -> &'static str {
@@ -151,5 +154,8 @@ pub(super) fn patience(left: Duration) -> String {
 pub(super) fn waited_for(judged: &[Judged]) -> String {
     let mut waiting = judged.iter().filter(|it| it.report.outcome != Outcome::Accepted);
     let first = waiting.find_map(|it| it.report.findings.first());
-    first.map_or_else(|| "a verdict".to_owned(), |finding| format!("{} {}", finding.id, finding.seen))
+    first.map_or_else(
+        || "a verdict".to_owned(),
+        |finding| format!("{} {}", finding.id, printable(&finding.seen)),
+    )
 }

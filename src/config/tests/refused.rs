@@ -289,3 +289,30 @@ issuers[1].sources: has the embedded keyring, which `issuers[0]` has already
   hint: a key signs for one issuer: run the second with its own `data_dir`",
     );
 }
+
+#[test]
+fn values_in_one_another_without_end_are_refused() {
+    let deep = |levels: usize| format!("issuers: {}{}", "[".repeat(levels), "]".repeat(levels));
+    refused(
+        &deep(16),
+        "
+1 problem in `config.yaml`
+line 1, column 25: values stand in one another too deeply, expected at most 16 levels",
+    );
+    for endless in [deep(100_000), "{a: ".repeat(10_000), "[".repeat(200)] {
+        load(&Flags::default(), Some(&endless)).expect_err("too deep");
+    }
+}
+
+#[test]
+fn a_file_that_is_something_else_is_not_repeated() {
+    let long = "x".repeat(1_000_000);
+    for text in
+        [format!("issuers: [{{issuer: {long}}}]"), format!("{long}: 1"), format!("{{{long}: 1, {long}: 2}}")]
+    {
+        let refusal = load(&Flags::default(), Some(&text)).expect_err("nothing of it is right");
+        assert!(
+            refusal.problems.iter().all(|problem| problem.message.len() < 1000 && problem.path.len() < 1000)
+        );
+    }
+}

@@ -9,7 +9,7 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::{Deserialize, Serialize};
 
 use super::{Announcement, InvalidAnnouncement};
-use crate::core::{jwk::Jwk, kid::Kid};
+use crate::core::{jwk::Jwk, kid::Kid, redaction::brief};
 
 /// `typ` of the protected headers (RFC 7515 section 4.1.9).
 const TYPE: &str = "signpost-announcement";
@@ -92,14 +92,15 @@ impl Posted {
     ///
     /// Fails when it is damaged, when a newer program wrote it, and when one signature is not as it should be.
     pub fn read(bytes: &[u8]) -> Result<Self, InvalidPost> {
-        let jws: Jws = serde_json::from_slice(bytes).map_err(|error| InvalidPost::Jws(error.to_string()))?;
+        let jws: Jws = serde_json::from_slice(bytes)
+            .map_err(|error| InvalidPost::Jws(brief(&error.to_string()).into_owned()))?;
         let payload = Base64UrlUnpadded::decode_vec(&jws.payload).map_err(|_| InvalidPost::Encoding)?;
         let announcement = Announcement::parse(&payload)?;
         let mut signed_by = BTreeSet::new();
         for Signed { protected, signature } in &jws.signatures {
             let header = Base64UrlUnpadded::decode_vec(protected).map_err(|_| InvalidPost::Encoding)?;
-            let header: Header =
-                serde_json::from_slice(&header).map_err(|error| InvalidPost::Header(error.to_string()))?;
+            let header: Header = serde_json::from_slice(&header)
+                .map_err(|error| InvalidPost::Header(brief(&error.to_string()).into_owned()))?;
             let signature = Base64UrlUnpadded::decode_vec(signature).map_err(|_| InvalidPost::Encoding)?;
             let key = announcement.keys().get(&header.kid).map(|key| &key.jwk);
             let key = key.filter(|key| {

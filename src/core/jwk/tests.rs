@@ -99,6 +99,17 @@ fn a_key_of_an_unknown_kind_is_left_out() {
 }
 
 #[test]
+fn a_note_or_refusal_is_brief_however_long_the_key_is() {
+    let long = "x".repeat(1_000_000);
+    for member in ["kty", "use", "alg"] {
+        let refusal = altered(KUBERNETES_RSA, &json!({ member: long })).expect_err(member).to_string();
+        assert!(refusal.len() < 300, "{member}: {} bytes", refusal.len());
+    }
+    let refusal = altered(KUBERNETES_EC, &json!({ "crv": long })).expect_err("crv").to_string();
+    assert!(refusal.len() < 300, "{} bytes", refusal.len());
+}
+
+#[test]
 fn a_private_key_is_refused_whatever_else_it_says() {
     for member in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
         let reason = format!("it holds the private member `{member}`, expected a public key");

@@ -112,6 +112,14 @@ fn a_malformed_key_fails_the_set_and_is_named_by_its_number() {
 }
 
 #[test]
+fn a_jwks_with_a_member_twice_is_refused_because_others_may_read_the_other_one() {
+    let twice = KUBERNETES_EC.replace("\"use\"", "\"kid\":\"other\",\"use\"");
+    refuses(&document(&[&twice]), "member `kid` stands twice at line 1 column 98, expected once");
+    let two_lists = format!("{{\"keys\":[],\"keys\":[{KUBERNETES_EC}]}}");
+    refuses(&two_lists, "member `keys` stands twice at line 1 column 225, expected once");
+}
+
+#[test]
 fn what_is_not_a_jwks_is_refused() {
     refuses(r#"{"keys":[]}"#, "an empty JWKS, expected at least one key");
     refuses(r#"{"keys":null}"#, "no `keys` array, expected a JWKS");

@@ -16,6 +16,7 @@ use crate::core::{
     kid::Kid,
     merge::Merged,
     signing::{Orders, longest},
+    time::later,
 };
 
 /// Times are whole seconds.
@@ -215,7 +216,7 @@ impl Ledger {
     #[must_use]
     pub fn ordered(&self, node: &NodeName, sign: &Kid, why: Why, now: Timestamp) -> Self {
         let mut ledger = self.clone();
-        let at = ledger.orders.get(node).map_or(now, |last| now.max(last.at + BETWEEN_ORDERS));
+        let at = ledger.orders.get(node).map_or(now, |last| now.max(later(last.at, BETWEEN_ORDERS)));
         ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at, why });
         if let Some(entry) = ledger.keys.get_mut(sign) {
             entry.ordered = Some(at);
@@ -312,8 +313,9 @@ impl Ledger {
                 continue;
             }
             let Some((kid, entry)) = self.retired_last(node, &order.sign) else { continue };
-            let was_ready =
-                |since: Timestamp| since <= order.at && (entry.original || since + propagation <= order.at);
+            let was_ready = |since: Timestamp| {
+                since <= order.at && (entry.original || later(since, propagation) <= order.at)
+            };
             let has_gap = |place: &&String| !entry.shown.get(*place).is_some_and(|since| was_ready(*since));
             if let Some(place) = gates.iter().find(has_gap) {
                 let (node, kid, place) = (node.clone(), kid.clone(), format!("`{place}`"));

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::redact;
+use super::{brief, printable, redact};
 
 #[test]
 fn the_query_of_a_url_is_not_shown() {
@@ -20,6 +20,19 @@ fn everything_else_is_shown_as_it_is() {
     for text in ["", "what now?", "az://account/$web", "mail a@b.example?", "://", "a://b://c"] {
         shows(text, text);
     }
+}
+
+#[test]
+fn what_would_draw_on_a_terminal_is_spelt_out() {
+    assert_eq!("a<U+001B>[2Jb<U+000A><U+202E>é", printable("a\u{1b}[2Jb\n\u{202e}é"));
+    assert_eq!("`kid` ␠ é …", printable("`kid` ␠ é …"));
+}
+
+#[test]
+fn of_a_long_text_the_beginning_and_the_end_are_shown() {
+    let long = format!("{}é{}", "a".repeat(159), "b".repeat(41));
+    assert_eq!(format!("{}é…{}", "a".repeat(159), "b".repeat(40)), brief(&long));
+    assert_eq!("é".repeat(200), brief(&"é".repeat(200)));
 }
 
 proptest! {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Held, Holdings, Orders};
-use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid, ledger::signed};
+use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid, ledger::signed, time::later};
 
 /// Most keys that are held at once. Whoever can write orders can make a node retire key after key; a JWKS
 /// for Microsoft Entra has room for 100 keys of all nodes.
@@ -288,7 +288,7 @@ impl Held {
 
     /// Whether no live token at all needs it.
     fn is_over(&self, now: Timestamp, margin: Duration) -> bool {
-        let inside = self.internal_horizon.is_none_or(|horizon| horizon + margin <= now);
+        let inside = self.internal_horizon.is_none_or(|horizon| later(horizon, margin) <= now);
         self.is_dead_outside(now, margin) && inside
     }
 }

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::core::redaction::brief;
+
 /// A federated identity credential of an application, an agent blueprint or a managed identity.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Credential {
@@ -25,7 +27,7 @@ pub struct Credential {
 ///
 /// Says what is wrong with the text.
 pub fn credentials(bytes: &[u8]) -> Result<Vec<Credential>, InvalidCredentials> {
-    let invalid = |error: serde_json::Error| InvalidCredentials(error.to_string());
+    let invalid = |error: serde_json::Error| InvalidCredentials(brief(&error.to_string()).into_owned());
     let list = match crate::core::json::parse(bytes).map_err(invalid)? {
         Value::Object(mut answer) => answer.remove("value").unwrap_or(Value::Object(answer)),
         other => other,

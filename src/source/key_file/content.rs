@@ -7,6 +7,7 @@ use openssl::{pkey::PKey, rsa::Rsa, x509::X509};
 
 use super::pem::{self, Block, InvalidPem};
 use crate::core::{
+    json,
     jwk::{InvalidJwk, Jwk},
     jwk_set::{InvalidJwkSet, InvalidJwks, ReceivedJwks},
     public_key::{InvalidPublicKey, PublicKey},
@@ -14,14 +15,18 @@ use crate::core::{
 
 /// What one file holds.
 #[derive(Debug)]
-pub(super) struct Content {
-    pub(super) keys: Vec<Jwk>,
+pub struct Content {
+    pub keys: Vec<Jwk>,
     /// What was no key, or one of a kind that is not known here, in words.
-    pub(super) left_out: Vec<String>,
+    pub left_out: Vec<String>,
 }
 
 /// Reads a file in whichever form it has. Without any key it is not an error yet.
-pub(super) fn parse(bytes: &[u8]) -> Result<Content, InvalidContent> {
+///
+/// # Errors
+///
+/// Fails when one part of it has the form of a key and is none that can be used.
+pub fn parse(bytes: &[u8]) -> Result<Content, InvalidContent> {
     let content = parse_pem(bytes)?;
     if !content.keys.is_empty() || !content.left_out.is_empty() {
         return Ok(content);
@@ -37,8 +42,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Content, InvalidContent> {
 const SEQUENCE: u8 = 0x30;
 
 fn parse_json(bytes: &[u8]) -> Result<Content, InvalidContent> {
-    let value: serde_json::Value = serde_json::from_slice(bytes)
-        .map_err(|error| InvalidContent::NotJson { line: error.line(), column: error.column() })?;
+    let value = json::parse(bytes).map_err(|error| {
+        if json::is_ambiguous(&error) {
+            InvalidContent::Ambiguous(error.to_string())
+        } else {
+            InvalidContent::NotJson { line: error.line(), column: error.column() }
+        }
+    })?;
     // Without either member it is no key that lacks its type, but something else.
     if value.get("keys").is_some() || value.get("kty").is_none() {
         let received = ReceivedJwks::parse(bytes).map_err(InvalidContent::Jwks)?;
@@ -124,6 +134,8 @@ fn spki<T: openssl::pkey::HasPublic>(
 pub enum InvalidContent {
     #[error("not JSON at line {line}, column {column}, expected a JWKS")]
     NotJson { line: usize, column: usize },
+    #[error("{0}, expected once")]
+    Ambiguous(String),
     #[error(transparent)]
     Jwks(InvalidJwks),
     #[error(transparent)]
@@ -167,7 +179,7 @@ impl InvalidContent {
             Self::Jwks(InvalidJwks::Set(_)) => {
                 "give each key its own kid; leave `kid` out to have the one that Kubernetes derives"
             }
-            Self::NotJson { .. } | Self::Jwks(_) | Self::Jwk(_) => {
+            Self::NotJson { .. } | Self::Ambiguous(_) | Self::Jwks(_) | Self::Jwk(_) => {
                 "fetch it anew: `kubectl get --raw /openid/v1/jwks`"
             }
         }

@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
+/// Longest label, in bytes; the longest in use is `TRUSTED CERTIFICATE` or so.
+const MAX_LABEL: usize = 64;
 
 /// One block, decoded and wiped when it is dropped.
 pub(super) struct Block {
@@ -24,8 +26,12 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, InvalidPem> {
     let mut blocks = Vec::new();
     let mut lines = bytes.split(|&byte| byte == b'\n' || byte == b'\r').map(<[u8]>::trim_ascii);
     while let Some(line) = lines.next() {
-        let Some(label) = marker(line, BEGIN) else { continue };
         let number = blocks.len() + 1;
+        let label = match marker(line, BEGIN) {
+            Some(label) => label,
+            None if line.starts_with(BEGIN.as_bytes()) => return Err(InvalidPem::NoLabel { number }),
+            None => continue,
+        };
         let mut encrypted = label == "ENCRYPTED PRIVATE KEY";
         // Encoded text is never longer than the file it stands in, so this buffer never moves.
         let mut encoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
@@ -53,14 +59,25 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, InvalidPem> {
     Ok(blocks)
 }
 
+/// The label of a line that begins or ends a block.
+///
+/// RFC 7468 allows more of a label than anybody uses. Messages repeat it, so it must not be a key: a file whose
+/// line breaks were lost has all of it in this line.
 fn marker(line: &[u8], kind: &str) -> Option<String> {
     let label = line.strip_prefix(kind.as_bytes())?.strip_suffix(DASHES.as_bytes())?;
+    let is_of_labels =
+        |&byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" #".contains(&byte);
+    if label.len() > MAX_LABEL || !label.iter().all(is_of_labels) {
+        return None;
+    }
     String::from_utf8(label.to_vec()).ok()
 }
 
 /// The text has the marks of PEM, but not its form.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidPem {
+    #[error("block {number} has no label, expected a line `{BEGIN}LABEL{DASHES}`")]
+    NoLabel { number: usize },
     #[error("block {number} (`{label}`) has no `{END}{label}{DASHES}` line")]
     NoEnd { number: usize, label: String },
     #[error("block {number} (`{label}`) ends as `{end}`")]

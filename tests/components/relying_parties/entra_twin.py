@@ -33,10 +33,12 @@ the statements that it follows. Where no document speaks, it does what is said h
             keys with one kid the first counts. A key is used if `use` is `sig`, whatever its size or alg.
 - redirect  Followed, at most five times.
 - refetch   A kid that the cached set lacks is answered from the cache.
+- twice     Of two members of one name the last counts; RFC 7515, 4 allows that, and to refuse.
 - bom       A byte order mark before a document is skipped.
 - skew      Five minutes.
 """
 
+import base64
 import datetime
 import json
 import re
@@ -127,10 +129,16 @@ class Entra:
     def token(self, tenant, form):
         """Gives the open questions that a success depends on, or raises `Refused`."""
         credentials = self.credentials(tenant, form)
-        header, claims = read_assertion(form["client_assertion"])
-        open_questions = match(credentials, claims)
-        open_questions += self.verify(form["client_assertion"], header, claims["iss"])
-        return open_questions + check_time(claims, self.now)
+        assertion = form["client_assertion"]
+        twice = ["twice"] if any(map(has_a_member_twice, parts(assertion))) else []
+        try:
+            header, claims = read_assertion(assertion)
+            open_questions = twice + match(credentials, claims)
+            open_questions += self.verify(assertion, header, claims["iss"])
+            return open_questions + check_time(claims, self.now)
+        except Refused as refused:
+            refused.open_questions = [*refused.open_questions, *twice]
+            raise
 
     def credentials(self, tenant, form):
         for name in ("grant_type", "client_id", "scope"):
@@ -281,6 +289,7 @@ def read_keys(internet, issuer):
     redirected, body = internet.get(discovery_url)
     open_questions = ["redirect"] if redirected else []
     open_questions += ["bom"] if body.startswith(BOM_UTF8) else []
+    open_questions += ["twice"] if has_a_member_twice(body) else []
     discovery = parse(body)
     if not isinstance(discovery, dict):
         raise no_answer(discovery_url, "no JSON object", ["public"])
@@ -301,6 +310,7 @@ def read_keys(internet, issuer):
     redirected, body = internet.get(discovery["jwks_uri"])
     open_questions += ["redirect"] if redirected else []
     open_questions += ["bom"] if body.startswith(BOM_UTF8) else []
+    open_questions += ["twice"] if has_a_member_twice(body) else []
     jwks = parse(body)
     if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
         raise Refused(900612, "Failed to parse provider signing keys.", ["900612"], open_questions)
@@ -331,6 +341,29 @@ def parse(body):
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def has_a_member_twice(text):
+    found = []
+
+    def note(members):
+        found.append(len(members) > len(dict(members)))
+        return dict(members)
+
+    try:
+        json.loads(text, object_pairs_hook=note)
+    except (ValueError, RecursionError):
+        return False
+    return any(found)
+
+
+def parts(assertion):
+    """Header and claims as JSON, as far as they can be decoded."""
+    for part in assertion.split(".")[:2]:
+        try:
+            yield base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        except ValueError:
+            yield b""
 
 
 def no_answer(url, reason, rests_on, open_questions=()):

@@ -46,8 +46,10 @@ pub(super) const FAULTS: &[Fault] = &[
         it.header["kid"] = json!(["unknown", "The-Key-That-Signs", "the-key-that-signs ", "/"][n]);
     }),
     fault("kid is of another key", 1, |it, _| it.header["kid"] = json!("another")),
+    fault("the header has a member twice", 3, |it, n| it.header_text = Some(TWICE_IN_HEADER[n])),
     fault("the header has more", 1, |it, _| it.header["jku"] = json!("https://elsewhere.example")),
     // The claims.
+    fault("a claim is there twice", 4, |it, n| it.claims_text = Some(TWICE_IN_CLAIMS[n])),
     fault("a claim is not there", 4, |it, n| remove(&mut it.claims, ["iss", "aud", "sub", "exp"][n])),
     fault("a claim is not there that nobody needs", 3, |it, n| {
         remove(&mut it.claims, ["iat", "nbf", "jti"][n]);
@@ -153,7 +155,9 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("the signature was changed", 2, |it, n| it.damage = Some(FORGERIES[n])),
     fault("a stranger signed it", 1, |it, _| it.sign_as_a_stranger()),
     // The credentials.
-    fault("there is no credential", 1, |it, _| it.credentials.clear()),
+    fault("there is no credential", 1, |it, _| it.credentials.clear())
+        // Credentials that another fault adds have nothing of ours.
+        .besides(&[700_211, 700_212, 700_213]),
     fault("the credential has another issuer", 5, |it, n| {
         let ours = it.issuer.clone();
         let others = [
@@ -197,6 +201,7 @@ pub(super) const FAULTS: &[Fault] = &[
     // The discovery document.
     fault("discovery has another status", 8, |it, n| it.serving_discovery.status = STATUSES[n]),
     fault("discovery is no JSON", 5, |it, n| it.serving_discovery.body = Some(NO_JSON[n])),
+    fault("discovery has a member twice", 2, |it, n| it.serving_discovery.body = Some(TWICE_IN_DISCOVERY[n])),
     fault("discovery lacks a member", 5, |it, n| {
         let names = [
             "jwks_uri",
@@ -254,6 +259,7 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("the JWKS has another status", 8, |it, n| it.serving_jwks.status = STATUSES[n]),
     fault("the JWKS is no JSON", 5, |it, n| it.serving_jwks.body = Some(NO_JSON[n])),
     fault("the JWKS is no JWKS", 4, |it, n| it.serving_jwks.body = Some(NO_JWKS[n])),
+    fault("the JWKS has a member twice", 2, |it, n| it.serving_jwks.body = Some(TWICE_IN_JWKS[n])),
     fault("the JWKS is empty", 1, |it, _| it.keys().clear()),
     fault("the key is not there", 1, |it, _| it.keys().retain(|key| key["kid"] != KID)),
     fault("the key is malformed", 5, |it, n| {
@@ -330,6 +336,36 @@ const NO_JWKS: [fn(String) -> Vec<u8>; 4] = [
     |_| br#"{"keys":["one"]}"#.to_vec(),
     |_| br#"{"keys":null}"#.to_vec(),
 ];
+
+/// One member twice: readers differ in which of the two they take.
+const TWICE_IN_HEADER: [fn(String) -> String; 3] = [
+    |text| first(&text, r#""alg":"none""#),
+    |text| last(&text, r#""alg":"none""#),
+    |text| last(&text, r#""kid":"another""#),
+];
+const TWICE_IN_CLAIMS: [fn(String) -> String; 4] = [
+    |text| first(&text, r#""sub":"system:serviceaccount:team:other""#),
+    |text| last(&text, r#""sub":"system:serviceaccount:team:other""#),
+    |text| first(&text, r#""exp":1"#),
+    |text| last(&text, r#""aud":["https://kubernetes.default.svc"]"#),
+];
+const TWICE_IN_DISCOVERY: [fn(String) -> Vec<u8>; 2] = [
+    |text| first(&text, r#""issuer":"https://elsewhere.example""#).into_bytes(),
+    |text| last(&text, r#""jwks_uri":"https://elsewhere.example/jwks""#).into_bytes(),
+];
+const TWICE_IN_JWKS: [fn(String) -> Vec<u8>; 2] =
+    [|text| first(&text, r#""keys":[]"#).into_bytes(), |text| last(&text, r#""keys":[]"#).into_bytes()];
+
+/// The object with another member before those that it has.
+fn first(object: &str, member: &str) -> String {
+    object.replacen('{', &format!("{{{member},"), 1)
+}
+
+/// The object with another member behind those that it has.
+fn last(object: &str, member: &str) -> String {
+    let members = object.strip_suffix('}').expect("an object");
+    format!("{members},{member}}}")
+}
 
 const DAMAGES: [fn(String) -> String; 7] = [
     |token| token[..signature_at(&token) - 1].to_owned(),

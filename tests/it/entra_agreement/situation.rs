@@ -40,6 +40,9 @@ pub(super) struct Situation<'a> {
     pub(super) issuer: String,
     pub(super) header: Value,
     pub(super) claims: Value,
+    /// What becomes of the JSON of each before it is encoded.
+    pub(super) header_text: Option<fn(String) -> String>,
+    pub(super) claims_text: Option<fn(String) -> String>,
     signer: &'a PKey<Private>,
     /// What becomes of the token once it is signed.
     pub(super) damage: Option<fn(String) -> String>,
@@ -91,6 +94,8 @@ impl<'a> Situation<'a> {
                 "iss": issuer, "sub": SUBJECT, "aud": [AUDIENCE],
                 "iat": now - 600, "nbf": now - 600, "exp": now + 3000, "jti": "5d3c",
             }),
+            header_text: None,
+            claims_text: None,
             signer: &keys.signing,
             damage: None,
             credentials: vec![Trust {
@@ -143,8 +148,12 @@ impl<'a> Situation<'a> {
     }
 
     pub(super) fn token(&self) -> String {
-        let encode = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
-        let input = format!("{}.{}", encode(&self.header), encode(&self.claims));
+        let encode = |value: &Value, change: Option<fn(String) -> String>| {
+            let text = value.to_string();
+            Base64UrlUnpadded::encode_string(change.map_or(text.clone(), |change| change(text)).as_bytes())
+        };
+        let header = encode(&self.header, self.header_text);
+        let input = format!("{header}.{}", encode(&self.claims, self.claims_text));
         let mut signer = Signer::new(MessageDigest::sha256(), self.signer).expect("RS256");
         let signature = signer.sign_oneshot_to_vec(input.as_bytes()).expect("it is an RSA key");
         let token = format!("{input}.{}", Base64UrlUnpadded::encode_string(&signature));

@@ -41,6 +41,10 @@ fn documents_that_are_no_usable_jwks_are_refused() {
     refuses("a key that is no object", json!({"keys": ["a"]}).to_string());
     refuses("no key type", json!({"keys": [{"kid": "a"}]}).to_string());
     refuses("keys of other kinds alone", set(vec![json!({"kty": "AKP", "kid": "a", "alg": "ML-DSA-65"})]));
+    let twice = set(vec![good()]).replace("\"use\"", "\"alg\":\"RS256\",\"use\"");
+    refuses("a member twice", twice.clone());
+    let key = twice.strip_prefix("{\"keys\":[").and_then(|rest| rest.strip_suffix("]}"));
+    refuses("a key with a member twice", key.expect("a set of one").to_owned());
     refuses("101 keys", set((0..101).map(|index| rsa(&format!("key-{index}"), 2 * index)).collect()));
     it.compare("jwks");
 }

@@ -73,6 +73,11 @@ fn tokens_that_a_relying_party_would_refuse_are_refused_with_the_fix() {
     refuses("Bearer", &format!("Bearer {good}"));
     refuses("not base64url", &good.replacen('.', "=.", 1));
     refuses("not JSON", &format!("{}.{}.{}", encode("a"), encode("b"), encode("c")));
+    let header = cluster.header().to_string().replacen('{', r#"{"alg":"none","#, 1);
+    refuses(
+        "an algorithm twice",
+        &format!("{}.{}.{}", encode(header), encode(claims().to_string()), encode("c")),
+    );
     refuses("too long", &"a".repeat(20_001));
     let old = with(claims(), "iat", json!(1_699_999_000));
     refuses("expired", &cluster.sign(&cluster.header(), &with(old, "exp", json!(1_700_000_000))));
@@ -83,6 +88,8 @@ fn tokens_that_a_relying_party_would_refuse_are_refused_with_the_fix() {
     let slash = with(claims(), "iss", json!(format!("{ISSUER}/")));
     refuses("a slash too many", &cluster.sign(&cluster.header(), &slash));
     refuses("ES256", &cluster.sign(&with(cluster.header(), "alg", json!("ES256")), &claims()));
+    let drawing = with(cluster.header(), "typ", json!("\u{1b}[2J\naccepted: \u{202e}"));
+    refuses("a type that draws on the terminal", &cluster.sign(&drawing, &claims()));
     refuses("without kid", &cluster.sign(&without(cluster.header(), "kid"), &claims()));
     refuses("of an unknown key", &cluster.sign(&with(cluster.header(), "kid", json!("other")), &claims()));
     let (rest, signature) = good.rsplit_once('.').expect("three parts");

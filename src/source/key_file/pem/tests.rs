@@ -49,3 +49,12 @@ fn a_broken_block_is_named_by_its_number() {
     refuses("-----BEGIN B-----\nA*==\n-----END B-----", "block 1 (`B`) is not base64");
     refuses("-----BEGIN B-----\nAAE\n-----END B-----", "block 1 (`B`) is not base64");
 }
+
+#[test]
+fn a_key_that_lost_its_line_breaks_is_refused_and_not_repeated() {
+    const REASON: &str = "block 1 has no label, expected a line `-----BEGIN LABEL-----`";
+    refuses("-----BEGIN PRIVATE KEY-----MC4CAQAwBQYDK2Vw-----END PRIVATE KEY-----", REASON);
+    refuses("-----BEGIN PRIVATE KEY----- MC4CAQAwBQYDK2Vw -----END PRIVATE KEY-----\n", REASON);
+    refuses(&format!("-----BEGIN {}-----\n", "A".repeat(65)), REASON);
+    refuses("-----BEGIN A-----\nAA==\n-----END A", "block 1 (`A`) has no `-----END A-----` line");
+}

@@ -36,6 +36,14 @@ pub(super) const PAIRS: &[Pair] = &[
         },
     ),
     pair(
+        "TOK-JWS",
+        |it| it.token = Some("eyJhbGciOiJSUzI1NiJ9.eyJhIjoxLCJhIjoxfQ.".to_owned()),
+        "the claims of the token has a member twice",
+        |it| {
+            it.claims["a"] = json!(1);
+        },
+    ),
+    pair(
         "TOK-ALG",
         |it| it.header["alg"] = json!("ES256"),
         "signed with `ES256`",
