@@ -127,7 +127,8 @@ pub async fn rotations(config: &Config) -> Result<Vec<Report>, StoreError> {
     let ledgers = all(config).await?;
     let report = |ledger: &Ledger| {
         let issuer = config.issuers.iter().find(|issuer| issuer.issuer == *ledger.issuer())?;
-        let seen = Observation { gates: super::gates(issuer), ..Observation::default() };
+        let nodes = ledger.nodes().into_iter().map(|node| (node.clone(), Ok(()))).collect();
+        let seen = Observation { gates: super::gates(issuer), nodes, ..Observation::default() };
         Some(report(ledger, &seen, now, &super::timing(issuer)))
     };
     Ok(ledgers.iter().filter_map(report).collect())

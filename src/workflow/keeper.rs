@@ -24,7 +24,7 @@ use crate::{
         jwk_set::Profile,
         kid::Kid,
         ledger::{Ask, Found, Irreconcilable, Ledger, Look, Mistrust, NotAsked, Refusal, Retention, signed},
-        merge::{Answer, Conflict, merge},
+        merge::{self, Answer, Conflict, merge},
         publication::{NothingToPublish, Publication, Terms},
         rotation::{Observation, Report, Step, Timing, after, alarms, next_step, report},
     },
@@ -345,7 +345,8 @@ impl Keeper {
     /// Where every key stands and what is next.
     pub async fn rotation(&self) -> Report {
         let heard = self.heard.lock().await;
-        report(&self.ledger.borrow(), &self.observation(&heard), clock::now(), &self.charter.timing)
+        let ledger = self.ledger.borrow();
+        report(&ledger, &self.observation(&ledger, &heard), clock::now(), &self.charter.timing)
     }
 
     /// Takes the operator's word that these strangers belong to this issuer.
@@ -458,7 +459,7 @@ impl Keeper {
         if ledger.nodes().is_empty() {
             return ledger;
         }
-        let (seen, timing) = (self.observation(heard), &self.charter.timing);
+        let (seen, timing) = (self.observation(&ledger, heard), &self.charter.timing);
         let mut ledger = ledger;
         loop {
             match next_step(&ledger, &seen, now, timing) {
@@ -474,11 +475,12 @@ impl Keeper {
         self.charter.gates.iter().cloned().chain(own).collect()
     }
 
-    fn observation(&self, heard: &Heard) -> Observation {
+    fn observation(&self, ledger: &Ledger, heard: &Heard) -> Observation {
         let margin = self.charter.retention.margin;
         Observation {
             gates: self.gates(),
             api_servers: heard.api_servers(),
+            nodes: merge::heard(ledger, heard.reports()),
             is_sound: self.unseen.borrow().is_empty()
                 && heard.knows_all()
                 && heard.disagreeing(margin).next().is_none(),
@@ -542,7 +544,7 @@ impl Keeper {
         if ledger.entries().values().all(|entry| entry.signer.is_none()) {
             return Vec::new();
         }
-        let (seen, now, timing) = (self.observation(heard), clock::now(), &self.charter.timing);
+        let (seen, now, timing) = (self.observation(&ledger, heard), clock::now(), &self.charter.timing);
         let nodes = report(&ledger, &seen, now, timing).nodes;
         self.board.issuer(&self.charter.terms.issuer, |status| status.nodes = nodes);
         alarms(&ledger, &seen, now, timing)

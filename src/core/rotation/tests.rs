@@ -5,7 +5,7 @@ use crate::core::{
     announcement::{AnnouncedKey, Announcement, Posted, Word},
     calendar::Calendar,
     ledger::{Lineage, Look, NotAsked, Retention},
-    merge::{Answer, Merged, Report, Said, merge},
+    merge::{Answer, Merged, Report, Said, heard, merge},
     signing::Orders,
     tests::{retention, rsa_key, terms},
 };
@@ -104,8 +104,9 @@ impl Scene {
         });
         let answer = Answer::Announced(said.collect());
         let report = Report { source: "nodes".to_owned(), answer };
-        let merged = Merged { is_beginning: true, ..merge(&self.ledger, &[report]) };
+        let merged = Merged { is_beginning: true, ..merge(&self.ledger, [&report]) };
         self.ledger = self.ledger.observe(&merged, at(now), &owed()).ledger;
+        self.seen.nodes = heard(&self.ledger, [&report]);
     }
 
     fn show(&mut self, now: i64, places: &[&str], keys: &[usize]) {
@@ -242,6 +243,23 @@ fn what_holds_a_switch_is_named() {
     scene.seen.is_sound = true;
     scene.show(due, &["us"], &[0]);
     scene.held_by("a", due, &[not_shown("us")]);
+}
+
+/// It may not have the key any more that it would be ordered.
+#[test]
+fn a_node_that_is_not_heard_or_not_believed_is_given_no_order() {
+    let due = 1000;
+    let mut scene = Scene::settled();
+    let why = Mistrust::Unproven { node: node("a") };
+    scene.seen.nodes = [(node("a"), Err(why.clone()))].into();
+    scene.held_by("a", due, &[Obstacle::Mistrusted { why }]);
+    scene.seen.nodes.clear();
+    scene.held_by("a", due, &[Obstacle::Unheard]);
+    // Nor is the standby ordered after a revocation: nobody would obey.
+    scene.ledger = scene.ledger.revoke(&kid(0), at(due)).expect("it is known");
+    scene.held_by("a", due, &[Obstacle::Unheard]);
+    scene.announce(due, &[(0, "a", active(0)), (1, "a", standby(0))]);
+    assert_eq!(scene.step(due), order("a", 1, Why::First));
 }
 
 /// Opens each half hour, for a minute.
