@@ -18,6 +18,8 @@ use crate::support::external_signer::{ExternalSigner, request};
 use crate::support::http_client::Response;
 use crate::support::installation::{Installation, JWKS, directory_target};
 
+mod rights;
+
 const ISSUER: &str = "https://issuer.example";
 const OTHERS: &str = "api://AzureADTokenExchange";
 const MAP: &str = "signpost-ledger";
@@ -33,11 +35,18 @@ struct Node {
 impl Node {
     /// Its signer reads the ledger through its own API server, which cannot start before the signer.
     fn start(name: &'static str, etcd: &Etcd, folder: &Path) -> Self {
+        Self::start_as(&Bearer::Token(ADMIN_TOKEN), name, etcd, folder, &[])
+    }
+
+    /// The same with a signer that is somebody else, for an API server with further flags.
+    fn start_as(user: &Bearer, name: &'static str, etcd: &Etcd, folder: &Path, flags: &[String]) -> Self {
         let kubeconfig = folder.join(name);
         let ledger = format!("ledger: {{config_map: {MAP}/ledger, kubeconfig: {}}}", kubeconfig.display());
         let mut signer = ExternalSigner::of_several(ISSUER, name, &ledger);
-        let mut server = ApiServer::stopped(etcd, signer.options());
-        write_kubeconfig(&kubeconfig, &server.url(), server.ca_file(), &Bearer::Token(ADMIN_TOKEN));
+        let mut options = signer.options();
+        options.extra_flags.extend_from_slice(flags);
+        let mut server = ApiServer::stopped(etcd, options);
+        write_kubeconfig(&kubeconfig, &server.url(), server.ca_file(), user);
         signer.restart();
         server.restart();
         Self { name, signer, server, kubeconfig }
