@@ -75,7 +75,6 @@ pub struct Node {
     spare: Mutex<Option<NewKey>>,
     /// Held by whoever tends.
     tending: Mutex<()>,
-    trust_store: TrustStore,
     hearsay: Mutex<Hearsay>,
 }
 
@@ -86,9 +85,9 @@ struct Desk {
     board: Board,
 }
 
-/// What became of what others said.
-#[derive(Default)]
+/// What others said, and what became of it.
 struct Hearsay {
+    trust_store: TrustStore,
     distrusted: Vec<Distrust>,
 }
 
@@ -118,7 +117,7 @@ impl Node {
             .unwrap_or_else(|| Holdings::new(settings.node.clone(), settings.issuer.clone(), now));
         let found = keyring.keys().values().map(|key| key.jwk().clone());
         let (holdings, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
-        let trust_store = TrustStore::new(settings.trust.clone());
+        let mut trust_store = TrustStore::new(settings.trust.clone());
         let trust = trust_store.load()?;
         let holdings = holdings.with_legacy(settings.legacy.clone(), now).with_trust(&trust, now);
         if journal.as_ref() != Some(&holdings) {
@@ -137,8 +136,7 @@ impl Node {
             orders: ArcSwap::default(),
             spare: Mutex::default(),
             tending: Mutex::default(),
-            trust_store,
-            hearsay: Mutex::default(),
+            hearsay: Mutex::new(Hearsay { trust_store, distrusted: Vec::new() }),
         };
         Ok((node, surprises))
     }
@@ -275,7 +273,7 @@ impl Node {
     /// Reads what other nodes say, and what the operator says of them.
     fn learn(&self, orders: &Orders, now: Timestamp) -> Result<(), NodeError> {
         let mut hearsay = self.hearsay.lock().expect("nobody panics while holding it");
-        let before = self.trust_store.load()?;
+        let before = hearsay.trust_store.load()?;
         let mut desk = self.desk();
         let (posted, unreadable) = desk.board.others(&self.settings.node)?;
         let own = desk.holdings.own_kids();
@@ -288,7 +286,7 @@ impl Node {
         };
         let (trust, distrusted) = before.learn(me, &posted, now);
         hearsay.distrusted = distrusted;
-        self.trust_store.learnt(&before, &trust)?;
+        hearsay.trust_store.learnt(&before, &trust)?;
         let next = desk.holdings.with_trust(&trust, now);
         if next != desk.holdings {
             desk.keyring.record(&next)?;

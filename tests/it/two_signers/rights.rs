@@ -263,7 +263,9 @@ fn whatever_becomes_of_the_config_map_of_a_node_it_announces_again_and_takes_ove
     // Nobody can make a node read without end.
     let large = "x".repeat(1000 * 1000);
     let names: Vec<_> = (0..18).map(|index| format!("large-{index}")).collect();
-    names.iter().for_each(|name| pretend(&node.server, name, Some("ledger"), &large));
+    for name in &names {
+        pretend(&node.server, name, Some("ledger"), &large);
+    }
     eventually("it says so", || node.signer.running().stderr().contains("16777216 bytes").then_some(()));
     for name in &names {
         let path = format!("/api/v1/namespaces/{MAP}/configmaps/{name}");
