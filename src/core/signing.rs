@@ -45,6 +45,8 @@ pub struct Orders {
     pub at: Timestamp,
     /// Keys that nobody shall trust any more.
     pub revoked: BTreeSet<Kid>,
+    /// When the operator said that the node is gone: nothing that it said before counts.
+    pub forgotten: Option<Timestamp>,
 }
 
 /// Which keys a node makes: the algorithm that they sign with, and for RSA the length of the modulus.
@@ -272,7 +274,7 @@ impl Holdings {
     /// Moves the dates of the verification set and of the announcement exactly when those changed.
     fn dated(mut self, before: &Self, now: Timestamp) -> Self {
         if !self.announcement().says_the_same_as(&before.announcement()) {
-            self.said = now.max(before.said + Duration::from_millis(1));
+            self.said = now.max(before.said + step::SOONEST);
         }
         let nobody = BTreeSet::new();
         if self.verification_set(&nobody) != before.verification_set(&nobody) {

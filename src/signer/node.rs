@@ -231,6 +231,7 @@ impl Node {
         let _alone = self.tending.lock().expect("nobody panics while holding it");
         // What is revoked stops at once, whatever the disk says.
         self.orders.store(Arc::new(orders.clone()));
+        let shredded = self.shred(orders);
         let learnt = self.learn(orders, now);
         let mut steps = Vec::new();
         loop {
@@ -250,6 +251,7 @@ impl Node {
                 Step::Stop { kid } => Done::Stopped { kid },
                 Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
                 Step::Refuse { ordered } => Done::Refused { ordered },
+                Step::Speak { forgotten } => Done::Spoke { forgotten },
                 Step::Withdraw { kid } => Done::Withdrew { kid },
                 Step::Destroy { kid } => {
                     desk.keyring.destroy(&kid)?;
@@ -261,7 +263,16 @@ impl Node {
         }
         // What is wrong with others is no reason to stop.
         learnt?;
+        shredded?;
         Ok(steps)
+    }
+
+    /// Removes the private keys that are revoked before anything is recorded: a process that dies here, or whose disk
+    /// is full, and starts while the ledger cannot be read, shall not sign with them again.
+    fn shred(&self, orders: &Orders) -> Result<(), KeyringError> {
+        let desk = self.desk();
+        let revoked = desk.keyring.keys().keys().filter(|kid| orders.revoked.contains(*kid));
+        revoked.map(|kid| desk.keyring.shred(kid)).fold(Ok(()), Result::and)
     }
 
     /// Why announcements of other nodes do not count, since they were last read.

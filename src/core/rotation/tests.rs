@@ -390,8 +390,12 @@ fn a_node_that_falls_silent_keeps_its_keys_until_the_operator_forgets_it() {
 fn a_node_that_was_forgotten_and_lives_is_heard_again() {
     let mut scene = Scene::settled();
     scene.ledger = scene.ledger.forget(&node("a"), &owed(), at(100)).expect("it is known");
+    assert_eq!(scene.ledger.orders_for(&node("a")).forgotten, Some(at(100)), "it can learn of that");
+    scene.announce_as_of(100, 101, &[(0, "a", active(0)), (1, "a", standby(0))]);
+    assert!(scene.ledger.nodes().is_empty(), "what it said before does not count");
     scene.announce(101, &[(0, "a", active(0)), (1, "a", active(101))]);
     assert_eq!(scene.ledger.entries()[&kid(1)].signer.as_ref().map(|signer| signer.stage), Some(active(101)));
+    assert_eq!(scene.ledger.orders_for(&node("a")).forgotten, None, "it was heard");
 }
 
 #[test]
@@ -404,7 +408,7 @@ fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
     let none = Orders { revoked: revoked.clone(), ..Orders::default() };
     assert_eq!(scene.ledger.orders_for(&node("a")), none, "the order for it is gone");
     scene.settle(200);
-    let orders = Orders { sign: Some(kid(1)), at: at(200), revoked };
+    let orders = Orders { sign: Some(kid(1)), at: at(200), revoked, ..Orders::default() };
     assert_eq!(scene.ledger.orders_for(&node("a")), orders);
     let again = scene.ledger.revoke(&kid(0), at(201));
     assert_eq!(again, Err(NotAsked::RevokedAlready { kid: kid(0) }));

@@ -94,6 +94,11 @@ impl ExternalSigner {
         self.environment.iter().fold(Signpost::within(shell, arguments), set)
     }
 
+    /// Has it take over a key that somebody else made.
+    pub(crate) fn import(&self, key: &Path) -> Signpost {
+        self.verb(&["signer", "import", key.to_str().expect("UTF-8")])
+    }
+
     pub(crate) fn set(&mut self, settings: &str) {
         settings.clone_into(&mut self.settings);
     }
@@ -226,11 +231,6 @@ impl ExternalSigner {
 impl ExternalSigner {
     pub(crate) fn set_environment(&mut self, name: &'static str, value: PathBuf) {
         self.environment.push((name, value));
-    }
-
-    /// Has it take over a key that somebody else made.
-    pub(crate) fn import(&self, key: &Path) -> Signpost {
-        self.verb(&["signer", "import", key.to_str().expect("UTF-8")])
     }
 }
 
