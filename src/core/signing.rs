@@ -28,6 +28,7 @@ pub use self::{
 use super::{
     announcement::{AnnouncedKey, Announcement, NodeName, Stage, Word},
     issuer::Issuer,
+    json,
     jwk::{Algorithm, Jwk},
     kid::Kid,
     trust::Trust,
@@ -170,12 +171,8 @@ impl Holdings {
     ///
     /// Fails when a newer program wrote it, and when it is damaged.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidHoldings> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
         let damaged = |error: serde_json::Error| InvalidHoldings::Damaged(error.to_string());
-        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        let version = json::version(bytes).map_err(damaged)?;
         if version > VERSION {
             return Err(InvalidHoldings::Newer { version });
         }

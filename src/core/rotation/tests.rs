@@ -7,7 +7,7 @@ use crate::core::{
     ledger::{Lineage, Look, NotAsked, Retention},
     merge::{Answer, Merged, Report, Said, heard, merge},
     signing::Orders,
-    tests::{retention, rsa_key, terms},
+    tests::{at, kid, node, retention, rsa_key, terms},
 };
 
 mod model;
@@ -28,18 +28,6 @@ fn timing() -> Timing {
 fn owed() -> Retention {
     let Timing { max_token_lifetime, margin, .. } = timing();
     Retention { max_token_lifetime, margin, ..retention() }
-}
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
-
-fn kid(index: usize) -> Kid {
-    rsa_key(index).kid().clone()
-}
-
-fn node(name: &str) -> NodeName {
-    NodeName::parse(name).expect("a name")
 }
 
 fn standby(since: i64) -> Stage {

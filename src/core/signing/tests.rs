@@ -1,7 +1,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 
 use super::*;
-use crate::core::tests::rsa_key;
+use crate::core::tests::{at, kid, rsa_key};
 
 mod history;
 
@@ -9,17 +9,9 @@ const MARGIN: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_mins(10);
 const EPOCH: Timestamp = Timestamp::UNIX_EPOCH;
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
-
 fn empty() -> Holdings {
     let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
     Holdings::new(NodeName::parse("node-1").expect("a name"), issuer, at(0))
-}
-
-fn kid(index: usize) -> Kid {
-    rsa_key(index).kid().clone()
 }
 
 /// The order that is given as the `index`th.
