@@ -176,8 +176,10 @@ impl ExternalSigner {
         eventually("the order is obeyed", || {
             let journal = self.journal();
             let is_ordered = journal["keys"][kid]["outside"] == true && journal["signing"] == kid;
-            // It is announced after it is recorded.
-            let is_announced = self.announcement()["keys"][kid]["stage"].get("active").is_some();
+            // It is announced after it is recorded, and takes effect then.
+            let announced = self.announcement();
+            let is_announced = announced["keys"][kid]["stage"].get("active").is_some()
+                && announced["word"]["heard"] == journal["heard"];
             (is_ordered && is_announced).then_some(())
         });
     }
