@@ -68,7 +68,7 @@ impl World {
         let settings =
             "margin: 3s, max_token_lifetime: 10m, rotate_after: 40s, propagation: 8s, jwks_max_age: 2s";
         let mut nodes = ["node-1", "node-2"]
-            .map(|name| Node::start_with(name, ISSUER, settings, Some(&signers_clock), &etcd, folder.path()));
+            .map(|name| Node::start_by(&signers_clock, name, ISSUER, settings, &etcd, folder.path()));
         let server = &nodes[0].server;
         server.create_namespace("shop");
         server.create_service_account("shop", "till");

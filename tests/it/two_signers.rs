@@ -19,6 +19,8 @@ use crate::support::external_signer::{ExternalSigner, request};
 use crate::support::http_client::Response;
 use crate::support::installation::{Installation, JWKS, directory_target};
 
+mod rights;
+
 const ISSUER: &str = "https://issuer.example";
 const OTHERS: &str = "api://AzureADTokenExchange";
 /// The namespace of the ledger.
@@ -35,27 +37,50 @@ pub(crate) struct Node {
 impl Node {
     /// Its signer reads the ledger through its own API server, which cannot start before the signer.
     fn start(name: &'static str, etcd: &Etcd, folder: &Path) -> Self {
-        Self::start_with(name, ISSUER, "margin: 1s, rotate_after: 720h", None, etcd, folder)
+        Self::start_as(&Bearer::Token(ADMIN_TOKEN), name, etcd, folder, &[])
+    }
+
+    /// The same with a signer that is somebody else, for an API server with further flags.
+    fn start_as(user: &Bearer, name: &'static str, etcd: &Etcd, folder: &Path, flags: &[String]) -> Self {
+        let signer = Self::signer(name, ISSUER, "margin: 1s, rotate_after: 720h", folder);
+        Self::start_with(signer, user, name, etcd, folder, flags)
     }
 
     /// The same with waits, and a clock, of its own.
-    pub(crate) fn start_with(
+    pub(crate) fn start_by(
+        clock: &Clock,
         name: &'static str,
         issuer: &str,
         waits: &str,
-        clock: Option<&Clock>,
         etcd: &Etcd,
         folder: &Path,
     ) -> Self {
+        let mut signer = Self::signer(name, issuer, waits, folder);
+        clock.environment().into_iter().for_each(|(name, value)| signer.set_environment(name, value));
+        signer.log_little();
+        Self::start_with(signer, &Bearer::Token(ADMIN_TOKEN), name, etcd, folder, &[])
+    }
+
+    /// A signer that reads the ledger of the cluster.
+    fn signer(name: &str, issuer: &str, waits: &str, folder: &Path) -> ExternalSigner {
         let kubeconfig = folder.join(name);
         let ledger = format!("ledger: {{config_map: {MAP}/ledger, kubeconfig: {}}}", kubeconfig.display());
-        let mut signer = ExternalSigner::of_several(issuer, name, &format!("{waits}, {ledger}"));
-        if let Some(clock) = clock {
-            clock.environment().into_iter().for_each(|(name, value)| signer.set_environment(name, value));
-            signer.log_little();
-        }
-        let mut server = ApiServer::stopped(etcd, signer.options());
-        write_kubeconfig(&kubeconfig, &server.url(), server.ca_file(), &Bearer::Token(ADMIN_TOKEN));
+        ExternalSigner::of_several(issuer, name, &format!("{waits}, {ledger}"))
+    }
+
+    fn start_with(
+        mut signer: ExternalSigner,
+        user: &Bearer,
+        name: &'static str,
+        etcd: &Etcd,
+        folder: &Path,
+        flags: &[String],
+    ) -> Self {
+        let kubeconfig = folder.join(name);
+        let mut options = signer.options();
+        options.extra_flags.extend_from_slice(flags);
+        let mut server = ApiServer::stopped(etcd, options);
+        write_kubeconfig(&kubeconfig, &server.url(), server.ca_file(), user);
         signer.restart();
         server.restart();
         Self { name, signer, server, kubeconfig }

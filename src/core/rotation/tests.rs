@@ -5,9 +5,9 @@ use crate::core::{
     announcement::{AnnouncedKey, Announcement, Posted, Word},
     calendar::Calendar,
     ledger::{Lineage, Look, NotAsked, Retention},
-    merge::{Answer, Merged, Report, Said, merge},
+    merge::{Answer, Merged, Report, Said, heard, merge},
     signing::Orders,
-    tests::{retention, rsa_key, terms},
+    tests::{at, kid, node, retention, rsa_key, terms},
 };
 
 mod model;
@@ -28,18 +28,6 @@ fn timing() -> Timing {
 fn owed() -> Retention {
     let Timing { max_token_lifetime, margin, .. } = timing();
     Retention { max_token_lifetime, margin, ..retention() }
-}
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
-
-fn kid(index: usize) -> Kid {
-    rsa_key(index).kid().clone()
-}
-
-fn node(name: &str) -> NodeName {
-    NodeName::parse(name).expect("a name")
 }
 
 fn standby(since: i64) -> Stage {
@@ -104,8 +92,9 @@ impl Scene {
         });
         let answer = Answer::Announced(said.collect());
         let report = Report { source: "nodes".to_owned(), answer };
-        let merged = Merged { is_beginning: true, ..merge(&self.ledger, &[report]) };
+        let merged = Merged { is_beginning: true, ..merge(&self.ledger, [&report]) };
         self.ledger = self.ledger.observe(&merged, at(now), &owed()).ledger;
+        self.seen.nodes = heard(&self.ledger, [&report]);
     }
 
     fn show(&mut self, now: i64, places: &[&str], keys: &[usize]) {
@@ -257,6 +246,23 @@ fn what_holds_a_switch_is_named() {
     scene.held_by("a", due, &[not_shown("us")]);
 }
 
+/// It may not have the key any more that it would be ordered.
+#[test]
+fn a_node_that_is_not_heard_or_not_believed_is_given_no_order() {
+    let due = 1000;
+    let mut scene = Scene::settled();
+    let why = Mistrust::Unproven { node: node("a") };
+    scene.seen.nodes = [(node("a"), Err(why.clone()))].into();
+    scene.held_by("a", due, &[Obstacle::Mistrusted { why }]);
+    scene.seen.nodes.clear();
+    scene.held_by("a", due, &[Obstacle::Unheard]);
+    // Nor is the standby ordered after a revocation: nobody would obey.
+    scene.ledger = scene.ledger.revoke(&kid(0), at(due)).expect("it is known");
+    scene.held_by("a", due, &[Obstacle::Unheard]);
+    scene.announce(due, &[(0, "a", active(0)), (1, "a", standby(0))]);
+    assert_eq!(scene.step(due), order("a", 1, Why::First));
+}
+
 /// Opens each half hour, for a minute.
 fn half_hours() -> Window {
     let opens = Calendar::parse("*/30 * * * *").expect("five fields");
@@ -385,8 +391,12 @@ fn a_node_that_falls_silent_keeps_its_keys_until_the_operator_forgets_it() {
 fn a_node_that_was_forgotten_and_lives_is_heard_again() {
     let mut scene = Scene::settled();
     scene.ledger = scene.ledger.forget(&node("a"), &owed(), at(100)).expect("it is known");
+    assert_eq!(scene.ledger.orders_for(&node("a")).forgotten, Some(at(100)), "it can learn of that");
+    scene.announce_as_of(100, 101, &[(0, "a", active(0)), (1, "a", standby(0))]);
+    assert!(scene.ledger.nodes().is_empty(), "what it said before does not count");
     scene.announce(101, &[(0, "a", active(0)), (1, "a", active(101))]);
     assert_eq!(scene.ledger.entries()[&kid(1)].signer.as_ref().map(|signer| signer.stage), Some(active(101)));
+    assert_eq!(scene.ledger.orders_for(&node("a")).forgotten, None, "it was heard");
 }
 
 #[test]
@@ -399,7 +409,7 @@ fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
     let none = Orders { revoked: revoked.clone(), ..Orders::default() };
     assert_eq!(scene.ledger.orders_for(&node("a")), none, "the order for it is gone");
     scene.settle(200);
-    let orders = Orders { sign: Some(kid(1)), at: at(200), revoked };
+    let orders = Orders { sign: Some(kid(1)), at: at(200), revoked, ..Orders::default() };
     assert_eq!(scene.ledger.orders_for(&node("a")), orders);
     let again = scene.ledger.revoke(&kid(0), at(201));
     assert_eq!(again, Err(NotAsked::RevokedAlready { kid: kid(0) }));

@@ -101,6 +101,11 @@ impl ExternalSigner {
         self.environment.iter().fold(Signpost::within(shell, arguments), set)
     }
 
+    /// Has it take over a key that somebody else made.
+    pub(crate) fn import(&self, key: &Path) -> Signpost {
+        self.verb(&["signer", "import", key.to_str().expect("UTF-8")])
+    }
+
     pub(crate) fn set(&mut self, settings: &str) {
         settings.clone_into(&mut self.settings);
     }
@@ -187,8 +192,10 @@ impl ExternalSigner {
         eventually("the order is obeyed", || {
             let journal = self.journal();
             let is_ordered = journal["keys"][kid]["outside"] == true && journal["signing"] == kid;
-            // It is announced after it is recorded.
-            let is_announced = self.announcement()["keys"][kid]["stage"].get("active").is_some();
+            // It is announced after it is recorded, and takes effect then.
+            let announced = self.announcement();
+            let is_announced = announced["keys"][kid]["stage"].get("active").is_some()
+                && announced["word"]["heard"] == journal["heard"];
             (is_ordered && is_announced).then_some(())
         });
     }
@@ -235,14 +242,6 @@ impl ExternalSigner {
         let staged = folder.join("staged");
         fs::write(&staged, ledger.to_string()).expect("the folder can be written");
         fs::rename(&staged, &file).expect("the folder can be written");
-    }
-}
-
-#[cfg(feature = "pkcs11")]
-impl ExternalSigner {
-    /// Has it take over a key that somebody else made.
-    pub(crate) fn import(&self, key: &Path) -> Signpost {
-        self.verb(&["signer", "import", key.to_str().expect("UTF-8")])
     }
 }
 

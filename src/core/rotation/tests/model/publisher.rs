@@ -173,7 +173,7 @@ impl World {
     }
 
     fn rotate(&self, mut ledger: Ledger) -> Result<Ledger, Broken> {
-        let (now, timing, mut seen) = (self.publisher_time(), self.timing(), self.observation());
+        let (now, timing, mut seen) = (self.publisher_time(), self.timing(), self.observation(&ledger));
         if let Some(fault) = self.rules.fault {
             fault.blind(&mut seen);
         }
@@ -191,13 +191,15 @@ impl World {
         Err(Broken::NeverEnds)
     }
 
-    fn observation(&self) -> Observation {
+    fn observation(&self, ledger: &Ledger) -> Observation {
         let publisher = self.publisher.as_ref().expect("it runs");
         let listed = publisher.api_server.map(|listed| each(listed).map(kid_of).collect());
         let api_servers = self.rules.api_servers.then(|| ("one".to_owned(), listed));
+        let nodes = Report { source: "nodes".to_owned(), answer: Answer::clone(&publisher.nodes) };
         Observation {
             gates: self.gates(),
             api_servers: api_servers.into_iter().collect(),
+            nodes: heard(ledger, [&nodes]),
             is_sound: publisher.unseen == 0
                 && *publisher.nodes != Answer::NotYetAsked
                 && self.trusted_time().is_some(),
