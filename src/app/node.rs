@@ -389,11 +389,10 @@ impl Asking {
             Err(error) => (Some(in_one_line(&error)), error.hint()),
         };
         if failed != self.told {
-            match &failed {
-                Some(error) => {
-                    warn!(error, hint, "cannot read the ledger, and goes on with the orders of before")
-                }
-                None => info!("the ledger is read again"),
+            if let Some(error) = &failed {
+                warn!(error, hint, "cannot read the ledger, and goes on with the orders of before");
+            } else {
+                info!("the ledger is read again");
             }
             self.told = failed;
         }
