@@ -98,7 +98,7 @@ fn a_running_issuer_changes_to_es256_and_every_live_token_is_accepted_everywhere
     write_kubeconfig(&kubeconfig, &server.url(), server.ca_file(), &Bearer::Token(ADMIN_TOKEN));
     let settings = |key_type: &str| {
         json!({
-            "profile": "all", "jwks_max_age": "1s", "propagation": "2s", "rotate_after": "8s", "margin": "1s",
+            "profile": "all", "jwks_max_age": "1s", "propagation": "2s", "rotate_after": "21s", "margin": "1s",
             "max_token_lifetime": "10m",
             "sources": [
                 {"kind": "embedded"},

@@ -127,7 +127,8 @@ impl Ledger {
     ///
     /// Somebody who may write to the place can forge what it says. So nothing but the sequence is taken from
     /// it, no key; and while a hold lasts, and for as long after it as a retention, no place can begin
-    /// another: in that time keys that are due are removed.
+    /// another: in that time keys that are due are removed. What the place shows then counts from the next look:
+    /// the times of a backup are too early if it has stopped showing a key since.
     #[must_use]
     pub fn witnessed(&self, place: &str, sequence: u64, now: Timestamp, wait: Duration) -> Self {
         if !self.is_behind(sequence) {
@@ -141,6 +142,9 @@ impl Ledger {
             ledger = ledger.repaired(what, now, wait);
         } else {
             ledger.note(what, now);
+            for entry in ledger.keys.values_mut() {
+                entry.original &= entry.shown.remove(place).is_none();
+            }
         }
         ledger
     }

@@ -217,6 +217,22 @@ fn a_place_that_was_written_from_a_later_change_tells_of_a_backup() {
 }
 
 #[test]
+fn a_second_backup_within_a_retention_dates_what_its_place_shows_anew() {
+    let look = Look::at_our_own(known(&[], &[rsa_key(1)]).entries().keys().cloned().collect());
+    let shown = |ledger: &Ledger, place| ledger.entries()[rsa_key(1).kid()].shown.get(place).copied();
+    let ledger = known(&[], &[rsa_key(1)]);
+    let ledger = ledger.shown("eu", &look, Some(START)).shown("us", &look, Some(START));
+    // Nothing is switched while it is held.
+    let held = ledger.witnessed("eu", 40, START, wait());
+    assert_eq!(shown(&held, "eu"), Some(START));
+    let over = START + wait() + MINUTE;
+    let again = held.witnessed("eu", 50, over, wait());
+    assert!(!again.is_held(over));
+    assert_eq!((shown(&again, "eu"), shown(&again, "us")), (None, Some(START)));
+    assert_eq!(shown(&again.shown("eu", &look, Some(over)), "eu"), Some(over));
+}
+
+#[test]
 fn a_forged_sequence_costs_one_retention_and_nothing_else() {
     let ledger = after(&known(&[], &[rsa_key(1)]), &[2], START);
     for forged in [u64::MAX, MAX_SEQUENCE, MAX_WITNESSED + 1] {
