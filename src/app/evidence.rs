@@ -1,10 +1,13 @@
 //! The evidence for a verdict, from wherever the operator says.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use tokio::time::sleep;
 
 use crate::{
     clock,
     core::{
+        kid::Kid,
         ledger::Ledger,
         service_account::ServiceAccount,
         token::{Token, UnverifiedToken},
@@ -20,6 +23,10 @@ use crate::{
 
 /// How long a token lives that is made to be judged: as briefly as Kubernetes allows.
 pub(super) const LIFETIME: Duration = Duration::from_mins(10);
+/// How often the keys of an API server are read while one that has just signed is not among them: it renders
+/// them anew a moment after it has heard of a key, and a balancer may lead to another one.
+const LOOKS: u32 = 3;
+const NEXT_LOOK: Duration = Duration::from_secs(1);
 
 /// Where the two documents come from.
 #[derive(Clone, Debug)]
@@ -124,13 +131,11 @@ async fn in_cluster(cluster: &InCluster) -> Result<Vec<(Option<ServiceAccount>, 
         Whose::Pod { namespace, name } => vec![workloads.of_pod(namespace, name).await?],
         Whose::Namespace(namespace) => workloads.of_namespace(namespace).await?.accounts,
     };
-    let kids: Vec<_> = server.fetch().await?.keys.iter().map(|key| key.kid().clone()).collect();
     let mut gathered = Vec::new();
     for (account, workload) in found {
-        let mut view = ApiServerView { kids: kids.clone(), ..ApiServerView::default() };
         let token = minted(&server, &account, &workload, &cluster.audience).await?;
+        let mut view = ApiServerView { minted: token.is_some(), ..ApiServerView::default() };
         if let Some(token) = &token {
-            view.minted = true;
             view.takes_for_its_own = workloads.takes_for_its_own(token).await?;
         }
         let evidence = Evidence {
@@ -141,7 +146,34 @@ async fn in_cluster(cluster: &InCluster) -> Result<Vec<(Option<ServiceAccount>, 
         };
         gathered.push((Some(account), evidence));
     }
+    let tokens = gathered.iter().filter_map(|(_, evidence)| evidence.token.as_ref()?.as_ref().ok());
+    let kids = shown_keys(&server, &tokens.collect::<Vec<_>>()).await?;
+    for view in gathered.iter_mut().filter_map(|(_, evidence)| evidence.api_server.as_mut()) {
+        view.kids.clone_from(&kids);
+    }
     Ok(gathered)
+}
+
+/// The keys that an API server shows, read after it has signed these tokens: it may have changed its key
+/// just before. Several behind one URL do so one after the other, so that another one may answer here.
+pub(super) async fn shown_keys(
+    server: &ApiServer,
+    tokens: &[&UnverifiedToken],
+) -> Result<Vec<Kid>, ApiServerError> {
+    let mut shown = BTreeSet::new();
+    for look in 1..=LOOKS {
+        shown.extend(server.fetch().await?.keys.iter().map(|key| key.kid().clone()));
+        if look == LOOKS || tokens.iter().all(|token| is_of(token, &shown)) {
+            break;
+        }
+        server.reconnect().await;
+        sleep(NEXT_LOOK).await;
+    }
+    Ok(shown.into_iter().collect())
+}
+
+fn is_of(token: &UnverifiedToken, keys: &BTreeSet<Kid>) -> bool {
+    token.header().kid.as_ref().is_none_or(|kid| keys.contains(kid))
 }
 
 /// A token of the service account, if that exists.

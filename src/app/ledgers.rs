@@ -10,6 +10,7 @@ use crate::{
     clock,
     config::{Config, IssuerConfig, LedgerConfig},
     core::{
+        announcement::NodeName,
         issuer::Issuer,
         kid::Kid,
         ledger::{Ask, Found, Irreconcilable, Ledger, NotAdopted, NotAsked},
@@ -34,6 +35,19 @@ pub(super) fn all_terms(issuer: &IssuerConfig) -> Vec<Terms> {
 
 /// Where the ledger of an issuer lives.
 pub(super) fn store(data_dir: &Path, issuer: &IssuerConfig) -> LedgerStore {
+    open(data_dir, issuer, |map| map)
+}
+
+/// The same for a node that only reads its orders there.
+pub(super) fn read_by(node: NodeName, data_dir: &Path, issuer: &IssuerConfig) -> LedgerStore {
+    open(data_dir, issuer, |map| map.read_by(node))
+}
+
+fn open(
+    data_dir: &Path,
+    issuer: &IssuerConfig,
+    with_rights: impl FnOnce(ConfigMapStore) -> ConfigMapStore,
+) -> LedgerStore {
     let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
     let directories = former.iter().map(|former| directory(data_dir, former)).collect();
     let file = FileStore::new(directory(data_dir, &issuer.issuer), directories);
@@ -42,7 +56,7 @@ pub(super) fn store(data_dir: &Path, issuer: &IssuerConfig) -> LedgerStore {
         Some(LedgerConfig { namespace, name, kubeconfig, context }) => {
             let access =
                 Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
-            let map = ConfigMapStore::new(namespace.clone(), name.clone(), access);
+            let map = with_rights(ConfigMapStore::new(namespace.clone(), name.clone(), access));
             LedgerStore::config_map(map, file, issuer.issuer.clone(), former)
         }
     }
@@ -127,7 +141,8 @@ pub async fn rotations(config: &Config) -> Result<Vec<Report>, StoreError> {
     let ledgers = all(config).await?;
     let report = |ledger: &Ledger| {
         let issuer = config.issuers.iter().find(|issuer| issuer.issuer == *ledger.issuer())?;
-        let seen = Observation { gates: super::gates(issuer), ..Observation::default() };
+        let nodes = ledger.nodes().into_iter().map(|node| (node.clone(), Ok(()))).collect();
+        let seen = Observation { gates: super::gates(issuer), nodes, ..Observation::default() };
         Some(report(ledger, &seen, now, &super::timing(issuer)))
     };
     Ok(ledgers.iter().filter_map(report).collect())

@@ -67,9 +67,9 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let stop = CancellationToken::new();
     let NodeConfig { data_dir, issuer, signer } = config;
     let operator = signer.admin_listen.map(Listener::bind).transpose()?;
-    let store = ledgers::store(&data_dir, &issuer);
     let node = open(&data_dir, &issuer, &signer).await?;
     let name = node.settings().node.clone();
+    let store = ledgers::read_by(name.clone(), &data_dir, &issuer);
     let courier = courier(&data_dir, &issuer, Some(name.clone()));
     let (sender, orders) = watch::channel(Orders::default());
     let mut asked = Asking { store, node: name.clone(), told: None };
@@ -374,7 +374,7 @@ impl Asking {
 
     /// Asks once. A ledger that cannot be read orders what it ordered before.
     async fn ask(&mut self, sender: &watch::Sender<Orders>) {
-        let failed = match self.store.read().await {
+        let (failed, hint) = match self.store.read().await {
             Ok(Found::Ledger(ledger) | Found::Previous(ledger)) => {
                 sender.send_if_modified(|orders| {
                     let next = ledger.orders_for(&self.node);
@@ -382,15 +382,17 @@ impl Asking {
                     *orders = next;
                     changed
                 });
-                None
+                (None, None)
             }
-            Ok(Found::Nothing) => None,
-            Ok(Found::Damaged(error)) => Some(in_one_line(&error)),
-            Err(error) => Some(in_one_line(&error)),
+            Ok(Found::Nothing) => (None, None),
+            Ok(Found::Damaged(error)) => (Some(in_one_line(&error)), None),
+            Err(error) => (Some(in_one_line(&error)), error.hint()),
         };
         if failed != self.told {
             if let Some(error) = &failed {
-                warn!(error, "cannot read the ledger, and goes on with the orders of before");
+                warn!(error, hint, "cannot read the ledger, and goes on with the orders of before");
+            } else {
+                info!("the ledger is read again");
             }
             self.told = failed;
         }

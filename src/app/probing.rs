@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{evidence::LIFETIME, tokens};
+use super::{
+    evidence::{LIFETIME, shown_keys},
+    tokens,
+};
 use crate::{
     config::{IssuerConfig, SourceConfig, VerifyConfig},
     control::TokenRequest,
     core::{
         issuer::Issuer,
         service_account::ServiceAccount,
+        token::UnverifiedToken,
         verification::{ApiServerView, Expectation, Question},
     },
     kubernetes::Access,
@@ -104,7 +108,8 @@ async fn minted(
         None => server.service_account().await.map_err(failed)?.ok_or_else(nobody)?,
     };
     let token = server.mint(&account, audiences, Some(LIFETIME)).await.map_err(failed)?;
-    let kids = server.fetch().await.map_err(failed)?.keys.iter().map(|key| key.kid().clone()).collect();
+    let read = UnverifiedToken::parse(token.as_str());
+    let kids = shown_keys(server, read.as_ref().ok().as_slice()).await.map_err(failed)?;
     let view = ApiServerView { kids, minted: true, takes_for_its_own: None };
     Ok(Specimen { token, api_server: Some(view) })
 }

@@ -15,38 +15,23 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{
-    FutureExt as _,
-    future::{BoxFuture, join_all},
-};
+use futures_util::{FutureExt as _, future::join_all};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::{JoinHandle, JoinSet},
-    time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use super::{
-    AppError, Shared, Use, Wired,
-    control::{Office, Offices},
-    ledgers::all_terms,
-    node,
-    probing::Probing,
-    ticks::Ticks,
-    wire,
-};
+use super::{AppError, Shared, control::Offices, ledgers::all_terms, ticks::Ticks};
 use crate::{
     clock,
     config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
     control::Control,
-    core::{
-        issuer::Issuer,
-        publication::{Publication, Terms},
-    },
+    core::{issuer::Issuer, publication::Terms},
     events::{Events, Pod},
     http::{
         ListenError, Listener, Server,
@@ -60,23 +45,15 @@ use crate::{
         board::{Board, Traffic},
         notices::Notices,
     },
-    workflow::{
-        Watched,
-        asking::in_one_line,
-        carrying::carry,
-        control_plane::watch_control_plane,
-        gate::Gate,
-        probing::probe,
-        telling::tell,
-        watching::{watch_source, watch_target},
-    },
+    workflow::{asking::in_one_line, gate::Gate, telling::tell},
 };
+
+mod life;
+
+use self::life::{Face, OnFailure, live};
 
 /// Time that all tasks together get to end in, once the process is told to.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(15);
-/// Time between two attempts to start an issuer of a reloaded configuration.
-const RETRY_START: Duration = Duration::from_secs(15);
-
 /// The addresses of a service that has started.
 #[derive(Clone, Debug)]
 pub struct Started {
@@ -227,27 +204,6 @@ struct Running {
     tasks: TaskTracker,
 }
 
-/// A name under which the documents of an issuer are served: its own, or that of a former one.
-#[derive(Clone)]
-struct Face {
-    terms: Terms,
-    slot: Slot,
-}
-
-impl Face {
-    fn show(&self, publication: &Publication) {
-        self.slot.publish(&publication.under(&self.terms));
-    }
-}
-
-/// What becomes of an issuer that cannot start.
-enum OnFailure {
-    /// It ends the process. The sender is dropped when the issuer has started.
-    End(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>),
-    /// The others go on, and it is tried again.
-    Retry,
-}
-
 impl Service {
     async fn new(config: Config, tls: Option<Arc<TlsFiles>>) -> Result<Self, AppError> {
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
@@ -388,117 +344,6 @@ impl Service {
             error!("some tasks did not end in time");
         }
         Ok(self.context.ticks.clone().stop().await?)
-    }
-}
-
-/// The life of one issuer: reads its ledger, then runs its loops until it is stopped.
-async fn live(
-    context: Arc<Context>,
-    config: IssuerConfig,
-    faces: Vec<Face>,
-    stop: CancellationToken,
-    on_failure: OnFailure,
-) -> Result<(), AppError> {
-    let issuer = config.issuer.clone();
-    let mut pass = context.gate.pass();
-    let mut told = None;
-    let (loops, _office) = loop {
-        let opened = pass.through(Box::pin(open(&context, config.clone(), &faces, &stop)));
-        let opened = select! {
-            () = stop.cancelled() => return Ok(()),
-            opened = opened => opened,
-        };
-        match (opened, &on_failure) {
-            (Ok(opened), _) => break opened,
-            (Err(error), OnFailure::End(_)) => return Err(error),
-            (Err(error), OnFailure::Retry) => {
-                let text = in_one_line(&error);
-                if told.as_ref() != Some(&text) {
-                    error!(%issuer, error = text, hint = error.hint(), "issuer cannot start, it is tried again");
-                    let alarm = format!("it cannot start: {text}");
-                    context.shared.board.issuer(&issuer, |status| status.alarms = vec![alarm]);
-                    told = Some(text);
-                }
-            }
-        }
-        select! {
-            () = stop.cancelled() => return Ok(()),
-            () = sleep(RETRY_START) => {}
-        }
-    };
-    drop((on_failure, config, pass));
-    join_all(loops).await;
-    Ok(())
-}
-
-/// Wires an issuer, shows what its ledger says, and returns its loops, which end when `stop` says so.
-async fn open(
-    context: &Context,
-    config: IssuerConfig,
-    faces: &[Face],
-    stop: &CancellationToken,
-) -> Result<(Vec<BoxFuture<'static, ()>>, Office), AppError> {
-    let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
-    let own = signs.as_ref().filter(|config| config.signer.is_some()).and_then(node::own_name);
-    let courier = node::courier(&context.shared.data_dir, &config, own);
-    let probing = Probing::of(&config);
-    let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
-    let mut publication = keeper.publication();
-    show(&mut publication, faces);
-    keeper.begin().await?;
-    show(&mut publication, faces);
-    // It takes longer than all else: what the ledger says is shown before.
-    let own = match &signs {
-        Some(config) => Some(node::Own::open(&context.shared.data_dir, config).await?),
-        None => None,
-    };
-    if let (Some(own), Some(config)) = (&own, &signs) {
-        context.shared.board.signer(&config.issuer, Arc::clone(own.node().meter()));
-    }
-    let office = context.offices.open(&keeper, own.as_ref().map(node::Own::node));
-    let mut loops: Vec<BoxFuture<'static, ()>> =
-        vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
-    let prober = probing.and_then(|probing| probing.prober(own.as_ref().map(node::Own::node)));
-    if let Some(prober) = prober {
-        loops.push(Box::pin(probe(prober, Arc::clone(&keeper), context.gate.pass(), stop.clone())));
-    }
-    loops.extend(
-        own.map(|own| -> BoxFuture<'static, ()> { Box::pin(own.sign(keeper.ledger(), stop.clone())) }),
-    );
-    loops.extend(courier.map(|courier| -> BoxFuture<'static, ()> { Box::pin(carry(courier, stop.clone())) }));
-    for (place, source) in sources.into_iter().enumerate() {
-        let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
-        loops.push(match source {
-            Watched::One(asked) => Box::pin(watch_source(asked, place, keeper, gate.pass(), stop)),
-            Watched::Found(plane) => Box::pin(watch_control_plane(plane, place, keeper, gate.clone(), stop)),
-        });
-    }
-    for placer in placers {
-        let (tick, pass) = (context.ticks.follow(&schedule).await?, context.gate.pass());
-        loops.push(Box::pin(watch_target(placer, Arc::clone(&keeper), tick, pass, stop.clone())));
-    }
-    Ok((loops, office))
-}
-
-async fn serve_publication(
-    mut publication: watch::Receiver<Option<Arc<Publication>>>,
-    faces: Vec<Face>,
-    stop: CancellationToken,
-) {
-    loop {
-        select! {
-            () = stop.cancelled() => return,
-            changed = publication.changed() => if changed.is_err() { return },
-        }
-        show(&mut publication, &faces);
-    }
-}
-
-fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, faces: &[Face]) {
-    if let Some(publication) = publication.borrow_and_update().as_deref() {
-        for face in faces {
-            face.show(publication);
-        }
     }
 }
 

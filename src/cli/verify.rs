@@ -1,6 +1,7 @@
 //! `signpost verify`.
 
 use std::{
+    borrow::Cow,
     error::Error,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -12,6 +13,7 @@ use crate::{
     core::{
         issuer::Issuer,
         ledger::Ledger,
+        redaction::redact_tokens,
         service_account::ServiceAccount,
         verification::{self, Cloud, Evidence, Exhibit, Expectation, Party, Question, Report, judge},
     },
@@ -52,7 +54,7 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
         |judged, left| {
             let waited_for = text::waited_for(judged);
             if told.as_ref() != Some(&waited_for) {
-                say(&format!("waiting, for {} min at most: {waited_for}", left.as_secs().div_ceil(60)));
+                say(&format!("waiting, for {} at most: {waited_for}", text::patience(left)));
                 told = Some(waited_for);
             }
         },
@@ -64,10 +66,12 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
             "`kubectl get serviceaccounts` lists those of a namespace",
         ));
     }
-    print(&match flags.output {
+    let report = match flags.output {
         Output::Text => text::text(&judged),
         Output::Json => json::json(&judged),
-    });
+    };
+    // A token may have been given for what a credential has.
+    print(&redact_tokens(&report));
     Ok(outcome(&judged))
 }
 
@@ -157,6 +161,12 @@ impl ClusterFlags {
 }
 
 fn read_token(path: &Path) -> Result<String, Failure> {
+    if matches!(redact_tokens(&path.to_string_lossy()), Cow::Owned(_)) {
+        return Err(Failure::plain(
+            "`--token` is a token itself, expected a file",
+            "pipe it into `--token -`: everybody on this machine can see what stands in arguments",
+        ));
+    }
     let bytes = if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
         io::stdin().read_to_end(&mut bytes).map_err(|source| {

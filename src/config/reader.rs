@@ -189,7 +189,7 @@ impl<'a> Mapping<'a> {
             let known = values.iter().map(|value| name_of(*value));
             let found = values.iter().copied().find(|value| name_of(*value) == text);
             found.ok_or_else(|| {
-                Fault::new(format!("unknown {name} `{text}`, {}", suggest::or_all(text, known)))
+                Fault::new(format!("unknown value `{text}`, {}", suggest::or_all(text, known)))
             })
         })
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 mod posted;
 
 pub use self::posted::{Draft, InvalidPost, Posted};
-use super::{issuer::Issuer, jwk::Jwk, kid::Kid, redaction::brief, time::later};
+use super::{issuer::Issuer, json, jwk::Jwk, kid::Kid, redaction::brief, time::later};
 
 /// The format that this program writes, and the newest that it reads.
 const VERSION: u32 = 1;
@@ -193,13 +193,9 @@ impl Announcement {
     ///
     /// Fails when a newer program wrote it, and when it is damaged.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidAnnouncement> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
         let damaged =
             |error: serde_json::Error| InvalidAnnouncement::Damaged(brief(&error.to_string()).into_owned());
-        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        let version = json::version(bytes).map_err(damaged)?;
         if version > VERSION {
             return Err(InvalidAnnouncement::Newer { version });
         }

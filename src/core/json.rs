@@ -29,6 +29,19 @@ pub fn is_ambiguous(error: &serde_json::Error) -> bool {
     error.classify() == Category::Data
 }
 
+/// The version that a document says it has, whatever else is in it: one of a newer program is told from a damaged one.
+///
+/// # Errors
+///
+/// Fails when it is not JSON in UTF-8, and when it has no version.
+pub fn version(bytes: &[u8]) -> Result<u32, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    serde_json::from_slice(bytes).map(|Versioned { version }| version)
+}
+
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {

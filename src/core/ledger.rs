@@ -6,26 +6,32 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     time::Duration,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod change;
+mod lineage;
 mod reconcile;
 mod signers;
+mod strangers;
 mod vetting;
 
 pub use self::{
+    change::{Change, Event},
+    lineage::{InvalidLineage, Lineage},
     reconcile::{Found, Hold, Incident, Irreconcilable, What, signed},
     signers::{Ask, NotAsked, Order, SignedBy, Why, Wish},
+    strangers::{NotAdopted, Stranger},
     vetting::Mistrust,
 };
 
 use super::{
     announcement::{NodeName, Word},
     issuer::Issuer,
+    json,
     jwk::Jwk,
     jwk_set::{MAX_KEYS, Profile},
     kid::Kid,
@@ -40,56 +46,6 @@ const CHANGES_KEPT: usize = 50;
 /// Largest sequence: the largest whole number that every JSON reader keeps exactly. A change every second
 /// needs 285 million years for it.
 const MAX_SEQUENCE: u64 = 1 << 53;
-
-/// Who owns a publication: born with a ledger and written on everything that follows from it.
-///
-/// Invariant: printable ASCII without white space, so that it can stand in a header.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Lineage(String);
-
-impl Lineage {
-    /// Makes a lineage of random bytes that the caller drew.
-    #[must_use]
-    pub fn from_random(bytes: [u8; 8]) -> Self {
-        Self(format!("{:016x}", u64::from_be_bytes(bytes)))
-    }
-
-    /// A lineage as it was read from a place; whatever else stands there is as good as somebody's name.
-    #[must_use]
-    pub fn read(text: &str) -> Self {
-        let printable: String = text.chars().filter(char::is_ascii_graphic).collect();
-        Self(if printable.is_empty() { "unreadable".to_owned() } else { printable })
-    }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Lineage {
-    type Error = InvalidLineage;
-
-    fn try_from(text: String) -> Result<Self, InvalidLineage> {
-        if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
-            Ok(Self(text))
-        } else {
-            Err(InvalidLineage)
-        }
-    }
-}
-
-/// The text cannot be a lineage.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("lineage is not printable ASCII without white space")]
-pub struct InvalidLineage;
-
-impl fmt::Display for Lineage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Every key that was ever seen of one issuer.
 ///
@@ -187,75 +143,6 @@ pub enum State {
     Revoked { at: Timestamp },
 }
 
-/// A key that was found in places and in no source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stranger {
-    pub jwk: Jwk,
-    /// The places that show it, and since when.
-    pub shown: BTreeMap<String, Timestamp>,
-}
-
-/// One thing that happened to a key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Change {
-    pub at: Timestamp,
-    pub kid: Kid,
-    pub event: Event,
-}
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Event {
-    /// A source lists the key for the first time.
-    Appeared,
-    /// No source lists it any more; its retention begins.
-    WentMissing,
-    /// A source lists it again.
-    Returned,
-    /// Its retention is over.
-    Removed,
-    /// A place shows it and no source knows it.
-    StrangerFound,
-    /// The operator said that it belongs to this issuer.
-    Adopted,
-    /// Its kid had been claimed by another key before.
-    Replaced,
-    /// Its node shall sign with it.
-    Ordered,
-    /// Its node signs with it.
-    Activated,
-    /// Its node has stopped signing with it.
-    Retired,
-    /// The operator said that its node is gone.
-    Forgotten,
-    /// The operator said that somebody else may have the private key.
-    Revoked,
-}
-
-impl Event {
-    /// The event in words, for tables and logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Appeared => "appeared",
-            Self::WentMissing => "went missing",
-            Self::Returned => "returned",
-            Self::Removed => "removed",
-            Self::StrangerFound => "stranger found",
-            Self::Adopted => "adopted",
-            Self::Replaced => "replaced",
-            Self::Ordered => "ordered",
-            Self::Activated => "activated",
-            Self::Retired => "retired",
-            Self::Forgotten => "forgotten",
-            Self::Revoked => "revoked",
-        }
-    }
-}
-
 /// How long keys are kept, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -320,13 +207,9 @@ impl Ledger {
     ///
     /// Fails when a newer program wrote it, and when it is damaged.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidLedger> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
         let damaged =
             |error: serde_json::Error| InvalidLedger::Damaged(brief(&error.to_string()).into_owned());
-        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        let version = json::version(bytes).map_err(damaged)?;
         if version > VERSION {
             return Err(InvalidLedger::Newer { version });
         }
@@ -501,9 +384,10 @@ impl Ledger {
     /// Takes in what a place shows, as it was read back.
     ///
     /// A place that stops showing a key starts its time anew, and one that somebody else has written since the
-    /// last look starts the time of all its keys anew.
+    /// last look starts the time of all its keys anew. `now` is `None` while our clock is not to be trusted: a
+    /// time that began with a clock that is behind would be over too early. None begins then.
     #[must_use]
-    pub fn shown(&self, place: &str, look: &Look, now: Timestamp) -> Self {
+    pub fn shown(&self, place: &str, look: &Look, now: Option<Timestamp>) -> Self {
         let mut ledger = self.clone();
         let recorded = self.marks.get(place);
         let without_gap = recorded == look.found.as_ref() || recorded == look.left.as_ref();
@@ -518,78 +402,18 @@ impl Ledger {
                 continue;
             }
             let was_shown = entry.shown.remove(place).is_some();
-            if is_shown {
+            let begins = now.filter(|_| is_shown);
+            if let Some(now) = begins {
                 entry.shown.insert(place.to_owned(), now);
             }
             // Somebody may have read the JWKS without it.
             entry.original &= !was_shown;
-            changed |= is_shown || was_shown;
+            changed |= begins.is_some() || was_shown;
         }
         if changed {
             ledger.advance();
         }
         ledger
-    }
-
-    /// Takes in the keys that only this place knows.
-    ///
-    /// They stay on that place, where somebody may rely on them, and spread nowhere until
-    /// [`Ledger::adopt`].
-    #[must_use]
-    pub fn met_strangers(&self, place: &str, strangers: &[Jwk], now: Timestamp) -> Self {
-        let mut ledger = self.clone();
-        let mut changed = false;
-        for (kid, stranger) in &mut ledger.strangers {
-            if !strangers.iter().any(|jwk| jwk.kid() == kid) {
-                changed |= stranger.shown.remove(place).is_some();
-            }
-        }
-        ledger.strangers.retain(|_, stranger| !stranger.shown.is_empty());
-        if changed {
-            ledger.advance();
-        }
-        for jwk in strangers.iter().filter(|jwk| !self.keys.contains_key(jwk.kid())) {
-            // Who fills a place with keys must not fill the ledger: more can never be published anyway.
-            if ledger.strangers.len() >= MAX_KEYS && !ledger.strangers.contains_key(jwk.kid()) {
-                continue;
-            }
-            let stranger = ledger
-                .strangers
-                .entry(jwk.kid().clone())
-                .or_insert_with(|| Stranger { jwk: jwk.clone(), shown: BTreeMap::new() });
-            if !stranger.shown.contains_key(place) {
-                stranger.shown.insert(place.to_owned(), now);
-                ledger.record(now, jwk.kid(), Event::StrangerFound);
-            }
-        }
-        ledger
-    }
-
-    /// Takes the operator's word that a stranger or a removed key belongs to this issuer.
-    ///
-    /// It is published everywhere and starts a full retention: nobody knows what it has signed.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the kid is unknown or its key is public already.
-    pub fn adopt(&self, kid: &Kid, now: Timestamp) -> Result<Self, NotAdopted> {
-        let mut ledger = self.clone();
-        let missing = State::Missing { since: now };
-        match (ledger.strangers.remove(kid), ledger.keys.get_mut(kid)) {
-            (_, Some(entry)) if entry.is_public() => {
-                return Err(NotAdopted::AlreadyPublic { kid: kid.clone() });
-            }
-            (_, Some(Entry { state: State::Revoked { .. }, .. })) => {
-                return Err(NotAdopted::Revoked { kid: kid.clone() });
-            }
-            (_, Some(entry)) => entry.state = missing,
-            (Some(stranger), None) => {
-                ledger.keys.insert(kid.clone(), Entry::new(stranger.jwk, now, missing));
-            }
-            (None, None) => return Err(NotAdopted::Unknown { kid: kid.clone() }),
-        }
-        ledger.record(now, kid, Event::Adopted);
-        Ok(ledger)
     }
 
     fn advance(&mut self) {
@@ -624,17 +448,6 @@ pub enum InvalidLedger {
     Newer { version: u32 },
     #[error("damaged ledger: {0}")]
     Damaged(String),
-}
-
-/// A key cannot be adopted.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum NotAdopted {
-    #[error("kid `{kid}` is unknown: no place shows it and it was never removed")]
-    Unknown { kid: Kid },
-    #[error("kid `{kid}` is public already")]
-    AlreadyPublic { kid: Kid },
-    #[error("kid `{kid}` was revoked: somebody else may have the private key")]
-    Revoked { kid: Kid },
 }
 
 #[cfg(test)]

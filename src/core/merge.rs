@@ -192,26 +192,40 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
     merged
 }
 
+/// The nodes whose announcements were read, and why some of those do not count.
+#[must_use]
+pub fn heard<'a>(
+    ledger: &Ledger,
+    reports: impl IntoIterator<Item = &'a Report>,
+) -> BTreeMap<NodeName, Result<(), Mistrust>> {
+    let said = latest(reports);
+    said.iter().map(|said| said.node().clone()).zip(ledger.vet(&said)).collect()
+}
+
+/// The last that each node has said: two sources may have copies of different age.
+fn latest<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Vec<&'a Said> {
+    let said = reports.into_iter().flat_map(|report| match &report.answer {
+        Answer::Announced(said) => said.as_slice(),
+        _ => &[],
+    });
+    let mut latest: BTreeMap<&NodeName, &Said> = BTreeMap::new();
+    for said in said {
+        let known = latest.entry(said.node()).or_insert(said);
+        if known.at() < said.at() {
+            *known = said;
+        }
+    }
+    latest.into_values().collect()
+}
+
 impl Merged {
-    /// The nodes whose announcements count, and of when the one is that does: two sources may have copies of
-    /// different age.
+    /// The nodes whose announcements count, and of when the one is that does.
     fn believe<'a>(
         &mut self,
         ledger: &Ledger,
         reports: impl Iterator<Item = &'a Report>,
     ) -> BTreeMap<&'a NodeName, Timestamp> {
-        let said = reports.flat_map(|report| match &report.answer {
-            Answer::Announced(said) => said.as_slice(),
-            _ => &[],
-        });
-        let mut latest: BTreeMap<&NodeName, &Said> = BTreeMap::new();
-        for said in said {
-            let known = latest.entry(said.node()).or_insert(said);
-            if known.at() < said.at() {
-                *known = said;
-            }
-        }
-        let said: Vec<&Said> = latest.into_values().collect();
+        let said = latest(reports);
         let mut believed = BTreeMap::new();
         for (said, verdict) in said.iter().zip(ledger.vet(&said)) {
             match verdict {

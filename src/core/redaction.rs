@@ -1,11 +1,11 @@
 //! Takes secrets out of text that is about to be shown.
 //!
 //! URLs carry them in two places: the user name and password before the host, and the query (a
-//! shared access signature is `?…&sig=…`). Libraries print whole URLs in their errors. PEM is what
-//! somebody gave where something else was expected, and errors repeat what they were given; so they are kept
+//! shared access signature is `?…&sig=…`). Libraries print whole URLs in their errors. PEM and tokens are
+//! what somebody gave where something else was expected, and errors repeat what they were given; so they are kept
 //! [`brief`].
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 /// What stands where a secret stood.
 const REMOVED: &str = "…";
@@ -19,9 +19,45 @@ const END: usize = 40;
 const PEM_BEGIN: &str = "-----BEGIN ";
 const PEM_END: &str = "-----END ";
 
-/// The text, with the user and the query of every URL and all of PEM in it replaced by `…`.
+/// What a JWT begins with: in base64url, a JSON object without white space whose first member has a name.
+const TOKEN_BEGIN: &str = "eyJ";
+/// Shortest text that is taken for a token; a header alone is not.
+const TOKEN_LENGTH: usize = 40;
+
+/// The text, with every token, the user and the query of every URL and all of PEM in it replaced by `…`.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
+    match redact_tokens(text) {
+        Cow::Borrowed(text) => redact_pem(text),
+        Cow::Owned(text) => Cow::Owned(redact_pem(&text).into_owned()),
+    }
+}
+
+/// The text, with every JWT in it replaced by `…`, whole or cut off.
+#[must_use]
+pub fn redact_tokens(text: &str) -> Cow<'_, str> {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(token) = token(rest) {
+        shown.push_str(&rest[..token.start]);
+        shown.push_str(REMOVED);
+        rest = &rest[token.end..];
+    }
+    if shown.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(shown + rest) }
+}
+
+/// Where the first token is.
+fn token(text: &str) -> Option<Range<usize>> {
+    let is_of_token = |character: char| character.is_ascii_alphanumeric() || "-_.=".contains(character);
+    let mut begins = text.match_indices(TOKEN_BEGIN).map(|(start, _)| {
+        let behind = &text[start..];
+        let word = &behind[..behind.find(|character| !is_of_token(character)).unwrap_or(behind.len())];
+        start..start + word.trim_end_matches('.').len()
+    });
+    begins.find(|range| range.len() >= TOKEN_LENGTH && text[range.clone()].contains('.'))
+}
+
+fn redact_pem(text: &str) -> Cow<'_, str> {
     match text.find(PEM_BEGIN) {
         // From the first block to the last: what stands between them may be a part of one.
         Some(start) => {

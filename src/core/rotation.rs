@@ -19,7 +19,8 @@ use super::{
     announcement::{NodeName, Stage},
     jwk_set::MAX_KEYS,
     kid::Kid,
-    ledger::{Entry, Ledger, State, Why, signed},
+    ledger::{Entry, Ledger, Mistrust, State, Why, signed},
+    signing::MAX_HELD,
     time::later,
 };
 
@@ -55,12 +56,18 @@ pub enum Contradiction {
     )]
     NeverReady { rotate_after: Duration, standby: Duration },
     #[error(
-        "at a rotation every {rotate_after:?} and tokens that live for {max_token_lifetime:?}, {keys} keys are public at once, and relying parties read {MAX_KEYS}"
+        "at a rotation every {rotate_after:?} and tokens that live for {max_token_lifetime:?}, a node has {keys} keys at once, and holds {MAX_HELD} at most"
     )]
     TooMany { rotate_after: Duration, max_token_lifetime: Duration, keys: u128 },
 }
 
 impl Timing {
+    /// How long every place shows a key, by our clock, before nobody has a JWKS without it.
+    #[must_use]
+    pub fn until_ready(&self) -> Duration {
+        self.propagation + self.margin + RESOLUTION
+    }
+
     /// Everything that contradicts itself.
     #[must_use]
     pub fn contradictions(&self) -> Vec<Contradiction> {
@@ -77,7 +84,7 @@ impl Timing {
         // The active key and its standby, and those that wait for their last token.
         let waiting = (max_token_lifetime + margin).as_nanos().div_ceil(rotate_after.as_nanos().max(1));
         let keys = waiting + 2;
-        if keys > MAX_KEYS as u128 {
+        if keys > MAX_HELD as u128 {
             found.push(Contradiction::TooMany { rotate_after, max_token_lifetime, keys });
         }
         found
@@ -91,6 +98,8 @@ pub struct Observation {
     pub gates: BTreeSet<String>,
     /// The kids that each API server verifies now; `None` for one that did not answer.
     pub api_servers: BTreeMap<String, Option<BTreeSet<Kid>>>,
+    /// The nodes whose announcements were read, and why some of those do not count.
+    pub nodes: BTreeMap<NodeName, Result<(), Mistrust>>,
     /// Whether every place was looked at, and our clock is that of everybody else.
     pub is_sound: bool,
 }
@@ -123,6 +132,10 @@ pub enum Obstacle {
     Unsound,
     /// The window for rotations is closed then.
     Window { until: Timestamp },
+    /// The node announces nothing: it may not have the key any more.
+    Unheard,
+    /// What the node announces does not count.
+    Mistrusted { why: Mistrust },
     /// The node has no unused key.
     NoStandby,
     /// Another node has not obeyed yet: one after the other.
@@ -160,6 +173,8 @@ impl fmt::Display for Obstacle {
             }
             Self::Unsound => f.write_str("not every place was looked at yet, or clocks disagree"),
             Self::Window { until } => write!(f, "the window opens at {until}"),
+            Self::Unheard => f.write_str("nothing is announced by the node"),
+            Self::Mistrusted { why } => write!(f, "{why}"),
             Self::NoStandby => f.write_str("the node has no unused key"),
             Self::Busy { node } => write!(f, "node {node} has not switched yet"),
             Self::Disobedient { since } => write!(f, "the node was told at {since} and has not switched yet"),
@@ -238,6 +253,11 @@ pub fn outlook(
     let without = ledger.wish().map_or(&nothing, |wish| &wish.without);
     let obstacles_of =
         |kid: &Kid, entry: &Entry| in_the_way(ledger, (kid, entry), seen, without, now, timing);
+    let unheard = match seen.nodes.get(node) {
+        Some(Ok(())) => None,
+        Some(Err(why)) => Some(Obstacle::Mistrusted { why: why.clone() }),
+        None => Some(Obstacle::Unheard),
+    };
 
     // What the node did not obey before the last token of the key was dead it will never obey.
     let in_force =
@@ -249,10 +269,11 @@ pub fn outlook(
         candidates.sort_by_key(|(_, _, stage)| matches!(stage, Stage::Standby { .. }));
         let judged = candidates.into_iter().map(|(kid, entry, _)| (*kid, obstacles_of(kid, entry)));
         let best = judged.min_by_key(|(_, obstacles)| !obstacles.is_empty());
-        let (next, obstacles) = best
+        let (next, mut obstacles) = best
             .map_or((None, BTreeSet::from([Obstacle::NoStandby])), |(kid, obstacles)| {
                 (Some(kid.clone()), obstacles)
             });
+        obstacles.extend(unheard);
         return Outlook { ordered: None, next, due: Some(now), why: Why::First, obstacles };
     };
 
@@ -266,6 +287,7 @@ pub fn outlook(
         keys.iter().find(|(kid, _, stage)| **kid != order.sign && matches!(stage, Stage::Standby { .. }));
     let mut obstacles =
         next.map_or(BTreeSet::from([Obstacle::NoStandby]), |(kid, entry, _)| obstacles_of(kid, entry));
+    obstacles.extend(unheard);
     if !matches!(stage, Stage::Active { .. }) {
         obstacles.insert(Obstacle::Disobedient { since: order.at });
     }
@@ -301,7 +323,7 @@ fn in_the_way(
             None => drop(obstacles.insert(Obstacle::NotShown { place: place.clone() })),
             Some(_) if entry.original => {}
             Some(since) => {
-                let until = later(*since, timing.propagation + RESOLUTION);
+                let until = later(*since, timing.until_ready());
                 if now < until {
                     obstacles.insert(Obstacle::Propagating { place: place.clone(), until });
                 }

@@ -28,6 +28,7 @@ pub use self::{
 use super::{
     announcement::{AnnouncedKey, Announcement, NodeName, Stage, Word},
     issuer::Issuer,
+    json,
     jwk::{Algorithm, Jwk},
     kid::Kid,
     trust::Trust,
@@ -45,6 +46,8 @@ pub struct Orders {
     pub at: Timestamp,
     /// Keys that nobody shall trust any more.
     pub revoked: BTreeSet<Kid>,
+    /// When the operator said that the node is gone: nothing that it said before counts.
+    pub forgotten: Option<Timestamp>,
 }
 
 /// Which keys a node makes: the algorithm that they sign with, and for RSA the length of the modulus.
@@ -168,12 +171,8 @@ impl Holdings {
     ///
     /// Fails when a newer program wrote it, and when it is damaged.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidHoldings> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
         let damaged = |error: serde_json::Error| InvalidHoldings::Damaged(error.to_string());
-        let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        let version = json::version(bytes).map_err(damaged)?;
         if version > VERSION {
             return Err(InvalidHoldings::Newer { version });
         }
@@ -272,7 +271,7 @@ impl Holdings {
     /// Moves the dates of the verification set and of the announcement exactly when those changed.
     fn dated(mut self, before: &Self, now: Timestamp) -> Self {
         if !self.announcement().says_the_same_as(&before.announcement()) {
-            self.said = now.max(before.said + Duration::from_millis(1));
+            self.said = now.max(before.said + step::SOONEST);
         }
         let nobody = BTreeSet::new();
         if self.verification_set(&nobody) != before.verification_set(&nobody) {

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 use base64ct::{Base64, Encoding as _};
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use self::{
@@ -11,6 +12,7 @@ use self::{
     world::World,
 };
 use super::{
+    announcement::NodeName,
     issuer::Issuer,
     jwk::Jwk,
     jwk_set::{Profile, ReceivedJwks},
@@ -25,6 +27,20 @@ mod world;
 
 const MINUTE: Duration = Duration::from_mins(1);
 const KEYS: usize = 6;
+
+/// So many seconds after 1970 began.
+pub(crate) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+/// The kid of [`rsa_key`].
+pub(crate) fn kid(index: usize) -> Kid {
+    rsa_key(index).kid().clone()
+}
+
+pub(crate) fn node(name: &str) -> NodeName {
+    NodeName::parse(name).expect("a name")
+}
 
 /// A public key that nobody has the private half of, told apart by `index`, which is less than 128.
 pub(crate) fn rsa_key(index: usize) -> Jwk {

@@ -95,11 +95,10 @@ impl Board {
                 }
                 fs::read(&path)
             });
-            let posted = match (present, self.read.remove(&path)) {
-                (Ok(present), Some(known)) if known.json() == present => Ok(known),
-                (Ok(present), _) => Posted::read(&present)
+            let posted = match present {
+                Ok(present) => Posted::read_again(&present, self.read.remove(&path))
                     .map_err(|source| BoardError::Unusable { path: path.clone(), source }),
-                (Err(source), _) => Err(BoardError::Read { path: path.clone(), source }),
+                Err(source) => Err(BoardError::Read { path: path.clone(), source }),
             };
             match posted {
                 Ok(posted) => drop(read.insert(path, posted)),

@@ -150,13 +150,22 @@ impl Keyring {
     ///
     /// Fails when its file cannot be removed, and when the token does not destroy it.
     pub fn destroy(&mut self, kid: &Kid) -> Result<(), KeyringError> {
-        if let Some(hsm) = &self.hsm {
-            hsm.destroy(kid)?;
-        }
-        self.directory.remove(&private_name(kid))?;
+        self.shred(kid)?;
         self.directory.remove(&public_name(kid))?;
         self.keys.remove(kid);
         Ok(())
+    }
+
+    /// Removes what nobody shall sign with again, and forgets nothing. It needs no room on the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::destroy`].
+    pub fn shred(&self, kid: &Kid) -> Result<(), KeyringError> {
+        if let Some(hsm) = &self.hsm {
+            hsm.destroy(kid)?;
+        }
+        self.directory.remove(&private_name(kid))
     }
 
     /// The stored journal.

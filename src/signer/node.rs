@@ -75,7 +75,6 @@ pub struct Node {
     spare: Mutex<Option<NewKey>>,
     /// Held by whoever tends.
     tending: Mutex<()>,
-    trust_store: TrustStore,
     hearsay: Mutex<Hearsay>,
 }
 
@@ -86,9 +85,9 @@ struct Desk {
     board: Board,
 }
 
-/// What became of what others said.
-#[derive(Default)]
+/// What others said, and what became of it.
 struct Hearsay {
+    trust_store: TrustStore,
     distrusted: Vec<Distrust>,
 }
 
@@ -118,7 +117,7 @@ impl Node {
             .unwrap_or_else(|| Holdings::new(settings.node.clone(), settings.issuer.clone(), now));
         let found = keyring.keys().values().map(|key| key.jwk().clone());
         let (holdings, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
-        let trust_store = TrustStore::new(settings.trust.clone());
+        let mut trust_store = TrustStore::new(settings.trust.clone());
         let trust = trust_store.load()?;
         let holdings = holdings.with_legacy(settings.legacy.clone(), now).with_trust(&trust, now);
         if journal.as_ref() != Some(&holdings) {
@@ -137,8 +136,7 @@ impl Node {
             orders: ArcSwap::default(),
             spare: Mutex::default(),
             tending: Mutex::default(),
-            trust_store,
-            hearsay: Mutex::default(),
+            hearsay: Mutex::new(Hearsay { trust_store, distrusted: Vec::new() }),
         };
         Ok((node, surprises))
     }
@@ -233,6 +231,7 @@ impl Node {
         let _alone = self.tending.lock().expect("nobody panics while holding it");
         // What is revoked stops at once, whatever the disk says.
         self.orders.store(Arc::new(orders.clone()));
+        let shredded = self.shred(orders);
         let learnt = self.learn(orders, now);
         let mut steps = Vec::new();
         loop {
@@ -252,6 +251,7 @@ impl Node {
                 Step::Stop { kid } => Done::Stopped { kid },
                 Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
                 Step::Refuse { ordered } => Done::Refused { ordered },
+                Step::Speak { forgotten } => Done::Spoke { forgotten },
                 Step::Withdraw { kid } => Done::Withdrew { kid },
                 Step::Destroy { kid } => {
                     desk.keyring.destroy(&kid)?;
@@ -263,7 +263,16 @@ impl Node {
         }
         // What is wrong with others is no reason to stop.
         learnt?;
+        shredded?;
         Ok(steps)
+    }
+
+    /// Removes the private keys that are revoked before anything is recorded: a process that dies here, or whose disk
+    /// is full, and starts while the ledger cannot be read, shall not sign with them again.
+    fn shred(&self, orders: &Orders) -> Result<(), KeyringError> {
+        let desk = self.desk();
+        let revoked = desk.keyring.keys().keys().filter(|kid| orders.revoked.contains(*kid));
+        revoked.map(|kid| desk.keyring.shred(kid)).fold(Ok(()), Result::and)
     }
 
     /// Why announcements of other nodes do not count, since they were last read.
@@ -275,7 +284,7 @@ impl Node {
     /// Reads what other nodes say, and what the operator says of them.
     fn learn(&self, orders: &Orders, now: Timestamp) -> Result<(), NodeError> {
         let mut hearsay = self.hearsay.lock().expect("nobody panics while holding it");
-        let before = self.trust_store.load()?;
+        let before = hearsay.trust_store.load()?;
         let mut desk = self.desk();
         let (posted, unreadable) = desk.board.others(&self.settings.node)?;
         let own = desk.holdings.own_kids();
@@ -288,7 +297,7 @@ impl Node {
         };
         let (trust, distrusted) = before.learn(me, &posted, now);
         hearsay.distrusted = distrusted;
-        self.trust_store.learnt(&before, &trust)?;
+        hearsay.trust_store.learnt(&before, &trust)?;
         let next = desk.holdings.with_trust(&trust, now);
         if next != desk.holdings {
             desk.keyring.record(&next)?;

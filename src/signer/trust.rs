@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
+    mem,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -23,25 +24,28 @@ const KNOWN: &str = "known";
 const MAX_SIZE: u64 = 1024 * 1024;
 
 /// The directory of one node.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TrustStore {
     path: PathBuf,
+    /// What its files held when they were last read.
+    read: BTreeMap<PathBuf, Posted>,
 }
 
 impl TrustStore {
     /// Nothing is read or made yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, read: BTreeMap::new() }
     }
 
-    /// Reads everything. Blocks.
+    /// Reads everything, and verifies what is new. Blocks.
     ///
     /// # Errors
     ///
     /// Fails when others could have written it, and when a file cannot be read or used.
-    pub fn load(&self) -> Result<Trust, TrustError> {
-        Ok(Trust { admitted: self.read(ADMITTED)?, known: self.read(KNOWN)? })
+    pub fn load(&mut self) -> Result<Trust, TrustError> {
+        let mut before = mem::take(&mut self.read);
+        Ok(Trust { admitted: self.read(ADMITTED, &mut before)?, known: self.read(KNOWN, &mut before)? })
     }
 
     /// Takes the operator's word for a node. A node that runs notices.
@@ -79,7 +83,11 @@ impl TrustStore {
         Ok(())
     }
 
-    fn read(&self, kind: &str) -> Result<BTreeMap<NodeName, Posted>, TrustError> {
+    fn read(
+        &mut self,
+        kind: &str,
+        before: &mut BTreeMap<PathBuf, Posted>,
+    ) -> Result<BTreeMap<NodeName, Posted>, TrustError> {
         let directory = self.path.join(kind);
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -104,7 +112,7 @@ impl TrustStore {
                 return Err(TrustError::TooLarge { path, size });
             }
             let bytes = fs::read(&path).map_err(failed("read", &path))?;
-            let posted = match Posted::read(&bytes) {
+            let posted = match Posted::read_again(&bytes, before.remove(&path)) {
                 Ok(posted) => posted,
                 Err(source) => return Err(TrustError::Invalid { path, source }),
             };
@@ -112,6 +120,7 @@ impl TrustStore {
             if path.file_stem().is_none_or(|stem| stem != node.as_str()) {
                 return Err(TrustError::Misnamed { path, node });
             }
+            self.read.insert(path, posted.clone());
             read.insert(node, posted);
         }
         Ok(read)
@@ -181,3 +190,6 @@ impl TrustError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

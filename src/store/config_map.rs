@@ -14,6 +14,7 @@ use k8s_openapi::{
 use super::{At, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
     core::{
+        announcement::NodeName,
         issuer::Issuer,
         ledger::{Found, InvalidLedger, Ledger},
     },
@@ -38,6 +39,8 @@ pub struct ConfigMapStore {
     namespace: String,
     name: String,
     connection: Connection,
+    /// Whose orders are read, where nothing is written.
+    reader: Option<NodeName>,
 }
 
 impl fmt::Debug for ConfigMapStore {
@@ -50,7 +53,13 @@ impl ConfigMapStore {
     /// Nothing is asked before the first call. Both names are DNS names.
     #[must_use]
     pub fn new(namespace: String, name: String, access: Access) -> Self {
-        Self { namespace, name, connection: Connection::new(access) }
+        Self { namespace, name, connection: Connection::new(access), reader: None }
+    }
+
+    /// The same for a node that reads its orders, and needs no right to write.
+    #[must_use]
+    pub fn read_by(self, node: NodeName) -> Self {
+        Self { reader: Some(node), ..self }
     }
 
     pub(super) fn at(&self) -> At {
@@ -211,12 +220,18 @@ impl ConfigMapStore {
             (StatusCode::FORBIDDEN, &Method::POST) => {
                 Some(format!("make it, empty: `kubectl create configmap {name} --namespace={namespace}`"))
             }
-            (StatusCode::FORBIDDEN, _) => Some(format!(
-                "let it keep its ledger: `kubectl create role signpost-ledger --namespace={namespace} \
-                 --verb=get,update --resource=configmaps --resource-name={name} && kubectl create rolebinding \
-                 signpost-ledger --namespace={namespace} --role=signpost-ledger {}`",
-                refused_user(message)
-            )),
+            (StatusCode::FORBIDDEN, _) => {
+                let (goal, role, verbs) = match &self.reader {
+                    None => ("keep its ledger", "signpost-ledger".to_owned(), "get,update"),
+                    Some(node) => ("read its orders", format!("signpost-signer-{node}-orders"), "get"),
+                };
+                Some(format!(
+                    "let it {goal}: `kubectl create role {role} --namespace={namespace} --verb={verbs} \
+                     --resource=configmaps --resource-name={name} && kubectl create rolebinding {role} \
+                     --namespace={namespace} --role={role} {}`",
+                    refused_user(message)
+                ))
+            }
             (StatusCode::NOT_FOUND, &Method::POST) => {
                 Some(format!("make the namespace: `kubectl create namespace {namespace}`"))
             }

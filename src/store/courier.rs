@@ -65,17 +65,14 @@ impl Courier {
         let list: List<ConfigMap> = answer.json(&request).map_err(|source| self.failed(source))?;
         let (mut present, mut theirs) = (None, BTreeMap::new());
         for object in list.items {
-            let Some(text) = object.data.as_ref().and_then(|data| data.get(ANNOUNCEMENT)) else { continue };
-            // What cannot be read is told by whoever reads the directory, as long as it says whose it is.
-            let Ok(posted) = Posted::read(text.as_bytes()) else { continue };
-            let node = posted.announcement().node();
-            if object.metadata.name.as_deref() != Some(&self.name_of(node)) {
+            let Some(node) = object.metadata.name.as_deref().and_then(|name| self.node_of(name)) else {
                 continue;
-            }
-            if self.own.as_ref() == Some(node) {
+            };
+            // Whatever stands in our own is put right.
+            if self.own.as_ref() == Some(&node) {
                 present = Some(object);
-            } else {
-                theirs.insert(format!("{node}.json"), text.clone());
+            } else if let Some(text) = object.data.unwrap_or_default().remove(ANNOUNCEMENT) {
+                theirs.insert(node, text);
             }
         }
         let directory = self.directory.clone();
@@ -97,7 +94,6 @@ impl Courier {
         let data = BTreeMap::from([(ANNOUNCEMENT.to_owned(), text)]);
         let request = match present {
             Some(object) if object.data.as_ref() == Some(&data) => return Ok(()),
-            // Nobody but this node writes it: another version by now is seen with the next call.
             Some(object) => {
                 let object = ConfigMap { data: Some(data), ..object };
                 Request::put(format!("{}/{}", self.collection(), self.name_of(own)), &object)
@@ -120,8 +116,11 @@ impl Courier {
             }
         };
         let answer = self.call(&request).await?;
+        let is_update = request.method == Method::PUT;
         match answer.status {
             StatusCode::OK | StatusCode::CREATED => Ok(()),
+            // Somebody was faster: the next round decides on what is there then.
+            StatusCode::CONFLICT | StatusCode::NOT_FOUND if is_update => Ok(()),
             _ => Err(self.refused(&request, &answer)),
         }
     }
@@ -135,6 +134,11 @@ impl Courier {
         format!("{}.{node}", self.ledger)
     }
 
+    /// The node whose object has this name.
+    fn node_of(&self, name: &str) -> Option<NodeName> {
+        NodeName::parse(name.strip_prefix(&self.ledger)?.strip_prefix('.')?).ok()
+    }
+
     async fn call(&self, request: &Request) -> Result<Answer, CourierError> {
         self.connection.call(request).await.map_err(|source| self.failed(source))
     }
@@ -146,34 +150,62 @@ impl Courier {
     fn refused(&self, request: &Request, answer: &Answer) -> CourierError {
         let message = answer.message();
         let hint = hint_for_credential(answer.status, message.as_deref()).map(str::to_owned);
-        let hint = hint.or_else(|| {
-            let Self { namespace, ledger, .. } = self;
-            let verbs = match (&self.own, &request.method) {
-                (None, _) | (_, &Method::GET) => "list",
-                _ => "list,create,update",
-            };
-            (answer.status == StatusCode::FORBIDDEN).then(|| {
-                format!(
-                    "let it announce: `kubectl create role {ledger}-announcements --namespace={namespace} \
-                     --verb={verbs} --resource=configmaps && kubectl create rolebinding {ledger}-announcements \
-                     --namespace={namespace} --role={ledger}-announcements {}`",
-                    refused_user(message.as_deref())
-                )
-            })
-        });
+        let hint = hint.or_else(|| self.hint(&request.method, answer.status, message.as_deref()));
         let (request, status) = (request.to_string(), answer.status);
         self.failed(KubernetesError::Status { request, status, hint, message })
     }
+
+    fn hint(&self, method: &Method, status: StatusCode, message: Option<&str>) -> Option<String> {
+        let Self { namespace, ledger, own, .. } = self;
+        let object = own.as_ref().map(|own| self.name_of(own));
+        match (status, method, object) {
+            (StatusCode::CONFLICT, &Method::POST, Some(object)) => Some(format!(
+                "label the one that is there, so that it is found: `kubectl label configmap {object} \
+                 --namespace={namespace} {LABEL}={ledger}`"
+            )),
+            (StatusCode::NOT_FOUND, &Method::POST, _) => {
+                Some(format!("make the namespace: `kubectl create namespace {namespace}`"))
+            }
+            (StatusCode::FORBIDDEN, method, object) => {
+                let (goal, role, rights) = match (own, object) {
+                    (Some(own), Some(object)) if *method == Method::PUT => (
+                        "announce anew",
+                        format!("signpost-signer-{own}"),
+                        format!("--verb=update --resource=configmaps --resource-name={object}"),
+                    ),
+                    (Some(own), _) => (
+                        "announce and hear others",
+                        format!("signpost-signer-{own}-announcements"),
+                        "--verb=list,create --resource=configmaps".to_owned(),
+                    ),
+                    (None, _) => (
+                        "hear the nodes",
+                        "signpost-announcements".to_owned(),
+                        "--verb=list --resource=configmaps".to_owned(),
+                    ),
+                };
+                Some(format!(
+                    "let it {goal}: `kubectl create role {role} --namespace={namespace} {rights} && kubectl create \
+                     rolebinding {role} --namespace={namespace} --role={role} {}`",
+                    refused_user(message)
+                ))
+            }
+            _ => None,
+        }
+    }
 }
 
-/// Writes the files that are not there, or say something else.
-fn take_over(directory: &Path, theirs: &BTreeMap<String, String>) -> Result<(), CourierError> {
-    for (name, text) in theirs {
-        let path = directory.join(name);
-        if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {
+/// Writes the files that are not there, or say something else. What is no announcement of its node is left out:
+/// one nonsense would stop whoever reads the directory.
+fn take_over(directory: &Path, theirs: &BTreeMap<NodeName, String>) -> Result<(), CourierError> {
+    for (node, text) in theirs {
+        let path = directory.join(format!("{node}.json"));
+        if fs::read(&path).is_ok_and(|present| present == text.as_bytes())
+            || !Posted::read(text.as_bytes()).is_ok_and(|posted| posted.announcement().node() == node)
+        {
             continue;
         }
-        let unfinished = directory.join(format!(".{name}.carried"));
+        let unfinished = directory.join(format!(".{node}.json.carried"));
         let write = || {
             fs::create_dir_all(directory)?;
             fs::write(&unfinished, text)?;

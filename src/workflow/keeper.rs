@@ -4,7 +4,7 @@
 //! between has promised nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -13,9 +13,8 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use super::asking::in_one_line;
 use crate::{
     clock,
     core::{
@@ -23,20 +22,22 @@ use crate::{
         jwk::Jwk,
         jwk_set::Profile,
         kid::Kid,
-        ledger::{Ask, Found, Irreconcilable, Ledger, Look, Mistrust, NotAsked, Refusal, Retention, signed},
-        merge::{Answer, Conflict, merge},
+        ledger::{Found, Irreconcilable, Ledger, Look, Retention, signed},
+        merge::{Answer, merge},
         publication::{NothingToPublish, Publication, Terms},
-        rotation::{Observation, Report, Step, Timing, after, alarms, next_step, report},
+        rotation::Timing,
     },
     store::{LedgerStore, StoreError},
     target::Reading,
     telemetry::board::Board,
 };
 
+mod concerns;
 mod heard;
+mod rotating;
 
 use self::heard::Heard;
-pub use self::heard::Voices;
+pub use self::{concerns::Concerns, heard::Voices, rotating::Unasked};
 
 /// The name under which the HTTP listener stands in the ledger.
 const SERVED: &str = "http";
@@ -89,38 +90,6 @@ pub struct Hearing {
     pub answer: Answer,
     /// What the source takes for the present.
     pub server_time: Option<Timestamp>,
-}
-
-/// What the operator asked for was not done.
-#[derive(Debug, thiserror::Error)]
-pub enum Unasked {
-    #[error(transparent)]
-    Refused(#[from] NotAsked),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl Unasked {
-    /// What the operator can do.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Refused(reason) => reason.hint().map(ToOwned::to_owned),
-            Self::Store(error) => error.hint(),
-        }
-    }
-}
-
-/// What is wrong with what the sources said together; nothing of it takes the publication down.
-#[derive(Clone, Debug, Default)]
-pub struct Concerns {
-    /// What is wrong with the ledger.
-    pub ledger: Option<String>,
-    pub conflicts: Vec<Conflict>,
-    /// Announcements that do not count.
-    pub mistrusted: Vec<Mistrust>,
-    pub refused: BTreeMap<Kid, Refusal>,
-    pub nothing_to_publish: Option<NothingToPublish>,
 }
 
 impl Keeper {
@@ -210,7 +179,7 @@ impl Keeper {
     pub async fn hear(&self, source: usize, name: &str, hearing: Hearing) -> Result<Concerns, StoreError> {
         let now = clock::now();
         let mut heard = self.heard.lock().await;
-        heard.take(source, name, hearing, now);
+        heard.take(source, name, hearing);
         let mut concerns = Concerns::default();
         let stored = self
             .update(now, |ledger| {
@@ -219,6 +188,9 @@ impl Keeper {
                 observed
             })
             .await?;
+        if heard.trusted(now, self.charter.retention.margin).is_some() {
+            heard.dated();
+        }
         let nothing = self.show(stored);
         concerns.nothing_to_publish = concerns.nothing_to_publish.or(nothing);
         self.raise(&mut heard, &concerns);
@@ -238,7 +210,7 @@ impl Keeper {
         let now = clock::now();
         let mut heard = self.heard.lock().await;
         for (source, name, hearing) in hearings {
-            heard.take(source, &name, hearing, now);
+            heard.take(source, &name, hearing);
         }
         let found = self.store.read().await?;
         let ledger = self.reconcile(&found, now).map_err(|error| self.store.irreconcilable(error))?;
@@ -316,36 +288,15 @@ impl Keeper {
     /// Fails when the ledger cannot be stored.
     pub async fn saw(&self, place: &str, look: &Look, strangers: &[Jwk]) -> Result<(), StoreError> {
         let now = clock::now();
-        self.change(|ledger| ledger.met_strangers(place, strangers, now).shown(place, look, now)).await?;
+        let mut heard = self.heard.lock().await;
+        let trusted = heard.trusted(now, self.charter.retention.margin);
+        let decide = |ledger: &Ledger| {
+            let met = ledger.met_strangers(place, strangers, now);
+            self.rotate(met.shown(place, look, trusted), &heard, now)
+        };
+        let _ = self.show(self.update(now, decide).await?);
+        heard.looked(place, look, trusted.is_some());
         Ok(())
-    }
-
-    /// Takes the operator's word on a rotation.
-    ///
-    /// # Errors
-    ///
-    /// Fails when it cannot be done, and when the ledger cannot be stored.
-    pub async fn ask(&self, ask: &Ask) -> Result<(), Unasked> {
-        let now = clock::now();
-        let gates = self.gates();
-        let mut refused = None;
-        self.change(|ledger| {
-            refused = None;
-            let asked =
-                ledger.asked(ask, &gates, &self.charter.retention, self.charter.timing.propagation, now);
-            asked.unwrap_or_else(|reason| {
-                refused = Some(reason);
-                ledger.clone()
-            })
-        })
-        .await?;
-        refused.map_or(Ok(()), |reason| Err(reason.into()))
-    }
-
-    /// Where every key stands and what is next.
-    pub async fn rotation(&self) -> Report {
-        let heard = self.heard.lock().await;
-        report(&self.ledger.borrow(), &self.observation(&heard), clock::now(), &self.charter.timing)
     }
 
     /// Takes the operator's word that these strangers belong to this issuer.
@@ -397,20 +348,6 @@ impl Keeper {
         stored
     }
 
-    /// Logs that the ledger could not be stored, once for each reason.
-    pub fn tell_unstored(&self, error: &StoreError) {
-        let issuer = &self.charter.terms.issuer;
-        let (hint, error) = (error.hint(), in_one_line(error));
-        let mut is_new = false;
-        self.board.issuer(issuer, |status| {
-            let before = status.ledger.error.replace(error.clone());
-            is_new = before.as_ref() != Some(&error);
-        });
-        if is_new {
-            error!(%issuer, error, hint, "ledger not stored, the publication stays");
-        }
-    }
-
     fn reconcile(&self, found: &Found, now: Timestamp) -> Result<Ledger, Irreconcilable> {
         self.history.get_or_init(|| match found {
             Found::Ledger(ledger) | Found::Previous(ledger) => ledger.sequence(),
@@ -423,19 +360,20 @@ impl Keeper {
         let mut merged = merge(before, heard.reports());
         // A clock that disagrees with everybody else's must not end a retention.
         let retention = &self.charter.retention;
+        let trusted = heard.trusted(now, retention.margin);
         // Who cannot ask every witness holds for a retention by itself.
         let wait = signed(retention.wait());
         merged.may_remove = self.unseen.borrow().is_empty() || now.duration_since(self.opened) >= wait;
-        merged.complete &= heard.disagreeing(retention.margin).next().is_none();
+        merged.complete &= trusted.is_some();
         merged.is_beginning = self.unseen.borrow().is_empty() && !self.was_published.load(Ordering::Relaxed);
         let observed = before.observe(&merged, now, &self.charter.retention);
         let ledger = if self.charter.serves {
             let look = Look::at_our_own(self.kids_served(&observed.ledger));
-            observed.ledger.shown(SERVED, &look, now)
+            observed.ledger.shown(SERVED, &look, trusted)
         } else {
             observed.ledger
         };
-        let ledger = self.rotate(ledger, heard, now);
+        let ledger = self.rotate(heard.date(ledger, trusted), heard, now);
         let mut concerns = Concerns {
             ledger: ledger.alarm(now),
             conflicts: merged.conflicts,
@@ -450,39 +388,6 @@ impl Keeper {
             return (before.clone(), concerns);
         }
         (ledger, concerns)
-    }
-
-    /// Gives the orders that are due.
-    fn rotate(&self, ledger: Ledger, heard: &Heard, now: Timestamp) -> Ledger {
-        // Most issuers have no node that obeys.
-        if ledger.nodes().is_empty() {
-            return ledger;
-        }
-        let (seen, timing) = (self.observation(heard), &self.charter.timing);
-        let mut ledger = ledger;
-        loop {
-            match next_step(&ledger, &seen, now, timing) {
-                Step::Wait { .. } => return ledger,
-                step => ledger = after(&ledger, &step, now),
-            }
-        }
-    }
-
-    /// The places that must show a key before it signs.
-    fn gates(&self) -> BTreeSet<String> {
-        let own = self.charter.serves.then(|| SERVED.to_owned());
-        self.charter.gates.iter().cloned().chain(own).collect()
-    }
-
-    fn observation(&self, heard: &Heard) -> Observation {
-        let margin = self.charter.retention.margin;
-        Observation {
-            gates: self.gates(),
-            api_servers: heard.api_servers(),
-            is_sound: self.unseen.borrow().is_empty()
-                && heard.knows_all()
-                && heard.disagreeing(margin).next().is_none(),
-        }
     }
 
     fn kids_served(&self, ledger: &Ledger) -> BTreeSet<Kid> {
@@ -533,47 +438,5 @@ impl Keeper {
             !before.public_keys().eq(shown.public_keys()) || before.orders() != shown.orders()
         });
         nothing.filter(|_| known && !ready)
-    }
-
-    /// Puts the rotation on the board; returns what is wrong with it.
-    fn look_at_rotation(&self, heard: &Heard) -> Vec<String> {
-        let ledger = Arc::clone(&self.ledger.borrow());
-        // Most issuers have no node that obeys.
-        if ledger.entries().values().all(|entry| entry.signer.is_none()) {
-            return Vec::new();
-        }
-        let (seen, now, timing) = (self.observation(heard), clock::now(), &self.charter.timing);
-        let nodes = report(&ledger, &seen, now, timing).nodes;
-        self.board.issuer(&self.charter.terms.issuer, |status| status.nodes = nodes);
-        alarms(&ledger, &seen, now, timing)
-    }
-
-    /// Puts what is wrong on the board, and logs when it begins and when it is over.
-    fn raise(&self, heard: &mut Heard, concerns: &Concerns) {
-        let issuer = &self.charter.terms.issuer;
-        let mut wrong = BTreeSet::new();
-        wrong.extend(self.ledger.borrow().alarm(clock::now()));
-        wrong.extend(concerns.conflicts.iter().map(ToString::to_string));
-        // One that was overtaken on its way is over with the next look.
-        let lasting = concerns.mistrusted.iter().filter(|mistrust| mistrust.hint().is_some());
-        wrong.extend(lasting.map(ToString::to_string));
-        wrong.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {
-            Refusal::Tombstone => {
-                format!("key `{kid}` was removed and a source lists it again; `signpost ledger adopt -- {kid}` brings it back")
-            }
-            Refusal::TooMany => format!("key `{kid}` is not published: there are as many as relying parties read"),
-        }));
-        wrong.extend(concerns.nothing_to_publish.iter().map(ToString::to_string));
-        wrong.extend(self.look_at_rotation(heard));
-        let disagreeing = heard.disagreeing(self.charter.retention.margin);
-        wrong.extend(disagreeing.map(|name| format!("our clock and that of source `{name}` disagree")));
-        for alarm in wrong.difference(&heard.alarms) {
-            error!(%issuer, alarm, "alarm");
-        }
-        for over in heard.alarms.difference(&wrong) {
-            info!(%issuer, alarm = over, "alarm is over");
-        }
-        self.board.issuer(issuer, |status| status.alarms = wrong.iter().cloned().collect());
-        heard.alarms = wrong;
     }
 }

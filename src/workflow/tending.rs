@@ -68,6 +68,7 @@ pub async fn tend_by<T>(
                 }
                 // Why, the error above says.
                 Step::Refuse { .. } => ("order refused", None),
+                Step::Speak { .. } => ("was taken for gone, and says that it lives", None),
                 Step::Stop { kid } => ("signs no more", Some(kid)),
                 Step::Withdraw { kid } => ("is for the API server alone", Some(kid)),
                 Step::Destroy { kid } => ("private key destroyed", Some(kid)),

@@ -109,7 +109,7 @@ async fn write(
                 let ledger = ledger.observe(&merge(&ledger, &reports), now, retention).ledger;
                 assert_eq!(shows(&ledger), round % 2 == 1, "the update before was lost");
                 let view = if round % 2 == 0 { [jwk.kid().clone()].into() } else { BTreeSet::new() };
-                Ok(ledger.shown(&place, &Look::at_our_own(view), now))
+                Ok(ledger.shown(&place, &Look::at_our_own(view), Some(now)))
             })
             .await
             .expect("stored");

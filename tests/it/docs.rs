@@ -1,7 +1,7 @@
 //! The documentation says what the program does: whatever in it can be checked is checked.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -226,24 +226,76 @@ fn every_check_that_is_named_exists() {
     }
 }
 
-/// From every code that is predicted a reader finds every check that predicts it as its likeliest.
-#[test]
-fn every_code_of_entra_leads_to_its_checks() {
+/// What the flow from a token of a cluster to one of Entra can meet, whether a look from outside foresees it or
+/// not: from the pages and the reports of people that the checks rest on.
+const CODES: [u32; 69] = [
+    // The request, the tenant, the client.
+    900_023, 90_002, 5_000_224, 50_049, 900_382, 900_432, 900_439, 700_016, 700_011, 7_000_112, 50_020,
+    900_144, 9_002_313, 7_000_218, 7_000_215, 7_000_222, 70_011, 1_002_012, 500_011, 70_003,
+    // The assertion.
+    50_027, 5_002_723, 5_002_727, 5_002_738, 90_014, 700_021, 700_027,
+    // The federated credential.
+    70_025, 70_021, 700_211, 700_212, 7_002_121, 700_213, 7_002_137, 7_002_138, 700_223, 700_238, 7_002_381,
+    70_052, 700_222, 700_226, 700_227, 700_229, 700_236, // Documents, key, signature, time.
+    90_061, 50_166, 501_661, 900_612, 7_000_272, 7_000_274, 700_024, 50_013, 500_133,
+    // Afterwards.
+    65_001, 650_057, 65_005, 82_001, 82_002, 7_000_113, 7_000_114, 700_082, 70_008, 70_043, 50_173, 53_003,
+    530_032, 50_076, 50_005, 50_196,
+];
+
+/// Codes and last cell of each row that leads from codes to a cure.
+fn cures() -> Vec<(Vec<String>, String)> {
     let entra = page("docs/entra.md");
-    let rows: Vec<_> = entra.text.lines().filter(|line| line.starts_with("| AADSTS")).collect();
+    let rows = entra.text.lines().filter(|line| line.starts_with("| AADSTS"));
+    let cells = rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect::<Vec<_>>());
+    let cured = cells.map(|cells| match cells[..] {
+        [codes, _, cure] => (codes.split(", ").map(str::to_owned).collect(), cure.to_owned()),
+        _ => panic!("{cells:?} has another shape"),
+    });
+    cured.collect()
+}
+
+#[test]
+fn every_code_that_this_flow_can_meet_has_one_row() {
+    let mut rows = BTreeMap::new();
+    for (codes, cure) in cures() {
+        assert!(!cure.is_empty(), "{codes:?} is not cured");
+        for code in codes {
+            assert!(rows.insert(code.clone(), cure.clone()).is_none(), "{code} has two rows");
+        }
+    }
+    let expected: BTreeSet<_> = CODES.iter().map(|code| format!("AADSTS{code}")).collect();
+    assert_eq!(expected, rows.into_keys().collect());
+}
+
+/// A reader of a code runs a command that stands at the top of the page, and finds the check of the row in its
+/// report: the check predicts that code or one of its family, and the report has the fix.
+#[test]
+fn every_code_of_entra_leads_to_its_checks_and_they_to_it() {
+    let is_of_family = |code: &str, other: &str| code.starts_with(other) || other.starts_with(code);
+    let rows = cures();
     for check in verification::checks() {
         for code in check.codes {
             let named = format!("AADSTS{code}");
-            let is_of_code = |row: &&&str| {
-                let cell = row.split('|').nth(1).expect("a row has cells");
-                cell.split(',').any(|code| code.trim() == named)
-            };
-            let row = rows.iter().find(is_of_code).unwrap_or_else(|| panic!("{named} has no row"));
-            let leads = row.contains(&format!("`{}`", check.id));
+            let row = rows.iter().find(|(codes, _)| codes.contains(&named));
+            let (_, cure) = row.unwrap_or_else(|| panic!("{named} has no row"));
             let is_likeliest = check.codes.first() == Some(code) && check.level == Level::Error;
+            let leads = quoted(cure).contains(&check.id.to_owned());
             assert!(leads || !is_likeliest, "{named} does not lead to {}", check.id);
         }
     }
+    for (codes, cure) in &rows {
+        for id in quoted(cure) {
+            let Some(check) = verification::checks().find(|check| check.id == id) else { continue };
+            let predicted = check.codes.iter().map(|code| format!("AADSTS{code}"));
+            let leads_back =
+                predicted.into_iter().any(|code| codes.iter().any(|row| is_of_family(row, &code)));
+            assert!(leads_back, "{codes:?} leads to {id}, which does not predict any of them");
+        }
+    }
+    // No more than two commands, which `every_call_of_signpost_is_one_that_it_understands` tries.
+    let commands = &page("docs/entra.md").blocks[0].text;
+    assert!(commands.lines().count() == 2 && commands.starts_with("signpost verify "), "{commands}");
 }
 
 fn files_below(folder: &str) -> Vec<PathBuf> {

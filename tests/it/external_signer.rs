@@ -105,6 +105,55 @@ fn a_rotation_and_a_revocation_need_no_restart_and_cost_no_live_token() {
     assert_eq!(server.id(), process, "it was not restarted");
 }
 
+/// The sum of a metric of kube-apiserver, over its labels.
+fn metric(server: &ApiServer, name: &str) -> f64 {
+    let page = server.admin_request("GET", "/metrics").answer().expect_status(200).text();
+    let values =
+        page.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
+    values.map(|value| value.parse::<f64>().expect("a number")).sum()
+}
+
+/// `test/integration/serviceaccount/external_jwt_signer_test.go` and `TestCompleteForServiceAccount` upstream.
+#[test]
+fn kube_apiserver_takes_a_set_for_new_exactly_when_it_is_and_caps_tokens_as_the_signer_says() {
+    let etcd = Etcd::start();
+    let signer = ExternalSigner::start(ISSUER, "");
+    let server = started(&signer, &etcd);
+    signer.standby();
+    let fetches = || metric(&server, "apiserver_externaljwt_fetch_keys_request_total");
+    let changed = || metric(&server, "apiserver_externaljwt_fetch_keys_data_timestamp");
+    let three_fetches = || {
+        let before = fetches();
+        eventually("it asks again and again", || (fetches() >= before + 3.0).then_some(()));
+    };
+    three_fetches();
+    let quiet = changed();
+    three_fetches();
+    assert!((changed() - quiet).abs() < f64::EPSILON, "the same set, and another date");
+    let max_age = server.jwks().header("cache-control").expect("a header").to_owned();
+    assert!(["public, max-age=0", "public, max-age=1"].contains(&max_age.as_str()), "{max_age}");
+    signer.order(&signer.standby());
+    eventually("the next standby is a change", || (changed() > quiet).then_some(()));
+
+    // The account itself comes with a token, and one for longer than the signer signs is cut.
+    let body = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": [ISSUER], "expirationSeconds": 7 * 24 * 3600},
+    });
+    let path = "/api/v1/namespaces/shop/serviceaccounts/till/token";
+    let status =
+        server.admin_request("POST", path).json(&body).answer().expect_status(201).json()["status"].take();
+    let token = status["token"].as_str().expect("a token");
+    let claims = Base64UrlUnpadded::decode_vec(token.split('.').nth(1).expect("claims")).expect("base64url");
+    let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+    let second = |claim: &str| claims[claim].as_i64().expect("a number");
+    assert_eq!(second("exp") - second("iat"), 24 * 3600, "`max_token_lifetime`, by the Metadata call");
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    let myself = server.request_as(token, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews");
+    let myself = myself.json(&review).answer().expect_status(201).json();
+    assert_eq!(myself["status"]["userInfo"]["username"], "system:serviceaccount:shop:till");
+}
+
 #[test]
 fn tokens_go_on_through_a_signer_that_is_killed_again_and_again() {
     let etcd = Etcd::start();
@@ -161,6 +210,41 @@ fn keys_of_before_are_trusted_and_shown_as_the_operator_says() {
     signer.restart();
     eventually("it is gone", || (!kids(&server).contains(&kid)).then_some(()));
     eventually("its tokens are refused", || (!is_accepted(&server, &before, ISSUER)).then_some(()));
+}
+
+/// Both runbooks of `docs/rotation.md`.
+#[test]
+fn a_signer_takes_the_key_of_before_over_and_files_take_over_from_a_signer() {
+    let (etcd, folder) = (Etcd::start(), TempDir::new().expect("a temporary folder"));
+    let key = KeyFiles::rsa(folder.path(), "sa");
+    let mut server = ApiServer::start(&etcd, Options::new(ISSUER, &key));
+    server.create_namespace("shop");
+    server.create_service_account("shop", "till");
+    let mut tokens = vec![token(&server, OTHERS)];
+    let mut signer = ExternalSigner::stopped(ISSUER, "");
+    fs::set_permissions(&key.private, Permissions::from_mode(0o600)).expect("it is ours");
+    signer.import(&key.private).finish(AT_MOST).expect_code(0);
+    signer.restart();
+    server.restart_with(signer.options());
+    tokens.push(token(&server, OTHERS));
+    assert_eq!(header(&tokens[0])["kid"], header(&tokens[1])["kid"], "the same key goes on, for everybody");
+    signer.order(&signer.standby());
+    tokens.push(token(&server, OTHERS));
+    assert_ne!(header(&tokens[1])["kid"], header(&tokens[2])["kid"]);
+
+    let next = KeyFiles::rsa(folder.path(), "next");
+    let mut options = Options::new(ISSUER, &next);
+    let files =
+        fs::read_dir(signer.keys()).expect("it is there").map(|entry| entry.expect("readable").path());
+    options
+        .verification_keys
+        .extend(files.filter(|file| file.extension().is_some_and(|found| found == "pub")));
+    server.restart_with(options);
+    signer.kill();
+    tokens.push(token(&server, OTHERS));
+    for token in &tokens {
+        assert!(is_accepted(&server, token, OTHERS), "{:?}", header(token));
+    }
 }
 
 #[test]

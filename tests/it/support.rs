@@ -8,6 +8,7 @@
 pub(crate) mod api_server;
 pub(crate) mod azurite;
 pub(crate) mod child;
+pub(crate) mod clock;
 pub(crate) mod cluster;
 pub(crate) mod components;
 pub(crate) mod config_map;
@@ -33,6 +34,7 @@ pub(crate) mod relying_cluster;
 pub(crate) mod relying_party;
 pub(crate) mod s3;
 pub(crate) mod scripted;
+pub(crate) mod secrets;
 mod selftest;
 pub(crate) mod signpost;
 #[cfg(feature = "pkcs11")]

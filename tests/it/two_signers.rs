@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::api_server::{ADMIN_TOKEN, ApiServer, Bearer, write_kubeconfig};
+use crate::support::clock::Clock;
 use crate::support::config_map::ConfigMap;
 use crate::support::etcd::Etcd;
 use crate::support::eventually::eventually;
@@ -18,32 +19,74 @@ use crate::support::external_signer::{ExternalSigner, request};
 use crate::support::http_client::Response;
 use crate::support::installation::{Installation, JWKS, directory_target};
 
+mod rights;
+
 const ISSUER: &str = "https://issuer.example";
 const OTHERS: &str = "api://AzureADTokenExchange";
-const MAP: &str = "signpost-ledger";
+/// The namespace of the ledger.
+pub(crate) const MAP: &str = "signpost-ledger";
 
 /// A control-plane node: an API server, and the signer that it asks.
-struct Node {
-    name: &'static str,
-    signer: ExternalSigner,
-    server: ApiServer,
-    kubeconfig: PathBuf,
+pub(crate) struct Node {
+    pub(crate) name: &'static str,
+    pub(crate) signer: ExternalSigner,
+    pub(crate) server: ApiServer,
+    pub(crate) kubeconfig: PathBuf,
 }
 
 impl Node {
     /// Its signer reads the ledger through its own API server, which cannot start before the signer.
     fn start(name: &'static str, etcd: &Etcd, folder: &Path) -> Self {
+        Self::start_as(&Bearer::Token(ADMIN_TOKEN), name, etcd, folder, &[])
+    }
+
+    /// The same with a signer that is somebody else, for an API server with further flags.
+    fn start_as(user: &Bearer, name: &'static str, etcd: &Etcd, folder: &Path, flags: &[String]) -> Self {
+        let signer = Self::signer(name, ISSUER, "margin: 1s, rotate_after: 720h", folder);
+        Self::start_with(signer, user, name, etcd, folder, flags)
+    }
+
+    /// The same with waits, and a clock, of its own.
+    pub(crate) fn start_by(
+        clock: &Clock,
+        name: &'static str,
+        issuer: &str,
+        waits: &str,
+        etcd: &Etcd,
+        folder: &Path,
+    ) -> Self {
+        let mut signer = Self::signer(name, issuer, waits, folder);
+        clock.environment().into_iter().for_each(|(name, value)| signer.set_environment(name, value));
+        signer.log_little();
+        Self::start_with(signer, &Bearer::Token(ADMIN_TOKEN), name, etcd, folder, &[])
+    }
+
+    /// A signer that reads the ledger of the cluster.
+    fn signer(name: &str, issuer: &str, waits: &str, folder: &Path) -> ExternalSigner {
         let kubeconfig = folder.join(name);
         let ledger = format!("ledger: {{config_map: {MAP}/ledger, kubeconfig: {}}}", kubeconfig.display());
-        let mut signer = ExternalSigner::of_several(ISSUER, name, &ledger);
-        let mut server = ApiServer::stopped(etcd, signer.options());
-        write_kubeconfig(&kubeconfig, &server.url(), server.ca_file(), &Bearer::Token(ADMIN_TOKEN));
+        ExternalSigner::of_several(issuer, name, &format!("{waits}, {ledger}"))
+    }
+
+    fn start_with(
+        mut signer: ExternalSigner,
+        user: &Bearer,
+        name: &'static str,
+        etcd: &Etcd,
+        folder: &Path,
+        flags: &[String],
+    ) -> Self {
+        let kubeconfig = folder.join(name);
+        let mut options = signer.options();
+        options.extra_flags.extend_from_slice(flags);
+        let mut server = ApiServer::stopped(etcd, options);
+        write_kubeconfig(&kubeconfig, &server.url(), server.ca_file(), user);
         signer.restart();
         server.restart();
         Self { name, signer, server, kubeconfig }
     }
 
-    fn request(&self, audience: &str) -> Response {
+    pub(crate) fn request(&self, audience: &str) -> Response {
         request(&self.server, audience)
     }
 
@@ -56,7 +99,7 @@ impl Node {
     }
 
     /// The operator trusts the other node here, having looked at its file.
-    fn admit(&self, other: &Self) {
+    pub(crate) fn admit(&self, other: &Self) {
         let file = other.signer.data_dir().join(format!("announcements/{}.json", other.name));
         let file = file.to_str().expect("UTF-8");
         let admit = |more: &[&str]| {
@@ -76,7 +119,7 @@ impl Node {
         self.signer.announcement()["keys"].as_object().expect("keys").keys().cloned().collect()
     }
 
-    fn source(&self) -> Value {
+    pub(crate) fn source(&self) -> Value {
         json!({"kind": "api-server", "name": self.name, "kubeconfig": self.kubeconfig, "discover": false, "every": "1s"})
     }
 }

@@ -43,7 +43,7 @@ pub(in crate::cli) struct VerifyFlags {
     pub(super) output: Output,
 
     /// Try for so long, such as `30m`, while time alone may cure it
-    #[arg(long, value_name = "D", value_parser = patience)]
+    #[arg(long, value_name = "D", value_parser = patience, conflicts_with = "jwks")]
     pub(super) wait: Option<Duration>,
 
     #[command(flatten)]

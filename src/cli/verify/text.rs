@@ -1,5 +1,7 @@
 //! Reports for people: the verdict first, then the reasons, the most useful first.
 
+use std::time::Duration;
+
 use super::Judged;
 use crate::{
     cli::table::table,
@@ -18,18 +20,25 @@ pub(super) fn text(judged: &[Judged]) -> String {
         many => {
             let reasons = many.iter().filter(|it| it.report.outcome != Outcome::Accepted).map(whole);
             let reasons: Vec<_> = reasons.collect();
-            let overview = table(&many.iter().map(line).collect::<Vec<_>>());
+            let parties = many.iter().any(|it| it.report.party != many[0].report.party);
+            let overview = table(&many.iter().map(|it| line(it, parties)).collect::<Vec<_>>());
             [vec![overview], reasons].concat().join("\n")
         }
     }
 }
 
-/// One line: for whom, the verdict, and the answer that is likely first.
-fn line(Judged { account, report }: &Judged) -> [String; 4] {
+/// One line: the verdict, whose token it is, by whose rules if there are several, and the answer that is likely
+/// first.
+fn line(Judged { account, report }: &Judged, parties: bool) -> [String; 4] {
+    let party = report.party.name();
     let first = report.findings.iter().find(|finding| finding.level != Level::Note);
     [
         word(report.outcome).to_owned(),
-        account.as_ref().map_or_else(|| report.party.name().to_owned(), ToString::to_string),
+        match account {
+            Some(account) if parties => format!("{account}, {party}"),
+            Some(account) => account.to_string(),
+            None => party.to_owned(),
+        },
         first.map(|finding| finding.id.to_owned()).unwrap_or_default(),
         first.map(|finding| printable(&finding.seen).into_owned()).unwrap_or_default(),
     ]
@@ -74,7 +83,9 @@ fn verdict(report: &Report, what: &str) -> String {
         (Outcome::Refused, Some((_, [code, ..]))) => {
             format!("{party} would answer AADSTS{code} to {what}")
         }
-        (Outcome::Refused, _) => format!("{party} would refuse {what}"),
+        // Nobody comes as far as asking, or everybody would be let in.
+        (Outcome::Refused, None) => format!("{what} must not be used with {party} as things are"),
+        (Outcome::Refused, Some(_)) => format!("{party} would refuse {what}"),
         (Outcome::Unknown, _) => format!("what {party} would say to {what} cannot be told from here"),
     }
 }
@@ -129,6 +140,14 @@ fn wrapped(head: &str, words: &[&str]) -> String {
         line += if index + 1 < words.len() { ", " } else { "" };
     }
     text + &format!("{}\n", line.trim_end())
+}
+
+/// As exactly as one waits.
+pub(super) fn patience(left: Duration) -> String {
+    match left.as_secs() {
+        seconds if seconds < 60 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
 }
 
 /// What stands in the way, in one line.

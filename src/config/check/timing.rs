@@ -2,8 +2,8 @@
 
 use super::{Fault, Mapping, Problems, value};
 use crate::core::{
-    jwk_set::MAX_KEYS,
     rotation::{Contradiction, Timing},
+    signing::MAX_HELD,
 };
 
 /// Refuses each at the wait that is to be changed.
@@ -32,8 +32,8 @@ pub(super) fn check(timing: &Timing, mapping: &Mapping<'_>, problems: &mut Probl
             Contradiction::TooMany { rotate_after, max_token_lifetime, keys } => (
                 "rotate_after",
                 format!(
-                    "`{}` is too short: with tokens that live for `{}`, {keys} keys would be public at once, and \
-                     relying parties read {MAX_KEYS}",
+                    "`{}` is too short: with tokens that live for `{}`, a node would have {keys} keys at once, \
+                     and holds {MAX_HELD} at most",
                     text(rotate_after),
                     text(max_token_lifetime)
                 ),

@@ -143,10 +143,10 @@ issuers:
 ",
         "
 4 problems in `config.yaml`
-issuers[0].profile: unknown profile `entr`, did you mean `entra`?
+issuers[0].profile: unknown value `entr`, did you mean `entra`?
 issuers[0].sources[0].kind: unknown kind `apiserver`, did you mean `api-server`?
 issuers[0].sources[1].kind: unknown kind `vault`, expected one of `api-server`, `files`, `url`, `announcements`, `embedded`
-issuers[0].targets[0].profile: unknown profile `everything`, expected one of `entra`, `all`",
+issuers[0].targets[0].profile: unknown value `everything`, expected one of `entra`, `all`",
     );
 }
 

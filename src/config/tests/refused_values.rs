@@ -107,7 +107,7 @@ issuers[0].rotate_after: `2h` is too short, expected more than `2h`, `propagatio
         &format!("{MINIMAL}    max_token_lifetime: 8760h\n    rotate_after: 48h\n"),
         "
 1 problem in `config.yaml`
-issuers[0].rotate_after: `48h` is too short: with tokens that live for `8760h`, 185 keys would be public at once, and relying parties read 100
+issuers[0].rotate_after: `48h` is too short: with tokens that live for `8760h`, a node would have 185 keys at once, and holds 32 at most
   hint: rotate less often, or shorten `max_token_lifetime`",
     );
 }

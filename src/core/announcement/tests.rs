@@ -1,9 +1,5 @@
 use super::*;
-use crate::core::tests::rsa_key;
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
+use crate::core::tests::{at, rsa_key};
 
 fn key(index: usize, stage: Stage) -> AnnouncedKey {
     AnnouncedKey { jwk: rsa_key(index), stage, withdrawn: false }

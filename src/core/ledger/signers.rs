@@ -159,10 +159,12 @@ impl Ledger {
     /// What a node is to be told.
     #[must_use]
     pub fn orders_for(&self, node: &NodeName) -> Orders {
-        let revoked = self.revoked().cloned().collect();
-        match self.orders.get(node) {
-            Some(order) => Orders { sign: Some(order.sign.clone()), at: order.at, revoked },
-            None => Orders { revoked, ..Orders::default() },
+        let order = self.orders.get(node);
+        Orders {
+            sign: order.map(|order| order.sign.clone()),
+            at: order.map_or(Orders::default().at, |order| order.at),
+            revoked: self.revoked().cloned().collect(),
+            forgotten: self.forgotten.get(node).copied(),
         }
     }
 

@@ -106,14 +106,14 @@ fn the_rightful_key_replaces_one_that_only_claimed_its_kid() {
 fn a_place_that_stops_showing_a_key_starts_its_time_anew() {
     let kids = BTreeSet::from([rsa_key(1).kid().clone()]);
     let later = START + retention().margin;
-    let shown = known(&[], &[rsa_key(1)]).shown("blob", &Look::at_our_own(kids.clone()), START);
+    let shown = known(&[], &[rsa_key(1)]).shown("blob", &Look::at_our_own(kids.clone()), Some(START));
     assert_eq!(
         shown,
-        shown.shown("blob", &Look::at_our_own(kids.clone()), later),
+        shown.shown("blob", &Look::at_our_own(kids.clone()), Some(later)),
         "nothing new, nothing written"
     );
-    let gap = shown.shown("blob", &Look::default(), later);
-    let again = gap.shown("blob", &Look::at_our_own(kids.clone()), later);
+    let gap = shown.shown("blob", &Look::default(), Some(later));
+    let again = gap.shown("blob", &Look::at_our_own(kids.clone()), Some(later));
     assert_eq!(later, again.entries()[rsa_key(1).kid()].shown["blob"]);
 }
 

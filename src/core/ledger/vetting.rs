@@ -12,7 +12,7 @@ use super::Ledger;
 use crate::core::{announcement::NodeName, kid::Kid, merge::Said};
 
 /// Why an announcement does not count.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mistrust {
     /// A copy from the past.
     #[error("node `{node}` said something later already, at {known}; this is of {at}")]

@@ -48,6 +48,22 @@ proptest! {
     }
 }
 
+#[test]
+fn a_token_is_taken_out_wherever_it_stands() {
+    let header = "eyJhbGciOiJSUzI1NiJ9";
+    let token = format!("{header}.eyJpc3MiOiJodHRwczovL2EifQ.c2lnbmF0dXJl");
+    shows(&token, "…");
+    shows(&format!("cannot read `{token}`"), "cannot read `…`");
+    shows(&format!("a={token}, b={token}."), "a=…, b=….");
+    shows(&format!("https://h/?t={token} {}", &token[..42]), "https://h/?… …");
+    // A header alone opens nothing, and a key ID may hold these letters.
+    shows(header, header);
+    shows(
+        "kid `SM0Z7jj3qikh6eyJktlq48SktSlotH35M83yEbj2B-g`",
+        "kid `SM0Z7jj3qikh6eyJktlq48SktSlotH35M83yEbj2B-g`",
+    );
+}
+
 #[track_caller]
 fn shows(text: &str, expected: &str) {
     assert_eq!(expected, redact(text));

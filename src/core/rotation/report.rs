@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, Obstacle, Outlook, RESOLUTION, Standing, Timing, outlook, standing};
+use super::{Observation, Obstacle, Outlook, Standing, Timing, outlook, standing};
 use crate::core::{
     kid::Kid,
     ledger::{Entry, Event, Ledger, Order, State, Wish},
@@ -136,7 +136,7 @@ fn life(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase
     if born == "standby"
         && let Some(shown) = entry.shown.values().max()
     {
-        let since = if entry.original { *shown } else { later(*shown, timing.propagation + RESOLUTION) };
+        let since = if entry.original { *shown } else { later(*shown, timing.until_ready()) };
         // Afterwards it is of no interest when it could have been.
         if life.get(1).is_none_or(|next| since < next.since) {
             life.insert(1, Phase { standing: "ready".to_owned(), since });
@@ -151,7 +151,7 @@ fn since(ledger: &Ledger, kid: &Kid, standing: Standing, timing: &Timing) -> Opt
     match (standing, entry.state, entry.signer.as_ref()) {
         (_, State::Removed { at } | State::Revoked { at }, _) => Some(at),
         (Standing::Ready, ..) if !entry.original => {
-            entry.shown.values().max().map(|shown| later(*shown, timing.propagation + RESOLUTION))
+            entry.shown.values().max().map(|shown| later(*shown, timing.until_ready()))
         }
         (Standing::Ready, ..) => entry.shown.values().max().copied(),
         (_, _, Some(signer)) => Some(signer.stage.since()),

@@ -11,6 +11,9 @@ use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid, ledger::signed, time:
 /// for Microsoft Entra has room for 100 keys of all nodes.
 pub const MAX_HELD: usize = 32;
 
+/// Least time between two words of a node.
+pub(super) const SOONEST: Duration = Duration::from_millis(1);
+
 /// What a node does next. Each is done on disk, then recorded, then announced, then takes effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -24,6 +27,8 @@ pub enum Step {
     Allow { kid: Kid, ordered: Timestamp },
     /// Say that an order will not be obeyed.
     Refuse { ordered: Timestamp },
+    /// Say the same again, later than the operator took the node for gone: it lives.
+    Speak { forgotten: Timestamp },
     /// Show this key to nobody but the API server: no live token for others needs it.
     Withdraw { kid: Kid },
     /// Destroy the private key: no live token needs even the public one, or it was revoked.
@@ -53,6 +58,9 @@ pub enum Done {
     },
     Refused {
         ordered: Timestamp,
+    },
+    Spoke {
+        forgotten: Timestamp,
     },
     Withdrew {
         kid: Kid,
@@ -86,8 +94,10 @@ pub enum RefusedOrder {
     #[error("the order of {at} for key `{kid}` was refused before")]
     Settled { kid: Kid, at: Timestamp },
     /// Once it was obeyed, no order of the present would be.
-    #[error("key `{kid}` was ordered at {at}, and it is {now}")]
-    Early { kid: Kid, at: Timestamp, now: Timestamp },
+    #[error(
+        "key `{kid}` was ordered at {at}, which is still to come: this clock and the publisher's disagree"
+    )]
+    Early { kid: Kid, at: Timestamp },
 }
 
 impl RefusedOrder {
@@ -114,7 +124,7 @@ impl Orders {
         let Some(kid) = &self.sign else { return Ok(None) };
         let (named, at) = (|| kid.clone(), self.at);
         if at.duration_since(now) > signed(margin) {
-            return Err(RefusedOrder::Early { kid: named(), at, now });
+            return Err(RefusedOrder::Early { kid: named(), at });
         }
         match holdings.heard {
             Some(heard) if at < heard => return Err(RefusedOrder::Older { kid: named(), at, heard }),
@@ -169,6 +179,11 @@ impl Holdings {
         }
         if will_never_be && is_news {
             return Some(Step::Refuse { ordered: orders.at });
+        }
+        // One of the future would silence the node.
+        let is_early = |gone: Timestamp| gone.duration_since(now) > signed(margin);
+        if let Some(forgotten) = orders.forgotten.filter(|gone| self.said <= *gone && !is_early(*gone)) {
+            return Some(Step::Speak { forgotten });
         }
         if let Some(kid) = find(&|kid, _| orders.revoked.contains(kid)) {
             return Some(Step::Destroy { kid });
@@ -242,6 +257,10 @@ impl Holdings {
             }
             Done::Refused { ordered } => {
                 self.heard = self.heard.max(Some(*ordered));
+                Some(())
+            }
+            Done::Spoke { forgotten } => {
+                self.said = self.said.max(*forgotten) + SOONEST;
                 Some(())
             }
             Done::Withdrew { kid } => {

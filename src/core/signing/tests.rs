@@ -1,7 +1,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 
 use super::*;
-use crate::core::tests::rsa_key;
+use crate::core::tests::{at, kid, rsa_key};
 
 mod history;
 
@@ -9,17 +9,9 @@ const MARGIN: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_mins(10);
 const EPOCH: Timestamp = Timestamp::UNIX_EPOCH;
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
-
 fn empty() -> Holdings {
     let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
     Holdings::new(NodeName::parse("node-1").expect("a name"), issuer, at(0))
-}
-
-fn kid(index: usize) -> Kid {
-    rsa_key(index).kid().clone()
 }
 
 /// The order that is given as the `index`th.
@@ -61,6 +53,7 @@ fn carried_out(step: &Step, made: &mut usize) -> Done {
         Step::Stop { kid } => Done::Stopped { kid },
         Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
         Step::Refuse { ordered } => Done::Refused { ordered },
+        Step::Speak { forgotten } => Done::Spoke { forgotten },
         Step::Withdraw { kid } => Done::Withdrew { kid },
         Step::Destroy { kid } => Done::Destroyed { kid },
     }
@@ -205,8 +198,8 @@ fn an_order_from_the_future_does_not_silence_those_of_the_present() {
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
     let orders = Orders { at: at(16), ..order(1) };
     let early = orders.key(&holdings, at(5), MARGIN).expect_err("early").to_string();
-    let times = "was ordered at 1970-01-01T00:00:16Z, and it is 1970-01-01T00:00:05Z";
-    assert_eq!(early, format!("key `{}` {times}", kid(1)));
+    let times = "was ordered at 1970-01-01T00:00:16Z, which is still to come";
+    assert_eq!(early, format!("key `{}` {times}: this clock and the publisher's disagree", kid(1)));
     assert_eq!(orders.key(&holdings, at(6), MARGIN), Ok(Some(&kid(1))));
 }
 
@@ -391,4 +384,21 @@ fn a_socket_is_written_as_kube_apiserver_takes_it() {
         let error = SocketName::parse(name).expect_err(name).to_string();
         assert!(error.contains(why), "{error}");
     }
+}
+
+#[test]
+fn a_node_that_was_taken_for_gone_says_once_that_it_lives() {
+    let mut made = 0;
+    let (holdings, _) = settle(empty(), &Orders::default(), at(5), &mut made);
+    let forgotten_at = |second| Orders { forgotten: Some(at(second)), ..Orders::default() };
+    assert_eq!(holdings.next_step(&forgotten_at(4), at(20), MARGIN), None, "it has spoken since");
+    let (speaking, steps) = settle(holdings.clone(), &forgotten_at(6), at(20), &mut made);
+    assert_eq!(steps, [Step::Speak { forgotten: at(6) }]);
+    assert!(speaking.announcement().says_the_same_as(&holdings.announcement()));
+    assert!(speaking.announcement().word().at > at(6));
+    assert_eq!(speaking.changed(), holdings.changed(), "nothing else is news");
+    // A clock may be behind that of the publisher; whoever forges a later time silences nobody.
+    let (speaking, _) = settle(holdings.clone(), &forgotten_at(30), at(20), &mut made);
+    assert!(speaking.announcement().word().at > at(30));
+    assert_eq!(holdings.next_step(&forgotten_at(31), at(20), MARGIN), None);
 }

@@ -368,7 +368,7 @@ impl World {
         }
         let met = self.ledger.met_strangers(&place(index), &placement.strangers, self.now);
         let look = Look::at_our_own(placement.publication.keys().kids().cloned().collect());
-        self.store(who, met.shown(&place(index), &look, self.now));
+        self.store(who, met.shown(&place(index), &look, Some(self.now)));
         Ok(())
     }
 

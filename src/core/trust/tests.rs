@@ -4,22 +4,10 @@ use super::*;
 use crate::core::{
     announcement::{AnnouncedKey, Announcement, Stage, Word},
     signing::Holdings,
-    tests::{rsa_key, terms},
+    tests::{at, kid, node, rsa_key, terms},
 };
 
 const MARGIN: Duration = Duration::from_secs(10);
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
-
-fn kid(index: usize) -> Kid {
-    rsa_key(index).kid().clone()
-}
-
-fn node(name: &str) -> NodeName {
-    NodeName::parse(name).expect("a name")
-}
 
 fn kids(indices: &[usize]) -> BTreeSet<Kid> {
     indices.iter().map(|index| kid(*index)).collect()

@@ -12,6 +12,7 @@ mod outside;
 mod pod;
 mod publication;
 mod rotation;
+mod settings;
 mod sidecar;
 mod time;
 mod token;
@@ -34,8 +35,9 @@ pub(super) const SIGNATURE: &str = "SIG";
 /// clock that is a little behind.
 pub(super) const HEALING: [&str; 4] = [REACH, "PUB-PATH", "PUB-STATUS", "JWKS-KID"];
 
-const PARTS: [&[Check]; 14] = [
+const PARTS: [&[Check]; 15] = [
     pod::CHECKS,
+    settings::CHECKS,
     sidecar::CHECKS,
     token::CHECKS,
     issuer::CHECKS,

@@ -103,6 +103,7 @@ impl fmt::Display for Difference {
             (Kind::Case, Some(seen), Some(expected)) => {
                 write!(f, "`{}` in place of `{}`: case counts", visible(seen), visible(expected))
             }
+            (Kind::Other, Some(_), Some(_)) if self.at == 0 => f.write_str("another text from here on"),
             (_, Some(seen), Some(expected)) => {
                 write!(f, "`{}` in place of `{}`", visible(seen), visible(expected))
             }

@@ -5,7 +5,9 @@ use openssl::{hash::MessageDigest, sign::Verifier};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Certainty, Exhibit, Level, Outcome, Party, Question, Unanswered, checks, credentials, judge};
+use super::{
+    Certainty, Check, Exhibit, Level, Outcome, Party, Question, Unanswered, checks, credentials, judge,
+};
 use crate::core::{
     jwk::tests::{KUBERNETES_EC, KUBERNETES_RSA},
     token::UnverifiedToken,
@@ -67,6 +69,20 @@ fn every_rule_spares_what_just_does_not_violate_it() {
         let finding = report.findings.iter().find(|finding| finding.id == pair.id);
         assert_eq!(None, finding, "before `{}`", pair.seen);
     }
+}
+
+/// What does not violate a rule is worth a case only where the rule could see it: the same evidence is there, and
+/// the relying party is one of those who care.
+#[test]
+fn every_rule_has_a_case_on_the_same_evidence_that_it_spares() {
+    let spares = |check: &&Check| {
+        pairs().filter(|pair| pair.id == check.id).any(|pair| {
+            let (tripped, spared) = (broken(pair.trips), broken(pair.spares));
+            check.parties.contains(&spared.party) && tripped.kinds_of_evidence() == spared.kinds_of_evidence()
+        })
+    };
+    let unspared: Vec<_> = checks().filter(|check| !spares(check)).map(|check| check.id).collect();
+    assert!(unspared.is_empty(), "{unspared:?}");
 }
 
 #[test]

@@ -219,6 +219,24 @@ fn a_revoked_key_does_not_sign_although_the_disk_cannot_say_so() {
 }
 
 #[test]
+fn a_key_whose_revocation_could_not_be_recorded_does_not_sign_after_a_restart_without_a_ledger() {
+    let folder = TempDir::new().expect("a folder");
+    let node = started(&folder);
+    let kid = node.holdings().signing().expect("one signs").clone();
+    // As a full disk does, this refuses what is written and nothing that is removed.
+    let in_the_way = folder.path().join("keys/.signer.json.tmp");
+    fs::create_dir(&in_the_way).expect("the folder is ours");
+    let orders = Orders { revoked: BTreeSet::from([kid.clone()]), ..Orders::default() };
+    assert!(node.tend(&orders, at(2)).is_err(), "it could be recorded");
+    assert_eq!(journal(&folder).signing(), Some(&kid));
+    drop(node);
+    fs::remove_dir(&in_the_way).expect("it is empty");
+    let node = started(&folder);
+    node.sign(&claims(API, at(600)), at(3)).expect("the standby signs");
+    assert_ne!(node.holdings().signing(), Some(&kid));
+}
+
+#[test]
 fn two_keyrings_share_nothing() {
     let (one, other) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
     let kids = |node: &Node| node.holdings().keys().keys().cloned().collect::<BTreeSet<_>>();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Hearing;
 use crate::core::{
     kid::Kid,
+    ledger::{Ledger, Look, signed},
     merge::{Answer, Report},
 };
 
@@ -18,6 +19,8 @@ pub(super) struct Heard {
     /// In configured order.
     sources: Vec<Panel>,
     pub(super) alarms: BTreeSet<String>,
+    /// What places were seen to show while our clock was not to be trusted.
+    undated: BTreeMap<String, Look>,
 }
 
 /// Those who speak for one configured source.
@@ -31,8 +34,8 @@ struct Panel {
 /// What one of them said.
 struct Voice {
     report: Report,
-    /// How far its clock is ahead of ours.
-    ahead: Option<SignedDuration>,
+    /// What it took for the present, and when it said so on a clock that nobody sets.
+    present: Option<(Timestamp, Instant)>,
 }
 
 /// Who speaks for a configured source: itself, or the API servers of a control plane.
@@ -65,7 +68,29 @@ impl Heard {
         Self {
             sources: sources.into_iter().map(|voices| Panel::new(&voices)).collect(),
             alarms: BTreeSet::new(),
+            undated: BTreeMap::new(),
         }
+    }
+
+    /// Notes that a look at a place was recorded, with a time or without one.
+    pub(super) fn looked(&mut self, place: &str, look: &Look, is_dated: bool) {
+        if is_dated {
+            self.undated.remove(place);
+        } else {
+            let found = look.left.clone();
+            self.undated.insert(place.to_owned(), Look { found, ..look.clone() });
+        }
+    }
+
+    /// Lets the times begin that could not when places were looked at.
+    pub(super) fn date(&self, ledger: Ledger, trusted: Option<Timestamp>) -> Ledger {
+        let undated = self.undated.iter().filter(|_| trusted.is_some());
+        undated.fold(ledger, |ledger, (place, look)| ledger.shown(place, look, trusted))
+    }
+
+    /// Notes that they have begun.
+    pub(super) fn dated(&mut self) {
+        self.undated.clear();
     }
 
     /// Returns the names of those who do not speak any more.
@@ -73,11 +98,11 @@ impl Heard {
         self.sources[source].expect(voices)
     }
 
-    /// Takes in what was said by one who speaks for the source.
-    pub(super) fn take(&mut self, source: usize, name: &str, hearing: Hearing, now: Timestamp) {
+    /// Takes in what was said just now by one who speaks for the source.
+    pub(super) fn take(&mut self, source: usize, name: &str, hearing: Hearing) {
         if let Some(voice) = self.sources[source].voices.get_mut(name) {
             voice.report.answer = hearing.answer;
-            voice.ahead = hearing.server_time.map(|theirs| theirs.duration_since(now));
+            voice.present = hearing.server_time.map(|theirs| (theirs, Instant::now()));
         }
     }
 
@@ -107,11 +132,28 @@ impl Heard {
         self.reports().all(|report| report.answer != Answer::NotYetAsked)
     }
 
-    /// Those whose clock is further from ours than `margin`.
-    pub(super) fn disagreeing(&self, margin: Duration) -> impl Iterator<Item = &str> {
+    /// Those whose clock is further than `margin` from ours, which shows `now`. It may have been set since they
+    /// spoke.
+    pub(super) fn disagreeing(&self, now: Timestamp, margin: Duration) -> impl Iterator<Item = &str> {
         self.voices()
-            .filter(move |voice| voice.ahead.is_some_and(|ahead| ahead.unsigned_abs() > margin))
+            .filter(move |voice| voice.ahead(now).is_some_and(|ahead| ahead.unsigned_abs() > margin))
             .map(|voice| voice.report.source.as_str())
+    }
+
+    /// The time, if nobody disagrees with it. Where there are API servers, one at least must agree.
+    pub(super) fn trusted(&self, now: Timestamp, margin: Duration) -> Option<Timestamp> {
+        let knows = |voice: &Voice| voice.present.is_some();
+        let could_know = self.sources.iter().any(|panel| panel.verify);
+        let is_known = !could_know || self.voices().any(knows);
+        (is_known && self.disagreeing(now, margin).next().is_none()).then_some(now)
+    }
+}
+
+impl Voice {
+    /// How far its clock is ahead of one that shows `now`.
+    fn ahead(&self, now: Timestamp) -> Option<SignedDuration> {
+        let (theirs, said) = self.present?;
+        Some(theirs.duration_since(now) + signed(said.elapsed()))
     }
 }
 
@@ -128,9 +170,12 @@ impl Panel {
         for name in &voices.names {
             self.voices.entry(name.clone()).or_insert_with(|| Voice {
                 report: Report { source: name.clone(), answer: Answer::NotYetAsked },
-                ahead: None,
+                present: None,
             });
         }
         self.voices.extract_if(.., |name, _| !voices.names.contains(name)).map(|(name, _)| name).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

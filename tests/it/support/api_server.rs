@@ -15,7 +15,7 @@ use super::components;
 use super::control_plane::Host;
 use super::etcd::Etcd;
 use super::http_client::{Request, Response};
-use super::pki::{KeyFiles, ServerTls};
+use super::pki::{ClientTls, KeyFiles, ServerTls};
 use super::port::Port;
 use super::process::Process;
 
@@ -56,6 +56,7 @@ impl Options {
 pub(crate) enum Bearer<'a> {
     Token(&'a str),
     TokenFile(&'a Path),
+    Certificate(&'a ClientTls),
 }
 
 pub(crate) struct ApiServer {
@@ -275,6 +276,9 @@ pub(crate) fn write_kubeconfig(file: &Path, url: &str, ca_file: &Path, bearer: &
     let user = match bearer {
         Bearer::Token(token) => json!({"token": token}),
         Bearer::TokenFile(file) => json!({"tokenFile": file}),
+        Bearer::Certificate(ClientTls { certificate, key }) => {
+            json!({"client-certificate": certificate, "client-key": key})
+        }
     };
     let config = json!({
         "apiVersion": "v1",

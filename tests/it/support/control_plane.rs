@@ -203,8 +203,13 @@ impl Balancer {
     /// Listens at an address that this namespace gets, and forwards to `backend`, `HOST:PORT`, for as long
     /// as this process lives.
     pub(crate) fn start(address: &str, backend: String) {
+        Self::start_at(address, PORT, backend);
+    }
+
+    /// The same at a port of one's own.
+    pub(crate) fn start_at(address: &str, port: u16, backend: String) {
         run(&format!("ip address add {address}/24 dev br0"));
-        let listener = TcpListener::bind((address, PORT)).expect("the address is ours");
+        let listener = TcpListener::bind((address, port)).expect("the address is ours");
         thread::spawn(move || {
             for client in listener.incoming() {
                 let backend = backend.clone();

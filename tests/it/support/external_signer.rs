@@ -1,5 +1,6 @@
 //! `signpost signer` beside an API server, and a ledger that orders what a test wants.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,8 @@ use super::http_client::Response;
 use super::signpost::{Running, Signpost};
 
 pub(crate) const NODE: &str = "node-1";
+/// It reads no source; what it says must only be allowed.
+const SOURCES: &str = "profile: all, sources: [{kind: api-server}]";
 
 pub(crate) struct ExternalSigner {
     folder: TempDir,
@@ -25,8 +28,10 @@ pub(crate) struct ExternalSigner {
     issuer_settings: String,
     /// The same under `signer`.
     settings: String,
+    /// How much it logs.
+    log: &'static str,
     /// What stands in its environment besides.
-    environment: Vec<(&'static str, PathBuf)>,
+    environment: Vec<(&'static str, OsString)>,
     running: Option<Running>,
 }
 
@@ -38,18 +43,20 @@ impl ExternalSigner {
             folder,
             issuer: issuer.to_owned(),
             node: NODE.to_owned(),
-            issuer_settings: "profile: all, sources: [{kind: api-server}]".to_owned(),
+            issuer_settings: format!("{SOURCES}, margin: 1s, rotate_after: 720h"),
             settings: settings.to_owned(),
+            // So that a secret that is logged at all is found.
+            log: "trace",
             environment: Vec::new(),
             running: None,
         }
     }
 
-    /// One of several, with further settings of its issuer, such as its ledger; still to be started.
+    /// One of several, with further settings of its issuer, such as its waits and its ledger; still to be started.
     pub(crate) fn of_several(issuer: &str, node: &str, issuer_settings: &str) -> Self {
         let mut signer = Self::stopped(issuer, "");
         node.clone_into(&mut signer.node);
-        signer.issuer_settings += &format!(", {issuer_settings}");
+        signer.issuer_settings = format!("{SOURCES}, {issuer_settings}");
         signer
     }
 
@@ -69,13 +76,13 @@ impl ExternalSigner {
 
     /// As it would be started, for those who want to see it fail.
     pub(crate) fn command(&self) -> Signpost {
-        self.verb(&["signer", "--log", "trace"])
+        self.verb(&["signer", "--log", self.log])
     }
 
     pub(crate) fn verb(&self, verb: &[&str]) -> Signpost {
         let config = self.folder.path().join("signpost.yaml");
         let text = format!(
-            "data_dir: {}\nissuers: [{{issuer: '{}', margin: 1s, rotate_after: 720h, {}, \
+            "data_dir: {}\nissuers: [{{issuer: '{}', {}, \
              signer: {{socket: '{}', node: {}, refresh_hint: 1s, {}}}}}]\n",
             self.data_dir().display(),
             self.issuer,
@@ -90,12 +97,26 @@ impl ExternalSigner {
         shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
         let config = config.to_str().expect("UTF-8");
         let arguments = verb.iter().copied().chain(["--config", config]);
-        let set = |signpost: Signpost, (name, value): &(&str, PathBuf)| signpost.env(name, value);
+        let set = |signpost: Signpost, (name, value): &(&str, OsString)| signpost.env(name, value);
         self.environment.iter().fold(Signpost::within(shell, arguments), set)
+    }
+
+    /// Has it take over a key that somebody else made.
+    pub(crate) fn import(&self, key: &Path) -> Signpost {
+        self.verb(&["signer", "import", key.to_str().expect("UTF-8")])
     }
 
     pub(crate) fn set(&mut self, settings: &str) {
         settings.clone_into(&mut self.settings);
+    }
+
+    pub(crate) fn set_environment(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.push((name, value.into()));
+    }
+
+    /// From its next start on, it logs what an operator would see.
+    pub(crate) fn log_little(&mut self) {
+        self.log = "info";
     }
 
     /// Ends it at once.
@@ -171,8 +192,10 @@ impl ExternalSigner {
         eventually("the order is obeyed", || {
             let journal = self.journal();
             let is_ordered = journal["keys"][kid]["outside"] == true && journal["signing"] == kid;
-            // It is announced after it is recorded.
-            let is_announced = self.announcement()["keys"][kid]["stage"].get("active").is_some();
+            // It is announced after it is recorded, and takes effect then.
+            let announced = self.announcement();
+            let is_announced = announced["keys"][kid]["stage"].get("active").is_some()
+                && announced["word"]["heard"] == journal["heard"];
             (is_ordered && is_announced).then_some(())
         });
     }
@@ -219,18 +242,6 @@ impl ExternalSigner {
         let staged = folder.join("staged");
         fs::write(&staged, ledger.to_string()).expect("the folder can be written");
         fs::rename(&staged, &file).expect("the folder can be written");
-    }
-}
-
-#[cfg(feature = "pkcs11")]
-impl ExternalSigner {
-    pub(crate) fn set_environment(&mut self, name: &'static str, value: PathBuf) {
-        self.environment.push((name, value));
-    }
-
-    /// Has it take over a key that somebody else made.
-    pub(crate) fn import(&self, key: &Path) -> Signpost {
-        self.verb(&["signer", "import", key.to_str().expect("UTF-8")])
     }
 }
 

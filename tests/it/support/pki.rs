@@ -24,6 +24,12 @@ pub(crate) struct ServerTls {
     pub(crate) key: PathBuf,
 }
 
+/// Files: a certificate that a client proves its name by.
+pub(crate) struct ClientTls {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
 /// A CA that several servers have their certificates from.
 #[derive(Clone)]
 pub(crate) struct Authority {
@@ -38,6 +44,25 @@ impl Authority {
             Ok::<_, ErrorStack>(Self { certificate: authority(&key)?, key })
         };
         create().expect("OpenSSL makes certificates")
+    }
+
+    /// For those who trust whom it certifies, such as `--client-ca-file`.
+    pub(crate) fn file(&self, folder: &Path) -> PathBuf {
+        write(folder.join("client-ca.crt"), &self.certificate.to_pem().expect("a certificate has PEM"))
+    }
+
+    /// A client whom Kubernetes knows by this name.
+    pub(crate) fn client(&self, folder: &Path, user: &str) -> ClientTls {
+        let issue = || {
+            let key = p256()?;
+            let certificate = client(&key, self, user)?;
+            let write = |suffix, pem: &[u8]| write(folder.join(format!("{user}.{suffix}")), pem);
+            Ok::<_, ErrorStack>(ClientTls {
+                certificate: write("crt", &certificate.to_pem()?),
+                key: write("key", &key.private_key_to_pem_pkcs8()?),
+            })
+        };
+        issue().expect("OpenSSL makes certificates")
     }
 }
 
@@ -161,6 +186,16 @@ fn server(
     leaf.append_extension(names)?;
     leaf.append_extension(ca_id)?;
     leaf.sign(ca_key, MessageDigest::sha256())?;
+    Ok(leaf.build())
+}
+
+fn client(key: &PKey<Private>, authority: &Authority, user: &str) -> Result<X509, ErrorStack> {
+    let mut leaf = unsigned(user, key)?;
+    leaf.set_issuer_name(authority.certificate.subject_name())?;
+    leaf.append_extension(BasicConstraints::new().build()?)?;
+    leaf.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;
+    leaf.append_extension(ExtendedKeyUsage::new().client_auth().build()?)?;
+    leaf.sign(&authority.key, MessageDigest::sha256())?;
     Ok(leaf.build())
 }
 

@@ -2,7 +2,13 @@
 
 use std::fs;
 
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
+use signpost::clock;
 use tempfile::TempDir;
 
 use super::{AUDIENCE, DISCOVERY, JWKS, Page, SUBJECT, Stage, WITHIN, claims, parts, publish, signed};
@@ -11,6 +17,7 @@ use crate::support::azurite::{ACCOUNT, Azurite};
 use crate::support::cluster::ISSUER;
 use crate::support::etcd::Etcd;
 use crate::support::fault_proxy::{Action, FaultProxy, Rule};
+use crate::support::in_process::InProcess;
 use crate::support::installation::{Installation, directory_target, files};
 use crate::support::nginx::{Location, Nginx};
 use crate::support::pki::KeyFiles;
@@ -77,6 +84,14 @@ fn a_token_that_differs_from_its_credential_is_told_in_what() {
     ]});
     fs::write(&credentials, listed.to_string()).expect("it is ours");
     page.note("the nearest of two", &said(&file, &token), "FIC-AUD", Some(700_212), REFUSED);
+    let others = (1..20).map(|number| {
+        let subject = format!("system:serviceaccount:team:app-{number}");
+        json!({"name": format!("app-{number}"), "issuer": ISSUER, "subject": subject, "audiences": [AUDIENCE]})
+    });
+    let own = json!({"name": "own", "issuer": ISSUER, "subject": SUBJECT, "audiences": [AUDIENCE]});
+    let listed: Vec<_> = others.chain([own]).collect();
+    fs::write(&credentials, json!(listed).to_string()).expect("it is ours");
+    page.note("E2.11 no room for another", &said(&file, &token), "FIC-COUNT", None, ACCEPTED);
     page.compare("credentials");
 }
 
@@ -92,6 +107,10 @@ fn a_token_that_cannot_be_right_is_told_why() {
     let mut old = claims();
     (old["iat"], old["nbf"], old["exp"]) = (json!(1_700_000_000), json!(1_700_000_000), json!(1_700_003_600));
     page.note("E2.22 expired", &said(&signed(key, &header, &old)), "TOK-TIME", Some(700_024), REFUSED);
+    let mut copy = claims();
+    let start = copy["iat"].as_i64().expect("a number") - 2940;
+    (copy["iat"], copy["nbf"], copy["exp"]) = (json!(start), json!(start), json!(start + 3600));
+    page.note("E2.22 a copy", &said(&signed(key, &header, &copy)), "TOK-FRESH", Some(700_024), ACCEPTED);
     let mut legacy = json!({"iss": "kubernetes/serviceaccount", "sub": SUBJECT});
     legacy["kubernetes.io/serviceaccount/secret.name"] = json!("signpost-token");
     page.note("a legacy token", &said(&signed(key, &header, &legacy)), "TOK-LEGACY", Some(90_014), REFUSED);
@@ -257,6 +276,26 @@ fn issuers_that_nobody_outside_can_reach_are_not_asked() {
     let told = Signpost::new(connected).stdin(stage.token()).finish(WITHIN);
     page.note("a name with a private address", &told, "PUB-REACH", Some(501_661), REFUSED);
     page.compare("private");
+}
+
+/// A server whose clock is an hour ahead, or whose reader's is behind: one of them takes tokens for dead.
+#[test]
+fn clocks_that_disagree_are_told_by_how_much() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let documents = folder.path().to_owned();
+    let server = InProcess::serve(Router::new().fallback(async move |request: Request| {
+        let document = fs::read(documents.join(request.uri().path().trim_start_matches('/')));
+        let ahead = clock::now() + SignedDuration::from_hours(1);
+        let date = ahead.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let response = Response::builder().header("date", date).header("content-type", "application/json");
+        response.body(Body::from(document.expect("it is published"))).expect("a response")
+    }));
+    publish(&server.url(), &[&KeyFiles::rsa(folder.path(), "key")], folder.path());
+    let told = Signpost::new(["verify", "--issuer", &server.url()]).finish(WITHIN);
+    let mut page = Page::default();
+    page.replace(server.url(), "http://127.0.0.1:8080");
+    page.note("E2.22 a clock", &told, "CLOCK", None, ACCEPTED);
+    page.compare("clock");
 }
 
 /// A key that was published a moment ago may be unknown to Entra for a while: nothing is to be mended.

@@ -1,30 +1,36 @@
 //! Service accounts and pods of a real API server, with the faults that people meet.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{AUDIENCE, Page, Stage, WITHIN};
+use super::{AUDIENCE, JWKS, Page, Stage, WITHIN, parts, publish};
+use crate::support::api_server::{ApiServer, Options};
+use crate::support::cluster::ISSUER;
+use crate::support::etcd::Etcd;
+use crate::support::fault_proxy::{Action, Rule};
 use crate::support::signpost::Finished;
 
 const REFUSED: i32 = 1;
 const CLIENT: &str = "85075aa5-1d73-42de-812a-95348218e4b2";
 
 /// A namespace of the shared cluster that nobody else uses.
-struct Team<'a> {
+pub(super) struct Team<'a> {
     stage: &'a Stage,
     kubeconfig: TempDir,
     name: &'static str,
 }
 
 impl<'a> Team<'a> {
-    fn create(stage: &'a Stage, name: &'static str) -> Self {
+    pub(super) fn create(stage: &'a Stage, name: &'static str) -> Self {
         stage.cluster.server.create_namespace(name);
         let kubeconfig = TempDir::new().expect("a temporary folder");
         stage.cluster.server.admin_kubeconfig(&kubeconfig.path().join("config"));
         Self { stage, kubeconfig, name }
     }
 
-    fn account(&self, name: &str, annotations: &Value) {
+    pub(super) fn account(&self, name: &str, annotations: &Value) {
         let object = json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": name, "annotations": annotations},
@@ -37,7 +43,7 @@ impl<'a> Team<'a> {
     }
 
     /// A pod as its author wrote it, before any webhook.
-    fn pod(&self, account: &str, change: impl FnOnce(&mut Value)) {
+    pub(super) fn pod(&self, account: &str, change: impl FnOnce(&mut Value)) {
         let mut pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": format!("{account}-0"), "labels": {}},
@@ -51,7 +57,7 @@ impl<'a> Team<'a> {
         self.create_object("pods", &pod);
     }
 
-    fn verify(&self, arguments: &[&str]) -> Finished {
+    pub(super) fn verify(&self, arguments: &[&str]) -> Finished {
         let config = self.kubeconfig.path().join("config");
         let arguments = arguments.iter().copied().chain(["--source", "kubernetes:test"]);
         self.stage.verify(arguments).env("KUBECONFIG", config).finish(WITHIN)
@@ -59,7 +65,7 @@ impl<'a> Team<'a> {
 }
 
 /// What azure-workload-identity 1.6.0 makes of a pod.
-fn as_the_webhook_does(pod: &mut Value) {
+pub(super) fn as_the_webhook_does(pod: &mut Value) {
     pod["metadata"]["labels"]["azure.workload.identity/use"] = json!("true");
     let folder = "/var/run/secrets/azure/wi/token";
     pod["spec"]["containers"][0]["env"] = json!([
@@ -74,7 +80,7 @@ fn as_the_webhook_does(pod: &mut Value) {
     }}]}}]);
 }
 
-fn annotated() -> Value {
+pub(super) fn annotated() -> Value {
     json!({"azure.workload.identity/client-id": CLIENT})
 }
 
@@ -106,6 +112,39 @@ fn pods_that_would_not_come_as_far_as_asking_are_told_why() {
     });
     let told = team.verify(&["--service-account", "faults/host"]);
     page.note("E2.25 no authority", &told, "AUTH-HOST", Some(50_049), REFUSED);
+
+    team.account("default", &json!({}));
+    team.pod("default", as_the_webhook_does);
+    let subject = "system:serviceaccount:faults:good";
+    let told = team.verify(&["--pod", "faults/default-0", "--subject", subject]);
+    page.note("E2.4 a pod without its account", &told, "FIC-SUB", Some(700_213), REFUSED);
+    // The annotation stands on a Service: the webhook finds none, and gives the pod no client ID.
+    team.account("service", &json!({}));
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "service", "annotations": annotated()},
+        "spec": {"ports": [{"port": 80}]},
+    });
+    team.create_object("services", &service);
+    team.pod("service", |pod| {
+        as_the_webhook_does(pod);
+        pod["spec"]["containers"][0]["env"].as_array_mut().expect("variables").remove(0);
+    });
+    let told = team.verify(&["--service-account", "faults/service"]);
+    page.note("E2.23 the annotation is elsewhere", &told, "SA-ANNOT", Some(700_016), 0);
+    let mut brief = annotated();
+    brief["azure.workload.identity/service-account-token-expiration"] = json!("600");
+    team.account("brief", &brief);
+    let told = team.verify(&["--service-account", "faults/brief"]);
+    page.note("a life that the webhook refuses", &told, "POD-EXP", None, REFUSED);
+    // Webhooks of before 1.6.0 had this path.
+    team.account("path", &annotated());
+    team.pod("path", |pod| {
+        as_the_webhook_does(pod);
+        let old = "/var/run/secrets/azure/tokens/azure-identity-token";
+        pod["spec"]["containers"][0]["env"][2]["value"] = json!(old);
+    });
+    let told = team.verify(&["--service-account", "faults/path"]);
+    page.note("the path of before", &told, "POD-ENV", Some(7_000_218), REFUSED);
 
     // The ConfigMap of the walk-through for agent blueprints, and what is left of the secret before.
     let settings = json!({
@@ -156,6 +195,12 @@ fn a_whole_namespace_is_one_line_each_and_then_the_reasons() {
     let reasons = "refused: Microsoft Entra would answer AADSTS700016 to the token of `whole/b-typo`";
     assert!(told.stdout.contains(reasons), "{}", told.stdout);
     super::snapshot("namespace", &told.stdout);
+    let told = team.verify(&["--namespace", "whole", "--all", "--for", "all"]).expect_code(REFUSED);
+    let begins = |line: &str, begin: &str| assert!(line.starts_with(begin), "{line}");
+    let lines: Vec<_> = told.stdout.lines().take(6).collect();
+    begins(lines[1], "accepted  whole/a-good, AWS              AWS-AUD");
+    begins(lines[3], "refused   whole/b-typo, Microsoft Entra  CLIENT-ID");
+    begins(lines[5], "accepted  whole/b-typo, Google Cloud");
 }
 
 /// `--api-audiences` with the audience of the exchange: what is handed to Microsoft opens the cluster.
@@ -168,10 +213,64 @@ fn keys_and_audiences_of_the_api_server_are_looked_at() {
     let own = server["issuer"].as_str().expect("an issuer").to_owned();
     let told = team.verify(&["--service-account", "own/app", "--audience", &own]).expect_code(0);
     assert!(told.stdout.contains("K8S-APIAUD  the API server takes a token for"), "{}", told.stdout);
-    super::publish(&own, &[&stage.cluster.keys[0]], stage.folder.path());
+    publish(&own, &[&stage.cluster.keys[0]], stage.folder.path());
     let told = team.verify(&["--service-account", "own/app"]).expect_code(0);
     assert!(told.stdout.contains("JWKS-MATCH  keys of the API server are not published"), "{}", told.stdout);
     assert!(!told.stdout.contains("K8S-APIAUD  "), "{}", told.stdout);
+}
+
+/// Signs with a key that it does not verify with: it refuses its own tokens, and shows only the other key.
+#[test]
+fn an_api_server_that_refuses_its_own_tokens_is_told_so_though_entra_would_take_them() {
+    let stage = Stage::set();
+    let keys = &stage.cluster.keys;
+    let options =
+        Options { verification_keys: vec![keys[1].public.clone()], ..Options::new(ISSUER, &keys[0]) };
+    let etcd = Etcd::start();
+    let server = ApiServer::start(&etcd, options);
+    server.create_service_account("default", "signpost");
+    let own = server.token("default", "signpost", &[], 600);
+    assert_ne!(server.review(&own, &[])["authenticated"], true);
+    let config = stage.folder.path().join("kubeconfig");
+    server.admin_kubeconfig(&config);
+    let arguments = ["--service-account", "default/signpost", "--source", "kubernetes:test"];
+    let told = stage.verify(arguments).env("KUBECONFIG", config).finish(WITHIN);
+    let mut page = Page::default();
+    let kid = parts(&own)[0]["kid"].as_str().expect("a kid").to_owned();
+    page.replace(kid, "KID");
+    page.note("a key of its own", &told, "K8S-KEYPAIR", Some(7_000_272), 0);
+    page.compare("keypair");
+}
+
+/// Behind one URL, another API server answers for the keys than has signed: it learns the key a moment later.
+#[test]
+fn a_key_that_rolls_through_api_servers_is_looked_for_again() {
+    let stage = Stage::set();
+    let proxy = stage.cluster.proxy();
+    let config = stage.cluster.kubeconfig_through(&proxy, stage.folder.path());
+    let other = TempDir::new().expect("a temporary folder");
+    publish(ISSUER, &[&stage.cluster.keys[1]], other.path());
+    let jwks: &'static str = fs::read_to_string(other.path().join(JWKS)).expect("it is ours").leak();
+    let behind = || {
+        let headers = vec![("content-type", "application/jwk-set+json")];
+        Rule::new(Action::Answer { status: 200, headers, body: jwks }).path_contains(JWKS)
+    };
+    let verify = || {
+        let arguments = ["--service-account", "default/signpost", "--source", "kubernetes:test"];
+        stage.verify(arguments).env("KUBECONFIG", &config).finish(WITHIN).expect_code(0).stdout
+    };
+    proxy.script([behind().once()]);
+    let told = verify();
+    assert!(told.contains("K8S-KEYPAIR") && !told.contains("  K8S-KEYPAIR  "), "{told}");
+    assert_eq!(proxy.count("GET", JWKS), 2);
+    proxy.forget();
+    proxy.script([behind()]);
+    let told = verify();
+    assert!(told.contains("warning  K8S-KEYPAIR  the API server has just signed with kid"), "{told}");
+    assert_eq!(proxy.count("GET", JWKS), 3, "it gives up");
+    let order: Vec<_> = proxy.seen().iter().map(|seen| seen.path.clone()).collect();
+    let place = |part: &str| order.iter().position(|path| path.contains(part)).expect("it was asked");
+    assert!(place("/token") < place(JWKS), "the keys are read after the token is made: {order:?}");
 }
 
 /// Nothing is changed by looking, and what may not be read is left out.

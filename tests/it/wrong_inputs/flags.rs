@@ -39,6 +39,10 @@ fn wrong_flags_are_named_with_what_was_expected() {
     it.refuses("nobody's rules", "verify --token a --for okta", COULD_NOT);
     it.refuses("no address to connect to", "verify --token a --connect-to localhost", COULD_NOT);
     it.refuses("no patience", "verify --token a --wait soon", COULD_NOT);
+    it.refuses("a file does not change", "verify --jwks sa.pub --wait 1m", COULD_NOT);
+    let token = format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", "A".repeat(20));
+    it.replace(token.clone(), "TOKEN");
+    it.refuses("a token for all to see", &format!("verify --token {token}"), COULD_NOT);
     it.write("credentials", r#"{"issuer": "https://k8s.example"}"#);
     it.refuses("no credentials", "verify --jwks sa.pub --credentials credentials", COULD_NOT);
     it.refuses("no ledger", "verify --jwks sa.pub --ledger credentials", COULD_NOT);

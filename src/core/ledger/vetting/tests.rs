@@ -1,26 +1,12 @@
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::*;
 use crate::core::{
     announcement::{AnnouncedKey, Announcement, Posted, Stage, Word},
     ledger::{Lineage, Retention},
     merge::{Answer, Report, merge},
-    tests::{retention, rsa_key, terms},
+    tests::{at, kid, node, retention, rsa_key, terms},
 };
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
-
-fn kid(index: usize) -> Kid {
-    rsa_key(index).kid().clone()
-}
-
-fn node(name: &str) -> NodeName {
-    NodeName::parse(name).expect("a name")
-}
 
 /// What a node says at a time of its keys, all standbys; signed with some of them.
 fn said(name: &str, second: i64, keys: &[usize], signed_by: &[usize]) -> Said {

@@ -149,6 +149,8 @@ enum Misfortune {
     /// A clock is off, by at most half of the margin.
     SkewPublisher(i64),
     SkewNode(usize, i64),
+    /// The publisher's clock is off by so many ticks.
+    WrongClock(i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +198,8 @@ struct World {
     restored: bool,
     /// Whether somebody wrote to the ledger who should not have.
     forged: bool,
+    /// How far the publisher's clock is off, in seconds, where everybody can see that it is.
+    wrong: i64,
     /// Whether every node signs for others whenever it would, without being told.
     eager: bool,
 }
@@ -220,6 +224,7 @@ impl World {
             revoked: 0,
             restored: false,
             forged: false,
+            wrong: 0,
             eager: true,
         }
     }
@@ -315,6 +320,11 @@ impl World {
                 publisher.skew = skew;
             }
             Misfortune::SkewNode(node, skew) => self.nodes[node].skew = skew,
+            Misfortune::WrongClock(ticks) => {
+                let is_news = self.wrong != ticks * TICK;
+                self.wrong = ticks * TICK;
+                return Ok(is_news);
+            }
         }
         Ok(true)
     }

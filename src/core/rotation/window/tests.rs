@@ -57,6 +57,8 @@ fn an_hour_that_wall_clocks_leave_out_begins_when_they_are_moved() {
     opens(&nights, "2027-03-27T12:00:00Z", "2027-03-28T01:00:00Z");
     opens(&nights, "2027-03-28T01:59:59Z", "2027-03-28T01:59:59Z");
     opens(&nights, "2027-03-28T02:00:00Z", "2027-03-29T00:30:00Z");
+    // The first minute that is left out.
+    opens(&window("0 2 * * *", AMSTERDAM, 1), "2027-03-27T12:00:00Z", "2027-03-28T01:00:00Z");
 }
 
 #[test]
@@ -85,7 +87,8 @@ fn is_open_by_the_minute(window: &Window, time: Timestamp) -> bool {
         .map(|wall| match window.zone.to_ambiguous_timestamp(wall).offset() {
             AmbiguousOffset::Gap { .. } => {
                 let late = window.zone.to_ambiguous_zoned(wall).disambiguate(Disambiguation::Later);
-                let late = late.expect("it is in range").timestamp();
+                // The first that is left out is shown, later, at the very moment at which clocks are moved.
+                let late = late.expect("it is in range").timestamp() + Duration::from_secs(1);
                 window.zone.preceding(late).next().expect("wall clocks were just moved").timestamp()
             }
             _ => window.zone.to_ambiguous_zoned(wall).earlier().expect("it is in range").timestamp(),

@@ -2,6 +2,7 @@
 
 use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, Step, Verdict, differs, holds, quoted, violated};
 use crate::core::{
+    service_account::ServiceAccount,
     token::UnverifiedToken,
     verification::{Credential, Difference, Kind},
 };
@@ -182,6 +183,10 @@ fn subjects<'a>(case: &Case<'a>) -> Option<(&'a str, &'a str, Option<Kind>)> {
 }
 
 fn subject_fix(case: &Case) -> String {
+    let account = case.token().and_then(UnverifiedToken::subject).and_then(ServiceAccount::of_subject);
+    if account.is_some_and(|account| account.name() == "default") {
+        return "set `serviceAccountName` in the pod template: without it a pod runs as `default`".to_owned();
+    }
     format!(
         "correct namespace and name of the service account, in the pod or in {}; case counts",
         expected(case).of

@@ -107,7 +107,7 @@ fn there_is_room(case: &Case) -> Verdict {
     match listed(case).len() {
         count if count >= MANY_CREDENTIALS => violated(
             format!("the identity has {count} federated credentials"),
-            format!("{MAX_CREDENTIALS} at most"),
+            format!("fewer than {MANY_CREDENTIALS}, of the {MAX_CREDENTIALS} that it may have"),
             "remove those whose service account is gone, or use a second identity",
         ),
         _ => Verdict::NotApplicable,

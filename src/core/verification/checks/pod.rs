@@ -1,16 +1,10 @@
 //! Rules of the service account and its pods: whether the workload comes as far as asking Entra at all.
 
-use url::Url;
-
-use super::{Basis, Case, Check, ENTRA, Error, Step, Verdict, Warning, holds, quoted, violated};
-use crate::core::{
-    verification::Cloud,
-    workload::{Container, Pod, Texts, Workload},
-};
+use super::{Basis, Case, Check, ENTRA, Error, Step, Verdict, holds, quoted, violated};
+use crate::core::workload::{Container, Pod, Texts, Workload};
 
 const LABEL: &str = "azure.workload.identity/use";
 pub(super) const CLIENT_ID: &str = "azure.workload.identity/client-id";
-const TENANT_ID: &str = "azure.workload.identity/tenant-id";
 const EXPIRATION: &str = "azure.workload.identity/service-account-token-expiration";
 const SKIPPED: &str = "azure.workload.identity/skip-containers";
 pub(super) const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
@@ -47,46 +41,6 @@ pub(super) const CHECKS: &[Check] = &[
         judge: asks_for_a_possible_life,
     },
     Check {
-        id: "AUTH-HOST",
-        rule: "`AZURE_AUTHORITY_HOST` is the https URL of the Entra of this cloud",
-        level: Error,
-        parties: ENTRA,
-        codes: &[50_049, 900_382],
-        basis: Basis::observed("azure-workload-identity #611"),
-        step: Step::Request,
-        judge: asks_the_right_host,
-    },
-    Check {
-        id: "TENANT-ID",
-        rule: "the tenant is named by a GUID or a domain",
-        level: Error,
-        parties: ENTRA,
-        codes: &[900_023, 90_002],
-        basis: Basis::documented("Entra error codes"),
-        step: Step::Tenant,
-        judge: names_a_tenant,
-    },
-    Check {
-        id: "CLIENT-ID",
-        rule: "the client ID is a GUID; that of the application, not of its service principal",
-        level: Error,
-        parties: ENTRA,
-        codes: &[700_016],
-        basis: Basis::documented("Entra error codes"),
-        step: Step::Client,
-        judge: names_a_client,
-    },
-    Check {
-        id: "SA-ANNOT",
-        rule: "the service account, not a Service or the pod, has the annotation `azure.workload.identity/client-id`",
-        level: Warning,
-        parties: ENTRA,
-        codes: &[700_016],
-        basis: Basis::observed("azure-workload-identity #1357"),
-        step: Step::Client,
-        judge: is_annotated,
-    },
-    Check {
         id: "POD-AUD",
         rule: "the token that the pod is pointed to is projected for the expected audience",
         level: Error,
@@ -102,7 +56,7 @@ pub(super) fn workload<'a>(case: &Case<'a>) -> Option<&'a Workload> {
     case.evidence.workload.as_ref()
 }
 
-fn annotations<'a>(case: &Case<'a>) -> Option<&'a Texts> {
+pub(super) fn annotations<'a>(case: &Case<'a>) -> Option<&'a Texts> {
     workload(case)?.annotations.as_ref()
 }
 
@@ -116,7 +70,7 @@ fn has_label(pod: &Pod) -> bool {
 }
 
 /// The containers that the webhook looks after, each with its pod.
-fn looked_after<'a>(case: &Case<'a>) -> impl Iterator<Item = (&'a Pod, &'a Container)> {
+pub(super) fn looked_after<'a>(case: &Case<'a>) -> impl Iterator<Item = (&'a Pod, &'a Container)> {
     let pods = workload(case).into_iter().flat_map(|workload| &workload.pods).filter(|pod| has_label(pod));
     pods.flat_map(|pod| {
         let skipped = pod.metadata.annotations.get(SKIPPED).map_or("", String::as_str);
@@ -166,12 +120,20 @@ fn finds_its_token(case: &Case) -> Verdict {
         pod.token_at(container, file).is_none().then(|| {
             violated(
                 format!("{of} looks for its token at `{file}`, where none is projected"),
-                "a token there",
+                projected(pod, container),
                 fix,
             )
         })
     });
     problem.unwrap_or(Verdict::NotApplicable)
+}
+
+/// Where a container finds projected tokens.
+pub(super) fn projected(pod: &Pod, container: &Container) -> String {
+    match &pod.tokens(container).map(|(path, _)| path).collect::<Vec<_>>()[..] {
+        [] => "a projected token, mounted into this container".to_owned(),
+        there => quoted(there),
+    }
 }
 
 fn asks_for_a_possible_life(case: &Case) -> Verdict {
@@ -187,92 +149,6 @@ fn asks_for_a_possible_life(case: &Case) -> Verdict {
             "correct it: the webhook refuses the pod",
         )
     })
-}
-
-/// The values of a variable in all pods, as far as they can be read.
-fn values(case: &Case, name: &str) -> Vec<String> {
-    let Some(workload) = workload(case) else { return Vec::new() };
-    let containers = workload.pods.iter().flat_map(|pod| &pod.spec.containers);
-    containers.filter_map(|it| it.environment(&workload.config_maps).remove(name).flatten()).collect()
-}
-
-fn asks_the_right_host(case: &Case) -> Verdict {
-    let cloud = case.question.cloud;
-    let is_right = |text: &String| {
-        Url::parse(text).is_ok_and(|url| {
-            url.scheme() == "https" && url.host_str().is_some_and(|host| cloud.login_hosts().contains(&host))
-        })
-    };
-    let named = [values(case, "AZURE_AUTHORITY_HOST"), values(case, "AzureAd__Instance")].concat();
-    let Some(wrong) = named.iter().find(|text| !is_right(text)) else { return Verdict::NotApplicable };
-    let other =
-        Cloud::ALL.into_iter().find(|other| other.login_hosts().iter().any(|host| wrong.contains(host)));
-    violated(
-        format!("the pod asks at `{wrong}`"),
-        format!("`https://{}/`", cloud.login_hosts()[0]),
-        match other {
-            Some(_) if wrong.starts_with("https:") => {
-                "correct it, or say with `--cloud` which cloud of Microsoft it is"
-            }
-            _ => "correct it; if it is empty, have the pod made anew while the webhook runs",
-        },
-    )
-}
-
-fn is_guid(text: &str) -> bool {
-    let groups: Vec<_> = text.split('-').collect();
-    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
-        && groups.iter().all(|group| group.bytes().all(|digit| digit.is_ascii_hexdigit()))
-}
-
-/// What stands in an annotation, and in the variables of the pods and their sidecars.
-fn named(case: &Case, annotation: &str, variables: [&str; 2]) -> Vec<String> {
-    let annotated = annotations(case).and_then(|texts| texts.get(annotation)).cloned();
-    annotated.into_iter().chain(variables.into_iter().flat_map(|name| values(case, name))).collect()
-}
-
-fn names_a_tenant(case: &Case) -> Verdict {
-    let is_domain = |text: &str| {
-        text.contains('.')
-            && text.split('.').all(|label| {
-                !label.is_empty() && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
-            })
-    };
-    let named = named(case, TENANT_ID, ["AZURE_TENANT_ID", "AzureAd__TenantId"]);
-    match named.iter().find(|text| !is_guid(text) && !is_domain(text)) {
-        Some(wrong) => violated(
-            format!("the tenant is `{wrong}`"),
-            "a GUID or a domain",
-            "take it from `az account show --query tenantId`",
-        ),
-        None => Verdict::NotApplicable,
-    }
-}
-
-fn names_a_client(case: &Case) -> Verdict {
-    let named = named(case, CLIENT_ID, ["AZURE_CLIENT_ID", "AzureAd__ClientId"]);
-    match named.iter().find(|text| !is_guid(text)) {
-        Some(wrong) => violated(
-            format!("the client ID is `{wrong}`"),
-            "a GUID",
-            "take the application (client) ID, not the object ID nor a name",
-        ),
-        None if named.is_empty() => Verdict::NotApplicable,
-        None => holds(format!("client ID {}", quoted(&named[..1]))),
-    }
-}
-
-fn is_annotated(case: &Case) -> Verdict {
-    let Some(texts) = annotations(case) else { return Verdict::NotApplicable };
-    let asks = looked_after(case).next().is_some() && values(case, "AZURE_CLIENT_ID").is_empty();
-    if texts.contains_key(CLIENT_ID) || !asks {
-        return Verdict::NotApplicable;
-    }
-    violated(
-        format!("the service account has no annotation `{CLIENT_ID}`, so the pods have no `AZURE_CLIENT_ID`"),
-        "the client ID of the application or managed identity",
-        "annotate the service account, and have the pods made anew; or set the variable in the pod",
-    )
 }
 
 fn projects_for_the_audience(case: &Case) -> Verdict {

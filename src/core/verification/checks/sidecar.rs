@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::pod::{CLIENT_ID, TOKEN_FILE, audience, workload};
+use super::pod::{CLIENT_ID, TOKEN_FILE, audience, projected, workload};
 use super::{Basis, Case, Check, ENTRA, Error, Step, Verdict, quoted, violated};
 use crate::core::workload::{Container, Pod};
 
@@ -154,18 +154,11 @@ fn the_file_is_there(case: &Case) -> Verdict {
             return Some(violated(seen, "the path of a projected token", fix));
         };
         match it.pod.token_at(it.container, file) {
-            None => {
-                let there: Vec<_> = it.pod.tokens(it.container).map(|(path, _)| path).collect();
-                let expected = match &there[..] {
-                    [] => "a projected token, mounted into this container".to_owned(),
-                    there => quoted(there),
-                };
-                Some(violated(
-                    format!("{} reads `{file}`, where no token is projected", it.of()),
-                    expected,
-                    fix,
-                ))
-            }
+            None => Some(violated(
+                format!("{} reads `{file}`, where no token is projected", it.of()),
+                projected(it.pod, it.container),
+                fix,
+            )),
             Some(token) if token.audience != expected => Some(violated(
                 format!("{} reads `{file}`, a token for `{}`", it.of(), token.audience),
                 format!("`{expected}`"),

@@ -85,7 +85,7 @@ fn is_alive(case: &Case) -> Verdict {
     let now = case.evidence.now;
     if expiry <= now {
         return violated(
-            format!("expired {} ago", between(expiry, now)),
+            format!("expired {} ago, at {expiry}", between(expiry, now)),
             "a token that is alive",
             "read the token file anew for every request; the kubelet replaces it in time",
         );

@@ -32,6 +32,7 @@ fn every_kind_of_difference_is_shown_where_it_is() {
     shows(" x", "x", Kind::WhiteSpace, ["␠x", "x", "^ `␠` in place of `x`"]);
     shows("x\n", "x", Kind::WhiteSpace, ["x␊", "x", " ^ `␊` and what follows is too many"]);
     shows("te\u{430}m", "team", Kind::Unusual, ["te<U+0430>m", "team", "  ^ `<U+0430>` in place of `a`"]);
+    shows("vault", "team", Kind::Other, ["vault", "team", "^ another text from here on"]);
     shows("x", "xyz", Kind::Other, ["x", "xyz", " ^ `y` and what follows is missing"]);
     shows(
         "\u{200b}ab",

@@ -151,6 +151,19 @@ impl Scene {
         }
     }
 
+    /// What there is to judge by, whatever it says.
+    pub(super) fn kinds_of_evidence(&self) -> [bool; 6] {
+        let pods = self.workload.as_ref().map_or(0, |workload| workload.pods.len());
+        [
+            self.unanswered.is_none(),
+            self.workload.is_some(),
+            pods > 0,
+            self.credentials.is_some(),
+            self.api_server.is_some(),
+            self.entry.is_some(),
+        ]
+    }
+
     fn ledger(&self) -> Option<Ledger> {
         let entry = self.entry.clone()?;
         let key = published_key();

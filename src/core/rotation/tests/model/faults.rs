@@ -24,6 +24,8 @@ pub(super) enum Fault {
     NoStandby,
     /// A revocation orders any key, ready or not.
     RevokeWithoutStandby,
+    /// Everybody can see that the publisher's clock is wrong, and it goes on by it.
+    WrongClockTrusted,
 }
 
 impl Fault {
@@ -75,7 +77,7 @@ impl Fault {
     }
 
     /// What the ledger records of a look.
-    pub(super) fn shown(self, ledger: &Ledger, place: &str, look: &Look, now: Timestamp) -> Ledger {
+    pub(super) fn shown(self, ledger: &Ledger, place: &str, look: &Look, now: Option<Timestamp>) -> Ledger {
         let since = |ledger: &Ledger, kid: &Kid| {
             let entry = ledger.entries().get(kid)?;
             match self {
@@ -94,7 +96,7 @@ impl Fault {
         let mut shown = ledger.shown(place, &look_until, now);
         for kid in &look.view {
             look_until.view.insert(kid.clone());
-            shown = shown.shown(place, &look_until, since(&shown, kid).unwrap_or(now));
+            shown = shown.shown(place, &look_until, since(&shown, kid).or(now));
         }
         shown
     }

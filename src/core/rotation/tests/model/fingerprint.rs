@@ -58,6 +58,7 @@ impl World {
             self.revoked,
             self.restored,
             self.forged,
+            self.wrong,
         )
             .hash(to);
         hasher.finish()

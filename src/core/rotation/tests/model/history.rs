@@ -27,6 +27,7 @@ fn actions(rules: Rules) -> impl Strategy<Value = Vec<Action>> {
         1 => Just(Misfortune::Lag),
         1 => skew.clone().prop_map(Misfortune::SkewPublisher),
         1 => (node.clone(), skew).prop_map(|(node, skew)| Misfortune::SkewNode(node, skew)),
+        1 => (-3_i64..=3).prop_map(Misfortune::WrongClock),
     ];
     let word = prop_oneof![
         3 => Just(Word::Start),

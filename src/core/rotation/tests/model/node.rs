@@ -126,6 +126,7 @@ impl World {
             Stroke::Stop { kid } => Done::Stopped { kid },
             Stroke::Allow { kid, ordered } => Done::Allowed { kid, ordered },
             Stroke::Refuse { ordered } => Done::Refused { ordered },
+            Stroke::Speak { forgotten } => Done::Spoke { forgotten },
             Stroke::Withdraw { kid } => Done::Withdrew { kid },
             Stroke::Destroy { kid } => {
                 node.files &= !(1 << number(&kid));

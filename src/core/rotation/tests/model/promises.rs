@@ -140,9 +140,7 @@ impl World {
                 copies.any(|copy| copy.replaced > since && !has(copy.view, key))
                     || (place.is_ours && place.view.is_some_and(|view| !has(view, key)))
             };
-            // A backup may be older than every key of a node, which is not believed then, and cannot obey either.
-            let can_be_obeyed = self.nodes.iter().any(|node| has(node.files, key));
-            if !self.forged && can_be_obeyed && self.places.iter().any(lacks) {
+            if !self.forged && self.places.iter().any(lacks) {
                 return Err(Broken::OrderedTooEarly);
             }
         }
@@ -167,6 +165,7 @@ impl World {
         world.eager = true;
         world.rules.keys = FOREIGN;
         world.rules.by_age = false;
+        world.wrong = 0;
         world.nodes.iter_mut().for_each(|node| node.skew = 0);
         world.publisher.iter_mut().for_each(|publisher| publisher.skew = 0);
         world.settle()?;

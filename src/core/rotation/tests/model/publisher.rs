@@ -99,7 +99,13 @@ fn marked(version: u64) -> String {
 
 impl World {
     pub(super) fn publisher_time(&self) -> Timestamp {
-        at(self.now + self.publisher.as_ref().map_or(0, |publisher| publisher.skew))
+        at(self.now + self.wrong + self.publisher.as_ref().map_or(0, |publisher| publisher.skew))
+    }
+
+    /// The same, unless everybody can see that it is wrong.
+    fn trusted_time(&self) -> Option<Timestamp> {
+        let is_trusted = self.wrong == 0 || self.rules.fault == Some(Fault::WrongClockTrusted);
+        is_trusted.then(|| self.publisher_time())
     }
 
     pub(super) fn gates(&self) -> BTreeSet<String> {
@@ -110,8 +116,8 @@ impl World {
         let timing = Timing {
             rotate_after: self.rules.by_age.then(|| lasting(ROTATE_AFTER)),
             window: None,
-            // The second that rounding takes comes on top.
-            propagation: lasting(PROPAGATION - 1),
+            // The margin and the second that rounding takes come on top.
+            propagation: lasting(PROPAGATION - MARGIN - 1),
             jwks_max_age: lasting(PROPAGATION / 2),
             max_token_lifetime: lasting(LIFETIME),
             margin: lasting(MARGIN),
@@ -167,7 +173,7 @@ impl World {
     }
 
     fn rotate(&self, mut ledger: Ledger) -> Result<Ledger, Broken> {
-        let (now, timing, mut seen) = (self.publisher_time(), self.timing(), self.observation());
+        let (now, timing, mut seen) = (self.publisher_time(), self.timing(), self.observation(&ledger));
         if let Some(fault) = self.rules.fault {
             fault.blind(&mut seen);
         }
@@ -185,14 +191,18 @@ impl World {
         Err(Broken::NeverEnds)
     }
 
-    fn observation(&self) -> Observation {
+    fn observation(&self, ledger: &Ledger) -> Observation {
         let publisher = self.publisher.as_ref().expect("it runs");
         let listed = publisher.api_server.map(|listed| each(listed).map(kid_of).collect());
         let api_servers = self.rules.api_servers.then(|| ("one".to_owned(), listed));
+        let nodes = Report { source: "nodes".to_owned(), answer: Answer::clone(&publisher.nodes) };
         Observation {
             gates: self.gates(),
             api_servers: api_servers.into_iter().collect(),
-            is_sound: publisher.unseen == 0 && *publisher.nodes != Answer::NotYetAsked,
+            nodes: heard(ledger, [&nodes]),
+            is_sound: publisher.unseen == 0
+                && *publisher.nodes != Answer::NotYetAsked
+                && self.trusted_time().is_some(),
         }
     }
 
@@ -217,10 +227,12 @@ impl World {
         let (unseen, was_published) = (publisher.unseen, publisher.was_published);
         let has_waited = self.now - publisher.opened >= LIFETIME + MARGIN;
         let (retention, fault) = (self.retention(), self.rules.fault);
+        let is_trusted = self.trusted_time().is_some();
         let mut believes = false;
         self.change(|ledger| {
             let mut merged = merge(ledger, &reports);
             believes = merged.mistrusted.is_empty();
+            merged.complete &= is_trusted;
             merged.may_remove = unseen == 0 || has_waited;
             merged.is_beginning = unseen == 0 && !was_published;
             let observed = ledger.observe(&merged, now, &retention);
@@ -327,7 +339,7 @@ impl World {
     }
 
     fn shown(&self, ledger: &Ledger, index: usize, look: &Look) -> Ledger {
-        let (place, now) = (named(index), self.publisher_time());
+        let (place, now) = (named(index), self.trusted_time());
         match self.rules.fault {
             Some(fault) => fault.shown(ledger, &place, look, now),
             None => ledger.shown(&place, look, now),

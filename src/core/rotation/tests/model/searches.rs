@@ -86,6 +86,15 @@ fn a_ledger_from_the_past_breaks_nothing() {
     holds(&Scope { deviations: 2, misfortunes, ..scope(ONE_NODE) });
 }
 
+#[test]
+fn a_clock_that_is_set_back_and_forth_breaks_nothing() {
+    holds(&Scope { deviations: 2, misfortunes: wrong_clocks(), ..scope(ONE_NODE) });
+}
+
+fn wrong_clocks() -> Vec<Misfortune> {
+    [-3, 0, 3].map(Misfortune::WrongClock).into()
+}
+
 /// The trust part alone: such a writer can have tokens refused.
 #[test]
 fn whoever_writes_the_ledger_gains_no_trust() {
@@ -128,6 +137,8 @@ fn a_wait_that_is_too_short_is_noticed() {
     breaks(Fault::NoLifetimeWait, &[Broken::RemovedTooEarly], &late);
     let tampered = Scope { misfortunes: vec![Misfortune::Tamper(0, Edit::Empty)], ..scope(ONE_NODE) };
     breaks(Fault::GapIgnored, &[Broken::OrderedTooEarly], &tampered);
+    let clocks = Scope { deviations: 2, misfortunes: wrong_clocks(), ..scope(ONE_NODE) };
+    breaks(Fault::WrongClockTrusted, &[Broken::OrderedTooEarly], &clocks);
 }
 
 #[test]

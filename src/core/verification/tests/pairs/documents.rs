@@ -51,7 +51,7 @@ pub(super) const PAIRS: &[Pair] = &[
         "PUB-REACH",
         |it| it.unanswered = Some(Unanswered::NoConnection { reason: "Connection refused".to_owned() }),
         "no connection: Connection refused",
-        |_| {},
+        |it| it.unanswered = Some(Unanswered::Tls { reason: "self-signed".to_owned() }),
     ),
     pair(
         "PUB-REACH",

@@ -153,7 +153,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "AUTH-HOST",
         |it| it.with_pod(|pod| set_variable(pod, "AZURE_AUTHORITY_HOST", &json!(""))),
-        "the pod asks at ``",
+        "`AZURE_AUTHORITY_HOST` of container `main` of pod `app-0` is empty",
         |it| {
             it.with_pod(|pod| {
                 set_variable(pod, "AZURE_AUTHORITY_HOST", &json!("https://login.microsoftonline.com"));
@@ -166,7 +166,7 @@ pub(super) const PAIRS: &[Pair] = &[
             it.cloud = Cloud::UsGov;
             it.with_pod(|_| {});
         },
-        "the pod asks at `https://login.microsoftonline.com/`",
+        "is `https://login.microsoftonline.com/`",
         |it| {
             it.cloud = Cloud::UsGov;
             it.with_pod(|pod| {
@@ -177,13 +177,13 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TENANT-ID",
         |it| it.with_pod(|pod| set_variable(pod, "AZURE_TENANT_ID", &json!("<tenant>"))),
-        "the tenant is `<tenant>`",
+        "of pod `app-0` is `<tenant>`",
         |it| it.with_pod(|pod| set_variable(pod, "AZURE_TENANT_ID", &json!("contoso.onmicrosoft.com"))),
     ),
     pair(
         "CLIENT-ID",
         |it| it.with_pod(|pod| set_variable(pod, "AZURE_CLIENT_ID", &json!("my-identity"))),
-        "the client ID is `my-identity`",
+        "`AZURE_CLIENT_ID` of container `main` of pod `app-0` is `my-identity`",
         |it| it.with_pod(|pod| set_variable(pod, "AZURE_CLIENT_ID", &json!(CLIENT))),
     ),
     pair(

@@ -1,0 +1,132 @@
+//! What an operator says: forget, revoke, abort.
+
+use super::*;
+
+#[test]
+fn a_node_that_falls_silent_keeps_its_keys_until_the_operator_forgets_it() {
+    let mut scene = Scene::settled();
+    for now in [1, 100_000] {
+        scene.announce(now, &[(2, "b", active(0))]);
+    }
+    assert!(scene.ledger.entries()[&kid(0)].is_public(), "it may still sign");
+    let unknown = scene.ledger.forget(&node("c"), &owed(), at(100_000));
+    assert_eq!(unknown, Err(NotAsked::UnknownNode { node: node("c") }));
+    scene.ledger = scene.ledger.forget(&node("a"), &owed(), at(100_000)).expect("it is known");
+    assert_eq!(scene.ledger.orders().get(&node("a")), None);
+    // What it had said before does not count.
+    let before = &[(0, "a", active(0)), (1, "a", standby(0)), (2, "b", active(0))];
+    scene.announce_as_of(100_000, 100_001, before);
+    for (now, is_public) in [(100_069, true), (100_070, false)] {
+        scene.announce(now, &[(2, "b", active(0))]);
+        scene.announce(now, &[(2, "b", active(0))]);
+        assert_eq!(scene.ledger.entries()[&kid(0)].is_public(), is_public, "at {now}");
+    }
+}
+
+#[test]
+fn a_node_that_was_forgotten_and_lives_is_heard_again() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.forget(&node("a"), &owed(), at(100)).expect("it is known");
+    assert_eq!(scene.ledger.orders_for(&node("a")).forgotten, Some(at(100)), "it can learn of that");
+    scene.announce_as_of(100, 101, &[(0, "a", active(0)), (1, "a", standby(0))]);
+    assert!(scene.ledger.nodes().is_empty(), "what it said before does not count");
+    scene.announce(101, &[(0, "a", active(0)), (1, "a", active(101))]);
+    assert_eq!(scene.ledger.entries()[&kid(1)].signer.as_ref().map(|signer| signer.stage), Some(active(101)));
+    assert_eq!(scene.ledger.orders_for(&node("a")).forgotten, None, "it was heard");
+}
+
+#[test]
+fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.revoke(&kid(0), at(200)).expect("it is known");
+    assert!(!scene.ledger.entries()[&kid(0)].is_public());
+    assert_eq!(scene.step(200), order("a", 1, Why::First));
+    let revoked = BTreeSet::from([kid(0)]);
+    let none = Orders { revoked: revoked.clone(), ..Orders::default() };
+    assert_eq!(scene.ledger.orders_for(&node("a")), none, "the order for it is gone");
+    scene.settle(200);
+    let orders = Orders { sign: Some(kid(1)), at: at(200), revoked, ..Orders::default() };
+    assert_eq!(scene.ledger.orders_for(&node("a")), orders);
+    let again = scene.ledger.revoke(&kid(0), at(201));
+    assert_eq!(again, Err(NotAsked::RevokedAlready { kid: kid(0) }));
+    let unknown = scene.ledger.revoke(&kid(9), at(201));
+    assert_eq!(unknown, Err(NotAsked::UnknownKey { kid: kid(9) }));
+    assert!(scene.ledger.adopt(&kid(0), at(202)).is_err(), "it came back");
+    scene.announce(203, &[(0, "a", active(0)), (1, "a", standby(0))]);
+    assert!(!scene.ledger.entries()[&kid(0)].is_public(), "it came back");
+}
+
+#[test]
+fn a_revocation_without_a_ready_standby_waits_for_it() {
+    let mut scene = Scene::settled();
+    scene.announce(100, &[(0, "a", active(0)), (2, "a", standby(100))]);
+    scene.ledger = scene.ledger.revoke(&kid(1), at(100)).expect("it is known");
+    scene.show(110, &["eu", "us"], &[0, 2]);
+    scene.ledger = scene.ledger.revoke(&kid(0), at(120)).expect("it is known");
+    scene.held_by("a", 209, &[propagating("eu", 210), propagating("us", 210)]);
+    assert_eq!(scene.step(210), order("a", 2, Why::First));
+}
+
+#[test]
+fn abort_takes_back_a_wish_or_the_last_order() {
+    let mut scene = Scene::settled();
+    let gates = scene.seen.gates.clone();
+    assert_eq!(scene.ledger.abort(&gates, timing().propagation, at(1)), Err(NotAsked::NothingToAbort));
+    let asked = scene.ledger.start(BTreeSet::new(), &gates, at(2)).expect("asked");
+    let aborted = asked.abort(&gates, timing().propagation, at(3)).expect("taken back");
+    assert_eq!((aborted.wish(), aborted.orders()), (None, scene.ledger.orders()));
+
+    scene.ledger = asked;
+    scene.settle(500);
+    scene.announce(510, &[(0, "a", retired(510, 550)), (1, "a", active(505)), (2, "a", standby(510))]);
+    scene.settle(510);
+    let before = scene.ledger.clone();
+    scene.ledger = before.abort(&gates, timing().propagation, at(520)).expect("there is a way back");
+    let order = &scene.ledger.orders()[&node("a")];
+    assert_eq!((&order.sign, order.why), (&kid(0), Why::Aborted));
+    // The key that is taken back is retired by its node and leaves as any other.
+    scene.announce(530, &[(0, "a", active(525)), (1, "a", retired(530, 560)), (2, "a", standby(510))]);
+    assert_eq!(scene.settle(530), 0);
+    assert_eq!(
+        scene.ledger.abort(&gates, timing().propagation, at(531)),
+        Err(NotAsked::NothingToAbort),
+        "back and forth"
+    );
+
+    scene.ledger = before.clone();
+    scene.show(519, &["us"], &[1, 2]);
+    let error =
+        scene.ledger.abort(&gates, timing().propagation, at(520)).expect_err("it is gone").to_string();
+    assert!(error.contains("`us` has not shown it all the time since"), "{error}");
+    // A copy of before may lack it.
+    scene.show(520, &["us"], &[0, 1, 2]);
+    assert_eq!(
+        scene.ledger.abort(&gates, timing().propagation, at(521)).expect_err("a gap").to_string(),
+        error
+    );
+    scene.ledger = before;
+    scene.show(521, &["us"], &[0, 1, 2]);
+    assert!(scene.ledger.abort(&gates, timing().propagation, at(521)).is_ok(), "it was there all the time");
+}
+
+#[test]
+fn a_key_that_was_ordered_stays_until_the_order_is_replaced() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(500)).expect("asked");
+    scene.settle(500);
+    let announced = [(0, "a", retired(510, 540)), (1, "a", active(505)), (2, "a", standby(510))];
+    scene.announce(510, &announced);
+    scene.show(510, &["eu", "us"], &[0, 1, 2]);
+    scene.settle(510);
+    // It is taken back, and the node hears nothing of it until the key is of no use any more.
+    scene.ledger =
+        scene.ledger.abort(&scene.seen.gates, timing().propagation, at(520)).expect("there is a way back");
+    for now in [550, 551] {
+        scene.announce(now, &announced[1..]);
+        assert!(scene.ledger.entries()[&kid(0)].is_public(), "its node may obey");
+    }
+    assert_eq!(scene.step(551), order("a", 1, Why::First));
+    assert_eq!(scene.settle(551), 1);
+    scene.announce(552, &announced[1..]);
+    assert!(!scene.ledger.entries()[&kid(0)].is_public());
+}

@@ -1,0 +1,93 @@
+//! What is wrong with what an issuer is kept by: on the board, and in the log when it begins and when it is over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tracing::{error, info};
+
+use super::{Heard, Keeper};
+use crate::{
+    clock,
+    core::{
+        kid::Kid,
+        ledger::{Mistrust, Refusal},
+        merge::Conflict,
+        publication::NothingToPublish,
+        rotation::{alarms, report},
+    },
+    store::StoreError,
+    workflow::asking::in_one_line,
+};
+
+/// What is wrong with what the sources said together; nothing of it takes the publication down.
+#[derive(Clone, Debug, Default)]
+pub struct Concerns {
+    /// What is wrong with the ledger.
+    pub ledger: Option<String>,
+    pub conflicts: Vec<Conflict>,
+    /// Announcements that do not count.
+    pub mistrusted: Vec<Mistrust>,
+    pub refused: BTreeMap<Kid, Refusal>,
+    pub nothing_to_publish: Option<NothingToPublish>,
+}
+
+impl Keeper {
+    /// Logs that the ledger could not be stored, once for each reason.
+    pub fn tell_unstored(&self, error: &StoreError) {
+        let issuer = &self.charter.terms.issuer;
+        let (hint, error) = (error.hint(), in_one_line(error));
+        let mut is_new = false;
+        self.board.issuer(issuer, |status| {
+            let before = status.ledger.error.replace(error.clone());
+            is_new = before.as_ref() != Some(&error);
+        });
+        if is_new {
+            error!(%issuer, error, hint, "ledger not stored, the publication stays");
+        }
+    }
+
+    /// Puts the rotation on the board; returns what is wrong with it.
+    fn look_at_rotation(&self, heard: &Heard) -> Vec<String> {
+        let ledger = Arc::clone(&self.ledger.borrow());
+        // Most issuers have no node that obeys.
+        if ledger.entries().values().all(|entry| entry.signer.is_none()) {
+            return Vec::new();
+        }
+        let (now, timing) = (clock::now(), &self.charter.timing);
+        let seen = self.observation(&ledger, heard, now);
+        let nodes = report(&ledger, &seen, now, timing).nodes;
+        self.board.issuer(&self.charter.terms.issuer, |status| status.nodes = nodes);
+        alarms(&ledger, &seen, now, timing)
+    }
+
+    /// Puts what is wrong on the board, and logs when it begins and when it is over.
+    pub(super) fn raise(&self, heard: &mut Heard, concerns: &Concerns) {
+        let issuer = &self.charter.terms.issuer;
+        let mut wrong = BTreeSet::new();
+        wrong.extend(self.ledger.borrow().alarm(clock::now()));
+        wrong.extend(concerns.conflicts.iter().map(ToString::to_string));
+        // One that was overtaken on its way is over with the next look.
+        let lasting = concerns.mistrusted.iter().filter(|mistrust| mistrust.hint().is_some());
+        wrong.extend(lasting.map(ToString::to_string));
+        wrong.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {
+            Refusal::Tombstone => {
+                format!("key `{kid}` was removed and a source lists it again; `signpost ledger adopt -- {kid}` brings it back")
+            }
+            Refusal::TooMany => format!("key `{kid}` is not published: there are as many as relying parties read"),
+        }));
+        wrong.extend(concerns.nothing_to_publish.iter().map(ToString::to_string));
+        wrong.extend(self.look_at_rotation(heard));
+        let disagreeing = heard.disagreeing(clock::now(), self.charter.retention.margin);
+        wrong.extend(disagreeing.map(|name| format!("our clock and that of source `{name}` disagree")));
+        for alarm in wrong.difference(&heard.alarms) {
+            error!(%issuer, alarm, "alarm");
+        }
+        for over in heard.alarms.difference(&wrong) {
+            info!(%issuer, alarm = over, "alarm is over");
+        }
+        self.board.issuer(issuer, |status| status.alarms = wrong.iter().cloned().collect());
+        heard.alarms = wrong;
+    }
+}
