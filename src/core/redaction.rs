@@ -11,7 +11,7 @@ use std::{borrow::Cow, ops::Range};
 const REMOVED: &str = "…";
 
 /// Most characters of what was given that a message repeats: enough for an issuer or a path.
-const MAX_GIVEN: usize = 200;
+const MAX_GIVEN: usize = 250;
 /// How many of them are from its end, where JSON readers put line and column.
 const END: usize = 40;
 
@@ -69,10 +69,14 @@ fn redact_pem(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What somebody gave, or its beginning and its end if it is long: it may be a whole file.
+/// What somebody gave, without secrets; or its beginning and its end if it is long: it may be a whole file. Half a
+/// secret could not be recognised any more.
 #[must_use]
 pub fn brief(given: &str) -> Cow<'_, str> {
-    at_most(MAX_GIVEN, given)
+    match redact(given) {
+        Cow::Borrowed(given) => at_most(MAX_GIVEN, given),
+        Cow::Owned(given) => Cow::Owned(at_most(MAX_GIVEN, &given).into_owned()),
+    }
 }
 
 /// The text, without its middle if it has more than `characters`.

@@ -30,9 +30,20 @@ fn what_would_draw_on_a_terminal_is_spelt_out() {
 
 #[test]
 fn of_a_long_text_the_beginning_and_the_end_are_shown() {
-    let long = format!("{}é{}", "a".repeat(159), "b".repeat(41));
-    assert_eq!(format!("{}é…{}", "a".repeat(159), "b".repeat(40)), brief(&long));
-    assert_eq!("é".repeat(200), brief(&"é".repeat(200)));
+    let long = format!("{}é{}", "a".repeat(209), "b".repeat(41));
+    assert_eq!(format!("{}é…{}", "a".repeat(209), "b".repeat(40)), brief(&long));
+    assert_eq!("é".repeat(250), brief(&"é".repeat(250)));
+}
+
+#[test]
+fn of_a_secret_no_piece_is_shown() {
+    let secret = "s".repeat(300);
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----");
+    for given in
+        [format!("eyJhbGciOiJSUzI1NiJ9.{secret}.{secret}"), pem, format!("https://a.example?sig={secret}")]
+    {
+        assert!(!brief(&given).contains("ss"), "{}", brief(&given));
+    }
 }
 
 proptest! {

@@ -7,6 +7,7 @@ use super::*;
 use crate::core::{
     issuer::Issuer,
     jwk::Jwk,
+    ledger::Look,
     merge::{Answer, Report, merge},
     tests::{known, retention, rsa_key},
 };
