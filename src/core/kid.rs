@@ -6,6 +6,8 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::redaction::printable;
+
 /// Longest key ID that `kube-apiserver` takes from an external signer, in characters.
 const MAX_LENGTH: usize = 1024;
 
@@ -46,9 +48,10 @@ impl Kid {
     }
 }
 
+/// As people see it: another party may have chosen it, and what would draw on a terminal is spelt out.
 impl fmt::Display for Kid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&printable(&self.0))
     }
 }
 

@@ -179,7 +179,7 @@ fn code(outcome: Outcome) -> Code {
 
 fn key(VerificationKey { jwk, exclude }: VerificationKey) -> Key {
     Key {
-        key_id: jwk.kid().to_string(),
+        key_id: jwk.kid().as_str().to_owned(),
         key: jwk.public_key().to_spki(),
         exclude_from_oidc_discovery: exclude,
     }

@@ -225,7 +225,7 @@ impl Asked {
         let Some(kid) = kid else { return };
         let public = keeper.publication().borrow().as_ref().is_some_and(|shown| shown.keys().contains(&kid));
         keeper.board().source(issuer, self.source.name(), |status| {
-            status.signs_with = Some(kid.to_string());
+            status.signs_with = Some(kid.as_str().to_owned());
             status.signing_key_public = Some(public);
         });
         match (public, self.tripped.take()) {

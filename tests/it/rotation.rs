@@ -148,6 +148,15 @@ impl World {
         serde_json::from_str(answer.json()["data"]["ledger.json"].as_str()?).ok()
     }
 
+    /// Whether every node signs with the key that it was ordered, and tokens of it were seen.
+    fn is_settled(&self, load: &Load) -> bool {
+        let (Some(ledger), kids) = (self.ledger(), load.kids()) else { return false };
+        self.nodes.iter().all(|node| {
+            let signing = node.signer.signing();
+            ledger["orders"][node.name]["sign"] == signing.as_str() && kids.contains(&signing)
+        })
+    }
+
     /// Puts a ledger of before in its place, as a backup of the cluster would.
     fn put_back(&self, ledger: &Value) {
         let change = json!({"data": {"ledger.json": ledger.to_string()}});
@@ -207,6 +216,8 @@ fn no_live_token_is_refused_while_keys_change_and_everything_fails_in_turn() {
             // What is known of the past switches nothing for a retention, which is ten minutes here.
             world.publisher_clock.set(0);
             world.signers_clock.set(0);
+            // An order of before may be on its way.
+            eventually("every order is obeyed", || world.is_settled(&load).then_some(()));
             world.put_back(&backup);
             eventually("the backup is recognised", || {
                 world.publisher().status()["ledger"]["hold_until"].is_string().then_some(())

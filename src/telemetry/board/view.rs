@@ -126,7 +126,7 @@ impl KeyView {
             State::Revoked { .. } => ("revoked", None),
         };
         Self {
-            kid: entry.jwk.kid().to_string(),
+            kid: entry.jwk.kid().as_str().to_owned(),
             algorithm: entry.jwk.algorithm().name(),
             state,
             first_seen: entry.first_seen,
@@ -145,6 +145,6 @@ impl IncidentView {
 
 impl ChangeView {
     fn of(change: &Change) -> Self {
-        Self { at: change.at, kid: change.kid.to_string(), event: change.event.name() }
+        Self { at: change.at, kid: change.kid.as_str().to_owned(), event: change.event.name() }
     }
 }
