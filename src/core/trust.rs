@@ -43,8 +43,8 @@ pub enum Distrust {
     #[error("node `{node}` announces keys of issuer `{found}`")]
     OtherIssuer { node: NodeName, found: Issuer },
     /// Once it counted, nothing that the node says at present would.
-    #[error("node `{node}` speaks at {at}, and it is {now}")]
-    Early { node: NodeName, at: Timestamp, now: Timestamp },
+    #[error("node `{node}` speaks at {at}, which is still to come")]
+    Early { node: NodeName, at: Timestamp },
     #[error("node `{node}` announces {count} keys, a node holds at most {MAX_HELD}")]
     TooMany { node: NodeName, count: usize },
 }
@@ -118,7 +118,7 @@ impl Trust {
             return Ok(false);
         }
         if at.duration_since(now) > signed(me.margin) {
-            return Err(Distrust::Early { node: node(), at, now });
+            return Err(Distrust::Early { node: node(), at });
         }
         let count = announcement.keys().len();
         if count > MAX_HELD {

@@ -86,7 +86,7 @@ fn a_key_that_its_node_has_destroyed_proves_nothing_any_more_and_another_admissi
 fn an_announcement_that_is_not_as_it_should_be_changes_nothing() {
     let (trust, _) = learn(&admitting(&[honest("b", 10, &[1], &[]), honest("c", 10, &[5], &[])]), &[], &[]);
     let b = || node("b");
-    let future = Distrust::Early { node: b(), at: at(111), now: at(100) };
+    let future = Distrust::Early { node: b(), at: at(111) };
     let many: Vec<usize> = (1..34).collect();
     for (posted, expected) in [
         (said("b", 11, &[1, 2], &[2], &[]), Distrust::Unproven { node: b() }),
