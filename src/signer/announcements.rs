@@ -2,14 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::keyring::{SigningError, SigningKey};
+use super::{
+    keyring::{SigningError, SigningKey},
+    whole_file,
+};
 use crate::core::{
     announcement::{Announcement, Draft, InvalidPost, NodeName, Posted},
     kid::Kid,
@@ -53,21 +54,9 @@ impl Board {
             draft.sign(key.jwk(), |message| key.sign_message(message))?;
         }
         let json = draft.to_json();
-        let unfinished = self.directory.join(format!(".{}.tmp", self.name));
-        let write = || {
-            fs::create_dir_all(&self.directory)?;
-            let mut options = OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(MODE).open(&unfinished)?;
-            file.set_permissions(Permissions::from_mode(MODE))?;
-            file.write_all(&json)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(|source| {
-            let _ = fs::remove_file(&unfinished);
-            BoardError::Write { path, source }
-        })
+        fs::create_dir_all(&self.directory)
+            .and_then(|()| whole_file::write(&self.directory, &self.name, &json, MODE))
+            .map_err(|source| BoardError::Write { path, source })
     }
 
     /// What others have posted, as far as it can be read, and what is wrong with the first that cannot.

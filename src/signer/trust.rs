@@ -4,15 +4,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    mem,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    fs::{self, DirBuilder, File},
+    io, mem,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use rustix::process::geteuid;
 
+use super::whole_file;
 use crate::core::{
     announcement::{InvalidPost, NodeName, Posted},
     trust::Trust,
@@ -129,28 +129,22 @@ impl TrustStore {
     fn write(&self, kind: &str, posted: &Posted) -> Result<(), TrustError> {
         let directory = self.path.join(kind);
         let node = posted.announcement().node();
-        let (path, unfinished) =
-            (directory.join(format!("{node}.json")), directory.join(format!(".{node}.tmp")));
-        let write = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-            file.write_all(posted.json())?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            File::open(&directory)?.sync_all()
-        };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&unfinished);
-            failed("write", &path)(error)
-        })
+        let name = format!("{node}.json");
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.and_then(|()| whole_file::write(&directory, &name, posted.json(), 0o600))
+            .map_err(failed("write", &directory.join(&name)))
     }
 
     fn remove(&self, kind: &str, node: &NodeName) -> Result<bool, TrustError> {
-        let path = self.path.join(kind).join(format!("{node}.json"));
+        let directory = self.path.join(kind);
+        let path = directory.join(format!("{node}.json"));
         match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            removed => removed.map(|()| true).map_err(failed("remove", &path)),
+            removed => removed
+                // Whoever was expelled shall not be back after a power cut.
+                .and_then(|()| File::open(&directory)?.sync_all())
+                .map(|()| true)
+                .map_err(failed("remove", &path)),
         }
     }
 }
