@@ -174,6 +174,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
         former: former.clone(),
         announced: Some(issuer.issuer.clone()),
         own: node::own_name(&issuer),
+        config_map: issuer.ledger.as_ref().map(|ledger| format!("{}/{}", ledger.namespace, ledger.name)),
         margin: issuer.margin,
     };
     // A service goes on carrying; one pass needs what is there now.
@@ -260,13 +261,15 @@ struct Expected {
     announced: Option<Issuer>,
     /// The node that signs in this process.
     own: Option<NodeName>,
+    /// The `ConfigMap` of the ledger, beside which nodes announce.
+    config_map: Option<String>,
     margin: Duration,
 }
 
 fn sources(
     configs: &[SourceConfig],
     Shared { data_dir, web, .. }: &Shared,
-    Expected { issuer, former, announced, own, margin }: &Expected,
+    Expected { issuer, former, announced, own, config_map, margin }: &Expected,
 ) -> Vec<Watched> {
     let unchecked = Checks::default();
     let mut sources = Vec::new();
@@ -319,8 +322,10 @@ fn sources(
                 sources.push(Watched::One(Asked::new(jwks, *every, checks)));
             }
             SourceConfig::Announcements { name, directory, every } => {
+                let carried = config_map.clone().filter(|_| directory.is_none());
                 let directory = directory.clone().unwrap_or_else(|| node::announcements_directory(data_dir));
                 let announcements = Announcements::new(name.clone(), directory, announced.clone(), *margin);
+                let announcements = announcements.carried_from(carried);
                 let announcements = Source::Announcements(announcements);
                 sources.push(Watched::One(Asked::new(announcements, *every, unchecked.clone())));
             }

@@ -5,7 +5,6 @@
 
 use std::{
     error::Error,
-    fs,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -15,6 +14,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::{
     app::AppError,
     config::{self, Config, Flags, IN_FLAGS, InvalidConfig},
+    files,
     telemetry::{self, LogFormat},
 };
 
@@ -237,6 +237,9 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
 }
 
+/// Largest file that is read, in bytes: a configuration of ten thousand issuers has a tenth of it.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+
 /// Tells the person at the terminal.
 fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
@@ -254,14 +257,19 @@ fn checked(flags: &Flags, text: Option<&(PathBuf, String)>, cwd: &Path) -> Resul
 
 fn read_config(path: Option<&Path>) -> Result<Option<(PathBuf, String)>, CannotRead> {
     let Some(path) = path else { return Ok(None) };
-    match fs::read_to_string(path) {
+    let read = files::read_stream(path, MAX_FILE).and_then(|bytes| {
+        let unreadable = |_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8");
+        String::from_utf8(bytes).map_err(unreadable)
+    });
+    match read {
         Ok(text) => Ok(Some((path.to_owned(), text))),
         Err(source) => Err(CannotRead { path: path.to_owned(), source }),
     }
 }
 
 fn read_file(path: &Path, hint: &str) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|source| Failure::new(&CannotRead { path: path.to_owned(), source }, Some(hint)))
+    let read = files::read_stream(path, MAX_FILE);
+    read.map_err(|source| Failure::new(&CannotRead { path: path.to_owned(), source }, Some(hint)))
 }
 
 fn working_directory() -> Result<PathBuf, Failure> {

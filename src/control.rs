@@ -4,12 +4,9 @@
 //! root; nobody else can open the socket, and the kernel says who is at the other end.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File},
     io,
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    },
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,7 +22,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::core::{ledger::Ask, rotation::Report};
+use crate::{
+    core::{ledger::Ask, rotation::Report},
+    files,
+};
 
 /// The name of the socket in a data directory.
 const NAME: &str = "control.sock";
@@ -92,16 +92,12 @@ impl Control {
     pub fn listen(data_dir: &Path) -> Result<Self, ControlError> {
         let path = data_dir.join(NAME);
         let cannot = |source| ControlError::Listen { path: path.clone(), source };
-        let directory = directory(data_dir).map_err(cannot)?;
-        let unready = in_directory(&directory, &format!(".{NAME}.new"));
-        // It has its name once nobody else may open it.
-        let made = match fs::remove_file(&unready) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => UnixListener::bind(&unready),
+        let listen = || {
+            let (listener, _) = files::bind_socket(&path, files::PRIVATE_FILE, None)?;
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
         };
-        let listener = made.map_err(cannot)?;
-        fs::set_permissions(&unready, Permissions::from_mode(0o600)).map_err(cannot)?;
-        fs::rename(&unready, in_directory(&directory, NAME)).map_err(cannot)?;
+        let listener = listen().map_err(cannot)?;
         Ok(Self { listener, path })
     }
 

@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod events;
+pub mod files;
 pub mod http;
 pub mod kubernetes;
 pub mod relying_party;

@@ -20,6 +20,7 @@ use crate::{
     core::verification::{Again, Answer, Exhibit, NoAnswer, Unanswered},
 };
 
+mod presented;
 mod reach;
 
 pub use self::reach::Reach;
@@ -39,6 +40,7 @@ const MAX_REDIRECTS: usize = 5;
 pub struct RelyingParty {
     client: Client,
     reach: Reach,
+    resolver: Resolver,
 }
 
 impl RelyingParty {
@@ -51,14 +53,15 @@ impl RelyingParty {
     ///
     /// Fails when the certificate authorities cannot be loaded.
     pub fn new(reach: Reach, instead: Option<SocketAddr>) -> Result<Self, NoTrust> {
+        let resolver = Resolver { reach, instead };
         let client = Client::builder()
             .redirect(Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            .dns_resolver(Resolver { reach, instead })
+            .dns_resolver(resolver)
             .build()
             .map_err(NoTrust)?;
-        Ok(Self { client, reach })
+        Ok(Self { client, reach, resolver })
     }
 
     /// Reads one document; whatever comes of it is evidence.
@@ -84,12 +87,26 @@ impl RelyingParty {
         }
     }
 
+    /// Adds how IAM of AWS names the authority that is not known here.
+    async fn with_thumbprint(&self, why: Unanswered, url: &str) -> Unanswered {
+        match why {
+            Unanswered::Tls { reason, .. } if presented::is_of_unknown_authority(&reason) => {
+                let thumbprint = presented::thumbprint(url, self.resolver, CONNECT_TIMEOUT).await;
+                Unanswered::Tls { reason, thumbprint }
+            }
+            why => why,
+        }
+    }
+
     async fn follow(&self, url: &str) -> Result<Answer, Unanswered> {
         let begun = Instant::now();
         let (mut at, mut redirects, mut private) = (url.to_owned(), Vec::new(), BTreeSet::new());
         loop {
             self.reach.check(&at)?;
-            let response = self.client.get(&at).send().await.map_err(|error| why(&error, &at))?;
+            let response = match self.client.get(&at).send().await {
+                Ok(response) => response,
+                Err(error) => return Err(self.with_thumbprint(why(&error, &at), &at).await),
+            };
             if let Some(address) = response.remote_addr().filter(|address| !reach::is_public(address.ip())) {
                 private.insert(address.ip().to_string());
             }
@@ -180,7 +197,7 @@ fn why(error: &reqwest::Error, url: &str) -> Unanswered {
     }
     // The type of the TLS error is not public; OpenSSL's words are stable.
     match causes().map(ToString::to_string).find(|text| text.contains("SSL routines")) {
-        Some(text) => Unanswered::Tls { reason: certificate_fault(&text) },
+        Some(text) => Unanswered::Tls { reason: certificate_fault(&text), thumbprint: None },
         None => Unanswered::NoConnection { reason: deepest },
     }
 }

@@ -15,7 +15,6 @@ mod v1;
 #[rustfmt::skip]
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, clippy::pedantic, unreachable_pub, reason = "a tool wrote it")]
 mod v1alpha1;
-mod whole_file;
 
 use std::time::Duration;
 

@@ -299,6 +299,12 @@ impl StoreError {
         matches!(self, Self::Kubernetes { .. })
     }
 
+    /// Whether the API server says that this may not be done.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Kubernetes { source, .. } if source.is_refusal())
+    }
+
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

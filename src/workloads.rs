@@ -52,21 +52,21 @@ impl Workloads {
         Self { connection: Connection::new(access) }
     }
 
-    /// One service account and the pods that run as it.
+    /// One service account and the pods that run as it, without those that are finished.
     ///
     /// # Errors
     ///
-    /// Fails when the API server cannot be asked, or refuses service accounts or pods.
-    pub async fn of_account(&self, account: &ServiceAccount) -> Result<Workload, KubernetesError> {
+    /// Fails when the API server cannot be asked, or refuses service accounts or pods; and when there is no
+    /// such service account.
+    pub async fn of_account(&self, account: &ServiceAccount) -> Result<Workload, WorkloadError> {
         let namespace = account.namespace();
-        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{}", account.name());
-        let found: Option<Object> = self.optional(Request::get(path)).await?;
+        let annotations = self.annotations(account).await?;
         let pods = self.pods(namespace).await?;
         let pods = pods.into_iter().filter(|pod| pod.service_account() == account.name()).collect();
-        self.completed(namespace, found.map(|object| object.metadata.annotations), pods).await
+        Ok(self.completed(namespace, annotations, pods).await?)
     }
 
-    /// One pod and the service account that it runs as.
+    /// One pod, finished or not, and the service account that it runs as.
     ///
     /// # Errors
     ///
@@ -75,13 +75,11 @@ impl Workloads {
         &self,
         namespace: &str,
         name: &str,
-    ) -> Result<(ServiceAccount, Workload), KubernetesError> {
+    ) -> Result<(ServiceAccount, Workload), WorkloadError> {
         let pod: Pod = self.read(Request::get(format!("/api/v1/namespaces/{namespace}/pods/{name}"))).await?;
         let account = ServiceAccount::new(namespace, pod.service_account())
             .map_err(|_| KubernetesError::Incomplete { request: format!("GET pod `{namespace}/{name}`") })?;
-        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{}", account.name());
-        let found: Option<Object> = self.optional(Request::get(path)).await?;
-        let annotations = found.map(|object| object.metadata.annotations);
+        let annotations = self.annotations(&account).await?;
         Ok((account, self.completed(namespace, annotations, vec![pod]).await?))
     }
 
@@ -98,7 +96,7 @@ impl Workloads {
         for Object { metadata, .. } in found.items {
             let Ok(account) = ServiceAccount::new(namespace, &metadata.name) else { continue };
             let own = pods.iter().filter(|pod| pod.service_account() == account.name()).cloned().collect();
-            let workload = self.completed(namespace, Some(metadata.annotations), own).await?;
+            let workload = self.completed(namespace, metadata.annotations, own).await?;
             accounts.push((account, workload));
         }
         Ok(Namespace { accounts })
@@ -122,21 +120,31 @@ impl Workloads {
         Ok(review.status.map(|status| status.authenticated.unwrap_or(false)))
     }
 
+    async fn annotations(&self, account: &ServiceAccount) -> Result<Texts, WorkloadError> {
+        let (namespace, name) = (account.namespace(), account.name());
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}");
+        let found: Option<Object> = self.optional(Request::get(path)).await?;
+        let found = found.ok_or_else(|| WorkloadError::NoAccount { account: account.clone() })?;
+        Ok(found.metadata.annotations)
+    }
+
+    /// Those that run, or will: what a finished one was made of is history.
     async fn pods(&self, namespace: &str) -> Result<Vec<Pod>, KubernetesError> {
         let request = Request::get(format!("/api/v1/namespaces/{namespace}/pods")).up_to(MAX_LIST);
-        Ok(self.read::<List<Pod>>(request).await?.items)
+        let pods = self.read::<List<Pod>>(request).await?.items;
+        Ok(pods.into_iter().filter(|pod| !pod.is_finished()).collect())
     }
 
     /// Adds what the pods take their environment from, and whether the webhook is there.
     async fn completed(
         &self,
         namespace: &str,
-        annotations: Option<Texts>,
+        annotations: Texts,
         pods: Vec<Pod>,
     ) -> Result<Workload, KubernetesError> {
         let mut workload =
             Workload { annotations, pods, webhook: self.has_webhook().await?, ..Workload::default() };
-        let containers = workload.pods.iter().flat_map(|pod| &pod.spec.containers);
+        let containers = workload.pods.iter().flat_map(Pod::all_containers);
         let references = containers.flat_map(|it| &it.env_from).filter_map(|it| it.config_map_ref.as_ref());
         let names: std::collections::BTreeSet<_> = references.map(|it| it.name.clone()).collect();
         for name in names {
@@ -176,15 +184,44 @@ impl Workloads {
     }
 }
 
+/// There is nothing to look at, or it cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkloadError {
+    #[error("service account `{account}` does not exist in this cluster")]
+    NoAccount { account: ServiceAccount },
+    #[error(transparent)]
+    Call(#[from] KubernetesError),
+}
+
+impl WorkloadError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoAccount { account } => Some(format!(
+                "`kubectl get serviceaccounts --namespace={}` lists those that there are; a federated credential \
+                 that names one which does not exist trusts whoever creates it",
+                account.namespace()
+            )),
+            Self::Call(error) => error.hint(),
+        }
+    }
+}
+
 fn refused(request: &Request, answer: &Answer) -> KubernetesError {
     let message = answer.message();
     let hint = match (hint_for_credential(answer.status, message.as_deref()), answer.status) {
         (Some(hint), _) => Some(hint.to_owned()),
         (None, StatusCode::FORBIDDEN) => Some(format!(
-            "let it read: `kubectl create clusterrolebinding signpost-verify --clusterrole=view {}`",
+            "let it read: `kubectl create rolebinding signpost-verify --namespace={} --clusterrole=view {}`",
+            namespace_of(request),
             refused_user(message.as_deref())
         )),
         (None, _) => None,
     };
     KubernetesError::Status { request: request.to_string(), status: answer.status, message, hint }
+}
+
+fn namespace_of(request: &Request) -> &str {
+    request.path.split('/').skip_while(|part| *part != "namespaces").nth(1).unwrap_or("NAMESPACE")
 }

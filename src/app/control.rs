@@ -1,9 +1,8 @@
 //! What the operator of this machine may ask of the service.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::timeout};
 
 use super::tokens;
 use crate::{
@@ -16,9 +15,14 @@ use crate::{
     },
 };
 
-/// The issuers that run now, for those who ask.
+/// How long an answer waits for issuers that start. Reading a ledger takes a moment, opening a keyring up to seconds.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The issuers that run now, for those who ask; `None` for one that starts.
 #[derive(Clone, Default)]
-pub(super) struct Offices(Arc<Mutex<BTreeMap<Issuer, Clerks>>>);
+pub(super) struct Offices(Arc<watch::Sender<Open>>);
+
+type Open = BTreeMap<Issuer, Option<Clerks>>;
 
 /// Who answers for an issuer.
 #[derive(Clone)]
@@ -35,10 +39,23 @@ pub(super) struct Office {
 }
 
 impl Offices {
+    /// Lets those who ask wait for an issuer.
+    pub(super) fn expect(&self, issuer: &Issuer) {
+        self.0.send_modify(|open| {
+            open.entry(issuer.clone()).or_default();
+        });
+    }
+
+    /// Nobody waits any more for an issuer that cannot start.
+    pub(super) fn failed(&self, issuer: &Issuer) {
+        self.0.send_modify(|open| drop(open.remove(issuer)));
+    }
+
     /// Shows an issuer to those who ask.
     pub(super) fn open(&self, keeper: &Arc<Keeper>, node: Option<Arc<Node>>) -> Office {
         let issuer = keeper.charter().terms.issuer.clone();
-        self.locked().insert(issuer.clone(), Clerks { keeper: Arc::clone(keeper), node });
+        let clerks = Clerks { keeper: Arc::clone(keeper), node };
+        self.0.send_modify(|open| drop(open.insert(issuer.clone(), Some(clerks))));
         Office { offices: self.clone(), issuer }
     }
 
@@ -50,11 +67,14 @@ impl Offices {
     }
 
     async fn try_to_answer(&self, request: Request) -> Result<Reply, Refused> {
+        let mut open = self.0.subscribe();
+        let all_started = open.wait_for(|open| open.values().all(Option::is_some));
+        let _ = timeout(PATIENCE, all_started).await.map(drop);
         match request {
             Request::Rotation { issuer } => {
                 let clerks = match &issuer {
                     Some(_) => vec![self.clerks(issuer.as_deref())?],
-                    None => self.locked().values().cloned().collect(),
+                    None => self.opened().into_values().collect(),
                 };
                 let mut reports = Vec::new();
                 for Clerks { keeper, .. } in clerks {
@@ -88,16 +108,16 @@ impl Offices {
 
     /// The node of an issuer, or of the only one that has one.
     fn node(&self, issuer: Option<&str>) -> Result<Arc<Node>, Refused> {
-        let open = self.locked();
-        let mut nodes = open.iter().filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));
-        nodes.find_map(|(_, clerks)| clerks.node.clone()).ok_or_else(|| Refused {
+        let open = self.opened().into_iter();
+        let mut nodes = open.filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));
+        nodes.find_map(|(_, clerks)| clerks.node).ok_or_else(|| Refused {
             error: "the service does not sign".to_owned(),
             hint: Some("ask the cluster: `--source kubernetes --service-account NAMESPACE/NAME`".to_owned()),
         })
     }
 
     fn clerks(&self, issuer: Option<&str>) -> Result<Clerks, Refused> {
-        let open = self.locked();
+        let open = self.opened();
         let mut found = open.iter().filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));
         match (found.next(), found.next()) {
             (Some((_, clerks)), None) => Ok(clerks.clone()),
@@ -116,14 +136,15 @@ impl Offices {
         }
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<Issuer, Clerks>> {
-        self.0.lock().expect("nobody panics while holding it")
+    fn opened(&self) -> BTreeMap<Issuer, Clerks> {
+        let open = self.0.borrow();
+        open.iter().filter_map(|(issuer, clerks)| Some((issuer.clone(), clerks.clone()?))).collect()
     }
 }
 
 impl Drop for Office {
     fn drop(&mut self) {
-        self.offices.locked().remove(&self.issuer);
+        self.offices.0.send_modify(|open| drop(open.remove(&self.issuer)));
     }
 }
 

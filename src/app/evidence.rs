@@ -10,15 +10,14 @@ use crate::{
         kid::Kid,
         ledger::Ledger,
         service_account::ServiceAccount,
-        token::{Token, UnverifiedToken},
+        token::UnverifiedToken,
         verification::{ApiServerView, Credential, Evidence, Exhibit, Expectation},
-        workload::Workload,
     },
     kubernetes::{Access, KubernetesError},
     relying_party::{NoTrust, Reach, RelyingParty},
     source::api_server::{ApiServer, ApiServerError},
     workflow::verifying,
-    workloads::Workloads,
+    workloads::{WorkloadError, Workloads},
 };
 
 /// How long a token lives that is made to be judged: as briefly as Kubernetes allows.
@@ -133,13 +132,11 @@ async fn in_cluster(cluster: &InCluster) -> Result<Vec<(Option<ServiceAccount>, 
     };
     let mut gathered = Vec::new();
     for (account, workload) in found {
-        let token = minted(&server, &account, &workload, &cluster.audience).await?;
-        let mut view = ApiServerView { minted: token.is_some(), ..ApiServerView::default() };
-        if let Some(token) = &token {
-            view.takes_for_its_own = workloads.takes_for_its_own(token).await?;
-        }
+        let token = server.mint(&account, std::slice::from_ref(&cluster.audience), Some(LIFETIME)).await?;
+        let takes_for_its_own = workloads.takes_for_its_own(&token).await?;
+        let view = ApiServerView { minted: true, takes_for_its_own, ..ApiServerView::default() };
         let evidence = Evidence {
-            token: token.map(|token| UnverifiedToken::parse(token.as_str())),
+            token: Some(UnverifiedToken::parse(token.as_str())),
             workload: Some(workload),
             api_server: Some(view),
             ..Evidence::none(clock::now())
@@ -176,28 +173,32 @@ fn is_of(token: &UnverifiedToken, keys: &BTreeSet<Kid>) -> bool {
     token.header().kid.as_ref().is_none_or(|kid| keys.contains(kid))
 }
 
-/// A token of the service account, if that exists.
-async fn minted(
-    server: &ApiServer,
-    account: &ServiceAccount,
-    workload: &Workload,
-    audience: &str,
-) -> Result<Option<Token>, ApiServerError> {
-    if workload.annotations.is_none() {
-        return Ok(None);
-    }
-    server.mint(account, &[audience.to_owned()], Some(LIFETIME)).await.map(Some)
-}
-
 /// The evidence cannot be gathered.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
+    #[error(transparent)]
+    NoAccount(WorkloadError),
     #[error("cannot look at the cluster")]
-    Cluster(#[from] KubernetesError),
+    Cluster(#[source] WorkloadError),
     #[error("the cluster gave no token")]
     Token(#[from] ApiServerError),
     #[error(transparent)]
     NoTrust(#[from] NoTrust),
+}
+
+impl From<KubernetesError> for EvidenceError {
+    fn from(error: KubernetesError) -> Self {
+        Self::Cluster(error.into())
+    }
+}
+
+impl From<WorkloadError> for EvidenceError {
+    fn from(error: WorkloadError) -> Self {
+        match error {
+            WorkloadError::NoAccount { .. } => Self::NoAccount(error),
+            WorkloadError::Call(_) => Self::Cluster(error),
+        }
+    }
 }
 
 impl EvidenceError {
@@ -205,7 +206,7 @@ impl EvidenceError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Cluster(error) => error.hint(),
+            Self::NoAccount(error) | Self::Cluster(error) => error.hint(),
             Self::Token(error) => error.hint(),
             Self::NoTrust(_) => Some(
                 "install the CA certificates of the system, or name a file in `SSL_CERT_FILE`".to_owned(),

@@ -29,6 +29,7 @@ use crate::{
         kid::Kid,
         ledger::{Found, Ledger},
         signing::{Legacy, Orders, SocketName, Surprise},
+        verification::ENTRA_LIFE,
     },
     http::{
         ListenError, Listener, Server,
@@ -38,7 +39,7 @@ use crate::{
     signer::{
         KeyringError, Node, NodeError,
         keyring::HsmSettings,
-        node::Settings,
+        node::{Imported, Settings},
         service,
         socket::{Access, Socket, SocketError},
         trust::{TrustError, TrustStore},
@@ -46,7 +47,7 @@ use crate::{
     source::key_file::{KeyFileError, KeyFiles},
     store::{LedgerStore, courier::Courier},
     telemetry::board::Board,
-    workflow::{asking::in_one_line, carrying::carry, tending::tend_by},
+    workflow::{asking::in_one_line, carrying::carry, tending::tend_by, trouble::Trouble},
 };
 
 /// How often a node looks whether there is something to do, and whether there is an order.
@@ -72,12 +73,15 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let store = ledgers::read_by(name.clone(), &data_dir, &issuer);
     let courier = courier(&data_dir, &issuer, Some(name.clone()));
     let (sender, orders) = watch::channel(Orders::default());
-    let mut asked = Asking { store, node: name.clone(), told: None };
+    let mut asked = Asking { store, node: name.clone(), trouble: Trouble::default() };
     asked.ask(&sender).await;
     // An API server that asks and finds no key exits.
     let (first, wanted) = (Arc::clone(&node), orders.borrow().clone());
     let tended = spawn_blocking(move || first.tend(&wanted, clock::now())).await;
-    tended.expect("tending does not panic")?;
+    // What is wrong besides is told by the loop that tries again.
+    if node.verification_set().is_none() {
+        tended.expect("tending does not panic")?;
+    }
     let socket_name = signer.socket.clone().expect("a node by itself has a socket");
     let socket = Socket::bind(&socket_name, access(&signer))?;
     started(&socket_name, &name);
@@ -117,6 +121,12 @@ pub(super) async fn open(
         warn!(
             max_token_lifetime = ?issuer.max_token_lifetime,
             "the tokens that pods get by default live 3607 s, and will be cut short"
+        );
+    }
+    if issuer.max_token_lifetime > ENTRA_LIFE {
+        warn!(
+            max_token_lifetime = ?issuer.max_token_lifetime,
+            "Microsoft Entra refuses tokens that live for more than 25 hours"
         );
     }
     if !signer.key_type.suits_entra() {
@@ -242,6 +252,7 @@ pub fn fitting<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Sig
         issuer: &config.issuer.issuer,
         api_audiences: &api_audiences(&config.issuer, &config.signer),
         max_token_lifetime: config.issuer.max_token_lifetime,
+        has_legacy: !config.signer.legacy.is_empty(),
     })
 }
 
@@ -250,7 +261,7 @@ pub fn fitting<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Sig
 /// # Errors
 ///
 /// Fails when the keyring or the file cannot be used.
-pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Kid, CannotSign> {
+pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Imported, CannotSign> {
     let node = open(&config.data_dir, &config.issuer, &config.signer).await?;
     let imported = spawn_blocking(move || node.import(&file, clock::now())).await;
     Ok(imported.expect("importing does not panic")?)
@@ -333,14 +344,17 @@ async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationTok
         status: Arc::new(move || {
             String::from_utf8(said.holdings().announcement().to_json()).expect("JSON is UTF-8")
         }),
-        ready: Arc::new(move || asked.verification_set().is_some()),
-        checks: Arc::new(move |_| {
+        ready: Arc::new(move || asked.verification_set().is_some() && asked.meter().troubles().is_empty()),
+        checks: Arc::new(move |all| {
             let name = &checked.settings().node;
-            if checked.verification_set().is_some() {
-                vec![(true, format!("{name}: has keys"))]
+            let keys = if checked.verification_set().is_some() {
+                (true, format!("{name}: has keys"))
             } else {
-                vec![(false, format!("{name}: has no keys"))]
-            }
+                (false, format!("{name}: has no keys"))
+            };
+            let troubles = checked.meter().troubles().into_iter();
+            let troubles = troubles.map(|trouble| (false, format!("{name}: {trouble}")));
+            [keys].into_iter().filter(|(right, _)| all || !right).chain(troubles).collect()
         }),
     };
     Server::of_the_operator(listener).serve(admin::service(views), stop.cancelled_owned()).await;
@@ -356,8 +370,7 @@ async fn carry_all(courier: Option<Courier>, stop: CancellationToken) {
 struct Asking {
     store: LedgerStore,
     node: NodeName,
-    /// Why it cannot be read, as it stands in the log.
-    told: Option<String>,
+    trouble: Trouble,
 }
 
 impl Asking {
@@ -374,7 +387,7 @@ impl Asking {
 
     /// Asks once. A ledger that cannot be read orders what it ordered before.
     async fn ask(&mut self, sender: &watch::Sender<Orders>) {
-        let (failed, hint) = match self.store.read().await {
+        let failed = match self.store.read().await {
             Ok(Found::Ledger(ledger) | Found::Previous(ledger)) => {
                 sender.send_if_modified(|orders| {
                     let next = ledger.orders_for(&self.node);
@@ -382,19 +395,18 @@ impl Asking {
                     *orders = next;
                     changed
                 });
-                (None, None)
+                None
             }
-            Ok(Found::Nothing) => (None, None),
-            Ok(Found::Damaged(error)) => (Some(in_one_line(&error)), None),
-            Err(error) => (Some(in_one_line(&error)), error.hint()),
+            Ok(Found::Nothing) => None,
+            Ok(Found::Damaged(error)) => Some((in_one_line(&error), None, false)),
+            Err(error) => Some((in_one_line(&error), error.hint(), error.is_refusal())),
         };
-        if failed != self.told {
-            if let Some(error) = &failed {
+        match failed {
+            Some((error, hint, is_refusal)) if self.trouble.is_news(&error, is_refusal) => {
                 warn!(error, hint, "cannot read the ledger, and goes on with the orders of before");
-            } else {
-                info!("the ledger is read again");
             }
-            self.told = failed;
+            None if self.trouble.is_over() => info!("the ledger is read again"),
+            _ => {}
         }
     }
 }

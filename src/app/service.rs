@@ -269,6 +269,7 @@ impl Service {
         let faces = all_terms(&config).into_iter().map(face).collect();
         let running = Running { faces, stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let (context, issuer) = (Arc::clone(&self.context), config.issuer.clone());
+        context.offices.expect(&issuer);
         let life = live(context, config, running.faces.clone(), running.stop.clone(), on_failure);
         self.tasks.spawn(running.tasks.track_future(life));
         running.tasks.close();

@@ -1,8 +1,7 @@
 //! `signpost jwks`.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +15,7 @@ use crate::{
         jwk_set::JwkSet,
         publication::{Document, Publication},
     },
+    files::{self, Staged},
 };
 
 #[derive(Args)]
@@ -63,33 +63,21 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<Outcome, Failure> {
 /// Writes both documents beside their places and only then renames them, the JWKS first: a reader
 /// finds the old or the new document, never half of one.
 fn write_both(directory: &Path, publication: &Publication) -> Result<(), Failure> {
-    let places = Document::IN_WRITE_ORDER.map(|document| {
+    let stage = |document: Document| {
         let path = directory.join(document.path());
-        (document, path.with_extension("signpost-new"), path)
-    });
-    let write = || -> Result<(), Failure> {
-        for (document, staged, path) in &places {
-            stage(staged, publication.bytes(*document)).map_err(|source| cannot_write(path, source))?;
-        }
-        for (_, staged, path) in &places {
-            fs::rename(staged, path).map_err(|source| cannot_write(path, source))?;
-            say(&format!("wrote {}", path.display()));
-        }
-        Ok(())
+        let stage = || {
+            let above = path.parent().expect("a document has a directory");
+            files::create_directory(above, files::PUBLIC_DIRECTORY)?;
+            Staged::write(&path, publication.bytes(document), files::PUBLIC_FILE)
+        };
+        stage().map_err(|source| cannot_write(&path, source)).map(|staged| (staged, path))
     };
-    write().inspect_err(|_| {
-        for (_, staged, _) in &places {
-            // The error that is told says more than that there was nothing to remove.
-            let _ = fs::remove_file(staged);
-        }
-    })
-}
-
-fn stage(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(path.parent().expect("a document has a directory"))?;
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let staged: Vec<_> = Document::IN_WRITE_ORDER.into_iter().map(stage).collect::<Result<_, _>>()?;
+    for (staged, path) in staged {
+        staged.commit().map_err(|source| cannot_write(&path, source))?;
+        say(&format!("wrote {}", path.display()));
+    }
+    Ok(())
 }
 
 fn cannot_write(path: &Path, source: io::Error) -> Failure {

@@ -5,13 +5,13 @@ use std::path::Path;
 use super::{Failure, block_on, checked, load, read_config, report::Outcome, say, working_directory};
 use crate::{
     app::{self, Reread, Started},
-    config::{Config, Flags, SourceConfig},
+    config::{Flags, KeyFlags},
     core::issuer::Issuer,
 };
 
 pub(super) fn carry_out(flags: &Flags) -> Result<Outcome, Failure> {
     let config = load(flags)?;
-    let welcome = is_embedded(&config).then(|| (config.issuers[0].issuer.clone(), config.data_dir.clone()));
+    let welcome = is_first_look(flags).then(|| (config.issuers[0].issuer.clone(), config.data_dir.clone()));
     block_on(app::run(config, reread(flags)?, |started| {
         if let Some((issuer, data_dir)) = welcome {
             say(&self::welcome(&issuer, &data_dir, started));
@@ -33,11 +33,10 @@ fn reread(flags: &Flags) -> Result<Option<Reread>, Failure> {
     })))
 }
 
-/// Whether this is somebody's first look: an issuer of its own on this machine.
-fn is_embedded(config: &Config) -> bool {
-    config.issuers.len() == 1
-        && config.issuers[0].issuer.is_loopback()
-        && config.issuers[0].sources == [SourceConfig::Embedded]
+/// Whether this is somebody's first look: an issuer of its own on this machine, of which nothing is configured.
+fn is_first_look(flags: &Flags) -> bool {
+    let KeyFlags { config, issuer, sources, .. } = &flags.keys;
+    config.is_none() && issuer.is_none() && sources.is_empty() && flags.targets.is_empty()
 }
 
 /// Where to look and what to try; every line of it works when pasted into another terminal.

@@ -153,8 +153,16 @@ fn with_socket(config: NodeConfig) -> Result<NodeConfig, Failure> {
 }
 
 fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<Outcome, Failure> {
-    let kid = block_on(node::import(load(flags)?, file.clone())).map_err(AppError::from)?;
-    say(&format!("key {kid} signs from now on"));
+    let imported = block_on(node::import(load(flags)?, file.clone())).map_err(AppError::from)?;
+    say(&format!("key {} signs from now on", imported.kid));
+    if imported.others > 0 {
+        say(&format!(
+            "warning: {} further keys in {file} were not taken over: name the file in `signer.legacy`, so that tokens \
+             of theirs go on",
+            imported.others,
+            file = file.display()
+        ));
+    }
     Ok(Outcome::Success)
 }
 
@@ -194,8 +202,8 @@ fn carry_out_check(flags: &CheckFlags) -> Result<Outcome, Failure> {
     let hint = "name the manifest of kube-apiserver, or a file with its command line";
     let config = with_socket(load(&flags.flags)?)?;
     let bytes = read_file(&flags.apiserver_manifest, hint)?;
-    let launch =
-        Launch::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| Failure::new(&error, Some(hint)))?;
+    let launch = Launch::parse(&String::from_utf8_lossy(&bytes));
+    let launch = launch.map_err(|error| Failure::new(&error, Some(error.hint())))?;
     let findings = node::fitting(&config, |signer| check(&launch, signer));
     print(&match flags.output {
         Output::Text => text(&findings),
@@ -207,9 +215,13 @@ fn carry_out_check(flags: &CheckFlags) -> Result<Outcome, Failure> {
 
 fn text(findings: &[Finding]) -> String {
     let rows = findings.iter().flat_map(|finding| {
-        let mark = if finding.fits { "ok" } else { "FAIL" };
+        let (mark, to_do) = match (finding.fits, &finding.fix) {
+            (false, _) => ("FAIL", "fix: "),
+            (true, Some(_)) => ("note", ""),
+            (true, None) => ("ok", ""),
+        };
         let own = [mark.to_owned(), finding.about.to_owned(), finding.observed.clone()];
-        let fix = finding.fix.as_ref().map(|fix| [String::new(), String::new(), format!("fix: {fix}")]);
+        let fix = finding.fix.as_ref().map(|fix| [String::new(), String::new(), format!("{to_do}{fix}")]);
         [Some(own), fix].into_iter().flatten()
     });
     table(&rows.collect::<Vec<_>>())

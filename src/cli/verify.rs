@@ -42,6 +42,12 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
             "pass `--token FILE`, `--issuer URL` or `--service-account NAMESPACE/NAME`",
         ));
     }
+    if sources.token.is_none() && sources.cluster.is_none() && flags.speaks_of_a_token() {
+        return Err(Failure::plain(
+            "there is no token to compare with `--subject`, `--audience` or `--credentials`",
+            "pass `--token FILE` or `--service-account NAMESPACE/NAME`; `--issuer URL` alone judges the documents",
+        ));
+    }
     let attempt = async || {
         let gathered = evidence::gather(&sources, &expected).await?;
         Ok::<_, evidence::EvidenceError>(flags.judged(&gathered, &expected))
@@ -88,6 +94,12 @@ impl VerifyFlags {
     fn expected(&self) -> Expectation {
         let ExpectedFlags { issuer, subject, audience, .. } = &self.expected;
         Expectation { issuer: issuer.clone(), subject: subject.clone(), audience: audience.clone() }
+    }
+
+    /// Whether something is given that only a token can be compared with.
+    fn speaks_of_a_token(&self) -> bool {
+        let ExpectedFlags { issuer: _, subject, audience, credentials } = &self.expected;
+        subject.is_some() || audience.is_some() || credentials.is_some()
     }
 
     fn cloud(&self) -> Cloud {

@@ -319,6 +319,9 @@ fn read_issuer(
     if let (Ok(Some(signer)), Some(profile), Some(targets)) = (&signer, profile, &targets) {
         signer::check_profiles(mapping, signer.key_type, profile, targets, problems);
     }
+    if let (Ok(Some(signer)), Some(sources)) = (&signer, &sources) {
+        signer::check_listener(mapping, signer, sources, problems);
+    }
     let verify = verify::read(mapping, issuer.as_ref(), sources.as_deref(), problems);
     IssuerDraft {
         issuer,

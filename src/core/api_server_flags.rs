@@ -23,8 +23,10 @@ const AUDIENCES: &str = "api-audiences";
 const GATES: &str = "feature-gates";
 const GATE: &str = "ExternalServiceAccountTokenSigner";
 
-/// First minor version of Kubernetes 1 that speaks `v1` to its signer without a feature gate to be set.
-const FIRST_MINOR: u32 = 34;
+/// First minor version of Kubernetes 1 that knows a signer, behind a feature gate (`v1alpha1`).
+const FIRST_MINOR: u32 = 32;
+/// First one in which that gate is open (`v1`).
+const FIRST_OPEN: u32 = 34;
 
 /// How an API server is started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub struct Signer<'a> {
     pub issuer: &'a Issuer,
     pub api_audiences: &'a BTreeSet<String>,
     pub max_token_lifetime: Duration,
+    /// Whether the API server verifies with a key of before: one of a file.
+    pub has_legacy: bool,
 }
 
 /// What one rule says.
@@ -66,31 +70,51 @@ pub struct Finding {
     pub about: &'static str,
     pub fits: bool,
     pub observed: String,
+    /// What to do. Where it fits, this is what to do under a condition that cannot be looked at from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
 
 impl Launch {
-    /// Reads the manifest of a static pod, or else a command line, whose words may be apart by NUL as in
-    /// `/proc/PID/cmdline`.
+    /// Reads the manifest of a static pod as kubelet does: its first document, and nothing behind that. Or a command
+    /// line that begins with the program or with a flag, whose words may be apart by NUL as in `/proc/PID/cmdline`, and
+    /// whose lines may be comments.
     ///
     /// # Errors
     ///
-    /// Fails when no container of the pod is kube-apiserver, and when there are no flags at all.
+    /// Fails when it is neither, when no container of the pod is kube-apiserver, and when there are no flags at all.
     pub fn parse(text: &str) -> Result<Self, NoApiServer> {
-        let launch = match serde_saphyr::from_str::<Manifest>(text) {
-            Ok(manifest) => Self::of_pod(manifest)?,
-            Err(_) => Self { flags: flags(text.split(|c: char| c.is_whitespace() || c == '\0')), pod: None },
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || c == '\0'));
+        let mut words = words.filter(|word| !word.is_empty() && *word != "\\").peekable();
+        let begins = *words.peek().ok_or(NoApiServer::Flags)?;
+        let is_flag = begins.starts_with("--") && !begins.starts_with("---");
+        let launch = if is_flag || is_kube_apiserver(begins) {
+            Self { flags: flags(words), pod: None }
+        } else {
+            let mut bytes = text.as_bytes();
+            let mut documents = serde_saphyr::read::<_, Manifest>(&mut bytes);
+            match documents.next() {
+                Some(Ok(manifest)) => Self::of_pod(manifest)?,
+                Some(Err(error)) => {
+                    let at = error.location();
+                    let at = at.map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+                    return Err(NoApiServer::Neither { at: at.unwrap_or_default() });
+                }
+                None => return Err(NoApiServer::Flags),
+            }
         };
         if launch.flags.is_empty() { Err(NoApiServer::Flags) } else { Ok(launch) }
     }
 
-    fn of_pod(Manifest { spec }: Manifest) -> Result<Self, NoApiServer> {
-        let is_api_server = |container: &&Container| {
-            container
-                .words()
-                .any(|word| Path::new(word).file_name().is_some_and(|name| name == "kube-apiserver"))
-        };
+    fn of_pod(Manifest { kind, spec }: Manifest) -> Result<Self, NoApiServer> {
+        match kind.as_deref() {
+            Some("Pod") => {}
+            Some("ClusterConfiguration") => return Err(NoApiServer::ClusterConfiguration),
+            kind => return Err(NoApiServer::Kind { kind: kind.unwrap_or_default().to_owned() }),
+        }
+        let spec = spec.unwrap_or_default();
+        let is_api_server = |container: &&Container| container.words().any(is_kube_apiserver);
         let container = spec.containers.iter().find(is_api_server).ok_or(NoApiServer::Container)?;
         let hosts: BTreeMap<&str, &str> = spec
             .volumes
@@ -117,6 +141,10 @@ impl Launch {
     }
 }
 
+fn is_kube_apiserver(word: &str) -> bool {
+    Path::new(word).file_name().is_some_and(|name| name == "kube-apiserver")
+}
+
 fn flags<'a>(words: impl Iterator<Item = &'a str>) -> BTreeMap<String, Vec<String>> {
     let mut flags: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut words = words.filter(|word| !word.is_empty()).peekable();
@@ -134,7 +162,7 @@ fn flags<'a>(words: impl Iterator<Item = &'a str>) -> BTreeMap<String, Vec<Strin
 /// Compares an API server with its signer.
 #[must_use]
 pub fn check(launch: &Launch, signer: &Signer<'_>) -> Vec<Finding> {
-    let always = [endpoint, key_files, issuer, lifetime, audiences].map(|rule| rule(launch, signer));
+    let always = [endpoint, key_files, issuer, lifetime, audiences, secrets].map(|rule| rule(launch, signer));
     let sometimes = [reachable, version].into_iter().filter_map(|rule| rule(launch, signer));
     always.into_iter().chain(sometimes).collect()
 }
@@ -145,6 +173,11 @@ fn fits(about: &'static str, observed: impl Into<String>) -> Finding {
 
 fn wrong(about: &'static str, observed: impl Into<String>, fix: impl Into<String>) -> Finding {
     Finding { about, fits: false, observed: observed.into(), fix: Some(fix.into()) }
+}
+
+/// It fits as far as can be seen; `otherwise` is for when it does not.
+fn fits_unless(about: &'static str, observed: impl Into<String>, otherwise: impl Into<String>) -> Finding {
+    Finding { about, fits: true, observed: observed.into(), fix: Some(otherwise.into()) }
 }
 
 fn endpoint(launch: &Launch, signer: &Signer<'_>) -> Finding {
@@ -178,7 +211,9 @@ fn key_files(launch: &Launch, _: &Signer<'_>) -> Finding {
     wrong(
         "key files",
         observed,
-        "remove them, and name the public key in `signer.legacy`, so that old tokens go on",
+        "take the private key over first (`signpost signer import`) or name the public one in `signer.legacy`, so \
+         that old tokens go on; then remove the flags, which kubeadm writes anew unless it is given a patch \
+         (docs/rotation.md)",
     )
 }
 
@@ -196,7 +231,11 @@ fn issuer(launch: &Launch, signer: &Signer<'_>) -> Finding {
 fn lifetime(launch: &Launch, signer: &Signer<'_>) -> Finding {
     let ours = signer.max_token_lifetime;
     let Some(text) = launch.last(LIFETIME) else {
-        return fits("lifetime", format!("that of the signer, {} s", ours.as_secs()));
+        let observed = format!("that of the signer, {} s", ours.as_secs());
+        let otherwise = "if tokens that live longer were given before: take their key over (`signer import`) while \
+                         `max_token_lifetime` is as long as the longest of them, or its public half is withdrawn too \
+                         early";
+        return fits_unless("lifetime", observed, otherwise);
     };
     let about = "lifetime";
     let Some(given) = text.parse::<SignedDuration>().ok().and_then(|given| Duration::try_from(given).ok())
@@ -227,17 +266,30 @@ fn audiences(launch: &Launch, signer: &Signer<'_>) -> Finding {
         if given.is_empty() { launch.values(ISSUER).iter().cloned().collect() } else { given };
     let list =
         |texts: Vec<&String>| texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
+    let set = format!("set `signer.api_audiences: [{}]`", list(accepted.iter().collect()).replace('`', "\""));
     let more = list(signer.api_audiences.difference(&accepted).collect());
     if !more.is_empty() {
         let observed = format!("{more} is not of the API server: its tokens would not wait for a ready key");
-        return wrong("audiences", observed, "take it out of `signer.api_audiences`");
+        return wrong("audiences", observed, set);
     }
     let fewer = list(accepted.difference(signer.api_audiences).collect());
     if !fewer.is_empty() {
         let observed = format!("{fewer} is unknown to the signer: a first start waits for a ready key");
-        return wrong("audiences", observed, "add it to `signer.api_audiences`");
+        return wrong("audiences", observed, set);
     }
     fits("audiences", list(accepted.iter().collect()))
+}
+
+/// Tokens in Secrets, which kube-controller-manager signs with a key of its own and no signer is asked for.
+fn secrets(_: &Launch, signer: &Signer<'_>) -> Finding {
+    let about = "secrets";
+    if signer.has_legacy {
+        return fits(about, "`signer.legacy` has a key of before, which may be that of token Secrets");
+    }
+    let observed = "tokens in Secrets are refused, unless the key of kube-controller-manager was taken over";
+    let otherwise = "if there are any: `signer.legacy: [{file: /etc/kubernetes/pki/sa.pub, exclude: true}]`, which is the \
+                     public half of its --service-account-private-key-file";
+    fits_unless(about, observed, otherwise)
 }
 
 /// Whether the API server can get at the socket from inside its pod.
@@ -278,38 +330,77 @@ fn mounted(pod: &Pod, given: &Path, socket: &Path) -> Finding {
 }
 
 fn version(launch: &Launch, _: &Signer<'_>) -> Option<Finding> {
-    let mut gates = launch.values(GATES).iter().flat_map(|text| text.split(','));
-    if gates.rfind(|gate| gate.starts_with(GATE)).is_some_and(|gate| gate.ends_with("=false")) {
+    let gates = launch.values(GATES).iter().flat_map(|text| text.split(','));
+    let mut gates = gates.filter_map(|gate| gate.split_once('='));
+    let gate = gates.rfind(|(gate, _)| *gate == GATE).map(|(_, value)| value);
+    if gate.is_some_and(|value| value == "false") {
         let fix = format!("take it out of --{GATES}");
         return Some(wrong("version", format!("the feature gate {GATE} is off"), fix));
     }
     let minor = launch.pod.as_ref()?.minor?;
     Some(if minor < FIRST_MINOR {
-        let observed = format!("Kubernetes 1.{minor} asks no signer for `v1`");
-        wrong("version", observed, format!("upgrade to Kubernetes 1.{FIRST_MINOR} or later"))
+        let observed = format!("Kubernetes 1.{minor} knows no signer");
+        let fix = format!("upgrade to Kubernetes 1.{FIRST_OPEN} or later, or keep the key files");
+        wrong("version", observed, fix)
+    } else if minor < FIRST_OPEN && gate.is_none() {
+        let observed = format!("Kubernetes 1.{minor} asks a signer only with the feature gate {GATE}");
+        wrong(
+            "version",
+            observed,
+            format!("add --{GATES}={GATE}=true, or upgrade to Kubernetes 1.{FIRST_OPEN}"),
+        )
     } else {
         fits("version", format!("Kubernetes 1.{minor}"))
     })
 }
 
 /// There is no API server in the text.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NoApiServer {
     #[error("no container of the pod runs `kube-apiserver`")]
     Container,
     #[error("there is no flag in it")]
     Flags,
+    #[error(
+        "it is neither a command line, which begins with `kube-apiserver` or a flag, nor the manifest of a pod in YAML: \
+         that cannot be read{at}"
+    )]
+    Neither { at: String },
+    #[error("it is of kind `{kind}`, expected `Pod`")]
+    Kind { kind: String },
+    #[error(
+        "a ClusterConfiguration cannot express a signer: kubeadm always adds the flags of both key files"
+    )]
+    ClusterConfiguration,
+}
+
+impl NoApiServer {
+    /// What to name instead.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::ClusterConfiguration => {
+                "give kubeadm the patch of docs/rotation.md, and check the manifest that it writes: \
+                 /etc/kubernetes/manifests/kube-apiserver.yaml"
+            }
+            _ => {
+                "name the manifest of kube-apiserver, or a file with its command line, such as `/proc/PID/cmdline`"
+            }
+        }
+    }
 }
 
 /// What of a pod is looked at.
 #[derive(Deserialize)]
 struct Manifest {
-    spec: Spec,
+    kind: Option<String>,
+    spec: Option<Spec>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
+    #[serde(default)]
     containers: Vec<Container>,
     #[serde(default)]
     volumes: Vec<Volume>,

@@ -427,10 +427,12 @@ pub fn standing(
 
 mod alarms;
 mod report;
+mod tripwire;
 mod window;
 
 pub use alarms::alarms;
 pub use report::{KeyReport, NodeReport, Phase, Report, report};
+pub use tripwire::{SigningKey, signing_key};
 pub use window::Window;
 
 #[cfg(test)]

@@ -169,6 +169,12 @@ impl Trust {
         }
     }
 
+    /// Every node that it says something of.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<NodeName> {
+        self.admitted.keys().chain(self.known.keys()).cloned().collect()
+    }
+
     /// What this node says of those that the operator has admitted here.
     #[must_use]
     pub fn admits(&self) -> BTreeMap<NodeName, BTreeSet<Kid>> {

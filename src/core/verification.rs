@@ -22,7 +22,9 @@ pub use self::{
     checks::checks,
     credential::{Credential, InvalidCredentials, credentials},
     difference::{Difference, Kind},
-    evidence::{Again, Answer, ApiServerView, Evidence, Exhibit, NoAnswer, PROPAGATION, Unanswered},
+    evidence::{
+        Again, Answer, ApiServerView, ENTRA_LIFE, Evidence, Exhibit, NoAnswer, PROPAGATION, Unanswered,
+    },
     judgement::Judgement,
     question::{Cloud, Expectation, Party, Question},
     reference::reference,
@@ -116,6 +118,8 @@ pub enum Step {
     Type,
     KeyName,
     Claims,
+    /// How long it lives from `iat` to `exp`.
+    Lifetime,
     /// The identity has federated credentials at all.
     Credential,
     Issuer,
@@ -142,6 +146,18 @@ struct Violation {
     expected: String,
     fix: String,
     difference: Option<Difference>,
+    /// See [`Finding::unless`].
+    unless: Option<String>,
+}
+
+impl Verdict {
+    /// The violation is none if this is so, which only the operator knows.
+    fn unless(self, condition: impl Into<String>) -> Self {
+        match self {
+            Self::Violated(it) => Self::Violated(Violation { unless: Some(condition.into()), ..it }),
+            other => other,
+        }
+    }
 }
 
 /// A violated rule, to be printed.
@@ -155,6 +171,10 @@ pub struct Finding {
     pub expected: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
+    /// What would make the relying party accept all the same, and only the operator knows. Alone, such an error
+    /// is no refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unless: Option<String>,
     /// The AADSTS codes that Microsoft Entra would answer with; empty for others.
     pub predicted_codes: &'static [u32],
     pub certainty: Certainty,
@@ -223,7 +243,8 @@ pub fn judge(evidence: &Evidence, question: &Question) -> Report {
     let case = Case::new(evidence, question);
     let (mut violated, mut holds) = (Vec::new(), Vec::new());
     for check in checks().filter(|check| check.parties.contains(&question.party)) {
-        match (check.judge)(&case) {
+        let verdict = checks::for_google(check, &case, (check.judge)(&case));
+        match verdict {
             Verdict::NotApplicable => {}
             Verdict::Holds(seen) => holds.push(Confirmation { id: check.id, seen }),
             Verdict::Violated(violation) => violated.push((check, violation)),
@@ -231,12 +252,14 @@ pub fn judge(evidence: &Evidence, question: &Question) -> Report {
     }
     // The sort is stable: within one step the order of the table counts.
     violated.sort_by_key(|(check, _)| (std::cmp::Reverse(check.level), check.step));
+    let likely = match question.party {
+        // Who does not come as far as asking is answered nothing.
+        Party::Entra if violated.first().is_some_and(|(check, _)| check.keeps_from_asking()) => None,
+        Party::Entra => violated.iter().position(|(check, _)| !check.codes.is_empty()),
+        _ => violated.iter().position(|(check, _)| check.level == Level::Error),
+    };
     let mut findings: Vec<_> =
         violated.into_iter().map(|(check, violation)| check.finding(violation, question.party)).collect();
-    let likely = match question.party {
-        Party::Entra => findings.iter().position(|finding| !finding.predicted_codes.is_empty()),
-        _ => findings.iter().position(|finding| finding.level == Level::Error),
-    };
     if let Some(likely) = likely {
         findings[likely].likely_first = true;
         findings[..=likely].rotate_right(1);
@@ -248,16 +271,22 @@ fn outcome(case: &Case, findings: &[Finding], holds: &[Confirmation]) -> Outcome
     let mut errors = findings.iter().filter(|finding| finding.level == Level::Error).peekable();
     if errors.peek().is_some() {
         // That nobody answers says as much about this machine as about the issuer.
-        let lonely = case.evidence.is_unanswered() && errors.all(|finding| finding.id == checks::REACH);
-        return if lonely { Outcome::Unknown } else { Outcome::Refused };
+        let is_ours = |finding: &Finding| finding.id == checks::REACH && case.evidence.is_unanswered();
+        let is_open = errors.all(|finding| finding.unless.is_some() || is_ours(finding));
+        return if is_open { Outcome::Unknown } else { Outcome::Refused };
     }
-    let decisive = if case.evidence.token.is_some() { checks::SIGNATURE } else { checks::KEYS };
+    let decisive = if case.is_about_a_token() { checks::SIGNATURE } else { checks::KEYS };
     if holds.iter().any(|rule| rule.id == decisive) { Outcome::Accepted } else { Outcome::Unknown }
 }
 
 impl Check {
+    /// Whether the workload comes as far as asking only if the rule holds.
+    fn keeps_from_asking(&self) -> bool {
+        self.level == Level::Error && self.step == Step::Request && self.codes.is_empty()
+    }
+
     fn finding(&self, violation: Violation, party: Party) -> Finding {
-        let Violation { seen, expected, fix, difference } = violation;
+        let Violation { seen, expected, fix, difference, unless } = violation;
         Finding {
             id: self.id,
             level: self.level,
@@ -265,6 +294,7 @@ impl Check {
             seen,
             expected,
             difference,
+            unless,
             predicted_codes: if party == Party::Entra { self.codes } else { &[] },
             certainty: self.basis.certainty,
             source: self.basis.source,

@@ -50,11 +50,7 @@ async fn readiness(State(views): State<Views>, uri: Uri) -> Response {
     if (views.ready)() {
         (StatusCode::OK, text + "ready\n").into_response()
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            text + "not ready: an issuer has no keys to serve, see /status.json\n",
-        )
-            .into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, text + "not ready, see /status.json\n").into_response()
     }
 }
 

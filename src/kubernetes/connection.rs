@@ -25,6 +25,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::KubernetesError;
+use crate::files;
 
 /// Longest wait for a connection, TLS included. An API server is near; one that takes longer is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +38,8 @@ pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest part of a foreign error message that is repeated, in characters.
 const MAX_MESSAGE: usize = 400;
 const JSON: &str = "application/json";
+/// Largest token file that is read, in bytes: an API server takes headers of a megabyte.
+const MAX_TOKEN: u64 = 1024 * 1024;
 /// Where a pod finds its own credential.
 const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -92,7 +95,7 @@ impl Access {
 /// What is asked.
 pub(crate) struct Request {
     pub(crate) method: Method,
-    path: String,
+    pub(crate) path: String,
     body: Vec<u8>,
     content_type: &'static str,
     /// Largest answer that is read, in bytes.
@@ -356,8 +359,11 @@ impl fmt::Debug for Connection {
 
 /// The `Authorization` header of a token file. A line break at its end is common and means nothing.
 async fn bearer(path: PathBuf) -> Result<HeaderValue, KubernetesError> {
-    let text = tokio::fs::read_to_string(&path).await.map(Zeroizing::new);
-    let text = text.map_err(|source| KubernetesError::TokenFile { path: path.clone(), source })?;
+    let file = path.clone();
+    let bytes = blocking(move || files::read(&file, MAX_TOKEN).map(Zeroizing::new)).await;
+    let bytes = bytes.map_err(|source| KubernetesError::TokenFile { path: path.clone(), source })?;
+    let text = str::from_utf8(&bytes);
+    let text = text.map_err(|_| KubernetesError::TokenFileContent { path: path.clone() })?;
     let header = Zeroizing::new(format!("Bearer {}", text.trim()));
     let mut value = HeaderValue::try_from(header.as_str())
         .map_err(|_| KubernetesError::TokenFileContent { path: path.clone() })?;

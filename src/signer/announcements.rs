@@ -1,37 +1,45 @@
 //! Where a node says what it holds: `NODE.json` in a directory that the publisher reads.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{
-    keyring::{SigningError, SigningKey},
-    whole_file,
-};
-use crate::core::{
-    announcement::{Announcement, Draft, InvalidPost, NodeName, Posted},
-    kid::Kid,
+use super::keyring::{SigningError, SigningKey};
+use crate::{
+    core::{
+        announcement::{Announcement, Draft, InvalidPost, NodeName, Posted},
+        kid::Kid,
+    },
+    files,
 };
 
-/// Mode of an announcement: it is for everybody.
-const MODE: u32 = 0o644;
 /// Largest announcement that is read, in bytes: a node has a handful of keys.
 const MAX_SIZE: u64 = 1024 * 1024;
+/// Most announcements of others that are read, those of trusted nodes first: a cluster has a handful of nodes.
+const MAX_OTHERS: usize = 256;
+/// Most names that are looked at in the directory.
+const MAX_NAMES: usize = 10_000;
 
 /// The file of one node.
 pub(super) struct Board {
     directory: PathBuf,
     name: String,
-    /// What others had posted when it was last read.
+}
+
+/// The files of the other nodes, which may be anything.
+pub(super) struct Others {
+    directory: PathBuf,
+    own: String,
+    /// What they held when they were last read.
     read: BTreeMap<PathBuf, Posted>,
 }
 
 impl Board {
     pub(super) fn new(directory: &Path, node: &NodeName) -> Self {
-        Self { directory: directory.to_owned(), name: format!("{node}.json"), read: BTreeMap::new() }
+        Self { directory: directory.to_owned(), name: format!("{node}.json") }
     }
 
     /// Posts an announcement, signed with every key that is there. It is there to stay when this returns;
@@ -54,39 +62,66 @@ impl Board {
             draft.sign(key.jwk(), |message| key.sign_message(message))?;
         }
         let json = draft.to_json();
-        fs::create_dir_all(&self.directory)
-            .and_then(|()| whole_file::write(&self.directory, &self.name, &json, MODE))
+        let write = || files::replace(&path, &json, files::PUBLIC_FILE);
+        files::create_directory(&self.directory, files::PUBLIC_DIRECTORY)
+            .and_then(|()| match write() {
+                // Somebody made a directory of that name.
+                Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                    files::move_aside(&path).and_then(|()| write())
+                }
+                written => written,
+            })
             .map_err(|source| BoardError::Write { path, source })
     }
 
-    /// What others have posted, as far as it can be read, and what is wrong with the first that cannot.
-    /// A file is read again only once it has changed.
-    pub(super) fn others(&mut self, own: &NodeName) -> Result<(Vec<Posted>, Option<BoardError>), BoardError> {
+    /// What is posted already.
+    fn present(&self) -> Option<Posted> {
+        let present = files::read_no_follow(&self.directory.join(&self.name), MAX_SIZE);
+        Posted::read(&present.ok()?).ok()
+    }
+}
+
+impl Others {
+    pub(super) fn new(directory: &Path, own: &NodeName) -> Self {
+        Self { directory: directory.to_owned(), own: format!("{own}.json"), read: BTreeMap::new() }
+    }
+
+    /// What they say, as far as it can be read, and what is wrong with the first that cannot. A file that is as it
+    /// was is not verified again. Blocks as long as the file system does.
+    pub(super) fn read(
+        &mut self,
+        trusted: &BTreeSet<NodeName>,
+    ) -> Result<(Vec<Posted>, Option<BoardError>), BoardError> {
         let failed = |source| BoardError::Read { path: self.directory.clone(), source };
-        let own = format!("{own}.json");
-        let mut read = BTreeMap::new();
-        let mut unreadable = None;
         let entries = match fs::read_dir(&self.directory) {
             // Nobody has posted anything.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
             entries => entries.map_err(failed)?,
         };
-        for entry in entries {
+        // Whatever else is there, those of trusted nodes are read.
+        let mut paths: Vec<_> =
+            trusted.iter().map(|node| self.directory.join(format!("{node}.json"))).collect();
+        let mut others = BTreeSet::new();
+        for entry in entries.take(MAX_NAMES) {
             let path = entry.map_err(failed)?.path();
             let is_json = path.extension().is_some_and(|extension| extension == "json");
             let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            if !is_json || is_hidden || path.file_name().is_some_and(|name| name == own.as_str()) {
-                continue;
+            if is_json && !is_hidden && !paths.contains(&path) {
+                others.insert(path);
             }
-            let present = fs::metadata(&path).and_then(|metadata| {
-                if metadata.len() > MAX_SIZE {
-                    return Err(io::Error::from(io::ErrorKind::FileTooLarge));
-                }
-                fs::read(&path)
-            });
-            let posted = match present {
+        }
+        paths.extend(others);
+        paths.retain(|path| path.file_name().is_some_and(|name| name != self.own.as_str()));
+        let too_many = paths.get(MAX_OTHERS).map(|_| BoardError::TooMany { path: self.directory.clone() });
+        paths.truncate(MAX_OTHERS);
+        let mut read = BTreeMap::new();
+        let mut unreadable = None;
+        for path in paths {
+            let posted = match files::read_no_follow(&path, MAX_SIZE) {
                 Ok(present) => Posted::read_again(&present, self.read.remove(&path))
                     .map_err(|source| BoardError::Unusable { path: path.clone(), source }),
+                // It was there a moment ago.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(source) => Err(BoardError::Read { path: path.clone(), source }),
             };
             match posted {
@@ -95,12 +130,7 @@ impl Board {
             }
         }
         self.read = read;
-        Ok((self.read.values().cloned().collect(), unreadable))
-    }
-
-    /// What is posted already.
-    fn present(&self) -> Option<Posted> {
-        Posted::read(&fs::read(self.directory.join(&self.name)).ok()?).ok()
+        Ok((self.read.values().cloned().collect(), unreadable.or(too_many)))
     }
 }
 
@@ -111,8 +141,26 @@ pub enum BoardError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot read `{path}`", path = path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("more than {MAX_OTHERS} announcements in `{path}`", path = path.display())]
+    TooMany { path: PathBuf },
     #[error("cannot use `{path}`", path = path.display())]
     Unusable { path: PathBuf, source: InvalidPost },
     #[error("cannot sign the announcement")]
     Sign(#[from] SigningError),
+}
+
+impl BoardError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("free some space: nothing changes hands before it is announced".to_owned())
+            }
+            Self::Read { .. } | Self::Unusable { .. } | Self::TooMany { .. } => {
+                Some("see who writes there; what is no announcement of a node can be removed".to_owned())
+            }
+            Self::Write { .. } | Self::Sign(_) => None,
+        }
+    }
 }

@@ -20,7 +20,7 @@ use std::{
 use openssl::error::ErrorStack;
 use rustix::{
     io::Errno,
-    process::{DumpableBehavior, set_dumpable_behavior},
+    process::{DumpableBehavior, geteuid, set_dumpable_behavior},
 };
 use zeroize::Zeroizing;
 
@@ -62,16 +62,22 @@ impl NewKey {
         Ok(Self { pem: Some(pem), key: Arc::new(key) })
     }
 
-    /// Reads one that somebody else made, such as kubeadm's `sa.key`.
+    /// Reads one that somebody else made, such as kubeadm's `sa.key`: the first private key of the file, which is the
+    /// one that kube-apiserver signs with. Returns also how many further keys there are, which verify alone.
     ///
     /// # Errors
     ///
     /// Fails when the file cannot be read, when others could have read it, and when it holds no such key.
-    pub fn import(file: &Path) -> Result<Self, KeyringError> {
-        let pem = directory::read_private(file)?;
-        let unusable = |source| KeyringError::Unusable { path: file.to_owned(), source };
-        let key = SigningKey::from_pem(&pem).map_err(unusable)?;
-        Ok(Self { pem: Some(pem), key: Arc::new(key) })
+    pub fn import(file: &Path) -> Result<(Self, usize), KeyringError> {
+        let read = || {
+            let text = directory::read_named(file)?;
+            let (first, others) = first_private(&text);
+            let unusable = |source| KeyringError::Unusable { path: file.to_owned(), source };
+            let key = SigningKey::from_pem(first).map_err(unusable)?;
+            let pem = Some(Zeroizing::new(first.to_vec()));
+            Ok((Self { pem, key: Arc::new(key) }, others))
+        };
+        read().map_err(|source| KeyringError::Import { file: file.to_owned(), source: Box::new(source) })
     }
 
     /// The public half.
@@ -223,6 +229,18 @@ impl Keyring {
     }
 }
 
+/// From the first private key of a PEM text to where the next key begins, and how many keys there are besides.
+fn first_private(pem: &[u8]) -> (&[u8], usize) {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    let begins: Vec<usize> = (0..pem.len()).filter(|&at| pem[at..].starts_with(BEGIN)).collect();
+    let label = |at: usize| pem[at + BEGIN.len()..].split(|byte| *byte == b'-').next().unwrap_or_default();
+    let is_key = |at: &usize| label(*at).ends_with(b"KEY");
+    let is_private = |at: &usize| label(*at).ends_with(b"PRIVATE KEY");
+    let Some(first) = begins.iter().copied().find(|at| is_private(at)) else { return (pem, 0) };
+    let next = begins.iter().copied().find(|at| *at > first).unwrap_or(pem.len());
+    (&pem[first..next], begins.iter().filter(|at| is_key(at)).count() - 1)
+}
+
 fn private_name(kid: &Kid) -> String {
     format!("{kid}.pem")
 }
@@ -244,6 +262,8 @@ pub enum KeyringError {
     Misnamed { path: PathBuf, kid: Kid },
     #[error("cannot use the key in `{path}`", path = path.display())]
     Unusable { path: PathBuf, source: UnusableKey },
+    #[error("cannot take over the key in `{file}`", file = file.display())]
+    Import { file: PathBuf, source: Box<KeyringError> },
     #[error("cannot use the journal `{path}`", path = path.display())]
     Journal { path: PathBuf, source: InvalidHoldings },
     #[error("cannot {action} `{path}`", path = path.display())]
@@ -276,6 +296,7 @@ impl KeyringError {
                 path.display(),
                 path.with_file_name(private_name(kid)).display()
             )),
+            Self::Import { file, source } => Some(source.hint_for_import(file)),
             Self::Unusable { .. } => {
                 Some("restore the file from a backup, or remove it to have a new key made".to_owned())
             }
@@ -296,9 +317,43 @@ impl KeyringError {
     }
 }
 
+impl KeyringError {
+    /// What to do about a file that the cluster goes on using: it stays as it is.
+    fn hint_for_import(&self, file: &Path) -> String {
+        let (shown, user) = (file.display(), geteuid().as_raw());
+        match self {
+            Self::Unusable { source: UnusableKey::Encrypted, .. } => format!(
+                "leave the file as it is, and take over a copy without a passphrase, of mode 0600: `openssl pkey -in \
+                 {shown} -out COPY`; remove the copy afterwards"
+            ),
+            Self::Unusable { source: UnusableKey::Algorithm { .. }, .. } => format!(
+                "leave the file as it is, for API servers sign with it: start the signer with keys of its own, and name \
+                 the public half of {shown} in `signer.legacy`, so that tokens of it go on; let the signer's keys be \
+                 public for `propagation` before an API server asks it"
+            ),
+            Self::Unusable { .. } => {
+                "name the file of kube-apiserver's --service-account-signing-key-file, and leave it as it is"
+                    .to_owned()
+            }
+            Self::Mode { .. } | Self::Owner { .. } => format!(
+                "leave the file as it is, and take over a copy: `install -o {user} -m 600 {shown} COPY`; remove the \
+                 copy afterwards"
+            ),
+            Self::Io { .. } => {
+                format!("run as a user that may read {shown}, or take over a copy of it, of mode 0600")
+            }
+            _ => self.hint().unwrap_or_default(),
+        }
+    }
+}
+
 /// A file does not hold a key that can sign here. OpenSSL's own words are left out.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UnusableKey {
+    #[error("it is encrypted")]
+    Encrypted,
+    #[error("it is for {algorithm}, expected RSA or P-256")]
+    Algorithm { algorithm: &'static str },
     #[error("not an unencrypted RSA or P-256 key in PEM")]
     Malformed,
     #[error(transparent)]

@@ -8,7 +8,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -16,13 +19,13 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use super::{
-    announcements::{Board, BoardError},
+    announcements::{Board, BoardError, Others},
     keyring::{Hsm, HsmSettings, Keyring, KeyringError, NewKey, Signature, SigningError, SigningKey},
     trust::{TrustError, TrustStore},
 };
 use crate::{
     core::{
-        announcement::NodeName,
+        announcement::{NodeName, Posted},
         issuer::Issuer,
         kid::Kid,
         signing::{
@@ -65,8 +68,14 @@ pub struct Settings {
 pub struct Node {
     settings: Settings,
     meter: Arc<Meter>,
-    /// What takes effect when memory is lost.
+    /// What takes effect when memory is lost. Signing may wait for it, so nobody who holds it reads or writes
+    /// where others may.
     desk: Mutex<Desk>,
+    board: Board,
+    /// Whether what is in effect is announced.
+    announced: AtomicBool,
+    /// Whether a signature waits in vain for the disk.
+    unrecorded: AtomicBool,
     /// What is in effect.
     live: ArcSwap<Live>,
     orders: ArcSwap<Orders>,
@@ -75,6 +84,9 @@ pub struct Node {
     spare: Mutex<Option<NewKey>>,
     /// Held by whoever tends.
     tending: Mutex<()>,
+    /// Held by whoever listens to others, however long that takes.
+    others: Mutex<Others>,
+    heard: Mutex<Heard>,
     hearsay: Mutex<Hearsay>,
 }
 
@@ -82,13 +94,21 @@ struct Desk {
     keyring: Keyring,
     /// As it is on the disk.
     holdings: Holdings,
-    board: Board,
 }
 
-/// What others said, and what became of it.
+/// What others said when they were last listened to.
+#[derive(Default)]
+struct Heard {
+    posted: Arc<[Posted]>,
+    unreadable: Option<Arc<BoardError>>,
+}
+
+/// What became of what others said.
 struct Hearsay {
     trust_store: TrustStore,
     distrusted: Vec<Distrust>,
+    /// The nodes that counted.
+    trusted: BTreeSet<NodeName>,
 }
 
 struct Live {
@@ -123,20 +143,26 @@ impl Node {
         if journal.as_ref() != Some(&holdings) {
             keyring.record(&holdings)?;
         }
-        board.post(&holdings.announcement(), keyring.keys())?;
+        // Whoever cannot say so goes on with what it did, and says it later.
+        let announced = board.post(&holdings.announcement(), keyring.keys()).is_ok();
         let live = Live { holdings: holdings.clone(), keys: keyring.keys().clone() };
         let meter = Arc::new(Meter::new(settings.node.clone()));
         meter.stands(standing(&holdings, now));
         let node = Self {
             hsm: keyring.hsm().cloned(),
             meter,
-            settings,
-            desk: Mutex::new(Desk { keyring, holdings, board }),
+            others: Mutex::new(Others::new(&settings.announcements, &settings.node)),
+            desk: Mutex::new(Desk { keyring, holdings }),
+            board,
+            announced: announced.into(),
+            unrecorded: false.into(),
             live: ArcSwap::from_pointee(live),
             orders: ArcSwap::default(),
             spare: Mutex::default(),
             tending: Mutex::default(),
-            hearsay: Mutex::new(Hearsay { trust_store, distrusted: Vec::new() }),
+            heard: Mutex::default(),
+            hearsay: Mutex::new(Hearsay { trust_store, distrusted: Vec::new(), trusted: trust.nodes() }),
+            settings,
         };
         Ok((node, surprises))
     }
@@ -193,7 +219,9 @@ impl Node {
         match self.sign_with(&live, claims, now, true) {
             Err(SignError::NotCovered(done)) => {
                 let covered = Live { holdings: live.holdings.after(&done, now)?, keys: live.keys.clone() };
-                desk.record(&done, now)?;
+                let recorded = desk.record(&done, now);
+                self.unrecorded.store(recorded.is_err(), Relaxed);
+                recorded?;
                 self.live.store(Arc::new(covered));
             }
             decided => return decided,
@@ -235,8 +263,8 @@ impl Node {
         let learnt = self.learn(orders, now);
         let mut steps = Vec::new();
         loop {
+            self.take_effect(now)?;
             let mut desk = self.desk();
-            self.take_effect(&desk, now)?;
             let Some(step) = desk.holdings.next_step(orders, now, self.settings.margin) else { break };
             let done = match step.clone() {
                 Step::Generate => {
@@ -261,10 +289,21 @@ impl Node {
             desk.record(&done, now)?;
             steps.push(step);
         }
+        self.record_again()?;
         // What is wrong with others is no reason to stop.
         learnt?;
         shredded?;
         Ok(steps)
+    }
+
+    /// Looks whether a disk that could not be written can be again.
+    fn record_again(&self) -> Result<(), NodeError> {
+        if self.unrecorded.load(Relaxed) {
+            let desk = self.desk();
+            desk.keyring.record(&desk.holdings)?;
+            self.unrecorded.store(false, Relaxed);
+        }
+        Ok(())
     }
 
     /// Removes the private keys that are revoked before anything is recorded: a process that dies here, or whose disk
@@ -281,12 +320,30 @@ impl Node {
         self.hearsay.lock().expect("nobody panics while holding it").distrusted.clone()
     }
 
-    /// Reads what other nodes say, and what the operator says of them.
+    /// Reads what other nodes say, for the next [`Self::tend`]. Blocks as long as the files of others do, and nobody
+    /// else waits for it.
+    pub fn listen(&self) {
+        let trusted = self.hearsay.lock().expect("nobody panics while holding it").trusted.clone();
+        let read = self.others.lock().expect("nobody panics while holding it").read(&trusted);
+        let mut heard = self.heard.lock().expect("nobody panics while holding it");
+        match read {
+            Ok((posted, unreadable)) => {
+                *heard = Heard { posted: posted.into(), unreadable: unreadable.map(Arc::new) };
+            }
+            // What they said before still counts.
+            Err(error) => heard.unreadable = Some(Arc::new(error)),
+        }
+    }
+
+    /// Takes in what other nodes say, and what the operator says of them.
     fn learn(&self, orders: &Orders, now: Timestamp) -> Result<(), NodeError> {
+        let (posted, unreadable) = {
+            let heard = self.heard.lock().expect("nobody panics while holding it");
+            (Arc::clone(&heard.posted), heard.unreadable.clone())
+        };
         let mut hearsay = self.hearsay.lock().expect("nobody panics while holding it");
         let before = hearsay.trust_store.load()?;
         let mut desk = self.desk();
-        let (posted, unreadable) = desk.board.others(&self.settings.node)?;
         let own = desk.holdings.own_kids();
         let me = Bystander {
             node: &self.settings.node,
@@ -296,14 +353,14 @@ impl Node {
             margin: self.settings.margin,
         };
         let (trust, distrusted) = before.learn(me, &posted, now);
-        hearsay.distrusted = distrusted;
+        (hearsay.distrusted, hearsay.trusted) = (distrusted, trust.nodes());
         hearsay.trust_store.learnt(&before, &trust)?;
         let next = desk.holdings.with_trust(&trust, now);
         if next != desk.holdings {
             desk.keyring.record(&next)?;
             desk.holdings = next;
         }
-        unreadable.map_or(Ok(()), |error| Err(error.into()))
+        unreadable.map_or(Ok(()), |error| Err(NodeError::Others(error)))
     }
 
     /// Takes over a key that others signed with until now: it signs from now on, for everybody, because it is
@@ -312,11 +369,11 @@ impl Node {
     /// # Errors
     ///
     /// Fails when the file cannot be used, when keys are in a token, when the key is here already, and when the disk cannot be written.
-    pub fn import(&self, file: &Path, now: Timestamp) -> Result<Kid, NodeError> {
+    pub fn import(&self, file: &Path, now: Timestamp) -> Result<Imported, NodeError> {
         if self.hsm.is_some() {
             return Err(KeyringError::NoImport.into());
         }
-        let new = NewKey::import(file)?;
+        let (new, others) = NewKey::import(file)?;
         let (jwk, kid) = (new.jwk().clone(), new.jwk().kid().clone());
         let _alone = self.tending.lock().expect("nobody panics while holding it");
         let mut desk = self.desk();
@@ -328,19 +385,32 @@ impl Node {
         let internal_horizon = until(LONGEST_EXTENDED);
         desk.keyring.add(new).map_err(|(_, error)| error)?;
         desk.record(&Done::Imported { jwk, horizon, internal_horizon }, now)?;
-        self.take_effect(&desk, now)?;
-        Ok(kid)
+        drop(desk);
+        self.take_effect(now)?;
+        Ok(Imported { kid, others })
     }
 
     /// Tells the world what the disk says, and then memory.
-    fn take_effect(&self, desk: &Desk, now: Timestamp) -> Result<(), NodeError> {
-        if self.live.load().holdings != desk.holdings {
-            desk.board.post(&desk.holdings.announcement(), desk.keyring.keys())?;
-            self.meter.stands(standing(&desk.holdings, now));
-            let (holdings, keys) = (desk.holdings.clone(), desk.keyring.keys().clone());
-            self.live.store(Arc::new(Live { holdings, keys }));
+    fn take_effect(&self, now: Timestamp) -> Result<(), NodeError> {
+        loop {
+            let (announcement, keys) = {
+                let desk = self.desk();
+                if self.announced.load(Relaxed) && self.live.load().holdings == desk.holdings {
+                    return Ok(());
+                }
+                (desk.holdings.announcement(), desk.keyring.keys().clone())
+            };
+            self.announced.store(false, Relaxed);
+            self.board.post(&announcement, &keys)?;
+            let desk = self.desk();
+            // A signature may have moved the last `exp` of a key meanwhile.
+            if desk.holdings.announcement() == announcement {
+                self.announced.store(true, Relaxed);
+                self.meter.stands(standing(&desk.holdings, now));
+                self.live.store(Arc::new(Live { holdings: desk.holdings.clone(), keys }));
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn new_key(&self) -> Result<NewKey, KeyringError> {
@@ -371,6 +441,14 @@ impl Desk {
     }
 }
 
+/// A key that was taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    pub kid: Kid,
+    /// How many keys of the file were not: they sign nothing.
+    pub others: usize,
+}
+
 /// What is said of a node's keys just now.
 fn standing(holdings: &Holdings, now: Timestamp) -> Standing {
     let mut keys = BTreeMap::from(["standby", "active", "retired"].map(|stage| (stage, 0)));
@@ -399,6 +477,8 @@ pub enum NodeError {
     #[error(transparent)]
     Board(#[from] BoardError),
     #[error(transparent)]
+    Others(Arc<BoardError>),
+    #[error(transparent)]
     Trust(#[from] TrustError),
     #[error(transparent)]
     OutOfOrder(#[from] OutOfOrder),
@@ -415,7 +495,9 @@ impl NodeError {
             Self::Other { .. } => Some("use another data directory for another issuer".to_owned()),
             Self::Keyring(error) => error.hint(),
             Self::Trust(error) => error.hint(),
-            Self::Present { .. } | Self::Board(_) | Self::OutOfOrder(_) => None,
+            Self::Board(error) => error.hint(),
+            Self::Others(error) => error.hint(),
+            Self::Present { .. } | Self::OutOfOrder(_) => None,
         }
     }
 }

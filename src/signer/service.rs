@@ -38,6 +38,9 @@ const MAX_REQUEST: usize = 64 * 1024;
 /// Most requests at once on one connection. An API server has one connection.
 const MAX_STREAMS: u32 = 1024;
 
+/// Longest silence of a connection.
+const IDLE: Duration = Duration::from_mins(10);
+
 pub type ServeError = tonic::transport::Error;
 
 struct Service {
@@ -58,7 +61,9 @@ pub async fn serve(
     socket: Socket,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let connections = socket.connections(Arc::clone(node.meter()));
+    // An API server asks for the keys again and again, so it never is silent for so long.
+    let idle = IDLE.max(refresh_hint * 3);
+    let connections = socket.connections(Arc::clone(node.meter()), idle);
     let service = Arc::new(Service { node, refresh_hint, told: Mutex::default() });
     let alpha = v1alpha1::ExternalJwtSignerServer::from_arc(Arc::clone(&service));
     let stable = ExternalJwtSignerServer::from_arc(service);
@@ -142,7 +147,9 @@ impl Service {
             SignError::Refused(Refusal::TooLong) => {
                 (Refused, "the token would live too long", "too long a life")
             }
-            SignError::Refused(Refusal::NotReady) => (Unavailable, "not ready", "not ready"),
+            SignError::Refused(Refusal::NotReady) => {
+                (Unavailable, "not ready: no key for this audience is public yet", "not ready")
+            }
             SignError::Refused(Refusal::NoKey) => (Unavailable, "not ready", "no key"),
             SignError::Record(_) | SignError::NotCovered(_) | SignError::Blocks => {
                 (Unavailable, "cannot sign", "cannot record")

@@ -1,13 +1,15 @@
 //! The unix socket of a signer, and who may speak through it.
 
+mod connection;
+
 use std::{
     collections::BTreeSet,
     fmt, fs, io,
     os::{
         linux::net::SocketAddrExt as _,
         unix::{
-            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
-            net::{SocketAddr, UnixListener as Blocking, UnixStream as Connection},
+            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+            net::{SocketAddr, UnixListener as Blocking, UnixStream as Stream},
         },
     },
     path::{Path, PathBuf},
@@ -15,18 +17,22 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{Stream, stream::unfold};
+use futures_util::{Stream as Incoming, stream::unfold};
 use rustix::process::geteuid;
 use tokio::{
-    net::{UnixListener, UnixStream},
-    time::sleep,
+    net::{UnixListener, unix::UCred},
+    select,
+    time::{MissedTickBehavior, interval, sleep},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::{core::signing::SocketName, telemetry::signing::Meter};
+use self::connection::{Connection, Seats};
+use crate::{core::signing::SocketName, files, telemetry::signing::Meter};
 
 /// Time until the next attempt when a connection cannot be taken, such as for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Time between two looks whether the file of the socket is still there.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Who may connect, besides root and our own user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,15 +52,23 @@ impl Access {
 
 /// A socket that listens. Its file is removed when it is dropped.
 pub struct Socket {
-    listener: UnixListener,
+    name: SocketName,
     access: Access,
-    file: Option<Bound>,
+    bound: Bound,
 }
 
-/// The file that we made: another one in its place is not ours.
 struct Bound {
-    path: PathBuf,
-    inode: u64,
+    listener: UnixListener,
+    /// Its file, and the inode of it that we made: another one in its place is not ours.
+    file: Option<(PathBuf, u64)>,
+}
+
+impl Bound {
+    /// Whether those who look for the socket find this one.
+    fn is_there(&self) -> bool {
+        let Some((path, inode)) = &self.file else { return true };
+        fs::symlink_metadata(path).is_ok_and(|present| present.ino() == *inode)
+    }
 }
 
 impl Socket {
@@ -64,72 +78,139 @@ impl Socket {
     ///
     /// Fails when somebody does, and when the place cannot be used.
     pub fn bind(name: &SocketName, access: Access) -> Result<Self, SocketError> {
-        let failed = |action| move |source| SocketError::Io { action, name: name.clone(), source };
-        let (listener, file) = match name {
-            SocketName::Abstract(text) => {
-                let address = SocketAddr::from_abstract_name(text).map_err(failed("name"))?;
-                let listener = Blocking::bind_addr(&address).map_err(|source| match source.kind() {
-                    io::ErrorKind::AddrInUse => SocketError::Taken { name: name.clone() },
-                    _ => failed("listen at")(source),
-                })?;
-                (listener, None)
-            }
-            SocketName::File(path) => {
-                clear(path, name)?;
-                // It appears with its mode and group, and takes the place of a stale one in one step.
-                let unfinished = beside(path);
-                let bind = || {
-                    let _ = fs::remove_file(&unfinished);
-                    let listener = Blocking::bind(&unfinished)?;
-                    fs::set_permissions(&unfinished, fs::Permissions::from_mode(access.mode))?;
-                    chown(&unfinished, None, access.gid)?;
-                    let inode = fs::symlink_metadata(&unfinished)?.ino();
-                    fs::rename(&unfinished, path)?;
-                    Ok((listener, Some(Bound { path: path.clone(), inode })))
-                };
-                bind().map_err(|source| {
-                    let _ = fs::remove_file(&unfinished);
-                    failed("listen at")(source)
-                })?
-            }
-        };
-        listener.set_nonblocking(true).map_err(failed("listen at"))?;
-        let listener = UnixListener::from_std(listener).map_err(failed("listen at"))?;
-        Ok(Self { listener, access, file })
+        Ok(Self { bound: bind(name, &access)?, name: name.clone(), access })
     }
 
-    /// Connections of those who may, for ever. Others are closed without a word.
-    pub(super) fn connections(self, meter: Arc<Meter>) -> impl Stream<Item = io::Result<UnixStream>> {
+    /// Connections of those who may, for ever. Others are closed without a word, and so is one that says nothing
+    /// for as long as `idle`.
+    pub(super) fn connections(
+        self,
+        meter: Arc<Meter>,
+        idle: Duration,
+    ) -> impl Incoming<Item = io::Result<Connection>> {
+        let mut look = interval(EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A stranger that tries on is told of once.
         let told = BTreeSet::new();
-        unfold((self, meter, told), async |(socket, meter, mut told)| {
-            loop {
-                let accepted = socket.listener.accept().await;
-                match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
-                    Ok((peer, stream)) if socket.access.allows(peer.uid(), peer.gid()) => {
-                        return Some((Ok(stream), (socket, meter, told)));
-                    }
-                    Ok((peer, _)) => {
-                        meter.turned_away();
-                        if told.insert(peer.uid()) {
-                            warn!(uid = peer.uid(), gid = peer.gid(), "a stranger may not use the signer");
+        unfold((self, look, Seats::default(), told), move |(mut socket, mut look, mut seats, mut told)| {
+            let meter = Arc::clone(&meter);
+            async move {
+                loop {
+                    let accepted = select! {
+                        accepted = socket.bound.listener.accept() => accepted,
+                        _ = look.tick() => {
+                            socket.stay_reachable(&meter);
+                            continue;
                         }
+                    };
+                    match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
+                        Ok((peer, stream)) if socket.may_connect(peer) => {
+                            let connection = seats.take(stream, idle);
+                            return Some((Ok(connection), (socket, look, seats, told)));
+                        }
+                        Ok((peer, _)) => {
+                            meter.turned_away();
+                            if told.insert(peer.uid()) {
+                                warn!(
+                                    uid = peer.uid(),
+                                    gid = peer.gid(),
+                                    "a stranger may not use the signer"
+                                );
+                            }
+                        }
+                        Err(_) => sleep(PAUSE).await,
                     }
-                    Err(_) => sleep(PAUSE).await,
                 }
             }
         })
     }
+
+    /// Listens anew once the file of the socket is gone: an API server that starts would wait for it in vain.
+    fn stay_reachable(&mut self, meter: &Meter) {
+        if self.bound.is_there() {
+            meter.reachable(None);
+            return;
+        }
+        match bind(&self.name, &self.access) {
+            Ok(bound) => {
+                self.bound = bound;
+                meter.reachable(None);
+                info!(socket = %self.name, "the file of the socket was gone, and is there again");
+            }
+            Err(error) => {
+                let hint = error.hint();
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                let text = format!("{error}{}", cause.unwrap_or_default());
+                if meter.reachable(Some(text.clone())) {
+                    warn!(
+                        error = text,
+                        hint, "nobody can connect to the signer, the file of its socket is gone"
+                    );
+                }
+            }
+        }
+    }
+
+    fn may_connect(&self, peer: UCred) -> bool {
+        self.access.allows(peer.uid(), peer.gid())
+            || self.access.gid.is_some_and(|gid| self.let_in_as_a_member(gid) || is_member(peer, gid))
+    }
+
+    /// Whether the kernel has let in nobody but members of this group, supplementary ones as well, and those whom no
+    /// mode stops: to connect is to write (unix(7)). This says nothing about a name without a file.
+    fn let_in_as_a_member(&self, gid: u32) -> bool {
+        let Some((path, inode)) = &self.bound.file else { return false };
+        fs::symlink_metadata(path).is_ok_and(|present| {
+            present.ino() == *inode && present.gid() == gid && present.permissions().mode() & 0o002 == 0
+        })
+    }
 }
 
-impl Drop for Socket {
+/// Whether a process has a supplementary group. It may have ended since it connected, and another one of the same
+/// user have its number; that one could speak for it anyway. One in another PID namespace cannot be found.
+fn is_member(peer: UCred, gid: u32) -> bool {
+    let Some(pid) = peer.pid().filter(|pid| *pid > 0) else { return false };
+    let Ok(status) = files::read(Path::new(&format!("/proc/{pid}/status")), 64 * 1024) else { return false };
+    let status = String::from_utf8_lossy(&status);
+    let numbers = |line: &str| {
+        let line = status.lines().find_map(|found| found.strip_prefix(line));
+        line.unwrap_or_default().split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u32>>()
+    };
+    let users = numbers("Uid:");
+    !users.is_empty() && users.iter().all(|uid| *uid == peer.uid()) && numbers("Groups:").contains(&gid)
+}
+
+impl Drop for Bound {
     fn drop(&mut self) {
-        if let Some(Bound { path, inode }) = &self.file
-            && fs::symlink_metadata(path).is_ok_and(|present| present.ino() == *inode)
+        if let Some((path, _)) = &self.file
+            && self.is_there()
         {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+fn bind(name: &SocketName, access: &Access) -> Result<Bound, SocketError> {
+    let failed = |action| move |source| SocketError::Io { action, name: name.clone(), source };
+    let (listener, file) = match name {
+        SocketName::Abstract(text) => {
+            let address = SocketAddr::from_abstract_name(text).map_err(failed("name"))?;
+            let listener = Blocking::bind_addr(&address).map_err(|source| match source.kind() {
+                io::ErrorKind::AddrInUse => SocketError::Taken { name: name.clone() },
+                _ => failed("listen at")(source),
+            })?;
+            (listener, None)
+        }
+        SocketName::File(path) => {
+            clear(path, name)?;
+            let bound = files::bind_socket(path, access.mode, access.gid);
+            let (listener, inode) = bound.map_err(failed("listen at"))?;
+            (listener, Some((path.clone(), inode)))
+        }
+    };
+    listener.set_nonblocking(true).map_err(failed("listen at"))?;
+    let listener = UnixListener::from_std(listener).map_err(failed("listen at"))?;
+    Ok(Bound { listener, file })
 }
 
 /// Makes sure that nobody needs what is in the way.
@@ -138,17 +219,10 @@ fn clear(path: &Path, name: &SocketName) -> Result<(), SocketError> {
     if !present.file_type().is_socket() {
         return Err(SocketError::NoSocket { name: name.clone() });
     }
-    match Connection::connect(path) {
+    match Stream::connect(path) {
         Ok(_) => Err(SocketError::Taken { name: name.clone() }),
         Err(_) => Ok(()),
     }
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".tmp");
-    path.with_file_name(name)
 }
 
 /// There is no socket to listen at.
@@ -171,6 +245,16 @@ impl SocketError {
             Self::NoSocket { .. } => Some("move it away, or pass another `--socket`".to_owned()),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("create the directory of the socket first, for the signer alone to write".to_owned())
+            }
+            Self::Io { name: SocketName::File(path), source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                let (directory, user) = (path.parent().unwrap_or(path).display(), geteuid().as_raw());
+                Some(format!(
+                    "let user ID {user} write to `{directory}` each time that the machine starts (`/run` is empty \
+                     then): with `RuntimeDirectory=` or tmpfiles.d of systemd; or run the signer as root; or listen at \
+                     a name that needs no directory, such as `--socket @signpost`"
+                ))
             }
             Self::Io { .. } => None,
         }

@@ -4,22 +4,25 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io, mem,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use rustix::process::geteuid;
 
-use super::whole_file;
-use crate::core::{
-    announcement::{InvalidPost, NodeName, Posted},
-    trust::Trust,
+use crate::{
+    core::{
+        announcement::{InvalidPost, NodeName, Posted},
+        trust::Trust,
+    },
+    files,
 };
 
 const ADMITTED: &str = "admitted";
 const KNOWN: &str = "known";
+const ADMIT_AGAIN: &str = "remove the file, and admit its node again with `signpost signer admit`";
 /// Largest file that is read, in bytes.
 const MAX_SIZE: u64 = 1024 * 1024;
 
@@ -107,11 +110,7 @@ impl TrustStore {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let size = fs::metadata(&path).map_err(failed("inspect", &path))?.len();
-            if size > MAX_SIZE {
-                return Err(TrustError::TooLarge { path, size });
-            }
-            let bytes = fs::read(&path).map_err(failed("read", &path))?;
+            let bytes = files::read(&path, MAX_SIZE).map_err(failed("read", &path))?;
             let posted = match Posted::read_again(&bytes, before.remove(&path)) {
                 Ok(posted) => posted,
                 Err(source) => return Err(TrustError::Invalid { path, source }),
@@ -129,10 +128,10 @@ impl TrustStore {
     fn write(&self, kind: &str, posted: &Posted) -> Result<(), TrustError> {
         let directory = self.path.join(kind);
         let node = posted.announcement().node();
-        let name = format!("{node}.json");
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-        made.and_then(|()| whole_file::write(&directory, &name, posted.json(), 0o600))
-            .map_err(failed("write", &directory.join(&name)))
+        let path = directory.join(format!("{node}.json"));
+        files::create_directory(&directory, files::PRIVATE_DIRECTORY)
+            .and_then(|()| files::replace(&path, posted.json(), files::PRIVATE_FILE))
+            .map_err(failed("write", &path))
     }
 
     fn remove(&self, kind: &str, node: &NodeName) -> Result<bool, TrustError> {
@@ -160,8 +159,6 @@ pub enum TrustError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("`{path}` is of user {owner} with mode {mode:o}, expected user {us} and nobody else to write it", path = path.display())]
     Exposed { path: PathBuf, owner: u32, mode: u32, us: u32 },
-    #[error("`{path}` has {size} bytes, expected at most {MAX_SIZE}", path = path.display())]
-    TooLarge { path: PathBuf, size: u64 },
     #[error("cannot use `{path}`", path = path.display())]
     Invalid { path: PathBuf, source: InvalidPost },
     #[error("`{path}` is of node `{node}`", path = path.display())]
@@ -177,8 +174,9 @@ impl TrustError {
                 "`chown {us} {path}` and `chmod 700 {path}`, once you know who has written there",
                 path = path.display()
             )),
-            Self::TooLarge { .. } | Self::Invalid { .. } | Self::Misnamed { .. } => {
-                Some("remove the file, and admit its node again with `signpost signer admit`".to_owned())
+            Self::Invalid { .. } | Self::Misnamed { .. } => Some(ADMIT_AGAIN.to_owned()),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                Some(ADMIT_AGAIN.to_owned())
             }
             Self::Io { .. } => None,
         }

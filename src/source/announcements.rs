@@ -15,6 +15,7 @@ use crate::{
         issuer::Issuer,
         merge::Said,
     },
+    files,
 };
 
 /// Largest file that is read, in bytes: a node has a handful of keys.
@@ -29,6 +30,8 @@ pub struct Announcements {
     issuer: Option<Issuer>,
     /// The node that signs in this process.
     own: Option<NodeName>,
+    /// Beside which `ConfigMap` those stand that are carried into the directory; `None`: whoever announces writes there.
+    carried_from: Option<String>,
     /// How long a key stays after its last token is dead: clocks differ.
     margin: Duration,
 }
@@ -36,13 +39,19 @@ pub struct Announcements {
 impl Announcements {
     #[must_use]
     pub fn new(name: String, directory: PathBuf, issuer: Option<Issuer>, margin: Duration) -> Self {
-        Self { name, directory, issuer, own: None, margin }
+        Self { name, directory, issuer, own: None, carried_from: None, margin }
     }
 
     /// The same where a node signs in this process.
     #[must_use]
     pub fn beside(self, own: NodeName) -> Self {
         Self { own: Some(own), ..self }
+    }
+
+    /// The same where announcements are carried here from `ConfigMaps` beside that of a ledger.
+    #[must_use]
+    pub fn carried_from(self, ledger: Option<String>) -> Self {
+        Self { carried_from: ledger, ..self }
     }
 
     #[must_use]
@@ -58,7 +67,13 @@ impl Announcements {
     pub async fn fetch(&self) -> Result<Fetched, AnnouncementError> {
         let directory = self.directory.clone();
         let read = tokio::task::spawn_blocking(move || read(&directory));
-        let posted = read.await.expect("reading does not panic and nobody aborts it")?;
+        let posted = read.await.expect("reading does not panic and nobody aborts it");
+        let posted = posted.map_err(|error| match (error, &self.carried_from) {
+            (AnnouncementError::Nobody { .. }, Some(ledger)) => {
+                AnnouncementError::NothingCarried { ledger: ledger.clone() }
+            }
+            (error, _) => error,
+        })?;
         let now = clock::now();
         let (mut said, mut nodes, mut owners) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
         let mut notes = Vec::new();
@@ -94,7 +109,13 @@ fn read(directory: &Path) -> Result<Vec<(PathBuf, Posted)>, AnnouncementError> {
         move |source| AnnouncementError::Io { path, source }
     };
     let mut paths = Vec::new();
-    for entry in fs::read_dir(directory).map_err(cannot(directory))? {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(AnnouncementError::Nobody { directory: directory.to_owned() });
+        }
+        entries => entries.map_err(cannot(directory))?,
+    };
+    for entry in entries {
         let path = entry.map_err(cannot(directory))?.path();
         // A name with a dot before it is that of a file that is being written.
         let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -107,11 +128,8 @@ fn read(directory: &Path) -> Result<Vec<(PathBuf, Posted)>, AnnouncementError> {
     }
     paths.sort();
     let read = |path: PathBuf| {
-        let size = fs::metadata(&path).map_err(cannot(&path))?.len();
-        if size > MAX_SIZE {
-            return Err(AnnouncementError::TooLarge { path, size });
-        }
-        let bytes = fs::read(&path).map_err(cannot(&path))?;
+        // A ConfigMap or Secret volume is made of links.
+        let bytes = files::read(&path, MAX_SIZE).map_err(cannot(&path))?;
         match Posted::read(&bytes) {
             Ok(posted) => Ok((path, posted)),
             Err(source) => Err(AnnouncementError::Invalid { path, source }),
@@ -125,10 +143,10 @@ fn read(directory: &Path) -> Result<Vec<(PathBuf, Posted)>, AnnouncementError> {
 pub enum AnnouncementError {
     #[error("no node has announced its keys in `{directory}`", directory = directory.display())]
     Nobody { directory: PathBuf },
+    #[error("no node has announced its keys in a ConfigMap beside `{ledger}`, as far as they were read yet")]
+    NothingCarried { ledger: String },
     #[error("cannot read `{path}`", path = path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("`{path}` has {size} bytes, expected at most {MAX_SIZE}", path = path.display())]
-    TooLarge { path: PathBuf, size: u64 },
     #[error("cannot use `{path}`", path = path.display())]
     Invalid { path: PathBuf, source: InvalidPost },
     #[error("`{path}` is of issuer `{found}`, expected `{expected}`", path = path.display())]
@@ -143,11 +161,19 @@ impl AnnouncementError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Nobody { .. } => Some("start the signer, which announces its keys".to_owned()),
-            Self::Invalid { .. } | Self::TooLarge { .. } => {
+            Self::NothingCarried { .. } => Some(
+                "start the signers, which announce their keys; what keeps the ConfigMaps from being read stands in this \
+                 log"
+                    .to_owned(),
+            ),
+            Self::Invalid { .. } => {
                 Some("restart the signer of that node, which writes the file anew".to_owned())
             }
             Self::OtherIssuer { .. } => Some("start the signer with this issuer".to_owned()),
             Self::Twice { .. } => Some("give every signer a name of its own, with `--node`".to_owned()),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                Some("restart the signer of that node, which writes the file anew".to_owned())
+            }
             Self::Io { .. } => None,
         }
     }

@@ -8,7 +8,7 @@ mod pem;
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs,
     io::{self, Read as _},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -23,7 +23,10 @@ pub use self::{
     pem::InvalidPem,
 };
 use super::{Fetched, foreign_kids};
-use crate::core::jwk_set::{InvalidJwkSet, JwkSet};
+use crate::{
+    core::jwk_set::{InvalidJwkSet, JwkSet},
+    files,
+};
 
 /// Largest file that is read, in bytes: room for a thousand keys.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -214,11 +217,7 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>, KeyFileError> {
 /// The bytes of a file, as long as it does not grow meanwhile.
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let unreadable = |source| KeyFileError::Read { path: path.to_owned(), source };
-    // Opening a FIFO would wait for its writer.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(unreadable(io::Error::other("not a regular file")));
-    }
-    let file = File::open(path).map_err(unreadable)?;
+    let file = files::open_regular(path).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
     if size > MAX_SIZE {
         return Err(KeyFileError::TooLarge { path: path.to_owned() });

@@ -4,6 +4,7 @@
 //! URL is that of an API server, the discovery document beside it says whose keys these are.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
@@ -19,11 +20,14 @@ use reqwest::{Certificate, Client, ClientBuilder, Response, redirect::Policy};
 use zeroize::Zeroizing;
 
 use super::{Fetched, foreign_kids};
-use crate::core::{
-    discovery::{InvalidDiscovery, ReceivedDiscovery},
-    issuer::{DISCOVERY_PATH, JWKS_PATH},
-    jwk_set::{InvalidJwks, ReceivedJwks},
-    publication::sha256_hex,
+use crate::{
+    core::{
+        discovery::{InvalidDiscovery, ReceivedDiscovery},
+        issuer::{DISCOVERY_PATH, JWKS_PATH},
+        jwk_set::{InvalidJwks, ReceivedJwks},
+        publication::sha256_hex,
+    },
+    files,
 };
 
 /// Longest wait for a connection, TLS included.
@@ -32,6 +36,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is read, in bytes: a JWKS of a hundred RSA-4096 keys has a tenth of it.
 const MAX_ANSWER: usize = 1024 * 1024;
+/// Largest file that is read, in bytes: the certificate authorities of a system have a tenth of it.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// The client of all sources that trust the certificate authorities of the system: one copy of them.
 #[derive(Clone, Debug, Default)]
@@ -175,7 +181,7 @@ impl RemoteJwks {
             return Ok(self.web.0.get_or_init(|| client).clone());
         };
         let unusable = |source| RemoteError::CaFile { path: path.clone(), source: Some(source) };
-        let pem = tokio::fs::read(path).await;
+        let pem = read(path).await;
         let pem = pem.map_err(|source| RemoteError::File { path: path.clone(), source })?;
         let digest = sha256_hex(&pem);
         if let Some((trusted, client)) = &self.known().trusting
@@ -218,13 +224,21 @@ fn builder() -> ClientBuilder {
 
 /// The `Authorization` header of a token file. A line break at its end is common and means nothing.
 async fn bearer(path: &Path) -> Result<HeaderValue, RemoteError> {
-    let text = tokio::fs::read_to_string(path).await.map(Zeroizing::new);
-    let text = text.map_err(|source| RemoteError::File { path: path.to_owned(), source })?;
+    let bytes = read(path).await.map(Zeroizing::new);
+    let bytes = bytes.map_err(|source| RemoteError::File { path: path.to_owned(), source })?;
+    let unusable = || RemoteError::TokenFile { path: path.to_owned() };
+    let text = str::from_utf8(&bytes).map_err(|_| unusable())?;
     let header = Zeroizing::new(format!("Bearer {}", text.trim()));
-    let unusable = |_| RemoteError::TokenFile { path: path.to_owned() };
-    let mut value = HeaderValue::try_from(header.as_str()).map_err(unusable)?;
+    let mut value = HeaderValue::try_from(header.as_str()).map_err(|_| unusable())?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// Reads a file that the operator has named.
+async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || files::read(&path, MAX_FILE));
+    read.await.expect("reading does not panic and nobody aborts it")
 }
 
 /// The innermost text of a failed request; the layers around it only say that it failed.

@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     core::announcement::{NodeName, Posted},
+    files,
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
 };
 
@@ -26,6 +27,8 @@ const ANNOUNCEMENT: &str = "announcement.json";
 const LABEL: &str = "signpost/announces-for";
 /// Largest list that is read, in bytes: some kilobytes for each node.
 const MAX_LIST: usize = 16 * 1024 * 1024;
+/// Largest file that is read, in bytes: a node has a handful of keys.
+const MAX_SIZE: u64 = 1024 * 1024;
 
 /// Between one directory and the objects of one ledger.
 pub struct Courier {
@@ -87,10 +90,15 @@ impl Courier {
     /// Posts the file of the own node unless it is there.
     async fn post(&self, own: &NodeName, present: Option<ConfigMap>) -> Result<(), CourierError> {
         let path = self.directory.join(format!("{own}.json"));
-        let text = match fs::read_to_string(&path) {
+        let reading = spawn_blocking({
+            let path = path.clone();
+            move || files::read_no_follow(&path, MAX_SIZE)
+        });
+        let text = match reading.await.expect("reading does not panic and nobody aborts it") {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            text => text.map_err(|source| CourierError::Io { action: "read", path, source })?,
+            read => read.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other)),
         };
+        let text = text.map_err(|source| CourierError::Io { action: "read", path, source })?;
         let data = BTreeMap::from([(ANNOUNCEMENT.to_owned(), text)]);
         let request = match present {
             Some(object) if object.data.as_ref() == Some(&data) => return Ok(()),
@@ -200,21 +208,14 @@ impl Courier {
 fn take_over(directory: &Path, theirs: &BTreeMap<NodeName, String>) -> Result<(), CourierError> {
     for (node, text) in theirs {
         let path = directory.join(format!("{node}.json"));
-        if fs::read(&path).is_ok_and(|present| present == text.as_bytes())
+        if files::read_no_follow(&path, MAX_SIZE).is_ok_and(|present| present == text.as_bytes())
             || !Posted::read(text.as_bytes()).is_ok_and(|posted| posted.announcement().node() == node)
         {
             continue;
         }
-        let unfinished = directory.join(format!(".{node}.json.carried"));
-        let write = || {
-            fs::create_dir_all(directory)?;
-            fs::write(&unfinished, text)?;
-            fs::rename(&unfinished, &path)
-        };
-        write().map_err(|source| {
-            let _ = fs::remove_file(&unfinished);
-            CourierError::Io { action: "write", path: path.clone(), source }
-        })?;
+        files::create_directory(directory, files::PUBLIC_DIRECTORY)
+            .and_then(|()| files::replace(&path, text.as_bytes(), files::PUBLIC_FILE))
+            .map_err(|source| CourierError::Io { action: "write", path, source })?;
     }
     Ok(())
 }
@@ -229,6 +230,12 @@ pub enum CourierError {
 }
 
 impl CourierError {
+    /// Whether the API server says that this may not be done.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Kubernetes { source, .. } if source.is_refusal())
+    }
+
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -238,3 +245,6 @@ impl CourierError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

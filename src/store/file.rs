@@ -5,8 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, Metadata, OpenOptions},
-    io::{self, Read as _, Write as _},
+    fs::{self, File, Metadata},
+    io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
@@ -22,12 +22,15 @@ use crate::{
         ledger::{Found, InvalidLedger, Ledger, Lineage},
         publication::sha256_hex,
     },
+    files,
 };
 
 const LEDGER: &str = "ledger.json";
 const SERVICE_LOCK: &str = "signpost.lock";
 const PREVIOUS: &str = "ledger.previous.json";
 const LOCK: &str = "ledger.lock";
+/// Largest ledger that is read, in bytes: a thousand times that of an issuer with a hundred keys.
+const MAX_SIZE: u64 = 64 * 1024 * 1024;
 
 /// Age at which a file counts as settled: whatever writes it from then on gives it another time, because
 /// file systems count time in steps that are shorter.
@@ -128,7 +131,7 @@ impl FileStore {
     fn own(&self, now: Timestamp) -> Result<Stored, StoreError> {
         let path = self.directory.join(LEDGER);
         let failed = |source| StoreError::Io { action: "read", path: shown(&path), source };
-        let mut file = match File::open(&path) {
+        let file = match files::open_regular(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Stored { found: find(&self.directory, None)?, revision: None });
@@ -140,7 +143,7 @@ impl FileStore {
             return Ok(remembered.stored.clone());
         }
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(failed)?;
+        file.take(MAX_SIZE).read_to_end(&mut bytes).map_err(failed)?;
         let revision = Some(Revision::File(sha256_hex(&bytes)));
         let stored = Stored { found: find(&self.directory, Some(bytes))?, revision };
         let remember = matches!(stored.found, Found::Ledger(_)) && face.is_settled(now);
@@ -181,8 +184,10 @@ impl FileStore {
 
     fn lock(&self) -> Result<File, StoreError> {
         let failed = |action, source| StoreError::Io { action, path: shown(&self.directory), source };
-        fs::create_dir_all(&self.directory).map_err(|source| failed("create", source))?;
-        let lock = open_lock(&self.directory.join(LOCK)).map_err(|source| failed("lock", source))?;
+        files::create_directory(&self.directory, files::PRIVATE_DIRECTORY)
+            .map_err(|source| failed("create", source))?;
+        let lock = files::open_lock(&self.directory.join(LOCK), files::PRIVATE_FILE);
+        let lock = lock.map_err(|source| failed("lock", source))?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed("lock", error.into()))?;
         Ok(lock)
     }
@@ -195,21 +200,18 @@ impl FileStore {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let (path, staged) = (self.directory.join(name), self.directory.join(format!(".{name}.new")));
-        let write = || {
-            let mut file = File::create(&staged)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&staged, &path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(|source| StoreError::Io { action: "write", path: shown(&path), source })
+        let path = self.directory.join(name);
+        files::replace(&path, bytes, files::PRIVATE_FILE).map_err(|source| StoreError::Io {
+            action: "write",
+            path: shown(&path),
+            source,
+        })
     }
 }
 
 fn bytes(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let path = directory.join(name);
-    match fs::read(&path) {
+    match files::read(&path, MAX_SIZE) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StoreError::Io { action: "read", path: shown(&path), source }),
@@ -270,10 +272,6 @@ pub fn read_all(directory: &Path) -> Result<Vec<Ledger>, StoreError> {
     Ok(ledgers)
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(path)
-}
-
 /// Whether a process ever held this data directory.
 #[must_use]
 pub fn was_held(directory: &Path) -> bool {
@@ -287,8 +285,8 @@ pub fn was_held(directory: &Path) -> bool {
 /// Fails when another process holds it, and when it cannot be created.
 pub fn hold_directory(directory: &Path) -> Result<File, DirectoryInUse> {
     let failed = |source| DirectoryInUse::Io { path: directory.display().to_string(), source };
-    fs::create_dir_all(directory).map_err(failed)?;
-    let lock = open_lock(&directory.join(SERVICE_LOCK)).map_err(failed)?;
+    files::create_directory(directory, files::PRIVATE_DIRECTORY).map_err(failed)?;
+    let lock = files::open_lock(&directory.join(SERVICE_LOCK), files::PRIVATE_FILE).map_err(failed)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(error) if error == rustix::io::Errno::WOULDBLOCK => {

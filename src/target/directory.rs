@@ -9,19 +9,20 @@
 //! a stranger's name, which nobody may touch (`docs/decisions/0007`).
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
-    io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    fs::{File, TryLockError},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use crate::core::{placement::Stored, publication::Document};
+use crate::{
+    core::{placement::Stored, publication::Document},
+    files::{self, Staged},
+};
 
 use super::{
     Change, Entry, MAX_DOCUMENT_BYTES, Version, VersionOf,
@@ -36,15 +37,9 @@ use owners::Owners;
 const OWNERS: &str = ".signpost.json";
 /// Locked during a write, and never removed: a lock on a removed file excludes nobody.
 const LOCK: &str = ".signpost.lock";
-/// A file that is being written; one per directory, because the lock lets one writer in.
-const STAGE: &str = ".signpost.new";
 /// Longest wait for another writer, which holds the lock for a few milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(5);
-
-/// The documents are public and somebody else's process reads them, whatever the umask of this one.
-const FILE_MODE: u32 = 0o644;
-const DIRECTORY_MODE: u32 = 0o755;
 
 /// A directory.
 #[derive(Clone, Debug)]
@@ -97,8 +92,8 @@ impl Directory {
         if self.read_now(change.document)?.map(|entry| entry.version).as_ref() != expected {
             return Err(Failure::LostRace);
         }
-        for staged in self.stage(change)? {
-            staged.commit()?;
+        for (staged, path) in self.stage(change)? {
+            staged.commit().map_err(cannot("replace", &path))?;
         }
         let is_ours = |entry: &Entry| {
             entry.stored.bytes == change.bytes && entry.owner().as_ref() == Some(&change.owner)
@@ -110,12 +105,16 @@ impl Directory {
 
     /// What a write replaces, in the order in which it must be committed. Both files are complete
     /// before either is in its place, so that a full disk changes nothing.
-    fn stage(&self, change: &Change) -> Result<[Staged; 2], Cause> {
+    fn stage(&self, change: &Change) -> Result<[(Staged, PathBuf); 2], Cause> {
         let file = self.file(change.document);
         create_directory(file.parent().expect("a document has a path below the root"))?;
-        let owners = Staged::new(self.root.join(OWNERS), &self.owners()?.with(change).to_json())?;
-        let document = Staged::new(file, &change.bytes)?;
-        Ok([owners, document])
+        // The documents are public and somebody else's process reads them.
+        let stage = |path: PathBuf, bytes: &[u8]| {
+            let staged = Staged::write(&path, bytes, files::PUBLIC_FILE).map_err(cannot("write", &path))?;
+            Ok::<_, Cause>((staged, path))
+        };
+        let owners = stage(self.root.join(OWNERS), &self.owners()?.with(change).to_json())?;
+        Ok([owners, stage(file, &change.bytes)?])
     }
 
     fn file(&self, document: Document) -> PathBuf {
@@ -131,9 +130,7 @@ impl Directory {
     /// Waits for other writers, in this process and others; the lock ends with the file handle.
     fn lock(&self, wait: Duration) -> Result<File, Cause> {
         let path = self.root.join(LOCK);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(FILE_MODE);
-        let file = options.open(&path).map_err(cannot("open", &path))?;
+        let file = files::open_lock(&path, files::PUBLIC_FILE).map_err(cannot("open", &path))?;
         let start = Instant::now();
         loop {
             match file.try_lock() {
@@ -149,90 +146,18 @@ impl Directory {
     }
 }
 
-/// A file that is complete on disk under another name, and goes away unless it is committed.
-struct Staged {
-    stage: PathBuf,
-    path: PathBuf,
-}
-
-impl Staged {
-    /// Writes the stage; what is left of a writer that died is replaced.
-    fn new(path: PathBuf, bytes: &[u8]) -> Result<Self, Cause> {
-        let staged = Self { stage: path.with_file_name(STAGE), path };
-        match fs::remove_file(&staged.stage) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(cannot("remove", &staged.stage)(error));
-            }
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(FILE_MODE);
-        let write = || {
-            let mut file = options.open(&staged.stage)?;
-            file.set_permissions(Permissions::from_mode(FILE_MODE))?;
-            file.write_all(bytes)?;
-            file.sync_all()
-        };
-        write().map_err(cannot("write", &staged.stage))?;
-        Ok(staged)
-    }
-
-    /// Puts the stage in the place of the file. A symbolic link there is replaced, not followed: what
-    /// it points at belongs to somebody else.
-    fn commit(self) -> Result<(), Cause> {
-        fs::rename(&self.stage, &self.path).map_err(cannot("replace", &self.path))?;
-        sync_directory(self.path.parent().expect("a file has a parent"))
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        // After a commit there is none.
-        let _ = fs::remove_file(&self.stage);
-    }
-}
-
 /// Reads a file that is not longer than a document; `None` when there is none.
 fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Cause> {
-    let mut options = OpenOptions::new();
-    // Opening a pipe would wait for its writer.
-    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    let file = match options.open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(cannot("open", path)(error)),
-    };
-    if !file.metadata().map_err(cannot("read", path))?.is_file() {
-        return Err(Cause::Unusable { path: path.to_owned(), reason: "is not a file".to_owned() });
+    match files::read(path, MAX_DOCUMENT_BYTES) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => Err(Cause::TooLong),
+        Err(error) => Err(cannot("read", path)(error)),
     }
-    let mut bytes = Vec::new();
-    file.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes).map_err(cannot("read", path))?;
-    if bytes.len() as u64 > MAX_DOCUMENT_BYTES { Err(Cause::TooLong) } else { Ok(Some(bytes)) }
 }
 
-/// Creates a directory and those above it, so that a crash does not take them away again.
 fn create_directory(path: &Path) -> Result<(), Cause> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or_else(|| Path::new("."));
-    if path.parent().is_some() {
-        create_directory(parent)?;
-    }
-    match DirBuilder::new().create(path) {
-        Ok(()) => {
-            let mode = Permissions::from_mode(DIRECTORY_MODE);
-            fs::set_permissions(path, mode).map_err(cannot("create", path))?;
-            sync_directory(parent)
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(error) => Err(cannot("create", path)(error)),
-    }
-}
-
-fn sync_directory(path: &Path) -> Result<(), Cause> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(cannot("sync", path))
+    files::create_directory(path, files::PUBLIC_DIRECTORY).map_err(cannot("create", path))
 }
 
 fn version_of(bytes: &[u8], lineage: Option<&str>) -> Version {

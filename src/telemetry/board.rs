@@ -147,6 +147,12 @@ pub struct SourceStatus {
     /// Whether that kid is public: `false` is the tripwire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_key_public: Option<bool>,
+    /// Whether nobody can have a JWKS without it any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key_ready: Option<bool>,
+    /// When that is so, where time alone makes it so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key_ready_at: Option<Timestamp>,
 }
 
 /// What is known of one target.
@@ -350,6 +356,11 @@ impl Board {
             checks.extend(judgement.map(|judgement| (true, format!("{issuer}: {}", judgement.in_words()))));
             checks.extend(status.warnings().map(|warning| (false, format!("{issuer}: {warning}"))));
         }
+        for (issuer, signer) in lock(&self.0.signers).iter() {
+            let troubles = signer.troubles().into_iter();
+            let node = signer.node();
+            checks.extend(troubles.map(|trouble| (false, format!("{issuer}: node `{node}`: {trouble}"))));
+        }
         checks
     }
 
@@ -407,18 +418,23 @@ impl IssuerStatus {
         self.verification.as_ref()?.judgement.as_ref()
     }
 
-    /// What is wrong although what is published is true: an API server signs with a key that is not public, or
-    /// the world sees something else.
+    /// What is wrong although what is published is true: an API server signs with a key that is not public or not
+    /// known everywhere, or the world sees something else.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let refused = self.judgement().filter(|judgement| !judgement.is_accepted()).map(Judgement::in_words);
-        let unpublished =
-            self.sources.iter().filter(|(_, source)| source.signing_key_public == Some(false)).map(
-                |(name, source)| {
-                    let kid = source.signs_with.as_deref().unwrap_or_default();
-                    format!("source `{name}` signs with key `{kid}`, which is not public")
+        let tripped = self.sources.iter().filter_map(|(name, source)| {
+            let kid = source.signs_with.as_deref().unwrap_or_default();
+            let known = match (source.signing_key_public?, source.signing_key_ready.unwrap_or(true)) {
+                (false, _) => "is not public".to_owned(),
+                (true, false) => match source.signing_key_ready_at {
+                    Some(at) => format!("not everybody can know before {at}"),
+                    None => "is not shown everywhere".to_owned(),
                 },
-            );
-        unpublished.chain(refused)
+                (true, true) => return None,
+            };
+            Some(format!("source `{name}` signs with key `{kid}`, which {known}"))
+        });
+        tripped.chain(refused)
     }
 
     /// Keys in the publication that is served.

@@ -168,6 +168,11 @@ impl Page {
             "signing_key_public",
             "Whether the key that signs now is in the publication: 0 is the tripwire",
             |put| self.each_source(put, |source| source.signing_key_public.map(flag)),
+        )?;
+        out.gauge(
+            "signing_key_ready",
+            "Whether nobody can have a JWKS without the key that signs now",
+            |put| self.each_source(put, |source| source.signing_key_ready.map(flag)),
         )
     }
 

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -57,8 +57,10 @@ pub struct Meter {
     nanoseconds: AtomicU64,
     fetches: AtomicU64,
     strangers: AtomicU64,
-    /// Whether it can do what it has to.
-    is_well: AtomicBool,
+    /// What keeps it from doing what it has to.
+    work: Mutex<Option<String>>,
+    /// Why nobody can connect to it.
+    socket: Mutex<Option<String>>,
     standing: Mutex<Standing>,
 }
 
@@ -94,7 +96,8 @@ impl Meter {
             nanoseconds: AtomicU64::default(),
             fetches: AtomicU64::default(),
             strangers: AtomicU64::default(),
-            is_well: AtomicBool::new(true),
+            work: Mutex::default(),
+            socket: Mutex::default(),
             standing: Mutex::default(),
         }
     }
@@ -120,9 +123,21 @@ impl Meter {
         self.strangers.fetch_add(1, Relaxed);
     }
 
-    /// It was seen to do what it has to, or not to.
-    pub fn tended(&self, is_well: bool) {
-        self.is_well.store(is_well, Relaxed);
+    /// It was seen to do what it has to, or what keeps it from that.
+    pub fn tended(&self, trouble: Option<String>) {
+        replace(&self.work, trouble);
+    }
+
+    /// It can be connected to, or why not. Returns whether that is another reason than before.
+    pub fn reachable(&self, trouble: Option<String>) -> bool {
+        replace(&self.socket, trouble)
+    }
+
+    /// Everything that keeps it from doing what it has to.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        let known = [&self.work, &self.socket].map(|known| lock(known).clone());
+        known.into_iter().flatten().collect()
     }
 
     pub fn stands(&self, standing: Standing) {
@@ -153,7 +168,7 @@ impl Meter {
     }
 
     pub(super) fn is_well(&self) -> bool {
-        self.is_well.load(Relaxed)
+        self.troubles().is_empty()
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -161,8 +176,20 @@ impl Meter {
     }
 
     fn locked(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().expect("nobody panics while holding it")
+        lock(&self.standing)
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().expect("nobody panics while holding it")
+}
+
+/// Returns whether that was something else.
+fn replace(known: &Mutex<Option<String>>, next: Option<String>) -> bool {
+    let mut known = lock(known);
+    let changed = *known != next;
+    *known = next;
+    changed
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    mem::discriminant,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use tracing::{error, info, warn};
 use super::keeper::{Hearing, Keeper};
 use crate::{
     clock,
-    core::{issuer::Issuer, kid::Kid, merge::Answer, service_account::ServiceAccount},
+    core::{issuer::Issuer, kid::Kid, merge::Answer, rotation::SigningKey, service_account::ServiceAccount},
     source::{FetchError, Fetched, Source, SourceError},
 };
 
@@ -41,8 +42,8 @@ pub struct Asked {
     trouble: Option<String>,
     /// The issuer in the last minted token.
     mints_as: Option<String>,
-    /// The kid that was logged as signing without being public.
-    tripped: Option<Kid>,
+    /// The kid that was logged as signing before everybody can know it, and how far it was known.
+    tripped: Option<(Kid, SigningKey)>,
     notes: Vec<String>,
 }
 
@@ -223,23 +224,42 @@ impl Asked {
             }
         };
         let Some(kid) = kid else { return };
-        let public = keeper.publication().borrow().as_ref().is_some_and(|shown| shown.keys().contains(&kid));
+        let found = keeper.signing_key(&kid);
         keeper.board().source(issuer, self.source.name(), |status| {
             status.signs_with = Some(kid.as_str().to_owned());
-            status.signing_key_public = Some(public);
+            status.signing_key_public = Some(found.is_public());
+            status.signing_key_ready = Some(found.is_ready());
+            status.signing_key_ready_at = found.ready_at();
         });
-        match (public, self.tripped.take()) {
-            (true, None) => {}
-            (true, Some(before)) => {
-                info!(%issuer, source = self.source.name(), kid = %before, "the key that signs is public");
+        self.trip(issuer, kid, found);
+    }
+
+    /// Logs what changes in how far the key that signs is known.
+    fn trip(&mut self, issuer: &Issuer, kid: Kid, found: SigningKey) {
+        let source = self.source.name();
+        let before = self.tripped.take();
+        match before.as_ref().map(|(_, before)| before.is_public()) {
+            Some(false) if found.is_public() => {
+                info!(%issuer, source, %kid, "the key that signs is public");
             }
-            (false, before) => {
-                if before.as_ref() != Some(&kid) {
-                    error!(%issuer, source = self.source.name(), %kid, "an API server signs with a key that is not public");
-                }
-                self.tripped = Some(kid);
+            Some(true) if found.is_ready() => {
+                info!(%issuer, source, %kid, "the key that signs is known everywhere");
             }
+            _ => {}
         }
+        let is_news = before
+            .is_none_or(|(known, before)| known != kid || discriminant(&before) != discriminant(&found));
+        match &found {
+            SigningKey::NotPublic if is_news => {
+                error!(%issuer, source, %kid, "an API server signs with a key that is not public");
+            }
+            SigningKey::NotReady { waits_for } if is_news => {
+                let why = waits_for.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                warn!(%issuer, source, %kid, why, "an API server signs with a key that not everybody can know yet");
+            }
+            _ => {}
+        }
+        self.tripped = (!found.is_ready()).then_some((kid, found));
     }
 
     /// Whether the last minted token named the issuer; `None` where the operator allowed another one.
@@ -335,8 +355,9 @@ impl AskError {
             Self::Fetch(error) => error.hint(),
             Self::Issuer { source, .. } => source.hint(),
             Self::OtherIssuer { expected, .. } => Some(format!(
-                "start kube-apiserver with `--service-account-issuer={expected}`, or correct `issuer`; \
-                 relying parties compare every byte, a final `/` too"
+                "correct `issuer`, or give kube-apiserver `--service-account-issuer={expected}` before the one that \
+                 is there, which stays as the second: it signs as the first and takes tokens of both. Relying \
+                 parties compare every byte, a final `/` too"
             )),
         }
     }

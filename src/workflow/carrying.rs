@@ -6,7 +6,7 @@ use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::asking::in_one_line;
+use super::{asking::in_one_line, trouble::Trouble};
 use crate::store::courier::Courier;
 
 /// Time between two rounds: one list of a handful of objects.
@@ -14,7 +14,7 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// Carries for ever. Nodes go on with what they have while nothing can be carried.
 pub async fn carry(courier: Courier, stop: CancellationToken) {
-    let mut trouble: Option<String> = None;
+    let mut trouble = Trouble::default();
     loop {
         let carried = select! {
             () = stop.cancelled() => return,
@@ -22,15 +22,14 @@ pub async fn carry(courier: Courier, stop: CancellationToken) {
         };
         match carried {
             Ok(()) => {
-                if trouble.take().is_some() {
+                if trouble.is_over() {
                     info!("announcements are carried again");
                 }
             }
             Err(error) => {
                 let text = in_one_line(&error);
-                if trouble.as_ref() != Some(&text) {
+                if trouble.is_news(&text, error.is_refusal()) {
                     warn!(error = text, hint = error.hint(), "announcements are not carried");
-                    trouble = Some(text);
                 }
             }
         }

@@ -75,6 +75,7 @@ impl Prober {
             token: Some(UnverifiedToken::parse(token.as_str())),
             api_server,
             ledger: Some(Ledger::clone(&keeper.ledger().borrow())),
+            max_token_lifetime: Some(keeper.charter().retention.max_token_lifetime),
             ..Evidence::none(clock::now())
         };
         // Another one each time: it knows no address and has no connection of before.

@@ -16,8 +16,55 @@ use crate::{
 /// Time between two looks at what is to be done: keys end at a time, not with an event.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Tends a node for ever. It goes on with what is on its disk whatever becomes of who orders.
+/// Time after which files that others may write count as hanging.
+const TOO_LONG: Duration = Duration::from_secs(10);
+
+/// Tends a node for ever, and listens to the others. It goes on with what is on its disk whatever becomes of who
+/// orders, and of what others write.
 pub async fn tend_by<T>(
+    node: Arc<Node>,
+    heard: watch::Receiver<T>,
+    orders: impl Fn(&T) -> Orders,
+    stop: CancellationToken,
+) {
+    let listening = listen(Arc::clone(&node), stop.clone());
+    tokio::join!(obey(node, heard, orders, stop), listening);
+}
+
+/// Reads what other nodes say, again and again.
+async fn listen(node: Arc<Node>, stop: CancellationToken) {
+    loop {
+        let listened = {
+            let node = Arc::clone(&node);
+            spawn_blocking(move || node.listen())
+        };
+        tokio::pin!(listened);
+        let mut hangs = false;
+        loop {
+            select! {
+                () = stop.cancelled() => return,
+                listened = &mut listened => {
+                    listened.expect("listening does not panic and nobody aborts it");
+                    break;
+                }
+                () = sleep(TOO_LONG), if !hangs => {
+                    let directory = node.settings().announcements.display();
+                    warn!(%directory, "reading the announcements of other nodes hangs");
+                    hangs = true;
+                }
+            }
+        }
+        if hangs {
+            info!("the announcements of other nodes are read again");
+        }
+        select! {
+            () = stop.cancelled() => return,
+            () = sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn obey<T>(
     node: Arc<Node>,
     mut heard: watch::Receiver<T>,
     orders: impl Fn(&T) -> Orders,
@@ -42,7 +89,7 @@ pub async fn tend_by<T>(
             (Ok(_), Some(refused)) => Some((in_one_line(refused), None)),
             (Ok(_), None) => None,
         };
-        node.meter().tended(now_wrong.is_none());
+        node.meter().tended(now_wrong.as_ref().map(|(text, _)| text.clone()));
         match now_wrong {
             Some((text, hint)) if trouble.as_ref() != Some(&text) => {
                 error!(%issuer, node = %name, error = text, hint, "a node cannot do what it has to");

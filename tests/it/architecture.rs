@@ -37,10 +37,19 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule { module: "clock", may_import: &[], must_not_name: &["tokio"] },
-    Rule { module: "kubernetes", may_import: &["core"], must_not_name: &["axum", "object_store", "reqwest"] },
+    Rule {
+        module: "files",
+        may_import: &["clock"],
+        must_not_name: &["axum", "kube", "object_store", "reqwest", "tokio"],
+    },
+    Rule {
+        module: "kubernetes",
+        may_import: &["core", "files"],
+        must_not_name: &["axum", "object_store", "reqwest"],
+    },
     Rule {
         module: "source",
-        may_import: &["core", "clock", "kubernetes", "telemetry"],
+        may_import: &["core", "clock", "files", "kubernetes", "telemetry"],
         must_not_name: &["axum", "object_store"],
     },
     Rule {
@@ -48,25 +57,29 @@ const RULES: &[Rule] = &[
         may_import: &["core", "kubernetes"],
         must_not_name: &["axum", "object_store", "reqwest", "tokio"],
     },
-    Rule { module: "target", may_import: &["core", "clock", "telemetry"], must_not_name: &["axum", "kube"] },
+    Rule {
+        module: "target",
+        may_import: &["core", "clock", "files", "telemetry"],
+        must_not_name: &["axum", "kube"],
+    },
     Rule {
         module: "store",
-        may_import: &["core", "clock", "kubernetes", "telemetry"],
+        may_import: &["core", "clock", "files", "kubernetes", "telemetry"],
         must_not_name: &["axum", "object_store", "reqwest"],
     },
     Rule {
         module: "http",
-        may_import: &["core", "clock", "telemetry"],
+        may_import: &["core", "clock", "files", "telemetry"],
         must_not_name: &["kube", "object_store", "reqwest"],
     },
     Rule {
         module: "signer",
-        may_import: &["core", "clock", "telemetry"],
+        may_import: &["core", "clock", "files", "telemetry"],
         must_not_name: &["axum", "kube", "object_store", "reqwest", "std::net"],
     },
     Rule {
         module: "signer/keyring",
-        may_import: &["core"],
+        may_import: &["core", "files"],
         must_not_name: &["async", "axum", "kube", "object_store", "reqwest", "std::net", "tokio", "tonic"],
     },
     Rule {
@@ -101,7 +114,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "control",
-        may_import: &["core"],
+        may_import: &["core", "files"],
         must_not_name: &["axum", "kube", "object_store", "reqwest"],
     },
     Rule {
@@ -132,7 +145,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "cli",
-        may_import: &["app", "config", "control", "core", "clock", "telemetry", "workflow"],
+        may_import: &["app", "config", "control", "core", "clock", "files", "telemetry", "workflow"],
         must_not_name: &["axum", "kube", "object_store", "openssl", "reqwest"],
     },
     Rule { module: "main", may_import: &["cli"], must_not_name: &["tokio"] },

@@ -456,6 +456,53 @@ fn an_api_server_that_signs_with_a_key_that_is_not_public_trips_the_wire() {
     running.wait_for_output("the key that signs is public");
 }
 
+/// Public, and yet unknown to whoever has read the JWKS a while ago.
+#[test]
+fn an_api_server_that_signs_with_a_key_as_soon_as_it_is_public_is_told_apart() {
+    let world = World::new();
+    let (known, hasty) = (world.key("known"), world.key("hasty"));
+    let options = Options::new(world.issuer(), &known);
+    let mut server = world.api_server(options.clone());
+    server.create_namespace("shop");
+    server.create_service_account("shop", "till");
+    let kubeconfig = world.path("kubeconfig");
+    server.admin_kubeconfig(&kubeconfig);
+    world.configure(&source(&kubeconfig, ", probe: shop/till"));
+    let mut running = world.run();
+    let source_status = || Some(world.status()?["sources"]["kubernetes"].clone());
+    let is_ready = |ready: bool| {
+        let status = source_status()?;
+        (status["signing_key_public"] == true && status["signing_key_ready"] == ready).then_some(status)
+    };
+    let status = eventually("the first key is known to everybody", || is_ready(true)).0;
+    assert_eq!(status["signing_key_ready_at"], Value::Null);
+    connection_lasts();
+
+    let both = vec![known.public.clone(), hasty.public.clone()];
+    server.restart_with(Options {
+        signing_key: Some(hasty.private.clone()),
+        verification_keys: both,
+        ..options.clone()
+    });
+    let status = eventually("it is not ready", || is_ready(false)).0;
+    assert_eq!(status["signs_with"], kid(&hasty).as_str());
+    connection_lasts();
+    running.wait_for_output("an API server signs with a key that not everybody can know yet");
+    let metrics = Request::get(&format!("http://{}/metrics", world.admin.address())).answer().text();
+    let gauge = |name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{"))).expect("a gauge");
+        line.rsplit(' ').next().expect("a value").to_owned()
+    };
+    assert_eq!(["1.0", "0.0"], ["signpost_signing_key_public", "signpost_signing_key_ready"].map(gauge)[..]);
+    let warnings = world.status().expect("running")["warnings"].clone();
+    let warning = format!("source `kubernetes` signs with key `{}`, which ", kid(&hasty));
+    assert!(warnings[0].as_str().is_some_and(|told| told.starts_with(&warning)), "{warnings}");
+
+    server.restart_with(options);
+    eventually("the key before it is known to everybody", || is_ready(true));
+    running.wait_for_output("the key that signs is known everywhere");
+}
+
 #[test]
 fn a_key_that_left_long_ago_is_removed_and_does_not_come_back() {
     let world = World::new();

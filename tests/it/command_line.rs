@@ -10,7 +10,9 @@ use openssl::rsa::Rsa;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::eventually::eventually;
 use crate::support::pki::KeyFiles;
+use crate::support::port::Port;
 use crate::support::signpost::{Finished, Signpost};
 
 const WITHIN: Duration = Duration::from_mins(1);
@@ -187,4 +189,37 @@ fn documents_written_by_hand_name_the_jwks_uri_of_the_configuration() {
     let discovery = fs::read_to_string(folder.path().join("out/.well-known/openid-configuration"));
     let discovery = discovery.expect("it was written");
     assert!(discovery.contains(r#""jwks_uri":"https://b.example/keys""#), "{discovery}");
+}
+
+#[test]
+fn a_token_that_is_asked_for_while_the_service_starts_is_waited_for() {
+    let (public, admin) = (Port::free().address(), Port::free().address());
+    let folder = TempDir::new().expect("a folder");
+    let data = folder.path().join("data");
+    let data_dir = data.to_str().expect("UTF-8");
+    let run = ["run", "--listen", &public, "--admin-listen", &admin, "--data-dir", data_dir];
+    let mut running = Signpost::new(run).start();
+    eventually("it can be asked", || data.join("control.sock").exists().then_some(()));
+    let token = Signpost::new(["token", "--data-dir", data_dir]).finish(Duration::from_mins(1));
+    assert_eq!(token.code, Some(0), "{}\n{}", token.stderr, running.stderr());
+    running.wait_for_output("signs and publishes by itself");
+}
+
+#[test]
+fn the_welcome_is_for_a_first_look_and_not_for_what_somebody_has_configured() {
+    let (public, admin) = (Port::free().address(), Port::free().address());
+    let folder = TempDir::new().expect("a folder");
+    let config = folder.path().join("signpost.yaml");
+    let text = format!(
+        "listen: {public}\nadmin_listen: {admin}\ndata_dir: {}\nissuers:\n  - issuer: http://{public}\n    \
+         sources: [{{kind: embedded}}]\n",
+        folder.path().join("data").display()
+    );
+    fs::write(&config, text).expect("the folder is ours");
+    let mut running = Signpost::new(["run", "--config", config.to_str().expect("UTF-8")]).start();
+    running.wait_for(&format!("http://{public}/openid/v1/jwks"));
+    running.wait_for_output("started");
+    running.terminate();
+    let said = running.finish(Duration::from_mins(1)).expect_code(0).stderr;
+    assert!(!said.contains("signs and publishes by itself"), "{said}");
 }

@@ -6,6 +6,7 @@ mod audit;
 mod service;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,11 +96,63 @@ fn every_manifest_is_accepted_in_a_namespace_that_enforces_restricted() {
 
 #[test]
 fn every_configuration_in_deploy_is_accepted() {
-    for kustomization in KUSTOMIZATIONS {
-        let file = folder(kustomization).join("config.yaml");
+    let configurations = KUSTOMIZATIONS.map(|kustomization| folder(kustomization).join("config.yaml"));
+    for file in configurations.into_iter().chain([folder("signer").join("signpost.yaml")]) {
         let check = Signpost::new(["config", "check", "--config", &file.display().to_string()]);
         let checked = check.finish(Duration::from_secs(30));
         assert_eq!(checked.code, Some(0), "{}: {}", file.display(), checked.stderr);
+    }
+}
+
+/// What kubeadm makes of its configuration and of the patch, as far as arguments go.
+#[test]
+fn the_patch_for_kubeadm_leaves_arguments_that_fit_the_signer() {
+    let read = |name: &str| fs::read_to_string(folder("signer").join(name)).expect("it is there");
+    let kubeadm = read("kubeadm.yaml");
+    let arguments = kubeadm.lines().filter_map(|line| line.trim().strip_prefix("- {name: "));
+    let arguments = arguments.map(|line| {
+        let (name, value) = line.trim_end_matches('}').split_once(", value: ").expect("a value");
+        format!("--{name}={}", value.trim_matches('"'))
+    });
+    let mut command: Vec<String> = ["kube-apiserver".to_owned()].into_iter().chain(arguments).collect();
+    let patch = read("kube-apiserver0+json.yaml");
+    for line in patch.lines().filter_map(|line| line.strip_prefix("- ")) {
+        assert!(line.contains("path: /spec/containers/0/command/-1"), "{line}");
+        if let Some((_, value)) = line.split_once(", value: ") {
+            assert_eq!(
+                command.last().map(String::as_str),
+                Some(value.trim_end_matches('}').trim_matches('"'))
+            );
+        } else {
+            command.pop();
+        }
+    }
+    let manifest = TempDir::new().expect("a temporary folder");
+    let file = manifest.path().join("kube-apiserver.yaml");
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "spec": {
+            "hostNetwork": true,
+            "containers": [{"image": "registry.k8s.io/kube-apiserver:v1.37.1", "command": command}],
+        },
+    });
+    fs::write(&file, pod.to_string()).expect("the folder is ours");
+    let config = folder("signer").join("signpost.yaml");
+    let (config, file) = (config.to_str().expect("UTF-8"), file.to_str().expect("UTF-8"));
+    let checked = Signpost::new(["signer", "check", "--config", config, "--apiserver-manifest", file]);
+    let checked = checked.finish(Duration::from_secs(30)).expect_code(0);
+    assert!(checked.stdout.contains("ok    key files"), "{}", checked.stdout);
+}
+
+#[test]
+fn what_a_signer_needs_is_accepted_by_an_api_server() {
+    let keys = TempDir::new().expect("a temporary folder");
+    let (_etcd, server) = start(&keys);
+    let kubectl = Kubectl::of(&server);
+    kubectl.run(["apply", "-f", &folder("base").join("namespace.yaml").display().to_string()]).expect_code(0);
+    for name in ["rbac.yaml", "static-pod.yaml"] {
+        let file = folder("signer").join(name).display().to_string();
+        kubectl.run(["apply", "--dry-run=server", "-f", &file]).expect_code(0);
     }
 }
 

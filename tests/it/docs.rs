@@ -175,6 +175,7 @@ fn metrics() -> BTreeSet<String> {
         source.last_success = Some(jiff::Timestamp::UNIX_EPOCH);
         source.issuer_matches = Some(true);
         source.signing_key_public = Some(true);
+        source.signing_key_ready = Some(true);
     });
     board.issuer(&issuer, |status| status.former.push("https://former.example".to_owned()));
     let at = jiff::Timestamp::UNIX_EPOCH;
@@ -228,12 +229,12 @@ fn every_check_that_is_named_exists() {
 
 /// What the flow from a token of a cluster to one of Entra can meet, whether a look from outside foresees it or
 /// not: from the pages and the reports of people that the checks rest on.
-const CODES: [u32; 69] = [
+const CODES: [u32; 70] = [
     // The request, the tenant, the client.
     900_023, 90_002, 5_000_224, 50_049, 900_382, 900_432, 900_439, 700_016, 700_011, 7_000_112, 50_020,
     900_144, 9_002_313, 7_000_218, 7_000_215, 7_000_222, 70_011, 1_002_012, 500_011, 70_003,
     // The assertion.
-    50_027, 5_002_723, 5_002_727, 5_002_738, 90_014, 700_021, 700_027,
+    50_027, 5_002_723, 5_002_727, 5_002_738, 90_014, 700_021, 700_027, 70_023,
     // The federated credential.
     70_025, 70_021, 700_211, 700_212, 7_002_121, 700_213, 7_002_137, 7_002_138, 700_223, 700_238, 7_002_381,
     70_052, 700_222, 700_226, 700_227, 700_229, 700_236, // Documents, key, signature, time.

@@ -15,6 +15,7 @@ use crate::support::etcd::Etcd;
 use crate::support::eventually::eventually;
 use crate::support::external_signer::{ExternalSigner, request, started};
 use crate::support::pki::KeyFiles;
+use crate::support::signpost::Signpost;
 use tempfile::TempDir;
 
 const ISSUER: &str = "https://issuer.example";
@@ -182,6 +183,26 @@ fn tokens_go_on_through_a_signer_that_is_killed_again_and_again() {
     // One that died between making a key and recording it has a key more, which has signed nothing.
     let needed = BTreeSet::from([first, second, signer.standby()]);
     eventually("all are known", || kids(&server).is_superset(&needed).then_some(()));
+}
+
+/// Its API server answers everything but this: whoever looks at the API server looks at the wrong place.
+#[test]
+fn where_the_signer_is_away_it_is_named_and_not_the_api_server() {
+    let etcd = Etcd::start();
+    let mut signer = ExternalSigner::start(ISSUER, "");
+    let server = started(&signer, &etcd);
+    let config = signer.folder().join("kubeconfig");
+    server.admin_kubeconfig(&config);
+    signer.kill();
+    let account = ["--service-account", "shop/till", "--source", "kubernetes:test"];
+    for verb in ["verify", "token"] {
+        let told =
+            Signpost::new([verb].into_iter().chain(account)).env("KUBECONFIG", &config).finish(AT_MOST);
+        let told = told.expect_code(2);
+        let hint =
+            "hint: where kube-apiserver has `--service-account-signing-endpoint`, see whether the signer";
+        assert!(told.stderr.contains(hint), "{verb}: {}", told.stderr);
+    }
 }
 
 #[test]

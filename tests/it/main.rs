@@ -33,6 +33,7 @@ mod rotation;
 mod secrets;
 mod serving;
 mod signer_faults;
+mod signer_files;
 mod support;
 mod target_conformance;
 mod targets;

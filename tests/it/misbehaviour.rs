@@ -393,8 +393,9 @@ fn another_issuer_is_refused_before_anything_is_published() {
         refused.stderr,
         format!(
             "error: source `kubernetes` is issuer `{ISSUER}`, expected `{other}`\n  \
-             hint: start kube-apiserver with `--service-account-issuer={other}`, or correct `issuer`; \
-             relying parties compare every byte, a final `/` too\n"
+             hint: correct `issuer`, or give kube-apiserver `--service-account-issuer={other}` before the one that \
+             is there, which stays as the second: it signs as the first and takes tokens of both. Relying \
+             parties compare every byte, a final `/` too\n"
         )
     );
     assert!(!public.exists(), "something was published");

@@ -21,6 +21,7 @@ mod hostile;
 mod published;
 mod schema;
 mod silence;
+mod walkthrough;
 mod workloads;
 
 const AUDIENCE: &str = "api://AzureADTokenExchange";

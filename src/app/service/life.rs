@@ -72,6 +72,7 @@ pub(super) async fn live(
             (Ok(opened), _) => break opened,
             (Err(error), OnFailure::End(_)) => return Err(error),
             (Err(error), OnFailure::Retry) => {
+                context.offices.failed(&issuer);
                 let text = in_one_line(&error);
                 if told.as_ref() != Some(&text) {
                     error!(%issuer, error = text, hint = error.hint(), "issuer cannot start, it is tried again");

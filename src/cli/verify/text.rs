@@ -52,7 +52,10 @@ fn whole(Judged { account, report }: &Judged) -> String {
         None if is_named("TOK-JWS") => "the token".to_owned(),
         None => "the issuer".to_owned(),
     };
-    let mut text = format!("{}: {}\n", word(report.outcome), verdict(report, &what));
+    let is_of_a_token = account.is_some() || is_named("TOK-JWS");
+    let rest =
+        if report.outcome == Outcome::Accepted && !is_of_a_token { "; no token was judged" } else { "" };
+    let mut text = format!("{}: {}{rest}\n", word(report.outcome), verdict(report, &what));
     for finding in &report.findings {
         text += "\n";
         text += &told(finding, report.party);
@@ -75,6 +78,7 @@ fn word(outcome: Outcome) -> &'static str {
 fn verdict(report: &Report, what: &str) -> String {
     let party = report.party.name();
     let likely = report.likely_first().map(|finding| (finding.level, finding.predicted_codes));
+    let unless = report.findings.iter().find_map(|finding| finding.unless.as_deref());
     match (report.outcome, likely) {
         (Outcome::Accepted, Some((_, [code, ..]))) => {
             format!("{party} would take {what}; if not, its answer is AADSTS{code}")
@@ -86,6 +90,9 @@ fn verdict(report: &Report, what: &str) -> String {
         // Nobody comes as far as asking, or everybody would be let in.
         (Outcome::Refused, None) => format!("{what} must not be used with {party} as things are"),
         (Outcome::Refused, Some(_)) => format!("{party} would refuse {what}"),
+        (Outcome::Unknown, _) if unless.is_some() => {
+            format!("{party} would refuse {what}, unless {}", unless.unwrap_or_default())
+        }
         (Outcome::Unknown, _) => format!("what {party} would say to {what} cannot be told from here"),
     }
 }
@@ -105,6 +112,9 @@ fn told(finding: &Finding, party: Party) -> String {
             text += &format!("{INDENT}            {mark}\n");
         }
         None => text += &format!("{INDENT}expected: {}\n", printable(&finding.expected)),
+    }
+    if let Some(unless) = &finding.unless {
+        text += &format!("{INDENT}unless: {}\n", printable(unless));
     }
     if party == Party::Entra && !finding.predicted_codes.is_empty() {
         let likely = if finding.likely_first { "likely first: " } else { "" };

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{SHORTEST_KUBERNETES_TOKEN, Told};
 use crate::{
     config::{
-        LegacyConfig, Pkcs11Config, SignerConfig, TargetConfig,
+        LegacyConfig, Pkcs11Config, SignerConfig, SourceConfig, TargetConfig,
         problem::{Fault, Problems},
         reader::Mapping,
         value,
@@ -87,6 +87,27 @@ fn read_pkcs11(signer: &Mapping<'_>, problems: &mut Problems) -> Result<Option<P
         token_label: token_label.ok_or(Told)?,
         pin_file: pin_file.ok_or(Told)?,
     }))
+}
+
+/// Refuses a listener of its own for a signer within `signpost run`, where nobody would open it.
+pub(super) fn check_listener(
+    issuer: &Mapping<'_>,
+    signer: &SignerConfig,
+    sources: &[SourceConfig],
+    problems: &mut Problems,
+) {
+    if signer.admin_listen.is_some()
+        && sources.contains(&SourceConfig::Embedded)
+        && let Some(signer) = issuer.mapping("signer", problems)
+    {
+        let fault =
+            Fault::new("has no effect with the source `embedded`, whose signer is a part of `signpost run`");
+        signer.refuse(
+            "admin_listen",
+            fault.hint("leave it away: `admin_listen` of the file shows that signer too"),
+            problems,
+        );
+    }
 }
 
 /// Refuses keys that a place leaves out although they wait for that place to show them.

@@ -48,7 +48,8 @@ pub(in crate::config) static ISSUER: Section = Section {
             need: Need::Default("24h"),
             flag: None,
             doc: "Longest life of a token of this issuer: as long, and a margin, a key that vanished stays \
-                  published. At least 10m, the shortest that Kubernetes gives, unless the source is `embedded`.",
+                  published. At least 10m, the shortest that Kubernetes gives, unless the source is `embedded`. Microsoft \
+                  Entra refuses tokens that live for more than 25h.",
             example: "24h",
         },
         Key {
@@ -131,7 +132,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             need: Need::Optional,
             flag: None,
             doc: "Where the ledger lives, unless it is a file in the data directory.",
-            example: "{config_map: signpost/ledger}",
+            example: "{config_map: signpost/signpost-ledger}",
         },
         Key {
             name: "former",
@@ -204,7 +205,7 @@ pub(in crate::config) static LEDGER: Section = Section {
             flag: None,
             doc: "The ConfigMap, `NAMESPACE/NAME`; each issuer has its own. It is made unless it exists. The data \
                   directory keeps a copy.",
-            example: "signpost/ledger",
+            example: "signpost/signpost-ledger",
         },
         KUBECONFIG,
         CONTEXT,

@@ -27,7 +27,7 @@ pub(in crate::config) static SIGNER: Section = Section {
             kind: Kind::Text,
             need: Need::Optional,
             flag: None,
-            doc: "Group of the socket, as a number: a process of that group may connect.",
+            doc: "Group of the socket, as a number: its members may connect.",
             example: "\"65532\"",
         },
         Key {

@@ -32,6 +32,7 @@ fn found(text: &str, socket: &str) -> Vec<Finding> {
         issuer: &Issuer::parse("https://issuer.example").expect("an issuer"),
         api_audiences: &BTreeSet::from(["https://issuer.example".to_owned()]),
         max_token_lifetime: Duration::from_hours(24),
+        has_legacy: false,
     };
     check(&Launch::parse(text).expect(text), &signer)
 }
@@ -53,7 +54,7 @@ fn wrong_with(before: &str, after: &str) -> String {
 #[test]
 fn an_api_server_that_fits_has_nothing_wrong() {
     assert_eq!(wrong_with("10.0.0.1", "10.0.0.2"), "");
-    assert_eq!(found(GOOD, "/run/signpost/signer.sock").len(), 7);
+    assert_eq!(found(GOOD, "/run/signpost/signer.sock").len(), 8);
 }
 
 #[test]
@@ -120,10 +121,11 @@ fn whatever_kube_apiserver_would_exit_over_is_found() {
             "socket: the pod finds `/run/other/signer.sock`",
         ),
         ("{mountPath: /run/signpost, ", "{mountPath: /run/signpost/signer.sock, ", "is mounted by itself"),
+        ("kube-apiserver:v1.37.1", "kube-apiserver:v1.31.9", "version: Kubernetes 1.31 knows no signer"),
         (
             "kube-apiserver:v1.37.1",
             "kube-apiserver:v1.33.0",
-            "version: Kubernetes 1.33 asks no signer for `v1`",
+            "version: Kubernetes 1.33 asks a signer only with the feature gate",
         ),
         (
             "--advertise-address=10.0.0.1",
@@ -144,7 +146,7 @@ fn a_command_line_is_read_in_every_form() {
     for text in [line.to_owned(), line.replace(' ', "\0"), line.replace(' ', "\n")] {
         let findings = found(&text, "@signpost");
         assert!(findings.iter().all(|finding| finding.fits), "{findings:?}");
-        assert_eq!(findings.len(), 5, "nothing is said of a pod: {findings:?}");
+        assert_eq!(findings.len(), 6, "nothing is said of a pod: {findings:?}");
     }
     let findings = found(line, "@other");
     assert_eq!(findings[0].observed, "`@signpost`, the signer listens at `@other`");
@@ -159,12 +161,75 @@ fn a_name_without_a_file_needs_the_network_of_the_machine() {
 }
 
 #[test]
+fn kubernetes_of_1_32_and_1_33_fits_once_its_gate_is_open() {
+    for version in ["v1.32.0", "v1.33.5-eks-1"] {
+        let text = GOOD.replace("v1.37.1", version).replace(
+            "--advertise-address=10.0.0.1",
+            "--feature-gates=Other=false,ExternalServiceAccountTokenSigner=true",
+        );
+        let findings = found(&text, "/run/signpost/signer.sock");
+        assert!(findings.iter().all(|finding| finding.fits), "{findings:?}");
+    }
+}
+
+/// kubelet reads the first document of a file, and comments are none of its flags.
+#[test]
+fn a_manifest_is_read_as_kubelet_reads_it() {
+    let socket = "/run/signpost/signer.sock";
+    let commented = GOOD
+        .replace("    - kube-apiserver\n", "    - kube-apiserver\n    # - --service-account-key-file=/x\n");
+    assert_ne!(commented, GOOD);
+    let good = found(GOOD, socket);
+    for text in [
+        format!("---{GOOD}"),
+        format!("{GOOD}---\n"),
+        format!("{GOOD}...\n"),
+        format!("{GOOD}---\nkind: Pod\nspec: {{containers: [{{command: [etcd]}}]}}\n"),
+        commented,
+    ] {
+        assert_eq!(found(&text, socket), good, "{text}");
+    }
+    let line = "# --service-account-key-file=/x\n--service-account-issuer=https://issuer.example\n\
+                --service-account-signing-endpoint=@signpost \\\n  --v=2\n";
+    let findings = found(line, "@signpost");
+    assert!(findings.iter().all(|finding| finding.fits), "{findings:?}");
+}
+
+#[test]
+fn what_to_do_about_audiences_can_be_done_whether_they_are_set_or_not() {
+    let text = GOOD.replace("--advertise-address=10.0.0.1", "--api-audiences=api,other");
+    let findings = found(&text, "/run/signpost/signer.sock");
+    let fixes: Vec<_> = findings.iter().filter(|finding| !finding.fits).map(|finding| &finding.fix).collect();
+    assert_eq!(fixes, [&Some("set `signer.api_audiences: [\"api\", \"other\"]`".to_owned())]);
+}
+
+#[test]
+fn what_cannot_be_seen_in_the_manifest_is_said() {
+    let noted = |text: &str| -> Vec<_> {
+        let findings = found(text, "/run/signpost/signer.sock").into_iter();
+        findings
+            .filter(|finding| finding.fits && finding.fix.is_some())
+            .map(|finding| finding.about)
+            .collect()
+    };
+    assert_eq!(noted(GOOD), ["secrets"]);
+    let unlimited = GOOD.replace("    - --service-account-max-token-expiration=24h0m0s\n", "");
+    assert_eq!(noted(&unlimited), ["lifetime", "secrets"]);
+}
+
+#[test]
 fn what_is_no_api_server_is_refused() {
-    assert_eq!(
-        Launch::parse("kind: Pod\nspec: {containers: [{command: [etcd]}]}"),
-        Err(NoApiServer::Container)
-    );
-    for text in ["", "kube-apiserver", "a: b"] {
-        assert_eq!(Launch::parse(text), Err(NoApiServer::Flags), "{text}");
+    let refused = |text: &str| Launch::parse(text).expect_err(text);
+    assert_eq!(refused("kind: Pod\nspec: {containers: [{command: [etcd]}]}"), NoApiServer::Container);
+    for text in ["", "kube-apiserver", "# --v=2"] {
+        assert_eq!(refused(text), NoApiServer::Flags, "{text}");
+    }
+    assert_eq!(refused("a: b"), NoApiServer::Kind { kind: String::new() });
+    assert_eq!(refused("kind: Deployment"), NoApiServer::Kind { kind: "Deployment".to_owned() });
+    let configuration =
+        refused("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\napiServer: {}");
+    assert!(configuration.hint().contains("patch"), "{configuration}");
+    for text in [GOOD.replace("spec:", "spec"), "ExecStart=/bin/true --v=2".to_owned(), "[1".to_owned()] {
+        assert!(matches!(refused(&text), NoApiServer::Neither { .. }), "{text}");
     }
 }

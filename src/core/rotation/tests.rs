@@ -12,6 +12,7 @@ use crate::core::{
 
 mod model;
 mod operator;
+mod tripwire;
 
 /// Times in seconds: propagation 99 and the one that rounding takes, tokens 50, margin 10, rotation after 1000.
 fn timing() -> Timing {

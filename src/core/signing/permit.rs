@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Done, Holdings, Orders};
-use crate::core::kid::Kid;
+use crate::core::{json, kid::Kid};
 
 /// How much later than its lifetime from now a token may end. The API server took the time before it
 /// asked; a clock that was put back in between shall cost no token.
@@ -28,7 +28,7 @@ pub struct Claims {
 pub enum UnreadableClaims {
     #[error("not base64url without padding")]
     Encoding,
-    #[error("no JSON object with `aud` and `exp`")]
+    #[error("no JSON object with `aud` and `exp` whose members are there once, less than 128 levels deep")]
     Members,
     #[error("`aud` names nobody")]
     NoAudience,
@@ -43,27 +43,23 @@ impl Claims {
     ///
     /// Says which part of it cannot be read.
     pub fn read(base64url: &str) -> Result<Self, UnreadableClaims> {
-        #[derive(Deserialize)]
-        struct Raw {
-            aud: Audiences,
-            exp: i64,
-        }
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Audiences {
-            One(String),
-            Many(Vec<String>),
-        }
-        let json = Base64UrlUnpadded::decode_vec(base64url).map_err(|_| UnreadableClaims::Encoding)?;
-        let raw: Raw = serde_json::from_slice(&json).map_err(|_| UnreadableClaims::Members)?;
-        let audiences = match raw.aud {
-            Audiences::One(one) => vec![one],
-            Audiences::Many(many) => many,
+        let bytes = Base64UrlUnpadded::decode_vec(base64url).map_err(|_| UnreadableClaims::Encoding)?;
+        // What one reader takes for the claims and another one does not is not signed.
+        let Ok(Value::Object(mut claims)) = json::parse(&bytes) else {
+            return Err(UnreadableClaims::Members);
+        };
+        let (Some(audiences), Some(exp)) = (claims.remove("aud"), claims.get("exp").and_then(Value::as_i64))
+        else {
+            return Err(UnreadableClaims::Members);
+        };
+        let audiences = match audiences {
+            Value::String(one) => vec![one],
+            many => serde_json::from_value(many).map_err(|_| UnreadableClaims::Members)?,
         };
         if audiences.is_empty() {
             return Err(UnreadableClaims::NoAudience);
         }
-        let expires_at = Timestamp::from_second(raw.exp).map_err(|_| UnreadableClaims::NoTime)?;
+        let expires_at = Timestamp::from_second(exp).map_err(|_| UnreadableClaims::NoTime)?;
         Ok(Self { audiences, expires_at })
     }
 }

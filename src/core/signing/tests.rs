@@ -258,6 +258,7 @@ fn a_token_that_lives_too_long_is_refused() {
 
 #[test]
 fn claims_that_cannot_be_read_are_refused() {
+    let deep = format!(r#"{{"aud":"a","exp":1,"x":{}1{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
     for (json, why) in [
         ("", UnreadableClaims::Members),
         ("[]", UnreadableClaims::Members),
@@ -269,6 +270,10 @@ fn claims_that_cannot_be_read_are_refused() {
         (r#"{"aud":"a","exp":1.5}"#, UnreadableClaims::Members),
         (r#"{"aud":"a","exp":null}"#, UnreadableClaims::Members),
         (r#"{"aud":"api","aud":"else","exp":1}"#, UnreadableClaims::Members),
+        (r#"{"aud":"a","exp":1,"sub":"a","sub":"b"}"#, UnreadableClaims::Members),
+        (r#"{"aud":"a","exp":1,"x":{"y":1,"y":1}}"#, UnreadableClaims::Members),
+        (r#"["a",1]"#, UnreadableClaims::Members),
+        (&deep, UnreadableClaims::Members),
         (r#"{"aud":[],"exp":1}"#, UnreadableClaims::NoAudience),
         (r#"{"aud":"a","exp":9223372036854775807}"#, UnreadableClaims::NoTime),
     ] {

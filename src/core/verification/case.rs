@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Evidence, Exhibit, Question};
+use super::{Evidence, Exhibit, Expectation, Question};
 use crate::core::{
     json,
     jwk::{InvalidJwk, Jwk},
@@ -38,6 +38,16 @@ impl<'a> Case<'a> {
     /// The token, if it could be taken apart.
     pub(super) fn token(&self) -> Option<&'a UnverifiedToken> {
         self.evidence.token.as_ref()?.as_ref().ok()
+    }
+
+    /// Whether a token is asked about, and not an issuer alone: without one there is nothing to accept then.
+    pub(super) fn is_about_a_token(&self) -> bool {
+        let Expectation { issuer: _, subject, audience } = &self.question.expected;
+        self.evidence.token.is_some()
+            || self.evidence.workload.is_some()
+            || self.evidence.credentials.is_some()
+            || subject.is_some()
+            || audience.is_some()
     }
 
     /// The issuer to look for: what the operator says, else what the token says.

@@ -10,6 +10,7 @@ mod issuer;
 mod keys;
 mod outside;
 mod pod;
+mod presenter;
 mod publication;
 mod rotation;
 mod settings;
@@ -17,6 +18,7 @@ mod sidecar;
 mod time;
 mod token;
 
+pub(super) use self::outside::for_google;
 use super::{
     Basis, Check, Difference,
     Level::{Error, Note, Warning},
@@ -53,6 +55,12 @@ const PARTS: [&[Check]; 15] = [
     outside::CHECKS,
 ];
 
+/// How kube-apiserver gets another issuer and locks nobody out: it signs as the first that it is given, and takes
+/// tokens of all.
+const BEFORE_THE_OTHER: &str = "as `--service-account-issuer` before the one that is there, which stays as the second: it signs as the first and takes tokens of both, and pods that run keep their access";
+/// How kube-apiserver gets another key and locks nobody out.
+const BESIDE_THE_OTHER: &str = "and keep the public half of the old one in `--service-account-key-file` until its last token is dead: pods that run have such tokens";
+
 const EVERYBODY: &[Party] = &Party::ALL;
 const OUTSIDE: &[Party] = &Party::OUTSIDE;
 const ENTRA: &[Party] = &[Party::Entra];
@@ -72,6 +80,7 @@ fn violated(seen: impl Into<String>, expected: impl Into<String>, fix: impl Into
         expected: expected.into(),
         fix: fix.into(),
         difference: None,
+        unless: None,
     })
 }
 
@@ -82,6 +91,7 @@ fn differs(what: &str, seen: &str, expected: &str, fix: impl Into<String>) -> Ve
         expected: format!("`{expected}`"),
         fix: fix.into(),
         difference: Difference::between(seen, expected),
+        unless: None,
     })
 }
 

@@ -16,6 +16,9 @@ use crate::core::{
 /// an hour, and AKS keeps keys for a day.
 pub const PROPAGATION: Duration = Duration::from_hours(24);
 
+/// Longest life of a token that Entra takes: `1.01:00:00` in its own words.
+pub const ENTRA_LIFE: Duration = Duration::from_hours(25);
+
 /// What there is to judge by. Whatever nobody looked for is `None`, and is not judged.
 pub struct Evidence {
     pub token: Option<Result<UnverifiedToken, NotAToken>>,
@@ -29,6 +32,8 @@ pub struct Evidence {
     pub credentials: Option<Vec<Credential>>,
     /// What Signpost remembers of the keys.
     pub ledger: Option<Ledger>,
+    /// How long tokens of this issuer may live, as configured.
+    pub max_token_lifetime: Option<Duration>,
     pub now: Timestamp,
 }
 
@@ -110,6 +115,9 @@ pub enum Unanswered {
     /// The certificate or the handshake; what OpenSSL says.
     Tls {
         reason: String,
+        /// SHA-1 of the last certificate that was presented, in hexadecimal, where no known authority has
+        /// signed it: IAM of AWS can be told to trust it.
+        thumbprint: Option<String>,
     },
     TimedOut {
         after: Duration,
@@ -186,6 +194,7 @@ impl Evidence {
             workload: None,
             credentials: None,
             ledger: None,
+            max_token_lifetime: None,
             now,
         }
     }

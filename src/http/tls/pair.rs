@@ -1,7 +1,6 @@
 //! A certificate and its private key, read and checked.
 
 use std::{
-    fs::File,
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -21,6 +20,7 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::TlsPaths;
+use crate::files;
 
 /// Largest file that is read, in bytes: a chain of four RSA-4096 certificates has a tenth of it.
 const MAX_SIZE: usize = 128 * 1024;
@@ -95,11 +95,7 @@ fn context(chain: &[X509], key: &PKey<Private>) -> Result<SslContext, ErrorStack
 /// Reads a file whose bytes are wiped: either may hold a private key.
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let unreadable = |source| TlsError::Read { path: path.to_owned(), source };
-    // Opening a FIFO would wait for its writer.
-    if !path.metadata().map_err(unreadable)?.is_file() {
-        return Err(unreadable(io::Error::other("not a regular file")));
-    }
-    let file = File::open(path).map_err(unreadable)?;
+    let file = files::open_regular(path).map_err(unreadable)?;
     // With room for all of it from the start, growing leaves no copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SIZE + 1));
     file.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;

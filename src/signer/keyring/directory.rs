@@ -1,9 +1,9 @@
 //! The directory of the keyring: modes, owners, and files that appear whole or not at all.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -15,13 +15,14 @@ use rustix::{
 use zeroize::Zeroizing;
 
 use super::KeyringError;
+use crate::files;
 
 /// Mode of a private key.
-pub(super) const PRIVATE: u32 = 0o600;
+pub(super) const PRIVATE: u32 = files::PRIVATE_FILE;
 /// Mode of a public key.
-const PUBLIC: u32 = 0o644;
+const PUBLIC: u32 = files::PUBLIC_FILE;
 /// Mode of the directory.
-const DIRECTORY: u32 = 0o700;
+const DIRECTORY: u32 = files::PRIVATE_DIRECTORY;
 /// The permissions that nobody but the owner may have.
 const OTHERS: u32 = 0o077;
 /// Largest key file, in bytes: an RSA-16384 key has a quarter of it.
@@ -31,16 +32,7 @@ const UNFINISHED: &str = "tmp";
 
 /// Makes the directory, and those above it, when it is missing.
 pub(super) fn create(path: &Path) -> Result<(), KeyringError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(failed("create", parent))?;
-    }
-    match DirBuilder::new().mode(DIRECTORY).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        created => created.map_err(failed("create", path)),
-    }
+    files::create_directory(path, DIRECTORY).map_err(failed("create", path))
 }
 
 /// An open directory, locked against other processes until it is dropped.
@@ -159,11 +151,19 @@ impl Directory {
 
 /// Reads a private key that nobody else could have read or written.
 pub(super) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
-    // Mode and owner are those of the open file, so it cannot be exchanged after the check; a symlink
-    // would lead out of the directory that was checked.
+    // A symlink would lead out of the directory that was checked.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = opened.map_err(failed("open", path))?;
+    read_checked(path, opened.map_err(failed("open", path))?)
+}
+
+/// The same of a file that the operator names, whatever links lead to it.
+pub(super) fn read_named(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    read_checked(path, files::open_regular(path).map_err(failed("open", path))?)
+}
+
+fn read_checked(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    // Mode and owner are those of the open file, so it cannot be exchanged after the check.
     check(path, &file, PRIVATE)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SIZE));
     file.take(MAX_SIZE as u64).read_to_end(&mut bytes).map_err(failed("read", path))?;

@@ -76,14 +76,18 @@ impl SigningKey {
             let pkcs8 = Zeroizing::new(key.private_key_to_pkcs8()?);
             Ok::<_, ErrorStack>((is_sound(&key)?, key.public_key_to_der()?, pkcs8))
         };
-        let Ok((true, spki, pkcs8)) = read() else { return Err(UnusableKey::Malformed) };
+        let Ok((true, spki, pkcs8)) = read() else {
+            let is_encrypted = pem.windows(9).any(|window| window == b"ENCRYPTED");
+            return Err(if is_encrypted { UnusableKey::Encrypted } else { UnusableKey::Malformed });
+        };
         let jwk = Jwk::of_public_key(PublicKey::from_spki(&spki)?);
         let signer: Option<Box<dyn JwsSigner>> = match jwk.algorithm() {
             Algorithm::RS256 => RS256.signer_from_der(&*pkcs8).ok().map(|signer| Box::new(signer) as _),
             Algorithm::ES256 => ES256.signer_from_der(&*pkcs8).ok().map(|signer| Box::new(signer) as _),
             _ => None,
         };
-        let verifier = verifier(&jwk).ok_or(UnusableKey::Malformed)?;
+        let unusable = UnusableKey::Algorithm { algorithm: jwk.algorithm().name() };
+        let verifier = verifier(&jwk).ok_or(unusable)?;
         Ok(Self::new(jwk, PrivateHalf::Here(signer.ok_or(UnusableKey::Malformed)?), verifier))
     }
 

@@ -163,13 +163,16 @@ fn a_file_that_cannot_be_a_signing_key_is_refused_without_a_question() {
     let ec = openssl::ec::EcKey::generate(&curve).and_then(PKey::from_ec_key).expect("a key");
     let ec = ec.private_key_to_pem_pkcs8().expect("PEM");
     let weak = Rsa::generate(1024).and_then(PKey::from_rsa).and_then(|key| key.private_key_to_pem_pkcs8());
-    for pem in [Vec::new(), b"nonsense".to_vec(), encrypted, relabelled, ec] {
+    for (pem, why) in [
+        (Vec::new(), UnusableKey::Malformed),
+        (b"nonsense".to_vec(), UnusableKey::Malformed),
+        (encrypted, UnusableKey::Encrypted),
+        (relabelled, UnusableKey::Encrypted),
+        (ec, UnusableKey::Algorithm { algorithm: "ES384" }),
+    ] {
         fs::write(fresh.file("pem"), pem).expect("it is ours");
         let refusal = Keyring::hold(&fresh.path, None).expect_err("no signing key");
-        assert!(
-            matches!(refusal, KeyringError::Unusable { source: UnusableKey::Malformed, .. }),
-            "{refusal:?}"
-        );
+        assert!(matches!(&refusal, KeyringError::Unusable { source, .. } if *source == why), "{refusal:?}");
     }
     fs::write(fresh.file("pem"), weak.expect("a key")).expect("it is ours");
     let refusal = Keyring::hold(&fresh.path, None).expect_err("a weak key");

@@ -243,6 +243,67 @@ fn two_keyrings_share_nothing() {
     assert!(kids(&started(&one)).is_disjoint(&kids(&started(&other))));
 }
 
+/// k3s keeps the keys of before in the file of the one that signs, and kube-apiserver signs with the first.
+#[test]
+fn of_several_keys_in_a_file_the_first_private_one_is_taken_over_and_the_others_are_counted() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("service.key");
+    let keys = [(); 3].map(|()| openssl::rsa::Rsa::generate(2048).expect("a key"));
+    let parts = [
+        keys[2].public_key_to_pem().expect("PEM"),
+        keys[0].private_key_to_pem().expect("PEM"),
+        keys[1].private_key_to_pem().expect("PEM"),
+    ];
+    fs::write(&file, parts.concat()).expect("it is ours");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
+    let node = started(&folder);
+    let Imported { kid, others } = node.import(&file, at(5)).expect("imported");
+    let first = crate::core::public_key::PublicKey::from_spki(&keys[0].public_key_to_der().expect("DER"));
+    assert_eq!((kid, others), (Jwk::of_public_key(first.expect("RSA")).kid().clone(), 2));
+    drop(node);
+    let stored = fs::read_dir(folder.path().join("keys")).expect("it is there");
+    let stored = stored.filter(|entry| {
+        let path = entry.as_ref().expect("readable").path();
+        path.extension().is_some_and(|extension| extension == "pem")
+            && fs::read_to_string(path).expect("ours").matches("PRIVATE KEY-----").count() == 2
+    });
+    assert_eq!(stored.count(), 3, "one key in each file");
+}
+
+#[test]
+fn what_cannot_be_taken_over_stays_as_it_is_for_the_cluster_uses_it() {
+    let folder = TempDir::new().expect("a folder");
+    let node = started(&folder);
+    let file = folder.path().join("sa.key");
+    let curve = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::SECP384R1).expect("a curve");
+    let p384 = openssl::ec::EcKey::generate(&curve).and_then(|key| key.private_key_to_pem()).expect("PEM");
+    let cipher = openssl::symm::Cipher::aes_256_cbc();
+    let encrypted = openssl::rsa::Rsa::generate(2048).and_then(PKey::from_rsa);
+    let encrypted =
+        encrypted.and_then(|key| key.private_key_to_pem_pkcs8_passphrase(cipher, b"x")).expect("PEM");
+    for (pem, cause, to_do) in [
+        (p384, "it is for ES384, expected RSA or P-256", "`signer.legacy`"),
+        (encrypted, "it is encrypted", "without a passphrase"),
+        (
+            b"text".to_vec(),
+            "not an unencrypted RSA or P-256 key in PEM",
+            "--service-account-signing-key-file",
+        ),
+    ] {
+        fs::write(&file, &pem).expect("it is ours");
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
+        let refused = node.import(&file, at(5)).expect_err(cause);
+        let hint = refused.hint().expect("a hint");
+        assert!(hint.contains(to_do) && hint.contains("leave") && !hint.starts_with("remove"), "{hint}");
+        let mut innermost: &dyn std::error::Error = &refused;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        assert_eq!(innermost.to_string(), cause);
+        assert_eq!(fs::read(&file).expect("it is there"), pem);
+    }
+}
+
 #[test]
 fn an_imported_key_signs_for_everybody_and_is_kept_for_what_others_signed_with_it() {
     let folder = TempDir::new().expect("a folder");
@@ -251,10 +312,13 @@ fn an_imported_key_signs_for_everybody_and_is_kept_for_what_others_signed_with_i
     fs::write(&file, rsa.private_key_to_pem().expect("PEM")).expect("it is ours");
     let node = started(&folder);
     let first = node.holdings().signing().expect("one signs").clone();
-    let open_to_all = node.import(&file, at(5)).expect_err("others may read it").to_string();
-    assert!(open_to_all.contains("expected 0600"), "{open_to_all}");
+    let open_to_all = node.import(&file, at(5)).expect_err("others may read it");
+    assert!(open_to_all.hint().is_some_and(|hint| hint.contains("install -o ")), "{open_to_all}");
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
-    let kid = node.import(&file, at(5)).expect("imported");
+    let link = folder.path().join("link.key");
+    std::os::unix::fs::symlink(&file, &link).expect("it is ours");
+    let Imported { kid, others } = node.import(&link, at(5)).expect("imported");
+    assert_eq!(others, 0);
     assert!(matches!(node.import(&file, at(5)), Err(NodeError::Present { .. })));
     let others = claims(OTHERS, at(600));
     let signed = node.sign(&others, at(6)).expect("it signs");

@@ -31,7 +31,7 @@ async fn a_socket_at_which_nobody_answers_is_replaced() {
     drop(Other::bind(&path).expect("it listens"));
     assert!(path.exists());
     let _socket = bind(&path).expect("it listens");
-    assert!(Connection::connect(&path).is_ok());
+    assert!(Stream::connect(&path).is_ok());
 }
 
 #[tokio::test]
@@ -68,4 +68,29 @@ fn root_we_ourselves_and_those_who_are_named_may_connect() {
     let access = Access { mode: 0o660, gid: Some(70), uids: BTreeSet::from([71]) };
     assert!(access.allows(0, 5) && access.allows(us, 5) && access.allows(71, 5) && access.allows(99, 70));
     assert!(!access.allows(99, 71) && !Access::default().allows(99, 0));
+}
+
+fn meter() -> Arc<Meter> {
+    Arc::new(Meter::new(crate::core::announcement::NodeName::parse("node-1").expect("a name")))
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_ends_and_one_that_speaks_stays() {
+    use futures_util::StreamExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("s.sock");
+    let socket = bind(&path).expect("it listens");
+    let mut connections = Box::pin(socket.connections(meter(), Duration::from_millis(50)));
+    let mut peer = tokio::net::UnixStream::connect(&path).await.expect("it listens");
+    let mut connection = connections.next().await.expect("for ever").expect("a connection");
+    for _ in 0..3 {
+        peer.write_all(b"x").await.expect("it is open");
+        assert_eq!(connection.read_u8().await.expect("it is open"), b'x');
+    }
+    let end = connection.read_u8().await.expect_err("it is silent");
+    assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    drop(connection);
+    assert_eq!(peer.read(&mut [0]).await.expect("it is closed in order"), 0);
 }

@@ -12,6 +12,11 @@ use crate::{
 /// The role that Kubernetes comes with for reading both documents.
 const DISCOVERY_ROLE: &str = "system:service-account-issuer-discovery";
 
+/// What to do where an API server does not make a token.
+const SIGNER: &str = "where kube-apiserver has `--service-account-signing-endpoint`, see whether the signer behind \
+                      it runs: an API server whose signer is away answers everything but this. Else check that it \
+                      can be reached: `kubectl get --raw /readyz` with the same kubeconfig";
+
 /// An API server gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiServerError {
@@ -30,6 +35,10 @@ impl ApiServerError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            // It answers other questions: who is waited for is whoever signs.
+            Self::Call(KubernetesError::TimedOut { request, .. }) if is_for_a_token(request) => {
+                Some(SIGNER.to_owned())
+            }
             Self::Call(error) => error.hint(),
             Self::Jwks(InvalidJwks::Empty) => {
                 Some("give `kube-apiserver` at least one `--service-account-key-file`".to_owned())
@@ -37,6 +46,11 @@ impl ApiServerError {
             Self::Jwks(_) | Self::Discovery(_) | Self::Token(_) => None,
         }
     }
+}
+
+/// Whether a request, as it is told, is one for a token.
+fn is_for_a_token(request: &str) -> bool {
+    request.starts_with("POST ") && request.ends_with("/token")
 }
 
 /// `account` is the one a token was asked for; without it, a document was read or we asked who we are.
@@ -74,6 +88,7 @@ pub(super) fn hint_for_status(
             account.name(),
             account.namespace()
         )),
+        (status, Some(_)) if status.is_server_error() => Some(SIGNER.to_owned()),
         _ => None,
     }
 }

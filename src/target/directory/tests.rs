@@ -1,4 +1,5 @@
 use std::{
+    fs,
     os::unix::fs::{MetadataExt as _, symlink},
     sync::{
         Barrier,
@@ -160,7 +161,7 @@ fn dying_at_any_step_leaves_a_whole_document_that_the_next_pass_repairs() {
 
         let ours = change(Document::Jwks, 2, &owner("ours", 1));
         let mut staged = place.directory.stage(&ours).expect("there is room").into_iter();
-        for step in staged.by_ref().take(steps) {
+        for (step, _) in staged.by_ref().take(steps) {
             step.commit().expect("nothing is in the way");
         }
         // A process that dies cleans nothing up.
@@ -175,20 +176,7 @@ fn dying_at_any_step_leaves_a_whole_document_that_the_next_pass_repairs() {
 
         place.directory.write_now(&ours, Some(&entry.version)).expect("nothing is in the way");
         assert_eq!(place.read().expect("it was written").owner(), Some(owner("ours", 1)));
-        assert!(!place.file().with_file_name(STAGE).exists());
     }
-}
-
-#[test]
-fn a_write_that_fails_changes_nothing_and_leaves_nothing_behind() {
-    let place = place();
-    let version = place.write(1, None).expect("nothing was there");
-    // A directory under the name of the stage cannot be replaced, not even by root.
-    fs::create_dir(place.file().with_file_name(STAGE)).expect("created");
-    let failed = place.write(2, Some(&version));
-    assert!(matches!(failed, Err(Failure::Cause(Cause::File { task: "remove", .. }))), "{failed:?}");
-    assert_eq!(place.read().expect("it is still there").version, version);
-    assert!(!place.directory.root.join(STAGE).exists());
 }
 
 #[test]
@@ -247,10 +235,10 @@ fn what_is_no_short_file_is_not_read() {
     refused("it is longer than 1048576 bytes");
     fs::remove_file(place.file()).expect("removed");
     fs::create_dir(place.file()).expect("created");
-    refused("is not a file");
+    refused("a directory, expected a regular file");
     fs::remove_dir(place.file()).expect("removed");
     rustix::fs::mkfifoat(rustix::fs::CWD, place.file(), rustix::fs::Mode::RUSR).expect("created");
-    refused("is not a file");
+    refused("a pipe, a socket or a device, expected a regular file");
 }
 
 #[test]
@@ -267,6 +255,25 @@ fn owners_that_cannot_be_read_stop_everything() {
         assert!(chain(&cause).contains(reason), "{}", chain(&cause));
         assert!(hint(&cause).expect("it can be removed").starts_with("remove `"));
     }
+}
+
+#[test]
+fn a_lock_that_is_no_file_is_named_and_not_waited_for() {
+    let place = place();
+    place.write(1, None).expect("nothing was there");
+    let lock = place.directory.root.join(LOCK);
+    let elsewhere = place.root.path().join("elsewhere");
+    let refused = |expected: &str| {
+        let cause = place.directory.lock(LOCK_WAIT).expect_err("it is no lock");
+        assert!(chain(&cause).ends_with(expected), "{}", chain(&cause));
+    };
+    fs::remove_file(&lock).expect("it is there");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &lock, rustix::fs::Mode::RWXU).expect("created");
+    refused("a pipe, a socket or a device, expected a regular file");
+    fs::remove_file(&lock).expect("it is there");
+    symlink(&elsewhere, &lock).expect("linked");
+    refused("a symbolic link, expected a regular file");
+    assert!(!elsewhere.exists());
 }
 
 #[test]

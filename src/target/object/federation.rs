@@ -6,7 +6,7 @@
 //! `generateAccessToken` of the IAM Service Account Credentials API.
 
 use std::{
-    fmt, fs,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -20,12 +20,17 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use url::form_urlencoded;
 
-use crate::target::connections::{Connections, SharedClient, innermost};
+use crate::{
+    files,
+    target::connections::{Connections, SharedClient, innermost},
+};
 
 /// What a writer needs, as `object_store` asks for it with other credentials.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Shortest life of a token that is still used, as for the other credentials.
 const MIN_LIFE: Duration = Duration::from_mins(5);
+/// Largest file that is read, in bytes: a credential has some kilobytes.
+const MAX_FILE: u64 = 1024 * 1024;
 /// Life of the token of a service account, unless its policy says otherwise.
 const IMPERSONATED: Duration = Duration::from_hours(1);
 
@@ -91,7 +96,8 @@ impl Federation {
     /// The error says what is wrong with the file.
     pub(super) fn of_file(path: &Path, connections: &Connections) -> Result<Option<Self>, String> {
         let unusable = |reason: String| format!("`{}` {reason}", path.display());
-        let bytes = fs::read(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
+        let bytes =
+            files::read(path, MAX_FILE).map_err(|error| unusable(format!("cannot be read: {error}")))?;
         let damaged = |error: serde_json::Error| unusable(format!("is not JSON: {error}"));
         let file: Value = serde_json::from_slice(&bytes).map_err(damaged)?;
         if file["type"] != "external_account" {
@@ -135,7 +141,10 @@ impl Federation {
     async fn subject_token(&self) -> Result<String, NoToken> {
         let Source { file, format } = &self.config.credential_source;
         let unusable = |reason: &dyn fmt::Display| NoToken(format!("`{}` {reason}", file.display()));
-        let text = tokio::fs::read_to_string(file).await;
+        let path = file.clone();
+        let reading = tokio::task::spawn_blocking(move || files::read(&path, MAX_FILE));
+        let read = reading.await.expect("reading does not panic and nobody aborts it");
+        let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
         let text = text.map_err(|error| unusable(&format_args!("cannot be read: {error}")))?;
         match format {
             Format::Text => Ok(text.trim().to_owned()),

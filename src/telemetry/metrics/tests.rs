@@ -49,7 +49,7 @@ fn a_node_that_signs_is_measured_and_a_process_without_public_listener_has_no_tr
     meter.answered(Outcome::Refused, Duration::ZERO);
     meter.fetched();
     meter.turned_away();
-    meter.tended(false);
+    meter.tended(Some("the disk is full".to_owned()));
     let at = |second| Timestamp::from_second(second).expect("a time");
     let keys = [("active", 1), ("standby", 0)].into();
     meter.stands(Standing { keys, changed: at(5), obeyed: Some(at(6)), announced: at(7) });

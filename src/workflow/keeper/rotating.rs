@@ -8,9 +8,10 @@ use super::{Heard, Keeper, SERVED};
 use crate::{
     clock,
     core::{
+        kid::Kid,
         ledger::{Ask, Ledger, NotAsked},
         merge,
-        rotation::{Observation, Report, Step, after, next_step, report},
+        rotation::{Observation, Report, SigningKey, Step, after, next_step, report, signing_key},
     },
     store::StoreError,
 };
@@ -63,6 +64,15 @@ impl Keeper {
         let (heard, now) = (self.heard.lock().await, clock::now());
         let ledger = self.ledger.borrow();
         report(&ledger, &self.observation(&ledger, &heard, now), now, &self.charter.timing)
+    }
+
+    /// How far the key is known that an API server was just seen to sign with.
+    #[must_use]
+    pub fn signing_key(&self, kid: &Kid) -> SigningKey {
+        let shown = self.publication.borrow().clone();
+        let is_public = shown.is_some_and(|shown| shown.keys().contains(kid));
+        let ledger = self.ledger.borrow();
+        signing_key(&ledger, kid, is_public, &self.gates(), clock::now(), &self.charter.timing)
     }
 
     /// Gives the orders that are due.

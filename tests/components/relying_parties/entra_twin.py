@@ -13,7 +13,7 @@ the statements that it follows. Where no document speaks, it does what is said h
 `undocumented` names the question:
 
 - order     No document has the order of the checks. Request, tenant, client, then the assertion as text
-            (form, alg, typ, kid, claims), then the credential (any, issuer, audience, subject), then
+            (form, alg, typ, kid, claims, its life), then the credential (any, issuer, audience, subject), then
             what must be fetched (discovery, keys), then the key, its signature and last the time. What
             costs nothing comes before what costs a request; nobody makes a server fetch with a token
             that no credential speaks of; a time is only to be believed when it is signed.
@@ -36,6 +36,8 @@ the statements that it follows. Where no document speaks, it does what is said h
 - twice     Of two members of one name the last counts; RFC 7515, 4 allows that, and to refuse.
 - bom       A byte order mark before a document is skipped.
 - skew      Five minutes.
+- life      What people met: more than 25 hours from iat to exp are refused, 25 are not, before the audience is
+            looked at. A missing iat counts as 0.
 """
 
 import base64
@@ -64,6 +66,7 @@ NEEDED_MEMBERS = [
 ENTRA_HOSTS = ("login.microsoftonline.com", "login.windows.net", "login.microsoft.com")
 KEYS_STORED = 100
 SKEW_SECONDS = 300
+LONGEST_LIFE = 25 * 3600
 FETCH_SECONDS = 5
 LONGEST_DOCUMENT = 1 << 20
 REDIRECTS = 5
@@ -82,6 +85,7 @@ BASIS = {
     "5002723": "MSAL.NET TestConstants: 5002723 no keyId in token header",
     "50027": "MSAL.NET TestConstants: 50027 malformed",
     "90014": "MSAL.NET TestConstants: 90014 required field is missing from the credential",
+    "70023": "observed: 70023 exp - iat above 1.01:00:00",
     "700021": "MSAL.NET TestConstants: 700021 issuer that is no URL is a self-signed assertion",
     "700222": "Microsoft, federation considerations: 700222 tokens of Entra",
     "70025": "Microsoft, DevOps AADSTS errors: 70025 no configured credentials",
@@ -225,6 +229,7 @@ def read_assertion(assertion):
             raise Refused(90014, text, ["90014"], [] if documented else ["claims"])
     if not (isinstance(claims["iss"], str) and isinstance(claims["sub"], str)):
         raise Refused(50027, "JWT token is invalid or malformed.", ["50027"], ["claims"])
+    check_life(claims)
     return header, claims
 
 
@@ -267,6 +272,16 @@ def match(credentials, claims):
 def mismatch(code, what, value, rests_on, open_questions=()):
     text = f"No matching federated identity record found for presented assertion {what} '{value}'."
     return Refused(code, text, rests_on, open_questions, error="invalid_client")
+
+
+def check_life(claims):
+    try:
+        life = int(claims["exp"]) - int(claims.get("iat", 0))
+    except (TypeError, ValueError, OverflowError):
+        return
+    if life > LONGEST_LIFE:
+        text = f"The assertion's lifetime of {life} seconds is longer than 1.01:00:00."
+        raise Refused(70023, text, ["70023"], error="invalid_client")
 
 
 def check_time(claims, now):

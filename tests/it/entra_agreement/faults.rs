@@ -51,9 +51,10 @@ pub(super) const FAULTS: &[Fault] = &[
     // The claims.
     fault("a claim is there twice", 4, |it, n| it.claims_text = Some(TWICE_IN_CLAIMS[n])),
     fault("a claim is not there", 4, |it, n| remove(&mut it.claims, ["iss", "aud", "sub", "exp"][n])),
-    fault("a claim is not there that nobody needs", 3, |it, n| {
-        remove(&mut it.claims, ["iat", "nbf", "jti"][n]);
+    fault("a claim is not there that nobody needs", 2, |it, n| {
+        remove(&mut it.claims, ["nbf", "jti"][n]);
     }),
+    fault("iat is not there", 1, |it, _| remove(&mut it.claims, "iat")),
     fault("a claim is empty", 3, |it, n| it.claims[["iss", "aud", "sub"][n]] = json!(""))
         .besides(&[700_211, 700_212, 700_213]),
     fault("it is of another kind", 3, |it, n| {
@@ -67,7 +68,14 @@ pub(super) const FAULTS: &[Fault] = &[
     }),
     fault("valid in a moment", 2, |it, n| it.claims["nbf"] = json!(it.now + [90, 240][n])),
     fault("soon to expire", 1, |it, _| it.claims["exp"] = json!(it.now + 60)),
-    fault("lives for a year", 1, |it, _| it.claims["exp"] = json!(it.now + 31_536_000)),
+    fault("lives for too long", 3, |it, n| {
+        let issued = it.now - 600;
+        it.claims["exp"] = json!(issued + [90_001, 604_800, 31_536_000][n]);
+    }),
+    fault("lives for as long as may be", 2, |it, n| {
+        let issued = it.now - 600;
+        it.claims["exp"] = json!(issued + [90_000, 86_400][n]);
+    }),
     fault("a legacy token", 1, |it, _| {
         it.claims = json!({"iss": "kubernetes/serviceaccount", "sub": SUBJECT});
     })

@@ -14,7 +14,7 @@ use super::api_server::{ApiServer, Options};
 use super::etcd::Etcd;
 use super::eventually::eventually;
 use super::http_client::Response;
-use super::signpost::{Running, Signpost};
+use super::signpost::{Finished, Running, Signpost};
 
 pub(crate) const NODE: &str = "node-1";
 /// It reads no source; what it says must only be allowed.
@@ -124,6 +124,13 @@ impl ExternalSigner {
         if let Some(mut running) = self.running.take() {
             running.kill();
         }
+    }
+
+    /// Asks it to end, as kubelet does, and waits until it has.
+    pub(crate) fn terminate(&mut self) -> Finished {
+        let mut running = self.running.take().expect("it runs");
+        running.terminate();
+        running.finish(Duration::from_secs(20))
     }
 
     pub(crate) fn running(&mut self) -> &mut Running {

@@ -11,9 +11,18 @@ pub(crate) const NOBODY: u32 = 65_534;
 /// Does something as `nobody`, on a thread of its own; `None` where we may not become somebody else, because we
 /// are not root.
 pub(crate) fn as_nobody<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
+    as_somebody(&[], act)
+}
+
+/// The same, with a supplementary group.
+pub(crate) fn as_member_of<T: Send>(group: u32, act: impl FnOnce() -> T + Send) -> Option<T> {
+    as_somebody(&[Gid::from_raw(group)], act)
+}
+
+fn as_somebody<T: Send>(groups: &[Gid], act: impl FnOnce() -> T + Send) -> Option<T> {
     let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     let become_nobody = || {
-        set_thread_groups(&[])?;
+        set_thread_groups(groups)?;
         set_thread_res_gid(gid, gid, gid)?;
         set_thread_res_uid(uid, uid, uid)
     };

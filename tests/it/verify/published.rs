@@ -7,6 +7,8 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use jiff::SignedDuration;
+use openssl::hash::MessageDigest;
+use openssl::x509::X509;
 use serde_json::{Value, json};
 use signpost::clock;
 use tempfile::TempDir;
@@ -257,6 +259,62 @@ fn certificates_that_nobody_trusts_are_told_so() {
     let told = Signpost::new(arguments).env("SSL_CERT_FILE", past.ca_file()).finish(WITHIN);
     page.note("that has expired", &told, "PUB-TLS", None, REFUSED);
     page.compare("certificates");
+}
+
+/// IAM of AWS takes an authority of one's own by the thumbprint of the last certificate that is presented.
+#[test]
+fn aws_is_told_the_thumbprint_of_an_authority_that_nobody_knows() {
+    let mut stage = Stage::set();
+    let authority = fs::read(stage.nginx.ca_file()).expect("it is ours");
+    let presented = stage.nginx.ca_file().with_file_name("server.crt");
+    let leaf = fs::read(&presented).expect("it is ours");
+    let token = stage.cluster.server.token("default", "signpost", &["sts.amazonaws.com"], 600);
+    let thumbprint = |pem: &[u8]| {
+        let digest =
+            X509::from_pem(pem).and_then(|it| it.digest(MessageDigest::sha1())).expect("a certificate");
+        digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let verify = |stage: &Stage, party: &str, name: &str, value: &str| {
+        stage.verify(["--token", "-", "--for", party]).env(name, value).stdin(&token).finish(WITHIN)
+    };
+    for (chain, last) in [(leaf.clone(), &leaf), ([leaf.clone(), authority.clone()].concat(), &authority)] {
+        fs::write(&presented, chain).expect("it is ours");
+        stage.nginx.restart();
+        let told = verify(&stage, "aws", "SSL_CERT_FILE", "/dev/null").expect_code(2);
+        let unless =
+            format!("AWS would refuse the token, unless IAM has thumbprint `{}`\n", thumbprint(last));
+        assert!(told.stdout.starts_with(&format!("unknown: {unless}")), "{}", told.stdout);
+        verify(&stage, "entra", "SSL_CERT_FILE", "/dev/null").expect_code(REFUSED);
+    }
+    verify(&stage, "aws", "LANG", "C").expect_code(ACCEPTED);
+    // Expired is expired, whoever has signed it.
+    let past = Nginx::start_expired(&[]);
+    let address = past.address();
+    let arguments = ["verify", "--issuer", "https://localhost", "--allow-private", "--for", "aws"];
+    let arguments = arguments.into_iter().chain(["--connect-to", &address]);
+    let told = Signpost::new(arguments).env("SSL_CERT_FILE", past.ca_file()).finish(WITHIN);
+    assert!(!told.expect_code(REFUSED).stdout.contains("thumbprint"));
+}
+
+/// Google reads nothing where a JWKS was uploaded.
+#[test]
+fn google_takes_an_issuer_that_nobody_can_reach_with_an_uploaded_jwks() {
+    let stage = Stage::set();
+    let [header, mut inside] = parts(&stage.token());
+    inside["iss"] = json!("https://kubernetes.default.svc.cluster.local");
+    let token = signed(&stage.cluster.keys[0], &header, &inside);
+    let said = |arguments: &[&str]| {
+        let fixed = ["verify", "--token", "-", "--for"];
+        Signpost::new(fixed.iter().chain(arguments).copied()).stdin(&token).finish(WITHIN)
+    };
+    let told = stage.verify(["--token", "-", "--for", "gcp"]).stdin(&token).finish(WITHIN).expect_code(2);
+    let unless = "Google Cloud would refuse the token, unless the provider has an uploaded JWKS";
+    assert!(told.stdout.contains(unless) && told.stdout.contains("--jwk-json-path"), "{}", told.stdout);
+    assert!(!told.stdout.contains("--service-account-issuer"), "{}", told.stdout);
+    let jwks = stage.folder.path().join(JWKS);
+    let jwks = jwks.to_str().expect("a name of ours");
+    said(&["gcp", "--jwks", jwks]).expect_code(ACCEPTED);
+    said(&["entra", "--jwks", jwks]).expect_code(REFUSED);
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn every_report_for_programs_fits_its_schema() {
         &["--token", "-", "--issuer", &slash],
         &["--token", "-", "--for", "local"],
         &["--issuer", "https://oidc.corp"],
+        &["--issuer", "https://oidc.corp", "--for", "gcp"],
         &["--service-account", "default/signpost"],
     ] {
         let verb = stage.verify(arguments.iter().chain(&output).copied()).env("KUBECONFIG", &config);

@@ -130,7 +130,7 @@ fn pods_that_would_not_come_as_far_as_asking_are_told_why() {
         pod["spec"]["containers"][0]["env"].as_array_mut().expect("variables").remove(0);
     });
     let told = team.verify(&["--service-account", "faults/service"]);
-    page.note("E2.23 the annotation is elsewhere", &told, "SA-ANNOT", Some(700_016), 0);
+    page.note("E2.23 the annotation is elsewhere", &told, "SA-ANNOT", None, 0);
     let mut brief = annotated();
     brief["azure.workload.identity/service-account-token-expiration"] = json!("600");
     team.account("brief", &brief);
@@ -172,9 +172,59 @@ fn pods_that_would_not_come_as_far_as_asking_are_told_why() {
     let told = team.verify(&["--service-account", "faults/sidecar"]);
     assert!(!told.stdout.contains("left-over"), "{}", told.stdout);
     page.note("a secret before the token", &told, "SIDE-SECRET", Some(7_000_215), REFUSED);
-    let told = team.verify(&["--service-account", "faults/nobody"]);
-    page.note("no such service account", &told, "FIC-DANGLING", None, 2);
     page.compare("workloads");
+}
+
+/// There is no token to judge, whatever the issuer shows.
+#[test]
+fn nothing_is_judged_where_nobody_has_a_token() {
+    let stage = Stage::set();
+    let team = Team::create(&stage, "nobody");
+    let told = team.verify(&["--service-account", "nobody/typo", "--issuer", ISSUER]).expect_code(2);
+    let error = "error: service account `nobody/typo` does not exist in this cluster\nhint: `kubectl get \
+                 serviceaccounts --namespace=nobody` lists";
+    assert!(told.stderr.starts_with(error), "{}", told.stderr);
+    assert!(told.stdout.is_empty(), "{}", told.stdout);
+    // A pod outlives its service account.
+    team.account("gone", &annotated());
+    team.pod("gone", as_the_webhook_does);
+    let path = "/api/v1/namespaces/nobody/serviceaccounts/gone";
+    stage.cluster.server.admin_request("DELETE", path).answer().expect_status(200);
+    let told = team.verify(&["--pod", "nobody/gone-0", "--issuer", ISSUER]).expect_code(2);
+    assert!(told.stderr.contains("`nobody/gone` does not exist"), "{}", told.stderr);
+    let told = team.verify(&["--namespace", "nobody", "--all", "--issuer", ISSUER]).expect_code(2);
+    assert!(told.stderr.contains("there is no service account"), "{}", told.stderr);
+
+    let file = stage.folder.path().join("credentials.json");
+    fs::write(&file, "[]").expect("it is ours");
+    for flag in
+        [["--subject", "a"], ["--audience", "a"], ["--credentials", file.to_str().expect("a name of ours")]]
+    {
+        let told = stage.verify(["--issuer", ISSUER].into_iter().chain(flag)).finish(WITHIN).expect_code(2);
+        assert!(told.stderr.starts_with("error: there is no token to compare with"), "{}", told.stderr);
+        assert!(told.stdout.is_empty(), "{}", told.stdout);
+    }
+    let told = stage.verify(["--issuer", ISSUER]).finish(WITHIN).expect_code(0);
+    assert!(told.stdout.contains("would take the issuer; no token was judged"), "{}", told.stdout);
+}
+
+/// A Job keeps what it has finished.
+#[test]
+fn a_finished_pod_refuses_nothing_unless_it_is_named() {
+    let stage = Stage::set();
+    let team = Team::create(&stage, "jobs");
+    team.account("job", &annotated());
+    team.pod("job", |_| {});
+    team.verify(&["--service-account", "jobs/job"]).expect_code(REFUSED);
+    let path = "/api/v1/namespaces/jobs/pods/job-0/status";
+    let finished = json!({"status": {"phase": "Succeeded"}});
+    let patch = stage.cluster.server.admin_request("PATCH", path).body(finished.to_string());
+    patch.header("content-type", "application/merge-patch+json").answer().expect_status(200);
+    let told = team.verify(&["--service-account", "jobs/job"]).expect_code(0);
+    assert!(!told.stdout.contains("job-0"), "{}", told.stdout);
+    team.verify(&["--namespace", "jobs", "--all"]).expect_code(0);
+    let told = team.verify(&["--pod", "jobs/job-0"]).expect_code(REFUSED);
+    assert!(told.stdout.contains("POD-LABEL  pod `job-0`"), "{}", told.stdout);
 }
 
 #[test]
@@ -284,8 +334,8 @@ fn who_may_not_look_is_told_what_to_allow() {
     let arguments = ["--service-account", "default/signpost", "--source", "kubernetes:test"];
     let told = stage.verify(arguments).env("KUBECONFIG", &file).finish(WITHIN).expect_code(2);
     assert!(told.stderr.starts_with("error: cannot look at the cluster\n"), "{}", told.stderr);
-    let hint = "hint: let it read: `kubectl create clusterrolebinding signpost-verify --clusterrole=view \
-                --serviceaccount=default:signpost`";
+    let hint = "hint: let it read: `kubectl create rolebinding signpost-verify --namespace=default \
+                --clusterrole=view --serviceaccount=default:signpost`";
     assert!(told.stderr.contains(hint), "{}", told.stderr);
     assert!(!told.stderr.contains(&token) && told.stdout.is_empty(), "a token is shown");
 }

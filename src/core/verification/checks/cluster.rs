@@ -73,11 +73,19 @@ fn signs_with_a_key_of_its_own(case: &Case) -> Verdict {
 fn keeps_to_its_own_audience(case: &Case) -> Verdict {
     let taken = case.evidence.api_server.as_ref().and_then(|server| server.takes_for_its_own);
     match (taken, case.token()) {
-        (Some(true), Some(token)) => violated(
-            format!("the API server takes a token for {} as one for itself", quoted(token.audiences())),
-            "that it refuses it",
-            "take that audience out of `--api-audiences`: who gets such a token can use it against the cluster",
-        ),
+        (Some(true), Some(token)) => {
+            // Without `--api-audiences` the issuer is the audience of the API server.
+            let is_own = token.issuer().is_some_and(|issuer| token.audiences().contains(&issuer));
+            violated(
+                format!("the API server takes a token for {} as one for itself", quoted(token.audiences())),
+                "that it refuses it",
+                if is_own {
+                    "have tokens for others made for an audience of theirs: this one is the API server's own, and who gets such a token can use it against the cluster"
+                } else {
+                    "take that audience out of `--api-audiences`, and leave the API server's own there, or no pod gets in: who gets a token for it can use it against the cluster"
+                },
+            )
+        }
         _ => Verdict::NotApplicable,
     }
 }

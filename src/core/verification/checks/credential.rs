@@ -1,11 +1,17 @@
 //! Rules of the federated credential: what the flags say of one, or all of an identity.
 
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, Step, Verdict, differs, holds, quoted, violated};
+use url::Url;
+
+use super::{BEFORE_THE_OTHER, differs, holds, quoted, violated};
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, Step, Verdict};
 use crate::core::{
     service_account::ServiceAccount,
     token::UnverifiedToken,
     verification::{Credential, Difference, Kind},
 };
+
+/// How alike two hosts are at least that may be meant to be the same, of 1.
+const ALIKE: f64 = 0.7;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -144,7 +150,10 @@ fn issuer_has_the_slash(case: &Case) -> Verdict {
             "`iss`",
             seen,
             expected,
-            format!("make {} name `{seen}`, or start kube-apiserver with the other", self::expected(case).of),
+            format!(
+                "make {} name `{seen}`; or give kube-apiserver the other {BEFORE_THE_OTHER}",
+                self::expected(case).of
+            ),
         ),
         _ => Verdict::NotApplicable,
     }
@@ -153,17 +162,33 @@ fn issuer_has_the_slash(case: &Case) -> Verdict {
 fn issuer_is_the_same(case: &Case) -> Verdict {
     match issuers(case) {
         Some((seen, _, None)) => holds(format!("issuer `{seen}`")),
+        // Letters tell nothing then.
+        Some((seen, expected, Some(_))) if is_elsewhere(seen, expected) => violated(
+            format!("`iss` is `{seen}`, another issuer altogether"),
+            format!("`{expected}`"),
+            format!(
+                "pass a token of the cluster that {} is for, or make one for this issuer: it may stand beside the other",
+                self::expected(case).of
+            ),
+        ),
         Some((seen, expected, Some(kind))) if kind != Kind::FinalSlash => differs(
             "`iss`",
             seen,
             expected,
             format!(
-                "make `--service-account-issuer` and {} the same, byte for byte",
+                "make {} name `{seen}`, byte for byte; or give kube-apiserver the other {BEFORE_THE_OTHER}",
                 self::expected(case).of
             ),
         ),
         _ => Verdict::NotApplicable,
     }
+}
+
+/// Whether two issuers are at hosts that nobody has mistyped for each other.
+fn is_elsewhere(seen: &str, expected: &str) -> bool {
+    let host = |issuer: &str| Some(Url::parse(issuer).ok()?.host_str()?.to_owned());
+    let hosts = host(seen).zip(host(expected));
+    hosts.is_some_and(|(seen, expected)| strsim::normalized_levenshtein(&seen, &expected) < ALIKE)
 }
 
 fn audience_is_the_same(case: &Case) -> Verdict {

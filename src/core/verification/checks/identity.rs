@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Step, Verdict, Warning, token::MAX_TEXT, violated};
+use super::{Basis, Case, Check, ENTRA, Step, Verdict, Warning, token::MAX_TEXT, violated};
 use crate::core::verification::Credential;
 
 /// Most credentials of one identity, and how many of them are remarked on.
@@ -46,16 +46,6 @@ pub(super) const CHECKS: &[Check] = &[
         basis: Basis::documented("federated credential considerations"),
         step: Step::Credential,
         judge: there_is_room,
-    },
-    Check {
-        id: "FIC-DANGLING",
-        rule: "the service account that the credential trusts exists: whoever makes it anew is trusted too",
-        level: Warning,
-        parties: EVERYBODY,
-        codes: &[],
-        basis: Basis::documented("mutable subjects of federated credentials"),
-        step: Step::Credential,
-        judge: its_subject_exists,
     },
 ];
 
@@ -109,17 +99,6 @@ fn there_is_room(case: &Case) -> Verdict {
             format!("the identity has {count} federated credentials"),
             format!("fewer than {MANY_CREDENTIALS}, of the {MAX_CREDENTIALS} that it may have"),
             "remove those whose service account is gone, or use a second identity",
-        ),
-        _ => Verdict::NotApplicable,
-    }
-}
-
-fn its_subject_exists(case: &Case) -> Verdict {
-    match &case.evidence.workload {
-        Some(workload) if workload.annotations.is_none() => violated(
-            "the service account does not exist in this cluster",
-            "the service account that the credential trusts",
-            "create it, or delete the credential: whoever creates it is trusted",
         ),
         _ => Verdict::NotApplicable,
     }

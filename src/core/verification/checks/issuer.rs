@@ -2,7 +2,8 @@
 
 use url::Url;
 
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, Note, OUTSIDE, Step, Verdict, Warning, violated};
+use super::{BEFORE_THE_OTHER, violated};
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, Note, OUTSIDE, Step, Verdict, Warning};
 use crate::core::{
     issuer::Issuer,
     token::UnverifiedToken,
@@ -113,7 +114,7 @@ fn is_a_url(case: &Case) -> Verdict {
         violated(
             format!("`iss` is `{issuer}`"),
             "an https URL",
-            "start kube-apiserver with `--service-account-issuer` set to the URL under which the keys are published",
+            format!("give kube-apiserver the URL under which the keys are published {BEFORE_THE_OTHER}"),
         )
     })
 }
@@ -123,7 +124,7 @@ fn is_usable(case: &Case) -> Verdict {
         Some(Err(error)) if case.issuer().is_some_and(|issuer| issuer.trim() == issuer) => violated(
             error.to_string(),
             "an https URL without user, query and fragment",
-            "start kube-apiserver with a usable `--service-account-issuer`",
+            format!("give kube-apiserver a usable issuer {BEFORE_THE_OTHER}"),
         ),
         _ => Verdict::NotApplicable,
     }
@@ -141,17 +142,25 @@ fn is_public(case: &Case) -> Verdict {
         violated(
             format!("`{issuer}` can be reached from inside alone"),
             "a host that the internet knows",
-            "publish under a public https URL and make that the issuer",
+            format!("publish under a public https URL, and give kube-apiserver that {BEFORE_THE_OTHER}"),
         )
     })
 }
 
 fn is_public_anyway(case: &Case) -> Verdict {
     inside(case).map_or(Verdict::NotApplicable, |issuer| {
+        // Nobody but this machine has tokens of an issuer on loopback.
+        let fix = if Issuer::parse(issuer).is_ok_and(|issuer| issuer.is_loopback()) {
+            "before you use it outside, publish under a public https URL and make that the issuer".to_owned()
+        } else {
+            format!(
+                "before you use it outside, publish under a public https URL, and give kube-apiserver that {BEFORE_THE_OTHER}"
+            )
+        };
         violated(
             format!("`{issuer}` can be reached from inside alone"),
             "a host that the internet knows, for Microsoft Entra, AWS and Google",
-            "before you use it outside, publish under a public https URL and make that the issuer",
+            fix,
         )
     })
 }
@@ -161,7 +170,9 @@ fn has_no_port(case: &Case) -> Verdict {
         Some(port) => violated(
             format!("the issuer names port {port}"),
             "none: 443 for everybody",
-            "serve it at port 443, and make the URL without a port the issuer",
+            format!(
+                "serve it at port 443, and give kube-apiserver the URL without a port {BEFORE_THE_OTHER}"
+            ),
         ),
         None => Verdict::NotApplicable,
     }

@@ -1,7 +1,7 @@
 //! Rules of the JWKS (RFC 7517), of the key in it that signed, and of its signature.
 
+use super::{BESIDE_THE_OTHER, holds, quoted, violated};
 use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, KEYS, Note, SIGNATURE, Step, Verdict, Warning};
-use super::{holds, quoted, violated};
 use crate::core::{
     jwk::{Algorithm, InvalidJwk, PRIVATE_MEMBERS},
     jwk_set::MAX_KEYS,
@@ -166,7 +166,7 @@ fn holds_no_private_key(case: &Case) -> Verdict {
         Some((kid, member)) => violated(
             format!("the private key of kid `{kid}` is public: it has the member `{member}`"),
             "public keys alone",
-            "replace the signing key at once: everybody can sign as this cluster; then publish anew",
+            "replace the signing key at once, and take the old one out of `--service-account-key-file` too: everybody can sign as this cluster. Every pod has to be made anew then; publish without the old key",
         ),
         None => Verdict::NotApplicable,
     }
@@ -229,7 +229,7 @@ fn key_is_strong(case: &Case) -> Verdict {
         Some((Some(kid), Err(InvalidJwk::Key(InvalidPublicKey::Weak { bits })))) => violated(
             format!("key `{kid}` has {bits} bits"),
             "2048 at least",
-            "have kube-apiserver sign with a larger key",
+            format!("have kube-apiserver sign with a larger key, {BESIDE_THE_OTHER}"),
         ),
         _ => Verdict::NotApplicable,
     }
@@ -272,7 +272,7 @@ fn has_rs256_keys_alone(case: &Case) -> Verdict {
     violated(
         format!("keys of other kinds are in the JWKS: {}", quoted(others.iter().map(name))),
         "RS256 keys alone",
-        "publish with profile `entra`, which leaves the others out",
+        "publish with profile `entra`, which leaves the others out, unless somebody else verifies tokens of theirs",
     )
 }
 

@@ -2,7 +2,9 @@
 
 use url::Url;
 
-use super::{Basis, Case, Check, Error, Party, Step, Verdict, Warning, holds, quoted, violated};
+use super::{BEFORE_THE_OTHER, BESIDE_THE_OTHER, holds, quoted, violated};
+use super::{Basis, Case, Check, Error, Party, Step, Verdict, Violation, Warning};
+use crate::core::verification::Exhibit;
 
 /// What `AssumeRoleWithWebIdentity` is usually asked with.
 const AWS_AUDIENCE: &str = "sts.amazonaws.com";
@@ -74,12 +76,33 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
+/// What a rule means to Google: a provider with an uploaded JWKS reads nothing of the issuer, reachable or not. A
+/// JWKS from a file is taken for the uploaded one.
+pub(in super::super) fn for_google(check: &Check, case: &Case, verdict: Verdict) -> Verdict {
+    let is_of_documents =
+        check.id == "TOK-ISS-DEFAULT" || (check.step == Step::Metadata && check.id != "ISS-SYNTAX");
+    match verdict {
+        Verdict::Violated(it)
+            if case.question.party == Party::Gcp && check.level == Error && is_of_documents =>
+        {
+            if matches!(case.evidence.jwks, Exhibit::File { .. }) {
+                return Verdict::NotApplicable;
+            }
+            let fix = "upload the JWKS to the provider, and again whenever a key comes or goes: `gcloud iam workload-identity-pools providers update-oidc` with `--jwk-json-path`; `--jwks` judges with the uploaded one".to_owned();
+            Verdict::Violated(Violation { fix, ..it }).unless("the provider has an uploaded JWKS")
+        }
+        other => other,
+    }
+}
+
 fn aws_takes_the_issuer(case: &Case) -> Verdict {
     match case.issuer().and_then(|issuer| Url::parse(issuer).ok()).and_then(|url| url.port()) {
         Some(port) => violated(
             format!("the issuer names port {port}"),
             "none: IAM takes no issuer with a port",
-            "serve it at port 443, and make the URL without a port the issuer",
+            format!(
+                "serve it at port 443, and give kube-apiserver the URL without a port {BEFORE_THE_OTHER}"
+            ),
         ),
         None => Verdict::NotApplicable,
     }
@@ -94,7 +117,7 @@ fn algorithm(case: &Case, taken: &[&str]) -> Verdict {
     violated(
         format!("signed with `{named}`"),
         format!("one of {}", quoted(taken)),
-        "give kube-apiserver an RSA or P-256 key to sign with",
+        format!("give kube-apiserver an RSA or P-256 key to sign with, {BESIDE_THE_OTHER}"),
     )
 }
 

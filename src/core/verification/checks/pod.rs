@@ -1,13 +1,27 @@
 //! Rules of the service account and its pods: whether the workload comes as far as asking Entra at all.
 
-use super::{Basis, Case, Check, ENTRA, Error, Step, Verdict, holds, quoted, violated};
-use crate::core::workload::{Container, Pod, Texts, Workload};
+use std::time::Duration;
+
+use super::{
+    Basis, Case, Check, ENTRA, Error, Step, Verdict, Warning, holds,
+    presenter::{Place, Presenter, TOKEN_FILE, candidates, in_words, others, presenters},
+    quoted, violated,
+};
+use crate::core::verification::ENTRA_LIFE;
+use crate::core::workload::{Container, Pod, ProjectedToken, Texts, Workload};
 
 const LABEL: &str = "azure.workload.identity/use";
 pub(super) const CLIENT_ID: &str = "azure.workload.identity/client-id";
+const BINDING: &str = "azure.workload.identity/use-identity-binding";
 const EXPIRATION: &str = "azure.workload.identity/service-account-token-expiration";
 const SKIPPED: &str = "azure.workload.identity/skip-containers";
-pub(super) const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+/// The kubelet replaces a token after four fifths of its life, and SDKs keep what they have read for as long as ten
+/// minutes: a fifth of the life must be as long.
+/// Source: azure-identity 1.27.0 (Python) and azidentity 1.15.0 (Go), ten minutes; @azure/identity 4.13.1, five.
+const BRIEF_LIFE: Duration = Duration::from_mins(50);
+/// The life of a projected token that names none.
+/// Source: `defaultExpirationSeconds` in `kubernetes/pkg/apis/core/v1/defaults.go`.
+const DEFAULT_LIFE: Duration = Duration::from_hours(1);
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -22,13 +36,23 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "POD-ENV",
-        rule: "the webhook has given the pod its variables, and the file they name is there",
+        rule: "one container of each pod is told where its token is, and finds it there",
         level: Error,
         parties: ENTRA,
         codes: &[7_000_218],
         basis: Basis::observed("azure-workload-identity #461, #525, #540"),
         step: Step::Request,
         judge: finds_its_token,
+    },
+    Check {
+        id: "POD-TENANT",
+        rule: "that container knows its tenant: without one, SDKs fail before they ask Entra",
+        level: Error,
+        parties: ENTRA,
+        codes: &[],
+        basis: Basis::inferred("azure-identity 1.27.0"),
+        step: Step::Request,
+        judge: knows_its_tenant,
     },
     Check {
         id: "POD-EXP",
@@ -41,14 +65,54 @@ pub(super) const CHECKS: &[Check] = &[
         judge: asks_for_a_possible_life,
     },
     Check {
+        id: "POD-LONG",
+        rule: "the token of that container is projected for 25 hours at most",
+        level: Error,
+        parties: ENTRA,
+        codes: &[70_023],
+        basis: Basis::observed("answers of the token endpoint"),
+        step: Step::Lifetime,
+        judge: projects_for_a_day,
+    },
+    Check {
         id: "POD-AUD",
-        rule: "the token that the pod is pointed to is projected for the expected audience",
+        rule: "the token of that container is projected for the expected audience",
         level: Error,
         parties: ENTRA,
         codes: &[700_212],
         basis: Basis::inferred("azure-workload-identity, webhook"),
         step: Step::Audience,
         judge: projects_for_the_audience,
+    },
+    Check {
+        id: "POD-SHORT",
+        rule: "it is projected for 50 minutes at least: SDKs keep what they have read for up to ten, and the kubelet replaces it after four fifths",
+        level: Warning,
+        parties: ENTRA,
+        codes: &[700_024],
+        basis: Basis::inferred("azure-identity 1.27.0, azidentity 1.15.0"),
+        step: Step::Time,
+        judge: projects_for_long_enough,
+    },
+    Check {
+        id: "POD-SUBPATH",
+        rule: "it is not mounted by `subPath`: the kubelet never replaces such a file",
+        level: Warning,
+        parties: ENTRA,
+        codes: &[700_024],
+        basis: Basis::documented("Kubernetes, volumes"),
+        step: Step::Time,
+        judge: is_replaced_in_time,
+    },
+    Check {
+        id: "POD-OTHER",
+        rule: "no other container of the pod is told to look where its token is not",
+        level: Warning,
+        parties: ENTRA,
+        codes: &[],
+        basis: Basis::inferred("azure-workload-identity 1.6.0"),
+        step: Step::Request,
+        judge: others_find_theirs,
     },
 ];
 
@@ -57,7 +121,7 @@ pub(super) fn workload<'a>(case: &Case<'a>) -> Option<&'a Workload> {
 }
 
 pub(super) fn annotations<'a>(case: &Case<'a>) -> Option<&'a Texts> {
-    workload(case)?.annotations.as_ref()
+    Some(&workload(case)?.annotations)
 }
 
 /// The audience that tokens must be for.
@@ -65,17 +129,23 @@ pub(super) fn audience<'a>(case: &Case<'a>) -> &'a str {
     case.question.expected.audience.as_deref().unwrap_or(case.question.cloud.audience())
 }
 
-fn has_label(pod: &Pod) -> bool {
+pub(super) fn has_label(pod: &Pod) -> bool {
     pod.metadata.labels.get(LABEL).is_some_and(|value| value == "true")
 }
 
-/// The containers that the webhook looks after, each with its pod.
-pub(super) fn looked_after<'a>(case: &Case<'a>) -> impl Iterator<Item = (&'a Pod, &'a Container)> {
-    let pods = workload(case).into_iter().flat_map(|workload| &workload.pods).filter(|pod| has_label(pod));
-    pods.flat_map(|pod| {
-        let skipped = pod.metadata.annotations.get(SKIPPED).map_or("", String::as_str);
-        let is_skipped = move |name: &str| skipped.split(';').any(|skipped| skipped.trim() == name);
-        pod.spec.containers.iter().filter(move |it| !is_skipped(&it.name)).map(move |it| (pod, it))
+/// The containers of a labelled pod that the webhook changes.
+fn looked_after(pod: &Pod) -> impl Iterator<Item = &Container> {
+    let skipped = pod.metadata.annotations.get(SKIPPED).map_or("", String::as_str);
+    let is_skipped = move |name: &str| skipped.split(';').any(|skipped| skipped.trim() == name);
+    pod.all_containers().filter(move |it| has_label(pod) && !is_skipped(&it.name))
+}
+
+/// Whether some container has the token, whatever it does with it, or may be told where it is.
+fn may_find_it_by_itself(case: &Case, pod: &Pod) -> bool {
+    let Some(workload) = workload(case) else { return false };
+    pod.all_containers().any(|it| {
+        it.has_unknown_variables(&workload.config_maps)
+            || pod.tokens(it).any(|found| found.token.audience == audience(case))
     })
 }
 
@@ -83,11 +153,10 @@ fn is_labelled(case: &Case) -> Verdict {
     if annotations(case).is_none_or(|annotations| !annotations.contains_key(CLIENT_ID)) {
         return Verdict::NotApplicable;
     }
-    let projects = |pod: &Pod| {
-        pod.spec.containers.iter().any(|it| pod.tokens(it).any(|(_, token)| token.audience == audience(case)))
-    };
     let pods = &workload(case).expect("it has annotations").pods;
-    match pods.iter().find(|pod| !has_label(pod) && !projects(pod)) {
+    let is_left_alone =
+        |pod: &&Pod| !has_label(pod) && candidates(case, pod).is_empty() && !may_find_it_by_itself(case, pod);
+    match pods.iter().find(is_left_alone) {
         Some(pod) => violated(
             match pod.metadata.labels.get(LABEL) {
                 Some(value) => format!("pod `{}` has the label `{LABEL}: \"{value}\"`", pod.metadata.name),
@@ -102,38 +171,80 @@ fn is_labelled(case: &Case) -> Verdict {
 }
 
 fn finds_its_token(case: &Case) -> Verdict {
-    let workload = workload(case);
-    let problem = looked_after(case).find_map(|(pod, container)| {
-        let of = format!("container `{}` of pod `{}`", container.name, pod.metadata.name);
-        let environment = container.environment(&workload?.config_maps);
-        let needed = [TOKEN_FILE, "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST"];
-        let missing: Vec<_> = needed.iter().filter(|name| !environment.contains_key(**name)).collect();
-        if !missing.is_empty() {
-            let fix = match workload?.webhook {
-                Some(false) => "install azure-workload-identity, or project the token in the pod itself",
-                _ => "have the pod made anew while the webhook runs: it changes pods when they are made",
-            };
-            return Some(violated(format!("{of} has no {}", quoted(missing)), "what the webhook gives", fix));
+    let pods = || workload(case).into_iter().flat_map(|workload| &workload.pods);
+    if let Some((pod, container)) = pods().find_map(|pod| Some((pod, left_without(case, pod)?))) {
+        let fix = match workload(case).and_then(|workload| workload.webhook) {
+            Some(false) => "install azure-workload-identity, or project the token in the pod itself",
+            _ => "have the pod made anew while the webhook runs: it changes pods when they are made",
+        };
+        let seen = format!("{} has no `{TOKEN_FILE}`", in_words(pod, container));
+        return violated(seen, "what the webhook gives", fix);
+    }
+    let presenters = presenters(case);
+    match presenters.iter().find(|it| !it.is_sidecar && it.looks_in_vain()) {
+        Some(it) => looks_in_vain(it),
+        // What the sidecar looks for has a rule of its own.
+        None if presenters.iter().any(Presenter::looks_in_vain) => Verdict::NotApplicable,
+        None => match &presenters[..] {
+            [] => Verdict::NotApplicable,
+            [first, ..] => holds(format!("{} finds its token", first.in_words())),
+        },
+    }
+}
+
+/// A container that the webhook should have changed, of a pod in which none is told where its token is.
+fn left_without<'a>(case: &Case, pod: &'a Pod) -> Option<&'a Container> {
+    if !candidates(case, pod).is_empty() || may_find_it_by_itself(case, pod) {
+        return None;
+    }
+    looked_after(pod).next()
+}
+
+fn looks_in_vain(it: &Presenter) -> Verdict {
+    let fix = if has_label(it.pod) {
+        "leave the variable to the webhook, which keeps one that the pod template has: take it out there, and have the pod made anew"
+    } else {
+        "name in the variable the mount path and the path of the projected token, one behind the other"
+    };
+    let seen = match it.place() {
+        Place::At(path) => {
+            format!("{} looks for its token at `{path}`, where none is projected", it.in_words())
         }
-        let file = environment[TOKEN_FILE].as_deref()?;
-        let fix = "take the path from the variable, and leave the variable to the webhook";
-        pod.token_at(container, file).is_none().then(|| {
-            violated(
-                format!("{of} looks for its token at `{file}`, where none is projected"),
-                projected(pod, container),
-                fix,
-            )
-        })
-    });
-    problem.unwrap_or(Verdict::NotApplicable)
+        _ => format!("{} has an empty `{TOKEN_FILE}`", it.in_words()),
+    };
+    violated(seen, projected(it.pod, it.container), fix)
 }
 
 /// Where a container finds projected tokens.
 pub(super) fn projected(pod: &Pod, container: &Container) -> String {
-    match &pod.tokens(container).map(|(path, _)| path).collect::<Vec<_>>()[..] {
+    match &pod.tokens(container).map(|found| found.path).collect::<Vec<_>>()[..] {
         [] => "a projected token, mounted into this container".to_owned(),
         there => quoted(there),
     }
+}
+
+fn knows_its_tenant(case: &Case) -> Verdict {
+    let lacking = |it: &Presenter| {
+        let name = if it.is_sidecar { "AzureAd__TenantId" } else { "AZURE_TENANT_ID" };
+        it.lacks(name).then_some(name)
+    };
+    let presenters = presenters(case);
+    let Some((it, name)) = presenters.iter().find_map(|it| Some((it, lacking(it)?))) else {
+        return Verdict::NotApplicable;
+    };
+    let annotation = annotations(case).and_then(|texts| texts.get(super::settings::TENANT_ID));
+    let fix = if it.is_sidecar {
+        "set it in the ConfigMap of the sidecar, and have the pod made anew"
+    } else if it.environment.contains_key(name) {
+        "fill the variable in the pod template, or take it out there: the webhook leaves what a container has"
+    } else if annotation.is_some_and(String::is_empty) {
+        "take the annotation `azure.workload.identity/tenant-id` off the service account, or fill it: the webhook takes it, empty as it is, in place of its own tenant; then have the pods made anew"
+    } else if has_label(it.pod) {
+        "set `AZURE_TENANT_ID` in the webhook's configuration, or annotate the service account with `azure.workload.identity/tenant-id`; then have the pods made anew"
+    } else {
+        "set it in the pod template"
+    };
+    violated(format!("{} has no `{name}`", it.in_words()), "the tenant of the identity", fix)
 }
 
 fn asks_for_a_possible_life(case: &Case) -> Verdict {
@@ -151,23 +262,97 @@ fn asks_for_a_possible_life(case: &Case) -> Verdict {
     })
 }
 
-fn projects_for_the_audience(case: &Case) -> Verdict {
-    let expected = audience(case);
-    let Some(workload) = workload(case) else { return Verdict::NotApplicable };
-    let pods = workload.pods.iter().flat_map(|pod| pod.spec.containers.iter().map(move |it| (pod, it)));
-    let wrong = pods.filter_map(|(pod, container)| {
-        let file = container.environment(&workload.config_maps).remove(TOKEN_FILE).flatten()?;
-        let token = pod.token_at(container, &file)?;
-        (token.audience != expected).then_some((pod, &token.audience))
-    });
-    wrong
-        .map(|(pod, audience)| {
+/// The first of the containers that come furthest whose token breaks a rule.
+fn first_token(case: &Case, rule: impl Fn(&Presenter, &ProjectedToken) -> Option<Verdict>) -> Verdict {
+    let presenters = presenters(case);
+    let broken = presenters.iter().find_map(|it| rule(it, it.token()?.token));
+    broken.unwrap_or(Verdict::NotApplicable)
+}
+
+fn life(token: &ProjectedToken) -> Duration {
+    let seconds = token.expiration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    seconds.map_or(DEFAULT_LIFE, Duration::from_secs)
+}
+
+fn projects_for_a_day(case: &Case) -> Verdict {
+    first_token(case, |it, token| {
+        (life(token) > ENTRA_LIFE).then(|| {
             violated(
-                format!("pod `{}` is given a token for `{audience}`", pod.metadata.name),
-                format!("`{expected}`"),
-                "set that audience in the projected volume, or in the webhook's configuration",
+                format!("{} is given a token that lives for {} s", it.in_words(), life(token).as_secs()),
+                format!("{} s at most", ENTRA_LIFE.as_secs()),
+                "set `expirationSeconds` of the projected volume to 86400 at most; an API server that caps lives (`--service-account-max-token-expiration`) may give less than is asked for",
             )
         })
-        .next()
-        .unwrap_or(Verdict::NotApplicable)
+    })
+}
+
+fn projects_for_long_enough(case: &Case) -> Verdict {
+    first_token(case, |it, token| {
+        (life(token) < BRIEF_LIFE).then(|| {
+            violated(
+                format!("{} is given a token that lives for {} s", it.in_words(), life(token).as_secs()),
+                format!("{} s at least", BRIEF_LIFE.as_secs()),
+                "set `expirationSeconds` of the projected volume to 3600, unless the program reads the file for every request",
+            )
+        })
+    })
+}
+
+fn is_replaced_in_time(case: &Case) -> Verdict {
+    let presenters = presenters(case);
+    let stale = presenters.iter().find_map(|it| Some((it, it.token().filter(|it| !it.is_refreshed)?)));
+    stale.map_or(Verdict::NotApplicable, |(it, found)| {
+        violated(
+            format!("{} has `{}` by `subPath`", it.in_words(), found.path),
+            "the whole volume, mounted as a folder",
+            "take `subPath` out and mount the volume as a folder: the kubelet replaces nothing that is mounted by `subPath`, so the token is dead an hour after the pod has begun",
+        )
+    })
+}
+
+fn projects_for_the_audience(case: &Case) -> Verdict {
+    let expected = audience(case);
+    first_token(case, |it, token| {
+        if it.is_sidecar || token.audience == expected {
+            return None;
+        }
+        let is_bound = it.pod.metadata.annotations.contains_key(BINDING);
+        let seen = match token.audience.as_str() {
+            "" => format!("{} is given a token for the API server itself", it.in_words()),
+            other => format!("{} is given a token for `{other}`", it.in_words()),
+        };
+        let fix = if is_bound {
+            format!("take the annotation `{BINDING}` out of the pod template, and have the pod made anew")
+        } else if token.audience.is_empty() {
+            "project a token for that audience, beside the one that is there, and name its path in the variable".to_owned()
+        } else {
+            "set that audience in the projected volume, or in the webhook's configuration where the webhook has made it".to_owned()
+        };
+        let verdict = violated(seen, format!("`{expected}`"), fix);
+        Some(if is_bound {
+            verdict.unless("the program is told to go by way of the identity binding's proxy (`enable_azure_proxy`, `EnableAzureProxy`)")
+        } else {
+            verdict
+        })
+    })
+}
+
+fn others_find_theirs(case: &Case) -> Verdict {
+    let others = others(case);
+    let told = others.iter().find_map(|it| match it.place() {
+        Place::At(path) => Some((it, path)),
+        Place::Unreadable | Place::Unnamed => None,
+    });
+    let Some((it, path)) = told else { return Verdict::NotApplicable };
+    let seen = match it.token() {
+        Some(found) => {
+            format!("{} looks for its token at `{path}`: one for `{}`", it.in_words(), found.token.audience)
+        }
+        None => format!("{} looks for its token at `{path}`, where none is projected", it.in_words()),
+    };
+    violated(
+        seen,
+        projected(it.pod, it.container),
+        "correct its variables, or leave them out, if it asks Entra; another container of the pod finds its token",
+    )
 }

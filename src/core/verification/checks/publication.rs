@@ -3,7 +3,7 @@
 use super::{
     Basis, Case, Check, EVERYBODY, Error, Note, OUTSIDE, REACH, Step, Verdict, holds, quoted, violated,
 };
-use crate::core::verification::{Answer, Exhibit, Unanswered};
+use crate::core::verification::{Answer, Exhibit, Party, Unanswered};
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -161,11 +161,17 @@ fn addresses_are_public(case: &Case) -> Verdict {
 fn tls_is_trusted(case: &Case) -> Verdict {
     either(case, |what, exhibit| match exhibit {
         Exhibit::NoAnswer(none) => match &none.why {
-            Unanswered::Tls { reason } => Some(violated(
-                format!("{what} at {}: {reason}", none.url),
-                "a certificate that everybody trusts",
-                "serve the whole chain of a public authority, for this very host; for a test cluster set `SSL_CERT_FILE`",
-            )),
+            Unanswered::Tls { reason, thumbprint } => {
+                let seen = format!("{what} at {}: {reason}", none.url);
+                let fix = "serve the whole chain of a public authority, for this very host; for a test cluster set `SSL_CERT_FILE`";
+                let verdict = violated(seen, "a certificate that everybody trusts", fix);
+                Some(match thumbprint {
+                    Some(thumbprint) if case.question.party == Party::Aws => {
+                        verdict.unless(format!("IAM has thumbprint `{thumbprint}`"))
+                    }
+                    _ => verdict,
+                })
+            }
             _ => None,
         },
         _ => None,
@@ -197,7 +203,7 @@ fn no_firewall_refuses(case: &Case) -> Verdict {
             violated(
                 format!("{what} at {}: status {} `AuthorizationFailure`", answer.url, answer.status),
                 "200",
-                "allow all networks on the storage account, or serve through a CDN; a private container answers so too",
+                "allow all networks on a storage account that holds nothing else, or serve through a CDN; a private container answers so too",
             )
         })
     })
@@ -211,14 +217,17 @@ fn nobody_has_to_log_in(case: &Case) -> Verdict {
         let (said, fix) = if says(answer, "PublicAccessNotPermitted") {
             (
                 ", the storage account forbids anonymous reading",
-                "publish into its static website, `$web`, or allow blob public access on the account",
+                "publish into its static website, `$web`; or allow blob public access on an account that holds nothing else",
             )
         } else if says(answer, "AccessDenied") {
-            (", the bucket forbids anonymous reading", "allow everybody to read the objects of the bucket")
+            (
+                ", the bucket forbids anonymous reading",
+                "allow everybody to read these two objects: all objects only where the bucket holds nothing else",
+            )
         } else if says(answer, "ResourceNotFound") {
             (
                 ", as Azure answers for a private container",
-                "let everybody read the blobs of the container, or publish into `$web`",
+                "let everybody read the blobs of a container that holds nothing else, or publish into `$web`",
             )
         } else {
             ("", "allow anonymous reading, or use a static website")

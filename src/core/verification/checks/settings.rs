@@ -4,12 +4,13 @@ use url::Url;
 
 use super::{
     Basis, Case, Check, ENTRA, Error, Step, Verdict, Warning, holds,
-    pod::{CLIENT_ID, annotations, looked_after, workload},
+    pod::{CLIENT_ID, annotations, has_label},
+    presenter::{Presenter, presenters},
     violated,
 };
 use crate::core::verification::Cloud;
 
-const TENANT_ID: &str = "azure.workload.identity/tenant-id";
+pub(super) const TENANT_ID: &str = "azure.workload.identity/tenant-id";
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -44,13 +45,13 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "SA-ANNOT",
-        rule: "the service account, not a Service or the pod, has the annotation `azure.workload.identity/client-id`",
+        rule: "the service account, not a Service or the pod, has the annotation `azure.workload.identity/client-id`, or the pod names its client ID itself: without one, SDKs fail before they ask Entra",
         level: Warning,
         parties: ENTRA,
-        codes: &[700_016],
+        codes: &[],
         basis: Basis::observed("azure-workload-identity #1357"),
         step: Step::Client,
-        judge: is_annotated,
+        judge: knows_its_client,
     },
 ];
 
@@ -69,14 +70,13 @@ impl Setting {
     }
 }
 
-/// A variable in all pods, as far as it can be read.
-fn variable(case: &Case, name: &str) -> Vec<Setting> {
-    let Some(workload) = workload(case) else { return Vec::new() };
-    let containers = workload.pods.iter().flat_map(|pod| pod.spec.containers.iter().map(move |it| (pod, it)));
-    let read = containers.filter_map(|(pod, container)| {
-        let value = container.environment(&workload.config_maps).remove(name).flatten()?;
-        let place = format!("`{name}` of container `{}` of pod `{}`", container.name, pod.metadata.name);
-        Some(Setting { place, value })
+/// A variable of those containers that come furthest, as far as it can be read: one name for SDKs of Azure, one
+/// for the sidecar.
+fn variable(case: &Case, [sdk, sidecar]: [&str; 2]) -> Vec<Setting> {
+    let read = presenters(case).into_iter().filter_map(|it| {
+        let name = if it.is_sidecar { sidecar } else { sdk };
+        let value = it.environment.get(name)?.clone()?;
+        Some(Setting { place: format!("`{name}` of {}", it.in_words()), value })
     });
     read.collect()
 }
@@ -88,14 +88,14 @@ fn asks_the_right_host(case: &Case) -> Verdict {
             url.scheme() == "https" && url.host_str().is_some_and(|host| cloud.login_hosts().contains(&host))
         })
     };
-    let mut named = ["AZURE_AUTHORITY_HOST", "AzureAd__Instance"].iter().flat_map(|it| variable(case, it));
-    let Some(wrong) = named.find(|it| !is_right(it)) else { return Verdict::NotApplicable };
+    let named = variable(case, ["AZURE_AUTHORITY_HOST", "AzureAd__Instance"]);
+    let Some(wrong) = named.into_iter().find(|it| !is_right(it)) else { return is_asked_by_default(case) };
     let is_of = |cloud: &Cloud| cloud.login_hosts().iter().any(|host| wrong.value.contains(host));
     violated(
         wrong.in_words(),
         format!("`https://{}/`", cloud.login_hosts()[0]),
         if wrong.value.is_empty() {
-            "have the pod made anew while the webhook runs, or set the variable in the pod"
+            "fill the variable in the pod template, or take it out there: the webhook leaves what a container has"
         } else if wrong.value.starts_with("https:") && Cloud::ALL.iter().any(is_of) {
             "correct it, or say with `--cloud` which cloud of Microsoft it is"
         } else {
@@ -104,17 +104,34 @@ fn asks_the_right_host(case: &Case) -> Verdict {
     )
 }
 
+/// Without the variable, everybody asks the Entra of the public cloud.
+fn is_asked_by_default(case: &Case) -> Verdict {
+    let host = case.question.cloud.login_hosts()[0];
+    let name = |it: &Presenter| if it.is_sidecar { "AzureAd__Instance" } else { "AZURE_AUTHORITY_HOST" };
+    let presenters = presenters(case);
+    let lacks = |it: &&Presenter| case.question.cloud != Cloud::Public && it.lacks(name(it));
+    presenters.iter().find(lacks).map_or(Verdict::NotApplicable, |it| {
+        violated(
+            format!("{} has no `{}`, and asks the public cloud", it.in_words(), name(it)),
+            format!("`https://{host}/`"),
+            "set the variable in the pod template, or `AZURE_ENVIRONMENT` in the webhook's configuration",
+        )
+    })
+}
+
 fn is_guid(text: &str) -> bool {
     let groups: Vec<_> = text.split('-').collect();
     groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
         && groups.iter().all(|group| group.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// What stands in an annotation, and in the variables of the pods and their sidecars.
+/// What stands in an annotation, and in the variables of the pods and their sidecars; that nothing does is for
+/// other rules.
 fn named(case: &Case, annotation: &str, variables: [&str; 2]) -> Vec<Setting> {
     let annotated = annotations(case).and_then(|texts| texts.get(annotation)).cloned();
     let annotated = annotated.map(|value| Setting { place: format!("annotation `{annotation}`"), value });
-    annotated.into_iter().chain(variables.into_iter().flat_map(|name| variable(case, name))).collect()
+    let named = annotated.into_iter().chain(variable(case, variables));
+    named.filter(|it| !it.value.is_empty()).collect()
 }
 
 fn names_a_tenant(case: &Case) -> Verdict {
@@ -150,15 +167,38 @@ fn names_a_client(case: &Case) -> Verdict {
     }
 }
 
-fn is_annotated(case: &Case) -> Verdict {
+fn knows_its_client(case: &Case) -> Verdict {
     let Some(texts) = annotations(case) else { return Verdict::NotApplicable };
-    let asks = looked_after(case).next().is_some() && variable(case, "AZURE_CLIENT_ID").is_empty();
-    if texts.contains_key(CLIENT_ID) || !asks {
+    let lacking = |it: &Presenter| {
+        let name = if it.is_sidecar { "AzureAd__ClientId" } else { "AZURE_CLIENT_ID" };
+        it.lacks(name).then_some(name)
+    };
+    let presenters = presenters(case);
+    let Some((it, name)) = presenters.iter().find_map(|it| Some((it, lacking(it)?))) else {
         return Verdict::NotApplicable;
-    }
+    };
+    let (why, fix) = match texts.get(CLIENT_ID).map(String::as_str) {
+        _ if it.is_sidecar => ("", "set it in the ConfigMap of the sidecar, and have the pod made anew"),
+        _ if !has_label(it.pod) => ("", "set the variable in the pod template"),
+        None => (
+            ": the service account has no annotation `azure.workload.identity/client-id`",
+            "annotate the service account, and have the pods made anew; or set the variable in the pod template",
+        ),
+        Some("") => (
+            ": the annotation `azure.workload.identity/client-id` of the service account is empty",
+            "fill the annotation, and have the pods made anew; or set the variable in the pod template",
+        ),
+        Some(_) => (
+            ", and the service account has the annotation",
+            "have the pods made anew: they are older than the annotation, or have the variable themselves, and empty",
+        ),
+    };
     violated(
-        format!("the service account has no annotation `{CLIENT_ID}`, so the pods have no `AZURE_CLIENT_ID`"),
+        format!(
+            "{} has no `{name}`{why}; an SDK fails before it asks, unless the program names the client ID",
+            it.in_words()
+        ),
         "the client ID of the application or managed identity",
-        "annotate the service account, and have the pods made anew; or set the variable in the pod",
+        fix,
     )
 }

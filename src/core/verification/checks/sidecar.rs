@@ -1,15 +1,9 @@
 //! Rules of the Entra auth sidecar: which credential it tries, and whether the file is there.
 
-use std::collections::BTreeMap;
-
-use super::pod::{CLIENT_ID, TOKEN_FILE, audience, projected, workload};
+use super::pod::{CLIENT_ID, annotations, audience, projected};
+use super::presenter::{CREDENTIALS, FILE, Place, Presenter, TOKEN_FILE, presenters};
 use super::{Basis, Case, Check, ENTRA, Error, Step, Verdict, quoted, violated};
-use crate::core::workload::{Container, Pod};
 
-/// How the variables of its credentials begin; an index and a name follow.
-const CREDENTIALS: &str = "AzureAd__ClientCredentials__";
-/// The kind of credential that is a projected token.
-const FILE: &str = "SignedAssertionFilePath";
 /// Source: the settings of Microsoft.Identity.Web.
 const KINDS: [&str; 6] =
     ["ClientSecret", "KeyVault", "Path", "StoreWithThumbprint", FILE, "SignedAssertionFromManagedIdentity"];
@@ -57,59 +51,10 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// The settings of one sidecar.
-struct Sidecar<'a> {
-    pod: &'a Pod,
-    container: &'a Container,
-    environment: BTreeMap<String, Option<String>>,
-}
-
-fn sidecars<'a>(case: &Case<'a>) -> Vec<Sidecar<'a>> {
-    let Some(workload) = workload(case) else { return Vec::new() };
-    let containers = workload.pods.iter().flat_map(|pod| pod.spec.containers.iter().map(move |it| (pod, it)));
-    let read = containers.map(|(pod, container)| {
-        let environment = container.environment(&workload.config_maps);
-        Sidecar { pod, container, environment }
-    });
-    read.filter(|it| it.environment.keys().any(|name| name.starts_with(CREDENTIALS))).collect()
-}
-
-impl Sidecar<'_> {
-    fn of(&self) -> String {
-        format!("container `{}` of pod `{}`", self.container.name, self.pod.metadata.name)
-    }
-
-    /// The indices in use, in their order, each once; a variable without a number is index `None`.
-    fn indices(&self) -> Vec<Option<usize>> {
-        let rest = self.environment.keys().filter_map(|name| name.strip_prefix(CREDENTIALS));
-        let mut indices: Vec<_> =
-            rest.map(|rest| rest.split("__").next().and_then(|index| index.parse().ok())).collect();
-        indices.sort_unstable();
-        indices.dedup();
-        indices
-    }
-
-    /// A setting of one credential; `None` too when it comes from where it cannot be read.
-    fn setting(&self, index: usize, name: &str) -> Option<&str> {
-        self.environment.get(&format!("{CREDENTIALS}{index}__{name}"))?.as_deref()
-    }
-
-    /// The kinds of its credentials in the order in which they are tried.
-    fn kinds(&self) -> Vec<(usize, &str)> {
-        let indices = self.indices().into_iter().flatten();
-        indices.filter_map(|index| Some((index, self.setting(index, "SourceType")?))).collect()
-    }
-
-    /// The first credential that is a file, and where that is.
-    fn file(&self) -> Option<(usize, Option<&str>)> {
-        let (index, _) = self.kinds().into_iter().find(|(_, kind)| *kind == FILE)?;
-        let named = self.setting(index, "SignedAssertionFileDiskPath");
-        Some((index, named.or_else(|| self.environment.get(TOKEN_FILE)?.as_deref())))
-    }
-}
-
-fn first(case: &Case, rule: impl Fn(&Sidecar) -> Option<Verdict>) -> Verdict {
-    sidecars(case).iter().find_map(rule).unwrap_or(Verdict::NotApplicable)
+/// The first of the sidecars that come furthest in their pod which breaks a rule.
+fn first(case: &Case, rule: impl Fn(&Presenter) -> Option<Verdict>) -> Verdict {
+    let presenters = presenters(case);
+    presenters.iter().filter(|it| it.is_sidecar).find_map(rule).unwrap_or(Verdict::NotApplicable)
 }
 
 fn credentials_are_numbered_and_spelt(case: &Case) -> Verdict {
@@ -118,11 +63,11 @@ fn credentials_are_numbered_and_spelt(case: &Case) -> Verdict {
         let misspelt = it.kinds().into_iter().find(|(_, kind)| !KINDS.contains(kind));
         let (seen, expected) = match (gap, misspelt) {
             (Some((place, _)), _) => (
-                format!("{} has no `{CREDENTIALS}{place}__…` before the next one", it.of()),
+                format!("{} has no `{CREDENTIALS}{place}__…` before the next one", it.in_words()),
                 "credentials numbered from 0".to_owned(),
             ),
             (None, Some((index, kind))) => (
-                format!("{} has `{CREDENTIALS}{index}__SourceType` `{kind}`", it.of()),
+                format!("{} has `{CREDENTIALS}{index}__SourceType` `{kind}`", it.in_words()),
                 format!("one of {}", quoted(KINDS)),
             ),
             (None, None) => return None,
@@ -136,9 +81,9 @@ fn no_secret_comes_first(case: &Case) -> Verdict {
         let (index, kind) = it.kinds().into_iter().next()?;
         (kind == "ClientSecret").then(|| {
             violated(
-                format!("{} tries a `ClientSecret` first, as credential {index}", it.of()),
+                format!("{} tries a `ClientSecret` first, as credential {index}", it.in_words()),
                 format!("`{FILE}` as credential 0"),
-                "take the secret out of the ConfigMap, and number the credentials anew",
+                "make the projected token credential 0 and the secret credential 1; take the secret out once the token is accepted",
             )
         })
     })
@@ -147,36 +92,40 @@ fn no_secret_comes_first(case: &Case) -> Verdict {
 fn the_file_is_there(case: &Case) -> Verdict {
     let expected = audience(case);
     first(case, |it| {
-        let (index, file) = it.file()?;
+        let index = it.file_credential()?;
         let fix = "set `SignedAssertionFileDiskPath` to the mount path and the path of the projected token";
-        let Some(file) = file else {
-            let seen = format!("{} has neither a path for credential {index} nor `{TOKEN_FILE}`", it.of());
-            return Some(violated(seen, "the path of a projected token", fix));
-        };
-        match it.pod.token_at(it.container, file) {
-            None => Some(violated(
-                format!("{} reads `{file}`, where no token is projected", it.of()),
+        match (it.place(), it.token()) {
+            (Place::Unnamed, _) => {
+                let seen =
+                    format!("{} has neither a path for credential {index} nor `{TOKEN_FILE}`", it.in_words());
+                Some(violated(seen, "the path of a projected token", fix))
+            }
+            (_, Some(found)) if found.token.audience != expected => {
+                let (file, audience) = (found.path, &found.token.audience);
+                Some(violated(
+                    format!("{} reads `{file}`, a token for `{audience}`", it.in_words()),
+                    format!("`{expected}`"),
+                    "set that audience in the projected volume",
+                ))
+            }
+            (Place::At(file), None) if it.looks_in_vain() => Some(violated(
+                format!("{} reads `{file}`, where no token is projected", it.in_words()),
                 projected(it.pod, it.container),
                 fix,
             )),
-            Some(token) if token.audience != expected => Some(violated(
-                format!("{} reads `{file}`, a token for `{}`", it.of(), token.audience),
-                format!("`{expected}`"),
-                "set that audience in the projected volume",
-            )),
-            Some(_) => None,
+            _ => None,
         }
     })
 }
 
 fn the_client_is_the_same(case: &Case) -> Verdict {
-    let annotated = workload(case).and_then(|it| it.annotations.as_ref()?.get(CLIENT_ID));
+    let annotated = annotations(case).and_then(|texts| texts.get(CLIENT_ID)).filter(|id| !id.is_empty());
     let Some(annotated) = annotated else { return Verdict::NotApplicable };
     first(case, |it| {
-        let named = it.environment.get("AzureAd__ClientId")?.as_ref()?;
+        let named = it.variable("AzureAd__ClientId")?;
         (named != annotated).then(|| {
             super::differs(
-                &format!("`AzureAd__ClientId` of {}", it.of()),
+                &format!("`AzureAd__ClientId` of {}", it.in_words()),
                 named,
                 annotated,
                 "use the client ID of the identity that has the federated credential in both",

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Basis, Case, Check, EVERYBODY, Error, OUTSIDE, Step, Verdict, Warning, holds, violated};
-use crate::core::token::UnverifiedToken;
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, OUTSIDE, Step, Verdict, Warning, holds, violated};
+use crate::core::{
+    token::UnverifiedToken,
+    verification::{ENTRA_LIFE, Party},
+};
 
 /// Longest life of a token that is not remarked on: what Azure Kubernetes Service allows.
 const LONG_LIFE: Duration = Duration::from_hours(24);
@@ -19,6 +22,16 @@ const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 const NOTABLE: SignedDuration = SignedDuration::from_mins(1);
 
 pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "TOK-LONG",
+        rule: "it lives for 25 hours at most, from `iat` to `exp`; Entra takes an `iat` that is not there for 1970",
+        level: Error,
+        parties: ENTRA,
+        codes: &[70_023],
+        basis: Basis::observed("answers of the token endpoint"),
+        step: Step::Lifetime,
+        judge: lives_no_longer_than_entra_takes,
+    },
     Check {
         id: "TOK-TIME",
         rule: "now is between `nbf` (or `iat`), less five minutes, and `exp`",
@@ -48,6 +61,16 @@ pub(super) const CHECKS: &[Check] = &[
         basis: Basis::documented("AKS, OIDC issuer"),
         step: Step::Time,
         judge: lives_neither_long_nor_briefly,
+    },
+    Check {
+        id: "TOK-MAX",
+        rule: "no token of this issuer may live for more than 25 hours (`max_token_lifetime`)",
+        level: Warning,
+        parties: ENTRA,
+        codes: &[70_023],
+        basis: Basis::observed("answers of the token endpoint"),
+        step: Step::Lifetime,
+        judge: others_live_no_longer,
     },
     Check {
         id: "TOK-FRESH",
@@ -115,10 +138,40 @@ fn has_begun(case: &Case) -> Verdict {
     )
 }
 
+fn lives_no_longer_than_entra_takes(case: &Case) -> Verdict {
+    let expiry = case.token().and_then(|token| Some((token.issued_at(), token.expires_at()?)));
+    let Some((issued, expiry)) = expiry else { return Verdict::NotApplicable };
+    let life = expiry.duration_since(issued.unwrap_or(Timestamp::UNIX_EPOCH));
+    if Duration::try_from(life).is_ok_and(|life| life > ENTRA_LIFE) {
+        let (seen, fix) = match issued {
+            Some(issued) => (
+                format!("lives for {}", between(issued, expiry)),
+                "ask for a day at most: `expirationSeconds` of the projected volume, `--duration` of `kubectl create token`",
+            ),
+            None => ("has no usable `iat`".to_owned(), "use a projected token or `kubectl create token`"),
+        };
+        return violated(seen, "25 hours from `iat` to `exp` at most", fix);
+    }
+    holds("lives no longer than Entra takes")
+}
+
+fn others_live_no_longer(case: &Case) -> Verdict {
+    match case.evidence.max_token_lifetime {
+        Some(life) if life > ENTRA_LIFE => violated(
+            format!("tokens of this issuer may live for {} h", life.as_secs().div_ceil(3600)),
+            "25 h at most",
+            "have no pod ask Entra with a token that lives longer; once none does, `max_token_lifetime` may be 24h",
+        ),
+        _ => Verdict::NotApplicable,
+    }
+}
+
 fn lives_neither_long_nor_briefly(case: &Case) -> Verdict {
     let times = case.token().and_then(|token| Some((token.issued_at()?, token.expires_at()?)));
     let Some((issued, expiry)) = times else { return Verdict::NotApplicable };
     match Duration::try_from(expiry.duration_since(issued)) {
+        // What Entra refuses has a rule of its own.
+        Ok(life) if life > ENTRA_LIFE && case.question.party == Party::Entra => Verdict::NotApplicable,
         Ok(life) if life > LONG_LIFE => violated(
             format!("lives for {}", between(issued, expiry)),
             "a day at most",

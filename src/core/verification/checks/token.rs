@@ -1,7 +1,7 @@
 //! Rules of the token, whoever reads it and whatever is published.
 
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, OUTSIDE, Step, Verdict, Warning, differs, holds};
-use super::{quoted, violated};
+use super::{BEFORE_THE_OTHER, BESIDE_THE_OTHER, differs, holds, quoted, violated};
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, OUTSIDE, Step, Verdict, Warning};
 use crate::core::{
     service_account::ServiceAccount,
     token::{NotAToken, UnverifiedToken},
@@ -165,7 +165,9 @@ fn is_signed_with_rs256(case: &Case) -> Verdict {
         other => violated(
             format!("signed with `{other}`"),
             "`RS256`, which alone Microsoft Entra supports",
-            "give kube-apiserver an RSA key to sign with; AWS and Google take ES256 too",
+            format!(
+                "give kube-apiserver an RSA key to sign with, {BESIDE_THE_OTHER}; AWS and Google take ES256 too"
+            ),
         ),
     })
 }
@@ -204,7 +206,7 @@ fn is_not_legacy(case: &Case) -> Verdict {
         violated(
             format!("a legacy token from a Secret: `iss` is `{LEGACY_ISSUER}`"),
             "a projected token",
-            "use a projected token or `kubectl create token`, and delete the Secret",
+            "use a projected token or `kubectl create token`, and delete the Secret once nobody uses it any more",
         )
     })
 }
@@ -221,7 +223,7 @@ fn has_its_claims(case: &Case) -> Verdict {
             ("exp", token.expires_at().is_some()),
             ("iat", token.issued_at().is_some()),
         ];
-        // Nothing says that Entra needs `iat`; AWS and OpenID Connect demand it.
+        // AWS and OpenID Connect demand `iat`; to Entra a token without it has lived too long.
         let is_needed = |name: &str| name != "iat" || case.question.party != Party::Entra;
         let names =
             |wanted: bool| claims.iter().filter(move |(_, there)| *there == wanted).map(|(name, _)| *name);
@@ -241,7 +243,7 @@ fn has_its_claims(case: &Case) -> Verdict {
 fn has_a_tidy_issuer(case: &Case) -> Verdict {
     token(case, |token| {
         let Some(issuer) = token.issuer() else { return Verdict::NotApplicable };
-        let fix = "correct `--service-account-issuer` of kube-apiserver";
+        let fix = format!("give kube-apiserver a usable issuer {BEFORE_THE_OTHER}");
         match issuer.chars().count() {
             _ if issuer.trim() != issuer => differs("`iss`", issuer, issuer.trim(), fix),
             length if length > MAX_TEXT => {
@@ -253,13 +255,14 @@ fn has_a_tidy_issuer(case: &Case) -> Verdict {
 }
 
 fn has_an_issuer_of_its_own(case: &Case) -> Verdict {
-    match case.issuer() {
-        Some(issuer) if is_default_issuer(issuer) => violated(
+    let named = case.token().and_then(UnverifiedToken::issuer);
+    match [named, case.issuer()].into_iter().flatten().find(|issuer| is_default_issuer(issuer)) {
+        Some(issuer) => violated(
             format!("`iss` is `{issuer}`, the default of kube-apiserver"),
             "the public URL under which the keys are published",
-            "start kube-apiserver with `--service-account-issuer` set to that URL, and get a new token",
+            format!("give kube-apiserver that URL {BEFORE_THE_OTHER}; then get a new token"),
         ),
-        _ => Verdict::NotApplicable,
+        None => Verdict::NotApplicable,
     }
 }
 
@@ -271,7 +274,7 @@ fn is_not_for_a_binding(case: &Case) -> Verdict {
         violated(
             format!("`aud` is `{BINDING_AUDIENCE}`: a token for an identity binding of AKS"),
             format!("`{}`", case.question.cloud.audience()),
-            "project a second token for Microsoft Entra, or use the binding's own endpoint",
+            "take the annotation `azure.workload.identity/use-identity-binding` out of the pod template, or have the program go by way of the binding's own proxy",
         )
     })
 }

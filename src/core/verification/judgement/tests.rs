@@ -9,6 +9,7 @@ fn judgement(outcome: Outcome, reasons: &[(&'static str, Level)]) -> Judgement {
         seen: "kid `a` is not in the JWKS".to_owned(),
         expected: "kid `a`".to_owned(),
         difference: None,
+        unless: None,
         predicted_codes: &[7_000_272],
         certainty: Certainty::Documented,
         source: "a page",

@@ -66,6 +66,9 @@ pub(super) struct Scene {
     /// Of the key that signed.
     pub(super) entry: Option<Value>,
     pub(super) published_issuer: &'static str,
+    pub(super) max_token_lifetime: Option<Duration>,
+    /// The documents come from files.
+    pub(super) offline: bool,
 }
 
 impl Scene {
@@ -102,6 +105,8 @@ impl Scene {
             api_server: None,
             entry: None,
             published_issuer: ISSUER,
+            max_token_lifetime: None,
+            offline: false,
         }
     }
 
@@ -130,6 +135,9 @@ impl Scene {
             let bytes = given.unwrap_or_else(|| {
                 document.as_str().map_or_else(|| document.to_string(), str::to_owned).into_bytes()
             });
+            if self.offline {
+                return Exhibit::File { path: "file".to_owned(), bytes };
+            }
             Exhibit::Answer(Box::new(Answer { bytes, ..self.answers[place].clone() }))
         });
         let (discovery, jwks) = match &self.unanswered {
@@ -147,12 +155,13 @@ impl Scene {
             workload: self.workload.clone(),
             credentials: self.credentials.clone(),
             ledger: self.ledger(),
+            max_token_lifetime: self.max_token_lifetime,
             now: seconds(NOW),
         }
     }
 
     /// What there is to judge by, whatever it says.
-    pub(super) fn kinds_of_evidence(&self) -> [bool; 6] {
+    pub(super) fn kinds_of_evidence(&self) -> [bool; 7] {
         let pods = self.workload.as_ref().map_or(0, |workload| workload.pods.len());
         [
             self.unanswered.is_none(),
@@ -161,6 +170,7 @@ impl Scene {
             self.credentials.is_some(),
             self.api_server.is_some(),
             self.entry.is_some(),
+            self.max_token_lifetime.is_some(),
         ]
     }
 
@@ -199,7 +209,7 @@ impl Scene {
     /// The annotations of the service account.
     pub(super) fn annotated(&mut self, annotations: &Value) -> &mut Workload {
         let workload = self.workload.get_or_insert_default();
-        workload.annotations = Some(serde_json::from_value(annotations.clone()).expect("texts"));
+        workload.annotations = serde_json::from_value(annotations.clone()).expect("texts");
         workload
     }
 

@@ -1,6 +1,6 @@
 use http::StatusCode;
 
-use super::hint_for_status;
+use super::{ApiServerError, KubernetesError, hint_for_status};
 use crate::core::service_account::ServiceAccount;
 
 fn refused(user: &str) -> String {
@@ -52,4 +52,22 @@ fn a_refused_token_request_names_what_is_missing() {
 #[test]
 fn an_api_server_without_documents_is_asked_for_its_issuer_flag() {
     assert!(hint(StatusCode::NOT_FOUND, None, None).contains("--service-account-issuer"));
+}
+
+/// An API server whose signer is away answers everything but a request for a token.
+#[test]
+fn where_no_token_is_made_the_signer_is_named() {
+    let account = ServiceAccount::new("team-a", "builder").expect("a service account");
+    let names_the_signer = |hint: Option<String>| hint.is_some_and(|hint| hint.contains("signing-endpoint"));
+    for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::GATEWAY_TIMEOUT] {
+        assert!(names_the_signer(hint_for_status(status, false, Some(&account), None)), "{status}");
+        assert!(!names_the_signer(hint_for_status(status, true, None, None)), "{status}");
+    }
+    let timed_out = |request: &str| {
+        let limit = std::time::Duration::from_secs(10);
+        ApiServerError::Call(KubernetesError::TimedOut { request: request.to_owned(), limit }).hint()
+    };
+    let path = "/api/v1/namespaces/team-a/serviceaccounts/builder/token";
+    assert!(names_the_signer(timed_out(&format!("POST {path}"))));
+    assert!(!names_the_signer(timed_out("GET /openid/v1/jwks")));
 }

@@ -51,7 +51,7 @@ pub(super) const PAIRS: &[Pair] = &[
         "PUB-REACH",
         |it| it.unanswered = Some(Unanswered::NoConnection { reason: "Connection refused".to_owned() }),
         "no connection: Connection refused",
-        |it| it.unanswered = Some(Unanswered::Tls { reason: "self-signed".to_owned() }),
+        |it| it.unanswered = Some(Unanswered::Tls { reason: "self-signed".to_owned(), thumbprint: None }),
     ),
     pair(
         "PUB-REACH",
@@ -80,8 +80,10 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "PUB-TLS",
         |it| {
-            it.unanswered =
-                Some(Unanswered::Tls { reason: "certificate: certificate has expired".to_owned() });
+            it.unanswered = Some(Unanswered::Tls {
+                reason: "certificate: certificate has expired".to_owned(),
+                thumbprint: None,
+            });
         },
         "certificate has expired",
         |it| it.unanswered = Some(Unanswered::NoConnection { reason: "reset".to_owned() }),

@@ -5,7 +5,7 @@ use crate::core::{
     kid::Kid,
     verification::{
         ApiServerView, Cloud,
-        tests::scene::{AUDIENCE, CLIENT, NOW, Scene, published_key, seconds},
+        tests::scene::{AUDIENCE, CLIENT, NOW, Scene, TOKEN_FILE, published_key, seconds},
     },
 };
 
@@ -106,7 +106,7 @@ pub(super) const PAIRS: &[Pair] = &[
         |it| {
             it.with_pod(|pod| {
                 pod["metadata"]["labels"] = json!({});
-                pod["spec"]["volumes"] = json!([]);
+                as_its_author_wrote_it(pod);
             });
         },
         "pod `app-0` has no label",
@@ -117,7 +117,7 @@ pub(super) const PAIRS: &[Pair] = &[
         |it| {
             it.with_pod(|pod| {
                 pod["metadata"]["labels"] = json!({"azure.workload.identity/use": "True"});
-                pod["spec"]["volumes"] = json!([]);
+                as_its_author_wrote_it(pod);
             });
         },
         "has the label `azure.workload.identity/use: \"True\"`",
@@ -125,11 +125,11 @@ pub(super) const PAIRS: &[Pair] = &[
     ),
     pair(
         "POD-ENV",
-        |it| it.with_pod(|pod| set_variable(pod, "AZURE_FEDERATED_TOKEN_FILE", &Value::Null)),
+        |it| it.with_pod(as_its_author_wrote_it),
         "has no `AZURE_FEDERATED_TOKEN_FILE`",
         |it| {
             it.with_pod(|pod| {
-                set_variable(pod, "AZURE_FEDERATED_TOKEN_FILE", &Value::Null);
+                as_its_author_wrote_it(pod);
                 pod["metadata"]["annotations"] =
                     json!({"azure.workload.identity/skip-containers": "a; main"});
             });
@@ -199,6 +199,63 @@ pub(super) const PAIRS: &[Pair] = &[
         },
     ),
     pair(
+        "POD-TENANT",
+        |it| it.with_pod(|pod| set_variable(pod, "AZURE_TENANT_ID", &Value::Null)),
+        "container `main` of pod `app-0` has no `AZURE_TENANT_ID`",
+        |it| it.with_pod(|_| {}),
+    ),
+    pair(
+        "POD-TENANT",
+        |it| it.with_sidecar(|it| it["AzureAd__TenantId"] = json!("")),
+        "has no `AzureAd__TenantId`",
+        |it| it.with_sidecar(|_| {}),
+    ),
+    pair(
+        "AUTH-HOST",
+        |it| {
+            it.cloud = Cloud::China;
+            it.with_pod(|pod| set_variable(pod, "AZURE_AUTHORITY_HOST", &Value::Null));
+        },
+        "has no `AZURE_AUTHORITY_HOST`, and asks the public cloud",
+        |it| it.with_pod(|pod| set_variable(pod, "AZURE_AUTHORITY_HOST", &Value::Null)),
+    ),
+    pair(
+        "SA-ANNOT",
+        |it| {
+            it.with_pod(|pod| set_variable(pod, "AZURE_CLIENT_ID", &Value::Null));
+            _ = it.annotated(&json!({"azure.workload.identity/client-id": ""}));
+        },
+        "of the service account is empty",
+        |it| {
+            it.with_pod(|_| {});
+            _ = it.annotated(&json!({"azure.workload.identity/client-id": ""}));
+        },
+    ),
+    pair(
+        "POD-LONG",
+        |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(90_001)),
+        "is given a token that lives for 90001 s",
+        |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(90_000)),
+    ),
+    pair(
+        "POD-SHORT",
+        |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(2999)),
+        "is given a token that lives for 2999 s",
+        |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(3000)),
+    ),
+    pair(
+        "POD-SUBPATH",
+        |it| it.with_pod(|pod| mount_file(pod, "azure-identity-token")),
+        "by `subPath`",
+        |it| it.with_pod(|pod| mount_file(pod, "")),
+    ),
+    pair(
+        "POD-OTHER",
+        |it| it.with_pod(|pod| add_setup(pod, "/wrong")),
+        "container `setup` of pod `app-0` looks for its token at `/wrong`",
+        |it| it.with_pod(|pod| add_setup(pod, TOKEN_FILE)),
+    ),
+    pair(
         "POD-AUD",
         |it| it.with_pod(|pod| *token(pod) = json!({"audience": "vault", "path": "azure-identity-token"})),
         "is given a token for `vault`",
@@ -260,6 +317,27 @@ pub(super) const PAIRS: &[Pair] = &[
 
 const SOURCE: &str = "AzureAd__ClientCredentials__0__SourceType";
 const DISK_PATH: &str = "AzureAd__ClientCredentials__0__SignedAssertionFileDiskPath";
+
+/// Before any webhook.
+fn as_its_author_wrote_it(pod: &mut Value) {
+    pod["spec"]["volumes"] = json!([]);
+    pod["spec"]["containers"] = json!([{"name": "main"}]);
+}
+
+/// Mounts a part of the scene's token volume where the pod looks for its token.
+fn mount_file(pod: &mut Value, part: &str) {
+    let path = if part.is_empty() { "/var/run/secrets/tokens" } else { TOKEN_FILE };
+    pod["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "token", "mountPath": path, "subPath": part}]);
+}
+
+/// An init container like the other one, but for the place of its token.
+fn add_setup(pod: &mut Value, file: &str) {
+    let mut setup = pod["spec"]["containers"][0].clone();
+    setup["name"] = json!("setup");
+    setup["env"][3]["value"] = json!(file);
+    pod["spec"]["initContainers"] = json!([setup]);
+}
 
 /// What is projected into the scene's pod.
 fn token(pod: &mut Value) -> &mut Value {

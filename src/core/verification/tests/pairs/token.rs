@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Pair, pair};
@@ -6,8 +8,9 @@ use crate::core::verification::{
     tests::scene::{AUDIENCE, ISSUER, NOW, SUBJECT, Scene, credential},
 };
 
-/// Whole days and minutes, in seconds.
+/// Whole days, hours and minutes, in seconds.
 const DAY: i64 = 86_400;
+const HOUR: i64 = 3600;
 const MINUTE: i64 = 60;
 
 fn nothing_expected(it: &mut Scene) {
@@ -204,6 +207,24 @@ pub(super) const PAIRS: &[Pair] = &[
         },
     ),
     pair(
+        "TOK-LONG",
+        |it| it.claims["exp"] = json!(NOW - 60 + 25 * HOUR + 1),
+        "lives for 25h 1s",
+        |it| it.claims["exp"] = json!(NOW - 60 + 25 * HOUR),
+    ),
+    pair(
+        "TOK-LONG",
+        |it| it.claims["iat"] = Value::Null,
+        "has no usable `iat`",
+        |it| it.claims["iat"] = json!(1_799_999_998.5),
+    ),
+    pair(
+        "TOK-MAX",
+        |it| it.max_token_lifetime = Some(Duration::from_secs(25 * 3600 + 1)),
+        "may live for 26 h",
+        |it| it.max_token_lifetime = Some(Duration::from_hours(25)),
+    ),
+    pair(
         "TOK-LIFE",
         |it| it.claims["exp"] = json!(NOW - 60 + DAY + 1),
         "lives for 24h 1s",
@@ -393,14 +414,6 @@ pub(super) const PAIRS: &[Pair] = &[
         "has 18 federated credentials",
         |it| {
             it.credentials = Some(several(17));
-        },
-    ),
-    pair(
-        "FIC-DANGLING",
-        |it| it.workload = Some(crate::core::workload::Workload::default()),
-        "does not exist",
-        |it| {
-            _ = it.annotated(&json!({}));
         },
     ),
     pair(

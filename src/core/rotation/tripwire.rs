@@ -1,0 +1,77 @@
+//! Whether the world can know the key that an API server signs with, which nobody has ordered.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::{Obstacle, Timing};
+use crate::core::{
+    kid::Kid,
+    ledger::{Entry, Ledger},
+    time::later,
+};
+
+/// How far the key that signs is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SigningKey {
+    /// Nobody outside can verify its tokens.
+    NotPublic,
+    /// It is public, and whoever has read the JWKS before may still refuse its tokens.
+    NotReady { waits_for: BTreeSet<Obstacle> },
+    /// No JWKS that anybody keeps lacks it.
+    Ready,
+}
+
+impl SigningKey {
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        *self != Self::NotPublic
+    }
+
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        *self == Self::Ready
+    }
+
+    /// When it is ready, if time alone makes it so.
+    #[must_use]
+    pub fn ready_at(&self) -> Option<Timestamp> {
+        let Self::NotReady { waits_for } = self else { return None };
+        waits_for.iter().map(Obstacle::until).collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+}
+
+/// Decides how far the key is known that was just seen to sign; `is_public` says whether it is in the publication.
+#[must_use]
+pub fn signing_key(
+    ledger: &Ledger,
+    kid: &Kid,
+    is_public: bool,
+    gates: &BTreeSet<String>,
+    now: Timestamp,
+    timing: &Timing,
+) -> SigningKey {
+    let Some(entry) = ledger.entries().get(kid).filter(|_| is_public) else { return SigningKey::NotPublic };
+    let waits_for: BTreeSet<_> =
+        gates.iter().filter_map(|place| in_the_way(ledger, entry, place, now, timing)).collect();
+    if waits_for.is_empty() || entry.original {
+        return SigningKey::Ready;
+    }
+    SigningKey::NotReady { waits_for }
+}
+
+/// What keeps those who read this place from knowing the key.
+fn in_the_way(
+    ledger: &Ledger,
+    entry: &Entry,
+    place: &str,
+    now: Timestamp,
+    timing: &Timing,
+) -> Option<Obstacle> {
+    // Where no key is shown, or none was shown before this one, nobody can have read a JWKS without it.
+    let oldest = ledger.entries().values().filter_map(|entry| entry.shown.get(place)).min()?;
+    let place = place.to_owned();
+    let Some(since) = entry.shown.get(&place) else { return Some(Obstacle::NotShown { place }) };
+    let until = later(*since, timing.until_ready());
+    (since > oldest && now < until).then_some(Obstacle::Propagating { place, until })
+}

@@ -1,0 +1,181 @@
+//! Which containers of a pod present a token to Microsoft Entra, and where each finds it.
+//!
+//! A pod needs one that can: an application may ask a sidecar, and a sidecar of a mesh asks nobody. The rules of
+//! pods, settings and the Entra auth sidecar look at those that can, or else at those that try.
+
+use std::collections::BTreeMap;
+
+use super::{Case, pod::audience, pod::workload};
+use crate::core::workload::{Container, MountedToken, Pod, Texts};
+
+/// Where the SDKs of Azure look for the path of their token.
+pub(super) const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+/// How the variables of the sidecar's credentials begin; an index and a name follow.
+pub(super) const CREDENTIALS: &str = "AzureAd__ClientCredentials__";
+/// The kind of credential that is a projected token.
+pub(super) const FILE: &str = "SignedAssertionFilePath";
+
+/// A container that is told where its token is.
+pub(super) struct Presenter<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) container: &'a Container,
+    pub(super) environment: BTreeMap<String, Option<String>>,
+    /// Whether more variables may be there than can be read.
+    pub(super) may_have_more: bool,
+    /// Whether it is the Entra auth sidecar, and not a program with an SDK of Azure.
+    pub(super) is_sidecar: bool,
+}
+
+/// Where a container looks for its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place<'a> {
+    At(&'a str),
+    /// It comes from a Secret.
+    Unreadable,
+    Unnamed,
+}
+
+/// How far a container comes, the best last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// There is no token where it looks.
+    Nothing,
+    /// It finds a token for somebody else.
+    OtherAudience,
+    Token,
+}
+
+/// For each pod those containers that come furthest.
+pub(super) fn presenters<'a>(case: &Case<'a>) -> Vec<Presenter<'a>> {
+    split(case).0
+}
+
+/// The containers that do not come as far as another one of their pod.
+pub(super) fn others<'a>(case: &Case<'a>) -> Vec<Presenter<'a>> {
+    split(case).1
+}
+
+fn split<'a>(case: &Case<'a>) -> (Vec<Presenter<'a>>, Vec<Presenter<'a>>) {
+    let (mut best, mut others) = (Vec::new(), Vec::new());
+    for pod in workload(case).into_iter().flat_map(|workload| &workload.pods) {
+        let candidates = candidates(case, pod);
+        let furthest = candidates.iter().map(|it| it.reach(audience(case))).max();
+        for candidate in candidates {
+            if Some(candidate.reach(audience(case))) == furthest {
+                best.push(candidate);
+            } else {
+                others.push(candidate);
+            }
+        }
+    }
+    (best, others)
+}
+
+/// The containers of a pod that are told where their token is.
+pub(super) fn candidates<'a>(case: &Case<'a>, pod: &'a Pod) -> Vec<Presenter<'a>> {
+    let Some(workload) = workload(case) else { return Vec::new() };
+    pod.all_containers().filter_map(|it| Presenter::of(pod, it, &workload.config_maps)).collect()
+}
+
+impl<'a> Presenter<'a> {
+    fn of(pod: &'a Pod, container: &'a Container, config_maps: &BTreeMap<String, Texts>) -> Option<Self> {
+        let environment = container.environment(config_maps);
+        let may_have_more = container.has_unknown_variables(config_maps);
+        let is_sidecar = environment.keys().any(|name| name.starts_with(CREDENTIALS));
+        (is_sidecar || environment.contains_key(TOKEN_FILE)).then_some(Self {
+            pod,
+            container,
+            environment,
+            may_have_more,
+            is_sidecar,
+        })
+    }
+
+    pub(super) fn in_words(&self) -> String {
+        in_words(self.pod, self.container)
+    }
+
+    /// What stands in a variable; `None` when it is empty, is not there or cannot be read.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name)?.as_deref().filter(|value| !value.is_empty())
+    }
+
+    /// Whether a variable is certainly not there, or empty.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        match self.environment.get(name) {
+            None => !self.may_have_more,
+            Some(value) => value.as_ref().is_some_and(String::is_empty),
+        }
+    }
+
+    /// The indices of the sidecar's credentials in their order, each once; a variable without a number is `None`.
+    pub(super) fn indices(&self) -> Vec<Option<usize>> {
+        let rest = self.environment.keys().filter_map(|name| name.strip_prefix(CREDENTIALS));
+        let mut indices: Vec<_> =
+            rest.map(|rest| rest.split("__").next().and_then(|index| index.parse().ok())).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices
+    }
+
+    /// The kinds of the sidecar's credentials in the order in which they are tried.
+    pub(super) fn kinds(&self) -> Vec<(usize, &str)> {
+        let indices = self.indices().into_iter().flatten();
+        indices
+            .filter_map(|index| Some((index, self.variable(&format!("{CREDENTIALS}{index}__SourceType"))?)))
+            .collect()
+    }
+
+    /// The sidecar's first credential that is a file.
+    pub(super) fn file_credential(&self) -> Option<usize> {
+        self.kinds().into_iter().find(|(_, kind)| *kind == FILE).map(|(index, _)| index)
+    }
+
+    /// Where it looks for its token.
+    pub(super) fn place(&self) -> Place<'_> {
+        let named = |name: &str| match self.environment.get(name) {
+            Some(Some(path)) if path.is_empty() => Place::Unnamed,
+            Some(Some(path)) => Place::At(path),
+            Some(None) => Place::Unreadable,
+            None if self.may_have_more => Place::Unreadable,
+            None => Place::Unnamed,
+        };
+        if !self.is_sidecar {
+            return named(TOKEN_FILE);
+        }
+        let Some(index) = self.file_credential() else { return Place::Unnamed };
+        match named(&format!("{CREDENTIALS}{index}__SignedAssertionFileDiskPath")) {
+            Place::Unnamed => named(TOKEN_FILE),
+            place => place,
+        }
+    }
+
+    /// The token that it finds.
+    pub(super) fn token(&self) -> Option<MountedToken<'_>> {
+        match self.place() {
+            Place::At(path) => self.pod.token_at(self.container, path),
+            Place::Unreadable | Place::Unnamed => None,
+        }
+    }
+
+    /// Whether it looks where no token is.
+    pub(super) fn looks_in_vain(&self) -> bool {
+        match self.place() {
+            Place::At(path) => self.token().is_none() && !self.pod.is_unknown_at(self.container, path),
+            Place::Unreadable => false,
+            Place::Unnamed => true,
+        }
+    }
+
+    fn reach(&self, audience: &str) -> Reach {
+        match self.token() {
+            Some(found) if found.token.audience != audience => Reach::OtherAudience,
+            None if self.looks_in_vain() => Reach::Nothing,
+            _ => Reach::Token,
+        }
+    }
+}
+
+pub(super) fn in_words(pod: &Pod, container: &Container) -> String {
+    format!("container `{}` of pod `{}`", container.name, pod.metadata.name)
+}

@@ -1,0 +1,307 @@
+//! Pods as real webhooks and real people make them.
+
+use serde_json::{Value, json};
+
+use super::scene::{AUDIENCE, CLIENT, NOW, Scene};
+use crate::core::verification::{Finding, Level, Outcome, Report};
+
+/// `tests/vectors/webhook-pods`, and what is said of each: the outcome, and what stands first of errors and
+/// warnings.
+const PODS: &[(&str, &str, Outcome, Option<(&str, Option<u32>)>)] = &[
+    ("plain", include_str!("../../../../tests/vectors/webhook-pods/plain.json"), Outcome::Accepted, None),
+    ("skip", include_str!("../../../../tests/vectors/webhook-pods/skip.json"), Outcome::Accepted, None),
+    ("envfrom", include_str!("../../../../tests/vectors/webhook-pods/envfrom.json"), Outcome::Accepted, None),
+    ("tenant", include_str!("../../../../tests/vectors/webhook-pods/tenant.json"), Outcome::Accepted, None),
+    (
+        "otherclient",
+        include_str!("../../../../tests/vectors/webhook-pods/otherclient.json"),
+        Outcome::Accepted,
+        None,
+    ),
+    (
+        "init",
+        include_str!("../../../../tests/vectors/webhook-pods/init.json"),
+        Outcome::Accepted,
+        Some(("POD-OTHER", None)),
+    ),
+    (
+        "initonly",
+        include_str!("../../../../tests/vectors/webhook-pods/initonly.json"),
+        Outcome::Refused,
+        Some(("POD-ENV", Some(7_000_218))),
+    ),
+    (
+        "nosaann",
+        include_str!("../../../../tests/vectors/webhook-pods/nosaann.json"),
+        Outcome::Accepted,
+        Some(("SA-ANNOT", None)),
+    ),
+    (
+        "emptyclient",
+        include_str!("../../../../tests/vectors/webhook-pods/emptyclient.json"),
+        Outcome::Accepted,
+        Some(("SA-ANNOT", None)),
+    ),
+    (
+        "emptytenantann",
+        include_str!("../../../../tests/vectors/webhook-pods/emptytenantann.json"),
+        Outcome::Refused,
+        Some(("POD-TENANT", None)),
+    ),
+    (
+        "emptyhost",
+        include_str!("../../../../tests/vectors/webhook-pods/emptyhost.json"),
+        Outcome::Refused,
+        Some(("AUTH-HOST", Some(50_049))),
+    ),
+    (
+        "binding",
+        include_str!("../../../../tests/vectors/webhook-pods/binding.json"),
+        Outcome::Unknown,
+        Some(("POD-AUD", Some(700_212))),
+    ),
+    (
+        "labelonsa",
+        include_str!("../../../../tests/vectors/webhook-pods/labelonsa.json"),
+        Outcome::Refused,
+        Some(("POD-LABEL", Some(7_000_218))),
+    ),
+    (
+        "ownwrongpath",
+        include_str!("../../../../tests/vectors/webhook-pods/ownwrongpath.json"),
+        Outcome::Refused,
+        Some(("POD-ENV", Some(7_000_218))),
+    ),
+    (
+        "owninit",
+        include_str!("../../../../tests/vectors/webhook-pods/owninit.json"),
+        Outcome::Refused,
+        Some(("POD-ENV", Some(7_000_218))),
+    ),
+    (
+        "ownsubpath",
+        include_str!("../../../../tests/vectors/webhook-pods/ownsubpath.json"),
+        Outcome::Accepted,
+        Some(("POD-SUBPATH", Some(700_024))),
+    ),
+    (
+        "own600",
+        include_str!("../../../../tests/vectors/webhook-pods/own600.json"),
+        Outcome::Accepted,
+        Some(("POD-SHORT", Some(700_024))),
+    ),
+    (
+        "ownnoclientid",
+        include_str!("../../../../tests/vectors/webhook-pods/ownnoclientid.json"),
+        Outcome::Accepted,
+        Some(("SA-ANNOT", None)),
+    ),
+    (
+        "ownnohost",
+        include_str!("../../../../tests/vectors/webhook-pods/ownnohost.json"),
+        Outcome::Accepted,
+        None,
+    ),
+    (
+        "owntrail",
+        include_str!("../../../../tests/vectors/webhook-pods/owntrail.json"),
+        Outcome::Accepted,
+        None,
+    ),
+];
+
+/// What the service account of each was annotated with.
+fn annotations(name: &str) -> Value {
+    match name {
+        "nosaann" => json!({}),
+        "emptyclient" => json!({"azure.workload.identity/client-id": ""}),
+        "emptytenantann" => {
+            json!({"azure.workload.identity/client-id": CLIENT, "azure.workload.identity/tenant-id": ""})
+        }
+        _ => json!({"azure.workload.identity/client-id": CLIENT}),
+    }
+}
+
+fn recorded(name: &str) -> Value {
+    let (_, text, ..) = PODS.iter().find(|(known, ..)| *known == name).expect("it was recorded");
+    serde_json::from_str(text).expect("a pod")
+}
+
+fn judged(annotations: &Value, pods: &[Value]) -> Report {
+    let mut scene = Scene::good();
+    let workload = scene.annotated(annotations);
+    workload.pods = pods.iter().map(|pod| serde_json::from_value(pod.clone()).expect("a pod")).collect();
+    scene.judged()
+}
+
+fn first(report: &Report) -> Option<&Finding> {
+    report.findings.iter().find(|finding| finding.level != Level::Note)
+}
+
+#[test]
+fn pods_as_the_webhook_makes_them_are_judged_by_the_container_that_has_the_token() {
+    for (name, text, outcome, expected) in PODS {
+        let report = judged(&annotations(name), &[serde_json::from_str(text).expect("a pod")]);
+        let found = first(&report).map(|it| (it.id, it.predicted_codes.first().copied()));
+        assert_eq!((*outcome, *expected), (report.outcome, found), "{name}: {:#?}", report.findings);
+    }
+}
+
+#[test]
+fn causes_are_told_as_they_are() {
+    let fix = |name: &str| {
+        let report = judged(&annotations(name), &[recorded(name)]);
+        first(&report).expect("something is wrong").fix.clone()
+    };
+    for (name, cause) in [
+        ("binding", "`azure.workload.identity/use-identity-binding` out of the pod template"),
+        ("emptytenantann", "the annotation `azure.workload.identity/tenant-id` off the service account"),
+        ("emptyclient", "fill the annotation"),
+        ("nosaann", "annotate the service account"),
+        ("ownnoclientid", "set the variable in the pod template"),
+        ("emptyhost", "the webhook leaves what a container has"),
+        ("initonly", "which keeps one that the pod template has"),
+        ("ownwrongpath", "the mount path and the path of the projected token"),
+    ] {
+        assert!(fix(name).contains(cause), "{name}: {}", fix(name));
+    }
+    let report = judged(&annotations("nosaann"), &[recorded("nosaann")]);
+    let finding = first(&report).expect("something is wrong");
+    assert!(finding.seen.contains("an SDK fails before it asks"), "{}", finding.seen);
+}
+
+/// Nobody is answered who does not come as far as asking.
+#[test]
+fn what_keeps_an_sdk_from_asking_has_no_code() {
+    let mut scene = Scene::good();
+    // A warning with a code, behind it.
+    scene.remembered(&json!("listed"), NOW - 720, false);
+    scene.annotated(&json!({"azure.workload.identity/tenant-id": ""})).pods =
+        vec![serde_json::from_value(recorded("emptytenantann")).expect("a pod")];
+    let report = scene.judged();
+    assert!(report.findings.iter().any(|finding| finding.id == "CACHE-WAIT"), "{report:#?}");
+    assert_eq!((Outcome::Refused, None), (report.outcome, report.likely_first()));
+}
+
+/// A mesh adds its own when the webhook has come and gone.
+#[test]
+fn a_container_without_variables_beside_a_complete_one_refuses_nothing() {
+    let mut pod = recorded("plain");
+    let mesh = json!({"name": "istio-proxy", "image": "x"});
+    pod["spec"]["containers"].as_array_mut().expect("containers").insert(0, mesh.clone());
+    pod["spec"]["initContainers"] = json!([mesh]);
+    let report = judged(&annotations("plain"), &[pod]);
+    assert_eq!((Outcome::Accepted, None), (report.outcome, first(&report)), "{report:#?}");
+}
+
+/// Each pod needs a container of its own that can.
+#[test]
+fn one_good_pod_does_not_excuse_another() {
+    let report = judged(&annotations("plain"), &[recorded("plain"), recorded("ownwrongpath")]);
+    assert_eq!((Outcome::Refused, Some("POD-ENV")), (report.outcome, first(&report).map(|it| it.id)));
+}
+
+#[test]
+fn a_token_that_the_pod_projects_for_a_week_is_refused_and_one_for_25_hours_is_not() {
+    let projected = |seconds: i64| {
+        let mut pod = recorded("owntrail");
+        let volumes = pod["spec"]["volumes"].as_array_mut().expect("volumes");
+        let own = volumes.iter_mut().find(|volume| volume["name"] == "t").expect("its own");
+        own["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"] = json!(seconds);
+        judged(&annotations("owntrail"), &[pod])
+    };
+    let week = projected(604_800);
+    let found = week.likely_first().map(|it| (it.id, it.predicted_codes[0]));
+    assert_eq!((Outcome::Refused, Some(("POD-LONG", 70_023))), (week.outcome, found));
+    assert_eq!(Outcome::Refused, projected(90_001).outcome);
+    assert_eq!((Outcome::Accepted, None), (projected(90_000).outcome, first(&projected(90_000))));
+    assert_eq!(None, first(&projected(3000)));
+    assert_eq!(Some("POD-SHORT"), first(&projected(2999)).map(|it| it.id));
+}
+
+/// It sends an assertion: Entra does not miss one.
+#[test]
+fn the_default_token_is_of_another_audience() {
+    let mut pod = recorded("ownnohost");
+    let variables = pod["spec"]["containers"][0]["env"].as_array_mut().expect("variables");
+    let file =
+        variables.iter_mut().find(|it| it["name"] == "AZURE_FEDERATED_TOKEN_FILE").expect("it is there");
+    file["value"] = json!("/var/run/secrets/kubernetes.io/serviceaccount/token");
+    let report = judged(&annotations("ownnohost"), &[pod]);
+    let found = report.likely_first().expect("it is refused");
+    assert_eq!(("POD-AUD", Some(&700_212)), (found.id, found.predicted_codes.first()));
+    assert!(found.seen.ends_with("is given a token for the API server itself"), "{}", found.seen);
+    assert!(report.findings.iter().all(|finding| finding.id != "POD-LABEL"), "{report:#?}");
+}
+
+/// The deployment of a walk-through for agent blueprints: labelled, no webhook, and an application that asks the
+/// sidecar on localhost.
+#[test]
+fn an_application_may_leave_the_asking_to_a_sidecar() {
+    let pod = json!({
+        "metadata": {
+            "name": "demo-app-0",
+            "labels": {"app": "demo-app", "azure.workload.identity/use": "true"},
+        },
+        "spec": {
+            "serviceAccountName": "sidecar-sa",
+            "containers": [
+                {"name": "app", "env": [{"name": "SIDECAR_URL", "value": "http://localhost:5000"}]},
+                {
+                    "name": "sidecar",
+                    "envFrom": [{"configMapRef": {"name": "sidecar-config"}}],
+                    "volumeMounts": [{"name": "azure-identity-token", "mountPath": "/var/run/secrets/tokens"}],
+                },
+            ],
+            "volumes": [{"name": "azure-identity-token", "projected": {"sources": [{"serviceAccountToken": {
+                "path": "azure-identity-token", "expirationSeconds": 3600, "audience": AUDIENCE,
+            }}]}}],
+        },
+    });
+    let settings = json!({
+        "AzureAd__Instance": "https://login.microsoftonline.com/",
+        "AzureAd__TenantId": CLIENT,
+        "AzureAd__ClientId": CLIENT,
+        "AzureAd__ClientCredentials__0__SourceType": "SignedAssertionFilePath",
+        "AzureAd__ClientCredentials__0__SignedAssertionFileDiskPath":
+            "/var/run/secrets/tokens/azure-identity-token",
+    });
+    let judged = |pod: &Value, settings: &Value| {
+        let mut scene = Scene::good();
+        let workload = scene.annotated(&json!({"azure.workload.identity/client-id": CLIENT}));
+        workload.webhook = Some(false);
+        workload.pods = vec![serde_json::from_value(pod.clone()).expect("a pod")];
+        let settings = serde_json::from_value(settings.clone()).expect("texts");
+        workload.config_maps.insert("sidecar-config".to_owned(), settings);
+        scene.judged()
+    };
+    let report = judged(&pod, &settings);
+    assert_eq!((Outcome::Accepted, None), (report.outcome, first(&report)), "{report:#?}");
+    assert!(report.holds.iter().any(|it| it.id == "POD-ENV" && it.seen.contains("`sidecar`")), "{report:#?}");
+
+    let mut elsewhere = settings.clone();
+    elsewhere["AzureAd__ClientCredentials__0__SignedAssertionFileDiskPath"] = json!("/other");
+    let report = judged(&pod, &elsewhere);
+    assert_eq!((Outcome::Refused, Some("SIDE-PATH")), (report.outcome, first(&report).map(|it| it.id)));
+    let mut unmounted = pod.clone();
+    unmounted["spec"]["containers"][1]["volumeMounts"] = json!([]);
+    assert_eq!(Outcome::Refused, judged(&unmounted, &settings).outcome);
+}
+
+/// What cannot be read is not missing.
+#[test]
+fn variables_of_a_secret_and_files_of_other_volumes_are_given_the_benefit_of_the_doubt() {
+    let mut secret = recorded("labelonsa");
+    secret["metadata"]["labels"] = json!({"azure.workload.identity/use": "true"});
+    assert_eq!(Outcome::Refused, judged(&annotations("labelonsa"), &[secret.clone()]).outcome);
+    secret["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "settings"}}]);
+    assert_eq!(Outcome::Accepted, judged(&annotations("labelonsa"), &[secret]).outcome);
+
+    let mut helper = recorded("ownwrongpath");
+    helper["spec"]["containers"][0]["volumeMounts"][0] = json!({"name": "spiffe", "mountPath": "/var/run/t"});
+    helper["spec"]["volumes"]
+        .as_array_mut()
+        .expect("volumes")
+        .push(json!({"name": "spiffe", "emptyDir": {}}));
+    assert_eq!(Outcome::Accepted, judged(&annotations("ownwrongpath"), &[helper]).outcome);
+}

@@ -1,0 +1,289 @@
+//! Files that are read without trust in what stands at their path, and written whole.
+//!
+//! A name in a directory that others may write can be a pipe that never ends, a device, or a link to somebody
+//! else's file. So only regular files are read, up to a size; and what is written gets a name that nobody can
+//! foresee before it takes its place. Everything here blocks as long as the disk does, and no longer.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, DirBuilder, File, Permissions},
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown},
+            net::UnixListener,
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, renameat, unlinkat},
+    process::geteuid,
+};
+
+use crate::clock;
+
+/// Mode of a file for its owner alone.
+pub const PRIVATE_FILE: u32 = 0o600;
+/// Mode of a directory for its owner alone.
+pub const PRIVATE_DIRECTORY: u32 = 0o700;
+/// Mode of a file that everybody may read.
+pub const PUBLIC_FILE: u32 = 0o644;
+/// Mode of a directory that everybody may read.
+pub const PUBLIC_DIRECTORY: u32 = 0o755;
+
+/// How the name of a file that is being written begins and ends.
+const STAGED: (&str, &str) = (".signpost-", ".tmp");
+/// Age in seconds from which a file that was being written counts as left behind by a crash.
+const LEFT_BEHIND: i64 = 3600;
+/// Most names of a directory that are looked at for such files.
+const MAX_LOOKED_AT: usize = 10_000;
+
+/// Opens a regular file, whatever links lead to it.
+///
+/// # Errors
+///
+/// Fails when it cannot be opened, and when it is anything else: a pipe is not waited for, a device not woken.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    open_with(path, OFlags::empty())
+}
+
+/// Reads a regular file, whatever links lead to it.
+///
+/// # Errors
+///
+/// Fails as [`open_regular`] does, and with [`io::ErrorKind::FileTooLarge`] when it has more than `limit` bytes.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    up_to(open_regular(path)?, limit)
+}
+
+/// Reads a regular file that stands under this name itself, in a directory that others may write.
+///
+/// # Errors
+///
+/// Fails as [`read`] does, and when the name is that of a symbolic link.
+pub fn read_no_follow(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    up_to(open_with(path, OFlags::NOFOLLOW)?, limit)
+}
+
+/// Reads what a person has named, which may be a pipe, such as `/dev/stdin`.
+///
+/// # Errors
+///
+/// Fails when it cannot be read, and with [`io::ErrorKind::FileTooLarge`] when there is more than `limit` bytes.
+pub fn read_stream(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    up_to(File::open(path)?, limit)
+}
+
+fn open_with(path: &Path, links: OFlags) -> io::Result<File> {
+    // Found first and opened then: to open a device may do something.
+    let found = File::from(open(path, OFlags::PATH | OFlags::CLOEXEC | links, Mode::empty())?);
+    must_be_regular(&found)?;
+    // What holds a lease on a file lets others wait for it.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(open(format!("/proc/self/fd/{}", found.as_raw_fd()), flags, Mode::empty())?.into())
+}
+
+fn must_be_regular(file: &File) -> io::Result<()> {
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    let (error, found) = if kind.is_dir() {
+        (io::ErrorKind::IsADirectory, "a directory")
+    } else if kind.is_symlink() {
+        (io::ErrorKind::Other, "a symbolic link")
+    } else {
+        (io::ErrorKind::Other, "a pipe, a socket or a device")
+    };
+    Err(io::Error::new(error, format!("{found}, expected a regular file")))
+}
+
+fn up_to(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let text = format!("it has more than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(bytes)
+}
+
+/// A file that is complete on disk under another name, and goes away unless it is committed.
+#[derive(Debug)]
+pub struct Staged {
+    directory: File,
+    staged: OsString,
+    name: OsString,
+}
+
+impl Staged {
+    /// Writes a file beside its place, with this mode whatever the umask.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no such directory, and when it cannot be written. Nothing stays then.
+    pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+        remove_left_behind(parent(path));
+        let directory = open_directory(parent(path), OFlags::empty())?;
+        let staged = staged_name()?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&directory, &staged, flags, Mode::from_raw_mode(PRIVATE_FILE))?);
+        let staged = Self { directory, staged: staged.into(), name };
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        Ok(staged)
+    }
+
+    /// Puts it in its place, to stay. A link there is replaced, not followed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when something is there that no file can replace, and when that cannot be synced to disk.
+    pub fn commit(self) -> io::Result<()> {
+        renameat(&self.directory, &self.staged, &self.directory, &self.name)?;
+        self.directory.sync_all()
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // After a commit there is none.
+        let _ = unlinkat(&self.directory, &self.staged, AtFlags::empty());
+    }
+}
+
+/// Replaces a file of a directory that is there, or makes it. It is there whole, and to stay, when this returns.
+///
+/// # Errors
+///
+/// Fails as [`Staged::write`] and [`Staged::commit`] do.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    Staged::write(path, bytes, mode)?.commit()
+}
+
+/// Gives whatever stands at a path another name, in the same directory.
+///
+/// # Errors
+///
+/// Fails when it cannot be renamed.
+pub fn move_aside(path: &Path) -> io::Result<()> {
+    fs::rename(path, path.with_file_name(staged_name()?))
+}
+
+/// Removes what a crash left of a write, as far as it can.
+fn remove_left_behind(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    let is_staged = |name: &OsStr| {
+        let name = name.as_encoded_bytes();
+        name.starts_with(STAGED.0.as_bytes()) && name.ends_with(STAGED.1.as_bytes())
+    };
+    for entry in entries.take(MAX_LOOKED_AT).flatten().filter(|entry| is_staged(&entry.file_name())) {
+        let modified = entry.metadata().map(|metadata| metadata.mtime());
+        if modified.is_ok_and(|modified| clock::now().as_second().saturating_sub(modified) > LEFT_BEHIND) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Makes a directory, and those above it that are missing, with this mode whatever the umask. One that is there
+/// stays as it is.
+///
+/// # Errors
+///
+/// Fails when it cannot be made.
+pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = parent(path);
+    if path.parent().is_some() {
+        create_directory(above, mode)?;
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => {
+            made?;
+            open_directory(path, OFlags::NOFOLLOW)?.set_permissions(Permissions::from_mode(mode))?;
+            // One that we may not read is made to last by its owner.
+            File::open(above).map_or(Ok(()), |above| above.sync_all())
+        }
+    }
+}
+
+/// Opens a file for locking, and makes it when it is missing.
+///
+/// # Errors
+///
+/// Fails when it cannot be opened, and when something else has its name: a link, a pipe.
+pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let lock = open(path, flags, Mode::from_raw_mode(mode)).map(File::from).map_err(|error| match error {
+        rustix::io::Errno::LOOP => io::Error::other("a symbolic link, expected a regular file"),
+        error => error.into(),
+    })?;
+    must_be_regular(&lock)?;
+    let metadata = lock.metadata()?;
+    if metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o777 != mode {
+        lock.set_permissions(Permissions::from_mode(mode))?;
+    }
+    Ok(lock)
+}
+
+/// Listens at a path, in place of a file that is there, and says which inode the socket has. It appears with its
+/// mode and group: until then it is in a directory of its own, where nobody else can exchange it.
+///
+/// # Errors
+///
+/// Fails when there is no directory for it or that cannot be written, and when it cannot have the group.
+pub fn bind_socket(path: &Path, mode: u32, gid: Option<u32>) -> io::Result<(UnixListener, u64)> {
+    const NAME: &str = "socket";
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let directory = open_directory(parent(path), OFlags::empty())?;
+    let private_name = staged_name()?;
+    mkdirat(&directory, &private_name, Mode::from_raw_mode(PRIVATE_DIRECTORY))?;
+    let bind = || {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let private = File::from(openat(&directory, &private_name, flags, Mode::empty())?);
+        private.set_permissions(Permissions::from_mode(PRIVATE_DIRECTORY))?;
+        // The name of a socket has room for 108 bytes (unix(7)).
+        let staged = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", private.as_raw_fd()));
+        let bind = || {
+            let listener = UnixListener::bind(&staged)?;
+            fs::set_permissions(&staged, Permissions::from_mode(mode))?;
+            chown(&staged, None, gid)?;
+            let inode = fs::symlink_metadata(&staged)?.ino();
+            renameat(&private, NAME, &directory, name)?;
+            Ok((listener, inode))
+        };
+        bind().inspect_err(|_| {
+            let _ = unlinkat(&private, NAME, AtFlags::empty());
+        })
+    };
+    let bound = bind();
+    let _ = unlinkat(&directory, &private_name, AtFlags::REMOVEDIR);
+    bound
+}
+
+/// One that nobody can foresee.
+fn staged_name() -> io::Result<String> {
+    let mut random = [0; 8];
+    openssl::rand::rand_bytes(&mut random)?;
+    Ok(format!("{}{:016x}{}", STAGED.0, u64::from_be_bytes(random), STAGED.1))
+}
+
+fn open_directory(path: &Path, links: OFlags) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | links;
+    Ok(open(path, flags, Mode::empty())?.into())
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! A connection to the signer: one that says nothing for long, or that is one too many, ends.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::UnixStream,
+    time::{Instant, Sleep, sleep},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::{Connected, UdsConnectInfo};
+
+/// Most connections at once: an API server has one, and an old one while it is replaced.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Who is connected.
+#[derive(Default)]
+pub(super) struct Seats {
+    taken: Vec<Weak<Seat>>,
+    /// Counts what is read on all of them, so that it tells which one spoke last.
+    clock: Arc<AtomicU64>,
+}
+
+struct Seat {
+    spoke: AtomicU64,
+    end: CancellationToken,
+}
+
+impl Seats {
+    /// Seats a connection; where there is no room, the one that has been silent for longest ends.
+    pub(super) fn take(&mut self, stream: UnixStream, idle: Duration) -> Connection {
+        self.taken.retain(|seat| seat.strong_count() > 0);
+        if self.taken.len() >= MAX_CONNECTIONS {
+            let seats = self.taken.iter().enumerate();
+            let seated = seats.filter_map(|(place, seat)| Some((place, seat.upgrade()?)));
+            if let Some((place, seat)) = seated.min_by_key(|(_, seat)| seat.spoke.load(Relaxed)) {
+                seat.end.cancel();
+                self.taken.swap_remove(place);
+            }
+        }
+        let clock = Arc::clone(&self.clock);
+        let seat = Seat { spoke: clock.fetch_add(1, Relaxed).into(), end: CancellationToken::new() };
+        let ended = Box::pin(seat.end.clone().cancelled_owned());
+        let seat = Arc::new(seat);
+        self.taken.push(Arc::downgrade(&seat));
+        Connection { stream, seat, clock, idle, silent: Box::pin(sleep(idle)), ended }
+    }
+}
+
+/// One that is seated.
+pub(in crate::signer) struct Connection {
+    stream: UnixStream,
+    seat: Arc<Seat>,
+    clock: Arc<AtomicU64>,
+    idle: Duration,
+    silent: Pin<Box<Sleep>>,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        match Pin::new(&mut this.stream).poll_read(cx, buffer) {
+            // To the one who reads, it has been closed.
+            Poll::Pending
+                if this.ended.as_mut().poll(cx).is_ready() || this.silent.as_mut().poll(cx).is_ready() =>
+            {
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                this.seat.spoke.store(this.clock.fetch_add(1, Relaxed), Relaxed);
+                this.silent.as_mut().reset(Instant::now() + this.idle);
+                if this.ended.as_mut().poll(cx).is_ready() {
+                    buffer.set_filled(before);
+                }
+                Poll::Ready(Ok(()))
+            }
+            polled => polled,
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = UdsConnectInfo;
+
+    fn connect_info(&self) -> UdsConnectInfo {
+        self.stream.connect_info()
+    }
+}
