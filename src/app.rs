@@ -21,6 +21,7 @@ use crate::{
         rotation::Timing,
     },
     http::{ListenError, tls::TlsError},
+    http_client::HttpClients,
     kubernetes::Access,
     source::{
         Source,
@@ -28,7 +29,7 @@ use crate::{
         api_server::ApiServer,
         cluster::Cluster,
         key_file::KeyFiles,
-        remote_jwks::{self, RemoteJwks, Web},
+        remote_jwks::{self, RemoteJwks},
     },
     store::{DirectoryInUse, StoreError, courier::CourierError},
     target::{Connections, Location, Outside, Target, TargetError},
@@ -77,13 +78,14 @@ struct Shared {
     data_dir: PathBuf,
     board: Board,
     connections: Connections,
-    web: Web,
+    clients: HttpClients,
 }
 
 impl Shared {
     fn new(data_dir: &Path, board: Board) -> Self {
-        let (connections, web) = (Connections::default(), Web::default());
-        Self { data_dir: data_dir.to_owned(), board, connections, web }
+        let clients = HttpClients::default();
+        let connections = Connections::new(clients.clone());
+        Self { data_dir: data_dir.to_owned(), board, connections, clients }
     }
 }
 
@@ -247,7 +249,8 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
         config::Location::Gcs { bucket, prefix, endpoint } => Location::Gcs { bucket, prefix, endpoint },
         config::Location::Directory(path) => Location::Directory(path),
     };
-    let outside = Outside { public_url: config.public_url, anonymous: config.anonymous };
+    let TargetConfig { public_url, anonymous, ca_file, .. } = config;
+    let outside = Outside { public_url, anonymous, ca_file };
     Target::new(config.name, location, &outside, connections)
 }
 
@@ -268,7 +271,7 @@ struct Expected {
 
 fn sources(
     configs: &[SourceConfig],
-    Shared { data_dir, web, .. }: &Shared,
+    Shared { data_dir, clients, .. }: &Shared,
     Expected { issuer, former, announced, own, config_map, margin }: &Expected,
 ) -> Vec<Watched> {
     let unchecked = Checks::default();
@@ -316,7 +319,7 @@ fn sources(
                     bearer_token_file: bearer_token_file.clone(),
                     ca_file: ca_file.clone(),
                 };
-                let jwks = RemoteJwks::new(name.clone(), place, web.clone());
+                let jwks = RemoteJwks::new(name.clone(), place, clients);
                 let checks = Checks { issuer: issuer.clone(), former: former.clone(), ..Checks::default() };
                 let jwks = Source::RemoteJwks(Box::new(jwks));
                 sources.push(Watched::One(Asked::new(jwks, *every, checks)));

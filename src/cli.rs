@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{
     app::AppError,
@@ -119,17 +119,22 @@ enum Verb {
 /// The command line itself, for tests that hold documentation against it.
 #[must_use]
 pub fn command() -> clap::Command {
-    Arguments::command()
+    // What only a service needs: taken by `sync` too, so that both can be given the same flags and environment.
+    let of_a_service =
+        ["admin_listen", "tls_certificate", "tls_private_key", "events_pod", "events_pod_uid", "schedule"];
+    Arguments::command().mut_subcommand("sync", |sync| {
+        of_a_service.into_iter().fold(sync, |sync, flag| sync.mut_arg(flag, |flag| flag.hide(true)))
+    })
 }
 
 /// Does what the arguments say.
 #[must_use]
 pub fn run() -> Outcome {
-    let arguments = match Arguments::try_parse() {
+    let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
-            let Some((message, hint)) =
-                usage::explain(&error, &Arguments::command(), std::env::args_os().skip(1))
+            let Some((message, hint)) = usage::explain(&error, &command(), std::env::args_os().skip(1))
             else {
                 error.exit()
             };

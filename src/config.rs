@@ -225,6 +225,8 @@ pub struct VerifyConfig {
     pub service_account: Option<ServiceAccount>,
     /// Whether addresses are asked that cannot be reached from the internet.
     pub allow_private: bool,
+    /// Authorities that are trusted besides those of the system. Absolute.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What `signer` needs to know.
@@ -325,6 +327,8 @@ pub struct TargetConfig {
     pub public_url: Option<String>,
     /// Whether the world reads it from the store itself.
     pub anonymous: bool,
+    /// Authorities that are trusted besides those of the system. Absolute.
+    pub ca_file: Option<PathBuf>,
     /// Whether a key must be shown here before it may sign.
     pub gates: bool,
     pub profile: Profile,

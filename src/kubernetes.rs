@@ -4,6 +4,7 @@
 
 mod connection;
 mod error;
+mod kubeconfig;
 mod watch;
 
 pub use self::{connection::Access, error::KubernetesError};

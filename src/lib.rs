@@ -14,6 +14,7 @@ pub mod core;
 pub mod events;
 pub mod files;
 pub mod http;
+pub mod http_client;
 pub mod kubernetes;
 pub mod relying_party;
 pub mod signer;

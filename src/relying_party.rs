@@ -3,28 +3,32 @@
 //! Who hands in a token decides which issuer is asked. So nothing here hangs, swells, or reaches an address
 //! that the internet does not: limits are few and fixed, and what is connected to is what was checked.
 
-use std::{collections::BTreeSet, error::Error, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, error::Error, net::SocketAddr, path::PathBuf, time::Duration};
 
-use bytes::BytesMut;
 use http::{
     HeaderMap, StatusCode,
-    header::{AGE, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, LOCATION},
+    header::{AGE, CONTENT_TYPE, DATE, LOCATION},
 };
 use jiff::fmt::rfc2822::DateTimeParser;
-use reqwest::{Client, Response, redirect::Policy};
+use reqwest::{Client, Response};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::{
     clock,
-    core::verification::{Again, Answer, Exhibit, NoAnswer, Unanswered},
+    core::{
+        freshness::CacheFields,
+        tls_fault::TlsFault,
+        verification::{Again, Answer, Exhibit, NoAnswer, Unanswered},
+    },
+    http_client::{self, BodyError, ClientError, Trust, content_coding, innermost},
 };
 
 mod presented;
 mod reach;
 
 pub use self::reach::Reach;
-use self::reach::{Refused, Resolver, Unnamed};
+use self::reach::{Refused, Resolver, Unnamed, shown};
 
 /// Longest that one document may take, redirects included; what Microsoft Entra waits is not documented.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,27 +45,30 @@ pub struct RelyingParty {
     client: Client,
     reach: Reach,
     resolver: Resolver,
+    /// Trusted besides those of the system.
+    ca_file: Option<PathBuf>,
 }
 
 impl RelyingParty {
-    /// Trusts the certificate authorities of the system, or those of `SSL_CERT_FILE`. Asks no proxy: behind
-    /// one, nobody knows which address is asked.
+    /// Trusts the certificate authorities of the system, or those of `SSL_CERT_FILE`, and those of `ca_file`.
+    /// Asks no proxy: behind one, nobody knows which address is asked.
     ///
     /// With `instead`, every name is at that address.
     ///
     /// # Errors
     ///
     /// Fails when the certificate authorities cannot be loaded.
-    pub fn new(reach: Reach, instead: Option<SocketAddr>) -> Result<Self, NoTrust> {
-        let resolver = Resolver { reach, instead };
-        let client = Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .dns_resolver(resolver)
-            .build()
-            .map_err(NoTrust)?;
-        Ok(Self { client, reach, resolver })
+    pub async fn new(
+        reach: Reach,
+        instead: Option<SocketAddr>,
+        ca_file: Option<PathBuf>,
+    ) -> Result<Self, ClientError> {
+        let resolver = Resolver { reach: reach.clone(), instead };
+        let trust = ca_file.clone().map_or(Trust::System, Trust::Also);
+        let client = http_client::client(&trust, |builder| {
+            builder.no_proxy().connect_timeout(CONNECT_TIMEOUT).dns_resolver(resolver.clone())
+        });
+        Ok(Self { client: client.await?, reach, resolver, ca_file })
     }
 
     /// Reads one document; whatever comes of it is evidence.
@@ -111,31 +118,39 @@ impl RelyingParty {
                 private.insert(address.ip().to_string());
             }
             if let Some(next) = redirected(&response) {
-                let refuse = |reason| Unanswered::Redirected { to: next.clone(), reason };
+                let refuse = |reason| Unanswered::Redirected { to: shown(&next), reason };
                 if redirects.len() == MAX_REDIRECTS {
                     return Err(refuse("one redirect too many"));
                 }
                 if at.starts_with("https:") && !next.starts_with("https:") {
                     return Err(refuse("not https"));
                 }
-                self.reach.check(&next).map_err(|_| refuse("not an address of the internet"))?;
+                self.reach.check(&next).map_err(|why| {
+                    refuse(match why {
+                        Unanswered::Credentials => "it has a user name or password",
+                        _ => "not an address of the internet, nor of this issuer",
+                    })
+                })?;
                 redirects.push(next.clone());
                 at = next;
                 continue;
             }
             let (status, headers) = (response.status(), response.headers().clone());
             let clock_difference = server_time(&headers).map(|time| time.duration_since(clock::now()));
+            let content_coding = content_coding(&headers);
             let bytes = body(response, &at).await?;
             return Ok(Answer {
                 url: url.to_owned(),
                 redirects,
                 private: private.into_iter().collect(),
                 status: status.as_u16(),
-                content_type: text(&headers, &CONTENT_TYPE),
-                cache_control: text(&headers, &CACHE_CONTROL),
-                age: text(&headers, &AGE).and_then(|age| age.parse().ok()).map(Duration::from_secs),
+                content_type: text(&headers, CONTENT_TYPE.as_str()),
+                content_coding,
+                cache: CacheFields::of(|name| text(&headers, name)),
+                age: text(&headers, AGE.as_str()).and_then(|age| age.parse().ok()).map(Duration::from_secs),
                 clock_difference,
                 took: begun.elapsed(),
+                ca_file: self.ca_file.as_ref().map(|path| path.display().to_string()),
                 bytes,
                 again: None,
             });
@@ -157,22 +172,19 @@ fn redirected(response: &Response) -> Option<String> {
     Some(base.join(location.to_str().ok()?).ok()?.into())
 }
 
-/// The body as it was sent: no encoding was asked for, and none is undone.
-async fn body(mut response: Response, url: &str) -> Result<Vec<u8>, Unanswered> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| match why(&error, url) {
-        Unanswered::NoConnection { reason } => Unanswered::Interrupted { reason },
-        why => why,
-    })? {
-        if body.len() + chunk.len() > MAX_DOCUMENT {
-            return Err(Unanswered::TooLarge { limit: MAX_DOCUMENT });
-        }
-        body.extend_from_slice(&chunk);
+async fn body(response: Response, url: &str) -> Result<Vec<u8>, Unanswered> {
+    match http_client::body(response, MAX_DOCUMENT as u64).await {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(BodyError::TooLong) => Err(Unanswered::TooLarge { limit: MAX_DOCUMENT }),
+        Err(BodyError::Encoded { coding }) => Err(Unanswered::Encoded { coding }),
+        Err(BodyError::Failed(error)) => Err(match why(&error, url) {
+            Unanswered::NoConnection { reason } => Unanswered::Interrupted { reason },
+            why => why,
+        }),
     }
-    Ok(body.to_vec())
 }
 
-fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned())
 }
 
@@ -191,25 +203,11 @@ fn why(error: &reqwest::Error, url: &str) -> Unanswered {
         let host = Url::parse(url).ok().and_then(|url| Some(url.host_str()?.to_owned()));
         return Unanswered::NoAddress { host: host.unwrap_or_else(|| url.to_owned()) };
     }
-    let deepest = causes().last().map_or_else(String::new, ToString::to_string);
     if error.is_timeout() {
         return Unanswered::TimedOut { after: CONNECT_TIMEOUT };
     }
-    // The type of the TLS error is not public; OpenSSL's words are stable.
-    match causes().map(ToString::to_string).find(|text| text.contains("SSL routines")) {
-        Some(text) => Unanswered::Tls { reason: certificate_fault(&text), thumbprint: None },
-        None => Unanswered::NoConnection { reason: deepest },
+    match TlsFault::of(error) {
+        Some(fault) => Unanswered::Tls { reason: fault.to_string(), thumbprint: None },
+        None => Unanswered::NoConnection { reason: innermost(error) },
     }
 }
-
-/// The part of OpenSSL's message that is for people: what it says of the certificate, or else of the handshake.
-fn certificate_fault(text: &str) -> String {
-    let verdict = text.rsplit_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
-    let routine = || text.split(':').nth(3).map_or(text, |reason| reason).to_owned();
-    verdict.map_or_else(routine, |verdict| format!("certificate: {verdict}"))
-}
-
-/// The certificate authorities cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot load the certificate authorities that are to be trusted")]
-pub struct NoTrust(#[source] reqwest::Error);

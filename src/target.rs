@@ -11,10 +11,14 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::core::{
-    ledger::{Ledger, Lineage},
-    placement::{Found, Headers, Stored},
-    publication::{Document, MEDIA_TYPE, Publication},
+use crate::{
+    core::{
+        freshness::CacheFields,
+        ledger::{Ledger, Lineage},
+        placement::{Found, Headers, Stored},
+        publication::{Document, MEDIA_TYPE, Publication},
+    },
+    http_client::Trust,
 };
 
 mod connections;
@@ -93,6 +97,8 @@ pub struct Outside {
     pub public_url: Option<String>,
     /// The address of the store itself, which lets everybody read. A directory has none.
     pub anonymous: bool,
+    /// Authorities that are trusted there besides those of the system.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What relying parties read at one public address.
@@ -100,6 +106,8 @@ pub struct Outside {
 pub struct Shown {
     pub jwks: Bytes,
     pub discovery: Bytes,
+    /// By what the JWKS is kept.
+    pub cache: CacheFields,
 }
 
 /// Who writes, and from which state of its ledger.
@@ -218,6 +226,8 @@ impl Target {
         outside: &Outside,
         connections: &Connections,
     ) -> Result<Self, TargetError> {
+        let trust = outside.ca_file.clone().map_or(Trust::System, Trust::Also);
+        let connections = &connections.trusting(trust);
         let failed = |cause: Cause| TargetError::new(&name, "set up", None, cause);
         let bucket = |service, prefix: &str, endpoint: Option<Url>| {
             Bucket::new(service, prefix, endpoint.as_ref(), connections).map(Place::Bucket)
@@ -332,11 +342,12 @@ impl Target {
         let mut shown = Vec::new();
         for address in &self.public {
             let read = async |document| {
-                let bytes = address.read(document, expected.bytes(document)).await;
-                bytes.map_err(|cause| self.error("read", address.of(document), cause))
+                let read = address.read(document, expected.bytes(document)).await;
+                read.map_err(|cause| self.error("read", address.of(document), cause))
             };
             let (jwks, discovery) = tokio::join!(read(Document::Jwks), read(Document::Discovery));
-            shown.push(Shown { jwks: jwks?, discovery: discovery? });
+            let ((jwks, cache), (discovery, _)) = (jwks?, discovery?);
+            shown.push(Shown { jwks, discovery, cache });
         }
         Ok(shown)
     }

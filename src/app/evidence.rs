@@ -1,6 +1,6 @@
 //! The evidence for a verdict, from wherever the operator says.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use tokio::time::sleep;
 
@@ -13,8 +13,9 @@ use crate::{
         token::UnverifiedToken,
         verification::{ApiServerView, Credential, Evidence, Exhibit, Expectation},
     },
+    http_client::ClientError,
     kubernetes::{Access, KubernetesError},
-    relying_party::{NoTrust, Reach, RelyingParty},
+    relying_party::{Reach, RelyingParty},
     source::api_server::{ApiServer, ApiServerError},
     workflow::verifying,
     workloads::{WorkloadError, Workloads},
@@ -33,7 +34,7 @@ pub enum Documents {
     /// Files of the operator.
     Given { discovery: Exhibit, jwks: Exhibit },
     /// The issuer itself.
-    Fetched { allow_private: bool, instead: Option<SocketAddr> },
+    Fetched { allow_private: bool, instead: Option<SocketAddr>, ca_file: Option<PathBuf> },
 }
 
 /// Whose token is made and judged.
@@ -95,7 +96,7 @@ pub async fn gather(
             Documents::Given { discovery, jwks } => {
                 (evidence.discovery, evidence.jwks) = (discovery.clone(), jwks.clone());
             }
-            Documents::Fetched { allow_private, instead } => {
+            Documents::Fetched { allow_private, instead, ca_file } => {
                 let Some(issuer) = verifying::issuer(evidence, expected) else { continue };
                 // All tokens of a cluster have one issuer: it is read once.
                 match &read {
@@ -104,12 +105,9 @@ pub async fn gather(
                             (Exhibit::clone(discovery), Exhibit::clone(jwks));
                     }
                     _ => {
-                        let reach = match (allow_private, issuer.is_loopback()) {
-                            (true, _) => Reach::Anywhere,
-                            (false, true) => Reach::Loopback,
-                            (false, false) => Reach::Internet,
-                        };
-                        verifying::read(evidence, &issuer, &RelyingParty::new(reach, *instead)?).await;
+                        let reach = Reach::of(&issuer, *allow_private);
+                        let stranger = RelyingParty::new(reach, *instead, ca_file.clone()).await?;
+                        verifying::read(evidence, &issuer, &stranger).await;
                         read = Some((issuer, evidence.discovery.clone(), evidence.jwks.clone()));
                     }
                 }
@@ -183,7 +181,7 @@ pub enum EvidenceError {
     #[error("the cluster gave no token")]
     Token(#[from] ApiServerError),
     #[error(transparent)]
-    NoTrust(#[from] NoTrust),
+    Client(#[from] ClientError),
 }
 
 impl From<KubernetesError> for EvidenceError {
@@ -208,9 +206,7 @@ impl EvidenceError {
         match self {
             Self::NoAccount(error) | Self::Cluster(error) => error.hint(),
             Self::Token(error) => error.hint(),
-            Self::NoTrust(_) => Some(
-                "install the CA certificates of the system, or name a file in `SSL_CERT_FILE`".to_owned(),
-            ),
+            Self::Client(error) => Some(error.hint().to_owned()),
         }
     }
 }

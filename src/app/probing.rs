@@ -50,12 +50,8 @@ impl Probing {
     /// With the node that signs in this process, if one does.
     pub(super) fn prober(self, node: Option<Arc<Node>>) -> Option<Prober> {
         let Self { issuer, config, cluster } = self;
-        let VerifyConfig { every, party, cloud, audience, service_account, allow_private } = config;
-        let reach = match (allow_private, issuer.is_loopback()) {
-            (true, _) => Reach::Anywhere,
-            (false, true) => Reach::Loopback,
-            (false, false) => Reach::Internet,
-        };
+        let VerifyConfig { every, party, cloud, audience, service_account, allow_private, ca_file } = config;
+        let reach = Reach::of(&issuer, allow_private);
         let tokens = match (node, cluster) {
             (Some(node), _) => of_node(node, service_account.as_ref(), audience.clone()),
             (None, Some((access, account))) => of_cluster(access, account, audience.clone()),
@@ -63,7 +59,7 @@ impl Probing {
         };
         let expected =
             Expectation { issuer: Some(issuer.to_string()), subject: None, audience: Some(audience) };
-        Some(Prober { tokens, question: Question { party, cloud, expected }, reach, every })
+        Some(Prober { tokens, question: Question { party, cloud, expected }, reach, ca_file, every })
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{Failure, load, print, report::Outcome, say};
-use crate::config::{Flags, schema};
+use crate::config::{Config, Flags, IssuerConfig, schema};
 
 #[derive(Subcommand)]
 pub(super) enum ConfigVerb {
@@ -30,7 +30,20 @@ Example:
 pub(super) fn carry_out(verb: ConfigVerb) -> Result<Outcome, Failure> {
     match verb {
         ConfigVerb::Check(flags) => {
+            if flags == Flags::default() {
+                return Err(Failure::plain(
+                    "there is nothing to check: neither a file nor a flag is given",
+                    "`signpost config check --config FILE`; `signpost config show` prints what `signpost run` does \
+                     without any",
+                ));
+            }
             let config = load(&flags)?;
+            if let Some(issuer) = without_module(&config, cfg!(feature = "pkcs11")) {
+                return Err(Failure::plain(
+                    &format!("{issuer} has its keys in a token, and this program was built without PKCS#11"),
+                    "take a build with the feature `pkcs11`, or leave `signer.pkcs11` away",
+                ));
+            }
             let (sources, targets) = config
                 .issuers
                 .iter()
@@ -45,10 +58,74 @@ pub(super) fn carry_out(verb: ConfigVerb) -> Result<Outcome, Failure> {
                     ));
                 }
             }
+            for note in config.issuers.iter().flat_map(elsewhere) {
+                say(&note);
+            }
             print(&format!("good: issuers {issuers}, sources {sources}, targets {targets}\n"));
         }
         ConfigVerb::Show(flags) => print(&load(&flags)?.show()),
         ConfigVerb::Schema => print(&(schema::json_schema() + "\n")),
     }
     Ok(Outcome::Success)
+}
+
+/// The issuer whose keys this build cannot reach.
+fn without_module(config: &Config, has_pkcs11: bool) -> Option<&str> {
+    let in_token =
+        |issuer: &&IssuerConfig| issuer.signer.as_ref().is_some_and(|signer| signer.pkcs11.is_some());
+    config.issuers.iter().find(in_token).filter(|_| !has_pkcs11).map(|issuer| issuer.issuer.as_str())
+}
+
+/// Notes about public URLs below which relying parties find the documents only if something in between changes the
+/// path.
+fn elsewhere(issuer: &IssuerConfig) -> Vec<String> {
+    let path = |url: &str| url.splitn(4, '/').nth(3).unwrap_or_default().to_owned();
+    let is_elsewhere = |url: &&String| path(url) != issuer.issuer.path().trim_start_matches('/');
+    let urls = issuer.targets.iter().filter_map(|target| target.public_url.as_ref()).filter(is_elsewhere);
+    let note = |url| {
+        format!(
+            "note: public_url {url} has another path than {}: relying parties read at the issuer, so what stands \
+             there has to change the path",
+            issuer.issuer
+        )
+    };
+    urls.map(note).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(issuer: &str) -> Config {
+        let file = format!(
+            "issuers:\n  - issuer: https://oidc.example.com/kind\n    sources: [{{kind: embedded}}]\n    {issuer}\n"
+        );
+        let file = (Path::new("config.yaml"), file.as_str());
+        crate::config::load(&Flags::default(), Some(file), Path::new("/"), crate::clock::now())
+            .expect("it is good")
+    }
+
+    #[test]
+    fn keys_in_a_token_need_a_build_that_can_reach_them() {
+        let in_token = config("signer: {pkcs11: {module: /m, token_label: t, pin_file: /p}}");
+        assert_eq!(Some("https://oidc.example.com/kind"), without_module(&in_token, false));
+        assert_eq!(None, without_module(&in_token, true));
+        assert_eq!(None, without_module(&config("signer: {}"), false));
+    }
+
+    #[test]
+    fn a_public_url_with_another_path_than_the_issuer_is_noted() {
+        let notes = |url: &str| {
+            elsewhere(&config(&format!("targets: [{{url: 's3://bucket', public_url: '{url}'}}]")).issuers[0])
+        };
+        assert!(notes("https://cdn.example.com/kind").is_empty());
+        assert!(notes("https://oidc.example.com/kind/").is_empty());
+        let told = notes("https://account.z6.web.core.windows.net");
+        assert!(
+            told.len() == 1 && told[0].contains("another path than https://oidc.example.com/kind"),
+            "{told:?}"
+        );
+    }
 }

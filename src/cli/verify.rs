@@ -115,6 +115,7 @@ impl VerifyFlags {
         match self.parties {
             Some(Parties::Aws) => &[Party::Aws],
             Some(Parties::Gcp) => &[Party::Gcp],
+            Some(Parties::Kubernetes) => &[Party::Kubernetes],
             Some(Parties::All) => &Party::OUTSIDE,
             Some(Parties::Local) => &[Party::Local],
             None if verifying::issuer(evidence, expected).as_ref().is_some_and(Issuer::is_loopback) => {
@@ -136,13 +137,17 @@ impl VerifyFlags {
     }
 
     fn sources(&self, expected: &Expectation) -> Result<Sources, Failure> {
-        let DocumentFlags { discovery, jwks, ledger, allow_private, connect_to } = &self.documents;
+        let DocumentFlags { discovery, jwks, ledger, allow_private, connect_to, ca_file } = &self.documents;
         let documents = match jwks {
             Some(jwks) => {
                 let discovery = discovery.as_deref().map_or(Ok(Exhibit::NotSought), exhibit)?;
                 Documents::Given { discovery, jwks: exhibit(jwks)? }
             }
-            None => Documents::Fetched { allow_private: *allow_private, instead: *connect_to },
+            None => Documents::Fetched {
+                allow_private: *allow_private,
+                instead: *connect_to,
+                ca_file: ca_file.clone(),
+            },
         };
         Ok(Sources {
             token: self.token.as_deref().map(read_token).transpose()?,

@@ -51,7 +51,7 @@ pub struct Flags {
     #[command(flatten)]
     pub keys: KeyFlags,
 
-    /// Where to publish: `az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX` or a directory
+    /// Where to publish: `az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or a directory
     ///
     /// May be given several times, or with commas between. In place of the targets of the file.
     #[arg(

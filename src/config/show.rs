@@ -121,6 +121,7 @@ fn verify(config: &VerifyConfig) -> Node {
     entries.push(("audience", text(&config.audience)));
     entries.extend(config.service_account.as_ref().map(|account| ("service_account", text(account))));
     entries.push(("allow_private", node(Value::Bool(config.allow_private))));
+    entries.extend(config.ca_file.as_ref().map(|path| ("ca_file", text(path.display()))));
     Node::map(entries, Place::BuiltIn)
 }
 
@@ -187,6 +188,7 @@ fn target(config: &TargetConfig) -> Node {
     let mut entries = vec![("url", text(&config.location)), ("name", text(&config.name))];
     entries.extend(config.public_url.as_ref().map(|url| ("public_url", text(url))));
     entries.extend(config.location.endpoint().map(|url| ("endpoint", text(url))));
+    entries.extend(config.ca_file.as_ref().map(|path| ("ca_file", text(path.display()))));
     entries.extend([
         ("anonymous", node(Value::Bool(config.anonymous))),
         ("gate", node(Value::Bool(config.gates))),

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 use super::{
     announcement::{NodeName, Stage},
+    freshness::Freshness,
     jwk_set::MAX_KEYS,
     kid::Kid,
     ledger::{Entry, Ledger, Mistrust, State, Why, signed},
@@ -68,12 +69,19 @@ impl Timing {
         self.propagation + self.margin + RESOLUTION
     }
 
+    /// Whether somebody may still have a JWKS without a key when that key begins to sign: a copy may be handed out
+    /// just before its time is over, and be kept for as long again.
+    #[must_use]
+    pub fn is_shorter_than_twice(&self, kept: Duration) -> bool {
+        self.propagation < kept.saturating_mul(2)
+    }
+
     /// Everything that contradicts itself.
     #[must_use]
     pub fn contradictions(&self) -> Vec<Contradiction> {
         let Self { rotate_after, propagation, jwks_max_age, max_token_lifetime, margin, .. } = *self;
         let mut found = Vec::new();
-        if propagation < jwks_max_age * 2 {
+        if self.is_shorter_than_twice(jwks_max_age) {
             found.push(Contradiction::TooSoon { propagation, jwks_max_age });
         }
         let Some(rotate_after) = rotate_after else { return found };
@@ -100,6 +108,8 @@ pub struct Observation {
     pub api_servers: BTreeMap<String, Option<BTreeSet<Kid>>>,
     /// The nodes whose announcements were read, and why some of those do not count.
     pub nodes: BTreeMap<NodeName, Result<(), Mistrust>>,
+    /// How long relying parties may keep the JWKS that each place with a public address gives them.
+    pub kept: BTreeMap<String, Freshness>,
     /// Whether every place was looked at, and our clock is that of everybody else.
     pub is_sound: bool,
 }

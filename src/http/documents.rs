@@ -12,9 +12,12 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, service::Service};
+use hyper::{
+    body::{Body as _, Incoming},
+    service::Service,
+};
 
 use crate::core::{
     issuer::Issuer,
@@ -44,9 +47,6 @@ struct Rendered {
 
 struct File {
     etag: HeaderValue,
-    /// What `Content-Length` says where no body says it: HTTP/2 sends the body that it is given, even to
-    /// `HEAD`.
-    length: HeaderValue,
     body: Bytes,
 }
 
@@ -55,7 +55,6 @@ impl Slot {
     pub fn publish(&self, publication: &Publication) {
         let file = |document| File {
             etag: HeaderValue::try_from(publication.etag(document)).expect("an entity tag is ASCII"),
-            length: publication.bytes(document).len().into(),
             body: publication.bytes(document).clone(),
         };
         self.0.store(Some(Arc::new(Rendered {
@@ -78,6 +77,8 @@ type Table = HashMap<Box<str>, Vec<Route>>;
 
 struct Route {
     authority: Box<str>,
+    /// The port that a client may write behind it, or leave away.
+    port: &'static [u8],
     slot: Slot,
 }
 
@@ -92,7 +93,8 @@ impl Routes {
     pub fn set(&self, issuers: impl IntoIterator<Item = (Issuer, Slot)>) {
         let mut table = Table::new();
         for (issuer, slot) in issuers {
-            let route = Route { authority: issuer.authority().into(), slot };
+            let port: &[u8] = if issuer.as_str().starts_with("http://") { b":80" } else { b":443" };
+            let route = Route { authority: issuer.authority().into(), port, slot };
             table.entry(issuer.path().into()).or_default().push(route);
         }
         table.shrink_to_fit();
@@ -101,7 +103,24 @@ impl Routes {
 
     /// What is answered to a request; its body is never looked at.
     pub fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let mut response = self.answer_in_full(request);
+        // HTTP/2 sends the body that it is given, even to `HEAD`.
+        if request.method() == Method::HEAD {
+            let length = response.body().size_hint().exact().unwrap_or_default();
+            *response.body_mut() = Full::default();
+            if length > 0 {
+                response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+            }
+        }
+        response
+    }
+
+    fn answer_in_full<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let table = self.table.load();
+        if !names_one_host(request) {
+            self.counters.count_unknown();
+            return plain(StatusCode::BAD_REQUEST, "expected one Host\n");
+        }
         let Some((document, route)) = find(&table, request) else {
             self.counters.count_unknown();
             return plain(StatusCode::NOT_FOUND, "not found\n");
@@ -122,7 +141,10 @@ fn find<'a, B>(table: &'a Table, request: &Request<B>) -> Option<(Document, &'a 
         [route] => route,
         routes => {
             let host = host(request)?;
-            routes.iter().find(|route| route.authority.as_bytes().eq_ignore_ascii_case(host))?
+            routes.iter().find(|route| {
+                let host = host.strip_suffix(route.port).unwrap_or(host);
+                route.authority.as_bytes().eq_ignore_ascii_case(host)
+            })?
         }
     };
     Some((document, route))
@@ -132,6 +154,22 @@ fn find<'a, B>(table: &'a Table, request: &Request<B>) -> Option<(Document, &'a 
 fn host<B>(request: &Request<B>) -> Option<&[u8]> {
     let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     target.or_else(|| Some(request.headers().get(header::HOST)?.as_bytes()))
+}
+
+/// Whether the request is for one host, as every request of HTTP/1.1 has to be (RFC 9112 section 3.2): two readers
+/// of two names may take either.
+fn names_one_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let is_host = |host: &HeaderValue| {
+        host.as_bytes()
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+    };
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host),
+        (None, _) => request.version() != Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+    }
 }
 
 impl Slot {
@@ -159,16 +197,16 @@ impl Slot {
         // Browsers may read it from any origin: it is public, and some relying parties are web pages.
         fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if headers.get(header::IF_NONE_MATCH).is_some_and(|tags| matches(tags, &file.etag)) {
+        if named(headers, &header::IF_MATCH, &file.etag, Comparison::Strong) == Some(false) {
+            *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+            return response;
+        }
+        if named(headers, &header::IF_NONE_MATCH, &file.etag, Comparison::Weak) == Some(true) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return response;
         }
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        if method == Method::HEAD {
-            fields.insert(header::CONTENT_LENGTH, file.length.clone());
-        } else {
-            *response.body_mut() = Full::new(file.body.clone());
-        }
+        *response.body_mut() = Full::new(file.body.clone());
         response
     }
 }
@@ -183,14 +221,24 @@ impl Service<Request<Incoming>> for Routes {
     }
 }
 
-/// Whether `If-None-Match` names the tag (RFC 9110 section 13.1.2: weak comparison).
-fn matches(tags: &HeaderValue, etag: &HeaderValue) -> bool {
-    let (tags, etag) = (tags.as_bytes(), etag.as_bytes());
-    tags == b"*"
-        || tags.split(|byte| *byte == b',').any(|tag| {
-            let tag = tag.trim_ascii();
-            tag.strip_prefix(b"W/").unwrap_or(tag) == etag
+/// Whether a weak tag may be the one that is meant (RFC 9110 section 8.8.3.2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+/// Whether a condition names the tag, in any of its lines (RFC 9110 section 13.1); `None` without one.
+fn named(headers: &HeaderMap, condition: &HeaderName, etag: &HeaderValue, how: Comparison) -> Option<bool> {
+    let names_it = |tags: &HeaderValue| {
+        tags.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| {
+            let strong = tag.strip_prefix(b"W/").filter(|_| how == Comparison::Weak).unwrap_or(tag);
+            tag == b"*" || strong == etag.as_bytes()
         })
+    };
+    let mut lines = headers.get_all(condition).iter().peekable();
+    lines.peek()?;
+    Some(lines.any(names_it))
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {

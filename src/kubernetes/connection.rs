@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, DATE},
+    header::{AUTHORIZATION, CONTENT_TYPE, DATE, USER_AGENT},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::rt::Executor;
@@ -14,7 +14,7 @@ use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::KubeConfigOptions,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
@@ -24,8 +24,8 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::KubernetesError;
-use crate::files;
+use super::{KubernetesError, error::Plugin, kubeconfig};
+use crate::{files, http_client};
 
 /// Longest wait for a connection, TLS included. An API server is near; one that takes longer is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,22 +59,20 @@ pub struct Access {
 
 impl Access {
     async fn config(&self) -> Result<Config, KubernetesError> {
-        let mut config = match (&self.kubeconfig, &self.context) {
+        let (mut config, proxy) = match (&self.kubeconfig, &self.context) {
             (None, None) => {
                 if !tokio::fs::try_exists(POD_TOKEN).await.unwrap_or(false) {
                     return Err(KubernetesError::NotInCluster);
                 }
-                Config::incluster().map_err(KubernetesError::InCluster)?
+                (Config::incluster().map_err(KubernetesError::InCluster)?, None)
             }
             (path, context) => {
                 let path = path.clone();
-                let kubeconfig = blocking(move || path.map_or_else(Kubeconfig::read, Kubeconfig::read_from))
-                    .await
-                    .map_err(KubernetesError::kubeconfig)?;
+                let read = blocking(move || kubeconfig::read(path.as_deref())).await?;
+                let proxy = kubeconfig::proxies(&read, context.as_deref());
                 let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-                Config::from_custom_kubeconfig(kubeconfig, &options)
-                    .await
-                    .map_err(KubernetesError::kubeconfig)?
+                let config = Config::from_custom_kubeconfig(read, &options);
+                (config.await.map_err(KubernetesError::kubeconfig)?, Some(proxy))
             }
         };
         if let Some(instance) = &self.instance {
@@ -85,6 +83,7 @@ impl Access {
         if self.tls_server_name.is_some() {
             config.tls_server_name.clone_from(&self.tls_server_name);
         }
+        config.proxy_url = proxy.map(|proxy| proxy.to(&config.cluster_url)).transpose()?.flatten();
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // The caller polls; a hidden second request would make that twice as often.
         config.default_retry = false;
@@ -209,6 +208,9 @@ struct Established {
     client: Client,
     token_file: Option<PathBuf>,
     url: String,
+    /// That the way leads through, without its credentials.
+    proxy: Option<String>,
+    plugin: Plugin,
     note: Option<String>,
 }
 
@@ -224,9 +226,12 @@ impl Established {
         let note = config.accept_invalid_certs.then(|| {
             format!("the certificate of `{url}` is not checked, because the kubeconfig says so: anybody may answer")
         });
+        let proxy = config.proxy_url.as_ref().map(kubeconfig::shown);
+        let plugin = Plugin::of(&config.auth_info);
         // A credential plugin is a program that runs here until it has answered.
         let builder = blocking(move || ClientBuilder::try_from((config, connections))).await;
-        Ok(Self { client: builder.map_err(KubernetesError::client)?.build(), token_file, url, note })
+        let client = builder.map_err(|error| KubernetesError::client(error, &plugin))?.build();
+        Ok(Self { client, token_file, url, proxy, plugin, note })
     }
 
     /// Sends a request and waits for the header of its answer.
@@ -235,13 +240,15 @@ impl Established {
             .method(&request.method)
             .uri(&request.path)
             .header(CONTENT_TYPE, request.content_type)
+            .header(USER_AGENT, http_client::USER_AGENT)
             .body(Body::from(request.body.clone()))
             .expect("paths are made of checked names");
         if let Some(path) = self.token_file.clone() {
             message.headers_mut().insert(AUTHORIZATION, bearer(path).await?);
         }
         let answer = self.client.send(message).await;
-        answer.map_err(|error| KubernetesError::no_answer(self.url.clone(), error))
+        let (url, proxy) = (&self.url, self.proxy.as_deref());
+        answer.map_err(|error| KubernetesError::no_answer(url, proxy, error, &self.plugin))
     }
 
     async fn send(self, request: &Request) -> Result<Answer, KubernetesError> {

@@ -5,10 +5,10 @@ use std::{error::Error, path::PathBuf, time::Duration};
 use http::StatusCode;
 use kube::{
     client::AuthError,
-    config::{InClusterError, KubeconfigError},
+    config::{AuthInfo, InClusterError, KubeconfigError},
 };
 
-use crate::core::service_account::ServiceAccount;
+use crate::core::{service_account::ServiceAccount, tls_fault::TlsFault};
 
 /// An API server could not be asked, or its answer is not what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +33,19 @@ pub enum KubernetesError {
     /// What the plugin printed is left out, for it may be a token.
     #[error("credential plugin `{command}` failed with {status}")]
     Plugin { command: String, status: std::process::ExitStatus },
-    #[error("the credential plugin did not print an `ExecCredential`")]
-    PluginOutput,
+    #[error("cannot start credential plugin `{command}`")]
+    NoPlugin { command: String, install: Option<String>, source: std::io::Error },
+    #[error("credential plugin `{command}` did not print an `ExecCredential`")]
+    PluginOutput { command: String },
+    /// It is left out, for it may hold a password.
+    #[error("the proxy of the kubeconfig or of `HTTPS_PROXY` is not a URL")]
+    Proxy { source: http::uri::InvalidUri },
     #[error("cannot make a client of the configuration")]
     Client(#[source] kube::Error),
-    #[error("no answer from `{url}`")]
-    NoAnswer { url: String, source: Box<dyn Error + Send + Sync> },
+    #[error("no answer from `{url}`{}", through(proxy.as_deref()))]
+    NoAnswer { url: String, proxy: Option<String>, source: Box<dyn Error + Send + Sync> },
+    #[error("no TLS connection to `{url}`{}: {fault}", through(proxy.as_deref()))]
+    Tls { url: String, proxy: Option<String>, fault: TlsFault },
     #[error("`{request}` was not answered within {} s", limit.as_secs())]
     TimedOut { request: String, limit: Duration },
     #[error("the answer to `{request}` broke off")]
@@ -55,27 +62,38 @@ pub enum KubernetesError {
 }
 
 impl KubernetesError {
-    /// Takes what a credential plugin printed out of an error of the client.
-    pub(super) fn client(error: kube::Error) -> Self {
+    /// Takes what a credential plugin printed, and what it was given, out of an error of the client.
+    pub(super) fn client(error: kube::Error, plugin: &Plugin) -> Self {
+        let command = || plugin.command.clone();
         match error {
-            kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
-                Self::Plugin { command: cmd, status: out.status }
+            kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
+                Self::Plugin { command: command(), status: out.status }
             }
-            kube::Error::Auth(AuthError::AuthExecParse(_)) => Self::PluginOutput,
+            kube::Error::Auth(AuthError::AuthExecStart(source)) => {
+                Self::NoPlugin { command: command(), install: plugin.install.clone(), source }
+            }
+            kube::Error::Auth(AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed) => {
+                Self::PluginOutput { command: command() }
+            }
             other => Self::Client(other),
         }
     }
 
     /// Takes the words of the client around a failed request away.
-    pub(super) fn no_answer(url: String, error: kube::Error) -> Self {
-        match error {
-            kube::Error::Auth(_) => Self::client(error),
+    pub(super) fn no_answer(url: &str, proxy: Option<&str>, error: kube::Error, plugin: &Plugin) -> Self {
+        let source: Box<dyn Error + Send + Sync> = match error {
+            kube::Error::Auth(_) => return Self::client(error, plugin),
             kube::Error::Service(source) => match source.downcast() {
-                Ok(error) => Self::client(kube::Error::Auth(*error)),
-                Err(source) => Self::NoAnswer { url, source },
+                Ok(error) => return Self::client(kube::Error::Auth(*error), plugin),
+                Err(source) => source,
             },
-            kube::Error::HyperError(source) => Self::NoAnswer { url, source: source.into() },
-            other => Self::NoAnswer { url, source: other.into() },
+            kube::Error::HyperError(source) => source.into(),
+            other => other.into(),
+        };
+        let (url, proxy) = (url.to_owned(), proxy.map(str::to_owned));
+        match TlsFault::of(&*source) {
+            Some(fault) => Self::Tls { url, proxy, fault },
+            None => Self::NoAnswer { url, proxy, source },
         }
     }
 
@@ -90,6 +108,7 @@ impl KubernetesError {
                 }
             }
             KubeconfigError::ReadConfig(source, path) => Self::KubeconfigFile { path, source },
+            KubeconfigError::ParseProxyUrl(source) => Self::Proxy { source },
             other => Self::Kubeconfig(other),
         }
     }
@@ -110,6 +129,9 @@ impl KubernetesError {
             Self::Kubeconfig(KubeconfigError::LoadContext(_)) => {
                 Some("`kubectl config get-contexts` lists the contexts there are".to_owned())
             }
+            Self::Kubeconfig(KubeconfigError::ParseNoProxy(_)) => {
+                Some("take out of `NO_PROXY` what is empty, and what is neither a host nor an address".to_owned())
+            }
             Self::KubeconfigFile { .. } => {
                 Some("name a readable file in `KUBECONFIG`, or as `kubeconfig` in the configuration".to_owned())
             }
@@ -119,15 +141,51 @@ impl KubernetesError {
             Self::Kubeconfig(_) | Self::Client(_) => Some(
                 "`kubectl cluster-info` with the same kubeconfig shows whether kubectl can use it".to_owned(),
             ),
+            Self::NoAnswer { proxy: Some(proxy), .. } => Some(format!(
+                "check that `{proxy}` leads there, or name the host in `NO_PROXY` (a `proxy-url` of the kubeconfig \
+                 counts whatever that says)"
+            )),
             Self::NoAnswer { .. } | Self::TimedOut { .. } => Some(
                 "check that it runs and can be reached from here: `kubectl get --raw /readyz` with the same kubeconfig"
                     .to_owned(),
             ),
-            Self::Plugin { command, .. } => Some(format!("run `{command}` by hand and see what it says")),
+            Self::Tls { fault, .. } => {
+                Some(fault.fix("`certificate-authority` of the cluster in the kubeconfig"))
+            }
+            Self::Proxy { .. } => Some("write it as `http://HOST:PORT`".to_owned()),
+            Self::NoPlugin { install: Some(install), .. } => Some(install.clone()),
+            Self::NoPlugin { command, .. } => Some(format!(
+                "install `{command}` where this process runs, and have its folder in `PATH`"
+            )),
+            Self::Plugin { command, .. } | Self::PluginOutput { command } => Some(format!("run `{command}` by hand and see what it says")),
             Self::Status { hint, .. } => hint.clone(),
             _ => None,
         }
     }
+}
+
+/// A program that gives credentials, as the kubeconfig names it: without its arguments and variables, which may
+/// be secrets.
+#[derive(Clone, Debug)]
+pub(super) struct Plugin {
+    command: String,
+    /// What its makers say about installing it.
+    install: Option<String>,
+}
+
+impl Plugin {
+    pub(super) fn of(user: &AuthInfo) -> Self {
+        let exec = user.exec.as_ref();
+        let provider = || user.auth_provider.as_ref().map(|provider| provider.name.clone());
+        let command = exec.and_then(|exec| exec.command.clone()).or_else(provider).unwrap_or_default();
+        let install = exec.and_then(|exec| exec.install_hint.as_deref());
+        let install = install.map(|hint| hint.split_whitespace().collect::<Vec<_>>().join(" "));
+        Self { command, install: install.filter(|hint| !hint.is_empty()) }
+    }
+}
+
+fn through(proxy: Option<&str>) -> String {
+    proxy.map_or_else(String::new, |proxy| format!(" through proxy `{proxy}`"))
 }
 
 fn with_colon(message: Option<&str>) -> String {

@@ -5,36 +5,79 @@ use std::net::{IpAddr, SocketAddr};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-use crate::core::verification::{Unanswered, is_public_host};
+use crate::core::{
+    issuer::Issuer,
+    verification::{Unanswered, is_public_host},
+};
 
 /// How far one may reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// To the internet.
     Internet,
-    /// To this machine too, because the operator's issuer is on it.
-    Loopback,
+    /// To one service of this machine too, because the issuer is there: to this host and port and no other.
+    Loopback { host: String, port: Option<u16> },
     /// Everywhere, because the operator says so.
     Anywhere,
 }
 
 impl Reach {
-    fn allows(self, address: IpAddr) -> bool {
-        is_public(address) || self == Self::Anywhere || (self == Self::Loopback && address.is_loopback())
+    /// As far as the documents of this issuer may be.
+    #[must_use]
+    pub fn of(issuer: &Issuer, allow_private: bool) -> Self {
+        match Url::parse(issuer.as_str()) {
+            _ if allow_private => Self::Anywhere,
+            Ok(url) if issuer.is_loopback() => Self::Loopback {
+                host: url.host_str().unwrap_or_default().to_owned(),
+                port: url.port_or_known_default(),
+            },
+            _ => Self::Internet,
+        }
     }
 
-    /// Refuses a URL with an address in place of a name: nobody resolves that.
-    pub(super) fn check(self, url: &str) -> Result<(), Unanswered> {
-        let address = match Url::parse(url).ok().as_ref().and_then(Url::host) {
-            Some(Host::Ipv4(address)) => IpAddr::V4(address),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address),
-            _ => return Ok(()),
+    fn allows(&self, host: &str, address: IpAddr) -> bool {
+        let own = |own: &str| own == host && address.is_loopback();
+        is_public(address)
+            || match self {
+                Self::Internet => false,
+                Self::Loopback { host, .. } => own(host),
+                Self::Anywhere => true,
+            }
+    }
+
+    /// Refuses a URL with credentials in it: whoever wrote it chose them, and nobody asks with any. So too one
+    /// with an address in place of a name, which nobody resolves, and another port of this machine.
+    pub(super) fn check(&self, url: &str) -> Result<(), Unanswered> {
+        // What is no URL fails as a request.
+        let Ok(url) = Url::parse(url) else { return Ok(()) };
+        let name = url.host_str().unwrap_or_default();
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Unanswered::Credentials);
+        }
+        let elsewhere = |host: &str, port: Option<u16>| host == name && port != url.port_or_known_default();
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            _ => None,
         };
-        if self.allows(address) {
+        let is_refused = match self {
+            Self::Loopback { host, port } if elsewhere(host, *port) => true,
+            _ => address.is_some_and(|address| !self.allows(name, address)),
+        };
+        if !is_refused {
             return Ok(());
         }
-        Err(Unanswered::Private { addresses: vec![address.to_string()] })
+        let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+        Err(Unanswered::Private { addresses: vec![format!("{name}{port}")] })
     }
+}
+
+/// A URL without what may be a credential.
+pub(super) fn shown(url: &str) -> String {
+    let Ok(mut shown) = Url::parse(url) else { return url.to_owned() };
+    // Fails for URLs that have no place for them.
+    let _ = (shown.set_username(""), shown.set_password(None));
+    shown.into()
 }
 
 pub(super) fn is_public(address: IpAddr) -> bool {
@@ -46,7 +89,7 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 
 /// Resolves a name once, and gives the client the addresses that it may use: what is connected to is what
 /// was checked, whatever the name server says a moment later.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Resolver {
     pub(super) reach: Reach,
     pub(super) instead: Option<SocketAddr>,
@@ -54,7 +97,7 @@ pub(super) struct Resolver {
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let Self { reach, instead } = *self;
+        let Self { reach, instead } = self.clone();
         Box::pin(async move {
             let all: Vec<_> = match instead {
                 Some(address) => vec![address],
@@ -62,7 +105,7 @@ impl Resolve for Resolver {
                 None => tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| Unnamed)?.collect(),
             };
             let (allowed, refused): (Vec<_>, Vec<_>) =
-                all.into_iter().partition(|address| reach.allows(address.ip()));
+                all.into_iter().partition(|address| reach.allows(name.as_str(), address.ip()));
             if allowed.is_empty() {
                 let addresses = refused.iter().map(|address| address.ip().to_string()).collect();
                 return Err(Refused { addresses }.into());

@@ -6,17 +6,16 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
-    time::Duration,
+    sync::Mutex,
 };
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{ACCEPT, AUTHORIZATION, DATE, ETAG, IF_NONE_MATCH},
 };
 use jiff::fmt::rfc2822::DateTimeParser;
-use reqwest::{Certificate, Client, ClientBuilder, Response, redirect::Policy};
+use reqwest::Response;
 use zeroize::Zeroizing;
 
 use super::{Fetched, foreign_kids};
@@ -25,23 +24,16 @@ use crate::{
         discovery::{InvalidDiscovery, ReceivedDiscovery},
         issuer::{DISCOVERY_PATH, JWKS_PATH},
         jwk_set::{InvalidJwks, ReceivedJwks},
-        publication::sha256_hex,
+        tls_fault::TlsFault,
     },
     files,
+    http_client::{self, BodyError, ClientError, HttpClients, SharedClient, Trust, innermost},
 };
 
-/// Longest wait for a connection, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for a whole answer: well below the 30 s between two polls.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is read, in bytes: a JWKS of a hundred RSA-4096 keys has a tenth of it.
-const MAX_ANSWER: usize = 1024 * 1024;
-/// Largest file that is read, in bytes: the certificate authorities of a system have a tenth of it.
-const MAX_FILE: u64 = 4 * 1024 * 1024;
-
-/// The client of all sources that trust the certificate authorities of the system: one copy of them.
-#[derive(Clone, Debug, Default)]
-pub struct Web(Arc<OnceLock<Client>>);
+const MAX_ANSWER: u64 = 1024 * 1024;
+/// Largest token file that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
 
 /// Where the JWKS is, and how to reach it.
 #[derive(Clone, Debug)]
@@ -59,15 +51,13 @@ pub struct Place {
 pub struct RemoteJwks {
     name: String,
     place: Place,
-    web: Web,
+    client: SharedClient,
     known: Mutex<Known>,
 }
 
 /// What is kept between two requests.
 #[derive(Debug, Default)]
 struct Known {
-    /// The client that trusts `ca_file`, and the digest of that.
-    trusting: Option<(String, Client)>,
     /// The last answer, and the tag under which it can be asked for again.
     tagged: Option<(HeaderValue, Fetched)>,
     /// Why it cannot be told whose keys these are.
@@ -76,8 +66,10 @@ struct Known {
 
 impl RemoteJwks {
     #[must_use]
-    pub fn new(name: String, place: Place, web: Web) -> Self {
-        Self { name, place, web, known: Mutex::default() }
+    pub fn new(name: String, place: Place, clients: &HttpClients) -> Self {
+        let trust = place.ca_file.clone().map_or(Trust::System, Trust::Only);
+        let client = clients.to(place.url.split(':').next().unwrap_or_default(), trust);
+        Self { name, place, client, known: Mutex::default() }
     }
 
     #[must_use]
@@ -157,45 +149,23 @@ impl RemoteJwks {
         if let Some(path) = &self.place.bearer_token_file {
             headers.insert(AUTHORIZATION, bearer(path).await?);
         }
-        let client = self.client().await?;
-        client.get(url).headers(headers).send().await.map_err(|error| self.no_answer(&error))
+        self.client
+            .get()
+            .await?
+            .get(url)
+            .headers(headers)
+            .send()
+            .await
+            .map_err(|error| self.no_answer(&error))
     }
 
-    async fn body(&self, mut response: Response) -> Result<BytesMut, RemoteError> {
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.no_answer(&error))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > MAX_ANSWER {
-                return Err(RemoteError::TooLarge { url: self.place.url.clone() });
-            }
-        }
-        Ok(body)
-    }
-
-    async fn client(&self) -> Result<Client, RemoteError> {
-        let Some(path) = &self.place.ca_file else {
-            if let Some(client) = self.web.0.get() {
-                return Ok(client.clone());
-            }
-            let client = builder().build().map_err(RemoteError::Client)?;
-            return Ok(self.web.0.get_or_init(|| client).clone());
-        };
-        let unusable = |source| RemoteError::CaFile { path: path.clone(), source: Some(source) };
-        let pem = read(path).await;
-        let pem = pem.map_err(|source| RemoteError::File { path: path.clone(), source })?;
-        let digest = sha256_hex(&pem);
-        if let Some((trusted, client)) = &self.known().trusting
-            && *trusted == digest
-        {
-            return Ok(client.clone());
-        }
-        let trusted = Certificate::from_pem_bundle(&pem).map_err(unusable)?;
-        if trusted.is_empty() {
-            return Err(RemoteError::CaFile { path: path.clone(), source: None });
-        }
-        let client = builder().tls_certs_only(trusted).build().map_err(unusable)?;
-        self.known().trusting = Some((digest, client.clone()));
-        Ok(client)
+    async fn body(&self, response: Response) -> Result<Bytes, RemoteError> {
+        let url = || self.place.url.clone();
+        http_client::body(response, MAX_ANSWER).await.map_err(|error| match error {
+            BodyError::Failed(error) => self.no_answer(&error),
+            BodyError::TooLong => RemoteError::TooLarge { url: url() },
+            BodyError::Encoded { coding } => RemoteError::Encoded { url: url(), coding },
+        })
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -203,6 +173,9 @@ impl RemoteJwks {
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> RemoteError {
+        if let Some(fault) = TlsFault::of(error) {
+            return RemoteError::Tls { url: self.place.url.clone(), fault };
+        }
         let reason = if error.is_timeout() { "it took too long".to_owned() } else { innermost(error) };
         RemoteError::NoAnswer { url: self.place.url.clone(), reason, connected: !error.is_connect() }
     }
@@ -211,15 +184,6 @@ impl RemoteJwks {
         let shows_token = self.place.bearer_token_file.is_some();
         RemoteError::Status { url: url.to_owned(), status, shows_token }
     }
-}
-
-fn builder() -> ClientBuilder {
-    Client::builder()
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-        // The token must not travel on, and who is trusted is decided by the URL that was given.
-        .redirect(Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
 }
 
 /// The `Authorization` header of a token file. A line break at its end is common and means nothing.
@@ -241,15 +205,6 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
     read.await.expect("reading does not panic and nobody aborts it")
 }
 
-/// The innermost text of a failed request; the layers around it only say that it failed.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
 /// There is no usable JWKS.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
@@ -257,16 +212,18 @@ pub enum RemoteError {
     File { path: PathBuf, source: std::io::Error },
     #[error("token file `{path}` holds characters that no token has", path = path.display())]
     TokenFile { path: PathBuf },
-    #[error("`{path}` holds no certificates that can be trusted", path = path.display())]
-    CaFile { path: PathBuf, source: Option<reqwest::Error> },
-    #[error("cannot prepare HTTPS connections")]
-    Client(#[source] reqwest::Error),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error("no answer from `{url}`: {reason}")]
     NoAnswer { url: String, reason: String, connected: bool },
+    #[error("no TLS connection to `{url}`: {fault}")]
+    Tls { url: String, fault: TlsFault },
     #[error("`{url}` was answered with status {status}")]
     Status { url: String, status: StatusCode, shows_token: bool },
     #[error("the answer of `{url}` has more than {MAX_ANSWER} bytes")]
     TooLarge { url: String },
+    #[error("the answer of `{url}` is encoded as `{coding}` although nobody asked for that")]
+    Encoded { url: String, coding: String },
     #[error("cannot use its JWKS")]
     Jwks(#[source] InvalidJwks),
     #[error("cannot use its discovery document")]
@@ -278,8 +235,11 @@ impl RemoteError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Client(error) => error.hint(),
+            Self::Tls { fault, .. } => return Some(fault.fix("`ca_file` of the source")),
+            Self::Encoded { .. } => "serve it without `Content-Encoding`",
             Self::NoAnswer { connected: false, .. } => {
-                "try `curl` on the URL from here; a private certificate authority belongs into `ca_file`"
+                "try `curl` on the URL from here; `HTTPS_PROXY` and `NO_PROXY` are honoured"
             }
             Self::Status { status, .. } if status.is_redirection() => {
                 "name the URL that it leads to: redirects are not followed"

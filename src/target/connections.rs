@@ -1,82 +1,55 @@
-//! The HTTP clients that all targets share.
+//! The way to all stores and public URLs: shared clients, in lanes, with patience for busy services.
 //!
-//! One TLS set-up and one pool serve thousands of targets. `object_store` would make a client of its
-//! own for each of them, with its own copy of the system's certificates.
+//! `object_store` would make a client of its own for each target, with its own copy of the system's certificates.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use http::Uri;
 use object_store::{
     ClientConfigKey, ClientOptions,
     client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService},
 };
-use reqwest::{Client, StatusCode, header::RETRY_AFTER, redirect::Policy};
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use reqwest::{Client, StatusCode, header::RETRY_AFTER};
+use tokio::time::timeout;
 use url::Url;
 
 use super::{error::Cause, lanes::Lanes};
+use crate::http_client::{HttpClients, SharedClient, Trust, innermost};
 
-/// Longest that one request may take, its body included. The documents are small: a service that
-/// needs longer is ill, and the next pass asks again.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest that a connection may take to open, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a busy service within one pass; the next pass asks again.
 const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Longest wait for a metadata service: it is on this machine, or there is none.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+/// Where clouds hand out the credentials of a machine; asked when the environment has none.
+const METADATA_SERVICES: [&str; 3] = ["169.254.169.254", "169.254.170.2", "metadata.google.internal"];
+/// What is asked there, at whatever address the environment says it is.
+const METADATA_PATHS: [&str; 4] =
+    ["/latest/api/token", "/latest/meta-data/", "/metadata/identity/oauth2/token", "/computeMetadata/"];
 
 /// The connections that all targets share.
-///
-/// Each is made for the first request that needs it, on a thread of its own: loading the certificates of
-/// the system takes longer than all else that a start takes, and directories need none.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
-    clients: Arc<Clients>,
+    clients: HttpClients,
+    trust: Trust,
     lanes: Lanes,
 }
 
-#[derive(Debug, Default)]
-struct Clients {
-    encrypted: OnceCell<Client>,
-    plain: OnceCell<Client>,
-}
-
-/// The client for one kind of address, made when it is first needed.
-#[derive(Clone, Debug)]
-pub(super) struct SharedClient {
-    clients: Arc<Clients>,
-    plain: bool,
-}
-
 impl Connections {
+    #[must_use]
+    pub fn new(clients: HttpClients) -> Self {
+        Self { clients, ..Self::default() }
+    }
+
+    /// The same connections for a target that trusts these authorities.
+    pub(super) fn trusting(&self, trust: Trust) -> Self {
+        Self { trust, ..self.clone() }
+    }
+
     /// The client for an address; without encryption only where the address says `http`.
     pub(super) fn to(&self, scheme: &str) -> SharedClient {
-        SharedClient { clients: Arc::clone(&self.clients), plain: scheme == "http" }
+        self.clients.to(scheme, self.trust.clone())
     }
-}
-
-impl SharedClient {
-    /// # Errors
-    ///
-    /// Fails when the certificates of the system cannot be loaded; the next request tries again.
-    pub(super) async fn get(&self) -> Result<&Client, CannotConnect> {
-        let plain = self.plain;
-        let client = if plain { &self.clients.plain } else { &self.clients.encrypted };
-        let make =
-            async || spawn_blocking(move || new_client(plain)).await.expect("making a client does not panic");
-        client.get_or_try_init(make).await.map_err(CannotConnect)
-    }
-}
-
-fn new_client(plain: bool) -> reqwest::Result<Client> {
-    let client = Client::builder()
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-        // Credentials must not travel on, and relying parties do not follow redirects either.
-        .redirect(Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(REQUEST_TIMEOUT);
-    // What answers without encryption is near; a proxy would only read the credentials that the metadata
-    // service hands out.
-    if plain { client.no_proxy() } else { client.https_only(true) }.build()
 }
 
 /// Heeds nothing of the options but whether `http` is allowed: time limits are those of
@@ -101,6 +74,9 @@ impl HttpService for Patient {
     {
         Box::pin(async move {
             let client = self.0.get().await.map_err(|error| HttpError::new(HttpErrorKind::Connect, error))?;
+            if let Some(service) = metadata_service(request.uri()) {
+                return credentials_of_the_machine(&client, request, service).await;
+            }
             let response = client.call(request).await?;
             if let Some(wait) = asked_to_wait(&response) {
                 tokio::time::sleep(wait.min(MAX_WAIT)).await;
@@ -110,24 +86,43 @@ impl HttpService for Patient {
     }
 }
 
+fn metadata_service(uri: &Uri) -> Option<String> {
+    let host = uri.host()?;
+    let is_one =
+        METADATA_SERVICES.contains(&host) || METADATA_PATHS.iter().any(|path| uri.path().starts_with(path));
+    is_one.then(|| host.to_owned())
+}
+
+/// Asks a metadata service. `object_store` keeps the address to itself when there is no answer, and so the
+/// reason: nobody gave credentials.
+async fn credentials_of_the_machine(
+    client: &Client,
+    request: HttpRequest,
+    service: String,
+) -> Result<HttpResponse, HttpError> {
+    let failed = |kind, reason| HttpError::new(kind, NoMetadata { service: service.clone(), reason });
+    match timeout(METADATA_TIMEOUT, client.call(request)).await {
+        Err(_) => Err(failed(HttpErrorKind::Connect, "no answer".to_owned())),
+        Ok(Err(error)) => Err(failed(error.kind(), innermost(&error))),
+        Ok(Ok(response)) if matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) => {
+            Err(failed(HttpErrorKind::Unknown, format!("it answered `{}`", response.status())))
+        }
+        Ok(Ok(response)) => Ok(response),
+    }
+}
+
+/// A machine has no credentials.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("`{service}`: {reason}")]
+pub(super) struct NoMetadata {
+    pub(super) service: String,
+    pub(super) reason: String,
+}
+
 fn asked_to_wait(response: &HttpResponse) -> Option<Duration> {
     let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
     let header = response.headers().get(RETRY_AFTER).filter(|_| is_busy.contains(&response.status()))?;
     header.to_str().ok()?.parse().ok().map(Duration::from_secs)
-}
-
-/// The HTTP clients cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot prepare HTTPS connections")]
-pub(super) struct CannotConnect(#[source] reqwest::Error);
-
-/// The innermost text of a failed connection; the layers around it only say that it failed.
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 /// Lets an address through that HTTP can reach and that holds no credential.

@@ -4,9 +4,10 @@ use std::{io, path::PathBuf};
 
 use reqwest::StatusCode;
 
-use super::{
-    MAX_DOCUMENT_BYTES,
-    connections::{CannotConnect, REQUEST_TIMEOUT},
+use super::{MAX_DOCUMENT_BYTES, connections::NoMetadata};
+use crate::{
+    core::tls_fault::TlsFault,
+    http_client::{ClientError, REQUEST_TIMEOUT},
 };
 
 /// A target could not be set up, read or written.
@@ -85,7 +86,7 @@ pub(super) enum Cause {
     #[error("`{address}` {reason}")]
     Address { address: String, reason: String },
     #[error(transparent)]
-    Connections(#[from] CannotConnect),
+    Client(#[from] ClientError),
     #[error("access denied{}", in_brackets(code.as_deref()))]
     AccessDenied { code: Option<String> },
     #[error("there is no {kind} `{name}`")]
@@ -93,7 +94,7 @@ pub(super) enum Cause {
     #[error("{reason}")]
     Environment { reason: String, variables: &'static str },
     #[error("the environment has no credentials, and the metadata service gave none: {0}")]
-    NoCredentials(String),
+    NoCredentials(NoMetadata),
     #[error("the token of the cluster was exchanged for none: {0}")]
     NoToken(String),
     #[error("it was redirected, which says that the bucket is in another region")]
@@ -102,6 +103,10 @@ pub(super) enum Cause {
     TimedOut,
     #[error("cannot connect: {0}")]
     Unreachable(String),
+    #[error("no TLS connection: {0}")]
+    Tls(TlsFault),
+    #[error("it is encoded as `{coding}` although nobody asked for that")]
+    Encoded { coding: String },
     #[error("the answer was `{code}`")]
     Answer { code: String },
     #[error("the answer was `{status}`, expected `200 OK`")]
@@ -124,9 +129,12 @@ impl Cause {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Environment { variables, .. } => Some(format!("check {variables}")),
-            Self::Connections(_) => {
-                Some("install the system's CA certificates, or name a bundle in `SSL_CERT_FILE`".to_owned())
-            }
+            Self::Client(error) => Some(error.hint().to_owned()),
+            Self::Tls(fault) => Some(fault.fix("`ca_file` of the target")),
+            Self::Encoded { .. } => Some(
+                "serve it as it is: most relying parties undo no encoding that they did not ask for"
+                    .to_owned(),
+            ),
             Self::PublicStatus { .. } => Some(
                 "let everybody read it without credentials, or correct the public URL of the target"
                     .to_owned(),

@@ -17,9 +17,10 @@ use crate::core::{
 
 use super::{
     Change, Entry, MAX_DOCUMENT_BYTES, Version, VersionOf,
-    connections::{Connections, SharedClient},
+    connections::Connections,
     error::{Cause, Failure},
 };
+use crate::http_client::SharedClient;
 
 mod answer;
 mod federation;

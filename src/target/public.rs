@@ -5,18 +5,21 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use reqwest::{
     Response, StatusCode,
     header::{ETAG, HeaderValue, IF_NONE_MATCH},
 };
 use url::Url;
 
-use crate::core::publication::Document;
+use crate::{
+    core::{freshness::CacheFields, publication::Document, tls_fault::TlsFault},
+    http_client::{self, BodyError, SharedClient, innermost},
+};
 
 use super::{
     MAX_DOCUMENT_BYTES,
-    connections::{Connections, SharedClient, checked, innermost},
+    connections::{Connections, checked},
     error::Cause,
     object::service_code,
 };
@@ -33,11 +36,12 @@ pub(super) struct PublicUrl {
 }
 
 /// What a reader was given, so that an answer without a body can be understood.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Seen {
     /// Strong: a weak one does not promise the same bytes.
     e_tag: HeaderValue,
     bytes: Bytes,
+    cache: CacheFields,
 }
 
 impl PublicUrl {
@@ -56,36 +60,49 @@ impl PublicUrl {
         format!("{}/{}", self.base, document.path())
     }
 
-    /// Reads a document, without credentials. Once it was `expected`, the answer has no body until it
-    /// is something else.
-    pub(super) async fn read(&self, document: Document, expected: &Bytes) -> Result<Bytes, Cause> {
+    /// Reads a document, without credentials, and by what it is kept. Once it was `expected`, the answer has no
+    /// body until it is something else.
+    pub(super) async fn read(
+        &self,
+        document: Document,
+        expected: &Bytes,
+    ) -> Result<(Bytes, CacheFields), Cause> {
         let request = self.client.get().await?.get(self.of(document));
         // Only while it is what it should be: the tag of nginx says size and second alone, so that one of
         // an older document might be that of the new one too.
-        let known =
-            self.lock().get(&document).filter(|seen| seen.bytes == expected).map(|seen| seen.e_tag.clone());
-        let is_known = known.is_some();
-        let request = known.into_iter().fold(request, |request, e_tag| request.header(IF_NONE_MATCH, e_tag));
+        let known = self.lock().get(&document).filter(|seen| seen.bytes == expected).cloned();
+        let e_tag = known.as_ref().map(|seen| seen.e_tag.clone());
+        let request = e_tag.into_iter().fold(request, |request, e_tag| request.header(IF_NONE_MATCH, e_tag));
         let response = request.send().await.map_err(|error| failed(&error))?;
-        match response.status() {
-            StatusCode::NOT_MODIFIED if is_known => return Ok(expected.clone()),
-            StatusCode::OK => {}
-            status if self.is_store => {
+        let field = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+        let cache = CacheFields::of(field);
+        match (response.status(), known) {
+            // Not every store repeats there how long a document may be kept.
+            (StatusCode::NOT_MODIFIED, Some(seen)) => {
+                return Ok((
+                    expected.clone(),
+                    if cache.cache_control.is_some() { cache } else { seen.cache },
+                ));
+            }
+            (StatusCode::OK, _) => {}
+            (status, _) if self.is_store => {
                 let body = bounded(response).await.unwrap_or_default();
                 let code = service_code(&String::from_utf8_lossy(&body));
                 return Err(Cause::NotPublic { status, code });
             }
-            status => return Err(Cause::PublicStatus { status }),
+            (status, _) => return Err(Cause::PublicStatus { status }),
         }
         let e_tag = response.headers().get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned();
         let bytes = bounded(response).await?;
         let mut seen = self.lock();
         match e_tag.filter(|_| bytes == expected) {
             // The bytes that are in memory already, not a copy of them.
-            Some(e_tag) => seen.insert(document, Seen { e_tag, bytes: expected.clone() }),
+            Some(e_tag) => {
+                seen.insert(document, Seen { e_tag, bytes: expected.clone(), cache: cache.clone() })
+            }
             None => seen.remove(&document),
         };
-        Ok(bytes)
+        Ok((bytes, cache))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Document, Seen>> {
@@ -94,20 +111,19 @@ impl PublicUrl {
 }
 
 /// Reads no further than the longest document, whatever the length that the headers promise.
-async fn bounded(mut response: Response) -> Result<Bytes, Cause> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
-        body.extend_from_slice(&chunk);
-        if body.len() as u64 > MAX_DOCUMENT_BYTES {
-            return Err(Cause::TooLong);
-        }
-    }
-    Ok(body.freeze())
+async fn bounded(response: Response) -> Result<Bytes, Cause> {
+    http_client::body(response, MAX_DOCUMENT_BYTES).await.map_err(|error| match error {
+        BodyError::Failed(error) => failed(&error),
+        BodyError::TooLong => Cause::TooLong,
+        BodyError::Encoded { coding } => Cause::Encoded { coding },
+    })
 }
 
 fn failed(error: &reqwest::Error) -> Cause {
     if error.is_timeout() {
         Cause::TimedOut
+    } else if let Some(fault) = TlsFault::of(error) {
+        Cause::Tls(fault)
     } else if error.is_connect() {
         Cause::Unreachable(innermost(error))
     } else {

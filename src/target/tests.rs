@@ -25,7 +25,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 fn outside(public_url: Option<&str>) -> Outside {
-    Outside { public_url: public_url.map(str::to_owned), anonymous: false }
+    Outside { public_url: public_url.map(str::to_owned), ..Outside::default() }
 }
 
 fn refused(location: Location, public_url: Option<&str>) -> String {

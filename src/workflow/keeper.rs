@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::{
     clock,
     core::{
+        freshness::Freshness,
         issuer::Issuer,
         jwk::Jwk,
         jwk_set::Profile,
@@ -281,14 +282,22 @@ impl Keeper {
         }
     }
 
-    /// Records what a place was seen to show, and the keys that only it knows.
+    /// Records what a place was seen to show, the keys that only it knows, and how long relying parties may keep
+    /// what it gives them.
     ///
     /// # Errors
     ///
     /// Fails when the ledger cannot be stored.
-    pub async fn saw(&self, place: &str, look: &Look, strangers: &[Jwk]) -> Result<(), StoreError> {
+    pub async fn saw(
+        &self,
+        place: &str,
+        look: &Look,
+        strangers: &[Jwk],
+        kept: Option<Freshness>,
+    ) -> Result<(), StoreError> {
         let now = clock::now();
         let mut heard = self.heard.lock().await;
+        heard.keeps(place, kept);
         let trusted = heard.trusted(now, self.charter.retention.margin);
         let decide = |ledger: &Ledger| {
             let met = ledger.met_strangers(place, strangers, now);

@@ -4,8 +4,10 @@ use std::{collections::BTreeSet, error::Error, sync::Arc};
 
 use super::keeper::Keeper;
 use crate::{
+    clock,
     core::{
         discovery::ReceivedDiscovery,
+        freshness::Freshness,
         jwk::Jwk,
         jwk_set::{Profile, ReceivedJwks},
         kid::Kid,
@@ -60,6 +62,8 @@ pub struct Placed {
     /// Keys that only this target knows.
     pub strangers: Vec<Jwk>,
     pub public: PublicView,
+    /// The longest that relying parties may keep the JWKS that they get at a public address of it.
+    pub kept: Option<Freshness>,
 }
 
 /// What relying parties see at the public addresses of a target.
@@ -129,10 +133,10 @@ impl Placer {
             self.verified = Some(self.settle(ledger, &mut wrote).await?);
         }
         let verified = self.verified.as_ref().expect("settled or quiet");
-        let (public, view) = self.look_from_outside(&verified.placement.publication).await?;
+        let (public, view, kept) = self.look_from_outside(&verified.placement.publication).await?;
         let found = if wrote.is_empty() { &verified.versions } else { &verified.found };
         let look = Look { view, found: Some(found.mark()), left: Some(verified.versions.mark()) };
-        Ok(Placed { wrote, look, strangers: verified.placement.strangers.clone(), public })
+        Ok(Placed { wrote, look, strangers: verified.placement.strangers.clone(), public, kept })
     }
 
     /// Whether nobody wrote since the bytes were read, and the same bytes are wanted.
@@ -190,10 +194,11 @@ impl Placer {
     async fn look_from_outside(
         &self,
         publication: &Publication,
-    ) -> Result<(PublicView, BTreeSet<Kid>), PlaceError> {
+    ) -> Result<(PublicView, BTreeSet<Kid>, Option<Freshness>), PlaceError> {
         let all = || publication.keys().kids().cloned().collect();
         let mut public = PublicView::NotConfigured;
         let mut view: Option<BTreeSet<Kid>> = None;
+        let mut kept = None;
         for shown in self.target.read_public(publication).await? {
             let is_true = shown.jwks == publication.bytes(Document::Jwks)
                 && shown.discovery == publication.bytes(Document::Discovery);
@@ -201,8 +206,9 @@ impl Placer {
             public =
                 if is_true && public != PublicView::Behind { PublicView::True } else { PublicView::Behind };
             view = Some(view.map_or_else(|| kids.clone(), |view| &view & &kids));
+            kept = kept.into_iter().chain([shown.cache.longest(clock::now())]).max_by_key(|it| it.lifetime);
         }
-        Ok((public, view.unwrap_or_else(all)))
+        Ok((public, view.unwrap_or_else(all), kept))
     }
 
     /// The kids of an older publication of this issuer.

@@ -3,7 +3,7 @@
 //! The documents are read as strangers read them: whatever goes wrong between this process and the world is
 //! seen, and none of it takes anything away.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{select, time::sleep};
@@ -42,6 +42,8 @@ pub struct Prober {
     pub tokens: Tokens,
     pub question: Question,
     pub reach: Reach,
+    /// Authorities that are trusted besides those of the system.
+    pub ca_file: Option<PathBuf>,
     pub every: Duration,
 }
 
@@ -79,8 +81,9 @@ impl Prober {
             ..Evidence::none(clock::now())
         };
         // Another one each time: it knows no address and has no connection of before.
+        let relying_party = RelyingParty::new(self.reach.clone(), None, self.ca_file.clone()).await;
         let relying_party =
-            RelyingParty::new(self.reach, None).map_err(|error| NothingToJudge::new(&error))?;
+            relying_party.map_err(|error| NothingToJudge::new(&error).hint(Some(error.hint().to_owned())))?;
         verifying::read(&mut evidence, &keeper.charter().terms.issuer, &relying_party).await;
         evidence.now = clock::now();
         Ok(judge(&evidence, &self.question).into())

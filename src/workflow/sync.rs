@@ -97,7 +97,7 @@ pub async fn sync(
         targets = placed.await;
         for target in &targets {
             if let Ok(placed) = &target.outcome {
-                keeper.saw(&target.name, &placed.look, &placed.strangers).await?;
+                keeper.saw(&target.name, &placed.look, &placed.strangers, placed.kept).await?;
             }
         }
     }

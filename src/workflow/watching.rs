@@ -261,7 +261,7 @@ async fn place(
                 let documents: Vec<_> = placed.wrote.iter().map(|document| document.name()).collect();
                 info!(%issuer, target, documents = documents.join(" "), keys = placed.look.view.len(), "published");
             }
-            if let Err(error) = keeper.saw(&target, &placed.look, &placed.strangers).await {
+            if let Err(error) = keeper.saw(&target, &placed.look, &placed.strangers, placed.kept).await {
                 keeper.tell_unstored(&error);
             }
             (placed.public == PublicView::Behind).then_some(RECHECK_PUBLIC)

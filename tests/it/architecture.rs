@@ -43,13 +43,18 @@ const RULES: &[Rule] = &[
         must_not_name: &["axum", "kube", "object_store", "reqwest", "tokio"],
     },
     Rule {
-        module: "kubernetes",
+        module: "http_client",
         may_import: &["core", "files"],
+        must_not_name: &["axum", "hyper", "kube", "object_store"],
+    },
+    Rule {
+        module: "kubernetes",
+        may_import: &["core", "files", "http_client"],
         must_not_name: &["axum", "object_store", "reqwest"],
     },
     Rule {
         module: "source",
-        may_import: &["core", "clock", "files", "kubernetes", "telemetry"],
+        may_import: &["core", "clock", "files", "http_client", "kubernetes", "telemetry"],
         must_not_name: &["axum", "object_store"],
     },
     Rule {
@@ -59,7 +64,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "target",
-        may_import: &["core", "clock", "files", "telemetry"],
+        may_import: &["core", "clock", "files", "http_client", "telemetry"],
         must_not_name: &["axum", "kube"],
     },
     Rule {
@@ -84,7 +89,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "relying_party",
-        may_import: &["core", "clock", "telemetry"],
+        may_import: &["core", "clock", "http_client", "telemetry"],
         must_not_name: &["axum", "kube", "object_store"],
     },
     Rule {
@@ -137,6 +142,7 @@ const RULES: &[Rule] = &[
             "store",
             "events",
             "http",
+            "http_client",
             "signer",
             "relying_party",
             "workloads",

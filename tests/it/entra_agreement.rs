@@ -159,8 +159,9 @@ fn compare(choices: &[Vec<Choice>]) -> (Vec<Compared>, InProcess, Nginx) {
         applications: applications.collect(),
     });
     let address = nginx.address().parse().expect("an address");
-    let stranger = RelyingParty::new(Reach::Loopback, Some(address)).expect("the CA is there");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let stranger = runtime.block_on(RelyingParty::new(Reach::Anywhere, Some(address), None));
+    let stranger = stranger.expect("the CA is there");
     let compared = situations.iter().zip(choices).enumerate().map(|(number, (situation, choices))| {
         let token = situation.token();
         let (report, by_flags) = runtime.block_on(judged(situation, &token, &stranger));

@@ -217,6 +217,47 @@ async fn a_process_that_is_told_to_end_under_load_answers_every_request_that_it_
     }
 }
 
+/// A body that answers `HEAD` is an error of the protocol to a client of HTTP/2 (RFC 9113 section 8.1.1).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn head_is_answered_without_a_body_whatever_the_answer() {
+    let scene = Scene::new(json!({}), false);
+    let empty = TempDir::new().expect("a temporary folder");
+    let mut settings = json!({"sources": [files(&[&empty.path().join("*.pub")])]});
+    settings["sources"][0]["optional"] = json!(true);
+    let nothing = Installation::new(ISSUER, &settings);
+    let (full, nothing) = (scene.installation.run_until_ready(), nothing.run());
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        for (service, path, status) in [(&full, PATH, 200), (&full, "/nowhere", 404), (&nothing, PATH, 503)] {
+            let mut connection =
+                Connection::open(service.address(), protocol, None).await.expect("it listens");
+            let answer = connection.request("HEAD", path).await.expect("an answer without a fault");
+            assert_eq!((answer.status().as_u16(), answer.body().len()), (status, 0), "{protocol:?}");
+            let of_get = connection.get(path).await.expect("the connection is good for more");
+            assert_eq!(answer.headers()["content-length"], of_get.body().len().to_string());
+        }
+    }
+}
+
+/// RFC 9112 section 3.2.
+#[test]
+fn a_request_of_http_1_1_is_for_one_host() {
+    let scene = Scene::new(json!({}), false);
+    let service = scene.installation.run_until_ready();
+    for (host, status) in [
+        ("host: oidc.example\r\n", "200"),
+        ("host: oidc.example:443\r\n", "200"),
+        ("", "400"),
+        ("host: oidc.example\r\nhost: oidc.example\r\n", "400"),
+        ("host: oidc.example\r\nhost: evil.example\r\n", "400"),
+    ] {
+        let mut stream = TcpStream::connect(service.address()).expect("it listens");
+        write!(stream, "GET {PATH} HTTP/1.1\r\n{host}connection: close\r\n\r\n").expect("it listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it is text");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host:?}: {answer}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_idles_does_not_hold_up_the_end() {
     let scene = Scene::new(json!({}), false);

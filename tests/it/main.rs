@@ -1,6 +1,7 @@
 //! One binary for all integration tests.
 
 mod architecture;
+mod clients;
 mod cluster;
 mod command_line;
 mod config_map;
@@ -27,6 +28,7 @@ mod outside;
 mod pkcs11;
 mod probe;
 mod quiet_pass;
+mod readers;
 mod reload;
 mod remote_jwks;
 mod rotation;

@@ -6,7 +6,10 @@ use tempfile::TempDir;
 use crate::support::azurite::{self, Azurite};
 use crate::support::fault_proxy::{FaultProxy, Seen};
 use crate::support::gcs::{Gcs, Role, ServiceAccount};
-use crate::support::installation::{DOCUMENTS, Installation, azure_target, files, gcs_target, s3_target};
+use crate::support::installation::{
+    DOCUMENTS, Installation, Service, azure_target, directory_target, files, gcs_target, s3_target,
+};
+use crate::support::nginx::{Location, Nginx};
 use crate::support::pki::KeyFiles;
 use crate::support::s3::S3;
 use crate::support::signpost::Finished;
@@ -140,4 +143,26 @@ fn a_target_that_gates_nothing_is_told_so_and_fails_all_the_same() {
     assert_eq!(told["issuers"][0]["targets"][0]["result"], "written");
     let shown = installation.finish(["config", "show"]).expect_code(0).stdout;
     assert!(shown.contains("    anonymous: false\n    gate: false\n"), "{shown}");
+}
+
+/// nginx sends `Last-Modified` and nothing else with a file: kube-apiserver keeps it for a tenth of its age then.
+#[test]
+fn a_place_that_lets_the_jwks_be_kept_for_longer_than_a_rotation_waits_raises_an_alarm() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let public = folder.path().join("public");
+    let mut nginx = Nginx::start(&[("/c1/", Location::Folder(public.clone()))]);
+    let issuer = format!("{}/c1", nginx.url());
+    let mut target = directory_target(&public);
+    target["public_url"] = json!(issuer);
+    let settings = json!({"sources": [{"kind": "embedded"}], "targets": [target], "schedule": "* * * * *"});
+    let installation = Installation::new(&issuer, &settings);
+    let run = installation.verb(["run"]).env("SSL_CERT_FILE", nginx.ca_file());
+    let mut service = installation.run_as(run);
+    let alarms = |service: &Service| service.status()["alarms"].to_string();
+    let told = "relying parties may keep the JWKS of target `directory` for up to 86400 s";
+    service.until("there is an alarm", |service| alarms(service).contains(told));
+
+    let served = format!("http://{}/c1/", service.address());
+    nginx.point(&[("/c1/", Location::Proxy(served))]);
+    service.until("it is over", |service| alarms(service) == "[]");
 }

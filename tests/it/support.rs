@@ -30,6 +30,7 @@ pub(crate) mod pki;
 pub(crate) mod pod;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod reader;
 pub(crate) mod relying_cluster;
 pub(crate) mod relying_party;
 pub(crate) mod s3;
@@ -39,4 +40,5 @@ mod selftest;
 pub(crate) mod signpost;
 #[cfg(feature = "pkcs11")]
 pub(crate) mod softhsm;
+pub(crate) mod tunnel;
 pub(crate) mod user;

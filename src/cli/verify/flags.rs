@@ -29,8 +29,8 @@ pub(in crate::cli) struct VerifyFlags {
     #[arg(long, value_name = "FILE")]
     pub(super) token: Option<PathBuf>,
 
-    /// By whose rules: `entra`, `aws`, `gcp`, `all` of them, or `local` [default: entra; local for an
-    /// issuer on this machine]
+    /// By whose rules: `entra`, `aws`, `gcp`, `all` of them, `kubernetes` for another cluster that trusts
+    /// the issuer, or `local` [default: entra; local for an issuer on this machine]
     #[arg(long = "for", value_name = "PARTY", hide_possible_values = true)]
     pub(super) parties: Option<Parties>,
 
@@ -98,6 +98,10 @@ pub(super) struct DocumentFlags {
     /// Ask this address, such as `192.0.2.1:443`, whatever the DNS says: before it points there
     #[arg(long, value_name = "ADDRESS", conflicts_with = "jwks", value_parser = address)]
     pub(super) connect_to: Option<SocketAddr>,
+
+    /// Trust the certificate authorities of this file too, PEM, for a test cluster
+    #[arg(long, value_name = "FILE", conflicts_with = "jwks")]
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -129,6 +133,7 @@ pub(super) enum Parties {
     Entra,
     Aws,
     Gcp,
+    Kubernetes,
     All,
     Local,
 }

@@ -1,5 +1,7 @@
 //! Targets: each has a place of its own, which the issuer's readers can reach.
 
+use url::Position;
+
 use super::{Known, unique_name};
 use crate::{
     config::{
@@ -23,10 +25,9 @@ pub(super) fn read(
     for mapping in issuer_mapping.mappings("targets", problems)? {
         let location = location(&mapping, problems);
         let name = mapping.text("name", problems);
-        let public_url = mapping.parsed("public_url", problems, |text| {
-            value::web_url(text, Web::Any).map(|_| text.strip_suffix('/').unwrap_or(text).to_owned())
-        });
+        let public_url = mapping.parsed("public_url", problems, |text| public_url(text, issuer));
         let (anonymous, gates) = (mapping.bool("anonymous", problems), mapping.bool("gate", problems));
+        let ca_file = mapping.path("ca_file", problems);
         let own_profile = mapping.choice("profile", problems, &Profile::ALL, Profile::name);
         let Some(location) = location else { continue };
         if let Err(fault) = check_location(&location, issuer, known, &mapping) {
@@ -44,9 +45,26 @@ pub(super) fn read(
         // A profile that could not be read has its problem already.
         let profile = own_profile.or(profile).unwrap_or_default();
         let (anonymous, gates) = (anonymous.unwrap_or_default(), gates.unwrap_or_default());
-        targets.push(TargetConfig { name, location, public_url, anonymous, gates, profile });
+        targets.push(TargetConfig { name, location, public_url, anonymous, ca_file, gates, profile });
     }
     Some(targets)
+}
+
+/// Where relying parties read: they take no other scheme than that of an issuer, and at the issuer's own host no
+/// other path.
+fn public_url(text: &str, issuer: Option<&Issuer>) -> Result<String, Fault> {
+    let url = value::web_url(text, Web::Secure)?;
+    let path = url.path().strip_suffix('/').unwrap_or(url.path());
+    if let Some(issuer) = issuer
+        && url[Position::BeforeHost..Position::BeforePath] == *issuer.authority()
+        && path != issuer.path()
+    {
+        let fault = Fault::new(format!(
+            "`{text}` is at the host of issuer `{issuer}` with another path, where no relying party reads"
+        ));
+        return Err(fault.hint(format!("write `{issuer}`, or the address of the store behind it")));
+    }
+    Ok(text.strip_suffix('/').unwrap_or(text).to_owned())
 }
 
 fn location(target: &Mapping<'_>, problems: &mut Problems) -> Option<Location> {

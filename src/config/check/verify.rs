@@ -48,14 +48,25 @@ pub(super) fn read(
     }
     let has_audience = verify.get("audience").is_some();
     let audience = verify.text("audience", problems);
-    if party == Some(Party::Gcp) && !has_audience {
-        let fault = Fault::new("is missing, expected one that the provider of the pool allows");
-        let hint = "for example `audience: //iam.googleapis.com/projects/1/locations/global/\
-                    workloadIdentityPools/POOL/providers/PROVIDER`";
+    let missing = match party {
+        Some(Party::Gcp) => Some((
+            "is missing, expected one that the provider of the pool allows",
+            "for example `audience: //iam.googleapis.com/projects/1/locations/global/\
+             workloadIdentityPools/POOL/providers/PROVIDER`",
+        )),
+        Some(Party::Kubernetes) => Some((
+            "is missing, expected one that the other cluster allows",
+            "write one of `audiences` in its AuthenticationConfiguration",
+        )),
+        _ => None,
+    };
+    if let Some((fault, hint)) = missing.filter(|_| !has_audience) {
+        let fault = Fault::new(fault);
         verify.refuse("audience", fault.hint(hint), problems);
     }
     let service_account = verify.parsed("service_account", problems, value::service_account);
     let allow_private = verify.bool("allow_private", problems);
+    let ca_file = verify.path("ca_file", problems);
     let (party, cloud) = (party.ok_or(Told)?, cloud.ok_or(Told)?);
     let usual = if party == Party::Aws { AWS_AUDIENCE } else { cloud.audience() };
     Ok(Some(VerifyConfig {
@@ -65,5 +76,6 @@ pub(super) fn read(
         audience: audience.unwrap_or_else(|| usual.to_owned()),
         service_account,
         allow_private: allow_private.ok_or(Told)?,
+        ca_file,
     }))
 }

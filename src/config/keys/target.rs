@@ -57,6 +57,15 @@ pub(in crate::config) static TARGET: Section = Section {
             example: "http://127.0.0.1:9000",
         },
         Key {
+            name: "ca_file",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "PEM certificates of authorities that are trusted besides the system's, at `endpoint` and at \
+                  `public_url`.",
+            example: "/etc/signpost/store-ca.crt",
+        },
+        Key {
             name: "profile",
             kind: Kind::Choice(&["entra", "all"]),
             need: Need::Optional,

@@ -15,7 +15,7 @@ pub(in crate::config) static VERIFY: Section = Section {
         },
         Key {
             name: "for",
-            kind: Kind::Choice(&["entra", "aws", "gcp", "local"]),
+            kind: Kind::Choice(&["entra", "aws", "gcp", "kubernetes", "local"]),
             need: Need::Optional,
             flag: None,
             doc: "By whose rules. `entra` unless it is given, and `local` for an issuer of this machine.",
@@ -35,7 +35,7 @@ pub(in crate::config) static VERIFY: Section = Section {
             need: Need::Optional,
             flag: None,
             doc: "For whom the token is. Unless it is given: what Entra recommends, or `sts.amazonaws.com`. Google \
-                  has no usual one.",
+                  and `kubernetes` have no usual one.",
             example: "api://AzureADTokenExchange",
         },
         Key {
@@ -54,6 +54,14 @@ pub(in crate::config) static VERIFY: Section = Section {
             flag: None,
             doc: "Ask addresses too that cannot be reached from the internet, as test clusters have them.",
             example: "false",
+        },
+        Key {
+            name: "ca_file",
+            kind: Kind::Path,
+            need: Need::Optional,
+            flag: None,
+            doc: "PEM certificates of authorities that are trusted besides the system's, as test clusters have them.",
+            example: "/etc/signpost/ca.crt",
         },
     ],
 };

@@ -51,11 +51,11 @@ issuers:
         every: 10s
     targets:
       - {url: \"az://account/$web\", public_url: \"https://oidc.example.com/kind/\"}
-      - {url: \"s3://bucket/a/b/\", name: eu, endpoint: \"http://127.0.0.1:9000\", profile: entra}
+      - {url: \"s3://bucket/a/b/\", name: eu, endpoint: \"http://127.0.0.1:9000\", ca_file: /srv/s3.crt, profile: entra}
       - {url: \"gs://my_bucket.example.com/c1\", anonymous: true, gate: false}
       - {url: \"file:///srv/oidc\"}
     schedule: \"0  3 * * MON\"
-    verify: {every: 1h, for: entra, cloud: usgov, audience: me, service_account: signpost/probe, allow_private: true}
+    verify: {every: 1h, for: entra, cloud: usgov, audience: me, service_account: signpost/probe, allow_private: true, ca_file: /srv/ca.crt}
   - issuer: https://oidc.example.com/other
     sources: [{kind: embedded}]
 ";
@@ -146,6 +146,7 @@ fn what_is_written_is_what_is_meant() {
         audience: "me".to_owned(),
         service_account: Some(ServiceAccount::new("signpost", "probe").expect("valid")),
         allow_private: true,
+        ca_file: Some("/srv/ca.crt".into()),
     };
     assert_eq!((Some(verify), &None), (issuer.verify.clone(), &other.verify));
     let instance = |url: &str, name: Option<&str>| Instance {
@@ -197,6 +198,7 @@ fn what_is_written_is_what_is_meant() {
     };
     assert_eq!(("eu", &location, Profile::Entra), (s3.name.as_str(), &s3.location, s3.profile));
     assert_eq!((false, true), (s3.anonymous, s3.gates));
+    assert_eq!((None, Some(Path::new("/srv/s3.crt"))), (azure.ca_file.as_deref(), s3.ca_file.as_deref()));
     let location =
         Location::Gcs { bucket: "my_bucket.example.com".to_owned(), prefix: "c1".to_owned(), endpoint: None };
     assert_eq!((&location, true, false), (&gcs.location, gcs.anonymous, gcs.gates));

@@ -292,6 +292,26 @@ issuers[0].targets[3].public_url: `https://cdn.example.com?…` has a query, exp
 }
 
 #[test]
+fn a_public_url_is_where_relying_parties_read() {
+    refused(
+        &format!(
+            "{MINIMAL}    targets:
+      - {{url: \"s3://one\", public_url: \"http://cdn.example.com/kind\"}}
+      - {{url: \"s3://two\", public_url: \"https://oidc.example.com/other/\"}}
+      - {{url: \"s3://three\", public_url: \"https://oidc.example.com:443/kind\"}}
+      - {{url: \"s3://four\", public_url: \"https://cdn.example.com/elsewhere\"}}
+      - {{url: \"s3://five\", public_url: \"http://localhost:8080/kind\"}}
+"
+        ),
+        "
+2 problems in `config.yaml`
+issuers[0].targets[0].public_url: `http://cdn.example.com/kind` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+issuers[0].targets[1].public_url: `https://oidc.example.com/other/` is at the host of issuer `https://oidc.example.com/kind` with another path, where no relying party reads
+  hint: write `https://oidc.example.com/kind`, or the address of the store behind it",
+    );
+}
+
+#[test]
 fn an_anonymous_reader_needs_an_address_of_the_store() {
     refused(
         &format!(

@@ -34,6 +34,19 @@ pub fn alarms(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
             ));
         }
     }
+    // Where nobody obeys, the waits of a rotation are not ours.
+    let kept = seen.kept.iter().filter(|_| !ledger.nodes().is_empty());
+    alarms.extend(kept.filter(|(_, freshness)| timing.is_shorter_than_twice(freshness.lifetime)).map(
+        |(place, freshness)| {
+            format!(
+                "relying parties may keep the JWKS of target `{place}` for {freshness}, and `propagation` is {} s, \
+                 expected at least twice as long; have it sent with `Cache-Control: public, max-age={}`, or raise \
+                 `propagation`",
+                timing.propagation.as_secs(),
+                timing.jwks_max_age.as_secs()
+            )
+        },
+    ));
     let without = ledger.wish().into_iter().flat_map(|wish| &wish.without);
     alarms.extend(without.map(|target| format!("the rotation does not wait for target `{target}`")));
     alarms

@@ -4,6 +4,7 @@ use super::*;
 use crate::core::{
     announcement::{AnnouncedKey, Announcement, Posted, Word},
     calendar::Calendar,
+    freshness::Field,
     ledger::{Lineage, Look, NotAsked, Retention},
     merge::{Answer, Merged, Report, Said, heard, merge},
     signing::Orders,
@@ -452,4 +453,19 @@ fn a_node_that_does_not_obey_or_is_silent_rings() {
     silent.announce(10, &[(2, "b", active(0))]);
     silent.announce(20, &[(2, "b", active(0))]);
     assert!(ring(&silent, 21).contains("node `a` says nothing any more"), "{}", ring(&silent, 21));
+}
+
+#[test]
+fn a_public_copy_that_may_be_kept_for_longer_than_half_the_propagation_time_rings() {
+    let mut scene = Scene::settled();
+    let ring = |scene: &Scene| alarms(&scene.ledger, &scene.seen, at(1), &timing()).join("\n");
+    let kept = |lifetime| Freshness { lifetime, by: Some(Field::SharedMaxAge) };
+    scene.seen.kept.insert("eu".to_owned(), kept(timing().propagation / 2));
+    assert_eq!(ring(&scene), "");
+    scene.seen.kept.insert("us".to_owned(), kept(timing().propagation / 2 + Duration::from_secs(1)));
+    let told = ring(&scene);
+    assert!(told.starts_with("relying parties may keep the JWKS of target `us` for "), "{told}");
+    assert!(told.contains("by `s-maxage`, and `propagation` is "), "{told}");
+    scene.ledger = Ledger::new(terms().issuer, Lineage::from_random([1; 8]));
+    assert_eq!(ring(&scene), "", "nobody obeys");
 }

@@ -8,6 +8,7 @@ mod discovery;
 mod identity;
 mod issuer;
 mod keys;
+mod kubernetes;
 mod outside;
 mod pod;
 mod presenter;
@@ -37,7 +38,7 @@ pub(super) const SIGNATURE: &str = "SIG";
 /// clock that is a little behind.
 pub(super) const HEALING: [&str; 4] = [REACH, "PUB-PATH", "PUB-STATUS", "JWKS-KID"];
 
-const PARTS: [&[Check]; 15] = [
+const PARTS: [&[Check]; 16] = [
     pod::CHECKS,
     settings::CHECKS,
     sidecar::CHECKS,
@@ -53,6 +54,7 @@ const PARTS: [&[Check]; 15] = [
     rotation::CHECKS,
     time::CHECKS,
     outside::CHECKS,
+    kubernetes::CHECKS,
 ];
 
 /// How kube-apiserver gets another issuer and locks nobody out: it signs as the first that it is given, and takes
@@ -62,6 +64,8 @@ const BEFORE_THE_OTHER: &str = "as `--service-account-issuer` before the one tha
 const BESIDE_THE_OTHER: &str = "and keep the public half of the old one in `--service-account-key-file` until its last token is dead: pods that run have such tokens";
 
 const EVERYBODY: &[Party] = &Party::ALL;
+/// kube-apiserver takes what these rules forbid.
+const NOT_KUBERNETES: &[Party] = &[Party::Entra, Party::Aws, Party::Gcp, Party::Local];
 const OUTSIDE: &[Party] = &Party::OUTSIDE;
 const ENTRA: &[Party] = &[Party::Entra];
 

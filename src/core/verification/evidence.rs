@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Credential;
 use crate::core::{
+    freshness::CacheFields,
     kid::Kid,
     ledger::Ledger,
     token::{NotAToken, UnverifiedToken},
@@ -73,13 +74,18 @@ pub struct Answer {
     pub private: Vec<String>,
     pub status: u16,
     pub content_type: Option<String>,
-    pub cache_control: Option<String>,
+    /// How it was encoded although nobody asked for it; `bytes` are without.
+    pub content_coding: Option<String>,
+    /// By what it is kept.
+    pub cache: CacheFields,
     /// How long a cache has kept it (RFC 9111 section 5.1).
     pub age: Option<Duration>,
     /// Of the server, minus ours when the answer came, from the `Date` header.
     pub clock_difference: Option<SignedDuration>,
     /// From the question to the last byte.
     pub took: Duration,
+    /// The file with authorities that were trusted besides those of the system.
+    pub ca_file: Option<String>,
     pub bytes: Vec<u8>,
     /// The same once more, a moment later.
     pub again: Option<Again>,
@@ -129,6 +135,12 @@ pub enum Unanswered {
     TooLarge {
         limit: usize,
     },
+    /// In a way that cannot be undone.
+    Encoded {
+        coding: String,
+    },
+    /// The URL has a user name or password.
+    Credentials,
     /// A redirect too many, or to a place that nobody should be sent to.
     Redirected {
         to: String,
@@ -145,9 +157,12 @@ impl Unanswered {
             | Self::NoConnection { .. }
             | Self::TimedOut { .. }
             | Self::Interrupted { .. } => true,
-            Self::Private { .. } | Self::Tls { .. } | Self::TooLarge { .. } | Self::Redirected { .. } => {
-                false
-            }
+            Self::Private { .. }
+            | Self::Tls { .. }
+            | Self::TooLarge { .. }
+            | Self::Encoded { .. }
+            | Self::Credentials
+            | Self::Redirected { .. } => false,
         }
     }
 }

@@ -12,12 +12,14 @@ pub enum Party {
     Aws,
     /// Workload identity federation of Google Cloud.
     Gcp,
+    /// The API server of another cluster that lets in whom the issuer vouches for.
+    Kubernetes,
     /// Whoever is on this machine or in this cluster and follows OpenID Connect.
     Local,
 }
 
 impl Party {
-    pub const ALL: [Self; 4] = [Self::Entra, Self::Aws, Self::Gcp, Self::Local];
+    pub const ALL: [Self; 5] = [Self::Entra, Self::Aws, Self::Gcp, Self::Kubernetes, Self::Local];
     /// Those that read the issuer from the internet.
     pub const OUTSIDE: [Self; 3] = [Self::Entra, Self::Aws, Self::Gcp];
 
@@ -28,6 +30,7 @@ impl Party {
             Self::Entra => "entra",
             Self::Aws => "aws",
             Self::Gcp => "gcp",
+            Self::Kubernetes => "kubernetes",
             Self::Local => "local",
         }
     }
@@ -39,6 +42,7 @@ impl Party {
             Self::Entra => "Microsoft Entra",
             Self::Aws => "AWS",
             Self::Gcp => "Google Cloud",
+            Self::Kubernetes => "the API server of another cluster",
             Self::Local => "a local relying party",
         }
     }

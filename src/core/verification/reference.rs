@@ -40,16 +40,10 @@ fn certainty(certainty: Certainty) -> &'static str {
 }
 
 fn parties(check: &Check) -> String {
-    let name = |party: &Party| match party {
-        Party::Entra => "entra",
-        Party::Aws => "aws",
-        Party::Gcp => "gcp",
-        Party::Local => "local",
-    };
     if check.parties.len() == Party::ALL.len() {
         return "all".to_owned();
     }
-    check.parties.iter().map(name).collect::<Vec<_>>().join(", ")
+    check.parties.iter().map(|party| party.word()).collect::<Vec<_>>().join(", ")
 }
 
 fn codes(check: &Check) -> String {

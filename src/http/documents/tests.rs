@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use http_body_util::BodyExt as _;
 
 use super::{Counters, Routes, Slot};
@@ -42,6 +42,9 @@ fn ask(
     fields: &[(&str, &str)],
 ) -> (StatusCode, HeaderMap, Vec<u8>) {
     let mut request = Request::builder().method(method).uri(target);
+    if fields.iter().all(|(name, _)| *name != "host") {
+        request = request.header(header::HOST, "k8s.example");
+    }
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
@@ -87,12 +90,52 @@ fn a_known_entity_tag_is_answered_without_a_body() {
 }
 
 #[test]
-fn head_is_answered_as_get_without_the_body() {
-    let (status, mut headers, body) = ask(&served(), Method::HEAD, JWKS, &[]);
-    let (_, of_get, document) = ask(&served(), Method::GET, JWKS, &[]);
-    assert_eq!((StatusCode::OK, 0), (status, body.len()));
-    assert_eq!(document.len().to_string(), headers.remove(header::CONTENT_LENGTH).expect("a length"));
-    assert_eq!(of_get, headers);
+fn a_condition_may_have_several_lines_and_the_one_of_writers_is_heeded_too() {
+    let etag = publication().etag(Document::Jwks);
+    let status = |fields: &[(&str, &str)]| ask(&served(), Method::GET, JWKS, fields).0;
+    let lines = [("if-none-match", "\"other\""), ("if-none-match", etag.as_str())];
+    assert_eq!(StatusCode::NOT_MODIFIED, status(&lines));
+    assert_eq!(StatusCode::OK, status(&[("if-match", "\"other\""), ("if-match", &etag)]));
+    assert_eq!(StatusCode::OK, status(&[("if-match", "*")]));
+    let weak = format!("W/{etag}");
+    for fields in [[("if-match", "\"other\"")], [("if-match", weak.as_str())]] {
+        let (status, _, body) = ask(&served(), Method::GET, JWKS, &fields);
+        assert_eq!((StatusCode::PRECONDITION_FAILED, 0), (status, body.len()));
+    }
+}
+
+#[test]
+fn head_is_answered_as_get_without_the_body_whatever_the_answer() {
+    let empty = routes([(terms().issuer, Slot::default())]);
+    for (routes, path) in [(&served(), JWKS), (&served(), "/nowhere"), (&empty, JWKS)] {
+        let (status, mut headers, body) = ask(routes, Method::HEAD, path, &[]);
+        let (of_get, get_headers, document) = ask(routes, Method::GET, path, &[]);
+        assert_eq!((of_get, 0), (status, body.len()), "{path}");
+        assert_eq!(document.len().to_string(), headers.remove(header::CONTENT_LENGTH).expect("a length"));
+        assert_eq!(get_headers, headers);
+    }
+    let etag = publication().etag(Document::Jwks);
+    let (status, headers, _) = ask(&served(), Method::HEAD, JWKS, &[("if-none-match", &etag)]);
+    assert_eq!((StatusCode::NOT_MODIFIED, None), (status, headers.get(header::CONTENT_LENGTH)));
+}
+
+#[test]
+fn a_request_without_one_host_is_refused_as_http_1_1_demands() {
+    let status = |version: Version, hosts: &[&str]| {
+        let mut request = Request::builder().uri(JWKS).version(version);
+        for host in hosts {
+            request = request.header(header::HOST, *host);
+        }
+        served().answer(&request.body(()).expect("valid")).status()
+    };
+    assert_eq!(StatusCode::OK, status(Version::HTTP_11, &["k8s.example:443"]));
+    assert_eq!(StatusCode::OK, status(Version::HTTP_10, &[]));
+    assert_eq!(StatusCode::OK, status(Version::HTTP_2, &[]));
+    for hosts in
+        [&[][..], &["k8s.example", "k8s.example"], &["k8s.example", "evil.example"], &["a b"], &["u@k8s"]]
+    {
+        assert_eq!(StatusCode::BAD_REQUEST, status(Version::HTTP_11, hosts), "{hosts:?}");
+    }
 }
 
 #[test]
@@ -136,6 +179,10 @@ fn a_host_is_ignored_where_one_issuer_alone_has_the_path_and_decides_where_two_h
     let both = routes([(terms().issuer, published(&publication())), (other, published(&theirs))]);
     let (_, _, body) = ask(&both, Method::GET, DISCOVERY, &[("host", "OTHER.example")]);
     assert!(String::from_utf8_lossy(&body).contains("https://other.example/c1"));
+    let (_, _, body) = ask(&both, Method::GET, DISCOVERY, &[("host", "other.example:443")]);
+    assert!(String::from_utf8_lossy(&body).contains("https://other.example/c1"), "the port of https");
+    let (status, ..) = ask(&both, Method::GET, DISCOVERY, &[("host", "other.example:80")]);
+    assert_eq!(StatusCode::NOT_FOUND, status);
     let in_target = format!("https://other.example{DISCOVERY}");
     let (_, _, body) = ask(&both, Method::GET, &in_target, &[("host", "evil.example")]);
     assert!(String::from_utf8_lossy(&body).contains("https://other.example/c1"), "as HTTP/2 has it");

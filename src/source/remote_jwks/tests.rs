@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{Place, RemoteJwks, Web};
+use super::{HttpClients, Place, RemoteJwks};
 
 const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"H6cuzP8XuD5wal6wf9M6xDljTOPLX2i8uIp_C_ASqiI","y":"BlHnikLV9PyEd6gl8k4T_3Wwoh6xd79XLoQTh2PAi1Y"}]}"#;
 
@@ -50,7 +50,7 @@ impl Scenario {
         let mut running = JoinSet::new();
         running.spawn(async move { axum::serve(listener, app).await.expect("it serves") });
         std::fs::write(folder.path().join("token"), "first\n").expect("it is ours");
-        let jwks = RemoteJwks::new("edge".to_owned(), place, Web::default());
+        let jwks = RemoteJwks::new("edge".to_owned(), place, &HttpClients::default());
         Self { folder, script, jwks, _running: running }
     }
 

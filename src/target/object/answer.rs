@@ -8,9 +8,13 @@ use object_store::{
     client::{HttpError, HttpErrorKind},
 };
 
-use crate::target::{
-    connections::innermost,
-    error::{Cause, Failure},
+use crate::{
+    core::tls_fault::TlsFault,
+    http_client::innermost,
+    target::{
+        connections::NoMetadata,
+        error::{Cause, Failure},
+    },
 };
 
 use super::{Service, federation::NoToken};
@@ -44,9 +48,6 @@ const WRONG_CREDENTIALS: [&str; 8] = [
     "NoAuthenticationInformation",
     "SignatureDoesNotMatch",
 ];
-
-/// Where clouds hand out the credentials of a machine; asked when the environment has none.
-const METADATA_SERVICES: [&str; 3] = ["//169.254.169.254", "//169.254.170.2", "//metadata.google.internal"];
 
 /// Longest text of an unknown failure that is shown, in characters.
 const MAX_TEXT: usize = 500;
@@ -88,9 +89,8 @@ impl Service {
             (Some(code), _) => Cause::Answer { code },
             (None, _) if let Some(NoToken(reason)) = in_chain(error) => Cause::NoToken(reason.clone()),
             (None, _) if text.contains("redirect without LOCATION") => Cause::OtherRegion,
-            (None, _) if METADATA_SERVICES.iter().any(|service| text.contains(service)) => {
-                Cause::NoCredentials(bounded(&innermost(error)))
-            }
+            (None, _) if let Some(fault) = TlsFault::of(error) => Cause::Tls(fault),
+            (None, _) if let Some(none) = in_chain::<NoMetadata>(error) => Cause::NoCredentials(none.clone()),
             (None, _) => match in_chain(error).map(HttpError::kind) {
                 Some(HttpErrorKind::Timeout) => Cause::TimedOut,
                 Some(HttpErrorKind::Connect) => Cause::Unreachable(bounded(&innermost(error))),
@@ -124,7 +124,7 @@ impl Service {
             Cause::AccessDenied { .. } => {
                 Some(format!("{}; if it has them, check {}", self.permission(), self.credentials()))
             }
-            Cause::NoCredentials(_) => Some(format!("set {}", self.credentials())),
+            Cause::NoCredentials(_) => Some(format!("set {}{}", self.credentials(), self.unread())),
             Cause::NoToken(_) => Some(
                 "check the file of `GOOGLE_APPLICATION_CREDENTIALS`, and what its workload identity pool accepts"
                     .to_owned(),
@@ -190,6 +190,23 @@ impl Service {
                  `AWS_SECRET_ACCESS_KEY`"
             }
             Self::Gcs { .. } => "`GOOGLE_APPLICATION_CREDENTIALS` or `GOOGLE_SERVICE_ACCOUNT_KEY`",
+        }
+    }
+
+    /// What other tools read, and how it is taken up.
+    fn unread(&self) -> &'static str {
+        match self {
+            Self::Azure { .. } => {
+                "; a connection string is not read: set its `AccountKey` as `AZURE_STORAGE_ACCOUNT_KEY`"
+            }
+            Self::S3 { .. } => {
+                "; profiles (`AWS_PROFILE`, `~/.aws`) are not read: take one up with `eval \"$(aws configure \
+                 export-credentials --format env)\"`"
+            }
+            Self::Gcs { .. } => {
+                "; the login of `gcloud auth login` is not read: `gcloud auth application-default login` makes one \
+                 that is"
+            }
         }
     }
 

@@ -21,8 +21,10 @@ use tokio::sync::Mutex;
 use url::form_urlencoded;
 
 use crate::{
+    core::tls_fault::TlsFault,
     files,
-    target::connections::{Connections, SharedClient, innermost},
+    http_client::{SharedClient, innermost},
+    target::connections::Connections,
 };
 
 /// What a writer needs, as `object_store` asks for it with other credentials.
@@ -163,7 +165,10 @@ fn credential(bearer: String, until: Instant) -> (Arc<GcpCredential>, Instant) {
 
 /// The answer of a token service; of one that refuses, its code alone is told.
 async fn answered<T: DeserializeOwned>(url: &str, request: RequestBuilder) -> Result<T, NoToken> {
-    let failed = |error: &reqwest::Error| NoToken(format!("`{url}` cannot be asked: {}", innermost(error)));
+    let failed = |error: &reqwest::Error| {
+        let reason = TlsFault::of(error).map_or_else(|| innermost(error), |fault| fault.to_string());
+        NoToken(format!("`{url}` cannot be asked: {reason}"))
+    };
     let response = request.send().await.map_err(|error| failed(&error))?;
     let status = response.status();
     let bytes = response.bytes().await.map_err(|error| failed(&error))?;

@@ -10,10 +10,13 @@ use object_store::{
 };
 use url::Url;
 
-use crate::target::{
-    connections::{Connections, REQUEST_TIMEOUT, checked},
-    crypto::OpenSsl,
-    error::Cause,
+use crate::{
+    http_client::REQUEST_TIMEOUT,
+    target::{
+        connections::{Connections, checked},
+        crypto::OpenSsl,
+        error::Cause,
+    },
 };
 
 use super::{Service, federation::Federation};
@@ -58,6 +61,9 @@ impl Service {
             .with_crypto_provider(Arc::new(OpenSsl))
             .with_http_connector(connections.clone())
             .with_retry(retry());
+        if let (None, Some(key)) = (builder.get_config_value(&AzureConfigKey::AccessKey), key_of_az()) {
+            builder = builder.with_access_key(key);
+        }
         if let Some(Endpoint { url, plain }) = endpoint {
             builder = builder.with_endpoint(url).with_allow_http(plain);
         }
@@ -112,6 +118,12 @@ impl Service {
         let store = builder.build().map_err(|error| self.not_built(&error))?;
         Ok(Opened { store: Box::new(store), address: below(&url, bucket) })
     }
+}
+
+/// The account key under the name by which `az storage` reads it.
+#[expect(clippy::disallowed_methods, reason = "credentials come from the environment alone, and stay here")]
+fn key_of_az() -> Option<String> {
+    std::env::var("AZURE_STORAGE_KEY").ok().filter(|key| !key.is_empty())
 }
 
 /// The one kind of application default credentials that the builder cannot read, unless others go before.

@@ -1,7 +1,8 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{io::Write as _, net::SocketAddr, sync::Arc};
 
 use axum::{Router, response::Redirect, routing::get};
-use http::HeaderMap;
+use flate2::{Compression, write::GzEncoder};
+use http::{HeaderMap, header::CONTENT_ENCODING};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::*;
@@ -58,7 +59,7 @@ async fn what_was_right_is_not_transferred_again_until_it_changes() {
     let public_url = PublicUrl::new(&format!("http://{address}"), false, &connections).expect("a URL");
     let read = async |expected: &'static str| {
         let expected = Bytes::from_static(expected.as_bytes());
-        public_url.read(Document::Jwks, &expected).await.expect("it is there")
+        public_url.read(Document::Jwks, &expected).await.expect("it is there").0
     };
     assert_eq!((read("old").await, cdn.last()), ("old".into(), (None, 200)));
     assert_eq!((read("old").await, cdn.last()), ("old".into(), (Some("\"old\"".to_owned()), 304)));
@@ -72,6 +73,41 @@ async fn what_was_right_is_not_transferred_again_until_it_changes() {
     cdn.shows("\"edited\"", "edited");
     assert_eq!((read("new").await, cdn.last()), ("edited".into(), (Some("\"old\"".to_owned()), 200)));
     assert_eq!((read("new").await, cdn.last()), ("edited".into(), (None, 200)));
+}
+
+/// A store that sends no `Cache-Control` with its 304 has not taken back what it said before.
+#[tokio::test]
+async fn how_long_a_document_may_be_kept_is_known_without_reading_it_again() {
+    let says = Arc::new(Mutex::new(Some("max-age=60")));
+    let answer = {
+        let says = Arc::clone(&says);
+        async move |headers: HeaderMap| {
+            let unchanged = headers.contains_key(IF_NONE_MATCH);
+            let status = if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+            let cache_control =
+                says.lock().expect("no panic").map(|says| (http::header::CACHE_CONTROL, says));
+            let fields: HeaderMap = cache_control
+                .into_iter()
+                .chain([(ETAG, "\"1\"")])
+                .map(|(n, v)| (n, HeaderValue::from_static(v)))
+                .collect();
+            (status, fields, "keys")
+        }
+    };
+    let (address, _tasks) = serve(Router::new().route("/openid/v1/jwks", get(answer))).await;
+    let public_url =
+        PublicUrl::new(&format!("http://{address}"), false, &Connections::default()).expect("a URL");
+    let read = async || {
+        let (bytes, cache) =
+            public_url.read(Document::Jwks, &Bytes::from_static(b"keys")).await.expect("it is there");
+        assert_eq!(bytes, "keys");
+        cache.cache_control
+    };
+    assert_eq!(read().await.as_deref(), Some("max-age=60"));
+    *says.lock().expect("no panic") = None;
+    assert_eq!(read().await.as_deref(), Some("max-age=60"), "the 304 says nothing");
+    *says.lock().expect("no panic") = Some("max-age=90");
+    assert_eq!(read().await.as_deref(), Some("max-age=90"), "the 304 says something else");
 }
 
 #[tokio::test]
@@ -108,6 +144,7 @@ async fn read(router: Router, below: &str) -> Result<Bytes, TargetError> {
     public_url
         .read(Document::Jwks, &Bytes::new())
         .await
+        .map(|(bytes, _)| bytes)
         .map_err(|cause| TargetError::new("t", "read", None, cause))
 }
 
@@ -135,6 +172,21 @@ async fn a_missing_document_is_an_error_with_its_status() {
     let error = read(Router::new(), "").await.expect_err("there is none");
     assert_eq!(chain(&error), "cannot read target `t`: the answer was `404 Not Found`, expected `200 OK`");
     assert!(error.hint().expect("there is something to do about it").starts_with("let everybody read it"));
+}
+
+#[tokio::test]
+async fn a_coding_that_nobody_asked_for_is_undone_or_named() {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(b"keys").expect("in memory");
+    let gzip = gzip.finish().expect("in memory");
+    let encoded = |coding: &'static str| {
+        let gzip = gzip.clone();
+        Router::new().route("/openid/v1/jwks", get(async move || ([(CONTENT_ENCODING, coding)], gzip)))
+    };
+    assert_eq!(read(encoded("gzip"), "").await.expect("gzip"), "keys");
+    let error = read(encoded("br"), "").await.expect_err("another coding");
+    assert_eq!(chain(&error), "cannot read target `t`: it is encoded as `br` although nobody asked for that");
+    assert!(error.hint().is_some_and(|hint| hint.starts_with("serve it as it is")));
 }
 
 #[tokio::test]

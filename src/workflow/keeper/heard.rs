@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Hearing;
 use crate::core::{
+    freshness::Freshness,
     kid::Kid,
     ledger::{Ledger, Look, signed},
     merge::{Answer, Report},
@@ -21,6 +22,8 @@ pub(super) struct Heard {
     pub(super) alarms: BTreeSet<String>,
     /// What places were seen to show while our clock was not to be trusted.
     undated: BTreeMap<String, Look>,
+    /// How long relying parties may keep what places give them.
+    kept: BTreeMap<String, Freshness>,
 }
 
 /// Those who speak for one configured source.
@@ -69,7 +72,18 @@ impl Heard {
             sources: sources.into_iter().map(|voices| Panel::new(&voices)).collect(),
             alarms: BTreeSet::new(),
             undated: BTreeMap::new(),
+            kept: BTreeMap::new(),
         }
+    }
+
+    /// Notes how long relying parties may keep what a place gives them, if it gives them anything.
+    pub(super) fn keeps(&mut self, place: &str, kept: Option<Freshness>) {
+        self.kept.remove(place);
+        self.kept.extend(kept.map(|kept| (place.to_owned(), kept)));
+    }
+
+    pub(super) fn kept(&self) -> &BTreeMap<String, Freshness> {
+        &self.kept
     }
 
     /// Notes that a look at a place was recorded, with a time or without one.

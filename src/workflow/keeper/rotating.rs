@@ -102,6 +102,7 @@ impl Keeper {
             gates: self.gates(),
             api_servers: heard.api_servers(),
             nodes: merge::heard(ledger, heard.reports()),
+            kept: heard.kept().clone(),
             is_sound: self.unseen.borrow().is_empty()
                 && heard.knows_all()
                 && heard.trusted(now, self.charter.retention.margin).is_some(),

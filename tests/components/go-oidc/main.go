@@ -1,12 +1,14 @@
 // Command go-oidc-verify verifies a token as a stranger would: go-oidc, and nothing known but the issuer.
 //
 //	go-oidc-verify ISSUER AUDIENCE CA_FILE < token
+//	go-oidc-verify AUDIENCE < tokens
 //
-// CA_FILE holds the only certificates that are trusted; `-` stands for an issuer on plain http.
+// The second answers as go-readers does. CA_FILE holds the only certificates that are trusted; `-` stands for an issuer on plain http.
 // Prints the claims as one line of JSON and exits 0, or says why not on stderr and exits 1.
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -25,6 +27,10 @@ import (
 const timeout = 10 * time.Second
 
 func main() {
+	if len(os.Args) == 2 {
+		session(os.Args[1])
+		return
+	}
 	if len(os.Args) != 4 {
 		fail(errors.New("usage: go-oidc-verify ISSUER AUDIENCE CA_FILE < token"))
 	}
@@ -57,6 +63,31 @@ func verify(issuer, audience, caFile, token string) (json.RawMessage, error) {
 	}
 	var claims json.RawMessage
 	return claims, verified.Claims(&claims)
+}
+
+// session presents tokens to verifiers that keep what they have read.
+func session(audience string) {
+	ctx := context.Background()
+	known := map[string]*oidc.IDTokenVerifier{}
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		issuer, token, _ := strings.Cut(lines.Text(), " ")
+		err := error(nil)
+		if known[issuer] == nil {
+			var provider *oidc.Provider
+			if provider, err = oidc.NewProvider(ctx, issuer); err == nil {
+				known[issuer] = provider.Verifier(&oidc.Config{ClientID: audience})
+			}
+		}
+		if err == nil {
+			_, err = known[issuer].Verify(ctx, token)
+		}
+		if err == nil {
+			fmt.Println("accepted")
+		} else {
+			fmt.Println("refused", strings.Join(strings.Fields(err.Error()), " "))
+		}
+	}
 }
 
 func clientTrusting(caFile string) (*http.Client, error) {

@@ -19,6 +19,8 @@ pub(crate) enum Location {
     Proxy(String),
     /// The folder that takes the place of the location's prefix.
     Folder(PathBuf),
+    /// The same of files that are compressed, as a store serves objects that have a `Content-Encoding`.
+    Compressed(PathBuf),
 }
 
 pub(crate) struct Nginx {
@@ -115,6 +117,13 @@ impl Nginx {
                 }
                 Location::Folder(folder) => {
                     writeln!(text, "location {prefix} {{ alias {}/; }}", folder.display())
+                }
+                Location::Compressed(folder) => {
+                    let folder = folder.display();
+                    writeln!(
+                        text,
+                        "location {prefix} {{ alias {folder}/; add_header Content-Encoding gzip; }}"
+                    )
                 }
             }
             .expect("a string can be written");

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::slice;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -31,10 +32,15 @@ pub(crate) struct RelyingCluster {
 impl RelyingCluster {
     /// A cluster beside the issuer's own in the same etcd, which share nothing there.
     pub(crate) fn start(etcd: &Etcd, trust: &Trust) -> Self {
+        Self::start_trusting_all(etcd, slice::from_ref(trust))
+    }
+
+    /// The same for several issuers.
+    pub(crate) fn start_trusting_all(etcd: &Etcd, trusts: &[Trust]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let own = KeyFiles::rsa(folder.path(), "own");
         let config = folder.path().join(CONFIG);
-        write(&config, trust);
+        write(&config, trusts);
         let mut options = Options::new("https://relying.example", &own);
         options.extra_flags = vec![
             format!("--authentication-config={}", config.display()),
@@ -46,7 +52,7 @@ impl RelyingCluster {
     /// Starts anew with another configuration, and with no key that it knows. It would take up the
     /// configuration by itself too, but it looks whether that works every ten seconds only.
     pub(crate) fn restart_trusting(&mut self, trust: &Trust) {
-        write(&self.folder.path().join(CONFIG), trust);
+        write(&self.folder.path().join(CONFIG), slice::from_ref(trust));
         self.server.restart();
     }
 
@@ -65,7 +71,16 @@ impl RelyingCluster {
 
 const CONFIG: &str = "authentication.json";
 
-fn write(file: &Path, trust: &Trust) {
+fn write(file: &Path, trusts: &[Trust]) {
+    let config = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AuthenticationConfiguration",
+        "jwt": trusts.iter().map(authenticator).collect::<Vec<_>>(),
+    });
+    fs::write(file, config.to_string()).expect("the folder can be written");
+}
+
+fn authenticator(trust: &Trust) -> Value {
     let mut issuer = json!({
         "url": trust.issuer,
         "audiences": [trust.audience],
@@ -74,13 +89,8 @@ fn write(file: &Path, trust: &Trust) {
     if let Some(url) = trust.discovery_url {
         issuer["discoveryURL"] = Value::from(url);
     }
-    let config = json!({
-        "apiVersion": "apiserver.config.k8s.io/v1",
-        "kind": "AuthenticationConfiguration",
-        "jwt": [{
-            "issuer": issuer,
-            "claimMappings": {"username": {"claim": "sub", "prefix": ""}},
-        }],
-    });
-    fs::write(file, config.to_string()).expect("the folder can be written");
+    json!({
+        "issuer": issuer,
+        "claimMappings": {"username": {"claim": "sub", "prefix": ""}},
+    })
 }

@@ -95,6 +95,46 @@ fn a_redirect_leads_neither_round_nor_inside() {
     refuses(&verify(&inside.url()), "PUB-REACH", "not an address of the internet", REFUSED);
 }
 
+/// The service of the issuer may be asked. That it leads to another one of this machine says nothing of whether the
+/// operator wants that asked too.
+#[test]
+fn nothing_else_on_this_machine_is_asked_and_credentials_of_others_are_not_sent() {
+    let other = Scripted::start(|_| (200, "{}".to_owned()));
+    let (by_address, by_name) = (other.url(), other.url().replace("127.0.0.1", "localhost"));
+    for (url, seen) in [
+        (&by_address, "not an address of the internet, nor of this issuer"),
+        (&by_name, "not of the internet: `"),
+    ] {
+        let to = format!("{url}/secrets");
+        let leads = redirecting(move |_| to.clone());
+        refuses(&verify(&leads.url()), "PUB-REACH", seen, REFUSED);
+        let server = answering(format!(r#"{{"issuer":"x","jwks_uri":"{url}/secrets"}}"#));
+        refuses(&verify(&server.url()), "PUB-REACH", "not of the internet: `", REFUSED);
+    }
+    assert!(other.seen().is_empty(), "{:?}", other.seen());
+
+    let own = redirecting(|request| {
+        let host = request.headers()["host"].to_str().expect("text");
+        format!("http://user:hunter2@{host}/again")
+    });
+    let told = verify(&own.url());
+    refuses(&told, "PUB-REACH", "it has a user name or password", REFUSED);
+    assert!(!told.stdout.contains("hunter2"), "{}", told.stdout);
+    let server = Scripted::start(|seen| {
+        let host = seen.headers["host"].to_str().expect("text");
+        (200, format!(r#"{{"issuer":"http://{host}","jwks_uri":"http://user:hunter2@{host}/jwks"}}"#))
+    });
+    let told = verify(&server.url());
+    refuses(&told, "PUB-REACH", "the URL has a user name or password", REFUSED);
+    assert!(!told.stdout.contains("hunter2"), "{}", told.stdout);
+    let asked: Vec<_> = server
+        .seen()
+        .into_iter()
+        .map(|seen| (seen.path, seen.headers.contains_key("authorization")))
+        .collect();
+    assert!(asked.iter().all(|(path, sent)| path != "/jwks" && !sent), "{asked:?}");
+}
+
 /// The discovery document names where the JWKS is, and is believed no further than the internet.
 #[test]
 fn a_jwks_uri_leads_not_inside() {
@@ -141,7 +181,7 @@ fn what_is_asked_is_bounded_and_carries_nothing() {
     for request in seen {
         let mut names: Vec<_> = request.headers.keys().map(http::HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "host"]);
+        assert_eq!(names, ["accept", "host", "user-agent"]);
         assert_eq!((request.method.as_str(), request.query), ("GET", None));
     }
 }

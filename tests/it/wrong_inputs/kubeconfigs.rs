@@ -48,7 +48,32 @@ fn clusters_that_cannot_be_asked_are_named_with_what_to_do() {
     );
     refuses("a server that is no URL", Some(kubeconfig(&json!({"server": "a b"}))), "kubernetes:test");
     refuses("nobody there", Some(kubeconfig(&json!({"server": server}))), "kubernetes:test");
+    let with_plugin = |exec: &Value| {
+        let mut config: Value = serde_json::from_str(&kubeconfig(&json!({"server": server}))).expect("JSON");
+        config["users"][0]["user"] = json!({"exec": exec});
+        Some(config.to_string())
+    };
+    let plugin = |command: &str, more: &Value| {
+        let mut exec = json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "command": command, "interactiveMode": "Never",
+            "args": ["--secret", "sesame"], "env": [{"name": "CLIENT_SECRET", "value": "sesame"}],
+        });
+        exec.as_object_mut().expect("it is one").extend(more.as_object().expect("it is one").clone());
+        with_plugin(&exec)
+    };
+    refuses("a credential plugin that is not there", plugin("kubelogin", &json!({})), "kubernetes:test");
+    let install = json!({"installHint": "kubelogin is needed.\nSee https://aka.ms/aks/kubelogin"});
+    refuses(
+        "a credential plugin whose makers say how to have it",
+        plugin("kubelogin", &install),
+        "kubernetes:test",
+    );
+    refuses("a credential plugin that fails", plugin("false", &json!({})), "kubernetes:test");
+    refuses("a credential plugin that says nothing", plugin("true", &json!({})), "kubernetes:test");
+    let proxied = json!({"server": server, "proxy-url": "http://user:sesame@[proxy"});
+    refuses("a proxy that is no URL", Some(kubeconfig(&proxied)), "kubernetes:test");
     assert!(!it.text.contains("sesame"), "a credential is shown: {}", it.text);
+    it.write("kubeconfig", kubeconfig(&json!({"server": server})));
     it.refuses_with(
         "a token from nobody",
         "token --source kubernetes:test --service-account team/app",

@@ -3,6 +3,8 @@ use serde_json::json;
 use super::{COULD_NOT, Transcript};
 use crate::support::gcs::ServiceAccount;
 use crate::support::pki::KeyFiles;
+use crate::support::port::Port;
+use crate::support::scripted::Scripted;
 
 fn config(target: &str) -> String {
     format!(
@@ -64,6 +66,27 @@ fn credentials_that_make_no_sense_are_named_and_not_shown() {
         ),
     ] {
         it.refuses_with(what, sync, COULD_NOT, |signpost| {
+            variables.iter().fold(signpost, |signpost, (name, value)| signpost.env(name, value))
+        });
+    }
+    // Nobody is there who would hand any out, or he has none.
+    let nobody = Port::free();
+    let none = Scripted::start(|_| (404, String::new()));
+    it.replace(nobody.address(), "ADDRESS");
+    let metadata = format!("http://{}/metadata/identity/oauth2/token", nobody.address());
+    let (aws, empty) = (format!("http://{}", nobody.address()), none.url());
+    for (what, target, variables) in [
+        ("no credentials for Azure", "az://account/$web", [("AZURE_MSI_ENDPOINT", metadata.as_str())]),
+        ("no credentials for S3", "s3://issuers/kind", [("AWS_METADATA_ENDPOINT", aws.as_str())]),
+        ("a machine without a role", "s3://issuers/kind", [("AWS_METADATA_ENDPOINT", empty.as_str())]),
+        (
+            "no credentials for Google",
+            "gs://issuers/kind",
+            [("GCE_METADATA_HOST", nobody.address().as_str())],
+        ),
+    ] {
+        let sync = sync.replace("gs://issuers/kind", target).replace("sync ", "sync --dry-run ");
+        it.refuses_with(what, &sync, COULD_NOT, |signpost| {
             variables.iter().fold(signpost, |signpost, (name, value)| signpost.env(name, value))
         });
     }

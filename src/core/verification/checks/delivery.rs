@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Basis, Case, Check, EVERYBODY, Step, Verdict, Warning, publication::answers, violated};
-use crate::core::{publication::MEDIA_TYPE, verification::Answer};
+use crate::core::publication::MEDIA_TYPE;
 
-/// Longest `max-age` that is not remarked on: Entra was seen to take up a new key within an hour.
-const LONG_MAX_AGE: u64 = 3600;
+/// Longest life in a cache that is not remarked on: Entra was seen to take up a new key within an hour.
+const LONG_LIFE: Duration = Duration::from_hours(1);
 /// How long a document may take, and how large it may be, before it is remarked on: nobody says what Entra
 /// waits for.
 const LONG_WAIT: Duration = Duration::from_secs(5);
@@ -42,6 +42,16 @@ pub(super) const CHECKS: &[Check] = &[
         basis: Basis::inferred("OpenID Connect Discovery 1.0 section 4.2"),
         step: Step::Metadata,
         judge: they_are_json,
+    },
+    Check {
+        id: "PUB-CODING",
+        rule: "they are not compressed unless the reader asks for it; whether Entra undoes it is not documented",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[501_661],
+        basis: Basis::inferred("RFC 9110 section 12.5.3"),
+        step: Step::Metadata,
+        judge: they_are_not_encoded,
     },
     Check {
         id: "PUB-CACHE",
@@ -94,29 +104,34 @@ fn they_are_json(case: &Case) -> Verdict {
     })
 }
 
-/// `max-age` of a `Cache-Control` (RFC 9111 section 5.2.2.1), in seconds.
-fn max_age(answer: &Answer) -> Option<u64> {
-    let directives = answer.cache_control.as_deref()?.split(',');
-    directives
-        .filter_map(|directive| directive.trim().strip_prefix("max-age="))
-        .find_map(|age| age.parse().ok())
+fn they_are_not_encoded(case: &Case) -> Verdict {
+    answers(case, |what, answer| {
+        let coding = answer.content_coding.as_ref()?;
+        Some(violated(
+            format!("{what} at {} has `Content-Encoding: {coding}` although nobody asked for it", answer.url),
+            "the document as it is",
+            "store it without `Content-Encoding`: `signpost sync` does; a proxy must heed `Accept-Encoding`",
+        ))
+    })
 }
 
 fn caches_forget_in_time(case: &Case) -> Verdict {
-    let fix =
-        "publish with a `max-age` of at most an hour, as `signpost sync` does, and empty the cache in front";
+    let fix = "have it sent with `Cache-Control: public, max-age=300`, as `signpost sync` sets it where that is \
+               possible, and empty the cache in front; `no-cache` and `no-store` do not help, for kube-apiserver \
+               passes over them";
     answers(case, |what, answer| {
-        let max_age = max_age(answer);
-        let age = answer.age.map_or(0, |age| age.as_secs());
-        let seen = match max_age {
-            Some(seconds) if seconds > LONG_MAX_AGE => format!("caches may keep the {what} for {seconds} s"),
-            _ if age > max_age.unwrap_or(LONG_MAX_AGE) => {
-                format!("the {what} comes from a cache that has kept it for {age} s")
+        let longest = answer.cache.longest(case.evidence.now);
+        let allowed = longest.by.map_or(LONG_LIFE, |_| longest.lifetime);
+        let age = answer.age.unwrap_or_default();
+        let seen = match () {
+            () if longest.lifetime > LONG_LIFE => format!("caches may keep the {what} for {longest}"),
+            () if age > allowed => {
+                format!("the {what} comes from a cache that has kept it for {} s", age.as_secs())
             }
-            _ if answer.again.is_some_and(|again| !again.same_bytes) => {
+            () if answer.again.is_some_and(|again| !again.same_bytes) => {
                 format!("two reads of the {what}, a moment apart, show two documents")
             }
-            _ => return None,
+            () => return None,
         };
         Some(violated(seen, "the same at every edge, an hour old at most", fix))
     })

@@ -3,9 +3,13 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, OUTSIDE, Step, Verdict, Warning, differs, holds};
-use super::{quoted, violated};
-use crate::core::{issuer::is_readable_url, token::UnverifiedToken, verification::is_public_url};
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, OUTSIDE, Step, Verdict, Warning};
+use super::{differs, holds, quoted, violated};
+use crate::core::{
+    issuer::is_readable_url,
+    token::UnverifiedToken,
+    verification::{Party, is_public_url},
+};
 
 const PUBLISH: &str = "publish it anew with `signpost sync`";
 
@@ -22,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "DISC-FIELDS",
-        rule: "its five members are there and not empty, and every endpoint it names is a URL",
+        rule: "its five members are there and not empty, and every endpoint it names is a URL; kube-apiserver needs `issuer` and `jwks_uri` alone",
         level: Error,
         parties: EVERYBODY,
         codes: &[501_661],
@@ -44,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         id: "DISC-JWKSURI",
         rule: "`jwks_uri` is an https URL",
         level: Error,
-        parties: EVERYBODY,
+        parties: NOT_KUBERNETES,
         codes: &[501_661],
         basis: Basis::inferred("Kubernetes, openidmetadata.go"),
         step: Step::Metadata,
@@ -107,17 +111,21 @@ fn is_complete(case: &Case) -> Verdict {
         let items = document.get(**name).and_then(Value::as_array);
         items.is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string))
     };
+    let is_kubernetes = case.question.party == Party::Kubernetes;
     let texts = ["issuer", "jwks_uri"];
     let lists =
         ["response_types_supported", "subject_types_supported", "id_token_signing_alg_values_supported"];
+    let lists = lists.iter().filter(|_| !is_kubernetes);
     // An optional member that is there must be right: Entra refuses an empty `authorization_endpoint`.
     let broken = document.iter().filter(|(name, value)| {
-        name.ends_with("_endpoint") && value.as_str().is_none_or(|url| Url::parse(url).is_err())
+        !is_kubernetes
+            && name.ends_with("_endpoint")
+            && value.as_str().is_none_or(|url| Url::parse(url).is_err())
     });
-    let absent = texts.iter().filter(|name| !is_text(name)).chain(lists.iter().filter(|name| !is_list(name)));
+    let absent = texts.iter().filter(|name| !is_text(name)).chain(lists.filter(|name| !is_list(name)));
     let named: Vec<_> = absent.copied().chain(broken.map(|(name, _)| name.as_str())).collect();
     if named.is_empty() {
-        return holds("discovery has all that Microsoft Entra reads");
+        return holds("discovery has all that is read");
     }
     violated(
         format!("the discovery document has nothing usable in {}", quoted(named)),
@@ -126,7 +134,7 @@ fn is_complete(case: &Case) -> Verdict {
     )
 }
 
-fn jwks_uri_is_usable(case: &Case) -> Verdict {
+pub(super) fn jwks_uri_is_usable(case: &Case) -> Verdict {
     match case.discovery_text("jwks_uri") {
         Some(uri) if !uri.is_empty() && !is_readable_url(uri) => violated(
             format!("`jwks_uri` is `{uri}`"),

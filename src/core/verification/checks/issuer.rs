@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{BEFORE_THE_OTHER, violated};
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, Note, OUTSIDE, Step, Verdict, Warning};
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, Note, OUTSIDE, Step, Verdict, Warning};
 use crate::core::{
     issuer::Issuer,
     token::UnverifiedToken,
@@ -48,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         id: "ISS-SYNTAX",
         rule: "the issuer is an https URL in normal form, without user, query and fragment",
         level: Error,
-        parties: EVERYBODY,
+        parties: NOT_KUBERNETES,
         codes: &[501_661],
         basis: Basis::inferred("Kubernetes, openidmetadata.go"),
         step: Step::Metadata,

@@ -1,7 +1,7 @@
 //! Rules of the JWKS (RFC 7517), of the key in it that signed, and of its signature.
 
 use super::{BESIDE_THE_OTHER, holds, quoted, violated};
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, KEYS, Note, SIGNATURE, Step, Verdict, Warning};
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, KEYS, NOT_KUBERNETES, Note, SIGNATURE, Step, Verdict, Warning};
 use crate::core::{
     jwk::{Algorithm, InvalidJwk, PRIVATE_MEMBERS},
     jwk_set::MAX_KEYS,
@@ -48,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         id: "JWKS-DUP",
         rule: "the kid of the token names one key there, not two different ones",
         level: Error,
-        parties: EVERYBODY,
+        parties: NOT_KUBERNETES,
         codes: &[7_000_274],
         basis: Basis::inferred("RFC 7517 section 4.5"),
         step: Step::Key,

@@ -108,7 +108,7 @@ fn aws_takes_the_issuer(case: &Case) -> Verdict {
     }
 }
 
-fn algorithm(case: &Case, taken: &[&str]) -> Verdict {
+pub(super) fn algorithm(case: &Case, taken: &[&str]) -> Verdict {
     let Some(token) = case.token() else { return Verdict::NotApplicable };
     let named = token.header().alg.as_str();
     if taken.contains(&named) {

@@ -27,6 +27,16 @@ pub(super) const CHECKS: &[Check] = &[
         judge: addresses_are_public,
     },
     Check {
+        id: "PUB-CA",
+        rule: "no private authority has to be trusted; what `--ca-file` reads, the outside may refuse",
+        level: Note,
+        parties: OUTSIDE,
+        codes: &[],
+        basis: Basis::inferred("the web's own rule"),
+        step: Step::Metadata,
+        judge: no_authority_is_added,
+    },
+    Check {
         id: "PUB-TLS",
         rule: "the certificate is for this host, valid, and of an authority that everybody trusts",
         level: Error,
@@ -126,6 +136,16 @@ fn there_is_an_answer(case: &Case) -> Verdict {
                 format!("at most {limit} bytes"),
                 "publish the document itself, with `signpost sync`",
             ),
+            Unanswered::Encoded { coding } => (
+                format!("the answer is encoded as `{coding}` although nobody asked for that"),
+                "the document as it is".to_owned(),
+                "serve it without `Content-Encoding`",
+            ),
+            Unanswered::Credentials => (
+                "the URL has a user name or password, which nobody uses".to_owned(),
+                "a URL without".to_owned(),
+                "take them out of `jwks_uri`, and let everybody read it",
+            ),
             Unanswered::Redirected { to, reason } => (
                 format!("it redirects to `{to}`: {reason}"),
                 "the document itself".to_owned(),
@@ -158,12 +178,23 @@ fn addresses_are_public(case: &Case) -> Verdict {
     })
 }
 
+fn no_authority_is_added(case: &Case) -> Verdict {
+    answers(case, |what, answer| {
+        let path = answer.ca_file.as_ref().filter(|_| answer.url.starts_with("https:"))?;
+        Some(violated(
+            format!("{what} was read trusting the authorities of `{path}`"),
+            "a certificate of an authority that everybody trusts",
+            "make sure that the outside trusts the certificate: judge once more without `--ca-file`",
+        ))
+    })
+}
+
 fn tls_is_trusted(case: &Case) -> Verdict {
     either(case, |what, exhibit| match exhibit {
         Exhibit::NoAnswer(none) => match &none.why {
             Unanswered::Tls { reason, thumbprint } => {
                 let seen = format!("{what} at {}: {reason}", none.url);
-                let fix = "serve the whole chain of a public authority, for this very host; for a test cluster set `SSL_CERT_FILE`";
+                let fix = "serve the whole chain of a public authority, for this very host; for a test cluster pass `--ca-file`";
                 let verdict = violated(seen, "a certificate that everybody trusts", fix);
                 Some(match thumbprint {
                     Some(thumbprint) if case.question.party == Party::Aws => {

@@ -1,13 +1,16 @@
 //! Rules of rotation: what Signpost remembers of the key that signed.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Basis, Case, Check, EVERYBODY, Error, Step, Verdict, Warning, differs, holds, violated};
 use crate::core::{
     kid::Kid,
     ledger::{Entry, State, signed},
+    time::later,
     token::UnverifiedToken,
-    verification::PROPAGATION,
+    verification::{PROPAGATION, Party},
 };
 
 pub(super) const CHECKS: &[Check] = &[
@@ -23,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "CACHE-WAIT",
-        rule: "every place has shown the key for a day: a relying party may still have an older JWKS",
+        rule: "every place has shown the key for a day, or for kube-apiserver as long as the JWKS may be kept: a relying party may still have an older JWKS",
         level: Warning,
         parties: EVERYBODY,
         codes: &[7_000_272],
@@ -81,17 +84,31 @@ fn shown_since(entry: &Entry) -> Option<Timestamp> {
     if entry.original { None } else { entry.shown.values().max().copied() }
 }
 
+/// How long somebody may have a JWKS of before.
+fn kept(case: &Case) -> Duration {
+    match case.evidence.jwks.answer() {
+        Some(answer) if case.question.party == Party::Kubernetes => {
+            answer.cache.longest(case.evidence.now).lifetime
+        }
+        _ => PROPAGATION,
+    }
+}
+
+fn in_words(time: Duration) -> String {
+    if time == PROPAGATION { "a day".to_owned() } else { format!("{} s", time.as_secs()) }
+}
+
 /// How long after it was first shown something happened, when that was too early.
-fn too_early(since: Timestamp, at: Timestamp) -> Option<SignedDuration> {
-    Some(at.duration_since(since)).filter(|after| *after < signed(PROPAGATION))
+fn too_early(case: &Case, since: Timestamp, at: Timestamp) -> Option<SignedDuration> {
+    Some(at.duration_since(since)).filter(|after| *after < signed(kept(case)))
 }
 
 fn key_is_known_by_now(case: &Case) -> Verdict {
     let Some((kid, entry)) = entry(case) else { return Verdict::NotApplicable };
-    match shown_since(entry).and_then(|since| Some((since, too_early(since, case.evidence.now)?))) {
+    match shown_since(entry).and_then(|since| Some((since, too_early(case, since, case.evidence.now)?))) {
         Some((since, after)) => violated(
             format!("kid `{kid}` is shown everywhere for {:#} only", after.max(SignedDuration::ZERO)),
-            format!("a day, that is until {}", since.checked_add(PROPAGATION).unwrap_or(Timestamp::MAX)),
+            format!("{}, that is until {}", in_words(kept(case)), later(since, kept(case))),
             "wait, and try again: nothing is wrong but caches",
         ),
         None => holds("every cache has had the time to learn the key"),
@@ -103,14 +120,14 @@ fn key_was_ready(case: &Case) -> Verdict {
     let (Some((kid, entry)), Some(signed_at)) = (entry(case), signed_at) else {
         return Verdict::NotApplicable;
     };
-    match shown_since(entry).and_then(|since| too_early(since, signed_at)) {
+    match shown_since(entry).and_then(|since| too_early(case, since, signed_at)) {
         Some(after) => violated(
             if after.is_negative() {
                 format!("kid `{kid}` has signed {:#} before every place showed it", after.abs())
             } else {
                 format!("kid `{kid}` has signed {after:#} after every place showed it")
             },
-            "a day between them",
+            format!("{} between them", in_words(kept(case))),
             "publish keys ahead of time: have Signpost sign, or give it the next key as a source of kind `files`",
         ),
         None => Verdict::NotApplicable,

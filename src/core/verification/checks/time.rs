@@ -34,7 +34,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "TOK-TIME",
-        rule: "now is between `nbf` (or `iat`), less five minutes, and `exp`",
+        rule: "now is between `nbf` (or `iat`), less five minutes, and `exp`; for kube-apiserver between `nbf`, less a minute, and `exp`",
         level: Error,
         parties: EVERYBODY,
         codes: &[700_024],
@@ -104,7 +104,12 @@ fn life(token: &UnverifiedToken) -> (Option<Timestamp>, Option<Timestamp>) {
 }
 
 fn is_alive(case: &Case) -> Verdict {
-    let Some((start, Some(expiry))) = case.token().map(life) else { return Verdict::NotApplicable };
+    let Some(token) = case.token() else { return Verdict::NotApplicable };
+    let (start, tolerance) = match case.question.party {
+        Party::Kubernetes => (token.not_before(), NOTABLE),
+        _ => (life(token).0, TOLERANCE),
+    };
+    let Some(expiry) = token.expires_at() else { return Verdict::NotApplicable };
     let now = case.evidence.now;
     if expiry <= now {
         return violated(
@@ -113,7 +118,7 @@ fn is_alive(case: &Case) -> Verdict {
             "read the token file anew for every request; the kubelet replaces it in time",
         );
     }
-    match start.filter(|start| start.duration_since(now) > TOLERANCE) {
+    match start.filter(|start| start.duration_since(now) > tolerance) {
         Some(start) => violated(
             format!("not valid for another {}", between(now, start)),
             "a token that is valid now",

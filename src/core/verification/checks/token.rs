@@ -1,7 +1,7 @@
 //! Rules of the token, whoever reads it and whatever is published.
 
 use super::{BEFORE_THE_OTHER, BESIDE_THE_OTHER, differs, holds, quoted, violated};
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, OUTSIDE, Step, Verdict, Warning};
+use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, OUTSIDE, Step, Verdict, Warning};
 use crate::core::{
     service_account::ServiceAccount,
     token::{NotAToken, UnverifiedToken},
@@ -51,7 +51,7 @@ pub(super) const CHECKS: &[Check] = &[
         id: "TOK-KID",
         rule: "the header names a key",
         level: Error,
-        parties: EVERYBODY,
+        parties: NOT_KUBERNETES,
         codes: &[5_002_723],
         basis: Basis::observed("MSAL test constants"),
         step: Step::KeyName,
@@ -69,7 +69,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "TOK-CLAIMS",
-        rule: "`iss`, `sub`, `aud` and `exp` are there and of their type; `iat` too, except for Entra",
+        rule: "`iss`, `sub`, `aud` and `exp` are there and of their type; `iat` too, except for Entra and kube-apiserver",
         level: Error,
         parties: EVERYBODY,
         codes: &[90_014],
@@ -81,7 +81,7 @@ pub(super) const CHECKS: &[Check] = &[
         id: "TOK-ISS-WS",
         rule: "`iss` has no white space around it and at most 600 characters",
         level: Error,
-        parties: EVERYBODY,
+        parties: NOT_KUBERNETES,
         codes: &[700_211],
         basis: Basis::documented("federated credential considerations"),
         step: Step::Issuer,
@@ -223,8 +223,9 @@ fn has_its_claims(case: &Case) -> Verdict {
             ("exp", token.expires_at().is_some()),
             ("iat", token.issued_at().is_some()),
         ];
-        // AWS and OpenID Connect demand `iat`; to Entra a token without it has lived too long.
-        let is_needed = |name: &str| name != "iat" || case.question.party != Party::Entra;
+        // AWS and OpenID Connect demand `iat`, kube-apiserver does not; to Entra a token without it has lived too long.
+        let is_needed =
+            |name: &str| name != "iat" || !matches!(case.question.party, Party::Entra | Party::Kubernetes);
         let names =
             |wanted: bool| claims.iter().filter(move |(_, there)| *there == wanted).map(|(name, _)| *name);
         let missing: Vec<_> = names(false).filter(|name| is_needed(name)).collect();

@@ -13,6 +13,7 @@ use openssl::{
 use serde_json::{Value, json};
 
 use crate::core::{
+    freshness::CacheFields,
     jwk::Jwk,
     ledger::Ledger,
     public_key::PublicKey,
@@ -275,10 +276,15 @@ fn answer(name: &str) -> Answer {
         private: Vec::new(),
         status: 200,
         content_type: Some("application/json; charset=utf-8".to_owned()),
-        cache_control: Some("public, max-age=300".to_owned()),
+        content_coding: None,
+        cache: CacheFields {
+            cache_control: Some("public, max-age=300".to_owned()),
+            ..CacheFields::default()
+        },
         age: None,
         clock_difference: Some(jiff::SignedDuration::ZERO),
         took: Duration::from_millis(20),
+        ca_file: None,
         bytes: Vec::new(),
         again: None,
     }

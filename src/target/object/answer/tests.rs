@@ -76,7 +76,7 @@ fn a_bucket_of_google_is_told_in_the_words_of_gcloud() {
     assert!(hint(&gcs(), &denied("AuthenticationRequired")).starts_with("check `GOOGLE_APPLICATION"));
     let missing = Error::NotFound { path: "p".to_owned(), source: answer("NoSuchBucket") };
     assert_eq!(hint(&gcs(), &missing), "create it: `gcloud storage buckets create gs://issuers`");
-    let unreachable = transport("GET http://metadata.google.internal/token", HttpErrorKind::Connect);
+    let unreachable = without_credentials("metadata.google.internal");
     assert!(hint(&gcs(), &unreachable).starts_with("set `GOOGLE_APPLICATION_CREDENTIALS`"));
 }
 
@@ -132,6 +132,12 @@ fn transport(url: &'static str, kind: HttpErrorKind) -> Error {
     Error::Generic { store: "S3", source: Performing { url, source }.into() }
 }
 
+fn without_credentials(service: &str) -> Error {
+    let none = NoMetadata { service: service.to_owned(), reason: "no route to host".to_owned() };
+    let source = Performing { url: "GET REDACTED", source: HttpError::new(HttpErrorKind::Connect, none) };
+    Error::Generic { store: "S3", source: source.into() }
+}
+
 #[test]
 fn a_service_that_cannot_be_reached_says_why() {
     let cause = |kind| s3("").cause(&transport("GET https://store.example/k", kind)).to_string();
@@ -141,12 +147,13 @@ fn a_service_that_cannot_be_reached_says_why() {
 
 #[test]
 fn an_environment_without_credentials_is_told_which_variables_to_set() {
-    let error = transport("PUT http://169.254.169.254/latest/api/token", HttpErrorKind::Connect);
+    let error = without_credentials("169.254.169.254");
     assert_eq!(
         s3("").cause(&error).to_string(),
-        "the environment has no credentials, and the metadata service gave none: no route to host"
+        "the environment has no credentials, and the metadata service gave none: `169.254.169.254`: no route to host"
     );
-    assert!(hint(&s3(""), &error).starts_with("set `AWS_ROLE_ARN`"));
+    let hint = hint(&s3(""), &error);
+    assert!(hint.starts_with("set `AWS_ROLE_ARN`") && hint.contains("`AWS_PROFILE`"), "{hint}");
 }
 
 #[test]

@@ -200,6 +200,7 @@ impl World {
             gates: self.gates(),
             api_servers: api_servers.into_iter().collect(),
             nodes: heard(ledger, [&nodes]),
+            kept: BTreeMap::new(),
             is_sound: publisher.unseen == 0
                 && *publisher.nodes != Answer::NotYetAsked
                 && self.trusted_time().is_some(),

@@ -12,6 +12,10 @@ use crate::core::{
     },
 };
 
+fn with_key(scene: &mut Scene, key: Value) {
+    scene.jwks["keys"].as_array_mut().expect("an array").push(key);
+}
+
 /// So many keys besides the one that signed; nobody looks at what they are.
 fn with_others(scene: &mut Scene, count: usize) {
     let other: Value = serde_json::from_str(KUBERNETES_RSA).expect("a key");
@@ -75,6 +79,28 @@ pub(super) const PAIRS: &[Pair] = &[
         "PUB-PRIVATE",
         |it| it.answers[0].private = vec!["10.0.0.1".to_owned()],
         "read at `10.0.0.1`",
+        |_| {},
+    ),
+    pair(
+        "PUB-REACH",
+        |it| it.unanswered = Some(Unanswered::Encoded { coding: "br".to_owned() }),
+        "the answer is encoded as `br`",
+        |it| it.answers[0].content_coding = Some("gzip".to_owned()),
+    ),
+    pair("PUB-REACH", |it| it.unanswered = Some(Unanswered::Credentials), "a user name or password", |_| {}),
+    pair(
+        "PUB-CA",
+        |it| it.answers[0].ca_file = Some("ca.crt".to_owned()),
+        "trusting the authorities of `ca.crt`",
+        |it| {
+            it.answers[0].ca_file = Some("ca.crt".to_owned());
+            it.answers[0].url = "http://localhost/discovery".to_owned();
+        },
+    ),
+    pair(
+        "PUB-CODING",
+        |it| it.answers[1].content_coding = Some("gzip".to_owned()),
+        "`Content-Encoding: gzip`",
         |_| {},
     ),
     pair(
@@ -144,9 +170,42 @@ pub(super) const PAIRS: &[Pair] = &[
     ),
     pair(
         "PUB-CACHE",
-        |it| it.answers[1].cache_control = Some("public, max-age=3601".to_owned()),
+        |it| it.answers[1].cache.cache_control = Some("public, max-age=3601".to_owned()),
         "may keep the JWKS for 3601 s",
-        |it| it.answers[1].cache_control = Some("public, max-age=3600".to_owned()),
+        |it| it.answers[1].cache.cache_control = Some("public, max-age=3600".to_owned()),
+    ),
+    pair(
+        "PUB-CACHE",
+        |it| {
+            it.answers[1].cache.cache_control = Some("public, s-maxage=86400, max-age=300".to_owned());
+        },
+        "may keep the JWKS for 86400 s, by `s-maxage`",
+        |it| {
+            it.answers[1].cache.cache_control = Some("public, s-maxage=60, max-age=300".to_owned());
+        },
+    ),
+    pair(
+        "PUB-CACHE",
+        |it| {
+            it.answers[1].cache.cache_control = None;
+            it.answers[1].cache.last_modified = Some("Sun, 29 Nov 2026 02:00:00 GMT".to_owned());
+        },
+        "up to 86400 s, a tenth of its age by `Last-Modified`",
+        |it| {
+            it.answers[1].cache.cache_control = None;
+        },
+    ),
+    pair(
+        "PUB-CACHE",
+        |it| {
+            it.answers[0].cache.cache_control = Some("no-cache, no-store".to_owned());
+            it.answers[0].cache.last_modified = Some("Sun, 29 Nov 2026 02:00:00 GMT".to_owned());
+        },
+        "may keep the discovery document for up to 86400 s",
+        |it| {
+            it.answers[0].cache.cache_control = Some("no-cache, no-store, max-age=300".to_owned());
+            it.answers[0].cache.last_modified = Some("Sun, 29 Nov 2026 02:00:00 GMT".to_owned());
+        },
     ),
     pair(
         "PUB-CACHE",
@@ -189,6 +248,41 @@ pub(super) const PAIRS: &[Pair] = &[
         "`jwks_uri` is",
         |it| {
             it.discovery["jwks_uri"] = json!("https://elsewhere.example/jwks");
+        },
+    ),
+    pair(
+        "KUBE-JWKSURI",
+        |it| {
+            it.party = Party::Kubernetes;
+            it.discovery["jwks_uri"] = json!("http://k8s.example/jwks");
+        },
+        "`jwks_uri` is",
+        |it| {
+            it.party = Party::Kubernetes;
+        },
+    ),
+    pair(
+        "DISC-FIELDS",
+        |it| {
+            it.party = Party::Kubernetes;
+            it.discovery["jwks_uri"] = json!("");
+        },
+        "nothing usable in `jwks_uri`",
+        |it| {
+            it.party = Party::Kubernetes;
+            it.discovery["subject_types_supported"] = json!([]);
+        },
+    ),
+    pair(
+        "KUBE-SET",
+        |it| {
+            it.party = Party::Kubernetes;
+            with_key(it, json!({"kty": "AKP", "kid": "pq", "alg": "ML-DSA-44", "pub": "AA"}));
+        },
+        "key `pq` is of type `AKP`",
+        |it| {
+            it.party = Party::Kubernetes;
+            with_key(it, json!({"kty": "OKP", "kid": "ed", "crv": "Ed25519", "x": "AA"}));
         },
     ),
     pair(

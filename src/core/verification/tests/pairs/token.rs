@@ -461,6 +461,32 @@ pub(super) const PAIRS: &[Pair] = &[
             (it.party, it.header["alg"]) = (Party::Local, json!("ES384"));
         },
     ),
+    pair(
+        "KUBE-ALG",
+        |it| (it.party, it.header["alg"]) = (Party::Kubernetes, json!("EdDSA")),
+        "`EdDSA`",
+        |it| {
+            (it.party, it.header["alg"]) = (Party::Kubernetes, json!("PS256"));
+        },
+    ),
+    pair(
+        "KUBE-ISS",
+        |it| {
+            it.party = Party::Kubernetes;
+            it.move_to("http://127.0.0.1:8080");
+        },
+        "the issuer is `http://127.0.0.1:8080`",
+        |it| {
+            it.party = Party::Kubernetes;
+            it.move_to("https://127.0.0.1:8443");
+        },
+    ),
+    pair(
+        "TOK-TIME",
+        |it| (it.party, it.claims["nbf"]) = (Party::Kubernetes, json!(NOW + 61)),
+        "not valid for another",
+        |it| (it.party, it.claims["nbf"]) = (Party::Kubernetes, json!(NOW + 60)),
+    ),
 ];
 
 fn several(count: usize) -> Vec<crate::core::verification::Credential> {

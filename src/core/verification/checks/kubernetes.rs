@@ -1,0 +1,100 @@
+//! Rules of another cluster's kube-apiserver, which lets in whom the issuer vouches for.
+//!
+//! Source: kube-apiserver 1.37.1 with `--authentication-config`, which reads by go-oidc 2.5 and go-jose 2.6.
+
+use url::Url;
+
+use super::{Basis, Case, Check, Error, Party, Step, Verdict, Warning, discovery, outside, violated};
+use crate::core::verification::case::PublishedKey;
+
+const KUBERNETES: &[Party] = &[Party::Kubernetes];
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "KUBE-ISS",
+        rule: "the issuer is an https URL, on loopback too, without user, query and fragment",
+        level: Error,
+        parties: KUBERNETES,
+        codes: &[],
+        basis: Basis::documented("Kubernetes, AuthenticationConfiguration"),
+        step: Step::Issuer,
+        judge: issuer_can_be_configured,
+    },
+    Check {
+        id: "KUBE-ALG",
+        rule: "the token is signed with an algorithm that `--authentication-config` allows; `--oidc-issuer-url` takes RS256 alone unless it is told more",
+        level: Error,
+        parties: KUBERNETES,
+        codes: &[],
+        basis: Basis::documented("Kubernetes, oidc.go"),
+        step: Step::Algorithm,
+        judge: takes_the_algorithm,
+    },
+    Check {
+        id: "KUBE-JWKSURI",
+        rule: "`jwks_uri` is an https URL: kube-apiserver follows any other, and whoever is on the way chooses the keys",
+        level: Warning,
+        parties: KUBERNETES,
+        codes: &[],
+        basis: Basis::observed("kube-apiserver 1.37.1"),
+        step: Step::Metadata,
+        judge: discovery::jwks_uri_is_usable,
+    },
+    Check {
+        id: "KUBE-SET",
+        rule: "every key in the JWKS is of a type that kube-apiserver knows: one other, and it takes none of them",
+        level: Error,
+        parties: KUBERNETES,
+        codes: &[],
+        basis: Basis::observed("kube-apiserver 1.37.1"),
+        step: Step::Key,
+        judge: knows_every_key,
+    },
+];
+
+fn issuer_can_be_configured(case: &Case) -> Verdict {
+    let Some(issuer) = case.issuer() else { return Verdict::NotApplicable };
+    let is_usable = |url: Url| {
+        let is_bare = url.username().is_empty() && url.password().is_none();
+        url.scheme() == "https" && is_bare && url.query().is_none() && url.fragment().is_none()
+    };
+    if Url::parse(issuer).is_ok_and(is_usable) {
+        return Verdict::NotApplicable;
+    }
+    violated(
+        format!("the issuer is `{issuer}`"),
+        "an https URL without user, query and fragment",
+        "serve the issuer under such a URL, with `tls` or behind a proxy that has a certificate",
+    )
+}
+
+fn takes_the_algorithm(case: &Case) -> Verdict {
+    outside::algorithm(
+        case,
+        &["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"],
+    )
+}
+
+/// Whether go-jose 2.6 knows such a key. What else may be wrong with one is for other rules.
+fn is_known(key: &PublishedKey) -> bool {
+    match (key.text("kty"), key.text("crv")) {
+        (Some("RSA" | "oct"), _) | (Some("EC"), Some("P-256" | "P-384" | "P-521")) => true,
+        (Some("OKP"), Some("Ed25519")) => true,
+        _ => false,
+    }
+}
+
+fn knows_every_key(case: &Case) -> Verdict {
+    let Some(unknown) = case.keys().unwrap_or_default().iter().find(|key| !is_known(key)) else {
+        return Verdict::NotApplicable;
+    };
+    let kind = unknown.text("crv").or(unknown.text("kty")).unwrap_or("none");
+    violated(
+        format!(
+            "key `{}` is of type `{kind}`, which kube-apiserver does not know",
+            unknown.kid().unwrap_or_default()
+        ),
+        "RSA keys, EC keys on P-256, P-384 or P-521, and Ed25519 keys alone",
+        "publish keys of other types under another issuer; profile `entra` leaves out all but RSA",
+    )
+}

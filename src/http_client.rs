@@ -1,0 +1,266 @@
+//! How others are asked over HTTP: as whom, trusting whom, for how long, and what may come back.
+//!
+//! One TLS set-up and one pool serve thousands of sources and targets. Nobody follows a redirect: credentials
+//! must not travel on, and who is trusted is decided by the URL that was given.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
+use reqwest::{
+    Certificate, Client, ClientBuilder, Response,
+    header::{CONTENT_ENCODING, HeaderMap},
+    redirect::Policy,
+};
+use tokio::{sync::OnceCell, task::spawn_blocking};
+
+use crate::{core::publication::sha256_hex, files};
+
+/// What every request says of who sends it: firewalls refuse those that say nothing.
+pub const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+/// Longest wait for a connection, TLS included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest that one request may take, its body included: well below the 30 s between two polls. The documents
+/// are small: a service that needs longer is ill, and the next pass asks again.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest file of certificate authorities that is read, in bytes: that of a system has a tenth of it.
+const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
+
+/// Which certificate authorities are trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// Those of the system, or of `SSL_CERT_FILE`.
+    #[default]
+    System,
+    /// Those of this file besides.
+    Also(PathBuf),
+    /// Those of this file and no other.
+    Only(PathBuf),
+}
+
+impl Trust {
+    /// # Errors
+    ///
+    /// Fails when the file cannot be read.
+    async fn read(&self) -> Result<Option<(&Path, Vec<u8>)>, ClientError> {
+        let (Self::Also(path) | Self::Only(path)) = self else { return Ok(None) };
+        let file = path.clone();
+        let read = spawn_blocking(move || files::read(&file, MAX_CA_FILE));
+        let pem = read.await.expect("reading does not panic and nobody aborts it");
+        let pem = pem.map_err(|source| ClientError::Unreadable { path: path.clone(), source })?;
+        Ok(Some((path, pem)))
+    }
+
+    fn apply(
+        &self,
+        builder: ClientBuilder,
+        file: Option<(&Path, &[u8])>,
+    ) -> Result<ClientBuilder, ClientError> {
+        let Some((path, pem)) = file else { return Ok(builder) };
+        let unusable = |source| ClientError::Unusable { path: path.to_owned(), source };
+        let trusted = Certificate::from_pem_bundle(pem).map_err(|source| unusable(Some(source)))?;
+        if trusted.is_empty() {
+            return Err(unusable(None));
+        }
+        Ok(match self {
+            Self::Only(_) => builder.tls_certs_only(trusted),
+            Self::System | Self::Also(_) => builder.tls_certs_merge(trusted),
+        })
+    }
+}
+
+/// A client that nobody else has, made of what all clients have in common and what `adapt` adds.
+///
+/// # Errors
+///
+/// Fails when the certificate authorities cannot be loaded.
+pub async fn client(
+    trust: &Trust,
+    adapt: impl FnOnce(ClientBuilder) -> ClientBuilder + Send + 'static,
+) -> Result<Client, ClientError> {
+    let file = trust.read().await?;
+    make(trust, file.as_ref().map(|(path, pem)| (*path, pem.as_slice())), adapt).await
+}
+
+/// On a thread of its own: loading the certificates of the system takes longer than all else that a start takes.
+async fn make(
+    trust: &Trust,
+    file: Option<(&Path, &[u8])>,
+    adapt: impl FnOnce(ClientBuilder) -> ClientBuilder + Send + 'static,
+) -> Result<Client, ClientError> {
+    let common = Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT);
+    let builder = trust.apply(common, file)?;
+    let made = spawn_blocking(move || adapt(builder).build()).await.expect("making a client does not panic");
+    let path = file.map(|(path, _)| path.to_owned());
+    made.map_err(|source| match path {
+        Some(path) => ClientError::Unusable { path, source: Some(source) },
+        None => ClientError::System(source),
+    })
+}
+
+/// The clients that all share. Each is made when it is first needed, and again when its `ca_file` has changed.
+#[derive(Clone, Debug, Default)]
+pub struct HttpClients(Arc<Clients>);
+
+#[derive(Debug, Default)]
+struct Clients {
+    encrypted: OnceCell<Client>,
+    plain: OnceCell<Client>,
+    /// With the digest of the file that they trust.
+    trusting: Mutex<BTreeMap<Trust, (String, Client)>>,
+}
+
+impl HttpClients {
+    /// The client for an address; without encryption only where the address says `http`.
+    #[must_use]
+    pub fn to(&self, scheme: &str, trust: Trust) -> SharedClient {
+        SharedClient { clients: Arc::clone(&self.0), plain: scheme == "http", trust }
+    }
+}
+
+/// The client for one kind of address, made when it is first needed.
+#[derive(Clone, Debug)]
+pub struct SharedClient {
+    clients: Arc<Clients>,
+    plain: bool,
+    trust: Trust,
+}
+
+impl SharedClient {
+    /// # Errors
+    ///
+    /// Fails when the certificate authorities cannot be loaded; the next request tries again.
+    pub async fn get(&self) -> Result<Client, ClientError> {
+        if self.plain {
+            // What answers without encryption is near; a proxy would only read the credentials.
+            let plain = || make(&self.trust, None, ClientBuilder::no_proxy);
+            return self.clients.plain.get_or_try_init(plain).await.cloned();
+        }
+        let encrypted = |builder: ClientBuilder| builder.https_only(true);
+        let Some((path, pem)) = self.trust.read().await? else {
+            return self
+                .clients
+                .encrypted
+                .get_or_try_init(|| make(&self.trust, None, encrypted))
+                .await
+                .cloned();
+        };
+        let digest = sha256_hex(&pem);
+        if let Some((known, client)) = self.trusting().get(&self.trust)
+            && *known == digest
+        {
+            return Ok(client.clone());
+        }
+        let client = make(&self.trust, Some((path, &pem)), encrypted).await?;
+        self.trusting().insert(self.trust.clone(), (digest, client.clone()));
+        Ok(client)
+    }
+
+    fn trusting(&self) -> std::sync::MutexGuard<'_, BTreeMap<Trust, (String, Client)>> {
+        self.clients.trusting.lock().expect("nobody panics while holding it")
+    }
+}
+
+/// No client can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("cannot load the certificate authorities that are to be trusted")]
+    System(#[source] reqwest::Error),
+    #[error("cannot read `{path}`", path = path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("`{path}` holds no certificates that can be trusted", path = path.display())]
+    Unusable { path: PathBuf, source: Option<reqwest::Error> },
+}
+
+impl ClientError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::System(_) => "install the system's CA certificates, or name a bundle in `SSL_CERT_FILE`",
+            Self::Unreadable { .. } => "name a file that this process can read",
+            Self::Unusable { .. } => "name a file with the certificates of the authorities, PEM",
+        }
+    }
+}
+
+/// How an answer was encoded although nobody asked for it; `None`: as it is.
+#[must_use]
+pub fn content_coding(headers: &HeaderMap) -> Option<String> {
+    let named = headers.get_all(CONTENT_ENCODING).iter();
+    let named: Vec<_> =
+        named.map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase()).collect();
+    let codings = named.iter().flat_map(|value| value.split(',')).map(str::trim);
+    let codings: Vec<_> = codings.filter(|coding| !matches!(*coding, "" | "identity")).collect();
+    (!codings.is_empty()).then(|| codings.join(", "))
+}
+
+/// The body of an answer, which may have `limit` bytes at most. A coding that nobody asked for is undone: RFC 9110
+/// section 12.5.3 allows it, and stores give what they were given.
+///
+/// # Errors
+///
+/// Fails when the answer breaks off, is too long, or is encoded in another way than `gzip`.
+pub async fn body(mut response: Response, limit: u64) -> Result<Bytes, BodyError> {
+    let coding = content_coding(response.headers());
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Failed)? {
+        if (body.len() + chunk.len()) as u64 > limit {
+            return Err(BodyError::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    match coding {
+        None => Ok(body.freeze()),
+        Some(coding) => decoded(&body, coding, limit).map(Bytes::from),
+    }
+}
+
+fn decoded(body: &[u8], coding: String, limit: u64) -> Result<Vec<u8>, BodyError> {
+    if !matches!(coding.as_str(), "gzip" | "x-gzip") {
+        return Err(BodyError::Encoded { coding });
+    }
+    let mut plain = Vec::new();
+    let mut decoder = MultiGzDecoder::new(body).take(limit + 1);
+    match decoder.read_to_end(&mut plain) {
+        Ok(length) if length as u64 > limit => Err(BodyError::TooLong),
+        Ok(_) => Ok(plain),
+        Err(_) => Err(BodyError::Encoded { coding }),
+    }
+}
+
+/// An answer has no body that can be used.
+#[derive(Debug)]
+pub enum BodyError {
+    Failed(reqwest::Error),
+    TooLong,
+    /// In a way that cannot be undone.
+    Encoded {
+        coding: String,
+    },
+}
+
+/// The innermost text of a failure; the layers around it only say that it failed.
+#[must_use]
+pub fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests;

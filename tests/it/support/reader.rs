@@ -1,0 +1,113 @@
+//! Libraries that relying parties read a JWKS with, each in a process that runs for long: what it has read stays with
+//! it. Their programs are `tests/components/relying_parties/readers.*` and `tests/components/go-readers`.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::components;
+
+/// What a library is written in, and so how it is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    Python,
+    Node,
+    Go,
+}
+
+pub(crate) struct Reader {
+    name: &'static str,
+    runtime: Runtime,
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    _folder: TempDir,
+}
+
+impl Reader {
+    /// One that has read nothing yet, trusts the certificates in `ca_file` alone, and takes tokens for `audience`.
+    pub(crate) fn start(runtime: Runtime, name: &'static str, audience: &str, ca_file: &Path) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let sources = components::sources().join("relying_parties");
+        let mut command = match runtime {
+            Runtime::Python => {
+                let mut command = Command::new(components::path("python"));
+                command.args(["-W", "ignore"]).arg(sources.join("readers.py")).arg(name);
+                command
+            }
+            Runtime::Node => {
+                // Node looks for a module's imports next to the module.
+                let program = folder.path().join("readers.mjs");
+                fs::copy(sources.join("readers.mjs"), &program).expect("it can be copied");
+                symlink(components::path("jose"), folder.path().join("node_modules")).expect("a new name");
+                let mut command = Command::new(components::path("node"));
+                command.arg(program).arg(name);
+                command
+            }
+            Runtime::Go if name == "go-oidc" => Command::new(components::path("go_oidc")),
+            Runtime::Go => {
+                let mut command = Command::new(components::path("go_readers"));
+                command.arg(name);
+                command
+            }
+        };
+        // Proxies, and certificates that the machine's owner added, are no part of the test.
+        command.arg(audience).env_clear();
+        for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
+            command.env(variable, ca_file);
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        Self { name, runtime, child, stdin, stdout, _folder: folder }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Why it refuses a token of this issuer, if it does.
+    pub(crate) fn present(&mut self, issuer: &str, token: &str) -> Result<(), String> {
+        let answer = self.ask(&format!("{issuer} {token}"));
+        match answer.strip_prefix("refused ") {
+            Some(why) => Err(why.to_owned()),
+            None => {
+                assert_eq!(answer, "accepted", "{}", self.name);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether its clock can be put forward: Go asks the kernel for the time by itself.
+    pub(crate) fn has_a_clock(&self) -> bool {
+        self.runtime != Runtime::Go
+    }
+
+    /// Puts its clock forward.
+    pub(crate) fn later(&mut self, seconds: u32) {
+        assert_eq!(self.ask(&format!("+{seconds}")), "later");
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        writeln!(self.stdin, "{line}").unwrap_or_else(|error| panic!("{} has ended: {error}", self.name));
+        let mut answer = String::new();
+        self.stdout.read_line(&mut answer).expect("it answers in UTF-8");
+        assert!(answer.ends_with('\n'), "{} has ended", self.name);
+        answer.trim_end().to_owned()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
