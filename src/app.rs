@@ -89,42 +89,40 @@ impl Shared {
     }
 }
 
-/// Does everything once, issuer after issuer; beside a running service too (`docs/decisions/0010`).
-///
-/// # Errors
-///
-/// Fails when a ledger, the keyring or an address cannot be used; sources and targets that fail are
-/// part of the result.
-pub async fn sync(config: Config, adopt: bool) -> Result<Vec<(Issuer, Pass)>, AppError> {
+/// Does everything once, issuer after issuer; beside a running service too (`docs/decisions/0010`). An issuer fails
+/// when its ledger, its keyring or an address cannot be used, and stops no other one; sources and targets that fail
+/// are part of its pass.
+pub async fn sync(config: Config, adopt: bool) -> Vec<(Issuer, Result<Pass, AppError>)> {
     let mut passes = Vec::new();
     let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
-        let name = issuer.issuer.clone();
-        if issuer.signs() {
-            node::make_keys(&shared.data_dir, &issuer).await?;
-        }
-        let mut wired = wire(issuer, &shared, Use::Sync { adopt }).await?;
-        wired.keeper.begin().await?;
-        let pass = sync::sync(&wired.keeper, wired.sources, &mut wired.placers, adopt).await?;
-        passes.push((name, pass));
+        passes.push((issuer.issuer.clone(), sync_one(issuer, &shared, adopt).await));
     }
-    Ok(passes)
+    passes
+}
+
+async fn sync_one(issuer: IssuerConfig, shared: &Shared, adopt: bool) -> Result<Pass, AppError> {
+    if issuer.signs() {
+        node::make_keys(&shared.data_dir, &issuer).await?;
+    }
+    let mut wired = wire(issuer, shared, Use::Sync { adopt }).await?;
+    wired.keeper.begin().await?;
+    Ok(sync::sync(&wired.keeper, wired.sources, &mut wired.placers, adopt).await?)
 }
 
 /// Finds out what [`sync()`] would do.
-///
-/// # Errors
-///
-/// As [`sync()`].
-pub async fn plan(config: Config) -> Result<Vec<(Issuer, Plan)>, AppError> {
+pub async fn plan(config: Config) -> Vec<(Issuer, Result<Plan, AppError>)> {
     let mut plans = Vec::new();
     let shared = Shared::new(&config.data_dir, Board::default());
     for issuer in config.issuers {
-        let name = issuer.issuer.clone();
-        let mut wired = wire(issuer, &shared, Use::DryRun).await?;
-        plans.push((name, sync::plan(&wired.keeper, wired.sources, &mut wired.placers).await?));
+        plans.push((issuer.issuer.clone(), plan_one(issuer, &shared).await));
     }
-    Ok(plans)
+    plans
+}
+
+async fn plan_one(issuer: IssuerConfig, shared: &Shared) -> Result<Plan, AppError> {
+    let mut wired = wire(issuer, shared, Use::DryRun).await?;
+    Ok(sync::plan(&wired.keeper, wired.sources, &mut wired.placers).await?)
 }
 
 /// What `jwks` prints: a publication, or keys alone where no issuer is known.
@@ -151,7 +149,7 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
         let (_, asked) = source.found(&issuer).await;
         for mut source in asked {
             let fetched = source.fetch().await?;
-            notes.extend(fetched.notes.iter().map(|note| format!("{}: {note}", source.name())));
+            notes.extend(fetched.warnings().map(|note| format!("{}: {note}", source.name())));
             keys.extend(fetched.keys);
         }
     }

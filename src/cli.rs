@@ -14,6 +14,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::{
     app::AppError,
     config::{self, Config, Flags, IN_FLAGS, InvalidConfig},
+    core::text::in_utf8,
     files,
     telemetry::{self, LogFormat},
 };
@@ -21,6 +22,7 @@ use crate::{
 mod config_verb;
 mod jwks;
 mod ledger;
+mod pick;
 pub mod report;
 mod rotate;
 mod run;
@@ -32,7 +34,7 @@ mod token;
 mod usage;
 mod verify;
 
-use report::{Outcome, Style, render};
+use report::{Outcome, Style, one_line, render};
 
 /// What a service logs unless told otherwise: changes, and nothing of how libraries keep house. `kube`
 /// logs every failed request as an error; ours are logged once, when they begin.
@@ -138,17 +140,15 @@ pub fn run() -> Outcome {
             else {
                 error.exit()
             };
-            say(&Failure::plain(&message, &hint).0);
+            Failure::plain(&message, &hint).tell(usage::log_format(std::env::args_os()));
             return Outcome::Failure;
         }
     };
-    match arguments.carry_out() {
-        Ok(outcome) => outcome,
-        Err(Failure(text)) => {
-            say(&text);
-            Outcome::Failure
-        }
-    }
+    let format = arguments.log_format;
+    arguments.carry_out().unwrap_or_else(|failure| {
+        failure.tell(format);
+        Outcome::Failure
+    })
 }
 
 impl Arguments {
@@ -189,12 +189,24 @@ enum Output {
     Json,
 }
 
-/// An error as it is told to the person at the terminal.
-struct Failure(String);
+/// An error as it is told to the person at the terminal, or to whoever collects log lines.
+struct Failure {
+    text: String,
+    error: String,
+    hint: Option<String>,
+}
 
 impl Failure {
     fn new(error: &(dyn Error + 'static), hint: Option<&str>) -> Self {
-        Self(render(error, hint, style()))
+        let text = render(error, hint, style());
+        Self { text, error: one_line(error), hint: hint.map(ToOwned::to_owned) }
+    }
+
+    fn tell(self, format: LogFormat) {
+        match format {
+            LogFormat::Text => say(&self.text),
+            LogFormat::Json => say(&telemetry::fatal(&self.error, self.hint.as_deref())),
+        }
     }
 
     fn plain(text: &str, hint: &str) -> Self {
@@ -263,8 +275,8 @@ fn checked(flags: &Flags, text: Option<&(PathBuf, String)>, cwd: &Path) -> Resul
 fn read_config(path: Option<&Path>) -> Result<Option<(PathBuf, String)>, CannotRead> {
     let Some(path) = path else { return Ok(None) };
     let read = files::read_stream(path, MAX_FILE).and_then(|bytes| {
-        let unreadable = |_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8");
-        String::from_utf8(bytes).map_err(unreadable)
+        String::from_utf8(in_utf8(&bytes).into_owned())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is neither UTF-8 nor UTF-16"))
     });
     match read {
         Ok(text) => Ok(Some((path.to_owned(), text))),
@@ -272,7 +284,12 @@ fn read_config(path: Option<&Path>) -> Result<Option<(PathBuf, String)>, CannotR
     }
 }
 
+/// A file of people, as text in UTF-8 where it is text.
 fn read_file(path: &Path, hint: &str) -> Result<Vec<u8>, Failure> {
+    Ok(in_utf8(&read_bytes(path, hint)?).into_owned())
+}
+
+fn read_bytes(path: &Path, hint: &str) -> Result<Vec<u8>, Failure> {
     let read = files::read_stream(path, MAX_FILE);
     read.map_err(|source| Failure::new(&CannotRead { path: path.to_owned(), source }, Some(hint)))
 }

@@ -21,7 +21,10 @@ use reqwest::{
 };
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
-use crate::{core::publication::sha256_hex, files};
+use crate::{
+    core::{publication::sha256_hex, text::in_utf8},
+    files,
+};
 
 /// What every request says of who sends it: firewalls refuse those that say nothing.
 pub const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -56,7 +59,7 @@ impl Trust {
         let read = spawn_blocking(move || files::read(&file, MAX_CA_FILE));
         let pem = read.await.expect("reading does not panic and nobody aborts it");
         let pem = pem.map_err(|source| ClientError::Unreadable { path: path.clone(), source })?;
-        Ok(Some((path, pem)))
+        Ok(Some((path, in_utf8(&pem).into_owned())))
     }
 
     fn apply(

@@ -65,8 +65,9 @@ impl RelyingParty {
     ) -> Result<Self, ClientError> {
         let resolver = Resolver { reach: reach.clone(), instead };
         let trust = ca_file.clone().map_or(Trust::System, Trust::Also);
+        let resolves = resolver.clone();
         let client = http_client::client(&trust, |builder| {
-            builder.no_proxy().connect_timeout(CONNECT_TIMEOUT).dns_resolver(resolver.clone())
+            builder.no_proxy().connect_timeout(CONNECT_TIMEOUT).dns_resolver(resolves)
         });
         Ok(Self { client: client.await?, reach, resolver, ca_file })
     }
@@ -98,7 +99,7 @@ impl RelyingParty {
     async fn with_thumbprint(&self, why: Unanswered, url: &str) -> Unanswered {
         match why {
             Unanswered::Tls { reason, .. } if presented::is_of_unknown_authority(&reason) => {
-                let thumbprint = presented::thumbprint(url, self.resolver, CONNECT_TIMEOUT).await;
+                let thumbprint = presented::thumbprint(url, self.resolver.clone(), CONNECT_TIMEOUT).await;
                 Unanswered::Tls { reason, thumbprint }
             }
             why => why,

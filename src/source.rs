@@ -17,7 +17,7 @@ use self::{
     key_file::{KeyFileError, KeyFiles},
     remote_jwks::{RemoteError, RemoteJwks},
 };
-use crate::core::{jwk::Jwk, merge::Said};
+use crate::core::{jwk::Jwk, left_out::LeftOut, merge::Said};
 
 /// A place that keys are read from.
 #[derive(Debug)]
@@ -93,12 +93,21 @@ impl Source {
 pub struct Fetched {
     /// One kid never names two keys. None only where the operator said that there may be none.
     pub keys: Vec<Jwk>,
+    /// Keys, and whole files, that cannot be used.
+    pub left_out: Vec<LeftOut>,
     /// What nodes have announced, where the source is one of announcements.
     pub said: Option<Vec<Said>>,
-    /// What to warn about: keys and blocks that were left out, IDs that Kubernetes would not derive.
+    /// What else to warn about: what is no key, IDs that Kubernetes would not derive.
     pub notes: Vec<String>,
     /// What the other side takes for the present, in whole seconds: a witness for our clock.
     pub server_time: Option<Timestamp>,
+}
+
+impl Fetched {
+    /// All that is to be warned about, in words.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.left_out.iter().map(ToString::to_string).chain(self.notes.iter().cloned())
+    }
 }
 
 /// A note about every key whose ID is not the one that Kubernetes derives.

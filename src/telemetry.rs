@@ -5,10 +5,15 @@
 
 use tracing_subscriber::EnvFilter;
 
+use crate::clock;
+
 pub mod board;
 mod metrics;
 pub mod notices;
 pub mod signing;
+mod trouble;
+
+pub use trouble::Trouble;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -17,6 +22,19 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// An error that ends the process, as a log line for machines.
+#[must_use]
+pub fn fatal(error: &str, hint: Option<&str>) -> String {
+    let line = serde_json::json!({
+        "timestamp": clock::now(),
+        "level": "ERROR",
+        "message": "fatal",
+        "error": error,
+        "hint": hint,
+    });
+    line.to_string()
 }
 
 /// Sends log lines to standard error.

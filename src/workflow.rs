@@ -16,7 +16,6 @@ pub mod probing;
 pub mod sync;
 pub mod telling;
 pub mod tending;
-pub mod trouble;
 pub mod verifying;
 pub mod watching;
 

@@ -59,6 +59,8 @@ pub struct InCluster {
 #[derive(Clone, Debug)]
 pub struct Sources {
     pub token: Option<String>,
+    /// What is around it in its file, in words.
+    pub token_file: Option<String>,
     pub cluster: Option<InCluster>,
     pub documents: Documents,
     pub credentials: Option<Vec<Credential>>,
@@ -86,7 +88,8 @@ pub async fn gather(
         in_cluster(cluster).await?
     } else {
         let token = sources.token.as_deref().map(UnverifiedToken::parse);
-        vec![(None, Evidence { token, ..Evidence::none(clock::now()) })]
+        let token_file = sources.token_file.clone();
+        vec![(None, Evidence { token, token_file, ..Evidence::none(clock::now()) })]
     };
     let mut read = None;
     for (_, evidence) in &mut gathered {

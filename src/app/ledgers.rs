@@ -1,7 +1,7 @@
 //! The ledgers of all issuers: where each lives, and what the operator does with them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -77,34 +77,27 @@ fn directory(data_dir: &Path, issuer: &Issuer) -> PathBuf {
     all_directories(data_dir).join(format!("{readable}-{unique}"))
 }
 
-/// The ledgers and copies of ledgers in a data directory.
+/// The ledgers of all issuers: of a configured one where it lives, of others what the data directory has. Those
+/// that cannot be read stand beside them, and hide no other one.
 ///
 /// # Errors
 ///
-/// Fails when one of them cannot be read.
-pub fn in_directory(data_dir: &Path) -> Result<Vec<Ledger>, StoreError> {
-    read_all(&all_directories(data_dir))
-}
-
-/// The ledgers of all issuers: of a configured one where it lives, of others what the data directory has.
-///
-/// # Errors
-///
-/// Fails when one of them cannot be read.
-pub async fn all(config: &Config) -> Result<Vec<Ledger>, StoreError> {
-    let in_directory = in_directory(&config.data_dir)?;
+/// Fails when the data directory cannot be read.
+pub async fn all(config: &Config) -> Result<(Vec<Ledger>, Vec<StoreError>), StoreError> {
+    let (in_directory, mut unusable) = read_all(&all_directories(&config.data_dir))?;
     let mut ledgers: BTreeMap<Issuer, Ledger> =
         in_directory.into_iter().map(|ledger| (ledger.issuer().clone(), ledger)).collect();
     for issuer in config.issuers.iter().filter(|issuer| issuer.ledger.is_some()) {
-        match store(&config.data_dir, issuer).read().await? {
-            Found::Ledger(ledger) | Found::Previous(ledger) => {
+        match store(&config.data_dir, issuer).read().await {
+            Ok(Found::Ledger(ledger) | Found::Previous(ledger)) => {
                 ledgers.insert(issuer.issuer.clone(), Arc::unwrap_or_clone(ledger));
             }
             // The copy, if there is one, is shown.
-            Found::Nothing | Found::Damaged(_) => {}
+            Ok(Found::Nothing | Found::Damaged(_)) => {}
+            Err(error) => unusable.push(error),
         }
     }
-    Ok(ledgers.into_values().collect())
+    Ok((ledgers.into_values().collect(), unusable))
 }
 
 /// Adopts a key; a service that runs on the ledger publishes it with its next pass.
@@ -124,28 +117,43 @@ pub async fn adopt(config: &Config, issuer: &Issuer, kid: &Kid) -> Result<(), Ad
 ///
 /// Fails when it cannot be done or the ledger cannot be stored.
 pub async fn rotate(config: &Config, issuer: &Issuer, ask: &Ask) -> Result<(), RotateError> {
+    let now = clock::now();
     let configured = config.issuers.iter().find(|configured| configured.issuer == *issuer);
-    let configured = configured.ok_or_else(|| RotateError::NotConfigured { issuer: issuer.clone() })?;
-    let (now, gates, retention) = (clock::now(), super::gates(configured), super::retention(configured));
+    let Some(configured) = configured else {
+        // It takes nothing that is configured, and does not wait until somebody finds the configuration.
+        return match ask {
+            Ask::Revoke { kid, with_new_key: false } => {
+                Ok(change(config, issuer, |ledger| ledger.revoke(kid, now)).await??)
+            }
+            Ask::Revoke { kid, with_new_key: true } => {
+                Ok(change(config, issuer, |ledger| ledger.revoke_for_a_new_key(kid, now)).await??)
+            }
+            _ => Err(RotateError::NotConfigured { issuer: issuer.clone() }),
+        };
+    };
+    let (gates, retention) = (super::gates(configured), super::retention(configured));
     let asked = |ledger: &Ledger| ledger.asked(ask, &gates, &retention, configured.propagation, now);
     Ok(change(config, issuer, asked).await??)
 }
 
-/// Where every key stands, as far as the ledgers say: what only a service sees is missing.
-///
-/// # Errors
-///
-/// Fails when one of them cannot be read.
-pub async fn rotations(config: &Config) -> Result<Vec<Report>, StoreError> {
-    let now = clock::now();
-    let ledgers = all(config).await?;
-    let report = |ledger: &Ledger| {
-        let issuer = config.issuers.iter().find(|issuer| issuer.issuer == *ledger.issuer())?;
-        let nodes = ledger.nodes().into_iter().map(|node| (node.clone(), Ok(()))).collect();
-        let seen = Observation { gates: super::gates(issuer), nodes, ..Observation::default() };
-        Some(report(ledger, &seen, now, &super::timing(issuer)))
-    };
-    Ok(ledgers.iter().filter_map(report).collect())
+/// Where every key stands, as far as the ledger says: what only a service sees is missing.
+#[must_use]
+pub fn rotation(ledger: &Ledger, issuer: &IssuerConfig) -> Report {
+    report_of(ledger, issuer, super::gates(issuer))
+}
+
+/// The same for an issuer that is not configured: `defaults` are the settings that it has then, and the places that
+/// show its keys are taken for those that have to.
+#[must_use]
+pub fn unconfigured_rotation(ledger: &Ledger, defaults: &IssuerConfig) -> Report {
+    let shown = ledger.entries().values().flat_map(|entry| entry.shown.keys().cloned());
+    report_of(ledger, defaults, shown.collect())
+}
+
+fn report_of(ledger: &Ledger, issuer: &IssuerConfig, gates: BTreeSet<String>) -> Report {
+    let nodes = ledger.nodes().into_iter().map(|node| (node.clone(), Ok(()))).collect();
+    let seen = Observation { gates, nodes, ..Observation::default() };
+    report(ledger, &seen, clock::now(), &super::timing(issuer))
 }
 
 /// Stores what `decide` makes of the ledger, unless it refuses.

@@ -44,10 +44,10 @@ use crate::{
         socket::{Access, Socket, SocketError},
         trust::{TrustError, TrustStore},
     },
-    source::key_file::{KeyFileError, KeyFiles},
+    source::key_file::{self, KeyFileError},
     store::{LedgerStore, courier::Courier},
-    telemetry::board::Board,
-    workflow::{asking::in_one_line, carrying::carry, tending::tend_by, trouble::Trouble},
+    telemetry::{Trouble, board::Board},
+    workflow::{asking::in_one_line, carrying::carry, tending::tend_by},
 };
 
 /// How often a node looks whether there is something to do, and whether there is an order.
@@ -402,11 +402,15 @@ impl Asking {
             Err(error) => Some((in_one_line(&error), error.hint(), error.is_refusal())),
         };
         match failed {
-            Some((error, hint, is_refusal)) if self.trouble.is_news(&error, is_refusal) => {
+            Some((error, hint, is_refusal)) if self.trouble.is_lasting_news(&error, is_refusal) => {
                 warn!(error, hint, "cannot read the ledger, and goes on with the orders of before");
             }
-            None if self.trouble.is_over() => info!("the ledger is read again"),
-            _ => {}
+            Some(_) => {}
+            None => {
+                if let Some(failures) = self.trouble.over() {
+                    info!(failures, "the ledger is read again");
+                }
+            }
         }
     }
 }
@@ -437,9 +441,8 @@ pub(super) fn announcements_directory(data_dir: &Path) -> PathBuf {
 async fn legacy(files: &[LegacyConfig]) -> Result<Vec<Legacy>, KeyFileError> {
     let mut legacy = Vec::new();
     for LegacyConfig { file, exclude } in files {
-        let path = glob::Pattern::escape(&file.display().to_string());
-        let fetched = KeyFiles::new("legacy".to_owned(), vec![path]).fetch().await?;
-        legacy.extend(fetched.keys.into_iter().map(|jwk| Legacy { jwk, exclude: *exclude }));
+        let keys = key_file::keys_of(file.clone()).await?;
+        legacy.extend(keys.into_iter().map(|jwk| Legacy { jwk, exclude: *exclude }));
     }
     Ok(legacy)
 }

@@ -95,8 +95,8 @@ async fn finished(reading: &mut Option<JoinHandle<Result<Config, Refused>>>) -> 
 ///
 /// # Errors
 ///
-/// Fails when the service cannot start: another one runs on the data directory, an address is in use,
-/// a ledger or the keyring cannot be used.
+/// Fails when the service cannot start: another one runs on the data directory, an address is in use, the ledger or
+/// the keyring of its only issuer cannot be used. Of several issuers, the others go on.
 pub async fn run(
     config: Config,
     reread: Option<Reread>,
@@ -255,9 +255,14 @@ impl Service {
 
     /// Starts every issuer at once; each serves as soon as its own ledger is read.
     fn start_all(&mut self, starting: mpsc::Sender<()>) {
-        for config in self.config.issuers.clone() {
+        let issuers = self.config.issuers.clone();
+        let is_only_one = issuers.len() == 1;
+        for config in issuers {
             self.context.shared.board.expect(&config.issuer);
-            self.start(config, &mut BTreeMap::new(), OnFailure::End(starting.clone()));
+            let starting = starting.clone();
+            let on_failure =
+                if is_only_one { OnFailure::End(starting) } else { OnFailure::Retry(Some(starting)) };
+            self.start(config, &mut BTreeMap::new(), on_failure);
         }
         drop(starting);
         self.route();
@@ -325,12 +330,12 @@ impl Service {
         for config in changed {
             info!(issuer = %config.issuer, "issuer changed");
             board.start_over(&config.issuer);
-            self.start(config, &mut slots, OnFailure::Retry);
+            self.start(config, &mut slots, OnFailure::Retry(None));
         }
         for config in added {
             info!(issuer = %config.issuer, "issuer added");
             board.expect_late(&config.issuer);
-            self.start(config, &mut slots, OnFailure::Retry);
+            self.start(config, &mut slots, OnFailure::Retry(None));
         }
         self.route();
         if let Err(error) = self.context.ticks.tidy().await {

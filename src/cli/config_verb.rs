@@ -54,7 +54,8 @@ pub(super) fn carry_out(verb: ConfigVerb) -> Result<Outcome, Failure> {
                 if let Some(key_type) = key_type.filter(|key_type| !key_type.suits_entra()) {
                     let (issuer, name) = (&issuer.issuer, key_type.name());
                     say(&format!(
-                        "note: Microsoft Entra refuses every token of {issuer}: key_type is `{name}`"
+                        "note: Microsoft Entra refuses every token of {issuer}: key_type is `{name}`; beside RSA keys \
+                         that are public still, such a key breaks python-jose for both"
                     ));
                 }
             }

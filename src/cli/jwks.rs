@@ -12,7 +12,7 @@ use crate::{
     app, clock,
     config::{self, KeyFlags},
     core::{
-        jwk_set::JwkSet,
+        jwk_set::{JwkSet, Profile},
         publication::{Document, Publication},
     },
     files::{self, Staged},
@@ -26,8 +26,9 @@ Examples:
   signpost jwks --source sa.pub --issuer https://oidc.example.com \\
     --output-dir ./public
 
-The bytes are those that kube-apiserver serves for the same keys. Files with
-private keys are read for their public half alone.")]
+Every key is printed, as kube-apiserver serves it: the bytes are the same. What
+`run` and `sync` publish is less by default: `--profile entra` prints that.
+Files with private keys are read for their public half alone.")]
 pub(super) struct JwksFlags {
     #[command(flatten)]
     keys: KeyFlags,
@@ -51,10 +52,23 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<Outcome, Failure> {
     for note in &keys.notes {
         say(&format!("warning: {note}"));
     }
+    let set = JwkSet::new(keys.keys).expect("it was rendered before");
+    let others: Vec<_> = set.iter().filter(|key| !Profile::Entra.includes(key)).collect();
+    if flags.keys.profile.is_none() && !others.is_empty() {
+        let others: Vec<_> =
+            others.iter().map(|key| format!("{} ({})", key.kid(), key.algorithm().name())).collect();
+        say(&format!(
+            "note: profile `entra`, the default of `run` and `sync`, leaves these out: {}\n  hint: pass `--profile`, \
+             `entra` for RS256 keys alone or `all` for every key",
+            others.join(", ")
+        ));
+    }
+    if let Some(breaks) = set.breaks() {
+        say(&format!("warning: {breaks}"));
+    }
     if let (Some(directory), Some(publication)) = (&flags.output_dir, &keys.publication) {
         write_both(directory, publication)?;
     } else {
-        let set = JwkSet::new(keys.keys).expect("it was rendered before");
         print(&String::from_utf8(set.to_json()).expect("JSON is UTF-8"));
     }
     Ok(Outcome::Success)

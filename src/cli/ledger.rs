@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, Output, block_on, load, print, report::Outcome, say, table::table};
+use super::{Failure, Output, block_on, load, pick, print, report::Outcome, say, table::table};
 use crate::{
     app::{AppError, ledgers},
-    config::{Config, Flags, KeyFlags},
+    config::{Config, Flags, IssuerConfig, KeyFlags},
     core::{
         issuer::Issuer,
         kid::Kid,
         ledger::{Ledger, State},
+        redaction::printable,
     },
 };
 
@@ -36,7 +37,8 @@ Examples:
 Example:
   signpost ledger adopt JHJehTTTZlsspKHT-GaJxK7Kd1NQgZJu3fyK6K_QDYU")]
     Adopt {
-        /// The key ID, as `signpost ledger show` prints it; write `--` before one that begins with `-`
+        /// The key ID, as `signpost ledger show` prints it, or its first characters, four at least; write `--` before
+        /// one that begins with `-`
         #[arg(allow_hyphen_values = true)]
         kid: String,
         #[command(flatten)]
@@ -74,30 +76,53 @@ impl Which {
         load(&Flags { keys, ..Flags::default() })
     }
 
+    /// The settings that an issuer has unless it is configured.
+    pub(super) fn defaults(&self, issuer: &Issuer) -> Result<IssuerConfig, Failure> {
+        // Where the keys come from is of no interest, and has to be given.
+        let (issuer, sources) = (Some(issuer.to_string()), vec!["kubernetes".to_owned()]);
+        let keys = KeyFlags { data_dir: self.data_dir.clone(), issuer, sources, ..KeyFlags::default() };
+        let mut config = load(&Flags { keys, ..Flags::default() })?;
+        Ok(config.issuers.remove(0))
+    }
+
     pub(super) fn ledgers(&self) -> Result<(Config, Vec<Ledger>), Failure> {
+        let (config, ledgers, _) = self.all_ledgers()?;
+        Ok((config, ledgers))
+    }
+
+    /// With whether all that there are can be read; which can not, is told.
+    fn all_ledgers(&self) -> Result<(Config, Vec<Ledger>, bool), Failure> {
         let config = self.config()?;
-        let mut ledgers = block_on(ledgers::all(&config)).map_err(AppError::from)?;
+        let (mut ledgers, unusable) = block_on(ledgers::all(&config)).map_err(AppError::from)?;
         if let Some(issuer) = &self.issuer {
             ledgers.retain(|ledger| ledger.issuer().as_str() == issuer);
         }
+        let all = unusable.is_empty();
+        let mut unusable = unusable.into_iter();
         if ledgers.is_empty() {
+            if let Some(error) = unusable.next() {
+                return Err(AppError::from(error).into());
+            }
             let of = self.issuer.as_ref().map(|issuer| format!(" of issuer `{issuer}`")).unwrap_or_default();
             return Err(Failure::plain(
                 &format!("no ledger{of} in `{}`", config.data_dir.display()),
                 "pass the `--data-dir` or `--config` with which signpost runs",
             ));
         }
-        Ok((config, ledgers))
+        for error in unusable {
+            say(&Failure::from(AppError::from(error)).text);
+        }
+        Ok((config, ledgers, all))
     }
 }
 
 fn show(which: &Which, output: Output) -> Result<Outcome, Failure> {
-    let (_, ledgers) = which.ledgers()?;
+    let (_, ledgers, all) = which.all_ledgers()?;
     print(&match output {
         Output::Json => serde_json::to_string_pretty(&ledgers).expect("strings always serialise") + "\n",
         Output::Text => ledgers.iter().map(told).collect::<Vec<_>>().join("\n"),
     });
-    Ok(Outcome::Success)
+    Ok(if all { Outcome::Success } else { Outcome::Failure })
 }
 
 fn told(ledger: &Ledger) -> String {
@@ -139,16 +164,16 @@ fn told(ledger: &Ledger) -> String {
 
 fn adopt(kid: &str, which: &Which) -> Result<Outcome, Failure> {
     let hint = "`signpost ledger show` prints every kid";
-    let kid = Kid::parse(kid).map_err(|error| Failure::new(&error, Some(hint)))?;
     let (config, ledgers) = which.ledgers()?;
+    let known = ledgers.iter().flat_map(|ledger| ledger.entries().keys().chain(ledger.strangers().keys()));
+    let kid = pick::kid(kid, known.map(Kid::as_str), hint)?;
     let knows = |ledger: &&Ledger| ledger.key(&kid).is_some() || ledger.strangers().contains_key(&kid);
     let issuers: Vec<Issuer> = ledgers.iter().filter(knows).map(|ledger| ledger.issuer().clone()).collect();
     let issuer = match issuers.as_slice() {
         [issuer] => issuer,
-        [] => return Err(Failure::plain(&format!("kid `{kid}` is unknown"), hint)),
         _ => {
             return Err(Failure::plain(
-                &format!("kid `{kid}` is known to {} issuers", issuers.len()),
+                &format!("kid `{}` is known to {} issuers", printable(kid.as_str()), issuers.len()),
                 "pass `--issuer` to say which one",
             ));
         }

@@ -7,16 +7,15 @@ use clap::Subcommand;
 mod status;
 
 use super::{
-    Failure, Output, block_on, ledger::Which, print, report::Outcome, say, sure::Sure, table::table,
+    Failure, Output, block_on, ledger::Which, pick, print, report::Outcome, say, sure::Sure, table::table,
 };
 use crate::{
-    app::{AppError, ledgers},
+    app::ledgers,
     config::Config,
     control::{self, ControlError, Reply, Request},
     core::{
         announcement::NodeName,
         issuer::Issuer,
-        kid::Kid,
         ledger::{Ask, Ledger},
         rotation::Report,
     },
@@ -59,6 +58,8 @@ Examples:
         without: Vec<String>,
     },
     /// Take the last rotation back: the keys before sign again, while every target shows them
+    ///
+    /// Where a new key is waited for after a revocation, the key that is ready signs instead.
     Abort {
         #[command(flatten)]
         which: Which,
@@ -68,9 +69,17 @@ Examples:
 Example:
   signpost rotate revoke JHJehTTTZlsspKHT-GaJxK7Kd1NQgZJu3fyK6K_QDYU --yes")]
     Revoke {
-        /// The key ID, as `signpost rotate status` prints it; write `--` before one that begins with `-`
+        /// The key ID, as `signpost rotate status` prints it, or its first characters, four at least; write `--` before
+        /// one that begins with `-`
         #[arg(allow_hyphen_values = true)]
         kid: String,
+        /// Sign with a key that was never public, as soon as every target shows it
+        ///
+        /// For relying parties that drop a key only once they meet a kid that they have never seen: other clusters
+        /// whose kube-apiserver trusts this issuer, Vault, Dex, Argo CD. Whoever has a copy of the JWKS of before, and does
+        /// not look again, refuses the new key's tokens meanwhile: Microsoft Entra perhaps for hours.
+        #[arg(long)]
+        sign_with_new_key: bool,
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
@@ -108,8 +117,11 @@ pub(super) fn carry_out(verb: RotateVerb) -> Result<Outcome, Failure> {
             say(&format!("took the rotation of {issuer} back"));
             Ok(Outcome::Success)
         }
-        RotateVerb::Revoke { kid, which, sure } => revoke(&kid, &which, &sure),
+        RotateVerb::Revoke { kid, sign_with_new_key, which, sure } => {
+            revoke(&kid, sign_with_new_key, &which, &sure)
+        }
         RotateVerb::Forget { node, which, sure } => {
+            know_node(&node, &which)?;
             let warning = format!(
                 "If node {node} still signs, its tokens are refused once `max_token_lifetime` is over."
             );
@@ -159,21 +171,36 @@ fn history(which: &Which, output: Output) -> Result<Outcome, Failure> {
     Ok(Outcome::Success)
 }
 
-fn revoke(kid: &str, which: &Which, sure: &Sure) -> Result<Outcome, Failure> {
-    let hint = "`signpost rotate status` prints every kid";
-    let kid = Kid::parse(kid).map_err(|error| Failure::new(&error, Some(hint)))?;
+fn revoke(kid: &str, with_new_key: bool, which: &Which, sure: &Sure) -> Result<Outcome, Failure> {
     let reports = reports(which)?;
-    let breaks: Vec<String> =
-        reports.iter().filter_map(|report| status::what_breaks(report, kid.as_str())).collect();
-    if breaks.is_empty() {
-        return Err(Failure::plain(&format!("kid `{kid}` is unknown"), hint));
-    }
-    if !sure.is_given(&breaks.join("\n"))? {
+    let known = |report| {
+        let Report { keys, strangers, .. }: &Report = report;
+        keys.iter().map(|key| &key.kid).chain(strangers.keys()).map(String::as_str)
+    };
+    let kid = pick::kid(kid, reports.iter().flat_map(known), "`signpost rotate status` prints every kid")?;
+    let breaks = reports.iter().filter_map(|report| status::what_breaks(report, kid.as_str(), with_new_key));
+    if !sure.is_given(&breaks.collect::<Vec<_>>().join("\n"))? {
         return Ok(Outcome::Negative);
     }
-    let issuer = ask(which, &Ask::Revoke { kid: kid.clone() })?;
+    let issuer = ask(which, &Ask::Revoke { kid: kid.clone(), with_new_key })?;
     say(&format!("revoked {kid} of {issuer}"));
     Ok(Outcome::Success)
+}
+
+/// Refuses a node that no issuer knows, before anybody is asked anything about it.
+fn know_node(node: &NodeName, which: &Which) -> Result<(), Failure> {
+    let reports = reports(which)?;
+    let known: BTreeSet<&str> =
+        reports.iter().flat_map(|report| &report.keys).filter_map(|key| key.node.as_deref()).collect();
+    if known.contains(node.as_str()) {
+        return Ok(());
+    }
+    let known: Vec<_> = known.iter().map(|node| format!("`{node}`")).collect();
+    let hint = match known.as_slice() {
+        [] => "no node signs for it".to_owned(),
+        nodes => format!("it has {}", nodes.join(", ")),
+    };
+    Err(Failure::plain(&format!("node `{node}` is unknown"), &hint))
 }
 
 /// Where every key stands, as the service that runs sees it, or else as far as the ledgers say.
@@ -185,9 +212,21 @@ fn reports(which: &Which) -> Result<Vec<Report>, Failure> {
         Ok(reply) => Err(refused(reply)),
         Err(ControlError::NobodyListens { .. }) => {
             let (_, known) = which.ledgers()?;
-            let mut reports = block_on(ledgers::rotations(&config)).map_err(AppError::from)?;
-            reports.retain(|report| known.iter().any(|ledger| ledger.issuer().as_str() == report.issuer));
             say("note: no service runs here; this is what the ledger says");
+            let mut reports = Vec::new();
+            for ledger in &known {
+                let issuer = ledger.issuer();
+                let configured = config.issuers.iter().find(|configured| configured.issuer == *issuer);
+                reports.push(if let Some(configured) = configured {
+                    ledgers::rotation(ledger, configured)
+                } else {
+                    say(&format!(
+                        "note: issuer {issuer} is not in the configuration: waits are the default ones, and targets \
+                         those that show its keys; pass the `--config` with which signpost runs"
+                    ));
+                    ledgers::unconfigured_rotation(ledger, &which.defaults(issuer)?)
+                });
+            }
             Ok(reports)
         }
         Err(error) => Err(Failure::new(&error, error.hint().as_deref())),

@@ -172,7 +172,7 @@ fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Outc
     let posted = Posted::read(&read_file(file, hint)?).map_err(|error| Failure::new(&error, Some(hint)))?;
     node::may_admit(&config, &posted).map_err(AppError::from)?;
     let announcement = posted.announcement();
-    let kids: Vec<_> = announcement.keys().keys().map(Kid::as_str).collect();
+    let kids: Vec<_> = announcement.keys().keys().map(Kid::to_string).collect();
     let node = announcement.node();
     let warning = format!(
         "node {node} signs with one of\n  {kids}\nWhoever has such a private key is cluster-admin here. Compare them \

@@ -11,14 +11,14 @@ use super::{
     table::table,
 };
 use crate::{
-    app,
+    app::{self, AppError},
     config::Flags,
     core::{placement::Refused, publication::Document},
     workflow::{
         asking::AskError,
         keeper::Concerns,
         placing::{PlaceError, Placed, PublicView},
-        sync::{AtTarget, Difference, Pass, Plan},
+        sync::{AtTarget, Difference, Listed, Pass, Plan},
     },
 };
 
@@ -55,26 +55,34 @@ pub(super) fn carry_out(flags: &SyncFlags) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::Success;
     let mut told = Vec::new();
     if flags.dry_run {
-        for (issuer, plan) in block_on(app::plan(config))? {
-            match flags.output {
-                Output::Text => print(&table(&plan_rows(&plan))),
-                Output::Json => told.push(json::plan(&issuer, &plan)),
+        for (issuer, plan) in block_on(app::plan(config)) {
+            match (flags.output, &plan) {
+                (Output::Text, Ok(plan)) => print(&table(&plan_rows(plan))),
+                (Output::Json, Ok(plan)) => told.push(json::plan(&issuer, plan)),
+                (_, Err(error)) => told.push(json::failed_issuer(&issuer, error)),
             }
-            outcome = worse(outcome, judge_plan(&plan));
+            outcome = worse(outcome, plan.map_or_else(tell, |plan| judge_plan(&plan)));
         }
     } else {
-        for (issuer, pass) in block_on(app::sync(config, flags.adopt))? {
-            match flags.output {
-                Output::Text => print(&table(&pass_rows(&pass))),
-                Output::Json => told.push(json::pass(&issuer, &pass)),
+        for (issuer, pass) in block_on(app::sync(config, flags.adopt)) {
+            match (flags.output, &pass) {
+                (Output::Text, Ok(pass)) => print(&table(&pass_rows(pass))),
+                (Output::Json, Ok(pass)) => told.push(json::pass(&issuer, pass)),
+                (_, Err(error)) => told.push(json::failed_issuer(&issuer, error)),
             }
-            outcome = worse(outcome, judge_pass(&pass));
+            outcome = worse(outcome, pass.map_or_else(tell, |pass| judge_pass(&pass)));
         }
     }
     if flags.output == Output::Json {
         print(&json::report(flags.dry_run, told));
     }
     Ok(outcome)
+}
+
+/// An issuer that could not even begin.
+fn tell(error: AppError) -> Outcome {
+    say(&Failure::from(error).text);
+    Outcome::Failure
 }
 
 fn worse(a: Outcome, b: Outcome) -> Outcome {
@@ -149,10 +157,10 @@ fn names(documents: &[Document]) -> String {
     documents.iter().map(|document| document.name()).collect::<Vec<_>>().join(" and ")
 }
 
-fn source_rows(sources: &[(String, Result<usize, AskError>)]) -> Vec<[String; 3]> {
-    let told = |listed: &Result<usize, AskError>| match listed {
-        Ok(1) => "1 key".to_owned(),
-        Ok(count) => format!("{count} keys"),
+fn source_rows(sources: &[(String, Result<Listed, AskError>)]) -> Vec<[String; 3]> {
+    let told = |listed: &Result<Listed, AskError>| match listed {
+        Ok(Listed { keys: 1, .. }) => "1 key".to_owned(),
+        Ok(Listed { keys, .. }) => format!("{keys} keys"),
         Err(_) => "failed".to_owned(),
     };
     sources.iter().map(|(name, listed)| ["source".to_owned(), name.clone(), told(listed)]).collect()
@@ -160,7 +168,7 @@ fn source_rows(sources: &[(String, Result<usize, AskError>)]) -> Vec<[String; 3]
 
 /// Tells every failure with its hint; whether there was one.
 fn tell_failures<T>(
-    sources: &[(String, Result<usize, AskError>)],
+    sources: &[(String, Result<Listed, AskError>)],
     targets: &[AtTarget<T>],
     concerns: &Concerns,
 ) -> bool {
@@ -169,9 +177,10 @@ fn tell_failures<T>(
         failed = true;
         say(&render(error, hint.as_deref(), style()));
     };
-    for (_, listed) in sources {
-        if let Err(error) = listed {
-            tell(error, error.hint());
+    for (name, listed) in sources {
+        match listed {
+            Ok(listed) => listed.notes.iter().for_each(|note| say(&format!("warning: {name}: {note}"))),
+            Err(error) => tell(error, error.hint()),
         }
     }
     for conflict in &concerns.conflicts {
@@ -190,6 +199,9 @@ fn tell_failures<T>(
             Err(error) => tell(error, error.hint()),
             Ok(_) => {}
         }
+    }
+    if let Some(breaks) = concerns.breaks {
+        say(&format!("warning: {breaks}\n  hint: profile `entra` publishes RS256 keys alone"));
     }
     if let Some(alarm) = &concerns.ledger {
         say(&format!("warning: {alarm}\n  hint: see `signpost ledger show`"));

@@ -1,9 +1,10 @@
 //! `signpost token`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{os::fd::AsFd, path::PathBuf, time::Duration};
 
 use clap::Args;
 use jiff::SignedDuration;
+use rustix::fs::{FileType, fstat};
 
 use super::{Failure, block_on, print, report::Outcome, working_directory};
 use crate::{
@@ -83,8 +84,16 @@ pub(super) fn carry_out(flags: &TokenFlags) -> Result<Outcome, Failure> {
         }
     };
     let token = token.map_err(AppError::from)?;
-    print(&format!("{}\n", token.as_str()));
+    print(token.as_str());
+    if !is_file(&std::io::stdout()) {
+        print("\n");
+    }
     Ok(Outcome::Success)
+}
+
+/// Whether it is kept: a token in a file has no line break behind it, which some clients would send along.
+fn is_file(output: &impl AsFd) -> bool {
+    fstat(output).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file())
 }
 
 pub(super) fn lifetime(text: &str) -> Result<Duration, String> {

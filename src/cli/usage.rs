@@ -7,6 +7,8 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
+use crate::telemetry::LogFormat;
+
 /// What is wrong with the command line, and what to do; `None` when clap has something else to say:
 /// help, the version, or an error that this has no words for.
 ///
@@ -49,6 +51,22 @@ pub(super) fn explain(
     Some((message, format!("`{} --help` lists what it takes", command(program, words))))
 }
 
+/// How the log was to be written, as far as a command line that cannot be understood says.
+#[expect(clippy::disallowed_methods, reason = "clap reads it where it understands the command line")]
+pub(super) fn log_format(words: impl Iterator<Item = OsString>) -> LogFormat {
+    let mut words = words.skip_while(|word| {
+        !word.to_str().is_some_and(|word| word == "--log-format" || word.starts_with("--log-format="))
+    });
+    let named = words.next().and_then(|flag| match flag.to_str()?.split_once('=') {
+        Some((_, format)) => Some(OsString::from(format)),
+        None => words.next(),
+    });
+    match named.or_else(|| std::env::var_os("SIGNPOST_LOG_FORMAT")) {
+        Some(format) if format == "json" => LogFormat::Json,
+        _ => LogFormat::Text,
+    }
+}
+
 fn text(error: &Error, kind: ContextKind) -> Option<String> {
     match error.get(kind)? {
         ContextValue::String(text) => Some(text.clone()),
@@ -65,8 +83,9 @@ fn all(error: &Error, kind: ContextKind) -> Vec<String> {
     }
 }
 
+/// The likeliest of what was meant: clap sorts the best guess last.
 fn meant(error: &Error, kind: ContextKind) -> String {
-    all(error, kind).first().map(|guess| format!(", did you mean `{guess}`?")).unwrap_or_default()
+    all(error, kind).last().map(|guess| format!(", did you mean `{guess}`?")).unwrap_or_default()
 }
 
 /// The program and those of its verbs that were named.

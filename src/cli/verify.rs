@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CannotRead, Failure, Output, block_on, print, read_file, report::Outcome, say};
+use super::{CannotRead, Failure, Output, block_on, print, read_bytes, read_file, report::Outcome, say};
 use crate::{
     app::evidence::{self, Documents, InCluster, Sources, Whose},
     core::{
@@ -15,6 +15,7 @@ use crate::{
         ledger::Ledger,
         redaction::redact_tokens,
         service_account::ServiceAccount,
+        text::in_utf8,
         verification::{self, Cloud, Evidence, Exhibit, Expectation, Party, Question, Report, judge},
     },
     workflow::verifying,
@@ -149,8 +150,10 @@ impl VerifyFlags {
                 ca_file: ca_file.clone(),
             },
         };
+        let (token, around) = self.token.as_deref().map(read_token).transpose()?.unzip();
         Ok(Sources {
-            token: self.token.as_deref().map(read_token).transpose()?,
+            token,
+            token_file: around.flatten(),
             cluster: self.cluster.wanted(self.minted_for(expected)),
             documents,
             credentials: self.expected.credentials.as_deref().map(read_credentials).transpose()?,
@@ -177,25 +180,37 @@ impl ClusterFlags {
     }
 }
 
-fn read_token(path: &Path) -> Result<String, Failure> {
+/// The token, and what is around it in its file.
+fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
     if matches!(redact_tokens(&path.to_string_lossy()), Cow::Owned(_)) {
         return Err(Failure::plain(
             "`--token` is a token itself, expected a file",
             "pipe it into `--token -`: everybody on this machine can see what stands in arguments",
         ));
     }
-    let bytes = if path.as_os_str() == "-" {
+    let is_piped = path.as_os_str() == "-";
+    let bytes = if is_piped {
         let mut bytes = Vec::new();
         io::stdin().read_to_end(&mut bytes).map_err(|source| {
             Failure::new(&CannotRead { path: path.to_owned(), source }, Some("pipe a token into it"))
         })?;
         bytes
     } else {
-        read_file(path, "name a readable file, or `-` to pipe the token in")?
+        read_bytes(path, "name a readable file, or `-` to pipe the token in")?
     };
-    let text = String::from_utf8_lossy(&bytes);
+    let text = in_utf8(&bytes);
+    let encoded = if matches!(text, Cow::Owned(_)) {
+        Some("it is in UTF-16")
+    } else {
+        (text.len() < bytes.len()).then_some("it begins with a byte order mark")
+    };
+    let text = String::from_utf8_lossy(&text);
     // Tools print a line; a kubelet writes none. Nothing else is forgiven.
-    Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+    let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    let ends = line.is_some().then_some("it ends with a line break");
+    let around = encoded.into_iter().chain(ends).collect::<Vec<_>>().join(", and ");
+    let is_kept = !is_piped && path.is_file() && !around.is_empty();
+    Ok((line.unwrap_or(&text).to_owned(), is_kept.then_some(around)))
 }
 
 fn exhibit(path: &Path) -> Result<Exhibit, Failure> {

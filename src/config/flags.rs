@@ -34,7 +34,7 @@ pub struct KeyFlags {
     )]
     pub sources: Vec<String>,
 
-    /// Which keys: `entra`, RS256 alone as Microsoft Entra reads them, or `all`
+    /// Which keys: `entra`, RS256 alone as Microsoft Entra reads them, or `all` [default: entra; `jwks` prints all]
     #[arg(long, value_name = "entra|all", env = "SIGNPOST_PROFILE", hide_env_values = true, help_heading = KEYS)]
     pub profile: Option<String>,
 

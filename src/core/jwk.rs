@@ -9,12 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     kid::{InvalidKid, Kid},
+    left_out::Unreadable,
     public_key::{Curve, InvalidPublicKey, PublicKey},
     redaction::brief,
 };
 
 /// Members that only a private key has (RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1).
 pub(super) const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// Members that make a public key, whatever its name is and what it is for.
+const KEY_NUMBERS: [&str; 6] = ["kty", "crv", "x", "y", "n", "e"];
 
 /// A signature algorithm (RFC 7518 section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -159,6 +163,25 @@ impl Jwk {
         let kid = raw.kid.map_or_else(|| Ok(derived.clone()), |kid| Kid::parse(&kid))?;
         Ok(Self { derived: kid == derived, kid, algorithm, key })
     }
+
+    /// Which keys a member of a JWKS may be that [`Jwk::from_json`] refuses.
+    #[must_use]
+    pub fn may_be(value: &serde_json::Value, refusal: &InvalidJwk) -> Unreadable {
+        let kid = value.get("kid").and_then(serde_json::Value::as_str);
+        let kid = kid.and_then(|kid| Kid::parse(kid).ok());
+        let numbers = value.as_object().and_then(|members| {
+            let numbers = members.iter().filter(|(name, _)| KEY_NUMBERS.contains(&name.as_str()));
+            let numbers = numbers.map(|(name, value)| (name.clone(), value.clone())).collect();
+            Self::from_json(&serde_json::Value::Object(numbers)).ok()
+        });
+        // Neither was ever good.
+        let was_never_ours =
+            matches!(refusal, InvalidJwk::Unknown { .. } | InvalidJwk::Key(InvalidPublicKey::Weak { .. }));
+        if kid.is_none() && numbers.is_none() && !was_never_ours {
+            return Unreadable::anything();
+        }
+        Unreadable::known_by(kid, numbers.map(|jwk| jwk.key))
+    }
 }
 
 /// A JWK as it is written: member order, omissions and encodings are those of go-jose's
@@ -190,7 +213,7 @@ impl Serialize for Jwk {
         let empty = RawJwk {
             usage: Some("sig".to_owned()),
             kty: String::new(),
-            kid: Some(self.kid.to_string()),
+            kid: Some(self.kid.as_str().to_owned()),
             crv: None,
             alg: Some(self.algorithm.name().to_owned()),
             x: None,
@@ -236,7 +259,7 @@ fn number(member: Option<&String>, name: &'static str) -> Result<Vec<u8>, Invali
 }
 
 /// One member of a JWKS cannot be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidJwk {
     /// A kind of key that a later Kubernetes may use; leave it out and go on.
     #[error("{what} is not known here")]

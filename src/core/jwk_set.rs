@@ -8,7 +8,9 @@ use super::{
     json,
     jwk::{Algorithm, InvalidJwk, Jwk},
     kid::Kid,
-    redaction::brief,
+    left_out::{LeftOut, Unreadable},
+    public_key::PublicKey,
+    redaction::{brief, printable},
 };
 
 /// Most keys in a published set: Microsoft Entra stores only the first 100 that it downloads.
@@ -108,6 +110,17 @@ impl JwkSet {
         algorithms
     }
 
+    /// Whom it breaks that there are RSA and EC keys in one set; nobody where there is one type.
+    #[must_use]
+    pub fn breaks(&self) -> Option<&'static str> {
+        let is_rsa = |key: &Jwk| matches!(key.public_key(), PublicKey::Rsa { .. });
+        let (rsa, ec) = (self.iter().any(is_rsa), !self.iter().all(is_rsa));
+        (rsa && ec).then_some(
+            "RSA and EC keys are in one set: python-jose reads no kid and fails on the first key of the other type, \
+             and what Microsoft Entra makes of EC keys is not documented",
+        )
+    }
+
     /// Compact JSON, keys sorted by kid: the same keys always give the same bytes.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
@@ -119,24 +132,40 @@ impl JwkSet {
     }
 }
 
+/// Whom it breaks that tokens are signed with an algorithm that none had before; nobody where there is none such.
+#[must_use]
+pub fn change_breaks(before: &[Algorithm], after: &[Algorithm]) -> Option<String> {
+    let new: Vec<_> = after.iter().filter(|algorithm| !before.contains(algorithm)).copied().collect();
+    if before.is_empty() || new.is_empty() {
+        return None;
+    }
+    let names = new.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(", ");
+    let entra = if new == [Algorithm::RS256] { "" } else { "Microsoft Entra, " };
+    Some(format!(
+        "tokens signed with {names} are refused by {entra}readers whose algorithms were set when they were built (Spring \
+         Security) and, for ten minutes after the discovery document names it, express-oauth2-jwt-bearer"
+    ))
+}
+
 /// A JWKS that somebody else wrote, read in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedJwks {
     /// The keys that are understood; at least one.
     pub keys: Vec<Jwk>,
-    /// Keys of a kind that is not known here, in words, to be warned about.
-    pub left_out: Vec<String>,
+    /// Those that are not, to be warned about.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl ReceivedJwks {
     /// Reads a JWKS document.
     ///
-    /// A well-formed key of an unknown kind is left out; a malformed one fails the whole document,
-    /// because its sender cannot be trusted about the others either.
+    /// A key that cannot be used is left out (RFC 7517 section 5). One of a kind that is not known here is no
+    /// fault; an odd one may be a key that was good before, and [`LeftOut::may_be`] says which.
     ///
     /// # Errors
     ///
-    /// Says what is wrong, and with which key.
+    /// Says what is wrong: with the document, with the only keys that there are, or that a private key is in it,
+    /// whose sender must not be listened to.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidJwks> {
         let document = json::parse(bytes).map_err(|error| {
             if json::is_ambiguous(&error) {
@@ -148,24 +177,47 @@ impl ReceivedJwks {
         let members =
             document.get("keys").and_then(serde_json::Value::as_array).ok_or(InvalidJwks::NoKeysMember)?;
         let mut received = Self { keys: Vec::new(), left_out: Vec::new() };
+        let mut odd = None;
         for (index, member) in members.iter().enumerate() {
+            let number = index + 1;
             match Jwk::from_json(member) {
                 Ok(key) => received.keys.push(key),
-                Err(InvalidJwk::Unknown { what }) => {
-                    let kid =
-                        member.get("kid").and_then(serde_json::Value::as_str).unwrap_or("without a kid");
-                    received.left_out.push(format!("key {}: {what} is not known here", brief(kid)));
+                Err(source @ InvalidJwk::Private { .. }) => return Err(InvalidJwks::Key { number, source }),
+                Err(source) => {
+                    received.left_out.push(left_out(number, member, &source));
+                    if !matches!(source, InvalidJwk::Unknown { .. }) {
+                        odd = odd.or(Some(InvalidJwks::Key { number, source }));
+                    }
                 }
-                Err(source) => return Err(InvalidJwks::Key { number: index + 1, source }),
             }
         }
-        match JwkSet::new(received.keys.clone()) {
-            Ok(_) => Ok(received),
-            Err(InvalidJwkSet::Empty) if received.left_out.is_empty() => Err(InvalidJwks::Empty),
-            Err(InvalidJwkSet::Empty) => Err(InvalidJwks::NothingKnown { count: received.left_out.len() }),
-            Err(source) => Err(InvalidJwks::Set(source)),
+        match (JwkSet::new(received.keys.clone()), odd) {
+            (Ok(_), _) => Ok(received),
+            (Err(InvalidJwkSet::Empty), Some(odd)) => Err(odd),
+            (Err(InvalidJwkSet::Empty), None) if received.left_out.is_empty() => Err(InvalidJwks::Empty),
+            (Err(InvalidJwkSet::Empty), None) => {
+                Err(InvalidJwks::NothingKnown { count: received.left_out.len() })
+            }
+            (Err(source), _) => Err(InvalidJwks::Set(source)),
         }
     }
+
+    /// Which keys may be in it and cannot be read.
+    #[must_use]
+    pub fn unreadable(&self) -> Unreadable {
+        Unreadable::of(&self.left_out)
+    }
+}
+
+fn left_out(number: usize, member: &serde_json::Value, refusal: &InvalidJwk) -> LeftOut {
+    let named = |kid: &str| if kid.is_empty() { number.to_string() } else { brief(kid).into_owned() };
+    let what = match (member.get("kid").and_then(serde_json::Value::as_str), refusal) {
+        (kid, InvalidJwk::Unknown { .. }) => {
+            format!("key {}: {refusal}", kid.map_or_else(|| "without a kid".to_owned(), named))
+        }
+        (kid, _) => format!("key {} is left out: {refusal}", kid.map_or_else(|| number.to_string(), named)),
+    };
+    LeftOut { what: printable(&what).into_owned(), may_be: Jwk::may_be(member, refusal) }
 }
 
 /// The keys cannot be one set.
@@ -180,7 +232,7 @@ pub enum InvalidJwkSet {
 }
 
 /// A document is not a JWKS that can be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidJwks {
     #[error("not JSON: {0}")]
     NotJson(String),

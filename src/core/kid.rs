@@ -46,6 +46,26 @@ impl Kid {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether a person who typed this meant the ID: as it is, or as it is shown.
+    #[must_use]
+    pub fn is_meant_by(&self, typed: &str) -> bool {
+        self.0 == typed || printable(&self.0) == typed
+    }
+
+    /// As an argument on a command line that people copy: another party may have chosen the ID, and a shell must
+    /// not read anything else in it.
+    #[must_use]
+    pub fn as_argument(&self) -> String {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let shown = printable(&self.0);
+        let word = if shown.bytes().all(is_plain) {
+            shown.into_owned()
+        } else {
+            format!("'{}'", shown.replace('\'', r"'\''"))
+        };
+        if word.starts_with('-') { format!("-- {word}") } else { word }
+    }
 }
 
 /// As people see it: another party may have chosen it, and what would draw on a terminal is spelt out.
@@ -70,7 +90,7 @@ impl From<Kid> for String {
 }
 
 /// The text cannot be a key ID.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("key ID has {length} characters, expected 1 to 1024")]
 pub struct InvalidKid {
     length: usize,

@@ -12,6 +12,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod ahead;
 mod change;
 mod lineage;
 mod reconcile;
@@ -37,6 +38,7 @@ use super::{
     kid::Kid,
     merge::Merged,
     redaction::brief,
+    time::later,
 };
 
 /// The format that this program writes, and the newest that it reads.
@@ -78,9 +80,16 @@ pub struct Ledger {
     /// The mark under which each place was last seen or left; see [`Look`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     marks: BTreeMap<String, String>,
+    /// Nodes whose next key signs without the propagation wait, by the operator's word, and since when; see
+    /// [`Ledger::revoke_for_a_new_key`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    waived: BTreeMap<NodeName, Timestamp>,
     /// After a repair: how long nothing is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hold: Option<Hold>,
+    /// Since when it is known that times of this ledger are still to come: a clock was ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ahead_since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     incidents: Vec<Incident>,
 }
@@ -196,7 +205,9 @@ impl Ledger {
             words: BTreeMap::new(),
             forgotten: BTreeMap::new(),
             marks: BTreeMap::new(),
+            waived: BTreeMap::new(),
             hold: None,
+            ahead_since: None,
             incidents: Vec::new(),
         }
     }
@@ -290,8 +301,8 @@ impl Ledger {
 
     /// Takes in what the sources say.
     ///
-    /// A key appears as soon as one source lists it. It is missing only when every source answered and
-    /// none lists it, and is removed only then, once [`Retention::wait`] has passed since, no [`Hold`] lasts
+    /// A key appears as soon as one source lists it. It is missing only when every source answered, none lists it,
+    /// and it is none of those that cannot be read. It is removed only then, once [`Retention::wait`] has passed since, no [`Hold`] lasts
     /// and no profile would be left without keys.
     ///
     /// Without a change the ledger is the same, sequence included.
@@ -332,8 +343,10 @@ impl Ledger {
 
     /// Moves keys that nobody lists towards their removal.
     fn age(&mut self, merged: &Merged, now: Timestamp, retention: &Retention) {
-        let unlisted: Vec<Kid> =
-            self.keys.keys().filter(|kid| !merged.listed.contains_key(kid)).cloned().collect();
+        let is_unlisted = |(kid, entry): &(&Kid, &Entry)| {
+            !merged.listed.contains_key(*kid) && !merged.unreadable.may_be(&entry.jwk)
+        };
+        let unlisted: Vec<Kid> = self.keys.iter().filter(is_unlisted).map(|(kid, _)| kid.clone()).collect();
         for kid in unlisted {
             match self.keys[&kid].state {
                 State::Listed => self.turn(&kid, State::Missing { since: now }, now, Event::WentMissing),
@@ -360,7 +373,7 @@ impl Ledger {
         match &entry.signer {
             Some(signer) => {
                 signer.stage.dead_after(retention.margin).is_some_and(|dead| now >= dead)
-                    && self.has_dealt_with(&signer.node, entry.ordered)
+                    && self.has_dealt_with(&signer.node, entry.ordered, later(now, retention.margin))
             }
             None => now.duration_since(since) >= signed(retention.wait()),
         }

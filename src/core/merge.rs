@@ -14,6 +14,7 @@ use super::{
     jwk::Jwk,
     kid::Kid,
     ledger::{Ledger, Mistrust, SignedBy},
+    left_out::Unreadable,
 };
 
 /// What one source, or one API server of a control plane, said when it was last asked.
@@ -29,6 +30,8 @@ pub struct Report {
 pub enum Answer {
     /// These keys and no others.
     Keys(Vec<Jwk>),
+    /// These keys, and some that cannot be read.
+    Partly { keys: Vec<Jwk>, unreadable: Unreadable },
     /// What nodes say of their keys.
     Announced(Vec<Said>),
     /// It could not be reached, or what it said made no sense.
@@ -72,6 +75,12 @@ impl Said {
 }
 
 impl Answer {
+    /// These keys; and those that cannot be read, if there are any.
+    #[must_use]
+    pub fn of(keys: Vec<Jwk>, unreadable: Unreadable) -> Self {
+        if unreadable.is_empty() { Self::Keys(keys) } else { Self::Partly { keys, unreadable } }
+    }
+
     /// How many keys are listed.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -85,9 +94,10 @@ impl Answer {
     }
 
     /// The keys that are listed; `None` where nobody knows.
-    fn keys(&self) -> Option<Vec<&Jwk>> {
+    #[must_use]
+    pub fn keys(&self) -> Option<Vec<&Jwk>> {
         match self {
-            Self::Keys(keys) => Some(keys.iter().collect()),
+            Self::Keys(keys) | Self::Partly { keys, .. } => Some(keys.iter().collect()),
             Self::Announced(said) => Some(said.iter().flat_map(Said::keys).collect()),
             Self::Failed | Self::NotYetAsked => None,
         }
@@ -99,6 +109,8 @@ impl Answer {
 pub struct Merged {
     /// The union of the accepted answers.
     pub listed: BTreeMap<Kid, Jwk>,
+    /// The keys that may be listed and cannot be read.
+    pub unreadable: Unreadable,
     /// The nodes that say what they have.
     pub nodes: BTreeMap<NodeName, Word>,
     /// What they say of their keys.
@@ -139,6 +151,7 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
     let reports = reports.into_iter();
     let mut merged = Merged {
         listed: BTreeMap::new(),
+        unreadable: Unreadable::default(),
         nodes: BTreeMap::new(),
         signers: BTreeMap::new(),
         mistrusted: Vec::new(),
@@ -178,6 +191,9 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
             merged.complete = false;
             merged.conflicts.push(conflict);
             continue;
+        }
+        if let Answer::Partly { unreadable, .. } = &report.answer {
+            merged.unreadable.extend(unreadable);
         }
         for key in keys {
             listed_by.entry(key.kid().clone()).or_insert(&report.source);

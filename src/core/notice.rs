@@ -187,11 +187,16 @@ impl Notice {
             ),
             ledger::Event::Returned => (Reason::KeyReturned, "is listed again"),
             ledger::Event::Removed => (Reason::KeyRemoved, "is published no more, its retention is over"),
-            ledger::Event::StrangerFound => {
-                (Reason::StrangerFound, "is shown by a target and known to no source; it is left there alone")
-            }
+            ledger::Event::StrangerFound => (
+                Reason::StrangerFound,
+                "is shown by a target and known to nobody: whoever has its private half can act as your workloads",
+            ),
             ledger::Event::Adopted => (Reason::KeyAdopted, "was adopted by the operator and is published"),
-            ledger::Event::Ordered => (Reason::KeyOrdered, "is ready, and its node shall sign with it"),
+            ledger::Event::Ordered => (Reason::KeyOrdered, "is what its node shall sign with from now on"),
+            ledger::Event::Redated => (
+                Reason::KeyWentMissing,
+                "went missing at a time that is still to come, and its retention counts from when that was noticed",
+            ),
             ledger::Event::Activated => (Reason::KeyActivated, "signs"),
             ledger::Event::Retired => {
                 (Reason::KeyRetired, "signs no more, and stays published until its last token is dead")

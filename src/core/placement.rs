@@ -3,11 +3,14 @@
 //! The decision rests on bytes that were read, never on what this process believes it wrote. A place
 //! that another lineage owns is not touched, and a key that only the place knows stays there.
 
+use std::collections::BTreeSet;
+
 use super::{
-    discovery::ReceivedDiscovery,
+    discovery::{InvalidDiscovery, ReceivedDiscovery},
     issuer::Issuer,
     jwk::Jwk,
-    jwk_set::{Profile, ReceivedJwks},
+    jwk_set::{InvalidJwks, Profile, ReceivedJwks},
+    kid::Kid,
     ledger::{Ledger, Lineage},
     publication::{Document, MEDIA_TYPE, NothingToPublish, Publication, Terms},
 };
@@ -117,6 +120,23 @@ fn strangers(found: &Found, ledger: &Ledger, profile: Profile) -> Vec<Jwk> {
     strangers
 }
 
+/// The keys that whoever reads these documents can verify with. One whose algorithm the discovery document does not
+/// name yet is none of them: some readers keep that list, and refuse what is not on it.
+///
+/// # Errors
+///
+/// Fails when one of them is not a document of this issuer.
+pub fn kids_shown(jwks: &[u8], discovery: &[u8], issuer: &Issuer) -> Result<BTreeSet<Kid>, NotOurs> {
+    let seen = ReceivedJwks::parse(jwks)?;
+    let named = ReceivedDiscovery::parse(discovery)?;
+    if named.issuer != issuer.as_str() {
+        return Err(NotOurs::OtherIssuer { found: named.issuer, ours: issuer.clone() });
+    }
+    let algorithms = named.id_token_signing_alg_values_supported;
+    let is_named = |key: &&Jwk| algorithms.iter().any(|named| named == key.algorithm().name());
+    Ok(seen.keys.iter().filter(is_named).map(|key| key.kid().clone()).collect())
+}
+
 fn is_true(stored: Option<&Stored>, publication: &Publication, document: Document, ours: &Lineage) -> bool {
     stored.is_some_and(|stored| {
         let headers = stored.headers.as_ref().is_none_or(|headers| {
@@ -136,6 +156,28 @@ pub enum Refused {
     OtherIssuer { found: String, ours: Issuer },
     #[error(transparent)]
     Nothing(#[from] NothingToPublish),
+}
+
+/// What is shown are not the documents of this issuer.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NotOurs {
+    #[error(transparent)]
+    Jwks(#[from] InvalidJwks),
+    #[error(transparent)]
+    Discovery(#[from] InvalidDiscovery),
+    #[error("it names issuer `{found}`, expected `{ours}`")]
+    OtherIssuer { found: String, ours: Issuer },
+}
+
+impl NotOurs {
+    /// Which of the two it is.
+    #[must_use]
+    pub fn document(&self) -> Document {
+        match self {
+            Self::Jwks(_) => Document::Jwks,
+            Self::Discovery(_) | Self::OtherIssuer { .. } => Document::Discovery,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -222,7 +222,7 @@ fn named_curve(parameters: AnyRef<'_>) -> Option<ObjectIdentifier> {
 }
 
 /// The bytes or numbers are not a public key that can be published.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidPublicKey {
     #[error("malformed public key: {0}")]
     Malformed(&'static str),

@@ -2,7 +2,8 @@
 //!
 //! A key may sign once every place has shown it for the propagation time, so that no cached JWKS can lack it.
 //! A key that stops signing stays until its last token is dead. RFC 7583 gives the same two waits for the
-//! keys of DNSSEC (sections 3.2.1 and 3.3).
+//! keys of DNSSEC (sections 3.2.1 and 3.3). The one exception is the operator's word
+//! ([`Ledger::revoke_for_a_new_key`]), which is recorded in the order and rings.
 //!
 //! [`next_step`] decides on what the ledger remembers and what was just seen; the caller records it with
 //! [`after`] and asks again. The node obeys, or refuses (`docs/decisions/0027`).
@@ -261,8 +262,13 @@ pub fn outlook(
     let ordered = order.and_then(|order| keys.iter().find(|(kid, ..)| **kid == order.sign));
     let nothing = BTreeSet::new();
     let without = ledger.wish().map_or(&nothing, |wish| &wish.without);
-    let obstacles_of =
-        |kid: &Kid, entry: &Entry| in_the_way(ledger, (kid, entry), seen, without, now, timing);
+    let waived = ledger.waived(node);
+    let obstacles_of = |kid: &Kid, entry: &Entry| {
+        let mut obstacles = in_the_way(ledger, (kid, entry), seen, without, now, timing);
+        // The operator knows what it costs.
+        obstacles.retain(|obstacle| waived.is_none() || !matches!(obstacle, Obstacle::Propagating { .. }));
+        obstacles
+    };
     let unheard = match seen.nodes.get(node) {
         Some(Ok(())) => None,
         Some(Err(why)) => Some(Obstacle::Mistrusted { why: why.clone() }),
@@ -276,6 +282,8 @@ pub fn outlook(
         // The key that it has begun with is as good as any; after a revocation whichever is ready.
         let mut candidates: Vec<_> =
             keys.iter().filter(|(_, _, stage)| !matches!(stage, Stage::Retired { .. })).collect();
+        // One that was public before that word would not be worth it.
+        candidates.retain(|(_, entry, _)| waived.is_none_or(|at| entry.first_seen >= at));
         candidates.sort_by_key(|(_, _, stage)| matches!(stage, Stage::Standby { .. }));
         let judged = candidates.into_iter().map(|(kid, entry, _)| (*kid, obstacles_of(kid, entry)));
         let best = judged.min_by_key(|(_, obstacles)| !obstacles.is_empty());
@@ -284,13 +292,18 @@ pub fn outlook(
                 (Some(kid.clone()), obstacles)
             });
         obstacles.extend(unheard);
-        return Outlook { ordered: None, next, due: Some(now), why: Why::First, obstacles };
+        let why = if waived.is_some() { Why::Unseen } else { Why::First };
+        return Outlook { ordered: None, next, due: Some(now), why, obstacles };
     };
 
     let asked = ledger.wish().filter(|wish| order.at < wish.at);
     let (due, why) = match (asked, stage) {
         (Some(wish), _) => (Some(wish.at), Why::Asked),
-        (None, Stage::Active { since }) => (timing.rotate_after.map(|age| later(*since, age)), Why::Age),
+        (None, Stage::Active { since }) => {
+            // A node whose clock was ahead dates its keys too late.
+            let since = if *since > later(now, timing.margin) { order.at } else { *since };
+            (timing.rotate_after.map(|age| later(since, age)), Why::Age)
+        }
         (None, _) => (None, Why::Age),
     };
     let next =

@@ -69,7 +69,8 @@ pub(crate) fn known(removed: &[Kid], keys: &[Jwk]) -> Ledger {
             r#""listed""#
         };
         let jwk = serde_json::to_string(key).expect("serialises");
-        format!(r#""{}":{{"jwk":{jwk},"first_seen":"1970-01-01T00:00:00Z","state":{state}}}"#, key.kid())
+        let kid = serde_json::to_string(key.kid()).expect("serialises");
+        format!(r#"{kid}:{{"jwk":{jwk},"first_seen":"1970-01-01T00:00:00Z","state":{state}}}"#)
     };
     let keys: Vec<String> = keys.iter().map(entry).collect();
     let json = format!(

@@ -4,18 +4,12 @@
 //! counts here. An operator admits a node by hand, once; from then on its announcements count as long as a key
 //! that was trusted before has signed them, and so do the nodes that it has admitted itself.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
-
-use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     announcement::{NodeName, Posted},
     issuer::Issuer,
     kid::Kid,
-    ledger::signed,
     signing::MAX_HELD,
 };
 
@@ -42,9 +36,6 @@ pub enum Distrust {
     Taken { node: NodeName, kid: Kid, owner: NodeName },
     #[error("node `{node}` announces keys of issuer `{found}`")]
     OtherIssuer { node: NodeName, found: Issuer },
-    /// Once it counted, nothing that the node says at present would.
-    #[error("node `{node}` speaks at {at}, which is still to come")]
-    Early { node: NodeName, at: Timestamp },
     #[error("node `{node}` announces {count} keys, a node holds at most {MAX_HELD}")]
     TooMany { node: NodeName, count: usize },
 }
@@ -64,7 +55,6 @@ impl Distrust {
                 Some("see who writes its announcement".to_owned())
             }
             Self::OtherIssuer { .. } => Some("start both signers with one issuer".to_owned()),
-            Self::Early { .. } => Some("see to the clocks".to_owned()),
         }
     }
 }
@@ -78,32 +68,31 @@ pub struct Bystander<'a> {
     pub keys: &'a BTreeSet<Kid>,
     /// Keys that nobody shall trust any more.
     pub revoked: &'a BTreeSet<Kid>,
-    /// How far two clocks may be apart.
-    pub margin: Duration,
 }
 
 impl Trust {
     /// The same once announcements were read, and why some of them do not count.
     #[must_use]
-    pub fn learn(&self, me: Bystander<'_>, posted: &[Posted], now: Timestamp) -> (Self, Vec<Distrust>) {
+    pub fn learn(&self, me: Bystander<'_>, posted: &[Posted]) -> (Self, Vec<Distrust>) {
         let mut trust = self.clone();
         let admitted = self.admitted.values();
         let heard: Vec<&Posted> =
             posted.iter().chain(admitted).filter(|posted| posted.announcement().node() != me.node).collect();
         loop {
-            let news = heard.iter().find(|posted| trust.judge(me, posted, now) == Ok(true));
+            let news = heard.iter().find(|posted| trust.judge(me, posted) == Ok(true));
             let Some(news) = news else { break };
             trust.known.insert(news.announcement().node().clone(), Posted::clone(news));
         }
         let reachable: BTreeSet<NodeName> = trust.reachable().into_iter().cloned().collect();
         trust.known.retain(|node, _| reachable.contains(node) && node != me.node);
         let distrusted = posted.iter().filter(|posted| posted.announcement().node() != me.node);
-        let distrusted = distrusted.filter_map(|posted| trust.judge(me, posted, now).err()).collect();
+        let distrusted = distrusted.filter_map(|posted| trust.judge(me, posted).err()).collect();
         (trust, distrusted)
     }
 
-    /// Whether an announcement is news that counts; one that is known, or older, is none.
-    fn judge(&self, me: Bystander<'_>, posted: &Posted, now: Timestamp) -> Result<bool, Distrust> {
+    /// Whether an announcement is news that counts; one that is known, or older, is none. One from the future counts:
+    /// a node whose clock was ahead dates each of its announcements later than the one before.
+    fn judge(&self, me: Bystander<'_>, posted: &Posted) -> Result<bool, Distrust> {
         let announcement = posted.announcement();
         let (name, at) = (announcement.node(), announcement.word().at);
         let node = || name.clone();
@@ -116,9 +105,6 @@ impl Trust {
         let known = self.known.get(name);
         if known.is_some_and(|known| at <= known.announcement().word().at) {
             return Ok(false);
-        }
-        if at.duration_since(now) > signed(me.margin) {
-            return Err(Distrust::Early { node: node(), at });
         }
         let count = announcement.keys().len();
         if count > MAX_HELD {

@@ -350,9 +350,8 @@ impl Node {
             issuer: &self.settings.issuer,
             keys: &own,
             revoked: &orders.revoked,
-            margin: self.settings.margin,
         };
-        let (trust, distrusted) = before.learn(me, &posted, now);
+        let (trust, distrusted) = before.learn(me, &posted);
         (hearsay.distrusted, hearsay.trusted) = (distrusted, trust.nodes());
         hearsay.trust_store.learnt(&before, &trust)?;
         let next = desk.holdings.with_trust(&trust, now);

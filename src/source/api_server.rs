@@ -80,10 +80,9 @@ impl ApiServer {
             InvalidJwks::NotJson(_) => answer.not_json(&request).into(),
             source => ApiServerError::Jwks(source),
         })?;
-        let mut notes = received.left_out;
-        notes.extend(foreign_kids(&received.keys));
-        notes.extend(answer.note);
-        Ok(Fetched { keys: received.keys, notes, server_time: answer.server_time, ..Fetched::default() })
+        let ReceivedJwks { keys, left_out } = received;
+        let notes = foreign_kids(&keys).chain(answer.note).collect();
+        Ok(Fetched { keys, left_out, notes, server_time: answer.server_time, ..Fetched::default() })
     }
 
     /// Reads the issuer that this API server writes into tokens, from its discovery document.

@@ -3,11 +3,12 @@
 //! Polls rather than watches: kubelet replaces Secret volumes by swapping a symlink, which ends an
 //! inotify watch (kubernetes#111947).
 
+mod certificates;
 pub mod content;
 mod pem;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     io::{self, Read as _},
     os::unix::ffi::OsStrExt as _,
@@ -18,13 +19,18 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use self::{certificates::Certificates, content::Content};
 pub use self::{
     content::{InvalidContent, InvalidKey},
     pem::InvalidPem,
 };
 use super::{Fetched, foreign_kids};
 use crate::{
-    core::jwk_set::{InvalidJwkSet, JwkSet},
+    core::{
+        jwk::Jwk,
+        jwk_set::{InvalidJwkSet, JwkSet},
+        left_out::{LeftOut, Unreadable},
+    },
     files,
 };
 
@@ -70,20 +76,24 @@ impl KeyFiles {
 
     /// Reads every file anew.
     ///
+    /// From a directory or glob no certificate is taken, and no key that a certificate beside it belongs to; a file
+    /// that is named by itself is taken whatever it is.
+    ///
     /// # Errors
     ///
-    /// Fails when a pattern finds no file and that is not [`KeyFiles::optional`], and when any file cannot be read or holds no public key.
+    /// Fails when a pattern finds no file and that is not [`KeyFiles::optional`], when a file that is named by
+    /// itself cannot be read or holds no key that can be used, and when there is none at all.
     pub async fn fetch(&self) -> Result<Fetched, KeyFileError> {
         let (patterns, parsed) = (Arc::clone(&self.patterns), Arc::clone(&self.parsed));
         let optional = self.optional;
         tokio::task::spawn_blocking(move || {
-            let files = read(&patterns, optional)?;
-            let digest = digest(&files);
+            let read = read(&patterns, optional)?;
+            let digest = read.digest;
             let mut parsed = parsed.lock().expect("nobody panics while holding it");
             if let Some(parsed) = parsed.as_ref().filter(|parsed| parsed.digest == digest) {
                 return Ok(parsed.fetched.clone());
             }
-            let fetched = parse(files)?;
+            let fetched = parse(read, optional)?;
             *parsed = Some(Parsed { digest, fetched: fetched.clone() });
             Ok(fetched)
         })
@@ -92,48 +102,142 @@ impl KeyFiles {
     }
 }
 
-/// A file and its bytes, which are wiped when they are dropped: they may be a private key.
-type Bytes = (PathBuf, Zeroizing<Vec<u8>>);
+/// The keys of one file that is named by itself, all of which must be usable.
+///
+/// # Errors
+///
+/// Fails when the file cannot be read, holds no public key, or one that cannot be used.
+pub async fn keys_of(path: PathBuf) -> Result<Vec<Jwk>, KeyFileError> {
+    let read = tokio::task::spawn_blocking(move || {
+        let bytes = read_file(&path);
+        parse(Read { files: vec![KeyFile { path, is_named: true, bytes }], ..Read::default() }, false)
+    });
+    let fetched = read.await.expect("reading does not panic and nobody aborts it")?;
+    match fetched.left_out.into_iter().find(|left_out| !left_out.may_be.is_empty()) {
+        Some(LeftOut { what, .. }) => Err(KeyFileError::LeftOut { what }),
+        None => Ok(fetched.keys),
+    }
+}
 
-fn read(patterns: &[String], optional: bool) -> Result<Vec<Bytes>, KeyFileError> {
-    let mut read = Vec::new();
+/// What is wiped when it is dropped: it may be a private key.
+type Bytes = Zeroizing<Vec<u8>>;
+
+/// What was read.
+#[derive(Default)]
+struct Read {
+    files: Vec<KeyFile>,
+    /// What lies in the same directories.
+    certificates: Certificates,
+    /// Of all that was read.
+    digest: [u8; 32],
+}
+
+/// A file that is to hold keys.
+struct KeyFile {
+    path: PathBuf,
+    /// Whether it is named by itself, not found in a directory or by a pattern.
+    is_named: bool,
+    bytes: Result<Bytes, KeyFileError>,
+}
+
+fn read(patterns: &[String], optional: bool) -> Result<Read, KeyFileError> {
+    let (mut named, mut found) = (Vec::new(), Vec::new());
     for pattern in patterns {
-        let found = match files(pattern) {
-            Err(KeyFileError::NoFile { pattern }) if optional => {
-                must_exist(Path::new(&pattern))?;
-                Vec::new()
-            }
-            found => found?,
-        };
-        for path in found {
-            let bytes = read_file(&path)?;
-            read.push((path, bytes));
+        match files(pattern) {
+            Ok(Files::Named(path)) => named.push(path),
+            Ok(Files::Found(paths)) => found.extend(paths),
+            Err(KeyFileError::NoFile { pattern }) if optional => must_exist(Path::new(&pattern))?,
+            Err(error) => return Err(error),
         }
     }
+    found.retain(|path| !named.contains(path));
+    let mut beside: BTreeSet<PathBuf> =
+        found.iter().flat_map(|path| directories(path)).flat_map(neighbours).collect();
+    beside.retain(|path| !found.contains(path));
+    let mut read = Read::default();
+    let mut hasher = Sha256::new();
+    // They are many, and none is kept: each is read to learn whether it is a certificate.
+    for path in beside {
+        let bytes = read_file(&path);
+        digest(&mut hasher, &path, &bytes);
+        read.certificates.look(&path, bytes.as_ref().ok().map(|bytes| bytes.as_slice()));
+    }
+    let all = named.into_iter().map(|path| (path, true)).chain(found.into_iter().map(|path| (path, false)));
+    for (path, is_named) in all {
+        let bytes = read_file(&path);
+        digest(&mut hasher, &path, &bytes);
+        if is_named {
+            read.files.push(KeyFile { path, is_named, bytes: Ok(bytes?) });
+        } else {
+            read.certificates.look(&path, bytes.as_ref().ok().map(|bytes| bytes.as_slice()));
+            read.files.push(KeyFile { path, is_named, bytes });
+        }
+    }
+    read.digest = hasher.finalize().into();
     Ok(read)
 }
 
-/// Names and contents, each with its length before it.
-fn digest(files: &[Bytes]) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    for part in files.iter().flat_map(|(path, bytes)| [path.as_os_str().as_bytes(), bytes]) {
+/// The directory of a file, and that of the file it leads to: that is where its certificate may be.
+fn directories(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let end = fs::canonicalize(path).ok();
+    let parents = [Some(path), end.as_deref()].map(|path| path.and_then(Path::parent).map(Path::to_owned));
+    parents.into_iter().flatten()
+}
+
+/// All files of a directory, hidden ones too. One that cannot be listed has none: the file in it was found all the
+/// same.
+fn neighbours(directory: PathBuf) -> impl Iterator<Item = PathBuf> {
+    // The parent of a bare name is empty.
+    let listed = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
+    let entries = fs::read_dir(listed).into_iter().flatten();
+    entries
+        .filter_map(move |entry| Some(directory.join(entry.ok()?.file_name())))
+        .filter(|path| !path.is_dir())
+}
+
+/// Adds name and content, or why there is none, each with its length before it.
+fn digest(hasher: &mut Sha256, path: &Path, bytes: &Result<Bytes, KeyFileError>) {
+    let failed = bytes.as_ref().err().map(in_one_line).unwrap_or_default();
+    let content = bytes.as_ref().map_or(&[][..], |bytes| bytes.as_slice());
+    for part in [path.as_os_str().as_bytes(), content, failed.as_bytes()] {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }
-    hasher.finalize().into()
 }
 
-fn parse(files: Vec<Bytes>) -> Result<Fetched, KeyFileError> {
+fn parse(read: Read, optional: bool) -> Result<Fetched, KeyFileError> {
+    let Read { files, certificates, .. } = read;
     let mut fetched = Fetched::default();
     let mut found_in = HashMap::new();
-    for (path, bytes) in files {
-        let content =
-            content::parse(&bytes).map_err(|source| KeyFileError::Content { path: path.clone(), source })?;
-        if content.keys.is_empty() {
-            return Err(KeyFileError::NoKey { path, left_out: content.left_out });
-        }
+    let mut for_tls: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
+    let mut odd = None;
+    for KeyFile { path, is_named, bytes } in files {
         let shown = path.display();
-        fetched.notes.extend(content.left_out.iter().map(|note| format!("`{shown}`: {note}")));
+        let taken = match (bytes.and_then(|bytes| content(&path, &bytes)), is_named) {
+            (Err(error), true) => return Err(error),
+            (content, true) => content.map(Some),
+            (content, false) => certificates.leave(&path, content),
+        };
+        let content = match taken {
+            Ok(Some(content)) => content,
+            Ok(None) => {
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                let directory = path.parent().unwrap_or(&path).to_owned();
+                for_tls.entry(directory).or_default().extend(name);
+                continue;
+            }
+            Err(error) => {
+                let what = format!("left out: {}", in_one_line(&error));
+                fetched.left_out.push(LeftOut { what, may_be: error.may_be() });
+                odd = odd.or(Some(error));
+                continue;
+            }
+        };
+        fetched.notes.extend(content.notes.iter().map(|note| format!("`{shown}`: {note}")));
+        let left_out = content.left_out.into_iter();
+        fetched.left_out.extend(
+            left_out.map(|it| LeftOut { what: format!("`{shown}`: {}", it.what), may_be: it.may_be }),
+        );
         for key in content.keys {
             match found_in.get(&key) {
                 None => {
@@ -148,12 +252,47 @@ fn parse(files: Vec<Bytes>) -> Result<Fetched, KeyFileError> {
             }
         }
     }
-    if !found_in.is_empty() {
-        JwkSet::new(fetched.keys.iter().cloned()).map_err(KeyFileError::Set)?;
+    fetched.notes.extend(for_tls.iter().map(|(directory, names)| {
+        let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+        format!(
+            "certificates and keys of certificates are not taken from `{}`: {}; name a file by itself if it signs tokens",
+            directory.display(),
+            names.join(", ")
+        )
+    }));
+    if fetched.keys.is_empty() {
+        return match odd {
+            Some(error) => Err(error),
+            None if optional || for_tls.is_empty() => Ok(fetched),
+            None => Err(KeyFileError::NothingLeft { why: fetched.notes }),
+        };
     }
+    JwkSet::new(fetched.keys.iter().cloned()).map_err(KeyFileError::Set)?;
     let foreign: Vec<_> = foreign_kids(&fetched.keys).collect();
     fetched.notes.extend(foreign);
     Ok(fetched)
+}
+
+/// What a file holds: at least one key.
+fn content(path: &Path, bytes: &[u8]) -> Result<Content, KeyFileError> {
+    let content =
+        content::parse(bytes).map_err(|source| KeyFileError::Content { path: path.to_owned(), source })?;
+    if content.keys.is_empty() {
+        let left_out = content.left_out.iter().map(ToString::to_string).chain(content.notes).collect();
+        return Err(KeyFileError::NoKey { path: path.to_owned(), left_out });
+    }
+    Ok(content)
+}
+
+/// An error and its cause.
+fn in_one_line(error: &KeyFileError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Fails where there is not even the directory in which a pattern begins.
@@ -164,13 +303,19 @@ fn must_exist(pattern: &Path) -> Result<(), KeyFileError> {
     found.map(drop).map_err(|source| KeyFileError::Read { path: begins.to_owned(), source })
 }
 
-/// The files that a pattern means, in the order of their names.
-fn files(pattern: &str) -> Result<Vec<PathBuf>, KeyFileError> {
+/// What a pattern means.
+enum Files {
+    Named(PathBuf),
+    /// In the order of their names.
+    Found(Vec<PathBuf>),
+}
+
+fn files(pattern: &str) -> Result<Files, KeyFileError> {
     let path = Path::new(pattern);
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => files_in(path),
-        Ok(_) => Ok(vec![path.to_owned()]),
-        Err(_) if pattern.contains(['*', '?', '[']) => matches(pattern),
+        Ok(metadata) if metadata.is_dir() => files_in(path).map(Files::Found),
+        Ok(_) => Ok(Files::Named(path.to_owned())),
+        Err(_) if pattern.contains(['*', '?', '[']) => matches(pattern).map(Files::Found),
         Err(source) => Err(KeyFileError::Read { path: path.to_owned(), source }),
     }
 }
@@ -215,7 +360,7 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>, KeyFileError> {
 }
 
 /// The bytes of a file, as long as it does not grow meanwhile.
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+fn read_file(path: &Path) -> Result<Bytes, KeyFileError> {
     let unreadable = |source| KeyFileError::Read { path: path.to_owned(), source };
     let file = files::open_regular(path).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
@@ -252,6 +397,12 @@ pub enum KeyFileError {
     NoKey { path: PathBuf, left_out: Vec<String> },
     #[error("cannot use `{path}`", path = path.display())]
     Content { path: PathBuf, source: InvalidContent },
+    #[error("no public key is left of these files{left_out}", left_out = in_brackets(why))]
+    NothingLeft { why: Vec<String> },
+    #[error("{what}")]
+    LeftOut { what: String },
+    #[error("`{path}` may be, or belong to, a certificate that cannot be read", path = path.display())]
+    Doubtful { path: PathBuf, may_be: Unreadable },
     #[error("the keys of these files cannot be published together")]
     Set(#[source] InvalidJwkSet),
 }
@@ -274,7 +425,27 @@ impl KeyFileError {
             ),
             Self::Pattern { .. } => Some("write `[[]` for a `[` that stands for itself".to_owned()),
             Self::Content { source, .. } => Some(source.hint().to_owned()),
+            Self::NothingLeft { .. } => Some(
+                "name the files of the keys that sign tokens, each by itself, on kubeadm \
+                 `/etc/kubernetes/pki/sa.pub`"
+                    .to_owned(),
+            ),
+            Self::Doubtful { .. } => Some(
+                "put the certificate beside it right, or name the file by itself if it signs tokens"
+                    .to_owned(),
+            ),
+            Self::LeftOut { .. } => Some("give a file of public keys that can all be used".to_owned()),
             Self::Set(_) => Some("leave one of the files out".to_owned()),
+        }
+    }
+}
+
+impl KeyFileError {
+    /// Which keys a file may hold that is left out for it.
+    fn may_be(&self) -> Unreadable {
+        match self {
+            Self::Doubtful { may_be, .. } => may_be.clone(),
+            _ => Unreadable::anything(),
         }
     }
 }

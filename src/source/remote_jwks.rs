@@ -24,6 +24,7 @@ use crate::{
         discovery::{InvalidDiscovery, ReceivedDiscovery},
         issuer::{DISCOVERY_PATH, JWKS_PATH},
         jwk_set::{InvalidJwks, ReceivedJwks},
+        text::in_utf8,
         tls_fault::TlsFault,
     },
     files,
@@ -95,10 +96,11 @@ impl RemoteJwks {
             (StatusCode::NOT_MODIFIED, Some((_, before))) => Fetched { server_time, ..before },
             (StatusCode::OK, _) => {
                 let tag = response.headers().get(ETAG).cloned();
-                let received = ReceivedJwks::parse(&self.body(response).await?).map_err(RemoteError::Jwks)?;
-                let mut notes = received.left_out;
-                notes.extend(foreign_kids(&received.keys));
-                let fetched = Fetched { keys: received.keys, notes, server_time, ..Fetched::default() };
+                let body = self.body(response).await?;
+                let received = ReceivedJwks::parse(&in_utf8(&body)).map_err(RemoteError::Jwks)?;
+                let ReceivedJwks { keys, left_out } = received;
+                let notes = foreign_kids(&keys).collect();
+                let fetched = Fetched { keys, left_out, notes, server_time, ..Fetched::default() };
                 self.known().tagged = tag.map(|tag| (tag, fetched.clone()));
                 fetched
             }
@@ -126,7 +128,7 @@ impl RemoteJwks {
         let response = self.get(&url, None).await?;
         match response.status() {
             StatusCode::OK => {
-                let document = ReceivedDiscovery::parse(&self.body(response).await?)?;
+                let document = ReceivedDiscovery::parse(&in_utf8(&self.body(response).await?))?;
                 self.known().unchecked = None;
                 Ok(Some(document.issuer))
             }
@@ -190,10 +192,10 @@ impl RemoteJwks {
 async fn bearer(path: &Path) -> Result<HeaderValue, RemoteError> {
     let bytes = read(path).await.map(Zeroizing::new);
     let bytes = bytes.map_err(|source| RemoteError::File { path: path.to_owned(), source })?;
-    let unusable = || RemoteError::TokenFile { path: path.to_owned() };
-    let text = str::from_utf8(&bytes).map_err(|_| unusable())?;
-    let header = Zeroizing::new(format!("Bearer {}", text.trim()));
-    let mut value = HeaderValue::try_from(header.as_str()).map_err(|_| unusable())?;
+    let text = Zeroizing::new(in_utf8(&bytes).into_owned());
+    let header = Zeroizing::new([b"Bearer ", text.trim_ascii()].concat());
+    let unusable = |_| RemoteError::TokenFile { path: path.to_owned() };
+    let mut value = HeaderValue::from_bytes(&header).map_err(unusable)?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -238,27 +238,33 @@ fn shown(path: &Path) -> String {
 }
 
 /// Reads every ledger below a directory, sorted by issuer; of one lineage the newest, for the others are what
-/// a moved issuer left behind. Blocks.
+/// a moved issuer left behind. Those that cannot be read stand beside them. Blocks.
 ///
 /// # Errors
 ///
-/// Fails when one of them cannot be read; that there is no such directory is no error.
-pub fn read_all(directory: &Path) -> Result<Vec<Ledger>, StoreError> {
+/// Fails when the directory cannot be read; that there is none is no error.
+pub fn read_all(directory: &Path) -> Result<(Vec<Ledger>, Vec<StoreError>), StoreError> {
     let failed = |source| StoreError::Io { action: "read", path: shown(directory), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
         Err(error) => return Err(failed(error)),
     };
     let mut newest: BTreeMap<Lineage, Ledger> = BTreeMap::new();
+    let mut unusable = Vec::new();
     for entry in entries {
         let directory = entry.map_err(failed)?.path();
-        let ledger = match find(&directory, bytes(&directory, LEDGER)?)? {
-            Found::Ledger(ledger) | Found::Previous(ledger) => Arc::unwrap_or_clone(ledger),
-            Found::Damaged(source) => {
-                return Err(StoreError::Invalid { at: At::File(directory.join(LEDGER)), source });
+        let ledger = match bytes(&directory, LEDGER).and_then(|present| find(&directory, present)) {
+            Ok(Found::Ledger(ledger) | Found::Previous(ledger)) => Arc::unwrap_or_clone(ledger),
+            Ok(Found::Damaged(source)) => {
+                unusable.push(StoreError::Invalid { at: At::File(directory.join(LEDGER)), source });
+                continue;
             }
-            Found::Nothing => continue,
+            Ok(Found::Nothing) => continue,
+            Err(error) => {
+                unusable.push(error);
+                continue;
+            }
         };
         match newest.get(ledger.lineage()) {
             Some(other) if other.sequence() >= ledger.sequence() => {}
@@ -269,7 +275,7 @@ pub fn read_all(directory: &Path) -> Result<Vec<Ledger>, StoreError> {
     }
     let mut ledgers: Vec<Ledger> = newest.into_values().collect();
     ledgers.sort_by(|a, b| a.issuer().cmp(b.issuer()));
-    Ok(ledgers)
+    Ok((ledgers, unusable))
 }
 
 /// Whether a process ever held this data directory.

@@ -167,7 +167,7 @@ async fn a_ledger_goes_on_when_its_issuer_is_moved_and_moved_back() {
     assert_eq!((moved.entries(), &old), (back.entries(), back.issuer()));
     assert_eq!(
         vec![Arc::unwrap_or_clone(back)],
-        read_all(data.path()).expect("readable"),
+        read_all(data.path()).expect("readable").0,
         "of one lineage the newest"
     );
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, RwLock},
 };
 
@@ -19,6 +20,7 @@ use crate::core::{
     jwk_set::Profile,
     ledger::{Ledger, State as KeyState},
     notice::Notice,
+    redaction::printable,
     rotation::NodeReport,
     verification::Judgement,
 };
@@ -138,6 +140,8 @@ pub struct SourceStatus {
     pub failures: u64,
     /// How many keys it listed last.
     pub keys: usize,
+    /// How many keys, or whole files, were left out because they cannot be used.
+    pub left_out: usize,
     /// Whether its own discovery document names the configured issuer; absent where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer_matches: Option<bool>,
@@ -172,6 +176,47 @@ pub struct TargetStatus {
     /// What the public URL showed when it was last read: `true`, `behind` or an error in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
+}
+
+/// How an issuer does, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Keys that are served.
+    pub keys: usize,
+    pub sources: Share,
+    pub targets: Share,
+}
+
+impl Summary {
+    /// Whether everything is as it should be.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.keys > 0 && self.sources.others.is_empty() && self.targets.others.is_empty()
+    }
+}
+
+/// How many of some things are well, and which are not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    well: usize,
+    others: Vec<String>,
+    what: &'static str,
+}
+
+impl Share {
+    fn of<'a>(what: &'static str, all: impl Iterator<Item = (&'a String, bool)>) -> Self {
+        let (well, others): (Vec<_>, Vec<_>) = all.partition(|(_, is_well)| *is_well);
+        let others = others.into_iter().map(|(name, _)| name.clone()).collect();
+        Self { well: well.len(), others, what }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { well, others, what } = self;
+        write!(f, "{well} of {} {what}", well + others.len())?;
+        if others.is_empty() { Ok(()) } else { write!(f, ", not {}", others.join(" ")) }
+    }
 }
 
 impl Board {
@@ -354,7 +399,10 @@ impl Board {
             }
             let judgement = status.judgement().filter(|judgement| all && judgement.is_accepted());
             checks.extend(judgement.map(|judgement| (true, format!("{issuer}: {}", judgement.in_words()))));
-            checks.extend(status.warnings().map(|warning| (false, format!("{issuer}: {warning}"))));
+            let well = status.well().filter(|_| all);
+            checks.extend(well.map(|well| (true, format!("{issuer}: {well}"))));
+            let wrong = status.warnings().chain(status.faults());
+            checks.extend(wrong.map(|wrong| (false, format!("{issuer}: {wrong}"))));
         }
         for (issuer, signer) in lock(&self.0.signers).iter() {
             let troubles = signer.troubles().into_iter();
@@ -362,6 +410,20 @@ impl Board {
             checks.extend(troubles.map(|trouble| (false, format!("{issuer}: node `{node}`: {trouble}"))));
         }
         checks
+    }
+
+    /// How an issuer does, in short.
+    #[must_use]
+    pub fn summary(&self, issuer: &Issuer) -> Summary {
+        self.change(issuer, |status| {
+            let sources = status.sources.iter().map(|(name, source)| (name, source.up));
+            let targets = status.targets.iter().map(|(name, target)| (name, target.up));
+            Summary {
+                keys: status.published_keys(),
+                sources: Share::of("answer", sources),
+                targets: Share::of("in sync", targets),
+            }
+        })
     }
 
     /// Everything, for `/status.json`.
@@ -423,7 +485,7 @@ impl IssuerStatus {
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let refused = self.judgement().filter(|judgement| !judgement.is_accepted()).map(Judgement::in_words);
         let tripped = self.sources.iter().filter_map(|(name, source)| {
-            let kid = source.signs_with.as_deref().unwrap_or_default();
+            let kid = printable(source.signs_with.as_deref().unwrap_or_default());
             let known = match (source.signing_key_public?, source.signing_key_ready.unwrap_or(true)) {
                 (false, _) => "is not public".to_owned(),
                 (true, false) => match source.signing_key_ready_at {
@@ -435,6 +497,35 @@ impl IssuerStatus {
             Some(format!("source `{name}` signs with key `{kid}`, which {known}"))
         });
         tripped.chain(refused)
+    }
+
+    /// The sources and targets that are as they should be.
+    fn well(&self) -> impl Iterator<Item = String> {
+        let sources = self.sources.iter().filter(|(_, source)| source.up);
+        let targets = self.targets.iter().filter(|(_, target)| target.up);
+        let sources = sources.map(|(name, _)| format!("source `{name}` answers"));
+        sources.chain(targets.map(|(name, _)| format!("target `{name}` is in sync")))
+    }
+
+    /// The sources and targets that are not, the keys that nobody knows, and the alarms.
+    fn faults(&self) -> impl Iterator<Item = String> {
+        let because =
+            |error: &Option<String>| error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let sources = self.sources.iter().filter(|(_, source)| source.failures > 0 && !source.up);
+        let sources =
+            sources.map(move |(name, source)| format!("source `{name}` fails{}", because(&source.error)));
+        let targets = self.targets.iter().filter(|(_, target)| target.failures > 0 && !target.up);
+        let targets =
+            targets.map(move |(name, target)| format!("target `{name}` fails{}", because(&target.error)));
+        let strangers = self.stored.iter().flat_map(|(ledger, _)| ledger.strangers());
+        let strangers = strangers.map(|(kid, stranger)| {
+            let shown: Vec<_> = stranger.shown.keys().map(|name| format!("`{name}`")).collect();
+            format!(
+                "target {} has key `{kid}` that nobody knows: whoever has its private half can act as your workloads",
+                shown.join(", ")
+            )
+        });
+        sources.chain(targets).chain(strangers).chain(self.alarms.iter().cloned())
     }
 
     /// Keys in the publication that is served.

@@ -153,6 +153,9 @@ impl Page {
         out.gauge("source_keys", "Keys that it listed last", |put| {
             self.each_source(put, |source| Some(count(source.keys)))
         })?;
+        out.gauge("source_left_out", "Keys and files in its last answer that cannot be used", |put| {
+            self.each_source(put, |source| Some(count(source.left_out)))
+        })?;
         out.counter("source_answers", "Answers that were used", |put| {
             self.each_source(put, |source| Some(source.answers))
         })?;

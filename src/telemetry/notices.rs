@@ -15,6 +15,7 @@ use crate::{
         bulletins::{Bulletin, Bulletins, Next, Outcome},
         ledger::Ledger,
         notice::{Notice, Reason},
+        redaction::printable,
         verification::Judgement,
     },
 };
@@ -108,7 +109,7 @@ impl SourceBefore {
     pub(super) fn until(self, status: &SourceStatus, issuer: &str, name: &str) -> Vec<Notice> {
         let now = Self::of(status);
         let error = status.error.as_deref().unwrap_or_default();
-        let kid = status.signs_with.as_deref().unwrap_or_default();
+        let kid = printable(status.signs_with.as_deref().unwrap_or_default());
         let told = [
             turned(self.up, now.up, (Reason::SourceFailed, Reason::SourceRecovered)),
             turned(

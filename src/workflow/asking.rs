@@ -13,8 +13,12 @@ use tracing::{error, info, warn};
 use super::keeper::{Hearing, Keeper};
 use crate::{
     clock,
-    core::{issuer::Issuer, kid::Kid, merge::Answer, rotation::SigningKey, service_account::ServiceAccount},
+    core::{
+        issuer::Issuer, kid::Kid, left_out::Unreadable, merge::Answer, rotation::SigningKey,
+        service_account::ServiceAccount,
+    },
     source::{FetchError, Fetched, Source, SourceError},
+    telemetry::Trouble,
 };
 
 /// How often a source that answers is asked which issuer it is and which key signs.
@@ -38,8 +42,7 @@ pub struct Asked {
     /// How many probes failed in a row.
     unprobed: usize,
     account: Option<ServiceAccount>,
-    /// The error that was logged last, so that it is logged once.
-    trouble: Option<String>,
+    trouble: Trouble,
     /// The issuer in the last minted token.
     mints_as: Option<String>,
     /// The kid that was logged as signing before everybody can know it, and how far it was known.
@@ -80,7 +83,7 @@ impl Asked {
             kids: BTreeSet::new(),
             probe_due: None,
             unprobed: 0,
-            trouble: None,
+            trouble: Trouble::default(),
             mints_as: None,
             tripped: None,
             notes: Vec::new(),
@@ -151,6 +154,7 @@ impl Asked {
                     status.error = None;
                     status.answers += 1;
                     status.keys = fetched.keys.len();
+                    status.left_out = fetched.left_out.len();
                     status.issuer_matches = matches;
                 }
                 Err(error) => {
@@ -163,9 +167,10 @@ impl Asked {
             }
         });
         match fetched {
-            Ok(mut fetched) => {
+            Ok(fetched) => {
                 self.recovered(issuer);
-                self.note(issuer, std::mem::take(&mut fetched.notes));
+                let notes: Vec<String> = fetched.warnings().collect();
+                self.note(issuer, notes.clone());
                 let kids = fetched.keys.iter().map(|key| key.kid().clone()).collect();
                 let before = std::mem::replace(&mut self.kids, kids);
                 if before != self.kids {
@@ -173,7 +178,7 @@ impl Asked {
                     self.probe_due = None;
                 }
                 let server_time = fetched.server_time;
-                Ok(Hearing { answer: answer(fetched), server_time })
+                Ok(Hearing { answer: answer(fetched), server_time, notes })
             }
             Err(error) => {
                 self.failed(issuer, &error);
@@ -283,16 +288,15 @@ impl Asked {
         self.unprobed = 0;
         self.issuer_checked = None;
         let text = in_one_line(error);
-        if self.trouble.as_ref() != Some(&text) {
+        if self.trouble.is_news(&text) {
             let hint = error.hint();
             warn!(%issuer, source = self.source.name(), error = text, hint, "source failed, its last good keys stay");
-            self.trouble = Some(text);
         }
     }
 
     fn recovered(&mut self, issuer: &Issuer) {
-        if self.trouble.take().is_some() {
-            info!(%issuer, source = self.source.name(), "source is back");
+        if let Some(failures) = self.trouble.over() {
+            info!(%issuer, source = self.source.name(), failures, "source is back");
         }
     }
 
@@ -304,8 +308,8 @@ impl Asked {
     }
 }
 
-fn answer(Fetched { keys, said, .. }: Fetched) -> Answer {
-    said.map_or(Answer::Keys(keys), Answer::Announced)
+fn answer(Fetched { keys, left_out, said, .. }: Fetched) -> Answer {
+    said.map_or_else(|| Answer::of(keys, Unreadable::of(&left_out)), Answer::Announced)
 }
 
 /// Returns which issuer the source says that it is, if it says so.

@@ -6,8 +6,8 @@ use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{asking::in_one_line, trouble::Trouble};
-use crate::store::courier::Courier;
+use super::asking::in_one_line;
+use crate::{store::courier::Courier, telemetry::Trouble};
 
 /// Time between two rounds: one list of a handful of objects.
 const EVERY: Duration = Duration::from_secs(2);
@@ -22,13 +22,13 @@ pub async fn carry(courier: Courier, stop: CancellationToken) {
         };
         match carried {
             Ok(()) => {
-                if trouble.is_over() {
-                    info!("announcements are carried again");
+                if let Some(failures) = trouble.over() {
+                    info!(failures, "announcements are carried again");
                 }
             }
             Err(error) => {
                 let text = in_one_line(&error);
-                if trouble.is_news(&text, error.is_refusal()) {
+                if trouble.is_lasting_news(&text, error.is_refusal()) {
                     warn!(error = text, hint = error.hint(), "announcements are not carried");
                 }
             }

@@ -36,6 +36,7 @@ use crate::{
         FetchError,
         cluster::{Cluster, Listing, Starts},
     },
+    telemetry::Trouble,
 };
 
 /// Time between two tries of API servers that nobody has reached, while the URL does not answer either.
@@ -261,10 +262,10 @@ async fn ask(
     }
 }
 
-/// What was said in the log last, so that it is said once.
+/// What was said in the log, so that it is said once.
 #[derive(Default)]
 struct Said {
-    note: Option<String>,
+    note: Trouble,
     trouble: Option<Instant>,
     told: bool,
 }
@@ -272,9 +273,8 @@ struct Said {
 impl Said {
     /// Says what will not change by itself.
     fn once(&mut self, text: &str, say: impl FnOnce(&str)) {
-        if self.note.as_deref() != Some(text) {
+        if self.note.is_news(text) {
             say(text);
-            self.note = Some(text.to_owned());
         }
     }
 

@@ -21,24 +21,25 @@ use crate::{
         freshness::Freshness,
         issuer::Issuer,
         jwk::Jwk,
-        jwk_set::Profile,
+        jwk_set::{JwkSet, Profile, change_breaks},
         kid::Kid,
-        ledger::{Found, Irreconcilable, Ledger, Look, Retention, signed},
+        ledger::{Change, Event, Found, Irreconcilable, Ledger, Look, Retention, signed},
         merge::{Answer, merge},
         publication::{NothingToPublish, Publication, Terms},
         rotation::Timing,
     },
     store::{LedgerStore, StoreError},
     target::Reading,
-    telemetry::board::Board,
+    telemetry::{Trouble, board::Board},
 };
 
 mod concerns;
 mod heard;
+mod opening;
 mod rotating;
 
-use self::heard::Heard;
 pub use self::{concerns::Concerns, heard::Voices, rotating::Unasked};
+use self::{heard::Heard, opening::Opening};
 
 /// The name under which the HTTP listener stands in the ledger.
 const SERVED: &str = "http";
@@ -84,6 +85,9 @@ pub struct Keeper {
     publication: watch::Sender<Option<Arc<Publication>>>,
     /// Whether some place was found to hold a document.
     was_published: AtomicBool,
+    /// What was told of a ledger that cannot be stored.
+    unstored: std::sync::Mutex<Trouble>,
+    opening: std::sync::Mutex<Opening>,
 }
 
 /// What one source said.
@@ -91,6 +95,16 @@ pub struct Hearing {
     pub answer: Answer,
     /// What the source takes for the present.
     pub server_time: Option<Timestamp>,
+    /// What to warn about, in words.
+    pub notes: Vec<String>,
+}
+
+impl Hearing {
+    /// There was no usable answer.
+    #[must_use]
+    pub fn failed() -> Self {
+        Self { answer: Answer::Failed, server_time: None, notes: Vec::new() }
+    }
 }
 
 impl Keeper {
@@ -107,6 +121,7 @@ impl Keeper {
     ) -> Result<Self, StoreError> {
         let known = store.recall().await?;
         let heard = Heard::new(sources);
+        let opening = std::sync::Mutex::new(Opening::new(heard.len(), charter.places.clone()));
         let keeper = Self {
             ledger: watch::Sender::new(Arc::clone(&known)),
             unseen: watch::Sender::new(charter.places.clone()),
@@ -115,6 +130,8 @@ impl Keeper {
             publication: watch::Sender::new(None),
             heard: Mutex::new(heard),
             was_published: AtomicBool::new(false),
+            unstored: std::sync::Mutex::default(),
+            opening,
             charter,
             store,
             board,
@@ -342,17 +359,17 @@ impl Keeper {
     ) -> Result<Arc<Ledger>, StoreError> {
         let stored = self.store.update(|found| Ok(decide(&self.reconcile(found, now)?))).await;
         let issuer = &self.charter.terms.issuer;
-        let mut trouble = None;
         self.board.issuer(issuer, |status| {
             status.ledger.up = stored.is_ok();
             if stored.is_ok() {
-                trouble = status.ledger.error.take();
+                status.ledger.error = None;
             } else {
                 status.ledger.failures += 1;
             }
         });
-        if trouble.is_some() {
-            info!(%issuer, "ledger is stored again");
+        let mut unstored = self.unstored.lock().expect("nobody panics while holding it");
+        if let Some(failures) = stored.as_ref().ok().and_then(|_| unstored.over()) {
+            info!(%issuer, failures, "ledger is stored again");
         }
         stored
     }
@@ -366,10 +383,12 @@ impl Keeper {
     }
 
     fn decide(&self, before: &Ledger, heard: &Heard, now: Timestamp) -> (Ledger, Concerns) {
-        let mut merged = merge(before, heard.reports());
         // A clock that disagrees with everybody else's must not end a retention.
         let retention = &self.charter.retention;
         let trusted = heard.trusted(now, retention.margin);
+        let before =
+            &trusted.map_or_else(|| before.clone(), |now| before.without_times_ahead(now, retention));
+        let mut merged = merge(before, heard.reports());
         // Who cannot ask every witness holds for a retention by itself.
         let wait = signed(retention.wait());
         merged.may_remove = self.unseen.borrow().is_empty() || now.duration_since(self.opened) >= wait;
@@ -388,6 +407,7 @@ impl Keeper {
             conflicts: merged.conflicts,
             mistrusted: merged.mistrusted,
             refused: observed.refused,
+            breaks: self.breaks(&ledger),
             nothing_to_publish: None,
         };
         // A ledger begins with the first key that some place may be given.
@@ -397,6 +417,12 @@ impl Keeper {
             return (before.clone(), concerns);
         }
         (ledger, concerns)
+    }
+
+    /// Whom the keys break in a place that is given all of them.
+    fn breaks(&self, ledger: &Ledger) -> Option<&'static str> {
+        let mixes = self.charter.retention.profiles.contains(&Profile::All);
+        JwkSet::new(ledger.public_keys().cloned()).ok().filter(|_| mixes)?.breaks()
     }
 
     fn kids_served(&self, ledger: &Ledger) -> BTreeSet<Kid> {
@@ -413,6 +439,22 @@ impl Keeper {
         Publication::render(&self.charter.terms, self.charter.profile, ledger.public_keys().cloned())
     }
 
+    /// Says whom the algorithms of a publication break, before it is shown: a token of a new one comes at least a
+    /// propagation later.
+    fn warn_of_algorithms(&self, before: Option<&Publication>, publication: &Publication) {
+        let issuer = &self.charter.terms.issuer;
+        let before = before.map(Publication::keys);
+        if let Some(breaks) =
+            publication.keys().breaks().filter(|_| before.and_then(JwkSet::breaks).is_none())
+        {
+            warn!(%issuer, breaks, "keys of several types are published together");
+        }
+        let algorithms = before.map(JwkSet::algorithms).unwrap_or_default();
+        if let Some(breaks) = change_breaks(&algorithms, &publication.keys().algorithms()) {
+            warn!(%issuer, breaks, "keys of another algorithm are published");
+        }
+    }
+
     /// Shows a stored ledger; returns why nothing can be published, if that is so.
     fn show(&self, ledger: Arc<Ledger>) -> Option<NothingToPublish> {
         self.board.ledger(Arc::clone(&ledger), self.charter.profile);
@@ -424,6 +466,7 @@ impl Keeper {
             self.publication.send_if_modified(|shown| {
                 let changed = shown.as_deref() != Some(&publication);
                 if changed {
+                    self.warn_of_algorithms(shown.as_deref(), &publication);
                     *shown = Some(Arc::new(publication));
                 }
                 changed
@@ -439,7 +482,7 @@ impl Keeper {
             let is_history = self.history.get().is_none_or(|history| shown.sequence() <= *history);
             let is_new = |at: Timestamp| !is_history && at >= self.opened;
             for change in shown.changes_since(&before).iter().filter(|change| is_new(change.at)) {
-                info!(issuer = %shown.issuer(), kid = %change.kid, event = change.event.name(), "key");
+                tell(shown, change);
             }
             for incident in shown.incidents_since(&before).iter().filter(|incident| is_new(incident.at)) {
                 warn!(issuer = %shown.issuer(), what = %incident.what, "ledger");
@@ -447,5 +490,21 @@ impl Keeper {
             !before.public_keys().eq(shown.public_keys()) || before.orders() != shown.orders()
         });
         nothing.filter(|_| known && !ready)
+    }
+}
+
+/// Logs what happened to a key.
+fn tell(ledger: &Ledger, Change { kid, event, .. }: &Change) {
+    let (issuer, event_name) = (ledger.issuer(), event.name());
+    if *event == Event::StrangerFound {
+        let shown = ledger.strangers().get(kid).into_iter().flat_map(|stranger| stranger.shown.keys());
+        let targets = shown.map(String::as_str).collect::<Vec<_>>().join(" ");
+        let hint = format!(
+            "yours: `signpost ledger adopt -- {kid}`; else take away the right to write there, then `signpost rotate \
+             revoke -- {kid}`"
+        );
+        warn!(%issuer, %kid, targets, hint, "a target has a key that nobody knows: whoever has its private half can act as your workloads");
+    } else {
+        info!(%issuer, %kid, event = event_name, "key");
     }
 }

@@ -6,13 +6,12 @@ use super::keeper::Keeper;
 use crate::{
     clock,
     core::{
-        discovery::ReceivedDiscovery,
         freshness::Freshness,
         jwk::Jwk,
-        jwk_set::{Profile, ReceivedJwks},
+        jwk_set::Profile,
         kid::Kid,
         ledger::{Ledger, Look},
-        placement::{Placement, Refused, decide},
+        placement::{Placement, Refused, decide, kids_shown},
         publication::{Document, Publication, Terms},
     },
     store::StoreError,
@@ -142,6 +141,11 @@ impl Placer {
     /// Whether nobody wrote since the bytes were read, and the same bytes are wanted.
     async fn is_quiet(&self, ledger: &Ledger) -> Result<bool, PlaceError> {
         let Some(verified) = &self.verified else { return Ok(false) };
+        // One that is known by now, as it was adopted or revoked, is none any more.
+        let mut strangers = verified.placement.strangers.iter();
+        if strangers.any(|key| ledger.key(key.kid()).is_some()) {
+            return Ok(false);
+        }
         let keys = ledger.public_keys().chain(&verified.placement.strangers).cloned();
         let wanted = Publication::render(&self.terms, self.role.profile, keys);
         if wanted.as_ref() != Ok(&verified.placement.publication) {
@@ -213,19 +217,11 @@ impl Placer {
 
     /// The kids of an older publication of this issuer.
     fn older(&self, shown: &Shown) -> Result<BTreeSet<Kid>, PlaceError> {
-        let wrong = |document: Document, source: Box<dyn Error + Send + Sync>| PlaceError::Outside {
+        kids_shown(&shown.jwks, &shown.discovery, &self.terms.issuer).map_err(|wrong| PlaceError::Outside {
             target: self.name().to_owned(),
-            document: document.path(),
-            source,
-        };
-        let seen = ReceivedJwks::parse(&shown.jwks).map_err(|error| wrong(Document::Jwks, error.into()))?;
-        let named = ReceivedDiscovery::parse(&shown.discovery)
-            .map_err(|error| wrong(Document::Discovery, error.into()))?;
-        if named.issuer != self.terms.issuer.as_str() {
-            let text = format!("it names issuer `{}`, expected `{}`", named.issuer, self.terms.issuer);
-            return Err(wrong(Document::Discovery, text.into()));
-        }
-        Ok(seen.keys.iter().map(|key| key.kid().clone()).collect())
+            document: wrong.document().path(),
+            source: wrong.into(),
+        })
     }
 }
 

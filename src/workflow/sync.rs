@@ -12,20 +12,28 @@ use super::{
 };
 use crate::{
     clock,
-    core::{jwk_set::ReceivedJwks, kid::Kid, merge::Answer, publication::Document},
+    core::{jwk_set::ReceivedJwks, kid::Kid, publication::Document},
     store::StoreError,
     target::Reading,
 };
 
 /// What a pass came to, for one issuer.
 pub struct Pass {
-    /// By source and API server, in configured order: how many keys it lists.
-    pub sources: Vec<(String, Result<usize, AskError>)>,
+    /// By source and API server, in configured order.
+    pub sources: Vec<(String, Result<Listed, AskError>)>,
     pub concerns: Concerns,
     /// In configured order.
     pub targets: Vec<AtTarget<Placed>>,
     /// The kids of the publication that is served or would be.
     pub kids: Vec<Kid>,
+}
+
+/// What a source lists.
+pub struct Listed {
+    /// How many keys.
+    pub keys: usize,
+    /// What to warn about, in words.
+    pub notes: Vec<String>,
 }
 
 /// What a pass came or would come to at one target.
@@ -44,7 +52,7 @@ impl<T> AtTarget<T> {
 
 /// What a pass would do, for one issuer.
 pub struct Plan {
-    pub sources: Vec<(String, Result<usize, AskError>)>,
+    pub sources: Vec<(String, Result<Listed, AskError>)>,
     pub concerns: Concerns,
     pub targets: Vec<AtTarget<Difference>>,
 }
@@ -170,13 +178,13 @@ async fn ask_all(keeper: &Keeper, sources: Vec<Watched>) -> Vec<(usize, String, 
     asked.await.into_iter().flatten().collect()
 }
 
-fn split(asked: Result<Hearing, AskError>) -> (Hearing, Result<usize, AskError>) {
+fn split(asked: Result<Hearing, AskError>) -> (Hearing, Result<Listed, AskError>) {
     match asked {
-        Ok(hearing) => {
-            let count = hearing.answer.len();
-            (hearing, Ok(count))
+        Ok(mut hearing) => {
+            let listed = Listed { keys: hearing.answer.len(), notes: std::mem::take(&mut hearing.notes) };
+            (hearing, Ok(listed))
         }
-        Err(error) => (Hearing { answer: Answer::Failed, server_time: None }, Err(error)),
+        Err(error) => (Hearing::failed(), Err(error)),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     clock,
     core::signing::{Orders, Step},
     signer::Node,
+    telemetry::Trouble,
 };
 
 /// Time between two looks at what is to be done: keys end at a time, not with an event.
@@ -74,7 +75,7 @@ async fn obey<T>(
         let settings = node.settings();
         (settings.node.clone(), settings.issuer.clone(), settings.margin)
     };
-    let mut trouble: Option<String> = None;
+    let mut trouble = Trouble::default();
     let mut distrusted = Vec::new();
     loop {
         let orders = orders(&heard.borrow_and_update());
@@ -91,14 +92,16 @@ async fn obey<T>(
         };
         node.meter().tended(now_wrong.as_ref().map(|(text, _)| text.clone()));
         match now_wrong {
-            Some((text, hint)) if trouble.as_ref() != Some(&text) => {
-                error!(%issuer, node = %name, error = text, hint, "a node cannot do what it has to");
-                trouble = Some(text);
+            Some((text, hint)) => {
+                if trouble.is_news(&text) {
+                    error!(%issuer, node = %name, error = text, hint, "a node cannot do what it has to");
+                }
             }
-            None if trouble.take().is_some() => {
-                info!(%issuer, node = %name, "the node can do again what it has to");
+            None => {
+                if let Some(failures) = trouble.over() {
+                    info!(%issuer, node = %name, failures, "the node can do again what it has to");
+                }
             }
-            Some(_) | None => {}
         }
         let now_distrusted = node.distrusted();
         for reason in now_distrusted.iter().filter(|reason| !distrusted.contains(*reason)) {

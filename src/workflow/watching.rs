@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{
     clock,
-    core::{ledger::Ledger, merge::Answer},
-    telemetry::board::TargetStatus,
+    core::ledger::Ledger,
+    telemetry::{Trouble, board::TargetStatus},
 };
 
 /// Time between two polls of a source that fails: whoever comes back may have a new key, and it must be
@@ -131,8 +131,8 @@ pub(super) async fn poll(
         let answered = pass.through(Box::pin(async {
             let answer = asked.ask(keeper).await;
             let answered = answer.is_ok();
-            let failed = |_| Hearing { answer: Answer::Failed, server_time: None };
-            tell(keeper, source, asked.name(), answer.unwrap_or_else(failed)).await;
+            tell(keeper, source, asked.name(), answer.unwrap_or_else(|_| Hearing::failed())).await;
+            keeper.asked(source);
             answered
         }));
         let answered = answered.await;
@@ -189,7 +189,7 @@ pub async fn watch_target(
         first_looks(&keeper).await;
         let mut ledgers = keeper.ledger();
         let mut attempt = 0;
-        let mut trouble = None;
+        let mut trouble = Trouble::default();
         loop {
             ledgers.mark_unchanged();
             let looked = pass.through(Box::pin(async {
@@ -242,7 +242,7 @@ async fn place(
     placer: &mut Placer,
     keeper: &Keeper,
     ledger: &Arc<Ledger>,
-    trouble: &mut Option<String>,
+    trouble: &mut Trouble,
     attempt: &mut usize,
 ) -> Option<Duration> {
     let issuer = &keeper.charter().terms.issuer;
@@ -254,8 +254,8 @@ async fn place(
                 status.gates = gates;
                 succeeded(status, &placed);
             });
-            if trouble.take().is_some() {
-                info!(%issuer, target, "target is true again");
+            if let Some(failures) = trouble.over() {
+                info!(%issuer, target, failures, "target is true again");
             }
             if !placed.wrote.is_empty() {
                 let documents: Vec<_> = placed.wrote.iter().map(|document| document.name()).collect();
@@ -264,6 +264,7 @@ async fn place(
             if let Err(error) = keeper.saw(&target, &placed.look, &placed.strangers, placed.kept).await {
                 keeper.tell_unstored(&error);
             }
+            keeper.placed(&target);
             (placed.public == PublicView::Behind).then_some(RECHECK_PUBLIC)
         }
         Err(error) => {
@@ -275,10 +276,10 @@ async fn place(
                 status.failures += 1;
                 status.error = Some(text.clone());
             });
-            if trouble.as_ref() != Some(&text) {
+            if trouble.is_news(&text) {
                 warn!(%issuer, target, error = text, hint, "target failed, it is tried again");
-                *trouble = Some(text);
             }
+            keeper.placed(&target);
             let wait = RETRY_TARGET[(*attempt).min(RETRY_TARGET.len() - 1)];
             *attempt += 1;
             Some(jittered(wait))

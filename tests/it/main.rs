@@ -22,7 +22,9 @@ mod kind;
 mod listener;
 mod many_issuers;
 mod misbehaviour;
+mod odd_keys;
 mod old_kubernetes;
+mod operator;
 mod outside;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
@@ -32,6 +34,7 @@ mod readers;
 mod reload;
 mod remote_jwks;
 mod rotation;
+mod saved_files;
 mod secrets;
 mod serving;
 mod signer_faults;

@@ -17,6 +17,7 @@ use crate::{
     config::IssuerConfig,
     core::publication::{Publication, Terms},
     http::documents::Slot,
+    telemetry::Trouble,
     workflow::{
         Watched,
         asking::in_one_line,
@@ -45,10 +46,11 @@ impl Face {
 
 /// What becomes of an issuer that cannot start.
 pub(super) enum OnFailure {
-    /// It ends the process. The sender is dropped when the issuer has started.
+    /// It ends the process, which has no other one. The sender is dropped when the issuer has started.
     End(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>),
-    /// The others go on, and it is tried again.
-    Retry,
+    /// The others go on, and it is tried again. The sender, of one that the process starts with, is dropped when it
+    /// has started or could not.
+    Retry(Option<mpsc::Sender<()>>),
 }
 
 /// The life of one issuer: reads its ledger, then runs its loops until it is stopped.
@@ -57,29 +59,31 @@ pub(super) async fn live(
     config: IssuerConfig,
     faces: Vec<Face>,
     stop: CancellationToken,
-    on_failure: OnFailure,
+    mut on_failure: OnFailure,
 ) -> Result<(), AppError> {
     let issuer = config.issuer.clone();
     let mut pass = context.gate.pass();
-    let mut told = None;
+    let mut trouble = Trouble::default();
     let (loops, _office) = loop {
         let opened = pass.through(Box::pin(open(&context, config.clone(), &faces, &stop)));
         let opened = select! {
             () = stop.cancelled() => return Ok(()),
             opened = opened => opened,
         };
-        match (opened, &on_failure) {
+        match (opened, &mut on_failure) {
             (Ok(opened), _) => break opened,
             (Err(error), OnFailure::End(_)) => return Err(error),
-            (Err(error), OnFailure::Retry) => {
+            (Err(error), OnFailure::Retry(starting)) => {
                 context.offices.failed(&issuer);
-                let text = in_one_line(&error);
-                if told.as_ref() != Some(&text) {
-                    error!(%issuer, error = text, hint = error.hint(), "issuer cannot start, it is tried again");
-                    let alarm = format!("it cannot start: {text}");
-                    context.shared.board.issuer(&issuer, |status| status.alarms = vec![alarm]);
-                    told = Some(text);
+                if starting.take().is_some() {
+                    context.shared.board.expect_late(&issuer);
                 }
+                let text = in_one_line(&error);
+                if trouble.is_news(&text) {
+                    error!(%issuer, error = text, hint = error.hint(), "issuer cannot start, it is tried again");
+                }
+                let alarm = format!("it cannot start: {text}");
+                context.shared.board.issuer(&issuer, |status| status.alarms = vec![alarm]);
             }
         }
         select! {

@@ -2,7 +2,11 @@
 
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
-use crate::core::rotation::{KeyReport, NodeReport, Report};
+use crate::core::{
+    ledger::Why,
+    redaction::printable,
+    rotation::{KeyReport, NodeReport, Report},
+};
 
 /// Columns of a time line.
 const WIDTH: usize = 44;
@@ -21,10 +25,21 @@ pub(super) fn text(report: &Report) -> String {
     text += &format!("\n{:21}{:>width$}\n", "", "now", width = now + 2);
     for key in report.keys.iter().filter(|key| is_of_interest(key)) {
         let line = scale.draw(key);
-        text += &format!("  {:16}   {line}  {}\n", short(&key.kid), standing(key, report.at));
+        text += &format!("  {:16}   {line}  {}\n", short(&printable(&key.kid)), standing(key, report.at));
     }
     let gone = report.keys.iter().filter(|key| !is_of_interest(key)).count();
     text += &format!("\n  {:16}   · published   ─ ready   █ active   ▒ retired\n", "");
+    text += "\n";
+    for key in report.keys.iter().filter(|key| is_of_interest(key)) {
+        text += &format!("  {}\n", printable(&key.kid));
+    }
+    for (kid, targets) in &report.strangers {
+        text += &format!(
+            "warning: target {} has key {} that nobody knows; {UNKNOWN_KEY}\n",
+            targets.join(", "),
+            printable(kid)
+        );
+    }
     if gone > 0 {
         let (noun, verb) = if gone == 1 { ("key", "is") } else { ("keys", "are") };
         text += &format!("  {gone} {noun} more {verb} removed or revoked; `signpost rotate history` tells\n");
@@ -41,31 +56,56 @@ pub(super) fn text(report: &Report) -> String {
     text
 }
 
+/// What it means that a place shows a key which nobody knows, and what to do.
+const UNKNOWN_KEY: &str = "whoever has its private half can act as your workloads. Yours: `signpost ledger adopt KID`; \
+    else take away the right to write there, then `signpost rotate revoke KID`";
+
 fn is_of_interest(key: &KeyReport) -> bool {
     !matches!(key.standing.as_str(), "removed" | "revoked")
 }
 
 /// What is next for a node, in a few lines.
 fn next(node: &NodeReport, now: Timestamp) -> String {
-    let mut text = match &node.order {
-        Some(order) => format!(
-            "  signs with {} for everybody, ordered {} ago\n",
-            order.sign,
-            rough(now.duration_since(order.at))
-        ),
-        None => "  signs for the API server alone until a key is ready\n".to_owned(),
-    };
+    let mut text = signs(node, now);
     let Some(kid) = &node.next else {
         return text + "  next: no unused key yet\n";
     };
     text += &format!(
-        "  next: {kid}{}\n",
+        "  next: {}{}\n",
+        printable(kid),
         node.not_before.map(|at| format!(", {}", when(at, now))).unwrap_or_default()
     );
     for obstacle in &node.waits_for {
         text += &format!("    waits: {obstacle}\n");
     }
     text
+}
+
+/// What a node was ordered, and what it says that it does.
+fn signs(node: &NodeReport, now: Timestamp) -> String {
+    let says: Vec<_> = node.says_that_it_signs_with.iter().map(|kid| printable(kid)).collect();
+    let says = says.join(" and ");
+    match &node.order {
+        Some(order) => {
+            let ordered = format!("ordered {}", past(order.at, now));
+            let word = if order.why == Why::Unseen { ", before every reader can know it" } else { "" };
+            if node.says_that_it_signs_with == [order.sign.as_str()] {
+                format!("  says that it signs with {} for everybody, {ordered}{word}\n", order.sign)
+            } else if says.is_empty() {
+                format!("  {ordered} to sign with {} for everybody{word}; signs with no key\n", order.sign)
+            } else {
+                let sign = &order.sign;
+                format!(
+                    "  {ordered} to sign with {sign} for everybody{word}; says that it signs with {says}\n"
+                )
+            }
+        }
+        None if says.is_empty() => "  signs with no key\n".to_owned(),
+        None => format!(
+            "  says that it signs with {says}: for the API server alone until a key is ready, and for everybody if \
+             it was imported\n"
+        ),
+    }
 }
 
 /// Where a key stands, since when and until when.
@@ -81,22 +121,37 @@ fn standing(key: &KeyReport, now: Timestamp) -> String {
 }
 
 /// What happens when a key is revoked; `None` for one that is not known.
-pub(super) fn what_breaks(report: &Report, kid: &str) -> Option<String> {
+pub(super) fn what_breaks(report: &Report, kid: &str, with_new_key: bool) -> Option<String> {
+    let shown = printable(kid);
+    if let Some(targets) = report.strangers.get(kid) {
+        let targets = targets.join(", ");
+        return Some(format!(
+            "Revoking {shown} (known to target {targets} alone) of {}:\n  it leaves that at once and for ever; if it \
+             is yours, tokens that it signed are refused\n",
+            report.issuer
+        ));
+    }
     let key = report.keys.iter().find(|key| key.kid == kid)?;
     let node = key.node.as_ref().and_then(|node| report.nodes.get(node));
     let mut text = format!(
-        "Revoking {kid} ({}) of {}:\n  it leaves every target at once and for ever; ",
+        "Revoking {shown} ({}) of {}:\n  it leaves every target at once and for ever; ",
         key.standing, report.issuer
     );
     text += match key.standing.as_str() {
         "standby" | "ready" => "it has signed nothing that is refused then",
         "removed" | "revoked" => "it is not public now",
         _ => {
-            "live tokens that it signed are refused, by API servers at once and by relying parties when they \
-             read the JWKS anew"
+            "live tokens that it signed are refused, by API servers of this cluster at once and by relying parties \
+             when they read the JWKS anew"
         }
     };
     text.push('\n');
+    if key.standing != "active" && key.standing != "published" && key.standing != "retired" {
+        return Some(text);
+    }
+    if with_new_key {
+        return Some(text + NEW_KEY);
+    }
     if key.standing == "active" {
         let is_ready =
             |next: &String| report.keys.iter().any(|key| key.kid == *next && key.standing == "ready");
@@ -108,8 +163,23 @@ pub(super) fn what_breaks(report: &Report, kid: &str) -> Option<String> {
             }
         };
     }
+    text += NEVER_LOOKS;
+    if key.standing == "active" && key.node.is_some() {
+        text += "  instead of restarting them, `--sign-with-new-key` has a key sign that they cannot have seen; what \
+                 that costs, it says first\n";
+    }
     Some(text)
 }
+
+/// Who goes on accepting a revoked key; see `docs/rotation.md`.
+const NEVER_LOOKS: &str = "  some relying parties do not read it anew before a token has a kid that they have never \
+    seen, and the next key\n  is public already: other clusters whose kube-apiserver trusts this issuer, Vault, Dex, \
+    Argo CD, oauth2-proxy and\n  whatever else uses go-oidc. They accept this key until they are restarted\n";
+/// What it costs to sign with a key that nobody has seen.
+const NEW_KEY: &str = "  its node makes a new key and signs with it as soon as every target shows it: seconds in \
+    which no token is\n  signed for others; readers that look again for an unknown kid drop the revoked key then. \
+    Whoever has a copy of the\n  JWKS of before and does not look again refuses the new tokens for as long as it keeps \
+    that: a kube-apiserver of\n  another cluster for `jwks_max_age`, Microsoft Entra nobody knows how long\n";
 
 /// From times to columns.
 struct Scale {
@@ -168,7 +238,11 @@ pub(super) fn seconds(at: Timestamp) -> String {
 }
 
 fn ago(at: Timestamp, now: Timestamp) -> String {
-    if at > now { when(at, now) } else { format!("for {}", rough(now.duration_since(at))) }
+    if at > now {
+        format!("since {}, which is still to come", seconds(at))
+    } else {
+        format!("for {}", rough(now.duration_since(at)))
+    }
 }
 
 fn when(at: Timestamp, now: Timestamp) -> String {
@@ -179,8 +253,18 @@ fn when(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// How long ago something was that has happened: by a clock that was ahead it is still to come.
+fn past(at: Timestamp, now: Timestamp) -> String {
+    if at > now {
+        format!("at {}, which is still to come", seconds(at))
+    } else {
+        format!("{} ago", rough(now.duration_since(at)))
+    }
+}
+
 /// A duration in its two largest units.
 fn rough(duration: SignedDuration) -> String {
+    let duration = duration.abs();
     let smallest = match duration.as_secs() {
         0..3_600 => Unit::Second,
         3_600..86_400 => Unit::Minute,

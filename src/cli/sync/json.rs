@@ -1,19 +1,20 @@
 //! What `sync --output json` prints.
 //!
-//! `{"dry_run", "issuers": [{"issuer", "sources": [{"name", "keys" | "error"}], "targets": [{"name",
-//! "gates", "result", …}], "concerns": […]}]}`. Members are only ever added. `result` is `unchanged`, `written`,
+//! `{"dry_run", "issuers": [{"issuer", "sources": [{"name", "keys" | "error", "notes"}], "targets": [{"name",
+//! "gates", "result", …}], "concerns": […], "error"}]}`. Members are only ever added. `result` is `unchanged`, `written`,
 //! `differs` (a dry run) or `failed`; what was or would be written stands in `documents`.
 
 use serde::Serialize;
 
 use super::super::report::one_line;
 use crate::{
+    app::AppError,
     core::{issuer::Issuer, jwk::Jwk, kid::Kid, publication::Document},
     workflow::{
         asking::AskError,
         keeper::Concerns,
         placing::{PlaceError, Placed, PublicView},
-        sync::{AtTarget, Difference, Pass, Plan},
+        sync::{AtTarget, Difference, Listed, Pass, Plan},
     },
 };
 
@@ -28,6 +29,9 @@ pub(super) struct IssuerReport {
     issuer: String,
     sources: Vec<SourceReport>,
     targets: Vec<TargetReport>,
+    /// Why nothing was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     /// What is wrong with what the sources said together, in words.
     concerns: Vec<String>,
 }
@@ -39,6 +43,9 @@ struct SourceReport {
     keys: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What to warn about, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 #[derive(Default, Serialize)]
@@ -77,17 +84,23 @@ pub(super) fn plan(issuer: &Issuer, plan: &Plan) -> IssuerReport {
     issuer_report(issuer, &plan.sources, &plan.targets, difference, &plan.concerns)
 }
 
+pub(super) fn failed_issuer(issuer: &Issuer, error: &AppError) -> IssuerReport {
+    let (issuer, error) = (issuer.to_string(), Some(one_line(error)));
+    IssuerReport { issuer, sources: Vec::new(), targets: Vec::new(), error, concerns: Vec::new() }
+}
+
 fn issuer_report<T>(
     issuer: &Issuer,
-    sources: &[(String, Result<usize, AskError>)],
+    sources: &[(String, Result<Listed, AskError>)],
     targets: &[AtTarget<T>],
     told: impl Fn(&T) -> TargetReport,
     concerns: &Concerns,
 ) -> IssuerReport {
-    let source = |(name, listed): &(String, Result<usize, AskError>)| SourceReport {
+    let source = |(name, listed): &(String, Result<Listed, AskError>)| SourceReport {
         name: name.clone(),
-        keys: listed.as_ref().ok().copied(),
+        keys: listed.as_ref().ok().map(|listed| listed.keys),
         error: listed.as_ref().err().map(|error| one_line(error)),
+        notes: listed.iter().flat_map(|listed| listed.notes.iter().cloned()).collect(),
     };
     let target = |target: &AtTarget<T>| TargetReport {
         name: target.name.clone(),
@@ -100,6 +113,7 @@ fn issuer_report<T>(
         issuer: issuer.to_string(),
         sources: sources.iter().map(source).collect(),
         targets: targets.iter().map(target).collect(),
+        error: None,
         concerns: concerns
             .ledger
             .iter()
@@ -107,6 +121,7 @@ fn issuer_report<T>(
             .chain(concerns.conflicts.iter().map(|it| one_line(it)))
             .chain(nothing)
             .chain(refused)
+            .chain(concerns.breaks.map(str::to_owned))
             .collect(),
     }
 }

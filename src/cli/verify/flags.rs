@@ -71,7 +71,8 @@ pub(super) struct ExpectedFlags {
     #[arg(long, value_name = "A")]
     pub(super) audience: Option<String>,
 
-    /// File with all credentials of the identity, as `az identity federated-credential list` prints them
+    /// File with all credentials of the identity, as `az identity federated-credential list` prints them, or one of
+    /// them, as `show` does
     #[arg(long, value_name = "FILE")]
     pub(super) credentials: Option<PathBuf>,
 }

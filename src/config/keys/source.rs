@@ -103,7 +103,8 @@ pub(in crate::config) static SOURCE_FILES: Section = Section {
             kind: Kind::Texts,
             need: Need::Required,
             flag: None,
-            doc: "Absolute paths of PEM or JWKS files, of directories of them, or globs.",
+            doc: "Absolute paths of PEM or JWKS files, of directories of them, or globs. From a directory or glob no \
+                  certificate is taken, and no key that a certificate beside it belongs to.",
             example: "[/etc/kubernetes/pki/sa.pub]",
         },
         Key {

@@ -8,7 +8,7 @@ use openssl::{
 use proptest::{prelude::*, sample::subsequence};
 use serde_json::{Value, json};
 
-use super::{InvalidJwkSet, InvalidJwks, JwkSet, MAX_KEYS, Profile, ReceivedJwks};
+use super::{InvalidJwkSet, InvalidJwks, JwkSet, MAX_KEYS, Profile, ReceivedJwks, change_breaks};
 use crate::core::{
     jwk::{
         Algorithm, InvalidJwk, Jwk,
@@ -66,6 +66,21 @@ fn the_entra_profile_publishes_rs256_keys_alone() {
 }
 
 #[test]
+fn whoever_is_broken_by_a_mixture_or_a_new_algorithm_is_named() {
+    let (rsa, ec) = (read(KUBERNETES_RSA), read(KUBERNETES_EC));
+    let breaks = |keys: &[&Jwk]| JwkSet::new(keys.iter().copied().cloned()).expect("a set").breaks();
+    assert_eq!([None, None], [breaks(&[&rsa]), breaks(&[&ec, &KEYS[1]])]);
+    assert!(breaks(&[&rsa, &ec]).is_some_and(|whom| whom.contains("python-jose") && whom.contains("Entra")));
+    let (rs256, es256) = (Algorithm::RS256, Algorithm::ES256);
+    for quiet in [(&[][..], &[rs256][..]), (&[rs256], &[rs256]), (&[es256, rs256], &[rs256])] {
+        assert_eq!(None, change_breaks(quiet.0, quiet.1));
+    }
+    let told = change_breaks(&[rs256], &[es256, rs256]).expect("somebody");
+    assert!(told.starts_with("tokens signed with ES256 are refused by Microsoft Entra, "), "{told}");
+    assert!(!change_breaks(&[es256], &[es256, rs256]).expect("somebody").contains("Entra"));
+}
+
+#[test]
 fn a_set_is_never_empty_and_never_has_more_keys_than_entra_reads() {
     assert_eq!(Err(InvalidJwkSet::Empty), JwkSet::new([]));
     assert_eq!(MAX_KEYS, JwkSet::new(KEYS[..MAX_KEYS].to_vec()).expect("a set").count());
@@ -94,16 +109,67 @@ fn keys_of_unknown_kinds_are_left_out_and_named() {
     assert_eq!(vec![read(KUBERNETES_EC)], received.keys);
     let notes =
         ["key pq: key type `AKP` is not known here", "key without a kid: key type `OKP` is not known here"];
-    assert_eq!(notes.map(str::to_owned).to_vec(), received.left_out);
+    assert_eq!(notes.map(str::to_owned).to_vec(), words(&received));
+    assert!(!received.unreadable().may_be(&read(KUBERNETES_RSA)), "neither is a key that was good before");
     refuses(
         &document(&unknown),
         "no key of a known kind (2 of others), expected RSA or EC on P-256, P-384 or P-521",
     );
 }
 
+fn words(received: &ReceivedJwks) -> Vec<String> {
+    received.left_out.iter().map(ToString::to_string).collect()
+}
+
+/// The key with other members, or without those that are null.
+fn altered(key: &str, members: &Value) -> String {
+    let mut key: Value = serde_json::from_str(key).expect("a key");
+    for (name, value) in members.as_object().expect("members") {
+        key[name] = value.clone();
+    }
+    key.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+    key.to_string()
+}
+
+/// RFC 7517 section 5. Each of these was met in the wild, and each has kept a whole set from being published.
 #[test]
-fn a_malformed_key_fails_the_set_and_is_named_by_its_number() {
-    let refusal = refuses(&document(&[KUBERNETES_EC, r#"{"kty":"RSA","e":"AQAB"}"#]), "key 2 cannot be used");
+fn an_odd_key_is_left_out_takes_no_other_one_along_and_is_known_again() {
+    let good = read(KUBERNETES_EC);
+    let weak = "rrrr".repeat(42);
+    let odd = [
+        (json!({"kid": ""}), "key 2 is left out: key ID has 0 characters, expected 1 to 1024"),
+        (json!({"kid": 5}), "key 2 is left out: invalid type: integer `5`, expected a string"),
+        (json!({"kid": "x".repeat(1025)}), "key ID has 1025 characters, expected 1 to 1024"),
+        (json!({"n": null}), "is left out: member `n` is missing"),
+        (json!({"e": null}), "is left out: member `e` is missing"),
+        (json!({"e": "AQAB=="}), "is left out: member `e` is not base64url without padding"),
+        (json!({"n": weak}), "is left out: RSA key has 1008 bits, expected at least 2048"),
+        (json!({"kty": 1}), "is left out: invalid type: integer `1`, expected a string"),
+        (json!({"kid": "evil\u{1b}[2J", "e": ""}), "key evil<U+001B>[2J is left out: member `e` is empty"),
+    ];
+    for (members, reason) in odd {
+        let text = document(&[KUBERNETES_EC, &altered(KUBERNETES_RSA, &members)]);
+        let received = ReceivedJwks::parse(text.as_bytes()).expect(reason);
+        assert_eq!(std::slice::from_ref(&good), received.keys, "{reason}");
+        assert!(words(&received)[0].contains(reason), "{reason}: {:?}", received.left_out);
+        let knows = received.unreadable().may_be(&read(KUBERNETES_RSA));
+        assert!(knows || members["kid"] == json!("evil\u{1b}[2J"), "{reason}");
+        assert!(!received.unreadable().may_be(&good), "{reason}: it is somebody else");
+    }
+    let coordinate = altered(KUBERNETES_EC, &json!({"x": "AAAA"}));
+    let received = ReceivedJwks::parse(document(&[KUBERNETES_RSA, &coordinate]).as_bytes()).expect("a JWKS");
+    assert!(words(&received)[0].contains("a coordinate has the wrong length for its curve"));
+    assert!(received.unreadable().may_be(&good));
+    for nameless in ["5", "{}", r#"{"kid":"","kty":"RSA"}"#] {
+        let received = ReceivedJwks::parse(document(&[KUBERNETES_EC, nameless]).as_bytes()).expect("a JWKS");
+        assert!(received.unreadable().may_be(&read(KUBERNETES_RSA)), "{nameless} may be any key");
+    }
+}
+
+#[test]
+fn a_malformed_key_alone_is_refused_and_named_by_its_number() {
+    let refusal =
+        refuses(&document(&[r#"{"kty":"OKP"}"#, r#"{"kty":"RSA","e":"AQAB"}"#]), "key 2 cannot be used");
     let cause = refusal.source().and_then(|cause| cause.downcast_ref());
     assert_eq!(Some(&InvalidJwk::Malformed { what: "member `n` is missing".to_owned() }), cause);
     let private = KUBERNETES_EC.replace("\"use\"", "\"d\":\"AA\",\"use\"");
@@ -148,11 +214,27 @@ proptest! {
         prop_assert_eq!(expected, JwkSet::new(other).expect("a set").to_json());
     }
 
+    /// Readers fail on a key that stands twice (jose, express-oauth2-jwt-bearer, openidconnect), and kube-apiserver
+    /// publishes such sets.
+    #[test]
+    fn a_key_that_is_listed_twice_never_leaves_twice(
+        keys in subsequence(KEYS.clone(), 1..=8), again in prop::collection::vec(any::<prop::sample::Index>(), 0..8)
+    ) {
+        let listed = again.iter().map(|index| keys[index.index(keys.len())].clone());
+        let members: Vec<Jwk> = keys.iter().cloned().chain(listed).collect();
+        let received = ReceivedJwks::parse(json!({ "keys": members }).to_string().as_bytes()).expect("a JWKS");
+        let published: Value = serde_json::from_slice(&JwkSet::new(received.keys).expect("a set").to_json()).expect("JSON");
+        let kids: Vec<_> = published["keys"].as_array().expect("keys").iter().map(|key| &key["kid"]).collect();
+        let once: std::collections::BTreeSet<_> = kids.iter().map(|kid| kid.as_str()).collect();
+        prop_assert_eq!((keys.len(), keys.len()), (kids.len(), once.len()));
+    }
+
     #[test]
     fn a_set_that_was_printed_is_read_as_the_same_set(keys in subsequence(KEYS.clone(), 1..=8)) {
         let set = JwkSet::new(keys).expect("a set");
         let received = ReceivedJwks::parse(&set.to_json()).expect("a JWKS");
         prop_assert!(received.left_out.is_empty());
+        prop_assert!(received.unreadable().is_empty());
         prop_assert_eq!(set, JwkSet::new(received.keys).expect("a set"));
     }
 

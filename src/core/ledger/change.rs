@@ -42,6 +42,8 @@ pub enum Event {
     Forgotten,
     /// The operator said that somebody else may have the private key.
     Revoked,
+    /// Its retention had begun at a time that was still to come, and counts from when that was noticed.
+    Redated,
 }
 
 impl Event {
@@ -61,6 +63,7 @@ impl Event {
             Self::Retired => "retired",
             Self::Forgotten => "forgotten",
             Self::Revoked => "revoked",
+            Self::Redated => "dated anew",
         }
     }
 }

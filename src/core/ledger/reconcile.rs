@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{CHANGES_KEPT, Change, Entry, Event, InvalidLedger, Ledger, Lineage, MAX_SEQUENCE};
-use crate::core::{issuer::Issuer, kid::Kid};
+use crate::core::{issuer::Issuer, kid::Kid, time::later};
 
 /// How many of the last incidents are kept: each is rare and worth a look.
 const INCIDENTS_KEPT: usize = 20;
@@ -60,6 +60,8 @@ pub enum What {
     Edited { kids: BTreeSet<Kid> },
     /// It goes on for another issuer: the configuration names the old one under `former`.
     Moved { from: Issuer },
+    /// It has times that are still to come, the last of them this one; see [`Ledger::without_times_ahead`].
+    Ahead { latest: Timestamp },
 }
 
 impl fmt::Display for What {
@@ -76,6 +78,11 @@ impl fmt::Display for What {
                 write!(f, "the ledger was edited by hand, this was put right: `{}`", kids.join("`, `"))
             }
             Self::Moved { from } => write!(f, "the ledger of issuer `{from}` goes on for this one"),
+            Self::Ahead { latest } => write!(
+                f,
+                "a clock was ahead when the ledger was written, or this one is behind: it has times up to {latest}, \
+                 and they count from now on"
+            ),
         }
     }
 }
@@ -206,7 +213,7 @@ impl Ledger {
             return self.united_with(found).repaired(what, now, wait);
         }
         let kids = self.unrecorded(found);
-        let found = &found.seen_no_earlier_than(self);
+        let found = &found.seen_no_earlier_than(self, now);
         if found.sequence > self.sequence && kids.is_empty() {
             return found.clone();
         }
@@ -224,14 +231,17 @@ impl Ledger {
         self.united_with(found).repaired(What::Edited { kids }, now, wait)
     }
 
-    /// The same, with the later of the times since which a place shows a key: time only ever starts anew.
-    fn seen_no_earlier_than(&self, before: &Self) -> Self {
+    /// The same, with the later of the times since which a place shows a key: time only ever starts anew. One that
+    /// is still to come holds nothing: whoever stored this ledger may have dated it anew.
+    fn seen_no_earlier_than(&self, before: &Self, now: Timestamp) -> Self {
         let mut ledger = self.clone();
+        // Nor is a clock said to have been ahead for longer than is known.
+        ledger.ahead_since = self.ahead_since.map(|since| since.max(before.ahead_since.unwrap_or(now)));
         for (kid, entry) in &mut ledger.keys {
             let Some(known) = before.keys.get(kid) else { continue };
             entry.original &= known.original;
             for (place, since) in &mut entry.shown {
-                *since = known.shown.get(place).map_or(*since, |known| (*since).max(*known));
+                *since = known.shown.get(place).map_or(*since, |known| (*since).max(now.min(*known)));
             }
         }
         ledger
@@ -296,9 +306,9 @@ impl Ledger {
         unite(&mut self.incidents, &other.incidents, |incident| incident.at, INCIDENTS_KEPT);
     }
 
-    fn repaired(&self, what: What, now: Timestamp, wait: Duration) -> Self {
+    pub(super) fn repaired(&self, what: What, now: Timestamp, wait: Duration) -> Self {
         let mut ledger = self.clone();
-        ledger.hold = Some(Hold { since: now, until: now + wait });
+        ledger.hold = Some(Hold { since: now, until: later(now, wait) });
         ledger.note(what, now);
         ledger
     }

@@ -51,6 +51,9 @@ pub enum Why {
     Asked,
     /// The operator took the last order back.
     Aborted,
+    /// The key before was revoked, and the operator wanted one that nobody has seen before: it signs as soon as every
+    /// place shows it.
+    Unseen,
 }
 
 /// The operator asked for a rotation.
@@ -72,7 +75,12 @@ pub enum Ask {
     /// Take the last rotation back.
     Abort {},
     /// Somebody else may have the private key.
-    Revoke { kid: Kid },
+    Revoke {
+        kid: Kid,
+        /// Its node shall sign with a key that was never public.
+        #[serde(default)]
+        with_new_key: bool,
+    },
     /// The node is gone.
     Forget { node: NodeName },
 }
@@ -96,6 +104,8 @@ pub enum NotAsked {
     RevokedAlready { kid: Kid },
     #[error("node `{node}` is unknown")]
     UnknownNode { node: NodeName },
+    #[error("no node signs with key `{kid}`")]
+    SignsNothing { kid: Kid },
 }
 
 impl NotAsked {
@@ -109,6 +119,10 @@ impl NotAsked {
                 Some("`signpost rotate status` names every key and node")
             }
             Self::NoWayBack { .. } => Some("go forward: `signpost rotate start`"),
+            Self::SignsNothing { .. } => Some(
+                "revoke it without `--sign-with-new-key`; where readers have to look again, revoke the key that signs \
+                 now with it",
+            ),
             Self::UnknownPlace { .. } | Self::NothingToAbort | Self::RevokedAlready { .. } => None,
         }
     }
@@ -208,9 +222,22 @@ impl Ledger {
         }
     }
 
-    /// Whether a node has dealt with an order that it was given at a time.
-    pub(super) fn has_dealt_with(&self, node: &NodeName, ordered: Option<Timestamp>) -> bool {
-        ordered.is_none_or(|at| self.words.get(node).is_some_and(|word| word.heard >= Some(at)))
+    /// Whether a node has dealt with an order that it was given at a time. What it says to have heard after
+    /// `latest_good` it has by a clock that was ahead.
+    pub(super) fn has_dealt_with(
+        &self,
+        node: &NodeName,
+        ordered: Option<Timestamp>,
+        latest_good: Timestamp,
+    ) -> bool {
+        let heard = self.words.get(node).and_then(|word| word.heard).filter(|heard| *heard <= latest_good);
+        ordered.is_none_or(|at| heard >= Some(at))
+    }
+
+    /// Since when the operator wants the next key of a node to sign without the propagation wait.
+    #[must_use]
+    pub fn waived(&self, node: &NodeName) -> Option<Timestamp> {
+        self.waived.get(node).copied()
     }
 
     /// Records an order; see [`crate::core::rotation::next_step`]. It is later than the one before, whoever
@@ -220,6 +247,7 @@ impl Ledger {
         let mut ledger = self.clone();
         let at = ledger.orders.get(node).map_or(now, |last| now.max(later(last.at, BETWEEN_ORDERS)));
         ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at, why });
+        ledger.waived.remove(node);
         if let Some(entry) = ledger.keys.get_mut(sign) {
             entry.ordered = Some(at);
         }
@@ -243,7 +271,8 @@ impl Ledger {
         match ask {
             Ask::Start { without } => self.start(without.clone(), gates, now),
             Ask::Abort {} => self.abort(gates, propagation, now),
-            Ask::Revoke { kid } => self.revoke(kid, now),
+            Ask::Revoke { kid, with_new_key: false } => self.revoke(kid, now),
+            Ask::Revoke { kid, with_new_key: true } => self.revoke_for_a_new_key(kid, now),
             Ask::Forget { node } => self.forget(node, retention, now),
         }
     }
@@ -273,7 +302,9 @@ impl Ledger {
             Some(wish) if wish.without == without => Err(NotAsked::AskedAlready { at: wish.at }),
             _ => {
                 let mut ledger = self.clone();
-                ledger.wish = Some(Wish { at: now, without });
+                // Later than every order, whatever clock those were given by.
+                let last = self.orders.values().map(|order| later(order.at, BETWEEN_ORDERS)).max();
+                ledger.wish = Some(Wish { at: last.map_or(now, |last| now.max(last)), without });
                 ledger.advance();
                 Ok(ledger)
             }
@@ -290,8 +321,8 @@ impl Ledger {
         ledger
     }
 
-    /// Takes a rotation back: one that was asked for and has not begun, or else the last order of every node
-    /// that has a way back. The way back is the key that the node has retired last, if it was ready when the order
+    /// Takes a rotation back: one that was asked for and has not begun, a new key that is waited for after a
+    /// revocation (then the key that is ready signs), or else the last order of every node that has a way back. The way back is the key that the node has retired last, if it was ready when the order
     /// was given and every gating place has shown it without a gap since: else somebody may have a copy without it.
     ///
     /// # Errors
@@ -309,9 +340,13 @@ impl Ledger {
             return Ok(self.fulfilled());
         }
         let mut ledger = self.fulfilled();
+        if !std::mem::take(&mut ledger.waived).is_empty() {
+            ledger.advance();
+            return Ok(ledger);
+        }
         let mut is_done = false;
         for (node, order) in &self.orders {
-            if matches!(order.why, Why::First | Why::Aborted) {
+            if matches!(order.why, Why::First | Why::Aborted | Why::Unseen) {
                 continue;
             }
             let Some((kid, entry)) = self.retired_last(node, &order.sign) else { continue };
@@ -363,6 +398,31 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// The same, and the node that signs with the key goes on with one that was never public, as soon as every place
+    /// shows it: some readers look at a JWKS again for a kid alone that they have never seen, and accept the revoked
+    /// key until then. Whoever has a copy of before refuses the new key's tokens.
+    ///
+    /// Its standby signs for the API server alone meanwhile: so the node makes another key, and can prove that it is
+    /// its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::revoke`], and when no node signs with the key.
+    pub fn revoke_for_a_new_key(&self, kid: &Kid, now: Timestamp) -> Result<Self, NotAsked> {
+        let mut ledger = self.revoke(kid, now)?;
+        let signs = |signer: &&SignedBy| {
+            let ordered = self.orders.get(&signer.node).is_some_and(|order| order.sign == *kid);
+            ordered || matches!(signer.stage, Stage::Active { .. })
+        };
+        let signer = self.keys.get(kid).and_then(|entry| entry.signer.as_ref()).filter(signs);
+        let Some(SignedBy { node, .. }) = signer else {
+            return Err(NotAsked::SignsNothing { kid: kid.clone() });
+        };
+        ledger.orders.remove(node);
+        ledger.waived.insert(node.clone(), now);
+        Ok(ledger)
+    }
+
     /// Takes the operator's word that a node is gone and signs no more: its keys are kept for as long as a
     /// token that it may have signed just now lives.
     ///
@@ -377,6 +437,7 @@ impl Ledger {
             return Err(NotAsked::UnknownNode { node: node.clone() });
         }
         ledger.orders.remove(node);
+        ledger.waived.remove(node);
         ledger.words.remove(node);
         ledger.forgotten.insert(node.clone(), now);
         for kid in kids {

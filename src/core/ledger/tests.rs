@@ -1,12 +1,14 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::core::{
     jwk::Jwk,
-    jwk_set::MAX_KEYS,
+    jwk_set::{MAX_KEYS, ReceivedJwks},
     kid::Kid,
     ledger::{Event, InvalidLedger, Ledger, Look, NotAdopted, Refusal, State},
+    left_out::Unreadable,
     merge::{Answer, Report, merge},
     tests::{impostor, known, retention, rsa_key},
 };
@@ -73,6 +75,47 @@ fn a_tombstone_is_not_brought_back_by_a_source_but_by_the_operator() {
     assert!(!is_public(&observed.ledger, &rsa_key(1)));
     let adopted = removed.adopt(rsa_key(1).kid(), over).expect("was removed");
     assert_eq!(State::Missing { since: over }, state(&adopted, &rsa_key(1)));
+}
+
+/// What one source says whose JWKS has this text.
+fn said(jwks: &serde_json::Value) -> Report {
+    let ReceivedJwks { keys, left_out } = ReceivedJwks::parse(jwks.to_string().as_bytes()).expect("a JWKS");
+    Report { source: "a".to_owned(), answer: Answer::of(keys, Unreadable::of(&left_out)) }
+}
+
+#[test]
+fn a_key_that_turned_odd_is_unreadable_and_not_missing() {
+    let both = known(&[], &[rsa_key(1), rsa_key(2)]);
+    let long_after = START + 10 * retention().wait();
+    let with = |member: &str, value: serde_json::Value| {
+        let mut odd = json!(rsa_key(1));
+        odd[member] = value;
+        said(&json!({"keys": [rsa_key(2), odd]}))
+    };
+    let turned = [
+        with("kid", json!("")),
+        with("kid", json!(5)),
+        with("kid", json!("x".repeat(2000))),
+        with("n", json!("=")),
+        with("e", json!(null)),
+        with("kty", json!("AKP")),
+        with("use", json!("enc")),
+        said(&json!({"keys": [rsa_key(2), 5]})),
+    ];
+    for report in turned {
+        let pass = |ledger: &Ledger, now| ledger.observe(&merge(ledger, [&report]), now, &retention()).ledger;
+        let kept = pass(&pass(&both, START), long_after);
+        assert_eq!((State::Listed, &both), (state(&kept, &rsa_key(1)), &kept), "{report:?}");
+        let missing = after(&both, &[rsa_key(2)], START);
+        assert!(is_public(&pass(&missing, long_after), &rsa_key(1)), "{report:?}");
+    }
+    let another = said(&json!({"keys": [rsa_key(2), {"kty": "RSA", "kid": "another", "n": "="}]}));
+    let gone = both.observe(&merge(&both, [&another]), START, &retention()).ledger;
+    assert_eq!(
+        State::Missing { since: START },
+        state(&gone, &rsa_key(1)),
+        "it is none of those that are odd"
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::{Observation, Obstacle, Timing, outlook};
 use crate::core::{
     announcement::Stage,
-    ledger::{Ledger, State, signed},
+    ledger::{Ledger, State, Why, signed},
+    time::later,
 };
 
 /// What is wrong with a rotation and does not end by itself, in words.
@@ -18,7 +19,10 @@ pub fn alarms(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
         let outlook = outlook(ledger, node, seen, now, timing);
         let since = ledger.orders().get(node).map_or(outlook.due, |order| outlook.due.max(Some(order.at)));
         let is_late = since.is_some_and(|since| now.duration_since(since) > signed(timing.margin));
-        let lasting = outlook.obstacles.iter().filter(|obstacle| obstacle.until().is_none());
+        // Whoever is waited for rings for itself.
+        let is_lasting =
+            |obstacle: &&Obstacle| obstacle.until().is_none() && !matches!(obstacle, Obstacle::Busy { .. });
+        let lasting = outlook.obstacles.iter().filter(is_lasting);
         let lasting: Vec<_> = lasting.filter(|_| is_late).map(Obstacle::to_string).collect();
         if !lasting.is_empty() {
             alarms.push(format!("node `{node}` cannot be given its next key: {}", lasting.join("; ")));
@@ -47,6 +51,29 @@ pub fn alarms(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
             )
         },
     ));
+    for (node, order) in ledger.orders() {
+        let entry = ledger.entries().get(&order.sign);
+        let stage = entry.and_then(|entry| entry.signer.as_ref()).map(|signer| signer.stage);
+        if let Some(Stage::Active { since }) = stage
+            && since > later(now, timing.margin)
+        {
+            let kid = &order.sign;
+            alarms.push(format!(
+                "node `{node}` dates key `{kid}` {since}, which is still to come: its clock is or was ahead; set it, \
+                 then `signpost rotate start` ends this"
+            ));
+        }
+        let copies = entry.filter(|_| order.why == Why::Unseen).into_iter();
+        let copies =
+            copies.flat_map(|entry| entry.shown.values()).map(|since| later(*since, timing.until_ready()));
+        if let Some(until) = copies.max().filter(|until| now < *until) {
+            alarms.push(format!(
+                "node `{node}` signs with key `{}` by the operator's word, and whoever has a copy of the JWKS without it \
+                 refuses its tokens, until {until} at most",
+                order.sign
+            ));
+        }
+    }
     let without = ledger.wish().into_iter().flat_map(|wish| &wish.without);
     alarms.extend(without.map(|target| format!("the rotation does not wait for target `{target}`")));
     alarms

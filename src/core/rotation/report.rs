@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Observation, Obstacle, Outlook, Standing, Timing, outlook, standing};
 use crate::core::{
+    announcement::{NodeName, Stage},
     kid::Kid,
-    ledger::{Entry, Event, Ledger, Order, State, Wish},
+    ledger::{Entry, Event, Ledger, Order, State, Stranger, Wish},
     time::later,
 };
 
@@ -21,6 +22,9 @@ pub struct Report {
     pub nodes: BTreeMap<String, NodeReport>,
     /// All keys that were ever seen, in order of appearance.
     pub keys: Vec<KeyReport>,
+    /// Kids that places show and that nobody knows, and which places.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub strangers: BTreeMap<String, Vec<String>>,
     /// The rotation that the operator asked for and that is not over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wish: Option<Wish>,
@@ -32,6 +36,9 @@ pub struct NodeReport {
     /// The key that it was ordered to sign with; without one it signs for the API server alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
+    /// The keys that it says it signs with: one, but for a moment of a switch.
+    #[serde(default)]
+    pub says_that_it_signs_with: Vec<String>,
     /// The key that it signs with next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -79,7 +86,8 @@ pub fn report(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
         let Outlook { next, due, obstacles, .. } = outlook(ledger, node, seen, now, timing);
         let report = NodeReport {
             order: ledger.orders().get(node).cloned(),
-            next: next.map(|kid| kid.to_string()),
+            says_that_it_signs_with: active(ledger, node),
+            next: next.map(|kid| kid.as_str().to_owned()),
             due,
             waits_for: obstacles.iter().map(ToString::to_string).collect(),
             not_before: obstacles.iter().filter_map(Obstacle::until).chain(due).max(),
@@ -93,7 +101,7 @@ pub fn report(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
             let standing = standing(ledger, kid, seen, now, timing)?;
             let since = since(ledger, kid, standing, timing);
             Some(KeyReport {
-                kid: kid.to_string(),
+                kid: kid.as_str().to_owned(),
                 node: entry.signer.as_ref().map(|signer| signer.node.to_string()),
                 standing: standing.name().to_owned(),
                 first_seen: entry.first_seen,
@@ -110,8 +118,19 @@ pub fn report(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
         at: now,
         nodes: nodes.collect(),
         keys,
+        strangers: ledger.strangers().iter().map(strange).collect(),
         wish: ledger.wish().cloned(),
     }
+}
+
+fn active(ledger: &Ledger, node: &NodeName) -> Vec<String> {
+    let keys = ledger.keys_of(node).into_iter();
+    let active = keys.filter(|(.., stage)| matches!(stage, Stage::Active { .. }));
+    active.map(|(kid, ..)| kid.as_str().to_owned()).collect()
+}
+
+fn strange((kid, stranger): (&Kid, &Stranger)) -> (String, Vec<String>) {
+    (kid.as_str().to_owned(), stranger.shown.keys().cloned().collect())
 }
 
 /// What happened to a key, in order.
@@ -125,9 +144,12 @@ fn life(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase
             Event::Retired | Event::Forgotten | Event::WentMissing | Event::Adopted => "retired",
             Event::Removed => "removed",
             Event::Revoked => "revoked",
-            Event::Appeared | Event::StrangerFound | Event::Replaced | Event::Ordered | Event::Activated => {
-                continue;
-            }
+            Event::Appeared
+            | Event::StrangerFound
+            | Event::Replaced
+            | Event::Ordered
+            | Event::Activated
+            | Event::Redated => continue,
         };
         if life.last().is_none_or(|phase| phase.standing != standing) {
             life.push(Phase { standing: standing.to_owned(), since: change.at });

@@ -5,10 +5,14 @@ use crate::core::{
     announcement::{AnnouncedKey, Announcement, Posted, Word},
     calendar::Calendar,
     freshness::Field,
+    jwk::Jwk,
+    jwk_set::Profile,
     ledger::{Lineage, Look, NotAsked, Retention},
     merge::{Answer, Merged, Report, Said, heard, merge},
+    placement::kids_shown,
+    publication::{Document, Publication},
     signing::Orders,
-    tests::{at, kid, node, retention, rsa_key, terms},
+    tests::{at, ec_key, kid, node, retention, rsa_key, terms},
 };
 
 mod model;
@@ -85,6 +89,10 @@ impl Scene {
             let key = AnnouncedKey { jwk: rsa_key(*index), stage: *stage, withdrawn: false };
             of_nodes.entry(name).or_default().push(key);
         }
+        self.hear(said, now, of_nodes);
+    }
+
+    fn hear(&mut self, said: i64, now: i64, of_nodes: BTreeMap<&str, Vec<AnnouncedKey>>) {
         let kids = |keys: &[AnnouncedKey]| keys.iter().map(|key| key.jwk.kid().clone()).collect();
         let admits: BTreeMap<_, _> = of_nodes.iter().map(|(name, keys)| (node(name), kids(keys))).collect();
         let said = of_nodes.into_iter().map(|(name, keys)| {
@@ -150,6 +158,35 @@ fn propagating(place: &str, until: i64) -> Obstacle {
 
 fn not_shown(place: &str) -> Obstacle {
     Obstacle::NotShown { place: place.to_owned() }
+}
+
+/// Some readers keep the list of algorithms in the discovery document, and refuse what is not on it.
+#[test]
+fn the_algorithm_of_a_key_is_in_discovery_everywhere_for_the_whole_wait_before_its_first_token() {
+    let ec = Jwk::of_public_key(ec_key());
+    let announced = |jwk: Jwk, stage| AnnouncedKey { jwk, stage, withdrawn: false };
+    let mut scene = Scene::new();
+    scene.announce(0, &[(0, "a", active(0))]);
+    scene.show(0, &["eu", "us"], &[0]);
+    scene.settle(0);
+    let keys = [announced(rsa_key(0), active(0)), announced(ec.clone(), standby(10))];
+    scene.hear(10, 10, BTreeMap::from([("a", keys.to_vec())]));
+    let render = |keys: &[Jwk]| Publication::render(&terms(), Profile::All, keys.to_vec()).expect("keys");
+    let (both, before) = (render(&[rsa_key(0), ec.clone()]), render(&[rsa_key(0)]));
+    let show = |scene: &mut Scene, now, discovery: &Publication| {
+        let (jwks, discovery) = (both.bytes(Document::Jwks), discovery.bytes(Document::Discovery));
+        let view = kids_shown(jwks, discovery, &terms().issuer).expect("ours");
+        for place in ["eu", "us"] {
+            scene.ledger = scene.ledger.shown(place, &Look::at_our_own(view.clone()), Some(at(now)));
+        }
+    };
+    show(&mut scene, 10, &before);
+    assert_eq!(&kid(0), &scene.ledger.orders()[&node("a")].sign, "the first key");
+    scene.held_by("a", 2000, &[not_shown("eu"), not_shown("us")]);
+    show(&mut scene, 2000, &both);
+    scene.held_by("a", 2000, &[propagating("eu", 2100), propagating("us", 2100)]);
+    scene.held_by("a", 2099, &[propagating("eu", 2100), propagating("us", 2100)]);
+    assert!(matches!(scene.step(2100), Step::Order { sign, .. } if sign == *ec.kid()));
 }
 
 #[test]
@@ -440,6 +477,23 @@ fn a_switch_that_is_held_rings_once_it_is_late() {
     assert_eq!(ring(&scene, 1012), Vec::<String>::new(), "that ends by itself");
     scene.ledger = scene.ledger.start(["us".to_owned()].into(), &scene.seen.gates, at(1012)).expect("asked");
     assert_eq!(ring(&scene, 1012), ["the rotation does not wait for target `us`"]);
+}
+
+#[test]
+fn a_node_whose_clock_was_ahead_is_rotated_and_rings() {
+    let mut scene = Scene::settled();
+    scene.announce(5, &[(0, "a", active(50_000_000)), (1, "a", standby(0))]);
+    let ring = |scene: &Scene, now| alarms(&scene.ledger, &scene.seen, at(now), &timing()).join("\n");
+    let told = ring(&scene, 6);
+    assert!(
+        told.contains("dates key") && told.contains("1971-08-02T16:53:20Z, which is still to come"),
+        "{told}"
+    );
+    assert_eq!(scene.step(999), wait(Some(1000)));
+    assert_eq!(scene.step(1000), order("a", 1, Why::Age), "its age counts from its order");
+    scene.settle(1000);
+    scene.announce(1001, &[(0, "a", retired(1001, 1050)), (1, "a", active(1001)), (2, "a", standby(1001))]);
+    assert_eq!(ring(&scene, 1002), "");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Held, Holdings, Orders};
-use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid, ledger::signed, time::later};
+use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid, time::later};
 
 /// Most keys that are held at once. Whoever can write orders can make a node retire key after key; a JWKS
 /// for Microsoft Entra has room for 100 keys of all nodes.
@@ -123,10 +123,10 @@ impl Orders {
     ) -> Result<Option<&Kid>, RefusedOrder> {
         let Some(kid) = &self.sign else { return Ok(None) };
         let (named, at) = (|| kid.clone(), self.at);
-        if at.duration_since(now) > signed(margin) {
+        if at > later(now, margin) {
             return Err(RefusedOrder::Early { kid: named(), at });
         }
-        match holdings.heard {
+        match holdings.heard_by(later(now, margin)) {
             Some(heard) if at < heard => return Err(RefusedOrder::Older { kid: named(), at, heard }),
             Some(heard) if at == heard && holdings.signing.as_ref() != Some(kid) => {
                 return Err(RefusedOrder::Settled { kid: named(), at });
@@ -172,7 +172,7 @@ impl Holdings {
         if let Some(kid) = find(&|kid, held| is_active(held) && !signs(kid)) {
             return Some(Step::Stop { kid });
         }
-        let is_news = self.heard < Some(orders.at);
+        let is_news = self.heard_by(later(now, margin)) < Some(orders.at);
         if let Some(kid) = find(&|kid, held| signs(kid) && ordered == Some(kid) && (!held.outside || is_news))
         {
             return Some(Step::Allow { kid, ordered: orders.at });
@@ -181,7 +181,7 @@ impl Holdings {
             return Some(Step::Refuse { ordered: orders.at });
         }
         // One of the future would silence the node.
-        let is_early = |gone: Timestamp| gone.duration_since(now) > signed(margin);
+        let is_early = |gone: Timestamp| gone > later(now, margin);
         if let Some(forgotten) = orders.forgotten.filter(|gone| self.said <= *gone && !is_early(*gone)) {
             return Some(Step::Speak { forgotten });
         }
@@ -196,6 +196,12 @@ impl Holdings {
         }
         let has_room = self.keys.len() < MAX_HELD || self.signing.is_none();
         (has_room && self.standby(orders).is_none()).then_some(Step::Generate)
+    }
+
+    /// The time of the latest order that was dealt with. One after `latest_good` counts for nothing: a clock was ahead
+    /// then, and no order of the present would be obeyed.
+    fn heard_by(&self, latest_good: Timestamp) -> Option<Timestamp> {
+        self.heard.filter(|heard| *heard <= latest_good)
     }
 
     /// The key that should sign. `None`: there is none that may.
@@ -242,7 +248,7 @@ impl Holdings {
                 }
                 held.outside = ordered.is_some();
                 self.signing = Some(kid.clone());
-                self.heard = self.heard.max(*ordered);
+                self.heard = ordered.or(self.heard);
                 Some(())
             }
             Done::Stopped { kid } => {
@@ -252,11 +258,11 @@ impl Holdings {
             Done::Allowed { kid, ordered } => {
                 let held = self.keys.get_mut(kid).filter(|_| self.signing.as_ref() == Some(kid))?;
                 held.outside = true;
-                self.heard = self.heard.max(Some(*ordered));
+                self.heard = Some(*ordered);
                 Some(())
             }
             Done::Refused { ordered } => {
-                self.heard = self.heard.max(Some(*ordered));
+                self.heard = Some(*ordered);
                 Some(())
             }
             Done::Spoke { forgotten } => {

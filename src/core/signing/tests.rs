@@ -204,6 +204,21 @@ fn an_order_from_the_future_does_not_silence_those_of_the_present() {
 }
 
 #[test]
+fn an_order_of_the_present_is_obeyed_although_one_of_the_future_was() {
+    let made = &mut 0;
+    let (holdings, _) = settle(empty(), &ordered(0, 900), at(900), made);
+    assert_eq!(holdings.heard(), Some(at(900)));
+    // The clock was ahead, and is right now.
+    let (holdings, steps) = settle(holdings, &ordered(0, 900), at(5), made);
+    assert_eq!((holdings.signing(), steps), (Some(&kid(0)), vec![]), "it goes on");
+    let (holdings, steps) = settle(holdings, &ordered(1, 6), at(6), made);
+    assert_eq!(steps[0], Step::Begin { kid: kid(1), ordered: Some(at(6)) });
+    assert_eq!(holdings.heard(), Some(at(6)));
+    let older = ordered(0, 5).key(&holdings, at(7), MARGIN);
+    assert_eq!(older, Err(RefusedOrder::Older { kid: kid(0), at: at(5), heard: at(6) }), "as ever");
+}
+
+#[test]
 fn a_retired_key_is_shown_then_withdrawn_then_destroyed() {
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &order(0), at(5), made);

@@ -30,9 +30,9 @@ fn honest(name: &str, second: i64, keys: &[usize], admits: &[(&str, &[usize])]) 
 /// A node `me` with key 0 that learns at second 100.
 fn learn(trust: &Trust, posted: &[Posted], revoked: &[usize]) -> (Trust, Vec<Distrust>) {
     let (me, issuer, own, revoked) = (node("me"), terms().issuer, kids(&[0]), kids(revoked));
-    let me = Bystander { node: &me, issuer: &issuer, keys: &own, revoked: &revoked, margin: MARGIN };
-    let (learnt, distrusted) = trust.learn(me, posted, at(100));
-    assert_eq!(learnt.learn(me, posted, at(100)), (learnt.clone(), distrusted.clone()), "heard twice");
+    let me = Bystander { node: &me, issuer: &issuer, keys: &own, revoked: &revoked };
+    let (learnt, distrusted) = trust.learn(me, posted);
+    assert_eq!(learnt.learn(me, posted), (learnt.clone(), distrusted.clone()), "heard twice");
     (learnt, distrusted)
 }
 
@@ -86,7 +86,6 @@ fn a_key_that_its_node_has_destroyed_proves_nothing_any_more_and_another_admissi
 fn an_announcement_that_is_not_as_it_should_be_changes_nothing() {
     let (trust, _) = learn(&admitting(&[honest("b", 10, &[1], &[]), honest("c", 10, &[5], &[])]), &[], &[]);
     let b = || node("b");
-    let future = Distrust::Early { node: b(), at: at(111) };
     let many: Vec<usize> = (1..34).collect();
     for (posted, expected) in [
         (said("b", 11, &[1, 2], &[2], &[]), Distrust::Unproven { node: b() }),
@@ -94,7 +93,6 @@ fn an_announcement_that_is_not_as_it_should_be_changes_nothing() {
         (said("b", 11, &[1, 2], &[1], &[]), Distrust::Unsigned { node: b(), kid: kid(2) }),
         (honest("b", 11, &[1, 5], &[]), Distrust::Taken { node: b(), kid: kid(5), owner: node("c") }),
         (honest("b", 11, &[1, 0], &[]), Distrust::Taken { node: b(), kid: kid(0), owner: node("me") }),
-        (honest("b", 111, &[1], &[]), future),
         (honest("b", 11, &many, &[]), Distrust::TooMany { node: b(), count: 33 }),
     ] {
         let (after, distrusted) = learn(&trust, &[posted], &[]);
@@ -102,6 +100,16 @@ fn an_announcement_that_is_not_as_it_should_be_changes_nothing() {
     }
     let (_, distrusted) = learn(&trust, &[honest("b", 11, &[1, 2], &[])], &[1]);
     assert_eq!(distrusted, [Distrust::Unproven { node: b() }], "whoever stole a key that is revoked");
+}
+
+/// It dates every announcement later than the one before, so those of the time in between count too.
+#[test]
+fn a_node_whose_clock_was_ahead_is_heard_without_a_pause() {
+    let admitted = admitting(&[honest("b", 10, &[1], &[])]);
+    let (trust, distrusted) = learn(&admitted, &[honest("b", 100_000_000, &[1, 2], &[])], &[]);
+    assert_eq!((verified(&trust), distrusted), (kids(&[1, 2]), vec![]));
+    let (trust, _) = learn(&trust, &[honest("b", 100_000_001, &[2, 3], &[])], &[]);
+    assert_eq!(verified(&trust), kids(&[2, 3]));
 }
 
 #[test]

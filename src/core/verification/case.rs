@@ -6,6 +6,7 @@ use super::{Evidence, Exhibit, Expectation, Party, Question};
 use crate::core::{
     json,
     jwk::{InvalidJwk, Jwk},
+    public_key::InvalidPublicKey,
     token::UnverifiedToken,
 };
 
@@ -92,6 +93,13 @@ impl PublishedKey {
 
     pub(super) fn text(&self, member: &str) -> Option<&str> {
         self.members.get(member)?.as_str()
+    }
+
+    /// Why the key is malformed. Another kind of key is no fault, and a weak one has a rule of its own.
+    pub(super) fn oddity(&self) -> Option<&InvalidJwk> {
+        self.jwk.as_ref().err().filter(|error| {
+            !matches!(error, InvalidJwk::Unknown { .. } | InvalidJwk::Key(InvalidPublicKey::Weak { .. }))
+        })
     }
 
     /// Whether this key has signed the token.

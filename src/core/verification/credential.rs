@@ -20,8 +20,8 @@ pub struct Credential {
     pub expression: Option<Value>,
 }
 
-/// Reads a list of credentials: a JSON array as `az` prints it, or the answer of Microsoft Graph or of Azure
-/// Resource Manager, which wrap it in `value`, the latter each credential in `properties` too.
+/// Reads credentials: a JSON array as `az … list` prints it, one object as `az … show` does, or the answer of Microsoft
+/// Graph or of Azure Resource Manager, which wrap the list in `value`, the latter each credential in `properties` too.
 ///
 /// # Errors
 ///
@@ -29,7 +29,9 @@ pub struct Credential {
 pub fn credentials(bytes: &[u8]) -> Result<Vec<Credential>, InvalidCredentials> {
     let invalid = |error: serde_json::Error| InvalidCredentials(brief(&error.to_string()).into_owned());
     let list = match crate::core::json::parse(bytes).map_err(invalid)? {
-        Value::Object(mut answer) => answer.remove("value").unwrap_or(Value::Object(answer)),
+        Value::Object(mut answer) => {
+            answer.remove("value").unwrap_or_else(|| Value::Array(vec![Value::Object(answer)]))
+        }
         other => other,
     };
     let Value::Array(list) = list else {

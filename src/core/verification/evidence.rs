@@ -23,6 +23,8 @@ pub const ENTRA_LIFE: Duration = Duration::from_hours(25);
 /// What there is to judge by. Whatever nobody looked for is `None`, and is not judged.
 pub struct Evidence {
     pub token: Option<Result<UnverifiedToken, NotAToken>>,
+    /// What is around the token in its file, in words.
+    pub token_file: Option<String>,
     pub discovery: Exhibit,
     pub jwks: Exhibit,
     /// What the API server says of itself.
@@ -203,6 +205,7 @@ impl Evidence {
     pub fn none(now: Timestamp) -> Self {
         Self {
             token: None,
+            token_file: None,
             discovery: Exhibit::NotSought,
             jwks: Exhibit::NotSought,
             api_server: None,

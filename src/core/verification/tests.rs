@@ -205,6 +205,9 @@ fn credentials_are_read_as_every_tool_of_microsoft_prints_them() {
     let read = |value: &serde_json::Value| credentials(value.to_string().as_bytes()).expect("credentials");
     assert_eq!(read(&json!([plain, flexible])), read(&graph));
     assert_eq!(read(&graph)[..1], read(&resource_manager)[..]);
+    for one in [&plain, &resource_manager["value"][0]] {
+        assert_eq!(read(&graph)[..1], read(one)[..], "as `az … show` prints it");
+    }
     assert!(read(&graph)[1].expression.is_some());
     for wrong in ["{}", "[1]", "[", r#"[{"issuer":"x"}]"#] {
         credentials(wrong.as_bytes()).expect_err(wrong);

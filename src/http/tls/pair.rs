@@ -20,7 +20,7 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::TlsPaths;
-use crate::files;
+use crate::{core::text::in_utf8, files};
 
 /// Largest file that is read, in bytes: a chain of four RSA-4096 certificates has a tenth of it.
 const MAX_SIZE: usize = 128 * 1024;
@@ -106,7 +106,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
 }
 
 fn chain(path: &Path, pem: &[u8]) -> Result<Vec<X509>, TlsError> {
-    let chain = X509::stack_from_pem(pem).map_err(|source| TlsError::Malformed {
+    let chain = X509::stack_from_pem(&in_utf8(pem)).map_err(|source| TlsError::Malformed {
         path: path.to_owned(),
         what: "a certificate",
         source,
@@ -118,6 +118,7 @@ fn chain(path: &Path, pem: &[u8]) -> Result<Vec<X509>, TlsError> {
 }
 
 fn key(path: &Path, pem: &[u8]) -> Result<PKey<Private>, TlsError> {
+    let pem = &Zeroizing::new(in_utf8(pem).into_owned());
     let holds = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
     if !holds(b"PRIVATE KEY-----") {
         return Err(TlsError::Absent { path: path.to_owned(), what: "private key" });

@@ -10,36 +10,42 @@ use crate::core::{
     json,
     jwk::{InvalidJwk, Jwk},
     jwk_set::{InvalidJwkSet, InvalidJwks, ReceivedJwks},
+    left_out::{LeftOut, Unreadable},
     public_key::{InvalidPublicKey, PublicKey},
+    text::in_utf8,
 };
 
 /// What one file holds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Content {
     pub keys: Vec<Jwk>,
-    /// What was no key, or one of a kind that is not known here, in words.
-    pub left_out: Vec<String>,
+    /// Keys that cannot be used.
+    pub left_out: Vec<LeftOut>,
+    /// What is no key, in words.
+    pub notes: Vec<String>,
 }
 
 /// Reads a file in whichever form it has. Without any key it is not an error yet.
 ///
 /// # Errors
 ///
-/// Fails when one part of it has the form of a key and is none that can be used.
+/// Fails when all of it that has the form of a key is none that can be used, and when a private key stands where
+/// everybody reads.
 pub fn parse(bytes: &[u8]) -> Result<Content, InvalidContent> {
-    let content = parse_pem(bytes)?;
-    if !content.keys.is_empty() || !content.left_out.is_empty() {
+    let text = in_utf8(bytes);
+    let content = parse_pem(&text)?;
+    if !content.keys.is_empty() || !content.left_out.is_empty() || !content.notes.is_empty() {
         return Ok(content);
     }
-    match bytes.trim_ascii_start().first() {
-        Some(b'{') => parse_json(bytes),
-        Some(&SEQUENCE) => parse_der(bytes),
+    match text.trim_ascii_start().first() {
+        Some(b'{') => parse_json(&text),
+        Some(&SEQUENCE) => parse_der(&text),
         _ => Ok(content),
     }
 }
 
 /// First byte of every DER form of a key.
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 
 fn parse_json(bytes: &[u8]) -> Result<Content, InvalidContent> {
     let value = json::parse(bytes).map_err(|error| {
@@ -51,24 +57,30 @@ fn parse_json(bytes: &[u8]) -> Result<Content, InvalidContent> {
     })?;
     // Without either member it is no key that lacks its type, but something else.
     if value.get("keys").is_some() || value.get("kty").is_none() {
-        let received = ReceivedJwks::parse(bytes).map_err(InvalidContent::Jwks)?;
-        return Ok(Content { keys: received.keys, left_out: received.left_out });
+        let ReceivedJwks { keys, left_out } = ReceivedJwks::parse(bytes).map_err(InvalidContent::Jwks)?;
+        return Ok(Content { keys, left_out, notes: Vec::new() });
     }
     match Jwk::from_json(&value) {
-        Ok(key) => Ok(Content { keys: vec![key], left_out: Vec::new() }),
+        Ok(key) => Ok(Content { keys: vec![key], ..Content::default() }),
         Err(unknown @ InvalidJwk::Unknown { .. }) => {
-            Ok(Content { keys: Vec::new(), left_out: vec![unknown.to_string()] })
+            let left_out = LeftOut { what: unknown.to_string(), may_be: Jwk::may_be(&value, &unknown) };
+            Ok(Content { left_out: vec![left_out], ..Content::default() })
         }
         Err(source) => Err(InvalidContent::Jwk(source)),
     }
 }
 
+/// A key of a kind that is not known here: it was never one of ours.
+fn of_another_kind(what: String) -> LeftOut {
+    LeftOut { what, may_be: Unreadable::default() }
+}
+
 fn parse_der(bytes: &[u8]) -> Result<Content, InvalidContent> {
-    let mut content = Content { keys: Vec::new(), left_out: Vec::new() };
+    let mut content = Content::default();
     match public_key(bytes) {
         Ok(key) => content.keys.push(Jwk::of_public_key(key)),
         Err(InvalidKey::Public(InvalidPublicKey::Unsupported(what))) => {
-            content.left_out.push(format!("{what} is not known here"));
+            content.left_out.push(of_another_kind(format!("{what} is not known here")));
         }
         Err(source) => return Err(InvalidContent::Der(source)),
     }
@@ -76,23 +88,50 @@ fn parse_der(bytes: &[u8]) -> Result<Content, InvalidContent> {
 }
 
 fn parse_pem(bytes: &[u8]) -> Result<Content, InvalidContent> {
-    let mut content = Content { keys: Vec::new(), left_out: Vec::new() };
-    for (index, block) in pem::blocks(bytes)?.iter().enumerate() {
-        let (number, label) = (index + 1, &block.label);
-        match key_of(block) {
-            Ok(Some(key)) => content.keys.push(Jwk::of_public_key(key)),
-            // What `openssl ecparam -genkey` writes before the key that repeats it.
-            Ok(None) if label == "EC PARAMETERS" => {}
-            Ok(None) => content.left_out.push(format!("block {number} (`{label}`) is no key, skipped")),
-            Err(InvalidKey::Public(InvalidPublicKey::Unsupported(what))) => {
-                content.left_out.push(format!("block {number} (`{label}`): {what} is not known here"));
+    let mut content = Content::default();
+    let mut odd = None;
+    for (index, block) in pem::blocks(bytes).into_iter().enumerate() {
+        let number = index + 1;
+        let refusal = match block.map_err(InvalidContent::Pem) {
+            Ok(block) => match key_of(&block) {
+                Ok(Some(key)) => {
+                    content.keys.push(Jwk::of_public_key(key));
+                    continue;
+                }
+                // What `openssl ecparam -genkey` writes before the key that repeats it.
+                Ok(None) if block.label == "EC PARAMETERS" => continue,
+                Ok(None) => {
+                    content.notes.push(format!("block {number} (`{}`) is no key, skipped", block.label));
+                    continue;
+                }
+                Err(InvalidKey::Public(InvalidPublicKey::Unsupported(what))) => {
+                    let what = format!("block {number} (`{}`): {what} is not known here", block.label);
+                    content.left_out.push(of_another_kind(what));
+                    continue;
+                }
+                Err(source) => InvalidContent::Block { number, label: block.label, source },
+            },
+            Err(refusal) => refusal,
+        };
+        let what = match &refusal {
+            InvalidContent::Block { number, label, source } => {
+                format!("block {number} (`{label}`) is left out: {source}")
             }
-            Err(source) => {
-                return Err(InvalidContent::Block { number, label: label.clone(), source });
-            }
-        }
+            other => format!("left out: {other}"),
+        };
+        let is_weak = matches!(
+            refusal,
+            InvalidContent::Block { source: InvalidKey::Public(InvalidPublicKey::Weak { .. }), .. }
+        );
+        // A weak key was never one of ours.
+        let may_be = if is_weak { Unreadable::default() } else { Unreadable::anything() };
+        content.left_out.push(LeftOut { what, may_be });
+        odd = odd.or(Some(refusal));
     }
-    Ok(content)
+    match odd {
+        Some(odd) if content.keys.is_empty() => Err(odd),
+        _ => Ok(content),
+    }
 }
 
 /// The public key of a block; `None` for blocks that are not keys.
@@ -130,7 +169,7 @@ fn spki<T: openssl::pkey::HasPublic>(
 }
 
 /// A file has the form of keys, but they cannot be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidContent {
     #[error("not JSON at line {line}, column {column}, expected a JWKS")]
     NotJson { line: usize, column: usize },
@@ -141,7 +180,7 @@ pub enum InvalidContent {
     #[error(transparent)]
     Jwk(InvalidJwk),
     #[error(transparent)]
-    Pem(#[from] InvalidPem),
+    Pem(InvalidPem),
     #[error("block {number} (`{label}`) cannot be used")]
     Block { number: usize, label: String, source: InvalidKey },
     #[error("not a DER public key")]
@@ -187,7 +226,7 @@ impl InvalidContent {
 }
 
 /// A container does not give a public key.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidKey {
     #[error("the private key is encrypted, expected a public key")]
     Encrypted,

@@ -21,42 +21,51 @@ pub(super) struct Block {
     pub(super) der: Zeroizing<Vec<u8>>,
 }
 
-/// All blocks in their order; none is no error.
-pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, InvalidPem> {
+/// All blocks in their order, whole or not; none is no error.
+pub(super) fn blocks(bytes: &[u8]) -> Vec<Result<Block, InvalidPem>> {
     let mut blocks = Vec::new();
     let mut lines = bytes.split(|&byte| byte == b'\n' || byte == b'\r').map(<[u8]>::trim_ascii);
     while let Some(line) = lines.next() {
         let number = blocks.len() + 1;
-        let label = match marker(line, BEGIN) {
-            Some(label) => label,
-            None if line.starts_with(BEGIN.as_bytes()) => return Err(InvalidPem::NoLabel { number }),
-            None => continue,
-        };
-        let mut encrypted = label == "ENCRYPTED PRIVATE KEY";
-        // Encoded text is never longer than the file it stands in, so this buffer never moves.
-        let mut encoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
-        loop {
-            let line = lines.next().ok_or_else(|| InvalidPem::NoEnd { number, label: label.clone() })?;
-            if let Some(end) = marker(line, END) {
-                if end != label {
-                    return Err(InvalidPem::OtherEnd { number, label, end });
-                }
-                break;
-            }
-            if line.contains(&b':') {
-                encrypted |= line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED");
-            } else {
-                encoded.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
-            }
+        match marker(line, BEGIN) {
+            Some(label) => blocks.push(block(number, label, bytes.len(), &mut lines)),
+            None if line.starts_with(BEGIN.as_bytes()) => blocks.push(Err(InvalidPem::NoLabel { number })),
+            None => {}
         }
-        let mut der = Zeroizing::new(vec![0; encoded.len() / 4 * 3]);
-        let length = Base64::decode(&*encoded, &mut der)
-            .map_err(|_| InvalidPem::NotBase64 { number, label: label.clone() })?
-            .len();
-        der.truncate(length);
-        blocks.push(Block { label, encrypted, der });
     }
-    Ok(blocks)
+    blocks
+}
+
+/// The block that has begun with this label, to its end; `size` is that of the file.
+fn block<'a>(
+    number: usize,
+    label: String,
+    size: usize,
+    lines: &mut impl Iterator<Item = &'a [u8]>,
+) -> Result<Block, InvalidPem> {
+    let mut encrypted = label == "ENCRYPTED PRIVATE KEY";
+    // Encoded text is never longer than the file it stands in, so this buffer never moves.
+    let mut encoded = Zeroizing::new(Vec::with_capacity(size));
+    loop {
+        let Some(line) = lines.next() else { return Err(InvalidPem::NoEnd { number, label }) };
+        if let Some(end) = marker(line, END) {
+            if end != label {
+                return Err(InvalidPem::OtherEnd { number, label, end });
+            }
+            break;
+        }
+        if line.contains(&b':') {
+            encrypted |= line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED");
+        } else {
+            encoded.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        }
+    }
+    let mut der = Zeroizing::new(vec![0; encoded.len() / 4 * 3]);
+    let Ok(length) = Base64::decode(&*encoded, &mut der).map(<[u8]>::len) else {
+        return Err(InvalidPem::NotBase64 { number, label });
+    };
+    der.truncate(length);
+    Ok(Block { label, encrypted, der })
 }
 
 /// The label of a line that begins or ends a block.
@@ -74,7 +83,7 @@ fn marker(line: &[u8], kind: &str) -> Option<String> {
 }
 
 /// The text has the marks of PEM, but not its form.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidPem {
     #[error("block {number} has no label, expected a line `{BEGIN}LABEL{DASHES}`")]
     NoLabel { number: usize },
@@ -84,6 +93,18 @@ pub enum InvalidPem {
     OtherEnd { number: usize, label: String, end: String },
     #[error("block {number} (`{label}`) is not base64")]
     NotBase64 { number: usize, label: String },
+}
+
+impl InvalidPem {
+    /// What the block calls itself.
+    pub(super) fn label(&self) -> Option<&str> {
+        match self {
+            Self::NoLabel { .. } => None,
+            Self::NoEnd { label, .. } | Self::OtherEnd { label, .. } | Self::NotBase64 { label, .. } => {
+                Some(label)
+            }
+        }
+    }
 }
 
 #[cfg(test)]

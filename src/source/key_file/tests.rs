@@ -5,15 +5,18 @@ use std::{
 };
 
 use openssl::{
+    asn1::Asn1Time,
     ec::{EcGroup, EcKey},
+    hash::MessageDigest,
     nid::Nid,
-    pkey::PKey,
+    pkey::{PKey, Private},
+    x509::{X509, X509ReqBuilder},
 };
 use tempfile::TempDir;
 
-use super::{KeyFileError, KeyFiles, parse, read};
+use super::{KeyFileError, KeyFiles, keys_of, parse, read};
 use crate::{
-    core::{jwk::Jwk, public_key::PublicKey},
+    core::{jwk::Jwk, left_out::Unreadable, public_key::PublicKey, tests::rsa_key},
     source::Fetched,
 };
 
@@ -31,7 +34,59 @@ fn write_key(path: impl AsRef<Path>) -> Jwk {
 }
 
 fn read_paths(paths: &[&Path]) -> Result<Fetched, KeyFileError> {
-    parse(read(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(), false)?)
+    parse(read(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(), false)?, false)
+}
+
+fn private_key() -> PKey<Private> {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("a curve");
+    EcKey::generate(&group).and_then(PKey::from_ec_key).expect("a key")
+}
+
+fn public_half(key: &PKey<Private>) -> Jwk {
+    let spki = key.public_key_to_der().expect("DER");
+    Jwk::of_public_key(PublicKey::from_spki(&spki).expect("a supported key"))
+}
+
+fn write_private(path: impl AsRef<Path>, key: &PKey<Private>) {
+    fs::write(path, key.private_key_to_pem_pkcs8().expect("PEM")).expect("it is ours");
+}
+
+fn certificate(of: &PKey<Private>, by: &PKey<Private>) -> X509 {
+    let build = || {
+        let mut certificate = X509::builder()?;
+        certificate.set_pubkey(of)?;
+        certificate.set_not_before(&*Asn1Time::from_unix(0)?)?;
+        certificate.set_not_after(&*Asn1Time::from_unix(1)?)?;
+        certificate.sign(by, MessageDigest::sha256())?;
+        Ok::<_, openssl::error::ErrorStack>(certificate.build())
+    };
+    build().expect("a certificate")
+}
+
+/// A key and its certificate, as `NAME.key` and `NAME.crt`.
+fn write_pair(directory: &Path, name: &str, authority: Option<&PKey<Private>>) -> PKey<Private> {
+    let key = private_key();
+    let pem = certificate(&key, authority.unwrap_or(&key)).to_pem().expect("PEM");
+    fs::write(directory.join(format!("{name}.crt")), pem).expect("it is ours");
+    write_private(directory.join(format!("{name}.key")), &key);
+    key
+}
+
+/// What kubeadm leaves in `/etc/kubernetes/pki`; returns the key of service accounts.
+fn write_pki(directory: &Path) -> Jwk {
+    fs::create_dir(directory.join("etcd")).expect("a directory");
+    let ca = write_pair(directory, "ca", None);
+    let front = write_pair(directory, "front-proxy-ca", None);
+    let etcd = write_pair(&directory.join("etcd"), "ca", None);
+    write_pair(&directory.join("etcd"), "server", Some(&etcd));
+    write_pair(directory, "apiserver", Some(&ca));
+    write_pair(directory, "apiserver-kubelet-client", Some(&ca));
+    write_pair(directory, "apiserver-etcd-client", Some(&etcd));
+    write_pair(directory, "front-proxy-client", Some(&front));
+    let sa = private_key();
+    write_private(directory.join("sa.key"), &sa);
+    fs::write(directory.join("sa.pub"), sa.public_key_to_pem().expect("PEM")).expect("it is ours");
+    public_half(&sa)
 }
 
 #[track_caller]
@@ -138,11 +193,9 @@ fn what_is_left_out_and_kids_of_others_are_noted() {
     fs::write(&path, format!(r#"{{"keys":[{json},{{"kty":"AKP","kid":"new"}}]}}"#)).expect("it is ours");
     let fetched = read_paths(&[&path]).expect("a key");
     assert_eq!("mine", fetched.keys[0].kid().as_str());
-    let notes = vec![
-        format!("`{}`: key new: key type `AKP` is not known here", path.display()),
-        format!("kid `mine` is kept, Kubernetes would derive `{}`", key.kid()),
-    ];
-    assert_eq!(notes, fetched.notes);
+    let left_out = format!("`{}`: key new: key type `AKP` is not known here", path.display());
+    let note = format!("kid `mine` is kept, Kubernetes would derive `{}`", key.kid());
+    assert_eq!(vec![left_out, note], fetched.warnings().collect::<Vec<_>>());
 }
 
 #[test]
@@ -173,25 +226,234 @@ fn what_is_not_there_is_refused_by_name() {
 }
 
 #[test]
-fn one_bad_file_fails_all() {
+fn one_bad_file_of_a_directory_is_left_out_and_named() {
     let directory = directory();
     let at = |name: &str| directory.path().join(name);
-    write_key(at("a"));
+    let good = write_key(at("a"));
+    let shown = at("b").display().to_string();
+    let leaves_out = |note: &str| {
+        let fetched = read_paths(&[directory.path()]).expect("a key");
+        assert_eq!(vec![good.clone()], fetched.keys);
+        assert_eq!(
+            vec![note.to_owned()],
+            fetched.left_out.iter().map(ToString::to_string).collect::<Vec<_>>()
+        );
+        assert!(fetched.left_out[0].may_be.may_be(&rsa_key(1)), "nobody knows what it was");
+    };
     fs::write(at("b"), "hello").expect("it is ours");
-    let reason = format!("no public key in `{}`, expected PEM or JWKS", at("b").display());
-    refuses(directory.path(), &reason);
+    leaves_out(&format!("left out: no public key in `{shown}`, expected PEM or JWKS"));
     fs::write(at("b"), "-----BEGIN X-----\n-----END X-----").expect("it is ours");
-    refuses(directory.path(), &format!("{reason} (block 1 (`X`) is no key, skipped)"));
+    leaves_out(&format!(
+        "left out: no public key in `{shown}`, expected PEM or JWKS (block 1 (`X`) is no key, skipped)"
+    ));
     fs::write(at("b"), "{").expect("it is ours");
-    refuses(directory.path(), &format!("cannot use `{}`", at("b").display()));
+    leaves_out(&format!("left out: cannot use `{shown}`: not JSON at line 1, column 1, expected a JWKS"));
     fs::write(at("b"), vec![b'#'; 1_048_577]).expect("it is ours");
-    refuses(
-        directory.path(),
-        &format!("`{}` is too large, expected at most 1048576 bytes", at("b").display()),
-    );
+    leaves_out(&format!("left out: `{shown}` is too large, expected at most 1048576 bytes"));
     fs::remove_file(at("b")).expect("it is ours");
     symlink(at("gone"), at("b")).expect("a symlink");
-    refuses(directory.path(), &format!("cannot read `{}`", at("b").display()));
+    leaves_out(&format!("left out: cannot read `{shown}`: No such file or directory (os error 2)"));
+    fs::remove_file(at("a")).expect("it is ours");
+    refuses(directory.path(), &format!("cannot read `{shown}`"));
+}
+
+#[tokio::test]
+async fn one_odd_key_of_a_file_takes_no_other_one_along_unless_all_must_be_good() {
+    let directory = directory();
+    let file = directory.path().join("keys");
+    let good = write_key(&file);
+    let pem = fs::read_to_string(&file).expect("it was just written");
+    let weak = openssl::rsa::Rsa::generate(1024).and_then(PKey::from_rsa).expect("a key");
+    let weak = String::from_utf8(weak.public_key_to_pem().expect("PEM")).expect("text");
+    for (odd, reason) in [
+        (weak.as_str(), "block 1 (`PUBLIC KEY`) is left out: RSA key has 1024 bits, expected at least 2048"),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "not a `SubjectPublicKeyInfo`"),
+        ("-----BEGIN PUBLIC KEY-----\n*\n-----END PUBLIC KEY-----\n", "block 1 (`PUBLIC KEY`) is not base64"),
+    ] {
+        fs::write(&file, format!("{odd}{pem}")).expect("it is ours");
+        let fetched = read_paths(&[&file]).expect("a key");
+        assert_eq!(vec![good.clone()], fetched.keys);
+        assert!(fetched.left_out[0].what.contains(reason), "{:?}", fetched.left_out);
+        let strict = keys_of(file.clone()).await;
+        assert_eq!(odd == weak, strict.is_ok(), "{strict:?}: a weak key was never one of ours");
+    }
+    keys_of(directory.path().to_owned()).await.expect_err("a directory names no key");
+}
+
+#[test]
+fn a_directory_of_kubeadm_gives_the_key_of_service_accounts_alone() {
+    let directory = directory();
+    let sa = write_pki(directory.path());
+    for pattern in [
+        directory.path().to_owned(),
+        directory.path().join("*"),
+        directory.path().join("**/*"),
+        directory.path().join("*.key"),
+        directory.path().join("[s-z]*"),
+    ] {
+        let fetched = read_paths(&[&pattern]).expect("a key");
+        assert_eq!(vec![sa.clone()], fetched.keys, "{}", pattern.display());
+        assert!(fetched.left_out.is_empty(), "{:?}", fetched.left_out);
+    }
+    let fetched = read_paths(&[directory.path()]).expect("a key");
+    let note = fetched
+        .notes
+        .iter()
+        .find(|note| note.starts_with("certificates and keys of certificates"))
+        .expect("a warning");
+    assert!(note.contains("`ca.crt`, `ca.key`, `front-proxy-ca.crt`"), "{note}");
+    refuses(
+        &directory.path().join("front*"),
+        &format!(
+            "no public key is left of these files (certificates and keys of certificates are not taken from `{}`: \
+            `front-proxy-ca.crt`, `front-proxy-ca.key`, `front-proxy-client.crt`, `front-proxy-client.key`; name a file \
+            by itself if it signs tokens)",
+            directory.path().display()
+        ),
+    );
+    let named = read_paths(&[&directory.path().join("apiserver.crt"), directory.path()]).expect("two keys");
+    assert_eq!(2, named.keys.len(), "a certificate that is named by itself is taken");
+}
+
+/// Every way in which a key is found to be for TLS although nothing says so in its own file.
+#[test]
+fn no_key_that_belongs_to_a_certificate_is_taken_from_a_directory() {
+    let for_tls: [(&str, fn(&Path, &PKey<Private>)); 9] = [
+        ("another name", |at, key| {
+            fs::write(at.join("tls.cert.txt"), certificate(key, key).to_pem().expect("PEM")).expect("ours")
+        }),
+        ("DER", |at, key| {
+            fs::write(at.join("x"), certificate(key, key).to_der().expect("DER")).expect("ours")
+        }),
+        ("a hidden file", |at, key| {
+            fs::write(at.join(".x"), certificate(key, key).to_pem().expect("PEM")).expect("ours")
+        }),
+        ("a CA whose own certificate is elsewhere", |at, key| {
+            fs::write(at.join("leaf"), certificate(&private_key(), key).to_pem().expect("PEM"))
+                .expect("ours");
+        }),
+        ("a certificate that is about to be replaced", |at, _| {
+            let before = private_key();
+            fs::write(at.join("k.crt"), certificate(&before, &before).to_pem().expect("PEM")).expect("ours");
+        }),
+        ("the same, named as cfssl does", |at, _| {
+            let before = private_key();
+            fs::rename(at.join("k.key"), at.join("k-key.pem")).expect("ours");
+            fs::write(at.join("k.pem"), certificate(&before, &before).to_pem().expect("PEM")).expect("ours");
+        }),
+        ("a request", |at, key| {
+            let build = || {
+                let mut request = X509ReqBuilder::new()?;
+                request.set_pubkey(key)?;
+                request.sign(key, MessageDigest::sha256())?;
+                request.build().to_pem()
+            };
+            fs::write(at.join("request"), build().expect("a request")).expect("ours");
+        }),
+        ("one file for both", |at, key| {
+            let both =
+                [certificate(key, key).to_pem().expect("PEM"), key.private_key_to_pem_pkcs8().expect("PEM")];
+            fs::write(at.join("k.key"), both.concat()).expect("ours");
+        }),
+        ("a byte order mark", |at, key| {
+            let pem = [b"\xef\xbb\xbf".to_vec(), certificate(key, key).to_pem().expect("PEM")].concat();
+            fs::write(at.join("x"), pem).expect("ours");
+        }),
+    ];
+    for (what, make) in for_tls {
+        let directory = directory();
+        let key = private_key();
+        write_private(directory.path().join("k.key"), &key);
+        make(directory.path(), &key);
+        let sa = write_key(directory.path().join("sa.pub"));
+        let fetched = read_paths(&[directory.path()]).expect("a key");
+        assert_eq!(vec![sa], fetched.keys, "{what}");
+        assert!(
+            fetched.notes.iter().any(|note| note.contains("`k.key`") || note.contains("`k-key.pem`")),
+            "{what}: {:?}",
+            fetched.notes
+        );
+        // A JWKS of the same key is no way around.
+        fs::write(
+            directory.path().join("jwks.json"),
+            serde_json::to_string(&public_half(&key)).expect("JSON"),
+        )
+        .expect("ours");
+        let fetched = read_paths(&[directory.path()]).expect("a key");
+        assert_eq!(fetched.keys.len() > 1, what.contains("replaced") || what.contains("cfssl"), "{what}");
+    }
+}
+
+#[test]
+fn a_key_beside_a_certificate_that_cannot_be_read_is_left_out_and_does_not_count_as_missing() {
+    for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAA"), Some("junk")] {
+        let directory = directory();
+        let key = private_key();
+        write_private(directory.path().join("tls.key"), &key);
+        let sa = write_key(directory.path().join("sa.pub"));
+        match content {
+            Some(content) => fs::write(directory.path().join("tls.crt"), content).expect("ours"),
+            None => symlink("gone", directory.path().join("tls.crt")).expect("a symlink"),
+        }
+        let fetched = read_paths(&[directory.path()]).expect("a key");
+        assert_eq!(vec![sa.clone()], fetched.keys, "{content:?}");
+        let may_be = Unreadable::of(&fetched.left_out);
+        let is_broken = content.is_some_and(|content| content.starts_with('-'));
+        assert_eq!(!is_broken, may_be.may_be(&public_half(&key)), "{content:?}: {:?}", fetched.left_out);
+        assert!(!may_be.may_be(&sa), "{content:?}");
+    }
+}
+
+#[test]
+fn a_key_that_a_symlink_leads_to_is_judged_where_it_lies() {
+    let (pki, links) = (directory(), directory());
+    let sa = write_pki(pki.path());
+    symlink(pki.path().join("ca.key"), links.path().join("innocent.pem")).expect("a symlink");
+    symlink(pki.path().join("sa.pub"), links.path().join("sa.pub")).expect("a symlink");
+    assert_eq!(vec![sa.clone()], read_paths(&[links.path()]).expect("a key").keys);
+    let all = directory();
+    symlink(pki.path(), all.path().join("pki")).expect("a symlink");
+    assert_eq!(vec![sa], read_paths(&[&all.path().join("pki")]).expect("a key").keys);
+}
+
+#[test]
+fn a_secret_of_tls_gives_no_key_before_and_after_kubelet_has_swapped_it() {
+    let volume = directory();
+    let at = |name: &str| volume.path().join(name);
+    let sa = private_key();
+    for generation in ["..2026_01", "..2026_02"] {
+        fs::create_dir(at(generation)).expect("a directory");
+        write_pair(&at(generation), "tls", None);
+        write_private(at(generation).join("sa.key"), &sa);
+        symlink(generation, at("..data_tmp")).expect("a symlink");
+        fs::rename(at("..data_tmp"), at("..data")).expect("a swap");
+        for name in ["tls.crt", "tls.key", "sa.key"] {
+            let _ = symlink(format!("..data/{name}"), at(name));
+        }
+        for pattern in [volume.path().to_owned(), at("*"), at("..data"), at("..data/*.key")] {
+            let fetched = read_paths(&[&pattern]).expect("a key");
+            assert_eq!(vec![public_half(&sa)], fetched.keys, "{generation} {}", pattern.display());
+        }
+    }
+    // Half of a Secret, as a container that mounts one key of it sees it.
+    assert_eq!(1, read_paths(&[&at("tls.key")]).expect("it is named").keys.len());
+}
+
+#[test]
+fn key_files_of_windows_are_read() {
+    let directory = directory();
+    let file = directory.path().join("sa.pub");
+    let key = write_key(&file);
+    let pem = fs::read_to_string(&file).expect("it was just written");
+    let jwks = serde_json::to_string(&serde_json::json!({"keys": [key]})).expect("JSON");
+    for text in [pem.replace('\n', "\r\n"), jwks] {
+        let utf_16: Vec<u8> =
+            [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        for saved in [["\u{feff}", &text].concat().into_bytes(), utf_16] {
+            fs::write(&file, saved).expect("it is ours");
+            assert_eq!(vec![key.clone()], read_paths(&[&file]).expect("a key").keys);
+        }
+    }
 }
 
 #[test]
@@ -219,7 +481,9 @@ async fn what_is_optional_may_be_empty_and_must_be_there() {
         let key = write_key(ahead.join("next.pub"));
         assert_eq!(vec![key], source.fetch().await.expect("one key").keys);
         fs::write(ahead.join("broken.pub"), "no key").expect("it is ours");
-        source.fetch().await.expect_err("what is there must be a key");
+        assert_eq!(1, source.fetch().await.expect("one key").left_out.len());
+        fs::remove_file(ahead.join("next.pub")).expect("it is ours");
+        source.fetch().await.expect_err("of what is there one must be a key");
         fs::remove_dir_all(&ahead).expect("it is ours");
     }
     at(&ahead.join("next.pub")).optional().fetch().await.expect_err("a file that is named must be there");

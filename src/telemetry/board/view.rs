@@ -98,8 +98,10 @@ impl View {
             },
             former: status.former.clone(),
             keys: ledger.map(|(ledger, profile)| keys(ledger, *profile)).unwrap_or_default(),
-            strangers: of_ledger(|ledger| ledger.strangers().keys().map(ToString::to_string).collect())
-                .unwrap_or_default(),
+            strangers: of_ledger(|ledger| {
+                ledger.strangers().keys().map(|kid| kid.as_str().to_owned()).collect()
+            })
+            .unwrap_or_default(),
             alarms: status.alarms.clone(),
             warnings: status.warnings().collect(),
             nodes: status.nodes.clone(),

@@ -30,6 +30,8 @@ pub struct Concerns {
     /// Announcements that do not count.
     pub mistrusted: Vec<Mistrust>,
     pub refused: BTreeMap<Kid, Refusal>,
+    /// Whom the publication breaks, for a profile that mixes types of keys.
+    pub breaks: Option<&'static str>,
     pub nothing_to_publish: Option<NothingToPublish>,
 }
 
@@ -38,12 +40,8 @@ impl Keeper {
     pub fn tell_unstored(&self, error: &StoreError) {
         let issuer = &self.charter.terms.issuer;
         let (hint, error) = (error.hint(), in_one_line(error));
-        let mut is_new = false;
-        self.board.issuer(issuer, |status| {
-            let before = status.ledger.error.replace(error.clone());
-            is_new = before.as_ref() != Some(&error);
-        });
-        if is_new {
+        self.board.issuer(issuer, |status| status.ledger.error = Some(error.clone()));
+        if self.unstored.lock().expect("nobody panics while holding it").is_news(&error) {
             error!(%issuer, error, hint, "ledger not stored, the publication stays");
         }
     }
@@ -73,12 +71,14 @@ impl Keeper {
         wrong.extend(lasting.map(ToString::to_string));
         wrong.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {
             Refusal::Tombstone => {
-                format!("key `{kid}` was removed and a source lists it again; `signpost ledger adopt -- {kid}` brings it back")
+                let argument = kid.as_argument();
+                format!("key `{kid}` was removed and a source lists it again; `signpost ledger adopt {argument}` brings it back")
             }
             Refusal::TooMany => format!("key `{kid}` is not published: there are as many as relying parties read"),
         }));
         wrong.extend(concerns.nothing_to_publish.iter().map(ToString::to_string));
-        wrong.extend(self.look_at_rotation(heard));
+        let rotation = self.look_at_rotation(heard);
+        wrong.extend(heard.lasting(rotation));
         let disagreeing = heard.disagreeing(clock::now(), self.charter.retention.margin);
         wrong.extend(disagreeing.map(|name| format!("our clock and that of source `{name}` disagree")));
         for alarm in wrong.difference(&heard.alarms) {

@@ -15,11 +15,16 @@ use crate::core::{
     merge::{Answer, Report},
 };
 
+/// How long something has to be wrong with a rotation until it rings.
+const LASTS: Duration = Duration::from_secs(5);
+
 /// What the sources said last, and what was said about it in the log.
 pub(super) struct Heard {
     /// In configured order.
     sources: Vec<Panel>,
     pub(super) alarms: BTreeSet<String>,
+    /// What was wrong with the rotation when that was last looked at, and since when.
+    rotation: BTreeMap<String, Instant>,
     /// What places were seen to show while our clock was not to be trusted.
     undated: BTreeMap<String, Look>,
     /// How long relying parties may keep what places give them.
@@ -71,6 +76,7 @@ impl Heard {
         Self {
             sources: sources.into_iter().map(|voices| Panel::new(&voices)).collect(),
             alarms: BTreeSet::new(),
+            rotation: BTreeMap::new(),
             undated: BTreeMap::new(),
             kept: BTreeMap::new(),
         }
@@ -84,6 +90,20 @@ impl Heard {
 
     pub(super) fn kept(&self) -> &BTreeMap<String, Freshness> {
         &self.kept
+    }
+
+    /// What has been wrong with the rotation for a while: a switch is a moment in which much is.
+    pub(super) fn lasting(&mut self, wrong: Vec<String>) -> Vec<String> {
+        let before = std::mem::take(&mut self.rotation);
+        let since = |alarm: String| (before.get(&alarm).copied().unwrap_or_else(Instant::now), alarm);
+        self.rotation = wrong.into_iter().map(since).map(|(since, alarm)| (alarm, since)).collect();
+        let lasting = self.rotation.iter().filter(|(_, since)| since.elapsed() >= LASTS);
+        lasting.map(|(alarm, _)| alarm.clone()).collect()
+    }
+
+    /// How many sources are configured.
+    pub(super) fn len(&self) -> usize {
+        self.sources.len()
     }
 
     /// Notes that a look at a place was recorded, with a time or without one.
@@ -134,9 +154,9 @@ impl Heard {
     pub(super) fn api_servers(&self) -> BTreeMap<String, Option<BTreeSet<Kid>>> {
         let verifying = self.sources.iter().filter(|panel| panel.verify);
         let voices = verifying.flat_map(|panel| &panel.voices);
-        let kids = |voice: &Voice| match &voice.report.answer {
-            Answer::Keys(keys) => Some(keys.iter().map(|key| key.kid().clone()).collect()),
-            _ => None,
+        let kids = |voice: &Voice| {
+            let keys = voice.report.answer.keys()?;
+            Some(keys.into_iter().map(|key| key.kid().clone()).collect())
         };
         voices.map(|(name, voice)| (name.clone(), kids(voice))).collect()
     }

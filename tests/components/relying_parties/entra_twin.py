@@ -29,8 +29,9 @@ the statements that it follows. Where no document speaks, it does what is said h
 - audiences One of several audiences is enough.
 - document  Each of the five members of the smallest document that is known to work must be there, but
             that `id_token_signing_alg_values_supported` has RS256 is not looked at.
-- keys      A key of a kind other than RSA is skipped. One RSA key that cannot be read spoils the set. Of two
-            keys with one kid the first counts. A key is used if `use` is `sig`, whatever its size or alg.
+- keys      A key of a kind other than RSA is skipped, and so is an RSA key that cannot be read and that the
+            token does not name (RFC 7517, 5). Of two keys with one kid the first counts. A key is used if
+            `use` is `sig`, whatever its size or alg.
 - redirect  Followed, at most five times.
 - refetch   A kid that the cached set lacks is answered from the cache.
 - twice     Of two members of one name the last counts; RFC 7515, 4 allows that, and to refuse.
@@ -169,6 +170,10 @@ class Entra:
     def verify(self, assertion, header, issuer):
         open_questions, keys = self.keys_of(issuer)
         key = keys.get(header["kid"])
+        if key is None and header["kid"] in keys:
+            raise Refused(900612, "Failed to parse provider signing keys.", ["900612"], open_questions)
+        if None in keys.values():
+            open_questions = [*open_questions, "keys"]
         if key is None:
             text = (
                 f"The certificate with identifier '{header['kid']}' used to sign the federated credential could not be"
@@ -341,9 +346,15 @@ def read_keys(internet, issuer):
             # The public key alone: PyJWT would take more for a private key or another algorithm.
             public = {name: member[name] for name in ("kty", "n", "e") if name in member}
             key = jwt.PyJWK(public, algorithm="RS256")
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
-            raise Refused(900612, "Failed to parse provider signing keys.", ["900612"], open_questions) from error
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
+            key = None
         kid = member.get("kid")
+        if key is None:
+            if isinstance(kid, str):
+                keys.setdefault(kid, None)
+            else:
+                open_questions.append("keys")
+            continue
         if member.get("alg") not in (None, "RS256") or key.key.key_size < 2048 or kid in keys or kid is None:
             open_questions.append("keys")
         if place < KEYS_STORED and member.get("use") == "sig" and kid is not None:

@@ -28,7 +28,7 @@ pub(super) fn run(bytes: &[u8]) -> bool {
 
 fn is_published_as_it_is_meant(received: &ReceivedJwks) {
     for note in &received.left_out {
-        assert!(note.chars().count() <= MAX_NOTE, "a note of {} characters", note.len());
+        assert!(note.what.chars().count() <= MAX_NOTE, "a note of {} characters", note.what.len());
     }
     for key in &received.keys {
         let again = PublicKey::from_spki(&key.public_key().to_spki());

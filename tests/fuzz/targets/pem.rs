@@ -18,10 +18,12 @@ pub(super) fn run(bytes: &[u8]) -> bool {
                 let again = content::parse(spki).expect("its DER can be read");
                 assert_eq!(Some(key.public_key()), again.keys.first().map(Jwk::public_key));
             }
-            for note in &content.left_out {
+            let left_out = content.left_out.iter().map(ToString::to_string);
+            let notes: Vec<String> = left_out.chain(content.notes.iter().cloned()).collect();
+            for note in &notes {
                 assert!(note.chars().count() <= MAX_NOTE, "a note of {} characters", note.len());
             }
-            content.left_out.join("\n")
+            notes.join("\n")
         }
         Err(invalid) => told(invalid),
     };

@@ -8,6 +8,9 @@ fn wrong_flags_are_named_with_what_was_expected() {
     it.write("sa.pub", "not read");
     it.refuses("unknown verb", "snyc --dry-run", COULD_NOT);
     it.refuses("no verb at all like it", "publish", COULD_NOT);
+    it.refuses("a verb of two that are alike", "rotate statu", COULD_NOT);
+    it.refuses("another, of which one writes", "rotate strat", COULD_NOT);
+    it.refuses("and another", "config chek", COULD_NOT);
     it.refuses("unknown flag", "run --isuer https://k8s.example", COULD_NOT);
     it.refuses("an argument too many", "sync now", COULD_NOT);
     it.refuses("missing flag", "verify", COULD_NOT);

@@ -35,6 +35,7 @@ fn rotating() -> Report {
     let order = Order { sign: Kid::parse("second-key").expect("a kid"), at: at(-1205), why: Why::Age };
     let node = NodeReport {
         order: Some(order),
+        says_that_it_signs_with: vec!["second-key".to_owned()],
         next: Some("third-key-with-a-long-name".to_owned()),
         due: Some(at(600)),
         waits_for: vec!["a copy without it may be cached until 2025-11-21T08:05:00Z (eu)".to_owned()],
@@ -58,6 +59,7 @@ fn rotating() -> Report {
             key("second-key", &[("standby", -2800), ("ready", -2200), ("active", -1200)], None),
             key("third-key-with-a-long-name", &[("standby", -1200)], None),
         ],
+        strangers: BTreeMap::new(),
         wish: None,
     }
 }
@@ -87,17 +89,57 @@ fn an_issuer_without_keys_or_nodes_has_a_page_too() {
 #[test]
 fn it_is_said_what_a_revocation_breaks() {
     let report = rotating();
-    let breaks = |kid: &str| what_breaks(&report, kid).expect("it is known");
+    let breaks = |kid: &str| what_breaks(&report, kid, false).expect("it is known");
     assert!(breaks("second-key").contains("no other key of its node is ready"), "{}", breaks("second-key"));
     assert!(breaks("second-key").contains("live tokens that it signed are refused"));
     assert!(breaks("first-key").contains("live tokens that it signed are refused"));
     assert!(breaks("third-key-with-a-long-name").contains("it has signed nothing"));
     assert!(breaks("zeroth-key").contains("it is not public now"));
-    assert_eq!(what_breaks(&report, "unknown"), None);
+    assert_eq!(what_breaks(&report, "unknown", false), None);
     let mut ready = rotating();
     ready.keys[3].standing = "ready".to_owned();
-    let breaks = what_breaks(&ready, "second-key").expect("it is known");
+    let breaks = what_breaks(&ready, "second-key", false).expect("it is known");
     assert!(breaks.contains("its node signs with the next key at once"), "{breaks}");
+    assert!(
+        breaks.contains("until they are restarted") && breaks.contains("--sign-with-new-key"),
+        "{breaks}"
+    );
+    assert!(!self::breaks_nobody(&ready).contains("restarted"), "it has signed nothing");
+    let anew = what_breaks(&ready, "second-key", true).expect("it is known");
+    assert!(anew.contains("Microsoft Entra") && !anew.contains("at once and for ever; its node"), "{anew}");
+}
+
+fn breaks_nobody(report: &Report) -> String {
+    what_breaks(report, "third-key-with-a-long-name", false).expect("it is known")
+}
+
+#[test]
+fn it_is_said_what_a_node_says_and_not_what_nobody_knows() {
+    let told = |change: &dyn Fn(&mut NodeReport)| {
+        let mut report = rotating();
+        change(report.nodes.get_mut("cp-1").expect("a node"));
+        text(&report).lines().skip_while(|line| *line != "node cp-1").nth(1).expect("a line").to_owned()
+    };
+    let order = |node: &mut NodeReport, at| {
+        node.order.as_mut().expect("an order").at = at;
+    };
+    assert_eq!(told(&|_| {}), "  says that it signs with second-key for everybody, ordered 20m 5s ago");
+    assert_eq!(
+        told(&|node| order(node, at(400 * 86_400))),
+        "  says that it signs with second-key for everybody, ordered at 2026-12-26T08:00:00Z, which is still to come"
+    );
+    assert_eq!(
+        told(&|node| node.says_that_it_signs_with = vec!["first-key".to_owned()]),
+        "  ordered 20m 5s ago to sign with second-key for everybody; says that it signs with first-key"
+    );
+    assert_eq!(
+        told(&|node| node.order = None),
+        "  says that it signs with second-key: for the API server alone until a key is ready, and for everybody if it \
+         was imported"
+    );
+    let strange = Report { strangers: [("odd".to_owned(), vec!["eu".to_owned()])].into(), ..rotating() };
+    assert!(text(&strange).contains("warning: target eu has key odd that nobody knows; whoever"));
+    assert!(what_breaks(&strange, "odd", false).expect("it is known").contains("known to target eu alone"));
 }
 
 #[test]

@@ -121,6 +121,8 @@ enum Word {
     Start,
     Abort,
     Revoke(usize),
+    /// With a new key that nobody has seen.
+    RevokeAnew(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +196,8 @@ struct World {
     ordered: Kids,
     buried: Kids,
     revoked: Kids,
+    /// The keys that were ordered before every reader can know them, by the operator's word, and when.
+    unseen: BTreeMap<usize, i64>,
     /// Whether a backup was ever put back.
     restored: bool,
     /// Whether somebody wrote to the ledger who should not have.
@@ -222,6 +226,7 @@ impl World {
             ordered: 0,
             buried: 0,
             revoked: 0,
+            unseen: BTreeMap::new(),
             restored: false,
             forged: false,
             wrong: 0,
@@ -266,19 +271,24 @@ impl World {
             return Ok(false);
         }
         let Some(stored) = self.stored.clone() else { return Ok(false) };
-        if let Word::Revoke(key) = word {
+        if let Word::Revoke(key) | Word::RevokeAnew(key) = word {
             let kid = kid_of(key);
-            let known = self.publisher.iter().map(|publisher| &publisher.known).chain([&stored]);
-            let mut known =
-                known.map(|ledger| ledger.key(&kid).is_some() || ledger.strangers().contains_key(&kid));
-            let is_known = known.any(|is_known| is_known);
-            self.revoked |= Kids::from(is_known) << key;
+            let known: Vec<_> =
+                self.publisher.iter().map(|publisher| &publisher.known).chain([&stored]).cloned().collect();
+            for ledger in known {
+                let revoked = match word {
+                    Word::RevokeAnew(_) => ledger.revoke_for_a_new_key(&kid, now),
+                    _ => ledger.revoke(&kid, now),
+                };
+                self.revoked |= revoked.map_or(0, |ledger| kids(ledger.revoked()));
+            }
         }
         self.change(|ledger| {
             let asked = match word {
                 Word::Start => ledger.start(BTreeSet::new(), &gates, now),
                 Word::Abort => ledger.abort(&gates, lasting(PROPAGATION), now),
                 Word::Revoke(key) => ledger.revoke(&kid_of(key), now),
+                Word::RevokeAnew(key) => ledger.revoke_for_a_new_key(&kid_of(key), now),
             };
             asked.unwrap_or_else(|_| ledger.clone())
         })?;

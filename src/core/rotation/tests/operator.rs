@@ -57,6 +57,50 @@ fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
 }
 
 #[test]
+fn after_a_revocation_with_a_new_key_that_waits_for_the_places_alone() {
+    let mut scene = Scene::settled();
+    let refused = scene.ledger.revoke_for_a_new_key(&kid(1), at(200));
+    assert_eq!(refused, Err(NotAsked::SignsNothing { kid: kid(1) }));
+    assert_eq!(
+        scene.ledger.revoke_for_a_new_key(&kid(9), at(200)),
+        Err(NotAsked::UnknownKey { kid: kid(9) })
+    );
+    scene.ledger = scene.ledger.revoke_for_a_new_key(&kid(0), at(200)).expect("it signs");
+    scene.held_by("a", 200, &[Obstacle::NoStandby]);
+    // The standby is ready, and public.
+    scene.announce(201, &[(1, "a", active(200)), (2, "a", standby(200))]);
+    scene.held_by("a", 201, &[not_shown("eu"), not_shown("us")]);
+    scene.show(202, &["eu"], &[1, 2]);
+    scene.held_by("a", 202, &[not_shown("us")]);
+    scene.show(203, &["us"], &[1, 2]);
+    assert_eq!(scene.step(203), order("a", 2, Why::Unseen));
+    scene.settle(203);
+    let ring = |scene: &Scene, now| alarms(&scene.ledger, &scene.seen, at(now), &timing()).join("\n");
+    let told = ring(&scene, 204);
+    assert!(
+        told.contains("by the operator's word") && told.contains("until 1970-01-01T00:05:03Z at most"),
+        "{told}"
+    );
+    assert_eq!(ring(&scene, 303), "", "no copy without it is left");
+    // The word counts once.
+    scene.announce(205, &[(1, "a", retired(204, 260)), (2, "a", active(204)), (3, "a", standby(205))]);
+    scene.show(206, &["eu", "us"], &[1, 2, 3]);
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(207)).expect("asked");
+    scene.held_by("a", 305, &[propagating("eu", 306), propagating("us", 306)]);
+    assert_eq!(scene.step(306), order("a", 3, Why::Asked));
+}
+
+#[test]
+fn a_new_key_that_does_not_come_is_not_waited_for_once_that_is_taken_back() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.revoke_for_a_new_key(&kid(0), at(200)).expect("it signs");
+    scene.held_by("a", 200, &[Obstacle::NoStandby]);
+    let (gates, propagation) = (scene.seen.gates.clone(), timing().propagation);
+    scene.ledger = scene.ledger.abort(&gates, propagation, at(210)).expect("there is something to take back");
+    assert_eq!(scene.step(210), order("a", 1, Why::First));
+}
+
+#[test]
 fn a_revocation_without_a_ready_standby_waits_for_it() {
     let mut scene = Scene::settled();
     scene.announce(100, &[(0, "a", active(0)), (2, "a", standby(100))]);

@@ -16,7 +16,7 @@ const MANY: usize = 10;
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: KEYS,
-        rule: "the JWKS is a JSON object with public keys in `keys`, each of them well-formed",
+        rule: "the JWKS is a JSON object with public keys in `keys`, and the one that the token names is well-formed",
         level: Error,
         parties: EVERYBODY,
         codes: &[900_612],
@@ -95,6 +95,16 @@ pub(super) const CHECKS: &[Check] = &[
         judge: signature_verifies,
     },
     Check {
+        id: "JWKS-ODD",
+        rule: "its other keys are well-formed too: who follows RFC 7517 leaves others out, but not everybody does",
+        level: Warning,
+        parties: EVERYBODY,
+        codes: &[900_612],
+        basis: Basis::inferred("RFC 7517 section 5"),
+        step: Step::Key,
+        judge: has_no_odd_keys,
+    },
+    Check {
         id: "JWKS-ALG",
         rule: "no other kinds of keys are in it; what Entra makes of them is not documented",
         level: Warning,
@@ -132,16 +142,12 @@ fn can_be_read(case: &Case) -> Verdict {
         Some(Err(error)) => return cannot_be_read(case, error),
         Some(Ok(keys)) => keys,
     };
-    let malformed = |(index, key): (usize, &PublishedKey)| match &key.jwk {
-        // Another kind of key is no fault, and a weak one has a rule of its own.
-        Ok(_) | Err(InvalidJwk::Unknown { .. } | InvalidJwk::Key(InvalidPublicKey::Weak { .. })) => None,
-        Err(error) => Some(match key.kid() {
-            Some(kid) => format!("key `{kid}`: {error}"),
-            None => format!("key {}: {error}", index + 1),
-        }),
-    };
-    match keys.iter().enumerate().find_map(malformed) {
-        Some(error) => cannot_be_read(case, &error),
+    let signing = case.signing_key();
+    let is_decisive = |key: &PublishedKey| signing.is_some_and(|signing| std::ptr::eq(signing, key));
+    let all_are_odd = keys.iter().all(|key| key.oddity().is_some());
+    let broken = odd(keys).find(|(key, _)| all_are_odd || is_decisive(key));
+    match broken {
+        Some((_, error)) => cannot_be_read(case, &error),
         // It can be read; which key it lacks is for the rule of the key that a token names.
         None if keys.is_empty() && case.token().is_some() => Verdict::NotApplicable,
         None if keys.is_empty() => cannot_be_read(case, "it has no keys"),
@@ -150,6 +156,33 @@ fn can_be_read(case: &Case) -> Verdict {
             count => format!("JWKS with {count} keys"),
         }),
     }
+}
+
+/// The keys that are malformed, and why, in words.
+fn odd(keys: &[PublishedKey]) -> impl Iterator<Item = (&PublishedKey, String)> {
+    keys.iter().enumerate().filter_map(|(index, key)| {
+        let error = key.oddity()?;
+        let words = match key.kid() {
+            Some(kid) => format!("key `{kid}`: {error}"),
+            None => format!("key {}: {error}", index + 1),
+        };
+        Some((key, words))
+    })
+}
+
+fn has_no_odd_keys(case: &Case) -> Verdict {
+    let signing = case.signing_key();
+    let keys = case.keys().unwrap_or_default();
+    let is_other = |key: &PublishedKey| signing.is_none_or(|signing| !std::ptr::eq(signing, key));
+    let others: Vec<_> = odd(keys).filter(|(key, _)| is_other(key)).map(|(_, words)| words).collect();
+    if others.is_empty() || keys.iter().all(|key| key.oddity().is_some()) {
+        return Verdict::NotApplicable;
+    }
+    violated(
+        format!("keys that cannot be used are in the JWKS: {}", others.join("; ")),
+        "well-formed keys alone",
+        "have whoever publishes it leave them out; `signpost sync` never publishes one",
+    )
 }
 
 fn cannot_be_read(case: &Case, why: &str) -> Verdict {

@@ -69,7 +69,10 @@ fn key_is_kept(case: &Case) -> Verdict {
         State::Removed { at } => violated(
             format!("kid `{kid}` was taken out of the publication at {at}"),
             "it published until the last token that it signed is dead",
-            format!("get a new token; if this key still signs, `signpost ledger adopt {kid}`"),
+            format!(
+                "get a new token; if this key still signs, `signpost ledger adopt {}`",
+                kid.as_argument()
+            ),
         ),
         State::Revoked { at } => violated(
             format!("kid `{kid}` was revoked at {at}"),

@@ -28,6 +28,18 @@ pub(super) const CHECKS: &[Check] = &[
         judge: is_jws,
     },
     Check {
+        id: "TOK-FILE",
+        rule: "its file holds the token alone: some clients send a final line break along, and whatever else is there",
+        level: Warning,
+        parties: OUTSIDE,
+        codes: &[],
+        basis: Basis::observed(
+            "azure-identity for Python 1.27.0, azidentity 1.15.0, boto3 1.44.8, google-auth 2.63.0",
+        ),
+        step: Step::Form,
+        judge: stands_alone_in_its_file,
+    },
+    Check {
         id: "TOK-ALG",
         rule: "it is signed with RS256, the only algorithm that Entra supports for federation",
         level: Error,
@@ -157,6 +169,17 @@ fn is_jws(case: &Case) -> Verdict {
             },
         ),
     }
+}
+
+fn stands_alone_in_its_file(case: &Case) -> Verdict {
+    case.evidence.token_file.as_ref().map_or(Verdict::NotApplicable, |around| {
+        violated(
+            format!("the file is not the token alone: {around}"),
+            "the token and nothing else, as a kubelet writes it",
+            "write it anew: `signpost token > FILE` adds nothing, nor does `printf %s \"$TOKEN\" > FILE`; Python and \
+             Go clients send the file as it is",
+        )
+    })
 }
 
 fn is_signed_with_rs256(case: &Case) -> Verdict {

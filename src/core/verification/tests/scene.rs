@@ -50,6 +50,8 @@ pub(super) struct Scene {
     pub(super) claims: Value,
     /// In place of the token that header and claims make.
     pub(super) token: Option<String>,
+    /// What is around the token in its file.
+    pub(super) token_file: Option<&'static str>,
     pub(super) tampered: bool,
     pub(super) discovery: Value,
     pub(super) jwks: Value,
@@ -82,6 +84,7 @@ impl Scene {
                 "iat": NOW - 60, "nbf": NOW - 60, "exp": NOW + 3540,
             }),
             token: None,
+            token_file: None,
             tampered: false,
             discovery: json!({
                 "issuer": ISSUER,
@@ -150,6 +153,7 @@ impl Scene {
         };
         Evidence {
             token: Some(UnverifiedToken::parse(&self.token())),
+            token_file: self.token_file.map(str::to_owned),
             discovery,
             jwks,
             api_server: self.api_server.clone(),

@@ -50,14 +50,15 @@ fn certificate(key: &PKey<Private>) -> Vec<u8> {
 fn reads(form: &str, bytes: &[u8], expected: &[&Jwk]) {
     let content = parse(bytes).expect(form);
     assert_eq!(expected, content.keys.iter().collect::<Vec<_>>(), "{form}");
-    assert!(content.left_out.is_empty(), "{form}: {:?}", content.left_out);
+    assert!(content.left_out.is_empty() && content.notes.is_empty(), "{form}: {content:?}");
 }
 
 #[track_caller]
 fn leaves_out(bytes: &[u8], reason: &str) {
     let content = parse(bytes).expect(reason);
     assert!(content.keys.is_empty(), "{reason}");
-    assert_eq!(vec![reason.to_owned()], content.left_out);
+    let left_out = content.left_out.iter().map(ToString::to_string).chain(content.notes);
+    assert_eq!(vec![reason.to_owned()], left_out.collect::<Vec<_>>());
 }
 
 #[track_caller]
@@ -143,7 +144,7 @@ fn blocks_that_are_no_keys_and_keys_of_unknown_kinds_are_left_out_with_a_note() 
 fn a_file_of_other_text_holds_no_key() {
     for bytes in [&b""[..], b"hello", b"\xff\xfe"] {
         let content = parse(bytes).expect("no key is not an error yet");
-        assert!(content.keys.is_empty() && content.left_out.is_empty());
+        assert!(content.keys.is_empty() && content.left_out.is_empty() && content.notes.is_empty());
     }
 }
 
@@ -175,16 +176,20 @@ fn a_weak_key_is_refused_in_every_form() {
 }
 
 #[test]
-fn malformed_keys_fail_the_whole_file() {
-    let good = ec(Nid::X9_62_PRIME256V1).public_key_to_pem().expect("PEM");
-    for label in ["CERTIFICATE", "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"] {
-        let reason = format!("block 2 (`{label}`) cannot be used: not the DER that its label promises");
-        refuses(&[good.clone(), pem(label, &[0x30, 1, 2])].concat(), &reason);
+fn a_malformed_key_is_left_out_and_fails_a_file_without_another() {
+    let good = ec(Nid::X9_62_PRIME256V1);
+    let pem_of_good = good.public_key_to_pem().expect("PEM");
+    let mut cases: Vec<_> = ["CERTIFICATE", "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"]
+        .map(|label| (label, "not the DER that its label promises"))
+        .into();
+    cases.push(("PUBLIC KEY", "malformed public key: not a `SubjectPublicKeyInfo`"));
+    for (label, reason) in cases {
+        let bad = pem(label, &[0x30, 1, 2]);
+        refuses(&bad, &format!("block 1 (`{label}`) cannot be used: {reason}"));
+        let content = parse(&[pem_of_good.clone(), bad].concat()).expect("a key");
+        assert_eq!(vec![public_half(&good)], content.keys);
+        assert_eq!(format!("block 2 (`{label}`) is left out: {reason}"), content.left_out[0].to_string());
     }
-    refuses(
-        &[good, pem("PUBLIC KEY", &[0x30, 1, 2])].concat(),
-        "block 2 (`PUBLIC KEY`) cannot be used: malformed public key: not a `SubjectPublicKeyInfo`",
-    );
     refuses(b"{\"keys\":[", "not JSON at line 1, column 9, expected a JWKS");
     refuses(b"{\"keys\":[]}", "an empty JWKS, expected at least one key");
 }

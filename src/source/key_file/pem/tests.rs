@@ -1,4 +1,9 @@
-use super::{InvalidPem, blocks};
+use super::{Block, InvalidPem};
+
+/// All blocks, or the first that is broken.
+fn blocks(bytes: &[u8]) -> Result<Vec<Block>, InvalidPem> {
+    super::blocks(bytes).into_iter().collect()
+}
 
 const TWO: &str = "subject=x\r\n-----BEGIN PUBLIC KEY-----\r\nAAEC\r\n  AwQ=\r\n-----END PUBLIC KEY-----\r\n\
     between\n-----BEGIN X509 CRL-----\nBQ==\n-----END X509 CRL-----";
@@ -57,4 +62,18 @@ fn a_key_that_lost_its_line_breaks_is_refused_and_not_repeated() {
     refuses("-----BEGIN PRIVATE KEY----- MC4CAQAwBQYDK2Vw -----END PRIVATE KEY-----\n", REASON);
     refuses(&format!("-----BEGIN {}-----\n", "A".repeat(65)), REASON);
     refuses("-----BEGIN A-----\nAA==\n-----END A", "block 1 (`A`) has no `-----END A-----` line");
+}
+
+#[test]
+fn a_broken_block_takes_no_other_one_along() {
+    let broken = [
+        "-----BEGIN B-----\n*\n-----END B-----\n",
+        "-----BEGIN B-----\nAA==\n-----END C-----\n",
+        "-----BEGIN b\n",
+    ];
+    for broken in broken {
+        let found = super::blocks(format!("{broken}-----BEGIN A-----\nAA==\n-----END A-----\n").as_bytes());
+        assert!(found[0].is_err(), "{broken}");
+        assert_eq!(Some("A"), found[1].as_ref().ok().map(|block| block.label.as_str()), "{broken}");
+    }
 }

@@ -13,7 +13,7 @@ fn api_servers() -> Heard {
 }
 
 fn saying(present: Option<i64>) -> Hearing {
-    Hearing { answer: Answer::Keys(Vec::new()), server_time: present.map(at) }
+    Hearing { answer: Answer::Keys(Vec::new()), server_time: present.map(at), notes: Vec::new() }
 }
 
 #[test]

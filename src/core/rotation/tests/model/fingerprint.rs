@@ -46,6 +46,9 @@ impl World {
             }
         }
         self.nodes.iter().for_each(|node| self.node(node, to));
+        for (key, ordered) in &self.unseen {
+            (key, self.age(*ordered)).hash(to);
+        }
         for key in 0..self.made {
             (self.age(self.outside[key]), self.age(self.inside[key])).hash(to);
         }
@@ -106,12 +109,15 @@ impl World {
                 number(&order.sign),
                 self.since(order.at),
                 is_asked,
-                matches!(order.why, Why::First | Why::Aborted),
+                matches!(order.why, Why::First | Why::Aborted | Why::Unseen),
             )
                 .hash(to);
         }
         (ledger.orders().len(), kids(ledger.strangers().keys()), ledger.wish().is_some()).hash(to);
         ledger.hold().map(|hold| self.since(hold.until)).hash(to);
+        for node in &self.nodes {
+            ledger.waived(&node.name).map(|since| self.since(since)).hash(to);
+        }
     }
 
     fn answer_in(&self, answer: &Answer, to: &mut DefaultHasher) {

@@ -32,7 +32,8 @@ fn actions(rules: Rules) -> impl Strategy<Value = Vec<Action>> {
     let word = prop_oneof![
         3 => Just(Word::Start),
         1 => Just(Word::Abort),
-        1 => key.prop_map(Word::Revoke),
+        1 => key.clone().prop_map(Word::Revoke),
+        1 => key.prop_map(Word::RevokeAnew),
     ];
     let action = prop_oneof![
         4 => Just(Action::Tick),

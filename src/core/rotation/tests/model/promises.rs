@@ -1,6 +1,9 @@
 //! What must hold in every state of the model, and what becomes of a state when nothing goes wrong any more.
 
-use super::{publisher::Mood, *};
+use super::{
+    publisher::{Mood, PastView},
+    *,
+};
 use crate::core::{
     announcement::Announcement,
     ledger::Mistrust,
@@ -46,6 +49,12 @@ impl World {
         self.outside[key] > self.now && !has(self.revoked, key)
     }
 
+    /// The keys that a copy which was replaced then may lack: they were ordered since, by the operator's word.
+    fn excused(&self, replaced: i64) -> Kids {
+        let later = self.unseen.iter().filter(|(_, ordered)| replaced <= **ordered);
+        later.fold(0, |all, (key, _)| all | 1 << key)
+    }
+
     pub(super) fn verification_set(&self, index: usize) -> Option<Vec<VerificationKey>> {
         let node = &self.nodes[index];
         let memory: &Holdings = node.memory.as_deref()?;
@@ -60,9 +69,10 @@ impl World {
         }
         let live = (0..self.made).filter(|key| self.lives(*key)).fold(0, |all, key| all | 1 << key);
         for place in &self.places {
-            let copies = place.copies.iter().filter(|copy| copy.is_ours).map(|copy| copy.view);
+            let mut copies = place.copies.iter().filter(|copy| copy.is_ours);
             let current = place.view.filter(|_| place.is_ours);
-            if copies.chain(current).any(|view| live & !view != 0) {
+            let lacks = |copy: &PastView| live & !self.excused(copy.replaced) & !copy.view != 0;
+            if copies.any(lacks) || current.is_some_and(|view| live & !view != 0) {
                 return Err(Broken::Unverifiable);
             }
         }
@@ -135,9 +145,16 @@ impl World {
             let aborted = last.filter(|_| order.why == Why::Aborted);
             let since = aborted.map_or(0, |last| last.at.as_second() + MARGIN);
             self.ordered |= 1 << key;
+            let is_unseen = order.why == Why::Unseen;
+            if is_unseen && before.waived(node).is_none() && !self.forged {
+                return Err(Broken::OrderedTooEarly);
+            }
+            if is_unseen {
+                self.unseen.insert(key, self.now);
+            }
             let lacks = |place: &Place| {
                 let mut copies = place.copies.iter().filter(|copy| copy.is_ours || copy.is_noticed);
-                copies.any(|copy| copy.replaced > since && !has(copy.view, key))
+                copies.any(|copy| copy.replaced > since && !has(copy.view, key) && !is_unseen)
                     || (place.is_ours && place.view.is_some_and(|view| !has(view, key)))
             };
             if !self.forged && self.places.iter().any(lacks) {

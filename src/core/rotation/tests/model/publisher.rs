@@ -231,6 +231,8 @@ impl World {
         let is_trusted = self.trusted_time().is_some();
         let mut believes = false;
         self.change(|ledger| {
+            let ledger =
+                &if is_trusted { ledger.without_times_ahead(now, &retention) } else { ledger.clone() };
             let mut merged = merge(ledger, &reports);
             believes = merged.mistrusted.is_empty();
             merged.complete &= is_trusted;

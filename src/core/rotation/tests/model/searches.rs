@@ -73,7 +73,7 @@ fn nothing_breaks_however_late_parties_are() {
 
 #[test]
 fn nothing_breaks_whatever_goes_wrong_once() {
-    let words = vec![Word::Start, Word::Abort, Word::Revoke(0), Word::Revoke(1)];
+    let words = vec![Word::Start, Word::Abort, Word::Revoke(0), Word::Revoke(1), Word::RevokeAnew(0)];
     holds(&Scope { misfortunes: misfortunes(), words: words.clone(), ..scope(ONE_NODE) });
     let asked = Rules { api_servers: true, by_age: false, ..ONE_NODE };
     holds(&Scope { misfortunes: misfortunes(), words, ..scope(asked) });
@@ -104,6 +104,38 @@ fn whoever_writes_the_ledger_gains_no_trust() {
     let forgeries = orders.chain([other, Bury(0), Bury(1), Erase(0), Erase(1), List]);
     let misfortunes = forgeries.map(Misfortune::Forge).collect();
     holds(&Scope { misfortunes, ..scope(ONE_NODE) });
+}
+
+/// What a reader needs to see that looks again for an unknown kid alone, and what no place has ever shown before.
+#[test]
+fn after_a_revocation_with_a_new_key_one_signs_at_once_that_nobody_has_seen() {
+    for rules in [Rules { keys: 9, ..ONE_NODE }, Rules { keys: 9, ..TWO_NODES }] {
+        let mut world = World::new(rules);
+        for _ in 0..6 {
+            world.round().expect("nothing goes wrong");
+        }
+        let seen = |world: &World| {
+            let views = world
+                .places
+                .iter()
+                .flat_map(|place| place.copies.iter().map(|copy| copy.view).chain(place.view));
+            views.fold(0, |all, view| all | view)
+        };
+        let (before, signing) = (seen(&world), world.signing());
+        let revoked = each(signing & world.nodes[0].own).next().expect("it signs");
+        world.take(Action::Operator(Word::RevokeAnew(revoked))).expect("nothing breaks");
+        world.settle().expect("nothing breaks");
+        assert!(world.is_settled(), "within the tick");
+        let new = world.signing() & world.nodes[0].own;
+        assert!(new != 0 && new & before == 0, "{new:b} {before:b}");
+        assert_eq!(
+            world.signing() & !world.nodes[0].own,
+            signing & !world.nodes[0].own,
+            "the other node goes on"
+        );
+        // From then on everything is as it always is.
+        world.check_recovery().expect("rotations go on");
+    }
 }
 
 /// Searches for what a planted fault breaks.
@@ -160,6 +192,8 @@ fn a_key_that_ends_at_the_wrong_time_is_noticed() {
 fn a_missing_standby_and_a_misplaced_trust_are_noticed() {
     let late = scope(ONE_NODE);
     breaks(Fault::NoStandby, &[Broken::Stuck("a rotation that was asked for is not over")], &late);
+    let anew = Scope { words: vec![Word::RevokeAnew(0)], ..scope(ONE_NODE) };
+    breaks(Fault::WaitOfNobody, &[Broken::OrderedTooEarly], &anew);
     let revoked = Scope { words: vec![Word::Revoke(0)], deviations: 2, ..scope(ONE_NODE) };
     breaks(Fault::RevokeWithoutStandby, &[Broken::OrderedTooEarly], &revoked);
     breaks(Fault::LedgerKeysFedToFetchKeys, &[Broken::Trust], &scope(TWO_NODES));

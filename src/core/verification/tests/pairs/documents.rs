@@ -317,6 +317,28 @@ pub(super) const PAIRS: &[Pair] = &[
     ),
     pair("JWKS-PARSE", |it| it.jwks = json!("[]"), "no object", |it| with_others(it, 1)),
     pair(
+        "JWKS-ODD",
+        |it| {
+            with_others(it, 2);
+            it.jwks["keys"][1]["kid"] = json!(5);
+            it.jwks["keys"][2]["n"] = json!("=");
+        },
+        "key 2: invalid type: integer `5`, expected a string; key `other-1`: member `n` is not base64url",
+        |it| {
+            with_others(it, 1);
+            it.jwks["keys"][1]["kty"] = json!("AKP");
+        },
+    ),
+    pair(
+        "JWKS-ODD",
+        |it| {
+            with_others(it, 1);
+            it.jwks["keys"][1]["kid"] = json!("");
+        },
+        "key ID has 0 characters",
+        |it| it.jwks["keys"][0]["n"] = json!("="),
+    ),
+    pair(
         "JWKS-PRIVATE",
         |it| it.jwks["keys"][0]["d"] = json!("AQ"),
         "it has the member `d`",

@@ -47,6 +47,18 @@ pub(super) const PAIRS: &[Pair] = &[
         },
     ),
     pair(
+        "TOK-FILE",
+        |it| it.token_file = Some("it ends with a line break"),
+        "the file is not the token alone: it ends with a line break",
+        |it| (it.party, it.token_file) = (Party::Local, Some("it ends with a line break")),
+    ),
+    pair(
+        "TOK-FILE",
+        |it| it.token_file = Some("it is in UTF-16"),
+        "it is in UTF-16",
+        |it| it.token_file = None,
+    ),
+    pair(
         "TOK-ALG",
         |it| it.header["alg"] = json!("ES256"),
         "signed with `ES256`",

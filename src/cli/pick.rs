@@ -1,0 +1,66 @@
+//! Which of the known names the operator means, who gives it in full or by its beginning.
+
+use std::collections::BTreeSet;
+
+use super::Failure;
+use crate::core::{kid::Kid, redaction::printable};
+
+/// Shortest beginning of a kid that is taken for it: less is a slip more often than a name.
+const LEAST: usize = 4;
+
+/// The known kid that is meant. `hint` says where they are listed.
+pub(super) fn kid<'a>(
+    given: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    hint: &str,
+) -> Result<Kid, Failure> {
+    let parsed = |kid: &str| Kid::parse(kid).map_err(|error| Failure::new(&error, Some(hint)));
+    // Where there is no room for a whole one, it is printed with an ellipsis.
+    let beginning = given.strip_suffix('…').unwrap_or(given);
+    let known: BTreeSet<&str> = known.into_iter().collect();
+    // A kid may be typed as it is, or as it is shown.
+    if let Some(exact) = known.iter().find(|kid| **kid == given || printable(kid) == given) {
+        return parsed(exact);
+    }
+    let is_meant = |kid: &&str| kid.starts_with(beginning) || printable(kid).starts_with(beginning);
+    let meant: Vec<&str> = known.into_iter().filter(is_meant).collect();
+    match meant.as_slice() {
+        [] => Err(Failure::plain(&format!("kid `{given}` is unknown"), hint)),
+        _ if beginning.chars().count() < LEAST => {
+            let text =
+                format!("`{given}` is too short for a kid, expected at least {LEAST} characters of it");
+            Err(Failure::plain(&text, hint))
+        }
+        [only] => parsed(only),
+        several => {
+            let kids: Vec<_> = several.iter().map(|kid| format!("`{}`", printable(kid))).collect();
+            let text = format!("`{given}` is the beginning of {} kids: {}", kids.len(), kids.join(", "));
+            Err(Failure::plain(&text, "give more of it"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picked(given: &str) -> Result<String, String> {
+        let known = ["abcd-one", "abcd-two", "abcd", "other-key"];
+        kid(given, known, "look").map(|kid| kid.to_string()).map_err(|failure| failure.text)
+    }
+
+    #[test]
+    fn a_kid_is_known_by_its_beginning_if_that_is_of_no_other() {
+        assert_eq!(picked("other-key").as_deref(), Ok("other-key"));
+        assert_eq!(picked("othe").as_deref(), Ok("other-key"));
+        assert_eq!(picked("other-k…").as_deref(), Ok("other-key"), "as it is printed where there is no room");
+        assert_eq!(picked("abcd").as_deref(), Ok("abcd"), "a whole one is meant as it is");
+        let several = picked("abcd-").expect_err("of two");
+        assert!(several.contains("`abcd-` is the beginning of 2 kids: `abcd-one`, `abcd-two`"), "{several}");
+        for (given, why) in [("oth", "too short"), ("", "too short"), ("othr", "is unknown"), ("…", "short")]
+        {
+            let error = picked(given).expect_err(given);
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+use std::{collections::BTreeSet, sync::Arc};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::{
+    announcement::Stage,
+    ledger::{Found, Look, Order, SignedBy, Why},
+    merge::{Answer, Report, merge},
+    tests::{at, kid, known, node, retention, rsa_key},
+};
+
+const YEARS: i64 = 40_000_000;
+
+/// In seconds.
+fn wait() -> i64 {
+    i64::try_from(retention().wait().as_secs()).expect("small")
+}
+
+fn passed(ledger: &Ledger, now: i64) -> Ledger {
+    ledger.without_times_ahead(at(now), &retention())
+}
+
+/// A ledger in which every kind of time was recorded at `now`.
+fn recorded(now: i64) -> Ledger {
+    let mut ledger = known(&[], &[0, 1, 2].map(rsa_key));
+    let keys = [rsa_key(0), rsa_key(1)].to_vec();
+    let report = Report { source: "a".to_owned(), answer: Answer::Keys(keys) };
+    ledger = ledger.observe(&merge(&ledger, [&report]), at(now), &retention()).ledger;
+    ledger = ledger.shown("eu", &Look::at_our_own(BTreeSet::from([kid(0), kid(1)])), Some(at(now)));
+    ledger = ledger.met_strangers("eu", &[rsa_key(9)], at(now));
+    for entry in ledger.keys.values_mut() {
+        entry.first_seen = at(now);
+        entry.signer = Some(SignedBy { node: node("a"), stage: Stage::Standby { since: at(now) } });
+    }
+    ledger = ledger.ordered(&node("a"), &kid(0), Why::First, at(now));
+    ledger = ledger.start(BTreeSet::new(), &BTreeSet::new(), at(now)).expect("somebody signs");
+    ledger.forgotten.insert(node("c"), at(now));
+    ledger.waived.insert(node("d"), at(now));
+    ledger
+}
+
+fn times(ledger: &Ledger) -> Vec<Timestamp> {
+    let mut times = Vec::new();
+    ledger.clone().each_time(|time| times.push(*time));
+    times
+}
+
+#[test]
+fn times_that_are_still_to_come_count_from_when_that_was_noticed() {
+    let ledger = recorded(YEARS);
+    let noticed = passed(&ledger, 1000);
+    assert_eq!(
+        noticed.alarm(at(1000)).expect("it rings").split(';').next(),
+        Some(
+            "a clock was ahead when the ledger was written, or this one is behind: it has times up to 1971-04-08T23:06:41Z, and they count from now on"
+        )
+    );
+    assert!(noticed.is_held(at(1000 + wait() - 1)), "nothing is removed or switched");
+    assert_eq!(passed(&noticed, 1000 + wait() - 1), noticed, "it is told once");
+
+    let dated = passed(&noticed, 1000 + wait());
+    assert!(!dated.is_held(at(1000 + wait())));
+    assert_eq!(dated.alarm(at(1000 + wait())), None);
+    let ahead: Vec<_> = times(&dated).into_iter().filter(|time| *time > at(1000 + wait())).collect();
+    assert_eq!(ahead, []);
+    assert_eq!(dated.entries()[&kid(0)].shown["eu"], at(1000));
+    assert_eq!(dated.entries()[&kid(2)].state, State::Missing { since: at(1000) });
+    let order = Order { sign: kid(0), at: at(1000), why: Why::First };
+    assert_eq!(dated.orders()[&node("a")], order);
+    assert_eq!(dated.wish().map(|wish| wish.at), Some(at(1000 + wait())), "it is not done yet");
+    assert_eq!(passed(&dated, 1001 + wait()), dated, "once");
+    // Another process that knew the ledger before takes it as it is.
+    let found = Found::Ledger(Arc::new(dated.clone()));
+    let other = noticed.reconcile(&found, at(1001 + wait()), retention().wait()).expect("of one lineage");
+    assert!(times(&other).into_iter().all(|time| time <= at(1001 + wait())), "{other:#?}");
+    assert_eq!(other.incidents().len(), dated.incidents().len(), "nobody edited it");
+}
+
+/// As after a start without a battery, until the time is known.
+#[test]
+fn a_clock_that_was_behind_for_a_while_loses_no_time() {
+    let ledger = recorded(YEARS);
+    let noticed = passed(&ledger, 1000);
+    let put_right = passed(&noticed, YEARS + 10);
+    assert_eq!(put_right.ahead_since, None);
+    let recorded =
+        |ledger: &Ledger| (ledger.entries().clone(), ledger.orders().clone(), ledger.wish().cloned());
+    assert_eq!(recorded(&put_right), recorded(&ledger));
+    // What is noticed anew begins anew.
+    let again = passed(&put_right, 2 * wait());
+    assert_eq!(again.ahead_since, Some(at(2 * wait())));
+    assert_eq!(recorded(&passed(&again, 3 * wait() - 1)), recorded(&ledger));
+}
+
+/// Else all of them would be over at once.
+#[test]
+fn whoever_writes_the_ledger_cannot_say_that_it_was_noticed_long_ago() {
+    let ledger = recorded(YEARS);
+    let noticed = passed(&ledger, 100_000);
+    let mut forged = noticed.clone();
+    forged.ahead_since = Some(at(0));
+    forged.advance();
+    let forged = Found::Ledger(Arc::new(forged));
+    for (known, since) in [(&ledger, 100_010), (&noticed, 100_000)] {
+        let read = known.reconcile(&forged, at(100_010), retention().wait()).expect("of one lineage");
+        assert_eq!(read.ahead_since, Some(at(since)));
+        assert_eq!(times(&passed(&read, 100_010)), times(&read));
+    }
+}
+
+#[test]
+fn a_ledger_of_the_present_is_left_alone() {
+    let ledger = recorded(1000);
+    for now in [1000 - 300, 1000, YEARS] {
+        assert_eq!(passed(&ledger, now), ledger, "at {now}");
+    }
+}
+
+proptest! {
+    /// Whatever the clock shows, and however often it is set: no time becomes earlier than it was, unless that was
+    /// still to come, and none earlier than when that was noticed.
+    #[test]
+    fn no_wait_is_ever_shorter_than_by_a_clock_that_is_right(
+        recorded_at in 0..YEARS,
+        clocks in prop::collection::vec(0..YEARS, 1..12),
+    ) {
+        let mut ledger = recorded(recorded_at);
+        for now in clocks {
+            let (before, noticed) = (times(&ledger), ledger.ahead_since);
+            ledger = passed(&ledger, now);
+            for (was, is) in before.into_iter().zip(times(&ledger)) {
+                let is_kept = is == was;
+                let was_ahead = was > at(now) && noticed.is_some_and(|since| {
+                    is >= since && at(now).duration_since(since) >= signed(retention().wait())
+                });
+                prop_assert!(is_kept || was_ahead, "{was} became {is} at {now}");
+            }
+        }
+    }
+
+    /// A clock that goes on from anywhere frees whatever waits, two retentions later.
+    #[test]
+    fn nothing_waits_for_a_time_that_is_far_away(recorded_at in 0..YEARS, now in 0..YEARS) {
+        let mut ledger = recorded(recorded_at);
+        for step in 0..3 {
+            ledger = passed(&ledger, now + step * wait());
+        }
+        let end = at(now + 2 * wait() + 300);
+        prop_assert!(times(&ledger).into_iter().all(|time| time <= end));
+        prop_assert!(!ledger.is_held(end));
+    }
+}

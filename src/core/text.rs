@@ -1,0 +1,32 @@
+//! Text that people have saved: with a byte order mark, or in UTF-16, as PowerShell's `>` writes it.
+
+use std::borrow::Cow;
+
+/// What Windows programs write before UTF-8 (RFC 3629 section 6).
+const UTF_8_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
+
+/// The text in UTF-8 and without a byte order mark. What is no text stays as it is.
+#[must_use]
+pub fn in_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if let Some(text) = bytes.strip_prefix(UTF_8_MARK) {
+        return Cow::Borrowed(text);
+    }
+    let unit: fn([u8; 2]) -> u16 = match bytes {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return Cow::Borrowed(bytes),
+    };
+    let (pairs, rest) = bytes[2..].as_chunks();
+    // It may be a private key: with room for all of it from the start, growing leaves no copies behind.
+    let mut text = String::with_capacity(3 * pairs.len());
+    for character in char::decode_utf16(pairs.iter().copied().map(unit)) {
+        match character {
+            Ok(character) => text.push(character),
+            Err(_) => return Cow::Borrowed(bytes),
+        }
+    }
+    if rest.is_empty() { Cow::Owned(text.into_bytes()) } else { Cow::Borrowed(bytes) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! What goes wrong again and again is told of once, whatever its text does, and not while it may pass.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+/// Most texts that are told of while one thing goes wrong: one that holds a port or a time is new each time.
+const TEXTS: usize = 3;
+/// How long a refusal may last before it is told. An API server that has just started refuses everybody for some
+/// seconds, until it knows its roles.
+const PASSING: Duration = Duration::from_secs(20);
+
+/// Whether something goes wrong now, and what was told of it.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    told: BTreeSet<String>,
+    times: u64,
+    /// Since when it is refused, and nothing else was met.
+    refused: Option<Instant>,
+}
+
+impl Trouble {
+    /// Takes in that it went wrong; returns whether that is to be told.
+    pub fn is_news(&mut self, text: &str) -> bool {
+        self.is_lasting_news(text, false)
+    }
+
+    /// The same for what may be a refusal, which is told only once it has lasted.
+    pub fn is_lasting_news(&mut self, text: &str, is_refusal: bool) -> bool {
+        self.takes_in(text, is_refusal, Instant::now())
+    }
+
+    fn takes_in(&mut self, text: &str, is_refusal: bool, now: Instant) -> bool {
+        self.times += 1;
+        let since = is_refusal.then(|| *self.refused.get_or_insert(now));
+        self.refused = since;
+        let may_pass = since.is_some_and(|since| now.duration_since(since) < PASSING);
+        !may_pass && self.told.len() < TEXTS && self.told.insert(text.to_owned())
+    }
+
+    /// Takes in that it went well; returns how many times it went wrong before, if that was told.
+    pub fn over(&mut self) -> Option<u64> {
+        let Self { told, times, .. } = std::mem::take(self);
+        (!told.is_empty()).then_some(times)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_alternates_is_told_of_once_and_counted() {
+        let mut trouble = Trouble::default();
+        let told = (0..100).filter(|round| trouble.is_news(["refused", "reset"][round % 2])).count();
+        assert_eq!((told, trouble.over(), trouble.over()), (2, Some(100), None));
+        assert!(trouble.is_news("refused"), "it begins anew");
+    }
+
+    #[test]
+    fn a_text_that_is_another_one_each_time_is_told_of_three_times() {
+        let mut trouble = Trouble::default();
+        assert_eq!((0..100).filter(|port| trouble.is_news(&format!("from port {port}"))).count(), 3);
+    }
+
+    #[test]
+    fn a_refusal_is_told_of_once_it_has_lasted() {
+        let begun = Instant::now();
+        let mut trouble = Trouble::default();
+        assert!(!trouble.takes_in("forbidden", true, begun));
+        assert_eq!(trouble.over(), None, "what was not told is not told to be over");
+        assert!(!trouble.takes_in("forbidden", true, begun));
+        assert!(trouble.takes_in("forbidden", true, begun + PASSING));
+        assert!(trouble.takes_in("no answer", false, begun), "anything else at once");
+    }
+}

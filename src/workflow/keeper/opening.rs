@@ -1,0 +1,60 @@
+//! What an issuer says once it has begun: how many keys it has, and whether every source and target is well.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::Keeper;
+
+/// How long it is waited for what is not well at once: a store that refuses, an API server that restarts.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What has not been tried since the start.
+pub(super) struct Opening {
+    sources: BTreeSet<usize>,
+    places: BTreeSet<String>,
+    since: Instant,
+    is_told: bool,
+}
+
+impl Opening {
+    pub(super) fn new(sources: usize, places: BTreeSet<String>) -> Self {
+        Self { sources: (0..sources).collect(), places, since: Instant::now(), is_told: false }
+    }
+}
+
+impl Keeper {
+    /// Notes that somebody who speaks for a source was asked, whatever came of it.
+    pub(in crate::workflow) fn asked(&self, source: usize) {
+        self.tell_start(|opening| {
+            opening.sources.remove(&source);
+        });
+    }
+
+    /// Notes that it was tried to make a target show the publication, whatever came of it.
+    pub(in crate::workflow) fn placed(&self, target: &str) {
+        self.tell_start(|opening| {
+            opening.places.remove(target);
+        });
+    }
+
+    fn tell_start(&self, note: impl FnOnce(&mut Opening)) {
+        let mut opening = self.opening.lock().expect("nobody panics while holding it");
+        if opening.is_told {
+            return;
+        }
+        note(&mut opening);
+        if !(opening.sources.is_empty() && opening.places.is_empty()) {
+            return;
+        }
+        let issuer = &self.charter.terms.issuer;
+        let summary = self.board.summary(issuer);
+        if summary.is_well() || opening.since.elapsed() >= PATIENCE {
+            opening.is_told = true;
+            let (keys, sources, targets) =
+                (summary.keys, summary.sources.to_string(), summary.targets.to_string());
+            info!(%issuer, keys, sources, targets, "issuer is published");
+        }
+    }
+}
