@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -31,7 +32,7 @@ use crate::{
         key_file::KeyFiles,
         remote_jwks::{self, RemoteJwks},
     },
-    store::{DirectoryInUse, StoreError, courier::CourierError},
+    store::{StoreError, courier::CourierError},
     target::{Connections, Location, Outside, Target, TargetError},
     telemetry::board::Board,
     workflow::{
@@ -53,6 +54,7 @@ mod service;
 mod ticks;
 pub mod tokens;
 
+pub use crate::store::DirectoryInUse;
 pub use service::{Reread, Started, run};
 
 /// Time between two looks at the announcements of the embedded node.
@@ -340,6 +342,20 @@ fn sources(
         }
     }
     sources
+}
+
+/// Addresses like these, on which nobody listens now, for a hint.
+#[must_use]
+pub fn free_addresses(wanted: [SocketAddr; 2]) -> [SocketAddr; 2] {
+    // Held until both are found.
+    let mut held = Vec::new();
+    wanted.map(|wanted| {
+        let ports = wanted.port()..=u16::MAX;
+        let found = ports
+            .map(|port| SocketAddr::new(wanted.ip(), port))
+            .find(|address| TcpListener::bind(address).map(|listener| held.push(listener)).is_ok());
+        found.unwrap_or(wanted)
+    })
 }
 
 fn keyring_directory(data_dir: &Path) -> PathBuf {

@@ -7,16 +7,19 @@ use std::{
     error::Error,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tracing::warn;
 
 use crate::{
     app::AppError,
+    blocking,
     config::{self, Config, Flags, IN_FLAGS, InvalidConfig},
     core::text::in_utf8,
     files,
-    telemetry::{self, LogFormat},
+    telemetry::{self, LogFormat, log},
 };
 
 mod config_verb;
@@ -39,6 +42,9 @@ use report::{Outcome, Style, one_line, render};
 /// What a service logs unless told otherwise: changes, and nothing of how libraries keep house. `kube`
 /// logs every failed request as an error; ours are logged once, when they begin.
 const USUAL: &str = "info,tokio_cron_scheduler=warn,object_store=warn,kube_client=off";
+
+/// How long a process that ends waits for files that are being written.
+const UNFINISHED: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -145,10 +151,12 @@ pub fn run() -> Outcome {
         }
     };
     let format = arguments.log_format;
-    arguments.carry_out().unwrap_or_else(|failure| {
+    let outcome = arguments.carry_out().unwrap_or_else(|failure| {
         failure.tell(format);
         Outcome::Failure
-    })
+    });
+    log::flush();
+    outcome
 }
 
 impl Arguments {
@@ -161,7 +169,7 @@ impl Arguments {
         };
         let usual = if stays { USUAL } else { "off" };
         let filter = self.log.as_deref().unwrap_or(usual);
-        telemetry::init(filter, self.log_format, style() == Style::Coloured).map_err(|source| {
+        telemetry::init(filter, self.log_format, style() == Style::Coloured, stays).map_err(|source| {
             let error = InvalidFilter { filter: filter.to_owned(), source };
             Failure::new(&error, Some("pass a level such as `debug`, or `signpost=debug,kube=warn`"))
         })?;
@@ -259,7 +267,7 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 /// Tells the person at the terminal.
 fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    log::say(text);
 }
 
 fn load(flags: &Flags) -> Result<Config, Failure> {
@@ -298,13 +306,17 @@ fn working_directory() -> Result<PathBuf, Failure> {
     std::env::current_dir().map_err(|error| Failure::new(&error, Some("change to a directory that exists")))
 }
 
-/// Runs the asynchronous part of a verb.
+/// Runs the asynchronous part of a verb, and leaves behind what still waits for a file system.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("threads and sockets are to be had")
-        .block_on(work)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.expect("threads and sockets are to be had");
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(UNFINISHED);
+    let left = blocking::places();
+    if !left.is_empty() {
+        warn!(places = ?left, "files that do not answer were left behind");
+    }
+    done
 }
 
 #[derive(Debug, thiserror::Error)]

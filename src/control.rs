@@ -23,6 +23,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
+    blocking,
     core::{ledger::Ask, rotation::Report},
     files,
 };
@@ -133,7 +134,9 @@ impl Control {
                 },
             }
         }
-        let _ = fs::remove_file(&self.path);
+        // Where that hangs it stays, and the next service makes it anew.
+        let path = self.path.clone();
+        let _ = blocking::at(&self.path, move || fs::remove_file(path)).await;
     }
 }
 

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod left_out;
 pub mod merge;
 pub mod notice;
+pub mod open_files;
 pub mod placement;
 pub mod public_key;
 pub mod publication;

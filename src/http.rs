@@ -10,11 +10,12 @@ use tokio::net::{TcpListener, TcpSocket};
 pub mod admin;
 mod connection;
 pub mod documents;
+mod holder;
 mod pulse;
 mod server;
 pub mod tls;
 
-pub use server::Server;
+pub use server::{Server, WhenFull};
 
 /// How many connections may wait to be accepted. The kernel may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 1024;
@@ -41,7 +42,22 @@ impl Listener {
             let address = socket.local_addr()?;
             Ok(Self { socket, address })
         };
-        bind().map_err(|source| ListenError { address, source })
+        bind().map_err(|source| ListenError::new(address, source))
+    }
+
+    /// Binds two addresses, of which both are named if neither can be had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::bind`].
+    pub fn bind_both(one: SocketAddr, other: SocketAddr) -> Result<(Self, Self), ListenError> {
+        match (Self::bind(one), Self::bind(other)) {
+            (Ok(one), Ok(other)) => Ok((one, other)),
+            (Err(one), Err(other)) => {
+                Err(ListenError { address: format!("{} and {}", one.address, other.address), ..one })
+            }
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        }
     }
 
     /// The address with the port that was really bound.
@@ -51,15 +67,29 @@ impl Listener {
     }
 }
 
-/// A listener could not be bound.
+/// A listener could not be bound, or two.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on `{address}`")]
+#[error("cannot listen on {address}")]
 pub struct ListenError {
-    address: SocketAddr,
+    /// With the process that has it, if that can be seen.
+    address: String,
     source: io::Error,
 }
 
 impl ListenError {
+    fn new(address: SocketAddr, source: io::Error) -> Self {
+        let is_taken = source.kind() == io::ErrorKind::AddrInUse;
+        let holder = if is_taken { holder::holder(address) } else { None };
+        let holder = holder.map(|holder| format!(" ({holder})")).unwrap_or_default();
+        Self { address: format!("`{address}`{holder}"), source }
+    }
+
+    /// Whether somebody else listens there.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

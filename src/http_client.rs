@@ -22,8 +22,8 @@ use reqwest::{
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
 use crate::{
+    blocking,
     core::{publication::sha256_hex, text::in_utf8},
-    files,
 };
 
 /// What every request says of who sends it: firewalls refuse those that say nothing.
@@ -55,9 +55,7 @@ impl Trust {
     /// Fails when the file cannot be read.
     async fn read(&self) -> Result<Option<(&Path, Vec<u8>)>, ClientError> {
         let (Self::Also(path) | Self::Only(path)) = self else { return Ok(None) };
-        let file = path.clone();
-        let read = spawn_blocking(move || files::read(&file, MAX_CA_FILE));
-        let pem = read.await.expect("reading does not panic and nobody aborts it");
+        let pem = blocking::read(path, MAX_CA_FILE).await;
         let pem = pem.map_err(|source| ClientError::Unreadable { path: path.clone(), source })?;
         Ok(Some((path, in_utf8(&pem).into_owned())))
     }

@@ -6,6 +6,7 @@
 //! whom stands in `docs/architecture.md` and is a test; why it is so, in `docs/decisions`.
 
 pub mod app;
+pub mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod config;

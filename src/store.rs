@@ -1,6 +1,6 @@
 //! Where ledgers live. Every write is compare-and-swap: nobody's update is lost.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use tracing::warn;
 
@@ -78,17 +78,11 @@ impl LedgerStore {
     /// Fails when it cannot be read, and when it is about another issuer.
     pub async fn recall(&self) -> Result<Arc<Ledger>, StoreError> {
         let witness = match &self.home {
-            Home::File(file) => {
-                let file = Arc::clone(file);
-                blocking(move || file.previous()).await?.map(Arc::new)
-            }
-            Home::ConfigMap { copy, .. } => {
-                let copy = Arc::clone(copy);
-                match blocking(move || copy.read()).await?.found {
-                    Found::Ledger(ledger) | Found::Previous(ledger) => Some(ledger),
-                    Found::Nothing | Found::Damaged(_) => None,
-                }
-            }
+            Home::File(file) => file.at_work(FileStore::previous).await?.map(Arc::new),
+            Home::ConfigMap { copy, .. } => match copy.at_work(FileStore::read).await?.found {
+                Found::Ledger(ledger) | Found::Previous(ledger) => Some(ledger),
+                Found::Nothing | Found::Damaged(_) => None,
+            },
         };
         let Some(known) = witness else {
             return Ok(Arc::new(Ledger::new(self.issuer.clone(), new_lineage())));
@@ -108,10 +102,7 @@ impl LedgerStore {
 
     async fn stored(&self) -> Result<Stored, StoreError> {
         let stored = match &self.home {
-            Home::File(file) => {
-                let file = Arc::clone(file);
-                blocking(move || file.read()).await?
-            }
+            Home::File(file) => file.at_work(FileStore::read).await?,
             Home::ConfigMap { map, .. } => map.read().await?,
         };
         if let Found::Ledger(ledger) | Found::Previous(ledger) = &stored.found {
@@ -171,13 +162,9 @@ impl LedgerStore {
     async fn write(&self, wanted: &Ledger, revision: Option<Revision>) -> Result<(), StoreError> {
         let json = wanted.to_json();
         match (&self.home, revision) {
-            (Home::File(file), None) => {
-                let file = Arc::clone(file);
-                blocking(move || file.write(&json, None)).await
-            }
+            (Home::File(file), None) => file.at_work(move |file| file.write(&json, None)).await,
             (Home::File(file), Some(Revision::File(expected))) => {
-                let file = Arc::clone(file);
-                blocking(move || file.write(&json, Some(&expected))).await
+                file.at_work(move |file| file.write(&json, Some(&expected))).await
             }
             (Home::ConfigMap { map, .. }, None) => map.write(&self.issuer, json, None).await,
             (Home::ConfigMap { map, .. }, Some(Revision::ConfigMap(before))) => {
@@ -193,8 +180,8 @@ impl LedgerStore {
     /// The ledger is stored already: a copy that cannot be written is no reason to stop.
     async fn keep_copy(&self, ledger: &Arc<Ledger>) {
         let Home::ConfigMap { copy, .. } = &self.home else { return };
-        let (copy, ledger) = (Arc::clone(copy), Arc::clone(ledger));
-        let kept = blocking(move || copy.keep_copy(&ledger)).await;
+        let ledger = Arc::clone(ledger);
+        let kept = copy.at_work(move |copy| copy.keep_copy(&ledger)).await;
         if let Err(error) = kept {
             warn!(issuer = %self.issuer, %error, "copy of the ledger not written");
         }
@@ -231,12 +218,6 @@ fn is_worth_keeping(before: &[u8], new: &[u8]) -> bool {
     ledgers.is_ok_and(|(new, before)| new.goes_on_from(&before))
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.expect("store code does not panic")
-}
-
 fn new_lineage() -> Lineage {
     let mut bytes = [0; 8];
     openssl::rand::rand_bytes(&mut bytes).expect("the system has randomness");
@@ -263,7 +244,7 @@ impl fmt::Display for At {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot {action} `{path}`")]
-    Io { action: &'static str, path: String, source: std::io::Error },
+    Io { action: &'static str, path: String, source: io::Error },
     #[error("cannot {action} {at}")]
     Kubernetes { action: &'static str, at: At, source: Box<KubernetesError> },
     #[error("cannot use the ledger {at}")]
@@ -349,6 +330,15 @@ impl StoreError {
                 "keep the ledger in a file: leave `ledger` out of the configuration".to_owned()
             }
             Self::Changed { .. } => "find out who else writes it, and stop that".to_owned(),
+            Self::Io { path, source, .. } if source.kind() == io::ErrorKind::TimedOut => {
+                format!("see what `{path}` is mounted from")
+            }
+            Self::Io { action: "lock", path, source } if source.kind() == io::ErrorKind::Other => {
+                format!("remove `{path}`: Signpost makes it anew")
+            }
+            Self::Io { action: "lock", source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
+                "find out who holds it, and stop that".to_owned()
+            }
             Self::Io { .. } => {
                 "make the data directory readable and writable for this user, or pass another `--data-dir`"
                     .to_owned()

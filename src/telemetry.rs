@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::clock;
 
 pub mod board;
+pub mod log;
 mod metrics;
 pub mod notices;
 pub mod signing;
@@ -37,7 +38,7 @@ pub fn fatal(error: &str, hint: Option<&str>) -> String {
     line.to_string()
 }
 
-/// Sends log lines to standard error.
+/// Sends log lines to standard error. A process that `stays` never waits for whoever reads them.
 ///
 /// # Errors
 ///
@@ -46,15 +47,16 @@ pub fn init(
     filter: &str,
     format: LogFormat,
     colours: bool,
+    stays: bool,
 ) -> Result<(), tracing_subscriber::filter::ParseError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(filter)?)
-        .with_writer(std::io::stderr)
+        .with_writer(log::Sink(format))
         .with_target(false)
-        // A log that cannot be written, such as a file on a full disk, would be told of with `eprintln!`, which
-        // panics when that cannot be written either.
-        .log_internal_errors(false)
         .with_ansi(colours);
+    if stays {
+        log::start_queue();
+    }
     match format {
         LogFormat::Text => builder.compact().init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),

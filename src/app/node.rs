@@ -10,7 +10,6 @@ use std::{
 use tokio::{
     select,
     sync::watch,
-    task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::{keyring_directory, ledgers};
 use crate::{
+    blocking::{self, TimedOut},
     clock,
     config::{
         IssuerConfig, LedgerConfig, LegacyConfig, NodeConfig, Pkcs11Config, SignerConfig, SourceConfig,
@@ -52,6 +52,10 @@ use crate::{
 
 /// How often a node looks whether there is something to do, and whether there is an order.
 const PACE: Duration = Duration::from_secs(1);
+/// Most connections to the admin listener of a node by itself.
+const CONNECTIONS: usize = 64;
+/// Longest wait for a keyring: to make a key takes seconds on a busy machine.
+const KEYRING_PATIENCE: Duration = Duration::from_secs(30);
 /// What the node in a process that publishes is called, where nobody named it: it has none beside it.
 const EMBEDDED_NODE: &str = "embedded";
 /// Shorter, and the tokens that Kubernetes gives pods by default (3607 s) are cut short.
@@ -68,20 +72,28 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let stop = CancellationToken::new();
     let NodeConfig { data_dir, issuer, signer } = config;
     let operator = signer.admin_listen.map(Listener::bind).transpose()?;
-    let node = open(&data_dir, &issuer, &signer).await?;
-    let name = node.settings().node.clone();
-    let store = ledgers::read_by(name.clone(), &data_dir, &issuer);
-    let courier = courier(&data_dir, &issuer, Some(name.clone()));
     let (sender, orders) = watch::channel(Orders::default());
-    let mut asked = Asking { store, node: name.clone(), trouble: Trouble::default() };
-    asked.ask(&sender).await;
-    // An API server that asks and finds no key exits.
-    let (first, wanted) = (Arc::clone(&node), orders.borrow().clone());
-    let tended = spawn_blocking(move || first.tend(&wanted, clock::now())).await;
-    // What is wrong besides is told by the loop that tries again.
-    if node.verification_set().is_none() {
-        tended.expect("tending does not panic")?;
-    }
+    let opening = async {
+        let node = open(&data_dir, &issuer, &signer).await?;
+        let name = node.settings().node.clone();
+        let store = ledgers::read_by(name.clone(), &data_dir, &issuer);
+        let mut asked = Asking { store, node: name, trouble: Trouble::default() };
+        asked.ask(&sender).await;
+        // An API server that asks and finds no key exits.
+        let wanted = orders.borrow().clone();
+        let tended = at_keyring(&node, move |node| node.tend(&wanted, clock::now())).await?;
+        // What is wrong besides is told by the loop that tries again.
+        if node.verification_set().is_none() {
+            tended?;
+        }
+        Ok::<_, CannotSign>((node, asked))
+    };
+    let (node, asked) = select! {
+        () = end.told() => return Ok(()),
+        opened = opening => opened?,
+    };
+    let name = node.settings().node.clone();
+    let courier = courier(&data_dir, &issuer, Some(name.clone()));
     let socket_name = signer.socket.clone().expect("a node by itself has a socket");
     let socket = Socket::bind(&socket_name, access(&signer))?;
     started(&socket_name, &name);
@@ -150,8 +162,9 @@ pub(super) async fn open(
         }),
         legacy: legacy(&signer.legacy).await?,
     };
-    let opened = spawn_blocking(move || Node::open(settings, clock::now())).await;
-    let (node, surprises) = opened.expect("opening a keyring does not panic")?;
+    let keyring = settings.keyring.clone();
+    let opened = blocking::within(KEYRING_PATIENCE, &keyring, || Node::open(settings, clock::now())).await;
+    let (node, surprises) = opened.map_err(|source| CannotSign::Hangs { keyring, source })??;
     let Settings { node: name, issuer, .. } = node.settings();
     for surprise in surprises {
         match surprise {
@@ -169,15 +182,24 @@ pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<
     match open(data_dir, issuer, &own_signer(issuer)).await {
         Err(CannotSign::Node(NodeError::Keyring(KeyringError::Held { .. }))) => Ok(()),
         Err(error) => Err(error),
-        Ok(node) => Ok(first_keys(&node).await?),
+        Ok(node) => first_keys(&node).await,
     }
 }
 
 /// Makes the keys of a node. What it was ordered is on its disk; nothing is decided here.
-async fn first_keys(node: &Arc<Node>) -> Result<(), NodeError> {
-    let node = Arc::clone(node);
-    let tending = spawn_blocking(move || node.tend(&Orders::default(), clock::now()));
-    tending.await.expect("tending does not panic").map(drop)
+async fn first_keys(node: &Arc<Node>) -> Result<(), CannotSign> {
+    let tended = at_keyring(node, |node| node.tend(&Orders::default(), clock::now())).await?;
+    Ok(tended.map(drop)?)
+}
+
+/// Does work of a node where it may block.
+async fn at_keyring<T: Send + 'static>(
+    node: &Arc<Node>,
+    work: impl FnOnce(&Node) -> T + Send + 'static,
+) -> Result<T, CannotSign> {
+    let (this, keyring) = (Arc::clone(node), &node.settings().keyring);
+    let done = blocking::within(KEYRING_PATIENCE, keyring, move || work(&this)).await;
+    done.map_err(|source| CannotSign::Hangs { keyring: keyring.clone(), source })
 }
 
 /// What is configured of the node in the process that publishes. Without a word on it, it is alone and has no
@@ -263,8 +285,7 @@ pub fn fitting<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Sig
 /// Fails when the keyring or the file cannot be used.
 pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Imported, CannotSign> {
     let node = open(&config.data_dir, &config.issuer, &config.signer).await?;
-    let imported = spawn_blocking(move || node.import(&file, clock::now())).await;
-    Ok(imported.expect("importing does not panic")?)
+    Ok(at_keyring(&node, move |node| node.import(&file, clock::now())).await??)
 }
 
 /// Whether a node can be admitted by what it says of itself.
@@ -357,7 +378,7 @@ async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationTok
             [keys].into_iter().filter(|(right, _)| all || !right).chain(troubles).collect()
         }),
     };
-    Server::of_the_operator(listener).serve(admin::service(views), stop.cancelled_owned()).await;
+    Server::of_the_operator(listener, CONNECTIONS).serve(admin::service(views), stop.cancelled_owned()).await;
 }
 
 async fn carry_all(courier: Option<Courier>, stop: CancellationToken) {
@@ -488,6 +509,8 @@ pub enum CannotSign {
     Unsigned { node: NodeName, kid: Kid },
     #[error("node `{node}` announces no key")]
     NoKeys { node: NodeName },
+    #[error("cannot reach keyring `{path}`", path = keyring.display())]
+    Hangs { keyring: PathBuf, source: TimedOut },
     #[error("cannot serve the socket")]
     Serve(#[source] service::ServeError),
 }
@@ -509,6 +532,7 @@ impl CannotSign {
                 Some("its private half is gone: take the file anew once its last token is dead".to_owned())
             }
             Self::NoKeys { .. } => Some("take the file anew from the node, once it signs".to_owned()),
+            Self::Hangs { keyring, .. } => Some(format!("see what `{}` is mounted from", keyring.display())),
             Self::Serve(_) => None,
         }
     }

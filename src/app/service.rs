@@ -7,42 +7,49 @@
 use std::{
     collections::BTreeMap,
     error::Error,
+    fs::File,
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::join_all};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
+use rustix::process::{Resource, Rlimit, getpid, getrlimit, kill_process, setrlimit};
 use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::{AppError, Shared, control::Offices, ledgers::all_terms, ticks::Ticks};
+use super::{AppError, Shared, all_targets, control::Offices, ledgers::all_terms, ticks::Ticks};
 use crate::{
-    clock,
+    blocking, clock,
     config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
     control::Control,
-    core::{issuer::Issuer, publication::Terms},
+    core::{issuer::Issuer, open_files::OpenFiles, publication::Terms},
     events::{Events, Pod},
     http::{
-        ListenError, Listener, Server,
+        ListenError, Listener, Server, WhenFull,
         admin::{self, Views},
         documents::{Counters, Routes, Slot},
         tls::{TlsError, TlsFiles, TlsPaths},
     },
     kubernetes::Access,
-    store::{hold_directory, was_held},
+    store::{DirectoryInUse, hold_directory, was_held},
     telemetry::{
         board::{Board, Traffic},
+        log,
         notices::Notices,
     },
     workflow::{asking::in_one_line, gate::Gate, telling::tell},
@@ -54,6 +61,9 @@ use self::life::{Face, OnFailure, live};
 
 /// Time that all tasks together get to end in, once the process is told to.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(15);
+/// Time after which the process ends by force: something holds it up that nobody foresaw.
+const LAST: Duration = Duration::from_secs(19);
+
 /// The addresses of a service that has started.
 #[derive(Clone, Debug)]
 pub struct Started {
@@ -75,15 +85,20 @@ impl Reread {
     }
 
     /// Off the async threads: it may be long.
-    fn begin(&self) -> JoinHandle<Result<Config, Refused>> {
+    fn begin(&self) -> Reading {
         let read = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || read())
+        Box::pin(async move {
+            let read = blocking::at(Path::new("the configuration"), move || read()).await;
+            read.unwrap_or_else(|hangs| Err(hangs.into()))
+        })
     }
 }
 
-async fn finished(reading: &mut Option<JoinHandle<Result<Config, Refused>>>) -> Result<Config, Refused> {
-    let Some(handle) = reading else { return std::future::pending().await };
-    let read = handle.await.expect("reading a configuration does not panic");
+type Reading = BoxFuture<'static, Result<Config, Refused>>;
+
+async fn finished(reading: &mut Option<Reading>) -> Result<Config, Refused> {
+    let Some(pending) = reading else { return std::future::pending().await };
+    let read = pending.await;
     *reading = None;
     read
 }
@@ -103,21 +118,16 @@ pub async fn run(
     started: impl FnOnce(&Started),
 ) -> Result<(), AppError> {
     let (mut end, mut hangup) = (End::listen(), listen(SignalKind::hangup()));
-    raise_open_files();
-    let tls = config.tls.clone().map(tls_files).transpose()?;
-    // Another service on the directory says more than its listening on the port; but a directory is not
-    // made for a service that cannot start.
-    let listeners = bind(&config);
-    let _held = match &listeners {
-        Err(_) if !was_held(&config.data_dir) => None,
-        _ => Some(hold_directory(&config.data_dir)?),
+    let room = share_open_files(&config);
+    let opened = select! {
+        () = end.told() => return Ok(()),
+        opened = open(&config) => opened?,
     };
-    let (public, admin) = listeners?;
+    let Opened { tls, public, admin, control, _held } = opened;
     let addresses = Started { public: public.address(), admin: admin.address() };
-    let control = Control::listen(&config.data_dir)?;
     let (starting, mut all_started) = mpsc::channel(1);
     let mut service = Service::new(config, tls).await?;
-    service.listen(public, admin, control);
+    service.listen(public, admin, control, room);
     service.start_all(starting);
     let mut started = Some(started);
     let mut reading = None;
@@ -151,22 +161,67 @@ pub async fn run(
     ended
 }
 
-/// Takes all the open files that the process may have: every connection is one, and the usual soft limit is
-/// meant for programs that use `select`. Without it the service works too.
-fn raise_open_files() {
+/// Takes all the open files that the process may have, for the usual soft limit is meant for programs that use
+/// `select`, and shares them out: every connection is one.
+fn share_open_files(config: &Config) -> OpenFiles {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let places = config.issuers.iter().map(|issuer| issuer.sources.len() + all_targets(issuer).count());
+    let room = OpenFiles::share(limit, places.sum(), config.max_connections);
+    if room.public < config.max_connections {
+        let (wanted, connections) = (config.max_connections, room.public);
+        let hint = format!("allow more open files: `ulimit -n {}`", OpenFiles::needed(&room, wanted));
+        warn!(open_files = limit, max_connections = wanted, connections, hint, "too few open files");
+    }
+    room
+}
+
+/// What a service takes before it does anything.
+struct Opened {
+    tls: Option<Arc<TlsFiles>>,
+    public: Listener,
+    admin: Listener,
+    control: Control,
+    _held: File,
+}
+
+async fn open(config: &Config) -> Result<Opened, AppError> {
+    let tls = match &config.tls {
+        Some(paths) => Some(tls_files(paths.clone()).await?),
+        None => None,
+    };
+    // Another service on the directory says more than its listening on the port; but a directory is not
+    // made for a service that cannot start.
+    let listeners = bind(config);
+    let may_be_made = listeners.is_ok();
+    let hold = move |data_dir: &Path| {
+        (may_be_made || was_held(data_dir)).then(|| hold_directory(data_dir)).transpose()
+    };
+    let held = in_data_dir(config, hold).await??;
+    let (public, admin) = listeners?;
+    let control = in_data_dir(config, Control::listen).await??;
+    Ok(Opened { tls, public, admin, control, _held: held.expect("there are listeners") })
+}
+
+async fn in_data_dir<T: Send + 'static>(
+    config: &Config,
+    work: impl FnOnce(&Path) -> T + Send + 'static,
+) -> Result<T, DirectoryInUse> {
+    let data_dir = config.data_dir.clone();
+    let done = blocking::at(&config.data_dir, move || work(&data_dir)).await;
+    let path = || config.data_dir.display().to_string();
+    done.map_err(|hangs| DirectoryInUse::Io { path: path(), source: hangs.into() })
 }
 
 fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
-    Ok((Listener::bind(config.listen)?, Listener::bind(config.admin_listen)?))
+    Listener::bind_both(config.listen, config.admin_listen)
 }
 
-fn tls_files(paths: TlsConfig) -> Result<Arc<TlsFiles>, TlsError> {
-    let TlsConfig { certificate, private_key } = paths;
-    TlsFiles::open(TlsPaths { certificate, private_key }).map(Arc::new)
+async fn tls_files(TlsConfig { certificate, private_key }: TlsConfig) -> Result<Arc<TlsFiles>, TlsError> {
+    TlsFiles::open(TlsPaths { certificate, private_key }).await.map(Arc::new)
 }
 
 /// The Events of the pod that this process runs in.
@@ -236,7 +291,7 @@ impl Service {
         })
     }
 
-    fn listen(&mut self, public: Listener, operator: Listener, control: Control) {
+    fn listen(&mut self, public: Listener, operator: Listener, control: Control, room: OpenFiles) {
         let board = &self.context.shared.board;
         let stopped = || self.stop.clone().cancelled_owned();
         if let Some(files) = &self.tls {
@@ -244,12 +299,12 @@ impl Service {
         }
         let open = Arc::new(AtomicUsize::new(0));
         let views = views(board, &self.counters, &open);
-        let (max_connections, tls) = (self.config.max_connections, self.tls.clone());
-        let public = Server { listener: public, max_connections, tls, open };
+        let (max_connections, tls) = (room.public, self.tls.clone());
+        let public = Server { listener: public, max_connections, when_full: WhenFull::Wait, tls, open };
         self.tasks.spawn(public.serve(self.routes.clone(), stopped()).map(Ok));
         let offices = self.context.offices.clone();
         self.tasks.spawn(control.serve(move |request| offices.clone().answer(request), stopped()).map(Ok));
-        let operator = Server::of_the_operator(operator);
+        let operator = Server::of_the_operator(operator, room.operator);
         self.tasks.spawn(operator.serve(admin::service(views), stopped()).map(Ok));
     }
 
@@ -372,7 +427,13 @@ pub(super) struct End {
 }
 
 impl End {
+    /// Listens from now on, and makes sure that the process ends whatever hangs.
     pub(super) fn listen() -> Self {
+        thread::Builder::new().name("end".to_owned()).spawn(by_force).expect("threads are to be had");
+        Self::signals()
+    }
+
+    fn signals() -> Self {
         Self { terminate: listen(SignalKind::terminate()), interrupt: listen(SignalKind::interrupt()) }
     }
 
@@ -382,6 +443,25 @@ impl End {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Ends the process some time after it was told to end, on a thread and with a runtime that nothing of the service
+/// can hold up.
+fn by_force() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a thread and a pipe are to be had").block_on(async {
+        End::signals().told().await;
+        tokio::time::sleep(LAST).await;
+    });
+    error!(places = hanging(), "ends by force");
+    log::flush();
+    let _ = kill_process(getpid(), rustix::process::Signal::KILL);
+}
+
+/// Where threads wait for files now, in words.
+fn hanging() -> String {
+    let places: Vec<_> = blocking::places().iter().map(|place| format!("`{}`", place.display())).collect();
+    places.join(", ")
 }
 
 /// Listens from now on: what comes before it is looked at is not lost.

@@ -3,13 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use crate::{
-    clock,
+    blocking, clock,
     control::{self, ControlError, Reply, Request, TokenRequest},
     core::{
         service_account::ServiceAccount,
@@ -81,11 +78,12 @@ pub(super) async fn signed(node: &Arc<Node>, request: &TokenRequest) -> Result<T
     loop {
         let (node, now) = (Arc::clone(node), clock::now());
         let claims = Base64UrlUnpadded::encode_string(statement(now).to_string().as_bytes());
-        let signing = spawn_blocking(move || {
+        let keyring = node.settings().keyring.clone();
+        let signing = blocking::at(&keyring, move || {
             let Signature { header, signature } = node.sign(&claims, now)?;
             Ok(Token::new(format!("{header}.{claims}.{signature}")))
         });
-        match signing.await.expect("signing does not panic") {
+        match signing.await.unwrap_or_else(|hangs| Err(hangs.into())) {
             Err(SignError::Refused(Refusal::NotReady | Refusal::NoKey)) if Instant::now() < until => {
                 sleep(AGAIN).await;
             }

@@ -6,6 +6,7 @@ use std::{
     process::{ExitCode, Termination},
 };
 
+pub use crate::core::redaction::in_one_line as one_line;
 use crate::core::redaction::{printable, redact};
 
 /// How the process ends.
@@ -73,21 +74,6 @@ pub fn render(error: &(dyn Error + 'static), hint: Option<&str>, style: Style) -
         push(&mut text, "\n  hint: ", hint);
     }
     text
-}
-
-/// An error and its causes in one line, for a field of JSON; hides and leaves out what [`render`] does.
-#[must_use]
-pub fn one_line(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let own = error.to_string();
-        if !text.trim_end().ends_with(own.trim_end()) {
-            let _ = write!(text, ": {own}");
-        }
-        cause = error.source();
-    }
-    redact(&text).into_owned()
 }
 
 /// Appends a paragraph whose second and further lines stand two columns right of its label, so that

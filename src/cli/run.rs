@@ -1,23 +1,65 @@
 //! `signpost run`.
 
-use std::path::Path;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use super::{Failure, block_on, checked, load, read_config, report::Outcome, say, working_directory};
 use crate::{
-    app::{self, Reread, Started},
+    app::{self, AppError, DirectoryInUse, Reread, Started},
     config::{Flags, KeyFlags},
     core::issuer::Issuer,
 };
 
 pub(super) fn carry_out(flags: &Flags) -> Result<Outcome, Failure> {
     let config = load(flags)?;
-    let welcome = is_first_look(flags).then(|| (config.issuers[0].issuer.clone(), config.data_dir.clone()));
-    block_on(app::run(config, reread(flags)?, |started| {
-        if let Some((issuer, data_dir)) = welcome {
-            say(&self::welcome(&issuer, &data_dir, started));
+    let first_look = is_first_look(flags).then(|| FirstLook {
+        issuer: config.issuers[0].issuer.clone(),
+        data_dir: config.data_dir.clone(),
+        addresses: [config.listen, config.admin_listen],
+    });
+    let ran = block_on(app::run(config, reread(flags)?, |started| {
+        if let Some(FirstLook { issuer, data_dir, .. }) = &first_look {
+            say(&welcome(issuer, data_dir, started));
         }
-    }))?;
+    }));
+    ran.map_err(|error| match first_look.and_then(|first_look| first_look.beside(&error)) {
+        Some(hint) => Failure::new(&error, Some(&hint)),
+        None => error.into(),
+    })?;
     Ok(Outcome::Success)
+}
+
+/// Somebody's first look: an issuer of its own on this machine.
+struct FirstLook {
+    issuer: Issuer,
+    data_dir: PathBuf,
+    addresses: [SocketAddr; 2],
+}
+
+impl FirstLook {
+    /// How to start it although something else has its addresses or its directory.
+    fn beside(&self, error: &AppError) -> Option<String> {
+        let data_dir = match error {
+            AppError::Listen(error) if error.is_taken() => self.data_dir.clone(),
+            AppError::DirectoryInUse(DirectoryInUse::Held { .. }) => {
+                let name = |number| PathBuf::from(format!("{}-{number}", self.data_dir.display()));
+                (2..100).map(name).find(|path| !path.exists())?
+            }
+            _ => return None,
+        };
+        let [listen, admin] = app::free_addresses(self.addresses);
+        Some(format!(
+            "stop it, or start this one beside it: `{} run --listen {listen} --admin-listen {admin} --data-dir {}`",
+            program(),
+            data_dir.display()
+        ))
+    }
+}
+
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "signpost".to_owned(), |path| path.display().to_string())
 }
 
 /// How the file is read again: with the flags and the environment of the start. Without a file there is
@@ -41,8 +83,7 @@ fn is_first_look(flags: &Flags) -> bool {
 
 /// Where to look and what to try; every line of it works when pasted into another terminal.
 fn welcome(issuer: &Issuer, data_dir: &Path, started: &Started) -> String {
-    let program =
-        std::env::current_exe().map_or_else(|_| "signpost".to_owned(), |path| path.display().to_string());
+    let program = program();
     let data = data_dir.display();
     let admin = started.admin;
     format!(

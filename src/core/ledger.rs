@@ -152,6 +152,21 @@ pub enum State {
     Revoked { at: Timestamp },
 }
 
+impl State {
+    pub const NAMES: [&str; 4] = ["listed", "missing", "removed", "revoked"];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let [listed, missing, removed, revoked] = Self::NAMES;
+        match self {
+            Self::Listed => listed,
+            Self::Missing { .. } => missing,
+            Self::Removed { .. } => removed,
+            Self::Revoked { .. } => revoked,
+        }
+    }
+}
+
 /// How long keys are kept, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {

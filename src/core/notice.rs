@@ -1,6 +1,6 @@
 //! What an operator of the cluster should hear of, as Kubernetes tells it: reason, action, note.
 
-use super::ledger;
+use super::{ledger, redaction::redact};
 
 /// Largest note that Kubernetes takes, in bytes.
 /// Source: `NoteLengthLimit` in `kubernetes/pkg/apis/core/validation/events.go`.
@@ -220,9 +220,9 @@ impl Notice {
     }
 }
 
-/// The text in one line, cut to what an Event holds.
+/// The text in one line and without secrets, cut to what an Event holds.
 fn fitting(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = redact(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.len() > MAX_NOTE {
         line.truncate(line.floor_char_boundary(MAX_NOTE - "…".len()));
         line.push('…');

@@ -1,11 +1,11 @@
 //! Takes secrets out of text that is about to be shown.
 //!
-//! URLs carry them in two places: the user name and password before the host, and the query (a
-//! shared access signature is `?…&sig=…`). Libraries print whole URLs in their errors. PEM and tokens are
+//! URLs carry them in three places: the user name and password before the host, the query (a shared access
+//! signature is `?…&sig=…`) and the fragment (`#access_token=…`). Libraries print whole URLs in their errors. PEM and tokens are
 //! what somebody gave where something else was expected, and errors repeat what they were given; so they are kept
 //! [`brief`].
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, error::Error, ops::Range};
 
 /// What stands where a secret stood.
 const REMOVED: &str = "…";
@@ -24,13 +24,58 @@ const TOKEN_BEGIN: &str = "eyJ";
 /// Shortest text that is taken for a token; a header alone is not.
 const TOKEN_LENGTH: usize = 40;
 
-/// The text, with every token, the user and the query of every URL and all of PEM in it replaced by `…`.
+/// The text, with every token, the user, query and fragment of every URL and all of PEM in it replaced by `…`.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
     match redact_tokens(text) {
         Cow::Borrowed(text) => redact_pem(text),
         Cow::Owned(text) => Cow::Owned(redact_pem(&text).into_owned()),
     }
+}
+
+/// An error and its causes in one line, for a log, a field of JSON or an Event. A cause that its parent's text ends
+/// with already is left out: some libraries print their source and return it as well.
+#[must_use]
+pub fn in_one_line(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let own = error.to_string();
+        if !text.trim_end().ends_with(own.trim_end()) {
+            text = format!("{text}: {own}");
+        }
+        cause = error.source();
+    }
+    redact(&text).into_owned()
+}
+
+/// JSON, with the secrets in each of its texts replaced by `…`.
+#[must_use]
+pub fn redact_json(json: &str) -> Cow<'_, str> {
+    let mut shown = String::new();
+    let (mut kept, mut at) = (0, 0);
+    while let Some(text) = next_text(&json[at..]).map(|text| at + text.start..at + text.end) {
+        at = text.end;
+        let Ok(plain) = serde_json::from_str::<String>(&json[text.clone()]) else { continue };
+        if let Cow::Owned(redacted) = redact(&plain) {
+            shown += &json[kept..text.start];
+            shown += &serde_json::Value::from(redacted).to_string();
+            kept = text.end;
+        }
+    }
+    if kept == 0 { Cow::Borrowed(json) } else { Cow::Owned(shown + &json[kept..]) }
+}
+
+/// Where the first text of JSON is, with its quotation marks.
+fn next_text(json: &str) -> Option<Range<usize>> {
+    let start = json.find('"')?;
+    let mut escaped = false;
+    let end = json[start + 1..].find(|character| {
+        let ends = character == '"' && !escaped;
+        escaped = character == '\\' && !escaped;
+        ends
+    })?;
+    Some(start..start + 1 + end + 1)
 }
 
 /// The text, with every JWT in it replaced by `…`, whole or cut off.
@@ -133,18 +178,19 @@ fn redact_urls(text: &str) -> Cow<'_, str> {
 
 /// `url` is what follows `://`.
 fn push_redacted(shown: &mut String, url: &str) {
-    let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
-    // The last `@`: a password may hold one too, and losing a bit of the path is the safe side.
+    let (url, behind) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+    // The last `@`: a password may hold one too, a `?` as well, and losing a bit of the path is the safe side.
     match url.rsplit_once('@') {
         Some((_, host)) => {
             shown.push_str(REMOVED);
             shown.push('@');
             shown.push_str(host);
         }
+        None if behind.contains('@') => return shown.push_str(REMOVED),
         None => shown.push_str(url),
     }
-    if query.is_some() {
-        shown.push('?');
+    if let Some(mark) = behind.chars().next() {
+        shown.push(mark);
         shown.push_str(REMOVED);
     }
 }

@@ -33,6 +33,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(1);
 /// How long answers may take to arrive at a peer that is told that the connection ends.
 const FAREWELL: Duration = Duration::from_secs(8);
+/// The same where another connection needs the room.
+const EVICTION: Duration = Duration::from_secs(1);
 
 /// Largest request header, in bytes; a relying party sends a few hundred.
 const MAX_HEADER: u16 = 16 * 1024;
@@ -129,16 +131,18 @@ where
         Poll::Ready(_) => Poll::Ready(None),
         Poll::Pending => pulse.poll_word(&mut known, context).map(Some),
     });
-    match word.await {
+    let farewell = match word.await {
         None => return,
-        Some(Word::Silent) if pulse.requests() == 0 => return,
-        Some(Word::Silent) => {}
+        Some(Word::Silent | Word::Evicted) if pulse.requests() == 0 => return,
+        Some(Word::Silent) => FAREWELL,
+        Some(Word::Evicted) => EVICTION,
         Some(Word::Closing) => {
             if timeout(LINGER, connection.as_mut()).await.is_ok() {
                 return;
             }
+            FAREWELL
         }
-    }
+    };
     connection.as_mut().graceful_shutdown();
-    let _ = timeout(FAREWELL, connection).await;
+    let _ = timeout(farewell, connection).await;
 }

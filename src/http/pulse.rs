@@ -40,6 +40,8 @@ pub(super) struct Pulse {
 pub(super) enum Word {
     /// It brought no request for too long.
     Silent = 1,
+    /// Another one needs its room.
+    Evicted = 3,
     /// The listener ends.
     Closing = 2,
 }
@@ -64,6 +66,7 @@ impl Pulse {
         match self.word.load(Ordering::Acquire) {
             0 => None,
             1 => Some(Word::Silent),
+            3 => Some(Word::Evicted),
             _ => Some(Word::Closing),
         }
     }
@@ -113,6 +116,15 @@ impl Pulses {
             let is_open = Arc::strong_count(&felt.pulse) > 1;
             is_open && felt.goes_on(now)
         });
+    }
+
+    /// Ends the oldest connection that has brought no request yet; where all have, the oldest.
+    pub(super) fn evict(&mut self) {
+        self.0.retain(|felt| Arc::strong_count(&felt.pulse) > 1);
+        let useless = self.0.iter().position(|felt| felt.pulse.requests() == 0);
+        if !self.0.is_empty() {
+            self.0.remove(useless.unwrap_or(0)).pulse.tell(Word::Evicted);
+        }
     }
 
     /// Tells all that the listener ends.

@@ -35,11 +35,22 @@ const RECOVERED: Duration = Duration::from_mins(1);
 /// Time between two looks at the connections.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What becomes of a connection for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits until another ends: it is not accepted.
+    Wait,
+    /// Another one ends, the one that is least use, so that nobody can keep others out by holding connections.
+    /// While those end there may be twice as many.
+    Evict,
+}
+
 /// How a listener is served.
 pub struct Server {
     pub listener: Listener,
-    /// Most connections at once; at least 1. The next one waits until another ends: it is not accepted.
+    /// Most connections at once; at least 1.
     pub max_connections: usize,
+    pub when_full: WhenFull,
     /// Speaks TLS with this certificate; without, plain text.
     pub tls: Option<Arc<TlsFiles>>,
     /// Shows how many connections are open.
@@ -47,10 +58,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// For probes, scrapes and people: plain text, and as many connections as those need.
+    /// For probes, scrapes and people: plain text, and nobody keeps a probe out.
     #[must_use]
-    pub fn of_the_operator(listener: Listener) -> Self {
-        Self { listener, max_connections: 64, tls: None, open: Arc::default() }
+    pub fn of_the_operator(listener: Listener, max_connections: usize) -> Self {
+        Self { listener, max_connections, when_full: WhenFull::Evict, tls: None, open: Arc::default() }
     }
 
     /// Answers until `stop` resolves, then ends every connection politely: a request that has arrived is
@@ -65,7 +76,11 @@ impl Server {
         S::Future: Send + 'static,
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>, Data: Send> + Send + 'static,
     {
-        let Self { listener: Listener { socket, address }, max_connections, tls, open } = self;
+        let Self { listener: Listener { socket, address }, max_connections, when_full, tls, open } = self;
+        let most = match when_full {
+            WhenFull::Wait => max_connections,
+            WhenFull::Evict => 2 * max_connections,
+        };
         let manners = Arc::new(Manners::new(tls.is_some()));
         let (mut connections, mut pulses) = (JoinSet::new(), Pulses::default());
         let converse = |stream, pulse| {
@@ -82,8 +97,11 @@ impl Server {
                 () = &mut stop => break,
                 Some(ended) = connections.join_next() => report(ended),
                 now = looks.tick(), if !pulses.is_empty() => pulses.feel(now),
-                accepted = socket.accept(), if connections.len() < max_connections => match accepted {
+                accepted = socket.accept(), if connections.len() < most => match accepted {
                     Ok((stream, _)) => {
+                        if connections.len() >= max_connections {
+                            pulses.evict();
+                        }
                         connections.spawn(converse(stream, pulses.open()));
                     }
                     Err(error) if is_of_the_peer(&error) => {}

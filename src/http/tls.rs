@@ -9,10 +9,15 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use openssl::ssl::Ssl;
-use tokio::{pin, select, sync::Notify, task::spawn_blocking, time::sleep};
+use tokio::{pin, select, sync::Notify, time::sleep};
 use tracing::{info, warn};
 
-use crate::{clock, telemetry::board::Board};
+use crate::{
+    blocking::{self, TimedOut},
+    clock,
+    core::redaction::in_one_line,
+    telemetry::board::Board,
+};
 
 mod pair;
 
@@ -53,12 +58,15 @@ impl TlsFiles {
     ///
     /// Fails when a file cannot be read or used, and when the two do not belong together. A certificate
     /// that is not valid now is served: there is no better one.
-    pub fn open(paths: TlsPaths) -> Result<Self, TlsError> {
-        let pair = Pair::read(&paths)?;
+    pub async fn open(paths: TlsPaths) -> Result<Self, TlsError> {
+        let files = paths.clone();
+        let read = blocking::at(&paths.certificate, move || {
+            Pair::read(&files).inspect(|_| pair::warn_of_readers(&files.private_key))
+        });
+        let pair = read.await.unwrap_or_else(|error| Err(hangs(&paths, error)))?;
         if let Err(error) = in_force(&pair, &paths) {
             warn!(%error, "relying parties will refuse the certificate");
         }
-        pair::warn_of_readers(&paths.private_key);
         Ok(Self { served: ArcSwap::from_pointee(pair), paths, asked: Notify::new() })
     }
 
@@ -99,7 +107,8 @@ impl TlsFiles {
         let mut trouble = Trouble::default();
         loop {
             let files = Arc::clone(&self);
-            let reloaded = spawn_blocking(move || files.reload()).await.expect("reading does not panic");
+            let reloaded = blocking::at(&self.paths.certificate, move || files.reload()).await;
+            let reloaded = reloaded.unwrap_or_else(|error| Err(hangs(&self.paths, error)));
             let error = reloaded.err().map(|error| in_one_line(&error));
             board.tls(|status| {
                 status.not_after = Some(self.not_after());
@@ -130,11 +139,8 @@ fn in_force(pair: &Pair, paths: &TlsPaths) -> Result<(), TlsError> {
     Err(TlsError::NotNow { certificate, not_before, not_after })
 }
 
-fn in_one_line(error: &TlsError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
+fn hangs(paths: &TlsPaths, error: TimedOut) -> TlsError {
+    TlsError::Read { path: paths.certificate.clone(), source: error.into() }
 }
 
 /// Says when the files begin to be unusable, for which reason, and when that is over.

@@ -1,6 +1,11 @@
 //! A connection to one API server that takes up replaced credentials by itself.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -19,13 +24,12 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     sync::{Mutex, Notify},
-    task::spawn_blocking,
     time::{Instant, timeout},
 };
 use zeroize::Zeroizing;
 
 use super::{KubernetesError, error::Plugin, kubeconfig};
-use crate::{files, http_client};
+use crate::{blocking, http_client};
 
 /// Longest wait for a connection, TLS included. An API server is near; one that takes longer is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +62,11 @@ pub struct Access {
 }
 
 impl Access {
+    /// Whose files are read.
+    fn place(&self) -> &Path {
+        self.kubeconfig.as_deref().unwrap_or(Path::new("the default kubeconfig"))
+    }
+
     async fn config(&self) -> Result<Config, KubernetesError> {
         let (mut config, proxy) = match (&self.kubeconfig, &self.context) {
             (None, None) => {
@@ -68,7 +77,7 @@ impl Access {
             }
             (path, context) => {
                 let path = path.clone();
-                let read = blocking(move || kubeconfig::read(path.as_deref())).await?;
+                let read = blocking::in_turn(self.place(), move || kubeconfig::read(path.as_deref())).await?;
                 let proxy = kubeconfig::proxies(&read, context.as_deref());
                 let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
                 let config = Config::from_custom_kubeconfig(read, &options);
@@ -229,7 +238,8 @@ impl Established {
         let proxy = config.proxy_url.as_ref().map(kubeconfig::shown);
         let plugin = Plugin::of(&config.auth_info);
         // A credential plugin is a program that runs here until it has answered.
-        let builder = blocking(move || ClientBuilder::try_from((config, connections))).await;
+        let builder =
+            blocking::in_turn(access.place(), move || ClientBuilder::try_from((config, connections))).await;
         let client = builder.map_err(|error| KubernetesError::client(error, &plugin))?.build();
         Ok(Self { client, token_file, url, proxy, plugin, note })
     }
@@ -366,14 +376,12 @@ impl fmt::Debug for Connection {
 
 /// The `Authorization` header of a token file. A line break at its end is common and means nothing.
 async fn bearer(path: PathBuf) -> Result<HeaderValue, KubernetesError> {
-    let file = path.clone();
-    let bytes = blocking(move || files::read(&file, MAX_TOKEN).map(Zeroizing::new)).await;
-    let bytes = bytes.map_err(|source| KubernetesError::TokenFile { path: path.clone(), source })?;
-    let text = str::from_utf8(&bytes);
-    let text = text.map_err(|_| KubernetesError::TokenFileContent { path: path.clone() })?;
-    let header = Zeroizing::new(format!("Bearer {}", text.trim()));
-    let mut value = HeaderValue::try_from(header.as_str())
-        .map_err(|_| KubernetesError::TokenFileContent { path: path.clone() })?;
+    let token = blocking::read(&path, MAX_TOKEN).await;
+    let token = token.map_err(|source| KubernetesError::TokenFile { path: path.clone(), source })?;
+    let unusable = || KubernetesError::TokenFileContent { path: path.clone() };
+    let token = str::from_utf8(&token).map_err(|_| unusable())?;
+    let header = Zeroizing::new(format!("Bearer {}", token.trim()));
+    let mut value = HeaderValue::try_from(header.as_str()).map_err(|_| unusable())?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -381,10 +389,6 @@ async fn bearer(path: PathBuf) -> Result<HeaderValue, KubernetesError> {
 /// The `Date` header (RFC 9110 section 6.6.1).
 fn server_time(headers: &HeaderMap) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(headers.get(DATE)?.as_bytes()).ok()
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    spawn_blocking(work).await.expect("the work does not panic and nobody aborts it")
 }
 
 #[cfg(test)]

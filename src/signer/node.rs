@@ -24,6 +24,7 @@ use super::{
     trust::{TrustError, TrustStore},
 };
 use crate::{
+    blocking::TimedOut,
     core::{
         announcement::{NodeName, Posted},
         issuer::Issuer,
@@ -514,6 +515,8 @@ pub enum SignError {
     /// The key is in a token, which is waited for.
     #[error("signing would block")]
     Blocks,
+    #[error("cannot reach the keyring")]
+    Hangs(#[from] TimedOut),
     #[error("cannot record how long the token lives")]
     Record(#[from] NodeError),
     #[error(transparent)]

@@ -11,7 +11,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, transport::Server};
 use tracing::{info, warn};
@@ -28,7 +27,7 @@ use super::{
     v1alpha1::external_jwt_signer_server as v1alpha1,
 };
 use crate::{
-    clock,
+    blocking, clock,
     core::signing::{Refusal, VerificationKey},
     telemetry::signing::Outcome,
 };
@@ -83,8 +82,9 @@ impl ExternalJwtSigner for Service {
         let signed = match self.node.sign_from_memory(&claims, now) {
             Err(SignError::NotCovered(_) | SignError::Blocks) => {
                 let node = Arc::clone(&self.node);
-                let signing = spawn_blocking(move || node.sign(&claims, now));
-                signing.await.map_err(|_| Status::new(Code::Internal, "cannot sign"))?
+                let keyring = node.settings().keyring.clone();
+                let signing = blocking::at(&keyring, move || node.sign(&claims, now));
+                signing.await.unwrap_or_else(|hangs| Err(hangs.into()))
             }
             decided => decided,
         };
@@ -151,7 +151,7 @@ impl Service {
                 (Unavailable, "not ready: no key for this audience is public yet", "not ready")
             }
             SignError::Refused(Refusal::NoKey) => (Unavailable, "not ready", "no key"),
-            SignError::Record(_) | SignError::NotCovered(_) | SignError::Blocks => {
+            SignError::Hangs(_) | SignError::Record(_) | SignError::NotCovered(_) | SignError::Blocks => {
                 (Unavailable, "cannot sign", "cannot record")
             }
             SignError::Signing(SigningError::Hsm(_)) => (Unavailable, "cannot sign", "no token"),

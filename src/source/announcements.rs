@@ -9,7 +9,7 @@ use std::{
 
 use super::Fetched;
 use crate::{
-    clock,
+    blocking, clock,
     core::{
         announcement::{InvalidPost, NodeName, Posted},
         issuer::Issuer,
@@ -66,8 +66,10 @@ impl Announcements {
     /// Fails as a whole when one of them cannot be read or is of another issuer, and when there is none.
     pub async fn fetch(&self) -> Result<Fetched, AnnouncementError> {
         let directory = self.directory.clone();
-        let read = tokio::task::spawn_blocking(move || read(&directory));
-        let posted = read.await.expect("reading does not panic and nobody aborts it");
+        let read = blocking::at(&self.directory, move || read(&directory)).await;
+        let posted = read.unwrap_or_else(|hangs| {
+            Err(AnnouncementError::Io { path: self.directory.clone(), source: hangs.into() })
+        });
         let posted = posted.map_err(|error| match (error, &self.carried_from) {
             (AnnouncementError::Nobody { .. }, Some(ledger)) => {
                 AnnouncementError::NothingCarried { ledger: ledger.clone() }

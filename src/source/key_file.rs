@@ -26,6 +26,7 @@ pub use self::{
 };
 use super::{Fetched, foreign_kids};
 use crate::{
+    blocking,
     core::{
         jwk::Jwk,
         jwk_set::{InvalidJwkSet, JwkSet},
@@ -86,7 +87,8 @@ impl KeyFiles {
     pub async fn fetch(&self) -> Result<Fetched, KeyFileError> {
         let (patterns, parsed) = (Arc::clone(&self.patterns), Arc::clone(&self.parsed));
         let optional = self.optional;
-        tokio::task::spawn_blocking(move || {
+        let place = PathBuf::from(self.patterns.join(" "));
+        let done = blocking::at(&place, move || {
             let read = read(&patterns, optional)?;
             let digest = read.digest;
             let mut parsed = parsed.lock().expect("nobody panics while holding it");
@@ -96,9 +98,8 @@ impl KeyFiles {
             let fetched = parse(read, optional)?;
             *parsed = Some(Parsed { digest, fetched: fetched.clone() });
             Ok(fetched)
-        })
-        .await
-        .expect("reading does not panic and nobody aborts it")
+        });
+        done.await.unwrap_or_else(|error| Err(KeyFileError::Read { path: place, source: error.into() }))
     }
 }
 
@@ -412,6 +413,9 @@ impl KeyFileError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Read { path, source } if source.kind() == io::ErrorKind::TimedOut => {
+                Some(format!("see what `{}` is mounted from", path.display()))
+            }
             Self::NoKey { left_out, .. } if !left_out.is_empty() => {
                 Some("name a key that kube-apiserver can sign with: RSA, P-256, P-384 or P-521".to_owned())
             }

@@ -4,7 +4,6 @@
 //! URL is that of an API server, the discovery document beside it says whose keys these are.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -20,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::{Fetched, foreign_kids};
 use crate::{
+    blocking,
     core::{
         discovery::{InvalidDiscovery, ReceivedDiscovery},
         issuer::{DISCOVERY_PATH, JWKS_PATH},
@@ -27,7 +27,6 @@ use crate::{
         text::in_utf8,
         tls_fault::TlsFault,
     },
-    files,
     http_client::{self, BodyError, ClientError, HttpClients, SharedClient, Trust, innermost},
 };
 
@@ -190,7 +189,7 @@ impl RemoteJwks {
 
 /// The `Authorization` header of a token file. A line break at its end is common and means nothing.
 async fn bearer(path: &Path) -> Result<HeaderValue, RemoteError> {
-    let bytes = read(path).await.map(Zeroizing::new);
+    let bytes = blocking::read(path, MAX_FILE).await;
     let bytes = bytes.map_err(|source| RemoteError::File { path: path.to_owned(), source })?;
     let text = Zeroizing::new(in_utf8(&bytes).into_owned());
     let header = Zeroizing::new([b"Bearer ", text.trim_ascii()].concat());
@@ -198,13 +197,6 @@ async fn bearer(path: &Path) -> Result<HeaderValue, RemoteError> {
     let mut value = HeaderValue::from_bytes(&header).map_err(unusable)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// Reads a file that the operator has named.
-async fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || files::read(&path, MAX_FILE));
-    read.await.expect("reading does not panic and nobody aborts it")
 }
 
 /// There is no usable JWKS.

@@ -13,9 +13,9 @@ use std::{
 
 use http::{Method, StatusCode};
 use k8s_openapi::{List, api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use tokio::task::spawn_blocking;
 
 use crate::{
+    blocking,
     core::announcement::{NodeName, Posted},
     files,
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
@@ -79,8 +79,10 @@ impl Courier {
             }
         }
         let directory = self.directory.clone();
-        let taken = spawn_blocking(move || take_over(&directory, &theirs));
-        let took = taken.await.expect("writing does not panic and nobody aborts it");
+        let taken = blocking::at(&self.directory, move || take_over(&directory, &theirs)).await;
+        let took = taken.unwrap_or_else(|hangs| {
+            Err(CourierError::Io { action: "reach", path: self.directory.clone(), source: hangs.into() })
+        });
         if let Some(own) = &self.own {
             self.post(own, present).await?;
         }
@@ -90,11 +92,11 @@ impl Courier {
     /// Posts the file of the own node unless it is there.
     async fn post(&self, own: &NodeName, present: Option<ConfigMap>) -> Result<(), CourierError> {
         let path = self.directory.join(format!("{own}.json"));
-        let reading = spawn_blocking({
+        let reading = blocking::at(&self.directory, {
             let path = path.clone();
             move || files::read_no_follow(&path, MAX_SIZE)
         });
-        let text = match reading.await.expect("reading does not panic and nobody aborts it") {
+        let text = match reading.await.unwrap_or_else(|hangs| Err(hangs.into())) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             read => read.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other)),
         };

@@ -10,14 +10,14 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::{FlockOperation, flock};
 
 use super::{At, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
-    clock,
+    blocking, clock,
     core::{
         ledger::{Found, InvalidLedger, Ledger, Lineage},
         publication::sha256_hex,
@@ -29,6 +29,8 @@ const LEDGER: &str = "ledger.json";
 const SERVICE_LOCK: &str = "signpost.lock";
 const PREVIOUS: &str = "ledger.previous.json";
 const LOCK: &str = "ledger.lock";
+/// Longest wait for another writer, which holds the lock for a few milliseconds.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Largest ledger that is read, in bytes: a thousand times that of an issuer with a hundred keys.
 const MAX_SIZE: u64 = 64 * 1024 * 1024;
 
@@ -155,6 +157,18 @@ impl FileStore {
         self.remembered.lock().expect("nobody panics while holding it")
     }
 
+    /// Does work on the files where it may block.
+    pub(super) async fn at_work<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let this = Arc::clone(self);
+        let done = blocking::at(&self.directory, move || work(&this)).await;
+        done.unwrap_or_else(|error| {
+            Err(StoreError::Io { action: "reach", path: shown(&self.directory), source: error.into() })
+        })
+    }
+
     /// Writes the ledger if the file still is what was read: the SHA-256 of it, `None` when there was none.
     pub(super) fn write(&self, json: &[u8], expected: Option<&String>) -> Result<(), StoreError> {
         let _lock = self.lock()?;
@@ -183,13 +197,11 @@ impl FileStore {
     }
 
     fn lock(&self) -> Result<File, StoreError> {
-        let failed = |action, source| StoreError::Io { action, path: shown(&self.directory), source };
-        files::create_directory(&self.directory, files::PRIVATE_DIRECTORY)
-            .map_err(|source| failed("create", source))?;
-        let lock = files::open_lock(&self.directory.join(LOCK), files::PRIVATE_FILE);
-        let lock = lock.map_err(|source| failed("lock", source))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed("lock", error.into()))?;
-        Ok(lock)
+        let failed = |source| StoreError::Io { action: "create", path: shown(&self.directory), source };
+        files::create_directory(&self.directory, files::PRIVATE_DIRECTORY).map_err(failed)?;
+        let path = self.directory.join(LOCK);
+        let failed = |source| StoreError::Io { action: "lock", path: shown(&path), source };
+        blocking::lock(&path, files::PRIVATE_FILE, LOCK_WAIT).map_err(failed)
     }
 
     fn replace_both(&self, present: Option<Vec<u8>>, json: &[u8]) -> Result<(), StoreError> {
@@ -290,16 +302,13 @@ pub fn was_held(directory: &Path) -> bool {
 ///
 /// Fails when another process holds it, and when it cannot be created.
 pub fn hold_directory(directory: &Path) -> Result<File, DirectoryInUse> {
-    let failed = |source| DirectoryInUse::Io { path: directory.display().to_string(), source };
+    let failed = |source| DirectoryInUse::Io { path: shown(directory), source };
     files::create_directory(directory, files::PRIVATE_DIRECTORY).map_err(failed)?;
-    let lock = files::open_lock(&directory.join(SERVICE_LOCK), files::PRIVATE_FILE).map_err(failed)?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
-            Err(DirectoryInUse::Held { path: directory.display().to_string() })
-        }
-        Err(error) => Err(failed(error.into())),
-    }
+    let path = directory.join(SERVICE_LOCK);
+    blocking::lock(&path, files::PRIVATE_FILE, Duration::ZERO).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => DirectoryInUse::Held { path: shown(directory) },
+        _ => DirectoryInUse::Lock { path: shown(&path), source },
+    })
 }
 
 /// The data directory cannot be taken.
@@ -309,6 +318,8 @@ pub enum DirectoryInUse {
     Held { path: String },
     #[error("cannot use data directory `{path}`")]
     Io { path: String, source: io::Error },
+    #[error("cannot lock `{path}`")]
+    Lock { path: String, source: io::Error },
 }
 
 impl DirectoryInUse {
@@ -316,9 +327,12 @@ impl DirectoryInUse {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Held { .. } => "stop it first, or pass another `--data-dir`",
-            Self::Io { .. } => "make it writable for this user, or pass another `--data-dir`",
+            Self::Held { .. } => "stop it first, or pass another `--data-dir`".to_owned(),
+            Self::Io { path, source } | Self::Lock { path, source } => match source.kind() {
+                io::ErrorKind::TimedOut => format!("see what `{path}` is mounted from"),
+                io::ErrorKind::Other => format!("remove `{path}`: Signpost makes it anew"),
+                _ => "make it writable for this user, or pass another `--data-dir`".to_owned(),
+            },
         }
-        .to_owned()
     }
 }

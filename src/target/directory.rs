@@ -9,17 +9,17 @@
 //! a stranger's name, which nobody may touch (`docs/decisions/0007`).
 
 use std::{
-    fs::{File, TryLockError},
+    fs::File,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    blocking::{self, TimedOut},
     core::{placement::Stored, publication::Document},
     files::{self, Staged},
 };
@@ -39,7 +39,6 @@ const OWNERS: &str = ".signpost.json";
 const LOCK: &str = ".signpost.lock";
 /// Longest wait for another writer, which holds the lock for a few milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
-const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// A directory.
 #[derive(Clone, Debug)]
@@ -68,12 +67,20 @@ impl Directory {
 
     pub(super) async fn read(&self, document: Document) -> Result<Option<Entry>, Cause> {
         let directory = self.clone();
-        blocking(move || directory.read_now(document)).await
+        blocking::at(&self.root, move || directory.read_now(document))
+            .await
+            .unwrap_or_else(|error| Err(self.hangs(error)))
     }
 
     pub(super) async fn write(&self, change: Change, expected: Option<Version>) -> Result<Version, Failure> {
         let directory = self.clone();
-        blocking(move || directory.write_now(&change, expected.as_ref())).await
+        blocking::at(&self.root, move || directory.write_now(&change, expected.as_ref()))
+            .await
+            .unwrap_or_else(|error| Err(self.hangs(error).into()))
+    }
+
+    fn hangs(&self, error: TimedOut) -> Cause {
+        cannot("reach", &self.root)(error.into())
     }
 
     /// The document first and its owner second: a writer goes the other way, so what is read stood
@@ -130,19 +137,7 @@ impl Directory {
     /// Waits for other writers, in this process and others; the lock ends with the file handle.
     fn lock(&self, wait: Duration) -> Result<File, Cause> {
         let path = self.root.join(LOCK);
-        let file = files::open_lock(&path, files::PUBLIC_FILE).map_err(cannot("open", &path))?;
-        let start = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::Error(error)) => return Err(cannot("lock", &path)(error)),
-                Err(TryLockError::WouldBlock) if start.elapsed() < wait => thread::sleep(LOCK_POLL),
-                Err(TryLockError::WouldBlock) => {
-                    let reason = format!("was locked by another writer for {wait:?}");
-                    return Err(Cause::Unusable { path, reason });
-                }
-            }
-        }
+        blocking::lock(&path, files::PUBLIC_FILE, wait).map_err(cannot("lock", &path))
     }
 }
 
@@ -190,6 +185,11 @@ pub(super) fn hint(cause: &Cause) -> Option<String> {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 Some(format!("free some space below `{}`", path.display()))
             }
+            ErrorKind::Other if path.ends_with(LOCK) => {
+                Some(format!("remove `{}`: Signpost makes it anew", path.display()))
+            }
+            ErrorKind::WouldBlock => Some("find out who holds it, and stop that".to_owned()),
+            ErrorKind::TimedOut => Some(format!("see what `{}` is mounted from", path.display())),
             _ => None,
         },
         Cause::Unusable { path, .. } if path.ends_with(OWNERS) => {
@@ -197,14 +197,6 @@ pub(super) fn hint(cause: &Cause) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// Runs file I/O where it may block.
-async fn blocking<T: Send + 'static, E: From<Cause> + Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Cause::Other(format!("the file task ended early: {error}")).into()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use self::view::View;
 use super::{
-    metrics,
+    log, metrics,
     notices::{self, IssuerBefore, Notices, SourceBefore, TargetBefore},
     signing::Meter,
 };
@@ -20,7 +20,7 @@ use crate::core::{
     jwk_set::Profile,
     ledger::{Ledger, State as KeyState},
     notice::Notice,
-    redaction::printable,
+    redaction::{printable, redact_json},
     rotation::NodeReport,
     verification::Judgement,
 };
@@ -433,6 +433,7 @@ impl Board {
         struct Page<'a> {
             version: &'static str,
             configuration: ConfigurationStatus,
+            log_lines_dropped: u64,
             #[serde(skip_serializing_if = "Option::is_none")]
             tls: Option<TlsStatus>,
             issuers: &'a Issuers,
@@ -440,10 +441,11 @@ impl Board {
         let page = Page {
             version: env!("CARGO_PKG_VERSION"),
             configuration: self.configuration(),
+            log_lines_dropped: log::dropped(),
             tls: self.tls_status(),
             issuers: &self.issuers(),
         };
-        serde_json::to_string(&page).expect("strings and times always serialise")
+        redact_json(&serde_json::to_string(&page).expect("strings and times always serialise")).into_owned()
     }
 
     /// Everything in numbers, in the text format of OpenMetrics. `traffic` is that of the public listener, where
@@ -452,6 +454,7 @@ impl Board {
     pub fn metrics(&self, traffic: Option<Traffic>) -> String {
         metrics::render(metrics::Page {
             configuration: self.configuration(),
+            log_lines_dropped: log::dropped(),
             tls: self.tls_status(),
             issuers: self.issuers(),
             signers: lock(&self.0.signers).clone(),

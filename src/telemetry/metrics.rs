@@ -31,6 +31,7 @@ pub(super) fn render(page: Page) -> String {
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) configuration: ConfigurationStatus,
+    pub(super) log_lines_dropped: u64,
     pub(super) tls: Option<TlsStatus>,
     pub(super) issuers: Issuers,
     /// Nodes that sign in this process, by their issuers.
@@ -48,6 +49,9 @@ impl Collector for Page {
             put(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)
         })?;
         self.configuration(out)?;
+        out.counter("log_lines_dropped", "Lines of the log that nobody read", |put| {
+            put(&[], self.log_lines_dropped)
+        })?;
         self.of_issuers(out)?;
         self.of_ledgers(out)?;
         self.of_nodes(out)?;

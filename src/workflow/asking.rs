@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::keeper::{Hearing, Keeper};
+pub use crate::core::redaction::in_one_line;
 use crate::{
     clock,
     core::{
@@ -323,21 +324,6 @@ async fn check_issuer(source: &Source, checks: &Checks) -> Result<Option<Issuer>
         Some(issuer) => Ok(Some(issuer.clone())),
         None => Err(AskError::OtherIssuer { name: name(), found, expected: expected.clone() }),
     }
-}
-
-/// An error and its causes, for a log line or a field.
-#[must_use]
-pub fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let own = error.to_string();
-        if !text.ends_with(&own) {
-            text = format!("{text}: {own}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// A source gave no keys that may be used.

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{select, sync::watch, task::spawn_blocking, time::sleep};
+use tokio::{select, sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::asking::in_one_line;
 use crate::{
-    clock,
+    blocking, clock,
     core::signing::{Orders, Step},
     signer::Node,
     telemetry::Trouble,
@@ -16,6 +16,8 @@ use crate::{
 
 /// Time between two looks at what is to be done: keys end at a time, not with an event.
 const EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for a node: to make a key takes seconds on a busy machine, and one in a token longer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Time after which files that others may write count as hanging.
 const TOO_LONG: Duration = Duration::from_secs(10);
@@ -37,17 +39,15 @@ async fn listen(node: Arc<Node>, stop: CancellationToken) {
     loop {
         let listened = {
             let node = Arc::clone(&node);
-            spawn_blocking(move || node.listen())
+            let directory = node.settings().announcements.clone();
+            async move { blocking::in_turn(&directory, move || node.listen()).await }
         };
         tokio::pin!(listened);
         let mut hangs = false;
         loop {
             select! {
                 () = stop.cancelled() => return,
-                listened = &mut listened => {
-                    listened.expect("listening does not panic and nobody aborts it");
-                    break;
-                }
+                () = &mut listened => break,
                 () = sleep(TOO_LONG), if !hangs => {
                     let directory = node.settings().announcements.display();
                     warn!(%directory, "reading the announcements of other nodes hangs");
@@ -71,9 +71,9 @@ async fn obey<T>(
     orders: impl Fn(&T) -> Orders,
     stop: CancellationToken,
 ) {
-    let (name, issuer, margin) = {
+    let (name, issuer, margin, keyring) = {
         let settings = node.settings();
-        (settings.node.clone(), settings.issuer.clone(), settings.margin)
+        (settings.node.clone(), settings.issuer.clone(), settings.margin, settings.keyring.clone())
     };
     let mut trouble = Trouble::default();
     let mut distrusted = Vec::new();
@@ -82,13 +82,18 @@ async fn obey<T>(
         let refused = orders.key(&node.holdings(), clock::now(), margin).err();
         let tended = {
             let node = Arc::clone(&node);
-            spawn_blocking(move || node.tend(&orders, clock::now()))
+            blocking::within(PATIENCE, &keyring, move || node.tend(&orders, clock::now()))
         };
-        let tended = tended.await.expect("tending does not panic and nobody aborts it");
+        let tended = select! {
+            () = stop.cancelled() => return,
+            tended = tended => tended,
+        };
+        let hint = || Some(format!("see what `{}` is mounted from, or what holds it up", keyring.display()));
         let now_wrong = match (&tended, &refused) {
-            (Err(error), _) => Some((in_one_line(error), error.hint())),
-            (Ok(_), Some(refused)) => Some((in_one_line(refused), None)),
-            (Ok(_), None) => None,
+            (Err(hangs), _) => Some((in_one_line(hangs), hint())),
+            (Ok(Err(error)), _) => Some((in_one_line(error), error.hint())),
+            (Ok(Ok(_)), Some(refused)) => Some((in_one_line(refused), None)),
+            (Ok(Ok(_)), None) => None,
         };
         node.meter().tended(now_wrong.as_ref().map(|(text, _)| text.clone()));
         match now_wrong {
@@ -103,13 +108,14 @@ async fn obey<T>(
                 }
             }
         }
-        let now_distrusted = node.distrusted();
+        // A thread that hangs may hold it.
+        let now_distrusted = if tended.is_ok() { node.distrusted() } else { distrusted.clone() };
         for reason in now_distrusted.iter().filter(|reason| !distrusted.contains(*reason)) {
             let hint = reason.hint();
             warn!(%issuer, node = %name, reason = %reason, hint, "an announcement does not count");
         }
         distrusted = now_distrusted;
-        for step in tended.iter().flatten() {
+        for step in tended.iter().flatten().flatten() {
             let (what, kid) = match step {
                 Step::Generate => ("key made", None),
                 Step::Begin { kid, ordered: None } => ("signs for the API server alone", Some(kid)),

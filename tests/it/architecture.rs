@@ -38,23 +38,28 @@ const RULES: &[Rule] = &[
     },
     Rule { module: "clock", may_import: &[], must_not_name: &["tokio"] },
     Rule {
+        module: "blocking",
+        may_import: &["files"],
+        must_not_name: &["axum", "kube", "object_store", "reqwest"],
+    },
+    Rule {
         module: "files",
         may_import: &["clock"],
         must_not_name: &["axum", "kube", "object_store", "reqwest", "tokio"],
     },
     Rule {
         module: "http_client",
-        may_import: &["core", "files"],
+        may_import: &["blocking", "core"],
         must_not_name: &["axum", "hyper", "kube", "object_store"],
     },
     Rule {
         module: "kubernetes",
-        may_import: &["core", "files", "http_client"],
+        may_import: &["blocking", "core", "files", "http_client"],
         must_not_name: &["axum", "object_store", "reqwest"],
     },
     Rule {
         module: "source",
-        may_import: &["core", "clock", "files", "http_client", "kubernetes", "telemetry"],
+        may_import: &["blocking", "core", "clock", "files", "http_client", "kubernetes", "telemetry"],
         must_not_name: &["axum", "object_store"],
     },
     Rule {
@@ -64,22 +69,22 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "target",
-        may_import: &["core", "clock", "files", "http_client", "telemetry"],
+        may_import: &["blocking", "core", "clock", "files", "http_client", "telemetry"],
         must_not_name: &["axum", "kube"],
     },
     Rule {
         module: "store",
-        may_import: &["core", "clock", "files", "kubernetes", "telemetry"],
+        may_import: &["blocking", "core", "clock", "files", "kubernetes", "telemetry"],
         must_not_name: &["axum", "object_store", "reqwest"],
     },
     Rule {
         module: "http",
-        may_import: &["core", "clock", "files", "telemetry"],
+        may_import: &["blocking", "core", "clock", "files", "telemetry"],
         must_not_name: &["kube", "object_store", "reqwest"],
     },
     Rule {
         module: "signer",
-        may_import: &["core", "clock", "files", "telemetry"],
+        may_import: &["blocking", "core", "clock", "files", "telemetry"],
         must_not_name: &["axum", "kube", "object_store", "reqwest", "std::net"],
     },
     Rule {
@@ -105,6 +110,7 @@ const RULES: &[Rule] = &[
     Rule {
         module: "workflow",
         may_import: &[
+            "blocking",
             "core",
             "clock",
             "telemetry",
@@ -119,7 +125,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "control",
-        may_import: &["core", "files"],
+        may_import: &["blocking", "core", "files"],
         must_not_name: &["axum", "kube", "object_store", "reqwest"],
     },
     Rule {
@@ -132,6 +138,7 @@ const RULES: &[Rule] = &[
         may_import: &[
             "config",
             "control",
+            "blocking",
             "core",
             "clock",
             "kubernetes",
@@ -151,7 +158,17 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "cli",
-        may_import: &["app", "config", "control", "core", "clock", "files", "telemetry", "workflow"],
+        may_import: &[
+            "app",
+            "config",
+            "control",
+            "blocking",
+            "core",
+            "clock",
+            "files",
+            "telemetry",
+            "workflow",
+        ],
         must_not_name: &["axum", "kube", "object_store", "openssl", "reqwest"],
     },
     Rule { module: "main", may_import: &["cli"], must_not_name: &["tokio"] },

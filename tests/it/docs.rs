@@ -5,7 +5,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
     time::Duration,
 };
 
@@ -14,24 +13,12 @@ use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey};
 use signpost::{
     cli,
     config::schema,
-    core::{
-        announcement::NodeName,
-        issuer::Issuer,
-        jwk_set::Profile,
-        kid::Kid,
-        ledger::{Ledger, Lineage, Order, Why},
-        rotation::NodeReport,
-        verification::{self, Level, Party},
-    },
-    telemetry::{
-        board::{Board, Traffic},
-        notices::Notices,
-        signing::{Meter, Standing},
-    },
+    core::verification::{self, Level},
 };
 
 use crate::support::{components::variable, http_client::Request, port::Port, signpost::Signpost};
 
+mod lists;
 mod markdown;
 mod shell;
 
@@ -153,55 +140,6 @@ fn is_fresh(page: &str, fresh: &str) {
     }
     let committed = fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == fresh, "{page} is not fresh: run `make reference`");
-}
-
-#[test]
-fn every_metric_is_explained_and_no_other() {
-    let operations = page("docs/operations.md");
-    let rows = table(&operations, "| metric | type | labels | meaning |");
-    let explained: BTreeSet<_> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
-    assert_eq!(explained, metrics());
-    for word in operations.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
-        assert!(!word.starts_with("signpost_") || explained.contains(word), "there is no metric `{word}`");
-    }
-}
-
-/// The names that a scrape finds once everything has happened.
-fn metrics() -> BTreeSet<String> {
-    let board = Board::telling(Notices::default());
-    board.configuration_read(jiff::Timestamp::UNIX_EPOCH);
-    let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
-    board.source(&issuer, "kubernetes", |source| {
-        source.last_success = Some(jiff::Timestamp::UNIX_EPOCH);
-        source.issuer_matches = Some(true);
-        source.signing_key_public = Some(true);
-        source.signing_key_ready = Some(true);
-    });
-    board.issuer(&issuer, |status| status.former.push("https://former.example".to_owned()));
-    let at = jiff::Timestamp::UNIX_EPOCH;
-    let node = NodeReport {
-        order: Some(Order { sign: Kid::parse("a").expect("a kid"), at, why: Why::First }),
-        next: None,
-        due: Some(at),
-        waits_for: Vec::new(),
-        not_before: None,
-    };
-    board.issuer(&issuer, |status| drop(status.nodes.insert("node".to_owned(), node)));
-    let now = jiff::Timestamp::UNIX_EPOCH;
-    let ledger = Ledger::new(issuer.clone(), Lineage::from_random([0; 8]));
-    board.ledger(Arc::new(ledger.witnessed("blob", 2, now, Duration::from_mins(1))), Profile::Entra);
-    let outcome = verification::Outcome::Accepted;
-    let judgement =
-        verification::Judgement { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
-    board.verified(&issuer, at, judgement);
-    board.target(&issuer, "blob", |target| target.last_true = Some(jiff::Timestamp::UNIX_EPOCH));
-    let signer = Meter::new(NodeName::parse("node").expect("a name"));
-    signer.stands(Standing { keys: [("active", 1)].into(), obeyed: Some(now), ..Standing::default() });
-    board.signer(&issuer, Arc::new(signer));
-    board.tls(|tls| tls.not_after = Some(jiff::Timestamp::UNIX_EPOCH));
-    let page = board.metrics(Some(Traffic { requests: vec![("jwks", 200, 1)], connections: 1 }));
-    let samples = page.lines().filter(|line| !line.starts_with('#'));
-    samples.filter_map(|line| Some(line.split_once(['{', ' '])?.0.to_owned())).collect()
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod kind;
 mod listener;
 mod many_issuers;
 mod misbehaviour;
+mod neighbours;
 mod odd_keys;
 mod old_kubernetes;
 mod operator;

@@ -224,7 +224,7 @@ fn rows() -> Vec<(String, String, [String; 3])> {
 fn pinned(name: &str) -> String {
     let read = |file: &str| fs::read_to_string(components::sources().join(file)).expect("a list of pins");
     let after = |file: &str, start: &str| {
-        let text = read(file);
+        let text = format!("\n{}", read(file));
         let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("{file} has no {start}"));
         rest.split(|c: char| c.is_whitespace() || c == '"').next().expect("a word").to_owned()
     };
@@ -285,8 +285,9 @@ fn observe() -> BTreeMap<&'static str, Seen> {
     let mut seen: BTreeMap<_, _> = readers
         .iter_mut()
         .map(|reader| {
+            let name = reader.name();
             let refuses = |url: &str| reader.present(url, &old.token(url)).is_err();
-            (reader.name(), Seen { breaks: odd.broken(refuses), ..Seen::default() })
+            (name, Seen { breaks: odd.broken(refuses), ..Seen::default() })
         })
         .collect();
     let refuses = |url: &str| {
@@ -326,9 +327,13 @@ struct Rotation<'a> {
 impl Rotation<'_> {
     fn read_by_all(&mut self, key: &Key) {
         let token = key.token(self.issuer);
-        for reader in self.readers.iter_mut().chain(&mut self.seconds) {
-            let read = reader.present(self.issuer, &token);
-            read.unwrap_or_else(|why| panic!("{}: {why}", reader.name()));
+        // Last those whose clock cannot be put forward.
+        for has_a_clock in [true, false] {
+            let all = self.readers.iter_mut().chain(&mut self.seconds);
+            for reader in all.filter(|reader| reader.has_a_clock() == has_a_clock) {
+                let read = reader.present(self.issuer, &token);
+                read.unwrap_or_else(|why| panic!("{}: {why}", reader.name()));
+            }
         }
         eventually("kube-apiserver knows the issuer", || self.cluster.user(&token));
     }

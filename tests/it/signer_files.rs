@@ -97,8 +97,7 @@ fn whoever_may_write_announcements_overwrites_nothing_and_stops_no_signature_no_
     let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak").trim();
     let kilobytes: u64 = peak.trim_end_matches(" kB").parse().expect("a number");
     assert!(kilobytes < 200 * 1024, "it took {peak}");
-    let told = signer.running().stderr();
-    assert!(told.contains("expected a regular file"), "{told}");
+    signer.running().wait_for_output("expected a regular file");
     signer.terminate().expect_code(0);
 }
 
@@ -151,7 +150,7 @@ fn a_disk_that_is_full_is_told_of_until_it_has_room_again() {
     let mut signer = ExternalSigner::start(ISSUER, &format!("admin_listen: '{}'", admin.address()));
     let server = started(&signer, &etcd);
     signer.standby();
-    assert_eq!((readiness(&admin).status, metric(&admin, "up").as_str()), (200, "1"));
+    assert_eq!((readiness(&admin).status, metric(&admin, "up").as_str()), (200, "1.0"));
     let pid = signer.running().pid();
     let limit = |bytes| {
         let limit = Rlimit { current: bytes, maximum: None };
@@ -168,10 +167,10 @@ fn a_disk_that_is_full_is_told_of_until_it_has_room_again() {
     let (said, _) = eventually("it says so", || Some(readiness(&admin)).filter(|said| said.status == 503));
     let said = said.text();
     assert!(said.contains("[-]node-1: cannot write `") && said.contains("signer.json"), "{said}");
-    assert_eq!(metric(&admin, "up"), "0");
+    assert_eq!(metric(&admin, "up"), "0.0");
     limit(None);
     eventually("there is room again", || (readiness(&admin).status == 200).then_some(()));
-    assert_eq!(metric(&admin, "up"), "1");
+    assert_eq!(metric(&admin, "up"), "1.0");
     server.admin_request("POST", path).json(&body).answer().expect_status(201);
 }
 
@@ -193,7 +192,7 @@ fn a_socket_that_was_removed_is_made_anew_and_until_then_the_signer_is_not_ready
     let (said, _) = eventually("it says so", || Some(readiness(&admin)).filter(|said| said.status == 503));
     let said = said.text();
     assert!(said.contains("is no socket, and in the way of one"), "{said}");
-    assert_eq!(metric(&admin, "up"), "0");
+    assert_eq!(metric(&admin, "up"), "0.0");
     fs::remove_file(&socket).expect("it is there");
     eventually("it is made anew", is_there);
     eventually("it is ready", || (readiness(&admin).status == 200).then_some(()));
@@ -223,7 +222,7 @@ fn connections_that_say_nothing_take_no_place_from_an_api_server() {
 #[test]
 fn members_of_the_group_may_connect_whichever_of_their_groups_it_is() {
     const GROUP: u32 = 54_321;
-    let mut signer = ExternalSigner::start(ISSUER, &format!("group: {GROUP}, mode: '0660'"));
+    let mut signer = ExternalSigner::start(ISSUER, &format!("group: '{GROUP}', mode: '0660'"));
     if chown(signer.folder(), None, Some(GROUP)).is_err() {
         not_root("no other group can be had");
         return;

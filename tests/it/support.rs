@@ -22,6 +22,7 @@ pub(crate) mod external_signer;
 pub(crate) mod fault_proxy;
 pub(crate) mod gcs;
 pub(crate) mod http_client;
+pub(crate) mod hung_mount;
 pub(crate) mod in_process;
 pub(crate) mod installation;
 pub(crate) mod kubectl;

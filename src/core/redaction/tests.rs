@@ -1,11 +1,13 @@
 use proptest::prelude::*;
 
-use super::{brief, printable, redact};
+use super::{brief, in_one_line, printable, redact, redact_json};
 
 #[test]
 fn the_query_of_a_url_is_not_shown() {
     shows("PUT https://a.example/c/jwks?sv=1&sig=abc%2F: 403", "PUT https://a.example/c/jwks?… 403");
     shows("cannot read `https://a.example/c?sig=abc`, twice", "cannot read `https://a.example/c?…`, twice");
+    shows("GET https://a.example/c#access_token=abc: 403", "GET https://a.example/c#… 403");
+    shows("https://a.example/c#a?b=c", "https://a.example/c#…");
     shows("(https://a.example?sig=abc) and http://b/?x", "(https://a.example?…) and http://b/?…");
 }
 
@@ -13,6 +15,8 @@ fn the_query_of_a_url_is_not_shown() {
 fn the_user_and_password_of_a_url_are_not_shown() {
     shows("https://user:secret@a.example/c", "https://…@a.example/c");
     shows("https://user:sec@ret@a.example/c?x=1", "https://…@a.example/c?…");
+    shows("https://user:sec?ret@a.example/c", "https://…");
+    shows("https://user:sec#ret@a.example/c", "https://…");
 }
 
 #[test]
@@ -49,10 +53,11 @@ fn of_a_secret_no_piece_is_shown() {
 proptest! {
     #[test]
     fn no_secret_of_a_url_is_ever_shown(
-        before in ".{0,8}", host in "[a-z./]{1,8}", secret in "[A-Z0-9%&=+/]{4,20}", after in "[ `\"'>)].{0,8}"
+        before in ".{0,8}", host in "[a-z./]{1,8}", secret in "[A-Z0-9%&=+/]{4,20}", after in "[ `\"'>)].{0,8}",
+        mark in "[?#]",
     ) {
         prop_assume!(!before.contains(&secret) && !after.contains(&secret));
-        let query = format!("{before}https://{host}?sig={secret}{after}");
+        let query = format!("{before}https://{host}{mark}sig={secret}{after}");
         prop_assert!(!redact(&query).contains(&secret));
         let password = format!("{before}https://user:{secret}@{host}{after}");
         prop_assert!(!redact(&password).contains(&secret));
@@ -73,6 +78,32 @@ fn a_token_is_taken_out_wherever_it_stands() {
         "kid `SM0Z7jj3qikh6eyJktlq48SktSlotH35M83yEbj2B-g`",
         "kid `SM0Z7jj3qikh6eyJktlq48SktSlotH35M83yEbj2B-g`",
     );
+}
+
+proptest! {
+    #[test]
+    fn json_stays_json_of_the_same_shape(before in ".{0,8}", host in "[a-z./]{1,8}", after in ".{0,8}", n in 0..9) {
+        let text = format!("{before}https://{host}?sig=SECRET\"{after}");
+        let json = serde_json::json!({"error": text, &text: [n, null, {"plain": after}]});
+        let redacted: serde_json::Value = serde_json::from_str(&redact_json(&json.to_string())).expect("JSON");
+        let shown = redact(&text).into_owned();
+        prop_assert_eq!(&redacted["error"], &shown);
+        prop_assert_eq!(&redacted[&shown], &serde_json::json!([n, null, {"plain": redact(&after)}]));
+    }
+}
+
+#[test]
+fn json_without_secrets_is_left_as_it_is() {
+    for json in [r#"{"a": "b\"c", "d":[1,"\u0041"]}"#, "", "\"", r#"{"cut": "off\"#, "no JSON"] {
+        assert!(matches!(redact_json(json), std::borrow::Cow::Borrowed(shown) if shown == json), "{json}");
+    }
+}
+
+#[test]
+fn an_error_and_its_causes_stand_in_one_line_without_secrets() {
+    let cause = std::io::Error::other("https://a.example?sig=abc");
+    let error = std::io::Error::other(cause);
+    assert_eq!("https://a.example?…", in_one_line(&error));
 }
 
 #[track_caller]

@@ -6,6 +6,7 @@ use super::{Evidence, Exhibit, Expectation, Party, Question};
 use crate::core::{
     json,
     jwk::{InvalidJwk, Jwk},
+    kid::Kid,
     public_key::InvalidPublicKey,
     token::UnverifiedToken,
 };
@@ -75,7 +76,7 @@ impl<'a> Case<'a> {
     /// The published key that the token names.
     pub(super) fn signing_key(&self) -> Option<&PublishedKey> {
         let token = self.token()?;
-        let kid = token.header().kid.as_ref().map(|kid| kid.as_str());
+        let kid = token.header().kid.as_ref().map(Kid::as_str);
         if self.question.party == Party::Kubernetes {
             // It tries all that the token may mean.
             let mut meant = self.keys()?.iter().filter(|key| kid.is_none() || key.kid() == kid);

@@ -61,6 +61,23 @@ fn a_silent_connection_is_woken_and_told_once_and_one_that_has_not_begun_is_left
 }
 
 #[test]
+fn whoever_has_brought_no_request_makes_room_first_and_then_the_oldest() {
+    let mut pulses = Pulses::default();
+    let [over, first, silent, second] = [(); 4].map(|()| pulses.open());
+    drop(over);
+    first.beat();
+    second.beat();
+    let words = || [&first, &silent, &second].map(|pulse| pulse.word());
+    pulses.evict();
+    assert_eq!([None, Some(Word::Evicted), None], words());
+    pulses.evict();
+    assert_eq!([Some(Word::Evicted), Some(Word::Evicted), None], words());
+    pulses.evict();
+    pulses.evict();
+    assert_eq!([Some(Word::Evicted); 3], words());
+}
+
+#[test]
 fn a_connection_that_is_over_is_forgotten() {
     let mut pulses = Pulses::default();
     let open = pulses.open();

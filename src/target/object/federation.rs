@@ -6,7 +6,7 @@
 //! `generateAccessToken` of the IAM Service Account Credentials API.
 
 use std::{
-    fmt, io,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use url::form_urlencoded;
 
 use crate::{
+    blocking,
     core::tls_fault::TlsFault,
     files,
     http_client::{SharedClient, innermost},
@@ -143,15 +144,13 @@ impl Federation {
     async fn subject_token(&self) -> Result<String, NoToken> {
         let Source { file, format } = &self.config.credential_source;
         let unusable = |reason: &dyn fmt::Display| NoToken(format!("`{}` {reason}", file.display()));
-        let path = file.clone();
-        let reading = tokio::task::spawn_blocking(move || files::read(&path, MAX_FILE));
-        let read = reading.await.expect("reading does not panic and nobody aborts it");
-        let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+        let text = blocking::read(file, MAX_FILE).await;
         let text = text.map_err(|error| unusable(&format_args!("cannot be read: {error}")))?;
+        let text = str::from_utf8(&text).map_err(|_| unusable(&"is not UTF-8"))?;
         match format {
             Format::Text => Ok(text.trim().to_owned()),
             Format::Json { subject_token_field_name: name } => {
-                let json: Option<Value> = serde_json::from_str(&text).ok();
+                let json: Option<Value> = serde_json::from_str(text).ok();
                 let token = json.as_ref().and_then(|json| json[name].as_str());
                 token.map(str::to_owned).ok_or_else(|| unusable(&format_args!("has no text `{name}`")))
             }

@@ -62,7 +62,6 @@ struct IncidentView {
 struct KeyView {
     kid: String,
     algorithm: &'static str,
-    /// `listed`, `missing` or `removed`.
     state: &'static str,
     first_seen: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,16 +120,14 @@ fn keys(ledger: &Ledger, profile: Profile) -> Vec<KeyView> {
 
 impl KeyView {
     fn of(entry: &Entry, profile: Profile) -> Self {
-        let (state, missing_since) = match entry.state {
-            State::Listed => ("listed", None),
-            State::Missing { since } => ("missing", Some(since)),
-            State::Removed { .. } => ("removed", None),
-            State::Revoked { .. } => ("revoked", None),
+        let missing_since = match entry.state {
+            State::Missing { since } => Some(since),
+            State::Listed | State::Removed { .. } | State::Revoked { .. } => None,
         };
         Self {
             kid: entry.jwk.kid().as_str().to_owned(),
             algorithm: entry.jwk.algorithm().name(),
-            state,
+            state: entry.state.name(),
             first_seen: entry.first_seen,
             missing_since,
             public: entry.is_public() && profile.includes(&entry.jwk),

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::components::variable;
 use super::http_client::Request;
+use super::port::Port;
 use super::process::{Process, append};
 
 const KILLED_WITHIN: Duration = Duration::from_secs(30);
@@ -20,6 +21,11 @@ pub(crate) struct Signpost {
     command: Command,
     folder: TempDir,
 }
+
+/// Flags and variables that say where a service listens, or name a file that does.
+const ADDRESSES: [[&str; 2]; 2] =
+    [["--listen", "SIGNPOST_LISTEN"], ["--admin-listen", "SIGNPOST_ADMIN_LISTEN"]];
+const CONFIGURATION: [&str; 2] = ["--config", "SIGNPOST_CONFIG"];
 
 /// What a command that ended left behind.
 #[derive(Debug)]
@@ -33,6 +39,7 @@ pub(crate) struct Finished {
 pub(crate) struct Running {
     process: Process,
     folder: TempDir,
+    _ports: Vec<Port>,
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_signpost");
@@ -82,11 +89,29 @@ impl Signpost {
         self
     }
 
+    /// Gives a service that would listen on its default ports others: somebody may use those.
+    fn choose_ports(&mut self) -> Vec<Port> {
+        let says = |command: &Command, [flag, variable]: [&str; 2]| {
+            command.get_args().any(|argument| argument == flag)
+                || command.get_envs().any(|(name, value)| name == variable && value.is_some())
+        };
+        let runs = self.command.get_args().any(|argument| argument == "run");
+        if !runs || says(&self.command, CONFIGURATION) {
+            return Vec::new();
+        }
+        let unsaid = ADDRESSES.into_iter().filter(|address| !says(&self.command, *address));
+        let chosen: Vec<_> = unsaid.map(|[_, variable]| (variable, Port::free())).collect();
+        self.command.envs(chosen.iter().map(|(variable, port)| (variable, port.address())));
+        chosen.into_iter().map(|(_, port)| port).collect()
+    }
+
     pub(crate) fn start(mut self) -> Running {
+        let ports = self.choose_ports();
         let output = |name| append(&self.folder.path().join(name));
         self.command.stdout(output(STDOUT)).stderr(output(STDERR));
         let log = self.folder.path().join(STDERR);
-        Running { process: Process::start_as_set_up("signpost", self.command, &log), folder: self.folder }
+        let process = Process::start_as_set_up("signpost", self.command, &log);
+        Running { process, folder: self.folder, _ports: ports }
     }
 
     /// Runs it to its end.

@@ -401,7 +401,7 @@ pub(super) fn directory() -> Kind {
         },
         keeps: Keeps::ContentOnly,
         denied: ("Permission denied", "let user ID"),
-        late: "was locked by another writer for 5s",
+        late: "another process has held it for 5s",
     }
 }
 

@@ -181,7 +181,7 @@ fn nothing_is_judged_where_nobody_has_a_token() {
     let stage = Stage::set();
     let team = Team::create(&stage, "nobody");
     let told = team.verify(&["--service-account", "nobody/typo", "--issuer", ISSUER]).expect_code(2);
-    let error = "error: service account `nobody/typo` does not exist in this cluster\nhint: `kubectl get \
+    let error = "error: service account `nobody/typo` does not exist in this cluster\n  hint: `kubectl get \
                  serviceaccounts --namespace=nobody` lists";
     assert!(told.stderr.starts_with(error), "{}", told.stderr);
     assert!(told.stdout.is_empty(), "{}", told.stdout);

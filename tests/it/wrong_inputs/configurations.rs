@@ -53,6 +53,7 @@ fn all_faults_of_a_configuration_are_named_at_once() {
     it.refuses("characters that draw on a terminal", "config check --config control.yaml", COULD_NOT);
     it.refuses("a missing file", "config check --config gone.yaml", COULD_NOT);
     fs::create_dir(it.path("folder")).expect("the folder is ours");
+    it.refuses("a file without an end", "config check --config /dev/zero", COULD_NOT);
     it.refuses("a directory", "config check --config folder", COULD_NOT);
     it.compare("configurations");
 }

@@ -1,3 +1,4 @@
+use std::fs;
 use std::net::TcpListener;
 
 use super::{COULD_NOT, NO, Transcript};
@@ -63,7 +64,13 @@ fn an_address_in_use_is_named_and_nothing_is_made() {
     let address = taken.local_addr().expect("it is bound").to_string();
     let mut it = Transcript::new();
     it.replace(address.clone(), "ADDRESS");
-    it.refuses("public port in use", &format!("run --listen {address}"), COULD_NOT);
+    it.replace(std::process::id().to_string(), "PROCESS");
+    it.replace(fs::read_to_string("/proc/self/comm").expect("it has a name").trim(), "NAME");
+    it.refuses(
+        "public port in use",
+        &format!("run --listen {address} --issuer https://k8s.example --source embedded"),
+        COULD_NOT,
+    );
     it.refuses(
         "admin port in use",
         &format!(

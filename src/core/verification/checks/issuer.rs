@@ -3,7 +3,9 @@
 use url::Url;
 
 use super::{BEFORE_THE_OTHER, violated};
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, Note, OUTSIDE, Step, Verdict, Warning};
+use super::{
+    Basis, Case, Check, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, Note, OUTSIDE, Step, Verdict, Warning,
+};
 use crate::core::{
     issuer::Issuer,
     token::UnverifiedToken,

@@ -1,7 +1,10 @@
 //! Rules of the JWKS (RFC 7517), of the key in it that signed, and of its signature.
 
 use super::{BESIDE_THE_OTHER, holds, quoted, violated};
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, KEYS, NOT_KUBERNETES, Note, SIGNATURE, Step, Verdict, Warning};
+use super::{
+    Basis, Case, Check, ENTRA, EVERYBODY, Error, KEYS, NOT_KUBERNETES, Note, SIGNATURE, Step, Verdict,
+    Warning,
+};
 use crate::core::{
     jwk::{Algorithm, InvalidJwk, PRIVATE_MEMBERS},
     jwk_set::MAX_KEYS,

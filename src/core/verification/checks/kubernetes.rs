@@ -77,11 +77,12 @@ fn takes_the_algorithm(case: &Case) -> Verdict {
 
 /// Whether go-jose 2.6 knows such a key. What else may be wrong with one is for other rules.
 fn is_known(key: &PublishedKey) -> bool {
-    match (key.text("kty"), key.text("crv")) {
-        (Some("RSA" | "oct"), _) | (Some("EC"), Some("P-256" | "P-384" | "P-521")) => true,
-        (Some("OKP"), Some("Ed25519")) => true,
-        _ => false,
-    }
+    matches!(
+        (key.text("kty"), key.text("crv")),
+        (Some("RSA" | "oct"), _)
+            | (Some("EC"), Some("P-256" | "P-384" | "P-521"))
+            | (Some("OKP"), Some("Ed25519"))
+    )
 }
 
 fn knows_every_key(case: &Case) -> Verdict {

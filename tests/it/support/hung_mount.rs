@@ -1,0 +1,33 @@
+//! A file system that does not answer, as a network share whose server is gone: FUSE, with nobody who answers.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Mounts, leaves a child behind that keeps the device open, and becomes the program that follows.
+const SCRIPT: &str = r#"
+import ctypes, os, signal, sys
+folder, program = sys.argv[1], sys.argv[2:]
+device = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()}"
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.mount(b"hung", folder.encode(), b"fuse", 0, options.encode()) != 0:
+    sys.exit("cannot mount FUSE here: " + os.strerror(ctypes.get_errno()))
+if os.fork() == 0:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    while True:
+        signal.pause()
+os.execv(program[0], program)
+"#;
+
+/// What runs a program for which `folder` hangs. Nobody else sees that.
+pub(crate) fn hangs(folder: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.arg("--mount");
+    // Whoever is not root may still be it within a user namespace of its own.
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["python3", "-c", SCRIPT]).arg(folder);
+    command
+}
