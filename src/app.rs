@@ -18,7 +18,7 @@ use crate::{
         issuer::Issuer,
         jwk::Jwk,
         ledger::Retention,
-        publication::{NothingToPublish, Publication, Terms},
+        publication::{NothingToPublish, Paths, Publication, Terms},
         rotation::Timing,
     },
     http::{ListenError, tls::TlsError},
@@ -131,6 +131,8 @@ async fn plan_one(issuer: IssuerConfig, shared: &Shared) -> Result<Plan, AppErro
 pub struct Keys {
     pub keys: Vec<Jwk>,
     pub publication: Option<Publication>,
+    /// Where both documents belong.
+    pub paths: Paths,
     pub notes: Vec<String>,
 }
 
@@ -159,7 +161,7 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let terms = Terms { jwks_uri, issuer, max_age: Duration::ZERO };
     let publication = Publication::render(&terms, config.profile, keys)?;
     let keys = publication.keys().iter().cloned().collect();
-    Ok(Keys { keys, publication: config.issuer.map(|_| publication), notes })
+    Ok(Keys { keys, publication: config.issuer.map(|_| publication), paths: terms.paths(), notes })
 }
 
 /// Constructs the edges of one issuer and shows what it knew when it last ran.
@@ -170,6 +172,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     let (retention, gates, timing, signs) =
         (retention(&issuer), gates(&issuer), timing(&issuer), issuer.has_nodes());
     let store = ledgers::store(data_dir, &issuer);
+    let reach = probing::reach(&issuer);
     let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
     let expected = Expected {
         issuer: (!issuer.allow_issuer_mismatch).then(|| issuer.issuer.clone()),
@@ -203,8 +206,9 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     let mut placers = Vec::new();
     for (targets, terms) in targets {
         for target in targets {
-            let role = Role { profile: target.profile, gates: target.gates, adopt };
-            placers.push(Placer::new(self::target(target, connections)?, role, terms.clone()));
+            let (reach, ca_file) = (reach.clone(), target.ca_file.clone());
+            let role = Role { profile: target.profile, gates: target.gates, adopt, reach, ca_file };
+            placers.push(Placer::new(self::target(target, &terms, connections)?, role, terms.clone()));
         }
     }
     let keeper = Keeper::open(charter, sources.iter().map(Watched::voices), store, board.clone()).await?;
@@ -240,7 +244,7 @@ fn timing(issuer: &IssuerConfig) -> Timing {
     }
 }
 
-fn target(config: TargetConfig, connections: &Connections) -> Result<Target, TargetError> {
+fn target(config: TargetConfig, terms: &Terms, connections: &Connections) -> Result<Target, TargetError> {
     let location = match config.location {
         config::Location::Azure { account, container, prefix, endpoint } => {
             Location::Azure { account, container, prefix, endpoint }
@@ -250,7 +254,8 @@ fn target(config: TargetConfig, connections: &Connections) -> Result<Target, Tar
         config::Location::Directory(path) => Location::Directory(path),
     };
     let TargetConfig { public_url, anonymous, ca_file, .. } = config;
-    let outside = Outside { public_url, anonymous, ca_file };
+    let (paths, jwks_elsewhere) = (terms.paths(), terms.jwks_elsewhere().map(str::to_owned));
+    let outside = Outside { public_url, anonymous, ca_file, paths, jwks_elsewhere };
     Target::new(config.name, location, &outside, connections)
 }
 

@@ -17,7 +17,7 @@ use crate::{
     app::AppError,
     blocking,
     config::{self, Config, Flags, IN_FLAGS, InvalidConfig},
-    core::text::in_utf8,
+    core::{command::FlagsInUse, text::in_utf8},
     files,
     telemetry::{self, LogFormat, log},
 };
@@ -138,6 +138,8 @@ pub fn command() -> clap::Command {
 /// Does what the arguments say.
 #[must_use]
 pub fn run() -> Outcome {
+    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    telemetry::started_with(FlagsInUse::of(arguments));
     let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
@@ -206,8 +208,9 @@ struct Failure {
 
 impl Failure {
     fn new(error: &(dyn Error + 'static), hint: Option<&str>) -> Self {
-        let text = render(error, hint, style());
-        Self { text, error: one_line(error), hint: hint.map(ToOwned::to_owned) }
+        let hint = hint.map(telemetry::as_typed);
+        let text = render(error, hint.as_deref(), style());
+        Self { text, error: one_line(error), hint }
     }
 
     fn tell(self, format: LogFormat) {

@@ -132,6 +132,12 @@ impl IssuerConfig {
         self.sources.contains(&SourceConfig::Embedded)
     }
 
+    /// Whether its documents are served over HTTP alone.
+    #[must_use]
+    pub fn has_no_target(&self) -> bool {
+        self.targets.is_empty() && self.former.iter().all(|former| former.targets.is_empty())
+    }
+
     /// Whether keys come from nodes that say what they sign with.
     #[must_use]
     pub fn has_nodes(&self) -> bool {

@@ -8,6 +8,7 @@ pub mod announcement;
 pub mod api_server_flags;
 pub mod bulletins;
 pub mod calendar;
+pub mod command;
 pub mod control_plane;
 pub mod discovery;
 pub mod freshness;

@@ -14,9 +14,10 @@ use url::Url;
 use crate::{
     core::{
         freshness::CacheFields,
+        issuer::{Issuer, path_below},
         ledger::{Ledger, Lineage},
         placement::{Found, Headers, Stored},
-        publication::{Document, MEDIA_TYPE, Publication},
+        publication::{Document, MEDIA_TYPE, Paths, Publication},
     },
     http_client::Trust,
 };
@@ -46,8 +47,13 @@ const MAX_DOCUMENT_BYTES: u64 = 1024 * 1024;
 pub struct Target {
     name: String,
     place: Place,
-    /// Where relying parties read it.
-    public: Vec<PublicUrl>,
+    paths: Paths,
+    /// The address of the store itself, where that lets the world read.
+    store: Option<PublicUrl>,
+    /// Whether the world reads there.
+    is_read_at_store: bool,
+    /// Where relying parties read it besides.
+    public: Option<PublicUrl>,
 }
 
 #[derive(Debug)]
@@ -99,6 +105,10 @@ pub struct Outside {
     pub anonymous: bool,
     /// Authorities that are trusted there besides those of the system.
     pub ca_file: Option<PathBuf>,
+    /// Below each of these addresses and in the store.
+    pub paths: Paths,
+    /// Where they read the JWKS, if somebody else serves it.
+    pub jwks_elsewhere: Option<String>,
 }
 
 /// What relying parties read at one public address.
@@ -192,7 +202,7 @@ impl Reading {
         let (jwks, jwks_version) = split(jwks);
         let (discovery, discovery_version) = split(discovery);
         Self {
-            found: Found { jwks, discovery },
+            found: Found { jwks, discovery, other: None },
             versions: Versions { jwks: jwks_version, discovery: discovery_version },
             owners,
         }
@@ -230,7 +240,7 @@ impl Target {
         let connections = &connections.trusting(trust);
         let failed = |cause: Cause| TargetError::new(&name, "set up", None, cause);
         let bucket = |service, prefix: &str, endpoint: Option<Url>| {
-            Bucket::new(service, prefix, endpoint.as_ref(), connections).map(Place::Bucket)
+            Bucket::new(service, prefix, &outside.paths, endpoint.as_ref(), connections).map(Place::Bucket)
         };
         let place = match location {
             Location::Azure { account, container, prefix, endpoint } => {
@@ -243,19 +253,24 @@ impl Target {
             Location::Gcs { bucket: name, prefix, endpoint } => {
                 bucket(Service::Gcs { bucket: name }, &prefix, endpoint)
             }
-            Location::Directory(root) => Ok(Place::Directory(Directory::new(root))),
+            Location::Directory(root) => Ok(Place::Directory(Directory::new(root, outside.paths.clone()))),
         };
         let place = place.map_err(failed)?;
-        let store = match &place {
-            Place::Bucket(bucket) if outside.anonymous => Some((bucket.address(), true)),
-            Place::Bucket(_) | Place::Directory(_) => None,
+        let address = |base: &str, is_store| {
+            let address = PublicUrl::new(base, is_store, connections)?;
+            Ok(address.with_jwks(&outside.paths, outside.jwks_elsewhere.as_deref()))
         };
-        let public: Result<_, Cause> = store
-            .into_iter()
-            .chain(outside.public_url.as_deref().map(|url| (url, false)))
-            .map(|(base, is_store)| PublicUrl::new(base, is_store, connections))
-            .collect();
-        Ok(Self { public: public.map_err(failed)?, place, name })
+        let store = match &place {
+            // Without readers there, an address that makes no sense does no harm.
+            Place::Bucket(bucket) => {
+                Some(address(bucket.address(), true)).filter(|it| it.is_ok() || outside.anonymous)
+            }
+            Place::Directory(_) => None,
+        };
+        let public = outside.public_url.as_deref().map(|url| address(url, false));
+        let (store, public) = (store.transpose().map_err(failed)?, public.transpose().map_err(failed)?);
+        let (is_read_at_store, paths) = (outside.anonymous, outside.paths.clone());
+        Ok(Self { store, is_read_at_store, public, place, paths, name })
     }
 
     #[must_use]
@@ -300,6 +315,23 @@ impl Target {
         Ok(Reading::new(jwks?, discovery?))
     }
 
+    /// What stands at a URL that leads to this target, as those of `issuer`, of its public addresses and of the
+    /// store itself do; `None` where none of them does, or nothing stands there.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be read.
+    pub async fn read_at(&self, url: &str, issuer: &Issuer) -> Result<Option<Vec<u8>>, TargetError> {
+        let addresses = self.public.iter().chain(&self.store).map(PublicUrl::base);
+        let mut bases = [issuer.as_str()].into_iter().chain(addresses);
+        let Some(path) = bases.find_map(|base| path_below(base, url)) else { return Ok(None) };
+        let read = match &self.place {
+            Place::Bucket(bucket) => bucket.read_at(path).await,
+            Place::Directory(directory) => directory.read_at(path).await,
+        };
+        read.map_err(|cause| self.error("read", path.to_owned(), cause))
+    }
+
     /// Writes one document, and reads it back.
     ///
     /// `expected` is the version on which the decision rests: `None` if there was no document.
@@ -326,7 +358,10 @@ impl Target {
             Place::Directory(directory) => directory.write(change, expected.cloned()).await,
         };
         written.map_err(|failure| match failure {
-            Failure::LostRace => WriteError::LostRace { target: self.name.clone(), path: document.path() },
+            Failure::LostRace => {
+                let path = self.paths.of(document).to_owned();
+                WriteError::LostRace { target: self.name.clone(), path }
+            }
             Failure::Cause(cause) => WriteError::Failed(self.error_of("write", document, cause)),
         })
     }
@@ -340,7 +375,7 @@ impl Target {
     /// Fails when a relying party would not get a document: it does not follow redirects either.
     pub async fn read_public(&self, expected: &Publication) -> Result<Vec<Shown>, TargetError> {
         let mut shown = Vec::new();
-        for address in &self.public {
+        for address in self.store.iter().filter(|_| self.is_read_at_store).chain(&self.public) {
             let read = async |document| {
                 let read = address.read(document, expected.bytes(document)).await;
                 read.map_err(|cause| self.error("read", address.of(document), cause))
@@ -352,8 +387,59 @@ impl Target {
         Ok(shown)
     }
 
+    /// Whether the world reads at the address of the store itself, as far as is known.
+    #[must_use]
+    pub fn is_read_at_store(&self) -> bool {
+        self.is_read_at_store
+    }
+
+    /// Takes note that the world reads there: [`Target::read_public`] looks there too from now on.
+    pub fn expect_readers_at_store(&mut self) {
+        self.is_read_at_store = true;
+    }
+
+    /// Whether everybody may read a document at the address of the store itself, and whether that may be a right
+    /// that goes with the object when it is replaced. Where access is a matter of the whole container, it is none.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no answer.
+    pub async fn is_public_by_itself(&self, document: Document) -> Result<bool, TargetError> {
+        match (&self.place, &self.store) {
+            (Place::Bucket(bucket), Some(store)) if bucket.has_rights_of_objects() => {
+                let url = store.of(document);
+                store.is_readable(&url).await.map_err(|cause| self.error("read", url, cause))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether everybody may read what is written beside a document: writes something, looks, and removes it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be written or there is no answer.
+    pub async fn is_public_beside(&self, document: Document) -> Result<bool, TargetError> {
+        let (Place::Bucket(bucket), Some(store)) = (&self.place, &self.store) else { return Ok(true) };
+        let path = beside(self.paths.of(document));
+        let failed = |task, cause| self.error(task, path.clone(), cause);
+        bucket.write_probe(&path).await.map_err(|cause| failed("write", cause))?;
+        let is_readable = store.is_readable(&format!("{}/{path}", store.base())).await;
+        bucket.remove_probe(&path).await;
+        is_readable.map_err(|cause| failed("read", cause))
+    }
+
+    /// What lets everybody read what is written there, if that is a matter of the store.
+    #[must_use]
+    pub fn publicity(&self) -> Option<String> {
+        match &self.place {
+            Place::Bucket(bucket) => Some(bucket.publicity()),
+            Place::Directory(_) => None,
+        }
+    }
+
     fn error_of(&self, task: &'static str, document: Document, cause: Cause) -> TargetError {
-        self.error(task, document.path().to_owned(), cause)
+        self.error(task, self.paths.of(document).to_owned(), cause)
     }
 
     fn error(&self, task: &'static str, path: String, cause: Cause) -> TargetError {
@@ -363,6 +449,12 @@ impl Target {
             Place::Directory(_) => directory::hint(cause),
         })
     }
+}
+
+/// A name in the same directory as a document.
+fn beside(document: &str) -> String {
+    let directory = document.rsplit_once('/').map_or(String::new(), |(directory, _)| format!("{directory}/"));
+    format!("{directory}signpost-probe")
 }
 
 /// One document as it shall be.

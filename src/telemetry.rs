@@ -3,9 +3,11 @@
 //! Workflows write onto the [`board`]; the admin listener shows it. Log messages are constants with
 //! fields, one line per change and none per quiet pass.
 
+use std::sync::OnceLock;
+
 use tracing_subscriber::EnvFilter;
 
-use crate::clock;
+use crate::{clock, core::command::FlagsInUse};
 
 pub mod board;
 pub mod log;
@@ -15,6 +17,19 @@ pub mod signing;
 mod trouble;
 
 pub use trouble::Trouble;
+
+static IN_USE: OnceLock<FlagsInUse> = OnceLock::new();
+
+/// Notes with which flags this process was started; the first call counts.
+pub fn started_with(flags: FlagsInUse) {
+    let _ = IN_USE.set(flags);
+}
+
+/// A hint whose commands can be typed as they stand there.
+#[must_use]
+pub fn as_typed(hint: &str) -> String {
+    IN_USE.get().map_or_else(|| hint.to_owned(), |flags| flags.complete(hint))
+}
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

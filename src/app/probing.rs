@@ -25,10 +25,16 @@ use crate::{
 /// Namespace and name of a service account that no cluster has to have.
 const OWN_ACCOUNT: &str = "signpost";
 
+/// How far one may reach to read what relying parties of an issuer read.
+pub(super) fn reach(config: &IssuerConfig) -> Reach {
+    Reach::of(&config.issuer, config.verify.as_ref().is_some_and(|verify| verify.allow_private))
+}
+
 /// What is to be found out, before it is known which node signs.
 pub(super) struct Probing {
     issuer: Issuer,
     config: VerifyConfig,
+    reach: Reach,
     /// The API server, and whose token it is asked for; `None` where there is none.
     cluster: Option<(Access, Option<ServiceAccount>)>,
 }
@@ -44,14 +50,13 @@ impl Probing {
             }
             _ => None,
         });
-        Some(Self { issuer: config.issuer.clone(), config: verify, cluster })
+        Some(Self { issuer: config.issuer.clone(), config: verify, reach: reach(config), cluster })
     }
 
     /// With the node that signs in this process, if one does.
     pub(super) fn prober(self, node: Option<Arc<Node>>) -> Option<Prober> {
-        let Self { issuer, config, cluster } = self;
-        let VerifyConfig { every, party, cloud, audience, service_account, allow_private, ca_file } = config;
-        let reach = Reach::of(&issuer, allow_private);
+        let Self { issuer, config, reach, cluster } = self;
+        let VerifyConfig { every, party, cloud, audience, service_account, ca_file, .. } = config;
         let tokens = match (node, cluster) {
             (Some(node), _) => of_node(node, service_account.as_ref(), audience.clone()),
             (None, Some((access, account))) => of_cluster(access, account, audience.clone()),

@@ -338,7 +338,7 @@ impl Service {
 
     fn route(&self) {
         let faces = self.running.values().flat_map(|running| &running.faces);
-        self.routes.set(faces.map(|face| (face.terms.issuer.clone(), face.slot.clone())));
+        self.routes.set(faces.map(|face| (face.terms.clone(), face.slot.clone())));
     }
 
     async fn reload(&mut self, read: Result<Config, Refused>) {

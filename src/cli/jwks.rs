@@ -13,7 +13,7 @@ use crate::{
     config::{self, KeyFlags},
     core::{
         jwk_set::{JwkSet, Profile},
-        publication::{Document, Publication},
+        publication::{Document, Paths, Publication},
     },
     files::{self, Staged},
 };
@@ -67,7 +67,7 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<Outcome, Failure> {
         say(&format!("warning: {breaks}"));
     }
     if let (Some(directory), Some(publication)) = (&flags.output_dir, &keys.publication) {
-        write_both(directory, publication)?;
+        write_both(directory, &keys.paths, publication)?;
     } else {
         print(&String::from_utf8(set.to_json()).expect("JSON is UTF-8"));
     }
@@ -76,9 +76,9 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<Outcome, Failure> {
 
 /// Writes both documents beside their places and only then renames them, the JWKS first: a reader
 /// finds the old or the new document, never half of one.
-fn write_both(directory: &Path, publication: &Publication) -> Result<(), Failure> {
+fn write_both(directory: &Path, paths: &Paths, publication: &Publication) -> Result<(), Failure> {
     let stage = |document: Document| {
-        let path = directory.join(document.path());
+        let path = directory.join(paths.of(document));
         let stage = || {
             let above = path.parent().expect("a document has a directory");
             files::create_directory(above, files::PUBLIC_DIRECTORY)?;

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{
     app::{self, AppError},
-    config::Flags,
+    config::{Flags, IssuerConfig},
     core::{placement::Refused, publication::Document},
+    telemetry::as_typed,
     workflow::{
         asking::AskError,
         keeper::Concerns,
@@ -52,6 +53,18 @@ pub(super) struct SyncFlags {
 
 pub(super) fn carry_out(flags: &SyncFlags) -> Result<Outcome, Failure> {
     let config = load(&flags.flags)?;
+    if flags.adopt && flags.flags.keys.config.is_none() && flags.flags.keys.issuer.is_none() {
+        return Err(Failure::plain(
+            "`--adopt` takes targets over for an issuer, and none is given",
+            "pass the flags with which Signpost publishes: `--config FILE`, or `--issuer URL` and the others",
+        ));
+    }
+    if config.issuers.iter().all(IssuerConfig::has_no_target) {
+        return Err(Failure::plain(
+            "nothing is published: no issuer has a target",
+            "pass `--target URL`, or let `signpost run` serve the documents",
+        ));
+    }
     let mut outcome = Outcome::Success;
     let mut told = Vec::new();
     if flags.dry_run {
@@ -66,7 +79,7 @@ pub(super) fn carry_out(flags: &SyncFlags) -> Result<Outcome, Failure> {
     } else {
         for (issuer, pass) in block_on(app::sync(config, flags.adopt)) {
             match (flags.output, &pass) {
-                (Output::Text, Ok(pass)) => print(&table(&pass_rows(pass))),
+                (Output::Text, Ok(pass)) => print(&as_typed(&table(&pass_rows(pass)))),
                 (Output::Json, Ok(pass)) => told.push(json::pass(&issuer, pass)),
                 (_, Err(error)) => told.push(json::failed_issuer(&issuer, error)),
             }
@@ -121,6 +134,9 @@ fn describe(placed: &Placed) -> String {
     } else {
         format!("wrote {}", names(&placed.wrote))
     };
+    if let Some(uri) = &placed.moved_from {
+        what += &format!(", the JWKS was at `{uri}`");
+    }
     match placed.strangers.len() {
         0 => {}
         1 => what += ", 1 key that only it knows (see `signpost ledger show`)",
@@ -147,10 +163,14 @@ fn plan_rows(plan: &Plan) -> Vec<[String; 3]> {
     rows
 }
 
-/// One line per key that comes or goes.
+/// One line per key that comes or goes, or that only the target knows.
 fn changes(difference: &Difference) -> Vec<String> {
+    let moved = difference.moved_from.iter().map(|uri| format!("the JWKS moves here from `{uri}`"));
+    let kept =
+        difference.strangers.iter().map(|kid| format!("= {kid} (only this target knows it, and it stays)"));
     let added = difference.added.iter().map(|kid| format!("+ {kid}"));
-    added.chain(difference.removed.iter().map(|kid| format!("- {kid}"))).collect()
+    let removed = difference.removed.iter().map(|kid| format!("- {kid}"));
+    moved.chain(kept).chain(added).chain(removed).collect()
 }
 
 fn names(documents: &[Document]) -> String {
@@ -175,6 +195,7 @@ fn tell_failures<T>(
     let mut failed = false;
     let mut tell = |error: &(dyn std::error::Error + 'static), hint: Option<String>| {
         failed = true;
+        let hint = hint.map(|hint| as_typed(&hint));
         say(&render(error, hint.as_deref(), style()));
     };
     for (name, listed) in sources {
@@ -204,10 +225,11 @@ fn tell_failures<T>(
         say(&format!("warning: {breaks}\n  hint: profile `entra` publishes RS256 keys alone"));
     }
     if let Some(alarm) = &concerns.ledger {
-        say(&format!("warning: {alarm}\n  hint: see `signpost ledger show`"));
+        say(&as_typed(&format!("warning: {alarm}\n  hint: see `signpost ledger show`")));
     }
     for kid in concerns.refused.keys() {
-        say(&format!("warning: key `{kid}` is listed and not published\n  hint: see `signpost ledger show`"));
+        let hint = as_typed("see `signpost ledger show`");
+        say(&format!("warning: key `{kid}` is listed and not published\n  hint: {hint}"));
     }
     failed
 }

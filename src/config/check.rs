@@ -16,7 +16,7 @@ use super::{
     keys::ROOT,
     problem::{Fault, Problems},
     reader::{At, Mapping},
-    value::{self, Web},
+    value,
 };
 use crate::core::{
     issuer::Issuer,
@@ -26,6 +26,7 @@ use crate::core::{
 
 mod events;
 mod former;
+mod jwks_uri;
 mod signer;
 mod source;
 mod target;
@@ -258,8 +259,7 @@ fn read_issuer(
             Fault::new(format!("`{issuer}` has scheme `http`, expected `https`: the listener speaks TLS"));
         mapping.refuse("issuer", fault.hint("correct it, or leave `tls` away"), problems);
     }
-    let jwks_uri = mapping
-        .parsed("jwks_uri", problems, |text| value::web_url(text, Web::Secure).map(|_| text.to_owned()));
+    let jwks_uri = jwks_uri::read(mapping, issuer.as_ref(), known, problems);
     let profile = mapping.choice("profile", problems, &Profile::ALL, Profile::name);
     let jwks_max_age = mapping.duration("jwks_max_age", problems);
     let max_token_lifetime = mapping.duration("max_token_lifetime", problems);

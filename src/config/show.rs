@@ -11,7 +11,11 @@ use super::{
     keys::{ANNOUNCEMENTS, API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
 };
-use crate::core::{rotation::Window, verification::Party};
+use crate::core::{
+    issuer::{Issuer, path_below},
+    rotation::Window,
+    verification::Party,
+};
 
 impl Config {
     /// Every key with its value, defaults too, as YAML. It holds no secret: none can be configured.
@@ -70,6 +74,7 @@ fn issuer(config: &IssuerConfig) -> Node {
             ("schedule", schedule),
         ]
         .into_iter()
+        .chain(elsewhere(&config.issuer, &config.jwks_uri))
         .chain(window)
         .chain(ledger)
         .chain(former)
@@ -77,6 +82,12 @@ fn issuer(config: &IssuerConfig) -> Node {
         .chain(config.verify.as_ref().map(|config| ("verify", verify(config)))),
         Place::BuiltIn,
     )
+}
+
+/// That somebody else serves the JWKS, where that is so: nowhere else may it be anywhere but below the issuer.
+fn elsewhere(issuer: &Issuer, jwks_uri: &str) -> Option<(&'static str, Node)> {
+    let is_elsewhere = path_below(issuer.as_str(), jwks_uri).is_none();
+    is_elsewhere.then(|| ("jwks_served_elsewhere", node(Value::Bool(true))))
 }
 
 fn window(config: &Window) -> Node {
@@ -136,7 +147,8 @@ fn former(config: &FormerConfig) -> Node {
     let targets = list(config.targets.iter().map(target).collect());
     let entries =
         [("issuer", text(&config.issuer)), ("jwks_uri", text(&config.jwks_uri)), ("targets", targets)];
-    Node::map(entries, Place::BuiltIn)
+    let elsewhere = elsewhere(&config.issuer, &config.jwks_uri);
+    Node::map(entries.into_iter().chain(elsewhere), Place::BuiltIn)
 }
 
 fn source(config: &SourceConfig) -> Node {

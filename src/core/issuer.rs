@@ -119,6 +119,16 @@ pub fn is_readable_url(text: &str) -> bool {
     })
 }
 
+/// The path of `url` below `base`, if it is below it and made of plain names alone: what stands there, a bucket
+/// and a directory find under the same names.
+#[must_use]
+pub fn path_below<'a>(base: &str, url: &'a str) -> Option<&'a str> {
+    let path = url.strip_prefix(base.strip_suffix('/').unwrap_or(base))?.strip_prefix('/')?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_name = |name: &str| !["", ".", ".."].contains(&name) && name.bytes().all(is_plain);
+    path.split('/').all(is_name).then_some(path)
+}
+
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),

@@ -1,18 +1,24 @@
 //! What a place should hold, decided on what it holds now.
 //!
 //! The decision rests on bytes that were read, never on what this process believes it wrote. A place
-//! that another lineage owns is not touched, and a key that only the place knows stays there.
+//! that another lineage owns is not touched, and a key that only the place knows stays there. A place that nobody
+//! owns yet is taken over with every key that its readers find: also with those of another JWKS, to which its
+//! discovery document sends them.
 
 use std::collections::BTreeSet;
+
+use url::Url;
 
 use super::{
     discovery::{InvalidDiscovery, ReceivedDiscovery},
     issuer::Issuer,
+    json,
     jwk::Jwk,
     jwk_set::{InvalidJwks, Profile, ReceivedJwks},
     kid::Kid,
     ledger::{Ledger, Lineage},
     publication::{Document, MEDIA_TYPE, NothingToPublish, Publication, Terms},
+    redaction::brief,
 };
 
 /// What a place holds under the two paths.
@@ -20,6 +26,16 @@ use super::{
 pub struct Found {
     pub jwks: Option<Stored>,
     pub discovery: Option<Stored>,
+    /// What [`other_jwks`] asks for.
+    pub other: Option<OtherJwks>,
+}
+
+/// The JWKS to which the discovery document of a place sends its readers, where that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherJwks {
+    pub uri: String,
+    /// What is read there, or why nothing is.
+    pub bytes: Result<Vec<u8>, String>,
 }
 
 impl Found {
@@ -62,8 +78,37 @@ pub struct Placement {
     pub publication: Publication,
     /// Keys that only this place knows; part of its publication.
     pub strangers: Vec<Jwk>,
+    /// Where readers found the JWKS before, if it is somewhere else from now on.
+    pub moved_from: Option<String>,
     /// What differs, in the order in which it must be written.
     pub writes: Vec<Document>,
+}
+
+/// The JWKS that has to be read before [`decide`] is called: where the discovery document of a place sends its
+/// readers to another one than ours, its keys would be lost.
+#[must_use]
+pub fn other_jwks(found: &Found, ledger: &Ledger, terms: &Terms) -> Option<String> {
+    // What somebody edits beside a JWKS of ours is put right, and sends nobody anywhere.
+    if found.jwks.as_ref().is_some_and(|stored| is_ours(stored, ledger)) {
+        return None;
+    }
+    let document = ReceivedDiscovery::parse(&found.discovery.as_ref()?.bytes).ok()?;
+    let same = |one: &str, other: &str| one == other || Url::parse(one).ok() == Url::parse(other).ok();
+    let is_other = document.issuer == terms.issuer.as_str() && !same(&document.jwks_uri, &terms.jwks_uri);
+    is_other.then_some(document.jwks_uri)
+}
+
+/// The discovery document of a place of which this ledger has written nothing yet.
+fn taken_over(found: &Found, ledger: &Ledger) -> Option<Result<ReceivedDiscovery, InvalidDiscovery>> {
+    if found.jwks.as_ref().is_some_and(|stored| is_ours(stored, ledger)) {
+        return None;
+    }
+    let discovery = found.discovery.as_ref().filter(|stored| !is_ours(stored, ledger))?;
+    Some(ReceivedDiscovery::parse(&discovery.bytes))
+}
+
+fn is_ours(stored: &Stored, ledger: &Ledger) -> bool {
+    stored.lineage.as_ref() == Some(ledger.lineage())
 }
 
 /// Decides what a place should hold.
@@ -73,7 +118,8 @@ pub struct Placement {
 ///
 /// # Errors
 ///
-/// Fails when the place belongs to somebody else, or when nothing can be published there.
+/// Fails when the place belongs to somebody else, when its readers would lose keys, or when nothing can be
+/// published there.
 pub fn decide(
     found: &Found,
     ledger: &Ledger,
@@ -83,15 +129,22 @@ pub fn decide(
 ) -> Result<Placement, Refused> {
     if !adopt {
         refuse_strange_owner(found, ledger, &terms.issuer)?;
+        refuse_unreadable(found, ledger, terms)?;
     }
     let strangers = strangers(found, ledger, profile);
     let keys = ledger.public_keys().chain(&strangers).cloned();
     let publication = Publication::render(terms, profile, keys)?;
+    if !adopt {
+        refuse_losses(found, ledger, &publication)?;
+    }
     let writes = Document::IN_WRITE_ORDER
         .into_iter()
-        .filter(|document| !is_true(found.get(*document), &publication, *document, ledger.lineage()))
+        .filter(|document| {
+            deviation(found.get(*document), &publication, *document, ledger.lineage()).is_some()
+        })
         .collect();
-    Ok(Placement { publication, strangers, writes })
+    let moved_from = found.other.as_ref().map(|other| other.uri.clone());
+    Ok(Placement { publication, strangers, moved_from, writes })
 }
 
 fn refuse_strange_owner(found: &Found, ledger: &Ledger, issuer: &Issuer) -> Result<(), Refused> {
@@ -110,13 +163,95 @@ fn refuse_strange_owner(found: &Found, ledger: &Ledger, issuer: &Issuer) -> Resu
     }
 }
 
-/// The keys of a stored JWKS that this ledger has never heard of.
+/// Refuses to take over what cannot be read here: it may be good enough for those who read it.
+fn refuse_unreadable(found: &Found, ledger: &Ledger, terms: &Terms) -> Result<(), Refused> {
+    let unreadable = |what: String, reason: String| Refused::Unreadable { what, reason };
+    match taken_over(found, ledger) {
+        None => return Ok(()),
+        Some(Err(error)) => {
+            return Err(unreadable(terms.paths().of(Document::Discovery).to_owned(), error.to_string()));
+        }
+        Some(Ok(_)) => {}
+    }
+    let (what, read) = match (&found.other, &found.jwks) {
+        (Some(other), _) => (brief(&other.uri).into_owned(), other.bytes.as_deref().map_err(Clone::clone)),
+        (None, Some(stored)) => (terms.paths().of(Document::Jwks).to_owned(), Ok(stored.bytes.as_slice())),
+        // Readers find nothing there today.
+        (None, None) => return Ok(()),
+    };
+    let read = read.and_then(|bytes| ReceivedJwks::parse(bytes).map_err(|error| error.to_string()));
+    read.map(drop).map_err(|reason| unreadable(what, reason))
+}
+
+/// Refuses to take a place over whose readers would miss keys afterwards.
+fn refuse_losses(found: &Found, ledger: &Ledger, publication: &Publication) -> Result<(), Refused> {
+    if taken_over(found, ledger).is_none() {
+        return Ok(());
+    }
+    let stays = |key: &Jwk| {
+        // What this ledger has removed or revoked is not to come back.
+        publication.keys().get(key.kid()) == Some(key)
+            || ledger.entries().get(key.kid()).is_some_and(|entry| !entry.is_public() && entry.jwk == *key)
+    };
+    let is_published = |key: &Jwk| publication.keys().iter().any(|it| it.public_key() == key.public_key());
+    let mut keys = Vec::new();
+    for member in shown_jwks(found).filter_map(|bytes| json::parse(bytes).ok()).flat_map(members) {
+        let lost = match Jwk::from_json(&member) {
+            Ok(key) => !stays(&key),
+            // The same key once more under a kid that cannot be used, as many publish it beside their own.
+            Err(_) => !Jwk::from_json(&without_kid(member.clone())).is_ok_and(|key| is_published(&key)),
+        };
+        let kid = member.get("kid").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let kind = ["alg", "crv", "kty"].iter().find_map(|name| member.get(name)?.as_str());
+        let key = format!("`{}` ({})", brief(kid), brief(kind.unwrap_or("no `kty`")));
+        if lost && !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    if keys.is_empty() { Ok(()) } else { Err(Refused::Losses { keys: keys.join(", ") }) }
+}
+
+fn members(jwks: serde_json::Value) -> Vec<serde_json::Value> {
+    match jwks {
+        serde_json::Value::Object(mut jwks) => match jwks.remove("keys") {
+            Some(serde_json::Value::Array(members)) => members,
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn without_kid(mut member: serde_json::Value) -> serde_json::Value {
+    if let Some(members) = member.as_object_mut() {
+        members.remove("kid");
+    }
+    member
+}
+
+/// What readers find there now: the JWKS to which they are sent, and the one under our own path.
+fn shown_jwks(found: &Found) -> impl Iterator<Item = &[u8]> {
+    let other = found.other.iter().filter_map(|other| other.bytes.as_deref().ok());
+    other.chain(found.jwks.iter().map(|stored| stored.bytes.as_slice()))
+}
+
+/// The keys that readers of a place find there now.
+#[must_use]
+pub fn shown_kids(found: &Found) -> BTreeSet<Kid> {
+    let sets = shown_jwks(found).filter_map(|bytes| ReceivedJwks::parse(bytes).ok());
+    sets.flat_map(|set| set.keys).map(|key| key.kid().clone()).collect()
+}
+
+/// The keys that a place shows and this ledger has never heard of.
 ///
 /// A JWKS that cannot be read has none: it is of no use to a relying party either.
 fn strangers(found: &Found, ledger: &Ledger, profile: Profile) -> Vec<Jwk> {
-    let received = found.jwks.as_ref().and_then(|stored| ReceivedJwks::parse(&stored.bytes).ok());
-    let mut strangers = received.map_or_else(Vec::new, |received| received.keys);
-    strangers.retain(|key| profile.includes(key) && ledger.key(key.kid()).is_none());
+    let mut strangers: Vec<Jwk> = Vec::new();
+    for key in shown_jwks(found).filter_map(|bytes| ReceivedJwks::parse(bytes).ok()).flat_map(|it| it.keys) {
+        let is_known = ledger.key(key.kid()).is_some() || strangers.iter().any(|it| it.kid() == key.kid());
+        if profile.includes(&key) && !is_known {
+            strangers.push(key);
+        }
+    }
     strangers
 }
 
@@ -137,14 +272,48 @@ pub fn kids_shown(jwks: &[u8], discovery: &[u8], issuer: &Issuer) -> Result<BTre
     Ok(seen.keys.iter().filter(is_named).map(|key| key.kid().clone()).collect())
 }
 
-fn is_true(stored: Option<&Stored>, publication: &Publication, document: Document, ours: &Lineage) -> bool {
-    stored.is_some_and(|stored| {
-        let headers = stored.headers.as_ref().is_none_or(|headers| {
-            headers.content_type.as_deref() == Some(MEDIA_TYPE)
-                && headers.cache_control.as_deref() == Some(publication.cache_control().as_str())
-        });
-        stored.bytes == *publication.bytes(document) && stored.lineage.as_ref() == Some(ours) && headers
-    })
+/// What is wrong with a document as it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deviation {
+    Missing,
+    Content,
+    Headers,
+    Owner,
+}
+
+impl Deviation {
+    /// In words, for the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "deleted",
+            Self::Content => "edited",
+            Self::Headers => "with other headers",
+            Self::Owner => "without its owner",
+        }
+    }
+}
+
+/// In what a document differs from the one that should be there, if it does.
+#[must_use]
+pub fn deviation(
+    stored: Option<&Stored>,
+    publication: &Publication,
+    document: Document,
+    ours: &Lineage,
+) -> Option<Deviation> {
+    let Some(stored) = stored else { return Some(Deviation::Missing) };
+    let headers = stored.headers.as_ref().is_none_or(|headers| {
+        headers.content_type.as_deref() == Some(MEDIA_TYPE)
+            && headers.cache_control.as_deref() == Some(publication.cache_control().as_str())
+    });
+    if stored.bytes != *publication.bytes(document) {
+        Some(Deviation::Content)
+    } else if stored.lineage.as_ref() != Some(ours) {
+        Some(Deviation::Owner)
+    } else {
+        (!headers).then_some(Deviation::Headers)
+    }
 }
 
 /// Nothing may be written to the place.
@@ -154,6 +323,10 @@ pub enum Refused {
     OtherLineage { owner: Lineage, ours: Lineage },
     #[error("it holds the discovery document of issuer `{found}`, expected `{ours}`")]
     OtherIssuer { found: String, ours: Issuer },
+    #[error("nobody has published there with Signpost yet, and `{what}` cannot be read: {reason}")]
+    Unreadable { what: String, reason: String },
+    #[error("nobody has published there with Signpost yet, and its readers would lose {keys}")]
+    Losses { keys: String },
     #[error(transparent)]
     Nothing(#[from] NothingToPublish),
 }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     discovery::DiscoveryDocument,
-    issuer::{DISCOVERY_PATH, Issuer, JWKS_PATH},
+    issuer::{DISCOVERY_PATH, Issuer, JWKS_PATH, path_below},
     jwk::Jwk,
     jwk_set::{InvalidJwkSet, JwkSet, Profile},
 };
@@ -30,15 +30,6 @@ impl Document {
     /// discovery document that points at nothing.
     pub const IN_WRITE_ORDER: [Self; 2] = [Self::Jwks, Self::Discovery];
 
-    /// The path below the issuer, without a leading `/`.
-    #[must_use]
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Jwks => JWKS_PATH,
-            Self::Discovery => DISCOVERY_PATH,
-        }
-    }
-
     /// A short name for tables, logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -57,6 +48,44 @@ pub struct Terms {
     pub jwks_uri: String,
     /// Longest that a relying party may keep the documents: the `max-age` that is sent with them.
     pub max_age: Duration,
+}
+
+impl Terms {
+    /// Where the documents are written and served.
+    #[must_use]
+    pub fn paths(&self) -> Paths {
+        let jwks = path_below(self.issuer.as_str(), &self.jwks_uri).unwrap_or(JWKS_PATH);
+        Paths { jwks: jwks.to_owned() }
+    }
+
+    /// Where relying parties read the JWKS, if somebody else serves it there: it is not below the issuer.
+    #[must_use]
+    pub fn jwks_elsewhere(&self) -> Option<&str> {
+        path_below(self.issuer.as_str(), &self.jwks_uri).is_none().then_some(&self.jwks_uri)
+    }
+}
+
+/// The paths of both documents below the issuer, without a leading `/`: the JWKS where `jwks_uri` says that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    jwks: String,
+}
+
+/// Those of Kubernetes.
+impl Default for Paths {
+    fn default() -> Self {
+        Self { jwks: JWKS_PATH.to_owned() }
+    }
+}
+
+impl Paths {
+    #[must_use]
+    pub fn of(&self, document: Document) -> &str {
+        match document {
+            Document::Jwks => &self.jwks,
+            Document::Discovery => DISCOVERY_PATH,
+        }
+    }
 }
 
 /// Both documents of an issuer, ready to be served and uploaded.

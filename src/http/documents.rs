@@ -19,10 +19,7 @@ use hyper::{
     service::Service,
 };
 
-use crate::core::{
-    issuer::Issuer,
-    publication::{Document, MEDIA_TYPE, Publication},
-};
+use crate::core::publication::{Document, MEDIA_TYPE, Publication, Terms};
 
 mod counters;
 
@@ -72,13 +69,14 @@ pub struct Routes {
     counters: Arc<Counters>,
 }
 
-/// By the path of the issuer; more than one where issuers differ in their host alone.
+/// By the path of the document; more than one where issuers differ in their host alone.
 type Table = HashMap<Box<str>, Vec<Route>>;
 
 struct Route {
     authority: Box<str>,
     /// The port that a client may write behind it, or leave away.
     port: &'static [u8],
+    document: Document,
     slot: Slot,
 }
 
@@ -90,12 +88,17 @@ impl Routes {
     }
 
     /// Serves these issuers and no others from the next request on; no request meets half of them.
-    pub fn set(&self, issuers: impl IntoIterator<Item = (Issuer, Slot)>) {
+    pub fn set(&self, issuers: impl IntoIterator<Item = (Terms, Slot)>) {
         let mut table = Table::new();
-        for (issuer, slot) in issuers {
+        for (terms, slot) in issuers {
+            let (issuer, paths) = (&terms.issuer, terms.paths());
             let port: &[u8] = if issuer.as_str().starts_with("http://") { b":80" } else { b":443" };
-            let route = Route { authority: issuer.authority().into(), port, slot };
-            table.entry(issuer.path().into()).or_default().push(route);
+            for document in Document::IN_WRITE_ORDER {
+                let path = format!("{}/{}", issuer.path(), paths.of(document));
+                let route =
+                    Route { authority: issuer.authority().into(), port, document, slot: slot.clone() };
+                table.entry(path.into()).or_default().push(route);
+            }
         }
         table.shrink_to_fit();
         self.table.store(Arc::new(table));
@@ -121,33 +124,28 @@ impl Routes {
             self.counters.count_unknown();
             return plain(StatusCode::BAD_REQUEST, "expected one Host\n");
         }
-        let Some((document, route)) = find(&table, request) else {
+        let Some(route) = find(&table, request) else {
             self.counters.count_unknown();
             return plain(StatusCode::NOT_FOUND, "not found\n");
         };
-        let response = route.slot.answer(document, request.method(), request.headers());
-        self.counters.count(document, response.status());
+        let response = route.slot.answer(route.document, request.method(), request.headers());
+        self.counters.count(route.document, response.status());
         response
     }
 }
 
-/// The document that a path is of, by the issuer's path, and by host only where several issuers share it.
-fn find<'a, B>(table: &'a Table, request: &Request<B>) -> Option<(Document, &'a Route)> {
-    let (document, issuer) = Document::IN_WRITE_ORDER.into_iter().find_map(|document| {
-        let below = request.uri().path().strip_suffix(document.path())?;
-        Some((document, below.strip_suffix('/')?))
-    })?;
-    let route = match table.get(issuer)?.as_slice() {
-        [route] => route,
+/// The document that a path is of, by host only where several issuers share it.
+fn find<'a, B>(table: &'a Table, request: &Request<B>) -> Option<&'a Route> {
+    match table.get(request.uri().path())?.as_slice() {
+        [route] => Some(route),
         routes => {
             let host = host(request)?;
             routes.iter().find(|route| {
                 let host = host.strip_suffix(route.port).unwrap_or(host);
                 route.authority.as_bytes().eq_ignore_ascii_case(host)
-            })?
+            })
         }
-    };
-    Some((document, route))
+    }
 }
 
 /// The authority of the request: HTTP/2 has it in its target, HTTP/1.1 in a field.

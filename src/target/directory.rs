@@ -20,7 +20,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     blocking::{self, TimedOut},
-    core::{placement::Stored, publication::Document},
+    core::{
+        placement::Stored,
+        publication::{Document, Paths},
+    },
     files::{self, Staged},
 };
 
@@ -44,6 +47,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     root: Arc<Path>,
+    paths: Paths,
 }
 
 /// SHA-256 over owner and content.
@@ -57,8 +61,8 @@ impl FileVersion {
 }
 
 impl Directory {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root: root.into() }
+    pub(super) fn new(root: PathBuf, paths: Paths) -> Self {
+        Self { root: root.into(), paths }
     }
 
     pub(super) async fn version(&self, document: Document) -> Result<Option<Version>, Cause> {
@@ -68,6 +72,14 @@ impl Directory {
     pub(super) async fn read(&self, document: Document) -> Result<Option<Entry>, Cause> {
         let directory = self.clone();
         blocking::at(&self.root, move || directory.read_now(document))
+            .await
+            .unwrap_or_else(|error| Err(self.hangs(error)))
+    }
+
+    /// What stands under another path than those of the documents.
+    pub(super) async fn read_at(&self, path: &str) -> Result<Option<Vec<u8>>, Cause> {
+        let file = self.root.join(path);
+        blocking::at(&self.root, move || read_file(&file))
             .await
             .unwrap_or_else(|error| Err(self.hangs(error)))
     }
@@ -125,7 +137,7 @@ impl Directory {
     }
 
     fn file(&self, document: Document) -> PathBuf {
-        self.root.join(document.path())
+        self.root.join(self.paths.of(document))
     }
 
     fn owners(&self) -> Result<Owners, Cause> {

@@ -49,7 +49,7 @@ impl TargetError {
 pub enum WriteError {
     /// Somebody else wrote since it was read: read again and decide again.
     #[error("`{path}` of target `{target}` has changed since it was read")]
-    LostRace { target: String, path: &'static str },
+    LostRace { target: String, path: String },
     #[error(transparent)]
     Failed(#[from] TargetError),
 }
@@ -133,6 +133,11 @@ impl Cause {
             Self::Tls(fault) => Some(fault.fix("`ca_file` of the target")),
             Self::Encoded { .. } => Some(
                 "serve it as it is: most relying parties undo no encoding that they did not ask for"
+                    .to_owned(),
+            ),
+            Self::PublicStatus { status } if status.is_redirection() => Some(
+                "serve it there without a redirect, or give the address to which it leads as `public_url`: jwks-rsa, \
+                 PyJWT and jose read no JWKS behind one"
                     .to_owned(),
             ),
             Self::PublicStatus { .. } => Some(

@@ -5,14 +5,15 @@
 use std::{borrow::Cow, fmt};
 
 use object_store::{
-    Attribute, Attributes, GetOptions, GetResult, ObjectStore, PutMode, PutOptions, UpdateVersion, path::Path,
+    Attribute, Attributes, GetOptions, GetResult, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    UpdateVersion, path::Path,
 };
 use url::Url;
 
 use crate::core::{
     ledger::Lineage,
     placement::{Headers, Stored},
-    publication::{Document, sha256_hex},
+    publication::{Document, Paths, sha256_hex},
 };
 
 use super::{
@@ -34,11 +35,16 @@ use opening::Opened;
 const LINEAGE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostlineage"));
 const SEQUENCE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostsequence"));
 
+/// What stands for a document, to see whether everybody may read it.
+const PROBE: &str = "Signpost wrote this to see whether everybody may read it. It can be removed.\n";
+
 /// The objects of one publication.
 pub(super) struct Bucket {
     store: Box<dyn ObjectStore>,
     client: SharedClient,
     service: Service,
+    /// What the paths of all objects begin with.
+    prefix: String,
     jwks: Path,
     discovery: Path,
     /// Where readers without credentials would find the objects.
@@ -83,17 +89,12 @@ impl Bucket {
     pub(super) fn new(
         service: Service,
         prefix: &str,
+        paths: &Paths,
         endpoint: Option<&Url>,
         connections: &Connections,
     ) -> Result<Self, Cause> {
-        let path = |document: Document| {
-            let text = format!("{}/{}", prefix.trim_matches('/'), document.path());
-            Path::parse(&text).map_err(|error| Cause::Address {
-                address: prefix.to_owned(),
-                reason: format!("cannot be a prefix: {error}"),
-            })
-        };
-        let (jwks, discovery) = (path(Document::Jwks)?, path(Document::Discovery)?);
+        let (jwks, discovery) =
+            (path(prefix, paths.of(Document::Jwks))?, path(prefix, paths.of(Document::Discovery))?);
         let Opened { store, address } = service.open(endpoint, connections)?;
         let mut address = Url::parse(&address)
             .map_err(|error| Cause::Address { address, reason: format!("is not a URL: {error}") })?;
@@ -101,7 +102,15 @@ impl Bucket {
             segments.pop_if_empty().extend(prefix.split('/').filter(|segment| !segment.is_empty()));
         }
         let client = connections.to(address.scheme());
-        Ok(Self { store, client, service, jwks, discovery, address: address.into() })
+        Ok(Self {
+            store,
+            client,
+            service,
+            prefix: prefix.to_owned(),
+            jwks,
+            discovery,
+            address: address.into(),
+        })
     }
 
     /// The URL below which the service itself shows the objects to readers without credentials, if it
@@ -132,13 +141,7 @@ impl Bucket {
     }
 
     pub(super) async fn read(&self, document: Document) -> Result<Option<Entry>, Cause> {
-        let result = match self.store().await?.get_opts(self.path(document), GetOptions::default()).await {
-            Ok(result) => result,
-            Err(error) => return self.service.absent(&error).map(|()| None),
-        };
-        if result.meta.size > MAX_DOCUMENT_BYTES {
-            return Err(Cause::TooLong);
-        }
+        let Some(result) = self.get(self.path(document)).await? else { return Ok(None) };
         let attribute = |name: &Attribute| result.attributes.get(name).map(|value| value.as_ref().to_owned());
         let headers = Headers {
             content_type: attribute(&Attribute::ContentType),
@@ -147,8 +150,28 @@ impl Bucket {
         let lineage = attribute(&LINEAGE).map(|text| Lineage::read(&text));
         let sequence = attribute(&SEQUENCE).and_then(|text| text.parse().ok());
         let version = version_of(&result);
-        let bytes = result.bytes().await.map_err(|error| self.service.cause(&error))?.to_vec();
+        let bytes = self.bytes(result).await?;
         Ok(Some(Entry { stored: Stored { bytes, lineage, headers: Some(headers) }, sequence, version }))
+    }
+
+    /// What stands under another path than those of the documents.
+    pub(super) async fn read_at(&self, below: &str) -> Result<Option<Vec<u8>>, Cause> {
+        match self.get(&path(&self.prefix, below)?).await? {
+            Some(result) => self.bytes(result).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn get(&self, path: &Path) -> Result<Option<GetResult>, Cause> {
+        match self.store().await?.get_opts(path, GetOptions::default()).await {
+            Ok(result) if result.meta.size > MAX_DOCUMENT_BYTES => Err(Cause::TooLong),
+            Ok(result) => Ok(Some(result)),
+            Err(error) => self.service.absent(&error).map(|()| None),
+        }
+    }
+
+    async fn bytes(&self, result: GetResult) -> Result<Vec<u8>, Cause> {
+        Ok(result.bytes().await.map_err(|error| self.service.cause(&error))?.to_vec())
     }
 
     pub(super) async fn write(
@@ -175,9 +198,41 @@ impl Bucket {
         }
     }
 
+    /// Whether an object may have a right of its own to be read, which is gone when it is replaced. Azure has
+    /// none: there it is the container that lets everybody read.
+    pub(super) fn has_rights_of_objects(&self) -> bool {
+        matches!(self.service, Service::S3 { .. } | Service::Gcs { .. })
+    }
+
+    /// Writes something that is as readable as a document would be.
+    pub(super) async fn write_probe(&self, below: &str) -> Result<(), Cause> {
+        let attributes = [(Attribute::ContentType, "text/plain"), (Attribute::CacheControl, "no-store")];
+        let options = PutOptions { attributes: attributes.into_iter().collect(), ..PutOptions::default() };
+        let put = self.store().await?.put_opts(&path(&self.prefix, below)?, PROBE.into(), options).await;
+        put.map(drop).map_err(|error| self.service.cause(&error))
+    }
+
+    /// Who may not remove it leaves a few bytes behind.
+    pub(super) async fn remove_probe(&self, below: &str) {
+        if let (Ok(path), Ok(store)) = (path(&self.prefix, below), self.store().await) {
+            let _ = store.delete(&path).await;
+        }
+    }
+
+    pub(super) fn publicity(&self) -> String {
+        self.service.publicity(None)
+    }
+
     pub(super) fn hint(&self, cause: &Cause) -> Option<String> {
         self.service.hint(cause)
     }
+}
+
+fn path(prefix: &str, below: &str) -> Result<Path, Cause> {
+    Path::parse(format!("{}/{below}", prefix.trim_matches('/'))).map_err(|error| Cause::Address {
+        address: prefix.to_owned(),
+        reason: format!("cannot be a prefix: {error}"),
+    })
 }
 
 fn version_of(result: &GetResult) -> Version {

@@ -13,8 +13,12 @@ use reqwest::{
 use url::Url;
 
 use crate::{
-    core::{freshness::CacheFields, publication::Document, tls_fault::TlsFault},
-    http_client::{self, BodyError, SharedClient, innermost},
+    core::{
+        freshness::CacheFields,
+        publication::{Document, Paths},
+        tls_fault::TlsFault,
+    },
+    http_client::{self, BodyError, innermost},
 };
 
 use super::{
@@ -29,7 +33,9 @@ use super::{
 pub(super) struct PublicUrl {
     /// Without a trailing `/`.
     base: String,
-    client: SharedClient,
+    /// Where the JWKS is.
+    jwks: String,
+    connections: Connections,
     /// Whether it is the address of the store itself, which alone knows whom it lets read.
     is_store: bool,
     seen: Mutex<BTreeMap<Document, Seen>>,
@@ -52,12 +58,42 @@ impl PublicUrl {
         })?;
         checked(&url)?;
         let base = base.strip_suffix('/').unwrap_or(base).to_owned();
-        Ok(Self { base, client: connections.to(url.scheme()), is_store, seen: Mutex::default() })
+        let connections = connections.clone();
+        let jwks = format!("{base}/{}", Paths::default().of(Document::Jwks));
+        Ok(Self { base, jwks, connections, is_store, seen: Mutex::default() })
+    }
+
+    /// The same with its JWKS under another path, or at another place altogether.
+    pub(super) fn with_jwks(mut self, paths: &Paths, elsewhere: Option<&str>) -> Self {
+        let below = || format!("{}/{}", self.base, paths.of(Document::Jwks));
+        self.jwks = elsewhere.map_or_else(below, str::to_owned);
+        self
+    }
+
+    async fn get(&self, url: &str, known: Option<HeaderValue>) -> Result<Response, Cause> {
+        let scheme = url.split(':').next().unwrap_or_default();
+        let client = self.connections.to(scheme);
+        let request = client.get().await?.get(url);
+        let request = known.into_iter().fold(request, |request, e_tag| request.header(IF_NONE_MATCH, e_tag));
+        request.send().await.map_err(|error| failed(&error))
+    }
+
+    /// Without a trailing `/`.
+    pub(super) fn base(&self) -> &str {
+        &self.base
     }
 
     /// Where a relying party finds one document.
     pub(super) fn of(&self, document: Document) -> String {
-        format!("{}/{}", self.base, document.path())
+        match document {
+            Document::Jwks => self.jwks.clone(),
+            Document::Discovery => format!("{}/{}", self.base, Paths::default().of(document)),
+        }
+    }
+
+    /// Whether a URL can be read without credentials.
+    pub(super) async fn is_readable(&self, url: &str) -> Result<bool, Cause> {
+        Ok(self.get(url, None).await?.status() == StatusCode::OK)
     }
 
     /// Reads a document, without credentials, and by what it is kept. Once it was `expected`, the answer has no
@@ -67,13 +103,10 @@ impl PublicUrl {
         document: Document,
         expected: &Bytes,
     ) -> Result<(Bytes, CacheFields), Cause> {
-        let request = self.client.get().await?.get(self.of(document));
         // Only while it is what it should be: the tag of nginx says size and second alone, so that one of
         // an older document might be that of the new one too.
         let known = self.lock().get(&document).filter(|seen| seen.bytes == expected).cloned();
-        let e_tag = known.as_ref().map(|seen| seen.e_tag.clone());
-        let request = e_tag.into_iter().fold(request, |request, e_tag| request.header(IF_NONE_MATCH, e_tag));
-        let response = request.send().await.map_err(|error| failed(&error))?;
+        let response = self.get(&self.of(document), known.as_ref().map(|seen| seen.e_tag.clone())).await?;
         let field = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let cache = CacheFields::of(field);
         match (response.status(), known) {

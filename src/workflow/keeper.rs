@@ -88,6 +88,8 @@ pub struct Keeper {
     /// What was told of a ledger that cannot be stored.
     unstored: std::sync::Mutex<Trouble>,
     opening: std::sync::Mutex<Opening>,
+    /// Wakes whoever looks at the targets.
+    suspicion: watch::Sender<()>,
 }
 
 /// What one source said.
@@ -132,6 +134,7 @@ impl Keeper {
             was_published: AtomicBool::new(false),
             unstored: std::sync::Mutex::default(),
             opening,
+            suspicion: watch::Sender::new(()),
             charter,
             store,
             board,
@@ -171,6 +174,17 @@ impl Keeper {
     #[must_use]
     pub fn ledger(&self) -> watch::Receiver<Arc<Ledger>> {
         self.ledger.subscribe()
+    }
+
+    /// Has every target looked at now: relying parties seem to read something else.
+    pub fn suspect(&self) {
+        self.suspicion.send_replace(());
+    }
+
+    /// Wakes for each [`Keeper::suspect`].
+    #[must_use]
+    pub fn suspicions(&self) -> watch::Receiver<()> {
+        self.suspicion.subscribe()
     }
 
     /// What is to be served; `None` until something is known.

@@ -1,19 +1,22 @@
 //! Makes one target show the publication: look, decide, write on condition, look again.
 
-use std::{collections::BTreeSet, error::Error, sync::Arc};
+use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc};
 
-use super::keeper::Keeper;
+use super::{asking::in_one_line, keeper::Keeper};
 use crate::{
     clock,
     core::{
         freshness::Freshness,
+        issuer::is_readable_url,
         jwk::Jwk,
-        jwk_set::Profile,
+        jwk_set::{Profile, ReceivedJwks},
         kid::Kid,
         ledger::{Ledger, Look},
-        placement::{Placement, Refused, decide, kids_shown},
+        placement::{Deviation, OtherJwks, Placement, Refused, decide, deviation, kids_shown, other_jwks},
         publication::{Document, Publication, Terms},
+        verification::Exhibit,
     },
+    relying_party::{Reach, RelyingParty},
     store::StoreError,
     target::{Owner, Reading, Shown, Target, TargetError, Versions, WriteError},
 };
@@ -33,7 +36,7 @@ pub struct Placer {
 }
 
 /// What a target is to its issuer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
     /// Which keys it is given.
     pub profile: Profile,
@@ -41,6 +44,10 @@ pub struct Role {
     pub gates: bool,
     /// Take over what another lineage owns: the operator's word.
     pub adopt: bool,
+    /// How far one may reach to read what is taken over.
+    pub reach: Reach,
+    /// Authorities that are trusted then besides those of the system.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Bytes that were read, and the versions under which they were.
@@ -49,6 +56,18 @@ struct Verified {
     placement: Placement,
     /// What stood there before.
     found: Versions,
+    /// In what that differed.
+    deviations: Vec<(Document, Deviation)>,
+}
+
+/// What happened since the bytes were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    Nothing,
+    /// Somebody else wrote there.
+    Edited,
+    /// Something else is wanted, or nothing was read yet.
+    Wanted,
 }
 
 /// What a look at a target came to.
@@ -60,6 +79,10 @@ pub struct Placed {
     pub look: Look,
     /// Keys that only this target knows.
     pub strangers: Vec<Jwk>,
+    /// Where readers found the JWKS before, if it was moved.
+    pub moved_from: Option<String>,
+    /// What somebody else had changed, and is right again.
+    pub repaired: Vec<(Document, Deviation)>,
     pub public: PublicView,
     /// The longest that relying parties may keep the JWKS that they get at a public address of it.
     pub kept: Option<Freshness>,
@@ -109,13 +132,37 @@ impl Placer {
     ///
     /// Fails when the target cannot be read or belongs to somebody else.
     pub async fn plan(&self, ledger: &Ledger) -> Result<(Reading, Placement), PlaceError> {
-        let reading = match &self.looked {
+        let mut reading = match &self.looked {
             Some(reading) => reading.clone(),
             None => self.target.read().await?,
         };
+        if let Some(uri) = other_jwks(&reading.found, ledger, &self.terms) {
+            let bytes = self.read_other(&uri).await;
+            reading.found.other = Some(OtherJwks { uri, bytes });
+        }
         let placement = decide(&reading.found, ledger, &self.terms, self.role.profile, self.role.adopt)
             .map_err(|source| PlaceError::Refused { target: self.name().to_owned(), source })?;
         Ok((reading, placement))
+    }
+
+    /// A JWKS that is somewhere else than ours: on the target itself if its address leads there, else as a
+    /// relying party reads it.
+    async fn read_other(&self, uri: &str) -> Result<Vec<u8>, String> {
+        if let Ok(Some(bytes)) = self.target.read_at(uri, &self.terms.issuer).await {
+            return Ok(bytes);
+        }
+        if !is_readable_url(uri) {
+            return Err("expected an https URL".to_owned());
+        }
+        let relying_party = RelyingParty::new(self.role.reach.clone(), None, self.role.ca_file.clone())
+            .await
+            .map_err(|error| in_one_line(&error))?;
+        match relying_party.read(uri).await {
+            Exhibit::Answer(answer) if answer.status == 200 => Ok(answer.bytes),
+            Exhibit::Answer(answer) => Err(format!("status {}", answer.status)),
+            Exhibit::NoAnswer(none) => Err(none.why.to_string()),
+            Exhibit::NotSought | Exhibit::File { .. } => Err("nobody asked".to_owned()),
+        }
     }
 
     /// Makes the target show what follows from the ledger; costs one `HEAD` per document when it does
@@ -127,7 +174,8 @@ impl Placer {
     /// parties something else.
     pub async fn place(&mut self, ledger: &Ledger) -> Result<Placed, PlaceError> {
         let mut wrote = Vec::new();
-        if !self.is_quiet(ledger).await? {
+        let since = self.since(ledger).await?;
+        if since != Since::Nothing {
             self.verified = None;
             self.verified = Some(self.settle(ledger, &mut wrote).await?);
         }
@@ -135,23 +183,37 @@ impl Placer {
         let (public, view, kept) = self.look_from_outside(&verified.placement.publication).await?;
         let found = if wrote.is_empty() { &verified.versions } else { &verified.found };
         let look = Look { view, found: Some(found.mark()), left: Some(verified.versions.mark()) };
-        Ok(Placed { wrote, look, strangers: verified.placement.strangers.clone(), public, kept })
+        let repaired = match since {
+            Since::Edited if !wrote.is_empty() => verified.deviations.clone(),
+            _ => Vec::new(),
+        };
+        let moved_from = verified.placement.moved_from.clone().filter(|_| !wrote.is_empty());
+        Ok(Placed {
+            wrote,
+            look,
+            strangers: verified.placement.strangers.clone(),
+            moved_from,
+            repaired,
+            public,
+            kept,
+        })
     }
 
     /// Whether nobody wrote since the bytes were read, and the same bytes are wanted.
-    async fn is_quiet(&self, ledger: &Ledger) -> Result<bool, PlaceError> {
-        let Some(verified) = &self.verified else { return Ok(false) };
+    async fn since(&self, ledger: &Ledger) -> Result<Since, PlaceError> {
+        let Some(verified) = &self.verified else { return Ok(Since::Wanted) };
         // One that is known by now, as it was adopted or revoked, is none any more.
         let mut strangers = verified.placement.strangers.iter();
         if strangers.any(|key| ledger.key(key.kid()).is_some()) {
-            return Ok(false);
+            return Ok(Since::Wanted);
         }
         let keys = ledger.public_keys().chain(&verified.placement.strangers).cloned();
         let wanted = Publication::render(&self.terms, self.role.profile, keys);
         if wanted.as_ref() != Ok(&verified.placement.publication) {
-            return Ok(false);
+            return Ok(Since::Wanted);
         }
-        Ok(self.target.versions().await? == verified.versions)
+        let is_same = self.target.versions().await? == verified.versions;
+        Ok(if is_same { Since::Nothing } else { Since::Edited })
     }
 
     async fn settle(&mut self, ledger: &Ledger, wrote: &mut Vec<Document>) -> Result<Verified, PlaceError> {
@@ -165,26 +227,79 @@ impl Placer {
                 let (target, ledger) = (self.name().to_owned(), ledger.sequence());
                 return Err(PlaceError::Ahead { target, sequence, ledger });
             }
-            match self.write(&reading, &placement, &owner, wrote).await {
-                Ok(versions) => return Ok(Verified { versions, placement, found: reading.versions }),
-                Err(race @ WriteError::LostRace { .. }) => lost = Some(race),
-                Err(WriteError::Failed(error)) => return Err(error.into()),
+            let is_public = self.keep_public(&reading, &placement).await?;
+            match self.write(&reading, &placement, &owner, is_public, wrote).await {
+                Ok(versions) => {
+                    let differs = |document: &Document| {
+                        let found = reading.found.get(*document);
+                        Some((
+                            *document,
+                            deviation(found, &placement.publication, *document, ledger.lineage())?,
+                        ))
+                    };
+                    let deviations = placement.writes.iter().filter_map(differs).collect();
+                    return Ok(Verified { versions, placement, found: reading.versions, deviations });
+                }
+                Err(PlaceError::Race(race)) => lost = Some(race),
+                Err(error) => return Err(error),
             }
         }
         Err(PlaceError::Race(lost.expect("every round lost one")))
     }
 
+    /// Refuses to replace what the world reads straight from the store with what it could not read: a right that
+    /// an object has of its own goes with it. Says whether it reads something there that nobody has replaced yet.
+    async fn keep_public(&mut self, reading: &Reading, placement: &Placement) -> Result<bool, PlaceError> {
+        let mut is_made_by_hand = false;
+        for document in placement.writes.iter().copied() {
+            let Some(stored) = reading.found.get(document) else { continue };
+            // Who cannot even ask does not read there.
+            if !self.target.is_public_by_itself(document).await.unwrap_or_default() {
+                continue;
+            }
+            self.target.expect_readers_at_store();
+            // What Signpost has written has no right of its own, unless somebody gave it one since: that it is
+            // missed is seen at once.
+            if stored.lineage.is_none() && !self.role.adopt {
+                is_made_by_hand = true;
+                if !self.target.is_public_beside(document).await? {
+                    return Err(self.hidden(document));
+                }
+            }
+        }
+        Ok(is_made_by_hand)
+    }
+
+    fn path(&self, document: Document) -> String {
+        self.terms.paths().of(document).to_owned()
+    }
+
+    fn hidden(&self, document: Document) -> PlaceError {
+        let (target, document) = (self.name().to_owned(), self.path(document));
+        PlaceError::Hidden { target, document, publicity: self.target.publicity() }
+    }
+
+    /// With `is_public` readers are sent to no JWKS that they cannot read.
     async fn write(
         &self,
         reading: &Reading,
         placement: &Placement,
         owner: &Owner,
+        is_public: bool,
         wrote: &mut Vec<Document>,
-    ) -> Result<Versions, WriteError> {
+    ) -> Result<Versions, PlaceError> {
         let mut versions = reading.versions.clone();
         for document in placement.writes.iter().copied() {
+            let sends = is_public && document == Document::Discovery;
+            if sends && !self.target.is_public_by_itself(Document::Jwks).await? {
+                return Err(self.hidden(Document::Jwks));
+            }
             let expected = reading.versions.get(document);
-            let version = self.target.write(document, &placement.publication, owner, expected).await?;
+            let written = self.target.write(document, &placement.publication, owner, expected).await;
+            let version = written.map_err(|error| match error {
+                WriteError::Failed(error) => PlaceError::Target(error),
+                race @ WriteError::LostRace { .. } => PlaceError::Race(race),
+            })?;
             wrote.push(document);
             match document {
                 Document::Jwks => versions.jwks = Some(version),
@@ -204,8 +319,9 @@ impl Placer {
         let mut view: Option<BTreeSet<Kid>> = None;
         let mut kept = None;
         for shown in self.target.read_public(publication).await? {
-            let is_true = shown.jwks == publication.bytes(Document::Jwks)
-                && shown.discovery == publication.bytes(Document::Discovery);
+            let jwks_is_true = shown.jwks == publication.bytes(Document::Jwks)
+                || self.terms.jwks_elsewhere().is_some() && holds_all(&shown.jwks, publication);
+            let is_true = jwks_is_true && shown.discovery == publication.bytes(Document::Discovery);
             let kids = if is_true { all() } else { self.older(&shown)? };
             public =
                 if is_true && public != PublicView::Behind { PublicView::True } else { PublicView::Behind };
@@ -219,10 +335,15 @@ impl Placer {
     fn older(&self, shown: &Shown) -> Result<BTreeSet<Kid>, PlaceError> {
         kids_shown(&shown.jwks, &shown.discovery, &self.terms.issuer).map_err(|wrong| PlaceError::Outside {
             target: self.name().to_owned(),
-            document: wrong.document().path(),
+            document: self.path(wrong.document()),
             source: wrong.into(),
         })
     }
+}
+
+/// Whether a JWKS has every key, however it is written: somebody else may have written it.
+fn holds_all(jwks: &[u8], publication: &Publication) -> bool {
+    ReceivedJwks::parse(jwks).is_ok_and(|jwks| publication.keys().iter().all(|key| jwks.keys.contains(key)))
 }
 
 /// Makes a target show what follows from the stored ledger: a target that was written from a later change
@@ -268,10 +389,15 @@ pub enum PlaceError {
     Ledger { target: String, source: Box<StoreError> },
     #[error("cannot publish to target `{target}`")]
     Refused { target: String, source: Refused },
+    #[error(
+        "everybody reads target `{target}` straight from the store, and nobody could read `{document}` any more once \
+         it is replaced"
+    )]
+    Hidden { target: String, document: String, publicity: Option<String> },
     #[error("gave up after {ROUNDS} rounds")]
     Race(#[source] WriteError),
     #[error("relying parties get a wrong `{document}` from target `{target}`")]
-    Outside { target: String, document: &'static str, source: Box<dyn Error + Send + Sync> },
+    Outside { target: String, document: String, source: Box<dyn Error + Send + Sync> },
 }
 
 impl PlaceError {
@@ -290,7 +416,22 @@ impl PlaceError {
                 "correct `issuer`, publish somewhere else, or take the place over with `signpost sync --adopt`"
                     .to_owned(),
             ),
+            Self::Refused { source: Refused::Unreadable { what, .. }, .. } => Some(format!(
+                "make `{what}` readable, so that its keys stay public; if nobody reads them any more, take the place \
+                 over without them: `signpost sync --adopt`"
+            )),
+            Self::Refused { source: Refused::Losses { .. }, .. } => Some(
+                "publish keys of all kinds there with `profile: all`, or wait until the last tokens of these keys are \
+                 dead; `signpost sync --adopt` goes on without them"
+                    .to_owned(),
+            ),
             Self::Refused { source: Refused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
+            Self::Hidden { publicity, .. } => publicity.as_ref().map(|publicity| {
+                format!(
+                    "{publicity}: a right that an object has of its own goes when it is replaced; if the rules of the \
+                     bucket name these very objects, take the place over with `signpost sync --adopt`"
+                )
+            }),
             Self::Ahead { .. } | Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
             Self::Outside { .. } => Some(
                 "make `public_url`, or with `anonymous: true` the address of the store itself, lead to this very \

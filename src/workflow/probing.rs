@@ -56,6 +56,10 @@ pub async fn probe(prober: Prober, keeper: Arc<Keeper>, mut pass: Pass, stop: Ca
         loop {
             let mut looked = pass.through(Box::pin(prober.look(&keeper))).await;
             if known.is_new_trouble(&looked) {
+                // Whatever somebody deleted or edited is put right before anybody is told of it.
+                if looked.is_ok() {
+                    keeper.suspect();
+                }
                 sleep(CONFIRM.min(prober.every)).await;
                 looked = pass.through(Box::pin(prober.look(&keeper))).await;
             }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock,
-    core::{jwk_set::ReceivedJwks, kid::Kid, publication::Document},
+    core::{kid::Kid, placement::shown_kids, publication::Document},
     store::StoreError,
     target::Reading,
 };
@@ -63,6 +63,10 @@ pub struct Difference {
     pub documents: Vec<Document>,
     pub added: Vec<Kid>,
     pub removed: Vec<Kid>,
+    /// The keys that only this target knows, and which stay there.
+    pub strangers: Vec<Kid>,
+    /// Where readers find the JWKS today, if it is to be somewhere else.
+    pub moved_from: Option<String>,
 }
 
 impl Difference {
@@ -137,14 +141,14 @@ pub async fn plan(
     if ledger.public_keys().next().is_some() {
         let planned = join_all(placers.iter().map(async |placer| {
             let difference = placer.plan(&ledger).await.map(|(reading, placement)| {
-                let stored = reading.found.jwks.and_then(|stored| ReceivedJwks::parse(&stored.bytes).ok());
-                let before: BTreeSet<Kid> =
-                    stored.iter().flat_map(|jwks| &jwks.keys).map(|key| key.kid().clone()).collect();
+                let before = shown_kids(&reading.found);
                 let after: BTreeSet<Kid> = placement.publication.keys().kids().cloned().collect();
                 Difference {
                     documents: placement.writes,
                     added: after.difference(&before).cloned().collect(),
                     removed: before.difference(&after).cloned().collect(),
+                    strangers: placement.strangers.iter().map(|key| key.kid().clone()).collect(),
+                    moved_from: placement.moved_from,
                 }
             });
             AtTarget::new(placer, difference)

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     clock,
     core::ledger::Ledger,
-    telemetry::{Trouble, board::TargetStatus},
+    telemetry::{Trouble, as_typed, board::TargetStatus},
 };
 
 /// Time between two polls of a source that fails: whoever comes back may have a new key, and it must be
@@ -175,7 +175,8 @@ pub(super) fn jittered(every: Duration) -> Duration {
     every * (900 + random) / 1000
 }
 
-/// Makes a target show the publication for ever: when it changes, when `tick` wakes it, and again after a
+/// Makes a target show the publication for ever: when it changes, when `tick` wakes it, when somebody finds that
+/// relying parties are shown something else, and again after a
 /// while when it failed.
 pub async fn watch_target(
     mut placer: Placer,
@@ -188,10 +189,12 @@ pub async fn watch_target(
         let _ = timeout(FIRST_LOOK, pass.through(Box::pin(first_look(&mut placer, &keeper)))).await;
         first_looks(&keeper).await;
         let mut ledgers = keeper.ledger();
+        let mut suspicions = keeper.suspicions();
         let mut attempt = 0;
         let mut trouble = Trouble::default();
         loop {
             ledgers.mark_unchanged();
+            suspicions.mark_unchanged();
             let looked = pass.through(Box::pin(async {
                 let ledger = match keeper.refresh().await {
                     Ok(ledger) => ledger,
@@ -216,6 +219,7 @@ pub async fn watch_target(
             };
             select! {
                 changed = ledgers.changed() => changed.expect("the keeper outlives its loops"),
+                suspected = suspicions.changed() => suspected.expect("the keeper outlives its loops"),
                 () = tick.notified() => {}
                 () = again => {}
             }
@@ -257,9 +261,17 @@ async fn place(
             if let Some(failures) = trouble.over() {
                 info!(%issuer, target, failures, "target is true again");
             }
+            if !placed.repaired.is_empty() {
+                let found = placed.repaired.iter();
+                let found: Vec<_> = found.map(|(it, how)| format!("{} {}", it.name(), how.name())).collect();
+                warn!(%issuer, target, found = found.join(", "), "target was changed by somebody else, it is put right");
+            }
             if !placed.wrote.is_empty() {
                 let documents: Vec<_> = placed.wrote.iter().map(|document| document.name()).collect();
                 info!(%issuer, target, documents = documents.join(" "), keys = placed.look.view.len(), "published");
+                if let Some(before) = &placed.moved_from {
+                    info!(%issuer, target, before, "target taken over, its JWKS was somewhere else");
+                }
             }
             if let Err(error) = keeper.saw(&target, &placed.look, &placed.strangers, placed.kept).await {
                 keeper.tell_unstored(&error);
@@ -268,7 +280,7 @@ async fn place(
             (placed.public == PublicView::Behind).then_some(RECHECK_PUBLIC)
         }
         Err(error) => {
-            let (hint, text) = (error.hint(), in_one_line(&error));
+            let (hint, text) = (error.hint().map(|hint| as_typed(&hint)), in_one_line(&error));
             keeper.board().target(issuer, &target, |status| {
                 status.gates = gates;
                 status.up = false;

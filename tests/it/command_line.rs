@@ -177,7 +177,7 @@ fn documents_written_by_hand_name_the_jwks_uri_of_the_configuration() {
     let folder = TempDir::new().expect("a temporary folder");
     let key = KeyFiles::rsa(folder.path(), "sa").public;
     let config = format!(
-        "issuers: [{{issuer: \"https://a.example\", jwks_uri: \"https://b.example/keys\", \
+        "issuers: [{{issuer: \"https://a.example\", jwks_uri: \"https://b.example/keys\", jwks_served_elsewhere: true, \
          sources: [{{kind: files, paths: [{}]}}]}}]",
         key.display()
     );

@@ -306,8 +306,8 @@ impl Compared {
             fs::write(&file, text).expect("the folder can be written");
             file.to_str().expect("text").to_owned()
         };
-        // A line, as tools print it.
-        let token = file("token", format!("{}\n", self.token));
+        // As a kubelet writes it: a line break behind it would be told.
+        let token = file("token", self.token.clone());
         let credentials = self.credentials.iter().map(|it| {
             json!({"name": "credential", "issuer": it.issuer, "subject": it.subject, "audiences": [it.audience]})
         });

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::Value;
-use signpost::core::publication::Document;
+use signpost::core::publication::{Document, Paths};
 use tempfile::TempDir;
 
 use crate::support::{
@@ -285,7 +285,7 @@ fn documents_that_were_uploaded_by_hand_are_taken_over_with_their_keys() {
     assert_eq!(kids.len(), 2, "{kids:?}");
     assert!(kids.contains(&signs["kid"]) && kids.contains(&listed["keys"][0]["kid"]), "{kids:?}");
     for document in Document::IN_WRITE_ORDER {
-        let blob = azurite.get(&format!("oidc/{}", document.path())).expect_status(200);
+        let blob = azurite.get(&format!("oidc/{}", Paths::default().of(document))).expect_status(200);
         assert_eq!(blob.header("content-type"), Some("application/json"));
         assert_eq!(blob.header("cache-control"), Some("public, max-age=300"));
         assert!(

@@ -41,6 +41,7 @@ mod serving;
 mod signer_faults;
 mod signer_files;
 mod support;
+mod takeover;
 mod target_conformance;
 mod targets;
 mod tls;

@@ -282,7 +282,7 @@ fn a_log_that_nobody_reads_holds_up_nothing_and_what_is_lost_is_counted() {
     let command = Signpost::within(shell, ["run", "--log", "trace"]);
     let mut service = installation.run_as(command.env("SIGNPOST_CONFIG", installation.config_file()));
     // A configuration with many faults is a long line.
-    let faults: String = (0..5000).map(|number| format!("unknown_{number}: a\n")).collect();
+    let faults: String = (0..3000).map(|number| format!("unknown_{number}: a\n")).collect();
     fs::write(installation.config_file(), faults).expect("the folder is ours");
     let lose = |service: &mut Service| {
         let before = service.metric("signpost_log_lines_dropped_total", "");

@@ -30,7 +30,8 @@ fn kids(jwks: &str) -> BTreeSet<String> {
 }
 
 fn token(installation: &Installation) -> Option<String> {
-    let made = installation.finish(["token", "--audience", "api://x"]);
+    let data_dir = installation.data_dir().display().to_string();
+    let made = installation.finish(["token", "--audience", "api://x", "--data-dir", data_dir.as_str()]);
     let header = made.stdout.split('.').next().filter(|_| made.code == Some(0))?.to_owned();
     let header: Value =
         serde_json::from_slice(&Base64UrlUnpadded::decode_vec(&header).expect("base64url")).expect("JSON");
@@ -171,7 +172,7 @@ fn who_asks_about_an_issuer_that_is_not_configured_is_answered_from_its_ledger()
     service.stop().expect_code(0);
     let data_dir = installation.data_dir().display().to_string();
     let unconfigured = |words: &[&str]| {
-        let words = words.iter().copied().chain(["--data-dir", &data_dir]);
+        let words = words.iter().copied().chain(["--data-dir", data_dir.as_str()]);
         Signpost::new(words).finish(WITHIN)
     };
     let status = unconfigured(&["rotate", "status"]).expect_code(0);

@@ -1,18 +1,22 @@
 //! Targets as the world reads them: straight from the store, or by way of a public URL.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::azurite::{self, Azurite};
 use crate::support::fault_proxy::{FaultProxy, Seen};
 use crate::support::gcs::{Gcs, Role, ServiceAccount};
+use crate::support::http_client::Request;
 use crate::support::installation::{
-    DOCUMENTS, Installation, Service, azure_target, directory_target, files, gcs_target, s3_target,
+    DISCOVERY, DOCUMENTS, Installation, JWKS, Service, azure_target, directory_target, files, gcs_target,
+    s3_target,
 };
 use crate::support::nginx::{Location, Nginx};
 use crate::support::pki::KeyFiles;
 use crate::support::s3::S3;
-use crate::support::signpost::Finished;
+use crate::support::signpost::{Finished, Signpost};
 
 const ISSUER: &str = "https://oidc.example/outside";
 
@@ -82,7 +86,7 @@ fn a_private_bucket_of_google_is_noticed_and_a_public_one_is_true() {
     let sync = |bucket: &str| {
         let (_folder, installation) = anonymously(gcs_target(&gcs.url(), bucket));
         let sync = installation.verb_without_credentials(["sync"]);
-        sync.env("GOOGLE_SERVICE_ACCOUNT_KEY", account.json()).finish(std::time::Duration::from_secs(90))
+        sync.env("GOOGLE_SERVICE_ACCOUNT_KEY", account.json()).finish(Duration::from_secs(90))
     };
     let told = sync("private").expect_code(2);
     let hint = "hint: let everybody read: `gcloud storage buckets add-iam-policy-binding gs://private";
@@ -165,4 +169,114 @@ fn a_place_that_lets_the_jwks_be_kept_for_longer_than_a_rotation_waits_raises_an
     let served = format!("http://{}/c1/", service.address());
     nginx.point(&[("/c1/", Location::Proxy(served))]);
     service.until("it is over", |service| alarms(service) == "[]");
+}
+
+/// An issuer made by hand that the world reads straight from the store: the documents, by name. It shows a key
+/// that no source has.
+fn made_by_hand<'a>(folder: &TempDir, jwks: &'a str) -> [(&'a str, String); 2] {
+    let key = KeyFiles::rsa(folder.path(), "by-hand").public;
+    let printed = Signpost::new(["jwks", "--source", key.to_str().expect("it is text")]);
+    let printed = printed.finish(Duration::from_secs(20)).expect_code(0).stdout;
+    let discovery = json!({"issuer": ISSUER, "jwks_uri": format!("{ISSUER}/{jwks}")}).to_string();
+    [(jwks, printed), (DISCOVERY, discovery)]
+}
+
+#[track_caller]
+fn is_kept_public(told: &Finished, document: &str, hint: &str) {
+    let error = format!("and nobody could read `{document}` any more once it is replaced");
+    assert!(told.stderr.contains(&error), "{}", told.stderr);
+    assert!(told.stderr.contains(hint), "{}", told.stderr);
+}
+
+/// By its own list, or here by a policy that names it alone: what is written in its place could not be read.
+#[test]
+fn a_document_that_is_public_by_itself_is_not_replaced_until_what_is_written_is_public_too() {
+    let s3 = S3::start();
+    s3.create_bucket("oidc");
+    let folder = TempDir::new().expect("a temporary folder");
+    let documents = made_by_hand(&folder, JWKS);
+    for (name, text) in &documents {
+        s3.put(&format!("/oidc/c1/{name}"), "application/json", text.as_bytes());
+    }
+    s3.allow_anonymous_read_of("oidc", &["c1/openid/v1/jwks", "c1/.well-known/openid-configuration"]);
+    let installation = installation(&folder, s3_target(&s3.url(), "oidc/c1"), &json!({}));
+    let told = installation.sync().expect_code(2);
+    is_kept_public(
+        &told,
+        JWKS,
+        "hint: let everybody read: allow `s3:GetObject` on `arn:aws:s3:::oidc/c1/*` to `*`",
+    );
+    for (name, text) in &documents {
+        assert_eq!(s3.get(&format!("/oidc/c1/{name}")).expect_status(200).text(), *text);
+    }
+    for directory in ["openid/v1", ".well-known"] {
+        assert_eq!(s3.get(&format!("/oidc/c1/{directory}/signpost-probe")).status, 404);
+    }
+
+    s3.allow_anonymous_read("oidc");
+    installation.sync().expect_code(0);
+    let jwks = Request::get(&format!("{}/oidc/c1/{JWKS}", s3.url())).answer().expect_status(200).json();
+    assert_eq!(jwks["keys"].as_array().map(Vec::len), Some(2), "{jwks}");
+}
+
+/// The JWKS moves to a path that the rules of the bucket do not know.
+#[test]
+fn readers_are_sent_to_no_jwks_that_they_cannot_read() {
+    let s3 = S3::start();
+    s3.create_bucket("oidc");
+    let folder = TempDir::new().expect("a temporary folder");
+    let documents = made_by_hand(&folder, "keys.json");
+    for (name, text) in &documents {
+        s3.put(&format!("/oidc/c1/{name}"), "application/json", text.as_bytes());
+    }
+    s3.allow_anonymous_read_of("oidc", &["c1/keys.json", "c1/.well-known/*"]);
+    let installation = installation(&folder, s3_target(&s3.url(), "oidc/c1"), &json!({}));
+    // Whatever is there by the second time.
+    for _ in 0..2 {
+        let told = installation.sync().expect_code(2);
+        is_kept_public(&told, JWKS, "hint: let everybody read: allow `s3:GetObject`");
+        let discovery = s3.get(&format!("/oidc/c1/{DISCOVERY}")).expect_status(200).text();
+        assert_eq!(discovery, documents[1].1);
+    }
+    s3.allow_anonymous_read("oidc");
+    installation.sync().expect_code(0);
+}
+
+#[test]
+fn an_access_list_of_an_object_is_not_lost_without_a_word() {
+    let gcs = Gcs::start();
+    let account = ServiceAccount::generate("writer");
+    gcs.allow(&account, Role::User);
+    gcs.create_bucket("oidc", false);
+    let folder = TempDir::new().expect("a temporary folder");
+    let target = || gcs_target(&gcs.url(), "oidc/c1");
+    let sync = |installation: &Installation| {
+        let sync = installation.verb_without_credentials(["sync"]);
+        sync.env("GOOGLE_SERVICE_ACCOUNT_KEY", account.json()).finish(Duration::from_secs(90))
+    };
+    for (name, text) in made_by_hand(&folder, JWKS) {
+        gcs.put(&format!("oidc/c1/{name}"), "application/json", text.as_bytes());
+        gcs.make_public(&format!("oidc/c1/{name}"));
+    }
+    let hint = "hint: let everybody read: `gcloud storage buckets add-iam-policy-binding gs://oidc";
+    let first = installation(&folder, target(), &json!({}));
+    is_kept_public(&sync(&first).expect_code(2), JWKS, hint);
+    let read = |name: &str| Request::get(&format!("{}/oidc/c1/{name}", gcs.url())).answer().status;
+    assert_eq!((read(JWKS), read(DISCOVERY)), (200, 200));
+    assert_eq!(gcs.objects("oidc"), ["c1/.well-known/openid-configuration", "c1/openid/v1/jwks"]);
+
+    // What Signpost wrote itself was given a list later: it is gone with the next write, and that is told.
+    gcs.create_bucket("oidc", false);
+    sync(&first).expect_code(0);
+    for name in DOCUMENTS {
+        gcs.make_public(&format!("oidc/c1/{name}"));
+    }
+    let next = KeyFiles::rsa(folder.path(), "next");
+    first.configure(&json!({"sources": [files(&[&next.public])], "targets": [target()]}));
+    let told = sync(&first).expect_code(2);
+    is_told_to_be_private(&told, "`403 Forbidden` (`AccessDenied`)", hint);
+
+    // With the rule of the bucket all is well, and the document made by hand is replaced.
+    gcs.make_bucket_public("oidc");
+    sync(&first).expect_code(0);
 }

@@ -216,3 +216,40 @@ fn the_embedded_default_finds_its_own_tokens_accepted() {
     let log = running.finish(WITHIN).expect_code(0).stderr;
     assert!(!log.contains("accepted"), "that all is well is no news: {log}");
 }
+
+/// No tick of the schedule comes within the test: what is found out is put right at once, and nobody is alarmed.
+#[test]
+fn documents_that_somebody_deletes_or_edits_are_put_right_as_soon_as_that_is_noticed() {
+    let world = World::start();
+    let file = world.folder.path().join("kubeconfig");
+    let token = world.server.token("signpost", "signpost", &[], 3600);
+    write_kubeconfig(&file, &world.server.url(), world.server.ca_file(), &Bearer::Token(&token));
+    let settings = json!({
+        "sources": [api_server(&file)],
+        "targets": [directory_target(&world.public())],
+        "verify": {"every": "2s"},
+        "schedule": "0 0 29 2 *",
+    });
+    let installation = Installation::new(&world.issuer, &settings);
+    let mut service =
+        installation.run_as(installation.verb(["run"]).env("SSL_CERT_FILE", world.nginx.ca_file()));
+    service.until("it is verified", |service| succeeds(service) == Some(true));
+    let [jwks, discovery] = [JWKS, DISCOVERY].map(|document| world.public().join(document));
+    let good = [&jwks, &discovery].map(|file| fs::read(file).expect("published"));
+    let are_good = || [&jwks, &discovery].map(|file| fs::read(file).unwrap_or_default()) == good;
+
+    fs::remove_file(&jwks).expect("the folder is ours");
+    service.until("the JWKS is back", |_| are_good());
+    let found = |service: &Service, what: &str| {
+        let log = service.running.stderr();
+        log.lines().any(|line| line.contains("target was changed by somebody else") && line.contains(what))
+    };
+    service.until("it says so", |service| found(service, "found=\"jwks deleted\""));
+
+    let edited = String::from_utf8(good[1].clone()).expect("text").replace("jwks_uri", "jwks_url");
+    fs::write(&discovery, edited).expect("the folder is ours");
+    service.until("the discovery document is right", |_| are_good());
+    service.until("it says so", |service| found(service, "found=\"discovery edited\""));
+    let log = service.running.stderr();
+    assert!(!log.contains(REFUSED), "{log}");
+}

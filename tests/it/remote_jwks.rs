@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::cluster::{Cluster, ISSUER};
 use crate::support::http_client::Request;
-use crate::support::installation::{Installation, JWKS, Service};
+use crate::support::installation::{Installation, JWKS, Service, directory_target};
 use crate::support::nginx::{Location, Nginx};
 use crate::support::pki::ServerTls;
 
@@ -77,14 +77,17 @@ fn the_keys_of_another_cluster_than_the_one_that_is_meant_are_refused() {
     write(&token, cluster.server.token("default", "signpost", &[], 3600));
     let url = format!("{}/{JWKS}", cluster.server.url());
     let settings = source(&url, &json!({"bearer_token_file": token, "ca_file": cluster.server.ca_file()}));
-    let installation = Installation::new("https://oidc.example/another", &settings);
-    let said = installation.sync().expect_code(2);
+    let published = |mut settings: Value| {
+        settings["targets"] = json!([directory_target(&folder.path().join("public"))]);
+        Installation::new("https://oidc.example/another", &settings)
+    };
+    let said = published(settings).sync().expect_code(2);
     let reason = format!("source `edge` is issuer `{ISSUER}`, expected `https://oidc.example/another`");
     assert!(said.stderr.contains(&reason), "{}{}", said.stdout, said.stderr);
 
     let mut anonymous = source(&url, &json!({"ca_file": cluster.server.ca_file()}));
     anonymous["allow_issuer_mismatch"] = json!(true);
-    let said = Installation::new("https://oidc.example/another", &anonymous).sync().expect_code(2);
+    let said = published(anonymous).sync().expect_code(2);
     assert!(said.stderr.contains("bearer_token_file"), "{}{}", said.stdout, said.stderr);
 }
 

@@ -10,6 +10,7 @@ use super::super::report::one_line;
 use crate::{
     app::AppError,
     core::{issuer::Issuer, jwk::Jwk, kid::Kid, publication::Document},
+    telemetry::as_typed,
     workflow::{
         asking::AskError,
         keeper::Concerns,
@@ -63,6 +64,9 @@ struct TargetReport {
     /// The keys that only this target knows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     strangers: Vec<Kid>,
+    /// Where the JWKS was found before, if it is moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_from: Option<String>,
     /// Whether the public URL shows the publication yet, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_url_is_true: Option<bool>,
@@ -130,7 +134,7 @@ fn failed(error: &PlaceError) -> TargetReport {
     TargetReport {
         result: "failed",
         error: Some(one_line(error)),
-        hint: error.hint(),
+        hint: error.hint().map(|hint| as_typed(&hint)),
         ..TargetReport::default()
     }
 }
@@ -140,6 +144,7 @@ fn placed(placed: &Placed) -> TargetReport {
         result: if placed.wrote.is_empty() { "unchanged" } else { "written" },
         documents: names(&placed.wrote),
         strangers: placed.strangers.iter().map(Jwk::kid).cloned().collect(),
+        moved_from: placed.moved_from.clone(),
         public_url_is_true: match placed.public {
             PublicView::NotConfigured => None,
             PublicView::True => Some(true),
@@ -155,6 +160,8 @@ fn difference(difference: &Difference) -> TargetReport {
         documents: names(&difference.documents),
         added: Some(difference.added.clone()),
         removed: Some(difference.removed.clone()),
+        strangers: difference.strangers.clone(),
+        moved_from: difference.moved_from.clone(),
         ..TargetReport::default()
     }
 }

@@ -1,12 +1,11 @@
 //! Former issuers: each is somebody's `iss` still, so no other issuer may have it.
 
-use super::{Known, target, unique_issuer};
+use super::{Known, jwks_uri, target, unique_issuer};
 use crate::{
     config::{
         FormerConfig,
         problem::{Fault, Problems},
         reader::Mapping,
-        value::{self, Web},
     },
     core::{issuer::Issuer, jwk_set::Profile},
 };
@@ -27,8 +26,7 @@ pub(super) fn read(
         if let Some(issuer) = &issuer {
             unique_issuer(issuer, &mapping, known, problems);
         }
-        let jwks_uri = mapping
-            .parsed("jwks_uri", problems, |text| value::web_url(text, Web::Secure).map(|_| text.to_owned()));
+        let jwks_uri = jwks_uri::read(&mapping, issuer.as_ref(), known, problems);
         let targets = target::read(&mapping, issuer.as_ref(), profile, known, names, problems);
         let (Some(issuer), Some(targets)) = (issuer, targets) else { continue };
         let jwks_uri = jwks_uri.unwrap_or_else(|| issuer.jwks_uri());

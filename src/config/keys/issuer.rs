@@ -6,6 +6,16 @@ use super::{
     source::{SOURCE_ANNOUNCEMENTS, SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL},
 };
 
+const JWKS_SERVED_ELSEWHERE: Key = Key {
+    name: "jwks_served_elsewhere",
+    kind: Kind::Bool,
+    need: Need::Default("false"),
+    flag: None,
+    doc: "Whether somebody else serves `jwks_uri`, with what Signpost publishes as `openid/v1/jwks`. Where a target has \
+          a public address, the JWKS is read back from `jwks_uri`.",
+    example: "true",
+};
+
 pub(in crate::config) static ISSUER: Section = Section {
     path: "issuers[]",
     keys: &[
@@ -22,9 +32,11 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Url,
             need: Need::Optional,
             flag: None,
-            doc: "Where relying parties read the JWKS. Follows from the issuer unless it is given.",
-            example: "https://oidc.example.com/kind/openid/v1/jwks",
+            doc: "Where relying parties read the JWKS. Follows from the issuer unless it is given. Below the issuer, \
+                  where it is written and served; anywhere else only with `jwks_served_elsewhere`.",
+            example: "https://oidc.example.com/kind/keys.json",
         },
+        JWKS_SERVED_ELSEWHERE,
         Key {
             name: "profile",
             kind: Kind::Choice(&["entra", "all"]),
@@ -228,9 +240,11 @@ pub(in crate::config) static FORMER: Section = Section {
             kind: Kind::Url,
             need: Need::Optional,
             flag: None,
-            doc: "Where relying parties of the former issuer read the JWKS. Follows from it unless it is given.",
-            example: "https://old.example.com/kind/openid/v1/jwks",
+            doc: "Where relying parties of the former issuer read the JWKS. Follows from it unless it is given. Below \
+                  it, or with `jwks_served_elsewhere` anywhere else.",
+            example: "https://old.example.com/kind/keys.json",
         },
+        JWKS_SERVED_ELSEWHERE,
         Key {
             name: "targets",
             kind: Kind::Mappings(&TARGET),

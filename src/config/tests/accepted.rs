@@ -25,6 +25,7 @@ events: {pod: signpost/signpost-0, pod_uid: 6f1c6f0c, kubeconfig: /srv/kubeconfi
 issuers:
   - issuer: https://oidc.example.com/kind
     jwks_uri: https://keys.example.com/kind
+    jwks_served_elsewhere: true
     profile: all
     jwks_max_age: 60s
     max_token_lifetime: 1h30m

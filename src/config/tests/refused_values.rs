@@ -1,6 +1,6 @@
 //! What is wrong with single values, word for word.
 
-use super::{MINIMAL, refused};
+use super::{MINIMAL, accepted, refused};
 
 #[test]
 fn tls_and_connections_are_checked() {
@@ -309,6 +309,62 @@ issuers[0].targets[0].public_url: `http://cdn.example.com/kind` has scheme `http
 issuers[0].targets[1].public_url: `https://oidc.example.com/other/` is at the host of issuer `https://oidc.example.com/kind` with another path, where no relying party reads
   hint: write `https://oidc.example.com/kind`, or the address of the store behind it",
     );
+}
+
+#[test]
+fn the_jwks_is_below_the_issuer_unless_somebody_else_serves_it() {
+    let given = |lines: &str| format!("{MINIMAL}    {}\n", lines.replace('\n', "\n    "));
+    let nowhere = "is not a path of letters, digits, `-`, `.` and `_` below issuer `https://oidc.example.com/kind`, \
+                   where Signpost writes and serves it\n  hint: leave `jwks_uri` away; if somebody else serves the JWKS \
+                   there, add `jwks_served_elsewhere: true`";
+    for uri in [
+        "https://keys.example.com/kind",
+        "https://oidc.example.com/keys.json",
+        "https://oidc.example.com/kindly/keys.json",
+        "https://oidc.example.com/kind/",
+        "https://oidc.example.com/kind/../keys.json",
+        "https://oidc.example.com/kind/a%2fb",
+    ] {
+        refused(
+            &given(&format!("jwks_uri: {uri}")),
+            &format!("1 problem in `config.yaml`\nissuers[0].jwks_uri: `{uri}` {nowhere}"),
+        );
+    }
+    for path in [
+        ".well-known/openid-configuration",
+        ".well-known",
+        ".well-known/openid-configuration/jwks",
+        ".signpost.json",
+    ] {
+        let uri = format!("https://oidc.example.com/kind/{path}");
+        refused(
+            &given(&format!("jwks_uri: {uri}")),
+            &format!(
+                "1 problem in `config.yaml`\nissuers[0].jwks_uri: `{uri}` is in the way of other files, expected a path \
+                 of its own\n  hint: leave `jwks_uri` away: it follows from the issuer"
+            ),
+        );
+    }
+    refused(
+        &given("jwks_served_elsewhere: true"),
+        "1 problem in `config.yaml`\nissuers[0].jwks_served_elsewhere: says that `jwks_uri` is served elsewhere, and \
+         there is none\n  hint: give `jwks_uri`, or leave this away",
+    );
+    refused(
+        &given("jwks_uri: https://oidc.example.com/kind/keys.json\njwks_served_elsewhere: true"),
+        "1 problem in `config.yaml`\nissuers[0].jwks_served_elsewhere: `https://oidc.example.com/kind/keys.json` is below \
+         issuer `https://oidc.example.com/kind`, where Signpost serves it itself\n  hint: leave this away, or correct \
+         `jwks_uri`",
+    );
+    let other = "  - issuer: https://oidc.example.com\n    sources: [{kind: api-server}]\n    jwks_uri: \
+                 https://oidc.example.com/kind/openid/v1/jwks\n";
+    refused(
+        &format!("{MINIMAL}{other}"),
+        "1 problem in `config.yaml`\nissuers[1].jwks_uri: `https://oidc.example.com/kind/openid/v1/jwks` is the document \
+         of `issuers[0]` too, expected another",
+    );
+    let accepted = accepted(&given("jwks_uri: https://oidc.example.com/kind/a/keys.json"));
+    assert_eq!("https://oidc.example.com/kind/a/keys.json", accepted.issuers[0].jwks_uri);
 }
 
 #[test]

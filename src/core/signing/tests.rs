@@ -214,8 +214,9 @@ fn an_order_of_the_present_is_obeyed_although_one_of_the_future_was() {
     let (holdings, steps) = settle(holdings, &ordered(1, 6), at(6), made);
     assert_eq!(steps[0], Step::Begin { kid: kid(1), ordered: Some(at(6)) });
     assert_eq!(holdings.heard(), Some(at(6)));
-    let older = ordered(0, 5).key(&holdings, at(7), MARGIN);
-    assert_eq!(older, Err(RefusedOrder::Older { kid: kid(0), at: at(5), heard: at(6) }), "as ever");
+    let older = ordered(0, 5);
+    let refused = RefusedOrder::Older { kid: kid(0), at: at(5), heard: at(6) };
+    assert_eq!(older.key(&holdings, at(7), MARGIN), Err(refused), "as ever");
 }
 
 #[test]

@@ -7,8 +7,6 @@ use crate::core::{
     tests::{at, kid, node, rsa_key, terms},
 };
 
-const MARGIN: Duration = Duration::from_secs(10);
-
 fn kids(indices: &[usize]) -> BTreeSet<Kid> {
     indices.iter().map(|index| kid(*index)).collect()
 }

@@ -1,6 +1,6 @@
 //! What was gathered, as plain data.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -148,6 +148,25 @@ pub enum Unanswered {
         to: String,
         reason: &'static str,
     },
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress { host } => write!(f, "the name `{host}` has no address"),
+            Self::Private { addresses } => {
+                write!(f, "its addresses are not of the internet: `{}`", addresses.join("`, `"))
+            }
+            Self::NoConnection { reason } => write!(f, "no connection: {reason}"),
+            Self::Tls { reason, .. } => f.write_str(reason),
+            Self::TimedOut { after } => write!(f, "no answer within {} s", after.as_secs()),
+            Self::Interrupted { reason } => write!(f, "the answer broke off: {reason}"),
+            Self::TooLarge { limit } => write!(f, "it is longer than {limit} bytes"),
+            Self::Encoded { coding } => write!(f, "it is encoded as `{coding}`, which nobody asked for"),
+            Self::Credentials => f.write_str("the URL has a user name or password"),
+            Self::Redirected { to, reason } => write!(f, "it redirects to `{to}`: {reason}"),
+        }
+    }
 }
 
 impl Unanswered {

@@ -19,10 +19,15 @@ fn publication() -> Publication {
     Publication::render(&terms(), Profile::Entra, [rsa_key(1)]).expect("one key")
 }
 
-fn routes(issuers: impl IntoIterator<Item = (Issuer, Slot)>) -> Routes {
+fn routes(issuers: impl IntoIterator<Item = (Terms, Slot)>) -> Routes {
     let routes = Routes::new(Arc::default());
     routes.set(issuers);
     routes
+}
+
+fn terms_of(issuer: &str) -> Terms {
+    let issuer = Issuer::parse(issuer).expect("valid");
+    Terms { jwks_uri: issuer.jwks_uri(), issuer, max_age: terms().max_age }
 }
 
 fn published(publication: &Publication) -> Slot {
@@ -32,7 +37,7 @@ fn published(publication: &Publication) -> Slot {
 }
 
 fn served() -> Routes {
-    routes([(terms().issuer, published(&publication()))])
+    routes([(terms(), published(&publication()))])
 }
 
 fn ask(
@@ -106,7 +111,7 @@ fn a_condition_may_have_several_lines_and_the_one_of_writers_is_heeded_too() {
 
 #[test]
 fn head_is_answered_as_get_without_the_body_whatever_the_answer() {
-    let empty = routes([(terms().issuer, Slot::default())]);
+    let empty = routes([(terms(), Slot::default())]);
     for (routes, path) in [(&served(), JWKS), (&served(), "/nowhere"), (&empty, JWKS)] {
         let (status, mut headers, body) = ask(routes, Method::HEAD, path, &[]);
         let (of_get, get_headers, document) = ask(routes, Method::GET, path, &[]);
@@ -161,7 +166,7 @@ fn query_strings_are_ignored_and_other_paths_are_unknown() {
 
 #[test]
 fn nothing_published_yet_is_a_503_that_says_when_to_come_back() {
-    let empty = routes([(terms().issuer, Slot::default())]);
+    let empty = routes([(terms(), Slot::default())]);
     let (status, headers, body) = ask(&empty, Method::GET, JWKS, &[]);
     assert_eq!(StatusCode::SERVICE_UNAVAILABLE, status);
     assert_eq!("5", headers[header::RETRY_AFTER]);
@@ -173,10 +178,9 @@ fn a_host_is_ignored_where_one_issuer_alone_has_the_path_and_decides_where_two_h
     let (status, ..) = ask(&served(), Method::GET, JWKS, &[("host", "evil.example")]);
     assert_eq!(StatusCode::OK, status);
 
-    let other = Issuer::parse("https://other.example/c1").expect("valid");
-    let other_terms = Terms { jwks_uri: other.jwks_uri(), issuer: other.clone(), max_age: terms().max_age };
-    let theirs = Publication::render(&other_terms, Profile::Entra, [rsa_key(2)]).expect("one key");
-    let both = routes([(terms().issuer, published(&publication())), (other, published(&theirs))]);
+    let other = terms_of("https://other.example/c1");
+    let theirs = Publication::render(&other, Profile::Entra, [rsa_key(2)]).expect("one key");
+    let both = routes([(terms(), published(&publication())), (other, published(&theirs))]);
     let (_, _, body) = ask(&both, Method::GET, DISCOVERY, &[("host", "OTHER.example")]);
     assert!(String::from_utf8_lossy(&body).contains("https://other.example/c1"));
     let (_, _, body) = ask(&both, Method::GET, DISCOVERY, &[("host", "other.example:443")]);
@@ -191,11 +195,22 @@ fn a_host_is_ignored_where_one_issuer_alone_has_the_path_and_decides_where_two_h
 }
 
 #[test]
+fn the_jwks_is_served_where_jwks_uri_says_and_nowhere_else() {
+    let terms = Terms { jwks_uri: "https://issuer.example/c1/keys.json".to_owned(), ..terms() };
+    let routes = routes([(terms, published(&publication()))]);
+    let status = |path: &str| ask(&routes, Method::GET, path, &[]).0;
+    assert_eq!(
+        [status("/c1/keys.json"), status(DISCOVERY), status(JWKS)],
+        [StatusCode::OK, StatusCode::OK, StatusCode::NOT_FOUND]
+    );
+}
+
+#[test]
 fn every_answer_is_counted_once() {
     let counters = Arc::new(Counters::default());
     let slot = Slot::default();
     let routes = Routes::new(Arc::clone(&counters));
-    routes.set([(terms().issuer, slot.clone())]);
+    routes.set([(terms(), slot.clone())]);
     ask(&routes, Method::GET, JWKS, &[]);
     slot.publish(&publication());
     ask(&routes, Method::GET, JWKS, &[]);
@@ -208,7 +223,7 @@ fn every_answer_is_counted_once() {
 fn a_change_of_the_routes_is_whole_and_seen_by_every_clone() {
     let routes = served();
     let clone = routes.clone();
-    let other = Issuer::parse("https://k8s.example/c2").expect("valid");
+    let other = terms_of("https://k8s.example/c2");
     let (status, ..) = ask(&clone, Method::GET, "/c2/openid/v1/jwks", &[]);
     assert_eq!(StatusCode::NOT_FOUND, status);
     routes.set([(other, published(&publication()))]);
@@ -220,7 +235,7 @@ fn a_change_of_the_routes_is_whole_and_seen_by_every_clone() {
 
 #[test]
 fn an_issuer_without_a_path_is_served_at_the_root() {
-    let issuer = Issuer::parse("https://k8s.example/").expect("valid");
+    let issuer = terms_of("https://k8s.example/");
     let routes = routes([(issuer, published(&publication()))]);
     for target in ["/openid/v1/jwks", "/.well-known/openid-configuration"] {
         assert_eq!(StatusCode::OK, ask(&routes, Method::GET, target, &[]).0);

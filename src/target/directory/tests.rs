@@ -24,7 +24,7 @@ struct Place {
 /// A directory that does not exist yet, in one that does.
 fn place() -> Place {
     let root = tempfile::tempdir().expect("a directory");
-    let directory = Directory::new(root.path().join("public"));
+    let directory = Directory::new(root.path().join("public"), Paths::default());
     Place { root, directory }
 }
 

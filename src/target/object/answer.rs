@@ -137,7 +137,7 @@ impl Service {
     }
 
     /// What lets everybody read, and nobody list.
-    fn publicity(&self, code: Option<&str>) -> String {
+    pub(super) fn publicity(&self, code: Option<&str>) -> String {
         match self {
             Self::Azure { account, .. } if code == Some("PublicAccessNotPermitted") => format!(
                 "let the account have public containers: `az storage account update --name {account} \

@@ -165,6 +165,8 @@ async fn a_redirect_is_no_document() {
         chain(&error),
         "cannot read target `t`: the answer was `307 Temporary Redirect`, expected `200 OK`"
     );
+    let hint = error.hint().expect("there is something to do about it");
+    assert!(hint.contains("jwks-rsa, PyJWT and jose read no JWKS behind one"), "{hint}");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::{
         rotation::{alarms, report},
     },
     store::StoreError,
+    telemetry::as_typed,
     workflow::asking::in_one_line,
 };
 
@@ -39,7 +40,7 @@ impl Keeper {
     /// Logs that the ledger could not be stored, once for each reason.
     pub fn tell_unstored(&self, error: &StoreError) {
         let issuer = &self.charter.terms.issuer;
-        let (hint, error) = (error.hint(), in_one_line(error));
+        let (hint, error) = (error.hint().map(|hint| as_typed(&hint)), in_one_line(error));
         self.board.issuer(issuer, |status| status.ledger.error = Some(error.clone()));
         if self.unstored.lock().expect("nobody panics while holding it").is_news(&error) {
             error!(%issuer, error, hint, "ledger not stored, the publication stays");

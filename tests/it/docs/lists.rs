@@ -55,6 +55,7 @@ fn board() -> Board {
     let at = jiff::Timestamp::UNIX_EPOCH;
     let node = NodeReport {
         order: Some(Order { sign: Kid::parse("a").expect("a kid"), at, why: Why::First }),
+        says_that_it_signs_with: Vec::new(),
         next: Some("b".to_owned()),
         due: Some(at),
         waits_for: Vec::new(),

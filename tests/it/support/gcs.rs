@@ -1,10 +1,10 @@
-//! A stand-in for Google Cloud Storage: the four requests of its XML API that a target makes, with
+//! A stand-in for Google Cloud Storage: the five requests of its XML API that a target makes, with
 //! what they rest on: generations, preconditions and who may do what.
 //!
 //! The only store here that is no program of somebody else's: none that can be had refuses a write for
 //! its generation (`docs/decisions/0015`).
 //!
-//! Sources: "PUT Object", "GET Object", "HEAD Object", "HTTP headers", "Request preconditions" and "HTTP
+//! Sources: "PUT Object", "GET Object", "HEAD Object", "DELETE Object", "HTTP headers", "Request preconditions" and "HTTP
 //! status and error codes for XML" in the reference of the XML API; AIP-4111 for the tokens. What is not
 //! written there is answered with 501.
 
@@ -111,6 +111,8 @@ struct Object {
     generation: i64,
     /// Those that are sent back as they came.
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether its own access control list lets everybody read it; a new generation has a new list.
+    public: bool,
 }
 
 impl Gcs {
@@ -150,7 +152,7 @@ impl Gcs {
         let generation = world.next_generation();
         let bucket = world.buckets.get_mut(bucket).expect("the bucket was created");
         let bytes = Bytes::copy_from_slice(body);
-        bucket.objects.insert(object.to_owned(), Object { bytes, generation, headers });
+        bucket.objects.insert(object.to_owned(), Object { bytes, generation, headers, public: false });
     }
 
     /// Changes a header of an object, and so its metageneration alone.
@@ -161,6 +163,24 @@ impl Gcs {
         let object = bucket.objects.get_mut(object).expect("it was written");
         object.headers.retain(|(other, _)| *other != name);
         object.headers.push((name, HeaderValue::from_static(value)));
+    }
+
+    /// Lets everybody read an object by its own access control list.
+    pub(crate) fn make_public(&self, path: &str) {
+        let (bucket, object) = path.split_once('/').expect("a bucket and an object");
+        let mut world = self.lock();
+        let bucket = world.buckets.get_mut(bucket).expect("the bucket was created");
+        bucket.objects.get_mut(object).expect("it was written").public = true;
+    }
+
+    /// Lets everybody read all objects of a bucket.
+    pub(crate) fn make_bucket_public(&self, name: &str) {
+        self.lock().buckets.get_mut(name).expect("the bucket was created").public = true;
+    }
+
+    /// The names of all objects of a bucket.
+    pub(crate) fn objects(&self, bucket: &str) -> Vec<String> {
+        self.lock().buckets[bucket].objects.keys().cloned().collect()
     }
 
     pub(crate) fn delete(&self, path: &str) {
@@ -192,6 +212,7 @@ async fn answer(
     match method {
         Method::GET | Method::HEAD => world.read(role, &bucket, &object, &headers),
         Method::PUT => world.write(role, &bucket, object, &headers, body),
+        Method::DELETE => world.remove(role, &bucket, &object),
         _ => StatusCode::NOT_IMPLEMENTED.into_response(),
     }
 }
@@ -210,7 +231,8 @@ impl World {
 
     fn read(&self, role: Option<Role>, bucket: &str, name: &str, headers: &HeaderMap) -> Response {
         let bucket = &self.buckets[bucket];
-        if role.is_none() && !bucket.public {
+        let is_public = bucket.public || bucket.objects.get(name).is_some_and(|object| object.public);
+        if role.is_none() && !is_public {
             return error(StatusCode::FORBIDDEN, "AccessDenied");
         }
         let Some(object) = bucket.objects.get(name) else {
@@ -254,13 +276,23 @@ impl World {
         };
         let headers = headers.iter().filter(|(name, _)| is_kept(name));
         let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
-        let object = Object { bytes, generation: self.next_generation(), headers };
+        let object = Object { bytes, generation: self.next_generation(), headers, public: false };
         let versions = object.versions();
         let bucket = self.buckets.get_mut(bucket).expect("it was looked up");
         bucket.objects.insert(name, object);
         let mut response = StatusCode::OK.into_response();
         response.headers_mut().extend(versions);
         response
+    }
+
+    fn remove(&mut self, role: Option<Role>, bucket: &str, name: &str) -> Response {
+        if role != Some(Role::User) {
+            return error(StatusCode::FORBIDDEN, "AccessDenied");
+        }
+        match self.buckets.get_mut(bucket).expect("it was looked up").objects.remove(name) {
+            Some(_) => StatusCode::NO_CONTENT.into_response(),
+            None => error(StatusCode::NOT_FOUND, "NoSuchKey"),
+        }
     }
 
     fn next_generation(&mut self) -> i64 {

@@ -79,13 +79,21 @@ impl S3 {
     /// Lets anybody read the objects of a bucket, and not list them.
     #[track_caller]
     pub(crate) fn allow_anonymous_read(&self, bucket: &str) {
+        self.allow_anonymous_read_of(bucket, &["*"]);
+    }
+
+    /// The same for these objects of the bucket alone.
+    #[track_caller]
+    pub(crate) fn allow_anonymous_read_of(&self, bucket: &str, objects: &[&str]) {
+        let objects: Vec<_> =
+            objects.iter().map(|object| format!("arn:aws:s3:::{bucket}/{object}")).collect();
         let policy = json!({
             "Version": "2012-10-17",
             "Statement": [{
                 "Effect": "Allow",
                 "Principal": "*",
                 "Action": ["s3:GetObject"],
-                "Resource": [format!("arn:aws:s3:::{bucket}/*")],
+                "Resource": objects,
             }],
         });
         self.owner_request("PUT", &format!("/{bucket}"), "policy=", &[], policy.to_string().as_bytes())

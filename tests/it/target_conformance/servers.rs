@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::header::CACHE_CONTROL;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use signpost::core::publication::Document;
+use signpost::core::publication::{Document, Paths};
 use signpost::target::{Connections, Location, Outside, Target};
 use tempfile::TempDir;
 
@@ -142,7 +142,7 @@ fn busy(status: u16, body: &'static str) -> Action {
 }
 
 fn path(document: Document) -> String {
-    format!("{CONTAINER}/{PREFIX}/{}", document.path())
+    format!("{CONTAINER}/{PREFIX}/{}", Paths::default().of(document))
 }
 
 pub(super) fn azurite() -> Kind {
@@ -336,7 +336,7 @@ pub(super) fn directory() -> Kind {
         }
 
         fn edit(&self, document: Document, edit: Edit) {
-            let path = self.root().join(document.path());
+            let path = self.root().join(Paths::default().of(document));
             match edit {
                 Edit::Overwrite(bytes) => {
                     fs::create_dir_all(path.parent().expect("it has one")).expect("the folder is ours");

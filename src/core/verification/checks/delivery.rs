@@ -15,7 +15,8 @@ const LARGE: usize = 64 * 1024;
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "PUB-REDIR",
-        rule: "they are served without a redirect; whether Entra follows one is not documented",
+        rule: "they are served without a redirect: jwks-rsa, PyJWT and jose read no JWKS behind one; whether Entra \
+               follows one is not documented",
         level: Warning,
         parties: EVERYBODY,
         codes: &[501_661],
@@ -35,7 +36,8 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "PUB-CTYPE",
-        rule: "both are `application/json`; what Entra demands is not documented",
+        rule: "both are `application/json`: Spring Security and openidconnect (Rust) refuse a discovery document of \
+               another type; what Entra demands is not documented",
         level: Warning,
         parties: EVERYBODY,
         codes: &[],
@@ -68,10 +70,15 @@ pub(super) const CHECKS: &[Check] = &[
 fn nothing_redirects(case: &Case) -> Verdict {
     answers(case, |what, answer| {
         let last = answer.redirects.last()?;
+        let fix = if what == "JWKS" {
+            "serve it without a redirect: jwks-rsa, PyJWT and jose do not follow one"
+        } else {
+            "serve it without a redirect"
+        };
         Some(violated(
             format!("{what} at {} is redirected to {last}", answer.url),
             "the document itself",
-            "serve it without a redirect",
+            fix,
         ))
     })
 }
@@ -98,7 +105,7 @@ fn they_are_json(case: &Case) -> Verdict {
             violated(
                 format!("{what} at {} has content type `{found}`", answer.url),
                 format!("`{MEDIA_TYPE}`"),
-                "publish it with `signpost sync`, which sets it",
+                "have it served as JSON: a store learns that from `signpost sync`, a web server from its configuration",
             )
         })
     })

@@ -261,13 +261,13 @@ impl World {
     }
 
     /// The keys that sign for others.
-    fn signing(&self) -> Kids {
+    pub(super) fn signing(&self) -> Kids {
         let memories = self.nodes.iter().filter_map(|node| node.memory.as_deref());
         kids(memories.filter_map(|memory| memory.signing().filter(|kid| memory.keys()[*kid].outside)))
     }
 
     /// Whether every node signs for others with the key that it was ordered, and with no other.
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         let Some(ledger) = &self.stored else { return false };
         !ledger.is_held(at(self.now))
             && self.nodes.iter().all(|node| {

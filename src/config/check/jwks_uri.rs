@@ -1,0 +1,87 @@
+//! Where relying parties read the JWKS: where Signpost writes and serves it, unless somebody else does.
+
+use std::collections::hash_map::Entry;
+
+use super::Known;
+use crate::{
+    config::{
+        problem::{Fault, Problems},
+        reader::Mapping,
+        value::{self, Web},
+    },
+    core::issuer::{DISCOVERY_PATH, Issuer, path_below},
+};
+
+/// `None` where it follows from the issuer, and where a problem tells of it.
+pub(super) fn read(
+    mapping: &Mapping<'_>,
+    issuer: Option<&Issuer>,
+    known: &mut Known,
+    problems: &mut Problems,
+) -> Option<String> {
+    let given = mapping.get("jwks_uri").is_some();
+    let uri = mapping
+        .parsed("jwks_uri", problems, |text| value::web_url(text, Web::Secure).map(|_| text.to_owned()));
+    let elsewhere = mapping.bool("jwks_served_elsewhere", problems)?;
+    let issuer = issuer?;
+    if elsewhere && !given {
+        let fault = Fault::new("says that `jwks_uri` is served elsewhere, and there is none");
+        mapping.refuse("jwks_served_elsewhere", fault.hint("give `jwks_uri`, or leave this away"), problems);
+        return None;
+    }
+    if given && uri.is_none() {
+        return None;
+    }
+    let below = uri.as_deref().map(|uri| (uri, path_below(issuer.as_str(), uri)));
+    let fault = match below {
+        Some((uri, Some(path))) if !is_free(path) => {
+            let fault =
+                Fault::new(format!("`{uri}` is in the way of other files, expected a path of its own"));
+            Some(("jwks_uri", fault.hint("leave `jwks_uri` away: it follows from the issuer")))
+        }
+        Some((uri, Some(_))) if elsewhere => {
+            let fault =
+                Fault::new(format!("`{uri}` is below issuer `{issuer}`, where Signpost serves it itself"));
+            Some(("jwks_served_elsewhere", fault.hint("leave this away, or correct `jwks_uri`")))
+        }
+        Some((uri, None)) if !elsewhere => {
+            let fault = Fault::new(format!(
+                "`{uri}` is not a path of letters, digits, `-`, `.` and `_` below issuer `{issuer}`, where Signpost \
+                 writes and serves it"
+            ));
+            let hint = "leave `jwks_uri` away; if somebody else serves the JWKS there, add `jwks_served_elsewhere: true`";
+            Some(("jwks_uri", fault.hint(hint)))
+        }
+        _ => None,
+    };
+    if let Some((key, fault)) = fault {
+        mapping.refuse(key, fault, problems);
+        return None;
+    }
+    if !elsewhere {
+        let served = uri.clone().unwrap_or_else(|| issuer.jwks_uri());
+        match known.issuers.entry(served) {
+            // A second issuer of the same name has its problem already.
+            Entry::Occupied(first) if given => {
+                let fault = mapping.at.taken("document", first.key(), first.get());
+                mapping.refuse("jwks_uri", fault, problems);
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(free) => {
+                free.insert(mapping.at.name());
+            }
+        }
+    }
+    uri
+}
+
+/// Whether a path is neither that of the discovery document, nor above or below it, nor one of the files that a
+/// directory keeps beside the documents.
+fn is_free(path: &str) -> bool {
+    let is_within = |one: &str, other: &str| {
+        one.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    !is_within(path, DISCOVERY_PATH)
+        && !is_within(DISCOVERY_PATH, path)
+        && !path.split('/').any(|name| name.starts_with(".signpost"))
+}
