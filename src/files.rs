@@ -115,7 +115,7 @@ fn up_to(file: File, limit: u64) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 pub struct Staged {
     directory: File,
-    staged: OsString,
+    temporary: OsString,
     name: OsString,
 }
 
@@ -129,10 +129,10 @@ impl Staged {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
         remove_left_behind(parent(path));
         let directory = open_directory(parent(path), OFlags::empty())?;
-        let staged = staged_name()?;
+        let temporary = staged_name()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&directory, &staged, flags, Mode::from_raw_mode(PRIVATE_FILE))?);
-        let staged = Self { directory, staged: staged.into(), name };
+        let mut file = File::from(openat(&directory, &temporary, flags, Mode::from_raw_mode(PRIVATE_FILE))?);
+        let staged = Self { directory, temporary: temporary.into(), name };
         file.write_all(bytes)?;
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;
@@ -145,7 +145,7 @@ impl Staged {
     ///
     /// Fails when something is there that no file can replace, and when that cannot be synced to disk.
     pub fn commit(self) -> io::Result<()> {
-        renameat(&self.directory, &self.staged, &self.directory, &self.name)?;
+        renameat(&self.directory, &self.temporary, &self.directory, &self.name)?;
         self.directory.sync_all()
     }
 }
@@ -153,7 +153,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         // After a commit there is none.
-        let _ = unlinkat(&self.directory, &self.staged, AtFlags::empty());
+        let _ = unlinkat(&self.directory, &self.temporary, AtFlags::empty());
     }
 }
 

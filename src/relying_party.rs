@@ -67,14 +67,15 @@ impl RelyingParty {
         let trust = ca_file.clone().map_or(Trust::System, Trust::Also);
         let resolves = resolver.clone();
         let client = http_client::client(&trust, |builder| {
-            builder.no_proxy().connect_timeout(CONNECT_TIMEOUT).dns_resolver(resolves)
+            // The time of a document ends what this one would: it counts redirects too.
+            builder.no_proxy().connect_timeout(CONNECT_TIMEOUT).timeout(2 * TIMEOUT).dns_resolver(resolves)
         });
         Ok(Self { client: client.await?, reach, resolver, ca_file })
     }
 
     /// Reads one document; whatever comes of it is evidence.
     pub async fn read(&self, url: &str) -> Exhibit {
-        let none = |why| Exhibit::NoAnswer(NoAnswer { url: url.to_owned(), why });
+        let none = |why| Exhibit::NoAnswer(NoAnswer { url: shown(url), why });
         match timeout(TIMEOUT, self.follow(url)).await {
             Ok(Ok(answer)) => Exhibit::Answer(Box::new(answer)),
             Ok(Err(why)) => none(why),

@@ -270,7 +270,7 @@ impl Target {
         let public = outside.public_url.as_deref().map(|url| address(url, false));
         let (store, public) = (store.transpose().map_err(failed)?, public.transpose().map_err(failed)?);
         let (is_read_at_store, paths) = (outside.anonymous, outside.paths.clone());
-        Ok(Self { store, is_read_at_store, public, place, paths, name })
+        Ok(Self { name, place, paths, store, is_read_at_store, public })
     }
 
     #[must_use]

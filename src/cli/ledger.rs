@@ -169,14 +169,11 @@ fn adopt(kid: &str, which: &Which) -> Result<Outcome, Failure> {
     let kid = pick::kid(kid, known.map(Kid::as_str), hint)?;
     let knows = |ledger: &&Ledger| ledger.key(&kid).is_some() || ledger.strangers().contains_key(&kid);
     let issuers: Vec<Issuer> = ledgers.iter().filter(knows).map(|ledger| ledger.issuer().clone()).collect();
-    let issuer = match issuers.as_slice() {
-        [issuer] => issuer,
-        _ => {
-            return Err(Failure::plain(
-                &format!("kid `{}` is known to {} issuers", printable(kid.as_str()), issuers.len()),
-                "pass `--issuer` to say which one",
-            ));
-        }
+    let [issuer] = issuers.as_slice() else {
+        return Err(Failure::plain(
+            &format!("kid `{}` is known to {} issuers", printable(kid.as_str()), issuers.len()),
+            "pass `--issuer` to say which one",
+        ));
     };
     block_on(ledgers::adopt(&config, issuer, &kid))
         .map_err(|error| Failure::new(&error, error.hint().as_deref().or(Some(hint))))?;

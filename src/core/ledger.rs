@@ -80,10 +80,10 @@ pub struct Ledger {
     /// The mark under which each place was last seen or left; see [`Look`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     marks: BTreeMap<String, String>,
-    /// Nodes whose next key signs without the propagation wait, by the operator's word, and since when; see
-    /// [`Ledger::revoke_for_a_new_key`].
+    /// Nodes whose next key signs without the propagation wait, by the operator's word, and the keys that were known
+    /// of them then: none of these; see [`Ledger::revoke_for_a_new_key`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    waived: BTreeMap<NodeName, Timestamp>,
+    waived: BTreeMap<NodeName, BTreeSet<Kid>>,
     /// After a repair: how long nothing is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hold: Option<Hold>,

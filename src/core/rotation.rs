@@ -248,6 +248,22 @@ pub fn after(ledger: &Ledger, step: &Step, now: Timestamp) -> Ledger {
     }
 }
 
+/// Whether a node has a key that is none of the known ones, or is about to make one: it does while it lacks a standby
+/// beside the key that it signs with.
+fn has_another_to_come(keys: &[(&Kid, &Entry, Stage)], known: &BTreeSet<Kid>) -> bool {
+    let is_at = |active: bool| {
+        move |(_, _, stage): &(&Kid, &Entry, Stage)| match stage {
+            Stage::Active { .. } => active,
+            Stage::Standby { .. } => !active,
+            Stage::Retired { .. } => false,
+        }
+    };
+    let is_new = |(kid, _, stage): &(&Kid, &Entry, Stage)| {
+        !matches!(stage, Stage::Retired { .. }) && !known.contains(*kid)
+    };
+    keys.iter().any(is_new) || !(keys.iter().any(is_at(true)) && keys.iter().any(is_at(false)))
+}
+
 /// What is next for a node, and what is in the way.
 #[must_use]
 pub fn outlook(
@@ -262,7 +278,7 @@ pub fn outlook(
     let ordered = order.and_then(|order| keys.iter().find(|(kid, ..)| **kid == order.sign));
     let nothing = BTreeSet::new();
     let without = ledger.wish().map_or(&nothing, |wish| &wish.without);
-    let waived = ledger.waived(node);
+    let waived = ledger.waived(node).filter(|known| has_another_to_come(&keys, known));
     let obstacles_of = |kid: &Kid, entry: &Entry| {
         let mut obstacles = in_the_way(ledger, (kid, entry), seen, without, now, timing);
         // The operator knows what it costs.
@@ -283,7 +299,7 @@ pub fn outlook(
         let mut candidates: Vec<_> =
             keys.iter().filter(|(_, _, stage)| !matches!(stage, Stage::Retired { .. })).collect();
         // One that was public before that word would not be worth it.
-        candidates.retain(|(_, entry, _)| waived.is_none_or(|at| entry.first_seen >= at));
+        candidates.retain(|(kid, ..)| waived.is_none_or(|known| !known.contains(*kid)));
         candidates.sort_by_key(|(_, _, stage)| matches!(stage, Stage::Standby { .. }));
         let judged = candidates.into_iter().map(|(kid, entry, _)| (*kid, obstacles_of(kid, entry)));
         let best = judged.min_by_key(|(_, obstacles)| !obstacles.is_empty());

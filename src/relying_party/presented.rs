@@ -12,6 +12,7 @@ use tokio_openssl::SslStream;
 use url::{Host, Url};
 
 use super::reach::Resolver;
+use crate::core::publication::hex;
 
 /// Whether no authority that is known here has signed a certificate, by OpenSSL's words.
 pub(super) fn is_of_unknown_authority(reason: &str) -> bool {
@@ -50,5 +51,5 @@ async fn last_certificate(url: &str, resolver: Resolver) -> Option<String> {
     let mut stream = SslStream::new(configuration.into_ssl(url.host_str()?).ok()?, stream).ok()?;
     Pin::new(&mut stream).connect().await.ok()?;
     let digest = stream.ssl().peer_cert_chain()?.iter().last()?.digest(MessageDigest::sha1()).ok()?;
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hex(&digest))
 }

@@ -101,14 +101,21 @@ async fn credentials_of_the_machine(
     service: String,
 ) -> Result<HttpResponse, HttpError> {
     let failed = |kind, reason| HttpError::new(kind, NoMetadata { service: service.clone(), reason });
+    // Only then are the first version's credentials asked for, where the operator wants that.
+    let falls_back = (request.uri().path() == METADATA_PATHS[0]).then_some(StatusCode::FORBIDDEN);
     match timeout(METADATA_TIMEOUT, client.call(request)).await {
         Err(_) => Err(failed(HttpErrorKind::Connect, "no answer".to_owned())),
         Ok(Err(error)) => Err(failed(error.kind(), innermost(&error))),
-        Ok(Ok(response)) if matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) => {
+        Ok(Ok(response)) if is_refusal(response.status()) && falls_back != Some(response.status()) => {
             Err(failed(HttpErrorKind::Unknown, format!("it answered `{}`", response.status())))
         }
         Ok(Ok(response)) => Ok(response),
     }
+}
+
+/// Whether to ask again is of no use.
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS
 }
 
 /// A machine has no credentials.

@@ -501,7 +501,10 @@ impl Keeper {
             for incident in shown.incidents_since(&before).iter().filter(|incident| is_new(incident.at)) {
                 warn!(issuer = %shown.issuer(), what = %incident.what, "ledger");
             }
-            !before.public_keys().eq(shown.public_keys()) || before.orders() != shown.orders()
+            // A revoked key may be one that only a target shows.
+            !before.public_keys().eq(shown.public_keys())
+                || !before.revoked().eq(shown.revoked())
+                || before.orders() != shown.orders()
         });
         nothing.filter(|_| known && !ready)
     }

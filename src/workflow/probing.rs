@@ -24,6 +24,8 @@ use crate::{
 /// Time until trouble is looked at a second time, before anybody hears of it: a publication may be on its way,
 /// and an API server that has just started refuses for some seconds.
 const CONFIRM: Duration = Duration::from_secs(15);
+/// How often that is done at most: what was put right in between may make place for something else.
+const CONFIRMATIONS: usize = 2;
 /// Longest time between two looks while there is trouble.
 const RECHECK: Duration = Duration::from_mins(1);
 
@@ -54,14 +56,19 @@ pub async fn probe(prober: Prober, keeper: Arc<Keeper>, mut pass: Pass, stop: Ca
         let _ = publication.wait_for(Option::is_some).await;
         let mut known = Known::default();
         loop {
-            let mut looked = pass.through(Box::pin(prober.look(&keeper))).await;
-            if known.is_new_trouble(&looked) {
-                // Whatever somebody deleted or edited is put right before anybody is told of it.
-                if looked.is_ok() {
-                    keeper.suspect();
+            let mut looked = prober.look_through(&mut pass, &keeper).await;
+            for _ in 0..CONFIRMATIONS {
+                if !known.is_new_trouble(&looked) {
+                    break;
                 }
                 sleep(CONFIRM.min(prober.every)).await;
-                looked = pass.through(Box::pin(prober.look(&keeper))).await;
+                let again = prober.look_through(&mut pass, &keeper).await;
+                let is_same =
+                    matches!((&looked, &again), (Ok(one), Ok(other)) if !other.is_news_after(Some(one)));
+                looked = again;
+                if is_same {
+                    break;
+                }
             }
             let is_well = matches!(&looked, Ok(judgement) if judgement.is_accepted());
             known.take(looked, &keeper);
@@ -75,6 +82,16 @@ pub async fn probe(prober: Prober, keeper: Arc<Keeper>, mut pass: Pass, stop: Ca
 }
 
 impl Prober {
+    /// Looks, and has every target looked at if there is trouble: what somebody deleted or edited is put right
+    /// before anybody is told of it.
+    async fn look_through(&self, pass: &mut Pass, keeper: &Keeper) -> Result<Judgement, NothingToJudge> {
+        let looked = pass.through(Box::pin(self.look(keeper))).await;
+        if matches!(&looked, Ok(judgement) if !judgement.is_accepted()) {
+            keeper.suspect();
+        }
+        looked
+    }
+
     async fn look(&self, keeper: &Keeper) -> Result<Judgement, NothingToJudge> {
         let Specimen { token, api_server } = (self.tokens)().await?;
         let mut evidence = Evidence {

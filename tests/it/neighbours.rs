@@ -282,7 +282,7 @@ fn a_log_that_nobody_reads_holds_up_nothing_and_what_is_lost_is_counted() {
     let command = Signpost::within(shell, ["run", "--log", "trace"]);
     let mut service = installation.run_as(command.env("SIGNPOST_CONFIG", installation.config_file()));
     // A configuration with many faults is a long line.
-    let faults: String = (0..3000).map(|number| format!("unknown_{number}: a\n")).collect();
+    let faults = (0..3000).map(|number| format!("unknown_{number}: a\n")).collect::<Vec<_>>().concat();
     fs::write(installation.config_file(), faults).expect("the folder is ours");
     let lose = |service: &mut Service| {
         let before = service.metric("signpost_log_lines_dropped_total", "");
@@ -300,7 +300,7 @@ fn a_log_that_nobody_reads_holds_up_nothing_and_what_is_lost_is_counted() {
     // Whoever reads again is told.
     let mut reader = unread.try_clone().expect("it is open");
     let read = thread::spawn(move || {
-        let (mut seen, mut some) = (String::new(), [0; 65536]);
+        let (mut seen, mut some) = (String::new(), vec![0; 65536]);
         while !seen.contains("log lines were dropped") {
             let count = reader.read(&mut some).expect("it is open");
             seen = seen.split_off(seen.floor_char_boundary(seen.len().saturating_sub(100)));

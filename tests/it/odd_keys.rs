@@ -134,7 +134,7 @@ fn an_odd_key_takes_no_other_one_along_and_one_that_turned_odd_stays_public() {
     let public = folder.path().join("public");
     let settings = json!({"sources": [files(&[&source])], "targets": [directory_target(&public)]});
     let installation = Installation::new(ISSUER, &settings);
-    write(&[&[second.clone()], &odd[..]].concat());
+    write(&[std::slice::from_ref(&second), &odd[..]].concat());
     let mut service = installation.run_until_ready();
     let both = || {
         let mut both = [&first, &second].map(|key| key["kid"].as_str().expect("a kid").to_owned());
@@ -169,7 +169,7 @@ fn an_odd_key_takes_no_other_one_along_and_one_that_turned_odd_stays_public() {
     assert_eq!(["listed", "listed"][..], states(&service));
     assert_eq!(both()[..], kids(service.served().jwks()));
     // What is gone is gone, whatever else is odd.
-    write(&[&[second.clone()], &odd[5..7]].concat());
+    write(&[std::slice::from_ref(&second), &odd[5..7]].concat());
     service.until("it counts as missing", |service| states(service).contains(&"missing".to_owned()));
     service.stop().expect_code(0);
 }

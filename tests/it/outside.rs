@@ -154,7 +154,7 @@ fn a_target_that_gates_nothing_is_told_so_and_fails_all_the_same() {
 fn a_place_that_lets_the_jwks_be_kept_for_longer_than_a_rotation_waits_raises_an_alarm() {
     let folder = TempDir::new().expect("a temporary folder");
     let public = folder.path().join("public");
-    let mut nginx = Nginx::start(&[("/c1/", Location::Folder(public.clone()))]);
+    let mut nginx = Nginx::start(&[("/c1/", Location::PlainFolder(public.clone()))]);
     let issuer = format!("{}/c1", nginx.url());
     let mut target = directory_target(&public);
     target["public_url"] = json!(issuer);

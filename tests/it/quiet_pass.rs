@@ -163,7 +163,7 @@ fn a_poll_is_one_request_and_a_tick_is_one_head_per_document() {
     assert_eq!(service.status()["sequence"], sequence);
     assert_eq!(service.metric("signpost_target_writes_total", "azure"), Some(2.0));
     let log = service.running.stderr();
-    let published = log.matches("published").count();
+    let published = log.matches("INFO published").count();
     assert_eq!((published, log.matches("WARN").count(), log.matches("ERROR").count()), (3, 0, 0), "{log}");
 }
 

@@ -15,8 +15,11 @@ const ISSUER: &str = "https://oidc.example/people";
 const SUBJECT: &str = "system:serviceaccount:demo:demo";
 const WITHIN: Duration = Duration::from_mins(1);
 
+/// How a program saves a text.
+type Save = fn(&str) -> Vec<u8>;
+
 /// Ways to save a text, and what is told of a token that is saved so.
-const WAYS: [(&str, fn(&str) -> Vec<u8>, Option<&str>); 5] = [
+const WAYS: [(&str, Save, Option<&str>); 5] = [
     ("as it is", |text| text.as_bytes().to_vec(), None),
     (
         "UTF-8 with a mark",

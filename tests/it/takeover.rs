@@ -34,7 +34,7 @@ impl ByHand {
         let folder = TempDir::new().expect("a temporary folder");
         let [key, second] = ["sa", "second"].map(|name| KeyFiles::rsa(folder.path(), name).public);
         let jwks = printed(&[&key, &second]);
-        let second = kids(&printed(&[&second])).remove(0);
+        let second = kids(printed(&[&second])).remove(0);
         Self { folder, issuer: issuer.to_owned(), key, jwks, second }
     }
 
@@ -148,7 +148,7 @@ fn a_jwks_on_another_host_is_read_as_a_relying_party_reads_it() {
     let installation = by_hand.installation(&json!([directory_target(&by_hand.public())]));
     let sync = |arguments: &[&str]| {
         let verb = installation.verb(["sync"].iter().chain(arguments));
-        verb.env("SSL_CERT_FILE", nginx.ca_file()).finish(Duration::from_secs(60))
+        verb.env("SSL_CERT_FILE", nginx.ca_file()).finish(Duration::from_mins(1))
     };
 
     // Nobody reads it there today, and nothing says whether anybody will: nothing is taken over.
@@ -247,7 +247,7 @@ fn a_jwks_that_somebody_else_serves_is_read_back_from_there() {
     installation.configure(&settings);
     let sync = || {
         let verb = installation.verb(["sync"]).env("SSL_CERT_FILE", nginx.ca_file());
-        verb.finish(Duration::from_secs(60))
+        verb.finish(Duration::from_mins(1))
     };
     let told = sync().expect_code(2).stderr;
     assert!(told.contains(&format!("cannot read `{jwks_uri}` of target `directory`")), "{told}");
@@ -267,7 +267,7 @@ fn a_hint_has_the_flags_in_use_and_nothing_is_taken_over_without_an_issuer() {
     let sync = |arguments: &[&str]| {
         Signpost::new(["sync"].iter().chain(arguments))
             .current_dir(by_hand.folder.path())
-            .finish(Duration::from_secs(60))
+            .finish(Duration::from_mins(1))
     };
     let flags = ["--issuer", ISSUER, "--source", "sa.pub", "--target", "public", "--data-dir", "my data"];
     let told = sync(&flags).expect_code(2).stderr;

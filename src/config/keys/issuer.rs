@@ -13,7 +13,7 @@ const JWKS_SERVED_ELSEWHERE: Key = Key {
     flag: None,
     doc: "Whether somebody else serves `jwks_uri`, with what Signpost publishes as `openid/v1/jwks`. Where a target has \
           a public address, the JWKS is read back from `jwks_uri`.",
-    example: "true",
+    example: "false",
 };
 
 pub(in crate::config) static ISSUER: Section = Section {

@@ -71,8 +71,7 @@ impl Ledger {
         }
         self.strangers.values_mut().flat_map(|stranger| stranger.shown.values_mut()).for_each(&mut visit);
         self.orders.values_mut().for_each(|order| visit(&mut order.at));
-        let waived = self.waived.values_mut();
-        self.forgotten.values_mut().chain(waived).for_each(&mut visit);
+        self.forgotten.values_mut().for_each(&mut visit);
         self.wish.iter_mut().for_each(|wish| visit(&mut wish.at));
         self.hold.iter_mut().for_each(|hold| visit(&mut hold.since));
     }

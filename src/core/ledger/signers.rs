@@ -234,10 +234,11 @@ impl Ledger {
         ordered.is_none_or(|at| heard >= Some(at))
     }
 
-    /// Since when the operator wants the next key of a node to sign without the propagation wait.
+    /// Whether the operator wants the next key of a node to sign without the propagation wait, and which keys it is not
+    /// to be, because they were known by then.
     #[must_use]
-    pub fn waived(&self, node: &NodeName) -> Option<Timestamp> {
-        self.waived.get(node).copied()
+    pub fn waived(&self, node: &NodeName) -> Option<&BTreeSet<Kid>> {
+        self.waived.get(node)
     }
 
     /// Records an order; see [`crate::core::rotation::next_step`]. It is later than the one before, whoever
@@ -245,7 +246,11 @@ impl Ledger {
     #[must_use]
     pub fn ordered(&self, node: &NodeName, sign: &Kid, why: Why, now: Timestamp) -> Self {
         let mut ledger = self.clone();
-        let at = ledger.orders.get(node).map_or(now, |last| now.max(later(last.at, BETWEEN_ORDERS)));
+        let of_node = |entry: &&Entry| entry.signer.as_ref().is_some_and(|signer| signer.node == *node);
+        // The key of the last order may be revoked, and that order gone.
+        let before = ledger.keys.values().filter(of_node).filter_map(|entry| entry.ordered);
+        let last = before.chain(ledger.orders.get(node).map(|last| last.at)).max();
+        let at = last.map_or(now, |last| now.max(later(last, BETWEEN_ORDERS)));
         ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at, why });
         ledger.waived.remove(node);
         if let Some(entry) = ledger.keys.get_mut(sign) {
@@ -410,16 +415,18 @@ impl Ledger {
     /// As [`Self::revoke`], and when no node signs with the key.
     pub fn revoke_for_a_new_key(&self, kid: &Kid, now: Timestamp) -> Result<Self, NotAsked> {
         let mut ledger = self.revoke(kid, now)?;
-        let signs = |signer: &&SignedBy| {
-            let ordered = self.orders.get(&signer.node).is_some_and(|order| order.sign == *kid);
-            ordered || matches!(signer.stage, Stage::Active { .. })
+        // A node that was ordered to another key keeps that one and its standby, and makes none.
+        let signs = |signer: &&SignedBy| match self.orders.get(&signer.node) {
+            Some(order) => order.sign == *kid,
+            None => matches!(signer.stage, Stage::Active { .. }),
         };
         let signer = self.keys.get(kid).and_then(|entry| entry.signer.as_ref()).filter(signs);
         let Some(SignedBy { node, .. }) = signer else {
             return Err(NotAsked::SignsNothing { kid: kid.clone() });
         };
         ledger.orders.remove(node);
-        ledger.waived.insert(node.clone(), now);
+        let known = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
+        ledger.waived.insert(node.clone(), known);
         Ok(ledger)
     }
 

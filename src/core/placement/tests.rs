@@ -119,15 +119,15 @@ fn nothing_is_written_when_there_is_nothing_to_publish() {
 
 const ELSEWHERE: &str = "https://issuer.example/c1/keys.json";
 
-fn by_hand(bytes: impl Into<Vec<u8>>) -> Option<Stored> {
-    Some(Stored { bytes: bytes.into(), lineage: None, headers: Some(Headers::default()) })
+fn by_hand(bytes: impl Into<Vec<u8>>) -> Stored {
+    Stored { bytes: bytes.into(), lineage: None, headers: Some(Headers::default()) }
 }
 
 /// An issuer that somebody made by hand, with its JWKS at this URL and, if it is another one, these bytes there.
 fn made_by_hand(jwks_uri: &str, other: Option<Result<Vec<u8>, String>>) -> Found {
     let document = format!(r#"{{"issuer":"{}","jwks_uri":"{jwks_uri}"}}"#, terms().issuer);
     let other = other.map(|bytes| OtherJwks { uri: jwks_uri.to_owned(), bytes });
-    Found { discovery: by_hand(document), other, ..Found::default() }
+    Found { discovery: Some(by_hand(document)), other, ..Found::default() }
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn no_other_jwks_is_looked_for_than_that_of_a_place_which_is_taken_over() {
     assert_eq!(placed(&ours, &ledger).expect("ours").writes, [Document::Discovery]);
     // The keys of another issuer are none of ours, whatever the operator says of the place.
     let document = format!(r#"{{"issuer":"https://other.example","jwks_uri":"{ELSEWHERE}"}}"#);
-    assert_eq!(other(&Found { discovery: by_hand(document), ..Found::default() }), None);
+    assert_eq!(other(&Found { discovery: Some(by_hand(document)), ..Found::default() }), None);
 }
 
 #[test]
@@ -179,9 +179,13 @@ fn what_cannot_be_read_is_not_taken_over_until_the_operator_says_so() {
     let cases = [
         (made_by_hand(ELSEWHERE, Some(Err("status 403".to_owned()))), ELSEWHERE, "status 403"),
         (made_by_hand(ELSEWHERE, Some(Ok(b"<html>".to_vec()))), ELSEWHERE, "not JSON"),
-        (Found { jwks: by_hand("<html>"), ..made_by_hand(&own_path, None) }, "openid/v1/jwks", "not JSON"),
         (
-            Found { discovery: by_hand("{}"), ..Found::default() },
+            Found { jwks: Some(by_hand("<html>")), ..made_by_hand(&own_path, None) },
+            "openid/v1/jwks",
+            "not JSON",
+        ),
+        (
+            Found { discovery: Some(by_hand("{}")), ..Found::default() },
             ".well-known/openid-configuration",
             "missing field `issuer`",
         ),
@@ -193,7 +197,7 @@ fn what_cannot_be_read_is_not_taken_over_until_the_operator_says_so() {
         decide(&found, &ledger, &terms(), Profile::Entra, true).expect("adopted");
     }
     // Without a discovery document nobody finds it.
-    placed(&Found { jwks: by_hand("<html>"), ..Found::default() }, &ledger).expect("nobody's");
+    placed(&Found { jwks: Some(by_hand("<html>")), ..Found::default() }, &ledger).expect("nobody's");
 }
 
 #[test]
@@ -257,7 +261,7 @@ proptest! {
         let ledger = known(&dead, &keys(&ours.union(&removed).copied().collect()));
         let jwks_uri = if elsewhere.is_some() { ELSEWHERE.to_owned() } else { terms().jwks_uri };
         let other = elsewhere.map(|indices| Ok(jwks_of(&keys(&indices))));
-        let jwks = (!at_our_path.is_empty()).then(|| jwks_of(&keys(&at_our_path))).and_then(by_hand);
+        let jwks = (!at_our_path.is_empty()).then(|| jwks_of(&keys(&at_our_path))).map(by_hand);
         let found = Found { jwks, ..made_by_hand(&jwks_uri, other) };
         let profile = if all { Profile::All } else { Profile::Entra };
         if let Ok(placement) = decide(&found, &ledger, &terms(), profile, false) {

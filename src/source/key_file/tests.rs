@@ -318,15 +318,16 @@ fn a_directory_of_kubeadm_gives_the_key_of_service_accounts_alone() {
 /// Every way in which a key is found to be for TLS although nothing says so in its own file.
 #[test]
 fn no_key_that_belongs_to_a_certificate_is_taken_from_a_directory() {
-    let for_tls: [(&str, fn(&Path, &PKey<Private>)); 9] = [
+    type Lay = fn(&Path, &PKey<Private>);
+    let for_tls: [(&str, Lay); 9] = [
         ("another name", |at, key| {
-            fs::write(at.join("tls.cert.txt"), certificate(key, key).to_pem().expect("PEM")).expect("ours")
+            fs::write(at.join("tls.cert.txt"), certificate(key, key).to_pem().expect("PEM")).expect("ours");
         }),
         ("DER", |at, key| {
-            fs::write(at.join("x"), certificate(key, key).to_der().expect("DER")).expect("ours")
+            fs::write(at.join("x"), certificate(key, key).to_der().expect("DER")).expect("ours");
         }),
         ("a hidden file", |at, key| {
-            fs::write(at.join(".x"), certificate(key, key).to_pem().expect("PEM")).expect("ours")
+            fs::write(at.join(".x"), certificate(key, key).to_pem().expect("PEM")).expect("ours");
         }),
         ("a CA whose own certificate is elsewhere", |at, key| {
             fs::write(at.join("leaf"), certificate(&private_key(), key).to_pem().expect("PEM"))

@@ -56,6 +56,10 @@ def with_google_auth(issuer):
 
 
 def with_authlib(issuer):
+    import warnings
+
+    # It says that joserfc comes after it, which is here too.
+    warnings.simplefilter("ignore")
     from authlib.jose import JsonWebKey, JsonWebToken
 
     claims = {"iss": {"value": issuer}, "aud": {"value": audience}}

@@ -17,8 +17,10 @@ use super::process::Process;
 pub(crate) enum Location {
     /// The URL that takes the place of the location's prefix.
     Proxy(String),
-    /// The folder that takes the place of the location's prefix.
+    /// The folder that takes the place of the location's prefix, served as `docs/targets.md` says.
     Folder(PathBuf),
+    /// The same, served as nginx does by itself.
+    PlainFolder(PathBuf),
     /// The same of files that are compressed, as a store serves objects that have a `Content-Encoding`.
     Compressed(PathBuf),
 }
@@ -116,6 +118,10 @@ impl Nginx {
                     writeln!(text, "location {prefix} {{ proxy_pass {url}; proxy_http_version 1.1; }}")
                 }
                 Location::Folder(folder) => {
+                    let field = "add_header Cache-Control \"public, max-age=300\";";
+                    writeln!(text, "location {prefix} {{ alias {}/; {field} }}", folder.display())
+                }
+                Location::PlainFolder(folder) => {
                     writeln!(text, "location {prefix} {{ alias {}/; }}", folder.display())
                 }
                 Location::Compressed(folder) => {

@@ -36,7 +36,7 @@ impl Reader {
         let mut command = match runtime {
             Runtime::Python => {
                 let mut command = Command::new(components::path("python"));
-                command.args(["-W", "ignore"]).arg(sources.join("readers.py")).arg(name);
+                command.arg(sources.join("readers.py")).arg(name);
                 command
             }
             Runtime::Node => {
@@ -77,13 +77,11 @@ impl Reader {
     /// Why it refuses a token of this issuer, if it does.
     pub(crate) fn present(&mut self, issuer: &str, token: &str) -> Result<(), String> {
         let answer = self.ask(&format!("{issuer} {token}"));
-        match answer.strip_prefix("refused ") {
-            Some(why) => Err(why.to_owned()),
-            None => {
-                assert_eq!(answer, "accepted", "{}", self.name);
-                Ok(())
-            }
+        if let Some(why) = answer.strip_prefix("refused ") {
+            return Err(why.to_owned());
         }
+        assert_eq!(answer, "accepted", "{}", self.name);
+        Ok(())
     }
 
     /// Whether its clock can be put forward: Go asks the kernel for the time by itself.

@@ -154,7 +154,7 @@ fn a_second_service_on_a_data_directory_is_refused() {
     wait_until_quiet(&it);
     it.replace(public.address(), "PUBLIC");
     it.replace(admin.address(), "ADMIN");
-    it.refuses("the same once more", &format!("{run} --issuer http://{}", public.address()), COULD_NOT);
+    it.refuses("the same once more", &run, COULD_NOT);
     let elsewhere = "run --data-dir data --listen 127.0.0.1:0 --issuer https://k8s.example --source embedded";
     it.refuses("on another port", &format!("{elsewhere} --admin-listen 127.0.0.1:0"), COULD_NOT);
     it.compare("second");

@@ -79,11 +79,6 @@ fn credentials_that_make_no_sense_are_named_and_not_shown() {
         ("no credentials for Azure", "az://account/$web", [("AZURE_MSI_ENDPOINT", metadata.as_str())]),
         ("no credentials for S3", "s3://issuers/kind", [("AWS_METADATA_ENDPOINT", aws.as_str())]),
         ("a machine without a role", "s3://issuers/kind", [("AWS_METADATA_ENDPOINT", empty.as_str())]),
-        (
-            "no credentials for Google",
-            "gs://issuers/kind",
-            [("GCE_METADATA_HOST", nobody.address().as_str())],
-        ),
     ] {
         let sync = sync.replace("gs://issuers/kind", target).replace("sync ", "sync --dry-run ");
         it.refuses_with(what, &sync, COULD_NOT, |signpost| {

@@ -36,7 +36,6 @@ fn recorded(now: i64) -> Ledger {
     ledger = ledger.ordered(&node("a"), &kid(0), Why::First, at(now));
     ledger = ledger.start(BTreeSet::new(), &BTreeSet::new(), at(now)).expect("somebody signs");
     ledger.forgotten.insert(node("c"), at(now));
-    ledger.waived.insert(node("d"), at(now));
     ledger
 }
 

@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use super::scene::{AUDIENCE, CLIENT, NOW, Scene};
 use crate::core::verification::{Finding, Level, Outcome, Report};
 
-/// `tests/vectors/webhook-pods`, and what is said of each: the outcome, and what stands first of errors and
-/// warnings.
-const PODS: &[(&str, &str, Outcome, Option<(&str, Option<u32>)>)] = &[
+/// What stands first of errors and warnings: its check, and its code.
+type First = Option<(&'static str, Option<u32>)>;
+
+/// `tests/vectors/webhook-pods`, and what is said of each: the outcome, and what stands first.
+const PODS: &[(&str, &str, Outcome, First)] = &[
     ("plain", include_str!("../../../../tests/vectors/webhook-pods/plain.json"), Outcome::Accepted, None),
     ("skip", include_str!("../../../../tests/vectors/webhook-pods/skip.json"), Outcome::Accepted, None),
     ("envfrom", include_str!("../../../../tests/vectors/webhook-pods/envfrom.json"), Outcome::Accepted, None),
