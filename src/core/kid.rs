@@ -47,12 +47,6 @@ impl Kid {
         &self.0
     }
 
-    /// Whether a person who typed this meant the ID: as it is, or as it is shown.
-    #[must_use]
-    pub fn is_meant_by(&self, typed: &str) -> bool {
-        self.0 == typed || printable(&self.0) == typed
-    }
-
     /// As an argument on a command line that people copy: another party may have chosen the ID, and a shell must
     /// not read anything else in it.
     #[must_use]
