@@ -1,7 +1,7 @@
 //! Work on files, with an end to waiting for it.
 //!
 //! A system call cannot be given up: a file system that does not answer, such as a hung NFS mount, keeps the
-//! thread that asked. So waiting has a deadline, and a place that hangs keeps no more than [`AT_ONCE`] threads,
+//! thread that asked. So waiting has a deadline, and a place that hangs keeps no more than eight threads,
 //! however often it is tried again.
 
 use std::{

@@ -114,7 +114,7 @@ impl Transcript {
         let shown = self.replaced.iter().fold(said.to_owned(), |said, (text, word)| said.replace(text, word));
         let mut lines = String::new();
         for line in shown.lines() {
-            lines += &without_ages(line);
+            lines += &without_chance(line);
             lines.push('\n');
         }
         lines
@@ -128,12 +128,17 @@ impl Transcript {
     }
 }
 
-/// Ages and lives depend on when the test runs.
-fn without_ages(line: &str) -> String {
-    for (start, end) in [("expired ", " ago"), ("valid for another ", "\""), ("lives for ", ", more")] {
+/// Ages and lives depend on when the test runs; a command that starts it, on where it is and what is free there.
+fn without_chance(line: &str) -> String {
+    for (start, what, end) in [
+        ("expired ", "TIME", " ago"),
+        ("valid for another ", "TIME", "\""),
+        ("lives for ", "TIME", ", more"),
+        ("beside it: `", "COMMAND", " --data-dir"),
+    ] {
         if let Some((before, rest)) = line.split_once(start) {
             let after = rest.find(end).map_or("", |at| &rest[at..]);
-            return format!("{before}{start}TIME{after}");
+            return format!("{before}{start}{what}{after}");
         }
     }
     line.to_owned()
