@@ -7,7 +7,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::{self, DirBuilder, File, Permissions},
-    io::{self, Read as _, Write as _},
+    io::{self, Read, Write as _},
     os::{
         fd::AsRawFd as _,
         unix::{
@@ -101,9 +101,14 @@ fn must_be_regular(file: &File) -> io::Result<()> {
     Err(io::Error::new(error, format!("{found}, expected a regular file")))
 }
 
-fn up_to(file: File, limit: u64) -> io::Result<Vec<u8>> {
+/// Reads what comes to its end.
+///
+/// # Errors
+///
+/// Fails when it cannot be read, and with [`io::ErrorKind::FileTooLarge`] when there is more than `limit` bytes.
+pub fn up_to(reader: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let text = format!("it has more than {limit} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));

@@ -18,9 +18,13 @@ pub(super) fn kid<'a>(
     // Where there is no room for a whole one, it is printed with an ellipsis.
     let beginning = given.strip_suffix('…').unwrap_or(given);
     let known: BTreeSet<&str> = known.into_iter().collect();
-    // A kid may be typed as it is, or as it is shown.
-    if let Some(exact) = known.iter().find(|kid| **kid == given || printable(kid) == given) {
-        return parsed(exact);
+    // A kid may be typed as it is, or as it is shown, which may be how another one is.
+    if known.contains(given) {
+        return parsed(given);
+    }
+    let shown: Vec<_> = known.iter().filter(|kid| printable(kid) == given).collect();
+    if let [only] = shown.as_slice() {
+        return parsed(only);
     }
     let is_meant = |kid: &&str| kid.starts_with(beginning) || printable(kid).starts_with(beginning);
     let meant: Vec<&str> = known.into_iter().filter(is_meant).collect();
@@ -47,6 +51,20 @@ mod tests {
     fn picked(given: &str) -> Result<String, String> {
         let known = ["abcd-one", "abcd-two", "abcd", "other-key"];
         kid(given, known, "look").map(|kid| kid.to_string()).map_err(|failure| failure.text)
+    }
+
+    #[test]
+    fn a_kid_that_cannot_be_typed_is_known_as_it_is_shown() {
+        let shown = printable("a\tkey");
+        let known = ["a\tkey", "a\tkey-2", "another"];
+        let meant = |known: &[&str]| kid(&shown, known.iter().copied(), "look").map(|kid| kid.to_string());
+        assert_eq!(meant(&known).map_err(|failure| failure.text).as_deref(), Ok("a\tkey"));
+        let literal = [known.as_slice(), &[&shown]].concat();
+        assert_eq!(
+            meant(&literal).map_err(|failure| failure.text).as_deref(),
+            Ok(&*shown),
+            "it is one itself"
+        );
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use std::{
     borrow::Cow,
     error::Error,
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
 };
 
-use super::{CannotRead, Failure, Output, block_on, print, read_bytes, read_file, report::Outcome, say};
+use super::{
+    CannotRead, Failure, MAX_FILE, Output, block_on, print, read_bytes, read_file, report::Outcome, say,
+};
 use crate::{
     app::evidence::{self, Documents, InCluster, Sources, Whose},
     core::{
@@ -18,6 +20,7 @@ use crate::{
         text::in_utf8,
         verification::{self, Cloud, Evidence, Exhibit, Expectation, Party, Question, Report, judge},
     },
+    files,
     workflow::verifying,
 };
 
@@ -190,11 +193,9 @@ fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
     }
     let is_piped = path.as_os_str() == "-";
     let bytes = if is_piped {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).map_err(|source| {
+        files::up_to(io::stdin().lock(), MAX_FILE).map_err(|source| {
             Failure::new(&CannotRead { path: path.to_owned(), source }, Some("pipe a token into it"))
-        })?;
-        bytes
+        })?
     } else {
         read_bytes(path, "name a readable file, or `-` to pipe the token in")?
     };

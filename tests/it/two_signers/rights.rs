@@ -16,6 +16,22 @@ fn documented(node: &str) -> String {
         .replace("name: signpost-announcements\n", "name: documented\n")
 }
 
+/// What `documented` gives, and does not.
+fn the_manifest_gives_no_more(kubectl: &Kubectl) {
+    for (user, right, given) in [
+        ("signpost-signer-cp-2", "update configmaps/ledger", "no"),
+        ("signpost-signer-cp-2", "update configmaps/ledger.cp-1", "no"),
+        ("signpost-signer-cp-2", "delete configmaps/ledger.cp-2", "no"),
+        ("system:serviceaccount:signpost-ledger:signpost", "list configmaps", "yes"),
+        ("system:serviceaccount:signpost-ledger:signpost", "create configmaps", "no"),
+    ] {
+        let user = format!("--as={user}");
+        let words = ["auth", "can-i", &user, "--namespace=signpost-ledger"];
+        let answer = kubectl.run(words.into_iter().chain(right.split(' ')));
+        assert_eq!(answer.stdout.trim(), given, "{user}: {right}");
+    }
+}
+
 /// Runs the commands that a hint proposes.
 fn obey(kubectl: &Kubectl, hint: &str) {
     let commands = hint.split('`').nth(1).expect("a command in backticks");
@@ -194,18 +210,7 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
     ] {
         assert!(log.rfind(trouble) <= log.rfind(over), "{trouble}: {log}");
     }
-    for (user, right, given) in [
-        ("signpost-signer-cp-2", "update configmaps/ledger", "no"),
-        ("signpost-signer-cp-2", "update configmaps/ledger.cp-1", "no"),
-        ("signpost-signer-cp-2", "delete configmaps/ledger.cp-2", "no"),
-        ("system:serviceaccount:signpost-ledger:signpost", "list configmaps", "yes"),
-        ("system:serviceaccount:signpost-ledger:signpost", "create configmaps", "no"),
-    ] {
-        let user = format!("--as={user}");
-        let words = ["auth", "can-i", &user, "--namespace=signpost-ledger"];
-        let answer = kubectl.run(words.into_iter().chain(right.split(' ')));
-        assert_eq!(answer.stdout.trim(), given, "{user}: {right}");
-    }
+    the_manifest_gives_no_more(&kubectl);
 }
 
 #[test]
