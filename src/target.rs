@@ -17,7 +17,7 @@ use crate::{
         issuer::{Issuer, path_below},
         ledger::{Ledger, Lineage},
         placement::{Found, Headers, Stored},
-        publication::{Document, MEDIA_TYPE, Paths, Publication},
+        publication::{Document, MEDIA_TYPE, Paths, Publication, is_json},
     },
     http_client::Trust,
 };
@@ -118,6 +118,8 @@ pub struct Shown {
     pub discovery: Bytes,
     /// By what the JWKS is kept.
     pub cache: CacheFields,
+    /// The documents that are served as something else than JSON, and as what.
+    pub mistyped: Vec<(Document, String)>,
 }
 
 /// Who writes, and from which state of its ledger.
@@ -381,8 +383,16 @@ impl Target {
                 read.map_err(|cause| self.error("read", address.of(document), cause))
             };
             let (jwks, discovery) = tokio::join!(read(Document::Jwks), read(Document::Discovery));
-            let ((jwks, cache), (discovery, _)) = (jwks?, discovery?);
-            shown.push(Shown { jwks, discovery, cache });
+            let (jwks, discovery) = (jwks?, discovery?);
+            let mistyped = [(Document::Jwks, &jwks), (Document::Discovery, &discovery)]
+                .into_iter()
+                .filter(|(_, got)| !is_json(got.content_type.as_deref()))
+                .map(|(document, got)| {
+                    (document, got.content_type.clone().unwrap_or_else(|| "nothing".to_owned()))
+                })
+                .collect();
+            let (cache, jwks, discovery) = (jwks.cache, jwks.bytes, discovery.bytes);
+            shown.push(Shown { jwks, discovery, cache, mistyped });
         }
         Ok(shown)
     }

@@ -17,6 +17,15 @@ use super::{
 
 /// Media type of both documents.
 pub const MEDIA_TYPE: &str = "application/json";
+/// Media type of a JWK Set of its own (RFC 7517 section 8.5.2).
+const JWK_SET_MEDIA_TYPE: &str = "application/jwk-set+json";
+
+/// Whether readers that look at the `Content-Type` take a document for JSON.
+#[must_use]
+pub fn is_json(content_type: Option<&str>) -> bool {
+    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    [MEDIA_TYPE, JWK_SET_MEDIA_TYPE].iter().any(|known| media_type.eq_ignore_ascii_case(known))
+}
 
 /// One of the two documents of an issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

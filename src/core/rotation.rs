@@ -291,9 +291,15 @@ pub fn outlook(
         None => Some(Obstacle::Unheard),
     };
 
-    // What the node did not obey before the last token of the key was dead it will never obey.
-    let in_force =
-        ordered.filter(|(_, _, stage)| stage.dead_after(timing.margin).is_none_or(|dead| now < dead));
+    // What the node did not obey before the last token of the key was dead it will never obey; nor what it has dealt
+    // with otherwise, because it has had a later order of a ledger that is lost.
+    let has_refused = |stage: &Stage| {
+        let heard = ledger.heard(node).filter(|heard| *heard < now);
+        matches!(stage, Stage::Standby { .. }) && heard >= order.map(|order| order.at)
+    };
+    let is_in_force =
+        |stage: &Stage| stage.dead_after(timing.margin).is_none_or(|dead| now < dead) && !has_refused(stage);
+    let in_force = ordered.filter(|(_, _, stage)| is_in_force(stage));
     let (Some(order), Some((_, _, stage))) = (order, in_force) else {
         // The key that it has begun with is as good as any; after a revocation whichever is ready.
         let mut candidates: Vec<_> =

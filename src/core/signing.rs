@@ -48,6 +48,8 @@ pub struct Orders {
     pub revoked: BTreeSet<Kid>,
     /// When the operator said that the node is gone: nothing that it said before counts.
     pub forgotten: Option<Timestamp>,
+    /// When the node made the latest announcement that counted: an earlier one does not.
+    pub announced: Option<Timestamp>,
 }
 
 /// Which keys a node makes: the algorithm that they sign with, and for RSA the length of the modulus.

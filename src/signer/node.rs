@@ -280,7 +280,7 @@ impl Node {
                 Step::Stop { kid } => Done::Stopped { kid },
                 Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
                 Step::Refuse { ordered } => Done::Refused { ordered },
-                Step::Speak { forgotten } => Done::Spoke { forgotten },
+                Step::Speak { after } => Done::Spoke { after },
                 Step::Withdraw { kid } => Done::Withdrew { kid },
                 Step::Destroy { kid } => {
                     desk.keyring.destroy(&kid)?;

@@ -46,8 +46,16 @@ pub(super) struct PublicUrl {
 struct Seen {
     /// Strong: a weak one does not promise the same bytes.
     e_tag: HeaderValue,
-    bytes: Bytes,
-    cache: CacheFields,
+    got: Got,
+}
+
+/// A document as relying parties get it.
+#[derive(Clone, Debug)]
+pub(super) struct Got {
+    pub(super) bytes: Bytes,
+    /// By what it is kept.
+    pub(super) cache: CacheFields,
+    pub(super) content_type: Option<String>,
 }
 
 impl PublicUrl {
@@ -96,26 +104,19 @@ impl PublicUrl {
         Ok(self.get(url, None).await?.status() == StatusCode::OK)
     }
 
-    /// Reads a document, without credentials, and by what it is kept. Once it was `expected`, the answer has no
-    /// body until it is something else.
-    pub(super) async fn read(
-        &self,
-        document: Document,
-        expected: &Bytes,
-    ) -> Result<(Bytes, CacheFields), Cause> {
+    /// Reads a document without credentials. Once it was `expected`, the answer has no body until it is something
+    /// else.
+    pub(super) async fn read(&self, document: Document, expected: &Bytes) -> Result<Got, Cause> {
         // Only while it is what it should be: the tag of nginx says size and second alone, so that one of
         // an older document might be that of the new one too.
-        let known = self.lock().get(&document).filter(|seen| seen.bytes == expected).cloned();
+        let known = self.lock().get(&document).filter(|seen| seen.got.bytes == expected).cloned();
         let response = self.get(&self.of(document), known.as_ref().map(|seen| seen.e_tag.clone())).await?;
         let field = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let cache = CacheFields::of(field);
         match (response.status(), known) {
             // Not every store repeats there how long a document may be kept.
-            (StatusCode::NOT_MODIFIED, Some(seen)) => {
-                return Ok((
-                    expected.clone(),
-                    if cache.cache_control.is_some() { cache } else { seen.cache },
-                ));
+            (StatusCode::NOT_MODIFIED, Some(Seen { got, .. })) => {
+                return Ok(if cache.cache_control.is_some() { Got { cache, ..got } } else { got });
             }
             (StatusCode::OK, _) => {}
             (status, _) if self.is_store => {
@@ -126,16 +127,21 @@ impl PublicUrl {
             (status, _) => return Err(Cause::PublicStatus { status }),
         }
         let e_tag = response.headers().get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned();
+        let content_type = field("content-type");
         let bytes = bounded(response).await?;
         let mut seen = self.lock();
         match e_tag.filter(|_| bytes == expected) {
             // The bytes that are in memory already, not a copy of them.
             Some(e_tag) => {
-                seen.insert(document, Seen { e_tag, bytes: expected.clone(), cache: cache.clone() })
+                let got = Got { bytes: expected.clone(), cache, content_type };
+                seen.insert(document, Seen { e_tag, got: got.clone() });
+                Ok(got)
             }
-            None => seen.remove(&document),
-        };
-        Ok((bytes, cache))
+            None => {
+                seen.remove(&document);
+                Ok(Got { bytes, cache, content_type })
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Document, Seen>> {

@@ -86,6 +86,16 @@ pub struct Placed {
     pub public: PublicView,
     /// The longest that relying parties may keep the JWKS that they get at a public address of it.
     pub kept: Option<Freshness>,
+    /// The documents that they get as something else than JSON, and as what.
+    pub mistyped: Vec<(Document, String)>,
+}
+
+/// What all public addresses of a target show.
+struct Outside {
+    public: PublicView,
+    view: BTreeSet<Kid>,
+    kept: Option<Freshness>,
+    mistyped: Vec<(Document, String)>,
 }
 
 /// What relying parties see at the public addresses of a target.
@@ -180,7 +190,8 @@ impl Placer {
             self.verified = Some(self.settle(ledger, &mut wrote).await?);
         }
         let verified = self.verified.as_ref().expect("settled or quiet");
-        let (public, view, kept) = self.look_from_outside(&verified.placement.publication).await?;
+        let Outside { public, view, kept, mistyped } =
+            self.look_from_outside(&verified.placement.publication).await?;
         let found = if wrote.is_empty() { &verified.versions } else { &verified.found };
         let look = Look { view, found: Some(found.mark()), left: Some(verified.versions.mark()) };
         let repaired = match since {
@@ -196,6 +207,7 @@ impl Placer {
             repaired,
             public,
             kept,
+            mistyped,
         })
     }
 
@@ -310,14 +322,12 @@ impl Placer {
     }
 
     /// What all public addresses show: a key that one of them lacks is not public.
-    async fn look_from_outside(
-        &self,
-        publication: &Publication,
-    ) -> Result<(PublicView, BTreeSet<Kid>, Option<Freshness>), PlaceError> {
+    async fn look_from_outside(&self, publication: &Publication) -> Result<Outside, PlaceError> {
         let all = || publication.keys().kids().cloned().collect();
         let mut public = PublicView::NotConfigured;
         let mut view: Option<BTreeSet<Kid>> = None;
         let mut kept = None;
+        let mut mistyped = Vec::new();
         for shown in self.target.read_public(publication).await? {
             let jwks_is_true = shown.jwks == publication.bytes(Document::Jwks)
                 || self.terms.jwks_elsewhere().is_some() && holds_all(&shown.jwks, publication);
@@ -327,8 +337,9 @@ impl Placer {
                 if is_true && public != PublicView::Behind { PublicView::True } else { PublicView::Behind };
             view = Some(view.map_or_else(|| kids.clone(), |view| &view & &kids));
             kept = kept.into_iter().chain([shown.cache.longest(clock::now())]).max_by_key(|it| it.lifetime);
+            mistyped.extend(shown.mistyped);
         }
-        Ok((public, view.unwrap_or_else(all), kept))
+        Ok(Outside { public, view: view.unwrap_or_else(all), kept, mistyped })
     }
 
     /// The kids of an older publication of this issuer.

@@ -124,7 +124,7 @@ async fn obey<T>(
                 }
                 // Why, the error above says.
                 Step::Refuse { .. } => ("order refused", None),
-                Step::Speak { .. } => ("was taken for gone, and says that it lives", None),
+                Step::Speak { .. } => ("announced again, the last announcement did not count", None),
                 Step::Stop { kid } => ("signs no more", Some(kid)),
                 Step::Withdraw { kid } => ("is for the API server alone", Some(kid)),
                 Step::Destroy { kid } => ("private key destroyed", Some(kid)),

@@ -26,7 +26,11 @@ use super::{
 };
 use crate::{
     clock,
-    core::ledger::Ledger,
+    core::{
+        issuer::Issuer,
+        ledger::Ledger,
+        publication::{Document, MEDIA_TYPE},
+    },
     telemetry::{Trouble, as_typed, board::TargetStatus},
 };
 
@@ -191,7 +195,7 @@ pub async fn watch_target(
         let mut ledgers = keeper.ledger();
         let mut suspicions = keeper.suspicions();
         let mut attempt = 0;
-        let mut trouble = Trouble::default();
+        let mut troubles = Troubles::default();
         loop {
             ledgers.mark_unchanged();
             suspicions.mark_unchanged();
@@ -205,7 +209,7 @@ pub async fn watch_target(
                     }
                 };
                 if ledger.public_keys().next().is_some() {
-                    place(&mut placer, &keeper, &ledger, &mut trouble, &mut attempt).await
+                    place(&mut placer, &keeper, &ledger, &mut troubles, &mut attempt).await
                 } else {
                     None
                 }
@@ -246,7 +250,7 @@ async fn place(
     placer: &mut Placer,
     keeper: &Keeper,
     ledger: &Arc<Ledger>,
-    trouble: &mut Trouble,
+    Troubles { failing: trouble, mistyped }: &mut Troubles,
     attempt: &mut usize,
 ) -> Option<Duration> {
     let issuer = &keeper.charter().terms.issuer;
@@ -266,6 +270,7 @@ async fn place(
                 let found: Vec<_> = found.map(|(it, how)| format!("{} {}", it.name(), how.name())).collect();
                 warn!(%issuer, target, found = found.join(", "), "target was changed by somebody else, it is put right");
             }
+            warn_of_types(mistyped, issuer, &target, &placed.mistyped);
             if !placed.wrote.is_empty() {
                 let documents: Vec<_> = placed.wrote.iter().map(|document| document.name()).collect();
                 info!(%issuer, target, documents = documents.join(" "), keys = placed.look.view.len(), "published");
@@ -296,6 +301,29 @@ async fn place(
             *attempt += 1;
             Some(jittered(wait))
         }
+    }
+}
+
+/// What goes wrong with a target, each told of once.
+#[derive(Default)]
+struct Troubles {
+    failing: Trouble,
+    mistyped: Trouble,
+}
+
+fn warn_of_types(trouble: &mut Trouble, issuer: &Issuer, target: &str, found: &[(Document, String)]) {
+    if found.is_empty() {
+        trouble.over();
+        return;
+    }
+    let found: Vec<_> = found.iter().map(|(it, found)| format!("{} as `{found}`", it.name())).collect();
+    let found = found.join(", ");
+    if trouble.is_news(&found) {
+        warn!(
+            %issuer, target, found, expected = MEDIA_TYPE,
+            hint = "have them served as JSON: some relying parties refuse anything else (docs/relying-parties.md)",
+            "relying parties get documents of another type"
+        );
     }
 }
 

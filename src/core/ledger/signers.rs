@@ -179,6 +179,7 @@ impl Ledger {
             at: order.map_or(Orders::default().at, |order| order.at),
             revoked: self.revoked().cloned().collect(),
             forgotten: self.forgotten.get(node).copied(),
+            announced: self.words.get(node).map(|word| word.at),
         }
     }
 
@@ -222,6 +223,12 @@ impl Ledger {
         }
     }
 
+    /// The time of the latest order that a node says it has dealt with.
+    #[must_use]
+    pub fn heard(&self, node: &NodeName) -> Option<Timestamp> {
+        self.words.get(node).and_then(|word| word.heard)
+    }
+
     /// Whether a node has dealt with an order that it was given at a time. What it says to have heard after
     /// `latest_good` it has by a clock that was ahead.
     pub(super) fn has_dealt_with(
@@ -230,7 +237,7 @@ impl Ledger {
         ordered: Option<Timestamp>,
         latest_good: Timestamp,
     ) -> bool {
-        let heard = self.words.get(node).and_then(|word| word.heard).filter(|heard| *heard <= latest_good);
+        let heard = self.heard(node).filter(|heard| *heard <= latest_good);
         ordered.is_none_or(|at| heard >= Some(at))
     }
 

@@ -27,8 +27,9 @@ pub enum Step {
     Allow { kid: Kid, ordered: Timestamp },
     /// Say that an order will not be obeyed.
     Refuse { ordered: Timestamp },
-    /// Say the same again, later than the operator took the node for gone: it lives.
-    Speak { forgotten: Timestamp },
+    /// Announce the same again, later than `after`: the operator took the node for gone, or it has lost what it
+    /// announced last (its journal, its disk, or the time that its clock was ahead).
+    Speak { after: Timestamp },
     /// Show this key to nobody but the API server: no live token for others needs it.
     Withdraw { kid: Kid },
     /// Destroy the private key: no live token needs even the public one, or it was revoked.
@@ -60,7 +61,7 @@ pub enum Done {
         ordered: Timestamp,
     },
     Spoke {
-        forgotten: Timestamp,
+        after: Timestamp,
     },
     Withdrew {
         kid: Kid,
@@ -180,10 +181,12 @@ impl Holdings {
         if will_never_be && is_news {
             return Some(Step::Refuse { ordered: orders.at });
         }
+        let unheard = orders.forgotten.filter(|gone| self.said <= *gone);
+        let lost = orders.announced.filter(|announced| self.said < *announced);
         // One of the future would silence the node.
-        let is_early = |gone: Timestamp| gone > later(now, margin);
-        if let Some(forgotten) = orders.forgotten.filter(|gone| self.said <= *gone && !is_early(*gone)) {
-            return Some(Step::Speak { forgotten });
+        let is_early = |time: &Timestamp| *time > later(now, margin);
+        if let Some(after) = unheard.max(lost).filter(|after| !is_early(after)) {
+            return Some(Step::Speak { after });
         }
         if let Some(kid) = find(&|kid, _| orders.revoked.contains(kid)) {
             return Some(Step::Destroy { kid });
@@ -265,8 +268,8 @@ impl Holdings {
                 self.heard = Some(*ordered);
                 Some(())
             }
-            Done::Spoke { forgotten } => {
-                self.said = self.said.max(*forgotten) + SOONEST;
+            Done::Spoke { after } => {
+                self.said = self.said.max(*after) + SOONEST;
                 Some(())
             }
             Done::Withdrew { kid } => {

@@ -53,7 +53,7 @@ fn carried_out(step: &Step, made: &mut usize) -> Done {
         Step::Stop { kid } => Done::Stopped { kid },
         Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
         Step::Refuse { ordered } => Done::Refused { ordered },
-        Step::Speak { forgotten } => Done::Spoke { forgotten },
+        Step::Speak { after } => Done::Spoke { after },
         Step::Withdraw { kid } => Done::Withdrew { kid },
         Step::Destroy { kid } => Done::Destroyed { kid },
     }
@@ -414,7 +414,7 @@ fn a_node_that_was_taken_for_gone_says_once_that_it_lives() {
     let forgotten_at = |second| Orders { forgotten: Some(at(second)), ..Orders::default() };
     assert_eq!(holdings.next_step(&forgotten_at(4), at(20), MARGIN), None, "it has spoken since");
     let (speaking, steps) = settle(holdings.clone(), &forgotten_at(6), at(20), &mut made);
-    assert_eq!(steps, [Step::Speak { forgotten: at(6) }]);
+    assert_eq!(steps, [Step::Speak { after: at(6) }]);
     assert!(speaking.announcement().says_the_same_as(&holdings.announcement()));
     assert!(speaking.announcement().word().at > at(6));
     assert_eq!(speaking.changed(), holdings.changed(), "nothing else is news");
@@ -422,4 +422,17 @@ fn a_node_that_was_taken_for_gone_says_once_that_it_lives() {
     let (speaking, _) = settle(holdings.clone(), &forgotten_at(30), at(20), &mut made);
     assert!(speaking.announcement().word().at > at(30));
     assert_eq!(holdings.next_step(&forgotten_at(31), at(20), MARGIN), None);
+}
+
+#[test]
+fn a_node_that_has_lost_its_last_announcement_announces_again_until_that_counts() {
+    let mut made = 0;
+    let (holdings, _) = settle(empty(), &Orders::default(), at(5), &mut made);
+    let announced_at = |time| Orders { announced: Some(time), ..Orders::default() };
+    let said = holdings.announcement().word().at;
+    assert_eq!(holdings.next_step(&announced_at(said), at(20), MARGIN), None, "that is the last one");
+    let (speaking, steps) = settle(holdings.clone(), &announced_at(at(7)), at(6), &mut made);
+    assert_eq!(steps, [Step::Speak { after: at(7) }], "its clock was ahead, and its journal is gone");
+    assert!(speaking.announcement().word().at > at(7));
+    assert_eq!(holdings.next_step(&announced_at(at(31)), at(20), MARGIN), None, "a forged one");
 }

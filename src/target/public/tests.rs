@@ -59,7 +59,7 @@ async fn what_was_right_is_not_transferred_again_until_it_changes() {
     let public_url = PublicUrl::new(&format!("http://{address}"), false, &connections).expect("a URL");
     let read = async |expected: &'static str| {
         let expected = Bytes::from_static(expected.as_bytes());
-        public_url.read(Document::Jwks, &expected).await.expect("it is there").0
+        public_url.read(Document::Jwks, &expected).await.expect("it is there").bytes
     };
     assert_eq!((read("old").await, cdn.last()), ("old".into(), (None, 200)));
     assert_eq!((read("old").await, cdn.last()), ("old".into(), (Some("\"old\"".to_owned()), 304)));
@@ -98,10 +98,9 @@ async fn how_long_a_document_may_be_kept_is_known_without_reading_it_again() {
     let public_url =
         PublicUrl::new(&format!("http://{address}"), false, &Connections::default()).expect("a URL");
     let read = async || {
-        let (bytes, cache) =
-            public_url.read(Document::Jwks, &Bytes::from_static(b"keys")).await.expect("it is there");
-        assert_eq!(bytes, "keys");
-        cache.cache_control
+        let got = public_url.read(Document::Jwks, &Bytes::from_static(b"keys")).await.expect("it is there");
+        assert_eq!((&*got.bytes, got.content_type.as_deref()), (&b"keys"[..], Some("text/plain; charset=utf-8")));
+        got.cache.cache_control
     };
     assert_eq!(read().await.as_deref(), Some("max-age=60"));
     *says.lock().expect("no panic") = None;
@@ -144,7 +143,7 @@ async fn read(router: Router, below: &str) -> Result<Bytes, TargetError> {
     public_url
         .read(Document::Jwks, &Bytes::new())
         .await
-        .map(|(bytes, _)| bytes)
+        .map(|got| got.bytes)
         .map_err(|cause| TargetError::new("t", "read", None, cause))
 }
 

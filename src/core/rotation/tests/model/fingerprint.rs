@@ -134,6 +134,7 @@ impl World {
     fn node(&self, node: &SigningNode, to: &mut DefaultHasher) {
         (node.files, node.runs, node.doing.is_some(), node.skew, node.journal == node.memory).hash(to);
         (node.orders.sign.as_ref().map(number), self.since(node.orders.at)).hash(to);
+        node.orders.announced.map(|at| self.since(at)).hash(to);
         kids(&node.orders.revoked).hash(to);
         for holdings in [&node.journal, &node.memory].into_iter().flatten() {
             self.holdings(holdings, to);

@@ -78,7 +78,10 @@ impl World {
     pub(super) fn listen(&mut self, index: usize) -> bool {
         let Some(ledger) = &self.stored else { return false };
         let node = &mut self.nodes[index];
-        let orders = ledger.orders_for(&node.name);
+        let mut orders = ledger.orders_for(&node.name);
+        // That its last announcement counted changes nothing that it does.
+        let said = node.journal.as_ref().map(|journal| journal.announcement().word().at);
+        orders.announced = orders.announced.filter(|announced| said < Some(*announced));
         let is_new = node.runs && orders != *node.orders;
         if is_new {
             node.orders = Arc::new(orders);
@@ -126,7 +129,7 @@ impl World {
             Stroke::Stop { kid } => Done::Stopped { kid },
             Stroke::Allow { kid, ordered } => Done::Allowed { kid, ordered },
             Stroke::Refuse { ordered } => Done::Refused { ordered },
-            Stroke::Speak { forgotten } => Done::Spoke { forgotten },
+            Stroke::Speak { after } => Done::Spoke { after },
             Stroke::Withdraw { kid } => Done::Withdrew { kid },
             Stroke::Destroy { kid } => {
                 node.files &= !(1 << number(&kid));
