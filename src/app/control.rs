@@ -97,7 +97,10 @@ impl Offices {
                             SignError::Refused(Refusal::NotReady | Refusal::NoKey) => {
                                 Some("`signpost rotate status` says what the key waits for".to_owned())
                             }
-                            SignError::Refused(Refusal::TooLong) => Some("ask for a shorter life".to_owned()),
+                            SignError::Refused(Refusal::TooLong) => {
+                                let longest = node.settings().max_token_lifetime.as_secs();
+                                Some(format!("ask for {longest} s at most: `--expiration {longest}s`"))
+                            }
                             _ => None,
                         },
                     }),

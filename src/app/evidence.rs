@@ -145,7 +145,7 @@ async fn in_cluster(cluster: &InCluster) -> Result<Vec<(Option<ServiceAccount>, 
         gathered.push((Some(account), evidence));
     }
     let tokens = gathered.iter().filter_map(|(_, evidence)| evidence.token.as_ref()?.as_ref().ok());
-    let kids = shown_keys(&server, &tokens.collect::<Vec<_>>()).await?;
+    let kids = shown_keys(&server, &tokens.collect::<Vec<_>>()).await.map_err(EvidenceError::Keys)?;
     for view in gathered.iter_mut().filter_map(|(_, evidence)| evidence.api_server.as_mut()) {
         view.kids.clone_from(&kids);
     }
@@ -183,6 +183,8 @@ pub enum EvidenceError {
     Cluster(#[source] WorkloadError),
     #[error("the cluster gave no token")]
     Token(#[from] ApiServerError),
+    #[error("the cluster gave a token, and shows no keys to compare it with")]
+    Keys(#[source] ApiServerError),
     #[error(transparent)]
     Client(#[from] ClientError),
 }
@@ -208,7 +210,7 @@ impl EvidenceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoAccount(error) | Self::Cluster(error) => error.hint(),
-            Self::Token(error) => error.hint(),
+            Self::Token(error) | Self::Keys(error) => error.hint(),
             Self::Client(error) => Some(error.hint().to_owned()),
         }
     }

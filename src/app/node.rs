@@ -418,7 +418,11 @@ impl Asking {
                 });
                 None
             }
-            Ok(Found::Nothing) => None,
+            Ok(Found::Nothing) => {
+                let hint = "start the publisher with this data directory, or give both the same `ledger.config_map`: \
+                            until then neither an order nor a revocation reaches this node";
+                Some(("there is none yet".to_owned(), Some(hint.to_owned()), true))
+            }
             Ok(Found::Damaged(error)) => Some((in_one_line(&error), None, false)),
             Err(error) => Some((in_one_line(&error), error.hint(), error.is_refusal())),
         };

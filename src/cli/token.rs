@@ -19,7 +19,7 @@ const EXCHANGE_AUDIENCE: &str = "api://AzureADTokenExchange";
 #[command(after_help = "\
 Examples:
   signpost token | signpost verify --token -
-  signpost token --audience sts.amazonaws.com --expiration 5m
+  signpost token --audience sts.amazonaws.com --expiration 20s
   signpost token --source kubernetes:kind-kind \\
     --service-account default/default --expiration 10m")]
 pub(super) struct TokenFlags {

@@ -18,17 +18,24 @@ pub(super) fn explain(
     program: &Command,
     words: impl Iterator<Item = OsString>,
 ) -> Option<(String, String)> {
+    let words: Vec<OsString> = words.collect();
+    let (command, path) = command(program, &words);
     let argument = text(error, ContextKind::InvalidArg);
     let value = text(error, ContextKind::InvalidValue);
     let message = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let verb = text(error, ContextKind::InvalidSubcommand)?;
-            format!("unknown verb `{verb}`{}", meant(error, ContextKind::SuggestedSubcommand))
+            format!("unknown verb `{verb}`{}", meant(error, ContextKind::SuggestedSubcommand, &verb))
         }
         ErrorKind::UnknownArgument => {
             let argument = argument?;
-            let kind = if argument.starts_with('-') { "unknown flag" } else { "unexpected argument" };
-            format!("{kind} `{argument}`{}", meant(error, ContextKind::SuggestedArg))
+            let is_flag = argument.starts_with('-');
+            if let Some(flag) = taken_for_a_value(command, &words).filter(|_| !is_flag) {
+                format!("unknown flag `{flag}`")
+            } else {
+                let kind = if is_flag { "unknown flag" } else { "unexpected argument" };
+                format!("{kind} `{argument}`{}", meant(error, ContextKind::SuggestedArg, &argument))
+            }
         }
         ErrorKind::MissingRequiredArgument => format!("`{}` is missing", argument?),
         ErrorKind::ArgumentConflict => match text(error, ContextKind::PriorArg) {
@@ -48,7 +55,7 @@ pub(super) fn explain(
         },
         _ => return None,
     };
-    Some((message, format!("`{} --help` lists what it takes", command(program, words))))
+    Some((message, format!("`{path} --help` lists what it takes")))
 }
 
 /// How the log was to be written, as far as a command line that cannot be understood says.
@@ -83,18 +90,34 @@ fn all(error: &Error, kind: ContextKind) -> Vec<String> {
     }
 }
 
-/// The likeliest of what was meant: clap sorts the best guess last.
-fn meant(error: &Error, kind: ContextKind) -> String {
-    all(error, kind).last().map(|guess| format!(", did you mean `{guess}`?")).unwrap_or_default()
+/// The likeliest of what was meant: what begins alike, else the best guess, which clap sorts last. Where what was typed
+/// is the beginning of several, all of them: one may only look, and another one not.
+fn meant(error: &Error, kind: ContextKind, typed: &str) -> String {
+    let guesses = all(error, kind);
+    let alike = |guess: &String| guess.chars().zip(typed.chars()).take_while(|(a, b)| a == b).count();
+    let begun: Vec<_> = guesses.iter().filter(|guess| guess.starts_with(typed)).map(String::as_str).collect();
+    let best = guesses.iter().max_by_key(|guess| alike(guess)).map(String::as_str);
+    let named = if begun.len() > 1 { begun.join("` or `") } else { best.unwrap_or_default().to_owned() };
+    if named.is_empty() { named } else { format!(", did you mean `{named}`?") }
 }
 
-/// The program and those of its verbs that were named.
-fn command(program: &Command, words: impl Iterator<Item = OsString>) -> String {
+/// What looks like a flag, and was taken for a kid: those may begin with `-`.
+fn taken_for_a_value<'a>(command: &Command, words: &'a [OsString]) -> Option<&'a str> {
+    let words = words.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+    let is_known = |flag: &str| {
+        let name = flag.trim_start_matches("--").split('=').next();
+        command.get_arguments().any(|known| known.get_long() == name)
+    };
+    words.filter(|word| word.starts_with("--")).find(|word| !is_known(word))
+}
+
+/// The verb that was named, and the words with which it is.
+fn command<'a>(program: &'a Command, words: &[OsString]) -> (&'a Command, String) {
     let (mut command, mut path) = (program, program.get_name().to_owned());
     for word in words {
-        let Some(verb) = command.find_subcommand(&word) else { break };
+        let Some(verb) = command.find_subcommand(word) else { break };
         path = format!("{path} {}", verb.get_name());
         command = verb;
     }
-    path
+    (command, path)
 }

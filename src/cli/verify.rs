@@ -199,6 +199,14 @@ fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
     } else {
         read_bytes(path, "name a readable file, or `-` to pipe the token in")?
     };
+    if bytes.trim_ascii().is_empty() {
+        let text = if is_piped {
+            "there is no token on standard input".to_owned()
+        } else {
+            format!("there is no token in `{}`", path.display())
+        };
+        return Err(Failure::plain(&text, "look at what was to write it: `signpost token` prints one or says why not"));
+    }
     let text = in_utf8(&bytes);
     let encoded = if matches!(text, Cow::Owned(_)) {
         Some("it is in UTF-16")

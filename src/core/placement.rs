@@ -107,6 +107,11 @@ fn taken_over(found: &Found, ledger: &Ledger) -> Option<Result<ReceivedDiscovery
     Some(ReceivedDiscovery::parse(&discovery.bytes))
 }
 
+/// Whether there is a JWKS alone, that somebody else has put there: its readers know it by its own URL.
+fn is_bare(found: &Found, ledger: &Ledger) -> bool {
+    found.discovery.is_none() && found.jwks.as_ref().is_some_and(|stored| !is_ours(stored, ledger))
+}
+
 fn is_ours(stored: &Stored, ledger: &Ledger) -> bool {
     stored.lineage.as_ref() == Some(ledger.lineage())
 }
@@ -167,6 +172,7 @@ fn refuse_strange_owner(found: &Found, ledger: &Ledger, issuer: &Issuer) -> Resu
 fn refuse_unreadable(found: &Found, ledger: &Ledger, terms: &Terms) -> Result<(), Refused> {
     let unreadable = |what: String, reason: String| Refused::Unreadable { what, reason };
     match taken_over(found, ledger) {
+        // Of no use to a reader either, where nobody is sent to it.
         None => return Ok(()),
         Some(Err(error)) => {
             return Err(unreadable(terms.paths().of(Document::Discovery).to_owned(), error.to_string()));
@@ -185,7 +191,7 @@ fn refuse_unreadable(found: &Found, ledger: &Ledger, terms: &Terms) -> Result<()
 
 /// Refuses to take a place over whose readers would miss keys afterwards.
 fn refuse_losses(found: &Found, ledger: &Ledger, publication: &Publication) -> Result<(), Refused> {
-    if taken_over(found, ledger).is_none() {
+    if taken_over(found, ledger).is_none() && !is_bare(found, ledger) {
         return Ok(());
     }
     let stays = |key: &Jwk| {

@@ -130,17 +130,14 @@ impl PublicUrl {
         let content_type = field("content-type");
         let bytes = bounded(response).await?;
         let mut seen = self.lock();
-        match e_tag.filter(|_| bytes == expected) {
+        if let Some(e_tag) = e_tag.filter(|_| bytes == expected) {
             // The bytes that are in memory already, not a copy of them.
-            Some(e_tag) => {
-                let got = Got { bytes: expected.clone(), cache, content_type };
-                seen.insert(document, Seen { e_tag, got: got.clone() });
-                Ok(got)
-            }
-            None => {
-                seen.remove(&document);
-                Ok(Got { bytes, cache, content_type })
-            }
+            let got = Got { bytes: expected.clone(), cache, content_type };
+            seen.insert(document, Seen { e_tag, got: got.clone() });
+            Ok(got)
+        } else {
+            seen.remove(&document);
+            Ok(Got { bytes, cache, content_type })
         }
     }
 

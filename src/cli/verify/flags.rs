@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 
 use crate::{
     cli::{Output, token::lifetime},
@@ -60,15 +60,15 @@ pub(in crate::cli) struct VerifyFlags {
 #[command(next_help_heading = "What the federated credential has")]
 pub(super) struct ExpectedFlags {
     /// Its issuer [default: the one that the token names]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     pub(super) issuer: Option<String>,
 
     /// Its subject
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = NonEmptyStringValueParser::new())]
     pub(super) subject: Option<String>,
 
     /// Its audience [default: what the cloud recommends]
-    #[arg(long, value_name = "A")]
+    #[arg(long, value_name = "A", value_parser = NonEmptyStringValueParser::new())]
     pub(super) audience: Option<String>,
 
     /// File with all credentials of the identity, as `az identity federated-credential list` prints them, or one of

@@ -172,9 +172,10 @@ pub(in crate::config) static SOURCE_ANNOUNCEMENTS: Section = Section {
             kind: Kind::Path,
             need: Need::Optional,
             flag: None,
-            doc: "Where `signpost signer` says what it has: `announcements` in its data directory. Not needed where the \
-                  ledger is in a ConfigMap: nodes announce in ConfigMaps beside it.",
-            example: "/var/lib/signpost-signer/announcements",
+            doc: "Where `signpost signer` says what it has: `announcements` in its data directory, which has to be that of \
+                  the publisher, so that the signer reads its ledger. Not needed where the ledger is in a ConfigMap: \
+                  nodes announce in ConfigMaps beside it.",
+            example: "/var/lib/signpost/announcements",
         },
         EVERY,
     ],

@@ -164,6 +164,21 @@ impl Ledger {
         keys
     }
 
+    /// Every node that is known to hold a key, or to have held one.
+    #[must_use]
+    pub fn known_signers(&self) -> BTreeSet<&NodeName> {
+        self.keys.values().filter_map(|entry| Some(&entry.signer.as_ref()?.node)).collect()
+    }
+
+    /// The keys that a node says it signs with, revoked ones among them.
+    pub fn active_keys_of<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a Kid, &'a Entry)> {
+        self.keys.iter().filter(move |(_, entry)| {
+            let signer = entry.signer.as_ref().filter(|signer| signer.node == *node);
+            let is_alive = entry.is_public() || matches!(entry.state, State::Revoked { .. });
+            is_alive && signer.is_some_and(|signer| matches!(signer.stage, Stage::Active { .. }))
+        })
+    }
+
     /// The tombstones of keys whose private half somebody else may have.
     pub fn revoked(&self) -> impl Iterator<Item = &Kid> {
         let is_revoked = |entry: &Entry| matches!(entry.state, State::Revoked { .. });
@@ -207,12 +222,18 @@ impl Ledger {
             }
         }
         for (kid, said) in &said {
-            let Some(entry) = self.keys.get_mut(kid).filter(|entry| entry.is_public()) else { continue };
+            let is_told = |entry: &&mut Entry| entry.is_public() || matches!(entry.state, State::Revoked { .. });
+            let Some(entry) = self.keys.get_mut(kid).filter(is_told) else { continue };
             let before = match &entry.signer {
                 Some(known) if known.node != said.node || known.stage == said.stage => continue,
                 known => known.as_ref().map(|known| known.stage),
             };
             entry.signer = Some(said.clone());
+            // Whether a revoked key still signs is worth knowing, and no event of its life.
+            if !entry.is_public() {
+                self.advance();
+                continue;
+            }
             match (before, said.stage) {
                 (Some(Stage::Active { .. }), Stage::Active { .. })
                 | (Some(Stage::Retired { .. }), Stage::Retired { .. })

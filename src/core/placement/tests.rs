@@ -256,13 +256,18 @@ proptest! {
         at_our_path in prop::collection::btree_set(0_usize..10, 0..4),
         elsewhere in prop::option::of(prop::collection::btree_set(0_usize..10, 1..5)),
         all in any::<bool>(),
+        is_bare in any::<bool>(),
     ) {
         let dead: Vec<_> = removed.iter().map(|index| rsa_key(*index).kid().clone()).collect();
         let ledger = known(&dead, &keys(&ours.union(&removed).copied().collect()));
         let jwks_uri = if elsewhere.is_some() { ELSEWHERE.to_owned() } else { terms().jwks_uri };
         let other = elsewhere.map(|indices| Ok(jwks_of(&keys(&indices))));
         let jwks = (!at_our_path.is_empty()).then(|| jwks_of(&keys(&at_our_path))).map(by_hand);
-        let found = Found { jwks, ..made_by_hand(&jwks_uri, other) };
+        let mut found = Found { jwks, ..made_by_hand(&jwks_uri, other) };
+        // A JWKS alone, whose readers know where it is.
+        if is_bare && found.other.is_none() {
+            found.discovery = None;
+        }
         let profile = if all { Profile::All } else { Profile::Entra };
         if let Ok(placement) = decide(&found, &ledger, &terms(), profile, false) {
             for kid in shown_kids(&found) {

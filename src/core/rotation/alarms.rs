@@ -38,6 +38,15 @@ pub fn alarms(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
             ));
         }
     }
+    for node in ledger.known_signers() {
+        let revoked = ledger.active_keys_of(node).filter(|(_, entry)| !entry.is_public());
+        alarms.extend(revoked.map(|(kid, _)| {
+            format!(
+                "node `{node}` still signs with revoked key `{kid}`: it has not obeyed; let its signer read this ledger, or \
+                 stop it"
+            )
+        }));
+    }
     // Where nobody obeys, the waits of a rotation are not ours.
     let kept = seen.kept.iter().filter(|_| !ledger.nodes().is_empty());
     alarms.extend(kept.filter(|(_, freshness)| timing.is_shorter_than_twice(freshness.lifetime)).map(

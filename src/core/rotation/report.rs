@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Observation, Obstacle, Outlook, Standing, Timing, outlook, standing};
 use crate::core::{
-    announcement::{NodeName, Stage},
+    announcement::NodeName,
     kid::Kid,
     ledger::{Entry, Event, Ledger, Order, State, Stranger, Wish},
     time::later,
@@ -124,9 +124,9 @@ pub fn report(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
 }
 
 fn active(ledger: &Ledger, node: &NodeName) -> Vec<String> {
-    let keys = ledger.keys_of(node).into_iter();
-    let active = keys.filter(|(.., stage)| matches!(stage, Stage::Active { .. }));
-    active.map(|(kid, ..)| kid.as_str().to_owned()).collect()
+    let mut active: Vec<_> = ledger.active_keys_of(node).collect();
+    active.sort_by_key(|(_, entry)| (entry.first_seen, entry.signer.as_ref().map(|signer| signer.stage.since())));
+    active.into_iter().map(|(kid, _)| kid.as_str().to_owned()).collect()
 }
 
 fn strange((kid, stranger): (&Kid, &Stranger)) -> (String, Vec<String>) {

@@ -65,12 +65,16 @@ impl Keeper {
     pub(super) fn raise(&self, heard: &mut Heard, concerns: &Concerns) {
         let issuer = &self.charter.terms.issuer;
         let mut wrong = BTreeSet::new();
+        let ledger = self.ledger.borrow().clone();
         wrong.extend(self.ledger.borrow().alarm(clock::now()));
         wrong.extend(concerns.conflicts.iter().map(ToString::to_string));
         // One that was overtaken on its way is over with the next look.
         let lasting = concerns.mistrusted.iter().filter(|mistrust| mistrust.hint().is_some());
         wrong.extend(lasting.map(ToString::to_string));
         wrong.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {
+            Refusal::Tombstone if ledger.revoked().any(|revoked| revoked == kid) => {
+                format!("key `{kid}` was revoked and a source still lists it: whoever holds it can act as your workloads there; take it from the API server and the node that have it")
+            }
             Refusal::Tombstone => {
                 let argument = kid.as_argument();
                 format!("key `{kid}` was removed and a source lists it again; `signpost ledger adopt {argument}` brings it back")
