@@ -57,7 +57,8 @@ mod tests {
     fn a_kid_that_cannot_be_typed_is_known_as_it_is_shown() {
         let shown = printable("a\tkey");
         let known = ["a\tkey", "a\tkey-2", "another"];
-        let meant = |known: &[&str]| kid(&shown, known.iter().copied(), "look").map(|kid| kid.as_str().to_owned());
+        let meant =
+            |known: &[&str]| kid(&shown, known.iter().copied(), "look").map(|kid| kid.as_str().to_owned());
         assert_eq!(meant(&known).map_err(|failure| failure.text).as_deref(), Ok("a\tkey"));
         let literal = [known.as_slice(), &[&shown]].concat();
         assert_eq!(

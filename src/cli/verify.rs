@@ -205,7 +205,10 @@ fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
         } else {
             format!("there is no token in `{}`", path.display())
         };
-        return Err(Failure::plain(&text, "look at what was to write it: `signpost token` prints one or says why not"));
+        return Err(Failure::plain(
+            &text,
+            "look at what was to write it: `signpost token` prints one or says why not",
+        ));
     }
     let text = in_utf8(&bytes);
     let encoded = if matches!(text, Cow::Owned(_)) {

@@ -141,6 +141,11 @@ impl Jwk {
                 what: format!("use `{}`", brief(&raw.usage.unwrap_or_default())),
             });
         }
+        // RFC 7517 section 4.3.
+        let operations = members.get("key_ops").and_then(serde_json::Value::as_array);
+        if operations.is_some_and(|operations| operations.iter().all(|operation| operation != "verify")) {
+            return Err(InvalidJwk::Unknown { what: "`key_ops` without `verify`".to_owned() });
+        }
         let key = match raw.kty.as_str() {
             "RSA" => PublicKey::rsa(&number(raw.n.as_ref(), "n")?, &number(raw.e.as_ref(), "e")?)?,
             "EC" => {

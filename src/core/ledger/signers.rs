@@ -222,7 +222,8 @@ impl Ledger {
             }
         }
         for (kid, said) in &said {
-            let is_told = |entry: &&mut Entry| entry.is_public() || matches!(entry.state, State::Revoked { .. });
+            let is_told =
+                |entry: &&mut Entry| entry.is_public() || matches!(entry.state, State::Revoked { .. });
             let Some(entry) = self.keys.get_mut(kid).filter(is_told) else { continue };
             let before = match &entry.signer {
                 Some(known) if known.node != said.node || known.stage == said.stage => continue,

@@ -125,7 +125,9 @@ pub fn report(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
 
 fn active(ledger: &Ledger, node: &NodeName) -> Vec<String> {
     let mut active: Vec<_> = ledger.active_keys_of(node).collect();
-    active.sort_by_key(|(_, entry)| (entry.first_seen, entry.signer.as_ref().map(|signer| signer.stage.since())));
+    active.sort_by_key(|(_, entry)| {
+        (entry.first_seen, entry.signer.as_ref().map(|signer| signer.stage.since()))
+    });
     active.into_iter().map(|(kid, _)| kid.as_str().to_owned()).collect()
 }
 

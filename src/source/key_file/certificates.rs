@@ -41,8 +41,7 @@ impl Certificates {
     /// Looks at a file: what it holds, or nothing if it cannot be read.
     pub(super) fn look(&mut self, path: &Path, bytes: Option<&[u8]>) {
         let found = bytes.is_some_and(|bytes| self.find(&in_utf8(bytes)));
-        let has_keys =
-            || bytes.is_some_and(|bytes| content::parse(bytes).is_ok_and(|it| !it.keys.is_empty()));
+        let has_keys = || bytes.is_some_and(has_keys);
         if found {
             self.pairs.push(pair(path));
         } else if (has_extension(path, &EXTENSIONS) || has_extension(path, &OF_BOTH)) && !has_keys() {
@@ -131,6 +130,17 @@ fn is_of_certificates_alone(path: &Path) -> bool {
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
     extension.is_some_and(|extension| extensions.contains(&extension.as_str()))
+}
+
+/// Whether there are keys and nothing else, be they of a kind that is not known here, encrypted, or broken.
+fn has_keys(bytes: &[u8]) -> bool {
+    let labels = pem::blocks(&in_utf8(bytes)).into_iter().map(|block| match block {
+        Ok(block) => Some(block.label.clone()),
+        Err(error) => error.label().map(str::to_owned),
+    });
+    let labels: Vec<_> = labels.collect();
+    let are_of_keys = labels.iter().all(|label| label.as_ref().is_some_and(|label| label.ends_with("KEY")));
+    (!labels.is_empty() && are_of_keys) || content::parse(bytes).is_ok_and(|it| !it.keys.is_empty())
 }
 
 fn is_certificate(label: &str) -> bool {

@@ -3,7 +3,11 @@
 //! OpenSSL opens the containers; what leaves is a `SubjectPublicKeyInfo`, checked by
 //! [`PublicKey::from_spki`]. Private keys are read for their public half alone.
 
-use openssl::{pkey::PKey, rsa::Rsa, x509::X509};
+use openssl::{
+    pkey::{Id, PKey, Private},
+    rsa::Rsa,
+    x509::X509,
+};
 
 use super::pem::{self, Block, InvalidPem};
 use crate::core::{
@@ -33,12 +37,15 @@ pub struct Content {
 /// everybody reads.
 pub fn parse(bytes: &[u8]) -> Result<Content, InvalidContent> {
     let text = in_utf8(bytes);
+    // Both in one file would leave the keys of one of them out.
+    if text.trim_ascii_start().first() == Some(&b'{') {
+        return parse_json(&text);
+    }
     let content = parse_pem(&text)?;
     if !content.keys.is_empty() || !content.left_out.is_empty() || !content.notes.is_empty() {
         return Ok(content);
     }
     match text.trim_ascii_start().first() {
-        Some(b'{') => parse_json(&text),
         Some(&SEQUENCE) => parse_der(&text),
         _ => Ok(content),
     }
@@ -146,7 +153,13 @@ fn key_of(block: &Block) -> Result<Option<PublicKey>, InvalidKey> {
             spki(certificate).map(Some)
         }
         "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => {
-            spki(PKey::private_key_from_der(&block.der)).map(Some)
+            let key = PKey::private_key_from_der(&block.der);
+            // It repeats its public key, which may be that of another one.
+            let is_whole = |key: &PKey<Private>| key.ec_key().is_ok_and(|ec| ec.check_key().is_ok());
+            if key.as_ref().is_ok_and(|key| key.id() == Id::EC && !is_whole(key)) {
+                return Err(InvalidKey::Halves);
+            }
+            spki(key).map(Some)
         }
         _ => Ok(None),
     }
@@ -232,6 +245,8 @@ pub enum InvalidKey {
     Encrypted,
     #[error("not the DER that its label promises")]
     Unreadable,
+    #[error("the public key in it is not that of its private key")]
+    Halves,
     #[error(transparent)]
     Public(#[from] InvalidPublicKey),
 }

@@ -99,7 +99,10 @@ async fn how_long_a_document_may_be_kept_is_known_without_reading_it_again() {
         PublicUrl::new(&format!("http://{address}"), false, &Connections::default()).expect("a URL");
     let read = async || {
         let got = public_url.read(Document::Jwks, &Bytes::from_static(b"keys")).await.expect("it is there");
-        assert_eq!((&*got.bytes, got.content_type.as_deref()), (&b"keys"[..], Some("text/plain; charset=utf-8")));
+        assert_eq!(
+            (&*got.bytes, got.content_type.as_deref()),
+            (&b"keys"[..], Some("text/plain; charset=utf-8"))
+        );
         got.cache.cache_control
     };
     assert_eq!(read().await.as_deref(), Some("max-age=60"));

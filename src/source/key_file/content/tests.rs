@@ -195,6 +195,23 @@ fn a_malformed_key_is_left_out_and_fails_a_file_without_another() {
 }
 
 #[test]
+fn a_jwks_and_pem_in_one_file_are_refused() {
+    let jwks = serde_json::json!({ "keys": [public_half(&rsa())] }).to_string().into_bytes();
+    let pem = pem("PUBLIC KEY", &rsa().public_key_to_der().expect("a public key"));
+    refuses(&[jwks, b"\n".to_vec(), pem].concat(), "not JSON at line 2, column 1, expected a JWKS");
+}
+
+#[test]
+fn a_private_key_beside_the_public_key_of_another_one_is_refused() {
+    let [one, other] = [(); 2].map(|()| ec(Nid::X9_62_PRIME256V1).ec_key().expect("of a curve"));
+    let mixed = EcKey::from_private_components(one.group(), one.private_key(), other.public_key());
+    let der = mixed.and_then(|key| key.private_key_to_der()).expect("it is not checked");
+    let reason =
+        "block 1 (`EC PRIVATE KEY`) cannot be used: the public key in it is not that of its private key";
+    refuses(&pem("EC PRIVATE KEY", &der), reason);
+}
+
+#[test]
 fn a_jwk_with_private_members_is_refused() {
     let reason = "it holds the private member `d`, expected a public key";
     let refusal = refuses(br#"{"kty":"RSA","n":"AQAB","e":"AQAB","d":"AQAB"}"#, reason);
