@@ -14,6 +14,7 @@ use crate::{
     core::{
         jwk_set::{JwkSet, Profile},
         publication::{Document, Paths, Publication},
+        redaction::printable,
     },
     files::{self, Staged},
 };
@@ -50,7 +51,7 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<Outcome, Failure> {
     }
     let keys = block_on(app::keys(config))?;
     for note in &keys.notes {
-        say(&format!("warning: {note}"));
+        say(&format!("warning: {}", printable(note)));
     }
     let set = JwkSet::new(keys.keys).expect("it was rendered before");
     let others: Vec<_> = set.iter().filter(|key| !Profile::Entra.includes(key)).collect();

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     app::{self, AppError},
     config::{Flags, IssuerConfig},
-    core::{placement::Refused, publication::Document},
+    core::{placement::Refused, publication::Document, redaction::printable},
     telemetry::as_typed,
     workflow::{
         asking::AskError,
@@ -200,7 +200,9 @@ fn tell_failures<T>(
     };
     for (name, listed) in sources {
         match listed {
-            Ok(listed) => listed.notes.iter().for_each(|note| say(&format!("warning: {name}: {note}"))),
+            Ok(listed) => {
+                listed.notes.iter().for_each(|note| say(&format!("warning: {name}: {}", printable(note))));
+            }
             Err(error) => tell(error, error.hint()),
         }
     }

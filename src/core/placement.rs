@@ -180,6 +180,11 @@ fn refuse_unreadable(found: &Found, ledger: &Ledger, terms: &Terms) -> Result<()
         Some(Ok(_)) => {}
     }
     let (what, read) = match (&found.other, &found.jwks) {
+        (Some(_), Some(stored))
+            if ReceivedJwks::parse(&stored.bytes).is_err() && !is_ours(stored, ledger) =>
+        {
+            (terms.paths().of(Document::Jwks).to_owned(), Ok(stored.bytes.as_slice()))
+        }
         (Some(other), _) => (brief(&other.uri).into_owned(), other.bytes.as_deref().map_err(Clone::clone)),
         (None, Some(stored)) => (terms.paths().of(Document::Jwks).to_owned(), Ok(stored.bytes.as_slice())),
         // Readers find nothing there today.

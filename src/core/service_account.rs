@@ -25,9 +25,8 @@ impl ServiceAccount {
     ///
     /// Fails when Kubernetes would not take the namespace or the name.
     pub fn new(namespace: &str, name: &str) -> Result<Self, InvalidServiceAccount> {
-        let is_label = namespace.len() <= MAX_LABEL && is_dns(namespace);
         let is_subdomain = name.len() <= MAX_SUBDOMAIN && name.split('.').all(is_dns);
-        if !is_label {
+        if !is_namespace(namespace) {
             return Err(InvalidServiceAccount { part: "namespace", text: namespace.to_owned() });
         }
         if !is_subdomain {
@@ -58,6 +57,12 @@ impl ServiceAccount {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// Whether a text can be the name of a namespace, and stand in a URL path as it is (RFC 1123 label).
+#[must_use]
+pub fn is_namespace(text: &str) -> bool {
+    text.len() <= MAX_LABEL && is_dns(text)
 }
 
 /// Lower-case letters, digits and inner hyphens.

@@ -8,7 +8,7 @@ pub mod content;
 mod pem;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
     io::{self, Read as _},
     os::unix::ffi::OsStrExt as _,
@@ -37,6 +37,8 @@ use crate::{
 
 /// Largest file that is read, in bytes: room for a thousand keys.
 const MAX_SIZE: u64 = 1024 * 1024;
+/// Most files that a pattern may find: more are never keys, and links that lead back find some without end.
+const MAX_FILES: usize = 10_000;
 
 /// Room for a file that does not say how large it is, as those of some file systems: for several keys.
 const UNSIZED: u64 = 4096;
@@ -152,8 +154,9 @@ fn read(patterns: &[String], optional: bool) -> Result<Read, KeyFileError> {
         }
     }
     found.retain(|path| !named.contains(path));
-    let mut beside: BTreeSet<PathBuf> =
-        found.iter().flat_map(|path| directories(path)).flat_map(neighbours).collect();
+    let found: BTreeSet<PathBuf> = found.into_iter().collect();
+    let around: BTreeSet<PathBuf> = found.iter().flat_map(|path| directories(path)).collect();
+    let mut beside: BTreeSet<PathBuf> = around.into_iter().flat_map(neighbours).collect();
     beside.retain(|path| !found.contains(path));
     let mut read = Read::default();
     let mut hasher = Sha256::new();
@@ -352,11 +355,17 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>, KeyFileError> {
         if !path.is_dir() {
             files.push(path);
         }
+        if files.len() > MAX_FILES {
+            return Err(KeyFileError::TooMany { pattern: pattern.to_owned() });
+        }
     }
     if files.is_empty() {
         return Err(KeyFileError::NoFile { pattern: pattern.to_owned() });
     }
     files.sort();
+    // A link that leads back finds the same file again and again.
+    let mut ends = HashSet::new();
+    files.retain(|path| fs::canonicalize(path).map_or(true, |end| ends.insert(end)));
     Ok(files)
 }
 
@@ -388,6 +397,8 @@ pub enum KeyFileError {
     Pattern { pattern: String, source: glob::PatternError },
     #[error("no file in `{pattern}`, expected at least one")]
     NoFile { pattern: String },
+    #[error("`{pattern}` finds more than {MAX_FILES} files")]
+    TooMany { pattern: String },
     #[error("`{path}` is too large, expected at most {MAX_SIZE} bytes", path = path.display())]
     TooLarge { path: PathBuf },
     #[error(
@@ -422,6 +433,9 @@ impl KeyFileError {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("let this user read it; the public half is no secret".to_owned())
             }
+            Self::TooMany { .. } => Some(
+                "name the directory of the keys; a symbolic link may lead back to where it is".to_owned(),
+            ),
             Self::NoKey { .. } | Self::NoFile { .. } | Self::Read { .. } | Self::TooLarge { .. } => Some(
                 "name what `--service-account-key-file` of kube-apiserver names, on kubeadm \
                  `/etc/kubernetes/pki/sa.pub`"

@@ -158,9 +158,16 @@ impl Placer {
     /// A JWKS that is somewhere else than ours: on the target itself if its address leads there, else as a
     /// relying party reads it.
     async fn read_other(&self, uri: &str) -> Result<Vec<u8>, String> {
-        if let Ok(Some(bytes)) = self.target.read_at(uri, &self.terms.issuer).await {
-            return Ok(bytes);
-        }
+        let at_target = match self.target.read_at(uri, &self.terms.issuer).await {
+            Ok(Some(bytes)) => return Ok(bytes),
+            Ok(None) => None,
+            Err(error) => Some(in_one_line(&error)),
+        };
+        // What is wrong with the target itself says more than what its readers get.
+        self.fetch_other(uri).await.map_err(|reason| at_target.unwrap_or(reason))
+    }
+
+    async fn fetch_other(&self, uri: &str) -> Result<Vec<u8>, String> {
         if !is_readable_url(uri) {
             return Err("expected an https URL".to_owned());
         }
@@ -432,8 +439,9 @@ impl PlaceError {
                  over without them: `signpost sync --adopt`"
             )),
             Self::Refused { source: Refused::Losses { .. }, .. } => Some(
-                "publish keys of all kinds there with `profile: all`, or wait until the last tokens of these keys are \
-                 dead; `signpost sync --adopt` goes on without them"
+                "keys of other kinds than RS256 are published with `profile: all`; of what is not RSA, P-256, P-384 or \
+                 P-521, and of another key under a kid of yours, wait until the last tokens are dead; `signpost sync \
+                 --adopt` goes on without them"
                     .to_owned(),
             ),
             Self::Refused { source: Refused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),

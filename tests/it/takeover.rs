@@ -191,6 +191,27 @@ fn a_takeover_that_cannot_keep_every_key_needs_the_operators_word() {
     assert_eq!(kids(jwks).len(), 1);
 }
 
+/// Whoever is given the URL of a JWKS needs no discovery document, as an API server does not that is configured so.
+#[test]
+fn a_jwks_alone_is_taken_over_with_all_its_keys_or_not_at_all() {
+    let by_hand = ByHand::new(ISSUER);
+    let jwks = by_hand.public().join(JWKS);
+    let installation = by_hand.installation(&json!([directory_target(&by_hand.public())]));
+    fs::create_dir_all(jwks.parent().expect("a path")).expect("the folder is ours");
+    let mut unknown: Value = serde_json::from_str(&by_hand.jwks).expect("JSON");
+    let key = json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "AA"});
+    unknown["keys"].as_array_mut().expect("keys").push(key);
+    fs::write(&jwks, unknown.to_string()).expect("the folder is ours");
+    let refused = installation.sync().expect_code(2).stderr;
+    assert!(refused.contains("would lose `ed` (Ed25519)"), "{refused}");
+    assert_eq!(fs::read_to_string(&jwks).expect("it stays"), unknown.to_string());
+
+    fs::write(&jwks, &by_hand.jwks).expect("the folder is ours");
+    installation.sync().expect_code(0);
+    let [jwks, _] = documents(&by_hand.public()).map(|document| document.expect("it was written"));
+    assert!(kids(jwks).contains(&by_hand.second));
+}
+
 /// Where readers of the old documents look for it already.
 #[test]
 fn the_jwks_is_written_served_and_read_back_where_jwks_uri_says() {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 
 use crate::{
     cli::{Output, token::lifetime},
-    core::service_account::ServiceAccount,
+    core::service_account::{ServiceAccount, is_namespace},
 };
 
 #[derive(Args)]
@@ -118,6 +118,7 @@ pub(super) struct ClusterFlags {
 
     /// Those of this namespace, with `--all`
     #[arg(long, value_name = "NS", requires = "all", conflicts_with = "token")]
+    #[arg(value_parser = namespace)]
     pub(super) namespace: Option<String>,
 
     /// Every service account of the namespace
@@ -167,6 +168,13 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Pods are named as service accounts are.
+fn namespace(text: &str) -> Result<String, String> {
+    let named = is_namespace(text).then(|| text.to_owned());
+    named.ok_or_else(|| {
+        format!("`{text}` is not a namespace, expected lower-case letters, digits and hyphens")
+    })
+}
+
 fn pod(text: &str) -> Result<(String, String), String> {
     let named: ServiceAccount =
         text.parse().map_err(|_| format!("`{text}` is not a pod, expected `NAMESPACE/NAME`"))?;

@@ -2,6 +2,8 @@
 //!
 //! Not OpenSSL's reader: that one asks the terminal for a password when a key is encrypted.
 
+use std::iter::Peekable;
+
 use base64ct::{Base64, Encoding as _};
 use zeroize::Zeroizing;
 
@@ -24,7 +26,8 @@ pub(super) struct Block {
 /// All blocks in their order, whole or not; none is no error.
 pub(super) fn blocks(bytes: &[u8]) -> Vec<Result<Block, InvalidPem>> {
     let mut blocks = Vec::new();
-    let mut lines = bytes.split(|&byte| byte == b'\n' || byte == b'\r').map(<[u8]>::trim_ascii);
+    let lines = bytes.split(|&byte| byte == b'\n' || byte == b'\r').map(<[u8]>::trim_ascii);
+    let mut lines = lines.peekable();
     while let Some(line) = lines.next() {
         let number = blocks.len() + 1;
         match marker(line, BEGIN) {
@@ -41,13 +44,16 @@ fn block<'a>(
     number: usize,
     label: String,
     size: usize,
-    lines: &mut impl Iterator<Item = &'a [u8]>,
+    lines: &mut Peekable<impl Iterator<Item = &'a [u8]>>,
 ) -> Result<Block, InvalidPem> {
     let mut encrypted = label == "ENCRYPTED PRIVATE KEY";
     // Encoded text is never longer than the file it stands in, so this buffer never moves.
     let mut encoded = Zeroizing::new(Vec::with_capacity(size));
     loop {
-        let Some(line) = lines.next() else { return Err(InvalidPem::NoEnd { number, label }) };
+        // A block that is broken off takes the next one not along.
+        let Some(line) = lines.next_if(|line| !line.starts_with(BEGIN.as_bytes())) else {
+            return Err(InvalidPem::NoEnd { number, label });
+        };
         if let Some(end) = marker(line, END) {
             if end != label {
                 return Err(InvalidPem::OtherEnd { number, label, end });

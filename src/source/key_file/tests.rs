@@ -315,6 +315,34 @@ fn a_directory_of_kubeadm_gives_the_key_of_service_accounts_alone() {
     assert_eq!(2, named.keys.len(), "a certificate that is named by itself is taken");
 }
 
+#[test]
+fn links_that_lead_back_find_a_file_once_and_never_end() {
+    let directory = directory();
+    let keys = directory.path().join("keys");
+    fs::create_dir(&keys).expect("ours");
+    write_key(keys.join("sa.pub"));
+    symlink(".", keys.join("again")).expect("ours");
+    let fetched = read_paths(&[&keys.join("**/*.pub")]).expect("a key");
+    assert_eq!((1, Vec::<String>::new()), (fetched.keys.len(), fetched.notes));
+    symlink(".", keys.join("and-again")).expect("ours");
+    refuses(
+        &keys.join("**/*.pub"),
+        &format!("`{}` finds more than 10000 files", keys.join("**/*.pub").display()),
+    );
+}
+
+#[test]
+fn a_key_beside_a_private_key_that_is_not_read_is_taken() {
+    let directory = directory();
+    let key = write_key(directory.path().join("sa.pub"));
+    let ciphers = openssl::symm::Cipher::aes_256_cbc();
+    let private = PKey::generate_ed25519().expect("a key");
+    let encrypted = private.private_key_to_pem_pkcs8_passphrase(ciphers, b"secret").expect("PEM");
+    fs::write(directory.path().join("sa.pem"), encrypted).expect("ours");
+    let fetched = read_paths(&[directory.path()]).expect("a key");
+    assert_eq!(vec![key], fetched.keys);
+}
+
 /// Every way in which a key is found to be for TLS although nothing says so in its own file.
 #[test]
 fn no_key_that_belongs_to_a_certificate_is_taken_from_a_directory() {

@@ -12,6 +12,11 @@ fn wrong_flags_are_named_with_what_was_expected() {
     it.refuses("a verb of two that are alike", "rotate statu", COULD_NOT);
     it.refuses("another, of which one writes", "rotate strat", COULD_NOT);
     it.refuses("and another", "config chek", COULD_NOT);
+    it.refuses("the beginning of a verb that looks", "rotate stat", COULD_NOT);
+    it.refuses("the beginning of two verbs", "rotate sta", COULD_NOT);
+    it.refuses("an unknown flag where a kid may stand", "rotate revoke --sign-with-newkey abcd", COULD_NOT);
+    it.refuses("no namespace", "verify --all --namespace ../../api", COULD_NOT);
+    it.refuses("an unset variable", "verify --token - --audience=", COULD_NOT);
     it.refuses("unknown flag", "run --isuer https://k8s.example", COULD_NOT);
     it.refuses("an argument too many", "sync now", COULD_NOT);
     it.refuses("missing flag", "verify", COULD_NOT);

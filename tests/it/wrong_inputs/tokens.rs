@@ -66,7 +66,6 @@ fn tokens_that_a_relying_party_would_refuse_are_refused_with_the_fix() {
     let mut refuses = |what: &str, token: &str| it.refuses_with(what, &verify, NO, |it| it.stdin(token));
     let claims = Cluster::claims;
 
-    refuses("empty", "");
     refuses("no signature", good.rsplit_once('.').expect("three parts").0);
     refuses("one word", "token");
     refuses("quotation marks", &format!("\"{good}\""));
@@ -97,6 +96,9 @@ fn tokens_that_a_relying_party_would_refuse_are_refused_with_the_fix() {
     refuses("a changed signature", &format!("{rest}.{first}{}", &signature[1..]));
     let legacy = json!({"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:team:app"});
     refuses("a legacy token from a Secret", &cluster.sign(&cluster.header(), &legacy));
+    for nothing in ["", "\n\n"] {
+        it.refuses_with("nothing at all", &verify, COULD_NOT, |it| it.stdin(nothing));
+    }
     it.refuses_with(
         "another audience and subject, for programs",
         &format!("{verify} --audience sts.amazonaws.com --subject somebody --output json"),

@@ -70,6 +70,7 @@ fn a_broken_block_takes_no_other_one_along() {
         "-----BEGIN B-----\n*\n-----END B-----\n",
         "-----BEGIN B-----\nAA==\n-----END C-----\n",
         "-----BEGIN b\n",
+        "-----BEGIN B-----\nAA\n",
     ];
     for broken in broken {
         let found = super::blocks(format!("{broken}-----BEGIN A-----\nAA==\n-----END A-----\n").as_bytes());
