@@ -32,9 +32,12 @@ pub struct Pod {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Metadata {
     #[serde(default)]
     pub name: String,
+    /// It is about to go.
+    pub deletion_timestamp: Option<IgnoredAny>,
     #[serde(default)]
     pub labels: Texts,
     #[serde(default)]
@@ -66,6 +69,8 @@ pub struct Container {
     pub name: String,
     #[serde(default)]
     pub image: String,
+    /// Where relative paths begin; without it, where the image says.
+    pub working_dir: Option<String>,
     #[serde(default)]
     pub env: Vec<Variable>,
     #[serde(default)]
@@ -107,6 +112,8 @@ pub struct Mount {
     pub mount_path: String,
     /// One file or folder of the volume in place of all; the kubelet never writes it anew.
     pub sub_path: Option<String>,
+    /// The same, in which variables are filled in.
+    pub sub_path_expr: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -125,6 +132,8 @@ pub struct Projected {
 #[serde(rename_all = "camelCase")]
 pub struct ProjectedSource {
     pub service_account_token: Option<ProjectedToken>,
+    /// Files that cannot be read here.
+    pub secret: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -153,10 +162,11 @@ impl Pod {
         self.spec.service_account_name.as_deref().unwrap_or("default")
     }
 
-    /// Whether none of its containers runs, or will run again.
+    /// Whether none of its containers runs, or will run for long.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+        self.metadata.deletion_timestamp.is_some()
+            || matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
 
     /// All its containers, those that begin before the others last.
@@ -167,65 +177,108 @@ impl Pod {
     /// The token that a container finds at a path.
     #[must_use]
     pub fn token_at<'a>(&'a self, container: &'a Container, path: &str) -> Option<MountedToken<'a>> {
-        let path = plain(path);
-        self.tokens(container).find(|token| token.path == path)
+        let path = container.absolute(path)?;
+        let mount = container.mount_at(&path)?;
+        self.tokens_of(mount).find(|token| token.path == path)
     }
 
     /// The tokens that are projected for a container, and where it finds each.
     pub fn tokens<'a>(&'a self, container: &'a Container) -> impl Iterator<Item = MountedToken<'a>> {
-        container.volume_mounts.iter().flat_map(|mount| {
-            let volumes = self.spec.volumes.iter().filter(|volume| volume.name == mount.name);
-            let sources = volumes.filter_map(|volume| volume.projected.as_ref()).flat_map(|it| &it.sources);
-            let tokens = sources.filter_map(|source| source.service_account_token.as_ref());
-            tokens.filter_map(|token| {
-                let is_refreshed = mount.sub_path.as_deref().is_none_or(str::is_empty);
-                Some(MountedToken { path: mount.path_of(&token.path)?, token, is_refreshed })
-            })
+        container.volume_mounts.iter().flat_map(|mount| self.tokens_of(mount))
+    }
+
+    fn tokens_of<'a>(&'a self, mount: &'a Mount) -> impl Iterator<Item = MountedToken<'a>> {
+        let sources =
+            self.volumes_of(mount).filter_map(|volume| volume.projected.as_ref()).flat_map(|it| &it.sources);
+        let tokens = sources.filter_map(|source| source.service_account_token.as_ref());
+        tokens.filter_map(|token| {
+            let is_refreshed = mount.part().is_empty();
+            Some(MountedToken { path: mount.path_of(&token.path)?, token, is_refreshed })
         })
     }
 
-    /// Whether a container has something at a path that is not known here: what another kind of volume holds.
+    fn volumes_of(&self, mount: &Mount) -> impl Iterator<Item = &Volume> {
+        self.spec.volumes.iter().filter(|volume| volume.name == mount.name)
+    }
+
+    /// Whether a container may have something at a path that is not known here: what a Secret or another kind of
+    /// volume holds, and where a relative path leads in an image.
     #[must_use]
     pub fn is_unknown_at(&self, container: &Container, path: &str) -> bool {
-        let path = plain(path);
-        let is_of_another_kind = |mount: &Mount| {
-            self.spec.volumes.iter().any(|volume| volume.name == mount.name && volume.projected.is_none())
+        let Some(path) = container.absolute(path) else { return true };
+        let has_unknown = |volume: &Volume| {
+            let projected = volume.projected.as_ref();
+            projected.is_none_or(|projected| projected.sources.iter().any(|source| source.secret.is_some()))
         };
-        let covers = |mount: &&Mount| {
-            let at = plain(&mount.mount_path);
-            path.strip_prefix(&at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || at == "/")
-        };
-        // Of mounts within each other the innermost counts.
-        let innermost =
-            container.volume_mounts.iter().filter(covers).max_by_key(|mount| plain(&mount.mount_path).len());
-        innermost.is_some_and(is_of_another_kind)
+        container
+            .mount_at(&path)
+            .is_some_and(|mount| mount.part().contains("$(") || self.volumes_of(mount).any(has_unknown))
     }
 }
 
 impl Mount {
+    /// The file or folder of the volume that is mounted; empty for all of it.
+    fn part(&self) -> &str {
+        let given = [&self.sub_path, &self.sub_path_expr].into_iter().flatten();
+        given.map(String::as_str).find(|part| !part.is_empty()).unwrap_or_default()
+    }
+
     /// Where a file of the volume is found; `None` where only another part of the volume is mounted.
     fn path_of(&self, file: &str) -> Option<String> {
-        let sub_path = plain(self.sub_path.as_deref().unwrap_or_default());
+        let sub_path = plain(self.part());
         let rest = plain(&format!("/{file}")).strip_prefix(sub_path.trim_end_matches('/'))?.to_owned();
         let is_part = rest.is_empty() || rest.starts_with('/');
         is_part.then(|| plain(&format!("{}{rest}", self.mount_path)))
     }
 }
 
-/// A path without what changes nothing: `//`, `/./` and a final `/`.
+/// A path without what changes nothing: `//`, `/./`, `/x/..`, a final `/`, and the link by which the kubelet swaps the
+/// files of a volume.
+/// Source: `dataDirName` in `kubernetes/pkg/volume/util/atomic_writer.go`.
 fn plain(path: &str) -> String {
-    let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
-    format!("/{}", parts.collect::<Vec<_>>().join("/"))
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." | "..data" => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 impl Container {
+    /// A path from the root; `None` where only the image says where it begins.
+    fn absolute(&self, path: &str) -> Option<String> {
+        if path.starts_with('/') {
+            return Some(plain(path));
+        }
+        let directory = self.working_dir.as_deref().filter(|directory| !directory.is_empty())?;
+        Some(plain(&format!("{directory}/{path}")))
+    }
+
+    /// What is mounted where a file is: of mounts within each other the innermost counts.
+    fn mount_at(&self, path: &str) -> Option<&Mount> {
+        let covers = |mount: &&Mount| {
+            let at = plain(&mount.mount_path);
+            path.strip_prefix(&at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || at == "/")
+        };
+        self.volume_mounts.iter().filter(covers).max_by_key(|mount| plain(&mount.mount_path).len())
+    }
+
     /// Its environment as far as it can be read: `env` wins over `envFrom`, and a later entry over an
     /// earlier one. What comes from a Secret or is put together from other variables is there without its value.
     #[must_use]
     pub fn environment(&self, config_maps: &BTreeMap<String, Texts>) -> BTreeMap<String, Option<String>> {
-        let mut environment = BTreeMap::new();
+        let mut environment: BTreeMap<String, Option<String>> = BTreeMap::new();
         for from in &self.env_from {
             let data = from.config_map_ref.as_ref().and_then(|named| config_maps.get(&named.name));
+            if data.is_none() {
+                // It may have a value for whatever came before it.
+                let unknown =
+                    environment.iter_mut().filter(|(name, _): &(&String, _)| name.starts_with(&from.prefix));
+                unknown.for_each(|(_, value)| *value = None);
+            }
             for (name, value) in data.into_iter().flatten() {
                 environment.insert(format!("{}{name}", from.prefix), Some(value.clone()));
             }

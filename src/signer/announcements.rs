@@ -74,6 +74,11 @@ impl Board {
             .map_err(|source| BoardError::Write { path, source })
     }
 
+    /// Whether this is what stands there: whoever can write to the directory can take it away.
+    pub(super) fn shows(&self, announcement: &Announcement) -> bool {
+        self.present().is_some_and(|present| present.announcement() == announcement)
+    }
+
     /// What is posted already.
     fn present(&self) -> Option<Posted> {
         let present = files::read_no_follow(&self.directory.join(&self.name), MAX_SIZE);

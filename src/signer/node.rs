@@ -321,9 +321,12 @@ impl Node {
         self.hearsay.lock().expect("nobody panics while holding it").distrusted.clone()
     }
 
-    /// Reads what other nodes say, for the next [`Self::tend`]. Blocks as long as the files of others do, and nobody
+    /// Reads what other nodes say, and whether what this one says still stands there, for the next [`Self::tend`]. Blocks as long as the files of others do, and nobody
     /// else waits for it.
     pub fn listen(&self) {
+        if !self.board.shows(&self.live.load().holdings.announcement()) {
+            self.announced.store(false, Relaxed);
+        }
         let trusted = self.hearsay.lock().expect("nobody panics while holding it").trusted.clone();
         let read = self.others.lock().expect("nobody panics while holding it").read(&trusted);
         let mut heard = self.heard.lock().expect("nobody panics while holding it");

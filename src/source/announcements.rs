@@ -1,7 +1,7 @@
 //! Reads what nodes that sign say of their keys: a directory with a file for each.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -77,7 +77,8 @@ impl Announcements {
             (error, _) => error,
         })?;
         let now = clock::now();
-        let (mut said, mut nodes, mut owners) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+        let (mut said, mut owners) = (Vec::new(), BTreeMap::new());
+        let mut nodes: BTreeMap<NodeName, PathBuf> = BTreeMap::new();
         let mut notes = Vec::new();
         for (path, posted) in posted {
             let announcement = posted.announcement();
@@ -86,8 +87,8 @@ impl Announcements {
                 return Err(AnnouncementError::OtherIssuer { path, found, expected });
             }
             let node = announcement.node();
-            if !nodes.insert(node.clone()) {
-                return Err(AnnouncementError::Twice { node: node.clone(), path });
+            if let Some(first) = nodes.insert(node.clone(), path.clone()) {
+                return Err(AnnouncementError::Twice { node: node.clone(), first, path });
             }
             for kid in announcement.keys().keys() {
                 let first = owners.entry(kid.clone()).or_insert_with(|| node.clone());
@@ -153,8 +154,12 @@ pub enum AnnouncementError {
     Invalid { path: PathBuf, source: InvalidPost },
     #[error("`{path}` is of issuer `{found}`, expected `{expected}`", path = path.display())]
     OtherIssuer { path: PathBuf, found: Issuer, expected: Issuer },
-    #[error("node `{node}` is announced twice, the second time in `{path}`", path = path.display())]
-    Twice { node: NodeName, path: PathBuf },
+    #[error(
+        "node `{node}` is announced twice, in `{first}` and in `{path}`",
+        first = first.display(),
+        path = path.display()
+    )]
+    Twice { node: NodeName, first: PathBuf, path: PathBuf },
 }
 
 impl AnnouncementError {
@@ -169,12 +174,14 @@ impl AnnouncementError {
                     .to_owned(),
             ),
             Self::Invalid { .. } => {
-                Some("restart the signer of that node, which writes the file anew".to_owned())
+                Some("remove it: a signer that runs writes its own anew; else see who writes there".to_owned())
             }
             Self::OtherIssuer { .. } => Some("start the signer with this issuer".to_owned()),
-            Self::Twice { .. } => Some("give every signer a name of its own, with `--node`".to_owned()),
+            Self::Twice { node, .. } => Some(format!(
+                "remove the copy: a node announces in `{node}.json` alone; two signers need a name each, with `--node`"
+            )),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
-                Some("restart the signer of that node, which writes the file anew".to_owned())
+                Some("remove it: a signer that runs writes its own anew; else see who writes there".to_owned())
             }
             Self::Io { .. } => None,
         }

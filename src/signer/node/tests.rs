@@ -88,6 +88,24 @@ fn a_node_signs_for_the_api_server_at_once_and_for_others_when_it_is_ordered_to(
 }
 
 #[test]
+fn an_announcement_that_somebody_took_away_or_changed_is_made_anew() {
+    let folder = TempDir::new().expect("a folder");
+    let node = started(&folder);
+    let (directory, before) = (folder.path().join("announcements"), announced(&folder));
+    let spoil: [fn(&Path); 3] = [
+        |directory| fs::write(directory.join("node-1.json"), "{").expect("it is ours"),
+        |directory| fs::remove_file(directory.join("node-1.json")).expect("it is ours"),
+        |directory| fs::remove_dir_all(directory).expect("it is ours"),
+    ];
+    for spoil in spoil {
+        spoil(&directory);
+        node.listen();
+        node.tend(&Orders::default(), at(1)).expect("it can be written");
+        assert_eq!(before, announced(&folder));
+    }
+}
+
+#[test]
 fn how_long_a_token_lives_is_on_disk_before_it_is_signed_and_once_a_minute() {
     let folder = TempDir::new().expect("a folder");
     let node = started(&folder);

@@ -248,11 +248,19 @@ fn knows_its_tenant(case: &Case) -> Verdict {
 }
 
 fn asks_for_a_possible_life(case: &Case) -> Verdict {
-    let pods = workload(case).into_iter().flat_map(|workload| &workload.pods);
-    let texts = annotations(case).into_iter().chain(pods.map(|pod| &pod.metadata.annotations));
-    let wrong = texts
-        .filter_map(|texts| texts.get(EXPIRATION))
-        .find(|life| !life.parse::<u32>().is_ok_and(|seconds| (3600..=86_400).contains(&seconds)));
+    let life_in = |texts: &'_ Texts| texts.get(EXPIRATION).filter(|life| !life.is_empty()).cloned();
+    let of_account = annotations(case).and_then(life_in);
+    // The webhook looks at labelled pods alone, and at the account where the pod says nothing.
+    // Source: `getServiceAccountTokenExpiration` in azure-workload-identity 1.6.0.
+    let pods: Vec<_> = workload(case).into_iter().flat_map(|workload| &workload.pods).collect();
+    let lives: Vec<String> = if pods.is_empty() {
+        of_account.into_iter().collect()
+    } else {
+        let labelled = pods.into_iter().filter(|pod| has_label(pod));
+        labelled.filter_map(|pod| life_in(&pod.metadata.annotations).or_else(|| of_account.clone())).collect()
+    };
+    let wrong =
+        lives.iter().find(|life| !life.parse::<u32>().is_ok_and(|life| (3600..=86_400).contains(&life)));
     wrong.map_or(Verdict::NotApplicable, |life| {
         violated(
             format!("annotation `{EXPIRATION}` is `{life}`"),

@@ -85,7 +85,13 @@ fn asks_the_right_host(case: &Case) -> Verdict {
     let cloud = case.question.cloud;
     let is_right = |it: &Setting| {
         Url::parse(&it.value).is_ok_and(|url| {
-            url.scheme() == "https" && url.host_str().is_some_and(|host| cloud.login_hosts().contains(&host))
+            let is_host = url.host_str().is_some_and(|host| cloud.login_hosts().contains(&host));
+            // Nothing but a host, and perhaps a path.
+            let is_bare = url.port().is_none()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().or(url.fragment()).is_none();
+            url.scheme() == "https" && is_host && is_bare && it.value.trim() == it.value
         })
     };
     let named = variable(case, ["AZURE_AUTHORITY_HOST", "AzureAd__Instance"]);

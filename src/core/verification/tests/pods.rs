@@ -203,6 +203,91 @@ fn one_good_pod_does_not_excuse_another() {
     assert_eq!((Outcome::Refused, Some("POD-ENV")), (report.outcome, first(&report).map(|it| it.id)));
 }
 
+/// A pod that is as the webhook makes it, but for what is done to it and to its first container.
+fn changed(change: impl Fn(&mut Value)) -> (Outcome, Option<String>) {
+    let mut pod = recorded("plain");
+    change(&mut pod);
+    let report = judged(&annotations("plain"), &[pod]);
+    (report.outcome, first(&report).map(|it| it.id.to_owned()))
+}
+
+#[test]
+fn a_token_is_found_where_a_container_looks_and_nothing_hides_it() {
+    const FOLDER: &str = "/var/run/secrets/azure/wi/token";
+    let look = |pod: &mut Value, at: &str| {
+        let variables = pod["spec"]["containers"][0]["env"].as_array_mut().expect("variables");
+        let file =
+            variables.iter_mut().find(|it| it["name"] == "AZURE_FEDERATED_TOKEN_FILE").expect("it is told");
+        file["value"] = json!(at);
+    };
+    let mount = |pod: &mut Value, volume: Value, at: &str| {
+        let mount = json!({"name": volume["name"], "mountPath": at});
+        pod["spec"]["volumes"].as_array_mut().expect("volumes").push(volume);
+        pod["spec"]["containers"][0]["volumeMounts"].as_array_mut().expect("mounts").push(mount);
+    };
+    let found = (Outcome::Accepted, None);
+    let in_vain = (Outcome::Refused, Some("POD-ENV".to_owned()));
+    for path in ["x/../azure-identity-token", "..data/azure-identity-token", "./azure-identity-token"] {
+        assert_eq!(found, changed(|pod| look(pod, &format!("{FOLDER}/{path}"))), "{path}");
+    }
+    assert_eq!(in_vain, changed(|pod| look(pod, &format!("{FOLDER}/../azure-identity-token"))));
+    let relative = |directory: &'static str| {
+        move |pod: &mut Value| {
+            look(pod, "azure/wi/token/azure-identity-token");
+            pod["spec"]["containers"][0]["workingDir"] = json!(directory);
+        }
+    };
+    assert_eq!(found, changed(relative("/var/run/secrets")));
+    assert_eq!(in_vain, changed(relative("/srv")));
+
+    let inner = json!({"name": "inner", "projected": {"sources": [{
+        "serviceAccountToken": {"audience": "vault", "path": "azure-identity-token"}
+    }]}});
+    let (_, id) = changed(|pod| mount(pod, inner.clone(), FOLDER));
+    assert_eq!(Some("POD-AUD"), id.as_deref(), "the inner one hides the webhook's");
+    let secret = json!({"name": "secret", "projected": {"sources": [{"secret": {"name": "x"}}]}});
+    let (outcome, _) = changed(|pod| {
+        look(pod, "/secret/token");
+        mount(pod, secret.clone(), "/secret");
+    });
+    assert_ne!(Outcome::Refused, outcome, "what cannot be read is not taken for missing");
+}
+
+#[test]
+fn the_life_in_annotations_is_what_the_webhook_reads() {
+    const LIFE: &str = "azure.workload.identity/service-account-token-expiration";
+    let life = |account: Option<&str>, own: Option<&str>| {
+        let mut annotations = annotations("plain");
+        if let Some(life) = account {
+            annotations[LIFE] = json!(life);
+        }
+        let mut pod = recorded("plain");
+        if let Some(life) = own {
+            pod["metadata"]["annotations"][LIFE] = json!(life);
+        }
+        let report = judged(&annotations, &[pod]);
+        report.findings.iter().any(|it| it.id == "POD-EXP")
+    };
+    assert!(life(Some("60"), None) && life(None, Some("60")) && life(Some("3600"), Some("60")));
+    assert!(!life(Some("60"), Some("3600")), "the pod's own goes first");
+    assert!(!life(Some(""), None) && !life(None, Some("")), "an empty one is none");
+}
+
+#[test]
+fn a_secret_may_override_what_a_config_map_says() {
+    let mut scene = Scene::good();
+    let workload = scene.annotated(&annotations("plain"));
+    let mut pod = recorded("plain");
+    let variables = pod["spec"]["containers"][0]["env"].as_array_mut().expect("variables");
+    variables.retain(|it| it["name"] != "AZURE_TENANT_ID");
+    pod["spec"]["containers"][0]["envFrom"] =
+        json!([{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "settings"}}]);
+    workload.pods = vec![serde_json::from_value(pod).expect("a pod")];
+    let data = [("AZURE_TENANT_ID".to_owned(), "nonsense".to_owned())];
+    workload.config_maps.insert("settings".to_owned(), data.into_iter().collect());
+    assert_eq!(None, first(&scene.judged()).map(|it| it.id));
+}
+
 #[test]
 fn a_token_that_the_pod_projects_for_a_week_is_refused_and_one_for_25_hours_is_not() {
     let projected = |seconds: i64| {
