@@ -36,6 +36,34 @@ fn a_node_that_was_forgotten_and_lives_is_heard_again() {
 }
 
 #[test]
+fn a_node_that_goes_on_with_a_revoked_key_is_told_of_until_it_stops() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.revoke(&kid(0), at(200)).expect("it is known");
+    let ring = |scene: &Scene| alarms(&scene.ledger, &scene.seen, at(201), &timing()).join("\n");
+    let says = |scene: &Scene| {
+        let report = report(&scene.ledger, &scene.seen, at(201), &scene.timing);
+        report.nodes["a"].says_that_it_signs_with.clone()
+    };
+    let text = format!("node `a` still signs with revoked key `{}`", kid(0));
+    scene.announce(201, &[(0, "a", active(0)), (1, "a", standby(0))]);
+    assert!(ring(&scene).contains(&text), "{}", ring(&scene));
+    assert_eq!(says(&scene), [kid(0).as_str()]);
+    scene.announce(202, &[(1, "a", active(202))]);
+    assert!(!ring(&scene).contains("revoked"), "{}", ring(&scene));
+    assert_eq!(says(&scene), [kid(1).as_str()]);
+}
+
+#[test]
+fn an_order_that_a_node_has_dealt_with_otherwise_is_given_anew() {
+    let mut scene = Scene::settled();
+    scene.timing.rotate_after = None;
+    // Of a ledger that is lost since, the node has had a later order: for the key that it signs with.
+    scene.ledger = scene.ledger.ordered(&node("a"), &kid(1), Why::Age, at(100));
+    scene.announce(200, &[(0, "a", active(0)), (1, "a", standby(0))]);
+    assert_eq!(scene.step(201), order("a", 0, Why::First));
+}
+
+#[test]
 fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
     let mut scene = Scene::settled();
     scene.ledger = scene.ledger.revoke(&kid(0), at(200)).expect("it is known");
