@@ -20,8 +20,9 @@ use super::{issuer::Issuer, json, jwk::Jwk, kid::Kid, redaction::brief, time::la
 
 /// The format that this program writes, and the newest that it reads.
 const VERSION: u32 = 1;
-/// Longest name of a node: a DNS subdomain (RFC 1123), as Kubernetes names nodes.
-const MAX_NAME: usize = 253;
+/// Longest name of a node: that of a DNS subdomain (RFC 1123), as Kubernetes names nodes, less what `.json` needs where
+/// names of files have 255 bytes.
+const MAX_NAME: usize = 250;
 
 /// The name of a machine that signs, unique within its issuer. Kubernetes' own name of the node, where it
 /// has one.
@@ -34,7 +35,7 @@ impl NodeName {
     ///
     /// # Errors
     ///
-    /// Fails when it is no DNS subdomain (RFC 1123): lower-case letters, digits, `-` and `.`, at most 253.
+    /// Fails when it is no DNS subdomain (RFC 1123): lower-case letters, digits, `-` and `.`, at most 250.
     pub fn parse(text: &str) -> Result<Self, InvalidNodeName> {
         let is_label = |label: &str| {
             !label.is_empty()

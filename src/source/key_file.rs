@@ -30,6 +30,7 @@ use crate::{
     core::{
         jwk::Jwk,
         jwk_set::{InvalidJwkSet, JwkSet},
+        kid::Kid,
         left_out::{LeftOut, Unreadable},
     },
     files,
@@ -212,7 +213,7 @@ fn digest(hasher: &mut Sha256, path: &Path, bytes: &Result<Bytes, KeyFileError>)
 fn parse(read: Read, optional: bool) -> Result<Fetched, KeyFileError> {
     let Read { files, certificates, .. } = read;
     let mut fetched = Fetched::default();
-    let mut found_in = HashMap::new();
+    let mut found_in: HashMap<Jwk, PathBuf> = HashMap::new();
     let mut for_tls: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
     let mut odd = None;
     for KeyFile { path, is_named, bytes } in files {
@@ -245,6 +246,13 @@ fn parse(read: Read, optional: bool) -> Result<Fetched, KeyFileError> {
         for key in content.keys {
             match found_in.get(&key) {
                 None => {
+                    let same = fetched.keys.iter().find(|other| other.kid() == key.kid());
+                    if let Some(first) =
+                        same.and_then(|other| found_in.get(other)).filter(|first| **first != path)
+                    {
+                        let (kid, first) = (key.kid().clone(), first.clone());
+                        return Err(KeyFileError::SameKid { kid, first, second: path });
+                    }
                     found_in.insert(key.clone(), path.clone());
                     fetched.keys.push(key);
                 }
@@ -397,6 +405,12 @@ pub enum KeyFileError {
     Pattern { pattern: String, source: glob::PatternError },
     #[error("no file in `{pattern}`, expected at least one")]
     NoFile { pattern: String },
+    #[error(
+        "kid `{kid}` names one key in `{first}` and another one in `{second}`",
+        first = first.display(),
+        second = second.display()
+    )]
+    SameKid { kid: Kid, first: PathBuf, second: PathBuf },
     #[error("`{pattern}` finds more than {MAX_FILES} files")]
     TooMany { pattern: String },
     #[error("`{path}` is too large, expected at most {MAX_SIZE} bytes", path = path.display())]
@@ -433,6 +447,10 @@ impl KeyFileError {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("let this user read it; the public half is no secret".to_owned())
             }
+            Self::SameKid { .. } => Some(
+                "leave one of the files out, or its `kid`, to have the one that Kubernetes derives"
+                    .to_owned(),
+            ),
             Self::TooMany { .. } => Some(
                 "name the directory of the keys; a symbolic link may lead back to where it is".to_owned(),
             ),
