@@ -203,7 +203,10 @@ fn headers(answer: &Response) -> Vec<(String, String)> {
 fn what_the_ledger_says_is_served_while_the_keyring_is_opened_and_its_faults_end_the_start() {
     let settings = json!({"sources": [{"kind": "embedded"}]});
     let installation = Installation::new("http://127.0.0.1:8080/embedded", &settings);
-    let service = installation.run_until_ready();
+    let mut service = installation.run_until_ready();
+    service.until("the standby key is public as well", |service| {
+        service.get(JWKS).json()["keys"].as_array().is_some_and(|keys| keys.len() == 2)
+    });
     let before = service.served();
     service.stop().expect_code(0);
     let keys = fs::read_dir(installation.data_dir().join("keys")).expect("there is a keyring");
