@@ -138,8 +138,6 @@ pub fn command() -> clap::Command {
 /// Does what the arguments say.
 #[must_use]
 pub fn run() -> Outcome {
-    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    telemetry::started_with(FlagsInUse::of(arguments));
     let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
@@ -152,6 +150,8 @@ pub fn run() -> Outcome {
             return Outcome::Failure;
         }
     };
+    let in_use = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    telemetry::started_with(FlagsInUse::of(in_use));
     let format = arguments.log_format;
     let outcome = arguments.carry_out().unwrap_or_else(|failure| {
         failure.tell(format);

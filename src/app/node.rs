@@ -41,7 +41,7 @@ use crate::{
         keyring::HsmSettings,
         node::{Imported, Settings},
         service,
-        socket::{Access, Socket, SocketError},
+        socket::{self, Access, Socket, SocketError},
         trust::{TrustError, TrustStore},
     },
     source::key_file::{self, KeyFileError},
@@ -269,8 +269,10 @@ fn api_audiences(issuer: &IssuerConfig, signer: &SignerConfig) -> BTreeSet<Strin
 
 /// Judges an API server by the signer of a configuration.
 pub fn fitting<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Signer<'_>) -> T) -> T {
+    let socket = config.signer.socket.as_ref().expect("a node by itself has a socket");
     judge(&api_server_flags::Signer {
-        socket: config.signer.socket.as_ref().expect("a node by itself has a socket"),
+        socket,
+        listens: socket::listens(socket),
         issuer: &config.issuer.issuer,
         api_audiences: &api_audiences(&config.issuer, &config.signer),
         max_token_lifetime: config.issuer.max_token_lifetime,

@@ -18,19 +18,29 @@ pub(super) fn explain(
     program: &Command,
     words: impl Iterator<Item = OsString>,
 ) -> Option<(String, String)> {
-    let words: Vec<OsString> = words.collect();
+    // `help VERB` is about that verb.
+    let words: Vec<OsString> =
+        words.enumerate().filter(|(at, word)| *at > 0 || word != "help").map(|(_, word)| word).collect();
     let (command, path) = command(program, &words);
     let argument = text(error, ContextKind::InvalidArg);
     let value = text(error, ContextKind::InvalidValue);
     let message = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let verb = text(error, ContextKind::InvalidSubcommand)?;
+            if verb == "version" {
+                return Some((
+                    "unknown verb `version`".to_owned(),
+                    "`signpost --version` prints it".to_owned(),
+                ));
+            }
             format!("unknown verb `{verb}`{}", meant(error, ContextKind::SuggestedSubcommand, &verb))
         }
         ErrorKind::UnknownArgument => {
             let argument = argument?;
             let is_flag = argument.starts_with('-');
-            if let Some(flag) = taken_for_a_value(command, &words).filter(|_| !is_flag) {
+            if let Some(flag) = with_one_dash(command, &words).filter(|_| is_flag) {
+                format!("unknown flag `{flag}`, did you mean `-{flag}`?")
+            } else if let Some(flag) = taken_for_a_value(command, &words).filter(|_| !is_flag) {
                 format!("unknown flag `{flag}`")
             } else {
                 let kind = if is_flag { "unknown flag" } else { "unexpected argument" };
@@ -99,6 +109,16 @@ fn meant(error: &Error, kind: ContextKind, typed: &str) -> String {
     let best = guesses.iter().max_by_key(|guess| alike(guess)).map(String::as_str);
     let named = if begun.len() > 1 { begun.join("` or `") } else { best.unwrap_or_default().to_owned() };
     if named.is_empty() { named } else { format!(", did you mean `{named}`?") }
+}
+
+/// A long flag that lacks a dash, which is read as short ones.
+fn with_one_dash<'a>(command: &Command, words: &'a [OsString]) -> Option<&'a str> {
+    let words = words.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+    let mut names = words.filter_map(|word| word.split('=').next());
+    names.find(|word| {
+        let name = word.strip_prefix('-').filter(|name| name.len() > 1);
+        name.is_some_and(|name| command.get_arguments().any(|known| known.get_long() == Some(name)))
+    })
 }
 
 /// What looks like a flag, and was taken for a kid: those may begin with `-`.

@@ -61,6 +61,8 @@ pub struct Signer<'a> {
     pub max_token_lifetime: Duration,
     /// Whether the API server verifies with a key of before: one of a file.
     pub has_legacy: bool,
+    /// Whether a process accepts connections there now; `None`: that cannot be seen from here.
+    pub listens: Option<bool>,
 }
 
 /// What one rule says.
@@ -192,6 +194,14 @@ fn endpoint(launch: &Launch, signer: &Signer<'_>) -> Finding {
         ),
         // A path of a pod may be another one on the machine.
         Some(given) if given == wanted || launch.pod.is_some() && !given.starts_with('@') => {
+            if signer.listens == Some(false) {
+                let observed = format!("`{given}`, where nothing listens yet");
+                return fits_unless(
+                    "endpoint",
+                    observed,
+                    "start `signpost signer` first: kube-apiserver exits without it",
+                );
+            }
             fits("endpoint", format!("`{given}`"))
         }
         Some(given) => wrong("endpoint", format!("`{given}`, the signer listens at `{wanted}`"), fix),

@@ -335,6 +335,12 @@ impl KeyringError {
                 "name the file of kube-apiserver's --service-account-signing-key-file, and leave it as it is"
                     .to_owned()
             }
+            Self::Mode { .. } | Self::Owner { .. } if file.extension().is_some_and(|end| end == "pub") => {
+                format!(
+                    "name the private key, such as `{}`: by its name this is the public half",
+                    file.with_extension("key").display()
+                )
+            }
             Self::Mode { .. } | Self::Owner { .. } => format!(
                 "leave the file as it is, and take over a copy: `install -o {user} -m 600 {shown} COPY`; remove the \
                  copy afterwards"

@@ -213,6 +213,22 @@ fn bind(name: &SocketName, access: &Access) -> Result<Bound, SocketError> {
     Ok(Bound { listener, file })
 }
 
+/// Whether a process accepts connections at a socket; `None` when this process may not know.
+#[must_use]
+pub fn listens(name: &SocketName) -> Option<bool> {
+    let connected = match name {
+        SocketName::Abstract(text) => {
+            SocketAddr::from_abstract_name(text).and_then(|address| Stream::connect_addr(&address))
+        }
+        SocketName::File(path) => Stream::connect(path),
+    };
+    match connected.map_err(|error| error.kind()) {
+        Ok(_) => Some(true),
+        Err(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// Makes sure that nobody needs what is in the way.
 fn clear(path: &Path, name: &SocketName) -> Result<(), SocketError> {
     let Ok(present) = fs::symlink_metadata(path) else { return Ok(()) };

@@ -331,7 +331,7 @@ async fn check_issuer(source: &Source, checks: &Checks) -> Result<Option<Issuer>
 pub enum AskError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("cannot tell which issuer source `{name}` is")]
+    #[error("cannot read the issuer of source `{name}`")]
     Issuer { name: String, source: SourceError },
     #[error("source `{name}` is issuer `{found}`, expected `{expected}`")]
     OtherIssuer { name: String, found: String, expected: Issuer },

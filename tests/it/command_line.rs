@@ -69,6 +69,35 @@ fn every_verb_explains_itself_with_examples_that_can_be_pasted() {
 }
 
 #[test]
+fn a_slip_of_the_fingers_is_understood_and_a_hint_has_none_of_its_flags() {
+    let folder = TempDir::new().expect("a folder");
+    for (typed, error, hint) in [
+        ("version", "unknown verb `version`", "`signpost --version` prints it"),
+        ("help rotate strt", "unknown verb `strt`", "`signpost rotate --help` lists what it takes"),
+        (
+            "verify -token x",
+            "unknown flag `-token`, did you mean `--token`?",
+            "`signpost verify --help` lists what it takes",
+        ),
+        (
+            "run --issuer --source x",
+            "`--issuer <URL>` has no value, expected one",
+            "`signpost run --help` lists what it takes",
+        ),
+    ] {
+        let told = signpost(&folder, typed).expect_code(2).stderr;
+        assert!(told.contains(&format!("error: {error}\n")), "{typed}: {told}");
+        assert!(told.contains(&format!("hint: {hint}")), "{typed}: {told}");
+    }
+    fs::write(folder.path().join("sa.pub"), "").expect("ours");
+    let told = signpost(&folder, "signer import sa.pub --issuer https://a.example").expect_code(2).stderr;
+    assert!(
+        told.contains("name the private key, such as `sa.key`: by its name this is the public half"),
+        "{told}"
+    );
+}
+
+#[test]
 fn without_a_verb_the_help_is_shown_and_that_is_a_failure() {
     let folder = TempDir::new().expect("a temporary folder");
     let finished = signpost(&folder, "").expect_code(2);

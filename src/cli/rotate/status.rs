@@ -67,6 +67,11 @@ fn is_of_interest(key: &KeyReport) -> bool {
 /// What is next for a node, in a few lines.
 fn next(node: &NodeReport, now: Timestamp) -> String {
     let mut text = signs(node, now);
+    let is_imported = |kid: &String| node.order.is_none() && node.says_that_it_signs_with == [kid.as_str()];
+    if node.next.as_ref().is_some_and(is_imported) {
+        text += "  next: the publisher orders it to go on with that key\n";
+        return text + &waits(node);
+    }
     let Some(kid) = &node.next else {
         return text + "  next: no unused key yet\n";
     };
@@ -75,10 +80,12 @@ fn next(node: &NodeReport, now: Timestamp) -> String {
         printable(kid),
         node.not_before.map(|at| format!(", {}", when(at, now))).unwrap_or_default()
     );
-    for obstacle in &node.waits_for {
-        text += &format!("    waits: {obstacle}\n");
-    }
-    text
+    text + &waits(node)
+}
+
+fn waits(node: &NodeReport) -> String {
+    let lines: Vec<_> = node.waits_for.iter().map(|obstacle| format!("    waits: {obstacle}\n")).collect();
+    lines.concat()
 }
 
 /// What a node was ordered, and what it says that it does.

@@ -33,8 +33,39 @@ fn found(text: &str, socket: &str) -> Vec<Finding> {
         api_audiences: &BTreeSet::from(["https://issuer.example".to_owned()]),
         max_token_lifetime: Duration::from_hours(24),
         has_legacy: false,
+        listens: None,
     };
     check(&Launch::parse(text).expect(text), &signer)
+}
+
+#[test]
+fn a_signer_that_does_not_listen_yet_is_noted() {
+    let socket = SocketName::parse("/run/signpost/signer.sock").expect("a socket");
+    let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
+    let api_audiences = BTreeSet::from(["https://issuer.example".to_owned()]);
+    let launch = Launch::parse(GOOD).expect("good");
+    let endpoint = |listens| {
+        let max_token_lifetime = Duration::from_hours(24);
+        let signer = Signer {
+            socket: &socket,
+            issuer: &issuer,
+            api_audiences: &api_audiences,
+            max_token_lifetime,
+            has_legacy: false,
+            listens,
+        };
+        check(&launch, &signer).swap_remove(0)
+    };
+    for unknown in [None, Some(true)] {
+        assert_eq!(
+            (endpoint(unknown).observed.as_str(), endpoint(unknown).fix),
+            ("`/run/signpost/signer.sock`", None)
+        );
+    }
+    let noted = endpoint(Some(false));
+    assert!(noted.fits, "it may be started next");
+    assert_eq!(noted.observed, "`/run/signpost/signer.sock`, where nothing listens yet");
+    assert!(noted.fix.is_some_and(|fix| fix.contains("start `signpost signer` first")));
 }
 
 /// What is wrong with the good manifest after a change, as `about: observed`.

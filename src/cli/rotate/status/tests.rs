@@ -70,6 +70,19 @@ fn a_rotation_is_a_time_line() {
 }
 
 #[test]
+fn a_key_that_was_imported_and_signs_is_not_the_next_one() {
+    let mut report = rotating();
+    let node = report.nodes.get_mut("cp-1").expect("it is there");
+    (node.order, node.next) = (None, Some("second-key".to_owned()));
+    let told = text(&report);
+    assert!(
+        told.contains("  next: the publisher orders it to go on with that key\n    waits: a copy"),
+        "{told}"
+    );
+    assert!(!told.contains("next: second-key"), "{told}");
+}
+
+#[test]
 fn what_the_operator_asked_for_is_seen_until_it_is_over() {
     let wish = Some(Wish { at: at(-60), without: ["us".to_owned()].into() });
     let told = text(&Report { wish, ..rotating() });
