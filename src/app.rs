@@ -32,16 +32,16 @@ use crate::{
         key_file::KeyFiles,
         remote_jwks::{self, RemoteJwks},
     },
-    store::{StoreError, courier::CourierError},
+    store::{StoreError, courier::AnnouncementSyncError},
     target::{Connections, Location, Outside, Target, TargetError},
-    telemetry::board::Board,
+    telemetry::board::StatusStore,
     workflow::{
-        Watched,
-        asking::{AskError, Asked, Checks},
+        ConfiguredSource,
+        asking::{Checks, PollError, SourcePoller},
         control_plane::ControlPlane,
-        keeper::{Charter, Keeper},
-        placing::{Placer, Role},
-        sync::{self, Pass, Plan},
+        keeper::{IssuerReconciler, IssuerSpec},
+        placing::{Role, TargetReconciler},
+        sync::{self, Plan, SyncReport},
     },
 };
 
@@ -61,10 +61,10 @@ pub use service::{Reread, Started, run};
 const EMBEDDED_EVERY: Duration = Duration::from_secs(1);
 
 /// One issuer with all its edges.
-struct Wired {
-    keeper: Arc<Keeper>,
-    sources: Vec<Watched>,
-    placers: Vec<Placer>,
+struct IssuerComponents {
+    keeper: Arc<IssuerReconciler>,
+    sources: Vec<ConfiguredSource>,
+    placers: Vec<TargetReconciler>,
 }
 
 /// How a set of edges will be used.
@@ -78,13 +78,13 @@ enum Use {
 /// What all issuers of a process share.
 struct Shared {
     data_dir: PathBuf,
-    board: Board,
+    board: StatusStore,
     connections: Connections,
     clients: HttpClients,
 }
 
 impl Shared {
-    fn new(data_dir: &Path, board: Board) -> Self {
+    fn new(data_dir: &Path, board: StatusStore) -> Self {
         let clients = HttpClients::default();
         let connections = Connections::new(clients.clone());
         Self { data_dir: data_dir.to_owned(), board, connections, clients }
@@ -94,16 +94,16 @@ impl Shared {
 /// Does everything once, issuer after issuer; beside a running service too (`docs/decisions/0010`). An issuer fails
 /// when its ledger, its keyring or an address cannot be used, and stops no other one; sources and targets that fail
 /// are part of its pass.
-pub async fn sync(config: Config, adopt: bool) -> Vec<(Issuer, Result<Pass, AppError>)> {
+pub async fn sync(config: Config, adopt: bool) -> Vec<(Issuer, Result<SyncReport, AppError>)> {
     let mut passes = Vec::new();
-    let shared = Shared::new(&config.data_dir, Board::default());
+    let shared = Shared::new(&config.data_dir, StatusStore::default());
     for issuer in config.issuers {
         passes.push((issuer.issuer.clone(), sync_one(issuer, &shared, adopt).await));
     }
     passes
 }
 
-async fn sync_one(issuer: IssuerConfig, shared: &Shared, adopt: bool) -> Result<Pass, AppError> {
+async fn sync_one(issuer: IssuerConfig, shared: &Shared, adopt: bool) -> Result<SyncReport, AppError> {
     if issuer.signs() {
         node::make_keys(&shared.data_dir, &issuer).await?;
     }
@@ -115,7 +115,7 @@ async fn sync_one(issuer: IssuerConfig, shared: &Shared, adopt: bool) -> Result<
 /// Finds out what [`sync()`] would do.
 pub async fn plan(config: Config) -> Vec<(Issuer, Result<Plan, AppError>)> {
     let mut plans = Vec::new();
-    let shared = Shared::new(&config.data_dir, Board::default());
+    let shared = Shared::new(&config.data_dir, StatusStore::default());
     for issuer in config.issuers {
         plans.push((issuer.issuer.clone(), plan_one(issuer, &shared).await));
     }
@@ -147,7 +147,7 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     // Without an issuer the keys are rendered alike; its name stands in the discovery document alone.
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
-    let shared = Shared::new(&config.data_dir, Board::default());
+    let shared = Shared::new(&config.data_dir, StatusStore::default());
     let expected = Expected { issuer: config.issuer.clone(), ..Expected::default() };
     for source in sources(&config.sources, &shared, &expected) {
         let (_, asked) = source.found(&issuer).await;
@@ -165,12 +165,12 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
 }
 
 /// Constructs the edges of one issuer and shows what it knew when it last ran.
-async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired, AppError> {
+async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<IssuerComponents, AppError> {
     let Shared { data_dir, board, connections, .. } = shared;
     let all_terms = ledgers::all_terms(&issuer);
     let terms = all_terms[0].clone();
     let (retention, gates, timing, signs) =
-        (retention(&issuer), gates(&issuer), timing(&issuer), issuer.has_nodes());
+        (retention(&issuer), required_targets(&issuer), timing(&issuer), issuer.has_nodes());
     let store = ledgers::store(data_dir, &issuer);
     let reach = probing::reach(&issuer);
     let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
@@ -184,13 +184,13 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
     };
     // A service goes on carrying; one pass needs what is there now.
     if let Some(courier) = node::courier(data_dir, &issuer, None).filter(|_| usage != Use::Serve) {
-        courier.carry().await?;
+        courier.sync().await?;
     }
     let sources = sources(&issuer.sources, shared, &expected);
     let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
-    let charter = Charter {
+    let charter = IssuerSpec {
         terms,
         former,
         profile: issuer.profile,
@@ -208,11 +208,17 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Wired
         for target in targets {
             let (reach, ca_file) = (reach.clone(), target.ca_file.clone());
             let role = Role { profile: target.profile, gates: target.gates, adopt, reach, ca_file };
-            placers.push(Placer::new(self::target(target, &terms, connections)?, role, terms.clone()));
+            placers.push(TargetReconciler::new(
+                self::target(target, &terms, connections)?,
+                role,
+                terms.clone(),
+            ));
         }
     }
-    let keeper = Keeper::open(charter, sources.iter().map(Watched::voices), store, board.clone()).await?;
-    Ok(Wired { keeper: Arc::new(keeper), sources, placers })
+    let keeper =
+        IssuerReconciler::open(charter, sources.iter().map(ConfiguredSource::voices), store, board.clone())
+            .await?;
+    Ok(IssuerComponents { keeper: Arc::new(keeper), sources, placers })
 }
 
 /// All targets of an issuer, those of its former names too.
@@ -229,7 +235,7 @@ fn retention(issuer: &IssuerConfig) -> Retention {
 }
 
 /// The targets that must show a key before it signs.
-fn gates(issuer: &IssuerConfig) -> BTreeSet<String> {
+fn required_targets(issuer: &IssuerConfig) -> BTreeSet<String> {
     all_targets(issuer).filter(|target| target.gates).map(|target| target.name.clone()).collect()
 }
 
@@ -278,7 +284,7 @@ fn sources(
     configs: &[SourceConfig],
     Shared { data_dir, clients, .. }: &Shared,
     Expected { issuer, former, announced, own, config_map, margin }: &Expected,
-) -> Vec<Watched> {
+) -> Vec<ConfiguredSource> {
     let unchecked = Checks::default();
     let mut sources = Vec::new();
     for config in configs {
@@ -294,12 +300,12 @@ fn sources(
                 };
                 if *discover {
                     let cluster = Cluster::new(name.clone(), access);
-                    sources.push(Watched::Found(ControlPlane::new(cluster, *every, checks)));
+                    sources.push(ConfiguredSource::Found(ControlPlane::new(cluster, *every, checks)));
                     continue;
                 }
                 let mut connect = |name, access| {
                     let server = Source::ApiServer(Box::new(ApiServer::new(name, access)));
-                    sources.push(Watched::One(Asked::new(server, *every, checks.clone())));
+                    sources.push(ConfiguredSource::One(SourcePoller::new(server, *every, checks.clone())));
                 };
                 if instances.is_empty() {
                     connect(name.clone(), access.clone());
@@ -316,7 +322,7 @@ fn sources(
             SourceConfig::Files { name, paths, optional, every } => {
                 let files = KeyFiles::new(name.clone(), paths.clone());
                 let files = Source::KeyFiles(if *optional { files.optional() } else { files });
-                sources.push(Watched::One(Asked::new(files, *every, unchecked.clone())));
+                sources.push(ConfiguredSource::One(SourcePoller::new(files, *every, unchecked.clone())));
             }
             SourceConfig::Url { name, url, bearer_token_file, ca_file, every } => {
                 let place = remote_jwks::Place {
@@ -327,7 +333,7 @@ fn sources(
                 let jwks = RemoteJwks::new(name.clone(), place, clients);
                 let checks = Checks { issuer: issuer.clone(), former: former.clone(), ..Checks::default() };
                 let jwks = Source::RemoteJwks(Box::new(jwks));
-                sources.push(Watched::One(Asked::new(jwks, *every, checks)));
+                sources.push(ConfiguredSource::One(SourcePoller::new(jwks, *every, checks)));
             }
             SourceConfig::Announcements { name, directory, every } => {
                 let carried = config_map.clone().filter(|_| directory.is_none());
@@ -335,14 +341,22 @@ fn sources(
                 let announcements = Announcements::new(name.clone(), directory, announced.clone(), *margin);
                 let announcements = announcements.carried_from(carried);
                 let announcements = Source::Announcements(announcements);
-                sources.push(Watched::One(Asked::new(announcements, *every, unchecked.clone())));
+                sources.push(ConfiguredSource::One(SourcePoller::new(
+                    announcements,
+                    *every,
+                    unchecked.clone(),
+                )));
             }
             SourceConfig::Embedded => {
                 let (name, directory) = (config.name().to_owned(), node::announcements_directory(data_dir));
                 let announcements = Announcements::new(name, directory, announced.clone(), *margin);
                 let announcements = own.iter().cloned().fold(announcements, Announcements::beside);
                 let announcements = Source::Announcements(announcements);
-                sources.push(Watched::One(Asked::new(announcements, EMBEDDED_EVERY, unchecked.clone())));
+                sources.push(ConfiguredSource::One(SourcePoller::new(
+                    announcements,
+                    EMBEDDED_EVERY,
+                    unchecked.clone(),
+                )));
             }
         }
     }
@@ -383,13 +397,13 @@ pub enum AppError {
     #[error(transparent)]
     Target(#[from] TargetError),
     #[error(transparent)]
-    Ask(#[from] AskError),
+    Ask(#[from] PollError),
     #[error(transparent)]
     Nothing(#[from] NothingToPublish),
     #[error("cannot keep the schedule")]
     Schedule(#[from] JobSchedulerError),
     #[error(transparent)]
-    Carry(#[from] CourierError),
+    Carry(#[from] AnnouncementSyncError),
     #[error(transparent)]
     Sign(#[from] node::CannotSign),
     #[error(transparent)]

@@ -37,7 +37,7 @@ mod token;
 mod usage;
 mod verify;
 
-use report::{Outcome, Style, one_line, render};
+use report::{ExitStatus, Style, one_line, render};
 
 /// What a service logs unless told otherwise: changes, and nothing of how libraries keep house. `kube`
 /// logs every failed request as an error; ours are logged once, when they begin.
@@ -137,7 +137,7 @@ pub fn command() -> clap::Command {
 
 /// Does what the arguments say.
 #[must_use]
-pub fn run() -> Outcome {
+pub fn run() -> ExitStatus {
     let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
@@ -147,7 +147,7 @@ pub fn run() -> Outcome {
                 error.exit()
             };
             Failure::plain(&message, &hint).tell(usage::log_format(std::env::args_os()));
-            return Outcome::Failure;
+            return ExitStatus::Failure;
         }
     };
     let in_use = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
@@ -155,14 +155,14 @@ pub fn run() -> Outcome {
     let format = arguments.log_format;
     let outcome = arguments.carry_out().unwrap_or_else(|failure| {
         failure.tell(format);
-        Outcome::Failure
+        ExitStatus::Failure
     });
     log::flush();
     outcome
 }
 
 impl Arguments {
-    fn carry_out(self) -> Result<Outcome, Failure> {
+    fn carry_out(self) -> Result<ExitStatus, Failure> {
         // A verb that ends says what it did; a service that stays says what happens.
         let stays = match &self.verb {
             Verb::Run(_) => true,
@@ -215,8 +215,8 @@ impl Failure {
 
     fn tell(self, format: LogFormat) {
         match format {
-            LogFormat::Text => say(&self.text),
-            LogFormat::Json => say(&telemetry::fatal(&self.error, self.hint.as_deref())),
+            LogFormat::Text => eprint(&self.text),
+            LogFormat::Json => eprint(&telemetry::fatal(&self.error, self.hint.as_deref())),
         }
     }
 
@@ -269,7 +269,7 @@ fn print(text: &str) {
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 /// Tells the person at the terminal.
-fn say(text: &str) {
+fn eprint(text: &str) {
     log::say(text);
 }
 

@@ -120,7 +120,7 @@ pub struct IssuerConfig {
     /// What a node that signs for it needs to know.
     pub signer: Option<SignerConfig>,
     /// Issuers that were moved to this one. The names of their targets are unique among those of the issuer.
-    pub former: Vec<FormerConfig>,
+    pub former: Vec<PreviousIssuerConfig>,
     /// What is found out about its tokens; `None`: nothing.
     pub verify: Option<VerifyConfig>,
 }
@@ -177,7 +177,7 @@ pub struct SignerConfig {
     pub pkcs11: Option<Pkcs11Config>,
     /// Where operators read health and metrics of a node by itself.
     pub admin_listen: Option<SocketAddr>,
-    pub legacy: Vec<LegacyConfig>,
+    pub legacy: Vec<VerificationKeyConfig>,
 }
 
 /// That of a node that only its own process asks.
@@ -211,7 +211,7 @@ pub struct Pkcs11Config {
 
 /// Public keys of before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LegacyConfig {
+pub struct VerificationKeyConfig {
     /// Absolute.
     pub file: PathBuf,
     /// Whether the API server leaves them out of its JWKS.
@@ -246,7 +246,7 @@ pub struct NodeConfig {
 
 /// An issuer that tokens and relying parties still name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FormerConfig {
+pub struct PreviousIssuerConfig {
     pub issuer: Issuer,
     pub jwks_uri: String,
     pub targets: Vec<TargetConfig>,

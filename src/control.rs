@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use crate::{
     blocking,
-    core::{ledger::Ask, rotation::Report},
+    core::{ledger::RotationCommand, rotation::RotationStatus},
     files,
 };
 
@@ -44,7 +44,7 @@ pub enum Request {
     /// Where every key stands: of one issuer, or of all.
     Rotation { issuer: Option<String> },
     /// Something of a rotation. The issuer may be left out where there is one alone.
-    Rotate { issuer: Option<String>, ask: Ask },
+    Rotate { issuer: Option<String>, ask: RotationCommand },
     /// A token of the node that this process runs.
     Token(TokenRequest),
 }
@@ -65,7 +65,7 @@ pub struct TokenRequest {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reply {
-    Rotation(Vec<Report>),
+    Rotation(Vec<RotationStatus>),
     /// Whoever holds it is its subject.
     Token(String),
     /// It was done, for this issuer.

@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    core::bulletins::{Bulletin, Outcome},
+    core::bulletins::{EventUpdate, SendOutcome},
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, refused_user},
 };
 
@@ -53,29 +53,29 @@ impl Events {
     /// # Errors
     ///
     /// Fails when the API server cannot be asked, or does not take it.
-    pub async fn tell(&self, bulletin: &Bulletin) -> Result<Outcome, EventError> {
+    pub async fn tell(&self, bulletin: &EventUpdate) -> Result<SendOutcome, EventError> {
         if !bulletin.is_new {
             return self.count_up(bulletin).await;
         }
         let request = Request::post(self.path(), &self.event(bulletin));
         let answer = self.connection.call(&request).await?;
         match answer.status {
-            status if status.is_success() => Ok(Outcome::Told),
+            status if status.is_success() => Ok(SendOutcome::Told),
             // Made by an attempt whose answer was lost.
             StatusCode::CONFLICT if bulletin.count > 1 => self.count_up(bulletin).await,
-            StatusCode::CONFLICT => Ok(Outcome::Told),
+            StatusCode::CONFLICT => Ok(SendOutcome::Told),
             _ => Err(self.refused(&request, &answer)),
         }
     }
 
-    async fn count_up(&self, bulletin: &Bulletin) -> Result<Outcome, EventError> {
+    async fn count_up(&self, bulletin: &EventUpdate) -> Result<SendOutcome, EventError> {
         let path = format!("{}/{}", self.path(), self.name(bulletin));
         let series = serde_json::json!({ "series": series(bulletin) });
         let request = Request::merge_patch(path, &series);
         let answer = self.connection.call(&request).await?;
         match answer.status {
-            status if status.is_success() => Ok(Outcome::Told),
-            StatusCode::NOT_FOUND => Ok(Outcome::Gone),
+            status if status.is_success() => Ok(SendOutcome::Told),
+            StatusCode::NOT_FOUND => Ok(SendOutcome::Gone),
             _ => Err(self.refused(&request, &answer)),
         }
     }
@@ -84,14 +84,14 @@ impl Events {
         format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.pod.namespace)
     }
 
-    fn name(&self, bulletin: &Bulletin) -> String {
+    fn name(&self, bulletin: &EventUpdate) -> String {
         let started = self.started.as_microsecond();
         // A pod's name may have 253 characters, and so may the Event's.
         let pod: String = self.pod.name.chars().take(200).collect();
         format!("{}.{started:x}.{}", pod.trim_end_matches(['.', '-']), bulletin.number)
     }
 
-    fn event(&self, bulletin: &Bulletin) -> Event {
+    fn event(&self, bulletin: &EventUpdate) -> Event {
         let notice = &bulletin.notice;
         let kind = if notice.reason.is_warning() { "Warning" } else { "Normal" };
         Event {
@@ -138,7 +138,7 @@ impl Events {
     }
 }
 
-fn series(bulletin: &Bulletin) -> EventSeries {
+fn series(bulletin: &EventUpdate) -> EventSeries {
     EventSeries {
         count: i32::try_from(bulletin.count).unwrap_or(i32::MAX),
         last_observed_time: MicroTime(bulletin.last),
@@ -153,7 +153,7 @@ pub struct EventError(#[from] KubernetesError);
 impl EventError {
     /// What that means for the bulletin.
     #[must_use]
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> SendOutcome {
         match &self.0 {
             KubernetesError::Status { status, .. }
                 if matches!(
@@ -163,9 +163,9 @@ impl EventError {
                         | StatusCode::PAYLOAD_TOO_LARGE
                 ) =>
             {
-                Outcome::Refused
+                SendOutcome::Refused
             }
-            _ => Outcome::Failed,
+            _ => SendOutcome::Failed,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Arguments, run, exit code.
 
-use signpost::cli::{self, report::Outcome};
+use signpost::cli::{self, report::ExitStatus};
 
-fn main() -> Outcome {
+fn main() -> ExitStatus {
     cli::run()
 }

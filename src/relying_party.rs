@@ -19,7 +19,7 @@ use crate::{
     core::{
         freshness::CacheFields,
         tls_fault::TlsFault,
-        verification::{Again, Answer, Exhibit, NoAnswer, Unanswered},
+        verification::{Again, DocumentEvidence, HttpResponse, NoAnswer, Unanswered},
     },
     http_client::{self, BodyError, ClientError, Trust, content_coding, innermost},
 };
@@ -74,22 +74,22 @@ impl RelyingParty {
     }
 
     /// Reads one document; whatever comes of it is evidence.
-    pub async fn read(&self, url: &str) -> Exhibit {
-        let none = |why| Exhibit::NoAnswer(NoAnswer { url: shown(url), why });
+    pub async fn read(&self, url: &str) -> DocumentEvidence {
+        let none = |why| DocumentEvidence::NoAnswer(NoAnswer { url: shown(url), why });
         match timeout(TIMEOUT, self.follow(url)).await {
-            Ok(Ok(answer)) => Exhibit::Answer(Box::new(answer)),
+            Ok(Ok(answer)) => DocumentEvidence::Answer(Box::new(answer)),
             Ok(Err(why)) => none(why),
             Err(_) => none(Unanswered::TimedOut { after: TIMEOUT }),
         }
     }
 
     /// Reads a document once more, and notes what differs.
-    pub async fn read_again(&self, exhibit: &mut Exhibit) {
-        let Exhibit::Answer(first) = exhibit else { return };
+    pub async fn read_again(&self, exhibit: &mut DocumentEvidence) {
+        let DocumentEvidence::Answer(first) = exhibit else { return };
         if first.status != 200 {
             return;
         }
-        if let Exhibit::Answer(second) = self.read(&first.url).await
+        if let DocumentEvidence::Answer(second) = self.read(&first.url).await
             && second.status == 200
         {
             first.again = Some(Again { same_bytes: first.bytes == second.bytes });
@@ -107,7 +107,7 @@ impl RelyingParty {
         }
     }
 
-    async fn follow(&self, url: &str) -> Result<Answer, Unanswered> {
+    async fn follow(&self, url: &str) -> Result<HttpResponse, Unanswered> {
         let begun = Instant::now();
         let (mut at, mut redirects, mut private) = (url.to_owned(), Vec::new(), BTreeSet::new());
         loop {
@@ -141,7 +141,7 @@ impl RelyingParty {
             let clock_difference = server_time(&headers).map(|time| time.duration_since(clock::now()));
             let content_coding = content_coding(&headers);
             let bytes = body(response, &at).await?;
-            return Ok(Answer {
+            return Ok(HttpResponse {
                 url: url.to_owned(),
                 redirects,
                 private: private.into_iter().collect(),

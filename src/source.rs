@@ -17,7 +17,7 @@ use self::{
     key_file::{KeyFileError, KeyFiles},
     remote_jwks::{RemoteError, RemoteJwks},
 };
-use crate::core::{jwk::Jwk, left_out::LeftOut, merge::Said};
+use crate::core::{jwk::Jwk, left_out::LeftOut, merge::NodeStatement};
 
 /// A place that keys are read from.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Source {
     }
 
     /// Resolves once there is a reason to read the source again before its time. May never.
-    pub async fn stirred(&self) {
+    pub async fn connection_lost(&self) {
         match self {
             Self::ApiServer(server) => server.lost().await,
             Self::KeyFiles(_) | Self::RemoteJwks(_) | Self::Announcements(_) => std::future::pending().await,
@@ -96,7 +96,7 @@ pub struct Fetched {
     /// Keys, and whole files, that cannot be used.
     pub left_out: Vec<LeftOut>,
     /// What nodes have announced, where the source is one of announcements.
-    pub said: Option<Vec<Said>>,
+    pub said: Option<Vec<NodeStatement>>,
     /// What else to warn about: what is no key, IDs that Kubernetes would not derive.
     pub notes: Vec<String>,
     /// What the other side takes for the present, in whole seconds: a witness for our clock.

@@ -7,7 +7,7 @@ use tracing::warn;
 use crate::{
     core::{
         issuer::Issuer,
-        ledger::{Found, InvalidLedger, Irreconcilable, Ledger, Lineage},
+        ledger::{InvalidLedger, Irreconcilable, Ledger, Lineage, StoredLedger},
     },
     kubernetes::KubernetesError,
 };
@@ -26,7 +26,7 @@ const ROUNDS: u32 = 100;
 /// What was read, and what a write is conditional on.
 #[derive(Clone, Debug)]
 struct Stored {
-    found: Found,
+    found: StoredLedger,
     revision: Option<Revision>,
 }
 
@@ -80,8 +80,8 @@ impl LedgerStore {
         let witness = match &self.home {
             Home::File(file) => file.at_work(FileStore::previous).await?.map(Arc::new),
             Home::ConfigMap { copy, .. } => match copy.at_work(FileStore::read).await?.found {
-                Found::Ledger(ledger) | Found::Previous(ledger) => Some(ledger),
-                Found::Nothing | Found::Damaged(_) => None,
+                StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger) => Some(ledger),
+                StoredLedger::Nothing | StoredLedger::Damaged(_) => None,
             },
         };
         let Some(known) = witness else {
@@ -96,7 +96,7 @@ impl LedgerStore {
     /// # Errors
     ///
     /// Fails when it cannot be read, when a newer program wrote it, and when it is about another issuer.
-    pub async fn read(&self) -> Result<Found, StoreError> {
+    pub async fn read(&self) -> Result<StoredLedger, StoreError> {
         Ok(self.stored().await?.found)
     }
 
@@ -105,7 +105,7 @@ impl LedgerStore {
             Home::File(file) => file.at_work(FileStore::read).await?,
             Home::ConfigMap { map, .. } => map.read().await?,
         };
-        if let Found::Ledger(ledger) | Found::Previous(ledger) = &stored.found {
+        if let StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger) = &stored.found {
             self.check_issuer(ledger, &self.at())?;
         }
         Ok(stored)
@@ -121,15 +121,15 @@ impl LedgerStore {
     /// Fails as [`LedgerStore::read`] does, when `decide` does, and when the ledger cannot be written.
     pub async fn update(
         &self,
-        mut decide: impl FnMut(&Found) -> Result<Ledger, Irreconcilable>,
+        mut decide: impl FnMut(&StoredLedger) -> Result<Ledger, Irreconcilable>,
     ) -> Result<Arc<Ledger>, StoreError> {
         for _ in 0..ROUNDS {
             let Stored { found, revision } = self.stored().await?;
             let wanted = decide(&found).map_err(|error| self.irreconcilable(error))?;
             let stored = match found {
                 // The one that was found, so that equal ledgers are one in memory.
-                Found::Ledger(ledger) if *ledger == wanted => Some(ledger),
-                Found::Nothing if wanted.sequence() == 0 => Some(Arc::new(wanted.clone())),
+                StoredLedger::Ledger(ledger) if *ledger == wanted => Some(ledger),
+                StoredLedger::Nothing if wanted.sequence() == 0 => Some(Arc::new(wanted.clone())),
                 _ => None,
             };
             let stored = match stored {

@@ -16,7 +16,7 @@ use crate::{
         freshness::CacheFields,
         issuer::{Issuer, path_below},
         ledger::{Ledger, Lineage},
-        placement::{Found, Headers, Stored},
+        placement::{Headers, Stored, TargetContents},
         publication::{Document, MEDIA_TYPE, Paths, Publication, is_json},
     },
     http_client::Trust,
@@ -46,7 +46,7 @@ const MAX_DOCUMENT_BYTES: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct Target {
     name: String,
-    place: Place,
+    place: Backend,
     paths: Paths,
     /// The address of the store itself, where that lets the world read.
     store: Option<PublicUrl>,
@@ -57,7 +57,7 @@ pub struct Target {
 }
 
 #[derive(Debug)]
-enum Place {
+enum Backend {
     Bucket(Bucket),
     Directory(Directory),
 }
@@ -113,7 +113,7 @@ pub struct Outside {
 
 /// What relying parties read at one public address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct PublicCopy {
     pub jwks: Bytes,
     pub discovery: Bytes,
     /// By what the JWKS is kept.
@@ -179,7 +179,7 @@ impl Versions {
 /// Both documents of a target, as they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    pub found: Found,
+    pub found: TargetContents,
     pub versions: Versions,
     /// What the documents say of who wrote them.
     pub owners: Vec<Owner>,
@@ -204,7 +204,7 @@ impl Reading {
         let (jwks, jwks_version) = split(jwks);
         let (discovery, discovery_version) = split(discovery);
         Self {
-            found: Found { jwks, discovery, other: None },
+            found: TargetContents { jwks, discovery, other: None },
             versions: Versions { jwks: jwks_version, discovery: discovery_version },
             owners,
         }
@@ -242,7 +242,7 @@ impl Target {
         let connections = &connections.trusting(trust);
         let failed = |cause: Cause| TargetError::new(&name, "set up", None, cause);
         let bucket = |service, prefix: &str, endpoint: Option<Url>| {
-            Bucket::new(service, prefix, &outside.paths, endpoint.as_ref(), connections).map(Place::Bucket)
+            Bucket::new(service, prefix, &outside.paths, endpoint.as_ref(), connections).map(Backend::Bucket)
         };
         let place = match location {
             Location::Azure { account, container, prefix, endpoint } => {
@@ -255,7 +255,7 @@ impl Target {
             Location::Gcs { bucket: name, prefix, endpoint } => {
                 bucket(Service::Gcs { bucket: name }, &prefix, endpoint)
             }
-            Location::Directory(root) => Ok(Place::Directory(Directory::new(root, outside.paths.clone()))),
+            Location::Directory(root) => Ok(Backend::Directory(Directory::new(root, outside.paths.clone()))),
         };
         let place = place.map_err(failed)?;
         let address = |base: &str, is_store| {
@@ -264,10 +264,10 @@ impl Target {
         };
         let store = match &place {
             // Without readers there, an address that makes no sense does no harm.
-            Place::Bucket(bucket) => {
+            Backend::Bucket(bucket) => {
                 Some(address(bucket.address(), true)).filter(|it| it.is_ok() || outside.anonymous)
             }
-            Place::Directory(_) => None,
+            Backend::Directory(_) => None,
         };
         let public = outside.public_url.as_deref().map(|url| address(url, false));
         let (store, public) = (store.transpose().map_err(failed)?, public.transpose().map_err(failed)?);
@@ -290,8 +290,8 @@ impl Target {
     pub async fn versions(&self) -> Result<Versions, TargetError> {
         let version = async |document| {
             let version = match &self.place {
-                Place::Bucket(bucket) => bucket.version(document).await,
-                Place::Directory(directory) => directory.version(document).await,
+                Backend::Bucket(bucket) => bucket.version(document).await,
+                Backend::Directory(directory) => directory.version(document).await,
             };
             version.map_err(|cause| self.error_of("read", document, cause))
         };
@@ -308,8 +308,8 @@ impl Target {
     pub async fn read(&self) -> Result<Reading, TargetError> {
         let entry = async |document| {
             let entry = match &self.place {
-                Place::Bucket(bucket) => bucket.read(document).await,
-                Place::Directory(directory) => directory.read(document).await,
+                Backend::Bucket(bucket) => bucket.read(document).await,
+                Backend::Directory(directory) => directory.read(document).await,
             };
             entry.map_err(|cause| self.error_of("read", document, cause))
         };
@@ -328,8 +328,8 @@ impl Target {
         let mut bases = [issuer.as_str()].into_iter().chain(addresses);
         let Some(path) = bases.find_map(|base| path_below(base, url)) else { return Ok(None) };
         let read = match &self.place {
-            Place::Bucket(bucket) => bucket.read_at(path).await,
-            Place::Directory(directory) => directory.read_at(path).await,
+            Backend::Bucket(bucket) => bucket.read_at(path).await,
+            Backend::Directory(directory) => directory.read_at(path).await,
         };
         read.map_err(|cause| self.error("read", path.to_owned(), cause))
     }
@@ -356,8 +356,8 @@ impl Target {
             owner: owner.clone(),
         };
         let written = match &self.place {
-            Place::Bucket(bucket) => bucket.write(&change, expected).await,
-            Place::Directory(directory) => directory.write(change, expected.cloned()).await,
+            Backend::Bucket(bucket) => bucket.write(&change, expected).await,
+            Backend::Directory(directory) => directory.write(change, expected.cloned()).await,
         };
         written.map_err(|failure| match failure {
             Failure::LostRace => {
@@ -375,7 +375,7 @@ impl Target {
     /// # Errors
     ///
     /// Fails when a relying party would not get a document: it does not follow redirects either.
-    pub async fn read_public(&self, expected: &Publication) -> Result<Vec<Shown>, TargetError> {
+    pub async fn read_public(&self, expected: &Publication) -> Result<Vec<PublicCopy>, TargetError> {
         let mut shown = Vec::new();
         for address in self.store.iter().filter(|_| self.is_read_at_store).chain(&self.public) {
             let read = async |document| {
@@ -392,7 +392,7 @@ impl Target {
                 })
                 .collect();
             let (cache, jwks, discovery) = (jwks.cache, jwks.bytes, discovery.bytes);
-            shown.push(Shown { jwks, discovery, cache, mistyped });
+            shown.push(PublicCopy { jwks, discovery, cache, mistyped });
         }
         Ok(shown)
     }
@@ -416,7 +416,7 @@ impl Target {
     /// Fails when there is no answer.
     pub async fn is_public_by_itself(&self, document: Document) -> Result<bool, TargetError> {
         match (&self.place, &self.store) {
-            (Place::Bucket(bucket), Some(store)) if bucket.has_rights_of_objects() => {
+            (Backend::Bucket(bucket), Some(store)) if bucket.has_rights_of_objects() => {
                 let url = store.of(document);
                 store.is_readable(&url).await.map_err(|cause| self.error("read", url, cause))
             }
@@ -430,7 +430,7 @@ impl Target {
     ///
     /// Fails when it cannot be written or there is no answer.
     pub async fn is_public_beside(&self, document: Document) -> Result<bool, TargetError> {
-        let (Place::Bucket(bucket), Some(store)) = (&self.place, &self.store) else { return Ok(true) };
+        let (Backend::Bucket(bucket), Some(store)) = (&self.place, &self.store) else { return Ok(true) };
         let path = beside(self.paths.of(document));
         let failed = |task, cause| self.error(task, path.clone(), cause);
         bucket.write_probe(&path).await.map_err(|cause| failed("write", cause))?;
@@ -443,8 +443,8 @@ impl Target {
     #[must_use]
     pub fn publicity(&self) -> Option<String> {
         match &self.place {
-            Place::Bucket(bucket) => Some(bucket.publicity()),
-            Place::Directory(_) => None,
+            Backend::Bucket(bucket) => Some(bucket.publicity()),
+            Backend::Directory(_) => None,
         }
     }
 
@@ -455,8 +455,8 @@ impl Target {
     fn error(&self, task: &'static str, path: String, cause: Cause) -> TargetError {
         let error = TargetError::new(&self.name, task, Some(path), cause);
         error.or_hint(|cause| match &self.place {
-            Place::Bucket(bucket) => bucket.hint(cause),
-            Place::Directory(_) => directory::hint(cause),
+            Backend::Bucket(bucket) => bucket.hint(cause),
+            Backend::Directory(_) => directory::hint(cause),
         })
     }
 }

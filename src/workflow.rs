@@ -19,29 +19,29 @@ pub mod tending;
 pub mod verifying;
 pub mod watching;
 
-use self::{asking::Asked, control_plane::ControlPlane, keeper::Voices};
+use self::{asking::SourcePoller, control_plane::ControlPlane, keeper::Endpoints};
 use crate::core::issuer::Issuer;
 
 /// A source as it is configured.
-pub enum Watched {
-    One(Asked),
+pub enum ConfiguredSource {
+    One(SourcePoller),
     Found(ControlPlane),
 }
 
-impl Watched {
+impl ConfiguredSource {
     /// Who speaks for it before anybody was asked.
     #[must_use]
-    pub fn voices(&self) -> Voices {
+    pub fn voices(&self) -> Endpoints {
         match self {
-            Self::One(asked) => Voices { verify: asked.verifies(), ..Voices::one(asked.name()) },
-            Self::Found(_) => Voices { verify: true, ..Voices::unknown() },
+            Self::One(asked) => Endpoints { verify: asked.verifies(), ..Endpoints::one(asked.name()) },
+            Self::Found(_) => Endpoints { verify: true, ..Endpoints::unknown() },
         }
     }
 
     /// Who speaks for it, found out for a single pass.
-    pub async fn found(self, issuer: &Issuer) -> (Voices, Vec<Asked>) {
+    pub async fn found(self, issuer: &Issuer) -> (Endpoints, Vec<SourcePoller>) {
         match self {
-            Self::One(asked) => (Voices::one(asked.name()), vec![asked]),
+            Self::One(asked) => (Endpoints::one(asked.name()), vec![asked]),
             Self::Found(plane) => plane.find(issuer).await,
         }
     }

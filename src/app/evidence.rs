@@ -11,7 +11,7 @@ use crate::{
         ledger::Ledger,
         service_account::ServiceAccount,
         token::UnverifiedToken,
-        verification::{ApiServerView, Credential, Evidence, Exhibit, Expectation},
+        verification::{ApiServerView, Credential, DocumentEvidence, Evidence, Expectation},
     },
     http_client::ClientError,
     kubernetes::{Access, KubernetesError},
@@ -32,7 +32,7 @@ const NEXT_LOOK: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub enum Documents {
     /// Files of the operator.
-    Given { discovery: Exhibit, jwks: Exhibit },
+    Given { discovery: DocumentEvidence, jwks: DocumentEvidence },
     /// The issuer itself.
     Fetched { allow_private: bool, instead: Option<SocketAddr>, ca_file: Option<PathBuf> },
 }
@@ -105,7 +105,7 @@ pub async fn gather(
                 match &read {
                     Some((known, discovery, jwks)) if *known == issuer => {
                         (evidence.discovery, evidence.jwks) =
-                            (Exhibit::clone(discovery), Exhibit::clone(jwks));
+                            (DocumentEvidence::clone(discovery), DocumentEvidence::clone(jwks));
                     }
                     _ => {
                         let reach = Reach::of(&issuer, *allow_private);

@@ -13,9 +13,11 @@ use crate::{
         announcement::NodeName,
         issuer::Issuer,
         kid::Kid,
-        ledger::{Ask, Found, Irreconcilable, Ledger, NotAdopted, NotAsked},
+        ledger::{
+            AdoptionError, Irreconcilable, Ledger, RotationCommand, RotationCommandError, StoredLedger,
+        },
         publication::{Terms, sha256_hex},
-        rotation::{Observation, Report, report},
+        rotation::{RotationInputs, RotationStatus, rotation_status},
     },
     kubernetes::Access,
     store::{ConfigMapStore, FileStore, LedgerStore, StoreError, read_all},
@@ -89,11 +91,11 @@ pub async fn all(config: &Config) -> Result<(Vec<Ledger>, Vec<StoreError>), Stor
         in_directory.into_iter().map(|ledger| (ledger.issuer().clone(), ledger)).collect();
     for issuer in config.issuers.iter().filter(|issuer| issuer.ledger.is_some()) {
         match store(&config.data_dir, issuer).read().await {
-            Ok(Found::Ledger(ledger) | Found::Previous(ledger)) => {
+            Ok(StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger)) => {
                 ledgers.insert(issuer.issuer.clone(), Arc::unwrap_or_clone(ledger));
             }
             // The copy, if there is one, is shown.
-            Ok(Found::Nothing | Found::Damaged(_)) => {}
+            Ok(StoredLedger::Nothing | StoredLedger::Damaged(_)) => {}
             Err(error) => unusable.push(error),
         }
     }
@@ -116,44 +118,44 @@ pub async fn adopt(config: &Config, issuer: &Issuer, kid: &Kid) -> Result<(), Ad
 /// # Errors
 ///
 /// Fails when it cannot be done or the ledger cannot be stored.
-pub async fn rotate(config: &Config, issuer: &Issuer, ask: &Ask) -> Result<(), RotateError> {
+pub async fn rotate(config: &Config, issuer: &Issuer, ask: &RotationCommand) -> Result<(), RotateError> {
     let now = clock::now();
     let configured = config.issuers.iter().find(|configured| configured.issuer == *issuer);
     let Some(configured) = configured else {
         // It takes nothing that is configured, and does not wait until somebody finds the configuration.
         return match ask {
-            Ask::Revoke { kid, with_new_key: false } => {
+            RotationCommand::Revoke { kid, with_new_key: false } => {
                 Ok(change(config, issuer, |ledger| ledger.revoke(kid, now)).await??)
             }
-            Ask::Revoke { kid, with_new_key: true } => {
+            RotationCommand::Revoke { kid, with_new_key: true } => {
                 Ok(change(config, issuer, |ledger| ledger.revoke_for_a_new_key(kid, now)).await??)
             }
             _ => Err(RotateError::NotConfigured { issuer: issuer.clone() }),
         };
     };
-    let (gates, retention) = (super::gates(configured), super::retention(configured));
-    let asked = |ledger: &Ledger| ledger.asked(ask, &gates, &retention, configured.propagation, now);
+    let (gates, retention) = (super::required_targets(configured), super::retention(configured));
+    let asked = |ledger: &Ledger| ledger.execute(ask, &gates, &retention, configured.propagation, now);
     Ok(change(config, issuer, asked).await??)
 }
 
 /// Where every key stands, as far as the ledger says: what only a service sees is missing.
 #[must_use]
-pub fn rotation(ledger: &Ledger, issuer: &IssuerConfig) -> Report {
-    report_of(ledger, issuer, super::gates(issuer))
+pub fn rotation(ledger: &Ledger, issuer: &IssuerConfig) -> RotationStatus {
+    report_of(ledger, issuer, super::required_targets(issuer))
 }
 
 /// The same for an issuer that is not configured: `defaults` are the settings that it has then, and the places that
 /// show its keys are taken for those that have to.
 #[must_use]
-pub fn unconfigured_rotation(ledger: &Ledger, defaults: &IssuerConfig) -> Report {
+pub fn unconfigured_rotation(ledger: &Ledger, defaults: &IssuerConfig) -> RotationStatus {
     let shown = ledger.entries().values().flat_map(|entry| entry.shown.keys().cloned());
     report_of(ledger, defaults, shown.collect())
 }
 
-fn report_of(ledger: &Ledger, issuer: &IssuerConfig, gates: BTreeSet<String>) -> Report {
+fn report_of(ledger: &Ledger, issuer: &IssuerConfig, gates: BTreeSet<String>) -> RotationStatus {
     let nodes = ledger.nodes().into_iter().map(|node| (node.clone(), Ok(()))).collect();
-    let seen = Observation { gates, nodes, ..Observation::default() };
-    report(ledger, &seen, clock::now(), &super::timing(issuer))
+    let seen = RotationInputs { required_targets: gates, nodes, ..RotationInputs::default() };
+    rotation_status(ledger, &seen, clock::now(), &super::timing(issuer))
 }
 
 /// Stores what `decide` makes of the ledger, unless it refuses.
@@ -171,8 +173,8 @@ async fn change<E>(
         |configured| store(&config.data_dir, configured),
     );
     let mut refused = Ok(());
-    let decide = |found: &Found| {
-        let Found::Ledger(ledger) = found else { return Err(Irreconcilable::NotWhole) };
+    let decide = |found: &StoredLedger| {
+        let StoredLedger::Ledger(ledger) = found else { return Err(Irreconcilable::NotWhole) };
         let decided = decide(ledger);
         refused = Ok(());
         Ok(decided.unwrap_or_else(|refusal| {
@@ -190,7 +192,7 @@ pub enum RotateError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Refused(#[from] NotAsked),
+    Refused(#[from] RotationCommandError),
     #[error("issuer `{issuer}` is not in the configuration")]
     NotConfigured { issuer: Issuer },
 }
@@ -213,7 +215,7 @@ pub enum AdoptError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    NotAdopted(#[from] NotAdopted),
+    NotAdopted(#[from] AdoptionError),
 }
 
 impl AdoptError {

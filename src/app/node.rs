@@ -20,15 +20,16 @@ use crate::{
     blocking::{self, TimedOut},
     clock,
     config::{
-        IssuerConfig, LedgerConfig, LegacyConfig, NodeConfig, Pkcs11Config, SignerConfig, SourceConfig,
+        IssuerConfig, LedgerConfig, NodeConfig, Pkcs11Config, SignerConfig, SourceConfig,
+        VerificationKeyConfig,
     },
     core::{
-        announcement::{NodeName, Posted},
+        announcement::{NodeName, SignedAnnouncement},
         api_server_flags,
         issuer::Issuer,
         kid::Kid,
-        ledger::{Found, Ledger},
-        signing::{Legacy, Orders, SocketName, Surprise},
+        ledger::{Ledger, StoredLedger},
+        signing::{DesiredState, RecoveryFinding, SocketName, VerificationOnlyKey},
         verification::ENTRA_LIFE,
     },
     http::{
@@ -45,9 +46,9 @@ use crate::{
         trust::{TrustError, TrustStore},
     },
     source::key_file::{self, KeyFileError},
-    store::{LedgerStore, courier::Courier},
-    telemetry::{Trouble, board::Board},
-    workflow::{asking::in_one_line, carrying::carry, tending::tend_by},
+    store::{LedgerStore, courier::AnnouncementSync},
+    telemetry::{Trouble, board::StatusStore},
+    workflow::{asking::in_one_line, carrying::run_announcement_sync, tending::run_signer},
 };
 
 /// How often a node looks whether there is something to do, and whether there is an order.
@@ -72,7 +73,7 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     let stop = CancellationToken::new();
     let NodeConfig { data_dir, issuer, signer } = config;
     let operator = signer.admin_listen.map(Listener::bind).transpose()?;
-    let (sender, orders) = watch::channel(Orders::default());
+    let (sender, orders) = watch::channel(DesiredState::default());
     let opening = async {
         let node = open(&data_dir, &issuer, &signer).await?;
         let name = node.settings().node.clone();
@@ -81,7 +82,7 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
         asked.ask(&sender).await;
         // An API server that asks and finds no key exits.
         let wanted = orders.borrow().clone();
-        let tended = at_keyring(&node, move |node| node.tend(&wanted, clock::now())).await?;
+        let tended = at_keyring(&node, move |node| node.reconcile(&wanted, clock::now())).await?;
         // What is wrong besides is told by the loop that tries again.
         if node.verification_set().is_none() {
             tended?;
@@ -168,10 +169,10 @@ pub(super) async fn open(
     let Settings { node: name, issuer, .. } = node.settings();
     for surprise in surprises {
         match surprise {
-            Surprise::Unrecorded { kid } => {
+            RecoveryFinding::Unrecorded { kid } => {
                 warn!(%issuer, node = %name, %kid, "a private key of which nothing is recorded signs no more");
             }
-            Surprise::Lost { kid } => warn!(%issuer, node = %name, %kid, "a private key is gone"),
+            RecoveryFinding::Lost { kid } => warn!(%issuer, node = %name, %kid, "a private key is gone"),
         }
     }
     Ok(Arc::new(node))
@@ -188,7 +189,7 @@ pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<
 
 /// Makes the keys of a node. What it was ordered is on its disk; nothing is decided here.
 async fn first_keys(node: &Arc<Node>) -> Result<(), CannotSign> {
-    let tended = at_keyring(node, |node| node.tend(&Orders::default(), clock::now())).await?;
+    let tended = at_keyring(node, |node| node.reconcile(&DesiredState::default(), clock::now())).await?;
     Ok(tended.map(drop)?)
 }
 
@@ -217,13 +218,13 @@ pub(super) fn own_name(issuer: &IssuerConfig) -> Option<NodeName> {
 }
 
 /// The node of an issuer that signs in the process that publishes.
-pub(super) struct Own {
+pub(super) struct LocalSigner {
     node: Arc<Node>,
     /// Where kube-apiserver asks, and how often it shall.
     socket: Option<(Socket, Duration)>,
 }
 
-impl Own {
+impl LocalSigner {
     /// Opens the keyring, and the socket if one is configured.
     pub(super) async fn open(data_dir: &Path, issuer: &IssuerConfig) -> Result<Self, CannotSign> {
         let signer = own_signer(issuer);
@@ -246,7 +247,7 @@ impl Own {
         let Self { node, socket } = self;
         let (name, issuer) = (node.settings().node.clone(), node.settings().issuer.clone());
         let orders = |ledger: &Arc<Ledger>| ledger.orders_for(&name);
-        let tending = tend_by(Arc::clone(&node), ledgers, orders, stop.clone());
+        let tending = run_signer(Arc::clone(&node), ledgers, orders, stop.clone());
         let serving = async {
             if let Some((socket, refresh_hint)) = socket
                 && let Err(error) = service::serve(node, refresh_hint, socket, stop).await
@@ -268,7 +269,7 @@ fn api_audiences(issuer: &IssuerConfig, signer: &SignerConfig) -> BTreeSet<Strin
 }
 
 /// Judges an API server by the signer of a configuration.
-pub fn fitting<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Signer<'_>) -> T) -> T {
+pub fn with_signer<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Signer<'_>) -> T) -> T {
     let socket = config.signer.socket.as_ref().expect("a node by itself has a socket");
     judge(&api_server_flags::Signer {
         socket,
@@ -295,7 +296,7 @@ pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Imported, Canno
 /// # Errors
 ///
 /// Fails when it is this node or of another issuer, or when a key of it has not signed that.
-pub fn may_admit(config: &NodeConfig, posted: &Posted) -> Result<(), CannotSign> {
+pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), CannotSign> {
     let announcement = posted.announcement();
     let own = config.signer.node.clone().map_or_else(host_name, Ok)?;
     if *announcement.node() == own {
@@ -320,7 +321,7 @@ pub fn may_admit(config: &NodeConfig, posted: &Posted) -> Result<(), CannotSign>
 /// # Errors
 ///
 /// Fails when that cannot be written.
-pub fn admit(config: &NodeConfig, posted: &Posted) -> Result<(), CannotSign> {
+pub fn admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), CannotSign> {
     Ok(TrustStore::new(trust_directory(&config.data_dir)).admit(posted)?)
 }
 
@@ -341,10 +342,10 @@ pub fn expel(config: &NodeConfig, node: &NodeName) -> Result<bool, CannotSign> {
 async fn sign(
     node: Arc<Node>,
     (socket, refresh_hint): (Socket, Duration),
-    orders: watch::Receiver<Orders>,
+    orders: watch::Receiver<DesiredState>,
     stop: CancellationToken,
 ) -> Result<(), CannotSign> {
-    let tending = tend_by(Arc::clone(&node), orders, Orders::clone, stop.clone());
+    let tending = run_signer(Arc::clone(&node), orders, DesiredState::clone, stop.clone());
     let serving = async {
         let served = service::serve(node, refresh_hint, socket, stop.clone()).await;
         // Whoever answers nobody any more has nothing else to do.
@@ -358,16 +359,16 @@ async fn sign(
 /// Shows the operator what a node does that is by itself, if there is a place for it.
 async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationToken) {
     let Some(listener) = listener else { return };
-    let board = Board::default();
+    let board = StatusStore::default();
     board.configuration_read(clock::now());
-    board.signer(&node.settings().issuer, Arc::clone(node.meter()));
+    board.signer(&node.settings().issuer, Arc::clone(node.metrics()));
     let (said, asked, checked) = (Arc::clone(&node), Arc::clone(&node), node);
     let views = Views {
         metrics: Arc::new(move || board.metrics(None)),
         status: Arc::new(move || {
-            String::from_utf8(said.holdings().announcement().to_json()).expect("JSON is UTF-8")
+            String::from_utf8(said.journal().announcement().to_json()).expect("JSON is UTF-8")
         }),
-        ready: Arc::new(move || asked.verification_set().is_some() && asked.meter().troubles().is_empty()),
+        ready: Arc::new(move || asked.verification_set().is_some() && asked.metrics().troubles().is_empty()),
         checks: Arc::new(move |all| {
             let name = &checked.settings().node;
             let keys = if checked.verification_set().is_some() {
@@ -375,7 +376,7 @@ async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationTok
             } else {
                 (false, format!("{name}: has no keys"))
             };
-            let troubles = checked.meter().troubles().into_iter();
+            let troubles = checked.metrics().troubles().into_iter();
             let troubles = troubles.map(|trouble| (false, format!("{name}: {trouble}")));
             [keys].into_iter().filter(|(right, _)| all || !right).chain(troubles).collect()
         }),
@@ -383,9 +384,9 @@ async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationTok
     Server::of_the_operator(listener, CONNECTIONS).serve(admin::service(views), stop.cancelled_owned()).await;
 }
 
-async fn carry_all(courier: Option<Courier>, stop: CancellationToken) {
+async fn carry_all(courier: Option<AnnouncementSync>, stop: CancellationToken) {
     if let Some(courier) = courier {
-        carry(courier, stop).await;
+        run_announcement_sync(courier, stop).await;
     }
 }
 
@@ -397,7 +398,7 @@ struct Asking {
 }
 
 impl Asking {
-    async fn go_on(mut self, sender: watch::Sender<Orders>, stop: CancellationToken) {
+    async fn go_on(mut self, sender: watch::Sender<DesiredState>, stop: CancellationToken) {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -409,9 +410,9 @@ impl Asking {
     }
 
     /// Asks once. A ledger that cannot be read orders what it ordered before.
-    async fn ask(&mut self, sender: &watch::Sender<Orders>) {
+    async fn ask(&mut self, sender: &watch::Sender<DesiredState>) {
         let failed = match self.store.read().await {
-            Ok(Found::Ledger(ledger) | Found::Previous(ledger)) => {
+            Ok(StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger)) => {
                 sender.send_if_modified(|orders| {
                     let next = ledger.orders_for(&self.node);
                     let changed = *orders != next;
@@ -420,12 +421,12 @@ impl Asking {
                 });
                 None
             }
-            Ok(Found::Nothing) => {
+            Ok(StoredLedger::Nothing) => {
                 let hint = "start the publisher with this data directory, or give both the same `ledger.config_map`: \
                             until then neither an order nor a revocation reaches this node";
                 Some(("there is none yet".to_owned(), Some(hint.to_owned()), true))
             }
-            Ok(Found::Damaged(error)) => Some((in_one_line(&error), None, false)),
+            Ok(StoredLedger::Damaged(error)) => Some((in_one_line(&error), None, false)),
             Err(error) => Some((in_one_line(&error), error.hint(), error.is_refusal())),
         };
         match failed {
@@ -444,7 +445,11 @@ impl Asking {
 
 /// What carries the announcements of an issuer between the data directory and the `ConfigMaps` beside its ledger;
 /// `None` where it has none, or needs none. `own` is the node that signs here.
-pub(super) fn courier(data_dir: &Path, issuer: &IssuerConfig, own: Option<NodeName>) -> Option<Courier> {
+pub(super) fn courier(
+    data_dir: &Path,
+    issuer: &IssuerConfig,
+    own: Option<NodeName>,
+) -> Option<AnnouncementSync> {
     let LedgerConfig { namespace, name, kubeconfig, context } = issuer.ledger.clone()?;
     let reads = issuer
         .sources
@@ -452,7 +457,7 @@ pub(super) fn courier(data_dir: &Path, issuer: &IssuerConfig, own: Option<NodeNa
         .any(|source| matches!(source, SourceConfig::Announcements { directory: None, .. }));
     let access = kubernetes::Access { kubeconfig, context, ..kubernetes::Access::default() };
     let directory = announcements_directory(data_dir);
-    (own.is_some() || reads).then(|| Courier::new(namespace, name, access, directory, own))
+    (own.is_some() || reads).then(|| AnnouncementSync::new(namespace, name, access, directory, own))
 }
 
 /// Where a node keeps which others it trusts.
@@ -465,11 +470,11 @@ pub(super) fn announcements_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("announcements")
 }
 
-async fn legacy(files: &[LegacyConfig]) -> Result<Vec<Legacy>, KeyFileError> {
+async fn legacy(files: &[VerificationKeyConfig]) -> Result<Vec<VerificationOnlyKey>, KeyFileError> {
     let mut legacy = Vec::new();
-    for LegacyConfig { file, exclude } in files {
+    for VerificationKeyConfig { file, exclude } in files {
         let keys = key_file::keys_of(file.clone()).await?;
-        legacy.extend(keys.into_iter().map(|jwk| Legacy { jwk, exclude: *exclude }));
+        legacy.extend(keys.into_iter().map(|jwk| VerificationOnlyKey { jwk, exclude: *exclude }));
     }
     Ok(legacy)
 }

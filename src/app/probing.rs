@@ -19,7 +19,7 @@ use crate::{
     relying_party::Reach,
     signer::Node,
     source::api_server::{ApiServer, ApiServerError},
-    workflow::probing::{NothingToJudge, Prober, Specimen, Tokens},
+    workflow::probing::{ProbeError, ProbeToken, Prober, Tokens},
 };
 
 /// Namespace and name of a service account that no cluster has to have.
@@ -81,8 +81,8 @@ fn of_node(node: Arc<Node>, account: Option<&ServiceAccount>, audience: String) 
         let (node, request) = (Arc::clone(&node), Arc::clone(&request));
         Box::pin(async move {
             let token = tokens::signed(&node, &request).await;
-            let token = token.map_err(|error| NothingToJudge::new(&error))?;
-            Ok(Specimen { token, api_server: None })
+            let token = token.map_err(|error| ProbeError::new(&error))?;
+            Ok(ProbeToken { token, api_server: None })
         })
     })
 }
@@ -102,8 +102,8 @@ async fn minted(
     server: &ApiServer,
     account: Option<&ServiceAccount>,
     audiences: &[String],
-) -> Result<Specimen, NothingToJudge> {
-    let failed = |error: ApiServerError| NothingToJudge::new(&error).hint(error.hint());
+) -> Result<ProbeToken, ProbeError> {
+    let failed = |error: ApiServerError| ProbeError::new(&error).hint(error.hint());
     let account = match account {
         Some(account) => account.clone(),
         None => server.service_account().await.map_err(failed)?.ok_or_else(nobody)?,
@@ -112,12 +112,12 @@ async fn minted(
     let read = UnverifiedToken::parse(token.as_str());
     let kids = shown_keys(server, read.as_ref().ok().as_slice()).await.map_err(failed)?;
     let view = ApiServerView { kids, minted: true, takes_for_its_own: None };
-    Ok(Specimen { token, api_server: Some(view) })
+    Ok(ProbeToken { token, api_server: Some(view) })
 }
 
 /// A person with a kubeconfig has no service account of their own.
-fn nobody() -> NothingToJudge {
-    NothingToJudge {
+fn nobody() -> ProbeError {
+    ProbeError {
         error: "this process is no service account of the cluster".to_owned(),
         hint: Some("name one in `verify.service_account`".to_owned()),
     }

@@ -32,7 +32,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use super::{AppError, Shared, all_targets, control::Offices, ledgers::all_terms, ticks::Ticks};
+use super::{AppError, Shared, all_targets, control::ControlRegistry, ledgers::all_terms, ticks::Scheduler};
 use crate::{
     blocking, clock,
     config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
@@ -48,16 +48,16 @@ use crate::{
     kubernetes::Access,
     store::{DirectoryInUse, hold_directory, was_held},
     telemetry::{
-        board::{Board, Traffic},
+        board::{StatusStore, Traffic},
         log,
-        notices::Notices,
+        notices::EventQueue,
     },
-    workflow::{asking::in_one_line, gate::Gate, telling::tell},
+    workflow::{asking::in_one_line, gate::Concurrency, telling::run_events},
 };
 
 mod life;
 
-use self::life::{Face, OnFailure, live};
+use self::life::{OnFailure, ServedIssuer, run_issuer};
 
 /// Time that all tasks together get to end in, once the process is told to.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(15);
@@ -247,14 +247,14 @@ struct Service {
 /// What the loops of all issuers have in common.
 struct Context {
     shared: Shared,
-    ticks: Ticks,
-    gate: Gate,
-    offices: Offices,
+    ticks: Scheduler,
+    gate: Concurrency,
+    offices: ControlRegistry,
 }
 
 /// An issuer as long as it is configured alike.
 struct Running {
-    faces: Vec<Face>,
+    faces: Vec<ServedIssuer>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -264,20 +264,20 @@ impl Service {
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         let board = match config.events.clone() {
             Some(events) => {
-                let notices = Notices::default();
-                tasks.spawn(tell(notices.clone(), self::events(events), stop.clone()).map(Ok));
-                Board::telling(notices)
+                let notices = EventQueue::default();
+                tasks.spawn(run_events(notices.clone(), self::events(events), stop.clone()).map(Ok));
+                StatusStore::with_events(notices)
             }
-            None => Board::default(),
+            None => StatusStore::default(),
         };
         let shared = Shared::new(&config.data_dir, board);
         shared.board.configuration_read(clock::now());
         let counters = Arc::new(Counters::default());
         let context = Context {
             shared,
-            ticks: Ticks::start().await?,
-            gate: Gate::default(),
-            offices: Offices::default(),
+            ticks: Scheduler::start().await?,
+            gate: Concurrency::default(),
+            offices: ControlRegistry::default(),
         };
         Ok(Self {
             config,
@@ -325,12 +325,13 @@ impl Service {
 
     /// Starts an issuer; names that were served before go on to show what is in their slot.
     fn start(&mut self, config: IssuerConfig, slots: &mut BTreeMap<Issuer, Slot>, on_failure: OnFailure) {
-        let face = |terms: Terms| Face { slot: slots.remove(&terms.issuer).unwrap_or_default(), terms };
+        let face =
+            |terms: Terms| ServedIssuer { slot: slots.remove(&terms.issuer).unwrap_or_default(), terms };
         let faces = all_terms(&config).into_iter().map(face).collect();
         let running = Running { faces, stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let (context, issuer) = (Arc::clone(&self.context), config.issuer.clone());
         context.offices.expect(&issuer);
-        let life = live(context, config, running.faces.clone(), running.stop.clone(), on_failure);
+        let life = run_issuer(context, config, running.faces.clone(), running.stop.clone(), on_failure);
         self.tasks.spawn(running.tasks.track_future(life));
         running.tasks.close();
         self.running.insert(issuer, running);
@@ -384,7 +385,7 @@ impl Service {
         }
         for config in changed {
             info!(issuer = %config.issuer, "issuer changed");
-            board.start_over(&config.issuer);
+            board.reset(&config.issuer);
             self.start(config, &mut slots, OnFailure::Retry(None));
         }
         for config in added {
@@ -408,7 +409,7 @@ impl Service {
     }
 }
 
-fn views(board: &Board, counters: &Arc<Counters>, open: &Arc<AtomicUsize>) -> Views {
+fn views(board: &StatusStore, counters: &Arc<Counters>, open: &Arc<AtomicUsize>) -> Views {
     let (metrics, counters, open) = (board.clone(), Arc::clone(counters), Arc::clone(open));
     let traffic = move || Traffic { requests: counters.totals(), connections: open.load(Ordering::Relaxed) };
     let (status, ready, checks) = (board.clone(), board.clone(), board.clone());

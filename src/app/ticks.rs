@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// The schedules of all issuers.
 #[derive(Clone)]
-pub(super) struct Ticks {
+pub(super) struct Scheduler {
     scheduler: JobScheduler,
     followed: Arc<tokio::sync::Mutex<HashMap<String, (Job, Followers)>>>,
 }
@@ -34,7 +34,7 @@ struct Followers {
     walk: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Ticks {
+impl Scheduler {
     pub(super) async fn start() -> Result<Self, JobSchedulerError> {
         let scheduler = JobScheduler::new().await?;
         scheduler.start().await?;

@@ -10,7 +10,7 @@ use crate::{
     control::{self, ControlError, Reply, Request, TokenRequest},
     core::{
         service_account::ServiceAccount,
-        signing::{Refusal, UnreadableClaims},
+        signing::{SigningRefusal, UnreadableClaims},
         token::Token,
     },
     kubernetes::Access,
@@ -84,7 +84,9 @@ pub(super) async fn signed(node: &Arc<Node>, request: &TokenRequest) -> Result<T
             Ok(Token::new(format!("{header}.{claims}.{signature}")))
         });
         match signing.await.unwrap_or_else(|hangs| Err(hangs.into())) {
-            Err(SignError::Refused(Refusal::NotReady | Refusal::NoKey)) if Instant::now() < until => {
+            Err(SignError::Refused(SigningRefusal::NotReady | SigningRefusal::NoKey))
+                if Instant::now() < until =>
+            {
                 sleep(AGAIN).await;
             }
             signed => return signed,

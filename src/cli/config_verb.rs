@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Failure, load, print, report::Outcome, say};
+use super::{Failure, eprint, load, print, report::ExitStatus};
 use crate::config::{Config, Flags, IssuerConfig, schema};
 
 #[derive(Subcommand)]
@@ -27,7 +27,7 @@ Example:
     Schema,
 }
 
-pub(super) fn carry_out(verb: ConfigVerb) -> Result<Outcome, Failure> {
+pub(super) fn carry_out(verb: ConfigVerb) -> Result<ExitStatus, Failure> {
     match verb {
         ConfigVerb::Check(flags) => {
             if flags == Flags::default() {
@@ -53,21 +53,21 @@ pub(super) fn carry_out(verb: ConfigVerb) -> Result<Outcome, Failure> {
                 let key_type = issuer.signer.as_ref().map(|signer| signer.key_type);
                 if let Some(key_type) = key_type.filter(|key_type| !key_type.suits_entra()) {
                     let (issuer, name) = (&issuer.issuer, key_type.name());
-                    say(&format!(
+                    eprint(&format!(
                         "note: Microsoft Entra refuses every token of {issuer}: key_type is `{name}`; beside RSA keys \
                          that are public still, such a key breaks python-jose for both"
                     ));
                 }
             }
             for note in config.issuers.iter().flat_map(elsewhere) {
-                say(&note);
+                eprint(&note);
             }
             print(&format!("good: issuers {issuers}, sources {sources}, targets {targets}\n"));
         }
         ConfigVerb::Show(flags) => print(&load(&flags)?.show()),
         ConfigVerb::Schema => print(&(schema::json_schema() + "\n")),
     }
-    Ok(Outcome::Success)
+    Ok(ExitStatus::Success)
 }
 
 /// The issuer whose keys this build cannot reach.

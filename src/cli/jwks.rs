@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{Failure, block_on, print, read_config, report::Outcome, say, working_directory};
+use super::{Failure, block_on, eprint, print, read_config, report::ExitStatus, working_directory};
 use crate::{
     app, clock,
     config::{self, KeyFlags},
@@ -39,7 +39,7 @@ pub(super) struct JwksFlags {
     output_dir: Option<PathBuf>,
 }
 
-pub(super) fn carry_out(flags: &JwksFlags) -> Result<Outcome, Failure> {
+pub(super) fn carry_out(flags: &JwksFlags) -> Result<ExitStatus, Failure> {
     let text = read_config(flags.keys.config.as_deref())?;
     let file = text.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
     let config = config::load_for_keys(&flags.keys, file, &working_directory()?, clock::now())?;
@@ -51,28 +51,28 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<Outcome, Failure> {
     }
     let keys = block_on(app::keys(config))?;
     for note in &keys.notes {
-        say(&format!("warning: {}", printable(note)));
+        eprint(&format!("warning: {}", printable(note)));
     }
     let set = JwkSet::new(keys.keys).expect("it was rendered before");
     let others: Vec<_> = set.iter().filter(|key| !Profile::Entra.includes(key)).collect();
     if flags.keys.profile.is_none() && !others.is_empty() {
         let others: Vec<_> =
             others.iter().map(|key| format!("{} ({})", key.kid(), key.algorithm().name())).collect();
-        say(&format!(
+        eprint(&format!(
             "note: profile `entra`, the default of `run` and `sync`, leaves these out: {}\n  hint: pass `--profile`, \
              `entra` for RS256 keys alone or `all` for every key",
             others.join(", ")
         ));
     }
     if let Some(breaks) = set.breaks() {
-        say(&format!("warning: {breaks}"));
+        eprint(&format!("warning: {breaks}"));
     }
     if let (Some(directory), Some(publication)) = (&flags.output_dir, &keys.publication) {
         write_both(directory, &keys.paths, publication)?;
     } else {
         print(&String::from_utf8(set.to_json()).expect("JSON is UTF-8"));
     }
-    Ok(Outcome::Success)
+    Ok(ExitStatus::Success)
 }
 
 /// Writes both documents beside their places and only then renames them, the JWKS first: a reader
@@ -90,7 +90,7 @@ fn write_both(directory: &Path, paths: &Paths, publication: &Publication) -> Res
     let staged: Vec<_> = Document::IN_WRITE_ORDER.into_iter().map(stage).collect::<Result<_, _>>()?;
     for (staged, path) in staged {
         staged.commit().map_err(|source| cannot_write(&path, source))?;
-        say(&format!("wrote {}", path.display()));
+        eprint(&format!("wrote {}", path.display()));
     }
     Ok(())
 }

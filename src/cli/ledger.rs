@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, Output, block_on, load, pick, print, report::Outcome, say, table::table};
+use super::{Failure, Output, block_on, eprint, load, pick, print, report::ExitStatus, table::table};
 use crate::{
     app::{AppError, ledgers},
     config::{Config, Flags, IssuerConfig, KeyFlags},
     core::{
         issuer::Issuer,
         kid::Kid,
-        ledger::{Ledger, State},
+        ledger::{EntryState, Ledger},
         redaction::printable,
     },
 };
@@ -25,7 +25,7 @@ Examples:
   signpost ledger show --output json | jq '.[].keys | keys'")]
     Show {
         #[command(flatten)]
-        which: Which,
+        which: IssuerSelector,
         /// How to print it: `text` for people or `json`
         #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
         output: Output,
@@ -42,13 +42,13 @@ Example:
         #[arg(allow_hyphen_values = true)]
         kid: String,
         #[command(flatten)]
-        which: Which,
+        which: IssuerSelector,
     },
 }
 
 /// Which ledger.
 #[derive(Args)]
-pub(super) struct Which {
+pub(super) struct IssuerSelector {
     /// Where the ledger or a copy of it lives [default: that of the configuration, else ./signpost-data]
     #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
@@ -62,14 +62,14 @@ pub(super) struct Which {
     pub(super) issuer: Option<String>,
 }
 
-pub(super) fn carry_out(verb: LedgerVerb) -> Result<Outcome, Failure> {
+pub(super) fn carry_out(verb: LedgerVerb) -> Result<ExitStatus, Failure> {
     match verb {
         LedgerVerb::Show { which, output } => show(&which, output),
         LedgerVerb::Adopt { kid, which } => adopt(&kid, &which),
     }
 }
 
-impl Which {
+impl IssuerSelector {
     pub(super) fn config(&self) -> Result<Config, Failure> {
         let keys =
             KeyFlags { data_dir: self.data_dir.clone(), config: self.config.clone(), ..KeyFlags::default() };
@@ -110,19 +110,19 @@ impl Which {
             ));
         }
         for error in unusable {
-            say(&Failure::from(AppError::from(error)).text);
+            eprint(&Failure::from(AppError::from(error)).text);
         }
         Ok((config, ledgers, all))
     }
 }
 
-fn show(which: &Which, output: Output) -> Result<Outcome, Failure> {
+fn show(which: &IssuerSelector, output: Output) -> Result<ExitStatus, Failure> {
     let (_, ledgers, all) = which.all_ledgers()?;
     print(&match output {
         Output::Json => serde_json::to_string_pretty(&ledgers).expect("strings always serialise") + "\n",
         Output::Text => ledgers.iter().map(told).collect::<Vec<_>>().join("\n"),
     });
-    Ok(if all { Outcome::Success } else { Outcome::Failure })
+    Ok(if all { ExitStatus::Success } else { ExitStatus::Failure })
 }
 
 fn told(ledger: &Ledger) -> String {
@@ -131,16 +131,16 @@ fn told(ledger: &Ledger) -> String {
     let mut rows = vec![["KID", "ALG", "STATE", "FIRST SEEN", "SHOWN BY"].map(str::to_owned)];
     for (kid, entry) in ledger.entries() {
         let state = match entry.state {
-            State::Listed => "listed".to_owned(),
-            State::Missing { since } => format!("missing since {since}"),
-            State::Removed { at } => format!("removed {at}"),
-            State::Revoked { at } => format!("revoked {at}"),
+            EntryState::Listed => "listed".to_owned(),
+            EntryState::Missing { since } => format!("missing since {since}"),
+            EntryState::Removed { at } => format!("removed {at}"),
+            EntryState::Revoked { at } => format!("revoked {at}"),
         };
         let shown: Vec<_> = entry.shown.keys().cloned().collect();
         let algorithm = entry.jwk.algorithm().name().to_owned();
         rows.push([kid.to_string(), algorithm, state, entry.first_seen.to_string(), shown.join(", ")]);
     }
-    for (kid, stranger) in ledger.strangers() {
+    for (kid, stranger) in ledger.unmanaged_keys() {
         let shown: Vec<_> = stranger.shown.keys().cloned().collect();
         let since = stranger.shown.values().min().map(ToString::to_string).unwrap_or_default();
         let algorithm = stranger.jwk.algorithm().name().to_owned();
@@ -153,7 +153,7 @@ fn told(ledger: &Ledger) -> String {
     }
     text.push('\n');
     text += &table(&changes);
-    if let Some(hold) = ledger.hold() {
+    if let Some(hold) = ledger.retention_hold() {
         text += &format!("\nno key is removed before {}\n", hold.until);
     }
     for incident in ledger.incidents().iter().rev().take(10) {
@@ -162,12 +162,13 @@ fn told(ledger: &Ledger) -> String {
     text
 }
 
-fn adopt(kid: &str, which: &Which) -> Result<Outcome, Failure> {
+fn adopt(kid: &str, which: &IssuerSelector) -> Result<ExitStatus, Failure> {
     let hint = "`signpost ledger show` prints every kid";
     let (config, ledgers) = which.ledgers()?;
-    let known = ledgers.iter().flat_map(|ledger| ledger.entries().keys().chain(ledger.strangers().keys()));
+    let known =
+        ledgers.iter().flat_map(|ledger| ledger.entries().keys().chain(ledger.unmanaged_keys().keys()));
     let kid = pick::kid(kid, known.map(Kid::as_str), hint)?;
-    let knows = |ledger: &&Ledger| ledger.key(&kid).is_some() || ledger.strangers().contains_key(&kid);
+    let knows = |ledger: &&Ledger| ledger.key(&kid).is_some() || ledger.unmanaged_keys().contains_key(&kid);
     let issuers: Vec<Issuer> = ledgers.iter().filter(knows).map(|ledger| ledger.issuer().clone()).collect();
     let [issuer] = issuers.as_slice() else {
         return Err(Failure::plain(
@@ -177,6 +178,6 @@ fn adopt(kid: &str, which: &Which) -> Result<Outcome, Failure> {
     };
     block_on(ledgers::adopt(&config, issuer, &kid))
         .map_err(|error| Failure::new(&error, error.hint().as_deref().or(Some(hint))))?;
-    say(&format!("adopted {kid} for {issuer}: it is published everywhere with the next pass"));
-    Ok(Outcome::Success)
+    eprint(&format!("adopted {kid} for {issuer}: it is published everywhere with the next pass"));
+    Ok(ExitStatus::Success)
 }

@@ -11,7 +11,7 @@ use crate::core::redaction::{printable, redact};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ExitStatus {
     /// Done, or the answer is yes. Exit code 0.
     Success,
     /// Checked, and the answer is no: `verify` found a fault, `sync --dry-run` a difference. Exit code 1.
@@ -20,7 +20,7 @@ pub enum Outcome {
     Failure,
 }
 
-impl Outcome {
+impl ExitStatus {
     /// The exit code.
     #[must_use]
     pub fn code(self) -> u8 {
@@ -32,7 +32,7 @@ impl Outcome {
     }
 }
 
-impl Termination for Outcome {
+impl Termination for ExitStatus {
     fn report(self) -> ExitCode {
         ExitCode::from(self.code())
     }

@@ -7,7 +7,8 @@ use clap::Subcommand;
 mod status;
 
 use super::{
-    Failure, Output, block_on, ledger::Which, pick, print, report::Outcome, say, sure::Sure, table::table,
+    Failure, Output, block_on, eprint, ledger::IssuerSelector, pick, print, report::ExitStatus,
+    sure::Confirm, table::table,
 };
 use crate::{
     app::ledgers,
@@ -16,8 +17,8 @@ use crate::{
     core::{
         announcement::NodeName,
         issuer::Issuer,
-        ledger::{Ask, Ledger},
-        rotation::Report,
+        ledger::{Ledger, RotationCommand},
+        rotation::RotationStatus,
     },
 };
 
@@ -30,7 +31,7 @@ Examples:
   signpost rotate status --output json | jq '.[].nodes'")]
     Status {
         #[command(flatten)]
-        which: Which,
+        which: IssuerSelector,
         /// How to print it: `text` for people or `json`
         #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
         output: Output,
@@ -38,7 +39,7 @@ Examples:
     /// Show what happened to which key, the last first
     History {
         #[command(flatten)]
-        which: Which,
+        which: IssuerSelector,
         /// How to print it: `text` for people or `json`
         #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
         output: Output,
@@ -52,7 +53,7 @@ Examples:
   signpost rotate start --without az-account   # it is down for good, and nobody reads it")]
     Start {
         #[command(flatten)]
-        which: Which,
+        which: IssuerSelector,
         /// Do not wait for this target to show a key: who reads it alone will refuse tokens
         #[arg(long, value_name = "TARGET")]
         without: Vec<String>,
@@ -62,7 +63,7 @@ Examples:
     /// Where a new key is waited for after a revocation, the key that is ready signs instead.
     Abort {
         #[command(flatten)]
-        which: Which,
+        which: IssuerSelector,
     },
     /// Say that somebody else may have a private key: it is out at once, and what it signed is refused
     #[command(after_help = "\
@@ -81,41 +82,43 @@ Example:
         #[arg(long)]
         sign_with_new_key: bool,
         #[command(flatten)]
-        which: Which,
+        which: IssuerSelector,
         #[command(flatten)]
-        sure: Sure,
+        sure: Confirm,
     },
     /// Say that a node is gone and signs no more: its keys leave when its last token is dead
     Forget {
         /// The name of the node, as `signpost rotate status` prints it
         node: NodeName,
         #[command(flatten)]
-        which: Which,
+        which: IssuerSelector,
         #[command(flatten)]
-        sure: Sure,
+        sure: Confirm,
     },
 }
 
-pub(super) fn carry_out(verb: RotateVerb) -> Result<Outcome, Failure> {
+pub(super) fn carry_out(verb: RotateVerb) -> Result<ExitStatus, Failure> {
     match verb {
         RotateVerb::Status { which, output } => show(&which, output),
         RotateVerb::History { which, output } => history(&which, output),
         RotateVerb::Start { which, without } => {
             let without: BTreeSet<String> = without.into_iter().collect();
             let bypassed = without.clone();
-            let issuer = ask(&which, &Ask::Start { without })?;
-            say(&format!(
+            let issuer = ask(&which, &RotationCommand::Start { without })?;
+            eprint(&format!(
                 "asked for a rotation of {issuer}; `signpost rotate status` says what it waits for"
             ));
             for target in bypassed {
-                say(&format!("warning: who reads target `{target}` alone may refuse tokens of the next key"));
+                eprint(&format!(
+                    "warning: who reads target `{target}` alone may refuse tokens of the next key"
+                ));
             }
-            Ok(Outcome::Success)
+            Ok(ExitStatus::Success)
         }
         RotateVerb::Abort { which } => {
-            let issuer = ask(&which, &Ask::Abort {})?;
-            say(&format!("took the rotation of {issuer} back"));
-            Ok(Outcome::Success)
+            let issuer = ask(&which, &RotationCommand::Abort {})?;
+            eprint(&format!("took the rotation of {issuer} back"));
+            Ok(ExitStatus::Success)
         }
         RotateVerb::Revoke { kid, sign_with_new_key, which, sure } => {
             revoke(&kid, sign_with_new_key, &which, &sure)
@@ -126,25 +129,25 @@ pub(super) fn carry_out(verb: RotateVerb) -> Result<Outcome, Failure> {
                 "If node {node} still signs, its tokens are refused once `max_token_lifetime` is over."
             );
             if !sure.is_given(&warning)? {
-                return Ok(Outcome::Negative);
+                return Ok(ExitStatus::Negative);
             }
-            let issuer = ask(&which, &Ask::Forget { node: node.clone() })?;
-            say(&format!("forgot node {node} of {issuer}: its keys leave when its last token is dead"));
-            Ok(Outcome::Success)
+            let issuer = ask(&which, &RotationCommand::Forget { node: node.clone() })?;
+            eprint(&format!("forgot node {node} of {issuer}: its keys leave when its last token is dead"));
+            Ok(ExitStatus::Success)
         }
     }
 }
 
-fn show(which: &Which, output: Output) -> Result<Outcome, Failure> {
+fn show(which: &IssuerSelector, output: Output) -> Result<ExitStatus, Failure> {
     let reports = reports(which)?;
     print(&match output {
         Output::Json => serde_json::to_string_pretty(&reports).expect("strings always serialise") + "\n",
         Output::Text => reports.iter().map(status::text).collect::<Vec<_>>().join("\n"),
     });
-    Ok(Outcome::Success)
+    Ok(ExitStatus::Success)
 }
 
-fn history(which: &Which, output: Output) -> Result<Outcome, Failure> {
+fn history(which: &IssuerSelector, output: Output) -> Result<ExitStatus, Failure> {
     let (_, ledgers) = which.ledgers()?;
     let changes = |ledger: &Ledger| ledger.changes().iter().rev().cloned().collect::<Vec<_>>();
     print(&match output {
@@ -168,27 +171,32 @@ fn history(which: &Which, output: Output) -> Result<Outcome, Failure> {
             .collect::<Vec<_>>()
             .join("\n"),
     });
-    Ok(Outcome::Success)
+    Ok(ExitStatus::Success)
 }
 
-fn revoke(kid: &str, with_new_key: bool, which: &Which, sure: &Sure) -> Result<Outcome, Failure> {
+fn revoke(
+    kid: &str,
+    with_new_key: bool,
+    which: &IssuerSelector,
+    sure: &Confirm,
+) -> Result<ExitStatus, Failure> {
     let reports = reports(which)?;
     let known = |report| {
-        let Report { keys, strangers, .. }: &Report = report;
+        let RotationStatus { keys, unmanaged_keys: strangers, .. }: &RotationStatus = report;
         keys.iter().map(|key| &key.kid).chain(strangers.keys()).map(String::as_str)
     };
     let kid = pick::kid(kid, reports.iter().flat_map(known), "`signpost rotate status` prints every kid")?;
     let breaks = reports.iter().filter_map(|report| status::what_breaks(report, kid.as_str(), with_new_key));
     if !sure.is_given(&breaks.collect::<Vec<_>>().join("\n"))? {
-        return Ok(Outcome::Negative);
+        return Ok(ExitStatus::Negative);
     }
-    let issuer = ask(which, &Ask::Revoke { kid: kid.clone(), with_new_key })?;
-    say(&format!("revoked {kid} of {issuer}"));
-    Ok(Outcome::Success)
+    let issuer = ask(which, &RotationCommand::Revoke { kid: kid.clone(), with_new_key })?;
+    eprint(&format!("revoked {kid} of {issuer}"));
+    Ok(ExitStatus::Success)
 }
 
 /// Refuses a node that no issuer knows, before anybody is asked anything about it.
-fn know_node(node: &NodeName, which: &Which) -> Result<(), Failure> {
+fn know_node(node: &NodeName, which: &IssuerSelector) -> Result<(), Failure> {
     let reports = reports(which)?;
     let known: BTreeSet<&str> =
         reports.iter().flat_map(|report| &report.keys).filter_map(|key| key.node.as_deref()).collect();
@@ -204,7 +212,7 @@ fn know_node(node: &NodeName, which: &Which) -> Result<(), Failure> {
 }
 
 /// Where every key stands, as the service that runs sees it, or else as far as the ledgers say.
-fn reports(which: &Which) -> Result<Vec<Report>, Failure> {
+fn reports(which: &IssuerSelector) -> Result<Vec<RotationStatus>, Failure> {
     let config = which.config()?;
     let request = Request::Rotation { issuer: which.issuer.clone() };
     match block_on(control::ask(&config.data_dir, &request)) {
@@ -212,7 +220,7 @@ fn reports(which: &Which) -> Result<Vec<Report>, Failure> {
         Ok(reply) => Err(refused(reply)),
         Err(ControlError::NobodyListens { .. }) => {
             let (_, known) = which.ledgers()?;
-            say("note: no service runs here; this is what the ledger says");
+            eprint("note: no service runs here; this is what the ledger says");
             let mut reports = Vec::new();
             for ledger in &known {
                 let issuer = ledger.issuer();
@@ -220,7 +228,7 @@ fn reports(which: &Which) -> Result<Vec<Report>, Failure> {
                 reports.push(if let Some(configured) = configured {
                     ledgers::rotation(ledger, configured)
                 } else {
-                    say(&format!(
+                    eprint(&format!(
                         "note: issuer {issuer} is not in the configuration: waits are the default ones, and targets \
                          those that show its keys; pass the `--config` with which signpost runs"
                     ));
@@ -234,7 +242,7 @@ fn reports(which: &Which) -> Result<Vec<Report>, Failure> {
 }
 
 /// Asks the service that runs, or else changes the ledger; returns the issuer.
-fn ask(which: &Which, ask: &Ask) -> Result<String, Failure> {
+fn ask(which: &IssuerSelector, ask: &RotationCommand) -> Result<String, Failure> {
     let config = which.config()?;
     let request = Request::Rotate { issuer: which.issuer.clone(), ask: ask.clone() };
     match block_on(control::ask(&config.data_dir, &request)) {
@@ -250,7 +258,7 @@ fn ask(which: &Which, ask: &Ask) -> Result<String, Failure> {
     }
 }
 
-fn only_issuer(which: &Which, config: &Config) -> Result<Issuer, Failure> {
+fn only_issuer(which: &IssuerSelector, config: &Config) -> Result<Issuer, Failure> {
     let (_, ledgers) = which.ledgers()?;
     match ledgers.as_slice() {
         [ledger] => Ok(ledger.issuer().clone()),

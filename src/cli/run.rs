@@ -5,14 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Failure, block_on, checked, load, read_config, report::Outcome, say, working_directory};
+use super::{Failure, block_on, checked, eprint, load, read_config, report::ExitStatus, working_directory};
 use crate::{
     app::{self, AppError, DirectoryInUse, Reread, Started},
     config::{Flags, KeyFlags},
     core::issuer::Issuer,
 };
 
-pub(super) fn carry_out(flags: &Flags) -> Result<Outcome, Failure> {
+pub(super) fn carry_out(flags: &Flags) -> Result<ExitStatus, Failure> {
     let config = load(flags)?;
     let first_look = is_first_look(flags).then(|| FirstLook {
         issuer: config.issuers[0].issuer.clone(),
@@ -21,14 +21,14 @@ pub(super) fn carry_out(flags: &Flags) -> Result<Outcome, Failure> {
     });
     let ran = block_on(app::run(config, reread(flags)?, |started| {
         if let Some(FirstLook { issuer, data_dir, .. }) = &first_look {
-            say(&welcome(issuer, data_dir, started));
+            eprint(&welcome(issuer, data_dir, started));
         }
     }));
     ran.map_err(|error| match first_look.and_then(|first_look| first_look.beside(&error)) {
         Some(hint) => Failure::new(&error, Some(&hint)),
         None => error.into(),
     })?;
-    Ok(Outcome::Success)
+    Ok(ExitStatus::Success)
 }
 
 /// Somebody's first look: an issuer of its own on this machine.

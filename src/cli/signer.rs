@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Failure, Output, block_on, print, read_config, read_file, report::Outcome, say, sure::Sure, table::table,
-    working_directory,
+    Failure, Output, block_on, eprint, print, read_config, read_file, report::ExitStatus, sure::Confirm,
+    table::table, working_directory,
 };
 use crate::{
     app::{AppError, node},
     clock,
     config::{self, NodeConfig, SignerFlags},
     core::{
-        announcement::{NodeName, Posted},
-        api_server_flags::{Finding, Launch, check},
+        announcement::{NodeName, SignedAnnouncement},
+        api_server_flags::{ApiServerConfig, Finding, check},
         kid::Kid,
     },
 };
@@ -78,7 +78,7 @@ struct AdmitFlags {
     file: PathBuf,
 
     #[command(flatten)]
-    sure: Sure,
+    sure: Confirm,
 
     #[command(flatten)]
     flags: SignerFlags,
@@ -124,7 +124,7 @@ impl SignerArguments {
     }
 }
 
-pub(super) fn carry_out(SignerArguments { flags, verb }: &SignerArguments) -> Result<Outcome, Failure> {
+pub(super) fn carry_out(SignerArguments { flags, verb }: &SignerArguments) -> Result<ExitStatus, Failure> {
     match verb {
         Some(SignerVerb::Check(flags)) => return carry_out_check(flags),
         Some(SignerVerb::Import(flags)) => return carry_out_import(flags),
@@ -135,10 +135,10 @@ pub(super) fn carry_out(SignerArguments { flags, verb }: &SignerArguments) -> Re
     let config = with_socket(load(flags)?)?;
     let issuer = config.issuer.issuer.clone();
     let started = |socket: &_, node: &_| {
-        say(&format!("signing for {issuer} at {socket} as node {node}"));
+        eprint(&format!("signing for {issuer} at {socket} as node {node}"));
     };
     block_on(node::run(config, started)).map_err(AppError::from)?;
-    Ok(Outcome::Success)
+    Ok(ExitStatus::Success)
 }
 
 fn load(flags: &SignerFlags) -> Result<NodeConfig, Failure> {
@@ -152,24 +152,25 @@ fn with_socket(config: NodeConfig) -> Result<NodeConfig, Failure> {
     if config.signer.socket.is_some() { Ok(config) } else { Err(Failure::plain("there is no socket", hint)) }
 }
 
-fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<Outcome, Failure> {
+fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<ExitStatus, Failure> {
     let imported = block_on(node::import(load(flags)?, file.clone())).map_err(AppError::from)?;
-    say(&format!("key {} signs from now on", imported.kid));
+    eprint(&format!("key {} signs from now on", imported.kid));
     if imported.others > 0 {
-        say(&format!(
+        eprint(&format!(
             "warning: {} further keys in {file} were not taken over: name the file in `signer.legacy`, so that tokens \
              of theirs go on",
             imported.others,
             file = file.display()
         ));
     }
-    Ok(Outcome::Success)
+    Ok(ExitStatus::Success)
 }
 
-fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Outcome, Failure> {
+fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<ExitStatus, Failure> {
     let hint = "name the announcement of the other node: announcements/NODE.json in its data directory";
     let config = load(flags)?;
-    let posted = Posted::read(&read_file(file, hint)?).map_err(|error| Failure::new(&error, Some(hint)))?;
+    let posted = SignedAnnouncement::read(&read_file(file, hint)?)
+        .map_err(|error| Failure::new(&error, Some(hint)))?;
     node::may_admit(&config, &posted).map_err(AppError::from)?;
     let announcement = posted.announcement();
     let kids: Vec<_> = announcement.keys().keys().map(Kid::to_string).collect();
@@ -180,37 +181,37 @@ fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Outc
         kids = kids.join("\n  ")
     );
     if !sure.is_given(&warning)? {
-        return Ok(Outcome::Negative);
+        return Ok(ExitStatus::Negative);
     }
     node::admit(&config, &posted).map_err(AppError::from)?;
-    say(&format!("node {node} is trusted"));
-    Ok(Outcome::Success)
+    eprint(&format!("node {node} is trusted"));
+    Ok(ExitStatus::Success)
 }
 
-fn carry_out_expel(ExpelFlags { other: node, flags }: &ExpelFlags) -> Result<Outcome, Failure> {
+fn carry_out_expel(ExpelFlags { other: node, flags }: &ExpelFlags) -> Result<ExitStatus, Failure> {
     let was_admitted = node::expel(&load(flags)?, node).map_err(AppError::from)?;
     if was_admitted {
-        say(&format!("node {node} is not trusted by the operator's word any more"));
-        Ok(Outcome::Success)
+        eprint(&format!("node {node} is not trusted by the operator's word any more"));
+        Ok(ExitStatus::Success)
     } else {
-        say(&format!("node {node} was not admitted here"));
-        Ok(Outcome::Negative)
+        eprint(&format!("node {node} was not admitted here"));
+        Ok(ExitStatus::Negative)
     }
 }
 
-fn carry_out_check(flags: &CheckFlags) -> Result<Outcome, Failure> {
+fn carry_out_check(flags: &CheckFlags) -> Result<ExitStatus, Failure> {
     let hint = "name the manifest of kube-apiserver, or a file with its command line";
     let config = with_socket(load(&flags.flags)?)?;
     let bytes = read_file(&flags.apiserver_manifest, hint)?;
-    let launch = Launch::parse(&String::from_utf8_lossy(&bytes));
+    let launch = ApiServerConfig::parse(&String::from_utf8_lossy(&bytes));
     let launch = launch.map_err(|error| Failure::new(&error, Some(error.hint())))?;
-    let findings = node::fitting(&config, |signer| check(&launch, signer));
+    let findings = node::with_signer(&config, |signer| check(&launch, signer));
     print(&match flags.output {
         Output::Text => text(&findings),
         Output::Json => serde_json::to_string_pretty(&findings).expect("strings always serialise") + "\n",
     });
     let all_fit = findings.iter().all(|finding| finding.fits);
-    Ok(if all_fit { Outcome::Success } else { Outcome::Negative })
+    Ok(if all_fit { ExitStatus::Success } else { ExitStatus::Negative })
 }
 
 fn text(findings: &[Finding]) -> String {

@@ -4,32 +4,32 @@ use std::io::{self, IsTerminal as _};
 
 use clap::Args;
 
-use super::{Failure, say};
+use super::{Failure, eprint};
 
 #[derive(Args)]
-pub(super) struct Sure {
+pub(super) struct Confirm {
     /// Do not ask
     #[arg(long)]
     yes: bool,
 }
 
-impl Sure {
+impl Confirm {
     /// Whether the operator means it, knowing this.
     pub(super) fn is_given(&self, warning: &str) -> Result<bool, Failure> {
-        say(warning);
+        eprint(warning);
         if self.yes {
             return Ok(true);
         }
         if !io::stdin().is_terminal() {
             return Err(Failure::plain("nobody is there to be asked", "pass `--yes` if you mean it"));
         }
-        say("Type `yes` to go on:");
+        eprint("Type `yes` to go on:");
         let mut answer = String::new();
         let read = io::stdin().read_line(&mut answer);
         read.map_err(|error| Failure::new(&error, Some("pass `--yes` if you mean it")))?;
         let is_sure = answer.trim() == "yes";
         if !is_sure {
-            say("nothing was changed");
+            eprint("nothing was changed");
         }
         Ok(is_sure)
     }

@@ -5,21 +5,21 @@ mod json;
 use clap::Args;
 
 use super::{
-    Failure, Output, block_on, load, print,
-    report::{Outcome, render},
-    say, style,
+    Failure, Output, block_on, eprint, load, print,
+    report::{ExitStatus, render},
+    style,
     table::table,
 };
 use crate::{
     app::{self, AppError},
     config::{Flags, IssuerConfig},
-    core::{placement::Refused, publication::Document, redaction::printable},
+    core::{placement::WriteRefused, publication::Document, redaction::printable},
     telemetry::as_typed,
     workflow::{
-        asking::AskError,
-        keeper::Concerns,
-        placing::{PlaceError, Placed, PublicView},
-        sync::{AtTarget, Difference, Listed, Pass, Plan},
+        asking::PollError,
+        keeper::Conditions,
+        placing::{PublicView, SyncError, SyncResult},
+        sync::{Difference, Listed, Plan, SyncReport, TargetOutcome},
     },
 };
 
@@ -51,7 +51,7 @@ pub(super) struct SyncFlags {
     output: Output,
 }
 
-pub(super) fn carry_out(flags: &SyncFlags) -> Result<Outcome, Failure> {
+pub(super) fn carry_out(flags: &SyncFlags) -> Result<ExitStatus, Failure> {
     let config = load(&flags.flags)?;
     if flags.adopt && flags.flags.keys.config.is_none() && flags.flags.keys.issuer.is_none() {
         return Err(Failure::plain(
@@ -65,7 +65,7 @@ pub(super) fn carry_out(flags: &SyncFlags) -> Result<Outcome, Failure> {
             "pass `--target URL`, or let `signpost run` serve the documents",
         ));
     }
-    let mut outcome = Outcome::Success;
+    let mut outcome = ExitStatus::Success;
     let mut told = Vec::new();
     if flags.dry_run {
         for (issuer, plan) in block_on(app::plan(config)) {
@@ -93,29 +93,29 @@ pub(super) fn carry_out(flags: &SyncFlags) -> Result<Outcome, Failure> {
 }
 
 /// An issuer that could not even begin.
-fn tell(error: AppError) -> Outcome {
-    say(&Failure::from(error).text);
-    Outcome::Failure
+fn tell(error: AppError) -> ExitStatus {
+    eprint(&Failure::from(error).text);
+    ExitStatus::Failure
 }
 
-fn worse(a: Outcome, b: Outcome) -> Outcome {
+fn worse(a: ExitStatus, b: ExitStatus) -> ExitStatus {
     if a.code() >= b.code() { a } else { b }
 }
 
-fn judge_pass(pass: &Pass) -> Outcome {
+fn judge_pass(pass: &SyncReport) -> ExitStatus {
     let failed = tell_failures(&pass.sources, &pass.targets, &pass.concerns);
-    if failed { Outcome::Failure } else { Outcome::Success }
+    if failed { ExitStatus::Failure } else { ExitStatus::Success }
 }
 
-fn judge_plan(plan: &Plan) -> Outcome {
+fn judge_plan(plan: &Plan) -> ExitStatus {
     if tell_failures(&plan.sources, &plan.targets, &plan.concerns) {
-        return Outcome::Failure;
+        return ExitStatus::Failure;
     }
     let differs = plan.targets.iter().any(|it| it.outcome.as_ref().is_ok_and(|it| !it.is_empty()));
-    if differs { Outcome::Negative } else { Outcome::Success }
+    if differs { ExitStatus::Negative } else { ExitStatus::Success }
 }
 
-fn pass_rows(pass: &Pass) -> Vec<[String; 3]> {
+fn pass_rows(pass: &SyncReport) -> Vec<[String; 3]> {
     let mut rows = source_rows(&pass.sources);
     rows.extend(pass.targets.iter().map(|target| {
         target_row(target, target.outcome.as_ref().map_or_else(|_| "failed".to_owned(), describe))
@@ -123,12 +123,12 @@ fn pass_rows(pass: &Pass) -> Vec<[String; 3]> {
     rows
 }
 
-fn target_row<T>(target: &AtTarget<T>, what: String) -> [String; 3] {
+fn target_row<T>(target: &TargetOutcome<T>, what: String) -> [String; 3] {
     let what = if target.gates { what } else { format!("{what} (gates no switch)") };
     ["target".to_owned(), target.name.clone(), what]
 }
 
-fn describe(placed: &Placed) -> String {
+fn describe(placed: &SyncResult) -> String {
     let mut what = if placed.wrote.is_empty() {
         "unchanged".to_owned()
     } else {
@@ -177,8 +177,8 @@ fn names(documents: &[Document]) -> String {
     documents.iter().map(|document| document.name()).collect::<Vec<_>>().join(" and ")
 }
 
-fn source_rows(sources: &[(String, Result<Listed, AskError>)]) -> Vec<[String; 3]> {
-    let told = |listed: &Result<Listed, AskError>| match listed {
+fn source_rows(sources: &[(String, Result<Listed, PollError>)]) -> Vec<[String; 3]> {
+    let told = |listed: &Result<Listed, PollError>| match listed {
         Ok(Listed { keys: 1, .. }) => "1 key".to_owned(),
         Ok(Listed { keys, .. }) => format!("{keys} keys"),
         Err(_) => "failed".to_owned(),
@@ -188,20 +188,20 @@ fn source_rows(sources: &[(String, Result<Listed, AskError>)]) -> Vec<[String; 3
 
 /// Tells every failure with its hint; whether there was one.
 fn tell_failures<T>(
-    sources: &[(String, Result<Listed, AskError>)],
-    targets: &[AtTarget<T>],
-    concerns: &Concerns,
+    sources: &[(String, Result<Listed, PollError>)],
+    targets: &[TargetOutcome<T>],
+    concerns: &Conditions,
 ) -> bool {
     let mut failed = false;
     let mut tell = |error: &(dyn std::error::Error + 'static), hint: Option<String>| {
         failed = true;
         let hint = hint.map(|hint| as_typed(&hint));
-        say(&render(error, hint.as_deref(), style()));
+        eprint(&render(error, hint.as_deref(), style()));
     };
     for (name, listed) in sources {
         match listed {
             Ok(listed) => {
-                listed.notes.iter().for_each(|note| say(&format!("warning: {name}: {}", printable(note))));
+                listed.notes.iter().for_each(|note| eprint(&format!("warning: {name}: {}", printable(note))));
             }
             Err(error) => tell(error, error.hint()),
         }
@@ -218,20 +218,20 @@ fn tell_failures<T>(
     }
     for target in targets {
         match &target.outcome {
-            Err(PlaceError::Refused { source: Refused::Nothing(same), .. }) if nothing == Some(same) => {}
+            Err(SyncError::Refused { source: WriteRefused::Nothing(same), .. }) if nothing == Some(same) => {}
             Err(error) => tell(error, error.hint()),
             Ok(_) => {}
         }
     }
     if let Some(breaks) = concerns.breaks {
-        say(&format!("warning: {breaks}\n  hint: profile `entra` publishes RS256 keys alone"));
+        eprint(&format!("warning: {breaks}\n  hint: profile `entra` publishes RS256 keys alone"));
     }
     if let Some(alarm) = &concerns.ledger {
-        say(&as_typed(&format!("warning: {alarm}\n  hint: see `signpost ledger show`")));
+        eprint(&as_typed(&format!("warning: {alarm}\n  hint: see `signpost ledger show`")));
     }
     for kid in concerns.refused.keys() {
         let hint = as_typed("see `signpost ledger show`");
-        say(&format!("warning: key `{kid}` is listed and not published\n  hint: {hint}"));
+        eprint(&format!("warning: key `{kid}` is listed and not published\n  hint: {hint}"));
     }
     failed
 }

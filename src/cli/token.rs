@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::SignedDuration;
 use rustix::fs::{FileType, fstat};
 
-use super::{Failure, block_on, print, report::Outcome, working_directory};
+use super::{Failure, block_on, print, report::ExitStatus, working_directory};
 use crate::{
     app::{AppError, tokens},
     core::service_account::ServiceAccount,
@@ -50,7 +50,7 @@ pub(super) struct TokenFlags {
     source: Option<String>,
 }
 
-pub(super) fn carry_out(flags: &TokenFlags) -> Result<Outcome, Failure> {
+pub(super) fn carry_out(flags: &TokenFlags) -> Result<ExitStatus, Failure> {
     let data_dir = working_directory()?.join(&flags.data_dir);
     let default = if tokens::has_embedded(&data_dir) { "embedded" } else { "kubernetes" };
     let (kind, context) = match flags.source.as_deref().unwrap_or(default).split_once(':') {
@@ -88,7 +88,7 @@ pub(super) fn carry_out(flags: &TokenFlags) -> Result<Outcome, Failure> {
     if !is_file(&std::io::stdout()) {
         print("\n");
     }
-    Ok(Outcome::Success)
+    Ok(ExitStatus::Success)
 }
 
 /// Whether it is kept: a token in a file has no line break behind it, which some clients would send along.

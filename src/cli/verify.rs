@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    CannotRead, Failure, MAX_FILE, Output, block_on, print, read_bytes, read_file, report::Outcome, say,
+    CannotRead, Failure, MAX_FILE, Output, block_on, eprint, print, read_bytes, read_file, report::ExitStatus,
 };
 use crate::{
     app::evidence::{self, Documents, InCluster, Sources, Whose},
@@ -18,7 +18,9 @@ use crate::{
         redaction::redact_tokens,
         service_account::ServiceAccount,
         text::in_utf8,
-        verification::{self, Cloud, Evidence, Exhibit, Expectation, Party, Question, Report, judge},
+        verification::{
+            self, Cloud, DocumentEvidence, Evidence, Expectation, Party, Question, VerificationReport, judge,
+        },
     },
     files,
     workflow::verifying,
@@ -34,10 +36,10 @@ use flags::{CloudName, ClusterFlags, DocumentFlags, ExpectedFlags, Parties};
 /// What was judged, and how.
 struct Judged {
     account: Option<ServiceAccount>,
-    report: Report,
+    report: VerificationReport,
 }
 
-pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
+pub(super) fn carry_out(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
     let expected = flags.expected();
     let sources = flags.sources(&expected)?;
     if sources.is_empty() && expected.issuer.is_none() {
@@ -64,7 +66,7 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
         |judged, left| {
             let waited_for = text::waited_for(judged);
             if told.as_ref() != Some(&waited_for) {
-                say(&format!("waiting, for {} at most: {waited_for}", text::patience(left)));
+                eprint(&format!("waiting, for {} at most: {waited_for}", text::patience(left)));
                 told = Some(waited_for);
             }
         },
@@ -85,12 +87,12 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<Outcome, Failure> {
     Ok(outcome(&judged))
 }
 
-fn outcome(judged: &[Judged]) -> Outcome {
+fn outcome(judged: &[Judged]) -> ExitStatus {
     let any = |outcome| judged.iter().any(|it| it.report.outcome == outcome);
-    match (any(verification::Outcome::Refused), any(verification::Outcome::Unknown)) {
-        (true, _) => Outcome::Negative,
-        (false, true) => Outcome::Failure,
-        (false, false) => Outcome::Success,
+    match (any(verification::VerificationOutcome::Refused), any(verification::VerificationOutcome::Unknown)) {
+        (true, _) => ExitStatus::Negative,
+        (false, true) => ExitStatus::Failure,
+        (false, false) => ExitStatus::Success,
     }
 }
 
@@ -144,7 +146,7 @@ impl VerifyFlags {
         let DocumentFlags { discovery, jwks, ledger, allow_private, connect_to, ca_file } = &self.documents;
         let documents = match jwks {
             Some(jwks) => {
-                let discovery = discovery.as_deref().map_or(Ok(Exhibit::NotSought), exhibit)?;
+                let discovery = discovery.as_deref().map_or(Ok(DocumentEvidence::NotSought), exhibit)?;
                 Documents::Given { discovery, jwks: exhibit(jwks)? }
             }
             None => Documents::Fetched {
@@ -225,9 +227,9 @@ fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
     Ok((line.unwrap_or(&text).to_owned(), is_kept.then_some(around)))
 }
 
-fn exhibit(path: &Path) -> Result<Exhibit, Failure> {
+fn exhibit(path: &Path) -> Result<DocumentEvidence, Failure> {
     let bytes = read_file(path, "name a readable file, or leave it out to ask the issuer")?;
-    Ok(Exhibit::File { path: path.display().to_string(), bytes })
+    Ok(DocumentEvidence::File { path: path.display().to_string(), bytes })
 }
 
 fn read_credentials(path: &Path) -> Result<Vec<verification::Credential>, Failure> {

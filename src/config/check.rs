@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Config, EventsConfig, FormerConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, NodeConfig,
+    Config, EventsConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, NodeConfig, PreviousIssuerConfig,
     Schedule, SignerConfig, SourceConfig, TargetConfig, TlsConfig, VerifyConfig,
     document::Node,
     keys::ROOT,
@@ -103,7 +103,7 @@ struct Draft {
 }
 
 /// It is there and cannot be used; a problem tells of it.
-struct Told;
+struct Reported;
 
 struct IssuerDraft {
     issuer: Option<Issuer>,
@@ -114,15 +114,15 @@ struct IssuerDraft {
     margin: Option<Duration>,
     propagation: Option<Duration>,
     rotate_after: Option<Duration>,
-    rotate_within: Result<Option<Window>, Told>,
+    rotate_within: Result<Option<Window>, Reported>,
     allow_issuer_mismatch: Option<bool>,
     sources: Option<Vec<SourceConfig>>,
     targets: Option<Vec<TargetConfig>>,
     schedule: Option<Schedule>,
-    ledger: Result<Option<LedgerConfig>, Told>,
-    former: Option<Vec<FormerConfig>>,
-    signer: Result<Option<SignerConfig>, Told>,
-    verify: Result<Option<VerifyConfig>, Told>,
+    ledger: Result<Option<LedgerConfig>, Reported>,
+    former: Option<Vec<PreviousIssuerConfig>>,
+    signer: Result<Option<SignerConfig>, Reported>,
+    verify: Result<Option<VerifyConfig>, Reported>,
 }
 
 impl IssuerDraft {
@@ -151,7 +151,7 @@ impl IssuerDraft {
 }
 
 /// What issuers and targets are checked against, besides themselves.
-struct Known {
+struct UsedNames {
     now: Timestamp,
     data_dir: Option<PathBuf>,
     /// Whether relying parties are spoken to over TLS.
@@ -168,7 +168,7 @@ struct Known {
     schedules: HashMap<String, Schedule>,
 }
 
-impl Known {
+impl UsedNames {
     fn schedule(&mut self, text: &str) -> Result<Schedule, Fault> {
         if let Some(schedule) = self.schedules.get(text) {
             return Ok(schedule.clone());
@@ -193,7 +193,7 @@ fn read(tree: &Node, now: Timestamp, issuer_required: bool, problems: &mut Probl
     let max_connections = root.count("max_connections", problems);
     let data_dir = root.path("data_dir", problems);
     let events = root.mapping("events", problems).and_then(|events| events::read(&events, problems));
-    let mut known = Known {
+    let mut known = UsedNames {
         now,
         data_dir: data_dir.clone(),
         tls: tls.is_some(),
@@ -218,7 +218,7 @@ fn read_tls(mapping: &Mapping<'_>, problems: &mut Problems) -> Option<TlsConfig>
 }
 
 /// Refuses an issuer that another one is already, or was.
-fn unique_issuer(issuer: &Issuer, mapping: &Mapping<'_>, known: &mut Known, problems: &mut Problems) {
+fn unique_issuer(issuer: &Issuer, mapping: &Mapping<'_>, known: &mut UsedNames, problems: &mut Problems) {
     // Two that differ by a closing slash would share their documents.
     match known.issuers.entry(issuer.discovery_url()) {
         Entry::Occupied(first) => {
@@ -240,7 +240,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 fn read_issuer(
     mapping: &Mapping<'_>,
     issuer_required: bool,
-    known: &mut Known,
+    known: &mut UsedNames,
     problems: &mut Problems,
 ) -> IssuerDraft {
     let issuer = if issuer_required || mapping.get("issuer").is_some() {
@@ -346,17 +346,17 @@ fn read_issuer(
 
 fn ledger(
     issuer: &Mapping<'_>,
-    known: &mut Known,
+    known: &mut UsedNames,
     problems: &mut Problems,
-) -> Result<Option<LedgerConfig>, Told> {
+) -> Result<Option<LedgerConfig>, Reported> {
     if issuer.get("ledger").is_none() {
         return Ok(None);
     }
-    let mapping = issuer.mapping("ledger", problems).ok_or(Told)?;
+    let mapping = issuer.mapping("ledger", problems).ok_or(Reported)?;
     let config_map = mapping.parsed("config_map", problems, value::config_map);
     let kubeconfig = mapping.path("kubeconfig", problems);
     let context = mapping.text("context", problems);
-    let (namespace, name) = config_map.ok_or(Told)?;
+    let (namespace, name) = config_map.ok_or(Reported)?;
     let ledger = LedgerConfig { namespace, name, kubeconfig, context };
     match known.ledgers.entry(ledger.clone()) {
         Entry::Occupied(first) => {

@@ -18,7 +18,7 @@ const MAX_SHOWN: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) value: Value,
-    pub(super) place: Place,
+    pub(super) place: Origin,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) enum Value {
 
 /// Where a value was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Origin {
     /// Nowhere: it stands in for a file.
     BuiltIn,
     /// In a flag, or in its environment variable.
@@ -48,15 +48,15 @@ pub(super) enum Place {
 }
 
 impl Node {
-    pub(super) fn text(text: impl Into<String>, place: Place) -> Self {
+    pub(super) fn text(text: impl Into<String>, place: Origin) -> Self {
         Self { value: Value::Text(text.into()), place }
     }
 
-    pub(super) fn list(items: Vec<Self>, place: Place) -> Self {
+    pub(super) fn list(items: Vec<Self>, place: Origin) -> Self {
         Self { value: Value::List(items), place }
     }
 
-    pub(super) fn map(entries: impl IntoIterator<Item = (&'static str, Self)>, place: Place) -> Self {
+    pub(super) fn map(entries: impl IntoIterator<Item = (&'static str, Self)>, place: Origin) -> Self {
         let entries = entries.into_iter().map(|(key, node)| (key.to_owned(), node)).collect();
         Self { value: Value::Map(entries), place }
     }
@@ -142,7 +142,7 @@ fn explain(error: &Error) -> (String, Option<&'static str>) {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        let place = Place::File { line: spanned.referenced.line(), column: spanned.referenced.column() };
+        let place = Origin::File { line: spanned.referenced.line(), column: spanned.referenced.column() };
         Ok(Self { value: spanned.value, place })
     }
 }

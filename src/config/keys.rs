@@ -39,7 +39,7 @@ pub(super) struct Section {
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    pub(super) need: Need,
+    pub(super) need: Requirement,
     /// The flag that goes before it.
     pub(super) flag: Option<&'static str>,
     /// One sentence or two, for people.
@@ -75,7 +75,7 @@ pub(super) enum Kind {
 }
 
 /// Whether a key must be there.
-pub(super) enum Need {
+pub(super) enum Requirement {
     Required,
     Optional,
     /// What it is when it is not there.
@@ -141,7 +141,7 @@ pub(super) static SECTIONS: [&Section; 18] = [
 const KUBECONFIG: Key = Key {
     name: "kubeconfig",
     kind: Kind::Path,
-    need: Need::Optional,
+    need: Requirement::Optional,
     flag: None,
     doc: "The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.",
     example: "/etc/signpost/kubeconfig",
@@ -150,7 +150,7 @@ const KUBECONFIG: Key = Key {
 const CONTEXT: Key = Key {
     name: "context",
     kind: Kind::Text,
-    need: Need::Optional,
+    need: Requirement::Optional,
     flag: None,
     doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
     example: "kind-kind",

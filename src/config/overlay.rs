@@ -9,7 +9,7 @@ use glob::Pattern;
 
 use super::{
     Flags, SignerFlags,
-    document::{Node, Place, Value},
+    document::{Node, Origin, Value},
     keys::{API_SERVER, EMBEDDED, FILES, URL},
     problem::{Fault, Problems},
     suggest, value,
@@ -32,15 +32,15 @@ const LOCAL_DATA_DIR: &str = "signpost-data";
 /// The file with the flags in it; without a file, what stands in for one.
 pub(super) fn apply(flags: &Flags, file: Option<Node>, cwd: &Path, problems: &mut Problems) -> Node {
     let from_file = file.is_some();
-    let mut root = file.unwrap_or_else(|| Node::map([], Place::BuiltIn));
+    let mut root = file.unwrap_or_else(|| Node::map([], Origin::BuiltIn));
     set_text(&mut root, "listen", LISTEN, flags.listen.as_deref());
     set_text(&mut root, "admin_listen", "--admin-listen", flags.admin_listen.as_deref());
     set_tls(&mut root, flags, cwd, problems);
     set_events(&mut root, flags);
     let default = Path::new(LOCAL_DATA_DIR);
     let data_dir = match &flags.keys.data_dir {
-        Some(path) => Some((path.as_path(), Place::Flag(DATA_DIR))),
-        None => (!from_file).then_some((default, Place::BuiltIn)),
+        Some(path) => Some((path.as_path(), Origin::Flag(DATA_DIR))),
+        None => (!from_file).then_some((default, Origin::BuiltIn)),
     };
     if let Some((path, place)) = data_dir {
         match absolute(cwd, path) {
@@ -58,10 +58,10 @@ pub(super) fn apply(flags: &Flags, file: Option<Node>, cwd: &Path, problems: &mu
         let mut issuer = if embedded {
             embedded_default(flags, &mut root, problems)
         } else {
-            Node::map([], Place::BuiltIn)
+            Node::map([], Origin::BuiltIn)
         };
         describe(&mut issuer, flags, cwd, problems);
-        root.set("issuers", Node::list(vec![issuer], Place::BuiltIn));
+        root.set("issuers", Node::list(vec![issuer], Origin::BuiltIn));
     }
     root
 }
@@ -91,7 +91,7 @@ fn the_issuer<'a>(flags: &Flags, root: &'a mut Node, problems: &mut Problems) ->
             for flag in given {
                 let count = issuers.len();
                 let fault = Fault::new(format!("speaks of one issuer, and the file has {count}"));
-                problems.add(Place::Flag(flag), flag, fault.hint("write it into the file"));
+                problems.add(Origin::Flag(flag), flag, fault.hint("write it into the file"));
             }
             None
         }
@@ -112,7 +112,7 @@ fn describe(issuer: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problem
 
 fn set_text(node: &mut Node, key: &str, flag: &'static str, text: Option<&str>) {
     if let Some(text) = text {
-        node.set(key, Node::text(text, Place::Flag(flag)));
+        node.set(key, Node::text(text, Origin::Flag(flag)));
     }
 }
 
@@ -124,7 +124,7 @@ pub(super) fn apply_signer(flags: &SignerFlags, root: &mut Node) {
     let Some(Value::List(issuers)) = issuers else { return };
     let only = issuers.len() == 1;
     for issuer in issuers.iter_mut().filter(|issuer| only || issuer.get("signer").is_some()) {
-        let mut signer = issuer.get("signer").cloned().unwrap_or_else(|| Node::map([], Place::BuiltIn));
+        let mut signer = issuer.get("signer").cloned().unwrap_or_else(|| Node::map([], Origin::BuiltIn));
         set_text(&mut signer, "socket", "--socket", flags.socket.as_deref());
         set_text(&mut signer, "node", "--node", flags.node.as_deref());
         issuer.set("signer", signer);
@@ -139,8 +139,8 @@ fn set_tls(root: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problems) 
     ];
     for (key, flag, path) in given {
         let Some(path) = path else { continue };
-        let place = Place::Flag(flag);
-        let mut tls = root.get("tls").cloned().unwrap_or_else(|| Node::map([], Place::BuiltIn));
+        let place = Origin::Flag(flag);
+        let mut tls = root.get("tls").cloned().unwrap_or_else(|| Node::map([], Origin::BuiltIn));
         match absolute(cwd, path) {
             Ok(path) => tls.set(key, Node::text(path, place)),
             Err(fault) => problems.add(place, key, fault),
@@ -158,7 +158,7 @@ fn set_events(root: &mut Node, flags: &Flags) {
     if given.iter().all(|(_, _, text)| text.is_none()) {
         return;
     }
-    let mut events = root.get("events").cloned().unwrap_or_else(|| Node::map([], Place::BuiltIn));
+    let mut events = root.get("events").cloned().unwrap_or_else(|| Node::map([], Origin::BuiltIn));
     for (key, flag, text) in given {
         set_text(&mut events, key, flag, text);
     }
@@ -176,7 +176,7 @@ fn set_list(
     if texts.is_empty() {
         return;
     }
-    let place = Place::Flag(flag);
+    let place = Origin::Flag(flag);
     let items = texts.iter().map(|text| {
         read(text).unwrap_or_else(|fault| {
             problems.add(place, key, fault);
@@ -188,7 +188,7 @@ fn set_list(
 
 /// `kubernetes`, `kubernetes:CONTEXT`, `url:URL`, `embedded`, or a path.
 fn source(text: &str, cwd: &Path) -> Result<Node, Fault> {
-    let place = Place::Flag(SOURCE);
+    let place = Origin::Flag(SOURCE);
     let word = |text: &str| Node::text(text, place);
     if let Some(context) = text.strip_prefix(KUBERNETES).and_then(|rest| rest.strip_prefix(':')) {
         if context.is_empty() {
@@ -253,7 +253,7 @@ fn target(text: &str, cwd: &Path) -> Result<Node, Fault> {
         Some(path) => format!("file://{}", absolute(cwd, Path::new(path))?),
         None => text.to_owned(),
     };
-    let place = Place::Flag(TARGET);
+    let place = Origin::Flag(TARGET);
     Ok(Node::map([("url", Node::text(url, place))], place))
 }
 
@@ -268,11 +268,11 @@ fn absolute(cwd: &Path, path: &Path) -> Result<String, Fault> {
 /// a newcomer can watch a key go through its life.
 fn embedded_default(flags: &Flags, root: &mut Node, problems: &mut Problems) -> Node {
     if flags.listen.is_none() {
-        root.set("listen", Node::text(EMBEDDED_LISTEN, Place::BuiltIn));
+        root.set("listen", Node::text(EMBEDDED_LISTEN, Origin::BuiltIn));
     }
-    let word = |text: &str| Node::text(text, Place::BuiltIn);
+    let word = |text: &str| Node::text(text, Origin::BuiltIn);
     let listen = flags.listen.as_deref().unwrap_or(EMBEDDED_LISTEN);
-    let sources = Node::list(vec![Node::map([("kind", word(EMBEDDED))], Place::BuiltIn)], Place::BuiltIn);
+    let sources = Node::list(vec![Node::map([("kind", word(EMBEDDED))], Origin::BuiltIn)], Origin::BuiltIn);
     let mut issuer = Node::map(
         [
             ("issuer", word(&own_issuer(listen, root.get("tls").is_some(), problems))),
@@ -282,13 +282,13 @@ fn embedded_default(flags: &Flags, root: &mut Node, problems: &mut Problems) -> 
             ("propagation", word("10s")),
             ("rotate_after", word("30s")),
             ("sources", sources),
-            ("verify", Node::map([], Place::BuiltIn)),
+            ("verify", Node::map([], Origin::BuiltIn)),
         ],
-        Place::BuiltIn,
+        Origin::BuiltIn,
     );
     if let Some(Value::Text(data_dir)) = root.get("data_dir").map(|node| &node.value) {
-        let public = Node::map([("url", word(&format!("file://{data_dir}/public")))], Place::BuiltIn);
-        issuer.set("targets", Node::list(vec![public], Place::BuiltIn));
+        let public = Node::map([("url", word(&format!("file://{data_dir}/public")))], Origin::BuiltIn);
+        issuer.set("targets", Node::list(vec![public], Origin::BuiltIn));
     }
     issuer
 }
@@ -296,7 +296,7 @@ fn embedded_default(flags: &Flags, root: &mut Node, problems: &mut Problems) -> 
 /// `http://LISTEN`, or `https` with TLS, as a client on this machine writes it.
 fn own_issuer(listen: &str, tls: bool, problems: &mut Problems) -> String {
     let mut refuse = |message: String, hint: &str| {
-        problems.add(Place::Flag(LISTEN), "listen", Fault::new(message).hint(hint));
+        problems.add(Origin::Flag(LISTEN), "listen", Fault::new(message).hint(hint));
     };
     // What is no address is refused where `listen` is read, and once is enough.
     let address = value::address(listen).unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));

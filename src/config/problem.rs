@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use super::document::Place;
+use super::document::Origin;
 use crate::core::redaction::{at_most, redact};
 
 /// Longest message, path or hint, in characters: some list all words of a kind, and a file that is no
@@ -41,14 +41,14 @@ impl Fault {
 
 /// Collects faults and the places that order them.
 #[derive(Default)]
-pub(super) struct Problems(Vec<(Place, Problem)>);
+pub(super) struct Problems(Vec<(Origin, Problem)>);
 
 impl Problems {
     /// Notes a fault. No message shows the query or the user of a URL, which may be secrets.
-    pub(super) fn add(&mut self, place: Place, path: &str, fault: Fault) {
+    pub(super) fn add(&mut self, place: Origin, path: &str, fault: Fault) {
         let path = match place {
-            Place::Flag(flag) => flag,
-            Place::BuiltIn | Place::File { .. } => path,
+            Origin::Flag(flag) => flag,
+            Origin::BuiltIn | Origin::File { .. } => path,
         };
         let hint = fault.hint.map(|hint| shown(&hint));
         self.0.push((place, Problem { path: shown(path), message: shown(&fault.message), hint }));
@@ -56,7 +56,7 @@ impl Problems {
 
     /// Notes that the file is not YAML.
     pub(super) fn add_unreadable(&mut self, problem: Problem) {
-        self.0.push((Place::File { line: 0, column: 0 }, problem));
+        self.0.push((Origin::File { line: 0, column: 0 }, problem));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -67,11 +67,11 @@ impl Problems {
     pub(super) fn into_error(mut self, file: Option<&Path>) -> InvalidConfig {
         // Stable: faults of one value stay in the order in which they were found.
         self.0.sort_by_key(|(place, _)| match place {
-            Place::Flag(_) | Place::BuiltIn => (0, 0),
-            Place::File { line, column } => (*line, *column),
+            Origin::Flag(_) | Origin::BuiltIn => (0, 0),
+            Origin::File { line, column } => (*line, *column),
         });
-        let in_file = self.0.iter().any(|(place, _)| matches!(place, Place::File { .. }));
-        let in_flags = self.0.iter().any(|(place, _)| !matches!(place, Place::File { .. }));
+        let in_file = self.0.iter().any(|(place, _)| matches!(place, Origin::File { .. }));
+        let in_flags = self.0.iter().any(|(place, _)| !matches!(place, Origin::File { .. }));
         let origin = match file {
             Some(file) if in_file && in_flags => format!("the flags and `{}`", file.display()),
             Some(file) if in_file => format!("`{}`", file.display()),

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    document::{Node, Place, Value},
-    keys::{Key, Kind, Need, SECTIONS, Section},
+    document::{Node, Origin, Value},
+    keys::{Key, Kind, Requirement, SECTIONS, Section},
     problem::{Fault, Problems},
     suggest, value,
 };
@@ -29,16 +29,16 @@ impl<'a> At<'a> {
     /// How another message names this place.
     pub(super) fn name(&self) -> String {
         match self.node.place {
-            Place::Flag(flag) => format!("`{flag}`"),
-            Place::BuiltIn | Place::File { .. } => format!("`{}`", self.path),
+            Origin::Flag(flag) => format!("`{flag}`"),
+            Origin::BuiltIn | Origin::File { .. } => format!("`{}`", self.path),
         }
     }
 
     /// Says that `what` (a name, a location) is that of `first` already.
     pub(super) fn taken(&self, what: &str, value: &str, first: &str) -> Fault {
         match self.node.place {
-            Place::Flag(_) => Fault::new(format!("`{value}` is given twice")),
-            Place::BuiltIn | Place::File { .. } => {
+            Origin::Flag(_) => Fault::new(format!("`{value}` is given twice")),
+            Origin::BuiltIn | Origin::File { .. } => {
                 Fault::new(format!("`{value}` is the {what} of {first} too, expected another"))
             }
         }
@@ -67,7 +67,7 @@ impl<'a> Mapping<'a> {
     pub(super) fn open(at: At<'a>, section: &'static Section, problems: &mut Problems) -> Option<Self> {
         let node = at.node;
         let Value::Map(entries) = &node.value else {
-            let required = section.keys.iter().filter(|key| matches!(key.need, Need::Required));
+            let required = section.keys.iter().filter(|key| matches!(key.need, Requirement::Required));
             let expected = match suggest::all_of(required.map(|key| key.name)) {
                 none if none.is_empty() => "a mapping".to_owned(),
                 required => format!("a mapping with {required}"),
@@ -101,7 +101,7 @@ impl<'a> Mapping<'a> {
         match (self.get(name), self.at.node.place, key.flag) {
             (Some(at), ..) => at.refuse(fault, problems),
             // Without a file, the person at the terminal knows flags alone.
-            (None, Place::BuiltIn | Place::Flag(_), Some(flag)) => {
+            (None, Origin::BuiltIn | Origin::Flag(_), Some(flag)) => {
                 problems.add(self.at.node.place, flag, fault);
             }
             (None, ..) => {
@@ -112,7 +112,7 @@ impl<'a> Mapping<'a> {
 
     fn missing(&self, key: &Key, problems: &mut Problems) {
         let fault = match (self.at.node.place, key.flag) {
-            (Place::BuiltIn | Place::Flag(_), Some(flag)) => {
+            (Origin::BuiltIn | Origin::Flag(_), Some(flag)) => {
                 Fault::new("is missing").hint(format!("for example {}", flag_example(flag, key.example)))
             }
             _ => Fault::new(format!("is missing, expected {}", key.kind.expected()))
@@ -131,11 +131,11 @@ impl<'a> Mapping<'a> {
         let key = self.section.key(name);
         let Some(at) = self.get(name) else {
             return match key.need {
-                Need::Default(text) => {
+                Requirement::Default(text) => {
                     Some(parse(text).unwrap_or_else(|fault| panic!("default of {name}: {fault:?}")))
                 }
-                Need::Optional => None,
-                Need::Required => {
+                Requirement::Optional => None,
+                Requirement::Required => {
                     self.missing(key, problems);
                     None
                 }
@@ -196,7 +196,7 @@ impl<'a> Mapping<'a> {
 
     pub(super) fn bool(&self, name: &str, problems: &mut Problems) -> Option<bool> {
         let key = self.section.key(name);
-        let Some(at) = self.get(name) else { return Some(matches!(key.need, Need::Default("true"))) };
+        let Some(at) = self.get(name) else { return Some(matches!(key.need, Requirement::Default("true"))) };
         if let Value::Bool(value) = at.node.value {
             return Some(value);
         }
@@ -209,7 +209,7 @@ impl<'a> Mapping<'a> {
     /// If the key does not hold a count with a default.
     pub(super) fn count(&self, name: &str, problems: &mut Problems) -> Option<usize> {
         let key = self.section.key(name);
-        let (&Kind::Count { least, most }, &Need::Default(default)) = (&key.kind, &key.need) else {
+        let (&Kind::Count { least, most }, &Requirement::Default(default)) = (&key.kind, &key.need) else {
             panic!("`{name}` is not a count with a default");
         };
         let (written, at) = match self.get(name) {
@@ -242,7 +242,7 @@ impl<'a> Mapping<'a> {
     /// The items of a list; empty if it may be absent and is.
     pub(super) fn items(&self, name: &str, problems: &mut Problems) -> Option<Vec<At<'a>>> {
         let key = self.section.key(name);
-        let required = matches!(key.need, Need::Required);
+        let required = matches!(key.need, Requirement::Required);
         let Some(at) = self.get(name) else {
             if required {
                 self.missing(key, problems);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Key, Kind, Need, ROOT, SECTIONS, Section};
+use super::keys::{Key, Kind, ROOT, Requirement, SECTIONS, Section};
 
 /// The JSON Schema (draft 2020-12) of a configuration file, for editors and `signpost config schema`.
 ///
@@ -23,8 +23,12 @@ fn section(section: &Section, kind: Option<&str>) -> Value {
     if let Some(kind) = kind {
         properties["kind"]["const"] = json!(kind);
     }
-    let required: Vec<_> =
-        section.keys.iter().filter(|key| matches!(key.need, Need::Required)).map(|key| key.name).collect();
+    let required: Vec<_> = section
+        .keys
+        .iter()
+        .filter(|key| matches!(key.need, Requirement::Required))
+        .map(|key| key.name)
+        .collect();
     json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
 }
 
@@ -46,14 +50,16 @@ fn property(key: &Key) -> Value {
     };
     schema["description"] = json!(format!("{}{}", key.doc, bounds(key)));
     match key.need {
-        Need::Default(text) if matches!(key.kind, Kind::Bool) => schema["default"] = json!(text == "true"),
-        Need::Default(text) if matches!(key.kind, Kind::Count { .. }) => {
+        Requirement::Default(text) if matches!(key.kind, Kind::Bool) => {
+            schema["default"] = json!(text == "true")
+        }
+        Requirement::Default(text) if matches!(key.kind, Kind::Count { .. }) => {
             schema["default"] =
                 json!(text.parse::<usize>().expect("defaults in the table are whole numbers"));
         }
-        Need::Default(text) => schema["default"] = json!(text),
-        Need::Required if schema["type"] == "array" => schema["minItems"] = json!(1),
-        Need::Required | Need::Optional => {}
+        Requirement::Default(text) => schema["default"] = json!(text),
+        Requirement::Required if schema["type"] == "array" => schema["minItems"] = json!(1),
+        Requirement::Required | Requirement::Optional => {}
     }
     schema
 }
@@ -75,9 +81,9 @@ pub fn reference() -> String {
         text.push_str("| key | default | flag | meaning | example |\n|---|---|---|---|---|\n");
         for key in section.keys {
             let default = match key.need {
-                Need::Required => "required".to_owned(),
-                Need::Optional => "none".to_owned(),
-                Need::Default(text) => format!("`{text}`"),
+                Requirement::Required => "required".to_owned(),
+                Requirement::Optional => "none".to_owned(),
+                Requirement::Default(text) => format!("`{text}`"),
             };
             let flag = key.flag.map_or_else(String::new, |flag| format!("`{flag}`"));
             let _ = writeln!(

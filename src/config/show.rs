@@ -5,9 +5,9 @@ use std::fmt;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{
-    Config, EventsConfig, FormerConfig, Instance, IssuerConfig, LedgerConfig, LegacyConfig, Pkcs11Config,
-    SignerConfig, SourceConfig, TargetConfig, TlsConfig, VerifyConfig,
-    document::{Node, Place, Value},
+    Config, EventsConfig, Instance, IssuerConfig, LedgerConfig, Pkcs11Config, PreviousIssuerConfig,
+    SignerConfig, SourceConfig, TargetConfig, TlsConfig, VerificationKeyConfig, VerifyConfig,
+    document::{Node, Origin, Value},
     keys::{ANNOUNCEMENTS, API_SERVER, EMBEDDED, FILES, URL},
     value::duration_text,
 };
@@ -29,7 +29,7 @@ impl Config {
         ]);
         entries.extend(self.events.as_ref().map(|config| ("events", events(config))));
         entries.push(("issuers", list(self.issuers.iter().map(issuer).collect())));
-        to_yaml(&Node::map(entries, Place::BuiltIn))
+        to_yaml(&Node::map(entries, Origin::BuiltIn))
     }
 }
 
@@ -39,7 +39,7 @@ fn tls(config: &TlsConfig) -> Node {
             ("certificate", text(config.certificate.display())),
             ("private_key", text(config.private_key.display())),
         ],
-        Place::BuiltIn,
+        Origin::BuiltIn,
     )
 }
 
@@ -48,7 +48,7 @@ fn events(config: &EventsConfig) -> Node {
     entries.extend(config.pod_uid.as_ref().map(|uid| ("pod_uid", text(uid))));
     entries.extend(config.kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
     entries.extend(config.context.as_ref().map(|context| ("context", text(context))));
-    Node::map(entries, Place::BuiltIn)
+    Node::map(entries, Origin::BuiltIn)
 }
 
 fn issuer(config: &IssuerConfig) -> Node {
@@ -80,7 +80,7 @@ fn issuer(config: &IssuerConfig) -> Node {
         .chain(former)
         .chain(signer)
         .chain(config.verify.as_ref().map(|config| ("verify", verify(config)))),
-        Place::BuiltIn,
+        Origin::BuiltIn,
     )
 }
 
@@ -96,7 +96,7 @@ fn window(config: &Window) -> Node {
         ("for", text(duration_text(config.open_for()))),
         ("time_zone", text(config.zone())),
     ];
-    Node::map(entries, Place::BuiltIn)
+    Node::map(entries, Origin::BuiltIn)
 }
 
 fn signer(config: &SignerConfig) -> Node {
@@ -114,15 +114,15 @@ fn signer(config: &SignerConfig) -> Node {
     entries.extend(config.pkcs11.as_ref().map(|Pkcs11Config { module, token_label, pin_file }| {
         let (module, pin_file) = (text(module.display()), text(pin_file.display()));
         let keys = [("module", module), ("token_label", text(token_label)), ("pin_file", pin_file)];
-        ("pkcs11", Node::map(keys, Place::BuiltIn))
+        ("pkcs11", Node::map(keys, Origin::BuiltIn))
     }));
     entries.extend(config.admin_listen.map(|address| ("admin_listen", text(address))));
-    let legacy = |legacy: &LegacyConfig| {
+    let legacy = |legacy: &VerificationKeyConfig| {
         let exclude = node(Value::Bool(legacy.exclude));
-        Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Place::BuiltIn)
+        Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Origin::BuiltIn)
     };
     entries.extend(texts(config.legacy.iter().map(legacy).collect()).map(|legacy| ("legacy", legacy)));
-    Node::map(entries, Place::BuiltIn)
+    Node::map(entries, Origin::BuiltIn)
 }
 
 fn verify(config: &VerifyConfig) -> Node {
@@ -133,22 +133,22 @@ fn verify(config: &VerifyConfig) -> Node {
     entries.extend(config.service_account.as_ref().map(|account| ("service_account", text(account))));
     entries.push(("allow_private", node(Value::Bool(config.allow_private))));
     entries.extend(config.ca_file.as_ref().map(|path| ("ca_file", text(path.display()))));
-    Node::map(entries, Place::BuiltIn)
+    Node::map(entries, Origin::BuiltIn)
 }
 
 fn ledger(config: &LedgerConfig) -> Node {
     let mut entries = vec![("config_map", text(format_args!("{}/{}", config.namespace, config.name)))];
     entries.extend(config.kubeconfig.as_ref().map(|path| ("kubeconfig", text(path.display()))));
     entries.extend(config.context.as_ref().map(|context| ("context", text(context))));
-    Node::map(entries, Place::BuiltIn)
+    Node::map(entries, Origin::BuiltIn)
 }
 
-fn former(config: &FormerConfig) -> Node {
+fn former(config: &PreviousIssuerConfig) -> Node {
     let targets = list(config.targets.iter().map(target).collect());
     let entries =
         [("issuer", text(&config.issuer)), ("jwks_uri", text(&config.jwks_uri)), ("targets", targets)];
     let elsewhere = elsewhere(&config.issuer, &config.jwks_uri);
-    Node::map(entries.into_iter().chain(elsewhere), Place::BuiltIn)
+    Node::map(entries.into_iter().chain(elsewhere), Origin::BuiltIn)
 }
 
 fn source(config: &SourceConfig) -> Node {
@@ -188,12 +188,12 @@ fn source(config: &SourceConfig) -> Node {
         }
         SourceConfig::Embedded => entries.push(("kind", text(EMBEDDED))),
     }
-    Node::map(entries, Place::BuiltIn)
+    Node::map(entries, Origin::BuiltIn)
 }
 
 fn instance(config: &Instance) -> Node {
     let name = config.tls_server_name.as_ref().map(|name| ("tls_server_name", text(name)));
-    Node::map([("url", text(&config.url))].into_iter().chain(name), Place::BuiltIn)
+    Node::map([("url", text(&config.url))].into_iter().chain(name), Origin::BuiltIn)
 }
 
 fn target(config: &TargetConfig) -> Node {
@@ -206,7 +206,7 @@ fn target(config: &TargetConfig) -> Node {
         ("gate", node(Value::Bool(config.gates))),
         ("profile", text(config.profile.name())),
     ]);
-    Node::map(entries, Place::BuiltIn)
+    Node::map(entries, Origin::BuiltIn)
 }
 
 fn to_yaml(tree: &Node) -> String {
@@ -214,15 +214,15 @@ fn to_yaml(tree: &Node) -> String {
 }
 
 fn text(value: impl fmt::Display) -> Node {
-    Node::text(value.to_string(), Place::BuiltIn)
+    Node::text(value.to_string(), Origin::BuiltIn)
 }
 
 fn list(items: Vec<Node>) -> Node {
-    Node::list(items, Place::BuiltIn)
+    Node::list(items, Origin::BuiltIn)
 }
 
 fn node(value: Value) -> Node {
-    Node { value, place: Place::BuiltIn }
+    Node { value, place: Origin::BuiltIn }
 }
 
 impl Serialize for Node {

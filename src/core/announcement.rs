@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 mod posted;
 
-pub use self::posted::{Draft, InvalidPost, Posted};
+pub use self::posted::{AnnouncementSigner, InvalidSignedAnnouncement, SignedAnnouncement};
 use super::{issuer::Issuer, json, jwk::Jwk, kid::Kid, redaction::brief, time::later};
 
 /// The format that this program writes, and the newest that it reads.
@@ -140,18 +140,18 @@ pub struct AnnouncedKey {
     pub stage: Stage,
     /// Only tokens for API servers need it: they verify with it, and show it to nobody.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub withdrawn: bool,
+    pub excluded_from_discovery: bool,
 }
 
 /// When a node spoke, and what it had dealt with by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Word {
+pub struct StatementVersion {
     /// Later than that of every other announcement that the node made before.
     pub at: Timestamp,
     /// The time of the latest order that the node has dealt with: it has obeyed it, or never will.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heard: Option<Timestamp>,
+    pub observed_order: Option<Timestamp>,
 }
 
 /// Everything that a node says of its keys. It holds public keys only.
@@ -163,7 +163,7 @@ pub struct Announcement {
     version: u32,
     node: NodeName,
     issuer: Issuer,
-    word: Word,
+    statement: StatementVersion,
     /// The nodes that the operator has admitted on this one, and the kids by which it knows them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     admits: BTreeMap<NodeName, BTreeSet<Kid>>,
@@ -175,11 +175,11 @@ impl Announcement {
     pub fn new(
         node: NodeName,
         issuer: Issuer,
-        word: Word,
+        word: StatementVersion,
         keys: impl IntoIterator<Item = AnnouncedKey>,
     ) -> Self {
         let keys = keys.into_iter().map(|key| (key.jwk.kid().clone(), key)).collect();
-        Self { version: VERSION, node, issuer, word, admits: BTreeMap::new(), keys }
+        Self { version: VERSION, node, issuer, statement: word, admits: BTreeMap::new(), keys }
     }
 
     /// The same with the nodes that this one vouches for.
@@ -228,8 +228,8 @@ impl Announcement {
     }
 
     #[must_use]
-    pub fn word(&self) -> Word {
-        self.word
+    pub fn version(&self) -> StatementVersion {
+        self.statement
     }
 
     #[must_use]
@@ -246,8 +246,8 @@ impl Announcement {
     /// Whether both say the same, whenever they do.
     #[must_use]
     pub fn says_the_same_as(&self, other: &Self) -> bool {
-        let word = Word { at: other.word.at, ..self.word };
-        Self { word, ..self.clone() } == *other
+        let word = StatementVersion { at: other.statement.at, ..self.statement };
+        Self { statement: word, ..self.clone() } == *other
     }
 
     /// The keys that are to be public: all but those whose last token is dead.

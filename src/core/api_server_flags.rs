@@ -30,7 +30,7 @@ const FIRST_OPEN: u32 = 34;
 
 /// How an API server is started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Launch {
+pub struct ApiServerConfig {
     /// Every flag without its dashes, and its values in order.
     flags: BTreeMap<String, Vec<String>>,
     /// What is known of its pod; `None`: it is no pod.
@@ -77,7 +77,7 @@ pub struct Finding {
     pub fix: Option<String>,
 }
 
-impl Launch {
+impl ApiServerConfig {
     /// Reads the manifest of a static pod as kubelet does: its first document, and nothing behind that. Or a command
     /// line that begins with the program or with a flag, whose words may be apart by NUL as in `/proc/PID/cmdline`, and
     /// whose lines may be comments.
@@ -163,7 +163,7 @@ fn flags<'a>(words: impl Iterator<Item = &'a str>) -> BTreeMap<String, Vec<Strin
 
 /// Compares an API server with its signer.
 #[must_use]
-pub fn check(launch: &Launch, signer: &Signer<'_>) -> Vec<Finding> {
+pub fn check(launch: &ApiServerConfig, signer: &Signer<'_>) -> Vec<Finding> {
     let always = [endpoint, key_files, issuer, lifetime, audiences, secrets].map(|rule| rule(launch, signer));
     let sometimes = [reachable, version].into_iter().filter_map(|rule| rule(launch, signer));
     always.into_iter().chain(sometimes).collect()
@@ -182,7 +182,7 @@ fn fits_unless(about: &'static str, observed: impl Into<String>, otherwise: impl
     Finding { about, fits: true, observed: observed.into(), fix: Some(otherwise.into()) }
 }
 
-fn endpoint(launch: &Launch, signer: &Signer<'_>) -> Finding {
+fn endpoint(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let wanted = signer.socket.to_string();
     let fix = format!("set --{ENDPOINT}={wanted}");
     match launch.last(ENDPOINT) {
@@ -208,7 +208,7 @@ fn endpoint(launch: &Launch, signer: &Signer<'_>) -> Finding {
     }
 }
 
-fn key_files(launch: &Launch, _: &Signer<'_>) -> Finding {
+fn key_files(launch: &ApiServerConfig, _: &Signer<'_>) -> Finding {
     let given: Vec<String> = KEY_FILES
         .iter()
         .filter(|flag| !launch.values(flag).is_empty())
@@ -227,7 +227,7 @@ fn key_files(launch: &Launch, _: &Signer<'_>) -> Finding {
     )
 }
 
-fn issuer(launch: &Launch, signer: &Signer<'_>) -> Finding {
+fn issuer(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let fix = format!("set --{ISSUER}={} before any other", signer.issuer);
     match launch.values(ISSUER).first() {
         None => wrong("issuer", format!("--{ISSUER} is missing"), fix),
@@ -238,7 +238,7 @@ fn issuer(launch: &Launch, signer: &Signer<'_>) -> Finding {
     }
 }
 
-fn lifetime(launch: &Launch, signer: &Signer<'_>) -> Finding {
+fn lifetime(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let ours = signer.max_token_lifetime;
     let Some(text) = launch.last(LIFETIME) else {
         let observed = format!("that of the signer, {} s", ours.as_secs());
@@ -268,7 +268,7 @@ fn lifetime(launch: &Launch, signer: &Signer<'_>) -> Finding {
     }
 }
 
-fn audiences(launch: &Launch, signer: &Signer<'_>) -> Finding {
+fn audiences(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let split =
         |flag: &str| launch.values(flag).iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
     let given: BTreeSet<String> = split(AUDIENCES);
@@ -291,7 +291,7 @@ fn audiences(launch: &Launch, signer: &Signer<'_>) -> Finding {
 }
 
 /// Tokens in Secrets, which kube-controller-manager signs with a key of its own and no signer is asked for.
-fn secrets(_: &Launch, signer: &Signer<'_>) -> Finding {
+fn secrets(_: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let about = "secrets";
     if signer.has_legacy {
         return fits(about, "`signer.legacy` has a key of before, which may be that of token Secrets");
@@ -303,7 +303,7 @@ fn secrets(_: &Launch, signer: &Signer<'_>) -> Finding {
 }
 
 /// Whether the API server can get at the socket from inside its pod.
-fn reachable(launch: &Launch, signer: &Signer<'_>) -> Option<Finding> {
+fn reachable(launch: &ApiServerConfig, signer: &Signer<'_>) -> Option<Finding> {
     let pod = launch.pod.as_ref()?;
     Some(match signer.socket {
         SocketName::File(socket) => mounted(pod, Path::new(launch.last(ENDPOINT)?), socket),
@@ -339,7 +339,7 @@ fn mounted(pod: &Pod, given: &Path, socket: &Path) -> Finding {
     wrong(about, format!("the pod finds `{found}` there, the signer listens at `{socket}`"), fix)
 }
 
-fn version(launch: &Launch, _: &Signer<'_>) -> Option<Finding> {
+fn version(launch: &ApiServerConfig, _: &Signer<'_>) -> Option<Finding> {
     let gates = launch.values(GATES).iter().flat_map(|text| text.split(','));
     let mut gates = gates.filter_map(|gate| gate.split_once('='));
     let gate = gates.rfind(|(gate, _)| *gate == GATE).map(|(_, value)| value);

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::notice::{Notice, Reason};
+use super::notice::{Event, Reason};
 
 /// Silence that ends a series: what happens later is told as something new. As client-go has it.
 /// Source: `finishTime` in `k8s.io/client-go/tools/events/event_broadcaster.go`.
@@ -28,7 +28,7 @@ const MAX_SERIES: usize = 32;
 
 /// All that was heard of and is not over.
 #[derive(Clone, Debug, Default)]
-pub struct Bulletins {
+pub struct EventAggregator {
     series: BTreeMap<Topic, Series>,
     allowances: BTreeMap<Reason, Allowance>,
     retry_at: Option<Timestamp>,
@@ -45,7 +45,7 @@ struct Topic {
 }
 
 impl Topic {
-    fn of(notice: &Notice) -> Self {
+    fn of(notice: &Event) -> Self {
         Self { reason: notice.reason, issuer: notice.issuer.clone(), subject: notice.subject.clone() }
     }
 }
@@ -54,7 +54,7 @@ impl Topic {
 struct Series {
     number: u64,
     /// The first of them: what an Event says cannot be changed later.
-    notice: Notice,
+    notice: Event,
     first: Timestamp,
     last: Timestamp,
     count: u32,
@@ -81,10 +81,10 @@ impl Series {
 
 /// What is to be told now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bulletin {
+pub struct EventUpdate {
     /// Different for every Event of a process.
     pub number: u64,
-    pub notice: Notice,
+    pub notice: Event,
     pub first: Timestamp,
     pub last: Timestamp,
     /// How many notices it stands for.
@@ -96,7 +96,7 @@ pub struct Bulletin {
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    Tell(Bulletin),
+    Tell(EventUpdate),
     /// Nothing before that time, unless something else happens.
     Wait(Timestamp),
     /// Nothing until something happens.
@@ -105,7 +105,7 @@ pub enum Next {
 
 /// What became of an attempt to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SendOutcome {
     Told,
     /// The Event of the series is not there any more: Kubernetes keeps one for an hour.
     Gone,
@@ -115,9 +115,9 @@ pub enum Outcome {
     Failed,
 }
 
-impl Bulletins {
+impl EventAggregator {
     /// Takes in what happened.
-    pub fn hear(&mut self, notice: Notice, now: Timestamp) {
+    pub fn record(&mut self, notice: Event, now: Timestamp) {
         self.end_series(now);
         let topic = Topic::of(&notice);
         if let Some(series) = self.series.get_mut(&topic) {
@@ -147,7 +147,7 @@ impl Bulletins {
         {
             None => Next::Rest,
             Some((at, _)) if at > now => Next::Wait(at),
-            Some((_, series)) => Next::Tell(Bulletin {
+            Some((_, series)) => Next::Tell(EventUpdate {
                 number: series.number,
                 notice: series.notice.clone(),
                 first: series.first,
@@ -159,10 +159,10 @@ impl Bulletins {
     }
 
     /// Takes in what became of a bulletin.
-    pub fn after(&mut self, bulletin: &Bulletin, outcome: Outcome, now: Timestamp) {
+    pub fn after(&mut self, bulletin: &EventUpdate, outcome: SendOutcome, now: Timestamp) {
         let reason = bulletin.notice.reason;
         self.allowances.entry(reason).or_insert_with(|| Allowance::full(now)).spend(now);
-        self.retry_at = (outcome == Outcome::Failed).then_some(now + RETRY);
+        self.retry_at = (outcome == SendOutcome::Failed).then_some(now + RETRY);
         let number = self.next_number();
         let topic = Topic::of(&bulletin.notice);
         // It may have ended while it was told.
@@ -171,16 +171,16 @@ impl Bulletins {
             return;
         };
         match outcome {
-            Outcome::Told => series.told = Some(Told { count: bulletin.count, at: now }),
-            Outcome::Gone => {
+            SendOutcome::Told => series.told = Some(Told { count: bulletin.count, at: now }),
+            SendOutcome::Gone => {
                 series.count = series.untold();
                 *series = Series { number, told: None, first: series.last, ..series.clone() };
             }
-            Outcome::Refused => {
+            SendOutcome::Refused => {
                 self.dropped += u64::from(series.untold());
                 self.series.remove(&topic);
             }
-            Outcome::Failed => {}
+            SendOutcome::Failed => {}
         }
     }
 

@@ -15,7 +15,7 @@ pub const HOLD: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Member {
     /// Whoever answers at the one URL that is configured.
-    Url,
+    Fallback,
     /// The API server at this URL.
     Instance(String),
 }
@@ -57,7 +57,7 @@ impl ControlPlane {
         // Whoever joins has not been silent yet, whatever it was before.
         self.silent.retain(|member| match member {
             Member::Instance(url) => before.contains(url) && urls.contains(url),
-            Member::Url => true,
+            Member::Fallback => true,
         });
         *before = urls;
         self.out_of_reach = None;
@@ -65,7 +65,7 @@ impl ControlPlane {
     }
 
     /// The list cannot be had for now.
-    pub fn lost_sight(&mut self) {
+    pub fn listing_lost(&mut self) {
         self.listing.urls.get_or_insert_default();
         self.listing.current = false;
     }
@@ -76,8 +76,8 @@ impl ControlPlane {
             self.silent.remove(member);
             match member {
                 Member::Instance(_) => self.reached = true,
-                Member::Url if !self.reached => self.out_of_reach = self.out_of_reach.or(Some(now)),
-                Member::Url => {}
+                Member::Fallback if !self.reached => self.out_of_reach = self.out_of_reach.or(Some(now)),
+                Member::Fallback => {}
             }
         } else {
             self.silent.insert(member.clone());
@@ -95,7 +95,7 @@ impl ControlPlane {
     fn look_for_silence(&mut self, now: Timestamp) {
         let all = self.urls().all(|url| self.silent.contains(&Member::Instance(url.clone())));
         self.all_silent = (all && self.urls().next().is_some()).then(|| self.all_silent.unwrap_or(now));
-        if self.reached || self.silent.contains(&Member::Url) {
+        if self.reached || self.silent.contains(&Member::Fallback) {
             self.out_of_reach = None;
         }
     }
@@ -118,7 +118,7 @@ impl ControlPlane {
         let nobody_listed = self.urls().next().is_none();
         let patience = if self.reached { HOLD } else { Duration::ZERO };
         if nobody_listed || self.all_silent.is_some_and(|since| now >= since + patience) {
-            members.insert(Member::Url);
+            members.insert(Member::Fallback);
         }
         members
     }

@@ -23,14 +23,14 @@ mod vetting;
 pub use self::{
     change::{Change, Event},
     lineage::{InvalidLineage, Lineage},
-    reconcile::{Found, Hold, Incident, Irreconcilable, What, signed},
-    signers::{Ask, NotAsked, Order, SignedBy, Why, Wish},
-    strangers::{NotAdopted, Stranger},
-    vetting::Mistrust,
+    reconcile::{Incident, IncidentKind, Irreconcilable, RetentionHold, StoredLedger, signed},
+    signers::{KeyOwner, Order, OrderReason, RotationCommand, RotationCommandError, RotationRequest},
+    strangers::{AdoptionError, UnmanagedKey},
+    vetting::AnnouncementRejection,
 };
 
 use super::{
-    announcement::{NodeName, Word},
+    announcement::{NodeName, StatementVersion},
     issuer::Issuer,
     json,
     jwk::Jwk,
@@ -62,7 +62,7 @@ pub struct Ledger {
     keys: BTreeMap<Kid, Entry>,
     /// Keys that only a place knows; see [`Ledger::adopt`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    strangers: BTreeMap<Kid, Stranger>,
+    unmanaged_keys: BTreeMap<Kid, UnmanagedKey>,
     #[serde(default)]
     changes: Vec<Change>,
     /// What the nodes shall sign with; see [`super::rotation`].
@@ -70,23 +70,23 @@ pub struct Ledger {
     orders: BTreeMap<NodeName, Order>,
     /// A rotation that the operator asked for and that is not over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    wish: Option<Wish>,
+    rotation_request: Option<RotationRequest>,
     /// The latest word of each node: an older one does not count.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    words: BTreeMap<NodeName, Word>,
+    last_statements: BTreeMap<NodeName, StatementVersion>,
     /// Nodes that are gone, and since when: what they said before does not count.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     forgotten: BTreeMap<NodeName, Timestamp>,
     /// The mark under which each place was last seen or left; see [`Look`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    marks: BTreeMap<String, String>,
+    target_revisions: BTreeMap<String, String>,
     /// Nodes whose next key signs without the propagation wait, by the operator's word, and the keys that were known
     /// of them then: none of these; see [`Ledger::revoke_for_a_new_key`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     waived: BTreeMap<NodeName, BTreeSet<Kid>>,
     /// After a repair: how long nothing is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    hold: Option<Hold>,
+    retention_hold: Option<RetentionHold>,
     /// Since when it is known that times of this ledger are still to come: a clock was ahead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ahead_since: Option<Timestamp>,
@@ -100,16 +100,16 @@ pub struct Ledger {
 pub struct Entry {
     pub jwk: Jwk,
     pub first_seen: Timestamp,
-    pub state: State,
+    pub state: EntryState,
     /// For every place that shows the key now: since when, without a gap; see [`Look`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub shown: BTreeMap<String, Timestamp>,
     /// The node that has the private key, and what it says that it does with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signer: Option<SignedBy>,
+    pub signer: Option<KeyOwner>,
     /// Nobody can have read a JWKS of this issuer without the key: it is there from the beginning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub original: bool,
+    pub present_from_start: bool,
     /// When its node was last ordered to sign with it. Until the node has dealt with that, it may begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<Timestamp>,
@@ -121,7 +121,7 @@ pub struct Entry {
 /// a gap as long as the mark that is found is the one that is recorded, or the one that somebody who looked at
 /// the same time has left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct TargetObservation {
     /// The kids that relying parties find there.
     pub view: BTreeSet<Kid>,
     /// The mark that was found; `None` for a place that only we write.
@@ -130,10 +130,10 @@ pub struct Look {
     pub left: Option<String>,
 }
 
-impl Look {
+impl TargetObservation {
     /// A look at a place that only we write.
     #[must_use]
-    pub fn at_our_own(view: BTreeSet<Kid>) -> Self {
+    pub fn of_own_listener(view: BTreeSet<Kid>) -> Self {
         Self { view, found: None, left: None }
     }
 }
@@ -141,7 +141,7 @@ impl Look {
 /// Where a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum EntryState {
     /// A source lists it. Published.
     Listed,
     /// No source lists it any more. Published until its last token is dead.
@@ -152,7 +152,7 @@ pub enum State {
     Revoked { at: Timestamp },
 }
 
-impl State {
+impl EntryState {
     pub const NAMES: [&str; 4] = ["listed", "missing", "removed", "revoked"];
 
     #[must_use]
@@ -188,15 +188,15 @@ impl Retention {
 
 /// What a pass over the sources made of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observed {
+pub struct LedgerUpdate {
     pub ledger: Ledger,
     /// Keys that sources list and that are not published: tombstones, and what exceeds [`MAX_KEYS`].
-    pub refused: BTreeMap<Kid, Refusal>,
+    pub refused: BTreeMap<Kid, KeyRefusal>,
 }
 
 /// Why a listed key is not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum KeyRefusal {
     /// It was removed; only the operator can bring it back.
     Tombstone,
     /// There are as many keys as relying parties read.
@@ -213,15 +213,15 @@ impl Ledger {
             sequence: 0,
             issuer,
             keys: BTreeMap::new(),
-            strangers: BTreeMap::new(),
+            unmanaged_keys: BTreeMap::new(),
             changes: Vec::new(),
             orders: BTreeMap::new(),
-            wish: None,
-            words: BTreeMap::new(),
+            rotation_request: None,
+            last_statements: BTreeMap::new(),
             forgotten: BTreeMap::new(),
-            marks: BTreeMap::new(),
+            target_revisions: BTreeMap::new(),
             waived: BTreeMap::new(),
-            hold: None,
+            retention_hold: None,
             ahead_since: None,
             incidents: Vec::new(),
         }
@@ -282,8 +282,8 @@ impl Ledger {
     }
 
     #[must_use]
-    pub fn strangers(&self) -> &BTreeMap<Kid, Stranger> {
-        &self.strangers
+    pub fn unmanaged_keys(&self) -> &BTreeMap<Kid, UnmanagedKey> {
+        &self.unmanaged_keys
     }
 
     #[must_use]
@@ -293,8 +293,8 @@ impl Ledger {
 
     /// How long nothing is removed, if anything was ever repaired; it may be over.
     #[must_use]
-    pub fn hold(&self) -> Option<Hold> {
-        self.hold
+    pub fn retention_hold(&self) -> Option<RetentionHold> {
+        self.retention_hold
     }
 
     /// What happened to the ledger as a whole, the last at the end.
@@ -322,38 +322,43 @@ impl Ledger {
     ///
     /// Without a change the ledger is the same, sequence included.
     #[must_use]
-    pub fn observe(&self, merged: &Merged, now: Timestamp, retention: &Retention) -> Observed {
+    pub fn observe(&self, merged: &Merged, now: Timestamp, retention: &Retention) -> LedgerUpdate {
         let mut ledger = self.clone();
         let mut refused = BTreeMap::new();
         for (kid, jwk) in &merged.listed {
             match ledger.keys.get(kid).map(|entry| entry.state) {
-                Some(State::Listed | State::Missing { .. }) if ledger.key(kid) != Some(jwk) => {
+                Some(EntryState::Listed | EntryState::Missing { .. }) if ledger.key(kid) != Some(jwk) => {
                     // `merge` lets only the rightful key of a kid get here.
-                    ledger.keys.insert(kid.clone(), Entry::new(jwk.clone(), now, State::Listed));
+                    ledger.keys.insert(kid.clone(), Entry::new(jwk.clone(), now, EntryState::Listed));
                     ledger.record(now, kid, Event::Replaced);
                 }
-                Some(State::Listed) => {}
-                Some(State::Missing { .. }) => ledger.turn(kid, State::Listed, now, Event::Returned),
-                Some(State::Removed { .. } | State::Revoked { .. }) => {
-                    refused.insert(kid.clone(), Refusal::Tombstone);
+                Some(EntryState::Listed) => {}
+                Some(EntryState::Missing { .. }) => {
+                    ledger.set_state(kid, EntryState::Listed, now, Event::Returned)
+                }
+                Some(EntryState::Removed { .. } | EntryState::Revoked { .. }) => {
+                    refused.insert(kid.clone(), KeyRefusal::Tombstone);
                 }
                 None if ledger.public_keys().count() >= MAX_KEYS => {
-                    refused.insert(kid.clone(), Refusal::TooMany);
+                    refused.insert(kid.clone(), KeyRefusal::TooMany);
                 }
                 None => {
-                    let is_known_outside = ledger.strangers.remove(kid).is_some();
+                    let is_known_outside = ledger.unmanaged_keys.remove(kid).is_some();
                     let original = self.sequence == 0 && merged.is_beginning && !is_known_outside;
-                    let entry = Entry { original, ..Entry::new(jwk.clone(), now, State::Listed) };
+                    let entry = Entry {
+                        present_from_start: original,
+                        ..Entry::new(jwk.clone(), now, EntryState::Listed)
+                    };
                     ledger.keys.insert(kid.clone(), entry);
                     ledger.record(now, kid, Event::Appeared);
                 }
             }
         }
-        ledger.take_in(merged, retention, now);
+        ledger.apply(merged, retention, now);
         if merged.complete {
             ledger.age(merged, now, retention);
         }
-        Observed { ledger, refused }
+        LedgerUpdate { ledger, refused }
     }
 
     /// Moves keys that nobody lists towards their removal.
@@ -364,16 +369,18 @@ impl Ledger {
         let unlisted: Vec<Kid> = self.keys.iter().filter(is_unlisted).map(|(kid, _)| kid.clone()).collect();
         for kid in unlisted {
             match self.keys[&kid].state {
-                State::Listed => self.turn(&kid, State::Missing { since: now }, now, Event::WentMissing),
-                State::Missing { since }
+                EntryState::Listed => {
+                    self.set_state(&kid, EntryState::Missing { since: now }, now, Event::WentMissing)
+                }
+                EntryState::Missing { since }
                     if self.is_dead(&kid, since, now, retention)
                         && merged.may_remove
                         && !self.is_held(now)
                         && self.is_spare(&kid, retention) =>
                 {
-                    self.turn(&kid, State::Removed { at: now }, now, Event::Removed);
+                    self.set_state(&kid, EntryState::Removed { at: now }, now, Event::Removed);
                 }
-                State::Missing { .. } | State::Removed { .. } | State::Revoked { .. } => {}
+                EntryState::Missing { .. } | EntryState::Removed { .. } | EntryState::Revoked { .. } => {}
             }
         }
     }
@@ -402,7 +409,7 @@ impl Ledger {
         })
     }
 
-    fn turn(&mut self, kid: &Kid, state: State, now: Timestamp, event: Event) {
+    fn set_state(&mut self, kid: &Kid, state: EntryState, now: Timestamp, event: Event) {
         if let Some(entry) = self.keys.get_mut(kid) {
             entry.state = state;
             self.record(now, kid, event);
@@ -415,14 +422,14 @@ impl Ledger {
     /// last look starts the time of all its keys anew. `now` is `None` while our clock is not to be trusted: a
     /// time that began with a clock that is behind would be over too early. None begins then.
     #[must_use]
-    pub fn shown(&self, place: &str, look: &Look, now: Option<Timestamp>) -> Self {
+    pub fn observe_target(&self, place: &str, look: &TargetObservation, now: Option<Timestamp>) -> Self {
         let mut ledger = self.clone();
-        let recorded = self.marks.get(place);
+        let recorded = self.target_revisions.get(place);
         let without_gap = recorded == look.found.as_ref() || recorded == look.left.as_ref();
         let mut changed = recorded != look.left.as_ref();
         match look.left.clone() {
-            Some(mark) => drop(ledger.marks.insert(place.to_owned(), mark)),
-            None => drop(ledger.marks.remove(place)),
+            Some(mark) => drop(ledger.target_revisions.insert(place.to_owned(), mark)),
+            None => drop(ledger.target_revisions.remove(place)),
         }
         for (kid, entry) in &mut ledger.keys {
             let is_shown = look.view.contains(kid);
@@ -435,7 +442,7 @@ impl Ledger {
                 entry.shown.insert(place.to_owned(), now);
             }
             // Somebody may have read the JWKS without it.
-            entry.original &= !was_shown;
+            entry.present_from_start &= !was_shown;
             changed |= begins.is_some() || was_shown;
         }
         if changed {
@@ -457,15 +464,15 @@ impl Ledger {
 }
 
 impl Entry {
-    fn new(jwk: Jwk, first_seen: Timestamp, state: State) -> Self {
+    fn new(jwk: Jwk, first_seen: Timestamp, state: EntryState) -> Self {
         let (shown, signer, original, ordered) = (BTreeMap::new(), None, false, None);
-        Self { jwk, first_seen, state, shown, signer, original, ordered }
+        Self { jwk, first_seen, state, shown, signer, present_from_start: original, ordered }
     }
 
     /// Whether the key belongs into the publication.
     #[must_use]
     pub fn is_public(&self) -> bool {
-        !matches!(self.state, State::Removed { .. } | State::Revoked { .. })
+        !matches!(self.state, EntryState::Removed { .. } | EntryState::Revoked { .. })
     }
 }
 

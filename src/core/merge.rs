@@ -10,30 +10,30 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    announcement::{NodeName, Posted, Word},
+    announcement::{NodeName, SignedAnnouncement, StatementVersion},
     jwk::Jwk,
     kid::Kid,
-    ledger::{Ledger, Mistrust, SignedBy},
+    ledger::{AnnouncementRejection, KeyOwner, Ledger},
     left_out::Unreadable,
 };
 
 /// What one source, or one API server of a control plane, said when it was last asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct SourceReport {
     /// The name of the source or API server, unique within its issuer.
     pub source: String,
-    pub answer: Answer,
+    pub answer: SourceAnswer,
 }
 
 /// The answer of a source. That it failed is not the same as that it has no keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum SourceAnswer {
     /// These keys and no others.
     Keys(Vec<Jwk>),
     /// These keys, and some that cannot be read.
     Partly { keys: Vec<Jwk>, unreadable: Unreadable },
     /// What nodes say of their keys.
-    Announced(Vec<Said>),
+    Announced(Vec<NodeStatement>),
     /// It could not be reached, or what it said made no sense.
     Failed,
     /// It has not been asked since this process started; or it is not known who else is to be asked.
@@ -42,18 +42,18 @@ pub enum Answer {
 
 /// What a node says of its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    pub posted: Posted,
+pub struct NodeStatement {
+    pub posted: SignedAnnouncement,
     /// Its keys that are to be public: all but those whose last token is dead.
     pub owed: BTreeSet<Kid>,
     /// The node signs in this process: it need not prove who it is.
     pub is_own: bool,
 }
 
-impl Said {
+impl NodeStatement {
     /// `margin` is how far two clocks may be apart.
     #[must_use]
-    pub fn new(posted: Posted, now: Timestamp, margin: Duration) -> Self {
+    pub fn new(posted: SignedAnnouncement, now: Timestamp, margin: Duration) -> Self {
         let owed = posted.announcement().listed(now, margin).map(|key| key.jwk.kid().clone()).collect();
         Self { posted, owed, is_own: false }
     }
@@ -64,7 +64,7 @@ impl Said {
     }
 
     fn at(&self) -> Timestamp {
-        self.posted.announcement().word().at
+        self.posted.announcement().version().at
     }
 
     /// Its keys that are to be public.
@@ -74,7 +74,7 @@ impl Said {
     }
 }
 
-impl Answer {
+impl SourceAnswer {
     /// These keys; and those that cannot be read, if there are any.
     #[must_use]
     pub fn of(keys: Vec<Jwk>, unreadable: Unreadable) -> Self {
@@ -98,7 +98,7 @@ impl Answer {
     pub fn keys(&self) -> Option<Vec<&Jwk>> {
         match self {
             Self::Keys(keys) | Self::Partly { keys, .. } => Some(keys.iter().collect()),
-            Self::Announced(said) => Some(said.iter().flat_map(Said::keys).collect()),
+            Self::Announced(said) => Some(said.iter().flat_map(NodeStatement::keys).collect()),
             Self::Failed | Self::NotYetAsked => None,
         }
     }
@@ -112,11 +112,11 @@ pub struct Merged {
     /// The keys that may be listed and cannot be read.
     pub unreadable: Unreadable,
     /// The nodes that say what they have.
-    pub nodes: BTreeMap<NodeName, Word>,
+    pub nodes: BTreeMap<NodeName, StatementVersion>,
     /// What they say of their keys.
-    pub signers: BTreeMap<Kid, SignedBy>,
+    pub signers: BTreeMap<Kid, KeyOwner>,
     /// Why announcements do not count.
-    pub mistrusted: Vec<Mistrust>,
+    pub rejected: Vec<AnnouncementRejection>,
     /// Whether every source answered and was accepted. Only then does a key that nobody lists count as
     /// missing.
     pub complete: bool,
@@ -147,27 +147,30 @@ pub struct Conflict {
 /// of the other source is rejected as a whole: its sender cannot be trusted about its other keys either.
 /// What the ledger holds of that source stays, because the result is then not complete.
 #[must_use]
-pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, IntoIter: Clone>) -> Merged {
+pub fn merge<'a>(
+    ledger: &Ledger,
+    reports: impl IntoIterator<Item = &'a SourceReport, IntoIter: Clone>,
+) -> Merged {
     let reports = reports.into_iter();
     let mut merged = Merged {
         listed: BTreeMap::new(),
         unreadable: Unreadable::default(),
         nodes: BTreeMap::new(),
         signers: BTreeMap::new(),
-        mistrusted: Vec::new(),
+        rejected: Vec::new(),
         complete: true,
         may_remove: true,
         is_beginning: false,
         conflicts: Vec::new(),
     };
-    let rightful = rightful(reports.clone());
-    let believed = merged.believe(ledger, reports.clone());
+    let rightful = canonical(reports.clone());
+    let believed = merged.accept(ledger, reports.clone());
     let mut listed_by: BTreeMap<Kid, &str> = BTreeMap::new();
     for report in reports {
         let keys = match &report.answer {
-            Answer::Announced(said) => {
+            SourceAnswer::Announced(said) => {
                 let counts = said.iter().filter(|said| believed.get(said.node()) == Some(&said.at()));
-                Some(counts.flat_map(Said::keys).collect())
+                Some(counts.flat_map(NodeStatement::keys).collect())
             }
             answer => answer.keys(),
         };
@@ -192,16 +195,16 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
             merged.conflicts.push(conflict);
             continue;
         }
-        if let Answer::Partly { unreadable, .. } = &report.answer {
+        if let SourceAnswer::Partly { unreadable, .. } = &report.answer {
             merged.unreadable.extend(unreadable);
         }
         for key in keys {
             listed_by.entry(key.kid().clone()).or_insert(&report.source);
             merged.listed.insert(key.kid().clone(), key.clone());
         }
-        if let Answer::Announced(said) = &report.answer {
+        if let SourceAnswer::Announced(said) = &report.answer {
             for said in said.iter().filter(|said| believed.get(said.node()) == Some(&said.at())) {
-                merged.take_in(&said.posted);
+                merged.apply(&said.posted);
             }
         }
     }
@@ -210,21 +213,21 @@ pub fn merge<'a>(ledger: &Ledger, reports: impl IntoIterator<Item = &'a Report, 
 
 /// The nodes whose announcements were read, and why some of those do not count.
 #[must_use]
-pub fn heard<'a>(
+pub fn statements<'a>(
     ledger: &Ledger,
-    reports: impl IntoIterator<Item = &'a Report>,
-) -> BTreeMap<NodeName, Result<(), Mistrust>> {
+    reports: impl IntoIterator<Item = &'a SourceReport>,
+) -> BTreeMap<NodeName, Result<(), AnnouncementRejection>> {
     let said = latest(reports);
-    said.iter().map(|said| said.node().clone()).zip(ledger.vet(&said)).collect()
+    said.iter().map(|said| said.node().clone()).zip(ledger.authorize(&said)).collect()
 }
 
 /// The last that each node has said: two sources may have copies of different age.
-fn latest<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Vec<&'a Said> {
+fn latest<'a>(reports: impl IntoIterator<Item = &'a SourceReport>) -> Vec<&'a NodeStatement> {
     let said = reports.into_iter().flat_map(|report| match &report.answer {
-        Answer::Announced(said) => said.as_slice(),
+        SourceAnswer::Announced(said) => said.as_slice(),
         _ => &[],
     });
-    let mut latest: BTreeMap<&NodeName, &Said> = BTreeMap::new();
+    let mut latest: BTreeMap<&NodeName, &NodeStatement> = BTreeMap::new();
     for said in said {
         let known = latest.entry(said.node()).or_insert(said);
         if known.at() < said.at() {
@@ -236,20 +239,20 @@ fn latest<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Vec<&'a Said> {
 
 impl Merged {
     /// The nodes whose announcements count, and of when the one is that does.
-    fn believe<'a>(
+    fn accept<'a>(
         &mut self,
         ledger: &Ledger,
-        reports: impl Iterator<Item = &'a Report>,
+        reports: impl Iterator<Item = &'a SourceReport>,
     ) -> BTreeMap<&'a NodeName, Timestamp> {
         let said = latest(reports);
         let mut believed = BTreeMap::new();
-        for (said, verdict) in said.iter().zip(ledger.vet(&said)) {
+        for (said, verdict) in said.iter().zip(ledger.authorize(&said)) {
             match verdict {
                 Ok(()) => drop(believed.insert(said.node(), said.at())),
                 Err(mistrust) => {
                     // What it would have said nobody knows.
-                    self.complete &= mistrust.is_of_a_stranger();
-                    self.mistrusted.push(mistrust);
+                    self.complete &= mistrust.is_of_unknown_node();
+                    self.rejected.push(mistrust);
                 }
             }
         }
@@ -257,19 +260,19 @@ impl Merged {
     }
 
     /// The first to claim a key has it: a node speaks of its own keys alone.
-    fn take_in(&mut self, posted: &Posted) {
+    fn apply(&mut self, posted: &SignedAnnouncement) {
         let announcement = posted.announcement();
         let node = announcement.node();
-        self.nodes.insert(node.clone(), announcement.word());
+        self.nodes.insert(node.clone(), announcement.version());
         for (kid, key) in announcement.keys() {
-            let signer = || SignedBy { node: node.clone(), stage: key.stage };
+            let signer = || KeyOwner { node: node.clone(), stage: key.stage };
             self.signers.entry(kid.clone()).or_insert_with(signer);
         }
     }
 }
 
 /// The keys that stand under the kid which Kubernetes derives from them, and a source of each.
-fn rightful<'a>(reports: impl Iterator<Item = &'a Report>) -> BTreeMap<&'a Kid, (&'a str, &'a Jwk)> {
+fn canonical<'a>(reports: impl Iterator<Item = &'a SourceReport>) -> BTreeMap<&'a Kid, (&'a str, &'a Jwk)> {
     let mut rightful = BTreeMap::new();
     for report in reports {
         let keys = report.answer.keys().unwrap_or_default().into_iter();

@@ -152,7 +152,7 @@ impl Reason {
 
 /// One thing that happened. What is alike in reason, issuer and subject is one series, however often.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct Event {
     pub reason: Reason,
     /// Empty where it is about the process.
     pub issuer: String,
@@ -162,7 +162,7 @@ pub struct Notice {
     note: String,
 }
 
-impl Notice {
+impl Event {
     #[must_use]
     pub fn new(reason: Reason, issuer: &str, subject: &str, what: &str) -> Self {
         let note = fitting(&format!("{what} (issuer `{issuer}`)"));
@@ -187,7 +187,7 @@ impl Notice {
             ),
             ledger::Event::Returned => (Reason::KeyReturned, "is listed again"),
             ledger::Event::Removed => (Reason::KeyRemoved, "is published no more, its retention is over"),
-            ledger::Event::StrangerFound => (
+            ledger::Event::UnmanagedKeyFound => (
                 Reason::StrangerFound,
                 "is shown by a target and known to nobody: whoever has its private half can act as your workloads",
             ),

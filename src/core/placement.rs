@@ -23,7 +23,7 @@ use super::{
 
 /// What a place holds under the two paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct TargetContents {
     pub jwks: Option<Stored>,
     pub discovery: Option<Stored>,
     /// What [`other_jwks`] asks for.
@@ -38,7 +38,7 @@ pub struct OtherJwks {
     pub bytes: Result<Vec<u8>, String>,
 }
 
-impl Found {
+impl TargetContents {
     /// Whether there is any document, readable or not.
     #[must_use]
     pub fn is_something(&self) -> bool {
@@ -74,7 +74,7 @@ pub struct Headers {
 
 /// What the place should hold, and what has to be written for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placement {
+pub struct TargetPlan {
     pub publication: Publication,
     /// Keys that only this place knows; part of its publication.
     pub strangers: Vec<Jwk>,
@@ -87,7 +87,7 @@ pub struct Placement {
 /// The JWKS that has to be read before [`decide`] is called: where the discovery document of a place sends its
 /// readers to another one than ours, its keys would be lost.
 #[must_use]
-pub fn other_jwks(found: &Found, ledger: &Ledger, terms: &Terms) -> Option<String> {
+pub fn other_jwks(found: &TargetContents, ledger: &Ledger, terms: &Terms) -> Option<String> {
     // What somebody edits beside a JWKS of ours is put right, and sends nobody anywhere.
     if found.jwks.as_ref().is_some_and(|stored| is_ours(stored, ledger)) {
         return None;
@@ -99,7 +99,10 @@ pub fn other_jwks(found: &Found, ledger: &Ledger, terms: &Terms) -> Option<Strin
 }
 
 /// The discovery document of a place of which this ledger has written nothing yet.
-fn taken_over(found: &Found, ledger: &Ledger) -> Option<Result<ReceivedDiscovery, InvalidDiscovery>> {
+fn taken_over(
+    found: &TargetContents,
+    ledger: &Ledger,
+) -> Option<Result<ReceivedDiscovery, InvalidDiscovery>> {
     if found.jwks.as_ref().is_some_and(|stored| is_ours(stored, ledger)) {
         return None;
     }
@@ -108,7 +111,7 @@ fn taken_over(found: &Found, ledger: &Ledger) -> Option<Result<ReceivedDiscovery
 }
 
 /// Whether there is a JWKS alone, that somebody else has put there: its readers know it by its own URL.
-fn is_bare(found: &Found, ledger: &Ledger) -> bool {
+fn is_bare(found: &TargetContents, ledger: &Ledger) -> bool {
     found.discovery.is_none() && found.jwks.as_ref().is_some_and(|stored| !is_ours(stored, ledger))
 }
 
@@ -126,17 +129,17 @@ fn is_ours(stored: &Stored, ledger: &Ledger) -> bool {
 /// Fails when the place belongs to somebody else, when its readers would lose keys, or when nothing can be
 /// published there.
 pub fn decide(
-    found: &Found,
+    found: &TargetContents,
     ledger: &Ledger,
     terms: &Terms,
     profile: Profile,
     adopt: bool,
-) -> Result<Placement, Refused> {
+) -> Result<TargetPlan, WriteRefused> {
     if !adopt {
         refuse_strange_owner(found, ledger, &terms.issuer)?;
         refuse_unreadable(found, ledger, terms)?;
     }
-    let strangers = strangers(found, ledger, profile);
+    let strangers = unmanaged_keys(found, ledger, profile);
     let keys = ledger.public_keys().chain(&strangers).cloned();
     let publication = Publication::render(terms, profile, keys)?;
     if !adopt {
@@ -149,28 +152,32 @@ pub fn decide(
         })
         .collect();
     let moved_from = found.other.as_ref().map(|other| other.uri.clone());
-    Ok(Placement { publication, strangers, moved_from, writes })
+    Ok(TargetPlan { publication, strangers, moved_from, writes })
 }
 
-fn refuse_strange_owner(found: &Found, ledger: &Ledger, issuer: &Issuer) -> Result<(), Refused> {
+fn refuse_strange_owner(
+    found: &TargetContents,
+    ledger: &Ledger,
+    issuer: &Issuer,
+) -> Result<(), WriteRefused> {
     for stored in Document::IN_WRITE_ORDER.into_iter().filter_map(|document| found.get(document)) {
         if let Some(owner) = stored.lineage.as_ref().filter(|owner| *owner != ledger.lineage()) {
-            return Err(Refused::OtherLineage { owner: owner.clone(), ours: ledger.lineage().clone() });
+            return Err(WriteRefused::OtherLineage { owner: owner.clone(), ours: ledger.lineage().clone() });
         }
     }
     // Without an owner it was uploaded by hand: taken over when it is about the same issuer.
     let by_hand = found.discovery.as_ref().filter(|stored| stored.lineage.is_none());
     match by_hand.and_then(|stored| ReceivedDiscovery::parse(&stored.bytes).ok()) {
         Some(document) if document.issuer != issuer.as_str() => {
-            Err(Refused::OtherIssuer { found: document.issuer, ours: issuer.clone() })
+            Err(WriteRefused::OtherIssuer { found: document.issuer, ours: issuer.clone() })
         }
         _ => Ok(()),
     }
 }
 
 /// Refuses to take over what cannot be read here: it may be good enough for those who read it.
-fn refuse_unreadable(found: &Found, ledger: &Ledger, terms: &Terms) -> Result<(), Refused> {
-    let unreadable = |what: String, reason: String| Refused::Unreadable { what, reason };
+fn refuse_unreadable(found: &TargetContents, ledger: &Ledger, terms: &Terms) -> Result<(), WriteRefused> {
+    let unreadable = |what: String, reason: String| WriteRefused::Unreadable { what, reason };
     match taken_over(found, ledger) {
         // Of no use to a reader either, where nobody is sent to it.
         None => return Ok(()),
@@ -195,7 +202,11 @@ fn refuse_unreadable(found: &Found, ledger: &Ledger, terms: &Terms) -> Result<()
 }
 
 /// Refuses to take a place over whose readers would miss keys afterwards.
-fn refuse_losses(found: &Found, ledger: &Ledger, publication: &Publication) -> Result<(), Refused> {
+fn refuse_losses(
+    found: &TargetContents,
+    ledger: &Ledger,
+    publication: &Publication,
+) -> Result<(), WriteRefused> {
     if taken_over(found, ledger).is_none() && !is_bare(found, ledger) {
         return Ok(());
     }
@@ -219,7 +230,7 @@ fn refuse_losses(found: &Found, ledger: &Ledger, publication: &Publication) -> R
             keys.push(key);
         }
     }
-    if keys.is_empty() { Ok(()) } else { Err(Refused::Losses { keys: keys.join(", ") }) }
+    if keys.is_empty() { Ok(()) } else { Err(WriteRefused::Losses { keys: keys.join(", ") }) }
 }
 
 fn members(jwks: serde_json::Value) -> Vec<serde_json::Value> {
@@ -240,14 +251,14 @@ fn without_kid(mut member: serde_json::Value) -> serde_json::Value {
 }
 
 /// What readers find there now: the JWKS to which they are sent, and the one under our own path.
-fn shown_jwks(found: &Found) -> impl Iterator<Item = &[u8]> {
+fn shown_jwks(found: &TargetContents) -> impl Iterator<Item = &[u8]> {
     let other = found.other.iter().filter_map(|other| other.bytes.as_deref().ok());
     other.chain(found.jwks.iter().map(|stored| stored.bytes.as_slice()))
 }
 
 /// The keys that readers of a place find there now.
 #[must_use]
-pub fn shown_kids(found: &Found) -> BTreeSet<Kid> {
+pub fn shown_kids(found: &TargetContents) -> BTreeSet<Kid> {
     let sets = shown_jwks(found).filter_map(|bytes| ReceivedJwks::parse(bytes).ok());
     sets.flat_map(|set| set.keys).map(|key| key.kid().clone()).collect()
 }
@@ -255,7 +266,7 @@ pub fn shown_kids(found: &Found) -> BTreeSet<Kid> {
 /// The keys that a place shows and this ledger has never heard of.
 ///
 /// A JWKS that cannot be read has none: it is of no use to a relying party either.
-fn strangers(found: &Found, ledger: &Ledger, profile: Profile) -> Vec<Jwk> {
+fn unmanaged_keys(found: &TargetContents, ledger: &Ledger, profile: Profile) -> Vec<Jwk> {
     let mut strangers: Vec<Jwk> = Vec::new();
     for key in shown_jwks(found).filter_map(|bytes| ReceivedJwks::parse(bytes).ok()).flat_map(|it| it.keys) {
         let is_known = ledger.key(key.kid()).is_some() || strangers.iter().any(|it| it.kid() == key.kid());
@@ -272,11 +283,11 @@ fn strangers(found: &Found, ledger: &Ledger, profile: Profile) -> Vec<Jwk> {
 /// # Errors
 ///
 /// Fails when one of them is not a document of this issuer.
-pub fn kids_shown(jwks: &[u8], discovery: &[u8], issuer: &Issuer) -> Result<BTreeSet<Kid>, NotOurs> {
+pub fn kids_shown(jwks: &[u8], discovery: &[u8], issuer: &Issuer) -> Result<BTreeSet<Kid>, ForeignDocuments> {
     let seen = ReceivedJwks::parse(jwks)?;
     let named = ReceivedDiscovery::parse(discovery)?;
     if named.issuer != issuer.as_str() {
-        return Err(NotOurs::OtherIssuer { found: named.issuer, ours: issuer.clone() });
+        return Err(ForeignDocuments::OtherIssuer { found: named.issuer, ours: issuer.clone() });
     }
     let algorithms = named.id_token_signing_alg_values_supported;
     let is_named = |key: &&Jwk| algorithms.iter().any(|named| named == key.algorithm().name());
@@ -329,7 +340,7 @@ pub fn deviation(
 
 /// Nothing may be written to the place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Refused {
+pub enum WriteRefused {
     #[error("it belongs to lineage `{owner}`, this ledger is lineage `{ours}`")]
     OtherLineage { owner: Lineage, ours: Lineage },
     #[error("it holds the discovery document of issuer `{found}`, expected `{ours}`")]
@@ -344,7 +355,7 @@ pub enum Refused {
 
 /// What is shown are not the documents of this issuer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum NotOurs {
+pub enum ForeignDocuments {
     #[error(transparent)]
     Jwks(#[from] InvalidJwks),
     #[error(transparent)]
@@ -353,7 +364,7 @@ pub enum NotOurs {
     OtherIssuer { found: String, ours: Issuer },
 }
 
-impl NotOurs {
+impl ForeignDocuments {
     /// Which of the two it is.
     #[must_use]
     pub fn document(&self) -> Document {

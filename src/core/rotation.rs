@@ -21,8 +21,8 @@ use super::{
     freshness::Freshness,
     jwk_set::MAX_KEYS,
     kid::Kid,
-    ledger::{Entry, Ledger, Mistrust, State, Why, signed},
-    signing::MAX_HELD,
+    ledger::{AnnouncementRejection, Entry, EntryState, Ledger, OrderReason, signed},
+    signing::MAX_KEYS_PER_NODE,
     time::later,
 };
 
@@ -58,7 +58,7 @@ pub enum Contradiction {
     )]
     NeverReady { rotate_after: Duration, standby: Duration },
     #[error(
-        "at a rotation every {rotate_after:?} and tokens that live for {max_token_lifetime:?}, a node has {keys} keys at once, and holds {MAX_HELD} at most"
+        "at a rotation every {rotate_after:?} and tokens that live for {max_token_lifetime:?}, a node has {keys} keys at once, and holds {MAX_KEYS_PER_NODE} at most"
     )]
     TooMany { rotate_after: Duration, max_token_lifetime: Duration, keys: u128 },
 }
@@ -93,7 +93,7 @@ impl Timing {
         // The active key and its standby, and those that wait for their last token.
         let waiting = (max_token_lifetime + margin).as_nanos().div_ceil(rotate_after.as_nanos().max(1));
         let keys = waiting + 2;
-        if keys > MAX_HELD as u128 {
+        if keys > MAX_KEYS_PER_NODE as u128 {
             found.push(Contradiction::TooMany { rotate_after, max_token_lifetime, keys });
         }
         found
@@ -102,33 +102,33 @@ impl Timing {
 
 /// What was just seen, besides what the ledger remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observation {
+pub struct RotationInputs {
     /// The places that must show a key before it signs.
-    pub gates: BTreeSet<String>,
+    pub required_targets: BTreeSet<String>,
     /// The kids that each API server verifies now; `None` for one that did not answer.
     pub api_servers: BTreeMap<String, Option<BTreeSet<Kid>>>,
     /// The nodes whose announcements were read, and why some of those do not count.
-    pub nodes: BTreeMap<NodeName, Result<(), Mistrust>>,
+    pub nodes: BTreeMap<NodeName, Result<(), AnnouncementRejection>>,
     /// How long relying parties may keep the JWKS that each place with a public address gives them.
-    pub kept: BTreeMap<String, Freshness>,
+    pub cache_lifetimes: BTreeMap<String, Freshness>,
     /// Whether every place was looked at, and our clock is that of everybody else.
-    pub is_sound: bool,
+    pub is_complete: bool,
 }
 
 /// The one thing to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum RotationStep {
     /// Let the node sign with this key, for everybody.
-    Order { node: NodeName, sign: Kid, why: Why },
+    Order { node: NodeName, sign: Kid, why: OrderReason },
     /// The rotation that was asked for is over.
-    Fulfilled,
+    Complete,
     /// Nothing before `until`, or before something is seen.
     Wait { until: Option<Timestamp> },
 }
 
 /// Why a key may not sign yet, or a node not be given another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Obstacle {
+pub enum BlockedReason {
     /// The place does not show the key.
     NotShown { place: String },
     /// Somebody may still have a JWKS of before.
@@ -136,28 +136,28 @@ pub enum Obstacle {
     /// The API server does not verify tokens of the key yet.
     NotVerified { api_server: String },
     /// The API server cannot be asked.
-    Silent { api_server: String },
+    ApiServerUnavailable { api_server: String },
     /// The ledger came from a backup, or was repaired.
     Repaired { until: Timestamp },
     /// A place was not looked at since the start, or clocks disagree.
-    Unsound,
+    IncompleteObservation,
     /// The window for rotations is closed then.
     Window { until: Timestamp },
     /// The node announces nothing: it may not have the key any more.
-    Unheard,
+    NoStatement,
     /// What the node announces does not count.
-    Mistrusted { why: Mistrust },
+    StatementRejected { why: AnnouncementRejection },
     /// The node has no unused key.
     NoStandby,
     /// Another node has not obeyed yet: one after the other.
-    Busy { node: NodeName },
+    RolloutInProgress { node: NodeName },
     /// The node itself has not obeyed yet.
-    Disobedient { since: Timestamp },
+    AwaitingSigner { since: Timestamp },
     /// As many keys are public as relying parties read.
     TooManyKeys,
 }
 
-impl Obstacle {
+impl BlockedReason {
     /// When it is over by itself.
     #[must_use]
     pub fn until(&self) -> Option<Timestamp> {
@@ -170,7 +170,7 @@ impl Obstacle {
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for BlockedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotShown { place } => write!(f, "{place} does not show it"),
@@ -178,17 +178,21 @@ impl fmt::Display for Obstacle {
                 write!(f, "a copy without it may be cached until {until} ({place})")
             }
             Self::NotVerified { api_server } => write!(f, "API server {api_server} does not verify it yet"),
-            Self::Silent { api_server } => write!(f, "API server {api_server} does not answer"),
+            Self::ApiServerUnavailable { api_server } => write!(f, "API server {api_server} does not answer"),
             Self::Repaired { until } => {
                 write!(f, "the ledger was repaired, nothing is switched before {until}")
             }
-            Self::Unsound => f.write_str("not every place was looked at yet, or clocks disagree"),
+            Self::IncompleteObservation => {
+                f.write_str("not every place was looked at yet, or clocks disagree")
+            }
             Self::Window { until } => write!(f, "the window opens at {until}"),
-            Self::Unheard => f.write_str("nothing is announced by the node"),
-            Self::Mistrusted { why } => write!(f, "{why}"),
+            Self::NoStatement => f.write_str("nothing is announced by the node"),
+            Self::StatementRejected { why } => write!(f, "{why}"),
             Self::NoStandby => f.write_str("the node has no unused key"),
-            Self::Busy { node } => write!(f, "node {node} has not switched yet"),
-            Self::Disobedient { since } => write!(f, "the node was told at {since} and has not switched yet"),
+            Self::RolloutInProgress { node } => write!(f, "node {node} has not switched yet"),
+            Self::AwaitingSigner { since } => {
+                write!(f, "the node was told at {since} and has not switched yet")
+            }
             Self::TooManyKeys => {
                 write!(f, "{MAX_KEYS} keys are public, which is as many as relying parties read")
             }
@@ -198,7 +202,7 @@ impl fmt::Display for Obstacle {
 
 /// What is next for a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outlook {
+pub struct NodePlan {
     /// The key that it was ordered to sign with.
     pub ordered: Option<Kid>,
     /// The key that it signs with next.
@@ -206,45 +210,45 @@ pub struct Outlook {
     /// When it is time for it, if that is known.
     pub due: Option<Timestamp>,
     /// Why it is to be given the next key.
-    pub why: Why,
+    pub reason: OrderReason,
     /// What is in the way of the next key, apart from that its time has not come.
-    pub obstacles: BTreeSet<Obstacle>,
+    pub blocked: BTreeSet<BlockedReason>,
 }
 
 /// Decides what a rotation needs now.
 ///
 /// Asked again before anything changes, it says the same; so a crash between deciding and doing costs nothing.
 #[must_use]
-pub fn next_step(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timing) -> Step {
+pub fn next_step(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &Timing) -> RotationStep {
     let nodes = ledger.nodes();
-    let outlooks: Vec<_> =
-        nodes.iter().map(|node| (*node, outlook(ledger, node, seen, now, timing))).collect();
-    for (node, outlook) in &outlooks {
-        let is_due = outlook.due.is_some_and(|due| due <= now);
-        if let Some(sign) = outlook.next.as_ref().filter(|_| is_due && outlook.obstacles.is_empty()) {
-            return Step::Order { node: (*node).clone(), sign: sign.clone(), why: outlook.why };
+    let plans: Vec<_> =
+        nodes.iter().map(|node| (*node, plan_node(ledger, node, seen, now, timing))).collect();
+    for (node, plan) in &plans {
+        let is_due = plan.due.is_some_and(|due| due <= now);
+        if let Some(sign) = plan.next.as_ref().filter(|_| is_due && plan.blocked.is_empty()) {
+            return RotationStep::Order { node: (*node).clone(), sign: sign.clone(), why: plan.reason };
         }
     }
     let is_fulfilled = |node: &NodeName, wish: Timestamp| {
-        ledger.orders().get(node).is_some_and(|order| order.at >= wish && has_obeyed(ledger, node))
+        ledger.orders().get(node).is_some_and(|order| order.at >= wish && has_observed_order(ledger, node))
     };
-    if ledger.wish().is_some_and(|wish| nodes.iter().all(|node| is_fulfilled(node, wish.at))) {
-        return Step::Fulfilled;
+    if ledger.rotation_request().is_some_and(|wish| nodes.iter().all(|node| is_fulfilled(node, wish.at))) {
+        return RotationStep::Complete;
     }
-    let waits = outlooks.iter().flat_map(|(_, outlook)| {
-        let ends = outlook.obstacles.iter().filter_map(Obstacle::until);
-        outlook.due.into_iter().chain(ends)
+    let waits = plans.iter().flat_map(|(_, plan)| {
+        let ends = plan.blocked.iter().filter_map(BlockedReason::until);
+        plan.due.into_iter().chain(ends)
     });
-    Step::Wait { until: waits.filter(|until| *until > now).min() }
+    RotationStep::Wait { until: waits.filter(|until| *until > now).min() }
 }
 
 /// The ledger once a step is carried out.
 #[must_use]
-pub fn after(ledger: &Ledger, step: &Step, now: Timestamp) -> Ledger {
+pub fn after(ledger: &Ledger, step: &RotationStep, now: Timestamp) -> Ledger {
     match step {
-        Step::Order { node, sign, why } => ledger.ordered(node, sign, *why, now),
-        Step::Fulfilled => ledger.fulfilled(),
-        Step::Wait { .. } => ledger.clone(),
+        RotationStep::Order { node, sign, why } => ledger.order(node, sign, *why, now),
+        RotationStep::Complete => ledger.complete_rotation(),
+        RotationStep::Wait { .. } => ledger.clone(),
     }
 }
 
@@ -266,35 +270,36 @@ fn has_another_to_come(keys: &[(&Kid, &Entry, Stage)], known: &BTreeSet<Kid>) ->
 
 /// What is next for a node, and what is in the way.
 #[must_use]
-pub fn outlook(
+pub fn plan_node(
     ledger: &Ledger,
     node: &NodeName,
-    seen: &Observation,
+    seen: &RotationInputs,
     now: Timestamp,
     timing: &Timing,
-) -> Outlook {
+) -> NodePlan {
     let keys = ledger.keys_of(node);
     let order = ledger.orders().get(node);
     let ordered = order.and_then(|order| keys.iter().find(|(kid, ..)| **kid == order.sign));
     let nothing = BTreeSet::new();
-    let without = ledger.wish().map_or(&nothing, |wish| &wish.without);
+    let without = ledger.rotation_request().map_or(&nothing, |wish| &wish.without);
     let waived = ledger.waived(node).filter(|known| has_another_to_come(&keys, known));
     let obstacles_of = |kid: &Kid, entry: &Entry| {
-        let mut obstacles = in_the_way(ledger, (kid, entry), seen, without, now, timing);
+        let mut obstacles = blocked_reasons(ledger, (kid, entry), seen, without, now, timing);
         // The operator knows what it costs.
-        obstacles.retain(|obstacle| waived.is_none() || !matches!(obstacle, Obstacle::Propagating { .. }));
+        obstacles
+            .retain(|obstacle| waived.is_none() || !matches!(obstacle, BlockedReason::Propagating { .. }));
         obstacles
     };
     let unheard = match seen.nodes.get(node) {
         Some(Ok(())) => None,
-        Some(Err(why)) => Some(Obstacle::Mistrusted { why: why.clone() }),
-        None => Some(Obstacle::Unheard),
+        Some(Err(why)) => Some(BlockedReason::StatementRejected { why: why.clone() }),
+        None => Some(BlockedReason::NoStatement),
     };
 
     // What the node did not obey before the last token of the key was dead it will never obey; nor what it has dealt
     // with otherwise, because it has had a later order of a ledger that is lost.
     let has_refused = |stage: &Stage| {
-        let heard = ledger.heard(node).filter(|heard| *heard < now);
+        let heard = ledger.observed_order(node).filter(|heard| *heard < now);
         matches!(stage, Stage::Standby { .. }) && heard >= order.map(|order| order.at)
     };
     let is_in_force =
@@ -310,67 +315,68 @@ pub fn outlook(
         let judged = candidates.into_iter().map(|(kid, entry, _)| (*kid, obstacles_of(kid, entry)));
         let best = judged.min_by_key(|(_, obstacles)| !obstacles.is_empty());
         let (next, mut obstacles) = best
-            .map_or((None, BTreeSet::from([Obstacle::NoStandby])), |(kid, obstacles)| {
+            .map_or((None, BTreeSet::from([BlockedReason::NoStandby])), |(kid, obstacles)| {
                 (Some(kid.clone()), obstacles)
             });
         obstacles.extend(unheard);
-        let why = if waived.is_some() { Why::Unseen } else { Why::First };
-        return Outlook { ordered: None, next, due: Some(now), why, obstacles };
+        let why = if waived.is_some() { OrderReason::Unseen } else { OrderReason::First };
+        return NodePlan { ordered: None, next, due: Some(now), reason: why, blocked: obstacles };
     };
 
-    let asked = ledger.wish().filter(|wish| order.at < wish.at);
+    let asked = ledger.rotation_request().filter(|wish| order.at < wish.at);
     let (due, why) = match (asked, stage) {
-        (Some(wish), _) => (Some(wish.at), Why::Asked),
+        (Some(wish), _) => (Some(wish.at), OrderReason::Asked),
         (None, Stage::Active { since }) => {
             // A node whose clock was ahead dates its keys too late.
             let since = if *since > later(now, timing.margin) { order.at } else { *since };
-            (timing.rotate_after.map(|age| later(since, age)), Why::Age)
+            (timing.rotate_after.map(|age| later(since, age)), OrderReason::Age)
         }
-        (None, _) => (None, Why::Age),
+        (None, _) => (None, OrderReason::Age),
     };
     let next =
         keys.iter().find(|(kid, _, stage)| **kid != order.sign && matches!(stage, Stage::Standby { .. }));
     let mut obstacles =
-        next.map_or(BTreeSet::from([Obstacle::NoStandby]), |(kid, entry, _)| obstacles_of(kid, entry));
+        next.map_or(BTreeSet::from([BlockedReason::NoStandby]), |(kid, entry, _)| obstacles_of(kid, entry));
     obstacles.extend(unheard);
     if !matches!(stage, Stage::Active { .. }) {
-        obstacles.insert(Obstacle::Disobedient { since: order.at });
+        obstacles.insert(BlockedReason::AwaitingSigner { since: order.at });
     }
-    let busy = ledger.nodes().into_iter().filter(|other| *other != node && !has_obeyed(ledger, other));
-    obstacles.extend(busy.map(|other| Obstacle::Busy { node: other.clone() }));
-    if let (Why::Age, Some(due), Some(window)) = (why, due, &timing.window) {
+    let busy =
+        ledger.nodes().into_iter().filter(|other| *other != node && !has_observed_order(ledger, other));
+    obstacles.extend(busy.map(|other| BlockedReason::RolloutInProgress { node: other.clone() }));
+    if let (OrderReason::Age, Some(due), Some(window)) = (why, due, &timing.window) {
         let (ripe, never) = (due.max(now), Timestamp::MAX);
         let opens = window.open_from(ripe).unwrap_or(never);
         if opens > ripe {
-            obstacles.insert(Obstacle::Window { until: opens });
+            obstacles.insert(BlockedReason::Window { until: opens });
         }
     }
     // Its successor's standby has to fit too.
     if ledger.public_keys().count() >= MAX_KEYS {
-        obstacles.insert(Obstacle::TooManyKeys);
+        obstacles.insert(BlockedReason::TooManyKeys);
     }
     let next = next.map(|(kid, ..)| (*kid).clone());
-    Outlook { ordered: Some(order.sign.clone()), next, due, why, obstacles }
+    NodePlan { ordered: Some(order.sign.clone()), next, due, reason: why, blocked: obstacles }
 }
 
 /// What is in the way of a key's signing for everybody.
-fn in_the_way(
+fn blocked_reasons(
     ledger: &Ledger,
     (kid, entry): (&Kid, &Entry),
-    seen: &Observation,
+    seen: &RotationInputs,
     without: &BTreeSet<String>,
     now: Timestamp,
     timing: &Timing,
-) -> BTreeSet<Obstacle> {
+) -> BTreeSet<BlockedReason> {
     let mut obstacles = BTreeSet::new();
-    for place in seen.gates.difference(without) {
+    for place in seen.required_targets.difference(without) {
         match entry.shown.get(place) {
-            None => drop(obstacles.insert(Obstacle::NotShown { place: place.clone() })),
-            Some(_) if entry.original => {}
+            None => drop(obstacles.insert(BlockedReason::NotShown { place: place.clone() })),
+            Some(_) if entry.present_from_start => {}
             Some(since) => {
                 let until = later(*since, timing.until_ready());
                 if now < until {
-                    obstacles.insert(Obstacle::Propagating { place: place.clone(), until });
+                    obstacles.insert(BlockedReason::Propagating { place: place.clone(), until });
                 }
             }
         }
@@ -378,25 +384,25 @@ fn in_the_way(
     for (api_server, verifies) in &seen.api_servers {
         let api_server = api_server.clone();
         match verifies {
-            None => drop(obstacles.insert(Obstacle::Silent { api_server })),
+            None => drop(obstacles.insert(BlockedReason::ApiServerUnavailable { api_server })),
             Some(kids) if !kids.contains(kid) => {
-                obstacles.insert(Obstacle::NotVerified { api_server });
+                obstacles.insert(BlockedReason::NotVerified { api_server });
             }
             Some(_) => {}
         }
     }
-    if let Some(hold) = ledger.hold().filter(|_| ledger.is_held(now)) {
-        obstacles.insert(Obstacle::Repaired { until: hold.until });
+    if let Some(hold) = ledger.retention_hold().filter(|_| ledger.is_held(now)) {
+        obstacles.insert(BlockedReason::Repaired { until: hold.until });
     }
-    if !seen.is_sound {
-        obstacles.insert(Obstacle::Unsound);
+    if !seen.is_complete {
+        obstacles.insert(BlockedReason::IncompleteObservation);
     }
     obstacles
 }
 
 /// Whether a node signs with the key that it was ordered, and with no other. One without an order signs for
 /// nobody outside.
-fn has_obeyed(ledger: &Ledger, node: &NodeName) -> bool {
+fn has_observed_order(ledger: &Ledger, node: &NodeName) -> bool {
     let Some(order) = ledger.orders().get(node) else { return true };
     ledger
         .keys_of(node)
@@ -406,7 +412,7 @@ fn has_obeyed(ledger: &Ledger, node: &NodeName) -> bool {
 
 /// Where a key stands in its life, in the words of RFC 7583 section 3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum KeyState {
     /// A source lists it, and nobody says who has the private key.
     Published,
     /// It waits until it may sign.
@@ -424,7 +430,7 @@ pub enum Standing {
     Revoked,
 }
 
-impl Standing {
+impl KeyState {
     /// In one word, for tables and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -442,30 +448,30 @@ impl Standing {
 
 /// Where a key stands.
 #[must_use]
-pub fn standing(
+pub fn key_state(
     ledger: &Ledger,
     kid: &Kid,
-    seen: &Observation,
+    seen: &RotationInputs,
     now: Timestamp,
     timing: &Timing,
-) -> Option<Standing> {
+) -> Option<KeyState> {
     let entry = ledger.entries().get(kid)?;
     let signer = entry.signer.as_ref().map(|signer| signer.stage);
     Some(match (entry.state, signer) {
-        (State::Removed { .. }, _) => Standing::Removed,
-        (State::Revoked { .. }, _) => Standing::Revoked,
+        (EntryState::Removed { .. }, _) => KeyState::Removed,
+        (EntryState::Revoked { .. }, _) => KeyState::Revoked,
         (_, Some(Stage::Standby { .. })) => {
-            let obstacles = in_the_way(ledger, (kid, entry), seen, &BTreeSet::new(), now, timing);
-            if obstacles.is_empty() { Standing::Ready } else { Standing::Standby }
+            let obstacles = blocked_reasons(ledger, (kid, entry), seen, &BTreeSet::new(), now, timing);
+            if obstacles.is_empty() { KeyState::Ready } else { KeyState::Standby }
         }
-        (_, Some(Stage::Active { .. })) => Standing::Active,
+        (_, Some(Stage::Active { .. })) => KeyState::Active,
         (_, Some(stage @ Stage::Retired { .. })) => {
-            Standing::Retired { until: stage.dead_after(timing.margin) }
+            KeyState::Retired { until: stage.dead_after(timing.margin) }
         }
-        (State::Listed, None) => Standing::Published,
-        (State::Missing { since }, None) => {
+        (EntryState::Listed, None) => KeyState::Published,
+        (EntryState::Missing { since }, None) => {
             let wait = signed(timing.max_token_lifetime) + signed(timing.margin);
-            Standing::Retired { until: since.checked_add(wait).ok() }
+            KeyState::Retired { until: since.checked_add(wait).ok() }
         }
     })
 }
@@ -476,7 +482,7 @@ mod tripwire;
 mod window;
 
 pub use alarms::alarms;
-pub use report::{KeyReport, NodeReport, Phase, Report, report};
+pub use report::{KeyStatus, NodeStatus, Phase, RotationStatus, rotation_status};
 pub use tripwire::{SigningKey, signing_key};
 pub use window::Window;
 

@@ -19,14 +19,14 @@ mod step;
 mod verification_set;
 
 pub use self::{
-    permit::{Claims, Permit, Refusal, UnreadableClaims, longest},
-    recovery::Surprise,
+    permit::{Claims, SigningDecision, SigningRefusal, UnreadableClaims, longest},
+    recovery::RecoveryFinding,
     socket_name::{InvalidSocketName, SocketName},
-    step::{Done, MAX_HELD, OutOfOrder, RefusedOrder, Step},
+    step::{Done, MAX_KEYS_PER_NODE, OutOfOrder, RefusedOrder, SignerStep},
     verification_set::VerificationKey,
 };
 use super::{
-    announcement::{AnnouncedKey, Announcement, NodeName, Stage, Word},
+    announcement::{AnnouncedKey, Announcement, NodeName, Stage, StatementVersion},
     issuer::Issuer,
     json,
     jwk::{Algorithm, Jwk},
@@ -39,7 +39,7 @@ const VERSION: u32 = 1;
 
 /// What the publisher wants of one node. The node obeys or refuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Orders {
+pub struct DesiredState {
     /// The key that shall sign, for others than the API server too.
     pub sign: Option<Kid>,
     /// When that was ordered: who has obeyed a later order does not go back.
@@ -97,17 +97,17 @@ impl KeyType {
 /// A key of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Held {
+pub struct JournalKey {
     pub jwk: Jwk,
     pub stage: Stage,
     /// It was ordered to sign: it may sign for others than the API server.
-    pub outside: bool,
+    pub external_audiences: bool,
     /// No token that it signed for others than the API server has a later `exp`. `None`: it signed none.
-    pub horizon: Option<Timestamp>,
+    pub latest_exp_bound: Option<Timestamp>,
     /// The same for tokens that are for the API server alone.
-    pub internal_horizon: Option<Timestamp>,
+    pub latest_internal_exp_bound: Option<Timestamp>,
     /// No live token for others needs it: the API server verifies with it, and shows it to nobody.
-    pub withdrawn: bool,
+    pub excluded_from_discovery: bool,
     /// Its private key is gone: it cannot sign any more.
     pub lost: bool,
 }
@@ -115,7 +115,7 @@ pub struct Held {
 /// A public key of before, or of another node: the API server verifies with it, nobody here signs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Legacy {
+pub struct VerificationOnlyKey {
     pub jwk: Jwk,
     /// Only tokens for the API server need it.
     pub exclude: bool,
@@ -126,21 +126,21 @@ pub struct Legacy {
 /// Invariant: a key stands under its kid; the one that signs is active, and its private key is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Holdings {
+pub struct Journal {
     version: u32,
     node: NodeName,
     issuer: Issuer,
     /// The one key that signs. Another one may be active too, until it is stopped.
     signing: Option<Kid>,
     /// The time of the latest order that was dealt with: obeyed, or refused for good.
-    heard: Option<Timestamp>,
+    observed_order: Option<Timestamp>,
     /// When what this node announces last changed; later with every change.
-    said: Timestamp,
-    keys: BTreeMap<Kid, Held>,
-    legacy: Vec<Legacy>,
+    announced_at: Timestamp,
+    keys: BTreeMap<Kid, JournalKey>,
+    legacy: Vec<VerificationOnlyKey>,
     /// The keys of the nodes that this one trusts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    trusted: Vec<Legacy>,
+    trusted: Vec<VerificationOnlyKey>,
     /// The nodes that the operator has admitted here, and the kids by which they are known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     admits: BTreeMap<NodeName, BTreeSet<Kid>>,
@@ -148,7 +148,7 @@ pub struct Holdings {
     changed: Timestamp,
 }
 
-impl Holdings {
+impl Journal {
     /// Those of a node that has no key yet.
     #[must_use]
     pub fn new(node: NodeName, issuer: Issuer, now: Timestamp) -> Self {
@@ -157,8 +157,8 @@ impl Holdings {
             node,
             issuer,
             signing: None,
-            heard: None,
-            said: now,
+            observed_order: None,
+            announced_at: now,
             keys: BTreeMap::new(),
             legacy: Vec::new(),
             trusted: Vec::new(),
@@ -172,18 +172,18 @@ impl Holdings {
     /// # Errors
     ///
     /// Fails when a newer program wrote it, and when it is damaged.
-    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidHoldings> {
-        let damaged = |error: serde_json::Error| InvalidHoldings::Damaged(error.to_string());
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidJournal> {
+        let damaged = |error: serde_json::Error| InvalidJournal::Damaged(error.to_string());
         let version = json::version(bytes).map_err(damaged)?;
         if version > VERSION {
-            return Err(InvalidHoldings::Newer { version });
+            return Err(InvalidJournal::Newer { version });
         }
         let holdings: Self = serde_json::from_slice(bytes).map_err(damaged)?;
         if let Some((kid, held)) = holdings.keys.iter().find(|(kid, held)| *kid != held.jwk.kid()) {
-            return Err(InvalidHoldings::Misnamed { entry: kid.clone(), kid: held.jwk.kid().clone() });
+            return Err(InvalidJournal::Misnamed { entry: kid.clone(), kid: held.jwk.kid().clone() });
         }
         match &holdings.signing {
-            Some(kid) if !holdings.can_sign(kid) => Err(InvalidHoldings::Signing { kid: kid.clone() }),
+            Some(kid) if !holdings.can_sign(kid) => Err(InvalidJournal::Signing { kid: kid.clone() }),
             _ => Ok(holdings),
         }
     }
@@ -214,12 +214,12 @@ impl Holdings {
 
     /// The time of the latest order that was dealt with.
     #[must_use]
-    pub fn heard(&self) -> Option<Timestamp> {
-        self.heard
+    pub fn observed_order(&self) -> Option<Timestamp> {
+        self.observed_order
     }
 
     #[must_use]
-    pub fn keys(&self) -> &BTreeMap<Kid, Held> {
+    pub fn keys(&self) -> &BTreeMap<Kid, JournalKey> {
         &self.keys
     }
 
@@ -232,18 +232,19 @@ impl Holdings {
     /// What this node says of its keys.
     #[must_use]
     pub fn announcement(&self) -> Announcement {
-        let Self { node, issuer, heard, said, .. } = self.clone();
-        let announced = |held: &Held| {
-            let Held { jwk, stage, withdrawn, .. } = held.clone();
-            AnnouncedKey { jwk, stage, withdrawn }
+        let Self { node, issuer, observed_order: heard, announced_at: said, .. } = self.clone();
+        let announced = |held: &JournalKey| {
+            let JournalKey { jwk, stage, excluded_from_discovery: withdrawn, .. } = held.clone();
+            AnnouncedKey { jwk, stage, excluded_from_discovery: withdrawn }
         };
         let keys = self.keys.values().map(announced);
-        Announcement::new(node, issuer, Word { at: said, heard }, keys).admitting(self.admits.clone())
+        Announcement::new(node, issuer, StatementVersion { at: said, observed_order: heard }, keys)
+            .admitting(self.admits.clone())
     }
 
     /// The same with other keys of before.
     #[must_use]
-    pub fn with_legacy(&self, legacy: Vec<Legacy>, now: Timestamp) -> Self {
+    pub fn with_legacy(&self, legacy: Vec<VerificationOnlyKey>, now: Timestamp) -> Self {
         let mut next = self.clone();
         next.legacy = legacy;
         next.dated(self, now)
@@ -254,7 +255,10 @@ impl Holdings {
     pub fn with_trust(&self, trust: &Trust, now: Timestamp) -> Self {
         let mut next = self.clone();
         let keys = trust.known.values().flat_map(|known| known.announcement().keys().values());
-        let verified = |key: &AnnouncedKey| Legacy { jwk: key.jwk.clone(), exclude: key.withdrawn };
+        let verified = |key: &AnnouncedKey| VerificationOnlyKey {
+            jwk: key.jwk.clone(),
+            exclude: key.excluded_from_discovery,
+        };
         (next.trusted, next.admits) = (keys.map(verified).collect(), trust.admits());
         next.dated(self, now)
     }
@@ -273,7 +277,7 @@ impl Holdings {
     /// Moves the dates of the verification set and of the announcement exactly when those changed.
     fn dated(mut self, before: &Self, now: Timestamp) -> Self {
         if !self.announcement().says_the_same_as(&before.announcement()) {
-            self.said = now.max(before.said + step::SOONEST);
+            self.announced_at = now.max(before.announced_at + step::SOONEST);
         }
         let nobody = BTreeSet::new();
         if self.verification_set(&nobody) != before.verification_set(&nobody) {
@@ -286,7 +290,7 @@ impl Holdings {
 
 /// A stored journal cannot be used.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum InvalidHoldings {
+pub enum InvalidJournal {
     #[error("journal has version {version}, this program knows versions up to {VERSION}")]
     Newer { version: u32 },
     #[error("damaged journal: {0}")]

@@ -7,19 +7,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    announcement::{NodeName, Posted},
+    announcement::{NodeName, SignedAnnouncement},
     issuer::Issuer,
     kid::Kid,
-    signing::MAX_HELD,
+    signing::MAX_KEYS_PER_NODE,
 };
 
 /// The nodes that one node trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// What each node that the operator admitted here said then.
-    pub admitted: BTreeMap<NodeName, Posted>,
+    pub admitted: BTreeMap<NodeName, SignedAnnouncement>,
     /// The last that each node has said and was believed.
-    pub known: BTreeMap<NodeName, Posted>,
+    pub known: BTreeMap<NodeName, SignedAnnouncement>,
 }
 
 /// Why an announcement does not count for a node.
@@ -36,7 +36,7 @@ pub enum Distrust {
     Taken { node: NodeName, kid: Kid, owner: NodeName },
     #[error("node `{node}` announces keys of issuer `{found}`")]
     OtherIssuer { node: NodeName, found: Issuer },
-    #[error("node `{node}` announces {count} keys, a node holds at most {MAX_HELD}")]
+    #[error("node `{node}` announces {count} keys, a node holds at most {MAX_KEYS_PER_NODE}")]
     TooMany { node: NodeName, count: usize },
 }
 
@@ -61,7 +61,7 @@ impl Distrust {
 
 /// Who a node is, and what it goes by.
 #[derive(Clone, Copy, Debug)]
-pub struct Bystander<'a> {
+pub struct LocalNode<'a> {
     pub node: &'a NodeName,
     pub issuer: &'a Issuer,
     /// The keys that are not of another node: its own, and those of before.
@@ -73,15 +73,15 @@ pub struct Bystander<'a> {
 impl Trust {
     /// The same once announcements were read, and why some of them do not count.
     #[must_use]
-    pub fn learn(&self, me: Bystander<'_>, posted: &[Posted]) -> (Self, Vec<Distrust>) {
+    pub fn update(&self, me: LocalNode<'_>, posted: &[SignedAnnouncement]) -> (Self, Vec<Distrust>) {
         let mut trust = self.clone();
         let admitted = self.admitted.values();
-        let heard: Vec<&Posted> =
+        let heard: Vec<&SignedAnnouncement> =
             posted.iter().chain(admitted).filter(|posted| posted.announcement().node() != me.node).collect();
         loop {
             let news = heard.iter().find(|posted| trust.judge(me, posted) == Ok(true));
             let Some(news) = news else { break };
-            trust.known.insert(news.announcement().node().clone(), Posted::clone(news));
+            trust.known.insert(news.announcement().node().clone(), SignedAnnouncement::clone(news));
         }
         let reachable: BTreeSet<NodeName> = trust.reachable().into_iter().cloned().collect();
         trust.known.retain(|node, _| reachable.contains(node) && node != me.node);
@@ -92,9 +92,9 @@ impl Trust {
 
     /// Whether an announcement is news that counts; one that is known, or older, is none. One from the future counts:
     /// a node whose clock was ahead dates each of its announcements later than the one before.
-    fn judge(&self, me: Bystander<'_>, posted: &Posted) -> Result<bool, Distrust> {
+    fn judge(&self, me: LocalNode<'_>, posted: &SignedAnnouncement) -> Result<bool, Distrust> {
         let announcement = posted.announcement();
-        let (name, at) = (announcement.node(), announcement.word().at);
+        let (name, at) = (announcement.node(), announcement.version().at);
         let node = || name.clone();
         if !self.reachable().contains(name) {
             return Err(Distrust::NotAdmitted { node: node() });
@@ -103,11 +103,11 @@ impl Trust {
             return Err(Distrust::OtherIssuer { node: node(), found: announcement.issuer().clone() });
         }
         let known = self.known.get(name);
-        if known.is_some_and(|known| at <= known.announcement().word().at) {
+        if known.is_some_and(|known| at <= known.announcement().version().at) {
             return Ok(false);
         }
         let count = announcement.keys().len();
-        if count > MAX_HELD {
+        if count > MAX_KEYS_PER_NODE {
             return Err(Distrust::TooMany { node: node(), count });
         }
         let mut trusted = self.kids(name);
@@ -120,7 +120,7 @@ impl Trust {
             if !is_known && !posted.signed_by().contains(kid) {
                 return Err(Distrust::Unsigned { node: node(), kid: kid.clone() });
             }
-            let holds = |other: &&Posted| other.announcement().keys().contains_key(kid);
+            let holds = |other: &&SignedAnnouncement| other.announcement().keys().contains_key(kid);
             let mut others = self.known.values().filter(|other| other.announcement().node() != name);
             let owner = others.find(holds).map(|other| other.announcement().node());
             if let Some(owner) = owner.or_else(|| me.keys.contains(kid).then_some(me.node)) {
@@ -133,7 +133,7 @@ impl Trust {
     /// The kids by which a node is trusted: those of the last that it said, or that the operator admitted since.
     /// A key that it has destroyed is none of them; somebody may find it in an old backup.
     fn kids(&self, node: &NodeName) -> BTreeSet<Kid> {
-        let at = |posted: &&Posted| posted.announcement().word().at;
+        let at = |posted: &&SignedAnnouncement| posted.announcement().version().at;
         let said = self.known.get(node).into_iter().chain(self.admitted.get(node)).max_by_key(at);
         let said = said.into_iter();
         let own = said.flat_map(|posted| posted.announcement().keys().keys());
@@ -164,7 +164,7 @@ impl Trust {
     /// What this node says of those that the operator has admitted here.
     #[must_use]
     pub fn admits(&self) -> BTreeMap<NodeName, BTreeSet<Kid>> {
-        let kids = |(node, admitted): (&NodeName, &Posted)| {
+        let kids = |(node, admitted): (&NodeName, &SignedAnnouncement)| {
             let latest = self.known.get(node).unwrap_or(admitted);
             (node.clone(), latest.announcement().keys().keys().cloned().collect())
         };

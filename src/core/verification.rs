@@ -23,13 +23,14 @@ pub use self::{
     credential::{Credential, InvalidCredentials, credentials},
     difference::{Difference, Kind},
     evidence::{
-        Again, Answer, ApiServerView, ENTRA_LIFE, Evidence, Exhibit, NoAnswer, PROPAGATION, Unanswered,
+        Again, ApiServerView, DocumentEvidence, ENTRA_LIFE, Evidence, HttpResponse, NoAnswer, PROPAGATION,
+        Unanswered,
     },
-    judgement::Judgement,
+    judgement::Verdict,
     question::{Cloud, Expectation, Party, Question},
     reference::reference,
 };
-use case::Case;
+use case::Context;
 
 /// One rule and what breaking it leads to.
 pub struct Check {
@@ -43,8 +44,8 @@ pub struct Check {
     /// The AADSTS codes that Microsoft Entra would answer with, the likeliest first.
     pub codes: &'static [u32],
     pub basis: Basis,
-    pub step: Step,
-    judge: fn(&Case) -> Verdict,
+    pub step: CheckStage,
+    judge: fn(&Context) -> CheckResult,
 }
 
 /// What a violation means.
@@ -107,7 +108,7 @@ impl Basis {
 
 /// When Microsoft Entra comes to a rule, as far as one can guess (`docs/decisions/0033`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum CheckStage {
     /// The workload comes as far as asking.
     Request,
     Tenant,
@@ -133,7 +134,7 @@ pub enum Step {
 }
 
 /// The answer of one check.
-enum Verdict {
+enum CheckResult {
     /// The rule holds; in words, what was seen.
     Holds(String),
     Violated(Violation),
@@ -150,7 +151,7 @@ struct Violation {
     unless: Option<String>,
 }
 
-impl Verdict {
+impl CheckResult {
     /// The violation is none if this is so, which only the operator knows.
     fn unless(self, condition: impl Into<String>) -> Self {
         match self {
@@ -192,10 +193,10 @@ pub struct Confirmation {
 
 /// What a relying party would answer, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct VerificationReport {
     #[serde(rename = "for")]
     pub party: Party,
-    pub outcome: Outcome,
+    pub outcome: VerificationOutcome,
     /// The likely first answer, then errors, warnings and notes, each in the order in which a relying party
     /// comes to them.
     pub findings: Vec<Finding>,
@@ -204,14 +205,14 @@ pub struct Report {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum VerificationOutcome {
     Accepted,
     Refused,
     /// The evidence is not enough to tell.
     Unknown,
 }
 
-impl Outcome {
+impl VerificationOutcome {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -222,7 +223,7 @@ impl Outcome {
     }
 }
 
-impl Report {
+impl VerificationReport {
     /// The answer that the relying party is likely to give.
     #[must_use]
     pub fn likely_first(&self) -> Option<&Finding> {
@@ -231,7 +232,7 @@ impl Report {
 
     /// Whether nothing stands in the way that time alone would not cure.
     #[must_use]
-    pub fn may_heal(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         let mut errors = self.findings.iter().filter(|finding| finding.level == Level::Error);
         errors.all(|finding| checks::HEALING.contains(&finding.id))
     }
@@ -239,15 +240,15 @@ impl Report {
 
 /// Judges the evidence by every check to which it applies.
 #[must_use]
-pub fn judge(evidence: &Evidence, question: &Question) -> Report {
-    let case = Case::new(evidence, question);
+pub fn judge(evidence: &Evidence, question: &Question) -> VerificationReport {
+    let case = Context::new(evidence, question);
     let (mut violated, mut holds) = (Vec::new(), Vec::new());
     for check in checks().filter(|check| check.parties.contains(&question.party)) {
         let verdict = checks::for_google(check, &case, (check.judge)(&case));
         match verdict {
-            Verdict::NotApplicable => {}
-            Verdict::Holds(seen) => holds.push(Confirmation { id: check.id, seen }),
-            Verdict::Violated(violation) => violated.push((check, violation)),
+            CheckResult::NotApplicable => {}
+            CheckResult::Holds(seen) => holds.push(Confirmation { id: check.id, seen }),
+            CheckResult::Violated(violation) => violated.push((check, violation)),
         }
     }
     // The sort is stable: within one step the order of the table counts.
@@ -264,25 +265,29 @@ pub fn judge(evidence: &Evidence, question: &Question) -> Report {
         findings[likely].likely_first = true;
         findings[..=likely].rotate_right(1);
     }
-    Report { party: question.party, outcome: outcome(&case, &findings, &holds), findings, holds }
+    VerificationReport { party: question.party, outcome: outcome(&case, &findings, &holds), findings, holds }
 }
 
-fn outcome(case: &Case, findings: &[Finding], holds: &[Confirmation]) -> Outcome {
+fn outcome(case: &Context, findings: &[Finding], holds: &[Confirmation]) -> VerificationOutcome {
     let mut errors = findings.iter().filter(|finding| finding.level == Level::Error).peekable();
     if errors.peek().is_some() {
         // That nobody answers says as much about this machine as about the issuer.
         let is_ours = |finding: &Finding| finding.id == checks::REACH && case.evidence.is_unanswered();
         let is_open = errors.all(|finding| finding.unless.is_some() || is_ours(finding));
-        return if is_open { Outcome::Unknown } else { Outcome::Refused };
+        return if is_open { VerificationOutcome::Unknown } else { VerificationOutcome::Refused };
     }
     let decisive = if case.is_about_a_token() { checks::SIGNATURE } else { checks::KEYS };
-    if holds.iter().any(|rule| rule.id == decisive) { Outcome::Accepted } else { Outcome::Unknown }
+    if holds.iter().any(|rule| rule.id == decisive) {
+        VerificationOutcome::Accepted
+    } else {
+        VerificationOutcome::Unknown
+    }
 }
 
 impl Check {
     /// Whether the workload comes as far as asking only if the rule holds.
     fn keeps_from_asking(&self) -> bool {
-        self.level == Level::Error && self.step == Step::Request && self.codes.is_empty()
+        self.level == Level::Error && self.step == CheckStage::Request && self.codes.is_empty()
     }
 
     fn finding(&self, violation: Violation, party: Party) -> Finding {

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_openssl::SslStream;
 
 use super::{
-    pulse::{Pulse, Word},
+    pulse::{Activity, CloseReason},
     tls::TlsFiles,
 };
 
@@ -52,12 +52,12 @@ const WINDOW: u32 = 65_535;
 const STRICT_TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// What is the same for every connection of a listener.
-pub(super) struct Manners {
+pub(super) struct ConnectionConfig {
     protocol: Builder<TokioExecutor>,
     secure: bool,
 }
 
-impl Manners {
+impl ConnectionConfig {
     pub(super) fn new(secure: bool) -> Self {
         let mut protocol = Builder::new(TokioExecutor::new());
         // Its own time limit would be a timer and an allocation per request; see `pulse`.
@@ -80,8 +80,8 @@ pub(super) async fn converse<S, B>(
     stream: TcpStream,
     tls: Option<Arc<TlsFiles>>,
     service: S,
-    manners: Arc<Manners>,
-    pulse: Arc<Pulse>,
+    manners: Arc<ConnectionConfig>,
+    pulse: Arc<Activity>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync,
     S::Future: Send + 'static,
@@ -98,7 +98,7 @@ pub(super) async fn converse<S, B>(
     }
 }
 
-async fn answer<I, S, B>(io: I, service: S, manners: &Manners, pulse: &Pulse)
+async fn answer<I, S, B>(io: I, service: S, manners: &ConnectionConfig, pulse: &Activity)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync,
@@ -107,9 +107,9 @@ where
 {
     pulse.begin();
     let service = service_fn(|request: Request<Incoming>| {
-        pulse.beat();
+        pulse.record();
         // HTTP/2 has a frame for it.
-        let last = pulse.word() == Some(Word::Closing) && request.version() < Version::HTTP_2;
+        let last = pulse.close_reason() == Some(CloseReason::Closing) && request.version() < Version::HTTP_2;
         let secure = manners.secure;
         let response = service.call(request);
         async move {
@@ -129,14 +129,14 @@ where
     let word = poll_fn(|context| match connection.as_mut().poll(context) {
         // How it ended is the peer's affair.
         Poll::Ready(_) => Poll::Ready(None),
-        Poll::Pending => pulse.poll_word(&mut known, context).map(Some),
+        Poll::Pending => pulse.poll_close(&mut known, context).map(Some),
     });
     let farewell = match word.await {
         None => return,
-        Some(Word::Silent | Word::Evicted) if pulse.requests() == 0 => return,
-        Some(Word::Silent) => FAREWELL,
-        Some(Word::Evicted) => EVICTION,
-        Some(Word::Closing) => {
+        Some(CloseReason::Silent | CloseReason::Evicted) if pulse.requests() == 0 => return,
+        Some(CloseReason::Silent) => FAREWELL,
+        Some(CloseReason::Evicted) => EVICTION,
+        Some(CloseReason::Closing) => {
             if timeout(LINGER, connection.as_mut()).await.is_ok() {
                 return;
             }

@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(75);
 
 /// What a connection shows its listener, and is told by it.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(super) struct Activity {
     begun: AtomicBool,
     requests: AtomicU32,
     word: AtomicU8,
@@ -37,7 +37,7 @@ pub(super) struct Pulse {
 /// Why a connection shall end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Word {
+pub(super) enum CloseReason {
     /// It brought no request for too long.
     Silent = 1,
     /// Another one needs its room.
@@ -46,14 +46,14 @@ pub(super) enum Word {
     Closing = 2,
 }
 
-impl Pulse {
+impl Activity {
     /// From now on requests are expected: TLS has been agreed upon.
     pub(super) fn begin(&self) {
         self.begun.store(true, Ordering::Relaxed);
     }
 
     /// Counts a request; only the connection itself does.
-    pub(super) fn beat(&self) {
+    pub(super) fn record(&self) {
         let requests = self.requests.load(Ordering::Relaxed);
         self.requests.store(requests.wrapping_add(1), Ordering::Relaxed);
     }
@@ -62,26 +62,26 @@ impl Pulse {
         self.requests.load(Ordering::Relaxed)
     }
 
-    pub(super) fn word(&self) -> Option<Word> {
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
         match self.word.load(Ordering::Acquire) {
             0 => None,
-            1 => Some(Word::Silent),
-            3 => Some(Word::Evicted),
-            _ => Some(Word::Closing),
+            1 => Some(CloseReason::Silent),
+            3 => Some(CloseReason::Evicted),
+            _ => Some(CloseReason::Closing),
         }
     }
 
     /// Ready once the connection shall end. `known` is the waker of the last call: the task of a connection
     /// hardly ever changes it, and to leave it with the listener costs more than all else here.
-    pub(super) fn poll_word(&self, known: &mut Option<Waker>, context: &Context) -> Poll<Word> {
+    pub(super) fn poll_close(&self, known: &mut Option<Waker>, context: &Context) -> Poll<CloseReason> {
         if !known.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
             self.waker.register(context.waker());
             *known = Some(context.waker().clone());
         }
-        self.word().map_or(Poll::Pending, Poll::Ready)
+        self.close_reason().map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn tell(&self, word: Word) {
+    fn tell(&self, word: CloseReason) {
         self.word.store(word as u8, Ordering::Release);
         self.waker.wake();
     }
@@ -89,19 +89,19 @@ impl Pulse {
 
 /// The pulses of all connections of a listener.
 #[derive(Default)]
-pub(super) struct Pulses(Vec<Felt>);
+pub(super) struct OpenConnections(Vec<Felt>);
 
 struct Felt {
-    pulse: Arc<Pulse>,
+    pulse: Arc<Activity>,
     patience: Patience,
     /// When it is looked at again; `None` before it has begun.
     due: Option<Instant>,
 }
 
-impl Pulses {
+impl OpenConnections {
     /// The pulse of a new connection, which shows that it is open by keeping it.
-    pub(super) fn open(&mut self) -> Arc<Pulse> {
-        let pulse = Arc::<Pulse>::default();
+    pub(super) fn open(&mut self) -> Arc<Activity> {
+        let pulse = Arc::<Activity>::default();
         self.0.push(Felt { pulse: Arc::clone(&pulse), patience: Patience::default(), due: None });
         pulse
     }
@@ -123,14 +123,14 @@ impl Pulses {
         self.0.retain(|felt| Arc::strong_count(&felt.pulse) > 1);
         let useless = self.0.iter().position(|felt| felt.pulse.requests() == 0);
         if !self.0.is_empty() {
-            self.0.remove(useless.unwrap_or(0)).pulse.tell(Word::Evicted);
+            self.0.remove(useless.unwrap_or(0)).pulse.tell(CloseReason::Evicted);
         }
     }
 
     /// Tells all that the listener ends.
     pub(super) fn close(self) {
         for felt in self.0 {
-            felt.pulse.tell(Word::Closing);
+            felt.pulse.tell(CloseReason::Closing);
         }
     }
 }
@@ -144,7 +144,7 @@ impl Felt {
         let wait = self.patience.wait(self.pulse.requests());
         self.due = wait.map(|wait| now + wait);
         if wait.is_none() {
-            self.pulse.tell(Word::Silent);
+            self.pulse.tell(CloseReason::Silent);
         }
         wait.is_some()
     }

@@ -22,8 +22,8 @@ use tracing::{error, warn};
 
 use super::{
     Listener,
-    connection::{self, Manners},
-    pulse::Pulses,
+    connection::{self, ConnectionConfig},
+    pulse::OpenConnections,
     tls::TlsFiles,
 };
 
@@ -81,8 +81,8 @@ impl Server {
             WhenFull::Wait => max_connections,
             WhenFull::Evict => 2 * max_connections,
         };
-        let manners = Arc::new(Manners::new(tls.is_some()));
-        let (mut connections, mut pulses) = (JoinSet::new(), Pulses::default());
+        let manners = Arc::new(ConnectionConfig::new(tls.is_some()));
+        let (mut connections, mut pulses) = (JoinSet::new(), OpenConnections::default());
         let converse = |stream, pulse| {
             let (tls, service, manners) = (tls.clone(), service.clone(), Arc::clone(&manners));
             connection::converse(stream, tls, service, manners, pulse)

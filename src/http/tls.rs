@@ -16,7 +16,7 @@ use crate::{
     blocking::{self, TimedOut},
     clock,
     core::redaction::in_one_line,
-    telemetry::board::Board,
+    telemetry::board::StatusStore,
 };
 
 mod pair;
@@ -102,7 +102,7 @@ impl TlsFiles {
     }
 
     /// Reloads whenever the files change, until `stop` resolves, and tells it on the board.
-    pub async fn watch(self: Arc<Self>, board: Board, stop: impl Future<Output = ()>) {
+    pub async fn watch(self: Arc<Self>, board: StatusStore, stop: impl Future<Output = ()>) {
         pin!(stop);
         let mut trouble = Trouble::default();
         loop {

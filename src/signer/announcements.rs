@@ -10,7 +10,9 @@ use std::{
 use super::keyring::{SigningError, SigningKey};
 use crate::{
     core::{
-        announcement::{Announcement, Draft, InvalidPost, NodeName, Posted},
+        announcement::{
+            Announcement, AnnouncementSigner, InvalidSignedAnnouncement, NodeName, SignedAnnouncement,
+        },
         kid::Kid,
     },
     files,
@@ -24,20 +26,20 @@ const MAX_OTHERS: usize = 256;
 const MAX_NAMES: usize = 10_000;
 
 /// The file of one node.
-pub(super) struct Board {
+pub(super) struct AnnouncementDir {
     directory: PathBuf,
     name: String,
 }
 
 /// The files of the other nodes, which may be anything.
-pub(super) struct Others {
+pub(super) struct PeerReader {
     directory: PathBuf,
     own: String,
     /// What they held when they were last read.
-    read: BTreeMap<PathBuf, Posted>,
+    read: BTreeMap<PathBuf, SignedAnnouncement>,
 }
 
-impl Board {
+impl AnnouncementDir {
     pub(super) fn new(directory: &Path, node: &NodeName) -> Self {
         Self { directory: directory.to_owned(), name: format!("{node}.json") }
     }
@@ -48,7 +50,7 @@ impl Board {
         &self,
         announcement: &Announcement,
         keys: &BTreeMap<Kid, Arc<SigningKey>>,
-    ) -> Result<(), BoardError> {
+    ) -> Result<(), AnnouncementDirError> {
         let path = self.directory.join(&self.name);
         let keys: Vec<_> = keys.iter().filter(|(kid, _)| announcement.keys().contains_key(*kid)).collect();
         if self.present().is_some_and(|present| {
@@ -57,7 +59,7 @@ impl Board {
         }) {
             return Ok(());
         }
-        let mut draft = Draft::new(announcement);
+        let mut draft = AnnouncementSigner::new(announcement);
         for (_, key) in keys {
             draft.sign(key.jwk(), |message| key.sign_message(message))?;
         }
@@ -71,7 +73,7 @@ impl Board {
                 }
                 written => written,
             })
-            .map_err(|source| BoardError::Write { path, source })
+            .map_err(|source| AnnouncementDirError::Write { path, source })
     }
 
     /// Whether this is what stands there: whoever can write to the directory can take it away.
@@ -80,13 +82,13 @@ impl Board {
     }
 
     /// What is posted already.
-    fn present(&self) -> Option<Posted> {
+    fn present(&self) -> Option<SignedAnnouncement> {
         let present = files::read_no_follow(&self.directory.join(&self.name), MAX_SIZE);
-        Posted::read(&present.ok()?).ok()
+        SignedAnnouncement::read(&present.ok()?).ok()
     }
 }
 
-impl Others {
+impl PeerReader {
     pub(super) fn new(directory: &Path, own: &NodeName) -> Self {
         Self { directory: directory.to_owned(), own: format!("{own}.json"), read: BTreeMap::new() }
     }
@@ -96,8 +98,8 @@ impl Others {
     pub(super) fn read(
         &mut self,
         trusted: &BTreeSet<NodeName>,
-    ) -> Result<(Vec<Posted>, Option<BoardError>), BoardError> {
-        let failed = |source| BoardError::Read { path: self.directory.clone(), source };
+    ) -> Result<(Vec<SignedAnnouncement>, Option<AnnouncementDirError>), AnnouncementDirError> {
+        let failed = |source| AnnouncementDirError::Read { path: self.directory.clone(), source };
         let entries = match fs::read_dir(&self.directory) {
             // Nobody has posted anything.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
@@ -117,17 +119,18 @@ impl Others {
         }
         paths.extend(others);
         paths.retain(|path| path.file_name().is_some_and(|name| name != self.own.as_str()));
-        let too_many = paths.get(MAX_OTHERS).map(|_| BoardError::TooMany { path: self.directory.clone() });
+        let too_many =
+            paths.get(MAX_OTHERS).map(|_| AnnouncementDirError::TooMany { path: self.directory.clone() });
         paths.truncate(MAX_OTHERS);
         let mut read = BTreeMap::new();
         let mut unreadable = None;
         for path in paths {
             let posted = match files::read_no_follow(&path, MAX_SIZE) {
-                Ok(present) => Posted::read_again(&present, self.read.remove(&path))
-                    .map_err(|source| BoardError::Unusable { path: path.clone(), source }),
+                Ok(present) => SignedAnnouncement::read_again(&present, self.read.remove(&path))
+                    .map_err(|source| AnnouncementDirError::Unusable { path: path.clone(), source }),
                 // It was there a moment ago.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => Err(BoardError::Read { path: path.clone(), source }),
+                Err(source) => Err(AnnouncementDirError::Read { path: path.clone(), source }),
             };
             match posted {
                 Ok(posted) => drop(read.insert(path, posted)),
@@ -141,7 +144,7 @@ impl Others {
 
 /// An announcement cannot be posted, or one of another node not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum BoardError {
+pub enum AnnouncementDirError {
     #[error("cannot post the announcement `{path}`", path = path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("cannot read `{path}`", path = path.display())]
@@ -149,12 +152,12 @@ pub enum BoardError {
     #[error("more than {MAX_OTHERS} announcements in `{path}`", path = path.display())]
     TooMany { path: PathBuf },
     #[error("cannot use `{path}`", path = path.display())]
-    Unusable { path: PathBuf, source: InvalidPost },
+    Unusable { path: PathBuf, source: InvalidSignedAnnouncement },
     #[error("cannot sign the announcement")]
     Sign(#[from] SigningError),
 }
 
-impl BoardError {
+impl AnnouncementDirError {
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -33,7 +33,7 @@ use crate::core::{
     jwk::Jwk,
     kid::Kid,
     public_key::InvalidPublicKey,
-    signing::{Holdings, InvalidHoldings, KeyType},
+    signing::{InvalidJournal, Journal, KeyType},
 };
 
 /// The journal beside the keys.
@@ -156,7 +156,7 @@ impl Keyring {
     ///
     /// Fails when its file cannot be removed, and when the token does not destroy it.
     pub fn destroy(&mut self, kid: &Kid) -> Result<(), KeyringError> {
-        self.shred(kid)?;
+        self.destroy_revoked(kid)?;
         self.directory.remove(&public_name(kid))?;
         self.keys.remove(kid);
         Ok(())
@@ -167,7 +167,7 @@ impl Keyring {
     /// # Errors
     ///
     /// As [`Self::destroy`].
-    pub fn shred(&self, kid: &Kid) -> Result<(), KeyringError> {
+    pub fn destroy_revoked(&self, kid: &Kid) -> Result<(), KeyringError> {
         if let Some(hsm) = &self.hsm {
             hsm.destroy(kid)?;
         }
@@ -179,10 +179,10 @@ impl Keyring {
     /// # Errors
     ///
     /// Fails when it cannot be read.
-    pub fn journal(&self) -> Result<Option<Holdings>, KeyringError> {
+    pub fn journal(&self) -> Result<Option<Journal>, KeyringError> {
         let path = self.directory.path().join(JOURNAL);
         let Some(bytes) = self.directory.read(JOURNAL)? else { return Ok(None) };
-        Holdings::parse(&bytes).map(Some).map_err(|source| KeyringError::Journal { path, source })
+        Journal::parse(&bytes).map(Some).map_err(|source| KeyringError::Journal { path, source })
     }
 
     /// Stores the journal. It is there to stay when this returns.
@@ -190,7 +190,7 @@ impl Keyring {
     /// # Errors
     ///
     /// Fails when it cannot be written; the one before is there then.
-    pub fn record(&self, holdings: &Holdings) -> Result<(), KeyringError> {
+    pub fn record(&self, holdings: &Journal) -> Result<(), KeyringError> {
         self.directory.write(JOURNAL, &holdings.to_json(), directory::PRIVATE)
     }
 
@@ -265,7 +265,7 @@ pub enum KeyringError {
     #[error("cannot take over the key in `{file}`", file = file.display())]
     Import { file: PathBuf, source: Box<KeyringError> },
     #[error("cannot use the journal `{path}`", path = path.display())]
-    Journal { path: PathBuf, source: InvalidHoldings },
+    Journal { path: PathBuf, source: InvalidJournal },
     #[error("cannot {action} `{path}`", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot keep private keys out of core dumps")]
@@ -300,7 +300,7 @@ impl KeyringError {
             Self::Unusable { .. } => {
                 Some("restore the file from a backup, or remove it to have a new key made".to_owned())
             }
-            Self::Journal { source: InvalidHoldings::Newer { .. }, .. } => {
+            Self::Journal { source: InvalidJournal::Newer { .. }, .. } => {
                 Some("use the newer signpost again".to_owned())
             }
             Self::Journal { .. } => Some(

@@ -19,23 +19,23 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use super::{
-    announcements::{Board, BoardError, Others},
+    announcements::{AnnouncementDir, AnnouncementDirError, PeerReader},
     keyring::{Hsm, HsmSettings, Keyring, KeyringError, NewKey, Signature, SigningError, SigningKey},
     trust::{TrustError, TrustStore},
 };
 use crate::{
     blocking::TimedOut,
     core::{
-        announcement::{NodeName, Posted},
+        announcement::{NodeName, SignedAnnouncement},
         issuer::Issuer,
         kid::Kid,
         signing::{
-            Claims, Done, Holdings, KeyType, Legacy, Orders, OutOfOrder, Refusal, Step, Surprise,
-            UnreadableClaims, VerificationKey,
+            Claims, DesiredState, Done, Journal, KeyType, OutOfOrder, RecoveryFinding, SignerStep,
+            SigningRefusal, UnreadableClaims, VerificationKey, VerificationOnlyKey,
         },
-        trust::{Bystander, Distrust},
+        trust::{Distrust, LocalNode},
     },
-    telemetry::signing::{Meter, Standing},
+    telemetry::signing::{SignerMetrics, SignerState},
 };
 
 /// How long a token for the API server alone may live although a shorter life was asked for.
@@ -62,58 +62,58 @@ pub struct Settings {
     /// Where new keys are made, unless that is on this disk.
     pub hsm: Option<HsmSettings>,
     /// Public keys of before.
-    pub legacy: Vec<Legacy>,
+    pub legacy: Vec<VerificationOnlyKey>,
 }
 
 /// A node that signs. Blocks, except where it says otherwise.
 pub struct Node {
     settings: Settings,
-    meter: Arc<Meter>,
+    metrics: Arc<SignerMetrics>,
     /// What takes effect when memory is lost. Signing may wait for it, so nobody who holds it reads or writes
     /// where others may.
-    desk: Mutex<Desk>,
-    board: Board,
+    durable: Mutex<DurableState>,
+    board: AnnouncementDir,
     /// Whether what is in effect is announced.
     announced: AtomicBool,
     /// Whether a signature waits in vain for the disk.
     unrecorded: AtomicBool,
     /// What is in effect.
-    live: ArcSwap<Live>,
-    orders: ArcSwap<Orders>,
+    snapshot: ArcSwap<Snapshot>,
+    orders: ArcSwap<DesiredState>,
     hsm: Option<Arc<Hsm>>,
     /// Made, but not written yet: a full disk shall not cost a key each second.
     spare: Mutex<Option<NewKey>>,
     /// Held by whoever tends.
-    tending: Mutex<()>,
+    reconciling: Mutex<()>,
     /// Held by whoever listens to others, however long that takes.
-    others: Mutex<Others>,
-    heard: Mutex<Heard>,
-    hearsay: Mutex<Hearsay>,
+    others: Mutex<PeerReader>,
+    peer_announcements: Mutex<PeerAnnouncements>,
+    peer_state: Mutex<PeerState>,
 }
 
-struct Desk {
+struct DurableState {
     keyring: Keyring,
     /// As it is on the disk.
-    holdings: Holdings,
+    holdings: Journal,
 }
 
 /// What others said when they were last listened to.
 #[derive(Default)]
-struct Heard {
-    posted: Arc<[Posted]>,
-    unreadable: Option<Arc<BoardError>>,
+struct PeerAnnouncements {
+    posted: Arc<[SignedAnnouncement]>,
+    unreadable: Option<Arc<AnnouncementDirError>>,
 }
 
 /// What became of what others said.
-struct Hearsay {
+struct PeerState {
     trust_store: TrustStore,
     distrusted: Vec<Distrust>,
     /// The nodes that counted.
     trusted: BTreeSet<NodeName>,
 }
 
-struct Live {
-    holdings: Holdings,
+struct Snapshot {
+    holdings: Journal,
     keys: BTreeMap<Kid, Arc<SigningKey>>,
 }
 
@@ -124,9 +124,9 @@ impl Node {
     ///
     /// Fails when another process holds it, when others could have read it, when it is another node's or
     /// another issuer's, and when the disk cannot be written.
-    pub fn open(settings: Settings, now: Timestamp) -> Result<(Self, Vec<Surprise>), NodeError> {
+    pub fn open(settings: Settings, now: Timestamp) -> Result<(Self, Vec<RecoveryFinding>), NodeError> {
         let keyring = Keyring::hold(&settings.keyring, settings.hsm.as_ref())?;
-        let board = Board::new(&settings.announcements, &settings.node);
+        let board = AnnouncementDir::new(&settings.announcements, &settings.node);
         let journal = keyring.journal()?;
         if let Some(journal) = &journal {
             let (found, expected) = (journal.node().to_string(), settings.node.to_string());
@@ -135,7 +135,7 @@ impl Node {
         }
         let before = journal
             .clone()
-            .unwrap_or_else(|| Holdings::new(settings.node.clone(), settings.issuer.clone(), now));
+            .unwrap_or_else(|| Journal::new(settings.node.clone(), settings.issuer.clone(), now));
         let found = keyring.keys().values().map(|key| key.jwk().clone());
         let (holdings, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
         let mut trust_store = TrustStore::new(settings.trust.clone());
@@ -146,23 +146,23 @@ impl Node {
         }
         // Whoever cannot say so goes on with what it did, and says it later.
         let announced = board.post(&holdings.announcement(), keyring.keys()).is_ok();
-        let live = Live { holdings: holdings.clone(), keys: keyring.keys().clone() };
-        let meter = Arc::new(Meter::new(settings.node.clone()));
-        meter.stands(standing(&holdings, now));
+        let live = Snapshot { holdings: holdings.clone(), keys: keyring.keys().clone() };
+        let meter = Arc::new(SignerMetrics::new(settings.node.clone()));
+        meter.set_state(standing(&holdings, now));
         let node = Self {
             hsm: keyring.hsm().cloned(),
-            meter,
-            others: Mutex::new(Others::new(&settings.announcements, &settings.node)),
-            desk: Mutex::new(Desk { keyring, holdings }),
+            metrics: meter,
+            others: Mutex::new(PeerReader::new(&settings.announcements, &settings.node)),
+            durable: Mutex::new(DurableState { keyring, holdings }),
             board,
             announced: announced.into(),
             unrecorded: false.into(),
-            live: ArcSwap::from_pointee(live),
+            snapshot: ArcSwap::from_pointee(live),
             orders: ArcSwap::default(),
             spare: Mutex::default(),
-            tending: Mutex::default(),
-            heard: Mutex::default(),
-            hearsay: Mutex::new(Hearsay { trust_store, distrusted: Vec::new(), trusted: trust.nodes() }),
+            reconciling: Mutex::default(),
+            peer_announcements: Mutex::default(),
+            peer_state: Mutex::new(PeerState { trust_store, distrusted: Vec::new(), trusted: trust.nodes() }),
             settings,
         };
         Ok((node, surprises))
@@ -175,21 +175,21 @@ impl Node {
 
     /// What it does, for those who look.
     #[must_use]
-    pub fn meter(&self) -> &Arc<Meter> {
-        &self.meter
+    pub fn metrics(&self) -> &Arc<SignerMetrics> {
+        &self.metrics
     }
 
     /// What is in effect. Does not block.
     #[must_use]
-    pub fn holdings(&self) -> Holdings {
-        self.live.load().holdings.clone()
+    pub fn journal(&self) -> Journal {
+        self.snapshot.load().holdings.clone()
     }
 
     /// The keys that the API server verifies with and when they last changed; `None` as long as there is none
     /// to show. Does not block.
     #[must_use]
     pub fn verification_set(&self) -> Option<(Vec<VerificationKey>, Timestamp)> {
-        let live = self.live.load();
+        let live = self.snapshot.load();
         let set = live.holdings.verification_set(&self.orders.load().revoked)?;
         Some((set, live.holdings.changed()))
     }
@@ -200,7 +200,7 @@ impl Node {
     ///
     /// Fails with [`SignError::NotCovered`] or [`SignError::Blocks`] when [`Self::sign`] has to be asked.
     pub fn sign_from_memory(&self, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
-        self.sign_with(&self.live.load(), claims, now, false)
+        self.sign_with(&self.snapshot.load(), claims, now, false)
     }
 
     /// Signs the claims of an API server, once the disk says how long the token lives.
@@ -209,30 +209,31 @@ impl Node {
     ///
     /// Fails when it may not be signed, and when the disk cannot be written.
     pub fn sign(&self, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
-        match self.sign_with(&self.live.load(), claims, now, true) {
+        match self.sign_with(&self.snapshot.load(), claims, now, true) {
             Err(SignError::NotCovered(_)) => {}
             decided => return decided,
         }
         let mut desk = self.desk();
         // Memory changes only while the desk is held: somebody else may just have covered it, and no other key takes
         // over before this one has signed.
-        let live = self.live.load_full();
+        let live = self.snapshot.load_full();
         match self.sign_with(&live, claims, now, true) {
             Err(SignError::NotCovered(done)) => {
-                let covered = Live { holdings: live.holdings.after(&done, now)?, keys: live.keys.clone() };
+                let covered =
+                    Snapshot { holdings: live.holdings.after(&done, now)?, keys: live.keys.clone() };
                 let recorded = desk.record(&done, now);
                 self.unrecorded.store(recorded.is_err(), Relaxed);
                 recorded?;
-                self.live.store(Arc::new(covered));
+                self.snapshot.store(Arc::new(covered));
             }
             decided => return decided,
         }
-        self.sign_with(&self.live.load(), claims, now, true)
+        self.sign_with(&self.snapshot.load(), claims, now, true)
     }
 
     fn sign_with(
         &self,
-        live: &Live,
+        live: &Snapshot,
         claims: &str,
         now: Timestamp,
         may_block: bool,
@@ -240,8 +241,8 @@ impl Node {
         let read = Claims::read(claims)?;
         let Settings { api_audiences, max_token_lifetime, .. } = &self.settings;
         let permit =
-            live.holdings.permit(&self.orders.load(), &read, api_audiences, now, *max_token_lifetime)?;
-        if let Some(done) = live.holdings.cover(&permit) {
+            live.holdings.decide(&self.orders.load(), &read, api_audiences, now, *max_token_lifetime)?;
+        if let Some(done) = live.holdings.reserve_expiry(&permit) {
             return Err(SignError::NotCovered(Box::new(done)));
         }
         let key = live.keys.get(&permit.kid).expect("what signs has its private key");
@@ -256,8 +257,8 @@ impl Node {
     /// # Errors
     ///
     /// Fails with the first step that cannot be done; it is done when this is called again.
-    pub fn tend(&self, orders: &Orders, now: Timestamp) -> Result<Vec<Step>, NodeError> {
-        let _alone = self.tending.lock().expect("nobody panics while holding it");
+    pub fn reconcile(&self, orders: &DesiredState, now: Timestamp) -> Result<Vec<SignerStep>, NodeError> {
+        let _alone = self.reconciling.lock().expect("nobody panics while holding it");
         // What is revoked stops at once, whatever the disk says.
         self.orders.store(Arc::new(orders.clone()));
         let shredded = self.shred(orders);
@@ -268,7 +269,7 @@ impl Node {
             let mut desk = self.desk();
             let Some(step) = desk.holdings.next_step(orders, now, self.settings.margin) else { break };
             let done = match step.clone() {
-                Step::Generate => {
+                SignerStep::Generate => {
                     drop(desk);
                     let new = self.new_key()?;
                     desk = self.desk();
@@ -276,13 +277,13 @@ impl Node {
                     self.store_spare(&mut desk, new)?;
                     Done::Generated(jwk)
                 }
-                Step::Begin { kid, ordered } => Done::Began { kid, ordered },
-                Step::Stop { kid } => Done::Stopped { kid },
-                Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
-                Step::Refuse { ordered } => Done::Refused { ordered },
-                Step::Speak { after } => Done::Spoke { after },
-                Step::Withdraw { kid } => Done::Withdrew { kid },
-                Step::Destroy { kid } => {
+                SignerStep::Begin { kid, ordered } => Done::Began { kid, ordered },
+                SignerStep::Stop { kid } => Done::Stopped { kid },
+                SignerStep::Allow { kid, ordered } => Done::Allowed { kid, ordered },
+                SignerStep::Refuse { ordered } => Done::Refused { ordered },
+                SignerStep::Reassert { after } => Done::Reasserted { after },
+                SignerStep::Exclude { kid } => Done::Excluded { kid },
+                SignerStep::Destroy { kid } => {
                     desk.keyring.destroy(&kid)?;
                     Done::Destroyed { kid }
                 }
@@ -309,30 +310,30 @@ impl Node {
 
     /// Removes the private keys that are revoked before anything is recorded: a process that dies here, or whose disk
     /// is full, and starts while the ledger cannot be read, shall not sign with them again.
-    fn shred(&self, orders: &Orders) -> Result<(), KeyringError> {
+    fn shred(&self, orders: &DesiredState) -> Result<(), KeyringError> {
         let desk = self.desk();
         let revoked = desk.keyring.keys().keys().filter(|kid| orders.revoked.contains(*kid));
-        revoked.map(|kid| desk.keyring.shred(kid)).fold(Ok(()), Result::and)
+        revoked.map(|kid| desk.keyring.destroy_revoked(kid)).fold(Ok(()), Result::and)
     }
 
     /// Why announcements of other nodes do not count, since they were last read.
     #[must_use]
-    pub fn distrusted(&self) -> Vec<Distrust> {
-        self.hearsay.lock().expect("nobody panics while holding it").distrusted.clone()
+    pub fn rejected(&self) -> Vec<Distrust> {
+        self.peer_state.lock().expect("nobody panics while holding it").distrusted.clone()
     }
 
     /// Reads what other nodes say, and whether what this one says still stands there, for the next [`Self::tend`]. Blocks as long as the files of others do, and nobody
     /// else waits for it.
-    pub fn listen(&self) {
-        if !self.board.shows(&self.live.load().holdings.announcement()) {
+    pub fn read_peers(&self) {
+        if !self.board.shows(&self.snapshot.load().holdings.announcement()) {
             self.announced.store(false, Relaxed);
         }
-        let trusted = self.hearsay.lock().expect("nobody panics while holding it").trusted.clone();
+        let trusted = self.peer_state.lock().expect("nobody panics while holding it").trusted.clone();
         let read = self.others.lock().expect("nobody panics while holding it").read(&trusted);
-        let mut heard = self.heard.lock().expect("nobody panics while holding it");
+        let mut heard = self.peer_announcements.lock().expect("nobody panics while holding it");
         match read {
             Ok((posted, unreadable)) => {
-                *heard = Heard { posted: posted.into(), unreadable: unreadable.map(Arc::new) };
+                *heard = PeerAnnouncements { posted: posted.into(), unreadable: unreadable.map(Arc::new) };
             }
             // What they said before still counts.
             Err(error) => heard.unreadable = Some(Arc::new(error)),
@@ -340,22 +341,22 @@ impl Node {
     }
 
     /// Takes in what other nodes say, and what the operator says of them.
-    fn learn(&self, orders: &Orders, now: Timestamp) -> Result<(), NodeError> {
+    fn learn(&self, orders: &DesiredState, now: Timestamp) -> Result<(), NodeError> {
         let (posted, unreadable) = {
-            let heard = self.heard.lock().expect("nobody panics while holding it");
+            let heard = self.peer_announcements.lock().expect("nobody panics while holding it");
             (Arc::clone(&heard.posted), heard.unreadable.clone())
         };
-        let mut hearsay = self.hearsay.lock().expect("nobody panics while holding it");
+        let mut hearsay = self.peer_state.lock().expect("nobody panics while holding it");
         let before = hearsay.trust_store.load()?;
         let mut desk = self.desk();
         let own = desk.holdings.own_kids();
-        let me = Bystander {
+        let me = LocalNode {
             node: &self.settings.node,
             issuer: &self.settings.issuer,
             keys: &own,
             revoked: &orders.revoked,
         };
-        let (trust, distrusted) = before.learn(me, &posted);
+        let (trust, distrusted) = before.update(me, &posted);
         (hearsay.distrusted, hearsay.trusted) = (distrusted, trust.nodes());
         hearsay.trust_store.learnt(&before, &trust)?;
         let next = desk.holdings.with_trust(&trust, now);
@@ -378,7 +379,7 @@ impl Node {
         }
         let (new, others) = NewKey::import(file)?;
         let (jwk, kid) = (new.jwk().clone(), new.jwk().kid().clone());
-        let _alone = self.tending.lock().expect("nobody panics while holding it");
+        let _alone = self.reconciling.lock().expect("nobody panics while holding it");
         let mut desk = self.desk();
         if desk.keyring.keys().contains_key(&kid) {
             return Err(NodeError::Present { kid });
@@ -398,7 +399,7 @@ impl Node {
         loop {
             let (announcement, keys) = {
                 let desk = self.desk();
-                if self.announced.load(Relaxed) && self.live.load().holdings == desk.holdings {
+                if self.announced.load(Relaxed) && self.snapshot.load().holdings == desk.holdings {
                     return Ok(());
                 }
                 (desk.holdings.announcement(), desk.keyring.keys().clone())
@@ -409,8 +410,8 @@ impl Node {
             // A signature may have moved the last `exp` of a key meanwhile.
             if desk.holdings.announcement() == announcement {
                 self.announced.store(true, Relaxed);
-                self.meter.stands(standing(&desk.holdings, now));
-                self.live.store(Arc::new(Live { holdings: desk.holdings.clone(), keys }));
+                self.metrics.set_state(standing(&desk.holdings, now));
+                self.snapshot.store(Arc::new(Snapshot { holdings: desk.holdings.clone(), keys }));
                 return Ok(());
             }
         }
@@ -421,19 +422,19 @@ impl Node {
         made.map_or_else(|| NewKey::generate(self.settings.key_type, self.hsm.as_ref()), Ok)
     }
 
-    fn store_spare(&self, desk: &mut Desk, new: NewKey) -> Result<(), KeyringError> {
+    fn store_spare(&self, desk: &mut DurableState, new: NewKey) -> Result<(), KeyringError> {
         desk.keyring.add(new).map(drop).map_err(|(new, error)| {
             *self.spare.lock().expect("nobody panics while holding it") = Some(new);
             error
         })
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().expect("nobody panics while holding it")
+    fn desk(&self) -> MutexGuard<'_, DurableState> {
+        self.durable.lock().expect("nobody panics while holding it")
     }
 }
 
-impl Desk {
+impl DurableState {
     fn record(&mut self, done: &Done, now: Timestamp) -> Result<(), NodeError> {
         let next = self.holdings.after(done, now)?;
         if next != self.holdings {
@@ -453,12 +454,12 @@ pub struct Imported {
 }
 
 /// What is said of a node's keys just now.
-fn standing(holdings: &Holdings, now: Timestamp) -> Standing {
+fn standing(holdings: &Journal, now: Timestamp) -> SignerState {
     let mut keys = BTreeMap::from(["standby", "active", "retired"].map(|stage| (stage, 0)));
     for held in holdings.keys().values() {
         *keys.entry(held.stage.name()).or_default() += 1;
     }
-    Standing { keys, changed: holdings.changed(), obeyed: holdings.heard(), announced: now }
+    SignerState { keys, changed: holdings.changed(), obeyed: holdings.observed_order(), announced: now }
 }
 
 fn check(settings: &Settings, what: &'static str, found: String, expected: String) -> Result<(), NodeError> {
@@ -478,9 +479,9 @@ pub enum NodeError {
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     #[error(transparent)]
-    Board(#[from] BoardError),
+    Board(#[from] AnnouncementDirError),
     #[error(transparent)]
-    Others(Arc<BoardError>),
+    Others(Arc<AnnouncementDirError>),
     #[error(transparent)]
     Trust(#[from] TrustError),
     #[error(transparent)]
@@ -511,7 +512,7 @@ pub enum SignError {
     #[error("cannot read the claims")]
     Unreadable(#[from] UnreadableClaims),
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] SigningRefusal),
     /// The disk does not say yet that a token may live so long.
     #[error("nothing is recorded of so late an `exp`")]
     NotCovered(Box<Done>),

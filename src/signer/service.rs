@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     blocking, clock,
-    core::signing::{Refusal, VerificationKey},
-    telemetry::signing::Outcome,
+    core::signing::{SigningRefusal, VerificationKey},
+    telemetry::signing::SignOutcome,
 };
 
 /// Largest request: no claims of a common server take more, and an API server sends nothing else.
@@ -62,7 +62,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     // An API server asks for the keys again and again, so it never is silent for so long.
     let idle = IDLE.max(refresh_hint * 3);
-    let connections = socket.connections(Arc::clone(node.meter()), idle);
+    let connections = socket.connections(Arc::clone(node.metrics()), idle);
     let service = Arc::new(Service { node, refresh_hint, told: Mutex::default() });
     let alpha = v1alpha1::ExternalJwtSignerServer::from_arc(Arc::clone(&service));
     let stable = ExternalJwtSignerServer::from_arc(service);
@@ -90,7 +90,7 @@ impl ExternalJwtSigner for Service {
         };
         match signed {
             Ok(signed) => {
-                self.node.meter().answered(Outcome::Signed, asked.elapsed());
+                self.node.metrics().answered(SignOutcome::Signed, asked.elapsed());
                 self.tell_of_success();
                 let (header, signature) = (signed.header, signed.signature);
                 Ok(Response::new(SignJwtResponse { header, signature }))
@@ -103,7 +103,7 @@ impl ExternalJwtSigner for Service {
         let Some((keys, changed)) = self.node.verification_set() else {
             return Err(Status::new(Code::Unavailable, "no key yet"));
         };
-        self.node.meter().fetched();
+        self.node.metrics().fetched();
         Ok(Response::new(FetchKeysResponse {
             keys: keys.into_iter().map(key).collect(),
             data_timestamp: Some(timestamp(changed)),
@@ -141,23 +141,23 @@ impl v1alpha1::ExternalJwtSigner for Service {
 
 impl Service {
     fn refuse(&self, error: &SignError) -> Status {
-        use Outcome::{Failed, Refused, Unavailable};
+        use SignOutcome::{Failed, Refused, Unavailable};
         let (outcome, text, reason) = match error {
             SignError::Unreadable(_) => (Refused, "cannot read the claims", "unreadable claims"),
-            SignError::Refused(Refusal::TooLong) => {
+            SignError::Refused(SigningRefusal::TooLong) => {
                 (Refused, "the token would live too long", "too long a life")
             }
-            SignError::Refused(Refusal::NotReady) => {
+            SignError::Refused(SigningRefusal::NotReady) => {
                 (Unavailable, "not ready: no key for this audience is public yet", "not ready")
             }
-            SignError::Refused(Refusal::NoKey) => (Unavailable, "not ready", "no key"),
+            SignError::Refused(SigningRefusal::NoKey) => (Unavailable, "not ready", "no key"),
             SignError::Hangs(_) | SignError::Record(_) | SignError::NotCovered(_) | SignError::Blocks => {
                 (Unavailable, "cannot sign", "cannot record")
             }
             SignError::Signing(SigningError::Hsm(_)) => (Unavailable, "cannot sign", "no token"),
             SignError::Signing(_) => (Failed, "cannot sign", "cannot sign"),
         };
-        self.node.meter().answered(outcome, Duration::ZERO);
+        self.node.metrics().answered(outcome, Duration::ZERO);
         if self.told.lock().expect("nobody panics while holding it").insert(reason) {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             warn!(%error, cause, "a token is not signed");
@@ -175,12 +175,12 @@ impl Service {
     }
 }
 
-fn code(outcome: Outcome) -> Code {
+fn code(outcome: SignOutcome) -> Code {
     match outcome {
-        Outcome::Signed => Code::Ok,
-        Outcome::Unavailable => Code::Unavailable,
-        Outcome::Refused => Code::InvalidArgument,
-        Outcome::Failed => Code::Internal,
+        SignOutcome::Signed => Code::Ok,
+        SignOutcome::Unavailable => Code::Unavailable,
+        SignOutcome::Refused => Code::InvalidArgument,
+        SignOutcome::Failed => Code::Internal,
     }
 }
 

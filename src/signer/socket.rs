@@ -26,8 +26,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::connection::{Connection, Seats};
-use crate::{core::signing::SocketName, files, telemetry::signing::Meter};
+use self::connection::{Connection, ConnectionSlots};
+use crate::{core::signing::SocketName, files, telemetry::signing::SignerMetrics};
 
 /// Time until the next attempt when a connection cannot be taken, such as for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -85,48 +85,51 @@ impl Socket {
     /// for as long as `idle`.
     pub(super) fn connections(
         self,
-        meter: Arc<Meter>,
+        meter: Arc<SignerMetrics>,
         idle: Duration,
     ) -> impl Incoming<Item = io::Result<Connection>> {
         let mut look = interval(EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A stranger that tries on is told of once.
         let told = BTreeSet::new();
-        unfold((self, look, Seats::default(), told), move |(mut socket, mut look, mut seats, mut told)| {
-            let meter = Arc::clone(&meter);
-            async move {
-                loop {
-                    let accepted = select! {
-                        accepted = socket.bound.listener.accept() => accepted,
-                        _ = look.tick() => {
-                            socket.stay_reachable(&meter);
-                            continue;
-                        }
-                    };
-                    match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
-                        Ok((peer, stream)) if socket.may_connect(peer) => {
-                            let connection = seats.take(stream, idle);
-                            return Some((Ok(connection), (socket, look, seats, told)));
-                        }
-                        Ok((peer, _)) => {
-                            meter.turned_away();
-                            if told.insert(peer.uid()) {
-                                warn!(
-                                    uid = peer.uid(),
-                                    gid = peer.gid(),
-                                    "a stranger may not use the signer"
-                                );
+        unfold(
+            (self, look, ConnectionSlots::default(), told),
+            move |(mut socket, mut look, mut seats, mut told)| {
+                let meter = Arc::clone(&meter);
+                async move {
+                    loop {
+                        let accepted = select! {
+                            accepted = socket.bound.listener.accept() => accepted,
+                            _ = look.tick() => {
+                                socket.stay_reachable(&meter);
+                                continue;
                             }
+                        };
+                        match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
+                            Ok((peer, stream)) if socket.may_connect(peer) => {
+                                let connection = seats.take(stream, idle);
+                                return Some((Ok(connection), (socket, look, seats, told)));
+                            }
+                            Ok((peer, _)) => {
+                                meter.record_unauthorized();
+                                if told.insert(peer.uid()) {
+                                    warn!(
+                                        uid = peer.uid(),
+                                        gid = peer.gid(),
+                                        "a stranger may not use the signer"
+                                    );
+                                }
+                            }
+                            Err(_) => sleep(PAUSE).await,
                         }
-                        Err(_) => sleep(PAUSE).await,
                     }
                 }
-            }
-        })
+            },
+        )
     }
 
     /// Listens anew once the file of the socket is gone: an API server that starts would wait for it in vain.
-    fn stay_reachable(&mut self, meter: &Meter) {
+    fn stay_reachable(&mut self, meter: &SignerMetrics) {
         if self.bound.is_there() {
             meter.reachable(None);
             return;

@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 
 use crate::{
     core::{
-        announcement::{InvalidPost, NodeName, Posted},
+        announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
         trust::Trust,
     },
     files,
@@ -31,7 +31,7 @@ const MAX_SIZE: u64 = 1024 * 1024;
 pub struct TrustStore {
     path: PathBuf,
     /// What its files held when they were last read.
-    read: BTreeMap<PathBuf, Posted>,
+    read: BTreeMap<PathBuf, SignedAnnouncement>,
 }
 
 impl TrustStore {
@@ -56,7 +56,7 @@ impl TrustStore {
     /// # Errors
     ///
     /// Fails when it cannot be written.
-    pub fn admit(&self, posted: &Posted) -> Result<(), TrustError> {
+    pub fn admit(&self, posted: &SignedAnnouncement) -> Result<(), TrustError> {
         self.write(ADMITTED, posted)
     }
 
@@ -89,8 +89,8 @@ impl TrustStore {
     fn read(
         &mut self,
         kind: &str,
-        before: &mut BTreeMap<PathBuf, Posted>,
-    ) -> Result<BTreeMap<NodeName, Posted>, TrustError> {
+        before: &mut BTreeMap<PathBuf, SignedAnnouncement>,
+    ) -> Result<BTreeMap<NodeName, SignedAnnouncement>, TrustError> {
         let directory = self.path.join(kind);
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -111,7 +111,7 @@ impl TrustStore {
                 continue;
             }
             let bytes = files::read(&path, MAX_SIZE).map_err(failed("read", &path))?;
-            let posted = match Posted::read_again(&bytes, before.remove(&path)) {
+            let posted = match SignedAnnouncement::read_again(&bytes, before.remove(&path)) {
                 Ok(posted) => posted,
                 Err(source) => return Err(TrustError::Invalid { path, source }),
             };
@@ -125,7 +125,7 @@ impl TrustStore {
         Ok(read)
     }
 
-    fn write(&self, kind: &str, posted: &Posted) -> Result<(), TrustError> {
+    fn write(&self, kind: &str, posted: &SignedAnnouncement) -> Result<(), TrustError> {
         let directory = self.path.join(kind);
         let node = posted.announcement().node();
         let path = directory.join(format!("{node}.json"));
@@ -160,7 +160,7 @@ pub enum TrustError {
     #[error("`{path}` is of user {owner} with mode {mode:o}, expected user {us} and nobody else to write it", path = path.display())]
     Exposed { path: PathBuf, owner: u32, mode: u32, us: u32 },
     #[error("cannot use `{path}`", path = path.display())]
-    Invalid { path: PathBuf, source: InvalidPost },
+    Invalid { path: PathBuf, source: InvalidSignedAnnouncement },
     #[error("`{path}` is of node `{node}`", path = path.display())]
     Misnamed { path: PathBuf, node: NodeName },
 }

@@ -11,9 +11,9 @@ use super::Fetched;
 use crate::{
     blocking, clock,
     core::{
-        announcement::{InvalidPost, NodeName, Posted},
+        announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
         issuer::Issuer,
-        merge::Said,
+        merge::NodeStatement,
     },
     files,
 };
@@ -97,16 +97,16 @@ impl Announcements {
                 }
             }
             let is_own = self.own.as_ref() == Some(node);
-            said.push(Said { is_own, ..Said::new(posted, now, self.margin) });
+            said.push(NodeStatement { is_own, ..NodeStatement::new(posted, now, self.margin) });
         }
-        let mut keys: Vec<_> = said.iter().flat_map(Said::keys).cloned().collect();
+        let mut keys: Vec<_> = said.iter().flat_map(NodeStatement::keys).cloned().collect();
         keys.sort_by(|one, other| one.kid().cmp(other.kid()));
         keys.dedup();
         Ok(Fetched { keys, said: Some(said), notes, ..Fetched::default() })
     }
 }
 
-fn read(directory: &Path) -> Result<Vec<(PathBuf, Posted)>, AnnouncementError> {
+fn read(directory: &Path) -> Result<Vec<(PathBuf, SignedAnnouncement)>, AnnouncementError> {
     let cannot = |path: &Path| {
         let path = path.to_owned();
         move |source| AnnouncementError::Io { path, source }
@@ -133,7 +133,7 @@ fn read(directory: &Path) -> Result<Vec<(PathBuf, Posted)>, AnnouncementError> {
     let read = |path: PathBuf| {
         // A ConfigMap or Secret volume is made of links.
         let bytes = files::read(&path, MAX_SIZE).map_err(cannot(&path))?;
-        match Posted::read(&bytes) {
+        match SignedAnnouncement::read(&bytes) {
             Ok(posted) => Ok((path, posted)),
             Err(source) => Err(AnnouncementError::Invalid { path, source }),
         }
@@ -151,7 +151,7 @@ pub enum AnnouncementError {
     #[error("cannot read `{path}`", path = path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("cannot use `{path}`", path = path.display())]
-    Invalid { path: PathBuf, source: InvalidPost },
+    Invalid { path: PathBuf, source: InvalidSignedAnnouncement },
     #[error("`{path}` is of issuer `{found}`, expected `{expected}`", path = path.display())]
     OtherIssuer { path: PathBuf, found: Issuer, expected: Issuer },
     #[error(

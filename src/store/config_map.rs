@@ -16,7 +16,7 @@ use crate::{
     core::{
         announcement::NodeName,
         issuer::Issuer,
-        ledger::{Found, InvalidLedger, Ledger},
+        ledger::{InvalidLedger, Ledger, StoredLedger},
     },
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
 };
@@ -72,7 +72,7 @@ impl ConfigMapStore {
         match answer.status {
             StatusCode::OK => self.found(self.object(&request, &answer)?),
             StatusCode::NOT_FOUND if says_not_found(&answer) => {
-                Ok(Stored { found: Found::Nothing, revision: None })
+                Ok(Stored { found: StoredLedger::Nothing, revision: None })
             }
             _ => Err(self.refused("read", &request, &answer)),
         }
@@ -90,19 +90,19 @@ impl ConfigMapStore {
         let data = object.data.clone().unwrap_or_default();
         let parsed = |key: &str| data.get(key).map(|text| Ledger::parse(text.as_bytes()));
         let found = match (parsed(LEDGER), parsed(PREVIOUS)) {
-            (Some(Ok(ledger)), _) => Found::Ledger(Arc::new(ledger)),
+            (Some(Ok(ledger)), _) => StoredLedger::Ledger(Arc::new(ledger)),
             (Some(Err(source @ InvalidLedger::Newer { .. })), _) => {
                 return Err(StoreError::Invalid { at, source });
             }
-            (_, Some(Ok(previous))) => Found::Previous(Arc::new(previous)),
-            (Some(Err(damaged)), _) => Found::Damaged(damaged),
+            (_, Some(Ok(previous))) => StoredLedger::Previous(Arc::new(previous)),
+            (Some(Err(damaged)), _) => StoredLedger::Damaged(damaged),
             (None, _) => {
                 let others = data.keys().chain(object.binary_data.iter().flat_map(BTreeMap::keys));
                 let keys: Vec<String> = others.filter(|key| *key != PREVIOUS).cloned().collect();
                 if !keys.is_empty() {
                     return Err(StoreError::NoLedger { at, keys });
                 }
-                Found::Nothing
+                StoredLedger::Nothing
             }
         };
         Ok(Stored { found, revision: Some(Revision::ConfigMap(Box::new(object))) })

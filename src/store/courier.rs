@@ -16,7 +16,7 @@ use k8s_openapi::{List, api::core::v1::ConfigMap, apimachinery::pkg::apis::meta:
 
 use crate::{
     blocking,
-    core::announcement::{NodeName, Posted},
+    core::announcement::{NodeName, SignedAnnouncement},
     files,
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
 };
@@ -31,7 +31,7 @@ const MAX_LIST: usize = 16 * 1024 * 1024;
 const MAX_SIZE: u64 = 1024 * 1024;
 
 /// Between one directory and the objects of one ledger.
-pub struct Courier {
+pub struct AnnouncementSync {
     namespace: String,
     ledger: String,
     connection: Connection,
@@ -40,7 +40,7 @@ pub struct Courier {
     own: Option<NodeName>,
 }
 
-impl Courier {
+impl AnnouncementSync {
     /// Nothing is asked before the first call. `ledger` is the name of the `ConfigMap` that holds the ledger.
     #[must_use]
     pub fn new(
@@ -58,7 +58,7 @@ impl Courier {
     /// # Errors
     ///
     /// Fails with the first that cannot be done; what was done before stays.
-    pub async fn carry(&self) -> Result<(), CourierError> {
+    pub async fn sync(&self) -> Result<(), AnnouncementSyncError> {
         let request = Request::get(format!("{}?labelSelector={LABEL}%3D{}", self.collection(), self.ledger));
         let request = request.up_to(MAX_LIST);
         let answer = self.call(&request).await?;
@@ -81,7 +81,11 @@ impl Courier {
         let directory = self.directory.clone();
         let taken = blocking::at(&self.directory, move || take_over(&directory, &theirs)).await;
         let took = taken.unwrap_or_else(|hangs| {
-            Err(CourierError::Io { action: "reach", path: self.directory.clone(), source: hangs.into() })
+            Err(AnnouncementSyncError::Io {
+                action: "reach",
+                path: self.directory.clone(),
+                source: hangs.into(),
+            })
         });
         if let Some(own) = &self.own {
             self.post(own, present).await?;
@@ -90,7 +94,7 @@ impl Courier {
     }
 
     /// Posts the file of the own node unless it is there.
-    async fn post(&self, own: &NodeName, present: Option<ConfigMap>) -> Result<(), CourierError> {
+    async fn post(&self, own: &NodeName, present: Option<ConfigMap>) -> Result<(), AnnouncementSyncError> {
         let path = self.directory.join(format!("{own}.json"));
         let reading = blocking::at(&self.directory, {
             let path = path.clone();
@@ -100,7 +104,7 @@ impl Courier {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             read => read.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other)),
         };
-        let text = text.map_err(|source| CourierError::Io { action: "read", path, source })?;
+        let text = text.map_err(|source| AnnouncementSyncError::Io { action: "read", path, source })?;
         let data = BTreeMap::from([(ANNOUNCEMENT.to_owned(), text)]);
         let request = match present {
             Some(object) if object.data.as_ref() == Some(&data) => return Ok(()),
@@ -149,15 +153,15 @@ impl Courier {
         NodeName::parse(name.strip_prefix(&self.ledger)?.strip_prefix('.')?).ok()
     }
 
-    async fn call(&self, request: &Request) -> Result<Answer, CourierError> {
+    async fn call(&self, request: &Request) -> Result<Answer, AnnouncementSyncError> {
         self.connection.call(request).await.map_err(|source| self.failed(source))
     }
 
-    fn failed(&self, source: KubernetesError) -> CourierError {
-        CourierError::Kubernetes { namespace: self.namespace.clone(), source: Box::new(source) }
+    fn failed(&self, source: KubernetesError) -> AnnouncementSyncError {
+        AnnouncementSyncError::Kubernetes { namespace: self.namespace.clone(), source: Box::new(source) }
     }
 
-    fn refused(&self, request: &Request, answer: &Answer) -> CourierError {
+    fn refused(&self, request: &Request, answer: &Answer) -> AnnouncementSyncError {
         let message = answer.message();
         let hint = hint_for_credential(answer.status, message.as_deref()).map(str::to_owned);
         let hint = hint.or_else(|| self.hint(&request.method, answer.status, message.as_deref()));
@@ -207,31 +211,32 @@ impl Courier {
 
 /// Writes the files that are not there, or say something else. What is no announcement of its node is left out:
 /// one nonsense would stop whoever reads the directory.
-fn take_over(directory: &Path, theirs: &BTreeMap<NodeName, String>) -> Result<(), CourierError> {
+fn take_over(directory: &Path, theirs: &BTreeMap<NodeName, String>) -> Result<(), AnnouncementSyncError> {
     for (node, text) in theirs {
         let path = directory.join(format!("{node}.json"));
         if files::read_no_follow(&path, MAX_SIZE).is_ok_and(|present| present == text.as_bytes())
-            || !Posted::read(text.as_bytes()).is_ok_and(|posted| posted.announcement().node() == node)
+            || !SignedAnnouncement::read(text.as_bytes())
+                .is_ok_and(|posted| posted.announcement().node() == node)
         {
             continue;
         }
         files::create_directory(directory, files::PUBLIC_DIRECTORY)
             .and_then(|()| files::replace(&path, text.as_bytes(), files::PUBLIC_FILE))
-            .map_err(|source| CourierError::Io { action: "write", path, source })?;
+            .map_err(|source| AnnouncementSyncError::Io { action: "write", path, source })?;
     }
     Ok(())
 }
 
 /// Announcements are not carried on.
 #[derive(Debug, thiserror::Error)]
-pub enum CourierError {
+pub enum AnnouncementSyncError {
     #[error("cannot carry announcements in namespace `{namespace}`")]
     Kubernetes { namespace: String, source: Box<KubernetesError> },
     #[error("cannot {action} `{path}`", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
-impl CourierError {
+impl AnnouncementSyncError {
     /// Whether the API server says that this may not be done.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

@@ -19,7 +19,7 @@ use super::{At, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
     blocking, clock,
     core::{
-        ledger::{Found, InvalidLedger, Ledger, Lineage},
+        ledger::{InvalidLedger, Ledger, Lineage, StoredLedger},
         publication::sha256_hex,
     },
     files,
@@ -116,14 +116,16 @@ impl FileStore {
     pub(super) fn read_at(&self, now: Timestamp) -> Result<Stored, StoreError> {
         let Stored { found: mut newest, revision } = self.own(now)?;
         for directory in &self.former {
-            let Found::Ledger(other) = find(directory, bytes(directory, LEDGER)?)? else { continue };
+            let StoredLedger::Ledger(other) = find(directory, bytes(directory, LEDGER)?)? else { continue };
             let counts = match &newest {
-                Found::Nothing => true,
-                Found::Ledger(own) => own.lineage() == other.lineage() && own.sequence() < other.sequence(),
-                Found::Previous(_) | Found::Damaged(_) => false,
+                StoredLedger::Nothing => true,
+                StoredLedger::Ledger(own) => {
+                    own.lineage() == other.lineage() && own.sequence() < other.sequence()
+                }
+                StoredLedger::Previous(_) | StoredLedger::Damaged(_) => false,
             };
             if counts {
-                newest = Found::Ledger(other);
+                newest = StoredLedger::Ledger(other);
             }
         }
         Ok(Stored { found: newest, revision })
@@ -148,7 +150,7 @@ impl FileStore {
         file.take(MAX_SIZE).read_to_end(&mut bytes).map_err(failed)?;
         let revision = Some(Revision::File(sha256_hex(&bytes)));
         let stored = Stored { found: find(&self.directory, Some(bytes))?, revision };
-        let remember = matches!(stored.found, Found::Ledger(_)) && face.is_settled(now);
+        let remember = matches!(stored.found, StoredLedger::Ledger(_)) && face.is_settled(now);
         *self.remembered() = remember.then(|| Remembered { face, stored: stored.clone() });
         Ok(stored)
     }
@@ -231,18 +233,18 @@ fn bytes(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
 }
 
 /// What one directory holds; `present` is what stands in its ledger file.
-fn find(directory: &Path, present: Option<Vec<u8>>) -> Result<Found, StoreError> {
+fn find(directory: &Path, present: Option<Vec<u8>>) -> Result<StoredLedger, StoreError> {
     let parsed = present.map(|bytes| Ledger::parse(&bytes));
     let otherwise = match parsed {
-        Some(Ok(ledger)) => return Ok(Found::Ledger(Arc::new(ledger))),
+        Some(Ok(ledger)) => return Ok(StoredLedger::Ledger(Arc::new(ledger))),
         Some(Err(source @ InvalidLedger::Newer { .. })) => {
             return Err(StoreError::Invalid { at: At::File(directory.join(LEDGER)), source });
         }
-        Some(Err(damaged)) => Found::Damaged(damaged),
-        None => Found::Nothing,
+        Some(Err(damaged)) => StoredLedger::Damaged(damaged),
+        None => StoredLedger::Nothing,
     };
     let previous = bytes(directory, PREVIOUS)?.and_then(|bytes| Ledger::parse(&bytes).ok());
-    Ok(previous.map_or(otherwise, |ledger| Found::Previous(Arc::new(ledger))))
+    Ok(previous.map_or(otherwise, |ledger| StoredLedger::Previous(Arc::new(ledger))))
 }
 
 fn shown(path: &Path) -> String {
@@ -267,12 +269,12 @@ pub fn read_all(directory: &Path) -> Result<(Vec<Ledger>, Vec<StoreError>), Stor
     for entry in entries {
         let directory = entry.map_err(failed)?.path();
         let ledger = match bytes(&directory, LEDGER).and_then(|present| find(&directory, present)) {
-            Ok(Found::Ledger(ledger) | Found::Previous(ledger)) => Arc::unwrap_or_clone(ledger),
-            Ok(Found::Damaged(source)) => {
+            Ok(StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger)) => Arc::unwrap_or_clone(ledger),
+            Ok(StoredLedger::Damaged(source)) => {
                 unusable.push(StoreError::Invalid { at: At::File(directory.join(LEDGER)), source });
                 continue;
             }
-            Ok(Found::Nothing) => continue,
+            Ok(StoredLedger::Nothing) => continue,
             Err(error) => {
                 unusable.push(error);
                 continue;

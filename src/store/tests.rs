@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::*;
 use crate::core::{
     issuer::Issuer,
-    ledger::{Ledger, What},
-    merge::{Answer, Report, merge},
+    ledger::{IncidentKind, Ledger},
+    merge::{SourceAnswer, SourceReport, merge},
     tests::{retention, rsa_key, terms},
 };
 
@@ -26,21 +26,21 @@ async fn update(
 
 async fn read(store: &LedgerStore) -> Arc<Ledger> {
     match store.read().await.expect("readable") {
-        Found::Ledger(ledger) => ledger,
+        StoredLedger::Ledger(ledger) => ledger,
         other => panic!("{other:?}"),
     }
 }
 
 fn with_key(ledger: &Ledger, index: usize) -> Ledger {
     let keys = ledger.public_keys().cloned().chain([rsa_key(index)]).collect();
-    let reports = [Report { source: "test".to_owned(), answer: Answer::Keys(keys) }];
+    let reports = [SourceReport { source: "test".to_owned(), answer: SourceAnswer::Keys(keys) }];
     ledger.observe(&merge(ledger, &reports), Timestamp::UNIX_EPOCH, &retention()).ledger
 }
 
 #[tokio::test]
 async fn a_ledger_that_was_never_stored_is_empty_and_nothing_is_written_for_reading_it() {
     let directory = tempfile::tempdir().expect("tempdir");
-    assert_eq!(Found::Nothing, store(&directory).read().await.expect("empty"));
+    assert_eq!(StoredLedger::Nothing, store(&directory).read().await.expect("empty"));
     update(&store(&directory), Ledger::clone).await.expect("nothing to store");
     assert_eq!(0, fs::read_dir(directory.path()).expect("readable").count());
 }
@@ -88,10 +88,13 @@ async fn a_damaged_or_missing_ledger_falls_back_to_the_version_before_and_holds_
             Some(part) => fs::write(&path, &bytes[..bytes.len() / part]).expect("truncated"),
             None => fs::remove_file(&path).expect("deleted"),
         }
-        assert_eq!(Found::Previous(before), store(&directory).read().await.expect("the version before"));
+        assert_eq!(
+            StoredLedger::Previous(before),
+            store(&directory).read().await.expect("the version before")
+        );
         let healed = update(&store(&directory), |ledger| with_key(ledger, 2)).await.expect("healed");
         assert_eq!(2, healed.entries().len());
-        assert_eq!(What::Damaged, healed.incidents()[0].what);
+        assert_eq!(IncidentKind::Damaged, healed.incidents()[0].what);
         assert_eq!(healed, read(&store(&directory)).await);
     }
 }
@@ -109,7 +112,7 @@ async fn what_a_hand_changed_does_not_become_the_version_before() {
     fs::write(directory.path().join("ledger.json"), json.to_string()).expect("written");
 
     let wait = retention().wait();
-    let repair = |found: &Found| before.reconcile(found, Timestamp::UNIX_EPOCH, wait);
+    let repair = |found: &StoredLedger| before.reconcile(found, Timestamp::UNIX_EPOCH, wait);
     store(&directory).update(repair).await.expect("repaired");
     let restarted = update(&store(&directory), Ledger::clone).await.expect("read");
     assert_eq!(2, restarted.public_keys().count(), "{restarted:?}");
@@ -219,7 +222,7 @@ fn a_settled_ledger_is_read_again_only_when_somebody_wrote_it() {
     let now = crate::clock::now();
     let later = now + SignedDuration::from_secs(10);
     let read = |at| match store.read_at(at).expect("readable").found {
-        Found::Ledger(ledger) => ledger,
+        StoredLedger::Ledger(ledger) => ledger,
         other => panic!("{other:?}"),
     };
     let lineage = || read(later).lineage().clone();
@@ -244,7 +247,7 @@ fn a_settled_ledger_is_read_again_only_when_somebody_wrote_it() {
     assert_eq!(*replaced.lineage(), lineage());
 
     fs::remove_file(&path).expect("removed");
-    assert_eq!(Found::Nothing, store.read_at(later).expect("none is no error").found);
+    assert_eq!(StoredLedger::Nothing, store.read_at(later).expect("none is no error").found);
 }
 
 /// Until the file system would give a change another time than the last one of this file.

@@ -12,17 +12,17 @@ use serde::{Serialize, Serializer};
 use self::view::View;
 use super::{
     log, metrics,
-    notices::{self, IssuerBefore, Notices, SourceBefore, TargetBefore},
-    signing::Meter,
+    notices::{self, EventQueue, IssuerBefore, SourceBefore, TargetBefore},
+    signing::SignerMetrics,
 };
 use crate::core::{
     issuer::Issuer,
     jwk_set::Profile,
-    ledger::{Ledger, State as KeyState},
-    notice::Notice,
+    ledger::{EntryState, Ledger},
+    notice::Event,
     redaction::{printable, redact_json},
-    rotation::NodeReport,
-    verification::Judgement,
+    rotation::NodeStatus,
+    verification::Verdict,
 };
 
 mod view;
@@ -30,18 +30,18 @@ mod view;
 /// Shared by all tasks. Every issuer has a lock of its own, so that rendering thousands of them holds
 /// nobody up.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<State>);
+pub struct StatusStore(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
     issuers: RwLock<BTreeMap<String, Shared>>,
     /// The node that signs in this process, by its issuer.
-    signers: Mutex<BTreeMap<String, Arc<Meter>>>,
+    signers: Mutex<BTreeMap<String, Arc<SignerMetrics>>>,
     configuration: Mutex<ConfigurationStatus>,
     /// Of the public listener; `None` where it speaks plain text.
     tls: Mutex<Option<TlsStatus>>,
     /// What changes for the better or the worse, where somebody tells of it.
-    notices: Option<Notices>,
+    notices: Option<EventQueue>,
 }
 
 type Shared = Arc<Mutex<IssuerStatus>>;
@@ -96,7 +96,7 @@ pub struct IssuerStatus {
     /// What is wrong with the ledger, or with what the sources say together, in words.
     pub alarms: Vec<String>,
     /// What is next for each node that signs.
-    pub nodes: BTreeMap<String, NodeReport>,
+    pub nodes: BTreeMap<String, NodeStatus>,
     pub sources: BTreeMap<String, SourceStatus>,
     pub targets: BTreeMap<String, TargetStatus>,
     /// What a relying party would say of its tokens; `None` where nobody looks, or has looked yet.
@@ -115,7 +115,7 @@ pub struct VerificationStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
     #[serde(flatten)]
-    pub judgement: Option<Judgement>,
+    pub judgement: Option<Verdict>,
 }
 
 /// Whether what is known could be stored.
@@ -219,10 +219,10 @@ impl fmt::Display for Share {
     }
 }
 
-impl Board {
+impl StatusStore {
     /// A board whose changes are told.
     #[must_use]
-    pub fn telling(notices: Notices) -> Self {
+    pub fn with_events(notices: EventQueue) -> Self {
         Self(Arc::new(State { notices: Some(notices), ..State::default() }))
     }
 
@@ -245,9 +245,9 @@ impl Board {
         change(&mut lock(&status))
     }
 
-    fn tell(&self, notices: impl IntoIterator<Item = Notice>) {
+    fn tell(&self, notices: impl IntoIterator<Item = Event>) {
         if let Some(told) = &self.0.notices {
-            told.hear(notices);
+            told.record(notices);
         }
     }
 
@@ -279,7 +279,7 @@ impl Board {
     }
 
     /// Shows what a relying party would say of a token just now.
-    pub fn verified(&self, issuer: &Issuer, now: Timestamp, judgement: Judgement) {
+    pub fn verified(&self, issuer: &Issuer, now: Timestamp, judgement: Verdict) {
         let notice = self.change(issuer, |status| {
             let known = status.verification.get_or_insert_default();
             let notice = notices::of_judgement(known.judgement.as_ref(), &judgement, issuer.as_str());
@@ -320,7 +320,7 @@ impl Board {
     }
 
     /// Forgets the sources and targets of an issuer whose configuration changed; what it serves stays.
-    pub fn start_over(&self, issuer: &Issuer) {
+    pub fn reset(&self, issuer: &Issuer) {
         self.issuer(issuer, |status| {
             status.alarms.clear();
             status.sources.clear();
@@ -330,7 +330,7 @@ impl Board {
     }
 
     /// Shows what a node does that signs in this process, in place of the one before.
-    pub fn signer(&self, issuer: &Issuer, meter: Arc<Meter>) {
+    pub fn signer(&self, issuer: &Issuer, meter: Arc<SignerMetrics>) {
         lock(&self.0.signers).insert(issuer.to_string(), meter);
     }
 
@@ -459,7 +459,7 @@ impl Board {
             issuers: self.issuers(),
             signers: lock(&self.0.signers).clone(),
             traffic,
-            events: self.0.notices.as_ref().map(Notices::totals),
+            events: self.0.notices.as_ref().map(EventQueue::totals),
         })
     }
 
@@ -479,14 +479,14 @@ impl Board {
 
 impl IssuerStatus {
     /// What a relying party would say of its tokens.
-    pub(super) fn judgement(&self) -> Option<&Judgement> {
+    pub(super) fn judgement(&self) -> Option<&Verdict> {
         self.verification.as_ref()?.judgement.as_ref()
     }
 
     /// What is wrong although what is published is true: an API server signs with a key that is not public or not
     /// known everywhere, or the world sees something else.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        let refused = self.judgement().filter(|judgement| !judgement.is_accepted()).map(Judgement::in_words);
+        let refused = self.judgement().filter(|judgement| !judgement.is_accepted()).map(Verdict::in_words);
         let tripped = self.sources.iter().filter_map(|(name, source)| {
             let kid = printable(source.signs_with.as_deref().unwrap_or_default());
             let known = match (source.signing_key_public?, source.signing_key_ready.unwrap_or(true)) {
@@ -520,7 +520,7 @@ impl IssuerStatus {
         let targets = self.targets.iter().filter(|(_, target)| target.failures > 0 && !target.up);
         let targets =
             targets.map(move |(name, target)| format!("target `{name}` fails{}", because(&target.error)));
-        let strangers = self.stored.iter().flat_map(|(ledger, _)| ledger.strangers());
+        let strangers = self.stored.iter().flat_map(|(ledger, _)| ledger.unmanaged_keys());
         let strangers = strangers.map(|(kid, stranger)| {
             let shown: Vec<_> = stranger.shown.keys().map(|name| format!("`{name}`")).collect();
             format!(
@@ -539,21 +539,21 @@ impl IssuerStatus {
     }
 
     /// Published keys that no source lists any more.
-    pub(super) fn missing_keys(&self) -> usize {
+    pub(super) fn unlisted_keys(&self) -> usize {
         self.stored.as_ref().map_or(0, |(ledger, _)| {
-            let missing = |state| matches!(state, KeyState::Missing { .. });
+            let missing = |state| matches!(state, EntryState::Missing { .. });
             ledger.entries().values().filter(|entry| missing(entry.state)).count()
         })
     }
 
     /// Until when no key is removed, after a repair of the ledger.
     pub(super) fn hold_until(&self) -> Option<Timestamp> {
-        Some(self.stored.as_ref()?.0.hold()?.until)
+        Some(self.stored.as_ref()?.0.retention_hold()?.until)
     }
 
     /// Keys that only a target knows.
-    pub(super) fn stranger_keys(&self) -> usize {
-        self.stored.as_ref().map_or(0, |(ledger, _)| ledger.strangers().len())
+    pub(super) fn unmanaged_keys(&self) -> usize {
+        self.stored.as_ref().map_or(0, |(ledger, _)| ledger.unmanaged_keys().len())
     }
 }
 

@@ -15,9 +15,9 @@ use prometheus_client::{
 use super::{
     board::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic},
     notices::Totals,
-    signing::{Durations, Meter},
+    signing::{Durations, SignerMetrics},
 };
-use crate::core::{rotation::NodeReport, verification::Level};
+use crate::core::{rotation::NodeStatus, verification::Level};
 
 pub(super) fn render(page: Page) -> String {
     let mut registry = Registry::with_prefix("signpost");
@@ -35,7 +35,7 @@ pub(super) struct Page {
     pub(super) tls: Option<TlsStatus>,
     pub(super) issuers: Issuers,
     /// Nodes that sign in this process, by their issuers.
-    pub(super) signers: BTreeMap<String, Arc<Meter>>,
+    pub(super) signers: BTreeMap<String, Arc<SignerMetrics>>,
     /// Of the public listener, where there is one.
     pub(super) traffic: Option<Traffic>,
     /// Of Kubernetes Events, where they are told.
@@ -92,19 +92,19 @@ impl Page {
         gauge("published_keys", "Keys in the publication that is served", |status| {
             count(status.published_keys())
         })?;
-        gauge("stranger_keys", "Keys that only a target knows", |status| count(status.stranger_keys()))?;
+        gauge("stranger_keys", "Keys that only a target knows", |status| count(status.unmanaged_keys()))?;
         gauge(
             "alarms",
             "Things that are wrong with the ledger or with what the sources say, see /status.json",
             |status| count(status.alarms.len()),
         )?;
         gauge("missing_keys", "Published keys that no source lists any more", |status| {
-            count(status.missing_keys())
+            count(status.unlisted_keys())
         })
     }
 
     fn of_nodes(&self, out: &mut Out<'_, '_>) -> fmt::Result {
-        let mut gauge = |name, help, value: fn(&NodeReport) -> Option<f64>| {
+        let mut gauge = |name, help, value: fn(&NodeStatus) -> Option<f64>| {
             out.gauge(name, help, |put| {
                 self.issuers.each().try_for_each(|(issuer, status)| {
                     status.nodes.iter().try_for_each(|(node, report)| {
@@ -123,7 +123,7 @@ impl Page {
             node.due.map(seconds)
         })?;
         gauge("rotation_obstacles", "Things in the way of the next key of a node, see /status.json", |node| {
-            Some(count(node.waits_for.len()))
+            Some(count(node.blocked_by.len()))
         })
     }
 
@@ -244,7 +244,7 @@ impl Page {
             self.each_signer(put, |signer| Some(signer.fetches()))
         })?;
         out.counter("signer_refused_connections", "Connections of those who may not", |put| {
-            self.each_signer(put, |signer| Some(signer.strangers()))
+            self.each_signer(put, |signer| Some(signer.unauthorized()))
         })?;
         out.gauge("signer_keys", "Keys of the node, by what it does with them", |put| {
             self.signers.iter().try_for_each(|(issuer, signer)| {
@@ -270,7 +270,7 @@ impl Page {
         })
     }
 
-    fn each_signer<V>(&self, put: &mut Put<'_, V>, value: fn(&Meter) -> Option<V>) -> fmt::Result {
+    fn each_signer<V>(&self, put: &mut Put<'_, V>, value: fn(&SignerMetrics) -> Option<V>) -> fmt::Result {
         self.signers.iter().try_for_each(|(issuer, signer)| {
             let labels = &[("issuer", issuer.as_str()), ("node", signer.node().as_str())];
             value(signer).map_or(Ok(()), |value| put(labels, value))

@@ -12,11 +12,11 @@ use tokio::sync::Notify;
 use crate::{
     clock,
     core::{
-        bulletins::{Bulletin, Bulletins, Next, Outcome},
+        bulletins::{EventAggregator, EventUpdate, Next, SendOutcome},
         ledger::Ledger,
-        notice::{Notice, Reason},
+        notice::{Event, Reason},
         redaction::printable,
-        verification::Judgement,
+        verification::Verdict,
     },
 };
 
@@ -24,11 +24,11 @@ use super::board::{IssuerStatus, SourceStatus, TargetStatus};
 
 /// Shared by the board and the loop that tells.
 #[derive(Clone, Debug, Default)]
-pub struct Notices(Arc<Shared>);
+pub struct EventQueue(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    bulletins: Mutex<Bulletins>,
+    bulletins: Mutex<EventAggregator>,
     heard: Notify,
     told: AtomicU64,
     failed: AtomicU64,
@@ -45,12 +45,12 @@ pub(super) struct Totals {
     pub(super) dropped: u64,
 }
 
-impl Notices {
-    pub(super) fn hear(&self, notices: impl IntoIterator<Item = Notice>) {
+impl EventQueue {
+    pub(super) fn record(&self, notices: impl IntoIterator<Item = Event>) {
         let mut any = false;
         for notice in notices {
             any = true;
-            self.with(|bulletins| bulletins.hear(notice, clock::now()));
+            self.with(|bulletins| bulletins.record(notice, clock::now()));
         }
         if any {
             self.0.heard.notify_one();
@@ -64,13 +64,13 @@ impl Notices {
     }
 
     /// Resolves once there is something new.
-    pub async fn heard(&self) {
+    pub async fn changed(&self) {
         self.0.heard.notified().await;
     }
 
     /// Takes in what became of a bulletin.
-    pub fn after(&self, bulletin: &Bulletin, outcome: Outcome) {
-        let total = if outcome == Outcome::Told { &self.0.told } else { &self.0.failed };
+    pub fn after(&self, bulletin: &EventUpdate, outcome: SendOutcome) {
+        let total = if outcome == SendOutcome::Told { &self.0.told } else { &self.0.failed };
         total.fetch_add(1, Ordering::Relaxed);
         self.with(|bulletins| bulletins.after(bulletin, outcome, clock::now()));
     }
@@ -83,7 +83,7 @@ impl Notices {
         }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Bulletins) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut EventAggregator) -> T) -> T {
         work(&mut self.0.bulletins.lock().expect("nobody panics while holding it"))
     }
 }
@@ -106,7 +106,7 @@ impl SourceBefore {
         }
     }
 
-    pub(super) fn until(self, status: &SourceStatus, issuer: &str, name: &str) -> Vec<Notice> {
+    pub(super) fn until(self, status: &SourceStatus, issuer: &str, name: &str) -> Vec<Event> {
         let now = Self::of(status);
         let error = status.error.as_deref().unwrap_or_default();
         let kid = printable(status.signs_with.as_deref().unwrap_or_default());
@@ -138,7 +138,7 @@ impl SourceBefore {
         };
         let mut reasons: Vec<Reason> = told.into_iter().flatten().collect();
         reasons.dedup();
-        reasons.into_iter().map(|reason| Notice::new(reason, issuer, name, &what(reason))).collect()
+        reasons.into_iter().map(|reason| Event::new(reason, issuer, name, &what(reason))).collect()
     }
 }
 
@@ -151,13 +151,13 @@ impl TargetBefore {
         Self((status.checks > 0).then_some(status.up))
     }
 
-    pub(super) fn until(self, status: &TargetStatus, issuer: &str, name: &str) -> Option<Notice> {
+    pub(super) fn until(self, status: &TargetStatus, issuer: &str, name: &str) -> Option<Event> {
         let reason = turned(self.0, Self::of(status).0, (Reason::TargetFailed, Reason::TargetRecovered))?;
         let what = match &status.error {
             Some(error) => format!("target `{name}` failed, it is tried again: {error}"),
             None => format!("target `{name}` is true again"),
         };
-        Some(Notice::new(reason, issuer, name, &what))
+        Some(Event::new(reason, issuer, name, &what))
     }
 }
 
@@ -172,7 +172,7 @@ impl IssuerBefore {
         Self { alarms: status.alarms.clone(), ledger_fails: status.ledger.error.is_some() }
     }
 
-    pub(super) fn until(self, status: &IssuerStatus, issuer: &str) -> Vec<Notice> {
+    pub(super) fn until(self, status: &IssuerStatus, issuer: &str) -> Vec<Event> {
         let mut notices = of_alarms(&self.alarms, &status.alarms, issuer);
         let error = status.ledger.error.as_deref();
         let reasons = (Reason::LedgerFailed, Reason::LedgerRecovered);
@@ -180,54 +180,54 @@ impl IssuerBefore {
             let failed =
                 error.map(|error| format!("the ledger is not stored, the publication stays: {error}"));
             let what = failed.as_deref().unwrap_or("the ledger is stored again");
-            notices.push(Notice::new(reason, issuer, "", what));
+            notices.push(Event::new(reason, issuer, "", what));
         }
         notices
     }
 }
 
 /// What is told of a judgement; each reason for which tokens are not accepted is a series of its own.
-pub(super) fn of_judgement(before: Option<&Judgement>, now: &Judgement, issuer: &str) -> Option<Notice> {
+pub(super) fn of_judgement(before: Option<&Verdict>, now: &Verdict, issuer: &str) -> Option<Event> {
     if !now.is_news_after(before) {
         return None;
     }
     let reason = if now.is_accepted() { Reason::VerificationRecovered } else { Reason::VerificationFailed };
     let subject = now.decisive().map_or("", |finding| finding.id);
-    Some(Notice::new(reason, issuer, subject, &now.in_words()))
+    Some(Event::new(reason, issuer, subject, &now.in_words()))
 }
 
 /// What happened to keys from one state of a ledger to the next.
-pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Notice> {
+pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Event> {
     if Arc::ptr_eq(before, now) {
         return Vec::new();
     }
     let new = now.changes().iter().filter(|change| !before.changes().contains(change));
-    new.map(|change| Notice::of_key(now.issuer().as_str(), change)).collect()
+    new.map(|change| Event::of_key(now.issuer().as_str(), change)).collect()
 }
 
 /// Whether a configuration is refused that was taken, or the other way round.
-pub(super) fn of_configuration(before: Option<&str>, now: Option<&str>) -> Option<Notice> {
+pub(super) fn of_configuration(before: Option<&str>, now: Option<&str>) -> Option<Event> {
     let reasons = (Reason::ConfigurationRefused, Reason::ConfigurationTaken);
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
-    Some(Notice::of_process(reason, now.unwrap_or("the configuration is taken again")))
+    Some(Event::of_process(reason, now.unwrap_or("the configuration is taken again")))
 }
 
 /// Whether the certificate of the listener cannot be replaced, or can again.
-pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<Notice> {
+pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<Event> {
     let reasons = (Reason::CertificateRefused, Reason::CertificateTaken);
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
     let refused =
         now.map(|error| format!("the certificate cannot be served, the one before it goes on: {error}"));
-    Some(Notice::of_process(reason, refused.as_deref().unwrap_or("the certificate is served")))
+    Some(Event::of_process(reason, refused.as_deref().unwrap_or("the certificate is served")))
 }
 
 /// The alarms that were raised, and those that are over.
-fn of_alarms(before: &[String], now: &[String], issuer: &str) -> Vec<Notice> {
+fn of_alarms(before: &[String], now: &[String], issuer: &str) -> Vec<Event> {
     let missing = |these: &[String], there: &[String], reason| {
         let one = |alarm: &&String| !there.contains(alarm);
         let notice = |alarm: &String| {
             let over = if reason == Reason::AlarmOver { "it is over: " } else { "" };
-            Notice::new(reason, issuer, alarm, &format!("{over}{alarm}"))
+            Event::new(reason, issuer, alarm, &format!("{over}{alarm}"))
         };
         these.iter().filter(one).map(notice).collect::<Vec<_>>()
     };

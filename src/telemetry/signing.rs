@@ -17,7 +17,7 @@ use crate::core::announcement::NodeName;
 
 /// What became of the claims that an API server wanted to be signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SignOutcome {
     Signed,
     /// No key is ready, or the disk cannot record how long the token lives: it may be asked again.
     Unavailable,
@@ -27,7 +27,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl SignOutcome {
     pub const ALL: [Self; 4] = [Self::Signed, Self::Unavailable, Self::Refused, Self::Failed];
 
     /// As metrics name it.
@@ -48,9 +48,9 @@ const BOUNDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
 
 /// What one node does. Shared by those who do it and those who look.
 #[derive(Debug)]
-pub struct Meter {
+pub struct SignerMetrics {
     node: NodeName,
-    outcomes: [AtomicU64; Outcome::ALL.len()],
+    outcomes: [AtomicU64; SignOutcome::ALL.len()],
     /// How many signatures took no longer than each bound and longer than the one before; the last took longer
     /// than any.
     took: [AtomicU64; BOUNDS.len() + 1],
@@ -61,12 +61,12 @@ pub struct Meter {
     work: Mutex<Option<String>>,
     /// Why nobody can connect to it.
     socket: Mutex<Option<String>>,
-    standing: Mutex<Standing>,
+    standing: Mutex<SignerState>,
 }
 
 /// What a node has, as it last changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct SignerState {
     /// Its keys by what it does with them, each stage that there is.
     pub keys: BTreeMap<&'static str, usize>,
     /// When what API servers verify with last changed, as they are told.
@@ -86,7 +86,7 @@ pub(super) struct Durations {
     pub(super) buckets: Vec<(f64, u64)>,
 }
 
-impl Meter {
+impl SignerMetrics {
     #[must_use]
     pub fn new(node: NodeName) -> Self {
         Self {
@@ -103,9 +103,9 @@ impl Meter {
     }
 
     /// Claims were answered. Only signatures are timed: a refusal takes no time.
-    pub fn answered(&self, outcome: Outcome, took: Duration) {
+    pub fn answered(&self, outcome: SignOutcome, took: Duration) {
         self.outcomes[outcome as usize].fetch_add(1, Relaxed);
-        if outcome == Outcome::Signed {
+        if outcome == SignOutcome::Signed {
             let seconds = took.as_secs_f64();
             let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
             self.took[bucket].fetch_add(1, Relaxed);
@@ -119,12 +119,12 @@ impl Meter {
     }
 
     /// Somebody connected who may not.
-    pub fn turned_away(&self) {
+    pub fn record_unauthorized(&self) {
         self.strangers.fetch_add(1, Relaxed);
     }
 
     /// It was seen to do what it has to, or what keeps it from that.
-    pub fn tended(&self, trouble: Option<String>) {
+    pub fn record_reconcile(&self, trouble: Option<String>) {
         replace(&self.work, trouble);
     }
 
@@ -140,7 +140,7 @@ impl Meter {
         known.into_iter().flatten().collect()
     }
 
-    pub fn stands(&self, standing: Standing) {
+    pub fn set_state(&self, standing: SignerState) {
         *self.locked() = standing;
     }
 
@@ -148,8 +148,8 @@ impl Meter {
         &self.node
     }
 
-    pub(super) fn answers(&self) -> impl Iterator<Item = (Outcome, u64)> {
-        Outcome::ALL.into_iter().zip(self.outcomes.iter().map(|count| count.load(Relaxed)))
+    pub(super) fn answers(&self) -> impl Iterator<Item = (SignOutcome, u64)> {
+        SignOutcome::ALL.into_iter().zip(self.outcomes.iter().map(|count| count.load(Relaxed)))
     }
 
     pub(super) fn durations(&self) -> Durations {
@@ -163,7 +163,7 @@ impl Meter {
         self.fetches.load(Relaxed)
     }
 
-    pub(super) fn strangers(&self) -> u64 {
+    pub(super) fn unauthorized(&self) -> u64 {
         self.strangers.load(Relaxed)
     }
 
@@ -171,11 +171,11 @@ impl Meter {
         self.troubles().is_empty()
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> SignerState {
         self.locked().clone()
     }
 
-    fn locked(&self) -> MutexGuard<'_, Standing> {
+    fn locked(&self) -> MutexGuard<'_, SignerState> {
         lock(&self.standing)
     }
 }

@@ -10,12 +10,12 @@ use std::{
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::keeper::{Hearing, Keeper};
+use super::keeper::{IssuerReconciler, SourceObservation};
 pub use crate::core::redaction::in_one_line;
 use crate::{
     clock,
     core::{
-        issuer::Issuer, kid::Kid, left_out::Unreadable, merge::Answer, rotation::SigningKey,
+        issuer::Issuer, kid::Kid, left_out::Unreadable, merge::SourceAnswer, rotation::SigningKey,
         service_account::ServiceAccount,
     },
     source::{FetchError, Fetched, Source, SourceError},
@@ -29,7 +29,7 @@ const CHECK_EVERY: Duration = Duration::from_mins(1);
 const RETRY_PROBE: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10)];
 
 /// A source of one issuer, and what is checked of it.
-pub struct Asked {
+pub struct SourcePoller {
     source: Source,
     every: Duration,
     checks: Checks,
@@ -47,7 +47,7 @@ pub struct Asked {
     /// The issuer in the last minted token.
     mints_as: Option<String>,
     /// The kid that was logged as signing before everybody can know it, and how far it was known.
-    tripped: Option<(Kid, SigningKey)>,
+    alerted_kid: Option<(Kid, SigningKey)>,
     notes: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ impl Checks {
     }
 }
 
-impl Asked {
+impl SourcePoller {
     #[must_use]
     pub fn new(source: Source, every: Duration, checks: Checks) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl Asked {
             unprobed: 0,
             trouble: Trouble::default(),
             mints_as: None,
-            tripped: None,
+            alerted_kid: None,
             notes: Vec::new(),
         }
     }
@@ -109,8 +109,8 @@ impl Asked {
     }
 
     /// Resolves once there is a reason to ask again before its time. May never.
-    pub async fn stirred(&self) {
-        self.source.stirred().await;
+    pub async fn connection_lost(&self) {
+        self.source.connection_lost().await;
     }
 
     /// Lets go of open connections.
@@ -123,7 +123,7 @@ impl Asked {
     /// # Errors
     ///
     /// Fails when there is no usable answer, or when it is another issuer's.
-    pub async fn fetch(&mut self) -> Result<Fetched, AskError> {
+    pub async fn fetch(&mut self) -> Result<Fetched, PollError> {
         if self.issuer_checked.is_none_or(|checked| checked.elapsed() >= CHECK_EVERY) {
             self.issuer_checked = None;
             self.says = check_issuer(&self.source, &self.checks).await?;
@@ -142,10 +142,10 @@ impl Asked {
     /// # Errors
     ///
     /// As [`Asked::fetch`]; the board and the log have it already.
-    pub async fn ask(&mut self, keeper: &Keeper) -> Result<Hearing, AskError> {
+    pub async fn poll(&mut self, keeper: &IssuerReconciler) -> Result<SourceObservation, PollError> {
         let fetched = self.fetch().await;
         let now = clock::now();
-        let issuer = &keeper.charter().terms.issuer;
+        let issuer = &keeper.spec().terms.issuer;
         let matches = self.says.as_ref().and_then(|_| self.mints_as_it_should());
         keeper.board().source(issuer, self.source.name(), |status| {
             status.up = fetched.is_ok();
@@ -161,7 +161,7 @@ impl Asked {
                 Err(error) => {
                     status.error = Some(in_one_line(error));
                     status.failures += 1;
-                    if matches!(error, AskError::OtherIssuer { .. }) {
+                    if matches!(error, PollError::OtherIssuer { .. }) {
                         status.issuer_matches = Some(false);
                     }
                 }
@@ -179,7 +179,7 @@ impl Asked {
                     self.probe_due = None;
                 }
                 let server_time = fetched.server_time;
-                Ok(Hearing { answer: answer(fetched), server_time, notes })
+                Ok(SourceObservation { answer: answer(fetched), server_time, notes })
             }
             Err(error) => {
                 self.failed(issuer, &error);
@@ -189,7 +189,7 @@ impl Asked {
     }
 
     /// Once a minute, finds out which key signs now and whether the world knows it.
-    pub async fn probe(&mut self, keeper: &Keeper) {
+    pub async fn probe(&mut self, keeper: &IssuerReconciler) {
         let Source::ApiServer(server) = &self.source else { return };
         if self.probe_due.is_some_and(|due| Instant::now() < due) {
             return;
@@ -202,7 +202,7 @@ impl Asked {
             self.probe_due = Some(Instant::now() + CHECK_EVERY);
             return;
         };
-        let issuer = &keeper.charter().terms.issuer;
+        let issuer = &keeper.spec().terms.issuer;
         let probed = server.probe(account).await;
         let wait = if probed.is_ok() {
             CHECK_EVERY
@@ -213,7 +213,7 @@ impl Asked {
         let kid = match probed {
             Ok(probe) => {
                 self.unprobed = 0;
-                self.look_at_minted_issuer(issuer, probe.issuer);
+                self.check_minted_issuer(issuer, probe.issuer);
                 probe.kid
             }
             Err(error) => {
@@ -237,13 +237,13 @@ impl Asked {
             status.signing_key_ready = Some(found.is_ready());
             status.signing_key_ready_at = found.ready_at();
         });
-        self.trip(issuer, kid, found);
+        self.check_signing_key(issuer, kid, found);
     }
 
     /// Logs what changes in how far the key that signs is known.
-    fn trip(&mut self, issuer: &Issuer, kid: Kid, found: SigningKey) {
+    fn check_signing_key(&mut self, issuer: &Issuer, kid: Kid, found: SigningKey) {
         let source = self.source.name();
-        let before = self.tripped.take();
+        let before = self.alerted_kid.take();
         match before.as_ref().map(|(_, before)| before.is_public()) {
             Some(false) if found.is_public() => {
                 info!(%issuer, source, %kid, "the key that signs is public");
@@ -265,7 +265,7 @@ impl Asked {
             }
             _ => {}
         }
-        self.tripped = (!found.is_ready()).then_some((kid, found));
+        self.alerted_kid = (!found.is_ready()).then_some((kid, found));
     }
 
     /// Whether the last minted token named the issuer; `None` where the operator allowed another one.
@@ -275,7 +275,7 @@ impl Asked {
     }
 
     /// A token says more about its issuer than a discovery document does.
-    fn look_at_minted_issuer(&mut self, issuer: &Issuer, minted: Option<String>) {
+    fn check_minted_issuer(&mut self, issuer: &Issuer, minted: Option<String>) {
         let before = std::mem::replace(&mut self.mints_as, minted);
         if before != self.mints_as && self.mints_as_it_should() == Some(false) {
             let found = self.mints_as.as_deref();
@@ -283,7 +283,7 @@ impl Asked {
         }
     }
 
-    fn failed(&mut self, issuer: &Issuer, error: &AskError) {
+    fn failed(&mut self, issuer: &Issuer, error: &PollError) {
         // Who was away may come back with another key, or as another issuer.
         self.probe_due = None;
         self.unprobed = 0;
@@ -309,26 +309,26 @@ impl Asked {
     }
 }
 
-fn answer(Fetched { keys, left_out, said, .. }: Fetched) -> Answer {
-    said.map_or_else(|| Answer::of(keys, Unreadable::of(&left_out)), Answer::Announced)
+fn answer(Fetched { keys, left_out, said, .. }: Fetched) -> SourceAnswer {
+    said.map_or_else(|| SourceAnswer::of(keys, Unreadable::of(&left_out)), SourceAnswer::Announced)
 }
 
 /// Returns which issuer the source says that it is, if it says so.
-async fn check_issuer(source: &Source, checks: &Checks) -> Result<Option<Issuer>, AskError> {
+async fn check_issuer(source: &Source, checks: &Checks) -> Result<Option<Issuer>, PollError> {
     let Some(expected) = &checks.issuer else { return Ok(None) };
     let name = || source.name().to_owned();
-    let found = source.issuer().await.map_err(|source| AskError::Issuer { name: name(), source })?;
+    let found = source.issuer().await.map_err(|source| PollError::Issuer { name: name(), source })?;
     let Some(found) = found else { return Ok(None) };
     let accepted = [expected].into_iter().chain(&checks.former).find(|issuer| found == issuer.as_str());
     match accepted {
         Some(issuer) => Ok(Some(issuer.clone())),
-        None => Err(AskError::OtherIssuer { name: name(), found, expected: expected.clone() }),
+        None => Err(PollError::OtherIssuer { name: name(), found, expected: expected.clone() }),
     }
 }
 
 /// A source gave no keys that may be used.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum PollError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("cannot read the issuer of source `{name}`")]
@@ -337,7 +337,7 @@ pub enum AskError {
     OtherIssuer { name: String, found: String, expected: Issuer },
 }
 
-impl AskError {
+impl PollError {
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -7,18 +7,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::asking::in_one_line;
-use crate::{store::courier::Courier, telemetry::Trouble};
+use crate::{store::courier::AnnouncementSync, telemetry::Trouble};
 
 /// Time between two rounds: one list of a handful of objects.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Carries for ever. Nodes go on with what they have while nothing can be carried.
-pub async fn carry(courier: Courier, stop: CancellationToken) {
+pub async fn run_announcement_sync(courier: AnnouncementSync, stop: CancellationToken) {
     let mut trouble = Trouble::default();
     loop {
         let carried = select! {
             () = stop.cancelled() => return,
-            carried = courier.carry() => carried,
+            carried = courier.sync() => carried,
         };
         match carried {
             Ok(()) => {

@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    asking::{Asked, Checks, in_one_line},
-    gate::Gate,
-    keeper::{Keeper, Voices},
-    watching::{Hurry, first_looks, poll},
+    asking::{Checks, SourcePoller, in_one_line},
+    gate::Concurrency,
+    keeper::{Endpoints, IssuerReconciler},
+    watching::{FastPoll, first_reads, poll},
 };
 use crate::{
     clock,
@@ -57,31 +57,31 @@ impl ControlPlane {
 
     fn name_of(&self, member: &Member) -> String {
         match member {
-            Member::Url => self.cluster.name().to_owned(),
+            Member::Fallback => self.cluster.name().to_owned(),
             Member::Instance(url) => self.cluster.name_of(url),
         }
     }
 
-    fn asked(&self, member: &Member) -> Asked {
+    fn asked(&self, member: &Member) -> SourcePoller {
         let source = match member {
-            Member::Url => self.cluster.at_its_url(),
+            Member::Fallback => self.cluster.at_its_url(),
             Member::Instance(url) => self.cluster.instance(url),
         };
-        Asked::new(source, self.every, self.checks.clone())
+        SourcePoller::new(source, self.every, self.checks.clone())
     }
 
     /// Finds out who is to be asked in a single pass, which cannot wait for a second look.
-    pub(super) async fn find(&self, issuer: &Issuer) -> (Voices, Vec<Asked>) {
+    pub(super) async fn find(&self, issuer: &Issuer) -> (Endpoints, Vec<SourcePoller>) {
         let now = clock::now();
         let mut known = core::ControlPlane::default();
-        let mut said = Said::default();
+        let mut said = Logged::default();
         let listing = self.cluster.list().await;
         let all = !matches!(listing, Listing::Failed(_));
         self.take(&mut known, &mut said, listing, issuer);
         self.try_all(&mut known).await.ok();
         let members = known.members(now);
         let names = members.iter().map(|member| self.name_of(member)).collect();
-        (Voices { names, all, verify: true }, members.iter().map(|member| self.asked(member)).collect())
+        (Endpoints { names, all, verify: true }, members.iter().map(|member| self.asked(member)).collect())
     }
 
     /// Asks those that nobody has reached yet whether they can be; fails when none can.
@@ -104,7 +104,7 @@ impl ControlPlane {
     }
 
     /// Takes in what the cluster says about its API servers.
-    fn take(&self, known: &mut core::ControlPlane, said: &mut Said, listing: Listing, issuer: &Issuer) {
+    fn take(&self, known: &mut core::ControlPlane, said: &mut Logged, listing: Listing, issuer: &Issuer) {
         let now = clock::now();
         let source = self.cluster.name();
         match listing {
@@ -122,7 +122,7 @@ impl ControlPlane {
                 });
             }
             Listing::Failed(error) => {
-                known.lost_sight();
+                known.listing_lost();
                 said.in_time(&in_one_line(&error), |text| {
                     warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch who the API servers are");
                 });
@@ -135,23 +135,23 @@ impl ControlPlane {
 pub async fn watch_control_plane(
     plane: ControlPlane,
     source: usize,
-    keeper: Arc<Keeper>,
-    gate: Gate,
+    keeper: Arc<IssuerReconciler>,
+    gate: Concurrency,
     stop: CancellationToken,
 ) {
-    let hurry = Hurry::new();
+    let hurry = FastPoll::new();
     let (listings, listed) = mpsc::unbounded_channel();
-    let issuer = &keeper.charter().terms.issuer;
+    let issuer = &keeper.spec().terms.issuer;
     let lists = plane.cluster.follow(|listing| {
         if matches!(listing, Listing::Failed(_)) {
-            hurry.hurry();
+            hurry.request();
         }
         // Whoever is told lives as long as this.
         let _ = listings.send(listing);
     });
     let asking = async {
-        first_looks(&keeper).await;
-        ask(&plane, source, &keeper, &gate, &hurry, listed).await
+        first_reads(&keeper).await;
+        poll_members(&plane, source, &keeper, &gate, &hurry, listed).await
     };
     select! {
         () = stop.cancelled() => {}
@@ -162,10 +162,10 @@ pub async fn watch_control_plane(
 }
 
 /// Hurries whenever an API server has started, and while that cannot be seen.
-async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &Hurry) -> Infallible {
+async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) -> Infallible {
     let source = plane.cluster.name();
     let mut known: Option<BTreeMap<String, String>> = None;
-    let mut said = Said::default();
+    let mut said = Logged::default();
     let notice = |starts| {
         match starts {
         Starts::Known(identities) => {
@@ -180,7 +180,7 @@ async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &Hurry) -> 
             warn!(%issuer, source, error = text, hint = error.hint(), "cannot see when an API server starts, lost connections and polls must do");
         }),
         Starts::Failed(error) => {
-            hurry.hurry();
+            hurry.request();
             said.in_time(&in_one_line(&error), |text| {
                 warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch when an API server starts");
             });
@@ -191,20 +191,20 @@ async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &Hurry) -> 
 }
 
 /// Keeps one loop for each API server that is to be asked.
-async fn ask(
+async fn poll_members(
     plane: &ControlPlane,
     source: usize,
-    keeper: &Arc<Keeper>,
-    gate: &Gate,
-    hurry: &Hurry,
+    keeper: &Arc<IssuerReconciler>,
+    gate: &Concurrency,
+    hurry: &FastPoll,
     mut listings: mpsc::UnboundedReceiver<Listing>,
 ) -> Infallible {
-    let issuer = &keeper.charter().terms.issuer;
+    let issuer = &keeper.spec().terms.issuer;
     let (answers, mut answered) = mpsc::unbounded_channel();
     let mut known = core::ControlPlane::default();
     let mut loops: BTreeMap<Member, JoinSet<()>> = BTreeMap::new();
-    let mut told = Voices::unknown();
-    let (mut said, mut reach) = (Said::default(), Said::default());
+    let mut told = Endpoints::unknown();
+    let (mut said, mut reach) = (Logged::default(), Logged::default());
     let mut next_try = Instant::now();
     let mut unreached: Option<String> = None;
     loop {
@@ -221,7 +221,7 @@ async fn ask(
             info!(%issuer, source = plane.name_of(&member), "API server is not asked any more");
         }
         let names = members.iter().map(|member| plane.name_of(member)).collect();
-        let voices = Voices { names, all: known.is_settled(now), verify: true };
+        let voices = Endpoints { names, all: known.is_settled(now), verify: true };
         if voices != told {
             keeper.expect(source, &voices).await;
             told = voices;
@@ -229,7 +229,7 @@ async fn ask(
         for member in members {
             loops.entry(member.clone()).or_insert_with(|| {
                 let (asked, answers) = (plane.asked(&member), answers.clone());
-                let (keeper, pass, pace) = (Arc::clone(keeper), gate.pass(), hurry.pace());
+                let (keeper, pass, pace) = (Arc::clone(keeper), gate.permit(), hurry.rate());
                 let mut task = JoinSet::new();
                 task.spawn(async move {
                     // Whoever is told lives as long as this.
@@ -264,13 +264,13 @@ async fn ask(
 
 /// What was said in the log, so that it is said once.
 #[derive(Default)]
-struct Said {
+struct Logged {
     note: Trouble,
     trouble: Option<Instant>,
     told: bool,
 }
 
-impl Said {
+impl Logged {
     /// Says what will not change by itself.
     fn once(&mut self, text: &str, say: impl FnOnce(&str)) {
         if self.note.is_news(text) {

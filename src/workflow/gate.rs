@@ -13,47 +13,47 @@ use tokio::{
 
 /// How much can be under way at once: enough to keep a disk and some cores busy, few enough threads
 /// for their stacks not to count.
-const PLACES: usize = 64;
+const PERMITS: usize = 64;
 /// Longest that work counts as prompt. A file is read within a millisecond, an API server answers within
 /// tens of them.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What all loops of a process pass through; clones are the same gate.
 #[derive(Clone, Debug)]
-pub struct Gate {
+pub struct Concurrency {
     places: Arc<Semaphore>,
     patience: Duration,
 }
 
-impl Default for Gate {
+impl Default for Concurrency {
     fn default() -> Self {
-        Self::new(PLACES, PATIENCE)
+        Self::new(PERMITS, PATIENCE)
     }
 }
 
-impl Gate {
+impl Concurrency {
     fn new(places: usize, patience: Duration) -> Self {
         Self { places: Arc::new(Semaphore::new(places)), patience }
     }
 
     /// A pass for one loop.
     #[must_use]
-    pub fn pass(&self) -> Pass {
-        Pass { gate: self.clone(), dawdles: false }
+    pub fn permit(&self) -> Permit {
+        Permit { gate: self.clone(), dawdles: false }
     }
 }
 
 /// The pass of one loop: remembers whether its work took too long the last time.
 #[derive(Debug)]
-pub struct Pass {
-    gate: Gate,
+pub struct Permit {
+    gate: Concurrency,
     dawdles: bool,
 }
 
-impl Pass {
+impl Permit {
     /// Does the work, once there is a place for it.
-    pub async fn through<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let Gate { places, patience } = &self.gate;
+    pub async fn run<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let Concurrency { places, patience } = &self.gate;
         let place = if self.dawdles { None } else { Some(places.acquire().await.expect("nobody closes it")) };
         let began = Instant::now();
         let mut work = pin!(work);

@@ -23,14 +23,14 @@ use crate::{
         jwk::Jwk,
         jwk_set::{JwkSet, Profile, change_breaks},
         kid::Kid,
-        ledger::{Change, Event, Found, Irreconcilable, Ledger, Look, Retention, signed},
-        merge::{Answer, merge},
+        ledger::{Change, Event, Irreconcilable, Ledger, Retention, StoredLedger, TargetObservation, signed},
+        merge::{SourceAnswer, merge},
         publication::{NothingToPublish, Publication, Terms},
         rotation::Timing,
     },
     store::{LedgerStore, StoreError},
     target::Reading,
-    telemetry::{Trouble, board::Board},
+    telemetry::{Trouble, board::StatusStore},
 };
 
 mod concerns;
@@ -38,15 +38,15 @@ mod heard;
 mod opening;
 mod rotating;
 
-pub use self::{concerns::Concerns, heard::Voices, rotating::Unasked};
-use self::{heard::Heard, opening::Opening};
+pub use self::{concerns::Conditions, heard::Endpoints, rotating::RotationRequestError};
+use self::{heard::SourceObservations, opening::StartReport};
 
 /// The name under which the HTTP listener stands in the ledger.
-const SERVED: &str = "http";
+const LISTENER_TARGET: &str = "http";
 
 /// What is the same for an issuer as long as the process runs.
 #[derive(Clone, Debug)]
-pub struct Charter {
+pub struct IssuerSpec {
     pub terms: Terms,
     /// The issuers that were moved to this one.
     pub former: Vec<Issuer>,
@@ -68,79 +68,79 @@ pub struct Charter {
 }
 
 /// The keeper of one issuer.
-pub struct Keeper {
-    charter: Charter,
+pub struct IssuerReconciler {
+    charter: IssuerSpec,
     store: LedgerStore,
-    board: Board,
-    heard: Mutex<Heard>,
+    board: StatusStore,
+    observations: Mutex<SourceObservations>,
     /// As it was last read or stored: what is found next is compared with it.
     ledger: watch::Sender<Arc<Ledger>>,
     /// The places that were not looked at since the start.
-    unseen: watch::Sender<BTreeSet<String>>,
+    unread_targets: watch::Sender<BTreeSet<String>>,
     /// What happened before is history, and not logged again.
-    opened: Timestamp,
+    started_at: Timestamp,
     /// The change that the ledger was at when it was first read: times are whole seconds, and what it tells
     /// of the second in which this process began is history too.
-    history: OnceLock<u64>,
+    initial_sequence: OnceLock<u64>,
     publication: watch::Sender<Option<Arc<Publication>>>,
     /// Whether some place was found to hold a document.
     was_published: AtomicBool,
     /// What was told of a ledger that cannot be stored.
-    unstored: std::sync::Mutex<Trouble>,
-    opening: std::sync::Mutex<Opening>,
+    store_trouble: std::sync::Mutex<Trouble>,
+    start_report: std::sync::Mutex<StartReport>,
     /// Wakes whoever looks at the targets.
-    suspicion: watch::Sender<()>,
+    recheck: watch::Sender<()>,
 }
 
 /// What one source said.
-pub struct Hearing {
-    pub answer: Answer,
+pub struct SourceObservation {
+    pub answer: SourceAnswer,
     /// What the source takes for the present.
     pub server_time: Option<Timestamp>,
     /// What to warn about, in words.
     pub notes: Vec<String>,
 }
 
-impl Hearing {
+impl SourceObservation {
     /// There was no usable answer.
     #[must_use]
     pub fn failed() -> Self {
-        Self { answer: Answer::Failed, server_time: None, notes: Vec::new() }
+        Self { answer: SourceAnswer::Failed, server_time: None, notes: Vec::new() }
     }
 }
 
-impl Keeper {
+impl IssuerReconciler {
     /// Shows what was known when it last ran here. [`Keeper::begin`] comes next.
     ///
     /// # Errors
     ///
     /// Fails when that cannot be read, and when it is about another issuer.
     pub async fn open(
-        charter: Charter,
-        sources: impl IntoIterator<Item = Voices>,
+        charter: IssuerSpec,
+        sources: impl IntoIterator<Item = Endpoints>,
         store: LedgerStore,
-        board: Board,
+        board: StatusStore,
     ) -> Result<Self, StoreError> {
         let known = store.recall().await?;
-        let heard = Heard::new(sources);
-        let opening = std::sync::Mutex::new(Opening::new(heard.len(), charter.places.clone()));
+        let heard = SourceObservations::new(sources);
+        let opening = std::sync::Mutex::new(StartReport::new(heard.len(), charter.places.clone()));
         let keeper = Self {
             ledger: watch::Sender::new(Arc::clone(&known)),
-            unseen: watch::Sender::new(charter.places.clone()),
-            opened: clock::now(),
-            history: OnceLock::new(),
+            unread_targets: watch::Sender::new(charter.places.clone()),
+            started_at: clock::now(),
+            initial_sequence: OnceLock::new(),
             publication: watch::Sender::new(None),
-            heard: Mutex::new(heard),
+            observations: Mutex::new(heard),
             was_published: AtomicBool::new(false),
-            unstored: std::sync::Mutex::default(),
-            opening,
-            suspicion: watch::Sender::new(()),
+            store_trouble: std::sync::Mutex::default(),
+            start_report: opening,
+            recheck: watch::Sender::new(()),
             charter,
             store,
             board,
         };
         // An empty ledger is no concern yet: nobody has been asked.
-        let _ = keeper.show(known);
+        let _ = keeper.publish(known);
         Ok(keeper)
     }
 
@@ -153,7 +153,7 @@ impl Keeper {
     pub async fn begin(&self) -> Result<(), StoreError> {
         if self.charter.stores {
             match self.refresh().await {
-                Err(error) if self.charter.serves && error.is_passing() => self.tell_unstored(&error),
+                Err(error) if self.charter.serves && error.is_passing() => self.log_store_error(&error),
                 other => drop(other?),
             }
         }
@@ -161,12 +161,12 @@ impl Keeper {
     }
 
     #[must_use]
-    pub fn charter(&self) -> &Charter {
+    pub fn spec(&self) -> &IssuerSpec {
         &self.charter
     }
 
     #[must_use]
-    pub fn board(&self) -> &Board {
+    pub fn board(&self) -> &StatusStore {
         &self.board
     }
 
@@ -177,14 +177,14 @@ impl Keeper {
     }
 
     /// Has every target looked at now: relying parties seem to read something else.
-    pub fn suspect(&self) {
-        self.suspicion.send_replace(());
+    pub fn request_recheck(&self) {
+        self.recheck.send_replace(());
     }
 
     /// Wakes for each [`Keeper::suspect`].
     #[must_use]
-    pub fn suspicions(&self) -> watch::Receiver<()> {
-        self.suspicion.subscribe()
+    pub fn recheck_requests(&self) -> watch::Receiver<()> {
+        self.recheck.subscribe()
     }
 
     /// What is to be served; `None` until something is known.
@@ -195,8 +195,8 @@ impl Keeper {
 
     /// Learns who speaks for a source, by its place in the configuration. What others said for it counts no
     /// more; what follows is stored when somebody is heard the next time.
-    pub async fn expect(&self, source: usize, voices: &Voices) {
-        let mut heard = self.heard.lock().await;
+    pub async fn expect(&self, source: usize, voices: &Endpoints) {
+        let mut heard = self.observations.lock().await;
         for gone in heard.expect(source, voices) {
             self.board.forget_source(&self.charter.terms.issuer, &gone);
         }
@@ -208,11 +208,16 @@ impl Keeper {
     /// # Errors
     ///
     /// Fails when the ledger cannot be stored; what is shown stays.
-    pub async fn hear(&self, source: usize, name: &str, hearing: Hearing) -> Result<Concerns, StoreError> {
+    pub async fn observe_source(
+        &self,
+        source: usize,
+        name: &str,
+        hearing: SourceObservation,
+    ) -> Result<Conditions, StoreError> {
         let now = clock::now();
-        let mut heard = self.heard.lock().await;
-        heard.take(source, name, hearing);
-        let mut concerns = Concerns::default();
+        let mut heard = self.observations.lock().await;
+        heard.record(source, name, hearing);
+        let mut concerns = Conditions::default();
         let stored = self
             .update(now, |ledger| {
                 let (observed, noted) = self.decide(ledger, &heard, now);
@@ -223,9 +228,9 @@ impl Keeper {
         if heard.trusted(now, self.charter.retention.margin).is_some() {
             heard.dated();
         }
-        let nothing = self.show(stored);
+        let nothing = self.publish(stored);
         concerns.nothing_to_publish = concerns.nothing_to_publish.or(nothing);
-        self.raise(&mut heard, &concerns);
+        self.update_conditions(&mut heard, &concerns);
         Ok(concerns)
     }
 
@@ -237,18 +242,18 @@ impl Keeper {
     pub async fn preview(
         &self,
         looks: &[(String, Reading)],
-        hearings: Vec<(usize, String, Hearing)>,
-    ) -> Result<(Ledger, Concerns), StoreError> {
+        hearings: Vec<(usize, String, SourceObservation)>,
+    ) -> Result<(Ledger, Conditions), StoreError> {
         let now = clock::now();
-        let mut heard = self.heard.lock().await;
+        let mut heard = self.observations.lock().await;
         for (source, name, hearing) in hearings {
-            heard.take(source, &name, hearing);
+            heard.record(source, &name, hearing);
         }
         let found = self.store.read().await?;
         let ledger = self.reconcile(&found, now).map_err(|error| self.store.irreconcilable(error))?;
         let ledger = self.judge(&ledger, looks, now);
         for (place, _) in looks {
-            self.looked_at(place);
+            self.target_read(place);
         }
         Ok(self.decide(&ledger, &heard, now))
     }
@@ -268,10 +273,14 @@ impl Keeper {
     /// # Errors
     ///
     /// Fails when the ledger cannot be read or stored: then the place must be left as it is.
-    pub async fn witnessed(&self, place: &str, sequence: u64) -> Result<Arc<Ledger>, StoreError> {
+    pub async fn observe_ledger_revision(
+        &self,
+        place: &str,
+        sequence: u64,
+    ) -> Result<Arc<Ledger>, StoreError> {
         let (now, wait) = (clock::now(), self.charter.retention.wait());
-        self.looked_at(place);
-        self.change(|ledger| ledger.witnessed(place, sequence, now, wait)).await
+        self.target_read(place);
+        self.change(|ledger| ledger.observe_revision(place, sequence, now, wait)).await
     }
 
     /// Takes in what places say of the ledger, before anything is decided.
@@ -279,13 +288,13 @@ impl Keeper {
     /// # Errors
     ///
     /// Fails when the ledger cannot be read or stored.
-    pub async fn witness(&self, looks: &[(String, Reading)]) -> Result<(), StoreError> {
+    pub async fn observe_ledger_revisions(&self, looks: &[(String, Reading)]) -> Result<(), StoreError> {
         let now = clock::now();
         for (place, reading) in looks {
             if reading.found.is_something() {
                 self.was_published.store(true, Ordering::Relaxed);
             }
-            self.looked_at(place);
+            self.target_read(place);
         }
         self.change(|ledger| self.judge(ledger, looks, now)).await?;
         Ok(())
@@ -294,21 +303,21 @@ impl Keeper {
     fn judge(&self, ledger: &Ledger, looks: &[(String, Reading)], now: Timestamp) -> Ledger {
         let wait = self.charter.retention.wait();
         looks.iter().fold(ledger.clone(), |ledger, (place, reading)| match reading.later_than(&ledger) {
-            Some(sequence) => ledger.witnessed(place, sequence, now, wait),
+            Some(sequence) => ledger.observe_revision(place, sequence, now, wait),
             None => ledger,
         })
     }
 
     /// Notes that a place was looked at, whatever it holds.
-    pub fn looked_at(&self, place: &str) {
-        self.unseen.send_if_modified(|unseen| unseen.remove(place));
+    pub fn target_read(&self, place: &str) {
+        self.unread_targets.send_if_modified(|unseen| unseen.remove(place));
     }
 
     /// Resolves once every place was looked at. A ledger that came from a backup goes on from there: once it
     /// has caught up with what the places were written from, they tell no more.
-    pub async fn all_looked_at(&self) {
+    pub async fn all_targets_read(&self) {
         if self.charter.signs || self.ledger.borrow().sequence() > 0 {
-            let all = self.unseen.subscribe().wait_for(BTreeSet::is_empty).await.is_ok();
+            let all = self.unread_targets.subscribe().wait_for(BTreeSet::is_empty).await.is_ok();
             debug_assert!(all, "the sender is this keeper's own");
         }
     }
@@ -319,23 +328,23 @@ impl Keeper {
     /// # Errors
     ///
     /// Fails when the ledger cannot be stored.
-    pub async fn saw(
+    pub async fn observe_target(
         &self,
         place: &str,
-        look: &Look,
+        look: &TargetObservation,
         strangers: &[Jwk],
         kept: Option<Freshness>,
     ) -> Result<(), StoreError> {
         let now = clock::now();
-        let mut heard = self.heard.lock().await;
-        heard.keeps(place, kept);
+        let mut heard = self.observations.lock().await;
+        heard.set_cache_lifetime(place, kept);
         let trusted = heard.trusted(now, self.charter.retention.margin);
         let decide = |ledger: &Ledger| {
-            let met = ledger.met_strangers(place, strangers, now);
-            self.rotate(met.shown(place, look, trusted), &heard, now)
+            let met = ledger.observe_unmanaged(place, strangers, now);
+            self.rotate(met.observe_target(place, look, trusted), &heard, now)
         };
-        let _ = self.show(self.update(now, decide).await?);
-        heard.looked(place, look, trusted.is_some());
+        let _ = self.publish(self.update(now, decide).await?);
+        heard.observe_target(place, look, trusted.is_some());
         Ok(())
     }
 
@@ -347,7 +356,7 @@ impl Keeper {
     pub async fn adopt(&self, place: &str, strangers: &[Jwk]) -> Result<(), StoreError> {
         let now = clock::now();
         self.change(|ledger| {
-            let met = ledger.met_strangers(place, strangers, now);
+            let met = ledger.observe_unmanaged(place, strangers, now);
             strangers.iter().fold(met, |ledger, stranger| {
                 // One that is public by now needs no adoption.
                 ledger.adopt(stranger.kid(), now).unwrap_or(ledger)
@@ -358,9 +367,9 @@ impl Keeper {
     }
 
     async fn change(&self, mut decide: impl FnMut(&Ledger) -> Ledger) -> Result<Arc<Ledger>, StoreError> {
-        let heard = self.heard.lock().await;
+        let heard = self.observations.lock().await;
         let now = clock::now();
-        let _ = self.show(self.update(now, |ledger| self.rotate(decide(ledger), &heard, now)).await?);
+        let _ = self.publish(self.update(now, |ledger| self.rotate(decide(ledger), &heard, now)).await?);
         Ok(Arc::clone(&self.ledger.borrow()))
     }
 
@@ -381,22 +390,22 @@ impl Keeper {
                 status.ledger.failures += 1;
             }
         });
-        let mut unstored = self.unstored.lock().expect("nobody panics while holding it");
+        let mut unstored = self.store_trouble.lock().expect("nobody panics while holding it");
         if let Some(failures) = stored.as_ref().ok().and_then(|_| unstored.over()) {
             info!(%issuer, failures, "ledger is stored again");
         }
         stored
     }
 
-    fn reconcile(&self, found: &Found, now: Timestamp) -> Result<Ledger, Irreconcilable> {
-        self.history.get_or_init(|| match found {
-            Found::Ledger(ledger) | Found::Previous(ledger) => ledger.sequence(),
-            Found::Nothing | Found::Damaged(_) => 0,
+    fn reconcile(&self, found: &StoredLedger, now: Timestamp) -> Result<Ledger, Irreconcilable> {
+        self.initial_sequence.get_or_init(|| match found {
+            StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger) => ledger.sequence(),
+            StoredLedger::Nothing | StoredLedger::Damaged(_) => 0,
         });
         self.ledger.borrow().reconcile(found, now, self.charter.retention.wait())
     }
 
-    fn decide(&self, before: &Ledger, heard: &Heard, now: Timestamp) -> (Ledger, Concerns) {
+    fn decide(&self, before: &Ledger, heard: &SourceObservations, now: Timestamp) -> (Ledger, Conditions) {
         // A clock that disagrees with everybody else's must not end a retention.
         let retention = &self.charter.retention;
         let trusted = heard.trusted(now, retention.margin);
@@ -405,27 +414,29 @@ impl Keeper {
         let mut merged = merge(before, heard.reports());
         // Who cannot ask every witness holds for a retention by itself.
         let wait = signed(retention.wait());
-        merged.may_remove = self.unseen.borrow().is_empty() || now.duration_since(self.opened) >= wait;
+        merged.may_remove =
+            self.unread_targets.borrow().is_empty() || now.duration_since(self.started_at) >= wait;
         merged.complete &= trusted.is_some();
-        merged.is_beginning = self.unseen.borrow().is_empty() && !self.was_published.load(Ordering::Relaxed);
+        merged.is_beginning =
+            self.unread_targets.borrow().is_empty() && !self.was_published.load(Ordering::Relaxed);
         let observed = before.observe(&merged, now, &self.charter.retention);
         let ledger = if self.charter.serves {
-            let look = Look::at_our_own(self.kids_served(&observed.ledger));
-            observed.ledger.shown(SERVED, &look, trusted)
+            let look = TargetObservation::of_own_listener(self.kids_served(&observed.ledger));
+            observed.ledger.observe_target(LISTENER_TARGET, &look, trusted)
         } else {
             observed.ledger
         };
         let ledger = self.rotate(heard.date(ledger, trusted), heard, now);
-        let mut concerns = Concerns {
+        let mut concerns = Conditions {
             ledger: ledger.alarm(now),
             conflicts: merged.conflicts,
-            mistrusted: merged.mistrusted,
+            mistrusted: merged.rejected,
             refused: observed.refused,
             breaks: self.breaks(&ledger),
             nothing_to_publish: None,
         };
         // A ledger begins with the first key that some place may be given.
-        if before.sequence() == 0 && !self.is_worth_publishing(&ledger) {
+        if before.sequence() == 0 && !self.has_publishable_keys(&ledger) {
             let known = !ledger.entries().is_empty();
             concerns.nothing_to_publish = self.render(&ledger).err().filter(|_| known);
             return (before.clone(), concerns);
@@ -444,7 +455,7 @@ impl Keeper {
         served.map(|key| key.kid().clone()).collect()
     }
 
-    fn is_worth_publishing(&self, ledger: &Ledger) -> bool {
+    fn has_publishable_keys(&self, ledger: &Ledger) -> bool {
         let profiles = &self.charter.retention.profiles;
         ledger.public_keys().any(|key| profiles.iter().any(|profile| profile.includes(key)))
     }
@@ -470,7 +481,7 @@ impl Keeper {
     }
 
     /// Shows a stored ledger; returns why nothing can be published, if that is so.
-    fn show(&self, ledger: Arc<Ledger>) -> Option<NothingToPublish> {
+    fn publish(&self, ledger: Arc<Ledger>) -> Option<NothingToPublish> {
         self.board.ledger(Arc::clone(&ledger), self.charter.profile);
         // Before any key was heard of, the failures of the sources say why.
         let known = !ledger.entries().is_empty();
@@ -493,10 +504,10 @@ impl Keeper {
         });
         self.ledger.send_if_modified(|shown| {
             let before = std::mem::replace(shown, ledger);
-            let is_history = self.history.get().is_none_or(|history| shown.sequence() <= *history);
-            let is_new = |at: Timestamp| !is_history && at >= self.opened;
+            let is_history = self.initial_sequence.get().is_none_or(|history| shown.sequence() <= *history);
+            let is_new = |at: Timestamp| !is_history && at >= self.started_at;
             for change in shown.changes_since(&before).iter().filter(|change| is_new(change.at)) {
-                tell(shown, change);
+                log_change(shown, change);
             }
             for incident in shown.incidents_since(&before).iter().filter(|incident| is_new(incident.at)) {
                 warn!(issuer = %shown.issuer(), what = %incident.what, "ledger");
@@ -511,10 +522,10 @@ impl Keeper {
 }
 
 /// Logs what happened to a key.
-fn tell(ledger: &Ledger, Change { kid, event, .. }: &Change) {
+fn log_change(ledger: &Ledger, Change { kid, event, .. }: &Change) {
     let (issuer, event_name) = (ledger.issuer(), event.name());
-    if *event == Event::StrangerFound {
-        let shown = ledger.strangers().get(kid).into_iter().flat_map(|stranger| stranger.shown.keys());
+    if *event == Event::UnmanagedKeyFound {
+        let shown = ledger.unmanaged_keys().get(kid).into_iter().flat_map(|stranger| stranger.shown.keys());
         let targets = shown.map(String::as_str).collect::<Vec<_>>().join(" ");
         let hint = format!(
             "yours: `signpost ledger adopt -- {kid}`; else take away the right to write there, then `signpost rotate \

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc};
 
-use super::{asking::in_one_line, keeper::Keeper};
+use super::{asking::in_one_line, keeper::IssuerReconciler};
 use crate::{
     clock,
     core::{
@@ -11,14 +11,16 @@ use crate::{
         jwk::Jwk,
         jwk_set::{Profile, ReceivedJwks},
         kid::Kid,
-        ledger::{Ledger, Look},
-        placement::{Deviation, OtherJwks, Placement, Refused, decide, deviation, kids_shown, other_jwks},
+        ledger::{Ledger, TargetObservation},
+        placement::{
+            Deviation, OtherJwks, TargetPlan, WriteRefused, decide, deviation, kids_shown, other_jwks,
+        },
         publication::{Document, Publication, Terms},
-        verification::Exhibit,
+        verification::DocumentEvidence,
     },
     relying_party::{Reach, RelyingParty},
     store::StoreError,
-    target::{Owner, Reading, Shown, Target, TargetError, Versions, WriteError},
+    target::{Owner, PublicCopy, Reading, Target, TargetError, Versions, WriteError},
 };
 
 /// How often a lost race is run again before the next pass gets its chance: two writers that both
@@ -26,7 +28,7 @@ use crate::{
 const ROUNDS: u32 = 5;
 
 /// A target and what it was last seen to hold.
-pub struct Placer {
+pub struct TargetReconciler {
     target: Target,
     role: Role,
     terms: Terms,
@@ -53,7 +55,7 @@ pub struct Role {
 /// Bytes that were read, and the versions under which they were.
 struct Verified {
     versions: Versions,
-    placement: Placement,
+    placement: TargetPlan,
     /// What stood there before.
     found: Versions,
     /// In what that differed.
@@ -72,11 +74,11 @@ enum Since {
 
 /// What a look at a target came to.
 #[derive(Clone, Debug)]
-pub struct Placed {
+pub struct SyncResult {
     /// The documents that were written.
     pub wrote: Vec<Document>,
     /// What relying parties find there.
-    pub look: Look,
+    pub look: TargetObservation,
     /// Keys that only this target knows.
     pub strangers: Vec<Jwk>,
     /// Where readers found the JWKS before, if it was moved.
@@ -108,7 +110,7 @@ pub enum PublicView {
     Behind,
 }
 
-impl Placer {
+impl TargetReconciler {
     #[must_use]
     pub fn new(target: Target, role: Role, terms: Terms) -> Self {
         Self { target, role, terms, verified: None, looked: None }
@@ -121,7 +123,7 @@ impl Placer {
 
     /// Whether a key must be shown there before it may sign.
     #[must_use]
-    pub fn gates(&self) -> bool {
+    pub fn required_for_rotation(&self) -> bool {
         self.role.gates
     }
 
@@ -130,7 +132,7 @@ impl Placer {
     /// # Errors
     ///
     /// Fails when the target cannot be read.
-    pub async fn look(&mut self) -> Result<Reading, TargetError> {
+    pub async fn read(&mut self) -> Result<Reading, TargetError> {
         let reading = self.target.read().await?;
         self.looked = Some(reading.clone());
         Ok(reading)
@@ -141,7 +143,7 @@ impl Placer {
     /// # Errors
     ///
     /// Fails when the target cannot be read or belongs to somebody else.
-    pub async fn plan(&self, ledger: &Ledger) -> Result<(Reading, Placement), PlaceError> {
+    pub async fn plan(&self, ledger: &Ledger) -> Result<(Reading, TargetPlan), SyncError> {
         let mut reading = match &self.looked {
             Some(reading) => reading.clone(),
             None => self.target.read().await?,
@@ -151,7 +153,7 @@ impl Placer {
             reading.found.other = Some(OtherJwks { uri, bytes });
         }
         let placement = decide(&reading.found, ledger, &self.terms, self.role.profile, self.role.adopt)
-            .map_err(|source| PlaceError::Refused { target: self.name().to_owned(), source })?;
+            .map_err(|source| SyncError::Refused { target: self.name().to_owned(), source })?;
         Ok((reading, placement))
     }
 
@@ -175,10 +177,10 @@ impl Placer {
             .await
             .map_err(|error| in_one_line(&error))?;
         match relying_party.read(uri).await {
-            Exhibit::Answer(answer) if answer.status == 200 => Ok(answer.bytes),
-            Exhibit::Answer(answer) => Err(format!("status {}", answer.status)),
-            Exhibit::NoAnswer(none) => Err(none.why.to_string()),
-            Exhibit::NotSought | Exhibit::File { .. } => Err("nobody asked".to_owned()),
+            DocumentEvidence::Answer(answer) if answer.status == 200 => Ok(answer.bytes),
+            DocumentEvidence::Answer(answer) => Err(format!("status {}", answer.status)),
+            DocumentEvidence::NoAnswer(none) => Err(none.why.to_string()),
+            DocumentEvidence::NotSought | DocumentEvidence::File { .. } => Err("nobody asked".to_owned()),
         }
     }
 
@@ -189,24 +191,25 @@ impl Placer {
     ///
     /// Fails when the target cannot be read or written, belongs to somebody else, or shows relying
     /// parties something else.
-    pub async fn place(&mut self, ledger: &Ledger) -> Result<Placed, PlaceError> {
+    pub async fn sync(&mut self, ledger: &Ledger) -> Result<SyncResult, SyncError> {
         let mut wrote = Vec::new();
         let since = self.since(ledger).await?;
         if since != Since::Nothing {
             self.verified = None;
-            self.verified = Some(self.settle(ledger, &mut wrote).await?);
+            self.verified = Some(self.write_until_settled(ledger, &mut wrote).await?);
         }
         let verified = self.verified.as_ref().expect("settled or quiet");
         let Outside { public, view, kept, mistyped } =
-            self.look_from_outside(&verified.placement.publication).await?;
+            self.read_public_copies(&verified.placement.publication).await?;
         let found = if wrote.is_empty() { &verified.versions } else { &verified.found };
-        let look = Look { view, found: Some(found.mark()), left: Some(verified.versions.mark()) };
+        let look =
+            TargetObservation { view, found: Some(found.mark()), left: Some(verified.versions.mark()) };
         let repaired = match since {
             Since::Edited if !wrote.is_empty() => verified.deviations.clone(),
             _ => Vec::new(),
         };
         let moved_from = verified.placement.moved_from.clone().filter(|_| !wrote.is_empty());
-        Ok(Placed {
+        Ok(SyncResult {
             wrote,
             look,
             strangers: verified.placement.strangers.clone(),
@@ -219,7 +222,7 @@ impl Placer {
     }
 
     /// Whether nobody wrote since the bytes were read, and the same bytes are wanted.
-    async fn since(&self, ledger: &Ledger) -> Result<Since, PlaceError> {
+    async fn since(&self, ledger: &Ledger) -> Result<Since, SyncError> {
         let Some(verified) = &self.verified else { return Ok(Since::Wanted) };
         // One that is known by now, as it was adopted or revoked, is none any more.
         let mut strangers = verified.placement.strangers.iter();
@@ -235,7 +238,11 @@ impl Placer {
         Ok(if is_same { Since::Nothing } else { Since::Edited })
     }
 
-    async fn settle(&mut self, ledger: &Ledger, wrote: &mut Vec<Document>) -> Result<Verified, PlaceError> {
+    async fn write_until_settled(
+        &mut self,
+        ledger: &Ledger,
+        wrote: &mut Vec<Document>,
+    ) -> Result<Verified, SyncError> {
         let owner = Owner { lineage: ledger.lineage().clone(), sequence: ledger.sequence() };
         let mut lost = None;
         for _ in 0..ROUNDS {
@@ -244,7 +251,7 @@ impl Placer {
             let (reading, placement) = planned?;
             if let Some(sequence) = reading.later_than(ledger) {
                 let (target, ledger) = (self.name().to_owned(), ledger.sequence());
-                return Err(PlaceError::Ahead { target, sequence, ledger });
+                return Err(SyncError::Ahead { target, sequence, ledger });
             }
             let is_public = self.keep_public(&reading, &placement).await?;
             match self.write(&reading, &placement, &owner, is_public, wrote).await {
@@ -259,16 +266,16 @@ impl Placer {
                     let deviations = placement.writes.iter().filter_map(differs).collect();
                     return Ok(Verified { versions, placement, found: reading.versions, deviations });
                 }
-                Err(PlaceError::Race(race)) => lost = Some(race),
+                Err(SyncError::Race(race)) => lost = Some(race),
                 Err(error) => return Err(error),
             }
         }
-        Err(PlaceError::Race(lost.expect("every round lost one")))
+        Err(SyncError::Race(lost.expect("every round lost one")))
     }
 
     /// Refuses to replace what the world reads straight from the store with what it could not read: a right that
     /// an object has of its own goes with it. Says whether it reads something there that nobody has replaced yet.
-    async fn keep_public(&mut self, reading: &Reading, placement: &Placement) -> Result<bool, PlaceError> {
+    async fn keep_public(&mut self, reading: &Reading, placement: &TargetPlan) -> Result<bool, SyncError> {
         let mut is_made_by_hand = false;
         for document in placement.writes.iter().copied() {
             let Some(stored) = reading.found.get(document) else { continue };
@@ -293,20 +300,20 @@ impl Placer {
         self.terms.paths().of(document).to_owned()
     }
 
-    fn hidden(&self, document: Document) -> PlaceError {
+    fn hidden(&self, document: Document) -> SyncError {
         let (target, document) = (self.name().to_owned(), self.path(document));
-        PlaceError::Hidden { target, document, publicity: self.target.publicity() }
+        SyncError::Hidden { target, document, publicity: self.target.publicity() }
     }
 
     /// With `is_public` readers are sent to no JWKS that they cannot read.
     async fn write(
         &self,
         reading: &Reading,
-        placement: &Placement,
+        placement: &TargetPlan,
         owner: &Owner,
         is_public: bool,
         wrote: &mut Vec<Document>,
-    ) -> Result<Versions, PlaceError> {
+    ) -> Result<Versions, SyncError> {
         let mut versions = reading.versions.clone();
         for document in placement.writes.iter().copied() {
             let sends = is_public && document == Document::Discovery;
@@ -316,8 +323,8 @@ impl Placer {
             let expected = reading.versions.get(document);
             let written = self.target.write(document, &placement.publication, owner, expected).await;
             let version = written.map_err(|error| match error {
-                WriteError::Failed(error) => PlaceError::Target(error),
-                race @ WriteError::LostRace { .. } => PlaceError::Race(race),
+                WriteError::Failed(error) => SyncError::Target(error),
+                race @ WriteError::LostRace { .. } => SyncError::Race(race),
             })?;
             wrote.push(document);
             match document {
@@ -329,7 +336,7 @@ impl Placer {
     }
 
     /// What all public addresses show: a key that one of them lacks is not public.
-    async fn look_from_outside(&self, publication: &Publication) -> Result<Outside, PlaceError> {
+    async fn read_public_copies(&self, publication: &Publication) -> Result<Outside, SyncError> {
         let all = || publication.keys().kids().cloned().collect();
         let mut public = PublicView::NotConfigured;
         let mut view: Option<BTreeSet<Kid>> = None;
@@ -350,8 +357,8 @@ impl Placer {
     }
 
     /// The kids of an older publication of this issuer.
-    fn older(&self, shown: &Shown) -> Result<BTreeSet<Kid>, PlaceError> {
-        kids_shown(&shown.jwks, &shown.discovery, &self.terms.issuer).map_err(|wrong| PlaceError::Outside {
+    fn older(&self, shown: &PublicCopy) -> Result<BTreeSet<Kid>, SyncError> {
+        kids_shown(&shown.jwks, &shown.discovery, &self.terms.issuer).map_err(|wrong| SyncError::Outside {
             target: self.name().to_owned(),
             document: self.path(wrong.document()),
             source: wrong.into(),
@@ -370,32 +377,32 @@ fn holds_all(jwks: &[u8], publication: &Publication) -> bool {
 /// # Errors
 ///
 /// As [`Placer::place`], and when the ledger cannot be read.
-pub async fn place_current(
-    placer: &mut Placer,
-    keeper: &Keeper,
+pub async fn sync_current(
+    placer: &mut TargetReconciler,
+    keeper: &IssuerReconciler,
     ledger: &Arc<Ledger>,
-) -> Result<Placed, PlaceError> {
+) -> Result<SyncResult, SyncError> {
     let mut ledger = Arc::clone(ledger);
     for _ in 1..ROUNDS {
-        match placer.place(&ledger).await {
-            Err(PlaceError::Ahead { target, sequence, .. }) => {
-                let read = keeper.witnessed(&target, sequence).await;
-                ledger = read.map_err(|source| PlaceError::Ledger { target, source: Box::new(source) })?;
+        match placer.sync(&ledger).await {
+            Err(SyncError::Ahead { target, sequence, .. }) => {
+                let read = keeper.observe_ledger_revision(&target, sequence).await;
+                ledger = read.map_err(|source| SyncError::Ledger { target, source: Box::new(source) })?;
             }
             placed => {
-                if matches!(placed, Ok(_) | Err(PlaceError::Refused { .. })) {
-                    keeper.looked_at(placer.name());
+                if matches!(placed, Ok(_) | Err(SyncError::Refused { .. })) {
+                    keeper.target_read(placer.name());
                 }
                 return placed;
             }
         }
     }
-    placer.place(&ledger).await
+    placer.sync(&ledger).await
 }
 
 /// A target does not show the publication.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
+pub enum SyncError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// It was written from a later change of the ledger: [`place_current`] reads that anew.
@@ -406,7 +413,7 @@ pub enum PlaceError {
     #[error("target `{target}` was written from a later ledger, which cannot be read")]
     Ledger { target: String, source: Box<StoreError> },
     #[error("cannot publish to target `{target}`")]
-    Refused { target: String, source: Refused },
+    Refused { target: String, source: WriteRefused },
     #[error(
         "everybody reads target `{target}` straight from the store, and nobody could read `{document}` any more once \
          it is replaced"
@@ -418,33 +425,33 @@ pub enum PlaceError {
     Outside { target: String, document: String, source: Box<dyn Error + Send + Sync> },
 }
 
-impl PlaceError {
+impl SyncError {
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Target(error) => error.hint(),
             Self::Ledger { source, .. } => source.hint(),
-            Self::Refused { source: Refused::OtherLineage { .. }, .. } => Some(
+            Self::Refused { source: WriteRefused::OtherLineage { .. }, .. } => Some(
                 "use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; \
                  if somebody else publishes there, choose another place"
                     .to_owned(),
             ),
-            Self::Refused { source: Refused::OtherIssuer { .. }, .. } => Some(
+            Self::Refused { source: WriteRefused::OtherIssuer { .. }, .. } => Some(
                 "correct `issuer`, publish somewhere else, or take the place over with `signpost sync --adopt`"
                     .to_owned(),
             ),
-            Self::Refused { source: Refused::Unreadable { what, .. }, .. } => Some(format!(
+            Self::Refused { source: WriteRefused::Unreadable { what, .. }, .. } => Some(format!(
                 "make `{what}` readable, so that its keys stay public; if nobody reads them any more, take the place \
                  over without them: `signpost sync --adopt`"
             )),
-            Self::Refused { source: Refused::Losses { .. }, .. } => Some(
+            Self::Refused { source: WriteRefused::Losses { .. }, .. } => Some(
                 "keys of other kinds than RS256 are published with `profile: all`; of what is not RSA, P-256, P-384 or \
                  P-521, and of another key under a kid of yours, wait until the last tokens are dead; `signpost sync \
                  --adopt` goes on without them"
                     .to_owned(),
             ),
-            Self::Refused { source: Refused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
+            Self::Refused { source: WriteRefused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
             Self::Hidden { publicity, .. } => publicity.as_ref().map(|publicity| {
                 format!(
                     "{publicity}: a right that an object has of its own goes when it is replaced; if the rules of the \

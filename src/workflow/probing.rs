@@ -10,13 +10,13 @@ use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{asking::in_one_line, gate::Pass, keeper::Keeper, verifying, watching::jittered};
+use super::{asking::in_one_line, gate::Permit, keeper::IssuerReconciler, verifying, watching::jittered};
 use crate::{
     clock,
     core::{
         ledger::Ledger,
         token::{Token, UnverifiedToken},
-        verification::{ApiServerView, Evidence, Judgement, Question, judge},
+        verification::{ApiServerView, Evidence, Question, Verdict, judge},
     },
     relying_party::{Reach, RelyingParty},
 };
@@ -30,14 +30,14 @@ const CONFIRMATIONS: usize = 2;
 const RECHECK: Duration = Duration::from_mins(1);
 
 /// A token, and who gave it.
-pub struct Specimen {
+pub struct ProbeToken {
     pub token: Token,
     /// `None` where no API server did.
     pub api_server: Option<ApiServerView>,
 }
 
 /// Makes a token for each look.
-pub type Tokens = Box<dyn Fn() -> BoxFuture<'static, Result<Specimen, NothingToJudge>> + Send + Sync>;
+pub type Tokens = Box<dyn Fn() -> BoxFuture<'static, Result<ProbeToken, ProbeError>> + Send + Sync>;
 
 /// What is found out of one issuer.
 pub struct Prober {
@@ -50,11 +50,16 @@ pub struct Prober {
 }
 
 /// Looks for ever, once there is a publication.
-pub async fn probe(prober: Prober, keeper: Arc<Keeper>, mut pass: Pass, stop: CancellationToken) {
+pub async fn run_probe(
+    prober: Prober,
+    keeper: Arc<IssuerReconciler>,
+    mut pass: Permit,
+    stop: CancellationToken,
+) {
     let turn = async {
         let mut publication = keeper.publication();
         let _ = publication.wait_for(Option::is_some).await;
-        let mut known = Known::default();
+        let mut known = LastVerdict::default();
         loop {
             let mut looked = prober.look_through(&mut pass, &keeper).await;
             for _ in 0..CONFIRMATIONS {
@@ -84,28 +89,32 @@ pub async fn probe(prober: Prober, keeper: Arc<Keeper>, mut pass: Pass, stop: Ca
 impl Prober {
     /// Looks, and has every target looked at if there is trouble: what somebody deleted or edited is put right
     /// before anybody is told of it.
-    async fn look_through(&self, pass: &mut Pass, keeper: &Keeper) -> Result<Judgement, NothingToJudge> {
-        let looked = pass.through(Box::pin(self.look(keeper))).await;
+    async fn look_through(
+        &self,
+        pass: &mut Permit,
+        keeper: &IssuerReconciler,
+    ) -> Result<Verdict, ProbeError> {
+        let looked = pass.run(Box::pin(self.look(keeper))).await;
         if matches!(&looked, Ok(judgement) if !judgement.is_accepted()) {
-            keeper.suspect();
+            keeper.request_recheck();
         }
         looked
     }
 
-    async fn look(&self, keeper: &Keeper) -> Result<Judgement, NothingToJudge> {
-        let Specimen { token, api_server } = (self.tokens)().await?;
+    async fn look(&self, keeper: &IssuerReconciler) -> Result<Verdict, ProbeError> {
+        let ProbeToken { token, api_server } = (self.tokens)().await?;
         let mut evidence = Evidence {
             token: Some(UnverifiedToken::parse(token.as_str())),
             api_server,
             ledger: Some(Ledger::clone(&keeper.ledger().borrow())),
-            max_token_lifetime: Some(keeper.charter().retention.max_token_lifetime),
+            max_token_lifetime: Some(keeper.spec().retention.max_token_lifetime),
             ..Evidence::none(clock::now())
         };
         // Another one each time: it knows no address and has no connection of before.
         let relying_party = RelyingParty::new(self.reach.clone(), None, self.ca_file.clone()).await;
         let relying_party =
-            relying_party.map_err(|error| NothingToJudge::new(&error).hint(Some(error.hint().to_owned())))?;
-        verifying::read(&mut evidence, &keeper.charter().terms.issuer, &relying_party).await;
+            relying_party.map_err(|error| ProbeError::new(&error).hint(Some(error.hint().to_owned())))?;
+        verifying::read(&mut evidence, &keeper.spec().terms.issuer, &relying_party).await;
         evidence.now = clock::now();
         Ok(judge(&evidence, &self.question).into())
     }
@@ -113,13 +122,13 @@ impl Prober {
 
 /// What the operator was told last.
 #[derive(Default)]
-struct Known {
-    judgement: Option<Judgement>,
+struct LastVerdict {
+    judgement: Option<Verdict>,
     error: Option<String>,
 }
 
-impl Known {
-    fn is_new_trouble(&self, looked: &Result<Judgement, NothingToJudge>) -> bool {
+impl LastVerdict {
+    fn is_new_trouble(&self, looked: &Result<Verdict, ProbeError>) -> bool {
         match looked {
             Ok(judgement) => !judgement.is_accepted() && judgement.is_news_after(self.judgement.as_ref()),
             Err(nothing) => self.error.as_ref() != Some(&nothing.error),
@@ -127,8 +136,8 @@ impl Known {
     }
 
     /// Shows what came of a look, and logs what is news.
-    fn take(&mut self, looked: Result<Judgement, NothingToJudge>, keeper: &Keeper) {
-        let issuer = &keeper.charter().terms.issuer;
+    fn take(&mut self, looked: Result<Verdict, ProbeError>, keeper: &IssuerReconciler) {
+        let issuer = &keeper.spec().terms.issuer;
         match looked {
             Ok(judgement) => {
                 if self.error.take().is_some() {
@@ -140,7 +149,7 @@ impl Known {
                 keeper.board().verified(issuer, clock::now(), judgement.clone());
                 self.judgement = Some(judgement);
             }
-            Err(NothingToJudge { error, hint }) => {
+            Err(ProbeError { error, hint }) => {
                 keeper.board().unverified(issuer, &error);
                 if self.error.as_ref() != Some(&error) {
                     warn!(%issuer, error, hint, "cannot verify, there is nothing to judge");
@@ -151,7 +160,7 @@ impl Known {
     }
 }
 
-fn log(judgement: &Judgement, issuer: &str) {
+fn log(judgement: &Verdict, issuer: &str) {
     let (party, code) = (judgement.party.name(), judgement.likely_code);
     match judgement.decisive() {
         _ if judgement.is_accepted() => info!(issuer, party, "tokens would be accepted again"),
@@ -171,13 +180,13 @@ fn log(judgement: &Judgement, issuer: &str) {
 
 /// There is no token, or no way to ask what a relying party reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NothingToJudge {
+pub struct ProbeError {
     /// With its causes.
     pub error: String,
     pub hint: Option<String>,
 }
 
-impl NothingToJudge {
+impl ProbeError {
     #[must_use]
     pub fn new(error: &(dyn Error + 'static)) -> Self {
         Self { error: in_one_line(error), hint: None }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 
 use super::{
-    Watched,
-    asking::{AskError, Asked},
-    keeper::{Concerns, Hearing, Keeper},
-    placing::{PlaceError, Placed, Placer, place_current},
+    ConfiguredSource,
+    asking::{PollError, SourcePoller},
+    keeper::{Conditions, IssuerReconciler, SourceObservation},
+    placing::{SyncError, SyncResult, TargetReconciler, sync_current},
 };
 use crate::{
     clock,
@@ -18,12 +18,12 @@ use crate::{
 };
 
 /// What a pass came to, for one issuer.
-pub struct Pass {
+pub struct SyncReport {
     /// By source and API server, in configured order.
-    pub sources: Vec<(String, Result<Listed, AskError>)>,
-    pub concerns: Concerns,
+    pub sources: Vec<(String, Result<Listed, PollError>)>,
+    pub concerns: Conditions,
     /// In configured order.
-    pub targets: Vec<AtTarget<Placed>>,
+    pub targets: Vec<TargetOutcome<SyncResult>>,
     /// The kids of the publication that is served or would be.
     pub kids: Vec<Kid>,
 }
@@ -37,24 +37,24 @@ pub struct Listed {
 }
 
 /// What a pass came or would come to at one target.
-pub struct AtTarget<T> {
+pub struct TargetOutcome<T> {
     pub name: String,
     /// Whether a key must be shown there before it may sign.
     pub gates: bool,
-    pub outcome: Result<T, PlaceError>,
+    pub outcome: Result<T, SyncError>,
 }
 
-impl<T> AtTarget<T> {
-    fn new(placer: &Placer, outcome: Result<T, PlaceError>) -> Self {
-        Self { name: placer.name().to_owned(), gates: placer.gates(), outcome }
+impl<T> TargetOutcome<T> {
+    fn new(placer: &TargetReconciler, outcome: Result<T, SyncError>) -> Self {
+        Self { name: placer.name().to_owned(), gates: placer.required_for_rotation(), outcome }
     }
 }
 
 /// What a pass would do, for one issuer.
 pub struct Plan {
-    pub sources: Vec<(String, Result<Listed, AskError>)>,
-    pub concerns: Concerns,
-    pub targets: Vec<AtTarget<Difference>>,
+    pub sources: Vec<(String, Result<Listed, PollError>)>,
+    pub concerns: Conditions,
+    pub targets: Vec<TargetOutcome<Difference>>,
 }
 
 /// What would be written to one target.
@@ -82,41 +82,41 @@ impl Difference {
 ///
 /// Fails when the ledger cannot be stored: then nothing may be published.
 pub async fn sync(
-    keeper: &Keeper,
-    sources: Vec<Watched>,
-    placers: &mut [Placer],
+    keeper: &IssuerReconciler,
+    sources: Vec<ConfiguredSource>,
+    placers: &mut [TargetReconciler],
     adopt: bool,
-) -> Result<Pass, StoreError> {
-    keeper.witness(&look_at_all(placers).await).await?;
+) -> Result<SyncReport, StoreError> {
+    keeper.observe_ledger_revisions(&read_all(placers).await).await?;
     let mut outcomes = Vec::new();
-    let mut concerns = Concerns::default();
-    for (source, name, answer) in ask_all(keeper, sources).await {
+    let mut concerns = Conditions::default();
+    for (source, name, answer) in poll_all(keeper, sources).await {
         let (hearing, outcome) = split(answer);
-        concerns = keeper.hear(source, &name, hearing).await?;
+        concerns = keeper.observe_source(source, &name, hearing).await?;
         outcomes.push((name, outcome));
     }
     if adopt {
-        adopt_strangers(keeper, placers).await?;
+        adopt_unmanaged(keeper, placers).await?;
     }
     let ledger = keeper.ledger().borrow().clone();
     let mut targets = Vec::new();
     let ledger = &ledger;
     if ledger.public_keys().next().is_some() {
         let placed = join_all(placers.iter_mut().map(async |placer| {
-            let placed = place_current(placer, keeper, ledger).await;
-            AtTarget::new(placer, placed)
+            let placed = sync_current(placer, keeper, ledger).await;
+            TargetOutcome::new(placer, placed)
         }));
         targets = placed.await;
         for target in &targets {
             if let Ok(placed) = &target.outcome {
-                keeper.saw(&target.name, &placed.look, &placed.strangers, placed.kept).await?;
+                keeper.observe_target(&target.name, &placed.look, &placed.strangers, placed.kept).await?;
             }
         }
     }
     concerns.ledger = keeper.ledger().borrow().alarm(clock::now());
     let shown = keeper.publication().borrow().clone();
     let kids = shown.iter().flat_map(|shown| shown.keys().kids().cloned()).collect();
-    Ok(Pass { sources: outcomes, concerns, targets, kids })
+    Ok(SyncReport { sources: outcomes, concerns, targets, kids })
 }
 
 /// Finds out what [`sync`] would do, and does none of it.
@@ -125,18 +125,18 @@ pub async fn sync(
 ///
 /// Fails when the ledger cannot be read.
 pub async fn plan(
-    keeper: &Keeper,
-    sources: Vec<Watched>,
-    placers: &mut [Placer],
+    keeper: &IssuerReconciler,
+    sources: Vec<ConfiguredSource>,
+    placers: &mut [TargetReconciler],
 ) -> Result<Plan, StoreError> {
     let mut outcomes = Vec::new();
     let mut hearings = Vec::new();
-    for (source, name, answer) in ask_all(keeper, sources).await {
+    for (source, name, answer) in poll_all(keeper, sources).await {
         let (hearing, outcome) = split(answer);
         hearings.push((source, name.clone(), hearing));
         outcomes.push((name, outcome));
     }
-    let (ledger, concerns) = keeper.preview(&look_at_all(placers).await, hearings).await?;
+    let (ledger, concerns) = keeper.preview(&read_all(placers).await, hearings).await?;
     let mut targets = Vec::new();
     if ledger.public_keys().next().is_some() {
         let planned = join_all(placers.iter().map(async |placer| {
@@ -151,7 +151,7 @@ pub async fn plan(
                     moved_from: placement.moved_from,
                 }
             });
-            AtTarget::new(placer, difference)
+            TargetOutcome::new(placer, difference)
         }));
         targets = planned.await;
     }
@@ -160,21 +160,24 @@ pub async fn plan(
 
 /// What each target says of the ledger that it was written from; one that cannot be read is left to the pass
 /// that follows, which reports it.
-async fn look_at_all(placers: &mut [Placer]) -> Vec<(String, Reading)> {
+async fn read_all(placers: &mut [TargetReconciler]) -> Vec<(String, Reading)> {
     let looks = placers.iter_mut().map(async |placer| {
-        let reading = placer.look().await.ok()?;
+        let reading = placer.read().await.ok()?;
         Some((placer.name().to_owned(), reading))
     });
     join_all(looks).await.into_iter().flatten().collect()
 }
 
 /// Asks whoever speaks for the sources, all at once.
-async fn ask_all(keeper: &Keeper, sources: Vec<Watched>) -> Vec<(usize, String, Result<Hearing, AskError>)> {
+async fn poll_all(
+    keeper: &IssuerReconciler,
+    sources: Vec<ConfiguredSource>,
+) -> Vec<(usize, String, Result<SourceObservation, PollError>)> {
     let asked = join_all(sources.into_iter().enumerate().map(async |(source, watched)| {
-        let (voices, asked) = watched.found(&keeper.charter().terms.issuer).await;
+        let (voices, asked) = watched.found(&keeper.spec().terms.issuer).await;
         keeper.expect(source, &voices).await;
-        join_all(asked.into_iter().map(async |mut asked: Asked| {
-            let answer = asked.ask(keeper).await;
+        join_all(asked.into_iter().map(async |mut asked: SourcePoller| {
+            let answer = asked.poll(keeper).await;
             (source, asked.name().to_owned(), answer)
         }))
         .await
@@ -182,18 +185,18 @@ async fn ask_all(keeper: &Keeper, sources: Vec<Watched>) -> Vec<(usize, String, 
     asked.await.into_iter().flatten().collect()
 }
 
-fn split(asked: Result<Hearing, AskError>) -> (Hearing, Result<Listed, AskError>) {
+fn split(asked: Result<SourceObservation, PollError>) -> (SourceObservation, Result<Listed, PollError>) {
     match asked {
         Ok(mut hearing) => {
             let listed = Listed { keys: hearing.answer.len(), notes: std::mem::take(&mut hearing.notes) };
             (hearing, Ok(listed))
         }
-        Err(error) => (Hearing::failed(), Err(error)),
+        Err(error) => (SourceObservation::failed(), Err(error)),
     }
 }
 
 /// A target that cannot be read is left to the pass that follows, which reports it.
-async fn adopt_strangers(keeper: &Keeper, placers: &[Placer]) -> Result<(), StoreError> {
+async fn adopt_unmanaged(keeper: &IssuerReconciler, placers: &[TargetReconciler]) -> Result<(), StoreError> {
     for placer in placers {
         let ledger = keeper.ledger().borrow().clone();
         if let Ok((_, placement)) = placer.plan(&ledger).await {

@@ -9,14 +9,14 @@ use tracing::{info, warn};
 use super::asking::in_one_line;
 use crate::{
     clock,
-    core::bulletins::{Next, Outcome},
+    core::bulletins::{Next, SendOutcome},
     events::Events,
-    telemetry::notices::Notices,
+    telemetry::notices::EventQueue,
 };
 
 /// Tells what the board hears, for ever. Nobody waits for it, and what it meets is on no board: it would
 /// tell of itself.
-pub async fn tell(notices: Notices, events: Events, stop: CancellationToken) {
+pub async fn run_events(notices: EventQueue, events: Events, stop: CancellationToken) {
     let turn = async {
         let mut failing = false;
         loop {
@@ -37,7 +37,7 @@ pub async fn tell(notices: Notices, events: Events, stop: CancellationToken) {
                             );
                             failing = true;
                         }
-                        Ok(Outcome::Told) if failing => {
+                        Ok(SendOutcome::Told) if failing => {
                             info!("Kubernetes Events are taken again");
                             failing = false;
                         }
@@ -48,10 +48,10 @@ pub async fn tell(notices: Notices, events: Events, stop: CancellationToken) {
                     let wait = until.duration_since(clock::now());
                     select! {
                         () = sleep(Duration::try_from(wait).unwrap_or_default()) => {}
-                        () = notices.heard() => {}
+                        () = notices.changed() => {}
                     }
                 }
-                Next::Rest => notices.heard().await,
+                Next::Rest => notices.changed().await,
             }
         }
     };

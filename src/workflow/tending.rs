@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::asking::in_one_line;
 use crate::{
     blocking, clock,
-    core::signing::{Orders, Step},
+    core::signing::{DesiredState, SignerStep},
     signer::Node,
     telemetry::Trouble,
 };
@@ -20,27 +20,27 @@ const EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Time after which files that others may write count as hanging.
-const TOO_LONG: Duration = Duration::from_secs(10);
+const SLOW_AFTER: Duration = Duration::from_secs(10);
 
 /// Tends a node for ever, and listens to the others. It goes on with what is on its disk whatever becomes of who
 /// orders, and of what others write.
-pub async fn tend_by<T>(
+pub async fn run_signer<T>(
     node: Arc<Node>,
     heard: watch::Receiver<T>,
-    orders: impl Fn(&T) -> Orders,
+    orders: impl Fn(&T) -> DesiredState,
     stop: CancellationToken,
 ) {
-    let listening = listen(Arc::clone(&node), stop.clone());
-    tokio::join!(obey(node, heard, orders, stop), listening);
+    let listening = read_peers(Arc::clone(&node), stop.clone());
+    tokio::join!(reconcile(node, heard, orders, stop), listening);
 }
 
 /// Reads what other nodes say, again and again.
-async fn listen(node: Arc<Node>, stop: CancellationToken) {
+async fn read_peers(node: Arc<Node>, stop: CancellationToken) {
     loop {
         let listened = {
             let node = Arc::clone(&node);
             let directory = node.settings().announcements.clone();
-            async move { blocking::in_turn(&directory, move || node.listen()).await }
+            async move { blocking::in_turn(&directory, move || node.read_peers()).await }
         };
         tokio::pin!(listened);
         let mut hangs = false;
@@ -48,7 +48,7 @@ async fn listen(node: Arc<Node>, stop: CancellationToken) {
             select! {
                 () = stop.cancelled() => return,
                 () = &mut listened => break,
-                () = sleep(TOO_LONG), if !hangs => {
+                () = sleep(SLOW_AFTER), if !hangs => {
                     let directory = node.settings().announcements.display();
                     warn!(%directory, "reading the announcements of other nodes hangs");
                     hangs = true;
@@ -65,10 +65,10 @@ async fn listen(node: Arc<Node>, stop: CancellationToken) {
     }
 }
 
-async fn obey<T>(
+async fn reconcile<T>(
     node: Arc<Node>,
     mut heard: watch::Receiver<T>,
-    orders: impl Fn(&T) -> Orders,
+    orders: impl Fn(&T) -> DesiredState,
     stop: CancellationToken,
 ) {
     let (name, issuer, margin, keyring) = {
@@ -79,10 +79,10 @@ async fn obey<T>(
     let mut distrusted = Vec::new();
     loop {
         let orders = orders(&heard.borrow_and_update());
-        let refused = orders.key(&node.holdings(), clock::now(), margin).err();
+        let refused = orders.key(&node.journal(), clock::now(), margin).err();
         let tended = {
             let node = Arc::clone(&node);
-            blocking::within(PATIENCE, &keyring, move || node.tend(&orders, clock::now()))
+            blocking::within(PATIENCE, &keyring, move || node.reconcile(&orders, clock::now()))
         };
         let tended = select! {
             () = stop.cancelled() => return,
@@ -95,7 +95,7 @@ async fn obey<T>(
             (Ok(Ok(_)), Some(refused)) => Some((in_one_line(refused), None)),
             (Ok(Ok(_)), None) => None,
         };
-        node.meter().tended(now_wrong.as_ref().map(|(text, _)| text.clone()));
+        node.metrics().record_reconcile(now_wrong.as_ref().map(|(text, _)| text.clone()));
         match now_wrong {
             Some((text, hint)) => {
                 if trouble.is_news(&text) {
@@ -109,7 +109,7 @@ async fn obey<T>(
             }
         }
         // A thread that hangs may hold it.
-        let now_distrusted = if tended.is_ok() { node.distrusted() } else { distrusted.clone() };
+        let now_distrusted = if tended.is_ok() { node.rejected() } else { distrusted.clone() };
         for reason in now_distrusted.iter().filter(|reason| !distrusted.contains(*reason)) {
             let hint = reason.hint();
             warn!(%issuer, node = %name, reason = %reason, hint, "an announcement does not count");
@@ -117,17 +117,17 @@ async fn obey<T>(
         distrusted = now_distrusted;
         for step in tended.iter().flatten().flatten() {
             let (what, kid) = match step {
-                Step::Generate => ("key made", None),
-                Step::Begin { kid, ordered: None } => ("signs for the API server alone", Some(kid)),
-                Step::Begin { kid, ordered: Some(_) } | Step::Allow { kid, .. } => {
+                SignerStep::Generate => ("key made", None),
+                SignerStep::Begin { kid, ordered: None } => ("signs for the API server alone", Some(kid)),
+                SignerStep::Begin { kid, ordered: Some(_) } | SignerStep::Allow { kid, .. } => {
                     ("signs for everybody", Some(kid))
                 }
                 // Why, the error above says.
-                Step::Refuse { .. } => ("order refused", None),
-                Step::Speak { .. } => ("announced again, the last announcement did not count", None),
-                Step::Stop { kid } => ("signs no more", Some(kid)),
-                Step::Withdraw { kid } => ("is for the API server alone", Some(kid)),
-                Step::Destroy { kid } => ("private key destroyed", Some(kid)),
+                SignerStep::Refuse { .. } => ("order refused", None),
+                SignerStep::Reassert { .. } => ("announced again, the last announcement did not count", None),
+                SignerStep::Stop { kid } => ("signs no more", Some(kid)),
+                SignerStep::Exclude { kid } => ("is for the API server alone", Some(kid)),
+                SignerStep::Destroy { kid } => ("private key destroyed", Some(kid)),
             };
             info!(%issuer, node = %name, kid = kid.map(tracing::field::display), what, "signing key");
         }

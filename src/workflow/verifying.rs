@@ -8,7 +8,7 @@ use crate::{
     core::{
         issuer::{Issuer, is_readable_url},
         token::UnverifiedToken,
-        verification::{Evidence, Expectation, Outcome, Report},
+        verification::{Evidence, Expectation, VerificationOutcome, VerificationReport},
     },
     relying_party::RelyingParty,
 };
@@ -47,15 +47,15 @@ pub async fn read(evidence: &mut Evidence, issuer: &Issuer, relying_party: &Rely
 pub async fn until_accepted<T, E>(
     patience: Duration,
     mut attempt: impl AsyncFnMut() -> Result<Vec<T>, E>,
-    reports: impl Fn(&[T]) -> Vec<&Report>,
+    reports: impl Fn(&[T]) -> Vec<&VerificationReport>,
     mut waiting: impl FnMut(&[T], Duration),
 ) -> Result<Vec<T>, E> {
     let end = Instant::now() + patience;
     loop {
         let judged = attempt().await?;
         let reports = reports(&judged);
-        let is_over = reports.iter().all(|report| report.outcome == Outcome::Accepted)
-            || !reports.iter().all(|report| report.may_heal())
+        let is_over = reports.iter().all(|report| report.outcome == VerificationOutcome::Accepted)
+            || !reports.iter().all(|report| report.is_retryable())
             || Instant::now() + AGAIN > end;
         if is_over {
             return Ok(judged);

@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    asking::{Asked, in_one_line},
-    gate::Pass,
-    keeper::{Hearing, Keeper},
-    placing::{Placed, Placer, PublicView, place_current},
+    asking::{SourcePoller, in_one_line},
+    gate::Permit,
+    keeper::{IssuerReconciler, SourceObservation},
+    placing::{PublicView, SyncResult, TargetReconciler, sync_current},
 };
 use crate::{
     clock,
@@ -46,21 +46,21 @@ const RETRY_TARGET: [Duration; 5] = [
     Duration::from_mins(1),
 ];
 /// Longest that the first change of a ledger waits for a look at every target, which may know a later one.
-const FIRST_LOOK: Duration = Duration::from_secs(3);
+const FIRST_READ: Duration = Duration::from_secs(3);
 /// Time until another look at a public URL that shows an older publication.
 const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
 
 /// How long a source is polled every second once something says that it may have changed. Seen on
 /// kube-apiserver 1.37: whoever starts is announced 0.3 s after its first answer, and listed a second later.
-const HURRY: Duration = Duration::from_secs(10);
+const FAST_POLL_LASTS: Duration = Duration::from_secs(10);
 
 /// Makes loops poll every second for a while, at once to begin with.
 #[derive(Debug)]
-pub(super) struct Hurry(watch::Sender<Pace>);
+pub(super) struct FastPoll(watch::Sender<PollRate>);
 
 /// How fast to poll.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct PollRate {
     /// Until then every second.
     until: Instant,
     /// How many API servers were seen to start: a connection of before may lead to one that is gone, and
@@ -68,37 +68,37 @@ pub(super) struct Pace {
     starts: u64,
 }
 
-impl Hurry {
+impl FastPoll {
     pub(super) fn new() -> Self {
-        Self(watch::Sender::new(Pace { until: Instant::now(), starts: 0 }))
+        Self(watch::Sender::new(PollRate { until: Instant::now(), starts: 0 }))
     }
 
     /// Something may have changed.
-    pub(super) fn hurry(&self) {
-        self.0.send_modify(|pace| pace.until = Instant::now() + HURRY);
+    pub(super) fn request(&self) {
+        self.0.send_modify(|pace| pace.until = Instant::now() + FAST_POLL_LASTS);
     }
 
     /// An API server has started.
     pub(super) fn started(&self) {
         self.0.send_modify(|pace| pace.starts += 1);
-        self.hurry();
+        self.request();
     }
 
-    pub(super) fn pace(&self) -> watch::Receiver<Pace> {
+    pub(super) fn rate(&self) -> watch::Receiver<PollRate> {
         self.0.subscribe()
     }
 }
 
 /// Asks a source for ever and tells the keeper.
-pub async fn watch_source(
-    asked: Asked,
+pub async fn run_source(
+    asked: SourcePoller,
     source: usize,
-    keeper: Arc<Keeper>,
-    pass: Pass,
+    keeper: Arc<IssuerReconciler>,
+    pass: Permit,
     stop: CancellationToken,
 ) {
     let turn = async {
-        first_looks(&keeper).await;
+        first_reads(&keeper).await;
         poll(asked, source, &keeper, pass, None, |_| {}).await
     };
     select! {
@@ -108,18 +108,18 @@ pub async fn watch_source(
 }
 
 /// Waits for the first look at every target, but not for long.
-pub(super) async fn first_looks(keeper: &Keeper) {
-    let _ = timeout(FIRST_LOOK, keeper.all_looked_at()).await;
+pub(super) async fn first_reads(keeper: &IssuerReconciler) {
+    let _ = timeout(FIRST_READ, keeper.all_targets_read()).await;
 }
 
 /// Asks whoever speaks for a source for ever, as fast as `pace` says; tells the keeper, and `told` whether
 /// there was an answer.
 pub(super) async fn poll(
-    mut asked: Asked,
+    mut asked: SourcePoller,
     source: usize,
-    keeper: &Keeper,
-    mut pass: Pass,
-    mut pace: Option<watch::Receiver<Pace>>,
+    keeper: &IssuerReconciler,
+    mut pass: Permit,
+    mut pace: Option<watch::Receiver<PollRate>>,
     told: impl Fn(bool),
 ) -> Infallible {
     // Something on the way may close connections after every answer: once between two polls is enough.
@@ -132,11 +132,12 @@ pub(super) async fn poll(
                 asked.reconnect().await;
             }
         }
-        let answered = pass.through(Box::pin(async {
-            let answer = asked.ask(keeper).await;
+        let answered = pass.run(Box::pin(async {
+            let answer = asked.poll(keeper).await;
             let answered = answer.is_ok();
-            tell(keeper, source, asked.name(), answer.unwrap_or_else(|_| Hearing::failed())).await;
-            keeper.asked(source);
+            report(keeper, source, asked.name(), answer.unwrap_or_else(|_| SourceObservation::failed()))
+                .await;
+            keeper.source_polled(source);
             answered
         }));
         let answered = answered.await;
@@ -147,8 +148,8 @@ pub(super) async fn poll(
             let wait = if hurried { RETRY_SOURCE.min(asked.every()) } else { jittered(asked.every()) };
             may_stir = select! {
                 () = sleep(wait) => true,
-                () = asked.stirred(), if may_stir => false,
-                () = hurried_on(&mut pace) => may_stir,
+                () = asked.connection_lost(), if may_stir => false,
+                () = fast_poll_requested(&mut pace) => may_stir,
             };
         } else {
             may_stir = true;
@@ -158,7 +159,7 @@ pub(super) async fn poll(
 }
 
 /// Resolves once the pace changes. May never.
-async fn hurried_on(pace: &mut Option<watch::Receiver<Pace>>) {
+async fn fast_poll_requested(pace: &mut Option<watch::Receiver<PollRate>>) {
     if let Some(pace) = pace
         && pace.changed().await.is_ok()
     {
@@ -167,9 +168,9 @@ async fn hurried_on(pace: &mut Option<watch::Receiver<Pace>>) {
     std::future::pending::<()>().await;
 }
 
-async fn tell(keeper: &Keeper, source: usize, name: &str, hearing: Hearing) {
-    if let Err(error) = keeper.hear(source, name, hearing).await {
-        keeper.tell_unstored(&error);
+async fn report(keeper: &IssuerReconciler, source: usize, name: &str, hearing: SourceObservation) {
+    if let Err(error) = keeper.observe_source(source, name, hearing).await {
+        keeper.log_store_error(&error);
     }
 }
 
@@ -182,34 +183,34 @@ pub(super) fn jittered(every: Duration) -> Duration {
 /// Makes a target show the publication for ever: when it changes, when `tick` wakes it, when somebody finds that
 /// relying parties are shown something else, and again after a
 /// while when it failed.
-pub async fn watch_target(
-    mut placer: Placer,
-    keeper: Arc<Keeper>,
+pub async fn run_target(
+    mut placer: TargetReconciler,
+    keeper: Arc<IssuerReconciler>,
     tick: Arc<Notify>,
-    mut pass: Pass,
+    mut pass: Permit,
     stop: CancellationToken,
 ) {
     let turn = async {
-        let _ = timeout(FIRST_LOOK, pass.through(Box::pin(first_look(&mut placer, &keeper)))).await;
-        first_looks(&keeper).await;
+        let _ = timeout(FIRST_READ, pass.run(Box::pin(first_read(&mut placer, &keeper)))).await;
+        first_reads(&keeper).await;
         let mut ledgers = keeper.ledger();
-        let mut suspicions = keeper.suspicions();
+        let mut suspicions = keeper.recheck_requests();
         let mut attempt = 0;
         let mut troubles = Troubles::default();
         loop {
             ledgers.mark_unchanged();
             suspicions.mark_unchanged();
-            let looked = pass.through(Box::pin(async {
+            let looked = pass.run(Box::pin(async {
                 let ledger = match keeper.refresh().await {
                     Ok(ledger) => ledger,
                     Err(error) => {
-                        keeper.tell_unstored(&error);
+                        keeper.log_store_error(&error);
                         // What is known goes on.
                         Arc::clone(&ledgers.borrow())
                     }
                 };
                 if ledger.public_keys().next().is_some() {
-                    place(&mut placer, &keeper, &ledger, &mut troubles, &mut attempt).await
+                    sync(&mut placer, &keeper, &ledger, &mut troubles, &mut attempt).await
                 } else {
                     None
                 }
@@ -236,26 +237,26 @@ pub async fn watch_target(
 }
 
 /// Looks at the target before anything is decided. One that cannot be read is left to what follows.
-async fn first_look(placer: &mut Placer, keeper: &Keeper) {
-    if let Ok(reading) = placer.look().await {
+async fn first_read(placer: &mut TargetReconciler, keeper: &IssuerReconciler) {
+    if let Ok(reading) = placer.read().await {
         let look = (placer.name().to_owned(), reading);
-        if let Err(error) = keeper.witness(&[look]).await {
-            keeper.tell_unstored(&error);
+        if let Err(error) = keeper.observe_ledger_revisions(&[look]).await {
+            keeper.log_store_error(&error);
         }
     }
 }
 
 /// One look at a target; returns after which time it needs another one, if it does.
-async fn place(
-    placer: &mut Placer,
-    keeper: &Keeper,
+async fn sync(
+    placer: &mut TargetReconciler,
+    keeper: &IssuerReconciler,
     ledger: &Arc<Ledger>,
     Troubles { failing: trouble, mistyped }: &mut Troubles,
     attempt: &mut usize,
 ) -> Option<Duration> {
-    let issuer = &keeper.charter().terms.issuer;
-    let (target, gates) = (placer.name().to_owned(), placer.gates());
-    match place_current(placer, keeper, ledger).await {
+    let issuer = &keeper.spec().terms.issuer;
+    let (target, gates) = (placer.name().to_owned(), placer.required_for_rotation());
+    match sync_current(placer, keeper, ledger).await {
         Ok(placed) => {
             *attempt = 0;
             keeper.board().target(issuer, &target, |status| {
@@ -278,10 +279,12 @@ async fn place(
                     info!(%issuer, target, before, "target taken over, its JWKS was somewhere else");
                 }
             }
-            if let Err(error) = keeper.saw(&target, &placed.look, &placed.strangers, placed.kept).await {
-                keeper.tell_unstored(&error);
+            if let Err(error) =
+                keeper.observe_target(&target, &placed.look, &placed.strangers, placed.kept).await
+            {
+                keeper.log_store_error(&error);
             }
-            keeper.placed(&target);
+            keeper.target_synced(&target);
             (placed.public == PublicView::Behind).then_some(RECHECK_PUBLIC)
         }
         Err(error) => {
@@ -296,7 +299,7 @@ async fn place(
             if trouble.is_news(&text) {
                 warn!(%issuer, target, error = text, hint, "target failed, it is tried again");
             }
-            keeper.placed(&target);
+            keeper.target_synced(&target);
             let wait = RETRY_TARGET[(*attempt).min(RETRY_TARGET.len() - 1)];
             *attempt += 1;
             Some(jittered(wait))
@@ -327,7 +330,7 @@ fn warn_of_types(trouble: &mut Trouble, issuer: &Issuer, target: &str, found: &[
     }
 }
 
-fn succeeded(status: &mut TargetStatus, placed: &Placed) {
+fn succeeded(status: &mut TargetStatus, placed: &SyncResult) {
     status.up = true;
     status.last_true = Some(clock::now());
     status.error = None;

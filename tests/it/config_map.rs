@@ -14,8 +14,8 @@ use signpost::{
     core::{
         issuer::Issuer,
         jwk::Jwk,
-        ledger::{Found, Ledger, Look, Retention},
-        merge::{Answer, Report, merge},
+        ledger::{Ledger, Retention, StoredLedger, TargetObservation},
+        merge::{SourceAnswer, SourceReport, merge},
         public_key::PublicKey,
     },
     kubernetes::Access,
@@ -102,14 +102,15 @@ async fn write(
     for round in 0..count {
         let now = Timestamp::UNIX_EPOCH;
         let stored = store
-            .update(|found: &Found| {
+            .update(|found: &StoredLedger| {
                 decisions += 1;
                 let ledger = known.reconcile(found, now, retention.wait())?;
-                let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(vec![jwk.clone()]) }];
+                let reports =
+                    [SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(vec![jwk.clone()]) }];
                 let ledger = ledger.observe(&merge(&ledger, &reports), now, retention).ledger;
                 assert_eq!(shows(&ledger), round % 2 == 1, "the update before was lost");
                 let view = if round % 2 == 0 { [jwk.kid().clone()].into() } else { BTreeSet::new() };
-                Ok(ledger.shown(&place, &Look::at_our_own(view), Some(now)))
+                Ok(ledger.observe_target(&place, &TargetObservation::of_own_listener(view), Some(now)))
             })
             .await
             .expect("stored");

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use signpost::clock;
 use signpost::core::token::UnverifiedToken;
 use signpost::core::verification::{
-    Cloud, Credential, Evidence, Expectation, Finding, Level, Outcome, Party, Question, Report, judge,
+    Cloud, Credential, Evidence, Expectation, Finding, Level, Party, Question, VerificationOutcome,
+    VerificationReport, judge,
 };
 use signpost::relying_party::{Reach, RelyingParty};
 use signpost::workflow::verifying;
@@ -63,9 +64,9 @@ struct Compared {
     twin: Answer,
     /// What the twin answers when the credential is made to match the token.
     beyond: Answer,
-    report: Report,
+    report: VerificationReport,
     /// The same, with the only credential given by flags.
-    by_flags: Option<Report>,
+    by_flags: Option<VerificationReport>,
     token: String,
     credentials: Vec<Trust>,
 }
@@ -185,7 +186,11 @@ fn what(choices: &[Choice]) -> String {
     choices.iter().map(name).collect::<Vec<_>>().join(" + ")
 }
 
-async fn judged(situation: &Situation<'_>, token: &str, stranger: &RelyingParty) -> (Report, Option<Report>) {
+async fn judged(
+    situation: &Situation<'_>,
+    token: &str,
+    stranger: &RelyingParty,
+) -> (VerificationReport, Option<VerificationReport>) {
     let expected = Expectation::default();
     // That of the twin, however long the others before have taken.
     let now = jiff::Timestamp::from_second(situation.now).expect("a time of this century");
@@ -235,7 +240,7 @@ fn families(codes: &[u32]) -> impl Iterator<Item = u64> {
 }
 
 /// What would answer: violated rules that lead to an answer of Entra, not those that are ours.
-fn refusals(report: &Report) -> impl Iterator<Item = &Finding> {
+fn refusals(report: &VerificationReport) -> impl Iterator<Item = &Finding> {
     report.findings.iter().filter(|it| it.level == Level::Error && !it.predicted_codes.is_empty())
 }
 
@@ -248,7 +253,7 @@ impl Compared {
         if self.twin.rests_on.is_empty() {
             found.push("the twin's answer rests on nothing".to_owned());
         }
-        if twin.is_some() && self.report.outcome == Outcome::Accepted {
+        if twin.is_some() && self.report.outcome == VerificationOutcome::Accepted {
             found.push("false green".to_owned());
         }
         match twin {

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use signpost::core::issuer::Issuer;
 use signpost::events::{Events, Pod};
 use signpost::kubernetes::Access;
-use signpost::telemetry::{board::Board, notices::Notices};
-use signpost::workflow::telling::tell;
+use signpost::telemetry::{board::StatusStore, notices::EventQueue};
+use signpost::workflow::telling::run_events;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -152,12 +152,12 @@ fn a_thousand_flaps_are_two_events_with_a_count() {
     let kubeconfig = Some(world.kubeconfig(&proxy.url()));
     let pod = Pod { namespace: "signpost".to_owned(), name: POD.to_owned(), uid: Some(world.uid.clone()) };
     let events = Events::new(Access { kubeconfig, ..Access::default() }, pod, jiff::Timestamp::UNIX_EPOCH);
-    let (notices, stop) = (Notices::default(), CancellationToken::new());
+    let (notices, stop) = (EventQueue::default(), CancellationToken::new());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let telling = runtime.spawn(tell(notices.clone(), events, stop.clone()));
+    let telling = runtime.spawn(run_events(notices.clone(), events, stop.clone()));
 
-    let (board, issuer) = (Board::telling(notices), Issuer::parse(ISSUER).expect("an issuer"));
+    let (board, issuer) = (StatusStore::with_events(notices), Issuer::parse(ISSUER).expect("an issuer"));
     let started = Instant::now();
     for flap in 0..1000 {
         board.source(&issuer, "files", |status| {

@@ -13,7 +13,7 @@ use signpost::core::{
     jwk::Jwk,
     jwk_set::Profile,
     ledger::{Ledger, Lineage},
-    placement::{Headers, Refused, decide},
+    placement::{Headers, WriteRefused, decide},
     public_key::PublicKey,
     publication::{Document, Publication, Terms},
 };
@@ -169,7 +169,7 @@ async fn a_target_of_another_lineage_is_refused(scene: &Scene) {
 
     let ours = Ledger::new(terms().issuer, Lineage::read("ours"));
     let refused = decide(&reading.found, &ours, &terms(), Profile::Entra, false).expect_err("it is theirs");
-    let expected = Refused::OtherLineage { owner: theirs.lineage, ours: Lineage::read("ours") };
+    let expected = WriteRefused::OtherLineage { owner: theirs.lineage, ours: Lineage::read("ours") };
     assert_eq!(refused, expected);
 }
 

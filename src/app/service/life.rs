@@ -13,18 +13,18 @@ use tracing::error;
 
 use super::Context;
 use crate::{
-    app::{AppError, Use, Wired, control::Office, node, probing::Probing, wire},
+    app::{AppError, IssuerComponents, Use, control::Registration, node, probing::Probing, wire},
     config::IssuerConfig,
     core::publication::{Publication, Terms},
     http::documents::Slot,
     telemetry::Trouble,
     workflow::{
-        Watched,
+        ConfiguredSource,
         asking::in_one_line,
-        carrying::carry,
+        carrying::run_announcement_sync,
         control_plane::watch_control_plane,
-        probing::probe,
-        watching::{watch_source, watch_target},
+        probing::run_probe,
+        watching::{run_source, run_target},
     },
 };
 
@@ -33,12 +33,12 @@ const RETRY_START: Duration = Duration::from_secs(15);
 
 /// A name under which the documents of an issuer are served: its own, or that of a former one.
 #[derive(Clone)]
-pub(super) struct Face {
+pub(super) struct ServedIssuer {
     pub(super) terms: Terms,
     pub(super) slot: Slot,
 }
 
-impl Face {
+impl ServedIssuer {
     fn show(&self, publication: &Publication) {
         self.slot.publish(&publication.under(&self.terms));
     }
@@ -54,18 +54,18 @@ pub(super) enum OnFailure {
 }
 
 /// The life of one issuer: reads its ledger, then runs its loops until it is stopped.
-pub(super) async fn live(
+pub(super) async fn run_issuer(
     context: Arc<Context>,
     config: IssuerConfig,
-    faces: Vec<Face>,
+    faces: Vec<ServedIssuer>,
     stop: CancellationToken,
     mut on_failure: OnFailure,
 ) -> Result<(), AppError> {
     let issuer = config.issuer.clone();
-    let mut pass = context.gate.pass();
+    let mut pass = context.gate.permit();
     let mut trouble = Trouble::default();
     let (loops, _office) = loop {
-        let opened = pass.through(Box::pin(open(&context, config.clone(), &faces, &stop)));
+        let opened = pass.run(Box::pin(open(&context, config.clone(), &faces, &stop)));
         let opened = select! {
             () = stop.cancelled() => return Ok(()),
             opened = opened => opened,
@@ -100,54 +100,60 @@ pub(super) async fn live(
 async fn open(
     context: &Context,
     config: IssuerConfig,
-    faces: &[Face],
+    faces: &[ServedIssuer],
     stop: &CancellationToken,
-) -> Result<(Vec<BoxFuture<'static, ()>>, Office), AppError> {
+) -> Result<(Vec<BoxFuture<'static, ()>>, Registration), AppError> {
     let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
     let own = signs.as_ref().filter(|config| config.signer.is_some()).and_then(node::own_name);
     let courier = node::courier(&context.shared.data_dir, &config, own);
     let probing = Probing::of(&config);
-    let Wired { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
+    let IssuerComponents { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
     let mut publication = keeper.publication();
     show(&mut publication, faces);
     keeper.begin().await?;
     show(&mut publication, faces);
     // It takes longer than all else: what the ledger says is shown before.
     let own = match &signs {
-        Some(config) => Some(node::Own::open(&context.shared.data_dir, config).await?),
+        Some(config) => Some(node::LocalSigner::open(&context.shared.data_dir, config).await?),
         None => None,
     };
     if let (Some(own), Some(config)) = (&own, &signs) {
-        context.shared.board.signer(&config.issuer, Arc::clone(own.node().meter()));
+        context.shared.board.signer(&config.issuer, Arc::clone(own.node().metrics()));
     }
-    let office = context.offices.open(&keeper, own.as_ref().map(node::Own::node));
+    let office = context.offices.open(&keeper, own.as_ref().map(node::LocalSigner::node));
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
-    let prober = probing.and_then(|probing| probing.prober(own.as_ref().map(node::Own::node)));
+    let prober = probing.and_then(|probing| probing.prober(own.as_ref().map(node::LocalSigner::node)));
     if let Some(prober) = prober {
-        loops.push(Box::pin(probe(prober, Arc::clone(&keeper), context.gate.pass(), stop.clone())));
+        loops.push(Box::pin(run_probe(prober, Arc::clone(&keeper), context.gate.permit(), stop.clone())));
     }
     loops.extend(
         own.map(|own| -> BoxFuture<'static, ()> { Box::pin(own.sign(keeper.ledger(), stop.clone())) }),
     );
-    loops.extend(courier.map(|courier| -> BoxFuture<'static, ()> { Box::pin(carry(courier, stop.clone())) }));
+    loops.extend(
+        courier.map(|courier| -> BoxFuture<'static, ()> {
+            Box::pin(run_announcement_sync(courier, stop.clone()))
+        }),
+    );
     for (place, source) in sources.into_iter().enumerate() {
         let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
         loops.push(match source {
-            Watched::One(asked) => Box::pin(watch_source(asked, place, keeper, gate.pass(), stop)),
-            Watched::Found(plane) => Box::pin(watch_control_plane(plane, place, keeper, gate.clone(), stop)),
+            ConfiguredSource::One(asked) => Box::pin(run_source(asked, place, keeper, gate.permit(), stop)),
+            ConfiguredSource::Found(plane) => {
+                Box::pin(watch_control_plane(plane, place, keeper, gate.clone(), stop))
+            }
         });
     }
     for placer in placers {
-        let (tick, pass) = (context.ticks.follow(&schedule).await?, context.gate.pass());
-        loops.push(Box::pin(watch_target(placer, Arc::clone(&keeper), tick, pass, stop.clone())));
+        let (tick, pass) = (context.ticks.follow(&schedule).await?, context.gate.permit());
+        loops.push(Box::pin(run_target(placer, Arc::clone(&keeper), tick, pass, stop.clone())));
     }
     Ok((loops, office))
 }
 
 async fn serve_publication(
     mut publication: watch::Receiver<Option<Arc<Publication>>>,
-    faces: Vec<Face>,
+    faces: Vec<ServedIssuer>,
     stop: CancellationToken,
 ) {
     loop {
@@ -159,7 +165,7 @@ async fn serve_publication(
     }
 }
 
-fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, faces: &[Face]) {
+fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, faces: &[ServedIssuer]) {
     if let Some(publication) = publication.borrow_and_update().as_deref() {
         for face in faces {
             face.show(publication);

@@ -2,7 +2,7 @@ use std::{error::Error, fmt};
 
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, memory::InMemory, path::Path};
 
-use super::{Outcome, Style, render};
+use super::{ExitStatus, Style, render};
 
 #[test]
 fn each_cause_has_its_own_line_and_the_hint_comes_last() {
@@ -83,7 +83,10 @@ fn only_the_word_error_is_coloured() {
 
 #[test]
 fn exit_codes_are_zero_one_and_two() {
-    assert_eq!([0, 1, 2], [Outcome::Success, Outcome::Negative, Outcome::Failure].map(Outcome::code));
+    assert_eq!(
+        [0, 1, 2],
+        [ExitStatus::Success, ExitStatus::Negative, ExitStatus::Failure].map(ExitStatus::code)
+    );
 }
 
 #[derive(Debug)]

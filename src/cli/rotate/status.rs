@@ -3,9 +3,9 @@
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
 use crate::core::{
-    ledger::Why,
+    ledger::OrderReason,
     redaction::printable,
-    rotation::{KeyReport, NodeReport, Report},
+    rotation::{KeyStatus, NodeStatus, RotationStatus},
 };
 
 /// Columns of a time line.
@@ -15,7 +15,7 @@ const LEGEND: [(&str, char); 5] =
     [("published", '·'), ("standby", '·'), ("ready", '─'), ("active", '█'), ("retired", '▒')];
 
 /// All of it.
-pub(super) fn text(report: &Report) -> String {
+pub(super) fn text(report: &RotationStatus) -> String {
     let mut text = format!("issuer {} at {}\n", report.issuer, seconds(report.at));
     if report.keys.is_empty() {
         return text + "\nno key was seen yet\n";
@@ -33,7 +33,7 @@ pub(super) fn text(report: &Report) -> String {
     for key in report.keys.iter().filter(|key| is_of_interest(key)) {
         text += &format!("  {}\n", printable(&key.kid));
     }
-    for (kid, targets) in &report.strangers {
+    for (kid, targets) in &report.unmanaged_keys {
         text += &format!(
             "warning: target {} has key {} that nobody knows; {UNKNOWN_KEY}\n",
             targets.join(", "),
@@ -47,7 +47,7 @@ pub(super) fn text(report: &Report) -> String {
     for (name, node) in &report.nodes {
         text += &format!("\nnode {name}\n{}", next(node, report.at));
     }
-    if let Some(wish) = &report.wish {
+    if let Some(wish) = &report.rotation_request {
         text += &format!("\na rotation was asked for at {}\n", seconds(wish.at));
         for target in &wish.without {
             text += &format!("warning: it does not wait for target `{target}`\n");
@@ -60,14 +60,14 @@ pub(super) fn text(report: &Report) -> String {
 const UNKNOWN_KEY: &str = "whoever has its private half can act as your workloads. Yours: `signpost ledger adopt KID`; \
     else take away the right to write there, then `signpost rotate revoke KID`";
 
-fn is_of_interest(key: &KeyReport) -> bool {
+fn is_of_interest(key: &KeyStatus) -> bool {
     !matches!(key.standing.as_str(), "removed" | "revoked")
 }
 
 /// What is next for a node, in a few lines.
-fn next(node: &NodeReport, now: Timestamp) -> String {
+fn next(node: &NodeStatus, now: Timestamp) -> String {
     let mut text = signs(node, now);
-    let is_imported = |kid: &String| node.order.is_none() && node.says_that_it_signs_with == [kid.as_str()];
+    let is_imported = |kid: &String| node.order.is_none() && node.active_keys == [kid.as_str()];
     if node.next.as_ref().is_some_and(is_imported) {
         text += "  next: the publisher orders it to go on with that key\n";
         return text + &waits(node);
@@ -83,20 +83,21 @@ fn next(node: &NodeReport, now: Timestamp) -> String {
     text + &waits(node)
 }
 
-fn waits(node: &NodeReport) -> String {
-    let lines: Vec<_> = node.waits_for.iter().map(|obstacle| format!("    waits: {obstacle}\n")).collect();
+fn waits(node: &NodeStatus) -> String {
+    let lines: Vec<_> = node.blocked_by.iter().map(|obstacle| format!("    waits: {obstacle}\n")).collect();
     lines.concat()
 }
 
 /// What a node was ordered, and what it says that it does.
-fn signs(node: &NodeReport, now: Timestamp) -> String {
-    let says: Vec<_> = node.says_that_it_signs_with.iter().map(|kid| printable(kid)).collect();
+fn signs(node: &NodeStatus, now: Timestamp) -> String {
+    let says: Vec<_> = node.active_keys.iter().map(|kid| printable(kid)).collect();
     let says = says.join(" and ");
     match &node.order {
         Some(order) => {
             let ordered = format!("ordered {}", past(order.at, now));
-            let word = if order.why == Why::Unseen { ", before every reader can know it" } else { "" };
-            if node.says_that_it_signs_with == [order.sign.as_str()] {
+            let word =
+                if order.reason == OrderReason::Unseen { ", before every reader can know it" } else { "" };
+            if node.active_keys == [order.sign.as_str()] {
                 format!("  says that it signs with {} for everybody, {ordered}{word}\n", order.sign)
             } else if says.is_empty() {
                 format!("  {ordered} to sign with {} for everybody{word}; signs with no key\n", order.sign)
@@ -116,7 +117,7 @@ fn signs(node: &NodeReport, now: Timestamp) -> String {
 }
 
 /// Where a key stands, since when and until when.
-fn standing(key: &KeyReport, now: Timestamp) -> String {
+fn standing(key: &KeyStatus, now: Timestamp) -> String {
     let mut text = format!("{:9} {}", key.standing, ago(key.since, now));
     if let Some(node) = &key.node {
         text += &format!(", {node}");
@@ -128,9 +129,9 @@ fn standing(key: &KeyReport, now: Timestamp) -> String {
 }
 
 /// What happens when a key is revoked; `None` for one that is not known.
-pub(super) fn what_breaks(report: &Report, kid: &str, with_new_key: bool) -> Option<String> {
+pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool) -> Option<String> {
     let shown = printable(kid);
-    if let Some(targets) = report.strangers.get(kid) {
+    if let Some(targets) = report.unmanaged_keys.get(kid) {
         let targets = targets.join(", ");
         return Some(format!(
             "Revoking {shown} (known to target {targets} alone) of {}:\n  it leaves that at once and for ever; if it \
@@ -197,7 +198,7 @@ struct Scale {
 
 impl Scale {
     /// Everything that is still of interest, and a little of what comes.
-    fn of(report: &Report) -> Self {
+    fn of(report: &RotationStatus) -> Self {
         let keys = || report.keys.iter().filter(|key| is_of_interest(key));
         let from = keys().map(|key| key.first_seen).min().unwrap_or(report.at).min(report.at);
         let known = keys()
@@ -217,9 +218,9 @@ impl Scale {
         usize::try_from(columns.max(0)).unwrap_or(WIDTH)
     }
 
-    fn draw(&self, key: &KeyReport) -> String {
+    fn draw(&self, key: &KeyStatus) -> String {
         let mut cells = vec![' '; WIDTH];
-        for phase in &key.life {
+        for phase in &key.timeline {
             let look = LEGEND.iter().find(|(name, _)| *name == phase.standing).map_or(' ', |(_, look)| *look);
             let from = self.column(phase.since).min(WIDTH);
             cells[from..].fill(look);

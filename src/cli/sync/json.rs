@@ -12,10 +12,10 @@ use crate::{
     core::{issuer::Issuer, jwk::Jwk, kid::Kid, publication::Document},
     telemetry::as_typed,
     workflow::{
-        asking::AskError,
-        keeper::Concerns,
-        placing::{PlaceError, Placed, PublicView},
-        sync::{AtTarget, Difference, Listed, Pass, Plan},
+        asking::PollError,
+        keeper::Conditions,
+        placing::{PublicView, SyncError, SyncResult},
+        sync::{Difference, Listed, Plan, SyncReport, TargetOutcome},
     },
 };
 
@@ -80,7 +80,7 @@ pub(super) fn report(dry_run: bool, issuers: Vec<IssuerReport>) -> String {
     serde_json::to_string_pretty(&Report { dry_run, issuers }).expect("strings always serialise") + "\n"
 }
 
-pub(super) fn pass(issuer: &Issuer, pass: &Pass) -> IssuerReport {
+pub(super) fn pass(issuer: &Issuer, pass: &SyncReport) -> IssuerReport {
     issuer_report(issuer, &pass.sources, &pass.targets, placed, &pass.concerns)
 }
 
@@ -95,18 +95,18 @@ pub(super) fn failed_issuer(issuer: &Issuer, error: &AppError) -> IssuerReport {
 
 fn issuer_report<T>(
     issuer: &Issuer,
-    sources: &[(String, Result<Listed, AskError>)],
-    targets: &[AtTarget<T>],
+    sources: &[(String, Result<Listed, PollError>)],
+    targets: &[TargetOutcome<T>],
     told: impl Fn(&T) -> TargetReport,
-    concerns: &Concerns,
+    concerns: &Conditions,
 ) -> IssuerReport {
-    let source = |(name, listed): &(String, Result<Listed, AskError>)| SourceReport {
+    let source = |(name, listed): &(String, Result<Listed, PollError>)| SourceReport {
         name: name.clone(),
         keys: listed.as_ref().ok().map(|listed| listed.keys),
         error: listed.as_ref().err().map(|error| one_line(error)),
         notes: listed.iter().flat_map(|listed| listed.notes.iter().cloned()).collect(),
     };
-    let target = |target: &AtTarget<T>| TargetReport {
+    let target = |target: &TargetOutcome<T>| TargetReport {
         name: target.name.clone(),
         gates: target.gates,
         ..target.outcome.as_ref().map_or_else(failed, &told)
@@ -130,7 +130,7 @@ fn issuer_report<T>(
     }
 }
 
-fn failed(error: &PlaceError) -> TargetReport {
+fn failed(error: &SyncError) -> TargetReport {
     TargetReport {
         result: "failed",
         error: Some(one_line(error)),
@@ -139,7 +139,7 @@ fn failed(error: &PlaceError) -> TargetReport {
     }
 }
 
-fn placed(placed: &Placed) -> TargetReport {
+fn placed(placed: &SyncResult) -> TargetReport {
     TargetReport {
         result: if placed.wrote.is_empty() { "unchanged" } else { "written" },
         documents: names(&placed.wrote),

@@ -7,7 +7,7 @@ use crate::{
     cli::table::table,
     core::{
         redaction::printable,
-        verification::{Certainty, Finding, Level, Outcome, Party, Report},
+        verification::{Certainty, Finding, Level, Party, VerificationOutcome, VerificationReport},
     },
 };
 
@@ -18,7 +18,8 @@ pub(super) fn text(judged: &[Judged]) -> String {
     match judged {
         [one] => whole(one),
         many => {
-            let reasons = many.iter().filter(|it| it.report.outcome != Outcome::Accepted).map(whole);
+            let reasons =
+                many.iter().filter(|it| it.report.outcome != VerificationOutcome::Accepted).map(whole);
             let reasons: Vec<_> = reasons.collect();
             let parties = many.iter().any(|it| it.report.party != many[0].report.party);
             let overview = table(&many.iter().map(|it| line(it, parties)).collect::<Vec<_>>());
@@ -53,8 +54,11 @@ fn whole(Judged { account, report }: &Judged) -> String {
         None => "the issuer".to_owned(),
     };
     let is_of_a_token = account.is_some() || is_named("TOK-JWS");
-    let rest =
-        if report.outcome == Outcome::Accepted && !is_of_a_token { "; no token was judged" } else { "" };
+    let rest = if report.outcome == VerificationOutcome::Accepted && !is_of_a_token {
+        "; no token was judged"
+    } else {
+        ""
+    };
     let mut text = format!("{}: {}{rest}\n", word(report.outcome), verdict(report, &what));
     for finding in &report.findings {
         text += "\n";
@@ -67,33 +71,35 @@ fn whole(Judged { account, report }: &Judged) -> String {
     text
 }
 
-fn word(outcome: Outcome) -> &'static str {
+fn word(outcome: VerificationOutcome) -> &'static str {
     match outcome {
-        Outcome::Accepted => "accepted",
-        Outcome::Refused => "refused",
-        Outcome::Unknown => "unknown",
+        VerificationOutcome::Accepted => "accepted",
+        VerificationOutcome::Refused => "refused",
+        VerificationOutcome::Unknown => "unknown",
     }
 }
 
-fn verdict(report: &Report, what: &str) -> String {
+fn verdict(report: &VerificationReport, what: &str) -> String {
     let party = report.party.name();
     let likely = report.likely_first().map(|finding| (finding.level, finding.predicted_codes));
     let unless = report.findings.iter().find_map(|finding| finding.unless.as_deref());
     match (report.outcome, likely) {
-        (Outcome::Accepted, Some((_, [code, ..]))) => {
+        (VerificationOutcome::Accepted, Some((_, [code, ..]))) => {
             format!("{party} would take {what}; if not, its answer is AADSTS{code}")
         }
-        (Outcome::Accepted, _) => format!("{party} would take {what}"),
-        (Outcome::Refused, Some((_, [code, ..]))) => {
+        (VerificationOutcome::Accepted, _) => format!("{party} would take {what}"),
+        (VerificationOutcome::Refused, Some((_, [code, ..]))) => {
             format!("{party} would answer AADSTS{code} to {what}")
         }
         // Nobody comes as far as asking, or everybody would be let in.
-        (Outcome::Refused, None) => format!("{what} must not be used with {party} as things are"),
-        (Outcome::Refused, Some(_)) => format!("{party} would refuse {what}"),
-        (Outcome::Unknown, _) if unless.is_some() => {
+        (VerificationOutcome::Refused, None) => format!("{what} must not be used with {party} as things are"),
+        (VerificationOutcome::Refused, Some(_)) => format!("{party} would refuse {what}"),
+        (VerificationOutcome::Unknown, _) if unless.is_some() => {
             format!("{party} would refuse {what}, unless {}", unless.unwrap_or_default())
         }
-        (Outcome::Unknown, _) => format!("what {party} would say to {what} cannot be told from here"),
+        (VerificationOutcome::Unknown, _) => {
+            format!("what {party} would say to {what} cannot be told from here")
+        }
     }
 }
 
@@ -162,7 +168,7 @@ pub(super) fn patience(left: Duration) -> String {
 
 /// What stands in the way, in one line.
 pub(super) fn waited_for(judged: &[Judged]) -> String {
-    let mut waiting = judged.iter().filter(|it| it.report.outcome != Outcome::Accepted);
+    let mut waiting = judged.iter().filter(|it| it.report.outcome != VerificationOutcome::Accepted);
     let first = waiting.find_map(|it| it.report.findings.first());
     first.map_or_else(
         || "a verdict".to_owned(),

@@ -1,9 +1,9 @@
 //! Former issuers: each is somebody's `iss` still, so no other issuer may have it.
 
-use super::{Known, jwks_uri, target, unique_issuer};
+use super::{UsedNames, jwks_uri, target, unique_issuer};
 use crate::{
     config::{
-        FormerConfig,
+        PreviousIssuerConfig,
         problem::{Fault, Problems},
         reader::Mapping,
     },
@@ -14,10 +14,10 @@ use crate::{
 pub(super) fn read(
     issuer: &Mapping<'_>,
     profile: Option<Profile>,
-    known: &mut Known,
+    known: &mut UsedNames,
     names: &mut Vec<(String, String)>,
     problems: &mut Problems,
-) -> Option<Vec<FormerConfig>> {
+) -> Option<Vec<PreviousIssuerConfig>> {
     let mut former = Vec::new();
     for mapping in issuer.mappings("former", problems)? {
         let issuer = mapping.parsed("issuer", problems, |text| {
@@ -30,7 +30,7 @@ pub(super) fn read(
         let targets = target::read(&mapping, issuer.as_ref(), profile, known, names, problems);
         let (Some(issuer), Some(targets)) = (issuer, targets) else { continue };
         let jwks_uri = jwks_uri.unwrap_or_else(|| issuer.jwks_uri());
-        former.push(FormerConfig { issuer, jwks_uri, targets });
+        former.push(PreviousIssuerConfig { issuer, jwks_uri, targets });
     }
     Some(former)
 }

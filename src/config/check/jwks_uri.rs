@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::Entry;
 
-use super::Known;
+use super::UsedNames;
 use crate::{
     config::{
         problem::{Fault, Problems},
@@ -16,7 +16,7 @@ use crate::{
 pub(super) fn read(
     mapping: &Mapping<'_>,
     issuer: Option<&Issuer>,
-    known: &mut Known,
+    known: &mut UsedNames,
     problems: &mut Problems,
 ) -> Option<String> {
     let given = mapping.get("jwks_uri").is_some();

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{SHORTEST_KUBERNETES_TOKEN, Told};
+use super::{Reported, SHORTEST_KUBERNETES_TOKEN};
 use crate::{
     config::{
-        LegacyConfig, Pkcs11Config, SignerConfig, SourceConfig, TargetConfig,
+        Pkcs11Config, SignerConfig, SourceConfig, TargetConfig, VerificationKeyConfig,
         problem::{Fault, Problems},
         reader::Mapping,
         value,
@@ -21,11 +21,11 @@ pub(super) fn read(
     issuer: &Mapping<'_>,
     max_token_lifetime: Option<Duration>,
     problems: &mut Problems,
-) -> Result<Option<SignerConfig>, Told> {
+) -> Result<Option<SignerConfig>, Reported> {
     if issuer.get("signer").is_none() {
         return Ok(None);
     }
-    let signer = issuer.mapping("signer", problems).ok_or(Told)?;
+    let signer = issuer.mapping("signer", problems).ok_or(Reported)?;
     if let Some(lifetime) = max_token_lifetime.filter(|lifetime| *lifetime < SHORTEST_KUBERNETES_TOKEN) {
         let fault = Fault::new(format!(
             "`{}` is too short, expected at least `10m`: kube-apiserver takes no signer that allows less",
@@ -42,50 +42,50 @@ pub(super) fn read(
         NodeName::parse(text).map_err(|error| Fault::new(error.to_string()))
     });
     let mut uids = BTreeSet::new();
-    for (at, text) in signer.texts("users", problems).ok_or(Told)? {
+    for (at, text) in signer.texts("users", problems).ok_or(Reported)? {
         match number(text, "user") {
             Ok(uid) => _ = uids.insert(uid),
             Err(fault) => at.refuse(fault, problems),
         }
     }
-    let api_audiences = signer.texts("api_audiences", problems).ok_or(Told)?;
+    let api_audiences = signer.texts("api_audiences", problems).ok_or(Reported)?;
     let refresh_hint = signer.duration("refresh_hint", problems);
     let key_type = signer.choice("key_type", problems, &KeyType::ALL, KeyType::name);
     let pkcs11 = read_pkcs11(&signer, problems)?;
     let admin_listen = signer.address("admin_listen", problems);
     let mut legacy = Vec::new();
-    for mapping in signer.mappings("legacy", problems).ok_or(Told)? {
+    for mapping in signer.mappings("legacy", problems).ok_or(Reported)? {
         let file = mapping.path("file", problems);
         let exclude = mapping.bool("exclude", problems);
-        legacy.extend(file.zip(exclude).map(|(file, exclude)| LegacyConfig { file, exclude }));
+        legacy.extend(file.zip(exclude).map(|(file, exclude)| VerificationKeyConfig { file, exclude }));
     }
     Ok(Some(SignerConfig {
         socket,
-        mode: mode.ok_or(Told)?,
+        mode: mode.ok_or(Reported)?,
         gid,
         uids,
         node,
         api_audiences: api_audiences.into_iter().map(|(_, text)| text.to_owned()).collect(),
-        refresh_hint: refresh_hint.ok_or(Told)?,
-        key_type: key_type.ok_or(Told)?,
+        refresh_hint: refresh_hint.ok_or(Reported)?,
+        key_type: key_type.ok_or(Reported)?,
         pkcs11,
         admin_listen,
         legacy,
     }))
 }
 
-fn read_pkcs11(signer: &Mapping<'_>, problems: &mut Problems) -> Result<Option<Pkcs11Config>, Told> {
+fn read_pkcs11(signer: &Mapping<'_>, problems: &mut Problems) -> Result<Option<Pkcs11Config>, Reported> {
     if signer.get("pkcs11").is_none() {
         return Ok(None);
     }
-    let mapping = signer.mapping("pkcs11", problems).ok_or(Told)?;
+    let mapping = signer.mapping("pkcs11", problems).ok_or(Reported)?;
     let module = mapping.path("module", problems);
     let token_label = mapping.text("token_label", problems);
     let pin_file = mapping.path("pin_file", problems);
     Ok(Some(Pkcs11Config {
-        module: module.ok_or(Told)?,
-        token_label: token_label.ok_or(Told)?,
-        pin_file: pin_file.ok_or(Told)?,
+        module: module.ok_or(Reported)?,
+        token_label: token_label.ok_or(Reported)?,
+        pin_file: pin_file.ok_or(Reported)?,
     }))
 }
 

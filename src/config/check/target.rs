@@ -2,7 +2,7 @@
 
 use url::Position;
 
-use super::{Known, unique_name};
+use super::{UsedNames, unique_name};
 use crate::{
     config::{
         Location, TargetConfig,
@@ -17,7 +17,7 @@ pub(super) fn read(
     issuer_mapping: &Mapping<'_>,
     issuer: Option<&Issuer>,
     profile: Option<Profile>,
-    known: &mut Known,
+    known: &mut UsedNames,
     names: &mut Vec<(String, String)>,
     problems: &mut Problems,
 ) -> Option<Vec<TargetConfig>> {
@@ -79,7 +79,7 @@ fn location(target: &Mapping<'_>, problems: &mut Problems) -> Option<Location> {
 fn check_location(
     location: &Location,
     issuer: Option<&Issuer>,
-    known: &Known,
+    known: &UsedNames,
     target: &Mapping<'_>,
 ) -> Result<(), Fault> {
     if let Some(first) = known.locations.get(location) {

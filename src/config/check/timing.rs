@@ -3,7 +3,7 @@
 use super::{Fault, Mapping, Problems, value};
 use crate::core::{
     rotation::{Contradiction, Timing},
-    signing::MAX_HELD,
+    signing::MAX_KEYS_PER_NODE,
 };
 
 /// Refuses each at the wait that is to be changed.
@@ -33,7 +33,7 @@ pub(super) fn check(timing: &Timing, mapping: &Mapping<'_>, problems: &mut Probl
                 "rotate_after",
                 format!(
                     "`{}` is too short: with tokens that live for `{}`, a node would have {keys} keys at once, \
-                     and holds {MAX_HELD} at most",
+                     and holds {MAX_KEYS_PER_NODE} at most",
                     text(rotate_after),
                     text(max_token_lifetime)
                 ),

@@ -1,6 +1,6 @@
 //! The token that is judged again and again.
 
-use super::Told;
+use super::Reported;
 use crate::{
     config::{
         SourceConfig, VerifyConfig,
@@ -22,7 +22,7 @@ pub(super) fn read(
     issuer: Option<&Issuer>,
     sources: Option<&[SourceConfig]>,
     problems: &mut Problems,
-) -> Result<Option<VerifyConfig>, Told> {
+) -> Result<Option<VerifyConfig>, Reported> {
     if mapping.get("verify").is_none() {
         return Ok(None);
     }
@@ -33,7 +33,7 @@ pub(super) fn read(
         let hint = "leave `verify` away, and call `signpost verify` where tokens are";
         mapping.refuse("verify", fault.hint(hint), problems);
     }
-    let verify = mapping.mapping("verify", problems).ok_or(Told)?;
+    let verify = mapping.mapping("verify", problems).ok_or(Reported)?;
     let every = verify.duration("every", problems);
     let written = verify.get("for").is_some();
     let party = verify.choice("for", problems, &Party::ALL, Party::word);
@@ -67,15 +67,15 @@ pub(super) fn read(
     let service_account = verify.parsed("service_account", problems, value::service_account);
     let allow_private = verify.bool("allow_private", problems);
     let ca_file = verify.path("ca_file", problems);
-    let (party, cloud) = (party.ok_or(Told)?, cloud.ok_or(Told)?);
+    let (party, cloud) = (party.ok_or(Reported)?, cloud.ok_or(Reported)?);
     let usual = if party == Party::Aws { AWS_AUDIENCE } else { cloud.audience() };
     Ok(Some(VerifyConfig {
-        every: every.ok_or(Told)?,
+        every: every.ok_or(Reported)?,
         party,
         cloud,
         audience: audience.unwrap_or_else(|| usual.to_owned()),
         service_account,
-        allow_private: allow_private.ok_or(Told)?,
+        allow_private: allow_private.ok_or(Reported)?,
         ca_file,
     }))
 }

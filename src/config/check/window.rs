@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{Told, value};
+use super::{Reported, value};
 use crate::{
     config::{
         SourceConfig,
@@ -18,15 +18,15 @@ pub(super) fn read(
     sources: &[SourceConfig],
     now: Timestamp,
     problems: &mut Problems,
-) -> Result<Option<Window>, Told> {
+) -> Result<Option<Window>, Reported> {
     if issuer.get("rotate_within").is_none() {
         return Ok(None);
     }
-    let mapping = issuer.mapping("rotate_within", problems).ok_or(Told)?;
+    let mapping = issuer.mapping("rotate_within", problems).ok_or(Reported)?;
     let opens = mapping.parsed("opens", problems, |text| calendar(text, "in `time_zone`", now));
     let open_for = mapping.duration("for", problems);
     let zone = mapping.parsed("time_zone", problems, time_zone);
-    let open_for = open_for.ok_or(Told)?;
+    let open_for = open_for.ok_or(Reported)?;
     // Whether a key is of age is looked at when its node was heard.
     let polls = sources.iter().filter_map(|source| match source {
         SourceConfig::Announcements { every, .. } => Some(*every),
@@ -39,7 +39,7 @@ pub(super) fn read(
         ));
         mapping.refuse("for", fault.hint("a window that nobody looks at is missed"), problems);
     }
-    Ok(Some(Window::new(opens.ok_or(Told)?, zone.ok_or(Told)?, open_for)))
+    Ok(Some(Window::new(opens.ok_or(Reported)?, zone.ok_or(Reported)?, open_for)))
 }
 
 fn time_zone(name: &str) -> Result<TimeZone, Fault> {

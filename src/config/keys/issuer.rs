@@ -1,7 +1,7 @@
 //! One issuer, its ledger, and those that were moved to it.
 
 use super::{
-    ANNOUNCEMENTS, API_SERVER, CONTEXT, EMBEDDED, FILES, KUBECONFIG, Key, Kind, Need, SIGNER, Section,
+    ANNOUNCEMENTS, API_SERVER, CONTEXT, EMBEDDED, FILES, KUBECONFIG, Key, Kind, Requirement, SIGNER, Section,
     TARGET, URL, VERIFY,
     source::{SOURCE_ANNOUNCEMENTS, SOURCE_API_SERVER, SOURCE_EMBEDDED, SOURCE_FILES, SOURCE_URL},
 };
@@ -9,7 +9,7 @@ use super::{
 const JWKS_SERVED_ELSEWHERE: Key = Key {
     name: "jwks_served_elsewhere",
     kind: Kind::Bool,
-    need: Need::Default("false"),
+    need: Requirement::Default("false"),
     flag: None,
     doc: "Whether somebody else serves `jwks_uri`, with what Signpost publishes as `openid/v1/jwks`. Where a target has \
           a public address, the JWKS is read back from `jwks_uri`.",
@@ -22,7 +22,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "issuer",
             kind: Kind::Url,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: Some("--issuer"),
             doc: "The issuer exactly as it stands in tokens as `iss`: an https URL (http on loopback alone).",
             example: "https://oidc.example.com/kind",
@@ -30,7 +30,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "jwks_uri",
             kind: Kind::Url,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Where relying parties read the JWKS. Follows from the issuer unless it is given. Below the issuer, \
                   where it is written and served; anywhere else only with `jwks_served_elsewhere`.",
@@ -40,7 +40,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "profile",
             kind: Kind::Choice(&["entra", "all"]),
-            need: Need::Default("entra"),
+            need: Requirement::Default("entra"),
             flag: Some("--profile"),
             doc: "Which keys are published: `entra`, RS256 keys alone in the form that Microsoft Entra reads, \
                   or `all`.",
@@ -49,7 +49,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "jwks_max_age",
             kind: Kind::Duration { least: "1s", most: "1h" },
-            need: Need::Default("5m"),
+            need: Requirement::Default("5m"),
             flag: None,
             doc: "Longest that a relying party may keep a JWKS: the `max-age` of its `Cache-Control`.",
             example: "5m",
@@ -57,7 +57,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "max_token_lifetime",
             kind: Kind::Duration { least: "1s", most: "8784h" },
-            need: Need::Default("24h"),
+            need: Requirement::Default("24h"),
             flag: None,
             doc: "Longest life of a token of this issuer: as long, and a margin, a key that vanished stays \
                   published. At least 10m, the shortest that Kubernetes gives, unless the source is `embedded`. Microsoft \
@@ -67,7 +67,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "margin",
             kind: Kind::Duration { least: "1s", most: "8784h" },
-            need: Need::Default("1h"),
+            need: Requirement::Default("1h"),
             flag: None,
             doc: "What is added to every wait, for clocks that disagree.",
             example: "1h",
@@ -75,7 +75,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "propagation",
             kind: Kind::Duration { least: "2s", most: "8784h" },
-            need: Need::Default("24h"),
+            need: Requirement::Default("24h"),
             flag: None,
             doc: "How long every target shows a new key before it signs: longer than any relying party keeps a \
                   JWKS, and at least twice `jwks_max_age`. Microsoft does not say how long Entra keeps one.",
@@ -84,7 +84,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "rotate_after",
             kind: Kind::Duration { least: "1s", most: "87840h" },
-            need: Need::Default("720h"),
+            need: Requirement::Default("720h"),
             flag: None,
             doc: "The age at which a signing key is replaced, where Signpost signs. Longer than `propagation` and \
                   `margin`: its successor is made when it begins to sign.",
@@ -93,7 +93,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "rotate_within",
             kind: Kind::Mapping(&ROTATE_WITHIN),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "The window in which a key that is of age is replaced: at any time unless it is given. What is asked \
                   for by hand does not wait for it.",
@@ -102,7 +102,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "allow_issuer_mismatch",
             kind: Kind::Bool,
-            need: Need::Default("false"),
+            need: Requirement::Default("false"),
             flag: None,
             doc: "Publish although an API server says that it is another issuer.",
             example: "false",
@@ -116,7 +116,7 @@ pub(in crate::config) static ISSUER: Section = Section {
                 (ANNOUNCEMENTS, &SOURCE_ANNOUNCEMENTS),
                 (EMBEDDED, &SOURCE_EMBEDDED),
             ]),
-            need: Need::Required,
+            need: Requirement::Required,
             flag: Some("--source"),
             doc: "Where the keys come from; the union of all is published.",
             example: "[{kind: api-server}]",
@@ -124,7 +124,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "targets",
             kind: Kind::Mappings(&TARGET),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: Some("--target"),
             doc: "Where the documents are published, besides HTTP.",
             example: "[{url: \"az://account/$web\"}]",
@@ -132,7 +132,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "schedule",
             kind: Kind::Schedule,
-            need: Need::Default("*/5 * * * *"),
+            need: Requirement::Default("*/5 * * * *"),
             flag: Some("--schedule"),
             doc: "When all targets are checked in full and repaired: cron, five fields, UTC. Where both day and \
                   weekday are given, both must match. A change of keys is published at once.",
@@ -141,7 +141,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "ledger",
             kind: Kind::Mapping(&LEDGER),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Where the ledger lives, unless it is a file in the data directory.",
             example: "{config_map: signpost/signpost-ledger}",
@@ -149,7 +149,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "former",
             kind: Kind::Mappings(&FORMER),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Issuers that were moved to this one: their documents stay published, with the same keys, until \
                   they are taken out of here.",
@@ -158,7 +158,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "signer",
             kind: Kind::Mapping(&SIGNER),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "The node that signs for this issuer: for `signpost signer`, and for the source `embedded`.",
             example: "{socket: /run/signpost/signer.sock}",
@@ -166,7 +166,7 @@ pub(in crate::config) static ISSUER: Section = Section {
         Key {
             name: "verify",
             kind: Kind::Mapping(&VERIFY),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Judge a fresh token against the public documents, again and again: needs a source that gives tokens, \
                   `api-server` or `embedded`. Not done unless it is given; the embedded default does it.",
@@ -181,7 +181,7 @@ pub(in crate::config) static ROTATE_WITHIN: Section = Section {
         Key {
             name: "opens",
             kind: Kind::Schedule,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "When the window opens: cron, five fields, in `time_zone`. Where both day and weekday are given, both \
                   must match. A time that clocks leave out in spring is the moment at which they are moved; of one \
@@ -191,7 +191,7 @@ pub(in crate::config) static ROTATE_WITHIN: Section = Section {
         Key {
             name: "for",
             kind: Kind::Duration { least: "1m", most: "168h" },
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "How long it stays open. Longer than the time between two polls of the source that says what nodes do.",
             example: "4h",
@@ -199,7 +199,7 @@ pub(in crate::config) static ROTATE_WITHIN: Section = Section {
         Key {
             name: "time_zone",
             kind: Kind::Text,
-            need: Need::Default("UTC"),
+            need: Requirement::Default("UTC"),
             flag: None,
             doc: "Whose clocks `opens` is read on: a name of the IANA time zone database.",
             example: "Europe/Amsterdam",
@@ -213,7 +213,7 @@ pub(in crate::config) static LEDGER: Section = Section {
         Key {
             name: "config_map",
             kind: Kind::Text,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "The ConfigMap, `NAMESPACE/NAME`; each issuer has its own. It is made unless it exists. The data \
                   directory keeps a copy.",
@@ -230,7 +230,7 @@ pub(in crate::config) static FORMER: Section = Section {
         Key {
             name: "issuer",
             kind: Kind::Url,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "The issuer as it stands in tokens that still live.",
             example: "https://old.example.com/kind",
@@ -238,7 +238,7 @@ pub(in crate::config) static FORMER: Section = Section {
         Key {
             name: "jwks_uri",
             kind: Kind::Url,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Where relying parties of the former issuer read the JWKS. Follows from it unless it is given. Below \
                   it, or with `jwks_served_elsewhere` anywhere else.",
@@ -248,7 +248,7 @@ pub(in crate::config) static FORMER: Section = Section {
         Key {
             name: "targets",
             kind: Kind::Mappings(&TARGET),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Where its documents are published, besides HTTP: most often the targets that it had.",
             example: "[{url: \"az://account/$web\"}]",

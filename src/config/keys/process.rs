@@ -1,6 +1,6 @@
 //! What concerns the process: listeners, data, Events.
 
-use super::{CONTEXT, ISSUER, KUBECONFIG, Key, Kind, Need, Section};
+use super::{CONTEXT, ISSUER, KUBECONFIG, Key, Kind, Requirement, Section};
 
 pub(in crate::config) static ROOT: Section = Section {
     path: "the top level",
@@ -8,7 +8,7 @@ pub(in crate::config) static ROOT: Section = Section {
         Key {
             name: "listen",
             kind: Kind::Address,
-            need: Need::Default("0.0.0.0:8080"),
+            need: Requirement::Default("0.0.0.0:8080"),
             flag: Some("--listen"),
             doc: "Where relying parties read the documents. The embedded default listens on `127.0.0.1:8080`.",
             example: "0.0.0.0:8080",
@@ -16,7 +16,7 @@ pub(in crate::config) static ROOT: Section = Section {
         Key {
             name: "admin_listen",
             kind: Kind::Address,
-            need: Need::Default("127.0.0.1:9090"),
+            need: Requirement::Default("127.0.0.1:9090"),
             flag: Some("--admin-listen"),
             doc: "Where operators read health, metrics and status.",
             example: "127.0.0.1:9090",
@@ -24,7 +24,7 @@ pub(in crate::config) static ROOT: Section = Section {
         Key {
             name: "tls",
             kind: Kind::Mapping(&TLS),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Serves the documents over TLS (1.2 and 1.3), with a certificate from files. Without it: in plain \
                   text, behind an ingress that speaks TLS.",
@@ -33,7 +33,7 @@ pub(in crate::config) static ROOT: Section = Section {
         Key {
             name: "max_connections",
             kind: Kind::Count { least: 1, most: 1_000_000 },
-            need: Need::Default("1000"),
+            need: Requirement::Default("1000"),
             flag: None,
             doc: "Most connections of relying parties at once; more wait until one ends.",
             example: "1000",
@@ -41,7 +41,7 @@ pub(in crate::config) static ROOT: Section = Section {
         Key {
             name: "data_dir",
             kind: Kind::Path,
-            need: Need::Default("/var/lib/signpost"),
+            need: Requirement::Default("/var/lib/signpost"),
             flag: Some("--data-dir"),
             doc: "Where the ledger and the embedded keyring live. Without a file it is `./signpost-data`.",
             example: "/var/lib/signpost",
@@ -49,7 +49,7 @@ pub(in crate::config) static ROOT: Section = Section {
         Key {
             name: "events",
             kind: Kind::Mapping(&EVENTS),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Tells of changes, failures and recoveries as Kubernetes Events. Without it, or its flags: no Events.",
             example: "{pod: signpost/signpost-0}",
@@ -57,7 +57,7 @@ pub(in crate::config) static ROOT: Section = Section {
         Key {
             name: "issuers",
             kind: Kind::Mappings(&ISSUER),
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "The issuers, each independent of the others.",
             example: "[{issuer: https://oidc.example.com/kind, sources: […], targets: […]}]",
@@ -71,7 +71,7 @@ pub(in crate::config) static TLS: Section = Section {
         Key {
             name: "certificate",
             kind: Kind::Path,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: Some("--tls-certificate"),
             doc: "The server's certificate and then those that lead to its CA, as PEM. Read again when it changes.",
             example: "/etc/signpost/tls/tls.crt",
@@ -79,7 +79,7 @@ pub(in crate::config) static TLS: Section = Section {
         Key {
             name: "private_key",
             kind: Kind::Path,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: Some("--tls-private-key"),
             doc: "The private key of the certificate, as PEM without a passphrase. Read again when it changes.",
             example: "/etc/signpost/tls/tls.key",
@@ -93,7 +93,7 @@ pub(in crate::config) static EVENTS: Section = Section {
         Key {
             name: "pod",
             kind: Kind::Text,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: Some("--events-pod"),
             doc: "The pod that the Events are about, `NAMESPACE/NAME`: in a cluster Signpost's own.",
             example: "signpost/signpost-0",
@@ -101,7 +101,7 @@ pub(in crate::config) static EVENTS: Section = Section {
         Key {
             name: "pod_uid",
             kind: Kind::Text,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: Some("--events-pod-uid"),
             doc: "The UID of the pod: `kubectl describe pod` shows no Events without it.",
             example: "6f1c6f0c-6f6c-4b4e-8d43-0c3f3c9f5a4e",

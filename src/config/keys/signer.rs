@@ -1,6 +1,6 @@
 //! What a node that signs needs to know.
 
-use super::{Key, Kind, Need, Section};
+use super::{Key, Kind, Requirement, Section};
 
 pub(in crate::config) static SIGNER: Section = Section {
     path: "issuers[].signer",
@@ -8,7 +8,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "socket",
             kind: Kind::Text,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Where kube-apiserver finds the signer, as in its `--service-account-signing-endpoint`: an absolute \
                   path, or `@NAME`. The flag `--socket` goes before it.",
@@ -17,7 +17,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "mode",
             kind: Kind::Text,
-            need: Need::Default("0660"),
+            need: Requirement::Default("0660"),
             flag: None,
             doc: "Mode of the socket.",
             example: "\"0660\"",
@@ -25,7 +25,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "group",
             kind: Kind::Text,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Group of the socket, as a number: its members may connect.",
             example: "\"65532\"",
@@ -33,7 +33,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "users",
             kind: Kind::Texts,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Users who may connect, as numbers, besides root and the signer's own.",
             example: "[\"65532\"]",
@@ -41,7 +41,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "node",
             kind: Kind::Text,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Name of this machine among those that sign. The host name unless it is given; the flag `--node` \
                   goes before it.",
@@ -50,7 +50,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "api_audiences",
             kind: Kind::Texts,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "The `--api-audiences` of kube-apiserver; the issuer unless they are given. A token for these alone \
                   may be signed with a key that is not ready.",
@@ -59,7 +59,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "refresh_hint",
             kind: Kind::Duration { least: "1s", most: "1h" },
-            need: Need::Default("1m"),
+            need: Requirement::Default("1m"),
             flag: None,
             doc: "How often kube-apiserver asks for the keys.",
             example: "1m",
@@ -67,7 +67,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "key_type",
             kind: Kind::Choice(&["rs256-2048", "rs256-3072", "rs256-4096", "es256"]),
-            need: Need::Default("rs256-2048"),
+            need: Requirement::Default("rs256-2048"),
             flag: None,
             doc: "Which keys are made from now on. Microsoft Entra refuses tokens of `es256`, so it needs the profile \
                   `all` wherever they are published.",
@@ -76,7 +76,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "pkcs11",
             kind: Kind::Mapping(&PKCS11),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "A PKCS#11 token in which private keys are made and stay. Only in a program that was built with \
                   `--features pkcs11`.",
@@ -85,7 +85,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "admin_listen",
             kind: Kind::Address,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Where operators read health and metrics of `signpost signer`: nowhere unless it is given. Of a signer \
                   within `signpost run` they are where its own are.",
@@ -94,7 +94,7 @@ pub(in crate::config) static SIGNER: Section = Section {
         Key {
             name: "legacy",
             kind: Kind::Mappings(&LEGACY),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Public keys of before, as long as tokens of theirs are alive: kube-apiserver verifies with them.",
             example: "[{file: /etc/kubernetes/pki/sa.pub}]",
@@ -108,7 +108,7 @@ pub(in crate::config) static PKCS11: Section = Section {
         Key {
             name: "module",
             kind: Kind::Path,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "The library of the token's vendor.",
             example: "/usr/lib/softhsm/libsofthsm2.so",
@@ -116,7 +116,7 @@ pub(in crate::config) static PKCS11: Section = Section {
         Key {
             name: "token_label",
             kind: Kind::Text,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "Label of the token; one token alone may have it.",
             example: "signpost",
@@ -124,7 +124,7 @@ pub(in crate::config) static PKCS11: Section = Section {
         Key {
             name: "pin_file",
             kind: Kind::Path,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "A file that only its owner may read, with the PIN of the token's user.",
             example: "/etc/signpost/pin",
@@ -138,7 +138,7 @@ pub(in crate::config) static LEGACY: Section = Section {
         Key {
             name: "file",
             kind: Kind::Path,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "A file with public keys.",
             example: "/etc/kubernetes/pki/sa.pub",
@@ -146,7 +146,7 @@ pub(in crate::config) static LEGACY: Section = Section {
         Key {
             name: "exclude",
             kind: Kind::Bool,
-            need: Need::Default("false"),
+            need: Requirement::Default("false"),
             flag: None,
             doc: "Whether kube-apiserver leaves them out of its JWKS: when only tokens for itself are alive.",
             example: "true",

@@ -1,11 +1,11 @@
 //! Where keys come from.
 
-use super::{CONTEXT, KUBECONFIG, Key, Kind, Need, Section};
+use super::{CONTEXT, KUBECONFIG, Key, Kind, Requirement, Section};
 
 const KIND: Key = Key {
     name: "kind",
     kind: Kind::Text,
-    need: Need::Required,
+    need: Requirement::Required,
     flag: None,
     doc: "What the source is.",
     example: "api-server",
@@ -14,7 +14,7 @@ const KIND: Key = Key {
 const SOURCE_NAME: Key = Key {
     name: "name",
     kind: Kind::Text,
-    need: Need::Optional,
+    need: Requirement::Optional,
     flag: None,
     doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: `kubernetes` or \
           `kubernetes:CONTEXT`.",
@@ -24,7 +24,7 @@ const SOURCE_NAME: Key = Key {
 const EVERY: Key = Key {
     name: "every",
     kind: Kind::Duration { least: "1s", most: "24h" },
-    need: Need::Default("30s"),
+    need: Requirement::Default("30s"),
     flag: None,
     doc: "Time between two polls of this source.",
     example: "30s",
@@ -40,7 +40,7 @@ pub(in crate::config) static SOURCE_API_SERVER: Section = Section {
         Key {
             name: "discover",
             kind: Kind::Bool,
-            need: Need::Default("true"),
+            need: Requirement::Default("true"),
             flag: None,
             doc: "Find every API server of the control plane through the cluster, and ask each of them. Without \
                   the right to, or with `false`, whoever answers at the one URL is asked.",
@@ -49,7 +49,7 @@ pub(in crate::config) static SOURCE_API_SERVER: Section = Section {
         Key {
             name: "instances",
             kind: Kind::Mappings(&INSTANCE),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "The API servers of the control plane, where they cannot be found through the cluster, or not \
                   reached at the addresses that it lists.",
@@ -58,7 +58,7 @@ pub(in crate::config) static SOURCE_API_SERVER: Section = Section {
         Key {
             name: "probe",
             kind: Kind::Text,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "The service account whose token shows which key signs now, unless it is Signpost's own.",
             example: "signpost/probe",
@@ -73,7 +73,7 @@ pub(in crate::config) static INSTANCE: Section = Section {
         Key {
             name: "url",
             kind: Kind::Url,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "The URL of one API server.",
             example: "https://10.0.0.1:6443",
@@ -81,7 +81,7 @@ pub(in crate::config) static INSTANCE: Section = Section {
         Key {
             name: "tls_server_name",
             kind: Kind::Text,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "The name its certificate is checked for, where the URL holds an address.",
             example: "kubernetes.default.svc",
@@ -101,7 +101,7 @@ pub(in crate::config) static SOURCE_FILES: Section = Section {
         Key {
             name: "paths",
             kind: Kind::Texts,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "Absolute paths of PEM or JWKS files, of directories of them, or globs. From a directory or glob no \
                   certificate is taken, and no key that a certificate beside it belongs to.",
@@ -110,7 +110,7 @@ pub(in crate::config) static SOURCE_FILES: Section = Section {
         Key {
             name: "optional",
             kind: Kind::Bool,
-            need: Need::Default("false"),
+            need: Requirement::Default("false"),
             flag: None,
             doc: "Let directories be empty and globs find nothing, as for keys that are published ahead of time. \
                   A path that does not exist is a fault all the same, and so is a glob in such a directory.",
@@ -132,7 +132,7 @@ pub(in crate::config) static SOURCE_URL: Section = Section {
         Key {
             name: "url",
             kind: Kind::Url,
-            need: Need::Required,
+            need: Requirement::Required,
             flag: None,
             doc: "The https URL of a JWKS, most often that of another cluster's API server. Where it ends with \
                   `/openid/v1/jwks`, the discovery document beside it must name this issuer.",
@@ -141,7 +141,7 @@ pub(in crate::config) static SOURCE_URL: Section = Section {
         Key {
             name: "bearer_token_file",
             kind: Kind::Path,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "A file with the token that is shown there. Read for every request.",
             example: "/var/run/secrets/edge/token",
@@ -149,7 +149,7 @@ pub(in crate::config) static SOURCE_URL: Section = Section {
         Key {
             name: "ca_file",
             kind: Kind::Path,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "PEM certificates of the authorities that are trusted there, in place of the system's.",
             example: "/etc/signpost/edge-ca.crt",
@@ -170,7 +170,7 @@ pub(in crate::config) static SOURCE_ANNOUNCEMENTS: Section = Section {
         Key {
             name: "directory",
             kind: Kind::Path,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Where `signpost signer` says what it has: `announcements` in its data directory, which has to be that of \
                   the publisher, so that the signer reads its ledger. Not needed where the ledger is in a ConfigMap: \

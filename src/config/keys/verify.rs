@@ -1,6 +1,6 @@
 //! What `signpost run` finds out for itself: whether its tokens would be accepted.
 
-use super::{Key, Kind, Need, Section};
+use super::{Key, Kind, Requirement, Section};
 
 pub(in crate::config) static VERIFY: Section = Section {
     path: "issuers[].verify",
@@ -8,7 +8,7 @@ pub(in crate::config) static VERIFY: Section = Section {
         Key {
             name: "every",
             kind: Kind::Duration { least: "1s", most: "24h" },
-            need: Need::Default("10m"),
+            need: Requirement::Default("10m"),
             flag: None,
             doc: "Time between two looks. While tokens would not be accepted, it is a minute at most.",
             example: "10m",
@@ -16,7 +16,7 @@ pub(in crate::config) static VERIFY: Section = Section {
         Key {
             name: "for",
             kind: Kind::Choice(&["entra", "aws", "gcp", "kubernetes", "local"]),
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "By whose rules. `entra` unless it is given, and `local` for an issuer of this machine.",
             example: "aws",
@@ -24,7 +24,7 @@ pub(in crate::config) static VERIFY: Section = Section {
         Key {
             name: "cloud",
             kind: Kind::Choice(&["public", "usgov", "china"]),
-            need: Need::Default("public"),
+            need: Requirement::Default("public"),
             flag: None,
             doc: "Which cloud of Microsoft.",
             example: "usgov",
@@ -32,7 +32,7 @@ pub(in crate::config) static VERIFY: Section = Section {
         Key {
             name: "audience",
             kind: Kind::Text,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "For whom the token is. Unless it is given: what Entra recommends, or `sts.amazonaws.com`. Google \
                   and `kubernetes` have no usual one.",
@@ -41,7 +41,7 @@ pub(in crate::config) static VERIFY: Section = Section {
         Key {
             name: "service_account",
             kind: Kind::Text,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "Whose token it is. Unless it is given: the `probe` of the source, else this process's own, and \
                   `signpost/signpost` where a node in this process signs.",
@@ -50,7 +50,7 @@ pub(in crate::config) static VERIFY: Section = Section {
         Key {
             name: "allow_private",
             kind: Kind::Bool,
-            need: Need::Default("false"),
+            need: Requirement::Default("false"),
             flag: None,
             doc: "Ask addresses too that cannot be reached from the internet, as test clusters have them.",
             example: "false",
@@ -58,7 +58,7 @@ pub(in crate::config) static VERIFY: Section = Section {
         Key {
             name: "ca_file",
             kind: Kind::Path,
-            need: Need::Optional,
+            need: Requirement::Optional,
             flag: None,
             doc: "PEM certificates of authorities that are trusted besides the system's, as test clusters have them.",
             example: "/etc/signpost/ca.crt",

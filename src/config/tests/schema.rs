@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::load;
 use crate::config::{
     Flags,
-    keys::{Kind, Need, SECTIONS, TARGET},
+    keys::{Kind, Requirement, SECTIONS, TARGET},
     schema::{json_schema, reference},
 };
 
@@ -48,7 +48,7 @@ fn with_key(section: &str, line: &str) -> String {
 fn every_key_of_the_table_is_read() {
     load(&Flags::default(), Some(&with_key("none", ""))).expect("the sections are valid without more keys");
     for section in SECTIONS {
-        for key in section.keys.iter().filter(|key| !matches!(key.need, Need::Required)) {
+        for key in section.keys.iter().filter(|key| !matches!(key.need, Requirement::Required)) {
             // What is not refused is not read.
             let (wrong, what) =
                 if matches!(key.kind, Kind::Mapping(_)) { ("[]", "a list") } else { ("{}", "a mapping") };
@@ -74,7 +74,7 @@ fn every_example_of_a_value_is_valid() {
     for section in SECTIONS {
         for key in section.keys {
             let nested = matches!(key.kind, Kind::Mapping(_) | Kind::Mappings(_) | Kind::Kinds(_));
-            if nested || matches!(key.need, Need::Required) {
+            if nested || matches!(key.need, Requirement::Required) {
                 continue;
             }
             let yaml =

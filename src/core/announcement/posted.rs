@@ -37,12 +37,12 @@ struct Header {
 }
 
 /// An announcement that is to be signed.
-pub struct Draft {
+pub struct AnnouncementSigner {
     payload: String,
     signatures: Vec<Signed>,
 }
 
-impl Draft {
+impl AnnouncementSigner {
     #[must_use]
     pub fn new(announcement: &Announcement) -> Self {
         let payload = Base64UrlUnpadded::encode_string(&announcement.to_json());
@@ -76,13 +76,13 @@ impl Draft {
 
 /// An announcement, and who has signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Posted {
+pub struct SignedAnnouncement {
     announcement: Announcement,
     signed_by: BTreeSet<Kid>,
     json: Arc<[u8]>,
 }
 
-impl Posted {
+impl SignedAnnouncement {
     /// Reads what was posted and verifies every signature of it.
     ///
     /// A signature counts for a key of the announcement itself whose kid follows from the key; so whoever
@@ -91,17 +91,20 @@ impl Posted {
     /// # Errors
     ///
     /// Fails when it is damaged, when a newer program wrote it, and when one signature is not as it should be.
-    pub fn read(bytes: &[u8]) -> Result<Self, InvalidPost> {
+    pub fn read(bytes: &[u8]) -> Result<Self, InvalidSignedAnnouncement> {
         let jws: Jws = serde_json::from_slice(bytes)
-            .map_err(|error| InvalidPost::Jws(brief(&error.to_string()).into_owned()))?;
-        let payload = Base64UrlUnpadded::decode_vec(&jws.payload).map_err(|_| InvalidPost::Encoding)?;
+            .map_err(|error| InvalidSignedAnnouncement::Jws(brief(&error.to_string()).into_owned()))?;
+        let payload =
+            Base64UrlUnpadded::decode_vec(&jws.payload).map_err(|_| InvalidSignedAnnouncement::Encoding)?;
         let announcement = Announcement::parse(&payload)?;
         let mut signed_by = BTreeSet::new();
         for Signed { protected, signature } in &jws.signatures {
-            let header = Base64UrlUnpadded::decode_vec(protected).map_err(|_| InvalidPost::Encoding)?;
+            let header =
+                Base64UrlUnpadded::decode_vec(protected).map_err(|_| InvalidSignedAnnouncement::Encoding)?;
             let header: Header = serde_json::from_slice(&header)
-                .map_err(|error| InvalidPost::Header(brief(&error.to_string()).into_owned()))?;
-            let signature = Base64UrlUnpadded::decode_vec(signature).map_err(|_| InvalidPost::Encoding)?;
+                .map_err(|error| InvalidSignedAnnouncement::Header(brief(&error.to_string()).into_owned()))?;
+            let signature =
+                Base64UrlUnpadded::decode_vec(signature).map_err(|_| InvalidSignedAnnouncement::Encoding)?;
             let key = announcement.keys().get(&header.kid).map(|key| &key.jwk);
             let key = key.filter(|key| {
                 let message = format!("{protected}.{}", jws.payload);
@@ -112,7 +115,7 @@ impl Posted {
             });
             match key {
                 Some(key) => drop(signed_by.insert(key.kid().clone())),
-                None => return Err(InvalidPost::Signature { kid: header.kid }),
+                None => return Err(InvalidSignedAnnouncement::Signature { kid: header.kid }),
             }
         }
         Ok(Self { announcement, signed_by, json: bytes.into() })
@@ -123,7 +126,7 @@ impl Posted {
     /// # Errors
     ///
     /// Fails as [`Self::read`] does.
-    pub fn read_again(bytes: &[u8], before: Option<Self>) -> Result<Self, InvalidPost> {
+    pub fn read_again(bytes: &[u8], before: Option<Self>) -> Result<Self, InvalidSignedAnnouncement> {
         before.filter(|before| before.json() == bytes).map_or_else(|| Self::read(bytes), Ok)
     }
 
@@ -161,7 +164,7 @@ impl Posted {
 
 /// What was posted cannot be used.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum InvalidPost {
+pub enum InvalidSignedAnnouncement {
     #[error("not a signed announcement (JWS in JSON serialization): {0}")]
     Jws(String),
     #[error("not base64url without padding")]

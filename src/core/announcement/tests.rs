@@ -2,7 +2,7 @@ use super::*;
 use crate::core::tests::{at, rsa_key};
 
 fn key(index: usize, stage: Stage) -> AnnouncedKey {
-    AnnouncedKey { jwk: rsa_key(index), stage, withdrawn: false }
+    AnnouncedKey { jwk: rsa_key(index), stage, excluded_from_discovery: false }
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_key_is_listed_until_its_last_token_is_dead() {
         let announcement = Announcement::new(
             NodeName::parse("a").expect("a name"),
             Issuer::parse("https://issuer.example").expect("an issuer"),
-            Word { at: at(0), heard: None },
+            StatementVersion { at: at(0), observed_order: None },
             [key(0, stage)],
         );
         for (now, listed) in [(0, true), (until.min(600) - 1, true), (until.min(600), until > 600)] {
@@ -45,12 +45,12 @@ fn an_announcement_survives_being_stored() {
     let announcement = Announcement::new(
         NodeName::parse("node-1").expect("a name"),
         Issuer::parse("https://issuer.example").expect("an issuer"),
-        Word { at: at(5), heard: Some(at(4)) },
+        StatementVersion { at: at(5), observed_order: Some(at(4)) },
         [
             key(0, Stage::Standby { since: at(1) }),
             key(1, Stage::Active { since: at(2) }),
             AnnouncedKey {
-                withdrawn: true,
+                excluded_from_discovery: true,
                 ..key(2, Stage::Retired { since: at(3), latest_exp: Some(at(4)) })
             },
         ],

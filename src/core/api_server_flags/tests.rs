@@ -35,7 +35,7 @@ fn found(text: &str, socket: &str) -> Vec<Finding> {
         has_legacy: false,
         listens: None,
     };
-    check(&Launch::parse(text).expect(text), &signer)
+    check(&ApiServerConfig::parse(text).expect(text), &signer)
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_signer_that_does_not_listen_yet_is_noted() {
     let socket = SocketName::parse("/run/signpost/signer.sock").expect("a socket");
     let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
     let api_audiences = BTreeSet::from(["https://issuer.example".to_owned()]);
-    let launch = Launch::parse(GOOD).expect("good");
+    let launch = ApiServerConfig::parse(GOOD).expect("good");
     let endpoint = |listens| {
         let max_token_lifetime = Duration::from_hours(24);
         let signer = Signer {
@@ -250,7 +250,7 @@ fn what_cannot_be_seen_in_the_manifest_is_said() {
 
 #[test]
 fn what_is_no_api_server_is_refused() {
-    let refused = |text: &str| Launch::parse(text).expect_err(text);
+    let refused = |text: &str| ApiServerConfig::parse(text).expect_err(text);
     assert_eq!(refused("kind: Pod\nspec: {containers: [{command: [etcd]}]}"), NoApiServer::Container);
     for text in ["", "kube-apiserver", "# --v=2"] {
         assert_eq!(refused(text), NoApiServer::Flags, "{text}");

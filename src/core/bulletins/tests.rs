@@ -7,8 +7,8 @@ use super::*;
 const START: Timestamp = Timestamp::UNIX_EPOCH;
 const SECOND: Duration = Duration::from_secs(1);
 
-fn notice(reason: Reason, subject: usize) -> Notice {
-    Notice::new(reason, "https://oidc.example", &subject.to_string(), "it happened")
+fn notice(reason: Reason, subject: usize) -> Event {
+    Event::new(reason, "https://oidc.example", &subject.to_string(), "it happened")
 }
 
 /// The Events that Kubernetes holds, and what it was asked to do.
@@ -23,24 +23,25 @@ struct Cluster {
 
 impl Cluster {
     /// Tells all that may be told now; Kubernetes answers what `answer` says, where it can.
-    fn tell_all(&mut self, bulletins: &mut Bulletins, answer: Outcome, now: Timestamp) {
+    fn tell_all(&mut self, bulletins: &mut EventAggregator, answer: SendOutcome, now: Timestamp) {
         while let Next::Tell(bulletin) = bulletins.next(now) {
             assert_eq!(bulletins.next(now), Next::Tell(bulletin.clone()), "asking twice is not harmless");
-            let outcome = if bulletin.is_new && answer == Outcome::Gone { Outcome::Told } else { answer };
+            let outcome =
+                if bulletin.is_new && answer == SendOutcome::Gone { SendOutcome::Told } else { answer };
             self.requests.push((bulletin.notice.reason, now));
             assert!(bulletin.first <= bulletin.last && bulletin.last <= now && bulletin.count > 0);
             match outcome {
-                Outcome::Told => {
+                SendOutcome::Told => {
                     let topic = (bulletin.notice.reason, bulletin.notice.subject.clone());
                     let before = self.events.insert(bulletin.number, (topic, bulletin.count.into()));
                     assert_eq!(before.is_none(), bulletin.is_new);
                     assert!(before.is_none_or(|(_, count)| count < bulletin.count.into()));
                 }
-                Outcome::Gone => {
+                SendOutcome::Gone => {
                     let (_, count) = self.events.remove(&bulletin.number).expect("it was made before");
                     self.forgotten += count;
                 }
-                Outcome::Refused | Outcome::Failed => {}
+                SendOutcome::Refused | SendOutcome::Failed => {}
             }
             bulletins.after(&bulletin, outcome, now);
         }
@@ -53,14 +54,14 @@ impl Cluster {
 
 #[test]
 fn a_thousand_flaps_are_two_events_with_a_count() {
-    let (mut bulletins, mut cluster, mut now) = (Bulletins::default(), Cluster::default(), START);
+    let (mut bulletins, mut cluster, mut now) = (EventAggregator::default(), Cluster::default(), START);
     for flap in 0..1000 {
         let reason = [Reason::SourceFailed, Reason::SourceRecovered][flap % 2];
-        bulletins.hear(notice(reason, 0), now);
-        cluster.tell_all(&mut bulletins, Outcome::Told, now);
+        bulletins.record(notice(reason, 0), now);
+        cluster.tell_all(&mut bulletins, SendOutcome::Told, now);
         now += SECOND;
     }
-    cluster.tell_all(&mut bulletins, Outcome::Told, now + COUNT_EVERY);
+    cluster.tell_all(&mut bulletins, SendOutcome::Told, now + COUNT_EVERY);
     let counts: Vec<u64> = cluster.events.values().map(|(_, count)| *count).collect();
     assert_eq!(counts, [500, 500]);
     assert!(cluster.requests.len() <= 2 * (2 + 1000 / 60), "{}", cluster.requests.len());
@@ -69,10 +70,10 @@ fn a_thousand_flaps_are_two_events_with_a_count() {
 
 #[test]
 fn what_happens_after_a_silence_is_told_as_something_new() {
-    let (mut bulletins, mut cluster) = (Bulletins::default(), Cluster::default());
+    let (mut bulletins, mut cluster) = (EventAggregator::default(), Cluster::default());
     for time in [START, START + SERIES_ENDS, START + SERIES_ENDS * 2 - SECOND] {
-        bulletins.hear(notice(Reason::KeyAppeared, 0), time);
-        cluster.tell_all(&mut bulletins, Outcome::Told, time + COUNT_EVERY);
+        bulletins.record(notice(Reason::KeyAppeared, 0), time);
+        cluster.tell_all(&mut bulletins, SendOutcome::Told, time + COUNT_EVERY);
     }
     let counts: Vec<u64> = cluster.events.values().map(|(_, count)| *count).collect();
     assert_eq!(counts, [1, 2]);
@@ -80,12 +81,12 @@ fn what_happens_after_a_silence_is_told_as_something_new() {
 
 #[test]
 fn ten_thousand_failing_targets_do_not_drown_the_one_key() {
-    let (mut bulletins, mut cluster) = (Bulletins::default(), Cluster::default());
+    let (mut bulletins, mut cluster) = (EventAggregator::default(), Cluster::default());
     for target in 0..10_000 {
-        bulletins.hear(notice(Reason::TargetFailed, target), START);
+        bulletins.record(notice(Reason::TargetFailed, target), START);
     }
-    bulletins.hear(notice(Reason::SigningKeyNotPublic, 0), START);
-    cluster.tell_all(&mut bulletins, Outcome::Told, START);
+    bulletins.record(notice(Reason::SigningKeyNotPublic, 0), START);
+    cluster.tell_all(&mut bulletins, SendOutcome::Told, START);
     let of = |reason| cluster.requests.iter().filter(|(asked, _)| *asked == reason).count();
     assert_eq!((of(Reason::TargetFailed), of(Reason::SigningKeyNotPublic)), (10, 1));
     assert_eq!(bulletins.dropped(), 10_000 - 32);
@@ -94,13 +95,13 @@ fn ten_thousand_failing_targets_do_not_drown_the_one_key() {
 
 #[test]
 fn what_fails_is_tried_again_and_dropped_in_the_end() {
-    let mut bulletins = Bulletins::default();
-    bulletins.hear(notice(Reason::TargetFailed, 0), START);
+    let mut bulletins = EventAggregator::default();
+    bulletins.record(notice(Reason::TargetFailed, 0), START);
     let mut now = START;
     let mut attempts = 0;
     loop {
         match bulletins.next(now) {
-            Next::Tell(bulletin) => bulletins.after(&bulletin, Outcome::Failed, now),
+            Next::Tell(bulletin) => bulletins.after(&bulletin, SendOutcome::Failed, now),
             Next::Wait(until) => now = until,
             Next::Rest => break,
         }
@@ -114,12 +115,13 @@ fn what_fails_is_tried_again_and_dropped_in_the_end() {
 enum Op {
     Hear(Reason, usize),
     Pass(Duration),
-    Answer(Outcome),
+    Answer(SendOutcome),
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let reason = prop::sample::select(&[Reason::TargetFailed, Reason::KeyAppeared, Reason::AlarmOver][..]);
-    let outcomes = [Outcome::Told, Outcome::Told, Outcome::Gone, Outcome::Refused, Outcome::Failed];
+    let outcomes =
+        [SendOutcome::Told, SendOutcome::Told, SendOutcome::Gone, SendOutcome::Refused, SendOutcome::Failed];
     prop_oneof![
         6 => (reason, 0..40_usize).prop_map(|(reason, subject)| Op::Hear(reason, subject % 7 * (subject % 6))),
         2 => (0..20_u64).prop_map(|seconds| Op::Pass(Duration::from_secs(seconds))),
@@ -133,12 +135,12 @@ proptest! {
     fn every_notice_is_told_counted_or_dropped_and_no_reason_exceeds_its_allowance(
         ops in prop::collection::vec(op(), 1..400),
     ) {
-        let (mut bulletins, mut cluster, mut now) = (Bulletins::default(), Cluster::default(), START);
-        let (mut heard, mut answer) = (0, Outcome::Told);
+        let (mut bulletins, mut cluster, mut now) = (EventAggregator::default(), Cluster::default(), START);
+        let (mut heard, mut answer) = (0, SendOutcome::Told);
         for op in ops {
             match op {
                 Op::Hear(reason, subject) => {
-                    bulletins.hear(notice(reason, subject), now);
+                    bulletins.record(notice(reason, subject), now);
                     heard += 1;
                 }
                 Op::Pass(time) => now += time,
@@ -162,12 +164,12 @@ proptest! {
 
     #[test]
     fn two_events_of_a_kind_are_two_series_that_do_not_touch(ops in prop::collection::vec(op(), 1..400)) {
-        let (mut bulletins, mut now) = (Bulletins::default(), START);
+        let (mut bulletins, mut now) = (EventAggregator::default(), START);
         // By topic: the number of its last Event, and when what it tells of last happened.
         let mut told: BTreeMap<(Reason, String), (u64, Timestamp)> = BTreeMap::new();
         for op in ops {
             match op {
-                Op::Hear(reason, subject) => bulletins.hear(notice(reason, subject), now),
+                Op::Hear(reason, subject) => bulletins.record(notice(reason, subject), now),
                 Op::Pass(time) => now += time,
                 Op::Answer(_) => {}
             }
@@ -181,7 +183,7 @@ proptest! {
                     }
                     other => prop_assert_eq!(other.map(|(number, _)| number), (!bulletin.is_new).then_some(bulletin.number)),
                 }
-                bulletins.after(&bulletin, Outcome::Told, now);
+                bulletins.after(&bulletin, SendOutcome::Told, now);
             }
         }
     }

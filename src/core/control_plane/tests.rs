@@ -37,16 +37,16 @@ fn nobody_is_asked_before_the_cluster_was() {
 fn without_a_list_the_url_is_asked_and_is_all_there_is() {
     let mut plane = ControlPlane::default();
     plane.listed(urls(&[]), START);
-    assert_eq!((BTreeSet::from([Member::Url]), true), (plane.members(START), plane.is_settled(START)));
+    assert_eq!((BTreeSet::from([Member::Fallback]), true), (plane.members(START), plane.is_settled(START)));
 }
 
 #[test]
 fn while_the_list_cannot_be_had_the_members_stay_and_are_not_all() {
     let mut plane = ControlPlane::default();
-    plane.lost_sight();
-    assert_eq!((BTreeSet::from([Member::Url]), false), (plane.members(START), plane.is_settled(START)));
+    plane.listing_lost();
+    assert_eq!((BTreeSet::from([Member::Fallback]), false), (plane.members(START), plane.is_settled(START)));
     let mut plane = reached(&["a", "b"]);
-    plane.lost_sight();
+    plane.listing_lost();
     assert_eq!((instances(&["a", "b"]), false), (plane.members(START), plane.is_settled(START)));
     plane.listed(urls(&["a", "b"]), START);
     assert!(plane.is_settled(START));
@@ -93,8 +93,8 @@ fn where_no_address_can_be_reached_the_url_is_asked_and_after_a_minute_is_all_th
     let mut plane = ControlPlane::default();
     plane.listed(urls(&["a"]), START);
     plane.tried_in_vain(START);
-    plane.heard(&Member::Url, true, START);
-    assert_eq!(BTreeSet::from([Member::Url]), plane.members(START));
+    plane.heard(&Member::Fallback, true, START);
+    assert_eq!(BTreeSet::from([Member::Fallback]), plane.members(START));
     assert!(!plane.is_settled(START) && !plane.is_out_of_reach(START));
     let later = START + HOLD;
     assert!(plane.is_settled(later) && plane.is_out_of_reach(later));
@@ -109,8 +109,8 @@ fn when_all_that_were_reached_are_silent_the_url_is_asked_too_and_nothing_is_set
     plane.heard(&instance("a"), false, START);
     assert_eq!(instances(&["a"]), plane.members(START));
     let later = START + HOLD;
-    plane.heard(&Member::Url, true, later);
-    assert_eq!(BTreeSet::from([Member::Url, instance("a")]), plane.members(later));
+    plane.heard(&Member::Fallback, true, later);
+    assert_eq!(BTreeSet::from([Member::Fallback, instance("a")]), plane.members(later));
     assert!(!plane.is_out_of_reach(later + HOLD), "it is an alarm that a known address is silent");
 }
 
@@ -152,7 +152,7 @@ proptest! {
                 }
                 Turn::LostSight => {
                     current = false;
-                    plane.lost_sight();
+                    plane.listing_lost();
                 }
                 Turn::Asked(answering, url) => {
                     let tries = plane.tries();
@@ -163,10 +163,10 @@ proptest! {
                     }
                     for member in plane.members(now) {
                         let answers = match &member {
-                            Member::Url => url,
+                            Member::Fallback => url,
                             Member::Instance(url) => answering.contains(url),
                         };
-                        ever_reached |= answers && member != Member::Url;
+                        ever_reached |= answers && member != Member::Fallback;
                         plane.heard(&member, answers, now);
                     }
                 }

@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 
-use super::{Event, Ledger, Retention, State, What, signed};
+use super::{EntryState, Event, IncidentKind, Ledger, Retention, signed};
 use crate::core::{kid::Kid, time::later};
 
 impl Ledger {
@@ -27,7 +27,7 @@ impl Ledger {
         match self.ahead_since.filter(|since| *since <= latest_good) {
             None => {
                 ledger.ahead_since = Some(now);
-                ledger.repaired(What::Ahead { latest }, now, retention.wait())
+                ledger.repaired(IncidentKind::Ahead { latest }, now, retention.wait())
             }
             Some(since) if now.duration_since(since) >= signed(retention.wait()) => {
                 ledger.date(latest_good, since, now);
@@ -41,10 +41,10 @@ impl Ledger {
     fn date(&mut self, latest_good: Timestamp, since: Timestamp, now: Timestamp) {
         self.ahead_since = None;
         // An order counts from then, and what was asked for has not been done since.
-        if let Some(wish) = self.wish.as_mut().filter(|wish| wish.at > latest_good) {
+        if let Some(wish) = self.rotation_request.as_mut().filter(|wish| wish.at > latest_good) {
             wish.at = now;
         }
-        let is_ahead = |state| matches!(state, State::Missing { since } if since > latest_good);
+        let is_ahead = |state| matches!(state, EntryState::Missing { since } if since > latest_good);
         let missing: Vec<Kid> =
             self.keys.iter().filter(|(_, entry)| is_ahead(entry.state)).map(|(kid, _)| kid.clone()).collect();
         self.each_time(|time| {
@@ -64,16 +64,21 @@ impl Ledger {
         for entry in self.keys.values_mut() {
             visit(&mut entry.first_seen);
             match &mut entry.state {
-                State::Listed => {}
-                State::Missing { since: at } | State::Removed { at } | State::Revoked { at } => visit(at),
+                EntryState::Listed => {}
+                EntryState::Missing { since: at }
+                | EntryState::Removed { at }
+                | EntryState::Revoked { at } => visit(at),
             }
             entry.shown.values_mut().chain(&mut entry.ordered).for_each(&mut visit);
         }
-        self.strangers.values_mut().flat_map(|stranger| stranger.shown.values_mut()).for_each(&mut visit);
+        self.unmanaged_keys
+            .values_mut()
+            .flat_map(|stranger| stranger.shown.values_mut())
+            .for_each(&mut visit);
         self.orders.values_mut().for_each(|order| visit(&mut order.at));
         self.forgotten.values_mut().for_each(&mut visit);
-        self.wish.iter_mut().for_each(|wish| visit(&mut wish.at));
-        self.hold.iter_mut().for_each(|hold| visit(&mut hold.since));
+        self.rotation_request.iter_mut().for_each(|wish| visit(&mut wish.at));
+        self.retention_hold.iter_mut().for_each(|hold| visit(&mut hold.since));
     }
 }
 

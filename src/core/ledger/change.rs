@@ -27,7 +27,7 @@ pub enum Event {
     /// Its retention is over.
     Removed,
     /// A place shows it and no source knows it.
-    StrangerFound,
+    UnmanagedKeyFound,
     /// The operator said that it belongs to this issuer.
     Adopted,
     /// Its kid had been claimed by another key before.
@@ -55,7 +55,7 @@ impl Event {
             Self::WentMissing => "went missing",
             Self::Returned => "returned",
             Self::Removed => "removed",
-            Self::StrangerFound => "stranger found",
+            Self::UnmanagedKeyFound => "stranger found",
             Self::Adopted => "adopted",
             Self::Replaced => "replaced",
             Self::Ordered => "ordered",

@@ -21,7 +21,7 @@ const MAX_WITNESSED: u64 = MAX_SEQUENCE / 2;
 
 /// What stands where a ledger was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum StoredLedger {
     Nothing,
     /// Something that is no ledger.
     Damaged(InvalidLedger),
@@ -33,7 +33,7 @@ pub enum Found {
 /// No key is removed in this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Hold {
+pub struct RetentionHold {
     pub since: Timestamp,
     pub until: Timestamp,
 }
@@ -43,13 +43,13 @@ pub struct Hold {
 #[serde(deny_unknown_fields)]
 pub struct Incident {
     pub at: Timestamp,
-    pub what: What,
+    pub what: IncidentKind,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum IncidentKind {
     /// Nothing was left of it; it was stored again from memory.
     Lost,
     /// It could not be read; what was known is stored instead.
@@ -64,7 +64,7 @@ pub enum What {
     Ahead { latest: Timestamp },
 }
 
-impl fmt::Display for What {
+impl fmt::Display for IncidentKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost => f.write_str("the ledger was gone and was stored again from memory"),
@@ -107,22 +107,29 @@ impl Ledger {
     /// # Errors
     ///
     /// Fails when another lineage was found, and when something damaged was and nothing is known.
-    pub fn reconcile(&self, found: &Found, now: Timestamp, wait: Duration) -> Result<Self, Irreconcilable> {
+    pub fn reconcile(
+        &self,
+        found: &StoredLedger,
+        now: Timestamp,
+        wait: Duration,
+    ) -> Result<Self, Irreconcilable> {
         let nothing_known = self.sequence == 0;
         match found {
-            Found::Nothing if nothing_known => Ok(self.clone()),
-            Found::Nothing => Ok(self.repaired(What::Lost, now, wait)),
-            Found::Damaged(invalid) if nothing_known => Err(Irreconcilable::Damaged(invalid.clone())),
-            Found::Damaged(_) => Ok(self.repaired(What::Damaged, now, wait)),
-            Found::Previous(previous) if nothing_known => {
-                Ok(previous.repaired(What::Damaged, now, wait).moved_to(&self.issuer, now))
+            StoredLedger::Nothing if nothing_known => Ok(self.clone()),
+            StoredLedger::Nothing => Ok(self.repaired(IncidentKind::Lost, now, wait)),
+            StoredLedger::Damaged(invalid) if nothing_known => Err(Irreconcilable::Damaged(invalid.clone())),
+            StoredLedger::Damaged(_) => Ok(self.repaired(IncidentKind::Damaged, now, wait)),
+            StoredLedger::Previous(previous) if nothing_known => {
+                Ok(previous.repaired(IncidentKind::Damaged, now, wait).moved_to(&self.issuer, now))
             }
-            Found::Previous(previous) => {
+            StoredLedger::Previous(previous) => {
                 self.check_lineage(previous)?;
-                Ok(self.united_with(previous).repaired(What::Damaged, now, wait))
+                Ok(self.united_with(previous).repaired(IncidentKind::Damaged, now, wait))
             }
-            Found::Ledger(found) if nothing_known => Ok(Self::clone(found).moved_to(&self.issuer, now)),
-            Found::Ledger(found) => {
+            StoredLedger::Ledger(found) if nothing_known => {
+                Ok(Self::clone(found).moved_to(&self.issuer, now))
+            }
+            StoredLedger::Ledger(found) => {
                 self.check_lineage(found)?;
                 Ok(self.compare(found, now, wait).moved_to(&self.issuer, now))
             }
@@ -137,20 +144,20 @@ impl Ledger {
     /// another: in that time keys that are due are removed. What the place shows then counts from the next look:
     /// the times of a backup are too early if it has stopped showing a key since.
     #[must_use]
-    pub fn witnessed(&self, place: &str, sequence: u64, now: Timestamp, wait: Duration) -> Self {
+    pub fn observe_revision(&self, place: &str, sequence: u64, now: Timestamp, wait: Duration) -> Self {
         if !self.is_behind(sequence) {
             return self.clone();
         }
         let witness = format!("target `{place}`");
-        let what = What::Restored { found: self.sequence, witness, known: sequence };
+        let what = IncidentKind::Restored { found: self.sequence, witness, known: sequence };
         let mut ledger = Self { sequence, ..self.clone() };
-        let may_hold = self.hold.is_none_or(|hold| now.duration_since(hold.until) >= signed(wait));
+        let may_hold = self.retention_hold.is_none_or(|hold| now.duration_since(hold.until) >= signed(wait));
         if may_hold {
             ledger = ledger.repaired(what, now, wait);
         } else {
             ledger.note(what, now);
             for entry in ledger.keys.values_mut() {
-                entry.original &= entry.shown.remove(place).is_none();
+                entry.present_from_start &= entry.shown.remove(place).is_none();
             }
         }
         ledger
@@ -165,15 +172,15 @@ impl Ledger {
     /// Whether no key is removed now.
     #[must_use]
     pub fn is_held(&self, now: Timestamp) -> bool {
-        self.hold.is_some_and(|hold| now < hold.until)
+        self.retention_hold.is_some_and(|hold| now < hold.until)
     }
 
     /// Why no key is removed now, for the operator.
     #[must_use]
     pub fn alarm(&self, now: Timestamp) -> Option<String> {
-        let hold = self.hold.filter(|_| self.is_held(now))?;
+        let hold = self.retention_hold.filter(|_| self.is_held(now))?;
         let incident = self.incidents.iter().rev().find(|incident| incident.at == hold.since)?;
-        let strangers = match self.strangers.len() {
+        let strangers = match self.unmanaged_keys.len() {
             0 => String::new(),
             1 => "; 1 key is known to targets alone, see `signpost ledger show`".to_owned(),
             count => format!("; {count} keys are known to targets alone, see `signpost ledger show`"),
@@ -209,7 +216,7 @@ impl Ledger {
     fn compare(&self, found: &Self, now: Timestamp, wait: Duration) -> Self {
         if found.sequence < self.sequence || (found.sequence > self.sequence && !found.follows(self)) {
             let witness = "memory".to_owned();
-            let what = What::Restored { found: found.sequence, witness, known: self.sequence };
+            let what = IncidentKind::Restored { found: found.sequence, witness, known: self.sequence };
             return self.united_with(found).repaired(what, now, wait);
         }
         let kids = self.unrecorded(found);
@@ -221,14 +228,14 @@ impl Ledger {
             let mut united = found.clone();
             united.keys.extend(kids.iter().map(|kid| (kid.clone(), self.keys[kid].clone())));
             united.remember(self);
-            return united.repaired(What::Edited { kids }, now, wait);
+            return united.repaired(IncidentKind::Edited { kids }, now, wait);
         }
         if (Self { issuer: self.issuer.clone(), ..found.clone() }) == *self {
             return found.clone();
         }
         let added = found.keys.keys().filter(|kid| !self.keys.contains_key(kid)).cloned();
         let kids = kids.into_iter().chain(added).collect();
-        self.united_with(found).repaired(What::Edited { kids }, now, wait)
+        self.united_with(found).repaired(IncidentKind::Edited { kids }, now, wait)
     }
 
     /// The same, with the later of the times since which a place shows a key: time only ever starts anew. One that
@@ -239,7 +246,7 @@ impl Ledger {
         ledger.ahead_since = self.ahead_since.map(|since| since.max(before.ahead_since.unwrap_or(now)));
         for (kid, entry) in &mut ledger.keys {
             let Some(known) = before.keys.get(kid) else { continue };
-            entry.original &= known.original;
+            entry.present_from_start &= known.present_from_start;
             for (place, since) in &mut entry.shown {
                 *since = known.shown.get(place).map_or(*since, |known| (*since).max(now.min(*known)));
             }
@@ -291,7 +298,7 @@ impl Ledger {
         let mut united = self.clone();
         for (kid, entry) in &other.keys {
             if !united.keys.contains_key(kid) {
-                united.strangers.remove(kid);
+                united.unmanaged_keys.remove(kid);
                 united.keys.insert(kid.clone(), entry.clone());
             }
         }
@@ -306,9 +313,9 @@ impl Ledger {
         unite(&mut self.incidents, &other.incidents, |incident| incident.at, INCIDENTS_KEPT);
     }
 
-    pub(super) fn repaired(&self, what: What, now: Timestamp, wait: Duration) -> Self {
+    pub(super) fn repaired(&self, what: IncidentKind, now: Timestamp, wait: Duration) -> Self {
         let mut ledger = self.clone();
-        ledger.hold = Some(Hold { since: now, until: later(now, wait) });
+        ledger.retention_hold = Some(RetentionHold { since: now, until: later(now, wait) });
         ledger.note(what, now);
         ledger
     }
@@ -316,12 +323,12 @@ impl Ledger {
     fn moved_to(mut self, issuer: &Issuer, now: Timestamp) -> Self {
         if self.issuer != *issuer {
             let from = std::mem::replace(&mut self.issuer, issuer.clone());
-            self.note(What::Moved { from }, now);
+            self.note(IncidentKind::Moved { from }, now);
         }
         self
     }
 
-    fn note(&mut self, what: What, at: Timestamp) {
+    fn note(&mut self, what: IncidentKind, at: Timestamp) {
         self.advance();
         self.incidents.push(Incident { at, what });
         let surplus = self.incidents.len().saturating_sub(INCIDENTS_KEPT);

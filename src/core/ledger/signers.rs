@@ -10,12 +10,12 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Event, Ledger, Retention, State};
+use super::{Entry, EntryState, Event, Ledger, Retention};
 use crate::core::{
     announcement::{NodeName, Stage},
     kid::Kid,
     merge::Merged,
-    signing::{Orders, longest},
+    signing::{DesiredState, longest},
     time::later,
 };
 
@@ -25,7 +25,7 @@ const BETWEEN_ORDERS: Duration = Duration::from_secs(1);
 /// The node that has a private key, and what it says that it does with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SignedBy {
+pub struct KeyOwner {
     pub node: NodeName,
     pub stage: Stage,
 }
@@ -36,13 +36,13 @@ pub struct SignedBy {
 pub struct Order {
     pub sign: Kid,
     pub at: Timestamp,
-    pub why: Why,
+    pub reason: OrderReason,
 }
 
 /// Why a node was ordered to sign with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum OrderReason {
     /// It had no order that holds.
     First,
     /// The key before was old enough.
@@ -59,7 +59,7 @@ pub enum Why {
 /// The operator asked for a rotation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wish {
+pub struct RotationRequest {
     pub at: Timestamp,
     /// Places that need not show a key, by the operator's word.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -69,7 +69,7 @@ pub struct Wish {
 /// What an operator may ask of a rotation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Ask {
+pub enum RotationCommand {
     /// Rotate as soon as the next keys are ready, without regard to these places.
     Start { without: BTreeSet<String> },
     /// Take the last rotation back.
@@ -87,7 +87,7 @@ pub enum Ask {
 
 /// What was asked for cannot be done.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum NotAsked {
+pub enum RotationCommandError {
     #[error("no node signs: there is nothing to rotate")]
     NobodySigns,
     #[error("target `{name}` is unknown, expected one of {known}")]
@@ -108,7 +108,7 @@ pub enum NotAsked {
     SignsNothing { kid: Kid },
 }
 
-impl NotAsked {
+impl RotationCommandError {
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
@@ -137,8 +137,8 @@ impl Ledger {
 
     /// The rotation that the operator asked for and that is not over.
     #[must_use]
-    pub fn wish(&self) -> Option<&Wish> {
-        self.wish.as_ref()
+    pub fn rotation_request(&self) -> Option<&RotationRequest> {
+        self.rotation_request.as_ref()
     }
 
     /// The nodes whose private keys may still sign.
@@ -174,37 +174,37 @@ impl Ledger {
     pub fn active_keys_of<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a Kid, &'a Entry)> {
         self.keys.iter().filter(move |(_, entry)| {
             let signer = entry.signer.as_ref().filter(|signer| signer.node == *node);
-            let is_alive = entry.is_public() || matches!(entry.state, State::Revoked { .. });
+            let is_alive = entry.is_public() || matches!(entry.state, EntryState::Revoked { .. });
             is_alive && signer.is_some_and(|signer| matches!(signer.stage, Stage::Active { .. }))
         })
     }
 
     /// The tombstones of keys whose private half somebody else may have.
     pub fn revoked(&self) -> impl Iterator<Item = &Kid> {
-        let is_revoked = |entry: &Entry| matches!(entry.state, State::Revoked { .. });
+        let is_revoked = |entry: &Entry| matches!(entry.state, EntryState::Revoked { .. });
         self.keys.iter().filter(move |(_, entry)| is_revoked(entry)).map(|(kid, _)| kid)
     }
 
     /// What a node is to be told.
     #[must_use]
-    pub fn orders_for(&self, node: &NodeName) -> Orders {
+    pub fn orders_for(&self, node: &NodeName) -> DesiredState {
         let order = self.orders.get(node);
-        Orders {
+        DesiredState {
             sign: order.map(|order| order.sign.clone()),
-            at: order.map_or(Orders::default().at, |order| order.at),
+            at: order.map_or(DesiredState::default().at, |order| order.at),
             revoked: self.revoked().cloned().collect(),
             forgotten: self.forgotten.get(node).copied(),
-            announced: self.words.get(node).map(|word| word.at),
+            announced: self.last_statements.get(node).map(|word| word.at),
         }
     }
 
     /// Takes in what nodes say of their keys. Who holds a key does not change.
     ///
     /// A key that its node does not name is lost: it has signed its last token just now, at the latest.
-    pub(super) fn take_in(&mut self, merged: &Merged, retention: &Retention, now: Timestamp) {
+    pub(super) fn apply(&mut self, merged: &Merged, retention: &Retention, now: Timestamp) {
         let lost =
             Stage::Retired { since: now, latest_exp: Some(longest(now, retention.max_token_lifetime)) };
-        let is_lost = |kid: &Kid, signer: &SignedBy| {
+        let is_lost = |kid: &Kid, signer: &KeyOwner| {
             !matches!(signer.stage, Stage::Retired { .. })
                 && merged.nodes.contains_key(&signer.node)
                 && !merged.signers.contains_key(kid)
@@ -212,18 +212,18 @@ impl Ledger {
         let mut said = merged.signers.clone();
         said.extend(self.keys.iter().filter_map(|(kid, entry)| {
             let signer = entry.signer.as_ref().filter(|signer| is_lost(kid, signer))?;
-            Some((kid.clone(), SignedBy { stage: lost, ..signer.clone() }))
+            Some((kid.clone(), KeyOwner { stage: lost, ..signer.clone() }))
         }));
         for (node, word) in &merged.nodes {
             // Who was forgotten and is believed lives.
             let was_forgotten = self.forgotten.remove(node).is_some();
-            if self.words.insert(node.clone(), *word) != Some(*word) || was_forgotten {
+            if self.last_statements.insert(node.clone(), *word) != Some(*word) || was_forgotten {
                 self.advance();
             }
         }
         for (kid, said) in &said {
             let is_told =
-                |entry: &&mut Entry| entry.is_public() || matches!(entry.state, State::Revoked { .. });
+                |entry: &&mut Entry| entry.is_public() || matches!(entry.state, EntryState::Revoked { .. });
             let Some(entry) = self.keys.get_mut(kid).filter(is_told) else { continue };
             let before = match &entry.signer {
                 Some(known) if known.node != said.node || known.stage == said.stage => continue,
@@ -247,8 +247,8 @@ impl Ledger {
 
     /// The time of the latest order that a node says it has dealt with.
     #[must_use]
-    pub fn heard(&self, node: &NodeName) -> Option<Timestamp> {
-        self.words.get(node).and_then(|word| word.heard)
+    pub fn observed_order(&self, node: &NodeName) -> Option<Timestamp> {
+        self.last_statements.get(node).and_then(|word| word.observed_order)
     }
 
     /// Whether a node has dealt with an order that it was given at a time. What it says to have heard after
@@ -259,7 +259,7 @@ impl Ledger {
         ordered: Option<Timestamp>,
         latest_good: Timestamp,
     ) -> bool {
-        let heard = self.heard(node).filter(|heard| *heard <= latest_good);
+        let heard = self.observed_order(node).filter(|heard| *heard <= latest_good);
         ordered.is_none_or(|at| heard >= Some(at))
     }
 
@@ -273,14 +273,14 @@ impl Ledger {
     /// Records an order; see [`crate::core::rotation::next_step`]. It is later than the one before, whoever
     /// gave that and by which clock.
     #[must_use]
-    pub fn ordered(&self, node: &NodeName, sign: &Kid, why: Why, now: Timestamp) -> Self {
+    pub fn order(&self, node: &NodeName, sign: &Kid, why: OrderReason, now: Timestamp) -> Self {
         let mut ledger = self.clone();
         let of_node = |entry: &&Entry| entry.signer.as_ref().is_some_and(|signer| signer.node == *node);
         // The key of the last order may be revoked, and that order gone.
         let before = ledger.keys.values().filter(of_node).filter_map(|entry| entry.ordered);
         let last = before.chain(ledger.orders.get(node).map(|last| last.at)).max();
         let at = last.map_or(now, |last| now.max(later(last, BETWEEN_ORDERS)));
-        ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at, why });
+        ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at, reason: why });
         ledger.waived.remove(node);
         if let Some(entry) = ledger.keys.get_mut(sign) {
             entry.ordered = Some(at);
@@ -294,20 +294,20 @@ impl Ledger {
     /// # Errors
     ///
     /// Says why nothing is changed.
-    pub fn asked(
+    pub fn execute(
         &self,
-        ask: &Ask,
+        ask: &RotationCommand,
         gates: &BTreeSet<String>,
         retention: &Retention,
         propagation: Duration,
         now: Timestamp,
-    ) -> Result<Self, NotAsked> {
+    ) -> Result<Self, RotationCommandError> {
         match ask {
-            Ask::Start { without } => self.start(without.clone(), gates, now),
-            Ask::Abort {} => self.abort(gates, propagation, now),
-            Ask::Revoke { kid, with_new_key: false } => self.revoke(kid, now),
-            Ask::Revoke { kid, with_new_key: true } => self.revoke_for_a_new_key(kid, now),
-            Ask::Forget { node } => self.forget(node, retention, now),
+            RotationCommand::Start { without } => self.start(without.clone(), gates, now),
+            RotationCommand::Abort {} => self.abort(gates, propagation, now),
+            RotationCommand::Revoke { kid, with_new_key: false } => self.revoke(kid, now),
+            RotationCommand::Revoke { kid, with_new_key: true } => self.revoke_for_a_new_key(kid, now),
+            RotationCommand::Forget { node } => self.forget(node, retention, now),
         }
     }
 
@@ -323,22 +323,23 @@ impl Ledger {
         without: BTreeSet<String>,
         places: &BTreeSet<String>,
         now: Timestamp,
-    ) -> Result<Self, NotAsked> {
+    ) -> Result<Self, RotationCommandError> {
         if let Some(name) = without.iter().find(|name| !places.contains(*name)) {
             let known = places.iter().map(|place| format!("`{place}`")).collect::<Vec<_>>().join(", ");
-            return Err(NotAsked::UnknownPlace { name: name.clone(), known });
+            return Err(RotationCommandError::UnknownPlace { name: name.clone(), known });
         }
         if self.nodes().is_empty() {
-            return Err(NotAsked::NobodySigns);
+            return Err(RotationCommandError::NobodySigns);
         }
-        match &self.wish {
+        match &self.rotation_request {
             // Another list of places is another word.
-            Some(wish) if wish.without == without => Err(NotAsked::AskedAlready { at: wish.at }),
+            Some(wish) if wish.without == without => Err(RotationCommandError::AskedAlready { at: wish.at }),
             _ => {
                 let mut ledger = self.clone();
                 // Later than every order, whatever clock those were given by.
                 let last = self.orders.values().map(|order| later(order.at, BETWEEN_ORDERS)).max();
-                ledger.wish = Some(Wish { at: last.map_or(now, |last| now.max(last)), without });
+                ledger.rotation_request =
+                    Some(RotationRequest { at: last.map_or(now, |last| now.max(last)), without });
                 ledger.advance();
                 Ok(ledger)
             }
@@ -347,9 +348,9 @@ impl Ledger {
 
     /// The wish is fulfilled, or nobody is left to fulfil it.
     #[must_use]
-    pub fn fulfilled(&self) -> Self {
+    pub fn complete_rotation(&self) -> Self {
         let mut ledger = self.clone();
-        if ledger.wish.take().is_some() {
+        if ledger.rotation_request.take().is_some() {
             ledger.advance();
         }
         ledger
@@ -368,34 +369,34 @@ impl Ledger {
         gates: &BTreeSet<String>,
         propagation: Duration,
         now: Timestamp,
-    ) -> Result<Self, NotAsked> {
-        let begun = |order: &Order| self.wish.as_ref().is_some_and(|wish| order.at >= wish.at);
-        if self.wish.is_some() && !self.orders.values().any(begun) {
-            return Ok(self.fulfilled());
+    ) -> Result<Self, RotationCommandError> {
+        let begun = |order: &Order| self.rotation_request.as_ref().is_some_and(|wish| order.at >= wish.at);
+        if self.rotation_request.is_some() && !self.orders.values().any(begun) {
+            return Ok(self.complete_rotation());
         }
-        let mut ledger = self.fulfilled();
+        let mut ledger = self.complete_rotation();
         if !std::mem::take(&mut ledger.waived).is_empty() {
             ledger.advance();
             return Ok(ledger);
         }
         let mut is_done = false;
         for (node, order) in &self.orders {
-            if matches!(order.why, Why::First | Why::Aborted | Why::Unseen) {
+            if matches!(order.reason, OrderReason::First | OrderReason::Aborted | OrderReason::Unseen) {
                 continue;
             }
             let Some((kid, entry)) = self.retired_last(node, &order.sign) else { continue };
             let was_ready = |since: Timestamp| {
-                since <= order.at && (entry.original || later(since, propagation) <= order.at)
+                since <= order.at && (entry.present_from_start || later(since, propagation) <= order.at)
             };
             let has_gap = |place: &&String| !entry.shown.get(*place).is_some_and(|since| was_ready(*since));
             if let Some(place) = gates.iter().find(has_gap) {
                 let (node, kid, place) = (node.clone(), kid.clone(), format!("`{place}`"));
-                return Err(NotAsked::NoWayBack { node, kid, place });
+                return Err(RotationCommandError::NoWayBack { node, kid, place });
             }
-            ledger = ledger.ordered(node, kid, Why::Aborted, now);
+            ledger = ledger.order(node, kid, OrderReason::Aborted, now);
             is_done = true;
         }
-        if is_done { Ok(ledger) } else { Err(NotAsked::NothingToAbort) }
+        if is_done { Ok(ledger) } else { Err(RotationCommandError::NothingToAbort) }
     }
 
     /// The key that a node signed with before the one that it was ordered.
@@ -411,21 +412,23 @@ impl Ledger {
     /// # Errors
     ///
     /// Fails when the kid is unknown or was revoked already.
-    pub fn revoke(&self, kid: &Kid, now: Timestamp) -> Result<Self, NotAsked> {
+    pub fn revoke(&self, kid: &Kid, now: Timestamp) -> Result<Self, RotationCommandError> {
         let mut ledger = self.clone();
-        let stranger = ledger.strangers.remove(kid);
+        let stranger = ledger.unmanaged_keys.remove(kid);
         match (ledger.keys.get_mut(kid), stranger) {
-            (Some(Entry { state: State::Revoked { .. }, .. }), _) => {
-                return Err(NotAsked::RevokedAlready { kid: kid.clone() });
+            (Some(Entry { state: EntryState::Revoked { .. }, .. }), _) => {
+                return Err(RotationCommandError::RevokedAlready { kid: kid.clone() });
             }
             (Some(entry), _) => {
-                entry.state = State::Revoked { at: now };
+                entry.state = EntryState::Revoked { at: now };
                 entry.shown.clear();
             }
             (None, Some(stranger)) => {
-                ledger.keys.insert(kid.clone(), Entry::new(stranger.jwk, now, State::Revoked { at: now }));
+                ledger
+                    .keys
+                    .insert(kid.clone(), Entry::new(stranger.jwk, now, EntryState::Revoked { at: now }));
             }
-            (None, None) => return Err(NotAsked::UnknownKey { kid: kid.clone() }),
+            (None, None) => return Err(RotationCommandError::UnknownKey { kid: kid.clone() }),
         }
         ledger.orders.retain(|_, order| order.sign != *kid);
         ledger.record(now, kid, Event::Revoked);
@@ -442,16 +445,16 @@ impl Ledger {
     /// # Errors
     ///
     /// As [`Self::revoke`], and when no node signs with the key.
-    pub fn revoke_for_a_new_key(&self, kid: &Kid, now: Timestamp) -> Result<Self, NotAsked> {
+    pub fn revoke_for_a_new_key(&self, kid: &Kid, now: Timestamp) -> Result<Self, RotationCommandError> {
         let mut ledger = self.revoke(kid, now)?;
         // A node that was ordered to another key keeps that one and its standby, and makes none.
-        let signs = |signer: &&SignedBy| match self.orders.get(&signer.node) {
+        let signs = |signer: &&KeyOwner| match self.orders.get(&signer.node) {
             Some(order) => order.sign == *kid,
             None => matches!(signer.stage, Stage::Active { .. }),
         };
         let signer = self.keys.get(kid).and_then(|entry| entry.signer.as_ref()).filter(signs);
-        let Some(SignedBy { node, .. }) = signer else {
-            return Err(NotAsked::SignsNothing { kid: kid.clone() });
+        let Some(KeyOwner { node, .. }) = signer else {
+            return Err(RotationCommandError::SignsNothing { kid: kid.clone() });
         };
         ledger.orders.remove(node);
         let known = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
@@ -465,21 +468,26 @@ impl Ledger {
     /// # Errors
     ///
     /// Fails when no key is known of the node.
-    pub fn forget(&self, node: &NodeName, retention: &Retention, now: Timestamp) -> Result<Self, NotAsked> {
+    pub fn forget(
+        &self,
+        node: &NodeName,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<Self, RotationCommandError> {
         let mut ledger = self.clone();
         let latest_exp = Some(longest(now, retention.max_token_lifetime));
         let kids: Vec<Kid> = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
         if kids.is_empty() {
-            return Err(NotAsked::UnknownNode { node: node.clone() });
+            return Err(RotationCommandError::UnknownNode { node: node.clone() });
         }
         ledger.orders.remove(node);
         ledger.waived.remove(node);
-        ledger.words.remove(node);
+        ledger.last_statements.remove(node);
         ledger.forgotten.insert(node.clone(), now);
         for kid in kids {
             let entry = ledger.keys.get_mut(&kid).expect("it is of this ledger");
             entry.ordered = None;
-            if let Some(SignedBy { stage, .. }) = &mut entry.signer
+            if let Some(KeyOwner { stage, .. }) = &mut entry.signer
                 && !matches!(stage, Stage::Retired { .. })
             {
                 *stage = Stage::Retired { since: now, latest_exp };

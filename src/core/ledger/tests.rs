@@ -7,9 +7,9 @@ use crate::core::{
     jwk::Jwk,
     jwk_set::{MAX_KEYS, ReceivedJwks},
     kid::Kid,
-    ledger::{Event, InvalidLedger, Ledger, Look, NotAdopted, Refusal, State},
+    ledger::{AdoptionError, EntryState, Event, InvalidLedger, KeyRefusal, Ledger, TargetObservation},
     left_out::Unreadable,
-    merge::{Answer, Report, merge},
+    merge::{SourceAnswer, SourceReport, merge},
     tests::{impostor, known, retention, rsa_key},
 };
 
@@ -17,11 +17,11 @@ const START: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// What a pass makes of a ledger when its one source lists these keys.
 fn after(ledger: &Ledger, keys: &[Jwk], now: Timestamp) -> Ledger {
-    let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(keys.to_vec()) }];
+    let reports = [SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys.to_vec()) }];
     ledger.observe(&merge(ledger, &reports), now, &retention()).ledger
 }
 
-fn state(ledger: &Ledger, key: &Jwk) -> State {
+fn state(ledger: &Ledger, key: &Jwk) -> EntryState {
     ledger.entries()[key.kid()].state
 }
 
@@ -33,7 +33,7 @@ fn is_public(ledger: &Ledger, key: &Jwk) -> bool {
 fn a_key_stays_public_for_a_full_retention_after_nobody_lists_it_and_not_longer() {
     let both = known(&[], &[rsa_key(1), rsa_key(2)]);
     let missing = after(&both, &[rsa_key(2)], START);
-    assert_eq!(State::Missing { since: START }, state(&missing, &rsa_key(1)));
+    assert_eq!(EntryState::Missing { since: START }, state(&missing, &rsa_key(1)));
     let over = START + retention().wait();
     let last_second = over - std::time::Duration::from_secs(1);
     assert!(is_public(&after(&missing, &[rsa_key(2)], last_second), &rsa_key(1)));
@@ -46,7 +46,7 @@ fn a_key_stays_public_for_a_full_retention_after_nobody_lists_it_and_not_longer(
 fn nothing_is_removed_while_a_witness_of_the_ledger_has_not_been_heard() {
     let missing = after(&known(&[], &[rsa_key(1), rsa_key(2)]), &[rsa_key(2)], START);
     let over = START + retention().wait();
-    let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(vec![rsa_key(2)]) }];
+    let reports = [SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(vec![rsa_key(2)]) }];
     let mut merged = merge(&missing, &reports);
     merged.may_remove = false;
     assert_eq!(missing, missing.observe(&merged, over, &retention()).ledger);
@@ -59,9 +59,9 @@ fn a_key_that_returns_starts_a_new_retention_when_it_leaves_again() {
     let missing = after(&known(&[], &[rsa_key(1), rsa_key(2)]), &[rsa_key(2)], START);
     let later = START + retention().wait() / 2;
     let returned = after(&missing, &[rsa_key(1), rsa_key(2)], later);
-    assert_eq!(State::Listed, state(&returned, &rsa_key(1)));
+    assert_eq!(EntryState::Listed, state(&returned, &rsa_key(1)));
     let gone = after(&returned, &[rsa_key(2)], later);
-    assert_eq!(State::Missing { since: later }, state(&gone, &rsa_key(1)));
+    assert_eq!(EntryState::Missing { since: later }, state(&gone, &rsa_key(1)));
 }
 
 #[test]
@@ -69,18 +69,19 @@ fn a_tombstone_is_not_brought_back_by_a_source_but_by_the_operator() {
     let missing = after(&known(&[], &[rsa_key(1), rsa_key(2)]), &[rsa_key(2)], START);
     let over = START + retention().wait();
     let removed = after(&missing, &[rsa_key(2)], over);
-    let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(vec![rsa_key(1), rsa_key(2)]) }];
+    let reports =
+        [SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(vec![rsa_key(1), rsa_key(2)]) }];
     let observed = removed.observe(&merge(&removed, &reports), over, &retention());
-    assert_eq!(Some(&Refusal::Tombstone), observed.refused.get(rsa_key(1).kid()));
+    assert_eq!(Some(&KeyRefusal::Tombstone), observed.refused.get(rsa_key(1).kid()));
     assert!(!is_public(&observed.ledger, &rsa_key(1)));
     let adopted = removed.adopt(rsa_key(1).kid(), over).expect("was removed");
-    assert_eq!(State::Missing { since: over }, state(&adopted, &rsa_key(1)));
+    assert_eq!(EntryState::Missing { since: over }, state(&adopted, &rsa_key(1)));
 }
 
 /// What one source says whose JWKS has this text.
-fn said(jwks: &serde_json::Value) -> Report {
+fn said(jwks: &serde_json::Value) -> SourceReport {
     let ReceivedJwks { keys, left_out } = ReceivedJwks::parse(jwks.to_string().as_bytes()).expect("a JWKS");
-    Report { source: "a".to_owned(), answer: Answer::of(keys, Unreadable::of(&left_out)) }
+    SourceReport { source: "a".to_owned(), answer: SourceAnswer::of(keys, Unreadable::of(&left_out)) }
 }
 
 #[test]
@@ -105,14 +106,14 @@ fn a_key_that_turned_odd_is_unreadable_and_not_missing() {
     for report in turned {
         let pass = |ledger: &Ledger, now| ledger.observe(&merge(ledger, [&report]), now, &retention()).ledger;
         let kept = pass(&pass(&both, START), long_after);
-        assert_eq!((State::Listed, &both), (state(&kept, &rsa_key(1)), &kept), "{report:?}");
+        assert_eq!((EntryState::Listed, &both), (state(&kept, &rsa_key(1)), &kept), "{report:?}");
         let missing = after(&both, &[rsa_key(2)], START);
         assert!(is_public(&pass(&missing, long_after), &rsa_key(1)), "{report:?}");
     }
     let another = said(&json!({"keys": [rsa_key(2), {"kty": "RSA", "kid": "another", "n": "="}]}));
     let gone = both.observe(&merge(&both, [&another]), START, &retention()).ledger;
     assert_eq!(
-        State::Missing { since: START },
+        EntryState::Missing { since: START },
         state(&gone, &rsa_key(1)),
         "it is none of those that are odd"
     );
@@ -131,9 +132,9 @@ fn the_last_key_of_a_profile_is_never_removed() {
 fn more_keys_than_relying_parties_read_are_refused_and_the_others_stay() {
     let all: Vec<Jwk> = (0..=MAX_KEYS).map(rsa_key).collect();
     let full = known(&[], &all[..MAX_KEYS]);
-    let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(all.clone()) }];
+    let reports = [SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(all.clone()) }];
     let observed = full.observe(&merge(&full, &reports), START, &retention());
-    assert_eq!(Some(&Refusal::TooMany), observed.refused.get(all[MAX_KEYS].kid()));
+    assert_eq!(Some(&KeyRefusal::TooMany), observed.refused.get(all[MAX_KEYS].kid()));
     assert_eq!(MAX_KEYS, observed.ledger.public_keys().count());
 }
 
@@ -149,34 +150,38 @@ fn the_rightful_key_replaces_one_that_only_claimed_its_kid() {
 fn a_place_that_stops_showing_a_key_starts_its_time_anew() {
     let kids = BTreeSet::from([rsa_key(1).kid().clone()]);
     let later = START + retention().margin;
-    let shown = known(&[], &[rsa_key(1)]).shown("blob", &Look::at_our_own(kids.clone()), Some(START));
+    let shown = known(&[], &[rsa_key(1)]).observe_target(
+        "blob",
+        &TargetObservation::of_own_listener(kids.clone()),
+        Some(START),
+    );
     assert_eq!(
         shown,
-        shown.shown("blob", &Look::at_our_own(kids.clone()), Some(later)),
+        shown.observe_target("blob", &TargetObservation::of_own_listener(kids.clone()), Some(later)),
         "nothing new, nothing written"
     );
-    let gap = shown.shown("blob", &Look::default(), Some(later));
-    let again = gap.shown("blob", &Look::at_our_own(kids.clone()), Some(later));
+    let gap = shown.observe_target("blob", &TargetObservation::default(), Some(later));
+    let again = gap.observe_target("blob", &TargetObservation::of_own_listener(kids.clone()), Some(later));
     assert_eq!(later, again.entries()[rsa_key(1).kid()].shown["blob"]);
 }
 
 #[test]
 fn strangers_stay_out_of_the_publication_until_they_are_adopted() {
-    let met = known(&[], &[rsa_key(1)]).met_strangers("blob", &[rsa_key(9)], START);
+    let met = known(&[], &[rsa_key(1)]).observe_unmanaged("blob", &[rsa_key(9)], START);
     assert!(!is_public(&met, &rsa_key(9)));
-    assert_eq!(met, met.met_strangers("blob", &[rsa_key(9)], START), "met once");
+    assert_eq!(met, met.observe_unmanaged("blob", &[rsa_key(9)], START), "met once");
     let adopted = met.adopt(rsa_key(9).kid(), START).expect("met");
     assert!(is_public(&adopted, &rsa_key(9)));
-    assert!(adopted.strangers().is_empty());
+    assert!(adopted.unmanaged_keys().is_empty());
 }
 
 #[test]
 fn adopting_needs_a_key_that_is_known_and_not_public() {
     let ledger = known(&[], &[rsa_key(1)]);
     let public = rsa_key(1).kid().clone();
-    assert_eq!(Err(NotAdopted::AlreadyPublic { kid: public.clone() }), ledger.adopt(&public, START));
+    assert_eq!(Err(AdoptionError::AlreadyPublic { kid: public.clone() }), ledger.adopt(&public, START));
     let unknown = Kid::parse("nobody").expect("valid");
-    assert_eq!(Err(NotAdopted::Unknown { kid: unknown.clone() }), ledger.adopt(&unknown, START));
+    assert_eq!(Err(AdoptionError::Unknown { kid: unknown.clone() }), ledger.adopt(&unknown, START));
 }
 
 #[test]

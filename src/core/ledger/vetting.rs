@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::Ledger;
-use crate::core::{announcement::NodeName, kid::Kid, merge::Said};
+use crate::core::{announcement::NodeName, kid::Kid, merge::NodeStatement};
 
 /// Why an announcement does not count.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mistrust {
+pub enum AnnouncementRejection {
     /// A copy from the past.
     #[error("node `{node}` said something later already, at {known}; this is of {at}")]
     Outdated { node: NodeName, at: Timestamp, known: Timestamp },
@@ -26,7 +26,7 @@ pub enum Mistrust {
     NotAdmitted { node: NodeName },
 }
 
-impl Mistrust {
+impl AnnouncementRejection {
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -44,7 +44,7 @@ impl Mistrust {
 
     /// Whether nothing of the node is known, so that it can take nothing away by what it does not say.
     #[must_use]
-    pub fn is_of_a_stranger(&self) -> bool {
+    pub fn is_of_unknown_node(&self) -> bool {
         matches!(self, Self::NotAdmitted { .. } | Self::Forgotten { .. })
     }
 }
@@ -52,20 +52,20 @@ impl Mistrust {
 impl Ledger {
     /// Says of each announcement whether it counts, in their order.
     #[must_use]
-    pub fn vet(&self, said: &[&Said]) -> Vec<Result<(), Mistrust>> {
+    pub fn authorize(&self, said: &[&NodeStatement]) -> Vec<Result<(), AnnouncementRejection>> {
         let known = self.known_nodes();
-        let mut verdicts: Vec<_> = said.iter().map(|said| self.vet_alone(said, &known)).collect();
+        let mut verdicts: Vec<_> = said.iter().map(|said| self.authorize_one(said, &known)).collect();
         // Whoever is admitted may have admitted others.
         loop {
             let believed = || said.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
-            let is_vouched_for = |candidate: &Said| {
+            let is_vouched_for = |candidate: &NodeStatement| {
                 believed().any(|(said, _)| {
                     let admits = said.posted.announcement().admits().get(candidate.node());
                     admits.is_some_and(|kids| candidate.posted.is_signed_by_any(kids))
                 })
             };
             let admitted = said.iter().zip(&verdicts).position(|(candidate, verdict)| {
-                matches!(verdict, Err(Mistrust::NotAdmitted { .. })) && is_vouched_for(candidate)
+                matches!(verdict, Err(AnnouncementRejection::NotAdmitted { .. })) && is_vouched_for(candidate)
             });
             match admitted {
                 Some(admitted) => verdicts[admitted] = Ok(()),
@@ -74,23 +74,27 @@ impl Ledger {
         }
     }
 
-    fn vet_alone(&self, said: &Said, known: &BTreeMap<&NodeName, BTreeSet<Kid>>) -> Result<(), Mistrust> {
+    fn authorize_one(
+        &self,
+        said: &NodeStatement,
+        known: &BTreeMap<&NodeName, BTreeSet<Kid>>,
+    ) -> Result<(), AnnouncementRejection> {
         let (node, posted) = (said.node(), &said.posted);
-        let at = posted.announcement().word().at;
-        if let Some(word) = self.words.get(node).filter(|word| at < word.at) {
-            return Err(Mistrust::Outdated { node: node.clone(), at, known: word.at });
+        let at = posted.announcement().version().at;
+        if let Some(word) = self.last_statements.get(node).filter(|word| at < word.at) {
+            return Err(AnnouncementRejection::Outdated { node: node.clone(), at, known: word.at });
         }
         if let Some(gone) = self.forgotten.get(node).filter(|gone| at <= **gone)
             && posted.is_signed_by_any(&self.kids_of(node))
         {
-            return Err(Mistrust::Forgotten { node: node.clone(), gone: *gone });
+            return Err(AnnouncementRejection::Forgotten { node: node.clone(), gone: *gone });
         }
         match known.get(node) {
             _ if said.is_own => Ok(()),
             Some(kids) if posted.is_signed_by_any(kids) => Ok(()),
-            Some(_) => Err(Mistrust::Unproven { node: node.clone() }),
+            Some(_) => Err(AnnouncementRejection::Unproven { node: node.clone() }),
             None if known.is_empty() => Ok(()),
-            None => Err(Mistrust::NotAdmitted { node: node.clone() }),
+            None => Err(AnnouncementRejection::NotAdmitted { node: node.clone() }),
         }
     }
 

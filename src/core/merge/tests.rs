@@ -1,16 +1,16 @@
 use crate::core::{
     jwk::Jwk,
     ledger::{Ledger, Lineage},
-    merge::{Answer, Merged, Report, merge},
+    merge::{Merged, SourceAnswer, SourceReport, merge},
     tests::{impostor, known, rsa_key, terms},
 };
 
-fn report(source: &str, answer: Answer) -> Report {
-    Report { source: source.to_owned(), answer }
+fn report(source: &str, answer: SourceAnswer) -> SourceReport {
+    SourceReport { source: source.to_owned(), answer }
 }
 
-fn keys(source: &str, keys: &[Jwk]) -> Report {
-    report(source, Answer::Keys(keys.to_vec()))
+fn keys(source: &str, keys: &[Jwk]) -> SourceReport {
+    report(source, SourceAnswer::Keys(keys.to_vec()))
 }
 
 fn listed(merged: &Merged) -> Vec<Jwk> {
@@ -29,7 +29,7 @@ fn the_union_of_all_answers_is_listed() {
 
 #[test]
 fn a_source_that_fails_or_was_not_asked_leaves_the_result_incomplete() {
-    for silence in [Answer::Failed, Answer::NotYetAsked] {
+    for silence in [SourceAnswer::Failed, SourceAnswer::NotYetAsked] {
         let merged = merge(&empty(), &[keys("a", &[rsa_key(1)]), report("b", silence)]);
         assert_eq!((vec![rsa_key(1)], false), (listed(&merged), merged.complete));
     }

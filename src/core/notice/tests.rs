@@ -16,7 +16,7 @@ fn a_reason_and_its_action_are_words_of_kubernetes() {
 
 #[test]
 fn a_note_is_one_line_that_kubernetes_takes() {
-    let note = |what: &str| Notice::new(Reason::SourceFailed, "https://i.example", "s", what).note;
+    let note = |what: &str| Event::new(Reason::SourceFailed, "https://i.example", "s", what).note;
     assert_eq!(note("source `s`\nfailed"), "source `s` failed (issuer `https://i.example`)");
     for length in 900..1100 {
         let note = note(&"ü".repeat(length / 2));

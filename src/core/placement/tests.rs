@@ -6,18 +6,20 @@ use crate::core::{
     jwk::Jwk,
     jwk_set::Profile,
     ledger::{Ledger, Lineage},
-    placement::{Found, Headers, OtherJwks, Placement, Refused, Stored, decide, other_jwks, shown_kids},
+    placement::{
+        Headers, OtherJwks, Stored, TargetContents, TargetPlan, WriteRefused, decide, other_jwks, shown_kids,
+    },
     public_key::PublicKey,
     publication::{Document, MEDIA_TYPE, Publication},
     tests::{ec_key, known, rsa_key, terms},
 };
 
-fn placed(found: &Found, ledger: &Ledger) -> Result<Placement, Refused> {
+fn placed(found: &TargetContents, ledger: &Ledger) -> Result<TargetPlan, WriteRefused> {
     decide(found, ledger, &terms(), Profile::Entra, false)
 }
 
 /// A place as this ledger leaves it.
-fn true_place(ledger: &Ledger) -> Found {
+fn true_place(ledger: &Ledger) -> TargetContents {
     let publication =
         Publication::render(&terms(), Profile::Entra, ledger.public_keys().cloned()).expect("has keys");
     let stored = |document| {
@@ -31,7 +33,7 @@ fn true_place(ledger: &Ledger) -> Found {
             headers: Some(headers),
         })
     };
-    Found { jwks: stored(Document::Jwks), discovery: stored(Document::Discovery), other: None }
+    TargetContents { jwks: stored(Document::Jwks), discovery: stored(Document::Discovery), other: None }
 }
 
 fn jwks_of(keys: &[Jwk]) -> Vec<u8> {
@@ -40,7 +42,7 @@ fn jwks_of(keys: &[Jwk]) -> Vec<u8> {
 
 #[test]
 fn an_empty_place_gets_the_jwks_first_and_the_discovery_document_second() {
-    let placement = placed(&Found::default(), &known(&[], &[rsa_key(1)])).expect("free");
+    let placement = placed(&TargetContents::default(), &known(&[], &[rsa_key(1)])).expect("free");
     assert_eq!(vec![Document::Jwks, Document::Discovery], placement.writes);
 }
 
@@ -76,7 +78,7 @@ fn a_place_of_another_lineage_is_refused_until_the_operator_adopts_it() {
     found.discovery.as_mut().expect("stored").lineage = Some(theirs.lineage().clone());
     let refusal = placed(&found, &ours).expect_err("theirs");
     assert!(
-        matches!(&refusal, Refused::OtherLineage { owner, .. } if owner == theirs.lineage()),
+        matches!(&refusal, WriteRefused::OtherLineage { owner, .. } if owner == theirs.lineage()),
         "{refusal}"
     );
     let adopted = decide(&found, &ours, &terms(), Profile::Entra, true).expect("adopted");
@@ -90,7 +92,7 @@ fn what_was_uploaded_by_hand_is_taken_over_when_it_is_about_the_same_issuer() {
         let document = format!(r#"{{"issuer":"{issuer}","jwks_uri":"{issuer}/openid/v1/jwks"}}"#);
         let stored =
             Stored { bytes: document.into_bytes(), lineage: None, headers: Some(Headers::default()) };
-        Found { discovery: Some(stored), ..Found::default() }
+        TargetContents { discovery: Some(stored), ..TargetContents::default() }
     };
     assert!(placed(&by_hand(terms().issuer.as_str()), &ledger).is_ok());
     let refusal = placed(&by_hand("https://other.example"), &ledger).expect_err("another issuer's");
@@ -114,7 +116,7 @@ fn a_key_that_only_the_place_knows_stays_there_and_a_removed_one_does_not() {
 #[test]
 fn nothing_is_written_when_there_is_nothing_to_publish() {
     let empty = Ledger::new(terms().issuer, Lineage::from_random([1; 8]));
-    assert!(matches!(placed(&Found::default(), &empty), Err(Refused::Nothing(_))));
+    assert!(matches!(placed(&TargetContents::default(), &empty), Err(WriteRefused::Nothing(_))));
 }
 
 const ELSEWHERE: &str = "https://issuer.example/c1/keys.json";
@@ -124,10 +126,10 @@ fn by_hand(bytes: impl Into<Vec<u8>>) -> Stored {
 }
 
 /// An issuer that somebody made by hand, with its JWKS at this URL and, if it is another one, these bytes there.
-fn made_by_hand(jwks_uri: &str, other: Option<Result<Vec<u8>, String>>) -> Found {
+fn made_by_hand(jwks_uri: &str, other: Option<Result<Vec<u8>, String>>) -> TargetContents {
     let document = format!(r#"{{"issuer":"{}","jwks_uri":"{jwks_uri}"}}"#, terms().issuer);
     let other = other.map(|bytes| OtherJwks { uri: jwks_uri.to_owned(), bytes });
-    Found { discovery: Some(by_hand(document)), other, ..Found::default() }
+    TargetContents { discovery: Some(by_hand(document)), other, ..TargetContents::default() }
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn keys_that_only_a_place_knows_move_with_its_jwks() {
 #[test]
 fn no_other_jwks_is_looked_for_than_that_of_a_place_which_is_taken_over() {
     let ledger = known(&[], &[rsa_key(1)]);
-    let other = |found: &Found| other_jwks(found, &ledger, &terms());
+    let other = |found: &TargetContents| other_jwks(found, &ledger, &terms());
     for same in ["https://issuer.example/c1/openid/v1/jwks", "https://ISSUER.example:443/c1/openid/v1/jwks"] {
         assert_eq!(other(&made_by_hand(same, None)), None, "{same}");
     }
@@ -169,7 +171,10 @@ fn no_other_jwks_is_looked_for_than_that_of_a_place_which_is_taken_over() {
     assert_eq!(placed(&ours, &ledger).expect("ours").writes, [Document::Discovery]);
     // The keys of another issuer are none of ours, whatever the operator says of the place.
     let document = format!(r#"{{"issuer":"https://other.example","jwks_uri":"{ELSEWHERE}"}}"#);
-    assert_eq!(other(&Found { discovery: Some(by_hand(document)), ..Found::default() }), None);
+    assert_eq!(
+        other(&TargetContents { discovery: Some(by_hand(document)), ..TargetContents::default() }),
+        None
+    );
 }
 
 #[test]
@@ -180,12 +185,12 @@ fn what_cannot_be_read_is_not_taken_over_until_the_operator_says_so() {
         (made_by_hand(ELSEWHERE, Some(Err("status 403".to_owned()))), ELSEWHERE, "status 403"),
         (made_by_hand(ELSEWHERE, Some(Ok(b"<html>".to_vec()))), ELSEWHERE, "not JSON"),
         (
-            Found { jwks: Some(by_hand("<html>")), ..made_by_hand(&own_path, None) },
+            TargetContents { jwks: Some(by_hand("<html>")), ..made_by_hand(&own_path, None) },
             "openid/v1/jwks",
             "not JSON",
         ),
         (
-            Found { discovery: Some(by_hand("{}")), ..Found::default() },
+            TargetContents { discovery: Some(by_hand("{}")), ..TargetContents::default() },
             ".well-known/openid-configuration",
             "missing field `issuer`",
         ),
@@ -197,7 +202,8 @@ fn what_cannot_be_read_is_not_taken_over_until_the_operator_says_so() {
         decide(&found, &ledger, &terms(), Profile::Entra, true).expect("adopted");
     }
     // Without a discovery document nobody finds it.
-    placed(&Found { jwks: Some(by_hand("<html>")), ..Found::default() }, &ledger).expect("nobody's");
+    placed(&TargetContents { jwks: Some(by_hand("<html>")), ..TargetContents::default() }, &ledger)
+        .expect("nobody's");
 }
 
 #[test]
@@ -220,7 +226,7 @@ fn a_place_whose_readers_would_miss_keys_is_not_taken_over_until_the_operator_sa
     let mut other = serde_json::to_value(rsa_key(9)).expect("serialises");
     other["kid"] = rsa_key(1).kid().as_str().into();
     let refused = placed(&shown(serde_json::json!({ "keys": [other] }).to_string().into()), &ledger);
-    assert!(matches!(refused, Err(Refused::Losses { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(WriteRefused::Losses { .. })), "{refused:?}");
 
     // A key of a type that is not known here.
     let unknown = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "AA"});
@@ -263,7 +269,7 @@ proptest! {
         let jwks_uri = if elsewhere.is_some() { ELSEWHERE.to_owned() } else { terms().jwks_uri };
         let other = elsewhere.map(|indices| Ok(jwks_of(&keys(&indices))));
         let jwks = (!at_our_path.is_empty()).then(|| jwks_of(&keys(&at_our_path))).map(by_hand);
-        let mut found = Found { jwks, ..made_by_hand(&jwks_uri, other) };
+        let mut found = TargetContents { jwks, ..made_by_hand(&jwks_uri, other) };
         // A JWKS alone, whose readers know where it is.
         if is_bare && found.other.is_none() {
             found.discovery = None;

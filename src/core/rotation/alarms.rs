@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Observation, Obstacle, Timing, outlook};
+use super::{BlockedReason, RotationInputs, Timing, plan_node};
 use crate::core::{
     announcement::Stage,
-    ledger::{Ledger, State, Why, signed},
+    ledger::{EntryState, Ledger, OrderReason, signed},
     time::later,
 };
 
@@ -13,23 +13,24 @@ use crate::core::{
 ///
 /// A key that is due may wait as long as `margin` before anybody is told: nodes switch one after the other.
 #[must_use]
-pub fn alarms(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timing) -> Vec<String> {
+pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &Timing) -> Vec<String> {
     let mut alarms = Vec::new();
     for node in ledger.nodes() {
-        let outlook = outlook(ledger, node, seen, now, timing);
-        let since = ledger.orders().get(node).map_or(outlook.due, |order| outlook.due.max(Some(order.at)));
+        let plan = plan_node(ledger, node, seen, now, timing);
+        let since = ledger.orders().get(node).map_or(plan.due, |order| plan.due.max(Some(order.at)));
         let is_late = since.is_some_and(|since| now.duration_since(since) > signed(timing.margin));
         // Whoever is waited for rings for itself.
-        let is_lasting =
-            |obstacle: &&Obstacle| obstacle.until().is_none() && !matches!(obstacle, Obstacle::Busy { .. });
-        let lasting = outlook.obstacles.iter().filter(is_lasting);
-        let lasting: Vec<_> = lasting.filter(|_| is_late).map(Obstacle::to_string).collect();
+        let is_lasting = |obstacle: &&BlockedReason| {
+            obstacle.until().is_none() && !matches!(obstacle, BlockedReason::RolloutInProgress { .. })
+        };
+        let lasting = plan.blocked.iter().filter(is_lasting);
+        let lasting: Vec<_> = lasting.filter(|_| is_late).map(BlockedReason::to_string).collect();
         if !lasting.is_empty() {
             alarms.push(format!("node `{node}` cannot be given its next key: {}", lasting.join("; ")));
         }
     }
     let is_silent =
-        |state, stage| matches!(state, State::Missing { .. }) && !matches!(stage, Stage::Retired { .. });
+        |state, stage| matches!(state, EntryState::Missing { .. }) && !matches!(stage, Stage::Retired { .. });
     for (kid, entry) in ledger.entries() {
         if let Some(signer) = entry.signer.as_ref().filter(|signer| is_silent(entry.state, signer.stage)) {
             let node = &signer.node;
@@ -48,7 +49,7 @@ pub fn alarms(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
         }));
     }
     // Where nobody obeys, the waits of a rotation are not ours.
-    let kept = seen.kept.iter().filter(|_| !ledger.nodes().is_empty());
+    let kept = seen.cache_lifetimes.iter().filter(|_| !ledger.nodes().is_empty());
     alarms.extend(kept.filter(|(_, freshness)| timing.is_shorter_than_twice(freshness.lifetime)).map(
         |(place, freshness)| {
             format!(
@@ -72,7 +73,7 @@ pub fn alarms(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
                  then `signpost rotate start` ends this"
             ));
         }
-        let copies = entry.filter(|_| order.why == Why::Unseen).into_iter();
+        let copies = entry.filter(|_| order.reason == OrderReason::Unseen).into_iter();
         let copies =
             copies.flat_map(|entry| entry.shown.values()).map(|since| later(*since, timing.until_ready()));
         if let Some(until) = copies.max().filter(|until| now < *until) {
@@ -83,7 +84,7 @@ pub fn alarms(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timi
             ));
         }
     }
-    let without = ledger.wish().into_iter().flat_map(|wish| &wish.without);
+    let without = ledger.rotation_request().into_iter().flat_map(|wish| &wish.without);
     alarms.extend(without.map(|target| format!("the rotation does not wait for target `{target}`")));
     alarms
 }

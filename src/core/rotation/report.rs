@@ -5,40 +5,40 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, Obstacle, Outlook, Standing, Timing, outlook, standing};
+use super::{BlockedReason, KeyState, NodePlan, RotationInputs, Timing, key_state, plan_node};
 use crate::core::{
     announcement::NodeName,
     kid::Kid,
-    ledger::{Entry, Event, Ledger, Order, State, Stranger, Wish},
+    ledger::{Entry, EntryState, Event, Ledger, Order, RotationRequest, UnmanagedKey},
     time::later,
 };
 
 /// A rotation as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct RotationStatus {
     pub issuer: String,
     /// When it was so.
     pub at: Timestamp,
-    pub nodes: BTreeMap<String, NodeReport>,
+    pub nodes: BTreeMap<String, NodeStatus>,
     /// All keys that were ever seen, in order of appearance.
-    pub keys: Vec<KeyReport>,
+    pub keys: Vec<KeyStatus>,
     /// Kids that places show and that nobody knows, and which places.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub strangers: BTreeMap<String, Vec<String>>,
+    pub unmanaged_keys: BTreeMap<String, Vec<String>>,
     /// The rotation that the operator asked for and that is not over.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub wish: Option<Wish>,
+    pub rotation_request: Option<RotationRequest>,
 }
 
 /// What is next for a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeReport {
+pub struct NodeStatus {
     /// The key that it was ordered to sign with; without one it signs for the API server alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
     /// The keys that it says it signs with: one, but for a moment of a switch.
     #[serde(default)]
-    pub says_that_it_signs_with: Vec<String>,
+    pub active_keys: Vec<String>,
     /// The key that it signs with next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -46,7 +46,7 @@ pub struct NodeReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
     /// What is in the way now, in words.
-    pub waits_for: Vec<String>,
+    pub blocked_by: Vec<String>,
     /// When what is in the way is over, as far as it ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
@@ -54,7 +54,7 @@ pub struct NodeReport {
 
 /// One key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyReport {
+pub struct KeyStatus {
     pub kid: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -64,7 +64,7 @@ pub struct KeyReport {
     /// Since when it stands there.
     pub since: Timestamp,
     /// Its life so far, as far as the ledger remembers.
-    pub life: Vec<Phase>,
+    pub timeline: Vec<Phase>,
     /// When it leaves, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -81,45 +81,50 @@ pub struct Phase {
 
 /// Where every key stands and what is next for each node.
 #[must_use]
-pub fn report(ledger: &Ledger, seen: &Observation, now: Timestamp, timing: &Timing) -> Report {
+pub fn rotation_status(
+    ledger: &Ledger,
+    seen: &RotationInputs,
+    now: Timestamp,
+    timing: &Timing,
+) -> RotationStatus {
     let nodes = ledger.nodes().into_iter().map(|node| {
-        let Outlook { next, due, obstacles, .. } = outlook(ledger, node, seen, now, timing);
-        let report = NodeReport {
+        let NodePlan { next, due, blocked: obstacles, .. } = plan_node(ledger, node, seen, now, timing);
+        let report = NodeStatus {
             order: ledger.orders().get(node).cloned(),
-            says_that_it_signs_with: active(ledger, node),
+            active_keys: active(ledger, node),
             next: next.map(|kid| kid.as_str().to_owned()),
             due,
-            waits_for: obstacles.iter().map(ToString::to_string).collect(),
-            not_before: obstacles.iter().filter_map(Obstacle::until).chain(due).max(),
+            blocked_by: obstacles.iter().map(ToString::to_string).collect(),
+            not_before: obstacles.iter().filter_map(BlockedReason::until).chain(due).max(),
         };
         (node.to_string(), report)
     });
-    let mut keys: Vec<KeyReport> = ledger
+    let mut keys: Vec<KeyStatus> = ledger
         .entries()
         .iter()
         .filter_map(|(kid, entry)| {
-            let standing = standing(ledger, kid, seen, now, timing)?;
-            let since = since(ledger, kid, standing, timing);
-            Some(KeyReport {
+            let state = key_state(ledger, kid, seen, now, timing)?;
+            let since = since(ledger, kid, state, timing);
+            Some(KeyStatus {
                 kid: kid.as_str().to_owned(),
                 node: entry.signer.as_ref().map(|signer| signer.node.to_string()),
-                standing: standing.name().to_owned(),
+                standing: state.name().to_owned(),
                 first_seen: entry.first_seen,
                 since: since.unwrap_or(entry.first_seen),
-                life: life(ledger, kid, entry, timing),
-                until: if let Standing::Retired { until } = standing { until } else { None },
+                timeline: timeline(ledger, kid, entry, timing),
+                until: if let KeyState::Retired { until } = state { until } else { None },
                 shown: entry.shown.clone(),
             })
         })
         .collect();
     keys.sort_by(|a, b| (a.first_seen, &a.kid).cmp(&(b.first_seen, &b.kid)));
-    Report {
+    RotationStatus {
         issuer: ledger.issuer().to_string(),
         at: now,
         nodes: nodes.collect(),
         keys,
-        strangers: ledger.strangers().iter().map(strange).collect(),
-        wish: ledger.wish().cloned(),
+        unmanaged_keys: ledger.unmanaged_keys().iter().map(unmanaged).collect(),
+        rotation_request: ledger.rotation_request().cloned(),
     }
 }
 
@@ -131,12 +136,12 @@ fn active(ledger: &Ledger, node: &NodeName) -> Vec<String> {
     active.into_iter().map(|(kid, _)| kid.as_str().to_owned()).collect()
 }
 
-fn strange((kid, stranger): (&Kid, &Stranger)) -> (String, Vec<String>) {
+fn unmanaged((kid, stranger): (&Kid, &UnmanagedKey)) -> (String, Vec<String>) {
     (kid.as_str().to_owned(), stranger.shown.keys().cloned().collect())
 }
 
 /// What happened to a key, in order.
-fn life(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase> {
+fn timeline(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase> {
     let born = if entry.signer.is_some() { "standby" } else { "published" };
     let mut life = vec![Phase { standing: born.to_owned(), since: entry.first_seen }];
     for change in ledger.changes().iter().filter(|change| change.kid == *kid) {
@@ -147,7 +152,7 @@ fn life(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase
             Event::Removed => "removed",
             Event::Revoked => "revoked",
             Event::Appeared
-            | Event::StrangerFound
+            | Event::UnmanagedKeyFound
             | Event::Replaced
             | Event::Ordered
             | Event::Activated
@@ -160,7 +165,7 @@ fn life(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase
     if born == "standby"
         && let Some(shown) = entry.shown.values().max()
     {
-        let since = if entry.original { *shown } else { later(*shown, timing.until_ready()) };
+        let since = if entry.present_from_start { *shown } else { later(*shown, timing.until_ready()) };
         // Afterwards it is of no interest when it could have been.
         if life.get(1).is_none_or(|next| since < next.since) {
             life.insert(1, Phase { standing: "ready".to_owned(), since });
@@ -170,16 +175,16 @@ fn life(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase
 }
 
 /// Since when a key stands where it does.
-fn since(ledger: &Ledger, kid: &Kid, standing: Standing, timing: &Timing) -> Option<Timestamp> {
+fn since(ledger: &Ledger, kid: &Kid, standing: KeyState, timing: &Timing) -> Option<Timestamp> {
     let entry = ledger.entries().get(kid)?;
     match (standing, entry.state, entry.signer.as_ref()) {
-        (_, State::Removed { at } | State::Revoked { at }, _) => Some(at),
-        (Standing::Ready, ..) if !entry.original => {
+        (_, EntryState::Removed { at } | EntryState::Revoked { at }, _) => Some(at),
+        (KeyState::Ready, ..) if !entry.present_from_start => {
             entry.shown.values().max().map(|shown| later(*shown, timing.until_ready()))
         }
-        (Standing::Ready, ..) => entry.shown.values().max().copied(),
+        (KeyState::Ready, ..) => entry.shown.values().max().copied(),
         (_, _, Some(signer)) => Some(signer.stage.since()),
-        (_, State::Missing { since }, _) => Some(since),
-        (_, State::Listed, None) => Some(entry.first_seen),
+        (_, EntryState::Missing { since }, _) => Some(since),
+        (_, EntryState::Listed, None) => Some(entry.first_seen),
     }
 }

@@ -2,16 +2,16 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::core::{
-    announcement::{AnnouncedKey, Announcement, Posted, Word},
+    announcement::{AnnouncedKey, Announcement, SignedAnnouncement, StatementVersion},
     calendar::Calendar,
     freshness::Field,
     jwk::Jwk,
     jwk_set::Profile,
-    ledger::{Lineage, Look, NotAsked, Retention},
-    merge::{Answer, Merged, Report, Said, heard, merge},
+    ledger::{Lineage, Retention, RotationCommandError, TargetObservation},
+    merge::{Merged, NodeStatement, SourceAnswer, SourceReport, merge, statements},
     placement::kids_shown,
     publication::{Document, Publication},
-    signing::Orders,
+    signing::DesiredState,
     tests::{at, ec_key, kid, node, retention, rsa_key, terms},
 };
 
@@ -52,7 +52,7 @@ fn retired(since: i64, latest_exp: i64) -> Stage {
 /// An issuer whose keys were announced, shown and ordered.
 struct Scene {
     ledger: Ledger,
-    seen: Observation,
+    seen: RotationInputs,
     timing: Timing,
 }
 
@@ -60,10 +60,10 @@ impl Scene {
     /// Everything is new: nobody can have read a JWKS before.
     fn new() -> Self {
         let ledger = Ledger::new(terms().issuer, Lineage::from_random([1; 8]));
-        let seen = Observation {
-            gates: ["eu", "us"].map(str::to_owned).into(),
-            is_sound: true,
-            ..Observation::default()
+        let seen = RotationInputs {
+            required_targets: ["eu", "us"].map(str::to_owned).into(),
+            is_complete: true,
+            ..RotationInputs::default()
         };
         Self { ledger, seen, timing: timing() }
     }
@@ -73,7 +73,7 @@ impl Scene {
         let mut scene = Self::new();
         scene.announce(0, &[(0, "a", active(0)), (1, "a", standby(0))]);
         scene.show(0, &["eu", "us"], &[0, 1]);
-        assert_eq!(scene.step(0), order("a", 0, Why::First));
+        assert_eq!(scene.step(0), order("a", 0, OrderReason::First));
         scene.settle(0);
         scene
     }
@@ -86,7 +86,7 @@ impl Scene {
     fn announce_as_of(&mut self, said: i64, now: i64, keys: &[(usize, &str, Stage)]) {
         let mut of_nodes: BTreeMap<&str, Vec<AnnouncedKey>> = BTreeMap::new();
         for (index, name, stage) in keys {
-            let key = AnnouncedKey { jwk: rsa_key(*index), stage: *stage, withdrawn: false };
+            let key = AnnouncedKey { jwk: rsa_key(*index), stage: *stage, excluded_from_discovery: false };
             of_nodes.entry(name).or_default().push(key);
         }
         self.hear(said, now, of_nodes);
@@ -96,26 +96,27 @@ impl Scene {
         let kids = |keys: &[AnnouncedKey]| keys.iter().map(|key| key.jwk.kid().clone()).collect();
         let admits: BTreeMap<_, _> = of_nodes.iter().map(|(name, keys)| (node(name), kids(keys))).collect();
         let said = of_nodes.into_iter().map(|(name, keys)| {
-            let (signed_by, word) = (kids(&keys), Word { at: at(said), heard: Some(at(said)) });
+            let (signed_by, word) =
+                (kids(&keys), StatementVersion { at: at(said), observed_order: Some(at(said)) });
             let announcement = Announcement::new(node(name), terms().issuer, word, keys);
-            let posted = Posted::by(announcement.admitting(admits.clone()), signed_by);
-            Said::new(posted, at(now), timing().margin)
+            let posted = SignedAnnouncement::by(announcement.admitting(admits.clone()), signed_by);
+            NodeStatement::new(posted, at(now), timing().margin)
         });
-        let answer = Answer::Announced(said.collect());
-        let report = Report { source: "nodes".to_owned(), answer };
+        let answer = SourceAnswer::Announced(said.collect());
+        let report = SourceReport { source: "nodes".to_owned(), answer };
         let merged = Merged { is_beginning: true, ..merge(&self.ledger, [&report]) };
         self.ledger = self.ledger.observe(&merged, at(now), &owed()).ledger;
-        self.seen.nodes = heard(&self.ledger, [&report]);
+        self.seen.nodes = statements(&self.ledger, [&report]);
     }
 
     fn show(&mut self, now: i64, places: &[&str], keys: &[usize]) {
-        let look = Look::at_our_own(keys.iter().map(|index| kid(*index)).collect());
+        let look = TargetObservation::of_own_listener(keys.iter().map(|index| kid(*index)).collect());
         for place in places {
-            self.ledger = self.ledger.shown(place, &look, Some(at(now)));
+            self.ledger = self.ledger.observe_target(place, &look, Some(at(now)));
         }
     }
 
-    fn step(&self, now: i64) -> Step {
+    fn step(&self, now: i64) -> RotationStep {
         let step = next_step(&self.ledger, &self.seen, at(now), &self.timing);
         assert_eq!(step, next_step(&self.ledger, &self.seen, at(now), &self.timing), "asked twice");
         step
@@ -125,46 +126,46 @@ impl Scene {
     fn settle(&mut self, now: i64) -> usize {
         for count in 0..10 {
             match self.step(now) {
-                Step::Wait { .. } => return count,
+                RotationStep::Wait { .. } => return count,
                 step => self.ledger = after(&self.ledger, &step, at(now)),
             }
         }
         panic!("it never ends: {:?}", self.step(now));
     }
 
-    fn outlook(&self, name: &str, now: i64) -> Outlook {
-        outlook(&self.ledger, &node(name), &self.seen, at(now), &self.timing)
+    fn outlook(&self, name: &str, now: i64) -> NodePlan {
+        plan_node(&self.ledger, &node(name), &self.seen, at(now), &self.timing)
     }
 
     #[track_caller]
-    fn held_by(&self, name: &str, now: i64, expected: &[Obstacle]) {
-        let obstacles = self.outlook(name, now).obstacles;
+    fn held_by(&self, name: &str, now: i64, expected: &[BlockedReason]) {
+        let obstacles = self.outlook(name, now).blocked;
         assert_eq!(obstacles, expected.iter().cloned().collect(), "at {now}");
-        assert!(!matches!(self.step(now), Step::Order { .. }), "it was not held at {now}");
+        assert!(!matches!(self.step(now), RotationStep::Order { .. }), "it was not held at {now}");
     }
 }
 
-fn order(name: &str, index: usize, why: Why) -> Step {
-    Step::Order { node: node(name), sign: kid(index), why }
+fn order(name: &str, index: usize, why: OrderReason) -> RotationStep {
+    RotationStep::Order { node: node(name), sign: kid(index), why }
 }
 
-fn wait(until: Option<i64>) -> Step {
-    Step::Wait { until: until.map(at) }
+fn wait(until: Option<i64>) -> RotationStep {
+    RotationStep::Wait { until: until.map(at) }
 }
 
-fn propagating(place: &str, until: i64) -> Obstacle {
-    Obstacle::Propagating { place: place.to_owned(), until: at(until) }
+fn propagating(place: &str, until: i64) -> BlockedReason {
+    BlockedReason::Propagating { place: place.to_owned(), until: at(until) }
 }
 
-fn not_shown(place: &str) -> Obstacle {
-    Obstacle::NotShown { place: place.to_owned() }
+fn not_shown(place: &str) -> BlockedReason {
+    BlockedReason::NotShown { place: place.to_owned() }
 }
 
 /// Some readers keep the list of algorithms in the discovery document, and refuse what is not on it.
 #[test]
 fn the_algorithm_of_a_key_is_in_discovery_everywhere_for_the_whole_wait_before_its_first_token() {
     let ec = Jwk::of_public_key(ec_key());
-    let announced = |jwk: Jwk, stage| AnnouncedKey { jwk, stage, withdrawn: false };
+    let announced = |jwk: Jwk, stage| AnnouncedKey { jwk, stage, excluded_from_discovery: false };
     let mut scene = Scene::new();
     scene.announce(0, &[(0, "a", active(0))]);
     scene.show(0, &["eu", "us"], &[0]);
@@ -177,7 +178,11 @@ fn the_algorithm_of_a_key_is_in_discovery_everywhere_for_the_whole_wait_before_i
         let (jwks, discovery) = (both.bytes(Document::Jwks), discovery.bytes(Document::Discovery));
         let view = kids_shown(jwks, discovery, &terms().issuer).expect("ours");
         for place in ["eu", "us"] {
-            scene.ledger = scene.ledger.shown(place, &Look::at_our_own(view.clone()), Some(at(now)));
+            scene.ledger = scene.ledger.observe_target(
+                place,
+                &TargetObservation::of_own_listener(view.clone()),
+                Some(at(now)),
+            );
         }
     };
     show(&mut scene, 10, &before);
@@ -186,7 +191,7 @@ fn the_algorithm_of_a_key_is_in_discovery_everywhere_for_the_whole_wait_before_i
     show(&mut scene, 2000, &both);
     scene.held_by("a", 2000, &[propagating("eu", 2100), propagating("us", 2100)]);
     scene.held_by("a", 2099, &[propagating("eu", 2100), propagating("us", 2100)]);
-    assert!(matches!(scene.step(2100), Step::Order { sign, .. } if sign == *ec.kid()));
+    assert!(matches!(scene.step(2100), RotationStep::Order { sign, .. } if sign == *ec.kid()));
 }
 
 #[test]
@@ -202,7 +207,7 @@ fn the_first_key_of_an_issuer_signs_once_every_place_shows_it() {
     scene.show(1, &["eu"], &[0, 1]);
     scene.held_by("a", 1, &[not_shown("us")]);
     scene.show(2, &["us"], &[0, 1]);
-    assert_eq!(scene.step(2), order("a", 0, Why::First));
+    assert_eq!(scene.step(2), order("a", 0, OrderReason::First));
 }
 
 #[test]
@@ -215,7 +220,7 @@ fn a_key_that_joins_an_issuer_waits_until_no_cache_can_lack_it() {
     scene.show(50, &["us"], &[0, 1, 2, 3]);
     scene.held_by("b", 149, &[propagating("us", 150)]);
     assert_eq!(scene.step(149), wait(Some(150)), "and says when");
-    assert_eq!(scene.step(150), order("b", 2, Why::First));
+    assert_eq!(scene.step(150), order("b", 2, OrderReason::First));
 }
 
 #[test]
@@ -223,9 +228,9 @@ fn a_key_is_replaced_at_its_age_counted_from_its_activation() {
     let mut scene = Scene::settled();
     scene.announce(300, &[(0, "a", active(300)), (1, "a", standby(0))]);
     assert_eq!(scene.step(1299), wait(Some(1300)));
-    assert_eq!(scene.step(1300), order("a", 1, Why::Age));
+    assert_eq!(scene.step(1300), order("a", 1, OrderReason::Age));
     scene.settle(1300);
-    scene.held_by("a", 1301, &[Obstacle::NoStandby, Obstacle::Disobedient { since: at(1300) }]);
+    scene.held_by("a", 1301, &[BlockedReason::NoStandby, BlockedReason::AwaitingSigner { since: at(1300) }]);
 }
 
 #[test]
@@ -234,31 +239,31 @@ fn a_gap_in_what_a_place_shows_starts_the_wait_anew() {
     scene.show(950, &["us"], &[0]);
     scene.show(960, &["us"], &[0, 1]);
     scene.held_by("a", 1059, &[propagating("us", 1060)]);
-    assert_eq!(scene.step(1060), order("a", 1, Why::Age));
+    assert_eq!(scene.step(1060), order("a", 1, OrderReason::Age));
     // Others have written there: it may have been away in between.
-    let theirs = Look {
+    let theirs = TargetObservation {
         found: Some("2".to_owned()),
         left: Some("2".to_owned()),
-        ..Look::at_our_own([kid(0), kid(1)].into())
+        ..TargetObservation::of_own_listener([kid(0), kid(1)].into())
     };
-    scene.ledger = scene.ledger.shown("eu", &theirs, Some(at(1060)));
+    scene.ledger = scene.ledger.observe_target("eu", &theirs, Some(at(1060)));
     scene.held_by("a", 1159, &[propagating("eu", 1160)]);
-    let ours = Look { left: Some("3".to_owned()), ..theirs };
-    scene.ledger = scene.ledger.shown("eu", &ours, Some(at(1100)));
-    assert_eq!(scene.step(1160), order("a", 1, Why::Age), "what we write ourselves is no gap");
+    let ours = TargetObservation { left: Some("3".to_owned()), ..theirs };
+    scene.ledger = scene.ledger.observe_target("eu", &ours, Some(at(1100)));
+    assert_eq!(scene.step(1160), order("a", 1, OrderReason::Age), "what we write ourselves is no gap");
 }
 
 #[test]
 fn no_time_begins_by_a_clock_that_is_wrong() {
     let mut scene = Scene::settled();
-    let look = Look::at_our_own([kid(0), kid(1)].into());
+    let look = TargetObservation::of_own_listener([kid(0), kid(1)].into());
     scene.show(950, &["us"], &[0]);
-    scene.ledger = scene.ledger.shown("us", &look, None);
+    scene.ledger = scene.ledger.observe_target("us", &look, None);
     scene.held_by("a", 2000, &[not_shown("us")]);
-    scene.ledger = scene.ledger.shown("us", &look, Some(at(2000)));
+    scene.ledger = scene.ledger.observe_target("us", &look, Some(at(2000)));
     scene.held_by("a", 2000, &[propagating("us", 2100)]);
     // One that goes on needs no clock.
-    assert_eq!(scene.ledger.shown("us", &look, None), scene.ledger);
+    assert_eq!(scene.ledger.observe_target("us", &look, None), scene.ledger);
 }
 
 #[test]
@@ -274,14 +279,14 @@ fn what_holds_a_switch_is_named() {
         "a",
         due,
         &[
-            Obstacle::NotVerified { api_server: "one".to_owned() },
-            Obstacle::Silent { api_server: "two".to_owned() },
+            BlockedReason::NotVerified { api_server: "one".to_owned() },
+            BlockedReason::ApiServerUnavailable { api_server: "two".to_owned() },
         ],
     );
     scene.seen.api_servers.clear();
-    scene.seen.is_sound = false;
-    scene.held_by("a", due, &[Obstacle::Unsound]);
-    scene.seen.is_sound = true;
+    scene.seen.is_complete = false;
+    scene.held_by("a", due, &[BlockedReason::IncompleteObservation]);
+    scene.seen.is_complete = true;
     scene.show(due, &["us"], &[0]);
     scene.held_by("a", due, &[not_shown("us")]);
 }
@@ -291,16 +296,16 @@ fn what_holds_a_switch_is_named() {
 fn a_node_that_is_not_heard_or_not_believed_is_given_no_order() {
     let due = 1000;
     let mut scene = Scene::settled();
-    let why = Mistrust::Unproven { node: node("a") };
+    let why = AnnouncementRejection::Unproven { node: node("a") };
     scene.seen.nodes = [(node("a"), Err(why.clone()))].into();
-    scene.held_by("a", due, &[Obstacle::Mistrusted { why }]);
+    scene.held_by("a", due, &[BlockedReason::StatementRejected { why }]);
     scene.seen.nodes.clear();
-    scene.held_by("a", due, &[Obstacle::Unheard]);
+    scene.held_by("a", due, &[BlockedReason::NoStatement]);
     // Nor is the standby ordered after a revocation: nobody would obey.
     scene.ledger = scene.ledger.revoke(&kid(0), at(due)).expect("it is known");
-    scene.held_by("a", due, &[Obstacle::Unheard]);
+    scene.held_by("a", due, &[BlockedReason::NoStatement]);
     scene.announce(due, &[(0, "a", active(0)), (1, "a", standby(0))]);
-    assert_eq!(scene.step(due), order("a", 1, Why::First));
+    assert_eq!(scene.step(due), order("a", 1, OrderReason::First));
 }
 
 /// Opens each half hour, for a minute.
@@ -313,16 +318,16 @@ fn half_hours() -> Window {
 fn a_key_of_age_is_replaced_while_the_window_is_open() {
     let mut scene = Scene::settled();
     scene.timing.window = Some(half_hours());
-    let closed = [Obstacle::Window { until: at(1800) }];
+    let closed = [BlockedReason::Window { until: at(1800) }];
     scene.held_by("a", 1000, &closed);
     assert_eq!(scene.step(1000), wait(Some(1800)), "and says when");
     scene.held_by("a", 1799, &closed);
-    assert_eq!(scene.step(1800), order("a", 1, Why::Age));
-    assert_eq!(scene.step(1859), order("a", 1, Why::Age));
-    scene.held_by("a", 1860, &[Obstacle::Window { until: at(3600) }]);
+    assert_eq!(scene.step(1800), order("a", 1, OrderReason::Age));
+    assert_eq!(scene.step(1859), order("a", 1, OrderReason::Age));
+    scene.held_by("a", 1860, &[BlockedReason::Window { until: at(3600) }]);
     // It is open when this is asked, and not yet of use.
     scene.held_by("a", 30, &closed);
-    let report = report(&scene.ledger, &scene.seen, at(30), &scene.timing);
+    let report = rotation_status(&scene.ledger, &scene.seen, at(30), &scene.timing);
     assert_eq!(report.nodes["a"].due, Some(at(1000)));
     assert_eq!(report.nodes["a"].not_before, Some(at(1800)), "the first window in which it is of age");
 }
@@ -331,8 +336,8 @@ fn a_key_of_age_is_replaced_while_the_window_is_open() {
 fn a_window_does_not_hold_what_the_operator_asks_for() {
     let mut scene = Scene::settled();
     scene.timing.window = Some(half_hours());
-    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(500)).expect("asked");
-    assert_eq!(scene.step(500), order("a", 1, Why::Asked));
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.required_targets, at(500)).expect("asked");
+    assert_eq!(scene.step(500), order("a", 1, OrderReason::Asked));
 }
 
 #[test]
@@ -341,22 +346,22 @@ fn a_window_does_not_hold_the_first_key() {
     scene.timing.window = Some(half_hours());
     scene.announce(100, &[(0, "a", active(100)), (1, "a", standby(100))]);
     scene.show(100, &["eu", "us"], &[0, 1]);
-    assert_eq!(scene.step(100), order("a", 0, Why::First));
+    assert_eq!(scene.step(100), order("a", 0, OrderReason::First));
 }
 
 #[test]
 fn a_dead_target_holds_the_switch_until_the_operator_goes_on_without_it() {
     let mut scene = Scene::settled();
     scene.show(400, &["us"], &[]);
-    let places = scene.seen.gates.clone();
+    let places = scene.seen.required_targets.clone();
     scene.ledger = scene.ledger.start(BTreeSet::new(), &places, at(500)).expect("asked");
     scene.held_by("a", 500, &[not_shown("us")]);
     let unknown = scene.ledger.start(["mars".to_owned()].into(), &places, at(501)).expect_err("unknown");
     assert_eq!(unknown.to_string(), "target `mars` is unknown, expected one of `eu`, `us`");
     let again = scene.ledger.start(BTreeSet::new(), &places, at(501));
-    assert_eq!(again, Err(NotAsked::AskedAlready { at: at(500) }));
+    assert_eq!(again, Err(RotationCommandError::AskedAlready { at: at(500) }));
     scene.ledger = scene.ledger.start(["us".to_owned()].into(), &places, at(502)).expect("another word");
-    assert_eq!(scene.step(502), order("a", 1, Why::Asked));
+    assert_eq!(scene.step(502), order("a", 1, OrderReason::Asked));
 }
 
 #[test]
@@ -367,26 +372,26 @@ fn nodes_switch_one_after_the_other() {
     scene.announce(0, &stages([active(0), standby(0)], [active(0), standby(0)]));
     scene.show(0, &["eu", "us"], &[0, 1, 2, 3]);
     assert_eq!(scene.settle(0), 2, "each gets its first order");
-    assert_eq!(scene.step(1000), order("a", 1, Why::Age));
+    assert_eq!(scene.step(1000), order("a", 1, OrderReason::Age));
     assert_eq!(scene.settle(1000), 1);
-    let waits = Obstacle::Busy { node: node("a") };
+    let waits = BlockedReason::RolloutInProgress { node: node("a") };
     scene.held_by("b", 1001, std::slice::from_ref(&waits));
     // It signs with the new key, and may still sign with the old one.
     scene.announce(1010, &stages([active(0), active(1010)], [active(0), standby(0)]));
     scene.held_by("b", 1010, &[waits]);
     scene.announce(1020, &stages([retired(1020, 1060), active(1010)], [active(0), standby(0)]));
-    assert_eq!(scene.step(1020), order("b", 3, Why::Age));
+    assert_eq!(scene.step(1020), order("b", 3, OrderReason::Age));
 }
 
 #[test]
 fn a_rotation_that_was_asked_for_is_over_when_every_node_has_switched() {
     let mut scene = Scene::settled();
-    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(500)).expect("asked");
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.required_targets, at(500)).expect("asked");
     assert_eq!(scene.settle(500), 1);
-    assert!(scene.ledger.wish().is_some());
+    assert!(scene.ledger.rotation_request().is_some());
     scene.announce(510, &[(0, "a", retired(510, 550)), (1, "a", active(505)), (2, "a", standby(510))]);
     assert_eq!(scene.settle(510), 1);
-    assert_eq!(scene.ledger.wish(), None);
+    assert_eq!(scene.ledger.rotation_request(), None);
     assert_eq!(scene.step(511), wait(Some(1505)), "and the next one is counted from the activation");
 }
 
@@ -398,21 +403,21 @@ fn a_retired_key_leaves_when_its_last_token_is_dead_and_not_before() {
     // The node lists it no more; an API server may.
     scene.announce(549, &retired[1..]);
     scene.announce(549, &retired[1..]);
-    let standing = |scene: &Scene, now| standing(&scene.ledger, &kid(0), &scene.seen, at(now), &timing());
-    assert_eq!(standing(&scene, 549), Some(Standing::Retired { until: Some(at(550)) }));
-    assert_eq!(scene.step(550), order("a", 1, Why::First), "it signs with it already");
+    let standing = |scene: &Scene, now| key_state(&scene.ledger, &kid(0), &scene.seen, at(now), &timing());
+    assert_eq!(standing(&scene, 549), Some(KeyState::Retired { until: Some(at(550)) }));
+    assert_eq!(scene.step(550), order("a", 1, OrderReason::First), "it signs with it already");
     scene.settle(550);
     scene.announce(550, &retired[1..]);
-    assert_eq!(standing(&scene, 550), Some(Standing::Removed));
+    assert_eq!(standing(&scene, 550), Some(KeyState::Removed));
 }
 
 #[test]
 fn a_ledger_that_was_repaired_switches_nothing_for_a_retention() {
     let mut scene = Scene::settled();
-    scene.ledger = scene.ledger.witnessed("eu", 1000, at(990), owed().wait());
-    scene.held_by("a", 1049, &[Obstacle::Repaired { until: at(1050) }]);
+    scene.ledger = scene.ledger.observe_revision("eu", 1000, at(990), owed().wait());
+    scene.held_by("a", 1049, &[BlockedReason::Repaired { until: at(1050) }]);
     assert_eq!(scene.step(1049), wait(Some(1050)));
-    assert_eq!(scene.step(1050), order("a", 1, Why::Age));
+    assert_eq!(scene.step(1050), order("a", 1, OrderReason::Age));
 }
 
 #[test]
@@ -421,7 +426,7 @@ fn no_rotation_begins_that_would_pass_what_relying_parties_read() {
     let old: Vec<_> = (2..MAX_KEYS).map(|index| (index, "old", retired(0, 100_000))).collect();
     let own = [(0, "a", active(0)), (1, "a", standby(0))];
     scene.announce(10, &[&own[..], &old].concat());
-    scene.held_by("a", 1000, &[Obstacle::TooManyKeys]);
+    scene.held_by("a", 1000, &[BlockedReason::TooManyKeys]);
 }
 
 #[test]
@@ -475,7 +480,8 @@ fn a_switch_that_is_held_rings_once_it_is_late() {
     assert_eq!(ring(&scene, 1011), ["node `a` cannot be given its next key: us does not show it"]);
     scene.show(1011, &["us"], &[0, 1]);
     assert_eq!(ring(&scene, 1012), Vec::<String>::new(), "that ends by itself");
-    scene.ledger = scene.ledger.start(["us".to_owned()].into(), &scene.seen.gates, at(1012)).expect("asked");
+    scene.ledger =
+        scene.ledger.start(["us".to_owned()].into(), &scene.seen.required_targets, at(1012)).expect("asked");
     assert_eq!(ring(&scene, 1012), ["the rotation does not wait for target `us`"]);
 }
 
@@ -490,7 +496,7 @@ fn a_node_whose_clock_was_ahead_is_rotated_and_rings() {
         "{told}"
     );
     assert_eq!(scene.step(999), wait(Some(1000)));
-    assert_eq!(scene.step(1000), order("a", 1, Why::Age), "its age counts from its order");
+    assert_eq!(scene.step(1000), order("a", 1, OrderReason::Age), "its age counts from its order");
     scene.settle(1000);
     scene.announce(1001, &[(0, "a", retired(1001, 1050)), (1, "a", active(1001)), (2, "a", standby(1001))]);
     assert_eq!(ring(&scene, 1002), "");
@@ -514,9 +520,12 @@ fn a_public_copy_that_may_be_kept_for_longer_than_half_the_propagation_time_ring
     let mut scene = Scene::settled();
     let ring = |scene: &Scene| alarms(&scene.ledger, &scene.seen, at(1), &timing()).join("\n");
     let kept = |lifetime| Freshness { lifetime, by: Some(Field::SharedMaxAge) };
-    scene.seen.kept.insert("eu".to_owned(), kept(timing().propagation / 2));
+    scene.seen.cache_lifetimes.insert("eu".to_owned(), kept(timing().propagation / 2));
     assert_eq!(ring(&scene), "");
-    scene.seen.kept.insert("us".to_owned(), kept(timing().propagation / 2 + Duration::from_secs(1)));
+    scene
+        .seen
+        .cache_lifetimes
+        .insert("us".to_owned(), kept(timing().propagation / 2 + Duration::from_secs(1)));
     let told = ring(&scene);
     assert!(told.starts_with("relying parties may keep the JWKS of target `us` for "), "{told}");
     assert!(told.contains("by `s-maxage`, and `propagation` is "), "{told}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Obstacle, Timing};
+use super::{BlockedReason, Timing};
 use crate::core::{
     kid::Kid,
     ledger::{Entry, Ledger},
@@ -17,7 +17,7 @@ pub enum SigningKey {
     /// Nobody outside can verify its tokens.
     NotPublic,
     /// It is public, and whoever has read the JWKS before may still refuse its tokens.
-    NotReady { waits_for: BTreeSet<Obstacle> },
+    NotReady { waits_for: BTreeSet<BlockedReason> },
     /// No JWKS that anybody keeps lacks it.
     Ready,
 }
@@ -37,7 +37,7 @@ impl SigningKey {
     #[must_use]
     pub fn ready_at(&self) -> Option<Timestamp> {
         let Self::NotReady { waits_for } = self else { return None };
-        waits_for.iter().map(Obstacle::until).collect::<Option<Vec<_>>>()?.into_iter().max()
+        waits_for.iter().map(BlockedReason::until).collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 }
 
@@ -53,25 +53,25 @@ pub fn signing_key(
 ) -> SigningKey {
     let Some(entry) = ledger.entries().get(kid).filter(|_| is_public) else { return SigningKey::NotPublic };
     let waits_for: BTreeSet<_> =
-        gates.iter().filter_map(|place| in_the_way(ledger, entry, place, now, timing)).collect();
-    if waits_for.is_empty() || entry.original {
+        gates.iter().filter_map(|place| blocked_reasons(ledger, entry, place, now, timing)).collect();
+    if waits_for.is_empty() || entry.present_from_start {
         return SigningKey::Ready;
     }
     SigningKey::NotReady { waits_for }
 }
 
 /// What keeps those who read this place from knowing the key.
-fn in_the_way(
+fn blocked_reasons(
     ledger: &Ledger,
     entry: &Entry,
     place: &str,
     now: Timestamp,
     timing: &Timing,
-) -> Option<Obstacle> {
+) -> Option<BlockedReason> {
     // Where no key is shown, or none was shown before this one, nobody can have read a JWKS without it.
     let oldest = ledger.entries().values().filter_map(|entry| entry.shown.get(place)).min()?;
     let place = place.to_owned();
-    let Some(since) = entry.shown.get(&place) else { return Some(Obstacle::NotShown { place }) };
+    let Some(since) = entry.shown.get(&place) else { return Some(BlockedReason::NotShown { place }) };
     let until = later(*since, timing.until_ready());
-    (since > oldest && now < until).then_some(Obstacle::Propagating { place, until })
+    (since > oldest && now < until).then_some(BlockedReason::Propagating { place, until })
 }

@@ -6,7 +6,7 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Done, Holdings, Orders};
+use super::{DesiredState, Done, Journal};
 use crate::core::{json, kid::Kid};
 
 /// How much later than its lifetime from now a token may end. The API server took the time before it
@@ -66,16 +66,16 @@ impl Claims {
 
 /// A token may be signed with this key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Permit {
+pub struct SigningDecision {
     pub kid: Kid,
     pub exp: Timestamp,
     /// Somebody other than the API server shall accept it.
-    pub outside: bool,
+    pub external: bool,
 }
 
 /// A token is not signed.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Refusal {
+pub enum SigningRefusal {
     #[error("no key signs")]
     NoKey,
     #[error("the key that signs is not ready for others than the API server")]
@@ -84,39 +84,41 @@ pub enum Refusal {
     TooLong,
 }
 
-impl Holdings {
+impl Journal {
     /// Whether a token may be signed, and with which key.
     ///
     /// # Errors
     ///
     /// Says why it may not.
-    pub fn permit(
+    pub fn decide(
         &self,
-        orders: &Orders,
+        orders: &DesiredState,
         claims: &Claims,
         api_audiences: &BTreeSet<String>,
         now: Timestamp,
         max_lifetime: Duration,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<SigningDecision, SigningRefusal> {
         let kid = self.signing.as_ref().filter(|kid| !orders.revoked.contains(kid));
-        let kid = kid.ok_or(Refusal::NoKey)?.clone();
+        let kid = kid.ok_or(SigningRefusal::NoKey)?.clone();
         let outside = !claims.audiences.iter().all(|audience| api_audiences.contains(audience));
-        if outside && !self.keys[&kid].outside {
-            return Err(Refusal::NotReady);
+        if outside && !self.keys[&kid].external_audiences {
+            return Err(SigningRefusal::NotReady);
         }
         if claims.expires_at > now + max_lifetime + LEEWAY {
-            return Err(Refusal::TooLong);
+            return Err(SigningRefusal::TooLong);
         }
-        Ok(Permit { kid, exp: claims.expires_at, outside })
+        Ok(SigningDecision { kid, exp: claims.expires_at, external: outside })
     }
 
     /// What must be recorded before a token is signed; `None`: nothing.
     #[must_use]
-    pub fn cover(&self, permit: &Permit) -> Option<Done> {
+    pub fn reserve_expiry(&self, permit: &SigningDecision) -> Option<Done> {
         let held = self.keys.get(&permit.kid);
-        let horizon = held.and_then(|held| if permit.outside { held.horizon } else { held.internal_horizon });
-        let Permit { kid, exp, outside } = permit.clone();
-        (horizon < Some(exp)).then(|| Done::Covered { kid, outside, until: exp + STRIDE })
+        let horizon = held.and_then(|held| {
+            if permit.external { held.latest_exp_bound } else { held.latest_internal_exp_bound }
+        });
+        let SigningDecision { kid, exp, external: outside } = permit.clone();
+        (horizon < Some(exp)).then(|| Done::ExpiryReserved { kid, outside, until: exp + STRIDE })
     }
 }
 

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Held, Holdings, permit::longest};
+use super::{Journal, JournalKey, permit::longest};
 use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid};
 
 /// Something that the journal did not lead to expect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Surprise {
+pub enum RecoveryFinding {
     /// A private key of which nothing is recorded: the journal was lost, or restored from a backup, or the
     /// process died right after it made the key.
     Unrecorded { kid: Kid },
@@ -17,7 +17,7 @@ pub enum Surprise {
     Lost { kid: Kid },
 }
 
-impl Holdings {
+impl Journal {
     /// What can be relied on, given the private keys that are really there.
     ///
     /// Of a key that nobody knows anything about the worst is assumed: it has just stopped, and signed
@@ -28,14 +28,14 @@ impl Holdings {
         found: impl IntoIterator<Item = Jwk>,
         now: Timestamp,
         max_lifetime: Duration,
-    ) -> (Self, Vec<Surprise>) {
+    ) -> (Self, Vec<RecoveryFinding>) {
         let mut next = self.clone();
         let found: BTreeMap<Kid, Jwk> = found.into_iter().map(|jwk| (jwk.kid().clone(), jwk)).collect();
         let mut surprises = Vec::new();
         next.keys.retain(|kid, held| {
             let was_lost = std::mem::replace(&mut held.lost, !found.contains_key(kid));
             if held.lost && !was_lost {
-                surprises.push(Surprise::Lost { kid: kid.clone() });
+                surprises.push(RecoveryFinding::Lost { kid: kid.clone() });
                 next.signing.take_if(|signing| signing == kid);
                 let _ = held.retire(now);
             }
@@ -45,9 +45,9 @@ impl Holdings {
         let worst = Some(longest(now, max_lifetime));
         for (kid, jwk) in found {
             next.keys.entry(kid.clone()).or_insert_with(|| {
-                surprises.push(Surprise::Unrecorded { kid });
-                let mut held = Held::new(jwk, Stage::Retired { since: now, latest_exp: worst });
-                (held.horizon, held.internal_horizon) = (worst, worst);
+                surprises.push(RecoveryFinding::Unrecorded { kid });
+                let mut held = JournalKey::new(jwk, Stage::Retired { since: now, latest_exp: worst });
+                (held.latest_exp_bound, held.latest_internal_exp_bound) = (worst, worst);
                 held
             });
         }

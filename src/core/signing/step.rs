@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Held, Holdings, Orders};
+use super::{DesiredState, Journal, JournalKey};
 use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid, time::later};
 
 /// Most keys that are held at once. Whoever can write orders can make a node retire key after key; a JWKS
 /// for Microsoft Entra has room for 100 keys of all nodes.
-pub const MAX_HELD: usize = 32;
+pub const MAX_KEYS_PER_NODE: usize = 32;
 
 /// Least time between two words of a node.
 pub(super) const SOONEST: Duration = Duration::from_millis(1);
 
 /// What a node does next. Each is done on disk, then recorded, then announced, then takes effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum SignerStep {
     /// Make a key.
     Generate,
     /// Sign with this key from now on: for everybody if that was `ordered`, else for the API server alone.
@@ -29,9 +29,9 @@ pub enum Step {
     Refuse { ordered: Timestamp },
     /// Announce the same again, later than `after`: the operator took the node for gone, or it has lost what it
     /// announced last (its journal, its disk, or the time that its clock was ahead).
-    Speak { after: Timestamp },
+    Reassert { after: Timestamp },
     /// Show this key to nobody but the API server: no live token for others needs it.
-    Withdraw { kid: Kid },
+    Exclude { kid: Kid },
     /// Destroy the private key: no live token needs even the public one, or it was revoked.
     Destroy { kid: Kid },
 }
@@ -60,17 +60,17 @@ pub enum Done {
     Refused {
         ordered: Timestamp,
     },
-    Spoke {
+    Reasserted {
         after: Timestamp,
     },
-    Withdrew {
+    Excluded {
         kid: Kid,
     },
     Destroyed {
         kid: Kid,
     },
     /// A token up to this `exp` may now be signed.
-    Covered {
+    ExpiryReserved {
         kid: Kid,
         outside: bool,
         until: Timestamp,
@@ -85,7 +85,7 @@ pub enum RefusedOrder {
     #[error("key `{kid}` is revoked")]
     Revoked { kid: Kid },
     #[error("key `{kid}` is withdrawn from relying parties")]
-    Withdrawn { kid: Kid },
+    Excluded { kid: Kid },
     #[error("the private key of `{kid}` is gone")]
     Lost { kid: Kid },
     /// The ledger was restored from a backup.
@@ -108,7 +108,7 @@ impl RefusedOrder {
     }
 }
 
-impl Orders {
+impl DesiredState {
     /// The key that shall sign, if the order can be obeyed.
     ///
     /// `margin` is how far two clocks may be apart.
@@ -118,7 +118,7 @@ impl Orders {
     /// Says why it is not, for the log: the node goes on as if there were no order.
     pub fn key(
         &self,
-        holdings: &Holdings,
+        holdings: &Journal,
         now: Timestamp,
         margin: Duration,
     ) -> Result<Option<&Kid>, RefusedOrder> {
@@ -127,7 +127,7 @@ impl Orders {
         if at > later(now, margin) {
             return Err(RefusedOrder::Early { kid: named(), at });
         }
-        match holdings.heard_by(later(now, margin)) {
+        match holdings.observed_by(later(now, margin)) {
             Some(heard) if at < heard => return Err(RefusedOrder::Older { kid: named(), at, heard }),
             Some(heard) if at == heard && holdings.signing.as_ref() != Some(kid) => {
                 return Err(RefusedOrder::Settled { kid: named(), at });
@@ -140,81 +140,83 @@ impl Orders {
         match holdings.keys.get(kid) {
             None => Err(RefusedOrder::Unknown { kid: named() }),
             Some(held) if held.lost => Err(RefusedOrder::Lost { kid: named() }),
-            Some(held) if held.withdrawn || held.is_dead_outside(now, margin) => {
-                Err(RefusedOrder::Withdrawn { kid: named() })
+            Some(held) if held.excluded_from_discovery || held.is_dead_outside(now, margin) => {
+                Err(RefusedOrder::Excluded { kid: named() })
             }
             Some(_) => Ok(Some(kid)),
         }
     }
 }
 
-impl Holdings {
+impl Journal {
     /// What to do now; `None` when everything is as it should be.
     ///
     /// `margin` is what is added to every wait, for clocks that disagree.
     #[must_use]
-    pub fn next_step(&self, orders: &Orders, now: Timestamp, margin: Duration) -> Option<Step> {
+    pub fn next_step(&self, orders: &DesiredState, now: Timestamp, margin: Duration) -> Option<SignerStep> {
         let obeyed = orders.key(self, now, margin);
         let will_never_be = obeyed.as_ref().is_err_and(RefusedOrder::is_for_good);
         let ordered = obeyed.unwrap_or_default();
         match (self.signer(ordered, orders), &self.signing) {
             (Some(kid), signing) if signing.as_ref() != Some(kid) => {
                 let ordered = ordered.map(|_| orders.at);
-                return Some(Step::Begin { kid: kid.clone(), ordered });
+                return Some(SignerStep::Begin { kid: kid.clone(), ordered });
             }
-            (None, Some(revoked)) => return Some(Step::Stop { kid: revoked.clone() }),
+            (None, Some(revoked)) => return Some(SignerStep::Stop { kid: revoked.clone() }),
             _ => {}
         }
-        let find = |wanted: &dyn Fn(&Kid, &Held) -> bool| {
+        let find = |wanted: &dyn Fn(&Kid, &JournalKey) -> bool| {
             self.keys.iter().find(|(kid, held)| wanted(kid, held)).map(|(kid, _)| kid.clone())
         };
         let signs = |kid: &Kid| self.signing.as_ref() == Some(kid);
-        let is_active = |held: &Held| matches!(held.stage, Stage::Active { .. });
+        let is_active = |held: &JournalKey| matches!(held.stage, Stage::Active { .. });
         if let Some(kid) = find(&|kid, held| is_active(held) && !signs(kid)) {
-            return Some(Step::Stop { kid });
+            return Some(SignerStep::Stop { kid });
         }
-        let is_news = self.heard_by(later(now, margin)) < Some(orders.at);
-        if let Some(kid) = find(&|kid, held| signs(kid) && ordered == Some(kid) && (!held.outside || is_news))
+        let is_news = self.observed_by(later(now, margin)) < Some(orders.at);
+        if let Some(kid) =
+            find(&|kid, held| signs(kid) && ordered == Some(kid) && (!held.external_audiences || is_news))
         {
-            return Some(Step::Allow { kid, ordered: orders.at });
+            return Some(SignerStep::Allow { kid, ordered: orders.at });
         }
         if will_never_be && is_news {
-            return Some(Step::Refuse { ordered: orders.at });
+            return Some(SignerStep::Refuse { ordered: orders.at });
         }
-        let unheard = orders.forgotten.filter(|gone| self.said <= *gone);
-        let lost = orders.announced.filter(|announced| self.said < *announced);
+        let unheard = orders.forgotten.filter(|gone| self.announced_at <= *gone);
+        let lost = orders.announced.filter(|announced| self.announced_at < *announced);
         // One of the future would silence the node.
         let is_early = |time: &Timestamp| *time > later(now, margin);
         if let Some(after) = unheard.max(lost).filter(|after| !is_early(after)) {
-            return Some(Step::Speak { after });
+            return Some(SignerStep::Reassert { after });
         }
         if let Some(kid) = find(&|kid, _| orders.revoked.contains(kid)) {
-            return Some(Step::Destroy { kid });
+            return Some(SignerStep::Destroy { kid });
         }
         if let Some(kid) = find(&|_, held| held.is_over(now, margin)) {
-            return Some(Step::Destroy { kid });
+            return Some(SignerStep::Destroy { kid });
         }
-        if let Some(kid) = find(&|_, held| !held.withdrawn && held.is_dead_outside(now, margin)) {
-            return Some(Step::Withdraw { kid });
+        if let Some(kid) = find(&|_, held| !held.excluded_from_discovery && held.is_dead_outside(now, margin))
+        {
+            return Some(SignerStep::Exclude { kid });
         }
-        let has_room = self.keys.len() < MAX_HELD || self.signing.is_none();
-        (has_room && self.standby(orders).is_none()).then_some(Step::Generate)
+        let has_room = self.keys.len() < MAX_KEYS_PER_NODE || self.signing.is_none();
+        (has_room && self.standby(orders).is_none()).then_some(SignerStep::Generate)
     }
 
     /// The time of the latest order that was dealt with. One after `latest_good` counts for nothing: a clock was ahead
     /// then, and no order of the present would be obeyed.
-    fn heard_by(&self, latest_good: Timestamp) -> Option<Timestamp> {
-        self.heard.filter(|heard| *heard <= latest_good)
+    fn observed_by(&self, latest_good: Timestamp) -> Option<Timestamp> {
+        self.observed_order.filter(|heard| *heard <= latest_good)
     }
 
     /// The key that should sign. `None`: there is none that may.
-    fn signer<'a>(&'a self, ordered: Option<&'a Kid>, orders: &Orders) -> Option<&'a Kid> {
+    fn signer<'a>(&'a self, ordered: Option<&'a Kid>, orders: &DesiredState) -> Option<&'a Kid> {
         let goes_on = || self.signing.as_ref().filter(|kid| !orders.revoked.contains(kid));
         ordered.or_else(goes_on).or_else(|| self.standby(orders))
     }
 
     /// The oldest key that has not signed yet.
-    fn standby(&self, orders: &Orders) -> Option<&Kid> {
+    fn standby(&self, orders: &DesiredState) -> Option<&Kid> {
         let mine = self.keys.iter().filter(|(kid, _)| !orders.revoked.contains(kid));
         let standby = mine.filter(|(_, held)| matches!(held.stage, Stage::Standby { .. }));
         standby.min_by_key(|(kid, held)| (held.stage.since(), *kid)).map(|(kid, _)| kid)
@@ -234,24 +236,26 @@ impl Holdings {
     fn record(&mut self, done: &Done, now: Timestamp) -> Option<()> {
         match done {
             Done::Generated(jwk) => {
-                let fresh = Held::new(jwk.clone(), Stage::Standby { since: now });
+                let fresh = JournalKey::new(jwk.clone(), Stage::Standby { since: now });
                 self.keys.insert(jwk.kid().clone(), fresh).is_none().then_some(())
             }
             Done::Imported { jwk, horizon, internal_horizon } => {
-                let mut held = Held::new(jwk.clone(), Stage::Active { since: now });
-                held.outside = true;
-                (held.horizon, held.internal_horizon) = (Some(*horizon), Some(*internal_horizon));
+                let mut held = JournalKey::new(jwk.clone(), Stage::Active { since: now });
+                held.external_audiences = true;
+                (held.latest_exp_bound, held.latest_internal_exp_bound) =
+                    (Some(*horizon), Some(*internal_horizon));
                 self.signing = Some(jwk.kid().clone());
                 self.keys.insert(jwk.kid().clone(), held).is_none().then_some(())
             }
             Done::Began { kid, ordered } => {
-                let held = self.keys.get_mut(kid).filter(|held| !held.lost && !held.withdrawn)?;
+                let held =
+                    self.keys.get_mut(kid).filter(|held| !held.lost && !held.excluded_from_discovery)?;
                 if !matches!(held.stage, Stage::Active { .. }) {
                     held.stage = Stage::Active { since: now };
                 }
-                held.outside = ordered.is_some();
+                held.external_audiences = ordered.is_some();
                 self.signing = Some(kid.clone());
-                self.heard = ordered.or(self.heard);
+                self.observed_order = ordered.or(self.observed_order);
                 Some(())
             }
             Done::Stopped { kid } => {
@@ -260,31 +264,32 @@ impl Holdings {
             }
             Done::Allowed { kid, ordered } => {
                 let held = self.keys.get_mut(kid).filter(|_| self.signing.as_ref() == Some(kid))?;
-                held.outside = true;
-                self.heard = Some(*ordered);
+                held.external_audiences = true;
+                self.observed_order = Some(*ordered);
                 Some(())
             }
             Done::Refused { ordered } => {
-                self.heard = Some(*ordered);
+                self.observed_order = Some(*ordered);
                 Some(())
             }
-            Done::Spoke { after } => {
-                self.said = self.said.max(*after) + SOONEST;
+            Done::Reasserted { after } => {
+                self.announced_at = self.announced_at.max(*after) + SOONEST;
                 Some(())
             }
-            Done::Withdrew { kid } => {
+            Done::Excluded { kid } => {
                 let held = self.keys.get_mut(kid)?;
-                held.withdrawn = matches!(held.stage, Stage::Retired { .. });
-                held.withdrawn.then_some(())
+                held.excluded_from_discovery = matches!(held.stage, Stage::Retired { .. });
+                held.excluded_from_discovery.then_some(())
             }
             Done::Destroyed { kid } => {
                 let may_go = self.signing.as_ref() != Some(kid);
                 may_go.then(|| self.keys.remove(kid))?.map(|_| ())
             }
-            Done::Covered { kid, outside, until } => {
-                let is_active = |held: &&mut Held| matches!(held.stage, Stage::Active { .. });
+            Done::ExpiryReserved { kid, outside, until } => {
+                let is_active = |held: &&mut JournalKey| matches!(held.stage, Stage::Active { .. });
                 let held = self.keys.get_mut(kid).filter(is_active)?;
-                let horizon = if *outside { &mut held.horizon } else { &mut held.internal_horizon };
+                let horizon =
+                    if *outside { &mut held.latest_exp_bound } else { &mut held.latest_internal_exp_bound };
                 *horizon = (*horizon).max(Some(*until));
                 Some(())
             }
@@ -292,16 +297,24 @@ impl Holdings {
     }
 }
 
-impl Held {
+impl JournalKey {
     pub(super) fn new(jwk: Jwk, stage: Stage) -> Self {
         let (horizon, internal_horizon) = (None, None);
-        Self { jwk, stage, outside: false, horizon, internal_horizon, withdrawn: false, lost: false }
+        Self {
+            jwk,
+            stage,
+            external_audiences: false,
+            latest_exp_bound: horizon,
+            latest_internal_exp_bound: internal_horizon,
+            excluded_from_discovery: false,
+            lost: false,
+        }
     }
 
     /// It does not sign any more. Nothing to do where it is so already.
     pub(super) fn retire(&mut self, now: Timestamp) -> Option<()> {
         if matches!(self.stage, Stage::Active { .. }) {
-            self.stage = Stage::Retired { since: now, latest_exp: self.horizon };
+            self.stage = Stage::Retired { since: now, latest_exp: self.latest_exp_bound };
             return Some(());
         }
         None
@@ -314,7 +327,7 @@ impl Held {
 
     /// Whether no live token at all needs it.
     fn is_over(&self, now: Timestamp, margin: Duration) -> bool {
-        let inside = self.internal_horizon.is_none_or(|horizon| later(horizon, margin) <= now);
+        let inside = self.latest_internal_exp_bound.is_none_or(|horizon| later(horizon, margin) <= now);
         self.is_dead_outside(now, margin) && inside
     }
 }

@@ -9,31 +9,31 @@ const MARGIN: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_mins(10);
 const EPOCH: Timestamp = Timestamp::UNIX_EPOCH;
 
-fn empty() -> Holdings {
+fn empty() -> Journal {
     let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
-    Holdings::new(NodeName::parse("node-1").expect("a name"), issuer, at(0))
+    Journal::new(NodeName::parse("node-1").expect("a name"), issuer, at(0))
 }
 
 /// The order that is given as the `index`th.
-fn order(index: usize) -> Orders {
+fn order(index: usize) -> DesiredState {
     ordered(index, i64::try_from(index).expect("small"))
 }
 
-fn ordered(index: usize, second: i64) -> Orders {
-    Orders { sign: Some(kid(index)), at: at(second), ..Orders::default() }
+fn ordered(index: usize, second: i64) -> DesiredState {
+    DesiredState { sign: Some(kid(index)), at: at(second), ..DesiredState::default() }
 }
 
-fn revoke(index: usize) -> Orders {
-    Orders { revoked: BTreeSet::from([kid(index)]), ..Orders::default() }
+fn revoke(index: usize) -> DesiredState {
+    DesiredState { revoked: BTreeSet::from([kid(index)]), ..DesiredState::default() }
 }
 
 /// Does all there is to do; new keys are numbered from `made` on.
 fn settle(
-    mut holdings: Holdings,
-    orders: &Orders,
+    mut holdings: Journal,
+    orders: &DesiredState,
     now: Timestamp,
     made: &mut usize,
-) -> (Holdings, Vec<Step>) {
+) -> (Journal, Vec<SignerStep>) {
     let mut steps = Vec::new();
     while let Some(step) = holdings.next_step(orders, now, MARGIN) {
         holdings = holdings.after(&carried_out(&step, made), now).expect("in order");
@@ -43,19 +43,19 @@ fn settle(
     (holdings, steps)
 }
 
-fn carried_out(step: &Step, made: &mut usize) -> Done {
+fn carried_out(step: &SignerStep, made: &mut usize) -> Done {
     match step.clone() {
-        Step::Generate => {
+        SignerStep::Generate => {
             *made += 1;
             Done::Generated(rsa_key(*made - 1))
         }
-        Step::Begin { kid, ordered } => Done::Began { kid, ordered },
-        Step::Stop { kid } => Done::Stopped { kid },
-        Step::Allow { kid, ordered } => Done::Allowed { kid, ordered },
-        Step::Refuse { ordered } => Done::Refused { ordered },
-        Step::Speak { after } => Done::Spoke { after },
-        Step::Withdraw { kid } => Done::Withdrew { kid },
-        Step::Destroy { kid } => Done::Destroyed { kid },
+        SignerStep::Begin { kid, ordered } => Done::Began { kid, ordered },
+        SignerStep::Stop { kid } => Done::Stopped { kid },
+        SignerStep::Allow { kid, ordered } => Done::Allowed { kid, ordered },
+        SignerStep::Refuse { ordered } => Done::Refused { ordered },
+        SignerStep::Reassert { after } => Done::Reasserted { after },
+        SignerStep::Exclude { kid } => Done::Excluded { kid },
+        SignerStep::Destroy { kid } => Done::Destroyed { kid },
     }
 }
 
@@ -63,30 +63,38 @@ fn claims(json: &str) -> Result<Claims, UnreadableClaims> {
     Claims::read(&Base64UrlUnpadded::encode_string(json.as_bytes()))
 }
 
-fn permit(holdings: &Holdings, orders: &Orders, aud: &str, exp: i64) -> Result<Permit, Refusal> {
+fn permit(
+    holdings: &Journal,
+    orders: &DesiredState,
+    aud: &str,
+    exp: i64,
+) -> Result<SigningDecision, SigningRefusal> {
     let claims = claims(&format!(r#"{{"aud":{aud},"exp":{exp},"sub":"x"}}"#)).expect("readable");
     let inside = BTreeSet::from(["api".to_owned(), "other-api".to_owned()]);
-    holdings.permit(orders, &claims, &inside, at(1000), LIFETIME)
+    holdings.decide(orders, &claims, &inside, at(1000), LIFETIME)
 }
 
 #[test]
 fn a_first_start_makes_two_keys_and_signs_with_the_older_for_the_api_server_alone() {
-    let (holdings, steps) = settle(empty(), &Orders::default(), at(5), &mut 0);
-    let begin = Step::Begin { kid: kid(0), ordered: None };
-    assert_eq!(steps, [Step::Generate, begin, Step::Generate]);
+    let (holdings, steps) = settle(empty(), &DesiredState::default(), at(5), &mut 0);
+    let begin = SignerStep::Begin { kid: kid(0), ordered: None };
+    assert_eq!(steps, [SignerStep::Generate, begin, SignerStep::Generate]);
     assert_eq!(holdings.signing(), Some(&kid(0)));
-    assert_eq!(permit(&holdings, &Orders::default(), r#"["else"]"#, 1500), Err(Refusal::NotReady));
-    assert!(permit(&holdings, &Orders::default(), r#"["api"]"#, 1500).is_ok());
+    assert_eq!(
+        permit(&holdings, &DesiredState::default(), r#"["else"]"#, 1500),
+        Err(SigningRefusal::NotReady)
+    );
+    assert!(permit(&holdings, &DesiredState::default(), r#"["api"]"#, 1500).is_ok());
 }
 
 #[test]
 fn an_order_for_the_key_that_signs_lets_it_sign_for_everybody() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &Orders::default(), at(5), made);
+    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), made);
     let (holdings, steps) = settle(holdings, &order(0), at(6), made);
-    assert_eq!(steps, [Step::Allow { kid: kid(0), ordered: EPOCH }]);
+    assert_eq!(steps, [SignerStep::Allow { kid: kid(0), ordered: EPOCH }]);
     let permit = permit(&holdings, &order(0), r#""else""#, 1500);
-    assert_eq!(permit, Ok(Permit { kid: kid(0), exp: at(1500), outside: true }));
+    assert_eq!(permit, Ok(SigningDecision { kid: kid(0), exp: at(1500), external: true }));
 }
 
 #[test]
@@ -94,11 +102,14 @@ fn a_rotation_begins_with_the_new_key_before_it_stops_the_old_one_and_makes_a_sp
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
     let (holdings, steps) = settle(holdings, &order(1), at(6), made);
-    let begin = Step::Begin { kid: kid(1), ordered: Some(at(1)) };
-    assert_eq!(steps, [begin, Step::Stop { kid: kid(0) }, Step::Generate]);
+    let begin = SignerStep::Begin { kid: kid(1), ordered: Some(at(1)) };
+    assert_eq!(steps, [begin, SignerStep::Stop { kid: kid(0) }, SignerStep::Generate]);
     // The publisher changed its mind.
     let (holdings, steps) = settle(holdings, &ordered(0, 2), at(7), made);
-    assert_eq!(steps, [Step::Begin { kid: kid(0), ordered: Some(at(2)) }, Step::Stop { kid: kid(1) }]);
+    assert_eq!(
+        steps,
+        [SignerStep::Begin { kid: kid(0), ordered: Some(at(2)) }, SignerStep::Stop { kid: kid(1) }]
+    );
     assert_eq!(holdings.signing(), Some(&kid(0)));
 }
 
@@ -106,7 +117,7 @@ fn a_rotation_begins_with_the_new_key_before_it_stops_the_old_one_and_makes_a_sp
 fn what_was_ordered_goes_on_without_orders() {
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
-    let (after, steps) = settle(holdings.clone(), &Orders::default(), at(6), made);
+    let (after, steps) = settle(holdings.clone(), &DesiredState::default(), at(6), made);
     assert_eq!((after, steps), (holdings, vec![]));
 }
 
@@ -116,14 +127,14 @@ fn a_revoked_key_stops_although_no_other_is_ready() {
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
     let revoked = revoke(0);
     let claims = permit(&holdings, &revoked, r#""api""#, 1500);
-    assert_eq!(claims, Err(Refusal::NoKey), "not for a moment");
+    assert_eq!(claims, Err(SigningRefusal::NoKey), "not for a moment");
     let (holdings, steps) = settle(holdings, &revoked, at(6), made);
-    let (begin, stop) = (Step::Begin { kid: kid(1), ordered: None }, Step::Stop { kid: kid(0) });
-    assert_eq!(steps, [begin, stop, Step::Destroy { kid: kid(0) }, Step::Generate]);
-    assert_eq!(permit(&holdings, &revoked, r#""else""#, 1500), Err(Refusal::NotReady));
+    let (begin, stop) = (SignerStep::Begin { kid: kid(1), ordered: None }, SignerStep::Stop { kid: kid(0) });
+    assert_eq!(steps, [begin, stop, SignerStep::Destroy { kid: kid(0) }, SignerStep::Generate]);
+    assert_eq!(permit(&holdings, &revoked, r#""else""#, 1500), Err(SigningRefusal::NotReady));
 
-    let both = Orders { revoked: BTreeSet::from([kid(0), kid(1), kid(2)]), ..Orders::default() };
-    assert_eq!(holdings.next_step(&both, at(7), MARGIN), Some(Step::Stop { kid: kid(1) }));
+    let both = DesiredState { revoked: BTreeSet::from([kid(0), kid(1), kid(2)]), ..DesiredState::default() };
+    assert_eq!(holdings.next_step(&both, at(7), MARGIN), Some(SignerStep::Stop { kid: kid(1) }));
     let (holdings, _) = settle(holdings, &both, at(7), made);
     assert_eq!(holdings.signing(), Some(&kid(3)));
 }
@@ -133,18 +144,18 @@ fn an_order_that_cannot_be_obeyed_is_refused_with_its_reason() {
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
     let (mut holdings, _) = settle(holdings, &order(1), at(6), made);
-    let refused = |holdings: &Holdings, orders: &Orders| {
-        let step = Step::Refuse { ordered: orders.at };
+    let refused = |holdings: &Journal, orders: &DesiredState| {
+        let step = SignerStep::Refuse { ordered: orders.at };
         assert_eq!(holdings.next_step(orders, at(7), MARGIN), Some(step), "as if there were no order");
         orders.key(holdings, at(7), MARGIN).expect_err("refused").to_string()
     };
     assert_eq!(refused(&holdings, &ordered(9, 2)), format!("key `{}` is not of this node", kid(9)));
-    holdings.keys.get_mut(&kid(0)).expect("held").withdrawn = true;
+    holdings.keys.get_mut(&kid(0)).expect("held").excluded_from_discovery = true;
     let withdrawn = format!("key `{}` is withdrawn from relying parties", kid(0));
     assert_eq!(refused(&holdings, &ordered(0, 3)), withdrawn);
     holdings.keys.get_mut(&kid(0)).expect("held").lost = true;
     assert_eq!(refused(&holdings, &ordered(0, 4)), format!("the private key of `{}` is gone", kid(0)));
-    let orders = Orders { at: at(5), sign: Some(kid(2)), ..revoke(2) };
+    let orders = DesiredState { at: at(5), sign: Some(kid(2)), ..revoke(2) };
     assert_eq!(orders.key(&holdings, at(7), MARGIN), Err(RefusedOrder::Revoked { kid: kid(2) }));
 }
 
@@ -155,8 +166,14 @@ fn a_refusal_is_told_and_is_for_good() {
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
     let lost = holdings.with_private_keys([rsa_key(0)], at(6), LIFETIME).0;
     let (told, steps) = settle(lost, &order(1), at(7), &mut 2);
-    assert_eq!((steps, told.heard()), (vec![Step::Refuse { ordered: at(1) }, Step::Generate], Some(at(1))));
-    assert_eq!(told.announcement().word(), Word { at: at(7) + Duration::from_millis(1), heard: Some(at(1)) });
+    assert_eq!(
+        (steps, told.observed_order()),
+        (vec![SignerStep::Refuse { ordered: at(1) }, SignerStep::Generate], Some(at(1)))
+    );
+    assert_eq!(
+        told.announcement().version(),
+        StatementVersion { at: at(7) + Duration::from_millis(1), observed_order: Some(at(1)) }
+    );
     let found = told.with_private_keys([0, 1, 2].map(rsa_key), at(8), LIFETIME).0;
     let settled = RefusedOrder::Settled { kid: kid(1), at: at(1) };
     assert_eq!(order(1).key(&found, at(8), MARGIN), Err(settled));
@@ -167,17 +184,17 @@ fn a_refusal_is_told_and_is_for_good() {
 #[test]
 fn every_announcement_is_later_than_the_one_before_by_whatever_clock() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &Orders::default(), at(100), made);
-    let first = holdings.announcement().word().at;
+    let (holdings, _) = settle(empty(), &DesiredState::default(), at(100), made);
+    let first = holdings.announcement().version().at;
     let (holdings, steps) = settle(holdings, &order(0), at(50), made);
-    assert_eq!((steps.len(), holdings.announcement().word().at > first), (1, true));
-    let same = holdings.after(&Done::Covered { kid: kid(0), outside: true, until: at(900) }, at(200));
+    assert_eq!((steps.len(), holdings.announcement().version().at > first), (1, true));
+    let same = holdings.after(&Done::ExpiryReserved { kid: kid(0), outside: true, until: at(900) }, at(200));
     assert_eq!(same.expect("in order").announcement(), holdings.announcement(), "nobody waits for it");
 }
 
 #[test]
 fn a_ledger_that_was_restored_makes_no_node_go_back() {
-    let dated = |index, second| Orders { at: at(second), ..order(index) };
+    let dated = |index, second| DesiredState { at: at(second), ..order(index) };
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &dated(0, 100), at(100), made);
     let (holdings, _) = settle(holdings, &dated(1, 200), at(200), made);
@@ -187,7 +204,7 @@ fn a_ledger_that_was_restored_makes_no_node_go_back() {
     assert_eq!(holdings.next_step(&backup, at(201), MARGIN), None);
     // An order that changes nothing is obeyed too.
     let (holdings, steps) = settle(holdings, &dated(1, 300), at(300), made);
-    assert_eq!(steps[0], Step::Allow { kid: kid(1), ordered: at(300) });
+    assert_eq!(steps[0], SignerStep::Allow { kid: kid(1), ordered: at(300) });
     let (holdings, steps) = settle(holdings, &dated(2, 280), at(301), made);
     assert_eq!((holdings.signing(), steps), (Some(&kid(1)), vec![]));
 }
@@ -196,7 +213,7 @@ fn a_ledger_that_was_restored_makes_no_node_go_back() {
 fn an_order_from_the_future_does_not_silence_those_of_the_present() {
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
-    let orders = Orders { at: at(16), ..order(1) };
+    let orders = DesiredState { at: at(16), ..order(1) };
     let early = orders.key(&holdings, at(5), MARGIN).expect_err("early").to_string();
     let times = "was ordered at 1970-01-01T00:00:16Z, which is still to come";
     assert_eq!(early, format!("key `{}` {times}: this clock and the publisher's disagree", kid(1)));
@@ -207,13 +224,13 @@ fn an_order_from_the_future_does_not_silence_those_of_the_present() {
 fn an_order_of_the_present_is_obeyed_although_one_of_the_future_was() {
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &ordered(0, 900), at(900), made);
-    assert_eq!(holdings.heard(), Some(at(900)));
+    assert_eq!(holdings.observed_order(), Some(at(900)));
     // The clock was ahead, and is right now.
     let (holdings, steps) = settle(holdings, &ordered(0, 900), at(5), made);
     assert_eq!((holdings.signing(), steps), (Some(&kid(0)), vec![]), "it goes on");
     let (holdings, steps) = settle(holdings, &ordered(1, 6), at(6), made);
-    assert_eq!(steps[0], Step::Begin { kid: kid(1), ordered: Some(at(6)) });
-    assert_eq!(holdings.heard(), Some(at(6)));
+    assert_eq!(steps[0], SignerStep::Begin { kid: kid(1), ordered: Some(at(6)) });
+    assert_eq!(holdings.observed_order(), Some(at(6)));
     let older = ordered(0, 5);
     let refused = RefusedOrder::Older { kid: kid(0), at: at(5), heard: at(6) };
     assert_eq!(older.key(&holdings, at(7), MARGIN), Err(refused), "as ever");
@@ -223,7 +240,7 @@ fn an_order_of_the_present_is_obeyed_although_one_of_the_future_was() {
 fn a_retired_key_is_shown_then_withdrawn_then_destroyed() {
     let made = &mut 0;
     let (holdings, _) = settle(empty(), &order(0), at(5), made);
-    let cover = |outside, until| Done::Covered { kid: kid(0), outside, until: at(until) };
+    let cover = |outside, until| Done::ExpiryReserved { kid: kid(0), outside, until: at(until) };
     let holdings = holdings.after(&cover(true, 100), at(6)).expect("in order");
     let holdings = holdings.after(&cover(false, 500), at(6)).expect("in order");
     let (holdings, _) = settle(holdings, &order(1), at(7), made);
@@ -233,24 +250,24 @@ fn a_retired_key_is_shown_then_withdrawn_then_destroyed() {
     let late = ordered(0, 3);
     assert!(late.key(&holdings, at(109), MARGIN).is_ok());
     let refused = late.key(&holdings, at(110), MARGIN);
-    assert_eq!(refused, Err(RefusedOrder::Withdrawn { kid: kid(0) }), "it may be public no more");
+    assert_eq!(refused, Err(RefusedOrder::Excluded { kid: kid(0) }), "it may be public no more");
     let (holdings, steps) = settle(holdings, &order(1), at(110), made);
-    assert_eq!(steps, [Step::Withdraw { kid: kid(0) }]);
+    assert_eq!(steps, [SignerStep::Exclude { kid: kid(0) }]);
     assert_eq!(holdings.changed(), at(110));
-    let excluded = |holdings: &Holdings| {
+    let excluded = |holdings: &Journal| {
         let set = holdings.verification_set(&BTreeSet::new()).expect("a set");
         set.iter().filter(|key| key.exclude).map(|key| key.jwk.kid().clone()).collect::<Vec<_>>()
     };
     assert_eq!(excluded(&holdings), [kid(0)]);
     assert_eq!(holdings.next_step(&order(1), at(509), MARGIN), None);
     let (holdings, steps) = settle(holdings, &order(1), at(510), made);
-    assert_eq!(steps, [Step::Destroy { kid: kid(0) }]);
+    assert_eq!(steps, [SignerStep::Destroy { kid: kid(0) }]);
     assert_eq!(holdings.keys().len(), 2);
 }
 
 #[test]
 fn a_token_for_the_api_server_alone_names_only_its_audiences() {
-    let (holdings, _) = settle(empty(), &Orders::default(), at(5), &mut 0);
+    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), &mut 0);
     for (aud, inside) in [
         (r#""api""#, true),
         (r#"["api"]"#, true),
@@ -259,17 +276,17 @@ fn a_token_for_the_api_server_alone_names_only_its_audiences() {
         (r#""""#, false),
         (r#""API""#, false),
     ] {
-        assert_eq!(permit(&holdings, &Orders::default(), aud, 1500).is_ok(), inside, "{aud}");
+        assert_eq!(permit(&holdings, &DesiredState::default(), aud, 1500).is_ok(), inside, "{aud}");
     }
 }
 
 #[test]
 fn a_token_that_lives_too_long_is_refused() {
-    let (holdings, _) = settle(empty(), &Orders::default(), at(5), &mut 0);
-    let until = |exp| permit(&holdings, &Orders::default(), r#""api""#, exp).map(|permit| permit.exp);
+    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), &mut 0);
+    let until = |exp| permit(&holdings, &DesiredState::default(), r#""api""#, exp).map(|permit| permit.exp);
     assert_eq!(until(1610), Ok(at(1610)), "ten seconds of leeway");
-    assert_eq!(until(1611), Err(Refusal::TooLong));
-    assert_eq!(until(253_402_200_000), Err(Refusal::TooLong));
+    assert_eq!(until(1611), Err(SigningRefusal::TooLong));
+    assert_eq!(until(253_402_200_000), Err(SigningRefusal::TooLong));
 }
 
 #[test]
@@ -303,23 +320,26 @@ fn claims_that_cannot_be_read_are_refused() {
 #[test]
 fn the_horizon_moves_in_strides_and_never_back() {
     let (holdings, _) = settle(empty(), &order(0), at(5), &mut 0);
-    let permit = |exp| Permit { kid: kid(0), exp: at(exp), outside: true };
-    let done = holdings.cover(&permit(100)).expect("nothing is covered yet");
-    assert_eq!(done, Done::Covered { kid: kid(0), outside: true, until: at(160) });
+    let permit = |exp| SigningDecision { kid: kid(0), exp: at(exp), external: true };
+    let done = holdings.reserve_expiry(&permit(100)).expect("nothing is covered yet");
+    assert_eq!(done, Done::ExpiryReserved { kid: kid(0), outside: true, until: at(160) });
     let holdings = holdings.after(&done, at(6)).expect("in order");
-    assert_eq!(holdings.cover(&permit(160)), None);
-    assert!(holdings.cover(&permit(161)).is_some());
-    let inside = Permit { outside: false, ..permit(100) };
-    assert!(holdings.cover(&inside).is_some(), "it is for others, and counts for them alone");
-    let earlier = Done::Covered { kid: kid(0), outside: true, until: at(50) };
+    assert_eq!(holdings.reserve_expiry(&permit(160)), None);
+    assert!(holdings.reserve_expiry(&permit(161)).is_some());
+    let inside = SigningDecision { external: false, ..permit(100) };
+    assert!(holdings.reserve_expiry(&inside).is_some(), "it is for others, and counts for them alone");
+    let earlier = Done::ExpiryReserved { kid: kid(0), outside: true, until: at(50) };
     assert_eq!(holdings.after(&earlier, at(7)), Ok(holdings.clone()));
 }
 
 #[test]
 fn keys_of_before_stand_in_the_verification_set_as_the_operator_says() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &Orders::default(), at(5), made);
-    let legacy = vec![Legacy { jwk: rsa_key(50), exclude: true }, Legacy { jwk: rsa_key(0), exclude: true }];
+    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), made);
+    let legacy = vec![
+        VerificationOnlyKey { jwk: rsa_key(50), exclude: true },
+        VerificationOnlyKey { jwk: rsa_key(0), exclude: true },
+    ];
     let holdings = holdings.with_legacy(legacy.clone(), at(6));
     assert_eq!(holdings.changed(), at(6));
     assert_eq!(holdings.with_legacy(legacy, at(7)).changed(), at(6), "nothing new");
@@ -336,28 +356,28 @@ fn keys_of_before_stand_in_the_verification_set_as_the_operator_says() {
 fn a_journal_survives_being_stored() {
     let (holdings, _) = settle(empty(), &order(0), at(5), &mut 0);
     let json = holdings.to_json();
-    assert_eq!(Holdings::parse(&json), Ok(holdings));
+    assert_eq!(Journal::parse(&json), Ok(holdings));
     let text = String::from_utf8(json).expect("JSON is text");
     let newer = text.replace("\"version\": 1", "\"version\": 2");
-    assert_eq!(Holdings::parse(newer.as_bytes()), Err(InvalidHoldings::Newer { version: 2 }));
+    assert_eq!(Journal::parse(newer.as_bytes()), Err(InvalidJournal::Newer { version: 2 }));
     let misnamed = text.replace(&format!("\"{}\": {{", kid(1)), "\"other\": {");
-    assert!(matches!(Holdings::parse(misnamed.as_bytes()), Err(InvalidHoldings::Misnamed { .. })));
+    assert!(matches!(Journal::parse(misnamed.as_bytes()), Err(InvalidJournal::Misnamed { .. })));
     let signing =
         text.replace(&format!("\"signing\": \"{}\"", kid(0)), &format!("\"signing\": \"{}\"", kid(1)));
-    assert_eq!(Holdings::parse(signing.as_bytes()), Err(InvalidHoldings::Signing { kid: kid(1) }));
+    assert_eq!(Journal::parse(signing.as_bytes()), Err(InvalidJournal::Signing { kid: kid(1) }));
     for damaged in [&text[..text.len() / 2], "", "[]"] {
-        assert!(matches!(Holdings::parse(damaged.as_bytes()), Err(InvalidHoldings::Damaged(_))));
+        assert!(matches!(Journal::parse(damaged.as_bytes()), Err(InvalidJournal::Damaged(_))));
     }
 }
 
 #[test]
 fn of_a_key_that_nobody_recorded_the_worst_is_assumed() {
     let (holdings, surprises) = empty().with_private_keys([rsa_key(7)], at(100), LIFETIME);
-    assert_eq!(surprises, [Surprise::Unrecorded { kid: kid(7) }]);
+    assert_eq!(surprises, [RecoveryFinding::Unrecorded { kid: kid(7) }]);
     let worst = Some(at(710));
     let held = &holdings.keys()[&kid(7)];
     assert_eq!(held.stage, Stage::Retired { since: at(100), latest_exp: worst });
-    assert_eq!((held.horizon, held.internal_horizon), (worst, worst));
+    assert_eq!((held.latest_exp_bound, held.latest_internal_exp_bound), (worst, worst));
     // The publisher still wants it: it signs again, and nobody outside notices.
     let (holdings, _) = settle(holdings, &order(7), at(101), &mut 0);
     assert_eq!(holdings.signing(), Some(&kid(7)));
@@ -378,7 +398,7 @@ fn a_private_key_that_is_gone_retires_or_is_forgotten() {
 #[test]
 fn whoever_writes_orders_cannot_make_a_node_hold_keys_without_end() {
     let made = &mut 0;
-    let (mut holdings, _) = settle(empty(), &Orders::default(), at(5), made);
+    let (mut holdings, _) = settle(empty(), &DesiredState::default(), at(5), made);
     for round in 0..60 {
         let orders = order(round.min(*made - 1));
         (holdings, _) = settle(holdings, &orders, at(100), made);
@@ -410,29 +430,33 @@ fn a_socket_is_written_as_kube_apiserver_takes_it() {
 #[test]
 fn a_node_that_was_taken_for_gone_says_once_that_it_lives() {
     let mut made = 0;
-    let (holdings, _) = settle(empty(), &Orders::default(), at(5), &mut made);
-    let forgotten_at = |second| Orders { forgotten: Some(at(second)), ..Orders::default() };
+    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), &mut made);
+    let forgotten_at = |second| DesiredState { forgotten: Some(at(second)), ..DesiredState::default() };
     assert_eq!(holdings.next_step(&forgotten_at(4), at(20), MARGIN), None, "it has spoken since");
     let (speaking, steps) = settle(holdings.clone(), &forgotten_at(6), at(20), &mut made);
-    assert_eq!(steps, [Step::Speak { after: at(6) }]);
+    assert_eq!(steps, [SignerStep::Reassert { after: at(6) }]);
     assert!(speaking.announcement().says_the_same_as(&holdings.announcement()));
-    assert!(speaking.announcement().word().at > at(6));
+    assert!(speaking.announcement().version().at > at(6));
     assert_eq!(speaking.changed(), holdings.changed(), "nothing else is news");
     // A clock may be behind that of the publisher; whoever forges a later time silences nobody.
     let (speaking, _) = settle(holdings.clone(), &forgotten_at(30), at(20), &mut made);
-    assert!(speaking.announcement().word().at > at(30));
+    assert!(speaking.announcement().version().at > at(30));
     assert_eq!(holdings.next_step(&forgotten_at(31), at(20), MARGIN), None);
 }
 
 #[test]
 fn a_node_that_has_lost_its_last_announcement_announces_again_until_that_counts() {
     let mut made = 0;
-    let (holdings, _) = settle(empty(), &Orders::default(), at(5), &mut made);
-    let announced_at = |time| Orders { announced: Some(time), ..Orders::default() };
-    let said = holdings.announcement().word().at;
+    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), &mut made);
+    let announced_at = |time| DesiredState { announced: Some(time), ..DesiredState::default() };
+    let said = holdings.announcement().version().at;
     assert_eq!(holdings.next_step(&announced_at(said), at(20), MARGIN), None, "that is the last one");
     let (speaking, steps) = settle(holdings.clone(), &announced_at(at(7)), at(6), &mut made);
-    assert_eq!(steps, [Step::Speak { after: at(7) }], "its clock was ahead, and its journal is gone");
-    assert!(speaking.announcement().word().at > at(7));
+    assert_eq!(
+        steps,
+        [SignerStep::Reassert { after: at(7) }],
+        "its clock was ahead, and its journal is gone"
+    );
+    assert!(speaking.announcement().version().at > at(7));
     assert_eq!(holdings.next_step(&announced_at(at(31)), at(20), MARGIN), None, "a forged one");
 }

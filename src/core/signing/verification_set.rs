@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Holdings;
+use super::Journal;
 use crate::core::{jwk::Jwk, kid::Kid};
 
 /// A key that the API server verifies with.
@@ -13,7 +13,7 @@ pub struct VerificationKey {
     pub exclude: bool,
 }
 
-impl Holdings {
+impl Journal {
     /// The keys that the API server verifies with, sorted by kid; `None` as long as there is none that it
     /// may show to others, for it refuses such a set and keeps the one it has.
     ///
@@ -22,7 +22,7 @@ impl Holdings {
     #[must_use]
     pub fn verification_set(&self, revoked: &BTreeSet<Kid>) -> Option<Vec<VerificationKey>> {
         let legacy = self.legacy.iter().chain(&self.trusted).map(|legacy| (&legacy.jwk, legacy.exclude));
-        let own = self.keys.values().map(|held| (&held.jwk, held.withdrawn));
+        let own = self.keys.values().map(|held| (&held.jwk, held.excluded_from_discovery));
         let mut set: BTreeMap<&Kid, (&Jwk, bool)> = BTreeMap::new();
         for (jwk, exclude) in own.chain(legacy).filter(|(jwk, _)| !revoked.contains(jwk.kid())) {
             // A key that stands twice is shown if either says so.

@@ -17,9 +17,12 @@ use crate::core::{
     jwk::Jwk,
     jwk_set::{Profile, ReceivedJwks},
     kid::Kid,
-    ledger::{Entry, Found as FoundLedger, InvalidLedger, Ledger, Lineage, Look, State, signed},
-    merge::{Answer, Report, merge},
-    placement::{Found, Headers, Refused, Stored, decide},
+    ledger::{
+        Entry, EntryState, InvalidLedger, Ledger, Lineage, StoredLedger as FoundLedger, TargetObservation,
+        signed,
+    },
+    merge::{SourceAnswer, SourceReport, merge},
+    placement::{Headers, Stored, TargetContents, WriteRefused, decide},
     publication::{Document, MEDIA_TYPE, Publication},
 };
 
@@ -37,7 +40,7 @@ pub(super) struct World {
     pub(super) tampered: bool,
     processes: [Process; PROCESSES],
     lineages: u8,
-    pub(super) targets: [Found; TARGETS],
+    pub(super) targets: [TargetContents; TARGETS],
     /// The largest sequence from which each target was written.
     written_from: [u64; TARGETS],
     /// Until when tokens may live that a listed key has signed.
@@ -82,7 +85,7 @@ impl World {
             tampered: false,
             processes: [(); PROCESSES].map(|()| Process::start(&lineage, now)),
             lineages: 0,
-            targets: [Found::default(), Found::default()],
+            targets: [TargetContents::default(), TargetContents::default()],
             written_from: [0; TARGETS],
             owed_until: BTreeMap::new(),
             missing: BTreeSet::new(),
@@ -216,10 +219,10 @@ impl World {
         // What happened since then without a write to a target is forgotten: tombstones, and that a missing
         // key was listed in between.
         let state = |kid: &Kid| backup.entries().get(kid).map(|entry| entry.state);
-        self.removed.retain(|kid| matches!(state(kid), Some(State::Removed { .. })));
-        self.owed_until.retain(|kid, _| matches!(state(kid), Some(State::Listed)));
+        self.removed.retain(|kid| matches!(state(kid), Some(EntryState::Removed { .. })));
+        self.owed_until.retain(|kid, _| matches!(state(kid), Some(EntryState::Listed)));
         self.missing = backup.entries().keys().cloned().collect();
-        self.missing.retain(|kid| matches!(state(kid), Some(State::Missing { .. })));
+        self.missing.retain(|kid| matches!(state(kid), Some(EntryState::Missing { .. })));
     }
 
     /// Takes in from which change a target was written; returns whether that was a later one than is known.
@@ -233,7 +236,7 @@ impl World {
             return false;
         }
         self.read(who);
-        let ledger = self.ledger.witnessed(&place(index), sequence, self.now, retention().wait());
+        let ledger = self.ledger.observe_revision(&place(index), sequence, self.now, retention().wait());
         self.store(who, ledger);
         true
     }
@@ -264,10 +267,10 @@ impl World {
         up: [bool; TARGETS],
         life: &mut Option<u8>,
     ) -> Result<(), Failed> {
-        let reports: Vec<Report> = moods
+        let reports: Vec<SourceReport> = moods
             .iter()
             .enumerate()
-            .map(|(index, mood)| Report {
+            .map(|(index, mood)| SourceReport {
                 source: format!("source-{index}"),
                 answer: self.answer(index, *mood),
             })
@@ -278,9 +281,10 @@ impl World {
         self.read(who);
         let mut merged = merge(&self.ledger, &reports);
         // Who contradicts nobody, because nobody knows the rightful key, is believed.
-        let is_refused = |report: &Report| merged.conflicts.iter().any(|it| it.newcomer == report.source);
+        let is_refused =
+            |report: &SourceReport| merged.conflicts.iter().any(|it| it.newcomer == report.source);
         let heard: [bool; SOURCES] = std::array::from_fn(|index| {
-            matches!(reports[index].answer, Answer::Keys(_)) && !is_refused(&reports[index])
+            matches!(reports[index].answer, SourceAnswer::Keys(_)) && !is_refused(&reports[index])
         });
         let process = &self.processes[who];
         merged.may_remove = process.unseen.is_empty()
@@ -313,7 +317,8 @@ impl World {
         for (index, _) in up.into_iter().enumerate().filter(|(_, up)| *up) {
             let placement = decide(&self.targets[index], &self.ledger, &terms(), Profile::Entra, true);
             for stranger in placement.map_or_else(|_| Vec::new(), |placement| placement.strangers) {
-                let met = self.ledger.met_strangers(&place(index), std::slice::from_ref(&stranger), self.now);
+                let met =
+                    self.ledger.observe_unmanaged(&place(index), std::slice::from_ref(&stranger), self.now);
                 self.store(who, met.adopt(stranger.kid(), self.now).expect("met just now"));
                 self.missing.insert(stranger.kid().clone());
             }
@@ -342,14 +347,15 @@ impl World {
         Ok(())
     }
 
-    fn answer(&self, source: usize, mood: Mood) -> Answer {
-        let keys = |set: &BTreeSet<usize>| Answer::Keys(set.iter().map(|index| rsa_key(*index)).collect());
+    fn answer(&self, source: usize, mood: Mood) -> SourceAnswer {
+        let keys =
+            |set: &BTreeSet<usize>| SourceAnswer::Keys(set.iter().map(|index| rsa_key(*index)).collect());
         match mood {
             Mood::Truthful => keys(&self.truth[source]),
             Mood::Lagging => keys(&self.before[source]),
-            Mood::Contradicting => Answer::Keys(vec![impostor(0), rsa_key(1)]),
-            Mood::Failing => Answer::Failed,
-            Mood::NotYetAsked => Answer::NotYetAsked,
+            Mood::Contradicting => SourceAnswer::Keys(vec![impostor(0), rsa_key(1)]),
+            Mood::Failing => SourceAnswer::Failed,
+            Mood::NotYetAsked => SourceAnswer::NotYetAsked,
         }
     }
 
@@ -358,7 +364,7 @@ impl World {
         let placement =
             match decide(&self.targets[index], &self.ledger, &terms(), Profile::Entra, self.adopting) {
                 Ok(placement) => placement,
-                Err(Refused::Nothing(_)) => return Ok(()),
+                Err(WriteRefused::Nothing(_)) => return Ok(()),
                 Err(refused) => return Err(TestCaseError::fail(refused.to_string()).into()),
             };
         for document in &placement.writes {
@@ -366,9 +372,9 @@ impl World {
             let ledger = self.ledger.clone();
             self.write(index, *document, &placement.publication, &ledger)?;
         }
-        let met = self.ledger.met_strangers(&place(index), &placement.strangers, self.now);
-        let look = Look::at_our_own(placement.publication.keys().kids().cloned().collect());
-        self.store(who, met.shown(&place(index), &look, Some(self.now)));
+        let met = self.ledger.observe_unmanaged(&place(index), &placement.strangers, self.now);
+        let look = TargetObservation::of_own_listener(placement.publication.keys().kids().cloned().collect());
+        self.store(who, met.observe_target(&place(index), &look, Some(self.now)));
         Ok(())
     }
 
@@ -386,8 +392,10 @@ impl World {
             for lost in
                 before.iter().flat_map(|jwks| &jwks.keys).map(Jwk::kid).filter(|kid| !now.contains(kid))
             {
-                let removed =
-                    matches!(self.ledger.entries().get(lost).map(|e| e.state), Some(State::Removed { .. }));
+                let removed = matches!(
+                    self.ledger.entries().get(lost).map(|e| e.state),
+                    Some(EntryState::Removed { .. })
+                );
                 prop_assert!(removed, "{lost} lost from target {index} without a recorded removal");
             }
             for kid in &now {

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::{
-    announcement::{AnnouncedKey, Announcement, Stage, Word},
-    signing::Holdings,
+    announcement::{AnnouncedKey, Announcement, Stage, StatementVersion},
+    signing::Journal,
     tests::{at, kid, node, rsa_key, terms},
 };
 
@@ -12,36 +12,42 @@ fn kids(indices: &[usize]) -> BTreeSet<Kid> {
 }
 
 /// What a node says at a time of its keys, signed with some of them.
-fn said(name: &str, second: i64, keys: &[usize], signed_by: &[usize], admits: &[(&str, &[usize])]) -> Posted {
+fn said(
+    name: &str,
+    second: i64,
+    keys: &[usize],
+    signed_by: &[usize],
+    admits: &[(&str, &[usize])],
+) -> SignedAnnouncement {
     let stage = Stage::Standby { since: at(1) };
-    let key = |index: &usize| AnnouncedKey { jwk: rsa_key(*index), stage, withdrawn: false };
-    let word = Word { at: at(second), heard: None };
+    let key = |index: &usize| AnnouncedKey { jwk: rsa_key(*index), stage, excluded_from_discovery: false };
+    let word = StatementVersion { at: at(second), observed_order: None };
     let admits = admits.iter().map(|(name, keys)| (node(name), kids(keys))).collect();
     let announcement = Announcement::new(node(name), terms().issuer, word, keys.iter().map(key));
-    Posted::by(announcement.admitting(admits), kids(signed_by))
+    SignedAnnouncement::by(announcement.admitting(admits), kids(signed_by))
 }
 
-fn honest(name: &str, second: i64, keys: &[usize], admits: &[(&str, &[usize])]) -> Posted {
+fn honest(name: &str, second: i64, keys: &[usize], admits: &[(&str, &[usize])]) -> SignedAnnouncement {
     said(name, second, keys, keys, admits)
 }
 
 /// A node `me` with key 0 that learns at second 100.
-fn learn(trust: &Trust, posted: &[Posted], revoked: &[usize]) -> (Trust, Vec<Distrust>) {
+fn learn(trust: &Trust, posted: &[SignedAnnouncement], revoked: &[usize]) -> (Trust, Vec<Distrust>) {
     let (me, issuer, own, revoked) = (node("me"), terms().issuer, kids(&[0]), kids(revoked));
-    let me = Bystander { node: &me, issuer: &issuer, keys: &own, revoked: &revoked };
-    let (learnt, distrusted) = trust.learn(me, posted);
-    assert_eq!(learnt.learn(me, posted), (learnt.clone(), distrusted.clone()), "heard twice");
+    let me = LocalNode { node: &me, issuer: &issuer, keys: &own, revoked: &revoked };
+    let (learnt, distrusted) = trust.update(me, posted);
+    assert_eq!(learnt.update(me, posted), (learnt.clone(), distrusted.clone()), "heard twice");
     (learnt, distrusted)
 }
 
-fn admitting(posted: &[Posted]) -> Trust {
+fn admitting(posted: &[SignedAnnouncement]) -> Trust {
     let admitted = posted.iter().map(|posted| (posted.announcement().node().clone(), posted.clone()));
     Trust { admitted: admitted.collect(), known: BTreeMap::new() }
 }
 
 /// The keys that the API server of `me` verifies with.
 fn verified(trust: &Trust) -> BTreeSet<Kid> {
-    let holdings = Holdings::new(node("me"), terms().issuer, at(0)).with_trust(trust, at(100));
+    let holdings = Journal::new(node("me"), terms().issuer, at(0)).with_trust(trust, at(100));
     let set = holdings.verification_set(&BTreeSet::new()).unwrap_or_default();
     set.into_iter().map(|key| key.jwk.kid().clone()).collect()
 }
@@ -142,7 +148,7 @@ proptest! {
         let names = ["me", "b", "c", "d"];
         let own = [honest("b", 10, &[1, 2], &[]), honest("c", 10, &[3], &[])];
         let (before, _) = learn(&admitting(&own), &[], &[]);
-        let posted: Vec<Posted> = words
+        let posted: Vec<SignedAnnouncement> = words
             .iter()
             .map(|(name, second, keys, signed_by, admits)| {
                 let signed_by: Vec<_> =

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Evidence, Exhibit, Expectation, Party, Question};
+use super::{DocumentEvidence, Evidence, Expectation, Party, Question};
 use crate::core::{
     json,
     jwk::{InvalidJwk, Jwk},
@@ -14,7 +14,7 @@ use crate::core::{
 /// Members of a JWK by which its key is known; whatever else it has is judged by itself.
 const KEY_MEMBERS: [&str; 8] = ["kty", "kid", "alg", "crv", "x", "y", "n", "e"];
 
-pub(super) struct Case<'a> {
+pub(super) struct Context<'a> {
     pub(super) evidence: &'a Evidence,
     pub(super) question: &'a Question,
     /// The discovery document, if one was found: its members, or why it has none.
@@ -30,9 +30,9 @@ pub(super) struct PublishedKey {
     pub(super) jwk: Result<Jwk, InvalidJwk>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> Context<'a> {
     pub(super) fn new(evidence: &'a Evidence, question: &'a Question) -> Self {
-        let read = |exhibit: &Exhibit| exhibit.bytes().map(object);
+        let read = |exhibit: &DocumentEvidence| exhibit.bytes().map(object);
         let jwks = read(&evidence.jwks).map(|document| document.and_then(|members| keys(&members)));
         Self { evidence, question, discovery: read(&evidence.discovery), jwks }
     }
@@ -64,7 +64,7 @@ impl<'a> Case<'a> {
     }
 
     /// The documents that were sought, and what they are.
-    pub(super) fn exhibits(&self) -> impl Iterator<Item = (&'static str, &'a Exhibit)> {
+    pub(super) fn documents(&self) -> impl Iterator<Item = (&'static str, &'a DocumentEvidence)> {
         [("discovery document", &self.evidence.discovery), ("JWKS", &self.evidence.jwks)].into_iter()
     }
 

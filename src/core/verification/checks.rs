@@ -21,10 +21,10 @@ mod token;
 
 pub(super) use self::outside::for_google;
 use super::{
-    Basis, Check, Difference,
+    Basis, Check, CheckResult, CheckStage, Difference,
     Level::{Error, Note, Warning},
-    Party, Step, Verdict, Violation,
-    case::Case,
+    Party, Violation,
+    case::Context,
 };
 
 /// That there is an answer.
@@ -74,12 +74,12 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
     PARTS.into_iter().flatten()
 }
 
-fn holds(seen: impl Into<String>) -> Verdict {
-    Verdict::Holds(seen.into())
+fn holds(seen: impl Into<String>) -> CheckResult {
+    CheckResult::Holds(seen.into())
 }
 
-fn violated(seen: impl Into<String>, expected: impl Into<String>, fix: impl Into<String>) -> Verdict {
-    Verdict::Violated(Violation {
+fn violated(seen: impl Into<String>, expected: impl Into<String>, fix: impl Into<String>) -> CheckResult {
+    CheckResult::Violated(Violation {
         seen: seen.into(),
         expected: expected.into(),
         fix: fix.into(),
@@ -89,8 +89,8 @@ fn violated(seen: impl Into<String>, expected: impl Into<String>, fix: impl Into
 }
 
 /// As [`violated`], of two texts that should be the same.
-fn differs(what: &str, seen: &str, expected: &str, fix: impl Into<String>) -> Verdict {
-    Verdict::Violated(Violation {
+fn differs(what: &str, seen: &str, expected: &str, fix: impl Into<String>) -> CheckResult {
+    CheckResult::Violated(Violation {
         seen: format!("{what} is `{seen}`"),
         expected: format!("`{expected}`"),
         fix: fix.into(),

@@ -25,8 +25,8 @@ pub struct Evidence {
     pub token: Option<Result<UnverifiedToken, NotAToken>>,
     /// What is around the token in its file, in words.
     pub token_file: Option<String>,
-    pub discovery: Exhibit,
-    pub jwks: Exhibit,
+    pub discovery: DocumentEvidence,
+    pub jwks: DocumentEvidence,
     /// What the API server says of itself.
     pub api_server: Option<ApiServerView>,
     /// The service account and its pods.
@@ -53,7 +53,7 @@ pub struct ApiServerView {
 
 /// One document as a relying party got it.
 #[derive(Clone, Debug)]
-pub enum Exhibit {
+pub enum DocumentEvidence {
     /// Nobody looked, because the evidence before it already says where not to look.
     NotSought,
     /// A file that the operator gave: it has no headers.
@@ -62,12 +62,12 @@ pub enum Exhibit {
         bytes: Vec<u8>,
     },
     /// An answer, whatever it says.
-    Answer(Box<Answer>),
+    Answer(Box<HttpResponse>),
     NoAnswer(NoAnswer),
 }
 
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// That was asked for first.
     pub url: String,
     /// Where it led to, one after the other.
@@ -188,7 +188,7 @@ impl Unanswered {
     }
 }
 
-impl Exhibit {
+impl DocumentEvidence {
     /// Where it came from.
     #[must_use]
     pub fn origin(&self) -> &str {
@@ -210,7 +210,7 @@ impl Exhibit {
         }
     }
 
-    pub(super) fn answer(&self) -> Option<&Answer> {
+    pub(super) fn answer(&self) -> Option<&HttpResponse> {
         match self {
             Self::Answer(answer) => Some(answer),
             Self::NotSought | Self::File { .. } | Self::NoAnswer(_) => None,
@@ -225,8 +225,8 @@ impl Evidence {
         Self {
             token: None,
             token_file: None,
-            discovery: Exhibit::NotSought,
-            jwks: Exhibit::NotSought,
+            discovery: DocumentEvidence::NotSought,
+            jwks: DocumentEvidence::NotSought,
             api_server: None,
             workload: None,
             credentials: None,
@@ -247,6 +247,6 @@ impl Evidence {
     pub(super) fn is_unanswered(&self) -> bool {
         [&self.discovery, &self.jwks]
             .iter()
-            .any(|exhibit| matches!(exhibit, Exhibit::NoAnswer(none) if none.why.is_ambiguous()))
+            .any(|exhibit| matches!(exhibit, DocumentEvidence::NoAnswer(none) if none.why.is_ambiguous()))
     }
 }

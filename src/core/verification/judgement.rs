@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use super::{Finding, Level, Outcome, Party, Report};
+use super::{Finding, Level, Party, VerificationOutcome, VerificationReport};
 
 /// A report without the rules that hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Judgement {
+pub struct Verdict {
     #[serde(rename = "for")]
     pub party: Party,
-    pub outcome: Outcome,
+    pub outcome: VerificationOutcome,
     /// The AADSTS code that Microsoft Entra would answer with, if it refuses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub likely_code: Option<u32>,
@@ -17,17 +17,17 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
 }
 
-impl From<Report> for Judgement {
-    fn from(report: Report) -> Self {
+impl From<VerificationReport> for Verdict {
+    fn from(report: VerificationReport) -> Self {
         let likely_code = report.likely_first().and_then(|first| first.predicted_codes.first().copied());
         Self { party: report.party, outcome: report.outcome, likely_code, findings: report.findings }
     }
 }
 
-impl Judgement {
+impl Verdict {
     #[must_use]
     pub fn is_accepted(&self) -> bool {
-        self.outcome == Outcome::Accepted
+        self.outcome == VerificationOutcome::Accepted
     }
 
     /// The finding to mend first, where the token is not accepted.
@@ -60,9 +60,9 @@ impl Judgement {
         let party = self.party.name();
         let code = self.likely_code.map_or_else(String::new, |code| format!(" with AADSTS{code}"));
         let told = match self.outcome {
-            Outcome::Accepted => return format!("{party} would accept its tokens"),
-            Outcome::Refused => format!("{party} would refuse its tokens{code}"),
-            Outcome::Unknown => format!("whether {party} would accept its tokens cannot be told"),
+            VerificationOutcome::Accepted => return format!("{party} would accept its tokens"),
+            VerificationOutcome::Refused => format!("{party} would refuse its tokens{code}"),
+            VerificationOutcome::Unknown => format!("whether {party} would accept its tokens cannot be told"),
         };
         match self.decisive() {
             Some(Finding { id, seen, .. }) => format!("{told}, {id}: {seen}"),

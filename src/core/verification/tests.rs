@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
-    Certainty, Check, Exhibit, Expectation, Level, Outcome, Party, Question, Unanswered, checks, credentials,
-    judge,
+    Certainty, Check, DocumentEvidence, Expectation, Level, Party, Question, Unanswered, VerificationOutcome,
+    checks, credentials, judge,
 };
 use crate::core::{
     jwk::tests::{KUBERNETES_EC, KUBERNETES_RSA},
@@ -43,7 +43,7 @@ fn a_token_that_is_right_in_everything_violates_nothing() {
         scene.with_sidecar(|_| {});
         let report = scene.judged();
         assert!(report.findings.is_empty(), "{:#?}", report.findings);
-        assert_eq!(Outcome::Accepted, report.outcome);
+        assert_eq!(VerificationOutcome::Accepted, report.outcome);
     }
 }
 
@@ -59,7 +59,7 @@ fn every_rule_can_be_violated_and_is_then_told_with_a_fix() {
         let check = checks().find(|check| check.id == id).expect("every pair has a check");
         assert_eq!(check.level, finding.level, "{id}");
         if check.level == Level::Error {
-            assert_ne!(Outcome::Accepted, report.outcome, "{id}: {report:#?}");
+            assert_ne!(VerificationOutcome::Accepted, report.outcome, "{id}: {report:#?}");
         }
     }
 }
@@ -142,7 +142,7 @@ fn the_form_of_a_token_is_answered_before_its_credential_its_documents_its_key_a
     let report = broken(wrong_in_all).judged();
     let ids: Vec<_> = report.findings.iter().map(|finding| finding.id).collect();
     assert_eq!(vec!["FIC-ISS", "FIC-SUB", "PUB-PATH", "JWKS-KID", "TOK-TIME", "TOK-LIFE"], ids);
-    assert_eq!(Outcome::Refused, report.outcome);
+    assert_eq!(VerificationOutcome::Refused, report.outcome);
     let too_long = |it: &mut Scene| {
         it.claims["exp"] = json!(NOW + 90_000);
         it.claims["aud"] = json!("other");
@@ -178,7 +178,8 @@ fn an_issuer_that_is_another_altogether_is_not_compared_by_letters() {
         scene.claims["iss"] = json!(seen);
         scene.judged()
     };
-    let of = |report: &super::Report, id: &str| report.findings.iter().find(|it| it.id == id).cloned();
+    let of =
+        |report: &super::VerificationReport, id: &str| report.findings.iter().find(|it| it.id == id).cloned();
     let report = issuer("https://kubernetes.default.svc.cluster.local");
     assert_eq!(Some("TOK-ISS-DEFAULT"), report.likely_first().map(|first| first.id));
     assert_eq!(None, of(&report, "FIC-ISS").expect("it differs").difference);
@@ -218,10 +219,18 @@ fn credentials_are_read_as_every_tool_of_microsoft_prints_them() {
 fn without_the_published_key_nothing_is_accepted_and_nothing_is_refused() {
     let scene = Scene::good();
     let (mut evidence, question) = (scene.evidence(), scene.question());
-    evidence.discovery = Exhibit::NotSought;
-    assert_eq!(Outcome::Accepted, judge(&evidence, &question).outcome, "offline the JWKS is enough");
-    evidence.jwks = Exhibit::NotSought;
-    assert_eq!(Outcome::Unknown, judge(&evidence, &question).outcome, "nobody has verified the signature");
+    evidence.discovery = DocumentEvidence::NotSought;
+    assert_eq!(
+        VerificationOutcome::Accepted,
+        judge(&evidence, &question).outcome,
+        "offline the JWKS is enough"
+    );
+    evidence.jwks = DocumentEvidence::NotSought;
+    assert_eq!(
+        VerificationOutcome::Unknown,
+        judge(&evidence, &question).outcome,
+        "nobody has verified the signature"
+    );
 }
 
 #[test]
@@ -231,11 +240,11 @@ fn an_issuer_is_judged_without_a_token() {
     let mut evidence = scene.evidence();
     evidence.token = None;
     let report = judge(&evidence, &scene.question());
-    assert_eq!((Outcome::Accepted, 0), (report.outcome, report.findings.len()), "{report:#?}");
+    assert_eq!((VerificationOutcome::Accepted, 0), (report.outcome, report.findings.len()), "{report:#?}");
     scene.jwks = json!({"keys": []});
     let mut evidence = scene.evidence();
     evidence.token = None;
-    assert_eq!(Outcome::Refused, judge(&evidence, &scene.question()).outcome, "without any key");
+    assert_eq!(VerificationOutcome::Refused, judge(&evidence, &scene.question()).outcome, "without any key");
 }
 
 /// Subject, audience, credentials and pods are compared with a token or with nothing.
@@ -249,17 +258,17 @@ fn nothing_is_accepted_where_a_token_is_asked_about_and_there_is_none() {
         evidence.token = None;
         judge(&evidence, &scene.question()).outcome
     };
-    assert_eq!(Outcome::Accepted, judged(&scene));
+    assert_eq!(VerificationOutcome::Accepted, judged(&scene));
     scene.expected = Expectation { subject: Some(SUBJECT.to_owned()), ..only.clone() };
-    assert_eq!(Outcome::Unknown, judged(&scene));
+    assert_eq!(VerificationOutcome::Unknown, judged(&scene));
     scene.expected = Expectation { audience: Some(AUDIENCE.to_owned()), ..only.clone() };
-    assert_eq!(Outcome::Unknown, judged(&scene));
+    assert_eq!(VerificationOutcome::Unknown, judged(&scene));
     scene.expected = only;
     scene.credentials = Some(vec![credential(ISSUER, SUBJECT, AUDIENCE)]);
-    assert_eq!(Outcome::Unknown, judged(&scene));
+    assert_eq!(VerificationOutcome::Unknown, judged(&scene));
     scene.credentials = None;
     _ = scene.annotated(&json!({}));
-    assert_eq!(Outcome::Unknown, judged(&scene));
+    assert_eq!(VerificationOutcome::Unknown, judged(&scene));
 }
 
 /// A provider of Google with an uploaded JWKS reads nothing of the issuer.
@@ -271,15 +280,15 @@ fn google_takes_any_issuer_with_an_uploaded_jwks() {
     };
     let mut scene = broken(inside);
     scene.offline = true;
-    assert_eq!((Outcome::Accepted, 0), (scene.judged().outcome, scene.judged().findings.len()));
+    assert_eq!((VerificationOutcome::Accepted, 0), (scene.judged().outcome, scene.judged().findings.len()));
     scene.party = Party::Entra;
-    assert_eq!(Outcome::Refused, scene.judged().outcome);
+    assert_eq!(VerificationOutcome::Refused, scene.judged().outcome);
     scene.party = Party::Gcp;
     scene.tampered = true;
-    assert_eq!(Outcome::Refused, scene.judged().outcome, "it verifies with the uploaded one");
+    assert_eq!(VerificationOutcome::Refused, scene.judged().outcome, "it verifies with the uploaded one");
     scene.move_to("http://k8s.example");
     scene.tampered = false;
-    assert_eq!(Outcome::Refused, scene.judged().outcome, "it takes https alone");
+    assert_eq!(VerificationOutcome::Refused, scene.judged().outcome, "it takes https alone");
 
     for deed in [
         inside,
@@ -298,7 +307,7 @@ fn google_takes_any_issuer_with_an_uploaded_jwks() {
         },
     ] {
         let report = broken(deed).judged();
-        assert_eq!(Outcome::Unknown, report.outcome, "{report:#?}");
+        assert_eq!(VerificationOutcome::Unknown, report.outcome, "{report:#?}");
         let errors = report.findings.iter().filter(|it| it.level == Level::Error);
         for finding in errors {
             let unless = finding.unless.as_deref();
@@ -313,9 +322,11 @@ fn aws_may_know_an_authority_by_its_thumbprint() {
     let thumbprint = Some("9e99a48a9960b14926bb7f3b02e22da2b0ab7280".to_owned());
     let mut scene = Scene::good();
     scene.unanswered = Some(Unanswered::Tls { reason: "self-signed certificate".to_owned(), thumbprint });
-    for (party, outcome) in
-        [(Party::Aws, Outcome::Unknown), (Party::Entra, Outcome::Refused), (Party::Local, Outcome::Refused)]
-    {
+    for (party, outcome) in [
+        (Party::Aws, VerificationOutcome::Unknown),
+        (Party::Entra, VerificationOutcome::Refused),
+        (Party::Local, VerificationOutcome::Refused),
+    ] {
         scene.party = party;
         let report = scene.judged();
         assert_eq!(outcome, report.outcome, "{report:#?}");
@@ -346,19 +357,19 @@ fn no_advice_locks_running_pods_out() {
 fn an_issuer_that_does_not_answer_is_no_verdict_unless_something_else_is_one() {
     let mut scene = Scene::good();
     scene.unanswered = Some(Unanswered::NoConnection { reason: "refused".to_owned() });
-    assert_eq!(Outcome::Unknown, scene.judged().outcome);
+    assert_eq!(VerificationOutcome::Unknown, scene.judged().outcome);
     scene.claims["exp"] = json!(NOW);
-    assert_eq!(Outcome::Refused, scene.judged().outcome);
+    assert_eq!(VerificationOutcome::Refused, scene.judged().outcome);
     let mut scene = Scene::good();
     scene.unanswered = Some(Unanswered::Tls { reason: "self-signed".to_owned(), thumbprint: None });
-    assert_eq!(Outcome::Refused, scene.judged().outcome);
+    assert_eq!(VerificationOutcome::Refused, scene.judged().outcome);
 }
 
 #[test]
 fn time_alone_cures_what_is_on_its_way() {
-    assert!(broken(|it| it.answers[0].status = 404).judged().may_heal());
-    assert!(broken(|it| it.header["kid"] = json!("new")).judged().may_heal());
-    assert!(!broken(|it| it.claims["exp"] = json!(NOW)).judged().may_heal());
+    assert!(broken(|it| it.answers[0].status = 404).judged().is_retryable());
+    assert!(broken(|it| it.header["kid"] = json!("new")).judged().is_retryable());
+    assert!(!broken(|it| it.claims["exp"] = json!(NOW)).judged().is_retryable());
 }
 
 #[test]
@@ -398,16 +409,21 @@ fn near(text: String) -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn exhibit(text: String) -> impl Strategy<Value = Exhibit> {
+fn exhibit(text: String) -> impl Strategy<Value = DocumentEvidence> {
     let good = Scene::good().answers[0].clone();
     let answer = move |(bytes, status, content_type)| {
-        Exhibit::Answer(Box::new(super::Answer { status, content_type, bytes, ..good.clone() }))
+        DocumentEvidence::Answer(Box::new(super::HttpResponse {
+            status,
+            content_type,
+            bytes,
+            ..good.clone()
+        }))
     };
     prop_oneof![
         6 => (near(text.clone()), prop_oneof![4 => Just(200), 1 => any::<u16>()], any::<Option<String>>())
             .prop_map(answer),
-        2 => near(text).prop_map(|bytes| Exhibit::File { path: "x".to_owned(), bytes }),
-        1 => Just(Exhibit::NotSought),
+        2 => near(text).prop_map(|bytes| DocumentEvidence::File { path: "x".to_owned(), bytes }),
+        1 => Just(DocumentEvidence::NotSought),
     ]
 }
 
@@ -426,7 +442,7 @@ proptest! {
         evidence.token = Some(UnverifiedToken::parse(&text));
         (evidence.discovery, evidence.jwks, evidence.now) = (discovery, jwks, seconds(NOW + late));
         let question = Question { party, ..scene.question() };
-        if judge(&evidence, &question).outcome == Outcome::Accepted {
+        if judge(&evidence, &question).outcome == VerificationOutcome::Accepted {
             prop_assert!(signed_by_us(&text));
             prop_assert!((-360..3540).contains(&late));
         }
@@ -453,7 +469,7 @@ proptest! {
         });
         let report = scene.judged();
         let is_error = report.findings.iter().any(|finding| finding.level == Level::Error);
-        prop_assert_eq!(is_error, report.outcome != Outcome::Accepted, "{:?}", report.findings);
+        prop_assert_eq!(is_error, report.outcome != VerificationOutcome::Accepted, "{:?}", report.findings);
     }
 }
 

@@ -36,50 +36,50 @@ fn a_connection_lives_for_as_long_as_requests_come_now_and_then() {
 
 #[test]
 fn a_silent_connection_is_woken_and_told_once_and_one_that_has_not_begun_is_left_alone() {
-    let mut pulses = Pulses::default();
+    let mut pulses = OpenConnections::default();
     let [silent, busy, unborn] = [(); 3].map(|()| pulses.open());
     let woken = Arc::new(Woken::default());
     let (waker, mut known) = (Waker::from(Arc::clone(&woken)), None);
-    let mut poll = || silent.poll_word(&mut known, &Context::from_waker(&waker));
+    let mut poll = || silent.poll_close(&mut known, &Context::from_waker(&waker));
     silent.begin();
     busy.begin();
-    busy.beat();
+    busy.record();
     let start = Instant::now();
     pulses.feel(start);
     pulses.feel(start + FIRST_REQUEST - SECOND);
     assert_eq!((Poll::Pending, 0), (poll(), woken.0.load(Ordering::Relaxed)));
-    busy.beat();
+    busy.record();
     pulses.feel(start + FIRST_REQUEST);
-    assert_eq!((Poll::Ready(Word::Silent), 1), (poll(), woken.0.load(Ordering::Relaxed)));
+    assert_eq!((Poll::Ready(CloseReason::Silent), 1), (poll(), woken.0.load(Ordering::Relaxed)));
     pulses.feel(start + FIRST_REQUEST + IDLE - SECOND);
-    assert_eq!((None, None), (busy.word(), unborn.word()));
+    assert_eq!((None, None), (busy.close_reason(), unborn.close_reason()));
     pulses.feel(start + FIRST_REQUEST + IDLE);
-    assert_eq!((Some(Word::Silent), None), (busy.word(), unborn.word()));
+    assert_eq!((Some(CloseReason::Silent), None), (busy.close_reason(), unborn.close_reason()));
     pulses.close();
-    assert_eq!(Some(Word::Closing), unborn.word());
+    assert_eq!(Some(CloseReason::Closing), unborn.close_reason());
     assert_eq!(1, woken.0.load(Ordering::Relaxed), "it knows already");
 }
 
 #[test]
 fn whoever_has_brought_no_request_makes_room_first_and_then_the_oldest() {
-    let mut pulses = Pulses::default();
+    let mut pulses = OpenConnections::default();
     let [over, first, silent, second] = [(); 4].map(|()| pulses.open());
     drop(over);
-    first.beat();
-    second.beat();
-    let words = || [&first, &silent, &second].map(|pulse| pulse.word());
+    first.record();
+    second.record();
+    let words = || [&first, &silent, &second].map(|pulse| pulse.close_reason());
     pulses.evict();
-    assert_eq!([None, Some(Word::Evicted), None], words());
+    assert_eq!([None, Some(CloseReason::Evicted), None], words());
     pulses.evict();
-    assert_eq!([Some(Word::Evicted), Some(Word::Evicted), None], words());
+    assert_eq!([Some(CloseReason::Evicted), Some(CloseReason::Evicted), None], words());
     pulses.evict();
     pulses.evict();
-    assert_eq!([Some(Word::Evicted); 3], words());
+    assert_eq!([Some(CloseReason::Evicted); 3], words());
 }
 
 #[test]
 fn a_connection_that_is_over_is_forgotten() {
-    let mut pulses = Pulses::default();
+    let mut pulses = OpenConnections::default();
     let open = pulses.open();
     drop(pulses.open());
     pulses.feel(Instant::now());
@@ -91,12 +91,12 @@ fn a_connection_that_is_over_is_forgotten() {
 
 #[test]
 fn a_word_reaches_a_task_that_moved() {
-    let mut pulses = Pulses::default();
+    let mut pulses = OpenConnections::default();
     let (pulse, mut known) = (pulses.open(), None);
     let [first, second] = [(); 2].map(|()| Arc::new(Woken::default()));
     for woken in [&first, &first, &second] {
         let waker = Waker::from(Arc::clone(woken));
-        assert_eq!(Poll::Pending, pulse.poll_word(&mut known, &Context::from_waker(&waker)));
+        assert_eq!(Poll::Pending, pulse.poll_close(&mut known, &Context::from_waker(&waker)));
     }
     pulses.close();
     assert_eq!([0, 1], [first, second].map(|woken| woken.0.load(Ordering::Relaxed)));

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::core::{
-    announcement::{Announcement, Posted, Stage},
+    announcement::{Announcement, SignedAnnouncement, Stage},
     jwk::Jwk,
 };
 
@@ -40,7 +40,7 @@ fn open(folder: &TempDir) -> Node {
 
 fn started(folder: &TempDir) -> Node {
     let node = open(folder);
-    node.tend(&Orders::default(), at(0)).expect("keys are made");
+    node.reconcile(&DesiredState::default(), at(0)).expect("keys are made");
     node
 }
 
@@ -52,13 +52,13 @@ fn claims(audience: &str, exp: Timestamp) -> String {
 fn announced(folder: &TempDir) -> Announcement {
     let file = folder.path().join("announcements/node-1.json");
     assert_eq!(fs::metadata(&file).expect("it is there").mode() & 0o777, 0o644);
-    let posted = Posted::read(&fs::read(file).expect("it is there")).expect("whole");
+    let posted = SignedAnnouncement::read(&fs::read(file).expect("it is there")).expect("whole");
     assert!(posted.signed_by().iter().eq(posted.announcement().keys().keys()), "every key has signed");
     posted.announcement().clone()
 }
 
-fn journal(folder: &TempDir) -> Holdings {
-    Holdings::parse(&fs::read(folder.path().join("keys/signer.json")).expect("it is there")).expect("whole")
+fn journal(folder: &TempDir) -> Journal {
+    Journal::parse(&fs::read(folder.path().join("keys/signer.json")).expect("it is there")).expect("whole")
 }
 
 fn verifies(jwk: &Jwk, claims: &str, signed: &Signature) -> bool {
@@ -75,9 +75,10 @@ fn a_node_signs_for_the_api_server_at_once_and_for_others_when_it_is_ordered_to(
     let (mine, others) = (claims(API, at(600)), claims(OTHERS, at(600)));
     let signed = node.sign(&mine, at(1)).expect("it signs");
     let refusal = node.sign(&others, at(1));
-    assert!(matches!(refusal, Err(SignError::Refused(Refusal::NotReady))));
-    let kid = node.holdings().signing().expect("one signs").clone();
-    node.tend(&Orders { sign: Some(kid.clone()), ..Orders::default() }, at(2)).expect("allowed");
+    assert!(matches!(refusal, Err(SignError::Refused(SigningRefusal::NotReady))));
+    let kid = node.journal().signing().expect("one signs").clone();
+    node.reconcile(&DesiredState { sign: Some(kid.clone()), ..DesiredState::default() }, at(2))
+        .expect("allowed");
     let for_others = node.sign(&others, at(3)).expect("it signs");
     let jwk = announced(&folder).keys()[&kid].jwk.clone();
     assert!(verifies(&jwk, &mine, &signed) && verifies(&jwk, &others, &for_others));
@@ -99,8 +100,8 @@ fn an_announcement_that_somebody_took_away_or_changed_is_made_anew() {
     ];
     for spoil in spoil {
         spoil(&directory);
-        node.listen();
-        node.tend(&Orders::default(), at(1)).expect("it can be written");
+        node.read_peers();
+        node.reconcile(&DesiredState::default(), at(1)).expect("it can be written");
         assert_eq!(before, announced(&folder));
     }
 }
@@ -113,7 +114,7 @@ fn how_long_a_token_lives_is_on_disk_before_it_is_signed_and_once_a_minute() {
     assert!(matches!(node.sign_from_memory(&early, at(1)), Err(SignError::NotCovered(_))));
     node.sign(&early, at(1)).expect("it signs");
     let kid = journal(&folder).signing().expect("one signs").clone();
-    assert_eq!(journal(&folder).keys()[&kid].internal_horizon, Some(at(660)));
+    assert_eq!(journal(&folder).keys()[&kid].latest_internal_exp_bound, Some(at(660)));
     assert!(node.sign_from_memory(&claims(API, at(660)), at(1)).is_ok());
     assert!(matches!(node.sign_from_memory(&claims(API, at(661)), at(1)), Err(SignError::NotCovered(_))));
 }
@@ -122,18 +123,22 @@ fn how_long_a_token_lives_is_on_disk_before_it_is_signed_and_once_a_minute() {
 fn what_was_ordered_survives_a_restart_and_the_old_key_is_announced_with_its_last_token() {
     let folder = TempDir::new().expect("a folder");
     let node = started(&folder);
-    let first = node.holdings().signing().expect("one signs").clone();
-    node.tend(&Orders { sign: Some(first.clone()), ..Orders::default() }, at(1)).expect("allowed");
+    let first = node.journal().signing().expect("one signs").clone();
+    node.reconcile(&DesiredState { sign: Some(first.clone()), ..DesiredState::default() }, at(1))
+        .expect("allowed");
     node.sign(&claims(OTHERS, at(600)), at(2)).expect("it signs");
-    let standby = node.holdings().keys().keys().find(|kid| **kid != first).expect("a spare").clone();
-    node.tend(&Orders { sign: Some(standby.clone()), at: at(3), ..Orders::default() }, at(3))
-        .expect("rotated");
+    let standby = node.journal().keys().keys().find(|kid| **kid != first).expect("a spare").clone();
+    node.reconcile(
+        &DesiredState { sign: Some(standby.clone()), at: at(3), ..DesiredState::default() },
+        at(3),
+    )
+    .expect("rotated");
     let stage = Stage::Retired { since: at(3), latest_exp: Some(at(660)) };
     assert_eq!(announced(&folder).keys()[&first].stage, stage);
-    let before = node.holdings();
+    let before = node.journal();
     drop(node);
     let (node, surprises) = Node::open(settings(folder.path()), at(4)).expect("a node");
-    assert_eq!((node.holdings(), surprises), (before, vec![]));
+    assert_eq!((node.journal(), surprises), (before, vec![]));
     assert!(node.sign(&claims(OTHERS, at(600)), at(5)).is_ok());
 }
 
@@ -141,18 +146,18 @@ fn what_was_ordered_survives_a_restart_and_the_old_key_is_announced_with_its_las
 fn a_node_whose_journal_was_lost_goes_on_with_new_keys_and_keeps_the_old_ones_public() {
     let folder = TempDir::new().expect("a folder");
     let node = started(&folder);
-    let kid = node.holdings().signing().expect("one signs").clone();
+    let kid = node.journal().signing().expect("one signs").clone();
     drop(node);
     fs::remove_file(folder.path().join("keys/signer.json")).expect("it is there");
     let (node, surprises) = Node::open(settings(folder.path()), at(10)).expect("a node");
     assert_eq!(surprises.len(), 2);
     let stage = Stage::Retired { since: at(10), latest_exp: Some(at(10 + 3600 + 10)) };
     assert_eq!(announced(&folder).keys()[&kid].stage, stage);
-    node.tend(&Orders::default(), at(10)).expect("keys are made");
-    assert_eq!(node.holdings().keys().len(), 4);
+    node.reconcile(&DesiredState::default(), at(10)).expect("keys are made");
+    assert_eq!(node.journal().keys().len(), 4);
     assert!(matches!(
         node.sign(&claims(OTHERS, at(600)), at(11)),
-        Err(SignError::Refused(Refusal::NotReady))
+        Err(SignError::Refused(SigningRefusal::NotReady))
     ));
 }
 
@@ -160,15 +165,18 @@ fn a_node_whose_journal_was_lost_goes_on_with_new_keys_and_keeps_the_old_ones_pu
 fn a_private_key_that_was_lost_retires_and_another_one_signs() {
     let folder = TempDir::new().expect("a folder");
     let node = started(&folder);
-    let kid = node.holdings().signing().expect("one signs").clone();
+    let kid = node.journal().signing().expect("one signs").clone();
     drop(node);
     fs::remove_file(folder.path().join(format!("keys/{kid}.pem"))).expect("it is there");
     let (node, surprises) = Node::open(settings(folder.path()), at(10)).expect("a node");
-    assert_eq!(surprises, [Surprise::Lost { kid: kid.clone() }]);
-    assert!(matches!(node.sign(&claims(API, at(600)), at(10)), Err(SignError::Refused(Refusal::NoKey))));
-    let orders = Orders { sign: Some(kid.clone()), ..Orders::default() };
-    node.tend(&orders, at(11)).expect("another one begins");
-    assert_ne!(node.holdings().signing(), Some(&kid));
+    assert_eq!(surprises, [RecoveryFinding::Lost { kid: kid.clone() }]);
+    assert!(matches!(
+        node.sign(&claims(API, at(600)), at(10)),
+        Err(SignError::Refused(SigningRefusal::NoKey))
+    ));
+    let orders = DesiredState { sign: Some(kid.clone()), ..DesiredState::default() };
+    node.reconcile(&orders, at(11)).expect("another one begins");
+    assert_ne!(node.journal().signing(), Some(&kid));
     assert!(node.sign(&claims(API, at(600)), at(12)).is_ok());
 }
 
@@ -202,23 +210,27 @@ fn a_damaged_journal_is_refused_with_what_to_do() {
 fn nothing_changes_hands_that_could_not_be_announced() {
     let folder = TempDir::new().expect("a folder");
     let node = started(&folder);
-    let before = node.holdings();
+    let before = node.journal();
     let first = before.signing().expect("one signs").clone();
     let standby = before.keys().keys().find(|kid| **kid != first).expect("a spare").clone();
     // A file where the directory was.
     fs::remove_dir_all(folder.path().join("announcements")).expect("it is ours");
     fs::write(folder.path().join("announcements"), "").expect("it is ours");
-    let orders = Orders { sign: Some(standby.clone()), ..Orders::default() };
-    assert!(matches!(node.tend(&orders, at(1)), Err(NodeError::Board(_))));
-    assert_eq!(node.holdings(), before);
+    let orders = DesiredState { sign: Some(standby.clone()), ..DesiredState::default() };
+    assert!(matches!(node.reconcile(&orders, at(1)), Err(NodeError::Board(_))));
+    assert_eq!(node.journal(), before);
     assert_eq!(journal(&folder).signing(), Some(&standby), "it would go on from here");
     assert!(node.sign(&claims(API, at(600)), at(2)).is_ok());
-    assert_eq!(node.holdings().signing(), Some(&first));
+    assert_eq!(node.journal().signing(), Some(&first));
     fs::remove_file(folder.path().join("announcements")).expect("it is ours");
-    node.tend(&orders, at(3)).expect("it goes on");
-    assert_eq!(node.holdings().signing(), Some(&standby));
+    node.reconcile(&orders, at(3)).expect("it goes on");
+    assert_eq!(node.journal().signing(), Some(&standby));
     let held = journal(&folder).keys()[&first].clone();
-    assert_eq!(held.internal_horizon, Some(at(660)), "nothing that was signed meanwhile is forgotten");
+    assert_eq!(
+        held.latest_internal_exp_bound,
+        Some(at(660)),
+        "nothing that was signed meanwhile is forgotten"
+    );
 }
 
 #[test]
@@ -226,12 +238,15 @@ fn a_revoked_key_does_not_sign_although_the_disk_cannot_say_so() {
     let folder = TempDir::new().expect("a folder");
     let node = started(&folder);
     node.sign(&claims(API, at(600)), at(1)).expect("it signs");
-    let kid = node.holdings().signing().expect("one signs").clone();
+    let kid = node.journal().signing().expect("one signs").clone();
     fs::remove_dir_all(folder.path().join("announcements")).expect("it is ours");
     fs::write(folder.path().join("announcements"), "").expect("it is ours");
-    let orders = Orders { revoked: BTreeSet::from([kid.clone()]), ..Orders::default() };
-    assert!(node.tend(&orders, at(2)).is_err());
-    assert!(matches!(node.sign(&claims(API, at(600)), at(3)), Err(SignError::Refused(Refusal::NoKey))));
+    let orders = DesiredState { revoked: BTreeSet::from([kid.clone()]), ..DesiredState::default() };
+    assert!(node.reconcile(&orders, at(2)).is_err());
+    assert!(matches!(
+        node.sign(&claims(API, at(600)), at(3)),
+        Err(SignError::Refused(SigningRefusal::NoKey))
+    ));
     let (set, _) = node.verification_set().expect("the standby");
     assert!(set.iter().all(|key| *key.jwk.kid() != kid));
 }
@@ -240,24 +255,24 @@ fn a_revoked_key_does_not_sign_although_the_disk_cannot_say_so() {
 fn a_key_whose_revocation_could_not_be_recorded_does_not_sign_after_a_restart_without_a_ledger() {
     let folder = TempDir::new().expect("a folder");
     let node = started(&folder);
-    let kid = node.holdings().signing().expect("one signs").clone();
+    let kid = node.journal().signing().expect("one signs").clone();
     // As a full disk does, this refuses what is written and nothing that is removed.
     let in_the_way = folder.path().join("keys/.signer.json.tmp");
     fs::create_dir(&in_the_way).expect("the folder is ours");
-    let orders = Orders { revoked: BTreeSet::from([kid.clone()]), ..Orders::default() };
-    assert!(node.tend(&orders, at(2)).is_err(), "it could be recorded");
+    let orders = DesiredState { revoked: BTreeSet::from([kid.clone()]), ..DesiredState::default() };
+    assert!(node.reconcile(&orders, at(2)).is_err(), "it could be recorded");
     assert_eq!(journal(&folder).signing(), Some(&kid));
     drop(node);
     fs::remove_dir(&in_the_way).expect("it is empty");
     let node = started(&folder);
     node.sign(&claims(API, at(600)), at(3)).expect("the standby signs");
-    assert_ne!(node.holdings().signing(), Some(&kid));
+    assert_ne!(node.journal().signing(), Some(&kid));
 }
 
 #[test]
 fn two_keyrings_share_nothing() {
     let (one, other) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
-    let kids = |node: &Node| node.holdings().keys().keys().cloned().collect::<BTreeSet<_>>();
+    let kids = |node: &Node| node.journal().keys().keys().cloned().collect::<BTreeSet<_>>();
     assert!(kids(&started(&one)).is_disjoint(&kids(&started(&other))));
 }
 
@@ -329,7 +344,7 @@ fn an_imported_key_signs_for_everybody_and_is_kept_for_what_others_signed_with_i
     let rsa = openssl::rsa::Rsa::generate(2048).expect("a key");
     fs::write(&file, rsa.private_key_to_pem().expect("PEM")).expect("it is ours");
     let node = started(&folder);
-    let first = node.holdings().signing().expect("one signs").clone();
+    let first = node.journal().signing().expect("one signs").clone();
     let open_to_all = node.import(&file, at(5)).expect_err("others may read it");
     assert!(open_to_all.hint().is_some_and(|hint| hint.contains("install -o ")), "{open_to_all}");
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
@@ -341,18 +356,19 @@ fn an_imported_key_signs_for_everybody_and_is_kept_for_what_others_signed_with_i
     let others = claims(OTHERS, at(600));
     let signed = node.sign(&others, at(6)).expect("it signs");
     assert!(verifies(&announced(&folder).keys()[&kid].jwk, &others, &signed));
-    node.tend(&Orders::default(), at(7)).expect("the other one stops");
+    node.reconcile(&DesiredState::default(), at(7)).expect("the other one stops");
     assert!(matches!(announced(&folder).keys()[&first].stage, Stage::Retired { .. }));
     let standby = node
-        .holdings()
+        .journal()
         .keys()
         .iter()
         .find(|(_, held)| matches!(held.stage, Stage::Standby { .. }))
         .map(|(kid, _)| kid.clone());
-    node.tend(&Orders { sign: standby, at: at(8), ..Orders::default() }, at(8)).expect("rotated away");
-    let held = node.holdings().keys()[&kid].clone();
-    assert_eq!(held.horizon, Some(at(5 + 3600 + 10)));
-    assert_eq!(held.internal_horizon, Some(at(5 + 365 * 24 * 3600 + 10)));
+    node.reconcile(&DesiredState { sign: standby, at: at(8), ..DesiredState::default() }, at(8))
+        .expect("rotated away");
+    let held = node.journal().keys()[&kid].clone();
+    assert_eq!(held.latest_exp_bound, Some(at(5 + 3600 + 10)));
+    assert_eq!(held.latest_internal_exp_bound, Some(at(5 + 365 * 24 * 3600 + 10)));
     drop(node);
-    assert_eq!(open(&folder).holdings().keys().len(), 4);
+    assert_eq!(open(&folder).journal().keys().len(), 4);
 }

@@ -24,18 +24,18 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// Who is connected.
 #[derive(Default)]
-pub(super) struct Seats {
-    taken: Vec<Weak<Seat>>,
+pub(super) struct ConnectionSlots {
+    taken: Vec<Weak<Slot>>,
     /// Counts what is read on all of them, so that it tells which one spoke last.
     clock: Arc<AtomicU64>,
 }
 
-struct Seat {
+struct Slot {
     spoke: AtomicU64,
     end: CancellationToken,
 }
 
-impl Seats {
+impl ConnectionSlots {
     /// Seats a connection; where there is no room, the one that has been silent for longest ends.
     pub(super) fn take(&mut self, stream: UnixStream, idle: Duration) -> Connection {
         self.taken.retain(|seat| seat.strong_count() > 0);
@@ -48,7 +48,7 @@ impl Seats {
             }
         }
         let clock = Arc::clone(&self.clock);
-        let seat = Seat { spoke: clock.fetch_add(1, Relaxed).into(), end: CancellationToken::new() };
+        let seat = Slot { spoke: clock.fetch_add(1, Relaxed).into(), end: CancellationToken::new() };
         let ended = Box::pin(seat.end.clone().cancelled_owned());
         let seat = Arc::new(seat);
         self.taken.push(Arc::downgrade(&seat));
@@ -59,7 +59,7 @@ impl Seats {
 /// One that is seated.
 pub(in crate::signer) struct Connection {
     stream: UnixStream,
-    seat: Arc<Seat>,
+    seat: Arc<Slot>,
     clock: Arc<AtomicU64>,
     idle: Duration,
     silent: Pin<Box<Sleep>>,

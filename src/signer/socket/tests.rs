@@ -70,8 +70,8 @@ fn root_we_ourselves_and_those_who_are_named_may_connect() {
     assert!(!access.allows(99, 71) && !Access::default().allows(99, 0));
 }
 
-fn meter() -> Arc<Meter> {
-    Arc::new(Meter::new(crate::core::announcement::NodeName::parse("node-1").expect("a name")))
+fn meter() -> Arc<SignerMetrics> {
+    Arc::new(SignerMetrics::new(crate::core::announcement::NodeName::parse("node-1").expect("a name")))
 }
 
 #[tokio::test]

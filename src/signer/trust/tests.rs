@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::core::{
-    announcement::{AnnouncedKey, Announcement, Draft, Stage, Word},
+    announcement::{AnnouncedKey, Announcement, AnnouncementSigner, Stage, StatementVersion},
     issuer::Issuer,
     jwk::Jwk,
     public_key::PublicKey,
@@ -23,23 +23,26 @@ fn keys(count: usize) -> Vec<PKey<Private>> {
 }
 
 /// What a node says at a time, signed with all of its keys.
-fn posted(name: &str, second: i64, keys: &[PKey<Private>]) -> Posted {
+fn posted(name: &str, second: i64, keys: &[PKey<Private>]) -> SignedAnnouncement {
     let at = Timestamp::from_second(second).expect("a time");
     let jwk = |key: &PKey<Private>| {
         let spki = key.public_key_to_der().expect("a key has DER");
         Jwk::of_public_key(PublicKey::from_spki(&spki).expect("RSA"))
     };
-    let announced =
-        |key| AnnouncedKey { jwk: jwk(key), stage: Stage::Standby { since: at }, withdrawn: false };
+    let announced = |key| AnnouncedKey {
+        jwk: jwk(key),
+        stage: Stage::Standby { since: at },
+        excluded_from_discovery: false,
+    };
     let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
-    let word = Word { at, heard: None };
+    let word = StatementVersion { at, observed_order: None };
     let announcement = Announcement::new(node(name), issuer, word, keys.iter().map(announced));
-    let mut draft = Draft::new(&announcement);
+    let mut draft = AnnouncementSigner::new(&announcement);
     for key in keys {
         let sign = |message: &[u8]| Signer::new(MessageDigest::sha256(), key)?.sign_oneshot_to_vec(message);
         draft.sign(&jwk(key), sign).expect("it signs");
     }
-    Posted::read(&draft.to_json()).expect("well-formed")
+    SignedAnnouncement::read(&draft.to_json()).expect("well-formed")
 }
 
 fn node(name: &str) -> NodeName {

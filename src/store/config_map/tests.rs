@@ -1,7 +1,7 @@
 use super::*;
 use crate::core::{
-    ledger::{Event, Look},
-    merge::{Answer, Report, merge},
+    ledger::{Event, TargetObservation},
+    merge::{SourceAnswer, SourceReport, merge},
     tests::{known, retention, rsa_key},
 };
 
@@ -17,7 +17,7 @@ fn text(ledger: &Ledger) -> String {
     String::from_utf8(ledger.to_json()).expect("UTF-8")
 }
 
-fn found(data: &serde_json::Value) -> Result<Found, StoreError> {
+fn found(data: &serde_json::Value) -> Result<StoredLedger, StoreError> {
     store().found(object(serde_json::json!({ "metadata": {}, "data": data }))).map(|stored| stored.found)
 }
 
@@ -25,14 +25,14 @@ fn found(data: &serde_json::Value) -> Result<Found, StoreError> {
 fn what_a_config_map_holds_is_told_apart() {
     let (ledger, cut) = (Arc::new(known(&[], &[rsa_key(1)])), "{\"version\":");
     let whole = serde_json::json!({ LEDGER: text(&ledger), PREVIOUS: "x", "other": "y" });
-    assert_eq!(Found::Ledger(Arc::clone(&ledger)), found(&whole).expect("usable"));
+    assert_eq!(StoredLedger::Ledger(Arc::clone(&ledger)), found(&whole).expect("usable"));
     let truncated = serde_json::json!({ LEDGER: cut, PREVIOUS: text(&ledger) });
-    assert_eq!(Found::Previous(Arc::clone(&ledger)), found(&truncated).expect("usable"));
+    assert_eq!(StoredLedger::Previous(Arc::clone(&ledger)), found(&truncated).expect("usable"));
     let gone = serde_json::json!({ PREVIOUS: text(&ledger) });
-    assert_eq!(Found::Previous(Arc::clone(&ledger)), found(&gone).expect("usable"));
+    assert_eq!(StoredLedger::Previous(Arc::clone(&ledger)), found(&gone).expect("usable"));
     let damaged = found(&serde_json::json!({ LEDGER: cut })).expect("memory may help");
-    assert!(matches!(damaged, Found::Damaged(_)));
-    assert_eq!(Found::Nothing, found(&serde_json::json!({})).expect("made ahead by the operator"));
+    assert!(matches!(damaged, StoredLedger::Damaged(_)));
+    assert_eq!(StoredLedger::Nothing, found(&serde_json::json!({})).expect("made ahead by the operator"));
     let newer = text(&ledger).replace("\"version\": 1", "\"version\": 2");
     let newer = found(&serde_json::json!({ LEDGER: newer, PREVIOUS: text(&ledger) }));
     assert!(matches!(newer, Err(StoreError::Invalid { .. })));
@@ -81,9 +81,9 @@ fn the_version_before_gives_way_to_a_large_ledger_and_a_larger_one_is_refused() 
 }
 
 fn next(ledger: &Ledger) -> Ledger {
-    ledger.shown(
+    ledger.observe_target(
         "place",
-        &Look::at_our_own(ledger.entries().keys().cloned().collect()),
+        &TargetObservation::of_own_listener(ledger.entries().keys().cloned().collect()),
         Some(jiff::Timestamp::UNIX_EPOCH),
     )
 }
@@ -94,13 +94,13 @@ fn more_than_a_thousand_tombstones_fit() {
     let of = |count: usize| {
         let keys: Vec<_> = (0..count).map(rsa_key).collect();
         let ledger = known(&[], &keys[..1]);
-        let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(keys) }];
+        let reports = [SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys) }];
         let mut ledger =
             ledger.observe(&merge(&ledger, &reports), jiff::Timestamp::UNIX_EPOCH, &retention()).ledger;
         assert_eq!(Event::Appeared, ledger.changes()[0].event);
         for place in ["https://account.blob.core.windows.net/$web", "s3://bucket/prefix", "http"] {
-            let look = Look::at_our_own(ledger.entries().keys().cloned().collect());
-            ledger = ledger.shown(place, &look, Some(jiff::Timestamp::UNIX_EPOCH));
+            let look = TargetObservation::of_own_listener(ledger.entries().keys().cloned().collect());
+            ledger = ledger.observe_target(place, &look, Some(jiff::Timestamp::UNIX_EPOCH));
         }
         ledger.to_json().len()
     };

@@ -5,15 +5,15 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::core::{
-    announcement::{Announcement, Draft, Word},
+    announcement::{Announcement, AnnouncementSigner, StatementVersion},
     issuer::Issuer,
 };
 
 fn announced(node: &NodeName) -> String {
     let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
-    let word = Word { at: jiff::Timestamp::UNIX_EPOCH, heard: None };
+    let word = StatementVersion { at: jiff::Timestamp::UNIX_EPOCH, observed_order: None };
     let announcement = Announcement::new(node.clone(), issuer, word, []);
-    String::from_utf8(Draft::new(&announcement).to_json()).expect("JSON is UTF-8")
+    String::from_utf8(AnnouncementSigner::new(&announcement).to_json()).expect("JSON is UTF-8")
 }
 
 #[test]

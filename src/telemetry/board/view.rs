@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::{IssuerStatus, LedgerStatus, SourceStatus, TargetStatus, VerificationStatus};
 use crate::core::{
     jwk_set::Profile,
-    ledger::{Change, Entry, Incident, Ledger, State},
-    rotation::NodeReport,
+    ledger::{Change, Entry, EntryState, Incident, Ledger},
+    rotation::NodeStatus,
 };
 
 /// One issuer.
@@ -30,7 +30,7 @@ pub(super) struct View {
     warnings: Vec<String>,
     /// What is next for each node that signs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    nodes: BTreeMap<String, NodeReport>,
+    nodes: BTreeMap<String, NodeStatus>,
     sources: BTreeMap<String, SourceStatus>,
     targets: BTreeMap<String, TargetStatus>,
     /// What a relying party would say of a token.
@@ -98,7 +98,7 @@ impl View {
             former: status.former.clone(),
             keys: ledger.map(|(ledger, profile)| keys(ledger, *profile)).unwrap_or_default(),
             strangers: of_ledger(|ledger| {
-                ledger.strangers().keys().map(|kid| kid.as_str().to_owned()).collect()
+                ledger.unmanaged_keys().keys().map(|kid| kid.as_str().to_owned()).collect()
             })
             .unwrap_or_default(),
             alarms: status.alarms.clone(),
@@ -121,8 +121,8 @@ fn keys(ledger: &Ledger, profile: Profile) -> Vec<KeyView> {
 impl KeyView {
     fn of(entry: &Entry, profile: Profile) -> Self {
         let missing_since = match entry.state {
-            State::Missing { since } => Some(since),
-            State::Listed | State::Removed { .. } | State::Revoked { .. } => None,
+            EntryState::Missing { since } => Some(since),
+            EntryState::Listed | EntryState::Removed { .. } | EntryState::Revoked { .. } => None,
         };
         Self {
             kid: entry.jwk.kid().as_str().to_owned(),

@@ -6,18 +6,18 @@ use crate::{
     core::{
         announcement::NodeName,
         tests::terms,
-        verification::{self, Judgement, Party},
+        verification::{self, Party, Verdict},
     },
     telemetry::{
-        board::{Board, Traffic},
-        notices::Notices,
-        signing::{Meter, Outcome, Standing},
+        board::{StatusStore, Traffic},
+        notices::EventQueue,
+        signing::{SignOutcome, SignerMetrics, SignerState},
     },
 };
 
 #[test]
 fn every_metric_is_named_and_typed_as_prometheus_wants() {
-    let board = Board::telling(Notices::default());
+    let board = StatusStore::with_events(EventQueue::default());
     board.issuer(&terms().issuer, |issuer| issuer.ready = true);
     board.source(&terms().issuer, "kubernetes", |source| source.signing_key_public = Some(false));
     board.target(&terms().issuer, "blob", |target| target.writes = 2);
@@ -42,17 +42,17 @@ fn every_metric_is_named_and_typed_as_prometheus_wants() {
 
 #[test]
 fn a_node_that_signs_is_measured_and_a_process_without_public_listener_has_no_traffic() {
-    let board = Board::default();
-    let meter = Arc::new(Meter::new(NodeName::parse("cp-1").expect("a name")));
+    let board = StatusStore::default();
+    let meter = Arc::new(SignerMetrics::new(NodeName::parse("cp-1").expect("a name")));
     board.signer(&terms().issuer, Arc::clone(&meter));
-    meter.answered(Outcome::Signed, Duration::from_micros(750));
-    meter.answered(Outcome::Refused, Duration::ZERO);
+    meter.answered(SignOutcome::Signed, Duration::from_micros(750));
+    meter.answered(SignOutcome::Refused, Duration::ZERO);
     meter.fetched();
-    meter.turned_away();
-    meter.tended(Some("the disk is full".to_owned()));
+    meter.record_unauthorized();
+    meter.record_reconcile(Some("the disk is full".to_owned()));
     let at = |second| Timestamp::from_second(second).expect("a time");
     let keys = [("active", 1), ("standby", 0)].into();
-    meter.stands(Standing { keys, changed: at(5), obeyed: Some(at(6)), announced: at(7) });
+    meter.set_state(SignerState { keys, changed: at(5), obeyed: Some(at(6)), announced: at(7) });
     let page = board.metrics(None);
     let of = "issuer=\"https://issuer.example/c1\",node=\"cp-1\"";
     for line in [
@@ -83,12 +83,13 @@ fn a_node_that_signs_is_measured_and_a_process_without_public_listener_has_no_tr
 
 #[test]
 fn what_was_found_out_of_tokens_is_measured_and_nothing_is_said_where_nobody_looks() {
-    let (board, issuer) = (Board::default(), terms().issuer);
+    let (board, issuer) = (StatusStore::default(), terms().issuer);
     board.issuer(&issuer, |issuer| issuer.ready = true);
     assert!(!board.metrics(None).contains("signpost_verify_success{"));
-    let judged =
-        |outcome| Judgement { party: Party::Local, outcome, likely_code: None, findings: Vec::new() };
-    for (outcome, success) in [(verification::Outcome::Accepted, 1), (verification::Outcome::Unknown, 0)] {
+    let judged = |outcome| Verdict { party: Party::Local, outcome, likely_code: None, findings: Vec::new() };
+    for (outcome, success) in
+        [(verification::VerificationOutcome::Accepted, 1), (verification::VerificationOutcome::Unknown, 0)]
+    {
         board.verified(&issuer, Timestamp::UNIX_EPOCH, judged(outcome));
         board.unverified(&issuer, "away");
         let page = board.metrics(None);
@@ -105,11 +106,11 @@ fn what_was_found_out_of_tokens_is_measured_and_nothing_is_said_where_nobody_loo
 
 #[test]
 fn what_the_world_sees_is_a_detail_of_readiness_and_does_not_decide_it() {
-    let (board, issuer) = (Board::default(), terms().issuer);
+    let (board, issuer) = (StatusStore::default(), terms().issuer);
     board.issuer(&issuer, |issuer| issuer.ready = true);
-    let mut judgement = Judgement {
+    let mut judgement = Verdict {
         party: Party::Local,
-        outcome: verification::Outcome::Refused,
+        outcome: verification::VerificationOutcome::Refused,
         likely_code: None,
         findings: Vec::new(),
     };
@@ -117,7 +118,7 @@ fn what_the_world_sees_is_a_detail_of_readiness_and_does_not_decide_it() {
     let told = |right: bool, what: &str| (right, format!("{issuer}: {what}"));
     assert_eq!(board.checks(false), [told(false, "a local relying party would refuse its tokens")]);
     assert!(board.ready());
-    judgement.outcome = verification::Outcome::Accepted;
+    judgement.outcome = verification::VerificationOutcome::Accepted;
     board.verified(&issuer, Timestamp::UNIX_EPOCH, judgement);
     assert_eq!(board.checks(false), []);
     let all = [told(true, "has keys to serve"), told(true, "a local relying party would accept its tokens")];

@@ -5,31 +5,31 @@ use crate::{
         bulletins,
         jwk_set::Profile,
         ledger::{Ledger, Lineage},
-        merge::{Answer, Report, merge},
+        merge::{SourceAnswer, SourceReport, merge},
         notice::Reason,
         tests::{retention, rsa_key, terms},
-        verification::{Judgement, Outcome, Party},
+        verification::{Party, Verdict, VerificationOutcome},
     },
     telemetry::{
-        board::Board,
-        notices::{Next, Notices},
+        board::StatusStore,
+        notices::{EventQueue, Next},
     },
 };
 
 /// What is told from now on, each once, in order: reason and subject.
-fn told(notices: &Notices) -> Vec<(Reason, String)> {
+fn told(notices: &EventQueue) -> Vec<(Reason, String)> {
     let mut told = Vec::new();
     while let Next::Tell(bulletin) = notices.next() {
-        notices.after(&bulletin, bulletins::Outcome::Told);
+        notices.after(&bulletin, bulletins::SendOutcome::Told);
         assert_eq!(bulletin.count, 1, "{:?} is heard of more than once", bulletin.notice);
         told.push((bulletin.notice.reason, bulletin.notice.subject));
     }
     told
 }
 
-fn board() -> (Board, Notices) {
-    let notices = Notices::default();
-    (Board::telling(notices.clone()), notices)
+fn board() -> (StatusStore, EventQueue) {
+    let notices = EventQueue::default();
+    (StatusStore::with_events(notices.clone()), notices)
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn what_happened_to_keys_before_the_start_is_not_told_again() {
     let (board, notices) = board();
     let ledger = |keys: usize, before: &Ledger| {
         let keys = (0..keys).map(rsa_key).collect();
-        let report = Report { source: "a".to_owned(), answer: Answer::Keys(keys) };
+        let report = SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys) };
         before.observe(&merge(before, &[report]), jiff::Timestamp::UNIX_EPOCH, &retention()).ledger
     };
     let empty = Ledger::new(terms().issuer, Lineage::from_random([0; 8]));
@@ -161,22 +161,22 @@ fn tokens_that_would_not_be_accepted_are_told_once_and_so_is_their_recovery() {
     let (board, notices) = board();
     let issuer = terms().issuer;
     let judged = |outcome| {
-        let judgement = Judgement { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
+        let judgement = Verdict { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
         board.verified(&issuer, jiff::Timestamp::UNIX_EPOCH, judgement);
     };
-    judged(Outcome::Accepted);
+    judged(VerificationOutcome::Accepted);
     board.unverified(&issuer, "away");
-    judged(Outcome::Accepted);
+    judged(VerificationOutcome::Accepted);
     assert_eq!(told(&notices), [], "all is well");
     for _ in 0..3 {
-        judged(Outcome::Refused);
+        judged(VerificationOutcome::Refused);
         board.unverified(&issuer, "away");
     }
-    judged(Outcome::Accepted);
+    judged(VerificationOutcome::Accepted);
     let reasons = [Reason::VerificationFailed, Reason::VerificationRecovered];
     assert_eq!(told(&notices), reasons.map(|reason| (reason, String::new())));
     assert!(Reason::VerificationFailed.is_warning() && !Reason::VerificationRecovered.is_warning());
-    board.start_over(&issuer);
-    judged(Outcome::Accepted);
+    board.reset(&issuer);
+    judged(VerificationOutcome::Accepted);
     assert_eq!(told(&notices), [], "another configuration begins anew");
 }

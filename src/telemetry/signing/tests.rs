@@ -1,16 +1,16 @@
 use super::*;
 
-fn meter() -> Meter {
-    Meter::new(NodeName::parse("cp-1").expect("a name"))
+fn meter() -> SignerMetrics {
+    SignerMetrics::new(NodeName::parse("cp-1").expect("a name"))
 }
 
 #[test]
 fn answers_are_counted_by_what_became_of_them_and_signatures_are_timed() {
     let meter = meter();
-    meter.answered(Outcome::Signed, Duration::from_micros(500));
-    meter.answered(Outcome::Signed, Duration::from_micros(501));
-    meter.answered(Outcome::Signed, Duration::from_secs(3));
-    meter.answered(Outcome::Failed, Duration::from_mins(1));
+    meter.answered(SignOutcome::Signed, Duration::from_micros(500));
+    meter.answered(SignOutcome::Signed, Duration::from_micros(501));
+    meter.answered(SignOutcome::Signed, Duration::from_secs(3));
+    meter.answered(SignOutcome::Failed, Duration::from_mins(1));
     let answers: Vec<_> = meter.answers().map(|(outcome, count)| (outcome.name(), count)).collect();
     assert_eq!(answers, [("signed", 3), ("unavailable", 0), ("refused", 0), ("failed", 1)]);
     let Durations { seconds, count, buckets } = meter.durations();

@@ -7,48 +7,48 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Hearing;
+use super::SourceObservation;
 use crate::core::{
     freshness::Freshness,
     kid::Kid,
-    ledger::{Ledger, Look, signed},
-    merge::{Answer, Report},
+    ledger::{Ledger, TargetObservation, signed},
+    merge::{SourceAnswer, SourceReport},
 };
 
 /// How long something has to be wrong with a rotation until it rings.
-const LASTS: Duration = Duration::from_secs(5);
+const ALARM_DELAY: Duration = Duration::from_secs(5);
 
 /// What the sources said last, and what was said about it in the log.
-pub(super) struct Heard {
+pub(super) struct SourceObservations {
     /// In configured order.
-    sources: Vec<Panel>,
+    sources: Vec<SourceGroup>,
     pub(super) alarms: BTreeSet<String>,
     /// What was wrong with the rotation when that was last looked at, and since when.
     rotation: BTreeMap<String, Instant>,
     /// What places were seen to show while our clock was not to be trusted.
-    undated: BTreeMap<String, Look>,
+    undated: BTreeMap<String, TargetObservation>,
     /// How long relying parties may keep what places give them.
-    kept: BTreeMap<String, Freshness>,
+    cache_lifetimes: BTreeMap<String, Freshness>,
 }
 
 /// Those who speak for one configured source.
-struct Panel {
-    voices: BTreeMap<String, Voice>,
+struct SourceGroup {
+    endpoints: BTreeMap<String, Endpoint>,
     verify: bool,
     /// What whoever else may speak for it says: nothing, or nobody knows.
-    others: Report,
+    others: SourceReport,
 }
 
 /// What one of them said.
-struct Voice {
-    report: Report,
+struct Endpoint {
+    report: SourceReport,
     /// What it took for the present, and when it said so on a clock that nobody sets.
     present: Option<(Timestamp, Instant)>,
 }
 
 /// Who speaks for a configured source: itself, or the API servers of a control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Voices {
+pub struct Endpoints {
     /// Each by its own name.
     pub names: BTreeSet<String>,
     /// Whether there is nobody else: only then can a key be missing.
@@ -57,7 +57,7 @@ pub struct Voices {
     pub verify: bool,
 }
 
-impl Voices {
+impl Endpoints {
     /// A source that speaks for itself.
     #[must_use]
     pub fn one(name: &str) -> Self {
@@ -71,33 +71,33 @@ impl Voices {
     }
 }
 
-impl Heard {
-    pub(super) fn new(sources: impl IntoIterator<Item = Voices>) -> Self {
+impl SourceObservations {
+    pub(super) fn new(sources: impl IntoIterator<Item = Endpoints>) -> Self {
         Self {
-            sources: sources.into_iter().map(|voices| Panel::new(&voices)).collect(),
+            sources: sources.into_iter().map(|voices| SourceGroup::new(&voices)).collect(),
             alarms: BTreeSet::new(),
             rotation: BTreeMap::new(),
             undated: BTreeMap::new(),
-            kept: BTreeMap::new(),
+            cache_lifetimes: BTreeMap::new(),
         }
     }
 
     /// Notes how long relying parties may keep what a place gives them, if it gives them anything.
-    pub(super) fn keeps(&mut self, place: &str, kept: Option<Freshness>) {
-        self.kept.remove(place);
-        self.kept.extend(kept.map(|kept| (place.to_owned(), kept)));
+    pub(super) fn set_cache_lifetime(&mut self, place: &str, kept: Option<Freshness>) {
+        self.cache_lifetimes.remove(place);
+        self.cache_lifetimes.extend(kept.map(|kept| (place.to_owned(), kept)));
     }
 
-    pub(super) fn kept(&self) -> &BTreeMap<String, Freshness> {
-        &self.kept
+    pub(super) fn cache_lifetimes(&self) -> &BTreeMap<String, Freshness> {
+        &self.cache_lifetimes
     }
 
     /// What has been wrong with the rotation for a while: a switch is a moment in which much is.
-    pub(super) fn lasting(&mut self, wrong: Vec<String>) -> Vec<String> {
+    pub(super) fn lasting_alarms(&mut self, wrong: Vec<String>) -> Vec<String> {
         let before = std::mem::take(&mut self.rotation);
         let since = |alarm: String| (before.get(&alarm).copied().unwrap_or_else(Instant::now), alarm);
         self.rotation = wrong.into_iter().map(since).map(|(since, alarm)| (alarm, since)).collect();
-        let lasting = self.rotation.iter().filter(|(_, since)| since.elapsed() >= LASTS);
+        let lasting = self.rotation.iter().filter(|(_, since)| since.elapsed() >= ALARM_DELAY);
         lasting.map(|(alarm, _)| alarm.clone()).collect()
     }
 
@@ -107,19 +107,19 @@ impl Heard {
     }
 
     /// Notes that a look at a place was recorded, with a time or without one.
-    pub(super) fn looked(&mut self, place: &str, look: &Look, is_dated: bool) {
+    pub(super) fn observe_target(&mut self, place: &str, look: &TargetObservation, is_dated: bool) {
         if is_dated {
             self.undated.remove(place);
         } else {
             let found = look.left.clone();
-            self.undated.insert(place.to_owned(), Look { found, ..look.clone() });
+            self.undated.insert(place.to_owned(), TargetObservation { found, ..look.clone() });
         }
     }
 
     /// Lets the times begin that could not when places were looked at.
     pub(super) fn date(&self, ledger: Ledger, trusted: Option<Timestamp>) -> Ledger {
         let undated = self.undated.iter().filter(|_| trusted.is_some());
-        undated.fold(ledger, |ledger, (place, look)| ledger.shown(place, look, trusted))
+        undated.fold(ledger, |ledger, (place, look)| ledger.observe_target(place, look, trusted))
     }
 
     /// Notes that they have begun.
@@ -128,33 +128,33 @@ impl Heard {
     }
 
     /// Returns the names of those who do not speak any more.
-    pub(super) fn expect(&mut self, source: usize, voices: &Voices) -> Vec<String> {
+    pub(super) fn expect(&mut self, source: usize, voices: &Endpoints) -> Vec<String> {
         self.sources[source].expect(voices)
     }
 
     /// Takes in what was said just now by one who speaks for the source.
-    pub(super) fn take(&mut self, source: usize, name: &str, hearing: Hearing) {
-        if let Some(voice) = self.sources[source].voices.get_mut(name) {
+    pub(super) fn record(&mut self, source: usize, name: &str, hearing: SourceObservation) {
+        if let Some(voice) = self.sources[source].endpoints.get_mut(name) {
             voice.report.answer = hearing.answer;
             voice.present = hearing.server_time.map(|theirs| (theirs, Instant::now()));
         }
     }
 
-    fn voices(&self) -> impl Iterator<Item = &Voice> {
-        self.sources.iter().flat_map(|panel| panel.voices.values())
+    fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.sources.iter().flat_map(|panel| panel.endpoints.values())
     }
 
-    pub(super) fn reports(&self) -> impl Iterator<Item = &Report> + Clone {
+    pub(super) fn reports(&self) -> impl Iterator<Item = &SourceReport> + Clone {
         self.sources
             .iter()
-            .flat_map(|panel| panel.voices.values().map(|voice| &voice.report).chain([&panel.others]))
+            .flat_map(|panel| panel.endpoints.values().map(|voice| &voice.report).chain([&panel.others]))
     }
 
     /// The kids that each API server verifies now; `None` for one that did not answer.
     pub(super) fn api_servers(&self) -> BTreeMap<String, Option<BTreeSet<Kid>>> {
         let verifying = self.sources.iter().filter(|panel| panel.verify);
-        let voices = verifying.flat_map(|panel| &panel.voices);
-        let kids = |voice: &Voice| {
+        let voices = verifying.flat_map(|panel| &panel.endpoints);
+        let kids = |voice: &Endpoint| {
             let keys = voice.report.answer.keys()?;
             Some(keys.into_iter().map(|key| key.kid().clone()).collect())
         };
@@ -163,27 +163,27 @@ impl Heard {
 
     /// Whether everybody who may speak is known.
     pub(super) fn knows_all(&self) -> bool {
-        self.reports().all(|report| report.answer != Answer::NotYetAsked)
+        self.reports().all(|report| report.answer != SourceAnswer::NotYetAsked)
     }
 
     /// Those whose clock is further than `margin` from ours, which shows `now`. It may have been set since they
     /// spoke.
     pub(super) fn disagreeing(&self, now: Timestamp, margin: Duration) -> impl Iterator<Item = &str> {
-        self.voices()
+        self.endpoints()
             .filter(move |voice| voice.ahead(now).is_some_and(|ahead| ahead.unsigned_abs() > margin))
             .map(|voice| voice.report.source.as_str())
     }
 
     /// The time, if nobody disagrees with it. Where there are API servers, one at least must agree.
     pub(super) fn trusted(&self, now: Timestamp, margin: Duration) -> Option<Timestamp> {
-        let knows = |voice: &Voice| voice.present.is_some();
+        let knows = |voice: &Endpoint| voice.present.is_some();
         let could_know = self.sources.iter().any(|panel| panel.verify);
-        let is_known = !could_know || self.voices().any(knows);
+        let is_known = !could_know || self.endpoints().any(knows);
         (is_known && self.disagreeing(now, margin).next().is_none()).then_some(now)
     }
 }
 
-impl Voice {
+impl Endpoint {
     /// How far its clock is ahead of one that shows `now`.
     fn ahead(&self, now: Timestamp) -> Option<SignedDuration> {
         let (theirs, said) = self.present?;
@@ -191,23 +191,24 @@ impl Voice {
     }
 }
 
-impl Panel {
-    fn new(voices: &Voices) -> Self {
-        let others = Report { source: "others".to_owned(), answer: Answer::NotYetAsked };
-        let mut panel = Self { voices: BTreeMap::new(), verify: voices.verify, others };
+impl SourceGroup {
+    fn new(voices: &Endpoints) -> Self {
+        let others = SourceReport { source: "others".to_owned(), answer: SourceAnswer::NotYetAsked };
+        let mut panel = Self { endpoints: BTreeMap::new(), verify: voices.verify, others };
         panel.expect(voices);
         panel
     }
 
-    fn expect(&mut self, voices: &Voices) -> Vec<String> {
-        self.others.answer = if voices.all { Answer::Keys(Vec::new()) } else { Answer::NotYetAsked };
+    fn expect(&mut self, voices: &Endpoints) -> Vec<String> {
+        self.others.answer =
+            if voices.all { SourceAnswer::Keys(Vec::new()) } else { SourceAnswer::NotYetAsked };
         for name in &voices.names {
-            self.voices.entry(name.clone()).or_insert_with(|| Voice {
-                report: Report { source: name.clone(), answer: Answer::NotYetAsked },
+            self.endpoints.entry(name.clone()).or_insert_with(|| Endpoint {
+                report: SourceReport { source: name.clone(), answer: SourceAnswer::NotYetAsked },
                 present: None,
             });
         }
-        self.voices.extract_if(.., |name, _| !voices.names.contains(name)).map(|(name, _)| name).collect()
+        self.endpoints.extract_if(.., |name, _| !voices.names.contains(name)).map(|(name, _)| name).collect()
     }
 }
 

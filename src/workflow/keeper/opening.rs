@@ -5,42 +5,42 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::Keeper;
+use super::IssuerReconciler;
 
 /// How long it is waited for what is not well at once: a store that refuses, an API server that restarts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What has not been tried since the start.
-pub(super) struct Opening {
+pub(super) struct StartReport {
     sources: BTreeSet<usize>,
     places: BTreeSet<String>,
     since: Instant,
     is_told: bool,
 }
 
-impl Opening {
+impl StartReport {
     pub(super) fn new(sources: usize, places: BTreeSet<String>) -> Self {
         Self { sources: (0..sources).collect(), places, since: Instant::now(), is_told: false }
     }
 }
 
-impl Keeper {
+impl IssuerReconciler {
     /// Notes that somebody who speaks for a source was asked, whatever came of it.
-    pub(in crate::workflow) fn asked(&self, source: usize) {
-        self.tell_start(|opening| {
+    pub(in crate::workflow) fn source_polled(&self, source: usize) {
+        self.log_start_once(|opening| {
             opening.sources.remove(&source);
         });
     }
 
     /// Notes that it was tried to make a target show the publication, whatever came of it.
-    pub(in crate::workflow) fn placed(&self, target: &str) {
-        self.tell_start(|opening| {
+    pub(in crate::workflow) fn target_synced(&self, target: &str) {
+        self.log_start_once(|opening| {
             opening.places.remove(target);
         });
     }
 
-    fn tell_start(&self, note: impl FnOnce(&mut Opening)) {
-        let mut opening = self.opening.lock().expect("nobody panics while holding it");
+    fn log_start_once(&self, note: impl FnOnce(&mut StartReport)) {
+        let mut opening = self.start_report.lock().expect("nobody panics while holding it");
         if opening.is_told {
             return;
         }

@@ -4,28 +4,31 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Heard, Keeper, SERVED};
+use super::{IssuerReconciler, LISTENER_TARGET, SourceObservations};
 use crate::{
     clock,
     core::{
         kid::Kid,
-        ledger::{Ask, Ledger, NotAsked},
+        ledger::{Ledger, RotationCommand, RotationCommandError},
         merge,
-        rotation::{Observation, Report, SigningKey, Step, after, next_step, report, signing_key},
+        rotation::{
+            RotationInputs, RotationStatus, RotationStep, SigningKey, after, next_step, rotation_status,
+            signing_key,
+        },
     },
     store::StoreError,
 };
 
 /// What the operator asked for was not done.
 #[derive(Debug, thiserror::Error)]
-pub enum Unasked {
+pub enum RotationRequestError {
     #[error(transparent)]
-    Refused(#[from] NotAsked),
+    Refused(#[from] RotationCommandError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl Unasked {
+impl RotationRequestError {
     /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -36,20 +39,20 @@ impl Unasked {
     }
 }
 
-impl Keeper {
+impl IssuerReconciler {
     /// Takes the operator's word on a rotation.
     ///
     /// # Errors
     ///
     /// Fails when it cannot be done, and when the ledger cannot be stored.
-    pub async fn ask(&self, ask: &Ask) -> Result<(), Unasked> {
+    pub async fn request_rotation(&self, ask: &RotationCommand) -> Result<(), RotationRequestError> {
         let now = clock::now();
-        let gates = self.gates();
+        let gates = self.required_targets();
         let mut refused = None;
         self.change(|ledger| {
             refused = None;
             let asked =
-                ledger.asked(ask, &gates, &self.charter.retention, self.charter.timing.until_ready(), now);
+                ledger.execute(ask, &gates, &self.charter.retention, self.charter.timing.until_ready(), now);
             asked.unwrap_or_else(|reason| {
                 refused = Some(reason);
                 ledger.clone()
@@ -60,10 +63,10 @@ impl Keeper {
     }
 
     /// Where every key stands and what is next.
-    pub async fn rotation(&self) -> Report {
-        let (heard, now) = (self.heard.lock().await, clock::now());
+    pub async fn rotation_status(&self) -> RotationStatus {
+        let (heard, now) = (self.observations.lock().await, clock::now());
         let ledger = self.ledger.borrow();
-        report(&ledger, &self.observation(&ledger, &heard, now), now, &self.charter.timing)
+        rotation_status(&ledger, &self.rotation_inputs(&ledger, &heard, now), now, &self.charter.timing)
     }
 
     /// How far the key is known that an API server was just seen to sign with.
@@ -72,38 +75,43 @@ impl Keeper {
         let shown = self.publication.borrow().clone();
         let is_public = shown.is_some_and(|shown| shown.keys().contains(kid));
         let ledger = self.ledger.borrow();
-        signing_key(&ledger, kid, is_public, &self.gates(), clock::now(), &self.charter.timing)
+        signing_key(&ledger, kid, is_public, &self.required_targets(), clock::now(), &self.charter.timing)
     }
 
     /// Gives the orders that are due.
-    pub(super) fn rotate(&self, ledger: Ledger, heard: &Heard, now: Timestamp) -> Ledger {
+    pub(super) fn rotate(&self, ledger: Ledger, heard: &SourceObservations, now: Timestamp) -> Ledger {
         // Most issuers have no node that obeys.
         if ledger.nodes().is_empty() {
             return ledger;
         }
-        let (seen, timing) = (self.observation(&ledger, heard, now), &self.charter.timing);
+        let (seen, timing) = (self.rotation_inputs(&ledger, heard, now), &self.charter.timing);
         let mut ledger = ledger;
         loop {
             match next_step(&ledger, &seen, now, timing) {
-                Step::Wait { .. } => return ledger,
+                RotationStep::Wait { .. } => return ledger,
                 step => ledger = after(&ledger, &step, now),
             }
         }
     }
 
     /// The places that must show a key before it signs.
-    fn gates(&self) -> BTreeSet<String> {
-        let own = self.charter.serves.then(|| SERVED.to_owned());
+    fn required_targets(&self) -> BTreeSet<String> {
+        let own = self.charter.serves.then(|| LISTENER_TARGET.to_owned());
         self.charter.gates.iter().cloned().chain(own).collect()
     }
 
-    pub(super) fn observation(&self, ledger: &Ledger, heard: &Heard, now: Timestamp) -> Observation {
-        Observation {
-            gates: self.gates(),
+    pub(super) fn rotation_inputs(
+        &self,
+        ledger: &Ledger,
+        heard: &SourceObservations,
+        now: Timestamp,
+    ) -> RotationInputs {
+        RotationInputs {
+            required_targets: self.required_targets(),
             api_servers: heard.api_servers(),
-            nodes: merge::heard(ledger, heard.reports()),
-            kept: heard.kept().clone(),
-            is_sound: self.unseen.borrow().is_empty()
+            nodes: merge::statements(ledger, heard.reports()),
+            cache_lifetimes: heard.cache_lifetimes().clone(),
+            is_complete: self.unread_targets.borrow().is_empty()
                 && heard.knows_all()
                 && heard.trusted(now, self.charter.retention.margin).is_some(),
         }

@@ -8,7 +8,10 @@ use std::error::Error;
 use signpost::core::{
     ledger::Ledger,
     token::{NotAToken, UnverifiedToken},
-    verification::{Cloud, Evidence, Exhibit, Expectation, Outcome, Party, Question, Report, judge},
+    verification::{
+        Cloud, DocumentEvidence, Evidence, Expectation, Party, Question, VerificationOutcome,
+        VerificationReport, judge,
+    },
 };
 
 mod announcement;
@@ -66,9 +69,9 @@ struct Scene<'a> {
 }
 
 /// What everybody says to it. Only a token whose signature was verified is ever accepted.
-fn judged(scene: Scene) -> Vec<Report> {
+fn judged(scene: Scene) -> Vec<VerificationReport> {
     let file = |bytes: Option<&[u8]>| {
-        bytes.map_or(Exhibit::NotSought, |bytes| Exhibit::File {
+        bytes.map_or(DocumentEvidence::NotSought, |bytes| DocumentEvidence::File {
             path: "file".to_owned(),
             bytes: bytes.to_owned(),
         })
@@ -83,7 +86,7 @@ fn judged(scene: Scene) -> Vec<Report> {
         let report = judge(&evidence, &question);
         let likely = report.findings.iter().filter(|finding| finding.likely_first).count();
         assert!(likely <= 1, "{likely} answers are the likely first");
-        if evidence.token.is_some() && report.outcome == Outcome::Accepted {
+        if evidence.token.is_some() && report.outcome == VerificationOutcome::Accepted {
             let proved = report.holds.iter().any(|rule| rule.id == "SIG");
             assert!(proved, "accepted without a verified signature");
         }

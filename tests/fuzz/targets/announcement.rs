@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::json;
-use signpost::core::announcement::{Announcement, Posted};
+use signpost::core::announcement::{Announcement, SignedAnnouncement};
 
 use super::{now, told};
 
@@ -25,7 +25,7 @@ pub(super) fn run(bytes: &[u8]) -> bool {
     }
     let unsigned = json!({"payload": Base64UrlUnpadded::encode_string(bytes), "signatures": []});
     for posted in [bytes, unsigned.to_string().as_bytes()] {
-        match Posted::read(posted) {
+        match SignedAnnouncement::read(posted) {
             Ok(posted) => {
                 let keys = posted.announcement().keys();
                 assert!(posted.signed_by().iter().all(|kid| keys.contains_key(kid)));

@@ -6,9 +6,9 @@ use signpost::core::{
     jwk::Jwk,
     jwk_set::Profile,
     kid::Kid,
-    ledger::{Found, Ledger, Retention},
-    merge::{Answer, Report, merge},
-    rotation::{Observation, Timing, next_step},
+    ledger::{Ledger, Retention, StoredLedger},
+    merge::{SourceAnswer, SourceReport, merge},
+    rotation::{RotationInputs, Timing, next_step},
 };
 
 use super::{Scene, judged, now, told};
@@ -30,7 +30,7 @@ pub(super) fn run(bytes: &[u8]) -> bool {
     no_silence_takes_a_key(&ledger);
     is_the_same_after_a_quiet_pass(&ledger);
     for gates in [BTreeSet::new(), BTreeSet::from(["target".to_owned()])] {
-        let seen = Observation { gates, is_sound: true, ..Observation::default() };
+        let seen = RotationInputs { required_targets: gates, is_complete: true, ..RotationInputs::default() };
         let _ = next_step(&ledger, &seen, now(), &timing());
     }
     judged(Scene { ledger: Some(ledger), ..Scene::default() });
@@ -39,22 +39,22 @@ pub(super) fn run(bytes: &[u8]) -> bool {
 
 /// Keys leave only when every source has answered without them, and their time is over.
 fn no_silence_takes_a_key(ledger: &Ledger) {
-    let silent = [Report { source: "api-server".to_owned(), answer: Answer::Failed }];
+    let silent = [SourceReport { source: "api-server".to_owned(), answer: SourceAnswer::Failed }];
     let observed = ledger.observe(&merge(ledger, &silent), now(), &retention()).ledger;
     assert_eq!(ledger, &observed);
-    let repaired = ledger.reconcile(&Found::Nothing, now(), DAY).expect("it is of one lineage");
+    let repaired = ledger.reconcile(&StoredLedger::Nothing, now(), DAY).expect("it is of one lineage");
     assert!(public(ledger).is_subset(&public(&repaired)));
 }
 
 /// A source that lists all that is public brings nothing new, once it was heard.
 fn is_the_same_after_a_quiet_pass(ledger: &Ledger) {
     let listed = ledger.public_keys().cloned().collect();
-    let heard = [Report { source: "api-server".to_owned(), answer: Answer::Keys(listed) }];
+    let heard = [SourceReport { source: "api-server".to_owned(), answer: SourceAnswer::Keys(listed) }];
     let pass = |ledger: &Ledger| ledger.observe(&merge(ledger, &heard), now(), &retention()).ledger;
     let observed = pass(ledger);
     assert_eq!(public(ledger), public(&observed));
     assert_eq!(observed, pass(&observed));
-    let found = Found::Ledger(Arc::new(observed.clone()));
+    let found = StoredLedger::Ledger(Arc::new(observed.clone()));
     assert_eq!(Ok(&observed), observed.reconcile(&found, now(), DAY).as_ref());
 }
 

@@ -13,15 +13,15 @@ use signpost::{
         issuer::Issuer,
         jwk_set::Profile,
         kid::Kid,
-        ledger::{Ledger, Lineage, Order, State, Why},
+        ledger::{EntryState, Ledger, Lineage, Order, OrderReason},
         notice::Reason,
-        rotation::NodeReport,
+        rotation::NodeStatus,
         verification::{self, Party},
     },
     telemetry::{
-        board::{Board, Traffic},
-        notices::Notices,
-        signing::{Meter, Standing},
+        board::{StatusStore, Traffic},
+        notices::EventQueue,
+        signing::{SignerMetrics, SignerState},
     },
 };
 
@@ -39,8 +39,8 @@ fn every_metric_is_explained_and_no_other() {
 }
 
 /// The board of a process in which everything has happened.
-fn board() -> Board {
-    let board = Board::telling(Notices::default());
+fn board() -> StatusStore {
+    let board = StatusStore::with_events(EventQueue::default());
     board.configuration_read(jiff::Timestamp::UNIX_EPOCH);
     let issuer = Issuer::parse("https://issuer.example").expect("an issuer");
     board.source(&issuer, "kubernetes", |source| {
@@ -53,29 +53,33 @@ fn board() -> Board {
     });
     board.issuer(&issuer, |status| status.former.push("https://former.example".to_owned()));
     let at = jiff::Timestamp::UNIX_EPOCH;
-    let node = NodeReport {
-        order: Some(Order { sign: Kid::parse("a").expect("a kid"), at, why: Why::First }),
-        says_that_it_signs_with: Vec::new(),
+    let node = NodeStatus {
+        order: Some(Order { sign: Kid::parse("a").expect("a kid"), at, reason: OrderReason::First }),
+        active_keys: Vec::new(),
         next: Some("b".to_owned()),
         due: Some(at),
-        waits_for: Vec::new(),
+        blocked_by: Vec::new(),
         not_before: Some(at),
     };
     board.issuer(&issuer, |status| drop(status.nodes.insert("node".to_owned(), node)));
     let now = jiff::Timestamp::UNIX_EPOCH;
     let ledger = Ledger::new(issuer.clone(), Lineage::from_random([0; 8]));
-    board.ledger(Arc::new(ledger.witnessed("blob", 2, now, Duration::from_mins(1))), Profile::Entra);
-    let outcome = verification::Outcome::Accepted;
+    board.ledger(Arc::new(ledger.observe_revision("blob", 2, now, Duration::from_mins(1))), Profile::Entra);
+    let outcome = verification::VerificationOutcome::Accepted;
     let judgement =
-        verification::Judgement { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
+        verification::Verdict { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
     board.verified(&issuer, at, judgement);
     board.target(&issuer, "blob", |target| {
         target.last_true = Some(jiff::Timestamp::UNIX_EPOCH);
         target.error = Some("words".to_owned());
         target.public_url = Some("behind".to_owned());
     });
-    let signer = Meter::new(NodeName::parse("node").expect("a name"));
-    signer.stands(Standing { keys: [("active", 1)].into(), obeyed: Some(now), ..Standing::default() });
+    let signer = SignerMetrics::new(NodeName::parse("node").expect("a name"));
+    signer.set_state(SignerState {
+        keys: [("active", 1)].into(),
+        obeyed: Some(now),
+        ..SignerState::default()
+    });
     board.signer(&issuer, Arc::new(signer));
     board.tls(|tls| tls.not_after = Some(jiff::Timestamp::UNIX_EPOCH));
     board
@@ -146,5 +150,5 @@ fn every_state_of_a_key_is_explained_and_no_other() {
     let keys = rows.iter().find(|row| row[0] == "`keys`").expect("a row");
     let (_, states) = keys[1].split_once("`state` (").expect("states");
     let (states, _) = states.split_once(')').expect("they end");
-    assert_eq!(quoted(states), State::NAMES);
+    assert_eq!(quoted(states), EntryState::NAMES);
 }

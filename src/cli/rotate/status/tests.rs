@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::*;
 use crate::core::{
     kid::Kid,
-    ledger::{Order, Why, Wish},
+    ledger::{Order, OrderReason, RotationRequest},
     rotation::Phase,
 };
 
@@ -13,15 +13,15 @@ fn at(offset: i64) -> Timestamp {
     Timestamp::from_second(NOW + offset).expect("a time")
 }
 
-fn key(kid: &str, life: &[(&str, i64)], until: Option<i64>) -> KeyReport {
+fn key(kid: &str, life: &[(&str, i64)], until: Option<i64>) -> KeyStatus {
     let (standing, since) = life.last().expect("it was born");
-    KeyReport {
+    KeyStatus {
         kid: kid.to_owned(),
         node: Some("cp-1".to_owned()),
         standing: (*standing).to_owned(),
         first_seen: at(life[0].1),
         since: at(*since),
-        life: life
+        timeline: life
             .iter()
             .map(|(name, since)| Phase { standing: (*name).to_owned(), since: at(*since) })
             .collect(),
@@ -31,17 +31,18 @@ fn key(kid: &str, life: &[(&str, i64)], until: Option<i64>) -> KeyReport {
 }
 
 /// An hour of a rotation: one key retired, one signs, one is to follow.
-fn rotating() -> Report {
-    let order = Order { sign: Kid::parse("second-key").expect("a kid"), at: at(-1205), why: Why::Age };
-    let node = NodeReport {
+fn rotating() -> RotationStatus {
+    let order =
+        Order { sign: Kid::parse("second-key").expect("a kid"), at: at(-1205), reason: OrderReason::Age };
+    let node = NodeStatus {
         order: Some(order),
-        says_that_it_signs_with: vec!["second-key".to_owned()],
+        active_keys: vec!["second-key".to_owned()],
         next: Some("third-key-with-a-long-name".to_owned()),
         due: Some(at(600)),
-        waits_for: vec!["a copy without it may be cached until 2025-11-21T08:05:00Z (eu)".to_owned()],
+        blocked_by: vec!["a copy without it may be cached until 2025-11-21T08:05:00Z (eu)".to_owned()],
         not_before: Some(at(600)),
     };
-    Report {
+    RotationStatus {
         issuer: "https://oidc.example.com/kind".to_owned(),
         at: at(0),
         nodes: [("cp-1".to_owned(), node)].into(),
@@ -59,8 +60,8 @@ fn rotating() -> Report {
             key("second-key", &[("standby", -2800), ("ready", -2200), ("active", -1200)], None),
             key("third-key-with-a-long-name", &[("standby", -1200)], None),
         ],
-        strangers: BTreeMap::new(),
-        wish: None,
+        unmanaged_keys: BTreeMap::new(),
+        rotation_request: None,
     }
 }
 
@@ -84,8 +85,8 @@ fn a_key_that_was_imported_and_signs_is_not_the_next_one() {
 
 #[test]
 fn what_the_operator_asked_for_is_seen_until_it_is_over() {
-    let wish = Some(Wish { at: at(-60), without: ["us".to_owned()].into() });
-    let told = text(&Report { wish, ..rotating() });
+    let wish = Some(RotationRequest { at: at(-60), without: ["us".to_owned()].into() });
+    let told = text(&RotationStatus { rotation_request: wish, ..rotating() });
     assert!(told.ends_with(
         "\na rotation was asked for at 2025-11-21T07:59:00Z\nwarning: it does not wait for target `us`\n"
     ));
@@ -93,9 +94,9 @@ fn what_the_operator_asked_for_is_seen_until_it_is_over() {
 
 #[test]
 fn an_issuer_without_keys_or_nodes_has_a_page_too() {
-    let empty = Report { keys: Vec::new(), nodes: BTreeMap::new(), ..rotating() };
+    let empty = RotationStatus { keys: Vec::new(), nodes: BTreeMap::new(), ..rotating() };
     assert!(text(&empty).ends_with("\nno key was seen yet\n"));
-    let observed = Report { nodes: BTreeMap::new(), ..rotating() };
+    let observed = RotationStatus { nodes: BTreeMap::new(), ..rotating() };
     assert!(!text(&observed).contains("node cp-1\n"));
 }
 
@@ -122,18 +123,18 @@ fn it_is_said_what_a_revocation_breaks() {
     assert!(anew.contains("Microsoft Entra") && !anew.contains("at once and for ever; its node"), "{anew}");
 }
 
-fn breaks_nobody(report: &Report) -> String {
+fn breaks_nobody(report: &RotationStatus) -> String {
     what_breaks(report, "third-key-with-a-long-name", false).expect("it is known")
 }
 
 #[test]
 fn it_is_said_what_a_node_says_and_not_what_nobody_knows() {
-    let told = |change: &dyn Fn(&mut NodeReport)| {
+    let told = |change: &dyn Fn(&mut NodeStatus)| {
         let mut report = rotating();
         change(report.nodes.get_mut("cp-1").expect("a node"));
         text(&report).lines().skip_while(|line| *line != "node cp-1").nth(1).expect("a line").to_owned()
     };
-    let order = |node: &mut NodeReport, at| {
+    let order = |node: &mut NodeStatus, at| {
         node.order.as_mut().expect("an order").at = at;
     };
     assert_eq!(told(&|_| {}), "  says that it signs with second-key for everybody, ordered 20m 5s ago");
@@ -142,7 +143,7 @@ fn it_is_said_what_a_node_says_and_not_what_nobody_knows() {
         "  says that it signs with second-key for everybody, ordered at 2026-12-26T08:00:00Z, which is still to come"
     );
     assert_eq!(
-        told(&|node| node.says_that_it_signs_with = vec!["first-key".to_owned()]),
+        told(&|node| node.active_keys = vec!["first-key".to_owned()]),
         "  ordered 20m 5s ago to sign with second-key for everybody; says that it signs with first-key"
     );
     assert_eq!(
@@ -150,16 +151,17 @@ fn it_is_said_what_a_node_says_and_not_what_nobody_knows() {
         "  says that it signs with second-key: for the API server alone until a key is ready, and for everybody if it \
          was imported"
     );
-    let strange = Report { strangers: [("odd".to_owned(), vec!["eu".to_owned()])].into(), ..rotating() };
+    let strange =
+        RotationStatus { unmanaged_keys: [("odd".to_owned(), vec!["eu".to_owned()])].into(), ..rotating() };
     assert!(text(&strange).contains("warning: target eu has key odd that nobody knows; whoever"));
     assert!(what_breaks(&strange, "odd", false).expect("it is known").contains("known to target eu alone"));
 }
 
 #[test]
 fn a_time_line_survives_every_report() {
-    let far = Report { at: Timestamp::MAX, ..rotating() };
+    let far = RotationStatus { at: Timestamp::MAX, ..rotating() };
     assert!(text(&far).contains("first-key"));
-    let early = Report { at: Timestamp::MIN, ..rotating() };
+    let early = RotationStatus { at: Timestamp::MIN, ..rotating() };
     assert!(text(&early).contains("first-key"));
     assert_eq!(rough(SignedDuration::try_from(Duration::from_secs(90_061)).expect("small")), "1d 1h");
 }

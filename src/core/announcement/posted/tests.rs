@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::{
-    announcement::{AnnouncedKey, NodeName, Stage, Word},
+    announcement::{AnnouncedKey, NodeName, Stage, StatementVersion},
     public_key::PublicKey,
     tests::terms,
 };
@@ -37,14 +37,19 @@ fn announcement(keys: &[&Key]) -> Announcement {
     let announced = |key: &&Key| AnnouncedKey {
         jwk: key.jwk.clone(),
         stage: Stage::Standby { since: at },
-        withdrawn: false,
+        excluded_from_discovery: false,
     };
     let node = NodeName::parse("node-1").expect("a name");
-    Announcement::new(node, terms().issuer, Word { at, heard: None }, keys.iter().map(announced))
+    Announcement::new(
+        node,
+        terms().issuer,
+        StatementVersion { at, observed_order: None },
+        keys.iter().map(announced),
+    )
 }
 
 fn posted(announcement: &Announcement, by: &[&Key]) -> Vec<u8> {
-    let mut draft = Draft::new(announcement);
+    let mut draft = AnnouncementSigner::new(announcement);
     for key in by {
         draft.sign(&key.jwk, |message| key.sign(message)).expect("it is signed");
     }
@@ -56,7 +61,7 @@ fn what_is_posted_is_read_with_those_who_signed_it() {
     let (one, other) = (Key::new(), Key::new());
     let said = announcement(&[&one, &other]);
     for by in [vec![], vec![&one], vec![&other, &one]] {
-        let read = Posted::read(&posted(&said, &by)).expect("it is whole");
+        let read = SignedAnnouncement::read(&posted(&said, &by)).expect("it is whole");
         assert_eq!(read.announcement(), &said);
         assert_eq!(*read.signed_by(), by.iter().map(|key| key.jwk.kid().clone()).collect());
     }
@@ -67,14 +72,18 @@ fn one_signature_that_is_not_as_it_should_be_spoils_all() {
     let (one, other) = (Key::new(), Key::new());
     let good = posted(&announcement(&[&one]), &[&one]);
     let foreign = posted(&announcement(&[&one]), &[&one, &other]);
-    assert_eq!(Posted::read(&foreign), Err(InvalidPost::Signature { kid: other.jwk.kid().clone() }));
+    assert_eq!(
+        SignedAnnouncement::read(&foreign),
+        Err(InvalidSignedAnnouncement::Signature { kid: other.jwk.kid().clone() })
+    );
 
     let edited = |edit: &dyn Fn(&mut Value)| {
         let mut jws: Value = serde_json::from_slice(&good).expect("JSON");
         edit(&mut jws);
-        Posted::read(jws.to_string().as_bytes()).expect_err("it was changed")
+        SignedAnnouncement::read(jws.to_string().as_bytes()).expect_err("it was changed")
     };
-    let signature = |error: &InvalidPost| matches!(error, InvalidPost::Signature { .. });
+    let signature =
+        |error: &InvalidSignedAnnouncement| matches!(error, InvalidSignedAnnouncement::Signature { .. });
     let payload = posted(&announcement(&[&one, &other]), &[]);
     let payload: Value = serde_json::from_slice(&payload).expect("JSON");
     assert!(signature(&edited(&|jws| jws["payload"] = payload["payload"].clone())), "another payload");
@@ -94,9 +103,9 @@ fn one_signature_that_is_not_as_it_should_be_spoils_all() {
     let critical = json!({"alg": "RS256", "kid": one.jwk.kid(), "typ": "signpost-announcement", "crit": []});
     let critical = Base64UrlUnpadded::encode_string(critical.to_string().as_bytes());
     let error = edited(&|jws| jws["signatures"][0]["protected"] = critical.clone().into());
-    assert!(matches!(error, InvalidPost::Header(_)), "{error}");
-    assert_eq!(edited(&|jws| jws["payload"] = "=".into()), InvalidPost::Encoding);
-    assert!(matches!(edited(&|jws| jws["more"] = 1.into()), InvalidPost::Jws(_)));
+    assert!(matches!(error, InvalidSignedAnnouncement::Header(_)), "{error}");
+    assert_eq!(edited(&|jws| jws["payload"] = "=".into()), InvalidSignedAnnouncement::Encoding);
+    assert!(matches!(edited(&|jws| jws["more"] = 1.into()), InvalidSignedAnnouncement::Jws(_)));
 }
 
 /// Whoever has a node sign tokens of his choice must not have it announce keys.
@@ -110,6 +119,6 @@ fn a_token_is_no_announcement() {
     let signed: BTreeMap<_, _> =
         BTreeMap::from([("protected", header), ("signature", Base64UrlUnpadded::encode_string(&signature))]);
     let jws = json!({"payload": claims, "signatures": [signed]});
-    let error = Posted::read(jws.to_string().as_bytes()).expect_err("it is a token");
-    assert!(matches!(error, InvalidPost::Header(_)), "{error}");
+    let error = SignedAnnouncement::read(jws.to_string().as_bytes()).expect_err("it is a token");
+    assert!(matches!(error, InvalidSignedAnnouncement::Header(_)), "{error}");
 }

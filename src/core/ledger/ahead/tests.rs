@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::{
     announcement::Stage,
-    ledger::{Found, Look, Order, SignedBy, Why},
-    merge::{Answer, Report, merge},
+    ledger::{KeyOwner, Order, OrderReason, StoredLedger, TargetObservation},
+    merge::{SourceAnswer, SourceReport, merge},
     tests::{at, kid, known, node, retention, rsa_key},
 };
 
@@ -25,15 +25,19 @@ fn passed(ledger: &Ledger, now: i64) -> Ledger {
 fn recorded(now: i64) -> Ledger {
     let mut ledger = known(&[], &[0, 1, 2].map(rsa_key));
     let keys = [rsa_key(0), rsa_key(1)].to_vec();
-    let report = Report { source: "a".to_owned(), answer: Answer::Keys(keys) };
+    let report = SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys) };
     ledger = ledger.observe(&merge(&ledger, [&report]), at(now), &retention()).ledger;
-    ledger = ledger.shown("eu", &Look::at_our_own(BTreeSet::from([kid(0), kid(1)])), Some(at(now)));
-    ledger = ledger.met_strangers("eu", &[rsa_key(9)], at(now));
+    ledger = ledger.observe_target(
+        "eu",
+        &TargetObservation::of_own_listener(BTreeSet::from([kid(0), kid(1)])),
+        Some(at(now)),
+    );
+    ledger = ledger.observe_unmanaged("eu", &[rsa_key(9)], at(now));
     for entry in ledger.keys.values_mut() {
         entry.first_seen = at(now);
-        entry.signer = Some(SignedBy { node: node("a"), stage: Stage::Standby { since: at(now) } });
+        entry.signer = Some(KeyOwner { node: node("a"), stage: Stage::Standby { since: at(now) } });
     }
-    ledger = ledger.ordered(&node("a"), &kid(0), Why::First, at(now));
+    ledger = ledger.order(&node("a"), &kid(0), OrderReason::First, at(now));
     ledger = ledger.start(BTreeSet::new(), &BTreeSet::new(), at(now)).expect("somebody signs");
     ledger.forgotten.insert(node("c"), at(now));
     ledger
@@ -47,7 +51,7 @@ fn times(ledger: &Ledger) -> Vec<Timestamp> {
 
 /// Without that of the hold, which begins with each notice.
 fn waits(ledger: &Ledger) -> Vec<Timestamp> {
-    times(&Ledger { hold: None, ..ledger.clone() })
+    times(&Ledger { retention_hold: None, ..ledger.clone() })
 }
 
 #[test]
@@ -69,13 +73,13 @@ fn times_that_are_still_to_come_count_from_when_that_was_noticed() {
     let ahead: Vec<_> = times(&dated).into_iter().filter(|time| *time > at(1000 + wait())).collect();
     assert_eq!(ahead, []);
     assert_eq!(dated.entries()[&kid(0)].shown["eu"], at(1000));
-    assert_eq!(dated.entries()[&kid(2)].state, State::Missing { since: at(1000) });
-    let order = Order { sign: kid(0), at: at(1000), why: Why::First };
+    assert_eq!(dated.entries()[&kid(2)].state, EntryState::Missing { since: at(1000) });
+    let order = Order { sign: kid(0), at: at(1000), reason: OrderReason::First };
     assert_eq!(dated.orders()[&node("a")], order);
-    assert_eq!(dated.wish().map(|wish| wish.at), Some(at(1000 + wait())), "it is not done yet");
+    assert_eq!(dated.rotation_request().map(|wish| wish.at), Some(at(1000 + wait())), "it is not done yet");
     assert_eq!(passed(&dated, 1001 + wait()), dated, "once");
     // Another process that knew the ledger before takes it as it is.
-    let found = Found::Ledger(Arc::new(dated.clone()));
+    let found = StoredLedger::Ledger(Arc::new(dated.clone()));
     let other = noticed.reconcile(&found, at(1001 + wait()), retention().wait()).expect("of one lineage");
     assert!(times(&other).into_iter().all(|time| time <= at(1001 + wait())), "{other:#?}");
     assert_eq!(other.incidents().len(), dated.incidents().len(), "nobody edited it");
@@ -88,8 +92,9 @@ fn a_clock_that_was_behind_for_a_while_loses_no_time() {
     let noticed = passed(&ledger, 1000);
     let put_right = passed(&noticed, YEARS + 10);
     assert_eq!(put_right.ahead_since, None);
-    let recorded =
-        |ledger: &Ledger| (ledger.entries().clone(), ledger.orders().clone(), ledger.wish().cloned());
+    let recorded = |ledger: &Ledger| {
+        (ledger.entries().clone(), ledger.orders().clone(), ledger.rotation_request().cloned())
+    };
     assert_eq!(recorded(&put_right), recorded(&ledger));
     // What is noticed anew begins anew.
     let again = passed(&put_right, 2 * wait());
@@ -105,7 +110,7 @@ fn whoever_writes_the_ledger_cannot_say_that_it_was_noticed_long_ago() {
     let mut forged = noticed.clone();
     forged.ahead_since = Some(at(0));
     forged.advance();
-    let forged = Found::Ledger(Arc::new(forged));
+    let forged = StoredLedger::Ledger(Arc::new(forged));
     for (known, since) in [(&ledger, 100_010), (&noticed, 100_000)] {
         let read = known.reconcile(&forged, at(100_010), retention().wait()).expect("of one lineage");
         assert_eq!(read.ahead_since, Some(at(since)));

@@ -7,8 +7,8 @@ use super::*;
 use crate::core::{
     issuer::Issuer,
     jwk::Jwk,
-    ledger::Look,
-    merge::{Answer, Report, merge},
+    ledger::TargetObservation,
+    merge::{SourceAnswer, SourceReport, merge},
     tests::{known, retention, rsa_key},
 };
 
@@ -22,7 +22,7 @@ fn wait() -> Duration {
 /// What a pass makes of a ledger when its one source lists these keys.
 fn after(ledger: &Ledger, keys: &[usize], now: Timestamp) -> Ledger {
     let keys = keys.iter().map(|index| rsa_key(*index)).collect();
-    let reports = [Report { source: "a".to_owned(), answer: Answer::Keys(keys) }];
+    let reports = [SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys) }];
     ledger.observe(&merge(ledger, &reports), now, &retention()).ledger
 }
 
@@ -38,10 +38,10 @@ fn edited(ledger: &Ledger, edit: impl FnOnce(&mut serde_json::Value)) -> Ledger 
 }
 
 fn reconciled(known: &Ledger, found: &Ledger, now: Timestamp) -> Ledger {
-    known.reconcile(&Found::Ledger(Arc::new(found.clone())), now, wait()).expect("one lineage")
+    known.reconcile(&StoredLedger::Ledger(Arc::new(found.clone())), now, wait()).expect("one lineage")
 }
 
-fn what(ledger: &Ledger) -> &What {
+fn what(ledger: &Ledger) -> &IncidentKind {
     &ledger.incidents().last().expect("told").what
 }
 
@@ -64,7 +64,7 @@ fn an_older_ledger_is_united_with_what_is_known_and_nothing_is_removed_for_a_ret
     assert_eq!(missing.entries(), restored.entries());
     assert!(restored.sequence() > missing.sequence());
     let (found, known) = (backup.sequence(), missing.sequence());
-    assert_eq!(What::Restored { found, witness: "memory".to_owned(), known }, *what(&restored));
+    assert_eq!(IncidentKind::Restored { found, witness: "memory".to_owned(), known }, *what(&restored));
     assert!(restored.alarm(now).is_some_and(|alarm| alarm.contains("restored from a backup")));
 
     // Due two minutes earlier, but the hold counts from when it was noticed.
@@ -102,7 +102,7 @@ fn a_ledger_whose_history_is_another_one_takes_nothing_away() {
     let united = reconciled(&ours, &others, now);
     assert_eq!(ours.entries()[rsa_key(1).kid()], united.entries()[rsa_key(1).kid()], "missing since now");
     assert!(is_public(&united, 3), "a key that only the other one knows");
-    assert!(matches!(what(&united), What::Restored { .. }) && united.is_held(now));
+    assert!(matches!(what(&united), IncidentKind::Restored { .. }) && united.is_held(now));
     assert!(is_public(&after(&united, &[2], now), 1), "removed before its last token is dead");
     assert!(united.goes_on_from(&ours) && united.goes_on_from(&others));
     assert!(!others.goes_on_from(&ours) && !ours.goes_on_from(&ours));
@@ -123,7 +123,7 @@ fn what_a_hand_took_out_is_put_back() {
         let repaired = reconciled(&before, &found, START);
         assert!(is_public(&repaired, 1) && is_public(&repaired, 2));
         assert!(repaired.sequence() > found.sequence());
-        assert_eq!(What::Edited { kids: [kid.clone()].into() }, *what(&repaired));
+        assert_eq!(IncidentKind::Edited { kids: [kid.clone()].into() }, *what(&repaired));
         assert!(repaired.is_held(START));
     }
 }
@@ -159,14 +159,17 @@ fn records_that_were_dropped_are_believed() {
 fn a_lost_or_damaged_ledger_is_stored_again_from_memory() {
     let before = known(&[], &[rsa_key(1)]);
     let damage = || InvalidLedger::Damaged("cut off".to_owned());
-    for (found, expected) in [(Found::Nothing, What::Lost), (Found::Damaged(damage()), What::Damaged)] {
+    for (found, expected) in [
+        (StoredLedger::Nothing, IncidentKind::Lost),
+        (StoredLedger::Damaged(damage()), IncidentKind::Damaged),
+    ] {
         let repaired = before.reconcile(&found, START, wait()).expect("known");
         assert_eq!((before.entries(), &expected), (repaired.entries(), what(&repaired)));
         assert!(repaired.is_held(START) && repaired.sequence() > before.sequence());
     }
     let empty = Ledger::new(before.issuer().clone(), before.lineage().clone());
-    assert_eq!(Ok(empty.clone()), empty.reconcile(&Found::Nothing, START, wait()));
-    let refused = empty.reconcile(&Found::Damaged(damage()), START, wait());
+    assert_eq!(Ok(empty.clone()), empty.reconcile(&StoredLedger::Nothing, START, wait()));
+    let refused = empty.reconcile(&StoredLedger::Damaged(damage()), START, wait());
     assert_eq!(Err(Irreconcilable::Damaged(damage())), refused);
 }
 
@@ -176,8 +179,9 @@ fn the_version_before_a_damaged_one_is_an_older_ledger() {
     let last = after(&before, &[1, 2], START);
     let empty = Ledger::new(before.issuer().clone(), Lineage::from_random([7; 8]));
     for known in [&last, &empty] {
-        let repaired =
-            known.reconcile(&Found::Previous(Arc::new(before.clone())), START, wait()).expect("usable");
+        let repaired = known
+            .reconcile(&StoredLedger::Previous(Arc::new(before.clone())), START, wait())
+            .expect("usable");
         assert!(is_public(&repaired, 1) && repaired.is_held(START));
         assert_eq!(is_public(known, 2), is_public(&repaired, 2));
     }
@@ -187,7 +191,7 @@ fn the_version_before_a_damaged_one_is_an_older_ledger() {
 fn another_lineage_is_neither_followed_nor_overwritten() {
     let before = known(&[], &[rsa_key(1)]);
     let other = edited(&before, |json| json["lineage"] = "0000000000000007".into());
-    let refused = before.reconcile(&Found::Ledger(Arc::new(other.clone())), START, wait());
+    let refused = before.reconcile(&StoredLedger::Ledger(Arc::new(other.clone())), START, wait());
     assert!(matches!(refused, Err(Irreconcilable::OtherLineage { .. })));
     // Nothing was stored yet, so there is nothing to lose.
     let empty = Ledger::new(before.issuer().clone(), before.lineage().clone());
@@ -202,7 +206,7 @@ fn a_moved_issuer_keeps_keys_and_lineage_and_the_move_is_recorded() {
     let moved = reconciled(&empty, &before, START);
     assert_eq!((&issuer, before.lineage()), (moved.issuer(), moved.lineage()));
     assert_eq!(before.entries(), moved.entries());
-    assert_eq!(What::Moved { from: before.issuer().clone() }, *what(&moved));
+    assert_eq!(IncidentKind::Moved { from: before.issuer().clone() }, *what(&moved));
     assert_eq!(None, moved.alarm(START));
     assert_eq!(moved, reconciled(&before.of_issuer(issuer), &moved, START));
 }
@@ -210,38 +214,39 @@ fn a_moved_issuer_keeps_keys_and_lineage_and_the_move_is_recorded() {
 #[test]
 fn a_place_that_was_written_from_a_later_change_tells_of_a_backup() {
     let ledger = after(&known(&[], &[rsa_key(1)]), &[2], START);
-    assert_eq!(ledger, ledger.witnessed("eu", ledger.sequence(), START, wait()));
-    let restored = ledger.witnessed("eu", 40, START, wait());
+    assert_eq!(ledger, ledger.observe_revision("eu", ledger.sequence(), START, wait()));
+    let restored = ledger.observe_revision("eu", 40, START, wait());
     assert_eq!((41, ledger.entries()), (restored.sequence(), restored.entries()));
     assert!(is_public(&after(&restored, &[2], START + wait() - MINUTE), 1));
-    assert_eq!(restored, restored.witnessed("us", 40, START, wait()));
+    assert_eq!(restored, restored.observe_revision("us", 40, START, wait()));
 }
 
 #[test]
 fn a_second_backup_within_a_retention_dates_what_its_place_shows_anew() {
-    let look = Look::at_our_own(known(&[], &[rsa_key(1)]).entries().keys().cloned().collect());
+    let look =
+        TargetObservation::of_own_listener(known(&[], &[rsa_key(1)]).entries().keys().cloned().collect());
     let shown = |ledger: &Ledger, place| ledger.entries()[rsa_key(1).kid()].shown.get(place).copied();
     let ledger = known(&[], &[rsa_key(1)]);
-    let ledger = ledger.shown("eu", &look, Some(START)).shown("us", &look, Some(START));
+    let ledger = ledger.observe_target("eu", &look, Some(START)).observe_target("us", &look, Some(START));
     // Nothing is switched while it is held.
-    let held = ledger.witnessed("eu", 40, START, wait());
+    let held = ledger.observe_revision("eu", 40, START, wait());
     assert_eq!(shown(&held, "eu"), Some(START));
     let over = START + wait() + MINUTE;
-    let again = held.witnessed("eu", 50, over, wait());
+    let again = held.observe_revision("eu", 50, over, wait());
     assert!(!again.is_held(over));
     assert_eq!((shown(&again, "eu"), shown(&again, "us")), (None, Some(START)));
-    assert_eq!(shown(&again.shown("eu", &look, Some(over)), "eu"), Some(over));
+    assert_eq!(shown(&again.observe_target("eu", &look, Some(over)), "eu"), Some(over));
 }
 
 #[test]
 fn a_forged_sequence_costs_one_retention_and_nothing_else() {
     let ledger = after(&known(&[], &[rsa_key(1)]), &[2], START);
     for forged in [u64::MAX, MAX_SEQUENCE, MAX_WITNESSED + 1] {
-        assert_eq!(ledger, ledger.witnessed("eu", forged, START, wait()));
+        assert_eq!(ledger, ledger.observe_revision("eu", forged, START, wait()));
     }
     // As high as it is believed: there is room for every change that follows.
-    let mut forged = ledger.witnessed("eu", MAX_WITNESSED, START, wait());
-    assert_eq!(forged, forged.witnessed("eu", u64::MAX, START, wait()));
+    let mut forged = ledger.observe_revision("eu", MAX_WITNESSED, START, wait());
+    assert_eq!(forged, forged.observe_revision("eu", u64::MAX, START, wait()));
     assert_eq!(Ok(forged.clone()), Ledger::parse(&forged.to_json()));
     forged = after(&forged, &[2, 3], START);
     assert!(forged.sequence() < MAX_SEQUENCE / 2 + 5);
@@ -251,7 +256,7 @@ fn a_forged_sequence_costs_one_retention_and_nothing_else() {
     let mut now = START;
     while is_public(&held, 1) {
         assert!(now < START + 2 * wait() + MINUTE, "held for ever");
-        held = held.witnessed("eu", held.sequence() + 1, now, wait());
+        held = held.observe_revision("eu", held.sequence() + 1, now, wait());
         held = after(&held, &[2], now);
         now += MINUTE;
     }
@@ -271,8 +276,8 @@ fn strangers_do_not_fill_the_ledger() {
     let strangers: Vec<Jwk> = (1..=110).map(rsa_key).collect();
     let ledger = known(&[], &[rsa_key(0)]);
     let [one, other] = [&strangers[..60], &strangers[60..]];
-    let full = ledger.met_strangers("eu", one, START).met_strangers("us", other, START);
-    assert_eq!(100, full.strangers().len());
+    let full = ledger.observe_unmanaged("eu", one, START).observe_unmanaged("us", other, START);
+    assert_eq!(100, full.unmanaged_keys().len());
 }
 
 /// A ledger and all that it was on the way.

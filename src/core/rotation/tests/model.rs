@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::*;
-use crate::core::{jwk::Jwk, ledger::Found};
+use crate::core::{jwk::Jwk, ledger::StoredLedger};
 
 mod faults;
 mod fingerprint;

@@ -10,7 +10,7 @@ fn a_node_that_falls_silent_keeps_its_keys_until_the_operator_forgets_it() {
     }
     assert!(scene.ledger.entries()[&kid(0)].is_public(), "it may still sign");
     let unknown = scene.ledger.forget(&node("c"), &owed(), at(100_000));
-    assert_eq!(unknown, Err(NotAsked::UnknownNode { node: node("c") }));
+    assert_eq!(unknown, Err(RotationCommandError::UnknownNode { node: node("c") }));
     scene.ledger = scene.ledger.forget(&node("a"), &owed(), at(100_000)).expect("it is known");
     assert_eq!(scene.ledger.orders().get(&node("a")), None);
     // What it had said before does not count.
@@ -41,8 +41,8 @@ fn a_node_that_goes_on_with_a_revoked_key_is_told_of_until_it_stops() {
     scene.ledger = scene.ledger.revoke(&kid(0), at(200)).expect("it is known");
     let ring = |scene: &Scene| alarms(&scene.ledger, &scene.seen, at(201), &timing()).join("\n");
     let says = |scene: &Scene| {
-        let report = report(&scene.ledger, &scene.seen, at(201), &scene.timing);
-        report.nodes["a"].says_that_it_signs_with.clone()
+        let report = rotation_status(&scene.ledger, &scene.seen, at(201), &scene.timing);
+        report.nodes["a"].active_keys.clone()
     };
     let text = format!("node `a` still signs with revoked key `{}`", kid(0));
     scene.announce(201, &[(0, "a", active(0)), (1, "a", standby(0))]);
@@ -58,9 +58,9 @@ fn an_order_that_a_node_has_dealt_with_otherwise_is_given_anew() {
     let mut scene = Scene::settled();
     scene.timing.rotate_after = None;
     // Of a ledger that is lost since, the node has had a later order: for the key that it signs with.
-    scene.ledger = scene.ledger.ordered(&node("a"), &kid(1), Why::Age, at(100));
+    scene.ledger = scene.ledger.order(&node("a"), &kid(1), OrderReason::Age, at(100));
     scene.announce(200, &[(0, "a", active(0)), (1, "a", standby(0))]);
-    assert_eq!(scene.step(201), order("a", 0, Why::First));
+    assert_eq!(scene.step(201), order("a", 0, OrderReason::First));
 }
 
 #[test]
@@ -68,19 +68,20 @@ fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
     let mut scene = Scene::settled();
     scene.ledger = scene.ledger.revoke(&kid(0), at(200)).expect("it is known");
     assert!(!scene.ledger.entries()[&kid(0)].is_public());
-    assert_eq!(scene.step(200), order("a", 1, Why::First));
+    assert_eq!(scene.step(200), order("a", 1, OrderReason::First));
     let revoked = BTreeSet::from([kid(0)]);
     let announced = scene.ledger.orders_for(&node("a")).announced;
-    let none = Orders { revoked: revoked.clone(), announced, ..Orders::default() };
+    let none = DesiredState { revoked: revoked.clone(), announced, ..DesiredState::default() };
     assert_eq!(scene.ledger.orders_for(&node("a")), none, "the order for it is gone");
     scene.settle(200);
     let announced = scene.ledger.orders_for(&node("a")).announced;
-    let orders = Orders { sign: Some(kid(1)), at: at(200), revoked, announced, ..Orders::default() };
+    let orders =
+        DesiredState { sign: Some(kid(1)), at: at(200), revoked, announced, ..DesiredState::default() };
     assert_eq!(scene.ledger.orders_for(&node("a")), orders);
     let again = scene.ledger.revoke(&kid(0), at(201));
-    assert_eq!(again, Err(NotAsked::RevokedAlready { kid: kid(0) }));
+    assert_eq!(again, Err(RotationCommandError::RevokedAlready { kid: kid(0) }));
     let unknown = scene.ledger.revoke(&kid(9), at(201));
-    assert_eq!(unknown, Err(NotAsked::UnknownKey { kid: kid(9) }));
+    assert_eq!(unknown, Err(RotationCommandError::UnknownKey { kid: kid(9) }));
     assert!(scene.ledger.adopt(&kid(0), at(202)).is_err(), "it came back");
     scene.announce(203, &[(0, "a", active(0)), (1, "a", standby(0))]);
     assert!(!scene.ledger.entries()[&kid(0)].is_public(), "it came back");
@@ -90,20 +91,20 @@ fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
 fn after_a_revocation_with_a_new_key_that_waits_for_the_places_alone() {
     let mut scene = Scene::settled();
     let refused = scene.ledger.revoke_for_a_new_key(&kid(1), at(200));
-    assert_eq!(refused, Err(NotAsked::SignsNothing { kid: kid(1) }));
+    assert_eq!(refused, Err(RotationCommandError::SignsNothing { kid: kid(1) }));
     assert_eq!(
         scene.ledger.revoke_for_a_new_key(&kid(9), at(200)),
-        Err(NotAsked::UnknownKey { kid: kid(9) })
+        Err(RotationCommandError::UnknownKey { kid: kid(9) })
     );
     scene.ledger = scene.ledger.revoke_for_a_new_key(&kid(0), at(200)).expect("it signs");
-    scene.held_by("a", 200, &[Obstacle::NoStandby]);
+    scene.held_by("a", 200, &[BlockedReason::NoStandby]);
     // The standby is ready, and public.
     scene.announce(201, &[(1, "a", active(200)), (2, "a", standby(200))]);
     scene.held_by("a", 201, &[not_shown("eu"), not_shown("us")]);
     scene.show(202, &["eu"], &[1, 2]);
     scene.held_by("a", 202, &[not_shown("us")]);
     scene.show(203, &["us"], &[1, 2]);
-    assert_eq!(scene.step(203), order("a", 2, Why::Unseen));
+    assert_eq!(scene.step(203), order("a", 2, OrderReason::Unseen));
     scene.settle(203);
     let ring = |scene: &Scene, now| alarms(&scene.ledger, &scene.seen, at(now), &timing()).join("\n");
     let told = ring(&scene, 204);
@@ -116,19 +117,19 @@ fn after_a_revocation_with_a_new_key_that_waits_for_the_places_alone() {
     assert!(ring(&scene, 302).contains("by the operator's word"));
     assert_eq!(ring(&scene, 303), "", "no copy without it is left");
     // The word counts once.
-    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(207)).expect("asked");
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.required_targets, at(207)).expect("asked");
     scene.held_by("a", 305, &[propagating("eu", 306), propagating("us", 306)]);
-    assert_eq!(scene.step(306), order("a", 3, Why::Asked));
+    assert_eq!(scene.step(306), order("a", 3, OrderReason::Asked));
 }
 
 #[test]
 fn a_new_key_that_does_not_come_is_not_waited_for_once_that_is_taken_back() {
     let mut scene = Scene::settled();
     scene.ledger = scene.ledger.revoke_for_a_new_key(&kid(0), at(200)).expect("it signs");
-    scene.held_by("a", 200, &[Obstacle::NoStandby]);
-    let (gates, propagation) = (scene.seen.gates.clone(), timing().propagation);
+    scene.held_by("a", 200, &[BlockedReason::NoStandby]);
+    let (gates, propagation) = (scene.seen.required_targets.clone(), timing().propagation);
     scene.ledger = scene.ledger.abort(&gates, propagation, at(210)).expect("there is something to take back");
-    assert_eq!(scene.step(210), order("a", 1, Why::First));
+    assert_eq!(scene.step(210), order("a", 1, OrderReason::First));
 }
 
 #[test]
@@ -139,17 +140,20 @@ fn a_revocation_without_a_ready_standby_waits_for_it() {
     scene.show(110, &["eu", "us"], &[0, 2]);
     scene.ledger = scene.ledger.revoke(&kid(0), at(120)).expect("it is known");
     scene.held_by("a", 209, &[propagating("eu", 210), propagating("us", 210)]);
-    assert_eq!(scene.step(210), order("a", 2, Why::First));
+    assert_eq!(scene.step(210), order("a", 2, OrderReason::First));
 }
 
 #[test]
 fn abort_takes_back_a_wish_or_the_last_order() {
     let mut scene = Scene::settled();
-    let gates = scene.seen.gates.clone();
-    assert_eq!(scene.ledger.abort(&gates, timing().propagation, at(1)), Err(NotAsked::NothingToAbort));
+    let gates = scene.seen.required_targets.clone();
+    assert_eq!(
+        scene.ledger.abort(&gates, timing().propagation, at(1)),
+        Err(RotationCommandError::NothingToAbort)
+    );
     let asked = scene.ledger.start(BTreeSet::new(), &gates, at(2)).expect("asked");
     let aborted = asked.abort(&gates, timing().propagation, at(3)).expect("taken back");
-    assert_eq!((aborted.wish(), aborted.orders()), (None, scene.ledger.orders()));
+    assert_eq!((aborted.rotation_request(), aborted.orders()), (None, scene.ledger.orders()));
 
     scene.ledger = asked;
     scene.settle(500);
@@ -158,13 +162,13 @@ fn abort_takes_back_a_wish_or_the_last_order() {
     let before = scene.ledger.clone();
     scene.ledger = before.abort(&gates, timing().propagation, at(520)).expect("there is a way back");
     let order = &scene.ledger.orders()[&node("a")];
-    assert_eq!((&order.sign, order.why), (&kid(0), Why::Aborted));
+    assert_eq!((&order.sign, order.reason), (&kid(0), OrderReason::Aborted));
     // The key that is taken back is retired by its node and leaves as any other.
     scene.announce(530, &[(0, "a", active(525)), (1, "a", retired(530, 560)), (2, "a", standby(510))]);
     assert_eq!(scene.settle(530), 0);
     assert_eq!(
         scene.ledger.abort(&gates, timing().propagation, at(531)),
-        Err(NotAsked::NothingToAbort),
+        Err(RotationCommandError::NothingToAbort),
         "back and forth"
     );
 
@@ -187,20 +191,22 @@ fn abort_takes_back_a_wish_or_the_last_order() {
 #[test]
 fn a_key_that_was_ordered_stays_until_the_order_is_replaced() {
     let mut scene = Scene::settled();
-    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.gates, at(500)).expect("asked");
+    scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.required_targets, at(500)).expect("asked");
     scene.settle(500);
     let announced = [(0, "a", retired(510, 540)), (1, "a", active(505)), (2, "a", standby(510))];
     scene.announce(510, &announced);
     scene.show(510, &["eu", "us"], &[0, 1, 2]);
     scene.settle(510);
     // It is taken back, and the node hears nothing of it until the key is of no use any more.
-    scene.ledger =
-        scene.ledger.abort(&scene.seen.gates, timing().propagation, at(520)).expect("there is a way back");
+    scene.ledger = scene
+        .ledger
+        .abort(&scene.seen.required_targets, timing().propagation, at(520))
+        .expect("there is a way back");
     for now in [550, 551] {
         scene.announce(now, &announced[1..]);
         assert!(scene.ledger.entries()[&kid(0)].is_public(), "its node may obey");
     }
-    assert_eq!(scene.step(551), order("a", 1, Why::First));
+    assert_eq!(scene.step(551), order("a", 1, OrderReason::First));
     assert_eq!(scene.settle(551), 1);
     scene.announce(552, &announced[1..]);
     assert!(!scene.ledger.entries()[&kid(0)].is_public());

@@ -8,14 +8,14 @@ use crate::core::rotation::{SigningKey, signing_key};
 impl Scene {
     /// What sources list that nobody orders.
     fn list(&mut self, now: i64, is_beginning: bool, keys: &[usize]) {
-        let answer = Answer::Keys(keys.iter().map(|index| rsa_key(*index)).collect());
-        let report = Report { source: "cluster".to_owned(), answer };
+        let answer = SourceAnswer::Keys(keys.iter().map(|index| rsa_key(*index)).collect());
+        let report = SourceReport { source: "cluster".to_owned(), answer };
         let merged = Merged { is_beginning, ..merge(&self.ledger, [&report]) };
         self.ledger = self.ledger.observe(&merged, at(now), &owed()).ledger;
     }
 
     fn signing(&self, index: usize, now: i64) -> SigningKey {
-        signing_key(&self.ledger, &kid(index), true, &self.seen.gates, at(now), &self.timing)
+        signing_key(&self.ledger, &kid(index), true, &self.seen.required_targets, at(now), &self.timing)
     }
 
     /// Key 0 from the beginning, key 1 listed and shown since 1000.
@@ -29,7 +29,7 @@ impl Scene {
     }
 }
 
-fn not_ready(waits_for: &[Obstacle]) -> SigningKey {
+fn not_ready(waits_for: &[BlockedReason]) -> SigningKey {
     SigningKey::NotReady { waits_for: waits_for.iter().cloned().collect() }
 }
 
@@ -49,7 +49,7 @@ fn a_key_that_is_not_in_the_publication_is_told_apart() {
     let scene = Scene::restarted();
     let of = |index, is_public| {
         let Scene { ledger, seen, timing } = &scene;
-        signing_key(ledger, &kid(index), is_public, &seen.gates, at(9000), timing)
+        signing_key(ledger, &kid(index), is_public, &seen.required_targets, at(9000), timing)
     };
     assert_eq!(of(1, false), SigningKey::NotPublic);
     assert_eq!(of(2, true), SigningKey::NotPublic, "nobody has ever heard of it");
@@ -78,7 +78,7 @@ fn the_first_keys_of_an_issuer_and_of_a_place_are_ready_at_once() {
     scene.show(0, &["eu"], &[0]);
     assert_eq!(scene.signing(0, 0), SigningKey::Ready);
     let mut scene = Scene::restarted();
-    scene.seen.gates.insert("new".to_owned());
+    scene.seen.required_targets.insert("new".to_owned());
     assert_eq!(scene.signing(1, 5000), SigningKey::Ready);
     scene.show(5000, &["new"], &[0, 1]);
     assert_eq!(scene.signing(1, 5000), SigningKey::Ready);

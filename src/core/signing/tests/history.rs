@@ -57,16 +57,16 @@ struct Died;
 
 /// A node as the edge drives it: disk, then journal, then announcement, then memory.
 struct Node {
-    orders: Orders,
+    orders: DesiredState,
     real: i64,
     skew: i64,
     made: usize,
     disk_is_full: bool,
     private_keys: BTreeMap<Kid, Jwk>,
-    journal: Option<Holdings>,
+    journal: Option<Journal>,
     announced: Announcement,
     /// What signs; `None` while no process runs.
-    memory: Option<Holdings>,
+    memory: Option<Journal>,
     ordered: BTreeSet<Kid>,
     tokens: Vec<Token>,
 }
@@ -74,7 +74,7 @@ struct Node {
 impl Node {
     fn new() -> Self {
         Self {
-            orders: Orders::default(),
+            orders: DesiredState::default(),
             real: 1_000,
             skew: 0,
             made: 0,
@@ -92,7 +92,7 @@ impl Node {
         at(self.real + self.skew)
     }
 
-    fn write(&mut self, next: &Holdings) -> Result<(), Died> {
+    fn write(&mut self, next: &Journal) -> Result<(), Died> {
         if self.disk_is_full {
             return Err(Died);
         }
@@ -102,14 +102,14 @@ impl Node {
             assert_eq!(before.changed() == next.changed(), is_same, "dated exactly when it changed");
             assert!(before.changed() <= next.changed());
         }
-        assert_eq!(Holdings::parse(&next.to_json()).as_ref(), Ok(next));
+        assert_eq!(Journal::parse(&next.to_json()).as_ref(), Ok(next));
         self.journal = Some(next.clone());
         Ok(())
     }
 
     fn start(&mut self) -> Result<(), Died> {
         let journal = self.journal.clone().unwrap_or_else(|| {
-            Holdings::new(NodeName::parse("node-1").expect("a name"), empty().issuer().clone(), self.now())
+            Journal::new(NodeName::parse("node-1").expect("a name"), empty().issuer().clone(), self.now())
         });
         let keys = self.private_keys.values().cloned();
         let (holdings, _) = journal.with_private_keys(keys, self.now(), LIFETIME);
@@ -132,7 +132,7 @@ impl Node {
         while let Some(step) = holdings.next_step(&self.orders, self.now(), MARGIN) {
             assert_eq!(Some(&step), holdings.next_step(&self.orders, self.now(), MARGIN).as_ref());
             stroke()?;
-            if step == Step::Generate && (self.made == KEYS || self.disk_is_full) {
+            if step == SignerStep::Generate && (self.made == KEYS || self.disk_is_full) {
                 return Ok(());
             }
             let done = carried_out(&step, &mut self.made);
@@ -169,10 +169,10 @@ impl Node {
         let aud = if outside { r#"["api","else"]"# } else { r#""api""# };
         let claims = claims(&format!(r#"{{"aud":{aud},"exp":{}}}"#, exp.as_second())).expect("readable");
         let inside = BTreeSet::from(["api".to_owned()]);
-        let Ok(permit) = memory.permit(&self.orders, &claims, &inside, self.now(), LIFETIME) else {
+        let Ok(permit) = memory.decide(&self.orders, &claims, &inside, self.now(), LIFETIME) else {
             return Ok(());
         };
-        if let Some(done) = memory.cover(&permit) {
+        if let Some(done) = memory.reserve_expiry(&permit) {
             let journal = self.journal.as_ref().expect("a process runs");
             let (journal, memory) = (journal.after(&done, self.now()), memory.after(&done, self.now()));
             if self.write(&journal.expect("the key is active")).is_err() {
@@ -183,7 +183,7 @@ impl Node {
         if dies {
             return Err(Died);
         }
-        let Permit { kid, exp, outside } = permit;
+        let SigningDecision { kid, exp, external: outside } = permit;
         let is_active = |stage| matches!(stage, Stage::Active { .. });
         assert!(is_active(self.announced.keys()[&kid].stage), "it was announced");
         assert!(is_active(self.journal.as_ref().expect("there").keys()[&kid].stage), "it was recorded");

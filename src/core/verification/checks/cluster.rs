@@ -1,6 +1,6 @@
 //! Rules of the API server: what it says of itself against what is published.
 
-use super::{Basis, Case, Check, EVERYBODY, Step, Verdict, Warning, holds, quoted, violated};
+use super::{Basis, Check, CheckResult, CheckStage, Context, EVERYBODY, Warning, holds, quoted, violated};
 use crate::core::verification::case::PublishedKey;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -11,7 +11,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[7_000_272],
         basis: Basis::inferred("Kubernetes, openidmetadata.go"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: every_key_is_published,
     },
     Check {
@@ -21,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[7_000_272],
         basis: Basis::inferred("azure-workload-identity, self-managed clusters"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: signs_with_a_key_of_its_own,
     },
     Check {
@@ -31,14 +31,14 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[],
         basis: Basis::inferred("Kubernetes, --api-audiences"),
-        step: Step::Audience,
+        step: CheckStage::Audience,
         judge: keeps_to_its_own_audience,
     },
 ];
 
-fn every_key_is_published(case: &Case) -> Verdict {
+fn every_key_is_published(case: &Context) -> CheckResult {
     let (Some(server), Some(keys)) = (&case.evidence.api_server, case.keys()) else {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     };
     let published: Vec<_> = keys.iter().filter_map(PublishedKey::kid).collect();
     let missing: Vec<_> = server.kids.iter().filter(|kid| !published.contains(&kid.as_str())).collect();
@@ -55,9 +55,9 @@ fn every_key_is_published(case: &Case) -> Verdict {
     )
 }
 
-fn signs_with_a_key_of_its_own(case: &Case) -> Verdict {
+fn signs_with_a_key_of_its_own(case: &Context) -> CheckResult {
     let Some(server) = case.evidence.api_server.as_ref().filter(|server| server.minted) else {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     };
     match case.token().and_then(|token| token.header().kid.as_ref()) {
         Some(kid) if !server.kids.contains(kid) => violated(
@@ -66,11 +66,11 @@ fn signs_with_a_key_of_its_own(case: &Case) -> Verdict {
             "give the public part of `--service-account-signing-key-file` in `--service-account-key-file` too; while a key rolls through several API servers behind one URL, wait",
         ),
         Some(_) => holds("the API server shows the key that it signs with"),
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
     }
 }
 
-fn keeps_to_its_own_audience(case: &Case) -> Verdict {
+fn keeps_to_its_own_audience(case: &Context) -> CheckResult {
     let taken = case.evidence.api_server.as_ref().and_then(|server| server.takes_for_its_own);
     match (taken, case.token()) {
         (Some(true), Some(token)) => {
@@ -86,6 +86,6 @@ fn keeps_to_its_own_audience(case: &Case) -> Verdict {
                 },
             )
         }
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{BEFORE_THE_OTHER, differs, holds, quoted, violated};
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, Step, Verdict};
+use super::{Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error};
 use crate::core::{
     service_account::ServiceAccount,
     token::UnverifiedToken,
@@ -21,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[70_025],
         basis: Basis::documented("Azure DevOps, AADSTS errors of workload identity"),
-        step: Step::Credential,
+        step: CheckStage::Credential,
         judge: there_is_one,
     },
     Check {
@@ -31,7 +31,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[700_211],
         basis: Basis::documented("azure-workload-identity, troubleshooting"),
-        step: Step::Issuer,
+        step: CheckStage::Issuer,
         judge: issuer_has_the_slash,
     },
     Check {
@@ -41,7 +41,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[700_211],
         basis: Basis::documented("Azure DevOps, AADSTS errors of workload identity"),
-        step: Step::Issuer,
+        step: CheckStage::Issuer,
         judge: issuer_is_the_same,
     },
     Check {
@@ -51,7 +51,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[700_212],
         basis: Basis::observed("answer of the token endpoint"),
-        step: Step::Audience,
+        step: CheckStage::Audience,
         judge: audience_is_the_same,
     },
     Check {
@@ -61,7 +61,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[7_002_138, 700_213],
         basis: Basis::observed("Azure/login #515, #517"),
-        step: Step::Subject,
+        step: CheckStage::Subject,
         judge: subject_has_the_case,
     },
     Check {
@@ -71,7 +71,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[700_213],
         basis: Basis::documented("Azure DevOps, AADSTS errors of workload identity"),
-        step: Step::Subject,
+        step: CheckStage::Subject,
         judge: subject_is_the_same,
     },
 ];
@@ -85,7 +85,7 @@ struct Expected<'a> {
     of: String,
 }
 
-fn expected<'a>(case: &Case<'a>) -> Expected<'a> {
+fn expected<'a>(case: &Context<'a>) -> Expected<'a> {
     let flags = &case.question.expected;
     let listed = case.evidence.credentials.as_deref().unwrap_or_default();
     let nearest = case.token().and_then(|token| nearest(token, listed));
@@ -119,19 +119,19 @@ fn nearest<'a>(token: &UnverifiedToken, listed: &'a [Credential]) -> Option<&'a 
     listed.iter().rev().filter(|it| it.subject.is_some()).max_by_key(score)
 }
 
-fn there_is_one(case: &Case) -> Verdict {
+fn there_is_one(case: &Context) -> CheckResult {
     match &case.evidence.credentials {
         Some(listed) if listed.is_empty() => violated(
             "the identity has no federated credential",
             "one for this issuer, subject and audience",
             "create it on the very identity whose client ID the workload uses",
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
 fn compared<'a>(
-    case: &Case<'a>,
+    case: &Context<'a>,
     seen: impl Fn(&'a UnverifiedToken) -> Option<&'a str>,
     expected: impl Fn(&Expected<'a>) -> Option<&'a str>,
 ) -> Option<(&'a str, &'a str, Option<Kind>)> {
@@ -140,11 +140,11 @@ fn compared<'a>(
     Some((seen, expected, Difference::between(seen, expected).map(|difference| difference.kind())))
 }
 
-fn issuers<'a>(case: &Case<'a>) -> Option<(&'a str, &'a str, Option<Kind>)> {
+fn issuers<'a>(case: &Context<'a>) -> Option<(&'a str, &'a str, Option<Kind>)> {
     compared(case, UnverifiedToken::issuer, |expected| expected.issuer)
 }
 
-fn issuer_has_the_slash(case: &Case) -> Verdict {
+fn issuer_has_the_slash(case: &Context) -> CheckResult {
     match issuers(case) {
         Some((seen, expected, Some(Kind::FinalSlash))) => differs(
             "`iss`",
@@ -155,11 +155,11 @@ fn issuer_has_the_slash(case: &Case) -> Verdict {
                 self::expected(case).of
             ),
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
-fn issuer_is_the_same(case: &Case) -> Verdict {
+fn issuer_is_the_same(case: &Context) -> CheckResult {
     match issuers(case) {
         Some((seen, _, None)) => holds(format!("issuer `{seen}`")),
         // Letters tell nothing then.
@@ -180,7 +180,7 @@ fn issuer_is_the_same(case: &Case) -> Verdict {
                 self::expected(case).of
             ),
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
@@ -191,23 +191,23 @@ fn is_elsewhere(seen: &str, expected: &str) -> bool {
     hosts.is_some_and(|(seen, expected)| strsim::normalized_levenshtein(&seen, &expected) < ALIKE)
 }
 
-fn audience_is_the_same(case: &Case) -> Verdict {
-    let (Some(token), expected) = (case.token(), expected(case)) else { return Verdict::NotApplicable };
-    let Some(wanted) = expected.audience else { return Verdict::NotApplicable };
+fn audience_is_the_same(case: &Context) -> CheckResult {
+    let (Some(token), expected) = (case.token(), expected(case)) else { return CheckResult::NotApplicable };
+    let Some(wanted) = expected.audience else { return CheckResult::NotApplicable };
     let fix = format!("project the token with `audience: {wanted}`, as {} has it", expected.of);
     match token.audiences()[..] {
-        [] => Verdict::NotApplicable,
+        [] => CheckResult::NotApplicable,
         ref found if found.contains(&wanted) => holds(format!("audience {}", quoted(found))),
         [one] => differs("`aud`", one, wanted, fix),
         ref found => violated(format!("`aud` is {}", quoted(found)), format!("`{wanted}`"), fix),
     }
 }
 
-fn subjects<'a>(case: &Case<'a>) -> Option<(&'a str, &'a str, Option<Kind>)> {
+fn subjects<'a>(case: &Context<'a>) -> Option<(&'a str, &'a str, Option<Kind>)> {
     compared(case, UnverifiedToken::subject, |expected| expected.subject)
 }
 
-fn subject_fix(case: &Case) -> String {
+fn subject_fix(case: &Context) -> String {
     let account = case.token().and_then(UnverifiedToken::subject).and_then(ServiceAccount::of_subject);
     if account.is_some_and(|account| account.name() == "default") {
         return "set `serviceAccountName` in the pod template: without it a pod runs as `default`".to_owned();
@@ -218,19 +218,19 @@ fn subject_fix(case: &Case) -> String {
     )
 }
 
-fn subject_has_the_case(case: &Case) -> Verdict {
+fn subject_has_the_case(case: &Context) -> CheckResult {
     match subjects(case) {
         Some((seen, expected, Some(Kind::Case))) => differs("`sub`", seen, expected, subject_fix(case)),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
-fn subject_is_the_same(case: &Case) -> Verdict {
+fn subject_is_the_same(case: &Context) -> CheckResult {
     match subjects(case) {
         Some((seen, _, None)) => holds(format!("subject `{seen}`")),
         Some((seen, expected, Some(kind))) if kind != Kind::Case => {
             differs("`sub`", seen, expected, subject_fix(case))
         }
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }

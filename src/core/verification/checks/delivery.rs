@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Basis, Case, Check, EVERYBODY, Step, Verdict, Warning, publication::answers, violated};
+use super::{
+    Basis, Check, CheckResult, CheckStage, Context, EVERYBODY, Warning, publication::answers, violated,
+};
 use crate::core::publication::{MEDIA_TYPE, is_json};
 
 /// Longest life in a cache that is not remarked on: Entra was seen to take up a new key within an hour.
@@ -21,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[501_661],
         basis: Basis::inferred("not documented"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: nothing_redirects,
     },
     Check {
@@ -31,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[501_661],
         basis: Basis::inferred("not documented"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: they_are_small_and_quick,
     },
     Check {
@@ -42,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[],
         basis: Basis::inferred("OpenID Connect Discovery 1.0 section 4.2"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: they_are_json,
     },
     Check {
@@ -52,7 +54,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[501_661],
         basis: Basis::inferred("RFC 9110 section 12.5.3"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: they_are_not_encoded,
     },
     Check {
@@ -62,12 +64,12 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[7_000_272],
         basis: Basis::inferred("RFC 9111"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: caches_forget_in_time,
     },
 ];
 
-fn nothing_redirects(case: &Case) -> Verdict {
+fn nothing_redirects(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         let last = answer.redirects.last()?;
         let fix = if what == "JWKS" {
@@ -83,7 +85,7 @@ fn nothing_redirects(case: &Case) -> Verdict {
     })
 }
 
-fn they_are_small_and_quick(case: &Case) -> Verdict {
+fn they_are_small_and_quick(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         let (took, size) = (answer.took, answer.bytes.len());
         (took > LONG_WAIT || size > LARGE).then(|| {
@@ -96,7 +98,7 @@ fn they_are_small_and_quick(case: &Case) -> Verdict {
     })
 }
 
-fn they_are_json(case: &Case) -> Verdict {
+fn they_are_json(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         let found = answer.content_type.as_deref();
         (answer.status == 200 && !is_json(found)).then(|| {
@@ -110,7 +112,7 @@ fn they_are_json(case: &Case) -> Verdict {
     })
 }
 
-fn they_are_not_encoded(case: &Case) -> Verdict {
+fn they_are_not_encoded(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         let coding = answer.content_coding.as_ref()?;
         Some(violated(
@@ -121,7 +123,7 @@ fn they_are_not_encoded(case: &Case) -> Verdict {
     })
 }
 
-fn caches_forget_in_time(case: &Case) -> Verdict {
+fn caches_forget_in_time(case: &Context) -> CheckResult {
     let fix = "have it sent with `Cache-Control: public, max-age=300`, as `signpost sync` sets it where that is \
                possible, and empty the cache in front; `no-cache` and `no-store` do not help, for kube-apiserver \
                passes over them";

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, OUTSIDE, Step, Verdict, Warning};
+use super::{
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, OUTSIDE, Warning,
+};
 use super::{differs, holds, quoted, violated};
 use crate::core::{
     issuer::is_readable_url,
@@ -21,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[501_661],
         basis: Basis::observed("SPIRE's discovery provider with Entra"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: can_be_read,
     },
     Check {
@@ -31,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[501_661],
         basis: Basis::observed("SPIRE's discovery provider with Entra"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: is_complete,
     },
     Check {
@@ -41,7 +43,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[501_661],
         basis: Basis::inferred("OpenID Connect Discovery 1.0 section 4.3"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: names_the_issuer,
     },
     Check {
@@ -51,7 +53,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: NOT_KUBERNETES,
         codes: &[501_661],
         basis: Basis::inferred("Kubernetes, openidmetadata.go"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: jwks_uri_is_usable,
     },
     Check {
@@ -61,7 +63,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: OUTSIDE,
         codes: &[501_661],
         basis: Basis::inferred("Kubernetes, openidmetadata.go"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: jwks_uri_is_public,
     },
     Check {
@@ -71,29 +73,29 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[501_661],
         basis: Basis::inferred("documents that are known to work"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: names_rs256,
     },
 ];
 
-fn document<'a>(case: &'a Case) -> Option<&'a Map<String, Value>> {
+fn document<'a>(case: &'a Context) -> Option<&'a Map<String, Value>> {
     case.discovery.as_ref()?.as_ref().ok()
 }
 
-fn can_be_read(case: &Case) -> Verdict {
+fn can_be_read(case: &Context) -> CheckResult {
     match &case.discovery {
         Some(Err(error)) => violated(
             format!("the discovery document at {} is none: {error}", case.evidence.discovery.origin()),
             "a JSON object",
             PUBLISH,
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
-fn names_the_issuer(case: &Case) -> Verdict {
+fn names_the_issuer(case: &Context) -> CheckResult {
     let (Some(found), Some(expected)) = (case.discovery_text("issuer"), case.issuer()) else {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     };
     // That the two which may be meant differ themselves has a rule of its own.
     if found == expected || case.token().and_then(UnverifiedToken::issuer) == Some(found) {
@@ -103,8 +105,8 @@ fn names_the_issuer(case: &Case) -> Verdict {
     differs("`issuer` of the discovery document", found, expected, fix)
 }
 
-fn is_complete(case: &Case) -> Verdict {
-    let Some(document) = document(case) else { return Verdict::NotApplicable };
+fn is_complete(case: &Context) -> CheckResult {
+    let Some(document) = document(case) else { return CheckResult::NotApplicable };
     let is_text =
         |name: &&&str| document.get(**name).and_then(Value::as_str).is_some_and(|it| !it.is_empty());
     let is_list = |name: &&&str| {
@@ -134,24 +136,24 @@ fn is_complete(case: &Case) -> Verdict {
     )
 }
 
-pub(super) fn jwks_uri_is_usable(case: &Case) -> Verdict {
+pub(super) fn jwks_uri_is_usable(case: &Context) -> CheckResult {
     match case.discovery_text("jwks_uri") {
         Some(uri) if !uri.is_empty() && !is_readable_url(uri) => violated(
             format!("`jwks_uri` is `{uri}`"),
             "an https URL",
             "set `jwks_uri` to where the JWKS is published",
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
-fn jwks_uri_is_public(case: &Case) -> Verdict {
+fn jwks_uri_is_public(case: &Context) -> CheckResult {
     let (Some(uri), Some(issuer)) = (case.discovery_text("jwks_uri"), case.issuer()) else {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     };
     // An issuer that is inside itself has a rule of its own.
     if !is_readable_url(uri) || is_public_url(uri) || !is_public_url(issuer) {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     }
     violated(
         format!("`jwks_uri` is `{uri}`, which nobody outside can reach"),
@@ -160,7 +162,7 @@ fn jwks_uri_is_public(case: &Case) -> Verdict {
     )
 }
 
-fn names_rs256(case: &Case) -> Verdict {
+fn names_rs256(case: &Context) -> CheckResult {
     let algorithms =
         document(case).and_then(|it| it.get("id_token_signing_alg_values_supported")?.as_array());
     match algorithms {
@@ -169,6 +171,6 @@ fn names_rs256(case: &Case) -> Verdict {
             "`RS256` among them",
             PUBLISH,
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Basis, Case, Check, ENTRA, Step, Verdict, Warning, token::MAX_TEXT, violated};
+use super::{Basis, Check, CheckResult, CheckStage, Context, ENTRA, Warning, token::MAX_TEXT, violated};
 use crate::core::verification::Credential;
 
 /// Most credentials of one identity, and how many of them are remarked on.
@@ -24,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[700_211],
         basis: Basis::documented("flexible federated identity credentials"),
-        step: Step::Issuer,
+        step: CheckStage::Issuer,
         judge: none_is_flexible,
     },
     Check {
@@ -34,7 +34,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[],
         basis: Basis::documented("federated credential considerations"),
-        step: Step::Credential,
+        step: CheckStage::Credential,
         judge: each_is_within_limits,
     },
     Check {
@@ -44,16 +44,16 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[],
         basis: Basis::documented("federated credential considerations"),
-        step: Step::Credential,
+        step: CheckStage::Credential,
         judge: there_is_room,
     },
 ];
 
-fn listed<'a>(case: &Case<'a>) -> &'a [Credential] {
+fn listed<'a>(case: &Context<'a>) -> &'a [Credential] {
     case.evidence.credentials.as_deref().unwrap_or_default()
 }
 
-fn none_is_flexible(case: &Case) -> Verdict {
+fn none_is_flexible(case: &Context) -> CheckResult {
     let flexible = listed(case)
         .iter()
         .find(|it| it.expression.is_some() && !FLEXIBLE.iter().any(|issuer| it.issuer.starts_with(issuer)));
@@ -63,11 +63,11 @@ fn none_is_flexible(case: &Case) -> Verdict {
             "a plain `subject`",
             "name one service account per credential",
         ),
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
     }
 }
 
-fn each_is_within_limits(case: &Case) -> Verdict {
+fn each_is_within_limits(case: &Context) -> CheckResult {
     let mut pairs = BTreeSet::new();
     for it in listed(case) {
         let ends = it.name.chars().next().is_some_and(|first| first.is_ascii_alphanumeric());
@@ -90,16 +90,16 @@ fn each_is_within_limits(case: &Case) -> Verdict {
             "correct it before it is applied: it would be refused",
         );
     }
-    Verdict::NotApplicable
+    CheckResult::NotApplicable
 }
 
-fn there_is_room(case: &Case) -> Verdict {
+fn there_is_room(case: &Context) -> CheckResult {
     match listed(case).len() {
         count if count >= MANY_CREDENTIALS => violated(
             format!("the identity has {count} federated credentials"),
             format!("fewer than {MANY_CREDENTIALS}, of the {MAX_CREDENTIALS} that it may have"),
             "remove those whose service account is gone, or use a second identity",
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }

@@ -4,7 +4,8 @@ use url::Url;
 
 use super::{BEFORE_THE_OTHER, violated};
 use super::{
-    Basis, Case, Check, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, Note, OUTSIDE, Step, Verdict, Warning,
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, Note, OUTSIDE,
+    Warning,
 };
 use crate::core::{
     issuer::Issuer,
@@ -33,7 +34,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[700_222, 700_226, 700_236],
         basis: Basis::documented("workload identity federation considerations"),
-        step: Step::Issuer,
+        step: CheckStage::Issuer,
         judge: is_not_entra,
     },
     Check {
@@ -43,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[700_021],
         basis: Basis::inferred("MSAL test constants"),
-        step: Step::Claims,
+        step: CheckStage::Claims,
         judge: is_a_url,
     },
     Check {
@@ -53,7 +54,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: NOT_KUBERNETES,
         codes: &[501_661],
         basis: Basis::inferred("Kubernetes, openidmetadata.go"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: is_usable,
     },
     Check {
@@ -63,7 +64,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: OUTSIDE,
         codes: &[501_661, 90_061, 50_166],
         basis: Basis::observed("azure-workload-identity #605, Azure/login #283"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: is_public,
     },
     Check {
@@ -73,7 +74,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: &[Party::Local],
         codes: &[],
         basis: Basis::inferred("workload identity federation"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: is_public_anyway,
     },
     Check {
@@ -83,20 +84,20 @@ pub(super) const CHECKS: &[Check] = &[
         parties: &[Party::Entra, Party::Gcp],
         codes: &[],
         basis: Basis::inferred("not documented; AWS forbids it"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: has_no_port,
     },
 ];
 
 /// The host of the issuer, when it is a URL.
-fn host(case: &Case) -> Option<String> {
+fn host(case: &Context) -> Option<String> {
     Some(Url::parse(case.issuer()?).ok()?.host_str()?.to_owned())
 }
 
-fn is_not_entra(case: &Case) -> Verdict {
-    let Some(host) = host(case) else { return Verdict::NotApplicable };
+fn is_not_entra(case: &Context) -> CheckResult {
+    let Some(host) = host(case) else { return CheckResult::NotApplicable };
     if !ENTRA_HOSTS.iter().any(|entra| host == *entra || host.ends_with(&format!(".{entra}"))) {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     }
     violated(
         format!("the issuer is at `{host}`: a token of Entra itself"),
@@ -106,13 +107,13 @@ fn is_not_entra(case: &Case) -> Verdict {
 }
 
 /// What stands in the token for an issuer and is no URL at all.
-fn no_url<'a>(case: &Case<'a>) -> Option<&'a str> {
+fn no_url<'a>(case: &Context<'a>) -> Option<&'a str> {
     let issuer = case.token().map_or_else(|| case.issuer(), UnverifiedToken::issuer)?;
     (!issuer.contains("://")).then_some(issuer)
 }
 
-fn is_a_url(case: &Case) -> Verdict {
-    no_url(case).map_or(Verdict::NotApplicable, |issuer| {
+fn is_a_url(case: &Context) -> CheckResult {
+    no_url(case).map_or(CheckResult::NotApplicable, |issuer| {
         violated(
             format!("`iss` is `{issuer}`"),
             "an https URL",
@@ -121,26 +122,26 @@ fn is_a_url(case: &Case) -> Verdict {
     })
 }
 
-fn is_usable(case: &Case) -> Verdict {
+fn is_usable(case: &Context) -> CheckResult {
     match case.issuer().filter(|issuer| no_url(case) != Some(*issuer)).map(Issuer::parse) {
         Some(Err(error)) if case.issuer().is_some_and(|issuer| issuer.trim() == issuer) => violated(
             error.to_string(),
             "an https URL without user, query and fragment",
             format!("give kube-apiserver a usable issuer {BEFORE_THE_OTHER}"),
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
 /// The issuer, when it can be reached from inside alone and is not the default of kube-apiserver, which has
 /// a rule of its own.
-fn inside<'a>(case: &Case<'a>) -> Option<&'a str> {
+fn inside<'a>(case: &Context<'a>) -> Option<&'a str> {
     let issuer = case.issuer().filter(|issuer| !is_default_issuer(issuer))?;
     (Issuer::parse(issuer).is_ok() && !is_public_url(issuer)).then_some(issuer)
 }
 
-fn is_public(case: &Case) -> Verdict {
-    inside(case).map_or(Verdict::NotApplicable, |issuer| {
+fn is_public(case: &Context) -> CheckResult {
+    inside(case).map_or(CheckResult::NotApplicable, |issuer| {
         violated(
             format!("`{issuer}` can be reached from inside alone"),
             "a host that the internet knows",
@@ -149,8 +150,8 @@ fn is_public(case: &Case) -> Verdict {
     })
 }
 
-fn is_public_anyway(case: &Case) -> Verdict {
-    inside(case).map_or(Verdict::NotApplicable, |issuer| {
+fn is_public_anyway(case: &Context) -> CheckResult {
+    inside(case).map_or(CheckResult::NotApplicable, |issuer| {
         // Nobody but this machine has tokens of an issuer on loopback.
         let fix = if Issuer::parse(issuer).is_ok_and(|issuer| issuer.is_loopback()) {
             "before you use it outside, publish under a public https URL and make that the issuer".to_owned()
@@ -167,7 +168,7 @@ fn is_public_anyway(case: &Case) -> Verdict {
     })
 }
 
-fn has_no_port(case: &Case) -> Verdict {
+fn has_no_port(case: &Context) -> CheckResult {
     match case.issuer().and_then(|issuer| Url::parse(issuer).ok()).and_then(|url| url.port()) {
         Some(port) => violated(
             format!("the issuer names port {port}"),
@@ -176,6 +177,6 @@ fn has_no_port(case: &Case) -> Verdict {
                 "serve it at port 443, and give kube-apiserver the URL without a port {BEFORE_THE_OTHER}"
             ),
         ),
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{BESIDE_THE_OTHER, holds, quoted, violated};
 use super::{
-    Basis, Case, Check, ENTRA, EVERYBODY, Error, KEYS, NOT_KUBERNETES, Note, SIGNATURE, Step, Verdict,
-    Warning,
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, KEYS, NOT_KUBERNETES, Note,
+    SIGNATURE, Warning,
 };
 use crate::core::{
     jwk::{Algorithm, InvalidJwk, PRIVATE_MEMBERS},
@@ -24,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[900_612],
         basis: Basis::observed("answer to a bad JWKS"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: can_be_read,
     },
     Check {
@@ -34,7 +34,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[],
         basis: Basis::inferred("RFC 7517 section 9.2"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: holds_no_private_key,
     },
     Check {
@@ -44,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: &[Party::Entra, Party::Aws],
         codes: &[7_000_272],
         basis: Basis::documented("workload identity federation"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: is_among_those_that_are_read,
     },
     Check {
@@ -54,7 +54,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: NOT_KUBERNETES,
         codes: &[7_000_274],
         basis: Basis::inferred("RFC 7517 section 4.5"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: names_one_key,
     },
     Check {
@@ -64,7 +64,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[7_000_272],
         basis: Basis::observed("azure-workload-identity #1232"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: has_the_key,
     },
     Check {
@@ -74,7 +74,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[7_000_272],
         basis: Basis::documented("workload identity federation with SPIFFE"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: key_is_for_signatures,
     },
     Check {
@@ -84,7 +84,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[900_612],
         basis: Basis::inferred("RFC 7518 section 3.3"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: key_is_strong,
     },
     Check {
@@ -94,7 +94,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[7_000_274],
         basis: Basis::observed("Microsoft.Identity.Web tests"),
-        step: Step::Signature,
+        step: CheckStage::Signature,
         judge: signature_verifies,
     },
     Check {
@@ -104,7 +104,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[900_612],
         basis: Basis::inferred("RFC 7517 section 5"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: has_no_odd_keys,
     },
     Check {
@@ -114,7 +114,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[900_612],
         basis: Basis::inferred("not documented"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: has_rs256_keys_alone,
     },
     Check {
@@ -124,7 +124,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[],
         basis: Basis::inferred("workload identity federation"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: has_few_keys,
     },
     Check {
@@ -134,14 +134,14 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[],
         basis: Basis::documented("Kubernetes, jwt.go"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: kid_is_derived,
     },
 ];
 
-fn can_be_read(case: &Case) -> Verdict {
+fn can_be_read(case: &Context) -> CheckResult {
     let keys = match &case.jwks {
-        None => return Verdict::NotApplicable,
+        None => return CheckResult::NotApplicable,
         Some(Err(error)) => return cannot_be_read(case, error),
         Some(Ok(keys)) => keys,
     };
@@ -152,7 +152,7 @@ fn can_be_read(case: &Case) -> Verdict {
     match broken {
         Some((_, error)) => cannot_be_read(case, &error),
         // It can be read; which key it lacks is for the rule of the key that a token names.
-        None if keys.is_empty() && case.token().is_some() => Verdict::NotApplicable,
+        None if keys.is_empty() && case.token().is_some() => CheckResult::NotApplicable,
         None if keys.is_empty() => cannot_be_read(case, "it has no keys"),
         None => holds(match keys.len() {
             1 => "JWKS with 1 key".to_owned(),
@@ -173,13 +173,13 @@ fn odd(keys: &[PublishedKey]) -> impl Iterator<Item = (&PublishedKey, String)> {
     })
 }
 
-fn has_no_odd_keys(case: &Case) -> Verdict {
+fn has_no_odd_keys(case: &Context) -> CheckResult {
     let signing = case.signing_key();
     let keys = case.keys().unwrap_or_default();
     let is_other = |key: &PublishedKey| signing.is_none_or(|signing| !std::ptr::eq(signing, key));
     let others: Vec<_> = odd(keys).filter(|(key, _)| is_other(key)).map(|(_, words)| words).collect();
     if others.is_empty() || keys.iter().all(|key| key.oddity().is_some()) {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     }
     violated(
         format!("keys that cannot be used are in the JWKS: {}", others.join("; ")),
@@ -188,12 +188,12 @@ fn has_no_odd_keys(case: &Case) -> Verdict {
     )
 }
 
-fn cannot_be_read(case: &Case, why: &str) -> Verdict {
+fn cannot_be_read(case: &Context, why: &str) -> CheckResult {
     let origin = case.evidence.jwks.origin();
     violated(format!("the JWKS at {origin} cannot be used: {why}"), "a JWKS of public keys", PUBLISH)
 }
 
-fn holds_no_private_key(case: &Case) -> Verdict {
+fn holds_no_private_key(case: &Context) -> CheckResult {
     let private = |key: &PublishedKey| {
         let member = PRIVATE_MEMBERS.iter().find(|member| key.members.contains_key(**member))?;
         Some((key.kid().unwrap_or("none").to_owned(), *member))
@@ -204,28 +204,28 @@ fn holds_no_private_key(case: &Case) -> Verdict {
             "public keys alone",
             "replace the signing key at once, and take the old one out of `--service-account-key-file` too: everybody can sign as this cluster. Every pod has to be made anew then; publish without the old key",
         ),
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
     }
 }
 
-fn is_among_those_that_are_read(case: &Case) -> Verdict {
+fn is_among_those_that_are_read(case: &Context) -> CheckResult {
     let kid = case.signing_key().and_then(PublishedKey::kid);
-    let (Some(kid), Some(keys)) = (kid, case.keys()) else { return Verdict::NotApplicable };
+    let (Some(kid), Some(keys)) = (kid, case.keys()) else { return CheckResult::NotApplicable };
     match keys.iter().position(|key| key.kid() == Some(kid)) {
         Some(place) if place >= MAX_KEYS => violated(
             format!("kid `{kid}` is key {} of {} in the JWKS", place + 1, keys.len()),
             format!("it among the first {MAX_KEYS}"),
             "take away the keys whose last tokens are dead",
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
-fn names_one_key(case: &Case) -> Verdict {
-    let Some(key) = case.signing_key() else { return Verdict::NotApplicable };
+fn names_one_key(case: &Context) -> CheckResult {
+    let Some(key) = case.signing_key() else { return CheckResult::NotApplicable };
     let of_same_name = case.keys().unwrap_or_default().iter().filter(|other| other.kid() == key.kid());
     if of_same_name.map(|other| &other.jwk).all(|other| *other == key.jwk) {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     }
     violated(
         format!("kid `{}` names two different keys in the JWKS", key.kid().unwrap_or_default()),
@@ -234,9 +234,9 @@ fn names_one_key(case: &Case) -> Verdict {
     )
 }
 
-fn has_the_key(case: &Case) -> Verdict {
+fn has_the_key(case: &Context) -> CheckResult {
     let kid = case.token().and_then(|token| token.header().kid.as_ref());
-    let (Some(kid), Some(keys)) = (kid, case.keys()) else { return Verdict::NotApplicable };
+    let (Some(kid), Some(keys)) = (kid, case.keys()) else { return CheckResult::NotApplicable };
     if case.signing_key().is_some() {
         return holds("the key that signed is published");
     }
@@ -250,8 +250,8 @@ fn has_the_key(case: &Case) -> Verdict {
     )
 }
 
-fn key_is_for_signatures(case: &Case) -> Verdict {
-    let Some(key) = case.signing_key() else { return Verdict::NotApplicable };
+fn key_is_for_signatures(case: &Context) -> CheckResult {
+    let Some(key) = case.signing_key() else { return CheckResult::NotApplicable };
     let kid = key.kid().unwrap_or_default();
     match key.members.get("use") {
         Some(value) if value == "sig" => holds("the key is for signatures"),
@@ -260,20 +260,22 @@ fn key_is_for_signatures(case: &Case) -> Verdict {
     }
 }
 
-fn key_is_strong(case: &Case) -> Verdict {
+fn key_is_strong(case: &Context) -> CheckResult {
     match case.signing_key().map(|key| (key.kid(), &key.jwk)) {
         Some((Some(kid), Err(InvalidJwk::Key(InvalidPublicKey::Weak { bits })))) => violated(
             format!("key `{kid}` has {bits} bits"),
             "2048 at least",
             format!("have kube-apiserver sign with a larger key, {BESIDE_THE_OTHER}"),
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
-fn signature_verifies(case: &Case) -> Verdict {
-    let (Some(token), Some(key)) = (case.token(), case.signing_key()) else { return Verdict::NotApplicable };
-    let Ok(jwk) = &key.jwk else { return Verdict::NotApplicable };
+fn signature_verifies(case: &Context) -> CheckResult {
+    let (Some(token), Some(key)) = (case.token(), case.signing_key()) else {
+        return CheckResult::NotApplicable;
+    };
+    let Ok(jwk) = &key.jwk else { return CheckResult::NotApplicable };
     let (named, published) = (token.header().alg.as_str(), jwk.algorithm().name());
     if named != published {
         return violated(
@@ -292,14 +294,14 @@ fn signature_verifies(case: &Case) -> Verdict {
     )
 }
 
-fn has_rs256_keys_alone(case: &Case) -> Verdict {
+fn has_rs256_keys_alone(case: &Context) -> CheckResult {
     let other = |key: &&PublishedKey| match &key.jwk {
         Ok(jwk) => jwk.algorithm() != Algorithm::RS256,
         Err(error) => matches!(error, InvalidJwk::Unknown { .. }),
     };
     let others: Vec<_> = case.keys().unwrap_or_default().iter().filter(other).collect();
     if others.is_empty() {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     }
     let name = |key: &&PublishedKey| {
         let kind = key.text("alg").or(key.text("crv")).or(key.text("kty")).unwrap_or("unknown");
@@ -312,18 +314,18 @@ fn has_rs256_keys_alone(case: &Case) -> Verdict {
     )
 }
 
-fn has_few_keys(case: &Case) -> Verdict {
+fn has_few_keys(case: &Context) -> CheckResult {
     match case.keys().map(<[_]>::len) {
         Some(count) if count > MANY => violated(
             format!("the JWKS has {count} keys"),
             format!("at most {MANY}"),
             "take away the keys whose last tokens are dead",
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
-fn kid_is_derived(case: &Case) -> Verdict {
+fn kid_is_derived(case: &Context) -> CheckResult {
     match case.signing_key().map(|key| (key, &key.jwk)) {
         Some((key, Ok(jwk))) if !jwk.has_derived_kid() => violated(
             format!(
@@ -333,6 +335,6 @@ fn kid_is_derived(case: &Case) -> Verdict {
             format!("`{}`, unless an external signer chose another", jwk.public_key().kid()),
             "nothing, where an external signer chooses its own key IDs",
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }

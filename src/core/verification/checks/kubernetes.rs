@@ -4,7 +4,9 @@
 
 use url::Url;
 
-use super::{Basis, Case, Check, Error, Party, Step, Verdict, Warning, discovery, outside, violated};
+use super::{
+    Basis, Check, CheckResult, CheckStage, Context, Error, Party, Warning, discovery, outside, violated,
+};
 use crate::core::verification::case::PublishedKey;
 
 const KUBERNETES: &[Party] = &[Party::Kubernetes];
@@ -17,7 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: KUBERNETES,
         codes: &[],
         basis: Basis::documented("Kubernetes, AuthenticationConfiguration"),
-        step: Step::Issuer,
+        step: CheckStage::Issuer,
         judge: issuer_can_be_configured,
     },
     Check {
@@ -27,7 +29,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: KUBERNETES,
         codes: &[],
         basis: Basis::documented("Kubernetes, oidc.go"),
-        step: Step::Algorithm,
+        step: CheckStage::Algorithm,
         judge: takes_the_algorithm,
     },
     Check {
@@ -37,7 +39,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: KUBERNETES,
         codes: &[],
         basis: Basis::observed("kube-apiserver 1.37.1"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: discovery::jwks_uri_is_usable,
     },
     Check {
@@ -47,19 +49,19 @@ pub(super) const CHECKS: &[Check] = &[
         parties: KUBERNETES,
         codes: &[],
         basis: Basis::observed("kube-apiserver 1.37.1"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: knows_every_key,
     },
 ];
 
-fn issuer_can_be_configured(case: &Case) -> Verdict {
-    let Some(issuer) = case.issuer() else { return Verdict::NotApplicable };
+fn issuer_can_be_configured(case: &Context) -> CheckResult {
+    let Some(issuer) = case.issuer() else { return CheckResult::NotApplicable };
     let is_usable = |url: Url| {
         let is_bare = url.username().is_empty() && url.password().is_none();
         url.scheme() == "https" && is_bare && url.query().is_none() && url.fragment().is_none()
     };
     if Url::parse(issuer).is_ok_and(is_usable) {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     }
     violated(
         format!("the issuer is `{issuer}`"),
@@ -68,7 +70,7 @@ fn issuer_can_be_configured(case: &Case) -> Verdict {
     )
 }
 
-fn takes_the_algorithm(case: &Case) -> Verdict {
+fn takes_the_algorithm(case: &Context) -> CheckResult {
     outside::algorithm(
         case,
         &["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"],
@@ -85,9 +87,9 @@ fn is_known(key: &PublishedKey) -> bool {
     )
 }
 
-fn knows_every_key(case: &Case) -> Verdict {
+fn knows_every_key(case: &Context) -> CheckResult {
     let Some(unknown) = case.keys().unwrap_or_default().iter().find(|key| !is_known(key)) else {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     };
     let kind = unknown.text("crv").or(unknown.text("kty")).unwrap_or("none");
     violated(

@@ -3,8 +3,8 @@
 use url::Url;
 
 use super::{BEFORE_THE_OTHER, BESIDE_THE_OTHER, holds, quoted, violated};
-use super::{Basis, Case, Check, Error, Party, Step, Verdict, Violation, Warning};
-use crate::core::verification::Exhibit;
+use super::{Basis, Check, CheckResult, CheckStage, Context, Error, Party, Violation, Warning};
+use crate::core::verification::DocumentEvidence;
 
 /// What `AssumeRoleWithWebIdentity` is usually asked with.
 const AWS_AUDIENCE: &str = "sts.amazonaws.com";
@@ -21,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: &[Party::Aws],
         codes: &[],
         basis: Basis::documented("IAM, CreateOpenIDConnectProvider"),
-        step: Step::Issuer,
+        step: CheckStage::Issuer,
         judge: aws_takes_the_issuer,
     },
     Check {
@@ -31,7 +31,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: &[Party::Aws],
         codes: &[],
         basis: Basis::documented("IAM, OIDC providers"),
-        step: Step::Algorithm,
+        step: CheckStage::Algorithm,
         judge: aws_takes_the_algorithm,
     },
     Check {
@@ -41,7 +41,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: &[Party::Aws],
         codes: &[],
         basis: Basis::documented("IAM, CreateOpenIDConnectProvider"),
-        step: Step::Audience,
+        step: CheckStage::Audience,
         judge: aws_takes_the_audience,
     },
     Check {
@@ -51,7 +51,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: &[Party::Gcp],
         codes: &[],
         basis: Basis::inferred("examples of Google"),
-        step: Step::Algorithm,
+        step: CheckStage::Algorithm,
         judge: gcp_takes_the_algorithm,
     },
     Check {
@@ -61,7 +61,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: &[Party::Gcp],
         codes: &[],
         basis: Basis::documented("IAM, WorkloadIdentityPoolProvider"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: gcp_takes_the_keys,
     },
     Check {
@@ -71,31 +71,31 @@ pub(super) const CHECKS: &[Check] = &[
         parties: &[Party::Local],
         codes: &[],
         basis: Basis::documented("Kubernetes, jwt.go"),
-        step: Step::Algorithm,
+        step: CheckStage::Algorithm,
         judge: kubernetes_signs_so,
     },
 ];
 
 /// What a rule means to Google: a provider with an uploaded JWKS reads nothing of the issuer, reachable or not. A
 /// JWKS from a file is taken for the uploaded one.
-pub(in super::super) fn for_google(check: &Check, case: &Case, verdict: Verdict) -> Verdict {
+pub(in super::super) fn for_google(check: &Check, case: &Context, verdict: CheckResult) -> CheckResult {
     let is_of_documents =
-        check.id == "TOK-ISS-DEFAULT" || (check.step == Step::Metadata && check.id != "ISS-SYNTAX");
+        check.id == "TOK-ISS-DEFAULT" || (check.step == CheckStage::Metadata && check.id != "ISS-SYNTAX");
     match verdict {
-        Verdict::Violated(it)
+        CheckResult::Violated(it)
             if case.question.party == Party::Gcp && check.level == Error && is_of_documents =>
         {
-            if matches!(case.evidence.jwks, Exhibit::File { .. }) {
-                return Verdict::NotApplicable;
+            if matches!(case.evidence.jwks, DocumentEvidence::File { .. }) {
+                return CheckResult::NotApplicable;
             }
             let fix = "upload the JWKS to the provider, and again whenever a key comes or goes: `gcloud iam workload-identity-pools providers update-oidc` with `--jwk-json-path`; `--jwks` judges with the uploaded one".to_owned();
-            Verdict::Violated(Violation { fix, ..it }).unless("the provider has an uploaded JWKS")
+            CheckResult::Violated(Violation { fix, ..it }).unless("the provider has an uploaded JWKS")
         }
         other => other,
     }
 }
 
-fn aws_takes_the_issuer(case: &Case) -> Verdict {
+fn aws_takes_the_issuer(case: &Context) -> CheckResult {
     match case.issuer().and_then(|issuer| Url::parse(issuer).ok()).and_then(|url| url.port()) {
         Some(port) => violated(
             format!("the issuer names port {port}"),
@@ -104,12 +104,12 @@ fn aws_takes_the_issuer(case: &Case) -> Verdict {
                 "serve it at port 443, and give kube-apiserver the URL without a port {BEFORE_THE_OTHER}"
             ),
         ),
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
     }
 }
 
-pub(super) fn algorithm(case: &Case, taken: &[&str]) -> Verdict {
-    let Some(token) = case.token() else { return Verdict::NotApplicable };
+pub(super) fn algorithm(case: &Context, taken: &[&str]) -> CheckResult {
+    let Some(token) = case.token() else { return CheckResult::NotApplicable };
     let named = token.header().alg.as_str();
     if taken.contains(&named) {
         return holds(format!("signed with {named}"));
@@ -121,20 +121,20 @@ pub(super) fn algorithm(case: &Case, taken: &[&str]) -> Verdict {
     )
 }
 
-fn aws_takes_the_algorithm(case: &Case) -> Verdict {
+fn aws_takes_the_algorithm(case: &Context) -> CheckResult {
     algorithm(case, &["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"])
 }
 
-fn gcp_takes_the_algorithm(case: &Case) -> Verdict {
+fn gcp_takes_the_algorithm(case: &Context) -> CheckResult {
     algorithm(case, &["RS256", "ES256"])
 }
 
-fn kubernetes_signs_so(case: &Case) -> Verdict {
+fn kubernetes_signs_so(case: &Context) -> CheckResult {
     algorithm(case, &["RS256", "ES256", "ES384", "ES512"])
 }
 
-fn aws_takes_the_audience(case: &Case) -> Verdict {
-    let Some(token) = case.token() else { return Verdict::NotApplicable };
+fn aws_takes_the_audience(case: &Context) -> CheckResult {
+    let Some(token) = case.token() else { return CheckResult::NotApplicable };
     let found = token.audiences();
     let fix =
         format!("project the token with `audience: {AWS_AUDIENCE}`, or say with `--audience` what IAM has");
@@ -147,12 +147,12 @@ fn aws_takes_the_audience(case: &Case) -> Verdict {
         );
     }
     if case.question.expected.audience.is_some() || found.is_empty() || found.contains(&AWS_AUDIENCE) {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     }
     violated(format!("`aud` is {}", quoted(found)), format!("`{AWS_AUDIENCE}`, as is usual"), fix)
 }
 
-fn gcp_takes_the_keys(case: &Case) -> Verdict {
+fn gcp_takes_the_keys(case: &Context) -> CheckResult {
     let keys = case.keys().unwrap_or_default();
     let extra =
         keys.iter().flat_map(|key| key.members.keys()).find(|name| !GCP_MEMBERS.contains(&name.as_str()));
@@ -162,6 +162,6 @@ fn gcp_takes_the_keys(case: &Case) -> Verdict {
             format!("{} alone", quoted(GCP_MEMBERS)),
             "publish it anew with `signpost sync`, which leaves it out",
         ),
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Basis, Case, Check, ENTRA, Error, Step, Verdict, Warning, holds,
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, Warning, holds,
     presenter::{Place, Presenter, TOKEN_FILE, candidates, in_words, others, presenters},
     quoted, violated,
 };
@@ -31,7 +31,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[7_000_218],
         basis: Basis::documented("azure-workload-identity, troubleshooting"),
-        step: Step::Request,
+        step: CheckStage::Request,
         judge: is_labelled,
     },
     Check {
@@ -41,7 +41,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[7_000_218],
         basis: Basis::observed("azure-workload-identity #461, #525, #540"),
-        step: Step::Request,
+        step: CheckStage::Request,
         judge: finds_its_token,
     },
     Check {
@@ -51,7 +51,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[],
         basis: Basis::inferred("azure-identity 1.27.0"),
-        step: Step::Request,
+        step: CheckStage::Request,
         judge: knows_its_tenant,
     },
     Check {
@@ -61,7 +61,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[],
         basis: Basis::documented("azure-workload-identity, webhook"),
-        step: Step::Request,
+        step: CheckStage::Request,
         judge: asks_for_a_possible_life,
     },
     Check {
@@ -71,7 +71,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[70_023],
         basis: Basis::observed("answers of the token endpoint"),
-        step: Step::Lifetime,
+        step: CheckStage::Lifetime,
         judge: projects_for_a_day,
     },
     Check {
@@ -81,7 +81,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[700_212],
         basis: Basis::inferred("azure-workload-identity, webhook"),
-        step: Step::Audience,
+        step: CheckStage::Audience,
         judge: projects_for_the_audience,
     },
     Check {
@@ -91,7 +91,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[700_024],
         basis: Basis::inferred("azure-identity 1.27.0, azidentity 1.15.0"),
-        step: Step::Time,
+        step: CheckStage::Time,
         judge: projects_for_long_enough,
     },
     Check {
@@ -101,7 +101,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[700_024],
         basis: Basis::documented("Kubernetes, volumes"),
-        step: Step::Time,
+        step: CheckStage::Time,
         judge: is_replaced_in_time,
     },
     Check {
@@ -111,21 +111,21 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[],
         basis: Basis::inferred("azure-workload-identity 1.6.0"),
-        step: Step::Request,
+        step: CheckStage::Request,
         judge: others_find_theirs,
     },
 ];
 
-pub(super) fn workload<'a>(case: &Case<'a>) -> Option<&'a Workload> {
+pub(super) fn workload<'a>(case: &Context<'a>) -> Option<&'a Workload> {
     case.evidence.workload.as_ref()
 }
 
-pub(super) fn annotations<'a>(case: &Case<'a>) -> Option<&'a Texts> {
+pub(super) fn annotations<'a>(case: &Context<'a>) -> Option<&'a Texts> {
     Some(&workload(case)?.annotations)
 }
 
 /// The audience that tokens must be for.
-pub(super) fn audience<'a>(case: &Case<'a>) -> &'a str {
+pub(super) fn audience<'a>(case: &Context<'a>) -> &'a str {
     case.question.expected.audience.as_deref().unwrap_or(case.question.cloud.audience())
 }
 
@@ -141,7 +141,7 @@ fn looked_after(pod: &Pod) -> impl Iterator<Item = &Container> {
 }
 
 /// Whether some container has the token, whatever it does with it, or may be told where it is.
-fn may_find_it_by_itself(case: &Case, pod: &Pod) -> bool {
+fn may_find_it_by_itself(case: &Context, pod: &Pod) -> bool {
     let Some(workload) = workload(case) else { return false };
     pod.all_containers().any(|it| {
         it.has_unknown_variables(&workload.config_maps)
@@ -149,9 +149,9 @@ fn may_find_it_by_itself(case: &Case, pod: &Pod) -> bool {
     })
 }
 
-fn is_labelled(case: &Case) -> Verdict {
+fn is_labelled(case: &Context) -> CheckResult {
     if annotations(case).is_none_or(|annotations| !annotations.contains_key(CLIENT_ID)) {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     }
     let pods = &workload(case).expect("it has annotations").pods;
     let is_left_alone =
@@ -165,12 +165,12 @@ fn is_labelled(case: &Case) -> Verdict {
             "\"true\": without it the webhook leaves the pod as it is",
             "set the label in the pod template, not on the Deployment, and have the pods made anew",
         ),
-        None if pods.is_empty() => Verdict::NotApplicable,
+        None if pods.is_empty() => CheckResult::NotApplicable,
         None => holds("every pod is labelled, or projects its own token"),
     }
 }
 
-fn finds_its_token(case: &Case) -> Verdict {
+fn finds_its_token(case: &Context) -> CheckResult {
     let pods = || workload(case).into_iter().flat_map(|workload| &workload.pods);
     if let Some((pod, container)) = pods().find_map(|pod| Some((pod, left_without(case, pod)?))) {
         let fix = match workload(case).and_then(|workload| workload.webhook) {
@@ -184,23 +184,23 @@ fn finds_its_token(case: &Case) -> Verdict {
     match presenters.iter().find(|it| !it.is_sidecar && it.looks_in_vain()) {
         Some(it) => looks_in_vain(it),
         // What the sidecar looks for has a rule of its own.
-        None if presenters.iter().any(Presenter::looks_in_vain) => Verdict::NotApplicable,
+        None if presenters.iter().any(Presenter::looks_in_vain) => CheckResult::NotApplicable,
         None => match &presenters[..] {
-            [] => Verdict::NotApplicable,
+            [] => CheckResult::NotApplicable,
             [first, ..] => holds(format!("{} finds its token", first.in_words())),
         },
     }
 }
 
 /// A container that the webhook should have changed, of a pod in which none is told where its token is.
-fn left_without<'a>(case: &Case, pod: &'a Pod) -> Option<&'a Container> {
+fn left_without<'a>(case: &Context, pod: &'a Pod) -> Option<&'a Container> {
     if !candidates(case, pod).is_empty() || may_find_it_by_itself(case, pod) {
         return None;
     }
     looked_after(pod).next()
 }
 
-fn looks_in_vain(it: &Presenter) -> Verdict {
+fn looks_in_vain(it: &Presenter) -> CheckResult {
     let fix = if has_label(it.pod) {
         "leave the variable to the webhook, which keeps one that the pod template has: take it out there, and have the pod made anew"
     } else {
@@ -223,14 +223,14 @@ pub(super) fn projected(pod: &Pod, container: &Container) -> String {
     }
 }
 
-fn knows_its_tenant(case: &Case) -> Verdict {
+fn knows_its_tenant(case: &Context) -> CheckResult {
     let lacking = |it: &Presenter| {
         let name = if it.is_sidecar { "AzureAd__TenantId" } else { "AZURE_TENANT_ID" };
         it.lacks(name).then_some(name)
     };
     let presenters = presenters(case);
     let Some((it, name)) = presenters.iter().find_map(|it| Some((it, lacking(it)?))) else {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     };
     let annotation = annotations(case).and_then(|texts| texts.get(super::settings::TENANT_ID));
     let fix = if it.is_sidecar {
@@ -247,7 +247,7 @@ fn knows_its_tenant(case: &Case) -> Verdict {
     violated(format!("{} has no `{name}`", it.in_words()), "the tenant of the identity", fix)
 }
 
-fn asks_for_a_possible_life(case: &Case) -> Verdict {
+fn asks_for_a_possible_life(case: &Context) -> CheckResult {
     let life_in = |texts: &'_ Texts| texts.get(EXPIRATION).filter(|life| !life.is_empty()).cloned();
     let of_account = annotations(case).and_then(life_in);
     // The webhook looks at labelled pods alone, and at the account where the pod says nothing.
@@ -261,7 +261,7 @@ fn asks_for_a_possible_life(case: &Case) -> Verdict {
     };
     let wrong =
         lives.iter().find(|life| !life.parse::<u32>().is_ok_and(|life| (3600..=86_400).contains(&life)));
-    wrong.map_or(Verdict::NotApplicable, |life| {
+    wrong.map_or(CheckResult::NotApplicable, |life| {
         violated(
             format!("annotation `{EXPIRATION}` is `{life}`"),
             "3600 to 86400",
@@ -271,10 +271,13 @@ fn asks_for_a_possible_life(case: &Case) -> Verdict {
 }
 
 /// The first of the containers that come furthest whose token breaks a rule.
-fn first_token(case: &Case, rule: impl Fn(&Presenter, &ProjectedToken) -> Option<Verdict>) -> Verdict {
+fn first_token(
+    case: &Context,
+    rule: impl Fn(&Presenter, &ProjectedToken) -> Option<CheckResult>,
+) -> CheckResult {
     let presenters = presenters(case);
     let broken = presenters.iter().find_map(|it| rule(it, it.token()?.token));
-    broken.unwrap_or(Verdict::NotApplicable)
+    broken.unwrap_or(CheckResult::NotApplicable)
 }
 
 fn life(token: &ProjectedToken) -> Duration {
@@ -282,7 +285,7 @@ fn life(token: &ProjectedToken) -> Duration {
     seconds.map_or(DEFAULT_LIFE, Duration::from_secs)
 }
 
-fn projects_for_a_day(case: &Case) -> Verdict {
+fn projects_for_a_day(case: &Context) -> CheckResult {
     first_token(case, |it, token| {
         (life(token) > ENTRA_LIFE).then(|| {
             violated(
@@ -294,7 +297,7 @@ fn projects_for_a_day(case: &Case) -> Verdict {
     })
 }
 
-fn projects_for_long_enough(case: &Case) -> Verdict {
+fn projects_for_long_enough(case: &Context) -> CheckResult {
     first_token(case, |it, token| {
         (life(token) < BRIEF_LIFE).then(|| {
             violated(
@@ -306,10 +309,10 @@ fn projects_for_long_enough(case: &Case) -> Verdict {
     })
 }
 
-fn is_replaced_in_time(case: &Case) -> Verdict {
+fn is_replaced_in_time(case: &Context) -> CheckResult {
     let presenters = presenters(case);
     let stale = presenters.iter().find_map(|it| Some((it, it.token().filter(|it| !it.is_refreshed)?)));
-    stale.map_or(Verdict::NotApplicable, |(it, found)| {
+    stale.map_or(CheckResult::NotApplicable, |(it, found)| {
         violated(
             format!("{} has `{}` by `subPath`", it.in_words(), found.path),
             "the whole volume, mounted as a folder",
@@ -318,7 +321,7 @@ fn is_replaced_in_time(case: &Case) -> Verdict {
     })
 }
 
-fn projects_for_the_audience(case: &Case) -> Verdict {
+fn projects_for_the_audience(case: &Context) -> CheckResult {
     let expected = audience(case);
     first_token(case, |it, token| {
         if it.is_sidecar || token.audience == expected {
@@ -345,13 +348,13 @@ fn projects_for_the_audience(case: &Case) -> Verdict {
     })
 }
 
-fn others_find_theirs(case: &Case) -> Verdict {
+fn others_find_theirs(case: &Context) -> CheckResult {
     let others = others(case);
     let told = others.iter().find_map(|it| match it.place() {
         Place::At(path) => Some((it, path)),
         Place::Unreadable | Place::Unnamed => None,
     });
-    let Some((it, path)) = told else { return Verdict::NotApplicable };
+    let Some((it, path)) = told else { return CheckResult::NotApplicable };
     let seen = match it.token() {
         Some(found) => {
             format!("{} looks for its token at `{path}`: one for `{}`", it.in_words(), found.token.audience)

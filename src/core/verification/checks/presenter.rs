@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Case, pod::audience, pod::workload};
+use super::{Context, pod::audience, pod::workload};
 use crate::core::workload::{Container, MountedToken, Pod, Texts};
 
 /// Where the SDKs of Azure look for the path of their token.
@@ -46,16 +46,16 @@ enum Reach {
 }
 
 /// For each pod those containers that come furthest.
-pub(super) fn presenters<'a>(case: &Case<'a>) -> Vec<Presenter<'a>> {
+pub(super) fn presenters<'a>(case: &Context<'a>) -> Vec<Presenter<'a>> {
     split(case).0
 }
 
 /// The containers that do not come as far as another one of their pod.
-pub(super) fn others<'a>(case: &Case<'a>) -> Vec<Presenter<'a>> {
+pub(super) fn others<'a>(case: &Context<'a>) -> Vec<Presenter<'a>> {
     split(case).1
 }
 
-fn split<'a>(case: &Case<'a>) -> (Vec<Presenter<'a>>, Vec<Presenter<'a>>) {
+fn split<'a>(case: &Context<'a>) -> (Vec<Presenter<'a>>, Vec<Presenter<'a>>) {
     let (mut best, mut others) = (Vec::new(), Vec::new());
     for pod in workload(case).into_iter().flat_map(|workload| &workload.pods) {
         let candidates = candidates(case, pod);
@@ -72,7 +72,7 @@ fn split<'a>(case: &Case<'a>) -> (Vec<Presenter<'a>>, Vec<Presenter<'a>>) {
 }
 
 /// The containers of a pod that are told where their token is.
-pub(super) fn candidates<'a>(case: &Case<'a>, pod: &'a Pod) -> Vec<Presenter<'a>> {
+pub(super) fn candidates<'a>(case: &Context<'a>, pod: &'a Pod) -> Vec<Presenter<'a>> {
     let Some(workload) = workload(case) else { return Vec::new() };
     pod.all_containers().filter_map(|it| Presenter::of(pod, it, &workload.config_maps)).collect()
 }

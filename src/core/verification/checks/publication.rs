@@ -1,9 +1,10 @@
 //! Rules of how the two documents are served.
 
 use super::{
-    Basis, Case, Check, EVERYBODY, Error, Note, OUTSIDE, REACH, Step, Verdict, holds, quoted, violated,
+    Basis, Check, CheckResult, CheckStage, Context, EVERYBODY, Error, Note, OUTSIDE, REACH, holds, quoted,
+    violated,
 };
-use crate::core::verification::{Answer, Exhibit, Party, Unanswered};
+use crate::core::verification::{DocumentEvidence, HttpResponse, Party, Unanswered};
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -13,7 +14,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[501_661, 90_061, 50_166],
         basis: Basis::observed("azure-workload-identity #605, #1130"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: there_is_an_answer,
     },
     Check {
@@ -23,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: OUTSIDE,
         codes: &[],
         basis: Basis::observed("Azure/login #283"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: addresses_are_public,
     },
     Check {
@@ -33,7 +34,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: OUTSIDE,
         codes: &[],
         basis: Basis::inferred("the web's own rule"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: no_authority_is_added,
     },
     Check {
@@ -43,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[501_661, 90_061],
         basis: Basis::inferred("not documented; the web's own rule"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: tls_is_trusted,
     },
     Check {
@@ -53,7 +54,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[50_166, 501_661, 90_061],
         basis: Basis::observed("azure-workload-identity #1130"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: no_firewall_refuses,
     },
     Check {
@@ -63,7 +64,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[501_661, 90_061],
         basis: Basis::inferred("azure-workload-identity, its script for kind"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: nobody_has_to_log_in,
     },
     Check {
@@ -73,7 +74,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[501_661, 90_061, 50_166],
         basis: Basis::observed("a blog on self-hosted issuers"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: they_are_there,
     },
     Check {
@@ -83,27 +84,30 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[90_061, 501_661, 50_166],
         basis: Basis::observed("Azure/AKS #4029"),
-        step: Step::Metadata,
+        step: CheckStage::Metadata,
         judge: the_server_is_well,
     },
 ];
 
 /// The first of the documents that breaks a rule.
-fn either<'a>(case: &Case<'a>, rule: impl Fn(&'static str, &'a Exhibit) -> Option<Verdict>) -> Verdict {
-    case.exhibits().find_map(|(what, exhibit)| rule(what, exhibit)).unwrap_or(Verdict::NotApplicable)
+fn either<'a>(
+    case: &Context<'a>,
+    rule: impl Fn(&'static str, &'a DocumentEvidence) -> Option<CheckResult>,
+) -> CheckResult {
+    case.documents().find_map(|(what, exhibit)| rule(what, exhibit)).unwrap_or(CheckResult::NotApplicable)
 }
 
 /// As [`either`], of answers with a status.
 pub(super) fn answers<'a>(
-    case: &Case<'a>,
-    rule: impl Fn(&'static str, &'a Answer) -> Option<Verdict>,
-) -> Verdict {
+    case: &Context<'a>,
+    rule: impl Fn(&'static str, &'a HttpResponse) -> Option<CheckResult>,
+) -> CheckResult {
     either(case, |what, exhibit| exhibit.answer().and_then(|answer| rule(what, answer)))
 }
 
-fn there_is_an_answer(case: &Case) -> Verdict {
+fn there_is_an_answer(case: &Context) -> CheckResult {
     let broken = either(case, |what, exhibit| {
-        let Exhibit::NoAnswer(none) = exhibit else { return None };
+        let DocumentEvidence::NoAnswer(none) = exhibit else { return None };
         let (seen, expected, fix) = match &none.why {
             Unanswered::Tls { .. } => return None,
             Unanswered::NoAddress { host } => (
@@ -155,9 +159,9 @@ fn there_is_an_answer(case: &Case) -> Verdict {
         Some(violated(format!("{what} at {}: {seen}", none.url), expected, fix))
     });
     match broken {
-        Verdict::NotApplicable => either(case, |what, exhibit| match exhibit {
-            Exhibit::File { path, .. } => Some(holds(format!("{what} from `{path}`"))),
-            Exhibit::Answer(answer) if answer.status == 200 => {
+        CheckResult::NotApplicable => either(case, |what, exhibit| match exhibit {
+            DocumentEvidence::File { path, .. } => Some(holds(format!("{what} from `{path}`"))),
+            DocumentEvidence::Answer(answer) if answer.status == 200 => {
                 Some(holds(format!("{what} at {}", answer.url)))
             }
             _ => None,
@@ -166,7 +170,7 @@ fn there_is_an_answer(case: &Case) -> Verdict {
     }
 }
 
-fn addresses_are_public(case: &Case) -> Verdict {
+fn addresses_are_public(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         (!answer.private.is_empty()).then(|| {
             violated(
@@ -178,7 +182,7 @@ fn addresses_are_public(case: &Case) -> Verdict {
     })
 }
 
-fn no_authority_is_added(case: &Case) -> Verdict {
+fn no_authority_is_added(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         let path = answer.ca_file.as_ref().filter(|_| answer.url.starts_with("https:"))?;
         Some(violated(
@@ -189,9 +193,9 @@ fn no_authority_is_added(case: &Case) -> Verdict {
     })
 }
 
-fn tls_is_trusted(case: &Case) -> Verdict {
+fn tls_is_trusted(case: &Context) -> CheckResult {
     either(case, |what, exhibit| match exhibit {
-        Exhibit::NoAnswer(none) => match &none.why {
+        DocumentEvidence::NoAnswer(none) => match &none.why {
             Unanswered::Tls { reason, thumbprint } => {
                 let seen = format!("{what} at {}: {reason}", none.url);
                 let fix = "serve the whole chain of a public authority, for this very host; for a test cluster pass `--ca-file`";
@@ -210,17 +214,17 @@ fn tls_is_trusted(case: &Case) -> Verdict {
 }
 
 /// What a store of a cloud says in the body of a refusal.
-fn says(answer: &Answer, code: &str) -> bool {
+fn says(answer: &HttpResponse, code: &str) -> bool {
     // Codes stand at the beginning; a whole document is not searched.
     let beginning = &answer.bytes[..answer.bytes.len().min(4096)];
     answer.status != 200 && String::from_utf8_lossy(beginning).contains(code)
 }
 
-fn is_firewall(answer: &Answer) -> bool {
+fn is_firewall(answer: &HttpResponse) -> bool {
     says(answer, "AuthorizationFailure")
 }
 
-fn is_private(answer: &Answer) -> bool {
+fn is_private(answer: &HttpResponse) -> bool {
     let refusals = ["PublicAccessNotPermitted", "AccessDenied", "NoAuthenticationInformation"];
     let hidden = ["ResourceNotFound", "AuthenticationRequired"];
     !is_firewall(answer)
@@ -228,7 +232,7 @@ fn is_private(answer: &Answer) -> bool {
             || refusals.iter().chain(&hidden).any(|code| says(answer, code)))
 }
 
-fn no_firewall_refuses(case: &Case) -> Verdict {
+fn no_firewall_refuses(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         is_firewall(answer).then(|| {
             violated(
@@ -240,7 +244,7 @@ fn no_firewall_refuses(case: &Case) -> Verdict {
     })
 }
 
-fn nobody_has_to_log_in(case: &Case) -> Verdict {
+fn nobody_has_to_log_in(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         if !is_private(answer) {
             return None;
@@ -268,7 +272,7 @@ fn nobody_has_to_log_in(case: &Case) -> Verdict {
     })
 }
 
-fn they_are_there(case: &Case) -> Verdict {
+fn they_are_there(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         let absent = (300..500).contains(&answer.status) && answer.status != 429;
         (absent && !is_private(answer) && !is_firewall(answer)).then(|| {
@@ -285,7 +289,7 @@ fn they_are_there(case: &Case) -> Verdict {
     })
 }
 
-fn the_server_is_well(case: &Case) -> Verdict {
+fn the_server_is_well(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         (answer.status == 429 || answer.status >= 500 || (201..300).contains(&answer.status)).then(|| {
             violated(

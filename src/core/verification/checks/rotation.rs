@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Basis, Case, Check, EVERYBODY, Error, Step, Verdict, Warning, differs, holds, violated};
+use super::{
+    Basis, Check, CheckResult, CheckStage, Context, EVERYBODY, Error, Warning, differs, holds, violated,
+};
 use crate::core::{
     kid::Kid,
-    ledger::{Entry, State, signed},
+    ledger::{Entry, EntryState, signed},
     time::later,
     token::UnverifiedToken,
     verification::{PROPAGATION, Party},
@@ -21,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[7_000_272],
         basis: Basis::documented("azure-workload-identity, key rotation"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: key_is_kept,
     },
     Check {
@@ -31,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[7_000_272],
         basis: Basis::observed("blob-csi-driver e2e, 20 to 30 min; others, an hour"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: key_is_known_by_now,
     },
     Check {
@@ -41,7 +43,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[7_000_272],
         basis: Basis::inferred("blob-csi-driver e2e"),
-        step: Step::Key,
+        step: CheckStage::Key,
         judge: key_was_ready,
     },
     Check {
@@ -51,22 +53,22 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[700_211],
         basis: Basis::documented("AKS, OIDC issuer"),
-        step: Step::Issuer,
+        step: CheckStage::Issuer,
         judge: issuer_is_the_same,
     },
 ];
 
 /// What the ledger says of the key that signed.
-fn entry<'a>(case: &Case<'a>) -> Option<(&'a Kid, &'a Entry)> {
+fn entry<'a>(case: &Context<'a>) -> Option<(&'a Kid, &'a Entry)> {
     let kid = case.token()?.header().kid.as_ref()?;
     Some((kid, case.evidence.ledger.as_ref()?.entries().get(kid)?))
 }
 
-fn key_is_kept(case: &Case) -> Verdict {
-    let Some((kid, entry)) = entry(case) else { return Verdict::NotApplicable };
+fn key_is_kept(case: &Context) -> CheckResult {
+    let Some((kid, entry)) = entry(case) else { return CheckResult::NotApplicable };
     match entry.state {
-        State::Listed | State::Missing { .. } => holds("the ledger keeps the key published"),
-        State::Removed { at } => violated(
+        EntryState::Listed | EntryState::Missing { .. } => holds("the ledger keeps the key published"),
+        EntryState::Removed { at } => violated(
             format!("kid `{kid}` was taken out of the publication at {at}"),
             "it published until the last token that it signed is dead",
             format!(
@@ -74,7 +76,7 @@ fn key_is_kept(case: &Case) -> Verdict {
                 kid.as_argument()
             ),
         ),
-        State::Revoked { at } => violated(
+        EntryState::Revoked { at } => violated(
             format!("kid `{kid}` was revoked at {at}"),
             "a key that nobody else has",
             "get a new token; the old one is to be refused",
@@ -84,11 +86,11 @@ fn key_is_kept(case: &Case) -> Verdict {
 
 /// Since when every place that shows the key shows it; `None` when nobody can have read a JWKS without it.
 fn shown_since(entry: &Entry) -> Option<Timestamp> {
-    if entry.original { None } else { entry.shown.values().max().copied() }
+    if entry.present_from_start { None } else { entry.shown.values().max().copied() }
 }
 
 /// How long somebody may have a JWKS of before.
-fn kept(case: &Case) -> Duration {
+fn kept(case: &Context) -> Duration {
     match case.evidence.jwks.answer() {
         Some(answer) if case.question.party == Party::Kubernetes => {
             answer.cache.longest(case.evidence.now).lifetime
@@ -102,12 +104,12 @@ fn in_words(time: Duration) -> String {
 }
 
 /// How long after it was first shown something happened, when that was too early.
-fn too_early(case: &Case, since: Timestamp, at: Timestamp) -> Option<SignedDuration> {
+fn too_early(case: &Context, since: Timestamp, at: Timestamp) -> Option<SignedDuration> {
     Some(at.duration_since(since)).filter(|after| *after < signed(kept(case)))
 }
 
-fn key_is_known_by_now(case: &Case) -> Verdict {
-    let Some((kid, entry)) = entry(case) else { return Verdict::NotApplicable };
+fn key_is_known_by_now(case: &Context) -> CheckResult {
+    let Some((kid, entry)) = entry(case) else { return CheckResult::NotApplicable };
     match shown_since(entry).and_then(|since| Some((since, too_early(case, since, case.evidence.now)?))) {
         Some((since, after)) => violated(
             format!("kid `{kid}` is shown everywhere for {:#} only", after.max(SignedDuration::ZERO)),
@@ -118,10 +120,10 @@ fn key_is_known_by_now(case: &Case) -> Verdict {
     }
 }
 
-fn key_was_ready(case: &Case) -> Verdict {
+fn key_was_ready(case: &Context) -> CheckResult {
     let signed_at = case.token().and_then(UnverifiedToken::issued_at);
     let (Some((kid, entry)), Some(signed_at)) = (entry(case), signed_at) else {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     };
     match shown_since(entry).and_then(|since| too_early(case, since, signed_at)) {
         Some(after) => violated(
@@ -133,11 +135,11 @@ fn key_was_ready(case: &Case) -> Verdict {
             format!("{} between them", in_words(kept(case))),
             "publish keys ahead of time: have Signpost sign, or give it the next key as a source of kind `files`",
         ),
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
     }
 }
 
-fn issuer_is_the_same(case: &Case) -> Verdict {
+fn issuer_is_the_same(case: &Context) -> CheckResult {
     let published = case.evidence.ledger.as_ref().map(|ledger| ledger.issuer().as_str());
     match (case.issuer(), published) {
         (Some(issuer), Some(published)) if issuer != published => differs(
@@ -146,6 +148,6 @@ fn issuer_is_the_same(case: &Case) -> Verdict {
             published,
             "publish both for as long as tokens and federated credentials name the other: `former` in the configuration",
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{
-    Basis, Case, Check, ENTRA, Error, Step, Verdict, Warning, holds,
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, Warning, holds,
     pod::{CLIENT_ID, annotations, has_label},
     presenter::{Presenter, presenters},
     violated,
@@ -20,7 +20,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[50_049, 900_382, 90_002],
         basis: Basis::observed("azure-workload-identity #611"),
-        step: Step::Request,
+        step: CheckStage::Request,
         judge: asks_the_right_host,
     },
     Check {
@@ -30,7 +30,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[900_023, 90_002],
         basis: Basis::documented("Entra error codes"),
-        step: Step::Tenant,
+        step: CheckStage::Tenant,
         judge: names_a_tenant,
     },
     Check {
@@ -40,7 +40,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[700_016],
         basis: Basis::documented("Entra error codes"),
-        step: Step::Client,
+        step: CheckStage::Client,
         judge: names_a_client,
     },
     Check {
@@ -50,7 +50,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[],
         basis: Basis::observed("azure-workload-identity #1357"),
-        step: Step::Client,
+        step: CheckStage::Client,
         judge: knows_its_client,
     },
 ];
@@ -72,7 +72,7 @@ impl Setting {
 
 /// A variable of those containers that come furthest, as far as it can be read: one name for SDKs of Azure, one
 /// for the sidecar.
-fn variable(case: &Case, [sdk, sidecar]: [&str; 2]) -> Vec<Setting> {
+fn variable(case: &Context, [sdk, sidecar]: [&str; 2]) -> Vec<Setting> {
     let read = presenters(case).into_iter().filter_map(|it| {
         let name = if it.is_sidecar { sidecar } else { sdk };
         let value = it.environment.get(name)?.clone()?;
@@ -81,7 +81,7 @@ fn variable(case: &Case, [sdk, sidecar]: [&str; 2]) -> Vec<Setting> {
     read.collect()
 }
 
-fn asks_the_right_host(case: &Case) -> Verdict {
+fn asks_the_right_host(case: &Context) -> CheckResult {
     let cloud = case.question.cloud;
     let is_right = |it: &Setting| {
         Url::parse(&it.value).is_ok_and(|url| {
@@ -111,12 +111,12 @@ fn asks_the_right_host(case: &Case) -> Verdict {
 }
 
 /// Without the variable, everybody asks the Entra of the public cloud.
-fn is_asked_by_default(case: &Case) -> Verdict {
+fn is_asked_by_default(case: &Context) -> CheckResult {
     let host = case.question.cloud.login_hosts()[0];
     let name = |it: &Presenter| if it.is_sidecar { "AzureAd__Instance" } else { "AZURE_AUTHORITY_HOST" };
     let presenters = presenters(case);
     let lacks = |it: &&Presenter| case.question.cloud != Cloud::Public && it.lacks(name(it));
-    presenters.iter().find(lacks).map_or(Verdict::NotApplicable, |it| {
+    presenters.iter().find(lacks).map_or(CheckResult::NotApplicable, |it| {
         violated(
             format!("{} has no `{}`, and asks the public cloud", it.in_words(), name(it)),
             format!("`https://{host}/`"),
@@ -133,14 +133,14 @@ fn is_guid(text: &str) -> bool {
 
 /// What stands in an annotation, and in the variables of the pods and their sidecars; that nothing does is for
 /// other rules.
-fn named(case: &Case, annotation: &str, variables: [&str; 2]) -> Vec<Setting> {
+fn named(case: &Context, annotation: &str, variables: [&str; 2]) -> Vec<Setting> {
     let annotated = annotations(case).and_then(|texts| texts.get(annotation)).cloned();
     let annotated = annotated.map(|value| Setting { place: format!("annotation `{annotation}`"), value });
     let named = annotated.into_iter().chain(variable(case, variables));
     named.filter(|it| !it.value.is_empty()).collect()
 }
 
-fn names_a_tenant(case: &Case) -> Verdict {
+fn names_a_tenant(case: &Context) -> CheckResult {
     let is_domain = |text: &str| {
         text.contains('.')
             && text.split('.').all(|label| {
@@ -154,11 +154,11 @@ fn names_a_tenant(case: &Case) -> Verdict {
             "a GUID or a domain",
             "take it from `az account show --query tenantId`",
         ),
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
     }
 }
 
-fn names_a_client(case: &Case) -> Verdict {
+fn names_a_client(case: &Context) -> CheckResult {
     let named = named(case, CLIENT_ID, ["AZURE_CLIENT_ID", "AzureAd__ClientId"]);
     match named.iter().find(|it| !is_guid(&it.value)) {
         Some(wrong) => violated(
@@ -168,20 +168,20 @@ fn names_a_client(case: &Case) -> Verdict {
         ),
         None => match named.first() {
             Some(first) => holds(format!("client ID `{}`", first.value)),
-            None => Verdict::NotApplicable,
+            None => CheckResult::NotApplicable,
         },
     }
 }
 
-fn knows_its_client(case: &Case) -> Verdict {
-    let Some(texts) = annotations(case) else { return Verdict::NotApplicable };
+fn knows_its_client(case: &Context) -> CheckResult {
+    let Some(texts) = annotations(case) else { return CheckResult::NotApplicable };
     let lacking = |it: &Presenter| {
         let name = if it.is_sidecar { "AzureAd__ClientId" } else { "AZURE_CLIENT_ID" };
         it.lacks(name).then_some(name)
     };
     let presenters = presenters(case);
     let Some((it, name)) = presenters.iter().find_map(|it| Some((it, lacking(it)?))) else {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     };
     let (why, fix) = match texts.get(CLIENT_ID).map(String::as_str) {
         _ if it.is_sidecar => ("", "set it in the ConfigMap of the sidecar, and have the pod made anew"),

@@ -2,7 +2,7 @@
 
 use super::pod::{CLIENT_ID, annotations, audience, projected};
 use super::presenter::{CREDENTIALS, FILE, Place, Presenter, TOKEN_FILE, presenters};
-use super::{Basis, Case, Check, ENTRA, Error, Step, Verdict, quoted, violated};
+use super::{Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, quoted, violated};
 
 /// Source: the settings of Microsoft.Identity.Web.
 const KINDS: [&str; 6] =
@@ -16,7 +16,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[7_000_218],
         basis: Basis::documented("Entra auth sidecar, settings"),
-        step: Step::Request,
+        step: CheckStage::Request,
         judge: credentials_are_numbered_and_spelt,
     },
     Check {
@@ -26,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[7_000_215, 7_000_222],
         basis: Basis::documented("Entra auth sidecar, settings"),
-        step: Step::Request,
+        step: CheckStage::Request,
         judge: no_secret_comes_first,
     },
     Check {
@@ -36,7 +36,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[7_000_218],
         basis: Basis::inferred("azure-workload-identity 1.6.0, another path"),
-        step: Step::Request,
+        step: CheckStage::Request,
         judge: the_file_is_there,
     },
     Check {
@@ -46,18 +46,18 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[700_016, 70_025],
         basis: Basis::inferred("Entra auth sidecar, settings"),
-        step: Step::Client,
+        step: CheckStage::Client,
         judge: the_client_is_the_same,
     },
 ];
 
 /// The first of the sidecars that come furthest in their pod which breaks a rule.
-fn first(case: &Case, rule: impl Fn(&Presenter) -> Option<Verdict>) -> Verdict {
+fn first(case: &Context, rule: impl Fn(&Presenter) -> Option<CheckResult>) -> CheckResult {
     let presenters = presenters(case);
-    presenters.iter().filter(|it| it.is_sidecar).find_map(rule).unwrap_or(Verdict::NotApplicable)
+    presenters.iter().filter(|it| it.is_sidecar).find_map(rule).unwrap_or(CheckResult::NotApplicable)
 }
 
-fn credentials_are_numbered_and_spelt(case: &Case) -> Verdict {
+fn credentials_are_numbered_and_spelt(case: &Context) -> CheckResult {
     first(case, |it| {
         let gap = it.indices().into_iter().enumerate().find(|(place, index)| *index != Some(*place));
         let misspelt = it.kinds().into_iter().find(|(_, kind)| !KINDS.contains(kind));
@@ -76,7 +76,7 @@ fn credentials_are_numbered_and_spelt(case: &Case) -> Verdict {
     })
 }
 
-fn no_secret_comes_first(case: &Case) -> Verdict {
+fn no_secret_comes_first(case: &Context) -> CheckResult {
     first(case, |it| {
         let (index, kind) = it.kinds().into_iter().next()?;
         (kind == "ClientSecret").then(|| {
@@ -89,7 +89,7 @@ fn no_secret_comes_first(case: &Case) -> Verdict {
     })
 }
 
-fn the_file_is_there(case: &Case) -> Verdict {
+fn the_file_is_there(case: &Context) -> CheckResult {
     let expected = audience(case);
     first(case, |it| {
         let index = it.file_credential()?;
@@ -118,9 +118,9 @@ fn the_file_is_there(case: &Case) -> Verdict {
     })
 }
 
-fn the_client_is_the_same(case: &Case) -> Verdict {
+fn the_client_is_the_same(case: &Context) -> CheckResult {
     let annotated = annotations(case).and_then(|texts| texts.get(CLIENT_ID)).filter(|id| !id.is_empty());
-    let Some(annotated) = annotated else { return Verdict::NotApplicable };
+    let Some(annotated) = annotated else { return CheckResult::NotApplicable };
     first(case, |it| {
         let named = it.variable("AzureAd__ClientId")?;
         (named != annotated).then(|| {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, OUTSIDE, Step, Verdict, Warning, holds, violated};
+use super::{
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, OUTSIDE, Warning, holds,
+    violated,
+};
 use crate::core::{
     token::UnverifiedToken,
     verification::{ENTRA_LIFE, Party},
@@ -29,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[70_023],
         basis: Basis::observed("answers of the token endpoint"),
-        step: Step::Lifetime,
+        step: CheckStage::Lifetime,
         judge: lives_no_longer_than_entra_takes,
     },
     Check {
@@ -39,7 +42,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[700_024],
         basis: Basis::documented("Azure DevOps, AADSTS errors of workload identity"),
-        step: Step::Time,
+        step: CheckStage::Time,
         judge: is_alive,
     },
     Check {
@@ -49,7 +52,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[700_024],
         basis: Basis::inferred("not documented"),
-        step: Step::Time,
+        step: CheckStage::Time,
         judge: has_begun,
     },
     Check {
@@ -59,7 +62,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: OUTSIDE,
         codes: &[],
         basis: Basis::documented("AKS, OIDC issuer"),
-        step: Step::Time,
+        step: CheckStage::Time,
         judge: lives_neither_long_nor_briefly,
     },
     Check {
@@ -69,7 +72,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[70_023],
         basis: Basis::observed("answers of the token endpoint"),
-        step: Step::Lifetime,
+        step: CheckStage::Lifetime,
         judge: others_live_no_longer,
     },
     Check {
@@ -79,7 +82,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[700_024],
         basis: Basis::documented("azure-workload-identity, key rotation"),
-        step: Step::Time,
+        step: CheckStage::Time,
         judge: is_fresh,
     },
     Check {
@@ -89,7 +92,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[700_024],
         basis: Basis::inferred("not documented"),
-        step: Step::Time,
+        step: CheckStage::Time,
         judge: clocks_agree,
     },
 ];
@@ -103,13 +106,13 @@ fn life(token: &UnverifiedToken) -> (Option<Timestamp>, Option<Timestamp>) {
     (token.not_before().or(token.issued_at()), token.expires_at())
 }
 
-fn is_alive(case: &Case) -> Verdict {
-    let Some(token) = case.token() else { return Verdict::NotApplicable };
+fn is_alive(case: &Context) -> CheckResult {
+    let Some(token) = case.token() else { return CheckResult::NotApplicable };
     let (start, tolerance) = match case.question.party {
         Party::Kubernetes => (token.not_before(), NOTABLE),
         _ => (life(token).0, TOLERANCE),
     };
-    let Some(expiry) = token.expires_at() else { return Verdict::NotApplicable };
+    let Some(expiry) = token.expires_at() else { return CheckResult::NotApplicable };
     let now = case.evidence.now;
     if expiry <= now {
         return violated(
@@ -128,13 +131,13 @@ fn is_alive(case: &Case) -> Verdict {
     }
 }
 
-fn has_begun(case: &Case) -> Verdict {
+fn has_begun(case: &Context) -> CheckResult {
     let start = case.token().and_then(|token| life(token).0);
     let Some(ahead) = start.map(|start| start.duration_since(case.evidence.now)) else {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     };
     if !ahead.is_positive() || ahead > TOLERANCE {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     }
     violated(
         format!("not valid for another {ahead:#}"),
@@ -143,9 +146,9 @@ fn has_begun(case: &Case) -> Verdict {
     )
 }
 
-fn lives_no_longer_than_entra_takes(case: &Case) -> Verdict {
+fn lives_no_longer_than_entra_takes(case: &Context) -> CheckResult {
     let expiry = case.token().and_then(|token| Some((token.issued_at(), token.expires_at()?)));
-    let Some((issued, expiry)) = expiry else { return Verdict::NotApplicable };
+    let Some((issued, expiry)) = expiry else { return CheckResult::NotApplicable };
     let life = expiry.duration_since(issued.unwrap_or(Timestamp::UNIX_EPOCH));
     if Duration::try_from(life).is_ok_and(|life| life > ENTRA_LIFE) {
         let (seen, fix) = match issued {
@@ -160,23 +163,23 @@ fn lives_no_longer_than_entra_takes(case: &Case) -> Verdict {
     holds("lives no longer than Entra takes")
 }
 
-fn others_live_no_longer(case: &Case) -> Verdict {
+fn others_live_no_longer(case: &Context) -> CheckResult {
     match case.evidence.max_token_lifetime {
         Some(life) if life > ENTRA_LIFE => violated(
             format!("tokens of this issuer may live for {} h", life.as_secs().div_ceil(3600)),
             "25 h at most",
             "have no pod ask Entra with a token that lives longer; once none does, `max_token_lifetime` may be 24h",
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
-fn lives_neither_long_nor_briefly(case: &Case) -> Verdict {
+fn lives_neither_long_nor_briefly(case: &Context) -> CheckResult {
     let times = case.token().and_then(|token| Some((token.issued_at()?, token.expires_at()?)));
-    let Some((issued, expiry)) = times else { return Verdict::NotApplicable };
+    let Some((issued, expiry)) = times else { return CheckResult::NotApplicable };
     match Duration::try_from(expiry.duration_since(issued)) {
         // What Entra refuses has a rule of its own.
-        Ok(life) if life > ENTRA_LIFE && case.question.party == Party::Entra => Verdict::NotApplicable,
+        Ok(life) if life > ENTRA_LIFE && case.question.party == Party::Entra => CheckResult::NotApplicable,
         Ok(life) if life > LONG_LIFE => violated(
             format!("lives for {}", between(issued, expiry)),
             "a day at most",
@@ -187,17 +190,17 @@ fn lives_neither_long_nor_briefly(case: &Case) -> Verdict {
             "ten minutes at least, as Kubernetes gives",
             "ask for a longer life where the token is kept for a second request",
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     }
 }
 
-fn is_fresh(case: &Case) -> Verdict {
+fn is_fresh(case: &Context) -> CheckResult {
     let times = case.token().and_then(|token| Some((token.issued_at()?, token.expires_at()?)));
-    let Some((issued, expiry)) = times else { return Verdict::NotApplicable };
+    let Some((issued, expiry)) = times else { return CheckResult::NotApplicable };
     let now = case.evidence.now;
     let (age, life) = (now.duration_since(issued), expiry.duration_since(issued));
     if expiry <= now || age.as_secs().saturating_mul(5) < life.as_secs().saturating_mul(4) {
-        return Verdict::NotApplicable;
+        return CheckResult::NotApplicable;
     }
     violated(
         format!("{age:#} old, of a life of {life:#}"),
@@ -206,8 +209,8 @@ fn is_fresh(case: &Case) -> Verdict {
     )
 }
 
-fn clocks_agree(case: &Case) -> Verdict {
-    let answers = case.exhibits().filter_map(|(_, exhibit)| exhibit.answer());
+fn clocks_agree(case: &Context) -> CheckResult {
+    let answers = case.documents().filter_map(|(_, exhibit)| exhibit.answer());
     // What a cache has kept has an old `Date`.
     let mut fresh = answers.filter(|answer| answer.age.is_none_or(|age| age.is_zero()));
     match fresh.find_map(|answer| answer.clock_difference) {
@@ -221,6 +224,6 @@ fn clocks_agree(case: &Case) -> Verdict {
             "set this clock, and those of the nodes, by NTP",
         ),
         Some(_) => holds("this clock and the server's agree"),
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
     }
 }

@@ -1,7 +1,9 @@
 //! Rules of the token, whoever reads it and whatever is published.
 
 use super::{BEFORE_THE_OTHER, BESIDE_THE_OTHER, differs, holds, quoted, violated};
-use super::{Basis, Case, Check, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, OUTSIDE, Step, Verdict, Warning};
+use super::{
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, OUTSIDE, Warning,
+};
 use crate::core::{
     service_account::ServiceAccount,
     token::{NotAToken, UnverifiedToken},
@@ -24,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[50_027],
         basis: Basis::observed("MSAL test constants"),
-        step: Step::Form,
+        step: CheckStage::Form,
         judge: is_jws,
     },
     Check {
@@ -36,7 +38,7 @@ pub(super) const CHECKS: &[Check] = &[
         basis: Basis::observed(
             "azure-identity for Python 1.27.0, azidentity 1.15.0, boto3 1.44.8, google-auth 2.63.0",
         ),
-        step: Step::Form,
+        step: CheckStage::Form,
         judge: stands_alone_in_its_file,
     },
     Check {
@@ -46,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[5_002_738],
         basis: Basis::documented("workload identity federation considerations"),
-        step: Step::Algorithm,
+        step: CheckStage::Algorithm,
         judge: is_signed_with_rs256,
     },
     Check {
@@ -56,7 +58,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[5_002_727],
         basis: Basis::observed("answer of the token endpoint"),
-        step: Step::Type,
+        step: CheckStage::Type,
         judge: has_a_known_type,
     },
     Check {
@@ -66,7 +68,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: NOT_KUBERNETES,
         codes: &[5_002_723],
         basis: Basis::observed("MSAL test constants"),
-        step: Step::KeyName,
+        step: CheckStage::KeyName,
         judge: names_a_key,
     },
     Check {
@@ -76,7 +78,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[90_014, 700_211],
         basis: Basis::inferred("Kubernetes, legacy tokens"),
-        step: Step::Claims,
+        step: CheckStage::Claims,
         judge: is_not_legacy,
     },
     Check {
@@ -86,7 +88,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: EVERYBODY,
         codes: &[90_014],
         basis: Basis::documented("Entra error codes"),
-        step: Step::Claims,
+        step: CheckStage::Claims,
         judge: has_its_claims,
     },
     Check {
@@ -96,7 +98,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: NOT_KUBERNETES,
         codes: &[700_211],
         basis: Basis::documented("federated credential considerations"),
-        step: Step::Issuer,
+        step: CheckStage::Issuer,
         judge: has_a_tidy_issuer,
     },
     Check {
@@ -106,7 +108,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: OUTSIDE,
         codes: &[700_211, 501_661],
         basis: Basis::observed("azure-workload-identity #616"),
-        step: Step::Issuer,
+        step: CheckStage::Issuer,
         judge: has_an_issuer_of_its_own,
     },
     Check {
@@ -116,7 +118,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[700_212],
         basis: Basis::observed("AKS identity bindings"),
-        step: Step::Audience,
+        step: CheckStage::Audience,
         judge: is_not_for_a_binding,
     },
     Check {
@@ -126,7 +128,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[700_212],
         basis: Basis::documented("workload identity federation, sovereign clouds"),
-        step: Step::Audience,
+        step: CheckStage::Audience,
         judge: is_for_entra,
     },
     Check {
@@ -136,7 +138,7 @@ pub(super) const CHECKS: &[Check] = &[
         parties: ENTRA,
         codes: &[700_212],
         basis: Basis::inferred("not documented"),
-        step: Step::Audience,
+        step: CheckStage::Audience,
         judge: is_for_one,
     },
     Check {
@@ -146,19 +148,19 @@ pub(super) const CHECKS: &[Check] = &[
         parties: OUTSIDE,
         codes: &[700_213],
         basis: Basis::inferred("Kubernetes, service accounts"),
-        step: Step::Subject,
+        step: CheckStage::Subject,
         judge: is_of_a_service_account,
     },
 ];
 
 /// Applies a rule to a token that could be taken apart.
-fn token(case: &Case, rule: impl FnOnce(&UnverifiedToken) -> Verdict) -> Verdict {
-    case.token().map_or(Verdict::NotApplicable, rule)
+fn token(case: &Context, rule: impl FnOnce(&UnverifiedToken) -> CheckResult) -> CheckResult {
+    case.token().map_or(CheckResult::NotApplicable, rule)
 }
 
-fn is_jws(case: &Case) -> Verdict {
+fn is_jws(case: &Context) -> CheckResult {
     match &case.evidence.token {
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
         Some(Ok(_)) => holds("a JWT with header, claims and signature"),
         Some(Err(error)) => violated(
             error.to_string(),
@@ -171,8 +173,8 @@ fn is_jws(case: &Case) -> Verdict {
     }
 }
 
-fn stands_alone_in_its_file(case: &Case) -> Verdict {
-    case.evidence.token_file.as_ref().map_or(Verdict::NotApplicable, |around| {
+fn stands_alone_in_its_file(case: &Context) -> CheckResult {
+    case.evidence.token_file.as_ref().map_or(CheckResult::NotApplicable, |around| {
         violated(
             format!("the file is not the token alone: {around}"),
             "the token and nothing else, as a kubelet writes it",
@@ -182,7 +184,7 @@ fn stands_alone_in_its_file(case: &Case) -> Verdict {
     })
 }
 
-fn is_signed_with_rs256(case: &Case) -> Verdict {
+fn is_signed_with_rs256(case: &Context) -> CheckResult {
     token(case, |token| match token.header().alg.as_str() {
         "RS256" => holds("signed with RS256"),
         other => violated(
@@ -195,9 +197,9 @@ fn is_signed_with_rs256(case: &Case) -> Verdict {
     })
 }
 
-fn has_a_known_type(case: &Case) -> Verdict {
+fn has_a_known_type(case: &Context) -> CheckResult {
     token(case, |token| match token.header().typ.as_deref() {
-        None | Some("JWT" | "http://openid.net/specs/jwt/1.0") => Verdict::NotApplicable,
+        None | Some("JWT" | "http://openid.net/specs/jwt/1.0") => CheckResult::NotApplicable,
         Some(other) => violated(
             format!("header `typ` is `{other}`"),
             "`JWT` or none",
@@ -206,7 +208,7 @@ fn has_a_known_type(case: &Case) -> Verdict {
     })
 }
 
-fn names_a_key(case: &Case) -> Verdict {
+fn names_a_key(case: &Context) -> CheckResult {
     token(case, |token| match &token.header().kid {
         Some(kid) => holds(format!("kid `{kid}`")),
         None => violated(
@@ -221,10 +223,10 @@ fn is_legacy(token: &UnverifiedToken) -> bool {
     token.issuer() == Some(LEGACY_ISSUER)
 }
 
-fn is_not_legacy(case: &Case) -> Verdict {
+fn is_not_legacy(case: &Context) -> CheckResult {
     token(case, |token| {
         if !is_legacy(token) {
-            return Verdict::NotApplicable;
+            return CheckResult::NotApplicable;
         }
         violated(
             format!("a legacy token from a Secret: `iss` is `{LEGACY_ISSUER}`"),
@@ -234,10 +236,10 @@ fn is_not_legacy(case: &Case) -> Verdict {
     })
 }
 
-fn has_its_claims(case: &Case) -> Verdict {
+fn has_its_claims(case: &Context) -> CheckResult {
     token(case, |token| {
         if is_legacy(token) {
-            return Verdict::NotApplicable;
+            return CheckResult::NotApplicable;
         }
         let claims = [
             ("iss", token.issuer().is_some()),
@@ -264,21 +266,21 @@ fn has_its_claims(case: &Case) -> Verdict {
     })
 }
 
-fn has_a_tidy_issuer(case: &Case) -> Verdict {
+fn has_a_tidy_issuer(case: &Context) -> CheckResult {
     token(case, |token| {
-        let Some(issuer) = token.issuer() else { return Verdict::NotApplicable };
+        let Some(issuer) = token.issuer() else { return CheckResult::NotApplicable };
         let fix = format!("give kube-apiserver a usable issuer {BEFORE_THE_OTHER}");
         match issuer.chars().count() {
             _ if issuer.trim() != issuer => differs("`iss`", issuer, issuer.trim(), fix),
             length if length > MAX_TEXT => {
                 violated(format!("`iss` has {length} characters"), format!("at most {MAX_TEXT}"), fix)
             }
-            _ => Verdict::NotApplicable,
+            _ => CheckResult::NotApplicable,
         }
     })
 }
 
-fn has_an_issuer_of_its_own(case: &Case) -> Verdict {
+fn has_an_issuer_of_its_own(case: &Context) -> CheckResult {
     let named = case.token().and_then(UnverifiedToken::issuer);
     match [named, case.issuer()].into_iter().flatten().find(|issuer| is_default_issuer(issuer)) {
         Some(issuer) => violated(
@@ -286,14 +288,14 @@ fn has_an_issuer_of_its_own(case: &Case) -> Verdict {
             "the public URL under which the keys are published",
             format!("give kube-apiserver that URL {BEFORE_THE_OTHER}; then get a new token"),
         ),
-        None => Verdict::NotApplicable,
+        None => CheckResult::NotApplicable,
     }
 }
 
-fn is_not_for_a_binding(case: &Case) -> Verdict {
+fn is_not_for_a_binding(case: &Context) -> CheckResult {
     token(case, |token| {
         if !token.audiences().contains(&BINDING_AUDIENCE) {
-            return Verdict::NotApplicable;
+            return CheckResult::NotApplicable;
         }
         violated(
             format!("`aud` is `{BINDING_AUDIENCE}`: a token for an identity binding of AKS"),
@@ -303,7 +305,7 @@ fn is_not_for_a_binding(case: &Case) -> Verdict {
     })
 }
 
-fn is_for_entra(case: &Case) -> Verdict {
+fn is_for_entra(case: &Context) -> CheckResult {
     token(case, |token| {
         let expected = case.question.cloud.audience();
         let found = token.audiences();
@@ -312,7 +314,7 @@ fn is_for_entra(case: &Case) -> Verdict {
             || found.is_empty()
             || found.contains(&BINDING_AUDIENCE)
         {
-            return Verdict::NotApplicable;
+            return CheckResult::NotApplicable;
         }
         if found.contains(&expected) {
             return holds(format!("audience {}", quoted(found)));
@@ -327,18 +329,18 @@ fn is_for_entra(case: &Case) -> Verdict {
     })
 }
 
-fn is_for_one(case: &Case) -> Verdict {
+fn is_for_one(case: &Context) -> CheckResult {
     token(case, |token| match token.audiences() {
         many if many.len() > 1 => violated(
             format!("`aud` is {}", quoted(many)),
             "one audience",
             "ask for a token with one audience",
         ),
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     })
 }
 
-fn is_of_a_service_account(case: &Case) -> Verdict {
+fn is_of_a_service_account(case: &Context) -> CheckResult {
     token(case, |token| match token.subject() {
         Some(subject) if case.question.expected.subject.is_none() && case.evidence.credentials.is_none() => {
             match ServiceAccount::of_subject(subject) {
@@ -348,9 +350,9 @@ fn is_of_a_service_account(case: &Case) -> Verdict {
                     "`system:serviceaccount:NAMESPACE:NAME`",
                     "say with `--subject` what the federated credential has",
                 ),
-                None => Verdict::NotApplicable,
+                None => CheckResult::NotApplicable,
             }
         }
-        _ => Verdict::NotApplicable,
+        _ => CheckResult::NotApplicable,
     })
 }

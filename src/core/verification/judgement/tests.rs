@@ -1,7 +1,7 @@
-use super::{Judgement, Level, Outcome};
+use super::{Level, Verdict, VerificationOutcome};
 use crate::core::verification::{Certainty, Finding, Party};
 
-fn judgement(outcome: Outcome, reasons: &[(&'static str, Level)]) -> Judgement {
+fn judgement(outcome: VerificationOutcome, reasons: &[(&'static str, Level)]) -> Verdict {
     let finding = |(place, &(id, level)): (usize, &(&'static str, Level))| Finding {
         id,
         level,
@@ -16,7 +16,7 @@ fn judgement(outcome: Outcome, reasons: &[(&'static str, Level)]) -> Judgement {
         fix: "publish it".to_owned(),
     };
     let findings = reasons.iter().enumerate().map(finding).collect();
-    Judgement {
+    Verdict {
         party: Party::Entra,
         outcome,
         likely_code: (!reasons.is_empty()).then_some(7_000_272),
@@ -26,12 +26,13 @@ fn judgement(outcome: Outcome, reasons: &[(&'static str, Level)]) -> Judgement {
 
 #[test]
 fn only_changes_and_trouble_from_the_start_are_news() {
-    let well = judgement(Outcome::Accepted, &[]);
-    let warned = judgement(Outcome::Accepted, &[("CACHE-WAIT", Level::Warning)]);
-    let lost = judgement(Outcome::Refused, &[("KEY-KID", Level::Error)]);
-    let more = judgement(Outcome::Refused, &[("KEY-KID", Level::Error), ("PUB-CTYPE", Level::Warning)]);
-    let away = judgement(Outcome::Unknown, &[("PUB-REACH", Level::Error)]);
-    let shut = judgement(Outcome::Refused, &[("PUB-REACH", Level::Error)]);
+    let well = judgement(VerificationOutcome::Accepted, &[]);
+    let warned = judgement(VerificationOutcome::Accepted, &[("CACHE-WAIT", Level::Warning)]);
+    let lost = judgement(VerificationOutcome::Refused, &[("KEY-KID", Level::Error)]);
+    let more =
+        judgement(VerificationOutcome::Refused, &[("KEY-KID", Level::Error), ("PUB-CTYPE", Level::Warning)]);
+    let away = judgement(VerificationOutcome::Unknown, &[("PUB-REACH", Level::Error)]);
+    let shut = judgement(VerificationOutcome::Refused, &[("PUB-REACH", Level::Error)]);
     for (before, now, news) in [
         (None, &well, false),
         (None, &warned, false),
@@ -57,21 +58,25 @@ fn a_judgement_is_told_in_a_line_with_code_check_and_what_was_seen() {
     let error = [("KEY-KID", Level::Error)];
     assert_eq!(
         "Microsoft Entra would accept its tokens",
-        said(Outcome::Accepted, &[("CACHE-WAIT", Level::Warning)])
+        said(VerificationOutcome::Accepted, &[("CACHE-WAIT", Level::Warning)])
     );
     assert_eq!(
         "Microsoft Entra would refuse its tokens with AADSTS7000272, KEY-KID: kid `a` is not in the JWKS",
-        said(Outcome::Refused, &error)
+        said(VerificationOutcome::Refused, &error)
     );
     assert_eq!(
         "whether Microsoft Entra would accept its tokens cannot be told, KEY-KID: kid `a` is not in the JWKS",
-        said(Outcome::Unknown, &error)
+        said(VerificationOutcome::Unknown, &error)
     );
-    assert_eq!("whether Microsoft Entra would accept its tokens cannot be told", said(Outcome::Unknown, &[]));
+    assert_eq!(
+        "whether Microsoft Entra would accept its tokens cannot be told",
+        said(VerificationOutcome::Unknown, &[])
+    );
 }
 
 #[test]
 fn findings_are_counted_by_level() {
-    let both = judgement(Outcome::Refused, &[("KEY-KID", Level::Error), ("PUB-CTYPE", Level::Warning)]);
+    let both =
+        judgement(VerificationOutcome::Refused, &[("KEY-KID", Level::Error), ("PUB-CTYPE", Level::Warning)]);
     assert_eq!([1, 1, 0], Level::ALL.map(|level| both.count(level)));
 }

@@ -3,111 +3,131 @@
 use serde_json::{Value, json};
 
 use super::scene::{AUDIENCE, CLIENT, NOW, Scene};
-use crate::core::verification::{Finding, Level, Outcome, Report};
+use crate::core::verification::{Finding, Level, VerificationOutcome, VerificationReport};
 
 /// What stands first of errors and warnings: its check, and its code.
 type First = Option<(&'static str, Option<u32>)>;
 
 /// `tests/vectors/webhook-pods`, and what is said of each: the outcome, and what stands first.
-const PODS: &[(&str, &str, Outcome, First)] = &[
-    ("plain", include_str!("../../../../tests/vectors/webhook-pods/plain.json"), Outcome::Accepted, None),
-    ("skip", include_str!("../../../../tests/vectors/webhook-pods/skip.json"), Outcome::Accepted, None),
-    ("envfrom", include_str!("../../../../tests/vectors/webhook-pods/envfrom.json"), Outcome::Accepted, None),
-    ("tenant", include_str!("../../../../tests/vectors/webhook-pods/tenant.json"), Outcome::Accepted, None),
+const PODS: &[(&str, &str, VerificationOutcome, First)] = &[
+    (
+        "plain",
+        include_str!("../../../../tests/vectors/webhook-pods/plain.json"),
+        VerificationOutcome::Accepted,
+        None,
+    ),
+    (
+        "skip",
+        include_str!("../../../../tests/vectors/webhook-pods/skip.json"),
+        VerificationOutcome::Accepted,
+        None,
+    ),
+    (
+        "envfrom",
+        include_str!("../../../../tests/vectors/webhook-pods/envfrom.json"),
+        VerificationOutcome::Accepted,
+        None,
+    ),
+    (
+        "tenant",
+        include_str!("../../../../tests/vectors/webhook-pods/tenant.json"),
+        VerificationOutcome::Accepted,
+        None,
+    ),
     (
         "otherclient",
         include_str!("../../../../tests/vectors/webhook-pods/otherclient.json"),
-        Outcome::Accepted,
+        VerificationOutcome::Accepted,
         None,
     ),
     (
         "init",
         include_str!("../../../../tests/vectors/webhook-pods/init.json"),
-        Outcome::Accepted,
+        VerificationOutcome::Accepted,
         Some(("POD-OTHER", None)),
     ),
     (
         "initonly",
         include_str!("../../../../tests/vectors/webhook-pods/initonly.json"),
-        Outcome::Refused,
+        VerificationOutcome::Refused,
         Some(("POD-ENV", Some(7_000_218))),
     ),
     (
         "nosaann",
         include_str!("../../../../tests/vectors/webhook-pods/nosaann.json"),
-        Outcome::Accepted,
+        VerificationOutcome::Accepted,
         Some(("SA-ANNOT", None)),
     ),
     (
         "emptyclient",
         include_str!("../../../../tests/vectors/webhook-pods/emptyclient.json"),
-        Outcome::Accepted,
+        VerificationOutcome::Accepted,
         Some(("SA-ANNOT", None)),
     ),
     (
         "emptytenantann",
         include_str!("../../../../tests/vectors/webhook-pods/emptytenantann.json"),
-        Outcome::Refused,
+        VerificationOutcome::Refused,
         Some(("POD-TENANT", None)),
     ),
     (
         "emptyhost",
         include_str!("../../../../tests/vectors/webhook-pods/emptyhost.json"),
-        Outcome::Refused,
+        VerificationOutcome::Refused,
         Some(("AUTH-HOST", Some(50_049))),
     ),
     (
         "binding",
         include_str!("../../../../tests/vectors/webhook-pods/binding.json"),
-        Outcome::Unknown,
+        VerificationOutcome::Unknown,
         Some(("POD-AUD", Some(700_212))),
     ),
     (
         "labelonsa",
         include_str!("../../../../tests/vectors/webhook-pods/labelonsa.json"),
-        Outcome::Refused,
+        VerificationOutcome::Refused,
         Some(("POD-LABEL", Some(7_000_218))),
     ),
     (
         "ownwrongpath",
         include_str!("../../../../tests/vectors/webhook-pods/ownwrongpath.json"),
-        Outcome::Refused,
+        VerificationOutcome::Refused,
         Some(("POD-ENV", Some(7_000_218))),
     ),
     (
         "owninit",
         include_str!("../../../../tests/vectors/webhook-pods/owninit.json"),
-        Outcome::Refused,
+        VerificationOutcome::Refused,
         Some(("POD-ENV", Some(7_000_218))),
     ),
     (
         "ownsubpath",
         include_str!("../../../../tests/vectors/webhook-pods/ownsubpath.json"),
-        Outcome::Accepted,
+        VerificationOutcome::Accepted,
         Some(("POD-SUBPATH", Some(700_024))),
     ),
     (
         "own600",
         include_str!("../../../../tests/vectors/webhook-pods/own600.json"),
-        Outcome::Accepted,
+        VerificationOutcome::Accepted,
         Some(("POD-SHORT", Some(700_024))),
     ),
     (
         "ownnoclientid",
         include_str!("../../../../tests/vectors/webhook-pods/ownnoclientid.json"),
-        Outcome::Accepted,
+        VerificationOutcome::Accepted,
         Some(("SA-ANNOT", None)),
     ),
     (
         "ownnohost",
         include_str!("../../../../tests/vectors/webhook-pods/ownnohost.json"),
-        Outcome::Accepted,
+        VerificationOutcome::Accepted,
         None,
     ),
     (
         "owntrail",
         include_str!("../../../../tests/vectors/webhook-pods/owntrail.json"),
-        Outcome::Accepted,
+        VerificationOutcome::Accepted,
         None,
     ),
 ];
@@ -129,14 +149,14 @@ fn recorded(name: &str) -> Value {
     serde_json::from_str(text).expect("a pod")
 }
 
-fn judged(annotations: &Value, pods: &[Value]) -> Report {
+fn judged(annotations: &Value, pods: &[Value]) -> VerificationReport {
     let mut scene = Scene::good();
     let workload = scene.annotated(annotations);
     workload.pods = pods.iter().map(|pod| serde_json::from_value(pod.clone()).expect("a pod")).collect();
     scene.judged()
 }
 
-fn first(report: &Report) -> Option<&Finding> {
+fn first(report: &VerificationReport) -> Option<&Finding> {
     report.findings.iter().find(|finding| finding.level != Level::Note)
 }
 
@@ -182,7 +202,7 @@ fn what_keeps_an_sdk_from_asking_has_no_code() {
         vec![serde_json::from_value(recorded("emptytenantann")).expect("a pod")];
     let report = scene.judged();
     assert!(report.findings.iter().any(|finding| finding.id == "CACHE-WAIT"), "{report:#?}");
-    assert_eq!((Outcome::Refused, None), (report.outcome, report.likely_first()));
+    assert_eq!((VerificationOutcome::Refused, None), (report.outcome, report.likely_first()));
 }
 
 /// A mesh adds its own when the webhook has come and gone.
@@ -193,18 +213,21 @@ fn a_container_without_variables_beside_a_complete_one_refuses_nothing() {
     pod["spec"]["containers"].as_array_mut().expect("containers").insert(0, mesh.clone());
     pod["spec"]["initContainers"] = json!([mesh]);
     let report = judged(&annotations("plain"), &[pod]);
-    assert_eq!((Outcome::Accepted, None), (report.outcome, first(&report)), "{report:#?}");
+    assert_eq!((VerificationOutcome::Accepted, None), (report.outcome, first(&report)), "{report:#?}");
 }
 
 /// Each pod needs a container of its own that can.
 #[test]
 fn one_good_pod_does_not_excuse_another() {
     let report = judged(&annotations("plain"), &[recorded("plain"), recorded("ownwrongpath")]);
-    assert_eq!((Outcome::Refused, Some("POD-ENV")), (report.outcome, first(&report).map(|it| it.id)));
+    assert_eq!(
+        (VerificationOutcome::Refused, Some("POD-ENV")),
+        (report.outcome, first(&report).map(|it| it.id))
+    );
 }
 
 /// A pod that is as the webhook makes it, but for what is done to it and to its first container.
-fn changed(change: impl Fn(&mut Value)) -> (Outcome, Option<String>) {
+fn changed(change: impl Fn(&mut Value)) -> (VerificationOutcome, Option<String>) {
     let mut pod = recorded("plain");
     change(&mut pod);
     let report = judged(&annotations("plain"), &[pod]);
@@ -225,8 +248,8 @@ fn a_token_is_found_where_a_container_looks_and_nothing_hides_it() {
         pod["spec"]["volumes"].as_array_mut().expect("volumes").push(volume);
         pod["spec"]["containers"][0]["volumeMounts"].as_array_mut().expect("mounts").push(mount);
     };
-    let found = (Outcome::Accepted, None);
-    let in_vain = (Outcome::Refused, Some("POD-ENV".to_owned()));
+    let found = (VerificationOutcome::Accepted, None);
+    let in_vain = (VerificationOutcome::Refused, Some("POD-ENV".to_owned()));
     for path in ["x/../azure-identity-token", "..data/azure-identity-token", "./azure-identity-token"] {
         assert_eq!(found, changed(|pod| look(pod, &format!("{FOLDER}/{path}"))), "{path}");
     }
@@ -250,7 +273,7 @@ fn a_token_is_found_where_a_container_looks_and_nothing_hides_it() {
         look(pod, "/secret/token");
         mount(pod, secret.clone(), "/secret");
     });
-    assert_ne!(Outcome::Refused, outcome, "what cannot be read is not taken for missing");
+    assert_ne!(VerificationOutcome::Refused, outcome, "what cannot be read is not taken for missing");
 }
 
 #[test]
@@ -299,9 +322,9 @@ fn a_token_that_the_pod_projects_for_a_week_is_refused_and_one_for_25_hours_is_n
     };
     let week = projected(604_800);
     let found = week.likely_first().map(|it| (it.id, it.predicted_codes[0]));
-    assert_eq!((Outcome::Refused, Some(("POD-LONG", 70_023))), (week.outcome, found));
-    assert_eq!(Outcome::Refused, projected(90_001).outcome);
-    assert_eq!((Outcome::Accepted, None), (projected(90_000).outcome, first(&projected(90_000))));
+    assert_eq!((VerificationOutcome::Refused, Some(("POD-LONG", 70_023))), (week.outcome, found));
+    assert_eq!(VerificationOutcome::Refused, projected(90_001).outcome);
+    assert_eq!((VerificationOutcome::Accepted, None), (projected(90_000).outcome, first(&projected(90_000))));
     assert_eq!(None, first(&projected(3000)));
     assert_eq!(Some("POD-SHORT"), first(&projected(2999)).map(|it| it.id));
 }
@@ -363,16 +386,19 @@ fn an_application_may_leave_the_asking_to_a_sidecar() {
         scene.judged()
     };
     let report = judged(&pod, &settings);
-    assert_eq!((Outcome::Accepted, None), (report.outcome, first(&report)), "{report:#?}");
+    assert_eq!((VerificationOutcome::Accepted, None), (report.outcome, first(&report)), "{report:#?}");
     assert!(report.holds.iter().any(|it| it.id == "POD-ENV" && it.seen.contains("`sidecar`")), "{report:#?}");
 
     let mut elsewhere = settings.clone();
     elsewhere["AzureAd__ClientCredentials__0__SignedAssertionFileDiskPath"] = json!("/other");
     let report = judged(&pod, &elsewhere);
-    assert_eq!((Outcome::Refused, Some("SIDE-PATH")), (report.outcome, first(&report).map(|it| it.id)));
+    assert_eq!(
+        (VerificationOutcome::Refused, Some("SIDE-PATH")),
+        (report.outcome, first(&report).map(|it| it.id))
+    );
     let mut unmounted = pod.clone();
     unmounted["spec"]["containers"][1]["volumeMounts"] = json!([]);
-    assert_eq!(Outcome::Refused, judged(&unmounted, &settings).outcome);
+    assert_eq!(VerificationOutcome::Refused, judged(&unmounted, &settings).outcome);
 }
 
 /// What cannot be read is not missing.
@@ -380,9 +406,9 @@ fn an_application_may_leave_the_asking_to_a_sidecar() {
 fn variables_of_a_secret_and_files_of_other_volumes_are_given_the_benefit_of_the_doubt() {
     let mut secret = recorded("labelonsa");
     secret["metadata"]["labels"] = json!({"azure.workload.identity/use": "true"});
-    assert_eq!(Outcome::Refused, judged(&annotations("labelonsa"), &[secret.clone()]).outcome);
+    assert_eq!(VerificationOutcome::Refused, judged(&annotations("labelonsa"), &[secret.clone()]).outcome);
     secret["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "settings"}}]);
-    assert_eq!(Outcome::Accepted, judged(&annotations("labelonsa"), &[secret]).outcome);
+    assert_eq!(VerificationOutcome::Accepted, judged(&annotations("labelonsa"), &[secret]).outcome);
 
     let mut helper = recorded("ownwrongpath");
     helper["spec"]["containers"][0]["volumeMounts"][0] = json!({"name": "spiffe", "mountPath": "/var/run/t"});
@@ -390,5 +416,5 @@ fn variables_of_a_secret_and_files_of_other_volumes_are_given_the_benefit_of_the
         .as_array_mut()
         .expect("volumes")
         .push(json!({"name": "spiffe", "emptyDir": {}}));
-    assert_eq!(Outcome::Accepted, judged(&annotations("ownwrongpath"), &[helper]).outcome);
+    assert_eq!(VerificationOutcome::Accepted, judged(&annotations("ownwrongpath"), &[helper]).outcome);
 }

@@ -19,8 +19,8 @@ use crate::core::{
     public_key::PublicKey,
     token::UnverifiedToken,
     verification::{
-        Answer, ApiServerView, Cloud, Credential, Evidence, Exhibit, Expectation, NoAnswer, Party, Question,
-        Report, Unanswered, judge,
+        ApiServerView, Cloud, Credential, DocumentEvidence, Evidence, Expectation, HttpResponse, NoAnswer,
+        Party, Question, Unanswered, VerificationReport, judge,
     },
     workload::{Pod, Workload},
 };
@@ -58,7 +58,7 @@ pub(super) struct Scene {
     /// In place of the text of the discovery document.
     pub(super) text: Option<&'static [u8]>,
     /// How discovery and JWKS were answered.
-    pub(super) answers: [Answer; 2],
+    pub(super) answers: [HttpResponse; 2],
     pub(super) unanswered: Option<Unanswered>,
     pub(super) party: Party,
     pub(super) cloud: Cloud,
@@ -140,15 +140,15 @@ impl Scene {
                 document.as_str().map_or_else(|| document.to_string(), str::to_owned).into_bytes()
             });
             if self.offline {
-                return Exhibit::File { path: "file".to_owned(), bytes };
+                return DocumentEvidence::File { path: "file".to_owned(), bytes };
             }
-            Exhibit::Answer(Box::new(Answer { bytes, ..self.answers[place].clone() }))
+            DocumentEvidence::Answer(Box::new(HttpResponse { bytes, ..self.answers[place].clone() }))
         });
         let (discovery, jwks) = match &self.unanswered {
             None => (discovery, jwks),
             Some(why) => {
                 let url = format!("{ISSUER}/discovery");
-                (Exhibit::NoAnswer(NoAnswer { url, why: why.clone() }), Exhibit::NotSought)
+                (DocumentEvidence::NoAnswer(NoAnswer { url, why: why.clone() }), DocumentEvidence::NotSought)
             }
         };
         Evidence {
@@ -193,7 +193,7 @@ impl Scene {
         Question { party: self.party, cloud: self.cloud, expected: self.expected.clone() }
     }
 
-    pub(super) fn judged(&self) -> Report {
+    pub(super) fn judged(&self) -> VerificationReport {
         judge(&self.evidence(), &self.question())
     }
 
@@ -273,8 +273,8 @@ impl Scene {
     }
 }
 
-fn answer(name: &str) -> Answer {
-    Answer {
+fn answer(name: &str) -> HttpResponse {
+    HttpResponse {
         url: format!("{ISSUER}/{name}"),
         redirects: Vec::new(),
         private: Vec::new(),

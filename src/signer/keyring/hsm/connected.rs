@@ -21,7 +21,7 @@ use cryptoki::{
     types::AuthPin,
 };
 
-use self::seat::{Broken, Seat};
+use self::seat::{HsmSession, SessionError};
 use super::{
     super::{KeyringError, directory::read_private},
     HsmError, HsmSettings,
@@ -46,7 +46,7 @@ pub struct Hsm {
 #[derive(Debug)]
 struct Connection {
     /// Before the library, so that they are closed first.
-    seats: [Mutex<Option<Seat>>; SESSIONS],
+    seats: [Mutex<Option<HsmSession>>; SESSIONS],
     /// Who is waited for next, when all are taken.
     next: AtomicUsize,
     slot: Slot,
@@ -102,13 +102,15 @@ impl Hsm {
     fn work<T>(
         &self,
         action: &'static str,
-        work: impl Fn(&mut Seat) -> Result<T, Broken>,
+        work: impl Fn(&mut HsmSession) -> Result<T, SessionError>,
     ) -> Result<T, HsmError> {
         let label = || self.settings.token_label.clone();
         let told = |broken| match broken {
-            Broken::Refused(error) => HsmError::Failed { label: label(), action, reason: reason(&error) },
-            Broken::NoKey(kid) => HsmError::NoKey { label: label(), kid },
-            Broken::Exposed => HsmError::Exposed { label: label() },
+            SessionError::Refused(error) => {
+                HsmError::Failed { label: label(), action, reason: reason(&error) }
+            }
+            SessionError::NoKey(kid) => HsmError::NoKey { label: label(), kid },
+            SessionError::Exposed => HsmError::Exposed { label: label() },
         };
         let tried = {
             let connection = self.connection.read().unwrap_or_else(PoisonError::into_inner);
@@ -173,19 +175,19 @@ impl Connection {
             Err(error) => return Err(failed("let us log in")(error)),
         }
         // A user stays logged in for as long as there is a session.
-        let mut first = Some(Seat::new(session));
+        let mut first = Some(HsmSession::new(session));
         let seats = array::from_fn(|_| Mutex::new(first.take()));
         Ok(Self { seats, next: AtomicUsize::new(0), slot, library })
     }
 
-    fn work<T>(&self, work: impl Fn(&mut Seat) -> Result<T, Broken>) -> Result<T, Broken> {
+    fn work<T>(&self, work: impl Fn(&mut HsmSession) -> Result<T, SessionError>) -> Result<T, SessionError> {
         let free = self.seats.iter().find_map(|seat| seat.try_lock().ok());
         let mut seat = free.unwrap_or_else(|| {
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % SESSIONS;
             self.seats[turn].lock().unwrap_or_else(PoisonError::into_inner)
         });
         if seat.is_none() {
-            *seat = Some(Seat::new(self.library.0.open_rw_session(self.slot)?));
+            *seat = Some(HsmSession::new(self.library.0.open_rw_session(self.slot)?));
         }
         work(seat.as_mut().expect("it was just taken"))
     }

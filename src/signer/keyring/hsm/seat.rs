@@ -24,41 +24,41 @@ const UNNAMED: &[u8] = b"signpost: unfinished";
 
 /// A session, and the keys that it has found.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct HsmSession {
     session: Session,
     keys: BTreeMap<Kid, ObjectHandle>,
 }
 
 /// Why a piece of work was not done.
-pub(super) enum Broken {
+pub(super) enum SessionError {
     Refused(Error),
     NoKey(Kid),
     Exposed,
 }
 
-impl From<Error> for Broken {
+impl From<Error> for SessionError {
     fn from(error: Error) -> Self {
         Self::Refused(error)
     }
 }
 
-impl Seat {
+impl HsmSession {
     pub(super) fn new(session: Session) -> Self {
         Self { session, keys: BTreeMap::new() }
     }
 
-    pub(super) fn find(&mut self, kid: &Kid) -> Result<ObjectHandle, Broken> {
+    pub(super) fn find(&mut self, kid: &Kid) -> Result<ObjectHandle, SessionError> {
         if let Some(key) = self.keys.get(kid) {
             return Ok(*key);
         }
         let wanted = [Attribute::Class(ObjectClass::PRIVATE_KEY), id_of(kid)];
         let found = self.session.find_objects(&wanted)?;
-        let key = *found.first().ok_or_else(|| Broken::NoKey(kid.clone()))?;
+        let key = *found.first().ok_or_else(|| SessionError::NoKey(kid.clone()))?;
         self.keys.insert(kid.clone(), key);
         Ok(key)
     }
 
-    pub(super) fn sign(&mut self, jwk: &Jwk, message: &[u8]) -> Result<Vec<u8>, Broken> {
+    pub(super) fn sign(&mut self, jwk: &Jwk, message: &[u8]) -> Result<Vec<u8>, SessionError> {
         let key = self.find(jwk.kid())?;
         let signature = match jwk.algorithm() {
             // Tokens that hash for ECDSA are few.
@@ -69,7 +69,7 @@ impl Seat {
     }
 
     /// Destroys both halves of a key.
-    pub(super) fn destroy(&mut self, kid: &Kid) -> Result<(), Broken> {
+    pub(super) fn destroy(&mut self, kid: &Kid) -> Result<(), SessionError> {
         for half in self.session.find_objects(&[id_of(kid)])? {
             self.session.destroy_object(half)?;
         }
@@ -77,7 +77,7 @@ impl Seat {
     }
 
     /// Makes a key pair and names it.
-    pub(super) fn generate(&mut self, key_type: KeyType) -> Result<Jwk, Broken> {
+    pub(super) fn generate(&mut self, key_type: KeyType) -> Result<Jwk, SessionError> {
         let rsa = |bits: u64| {
             let size = Attribute::ModulusBits(bits.into());
             (Mechanism::RsaPkcsKeyPairGen, vec![size, Attribute::PublicExponent(vec![1, 0, 1])])
@@ -109,15 +109,20 @@ impl Seat {
     }
 
     /// Whether the private key was never out of the token, in the token's own words.
-    fn is_kept(&self, private: ObjectHandle) -> Result<(), Broken> {
+    fn is_kept(&self, private: ObjectHandle) -> Result<(), SessionError> {
         let asked = [AttributeType::AlwaysSensitive, AttributeType::NeverExtractable];
         let said = self.session.get_attributes(private, &asked)?;
         let expected = [Attribute::AlwaysSensitive(true), Attribute::NeverExtractable(true)];
-        if expected.iter().all(|one| said.contains(one)) { Ok(()) } else { Err(Broken::Exposed) }
+        if expected.iter().all(|one| said.contains(one)) { Ok(()) } else { Err(SessionError::Exposed) }
     }
 
     /// Gives both halves of a new key its kid for a name.
-    fn name(&self, public: ObjectHandle, private: ObjectHandle, key_type: KeyType) -> Result<Jwk, Broken> {
+    fn name(
+        &self,
+        public: ObjectHandle,
+        private: ObjectHandle,
+        key_type: KeyType,
+    ) -> Result<Jwk, SessionError> {
         let asked = match key_type.algorithm() {
             Algorithm::ES256 => vec![AttributeType::EcPoint],
             _ => vec![AttributeType::Modulus, AttributeType::PublicExponent],

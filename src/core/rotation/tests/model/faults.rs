@@ -3,8 +3,8 @@
 use super::*;
 use crate::core::{
     announcement::{AnnouncedKey, Announcement},
-    ledger::{Observed, Refusal},
-    signing::{Holdings, Legacy, Step as Stroke},
+    ledger::{KeyRefusal, LedgerUpdate},
+    signing::{Journal, SignerStep as Stroke, VerificationOnlyKey},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Fault {
         if self == Self::RevokeWithoutStandby && ledger.revoked().next().is_some() {
             return Timing { propagation: Duration::ZERO, ..timing };
         }
-        let was_waived = || ledger.orders().values().any(|order| order.why == Why::Unseen);
+        let was_waived = || ledger.orders().values().any(|order| order.reason == OrderReason::Unseen);
         if self == Self::WaitOfNobody && was_waived() {
             return Timing { propagation: Duration::ZERO, rotate_after: Some(Duration::ZERO), ..timing };
         }
@@ -53,15 +53,15 @@ impl Fault {
     }
 
     /// What the publisher sees.
-    pub(super) fn blind(self, seen: &mut Observation) {
+    pub(super) fn blind(self, seen: &mut RotationInputs) {
         if self == Self::OneTargetCountsAsAll {
-            seen.gates = seen.gates.iter().take(1).cloned().collect();
+            seen.required_targets = seen.required_targets.iter().take(1).cloned().collect();
         }
     }
 
     /// What the publisher makes of what it observed.
-    pub(super) fn believe(self, observed: &Observed, now: Timestamp) -> Ledger {
-        let refused = observed.refused.iter().filter(|(_, refusal)| **refusal == Refusal::Tombstone);
+    pub(super) fn believe(self, observed: &LedgerUpdate, now: Timestamp) -> Ledger {
+        let refused = observed.refused.iter().filter(|(_, refusal)| **refusal == KeyRefusal::Tombstone);
         let ignored = refused.filter(|_| self == Self::TombstoneIgnored).map(|(kid, _)| kid);
         ignored.fold(observed.ledger.clone(), |ledger, kid| ledger.adopt(kid, now).unwrap_or(ledger))
     }
@@ -79,11 +79,17 @@ impl Fault {
             (_, stage, _) => stage,
         };
         let keys = read.keys().values().map(|key| AnnouncedKey { stage: stage(key), ..key.clone() });
-        Announcement::new(read.node().clone(), read.issuer().clone(), read.word(), keys)
+        Announcement::new(read.node().clone(), read.issuer().clone(), read.version(), keys)
     }
 
     /// What the ledger records of a look.
-    pub(super) fn shown(self, ledger: &Ledger, place: &str, look: &Look, now: Option<Timestamp>) -> Ledger {
+    pub(super) fn shown(
+        self,
+        ledger: &Ledger,
+        place: &str,
+        look: &TargetObservation,
+        now: Option<Timestamp>,
+    ) -> Ledger {
         let since = |ledger: &Ledger, kid: &Kid| {
             let entry = ledger.entries().get(kid)?;
             match self {
@@ -93,22 +99,22 @@ impl Fault {
             }
         };
         if self == Self::GapIgnored {
-            return ledger.shown(place, &Look::at_our_own(look.view.clone()), now);
+            return ledger.observe_target(place, &TargetObservation::of_own_listener(look.view.clone()), now);
         }
         let is_shown =
             |kid: &&Kid| ledger.entries().get(*kid).is_some_and(|entry| entry.shown.contains_key(place));
         let mut look_until =
-            Look { view: look.view.iter().filter(is_shown).cloned().collect(), ..look.clone() };
-        let mut shown = ledger.shown(place, &look_until, now);
+            TargetObservation { view: look.view.iter().filter(is_shown).cloned().collect(), ..look.clone() };
+        let mut shown = ledger.observe_target(place, &look_until, now);
         for kid in &look.view {
             look_until.view.insert(kid.clone());
-            shown = shown.shown(place, &look_until, since(&shown, kid).or(now));
+            shown = shown.observe_target(place, &look_until, since(&shown, kid).or(now));
         }
         shown
     }
 
     /// What a node does not do.
-    pub(super) fn forbids(self, step: &Stroke, journal: &Holdings) -> bool {
+    pub(super) fn forbids(self, step: &Stroke, journal: &Journal) -> bool {
         match step {
             Stroke::Generate => self == Self::NoStandby && journal.signing().is_some(),
             Stroke::Stop { .. } => self == Self::NeverRetire,
@@ -117,9 +123,9 @@ impl Fault {
     }
 
     /// What an API server is fed.
-    pub(super) fn feed(self, memory: &Holdings, ledger: Option<&Ledger>) -> Option<Holdings> {
+    pub(super) fn feed(self, memory: &Journal, ledger: Option<&Ledger>) -> Option<Journal> {
         let ledger = ledger.filter(|_| self == Self::LedgerKeysFedToFetchKeys)?;
-        let legacy = ledger.public_keys().map(|jwk| Legacy { jwk: jwk.clone(), exclude: false });
+        let legacy = ledger.public_keys().map(|jwk| VerificationOnlyKey { jwk: jwk.clone(), exclude: false });
         Some(memory.with_legacy(legacy.collect(), Timestamp::UNIX_EPOCH))
     }
 }

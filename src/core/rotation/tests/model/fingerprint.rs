@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::*;
-use crate::core::{announcement::Announcement, ledger::State, signing::Holdings};
+use crate::core::{announcement::Announcement, ledger::EntryState, signing::Journal};
 
 /// Nothing waits longer.
 const LONGEST: i64 = 6 * TICK;
@@ -90,13 +90,13 @@ impl World {
         for (kid, entry) in ledger.entries() {
             number(kid).hash(to);
             match entry.state {
-                State::Listed => 0.hash(to),
-                State::Missing { since } => (1, self.since(since)).hash(to),
-                State::Removed { .. } => 2.hash(to),
-                State::Revoked { .. } => 3.hash(to),
+                EntryState::Listed => 0.hash(to),
+                EntryState::Missing { since } => (1, self.since(since)).hash(to),
+                EntryState::Removed { .. } => 2.hash(to),
+                EntryState::Revoked { .. } => 3.hash(to),
             }
             if entry.is_public() {
-                entry.original.hash(to);
+                entry.present_from_start.hash(to);
                 entry.shown.values().for_each(|since| self.since(*since).hash(to));
                 entry.shown.len().hash(to);
                 entry.signer.as_ref().map(|signer| self.stage(signer.stage)).hash(to);
@@ -104,30 +104,31 @@ impl World {
             }
         }
         for order in ledger.orders().values() {
-            let is_asked = ledger.wish().map(|wish| wish.at <= order.at);
+            let is_asked = ledger.rotation_request().map(|wish| wish.at <= order.at);
             (
                 number(&order.sign),
                 self.since(order.at),
                 is_asked,
-                matches!(order.why, Why::First | Why::Aborted | Why::Unseen),
+                matches!(order.reason, OrderReason::First | OrderReason::Aborted | OrderReason::Unseen),
             )
                 .hash(to);
         }
-        (ledger.orders().len(), kids(ledger.strangers().keys()), ledger.wish().is_some()).hash(to);
-        ledger.hold().map(|hold| self.since(hold.until)).hash(to);
+        (ledger.orders().len(), kids(ledger.unmanaged_keys().keys()), ledger.rotation_request().is_some())
+            .hash(to);
+        ledger.retention_hold().map(|hold| self.since(hold.until)).hash(to);
         for node in &self.nodes {
             ledger.waived(&node.name).map(kids).hash(to);
         }
     }
 
-    fn answer_in(&self, answer: &Answer, to: &mut DefaultHasher) {
+    fn answer_in(&self, answer: &SourceAnswer, to: &mut DefaultHasher) {
         match answer {
-            Answer::Announced(said) => {
+            SourceAnswer::Announced(said) => {
                 for said in said {
                     self.announcement(said.posted.announcement(), to);
                 }
             }
-            other => (*other == Answer::Failed).hash(to),
+            other => (*other == SourceAnswer::Failed).hash(to),
         }
     }
 
@@ -148,18 +149,25 @@ impl World {
     }
 
     fn announcement(&self, announcement: &Announcement, to: &mut DefaultHasher) {
-        announcement.word().heard.map(|heard| self.since(heard)).hash(to);
+        announcement.version().observed_order.map(|heard| self.since(heard)).hash(to);
         for (kid, key) in announcement.keys() {
             (number(kid), self.stage(key.stage)).hash(to);
         }
     }
 
-    fn holdings(&self, holdings: &Holdings, to: &mut DefaultHasher) {
-        (holdings.signing().map(number), holdings.heard().map(|heard| self.since(heard))).hash(to);
+    fn holdings(&self, holdings: &Journal, to: &mut DefaultHasher) {
+        (holdings.signing().map(number), holdings.observed_order().map(|heard| self.since(heard))).hash(to);
         for (kid, held) in holdings.keys() {
             let horizon = |time: Option<Timestamp>| time.map(|time| self.since(time));
-            (number(kid), self.stage(held.stage), held.outside, held.withdrawn, held.lost).hash(to);
-            (horizon(held.horizon), horizon(held.internal_horizon)).hash(to);
+            (
+                number(kid),
+                self.stage(held.stage),
+                held.external_audiences,
+                held.excluded_from_discovery,
+                held.lost,
+            )
+                .hash(to);
+            (horizon(held.latest_exp_bound), horizon(held.latest_internal_exp_bound)).hash(to);
         }
     }
 }

@@ -5,7 +5,7 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use super::*;
 use crate::core::{
     announcement::Announcement,
-    signing::{Claims, Done, Holdings, Orders, Permit, Step as Stroke},
+    signing::{Claims, DesiredState, Done, Journal, SignerStep as Stroke, SigningDecision},
 };
 
 #[derive(Clone)]
@@ -14,14 +14,14 @@ pub(super) struct SigningNode {
     /// The private keys on its disk, and all that it ever made.
     pub(super) files: Kids,
     pub(super) own: Kids,
-    pub(super) journal: Option<Arc<Holdings>>,
+    pub(super) journal: Option<Arc<Journal>>,
     pub(super) announced: Option<Arc<Announcement>>,
     /// The announcement before.
     pub(super) before: Option<Arc<Announcement>>,
     pub(super) runs: bool,
     /// What signs.
-    pub(super) memory: Option<Arc<Holdings>>,
-    pub(super) orders: Arc<Orders>,
+    pub(super) memory: Option<Arc<Journal>>,
+    pub(super) orders: Arc<DesiredState>,
     /// Done to a key file, and not recorded yet.
     pub(super) doing: Option<Done>,
     pub(super) skew: i64,
@@ -53,7 +53,7 @@ impl SigningNode {
 
     fn open(&mut self, now: Timestamp) {
         let journal = self.journal.as_deref().cloned();
-        let journal = journal.unwrap_or_else(|| Holdings::new(self.name.clone(), terms().issuer, now));
+        let journal = journal.unwrap_or_else(|| Journal::new(self.name.clone(), terms().issuer, now));
         let (journal, _) = journal.with_private_keys(each(self.files).map(rsa_key), now, lasting(LIFETIME));
         self.journal = Some(Arc::new(journal));
         self.runs = true;
@@ -80,7 +80,7 @@ impl World {
         let node = &mut self.nodes[index];
         let mut orders = ledger.orders_for(&node.name);
         // That its last announcement counted changes nothing that it does.
-        let said = node.journal.as_ref().map(|journal| journal.announcement().word().at);
+        let said = node.journal.as_ref().map(|journal| journal.announcement().version().at);
         orders.announced = orders.announced.filter(|announced| said < Some(*announced));
         let is_new = node.runs && orders != *node.orders;
         if is_new {
@@ -129,8 +129,8 @@ impl World {
             Stroke::Stop { kid } => Done::Stopped { kid },
             Stroke::Allow { kid, ordered } => Done::Allowed { kid, ordered },
             Stroke::Refuse { ordered } => Done::Refused { ordered },
-            Stroke::Speak { after } => Done::Spoke { after },
-            Stroke::Withdraw { kid } => Done::Withdrew { kid },
+            Stroke::Reassert { after } => Done::Reasserted { after },
+            Stroke::Exclude { kid } => Done::Excluded { kid },
             Stroke::Destroy { kid } => {
                 node.files &= !(1 << number(&kid));
                 node.doing = Some(Done::Destroyed { kid });
@@ -154,16 +154,16 @@ impl World {
         }
         let claims = claims(outside, until);
         let api = BTreeSet::from(["api".to_owned()]);
-        let Ok(permit) = memory.permit(&node.orders, &claims, &api, now, lasting(LIFETIME)) else {
+        let Ok(permit) = memory.decide(&node.orders, &claims, &api, now, lasting(LIFETIME)) else {
             return Ok(false);
         };
-        if let Some(done) = memory.cover(&permit) {
+        if let Some(done) = memory.reserve_expiry(&permit) {
             let journal = node.journal.as_ref().expect("it runs").after(&done, now);
             let Ok(journal) = journal else { return Ok(false) };
             node.journal = Some(Arc::new(journal));
             node.memory = Some(Arc::new(memory.after(&done, now).expect("it is active")));
         }
-        let Permit { kid, exp, outside } = permit;
+        let SigningDecision { kid, exp, external: outside } = permit;
         known[number(&kid)] = exp.as_second();
         self.check_signature(index, number(&kid), outside)?;
         Ok(true)

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::core::{
     announcement::Announcement,
-    ledger::Mistrust,
-    signing::{Holdings, VerificationKey},
+    ledger::AnnouncementRejection,
+    signing::{Journal, VerificationKey},
 };
 
 /// How many ticks a world is given to recover: a hold, a propagation and two retentions.
@@ -57,7 +57,7 @@ impl World {
 
     pub(super) fn verification_set(&self, index: usize) -> Option<Vec<VerificationKey>> {
         let node = &self.nodes[index];
-        let memory: &Holdings = node.memory.as_deref()?;
+        let memory: &Journal = node.memory.as_deref()?;
         let fed = self.rules.fault.and_then(|fault| fault.feed(memory, self.stored.as_deref()));
         fed.as_ref().unwrap_or(memory).verification_set(&node.orders.revoked)
     }
@@ -142,10 +142,10 @@ impl World {
                 continue;
             }
             // A key that signed until then was hidden by nobody's order. The publisher's clock may be behind.
-            let aborted = last.filter(|_| order.why == Why::Aborted);
+            let aborted = last.filter(|_| order.reason == OrderReason::Aborted);
             let since = aborted.map_or(0, |last| last.at.as_second() + MARGIN);
             self.ordered |= 1 << key;
-            let is_unseen = order.why == Why::Unseen;
+            let is_unseen = order.reason == OrderReason::Unseen;
             if is_unseen && before.waived(node).is_none() && !self.forged {
                 return Err(Broken::OrderedTooEarly);
             }
@@ -188,7 +188,8 @@ impl World {
         world.settle()?;
         world.forget_who_is_not_believed()?;
         world.rounds_until(Self::is_settled, "no order is obeyed")?;
-        let is_quiet = |world: &Self| world.stored.as_ref().is_some_and(|ledger| ledger.wish().is_none());
+        let is_quiet =
+            |world: &Self| world.stored.as_ref().is_some_and(|ledger| ledger.rotation_request().is_none());
         world.rounds_until(is_quiet, "a rotation that was asked for is not over")?;
         // An order of this very moment would do.
         world.round()?;
@@ -211,10 +212,14 @@ impl World {
     /// What the operator does about a node that cannot prove who it is: a backup is older than all its keys.
     fn forget_who_is_not_believed(&mut self) -> Result<(), Broken> {
         let (answer, now, retention) = (self.answer(Mood::Truthful), self.publisher_time(), self.retention());
-        let report = Report { source: "nodes".to_owned(), answer };
+        let report = SourceReport { source: "nodes".to_owned(), answer };
         let Some(publisher) = &self.publisher else { return Ok(()) };
-        for mistrust in merge(&publisher.known, [&report]).mistrusted {
-            let (Mistrust::Unproven { node } | Mistrust::NotAdmitted { node }) = mistrust else { continue };
+        for mistrust in merge(&publisher.known, [&report]).rejected {
+            let (AnnouncementRejection::Unproven { node } | AnnouncementRejection::NotAdmitted { node }) =
+                mistrust
+            else {
+                continue;
+            };
             self.change(|ledger| ledger.forget(&node, &retention, now).unwrap_or_else(|_| ledger.clone()))?;
         }
         Ok(())
@@ -263,7 +268,10 @@ impl World {
     /// The keys that sign for others.
     pub(super) fn signing(&self) -> Kids {
         let memories = self.nodes.iter().filter_map(|node| node.memory.as_deref());
-        kids(memories.filter_map(|memory| memory.signing().filter(|kid| memory.keys()[*kid].outside)))
+        kids(
+            memories
+                .filter_map(|memory| memory.signing().filter(|kid| memory.keys()[*kid].external_audiences)),
+        )
     }
 
     /// Whether every node signs for others with the key that it was ordered, and with no other.
@@ -273,8 +281,8 @@ impl World {
             && self.nodes.iter().all(|node| {
                 let order = ledger.orders().get(&node.name).map(|order| order.sign.clone());
                 let memory = node.memory.as_deref();
-                let signing =
-                    memory.and_then(|memory| memory.signing().filter(|kid| memory.keys()[*kid].outside));
+                let signing = memory
+                    .and_then(|memory| memory.signing().filter(|kid| memory.keys()[*kid].external_audiences));
                 order.is_some() && signing == order.as_ref()
             })
     }

@@ -1,7 +1,7 @@
 //! The publisher of the model and the places that it writes: what `workflow` does around the core.
 
 use super::*;
-use crate::core::announcement::Posted;
+use crate::core::announcement::SignedAnnouncement;
 
 /// The publisher's memory.
 #[derive(Clone)]
@@ -13,7 +13,7 @@ pub(super) struct Publisher {
     pub(super) was_published: bool,
     pub(super) opened: i64,
     /// What the nodes, and the API server, said last.
-    pub(super) nodes: Arc<Answer>,
+    pub(super) nodes: Arc<SourceAnswer>,
     /// Whether all that they said then was believed.
     pub(super) believes: bool,
     pub(super) api_server: Option<Kids>,
@@ -24,7 +24,7 @@ pub(super) struct Publisher {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
-    pub(super) look: Look,
+    pub(super) look: TargetObservation,
     pub(super) strangers: Vec<Jwk>,
 }
 
@@ -141,7 +141,7 @@ impl World {
             unseen: (1 << self.rules.places) - 1,
             was_published: false,
             opened: self.now,
-            nodes: Arc::new(Answer::NotYetAsked),
+            nodes: Arc::new(SourceAnswer::NotYetAsked),
             believes: false,
             api_server: None,
             looks: vec![None; self.rules.places],
@@ -153,7 +153,7 @@ impl World {
     /// Reads what is stored, brings it together with what is known, decides and stores.
     pub(super) fn change(&mut self, decide: impl FnOnce(&Ledger) -> Ledger) -> Result<(), Broken> {
         let now = self.publisher_time();
-        let found = self.stored.clone().map_or(Found::Nothing, Found::Ledger);
+        let found = self.stored.clone().map_or(StoredLedger::Nothing, StoredLedger::Ledger);
         let publisher = self.publisher.as_ref().expect("it runs");
         let reconciled = match self.rules.fault {
             Some(Fault::OlderLedgerWins) if self.stored.is_some() => {
@@ -184,25 +184,26 @@ impl World {
             };
             let step = next_step(&ledger, &seen, now, &timing);
             match step {
-                Step::Wait { .. } => return Ok(ledger),
+                RotationStep::Wait { .. } => return Ok(ledger),
                 step => ledger = after(&ledger, &step, now),
             }
         }
         Err(Broken::NeverEnds)
     }
 
-    fn observation(&self, ledger: &Ledger) -> Observation {
+    fn observation(&self, ledger: &Ledger) -> RotationInputs {
         let publisher = self.publisher.as_ref().expect("it runs");
         let listed = publisher.api_server.map(|listed| each(listed).map(kid_of).collect());
         let api_servers = self.rules.api_servers.then(|| ("one".to_owned(), listed));
-        let nodes = Report { source: "nodes".to_owned(), answer: Answer::clone(&publisher.nodes) };
-        Observation {
-            gates: self.gates(),
+        let nodes =
+            SourceReport { source: "nodes".to_owned(), answer: SourceAnswer::clone(&publisher.nodes) };
+        RotationInputs {
+            required_targets: self.gates(),
             api_servers: api_servers.into_iter().collect(),
-            nodes: heard(ledger, [&nodes]),
-            kept: BTreeMap::new(),
-            is_sound: publisher.unseen == 0
-                && *publisher.nodes != Answer::NotYetAsked
+            nodes: statements(ledger, [&nodes]),
+            cache_lifetimes: BTreeMap::new(),
+            is_complete: publisher.unseen == 0
+                && *publisher.nodes != SourceAnswer::NotYetAsked
                 && self.trusted_time().is_some(),
         }
     }
@@ -220,10 +221,10 @@ impl World {
         let was_listed = publisher.api_server.replace(listed);
         publisher.nodes = Arc::new(answer);
         let mut reports =
-            vec![Report { source: "nodes".to_owned(), answer: Answer::clone(&publisher.nodes) }];
+            vec![SourceReport { source: "nodes".to_owned(), answer: SourceAnswer::clone(&publisher.nodes) }];
         if self.rules.api_servers {
-            let answer = Answer::Keys(each(listed).map(rsa_key).collect());
-            reports.push(Report { source: "one".to_owned(), answer });
+            let answer = SourceAnswer::Keys(each(listed).map(rsa_key).collect());
+            reports.push(SourceReport { source: "one".to_owned(), answer });
         }
         let (unseen, was_published) = (publisher.unseen, publisher.was_published);
         let has_waited = self.now - publisher.opened >= LIFETIME + MARGIN;
@@ -234,7 +235,7 @@ impl World {
             let ledger =
                 &if is_trusted { ledger.without_times_ahead(now, &retention) } else { ledger.clone() };
             let mut merged = merge(ledger, &reports);
-            believes = merged.mistrusted.is_empty();
+            believes = merged.rejected.is_empty();
             merged.complete &= is_trusted;
             merged.may_remove = unseen == 0 || has_waited;
             merged.is_beginning = unseen == 0 && !was_published;
@@ -250,9 +251,9 @@ impl World {
     }
 
     /// As `source::Announcements` reads them.
-    pub(super) fn answer(&self, mood: Mood) -> Answer {
+    pub(super) fn answer(&self, mood: Mood) -> SourceAnswer {
         if mood == Mood::Unreadable {
-            return Answer::Failed;
+            return SourceAnswer::Failed;
         }
         let kids_of = |node: &SigningNode| {
             let announced = node.announced.iter().flat_map(|announced| announced.keys().keys());
@@ -270,10 +271,10 @@ impl World {
             let misread = self.rules.fault.map(|fault| fault.misread(read, self.stored.as_deref()));
             let read = misread.as_ref().unwrap_or(read);
             let signed_by = read.keys().keys().filter(|kid| has(node.own, number(kid))).cloned().collect();
-            let posted = Posted::by(read.clone().admitting(admits.clone()), signed_by);
-            said.push(Said::new(posted, self.publisher_time(), self.retention().margin));
+            let posted = SignedAnnouncement::by(read.clone().admitting(admits.clone()), signed_by);
+            said.push(NodeStatement::new(posted, self.publisher_time(), self.retention().margin));
         }
-        if said.is_empty() { Answer::Failed } else { Answer::Announced(said) }
+        if said.is_empty() { SourceAnswer::Failed } else { SourceAnswer::Announced(said) }
     }
 
     /// Looks at a place for the first time since its start.
@@ -295,7 +296,7 @@ impl World {
             if blind {
                 ledger.clone()
             } else {
-                ledger.witnessed(&named(index), written_from, now, Self::wait())
+                ledger.observe_revision(&named(index), written_from, now, Self::wait())
             }
         })
     }
@@ -320,15 +321,18 @@ impl World {
             self.check_placed(found & !wanted)?;
             // After a backup, what an intruder took from a place is not known before the nodes are believed.
             let publisher = self.publisher.as_ref().expect("it runs");
-            let is_heard = publisher.believes && matches!(*publisher.nodes, Answer::Announced(_));
+            let is_heard = publisher.believes && matches!(*publisher.nodes, SourceAnswer::Announced(_));
             let is_ours = !self.restored || is_heard;
             self.places[index].replace(wanted, is_ours, self.now);
             self.places[index].written_from = ledger.sequence();
         }
         let view = each(wanted).map(kid_of).collect();
-        let look =
-            Look { view, found: Some(marked(version)), left: Some(marked(self.places[index].version)) };
-        let known = ledger.met_strangers(&named(index), &strangers, self.publisher_time());
+        let look = TargetObservation {
+            view,
+            found: Some(marked(version)),
+            left: Some(marked(self.places[index].version)),
+        };
+        let known = ledger.observe_unmanaged(&named(index), &strangers, self.publisher_time());
         let is_known = self.shown(&known, index, &look).sequence() == ledger.sequence();
         let place = &mut self.places[index];
         place.copies.iter_mut().for_each(|copy| copy.is_noticed |= is_known);
@@ -341,11 +345,11 @@ impl World {
         Ok(was_unseen || is_news || self.places[index].version != version)
     }
 
-    fn shown(&self, ledger: &Ledger, index: usize, look: &Look) -> Ledger {
+    fn shown(&self, ledger: &Ledger, index: usize, look: &TargetObservation) -> Ledger {
         let (place, now) = (named(index), self.trusted_time());
         match self.rules.fault {
             Some(fault) => fault.shown(ledger, &place, look, now),
-            None => ledger.shown(&place, look, now),
+            None => ledger.observe_target(&place, look, now),
         }
     }
 
@@ -355,7 +359,7 @@ impl World {
         let Some(seen) = publisher.looks[index].take() else { return Ok(false) };
         let world = self.clone();
         self.change(|ledger| {
-            let met = ledger.met_strangers(&named(index), &seen.strangers, world.publisher_time());
+            let met = ledger.observe_unmanaged(&named(index), &seen.strangers, world.publisher_time());
             world.shown(&met, index, &seen.look)
         })?;
         self.places[index].is_recorded = true;
