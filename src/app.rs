@@ -173,7 +173,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
         (retention(&issuer), required_targets(&issuer), timing(&issuer), issuer.has_nodes());
     let store = ledgers::store(data_dir, &issuer);
     let reach = probing::reach(&issuer);
-    let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
+    let former: Vec<Issuer> = issuer.previous_issuers.iter().map(|former| former.issuer.clone()).collect();
     let expected = Expected {
         issuer: (!issuer.allow_issuer_mismatch).then(|| issuer.issuer.clone()),
         former: former.clone(),
@@ -187,7 +187,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
         courier.sync().await?;
     }
     let sources = sources(&issuer.sources, shared, &expected);
-    let targets = [issuer.targets].into_iter().chain(issuer.former.into_iter().map(|former| former.targets));
+    let targets = [issuer.targets].into_iter().chain(issuer.previous_issuers.into_iter().map(|former| former.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
     let charter = IssuerSpec {
@@ -223,7 +223,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
 
 /// All targets of an issuer, those of its former names too.
 fn all_targets(issuer: &IssuerConfig) -> impl Iterator<Item = &TargetConfig> {
-    issuer.targets.iter().chain(issuer.former.iter().flat_map(|former| &former.targets))
+    issuer.targets.iter().chain(issuer.previous_issuers.iter().flat_map(|former| &former.targets))
 }
 
 fn retention(issuer: &IssuerConfig) -> Retention {

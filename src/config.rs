@@ -120,7 +120,7 @@ pub struct IssuerConfig {
     /// What a node that signs for it needs to know.
     pub signer: Option<SignerConfig>,
     /// Issuers that were moved to this one. The names of their targets are unique among those of the issuer.
-    pub former: Vec<PreviousIssuerConfig>,
+    pub previous_issuers: Vec<PreviousIssuerConfig>,
     /// What is found out about its tokens; `None`: nothing.
     pub verify: Option<VerifyConfig>,
 }
@@ -135,7 +135,7 @@ impl IssuerConfig {
     /// Whether its documents are served over HTTP alone.
     #[must_use]
     pub fn has_no_target(&self) -> bool {
-        self.targets.is_empty() && self.former.iter().all(|former| former.targets.is_empty())
+        self.targets.is_empty() && self.previous_issuers.iter().all(|former| former.targets.is_empty())
     }
 
     /// Whether keys come from nodes that say what they sign with.
@@ -177,7 +177,7 @@ pub struct SignerConfig {
     pub pkcs11: Option<Pkcs11Config>,
     /// Where operators read health and metrics of a node by itself.
     pub admin_listen: Option<SocketAddr>,
-    pub legacy: Vec<VerificationKeyConfig>,
+    pub additional_verification_keys: Vec<VerificationKeyConfig>,
 }
 
 /// That of a node that only its own process asks.
@@ -194,7 +194,7 @@ impl Default for SignerConfig {
             key_type: KeyType::default(),
             pkcs11: None,
             admin_listen: None,
-            legacy: Vec::new(),
+            additional_verification_keys: Vec::new(),
         }
     }
 }

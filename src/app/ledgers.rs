@@ -26,7 +26,7 @@ use crate::{
 /// The terms of an issuer, and then those of its former ones.
 pub(super) fn all_terms(issuer: &IssuerConfig) -> Vec<Terms> {
     let own = [(&issuer.issuer, &issuer.jwks_uri)];
-    let former = issuer.former.iter().map(|former| (&former.issuer, &former.jwks_uri));
+    let former = issuer.previous_issuers.iter().map(|former| (&former.issuer, &former.jwks_uri));
     let terms = |(named, jwks_uri): (&Issuer, &String)| Terms {
         issuer: named.clone(),
         jwks_uri: jwks_uri.clone(),
@@ -50,7 +50,7 @@ fn open(
     issuer: &IssuerConfig,
     with_rights: impl FnOnce(ConfigMapStore) -> ConfigMapStore,
 ) -> LedgerStore {
-    let former: Vec<Issuer> = issuer.former.iter().map(|former| former.issuer.clone()).collect();
+    let former: Vec<Issuer> = issuer.previous_issuers.iter().map(|former| former.issuer.clone()).collect();
     let directories = former.iter().map(|former| directory(data_dir, former)).collect();
     let file = FileStore::new(directory(data_dir, &issuer.issuer), directories);
     match &issuer.ledger {

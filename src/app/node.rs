@@ -161,7 +161,7 @@ pub(super) async fn open(
             token_label,
             pin_file,
         }),
-        legacy: legacy(&signer.legacy).await?,
+        additional_keys: legacy(&signer.additional_verification_keys).await?,
     };
     let keyring = settings.keyring.clone();
     let opened = blocking::within(KEYRING_PATIENCE, &keyring, || Node::open(settings, clock::now())).await;
@@ -277,7 +277,7 @@ pub fn with_signer<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags:
         issuer: &config.issuer.issuer,
         api_audiences: &api_audiences(&config.issuer, &config.signer),
         max_token_lifetime: config.issuer.max_token_lifetime,
-        has_legacy: !config.signer.legacy.is_empty(),
+        has_additional_keys: !config.signer.additional_verification_keys.is_empty(),
     })
 }
 

@@ -157,7 +157,7 @@ fn told(ledger: &Ledger) -> String {
         text += &format!("\nno key is removed before {}\n", hold.until);
     }
     for incident in ledger.incidents().iter().rev().take(10) {
-        text += &format!("{} {}\n", incident.at, incident.what);
+        text += &format!("{} {}\n", incident.at, incident.kind);
     }
     text
 }

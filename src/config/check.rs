@@ -143,7 +143,7 @@ impl IssuerDraft {
             targets: self.targets?,
             schedule: self.schedule?,
             ledger: self.ledger.ok()?,
-            former: self.former?,
+            previous_issuers: self.former?,
             signer: self.signer.ok()?,
             verify: self.verify.ok()?,
         })

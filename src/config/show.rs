@@ -54,7 +54,7 @@ fn events(config: &EventsConfig) -> Node {
 fn issuer(config: &IssuerConfig) -> Node {
     let schedule = text(&config.schedule);
     let ledger = config.ledger.as_ref().map(|config| ("ledger", ledger(config)));
-    let former = config.former.iter().map(former).collect::<Vec<_>>();
+    let former = config.previous_issuers.iter().map(former).collect::<Vec<_>>();
     let former = (!former.is_empty()).then(|| ("former", list(former)));
     let signer = config.signer.as_ref().map(|config| ("signer", signer(config)));
     let window = config.rotate_within.as_ref().map(|config| ("rotate_within", window(config)));
@@ -121,7 +121,7 @@ fn signer(config: &SignerConfig) -> Node {
         let exclude = node(Value::Bool(legacy.exclude));
         Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Origin::BuiltIn)
     };
-    entries.extend(texts(config.legacy.iter().map(legacy).collect()).map(|legacy| ("legacy", legacy)));
+    entries.extend(texts(config.additional_verification_keys.iter().map(legacy).collect()).map(|legacy| ("legacy", legacy)));
     Node::map(entries, Origin::BuiltIn)
 }
 

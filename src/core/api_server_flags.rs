@@ -60,7 +60,7 @@ pub struct Signer<'a> {
     pub api_audiences: &'a BTreeSet<String>,
     pub max_token_lifetime: Duration,
     /// Whether the API server verifies with a key of before: one of a file.
-    pub has_legacy: bool,
+    pub has_additional_keys: bool,
     /// Whether a process accepts connections there now; `None`: that cannot be seen from here.
     pub listens: Option<bool>,
 }
@@ -293,7 +293,7 @@ fn audiences(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
 /// Tokens in Secrets, which kube-controller-manager signs with a key of its own and no signer is asked for.
 fn secrets(_: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let about = "secrets";
-    if signer.has_legacy {
+    if signer.has_additional_keys {
         return fits(about, "`signer.legacy` has a key of before, which may be that of token Secrets");
     }
     let observed = "tokens in Secrets are refused, unless the key of kube-controller-manager was taken over";

@@ -83,7 +83,7 @@ pub struct Ledger {
     /// Nodes whose next key signs without the propagation wait, by the operator's word, and the keys that were known
     /// of them then: none of these; see [`Ledger::revoke_for_a_new_key`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    waived: BTreeMap<NodeName, BTreeSet<Kid>>,
+    propagation_waived: BTreeMap<NodeName, BTreeSet<Kid>>,
     /// After a repair: how long nothing is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retention_hold: Option<RetentionHold>,
@@ -220,7 +220,7 @@ impl Ledger {
             last_statements: BTreeMap::new(),
             forgotten: BTreeMap::new(),
             target_revisions: BTreeMap::new(),
-            waived: BTreeMap::new(),
+            propagation_waived: BTreeMap::new(),
             retention_hold: None,
             ahead_since: None,
             incidents: Vec::new(),

@@ -171,7 +171,7 @@ impl Event {
 
     /// Something that happened to the whole process.
     #[must_use]
-    pub fn of_process(reason: Reason, what: &str) -> Self {
+    pub fn about_process(reason: Reason, what: &str) -> Self {
         Self { reason, issuer: String::new(), subject: String::new(), note: fitting(what) }
     }
 

@@ -137,7 +137,7 @@ pub struct Journal {
     /// When what this node announces last changed; later with every change.
     announced_at: Timestamp,
     keys: BTreeMap<Kid, JournalKey>,
-    legacy: Vec<VerificationOnlyKey>,
+    additional_keys: Vec<VerificationOnlyKey>,
     /// The keys of the nodes that this one trusts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     trusted: Vec<VerificationOnlyKey>,
@@ -160,7 +160,7 @@ impl Journal {
             observed_order: None,
             announced_at: now,
             keys: BTreeMap::new(),
-            legacy: Vec::new(),
+            additional_keys: Vec::new(),
             trusted: Vec::new(),
             admits: BTreeMap::new(),
             changed: now,
@@ -244,9 +244,9 @@ impl Journal {
 
     /// The same with other keys of before.
     #[must_use]
-    pub fn with_legacy(&self, legacy: Vec<VerificationOnlyKey>, now: Timestamp) -> Self {
+    pub fn with_additional_keys(&self, legacy: Vec<VerificationOnlyKey>, now: Timestamp) -> Self {
         let mut next = self.clone();
-        next.legacy = legacy;
+        next.additional_keys = legacy;
         next.dated(self, now)
     }
 
@@ -266,7 +266,7 @@ impl Journal {
     /// The kids of the keys that are of no other node: its own, and those of before.
     #[must_use]
     pub fn own_kids(&self) -> BTreeSet<Kid> {
-        let legacy = self.legacy.iter().map(|legacy| legacy.jwk.kid());
+        let legacy = self.additional_keys.iter().map(|legacy| legacy.jwk.kid());
         self.keys.keys().chain(legacy).cloned().collect()
     }
 

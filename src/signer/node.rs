@@ -62,7 +62,7 @@ pub struct Settings {
     /// Where new keys are made, unless that is on this disk.
     pub hsm: Option<HsmSettings>,
     /// Public keys of before.
-    pub legacy: Vec<VerificationOnlyKey>,
+    pub additional_keys: Vec<VerificationOnlyKey>,
 }
 
 /// A node that signs. Blocks, except where it says otherwise.
@@ -94,7 +94,7 @@ pub struct Node {
 struct DurableState {
     keyring: Keyring,
     /// As it is on the disk.
-    holdings: Journal,
+    journal: Journal,
 }
 
 /// What others said when they were last listened to.
@@ -140,7 +140,7 @@ impl Node {
         let (holdings, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
         let mut trust_store = TrustStore::new(settings.trust.clone());
         let trust = trust_store.load()?;
-        let holdings = holdings.with_legacy(settings.legacy.clone(), now).with_trust(&trust, now);
+        let holdings = holdings.with_additional_keys(settings.additional_keys.clone(), now).with_trust(&trust, now);
         if journal.as_ref() != Some(&holdings) {
             keyring.record(&holdings)?;
         }
@@ -153,7 +153,7 @@ impl Node {
             hsm: keyring.hsm().cloned(),
             metrics: meter,
             others: Mutex::new(PeerReader::new(&settings.announcements, &settings.node)),
-            durable: Mutex::new(DurableState { keyring, holdings }),
+            durable: Mutex::new(DurableState { keyring, journal: holdings }),
             board,
             announced: announced.into(),
             unrecorded: false.into(),
@@ -267,7 +267,7 @@ impl Node {
         loop {
             self.take_effect(now)?;
             let mut desk = self.desk();
-            let Some(step) = desk.holdings.next_step(orders, now, self.settings.margin) else { break };
+            let Some(step) = desk.journal.next_step(orders, now, self.settings.margin) else { break };
             let done = match step.clone() {
                 SignerStep::Generate => {
                     drop(desk);
@@ -302,7 +302,7 @@ impl Node {
     fn record_again(&self) -> Result<(), NodeError> {
         if self.unrecorded.load(Relaxed) {
             let desk = self.desk();
-            desk.keyring.record(&desk.holdings)?;
+            desk.keyring.record(&desk.journal)?;
             self.unrecorded.store(false, Relaxed);
         }
         Ok(())
@@ -349,7 +349,7 @@ impl Node {
         let mut hearsay = self.peer_state.lock().expect("nobody panics while holding it");
         let before = hearsay.trust_store.load()?;
         let mut desk = self.desk();
-        let own = desk.holdings.own_kids();
+        let own = desk.journal.own_kids();
         let me = LocalNode {
             node: &self.settings.node,
             issuer: &self.settings.issuer,
@@ -359,10 +359,10 @@ impl Node {
         let (trust, distrusted) = before.update(me, &posted);
         (hearsay.distrusted, hearsay.trusted) = (distrusted, trust.nodes());
         hearsay.trust_store.learnt(&before, &trust)?;
-        let next = desk.holdings.with_trust(&trust, now);
-        if next != desk.holdings {
+        let next = desk.journal.with_trust(&trust, now);
+        if next != desk.journal {
             desk.keyring.record(&next)?;
-            desk.holdings = next;
+            desk.journal = next;
         }
         unreadable.map_or(Ok(()), |error| Err(NodeError::Others(error)))
     }
@@ -399,19 +399,19 @@ impl Node {
         loop {
             let (announcement, keys) = {
                 let desk = self.desk();
-                if self.announced.load(Relaxed) && self.snapshot.load().holdings == desk.holdings {
+                if self.announced.load(Relaxed) && self.snapshot.load().holdings == desk.journal {
                     return Ok(());
                 }
-                (desk.holdings.announcement(), desk.keyring.keys().clone())
+                (desk.journal.announcement(), desk.keyring.keys().clone())
             };
             self.announced.store(false, Relaxed);
             self.board.post(&announcement, &keys)?;
             let desk = self.desk();
             // A signature may have moved the last `exp` of a key meanwhile.
-            if desk.holdings.announcement() == announcement {
+            if desk.journal.announcement() == announcement {
                 self.announced.store(true, Relaxed);
-                self.metrics.set_state(standing(&desk.holdings, now));
-                self.snapshot.store(Arc::new(Snapshot { holdings: desk.holdings.clone(), keys }));
+                self.metrics.set_state(standing(&desk.journal, now));
+                self.snapshot.store(Arc::new(Snapshot { holdings: desk.journal.clone(), keys }));
                 return Ok(());
             }
         }
@@ -436,10 +436,10 @@ impl Node {
 
 impl DurableState {
     fn record(&mut self, done: &Done, now: Timestamp) -> Result<(), NodeError> {
-        let next = self.holdings.after(done, now)?;
-        if next != self.holdings {
+        let next = self.journal.after(done, now)?;
+        if next != self.journal {
             self.keyring.record(&next)?;
-            self.holdings = next;
+            self.journal = next;
         }
         Ok(())
     }

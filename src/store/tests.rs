@@ -94,7 +94,7 @@ async fn a_damaged_or_missing_ledger_falls_back_to_the_version_before_and_holds_
         );
         let healed = update(&store(&directory), |ledger| with_key(ledger, 2)).await.expect("healed");
         assert_eq!(2, healed.entries().len());
-        assert_eq!(IncidentKind::Damaged, healed.incidents()[0].what);
+        assert_eq!(IncidentKind::Damaged, healed.incidents()[0].kind);
         assert_eq!(healed, read(&store(&directory)).await);
     }
 }

@@ -209,7 +209,7 @@ pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Event> {
 pub(super) fn of_configuration(before: Option<&str>, now: Option<&str>) -> Option<Event> {
     let reasons = (Reason::ConfigurationRefused, Reason::ConfigurationTaken);
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
-    Some(Event::of_process(reason, now.unwrap_or("the configuration is taken again")))
+    Some(Event::about_process(reason, now.unwrap_or("the configuration is taken again")))
 }
 
 /// Whether the certificate of the listener cannot be replaced, or can again.
@@ -218,7 +218,7 @@ pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
     let refused =
         now.map(|error| format!("the certificate cannot be served, the one before it goes on: {error}"));
-    Some(Event::of_process(reason, refused.as_deref().unwrap_or("the certificate is served")))
+    Some(Event::about_process(reason, refused.as_deref().unwrap_or("the certificate is served")))
 }
 
 /// The alarms that were raised, and those that are over.

@@ -69,7 +69,7 @@ pub struct IssuerSpec {
 
 /// The keeper of one issuer.
 pub struct IssuerReconciler {
-    charter: IssuerSpec,
+    spec: IssuerSpec,
     store: LedgerStore,
     board: StatusStore,
     observations: Mutex<SourceObservations>,
@@ -135,7 +135,7 @@ impl IssuerReconciler {
             store_trouble: std::sync::Mutex::default(),
             start_report: opening,
             recheck: watch::Sender::new(()),
-            charter,
+            spec: charter,
             store,
             board,
         };
@@ -151,9 +151,9 @@ impl IssuerReconciler {
     ///
     /// Fails when there is a ledger and it cannot be used.
     pub async fn begin(&self) -> Result<(), StoreError> {
-        if self.charter.stores {
+        if self.spec.stores {
             match self.refresh().await {
-                Err(error) if self.charter.serves && error.is_passing() => self.log_store_error(&error),
+                Err(error) if self.spec.serves && error.is_passing() => self.log_store_error(&error),
                 other => drop(other?),
             }
         }
@@ -162,7 +162,7 @@ impl IssuerReconciler {
 
     #[must_use]
     pub fn spec(&self) -> &IssuerSpec {
-        &self.charter
+        &self.spec
     }
 
     #[must_use]
@@ -198,7 +198,7 @@ impl IssuerReconciler {
     pub async fn expect(&self, source: usize, voices: &Endpoints) {
         let mut heard = self.observations.lock().await;
         for gone in heard.expect(source, voices) {
-            self.board.forget_source(&self.charter.terms.issuer, &gone);
+            self.board.forget_source(&self.spec.terms.issuer, &gone);
         }
     }
 
@@ -225,7 +225,7 @@ impl IssuerReconciler {
                 observed
             })
             .await?;
-        if heard.trusted(now, self.charter.retention.margin).is_some() {
+        if heard.trusted(now, self.spec.retention.margin).is_some() {
             heard.dated();
         }
         let nothing = self.publish(stored);
@@ -278,7 +278,7 @@ impl IssuerReconciler {
         place: &str,
         sequence: u64,
     ) -> Result<Arc<Ledger>, StoreError> {
-        let (now, wait) = (clock::now(), self.charter.retention.wait());
+        let (now, wait) = (clock::now(), self.spec.retention.wait());
         self.target_read(place);
         self.change(|ledger| ledger.observe_revision(place, sequence, now, wait)).await
     }
@@ -301,7 +301,7 @@ impl IssuerReconciler {
     }
 
     fn judge(&self, ledger: &Ledger, looks: &[(String, Reading)], now: Timestamp) -> Ledger {
-        let wait = self.charter.retention.wait();
+        let wait = self.spec.retention.wait();
         looks.iter().fold(ledger.clone(), |ledger, (place, reading)| match reading.later_than(&ledger) {
             Some(sequence) => ledger.observe_revision(place, sequence, now, wait),
             None => ledger,
@@ -316,7 +316,7 @@ impl IssuerReconciler {
     /// Resolves once every place was looked at. A ledger that came from a backup goes on from there: once it
     /// has caught up with what the places were written from, they tell no more.
     pub async fn all_targets_read(&self) {
-        if self.charter.signs || self.ledger.borrow().sequence() > 0 {
+        if self.spec.signs || self.ledger.borrow().sequence() > 0 {
             let all = self.unread_targets.subscribe().wait_for(BTreeSet::is_empty).await.is_ok();
             debug_assert!(all, "the sender is this keeper's own");
         }
@@ -338,7 +338,7 @@ impl IssuerReconciler {
         let now = clock::now();
         let mut heard = self.observations.lock().await;
         heard.set_cache_lifetime(place, kept);
-        let trusted = heard.trusted(now, self.charter.retention.margin);
+        let trusted = heard.trusted(now, self.spec.retention.margin);
         let decide = |ledger: &Ledger| {
             let met = ledger.observe_unmanaged(place, strangers, now);
             self.rotate(met.observe_target(place, look, trusted), &heard, now)
@@ -381,7 +381,7 @@ impl IssuerReconciler {
         mut decide: impl FnMut(&Ledger) -> Ledger,
     ) -> Result<Arc<Ledger>, StoreError> {
         let stored = self.store.update(|found| Ok(decide(&self.reconcile(found, now)?))).await;
-        let issuer = &self.charter.terms.issuer;
+        let issuer = &self.spec.terms.issuer;
         self.board.issuer(issuer, |status| {
             status.ledger.up = stored.is_ok();
             if stored.is_ok() {
@@ -402,12 +402,12 @@ impl IssuerReconciler {
             StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger) => ledger.sequence(),
             StoredLedger::Nothing | StoredLedger::Damaged(_) => 0,
         });
-        self.ledger.borrow().reconcile(found, now, self.charter.retention.wait())
+        self.ledger.borrow().reconcile(found, now, self.spec.retention.wait())
     }
 
     fn decide(&self, before: &Ledger, heard: &SourceObservations, now: Timestamp) -> (Ledger, Conditions) {
         // A clock that disagrees with everybody else's must not end a retention.
-        let retention = &self.charter.retention;
+        let retention = &self.spec.retention;
         let trusted = heard.trusted(now, retention.margin);
         let before =
             &trusted.map_or_else(|| before.clone(), |now| before.without_times_ahead(now, retention));
@@ -419,8 +419,8 @@ impl IssuerReconciler {
         merged.complete &= trusted.is_some();
         merged.is_beginning =
             self.unread_targets.borrow().is_empty() && !self.was_published.load(Ordering::Relaxed);
-        let observed = before.observe(&merged, now, &self.charter.retention);
-        let ledger = if self.charter.serves {
+        let observed = before.observe(&merged, now, &self.spec.retention);
+        let ledger = if self.spec.serves {
             let look = TargetObservation::of_own_listener(self.kids_served(&observed.ledger));
             observed.ledger.observe_target(LISTENER_TARGET, &look, trusted)
         } else {
@@ -446,28 +446,28 @@ impl IssuerReconciler {
 
     /// Whom the keys break in a place that is given all of them.
     fn breaks(&self, ledger: &Ledger) -> Option<&'static str> {
-        let mixes = self.charter.retention.profiles.contains(&Profile::All);
+        let mixes = self.spec.retention.profiles.contains(&Profile::All);
         JwkSet::new(ledger.public_keys().cloned()).ok().filter(|_| mixes)?.breaks()
     }
 
     fn kids_served(&self, ledger: &Ledger) -> BTreeSet<Kid> {
-        let served = ledger.public_keys().filter(|key| self.charter.profile.includes(key));
+        let served = ledger.public_keys().filter(|key| self.spec.profile.includes(key));
         served.map(|key| key.kid().clone()).collect()
     }
 
     fn has_publishable_keys(&self, ledger: &Ledger) -> bool {
-        let profiles = &self.charter.retention.profiles;
+        let profiles = &self.spec.retention.profiles;
         ledger.public_keys().any(|key| profiles.iter().any(|profile| profile.includes(key)))
     }
 
     fn render(&self, ledger: &Ledger) -> Result<Publication, NothingToPublish> {
-        Publication::render(&self.charter.terms, self.charter.profile, ledger.public_keys().cloned())
+        Publication::render(&self.spec.terms, self.spec.profile, ledger.public_keys().cloned())
     }
 
     /// Says whom the algorithms of a publication break, before it is shown: a token of a new one comes at least a
     /// propagation later.
     fn warn_of_algorithms(&self, before: Option<&Publication>, publication: &Publication) {
-        let issuer = &self.charter.terms.issuer;
+        let issuer = &self.spec.terms.issuer;
         let before = before.map(Publication::keys);
         if let Some(breaks) =
             publication.keys().breaks().filter(|_| before.and_then(JwkSet::breaks).is_none())
@@ -482,7 +482,7 @@ impl IssuerReconciler {
 
     /// Shows a stored ledger; returns why nothing can be published, if that is so.
     fn publish(&self, ledger: Arc<Ledger>) -> Option<NothingToPublish> {
-        self.board.ledger(Arc::clone(&ledger), self.charter.profile);
+        self.board.ledger(Arc::clone(&ledger), self.spec.profile);
         // Before any key was heard of, the failures of the sources say why.
         let known = !ledger.entries().is_empty();
         let rendered = self.render(&ledger);
@@ -498,9 +498,9 @@ impl IssuerReconciler {
             });
         }
         let ready = self.publication.borrow().is_some();
-        self.board.issuer(&self.charter.terms.issuer, |status| {
+        self.board.issuer(&self.spec.terms.issuer, |status| {
             status.ready = ready;
-            status.former = self.charter.former.iter().map(ToString::to_string).collect();
+            status.former = self.spec.former.iter().map(ToString::to_string).collect();
         });
         self.ledger.send_if_modified(|shown| {
             let before = std::mem::replace(shown, ledger);
@@ -510,7 +510,7 @@ impl IssuerReconciler {
                 log_change(shown, change);
             }
             for incident in shown.incidents_since(&before).iter().filter(|incident| is_new(incident.at)) {
-                warn!(issuer = %shown.issuer(), what = %incident.what, "ledger");
+                warn!(issuer = %shown.issuer(), what = %incident.kind, "ledger");
             }
             // A revoked key may be one that only a target shows.
             !before.public_keys().eq(shown.public_keys())

@@ -61,7 +61,7 @@ const UNKNOWN_KEY: &str = "whoever has its private half can act as your workload
     else take away the right to write there, then `signpost rotate revoke KID`";
 
 fn is_of_interest(key: &KeyStatus) -> bool {
-    !matches!(key.standing.as_str(), "removed" | "revoked")
+    !matches!(key.state.as_str(), "removed" | "revoked")
 }
 
 /// What is next for a node, in a few lines.
@@ -118,7 +118,7 @@ fn signs(node: &NodeStatus, now: Timestamp) -> String {
 
 /// Where a key stands, since when and until when.
 fn standing(key: &KeyStatus, now: Timestamp) -> String {
-    let mut text = format!("{:9} {}", key.standing, ago(key.since, now));
+    let mut text = format!("{:9} {}", key.state, ago(key.since, now));
     if let Some(node) = &key.node {
         text += &format!(", {node}");
     }
@@ -143,9 +143,9 @@ pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool
     let node = key.node.as_ref().and_then(|node| report.nodes.get(node));
     let mut text = format!(
         "Revoking {shown} ({}) of {}:\n  it leaves every target at once and for ever; ",
-        key.standing, report.issuer
+        key.state, report.issuer
     );
-    text += match key.standing.as_str() {
+    text += match key.state.as_str() {
         "standby" | "ready" => "it has signed nothing that is refused then",
         "removed" | "revoked" => "it is not public now",
         _ => {
@@ -154,15 +154,15 @@ pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool
         }
     };
     text.push('\n');
-    if key.standing != "active" && key.standing != "published" && key.standing != "retired" {
+    if key.state != "active" && key.state != "published" && key.state != "retired" {
         return Some(text);
     }
     if with_new_key {
         return Some(text + NEW_KEY);
     }
-    if key.standing == "active" {
+    if key.state == "active" {
         let is_ready =
-            |next: &String| report.keys.iter().any(|key| key.kid == *next && key.standing == "ready");
+            |next: &String| report.keys.iter().any(|key| key.kid == *next && key.state == "ready");
         text += match node.and_then(|node| node.next.as_ref()) {
             Some(next) if is_ready(next) => "  its node signs with the next key at once\n",
             _ => {
@@ -172,7 +172,7 @@ pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool
         };
     }
     text += NEVER_LOOKS;
-    if key.standing == "active" && key.node.is_some() {
+    if key.state == "active" && key.node.is_some() {
         text += "  instead of restarting them, `--sign-with-new-key` has a key sign that they cannot have seen; what \
                  that costs, it says first\n";
     }
@@ -221,7 +221,7 @@ impl Scale {
     fn draw(&self, key: &KeyStatus) -> String {
         let mut cells = vec![' '; WIDTH];
         for phase in &key.timeline {
-            let look = LEGEND.iter().find(|(name, _)| *name == phase.standing).map_or(' ', |(_, look)| *look);
+            let look = LEGEND.iter().find(|(name, _)| *name == phase.state).map_or(' ', |(_, look)| *look);
             let from = self.column(phase.since).min(WIDTH);
             cells[from..].fill(look);
         }

@@ -70,7 +70,7 @@ pub(super) fn read(
         key_type: key_type.ok_or(Reported)?,
         pkcs11,
         admin_listen,
-        legacy,
+        additional_verification_keys: legacy,
     }))
 }
 

@@ -32,7 +32,7 @@ fn found(text: &str, socket: &str) -> Vec<Finding> {
         issuer: &Issuer::parse("https://issuer.example").expect("an issuer"),
         api_audiences: &BTreeSet::from(["https://issuer.example".to_owned()]),
         max_token_lifetime: Duration::from_hours(24),
-        has_legacy: false,
+        has_additional_keys: false,
         listens: None,
     };
     check(&ApiServerConfig::parse(text).expect(text), &signer)
@@ -51,7 +51,7 @@ fn a_signer_that_does_not_listen_yet_is_noted() {
             issuer: &issuer,
             api_audiences: &api_audiences,
             max_token_lifetime,
-            has_legacy: false,
+            has_additional_keys: false,
             listens,
         };
         check(&launch, &signer).swap_remove(0)

@@ -43,7 +43,7 @@ pub struct RetentionHold {
 #[serde(deny_unknown_fields)]
 pub struct Incident {
     pub at: Timestamp,
-    pub what: IncidentKind,
+    pub kind: IncidentKind,
 }
 
 /// What happened.
@@ -55,7 +55,7 @@ pub enum IncidentKind {
     /// It could not be read; what was known is stored instead.
     Damaged,
     /// It is older than what a witness knows, or its history is another one.
-    Restored { found: u64, witness: String, known: u64 },
+    Restored { found: u64, seen_by: String, known: u64 },
     /// These keys differ without a record of it.
     Edited { kids: BTreeSet<Kid> },
     /// It goes on for another issuer: the configuration names the old one under `former`.
@@ -69,7 +69,7 @@ impl fmt::Display for IncidentKind {
         match self {
             Self::Lost => f.write_str("the ledger was gone and was stored again from memory"),
             Self::Damaged => f.write_str("the ledger was damaged and was stored again"),
-            Self::Restored { found, witness, known } => write!(
+            Self::Restored { found, seen_by: witness, known } => write!(
                 f,
                 "the ledger is at change {found}, {witness} at change {known}: was it restored from a backup?"
             ),
@@ -149,7 +149,7 @@ impl Ledger {
             return self.clone();
         }
         let witness = format!("target `{place}`");
-        let what = IncidentKind::Restored { found: self.sequence, witness, known: sequence };
+        let what = IncidentKind::Restored { found: self.sequence, seen_by: witness, known: sequence };
         let mut ledger = Self { sequence, ..self.clone() };
         let may_hold = self.retention_hold.is_none_or(|hold| now.duration_since(hold.until) >= signed(wait));
         if may_hold {
@@ -185,7 +185,7 @@ impl Ledger {
             1 => "; 1 key is known to targets alone, see `signpost ledger show`".to_owned(),
             count => format!("; {count} keys are known to targets alone, see `signpost ledger show`"),
         };
-        Some(format!("{}; no key is removed before {}{strangers}", incident.what, hold.until))
+        Some(format!("{}; no key is removed before {}{strangers}", incident.kind, hold.until))
     }
 
     /// The changes that an earlier state of this ledger does not have.
@@ -216,7 +216,7 @@ impl Ledger {
     fn compare(&self, found: &Self, now: Timestamp, wait: Duration) -> Self {
         if found.sequence < self.sequence || (found.sequence > self.sequence && !found.follows(self)) {
             let witness = "memory".to_owned();
-            let what = IncidentKind::Restored { found: found.sequence, witness, known: self.sequence };
+            let what = IncidentKind::Restored { found: found.sequence, seen_by: witness, known: self.sequence };
             return self.united_with(found).repaired(what, now, wait);
         }
         let kids = self.unrecorded(found);
@@ -330,7 +330,7 @@ impl Ledger {
 
     fn note(&mut self, what: IncidentKind, at: Timestamp) {
         self.advance();
-        self.incidents.push(Incident { at, what });
+        self.incidents.push(Incident { at, kind: what });
         let surplus = self.incidents.len().saturating_sub(INCIDENTS_KEPT);
         self.incidents.drain(..surplus);
     }

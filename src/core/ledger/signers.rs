@@ -267,7 +267,7 @@ impl Ledger {
     /// to be, because they were known by then.
     #[must_use]
     pub fn waived(&self, node: &NodeName) -> Option<&BTreeSet<Kid>> {
-        self.waived.get(node)
+        self.propagation_waived.get(node)
     }
 
     /// Records an order; see [`crate::core::rotation::next_step`]. It is later than the one before, whoever
@@ -281,7 +281,7 @@ impl Ledger {
         let last = before.chain(ledger.orders.get(node).map(|last| last.at)).max();
         let at = last.map_or(now, |last| now.max(later(last, BETWEEN_ORDERS)));
         ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at, reason: why });
-        ledger.waived.remove(node);
+        ledger.propagation_waived.remove(node);
         if let Some(entry) = ledger.keys.get_mut(sign) {
             entry.ordered = Some(at);
         }
@@ -375,7 +375,7 @@ impl Ledger {
             return Ok(self.complete_rotation());
         }
         let mut ledger = self.complete_rotation();
-        if !std::mem::take(&mut ledger.waived).is_empty() {
+        if !std::mem::take(&mut ledger.propagation_waived).is_empty() {
             ledger.advance();
             return Ok(ledger);
         }
@@ -458,7 +458,7 @@ impl Ledger {
         };
         ledger.orders.remove(node);
         let known = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
-        ledger.waived.insert(node.clone(), known);
+        ledger.propagation_waived.insert(node.clone(), known);
         Ok(ledger)
     }
 
@@ -481,7 +481,7 @@ impl Ledger {
             return Err(RotationCommandError::UnknownNode { node: node.clone() });
         }
         ledger.orders.remove(node);
-        ledger.waived.remove(node);
+        ledger.propagation_waived.remove(node);
         ledger.last_statements.remove(node);
         ledger.forgotten.insert(node.clone(), now);
         for kid in kids {

@@ -59,7 +59,7 @@ pub struct KeyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// `published`, `standby`, `ready`, `active`, `retired`, `removed` or `revoked`.
-    pub standing: String,
+    pub state: String,
     pub first_seen: Timestamp,
     /// Since when it stands there.
     pub since: Timestamp,
@@ -75,7 +75,7 @@ pub struct KeyStatus {
 /// From when on a key stood somewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
-    pub standing: String,
+    pub state: String,
     pub since: Timestamp,
 }
 
@@ -108,7 +108,7 @@ pub fn rotation_status(
             Some(KeyStatus {
                 kid: kid.as_str().to_owned(),
                 node: entry.signer.as_ref().map(|signer| signer.node.to_string()),
-                standing: state.name().to_owned(),
+                state: state.name().to_owned(),
                 first_seen: entry.first_seen,
                 since: since.unwrap_or(entry.first_seen),
                 timeline: timeline(ledger, kid, entry, timing),
@@ -143,7 +143,7 @@ fn unmanaged((kid, stranger): (&Kid, &UnmanagedKey)) -> (String, Vec<String>) {
 /// What happened to a key, in order.
 fn timeline(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase> {
     let born = if entry.signer.is_some() { "standby" } else { "published" };
-    let mut life = vec![Phase { standing: born.to_owned(), since: entry.first_seen }];
+    let mut life = vec![Phase { state: born.to_owned(), since: entry.first_seen }];
     for change in ledger.changes().iter().filter(|change| change.kid == *kid) {
         let standing = match change.event {
             Event::Activated | Event::Returned if entry.signer.is_some() => "active",
@@ -158,8 +158,8 @@ fn timeline(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<P
             | Event::Activated
             | Event::Redated => continue,
         };
-        if life.last().is_none_or(|phase| phase.standing != standing) {
-            life.push(Phase { standing: standing.to_owned(), since: change.at });
+        if life.last().is_none_or(|phase| phase.state != standing) {
+            life.push(Phase { state: standing.to_owned(), since: change.at });
         }
     }
     if born == "standby"
@@ -168,7 +168,7 @@ fn timeline(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<P
         let since = if entry.present_from_start { *shown } else { later(*shown, timing.until_ready()) };
         // Afterwards it is of no interest when it could have been.
         if life.get(1).is_none_or(|next| since < next.since) {
-            life.insert(1, Phase { standing: "ready".to_owned(), since });
+            life.insert(1, Phase { state: "ready".to_owned(), since });
         }
     }
     life

@@ -340,9 +340,9 @@ fn keys_of_before_stand_in_the_verification_set_as_the_operator_says() {
         VerificationOnlyKey { jwk: rsa_key(50), exclude: true },
         VerificationOnlyKey { jwk: rsa_key(0), exclude: true },
     ];
-    let holdings = holdings.with_legacy(legacy.clone(), at(6));
+    let holdings = holdings.with_additional_keys(legacy.clone(), at(6));
     assert_eq!(holdings.changed(), at(6));
-    assert_eq!(holdings.with_legacy(legacy, at(7)).changed(), at(6), "nothing new");
+    assert_eq!(holdings.with_additional_keys(legacy, at(7)).changed(), at(6), "nothing new");
     let set = holdings.verification_set(&BTreeSet::new()).expect("a set");
     let kids: Vec<_> = set.iter().map(|key| key.jwk.kid()).collect();
     assert!(kids.is_sorted() && kids.len() == 3);

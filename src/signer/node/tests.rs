@@ -30,7 +30,7 @@ fn settings(folder: &Path) -> Settings {
         margin: Duration::from_secs(10),
         key_type: KeyType::Rsa2048,
         hsm: None,
-        legacy: Vec::new(),
+        additional_keys: Vec::new(),
     }
 }
 

@@ -138,7 +138,7 @@ impl KeyView {
 
 impl IncidentView {
     fn of(incident: &Incident) -> Self {
-        Self { at: incident.at, what: incident.what.to_string() }
+        Self { at: incident.at, what: incident.kind.to_string() }
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Conditions {
 impl IssuerReconciler {
     /// Logs that the ledger could not be stored, once for each reason.
     pub fn log_store_error(&self, error: &StoreError) {
-        let issuer = &self.charter.terms.issuer;
+        let issuer = &self.spec.terms.issuer;
         let (hint, error) = (error.hint().map(|hint| as_typed(&hint)), in_one_line(error));
         self.board.issuer(issuer, |status| status.ledger.error = Some(error.clone()));
         if self.store_trouble.lock().expect("nobody panics while holding it").is_news(&error) {
@@ -54,16 +54,16 @@ impl IssuerReconciler {
         if ledger.entries().values().all(|entry| entry.signer.is_none()) {
             return Vec::new();
         }
-        let (now, timing) = (clock::now(), &self.charter.timing);
+        let (now, timing) = (clock::now(), &self.spec.timing);
         let seen = self.rotation_inputs(&ledger, heard, now);
         let nodes = rotation_status(&ledger, &seen, now, timing).nodes;
-        self.board.issuer(&self.charter.terms.issuer, |status| status.nodes = nodes);
+        self.board.issuer(&self.spec.terms.issuer, |status| status.nodes = nodes);
         alarms(&ledger, &seen, now, timing)
     }
 
     /// Puts what is wrong on the board, and logs when it begins and when it is over.
     pub(super) fn update_conditions(&self, heard: &mut SourceObservations, concerns: &Conditions) {
-        let issuer = &self.charter.terms.issuer;
+        let issuer = &self.spec.terms.issuer;
         let mut wrong = BTreeSet::new();
         let ledger = self.ledger.borrow().clone();
         wrong.extend(self.ledger.borrow().alarm(clock::now()));
@@ -84,7 +84,7 @@ impl IssuerReconciler {
         wrong.extend(concerns.nothing_to_publish.iter().map(ToString::to_string));
         let rotation = self.rotation_alarms(heard);
         wrong.extend(heard.lasting_alarms(rotation));
-        let disagreeing = heard.disagreeing(clock::now(), self.charter.retention.margin);
+        let disagreeing = heard.disagreeing(clock::now(), self.spec.retention.margin);
         wrong.extend(disagreeing.map(|name| format!("our clock and that of source `{name}` disagree")));
         for alarm in wrong.difference(&heard.alarms) {
             error!(%issuer, alarm, "alarm");

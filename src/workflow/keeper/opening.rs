@@ -48,7 +48,7 @@ impl IssuerReconciler {
         if !(opening.sources.is_empty() && opening.places.is_empty()) {
             return;
         }
-        let issuer = &self.charter.terms.issuer;
+        let issuer = &self.spec.terms.issuer;
         let summary = self.board.summary(issuer);
         if summary.is_well() || opening.since.elapsed() >= PATIENCE {
             opening.is_told = true;

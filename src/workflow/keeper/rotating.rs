@@ -52,7 +52,7 @@ impl IssuerReconciler {
         self.change(|ledger| {
             refused = None;
             let asked =
-                ledger.execute(ask, &gates, &self.charter.retention, self.charter.timing.until_ready(), now);
+                ledger.execute(ask, &gates, &self.spec.retention, self.spec.timing.until_ready(), now);
             asked.unwrap_or_else(|reason| {
                 refused = Some(reason);
                 ledger.clone()
@@ -66,7 +66,7 @@ impl IssuerReconciler {
     pub async fn rotation_status(&self) -> RotationStatus {
         let (heard, now) = (self.observations.lock().await, clock::now());
         let ledger = self.ledger.borrow();
-        rotation_status(&ledger, &self.rotation_inputs(&ledger, &heard, now), now, &self.charter.timing)
+        rotation_status(&ledger, &self.rotation_inputs(&ledger, &heard, now), now, &self.spec.timing)
     }
 
     /// How far the key is known that an API server was just seen to sign with.
@@ -75,7 +75,7 @@ impl IssuerReconciler {
         let shown = self.publication.borrow().clone();
         let is_public = shown.is_some_and(|shown| shown.keys().contains(kid));
         let ledger = self.ledger.borrow();
-        signing_key(&ledger, kid, is_public, &self.required_targets(), clock::now(), &self.charter.timing)
+        signing_key(&ledger, kid, is_public, &self.required_targets(), clock::now(), &self.spec.timing)
     }
 
     /// Gives the orders that are due.
@@ -84,7 +84,7 @@ impl IssuerReconciler {
         if ledger.nodes().is_empty() {
             return ledger;
         }
-        let (seen, timing) = (self.rotation_inputs(&ledger, heard, now), &self.charter.timing);
+        let (seen, timing) = (self.rotation_inputs(&ledger, heard, now), &self.spec.timing);
         let mut ledger = ledger;
         loop {
             match next_step(&ledger, &seen, now, timing) {
@@ -96,8 +96,8 @@ impl IssuerReconciler {
 
     /// The places that must show a key before it signs.
     fn required_targets(&self) -> BTreeSet<String> {
-        let own = self.charter.serves.then(|| LISTENER_TARGET.to_owned());
-        self.charter.gates.iter().cloned().chain(own).collect()
+        let own = self.spec.serves.then(|| LISTENER_TARGET.to_owned());
+        self.spec.gates.iter().cloned().chain(own).collect()
     }
 
     pub(super) fn rotation_inputs(
@@ -113,7 +113,7 @@ impl IssuerReconciler {
             cache_lifetimes: heard.cache_lifetimes().clone(),
             is_complete: self.unread_targets.borrow().is_empty()
                 && heard.knows_all()
-                && heard.trusted(now, self.charter.retention.margin).is_some(),
+                && heard.trusted(now, self.spec.retention.margin).is_some(),
         }
     }
 }

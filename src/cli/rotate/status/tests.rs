@@ -18,12 +18,12 @@ fn key(kid: &str, life: &[(&str, i64)], until: Option<i64>) -> KeyStatus {
     KeyStatus {
         kid: kid.to_owned(),
         node: Some("cp-1".to_owned()),
-        standing: (*standing).to_owned(),
+        state: (*standing).to_owned(),
         first_seen: at(life[0].1),
         since: at(*since),
         timeline: life
             .iter()
-            .map(|(name, since)| Phase { standing: (*name).to_owned(), since: at(*since) })
+            .map(|(name, since)| Phase { state: (*name).to_owned(), since: at(*since) })
             .collect(),
         until: until.map(at),
         shown: BTreeMap::new(),
@@ -111,7 +111,7 @@ fn it_is_said_what_a_revocation_breaks() {
     assert!(breaks("zeroth-key").contains("it is not public now"));
     assert_eq!(what_breaks(&report, "unknown", false), None);
     let mut ready = rotating();
-    ready.keys[3].standing = "ready".to_owned();
+    ready.keys[3].state = "ready".to_owned();
     let breaks = what_breaks(&ready, "second-key", false).expect("it is known");
     assert!(breaks.contains("its node signs with the next key at once"), "{breaks}");
     assert!(

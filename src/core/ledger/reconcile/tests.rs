@@ -42,7 +42,7 @@ fn reconciled(known: &Ledger, found: &Ledger, now: Timestamp) -> Ledger {
 }
 
 fn what(ledger: &Ledger) -> &IncidentKind {
-    &ledger.incidents().last().expect("told").what
+    &ledger.incidents().last().expect("told").kind
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn an_older_ledger_is_united_with_what_is_known_and_nothing_is_removed_for_a_ret
     assert_eq!(missing.entries(), restored.entries());
     assert!(restored.sequence() > missing.sequence());
     let (found, known) = (backup.sequence(), missing.sequence());
-    assert_eq!(IncidentKind::Restored { found, witness: "memory".to_owned(), known }, *what(&restored));
+    assert_eq!(IncidentKind::Restored { found, seen_by: "memory".to_owned(), known }, *what(&restored));
     assert!(restored.alarm(now).is_some_and(|alarm| alarm.contains("restored from a backup")));
 
     // Due two minutes earlier, but the hold counts from when it was noticed.

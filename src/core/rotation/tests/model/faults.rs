@@ -126,6 +126,6 @@ impl Fault {
     pub(super) fn feed(self, memory: &Journal, ledger: Option<&Ledger>) -> Option<Journal> {
         let ledger = ledger.filter(|_| self == Self::LedgerKeysFedToFetchKeys)?;
         let legacy = ledger.public_keys().map(|jwk| VerificationOnlyKey { jwk: jwk.clone(), exclude: false });
-        Some(memory.with_legacy(legacy.collect(), Timestamp::UNIX_EPOCH))
+        Some(memory.with_additional_keys(legacy.collect(), Timestamp::UNIX_EPOCH))
     }
 }
