@@ -187,7 +187,8 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
         courier.sync().await?;
     }
     let sources = sources(&issuer.sources, shared, &expected);
-    let targets = [issuer.targets].into_iter().chain(issuer.previous_issuers.into_iter().map(|former| former.targets));
+    let targets =
+        [issuer.targets].into_iter().chain(issuer.previous_issuers.into_iter().map(|former| former.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
     let charter = IssuerSpec {

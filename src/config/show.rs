@@ -121,7 +121,10 @@ fn signer(config: &SignerConfig) -> Node {
         let exclude = node(Value::Bool(legacy.exclude));
         Node::map([("file", text(legacy.file.display())), ("exclude", exclude)], Origin::BuiltIn)
     };
-    entries.extend(texts(config.additional_verification_keys.iter().map(legacy).collect()).map(|legacy| ("legacy", legacy)));
+    entries.extend(
+        texts(config.additional_verification_keys.iter().map(legacy).collect())
+            .map(|legacy| ("legacy", legacy)),
+    );
     Node::map(entries, Origin::BuiltIn)
 }
 

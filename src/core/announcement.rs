@@ -19,7 +19,7 @@ pub use self::posted::{AnnouncementSigner, InvalidSignedAnnouncement, SignedAnno
 use super::{issuer::Issuer, json, jwk::Jwk, kid::Kid, redaction::brief, time::later};
 
 /// The format that this program writes, and the newest that it reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Longest name of a node: that of a DNS subdomain (RFC 1123), as Kubernetes names nodes, less what `.json` needs where
 /// names of files have 255 bytes.
 const MAX_NAME: usize = 250;
@@ -139,7 +139,7 @@ pub struct AnnouncedKey {
     pub jwk: Jwk,
     pub stage: Stage,
     /// Only tokens for API servers need it: they verify with it, and show it to nobody.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(alias = "withdrawn", default, skip_serializing_if = "std::ops::Not::not")]
     pub excluded_from_discovery: bool,
 }
 
@@ -150,7 +150,7 @@ pub struct StatementVersion {
     /// Later than that of every other announcement that the node made before.
     pub at: Timestamp,
     /// The time of the latest order that the node has dealt with: it has obeyed it, or never will.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "heard", default, skip_serializing_if = "Option::is_none")]
     pub observed_order: Option<Timestamp>,
 }
 
@@ -163,6 +163,7 @@ pub struct Announcement {
     version: u32,
     node: NodeName,
     issuer: Issuer,
+    #[serde(alias = "word")]
     statement: StatementVersion,
     /// The nodes that the operator has admitted on this one, and the kids by which it knows them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -201,6 +202,7 @@ impl Announcement {
             return Err(InvalidAnnouncement::Newer { version });
         }
         let announcement: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        let announcement = Self { version: VERSION, ..announcement };
         match announcement.keys.iter().find(|(kid, key)| *kid != key.jwk.kid()) {
             None => Ok(announcement),
             Some((kid, key)) => {

@@ -41,8 +41,8 @@ use super::{
     time::later,
 };
 
-/// The format that this program writes, and the newest that it reads.
-const VERSION: u32 = 1;
+/// The format that this program writes, and the newest that it reads. Version 1 had other names for some members.
+const VERSION: u32 = 2;
 /// How many of the last changes are kept: enough to see a year of quarterly rotations.
 const CHANGES_KEPT: usize = 50;
 /// Largest sequence: the largest whole number that every JSON reader keeps exactly. A change every second
@@ -61,7 +61,7 @@ pub struct Ledger {
     issuer: Issuer,
     keys: BTreeMap<Kid, Entry>,
     /// Keys that only a place knows; see [`Ledger::adopt`].
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(alias = "strangers", default, skip_serializing_if = "BTreeMap::is_empty")]
     unmanaged_keys: BTreeMap<Kid, UnmanagedKey>,
     #[serde(default)]
     changes: Vec<Change>,
@@ -69,23 +69,23 @@ pub struct Ledger {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     orders: BTreeMap<NodeName, Order>,
     /// A rotation that the operator asked for and that is not over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "wish", default, skip_serializing_if = "Option::is_none")]
     rotation_request: Option<RotationRequest>,
     /// The latest word of each node: an older one does not count.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(alias = "words", default, skip_serializing_if = "BTreeMap::is_empty")]
     last_statements: BTreeMap<NodeName, StatementVersion>,
     /// Nodes that are gone, and since when: what they said before does not count.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     forgotten: BTreeMap<NodeName, Timestamp>,
     /// The mark under which each place was last seen or left; see [`Look`].
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(alias = "marks", default, skip_serializing_if = "BTreeMap::is_empty")]
     target_revisions: BTreeMap<String, String>,
     /// Nodes whose next key signs without the propagation wait, by the operator's word, and the keys that were known
     /// of them then: none of these; see [`Ledger::revoke_for_a_new_key`].
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(alias = "waived", default, skip_serializing_if = "BTreeMap::is_empty")]
     propagation_waived: BTreeMap<NodeName, BTreeSet<Kid>>,
     /// After a repair: how long nothing is removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "hold", default, skip_serializing_if = "Option::is_none")]
     retention_hold: Option<RetentionHold>,
     /// Since when it is known that times of this ledger are still to come: a clock was ahead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,7 +108,7 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<KeyOwner>,
     /// Nobody can have read a JWKS of this issuer without the key: it is there from the beginning.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(alias = "original", default, skip_serializing_if = "std::ops::Not::not")]
     pub present_from_start: bool,
     /// When its node was last ordered to sign with it. Until the node has dealt with that, it may begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -240,6 +240,7 @@ impl Ledger {
             return Err(InvalidLedger::Newer { version });
         }
         let ledger: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        let ledger = Self { version: VERSION, ..ledger };
         if ledger.sequence > MAX_SEQUENCE {
             let sequence = ledger.sequence;
             return Err(InvalidLedger::Damaged(format!("sequence {sequence} is larger than {MAX_SEQUENCE}")));

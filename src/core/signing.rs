@@ -35,7 +35,7 @@ use super::{
 };
 
 /// The format that this program writes, and the newest that it reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What the publisher wants of one node. The node obeys or refuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,12 +101,16 @@ pub struct JournalKey {
     pub jwk: Jwk,
     pub stage: Stage,
     /// It was ordered to sign: it may sign for others than the API server.
+    #[serde(alias = "outside")]
     pub external_audiences: bool,
     /// No token that it signed for others than the API server has a later `exp`. `None`: it signed none.
+    #[serde(alias = "horizon")]
     pub latest_exp_bound: Option<Timestamp>,
     /// The same for tokens that are for the API server alone.
+    #[serde(alias = "internal_horizon")]
     pub latest_internal_exp_bound: Option<Timestamp>,
     /// No live token for others needs it: the API server verifies with it, and shows it to nobody.
+    #[serde(alias = "withdrawn")]
     pub excluded_from_discovery: bool,
     /// Its private key is gone: it cannot sign any more.
     pub lost: bool,
@@ -133,10 +137,13 @@ pub struct Journal {
     /// The one key that signs. Another one may be active too, until it is stopped.
     signing: Option<Kid>,
     /// The time of the latest order that was dealt with: obeyed, or refused for good.
+    #[serde(alias = "heard")]
     observed_order: Option<Timestamp>,
     /// When what this node announces last changed; later with every change.
+    #[serde(alias = "said")]
     announced_at: Timestamp,
     keys: BTreeMap<Kid, JournalKey>,
+    #[serde(alias = "legacy")]
     additional_keys: Vec<VerificationOnlyKey>,
     /// The keys of the nodes that this one trusts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -179,6 +186,7 @@ impl Journal {
             return Err(InvalidJournal::Newer { version });
         }
         let holdings: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        let holdings = Self { version: VERSION, ..holdings };
         if let Some((kid, held)) = holdings.keys.iter().find(|(kid, held)| *kid != held.jwk.kid()) {
             return Err(InvalidJournal::Misnamed { entry: kid.clone(), kid: held.jwk.kid().clone() });
         }

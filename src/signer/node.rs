@@ -140,7 +140,8 @@ impl Node {
         let (holdings, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
         let mut trust_store = TrustStore::new(settings.trust.clone());
         let trust = trust_store.load()?;
-        let holdings = holdings.with_additional_keys(settings.additional_keys.clone(), now).with_trust(&trust, now);
+        let holdings =
+            holdings.with_additional_keys(settings.additional_keys.clone(), now).with_trust(&trust, now);
         if journal.as_ref() != Some(&holdings) {
             keyring.record(&holdings)?;
         }

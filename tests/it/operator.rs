@@ -58,7 +58,7 @@ fn a_clock_that_was_ahead_once_holds_nothing_for_longer_than_a_retention() {
     let command =
         environment.fold(installation.verb(["run"]), |command, (name, value)| command.env(name, value));
     let mut service = installation.run_as(command);
-    service.until("a key is of age", |service| order(service)["why"] == "age");
+    service.until("a key is of age", |service| order(service)["reason"] == "age");
     assert!(!alarms(&service).contains("ahead"), "nobody can know");
 
     clock.set(0);
@@ -122,7 +122,7 @@ fn a_revocation_with_a_new_key_is_signed_for_by_one_that_was_never_public() {
     for public in [kids(&public), kids(&service.get(JWKS).text())] {
         assert!(public.contains(&new) && !public.contains(&first), "{public:?}");
     }
-    service.until("its order says why", |service| order(service)["why"] == "unseen");
+    service.until("its order says why", |service| order(service)["reason"] == "unseen");
     service.until("it rings", |service| alarms(service).contains("by the operator's word"));
     service.stop().expect_code(0);
 }
@@ -183,7 +183,7 @@ fn who_asks_about_an_issuer_that_is_not_configured_is_answered_from_its_ledger()
     assert!(status.stderr.contains("is not in the configuration: waits are the default ones"), "{status:?}");
     let reports = unconfigured(&["rotate", "status", "--output", "json"]).expect_code(0).stdout;
     let reports: Value = serde_json::from_str(&reports).expect("JSON");
-    assert_eq!(reports[0]["nodes"][NODE]["says_that_it_signs_with"], json!([first]));
+    assert_eq!(reports[0]["nodes"][NODE]["active_keys"], json!([first]));
 
     // A name that nobody has is not asked about; there is nobody to answer here.
     let unknown = unconfigured(&["rotate", "forget", "cp-9"]).expect_code(2).stderr;

@@ -56,7 +56,7 @@ fn who_has_lost_keys_and_ledger_signs_for_nobody_and_publishes_nothing_on_its_ow
     let first = signer.signing();
     eventually("it is ordered to sign", || {
         publish(&signer, &public, &[]).expect_code(0);
-        (signer.journal()["keys"][&first]["outside"] == true).then_some(())
+        (signer.journal()["keys"][&first]["external_audiences"] == true).then_some(())
     });
     let token = server.token("shop", "till", &[OTHERS], 600);
     assert_eq!(server.review(&token, &[OTHERS])["authenticated"], true);
@@ -90,7 +90,7 @@ fn who_has_lost_keys_and_ledger_signs_for_nobody_and_publishes_nothing_on_its_ow
     assert_eq!(after.len(), expected.count());
     // Somebody has a copy without the new key, so a day has to pass.
     publish(&signer, &public, &[]).expect_code(0);
-    assert_eq!(signer.journal()["keys"][&second]["outside"], false);
+    assert_eq!(signer.journal()["keys"][&second]["external_audiences"], false);
     request(&server, OTHERS).expect_status(500);
 }
 

@@ -198,7 +198,7 @@ fn a_node_takes_its_orders_from_a_config_map_and_goes_on_when_that_is_gone_or_no
     let standby = node.signer.standby();
     let order = |kid: &str, later: i64| {
         let mut ledger: Value = serde_json::from_str(&ordered).expect("JSON");
-        ledger["orders"]["node-1"] = json!({"sign": kid, "at": after(&ledger, later), "why": "asked"});
+        ledger["orders"]["node-1"] = json!({"sign": kid, "at": after(&ledger, later), "reason": "asked"});
         ledger["sequence"] = (ledger["sequence"].as_u64().expect("a number") + 1).into();
         ledger
     };

@@ -319,7 +319,7 @@ fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     let put_right = stores.azurite.get(&format!("oidc/c1/{JWKS}"));
     assert_eq!(put_right.header("content-type"), Some("application/json"));
 
-    service.until("the alarm rings", |service| service.status()["strangers"] == json!([theirs]));
+    service.until("the alarm rings", |service| service.status()["unmanaged_keys"] == json!([theirs]));
     assert_eq!(service.metric("signpost_stranger_keys", ISSUER), Some(1.0));
     assert_eq!(kids(service.served().jwks()), alone);
     let shown = installation.finish(["ledger", "show"]).expect_code(0).stdout;

@@ -32,7 +32,7 @@ fn node(service: &Service) -> Value {
 
 /// Whether the window is all that the next key waits for.
 fn waits_for_the_window(service: &Service) -> bool {
-    let waits = node(service)["waits_for"].as_array().cloned().unwrap_or_default();
+    let waits = node(service)["blocked_by"].as_array().cloned().unwrap_or_default();
     matches!(&waits[..], [wait] if wait.as_str().expect("text").starts_with("the window opens at "))
 }
 

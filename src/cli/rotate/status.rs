@@ -161,8 +161,7 @@ pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool
         return Some(text + NEW_KEY);
     }
     if key.state == "active" {
-        let is_ready =
-            |next: &String| report.keys.iter().any(|key| key.kid == *next && key.state == "ready");
+        let is_ready = |next: &String| report.keys.iter().any(|key| key.kid == *next && key.state == "ready");
         text += match node.and_then(|node| node.next.as_ref()) {
             Some(next) if is_ready(next) => "  its node signs with the next key at once\n",
             _ => {

@@ -27,6 +27,7 @@ pub enum Event {
     /// Its retention is over.
     Removed,
     /// A place shows it and no source knows it.
+    #[serde(alias = "stranger_found")]
     UnmanagedKeyFound,
     /// The operator said that it belongs to this issuer.
     Adopted,
@@ -55,7 +56,7 @@ impl Event {
             Self::WentMissing => "went missing",
             Self::Returned => "returned",
             Self::Removed => "removed",
-            Self::UnmanagedKeyFound => "stranger found",
+            Self::UnmanagedKeyFound => "unmanaged key found",
             Self::Adopted => "adopted",
             Self::Replaced => "replaced",
             Self::Ordered => "ordered",

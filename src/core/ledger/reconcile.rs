@@ -43,6 +43,7 @@ pub struct RetentionHold {
 #[serde(deny_unknown_fields)]
 pub struct Incident {
     pub at: Timestamp,
+    #[serde(alias = "what")]
     pub kind: IncidentKind,
 }
 
@@ -55,7 +56,12 @@ pub enum IncidentKind {
     /// It could not be read; what was known is stored instead.
     Damaged,
     /// It is older than what a witness knows, or its history is another one.
-    Restored { found: u64, seen_by: String, known: u64 },
+    Restored {
+        found: u64,
+        #[serde(alias = "witness")]
+        seen_by: String,
+        known: u64,
+    },
     /// These keys differ without a record of it.
     Edited { kids: BTreeSet<Kid> },
     /// It goes on for another issuer: the configuration names the old one under `former`.
@@ -216,7 +222,8 @@ impl Ledger {
     fn compare(&self, found: &Self, now: Timestamp, wait: Duration) -> Self {
         if found.sequence < self.sequence || (found.sequence > self.sequence && !found.follows(self)) {
             let witness = "memory".to_owned();
-            let what = IncidentKind::Restored { found: found.sequence, seen_by: witness, known: self.sequence };
+            let what =
+                IncidentKind::Restored { found: found.sequence, seen_by: witness, known: self.sequence };
             return self.united_with(found).repaired(what, now, wait);
         }
         let kids = self.unrecorded(found);

@@ -36,6 +36,7 @@ pub struct KeyOwner {
 pub struct Order {
     pub sign: Kid,
     pub at: Timestamp,
+    #[serde(alias = "why")]
     pub reason: OrderReason,
 }
 

@@ -21,7 +21,8 @@ impl Journal {
     /// of [`crate::core::trust`]. A word of the publisher can take one away (`revoked`), never add one.
     #[must_use]
     pub fn verification_set(&self, revoked: &BTreeSet<Kid>) -> Option<Vec<VerificationKey>> {
-        let legacy = self.additional_keys.iter().chain(&self.trusted).map(|legacy| (&legacy.jwk, legacy.exclude));
+        let legacy =
+            self.additional_keys.iter().chain(&self.trusted).map(|legacy| (&legacy.jwk, legacy.exclude));
         let own = self.keys.values().map(|held| (&held.jwk, held.excluded_from_discovery));
         let mut set: BTreeMap<&Kid, (&Jwk, bool)> = BTreeMap::new();
         for (jwk, exclude) in own.chain(legacy).filter(|(jwk, _)| !revoked.contains(jwk.kid())) {

@@ -211,13 +211,13 @@ fn step_between(before: &Value, after: &Value) -> &'static str {
         "a key made"
     } else if old.keys().any(|kid| !new.contains_key(kid)) {
         "a key destroyed"
-    } else if turned("withdrawn") {
+    } else if turned("excluded_from_discovery") {
         "a key withdrawn"
     } else if turned("stage") {
         "a key stopped"
-    } else if before["heard"] != after["heard"] {
+    } else if before["observed_order"] != after["observed_order"] {
         "an order heard"
-    } else if turned("horizon") || turned("internal_horizon") {
+    } else if turned("latest_exp_bound") || turned("latest_internal_exp_bound") {
         "a horizon moved"
     } else {
         "nothing recorded"

@@ -198,11 +198,11 @@ impl ExternalSigner {
         self.order_without_waiting(kid);
         eventually("the order is obeyed", || {
             let journal = self.journal();
-            let is_ordered = journal["keys"][kid]["outside"] == true && journal["signing"] == kid;
+            let is_ordered = journal["keys"][kid]["external_audiences"] == true && journal["signing"] == kid;
             // It is announced after it is recorded, and takes effect then.
             let announced = self.announcement();
             let is_announced = announced["keys"][kid]["stage"].get("active").is_some()
-                && announced["word"]["heard"] == journal["heard"];
+                && announced["statement"]["observed_order"] == journal["observed_order"];
             (is_ordered && is_announced).then_some(())
         });
     }
@@ -210,10 +210,10 @@ impl ExternalSigner {
     pub(crate) fn order_without_waiting(&self, kid: &str) {
         self.edit_ledger(|ledger| {
             // Each is later than the one before, of which the journal has a record.
-            let last = self.journal()["heard"].as_str().map(str::parse::<jiff::Timestamp>);
+            let last = self.journal()["observed_order"].as_str().map(str::parse::<jiff::Timestamp>);
             let first = || "2026-01-01T00:00:00Z".parse();
             let at = last.unwrap_or_else(first).expect("a time") + Duration::from_secs(1);
-            let order = json!({"sign": kid, "at": at, "why": "asked"});
+            let order = json!({"sign": kid, "at": at, "reason": "asked"});
             ledger["orders"] = json!({ &self.node: order });
         });
     }

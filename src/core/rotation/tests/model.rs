@@ -374,7 +374,7 @@ impl World {
         let keys = json["keys"].as_object_mut().expect("an object");
         let changed = match forgery {
             Forgery::Order { node, key } => {
-                let order = serde_json::json!({ "sign": kid_of(key).as_str(), "at": now, "why": "age" });
+                let order = serde_json::json!({ "sign": kid_of(key).as_str(), "at": now, "reason": "age" });
                 json["orders"][self.nodes[node].name.as_str()] = order;
                 self.ordered |= 1 << key;
                 true

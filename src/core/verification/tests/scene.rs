@@ -268,7 +268,7 @@ impl Scene {
     pub(super) fn remembered(&mut self, state: &Value, shown_since: i64, original: bool) {
         self.entry = Some(json!({
             "jwk": published_key(), "first_seen": seconds(0), "state": state,
-            "shown": {"blob": seconds(shown_since)}, "original": original,
+            "shown": {"blob": seconds(shown_since)}, "present_from_start": original,
         }));
     }
 }
