@@ -1,7 +1,8 @@
-//! Tells a cluster, as Kubernetes Events about one of its pods.
+//! Sends Kubernetes Events about the pod that Signpost runs in.
 //!
-//! Not kube's own recorder: it takes two notices that differ in their note alone for one, knows no limit,
-//! and goes on counting up an Event that is not there any more (`docs/decisions/0023`).
+//! The pod, because its name and UID come from the kubelet: no right to read is needed, and `kubectl describe pod` shows
+//! them. Each replica sends what it sees itself. Not kube's recorder: it merges two events that differ in their note only,
+//! has no limit, and goes on counting an Event that has expired.
 
 use http::StatusCode;
 use jiff::Timestamp;

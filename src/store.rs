@@ -303,12 +303,12 @@ impl StoreError {
                  new ledger, then run `signpost sync --adopt` once to take the targets over"
             ),
             Self::OtherIssuer { at: At::File(_), .. } => {
-                "use another `--data-dir`; if the issuer was renamed on purpose, name the old one under `former`"
+                "use another `--data-dir`; if the issuer was renamed on purpose, name the old one under `previous_issuers`"
                     .to_owned()
             }
             Self::OtherIssuer { at: At::ConfigMap { .. }, .. } => {
                 "each issuer needs a ConfigMap of its own; if the issuer was renamed on purpose, name the old one \
-                 under `former`"
+                 under `previous_issuers`"
                     .to_owned()
             }
             Self::OtherLineage { witness, .. } => format!(

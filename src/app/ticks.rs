@@ -1,6 +1,8 @@
-//! Wakes the loops of targets on their schedules: one job per distinct schedule, however many follow it.
+//! Wakes target loops on their schedules: one cron job per distinct schedule, because tokio-cron-scheduler looks at each
+//! job twice a second.
 //!
-//! A tick wakes one target after the other, so that thousands of them do not ask at the same instant.
+//! A tick only wakes, 500 targets a second, so that thousands do not ask at the same instant. Whether something is due
+//! follows from what the target holds (`docs/decisions/0009`).
 
 use std::{
     collections::HashMap,

@@ -157,7 +157,7 @@ fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<ExitSta
     eprint(&format!("key {} signs from now on", imported.kid));
     if imported.others > 0 {
         eprint(&format!(
-            "warning: {} further keys in {file} were not taken over: name the file in `signer.legacy`, so that tokens \
+            "warning: {} further keys in {file} were not taken over: name the file in `signer.additional_verification_keys`, so that tokens \
              of theirs go on",
             imported.others,
             file = file.display()

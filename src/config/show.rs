@@ -55,7 +55,7 @@ fn issuer(config: &IssuerConfig) -> Node {
     let schedule = text(&config.schedule);
     let ledger = config.ledger.as_ref().map(|config| ("ledger", ledger(config)));
     let former = config.previous_issuers.iter().map(former).collect::<Vec<_>>();
-    let former = (!former.is_empty()).then(|| ("former", list(former)));
+    let former = (!former.is_empty()).then(|| ("previous_issuers", list(former)));
     let signer = config.signer.as_ref().map(|config| ("signer", signer(config)));
     let window = config.rotate_within.as_ref().map(|config| ("rotate_within", window(config)));
     Node::map(
@@ -123,7 +123,7 @@ fn signer(config: &SignerConfig) -> Node {
     };
     entries.extend(
         texts(config.additional_verification_keys.iter().map(legacy).collect())
-            .map(|legacy| ("legacy", legacy)),
+            .map(|legacy| ("additional_verification_keys", legacy)),
     );
     Node::map(entries, Origin::BuiltIn)
 }

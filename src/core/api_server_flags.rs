@@ -221,7 +221,7 @@ fn key_files(launch: &ApiServerConfig, _: &Signer<'_>) -> Finding {
     wrong(
         "key files",
         observed,
-        "take the private key over first (`signpost signer import`) or name the public one in `signer.legacy`, so \
+        "take the private key over first (`signpost signer import`) or name the public one in `signer.additional_verification_keys`, so \
          that old tokens go on; then remove the flags, which kubeadm writes anew unless it is given a patch \
          (docs/rotation.md)",
     )
@@ -294,10 +294,13 @@ fn audiences(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
 fn secrets(_: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let about = "secrets";
     if signer.has_additional_keys {
-        return fits(about, "`signer.legacy` has a key of before, which may be that of token Secrets");
+        return fits(
+            about,
+            "`signer.additional_verification_keys` has a key of before, which may be that of token Secrets",
+        );
     }
     let observed = "tokens in Secrets are refused, unless the key of kube-controller-manager was taken over";
-    let otherwise = "if there are any: `signer.legacy: [{file: /etc/kubernetes/pki/sa.pub, exclude: true}]`, which is the \
+    let otherwise = "if there are any: `signer.additional_verification_keys: [{file: /etc/kubernetes/pki/sa.pub, exclude: true}]`, which is the \
                      public half of its --service-account-private-key-file";
     fits_unless(about, observed, otherwise)
 }

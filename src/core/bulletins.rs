@@ -1,9 +1,9 @@
-//! Decides what is told of all that happens, so that a flood of it becomes a trickle of Events.
+//! Decides which Kubernetes Events are sent, so that a flood becomes a trickle: etcd keeps each for an hour.
 //!
-//! The first notice of its kind is told at once. Those alike are counted, and the count is told once a
-//! minute: a source that comes and goes a thousand times is two Events with a count. Every reason has an
-//! allowance of its own, so that a thousand failing targets do not drown the one key that must be heard
-//! of. What cannot be told for too long is dropped and counted (`docs/decisions/0023`).
+//! Reason, issuer and subject make a series. Its first occurrence is sent at once, its count once a minute, and six minutes
+//! of silence end it, as in client-go. Each reason has an allowance of ten requests and regains one in 30 s, so a thousand
+//! failing targets do not crowd out the Event about a key. What cannot be sent is tried again every 30 s, and dropped and
+//! counted after six minutes.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,7 +1,7 @@
 //! Which API servers of a control plane are asked, and whether they are all there are.
 //!
 //! The cluster lists its own API servers. The list can be late, refused, or of addresses that cannot be
-//! reached from here. Why these rules: `docs/decisions/0021`.
+//! reached from here. Why these rules: `docs/decisions/0004`.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -19,7 +19,7 @@ pub enum Reason {
     KeyActivated,
     KeyRetired,
     KeyRevoked,
-    StrangerFound,
+    UnmanagedKeyFound,
     SourceFailed,
     SourceRecovered,
     TargetFailed,
@@ -51,7 +51,7 @@ impl Reason {
         Self::KeyActivated,
         Self::KeyRetired,
         Self::KeyRevoked,
-        Self::StrangerFound,
+        Self::UnmanagedKeyFound,
         Self::SourceFailed,
         Self::SourceRecovered,
         Self::TargetFailed,
@@ -84,7 +84,7 @@ impl Reason {
             Self::KeyActivated => "KeyActivated",
             Self::KeyRetired => "KeyRetired",
             Self::KeyRevoked => "KeyRevoked",
-            Self::StrangerFound => "StrangerFound",
+            Self::UnmanagedKeyFound => "UnmanagedKeyFound",
             Self::SourceFailed => "SourceFailed",
             Self::SourceRecovered => "SourceRecovered",
             Self::TargetFailed => "TargetFailed",
@@ -120,7 +120,7 @@ impl Reason {
             | Self::LedgerRecovered => "KeepLedger",
             Self::KeyOrdered | Self::KeyActivated | Self::KeyRetired => "Rotate",
             Self::SourceFailed | Self::SourceRecovered => "FetchKeys",
-            Self::StrangerFound | Self::TargetFailed | Self::TargetRecovered => "Publish",
+            Self::UnmanagedKeyFound | Self::TargetFailed | Self::TargetRecovered => "Publish",
             Self::IssuerMismatch | Self::SigningKeyNotPublic | Self::SigningKeyPublic => "ProbeSigningKey",
             Self::VerificationFailed | Self::VerificationRecovered => "Verify",
             Self::AlarmRaised | Self::AlarmOver => "MergeSources",
@@ -136,7 +136,7 @@ impl Reason {
             self,
             Self::KeyReplaced
                 | Self::KeyRevoked
-                | Self::StrangerFound
+                | Self::UnmanagedKeyFound
                 | Self::SourceFailed
                 | Self::TargetFailed
                 | Self::LedgerFailed
@@ -188,7 +188,7 @@ impl Event {
             ledger::Event::Returned => (Reason::KeyReturned, "is listed again"),
             ledger::Event::Removed => (Reason::KeyRemoved, "is published no more, its retention is over"),
             ledger::Event::UnmanagedKeyFound => (
-                Reason::StrangerFound,
+                Reason::UnmanagedKeyFound,
                 "is shown by a target and known to nobody: whoever has its private half can act as your workloads",
             ),
             ledger::Event::Adopted => (Reason::KeyAdopted, "was adopted by the operator and is published"),

@@ -23,6 +23,7 @@ use super::{
 };
 
 mod history;
+mod stored;
 mod world;
 
 const MINUTE: Duration = Duration::from_mins(1);

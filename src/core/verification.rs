@@ -2,7 +2,7 @@
 //!
 //! Every rule stands in one table, [`checks()`], with the answer that Microsoft Entra would give when it is
 //! broken. Nobody knows in which order Entra checks, so all violations are listed, and one is marked as the
-//! likely first answer (`docs/decisions/0008`, `docs/decisions/0033`). Gathering the evidence is for
+//! likely first answer (`docs/decisions/0008`). Gathering the evidence is for
 //! `crate::workflow::verifying`.
 
 use serde::Serialize;
@@ -106,7 +106,7 @@ impl Basis {
     }
 }
 
-/// When Microsoft Entra comes to a rule, as far as one can guess (`docs/decisions/0033`).
+/// When Microsoft Entra comes to a rule, as far as one can guess (`docs/decisions/0008`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CheckStage {
     /// The workload comes as far as asking.

@@ -1,4 +1,6 @@
 //! One connection: what it may ask for, and how it ends.
+//!
+//! A shutdown is announced for a second before idle connections are closed: a request may be on its way into each.
 
 use std::{
     convert::Infallible, error::Error, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration,

@@ -1,11 +1,12 @@
-//! The pulse of every connection: whether it goes on to bring requests, and the word that it shall end.
+//! Ends connections that bring no requests.
 //!
-//! The one rule of time does not look at bytes: a connection brings a whole request soon after it began,
-//! and another every now and then, or it is ended. So it holds for a peer that says nothing, for one that
-//! sends a header or reads an answer byte by byte, for HTTP/1.1 and HTTP/2.
+//! One rule, which looks at requests and not at bytes: a connection brings a whole request within ten seconds, and then
+//! another at least every 75 s. It covers silent peers, headers and answers that trickle, and HTTP/2 without streams.
+//! Balancers that keep connections for 60 s never meet one that is being closed. Holding a connection with a request a
+//! minute is possible; that is what the limit of connections is for.
 //!
-//! A connection wakes up for every request, and is looked at once a second: it has no timer and no channel
-//! of its own, only what both sides find without a lock.
+//! The listener looks at all connections once a second, so a limit may be met that much later. A timer and a channel per
+//! connection took up to a twentieth of the time of its requests.
 
 use std::{
     sync::{

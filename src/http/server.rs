@@ -1,4 +1,10 @@
-//! The accept loop of a listener.
+//! Accepts connections of a listener, limits them and ends them.
+//!
+//! Not the accept loop of a server library: with HTTP/2 beside HTTP/1.1 that waits without end for a peer which sends
+//! nothing, and hyper's header timeout costs a timer and an allocation per request. Over the limit the public listener
+//! stops accepting: clients wait in the kernel's backlog, because to accept and answer 503 would cost what the limit
+//! saves. The admin listener closes a connection instead, since a failed liveness probe ends the process: the oldest
+//! that has brought no request, else the oldest.
 
 use std::{
     convert::Infallible,

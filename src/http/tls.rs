@@ -1,8 +1,10 @@
-//! TLS from two files, which are read again when they change.
+//! TLS from two files, which are read again every five seconds and on SIGHUP.
 //!
-//! Polls rather than watches: kubelet replaces Secret volumes by swapping a symlink, which ends an
-//! inotify watch (kubernetes#111947). What is served is replaced by a good pair alone; connections that
-//! are open keep the one they began with.
+//! Polls rather than watches: kubelet replaces Secret volumes by swapping a symlink, which ends an inotify watch
+//! (kubernetes#111947). A pair replaces the served one if both parse, belong together, and the certificate is valid now.
+//! A certificate that is not valid now does not replace a valid one (most likely an old backup), but is served at the
+//! start: targets and the admin listener work all the same. Certificate and key are written one after the other, so a
+//! failure is logged only if two looks find it. Open connections keep the pair they began with.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -182,8 +182,8 @@ impl Answer {
     }
 }
 
-/// Runs the tasks of connections, and tells when one that had lasted is over: most often the API server
-/// was restarted, and may come back with another key (`docs/decisions/0011-lost-connection.md`).
+/// Runs the tasks of connections, and reports when one that lasted half a second ends: usually the API server restarted,
+/// and may have another key (`docs/decisions/0004`).
 #[derive(Clone, Debug, Default)]
 struct Connections {
     lost: Arc<Notify>,

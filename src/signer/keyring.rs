@@ -309,7 +309,7 @@ impl KeyringError {
             ),
             Self::Hsm(error) => error.hint(),
             Self::NoImport => Some(
-                "name the public key under `signer.legacy`, or leave `signer.pkcs11` away until the key was replaced"
+                "name the public key under `signer.additional_verification_keys`, or leave `signer.pkcs11` away until the key was replaced"
                     .to_owned(),
             ),
             Self::Io { .. } | Self::CoreDumps(_) | Self::Generate(_) => None,
@@ -328,7 +328,7 @@ impl KeyringError {
             ),
             Self::Unusable { source: UnusableKey::Algorithm { .. }, .. } => format!(
                 "leave the file as it is, for API servers sign with it: start the signer with keys of its own, and name \
-                 the public half of {shown} in `signer.legacy`, so that tokens of it go on; let the signer's keys be \
+                 the public half of {shown} in `signer.additional_verification_keys`, so that tokens of it go on; let the signer's keys be \
                  public for `propagation` before an API server asks it"
             ),
             Self::Unusable { .. } => {

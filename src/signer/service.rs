@@ -1,8 +1,10 @@
-//! What kube-apiserver asks of an external signer (KEP-740), answered: `v1` from Kubernetes 1.34 on, `v1alpha1`
-//! before.
+//! The gRPC service that kube-apiserver calls (KEP-740): `v1` from Kubernetes 1.34 on, `v1alpha1` before.
 //!
-//! The API server passes our errors on to whoever asked it for a token, so they say nothing of us. What really
-//! happened stands in our log, once for each reason.
+//! Both versions have the same messages, so of `v1alpha1` only the service is generated, and it uses the types of `v1`.
+//! kube-apiserver passes errors on to whoever asked for a token, so they are constant sentences; the log has the reason,
+//! once until it is over. Signatures with key files are made where the request is read (a quarter of a millisecond);
+//! what waits for a disk or a token runs on a blocking thread. The socket opens only once there is a key, because
+//! kube-apiserver exits if its first `FetchKeys` fails and waits for a socket for a minute.
 
 use std::{
     collections::BTreeSet,

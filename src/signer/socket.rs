@@ -1,4 +1,13 @@
-//! The unix socket of a signer, and who may speak through it.
+//! The unix socket of a signer, and who may connect.
+//!
+//! The socket is bound in a directory of its own beside its path, given mode and group, and renamed: at no moment does it
+//! have a wider mode, and a stale one is replaced in one step (stale: nobody answers a connect). Once a second its file is
+//! looked for; one that was removed is made again. The file is removed at the end only if it is still ours.
+//!
+//! Peers are checked whatever the mode says, because an abstract name has none: root, our own user, and the configured
+//! users and group. Supplementary groups count. No safe binding has `SO_PEERGROUPS`, so at a file that others may not write,
+//! the kernel's decision to let a peer connect proves membership; elsewhere `/proc/PID/status` does, if the process still
+//! is of the peer's user. Others are closed and logged once.
 
 mod connection;
 

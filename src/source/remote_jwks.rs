@@ -1,7 +1,9 @@
-//! Reads a JWKS over https: that of another cluster, most often, so that one hub publishes for many.
+//! Reads a JWKS over https, usually that of another cluster, so that one hub publishes for many.
 //!
-//! The answer is somebody else's: it is limited in time and size, no redirect is followed, and where the
-//! URL is that of an API server, the discovery document beside it says whose keys these are.
+//! By reqwest and not by kube's client, which would bring kubeconfigs, credential plugins and hints about `kubectl` to a
+//! plain `GET`. The server is not trusted: answers are limited in time and size, and redirects are not followed, because
+//! the token would travel on. With a wrong URL an issuer would publish another cluster's keys, so where the URL is that of
+//! an API server, the discovery document beside it must name the issuer.
 
 use std::{
     path::{Path, PathBuf},

@@ -82,7 +82,7 @@ impl Face {
 }
 
 impl FileStore {
-    /// Uses a directory, which is created with the first write. A ledger that is only in one of the `former`
+    /// Uses a directory, which is created with the first write. A ledger that is only in one of the `previous_issuers`
     /// directories is read there, and written here.
     #[must_use]
     pub fn new(directory: PathBuf, former: Vec<PathBuf>) -> Self {

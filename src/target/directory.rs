@@ -1,12 +1,13 @@
 //! A directory that something else serves, such as nginx.
 //!
-//! Files have no headers and the file system has no conditional write, so the owner is kept in a
-//! dot-file and writers exclude each other with a lock. Readers need no lock: files are only ever
-//! replaced whole.
+//! Not `object_store`'s local file system, which refuses metadata and conditional updates, and stages under a name that a
+//! web server would serve. The owner is kept in a dot-file; a write locks, reads, compares with the expected version,
+//! stages both files, syncs, renames, syncs the directory and reads back. Readers need no lock.
 //!
-//! The owner is written before the document. Dying between the two leaves a document that is older
-//! than its owner says, and the next pass replaces it; the other order would leave our document under
-//! a stranger's name, which nobody may touch (`docs/decisions/0007`).
+//! The owner is written before the document: a crash in between leaves an old document under our name, which the next
+//! pass replaces. The other order would leave our document under another owner, which nobody may touch. Readers go the
+//! other way. A version is the hash of owner and content, because times are too coarse and editors keep them. A symlink is
+//! replaced and not followed. The lock file is never removed: a lock on a removed file excludes nobody.
 
 use std::{
     fs::File,

@@ -1,5 +1,8 @@
-//! No more requests to one server at once than it and our file handles bear, and a server that hangs in
-//! nobody's way but its own (`docs/decisions/0016`).
+//! Limits requests to each server of an object store: 32 at once per `HOST:PORT`.
+//!
+//! Waiting is right here: those who wait for each other wait for the same server, which a burst would only slow down. A
+//! slot is held for a request and not for a pass, so a slow public URL does not hold up the store behind it. API servers
+//! need no limit: a source has one connection, and hundreds of issuers do not share an API server.
 
 use std::{
     collections::HashMap,

@@ -1,6 +1,8 @@
 //! A container of Azure Blob Storage, or a bucket of S3 or Google Cloud Storage.
 //!
-//! Owner and headers are kept with each object; the service itself checks the version of a write.
+//! Owner and headers are kept with each object; the service itself checks the version of a write. A generation of Google
+//! (and its entity tag) stays when headers alone change, so a remembered version includes headers and owner: both come
+//! with the answer to `HEAD`.
 
 use std::{borrow::Cow, fmt};
 

@@ -1,4 +1,11 @@
-//! Reads the documents where relying parties read them.
+//! Reads the documents where relying parties read them: at `public_url`, and with `anonymous` at the store's address.
+//!
+//! A private store looks right to whoever has credentials, while relying parties get 403. The address for `anonymous` is
+//! derived, not configured: then a failure is known to come from the store, and the hint can say how to open it.
+//!
+//! Reads are conditional only while the last read was right. nginx makes tags from size and time in seconds, so two JWKS
+//! that are written within a second may share a tag, and the older one would look current without end. Weak tags promise
+//! no bytes and are not used.
 
 use std::{
     collections::BTreeMap,

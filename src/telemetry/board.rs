@@ -92,7 +92,7 @@ pub struct IssuerStatus {
     stored: Option<(Arc<Ledger>, Profile)>,
     pub ledger: LedgerStatus,
     /// The former issuers whose documents are published too.
-    pub former: Vec<String>,
+    pub previous_issuers: Vec<String>,
     /// What is wrong with the ledger, or with what the sources say together, in words.
     pub alarms: Vec<String>,
     /// What is next for each node that signs.

@@ -92,13 +92,13 @@ impl Page {
         gauge("published_keys", "Keys in the publication that is served", |status| {
             count(status.published_keys())
         })?;
-        gauge("stranger_keys", "Keys that only a target knows", |status| count(status.unmanaged_keys()))?;
+        gauge("unmanaged_keys", "Keys that only a target knows", |status| count(status.unmanaged_keys()))?;
         gauge(
             "alarms",
             "Things that are wrong with the ledger or with what the sources say, see /status.json",
             |status| count(status.alarms.len()),
         )?;
-        gauge("missing_keys", "Published keys that no source lists any more", |status| {
+        gauge("unlisted_keys", "Published keys that no source lists any more", |status| {
             count(status.unlisted_keys())
         })
     }
@@ -139,10 +139,12 @@ impl Page {
             "After a repair of the ledger: no key is removed before",
             |put| self.each_issuer(put, |status| status.hold_until().map(seconds)),
         )?;
-        out.gauge("former_issuer", "Always 1; a former issuer whose documents are published too", |put| {
+        out.gauge("previous_issuer", "Always 1; a former issuer whose documents are published too", |put| {
             self.issuers.each().try_for_each(|(issuer, status)| {
-                let former = status.former.iter();
-                former.into_iter().try_for_each(|former| put(&[("issuer", issuer), ("former", former)], 1.0))
+                let former = status.previous_issuers.iter();
+                former
+                    .into_iter()
+                    .try_for_each(|former| put(&[("issuer", issuer), ("previous_issuers", former)], 1.0))
             })
         })
     }
@@ -188,7 +190,7 @@ impl Page {
             self.each_target(put, |target| Some(flag(target.up)))
         })?;
         out.gauge(
-            "target_last_true_timestamp_seconds",
+            "target_last_in_sync_timestamp_seconds",
             "When it was last seen to hold the publication",
             |put| self.each_target(put, |target| target.last_true.map(seconds)),
         )?;
@@ -261,7 +263,7 @@ impl Page {
             |put| self.each_signer(put, |signer| Some(seconds(signer.standing().changed))),
         )?;
         out.gauge(
-            "signer_obeyed_timestamp_seconds",
+            "signer_observed_order_timestamp_seconds",
             "When the latest order was given that the node has obeyed",
             |put| self.each_signer(put, |signer| signer.standing().obeyed.map(seconds)),
         )?;

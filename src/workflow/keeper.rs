@@ -500,7 +500,7 @@ impl IssuerReconciler {
         let ready = self.publication.borrow().is_some();
         self.board.issuer(&self.spec.terms.issuer, |status| {
             status.ready = ready;
-            status.former = self.spec.former.iter().map(ToString::to_string).collect();
+            status.previous_issuers = self.spec.former.iter().map(ToString::to_string).collect();
         });
         self.ledger.send_if_modified(|shown| {
             let before = std::mem::replace(shown, ledger);

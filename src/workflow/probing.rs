@@ -1,7 +1,10 @@
-//! Finds out again and again what a relying party would say of a token that was made just now.
+//! Repeatedly verifies a fresh token against the documents at the issuer's own URL.
 //!
-//! The documents are read as strangers read them: whatever goes wrong between this process and the world is
-//! seen, and none of it takes anything away.
+//! The tripwire compares the signing key with what Signpost considers public. This finds what that cannot see: a CDN that
+//! keeps an old JWKS, a bucket that was made private, an expired certificate. It never affects readiness: a replica that
+//! stops serving makes it worse. Trouble is reported after a second look, because documents are written one after the
+//! other; its end at once. Without a token there is no verdict: the last one stays. An unknown outcome counts as not
+//! accepted in the metric. Every replica does this, since each may see another edge of a CDN.
 
 use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 

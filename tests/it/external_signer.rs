@@ -215,7 +215,9 @@ fn keys_of_before_are_trusted_and_shown_as_the_operator_says() {
     let before = token(&server, ISSUER);
     let kid = header(&before)["kid"].as_str().expect("a kid").to_owned();
 
-    let legacy = |exclude| format!("legacy: [{{file: {}, exclude: {exclude}}}]", key.public.display());
+    let legacy = |exclude| {
+        format!("additional_verification_keys: [{{file: {}, exclude: {exclude}}}]", key.public.display())
+    };
     let mut signer = ExternalSigner::start(ISSUER, &legacy(true));
     server.restart_with(signer.options());
     assert!(is_accepted(&server, &before, ISSUER));

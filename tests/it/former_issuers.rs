@@ -70,7 +70,7 @@ fn a_moved_issuer_goes_on_with_its_ledger_and_the_documents_of_the_old_one_stay(
         installation.configure(&with(json!({
             "sources": [files(&[&stays])],
             "targets": [new_target],
-            "former": [{"issuer": OLD, "targets": old_targets}],
+            "previous_issuers": [{"issuer": OLD, "targets": old_targets}],
         })));
         let plan = installation.finish(["sync", "--dry-run"]).expect_code(1).stdout;
         assert_eq!(plan.matches("unchanged").count(), 2, "{plan}");
@@ -87,11 +87,14 @@ fn a_moved_issuer_goes_on_with_its_ledger_and_the_documents_of_the_old_one_stay(
             }
         }
         let status = service.status();
-        assert_eq!((&status["former"], &status["lineage"]), (&json!([OLD]), &lineage[0]["lineage"]));
+        assert_eq!(
+            (&status["previous_issuers"], &status["lineage"]),
+            (&json!([OLD]), &lineage[0]["lineage"])
+        );
         assert_eq!(status["ledger"]["incidents"].as_array().expect("told").len(), 1, "{status}");
         assert!(status["ledger"]["incidents"].to_string().contains("goes on for this one"));
         assert_eq!(status["alarms"], json!([]));
-        assert_eq!(service.metric("signpost_former_issuer", OLD), Some(1.0));
+        assert_eq!(service.metric("signpost_previous_issuer", OLD), Some(1.0));
         service.stop();
 
         // The operator thinks better of it, and yesterday's file is back.
@@ -99,7 +102,7 @@ fn a_moved_issuer_goes_on_with_its_ledger_and_the_documents_of_the_old_one_stay(
         installation.configure(&with(json!({
             "sources": [files(&[&stays])],
             "targets": old_targets,
-            "former": [{"issuer": NEW, "targets": [new_target]}],
+            "previous_issuers": [{"issuer": NEW, "targets": [new_target]}],
         })));
         installation.sync().expect_code(0);
         assert_eq!(published(&place("old"), JWKS), keys);
@@ -120,7 +123,7 @@ fn an_api_server_may_name_the_former_issuer_until_it_is_switched() {
     let kubeconfig = folder.path().join("kubeconfig");
     server.admin_kubeconfig(&kubeconfig);
     let settings = |former: Value| {
-        json!({"sources": [api_server(&kubeconfig)], "former": former,
+        json!({"sources": [api_server(&kubeconfig)], "previous_issuers": former,
                "targets": [directory_target(&folder.path().join("public"))]})
     };
     let refused = Installation::new(NEW, &settings(json!([]))).sync().expect_code(2).stderr;

@@ -191,7 +191,7 @@ fn fewer_keys_than_before_are_a_retirement_that_has_to_wait() {
     proxy.script([Rule::new(json_body(shrunk.to_string().leak())).path_contains(JWKS)]);
     service.until("the key is missing", |service| {
         still_holds(service, &good);
-        service.metric("signpost_missing_keys", ISSUER) == Some(1.0)
+        service.metric("signpost_unlisted_keys", ISSUER) == Some(1.0)
     });
     let keys = service.status()["keys"].take();
     let keys = keys.as_array().expect("a list");
@@ -210,7 +210,7 @@ fn fewer_keys_than_before_are_a_retirement_that_has_to_wait() {
     proxy.script([]);
     service.until("the key is listed again", |service| {
         still_holds(service, &good);
-        service.metric("signpost_missing_keys", ISSUER) == Some(0.0)
+        service.metric("signpost_unlisted_keys", ISSUER) == Some(0.0)
     });
 }
 

@@ -320,7 +320,7 @@ fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     assert_eq!(put_right.header("content-type"), Some("application/json"));
 
     service.until("the alarm rings", |service| service.status()["unmanaged_keys"] == json!([theirs]));
-    assert_eq!(service.metric("signpost_stranger_keys", ISSUER), Some(1.0));
+    assert_eq!(service.metric("signpost_unmanaged_keys", ISSUER), Some(1.0));
     assert_eq!(kids(service.served().jwks()), alone);
     let shown = installation.finish(["ledger", "show"]).expect_code(0).stdout;
     let row = shown.lines().find(|row| row.contains(&theirs)).expect("the ledger knows it");
@@ -330,7 +330,7 @@ fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     service.until("it is served", |service| kids(&service.get(JWKS).text()) == both);
     service.until("it is everywhere", |_| stores.kids() == [both.clone(), both.clone(), both.clone()]);
     service
-        .until("the alarm is over", |service| service.metric("signpost_stranger_keys", ISSUER) == Some(0.0));
+        .until("the alarm is over", |service| service.metric("signpost_unmanaged_keys", ISSUER) == Some(0.0));
     let unknown = installation.finish(["ledger", "adopt", "nobody"]).expect_code(2);
     assert_eq!(
         unknown.stderr,

@@ -19,7 +19,7 @@ pub(super) fn read(
     problems: &mut Problems,
 ) -> Option<Vec<PreviousIssuerConfig>> {
     let mut former = Vec::new();
-    for mapping in issuer.mappings("former", problems)? {
+    for mapping in issuer.mappings("previous_issuers", problems)? {
         let issuer = mapping.parsed("issuer", problems, |text| {
             Issuer::parse(text).map_err(|error| Fault::new(error.to_string()))
         });

@@ -54,7 +54,7 @@ pub(super) fn read(
     let pkcs11 = read_pkcs11(&signer, problems)?;
     let admin_listen = signer.address("admin_listen", problems);
     let mut legacy = Vec::new();
-    for mapping in signer.mappings("legacy", problems).ok_or(Reported)? {
+    for mapping in signer.mappings("additional_verification_keys", problems).ok_or(Reported)? {
         let file = mapping.path("file", problems);
         let exclude = mapping.bool("exclude", problems);
         legacy.extend(file.zip(exclude).map(|(file, exclude)| VerificationKeyConfig { file, exclude }));

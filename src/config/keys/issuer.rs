@@ -147,7 +147,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             example: "{config_map: signpost/signpost-ledger}",
         },
         Key {
-            name: "former",
+            name: "previous_issuers",
             kind: Kind::Mappings(&FORMER),
             need: Requirement::Optional,
             flag: None,
@@ -225,7 +225,7 @@ pub(in crate::config) static LEDGER: Section = Section {
 };
 
 pub(in crate::config) static FORMER: Section = Section {
-    path: "issuers[].former[]",
+    path: "issuers[].previous_issuers[]",
     keys: &[
         Key {
             name: "issuer",

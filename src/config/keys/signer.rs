@@ -92,7 +92,7 @@ pub(in crate::config) static SIGNER: Section = Section {
             example: "127.0.0.1:9091",
         },
         Key {
-            name: "legacy",
+            name: "additional_verification_keys",
             kind: Kind::Mappings(&LEGACY),
             need: Requirement::Optional,
             flag: None,
@@ -133,7 +133,7 @@ pub(in crate::config) static PKCS11: Section = Section {
 };
 
 pub(in crate::config) static LEGACY: Section = Section {
-    path: "issuers[].signer.legacy[]",
+    path: "issuers[].signer.additional_verification_keys[]",
     keys: &[
         Key {
             name: "file",

@@ -19,10 +19,10 @@ fn with_key(section: &str, line: &str) -> String {
          targets: [{{{target}url: 's3://bucket'}}]}}, \
          {{issuer: https://oidc.example.com/b, \
          sources: [{{{embedded}kind: embedded}}, {{{announcements}kind: announcements}}], \
-         ledger: {{{ledger}config_map: a/b}}, former: [{{{former}issuer: 'https://old.example.com/kind'}}], \
+         ledger: {{{ledger}config_map: a/b}}, previous_issuers: [{{{former}issuer: 'https://old.example.com/kind'}}], \
          verify: {{{verify}}}, \
          rotate_within: {{{rotate_within}opens: '0 2 * * *', for: 4h}}, \
-         signer: {{{signer}pkcs11: {{{pkcs11}module: /m, token_label: t, pin_file: /p}}, legacy: [{{{legacy}file: /a}}]}}}}]}}",
+         signer: {{{signer}pkcs11: {{{pkcs11}module: /m, token_label: t, pin_file: /p}}, additional_verification_keys: [{{{legacy}file: /a}}]}}}}]}}",
         root = place("the top level"),
         tls = place("tls"),
         events = place("events"),
@@ -35,12 +35,12 @@ fn with_key(section: &str, line: &str) -> String {
         target = place("issuers[].targets[]"),
         embedded = place("issuers[].sources[] of kind `embedded`"),
         ledger = place("issuers[].ledger"),
-        former = place("issuers[].former[]"),
+        former = place("issuers[].previous_issuers[]"),
         verify = place("issuers[].verify"),
         rotate_within = place("issuers[].rotate_within"),
         signer = place("issuers[].signer"),
         pkcs11 = place("issuers[].signer.pkcs11"),
-        legacy = place("issuers[].signer.legacy[]"),
+        legacy = place("issuers[].signer.additional_verification_keys[]"),
     )
 }
 
@@ -56,7 +56,7 @@ fn every_key_of_the_table_is_read() {
                 "instances" => ", instances: [{url: 'https://10.0.0.1:6443'}]",
                 "targets" => ", targets: [{url: 's3://bucket'}]",
                 "pkcs11" => "pkcs11: {module: /m, token_label: t, pin_file: /p}, ",
-                "legacy" => "legacy: [{file: /a}]",
+                "additional_verification_keys" => "additional_verification_keys: [{file: /a}]",
                 "events" => "events: {pod: a/b}, ",
                 "tls" => "tls: {certificate: /c, private_key: /k}, ",
                 _ => "\0",

@@ -64,7 +64,7 @@ pub enum IncidentKind {
     },
     /// These keys differ without a record of it.
     Edited { kids: BTreeSet<Kid> },
-    /// It goes on for another issuer: the configuration names the old one under `former`.
+    /// It goes on for another issuer: the configuration names the old one under `previous_issuers`.
     Moved { from: Issuer },
     /// It has times that are still to come, the last of them this one; see [`Ledger::without_times_ahead`].
     Ahead { latest: Timestamp },

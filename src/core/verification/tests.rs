@@ -129,7 +129,7 @@ fn answers_first(deed: fn(&mut Scene), id: &str, code: u32) {
     assert_eq!((id, Some(&code)), (first.id, first.predicted_codes.first()), "{report:#?}");
 }
 
-/// The order of `docs/decisions/0033`.
+/// The order of `docs/decisions/0008`.
 #[test]
 fn the_form_of_a_token_is_answered_before_its_credential_its_documents_its_key_and_its_time() {
     let wrong_in_all = |it: &mut Scene| {

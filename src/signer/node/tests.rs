@@ -315,7 +315,7 @@ fn what_cannot_be_taken_over_stays_as_it_is_for_the_cluster_uses_it() {
     let encrypted =
         encrypted.and_then(|key| key.private_key_to_pem_pkcs8_passphrase(cipher, b"x")).expect("PEM");
     for (pem, cause, to_do) in [
-        (p384, "it is for ES384, expected RSA or P-256", "`signer.legacy`"),
+        (p384, "it is for ES384, expected RSA or P-256", "`signer.additional_verification_keys`"),
         (encrypted, "it is encrypted", "without a passphrase"),
         (
             b"text".to_vec(),

@@ -1,4 +1,5 @@
-//! A connection to the signer: one that says nothing for long, or that is one too many, ends.
+//! A connection to the signer. It ends after ten minutes without a request: an API server has one connection and fetches
+//! keys every `refresh_hint`. There are 64 at most; where there is no room, the one that has been silent for longest ends.
 
 use std::{
     io,

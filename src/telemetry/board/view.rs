@@ -19,12 +19,12 @@ pub(super) struct View {
     lineage: String,
     sequence: u64,
     ledger: LedgerView,
-    /// The former issuers whose documents are published too.
+    /// The previous_issuers issuers whose documents are published too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    former: Vec<String>,
+    previous_issuers: Vec<String>,
     keys: Vec<KeyView>,
     /// Kids that only a target knows: `signpost ledger adopt` takes them over.
-    strangers: Vec<String>,
+    unmanaged_keys: Vec<String>,
     alarms: Vec<String>,
     /// What readiness says besides.
     warnings: Vec<String>,
@@ -95,9 +95,9 @@ impl View {
                     .map(|(ledger, _)| ledger.incidents().iter().map(IncidentView::of).collect())
                     .unwrap_or_default(),
             },
-            former: status.former.clone(),
+            previous_issuers: status.previous_issuers.clone(),
             keys: ledger.map(|(ledger, profile)| keys(ledger, *profile)).unwrap_or_default(),
-            strangers: of_ledger(|ledger| {
+            unmanaged_keys: of_ledger(|ledger| {
                 ledger.unmanaged_keys().keys().map(|kid| kid.as_str().to_owned()).collect()
             })
             .unwrap_or_default(),

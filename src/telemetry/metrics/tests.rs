@@ -71,7 +71,7 @@ fn a_node_that_signs_is_measured_and_a_process_without_public_listener_has_no_tr
         format!("signpost_signer_keys{{{of},stage=\"active\"}} 1.0"),
         format!("signpost_signer_keys{{{of},stage=\"standby\"}} 0.0"),
         format!("signpost_signer_keys_changed_timestamp_seconds{{{of}}} 5.0"),
-        format!("signpost_signer_obeyed_timestamp_seconds{{{of}}} 6.0"),
+        format!("signpost_signer_observed_order_timestamp_seconds{{{of}}} 6.0"),
         format!("signpost_signer_announced_timestamp_seconds{{{of}}} 7.0"),
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");

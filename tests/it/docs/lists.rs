@@ -51,7 +51,7 @@ fn board() -> StatusStore {
         source.signs_with = Some("a".to_owned());
         source.error = Some("words".to_owned());
     });
-    board.issuer(&issuer, |status| status.former.push("https://former.example".to_owned()));
+    board.issuer(&issuer, |status| status.previous_issuers.push("https://former.example".to_owned()));
     let at = jiff::Timestamp::UNIX_EPOCH;
     let node = NodeStatus {
         order: Some(Order { sign: Kid::parse("a").expect("a kid"), at, reason: OrderReason::First }),

@@ -1,8 +1,8 @@
 //! A stand-in for Google Cloud Storage: the five requests of its XML API that a target makes, with
 //! what they rest on: generations, preconditions and who may do what.
 //!
-//! The only store here that is no program of somebody else's: none that can be had refuses a write for
-//! its generation (`docs/decisions/0015`).
+//! The only store here that is no program of somebody else's: none that is available refuses a write for
+//! its generation (`tests/components/README.md`).
 //!
 //! Sources: "PUT Object", "GET Object", "HEAD Object", "DELETE Object", "HTTP headers", "Request preconditions" and "HTTP
 //! status and error codes for XML" in the reference of the XML API; AIP-4111 for the tokens. What is not

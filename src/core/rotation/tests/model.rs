@@ -1,7 +1,7 @@
 //! A small world in which the real functions of both parties run, and everything goes wrong that can.
 //!
 //! The parties' decisions are the real ones; the world is what `workflow` and `signer` do with them, stroke by
-//! stroke, so that somebody may die between any two. What it leaves out is in `docs/decisions/0030`.
+//! stroke, so that somebody may die between any two. What it covers and what it does not is in `docs/rotation.md`.
 //!
 //! Time goes in ticks, each much longer than what a node adds to an `exp` (seconds and a minute). Relying
 //! parties keep a JWKS for the whole propagation time. Nodes sign tokens that live as long as is allowed, at
@@ -9,6 +9,9 @@
 //!
 //! Whoever can write the ledger can order a key too early and have a public key vanish. While such a writer is
 //! about, only what he must not reach is asserted: what a node signs with, says and verifies with.
+//!
+//! Announcements are signed by every key that their node ever had, and admit every other node: whose statements count is
+//! proved by properties of `core::ledger` and `core::trust`. Fifteen planted faults (`faults.rs`) must be found.
 
 use std::{
     collections::HashMap,

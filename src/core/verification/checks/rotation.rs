@@ -146,7 +146,7 @@ fn issuer_is_the_same(case: &Context) -> CheckResult {
             "the issuer",
             issuer,
             published,
-            "publish both for as long as tokens and federated credentials name the other: `former` in the configuration",
+            "publish both for as long as tokens and federated credentials name the other: `previous_issuers` in the configuration",
         ),
         _ => CheckResult::NotApplicable,
     }

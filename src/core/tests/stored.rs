@@ -1,0 +1,78 @@
+//! Documents that an earlier version has stored are read as they were meant, and written in the present format.
+
+use crate::core::{
+    announcement::{Announcement, SignedAnnouncement},
+    ledger::{IncidentKind, Ledger},
+    signing::Journal,
+};
+
+/// What `signpost` wrote before the members of format 2 had their names: a key was rotated, a foreign one stood on the
+/// target, a backup was restored, a key was revoked for a new one and a rotation was asked for.
+const LEDGER: &[u8] = include_bytes!("../../../tests/vectors/stored/version-1/ledger.json");
+const JOURNAL: &[u8] = include_bytes!("../../../tests/vectors/stored/version-1/signer.json");
+const ANNOUNCEMENT: &[u8] = include_bytes!("../../../tests/vectors/stored/version-1/announcement.json");
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("JSON")
+}
+
+#[test]
+fn a_ledger_of_version_1_is_read_whole() {
+    let ledger = Ledger::parse(LEDGER).expect("it is read");
+    assert_eq!(ledger.entries().len(), 3);
+    assert_eq!(ledger.unmanaged_keys().len(), 1);
+    assert!(ledger.retention_hold().is_some());
+    assert!(
+        matches!(&ledger.incidents()[0].kind, IncidentKind::Restored { seen_by, .. } if seen_by == "memory")
+    );
+    assert_eq!(ledger.rotation_request().map(|request| request.without.len()), Some(1));
+    let node = "embedded".parse().expect("a name");
+    assert!(ledger.waived(&node).is_some() && ledger.observed_order(&node).is_some());
+    assert!(ledger.changes().iter().any(|change| change.event.name() == "unmanaged key found"));
+
+    let written = ledger.to_json();
+    for old in [
+        "strangers",
+        "wish",
+        "words",
+        "marks",
+        "waived",
+        "\"hold\"",
+        "what",
+        "witness",
+        "stranger_found",
+        "heard",
+    ] {
+        assert!(text(LEDGER).contains(old), "the sample has no {old}");
+        assert!(!text(&written).contains(old), "{old} is still written");
+    }
+    assert!(text(&written).contains("\"version\": 2"));
+    assert_eq!(Ledger::parse(&written), Ok(ledger));
+}
+
+#[test]
+fn a_journal_of_version_1_is_read_whole() {
+    let journal = Journal::parse(JOURNAL).expect("it is read");
+    assert_eq!(journal.keys().len(), 3);
+    assert!(journal.observed_order().is_some());
+    assert_eq!(journal.keys().values().filter(|key| key.external_audiences).count(), 2);
+    assert!(journal.keys().values().any(|key| key.latest_exp_bound.is_some()));
+
+    let written = journal.to_json();
+    for old in ["outside", "\"horizon\"", "internal_horizon", "withdrawn", "heard", "said", "legacy"] {
+        assert!(text(JOURNAL).contains(old), "the sample has no {old}");
+        assert!(!text(&written).contains(old), "{old} is still written");
+    }
+    assert_eq!(Journal::parse(&written).expect("it is read again"), journal);
+}
+
+#[test]
+fn an_announcement_of_version_1_keeps_its_signatures() {
+    let signed = SignedAnnouncement::read(ANNOUNCEMENT).expect("it is read");
+    assert_eq!(signed.signed_by().len(), 3);
+    assert!(signed.announcement().version().observed_order.is_some());
+
+    let written = signed.announcement().to_json();
+    assert!(!text(&written).contains("\"word\"") && text(&written).contains("\"statement\""));
+    assert_eq!(Announcement::parse(&written).expect("it is read again"), *signed.announcement());
+}
