@@ -24,6 +24,14 @@ use crate::{
     http::{ListenError, tls::TlsError},
     http_client::HttpClients,
     kubernetes::Access,
+    reconcile::{
+        ConfiguredSource,
+        control_plane::ControlPlane,
+        issuer::{IssuerReconciler, IssuerSpec},
+        source_poll::{Checks, PollError, SourcePoller},
+        sync::{self, Plan, SyncReport},
+        target_sync::{Role, TargetReconciler},
+    },
     source::{
         Source,
         announcements::Announcements,
@@ -32,26 +40,18 @@ use crate::{
         key_file::KeyFiles,
         remote_jwks::{self, RemoteJwks},
     },
-    store::{StoreError, courier::AnnouncementSyncError},
+    store::{StoreError, announcement_sync::AnnouncementSyncError},
     target::{Connections, Location, Outside, Target, TargetError},
-    telemetry::board::StatusStore,
-    workflow::{
-        ConfiguredSource,
-        asking::{Checks, PollError, SourcePoller},
-        control_plane::ControlPlane,
-        keeper::{IssuerReconciler, IssuerSpec},
-        placing::{Role, TargetReconciler},
-        sync::{self, Plan, SyncReport},
-    },
+    telemetry::status::StatusStore,
 };
 
-mod control;
+mod control_registry;
 pub mod evidence;
 pub mod ledgers;
-pub mod node;
-mod probing;
+mod probe;
+mod scheduler;
 mod service;
-mod ticks;
+pub mod signer;
 pub mod tokens;
 
 pub use crate::store::DirectoryInUse;
@@ -105,7 +105,7 @@ pub async fn sync(config: Config, adopt: bool) -> Vec<(Issuer, Result<SyncReport
 
 async fn sync_one(issuer: IssuerConfig, shared: &Shared, adopt: bool) -> Result<SyncReport, AppError> {
     if issuer.signs() {
-        node::make_keys(&shared.data_dir, &issuer).await?;
+        signer::make_keys(&shared.data_dir, &issuer).await?;
     }
     let mut wired = wire(issuer, shared, Use::Sync { adopt }).await?;
     wired.keeper.begin().await?;
@@ -172,18 +172,18 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
     let (retention, gates, timing, signs) =
         (retention(&issuer), required_targets(&issuer), timing(&issuer), issuer.has_nodes());
     let store = ledgers::store(data_dir, &issuer);
-    let reach = probing::reach(&issuer);
+    let reach = probe::reach(&issuer);
     let former: Vec<Issuer> = issuer.previous_issuers.iter().map(|former| former.issuer.clone()).collect();
     let expected = Expected {
         issuer: (!issuer.allow_issuer_mismatch).then(|| issuer.issuer.clone()),
         former: former.clone(),
         announced: Some(issuer.issuer.clone()),
-        own: node::own_name(&issuer),
+        own: signer::own_name(&issuer),
         config_map: issuer.ledger.as_ref().map(|ledger| format!("{}/{}", ledger.namespace, ledger.name)),
         margin: issuer.margin,
     };
     // A service goes on carrying; one pass needs what is there now.
-    if let Some(courier) = node::courier(data_dir, &issuer, None).filter(|_| usage != Use::Serve) {
+    if let Some(courier) = signer::courier(data_dir, &issuer, None).filter(|_| usage != Use::Serve) {
         courier.sync().await?;
     }
     let sources = sources(&issuer.sources, shared, &expected);
@@ -338,7 +338,8 @@ fn sources(
             }
             SourceConfig::Announcements { name, directory, every } => {
                 let carried = config_map.clone().filter(|_| directory.is_none());
-                let directory = directory.clone().unwrap_or_else(|| node::announcements_directory(data_dir));
+                let directory =
+                    directory.clone().unwrap_or_else(|| signer::announcements_directory(data_dir));
                 let announcements = Announcements::new(name.clone(), directory, announced.clone(), *margin);
                 let announcements = announcements.carried_from(carried);
                 let announcements = Source::Announcements(announcements);
@@ -349,7 +350,7 @@ fn sources(
                 )));
             }
             SourceConfig::Embedded => {
-                let (name, directory) = (config.name().to_owned(), node::announcements_directory(data_dir));
+                let (name, directory) = (config.name().to_owned(), signer::announcements_directory(data_dir));
                 let announcements = Announcements::new(name, directory, announced.clone(), *margin);
                 let announcements = own.iter().cloned().fold(announcements, Announcements::beside);
                 let announcements = Source::Announcements(announcements);
@@ -406,7 +407,7 @@ pub enum AppError {
     #[error(transparent)]
     Carry(#[from] AnnouncementSyncError),
     #[error(transparent)]
-    Sign(#[from] node::CannotSign),
+    Sign(#[from] signer::CannotSign),
     #[error(transparent)]
     Token(#[from] tokens::TokenError),
 }

@@ -17,27 +17,27 @@ use crate::{
     app::AppError,
     blocking,
     config::{self, Config, Flags, IN_FLAGS, InvalidConfig},
-    core::{command::FlagsInUse, text::in_utf8},
+    core::{flags_in_use::FlagsInUse, text::in_utf8},
     files,
     telemetry::{self, LogFormat, log},
 };
 
 mod config_verb;
+mod confirm;
+pub mod error_report;
 mod jwks;
+mod kid_prefix;
 mod ledger;
-mod pick;
-pub mod report;
 mod rotate;
 mod run;
 mod signer;
-mod sure;
 mod sync;
 mod table;
 mod token;
 mod usage;
 mod verify;
 
-use report::{ExitStatus, Style, one_line, render};
+use error_report::{ExitStatus, Style, one_line, render};
 
 /// What a service logs unless told otherwise: changes, and nothing of how libraries keep house. `kube`
 /// logs every failed request as an error; ours are logged once, when they begin.

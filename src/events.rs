@@ -15,7 +15,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    core::bulletins::{EventUpdate, SendOutcome},
+    core::event_aggregator::{EventUpdate, SendOutcome},
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, refused_user},
 };
 

@@ -11,7 +11,7 @@ pub mod admin;
 mod connection;
 pub mod documents;
 mod holder;
-mod pulse;
+mod idle_timeout;
 mod server;
 pub mod tls;
 

@@ -1,6 +1,6 @@
 //! Arguments, run, exit code.
 
-use signpost::cli::{self, report::ExitStatus};
+use signpost::cli::{self, error_report::ExitStatus};
 
 fn main() -> ExitStatus {
     cli::run()

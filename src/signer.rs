@@ -3,7 +3,7 @@
 //! They are made here, stay in files that only we can read, and never leave: not over a network, not
 //! into a log, an error or a publication. What leaves is signatures and public keys.
 
-mod announcements;
+mod announcement_dir;
 pub mod keyring;
 pub mod node;
 pub mod service;

@@ -12,8 +12,8 @@ use crate::{
     kubernetes::KubernetesError,
 };
 
+pub mod announcement_sync;
 mod config_map;
-pub mod courier;
 mod file;
 
 pub use config_map::ConfigMapStore;

@@ -16,8 +16,8 @@ use crate::{
         freshness::CacheFields,
         issuer::{Issuer, path_below},
         ledger::{Ledger, Lineage},
-        placement::{Headers, Stored, TargetContents},
         publication::{Document, MEDIA_TYPE, Paths, Publication, is_json},
+        target_plan::{Headers, Stored, TargetContents},
     },
     http_client::Trust,
 };

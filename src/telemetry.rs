@@ -7,13 +7,13 @@ use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::{clock, core::command::FlagsInUse};
+use crate::{clock, core::flags_in_use::FlagsInUse};
 
-pub mod board;
+pub mod event_source;
 pub mod log;
 mod metrics;
-pub mod notices;
-pub mod signing;
+pub mod signer_metrics;
+pub mod status;
 mod trouble;
 
 pub use trouble::Trouble;

@@ -15,9 +15,9 @@ use crate::{
     },
     http_client::ClientError,
     kubernetes::{Access, KubernetesError},
+    reconcile::document_read,
     relying_party::{Reach, RelyingParty},
     source::api_server::{ApiServer, ApiServerError},
-    workflow::verifying,
     workloads::{WorkloadError, Workloads},
 };
 
@@ -100,7 +100,7 @@ pub async fn gather(
                 (evidence.discovery, evidence.jwks) = (discovery.clone(), jwks.clone());
             }
             Documents::Fetched { allow_private, instead, ca_file } => {
-                let Some(issuer) = verifying::issuer(evidence, expected) else { continue };
+                let Some(issuer) = document_read::issuer(evidence, expected) else { continue };
                 // All tokens of a cluster have one issuer: it is read once.
                 match &read {
                     Some((known, discovery, jwks)) if *known == issuer => {
@@ -110,7 +110,7 @@ pub async fn gather(
                     _ => {
                         let reach = Reach::of(&issuer, *allow_private);
                         let stranger = RelyingParty::new(reach, *instead, ca_file.clone()).await?;
-                        verifying::read(evidence, &issuer, &stranger).await;
+                        document_read::read(evidence, &issuer, &stranger).await;
                         read = Some((issuer, evidence.discovery.clone(), evidence.jwks.clone()));
                     }
                 }

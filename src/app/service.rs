@@ -32,7 +32,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use super::{AppError, Shared, all_targets, control::ControlRegistry, ledgers::all_terms, ticks::Scheduler};
+use super::{
+    AppError, Shared, all_targets, control_registry::ControlRegistry, ledgers::all_terms,
+    scheduler::Scheduler,
+};
 use crate::{
     blocking, clock,
     config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
@@ -46,18 +49,18 @@ use crate::{
         tls::{TlsError, TlsFiles, TlsPaths},
     },
     kubernetes::Access,
+    reconcile::{concurrency::Concurrency, event_loop::run_events, source_poll::in_one_line},
     store::{DirectoryInUse, hold_directory, was_held},
     telemetry::{
-        board::{StatusStore, Traffic},
+        event_source::EventQueue,
         log,
-        notices::EventQueue,
+        status::{StatusStore, Traffic},
     },
-    workflow::{asking::in_one_line, gate::Concurrency, telling::run_events},
 };
 
-mod life;
+mod issuer_tasks;
 
-use self::life::{OnFailure, ServedIssuer, run_issuer};
+use self::issuer_tasks::{OnFailure, ServedIssuer, run_issuer};
 
 /// Time that all tasks together get to end in, once the process is told to.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(15);

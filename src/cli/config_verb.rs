@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Failure, eprint, load, print, report::ExitStatus};
+use super::{Failure, eprint, error_report::ExitStatus, load, print};
 use crate::config::{Config, Flags, IssuerConfig, schema};
 
 #[derive(Subcommand)]

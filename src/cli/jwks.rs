@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{Failure, block_on, eprint, print, read_config, report::ExitStatus, working_directory};
+use super::{Failure, block_on, eprint, error_report::ExitStatus, print, read_config, working_directory};
 use crate::{
     app, clock,
     config::{self, KeyFlags},

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, Output, block_on, eprint, load, pick, print, report::ExitStatus, table::table};
+use super::{
+    Failure, Output, block_on, eprint, error_report::ExitStatus, kid_prefix, load, print, table::table,
+};
 use crate::{
     app::{AppError, ledgers},
     config::{Config, Flags, IssuerConfig, KeyFlags},
@@ -149,7 +151,7 @@ fn told(ledger: &Ledger) -> String {
     text += &table(&rows);
     let mut changes = vec![["CHANGED", "KID", "WHAT"].map(str::to_owned)];
     for change in ledger.changes().iter().rev().take(10) {
-        changes.push([change.at.to_string(), change.kid.to_string(), change.event.name().to_owned()]);
+        changes.push([change.at.to_string(), change.kid.to_string(), change.kind.name().to_owned()]);
     }
     text.push('\n');
     text += &table(&changes);
@@ -167,7 +169,7 @@ fn adopt(kid: &str, which: &IssuerSelector) -> Result<ExitStatus, Failure> {
     let (config, ledgers) = which.ledgers()?;
     let known =
         ledgers.iter().flat_map(|ledger| ledger.entries().keys().chain(ledger.unmanaged_keys().keys()));
-    let kid = pick::kid(kid, known.map(Kid::as_str), hint)?;
+    let kid = kid_prefix::kid(kid, known.map(Kid::as_str), hint)?;
     let knows = |ledger: &&Ledger| ledger.key(&kid).is_some() || ledger.unmanaged_keys().contains_key(&kid);
     let issuers: Vec<Issuer> = ledgers.iter().filter(knows).map(|ledger| ledger.issuer().clone()).collect();
     let [issuer] = issuers.as_slice() else {

@@ -7,8 +7,8 @@ use clap::Subcommand;
 mod status;
 
 use super::{
-    Failure, Output, block_on, eprint, ledger::IssuerSelector, pick, print, report::ExitStatus,
-    sure::Confirm, table::table,
+    Failure, Output, block_on, confirm::Confirm, eprint, error_report::ExitStatus, kid_prefix,
+    ledger::IssuerSelector, print, table::table,
 };
 use crate::{
     app::ledgers,
@@ -163,7 +163,7 @@ fn history(which: &IssuerSelector, output: Output) -> Result<ExitStatus, Failure
             .map(|ledger| {
                 let mut rows = vec![["WHEN", "KID", "WHAT"].map(str::to_owned)];
                 let row = |change: crate::core::ledger::Change| {
-                    [status::seconds(change.at), change.kid.to_string(), change.event.name().to_owned()]
+                    [status::seconds(change.at), change.kid.to_string(), change.kind.name().to_owned()]
                 };
                 rows.extend(changes(ledger).into_iter().map(row));
                 format!("issuer {}\n\n{}", ledger.issuer(), table(&rows))
@@ -185,7 +185,8 @@ fn revoke(
         let RotationStatus { keys, unmanaged_keys: strangers, .. }: &RotationStatus = report;
         keys.iter().map(|key| &key.kid).chain(strangers.keys()).map(String::as_str)
     };
-    let kid = pick::kid(kid, reports.iter().flat_map(known), "`signpost rotate status` prints every kid")?;
+    let kid =
+        kid_prefix::kid(kid, reports.iter().flat_map(known), "`signpost rotate status` prints every kid")?;
     let breaks = reports.iter().filter_map(|report| status::what_breaks(report, kid.as_str(), with_new_key));
     if !sure.is_given(&breaks.collect::<Vec<_>>().join("\n"))? {
         return Ok(ExitStatus::Negative);

@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Failure, block_on, checked, eprint, load, read_config, report::ExitStatus, working_directory};
+use super::{
+    Failure, block_on, checked, eprint, error_report::ExitStatus, load, read_config, working_directory,
+};
 use crate::{
     app::{self, AppError, DirectoryInUse, Reread, Started},
     config::{Flags, KeyFlags},

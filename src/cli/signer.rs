@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Failure, Output, block_on, eprint, print, read_config, read_file, report::ExitStatus, sure::Confirm,
-    table::table, working_directory,
+    Failure, Output, block_on, confirm::Confirm, eprint, error_report::ExitStatus, print, read_config,
+    read_file, table::table, working_directory,
 };
 use crate::{
-    app::{AppError, node},
+    app::{AppError, signer},
     clock,
     config::{self, NodeConfig, SignerFlags},
     core::{
@@ -137,7 +137,7 @@ pub(super) fn carry_out(SignerArguments { flags, verb }: &SignerArguments) -> Re
     let started = |socket: &_, node: &_| {
         eprint(&format!("signing for {issuer} at {socket} as node {node}"));
     };
-    block_on(node::run(config, started)).map_err(AppError::from)?;
+    block_on(signer::run(config, started)).map_err(AppError::from)?;
     Ok(ExitStatus::Success)
 }
 
@@ -153,7 +153,7 @@ fn with_socket(config: NodeConfig) -> Result<NodeConfig, Failure> {
 }
 
 fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<ExitStatus, Failure> {
-    let imported = block_on(node::import(load(flags)?, file.clone())).map_err(AppError::from)?;
+    let imported = block_on(signer::import(load(flags)?, file.clone())).map_err(AppError::from)?;
     eprint(&format!("key {} signs from now on", imported.kid));
     if imported.others > 0 {
         eprint(&format!(
@@ -171,7 +171,7 @@ fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Exit
     let config = load(flags)?;
     let posted = SignedAnnouncement::read(&read_file(file, hint)?)
         .map_err(|error| Failure::new(&error, Some(hint)))?;
-    node::may_admit(&config, &posted).map_err(AppError::from)?;
+    signer::may_admit(&config, &posted).map_err(AppError::from)?;
     let announcement = posted.announcement();
     let kids: Vec<_> = announcement.keys().keys().map(Kid::to_string).collect();
     let node = announcement.node();
@@ -183,13 +183,13 @@ fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Exit
     if !sure.is_given(&warning)? {
         return Ok(ExitStatus::Negative);
     }
-    node::admit(&config, &posted).map_err(AppError::from)?;
+    signer::admit(&config, &posted).map_err(AppError::from)?;
     eprint(&format!("node {node} is trusted"));
     Ok(ExitStatus::Success)
 }
 
 fn carry_out_expel(ExpelFlags { other: node, flags }: &ExpelFlags) -> Result<ExitStatus, Failure> {
-    let was_admitted = node::expel(&load(flags)?, node).map_err(AppError::from)?;
+    let was_admitted = signer::expel(&load(flags)?, node).map_err(AppError::from)?;
     if was_admitted {
         eprint(&format!("node {node} is not trusted by the operator's word any more"));
         Ok(ExitStatus::Success)
@@ -205,7 +205,7 @@ fn carry_out_check(flags: &CheckFlags) -> Result<ExitStatus, Failure> {
     let bytes = read_file(&flags.apiserver_manifest, hint)?;
     let launch = ApiServerConfig::parse(&String::from_utf8_lossy(&bytes));
     let launch = launch.map_err(|error| Failure::new(&error, Some(error.hint())))?;
-    let findings = node::with_signer(&config, |signer| check(&launch, signer));
+    let findings = signer::with_signer(&config, |signer| check(&launch, signer));
     print(&match flags.output {
         Output::Text => text(&findings),
         Output::Json => serde_json::to_string_pretty(&findings).expect("strings always serialise") + "\n",

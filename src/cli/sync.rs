@@ -5,22 +5,22 @@ mod json;
 use clap::Args;
 
 use super::{
-    Failure, Output, block_on, eprint, load, print,
-    report::{ExitStatus, render},
-    style,
+    Failure, Output, block_on, eprint,
+    error_report::{ExitStatus, render},
+    load, print, style,
     table::table,
 };
 use crate::{
     app::{self, AppError},
     config::{Flags, IssuerConfig},
-    core::{placement::WriteRefused, publication::Document, redaction::printable},
-    telemetry::as_typed,
-    workflow::{
-        asking::PollError,
-        keeper::Conditions,
-        placing::{PublicView, SyncError, SyncResult},
+    core::{publication::Document, redaction::printable, target_plan::WriteRefused},
+    reconcile::{
+        issuer::Conditions,
+        source_poll::PollError,
         sync::{Difference, Listed, Plan, SyncReport, TargetOutcome},
+        target_sync::{PublicView, SyncError, SyncResult},
     },
+    telemetry::as_typed,
 };
 
 #[derive(Args)]

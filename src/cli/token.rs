@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::SignedDuration;
 use rustix::fs::{FileType, fstat};
 
-use super::{Failure, block_on, print, report::ExitStatus, working_directory};
+use super::{Failure, block_on, error_report::ExitStatus, print, working_directory};
 use crate::{
     app::{AppError, tokens},
     core::service_account::ServiceAccount,

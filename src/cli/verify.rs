@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    CannotRead, Failure, MAX_FILE, Output, block_on, eprint, print, read_bytes, read_file, report::ExitStatus,
+    CannotRead, Failure, MAX_FILE, Output, block_on, eprint, error_report::ExitStatus, print, read_bytes,
+    read_file,
 };
 use crate::{
     app::evidence::{self, Documents, InCluster, Sources, Whose},
@@ -23,7 +24,7 @@ use crate::{
         },
     },
     files,
-    workflow::verifying,
+    reconcile::document_read,
 };
 
 mod flags;
@@ -59,7 +60,7 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
         Ok::<_, evidence::EvidenceError>(flags.judged(&gathered, &expected))
     };
     let mut told = None;
-    let judged = block_on(verifying::until_accepted(
+    let judged = block_on(document_read::until_accepted(
         flags.wait.unwrap_or_default(),
         attempt,
         |judged: &[Judged]| judged.iter().map(|it| &it.report).collect(),
@@ -124,7 +125,7 @@ impl VerifyFlags {
             Some(Parties::Kubernetes) => &[Party::Kubernetes],
             Some(Parties::All) => &Party::OUTSIDE,
             Some(Parties::Local) => &[Party::Local],
-            None if verifying::issuer(evidence, expected).as_ref().is_some_and(Issuer::is_loopback) => {
+            None if document_read::issuer(evidence, expected).as_ref().is_some_and(Issuer::is_loopback) => {
                 &[Party::Local]
             }
             Some(Parties::Entra) | None => &[Party::Entra],

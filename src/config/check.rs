@@ -25,8 +25,8 @@ use crate::core::{
 };
 
 mod events;
-mod former;
 mod jwks_uri;
+mod previous_issuers;
 mod signer;
 mod source;
 mod target;
@@ -314,7 +314,7 @@ fn read_issuer(
     let targets = target::read(mapping, issuer.as_ref(), profile, known, &mut names, problems);
     let schedule = mapping.parsed("schedule", problems, |text| known.schedule(text));
     let ledger = ledger(mapping, known, problems);
-    let former = former::read(mapping, profile, known, &mut names, problems);
+    let former = previous_issuers::read(mapping, profile, known, &mut names, problems);
     let signer = signer::read(mapping, max_token_lifetime, problems);
     if let (Ok(Some(signer)), Some(profile), Some(targets)) = (&signer, profile, &targets) {
         signer::check_profiles(mapping, signer.key_type, profile, targets, problems);

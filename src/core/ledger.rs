@@ -12,21 +12,21 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-mod ahead;
+mod authorization;
 mod change;
+mod future_times;
 mod lineage;
-mod reconcile;
-mod signers;
-mod strangers;
-mod vetting;
+mod orders;
+mod recovery;
+mod unmanaged_keys;
 
 pub use self::{
-    change::{Change, Event},
+    authorization::AnnouncementRejection,
+    change::{Change, ChangeKind},
     lineage::{InvalidLineage, Lineage},
-    reconcile::{Incident, IncidentKind, Irreconcilable, RetentionHold, StoredLedger, signed},
-    signers::{KeyOwner, Order, OrderReason, RotationCommand, RotationCommandError, RotationRequest},
-    strangers::{AdoptionError, UnmanagedKey},
-    vetting::AnnouncementRejection,
+    orders::{KeyOwner, Order, OrderReason, RotationCommand, RotationCommandError, RotationRequest},
+    recovery::{Incident, IncidentKind, Irreconcilable, RetentionHold, StoredLedger, signed},
+    unmanaged_keys::{AdoptionError, UnmanagedKey},
 };
 
 use super::{
@@ -331,11 +331,11 @@ impl Ledger {
                 Some(EntryState::Listed | EntryState::Missing { .. }) if ledger.key(kid) != Some(jwk) => {
                     // `merge` lets only the rightful key of a kid get here.
                     ledger.keys.insert(kid.clone(), Entry::new(jwk.clone(), now, EntryState::Listed));
-                    ledger.record(now, kid, Event::Replaced);
+                    ledger.record(now, kid, ChangeKind::Replaced);
                 }
                 Some(EntryState::Listed) => {}
                 Some(EntryState::Missing { .. }) => {
-                    ledger.set_state(kid, EntryState::Listed, now, Event::Returned)
+                    ledger.set_state(kid, EntryState::Listed, now, ChangeKind::Returned)
                 }
                 Some(EntryState::Removed { .. } | EntryState::Revoked { .. }) => {
                     refused.insert(kid.clone(), KeyRefusal::Tombstone);
@@ -351,7 +351,7 @@ impl Ledger {
                         ..Entry::new(jwk.clone(), now, EntryState::Listed)
                     };
                     ledger.keys.insert(kid.clone(), entry);
-                    ledger.record(now, kid, Event::Appeared);
+                    ledger.record(now, kid, ChangeKind::Appeared);
                 }
             }
         }
@@ -371,7 +371,7 @@ impl Ledger {
         for kid in unlisted {
             match self.keys[&kid].state {
                 EntryState::Listed => {
-                    self.set_state(&kid, EntryState::Missing { since: now }, now, Event::WentMissing)
+                    self.set_state(&kid, EntryState::Missing { since: now }, now, ChangeKind::WentMissing)
                 }
                 EntryState::Missing { since }
                     if self.is_dead(&kid, since, now, retention)
@@ -379,7 +379,7 @@ impl Ledger {
                         && !self.is_held(now)
                         && self.is_spare(&kid, retention) =>
                 {
-                    self.set_state(&kid, EntryState::Removed { at: now }, now, Event::Removed);
+                    self.set_state(&kid, EntryState::Removed { at: now }, now, ChangeKind::Removed);
                 }
                 EntryState::Missing { .. } | EntryState::Removed { .. } | EntryState::Revoked { .. } => {}
             }
@@ -410,7 +410,7 @@ impl Ledger {
         })
     }
 
-    fn set_state(&mut self, kid: &Kid, state: EntryState, now: Timestamp, event: Event) {
+    fn set_state(&mut self, kid: &Kid, state: EntryState, now: Timestamp, event: ChangeKind) {
         if let Some(entry) = self.keys.get_mut(kid) {
             entry.state = state;
             self.record(now, kid, event);
@@ -456,9 +456,9 @@ impl Ledger {
         self.sequence = (self.sequence + 1).min(MAX_SEQUENCE);
     }
 
-    fn record(&mut self, at: Timestamp, kid: &Kid, event: Event) {
+    fn record(&mut self, at: Timestamp, kid: &Kid, event: ChangeKind) {
         self.advance();
-        self.changes.push(Change { at, kid: kid.clone(), event });
+        self.changes.push(Change { at, kid: kid.clone(), kind: event });
         let surplus = self.changes.len().saturating_sub(CHANGES_KEPT);
         self.changes.drain(..surplus);
     }

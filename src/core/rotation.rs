@@ -477,12 +477,12 @@ pub fn key_state(
 }
 
 mod alarms;
-mod report;
+mod status;
 mod tripwire;
 mod window;
 
 pub use alarms::alarms;
-pub use report::{KeyStatus, NodeStatus, Phase, RotationStatus, rotation_status};
+pub use status::{KeyStatus, NodeStatus, Phase, RotationStatus, rotation_status};
 pub use tripwire::{SigningKey, signing_key};
 pub use window::Window;
 

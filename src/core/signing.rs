@@ -12,15 +12,15 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-mod permit;
 mod recovery;
+mod signing_decision;
 mod socket_name;
 mod step;
 mod verification_set;
 
 pub use self::{
-    permit::{Claims, SigningDecision, SigningRefusal, UnreadableClaims, longest},
     recovery::RecoveryFinding,
+    signing_decision::{Claims, SigningDecision, SigningRefusal, UnreadableClaims, longest},
     socket_name::{InvalidSocketName, SocketName},
     step::{Done, MAX_KEYS_PER_NODE, OutOfOrder, RefusedOrder, SignerStep},
     verification_set::VerificationKey,

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_openssl::SslStream;
 
 use super::{
-    pulse::{Activity, CloseReason},
+    idle_timeout::{Activity, CloseReason},
     tls::TlsFiles,
 };
 

@@ -29,7 +29,7 @@ use tracing::{error, warn};
 use super::{
     Listener,
     connection::{self, ConnectionConfig},
-    pulse::OpenConnections,
+    idle_timeout::OpenConnections,
     tls::TlsFiles,
 };
 

@@ -18,7 +18,7 @@ use crate::{
     blocking::{self, TimedOut},
     clock,
     core::redaction::in_one_line,
-    telemetry::board::StatusStore,
+    telemetry::status::StatusStore,
 };
 
 mod pair;

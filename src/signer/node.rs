@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use super::{
-    announcements::{AnnouncementDir, AnnouncementDirError, PeerReader},
+    announcement_dir::{AnnouncementDir, AnnouncementDirError, PeerReader},
     keyring::{Hsm, HsmSettings, Keyring, KeyringError, NewKey, Signature, SigningError, SigningKey},
     trust::{TrustError, TrustStore},
 };
@@ -35,7 +35,7 @@ use crate::{
         },
         trust::{Distrust, LocalNode},
     },
-    telemetry::signing::{SignerMetrics, SignerState},
+    telemetry::signer_metrics::{SignerMetrics, SignerState},
 };
 
 /// How long a token for the API server alone may live although a shorter life was asked for.

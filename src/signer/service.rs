@@ -31,7 +31,7 @@ use super::{
 use crate::{
     blocking, clock,
     core::signing::{SigningRefusal, VerificationKey},
-    telemetry::signing::SignOutcome,
+    telemetry::signer_metrics::SignOutcome,
 };
 
 /// Largest request: no claims of a common server take more, and an API server sends nothing else.

@@ -22,8 +22,8 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     blocking::{self, TimedOut},
     core::{
-        placement::Stored,
         publication::{Document, Paths},
+        target_plan::Stored,
     },
     files::{self, Staged},
 };

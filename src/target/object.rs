@@ -14,8 +14,8 @@ use url::Url;
 
 use crate::core::{
     ledger::Lineage,
-    placement::{Headers, Stored},
     publication::{Document, Paths, sha256_hex},
+    target_plan::{Headers, Stored},
 };
 
 use super::{

@@ -13,9 +13,9 @@ use prometheus_client::{
 };
 
 use super::{
-    board::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic},
-    notices::Totals,
-    signing::{Durations, SignerMetrics},
+    event_source::Totals,
+    signer_metrics::{Durations, SignerMetrics},
+    status::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic},
 };
 use crate::core::{rotation::NodeStatus, verification::Level};
 

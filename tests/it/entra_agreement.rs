@@ -19,8 +19,8 @@ use signpost::core::verification::{
     Cloud, Credential, Evidence, Expectation, Finding, Level, Party, Question, VerificationOutcome,
     VerificationReport, judge,
 };
+use signpost::reconcile::document_read;
 use signpost::relying_party::{Reach, RelyingParty};
-use signpost::workflow::verifying;
 use tempfile::TempDir;
 
 use crate::support::child::with_environment;
@@ -197,8 +197,8 @@ async fn judged(
     let mut evidence = Evidence::none(now);
     evidence.token = Some(UnverifiedToken::parse(token));
     evidence.credentials = Some(situation.credentials.iter().map(Trust::credential).collect());
-    if let Some(issuer) = verifying::issuer(&evidence, &expected) {
-        verifying::read(&mut evidence, &issuer, stranger).await;
+    if let Some(issuer) = document_read::issuer(&evidence, &expected) {
+        document_read::read(&mut evidence, &issuer, stranger).await;
     }
     let question = |expected| Question { party: Party::Entra, cloud: Cloud::Public, expected };
     let report = judge(&evidence, &question(expected));

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use signpost::core::issuer::Issuer;
 use signpost::events::{Events, Pod};
 use signpost::kubernetes::Access;
-use signpost::telemetry::{board::StatusStore, notices::EventQueue};
-use signpost::workflow::telling::run_events;
+use signpost::reconcile::event_loop::run_events;
+use signpost::telemetry::{event_source::EventQueue, status::StatusStore};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 

@@ -13,9 +13,9 @@ use signpost::core::{
     jwk::Jwk,
     jwk_set::Profile,
     ledger::{Ledger, Lineage},
-    placement::{Headers, WriteRefused, decide},
     public_key::PublicKey,
     publication::{Document, Publication, Terms},
+    target_plan::{Headers, WriteRefused, decide},
 };
 use signpost::target::{Owner, TargetError, Version, WriteError};
 

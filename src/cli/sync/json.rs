@@ -6,17 +6,17 @@
 
 use serde::Serialize;
 
-use super::super::report::one_line;
+use super::super::error_report::one_line;
 use crate::{
     app::AppError,
     core::{issuer::Issuer, jwk::Jwk, kid::Kid, publication::Document},
-    telemetry::as_typed,
-    workflow::{
-        asking::PollError,
-        keeper::Conditions,
-        placing::{PublicView, SyncError, SyncResult},
+    reconcile::{
+        issuer::Conditions,
+        source_poll::PollError,
         sync::{Difference, Listed, Plan, SyncReport, TargetOutcome},
+        target_sync::{PublicView, SyncError, SyncResult},
     },
+    telemetry::as_typed,
 };
 
 #[derive(Serialize)]

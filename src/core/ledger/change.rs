@@ -11,13 +11,14 @@ use crate::core::kid::Kid;
 pub struct Change {
     pub at: Timestamp,
     pub kid: Kid,
-    pub event: Event,
+    #[serde(alias = "event")]
+    pub kind: ChangeKind,
 }
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum ChangeKind {
     /// A source lists the key for the first time.
     Appeared,
     /// No source lists it any more; its retention begins.
@@ -47,7 +48,7 @@ pub enum Event {
     Redated,
 }
 
-impl Event {
+impl ChangeKind {
     /// The event in words, for tables and logs.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -7,7 +7,7 @@ use crate::core::{
     jwk::Jwk,
     jwk_set::{MAX_KEYS, ReceivedJwks},
     kid::Kid,
-    ledger::{AdoptionError, EntryState, Event, InvalidLedger, KeyRefusal, Ledger, TargetObservation},
+    ledger::{AdoptionError, ChangeKind, EntryState, InvalidLedger, KeyRefusal, Ledger, TargetObservation},
     left_out::Unreadable,
     merge::{SourceAnswer, SourceReport, merge},
     tests::{impostor, known, retention, rsa_key},
@@ -39,7 +39,7 @@ fn a_key_stays_public_for_a_full_retention_after_nobody_lists_it_and_not_longer(
     assert!(is_public(&after(&missing, &[rsa_key(2)], last_second), &rsa_key(1)));
     let removed = after(&missing, &[rsa_key(2)], over);
     assert!(!is_public(&removed, &rsa_key(1)));
-    assert_eq!(Event::Removed, removed.changes().last().expect("recorded").event);
+    assert_eq!(ChangeKind::Removed, removed.changes().last().expect("recorded").kind);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn the_rightful_key_replaces_one_that_only_claimed_its_kid() {
     let fooled = known(&[], &[impostor(1)]);
     let honest = after(&fooled, &[rsa_key(1)], START);
     assert_eq!(Some(&rsa_key(1)), honest.key(rsa_key(1).kid()));
-    assert_eq!(Event::Replaced, honest.changes().last().expect("recorded").event);
+    assert_eq!(ChangeKind::Replaced, honest.changes().last().expect("recorded").kind);
 }
 
 #[test]

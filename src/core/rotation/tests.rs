@@ -9,9 +9,9 @@ use crate::core::{
     jwk_set::Profile,
     ledger::{Lineage, Retention, RotationCommandError, TargetObservation},
     merge::{Merged, NodeStatement, SourceAnswer, SourceReport, merge, statements},
-    placement::kids_shown,
     publication::{Document, Publication},
     signing::DesiredState,
+    target_plan::kids_shown,
     tests::{at, ec_key, kid, node, retention, rsa_key, terms},
 };
 

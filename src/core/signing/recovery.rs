@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Journal, JournalKey, permit::longest};
+use super::{Journal, JournalKey, signing_decision::longest};
 use crate::core::{announcement::Stage, jwk::Jwk, kid::Kid};
 
 /// Something that the journal did not lead to expect.

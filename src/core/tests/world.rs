@@ -22,8 +22,8 @@ use crate::core::{
         signed,
     },
     merge::{SourceAnswer, SourceReport, merge},
-    placement::{Headers, Stored, TargetContents, WriteRefused, decide},
     publication::{Document, MEDIA_TYPE, Publication},
+    target_plan::{Headers, Stored, TargetContents, WriteRefused, decide},
 };
 
 /// Everything outside the process, and nothing that dies with it.

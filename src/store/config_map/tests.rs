@@ -1,6 +1,6 @@
 use super::*;
 use crate::core::{
-    ledger::{Event, TargetObservation},
+    ledger::{ChangeKind, TargetObservation},
     merge::{SourceAnswer, SourceReport, merge},
     tests::{known, retention, rsa_key},
 };
@@ -97,7 +97,7 @@ fn more_than_a_thousand_tombstones_fit() {
         let reports = [SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys) }];
         let mut ledger =
             ledger.observe(&merge(&ledger, &reports), jiff::Timestamp::UNIX_EPOCH, &retention()).ledger;
-        assert_eq!(Event::Appeared, ledger.changes()[0].event);
+        assert_eq!(ChangeKind::Appeared, ledger.changes()[0].kind);
         for place in ["https://account.blob.core.windows.net/$web", "s3://bucket/prefix", "http"] {
             let look = TargetObservation::of_own_listener(ledger.entries().keys().cloned().collect());
             ledger = ledger.observe_target(place, &look, Some(jiff::Timestamp::UNIX_EPOCH));

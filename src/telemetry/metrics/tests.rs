@@ -9,9 +9,9 @@ use crate::{
         verification::{self, Party, Verdict},
     },
     telemetry::{
-        board::{StatusStore, Traffic},
-        notices::EventQueue,
-        signing::{SignOutcome, SignerMetrics, SignerState},
+        event_source::EventQueue,
+        signer_metrics::{SignOutcome, SignerMetrics, SignerState},
+        status::{StatusStore, Traffic},
     },
 };
 

@@ -10,18 +10,18 @@ use serde_json::Value;
 use signpost::{
     core::{
         announcement::NodeName,
+        event::Reason,
         issuer::Issuer,
         jwk_set::Profile,
         kid::Kid,
         ledger::{EntryState, Ledger, Lineage, Order, OrderReason},
-        notice::Reason,
         rotation::NodeStatus,
         verification::{self, Party},
     },
     telemetry::{
-        board::{StatusStore, Traffic},
-        notices::EventQueue,
-        signing::{SignerMetrics, SignerState},
+        event_source::EventQueue,
+        signer_metrics::{SignerMetrics, SignerState},
+        status::{StatusStore, Traffic},
     },
 };
 

@@ -21,14 +21,14 @@ use cryptoki::{
     types::AuthPin,
 };
 
-use self::seat::{HsmSession, SessionError};
+use self::session::{HsmSession, SessionError};
 use super::{
     super::{KeyringError, directory::read_private},
     HsmError, HsmSettings,
 };
 use crate::core::{jwk::Jwk, kid::Kid, signing::KeyType};
 
-mod seat;
+mod session;
 
 /// Most signatures that are asked for at once.
 const SESSIONS: usize = 8;

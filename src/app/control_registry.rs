@@ -1,0 +1,163 @@
+//! What the operator of this machine may ask of the service.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::timeout};
+
+use super::tokens;
+use crate::{
+    control::{Reply, Request},
+    core::{issuer::Issuer, signing::SigningRefusal},
+    reconcile::{
+        issuer::{IssuerReconciler, RotationRequestError},
+        source_poll::in_one_line,
+    },
+    signer::{Node, node::SignError},
+};
+
+/// How long an answer waits for issuers that start. Reading a ledger takes a moment, opening a keyring up to seconds.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The issuers that run now, for those who ask; `None` for one that starts.
+#[derive(Clone, Default)]
+pub(super) struct ControlRegistry(Arc<watch::Sender<Open>>);
+
+type Open = BTreeMap<Issuer, Option<IssuerHandle>>;
+
+/// Who answers for an issuer.
+#[derive(Clone)]
+struct IssuerHandle {
+    keeper: Arc<IssuerReconciler>,
+    /// The node that signs in this process.
+    node: Option<Arc<Node>>,
+}
+
+/// An issuer that runs; when it is dropped, it does not any more.
+pub(super) struct Registration {
+    offices: ControlRegistry,
+    issuer: Issuer,
+}
+
+impl ControlRegistry {
+    /// Lets those who ask wait for an issuer.
+    pub(super) fn expect(&self, issuer: &Issuer) {
+        self.0.send_modify(|open| {
+            open.entry(issuer.clone()).or_default();
+        });
+    }
+
+    /// Nobody waits any more for an issuer that cannot start.
+    pub(super) fn failed(&self, issuer: &Issuer) {
+        self.0.send_modify(|open| drop(open.remove(issuer)));
+    }
+
+    /// Shows an issuer to those who ask.
+    pub(super) fn open(&self, keeper: &Arc<IssuerReconciler>, node: Option<Arc<Node>>) -> Registration {
+        let issuer = keeper.spec().terms.issuer.clone();
+        let clerks = IssuerHandle { keeper: Arc::clone(keeper), node };
+        self.0.send_modify(|open| drop(open.insert(issuer.clone(), Some(clerks))));
+        Registration { offices: self.clone(), issuer }
+    }
+
+    /// Answers what was asked.
+    pub(super) async fn answer(self, request: Request) -> Reply {
+        self.try_to_answer(request)
+            .await
+            .unwrap_or_else(|RequestRefused { error, hint }| Reply::Refused { error, hint })
+    }
+
+    async fn try_to_answer(&self, request: Request) -> Result<Reply, RequestRefused> {
+        let mut open = self.0.subscribe();
+        let all_started = open.wait_for(|open| open.values().all(Option::is_some));
+        let _ = timeout(PATIENCE, all_started).await.map(drop);
+        match request {
+            Request::Rotation { issuer } => {
+                let clerks = match &issuer {
+                    Some(_) => vec![self.clerks(issuer.as_deref())?],
+                    None => self.opened().into_values().collect(),
+                };
+                let mut reports = Vec::new();
+                for IssuerHandle { keeper, .. } in clerks {
+                    reports.push(keeper.rotation_status().await);
+                }
+                Ok(Reply::Rotation(reports))
+            }
+            Request::Rotate { issuer, ask } => {
+                let IssuerHandle { keeper, .. } = self.clerks(issuer.as_deref())?;
+                keeper.request_rotation(&ask).await.map_err(|error| RequestRefused::of(&error))?;
+                Ok(Reply::Done { issuer: keeper.spec().terms.issuer.to_string() })
+            }
+            Request::Token(request) => {
+                let node = self.node(request.issuer.as_deref())?;
+                match tokens::signed(&node, &request).await {
+                    Ok(token) => Ok(Reply::Token(token.as_str().to_owned())),
+                    Err(error) => Err(RequestRefused {
+                        error: in_one_line(&error),
+                        hint: match error {
+                            SignError::Refused(SigningRefusal::NotReady | SigningRefusal::NoKey) => {
+                                Some("`signpost rotate status` says what the key waits for".to_owned())
+                            }
+                            SignError::Refused(SigningRefusal::TooLong) => {
+                                let longest = node.settings().max_token_lifetime.as_secs();
+                                Some(format!("ask for {longest} s at most: `--expiration {longest}s`"))
+                            }
+                            _ => None,
+                        },
+                    }),
+                }
+            }
+        }
+    }
+
+    /// The node of an issuer, or of the only one that has one.
+    fn node(&self, issuer: Option<&str>) -> Result<Arc<Node>, RequestRefused> {
+        let open = self.opened().into_iter();
+        let mut nodes = open.filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));
+        nodes.find_map(|(_, clerks)| clerks.node).ok_or_else(|| RequestRefused {
+            error: "the service does not sign".to_owned(),
+            hint: Some("ask the cluster: `--source kubernetes --service-account NAMESPACE/NAME`".to_owned()),
+        })
+    }
+
+    fn clerks(&self, issuer: Option<&str>) -> Result<IssuerHandle, RequestRefused> {
+        let open = self.opened();
+        let mut found = open.iter().filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));
+        match (found.next(), found.next()) {
+            (Some((_, clerks)), None) => Ok(clerks.clone()),
+            (Some(_), Some(_)) => Err(RequestRefused {
+                error: format!("the service has {} issuers", open.len()),
+                hint: Some("pass `--issuer` to say which one".to_owned()),
+            }),
+            (None, _) => {
+                let which = issuer.map(|issuer| format!(" `{issuer}`")).unwrap_or_default();
+                let names: Vec<_> = open.keys().map(|name| format!("`{name}`")).collect();
+                Err(RequestRefused {
+                    error: format!("the service has no issuer{which}"),
+                    hint: (!names.is_empty()).then(|| format!("it has {}", names.join(", "))),
+                })
+            }
+        }
+    }
+
+    fn opened(&self) -> BTreeMap<Issuer, IssuerHandle> {
+        let open = self.0.borrow();
+        open.iter().filter_map(|(issuer, clerks)| Some((issuer.clone(), clerks.clone()?))).collect()
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.offices.0.send_modify(|open| drop(open.remove(&self.issuer)));
+    }
+}
+
+struct RequestRefused {
+    error: String,
+    hint: Option<String>,
+}
+
+impl RequestRefused {
+    fn of(error: &RotationRequestError) -> Self {
+        Self { error: in_one_line(error), hint: error.hint() }
+    }
+}

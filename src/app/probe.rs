@@ -1,0 +1,124 @@
+//! Who makes the tokens that the service judges.
+
+use std::sync::Arc;
+
+use super::{
+    evidence::{LIFETIME, shown_keys},
+    tokens,
+};
+use crate::{
+    config::{IssuerConfig, SourceConfig, VerifyConfig},
+    control::TokenRequest,
+    core::{
+        issuer::Issuer,
+        service_account::ServiceAccount,
+        token::UnverifiedToken,
+        verification::{ApiServerView, Expectation, Question},
+    },
+    kubernetes::Access,
+    reconcile::probe::{ProbeError, ProbeToken, Prober, Tokens},
+    relying_party::Reach,
+    signer::Node,
+    source::api_server::{ApiServer, ApiServerError},
+};
+
+/// Namespace and name of a service account that no cluster has to have.
+const OWN_ACCOUNT: &str = "signpost";
+
+/// How far one may reach to read what relying parties of an issuer read.
+pub(super) fn reach(config: &IssuerConfig) -> Reach {
+    Reach::of(&config.issuer, config.verify.as_ref().is_some_and(|verify| verify.allow_private))
+}
+
+/// What is to be found out, before it is known which node signs.
+pub(super) struct Probing {
+    issuer: Issuer,
+    config: VerifyConfig,
+    reach: Reach,
+    /// The API server, and whose token it is asked for; `None` where there is none.
+    cluster: Option<(Access, Option<ServiceAccount>)>,
+}
+
+impl Probing {
+    pub(super) fn of(config: &IssuerConfig) -> Option<Self> {
+        let verify = config.verify.clone()?;
+        let cluster = config.sources.iter().find_map(|source| match source {
+            SourceConfig::ApiServer { kubeconfig, context, probe, .. } => {
+                let (kubeconfig, context) = (kubeconfig.clone(), context.clone());
+                let account = verify.service_account.clone().or_else(|| probe.clone());
+                Some((Access { kubeconfig, context, ..Access::default() }, account))
+            }
+            _ => None,
+        });
+        Some(Self { issuer: config.issuer.clone(), config: verify, reach: reach(config), cluster })
+    }
+
+    /// With the node that signs in this process, if one does.
+    pub(super) fn prober(self, node: Option<Arc<Node>>) -> Option<Prober> {
+        let Self { issuer, config, reach, cluster } = self;
+        let VerifyConfig { every, party, cloud, audience, service_account, ca_file, .. } = config;
+        let tokens = match (node, cluster) {
+            (Some(node), _) => of_node(node, service_account.as_ref(), audience.clone()),
+            (None, Some((access, account))) => of_cluster(access, account, audience.clone()),
+            (None, None) => return None,
+        };
+        let expected =
+            Expectation { issuer: Some(issuer.to_string()), subject: None, audience: Some(audience) };
+        Some(Prober { tokens, question: Question { party, cloud, expected }, reach, ca_file, every })
+    }
+}
+
+fn of_node(node: Arc<Node>, account: Option<&ServiceAccount>, audience: String) -> Tokens {
+    let named = |part: fn(&ServiceAccount) -> &str| account.map_or(OWN_ACCOUNT, part).to_owned();
+    let request = Arc::new(TokenRequest {
+        issuer: None,
+        namespace: named(ServiceAccount::namespace),
+        service_account: named(ServiceAccount::name),
+        audiences: vec![audience],
+        lifetime: None,
+    });
+    Box::new(move || {
+        let (node, request) = (Arc::clone(&node), Arc::clone(&request));
+        Box::pin(async move {
+            let token = tokens::signed(&node, &request).await;
+            let token = token.map_err(|error| ProbeError::new(&error))?;
+            Ok(ProbeToken { token, api_server: None })
+        })
+    })
+}
+
+fn of_cluster(access: Access, account: Option<ServiceAccount>, audience: String) -> Tokens {
+    let cluster = Arc::new((ApiServer::new("kubernetes".to_owned(), access), account, [audience]));
+    Box::new(move || {
+        let cluster = Arc::clone(&cluster);
+        Box::pin(async move {
+            let (server, account, audiences) = &*cluster;
+            minted(server, account.as_ref(), audiences).await
+        })
+    })
+}
+
+async fn minted(
+    server: &ApiServer,
+    account: Option<&ServiceAccount>,
+    audiences: &[String],
+) -> Result<ProbeToken, ProbeError> {
+    let failed = |error: ApiServerError| ProbeError::new(&error).hint(error.hint());
+    let account = match account {
+        Some(account) => account.clone(),
+        None => server.service_account().await.map_err(failed)?.ok_or_else(nobody)?,
+    };
+    let token = server.mint(&account, audiences, Some(LIFETIME)).await.map_err(failed)?;
+    let read = UnverifiedToken::parse(token.as_str());
+    let kids = shown_keys(server, read.as_ref().ok().as_slice()).await.map_err(failed)?;
+    let view = ApiServerView { kids, minted: true, takes_for_its_own: None };
+    Ok(ProbeToken { token, api_server: Some(view) })
+}
+
+/// A person with a kubeconfig has no service account of their own.
+fn nobody() -> ProbeError {
+    ProbeError {
+        error: "this process is no service account of the cluster".to_owned(),
+        hint: Some("name one in `verify.service_account`".to_owned()),
+    }
+}

@@ -1,0 +1,174 @@
+//! The life of one issuer: its loops, and what is shown under its names.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::{BoxFuture, join_all};
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::Context;
+use crate::{
+    app::{AppError, IssuerComponents, Use, control_registry::Registration, probe::Probing, signer, wire},
+    config::IssuerConfig,
+    core::publication::{Publication, Terms},
+    http::documents::Slot,
+    reconcile::{
+        ConfiguredSource,
+        announcement_sync::run_announcement_sync,
+        control_plane::watch_control_plane,
+        probe::run_probe,
+        source_loop::{run_source, run_target},
+        source_poll::in_one_line,
+    },
+    telemetry::Trouble,
+};
+
+/// Time between two attempts to start an issuer of a reloaded configuration.
+const RETRY_START: Duration = Duration::from_secs(15);
+
+/// A name under which the documents of an issuer are served: its own, or that of a former one.
+#[derive(Clone)]
+pub(super) struct ServedIssuer {
+    pub(super) terms: Terms,
+    pub(super) slot: Slot,
+}
+
+impl ServedIssuer {
+    fn show(&self, publication: &Publication) {
+        self.slot.publish(&publication.under(&self.terms));
+    }
+}
+
+/// What becomes of an issuer that cannot start.
+pub(super) enum OnFailure {
+    /// It ends the process, which has no other one. The sender is dropped when the issuer has started.
+    End(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>),
+    /// The others go on, and it is tried again. The sender, of one that the process starts with, is dropped when it
+    /// has started or could not.
+    Retry(Option<mpsc::Sender<()>>),
+}
+
+/// The life of one issuer: reads its ledger, then runs its loops until it is stopped.
+pub(super) async fn run_issuer(
+    context: Arc<Context>,
+    config: IssuerConfig,
+    faces: Vec<ServedIssuer>,
+    stop: CancellationToken,
+    mut on_failure: OnFailure,
+) -> Result<(), AppError> {
+    let issuer = config.issuer.clone();
+    let mut pass = context.gate.permit();
+    let mut trouble = Trouble::default();
+    let (loops, _office) = loop {
+        let opened = pass.run(Box::pin(open(&context, config.clone(), &faces, &stop)));
+        let opened = select! {
+            () = stop.cancelled() => return Ok(()),
+            opened = opened => opened,
+        };
+        match (opened, &mut on_failure) {
+            (Ok(opened), _) => break opened,
+            (Err(error), OnFailure::End(_)) => return Err(error),
+            (Err(error), OnFailure::Retry(starting)) => {
+                context.offices.failed(&issuer);
+                if starting.take().is_some() {
+                    context.shared.board.expect_late(&issuer);
+                }
+                let text = in_one_line(&error);
+                if trouble.is_news(&text) {
+                    error!(%issuer, error = text, hint = error.hint(), "issuer cannot start, it is tried again");
+                }
+                let alarm = format!("it cannot start: {text}");
+                context.shared.board.issuer(&issuer, |status| status.alarms = vec![alarm]);
+            }
+        }
+        select! {
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(RETRY_START) => {}
+        }
+    };
+    drop((on_failure, config, pass));
+    join_all(loops).await;
+    Ok(())
+}
+
+/// Wires an issuer, shows what its ledger says, and returns its loops, which end when `stop` says so.
+async fn open(
+    context: &Context,
+    config: IssuerConfig,
+    faces: &[ServedIssuer],
+    stop: &CancellationToken,
+) -> Result<(Vec<BoxFuture<'static, ()>>, Registration), AppError> {
+    let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
+    let own = signs.as_ref().filter(|config| config.signer.is_some()).and_then(signer::own_name);
+    let courier = signer::courier(&context.shared.data_dir, &config, own);
+    let probing = Probing::of(&config);
+    let IssuerComponents { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
+    let mut publication = keeper.publication();
+    show(&mut publication, faces);
+    keeper.begin().await?;
+    show(&mut publication, faces);
+    // It takes longer than all else: what the ledger says is shown before.
+    let own = match &signs {
+        Some(config) => Some(signer::LocalSigner::open(&context.shared.data_dir, config).await?),
+        None => None,
+    };
+    if let (Some(own), Some(config)) = (&own, &signs) {
+        context.shared.board.signer(&config.issuer, Arc::clone(own.node().metrics()));
+    }
+    let office = context.offices.open(&keeper, own.as_ref().map(signer::LocalSigner::node));
+    let mut loops: Vec<BoxFuture<'static, ()>> =
+        vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
+    let prober = probing.and_then(|probing| probing.prober(own.as_ref().map(signer::LocalSigner::node)));
+    if let Some(prober) = prober {
+        loops.push(Box::pin(run_probe(prober, Arc::clone(&keeper), context.gate.permit(), stop.clone())));
+    }
+    loops.extend(
+        own.map(|own| -> BoxFuture<'static, ()> { Box::pin(own.sign(keeper.ledger(), stop.clone())) }),
+    );
+    loops.extend(
+        courier.map(|courier| -> BoxFuture<'static, ()> {
+            Box::pin(run_announcement_sync(courier, stop.clone()))
+        }),
+    );
+    for (place, source) in sources.into_iter().enumerate() {
+        let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
+        loops.push(match source {
+            ConfiguredSource::One(asked) => Box::pin(run_source(asked, place, keeper, gate.permit(), stop)),
+            ConfiguredSource::Found(plane) => {
+                Box::pin(watch_control_plane(plane, place, keeper, gate.clone(), stop))
+            }
+        });
+    }
+    for placer in placers {
+        let (tick, pass) = (context.ticks.follow(&schedule).await?, context.gate.permit());
+        loops.push(Box::pin(run_target(placer, Arc::clone(&keeper), tick, pass, stop.clone())));
+    }
+    Ok((loops, office))
+}
+
+async fn serve_publication(
+    mut publication: watch::Receiver<Option<Arc<Publication>>>,
+    faces: Vec<ServedIssuer>,
+    stop: CancellationToken,
+) {
+    loop {
+        select! {
+            () = stop.cancelled() => return,
+            changed = publication.changed() => if changed.is_err() { return },
+        }
+        show(&mut publication, &faces);
+    }
+}
+
+fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, faces: &[ServedIssuer]) {
+    if let Some(publication) = publication.borrow_and_update().as_deref() {
+        for face in faces {
+            face.show(publication);
+        }
+    }
+}

@@ -1,0 +1,552 @@
+//! A node that signs, by itself (`signpost signer`) or as a part of the service.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    select,
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{keyring_directory, ledgers};
+use crate::{
+    blocking::{self, TimedOut},
+    clock,
+    config::{
+        IssuerConfig, LedgerConfig, NodeConfig, Pkcs11Config, SignerConfig, SourceConfig,
+        VerificationKeyConfig,
+    },
+    core::{
+        announcement::{NodeName, SignedAnnouncement},
+        api_server_flags,
+        issuer::Issuer,
+        kid::Kid,
+        ledger::{Ledger, StoredLedger},
+        signing::{DesiredState, RecoveryFinding, SocketName, VerificationOnlyKey},
+        verification::ENTRA_LIFE,
+    },
+    http::{
+        ListenError, Listener, Server,
+        admin::{self, Views},
+    },
+    kubernetes,
+    reconcile::{
+        announcement_sync::run_announcement_sync, signer_loop::run_signer, source_poll::in_one_line,
+    },
+    signer::{
+        KeyringError, Node, NodeError,
+        keyring::HsmSettings,
+        node::{Imported, Settings},
+        service,
+        socket::{self, Access, Socket, SocketError},
+        trust::{TrustError, TrustStore},
+    },
+    source::key_file::{self, KeyFileError},
+    store::{LedgerStore, announcement_sync::AnnouncementSync},
+    telemetry::{Trouble, status::StatusStore},
+};
+
+/// How often a node looks whether there is something to do, and whether there is an order.
+const PACE: Duration = Duration::from_secs(1);
+/// Most connections to the admin listener of a node by itself.
+const CONNECTIONS: usize = 64;
+/// Longest wait for a keyring: to make a key takes seconds on a busy machine.
+const KEYRING_PATIENCE: Duration = Duration::from_secs(30);
+/// What the node in a process that publishes is called, where nobody named it: it has none beside it.
+const EMBEDDED_NODE: &str = "embedded";
+/// Shorter, and the tokens that Kubernetes gives pods by default (3607 s) are cut short.
+/// Source: `WarnOnlyBoundTokenExpirationSeconds` in `kubernetes/pkg/serviceaccount/claims.go`.
+const DEFAULT_TOKEN: Duration = Duration::from_secs(3607);
+
+/// Signs for kube-apiserver until the process is told to end. `started` is called once it does.
+///
+/// # Errors
+///
+/// Fails when the keyring or the socket cannot be used.
+pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName)) -> Result<(), CannotSign> {
+    let mut end = super::service::End::listen();
+    let stop = CancellationToken::new();
+    let NodeConfig { data_dir, issuer, signer } = config;
+    let operator = signer.admin_listen.map(Listener::bind).transpose()?;
+    let (sender, orders) = watch::channel(DesiredState::default());
+    let opening = async {
+        let node = open(&data_dir, &issuer, &signer).await?;
+        let name = node.settings().node.clone();
+        let store = ledgers::read_by(name.clone(), &data_dir, &issuer);
+        let mut asked = Asking { store, node: name, trouble: Trouble::default() };
+        asked.ask(&sender).await;
+        // An API server that asks and finds no key exits.
+        let wanted = orders.borrow().clone();
+        let tended = at_keyring(&node, move |node| node.reconcile(&wanted, clock::now())).await?;
+        // What is wrong besides is told by the loop that tries again.
+        if node.verification_set().is_none() {
+            tended?;
+        }
+        Ok::<_, CannotSign>((node, asked))
+    };
+    let (node, asked) = select! {
+        () = end.told() => return Ok(()),
+        opened = opening => opened?,
+    };
+    let name = node.settings().node.clone();
+    let courier = courier(&data_dir, &issuer, Some(name.clone()));
+    let socket_name = signer.socket.clone().expect("a node by itself has a socket");
+    let socket = Socket::bind(&socket_name, access(&signer))?;
+    started(&socket_name, &name);
+    info!(socket = %socket_name, node = %name, "signing");
+    let work = async {
+        let asking = asked.go_on(sender, stop.clone());
+        let carrying = carry_all(courier, stop.clone());
+        let showing = show(operator, Arc::clone(&node), stop.clone());
+        let signing = sign(node, (socket, signer.refresh_hint), orders, stop.clone());
+        let (signed, (), (), ()) = tokio::join!(signing, asking, showing, carrying);
+        signed
+    };
+    tokio::pin!(work);
+    let ended = select! {
+        () = end.told() => {
+            info!("stopping");
+            stop.cancel();
+            tokio::time::timeout(super::service::SHUTDOWN, work).await.unwrap_or(Ok(()))
+        }
+        ended = &mut work => ended,
+    };
+    info!("stopped");
+    ended
+}
+
+/// Opens the node of an issuer in a data directory.
+///
+/// # Errors
+///
+/// Fails when the keyring or a file with keys of before cannot be used.
+pub(super) async fn open(
+    data_dir: &Path,
+    issuer: &IssuerConfig,
+    signer: &SignerConfig,
+) -> Result<Arc<Node>, CannotSign> {
+    if signer.socket.is_some() && issuer.max_token_lifetime < DEFAULT_TOKEN {
+        warn!(
+            max_token_lifetime = ?issuer.max_token_lifetime,
+            "the tokens that pods get by default live 3607 s, and will be cut short"
+        );
+    }
+    if issuer.max_token_lifetime > ENTRA_LIFE {
+        warn!(
+            max_token_lifetime = ?issuer.max_token_lifetime,
+            "Microsoft Entra refuses tokens that live for more than 25 hours"
+        );
+    }
+    if !signer.key_type.suits_entra() {
+        let key_type = signer.key_type.name();
+        warn!(key_type, "Microsoft Entra refuses every token that such a key signs");
+    }
+    let settings = Settings {
+        node: signer.node.clone().map_or_else(host_name, Ok)?,
+        issuer: issuer.issuer.clone(),
+        keyring: keyring_directory(data_dir),
+        announcements: announcements_directory(data_dir),
+        trust: trust_directory(data_dir),
+        api_audiences: api_audiences(issuer, signer),
+        max_token_lifetime: issuer.max_token_lifetime,
+        margin: issuer.margin,
+        key_type: signer.key_type,
+        hsm: signer.pkcs11.clone().map(|Pkcs11Config { module, token_label, pin_file }| HsmSettings {
+            module,
+            token_label,
+            pin_file,
+        }),
+        additional_keys: legacy(&signer.additional_verification_keys).await?,
+    };
+    let keyring = settings.keyring.clone();
+    let opened = blocking::within(KEYRING_PATIENCE, &keyring, || Node::open(settings, clock::now())).await;
+    let (node, surprises) = opened.map_err(|source| CannotSign::Hangs { keyring, source })??;
+    let Settings { node: name, issuer, .. } = node.settings();
+    for surprise in surprises {
+        match surprise {
+            RecoveryFinding::Unrecorded { kid } => {
+                warn!(%issuer, node = %name, %kid, "a private key of which nothing is recorded signs no more");
+            }
+            RecoveryFinding::Lost { kid } => warn!(%issuer, node = %name, %kid, "a private key is gone"),
+        }
+    }
+    Ok(Arc::new(node))
+}
+
+/// Makes the keys of a node that has none, for a process that ends: a service that runs does so itself.
+pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<(), CannotSign> {
+    match open(data_dir, issuer, &own_signer(issuer)).await {
+        Err(CannotSign::Node(NodeError::Keyring(KeyringError::Held { .. }))) => Ok(()),
+        Err(error) => Err(error),
+        Ok(node) => first_keys(&node).await,
+    }
+}
+
+/// Makes the keys of a node. What it was ordered is on its disk; nothing is decided here.
+async fn first_keys(node: &Arc<Node>) -> Result<(), CannotSign> {
+    let tended = at_keyring(node, |node| node.reconcile(&DesiredState::default(), clock::now())).await?;
+    Ok(tended.map(drop)?)
+}
+
+/// Does work of a node where it may block.
+async fn at_keyring<T: Send + 'static>(
+    node: &Arc<Node>,
+    work: impl FnOnce(&Node) -> T + Send + 'static,
+) -> Result<T, CannotSign> {
+    let (this, keyring) = (Arc::clone(node), &node.settings().keyring);
+    let done = blocking::within(KEYRING_PATIENCE, keyring, move || work(&this)).await;
+    done.map_err(|source| CannotSign::Hangs { keyring: keyring.clone(), source })
+}
+
+/// What is configured of the node in the process that publishes. Without a word on it, it is alone and has no
+/// socket.
+fn own_signer(issuer: &IssuerConfig) -> SignerConfig {
+    issuer.signer.clone().unwrap_or_else(|| SignerConfig {
+        node: Some(NodeName::parse(EMBEDDED_NODE).expect("a valid name")),
+        ..SignerConfig::default()
+    })
+}
+
+/// The name of the node in the process that publishes; `None` where the machine has none that fits.
+pub(super) fn own_name(issuer: &IssuerConfig) -> Option<NodeName> {
+    own_signer(issuer).node.or_else(|| host_name().ok())
+}
+
+/// The node of an issuer that signs in the process that publishes.
+pub(super) struct LocalSigner {
+    node: Arc<Node>,
+    /// Where kube-apiserver asks, and how often it shall.
+    socket: Option<(Socket, Duration)>,
+}
+
+impl LocalSigner {
+    /// Opens the keyring, and the socket if one is configured.
+    pub(super) async fn open(data_dir: &Path, issuer: &IssuerConfig) -> Result<Self, CannotSign> {
+        let signer = own_signer(issuer);
+        let node = open(data_dir, issuer, &signer).await?;
+        if signer.socket.is_some() && node.verification_set().is_none() {
+            // An API server that asks and finds no key exits.
+            first_keys(&node).await?;
+        }
+        let bind = |name| Socket::bind(name, access(&signer)).map(|socket| (socket, signer.refresh_hint));
+        let socket = signer.socket.as_ref().map(bind).transpose()?;
+        Ok(Self { node, socket })
+    }
+
+    pub(super) fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.node)
+    }
+
+    /// Signs until it is told to stop, as the ledger orders.
+    pub(super) async fn sign(self, ledgers: watch::Receiver<Arc<Ledger>>, stop: CancellationToken) {
+        let Self { node, socket } = self;
+        let (name, issuer) = (node.settings().node.clone(), node.settings().issuer.clone());
+        let orders = |ledger: &Arc<Ledger>| ledger.orders_for(&name);
+        let tending = run_signer(Arc::clone(&node), ledgers, orders, stop.clone());
+        let serving = async {
+            if let Some((socket, refresh_hint)) = socket
+                && let Err(error) = service::serve(node, refresh_hint, socket, stop).await
+            {
+                error!(%issuer, error = in_one_line(&error), "the socket of the signer is closed");
+            }
+        };
+        tokio::join!(tending, serving);
+    }
+}
+
+/// What the API server accepts itself: the issuer, as it does by default, unless it is told otherwise.
+fn api_audiences(issuer: &IssuerConfig, signer: &SignerConfig) -> BTreeSet<String> {
+    if signer.api_audiences.is_empty() {
+        BTreeSet::from([issuer.issuer.to_string()])
+    } else {
+        signer.api_audiences.clone()
+    }
+}
+
+/// Judges an API server by the signer of a configuration.
+pub fn with_signer<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Signer<'_>) -> T) -> T {
+    let socket = config.signer.socket.as_ref().expect("a node by itself has a socket");
+    judge(&api_server_flags::Signer {
+        socket,
+        listens: socket::listens(socket),
+        issuer: &config.issuer.issuer,
+        api_audiences: &api_audiences(&config.issuer, &config.signer),
+        max_token_lifetime: config.issuer.max_token_lifetime,
+        has_additional_keys: !config.signer.additional_verification_keys.is_empty(),
+    })
+}
+
+/// Takes over a key that signed until now, while no other process signs with the keyring.
+///
+/// # Errors
+///
+/// Fails when the keyring or the file cannot be used.
+pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Imported, CannotSign> {
+    let node = open(&config.data_dir, &config.issuer, &config.signer).await?;
+    Ok(at_keyring(&node, move |node| node.import(&file, clock::now())).await??)
+}
+
+/// Whether a node can be admitted by what it says of itself.
+///
+/// # Errors
+///
+/// Fails when it is this node or of another issuer, or when a key of it has not signed that.
+pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), CannotSign> {
+    let announcement = posted.announcement();
+    let own = config.signer.node.clone().map_or_else(host_name, Ok)?;
+    if *announcement.node() == own {
+        return Err(CannotSign::OwnNode { node: own });
+    }
+    if *announcement.issuer() != config.issuer.issuer {
+        let (found, expected) = (announcement.issuer().clone(), config.issuer.issuer.clone());
+        return Err(CannotSign::OtherIssuer { found, expected });
+    }
+    let mut kids = announcement.keys().keys();
+    match kids.find(|kid| !posted.signed_by().contains(*kid)) {
+        Some(kid) => Err(CannotSign::Unsigned { node: announcement.node().clone(), kid: kid.clone() }),
+        None if announcement.keys().is_empty() => {
+            Err(CannotSign::NoKeys { node: announcement.node().clone() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Trusts a node by the operator's word.
+///
+/// # Errors
+///
+/// Fails when that cannot be written.
+pub fn admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), CannotSign> {
+    Ok(TrustStore::new(trust_directory(&config.data_dir)).admit(posted)?)
+}
+
+/// Takes the operator's word for a node back; returns whether there was one.
+///
+/// # Errors
+///
+/// Fails when that cannot be written.
+pub fn expel(config: &NodeConfig, node: &NodeName) -> Result<bool, CannotSign> {
+    Ok(TrustStore::new(trust_directory(&config.data_dir)).expel(node)?)
+}
+
+/// Tends a node and answers its API server, until it is told to stop.
+///
+/// # Errors
+///
+/// Fails when the socket cannot be served.
+async fn sign(
+    node: Arc<Node>,
+    (socket, refresh_hint): (Socket, Duration),
+    orders: watch::Receiver<DesiredState>,
+    stop: CancellationToken,
+) -> Result<(), CannotSign> {
+    let tending = run_signer(Arc::clone(&node), orders, DesiredState::clone, stop.clone());
+    let serving = async {
+        let served = service::serve(node, refresh_hint, socket, stop.clone()).await;
+        // Whoever answers nobody any more has nothing else to do.
+        stop.cancel();
+        served
+    };
+    let (served, ()) = tokio::join!(serving, tending);
+    served.map_err(CannotSign::Serve)
+}
+
+/// Shows the operator what a node does that is by itself, if there is a place for it.
+async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationToken) {
+    let Some(listener) = listener else { return };
+    let board = StatusStore::default();
+    board.configuration_read(clock::now());
+    board.signer(&node.settings().issuer, Arc::clone(node.metrics()));
+    let (said, asked, checked) = (Arc::clone(&node), Arc::clone(&node), node);
+    let views = Views {
+        metrics: Arc::new(move || board.metrics(None)),
+        status: Arc::new(move || {
+            String::from_utf8(said.journal().announcement().to_json()).expect("JSON is UTF-8")
+        }),
+        ready: Arc::new(move || asked.verification_set().is_some() && asked.metrics().troubles().is_empty()),
+        checks: Arc::new(move |all| {
+            let name = &checked.settings().node;
+            let keys = if checked.verification_set().is_some() {
+                (true, format!("{name}: has keys"))
+            } else {
+                (false, format!("{name}: has no keys"))
+            };
+            let troubles = checked.metrics().troubles().into_iter();
+            let troubles = troubles.map(|trouble| (false, format!("{name}: {trouble}")));
+            [keys].into_iter().filter(|(right, _)| all || !right).chain(troubles).collect()
+        }),
+    };
+    Server::of_the_operator(listener, CONNECTIONS).serve(admin::service(views), stop.cancelled_owned()).await;
+}
+
+async fn carry_all(courier: Option<AnnouncementSync>, stop: CancellationToken) {
+    if let Some(courier) = courier {
+        run_announcement_sync(courier, stop).await;
+    }
+}
+
+/// What is asked of the ledger on behalf of a node.
+struct Asking {
+    store: LedgerStore,
+    node: NodeName,
+    trouble: Trouble,
+}
+
+impl Asking {
+    async fn go_on(mut self, sender: watch::Sender<DesiredState>, stop: CancellationToken) {
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            select! {
+                () = stop.cancelled() => return,
+                _ = pace.tick() => self.ask(&sender).await,
+            }
+        }
+    }
+
+    /// Asks once. A ledger that cannot be read orders what it ordered before.
+    async fn ask(&mut self, sender: &watch::Sender<DesiredState>) {
+        let failed = match self.store.read().await {
+            Ok(StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger)) => {
+                sender.send_if_modified(|orders| {
+                    let next = ledger.orders_for(&self.node);
+                    let changed = *orders != next;
+                    *orders = next;
+                    changed
+                });
+                None
+            }
+            Ok(StoredLedger::Nothing) => {
+                let hint = "start the publisher with this data directory, or give both the same `ledger.config_map`: \
+                            until then neither an order nor a revocation reaches this node";
+                Some(("there is none yet".to_owned(), Some(hint.to_owned()), true))
+            }
+            Ok(StoredLedger::Damaged(error)) => Some((in_one_line(&error), None, false)),
+            Err(error) => Some((in_one_line(&error), error.hint(), error.is_refusal())),
+        };
+        match failed {
+            Some((error, hint, is_refusal)) if self.trouble.is_lasting_news(&error, is_refusal) => {
+                warn!(error, hint, "cannot read the ledger, and goes on with the orders of before");
+            }
+            Some(_) => {}
+            None => {
+                if let Some(failures) = self.trouble.over() {
+                    info!(failures, "the ledger is read again");
+                }
+            }
+        }
+    }
+}
+
+/// What carries the announcements of an issuer between the data directory and the `ConfigMaps` beside its ledger;
+/// `None` where it has none, or needs none. `own` is the node that signs here.
+pub(super) fn courier(
+    data_dir: &Path,
+    issuer: &IssuerConfig,
+    own: Option<NodeName>,
+) -> Option<AnnouncementSync> {
+    let LedgerConfig { namespace, name, kubeconfig, context } = issuer.ledger.clone()?;
+    let reads = issuer
+        .sources
+        .iter()
+        .any(|source| matches!(source, SourceConfig::Announcements { directory: None, .. }));
+    let access = kubernetes::Access { kubeconfig, context, ..kubernetes::Access::default() };
+    let directory = announcements_directory(data_dir);
+    (own.is_some() || reads).then(|| AnnouncementSync::new(namespace, name, access, directory, own))
+}
+
+/// Where a node keeps which others it trusts.
+fn trust_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("trust")
+}
+
+/// Where nodes say what they hold.
+pub(super) fn announcements_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("announcements")
+}
+
+async fn legacy(files: &[VerificationKeyConfig]) -> Result<Vec<VerificationOnlyKey>, KeyFileError> {
+    let mut legacy = Vec::new();
+    for VerificationKeyConfig { file, exclude } in files {
+        let keys = key_file::keys_of(file.clone()).await?;
+        legacy.extend(keys.into_iter().map(|jwk| VerificationOnlyKey { jwk, exclude: *exclude }));
+    }
+    Ok(legacy)
+}
+
+fn access(config: &SignerConfig) -> Access {
+    Access { mode: config.mode, gid: config.gid, uids: config.uids.clone() }
+}
+
+/// The name of this machine, as Kubernetes names nodes.
+fn host_name() -> Result<NodeName, NodeNameUnknown> {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy().to_lowercase();
+    NodeName::parse(&name).map_err(|_| NodeNameUnknown { name })
+}
+
+/// The machine has no name that a node can have.
+#[derive(Debug, thiserror::Error)]
+#[error("the host name `{name}` is no name of a node")]
+pub struct NodeNameUnknown {
+    name: String,
+}
+
+/// The node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotSign {
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Legacy(#[from] KeyFileError),
+    #[error(transparent)]
+    Name(#[from] NodeNameUnknown),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error("`{node}` is this node")]
+    OwnNode { node: NodeName },
+    #[error("the announcement is of issuer `{found}`, expected `{expected}`")]
+    OtherIssuer { found: Issuer, expected: Issuer },
+    #[error("node `{node}` announces key `{kid}`, which has not signed that")]
+    Unsigned { node: NodeName, kid: Kid },
+    #[error("node `{node}` announces no key")]
+    NoKeys { node: NodeName },
+    #[error("cannot reach keyring `{path}`", path = keyring.display())]
+    Hangs { keyring: PathBuf, source: TimedOut },
+    #[error("cannot serve the socket")]
+    Serve(#[source] service::ServeError),
+}
+
+impl CannotSign {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Node(error) => error.hint(),
+            Self::Socket(error) => error.hint(),
+            Self::Listen(_) => Some("choose another address for `signer.admin_listen`".to_owned()),
+            Self::Legacy(error) => error.hint(),
+            Self::Name(_) => Some("pass `--node NAME`".to_owned()),
+            Self::Trust(error) => error.hint(),
+            Self::OwnNode { .. } => Some("give every signer a name of its own, with `--node`".to_owned()),
+            Self::OtherIssuer { .. } => Some("start both signers with one issuer".to_owned()),
+            Self::Unsigned { .. } => {
+                Some("its private half is gone: take the file anew once its last token is dead".to_owned())
+            }
+            Self::NoKeys { .. } => Some("take the file anew from the node, once it signs".to_owned()),
+            Self::Hangs { keyring, .. } => Some(format!("see what `{}` is mounted from", keyring.display())),
+            Self::Serve(_) => None,
+        }
+    }
+}

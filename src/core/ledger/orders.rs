@@ -1,0 +1,503 @@
+//! Which node signs with which key, which one it shall sign with, and what the operator asked for.
+//!
+//! [`crate::core::rotation`] decides; this records.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{ChangeKind, Entry, EntryState, Ledger, Retention};
+use crate::core::{
+    announcement::{NodeName, Stage},
+    kid::Kid,
+    merge::Merged,
+    signing::{DesiredState, longest},
+    time::later,
+};
+
+/// Times are whole seconds.
+const BETWEEN_ORDERS: Duration = Duration::from_secs(1);
+
+/// The node that has a private key, and what it says that it does with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyOwner {
+    pub node: NodeName,
+    pub stage: Stage,
+}
+
+/// What a node shall sign with. It may sign with it for everybody: the key is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    pub sign: Kid,
+    pub at: Timestamp,
+    #[serde(alias = "why")]
+    pub reason: OrderReason,
+}
+
+/// Why a node was ordered to sign with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderReason {
+    /// It had no order that holds.
+    First,
+    /// The key before was old enough.
+    Age,
+    /// The operator asked for it.
+    Asked,
+    /// The operator took the last order back.
+    Aborted,
+    /// The key before was revoked, and the operator wanted one that nobody has seen before: it signs as soon as every
+    /// place shows it.
+    Unseen,
+}
+
+/// The operator asked for a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotationRequest {
+    pub at: Timestamp,
+    /// Places that need not show a key, by the operator's word.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub without: BTreeSet<String>,
+}
+
+/// What an operator may ask of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RotationCommand {
+    /// Rotate as soon as the next keys are ready, without regard to these places.
+    Start { without: BTreeSet<String> },
+    /// Take the last rotation back.
+    Abort {},
+    /// Somebody else may have the private key.
+    Revoke {
+        kid: Kid,
+        /// Its node shall sign with a key that was never public.
+        #[serde(default)]
+        with_new_key: bool,
+    },
+    /// The node is gone.
+    Forget { node: NodeName },
+}
+
+/// What was asked for cannot be done.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RotationCommandError {
+    #[error("no node signs: there is nothing to rotate")]
+    NobodySigns,
+    #[error("target `{name}` is unknown, expected one of {known}")]
+    UnknownPlace { name: String, known: String },
+    #[error("a rotation was asked for already, at {at}")]
+    AskedAlready { at: Timestamp },
+    #[error("there is no rotation to take back")]
+    NothingToAbort,
+    #[error("node `{node}` cannot go back to key `{kid}`: {place} has not shown it all the time since")]
+    NoWayBack { node: NodeName, kid: Kid, place: String },
+    #[error("key `{kid}` is unknown")]
+    UnknownKey { kid: Kid },
+    #[error("key `{kid}` was revoked already")]
+    RevokedAlready { kid: Kid },
+    #[error("node `{node}` is unknown")]
+    UnknownNode { node: NodeName },
+    #[error("no node signs with key `{kid}`")]
+    SignsNothing { kid: Kid },
+}
+
+impl RotationCommandError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NobodySigns => Some("rotate the keys where they sign; Signpost follows"),
+            Self::AskedAlready { .. } => Some("`signpost rotate status` says what it waits for"),
+            Self::UnknownKey { .. } | Self::UnknownNode { .. } => {
+                Some("`signpost rotate status` names every key and node")
+            }
+            Self::NoWayBack { .. } => Some("go forward: `signpost rotate start`"),
+            Self::SignsNothing { .. } => Some(
+                "revoke it without `--sign-with-new-key`; where readers have to look again, revoke the key that signs \
+                 now with it",
+            ),
+            Self::UnknownPlace { .. } | Self::NothingToAbort | Self::RevokedAlready { .. } => None,
+        }
+    }
+}
+
+impl Ledger {
+    /// What every node was last ordered.
+    #[must_use]
+    pub fn orders(&self) -> &BTreeMap<NodeName, Order> {
+        &self.orders
+    }
+
+    /// The rotation that the operator asked for and that is not over.
+    #[must_use]
+    pub fn rotation_request(&self) -> Option<&RotationRequest> {
+        self.rotation_request.as_ref()
+    }
+
+    /// The nodes whose private keys may still sign.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<&NodeName> {
+        let signers = self.keys.values().filter(|entry| entry.is_public()).filter_map(|entry| {
+            let signer = entry.signer.as_ref()?;
+            (!matches!(signer.stage, Stage::Retired { .. })).then_some(&signer.node)
+        });
+        signers.collect()
+    }
+
+    /// The public keys of a node, the oldest first.
+    #[must_use]
+    pub fn keys_of(&self, node: &NodeName) -> Vec<(&Kid, &Entry, Stage)> {
+        let of_node = |(kid, entry)| {
+            let entry: &Entry = entry;
+            let signer = entry.signer.as_ref().filter(|signer| signer.node == *node && entry.is_public())?;
+            Some((kid, entry, signer.stage))
+        };
+        let mut keys: Vec<_> = self.keys.iter().filter_map(of_node).collect();
+        keys.sort_by_key(|(_, entry, stage)| (entry.first_seen, stage.since()));
+        keys
+    }
+
+    /// Every node that is known to hold a key, or to have held one.
+    #[must_use]
+    pub fn known_signers(&self) -> BTreeSet<&NodeName> {
+        self.keys.values().filter_map(|entry| Some(&entry.signer.as_ref()?.node)).collect()
+    }
+
+    /// The keys that a node says it signs with, revoked ones among them.
+    pub fn active_keys_of<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a Kid, &'a Entry)> {
+        self.keys.iter().filter(move |(_, entry)| {
+            let signer = entry.signer.as_ref().filter(|signer| signer.node == *node);
+            let is_alive = entry.is_public() || matches!(entry.state, EntryState::Revoked { .. });
+            is_alive && signer.is_some_and(|signer| matches!(signer.stage, Stage::Active { .. }))
+        })
+    }
+
+    /// The tombstones of keys whose private half somebody else may have.
+    pub fn revoked(&self) -> impl Iterator<Item = &Kid> {
+        let is_revoked = |entry: &Entry| matches!(entry.state, EntryState::Revoked { .. });
+        self.keys.iter().filter(move |(_, entry)| is_revoked(entry)).map(|(kid, _)| kid)
+    }
+
+    /// What a node is to be told.
+    #[must_use]
+    pub fn orders_for(&self, node: &NodeName) -> DesiredState {
+        let order = self.orders.get(node);
+        DesiredState {
+            sign: order.map(|order| order.sign.clone()),
+            at: order.map_or(DesiredState::default().at, |order| order.at),
+            revoked: self.revoked().cloned().collect(),
+            forgotten: self.forgotten.get(node).copied(),
+            announced: self.last_statements.get(node).map(|word| word.at),
+        }
+    }
+
+    /// Takes in what nodes say of their keys. Who holds a key does not change.
+    ///
+    /// A key that its node does not name is lost: it has signed its last token just now, at the latest.
+    pub(super) fn apply(&mut self, merged: &Merged, retention: &Retention, now: Timestamp) {
+        let lost =
+            Stage::Retired { since: now, latest_exp: Some(longest(now, retention.max_token_lifetime)) };
+        let is_lost = |kid: &Kid, signer: &KeyOwner| {
+            !matches!(signer.stage, Stage::Retired { .. })
+                && merged.nodes.contains_key(&signer.node)
+                && !merged.signers.contains_key(kid)
+        };
+        let mut said = merged.signers.clone();
+        said.extend(self.keys.iter().filter_map(|(kid, entry)| {
+            let signer = entry.signer.as_ref().filter(|signer| is_lost(kid, signer))?;
+            Some((kid.clone(), KeyOwner { stage: lost, ..signer.clone() }))
+        }));
+        for (node, word) in &merged.nodes {
+            // Who was forgotten and is believed lives.
+            let was_forgotten = self.forgotten.remove(node).is_some();
+            if self.last_statements.insert(node.clone(), *word) != Some(*word) || was_forgotten {
+                self.advance();
+            }
+        }
+        for (kid, said) in &said {
+            let is_told =
+                |entry: &&mut Entry| entry.is_public() || matches!(entry.state, EntryState::Revoked { .. });
+            let Some(entry) = self.keys.get_mut(kid).filter(is_told) else { continue };
+            let before = match &entry.signer {
+                Some(known) if known.node != said.node || known.stage == said.stage => continue,
+                known => known.as_ref().map(|known| known.stage),
+            };
+            entry.signer = Some(said.clone());
+            // Whether a revoked key still signs is worth knowing, and no event of its life.
+            if !entry.is_public() {
+                self.advance();
+                continue;
+            }
+            match (before, said.stage) {
+                (Some(Stage::Active { .. }), Stage::Active { .. })
+                | (Some(Stage::Retired { .. }), Stage::Retired { .. })
+                | (_, Stage::Standby { .. }) => self.advance(),
+                (_, Stage::Active { .. }) => self.record(now, kid, ChangeKind::Activated),
+                (_, Stage::Retired { .. }) => self.record(now, kid, ChangeKind::Retired),
+            }
+        }
+    }
+
+    /// The time of the latest order that a node says it has dealt with.
+    #[must_use]
+    pub fn observed_order(&self, node: &NodeName) -> Option<Timestamp> {
+        self.last_statements.get(node).and_then(|word| word.observed_order)
+    }
+
+    /// Whether a node has dealt with an order that it was given at a time. What it says to have heard after
+    /// `latest_good` it has by a clock that was ahead.
+    pub(super) fn has_dealt_with(
+        &self,
+        node: &NodeName,
+        ordered: Option<Timestamp>,
+        latest_good: Timestamp,
+    ) -> bool {
+        let heard = self.observed_order(node).filter(|heard| *heard <= latest_good);
+        ordered.is_none_or(|at| heard >= Some(at))
+    }
+
+    /// Whether the operator wants the next key of a node to sign without the propagation wait, and which keys it is not
+    /// to be, because they were known by then.
+    #[must_use]
+    pub fn waived(&self, node: &NodeName) -> Option<&BTreeSet<Kid>> {
+        self.propagation_waived.get(node)
+    }
+
+    /// Records an order; see [`crate::core::rotation::next_step`]. It is later than the one before, whoever
+    /// gave that and by which clock.
+    #[must_use]
+    pub fn order(&self, node: &NodeName, sign: &Kid, why: OrderReason, now: Timestamp) -> Self {
+        let mut ledger = self.clone();
+        let of_node = |entry: &&Entry| entry.signer.as_ref().is_some_and(|signer| signer.node == *node);
+        // The key of the last order may be revoked, and that order gone.
+        let before = ledger.keys.values().filter(of_node).filter_map(|entry| entry.ordered);
+        let last = before.chain(ledger.orders.get(node).map(|last| last.at)).max();
+        let at = last.map_or(now, |last| now.max(later(last, BETWEEN_ORDERS)));
+        ledger.orders.insert(node.clone(), Order { sign: sign.clone(), at, reason: why });
+        ledger.propagation_waived.remove(node);
+        if let Some(entry) = ledger.keys.get_mut(sign) {
+            entry.ordered = Some(at);
+        }
+        ledger.record(now, sign, ChangeKind::Ordered);
+        ledger
+    }
+
+    /// Takes the operator's word. `gates` are the places that must show a key before it signs.
+    ///
+    /// # Errors
+    ///
+    /// Says why nothing is changed.
+    pub fn execute(
+        &self,
+        ask: &RotationCommand,
+        gates: &BTreeSet<String>,
+        retention: &Retention,
+        propagation: Duration,
+        now: Timestamp,
+    ) -> Result<Self, RotationCommandError> {
+        match ask {
+            RotationCommand::Start { without } => self.start(without.clone(), gates, now),
+            RotationCommand::Abort {} => self.abort(gates, propagation, now),
+            RotationCommand::Revoke { kid, with_new_key: false } => self.revoke(kid, now),
+            RotationCommand::Revoke { kid, with_new_key: true } => self.revoke_for_a_new_key(kid, now),
+            RotationCommand::Forget { node } => self.forget(node, retention, now),
+        }
+    }
+
+    /// Asks for a rotation of every node, as soon as its standby is ready.
+    ///
+    /// `without` names places that need not show a key.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nobody signs, when a rotation was asked for already, and for a place that is unknown.
+    pub fn start(
+        &self,
+        without: BTreeSet<String>,
+        places: &BTreeSet<String>,
+        now: Timestamp,
+    ) -> Result<Self, RotationCommandError> {
+        if let Some(name) = without.iter().find(|name| !places.contains(*name)) {
+            let known = places.iter().map(|place| format!("`{place}`")).collect::<Vec<_>>().join(", ");
+            return Err(RotationCommandError::UnknownPlace { name: name.clone(), known });
+        }
+        if self.nodes().is_empty() {
+            return Err(RotationCommandError::NobodySigns);
+        }
+        match &self.rotation_request {
+            // Another list of places is another word.
+            Some(wish) if wish.without == without => Err(RotationCommandError::AskedAlready { at: wish.at }),
+            _ => {
+                let mut ledger = self.clone();
+                // Later than every order, whatever clock those were given by.
+                let last = self.orders.values().map(|order| later(order.at, BETWEEN_ORDERS)).max();
+                ledger.rotation_request =
+                    Some(RotationRequest { at: last.map_or(now, |last| now.max(last)), without });
+                ledger.advance();
+                Ok(ledger)
+            }
+        }
+    }
+
+    /// The wish is fulfilled, or nobody is left to fulfil it.
+    #[must_use]
+    pub fn complete_rotation(&self) -> Self {
+        let mut ledger = self.clone();
+        if ledger.rotation_request.take().is_some() {
+            ledger.advance();
+        }
+        ledger
+    }
+
+    /// Takes a rotation back: one that was asked for and has not begun, a new key that is waited for after a
+    /// revocation (then the key that is ready signs), or else the last order of every node that has a way back. The way back is the key that the node has retired last, if it was ready when the order
+    /// was given and every gating place has shown it without a gap since: else somebody may have a copy without it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is nothing to take back, and when a place has not shown the key before all the time:
+    /// then nothing is changed.
+    pub fn abort(
+        &self,
+        gates: &BTreeSet<String>,
+        propagation: Duration,
+        now: Timestamp,
+    ) -> Result<Self, RotationCommandError> {
+        let begun = |order: &Order| self.rotation_request.as_ref().is_some_and(|wish| order.at >= wish.at);
+        if self.rotation_request.is_some() && !self.orders.values().any(begun) {
+            return Ok(self.complete_rotation());
+        }
+        let mut ledger = self.complete_rotation();
+        if !std::mem::take(&mut ledger.propagation_waived).is_empty() {
+            ledger.advance();
+            return Ok(ledger);
+        }
+        let mut is_done = false;
+        for (node, order) in &self.orders {
+            if matches!(order.reason, OrderReason::First | OrderReason::Aborted | OrderReason::Unseen) {
+                continue;
+            }
+            let Some((kid, entry)) = self.retired_last(node, &order.sign) else { continue };
+            let was_ready = |since: Timestamp| {
+                since <= order.at && (entry.present_from_start || later(since, propagation) <= order.at)
+            };
+            let has_gap = |place: &&String| !entry.shown.get(*place).is_some_and(|since| was_ready(*since));
+            if let Some(place) = gates.iter().find(has_gap) {
+                let (node, kid, place) = (node.clone(), kid.clone(), format!("`{place}`"));
+                return Err(RotationCommandError::NoWayBack { node, kid, place });
+            }
+            ledger = ledger.order(node, kid, OrderReason::Aborted, now);
+            is_done = true;
+        }
+        if is_done { Ok(ledger) } else { Err(RotationCommandError::NothingToAbort) }
+    }
+
+    /// The key that a node signed with before the one that it was ordered.
+    fn retired_last(&self, node: &NodeName, ordered: &Kid) -> Option<(&Kid, &Entry)> {
+        let before = self.keys_of(node).into_iter().filter(|(kid, ..)| *kid != ordered);
+        let signed = before.filter(|(_, _, stage)| !matches!(stage, Stage::Standby { .. }));
+        signed.max_by_key(|(_, _, stage)| stage.since()).map(|(kid, entry, _)| (kid, entry))
+    }
+
+    /// Takes the operator's word that somebody else may have the private key: it is public no more, at once
+    /// and for ever, and its node stops signing with it. Live tokens that it signed are dead.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the kid is unknown or was revoked already.
+    pub fn revoke(&self, kid: &Kid, now: Timestamp) -> Result<Self, RotationCommandError> {
+        let mut ledger = self.clone();
+        let stranger = ledger.unmanaged_keys.remove(kid);
+        match (ledger.keys.get_mut(kid), stranger) {
+            (Some(Entry { state: EntryState::Revoked { .. }, .. }), _) => {
+                return Err(RotationCommandError::RevokedAlready { kid: kid.clone() });
+            }
+            (Some(entry), _) => {
+                entry.state = EntryState::Revoked { at: now };
+                entry.shown.clear();
+            }
+            (None, Some(stranger)) => {
+                ledger
+                    .keys
+                    .insert(kid.clone(), Entry::new(stranger.jwk, now, EntryState::Revoked { at: now }));
+            }
+            (None, None) => return Err(RotationCommandError::UnknownKey { kid: kid.clone() }),
+        }
+        ledger.orders.retain(|_, order| order.sign != *kid);
+        ledger.record(now, kid, ChangeKind::Revoked);
+        Ok(ledger)
+    }
+
+    /// The same, and the node that signs with the key goes on with one that was never public, as soon as every place
+    /// shows it: some readers look at a JWKS again for a kid alone that they have never seen, and accept the revoked
+    /// key until then. Whoever has a copy of before refuses the new key's tokens.
+    ///
+    /// Its standby signs for the API server alone meanwhile: so the node makes another key, and can prove that it is
+    /// its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::revoke`], and when no node signs with the key.
+    pub fn revoke_for_a_new_key(&self, kid: &Kid, now: Timestamp) -> Result<Self, RotationCommandError> {
+        let mut ledger = self.revoke(kid, now)?;
+        // A node that was ordered to another key keeps that one and its standby, and makes none.
+        let signs = |signer: &&KeyOwner| match self.orders.get(&signer.node) {
+            Some(order) => order.sign == *kid,
+            None => matches!(signer.stage, Stage::Active { .. }),
+        };
+        let signer = self.keys.get(kid).and_then(|entry| entry.signer.as_ref()).filter(signs);
+        let Some(KeyOwner { node, .. }) = signer else {
+            return Err(RotationCommandError::SignsNothing { kid: kid.clone() });
+        };
+        ledger.orders.remove(node);
+        let known = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
+        ledger.propagation_waived.insert(node.clone(), known);
+        Ok(ledger)
+    }
+
+    /// Takes the operator's word that a node is gone and signs no more: its keys are kept for as long as a
+    /// token that it may have signed just now lives.
+    ///
+    /// # Errors
+    ///
+    /// Fails when no key is known of the node.
+    pub fn forget(
+        &self,
+        node: &NodeName,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<Self, RotationCommandError> {
+        let mut ledger = self.clone();
+        let latest_exp = Some(longest(now, retention.max_token_lifetime));
+        let kids: Vec<Kid> = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
+        if kids.is_empty() {
+            return Err(RotationCommandError::UnknownNode { node: node.clone() });
+        }
+        ledger.orders.remove(node);
+        ledger.propagation_waived.remove(node);
+        ledger.last_statements.remove(node);
+        ledger.forgotten.insert(node.clone(), now);
+        for kid in kids {
+            let entry = ledger.keys.get_mut(&kid).expect("it is of this ledger");
+            entry.ordered = None;
+            if let Some(KeyOwner { stage, .. }) = &mut entry.signer
+                && !matches!(stage, Stage::Retired { .. })
+            {
+                *stage = Stage::Retired { since: now, latest_exp };
+                ledger.record(now, &kid, ChangeKind::Forgotten);
+            }
+        }
+        Ok(ledger)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Keys that only places know: they stay where they are until the operator adopts them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{ChangeKind, Entry, EntryState, Ledger};
+use crate::core::{jwk::Jwk, jwk_set::MAX_KEYS, kid::Kid};
+
+/// A key that was found in places and in no source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnmanagedKey {
+    pub jwk: Jwk,
+    /// The places that show it, and since when.
+    pub shown: BTreeMap<String, Timestamp>,
+}
+
+impl Ledger {
+    /// Takes in the keys that only this place knows.
+    ///
+    /// They stay on that place, where somebody may rely on them, and spread nowhere until
+    /// [`Ledger::adopt`].
+    #[must_use]
+    pub fn observe_unmanaged(&self, place: &str, strangers: &[Jwk], now: Timestamp) -> Self {
+        let mut ledger = self.clone();
+        let mut changed = false;
+        for (kid, stranger) in &mut ledger.unmanaged_keys {
+            if !strangers.iter().any(|jwk| jwk.kid() == kid) {
+                changed |= stranger.shown.remove(place).is_some();
+            }
+        }
+        ledger.unmanaged_keys.retain(|_, stranger| !stranger.shown.is_empty());
+        if changed {
+            ledger.advance();
+        }
+        for jwk in strangers.iter().filter(|jwk| !self.keys.contains_key(jwk.kid())) {
+            // Who fills a place with keys must not fill the ledger: more can never be published anyway.
+            if ledger.unmanaged_keys.len() >= MAX_KEYS && !ledger.unmanaged_keys.contains_key(jwk.kid()) {
+                continue;
+            }
+            let stranger = ledger
+                .unmanaged_keys
+                .entry(jwk.kid().clone())
+                .or_insert_with(|| UnmanagedKey { jwk: jwk.clone(), shown: BTreeMap::new() });
+            if !stranger.shown.contains_key(place) {
+                stranger.shown.insert(place.to_owned(), now);
+                ledger.record(now, jwk.kid(), ChangeKind::UnmanagedKeyFound);
+            }
+        }
+        ledger
+    }
+
+    /// Takes the operator's word that a stranger or a removed key belongs to this issuer.
+    ///
+    /// It is published everywhere and starts a full retention: nobody knows what it has signed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the kid is unknown or its key is public already.
+    pub fn adopt(&self, kid: &Kid, now: Timestamp) -> Result<Self, AdoptionError> {
+        let mut ledger = self.clone();
+        let missing = EntryState::Missing { since: now };
+        match (ledger.unmanaged_keys.remove(kid), ledger.keys.get_mut(kid)) {
+            (_, Some(entry)) if entry.is_public() => {
+                return Err(AdoptionError::AlreadyPublic { kid: kid.clone() });
+            }
+            (_, Some(Entry { state: EntryState::Revoked { .. }, .. })) => {
+                return Err(AdoptionError::Revoked { kid: kid.clone() });
+            }
+            (_, Some(entry)) => entry.state = missing,
+            (Some(stranger), None) => {
+                ledger.keys.insert(kid.clone(), Entry::new(stranger.jwk, now, missing));
+            }
+            (None, None) => return Err(AdoptionError::Unknown { kid: kid.clone() }),
+        }
+        ledger.record(now, kid, ChangeKind::Adopted);
+        Ok(ledger)
+    }
+}
+
+/// A key cannot be adopted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum AdoptionError {
+    #[error("kid `{kid}` is unknown: no place shows it and it was never removed")]
+    Unknown { kid: Kid },
+    #[error("kid `{kid}` is public already")]
+    AlreadyPublic { kid: Kid },
+    #[error("kid `{kid}` was revoked: somebody else may have the private key")]
+    Revoked { kid: Kid },
+}

@@ -1,0 +1,48 @@
+//! The verbs: ask an edge, let core decide, act through an edge.
+//!
+//! [`keeper`] owns what is known of an issuer, [`asking`] brings it what the sources say, [`placing`]
+//! carries its publication to the targets. [`sync`] does all of it once, [`watching`] for ever;
+//! [`control_plane`] finds out whom to ask where a cluster has several API servers, [`tending`] looks after
+//! a node that signs, [`probing`] finds out whether the world accepts its tokens, and [`telling`] tells operators
+//! what became of it.
+
+pub mod announcement_sync;
+pub mod concurrency;
+pub mod control_plane;
+pub mod document_read;
+pub mod event_loop;
+pub mod issuer;
+pub mod probe;
+pub mod signer_loop;
+pub mod source_loop;
+pub mod source_poll;
+pub mod sync;
+pub mod target_sync;
+
+use self::{control_plane::ControlPlane, issuer::Endpoints, source_poll::SourcePoller};
+use crate::core::issuer::Issuer;
+
+/// A source as it is configured.
+pub enum ConfiguredSource {
+    One(SourcePoller),
+    Found(ControlPlane),
+}
+
+impl ConfiguredSource {
+    /// Who speaks for it before anybody was asked.
+    #[must_use]
+    pub fn voices(&self) -> Endpoints {
+        match self {
+            Self::One(asked) => Endpoints { verify: asked.verifies(), ..Endpoints::one(asked.name()) },
+            Self::Found(_) => Endpoints { verify: true, ..Endpoints::unknown() },
+        }
+    }
+
+    /// Who speaks for it, found out for a single pass.
+    pub async fn found(self, issuer: &Issuer) -> (Endpoints, Vec<SourcePoller>) {
+        match self {
+            Self::One(asked) => (Endpoints::one(asked.name()), vec![asked]),
+            Self::Found(plane) => plane.find(issuer).await,
+        }
+    }
+}

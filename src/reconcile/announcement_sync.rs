@@ -1,0 +1,41 @@
+//! Carries announcements of nodes from one to the other, again and again.
+
+use std::time::Duration;
+
+use tokio::{select, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::source_poll::in_one_line;
+use crate::{store::announcement_sync::AnnouncementSync, telemetry::Trouble};
+
+/// Time between two rounds: one list of a handful of objects.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Carries for ever. Nodes go on with what they have while nothing can be carried.
+pub async fn run_announcement_sync(courier: AnnouncementSync, stop: CancellationToken) {
+    let mut trouble = Trouble::default();
+    loop {
+        let carried = select! {
+            () = stop.cancelled() => return,
+            carried = courier.sync() => carried,
+        };
+        match carried {
+            Ok(()) => {
+                if let Some(failures) = trouble.over() {
+                    info!(failures, "announcements are carried again");
+                }
+            }
+            Err(error) => {
+                let text = in_one_line(&error);
+                if trouble.is_lasting_news(&text, error.is_refusal()) {
+                    warn!(error = text, hint = error.hint(), "announcements are not carried");
+                }
+            }
+        }
+        select! {
+            () = stop.cancelled() => return,
+            () = sleep(EVERY) => {}
+        }
+    }
+}

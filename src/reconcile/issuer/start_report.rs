@@ -1,0 +1,60 @@
+//! What an issuer says once it has begun: how many keys it has, and whether every source and target is well.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::IssuerReconciler;
+
+/// How long it is waited for what is not well at once: a store that refuses, an API server that restarts.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What has not been tried since the start.
+pub(super) struct StartReport {
+    sources: BTreeSet<usize>,
+    places: BTreeSet<String>,
+    since: Instant,
+    is_told: bool,
+}
+
+impl StartReport {
+    pub(super) fn new(sources: usize, places: BTreeSet<String>) -> Self {
+        Self { sources: (0..sources).collect(), places, since: Instant::now(), is_told: false }
+    }
+}
+
+impl IssuerReconciler {
+    /// Notes that somebody who speaks for a source was asked, whatever came of it.
+    pub(in crate::reconcile) fn source_polled(&self, source: usize) {
+        self.log_start_once(|opening| {
+            opening.sources.remove(&source);
+        });
+    }
+
+    /// Notes that it was tried to make a target show the publication, whatever came of it.
+    pub(in crate::reconcile) fn target_synced(&self, target: &str) {
+        self.log_start_once(|opening| {
+            opening.places.remove(target);
+        });
+    }
+
+    fn log_start_once(&self, note: impl FnOnce(&mut StartReport)) {
+        let mut opening = self.start_report.lock().expect("nobody panics while holding it");
+        if opening.is_told {
+            return;
+        }
+        note(&mut opening);
+        if !(opening.sources.is_empty() && opening.places.is_empty()) {
+            return;
+        }
+        let issuer = &self.spec.terms.issuer;
+        let summary = self.board.summary(issuer);
+        if summary.is_well() || opening.since.elapsed() >= PATIENCE {
+            opening.is_told = true;
+            let (keys, sources, targets) =
+                (summary.keys, summary.sources.to_string(), summary.targets.to_string());
+            info!(%issuer, keys, sources, targets, "issuer is published");
+        }
+    }
+}

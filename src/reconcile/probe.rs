@@ -1,0 +1,208 @@
+//! Repeatedly verifies a fresh token against the documents at the issuer's own URL.
+//!
+//! The tripwire compares the signing key with what Signpost considers public. This finds what that cannot see: a CDN that
+//! keeps an old JWKS, a bucket that was made private, an expired certificate. It never affects readiness: a replica that
+//! stops serving makes it worse. Trouble is reported after a second look, because documents are written one after the
+//! other; its end at once. Without a token there is no verdict: the last one stays. An unknown outcome counts as not
+//! accepted in the metric. Every replica does this, since each may see another edge of a CDN.
+
+use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::{select, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    concurrency::Permit, document_read, issuer::IssuerReconciler, source_loop::jittered,
+    source_poll::in_one_line,
+};
+use crate::{
+    clock,
+    core::{
+        ledger::Ledger,
+        token::{Token, UnverifiedToken},
+        verification::{ApiServerView, Evidence, Question, Verdict, judge},
+    },
+    relying_party::{Reach, RelyingParty},
+};
+
+/// Time until trouble is looked at a second time, before anybody hears of it: a publication may be on its way,
+/// and an API server that has just started refuses for some seconds.
+const CONFIRM: Duration = Duration::from_secs(15);
+/// How often that is done at most: what was put right in between may make place for something else.
+const CONFIRMATIONS: usize = 2;
+/// Longest time between two looks while there is trouble.
+const RECHECK: Duration = Duration::from_mins(1);
+
+/// A token, and who gave it.
+pub struct ProbeToken {
+    pub token: Token,
+    /// `None` where no API server did.
+    pub api_server: Option<ApiServerView>,
+}
+
+/// Makes a token for each look.
+pub type Tokens = Box<dyn Fn() -> BoxFuture<'static, Result<ProbeToken, ProbeError>> + Send + Sync>;
+
+/// What is found out of one issuer.
+pub struct Prober {
+    pub tokens: Tokens,
+    pub question: Question,
+    pub reach: Reach,
+    /// Authorities that are trusted besides those of the system.
+    pub ca_file: Option<PathBuf>,
+    pub every: Duration,
+}
+
+/// Looks for ever, once there is a publication.
+pub async fn run_probe(
+    prober: Prober,
+    keeper: Arc<IssuerReconciler>,
+    mut pass: Permit,
+    stop: CancellationToken,
+) {
+    let turn = async {
+        let mut publication = keeper.publication();
+        let _ = publication.wait_for(Option::is_some).await;
+        let mut known = LastVerdict::default();
+        loop {
+            let mut looked = prober.look_through(&mut pass, &keeper).await;
+            for _ in 0..CONFIRMATIONS {
+                if !known.is_new_trouble(&looked) {
+                    break;
+                }
+                sleep(CONFIRM.min(prober.every)).await;
+                let again = prober.look_through(&mut pass, &keeper).await;
+                let is_same =
+                    matches!((&looked, &again), (Ok(one), Ok(other)) if !other.is_news_after(Some(one)));
+                looked = again;
+                if is_same {
+                    break;
+                }
+            }
+            let is_well = matches!(&looked, Ok(judgement) if judgement.is_accepted());
+            known.take(looked, &keeper);
+            sleep(jittered(if is_well { prober.every } else { RECHECK.min(prober.every) })).await;
+        }
+    };
+    select! {
+        () = stop.cancelled() => {}
+        () = turn => {}
+    }
+}
+
+impl Prober {
+    /// Looks, and has every target looked at if there is trouble: what somebody deleted or edited is put right
+    /// before anybody is told of it.
+    async fn look_through(
+        &self,
+        pass: &mut Permit,
+        keeper: &IssuerReconciler,
+    ) -> Result<Verdict, ProbeError> {
+        let looked = pass.run(Box::pin(self.look(keeper))).await;
+        if matches!(&looked, Ok(judgement) if !judgement.is_accepted()) {
+            keeper.request_recheck();
+        }
+        looked
+    }
+
+    async fn look(&self, keeper: &IssuerReconciler) -> Result<Verdict, ProbeError> {
+        let ProbeToken { token, api_server } = (self.tokens)().await?;
+        let mut evidence = Evidence {
+            token: Some(UnverifiedToken::parse(token.as_str())),
+            api_server,
+            ledger: Some(Ledger::clone(&keeper.ledger().borrow())),
+            max_token_lifetime: Some(keeper.spec().retention.max_token_lifetime),
+            ..Evidence::none(clock::now())
+        };
+        // Another one each time: it knows no address and has no connection of before.
+        let relying_party = RelyingParty::new(self.reach.clone(), None, self.ca_file.clone()).await;
+        let relying_party =
+            relying_party.map_err(|error| ProbeError::new(&error).hint(Some(error.hint().to_owned())))?;
+        document_read::read(&mut evidence, &keeper.spec().terms.issuer, &relying_party).await;
+        evidence.now = clock::now();
+        Ok(judge(&evidence, &self.question).into())
+    }
+}
+
+/// What the operator was told last.
+#[derive(Default)]
+struct LastVerdict {
+    judgement: Option<Verdict>,
+    error: Option<String>,
+}
+
+impl LastVerdict {
+    fn is_new_trouble(&self, looked: &Result<Verdict, ProbeError>) -> bool {
+        match looked {
+            Ok(judgement) => !judgement.is_accepted() && judgement.is_news_after(self.judgement.as_ref()),
+            Err(nothing) => self.error.as_ref() != Some(&nothing.error),
+        }
+    }
+
+    /// Shows what came of a look, and logs what is news.
+    fn take(&mut self, looked: Result<Verdict, ProbeError>, keeper: &IssuerReconciler) {
+        let issuer = &keeper.spec().terms.issuer;
+        match looked {
+            Ok(judgement) => {
+                if self.error.take().is_some() {
+                    info!(%issuer, "tokens are verified again");
+                }
+                if judgement.is_news_after(self.judgement.as_ref()) {
+                    log(&judgement, issuer.as_str());
+                }
+                keeper.board().verified(issuer, clock::now(), judgement.clone());
+                self.judgement = Some(judgement);
+            }
+            Err(ProbeError { error, hint }) => {
+                keeper.board().unverified(issuer, &error);
+                if self.error.as_ref() != Some(&error) {
+                    warn!(%issuer, error, hint, "cannot verify, there is nothing to judge");
+                    self.error = Some(error);
+                }
+            }
+        }
+    }
+}
+
+fn log(judgement: &Verdict, issuer: &str) {
+    let (party, code) = (judgement.party.name(), judgement.likely_code);
+    match judgement.decisive() {
+        _ if judgement.is_accepted() => info!(issuer, party, "tokens would be accepted again"),
+        Some(finding) => warn!(
+            issuer,
+            party,
+            outcome = judgement.outcome.name(),
+            finding = finding.id,
+            code,
+            seen = finding.seen,
+            fix = finding.fix,
+            "tokens would not be accepted"
+        ),
+        None => warn!(issuer, party, outcome = judgement.outcome.name(), "tokens would not be accepted"),
+    }
+}
+
+/// There is no token, or no way to ask what a relying party reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeError {
+    /// With its causes.
+    pub error: String,
+    pub hint: Option<String>,
+}
+
+impl ProbeError {
+    #[must_use]
+    pub fn new(error: &(dyn Error + 'static)) -> Self {
+        Self { error: in_one_line(error), hint: None }
+    }
+
+    #[must_use]
+    pub fn hint(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Tends a node that signs: tells it what it is ordered, and lets it do what there is to do.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{select, sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::source_poll::in_one_line;
+use crate::{
+    blocking, clock,
+    core::signing::{DesiredState, SignerStep},
+    signer::Node,
+    telemetry::Trouble,
+};
+
+/// Time between two looks at what is to be done: keys end at a time, not with an event.
+const EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for a node: to make a key takes seconds on a busy machine, and one in a token longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time after which files that others may write count as hanging.
+const SLOW_AFTER: Duration = Duration::from_secs(10);
+
+/// Tends a node for ever, and listens to the others. It goes on with what is on its disk whatever becomes of who
+/// orders, and of what others write.
+pub async fn run_signer<T>(
+    node: Arc<Node>,
+    heard: watch::Receiver<T>,
+    orders: impl Fn(&T) -> DesiredState,
+    stop: CancellationToken,
+) {
+    let listening = read_peers(Arc::clone(&node), stop.clone());
+    tokio::join!(reconcile(node, heard, orders, stop), listening);
+}
+
+/// Reads what other nodes say, again and again.
+async fn read_peers(node: Arc<Node>, stop: CancellationToken) {
+    loop {
+        let listened = {
+            let node = Arc::clone(&node);
+            let directory = node.settings().announcements.clone();
+            async move { blocking::in_turn(&directory, move || node.read_peers()).await }
+        };
+        tokio::pin!(listened);
+        let mut hangs = false;
+        loop {
+            select! {
+                () = stop.cancelled() => return,
+                () = &mut listened => break,
+                () = sleep(SLOW_AFTER), if !hangs => {
+                    let directory = node.settings().announcements.display();
+                    warn!(%directory, "reading the announcements of other nodes hangs");
+                    hangs = true;
+                }
+            }
+        }
+        if hangs {
+            info!("the announcements of other nodes are read again");
+        }
+        select! {
+            () = stop.cancelled() => return,
+            () = sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn reconcile<T>(
+    node: Arc<Node>,
+    mut heard: watch::Receiver<T>,
+    orders: impl Fn(&T) -> DesiredState,
+    stop: CancellationToken,
+) {
+    let (name, issuer, margin, keyring) = {
+        let settings = node.settings();
+        (settings.node.clone(), settings.issuer.clone(), settings.margin, settings.keyring.clone())
+    };
+    let mut trouble = Trouble::default();
+    let mut distrusted = Vec::new();
+    loop {
+        let orders = orders(&heard.borrow_and_update());
+        let refused = orders.key(&node.journal(), clock::now(), margin).err();
+        let tended = {
+            let node = Arc::clone(&node);
+            blocking::within(PATIENCE, &keyring, move || node.reconcile(&orders, clock::now()))
+        };
+        let tended = select! {
+            () = stop.cancelled() => return,
+            tended = tended => tended,
+        };
+        let hint = || Some(format!("see what `{}` is mounted from, or what holds it up", keyring.display()));
+        let now_wrong = match (&tended, &refused) {
+            (Err(hangs), _) => Some((in_one_line(hangs), hint())),
+            (Ok(Err(error)), _) => Some((in_one_line(error), error.hint())),
+            (Ok(Ok(_)), Some(refused)) => Some((in_one_line(refused), None)),
+            (Ok(Ok(_)), None) => None,
+        };
+        node.metrics().record_reconcile(now_wrong.as_ref().map(|(text, _)| text.clone()));
+        match now_wrong {
+            Some((text, hint)) => {
+                if trouble.is_news(&text) {
+                    error!(%issuer, node = %name, error = text, hint, "a node cannot do what it has to");
+                }
+            }
+            None => {
+                if let Some(failures) = trouble.over() {
+                    info!(%issuer, node = %name, failures, "the node can do again what it has to");
+                }
+            }
+        }
+        // A thread that hangs may hold it.
+        let now_distrusted = if tended.is_ok() { node.rejected() } else { distrusted.clone() };
+        for reason in now_distrusted.iter().filter(|reason| !distrusted.contains(*reason)) {
+            let hint = reason.hint();
+            warn!(%issuer, node = %name, reason = %reason, hint, "an announcement does not count");
+        }
+        distrusted = now_distrusted;
+        for step in tended.iter().flatten().flatten() {
+            let (what, kid) = match step {
+                SignerStep::Generate => ("key made", None),
+                SignerStep::Begin { kid, ordered: None } => ("signs for the API server alone", Some(kid)),
+                SignerStep::Begin { kid, ordered: Some(_) } | SignerStep::Allow { kid, .. } => {
+                    ("signs for everybody", Some(kid))
+                }
+                // Why, the error above says.
+                SignerStep::Refuse { .. } => ("order refused", None),
+                SignerStep::Reassert { .. } => ("announced again, the last announcement did not count", None),
+                SignerStep::Stop { kid } => ("signs no more", Some(kid)),
+                SignerStep::Exclude { kid } => ("is for the API server alone", Some(kid)),
+                SignerStep::Destroy { kid } => ("private key destroyed", Some(kid)),
+            };
+            info!(%issuer, node = %name, kid = kid.map(tracing::field::display), what, "signing key");
+        }
+        select! {
+            () = stop.cancelled() => return,
+            changed = heard.changed() => if changed.is_err() { return },
+            () = sleep(EVERY) => {}
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Asks one source: is it the right issuer, which keys does it list, with which does it sign now.
+
+use std::{
+    collections::BTreeSet,
+    mem::discriminant,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::issuer::{IssuerReconciler, SourceObservation};
+pub use crate::core::redaction::in_one_line;
+use crate::{
+    clock,
+    core::{
+        issuer::Issuer, kid::Kid, left_out::Unreadable, merge::SourceAnswer, rotation::SigningKey,
+        service_account::ServiceAccount,
+    },
+    source::{FetchError, Fetched, Source, SourceError},
+    telemetry::Trouble,
+};
+
+/// How often a source that answers is asked which issuer it is and which key signs.
+const CHECK_EVERY: Duration = Duration::from_mins(1);
+/// Waits after a probe that failed. An API server that has just started refuses for some seconds,
+/// until it knows its roles; one that still refuses then means it.
+const RETRY_PROBE: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10)];
+
+/// A source of one issuer, and what is checked of it.
+pub struct SourcePoller {
+    source: Source,
+    every: Duration,
+    checks: Checks,
+    issuer_checked: Option<Instant>,
+    /// The issuer that it says it is: the one it should be, or a former one.
+    says: Option<Issuer>,
+    /// What it listed last.
+    kids: BTreeSet<Kid>,
+    /// When the next probe is due; at once if there was none.
+    probe_due: Option<Instant>,
+    /// How many probes failed in a row.
+    unprobed: usize,
+    account: Option<ServiceAccount>,
+    trouble: Trouble,
+    /// The issuer in the last minted token.
+    mints_as: Option<String>,
+    /// The kid that was logged as signing before everybody can know it, and how far it was known.
+    alerted_kid: Option<(Kid, SigningKey)>,
+    notes: Vec<String>,
+}
+
+/// What is checked of an API server besides its keys.
+#[derive(Clone, Debug, Default)]
+pub struct Checks {
+    /// What its own discovery document must name; `None` where the operator allowed a mismatch.
+    pub issuer: Option<Issuer>,
+    /// What it may name as well, for as long as the issuer is being moved.
+    pub former: Vec<Issuer>,
+    /// Whose token shows the key that signs now; `None`: this process's own service account.
+    pub probe: Option<ServiceAccount>,
+    /// Why the key that signs cannot be seen, as it was logged last: API servers of one cluster that share
+    /// this say it once.
+    pub unseen: Arc<Mutex<Option<String>>>,
+}
+
+impl Checks {
+    fn allow(&self, named: &str) -> bool {
+        self.issuer.iter().chain(&self.former).any(|issuer| issuer.as_str() == named)
+    }
+}
+
+impl SourcePoller {
+    #[must_use]
+    pub fn new(source: Source, every: Duration, checks: Checks) -> Self {
+        Self {
+            account: checks.probe.clone(),
+            source,
+            every,
+            checks,
+            issuer_checked: None,
+            says: None,
+            kids: BTreeSet::new(),
+            probe_due: None,
+            unprobed: 0,
+            trouble: Trouble::default(),
+            mints_as: None,
+            alerted_kid: None,
+            notes: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.source.name()
+    }
+
+    /// Time between two polls while all is well.
+    #[must_use]
+    pub fn every(&self) -> Duration {
+        self.every
+    }
+
+    /// Whether whoever is asked verifies tokens with the keys that it lists.
+    #[must_use]
+    pub fn verifies(&self) -> bool {
+        matches!(self.source, Source::ApiServer(_))
+    }
+
+    /// Resolves once there is a reason to ask again before its time. May never.
+    pub async fn connection_lost(&self) {
+        self.source.connection_lost().await;
+    }
+
+    /// Lets go of open connections.
+    pub async fn reconnect(&self) {
+        self.source.reconnect().await;
+    }
+
+    /// Reads the keys once, after making sure that they are the issuer's.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no usable answer, or when it is another issuer's.
+    pub async fn fetch(&mut self) -> Result<Fetched, PollError> {
+        if self.issuer_checked.is_none_or(|checked| checked.elapsed() >= CHECK_EVERY) {
+            self.issuer_checked = None;
+            self.says = check_issuer(&self.source, &self.checks).await?;
+            self.issuer_checked = Some(Instant::now());
+        }
+        let mut fetched = self.source.fetch().await?;
+        let former = self.says.as_ref().filter(|says| Some(*says) != self.checks.issuer.as_ref());
+        fetched.notes.extend(former.map(|former| {
+            format!("it still names former issuer `{former}`, whose documents are published too")
+        }));
+        Ok(fetched)
+    }
+
+    /// Asks, notes the answer on the board and in the log, and returns it for the keeper.
+    ///
+    /// # Errors
+    ///
+    /// As [`Asked::fetch`]; the board and the log have it already.
+    pub async fn poll(&mut self, keeper: &IssuerReconciler) -> Result<SourceObservation, PollError> {
+        let fetched = self.fetch().await;
+        let now = clock::now();
+        let issuer = &keeper.spec().terms.issuer;
+        let matches = self.says.as_ref().and_then(|_| self.mints_as_it_should());
+        keeper.board().source(issuer, self.source.name(), |status| {
+            status.up = fetched.is_ok();
+            match &fetched {
+                Ok(fetched) => {
+                    status.last_success = Some(now);
+                    status.error = None;
+                    status.answers += 1;
+                    status.keys = fetched.keys.len();
+                    status.left_out = fetched.left_out.len();
+                    status.issuer_matches = matches;
+                }
+                Err(error) => {
+                    status.error = Some(in_one_line(error));
+                    status.failures += 1;
+                    if matches!(error, PollError::OtherIssuer { .. }) {
+                        status.issuer_matches = Some(false);
+                    }
+                }
+            }
+        });
+        match fetched {
+            Ok(fetched) => {
+                self.recovered(issuer);
+                let notes: Vec<String> = fetched.warnings().collect();
+                self.note(issuer, notes.clone());
+                let kids = fetched.keys.iter().map(|key| key.kid().clone()).collect();
+                let before = std::mem::replace(&mut self.kids, kids);
+                if before != self.kids {
+                    // Who lists other keys may sign with another one.
+                    self.probe_due = None;
+                }
+                let server_time = fetched.server_time;
+                Ok(SourceObservation { answer: answer(fetched), server_time, notes })
+            }
+            Err(error) => {
+                self.failed(issuer, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Once a minute, finds out which key signs now and whether the world knows it.
+    pub async fn probe(&mut self, keeper: &IssuerReconciler) {
+        let Source::ApiServer(server) = &self.source else { return };
+        if self.probe_due.is_some_and(|due| Instant::now() < due) {
+            return;
+        }
+        if self.account.is_none() {
+            // Failing or being a human both mean that there is nobody to mint a token for.
+            self.account = server.service_account().await.unwrap_or_default();
+        }
+        let Some(account) = &self.account else {
+            self.probe_due = Some(Instant::now() + CHECK_EVERY);
+            return;
+        };
+        let issuer = &keeper.spec().terms.issuer;
+        let probed = server.probe(account).await;
+        let wait = if probed.is_ok() {
+            CHECK_EVERY
+        } else {
+            *RETRY_PROBE.get(self.unprobed).unwrap_or(&CHECK_EVERY)
+        };
+        self.probe_due = Some(Instant::now() + wait);
+        let kid = match probed {
+            Ok(probe) => {
+                self.unprobed = 0;
+                self.check_minted_issuer(issuer, probe.issuer);
+                probe.kid
+            }
+            Err(error) => {
+                self.unprobed += 1;
+                if self.unprobed == RETRY_PROBE.len() {
+                    let (hint, error) = (error.hint(), in_one_line(&error));
+                    let mut unseen = self.checks.unseen.lock().expect("nobody panics while holding it");
+                    if unseen.as_ref() != Some(&error) {
+                        warn!(%issuer, source = self.source.name(), error, hint, "cannot see which key signs");
+                        *unseen = Some(error);
+                    }
+                }
+                return;
+            }
+        };
+        let Some(kid) = kid else { return };
+        let found = keeper.signing_key(&kid);
+        keeper.board().source(issuer, self.source.name(), |status| {
+            status.signs_with = Some(kid.as_str().to_owned());
+            status.signing_key_public = Some(found.is_public());
+            status.signing_key_ready = Some(found.is_ready());
+            status.signing_key_ready_at = found.ready_at();
+        });
+        self.check_signing_key(issuer, kid, found);
+    }
+
+    /// Logs what changes in how far the key that signs is known.
+    fn check_signing_key(&mut self, issuer: &Issuer, kid: Kid, found: SigningKey) {
+        let source = self.source.name();
+        let before = self.alerted_kid.take();
+        match before.as_ref().map(|(_, before)| before.is_public()) {
+            Some(false) if found.is_public() => {
+                info!(%issuer, source, %kid, "the key that signs is public");
+            }
+            Some(true) if found.is_ready() => {
+                info!(%issuer, source, %kid, "the key that signs is known everywhere");
+            }
+            _ => {}
+        }
+        let is_news = before
+            .is_none_or(|(known, before)| known != kid || discriminant(&before) != discriminant(&found));
+        match &found {
+            SigningKey::NotPublic if is_news => {
+                error!(%issuer, source, %kid, "an API server signs with a key that is not public");
+            }
+            SigningKey::NotReady { waits_for } if is_news => {
+                let why = waits_for.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                warn!(%issuer, source, %kid, why, "an API server signs with a key that not everybody can know yet");
+            }
+            _ => {}
+        }
+        self.alerted_kid = (!found.is_ready()).then_some((kid, found));
+    }
+
+    /// Whether the last minted token named the issuer; `None` where the operator allowed another one.
+    fn mints_as_it_should(&self) -> Option<bool> {
+        self.checks.issuer.as_ref()?;
+        Some(self.mints_as.as_deref().is_none_or(|named| self.checks.allow(named)))
+    }
+
+    /// A token says more about its issuer than a discovery document does.
+    fn check_minted_issuer(&mut self, issuer: &Issuer, minted: Option<String>) {
+        let before = std::mem::replace(&mut self.mints_as, minted);
+        if before != self.mints_as && self.mints_as_it_should() == Some(false) {
+            let found = self.mints_as.as_deref();
+            error!(%issuer, source = self.source.name(), found, "an API server mints tokens of another issuer");
+        }
+    }
+
+    fn failed(&mut self, issuer: &Issuer, error: &PollError) {
+        // Who was away may come back with another key, or as another issuer.
+        self.probe_due = None;
+        self.unprobed = 0;
+        self.issuer_checked = None;
+        let text = in_one_line(error);
+        if self.trouble.is_news(&text) {
+            let hint = error.hint();
+            warn!(%issuer, source = self.source.name(), error = text, hint, "source failed, its last good keys stay");
+        }
+    }
+
+    fn recovered(&mut self, issuer: &Issuer) {
+        if let Some(failures) = self.trouble.over() {
+            info!(%issuer, source = self.source.name(), failures, "source is back");
+        }
+    }
+
+    fn note(&mut self, issuer: &Issuer, notes: Vec<String>) {
+        for note in notes.iter().filter(|note| !self.notes.contains(note)) {
+            warn!(%issuer, source = self.source.name(), note, "note on a source");
+        }
+        self.notes = notes;
+    }
+}
+
+fn answer(Fetched { keys, left_out, said, .. }: Fetched) -> SourceAnswer {
+    said.map_or_else(|| SourceAnswer::of(keys, Unreadable::of(&left_out)), SourceAnswer::Announced)
+}
+
+/// Returns which issuer the source says that it is, if it says so.
+async fn check_issuer(source: &Source, checks: &Checks) -> Result<Option<Issuer>, PollError> {
+    let Some(expected) = &checks.issuer else { return Ok(None) };
+    let name = || source.name().to_owned();
+    let found = source.issuer().await.map_err(|source| PollError::Issuer { name: name(), source })?;
+    let Some(found) = found else { return Ok(None) };
+    let accepted = [expected].into_iter().chain(&checks.former).find(|issuer| found == issuer.as_str());
+    match accepted {
+        Some(issuer) => Ok(Some(issuer.clone())),
+        None => Err(PollError::OtherIssuer { name: name(), found, expected: expected.clone() }),
+    }
+}
+
+/// A source gave no keys that may be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("cannot read the issuer of source `{name}`")]
+    Issuer { name: String, source: SourceError },
+    #[error("source `{name}` is issuer `{found}`, expected `{expected}`")]
+    OtherIssuer { name: String, found: String, expected: Issuer },
+}
+
+impl PollError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fetch(error) => error.hint(),
+            Self::Issuer { source, .. } => source.hint(),
+            Self::OtherIssuer { expected, .. } => Some(format!(
+                "correct `issuer`, or give kube-apiserver `--service-account-issuer={expected}` before the one that \
+                 is there, which stays as the second: it signs as the first and takes tokens of both. Relying \
+                 parties compare every byte, a final `/` too"
+            )),
+        }
+    }
+}

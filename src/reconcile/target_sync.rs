@@ -1,0 +1,469 @@
+//! Makes one target show the publication: look, decide, write on condition, look again.
+
+use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc};
+
+use super::{issuer::IssuerReconciler, source_poll::in_one_line};
+use crate::{
+    clock,
+    core::{
+        freshness::Freshness,
+        issuer::is_readable_url,
+        jwk::Jwk,
+        jwk_set::{Profile, ReceivedJwks},
+        kid::Kid,
+        ledger::{Ledger, TargetObservation},
+        publication::{Document, Publication, Terms},
+        target_plan::{
+            Deviation, OtherJwks, TargetPlan, WriteRefused, decide, deviation, kids_shown, other_jwks,
+        },
+        verification::DocumentEvidence,
+    },
+    relying_party::{Reach, RelyingParty},
+    store::StoreError,
+    target::{Owner, PublicCopy, Reading, Target, TargetError, Versions, WriteError},
+};
+
+/// How often a lost race is run again before the next pass gets its chance: two writers that both
+/// retry settle in two rounds, more means that somebody writes without looking.
+const ROUNDS: u32 = 5;
+
+/// A target and what it was last seen to hold.
+pub struct TargetReconciler {
+    target: Target,
+    role: Role,
+    terms: Terms,
+    verified: Option<Verified>,
+    /// What a look found, until something is decided on it.
+    looked: Option<Reading>,
+}
+
+/// What a target is to its issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Which keys it is given.
+    pub profile: Profile,
+    /// Whether a key must be shown there before it may sign.
+    pub gates: bool,
+    /// Take over what another lineage owns: the operator's word.
+    pub adopt: bool,
+    /// How far one may reach to read what is taken over.
+    pub reach: Reach,
+    /// Authorities that are trusted then besides those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Bytes that were read, and the versions under which they were.
+struct Verified {
+    versions: Versions,
+    placement: TargetPlan,
+    /// What stood there before.
+    found: Versions,
+    /// In what that differed.
+    deviations: Vec<(Document, Deviation)>,
+}
+
+/// What happened since the bytes were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    Nothing,
+    /// Somebody else wrote there.
+    Edited,
+    /// Something else is wanted, or nothing was read yet.
+    Wanted,
+}
+
+/// What a look at a target came to.
+#[derive(Clone, Debug)]
+pub struct SyncResult {
+    /// The documents that were written.
+    pub wrote: Vec<Document>,
+    /// What relying parties find there.
+    pub look: TargetObservation,
+    /// Keys that only this target knows.
+    pub strangers: Vec<Jwk>,
+    /// Where readers found the JWKS before, if it was moved.
+    pub moved_from: Option<String>,
+    /// What somebody else had changed, and is right again.
+    pub repaired: Vec<(Document, Deviation)>,
+    pub public: PublicView,
+    /// The longest that relying parties may keep the JWKS that they get at a public address of it.
+    pub kept: Option<Freshness>,
+    /// The documents that they get as something else than JSON, and as what.
+    pub mistyped: Vec<(Document, String)>,
+}
+
+/// What all public addresses of a target show.
+struct Outside {
+    public: PublicView,
+    view: BTreeSet<Kid>,
+    kept: Option<Freshness>,
+    mistyped: Vec<(Document, String)>,
+}
+
+/// What relying parties see at the public addresses of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublicView {
+    NotConfigured,
+    /// The publication, byte for byte.
+    True,
+    /// An older publication of the same issuer: a cache on the way.
+    Behind,
+}
+
+impl TargetReconciler {
+    #[must_use]
+    pub fn new(target: Target, role: Role, terms: Terms) -> Self {
+        Self { target, role, terms, verified: None, looked: None }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.target.name()
+    }
+
+    /// Whether a key must be shown there before it may sign.
+    #[must_use]
+    pub fn required_for_rotation(&self) -> bool {
+        self.role.gates
+    }
+
+    /// What the target holds and what it says of who wrote it. What follows rests on this look.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the target cannot be read.
+    pub async fn read(&mut self) -> Result<Reading, TargetError> {
+        let reading = self.target.read().await?;
+        self.looked = Some(reading.clone());
+        Ok(reading)
+    }
+
+    /// What would be written, and on what that rests.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the target cannot be read or belongs to somebody else.
+    pub async fn plan(&self, ledger: &Ledger) -> Result<(Reading, TargetPlan), SyncError> {
+        let mut reading = match &self.looked {
+            Some(reading) => reading.clone(),
+            None => self.target.read().await?,
+        };
+        if let Some(uri) = other_jwks(&reading.found, ledger, &self.terms) {
+            let bytes = self.read_other(&uri).await;
+            reading.found.other = Some(OtherJwks { uri, bytes });
+        }
+        let placement = decide(&reading.found, ledger, &self.terms, self.role.profile, self.role.adopt)
+            .map_err(|source| SyncError::Refused { target: self.name().to_owned(), source })?;
+        Ok((reading, placement))
+    }
+
+    /// A JWKS that is somewhere else than ours: on the target itself if its address leads there, else as a
+    /// relying party reads it.
+    async fn read_other(&self, uri: &str) -> Result<Vec<u8>, String> {
+        let at_target = match self.target.read_at(uri, &self.terms.issuer).await {
+            Ok(Some(bytes)) => return Ok(bytes),
+            Ok(None) => None,
+            Err(error) => Some(in_one_line(&error)),
+        };
+        // What is wrong with the target itself says more than what its readers get.
+        self.fetch_other(uri).await.map_err(|reason| at_target.unwrap_or(reason))
+    }
+
+    async fn fetch_other(&self, uri: &str) -> Result<Vec<u8>, String> {
+        if !is_readable_url(uri) {
+            return Err("expected an https URL".to_owned());
+        }
+        let relying_party = RelyingParty::new(self.role.reach.clone(), None, self.role.ca_file.clone())
+            .await
+            .map_err(|error| in_one_line(&error))?;
+        match relying_party.read(uri).await {
+            DocumentEvidence::Answer(answer) if answer.status == 200 => Ok(answer.bytes),
+            DocumentEvidence::Answer(answer) => Err(format!("status {}", answer.status)),
+            DocumentEvidence::NoAnswer(none) => Err(none.why.to_string()),
+            DocumentEvidence::NotSought | DocumentEvidence::File { .. } => Err("nobody asked".to_owned()),
+        }
+    }
+
+    /// Makes the target show what follows from the ledger; costs one `HEAD` per document when it does
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the target cannot be read or written, belongs to somebody else, or shows relying
+    /// parties something else.
+    pub async fn sync(&mut self, ledger: &Ledger) -> Result<SyncResult, SyncError> {
+        let mut wrote = Vec::new();
+        let since = self.since(ledger).await?;
+        if since != Since::Nothing {
+            self.verified = None;
+            self.verified = Some(self.write_until_settled(ledger, &mut wrote).await?);
+        }
+        let verified = self.verified.as_ref().expect("settled or quiet");
+        let Outside { public, view, kept, mistyped } =
+            self.read_public_copies(&verified.placement.publication).await?;
+        let found = if wrote.is_empty() { &verified.versions } else { &verified.found };
+        let look =
+            TargetObservation { view, found: Some(found.mark()), left: Some(verified.versions.mark()) };
+        let repaired = match since {
+            Since::Edited if !wrote.is_empty() => verified.deviations.clone(),
+            _ => Vec::new(),
+        };
+        let moved_from = verified.placement.moved_from.clone().filter(|_| !wrote.is_empty());
+        Ok(SyncResult {
+            wrote,
+            look,
+            strangers: verified.placement.strangers.clone(),
+            moved_from,
+            repaired,
+            public,
+            kept,
+            mistyped,
+        })
+    }
+
+    /// Whether nobody wrote since the bytes were read, and the same bytes are wanted.
+    async fn since(&self, ledger: &Ledger) -> Result<Since, SyncError> {
+        let Some(verified) = &self.verified else { return Ok(Since::Wanted) };
+        // One that is known by now, as it was adopted or revoked, is none any more.
+        let mut strangers = verified.placement.strangers.iter();
+        if strangers.any(|key| ledger.key(key.kid()).is_some()) {
+            return Ok(Since::Wanted);
+        }
+        let keys = ledger.public_keys().chain(&verified.placement.strangers).cloned();
+        let wanted = Publication::render(&self.terms, self.role.profile, keys);
+        if wanted.as_ref() != Ok(&verified.placement.publication) {
+            return Ok(Since::Wanted);
+        }
+        let is_same = self.target.versions().await? == verified.versions;
+        Ok(if is_same { Since::Nothing } else { Since::Edited })
+    }
+
+    async fn write_until_settled(
+        &mut self,
+        ledger: &Ledger,
+        wrote: &mut Vec<Document>,
+    ) -> Result<Verified, SyncError> {
+        let owner = Owner { lineage: ledger.lineage().clone(), sequence: ledger.sequence() };
+        let mut lost = None;
+        for _ in 0..ROUNDS {
+            let planned = self.plan(ledger).await;
+            self.looked = None;
+            let (reading, placement) = planned?;
+            if let Some(sequence) = reading.later_than(ledger) {
+                let (target, ledger) = (self.name().to_owned(), ledger.sequence());
+                return Err(SyncError::Ahead { target, sequence, ledger });
+            }
+            let is_public = self.keep_public(&reading, &placement).await?;
+            match self.write(&reading, &placement, &owner, is_public, wrote).await {
+                Ok(versions) => {
+                    let differs = |document: &Document| {
+                        let found = reading.found.get(*document);
+                        Some((
+                            *document,
+                            deviation(found, &placement.publication, *document, ledger.lineage())?,
+                        ))
+                    };
+                    let deviations = placement.writes.iter().filter_map(differs).collect();
+                    return Ok(Verified { versions, placement, found: reading.versions, deviations });
+                }
+                Err(SyncError::Race(race)) => lost = Some(race),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(SyncError::Race(lost.expect("every round lost one")))
+    }
+
+    /// Refuses to replace what the world reads straight from the store with what it could not read: a right that
+    /// an object has of its own goes with it. Says whether it reads something there that nobody has replaced yet.
+    async fn keep_public(&mut self, reading: &Reading, placement: &TargetPlan) -> Result<bool, SyncError> {
+        let mut is_made_by_hand = false;
+        for document in placement.writes.iter().copied() {
+            let Some(stored) = reading.found.get(document) else { continue };
+            // Who cannot even ask does not read there.
+            if !self.target.is_public_by_itself(document).await.unwrap_or_default() {
+                continue;
+            }
+            self.target.expect_readers_at_store();
+            // What Signpost has written has no right of its own, unless somebody gave it one since: that it is
+            // missed is seen at once.
+            if stored.lineage.is_none() && !self.role.adopt {
+                is_made_by_hand = true;
+                if !self.target.is_public_beside(document).await? {
+                    return Err(self.hidden(document));
+                }
+            }
+        }
+        Ok(is_made_by_hand)
+    }
+
+    fn path(&self, document: Document) -> String {
+        self.terms.paths().of(document).to_owned()
+    }
+
+    fn hidden(&self, document: Document) -> SyncError {
+        let (target, document) = (self.name().to_owned(), self.path(document));
+        SyncError::Hidden { target, document, publicity: self.target.publicity() }
+    }
+
+    /// With `is_public` readers are sent to no JWKS that they cannot read.
+    async fn write(
+        &self,
+        reading: &Reading,
+        placement: &TargetPlan,
+        owner: &Owner,
+        is_public: bool,
+        wrote: &mut Vec<Document>,
+    ) -> Result<Versions, SyncError> {
+        let mut versions = reading.versions.clone();
+        for document in placement.writes.iter().copied() {
+            let sends = is_public && document == Document::Discovery;
+            if sends && !self.target.is_public_by_itself(Document::Jwks).await? {
+                return Err(self.hidden(Document::Jwks));
+            }
+            let expected = reading.versions.get(document);
+            let written = self.target.write(document, &placement.publication, owner, expected).await;
+            let version = written.map_err(|error| match error {
+                WriteError::Failed(error) => SyncError::Target(error),
+                race @ WriteError::LostRace { .. } => SyncError::Race(race),
+            })?;
+            wrote.push(document);
+            match document {
+                Document::Jwks => versions.jwks = Some(version),
+                Document::Discovery => versions.discovery = Some(version),
+            }
+        }
+        Ok(versions)
+    }
+
+    /// What all public addresses show: a key that one of them lacks is not public.
+    async fn read_public_copies(&self, publication: &Publication) -> Result<Outside, SyncError> {
+        let all = || publication.keys().kids().cloned().collect();
+        let mut public = PublicView::NotConfigured;
+        let mut view: Option<BTreeSet<Kid>> = None;
+        let mut kept = None;
+        let mut mistyped = Vec::new();
+        for shown in self.target.read_public(publication).await? {
+            let jwks_is_true = shown.jwks == publication.bytes(Document::Jwks)
+                || self.terms.jwks_elsewhere().is_some() && holds_all(&shown.jwks, publication);
+            let is_true = jwks_is_true && shown.discovery == publication.bytes(Document::Discovery);
+            let kids = if is_true { all() } else { self.older(&shown)? };
+            public =
+                if is_true && public != PublicView::Behind { PublicView::True } else { PublicView::Behind };
+            view = Some(view.map_or_else(|| kids.clone(), |view| &view & &kids));
+            kept = kept.into_iter().chain([shown.cache.longest(clock::now())]).max_by_key(|it| it.lifetime);
+            mistyped.extend(shown.mistyped);
+        }
+        Ok(Outside { public, view: view.unwrap_or_else(all), kept, mistyped })
+    }
+
+    /// The kids of an older publication of this issuer.
+    fn older(&self, shown: &PublicCopy) -> Result<BTreeSet<Kid>, SyncError> {
+        kids_shown(&shown.jwks, &shown.discovery, &self.terms.issuer).map_err(|wrong| SyncError::Outside {
+            target: self.name().to_owned(),
+            document: self.path(wrong.document()),
+            source: wrong.into(),
+        })
+    }
+}
+
+/// Whether a JWKS has every key, however it is written: somebody else may have written it.
+fn holds_all(jwks: &[u8], publication: &Publication) -> bool {
+    ReceivedJwks::parse(jwks).is_ok_and(|jwks| publication.keys().iter().all(|key| jwks.keys.contains(key)))
+}
+
+/// Makes a target show what follows from the stored ledger: a target that was written from a later change
+/// than `ledger` is at is left alone until the ledger was read anew.
+///
+/// # Errors
+///
+/// As [`Placer::place`], and when the ledger cannot be read.
+pub async fn sync_current(
+    placer: &mut TargetReconciler,
+    keeper: &IssuerReconciler,
+    ledger: &Arc<Ledger>,
+) -> Result<SyncResult, SyncError> {
+    let mut ledger = Arc::clone(ledger);
+    for _ in 1..ROUNDS {
+        match placer.sync(&ledger).await {
+            Err(SyncError::Ahead { target, sequence, .. }) => {
+                let read = keeper.observe_ledger_revision(&target, sequence).await;
+                ledger = read.map_err(|source| SyncError::Ledger { target, source: Box::new(source) })?;
+            }
+            placed => {
+                if matches!(placed, Ok(_) | Err(SyncError::Refused { .. })) {
+                    keeper.target_read(placer.name());
+                }
+                return placed;
+            }
+        }
+    }
+    placer.sync(&ledger).await
+}
+
+/// A target does not show the publication.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// It was written from a later change of the ledger: [`place_current`] reads that anew.
+    #[error(
+        "target `{target}` was written from change {sequence} of the ledger, which is at change {ledger}"
+    )]
+    Ahead { target: String, sequence: u64, ledger: u64 },
+    #[error("target `{target}` was written from a later ledger, which cannot be read")]
+    Ledger { target: String, source: Box<StoreError> },
+    #[error("cannot publish to target `{target}`")]
+    Refused { target: String, source: WriteRefused },
+    #[error(
+        "everybody reads target `{target}` straight from the store, and nobody could read `{document}` any more once \
+         it is replaced"
+    )]
+    Hidden { target: String, document: String, publicity: Option<String> },
+    #[error("gave up after {ROUNDS} rounds")]
+    Race(#[source] WriteError),
+    #[error("relying parties get a wrong `{document}` from target `{target}`")]
+    Outside { target: String, document: String, source: Box<dyn Error + Send + Sync> },
+}
+
+impl SyncError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Target(error) => error.hint(),
+            Self::Ledger { source, .. } => source.hint(),
+            Self::Refused { source: WriteRefused::OtherLineage { .. }, .. } => Some(
+                "use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; \
+                 if somebody else publishes there, choose another place"
+                    .to_owned(),
+            ),
+            Self::Refused { source: WriteRefused::OtherIssuer { .. }, .. } => Some(
+                "correct `issuer`, publish somewhere else, or take the place over with `signpost sync --adopt`"
+                    .to_owned(),
+            ),
+            Self::Refused { source: WriteRefused::Unreadable { what, .. }, .. } => Some(format!(
+                "make `{what}` readable, so that its keys stay public; if nobody reads them any more, take the place \
+                 over without them: `signpost sync --adopt`"
+            )),
+            Self::Refused { source: WriteRefused::Losses { .. }, .. } => Some(
+                "keys of other kinds than RS256 are published with `profile: all`; of what is not RSA, P-256, P-384 or \
+                 P-521, and of another key under a kid of yours, wait until the last tokens are dead; `signpost sync \
+                 --adopt` goes on without them"
+                    .to_owned(),
+            ),
+            Self::Refused { source: WriteRefused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
+            Self::Hidden { publicity, .. } => publicity.as_ref().map(|publicity| {
+                format!(
+                    "{publicity}: a right that an object has of its own goes when it is replaced; if the rules of the \
+                     bucket name these very objects, take the place over with `signpost sync --adopt`"
+                )
+            }),
+            Self::Ahead { .. } | Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
+            Self::Outside { .. } => Some(
+                "make `public_url`, or with `anonymous: true` the address of the store itself, lead to this very \
+                 target"
+                    .to_owned(),
+            ),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What is to be told of the board's changes, between those who write on it and the one who tells.
+//!
+//! Whoever writes never waits: a notice is counted into its series, and what is too much is dropped.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    clock,
+    core::{
+        event::{Event, Reason},
+        event_aggregator::{EventAggregator, EventUpdate, Next, SendOutcome},
+        ledger::Ledger,
+        redaction::printable,
+        verification::Verdict,
+    },
+};
+
+use super::status::{IssuerStatus, SourceStatus, TargetStatus};
+
+/// Shared by the board and the loop that tells.
+#[derive(Clone, Debug, Default)]
+pub struct EventQueue(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    bulletins: Mutex<EventAggregator>,
+    heard: Notify,
+    told: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What became of them so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// Events that were made or counted up.
+    pub(super) told: u64,
+    /// Requests that failed.
+    pub(super) failed: u64,
+    /// Notices that nobody was told of.
+    pub(super) dropped: u64,
+}
+
+impl EventQueue {
+    pub(super) fn record(&self, notices: impl IntoIterator<Item = Event>) {
+        let mut any = false;
+        for notice in notices {
+            any = true;
+            self.with(|bulletins| bulletins.record(notice, clock::now()));
+        }
+        if any {
+            self.0.heard.notify_one();
+        }
+    }
+
+    /// What to do now.
+    #[must_use]
+    pub fn next(&self) -> Next {
+        self.with(|bulletins| bulletins.next(clock::now()))
+    }
+
+    /// Resolves once there is something new.
+    pub async fn changed(&self) {
+        self.0.heard.notified().await;
+    }
+
+    /// Takes in what became of a bulletin.
+    pub fn after(&self, bulletin: &EventUpdate, outcome: SendOutcome) {
+        let total = if outcome == SendOutcome::Told { &self.0.told } else { &self.0.failed };
+        total.fetch_add(1, Ordering::Relaxed);
+        self.with(|bulletins| bulletins.after(bulletin, outcome, clock::now()));
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            told: self.0.told.load(Ordering::Relaxed),
+            failed: self.0.failed.load(Ordering::Relaxed),
+            dropped: self.with(|bulletins| bulletins.dropped()),
+        }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut EventAggregator) -> T) -> T {
+        work(&mut self.0.bulletins.lock().expect("nobody panics while holding it"))
+    }
+}
+
+/// What is told of a source, as it was before a change. `None` stands for what is not known yet: that
+/// something is well from the start is no news.
+#[derive(Clone, Copy)]
+pub(super) struct SourceBefore {
+    up: Option<bool>,
+    issuer_matches: Option<bool>,
+    signing_key_public: Option<bool>,
+}
+
+impl SourceBefore {
+    pub(super) fn of(status: &SourceStatus) -> Self {
+        Self {
+            up: (status.answers + status.failures > 0).then_some(status.up),
+            issuer_matches: status.issuer_matches,
+            signing_key_public: status.signing_key_public,
+        }
+    }
+
+    pub(super) fn until(self, status: &SourceStatus, issuer: &str, name: &str) -> Vec<Event> {
+        let now = Self::of(status);
+        let error = status.error.as_deref().unwrap_or_default();
+        let kid = printable(status.signs_with.as_deref().unwrap_or_default());
+        let told = [
+            turned(self.up, now.up, (Reason::SourceFailed, Reason::SourceRecovered)),
+            turned(
+                self.issuer_matches,
+                now.issuer_matches,
+                (Reason::IssuerMismatch, Reason::SourceRecovered),
+            ),
+            turned(
+                self.signing_key_public,
+                now.signing_key_public,
+                (Reason::SigningKeyNotPublic, Reason::SigningKeyPublic),
+            ),
+        ];
+        let what = |reason| match reason {
+            Reason::SourceFailed => format!("source `{name}` failed, its last good keys stay: {error}"),
+            Reason::SigningKeyNotPublic => {
+                format!(
+                    "source `{name}` signs with key `{kid}`, which is not public: its tokens are refused outside"
+                )
+            }
+            Reason::SigningKeyPublic => {
+                format!("the key with which source `{name}` signs is public: `{kid}`")
+            }
+            Reason::IssuerMismatch => format!("source `{name}` is another issuer, its keys are not taken"),
+            _ => format!("source `{name}` is back"),
+        };
+        let mut reasons: Vec<Reason> = told.into_iter().flatten().collect();
+        reasons.dedup();
+        reasons.into_iter().map(|reason| Event::new(reason, issuer, name, &what(reason))).collect()
+    }
+}
+
+/// What is told of a target, as it was before a change.
+#[derive(Clone, Copy)]
+pub(super) struct TargetBefore(Option<bool>);
+
+impl TargetBefore {
+    pub(super) fn of(status: &TargetStatus) -> Self {
+        Self((status.checks > 0).then_some(status.up))
+    }
+
+    pub(super) fn until(self, status: &TargetStatus, issuer: &str, name: &str) -> Option<Event> {
+        let reason = turned(self.0, Self::of(status).0, (Reason::TargetFailed, Reason::TargetRecovered))?;
+        let what = match &status.error {
+            Some(error) => format!("target `{name}` failed, it is tried again: {error}"),
+            None => format!("target `{name}` is true again"),
+        };
+        Some(Event::new(reason, issuer, name, &what))
+    }
+}
+
+/// What is told of an issuer, as it was before a change.
+pub(super) struct IssuerBefore {
+    alarms: Vec<String>,
+    ledger_fails: bool,
+}
+
+impl IssuerBefore {
+    pub(super) fn of(status: &IssuerStatus) -> Self {
+        Self { alarms: status.alarms.clone(), ledger_fails: status.ledger.error.is_some() }
+    }
+
+    pub(super) fn until(self, status: &IssuerStatus, issuer: &str) -> Vec<Event> {
+        let mut notices = of_alarms(&self.alarms, &status.alarms, issuer);
+        let error = status.ledger.error.as_deref();
+        let reasons = (Reason::LedgerFailed, Reason::LedgerRecovered);
+        if let Some(reason) = turned(Some(!self.ledger_fails), Some(error.is_none()), reasons) {
+            let failed =
+                error.map(|error| format!("the ledger is not stored, the publication stays: {error}"));
+            let what = failed.as_deref().unwrap_or("the ledger is stored again");
+            notices.push(Event::new(reason, issuer, "", what));
+        }
+        notices
+    }
+}
+
+/// What is told of a judgement; each reason for which tokens are not accepted is a series of its own.
+pub(super) fn of_judgement(before: Option<&Verdict>, now: &Verdict, issuer: &str) -> Option<Event> {
+    if !now.is_news_after(before) {
+        return None;
+    }
+    let reason = if now.is_accepted() { Reason::VerificationRecovered } else { Reason::VerificationFailed };
+    let subject = now.decisive().map_or("", |finding| finding.id);
+    Some(Event::new(reason, issuer, subject, &now.in_words()))
+}
+
+/// What happened to keys from one state of a ledger to the next.
+pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Event> {
+    if Arc::ptr_eq(before, now) {
+        return Vec::new();
+    }
+    let new = now.changes().iter().filter(|change| !before.changes().contains(change));
+    new.map(|change| Event::of_key(now.issuer().as_str(), change)).collect()
+}
+
+/// Whether a configuration is refused that was taken, or the other way round.
+pub(super) fn of_configuration(before: Option<&str>, now: Option<&str>) -> Option<Event> {
+    let reasons = (Reason::ConfigurationRefused, Reason::ConfigurationTaken);
+    let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
+    Some(Event::about_process(reason, now.unwrap_or("the configuration is taken again")))
+}
+
+/// Whether the certificate of the listener cannot be replaced, or can again.
+pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<Event> {
+    let reasons = (Reason::CertificateRefused, Reason::CertificateTaken);
+    let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
+    let refused =
+        now.map(|error| format!("the certificate cannot be served, the one before it goes on: {error}"));
+    Some(Event::about_process(reason, refused.as_deref().unwrap_or("the certificate is served")))
+}
+
+/// The alarms that were raised, and those that are over.
+fn of_alarms(before: &[String], now: &[String], issuer: &str) -> Vec<Event> {
+    let missing = |these: &[String], there: &[String], reason| {
+        let one = |alarm: &&String| !there.contains(alarm);
+        let notice = |alarm: &String| {
+            let over = if reason == Reason::AlarmOver { "it is over: " } else { "" };
+            Event::new(reason, issuer, alarm, &format!("{over}{alarm}"))
+        };
+        these.iter().filter(one).map(notice).collect::<Vec<_>>()
+    };
+    [missing(now, before, Reason::AlarmRaised), missing(before, now, Reason::AlarmOver)].concat()
+}
+
+/// The reason for `false` or for `true`, where it became that.
+fn turned(before: Option<bool>, now: Option<bool>, (bad, good): (Reason, Reason)) -> Option<Reason> {
+    match (before, now) {
+        (Some(true) | None, Some(false)) => Some(bad),
+        (Some(false), Some(true)) => Some(good),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

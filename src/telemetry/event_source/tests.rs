@@ -1,0 +1,182 @@
+use std::sync::Arc;
+
+use crate::{
+    core::{
+        event::Reason,
+        event_aggregator,
+        jwk_set::Profile,
+        ledger::{Ledger, Lineage},
+        merge::{SourceAnswer, SourceReport, merge},
+        tests::{retention, rsa_key, terms},
+        verification::{Party, Verdict, VerificationOutcome},
+    },
+    telemetry::{
+        event_source::{EventQueue, Next},
+        status::StatusStore,
+    },
+};
+
+/// What is told from now on, each once, in order: reason and subject.
+fn told(notices: &EventQueue) -> Vec<(Reason, String)> {
+    let mut told = Vec::new();
+    while let Next::Tell(bulletin) = notices.next() {
+        notices.after(&bulletin, event_aggregator::SendOutcome::Told);
+        assert_eq!(bulletin.count, 1, "{:?} is heard of more than once", bulletin.notice);
+        told.push((bulletin.notice.reason, bulletin.notice.subject));
+    }
+    told
+}
+
+fn board() -> (StatusStore, EventQueue) {
+    let notices = EventQueue::default();
+    (StatusStore::with_events(notices.clone()), notices)
+}
+
+#[test]
+fn only_changes_for_the_worse_and_back_are_told_of_sources_and_targets() {
+    let (board, notices) = board();
+    let issuer = terms().issuer;
+    let source = |up: bool, public: Option<bool>| {
+        board.source(&issuer, "kubernetes", |status| {
+            (status.up, status.signing_key_public) = (up, public);
+            status.answers += 1;
+        });
+    };
+    let target = |up: bool| {
+        board.target(&issuer, "blob", |status| {
+            (status.up, status.error) = (up, (!up).then(|| "access denied".to_owned()));
+            status.checks += 1;
+        });
+    };
+    source(true, Some(true));
+    target(true);
+    assert_eq!(told(&notices), [], "all is well from the start");
+    for _ in 0..3 {
+        source(false, Some(true));
+        target(false);
+    }
+    source(true, Some(false));
+    target(true);
+    source(true, Some(true));
+    let (kubernetes, blob) = (|| "kubernetes".to_owned(), || "blob".to_owned());
+    assert_eq!(
+        told(&notices),
+        [
+            (Reason::SourceFailed, kubernetes()),
+            (Reason::TargetFailed, blob()),
+            (Reason::SourceRecovered, kubernetes()),
+            (Reason::SigningKeyNotPublic, kubernetes()),
+            (Reason::TargetRecovered, blob()),
+            (Reason::SigningKeyPublic, kubernetes()),
+        ]
+    );
+    assert_eq!((notices.totals().told, notices.totals().dropped), (6, 0));
+}
+
+#[test]
+fn what_never_worked_is_told_and_a_note_says_why() {
+    let (board, notices) = board();
+    board.target(&terms().issuer, "blob", |status| {
+        status.error = Some("access denied".to_owned());
+        status.checks += 1;
+    });
+    let Next::Tell(bulletin) = notices.next() else { panic!("nothing is told") };
+    assert_eq!(
+        bulletin.notice.note(),
+        "target `blob` failed, it is tried again: access denied (issuer `https://issuer.example/c1`)"
+    );
+}
+
+#[test]
+fn an_alarm_is_told_when_it_begins_and_when_it_is_over() {
+    let (board, notices) = board();
+    let alarms = |alarms: &[&str]| {
+        let alarms = alarms.iter().map(ToString::to_string).collect();
+        board.issuer(&terms().issuer, |status| status.alarms = alarms);
+    };
+    alarms(&["clocks disagree"]);
+    alarms(&["clocks disagree", "two keys under one kid"]);
+    alarms(&[]);
+    let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason).collect();
+    let (raised, over) = (Reason::AlarmRaised, Reason::AlarmOver);
+    assert_eq!(reasons, [raised, raised, over, over]);
+}
+
+#[test]
+fn what_happened_to_keys_before_the_start_is_not_told_again() {
+    let (board, notices) = board();
+    let ledger = |keys: usize, before: &Ledger| {
+        let keys = (0..keys).map(rsa_key).collect();
+        let report = SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys) };
+        before.observe(&merge(before, &[report]), jiff::Timestamp::UNIX_EPOCH, &retention()).ledger
+    };
+    let empty = Ledger::new(terms().issuer, Lineage::from_random([0; 8]));
+    let one = ledger(1, &empty);
+    let show = |ledger: &Ledger| board.ledger(Arc::new(ledger.clone()), Profile::Entra);
+    show(&one);
+    assert_eq!(told(&notices), []);
+    let two = ledger(2, &one);
+    show(&two);
+    show(&two);
+    assert_eq!(told(&notices), [(Reason::KeyAppeared, rsa_key(1).kid().to_string())]);
+}
+
+#[test]
+fn a_configuration_or_a_certificate_that_is_refused_is_told_once() {
+    let (board, notices) = board();
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    board.configuration_read(now);
+    board.tls(|tls| tls.not_after = Some(now));
+    assert_eq!(told(&notices), []);
+    for _ in 0..2 {
+        board.configuration_refused(now, "`listen` is missing");
+        board.tls(|tls| tls.error = Some("no such file".to_owned()));
+    }
+    board.configuration_read(now);
+    board.tls(|tls| tls.error = None);
+    let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason.name()).collect();
+    assert_eq!(
+        reasons,
+        ["ConfigurationRefused", "CertificateRefused", "ConfigurationTaken", "CertificateTaken"]
+    );
+}
+
+#[test]
+fn a_ledger_that_cannot_be_stored_is_told_once_with_the_error() {
+    let (board, notices) = board();
+    let error = |error: Option<&str>| {
+        let error = error.map(str::to_owned);
+        board.issuer(&terms().issuer, |status| status.ledger.error = error);
+    };
+    error(None);
+    error(Some("access denied"));
+    error(Some("no answer"));
+    error(None);
+    let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason).collect();
+    assert_eq!(reasons, [Reason::LedgerFailed, Reason::LedgerRecovered]);
+}
+
+#[test]
+fn tokens_that_would_not_be_accepted_are_told_once_and_so_is_their_recovery() {
+    let (board, notices) = board();
+    let issuer = terms().issuer;
+    let judged = |outcome| {
+        let judgement = Verdict { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
+        board.verified(&issuer, jiff::Timestamp::UNIX_EPOCH, judgement);
+    };
+    judged(VerificationOutcome::Accepted);
+    board.unverified(&issuer, "away");
+    judged(VerificationOutcome::Accepted);
+    assert_eq!(told(&notices), [], "all is well");
+    for _ in 0..3 {
+        judged(VerificationOutcome::Refused);
+        board.unverified(&issuer, "away");
+    }
+    judged(VerificationOutcome::Accepted);
+    let reasons = [Reason::VerificationFailed, Reason::VerificationRecovered];
+    assert_eq!(told(&notices), reasons.map(|reason| (reason, String::new())));
+    assert!(Reason::VerificationFailed.is_warning() && !Reason::VerificationRecovered.is_warning());
+    board.reset(&issuer);
+    judged(VerificationOutcome::Accepted);
+    assert_eq!(told(&notices), [], "another configuration begins anew");
+}

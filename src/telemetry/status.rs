@@ -1,0 +1,588 @@
+//! The state of everything, as it was last seen: the one place that metrics and status are made from.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, RwLock},
+};
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use self::view::View;
+use super::{
+    event_source::{self, EventQueue, IssuerBefore, SourceBefore, TargetBefore},
+    log, metrics,
+    signer_metrics::SignerMetrics,
+};
+use crate::core::{
+    event::Event,
+    issuer::Issuer,
+    jwk_set::Profile,
+    ledger::{EntryState, Ledger},
+    redaction::{printable, redact_json},
+    rotation::NodeStatus,
+    verification::Verdict,
+};
+
+mod view;
+
+/// Shared by all tasks. Every issuer has a lock of its own, so that rendering thousands of them holds
+/// nobody up.
+#[derive(Clone, Debug, Default)]
+pub struct StatusStore(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    issuers: RwLock<BTreeMap<String, Shared>>,
+    /// The node that signs in this process, by its issuer.
+    signers: Mutex<BTreeMap<String, Arc<SignerMetrics>>>,
+    configuration: Mutex<ConfigurationStatus>,
+    /// Of the public listener; `None` where it speaks plain text.
+    tls: Mutex<Option<TlsStatus>>,
+    /// What changes for the better or the worse, where somebody tells of it.
+    notices: Option<EventQueue>,
+}
+
+type Shared = Arc<Mutex<IssuerStatus>>;
+
+/// What became of the configuration when it was last read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ConfigurationStatus {
+    /// How many times it was read: once at the start, and for every reload.
+    pub reads: u64,
+    /// When the one in use was read.
+    pub read: Option<Timestamp>,
+    /// When a later one was refused, and why; the one in use goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<String>,
+}
+
+/// What is known of the certificate of the public listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TlsStatus {
+    /// When the one that is served expires.
+    pub not_after: Option<Timestamp>,
+    /// Looks at the files that found no pair to serve.
+    pub failures: u64,
+    /// Why the files cannot be served now; the pair before them goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What the public listener does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Document, status and count, since the start.
+    pub requests: Vec<(&'static str, u16, u64)>,
+    /// Connections that are open now.
+    pub connections: usize,
+}
+
+/// What is known of one issuer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IssuerStatus {
+    /// Whether there is something true to serve.
+    pub ready: bool,
+    /// Whether the process is ready without it: it came with a reload and was not ready yet.
+    late: bool,
+    /// The ledger as it is stored, and the profile that is served of it.
+    stored: Option<(Arc<Ledger>, Profile)>,
+    pub ledger: LedgerStatus,
+    /// The former issuers whose documents are published too.
+    pub previous_issuers: Vec<String>,
+    /// What is wrong with the ledger, or with what the sources say together, in words.
+    pub alarms: Vec<String>,
+    /// What is next for each node that signs.
+    pub nodes: BTreeMap<String, NodeStatus>,
+    pub sources: BTreeMap<String, SourceStatus>,
+    pub targets: BTreeMap<String, TargetStatus>,
+    /// What a relying party would say of its tokens; `None` where nobody looks, or has looked yet.
+    pub(super) verification: Option<VerificationStatus>,
+}
+
+/// What was found out about the tokens of an issuer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct VerificationStatus {
+    /// Looks that came to no judgement.
+    pub failures: u64,
+    /// Why the last one did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When there was a judgement last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    #[serde(flatten)]
+    pub judgement: Option<Verdict>,
+}
+
+/// Whether what is known could be stored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LedgerStatus {
+    /// Whether it could be read and stored when it was last tried.
+    pub up: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub failures: u64,
+}
+
+/// What is known of one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SourceStatus {
+    /// Whether the last answer was used.
+    pub up: bool,
+    pub last_success: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub answers: u64,
+    pub failures: u64,
+    /// How many keys it listed last.
+    pub keys: usize,
+    /// How many keys, or whole files, were left out because they cannot be used.
+    pub left_out: usize,
+    /// Whether its own discovery document names the configured issuer; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer_matches: Option<bool>,
+    /// The kid that a token minted just now was signed with; absent where no token may be minted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signs_with: Option<String>,
+    /// Whether that kid is public: `false` is the tripwire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key_public: Option<bool>,
+    /// Whether nobody can have a JWKS without it any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key_ready: Option<bool>,
+    /// When that is so, where time alone makes it so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key_ready_at: Option<Timestamp>,
+}
+
+/// What is known of one target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TargetStatus {
+    /// Whether it held the publication when it was last looked at.
+    pub up: bool,
+    /// Whether a key must be shown there before it may sign.
+    pub gates: bool,
+    /// When it was last seen to hold the publication.
+    pub last_true: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub checks: u64,
+    pub failures: u64,
+    pub writes: u64,
+    /// What the public URL showed when it was last read: `true`, `behind` or an error in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+}
+
+/// How an issuer does, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Keys that are served.
+    pub keys: usize,
+    pub sources: Share,
+    pub targets: Share,
+}
+
+impl Summary {
+    /// Whether everything is as it should be.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.keys > 0 && self.sources.others.is_empty() && self.targets.others.is_empty()
+    }
+}
+
+/// How many of some things are well, and which are not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    well: usize,
+    others: Vec<String>,
+    what: &'static str,
+}
+
+impl Share {
+    fn of<'a>(what: &'static str, all: impl Iterator<Item = (&'a String, bool)>) -> Self {
+        let (well, others): (Vec<_>, Vec<_>) = all.partition(|(_, is_well)| *is_well);
+        let others = others.into_iter().map(|(name, _)| name.clone()).collect();
+        Self { well: well.len(), others, what }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { well, others, what } = self;
+        write!(f, "{well} of {} {what}", well + others.len())?;
+        if others.is_empty() { Ok(()) } else { write!(f, ", not {}", others.join(" ")) }
+    }
+}
+
+impl StatusStore {
+    /// A board whose changes are told.
+    #[must_use]
+    pub fn with_events(notices: EventQueue) -> Self {
+        Self(Arc::new(State { notices: Some(notices), ..State::default() }))
+    }
+
+    /// Changes what is known of an issuer.
+    pub fn issuer(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus)) {
+        let notices = self.change(issuer, |status| {
+            let before = IssuerBefore::of(status);
+            change(status);
+            before.until(status, issuer.as_str())
+        });
+        self.tell(notices);
+    }
+
+    fn change<T>(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus) -> T) -> T {
+        let known = self.0.issuers.read().expect(UNPOISONED).get(issuer.as_str()).cloned();
+        let status = known.unwrap_or_else(|| {
+            let mut issuers = self.0.issuers.write().expect(UNPOISONED);
+            Arc::clone(issuers.entry(issuer.to_string()).or_default())
+        });
+        change(&mut lock(&status))
+    }
+
+    fn tell(&self, notices: impl IntoIterator<Item = Event>) {
+        if let Some(told) = &self.0.notices {
+            told.record(notices);
+        }
+    }
+
+    /// Changes what is known of a source.
+    pub fn source(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut SourceStatus)) {
+        let notices = self.change(issuer, |status| {
+            let source = named(&mut status.sources, name);
+            let before = SourceBefore::of(source);
+            change(source);
+            before.until(source, issuer.as_str(), name)
+        });
+        self.tell(notices);
+    }
+
+    /// Forgets a source that is not asked any more.
+    pub fn forget_source(&self, issuer: &Issuer, name: &str) {
+        self.issuer(issuer, |status| drop(status.sources.remove(name)));
+    }
+
+    /// Changes what is known of a target.
+    pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
+        let notice = self.change(issuer, |status| {
+            let target = named(&mut status.targets, name);
+            let before = TargetBefore::of(target);
+            change(target);
+            before.until(target, issuer.as_str(), name)
+        });
+        self.tell(notice);
+    }
+
+    /// Shows what a relying party would say of a token just now.
+    pub fn verified(&self, issuer: &Issuer, now: Timestamp, judgement: Verdict) {
+        let notice = self.change(issuer, |status| {
+            let known = status.verification.get_or_insert_default();
+            let notice = event_source::of_judgement(known.judgement.as_ref(), &judgement, issuer.as_str());
+            (known.error, known.at, known.judgement) = (None, Some(now), Some(judgement));
+            notice
+        });
+        self.tell(notice);
+    }
+
+    /// Shows why there was nothing to judge; the last judgement stays, and grows old.
+    pub fn unverified(&self, issuer: &Issuer, error: &str) {
+        self.change(issuer, |status| {
+            let known = status.verification.get_or_insert_default();
+            known.failures += 1;
+            known.error = Some(error.to_owned());
+        });
+    }
+
+    /// Shows a ledger; `profile` is the one that is served. What the first one says is long past.
+    pub fn ledger(&self, ledger: Arc<Ledger>, profile: Profile) {
+        let issuer = ledger.issuer().clone();
+        let notices = self.change(&issuer, |status| {
+            let notices = status.stored.as_ref().map(|(before, _)| event_source::of_keys(before, &ledger));
+            status.stored = Some((ledger, profile));
+            notices
+        });
+        self.tell(notices.into_iter().flatten());
+    }
+
+    /// Waits for an issuer that the process starts with: it is not ready before.
+    pub fn expect(&self, issuer: &Issuer) {
+        self.issuer(issuer, |_| {});
+    }
+
+    /// Shows an issuer that came with a reload: the others were ready without it.
+    pub fn expect_late(&self, issuer: &Issuer) {
+        self.issuer(issuer, |status| status.late = true);
+    }
+
+    /// Forgets the sources and targets of an issuer whose configuration changed; what it serves stays.
+    pub fn reset(&self, issuer: &Issuer) {
+        self.issuer(issuer, |status| {
+            status.alarms.clear();
+            status.sources.clear();
+            status.targets.clear();
+            status.verification = None;
+        });
+    }
+
+    /// Shows what a node does that signs in this process, in place of the one before.
+    pub fn signer(&self, issuer: &Issuer, meter: Arc<SignerMetrics>) {
+        lock(&self.0.signers).insert(issuer.to_string(), meter);
+    }
+
+    /// Forgets an issuer that is not configured any more.
+    pub fn forget(&self, issuer: &Issuer) {
+        lock(&self.0.signers).remove(issuer.as_str());
+        self.0.issuers.write().expect(UNPOISONED).remove(issuer.as_str());
+    }
+
+    /// A configuration was read and taken.
+    pub fn configuration_read(&self, now: Timestamp) {
+        self.configure(|configuration| {
+            let reads = configuration.reads + 1;
+            *configuration = ConfigurationStatus { reads, read: Some(now), refused: None, alarm: None };
+        });
+    }
+
+    /// A configuration was refused; the one before it goes on.
+    pub fn configuration_refused(&self, now: Timestamp, error: &str) {
+        self.configure(|configuration| {
+            configuration.reads += 1;
+            configuration.refused = Some(now);
+            configuration.alarm = Some(format!("the configuration was refused: {error}"));
+        });
+    }
+
+    fn configure(&self, change: impl FnOnce(&mut ConfigurationStatus)) {
+        let mut configuration = lock(&self.0.configuration);
+        let before = configuration.alarm.take();
+        change(&mut configuration);
+        self.tell(event_source::of_configuration(before.as_deref(), configuration.alarm.as_deref()));
+    }
+
+    /// Changes what is known of the certificate.
+    pub fn tls(&self, change: impl FnOnce(&mut TlsStatus)) {
+        let mut tls = lock(&self.0.tls);
+        let tls = tls.get_or_insert_default();
+        let before = tls.error.clone();
+        change(tls);
+        self.tell(event_source::of_certificate(before.as_deref(), tls.error.as_deref()));
+    }
+
+    /// Whether every issuer has something true to serve; those that came with a reload are not waited
+    /// for, because a process that serves thousands must not stop for a new one.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        let mut any = false;
+        let waited_for = self.0.issuers.read().expect(UNPOISONED).values().all(|status| {
+            let status = lock(status);
+            any |= status.ready;
+            status.ready || status.late
+        });
+        any && waited_for
+    }
+
+    /// What is wrong with each issuer, and with `all` what is right as well: whether it is, and the words.
+    #[must_use]
+    pub fn checks(&self, all: bool) -> Vec<(bool, String)> {
+        let mut checks = Vec::new();
+        for (issuer, status) in self.issuers().0 {
+            let status = lock(&status);
+            if !status.ready {
+                checks.push((false, format!("{issuer}: has no keys to serve")));
+            } else if all {
+                checks.push((true, format!("{issuer}: has keys to serve")));
+            }
+            let judgement = status.judgement().filter(|judgement| all && judgement.is_accepted());
+            checks.extend(judgement.map(|judgement| (true, format!("{issuer}: {}", judgement.in_words()))));
+            let well = status.well().filter(|_| all);
+            checks.extend(well.map(|well| (true, format!("{issuer}: {well}"))));
+            let wrong = status.warnings().chain(status.faults());
+            checks.extend(wrong.map(|wrong| (false, format!("{issuer}: {wrong}"))));
+        }
+        for (issuer, signer) in lock(&self.0.signers).iter() {
+            let troubles = signer.troubles().into_iter();
+            let node = signer.node();
+            checks.extend(troubles.map(|trouble| (false, format!("{issuer}: node `{node}`: {trouble}"))));
+        }
+        checks
+    }
+
+    /// How an issuer does, in short.
+    #[must_use]
+    pub fn summary(&self, issuer: &Issuer) -> Summary {
+        self.change(issuer, |status| {
+            let sources = status.sources.iter().map(|(name, source)| (name, source.up));
+            let targets = status.targets.iter().map(|(name, target)| (name, target.up));
+            Summary {
+                keys: status.published_keys(),
+                sources: Share::of("answer", sources),
+                targets: Share::of("in sync", targets),
+            }
+        })
+    }
+
+    /// Everything, for `/status.json`.
+    #[must_use]
+    pub fn status(&self) -> String {
+        #[derive(Serialize)]
+        struct Page<'a> {
+            version: &'static str,
+            configuration: ConfigurationStatus,
+            log_lines_dropped: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            tls: Option<TlsStatus>,
+            issuers: &'a Issuers,
+        }
+        let page = Page {
+            version: env!("CARGO_PKG_VERSION"),
+            configuration: self.configuration(),
+            log_lines_dropped: log::dropped(),
+            tls: self.tls_status(),
+            issuers: &self.issuers(),
+        };
+        redact_json(&serde_json::to_string(&page).expect("strings and times always serialise")).into_owned()
+    }
+
+    /// Everything in numbers, in the text format of OpenMetrics. `traffic` is that of the public listener, where
+    /// there is one.
+    #[must_use]
+    pub fn metrics(&self, traffic: Option<Traffic>) -> String {
+        metrics::render(metrics::Page {
+            configuration: self.configuration(),
+            log_lines_dropped: log::dropped(),
+            tls: self.tls_status(),
+            issuers: self.issuers(),
+            signers: lock(&self.0.signers).clone(),
+            traffic,
+            events: self.0.notices.as_ref().map(EventQueue::totals),
+        })
+    }
+
+    fn tls_status(&self) -> Option<TlsStatus> {
+        lock(&self.0.tls).clone()
+    }
+
+    fn configuration(&self) -> ConfigurationStatus {
+        lock(&self.0.configuration).clone()
+    }
+
+    fn issuers(&self) -> Issuers {
+        let issuers = self.0.issuers.read().expect(UNPOISONED);
+        Issuers(issuers.iter().map(|(issuer, status)| (issuer.clone(), Arc::clone(status))).collect())
+    }
+}
+
+impl IssuerStatus {
+    /// What a relying party would say of its tokens.
+    pub(super) fn judgement(&self) -> Option<&Verdict> {
+        self.verification.as_ref()?.judgement.as_ref()
+    }
+
+    /// What is wrong although what is published is true: an API server signs with a key that is not public or not
+    /// known everywhere, or the world sees something else.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        let refused = self.judgement().filter(|judgement| !judgement.is_accepted()).map(Verdict::in_words);
+        let tripped = self.sources.iter().filter_map(|(name, source)| {
+            let kid = printable(source.signs_with.as_deref().unwrap_or_default());
+            let known = match (source.signing_key_public?, source.signing_key_ready.unwrap_or(true)) {
+                (false, _) => "is not public".to_owned(),
+                (true, false) => match source.signing_key_ready_at {
+                    Some(at) => format!("not everybody can know before {at}"),
+                    None => "is not shown everywhere".to_owned(),
+                },
+                (true, true) => return None,
+            };
+            Some(format!("source `{name}` signs with key `{kid}`, which {known}"))
+        });
+        tripped.chain(refused)
+    }
+
+    /// The sources and targets that are as they should be.
+    fn well(&self) -> impl Iterator<Item = String> {
+        let sources = self.sources.iter().filter(|(_, source)| source.up);
+        let targets = self.targets.iter().filter(|(_, target)| target.up);
+        let sources = sources.map(|(name, _)| format!("source `{name}` answers"));
+        sources.chain(targets.map(|(name, _)| format!("target `{name}` is in sync")))
+    }
+
+    /// The sources and targets that are not, the keys that nobody knows, and the alarms.
+    fn faults(&self) -> impl Iterator<Item = String> {
+        let because =
+            |error: &Option<String>| error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let sources = self.sources.iter().filter(|(_, source)| source.failures > 0 && !source.up);
+        let sources =
+            sources.map(move |(name, source)| format!("source `{name}` fails{}", because(&source.error)));
+        let targets = self.targets.iter().filter(|(_, target)| target.failures > 0 && !target.up);
+        let targets =
+            targets.map(move |(name, target)| format!("target `{name}` fails{}", because(&target.error)));
+        let strangers = self.stored.iter().flat_map(|(ledger, _)| ledger.unmanaged_keys());
+        let strangers = strangers.map(|(kid, stranger)| {
+            let shown: Vec<_> = stranger.shown.keys().map(|name| format!("`{name}`")).collect();
+            format!(
+                "target {} has key `{kid}` that nobody knows: whoever has its private half can act as your workloads",
+                shown.join(", ")
+            )
+        });
+        sources.chain(targets).chain(strangers).chain(self.alarms.iter().cloned())
+    }
+
+    /// Keys in the publication that is served.
+    pub(super) fn published_keys(&self) -> usize {
+        self.stored
+            .as_ref()
+            .map_or(0, |(ledger, profile)| ledger.public_keys().filter(|key| profile.includes(key)).count())
+    }
+
+    /// Published keys that no source lists any more.
+    pub(super) fn unlisted_keys(&self) -> usize {
+        self.stored.as_ref().map_or(0, |(ledger, _)| {
+            let missing = |state| matches!(state, EntryState::Missing { .. });
+            ledger.entries().values().filter(|entry| missing(entry.state)).count()
+        })
+    }
+
+    /// Until when no key is removed, after a repair of the ledger.
+    pub(super) fn hold_until(&self) -> Option<Timestamp> {
+        Some(self.stored.as_ref()?.0.retention_hold()?.until)
+    }
+
+    /// Keys that only a target knows.
+    pub(super) fn unmanaged_keys(&self) -> usize {
+        self.stored.as_ref().map_or(0, |(ledger, _)| ledger.unmanaged_keys().len())
+    }
+}
+
+/// All issuers of a moment, each of which goes on changing.
+#[derive(Debug)]
+pub(super) struct Issuers(Vec<(String, Shared)>);
+
+impl Issuers {
+    pub(super) fn each(&self) -> impl Iterator<Item = (&str, MutexGuard<'_, IssuerStatus>)> {
+        self.0.iter().map(|(issuer, status)| (issuer.as_str(), lock(status)))
+    }
+}
+
+impl Serialize for Issuers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.each().map(|(issuer, status)| (issuer, View::of(&status))))
+    }
+}
+
+const UNPOISONED: &str = "nobody panics while holding it";
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().expect(UNPOISONED)
+}
+
+/// What stands under a name; the name is copied only when it is new.
+fn named<'a, T: Default>(all: &'a mut BTreeMap<String, T>, name: &str) -> &'a mut T {
+    if !all.contains_key(name) {
+        all.insert(name.to_owned(), T::default());
+    }
+    all.get_mut(name).expect("it was just put there")
+}

@@ -1,0 +1,149 @@
+//! An issuer as `/status.json` shows it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{IssuerStatus, LedgerStatus, SourceStatus, TargetStatus, VerificationStatus};
+use crate::core::{
+    jwk_set::Profile,
+    ledger::{Change, Entry, EntryState, Incident, Ledger},
+    rotation::NodeStatus,
+};
+
+/// One issuer.
+#[derive(Serialize)]
+pub(super) struct View {
+    ready: bool,
+    lineage: String,
+    sequence: u64,
+    ledger: LedgerView,
+    /// The previous_issuers issuers whose documents are published too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    previous_issuers: Vec<String>,
+    keys: Vec<KeyView>,
+    /// Kids that only a target knows: `signpost ledger adopt` takes them over.
+    unmanaged_keys: Vec<String>,
+    alarms: Vec<String>,
+    /// What readiness says besides.
+    warnings: Vec<String>,
+    /// What is next for each node that signs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    nodes: BTreeMap<String, NodeStatus>,
+    sources: BTreeMap<String, SourceStatus>,
+    targets: BTreeMap<String, TargetStatus>,
+    /// What a relying party would say of a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verification: Option<VerificationStatus>,
+    changes: Vec<ChangeView>,
+}
+
+/// Whether what is known could be stored, and what became of it there.
+#[derive(Serialize)]
+struct LedgerView {
+    #[serde(flatten)]
+    status: LedgerStatus,
+    /// After a repair: no key is removed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold_until: Option<Timestamp>,
+    incidents: Vec<IncidentView>,
+}
+
+/// Something that happened to the ledger as a whole.
+#[derive(Serialize)]
+struct IncidentView {
+    at: Timestamp,
+    what: String,
+}
+
+/// One key of the ledger.
+#[derive(Serialize)]
+struct KeyView {
+    kid: String,
+    algorithm: &'static str,
+    state: &'static str,
+    first_seen: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_since: Option<Timestamp>,
+    public: bool,
+    /// Since when each place shows it.
+    shown: BTreeMap<String, Timestamp>,
+}
+
+/// One change of the ledger.
+#[derive(Serialize)]
+struct ChangeView {
+    at: Timestamp,
+    kid: String,
+    event: &'static str,
+}
+
+impl View {
+    /// A copy, so that nothing is locked while it is written.
+    pub(super) fn of(status: &IssuerStatus) -> Self {
+        let ledger = status.stored.as_ref();
+        let of_ledger = |read: fn(&Ledger) -> Vec<String>| ledger.map(|(ledger, _)| read(ledger));
+        Self {
+            ready: status.ready,
+            lineage: ledger.map(|(ledger, _)| ledger.lineage().to_string()).unwrap_or_default(),
+            sequence: ledger.map(|(ledger, _)| ledger.sequence()).unwrap_or_default(),
+            ledger: LedgerView {
+                status: status.ledger.clone(),
+                hold_until: status.hold_until(),
+                incidents: ledger
+                    .map(|(ledger, _)| ledger.incidents().iter().map(IncidentView::of).collect())
+                    .unwrap_or_default(),
+            },
+            previous_issuers: status.previous_issuers.clone(),
+            keys: ledger.map(|(ledger, profile)| keys(ledger, *profile)).unwrap_or_default(),
+            unmanaged_keys: of_ledger(|ledger| {
+                ledger.unmanaged_keys().keys().map(|kid| kid.as_str().to_owned()).collect()
+            })
+            .unwrap_or_default(),
+            alarms: status.alarms.clone(),
+            warnings: status.warnings().collect(),
+            nodes: status.nodes.clone(),
+            sources: status.sources.clone(),
+            targets: status.targets.clone(),
+            verification: status.verification.clone(),
+            changes: ledger
+                .map(|(ledger, _)| ledger.changes().iter().map(ChangeView::of).collect())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+fn keys(ledger: &Ledger, profile: Profile) -> Vec<KeyView> {
+    ledger.entries().values().map(|entry| KeyView::of(entry, profile)).collect()
+}
+
+impl KeyView {
+    fn of(entry: &Entry, profile: Profile) -> Self {
+        let missing_since = match entry.state {
+            EntryState::Missing { since } => Some(since),
+            EntryState::Listed | EntryState::Removed { .. } | EntryState::Revoked { .. } => None,
+        };
+        Self {
+            kid: entry.jwk.kid().as_str().to_owned(),
+            algorithm: entry.jwk.algorithm().name(),
+            state: entry.state.name(),
+            first_seen: entry.first_seen,
+            missing_since,
+            public: entry.is_public() && profile.includes(&entry.jwk),
+            shown: entry.shown.clone(),
+        }
+    }
+}
+
+impl IncidentView {
+    fn of(incident: &Incident) -> Self {
+        Self { at: incident.at, what: incident.kind.to_string() }
+    }
+}
+
+impl ChangeView {
+    fn of(change: &Change) -> Self {
+        Self { at: change.at, kid: change.kid.as_str().to_owned(), event: change.kind.name() }
+    }
+}
