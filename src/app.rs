@@ -14,12 +14,14 @@ use crate::{
     config::{self, Config, IssuerConfig, KeysConfig, SourceConfig, TargetConfig},
     control::ControlError,
     core::{
-        announcement::NodeName,
-        issuer::Issuer,
-        jwk::Jwk,
+        jose::{
+            issuer::Issuer,
+            jwk::Jwk,
+            publication::{NothingToPublish, Paths, Publication, Terms},
+        },
         ledger::Retention,
-        publication::{NothingToPublish, Paths, Publication, Terms},
         rotation::Timing,
+        signer::announcement::NodeName,
     },
     http::{ListenError, tls::TlsError},
     http_client::HttpClients,

@@ -17,7 +17,7 @@ use crate::{
     app::AppError,
     blocking,
     config::{self, Config, Flags, IN_FLAGS, InvalidConfig},
-    core::{flags_in_use::FlagsInUse, text::in_utf8},
+    core::text::{flags_in_use::FlagsInUse, in_utf8},
     files,
     telemetry::{self, LogFormat, log},
 };

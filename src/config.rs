@@ -14,12 +14,10 @@ use std::{
 use jiff::Timestamp;
 
 use crate::core::{
-    announcement::NodeName,
-    issuer::Issuer,
-    jwk_set::Profile,
+    jose::{issuer::Issuer, jwk_set::Profile},
     rotation::Window,
     service_account::ServiceAccount,
-    signing::{KeyType, SocketName},
+    signer::{KeyType, SocketName, announcement::NodeName},
     verification::{Cloud, Party},
 };
 

@@ -23,7 +23,7 @@ use tokio::{sync::OnceCell, task::spawn_blocking};
 
 use crate::{
     blocking,
-    core::{publication::sha256_hex, text::in_utf8},
+    core::{jose::publication::sha256_hex, text::in_utf8},
 };
 
 /// What every request says of who sends it: firewalls refuse those that say nothing.

@@ -4,8 +4,10 @@
 
 mod connection;
 mod error;
+pub mod events;
 mod kubeconfig;
 mod watch;
+pub mod workloads;
 
 pub use self::{connection::Access, error::KubernetesError};
 pub(crate) use self::{

@@ -20,7 +20,7 @@ pub mod sync;
 pub mod target_sync;
 
 use self::{control_plane::ControlPlane, issuer::Endpoints, source_poll::SourcePoller};
-use crate::core::issuer::Issuer;
+use crate::core::jose::issuer::Issuer;
 
 /// A source as it is configured.
 pub enum ConfiguredSource {

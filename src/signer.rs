@@ -25,7 +25,7 @@ pub use self::{
     keyring::{Keyring, KeyringError, SigningError, SigningKey},
     node::{Node, NodeError},
 };
-use crate::core::{issuer::Issuer, service_account::ServiceAccount};
+use crate::core::{jose::issuer::Issuer, service_account::ServiceAccount};
 
 /// What a token of the embedded issuer says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Where public keys come from.
 //!
 //! A source says what it sees now and remembers nothing: what to publish when it fails, or says less
-//! than before, is for [`crate::core::merge`].
+//! than before, is for [`crate::core::ledger::merge`].
 
 pub mod announcements;
 pub mod api_server;
@@ -17,7 +17,10 @@ use self::{
     key_file::{KeyFileError, KeyFiles},
     remote_jwks::{RemoteError, RemoteJwks},
 };
-use crate::core::{jwk::Jwk, left_out::LeftOut, merge::NodeStatement};
+use crate::core::{
+    jose::{jwk::Jwk, left_out::LeftOut},
+    ledger::merge::NodeStatement,
+};
 
 /// A place that keys are read from.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use tracing::warn;
 
 use crate::{
     core::{
-        issuer::Issuer,
+        jose::issuer::Issuer,
         ledger::{InvalidLedger, Irreconcilable, Ledger, Lineage, StoredLedger},
     },
     kubernetes::KubernetesError,

@@ -14,9 +14,11 @@ use url::Url;
 use crate::{
     core::{
         freshness::CacheFields,
-        issuer::{Issuer, path_below},
+        jose::{
+            issuer::{Issuer, path_below},
+            publication::{Document, MEDIA_TYPE, Paths, Publication, is_json},
+        },
         ledger::{Ledger, Lineage},
-        publication::{Document, MEDIA_TYPE, Paths, Publication, is_json},
         target_plan::{Headers, Stored, TargetContents},
     },
     http_client::Trust,

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::{clock, core::flags_in_use::FlagsInUse};
+use crate::{clock, core::text::flags_in_use::FlagsInUse};
 
 pub mod event_source;
 pub mod log;

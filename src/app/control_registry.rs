@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::timeout};
 use super::tokens;
 use crate::{
     control::{Reply, Request},
-    core::{issuer::Issuer, signing::SigningRefusal},
+    core::{jose::issuer::Issuer, signer::SigningRefusal},
     reconcile::{
         issuer::{IssuerReconciler, RotationRequestError},
         source_poll::in_one_line,

@@ -7,18 +7,19 @@ use tokio::time::sleep;
 use crate::{
     clock,
     core::{
-        kid::Kid,
+        jose::{kid::Kid, token::UnverifiedToken},
         ledger::Ledger,
         service_account::ServiceAccount,
-        token::UnverifiedToken,
         verification::{ApiServerView, Credential, DocumentEvidence, Evidence, Expectation},
     },
     http_client::ClientError,
-    kubernetes::{Access, KubernetesError},
+    kubernetes::{
+        Access, KubernetesError,
+        workloads::{WorkloadError, Workloads},
+    },
     reconcile::document_read,
     relying_party::{Reach, RelyingParty},
     source::api_server::{ApiServer, ApiServerError},
-    workloads::{WorkloadError, Workloads},
 };
 
 /// How long a token lives that is made to be judged: as briefly as Kubernetes allows.

@@ -10,14 +10,16 @@ use crate::{
     clock,
     config::{Config, IssuerConfig, LedgerConfig},
     core::{
-        announcement::NodeName,
-        issuer::Issuer,
-        kid::Kid,
+        jose::{
+            issuer::Issuer,
+            kid::Kid,
+            publication::{Terms, sha256_hex},
+        },
         ledger::{
             AdoptionError, Irreconcilable, Ledger, RotationCommand, RotationCommandError, StoredLedger,
         },
-        publication::{Terms, sha256_hex},
         rotation::{RotationInputs, RotationStatus, rotation_status},
+        signer::announcement::NodeName,
     },
     kubernetes::Access,
     store::{ConfigMapStore, FileStore, LedgerStore, StoreError, read_all},

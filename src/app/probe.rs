@@ -10,9 +10,8 @@ use crate::{
     config::{IssuerConfig, SourceConfig, VerifyConfig},
     control::TokenRequest,
     core::{
-        issuer::Issuer,
+        jose::{issuer::Issuer, token::UnverifiedToken},
         service_account::ServiceAccount,
-        token::UnverifiedToken,
         verification::{ApiServerView, Expectation, Question},
     },
     kubernetes::Access,

@@ -40,15 +40,20 @@ use crate::{
     blocking, clock,
     config::{Changes, Config, EventsConfig, IssuerConfig, TlsConfig},
     control::Control,
-    core::{issuer::Issuer, open_files::OpenFiles, publication::Terms},
-    events::{Events, Pod},
+    core::{
+        jose::{issuer::Issuer, publication::Terms},
+        open_files::OpenFiles,
+    },
     http::{
         ListenError, Listener, Server, WhenFull,
         admin::{self, Views},
         documents::{Counters, Routes, Slot},
         tls::{TlsError, TlsFiles, TlsPaths},
     },
-    kubernetes::Access,
+    kubernetes::{
+        Access,
+        events::{Events, Pod},
+    },
     reconcile::{concurrency::Concurrency, event_loop::run_events, source_poll::in_one_line},
     store::{DirectoryInUse, hold_directory, was_held},
     telemetry::{

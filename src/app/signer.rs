@@ -24,12 +24,13 @@ use crate::{
         VerificationKeyConfig,
     },
     core::{
-        announcement::{NodeName, SignedAnnouncement},
         api_server_flags,
-        issuer::Issuer,
-        kid::Kid,
+        jose::{issuer::Issuer, kid::Kid},
         ledger::{Ledger, StoredLedger},
-        signing::{DesiredState, RecoveryFinding, SocketName, VerificationOnlyKey},
+        signer::{
+            DesiredState, RecoveryFinding, SocketName, VerificationOnlyKey,
+            announcement::{NodeName, SignedAnnouncement},
+        },
         verification::ENTRA_LIFE,
     },
     http::{

@@ -9,9 +9,9 @@ use crate::{
     blocking, clock,
     control::{self, ControlError, Reply, Request, TokenRequest},
     core::{
+        jose::token::Token,
         service_account::ServiceAccount,
-        signing::{SigningRefusal, UnreadableClaims},
-        token::Token,
+        signer::{SigningRefusal, UnreadableClaims},
     },
     kubernetes::Access,
     signer::{self, Node, Statement, keyring::Signature, node::SignError},

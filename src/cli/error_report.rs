@@ -6,8 +6,8 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-pub use crate::core::redaction::in_one_line as one_line;
-use crate::core::redaction::{printable, redact};
+pub use crate::core::text::redaction::in_one_line as one_line;
+use crate::core::text::redaction::{printable, redact};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

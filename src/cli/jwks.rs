@@ -12,9 +12,11 @@ use crate::{
     app, clock,
     config::{self, KeyFlags},
     core::{
-        jwk_set::{JwkSet, Profile},
-        publication::{Document, Paths, Publication},
-        redaction::printable,
+        jose::{
+            jwk_set::{JwkSet, Profile},
+            publication::{Document, Paths, Publication},
+        },
+        text::redaction::printable,
     },
     files::{self, Staged},
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Failure;
-use crate::core::{kid::Kid, redaction::printable};
+use crate::core::{jose::kid::Kid, text::redaction::printable};
 
 /// Shortest beginning of a kid that is taken for it: less is a slip more often than a name.
 const LEAST: usize = 4;

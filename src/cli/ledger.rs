@@ -11,10 +11,9 @@ use crate::{
     app::{AppError, ledgers},
     config::{Config, Flags, IssuerConfig, KeyFlags},
     core::{
-        issuer::Issuer,
-        kid::Kid,
+        jose::{issuer::Issuer, kid::Kid},
         ledger::{EntryState, Ledger},
-        redaction::printable,
+        text::redaction::printable,
     },
 };
 

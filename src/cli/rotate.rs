@@ -15,10 +15,10 @@ use crate::{
     config::Config,
     control::{self, ControlError, Reply, Request},
     core::{
-        announcement::NodeName,
-        issuer::Issuer,
+        jose::issuer::Issuer,
         ledger::{Ledger, RotationCommand},
         rotation::RotationStatus,
+        signer::announcement::NodeName,
     },
 };
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     app::{self, AppError, DirectoryInUse, Reread, Started},
     config::{Flags, KeyFlags},
-    core::issuer::Issuer,
+    core::jose::issuer::Issuer,
 };
 
 pub(super) fn carry_out(flags: &Flags) -> Result<ExitStatus, Failure> {

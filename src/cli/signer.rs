@@ -13,9 +13,9 @@ use crate::{
     clock,
     config::{self, NodeConfig, SignerFlags},
     core::{
-        announcement::{NodeName, SignedAnnouncement},
         api_server_flags::{ApiServerConfig, Finding, check},
-        kid::Kid,
+        jose::kid::Kid,
+        signer::announcement::{NodeName, SignedAnnouncement},
     },
 };
 

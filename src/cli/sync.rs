@@ -13,7 +13,7 @@ use super::{
 use crate::{
     app::{self, AppError},
     config::{Flags, IssuerConfig},
-    core::{publication::Document, redaction::printable, target_plan::WriteRefused},
+    core::{jose::publication::Document, target_plan::WriteRefused, text::redaction::printable},
     reconcile::{
         issuer::Conditions,
         source_poll::PollError,

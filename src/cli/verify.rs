@@ -14,11 +14,10 @@ use super::{
 use crate::{
     app::evidence::{self, Documents, InCluster, Sources, Whose},
     core::{
-        issuer::Issuer,
+        jose::issuer::Issuer,
         ledger::Ledger,
-        redaction::redact_tokens,
         service_account::ServiceAccount,
-        text::in_utf8,
+        text::{in_utf8, redaction::redact_tokens},
         verification::{
             self, Cloud, DocumentEvidence, Evidence, Expectation, Party, Question, VerificationReport, judge,
         },

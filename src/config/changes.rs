@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Display, path::Path};
 
 use super::{Config, EventsConfig, InvalidConfig, IssuerConfig, Problem, TlsConfig};
-use crate::core::issuer::Issuer;
+use crate::core::jose::issuer::Issuer;
 
 /// What a running process has to do to get from one configuration to the next. Issuers that are the same
 /// in both stand nowhere.

@@ -19,8 +19,7 @@ use super::{
     value,
 };
 use crate::core::{
-    issuer::Issuer,
-    jwk_set::Profile,
+    jose::{issuer::Issuer, jwk_set::Profile},
     rotation::{Timing, Window},
 };
 

@@ -3,7 +3,7 @@
 use std::{fmt, path::Path};
 
 use super::document::Origin;
-use crate::core::redaction::{at_most, redact};
+use crate::core::text::redaction::{at_most, redact};
 
 /// Longest message, path or hint, in characters: some list all words of a kind, and a file that is no
 /// configuration is one text.

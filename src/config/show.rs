@@ -12,7 +12,7 @@ use super::{
     value::duration_text,
 };
 use crate::core::{
-    issuer::{Issuer, path_below},
+    jose::issuer::{Issuer, path_below},
     rotation::Window,
     verification::Party,
 };

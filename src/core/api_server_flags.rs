@@ -13,7 +13,7 @@ use std::{
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use super::{issuer::Issuer, signing::SocketName};
+use super::{jose::issuer::Issuer, signer::SocketName};
 
 const ENDPOINT: &str = "service-account-signing-endpoint";
 const KEY_FILES: [&str; 2] = ["service-account-signing-key-file", "service-account-key-file"];

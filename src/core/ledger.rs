@@ -16,6 +16,7 @@ mod authorization;
 mod change;
 mod future_times;
 mod lineage;
+pub mod merge;
 mod orders;
 mod recovery;
 mod unmanaged_keys;
@@ -30,14 +31,16 @@ pub use self::{
 };
 
 use super::{
-    announcement::{NodeName, StatementVersion},
-    issuer::Issuer,
-    json,
-    jwk::Jwk,
-    jwk_set::{MAX_KEYS, Profile},
-    kid::Kid,
-    merge::Merged,
-    redaction::brief,
+    jose::{
+        issuer::Issuer,
+        json,
+        jwk::Jwk,
+        jwk_set::{MAX_KEYS, Profile},
+        kid::Kid,
+    },
+    ledger::merge::Merged,
+    signer::announcement::{NodeName, StatementVersion},
+    text::redaction::brief,
     time::later,
 };
 

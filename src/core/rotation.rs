@@ -17,12 +17,13 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    announcement::{NodeName, Stage},
     freshness::Freshness,
-    jwk_set::MAX_KEYS,
-    kid::Kid,
+    jose::{jwk_set::MAX_KEYS, kid::Kid},
     ledger::{AnnouncementRejection, Entry, EntryState, Ledger, OrderReason, signed},
-    signing::MAX_KEYS_PER_NODE,
+    signer::{
+        MAX_KEYS_PER_NODE,
+        announcement::{NodeName, Stage},
+    },
     time::later,
 };
 

@@ -10,15 +10,17 @@ use std::collections::BTreeSet;
 use url::Url;
 
 use super::{
-    discovery::{InvalidDiscovery, ReceivedDiscovery},
-    issuer::Issuer,
-    json,
-    jwk::Jwk,
-    jwk_set::{InvalidJwks, Profile, ReceivedJwks},
-    kid::Kid,
+    jose::{
+        discovery::{InvalidDiscovery, ReceivedDiscovery},
+        issuer::Issuer,
+        json,
+        jwk::Jwk,
+        jwk_set::{InvalidJwks, Profile, ReceivedJwks},
+        kid::Kid,
+        publication::{Document, MEDIA_TYPE, NothingToPublish, Publication, Terms},
+    },
     ledger::{Ledger, Lineage},
-    publication::{Document, MEDIA_TYPE, NothingToPublish, Publication, Terms},
-    redaction::brief,
+    text::redaction::brief,
 };
 
 /// What a place holds under the two paths.

@@ -12,14 +12,16 @@ use self::{
     world::World,
 };
 use super::{
-    announcement::NodeName,
-    issuer::Issuer,
-    jwk::Jwk,
-    jwk_set::{Profile, ReceivedJwks},
-    kid::Kid,
+    jose::{
+        issuer::Issuer,
+        jwk::Jwk,
+        jwk_set::{Profile, ReceivedJwks},
+        kid::Kid,
+        public_key::PublicKey,
+        publication::Terms,
+    },
     ledger::{Ledger, Retention},
-    public_key::PublicKey,
-    publication::Terms,
+    signer::announcement::NodeName,
 };
 
 mod history;

@@ -1,5 +1,8 @@
 //! Text that people have saved: with a byte order mark, or in UTF-16, as PowerShell's `>` writes it.
 
+pub mod flags_in_use;
+pub mod redaction;
+
 use std::borrow::Cow;
 
 /// What Windows programs write before UTF-8 (RFC 3629 section 6).

@@ -19,7 +19,7 @@ use hyper::{
     service::Service,
 };
 
-use crate::core::publication::{Document, MEDIA_TYPE, Publication, Terms};
+use crate::core::jose::publication::{Document, MEDIA_TYPE, Publication, Terms};
 
 mod counters;
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::core::redaction::printable;
+use crate::core::text::redaction::printable;
 
 /// The state of a socket that listens (`TCP_LISTEN` of the kernel).
 const LISTENS: &str = "0A";

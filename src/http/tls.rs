@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::{
     blocking::{self, TimedOut},
     clock,
-    core::redaction::in_one_line,
+    core::text::redaction::in_one_line,
     telemetry::status::StatusStore,
 };
 

@@ -30,7 +30,7 @@ use crate::{
     clock,
     core::{
         control_plane::{self as core, HOLD, Member},
-        issuer::Issuer,
+        jose::issuer::Issuer,
     },
     source::{
         FetchError,

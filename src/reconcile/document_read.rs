@@ -6,8 +6,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     core::{
-        issuer::{Issuer, is_readable_url},
-        token::UnverifiedToken,
+        jose::{
+            issuer::{Issuer, is_readable_url},
+            token::UnverifiedToken,
+        },
         verification::{Evidence, Expectation, VerificationOutcome, VerificationReport},
     },
     relying_party::RelyingParty,

@@ -9,8 +9,8 @@ use tracing::{info, warn};
 use super::source_poll::in_one_line;
 use crate::{
     clock,
-    core::event_aggregator::{Next, SendOutcome},
-    events::Events,
+    core::events::aggregator::{Next, SendOutcome},
+    kubernetes::events::Events,
     telemetry::event_source::EventQueue,
 };
 

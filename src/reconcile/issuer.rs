@@ -19,15 +19,18 @@ use crate::{
     clock,
     core::{
         freshness::Freshness,
-        issuer::Issuer,
-        jwk::Jwk,
-        jwk_set::{JwkSet, Profile, change_breaks},
-        kid::Kid,
-        ledger::{
-            Change, ChangeKind, Irreconcilable, Ledger, Retention, StoredLedger, TargetObservation, signed,
+        jose::{
+            issuer::Issuer,
+            jwk::Jwk,
+            jwk_set::{JwkSet, Profile, change_breaks},
+            kid::Kid,
+            publication::{NothingToPublish, Publication, Terms},
         },
-        merge::{SourceAnswer, merge},
-        publication::{NothingToPublish, Publication, Terms},
+        ledger::{
+            Change, ChangeKind, Irreconcilable, Ledger, Retention, StoredLedger, TargetObservation,
+            merge::{SourceAnswer, merge},
+            signed,
+        },
         rotation::Timing,
     },
     store::{LedgerStore, StoreError},

@@ -20,8 +20,8 @@ use super::{
 use crate::{
     clock,
     core::{
+        jose::token::{Token, UnverifiedToken},
         ledger::Ledger,
-        token::{Token, UnverifiedToken},
         verification::{ApiServerView, Evidence, Question, Verdict, judge},
     },
     relying_party::{Reach, RelyingParty},

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::source_poll::in_one_line;
 use crate::{
     blocking, clock,
-    core::signing::{DesiredState, SignerStep},
+    core::signer::{DesiredState, SignerStep},
     signer::Node,
     telemetry::Trouble,
 };

@@ -27,9 +27,11 @@ use super::{
 use crate::{
     clock,
     core::{
-        issuer::Issuer,
+        jose::{
+            issuer::Issuer,
+            publication::{Document, MEDIA_TYPE},
+        },
         ledger::Ledger,
-        publication::{Document, MEDIA_TYPE},
     },
     telemetry::{Trouble, as_typed, status::TargetStatus},
 };

@@ -11,11 +11,13 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::issuer::{IssuerReconciler, SourceObservation};
-pub use crate::core::redaction::in_one_line;
+pub use crate::core::text::redaction::in_one_line;
 use crate::{
     clock,
     core::{
-        issuer::Issuer, kid::Kid, left_out::Unreadable, merge::SourceAnswer, rotation::SigningKey,
+        jose::{issuer::Issuer, kid::Kid, left_out::Unreadable},
+        ledger::merge::SourceAnswer,
+        rotation::SigningKey,
         service_account::ServiceAccount,
     },
     source::{FetchError, Fetched, Source, SourceError},

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     clock,
-    core::{kid::Kid, publication::Document, target_plan::shown_kids},
+    core::{
+        jose::{kid::Kid, publication::Document},
+        target_plan::shown_kids,
+    },
     store::StoreError,
     target::Reading,
 };

@@ -7,12 +7,14 @@ use crate::{
     clock,
     core::{
         freshness::Freshness,
-        issuer::is_readable_url,
-        jwk::Jwk,
-        jwk_set::{Profile, ReceivedJwks},
-        kid::Kid,
+        jose::{
+            issuer::is_readable_url,
+            jwk::Jwk,
+            jwk_set::{Profile, ReceivedJwks},
+            kid::Kid,
+            publication::{Document, Publication, Terms},
+        },
         ledger::{Ledger, TargetObservation},
-        publication::{Document, Publication, Terms},
         target_plan::{
             Deviation, OtherJwks, TargetPlan, WriteRefused, decide, deviation, kids_shown, other_jwks,
         },

@@ -12,7 +12,7 @@ use tokio_openssl::SslStream;
 use url::{Host, Url};
 
 use super::reach::Resolver;
-use crate::core::publication::hex;
+use crate::core::jose::publication::hex;
 
 /// Whether no authority that is known here has signed a certificate, by OpenSSL's words.
 pub(super) fn is_of_unknown_authority(reason: &str) -> bool {

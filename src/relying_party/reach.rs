@@ -6,7 +6,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use crate::core::{
-    issuer::Issuer,
+    jose::issuer::Issuer,
     verification::{Unanswered, is_public_host},
 };
 

@@ -10,10 +10,10 @@ use std::{
 use super::keyring::{SigningError, SigningKey};
 use crate::{
     core::{
-        announcement::{
+        jose::kid::Kid,
+        signer::announcement::{
             Announcement, AnnouncementSigner, InvalidSignedAnnouncement, NodeName, SignedAnnouncement,
         },
-        kid::Kid,
     },
     files,
 };

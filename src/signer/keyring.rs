@@ -30,10 +30,8 @@ pub use self::{
     signing_key::{Signature, SigningError, SigningKey},
 };
 use crate::core::{
-    jwk::Jwk,
-    kid::Kid,
-    public_key::InvalidPublicKey,
-    signing::{InvalidJournal, Journal, KeyType},
+    jose::{jwk::Jwk, kid::Kid, public_key::InvalidPublicKey},
+    signer::{InvalidJournal, Journal, KeyType},
 };
 
 /// The journal beside the keys.

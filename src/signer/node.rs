@@ -26,14 +26,13 @@ use super::{
 use crate::{
     blocking::TimedOut,
     core::{
-        announcement::{NodeName, SignedAnnouncement},
-        issuer::Issuer,
-        kid::Kid,
-        signing::{
+        jose::{issuer::Issuer, kid::Kid},
+        signer::{
             Claims, DesiredState, Done, Journal, KeyType, OutOfOrder, RecoveryFinding, SignerStep,
             SigningRefusal, UnreadableClaims, VerificationKey, VerificationOnlyKey,
+            announcement::{NodeName, SignedAnnouncement},
+            trust::{Distrust, LocalNode},
         },
-        trust::{Distrust, LocalNode},
     },
     telemetry::signer_metrics::{SignerMetrics, SignerState},
 };

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     blocking, clock,
-    core::signing::{SigningRefusal, VerificationKey},
+    core::signer::{SigningRefusal, VerificationKey},
     telemetry::signer_metrics::SignOutcome,
 };
 

@@ -36,7 +36,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::connection::{Connection, ConnectionSlots};
-use crate::{core::signing::SocketName, files, telemetry::signer_metrics::SignerMetrics};
+use crate::{core::signer::SocketName, files, telemetry::signer_metrics::SignerMetrics};
 
 /// Time until the next attempt when a connection cannot be taken, such as for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Statement, claims};
-use crate::core::{issuer::Issuer, service_account::ServiceAccount};
+use crate::core::{jose::issuer::Issuer, service_account::ServiceAccount};
 
 #[test]
 fn claims_have_the_shape_that_kubernetes_gives_them() {

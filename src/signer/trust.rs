@@ -13,7 +13,7 @@ use std::{
 use rustix::process::geteuid;
 
 use crate::{
-    core::{
+    core::signer::{
         announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
         trust::Trust,
     },

@@ -11,9 +11,9 @@ use super::Fetched;
 use crate::{
     blocking, clock,
     core::{
-        announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
-        issuer::Issuer,
-        merge::NodeStatement,
+        jose::issuer::Issuer,
+        ledger::merge::NodeStatement,
+        signer::announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
     },
     files,
 };

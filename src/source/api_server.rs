@@ -15,12 +15,14 @@ use self::error::hint_for_status;
 use super::{Fetched, foreign_kids};
 use crate::{
     core::{
-        discovery::ReceivedDiscovery,
-        issuer::{DISCOVERY_PATH, JWKS_PATH},
-        jwk_set::{InvalidJwks, ReceivedJwks},
-        kid::Kid,
+        jose::{
+            discovery::ReceivedDiscovery,
+            issuer::{DISCOVERY_PATH, JWKS_PATH},
+            jwk_set::{InvalidJwks, ReceivedJwks},
+            kid::Kid,
+            token::{Token, UnverifiedToken},
+        },
         service_account::ServiceAccount,
-        token::{Token, UnverifiedToken},
     },
     kubernetes::{Access, Answer, Connection, KubernetesError, Request},
 };

@@ -27,7 +27,7 @@ pub use self::{
 use super::{Fetched, foreign_kids};
 use crate::{
     blocking,
-    core::{
+    core::jose::{
         jwk::Jwk,
         jwk_set::{InvalidJwkSet, JwkSet},
         kid::Kid,

@@ -23,9 +23,11 @@ use super::{Fetched, foreign_kids};
 use crate::{
     blocking,
     core::{
-        discovery::{InvalidDiscovery, ReceivedDiscovery},
-        issuer::{DISCOVERY_PATH, JWKS_PATH},
-        jwk_set::{InvalidJwks, ReceivedJwks},
+        jose::{
+            discovery::{InvalidDiscovery, ReceivedDiscovery},
+            issuer::{DISCOVERY_PATH, JWKS_PATH},
+            jwk_set::{InvalidJwks, ReceivedJwks},
+        },
         text::in_utf8,
         tls_fault::TlsFault,
     },

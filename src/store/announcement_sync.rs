@@ -16,7 +16,7 @@ use k8s_openapi::{List, api::core::v1::ConfigMap, apimachinery::pkg::apis::meta:
 
 use crate::{
     blocking,
-    core::announcement::{NodeName, SignedAnnouncement},
+    core::signer::announcement::{NodeName, SignedAnnouncement},
     files,
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
 };

@@ -14,9 +14,9 @@ use k8s_openapi::{
 use super::{At, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
     core::{
-        announcement::NodeName,
-        issuer::Issuer,
+        jose::issuer::Issuer,
         ledger::{InvalidLedger, Ledger, StoredLedger},
+        signer::announcement::NodeName,
     },
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
 };

@@ -19,8 +19,8 @@ use super::{At, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
     blocking, clock,
     core::{
+        jose::publication::sha256_hex,
         ledger::{InvalidLedger, Ledger, Lineage, StoredLedger},
-        publication::sha256_hex,
     },
     files,
 };

@@ -4,9 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::core::{
-    issuer::Issuer,
-    ledger::{IncidentKind, Ledger},
-    merge::{SourceAnswer, SourceReport, merge},
+    jose::issuer::Issuer,
+    ledger::{
+        IncidentKind, Ledger,
+        merge::{SourceAnswer, SourceReport, merge},
+    },
     tests::{retention, rsa_key, terms},
 };
 

@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     blocking::{self, TimedOut},
     core::{
-        publication::{Document, Paths},
+        jose::publication::{Document, Paths},
         target_plan::Stored,
     },
     files::{self, Staged},

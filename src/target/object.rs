@@ -12,10 +12,13 @@ use object_store::{
 };
 use url::Url;
 
-use crate::core::{
-    ledger::Lineage,
-    publication::{Document, Paths, sha256_hex},
-    target_plan::{Headers, Stored},
+use crate::{
+    core::{
+        jose::publication::{Document, Paths, sha256_hex},
+        ledger::Lineage,
+        target_plan::{Headers, Stored},
+    },
+    http_client::SharedClient,
 };
 
 use super::{
@@ -23,7 +26,6 @@ use super::{
     connections::Connections,
     error::{Cause, Failure},
 };
-use crate::http_client::SharedClient;
 
 mod answer;
 mod federation;

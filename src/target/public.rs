@@ -22,7 +22,7 @@ use url::Url;
 use crate::{
     core::{
         freshness::CacheFields,
-        publication::{Document, Paths},
+        jose::publication::{Document, Paths},
         tls_fault::TlsFault,
     },
     http_client::{self, BodyError, innermost},

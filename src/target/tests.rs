@@ -1,7 +1,9 @@
 use std::{error::Error, time::Duration};
 
 use super::*;
-use crate::core::{issuer::Issuer, jwk::Jwk, jwk_set::Profile, public_key::PublicKey, publication::Terms};
+use crate::core::jose::{
+    issuer::Issuer, jwk::Jwk, jwk_set::Profile, public_key::PublicKey, publication::Terms,
+};
 
 /// A publication that differs from those of other numbers.
 pub(super) fn publication(number: u8) -> Publication {

@@ -12,10 +12,12 @@ use tokio::sync::Notify;
 use crate::{
     clock,
     core::{
-        event::{Event, Reason},
-        event_aggregator::{EventAggregator, EventUpdate, Next, SendOutcome},
+        events::{
+            aggregator::{EventAggregator, EventUpdate, Next, SendOutcome},
+            event::{Event, Reason},
+        },
         ledger::Ledger,
-        redaction::printable,
+        text::redaction::printable,
         verification::Verdict,
     },
 };

@@ -19,7 +19,7 @@ use tracing::warn;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::LogFormat;
-use crate::core::redaction::{redact, redact_json};
+use crate::core::text::redaction::{redact, redact_json};
 
 /// Most bytes that wait to be written: some thousand lines.
 const ROOM: usize = 1024 * 1024;

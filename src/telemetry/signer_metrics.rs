@@ -13,7 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::core::announcement::NodeName;
+use crate::core::signer::announcement::NodeName;
 
 /// What became of the claims that an API server wanted to be signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,12 +16,11 @@ use super::{
     signer_metrics::SignerMetrics,
 };
 use crate::core::{
-    event::Event,
-    issuer::Issuer,
-    jwk_set::Profile,
+    events::event::Event,
+    jose::{issuer::Issuer, jwk_set::Profile},
     ledger::{EntryState, Ledger},
-    redaction::{printable, redact_json},
     rotation::NodeStatus,
+    text::redaction::{printable, redact_json},
     verification::Verdict,
 };
 

@@ -12,11 +12,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use signpost::{
     core::{
-        issuer::Issuer,
-        jwk::Jwk,
-        ledger::{Ledger, Retention, StoredLedger, TargetObservation},
-        merge::{SourceAnswer, SourceReport, merge},
-        public_key::PublicKey,
+        jose::{issuer::Issuer, jwk::Jwk, public_key::PublicKey},
+        ledger::{
+            Ledger, Retention, StoredLedger, TargetObservation,
+            merge::{SourceAnswer, SourceReport, merge},
+        },
     },
     kubernetes::Access,
     store::{ConfigMapStore, FileStore, LedgerStore},

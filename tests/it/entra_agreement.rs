@@ -13,23 +13,30 @@ use axum::Router;
 use axum::extract::Request;
 use http::StatusCode;
 use serde_json::{Value, json};
-use signpost::clock;
-use signpost::core::token::UnverifiedToken;
-use signpost::core::verification::{
-    Cloud, Credential, Evidence, Expectation, Finding, Level, Party, Question, VerificationOutcome,
-    VerificationReport, judge,
+use signpost::{
+    clock,
+    core::{
+        jose::token::UnverifiedToken,
+        verification::{
+            Cloud, Credential, Evidence, Expectation, Finding, Level, Party, Question, VerificationOutcome,
+            VerificationReport, judge,
+        },
+    },
+    reconcile::document_read,
+    relying_party::{Reach, RelyingParty},
 };
-use signpost::reconcile::document_read;
-use signpost::relying_party::{Reach, RelyingParty};
+
 use tempfile::TempDir;
 
-use crate::support::child::with_environment;
-use crate::support::components::variable;
-use crate::support::dice::Dice;
-use crate::support::entra_twin::{Answer, Directory, EntraTwin};
-use crate::support::in_process::InProcess;
-use crate::support::nginx::{Location, Nginx};
-use crate::support::signpost::Signpost;
+use crate::support::{
+    child::with_environment,
+    components::variable,
+    dice::Dice,
+    entra_twin::{Answer, Directory, EntraTwin},
+    in_process::InProcess,
+    nginx::{Location, Nginx},
+    signpost::Signpost,
+};
 
 mod faults;
 mod situation;

@@ -4,20 +4,27 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use signpost::core::issuer::Issuer;
-use signpost::events::{Events, Pod};
-use signpost::kubernetes::Access;
-use signpost::reconcile::event_loop::run_events;
-use signpost::telemetry::{event_source::EventQueue, status::StatusStore};
+use signpost::{
+    core::jose::issuer::Issuer,
+    kubernetes::{
+        Access,
+        events::{Events, Pod},
+    },
+    reconcile::event_loop::run_events,
+    telemetry::{event_source::EventQueue, status::StatusStore},
+};
+
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::api_server::{ApiServer, Bearer, Options, write_kubeconfig};
-use crate::support::etcd::Etcd;
-use crate::support::eventually::eventually;
-use crate::support::fault_proxy::FaultProxy;
-use crate::support::installation::{Installation, directory_target, files};
-use crate::support::pki::KeyFiles;
+use crate::support::{
+    api_server::{ApiServer, Bearer, Options, write_kubeconfig},
+    etcd::Etcd,
+    eventually::eventually,
+    fault_proxy::FaultProxy,
+    installation::{Installation, directory_target, files},
+    pki::KeyFiles,
+};
 
 const ISSUER: &str = "https://oidc.example/events";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/signpost/events";

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::Value;
-use signpost::core::publication::{Document, Paths};
+use signpost::core::jose::publication::{Document, Paths};
 use tempfile::TempDir;
 
 use crate::support::{

@@ -26,7 +26,7 @@ use openssl::{
 use serde_json::{Value, json};
 use signpost::{
     clock,
-    core::{jwk::Jwk, public_key::PublicKey},
+    core::jose::{jwk::Jwk, public_key::PublicKey},
 };
 use tempfile::TempDir;
 

@@ -8,16 +8,20 @@ mod servers;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use signpost::core::{
-    issuer::Issuer,
-    jwk::Jwk,
-    jwk_set::Profile,
-    ledger::{Ledger, Lineage},
-    public_key::PublicKey,
-    publication::{Document, Publication, Terms},
-    target_plan::{Headers, WriteRefused, decide},
+use signpost::{
+    core::{
+        jose::{
+            issuer::Issuer,
+            jwk::Jwk,
+            jwk_set::Profile,
+            public_key::PublicKey,
+            publication::{Document, Publication, Terms},
+        },
+        ledger::{Ledger, Lineage},
+        target_plan::{Headers, WriteRefused, decide},
+    },
+    target::{Owner, TargetError, Version, WriteError},
 };
-use signpost::target::{Owner, TargetError, Version, WriteError};
 
 use self::servers::{Edit, Fault, Keeps, Scene, run};
 

@@ -15,7 +15,7 @@ use super::Context;
 use crate::{
     app::{AppError, IssuerComponents, Use, control_registry::Registration, probe::Probing, signer, wire},
     config::IssuerConfig,
-    core::publication::{Publication, Terms},
+    core::jose::publication::{Publication, Terms},
     http::documents::Slot,
     reconcile::{
         ConfiguredSource,

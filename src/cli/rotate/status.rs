@@ -4,8 +4,8 @@ use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
 use crate::core::{
     ledger::OrderReason,
-    redaction::printable,
     rotation::{KeyStatus, NodeStatus, RotationStatus},
+    text::redaction::printable,
 };
 
 /// Columns of a time line.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::error_report::one_line;
 use crate::{
     app::AppError,
-    core::{issuer::Issuer, jwk::Jwk, kid::Kid, publication::Document},
+    core::jose::{issuer::Issuer, jwk::Jwk, kid::Kid, publication::Document},
     reconcile::{
         issuer::Conditions,
         source_poll::PollError,

@@ -6,7 +6,7 @@ use super::Judged;
 use crate::{
     cli::table::table,
     core::{
-        redaction::printable,
+        text::redaction::printable,
         verification::{Certainty, Finding, Level, Party, VerificationOutcome, VerificationReport},
     },
 };

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Changes, compare};
 use crate::{
     config::{Config, Flags, IssuerConfig, load},
-    core::issuer::Issuer,
+    core::jose::issuer::Issuer,
 };
 
 fn config(text: &str) -> Config {

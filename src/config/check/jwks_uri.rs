@@ -9,7 +9,7 @@ use crate::{
         reader::Mapping,
         value::{self, Web},
     },
-    core::issuer::{DISCOVERY_PATH, Issuer, path_below},
+    core::jose::issuer::{DISCOVERY_PATH, Issuer, path_below},
 };
 
 /// `None` where it follows from the issuer, and where a problem tells of it.

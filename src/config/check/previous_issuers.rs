@@ -7,7 +7,7 @@ use crate::{
         problem::{Fault, Problems},
         reader::Mapping,
     },
-    core::{issuer::Issuer, jwk_set::Profile},
+    core::jose::{issuer::Issuer, jwk_set::Profile},
 };
 
 /// `names` are those of the targets of the issuer itself.

@@ -11,9 +11,8 @@ use crate::{
         value,
     },
     core::{
-        announcement::NodeName,
-        jwk_set::Profile,
-        signing::{KeyType, SocketName},
+        jose::jwk_set::Profile,
+        signer::{KeyType, SocketName, announcement::NodeName},
     },
 };
 

@@ -10,7 +10,7 @@ use crate::{
         reader::Mapping,
         value::{self, Web},
     },
-    core::{issuer::Issuer, jwk_set::Profile},
+    core::jose::{issuer::Issuer, jwk_set::Profile},
 };
 
 pub(super) fn read(

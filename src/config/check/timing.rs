@@ -3,7 +3,7 @@
 use super::{Fault, Mapping, Problems, value};
 use crate::core::{
     rotation::{Contradiction, Timing},
-    signing::MAX_KEYS_PER_NODE,
+    signer::MAX_KEYS_PER_NODE,
 };
 
 /// Refuses each at the wait that is to be changed.

@@ -9,7 +9,7 @@ use crate::{
         value,
     },
     core::{
-        issuer::Issuer,
+        jose::issuer::Issuer,
         verification::{Cloud, Party},
     },
 };

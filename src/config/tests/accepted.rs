@@ -8,7 +8,7 @@ use super::{MINIMAL, accepted, load};
 use crate::{
     config::{Flags, Instance, Location, SourceConfig, VerifyConfig, document, value},
     core::{
-        jwk_set::Profile,
+        jose::jwk_set::Profile,
         service_account::ServiceAccount,
         verification::{Cloud, Party},
     },

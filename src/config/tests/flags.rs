@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{MINIMAL, load, load_for_keys, shows, texts};
 use crate::{
     config::{Flags, KeyFlags, Location, SourceConfig},
-    core::{issuer::Issuer, jwk_set::Profile},
+    core::jose::{issuer::Issuer, jwk_set::Profile},
 };
 
 #[test]

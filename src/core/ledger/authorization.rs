@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::Ledger;
-use crate::core::{announcement::NodeName, kid::Kid, merge::NodeStatement};
+use crate::core::{jose::kid::Kid, ledger::merge::NodeStatement, signer::announcement::NodeName};
 
 /// Why an announcement does not count.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::core::kid::Kid;
+use crate::core::jose::kid::Kid;
 
 /// One thing that happened to a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 
 use super::{ChangeKind, EntryState, IncidentKind, Ledger, Retention, signed};
-use crate::core::{kid::Kid, time::later};
+use crate::core::{jose::kid::Kid, time::later};
 
 impl Ledger {
     /// The same, with times that are further ahead of `now` than clocks may be apart counting from when that was

@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{ChangeKind, Entry, EntryState, Ledger, Retention};
 use crate::core::{
-    announcement::{NodeName, Stage},
-    kid::Kid,
-    merge::Merged,
-    signing::{DesiredState, longest},
+    jose::kid::Kid,
+    ledger::merge::Merged,
+    signer::{
+        DesiredState,
+        announcement::{NodeName, Stage},
+        longest,
+    },
     time::later,
 };
 

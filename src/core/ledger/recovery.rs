@@ -11,7 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{CHANGES_KEPT, Change, ChangeKind, Entry, InvalidLedger, Ledger, Lineage, MAX_SEQUENCE};
-use crate::core::{issuer::Issuer, kid::Kid, time::later};
+use crate::core::{
+    jose::{issuer::Issuer, kid::Kid},
+    time::later,
+};
 
 /// How many of the last incidents are kept: each is rare and worth a look.
 const INCIDENTS_KEPT: usize = 20;

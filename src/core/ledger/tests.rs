@@ -4,12 +4,16 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::core::{
-    jwk::Jwk,
-    jwk_set::{MAX_KEYS, ReceivedJwks},
-    kid::Kid,
-    ledger::{AdoptionError, ChangeKind, EntryState, InvalidLedger, KeyRefusal, Ledger, TargetObservation},
-    left_out::Unreadable,
-    merge::{SourceAnswer, SourceReport, merge},
+    jose::{
+        jwk::Jwk,
+        jwk_set::{MAX_KEYS, ReceivedJwks},
+        kid::Kid,
+        left_out::Unreadable,
+    },
+    ledger::{
+        AdoptionError, ChangeKind, EntryState, InvalidLedger, KeyRefusal, Ledger, TargetObservation,
+        merge::{SourceAnswer, SourceReport, merge},
+    },
     tests::{impostor, known, retention, rsa_key},
 };
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{ChangeKind, Entry, EntryState, Ledger};
-use crate::core::{jwk::Jwk, jwk_set::MAX_KEYS, kid::Kid};
+use crate::core::jose::{jwk::Jwk, jwk_set::MAX_KEYS, kid::Kid};
 
 /// A key that was found in places and in no source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::{BlockedReason, RotationInputs, Timing, plan_node};
 use crate::core::{
-    announcement::Stage,
     ledger::{EntryState, Ledger, OrderReason, signed},
+    signer::announcement::Stage,
     time::later,
 };
 

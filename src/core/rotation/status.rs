@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{BlockedReason, KeyState, NodePlan, RotationInputs, Timing, key_state, plan_node};
 use crate::core::{
-    announcement::NodeName,
-    kid::Kid,
+    jose::kid::Kid,
     ledger::{ChangeKind, Entry, EntryState, Ledger, Order, RotationRequest, UnmanagedKey},
+    signer::announcement::NodeName,
     time::later,
 };
 

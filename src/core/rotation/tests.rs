@@ -2,15 +2,21 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::core::{
-    announcement::{AnnouncedKey, Announcement, SignedAnnouncement, StatementVersion},
     calendar::Calendar,
     freshness::Field,
-    jwk::Jwk,
-    jwk_set::Profile,
-    ledger::{Lineage, Retention, RotationCommandError, TargetObservation},
-    merge::{Merged, NodeStatement, SourceAnswer, SourceReport, merge, statements},
-    publication::{Document, Publication},
-    signing::DesiredState,
+    jose::{
+        jwk::Jwk,
+        jwk_set::Profile,
+        publication::{Document, Publication},
+    },
+    ledger::{
+        Lineage, Retention, RotationCommandError, TargetObservation,
+        merge::{Merged, NodeStatement, SourceAnswer, SourceReport, merge, statements},
+    },
+    signer::{
+        DesiredState,
+        announcement::{AnnouncedKey, Announcement, SignedAnnouncement, StatementVersion},
+    },
     target_plan::kids_shown,
     tests::{at, ec_key, kid, node, retention, rsa_key, terms},
 };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{BlockedReason, Timing};
 use crate::core::{
-    kid::Kid,
+    jose::kid::Kid,
     ledger::{Entry, Ledger},
     time::later,
 };

@@ -3,11 +3,13 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use crate::core::{
-    jwk::Jwk,
-    jwk_set::Profile,
+    jose::{
+        jwk::Jwk,
+        jwk_set::Profile,
+        public_key::PublicKey,
+        publication::{Document, MEDIA_TYPE, Publication},
+    },
     ledger::{Ledger, Lineage},
-    public_key::PublicKey,
-    publication::{Document, MEDIA_TYPE, Publication},
     target_plan::{
         Headers, OtherJwks, Stored, TargetContents, TargetPlan, WriteRefused, decide, other_jwks, shown_kids,
     },

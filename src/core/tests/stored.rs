@@ -1,9 +1,11 @@
 //! Documents that an earlier version has stored are read as they were meant, and written in the present format.
 
 use crate::core::{
-    announcement::{Announcement, SignedAnnouncement},
     ledger::{IncidentKind, Ledger},
-    signing::Journal,
+    signer::{
+        Journal,
+        announcement::{Announcement, SignedAnnouncement},
+    },
 };
 
 /// What `signpost` wrote before the members of format 2 had their names: a key was rotated, a foreign one stood on the

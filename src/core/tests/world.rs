@@ -14,15 +14,17 @@ use super::{
     impostor, retention, rsa_key, terms,
 };
 use crate::core::{
-    jwk::Jwk,
-    jwk_set::{Profile, ReceivedJwks},
-    kid::Kid,
+    jose::{
+        jwk::Jwk,
+        jwk_set::{Profile, ReceivedJwks},
+        kid::Kid,
+        publication::{Document, MEDIA_TYPE, Publication},
+    },
     ledger::{
         Entry, EntryState, InvalidLedger, Ledger, Lineage, StoredLedger as FoundLedger, TargetObservation,
+        merge::{SourceAnswer, SourceReport, merge},
         signed,
     },
-    merge::{SourceAnswer, SourceReport, merge},
-    publication::{Document, MEDIA_TYPE, Publication},
     target_plan::{Headers, Stored, TargetContents, WriteRefused, decide},
 };
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{DocumentEvidence, Evidence, Expectation, Party, Question};
-use crate::core::{
+use crate::core::jose::{
     json,
     jwk::{InvalidJwk, Jwk},
     kid::Kid,

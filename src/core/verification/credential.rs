@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::core::redaction::brief;
+use crate::core::text::redaction::brief;
 
 /// A federated identity credential of an application, an agent blueprint or a managed identity.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -28,7 +28,7 @@ pub struct Credential {
 /// Says what is wrong with the text.
 pub fn credentials(bytes: &[u8]) -> Result<Vec<Credential>, InvalidCredentials> {
     let invalid = |error: serde_json::Error| InvalidCredentials(brief(&error.to_string()).into_owned());
-    let list = match crate::core::json::parse(bytes).map_err(invalid)? {
+    let list = match crate::core::jose::json::parse(bytes).map_err(invalid)? {
         Value::Object(mut answer) => {
             answer.remove("value").unwrap_or_else(|| Value::Array(vec![Value::Object(answer)]))
         }

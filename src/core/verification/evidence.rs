@@ -7,9 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::Credential;
 use crate::core::{
     freshness::CacheFields,
-    kid::Kid,
+    jose::{
+        kid::Kid,
+        token::{NotAToken, UnverifiedToken},
+    },
     ledger::Ledger,
-    token::{NotAToken, UnverifiedToken},
     workload::Workload,
 };
 
@@ -239,7 +241,7 @@ impl Evidence {
     /// Where the discovery document says that the JWKS is.
     #[must_use]
     pub fn jwks_uri(&self) -> Option<String> {
-        let document = crate::core::json::parse(self.discovery.bytes()?).ok()?;
+        let document = crate::core::jose::json::parse(self.discovery.bytes()?).ok()?;
         Some(document.get("jwks_uri")?.as_str()?.to_owned())
     }
 

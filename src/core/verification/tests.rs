@@ -9,7 +9,7 @@ use super::{
     Certainty, Check, DocumentEvidence, Expectation, Level, Party, Question, Unanswered, VerificationOutcome,
     checks, credentials, judge,
 };
-use crate::core::{
+use crate::core::jose::{
     jwk::tests::{KUBERNETES_EC, KUBERNETES_RSA},
     token::UnverifiedToken,
 };

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use http::StatusCode;
 
-use crate::core::publication::Document;
+use crate::core::jose::publication::Document;
 
 /// The statuses that the path of a document answers with.
 const STATUSES: [StatusCode; 4] = [

@@ -6,9 +6,11 @@ use http_body_util::BodyExt as _;
 
 use super::{Counters, Routes, Slot};
 use crate::core::{
-    issuer::Issuer,
-    jwk_set::Profile,
-    publication::{Document, Publication, Terms},
+    jose::{
+        issuer::Issuer,
+        jwk_set::Profile,
+        publication::{Document, Publication, Terms},
+    },
     tests::{rsa_key, terms},
 };
 

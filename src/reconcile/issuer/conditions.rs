@@ -11,10 +11,8 @@ use super::{IssuerReconciler, SourceObservations};
 use crate::{
     clock,
     core::{
-        kid::Kid,
-        ledger::{AnnouncementRejection, KeyRefusal},
-        merge::Conflict,
-        publication::NothingToPublish,
+        jose::{kid::Kid, publication::NothingToPublish},
+        ledger::{AnnouncementRejection, KeyRefusal, merge::Conflict},
         rotation::{alarms, rotation_status},
     },
     reconcile::source_poll::in_one_line,

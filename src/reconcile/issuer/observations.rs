@@ -10,9 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::SourceObservation;
 use crate::core::{
     freshness::Freshness,
-    kid::Kid,
-    ledger::{Ledger, TargetObservation, signed},
-    merge::{SourceAnswer, SourceReport},
+    jose::kid::Kid,
+    ledger::{
+        Ledger, TargetObservation,
+        merge::{SourceAnswer, SourceReport},
+        signed,
+    },
 };
 
 /// How long something has to be wrong with a rotation until it rings.

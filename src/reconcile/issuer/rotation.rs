@@ -8,9 +8,8 @@ use super::{IssuerReconciler, LISTENER_TARGET, SourceObservations};
 use crate::{
     clock,
     core::{
-        kid::Kid,
-        ledger::{Ledger, RotationCommand, RotationCommandError},
-        merge,
+        jose::kid::Kid,
+        ledger::{Ledger, RotationCommand, RotationCommandError, merge},
         rotation::{
             RotationInputs, RotationStatus, RotationStep, SigningKey, after, next_step, rotation_status,
             signing_key,

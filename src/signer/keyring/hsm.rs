@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 
 use super::KeyringError;
-use crate::core::kid::Kid;
+use crate::core::jose::kid::Kid;
 
 #[cfg_attr(feature = "pkcs11", path = "hsm/connected.rs")]
 #[cfg_attr(not(feature = "pkcs11"), path = "hsm/absent.rs")]

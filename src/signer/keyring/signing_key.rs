@@ -23,11 +23,13 @@ use super::{
     hsm::{Hsm, HsmError},
 };
 use crate::core::{
-    jwk::{Algorithm, Jwk},
-    kid::Kid,
-    public_key::PublicKey,
-    signing::KeyType,
-    token::Token,
+    jose::{
+        jwk::{Algorithm, Jwk},
+        kid::Kid,
+        public_key::PublicKey,
+        token::Token,
+    },
+    signer::KeyType,
 };
 
 /// A key that signs RS256 or ES256.

@@ -19,7 +19,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{Keyring, KeyringError, NewKey, SigningKey, UnusableKey};
-use crate::core::{jwk::Algorithm, public_key::PublicKey, signing::KeyType, token::UnverifiedToken};
+use crate::core::{
+    jose::{jwk::Algorithm, public_key::PublicKey, token::UnverifiedToken},
+    signer::KeyType,
+};
 
 /// A fresh key, and where its keyring lies, which nobody holds.
 struct Fresh {

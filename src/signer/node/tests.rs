@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::core::{
-    announcement::{Announcement, SignedAnnouncement, Stage},
-    jwk::Jwk,
+    jose::jwk::Jwk,
+    signer::announcement::{Announcement, SignedAnnouncement, Stage},
 };
 
 const API: &str = "https://issuer.example";
@@ -291,7 +291,8 @@ fn of_several_keys_in_a_file_the_first_private_one_is_taken_over_and_the_others_
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
     let node = started(&folder);
     let Imported { kid, others } = node.import(&file, at(5)).expect("imported");
-    let first = crate::core::public_key::PublicKey::from_spki(&keys[0].public_key_to_der().expect("DER"));
+    let first =
+        crate::core::jose::public_key::PublicKey::from_spki(&keys[0].public_key_to_der().expect("DER"));
     assert_eq!((kid, others), (Jwk::of_public_key(first.expect("RSA")).kid().clone(), 2));
     drop(node);
     let stored = fs::read_dir(folder.path().join("keys")).expect("it is there");

@@ -71,7 +71,9 @@ fn root_we_ourselves_and_those_who_are_named_may_connect() {
 }
 
 fn meter() -> Arc<SignerMetrics> {
-    Arc::new(SignerMetrics::new(crate::core::announcement::NodeName::parse("node-1").expect("a name")))
+    Arc::new(SignerMetrics::new(
+        crate::core::signer::announcement::NodeName::parse("node-1").expect("a name"),
+    ))
 }
 
 #[tokio::test]

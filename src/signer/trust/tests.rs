@@ -11,10 +11,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::core::{
-    announcement::{AnnouncedKey, Announcement, AnnouncementSigner, Stage, StatementVersion},
-    issuer::Issuer,
-    jwk::Jwk,
-    public_key::PublicKey,
+    jose::{issuer::Issuer, jwk::Jwk, public_key::PublicKey},
+    signer::announcement::{AnnouncedKey, Announcement, AnnouncementSigner, Stage, StatementVersion},
 };
 
 fn keys(count: usize) -> Vec<PKey<Private>> {

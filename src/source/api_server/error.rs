@@ -4,7 +4,8 @@ use http::StatusCode;
 
 use crate::{
     core::{
-        discovery::InvalidDiscovery, jwk_set::InvalidJwks, service_account::ServiceAccount, token::NotAToken,
+        jose::{discovery::InvalidDiscovery, jwk_set::InvalidJwks, token::NotAToken},
+        service_account::ServiceAccount,
     },
     kubernetes::{KubernetesError, hint_for_credential, refused_user},
 };

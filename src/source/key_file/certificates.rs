@@ -17,7 +17,10 @@ use super::{
     content::{self, Content, SEQUENCE},
     pem::{self, Block},
 };
-use crate::core::{jwk::Jwk, left_out::Unreadable, public_key::PublicKey, text::in_utf8};
+use crate::core::{
+    jose::{jwk::Jwk, left_out::Unreadable, public_key::PublicKey},
+    text::in_utf8,
+};
 
 /// Names of files with certificates in them, whether they can be read or not.
 const EXTENSIONS: [&str; 8] = ["crt", "cer", "cert", "csr", "p12", "pfx", "p7b", "p7c"];

@@ -11,11 +11,13 @@ use openssl::{
 
 use super::pem::{self, Block, InvalidPem};
 use crate::core::{
-    json,
-    jwk::{InvalidJwk, Jwk},
-    jwk_set::{InvalidJwkSet, InvalidJwks, ReceivedJwks},
-    left_out::{LeftOut, Unreadable},
-    public_key::{InvalidPublicKey, PublicKey},
+    jose::{
+        json,
+        jwk::{InvalidJwk, Jwk},
+        jwk_set::{InvalidJwkSet, InvalidJwks, ReceivedJwks},
+        left_out::{LeftOut, Unreadable},
+        public_key::{InvalidPublicKey, PublicKey},
+    },
     text::in_utf8,
 };
 

@@ -16,7 +16,10 @@ use tempfile::TempDir;
 
 use super::{KeyFileError, KeyFiles, keys_of, parse, read};
 use crate::{
-    core::{jwk::Jwk, left_out::Unreadable, public_key::PublicKey, tests::rsa_key},
+    core::{
+        jose::{jwk::Jwk, left_out::Unreadable, public_key::PublicKey},
+        tests::rsa_key,
+    },
     source::Fetched,
 };
 

@@ -5,8 +5,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::core::{
-    announcement::{Announcement, AnnouncementSigner, StatementVersion},
-    issuer::Issuer,
+    jose::issuer::Issuer,
+    signer::announcement::{Announcement, AnnouncementSigner, StatementVersion},
 };
 
 fn announced(node: &NodeName) -> String {

@@ -1,7 +1,9 @@
 use super::*;
 use crate::core::{
-    ledger::{ChangeKind, TargetObservation},
-    merge::{SourceAnswer, SourceReport, merge},
+    ledger::{
+        ChangeKind, TargetObservation,
+        merge::{SourceAnswer, SourceReport, merge},
+    },
     tests::{known, retention, rsa_key},
 };
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::{ledger::Lineage, publication::Document};
-
-use crate::target::{Change, Owner};
+use crate::{
+    core::{jose::publication::Document, ledger::Lineage},
+    target::{Change, Owner},
+};
 
 /// Raised when an older program would misread the file.
 const VERSION: u32 = 1;

@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use crate::{
     core::{
-        event::Reason,
-        event_aggregator,
-        jwk_set::Profile,
-        ledger::{Ledger, Lineage},
-        merge::{SourceAnswer, SourceReport, merge},
+        events::{aggregator, event::Reason},
+        jose::jwk_set::Profile,
+        ledger::{
+            Ledger, Lineage,
+            merge::{SourceAnswer, SourceReport, merge},
+        },
         tests::{retention, rsa_key, terms},
         verification::{Party, Verdict, VerificationOutcome},
     },
@@ -20,7 +21,7 @@ use crate::{
 fn told(notices: &EventQueue) -> Vec<(Reason, String)> {
     let mut told = Vec::new();
     while let Next::Tell(bulletin) = notices.next() {
-        notices.after(&bulletin, event_aggregator::SendOutcome::Told);
+        notices.after(&bulletin, aggregator::SendOutcome::Told);
         assert_eq!(bulletin.count, 1, "{:?} is heard of more than once", bulletin.notice);
         told.push((bulletin.notice.reason, bulletin.notice.subject));
     }

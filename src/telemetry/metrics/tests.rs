@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     core::{
-        announcement::NodeName,
+        signer::announcement::NodeName,
         tests::terms,
         verification::{self, Party, Verdict},
     },

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{IssuerStatus, LedgerStatus, SourceStatus, TargetStatus, VerificationStatus};
 use crate::core::{
-    jwk_set::Profile,
+    jose::jwk_set::Profile,
     ledger::{Change, Entry, EntryState, Incident, Ledger},
     rotation::NodeStatus,
 };

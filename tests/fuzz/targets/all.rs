@@ -6,8 +6,8 @@
 use std::error::Error;
 
 use signpost::core::{
+    jose::token::{NotAToken, UnverifiedToken},
     ledger::Ledger,
-    token::{NotAToken, UnverifiedToken},
     verification::{
         Cloud, DocumentEvidence, Evidence, Expectation, Party, Question, VerificationOutcome,
         VerificationReport, judge,

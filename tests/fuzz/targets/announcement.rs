@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::json;
-use signpost::core::announcement::{Announcement, SignedAnnouncement};
+use signpost::core::signer::announcement::{Announcement, SignedAnnouncement};
 
 use super::{now, told};
 

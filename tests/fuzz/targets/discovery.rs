@@ -1,7 +1,7 @@
 //! Discovery documents of API servers, of other clusters and of strangers.
 
 use serde_json::Value;
-use signpost::core::{
+use signpost::core::jose::{
     discovery::{DiscoveryDocument, ReceivedDiscovery},
     issuer::Issuer,
     jwk_set::{JwkSet, ReceivedJwks},

@@ -1,7 +1,7 @@
 //! JWK sets of API servers, of other clusters and of strangers.
 
 use serde_json::Value;
-use signpost::core::{
+use signpost::core::jose::{
     jwk_set::{JwkSet, ReceivedJwks},
     public_key::PublicKey,
     token::UnverifiedToken,

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use signpost::core::{
-    jwk::Jwk,
-    jwk_set::Profile,
-    kid::Kid,
-    ledger::{Ledger, Retention, StoredLedger},
-    merge::{SourceAnswer, SourceReport, merge},
+    jose::{jwk::Jwk, jwk_set::Profile, kid::Kid},
+    ledger::{
+        Ledger, Retention, StoredLedger,
+        merge::{SourceAnswer, SourceReport, merge},
+    },
     rotation::{RotationInputs, Timing, next_step},
 };
 

@@ -1,6 +1,6 @@
 //! Key files: PEM, DER, JWK and JWKS.
 
-use signpost::{core::jwk::Jwk, source::key_file::content};
+use signpost::{core::jose::jwk::Jwk, source::key_file::content};
 
 use super::told;
 

@@ -2,7 +2,7 @@
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Map, Value};
-use signpost::core::token::UnverifiedToken;
+use signpost::core::jose::token::UnverifiedToken;
 
 use super::{DISCOVERY, JWKS, Scene, judged, told};
 

@@ -9,13 +9,11 @@ use std::{
 use serde_json::Value;
 use signpost::{
     core::{
-        announcement::NodeName,
-        event::Reason,
-        issuer::Issuer,
-        jwk_set::Profile,
-        kid::Kid,
+        events::event::Reason,
+        jose::{issuer::Issuer, jwk_set::Profile, kid::Kid},
         ledger::{EntryState, Ledger, Lineage, Order, OrderReason},
         rotation::NodeStatus,
+        signer::announcement::NodeName,
         verification::{self, Party},
     },
     telemetry::{

@@ -10,17 +10,22 @@ use std::time::Duration;
 use http::header::CACHE_CONTROL;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use signpost::core::publication::{Document, Paths};
-use signpost::target::{Connections, Location, Outside, Target};
+use signpost::{
+    core::jose::publication::{Document, Paths},
+    target::{Connections, Location, Outside, Target},
+};
+
 use tempfile::TempDir;
 
 use super::{owner, publication};
-use crate::support::azurite::{self, Azurite};
-use crate::support::child::with_environment;
-use crate::support::components::variable;
-use crate::support::fault_proxy::{Action, FaultProxy, Rule};
-use crate::support::gcs::{Gcs, Role, ServiceAccount};
-use crate::support::s3::{self, S3};
+use crate::support::{
+    azurite::{self, Azurite},
+    child::with_environment,
+    components::variable,
+    fault_proxy::{Action, FaultProxy, Rule},
+    gcs::{Gcs, Role, ServiceAccount},
+    s3::{self, S3},
+};
 
 const CONTAINER: &str = "oidc";
 const PREFIX: &str = "some/prefix";

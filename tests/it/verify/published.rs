@@ -274,7 +274,7 @@ fn aws_is_told_the_thumbprint_of_an_authority_that_nobody_knows() {
     let thumbprint = |pem: &[u8]| {
         let digest =
             X509::from_pem(pem).and_then(|it| it.digest(MessageDigest::sha1())).expect("a certificate");
-        signpost::core::publication::hex(&digest)
+        signpost::core::jose::publication::hex(&digest)
     };
     let verify = |stage: &Stage, party: &str, name: &str, value: &str| {
         stage.verify(["--token", "-", "--for", party]).env(name, value).stdin(&token).finish(WITHIN)

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::core::{
-    kid::Kid,
+    jose::kid::Kid,
     ledger::{Order, OrderReason, RotationRequest},
     rotation::Phase,
 };

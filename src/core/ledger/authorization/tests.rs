@@ -2,9 +2,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::core::{
-    announcement::{AnnouncedKey, Announcement, SignedAnnouncement, Stage, StatementVersion},
-    ledger::{Lineage, Retention},
-    merge::{SourceAnswer, SourceReport, merge},
+    ledger::{
+        Lineage, Retention,
+        merge::{SourceAnswer, SourceReport, merge},
+    },
+    signer::announcement::{AnnouncedKey, Announcement, SignedAnnouncement, Stage, StatementVersion},
     tests::{at, kid, node, retention, rsa_key, terms},
 };
 

@@ -4,9 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::{
-    announcement::Stage,
-    ledger::{KeyOwner, Order, OrderReason, StoredLedger, TargetObservation},
-    merge::{SourceAnswer, SourceReport, merge},
+    ledger::{
+        KeyOwner, Order, OrderReason, StoredLedger, TargetObservation,
+        merge::{SourceAnswer, SourceReport, merge},
+    },
+    signer::announcement::Stage,
     tests::{at, kid, known, node, retention, rsa_key},
 };
 

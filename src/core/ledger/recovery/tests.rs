@@ -5,10 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::{
-    issuer::Issuer,
-    jwk::Jwk,
-    ledger::TargetObservation,
-    merge::{SourceAnswer, SourceReport, merge},
+    jose::{issuer::Issuer, jwk::Jwk},
+    ledger::{
+        TargetObservation,
+        merge::{SourceAnswer, SourceReport, merge},
+    },
     tests::{known, retention, rsa_key},
 };
 

@@ -19,7 +19,7 @@ use std::{
 };
 
 use super::*;
-use crate::core::{jwk::Jwk, ledger::StoredLedger};
+use crate::core::{jose::jwk::Jwk, ledger::StoredLedger};
 
 mod faults;
 mod fingerprint;

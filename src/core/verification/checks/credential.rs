@@ -2,11 +2,14 @@
 
 use url::Url;
 
-use super::{BEFORE_THE_OTHER, differs, holds, quoted, violated};
-use super::{Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error};
+use super::{
+    BEFORE_THE_OTHER, Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, differs,
+    holds, quoted, violated,
+};
+
 use crate::core::{
+    jose::token::UnverifiedToken,
     service_account::ServiceAccount,
-    token::UnverifiedToken,
     verification::{Credential, Difference, Kind},
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Basis, Check, CheckResult, CheckStage, Context, EVERYBODY, Warning, publication::answers, violated,
 };
-use crate::core::publication::{MEDIA_TYPE, is_json};
+use crate::core::jose::publication::{MEDIA_TYPE, is_json};
 
 /// Longest life in a cache that is not remarked on: Entra was seen to take up a new key within an hour.
 const LONG_LIFE: Duration = Duration::from_hours(1);

@@ -4,12 +4,12 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, OUTSIDE, Warning,
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, OUTSIDE,
+    Warning, differs, holds, quoted, violated,
 };
-use super::{differs, holds, quoted, violated};
+
 use crate::core::{
-    issuer::is_readable_url,
-    token::UnverifiedToken,
+    jose::{issuer::is_readable_url, token::UnverifiedToken},
     verification::{Party, is_public_url},
 };
 

@@ -2,14 +2,13 @@
 
 use url::Url;
 
-use super::{BEFORE_THE_OTHER, violated};
 use super::{
-    Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, Note, OUTSIDE,
-    Warning,
+    BEFORE_THE_OTHER, Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error,
+    NOT_KUBERNETES, Note, OUTSIDE, Warning, violated,
 };
+
 use crate::core::{
-    issuer::Issuer,
-    token::UnverifiedToken,
+    jose::{issuer::Issuer, token::UnverifiedToken},
     verification::{
         Party,
         address::{is_default_issuer, is_public_url},

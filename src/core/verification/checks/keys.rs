@@ -1,14 +1,16 @@
 //! Rules of the JWKS (RFC 7517), of the key in it that signed, and of its signature.
 
-use super::{BESIDE_THE_OTHER, holds, quoted, violated};
 use super::{
-    Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, KEYS, NOT_KUBERNETES, Note,
-    SIGNATURE, Warning,
+    BESIDE_THE_OTHER, Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, KEYS,
+    NOT_KUBERNETES, Note, SIGNATURE, Warning, holds, quoted, violated,
 };
+
 use crate::core::{
-    jwk::{Algorithm, InvalidJwk, PRIVATE_MEMBERS},
-    jwk_set::MAX_KEYS,
-    public_key::InvalidPublicKey,
+    jose::{
+        jwk::{Algorithm, InvalidJwk, PRIVATE_MEMBERS},
+        jwk_set::MAX_KEYS,
+        public_key::InvalidPublicKey,
+    },
     verification::{Party, case::PublishedKey},
 };
 

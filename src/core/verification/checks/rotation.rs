@@ -8,10 +8,9 @@ use super::{
     Basis, Check, CheckResult, CheckStage, Context, EVERYBODY, Error, Warning, differs, holds, violated,
 };
 use crate::core::{
-    kid::Kid,
+    jose::{kid::Kid, token::UnverifiedToken},
     ledger::{Entry, EntryState, signed},
     time::later,
-    token::UnverifiedToken,
     verification::{PROPAGATION, Party},
 };
 

@@ -9,7 +9,7 @@ use super::{
     violated,
 };
 use crate::core::{
-    token::UnverifiedToken,
+    jose::token::UnverifiedToken,
     verification::{ENTRA_LIFE, Party},
 };
 

@@ -1,12 +1,13 @@
 //! Rules of the token, whoever reads it and whatever is published.
 
-use super::{BEFORE_THE_OTHER, BESIDE_THE_OTHER, differs, holds, quoted, violated};
 use super::{
-    Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, NOT_KUBERNETES, OUTSIDE, Warning,
+    BEFORE_THE_OTHER, BESIDE_THE_OTHER, Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY,
+    Error, NOT_KUBERNETES, OUTSIDE, Warning, differs, holds, quoted, violated,
 };
+
 use crate::core::{
+    jose::token::{NotAToken, UnverifiedToken},
     service_account::ServiceAccount,
-    token::{NotAToken, UnverifiedToken},
     verification::{Party, address::is_default_issuer},
 };
 

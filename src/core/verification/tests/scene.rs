@@ -14,10 +14,8 @@ use serde_json::{Value, json};
 
 use crate::core::{
     freshness::CacheFields,
-    jwk::Jwk,
+    jose::{jwk::Jwk, public_key::PublicKey, token::UnverifiedToken},
     ledger::Ledger,
-    public_key::PublicKey,
-    token::UnverifiedToken,
     verification::{
         ApiServerView, Cloud, Credential, DocumentEvidence, Evidence, Expectation, HttpResponse, NoAnswer,
         Party, Question, Unanswered, VerificationReport, judge,

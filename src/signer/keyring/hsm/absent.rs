@@ -1,7 +1,10 @@
 //! What stands for a token in a program that was built without PKCS#11.
 
 use super::{HsmError, HsmSettings};
-use crate::core::{jwk::Jwk, kid::Kid, signing::KeyType};
+use crate::core::{
+    jose::{jwk::Jwk, kid::Kid},
+    signer::KeyType,
+};
 
 /// There is none.
 #[derive(Debug)]

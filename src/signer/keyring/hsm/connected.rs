@@ -22,11 +22,12 @@ use cryptoki::{
 };
 
 use self::session::{HsmSession, SessionError};
-use super::{
-    super::{KeyringError, directory::read_private},
-    HsmError, HsmSettings,
+use super::super::{KeyringError, directory::read_private};
+use super::{HsmError, HsmSettings};
+use crate::core::{
+    jose::{jwk::Jwk, kid::Kid},
+    signer::KeyType,
 };
-use crate::core::{jwk::Jwk, kid::Kid, signing::KeyType};
 
 mod session;
 

@@ -11,10 +11,12 @@ use cryptoki::{
 use openssl::sha::sha256;
 
 use crate::core::{
-    jwk::{Algorithm, Jwk},
-    kid::Kid,
-    public_key::{Curve, PublicKey},
-    signing::KeyType,
+    jose::{
+        jwk::{Algorithm, Jwk},
+        kid::Kid,
+        public_key::{Curve, PublicKey},
+    },
+    signer::KeyType,
 };
 
 /// DER of the object identifier of P-256 (RFC 5480 section 2.1.1.1).

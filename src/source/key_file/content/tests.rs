@@ -12,7 +12,7 @@ use openssl::{
 };
 
 use super::{InvalidContent, parse};
-use crate::core::{jwk::Jwk, public_key::PublicKey};
+use crate::core::jose::{jwk::Jwk, public_key::PublicKey};
 
 fn rsa() -> PKey<Private> {
     Rsa::generate(2048).and_then(PKey::from_rsa).expect("a key")

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::core::{
-    announcement::{AnnouncedKey, Announcement},
     ledger::{KeyRefusal, LedgerUpdate},
-    signing::{Journal, SignerStep as Stroke, VerificationOnlyKey},
+    signer::{
+        Journal, SignerStep as Stroke, VerificationOnlyKey,
+        announcement::{AnnouncedKey, Announcement},
+    },
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::*;
-use crate::core::{announcement::Announcement, ledger::EntryState, signing::Journal};
+use crate::core::{
+    ledger::EntryState,
+    signer::{Journal, announcement::Announcement},
+};
 
 /// Nothing waits longer.
 const LONGEST: i64 = 6 * TICK;

@@ -3,9 +3,8 @@
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 
 use super::*;
-use crate::core::{
-    announcement::Announcement,
-    signing::{Claims, DesiredState, Done, Journal, SignerStep as Stroke, SigningDecision},
+use crate::core::signer::{
+    Claims, DesiredState, Done, Journal, SignerStep as Stroke, SigningDecision, announcement::Announcement,
 };
 
 #[derive(Clone)]

@@ -5,9 +5,8 @@ use super::{
     *,
 };
 use crate::core::{
-    announcement::Announcement,
     ledger::AnnouncementRejection,
-    signing::{Journal, VerificationKey},
+    signer::{Journal, VerificationKey, announcement::Announcement},
 };
 
 /// How many ticks a world is given to recover: a hold, a propagation and two retentions.

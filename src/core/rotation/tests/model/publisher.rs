@@ -1,7 +1,7 @@
 //! The publisher of the model and the places that it writes: what `workflow` does around the core.
 
 use super::*;
-use crate::core::announcement::SignedAnnouncement;
+use crate::core::signer::announcement::SignedAnnouncement;
 
 /// The publisher's memory.
 #[derive(Clone)]

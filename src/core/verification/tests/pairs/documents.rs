@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Pair, pair};
 use crate::core::{
-    jwk::tests::{KUBERNETES_EC, KUBERNETES_RSA},
+    jose::jwk::tests::{KUBERNETES_EC, KUBERNETES_RSA},
     verification::{
         Again, Party, Unanswered,
         tests::scene::{ISSUER, Scene, published_key},

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::{Pair, pair};
 use crate::core::{
-    kid::Kid,
+    jose::kid::Kid,
     verification::{
         ApiServerView, Cloud,
         tests::scene::{AUDIENCE, CLIENT, NOW, Scene, TOKEN_FILE, published_key, seconds},

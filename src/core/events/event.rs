@@ -1,0 +1,240 @@
+//! What an operator of the cluster should hear of, as Kubernetes tells it: reason, action, note.
+
+use crate::core::{ledger, text::redaction::redact};
+
+/// Largest note that Kubernetes takes, in bytes.
+/// Source: `NoteLengthLimit` in `kubernetes/pkg/apis/core/validation/events.go`.
+const MAX_NOTE: usize = 1024;
+
+/// Why something is told. The names are for machines: alerts and scripts match them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    KeyAppeared,
+    KeyWentMissing,
+    KeyReturned,
+    KeyRemoved,
+    KeyAdopted,
+    KeyReplaced,
+    KeyOrdered,
+    KeyActivated,
+    KeyRetired,
+    KeyRevoked,
+    UnmanagedKeyFound,
+    SourceFailed,
+    SourceRecovered,
+    TargetFailed,
+    TargetRecovered,
+    LedgerFailed,
+    LedgerRecovered,
+    IssuerMismatch,
+    SigningKeyNotPublic,
+    SigningKeyPublic,
+    VerificationFailed,
+    VerificationRecovered,
+    AlarmRaised,
+    AlarmOver,
+    ConfigurationRefused,
+    ConfigurationTaken,
+    CertificateRefused,
+    CertificateTaken,
+}
+
+impl Reason {
+    pub const ALL: [Self; 28] = [
+        Self::KeyAppeared,
+        Self::KeyWentMissing,
+        Self::KeyReturned,
+        Self::KeyRemoved,
+        Self::KeyAdopted,
+        Self::KeyReplaced,
+        Self::KeyOrdered,
+        Self::KeyActivated,
+        Self::KeyRetired,
+        Self::KeyRevoked,
+        Self::UnmanagedKeyFound,
+        Self::SourceFailed,
+        Self::SourceRecovered,
+        Self::TargetFailed,
+        Self::TargetRecovered,
+        Self::LedgerFailed,
+        Self::LedgerRecovered,
+        Self::IssuerMismatch,
+        Self::SigningKeyNotPublic,
+        Self::SigningKeyPublic,
+        Self::VerificationFailed,
+        Self::VerificationRecovered,
+        Self::AlarmRaised,
+        Self::AlarmOver,
+        Self::ConfigurationRefused,
+        Self::ConfigurationTaken,
+        Self::CertificateRefused,
+        Self::CertificateTaken,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KeyAppeared => "KeyAppeared",
+            Self::KeyWentMissing => "KeyWentMissing",
+            Self::KeyReturned => "KeyReturned",
+            Self::KeyRemoved => "KeyRemoved",
+            Self::KeyAdopted => "KeyAdopted",
+            Self::KeyReplaced => "KeyReplaced",
+            Self::KeyOrdered => "KeyOrdered",
+            Self::KeyActivated => "KeyActivated",
+            Self::KeyRetired => "KeyRetired",
+            Self::KeyRevoked => "KeyRevoked",
+            Self::UnmanagedKeyFound => "UnmanagedKeyFound",
+            Self::SourceFailed => "SourceFailed",
+            Self::SourceRecovered => "SourceRecovered",
+            Self::TargetFailed => "TargetFailed",
+            Self::TargetRecovered => "TargetRecovered",
+            Self::LedgerFailed => "LedgerFailed",
+            Self::LedgerRecovered => "LedgerRecovered",
+            Self::IssuerMismatch => "IssuerMismatch",
+            Self::SigningKeyNotPublic => "SigningKeyNotPublic",
+            Self::SigningKeyPublic => "SigningKeyPublic",
+            Self::VerificationFailed => "VerificationFailed",
+            Self::VerificationRecovered => "VerificationRecovered",
+            Self::AlarmRaised => "AlarmRaised",
+            Self::AlarmOver => "AlarmOver",
+            Self::ConfigurationRefused => "ConfigurationRefused",
+            Self::ConfigurationTaken => "ConfigurationTaken",
+            Self::CertificateRefused => "CertificateRefused",
+            Self::CertificateTaken => "CertificateTaken",
+        }
+    }
+
+    /// What Signpost was doing when it happened.
+    #[must_use]
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::KeyAppeared
+            | Self::KeyWentMissing
+            | Self::KeyReturned
+            | Self::KeyRemoved
+            | Self::KeyAdopted
+            | Self::KeyReplaced
+            | Self::KeyRevoked
+            | Self::LedgerFailed
+            | Self::LedgerRecovered => "KeepLedger",
+            Self::KeyOrdered | Self::KeyActivated | Self::KeyRetired => "Rotate",
+            Self::SourceFailed | Self::SourceRecovered => "FetchKeys",
+            Self::UnmanagedKeyFound | Self::TargetFailed | Self::TargetRecovered => "Publish",
+            Self::IssuerMismatch | Self::SigningKeyNotPublic | Self::SigningKeyPublic => "ProbeSigningKey",
+            Self::VerificationFailed | Self::VerificationRecovered => "Verify",
+            Self::AlarmRaised | Self::AlarmOver => "MergeSources",
+            Self::ConfigurationRefused | Self::ConfigurationTaken => "ReloadConfiguration",
+            Self::CertificateRefused | Self::CertificateTaken => "ReloadCertificate",
+        }
+    }
+
+    /// Whether somebody should look, now or soon.
+    #[must_use]
+    pub fn is_warning(self) -> bool {
+        matches!(
+            self,
+            Self::KeyReplaced
+                | Self::KeyRevoked
+                | Self::UnmanagedKeyFound
+                | Self::SourceFailed
+                | Self::TargetFailed
+                | Self::LedgerFailed
+                | Self::IssuerMismatch
+                | Self::SigningKeyNotPublic
+                | Self::VerificationFailed
+                | Self::AlarmRaised
+                | Self::ConfigurationRefused
+                | Self::CertificateRefused
+        )
+    }
+}
+
+/// One thing that happened. What is alike in reason, issuer and subject is one series, however often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub reason: Reason,
+    /// Empty where it is about the process.
+    pub issuer: String,
+    /// The kid, the source, the target or the alarm that it is about.
+    pub subject: String,
+    /// A sentence for people that fits into an Event.
+    note: String,
+}
+
+impl Event {
+    #[must_use]
+    pub fn new(reason: Reason, issuer: &str, subject: &str, what: &str) -> Self {
+        let note = fitting(&format!("{what} (issuer `{issuer}`)"));
+        Self { reason, issuer: issuer.to_owned(), subject: subject.to_owned(), note }
+    }
+
+    /// Something that happened to the whole process.
+    #[must_use]
+    pub fn about_process(reason: Reason, what: &str) -> Self {
+        Self { reason, issuer: String::new(), subject: String::new(), note: fitting(what) }
+    }
+
+    /// What happened to a key.
+    #[must_use]
+    pub fn of_key(issuer: &str, change: &ledger::Change) -> Self {
+        let kid = &change.kid;
+        let (reason, what) = match change.kind {
+            ledger::ChangeKind::Appeared => (Reason::KeyAppeared, "appeared and is published"),
+            ledger::ChangeKind::WentMissing => (
+                Reason::KeyWentMissing,
+                "is listed by no source any more and stays published for its retention",
+            ),
+            ledger::ChangeKind::Returned => (Reason::KeyReturned, "is listed again"),
+            ledger::ChangeKind::Removed => {
+                (Reason::KeyRemoved, "is published no more, its retention is over")
+            }
+            ledger::ChangeKind::UnmanagedKeyFound => (
+                Reason::UnmanagedKeyFound,
+                "is shown by a target and known to nobody: whoever has its private half can act as your workloads",
+            ),
+            ledger::ChangeKind::Adopted => {
+                (Reason::KeyAdopted, "was adopted by the operator and is published")
+            }
+            ledger::ChangeKind::Ordered => {
+                (Reason::KeyOrdered, "is what its node shall sign with from now on")
+            }
+            ledger::ChangeKind::Redated => (
+                Reason::KeyWentMissing,
+                "went missing at a time that is still to come, and its retention counts from when that was noticed",
+            ),
+            ledger::ChangeKind::Activated => (Reason::KeyActivated, "signs"),
+            ledger::ChangeKind::Retired => {
+                (Reason::KeyRetired, "signs no more, and stays published until its last token is dead")
+            }
+            ledger::ChangeKind::Forgotten => {
+                (Reason::KeyRetired, "is that of a node which is gone, as the operator says")
+            }
+            ledger::ChangeKind::Revoked => {
+                (Reason::KeyRevoked, "was revoked by the operator: what it signed is refused from now on")
+            }
+            ledger::ChangeKind::Replaced => {
+                (Reason::KeyReplaced, "has taken the kid of another key, which no source had listed")
+            }
+        };
+        Self::new(reason, issuer, kid.as_str(), &format!("key `{kid}` {what}"))
+    }
+
+    #[must_use]
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+}
+
+/// The text in one line and without secrets, cut to what an Event holds.
+fn fitting(text: &str) -> String {
+    let mut line: String = redact(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.len() > MAX_NOTE {
+        line.truncate(line.floor_char_boundary(MAX_NOTE - "…".len()));
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests;

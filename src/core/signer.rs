@@ -1,0 +1,319 @@
+//! What a node that signs has, does next, and may sign: the decisions of one keyring.
+//!
+//! [`Holdings`] is its journal: public data alone. [`Holdings::next_step`] says what to do,
+//! [`Holdings::after`] what is true once it is done; [`Holdings::permit`] which key may sign a token.
+//! A step is recorded and announced before anything is signed that rests on it (`docs/decisions/0028`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub mod announcement;
+mod recovery;
+mod signing_decision;
+mod socket_name;
+mod step;
+pub mod trust;
+mod verification_set;
+
+pub use self::{
+    recovery::RecoveryFinding,
+    signing_decision::{Claims, SigningDecision, SigningRefusal, UnreadableClaims, longest},
+    socket_name::{InvalidSocketName, SocketName},
+    step::{Done, MAX_KEYS_PER_NODE, OutOfOrder, RefusedOrder, SignerStep},
+    verification_set::VerificationKey,
+};
+use super::{
+    jose::{
+        issuer::Issuer,
+        json,
+        jwk::{Algorithm, Jwk},
+        kid::Kid,
+    },
+    signer::{
+        announcement::{AnnouncedKey, Announcement, NodeName, Stage, StatementVersion},
+        trust::Trust,
+    },
+};
+
+/// The format that this program writes, and the newest that it reads.
+const VERSION: u32 = 2;
+
+/// What the publisher wants of one node. The node obeys or refuses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DesiredState {
+    /// The key that shall sign, for others than the API server too.
+    pub sign: Option<Kid>,
+    /// When that was ordered: who has obeyed a later order does not go back.
+    pub at: Timestamp,
+    /// Keys that nobody shall trust any more.
+    pub revoked: BTreeSet<Kid>,
+    /// When the operator said that the node is gone: nothing that it said before counts.
+    pub forgotten: Option<Timestamp>,
+    /// When the node made the latest announcement that counted: an earlier one does not.
+    pub announced: Option<Timestamp>,
+}
+
+/// Which keys a node makes: the algorithm that they sign with, and for RSA the length of the modulus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyType {
+    /// What Kubernetes' own tools make.
+    #[default]
+    Rsa2048,
+    Rsa3072,
+    Rsa4096,
+    /// ECDSA on P-256. Microsoft Entra refuses its tokens.
+    P256,
+}
+
+impl KeyType {
+    pub const ALL: [Self; 4] = [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::P256];
+
+    /// What a key of this type signs with.
+    #[must_use]
+    pub fn algorithm(self) -> Algorithm {
+        match self {
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => Algorithm::RS256,
+            Self::P256 => Algorithm::ES256,
+        }
+    }
+
+    /// Whether Microsoft Entra accepts what a key of this type signs.
+    #[must_use]
+    pub fn suits_entra(self) -> bool {
+        self.algorithm() == Algorithm::RS256
+    }
+
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "rs256-2048",
+            Self::Rsa3072 => "rs256-3072",
+            Self::Rsa4096 => "rs256-4096",
+            Self::P256 => "es256",
+        }
+    }
+}
+
+/// A key of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalKey {
+    pub jwk: Jwk,
+    pub stage: Stage,
+    /// It was ordered to sign: it may sign for others than the API server.
+    #[serde(alias = "outside")]
+    pub external_audiences: bool,
+    /// No token that it signed for others than the API server has a later `exp`. `None`: it signed none.
+    #[serde(alias = "horizon")]
+    pub latest_exp_bound: Option<Timestamp>,
+    /// The same for tokens that are for the API server alone.
+    #[serde(alias = "internal_horizon")]
+    pub latest_internal_exp_bound: Option<Timestamp>,
+    /// No live token for others needs it: the API server verifies with it, and shows it to nobody.
+    #[serde(alias = "withdrawn")]
+    pub excluded_from_discovery: bool,
+    /// Its private key is gone: it cannot sign any more.
+    pub lost: bool,
+}
+
+/// A public key of before, or of another node: the API server verifies with it, nobody here signs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerificationOnlyKey {
+    pub jwk: Jwk,
+    /// Only tokens for the API server need it.
+    pub exclude: bool,
+}
+
+/// The journal of a keyring.
+///
+/// Invariant: a key stands under its kid; the one that signs is active, and its private key is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    version: u32,
+    node: NodeName,
+    issuer: Issuer,
+    /// The one key that signs. Another one may be active too, until it is stopped.
+    signing: Option<Kid>,
+    /// The time of the latest order that was dealt with: obeyed, or refused for good.
+    #[serde(alias = "heard")]
+    observed_order: Option<Timestamp>,
+    /// When what this node announces last changed; later with every change.
+    #[serde(alias = "said")]
+    announced_at: Timestamp,
+    keys: BTreeMap<Kid, JournalKey>,
+    #[serde(alias = "legacy")]
+    additional_keys: Vec<VerificationOnlyKey>,
+    /// The keys of the nodes that this one trusts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trusted: Vec<VerificationOnlyKey>,
+    /// The nodes that the operator has admitted here, and the kids by which they are known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    admits: BTreeMap<NodeName, BTreeSet<Kid>>,
+    /// When the verification set last changed; later with every change.
+    changed: Timestamp,
+}
+
+impl Journal {
+    /// Those of a node that has no key yet.
+    #[must_use]
+    pub fn new(node: NodeName, issuer: Issuer, now: Timestamp) -> Self {
+        Self {
+            version: VERSION,
+            node,
+            issuer,
+            signing: None,
+            observed_order: None,
+            announced_at: now,
+            keys: BTreeMap::new(),
+            additional_keys: Vec::new(),
+            trusted: Vec::new(),
+            admits: BTreeMap::new(),
+            changed: now,
+        }
+    }
+
+    /// Reads a stored journal.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a newer program wrote it, and when it is damaged.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidJournal> {
+        let damaged = |error: serde_json::Error| InvalidJournal::Damaged(error.to_string());
+        let version = json::version(bytes).map_err(damaged)?;
+        if version > VERSION {
+            return Err(InvalidJournal::Newer { version });
+        }
+        let holdings: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        let holdings = Self { version: VERSION, ..holdings };
+        if let Some((kid, held)) = holdings.keys.iter().find(|(kid, held)| *kid != held.jwk.kid()) {
+            return Err(InvalidJournal::Misnamed { entry: kid.clone(), kid: held.jwk.kid().clone() });
+        }
+        match &holdings.signing {
+            Some(kid) if !holdings.can_sign(kid) => Err(InvalidJournal::Signing { kid: kid.clone() }),
+            _ => Ok(holdings),
+        }
+    }
+
+    /// Indented JSON, for operators to read.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("strings and times always serialise");
+        json.push(b'\n');
+        json
+    }
+
+    #[must_use]
+    pub fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    #[must_use]
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// The one key that signs.
+    #[must_use]
+    pub fn signing(&self) -> Option<&Kid> {
+        self.signing.as_ref()
+    }
+
+    /// The time of the latest order that was dealt with.
+    #[must_use]
+    pub fn observed_order(&self) -> Option<Timestamp> {
+        self.observed_order
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> &BTreeMap<Kid, JournalKey> {
+        &self.keys
+    }
+
+    /// When the verification set last changed.
+    #[must_use]
+    pub fn changed(&self) -> Timestamp {
+        self.changed
+    }
+
+    /// What this node says of its keys.
+    #[must_use]
+    pub fn announcement(&self) -> Announcement {
+        let Self { node, issuer, observed_order: heard, announced_at: said, .. } = self.clone();
+        let announced = |held: &JournalKey| {
+            let JournalKey { jwk, stage, excluded_from_discovery: withdrawn, .. } = held.clone();
+            AnnouncedKey { jwk, stage, excluded_from_discovery: withdrawn }
+        };
+        let keys = self.keys.values().map(announced);
+        Announcement::new(node, issuer, StatementVersion { at: said, observed_order: heard }, keys)
+            .admitting(self.admits.clone())
+    }
+
+    /// The same with other keys of before.
+    #[must_use]
+    pub fn with_additional_keys(&self, legacy: Vec<VerificationOnlyKey>, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.additional_keys = legacy;
+        next.dated(self, now)
+    }
+
+    /// The same with what other nodes are trusted with.
+    #[must_use]
+    pub fn with_trust(&self, trust: &Trust, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        let keys = trust.known.values().flat_map(|known| known.announcement().keys().values());
+        let verified = |key: &AnnouncedKey| VerificationOnlyKey {
+            jwk: key.jwk.clone(),
+            exclude: key.excluded_from_discovery,
+        };
+        (next.trusted, next.admits) = (keys.map(verified).collect(), trust.admits());
+        next.dated(self, now)
+    }
+
+    /// The kids of the keys that are of no other node: its own, and those of before.
+    #[must_use]
+    pub fn own_kids(&self) -> BTreeSet<Kid> {
+        let legacy = self.additional_keys.iter().map(|legacy| legacy.jwk.kid());
+        self.keys.keys().chain(legacy).cloned().collect()
+    }
+
+    fn can_sign(&self, kid: &Kid) -> bool {
+        self.keys.get(kid).is_some_and(|held| matches!(held.stage, Stage::Active { .. }) && !held.lost)
+    }
+
+    /// Moves the dates of the verification set and of the announcement exactly when those changed.
+    fn dated(mut self, before: &Self, now: Timestamp) -> Self {
+        if !self.announcement().says_the_same_as(&before.announcement()) {
+            self.announced_at = now.max(before.announced_at + step::SOONEST);
+        }
+        let nobody = BTreeSet::new();
+        if self.verification_set(&nobody) != before.verification_set(&nobody) {
+            // Two changes within a second, or a clock that was put back, are told apart.
+            self.changed = now.max(before.changed + Duration::from_millis(1));
+        }
+        self
+    }
+}
+
+/// A stored journal cannot be used.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidJournal {
+    #[error("journal has version {version}, this program knows versions up to {VERSION}")]
+    Newer { version: u32 },
+    #[error("damaged journal: {0}")]
+    Damaged(String),
+    #[error("entry `{entry}` holds key `{kid}`")]
+    Misnamed { entry: Kid, kid: Kid },
+    #[error("key `{kid}` signs, but is not active")]
+    Signing { kid: Kid },
+}
+
+#[cfg(test)]
+mod tests;

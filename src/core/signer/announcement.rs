@@ -1,0 +1,278 @@
+//! What a node that signs says of its keys.
+//!
+//! A node says that it signs with a key before it does, and that it stopped only once it has. So whatever
+//! dies in between, an announcement never promises less than is true (`docs/decisions/0027`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+mod posted;
+
+pub use self::posted::{AnnouncementSigner, InvalidSignedAnnouncement, SignedAnnouncement};
+use crate::core::{
+    jose::{issuer::Issuer, json, jwk::Jwk, kid::Kid},
+    text::redaction::brief,
+    time::later,
+};
+
+/// The format that this program writes, and the newest that it reads.
+const VERSION: u32 = 2;
+/// Longest name of a node: that of a DNS subdomain (RFC 1123), as Kubernetes names nodes, less what `.json` needs where
+/// names of files have 255 bytes.
+const MAX_NAME: usize = 250;
+
+/// The name of a machine that signs, unique within its issuer. Kubernetes' own name of the node, where it
+/// has one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// Takes a name that a Kubernetes node could have.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is no DNS subdomain (RFC 1123): lower-case letters, digits, `-` and `.`, at most 250.
+    pub fn parse(text: &str) -> Result<Self, InvalidNodeName> {
+        let is_label = |label: &str| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if text.len() <= MAX_NAME && text.split('.').all(is_label) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidNodeName { name: brief(text).into_owned() })
+        }
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = InvalidNodeName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNodeName> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = InvalidNodeName;
+
+    fn try_from(text: String) -> Result<Self, InvalidNodeName> {
+        Self::parse(&text)
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text cannot be the name of a node.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{name}` is no node name, expected lower-case letters, digits, `-` and `.`")]
+pub struct InvalidNodeName {
+    name: String,
+}
+
+/// What a node does with one of its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Stage {
+    /// It was made and has signed nothing.
+    Standby { since: Timestamp },
+    /// It may sign, from just before it did for the first time.
+    Active { since: Timestamp },
+    /// It does not sign any more. It still could: the private key is there.
+    Retired {
+        since: Timestamp,
+        /// The latest `exp` of a token that it signed for anyone but the API server; `None` if there is none.
+        latest_exp: Option<Timestamp>,
+    },
+}
+
+impl Stage {
+    /// Since when.
+    #[must_use]
+    pub fn since(self) -> Timestamp {
+        match self {
+            Self::Standby { since } | Self::Active { since } | Self::Retired { since, .. } => since,
+        }
+    }
+
+    /// In one word, for metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standby { .. } => "standby",
+            Self::Active { .. } => "active",
+            Self::Retired { .. } => "retired",
+        }
+    }
+
+    /// From when on no live token needs the key in public, if that is known.
+    #[must_use]
+    pub fn dead_after(self, margin: Duration) -> Option<Timestamp> {
+        match self {
+            Self::Standby { .. } | Self::Active { .. } => None,
+            Self::Retired { since, latest_exp } => {
+                Some(later(latest_exp.unwrap_or(since).max(since), margin))
+            }
+        }
+    }
+}
+
+/// A public key of a node, and what the node does with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnnouncedKey {
+    pub jwk: Jwk,
+    pub stage: Stage,
+    /// Only tokens for API servers need it: they verify with it, and show it to nobody.
+    #[serde(alias = "withdrawn", default, skip_serializing_if = "std::ops::Not::not")]
+    pub excluded_from_discovery: bool,
+}
+
+/// When a node spoke, and what it had dealt with by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatementVersion {
+    /// Later than that of every other announcement that the node made before.
+    pub at: Timestamp,
+    /// The time of the latest order that the node has dealt with: it has obeyed it, or never will.
+    #[serde(alias = "heard", default, skip_serializing_if = "Option::is_none")]
+    pub observed_order: Option<Timestamp>,
+}
+
+/// Everything that a node says of its keys. It holds public keys only.
+///
+/// Invariant: a key stands under its kid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Announcement {
+    version: u32,
+    node: NodeName,
+    issuer: Issuer,
+    #[serde(alias = "word")]
+    statement: StatementVersion,
+    /// The nodes that the operator has admitted on this one, and the kids by which it knows them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    admits: BTreeMap<NodeName, BTreeSet<Kid>>,
+    keys: BTreeMap<Kid, AnnouncedKey>,
+}
+
+impl Announcement {
+    #[must_use]
+    pub fn new(
+        node: NodeName,
+        issuer: Issuer,
+        word: StatementVersion,
+        keys: impl IntoIterator<Item = AnnouncedKey>,
+    ) -> Self {
+        let keys = keys.into_iter().map(|key| (key.jwk.kid().clone(), key)).collect();
+        Self { version: VERSION, node, issuer, statement: word, admits: BTreeMap::new(), keys }
+    }
+
+    /// The same with the nodes that this one vouches for.
+    #[must_use]
+    pub fn admitting(self, admits: BTreeMap<NodeName, BTreeSet<Kid>>) -> Self {
+        Self { admits, ..self }
+    }
+
+    /// Reads a stored announcement.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a newer program wrote it, and when it is damaged.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidAnnouncement> {
+        let damaged =
+            |error: serde_json::Error| InvalidAnnouncement::Damaged(brief(&error.to_string()).into_owned());
+        let version = json::version(bytes).map_err(damaged)?;
+        if version > VERSION {
+            return Err(InvalidAnnouncement::Newer { version });
+        }
+        let announcement: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        let announcement = Self { version: VERSION, ..announcement };
+        match announcement.keys.iter().find(|(kid, key)| *kid != key.jwk.kid()) {
+            None => Ok(announcement),
+            Some((kid, key)) => {
+                Err(InvalidAnnouncement::Misnamed { entry: kid.clone(), kid: key.jwk.kid().clone() })
+            }
+        }
+    }
+
+    /// Indented JSON, for operators to read.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("strings and times always serialise");
+        json.push(b'\n');
+        json
+    }
+
+    #[must_use]
+    pub fn node(&self) -> &NodeName {
+        &self.node
+    }
+
+    #[must_use]
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    #[must_use]
+    pub fn version(&self) -> StatementVersion {
+        self.statement
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> &BTreeMap<Kid, AnnouncedKey> {
+        &self.keys
+    }
+
+    /// The nodes that the operator has admitted on this one, and the kids by which it knows them.
+    #[must_use]
+    pub fn admits(&self) -> &BTreeMap<NodeName, BTreeSet<Kid>> {
+        &self.admits
+    }
+
+    /// Whether both say the same, whenever they do.
+    #[must_use]
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let word = StatementVersion { at: other.statement.at, ..self.statement };
+        Self { statement: word, ..self.clone() } == *other
+    }
+
+    /// The keys that are to be public: all but those whose last token is dead.
+    pub fn listed(&self, now: Timestamp, margin: Duration) -> impl Iterator<Item = &AnnouncedKey> {
+        let is_owed = move |key: &&AnnouncedKey| key.stage.dead_after(margin).is_none_or(|dead| now < dead);
+        self.keys.values().filter(is_owed)
+    }
+}
+
+/// A stored announcement cannot be used.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidAnnouncement {
+    #[error("announcement has version {version}, this program knows versions up to {VERSION}")]
+    Newer { version: u32 },
+    #[error("damaged announcement: {0}")]
+    Damaged(String),
+    #[error("entry `{entry}` holds key `{kid}`")]
+    Misnamed { entry: Kid, kid: Kid },
+}
+
+#[cfg(test)]
+mod tests;

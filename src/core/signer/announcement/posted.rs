@@ -1,0 +1,184 @@
+//! An announcement as it is posted: a JWS with a signature of every key of its node.
+//!
+//! JSON serialization (RFC 7515 section 7.2.1). `typ` keeps it apart from the tokens that the same keys sign,
+//! and the header of a token, which a node writes itself, never has this one.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use serde::{Deserialize, Serialize};
+
+use super::{Announcement, InvalidAnnouncement};
+use crate::core::{
+    jose::{jwk::Jwk, kid::Kid},
+    text::redaction::brief,
+};
+
+/// `typ` of the protected headers (RFC 7515 section 4.1.9).
+const TYPE: &str = "signpost-announcement";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Jws {
+    payload: String,
+    signatures: Vec<Signed>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signed {
+    protected: String,
+    signature: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: String,
+    kid: Kid,
+    typ: String,
+}
+
+/// An announcement that is to be signed.
+pub struct AnnouncementSigner {
+    payload: String,
+    signatures: Vec<Signed>,
+}
+
+impl AnnouncementSigner {
+    #[must_use]
+    pub fn new(announcement: &Announcement) -> Self {
+        let payload = Base64UrlUnpadded::encode_string(&announcement.to_json());
+        Self { payload, signatures: Vec::new() }
+    }
+
+    /// Adds the signature that `sign` makes of some bytes with the private key of `key`.
+    ///
+    /// # Errors
+    ///
+    /// Fails as `sign` does.
+    pub fn sign<E>(&mut self, key: &Jwk, sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>) -> Result<(), E> {
+        let (alg, kid) = (key.algorithm().name().to_owned(), key.kid().clone());
+        let header = serde_json::to_vec(&Header { alg, kid, typ: TYPE.to_owned() });
+        let protected = Base64UrlUnpadded::encode_string(&header.expect("strings always serialise"));
+        let signature = sign(format!("{protected}.{}", self.payload).as_bytes())?;
+        let signature = Base64UrlUnpadded::encode_string(&signature);
+        self.signatures.push(Signed { protected, signature });
+        Ok(())
+    }
+
+    /// What is posted.
+    #[must_use]
+    pub fn to_json(self) -> Vec<u8> {
+        let Self { payload, signatures } = self;
+        let mut json = serde_json::to_vec_pretty(&Jws { payload, signatures }).expect("strings serialise");
+        json.push(b'\n');
+        json
+    }
+}
+
+/// An announcement, and who has signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedAnnouncement {
+    announcement: Announcement,
+    signed_by: BTreeSet<Kid>,
+    json: Arc<[u8]>,
+}
+
+impl SignedAnnouncement {
+    /// Reads what was posted and verifies every signature of it.
+    ///
+    /// A signature counts for a key of the announcement itself whose kid follows from the key; so whoever
+    /// knows the kid knows who has signed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is damaged, when a newer program wrote it, and when one signature is not as it should be.
+    pub fn read(bytes: &[u8]) -> Result<Self, InvalidSignedAnnouncement> {
+        let jws: Jws = serde_json::from_slice(bytes)
+            .map_err(|error| InvalidSignedAnnouncement::Jws(brief(&error.to_string()).into_owned()))?;
+        let payload =
+            Base64UrlUnpadded::decode_vec(&jws.payload).map_err(|_| InvalidSignedAnnouncement::Encoding)?;
+        let announcement = Announcement::parse(&payload)?;
+        let mut signed_by = BTreeSet::new();
+        for Signed { protected, signature } in &jws.signatures {
+            let header =
+                Base64UrlUnpadded::decode_vec(protected).map_err(|_| InvalidSignedAnnouncement::Encoding)?;
+            let header: Header = serde_json::from_slice(&header)
+                .map_err(|error| InvalidSignedAnnouncement::Header(brief(&error.to_string()).into_owned()))?;
+            let signature =
+                Base64UrlUnpadded::decode_vec(signature).map_err(|_| InvalidSignedAnnouncement::Encoding)?;
+            let key = announcement.keys().get(&header.kid).map(|key| &key.jwk);
+            let key = key.filter(|key| {
+                let message = format!("{protected}.{}", jws.payload);
+                header.typ == TYPE
+                    && header.alg == key.algorithm().name()
+                    && key.has_derived_kid()
+                    && key.verifies(message.as_bytes(), &signature)
+            });
+            match key {
+                Some(key) => drop(signed_by.insert(key.kid().clone())),
+                None => return Err(InvalidSignedAnnouncement::Signature { kid: header.kid }),
+            }
+        }
+        Ok(Self { announcement, signed_by, json: bytes.into() })
+    }
+
+    /// As [`Self::read`]; what was read before is not verified again.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Self::read`] does.
+    pub fn read_again(bytes: &[u8], before: Option<Self>) -> Result<Self, InvalidSignedAnnouncement> {
+        before.filter(|before| before.json() == bytes).map_or_else(|| Self::read(bytes), Ok)
+    }
+
+    /// One that these keys have signed, of which no private half exists.
+    #[cfg(test)]
+    #[must_use]
+    pub fn by(announcement: Announcement, signed_by: BTreeSet<Kid>) -> Self {
+        let json = announcement.to_json().into();
+        Self { announcement, signed_by, json }
+    }
+
+    /// As it was posted.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        &self.json
+    }
+
+    #[must_use]
+    pub fn announcement(&self) -> &Announcement {
+        &self.announcement
+    }
+
+    /// The keys of the announcement that have signed it.
+    #[must_use]
+    pub fn signed_by(&self) -> &BTreeSet<Kid> {
+        &self.signed_by
+    }
+
+    /// Whether one of these keys has signed it.
+    #[must_use]
+    pub fn is_signed_by_any(&self, kids: &BTreeSet<Kid>) -> bool {
+        !self.signed_by.is_disjoint(kids)
+    }
+}
+
+/// What was posted cannot be used.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidSignedAnnouncement {
+    #[error("not a signed announcement (JWS in JSON serialization): {0}")]
+    Jws(String),
+    #[error("not base64url without padding")]
+    Encoding,
+    #[error("unexpected protected header: {0}")]
+    Header(String),
+    #[error("the signature of key `{kid}` does not verify")]
+    Signature { kid: Kid },
+    #[error(transparent)]
+    Announcement(#[from] InvalidAnnouncement),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! What is made of a keyring whose key files and journal disagree.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{Journal, JournalKey, signing_decision::longest};
+use crate::core::{
+    jose::{jwk::Jwk, kid::Kid},
+    signer::announcement::Stage,
+};
+
+/// Something that the journal did not lead to expect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecoveryFinding {
+    /// A private key of which nothing is recorded: the journal was lost, or restored from a backup, or the
+    /// process died right after it made the key.
+    Unrecorded { kid: Kid },
+    /// A private key is gone.
+    Lost { kid: Kid },
+}
+
+impl Journal {
+    /// What can be relied on, given the private keys that are really there.
+    ///
+    /// Of a key that nobody knows anything about the worst is assumed: it has just stopped, and signed
+    /// tokens for everybody as long as there may be. A key that can sign no more is retired.
+    #[must_use]
+    pub fn with_private_keys(
+        &self,
+        found: impl IntoIterator<Item = Jwk>,
+        now: Timestamp,
+        max_lifetime: Duration,
+    ) -> (Self, Vec<RecoveryFinding>) {
+        let mut next = self.clone();
+        let found: BTreeMap<Kid, Jwk> = found.into_iter().map(|jwk| (jwk.kid().clone(), jwk)).collect();
+        let mut surprises = Vec::new();
+        next.keys.retain(|kid, held| {
+            let was_lost = std::mem::replace(&mut held.lost, !found.contains_key(kid));
+            if held.lost && !was_lost {
+                surprises.push(RecoveryFinding::Lost { kid: kid.clone() });
+                next.signing.take_if(|signing| signing == kid);
+                let _ = held.retire(now);
+            }
+            // What never signed is missed by no token.
+            !(held.lost && matches!(held.stage, Stage::Standby { .. }))
+        });
+        let worst = Some(longest(now, max_lifetime));
+        for (kid, jwk) in found {
+            next.keys.entry(kid.clone()).or_insert_with(|| {
+                surprises.push(RecoveryFinding::Unrecorded { kid });
+                let mut held = JournalKey::new(jwk, Stage::Retired { since: now, latest_exp: worst });
+                (held.latest_exp_bound, held.latest_internal_exp_bound) = (worst, worst);
+                held
+            });
+        }
+        (next.dated(self, now), surprises)
+    }
+}

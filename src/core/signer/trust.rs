@@ -1,0 +1,175 @@
+//! Which other nodes a node trusts: what it lets its API server accept tokens of.
+//!
+//! Whoever is trusted is cluster-admin, so nothing that the publisher, the ledger, a target or a source says
+//! counts here. An operator admits a node by hand, once; from then on its announcements count as long as a key
+//! that was trusted before has signed them, and so do the nodes that it has admitted itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    MAX_KEYS_PER_NODE,
+    announcement::{NodeName, SignedAnnouncement},
+};
+use crate::core::jose::{issuer::Issuer, kid::Kid};
+
+/// The nodes that one node trusts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// What each node that the operator admitted here said then.
+    pub admitted: BTreeMap<NodeName, SignedAnnouncement>,
+    /// The last that each node has said and was believed.
+    pub known: BTreeMap<NodeName, SignedAnnouncement>,
+}
+
+/// Why an announcement does not count for a node.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Distrust {
+    #[error("node `{node}` was not admitted here, nor by a node that was")]
+    NotAdmitted { node: NodeName },
+    #[error("node `{node}` announces keys, and none that is trusted has signed that")]
+    Unproven { node: NodeName },
+    /// It may be somebody else's.
+    #[error("node `{node}` announces key `{kid}`, which has not signed that")]
+    Unsigned { node: NodeName, kid: Kid },
+    #[error("node `{node}` announces key `{kid}` of node `{owner}`")]
+    Taken { node: NodeName, kid: Kid, owner: NodeName },
+    #[error("node `{node}` announces keys of issuer `{found}`")]
+    OtherIssuer { node: NodeName, found: Issuer },
+    #[error("node `{node}` announces {count} keys, a node holds at most {MAX_KEYS_PER_NODE}")]
+    TooMany { node: NodeName, count: usize },
+}
+
+impl Distrust {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotAdmitted { node } => Some(format!(
+                "if it is yours: `signpost signer admit announcements/{node}.json`, here or on a node that is trusted"
+            )),
+            Self::Unproven { node } => Some(format!(
+                "if its private keys were lost: `signpost signer expel {node}`, then admit it again"
+            )),
+            Self::Unsigned { .. } | Self::Taken { .. } | Self::TooMany { .. } => {
+                Some("see who writes its announcement".to_owned())
+            }
+            Self::OtherIssuer { .. } => Some("start both signers with one issuer".to_owned()),
+        }
+    }
+}
+
+/// Who a node is, and what it goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalNode<'a> {
+    pub node: &'a NodeName,
+    pub issuer: &'a Issuer,
+    /// The keys that are not of another node: its own, and those of before.
+    pub keys: &'a BTreeSet<Kid>,
+    /// Keys that nobody shall trust any more.
+    pub revoked: &'a BTreeSet<Kid>,
+}
+
+impl Trust {
+    /// The same once announcements were read, and why some of them do not count.
+    #[must_use]
+    pub fn update(&self, me: LocalNode<'_>, posted: &[SignedAnnouncement]) -> (Self, Vec<Distrust>) {
+        let mut trust = self.clone();
+        let admitted = self.admitted.values();
+        let heard: Vec<&SignedAnnouncement> =
+            posted.iter().chain(admitted).filter(|posted| posted.announcement().node() != me.node).collect();
+        loop {
+            let news = heard.iter().find(|posted| trust.judge(me, posted) == Ok(true));
+            let Some(news) = news else { break };
+            trust.known.insert(news.announcement().node().clone(), SignedAnnouncement::clone(news));
+        }
+        let reachable: BTreeSet<NodeName> = trust.reachable().into_iter().cloned().collect();
+        trust.known.retain(|node, _| reachable.contains(node) && node != me.node);
+        let distrusted = posted.iter().filter(|posted| posted.announcement().node() != me.node);
+        let distrusted = distrusted.filter_map(|posted| trust.judge(me, posted).err()).collect();
+        (trust, distrusted)
+    }
+
+    /// Whether an announcement is news that counts; one that is known, or older, is none. One from the future counts:
+    /// a node whose clock was ahead dates each of its announcements later than the one before.
+    fn judge(&self, me: LocalNode<'_>, posted: &SignedAnnouncement) -> Result<bool, Distrust> {
+        let announcement = posted.announcement();
+        let (name, at) = (announcement.node(), announcement.version().at);
+        let node = || name.clone();
+        if !self.reachable().contains(name) {
+            return Err(Distrust::NotAdmitted { node: node() });
+        }
+        if announcement.issuer() != me.issuer {
+            return Err(Distrust::OtherIssuer { node: node(), found: announcement.issuer().clone() });
+        }
+        let known = self.known.get(name);
+        if known.is_some_and(|known| at <= known.announcement().version().at) {
+            return Ok(false);
+        }
+        let count = announcement.keys().len();
+        if count > MAX_KEYS_PER_NODE {
+            return Err(Distrust::TooMany { node: node(), count });
+        }
+        let mut trusted = self.kids(name);
+        trusted.retain(|kid| !me.revoked.contains(kid));
+        if !posted.is_signed_by_any(&trusted) {
+            return Err(Distrust::Unproven { node: node() });
+        }
+        for kid in announcement.keys().keys() {
+            let is_known = known.is_some_and(|known| known.announcement().keys().contains_key(kid));
+            if !is_known && !posted.signed_by().contains(kid) {
+                return Err(Distrust::Unsigned { node: node(), kid: kid.clone() });
+            }
+            let holds = |other: &&SignedAnnouncement| other.announcement().keys().contains_key(kid);
+            let mut others = self.known.values().filter(|other| other.announcement().node() != name);
+            let owner = others.find(holds).map(|other| other.announcement().node());
+            if let Some(owner) = owner.or_else(|| me.keys.contains(kid).then_some(me.node)) {
+                return Err(Distrust::Taken { node: node(), kid: kid.clone(), owner: owner.clone() });
+            }
+        }
+        Ok(true)
+    }
+
+    /// The kids by which a node is trusted: those of the last that it said, or that the operator admitted since.
+    /// A key that it has destroyed is none of them; somebody may find it in an old backup.
+    fn kids(&self, node: &NodeName) -> BTreeSet<Kid> {
+        let at = |posted: &&SignedAnnouncement| posted.announcement().version().at;
+        let said = self.known.get(node).into_iter().chain(self.admitted.get(node)).max_by_key(at);
+        let said = said.into_iter();
+        let own = said.flat_map(|posted| posted.announcement().keys().keys());
+        let vouched = self.known.values().filter_map(|known| known.announcement().admits().get(node));
+        own.chain(vouched.flatten()).cloned().collect()
+    }
+
+    /// The nodes that were admitted, here or by others that were.
+    fn reachable(&self) -> BTreeSet<&NodeName> {
+        let mut reachable: BTreeSet<&NodeName> = self.admitted.keys().collect();
+        loop {
+            let vouching = self.known.iter().filter(|(node, _)| reachable.contains(node));
+            let vouched = vouching.flat_map(|(_, known)| known.announcement().admits().keys());
+            let more: BTreeSet<&NodeName> = reachable.iter().copied().chain(vouched).collect();
+            if more.len() == reachable.len() {
+                return reachable;
+            }
+            reachable = more;
+        }
+    }
+
+    /// Every node that it says something of.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<NodeName> {
+        self.admitted.keys().chain(self.known.keys()).cloned().collect()
+    }
+
+    /// What this node says of those that the operator has admitted here.
+    #[must_use]
+    pub fn admits(&self) -> BTreeMap<NodeName, BTreeSet<Kid>> {
+        let kids = |(node, admitted): (&NodeName, &SignedAnnouncement)| {
+            let latest = self.known.get(node).unwrap_or(admitted);
+            (node.clone(), latest.announcement().keys().keys().cloned().collect())
+        };
+        self.admitted.iter().map(kids).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
