@@ -64,9 +64,9 @@ const EMBEDDED_EVERY: Duration = Duration::from_secs(1);
 
 /// One issuer with all its edges.
 struct IssuerComponents {
-    keeper: Arc<IssuerReconciler>,
+    reconciler: Arc<IssuerReconciler>,
     sources: Vec<ConfiguredSource>,
-    placers: Vec<TargetReconciler>,
+    target_reconcilers: Vec<TargetReconciler>,
 }
 
 /// How a set of edges will be used.
@@ -110,8 +110,8 @@ async fn sync_one(issuer: IssuerConfig, shared: &Shared, adopt: bool) -> Result<
         signer::make_keys(&shared.data_dir, &issuer).await?;
     }
     let mut wired = wire(issuer, shared, Use::Sync { adopt }).await?;
-    wired.keeper.begin().await?;
-    Ok(sync::sync(&wired.keeper, wired.sources, &mut wired.placers, adopt).await?)
+    wired.reconciler.begin().await?;
+    Ok(sync::sync(&wired.reconciler, wired.sources, &mut wired.target_reconcilers, adopt).await?)
 }
 
 /// Finds out what [`sync()`] would do.
@@ -126,7 +126,7 @@ pub async fn plan(config: Config) -> Vec<(Issuer, Result<Plan, AppError>)> {
 
 async fn plan_one(issuer: IssuerConfig, shared: &Shared) -> Result<Plan, AppError> {
     let mut wired = wire(issuer, shared, Use::DryRun).await?;
-    Ok(sync::plan(&wired.keeper, wired.sources, &mut wired.placers).await?)
+    Ok(sync::plan(&wired.reconciler, wired.sources, &mut wired.target_reconcilers).await?)
 }
 
 /// What `jwks` prints: a publication, or keys alone where no issuer is known.
@@ -185,8 +185,10 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
         margin: issuer.margin,
     };
     // A service goes on carrying; one pass needs what is there now.
-    if let Some(courier) = signer::courier(data_dir, &issuer, None).filter(|_| usage != Use::Serve) {
-        courier.sync().await?;
+    if let Some(announcement_sync) =
+        signer::announcement_sync(data_dir, &issuer, None).filter(|_| usage != Use::Serve)
+    {
+        announcement_sync.sync().await?;
     }
     let sources = sources(&issuer.sources, shared, &expected);
     let targets =
@@ -206,22 +208,26 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
         stores: usage != Use::DryRun,
     };
     let adopt = usage == Use::Sync { adopt: true };
-    let mut placers = Vec::new();
+    let mut target_reconcilers = Vec::new();
     for (targets, terms) in targets {
         for target in targets {
             let (reach, ca_file) = (reach.clone(), target.ca_file.clone());
             let role = Role { profile: target.profile, gates: target.gates, adopt, reach, ca_file };
-            placers.push(TargetReconciler::new(
+            target_reconcilers.push(TargetReconciler::new(
                 self::target(target, &terms, connections)?,
                 role,
                 terms.clone(),
             ));
         }
     }
-    let keeper =
-        IssuerReconciler::open(charter, sources.iter().map(ConfiguredSource::voices), store, board.clone())
-            .await?;
-    Ok(IssuerComponents { keeper: Arc::new(keeper), sources, placers })
+    let reconciler = IssuerReconciler::open(
+        charter,
+        sources.iter().map(ConfiguredSource::endpoints),
+        store,
+        board.clone(),
+    )
+    .await?;
+    Ok(IssuerComponents { reconciler: Arc::new(reconciler), sources, target_reconcilers })
 }
 
 /// All targets of an issuer, those of its former names too.

@@ -1,6 +1,6 @@
 //! The verbs: ask an edge, let core decide, act through an edge.
 //!
-//! [`keeper`] owns what is known of an issuer, [`asking`] brings it what the sources say, [`placing`]
+//! [`reconciler`] owns what is known of an issuer, [`asking`] brings it what the sources say, [`placing`]
 //! carries its publication to the targets. [`sync`] does all of it once, [`watching`] for ever;
 //! [`control_plane`] finds out whom to ask where a cluster has several API servers, [`tending`] looks after
 //! a node that signs, [`probing`] finds out whether the world accepts its tokens, and [`telling`] tells operators
@@ -31,7 +31,7 @@ pub enum ConfiguredSource {
 impl ConfiguredSource {
     /// Who speaks for it before anybody was asked.
     #[must_use]
-    pub fn voices(&self) -> Endpoints {
+    pub fn endpoints(&self) -> Endpoints {
         match self {
             Self::One(asked) => Endpoints { verify: asked.verifies(), ..Endpoints::one(asked.name()) },
             Self::Found(_) => Endpoints { verify: true, ..Endpoints::unknown() },

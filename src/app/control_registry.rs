@@ -27,7 +27,7 @@ type Open = BTreeMap<Issuer, Option<IssuerHandle>>;
 /// Who answers for an issuer.
 #[derive(Clone)]
 struct IssuerHandle {
-    keeper: Arc<IssuerReconciler>,
+    reconciler: Arc<IssuerReconciler>,
     /// The node that signs in this process.
     node: Option<Arc<Node>>,
 }
@@ -52,9 +52,9 @@ impl ControlRegistry {
     }
 
     /// Shows an issuer to those who ask.
-    pub(super) fn open(&self, keeper: &Arc<IssuerReconciler>, node: Option<Arc<Node>>) -> Registration {
-        let issuer = keeper.spec().terms.issuer.clone();
-        let clerks = IssuerHandle { keeper: Arc::clone(keeper), node };
+    pub(super) fn open(&self, reconciler: &Arc<IssuerReconciler>, node: Option<Arc<Node>>) -> Registration {
+        let issuer = reconciler.spec().terms.issuer.clone();
+        let clerks = IssuerHandle { reconciler: Arc::clone(reconciler), node };
         self.0.send_modify(|open| drop(open.insert(issuer.clone(), Some(clerks))));
         Registration { offices: self.clone(), issuer }
     }
@@ -77,15 +77,15 @@ impl ControlRegistry {
                     None => self.opened().into_values().collect(),
                 };
                 let mut reports = Vec::new();
-                for IssuerHandle { keeper, .. } in clerks {
-                    reports.push(keeper.rotation_status().await);
+                for IssuerHandle { reconciler, .. } in clerks {
+                    reports.push(reconciler.rotation_status().await);
                 }
                 Ok(Reply::Rotation(reports))
             }
             Request::Rotate { issuer, ask } => {
-                let IssuerHandle { keeper, .. } = self.clerks(issuer.as_deref())?;
-                keeper.request_rotation(&ask).await.map_err(|error| RequestRefused::of(&error))?;
-                Ok(Reply::Done { issuer: keeper.spec().terms.issuer.to_string() })
+                let IssuerHandle { reconciler, .. } = self.clerks(issuer.as_deref())?;
+                reconciler.request_rotation(&ask).await.map_err(|error| RequestRefused::of(&error))?;
+                Ok(Reply::Done { issuer: reconciler.spec().terms.issuer.to_string() })
             }
             Request::Token(request) => {
                 let node = self.node(request.issuer.as_deref())?;

@@ -97,14 +97,14 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
         opened = opening => opened?,
     };
     let name = node.settings().node.clone();
-    let courier = courier(&data_dir, &issuer, Some(name.clone()));
+    let announcement_sync = announcement_sync(&data_dir, &issuer, Some(name.clone()));
     let socket_name = signer.socket.clone().expect("a node by itself has a socket");
     let socket = Socket::bind(&socket_name, access(&signer))?;
     started(&socket_name, &name);
     info!(socket = %socket_name, node = %name, "signing");
     let work = async {
         let asking = asked.go_on(sender, stop.clone());
-        let carrying = carry_all(courier, stop.clone());
+        let carrying = carry_all(announcement_sync, stop.clone());
         let showing = show(operator, Arc::clone(&node), stop.clone());
         let signing = sign(node, (socket, signer.refresh_hint), orders, stop.clone());
         let (signed, (), (), ()) = tokio::join!(signing, asking, showing, carrying);
@@ -387,9 +387,9 @@ async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationTok
     Server::of_the_operator(listener, CONNECTIONS).serve(admin::service(views), stop.cancelled_owned()).await;
 }
 
-async fn carry_all(courier: Option<AnnouncementSync>, stop: CancellationToken) {
-    if let Some(courier) = courier {
-        run_announcement_sync(courier, stop).await;
+async fn carry_all(announcement_sync: Option<AnnouncementSync>, stop: CancellationToken) {
+    if let Some(announcement_sync) = announcement_sync {
+        run_announcement_sync(announcement_sync, stop).await;
     }
 }
 
@@ -448,7 +448,7 @@ impl Asking {
 
 /// What carries the announcements of an issuer between the data directory and the `ConfigMaps` beside its ledger;
 /// `None` where it has none, or needs none. `own` is the node that signs here.
-pub(super) fn courier(
+pub(super) fn announcement_sync(
     data_dir: &Path,
     issuer: &IssuerConfig,
     own: Option<NodeName>,

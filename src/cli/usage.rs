@@ -1,4 +1,4 @@
-//! Command lines that cannot be understood, in the voice of every other error.
+//! Command lines that cannot be understood, in the endpoint of every other error.
 
 use std::{error::Error as _, ffi::OsString};
 

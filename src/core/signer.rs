@@ -191,14 +191,14 @@ impl Journal {
         if version > VERSION {
             return Err(InvalidJournal::Newer { version });
         }
-        let holdings: Self = serde_json::from_slice(bytes).map_err(damaged)?;
-        let holdings = Self { version: VERSION, ..holdings };
-        if let Some((kid, held)) = holdings.keys.iter().find(|(kid, held)| *kid != held.jwk.kid()) {
+        let journal: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        let journal = Self { version: VERSION, ..journal };
+        if let Some((kid, held)) = journal.keys.iter().find(|(kid, held)| *kid != held.jwk.kid()) {
             return Err(InvalidJournal::Misnamed { entry: kid.clone(), kid: held.jwk.kid().clone() });
         }
-        match &holdings.signing {
-            Some(kid) if !holdings.can_sign(kid) => Err(InvalidJournal::Signing { kid: kid.clone() }),
-            _ => Ok(holdings),
+        match &journal.signing {
+            Some(kid) if !journal.can_sign(kid) => Err(InvalidJournal::Signing { kid: kid.clone() }),
+            _ => Ok(journal),
         }
     }
 

@@ -13,12 +13,12 @@ use crate::{store::announcement_sync::AnnouncementSync, telemetry::Trouble};
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Carries for ever. Nodes go on with what they have while nothing can be carried.
-pub async fn run_announcement_sync(courier: AnnouncementSync, stop: CancellationToken) {
+pub async fn run_announcement_sync(announcement_sync: AnnouncementSync, stop: CancellationToken) {
     let mut trouble = Trouble::default();
     loop {
         let carried = select! {
             () = stop.cancelled() => return,
-            carried = courier.sync() => carried,
+            carried = announcement_sync.sync() => carried,
         };
         match carried {
             Ok(()) => {

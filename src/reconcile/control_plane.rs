@@ -131,17 +131,17 @@ impl ControlPlane {
     }
 }
 
-/// Finds the API servers of a cluster for ever, asks each of them, and tells the keeper.
+/// Finds the API servers of a cluster for ever, asks each of them, and tells the reconciler.
 pub async fn watch_control_plane(
     plane: ControlPlane,
     source: usize,
-    keeper: Arc<IssuerReconciler>,
+    reconciler: Arc<IssuerReconciler>,
     gate: Concurrency,
     stop: CancellationToken,
 ) {
     let hurry = FastPoll::new();
     let (listings, listed) = mpsc::unbounded_channel();
-    let issuer = &keeper.spec().terms.issuer;
+    let issuer = &reconciler.spec().terms.issuer;
     let lists = plane.cluster.follow(|listing| {
         if matches!(listing, Listing::Failed(_)) {
             hurry.request();
@@ -150,8 +150,8 @@ pub async fn watch_control_plane(
         let _ = listings.send(listing);
     });
     let asking = async {
-        first_reads(&keeper).await;
-        poll_members(&plane, source, &keeper, &gate, &hurry, listed).await
+        first_reads(&reconciler).await;
+        poll_members(&plane, source, &reconciler, &gate, &hurry, listed).await
     };
     select! {
         () = stop.cancelled() => {}
@@ -194,12 +194,12 @@ async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) 
 async fn poll_members(
     plane: &ControlPlane,
     source: usize,
-    keeper: &Arc<IssuerReconciler>,
+    reconciler: &Arc<IssuerReconciler>,
     gate: &Concurrency,
     hurry: &FastPoll,
     mut listings: mpsc::UnboundedReceiver<Listing>,
 ) -> Infallible {
-    let issuer = &keeper.spec().terms.issuer;
+    let issuer = &reconciler.spec().terms.issuer;
     let (answers, mut answered) = mpsc::unbounded_channel();
     let mut known = core::ControlPlane::default();
     let mut loops: BTreeMap<Member, JoinSet<()>> = BTreeMap::new();
@@ -221,20 +221,20 @@ async fn poll_members(
             info!(%issuer, source = plane.name_of(&member), "API server is not asked any more");
         }
         let names = members.iter().map(|member| plane.name_of(member)).collect();
-        let voices = Endpoints { names, all: known.is_settled(now), verify: true };
-        if voices != told {
-            keeper.expect(source, &voices).await;
-            told = voices;
+        let endpoints = Endpoints { names, all: known.is_settled(now), verify: true };
+        if endpoints != told {
+            reconciler.expect(source, &endpoints).await;
+            told = endpoints;
         }
         for member in members {
             loops.entry(member.clone()).or_insert_with(|| {
                 let (asked, answers) = (plane.asked(&member), answers.clone());
-                let (keeper, pass, pace) = (Arc::clone(keeper), gate.permit(), hurry.rate());
+                let (reconciler, pass, pace) = (Arc::clone(reconciler), gate.permit(), hurry.rate());
                 let mut task = JoinSet::new();
                 task.spawn(async move {
                     // Whoever is told lives as long as this.
                     let tell = |answered| drop(answers.send((member.clone(), answered)));
-                    match poll(asked, source, &keeper, pass, Some(pace), tell).await {}
+                    match poll(asked, source, &reconciler, pass, Some(pace), tell).await {}
                 });
                 task
             });

@@ -72,7 +72,7 @@ pub struct IssuerSpec {
     pub stores: bool,
 }
 
-/// The keeper of one issuer.
+/// The reconciler of one issuer.
 pub struct IssuerReconciler {
     spec: IssuerSpec,
     store: LedgerStore,
@@ -129,7 +129,7 @@ impl IssuerReconciler {
         let known = store.recall().await?;
         let heard = SourceObservations::new(sources);
         let opening = std::sync::Mutex::new(StartReport::new(heard.len(), charter.places.clone()));
-        let keeper = Self {
+        let reconciler = Self {
             ledger: watch::Sender::new(Arc::clone(&known)),
             unread_targets: watch::Sender::new(charter.places.clone()),
             started_at: clock::now(),
@@ -145,8 +145,8 @@ impl IssuerReconciler {
             board,
         };
         // An empty ledger is no concern yet: nobody has been asked.
-        let _ = keeper.publish(known);
-        Ok(keeper)
+        let _ = reconciler.publish(known);
+        Ok(reconciler)
     }
 
     /// Reads the ledger and shows what it says, before any source is asked; not in a dry run. A service starts
@@ -200,9 +200,9 @@ impl IssuerReconciler {
 
     /// Learns who speaks for a source, by its place in the configuration. What others said for it counts no
     /// more; what follows is stored when somebody is heard the next time.
-    pub async fn expect(&self, source: usize, voices: &Endpoints) {
+    pub async fn expect(&self, source: usize, endpoints: &Endpoints) {
         let mut heard = self.observations.lock().await;
-        for gone in heard.expect(source, voices) {
+        for gone in heard.expect(source, endpoints) {
             self.board.forget_source(&self.spec.terms.issuer, &gone);
         }
     }
@@ -217,11 +217,11 @@ impl IssuerReconciler {
         &self,
         source: usize,
         name: &str,
-        hearing: SourceObservation,
+        observation: SourceObservation,
     ) -> Result<Conditions, StoreError> {
         let now = clock::now();
         let mut heard = self.observations.lock().await;
-        heard.record(source, name, hearing);
+        heard.record(source, name, observation);
         let mut concerns = Conditions::default();
         let stored = self
             .update(now, |ledger| {
@@ -251,8 +251,8 @@ impl IssuerReconciler {
     ) -> Result<(Ledger, Conditions), StoreError> {
         let now = clock::now();
         let mut heard = self.observations.lock().await;
-        for (source, name, hearing) in hearings {
-            heard.record(source, &name, hearing);
+        for (source, name, observation) in hearings {
+            heard.record(source, &name, observation);
         }
         let found = self.store.read().await?;
         let ledger = self.reconcile(&found, now).map_err(|error| self.store.irreconcilable(error))?;

@@ -58,22 +58,22 @@ pub struct Prober {
 /// Looks for ever, once there is a publication.
 pub async fn run_probe(
     prober: Prober,
-    keeper: Arc<IssuerReconciler>,
+    reconciler: Arc<IssuerReconciler>,
     mut pass: Permit,
     stop: CancellationToken,
 ) {
     let turn = async {
-        let mut publication = keeper.publication();
+        let mut publication = reconciler.publication();
         let _ = publication.wait_for(Option::is_some).await;
         let mut known = LastVerdict::default();
         loop {
-            let mut looked = prober.look_through(&mut pass, &keeper).await;
+            let mut looked = prober.look_through(&mut pass, &reconciler).await;
             for _ in 0..CONFIRMATIONS {
                 if !known.is_new_trouble(&looked) {
                     break;
                 }
                 sleep(CONFIRM.min(prober.every)).await;
-                let again = prober.look_through(&mut pass, &keeper).await;
+                let again = prober.look_through(&mut pass, &reconciler).await;
                 let is_same =
                     matches!((&looked, &again), (Ok(one), Ok(other)) if !other.is_news_after(Some(one)));
                 looked = again;
@@ -82,7 +82,7 @@ pub async fn run_probe(
                 }
             }
             let is_well = matches!(&looked, Ok(judgement) if judgement.is_accepted());
-            known.take(looked, &keeper);
+            known.take(looked, &reconciler);
             sleep(jittered(if is_well { prober.every } else { RECHECK.min(prober.every) })).await;
         }
     };
@@ -98,29 +98,29 @@ impl Prober {
     async fn look_through(
         &self,
         pass: &mut Permit,
-        keeper: &IssuerReconciler,
+        reconciler: &IssuerReconciler,
     ) -> Result<Verdict, ProbeError> {
-        let looked = pass.run(Box::pin(self.look(keeper))).await;
+        let looked = pass.run(Box::pin(self.look(reconciler))).await;
         if matches!(&looked, Ok(judgement) if !judgement.is_accepted()) {
-            keeper.request_recheck();
+            reconciler.request_recheck();
         }
         looked
     }
 
-    async fn look(&self, keeper: &IssuerReconciler) -> Result<Verdict, ProbeError> {
+    async fn look(&self, reconciler: &IssuerReconciler) -> Result<Verdict, ProbeError> {
         let ProbeToken { token, api_server } = (self.tokens)().await?;
         let mut evidence = Evidence {
             token: Some(UnverifiedToken::parse(token.as_str())),
             api_server,
-            ledger: Some(Ledger::clone(&keeper.ledger().borrow())),
-            max_token_lifetime: Some(keeper.spec().retention.max_token_lifetime),
+            ledger: Some(Ledger::clone(&reconciler.ledger().borrow())),
+            max_token_lifetime: Some(reconciler.spec().retention.max_token_lifetime),
             ..Evidence::none(clock::now())
         };
         // Another one each time: it knows no address and has no connection of before.
         let relying_party = RelyingParty::new(self.reach.clone(), None, self.ca_file.clone()).await;
         let relying_party =
             relying_party.map_err(|error| ProbeError::new(&error).hint(Some(error.hint().to_owned())))?;
-        document_read::read(&mut evidence, &keeper.spec().terms.issuer, &relying_party).await;
+        document_read::read(&mut evidence, &reconciler.spec().terms.issuer, &relying_party).await;
         evidence.now = clock::now();
         Ok(judge(&evidence, &self.question).into())
     }
@@ -142,8 +142,8 @@ impl LastVerdict {
     }
 
     /// Shows what came of a look, and logs what is news.
-    fn take(&mut self, looked: Result<Verdict, ProbeError>, keeper: &IssuerReconciler) {
-        let issuer = &keeper.spec().terms.issuer;
+    fn take(&mut self, looked: Result<Verdict, ProbeError>, reconciler: &IssuerReconciler) {
+        let issuer = &reconciler.spec().terms.issuer;
         match looked {
             Ok(judgement) => {
                 if self.error.take().is_some() {
@@ -152,11 +152,11 @@ impl LastVerdict {
                 if judgement.is_news_after(self.judgement.as_ref()) {
                     log(&judgement, issuer.as_str());
                 }
-                keeper.board().verified(issuer, clock::now(), judgement.clone());
+                reconciler.board().verified(issuer, clock::now(), judgement.clone());
                 self.judgement = Some(judgement);
             }
             Err(ProbeError { error, hint }) => {
-                keeper.board().unverified(issuer, &error);
+                reconciler.board().unverified(issuer, &error);
                 if self.error.as_ref() != Some(&error) {
                     warn!(%issuer, error, hint, "cannot verify, there is nothing to judge");
                     self.error = Some(error);

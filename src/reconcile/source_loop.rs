@@ -91,17 +91,17 @@ impl FastPoll {
     }
 }
 
-/// Asks a source for ever and tells the keeper.
+/// Asks a source for ever and tells the reconciler.
 pub async fn run_source(
     asked: SourcePoller,
     source: usize,
-    keeper: Arc<IssuerReconciler>,
+    reconciler: Arc<IssuerReconciler>,
     pass: Permit,
     stop: CancellationToken,
 ) {
     let turn = async {
-        first_reads(&keeper).await;
-        poll(asked, source, &keeper, pass, None, |_| {}).await
+        first_reads(&reconciler).await;
+        poll(asked, source, &reconciler, pass, None, |_| {}).await
     };
     select! {
         () = stop.cancelled() => {}
@@ -110,16 +110,16 @@ pub async fn run_source(
 }
 
 /// Waits for the first look at every target, but not for long.
-pub(super) async fn first_reads(keeper: &IssuerReconciler) {
-    let _ = timeout(FIRST_READ, keeper.all_targets_read()).await;
+pub(super) async fn first_reads(reconciler: &IssuerReconciler) {
+    let _ = timeout(FIRST_READ, reconciler.all_targets_read()).await;
 }
 
-/// Asks whoever speaks for a source for ever, as fast as `pace` says; tells the keeper, and `told` whether
+/// Asks whoever speaks for a source for ever, as fast as `pace` says; tells the reconciler, and `told` whether
 /// there was an answer.
 pub(super) async fn poll(
     mut asked: SourcePoller,
     source: usize,
-    keeper: &IssuerReconciler,
+    reconciler: &IssuerReconciler,
     mut pass: Permit,
     mut pace: Option<watch::Receiver<PollRate>>,
     told: impl Fn(bool),
@@ -135,17 +135,17 @@ pub(super) async fn poll(
             }
         }
         let answered = pass.run(Box::pin(async {
-            let answer = asked.poll(keeper).await;
+            let answer = asked.poll(reconciler).await;
             let answered = answer.is_ok();
-            report(keeper, source, asked.name(), answer.unwrap_or_else(|_| SourceObservation::failed()))
+            report(reconciler, source, asked.name(), answer.unwrap_or_else(|_| SourceObservation::failed()))
                 .await;
-            keeper.source_polled(source);
+            reconciler.source_polled(source);
             answered
         }));
         let answered = answered.await;
         told(answered);
         if answered {
-            Box::pin(asked.probe(keeper)).await;
+            Box::pin(asked.probe(reconciler)).await;
             let hurried = pace.as_ref().is_some_and(|pace| Instant::now() < pace.borrow().until);
             let wait = if hurried { RETRY_SOURCE.min(asked.every()) } else { jittered(asked.every()) };
             may_stir = select! {
@@ -170,9 +170,9 @@ async fn fast_poll_requested(pace: &mut Option<watch::Receiver<PollRate>>) {
     std::future::pending::<()>().await;
 }
 
-async fn report(keeper: &IssuerReconciler, source: usize, name: &str, hearing: SourceObservation) {
-    if let Err(error) = keeper.observe_source(source, name, hearing).await {
-        keeper.log_store_error(&error);
+async fn report(reconciler: &IssuerReconciler, source: usize, name: &str, observation: SourceObservation) {
+    if let Err(error) = reconciler.observe_source(source, name, observation).await {
+        reconciler.log_store_error(&error);
     }
 }
 
@@ -186,33 +186,34 @@ pub(super) fn jittered(every: Duration) -> Duration {
 /// relying parties are shown something else, and again after a
 /// while when it failed.
 pub async fn run_target(
-    mut placer: TargetReconciler,
-    keeper: Arc<IssuerReconciler>,
+    mut target_reconciler: TargetReconciler,
+    reconciler: Arc<IssuerReconciler>,
     tick: Arc<Notify>,
     mut pass: Permit,
     stop: CancellationToken,
 ) {
     let turn = async {
-        let _ = timeout(FIRST_READ, pass.run(Box::pin(first_read(&mut placer, &keeper)))).await;
-        first_reads(&keeper).await;
-        let mut ledgers = keeper.ledger();
-        let mut suspicions = keeper.recheck_requests();
+        let _ =
+            timeout(FIRST_READ, pass.run(Box::pin(first_read(&mut target_reconciler, &reconciler)))).await;
+        first_reads(&reconciler).await;
+        let mut ledgers = reconciler.ledger();
+        let mut suspicions = reconciler.recheck_requests();
         let mut attempt = 0;
         let mut troubles = Troubles::default();
         loop {
             ledgers.mark_unchanged();
             suspicions.mark_unchanged();
             let looked = pass.run(Box::pin(async {
-                let ledger = match keeper.refresh().await {
+                let ledger = match reconciler.refresh().await {
                     Ok(ledger) => ledger,
                     Err(error) => {
-                        keeper.log_store_error(&error);
+                        reconciler.log_store_error(&error);
                         // What is known goes on.
                         Arc::clone(&ledgers.borrow())
                     }
                 };
                 if ledger.public_keys().next().is_some() {
-                    sync(&mut placer, &keeper, &ledger, &mut troubles, &mut attempt).await
+                    sync(&mut target_reconciler, &reconciler, &ledger, &mut troubles, &mut attempt).await
                 } else {
                     None
                 }
@@ -239,29 +240,29 @@ pub async fn run_target(
 }
 
 /// Looks at the target before anything is decided. One that cannot be read is left to what follows.
-async fn first_read(placer: &mut TargetReconciler, keeper: &IssuerReconciler) {
-    if let Ok(reading) = placer.read().await {
-        let look = (placer.name().to_owned(), reading);
-        if let Err(error) = keeper.observe_ledger_revisions(&[look]).await {
-            keeper.log_store_error(&error);
+async fn first_read(target_reconciler: &mut TargetReconciler, reconciler: &IssuerReconciler) {
+    if let Ok(reading) = target_reconciler.read().await {
+        let look = (target_reconciler.name().to_owned(), reading);
+        if let Err(error) = reconciler.observe_ledger_revisions(&[look]).await {
+            reconciler.log_store_error(&error);
         }
     }
 }
 
 /// One look at a target; returns after which time it needs another one, if it does.
 async fn sync(
-    placer: &mut TargetReconciler,
-    keeper: &IssuerReconciler,
+    target_reconciler: &mut TargetReconciler,
+    reconciler: &IssuerReconciler,
     ledger: &Arc<Ledger>,
     Troubles { failing: trouble, mistyped }: &mut Troubles,
     attempt: &mut usize,
 ) -> Option<Duration> {
-    let issuer = &keeper.spec().terms.issuer;
-    let (target, gates) = (placer.name().to_owned(), placer.required_for_rotation());
-    match sync_current(placer, keeper, ledger).await {
+    let issuer = &reconciler.spec().terms.issuer;
+    let (target, gates) = (target_reconciler.name().to_owned(), target_reconciler.required_for_rotation());
+    match sync_current(target_reconciler, reconciler, ledger).await {
         Ok(placed) => {
             *attempt = 0;
-            keeper.board().target(issuer, &target, |status| {
+            reconciler.board().target(issuer, &target, |status| {
                 status.gates = gates;
                 succeeded(status, &placed);
             });
@@ -282,16 +283,16 @@ async fn sync(
                 }
             }
             if let Err(error) =
-                keeper.observe_target(&target, &placed.look, &placed.strangers, placed.kept).await
+                reconciler.observe_target(&target, &placed.look, &placed.strangers, placed.kept).await
             {
-                keeper.log_store_error(&error);
+                reconciler.log_store_error(&error);
             }
-            keeper.target_synced(&target);
+            reconciler.target_synced(&target);
             (placed.public == PublicView::Behind).then_some(RECHECK_PUBLIC)
         }
         Err(error) => {
             let (hint, text) = (error.hint().map(|hint| as_typed(&hint)), in_one_line(&error));
-            keeper.board().target(issuer, &target, |status| {
+            reconciler.board().target(issuer, &target, |status| {
                 status.gates = gates;
                 status.up = false;
                 status.checks += 1;
@@ -301,7 +302,7 @@ async fn sync(
             if trouble.is_news(&text) {
                 warn!(%issuer, target, error = text, hint, "target failed, it is tried again");
             }
-            keeper.target_synced(&target);
+            reconciler.target_synced(&target);
             let wait = RETRY_TARGET[(*attempt).min(RETRY_TARGET.len() - 1)];
             *attempt += 1;
             Some(jittered(wait))

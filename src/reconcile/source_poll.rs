@@ -139,17 +139,17 @@ impl SourcePoller {
         Ok(fetched)
     }
 
-    /// Asks, notes the answer on the board and in the log, and returns it for the keeper.
+    /// Asks, notes the answer on the board and in the log, and returns it for the reconciler.
     ///
     /// # Errors
     ///
     /// As [`Asked::fetch`]; the board and the log have it already.
-    pub async fn poll(&mut self, keeper: &IssuerReconciler) -> Result<SourceObservation, PollError> {
+    pub async fn poll(&mut self, reconciler: &IssuerReconciler) -> Result<SourceObservation, PollError> {
         let fetched = self.fetch().await;
         let now = clock::now();
-        let issuer = &keeper.spec().terms.issuer;
+        let issuer = &reconciler.spec().terms.issuer;
         let matches = self.says.as_ref().and_then(|_| self.mints_as_it_should());
-        keeper.board().source(issuer, self.source.name(), |status| {
+        reconciler.board().source(issuer, self.source.name(), |status| {
             status.up = fetched.is_ok();
             match &fetched {
                 Ok(fetched) => {
@@ -191,7 +191,7 @@ impl SourcePoller {
     }
 
     /// Once a minute, finds out which key signs now and whether the world knows it.
-    pub async fn probe(&mut self, keeper: &IssuerReconciler) {
+    pub async fn probe(&mut self, reconciler: &IssuerReconciler) {
         let Source::ApiServer(server) = &self.source else { return };
         if self.probe_due.is_some_and(|due| Instant::now() < due) {
             return;
@@ -204,7 +204,7 @@ impl SourcePoller {
             self.probe_due = Some(Instant::now() + CHECK_EVERY);
             return;
         };
-        let issuer = &keeper.spec().terms.issuer;
+        let issuer = &reconciler.spec().terms.issuer;
         let probed = server.probe(account).await;
         let wait = if probed.is_ok() {
             CHECK_EVERY
@@ -232,8 +232,8 @@ impl SourcePoller {
             }
         };
         let Some(kid) = kid else { return };
-        let found = keeper.signing_key(&kid);
-        keeper.board().source(issuer, self.source.name(), |status| {
+        let found = reconciler.signing_key(&kid);
+        reconciler.board().source(issuer, self.source.name(), |status| {
             status.signs_with = Some(kid.as_str().to_owned());
             status.signing_key_public = Some(found.is_public());
             status.signing_key_ready = Some(found.is_ready());

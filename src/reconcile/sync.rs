@@ -48,8 +48,12 @@ pub struct TargetOutcome<T> {
 }
 
 impl<T> TargetOutcome<T> {
-    fn new(placer: &TargetReconciler, outcome: Result<T, SyncError>) -> Self {
-        Self { name: placer.name().to_owned(), gates: placer.required_for_rotation(), outcome }
+    fn new(target_reconciler: &TargetReconciler, outcome: Result<T, SyncError>) -> Self {
+        Self {
+            name: target_reconciler.name().to_owned(),
+            gates: target_reconciler.required_for_rotation(),
+            outcome,
+        }
     }
 }
 
@@ -85,39 +89,39 @@ impl Difference {
 ///
 /// Fails when the ledger cannot be stored: then nothing may be published.
 pub async fn sync(
-    keeper: &IssuerReconciler,
+    reconciler: &IssuerReconciler,
     sources: Vec<ConfiguredSource>,
-    placers: &mut [TargetReconciler],
+    target_reconcilers: &mut [TargetReconciler],
     adopt: bool,
 ) -> Result<SyncReport, StoreError> {
-    keeper.observe_ledger_revisions(&read_all(placers).await).await?;
+    reconciler.observe_ledger_revisions(&read_all(target_reconcilers).await).await?;
     let mut outcomes = Vec::new();
     let mut concerns = Conditions::default();
-    for (source, name, answer) in poll_all(keeper, sources).await {
-        let (hearing, outcome) = split(answer);
-        concerns = keeper.observe_source(source, &name, hearing).await?;
+    for (source, name, answer) in poll_all(reconciler, sources).await {
+        let (observation, outcome) = split(answer);
+        concerns = reconciler.observe_source(source, &name, observation).await?;
         outcomes.push((name, outcome));
     }
     if adopt {
-        adopt_unmanaged(keeper, placers).await?;
+        adopt_unmanaged(reconciler, target_reconcilers).await?;
     }
-    let ledger = keeper.ledger().borrow().clone();
+    let ledger = reconciler.ledger().borrow().clone();
     let mut targets = Vec::new();
     let ledger = &ledger;
     if ledger.public_keys().next().is_some() {
-        let placed = join_all(placers.iter_mut().map(async |placer| {
-            let placed = sync_current(placer, keeper, ledger).await;
-            TargetOutcome::new(placer, placed)
+        let placed = join_all(target_reconcilers.iter_mut().map(async |target_reconciler| {
+            let placed = sync_current(target_reconciler, reconciler, ledger).await;
+            TargetOutcome::new(target_reconciler, placed)
         }));
         targets = placed.await;
         for target in &targets {
             if let Ok(placed) = &target.outcome {
-                keeper.observe_target(&target.name, &placed.look, &placed.strangers, placed.kept).await?;
+                reconciler.observe_target(&target.name, &placed.look, &placed.strangers, placed.kept).await?;
             }
         }
     }
-    concerns.ledger = keeper.ledger().borrow().alarm(clock::now());
-    let shown = keeper.publication().borrow().clone();
+    concerns.ledger = reconciler.ledger().borrow().alarm(clock::now());
+    let shown = reconciler.publication().borrow().clone();
     let kids = shown.iter().flat_map(|shown| shown.keys().kids().cloned()).collect();
     Ok(SyncReport { sources: outcomes, concerns, targets, kids })
 }
@@ -128,22 +132,22 @@ pub async fn sync(
 ///
 /// Fails when the ledger cannot be read.
 pub async fn plan(
-    keeper: &IssuerReconciler,
+    reconciler: &IssuerReconciler,
     sources: Vec<ConfiguredSource>,
-    placers: &mut [TargetReconciler],
+    target_reconcilers: &mut [TargetReconciler],
 ) -> Result<Plan, StoreError> {
     let mut outcomes = Vec::new();
     let mut hearings = Vec::new();
-    for (source, name, answer) in poll_all(keeper, sources).await {
-        let (hearing, outcome) = split(answer);
-        hearings.push((source, name.clone(), hearing));
+    for (source, name, answer) in poll_all(reconciler, sources).await {
+        let (observation, outcome) = split(answer);
+        hearings.push((source, name.clone(), observation));
         outcomes.push((name, outcome));
     }
-    let (ledger, concerns) = keeper.preview(&read_all(placers).await, hearings).await?;
+    let (ledger, concerns) = reconciler.preview(&read_all(target_reconcilers).await, hearings).await?;
     let mut targets = Vec::new();
     if ledger.public_keys().next().is_some() {
-        let planned = join_all(placers.iter().map(async |placer| {
-            let difference = placer.plan(&ledger).await.map(|(reading, placement)| {
+        let planned = join_all(target_reconcilers.iter().map(async |target_reconciler| {
+            let difference = target_reconciler.plan(&ledger).await.map(|(reading, placement)| {
                 let before = shown_kids(&reading.found);
                 let after: BTreeSet<Kid> = placement.publication.keys().kids().cloned().collect();
                 Difference {
@@ -154,7 +158,7 @@ pub async fn plan(
                     moved_from: placement.moved_from,
                 }
             });
-            TargetOutcome::new(placer, difference)
+            TargetOutcome::new(target_reconciler, difference)
         }));
         targets = planned.await;
     }
@@ -163,24 +167,24 @@ pub async fn plan(
 
 /// What each target says of the ledger that it was written from; one that cannot be read is left to the pass
 /// that follows, which reports it.
-async fn read_all(placers: &mut [TargetReconciler]) -> Vec<(String, Reading)> {
-    let looks = placers.iter_mut().map(async |placer| {
-        let reading = placer.read().await.ok()?;
-        Some((placer.name().to_owned(), reading))
+async fn read_all(target_reconcilers: &mut [TargetReconciler]) -> Vec<(String, Reading)> {
+    let looks = target_reconcilers.iter_mut().map(async |target_reconciler| {
+        let reading = target_reconciler.read().await.ok()?;
+        Some((target_reconciler.name().to_owned(), reading))
     });
     join_all(looks).await.into_iter().flatten().collect()
 }
 
 /// Asks whoever speaks for the sources, all at once.
 async fn poll_all(
-    keeper: &IssuerReconciler,
+    reconciler: &IssuerReconciler,
     sources: Vec<ConfiguredSource>,
 ) -> Vec<(usize, String, Result<SourceObservation, PollError>)> {
     let asked = join_all(sources.into_iter().enumerate().map(async |(source, watched)| {
-        let (voices, asked) = watched.found(&keeper.spec().terms.issuer).await;
-        keeper.expect(source, &voices).await;
+        let (endpoints, asked) = watched.found(&reconciler.spec().terms.issuer).await;
+        reconciler.expect(source, &endpoints).await;
         join_all(asked.into_iter().map(async |mut asked: SourcePoller| {
-            let answer = asked.poll(keeper).await;
+            let answer = asked.poll(reconciler).await;
             (source, asked.name().to_owned(), answer)
         }))
         .await
@@ -190,20 +194,24 @@ async fn poll_all(
 
 fn split(asked: Result<SourceObservation, PollError>) -> (SourceObservation, Result<Listed, PollError>) {
     match asked {
-        Ok(mut hearing) => {
-            let listed = Listed { keys: hearing.answer.len(), notes: std::mem::take(&mut hearing.notes) };
-            (hearing, Ok(listed))
+        Ok(mut observation) => {
+            let listed =
+                Listed { keys: observation.answer.len(), notes: std::mem::take(&mut observation.notes) };
+            (observation, Ok(listed))
         }
         Err(error) => (SourceObservation::failed(), Err(error)),
     }
 }
 
 /// A target that cannot be read is left to the pass that follows, which reports it.
-async fn adopt_unmanaged(keeper: &IssuerReconciler, placers: &[TargetReconciler]) -> Result<(), StoreError> {
-    for placer in placers {
-        let ledger = keeper.ledger().borrow().clone();
-        if let Ok((_, placement)) = placer.plan(&ledger).await {
-            keeper.adopt(placer.name(), &placement.strangers).await?;
+async fn adopt_unmanaged(
+    reconciler: &IssuerReconciler,
+    target_reconcilers: &[TargetReconciler],
+) -> Result<(), StoreError> {
+    for target_reconciler in target_reconcilers {
+        let ledger = reconciler.ledger().borrow().clone();
+        if let Ok((_, placement)) = target_reconciler.plan(&ledger).await {
+            reconciler.adopt(target_reconciler.name(), &placement.strangers).await?;
         }
     }
     Ok(())

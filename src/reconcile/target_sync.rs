@@ -380,26 +380,26 @@ fn holds_all(jwks: &[u8], publication: &Publication) -> bool {
 ///
 /// As [`Placer::place`], and when the ledger cannot be read.
 pub async fn sync_current(
-    placer: &mut TargetReconciler,
-    keeper: &IssuerReconciler,
+    target_reconciler: &mut TargetReconciler,
+    reconciler: &IssuerReconciler,
     ledger: &Arc<Ledger>,
 ) -> Result<SyncResult, SyncError> {
     let mut ledger = Arc::clone(ledger);
     for _ in 1..ROUNDS {
-        match placer.sync(&ledger).await {
+        match target_reconciler.sync(&ledger).await {
             Err(SyncError::Ahead { target, sequence, .. }) => {
-                let read = keeper.observe_ledger_revision(&target, sequence).await;
+                let read = reconciler.observe_ledger_revision(&target, sequence).await;
                 ledger = read.map_err(|source| SyncError::Ledger { target, source: Box::new(source) })?;
             }
             placed => {
                 if matches!(placed, Ok(_) | Err(SyncError::Refused { .. })) {
-                    keeper.target_read(placer.name());
+                    reconciler.target_read(target_reconciler.name());
                 }
                 return placed;
             }
         }
     }
-    placer.sync(&ledger).await
+    target_reconciler.sync(&ledger).await
 }
 
 /// A target does not show the publication.

@@ -188,8 +188,8 @@ impl Keyring {
     /// # Errors
     ///
     /// Fails when it cannot be written; the one before is there then.
-    pub fn record(&self, holdings: &Journal) -> Result<(), KeyringError> {
-        self.directory.write(JOURNAL, &holdings.to_json(), directory::PRIVATE)
+    pub fn record(&self, journal: &Journal) -> Result<(), KeyringError> {
+        self.directory.write(JOURNAL, &journal.to_json(), directory::PRIVATE)
     }
 
     fn load_files(&mut self) -> Result<(), KeyringError> {

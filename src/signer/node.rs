@@ -112,7 +112,7 @@ struct PeerState {
 }
 
 struct Snapshot {
-    holdings: Journal,
+    journal: Journal,
     keys: BTreeMap<Kid, Arc<SigningKey>>,
 }
 
@@ -126,34 +126,34 @@ impl Node {
     pub fn open(settings: Settings, now: Timestamp) -> Result<(Self, Vec<RecoveryFinding>), NodeError> {
         let keyring = Keyring::hold(&settings.keyring, settings.hsm.as_ref())?;
         let board = AnnouncementDir::new(&settings.announcements, &settings.node);
-        let journal = keyring.journal()?;
-        if let Some(journal) = &journal {
+        let stored = keyring.journal()?;
+        if let Some(journal) = &stored {
             let (found, expected) = (journal.node().to_string(), settings.node.to_string());
             check(&settings, "node", found, expected)?;
             check(&settings, "issuer", journal.issuer().to_string(), settings.issuer.to_string())?;
         }
-        let before = journal
+        let before = stored
             .clone()
             .unwrap_or_else(|| Journal::new(settings.node.clone(), settings.issuer.clone(), now));
         let found = keyring.keys().values().map(|key| key.jwk().clone());
-        let (holdings, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
+        let (journal, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
         let mut trust_store = TrustStore::new(settings.trust.clone());
         let trust = trust_store.load()?;
-        let holdings =
-            holdings.with_additional_keys(settings.additional_keys.clone(), now).with_trust(&trust, now);
-        if journal.as_ref() != Some(&holdings) {
-            keyring.record(&holdings)?;
+        let journal =
+            journal.with_additional_keys(settings.additional_keys.clone(), now).with_trust(&trust, now);
+        if stored.as_ref() != Some(&journal) {
+            keyring.record(&journal)?;
         }
         // Whoever cannot say so goes on with what it did, and says it later.
-        let announced = board.post(&holdings.announcement(), keyring.keys()).is_ok();
-        let live = Snapshot { holdings: holdings.clone(), keys: keyring.keys().clone() };
+        let announced = board.post(&journal.announcement(), keyring.keys()).is_ok();
+        let live = Snapshot { journal: journal.clone(), keys: keyring.keys().clone() };
         let meter = Arc::new(SignerMetrics::new(settings.node.clone()));
-        meter.set_state(standing(&holdings, now));
+        meter.set_state(standing(&journal, now));
         let node = Self {
             hsm: keyring.hsm().cloned(),
             metrics: meter,
             others: Mutex::new(PeerReader::new(&settings.announcements, &settings.node)),
-            durable: Mutex::new(DurableState { keyring, journal: holdings }),
+            durable: Mutex::new(DurableState { keyring, journal }),
             board,
             announced: announced.into(),
             unrecorded: false.into(),
@@ -182,7 +182,7 @@ impl Node {
     /// What is in effect. Does not block.
     #[must_use]
     pub fn journal(&self) -> Journal {
-        self.snapshot.load().holdings.clone()
+        self.snapshot.load().journal.clone()
     }
 
     /// The keys that the API server verifies with and when they last changed; `None` as long as there is none
@@ -190,8 +190,8 @@ impl Node {
     #[must_use]
     pub fn verification_set(&self) -> Option<(Vec<VerificationKey>, Timestamp)> {
         let live = self.snapshot.load();
-        let set = live.holdings.verification_set(&self.orders.load().revoked)?;
-        Some((set, live.holdings.changed()))
+        let set = live.journal.verification_set(&self.orders.load().revoked)?;
+        Some((set, live.journal.changed()))
     }
 
     /// Signs the claims of an API server if memory allows it. Does not block.
@@ -219,8 +219,7 @@ impl Node {
         let live = self.snapshot.load_full();
         match self.sign_with(&live, claims, now, true) {
             Err(SignError::NotCovered(done)) => {
-                let covered =
-                    Snapshot { holdings: live.holdings.after(&done, now)?, keys: live.keys.clone() };
+                let covered = Snapshot { journal: live.journal.after(&done, now)?, keys: live.keys.clone() };
                 let recorded = desk.record(&done, now);
                 self.unrecorded.store(recorded.is_err(), Relaxed);
                 recorded?;
@@ -241,8 +240,8 @@ impl Node {
         let read = Claims::read(claims)?;
         let Settings { api_audiences, max_token_lifetime, .. } = &self.settings;
         let permit =
-            live.holdings.decide(&self.orders.load(), &read, api_audiences, now, *max_token_lifetime)?;
-        if let Some(done) = live.holdings.reserve_expiry(&permit) {
+            live.journal.decide(&self.orders.load(), &read, api_audiences, now, *max_token_lifetime)?;
+        if let Some(done) = live.journal.reserve_expiry(&permit) {
             return Err(SignError::NotCovered(Box::new(done)));
         }
         let key = live.keys.get(&permit.kid).expect("what signs has its private key");
@@ -325,7 +324,7 @@ impl Node {
     /// Reads what other nodes say, and whether what this one says still stands there, for the next [`Self::tend`]. Blocks as long as the files of others do, and nobody
     /// else waits for it.
     pub fn read_peers(&self) {
-        if !self.board.shows(&self.snapshot.load().holdings.announcement()) {
+        if !self.board.shows(&self.snapshot.load().journal.announcement()) {
             self.announced.store(false, Relaxed);
         }
         let trusted = self.peer_state.lock().expect("nobody panics while holding it").trusted.clone();
@@ -399,7 +398,7 @@ impl Node {
         loop {
             let (announcement, keys) = {
                 let desk = self.desk();
-                if self.announced.load(Relaxed) && self.snapshot.load().holdings == desk.journal {
+                if self.announced.load(Relaxed) && self.snapshot.load().journal == desk.journal {
                     return Ok(());
                 }
                 (desk.journal.announcement(), desk.keyring.keys().clone())
@@ -411,7 +410,7 @@ impl Node {
             if desk.journal.announcement() == announcement {
                 self.announced.store(true, Relaxed);
                 self.metrics.set_state(standing(&desk.journal, now));
-                self.snapshot.store(Arc::new(Snapshot { holdings: desk.journal.clone(), keys }));
+                self.snapshot.store(Arc::new(Snapshot { journal: desk.journal.clone(), keys }));
                 return Ok(());
             }
         }
@@ -454,12 +453,12 @@ pub struct Imported {
 }
 
 /// What is said of a node's keys just now.
-fn standing(holdings: &Journal, now: Timestamp) -> SignerState {
+fn standing(journal: &Journal, now: Timestamp) -> SignerState {
     let mut keys = BTreeMap::from(["standby", "active", "retired"].map(|stage| (stage, 0)));
-    for held in holdings.keys().values() {
+    for held in journal.keys().values() {
         *keys.entry(held.stage.name()).or_default() += 1;
     }
-    SignerState { keys, changed: holdings.changed(), obeyed: holdings.observed_order(), announced: now }
+    SignerState { keys, changed: journal.changed(), obeyed: journal.observed_order(), announced: now }
 }
 
 fn check(settings: &Settings, what: &'static str, found: String, expected: String) -> Result<(), NodeError> {

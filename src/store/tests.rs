@@ -137,11 +137,11 @@ async fn a_ledger_of_a_newer_program_is_refused() {
     update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect("stored");
     update(&store(&directory), |ledger| with_key(ledger, 2)).await.expect("stored");
     let path = directory.path().join("ledger.json");
-    let newer = fs::read_to_string(&path).expect("stored").replace("\"version\": 1", "\"version\": 2");
+    let newer = fs::read_to_string(&path).expect("stored").replace("\"version\": 2", "\"version\": 3");
     fs::write(&path, newer).expect("written");
     let error = store(&directory).read().await.expect_err("newer");
     let cause = std::error::Error::source(&error).expect("cause").to_string();
-    assert_eq!("ledger has version 2, this program knows versions up to 1", cause);
+    assert_eq!("ledger has version 3, this program knows versions up to 2", cause);
 }
 
 #[tokio::test]

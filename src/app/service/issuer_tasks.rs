@@ -105,12 +105,13 @@ async fn open(
 ) -> Result<(Vec<BoxFuture<'static, ()>>, Registration), AppError> {
     let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
     let own = signs.as_ref().filter(|config| config.signer.is_some()).and_then(signer::own_name);
-    let courier = signer::courier(&context.shared.data_dir, &config, own);
+    let announcement_sync = signer::announcement_sync(&context.shared.data_dir, &config, own);
     let probing = Probing::of(&config);
-    let IssuerComponents { keeper, sources, placers } = wire(config, &context.shared, Use::Serve).await?;
-    let mut publication = keeper.publication();
+    let IssuerComponents { reconciler, sources, target_reconcilers } =
+        wire(config, &context.shared, Use::Serve).await?;
+    let mut publication = reconciler.publication();
     show(&mut publication, faces);
-    keeper.begin().await?;
+    reconciler.begin().await?;
     show(&mut publication, faces);
     // It takes longer than all else: what the ledger says is shown before.
     let own = match &signs {
@@ -120,33 +121,39 @@ async fn open(
     if let (Some(own), Some(config)) = (&own, &signs) {
         context.shared.board.signer(&config.issuer, Arc::clone(own.node().metrics()));
     }
-    let office = context.offices.open(&keeper, own.as_ref().map(signer::LocalSigner::node));
+    let office = context.offices.open(&reconciler, own.as_ref().map(signer::LocalSigner::node));
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
     let prober = probing.and_then(|probing| probing.prober(own.as_ref().map(signer::LocalSigner::node)));
     if let Some(prober) = prober {
-        loops.push(Box::pin(run_probe(prober, Arc::clone(&keeper), context.gate.permit(), stop.clone())));
+        loops.push(Box::pin(run_probe(prober, Arc::clone(&reconciler), context.gate.permit(), stop.clone())));
     }
     loops.extend(
-        own.map(|own| -> BoxFuture<'static, ()> { Box::pin(own.sign(keeper.ledger(), stop.clone())) }),
+        own.map(|own| -> BoxFuture<'static, ()> { Box::pin(own.sign(reconciler.ledger(), stop.clone())) }),
     );
-    loops.extend(
-        courier.map(|courier| -> BoxFuture<'static, ()> {
-            Box::pin(run_announcement_sync(courier, stop.clone()))
-        }),
-    );
+    loops.extend(announcement_sync.map(|announcement_sync| -> BoxFuture<'static, ()> {
+        Box::pin(run_announcement_sync(announcement_sync, stop.clone()))
+    }));
     for (place, source) in sources.into_iter().enumerate() {
-        let (keeper, gate, stop) = (Arc::clone(&keeper), &context.gate, stop.clone());
+        let (reconciler, gate, stop) = (Arc::clone(&reconciler), &context.gate, stop.clone());
         loops.push(match source {
-            ConfiguredSource::One(asked) => Box::pin(run_source(asked, place, keeper, gate.permit(), stop)),
+            ConfiguredSource::One(asked) => {
+                Box::pin(run_source(asked, place, reconciler, gate.permit(), stop))
+            }
             ConfiguredSource::Found(plane) => {
-                Box::pin(watch_control_plane(plane, place, keeper, gate.clone(), stop))
+                Box::pin(watch_control_plane(plane, place, reconciler, gate.clone(), stop))
             }
         });
     }
-    for placer in placers {
+    for target_reconciler in target_reconcilers {
         let (tick, pass) = (context.ticks.follow(&schedule).await?, context.gate.permit());
-        loops.push(Box::pin(run_target(placer, Arc::clone(&keeper), tick, pass, stop.clone())));
+        loops.push(Box::pin(run_target(
+            target_reconciler,
+            Arc::clone(&reconciler),
+            tick,
+            pass,
+            stop.clone(),
+        )));
     }
     Ok((loops, office))
 }

@@ -193,8 +193,8 @@ fn a_ledger_of_a_newer_version_is_told_from_a_damaged_one() {
     let json = String::from_utf8(known(&[], &[rsa_key(1)]).to_json()).expect("JSON");
     let parse = |text: &str| Ledger::parse(text.as_bytes());
     assert!(parse(&json).is_ok());
-    let newer = json.replace("\"version\": 1", "\"version\": 2").replace("\"keys\"", "\"something_new\"");
-    assert_eq!(Err(InvalidLedger::Newer { version: 2 }), parse(&newer));
+    let newer = json.replace("\"version\": 2", "\"version\": 3").replace("\"keys\"", "\"something_new\"");
+    assert_eq!(Err(InvalidLedger::Newer { version: 3 }), parse(&newer));
     for damaged in [&json[..json.len() / 2], "", "[]", &json.replace("\"lineage\": \"", "\"lineage\": \"a b")]
     {
         assert!(matches!(parse(damaged), Err(InvalidLedger::Damaged(_))), "{damaged}");

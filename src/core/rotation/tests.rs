@@ -139,13 +139,13 @@ impl Scene {
         panic!("it never ends: {:?}", self.step(now));
     }
 
-    fn outlook(&self, name: &str, now: i64) -> NodePlan {
+    fn plan(&self, name: &str, now: i64) -> NodePlan {
         plan_node(&self.ledger, &node(name), &self.seen, at(now), &self.timing)
     }
 
     #[track_caller]
     fn held_by(&self, name: &str, now: i64, expected: &[BlockedReason]) {
-        let obstacles = self.outlook(name, now).blocked;
+        let obstacles = self.plan(name, now).blocked;
         assert_eq!(obstacles, expected.iter().cloned().collect(), "at {now}");
         assert!(!matches!(self.step(now), RotationStep::Order { .. }), "it was not held at {now}");
     }

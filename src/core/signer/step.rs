@@ -122,7 +122,7 @@ impl DesiredState {
     /// Says why it is not, for the log: the node goes on as if there were no order.
     pub fn key(
         &self,
-        holdings: &Journal,
+        journal: &Journal,
         now: Timestamp,
         margin: Duration,
     ) -> Result<Option<&Kid>, RefusedOrder> {
@@ -131,9 +131,9 @@ impl DesiredState {
         if at > later(now, margin) {
             return Err(RefusedOrder::Early { kid: named(), at });
         }
-        match holdings.observed_by(later(now, margin)) {
+        match journal.observed_by(later(now, margin)) {
             Some(heard) if at < heard => return Err(RefusedOrder::Older { kid: named(), at, heard }),
-            Some(heard) if at == heard && holdings.signing.as_ref() != Some(kid) => {
+            Some(heard) if at == heard && journal.signing.as_ref() != Some(kid) => {
                 return Err(RefusedOrder::Settled { kid: named(), at });
             }
             _ => {}
@@ -141,7 +141,7 @@ impl DesiredState {
         if self.revoked.contains(kid) {
             return Err(RefusedOrder::Revoked { kid: named() });
         }
-        match holdings.keys.get(kid) {
+        match journal.keys.get(kid) {
             None => Err(RefusedOrder::Unknown { kid: named() }),
             Some(held) if held.lost => Err(RefusedOrder::Lost { kid: named() }),
             Some(held) if held.excluded_from_discovery || held.is_dead_outside(now, margin) => {

@@ -29,18 +29,18 @@ fn revoke(index: usize) -> DesiredState {
 
 /// Does all there is to do; new keys are numbered from `made` on.
 fn settle(
-    mut holdings: Journal,
+    mut journal: Journal,
     orders: &DesiredState,
     now: Timestamp,
     made: &mut usize,
 ) -> (Journal, Vec<SignerStep>) {
     let mut steps = Vec::new();
-    while let Some(step) = holdings.next_step(orders, now, MARGIN) {
-        holdings = holdings.after(&carried_out(&step, made), now).expect("in order");
+    while let Some(step) = journal.next_step(orders, now, MARGIN) {
+        journal = journal.after(&carried_out(&step, made), now).expect("in order");
         steps.push(step);
         assert!(steps.len() < 100, "it never ends: {steps:?}");
     }
-    (holdings, steps)
+    (journal, steps)
 }
 
 fn carried_out(step: &SignerStep, made: &mut usize) -> Done {
@@ -64,107 +64,107 @@ fn claims(json: &str) -> Result<Claims, UnreadableClaims> {
 }
 
 fn permit(
-    holdings: &Journal,
+    journal: &Journal,
     orders: &DesiredState,
     aud: &str,
     exp: i64,
 ) -> Result<SigningDecision, SigningRefusal> {
     let claims = claims(&format!(r#"{{"aud":{aud},"exp":{exp},"sub":"x"}}"#)).expect("readable");
     let inside = BTreeSet::from(["api".to_owned(), "other-api".to_owned()]);
-    holdings.decide(orders, &claims, &inside, at(1000), LIFETIME)
+    journal.decide(orders, &claims, &inside, at(1000), LIFETIME)
 }
 
 #[test]
 fn a_first_start_makes_two_keys_and_signs_with_the_older_for_the_api_server_alone() {
-    let (holdings, steps) = settle(empty(), &DesiredState::default(), at(5), &mut 0);
+    let (journal, steps) = settle(empty(), &DesiredState::default(), at(5), &mut 0);
     let begin = SignerStep::Begin { kid: kid(0), ordered: None };
     assert_eq!(steps, [SignerStep::Generate, begin, SignerStep::Generate]);
-    assert_eq!(holdings.signing(), Some(&kid(0)));
+    assert_eq!(journal.signing(), Some(&kid(0)));
     assert_eq!(
-        permit(&holdings, &DesiredState::default(), r#"["else"]"#, 1500),
+        permit(&journal, &DesiredState::default(), r#"["else"]"#, 1500),
         Err(SigningRefusal::NotReady)
     );
-    assert!(permit(&holdings, &DesiredState::default(), r#"["api"]"#, 1500).is_ok());
+    assert!(permit(&journal, &DesiredState::default(), r#"["api"]"#, 1500).is_ok());
 }
 
 #[test]
 fn an_order_for_the_key_that_signs_lets_it_sign_for_everybody() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), made);
-    let (holdings, steps) = settle(holdings, &order(0), at(6), made);
+    let (journal, _) = settle(empty(), &DesiredState::default(), at(5), made);
+    let (journal, steps) = settle(journal, &order(0), at(6), made);
     assert_eq!(steps, [SignerStep::Allow { kid: kid(0), ordered: EPOCH }]);
-    let permit = permit(&holdings, &order(0), r#""else""#, 1500);
+    let permit = permit(&journal, &order(0), r#""else""#, 1500);
     assert_eq!(permit, Ok(SigningDecision { kid: kid(0), exp: at(1500), external: true }));
 }
 
 #[test]
 fn a_rotation_begins_with_the_new_key_before_it_stops_the_old_one_and_makes_a_spare() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &order(0), at(5), made);
-    let (holdings, steps) = settle(holdings, &order(1), at(6), made);
+    let (journal, _) = settle(empty(), &order(0), at(5), made);
+    let (journal, steps) = settle(journal, &order(1), at(6), made);
     let begin = SignerStep::Begin { kid: kid(1), ordered: Some(at(1)) };
     assert_eq!(steps, [begin, SignerStep::Stop { kid: kid(0) }, SignerStep::Generate]);
     // The publisher changed its mind.
-    let (holdings, steps) = settle(holdings, &ordered(0, 2), at(7), made);
+    let (journal, steps) = settle(journal, &ordered(0, 2), at(7), made);
     assert_eq!(
         steps,
         [SignerStep::Begin { kid: kid(0), ordered: Some(at(2)) }, SignerStep::Stop { kid: kid(1) }]
     );
-    assert_eq!(holdings.signing(), Some(&kid(0)));
+    assert_eq!(journal.signing(), Some(&kid(0)));
 }
 
 #[test]
 fn what_was_ordered_goes_on_without_orders() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &order(0), at(5), made);
-    let (after, steps) = settle(holdings.clone(), &DesiredState::default(), at(6), made);
-    assert_eq!((after, steps), (holdings, vec![]));
+    let (journal, _) = settle(empty(), &order(0), at(5), made);
+    let (after, steps) = settle(journal.clone(), &DesiredState::default(), at(6), made);
+    assert_eq!((after, steps), (journal, vec![]));
 }
 
 #[test]
 fn a_revoked_key_stops_although_no_other_is_ready() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &order(0), at(5), made);
+    let (journal, _) = settle(empty(), &order(0), at(5), made);
     let revoked = revoke(0);
-    let claims = permit(&holdings, &revoked, r#""api""#, 1500);
+    let claims = permit(&journal, &revoked, r#""api""#, 1500);
     assert_eq!(claims, Err(SigningRefusal::NoKey), "not for a moment");
-    let (holdings, steps) = settle(holdings, &revoked, at(6), made);
+    let (journal, steps) = settle(journal, &revoked, at(6), made);
     let (begin, stop) = (SignerStep::Begin { kid: kid(1), ordered: None }, SignerStep::Stop { kid: kid(0) });
     assert_eq!(steps, [begin, stop, SignerStep::Destroy { kid: kid(0) }, SignerStep::Generate]);
-    assert_eq!(permit(&holdings, &revoked, r#""else""#, 1500), Err(SigningRefusal::NotReady));
+    assert_eq!(permit(&journal, &revoked, r#""else""#, 1500), Err(SigningRefusal::NotReady));
 
     let both = DesiredState { revoked: BTreeSet::from([kid(0), kid(1), kid(2)]), ..DesiredState::default() };
-    assert_eq!(holdings.next_step(&both, at(7), MARGIN), Some(SignerStep::Stop { kid: kid(1) }));
-    let (holdings, _) = settle(holdings, &both, at(7), made);
-    assert_eq!(holdings.signing(), Some(&kid(3)));
+    assert_eq!(journal.next_step(&both, at(7), MARGIN), Some(SignerStep::Stop { kid: kid(1) }));
+    let (journal, _) = settle(journal, &both, at(7), made);
+    assert_eq!(journal.signing(), Some(&kid(3)));
 }
 
 #[test]
 fn an_order_that_cannot_be_obeyed_is_refused_with_its_reason() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &order(0), at(5), made);
-    let (mut holdings, _) = settle(holdings, &order(1), at(6), made);
-    let refused = |holdings: &Journal, orders: &DesiredState| {
+    let (journal, _) = settle(empty(), &order(0), at(5), made);
+    let (mut journal, _) = settle(journal, &order(1), at(6), made);
+    let refused = |journal: &Journal, orders: &DesiredState| {
         let step = SignerStep::Refuse { ordered: orders.at };
-        assert_eq!(holdings.next_step(orders, at(7), MARGIN), Some(step), "as if there were no order");
-        orders.key(holdings, at(7), MARGIN).expect_err("refused").to_string()
+        assert_eq!(journal.next_step(orders, at(7), MARGIN), Some(step), "as if there were no order");
+        orders.key(journal, at(7), MARGIN).expect_err("refused").to_string()
     };
-    assert_eq!(refused(&holdings, &ordered(9, 2)), format!("key `{}` is not of this node", kid(9)));
-    holdings.keys.get_mut(&kid(0)).expect("held").excluded_from_discovery = true;
+    assert_eq!(refused(&journal, &ordered(9, 2)), format!("key `{}` is not of this node", kid(9)));
+    journal.keys.get_mut(&kid(0)).expect("held").excluded_from_discovery = true;
     let withdrawn = format!("key `{}` is withdrawn from relying parties", kid(0));
-    assert_eq!(refused(&holdings, &ordered(0, 3)), withdrawn);
-    holdings.keys.get_mut(&kid(0)).expect("held").lost = true;
-    assert_eq!(refused(&holdings, &ordered(0, 4)), format!("the private key of `{}` is gone", kid(0)));
+    assert_eq!(refused(&journal, &ordered(0, 3)), withdrawn);
+    journal.keys.get_mut(&kid(0)).expect("held").lost = true;
+    assert_eq!(refused(&journal, &ordered(0, 4)), format!("the private key of `{}` is gone", kid(0)));
     let orders = DesiredState { at: at(5), sign: Some(kid(2)), ..revoke(2) };
-    assert_eq!(orders.key(&holdings, at(7), MARGIN), Err(RefusedOrder::Revoked { kid: kid(2) }));
+    assert_eq!(orders.key(&journal, at(7), MARGIN), Err(RefusedOrder::Revoked { kid: kid(2) }));
 }
 
 /// Once a publisher hears that an order was dealt with, it takes the key away when its last token is dead.
 #[test]
 fn a_refusal_is_told_and_is_for_good() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &order(0), at(5), made);
-    let lost = holdings.with_private_keys([rsa_key(0)], at(6), LIFETIME).0;
+    let (journal, _) = settle(empty(), &order(0), at(5), made);
+    let lost = journal.with_private_keys([rsa_key(0)], at(6), LIFETIME).0;
     let (told, steps) = settle(lost, &order(1), at(7), &mut 2);
     assert_eq!(
         (steps, told.observed_order()),
@@ -184,90 +184,90 @@ fn a_refusal_is_told_and_is_for_good() {
 #[test]
 fn every_announcement_is_later_than_the_one_before_by_whatever_clock() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &DesiredState::default(), at(100), made);
-    let first = holdings.announcement().version().at;
-    let (holdings, steps) = settle(holdings, &order(0), at(50), made);
-    assert_eq!((steps.len(), holdings.announcement().version().at > first), (1, true));
-    let same = holdings.after(&Done::ExpiryReserved { kid: kid(0), outside: true, until: at(900) }, at(200));
-    assert_eq!(same.expect("in order").announcement(), holdings.announcement(), "nobody waits for it");
+    let (journal, _) = settle(empty(), &DesiredState::default(), at(100), made);
+    let first = journal.announcement().version().at;
+    let (journal, steps) = settle(journal, &order(0), at(50), made);
+    assert_eq!((steps.len(), journal.announcement().version().at > first), (1, true));
+    let same = journal.after(&Done::ExpiryReserved { kid: kid(0), outside: true, until: at(900) }, at(200));
+    assert_eq!(same.expect("in order").announcement(), journal.announcement(), "nobody waits for it");
 }
 
 #[test]
 fn a_ledger_that_was_restored_makes_no_node_go_back() {
     let dated = |index, second| DesiredState { at: at(second), ..order(index) };
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &dated(0, 100), at(100), made);
-    let (holdings, _) = settle(holdings, &dated(1, 200), at(200), made);
+    let (journal, _) = settle(empty(), &dated(0, 100), at(100), made);
+    let (journal, _) = settle(journal, &dated(1, 200), at(200), made);
     let backup = dated(0, 199);
-    let older = backup.key(&holdings, at(300), MARGIN);
+    let older = backup.key(&journal, at(300), MARGIN);
     assert_eq!(older, Err(RefusedOrder::Older { kid: kid(0), at: at(199), heard: at(200) }));
-    assert_eq!(holdings.next_step(&backup, at(201), MARGIN), None);
+    assert_eq!(journal.next_step(&backup, at(201), MARGIN), None);
     // An order that changes nothing is obeyed too.
-    let (holdings, steps) = settle(holdings, &dated(1, 300), at(300), made);
+    let (journal, steps) = settle(journal, &dated(1, 300), at(300), made);
     assert_eq!(steps[0], SignerStep::Allow { kid: kid(1), ordered: at(300) });
-    let (holdings, steps) = settle(holdings, &dated(2, 280), at(301), made);
-    assert_eq!((holdings.signing(), steps), (Some(&kid(1)), vec![]));
+    let (journal, steps) = settle(journal, &dated(2, 280), at(301), made);
+    assert_eq!((journal.signing(), steps), (Some(&kid(1)), vec![]));
 }
 
 #[test]
 fn an_order_from_the_future_does_not_silence_those_of_the_present() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &order(0), at(5), made);
+    let (journal, _) = settle(empty(), &order(0), at(5), made);
     let orders = DesiredState { at: at(16), ..order(1) };
-    let early = orders.key(&holdings, at(5), MARGIN).expect_err("early").to_string();
+    let early = orders.key(&journal, at(5), MARGIN).expect_err("early").to_string();
     let times = "was ordered at 1970-01-01T00:00:16Z, which is still to come";
     assert_eq!(early, format!("key `{}` {times}: this clock and the publisher's disagree", kid(1)));
-    assert_eq!(orders.key(&holdings, at(6), MARGIN), Ok(Some(&kid(1))));
+    assert_eq!(orders.key(&journal, at(6), MARGIN), Ok(Some(&kid(1))));
 }
 
 #[test]
 fn an_order_of_the_present_is_obeyed_although_one_of_the_future_was() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &ordered(0, 900), at(900), made);
-    assert_eq!(holdings.observed_order(), Some(at(900)));
+    let (journal, _) = settle(empty(), &ordered(0, 900), at(900), made);
+    assert_eq!(journal.observed_order(), Some(at(900)));
     // The clock was ahead, and is right now.
-    let (holdings, steps) = settle(holdings, &ordered(0, 900), at(5), made);
-    assert_eq!((holdings.signing(), steps), (Some(&kid(0)), vec![]), "it goes on");
-    let (holdings, steps) = settle(holdings, &ordered(1, 6), at(6), made);
+    let (journal, steps) = settle(journal, &ordered(0, 900), at(5), made);
+    assert_eq!((journal.signing(), steps), (Some(&kid(0)), vec![]), "it goes on");
+    let (journal, steps) = settle(journal, &ordered(1, 6), at(6), made);
     assert_eq!(steps[0], SignerStep::Begin { kid: kid(1), ordered: Some(at(6)) });
-    assert_eq!(holdings.observed_order(), Some(at(6)));
+    assert_eq!(journal.observed_order(), Some(at(6)));
     let older = ordered(0, 5);
     let refused = RefusedOrder::Older { kid: kid(0), at: at(5), heard: at(6) };
-    assert_eq!(older.key(&holdings, at(7), MARGIN), Err(refused), "as ever");
+    assert_eq!(older.key(&journal, at(7), MARGIN), Err(refused), "as ever");
 }
 
 #[test]
 fn a_retired_key_is_shown_then_withdrawn_then_destroyed() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &order(0), at(5), made);
+    let (journal, _) = settle(empty(), &order(0), at(5), made);
     let cover = |outside, until| Done::ExpiryReserved { kid: kid(0), outside, until: at(until) };
-    let holdings = holdings.after(&cover(true, 100), at(6)).expect("in order");
-    let holdings = holdings.after(&cover(false, 500), at(6)).expect("in order");
-    let (holdings, _) = settle(holdings, &order(1), at(7), made);
+    let journal = journal.after(&cover(true, 100), at(6)).expect("in order");
+    let journal = journal.after(&cover(false, 500), at(6)).expect("in order");
+    let (journal, _) = settle(journal, &order(1), at(7), made);
     let stage = Stage::Retired { since: at(7), latest_exp: Some(at(100)) };
-    assert_eq!(holdings.announcement().keys()[&kid(0)].stage, stage);
-    assert_eq!(holdings.next_step(&order(1), at(109), MARGIN), None);
+    assert_eq!(journal.announcement().keys()[&kid(0)].stage, stage);
+    assert_eq!(journal.next_step(&order(1), at(109), MARGIN), None);
     let late = ordered(0, 3);
-    assert!(late.key(&holdings, at(109), MARGIN).is_ok());
-    let refused = late.key(&holdings, at(110), MARGIN);
+    assert!(late.key(&journal, at(109), MARGIN).is_ok());
+    let refused = late.key(&journal, at(110), MARGIN);
     assert_eq!(refused, Err(RefusedOrder::Excluded { kid: kid(0) }), "it may be public no more");
-    let (holdings, steps) = settle(holdings, &order(1), at(110), made);
+    let (journal, steps) = settle(journal, &order(1), at(110), made);
     assert_eq!(steps, [SignerStep::Exclude { kid: kid(0) }]);
-    assert_eq!(holdings.changed(), at(110));
-    let excluded = |holdings: &Journal| {
-        let set = holdings.verification_set(&BTreeSet::new()).expect("a set");
+    assert_eq!(journal.changed(), at(110));
+    let excluded = |journal: &Journal| {
+        let set = journal.verification_set(&BTreeSet::new()).expect("a set");
         set.iter().filter(|key| key.exclude).map(|key| key.jwk.kid().clone()).collect::<Vec<_>>()
     };
-    assert_eq!(excluded(&holdings), [kid(0)]);
-    assert_eq!(holdings.next_step(&order(1), at(509), MARGIN), None);
-    let (holdings, steps) = settle(holdings, &order(1), at(510), made);
+    assert_eq!(excluded(&journal), [kid(0)]);
+    assert_eq!(journal.next_step(&order(1), at(509), MARGIN), None);
+    let (journal, steps) = settle(journal, &order(1), at(510), made);
     assert_eq!(steps, [SignerStep::Destroy { kid: kid(0) }]);
-    assert_eq!(holdings.keys().len(), 2);
+    assert_eq!(journal.keys().len(), 2);
 }
 
 #[test]
 fn a_token_for_the_api_server_alone_names_only_its_audiences() {
-    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), &mut 0);
+    let (journal, _) = settle(empty(), &DesiredState::default(), at(5), &mut 0);
     for (aud, inside) in [
         (r#""api""#, true),
         (r#"["api"]"#, true),
@@ -276,14 +276,14 @@ fn a_token_for_the_api_server_alone_names_only_its_audiences() {
         (r#""""#, false),
         (r#""API""#, false),
     ] {
-        assert_eq!(permit(&holdings, &DesiredState::default(), aud, 1500).is_ok(), inside, "{aud}");
+        assert_eq!(permit(&journal, &DesiredState::default(), aud, 1500).is_ok(), inside, "{aud}");
     }
 }
 
 #[test]
 fn a_token_that_lives_too_long_is_refused() {
-    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), &mut 0);
-    let until = |exp| permit(&holdings, &DesiredState::default(), r#""api""#, exp).map(|permit| permit.exp);
+    let (journal, _) = settle(empty(), &DesiredState::default(), at(5), &mut 0);
+    let until = |exp| permit(&journal, &DesiredState::default(), r#""api""#, exp).map(|permit| permit.exp);
     assert_eq!(until(1610), Ok(at(1610)), "ten seconds of leeway");
     assert_eq!(until(1611), Err(SigningRefusal::TooLong));
     assert_eq!(until(253_402_200_000), Err(SigningRefusal::TooLong));
@@ -319,47 +319,47 @@ fn claims_that_cannot_be_read_are_refused() {
 
 #[test]
 fn the_horizon_moves_in_strides_and_never_back() {
-    let (holdings, _) = settle(empty(), &order(0), at(5), &mut 0);
+    let (journal, _) = settle(empty(), &order(0), at(5), &mut 0);
     let permit = |exp| SigningDecision { kid: kid(0), exp: at(exp), external: true };
-    let done = holdings.reserve_expiry(&permit(100)).expect("nothing is covered yet");
+    let done = journal.reserve_expiry(&permit(100)).expect("nothing is covered yet");
     assert_eq!(done, Done::ExpiryReserved { kid: kid(0), outside: true, until: at(160) });
-    let holdings = holdings.after(&done, at(6)).expect("in order");
-    assert_eq!(holdings.reserve_expiry(&permit(160)), None);
-    assert!(holdings.reserve_expiry(&permit(161)).is_some());
+    let journal = journal.after(&done, at(6)).expect("in order");
+    assert_eq!(journal.reserve_expiry(&permit(160)), None);
+    assert!(journal.reserve_expiry(&permit(161)).is_some());
     let inside = SigningDecision { external: false, ..permit(100) };
-    assert!(holdings.reserve_expiry(&inside).is_some(), "it is for others, and counts for them alone");
+    assert!(journal.reserve_expiry(&inside).is_some(), "it is for others, and counts for them alone");
     let earlier = Done::ExpiryReserved { kid: kid(0), outside: true, until: at(50) };
-    assert_eq!(holdings.after(&earlier, at(7)), Ok(holdings.clone()));
+    assert_eq!(journal.after(&earlier, at(7)), Ok(journal.clone()));
 }
 
 #[test]
 fn keys_of_before_stand_in_the_verification_set_as_the_operator_says() {
     let made = &mut 0;
-    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), made);
+    let (journal, _) = settle(empty(), &DesiredState::default(), at(5), made);
     let legacy = vec![
         VerificationOnlyKey { jwk: rsa_key(50), exclude: true },
         VerificationOnlyKey { jwk: rsa_key(0), exclude: true },
     ];
-    let holdings = holdings.with_additional_keys(legacy.clone(), at(6));
-    assert_eq!(holdings.changed(), at(6));
-    assert_eq!(holdings.with_additional_keys(legacy, at(7)).changed(), at(6), "nothing new");
-    let set = holdings.verification_set(&BTreeSet::new()).expect("a set");
+    let journal = journal.with_additional_keys(legacy.clone(), at(6));
+    assert_eq!(journal.changed(), at(6));
+    assert_eq!(journal.with_additional_keys(legacy, at(7)).changed(), at(6), "nothing new");
+    let set = journal.verification_set(&BTreeSet::new()).expect("a set");
     let kids: Vec<_> = set.iter().map(|key| key.jwk.kid()).collect();
     assert!(kids.is_sorted() && kids.len() == 3);
     let excluded: Vec<_> = set.iter().filter(|key| key.exclude).map(|key| key.jwk.kid().clone()).collect();
     assert_eq!(excluded, [kid(50)], "one that signs is shown");
     let revoked = BTreeSet::from([kid(0), kid(1)]);
-    assert_eq!(holdings.verification_set(&revoked), None, "nothing that may be shown");
+    assert_eq!(journal.verification_set(&revoked), None, "nothing that may be shown");
 }
 
 #[test]
 fn a_journal_survives_being_stored() {
-    let (holdings, _) = settle(empty(), &order(0), at(5), &mut 0);
-    let json = holdings.to_json();
-    assert_eq!(Journal::parse(&json), Ok(holdings));
+    let (journal, _) = settle(empty(), &order(0), at(5), &mut 0);
+    let json = journal.to_json();
+    assert_eq!(Journal::parse(&json), Ok(journal));
     let text = String::from_utf8(json).expect("JSON is text");
-    let newer = text.replace("\"version\": 1", "\"version\": 2");
-    assert_eq!(Journal::parse(newer.as_bytes()), Err(InvalidJournal::Newer { version: 2 }));
+    let newer = text.replace("\"version\": 2", "\"version\": 3");
+    assert_eq!(Journal::parse(newer.as_bytes()), Err(InvalidJournal::Newer { version: 3 }));
     let misnamed = text.replace(&format!("\"{}\": {{", kid(1)), "\"other\": {");
     assert!(matches!(Journal::parse(misnamed.as_bytes()), Err(InvalidJournal::Misnamed { .. })));
     let signing =
@@ -372,40 +372,40 @@ fn a_journal_survives_being_stored() {
 
 #[test]
 fn of_a_key_that_nobody_recorded_the_worst_is_assumed() {
-    let (holdings, surprises) = empty().with_private_keys([rsa_key(7)], at(100), LIFETIME);
+    let (journal, surprises) = empty().with_private_keys([rsa_key(7)], at(100), LIFETIME);
     assert_eq!(surprises, [RecoveryFinding::Unrecorded { kid: kid(7) }]);
     let worst = Some(at(710));
-    let held = &holdings.keys()[&kid(7)];
+    let held = &journal.keys()[&kid(7)];
     assert_eq!(held.stage, Stage::Retired { since: at(100), latest_exp: worst });
     assert_eq!((held.latest_exp_bound, held.latest_internal_exp_bound), (worst, worst));
     // The publisher still wants it: it signs again, and nobody outside notices.
-    let (holdings, _) = settle(holdings, &order(7), at(101), &mut 0);
-    assert_eq!(holdings.signing(), Some(&kid(7)));
+    let (journal, _) = settle(journal, &order(7), at(101), &mut 0);
+    assert_eq!(journal.signing(), Some(&kid(7)));
 }
 
 #[test]
 fn a_private_key_that_is_gone_retires_or_is_forgotten() {
-    let (holdings, _) = settle(empty(), &order(0), at(5), &mut 0);
-    let (holdings, surprises) = holdings.with_private_keys([], at(6), LIFETIME);
+    let (journal, _) = settle(empty(), &order(0), at(5), &mut 0);
+    let (journal, surprises) = journal.with_private_keys([], at(6), LIFETIME);
     assert_eq!(surprises.len(), 2);
-    assert_eq!(holdings.signing(), None);
-    assert_eq!(holdings.keys()[&kid(0)].stage, Stage::Retired { since: at(6), latest_exp: None });
-    assert!(holdings.keys().len() == 1, "the standby had not signed");
-    let (again, surprises) = holdings.with_private_keys([], at(7), LIFETIME);
-    assert_eq!((again, surprises), (holdings, vec![]));
+    assert_eq!(journal.signing(), None);
+    assert_eq!(journal.keys()[&kid(0)].stage, Stage::Retired { since: at(6), latest_exp: None });
+    assert!(journal.keys().len() == 1, "the standby had not signed");
+    let (again, surprises) = journal.with_private_keys([], at(7), LIFETIME);
+    assert_eq!((again, surprises), (journal, vec![]));
 }
 
 #[test]
 fn whoever_writes_orders_cannot_make_a_node_hold_keys_without_end() {
     let made = &mut 0;
-    let (mut holdings, _) = settle(empty(), &DesiredState::default(), at(5), made);
+    let (mut journal, _) = settle(empty(), &DesiredState::default(), at(5), made);
     for round in 0..60 {
         let orders = order(round.min(*made - 1));
-        (holdings, _) = settle(holdings, &orders, at(100), made);
+        (journal, _) = settle(journal, &orders, at(100), made);
     }
-    assert_eq!(holdings.keys().len(), 32);
-    let (holdings, _) = settle(holdings, &revoke(31), at(100), made);
-    assert!(holdings.signing().is_some(), "there is always room for one that signs");
+    assert_eq!(journal.keys().len(), 32);
+    let (journal, _) = settle(journal, &revoke(31), at(100), made);
+    assert!(journal.signing().is_some(), "there is always room for one that signs");
 }
 
 #[test]
@@ -430,33 +430,33 @@ fn a_socket_is_written_as_kube_apiserver_takes_it() {
 #[test]
 fn a_node_that_was_taken_for_gone_says_once_that_it_lives() {
     let mut made = 0;
-    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), &mut made);
+    let (journal, _) = settle(empty(), &DesiredState::default(), at(5), &mut made);
     let forgotten_at = |second| DesiredState { forgotten: Some(at(second)), ..DesiredState::default() };
-    assert_eq!(holdings.next_step(&forgotten_at(4), at(20), MARGIN), None, "it has spoken since");
-    let (speaking, steps) = settle(holdings.clone(), &forgotten_at(6), at(20), &mut made);
+    assert_eq!(journal.next_step(&forgotten_at(4), at(20), MARGIN), None, "it has spoken since");
+    let (speaking, steps) = settle(journal.clone(), &forgotten_at(6), at(20), &mut made);
     assert_eq!(steps, [SignerStep::Reassert { after: at(6) }]);
-    assert!(speaking.announcement().says_the_same_as(&holdings.announcement()));
+    assert!(speaking.announcement().says_the_same_as(&journal.announcement()));
     assert!(speaking.announcement().version().at > at(6));
-    assert_eq!(speaking.changed(), holdings.changed(), "nothing else is news");
+    assert_eq!(speaking.changed(), journal.changed(), "nothing else is news");
     // A clock may be behind that of the publisher; whoever forges a later time silences nobody.
-    let (speaking, _) = settle(holdings.clone(), &forgotten_at(30), at(20), &mut made);
+    let (speaking, _) = settle(journal.clone(), &forgotten_at(30), at(20), &mut made);
     assert!(speaking.announcement().version().at > at(30));
-    assert_eq!(holdings.next_step(&forgotten_at(31), at(20), MARGIN), None);
+    assert_eq!(journal.next_step(&forgotten_at(31), at(20), MARGIN), None);
 }
 
 #[test]
 fn a_node_that_has_lost_its_last_announcement_announces_again_until_that_counts() {
     let mut made = 0;
-    let (holdings, _) = settle(empty(), &DesiredState::default(), at(5), &mut made);
+    let (journal, _) = settle(empty(), &DesiredState::default(), at(5), &mut made);
     let announced_at = |time| DesiredState { announced: Some(time), ..DesiredState::default() };
-    let said = holdings.announcement().version().at;
-    assert_eq!(holdings.next_step(&announced_at(said), at(20), MARGIN), None, "that is the last one");
-    let (speaking, steps) = settle(holdings.clone(), &announced_at(at(7)), at(6), &mut made);
+    let said = journal.announcement().version().at;
+    assert_eq!(journal.next_step(&announced_at(said), at(20), MARGIN), None, "that is the last one");
+    let (speaking, steps) = settle(journal.clone(), &announced_at(at(7)), at(6), &mut made);
     assert_eq!(
         steps,
         [SignerStep::Reassert { after: at(7) }],
         "its clock was ahead, and its journal is gone"
     );
     assert!(speaking.announcement().version().at > at(7));
-    assert_eq!(holdings.next_step(&announced_at(at(31)), at(20), MARGIN), None, "a forged one");
+    assert_eq!(journal.next_step(&announced_at(at(31)), at(20), MARGIN), None, "a forged one");
 }

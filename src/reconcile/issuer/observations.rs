@@ -77,7 +77,7 @@ impl Endpoints {
 impl SourceObservations {
     pub(super) fn new(sources: impl IntoIterator<Item = Endpoints>) -> Self {
         Self {
-            sources: sources.into_iter().map(|voices| SourceGroup::new(&voices)).collect(),
+            sources: sources.into_iter().map(|endpoints| SourceGroup::new(&endpoints)).collect(),
             alarms: BTreeSet::new(),
             rotation: BTreeMap::new(),
             undated: BTreeMap::new(),
@@ -131,15 +131,15 @@ impl SourceObservations {
     }
 
     /// Returns the names of those who do not speak any more.
-    pub(super) fn expect(&mut self, source: usize, voices: &Endpoints) -> Vec<String> {
-        self.sources[source].expect(voices)
+    pub(super) fn expect(&mut self, source: usize, endpoints: &Endpoints) -> Vec<String> {
+        self.sources[source].expect(endpoints)
     }
 
     /// Takes in what was said just now by one who speaks for the source.
-    pub(super) fn record(&mut self, source: usize, name: &str, hearing: SourceObservation) {
-        if let Some(voice) = self.sources[source].endpoints.get_mut(name) {
-            voice.report.answer = hearing.answer;
-            voice.present = hearing.server_time.map(|theirs| (theirs, Instant::now()));
+    pub(super) fn record(&mut self, source: usize, name: &str, observation: SourceObservation) {
+        if let Some(endpoint) = self.sources[source].endpoints.get_mut(name) {
+            endpoint.report.answer = observation.answer;
+            endpoint.present = observation.server_time.map(|theirs| (theirs, Instant::now()));
         }
     }
 
@@ -148,20 +148,20 @@ impl SourceObservations {
     }
 
     pub(super) fn reports(&self) -> impl Iterator<Item = &SourceReport> + Clone {
-        self.sources
-            .iter()
-            .flat_map(|panel| panel.endpoints.values().map(|voice| &voice.report).chain([&panel.others]))
+        self.sources.iter().flat_map(|panel| {
+            panel.endpoints.values().map(|endpoint| &endpoint.report).chain([&panel.others])
+        })
     }
 
     /// The kids that each API server verifies now; `None` for one that did not answer.
     pub(super) fn api_servers(&self) -> BTreeMap<String, Option<BTreeSet<Kid>>> {
         let verifying = self.sources.iter().filter(|panel| panel.verify);
-        let voices = verifying.flat_map(|panel| &panel.endpoints);
-        let kids = |voice: &Endpoint| {
-            let keys = voice.report.answer.keys()?;
+        let endpoints = verifying.flat_map(|panel| &panel.endpoints);
+        let kids = |endpoint: &Endpoint| {
+            let keys = endpoint.report.answer.keys()?;
             Some(keys.into_iter().map(|key| key.kid().clone()).collect())
         };
-        voices.map(|(name, voice)| (name.clone(), kids(voice))).collect()
+        endpoints.map(|(name, endpoint)| (name.clone(), kids(endpoint))).collect()
     }
 
     /// Whether everybody who may speak is known.
@@ -173,13 +173,13 @@ impl SourceObservations {
     /// spoke.
     pub(super) fn disagreeing(&self, now: Timestamp, margin: Duration) -> impl Iterator<Item = &str> {
         self.endpoints()
-            .filter(move |voice| voice.ahead(now).is_some_and(|ahead| ahead.unsigned_abs() > margin))
-            .map(|voice| voice.report.source.as_str())
+            .filter(move |endpoint| endpoint.ahead(now).is_some_and(|ahead| ahead.unsigned_abs() > margin))
+            .map(|endpoint| endpoint.report.source.as_str())
     }
 
     /// The time, if nobody disagrees with it. Where there are API servers, one at least must agree.
     pub(super) fn trusted(&self, now: Timestamp, margin: Duration) -> Option<Timestamp> {
-        let knows = |voice: &Endpoint| voice.present.is_some();
+        let knows = |endpoint: &Endpoint| endpoint.present.is_some();
         let could_know = self.sources.iter().any(|panel| panel.verify);
         let is_known = !could_know || self.endpoints().any(knows);
         (is_known && self.disagreeing(now, margin).next().is_none()).then_some(now)
@@ -195,23 +195,26 @@ impl Endpoint {
 }
 
 impl SourceGroup {
-    fn new(voices: &Endpoints) -> Self {
+    fn new(endpoints: &Endpoints) -> Self {
         let others = SourceReport { source: "others".to_owned(), answer: SourceAnswer::NotYetAsked };
-        let mut panel = Self { endpoints: BTreeMap::new(), verify: voices.verify, others };
-        panel.expect(voices);
+        let mut panel = Self { endpoints: BTreeMap::new(), verify: endpoints.verify, others };
+        panel.expect(endpoints);
         panel
     }
 
-    fn expect(&mut self, voices: &Endpoints) -> Vec<String> {
+    fn expect(&mut self, endpoints: &Endpoints) -> Vec<String> {
         self.others.answer =
-            if voices.all { SourceAnswer::Keys(Vec::new()) } else { SourceAnswer::NotYetAsked };
-        for name in &voices.names {
+            if endpoints.all { SourceAnswer::Keys(Vec::new()) } else { SourceAnswer::NotYetAsked };
+        for name in &endpoints.names {
             self.endpoints.entry(name.clone()).or_insert_with(|| Endpoint {
                 report: SourceReport { source: name.clone(), answer: SourceAnswer::NotYetAsked },
                 present: None,
             });
         }
-        self.endpoints.extract_if(.., |name, _| !voices.names.contains(name)).map(|(name, _)| name).collect()
+        self.endpoints
+            .extract_if(.., |name, _| !endpoints.names.contains(name))
+            .map(|(name, _)| name)
+            .collect()
     }
 }
 

@@ -35,7 +35,7 @@ fn what_a_config_map_holds_is_told_apart() {
     let damaged = found(&serde_json::json!({ LEDGER: cut })).expect("memory may help");
     assert!(matches!(damaged, StoredLedger::Damaged(_)));
     assert_eq!(StoredLedger::Nothing, found(&serde_json::json!({})).expect("made ahead by the operator"));
-    let newer = text(&ledger).replace("\"version\": 1", "\"version\": 2");
+    let newer = text(&ledger).replace("\"version\": 2", "\"version\": 3");
     let newer = found(&serde_json::json!({ LEDGER: newer, PREVIOUS: text(&ledger) }));
     assert!(matches!(newer, Err(StoreError::Invalid { .. })));
     let foreign = found(&serde_json::json!({ "a": "1", "b": "2" })).expect_err("somebody else's").to_string();

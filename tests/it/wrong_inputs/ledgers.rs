@@ -83,7 +83,7 @@ fn a_config_map_that_cannot_hold_the_ledger_is_left_as_it_is() {
     refuses("immutable", json!({"immutable": true}));
     refuses("binary", json!({"binaryData": {"ledger.json": "AAECAw=="}}));
     refuses("no ledger", json!({"data": {"ledger.json": "{\"version\": 1"}}));
-    refuses("of a newer version", json!({"data": {"ledger.json": "{\"version\": 2}"}}));
+    refuses("of a newer version", json!({"data": {"ledger.json": "{\"version\": 3}"}}));
 
     // One that holds the ledger of another issuer, and then one of another lineage.
     it.succeeds(SYNC);

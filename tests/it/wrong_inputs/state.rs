@@ -53,7 +53,7 @@ fn a_ledger_that_cannot_be_used_is_left_as_it_is() {
         assert!(good.contains(from), "no {from} in {good}");
         good.replacen(from, to, 1)
     };
-    refuses("of a newer version", &replaced("\"version\": 1", "\"version\": 2"));
+    refuses("of a newer version", &replaced("\"version\": 2", "\"version\": 3"));
     refuses("cut off", &good[..good.len() / 2]);
     refuses("empty", "");
     refuses("of another issuer", &replaced("https://k8s.example", "https://other.example"));

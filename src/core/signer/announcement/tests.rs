@@ -61,8 +61,8 @@ fn an_announcement_survives_being_stored() {
     assert_eq!(Announcement::parse(&json), Ok(announcement));
 
     let text = String::from_utf8(json).expect("JSON is text");
-    let newer = text.replace("\"version\": 1", "\"version\": 2");
-    assert_eq!(Announcement::parse(newer.as_bytes()), Err(InvalidAnnouncement::Newer { version: 2 }));
+    let newer = text.replace("\"version\": 2", "\"version\": 3");
+    assert_eq!(Announcement::parse(newer.as_bytes()), Err(InvalidAnnouncement::Newer { version: 3 }));
     let kid = rsa_key(0).kid().to_string();
     let misnamed = text.replacen(&format!("\"{kid}\": {{"), "\"other\": {", 1);
     let error = Announcement::parse(misnamed.as_bytes()).expect_err("misnamed").to_string();

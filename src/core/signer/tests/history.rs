@@ -112,10 +112,10 @@ impl Node {
             Journal::new(NodeName::parse("node-1").expect("a name"), empty().issuer().clone(), self.now())
         });
         let keys = self.private_keys.values().cloned();
-        let (holdings, _) = journal.with_private_keys(keys, self.now(), LIFETIME);
-        self.write(&holdings)?;
-        self.announced = holdings.announcement();
-        self.memory = Some(holdings);
+        let (journal, _) = journal.with_private_keys(keys, self.now(), LIFETIME);
+        self.write(&journal)?;
+        self.announced = journal.announcement();
+        self.memory = Some(journal);
         Ok(())
     }
 
@@ -128,9 +128,9 @@ impl Node {
             self.start()?;
         }
         self.ordered.extend(self.orders.sign.clone());
-        let mut holdings = self.memory.clone().expect("it runs");
-        while let Some(step) = holdings.next_step(&self.orders, self.now(), MARGIN) {
-            assert_eq!(Some(&step), holdings.next_step(&self.orders, self.now(), MARGIN).as_ref());
+        let mut journal = self.memory.clone().expect("it runs");
+        while let Some(step) = journal.next_step(&self.orders, self.now(), MARGIN) {
+            assert_eq!(Some(&step), journal.next_step(&self.orders, self.now(), MARGIN).as_ref());
             stroke()?;
             if step == SignerStep::Generate && (self.made == KEYS || self.disk_is_full) {
                 return Ok(());
@@ -148,17 +148,17 @@ impl Node {
                 _ => {}
             }
             stroke()?;
-            holdings = holdings.after(&done, self.now()).expect("in order");
-            self.write(&holdings)?;
+            journal = journal.after(&done, self.now()).expect("in order");
+            self.write(&journal)?;
             stroke()?;
-            self.announced = holdings.announcement();
+            self.announced = journal.announcement();
             stroke()?;
-            self.memory = Some(holdings.clone());
+            self.memory = Some(journal.clone());
         }
         let active = |key: &&AnnouncedKey| matches!(key.stage, Stage::Active { .. });
         assert_eq!(self.announced.keys().values().filter(active).count(), 1, "one signs");
         let spare = |key: &&AnnouncedKey| matches!(key.stage, Stage::Standby { .. });
-        let is_full = holdings.keys().len() >= 32;
+        let is_full = journal.keys().len() >= 32;
         assert!(is_full || self.announced.keys().values().filter(spare).count() == 1, "one is spare");
         Ok(())
     }

@@ -49,8 +49,8 @@ fn admitting(posted: &[SignedAnnouncement]) -> Trust {
 
 /// The keys that the API server of `me` verifies with.
 fn verified(trust: &Trust) -> BTreeSet<Kid> {
-    let holdings = Journal::new(node("me"), terms().issuer, at(0)).with_trust(trust, at(100));
-    let set = holdings.verification_set(&BTreeSet::new()).unwrap_or_default();
+    let journal = Journal::new(node("me"), terms().issuer, at(0)).with_trust(trust, at(100));
+    let set = journal.verification_set(&BTreeSet::new()).unwrap_or_default();
     set.into_iter().map(|key| key.jwk.kid().clone()).collect()
 }
 

@@ -140,8 +140,8 @@ impl World {
         (node.orders.sign.as_ref().map(number), self.since(node.orders.at)).hash(to);
         node.orders.announced.map(|at| self.since(at)).hash(to);
         kids(&node.orders.revoked).hash(to);
-        for holdings in [&node.journal, &node.memory].into_iter().flatten() {
-            self.holdings(holdings, to);
+        for journal in [&node.journal, &node.memory].into_iter().flatten() {
+            self.journal(journal, to);
         }
         for announcement in [&node.announced, &node.before] {
             announcement.is_some().hash(to);
@@ -158,9 +158,9 @@ impl World {
         }
     }
 
-    fn holdings(&self, holdings: &Journal, to: &mut DefaultHasher) {
-        (holdings.signing().map(number), holdings.observed_order().map(|heard| self.since(heard))).hash(to);
-        for (kid, held) in holdings.keys() {
+    fn journal(&self, journal: &Journal, to: &mut DefaultHasher) {
+        (journal.signing().map(number), journal.observed_order().map(|heard| self.since(heard))).hash(to);
+        for (kid, held) in journal.keys() {
             let horizon = |time: Option<Timestamp>| time.map(|time| self.since(time));
             (
                 number(kid),
