@@ -135,8 +135,9 @@ pub async fn run(
     let addresses = Started { public: public.address(), admin: admin.address() };
     let (starting, mut all_started) = mpsc::channel(1);
     let mut service = Service::new(config, tls).await?;
-    service.listen(public, admin, control, room);
+    // First: whoever connects finds every issuer, and readiness knows of each.
     service.start_all(starting);
+    service.listen(public, admin, control, room);
     let mut started = Some(started);
     let mut reading = None;
     let ended = loop {

@@ -330,6 +330,8 @@ pub fn plan_node(
         (None, Stage::Active { since }) => {
             // A node whose clock was ahead dates its keys too late.
             let since = if *since > later(now, timing.margin) { order.at } else { *since };
+            // Going back to a key makes it young again: its node may not have reported that yet.
+            let since = if order.reason == OrderReason::Aborted { since.max(order.at) } else { since };
             (timing.rotate_after.map(|age| later(since, age)), OrderReason::Age)
         }
         (None, _) => (None, OrderReason::Age),

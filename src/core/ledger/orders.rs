@@ -102,6 +102,10 @@ pub enum RotationCommandError {
     NothingToAbort,
     #[error("node `{node}` cannot go back to key `{kid}`: {place} has not shown it all the time since")]
     NoWayBack { node: NodeName, kid: Kid, place: String },
+    #[error(
+        "node `{node}` cannot go back to key `{kid}`: its last token has expired, and the node destroys it"
+    )]
+    KeyDestroyed { node: NodeName, kid: Kid },
     #[error("key `{kid}` is unknown")]
     UnknownKey { kid: Kid },
     #[error("key `{kid}` was revoked already")]
@@ -122,7 +126,7 @@ impl RotationCommandError {
             Self::UnknownKey { .. } | Self::UnknownNode { .. } => {
                 Some("`signpost rotate status` names every key and node")
             }
-            Self::NoWayBack { .. } => Some("go forward: `signpost rotate start`"),
+            Self::NoWayBack { .. } | Self::KeyDestroyed { .. } => Some("go forward: `signpost rotate start`"),
             Self::SignsNothing { .. } => Some(
                 "revoke it without `--sign-with-new-key`; where readers have to look again, revoke the key that signs \
                  now with it",
@@ -308,7 +312,7 @@ impl Ledger {
     ) -> Result<Self, RotationCommandError> {
         match ask {
             RotationCommand::Start { without } => self.start(without.clone(), gates, now),
-            RotationCommand::Abort {} => self.abort(gates, propagation, now),
+            RotationCommand::Abort {} => self.abort(gates, propagation, retention.margin, now),
             RotationCommand::Revoke { kid, with_new_key: false } => self.revoke(kid, now),
             RotationCommand::Revoke { kid, with_new_key: true } => self.revoke_for_a_new_key(kid, now),
             RotationCommand::Forget { node } => self.forget(node, retention, now),
@@ -372,6 +376,7 @@ impl Ledger {
         &self,
         gates: &BTreeSet<String>,
         propagation: Duration,
+        margin: Duration,
         now: Timestamp,
     ) -> Result<Self, RotationCommandError> {
         let begun = |order: &Order| self.rotation_request.as_ref().is_some_and(|wish| order.at >= wish.at);
@@ -396,6 +401,10 @@ impl Ledger {
             if let Some(place) = gates.iter().find(has_gap) {
                 let (node, kid, place) = (node.clone(), kid.clone(), format!("`{place}`"));
                 return Err(RotationCommandError::NoWayBack { node, kid, place });
+            }
+            let stage = entry.signer.as_ref().map(|signer| signer.stage);
+            if stage.and_then(|stage| stage.dead_after(margin)).is_some_and(|dead| dead <= now) {
+                return Err(RotationCommandError::KeyDestroyed { node: node.clone(), kid: kid.clone() });
             }
             ledger = ledger.order(node, kid, OrderReason::Aborted, now);
             is_done = true;

@@ -289,7 +289,7 @@ impl World {
         self.change(|ledger| {
             let asked = match word {
                 Word::Start => ledger.start(BTreeSet::new(), &gates, now),
-                Word::Abort => ledger.abort(&gates, lasting(PROPAGATION), now),
+                Word::Abort => ledger.abort(&gates, lasting(PROPAGATION), lasting(MARGIN), now),
                 Word::Revoke(key) => ledger.revoke(&kid_of(key), now),
                 Word::RevokeAnew(key) => ledger.revoke_for_a_new_key(&kid_of(key), now),
             };

@@ -128,7 +128,10 @@ fn a_new_key_that_does_not_come_is_not_waited_for_once_that_is_taken_back() {
     scene.ledger = scene.ledger.revoke_for_a_new_key(&kid(0), at(200)).expect("it signs");
     scene.held_by("a", 200, &[BlockedReason::NoStandby]);
     let (gates, propagation) = (scene.seen.required_targets.clone(), timing().propagation);
-    scene.ledger = scene.ledger.abort(&gates, propagation, at(210)).expect("there is something to take back");
+    scene.ledger = scene
+        .ledger
+        .abort(&gates, propagation, timing().margin, at(210))
+        .expect("there is something to take back");
     assert_eq!(scene.step(210), order("a", 1, OrderReason::First));
 }
 
@@ -144,15 +147,58 @@ fn a_revocation_without_a_ready_standby_waits_for_it() {
 }
 
 #[test]
+fn an_abort_holds_whether_or_not_the_node_has_reported_the_order_that_it_takes_back() {
+    let age = Duration::from_secs(100);
+    for reported in [false, true] {
+        let mut scene = Scene::settled();
+        scene.timing.rotate_after = Some(age);
+        scene.ledger = scene.ledger.order(&node("a"), &kid(1), OrderReason::Age, at(200));
+        if reported {
+            scene.announce(201, &[(0, "a", retired(200, 260)), (1, "a", active(200))]);
+        }
+        let gates = scene.seen.required_targets.clone();
+        let aborted = scene.ledger.abort(&gates, timing().propagation, timing().margin, at(202));
+        scene.ledger = aborted.expect("there is a way back");
+        scene.settle(202);
+        if reported {
+            scene.announce(203, &[(0, "a", active(203)), (1, "a", retired(203, 260))]);
+        }
+        for now in [203, 301] {
+            scene.settle(now);
+            let order = &scene.ledger.orders()[&node("a")];
+            assert_eq!(
+                (&order.sign, order.reason),
+                (&kid(0), OrderReason::Aborted),
+                "at {now}, reported: {reported}"
+            );
+        }
+    }
+}
+
+#[test]
+fn nobody_goes_back_to_a_key_that_the_node_destroys() {
+    let mut scene = Scene::settled();
+    scene.ledger = scene.ledger.order(&node("a"), &kid(1), OrderReason::Asked, at(200));
+    let unused = Stage::Retired { since: at(201), latest_exp: None };
+    scene.announce(201, &[(0, "a", unused), (1, "a", active(201))]);
+    let gates = scene.seen.required_targets.clone();
+    let abort = |now| scene.ledger.abort(&gates, timing().propagation, timing().margin, at(now)).map(|_| ());
+    let dead = 201 + i64::try_from(timing().margin.as_secs()).expect("small");
+    assert_eq!(abort(dead - 1), Ok(()));
+    let (node, kid) = (node("a"), kid(0));
+    assert_eq!(abort(dead), Err(RotationCommandError::KeyDestroyed { node, kid }));
+}
+
+#[test]
 fn abort_takes_back_a_wish_or_the_last_order() {
     let mut scene = Scene::settled();
     let gates = scene.seen.required_targets.clone();
     assert_eq!(
-        scene.ledger.abort(&gates, timing().propagation, at(1)),
+        scene.ledger.abort(&gates, timing().propagation, timing().margin, at(1)),
         Err(RotationCommandError::NothingToAbort)
     );
     let asked = scene.ledger.start(BTreeSet::new(), &gates, at(2)).expect("asked");
-    let aborted = asked.abort(&gates, timing().propagation, at(3)).expect("taken back");
+    let aborted = asked.abort(&gates, timing().propagation, timing().margin, at(3)).expect("taken back");
     assert_eq!((aborted.rotation_request(), aborted.orders()), (None, scene.ledger.orders()));
 
     scene.ledger = asked;
@@ -160,32 +206,43 @@ fn abort_takes_back_a_wish_or_the_last_order() {
     scene.announce(510, &[(0, "a", retired(510, 550)), (1, "a", active(505)), (2, "a", standby(510))]);
     scene.settle(510);
     let before = scene.ledger.clone();
-    scene.ledger = before.abort(&gates, timing().propagation, at(520)).expect("there is a way back");
+    scene.ledger =
+        before.abort(&gates, timing().propagation, timing().margin, at(520)).expect("there is a way back");
     let order = &scene.ledger.orders()[&node("a")];
     assert_eq!((&order.sign, order.reason), (&kid(0), OrderReason::Aborted));
     // The key that is taken back is retired by its node and leaves as any other.
     scene.announce(530, &[(0, "a", active(525)), (1, "a", retired(530, 560)), (2, "a", standby(510))]);
     assert_eq!(scene.settle(530), 0);
     assert_eq!(
-        scene.ledger.abort(&gates, timing().propagation, at(531)),
+        scene.ledger.abort(&gates, timing().propagation, timing().margin, at(531)),
         Err(RotationCommandError::NothingToAbort),
         "back and forth"
     );
 
     scene.ledger = before.clone();
     scene.show(519, &["us"], &[1, 2]);
-    let error =
-        scene.ledger.abort(&gates, timing().propagation, at(520)).expect_err("it is gone").to_string();
+    let error = scene
+        .ledger
+        .abort(&gates, timing().propagation, timing().margin, at(520))
+        .expect_err("it is gone")
+        .to_string();
     assert!(error.contains("`us` has not shown it all the time since"), "{error}");
     // A copy of before may lack it.
     scene.show(520, &["us"], &[0, 1, 2]);
     assert_eq!(
-        scene.ledger.abort(&gates, timing().propagation, at(521)).expect_err("a gap").to_string(),
+        scene
+            .ledger
+            .abort(&gates, timing().propagation, timing().margin, at(521))
+            .expect_err("a gap")
+            .to_string(),
         error
     );
     scene.ledger = before;
     scene.show(521, &["us"], &[0, 1, 2]);
-    assert!(scene.ledger.abort(&gates, timing().propagation, at(521)).is_ok(), "it was there all the time");
+    assert!(
+        scene.ledger.abort(&gates, timing().propagation, timing().margin, at(521)).is_ok(),
+        "it was there all the time"
+    );
 }
 
 #[test]
@@ -200,7 +257,7 @@ fn a_key_that_was_ordered_stays_until_the_order_is_replaced() {
     // It is taken back, and the node hears nothing of it until the key is of no use any more.
     scene.ledger = scene
         .ledger
-        .abort(&scene.seen.required_targets, timing().propagation, at(520))
+        .abort(&scene.seen.required_targets, timing().propagation, timing().margin, at(520))
         .expect("there is a way back");
     for now in [550, 551] {
         scene.announce(now, &announced[1..]);
