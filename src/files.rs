@@ -36,6 +36,8 @@ pub const PUBLIC_DIRECTORY: u32 = 0o755;
 
 /// How the name of a file that is being written begins and ends.
 const STAGED: (&str, &str) = (".signpost-", ".tmp");
+/// Name of a socket until it is in its place.
+const SOCKET: &str = "socket";
 /// Age in seconds from which a file that was being written counts as left behind by a crash.
 const LEFT_BEHIND: i64 = 3600;
 /// Most names of a directory that are looked at for such files.
@@ -190,7 +192,9 @@ fn remove_left_behind(directory: &Path) {
     for entry in entries.take(MAX_LOOKED_AT).flatten().filter(|entry| is_staged(&entry.file_name())) {
         let modified = entry.metadata().map(|metadata| metadata.mtime());
         if modified.is_ok_and(|modified| clock::now().as_second().saturating_sub(modified) > LEFT_BEHIND) {
-            let _ = fs::remove_file(entry.path());
+            // A socket is made in a directory of its own.
+            let _ = fs::remove_file(entry.path().join(SOCKET)).or_else(|_| fs::remove_file(entry.path()));
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }
@@ -246,8 +250,8 @@ pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
 ///
 /// Fails when there is no directory for it or that cannot be written, and when it cannot have the group.
 pub fn bind_socket(path: &Path, mode: u32, gid: Option<u32>) -> io::Result<(UnixListener, u64)> {
-    const NAME: &str = "socket";
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    remove_left_behind(parent(path));
     let directory = open_directory(parent(path), OFlags::empty())?;
     let private_name = staged_name()?;
     mkdirat(&directory, &private_name, Mode::from_raw_mode(PRIVATE_DIRECTORY))?;
@@ -256,17 +260,17 @@ pub fn bind_socket(path: &Path, mode: u32, gid: Option<u32>) -> io::Result<(Unix
         let private = File::from(openat(&directory, &private_name, flags, Mode::empty())?);
         private.set_permissions(Permissions::from_mode(PRIVATE_DIRECTORY))?;
         // The name of a socket has room for 108 bytes (unix(7)).
-        let staged = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", private.as_raw_fd()));
+        let staged = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", private.as_raw_fd()));
         let bind = || {
             let listener = UnixListener::bind(&staged)?;
             fs::set_permissions(&staged, Permissions::from_mode(mode))?;
             chown(&staged, None, gid)?;
             let inode = fs::symlink_metadata(&staged)?.ino();
-            renameat(&private, NAME, &directory, name)?;
+            renameat(&private, SOCKET, &directory, name)?;
             Ok((listener, inode))
         };
         bind().inspect_err(|_| {
-            let _ = unlinkat(&private, NAME, AtFlags::empty());
+            let _ = unlinkat(&private, SOCKET, AtFlags::empty());
         })
     };
     let bound = bind();

@@ -76,6 +76,15 @@ fn what_a_crash_left_is_removed_once_it_is_old() {
     staged(".other.tmp", 2 * LEFT_BEHIND);
     replace(&place, b"new", PRIVATE_FILE).expect("it can be written");
     assert_eq!(names(folder.path()), [".other.tmp", ".signpost-new.tmp", "place"]);
+
+    let half_bound = folder.path().join(".signpost-bound.tmp");
+    fs::create_dir(&half_bound).expect("it is ours");
+    let socket = UnixListener::bind(half_bound.join(SOCKET)).expect("it can be bound");
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_hours(24);
+    File::open(&half_bound).and_then(|it| it.set_modified(long_ago)).expect("it is ours");
+    bind_socket(&folder.path().join("bound"), PRIVATE_FILE, None).expect("it can be bound");
+    assert_eq!(names(folder.path()), [".other.tmp", ".signpost-new.tmp", "bound", "place"]);
+    drop(socket);
 }
 
 #[test]

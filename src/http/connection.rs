@@ -63,7 +63,7 @@ impl ConnectionConfig {
     pub(super) fn new(secure: bool) -> Self {
         let mut protocol = Builder::new(TokioExecutor::new());
         // Its own time limit would be a timer and an allocation per request; see `pulse`.
-        protocol.http1().header_read_timeout(None).max_buf_size(MAX_HEADER.into());
+        protocol.http1().header_read_timeout(None).max_buf_size(MAX_HEADER.into()).half_close(true);
         protocol
             .http2()
             .timer(TokioTimer::new())

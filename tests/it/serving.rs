@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
@@ -184,6 +184,23 @@ fn small_service() -> (TempDir, Installation, Service) {
     let installation = Installation::new(ISSUER, &json!({"sources": [files(&[&key.public])]}));
     let service = installation.run_until_ready();
     (folder, installation, service)
+}
+
+/// As `nc -N` and some proxies send them.
+#[test]
+fn whoever_has_no_more_to_send_still_gets_its_answer() {
+    let (_folder, _installation, service) = small_service();
+    for document in DOCUMENTS {
+        let mut stream = TcpStream::connect(service.address()).expect("it listens");
+        let request = format!("GET /cluster/{document} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        let mut answer = String::new();
+        stream.set_read_timeout(Some(HEADER_TIME)).expect("a time limit");
+        stream.read_to_string(&mut answer).expect("it is answered, and closed");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with(&service.get(document).text()), "{answer}");
+    }
 }
 
 /// All but the time.
