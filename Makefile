@@ -78,7 +78,7 @@ $(CARGO_DENY):
 reference: ## Write docs/configuration.md and docs/checks.md anew from the code
 	SIGNPOST_WRITE_REFERENCE=1 $(CARGO) test --locked $(FEATURES) --test it -- docs::the_reference
 
-generated: ## Write src/signer/v1.rs and v1alpha1.rs anew from proto/
+generated: ## Write src/signer/v1.rs anew from proto/
 	SIGNPOST_WRITE_GENERATED=1 $(CARGO) test --locked $(FEATURES) --test it -- generated
 
 build: ## Build the binary that is released

@@ -12,8 +12,6 @@ pub mod trust;
 #[rustfmt::skip]
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, clippy::pedantic, unreachable_pub, reason = "a tool wrote it")]
 mod v1;
-#[rustfmt::skip]
-#[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, clippy::pedantic, unreachable_pub, reason = "a tool wrote it")]
 mod v1alpha1;
 
 use std::time::Duration;

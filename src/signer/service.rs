@@ -1,6 +1,6 @@
 //! The gRPC service that kube-apiserver calls (KEP-740): `v1` from Kubernetes 1.34 on, `v1alpha1` before.
 //!
-//! Both versions have the same messages, so of `v1alpha1` only the service is generated, and it uses the types of `v1`.
+//! Both versions have the same messages: `v1alpha1` is `v1` under another service name.
 //! kube-apiserver passes errors on to whoever asked for a token, so they are constant sentences; the log has the reason,
 //! once until it is over. Signatures with key files are made where the request is read (a quarter of a millisecond);
 //! what waits for a disk or a token runs on a blocking thread. The socket opens only once there is a key, because
@@ -26,7 +26,7 @@ use super::{
         SignJwtResponse,
         external_jwt_signer_server::{ExternalJwtSigner, ExternalJwtSignerServer},
     },
-    v1alpha1::external_jwt_signer_server as v1alpha1,
+    v1alpha1::V1Alpha1,
 };
 use crate::{
     blocking, clock,
@@ -66,12 +66,11 @@ pub async fn serve(
     let idle = IDLE.max(refresh_hint * 3);
     let connections = socket.connections(Arc::clone(node.metrics()), idle);
     let service = Arc::new(Service { node, refresh_hint, told: Mutex::default() });
-    let alpha = v1alpha1::ExternalJwtSignerServer::from_arc(Arc::clone(&service));
-    let stable = ExternalJwtSignerServer::from_arc(service);
+    let stable = ExternalJwtSignerServer::from_arc(service).max_decoding_message_size(MAX_REQUEST);
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
-        .add_service(stable.max_decoding_message_size(MAX_REQUEST))
-        .add_service(alpha.max_decoding_message_size(MAX_REQUEST))
+        .add_service(stable.clone())
+        .add_service(V1Alpha1(stable))
         .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
         .await
 }
@@ -116,28 +115,6 @@ impl ExternalJwtSigner for Service {
     async fn metadata(&self, _: Request<MetadataRequest>) -> Result<Response<MetadataResponse>, Status> {
         let max_token_expiration_seconds = seconds(self.node.settings().max_token_lifetime);
         Ok(Response::new(MetadataResponse { max_token_expiration_seconds }))
-    }
-}
-
-/// What Kubernetes 1.32 and 1.33 ask: the same in other words.
-#[tonic::async_trait]
-impl v1alpha1::ExternalJwtSigner for Service {
-    async fn sign(&self, request: Request<SignJwtRequest>) -> Result<Response<SignJwtResponse>, Status> {
-        ExternalJwtSigner::sign(self, request).await
-    }
-
-    async fn fetch_keys(
-        &self,
-        request: Request<FetchKeysRequest>,
-    ) -> Result<Response<FetchKeysResponse>, Status> {
-        ExternalJwtSigner::fetch_keys(self, request).await
-    }
-
-    async fn metadata(
-        &self,
-        request: Request<MetadataRequest>,
-    ) -> Result<Response<MetadataResponse>, Status> {
-        ExternalJwtSigner::metadata(self, request).await
     }
 }
 
