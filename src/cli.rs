@@ -17,7 +17,7 @@ use crate::{
     app::AppError,
     blocking,
     config::{self, Config, Flags, IN_FLAGS, InvalidConfig},
-    core::text::{flags_in_use::FlagsInUse, in_utf8},
+    core::text::{flags_in_use::FlagsInUse, in_utf8, redaction::error_line},
     files,
     telemetry::{self, LogFormat, log},
 };
@@ -37,7 +37,7 @@ mod token;
 mod usage;
 mod verify;
 
-use error_report::{ExitStatus, Style, one_line, render};
+use error_report::{ExitStatus, Style, render};
 
 /// What a service logs unless told otherwise: changes, and nothing of how libraries keep house. `kube`
 /// logs every failed request as an error; ours are logged once, when they begin.
@@ -210,7 +210,7 @@ impl Failure {
     fn new(error: &(dyn Error + 'static), hint: Option<&str>) -> Self {
         let hint = hint.map(telemetry::as_typed);
         let text = render(error, hint.as_deref(), style());
-        Self { text, error: one_line(error), hint }
+        Self { text, error: error_line(error), hint }
     }
 
     fn tell(self, format: LogFormat) {

@@ -7,11 +7,8 @@ use tokio::{sync::watch, time::timeout};
 use super::tokens;
 use crate::{
     control::{Reply, Request},
-    core::{jose::issuer::Issuer, signer::SigningRefusal},
-    reconcile::{
-        issuer::{IssuerReconciler, RotationRequestError},
-        source_poll::in_one_line,
-    },
+    core::{jose::issuer::Issuer, signer::SigningRefusal, text::redaction::error_line},
+    reconcile::issuer::{IssuerReconciler, RotationRequestError},
     signer::{Node, node::SignError},
 };
 
@@ -92,7 +89,7 @@ impl ControlRegistry {
                 match tokens::signed(&node, &request).await {
                     Ok(token) => Ok(Reply::Token(token.as_str().to_owned())),
                     Err(error) => Err(RequestRefused {
-                        error: in_one_line(&error),
+                        error: error_line(&error),
                         hint: match error {
                             SignError::Refused(SigningRefusal::NotReady | SigningRefusal::NoKey) => {
                                 Some("`signpost rotate status` says what the key waits for".to_owned())
@@ -158,6 +155,6 @@ struct RequestRefused {
 
 impl RequestRefused {
     fn of(error: &RotationRequestError) -> Self {
-        Self { error: in_one_line(error), hint: error.hint() }
+        Self { error: error_line(error), hint: error.hint() }
     }
 }

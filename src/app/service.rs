@@ -43,6 +43,7 @@ use crate::{
     core::{
         jose::{issuer::Issuer, publication::Terms},
         open_files::OpenFiles,
+        text::redaction::error_line,
     },
     http::{
         ListenError, Listener, Server, WhenFull,
@@ -54,7 +55,7 @@ use crate::{
         Access,
         events::{Events, Pod},
     },
-    reconcile::{concurrency::Concurrency, event_loop::run_events, source_poll::in_one_line},
+    reconcile::{concurrency::Concurrency, event_loop::run_events},
     store::{DirectoryInUse, hold_directory, was_held},
     telemetry::{
         event_source::EventQueue,
@@ -364,7 +365,7 @@ impl Service {
                 self.config = next;
             }
             Err(refused) => {
-                let refused = in_one_line(&*refused);
+                let refused = error_line(&*refused);
                 // Faults of a file are listed in lines.
                 let refused = refused.lines().map(str::trim).collect::<Vec<_>>().join("; ");
                 board.configuration_refused(clock::now(), &refused);
@@ -404,7 +405,7 @@ impl Service {
         }
         self.route();
         if let Err(error) = self.context.ticks.tidy().await {
-            error!(error = in_one_line(&error), "schedules not tidied");
+            error!(error = error_line(&error), "schedules not tidied");
         }
     }
 

@@ -31,6 +31,7 @@ use crate::{
             DesiredState, RecoveryFinding, SocketName, VerificationOnlyKey,
             announcement::{NodeName, SignedAnnouncement},
         },
+        text::redaction::error_line,
         verification::ENTRA_LIFE,
     },
     http::{
@@ -38,9 +39,7 @@ use crate::{
         admin::{self, Views},
     },
     kubernetes,
-    reconcile::{
-        announcement_sync::run_announcement_sync, signer_loop::run_signer, source_poll::in_one_line,
-    },
+    reconcile::{announcement_sync::run_announcement_sync, signer_loop::run_signer},
     signer::{
         KeyringError, Node, NodeError,
         keyring::HsmSettings,
@@ -255,7 +254,7 @@ impl LocalSigner {
             if let Some((socket, refresh_hint)) = socket
                 && let Err(error) = service::serve(node, refresh_hint, socket, stop).await
             {
-                error!(%issuer, error = in_one_line(&error), "the socket of the signer is closed");
+                error!(%issuer, error = error_line(&error), "the socket of the signer is closed");
             }
         };
         tokio::join!(tending, serving);
@@ -429,8 +428,8 @@ impl Asking {
                             until then neither an order nor a revocation reaches this node";
                 Some(("there is none yet".to_owned(), Some(hint.to_owned()), true))
             }
-            Ok(StoredLedger::Damaged(error)) => Some((in_one_line(&error), None, false)),
-            Err(error) => Some((in_one_line(&error), error.hint(), error.is_refusal())),
+            Ok(StoredLedger::Damaged(error)) => Some((error_line(&error), None, false)),
+            Err(error) => Some((error_line(&error), error.hint(), error.is_refusal())),
         };
         match failed {
             Some((error, hint, is_refusal)) if self.trouble.is_lasting_news(&error, is_refusal) => {

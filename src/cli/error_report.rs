@@ -6,7 +6,6 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-pub use crate::core::text::redaction::in_one_line as one_line;
 use crate::core::text::redaction::{printable, redact};
 
 /// How the process ends.

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::{
     blocking::{self, TimedOut},
     clock,
-    core::text::redaction::in_one_line,
+    core::text::redaction::error_line,
     telemetry::status::StatusStore,
 };
 
@@ -111,7 +111,7 @@ impl TlsFiles {
             let files = Arc::clone(&self);
             let reloaded = blocking::at(&self.paths.certificate, move || files.reload()).await;
             let reloaded = reloaded.unwrap_or_else(|error| Err(hangs(&self.paths, error)));
-            let error = reloaded.err().map(|error| in_one_line(&error));
+            let error = reloaded.err().map(|error| error_line(&error));
             board.tls(|status| {
                 status.not_after = Some(self.not_after());
                 status.failures += u64::from(error.is_some());

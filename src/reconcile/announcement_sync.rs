@@ -6,8 +6,9 @@ use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::source_poll::in_one_line;
-use crate::{store::announcement_sync::AnnouncementSync, telemetry::Trouble};
+use crate::{
+    core::text::redaction::error_line, store::announcement_sync::AnnouncementSync, telemetry::Trouble,
+};
 
 /// Time between two rounds: one list of a handful of objects.
 const EVERY: Duration = Duration::from_secs(2);
@@ -27,7 +28,7 @@ pub async fn run_announcement_sync(announcement_sync: AnnouncementSync, stop: Ca
                 }
             }
             Err(error) => {
-                let text = in_one_line(&error);
+                let text = error_line(&error);
                 if trouble.is_lasting_news(&text, error.is_refusal()) {
                     warn!(error = text, hint = error.hint(), "announcements are not carried");
                 }

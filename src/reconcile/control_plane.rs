@@ -24,13 +24,14 @@ use super::{
     concurrency::Concurrency,
     issuer::{Endpoints, IssuerReconciler},
     source_loop::{FastPoll, first_reads, poll},
-    source_poll::{Checks, SourcePoller, in_one_line},
+    source_poll::{Checks, SourcePoller},
 };
 use crate::{
     clock,
     core::{
         control_plane::{self as core, HOLD, Member},
         jose::issuer::Issuer,
+        text::redaction::error_line,
     },
     source::{
         FetchError,
@@ -123,7 +124,7 @@ impl ControlPlane {
             }
             Listing::Failed(error) => {
                 known.listing_lost();
-                said.in_time(&in_one_line(&error), |text| {
+                said.in_time(&error_line(&error), |text| {
                     warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch who the API servers are");
                 });
             }
@@ -181,7 +182,7 @@ async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) 
         }),
         Starts::Failed(error) => {
             hurry.request();
-            said.in_time(&in_one_line(&error), |text| {
+            said.in_time(&error_line(&error), |text| {
                 warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch when an API server starts");
             });
         }
@@ -210,7 +211,7 @@ async fn poll_members(
     loop {
         if !known.tries().is_empty() && next_try <= Instant::now() {
             let tried = Box::pin(plane.try_all(&mut known)).await;
-            unreached = tried.err().map(|error| in_one_line(&error));
+            unreached = tried.err().map(|error| error_line(&error));
             let wait = if known.is_out_of_reach(clock::now()) { HOLD } else { TRY_AGAIN };
             next_try = Instant::now() + wait;
         }

@@ -6,10 +6,12 @@ use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::source_poll::in_one_line;
 use crate::{
     clock,
-    core::events::aggregator::{Next, SendOutcome},
+    core::{
+        events::aggregator::{Next, SendOutcome},
+        text::redaction::error_line,
+    },
     kubernetes::events::Events,
     telemetry::event_source::EventQueue,
 };
@@ -30,7 +32,7 @@ pub async fn run_events(notices: EventQueue, events: Events, stop: CancellationT
                     notices.after(&bulletin, outcome);
                     match told {
                         Err(error) if !failing => {
-                            let (hint, error) = (error.hint(), in_one_line(&error));
+                            let (hint, error) = (error.hint(), error_line(&error));
                             warn!(
                                 error,
                                 hint, "Kubernetes Events are not taken, they are dropped in the end"

@@ -13,15 +13,13 @@ use tokio::{select, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{
-    concurrency::Permit, document_read, issuer::IssuerReconciler, source_loop::jittered,
-    source_poll::in_one_line,
-};
+use super::{concurrency::Permit, document_read, issuer::IssuerReconciler, source_loop::jittered};
 use crate::{
     clock,
     core::{
         jose::token::{Token, UnverifiedToken},
         ledger::Ledger,
+        text::redaction::error_line,
         verification::{ApiServerView, Evidence, Question, Verdict, judge},
     },
     relying_party::{Reach, RelyingParty},
@@ -195,7 +193,7 @@ pub struct ProbeError {
 impl ProbeError {
     #[must_use]
     pub fn new(error: &(dyn Error + 'static)) -> Self {
-        Self { error: in_one_line(error), hint: None }
+        Self { error: error_line(error), hint: None }
     }
 
     #[must_use]

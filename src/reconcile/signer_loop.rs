@@ -6,10 +6,12 @@ use tokio::{select, sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::source_poll::in_one_line;
 use crate::{
     blocking, clock,
-    core::signer::{DesiredState, SignerStep},
+    core::{
+        signer::{DesiredState, SignerStep},
+        text::redaction::error_line,
+    },
     signer::Node,
     telemetry::Trouble,
 };
@@ -90,9 +92,9 @@ async fn reconcile<T>(
         };
         let hint = || Some(format!("see what `{}` is mounted from, or what holds it up", keyring.display()));
         let now_wrong = match (&tended, &refused) {
-            (Err(hangs), _) => Some((in_one_line(hangs), hint())),
-            (Ok(Err(error)), _) => Some((in_one_line(error), error.hint())),
-            (Ok(Ok(_)), Some(refused)) => Some((in_one_line(refused), None)),
+            (Err(hangs), _) => Some((error_line(hangs), hint())),
+            (Ok(Err(error)), _) => Some((error_line(error), error.hint())),
+            (Ok(Ok(_)), Some(refused)) => Some((error_line(refused), None)),
             (Ok(Ok(_)), None) => None,
         };
         node.metrics().record_reconcile(now_wrong.as_ref().map(|(text, _)| text.clone()));

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::{
     concurrency::Permit,
     issuer::{IssuerReconciler, SourceObservation},
-    source_poll::{SourcePoller, in_one_line},
+    source_poll::SourcePoller,
     target_sync::{PublicView, SyncResult, TargetReconciler, sync_current},
 };
 use crate::{
@@ -32,6 +32,7 @@ use crate::{
             publication::{Document, MEDIA_TYPE},
         },
         ledger::Ledger,
+        text::redaction::error_line,
     },
     telemetry::{Trouble, as_typed, status::TargetStatus},
 };
@@ -291,7 +292,7 @@ async fn sync(
             (placed.public == PublicView::Behind).then_some(RECHECK_PUBLIC)
         }
         Err(error) => {
-            let (hint, text) = (error.hint().map(|hint| as_typed(&hint)), in_one_line(&error));
+            let (hint, text) = (error.hint().map(|hint| as_typed(&hint)), error_line(&error));
             reconciler.board().target(issuer, &target, |status| {
                 status.gates = gates;
                 status.up = false;

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::issuer::{IssuerReconciler, SourceObservation};
-pub use crate::core::text::redaction::in_one_line;
 use crate::{
     clock,
     core::{
@@ -19,6 +18,7 @@ use crate::{
         ledger::merge::SourceAnswer,
         rotation::SigningKey,
         service_account::ServiceAccount,
+        text::redaction::error_line,
     },
     source::{FetchError, Fetched, Source, SourceError},
     telemetry::Trouble,
@@ -161,7 +161,7 @@ impl SourcePoller {
                     status.issuer_matches = matches;
                 }
                 Err(error) => {
-                    status.error = Some(in_one_line(error));
+                    status.error = Some(error_line(error));
                     status.failures += 1;
                     if matches!(error, PollError::OtherIssuer { .. }) {
                         status.issuer_matches = Some(false);
@@ -221,7 +221,7 @@ impl SourcePoller {
             Err(error) => {
                 self.unprobed += 1;
                 if self.unprobed == RETRY_PROBE.len() {
-                    let (hint, error) = (error.hint(), in_one_line(&error));
+                    let (hint, error) = (error.hint(), error_line(&error));
                     let mut unseen = self.checks.unseen.lock().expect("nobody panics while holding it");
                     if unseen.as_ref() != Some(&error) {
                         warn!(%issuer, source = self.source.name(), error, hint, "cannot see which key signs");
@@ -290,7 +290,7 @@ impl SourcePoller {
         self.probe_due = None;
         self.unprobed = 0;
         self.issuer_checked = None;
-        let text = in_one_line(error);
+        let text = error_line(error);
         if self.trouble.is_news(&text) {
             let hint = error.hint();
             warn!(%issuer, source = self.source.name(), error = text, hint, "source failed, its last good keys stay");

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc};
 
-use super::{issuer::IssuerReconciler, source_poll::in_one_line};
+use super::issuer::IssuerReconciler;
 use crate::{
     clock,
     core::{
@@ -18,6 +18,7 @@ use crate::{
         target_plan::{
             Deviation, OtherJwks, TargetPlan, WriteRefused, decide, deviation, kids_shown, other_jwks,
         },
+        text::redaction::error_line,
         verification::DocumentEvidence,
     },
     relying_party::{Reach, RelyingParty},
@@ -165,7 +166,7 @@ impl TargetReconciler {
         let at_target = match self.target.read_at(uri, &self.terms.issuer).await {
             Ok(Some(bytes)) => return Ok(bytes),
             Ok(None) => None,
-            Err(error) => Some(in_one_line(&error)),
+            Err(error) => Some(error_line(&error)),
         };
         // What is wrong with the target itself says more than what its readers get.
         self.fetch_other(uri).await.map_err(|reason| at_target.unwrap_or(reason))
@@ -177,7 +178,7 @@ impl TargetReconciler {
         }
         let relying_party = RelyingParty::new(self.role.reach.clone(), None, self.role.ca_file.clone())
             .await
-            .map_err(|error| in_one_line(&error))?;
+            .map_err(|error| error_line(&error))?;
         match relying_party.read(uri).await {
             DocumentEvidence::Answer(answer) if answer.status == 200 => Ok(answer.bytes),
             DocumentEvidence::Answer(answer) => Err(format!("status {}", answer.status)),

@@ -27,11 +27,14 @@ pub use self::{
 use super::{Fetched, foreign_kids};
 use crate::{
     blocking,
-    core::jose::{
-        jwk::Jwk,
-        jwk_set::{InvalidJwkSet, JwkSet},
-        kid::Kid,
-        left_out::{LeftOut, Unreadable},
+    core::{
+        jose::{
+            jwk::Jwk,
+            jwk_set::{InvalidJwkSet, JwkSet},
+            kid::Kid,
+            left_out::{LeftOut, Unreadable},
+        },
+        text::redaction::error_line,
     },
     files,
 };
@@ -202,7 +205,7 @@ fn neighbours(directory: PathBuf) -> impl Iterator<Item = PathBuf> {
 
 /// Adds name and content, or why there is none, each with its length before it.
 fn digest(hasher: &mut Sha256, path: &Path, bytes: &Result<Bytes, KeyFileError>) {
-    let failed = bytes.as_ref().err().map(in_one_line).unwrap_or_default();
+    let failed = bytes.as_ref().err().map(|error| error_line(error)).unwrap_or_default();
     let content = bytes.as_ref().map_or(&[][..], |bytes| bytes.as_slice());
     for part in [path.as_os_str().as_bytes(), content, failed.as_bytes()] {
         hasher.update((part.len() as u64).to_be_bytes());
@@ -232,7 +235,7 @@ fn parse(read: Read, optional: bool) -> Result<Fetched, KeyFileError> {
                 continue;
             }
             Err(error) => {
-                let what = format!("left out: {}", in_one_line(&error));
+                let what = format!("left out: {}", error_line(&error));
                 fetched.left_out.push(LeftOut { what, may_be: error.may_be() });
                 odd = odd.or(Some(error));
                 continue;
@@ -294,17 +297,6 @@ fn content(path: &Path, bytes: &[u8]) -> Result<Content, KeyFileError> {
         return Err(KeyFileError::NoKey { path: path.to_owned(), left_out });
     }
     Ok(content)
-}
-
-/// An error and its cause.
-fn in_one_line(error: &KeyFileError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Fails where there is not even the directory in which a pattern begins.

@@ -15,7 +15,10 @@ use super::Context;
 use crate::{
     app::{AppError, IssuerComponents, Use, control_registry::Registration, probe::Probing, signer, wire},
     config::IssuerConfig,
-    core::jose::publication::{Publication, Terms},
+    core::{
+        jose::publication::{Publication, Terms},
+        text::redaction::error_line,
+    },
     http::documents::Slot,
     reconcile::{
         ConfiguredSource,
@@ -23,7 +26,6 @@ use crate::{
         control_plane::watch_control_plane,
         probe::run_probe,
         source_loop::{run_source, run_target},
-        source_poll::in_one_line,
     },
     telemetry::Trouble,
 };
@@ -78,7 +80,7 @@ pub(super) async fn run_issuer(
                 if starting.take().is_some() {
                     context.shared.board.expect_late(&issuer);
                 }
-                let text = in_one_line(&error);
+                let text = error_line(&error);
                 if trouble.is_news(&text) {
                     error!(%issuer, error = text, hint = error.hint(), "issuer cannot start, it is tried again");
                 }

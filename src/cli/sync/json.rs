@@ -6,10 +6,12 @@
 
 use serde::Serialize;
 
-use super::super::error_report::one_line;
 use crate::{
     app::AppError,
-    core::jose::{issuer::Issuer, jwk::Jwk, kid::Kid, publication::Document},
+    core::{
+        jose::{issuer::Issuer, jwk::Jwk, kid::Kid, publication::Document},
+        text::redaction::error_line,
+    },
     reconcile::{
         issuer::Conditions,
         source_poll::PollError,
@@ -89,7 +91,7 @@ pub(super) fn plan(issuer: &Issuer, plan: &Plan) -> IssuerReport {
 }
 
 pub(super) fn failed_issuer(issuer: &Issuer, error: &AppError) -> IssuerReport {
-    let (issuer, error) = (issuer.to_string(), Some(one_line(error)));
+    let (issuer, error) = (issuer.to_string(), Some(error_line(error)));
     IssuerReport { issuer, sources: Vec::new(), targets: Vec::new(), error, concerns: Vec::new() }
 }
 
@@ -103,7 +105,7 @@ fn issuer_report<T>(
     let source = |(name, listed): &(String, Result<Listed, PollError>)| SourceReport {
         name: name.clone(),
         keys: listed.as_ref().ok().map(|listed| listed.keys),
-        error: listed.as_ref().err().map(|error| one_line(error)),
+        error: listed.as_ref().err().map(|error| error_line(error)),
         notes: listed.iter().flat_map(|listed| listed.notes.iter().cloned()).collect(),
     };
     let target = |target: &TargetOutcome<T>| TargetReport {
@@ -111,7 +113,7 @@ fn issuer_report<T>(
         gates: target.gates,
         ..target.outcome.as_ref().map_or_else(failed, &told)
     };
-    let nothing = concerns.nothing_to_publish.iter().map(|nothing| one_line(nothing));
+    let nothing = concerns.nothing_to_publish.iter().map(|nothing| error_line(nothing));
     let refused = concerns.refused.keys().map(|kid| format!("key `{kid}` is listed and not published"));
     IssuerReport {
         issuer: issuer.to_string(),
@@ -122,7 +124,7 @@ fn issuer_report<T>(
             .ledger
             .iter()
             .cloned()
-            .chain(concerns.conflicts.iter().map(|it| one_line(it)))
+            .chain(concerns.conflicts.iter().map(|it| error_line(it)))
             .chain(nothing)
             .chain(refused)
             .chain(concerns.breaks.map(str::to_owned))
@@ -133,7 +135,7 @@ fn issuer_report<T>(
 fn failed(error: &SyncError) -> TargetReport {
     TargetReport {
         result: "failed",
-        error: Some(one_line(error)),
+        error: Some(error_line(error)),
         hint: error.hint().map(|hint| as_typed(&hint)),
         ..TargetReport::default()
     }

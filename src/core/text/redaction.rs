@@ -36,7 +36,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 /// An error and its causes in one line, for a log, a field of JSON or an Event. A cause that its parent's text ends
 /// with already is left out: some libraries print their source and return it as well.
 #[must_use]
-pub fn in_one_line(error: &(dyn Error + 'static)) -> String {
+pub fn error_line(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -14,8 +14,8 @@ use crate::{
         jose::{kid::Kid, publication::NothingToPublish},
         ledger::{AnnouncementRejection, KeyRefusal, merge::Conflict},
         rotation::{alarms, rotation_status},
+        text::redaction::error_line,
     },
-    reconcile::source_poll::in_one_line,
     store::StoreError,
     telemetry::as_typed,
 };
@@ -38,7 +38,7 @@ impl IssuerReconciler {
     /// Logs that the ledger could not be stored, once for each reason.
     pub fn log_store_error(&self, error: &StoreError) {
         let issuer = &self.spec.terms.issuer;
-        let (hint, error) = (error.hint().map(|hint| as_typed(&hint)), in_one_line(error));
+        let (hint, error) = (error.hint().map(|hint| as_typed(&hint)), error_line(error));
         self.board.issuer(issuer, |status| status.ledger.error = Some(error.clone()));
         if self.store_trouble.lock().expect("nobody panics while holding it").is_news(&error) {
             error!(%issuer, error, hint, "ledger not stored, the publication stays");

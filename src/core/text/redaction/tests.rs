@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{brief, in_one_line, printable, redact, redact_json};
+use super::{brief, error_line, printable, redact, redact_json};
 
 #[test]
 fn the_query_of_a_url_is_not_shown() {
@@ -103,7 +103,7 @@ fn json_without_secrets_is_left_as_it_is() {
 fn an_error_and_its_causes_stand_in_one_line_without_secrets() {
     let cause = std::io::Error::other("https://a.example?sig=abc");
     let error = std::io::Error::other(cause);
-    assert_eq!("https://a.example?…", in_one_line(&error));
+    assert_eq!("https://a.example?…", error_line(&error));
 }
 
 #[track_caller]
