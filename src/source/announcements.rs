@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,6 +19,8 @@ use crate::{
     files,
 };
 
+/// Most files that are read: a cluster has a handful of nodes.
+const MAX_FILES: usize = 256;
 /// Largest file that is read, in bytes: a node has a handful of keys.
 const MAX_SIZE: u64 = 1024 * 1024;
 
@@ -34,12 +37,14 @@ pub struct Announcements {
     carried_from: Option<String>,
     /// How long a key stays after its last token is dead: clocks differ.
     margin: Duration,
+    /// What the files held when they were last read: only what has changed is verified again.
+    known: Arc<Mutex<BTreeMap<PathBuf, SignedAnnouncement>>>,
 }
 
 impl Announcements {
     #[must_use]
     pub fn new(name: String, directory: PathBuf, issuer: Option<Issuer>, margin: Duration) -> Self {
-        Self { name, directory, issuer, own: None, carried_from: None, margin }
+        Self { name, directory, issuer, own: None, carried_from: None, margin, known: Arc::default() }
     }
 
     /// The same where a node signs in this process.
@@ -65,8 +70,8 @@ impl Announcements {
     ///
     /// Fails as a whole when one of them cannot be read or is of another issuer, and when there is none.
     pub async fn fetch(&self) -> Result<Fetched, AnnouncementError> {
-        let directory = self.directory.clone();
-        let read = blocking::at(&self.directory, move || read(&directory)).await;
+        let (directory, known) = (self.directory.clone(), Arc::clone(&self.known));
+        let read = blocking::at(&self.directory, move || read(&directory, &known)).await;
         let posted = read.unwrap_or_else(|hangs| {
             Err(AnnouncementError::Io { path: self.directory.clone(), source: hangs.into() })
         });
@@ -106,7 +111,10 @@ impl Announcements {
     }
 }
 
-fn read(directory: &Path) -> Result<Vec<(PathBuf, SignedAnnouncement)>, AnnouncementError> {
+fn read(
+    directory: &Path,
+    known: &Mutex<BTreeMap<PathBuf, SignedAnnouncement>>,
+) -> Result<BTreeMap<PathBuf, SignedAnnouncement>, AnnouncementError> {
     let cannot = |path: &Path| {
         let path = path.to_owned();
         move |source| AnnouncementError::Io { path, source }
@@ -129,16 +137,21 @@ fn read(directory: &Path) -> Result<Vec<(PathBuf, SignedAnnouncement)>, Announce
     if paths.is_empty() {
         return Err(AnnouncementError::Nobody { directory: directory.to_owned() });
     }
-    paths.sort();
-    let read = |path: PathBuf| {
+    if paths.len() > MAX_FILES {
+        return Err(AnnouncementError::TooMany { directory: directory.to_owned() });
+    }
+    let mut before = std::mem::take(&mut *known.lock().expect("nobody panics with it"));
+    let mut read = |path: PathBuf| {
         // A ConfigMap or Secret volume is made of links.
         let bytes = files::read(&path, MAX_SIZE).map_err(cannot(&path))?;
-        match SignedAnnouncement::read(&bytes) {
+        match SignedAnnouncement::read_again(&bytes, before.remove(&path)) {
             Ok(posted) => Ok((path, posted)),
             Err(source) => Err(AnnouncementError::Invalid { path, source }),
         }
     };
-    paths.into_iter().map(read).collect()
+    let announcements = paths.into_iter().map(&mut read).collect::<Result<BTreeMap<_, _>, _>>()?;
+    known.lock().expect("nobody panics with it").clone_from(&announcements);
+    Ok(announcements)
 }
 
 /// The announcements cannot be used.
@@ -148,6 +161,8 @@ pub enum AnnouncementError {
     Nobody { directory: PathBuf },
     #[error("no node has announced its keys in a ConfigMap beside `{ledger}`, as far as they were read yet")]
     NothingCarried { ledger: String },
+    #[error("more than {MAX_FILES} announcements in `{directory}`", directory = directory.display())]
+    TooMany { directory: PathBuf },
     #[error("cannot read `{path}`", path = path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("cannot use `{path}`", path = path.display())]
@@ -173,7 +188,7 @@ impl AnnouncementError {
                  log"
                     .to_owned(),
             ),
-            Self::Invalid { .. } => {
+            Self::Invalid { .. } | Self::TooMany { .. } => {
                 Some("remove it: a signer that runs writes its own anew; else see who writes there".to_owned())
             }
             Self::OtherIssuer { .. } => Some("start the signer with this issuer".to_owned()),
@@ -187,3 +202,6 @@ impl AnnouncementError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Announcement, InvalidAnnouncement};
 use crate::core::{
     jose::{jwk::Jwk, kid::Kid},
+    signer::MAX_KEYS_PER_NODE,
     text::redaction::brief,
 };
 
@@ -97,6 +98,10 @@ impl SignedAnnouncement {
     pub fn read(bytes: &[u8]) -> Result<Self, InvalidSignedAnnouncement> {
         let jws: Jws = serde_json::from_slice(bytes)
             .map_err(|error| InvalidSignedAnnouncement::Jws(brief(&error.to_string()).into_owned()))?;
+        let count = jws.signatures.len();
+        if count > MAX_KEYS_PER_NODE {
+            return Err(InvalidSignedAnnouncement::TooMany { count });
+        }
         let payload =
             Base64UrlUnpadded::decode_vec(&jws.payload).map_err(|_| InvalidSignedAnnouncement::Encoding)?;
         let announcement = Announcement::parse(&payload)?;
@@ -170,6 +175,9 @@ impl SignedAnnouncement {
 pub enum InvalidSignedAnnouncement {
     #[error("not a signed announcement (JWS in JSON serialization): {0}")]
     Jws(String),
+    /// Each costs a verification.
+    #[error("{count} signatures, a node has at most {MAX_KEYS_PER_NODE} keys")]
+    TooMany { count: usize },
     #[error("not base64url without padding")]
     Encoding,
     #[error("unexpected protected header: {0}")]

@@ -105,6 +105,9 @@ fn one_signature_that_is_not_as_it_should_be_spoils_all() {
     let error = edited(&|jws| jws["signatures"][0]["protected"] = critical.clone().into());
     assert!(matches!(error, InvalidSignedAnnouncement::Header(_)), "{error}");
     assert_eq!(edited(&|jws| jws["payload"] = "=".into()), InvalidSignedAnnouncement::Encoding);
+    let count = MAX_KEYS_PER_NODE + 1;
+    let error = edited(&|jws| jws["signatures"] = vec![jws["signatures"][0].clone(); count].into());
+    assert_eq!(error, InvalidSignedAnnouncement::TooMany { count });
     assert!(matches!(edited(&|jws| jws["more"] = 1.into()), InvalidSignedAnnouncement::Jws(_)));
 }
 
