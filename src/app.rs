@@ -11,7 +11,7 @@ use std::{
 use tokio_cron_scheduler::JobSchedulerError;
 
 use crate::{
-    config::{self, Config, IssuerConfig, KeysConfig, SourceConfig, TargetConfig},
+    config::{Config, IssuerConfig, KeysConfig, SourceConfig, TargetConfig},
     control::ControlError,
     core::{
         jose::{
@@ -43,7 +43,7 @@ use crate::{
         remote_jwks::{self, RemoteJwks},
     },
     store::{StoreError, announcement_sync::AnnouncementSyncError},
-    target::{Connections, Location, Outside, Target, TargetError},
+    target::{Connections, Outside, Target, TargetError},
     telemetry::status::StatusStore,
 };
 
@@ -260,18 +260,10 @@ fn timing(issuer: &IssuerConfig) -> Timing {
 }
 
 fn target(config: TargetConfig, terms: &Terms, connections: &Connections) -> Result<Target, TargetError> {
-    let location = match config.location {
-        config::Location::Azure { account, container, prefix, endpoint } => {
-            Location::Azure { account, container, prefix, endpoint }
-        }
-        config::Location::S3 { bucket, prefix, endpoint } => Location::S3 { bucket, prefix, endpoint },
-        config::Location::Gcs { bucket, prefix, endpoint } => Location::Gcs { bucket, prefix, endpoint },
-        config::Location::Directory(path) => Location::Directory(path),
-    };
-    let TargetConfig { public_url, anonymous, ca_file, .. } = config;
+    let TargetConfig { name, location, public_url, anonymous, ca_file, .. } = config;
     let (paths, jwks_elsewhere) = (terms.paths(), terms.jwks_elsewhere().map(str::to_owned));
     let outside = Outside { public_url, anonymous, ca_file, paths, jwks_elsewhere };
-    Target::new(config.name, location, &outside, connections)
+    Target::new(name, location, &outside, connections)
 }
 
 /// What sources are expected to be.

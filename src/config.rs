@@ -39,11 +39,11 @@ mod value;
 pub use self::{
     changes::Changes,
     flags::{Flags, KeyFlags, SignerFlags},
-    location::Location,
     problem::{IN_FLAGS, InvalidConfig, Problem},
     schedule::Schedule,
 };
 use self::{document::Node, problem::Problems};
+pub use crate::core::location::Location;
 
 /// Everything that `run` and `sync` need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]

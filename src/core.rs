@@ -11,6 +11,7 @@ pub mod events;
 pub mod freshness;
 pub mod jose;
 pub mod ledger;
+pub mod location;
 pub mod open_files;
 pub mod rotation;
 pub mod service_account;

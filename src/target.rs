@@ -19,6 +19,7 @@ use crate::{
             publication::{Document, MEDIA_TYPE, Paths, Publication, is_json},
         },
         ledger::{Ledger, Lineage},
+        location::Location,
         target_plan::{Headers, Stored, TargetContents},
     },
     http_client::Trust,
@@ -62,40 +63,6 @@ pub struct Target {
 enum Backend {
     Bucket(Bucket),
     Directory(Directory),
-}
-
-/// The address of a target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// A container of an Azure storage account. Credentials come from the `AZURE_…` variables or the
-    /// managed identity of the machine.
-    Azure {
-        account: String,
-        container: String,
-        /// Path below the container; empty for its root.
-        prefix: String,
-        /// Only for other clouds and emulators.
-        endpoint: Option<Url>,
-    },
-    /// An S3 bucket. Credentials and region come from the `AWS_…` variables, the pod or the machine.
-    S3 {
-        bucket: String,
-        /// Path below the bucket; empty for its root.
-        prefix: String,
-        /// Only for S3 services other than that of AWS.
-        endpoint: Option<Url>,
-    },
-    /// A bucket of Google Cloud Storage. Credentials come from the `GOOGLE_…` variables, the files of
-    /// `gcloud` or the metadata server.
-    Gcs {
-        bucket: String,
-        /// Path below the bucket; empty for its root.
-        prefix: String,
-        /// Only for emulators.
-        endpoint: Option<Url>,
-    },
-    /// A directory that something else serves.
-    Directory(PathBuf),
 }
 
 /// Where relying parties read a target, and so where it is read back besides the store.

@@ -10,8 +10,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Config, EventsConfig, IssuerConfig, KeysConfig, LedgerConfig, Location, NodeConfig, PreviousIssuerConfig,
-    Schedule, SignerConfig, SourceConfig, TargetConfig, TlsConfig, VerifyConfig,
+    Config, EventsConfig, IssuerConfig, KeysConfig, LedgerConfig, NodeConfig, PreviousIssuerConfig, Schedule,
+    SignerConfig, SourceConfig, TargetConfig, TlsConfig, VerifyConfig,
     document::Node,
     keys::ROOT,
     problem::{Fault, Problems},
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::core::{
     jose::{issuer::Issuer, jwk_set::Profile},
+    location::Location,
     rotation::{Timing, Window},
 };
 

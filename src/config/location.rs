@@ -1,48 +1,14 @@
-//! Where a target stores what is published, written as a URL.
+//! Reads the URL of a target.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use url::Url;
 
 use super::{problem::Fault, suggest, value};
+use crate::core::location::Location;
 
 /// What a target's URL may begin with.
 const SCHEMES: [&str; 4] = ["az", "s3", "gs", "file"];
-
-/// Where a target stores what is published.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Location {
-    /// `az://ACCOUNT/CONTAINER/PREFIX`; the container `$web` is a static website.
-    Azure {
-        account: String,
-        container: String,
-        /// Without a `/` at either end; empty for the whole container.
-        prefix: String,
-        /// The blob service, unless it is Azure's own.
-        endpoint: Option<Url>,
-    },
-    /// `s3://BUCKET/PREFIX`.
-    S3 {
-        bucket: String,
-        /// Without a `/` at either end; empty for the whole bucket.
-        prefix: String,
-        /// The service, unless it is Amazon's own.
-        endpoint: Option<Url>,
-    },
-    /// `gs://BUCKET/PREFIX`.
-    Gcs {
-        bucket: String,
-        /// Without a `/` at either end; empty for the whole bucket.
-        prefix: String,
-        /// The service, unless it is Google's own.
-        endpoint: Option<Url>,
-    },
-    /// `file:///DIRECTORY`, absolute.
-    Directory(PathBuf),
-}
 
 impl Location {
     /// Reads a target's URL; nothing in it is percent-decoded.
@@ -88,15 +54,6 @@ impl Location {
         }
     }
 
-    pub(super) fn endpoint(&self) -> Option<&Url> {
-        match self {
-            Self::Azure { endpoint, .. } | Self::S3 { endpoint, .. } | Self::Gcs { endpoint, .. } => {
-                endpoint.as_ref()
-            }
-            Self::Directory(_) => None,
-        }
-    }
-
     /// Whether there is an address of the store itself where everybody may be let to read.
     pub(super) fn check_anonymous(&self) -> Result<(), Fault> {
         match self {
@@ -110,35 +67,6 @@ impl Location {
             }
             Self::Azure { .. } | Self::S3 { .. } | Self::Gcs { .. } => Ok(()),
         }
-    }
-
-    pub(super) fn as_directory(&self) -> Option<&Path> {
-        match self {
-            Self::Directory(path) => Some(path),
-            Self::Azure { .. } | Self::S3 { .. } | Self::Gcs { .. } => None,
-        }
-    }
-}
-
-/// The URL; the endpoint is not part of it.
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix = match self {
-            Self::Azure { account, container, prefix, .. } => {
-                write!(f, "az://{account}/{container}")?;
-                prefix
-            }
-            Self::S3 { bucket, prefix, .. } => {
-                write!(f, "s3://{bucket}")?;
-                prefix
-            }
-            Self::Gcs { bucket, prefix, .. } => {
-                write!(f, "gs://{bucket}")?;
-                prefix
-            }
-            Self::Directory(path) => return write!(f, "file://{}", path.display()),
-        };
-        if prefix.is_empty() { Ok(()) } else { write!(f, "/{prefix}") }
     }
 }
 

@@ -5,12 +5,15 @@ use url::Position;
 use super::{UsedNames, unique_name};
 use crate::{
     config::{
-        Location, TargetConfig,
+        TargetConfig,
         problem::{Fault, Problems},
         reader::Mapping,
         value::{self, Web},
     },
-    core::jose::{issuer::Issuer, jwk_set::Profile},
+    core::{
+        jose::{issuer::Issuer, jwk_set::Profile},
+        location::Location,
+    },
 };
 
 pub(super) fn read(

@@ -6,9 +6,10 @@ use proptest::prelude::*;
 
 use super::{MINIMAL, accepted, load};
 use crate::{
-    config::{Flags, Instance, Location, SourceConfig, VerifyConfig, document, value},
+    config::{Flags, Instance, SourceConfig, VerifyConfig, document, value},
     core::{
         jose::jwk_set::Profile,
+        location::Location,
         service_account::ServiceAccount,
         verification::{Cloud, Party},
     },

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use super::{MINIMAL, load, load_for_keys, shows, texts};
 use crate::{
-    config::{Flags, KeyFlags, Location, SourceConfig},
-    core::jose::{issuer::Issuer, jwk_set::Profile},
+    config::{Flags, KeyFlags, SourceConfig},
+    core::{
+        jose::{issuer::Issuer, jwk_set::Profile},
+        location::Location,
+    },
 };
 
 #[test]

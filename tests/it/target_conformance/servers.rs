@@ -11,8 +11,11 @@ use http::header::CACHE_CONTROL;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use signpost::{
-    core::jose::publication::{Document, Paths},
-    target::{Connections, Location, Outside, Target},
+    core::{
+        jose::publication::{Document, Paths},
+        location::Location,
+    },
+    target::{Connections, Outside, Target},
 };
 
 use tempfile::TempDir;
