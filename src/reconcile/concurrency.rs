@@ -1,9 +1,10 @@
 //! Limits how many loops work at once, without letting a slow one delay the others.
 //!
-//! A plain semaphore would: sixty-four sources that hang until their timeout of 10 s would hold every permit. So a permit
-//! is for prompt work (reading files, parsing, a service that answers). A loop that is not done after 250 ms loses it
-//! and continues without; one that was slow the last time takes none. Waiting costs some kilobytes, and is bounded by
-//! one piece of work per loop. A hundred sources that hang delay the first round of the others by half a second.
+//! A plain semaphore would: sixty-four sources that hang until their timeout of 10 s would hold every permit.
+//! So a permit is for prompt work (reading files, parsing, a service that answers). A loop that is not done
+//! after 250 ms loses it and continues without; one that was slow the last time takes none. Waiting costs
+//! some kilobytes, and is bounded by one piece of work per loop. A hundred hanging sources delay the first
+//! round of the others by half a second.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
