@@ -2,8 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-/// Prefix of `sub` for a service account. Source: `ServiceAccountUsernamePrefix` in
-/// `apiserver/pkg/authentication/serviceaccount/util.go`.
+/// Prefix of `sub` for a service account.
+/// Source: `ServiceAccountUsernamePrefix` in `apiserver/pkg/authentication/serviceaccount/util.go`.
 const SUBJECT_PREFIX: &str = "system:serviceaccount:";
 /// Longest namespace, in bytes (RFC 1123 label).
 const MAX_LABEL: usize = 63;

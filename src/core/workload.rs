@@ -233,7 +233,8 @@ impl Mount {
 }
 
 /// Normalises a path: `//`, `/./`, `/x/..`, a final `/`, and the link by which the kubelet swaps the files of
-/// a volume. Source: `dataDirName` in `kubernetes/pkg/volume/util/atomic_writer.go`.
+/// a volume.
+/// Source: `dataDirName` in `kubernetes/pkg/volume/util/atomic_writer.go`.
 fn plain(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {

@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::event::{Event, Reason};
 
-/// Silence that ends a series: a later occurrence starts a new one, as in client-go. Source: `finishTime` in
-/// `k8s.io/client-go/tools/events/event_broadcaster.go`.
+/// Silence that ends a series: a later occurrence starts a new one, as in client-go.
+/// Source: `finishTime` in `k8s.io/client-go/tools/events/event_broadcaster.go`.
 const SERIES_ENDS: Duration = Duration::from_mins(6);
 /// Time between two count updates of one series.
 const COUNT_EVERY: Duration = Duration::from_mins(1);

@@ -2,8 +2,8 @@
 
 use crate::core::{ledger, text::redaction::redact};
 
-/// Largest note that Kubernetes accepts, in bytes. Source: `NoteLengthLimit` in
-/// `kubernetes/pkg/apis/core/validation/events.go`.
+/// Largest note that Kubernetes accepts, in bytes.
+/// Source: `NoteLengthLimit` in `kubernetes/pkg/apis/core/validation/events.go`.
 const MAX_NOTE: usize = 1024;
 
 /// The reason of an Event. The names are stable: alerts and scripts match them.

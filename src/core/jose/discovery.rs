@@ -8,8 +8,8 @@ use crate::core::text::redaction::brief;
 /// The discovery document of `kube-apiserver`, in its order: exactly five members.
 ///
 /// There is no `authorization_endpoint`, although the standard requires one: users cannot log in here,
-/// Kubernetes omits it, and Microsoft Entra rejects an empty one (AADSTS501661). Source: `openIDMetadataJSON`
-/// in `kubernetes/pkg/serviceaccount/openidmetadata.go`.
+/// Kubernetes omits it, and Microsoft Entra rejects an empty one (AADSTS501661).
+/// Source: `openIDMetadataJSON` in `kubernetes/pkg/serviceaccount/openidmetadata.go`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DiscoveryDocument {
     issuer: Issuer,

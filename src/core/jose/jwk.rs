@@ -47,8 +47,8 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm that Kubernetes signs with, given this key. Source: `signerFromRSAPrivateKey` and its
-    /// neighbours in `kubernetes/pkg/serviceaccount/jwt.go`.
+    /// The algorithm that Kubernetes signs with, given this key.
+    /// Source: `signerFromRSAPrivateKey` and its neighbours in `kubernetes/pkg/serviceaccount/jwt.go`.
     #[must_use]
     pub fn of_key(key: &PublicKey) -> Self {
         match key {

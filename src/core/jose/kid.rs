@@ -22,8 +22,8 @@ impl Kid {
     /// Derives the ID that `kube-apiserver` gives the same key, so that a key can be published before any API
     /// server has it.
     ///
-    /// `spki` is the DER `SubjectPublicKeyInfo`, not the PKCS#1 form. Source: `keyIDFromPublicKey` in
-    /// `kubernetes/pkg/serviceaccount/jwt.go`.
+    /// `spki` is the DER `SubjectPublicKeyInfo`, not the PKCS#1 form.
+    /// Source: `keyIDFromPublicKey` in `kubernetes/pkg/serviceaccount/jwt.go`.
     #[must_use]
     pub fn of_public_key(spki: &[u8]) -> Self {
         Self(Base64UrlUnpadded::encode_string(&Sha256::digest(spki)))

@@ -45,8 +45,8 @@ pub fn is_public_host<S: AsRef<str>>(host: &Host<S>) -> bool {
     }
 }
 
-/// Whether an issuer is the default of kube-apiserver. Source: `ServiceAccountIssuer` of kubeadm, and
-/// `kubernetes.default.svc` of other distributions.
+/// Whether an issuer is the default of kube-apiserver.
+/// Source: `ServiceAccountIssuer` of kubeadm, and `kubernetes.default.svc` of other distributions.
 pub(super) fn is_default_issuer(issuer: &str) -> bool {
     let host = issuer.strip_prefix("https://").unwrap_or(issuer);
     let host = host.split(['/', ':']).next().unwrap_or(host);

@@ -16,11 +16,12 @@ const BINDING: &str = "azure.workload.identity/use-identity-binding";
 const EXPIRATION: &str = "azure.workload.identity/service-account-token-expiration";
 const SKIPPED: &str = "azure.workload.identity/skip-containers";
 /// The kubelet replaces a token after four fifths of its lifetime, and SDKs cache it for up to ten minutes: a
-/// fifth of the lifetime must be as long. Source: azure-identity 1.27.0 (Python) and azidentity 1.15.0 (Go),
-/// ten minutes; @azure/identity 4.13.1, five.
+/// fifth of the lifetime must be as long.
+/// Source: azure-identity 1.27.0 (Python) and azidentity 1.15.0 (Go), ten minutes; @azure/identity 4.13.1,
+/// five.
 const BRIEF_LIFE: Duration = Duration::from_mins(50);
-/// Default lifetime of a projected token. Source: `defaultExpirationSeconds` in
-/// `kubernetes/pkg/apis/core/v1/defaults.go`.
+/// Default lifetime of a projected token.
+/// Source: `defaultExpirationSeconds` in `kubernetes/pkg/apis/core/v1/defaults.go`.
 const DEFAULT_LIFE: Duration = Duration::from_hours(1);
 
 pub(super) const CHECKS: &[Check] = &[

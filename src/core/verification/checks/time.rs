@@ -15,8 +15,8 @@ use crate::core::{
 
 /// Longest token lifetime without a finding: the maximum of Azure Kubernetes Service.
 const LONG_LIFE: Duration = Duration::from_hours(24);
-/// Shortest token lifetime in Kubernetes. Source: `minExpirationSeconds` in
-/// `kubernetes/pkg/apis/authentication/validation/validation.go`.
+/// Shortest token lifetime in Kubernetes.
+/// Source: `minExpirationSeconds` in `kubernetes/pkg/apis/authentication/validation/validation.go`.
 const SHORT_LIFE: Duration = Duration::from_mins(10);
 /// Clock skew that is tolerated for a token that is not valid yet: common among relying parties, and
 /// undocumented for Entra.

@@ -15,8 +15,8 @@ use crate::core::{
 pub(super) const MAX_TEXT: usize = 600;
 /// The audience of Azure's identity bindings.
 const BINDING_AUDIENCE: &str = "api://AKSIdentityBinding";
-/// The issuer of legacy tokens from Secrets. Source: `LegacyIssuer` in
-/// `kubernetes/pkg/serviceaccount/legacy.go`.
+/// The issuer of legacy tokens from Secrets.
+/// Source: `LegacyIssuer` in `kubernetes/pkg/serviceaccount/legacy.go`.
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 
 pub(super) const CHECKS: &[Check] = &[
