@@ -21,14 +21,14 @@ pub mod target_sync;
 use self::{control_plane::ControlPlane, issuer::Endpoints, source_poll::SourcePoller};
 use crate::core::jose::issuer::Issuer;
 
-/// A source as it is configured.
+/// A configured source.
 pub enum ConfiguredSource {
     One(SourcePoller),
     Found(ControlPlane),
 }
 
 impl ConfiguredSource {
-    /// Who speaks for it before anybody was asked.
+    /// The endpoints of the source before the first poll.
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
         match self {
@@ -37,7 +37,7 @@ impl ConfiguredSource {
         }
     }
 
-    /// Who speaks for it, found out for a single pass.
+    /// The endpoints of the source and their pollers, for a single reconciliation.
     pub async fn found(self, issuer: &Issuer) -> (Endpoints, Vec<SourcePoller>) {
         match self {
             Self::One(asked) => (Endpoints::one(asked.name()), vec![asked]),

@@ -37,8 +37,8 @@ use crate::{
     telemetry::signer_metrics::{SignerMetrics, SignerState},
 };
 
-/// Longest lifetime of a token for the API server only, even if a shorter one was requested. Source:
-/// `ExpirationExtensionSeconds` in `kubernetes/pkg/serviceaccount/claims.go`.
+/// Longest lifetime of a token for the API server only, even if a shorter one was requested.
+/// Source: `ExpirationExtensionSeconds` in `kubernetes/pkg/serviceaccount/claims.go`.
 const LONGEST_EXTENDED: Duration = Duration::from_hours(365 * 24);
 
 /// The settings of a node.
