@@ -40,7 +40,6 @@ pub struct ControlPlane {
 struct Listing {
     /// `None` before the first list.
     urls: Option<BTreeSet<String>>,
-    /// Whether the list is current.
     current: bool,
 }
 

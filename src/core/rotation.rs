@@ -148,7 +148,6 @@ pub enum BlockedReason {
     Window { until: Timestamp },
     /// The node announces nothing: it may have lost the key.
     NoStatement,
-    /// The announcement of the node is rejected.
     StatementRejected { why: AnnouncementRejection },
     /// The node has no unused key.
     NoStandby,

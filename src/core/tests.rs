@@ -1,4 +1,4 @@
-//! The guarantees of `docs/architecture.md`, as properties over random histories of a [`World`], and the keys
+//! The promises of `docs/architecture.md`, as properties over random histories of a [`World`], and the keys
 //! that the tests of `core` share.
 
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
@@ -105,8 +105,8 @@ pub(crate) fn retention() -> Retention {
 }
 
 proptest! {
-    /// Guarantees 2, 3 and 6: a write never loses a key that is still needed, never brings a removed one
-    /// back, and never points to a missing document.
+    /// Promises 2, 3 and 6: a write never loses a key that is still needed, never brings a removed one back,
+    /// and never points to a missing document.
     #[test]
     fn no_history_takes_away_a_key_that_is_still_owed(turns in turns()) {
         let mut world = World::new();
@@ -115,7 +115,7 @@ proptest! {
         }
     }
 
-    /// Guarantees 3 and 7: once everything works again, every target shows every key that is listed or still
+    /// Promises 3 and 7: once everything works again, every target shows every key that is listed or still
     /// needed, whatever happened before.
     #[test]
     fn a_good_pass_makes_every_place_true_again(turns in turns()) {
@@ -137,7 +137,7 @@ proptest! {
         }
     }
 
-    /// Guarantees 4 and 6: a reconciliation without changes writes nothing.
+    /// Promises 4 and 6: a reconciliation without changes writes nothing.
     #[test]
     fn a_quiet_pass_writes_nothing(turns in turns()) {
         let mut world = World::new();
@@ -153,7 +153,7 @@ proptest! {
         prop_assert_eq!(targets, world.targets);
     }
 
-    /// Guarantee 2, the other half: a key does not stay forever either.
+    /// Promise 2, the other half: a key does not stay forever either.
     #[test]
     fn a_key_that_nobody_lists_is_removed_when_its_retention_is_over(turns in turns()) {
         let mut world = World::new();
@@ -170,7 +170,7 @@ proptest! {
         }
     }
 
-    /// Guarantee 4: a stored ledger gives the same publication as the one in memory.
+    /// Promise 4: a stored ledger gives the same publication as the one in memory.
     #[test]
     fn a_ledger_survives_being_stored(turns in turns()) {
         let mut world = World::new();
@@ -181,7 +181,7 @@ proptest! {
         }
     }
 
-    /// Guarantee 3: damage of the ledger under running processes, by a person or a disk, loses no key.
+    /// Promise 3: damage of the ledger under running processes, by a person or a disk, loses no key.
     #[test]
     fn no_damage_under_running_processes_takes_a_key_away(turns in turns(), damage in damages(), back in 0..12_usize) {
         let mut world = World::new();

@@ -529,7 +529,6 @@ impl IssuerReconciler {
     }
 }
 
-/// Logs a change of a key.
 fn log_change(ledger: &Ledger, Change { kid, kind: event, .. }: &Change) {
     let (issuer, event_name) = (ledger.issuer(), event.name());
     if *event == ChangeKind::UnmanagedKeyFound {

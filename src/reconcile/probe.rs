@@ -127,7 +127,6 @@ impl Prober {
     }
 }
 
-/// The last reported verdict.
 #[derive(Default)]
 struct LastVerdict {
     judgement: Option<Verdict>,

@@ -34,7 +34,6 @@ pub async fn run_signer<T>(
     tokio::join!(reconcile(node, heard, orders, stop), listening);
 }
 
-/// Reads the announcements of other nodes, repeatedly.
 async fn read_peers(node: Arc<Node>, stop: CancellationToken) {
     loop {
         let listened = {

@@ -61,7 +61,6 @@ const FAST_POLL_LASTS: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct FastPoll(watch::Sender<PollRate>);
 
-/// The current poll rate.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PollRate {
     /// Poll every second until then.

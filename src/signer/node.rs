@@ -107,7 +107,6 @@ struct PeerAnnouncements {
 struct PeerState {
     trust_store: TrustStore,
     distrusted: Vec<Distrust>,
-    /// The trusted nodes.
     trusted: BTreeSet<NodeName>,
 }
 

@@ -190,7 +190,6 @@ impl EventAggregator {
         self.dropped
     }
 
-    /// Removes the series that have ended.
     fn end_series(&mut self, now: Timestamp) {
         let dropped = &mut self.dropped;
         self.series.retain(|_, series| {

@@ -255,7 +255,7 @@ fn ec_of(index: usize) -> Jwk {
 }
 
 proptest! {
-    /// Guarantee 3: after a takeover without adoption, readers still find every key that they find today,
+    /// Promise 3: after a takeover without adoption, readers still find every key that they find today,
     /// except for removed ones.
     #[test]
     fn no_takeover_loses_a_key(

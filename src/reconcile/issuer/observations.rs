@@ -135,7 +135,6 @@ impl SourceObservations {
         self.sources[source].expect(endpoints)
     }
 
-    /// Records the observation of one endpoint.
     pub(super) fn record(&mut self, source: usize, name: &str, observation: SourceObservation) {
         if let Some(endpoint) = self.sources[source].endpoints.get_mut(name) {
             endpoint.report.answer = observation.answer;

@@ -43,7 +43,6 @@ pub struct SigningKey {
     verifier: Box<dyn JwsVerifier>,
 }
 
-/// Where the private key is.
 enum PrivateHalf {
     Here(Box<dyn JwsSigner>),
     Hsm(Arc<Hsm>),
@@ -175,7 +174,6 @@ impl SigningKey {
         self.sign_message(message).map(|signature| Base64UrlUnpadded::encode_string(&signature))
     }
 
-    /// The public key as PEM.
     pub(super) fn public_pem(&self) -> Vec<u8> {
         let key = PKey::public_key_from_der(&self.public_key().to_spki());
         key.and_then(|key| key.public_key_to_pem()).expect("a key that was read can be written")

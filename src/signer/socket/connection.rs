@@ -59,7 +59,6 @@ impl ConnectionSlots {
     }
 }
 
-/// An accepted connection.
 pub(in crate::signer) struct Connection {
     stream: UnixStream,
     seat: Arc<Slot>,

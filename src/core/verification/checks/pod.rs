@@ -251,8 +251,8 @@ fn knows_its_tenant(case: &Context) -> CheckResult {
 fn asks_for_a_possible_life(case: &Context) -> CheckResult {
     let life_in = |texts: &'_ Texts| texts.get(EXPIRATION).filter(|life| !life.is_empty()).cloned();
     let of_account = annotations(case).and_then(life_in);
-    // The webhook mutates labelled pods only, and uses the account's annotation if the pod has none. Source:
-    // `getServiceAccountTokenExpiration` in azure-workload-identity 1.6.0.
+    // The webhook mutates labelled pods only, and uses the account's annotation if the pod has none.
+    // Source: `getServiceAccountTokenExpiration` in azure-workload-identity 1.6.0.
     let pods: Vec<_> = workload(case).into_iter().flat_map(|workload| &workload.pods).collect();
     let lives: Vec<String> = if pods.is_empty() {
         of_account.into_iter().collect()

@@ -81,7 +81,6 @@ impl Hsm {
         self.work("make a key", |seat| seat.generate(key_type))
     }
 
-    /// Whether the token has the private key.
     pub(in crate::signer::keyring) fn has(&self, kid: &Kid) -> Result<bool, HsmError> {
         match self.work("look for a key", |seat| seat.find(kid)) {
             Ok(_) => Ok(true),

@@ -31,7 +31,6 @@ pub(super) struct HsmSession {
     keys: BTreeMap<Kid, ObjectHandle>,
 }
 
-/// Why an operation failed.
 pub(super) enum SessionError {
     Refused(Error),
     NoKey(Kid),

@@ -1,4 +1,4 @@
-//! The guarantees that hold in every state of the model, and the recovery of a state once nothing goes wrong
+//! The promises that hold in every state of the model, and the recovery of a state once nothing goes wrong
 //! any more.
 
 use super::{
@@ -13,7 +13,7 @@ use crate::core::{
 /// Ticks given to a state to recover: a hold, a propagation and two retentions.
 const ROUNDS: usize = 16;
 
-/// A broken guarantee.
+/// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Broken {
     /// A relying party with a copy no older than the propagation time rejects a live token.

@@ -78,7 +78,7 @@ struct State {
     trace: usize,
 }
 
-/// Searches until a guarantee is broken or no state is left.
+/// Searches until a promise is broken or no state is left.
 pub(super) fn search(scope: &Scope) -> Searched {
     let world = World::new(scope.rules);
     let end = world.now + scope.ticks * TICK;

@@ -1,4 +1,4 @@
-//! The searches: no guarantee breaks within these bounds, and each planted fault breaks one.
+//! The searches: no promise breaks within these bounds, and each planted fault breaks one.
 
 use super::{
     search::{Party, Scope, search},
@@ -48,7 +48,7 @@ fn scope(rules: Rules) -> Scope {
     }
 }
 
-/// Searches, prints the size of the search, and fails with the events that broke a guarantee.
+/// Searches, prints the size of the search, and fails with the events that broke a promise.
 #[track_caller]
 #[expect(clippy::print_stdout, reason = "how much was searched is to be seen")]
 fn holds(scope: &Scope) {
@@ -138,7 +138,7 @@ fn after_a_revocation_with_a_new_key_one_signs_at_once_that_nobody_has_seen() {
     }
 }
 
-/// Searches for the guarantee that a planted fault breaks.
+/// Searches for the promise that a planted fault breaks.
 #[track_caller]
 #[expect(clippy::print_stdout, reason = "how much was searched is to be seen")]
 fn breaks(fault: Fault, expected: &[Broken], scope: &Scope) {
