@@ -296,7 +296,7 @@ impl Journal {
         }
         let nobody = BTreeSet::new();
         if self.verification_set(&nobody) != before.verification_set(&nobody) {
-            // Keeps two changes within a millisecond apart, and those after a clock was set back.
+            // Keeps two changes within a second apart, and those after a clock was set back.
             self.changed = now.max(before.changed + Duration::from_millis(1));
         }
         self

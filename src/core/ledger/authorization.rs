@@ -42,7 +42,7 @@ impl AnnouncementRejection {
         }
     }
 
-    /// Whether no key of the node is known, so that its missing announcement cannot hide one.
+    /// Whether no key of the node is known, so that rejecting its announcement makes no key missing.
     #[must_use]
     pub fn is_of_unknown_node(&self) -> bool {
         matches!(self, Self::NotAdmitted { .. } | Self::Forgotten { .. })
