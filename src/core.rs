@@ -1,8 +1,8 @@
-//! What is published, why, and for how long. No I/O, no clock, no randomness, no async.
+//! Decides what is published, why, and for how long. No I/O, no clock, no randomness, no async.
 //!
-//! Data flows one way: what the sources list is merged, remembered in the [`ledger`], rendered
-//! into a [`publication`](jose::publication) and compared with what each target holds ([`target_plan`]). Time, randomness
-//! and the environment are arguments.
+//! Data flows one way: the keys that the sources list are merged, recorded in the [`ledger`], rendered into a
+//! [`publication`](jose::publication) and compared with the contents of each target ([`target_plan`]). Time,
+//! randomness and the environment are arguments.
 
 pub mod api_server_flags;
 pub mod calendar;

@@ -1,10 +1,9 @@
-//! The verbs: ask an edge, let core decide, act through an edge.
+//! Reconciliation: observe through an adapter, let core decide, act through an adapter.
 //!
-//! [`reconciler`] owns what is known of an issuer, [`asking`] brings it what the sources say, [`placing`]
-//! carries its publication to the targets. [`sync`] does all of it once, [`watching`] for ever;
-//! [`control_plane`] finds out whom to ask where a cluster has several API servers, [`tending`] looks after
-//! a node that signs, [`probing`] finds out whether the world accepts its tokens, and [`telling`] tells operators
-//! what became of it.
+//! [`issuer`] owns the state of an issuer, [`source_poll`] observes its sources, [`target_sync`] writes its
+//! publication to the targets. [`sync`] does all of it once, [`source_loop`] continuously; [`control_plane`]
+//! finds the API servers of a cluster, [`signer_loop`] reconciles a signing node, [`probe`] checks that
+//! relying parties accept tokens, and [`event_loop`] records Kubernetes Events.
 
 pub mod announcement_sync;
 pub mod concurrency;
@@ -22,14 +21,14 @@ pub mod target_sync;
 use self::{control_plane::ControlPlane, issuer::Endpoints, source_poll::SourcePoller};
 use crate::core::jose::issuer::Issuer;
 
-/// A source as it is configured.
+/// A configured source.
 pub enum ConfiguredSource {
     One(SourcePoller),
     Found(ControlPlane),
 }
 
 impl ConfiguredSource {
-    /// Who speaks for it before anybody was asked.
+    /// The endpoints of the source before the first poll.
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
         match self {
@@ -38,7 +37,7 @@ impl ConfiguredSource {
         }
     }
 
-    /// Who speaks for it, found out for a single pass.
+    /// The endpoints of the source and their pollers, for a single reconciliation.
     pub async fn found(self, issuer: &Issuer) -> (Endpoints, Vec<SourcePoller>) {
         match self {
             Self::One(asked) => (Endpoints::one(asked.name()), vec![asked]),

@@ -1,7 +1,7 @@
 //! The only holder of private keys.
 //!
-//! They are made here, stay in files that only we can read, and never leave: not over a network, not
-//! into a log, an error or a publication. What leaves is signatures and public keys.
+//! They are created here, stay in files that only this user can read, and never leave: not over a network,
+//! nor in a log, an error or a publication. Only signatures and public keys leave.
 
 mod announcement_dir;
 pub mod keyring;
@@ -25,7 +25,7 @@ pub use self::{
 };
 use crate::core::{jose::issuer::Issuer, service_account::ServiceAccount};
 
-/// What a token of the embedded issuer says.
+/// The contents of a token of the embedded issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement<'a> {
     pub issuer: &'a Issuer,

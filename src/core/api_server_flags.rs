@@ -1,8 +1,8 @@
-//! How an API server is started, and whether it fits its signer: it exits over most of what is wrong here, and
-//! says so only in its log.
+//! Checks whether the flags of an API server fit its signer: it exits on most of these errors, and explains
+//! them only in its log.
 //!
-//! Sources: `pkg/kubeapiserver/options/authentication.go`, `pkg/controlplane/apiserver/options/options.go` and
-//! `pkg/features/kube_features.go` of Kubernetes.
+//! Sources: `pkg/kubeapiserver/options/authentication.go`, `pkg/controlplane/apiserver/options/options.go`
+//! and `pkg/features/kube_features.go` of Kubernetes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,26 +23,26 @@ const AUDIENCES: &str = "api-audiences";
 const GATES: &str = "feature-gates";
 const GATE: &str = "ExternalServiceAccountTokenSigner";
 
-/// First minor version of Kubernetes 1 that knows a signer, behind a feature gate (`v1alpha1`).
+/// First minor version of Kubernetes 1 that supports an external signer, behind a feature gate (`v1alpha1`).
 const FIRST_MINOR: u32 = 32;
-/// First one in which that gate is open (`v1`).
+/// First minor version in which that gate is enabled by default (`v1`).
 const FIRST_OPEN: u32 = 34;
 
-/// How an API server is started.
+/// The configuration of an API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiServerConfig {
-    /// Every flag without its dashes, and its values in order.
+    /// Every flag without its dashes, with its values in order.
     flags: BTreeMap<String, Vec<String>>,
-    /// What is known of its pod; `None`: it is no pod.
+    /// The relevant parts of its pod; `None`: it is not a pod.
     pod: Option<Pod>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Pod {
-    /// The minor version of Kubernetes 1, if the image says it.
+    /// The minor version of Kubernetes 1, if the image names it.
     minor: Option<u32>,
     host_network: bool,
-    /// Where a path of the machine is seen.
+    /// The mounted host paths.
     mounts: Vec<Mount>,
 }
 
@@ -52,39 +52,39 @@ struct Mount {
     on_host: String,
 }
 
-/// The signer that the API server shall use.
+/// The signer that the API server must use.
 #[derive(Clone, Debug)]
 pub struct Signer<'a> {
     pub socket: &'a SocketName,
     pub issuer: &'a Issuer,
     pub api_audiences: &'a BTreeSet<String>,
     pub max_token_lifetime: Duration,
-    /// Whether the API server verifies with a key of before: one of a file.
+    /// Whether the API server also verifies with a previous key from a file.
     pub has_additional_keys: bool,
-    /// Whether a process accepts connections there now; `None`: that cannot be seen from here.
+    /// Whether a process accepts connections there now; `None`: unknown.
     pub listens: Option<bool>,
 }
 
-/// What one rule says.
+/// The finding of one rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The checked aspect.
     pub about: &'static str,
     pub fits: bool,
     pub observed: String,
-    /// What to do. Where it fits, this is what to do under a condition that cannot be looked at from here.
+    /// What to do. If `fits`, what to do under a condition that cannot be checked from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
 
 impl ApiServerConfig {
-    /// Reads the manifest of a static pod as kubelet does: its first document, and nothing behind that. Or a command
-    /// line that begins with the program or with a flag, whose words may be apart by NUL as in `/proc/PID/cmdline`, and
-    /// whose lines may be comments.
+    /// Parses the manifest of a static pod as kubelet does: its first document, and nothing after it. Or a
+    /// command line that begins with the program or with a flag, whose words may be separated by NUL as in
+    /// `/proc/PID/cmdline`, and whose lines may be comments.
     ///
     /// # Errors
     ///
-    /// Fails when it is neither, when no container of the pod is kube-apiserver, and when there are no flags at all.
+    /// Fails if it is neither, if no container of the pod is kube-apiserver, and if there are no flags.
     pub fn parse(text: &str) -> Result<Self, NoApiServer> {
         let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
         let words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || c == '\0'));
@@ -137,7 +137,7 @@ impl ApiServerConfig {
         self.flags.get(flag).map_or(&[], Vec::as_slice)
     }
 
-    /// The one that counts when a flag is given several times.
+    /// The effective value of a flag: the last one.
     fn last(&self, flag: &str) -> Option<&str> {
         self.values(flag).last().map(String::as_str)
     }
@@ -177,7 +177,7 @@ fn wrong(about: &'static str, observed: impl Into<String>, fix: impl Into<String
     Finding { about, fits: false, observed: observed.into(), fix: Some(fix.into()) }
 }
 
-/// It fits as far as can be seen; `otherwise` is for when it does not.
+/// A finding that fits as far as known; `otherwise` tells what to do if it does not.
 fn fits_unless(about: &'static str, observed: impl Into<String>, otherwise: impl Into<String>) -> Finding {
     Finding { about, fits: true, observed: observed.into(), fix: Some(otherwise.into()) }
 }
@@ -192,7 +192,7 @@ fn endpoint(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
             format!("`{given}` has a scheme, which would be taken for a part of the path"),
             fix,
         ),
-        // A path of a pod may be another one on the machine.
+        // The path in a pod may differ from the path on the host.
         Some(given) if given == wanted || launch.pod.is_some() && !given.starts_with('@') => {
             if signer.listens == Some(false) {
                 let observed = format!("`{given}`, where nothing listens yet");
@@ -290,7 +290,7 @@ fn audiences(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     fits("audiences", list(accepted.iter().collect()))
 }
 
-/// Tokens in Secrets, which kube-controller-manager signs with a key of its own and no signer is asked for.
+/// Token Secrets, which kube-controller-manager signs with its own key, without the signer.
 fn secrets(_: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let about = "secrets";
     if signer.has_additional_keys {
@@ -305,7 +305,7 @@ fn secrets(_: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     fits_unless(about, observed, otherwise)
 }
 
-/// Whether the API server can get at the socket from inside its pod.
+/// Whether the API server can reach the socket from inside its pod.
 fn reachable(launch: &ApiServerConfig, signer: &Signer<'_>) -> Option<Finding> {
     let pod = launch.pod.as_ref()?;
     Some(match signer.socket {
@@ -367,7 +367,7 @@ fn version(launch: &ApiServerConfig, _: &Signer<'_>) -> Option<Finding> {
     })
 }
 
-/// There is no API server in the text.
+/// Why the text contains no API server.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NoApiServer {
     #[error("no container of the pod runs `kube-apiserver`")]
@@ -388,7 +388,7 @@ pub enum NoApiServer {
 }
 
 impl NoApiServer {
-    /// What to name instead.
+    /// What to pass instead.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -403,7 +403,7 @@ impl NoApiServer {
     }
 }
 
-/// What of a pod is looked at.
+/// The relevant members of a pod.
 #[derive(Deserialize)]
 struct Manifest {
     kind: Option<String>,

@@ -1,4 +1,4 @@
-//! Times that come again: cron, five fields, as wall clocks without a zone show them.
+//! Recurring local times: cron with five fields, without a time zone.
 
 use chrono::{DateTime, Utc};
 use croner::{
@@ -7,14 +7,14 @@ use croner::{
 };
 use jiff::Timestamp;
 
-/// Five fields: minute, hour, day, month, weekday. Where day and weekday are both given, both must match.
+/// Five fields: minute, hour, day, month, weekday. If day and weekday are both given, both must match.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calendar {
     fields: String,
     cron: Cron,
 }
 
-// Patterns are sets of whole numbers: each is equal to itself.
+// Patterns are sets of integers: each is equal to itself.
 impl Eq for Calendar {}
 
 impl Calendar {
@@ -26,7 +26,7 @@ impl Calendar {
         Some(Self { fields: fields.to_owned(), cron })
     }
 
-    /// The first time after another, both in UTC; `None` if it never comes.
+    /// The first match after `time`, both in UTC; `None` if there is none.
     #[must_use]
     pub fn first_after(&self, time: Timestamp) -> Option<Timestamp> {
         let time: DateTime<Utc> = DateTime::from_timestamp(time.as_second(), 0)?;

@@ -1,51 +1,50 @@
-//! Which API servers of a control plane are asked, and whether they are all there are.
+//! Decides which API servers of a control plane are polled, and whether they are all of them.
 //!
-//! The cluster lists its own API servers. The list can be late, refused, or of addresses that cannot be
-//! reached from here. Why these rules: `docs/decisions/0004`.
+//! The cluster lists its own API servers. The list can be late, forbidden, or contain addresses that are
+//! unreachable from here. Why these rules: `docs/decisions/0004`.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 
-/// How long a change that takes API servers away is not believed. An API server that is restarted leaves
-/// the list and comes back; a path to its address may open only after this process has started.
+/// How long API servers that leave the list still count. One that restarts leaves the list and comes back;
+/// the network path to an address may open only after this process has started.
 pub const HOLD: Duration = Duration::from_mins(1);
 
-/// One that is asked.
+/// An endpoint that is polled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Member {
-    /// Whoever answers at the one URL that is configured.
+    /// Whichever API server answers at the configured URL.
     Fallback,
     /// The API server at this URL.
     Instance(String),
 }
 
-/// What is known of the API servers of one cluster.
+/// The known API servers of one cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControlPlane {
     listing: Listing,
-    /// What stood in the list, and since when it does not.
+    /// URLs that have left the list, and when.
     left: Vec<(String, Timestamp)>,
-    /// Whether any that was listed has ever answered.
+    /// Whether a listed API server has ever answered.
     reached: bool,
-    /// Since when the URL answers and none that is listed does, though none ever did.
+    /// Since when the URL answers but no listed API server ever has.
     out_of_reach: Option<Timestamp>,
-    /// Those whose last answer was none.
+    /// The members that did not answer the last poll.
     silent: BTreeSet<Member>,
-    /// Since when all that are listed are silent.
+    /// Since when all listed API servers are silent.
     all_silent: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Listing {
-    /// `None` before anything was said about it.
+    /// `None` before the first list.
     urls: Option<BTreeSet<String>>,
-    /// Whether it is the list of now.
     current: bool,
 }
 
 impl ControlPlane {
-    /// The cluster lists these; none where it must not be read.
+    /// Applies the list of the cluster; empty if reading it is forbidden.
     pub fn listed(&mut self, urls: BTreeSet<String>, now: Timestamp) {
         self.listing.current = true;
         let before = self.listing.urls.get_or_insert_default();
@@ -54,7 +53,7 @@ impl ControlPlane {
         }
         self.left.retain(|(url, since)| !urls.contains(url) && now < *since + HOLD);
         self.left.extend(before.difference(&urls).map(|url| (url.clone(), now)));
-        // Whoever joins has not been silent yet, whatever it was before.
+        // A new member has not been silent yet, whatever its state before.
         self.silent.retain(|member| match member {
             Member::Instance(url) => before.contains(url) && urls.contains(url),
             Member::Fallback => true,
@@ -64,13 +63,13 @@ impl ControlPlane {
         self.look_for_silence(now);
     }
 
-    /// The list cannot be had for now.
+    /// Records that the list is unavailable for now.
     pub fn listing_lost(&mut self) {
         self.listing.urls.get_or_insert_default();
         self.listing.current = false;
     }
 
-    /// One that is asked has answered, or not.
+    /// Records whether a member has answered.
     pub fn heard(&mut self, member: &Member, answered: bool, now: Timestamp) {
         if answered {
             self.silent.remove(member);
@@ -85,7 +84,7 @@ impl ControlPlane {
         self.look_for_silence(now);
     }
 
-    /// All that are listed were tried, and none answered; only then is the URL asked.
+    /// Records that every listed API server was tried and none answered; only then is the URL polled.
     pub fn tried_in_vain(&mut self, now: Timestamp) {
         let listed: Vec<_> = self.urls().cloned().map(Member::Instance).collect();
         self.silent.extend(listed);
@@ -104,7 +103,7 @@ impl ControlPlane {
         self.listing.urls.iter().flatten()
     }
 
-    /// Those whose answers count.
+    /// The members whose answers count.
     #[must_use]
     pub fn members(&self, now: Timestamp) -> BTreeSet<Member> {
         if self.listing.urls.is_none() {
@@ -123,26 +122,26 @@ impl ControlPlane {
         members
     }
 
-    /// Those that are only tried: it is not known whether they can be reached from here.
+    /// The listed API servers that are only tried: whether they are reachable is unknown.
     #[must_use]
     pub fn tries(&self) -> BTreeSet<String> {
         if self.reached { BTreeSet::new() } else { self.urls().cloned().collect() }
     }
 
-    /// Whether the members are all that there are: only then can a key be missing.
+    /// Whether the members are all API servers: only then can a key be missing.
     #[must_use]
     pub fn is_settled(&self, now: Timestamp) -> bool {
         let at_the_url = self.urls().next().is_none() || self.is_out_of_reach(now);
         self.listing.current && (self.reached || at_the_url)
     }
 
-    /// Whether the URL answers in place of API servers that are listed and were never reached.
+    /// Whether the URL answers in place of listed API servers that were never reached.
     #[must_use]
     pub fn is_out_of_reach(&self, now: Timestamp) -> bool {
         self.out_of_reach.is_some_and(|since| now >= since + HOLD) && self.urls().next().is_some()
     }
 
-    /// When the answers of [`ControlPlane::members`] and [`ControlPlane::is_settled`] may change by
+    /// When the results of [`ControlPlane::members`] and [`ControlPlane::is_settled`] may change by
     /// themselves.
     #[must_use]
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {

@@ -1,4 +1,4 @@
-//! Kubernetes Events: what is worth one, and which are sent.
+//! Kubernetes Events: which changes cause one, and which are sent.
 
 pub mod aggregator;
 pub mod event;

@@ -1,21 +1,21 @@
-//! How long relying parties may keep a document before they look again.
+//! How long relying parties may cache a document.
 //!
-//! kube-apiserver counts as cachecontrol 0.1 does, and looks for a new key in the last 30 s of that time alone.
-//! It goes by `s-maxage`, `max-age`, `Expires` and `Last-Modified`, in this order; what `no-cache`, `no-store`
-//! and `Age` say changes nothing. Other libraries that keep a JWKS go by `max-age`.
+//! kube-apiserver computes this as cachecontrol 0.1 does, and looks for a new key only in the last 30 s of
+//! that time. It uses `s-maxage`, `max-age`, `Expires` and `Last-Modified`, in this order; `no-cache`,
+//! `no-store` and `Age` have no effect. Other libraries that cache a JWKS use `max-age`.
 
 use std::{fmt, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
 
-/// Longest time that follows from `Last-Modified`.
+/// Longest lifetime derived from `Last-Modified`.
 const LONGEST_GUESS: SignedDuration = SignedDuration::from_hours(24);
-/// The part of its age for which a document that says nothing else is fresh.
+/// A document without an explicit lifetime is fresh for its age divided by this.
 const GUESSED_PART: i32 = 10;
-/// Longest time that is counted, in seconds.
+/// Longest explicit lifetime, in seconds.
 const MAX_SECONDS: u64 = i32::MAX as u64;
 
-/// The fields of an answer by which it is kept (RFC 9111 section 4.2.1).
+/// The response fields that control caching (RFC 9111 section 4.2.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheFields {
     pub cache_control: Option<String>,
@@ -24,11 +24,11 @@ pub struct CacheFields {
     pub last_modified: Option<String>,
 }
 
-/// How long a document may be kept, and which field says so.
+/// How long a document may be cached, and which field says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     pub lifetime: Duration,
-    /// None says anything, and nobody need keep it.
+    /// `None`: no field does, and the document need not be cached.
     pub by: Option<Field>,
 }
 
@@ -41,7 +41,7 @@ pub enum Field {
 }
 
 impl CacheFields {
-    /// Takes the fields from an answer, by their lower-case names.
+    /// Takes the fields of a response, by their lower-case names.
     #[must_use]
     pub fn of(field: impl Fn(&str) -> Option<String>) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl CacheFields {
         }
     }
 
-    /// How long kube-apiserver keeps what it gets now.
+    /// How long kube-apiserver caches a response received now.
     #[must_use]
     pub fn freshness(&self, now: Timestamp) -> Freshness {
         let until = |from: Timestamp, until: Timestamp| until.duration_since(from);
@@ -70,8 +70,8 @@ impl CacheFields {
         Freshness { lifetime: Duration::try_from(lifetime).unwrap_or_default(), by }
     }
 
-    /// The longest that a reader may keep what it gets now or later: a document that nobody changes grows old,
-    /// and libraries that do not share what they keep pass over `s-maxage`.
+    /// The longest time for which a relying party may cache a response received now or later: an unchanged
+    /// document grows old, and private caches ignore `s-maxage`.
     #[must_use]
     pub fn longest(&self, now: Timestamp) -> Freshness {
         let freshness = self.freshness(now);
@@ -85,7 +85,7 @@ impl CacheFields {
         }
     }
 
-    /// The number that a directive of `Cache-Control` gives; of several, the last.
+    /// The number in a directive of `Cache-Control`; the last one if it is repeated.
     fn seconds(&self, directive: &str) -> Option<i64> {
         let mut quoted = false;
         let ends = |c: char| {
@@ -96,13 +96,13 @@ impl CacheFields {
         let (_, value) = values.filter(|(name, _)| name.eq_ignore_ascii_case(directive)).last()?;
         let digits = value.trim_matches('"');
         let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
-        // Too large to be counted is for ever.
+        // Values above the limit are capped.
         let seconds = digits.parse().unwrap_or(MAX_SECONDS).min(MAX_SECONDS);
         is_number.then_some(seconds.cast_signed())
     }
 }
 
-/// A date as HTTP writes it (RFC 9110 section 5.6.7), in today's form.
+/// Parses an HTTP date (RFC 9110 section 5.6.7), in its preferred form.
 fn time(text: Option<&str>) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(text?).ok()
 }

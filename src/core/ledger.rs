@@ -1,8 +1,7 @@
-//! The ledger: what is known of every key that was ever seen, and what is still owed to it.
+//! The ledger: every key ever observed of an issuer, and how long each has to stay published.
 //!
-//! It remembers changes, never that nothing happened: a quiet pass writes nothing. It holds public
-//! keys only. A publication follows from it, so it is stored before anything is published
-//! (`docs/decisions/0005`).
+//! It records changes only: a reconciliation without changes writes nothing. It holds public keys only. The
+//! publication is derived from it, so it is stored before anything is published (`docs/decisions/0005`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,17 +43,18 @@ use super::{
     time::later,
 };
 
-/// The format that this program writes, and the newest that it reads. Version 1 had other names for some members.
+/// The format that this version writes, and the newest that it reads. Version 1 used other names for some
+/// members.
 const VERSION: u32 = 2;
-/// How many of the last changes are kept: enough to see a year of quarterly rotations.
+/// Number of changes kept: a year of quarterly rotations and more.
 const CHANGES_KEPT: usize = 50;
-/// Largest sequence: the largest whole number that every JSON reader keeps exactly. A change every second
-/// needs 285 million years for it.
+/// Largest sequence: the largest integer that every JSON reader keeps exactly. One change per second takes
+/// 285 million years to reach it.
 const MAX_SEQUENCE: u64 = 1 << 53;
 
-/// Every key that was ever seen of one issuer.
+/// Every key ever observed of one issuer.
 ///
-/// Invariant: an entry stands under the kid of its key.
+/// Invariant: each entry is stored under the kid of its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
@@ -63,95 +63,97 @@ pub struct Ledger {
     sequence: u64,
     issuer: Issuer,
     keys: BTreeMap<Kid, Entry>,
-    /// Keys that only a place knows; see [`Ledger::adopt`].
+    /// Keys found in targets only; see [`Ledger::adopt`].
     #[serde(alias = "strangers", default, skip_serializing_if = "BTreeMap::is_empty")]
     unmanaged_keys: BTreeMap<Kid, UnmanagedKey>,
     #[serde(default)]
     changes: Vec<Change>,
-    /// What the nodes shall sign with; see [`super::rotation`].
+    /// The desired signing key of each node; see [`super::rotation`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     orders: BTreeMap<NodeName, Order>,
-    /// A rotation that the operator asked for and that is not over.
+    /// A rotation that the operator requested and that is not complete.
     #[serde(alias = "wish", default, skip_serializing_if = "Option::is_none")]
     rotation_request: Option<RotationRequest>,
-    /// The latest word of each node: an older one does not count.
+    /// Version of the latest statement of each node: older ones are rejected.
     #[serde(alias = "words", default, skip_serializing_if = "BTreeMap::is_empty")]
     last_statements: BTreeMap<NodeName, StatementVersion>,
-    /// Nodes that are gone, and since when: what they said before does not count.
+    /// Forgotten nodes, and since when: their earlier statements are rejected.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     forgotten: BTreeMap<NodeName, Timestamp>,
-    /// The mark under which each place was last seen or left; see [`Look`].
+    /// Revision of each target when it was last observed or written; see [`TargetObservation`].
     #[serde(alias = "marks", default, skip_serializing_if = "BTreeMap::is_empty")]
     target_revisions: BTreeMap<String, String>,
-    /// Nodes whose next key signs without the propagation wait, by the operator's word, and the keys that were known
-    /// of them then: none of these; see [`Ledger::revoke_for_a_new_key`].
+    /// Nodes whose next key may sign without the propagation wait, with the keys known of each at that time:
+    /// the next key is none of these. See [`Ledger::revoke_for_a_new_key`].
     #[serde(alias = "waived", default, skip_serializing_if = "BTreeMap::is_empty")]
     propagation_waived: BTreeMap<NodeName, BTreeSet<Kid>>,
-    /// After a repair: how long nothing is removed.
+    /// Set by a repair: no key is removed until it expires.
     #[serde(alias = "hold", default, skip_serializing_if = "Option::is_none")]
     retention_hold: Option<RetentionHold>,
-    /// Since when it is known that times of this ledger are still to come: a clock was ahead.
+    /// Since when this ledger is known to contain future timestamps: a clock was ahead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ahead_since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     incidents: Vec<Incident>,
 }
 
-/// What is known of one key.
+/// What the ledger records of one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     pub jwk: Jwk,
     pub first_seen: Timestamp,
     pub state: EntryState,
-    /// For every place that shows the key now: since when, without a gap; see [`Look`].
+    /// The targets that show the key, each with the time since which it does so without a gap; see
+    /// [`TargetObservation`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub shown: BTreeMap<String, Timestamp>,
-    /// The node that has the private key, and what it says that it does with it.
+    /// The node that holds the private key, and the stage that it announces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<KeyOwner>,
-    /// Nobody can have read a JWKS of this issuer without the key: it is there from the beginning.
+    /// The key was in the first publication: no relying party can have cached a JWKS of this issuer without
+    /// it.
     #[serde(alias = "original", default, skip_serializing_if = "std::ops::Not::not")]
     pub present_from_start: bool,
-    /// When its node was last ordered to sign with it. Until the node has dealt with that, it may begin.
+    /// When its node was last ordered to sign with it. The node may start to sign with it until it has
+    /// processed that order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<Timestamp>,
 }
 
-/// What a look at a place came to.
+/// The result of observing a target.
 ///
-/// A mark stands for the writes to the place: whoever writes changes it. So a place has shown its keys without
-/// a gap as long as the mark that is found is the one that is recorded, or the one that somebody who looked at
-/// the same time has left.
+/// A revision changes with every write to the target. So the target has shown its keys without a gap if the
+/// revision found is the recorded one, or the one that a concurrent reconciliation has left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetObservation {
     /// The kids that relying parties find there.
     pub view: BTreeSet<Kid>,
-    /// The mark that was found; `None` for a place that only we write.
+    /// The revision found; `None` for a target that only this process writes.
     pub found: Option<String>,
-    /// The mark that was left, after what was written.
+    /// The revision after this reconciliation's own write.
     pub left: Option<String>,
 }
 
 impl TargetObservation {
-    /// A look at a place that only we write.
+    /// An observation of a target that only this process writes.
     #[must_use]
     pub fn of_own_listener(view: BTreeSet<Kid>) -> Self {
         Self { view, found: None, left: None }
     }
 }
 
-/// Where a key stands.
+/// The state of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryState {
     /// A source lists it. Published.
     Listed,
-    /// No source lists it any more. Published until its last token is dead.
+    /// No source lists it any more. Published until the last token that it signed has expired.
     Missing { since: Timestamp },
-    /// A tombstone: not published, and nothing but the operator's word brings it back.
+    /// A tombstone: not published, and only the operator can bring it back.
     Removed { at: Timestamp },
-    /// A tombstone for ever: somebody else may have the private key.
+    /// A permanent tombstone: the private key may be compromised.
     Revoked { at: Timestamp },
 }
 
@@ -170,14 +172,14 @@ impl EntryState {
     }
 }
 
-/// How long keys are kept, and for whom.
+/// How long keys are kept, and which profiles need one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Longest `exp - iat` of a token of this issuer.
+    /// Largest `exp - iat` of a token of this issuer.
     pub max_token_lifetime: Duration,
-    /// Largest difference between two clocks that is tolerated; added to every wait.
+    /// Largest tolerated clock skew; added to every wait.
     pub margin: Duration,
-    /// The profiles in use: none of them may be left without a key.
+    /// The profiles in use: each keeps at least one key.
     pub profiles: BTreeSet<Profile>,
 }
 
@@ -189,11 +191,11 @@ impl Retention {
     }
 }
 
-/// What a pass over the sources made of the ledger.
+/// The ledger after the sources were observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerUpdate {
     pub ledger: Ledger,
-    /// Keys that sources list and that are not published: tombstones, and what exceeds [`MAX_KEYS`].
+    /// Listed keys that are not published: tombstones, and keys beyond [`MAX_KEYS`].
     pub refused: BTreeMap<Kid, KeyRefusal>,
 }
 
@@ -202,7 +204,7 @@ pub struct LedgerUpdate {
 pub enum KeyRefusal {
     /// It was removed; only the operator can bring it back.
     Tombstone,
-    /// There are as many keys as relying parties read.
+    /// The publication already has [`MAX_KEYS`] keys.
     TooMany,
 }
 
@@ -234,7 +236,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// Fails when a newer program wrote it, and when it is damaged.
+    /// Fails if a newer version wrote it or if it is damaged.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidLedger> {
         let damaged =
             |error: serde_json::Error| InvalidLedger::Damaged(brief(&error.to_string()).into_owned());
@@ -256,7 +258,7 @@ impl Ledger {
         }
     }
 
-    /// Indented JSON: operators read it, and compare two of them.
+    /// Indented JSON, for operators to read and to diff.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let mut json = serde_json::to_vec_pretty(self).expect("strings and times always serialise");
@@ -295,19 +297,19 @@ impl Ledger {
         &self.changes
     }
 
-    /// How long nothing is removed, if anything was ever repaired; it may be over.
+    /// The retention hold of the last repair, which may have expired.
     #[must_use]
     pub fn retention_hold(&self) -> Option<RetentionHold> {
         self.retention_hold
     }
 
-    /// What happened to the ledger as a whole, the last at the end.
+    /// Incidents that affected the ledger as a whole, the latest last.
     #[must_use]
     pub fn incidents(&self) -> &[Incident] {
         &self.incidents
     }
 
-    /// The key that is known by this kid, tombstones included.
+    /// The key with this kid, tombstones included.
     #[must_use]
     pub fn key(&self, kid: &Kid) -> Option<&Jwk> {
         self.keys.get(kid).map(|entry| &entry.jwk)
@@ -318,13 +320,13 @@ impl Ledger {
         self.keys.values().filter(|entry| entry.is_public()).map(|entry| &entry.jwk)
     }
 
-    /// Takes in what the sources say.
+    /// Applies the answers of the sources.
     ///
-    /// A key appears as soon as one source lists it. It is missing only when every source answered, none lists it,
-    /// and it is none of those that cannot be read. It is removed only then, once [`Retention::wait`] has passed since, no [`Hold`] lasts
-    /// and no profile would be left without keys.
+    /// A key is listed as soon as one source lists it. It goes missing only if every source answered, none
+    /// lists it, and it cannot be one of the keys that are unreadable. It is removed once it has been missing
+    /// for [`Retention::wait`], no [`RetentionHold`] is active and every profile keeps a key.
     ///
-    /// Without a change the ledger is the same, sequence included.
+    /// If nothing changes, the ledger stays the same, sequence included.
     #[must_use]
     pub fn observe(&self, merged: &Merged, now: Timestamp, retention: &Retention) -> LedgerUpdate {
         let mut ledger = self.clone();
@@ -332,7 +334,7 @@ impl Ledger {
         for (kid, jwk) in &merged.listed {
             match ledger.keys.get(kid).map(|entry| entry.state) {
                 Some(EntryState::Listed | EntryState::Missing { .. }) if ledger.key(kid) != Some(jwk) => {
-                    // `merge` lets only the rightful key of a kid get here.
+                    // `merge` accepts only the canonical key of a kid.
                     ledger.keys.insert(kid.clone(), Entry::new(jwk.clone(), now, EntryState::Listed));
                     ledger.record(now, kid, ChangeKind::Replaced);
                 }
@@ -365,7 +367,7 @@ impl Ledger {
         LedgerUpdate { ledger, refused }
     }
 
-    /// Moves keys that nobody lists towards their removal.
+    /// Ages keys that no source lists: from listed to missing, from missing to removed.
     fn age(&mut self, merged: &Merged, now: Timestamp, retention: &Retention) {
         let is_unlisted = |(kid, entry): &(&Kid, &Entry)| {
             !merged.listed.contains_key(*kid) && !merged.unreadable.may_be(&entry.jwk)
@@ -389,8 +391,9 @@ impl Ledger {
         }
     }
 
-    /// Whether the last token is dead that a key has signed which nobody lists since `since`. A node that is
-    /// silent may still sign, and so may one with a key that it was ordered and has not dealt with.
+    /// Whether every token signed with a key that has been missing since `since` has expired. A node that
+    /// makes no statement may still sign, and so may one that was ordered to use the key and has not
+    /// processed that order.
     fn is_dead(&self, kid: &Kid, since: Timestamp, now: Timestamp, retention: &Retention) -> bool {
         if self.orders.values().any(|order| order.sign == *kid) {
             return false;
@@ -405,7 +408,7 @@ impl Ledger {
         }
     }
 
-    /// Whether every profile in use has a key left without this one.
+    /// Whether every profile in use keeps a key without this one.
     fn is_spare(&self, kid: &Kid, retention: &Retention) -> bool {
         retention.profiles.iter().all(|profile| {
             !profile.includes(&self.keys[kid].jwk)
@@ -420,11 +423,11 @@ impl Ledger {
         }
     }
 
-    /// Takes in what a place shows, as it was read back.
+    /// Records what was read back from a target.
     ///
-    /// A place that stops showing a key starts its time anew, and one that somebody else has written since the
-    /// last look starts the time of all its keys anew. `now` is `None` while our clock is not to be trusted: a
-    /// time that began with a clock that is behind would be over too early. None begins then.
+    /// If a target stops showing a key, the time of that key starts anew; if another writer has changed the
+    /// target since the last observation, the times of all its keys do. `now` is `None` while the local clock
+    /// is not trusted: with a clock that is behind, a wait would end too early, so none starts.
     #[must_use]
     pub fn observe_target(&self, place: &str, look: &TargetObservation, now: Option<Timestamp>) -> Self {
         let mut ledger = self.clone();
@@ -445,7 +448,7 @@ impl Ledger {
             if let Some(now) = begins {
                 entry.shown.insert(place.to_owned(), now);
             }
-            // Somebody may have read the JWKS without it.
+            // A relying party may have cached the JWKS without it.
             entry.present_from_start &= !was_shown;
             changed |= begins.is_some() || was_shown;
         }
@@ -473,7 +476,7 @@ impl Entry {
         Self { jwk, first_seen, state, shown, signer, present_from_start: original, ordered }
     }
 
-    /// Whether the key belongs into the publication.
+    /// Whether the key belongs in the publication.
     #[must_use]
     pub fn is_public(&self) -> bool {
         !matches!(self.state, EntryState::Removed { .. } | EntryState::Revoked { .. })

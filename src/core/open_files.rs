@@ -1,24 +1,25 @@
-//! How the open files of a process are shared out: no connection of a stranger takes what the process itself needs.
+//! Divides the open files of a process: client connections must not exhaust those that the process itself
+//! needs.
 
-/// What the process opens besides: listeners, timers, signals, its log, and the files that it reads and writes.
+/// Other files of the process: listeners, timers, signals, its log, and files that it reads and writes.
 const OWN: usize = 40;
-/// For each source and each target: connections, and files that are read together.
+/// For each source and target: connections, and files that are read together.
 const EACH: usize = 4;
-/// Connections of operators at once: probes, scrapes and people.
+/// Most connections of operators at once: probes, scrapes and people.
 const OPERATOR: usize = 64;
 
-/// How many connections each listener may have open.
+/// The connection limit of each listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenFiles {
     pub public: usize,
-    /// As many again may be ending.
+    /// As many again may be closing.
     pub operator: usize,
     own: usize,
 }
 
 impl OpenFiles {
-    /// Shares out `limit` files where there are so many sources and targets, and up to `wanted` connections of
-    /// relying parties. Where there are too few, everybody gets some.
+    /// Divides `limit` files, given the number of sources and targets and up to `wanted` connections of
+    /// relying parties. If there are too few, each gets some.
     #[must_use]
     pub fn share(limit: u64, places: usize, wanted: usize) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -28,7 +29,7 @@ impl OpenFiles {
         Self { public: rest.clamp(1, wanted), operator, own }
     }
 
-    /// The files that so many connections of relying parties would need.
+    /// Number of files needed for `wanted` connections of relying parties.
     #[must_use]
     pub fn needed(&self, wanted: usize) -> usize {
         wanted + self.own + 2 * OPERATOR

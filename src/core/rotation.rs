@@ -1,12 +1,12 @@
-//! Replaces a signing key so that no relying party ever meets a token that it cannot verify.
+//! Rotates signing keys such that no relying party receives a token that it cannot verify.
 //!
-//! A key may sign once every place has shown it for the propagation time, so that no cached JWKS can lack it.
-//! A key that stops signing stays until its last token is dead. RFC 7583 gives the same two waits for the
-//! keys of DNSSEC (sections 3.2.1 and 3.3). The one exception is the operator's word
-//! ([`Ledger::revoke_for_a_new_key`]), which is recorded in the order and rings.
+//! A key may sign once every target has shown it for the propagation time, so that no cached JWKS lacks it. A
+//! key that stops signing stays published until its last token has expired. RFC 7583 gives the same two waits
+//! for DNSSEC keys (sections 3.2.1 and 3.3). The one exception is made by the operator
+//! ([`Ledger::revoke_for_a_new_key`]); it is recorded in the order and raises an alarm.
 //!
-//! [`next_step`] decides on what the ledger remembers and what was just seen; the caller records it with
-//! [`after`] and asks again. The node obeys, or refuses (`docs/decisions/0027`).
+//! [`next_step`] decides from the ledger and the latest observations; the caller records the step with
+//! [`after`] and calls again. The node follows the order, or refuses it (`docs/decisions/0027`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,33 +27,35 @@ use super::{
     time::later,
 };
 
-/// Times are whole seconds, and the one since which a place shows a key has been rounded down.
+/// Timestamps are whole seconds: the one since which a target shows a key is rounded down.
 const RESOLUTION: Duration = Duration::from_secs(1);
 
-/// How long each wait is.
+/// The length of each wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// The age, from its activation, at which a signing key is replaced; `None` for never by itself.
+    /// Age since activation at which a signing key is replaced; `None`: only on request.
     pub rotate_after: Option<Duration>,
-    /// When it may be replaced because of its age; `None` for at any time.
+    /// When a key may be replaced because of its age; `None`: at any time.
     pub window: Option<Window>,
-    /// How long every place shows a key before it may sign: at least as long as anybody keeps a JWKS.
+    /// How long every target shows a key before it may sign: at least as long as any relying party caches a
+    /// JWKS.
     pub propagation: Duration,
-    /// The `max-age` that is served with a JWKS: how long a relying party that obeys keeps it.
+    /// The `max-age` served with a JWKS: how long a relying party that respects it caches the JWKS.
     pub jwks_max_age: Duration,
     /// Longest `exp - iat` of a token of this issuer.
     pub max_token_lifetime: Duration,
-    /// Largest difference between two clocks that is tolerated.
+    /// Largest tolerated clock skew.
     pub margin: Duration,
 }
 
-/// Two waits contradict each other.
+/// Two settings contradict each other.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Contradiction {
-    /// A JWKS may be read from a replica or a cache just before it changes, and be kept for as long again.
+    /// A JWKS may be read from a replica or a cache just before it changes, and then be cached for as long
+    /// again.
     #[error("`propagation` ({propagation:?}) is shorter than twice `jwks_max_age` ({jwks_max_age:?})")]
     TooSoon { propagation: Duration, jwks_max_age: Duration },
-    /// A standby is made when the one before begins to sign.
+    /// A standby key is created when the previous one starts to sign.
     #[error(
         "`rotate_after` ({rotate_after:?}) is not longer than `propagation` and `margin` ({standby:?}): no key would ever be ready in time"
     )]
@@ -65,20 +67,20 @@ pub enum Contradiction {
 }
 
 impl Timing {
-    /// How long every place shows a key, by our clock, before nobody has a JWKS without it.
+    /// How long, by the local clock, every target must show a key before no cached JWKS lacks it.
     #[must_use]
     pub fn until_ready(&self) -> Duration {
         self.propagation + self.margin + RESOLUTION
     }
 
-    /// Whether somebody may still have a JWKS without a key when that key begins to sign: a copy may be handed out
-    /// just before its time is over, and be kept for as long again.
+    /// Whether a cached JWKS may still lack a key when that key starts to sign: a copy may be served just
+    /// before it expires, and be cached for as long again.
     #[must_use]
     pub fn is_shorter_than_twice(&self, kept: Duration) -> bool {
         self.propagation < kept.saturating_mul(2)
     }
 
-    /// Everything that contradicts itself.
+    /// All contradictions between the settings.
     #[must_use]
     pub fn contradictions(&self) -> Vec<Contradiction> {
         let Self { rotate_after, propagation, jwks_max_age, max_token_lifetime, margin, .. } = *self;
@@ -91,7 +93,7 @@ impl Timing {
         if rotate_after <= standby {
             found.push(Contradiction::NeverReady { rotate_after, standby });
         }
-        // The active key and its standby, and those that wait for their last token.
+        // The active key, its standby key, and those that wait for their last token to expire.
         let waiting = (max_token_lifetime + margin).as_nanos().div_ceil(rotate_after.as_nanos().max(1));
         let keys = waiting + 2;
         if keys > MAX_KEYS_PER_NODE as u128 {
@@ -101,65 +103,83 @@ impl Timing {
     }
 }
 
-/// What was just seen, besides what the ledger remembers.
+/// The latest observations, besides the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RotationInputs {
-    /// The places that must show a key before it signs.
+    /// The targets that must show a key before it signs.
     pub required_targets: BTreeSet<String>,
     /// The kids that each API server verifies now; `None` for one that did not answer.
     pub api_servers: BTreeMap<String, Option<BTreeSet<Kid>>>,
-    /// The nodes whose announcements were read, and why some of those do not count.
+    /// The nodes whose announcements were read, each with its acceptance or rejection.
     pub nodes: BTreeMap<NodeName, Result<(), AnnouncementRejection>>,
-    /// How long relying parties may keep the JWKS that each place with a public address gives them.
+    /// How long relying parties may cache the JWKS of each target with a public address.
     pub cache_lifetimes: BTreeMap<String, Freshness>,
-    /// Whether every place was looked at, and our clock is that of everybody else.
+    /// Whether every target was observed, and the local clock agrees with the others.
     pub is_complete: bool,
 }
 
-/// The one thing to do now.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RotationStep {
-    /// Let the node sign with this key, for everybody.
+    /// Order the node to sign with this key, for external audiences too.
     Order { node: NodeName, sign: Kid, why: OrderReason },
-    /// The rotation that was asked for is over.
+    /// The requested rotation is complete.
     Complete,
-    /// Nothing before `until`, or before something is seen.
+    /// Nothing to do before `until`, or before the next observation.
     Wait { until: Option<Timestamp> },
 }
 
-/// Why a key may not sign yet, or a node not be given another one.
+/// Why a key may not sign yet, or why a node cannot be given another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BlockedReason {
-    /// The place does not show the key.
-    NotShown { place: String },
-    /// Somebody may still have a JWKS of before.
-    Propagating { place: String, until: Timestamp },
+    /// The target does not show the key.
+    NotShown {
+        place: String,
+    },
+    /// A relying party may still cache an earlier JWKS.
+    Propagating {
+        place: String,
+        until: Timestamp,
+    },
     /// The API server does not verify tokens of the key yet.
-    NotVerified { api_server: String },
-    /// The API server cannot be asked.
-    ApiServerUnavailable { api_server: String },
-    /// The ledger came from a backup, or was repaired.
-    Repaired { until: Timestamp },
-    /// A place was not looked at since the start, or clocks disagree.
+    NotVerified {
+        api_server: String,
+    },
+    /// The API server does not answer.
+    ApiServerUnavailable {
+        api_server: String,
+    },
+    /// The ledger was restored from a backup or repaired.
+    Repaired {
+        until: Timestamp,
+    },
+    /// A target was not observed since the start, or clocks disagree.
     IncompleteObservation,
-    /// The window for rotations is closed then.
-    Window { until: Timestamp },
-    /// The node announces nothing: it may not have the key any more.
+    /// The maintenance window is closed.
+    Window {
+        until: Timestamp,
+    },
+    /// The node announces nothing: it may have lost the key.
     NoStatement,
-    /// What the node announces does not count.
-    StatementRejected { why: AnnouncementRejection },
+    StatementRejected {
+        why: AnnouncementRejection,
+    },
     /// The node has no unused key.
     NoStandby,
-    /// Another node has not obeyed yet: one after the other.
-    RolloutInProgress { node: NodeName },
-    /// The node itself has not obeyed yet.
-    AwaitingSigner { since: Timestamp },
-    /// As many keys are public as relying parties read.
+    /// Another node has not switched yet: nodes switch one after the other.
+    RolloutInProgress {
+        node: NodeName,
+    },
+    /// The node itself has not switched yet.
+    AwaitingSigner {
+        since: Timestamp,
+    },
+    /// The publication has [`MAX_KEYS`] keys.
     TooManyKeys,
 }
 
 impl BlockedReason {
-    /// When it is over by itself.
+    /// When the reason ends by itself.
     #[must_use]
     pub fn until(&self) -> Option<Timestamp> {
         match self {
@@ -201,24 +221,25 @@ impl fmt::Display for BlockedReason {
     }
 }
 
-/// What is next for a node.
+/// The next key of a node, and what blocks it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodePlan {
-    /// The key that it was ordered to sign with.
+    /// The key that it is ordered to sign with.
     pub ordered: Option<Kid>,
     /// The key that it signs with next.
     pub next: Option<Kid>,
-    /// When it is time for it, if that is known.
+    /// When the next key is due, if known.
     pub due: Option<Timestamp>,
-    /// Why it is to be given the next key.
+    /// Why it gets the next key.
     pub reason: OrderReason,
-    /// What is in the way of the next key, apart from that its time has not come.
+    /// What blocks the next key, other than its due time.
     pub blocked: BTreeSet<BlockedReason>,
 }
 
-/// Decides what a rotation needs now.
+/// Decides the next step of a rotation.
 ///
-/// Asked again before anything changes, it says the same; so a crash between deciding and doing costs nothing.
+/// Deterministic: as long as nothing changes, it returns the same step, so a crash between decision and
+/// action is harmless.
 #[must_use]
 pub fn next_step(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &Timing) -> RotationStep {
     let nodes = ledger.nodes();
@@ -243,7 +264,7 @@ pub fn next_step(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing:
     RotationStep::Wait { until: waits.filter(|until| *until > now).min() }
 }
 
-/// The ledger once a step is carried out.
+/// The ledger after a step.
 #[must_use]
 pub fn after(ledger: &Ledger, step: &RotationStep, now: Timestamp) -> Ledger {
     match step {
@@ -253,8 +274,8 @@ pub fn after(ledger: &Ledger, step: &RotationStep, now: Timestamp) -> Ledger {
     }
 }
 
-/// Whether a node has a key that is none of the known ones, or is about to make one: it does while it lacks a standby
-/// beside the key that it signs with.
+/// Whether a node has a key that is none of the known ones, or is about to create one: it does while it lacks
+/// a standby key beside the key that it signs with.
 fn has_another_to_come(keys: &[(&Kid, &Entry, Stage)], known: &BTreeSet<Kid>) -> bool {
     let is_at = |active: bool| {
         move |(_, _, stage): &(&Kid, &Entry, Stage)| match stage {
@@ -269,7 +290,7 @@ fn has_another_to_come(keys: &[(&Kid, &Entry, Stage)], known: &BTreeSet<Kid>) ->
     keys.iter().any(is_new) || !(keys.iter().any(is_at(true)) && keys.iter().any(is_at(false)))
 }
 
-/// What is next for a node, and what is in the way.
+/// Plans the next key of a node, and lists what blocks it.
 #[must_use]
 pub fn plan_node(
     ledger: &Ledger,
@@ -286,7 +307,7 @@ pub fn plan_node(
     let waived = ledger.waived(node).filter(|known| has_another_to_come(&keys, known));
     let obstacles_of = |kid: &Kid, entry: &Entry| {
         let mut obstacles = blocked_reasons(ledger, (kid, entry), seen, without, now, timing);
-        // The operator knows what it costs.
+        // The operator has accepted the risk.
         obstacles
             .retain(|obstacle| waived.is_none() || !matches!(obstacle, BlockedReason::Propagating { .. }));
         obstacles
@@ -297,8 +318,9 @@ pub fn plan_node(
         None => Some(BlockedReason::NoStatement),
     };
 
-    // What the node did not obey before the last token of the key was dead it will never obey; nor what it has dealt
-    // with otherwise, because it has had a later order of a ledger that is lost.
+    // An order that was not followed before the last token of the key expired never will be; nor will one
+    // that the node has processed without following it, because it had a later order of a ledger that is
+    // lost.
     let has_refused = |stage: &Stage| {
         let heard = ledger.observed_order(node).filter(|heard| *heard < now);
         matches!(stage, Stage::Standby { .. }) && heard >= order.map(|order| order.at)
@@ -307,10 +329,10 @@ pub fn plan_node(
         |stage: &Stage| stage.dead_after(timing.margin).is_none_or(|dead| now < dead) && !has_refused(stage);
     let in_force = ordered.filter(|(_, _, stage)| is_in_force(stage));
     let (Some(order), Some((_, _, stage))) = (order, in_force) else {
-        // The key that it has begun with is as good as any; after a revocation whichever is ready.
+        // Prefer the key that already signs; after a revocation any key that is ready.
         let mut candidates: Vec<_> =
             keys.iter().filter(|(_, _, stage)| !matches!(stage, Stage::Retired { .. })).collect();
-        // One that was public before that word would not be worth it.
+        // A key that was public before the operator's command would gain nothing.
         candidates.retain(|(kid, ..)| waived.is_none_or(|known| !known.contains(*kid)));
         candidates.sort_by_key(|(_, _, stage)| matches!(stage, Stage::Standby { .. }));
         let judged = candidates.into_iter().map(|(kid, entry, _)| (*kid, obstacles_of(kid, entry)));
@@ -354,7 +376,7 @@ pub fn plan_node(
             obstacles.insert(BlockedReason::Window { until: opens });
         }
     }
-    // Its successor's standby has to fit too.
+    // The standby key of its successor needs room too.
     if ledger.public_keys().count() >= MAX_KEYS {
         obstacles.insert(BlockedReason::TooManyKeys);
     }
@@ -362,7 +384,7 @@ pub fn plan_node(
     NodePlan { ordered: Some(order.sign.clone()), next, due, reason: why, blocked: obstacles }
 }
 
-/// What is in the way of a key's signing for everybody.
+/// What blocks a key from signing for external audiences.
 fn blocked_reasons(
     ledger: &Ledger,
     (kid, entry): (&Kid, &Entry),
@@ -403,8 +425,8 @@ fn blocked_reasons(
     obstacles
 }
 
-/// Whether a node signs with the key that it was ordered, and with no other. One without an order signs for
-/// nobody outside.
+/// Whether a node signs with the ordered key and with no other. A node without an order signs for no external
+/// audience.
 fn has_observed_order(ledger: &Ledger, node: &NodeName) -> bool {
     let Some(order) = ledger.orders().get(node) else { return true };
     ledger
@@ -413,10 +435,10 @@ fn has_observed_order(ledger: &Ledger, node: &NodeName) -> bool {
         .all(|(kid, _, stage)| matches!(stage, Stage::Active { .. }) == (*kid == order.sign))
 }
 
-/// Where a key stands in its life, in the words of RFC 7583 section 3.1.
+/// The state of a key in its timeline, in the terms of RFC 7583 section 3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
-    /// A source lists it, and nobody says who has the private key.
+    /// A source lists it, and its owner is unknown.
     Published,
     /// It waits until it may sign.
     Standby,
@@ -424,9 +446,9 @@ pub enum KeyState {
     Ready,
     /// It signs.
     Active,
-    /// It does not sign any more, and tokens may live that it has signed.
+    /// It signs no more, but live tokens may need it.
     Retired {
-        /// When its last token is dead, if that is known.
+        /// When its last token has expired, if known.
         until: Option<Timestamp>,
     },
     Removed,
@@ -434,7 +456,7 @@ pub enum KeyState {
 }
 
 impl KeyState {
-    /// In one word, for tables and metrics.
+    /// The name of the state, for tables and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -449,7 +471,7 @@ impl KeyState {
     }
 }
 
-/// Where a key stands.
+/// The state of a key; `None` if the ledger does not know the kid.
 #[must_use]
 pub fn key_state(
     ledger: &Ledger,

@@ -1,8 +1,8 @@
-//! Service accounts: on whose behalf a token speaks.
+//! Service accounts: the subjects of tokens.
 
 use std::{fmt, str::FromStr};
 
-/// How Kubernetes begins the `sub` of a service account.
+/// Prefix of `sub` for a service account.
 /// Source: `ServiceAccountUsernamePrefix` in `apiserver/pkg/authentication/serviceaccount/util.go`.
 const SUBJECT_PREFIX: &str = "system:serviceaccount:";
 /// Longest namespace, in bytes (RFC 1123 label).
@@ -12,8 +12,8 @@ const MAX_SUBDOMAIN: usize = 253;
 
 /// A service account of a cluster.
 ///
-/// Invariant: the namespace is an RFC 1123 label and the name an RFC 1123 subdomain, so both can stand
-/// in a URL path as they are.
+/// Invariant: the namespace is an RFC 1123 label and the name an RFC 1123 subdomain, so both need no escaping
+/// in a URL path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceAccount {
     namespace: String,
@@ -21,9 +21,11 @@ pub struct ServiceAccount {
 }
 
 impl ServiceAccount {
+    /// Validates namespace and name.
+    ///
     /// # Errors
     ///
-    /// Fails when Kubernetes would not take the namespace or the name.
+    /// Fails if Kubernetes would reject the namespace or the name.
     pub fn new(namespace: &str, name: &str) -> Result<Self, InvalidServiceAccount> {
         let is_subdomain = name.len() <= MAX_SUBDOMAIN && name.split('.').all(is_dns);
         if !is_namespace(namespace) {
@@ -35,7 +37,7 @@ impl ServiceAccount {
         Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
     }
 
-    /// Reads a `sub`, which is also a Kubernetes user name; `None` when it is somebody else's.
+    /// Parses a `sub`, which is also a Kubernetes user name; `None` if it is not a service account.
     #[must_use]
     pub fn of_subject(subject: &str) -> Option<Self> {
         let (namespace, name) = subject.strip_prefix(SUBJECT_PREFIX)?.split_once(':')?;
@@ -59,7 +61,7 @@ impl ServiceAccount {
     }
 }
 
-/// Whether a text can be the name of a namespace, and stand in a URL path as it is (RFC 1123 label).
+/// Whether a text is a valid namespace, which needs no escaping in a URL path (RFC 1123 label).
 #[must_use]
 pub fn is_namespace(text: &str) -> bool {
     text.len() <= MAX_LABEL && is_dns(text)
@@ -73,7 +75,7 @@ fn is_dns(text: &str) -> bool {
         && text.bytes().last().is_some_and(ends)
 }
 
-/// Reads `NAMESPACE/NAME`.
+/// Parses `NAMESPACE/NAME`.
 impl FromStr for ServiceAccount {
     type Err = NotAServiceAccount;
 
@@ -90,7 +92,7 @@ impl fmt::Display for ServiceAccount {
     }
 }
 
-/// Kubernetes would not take this service account.
+/// Kubernetes would reject this service account.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("service account {part} `{text}` is not lower-case letters, digits and inner `-`")]
 pub struct InvalidServiceAccount {

@@ -1,8 +1,8 @@
-//! What a node that signs has, does next, and may sign: the decisions of one keyring.
+//! The decisions of one signing node: which keys it holds, what it does next, and what it may sign.
 //!
-//! [`Holdings`] is its journal: public data alone. [`Holdings::next_step`] says what to do,
-//! [`Holdings::after`] what is true once it is done; [`Holdings::permit`] which key may sign a token.
-//! A step is recorded and announced before anything is signed that rests on it (`docs/decisions/0028`).
+//! [`Journal`] is the journal of its keyring and holds public data only. [`Journal::next_step`] decides what
+//! to do, [`Journal::after`] records that it was done, and [`Journal::decide`] chooses the key that may sign
+//! a token. A step is recorded and announced before any signature relies on it (`docs/decisions/0028`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,40 +40,40 @@ use super::{
     },
 };
 
-/// The format that this program writes, and the newest that it reads.
+/// The format that this version writes, and the newest that it reads.
 const VERSION: u32 = 2;
 
-/// What the publisher wants of one node. The node obeys or refuses.
+/// The publisher's desired state of one node. The node follows it or refuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredState {
-    /// The key that shall sign, for others than the API server too.
+    /// The key to sign with, for external audiences too.
     pub sign: Option<Kid>,
-    /// When that was ordered: who has obeyed a later order does not go back.
+    /// When that was ordered: a node that has followed a later order does not go back.
     pub at: Timestamp,
-    /// Keys that nobody shall trust any more.
+    /// Keys that must no longer be trusted.
     pub revoked: BTreeSet<Kid>,
-    /// When the operator said that the node is gone: nothing that it said before counts.
+    /// When the operator stated that the node is gone: its earlier statements are rejected.
     pub forgotten: Option<Timestamp>,
-    /// When the node made the latest announcement that counted: an earlier one does not.
+    /// Time of the node's latest accepted announcement: earlier ones are rejected.
     pub announced: Option<Timestamp>,
 }
 
-/// Which keys a node makes: the algorithm that they sign with, and for RSA the length of the modulus.
+/// The type of the keys that a node creates: the algorithm, and for RSA the length of the modulus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyType {
-    /// What Kubernetes' own tools make.
+    /// The type that the tools of Kubernetes create.
     #[default]
     Rsa2048,
     Rsa3072,
     Rsa4096,
-    /// ECDSA on P-256. Microsoft Entra refuses its tokens.
+    /// ECDSA on P-256. Microsoft Entra rejects its tokens.
     P256,
 }
 
 impl KeyType {
     pub const ALL: [Self; 4] = [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::P256];
 
-    /// What a key of this type signs with.
+    /// The signature algorithm of this type.
     #[must_use]
     pub fn algorithm(self) -> Algorithm {
         match self {
@@ -82,13 +82,13 @@ impl KeyType {
         }
     }
 
-    /// Whether Microsoft Entra accepts what a key of this type signs.
+    /// Whether Microsoft Entra accepts tokens signed with a key of this type.
     #[must_use]
     pub fn suits_entra(self) -> bool {
         self.algorithm() == Algorithm::RS256
     }
 
-    /// As the configuration names it.
+    /// The name in the configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -106,23 +106,24 @@ impl KeyType {
 pub struct JournalKey {
     pub jwk: Jwk,
     pub stage: Stage,
-    /// It was ordered to sign: it may sign for others than the API server.
+    /// It was ordered to sign: it may sign for external audiences.
     #[serde(alias = "outside")]
     pub external_audiences: bool,
-    /// No token that it signed for others than the API server has a later `exp`. `None`: it signed none.
+    /// Upper bound of `exp` over the tokens it signed for external audiences. `None`: it signed none.
     #[serde(alias = "horizon")]
     pub latest_exp_bound: Option<Timestamp>,
-    /// The same for tokens that are for the API server alone.
+    /// The same bound for tokens for the API server only.
     #[serde(alias = "internal_horizon")]
     pub latest_internal_exp_bound: Option<Timestamp>,
-    /// No live token for others needs it: the API server verifies with it, and shows it to nobody.
+    /// No live token for external audiences needs it: the API server verifies with it, but does not show it
+    /// in its JWKS.
     #[serde(alias = "withdrawn")]
     pub excluded_from_discovery: bool,
-    /// Its private key is gone: it cannot sign any more.
+    /// Its private key is gone: it can sign no more.
     pub lost: bool,
 }
 
-/// A public key of before, or of another node: the API server verifies with it, nobody here signs.
+/// A previous key, or one of another node: the API server verifies with it, this node does not sign with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerificationOnlyKey {
@@ -133,19 +134,19 @@ pub struct VerificationOnlyKey {
 
 /// The journal of a keyring.
 ///
-/// Invariant: a key stands under its kid; the one that signs is active, and its private key is there.
+/// Invariant: each key is stored under its kid; the signing key is active, and its private key exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Journal {
     version: u32,
     node: NodeName,
     issuer: Issuer,
-    /// The one key that signs. Another one may be active too, until it is stopped.
+    /// The key that signs. Another one may still be active until it is stopped.
     signing: Option<Kid>,
-    /// The time of the latest order that was dealt with: obeyed, or refused for good.
+    /// The time of the latest order that was processed: followed, or refused permanently.
     #[serde(alias = "heard")]
     observed_order: Option<Timestamp>,
-    /// When what this node announces last changed; later with every change.
+    /// When the announcement last changed; increases with every change.
     #[serde(alias = "said")]
     announced_at: Timestamp,
     keys: BTreeMap<Kid, JournalKey>,
@@ -154,15 +155,15 @@ pub struct Journal {
     /// The keys of the nodes that this one trusts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     trusted: Vec<VerificationOnlyKey>,
-    /// The nodes that the operator has admitted here, and the kids by which they are known.
+    /// The nodes that the operator has admitted here, and the kids that identify them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     admits: BTreeMap<NodeName, BTreeSet<Kid>>,
-    /// When the verification set last changed; later with every change.
+    /// When the verification set last changed; increases with every change.
     changed: Timestamp,
 }
 
 impl Journal {
-    /// Those of a node that has no key yet.
+    /// The journal of a node that has no key yet.
     #[must_use]
     pub fn new(node: NodeName, issuer: Issuer, now: Timestamp) -> Self {
         Self {
@@ -184,7 +185,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// Fails when a newer program wrote it, and when it is damaged.
+    /// Fails if a newer version wrote it or if it is damaged.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidJournal> {
         let damaged = |error: serde_json::Error| InvalidJournal::Damaged(error.to_string());
         let version = json::version(bytes).map_err(damaged)?;
@@ -220,13 +221,13 @@ impl Journal {
         &self.issuer
     }
 
-    /// The one key that signs.
+    /// The key that signs.
     #[must_use]
     pub fn signing(&self) -> Option<&Kid> {
         self.signing.as_ref()
     }
 
-    /// The time of the latest order that was dealt with.
+    /// The time of the latest order that was processed.
     #[must_use]
     pub fn observed_order(&self) -> Option<Timestamp> {
         self.observed_order
@@ -243,7 +244,7 @@ impl Journal {
         self.changed
     }
 
-    /// What this node says of its keys.
+    /// The announcement of this node.
     #[must_use]
     pub fn announcement(&self) -> Announcement {
         let Self { node, issuer, observed_order: heard, announced_at: said, .. } = self.clone();
@@ -256,7 +257,7 @@ impl Journal {
             .admitting(self.admits.clone())
     }
 
-    /// The same with other keys of before.
+    /// This journal with other previous keys.
     #[must_use]
     pub fn with_additional_keys(&self, legacy: Vec<VerificationOnlyKey>, now: Timestamp) -> Self {
         let mut next = self.clone();
@@ -264,7 +265,7 @@ impl Journal {
         next.dated(self, now)
     }
 
-    /// The same with what other nodes are trusted with.
+    /// This journal with the keys of the nodes in `trust`.
     #[must_use]
     pub fn with_trust(&self, trust: &Trust, now: Timestamp) -> Self {
         let mut next = self.clone();
@@ -277,7 +278,7 @@ impl Journal {
         next.dated(self, now)
     }
 
-    /// The kids of the keys that are of no other node: its own, and those of before.
+    /// The kids of the keys that belong to no other node: its own, and the previous ones.
     #[must_use]
     pub fn own_kids(&self) -> BTreeSet<Kid> {
         let legacy = self.additional_keys.iter().map(|legacy| legacy.jwk.kid());
@@ -288,14 +289,14 @@ impl Journal {
         self.keys.get(kid).is_some_and(|held| matches!(held.stage, Stage::Active { .. }) && !held.lost)
     }
 
-    /// Moves the dates of the verification set and of the announcement exactly when those changed.
+    /// Updates the times of the verification set and of the announcement if, and only if, those changed.
     fn dated(mut self, before: &Self, now: Timestamp) -> Self {
         if !self.announcement().says_the_same_as(&before.announcement()) {
             self.announced_at = now.max(before.announced_at + step::SOONEST);
         }
         let nobody = BTreeSet::new();
         if self.verification_set(&nobody) != before.verification_set(&nobody) {
-            // Two changes within a second, or a clock that was put back, are told apart.
+            // Keeps two changes within a second apart, and those after a clock was set back.
             self.changed = now.max(before.changed + Duration::from_millis(1));
         }
         self

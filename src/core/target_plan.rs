@@ -1,9 +1,9 @@
-//! What a place should hold, decided on what it holds now.
+//! Plans what a target should hold, based on what it holds now.
 //!
-//! The decision rests on bytes that were read, never on what this process believes it wrote. A place
-//! that another lineage owns is not touched, and a key that only the place knows stays there. A place that nobody
-//! owns yet is taken over with every key that its readers find: also with those of another JWKS, to which its
-//! discovery document sends them.
+//! The decision rests on bytes that were read, never on what this process believes it wrote. A target that
+//! another lineage owns is not changed, and an unmanaged key stays in it. A target without an owner is taken
+//! over with every key that its readers find there: also those of another JWKS to which its discovery
+//! document points.
 
 use std::collections::BTreeSet;
 
@@ -23,20 +23,20 @@ use super::{
     text::redaction::brief,
 };
 
-/// What a place holds under the two paths.
+/// The contents of a target at its two paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetContents {
     pub jwks: Option<Stored>,
     pub discovery: Option<Stored>,
-    /// What [`other_jwks`] asks for.
+    /// The JWKS that [`other_jwks`] names.
     pub other: Option<OtherJwks>,
 }
 
-/// The JWKS to which the discovery document of a place sends its readers, where that is not ours.
+/// The JWKS that the discovery document of a target points to, if that is not ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherJwks {
     pub uri: String,
-    /// What is read there, or why nothing is.
+    /// Its bytes, or why they cannot be read.
     pub bytes: Result<Vec<u8>, String>,
 }
 
@@ -47,7 +47,7 @@ impl TargetContents {
         self.jwks.is_some() || self.discovery.is_some()
     }
 
-    /// What stands under the path of one document.
+    /// The object at the path of one document.
     #[must_use]
     pub fn get(&self, document: Document) -> Option<&Stored> {
         match document {
@@ -57,40 +57,40 @@ impl TargetContents {
     }
 }
 
-/// One object as it was read.
+/// An object as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     pub bytes: Vec<u8>,
-    /// Who wrote it, if it says.
+    /// The lineage that wrote it, if recorded.
     pub lineage: Option<Lineage>,
-    /// `None` where the place cannot keep them, as a directory.
+    /// `None` if the target cannot store headers, such as a directory.
     pub headers: Option<Headers>,
 }
 
-/// The headers that a store sends along with an object.
+/// The headers that a store serves with an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     pub content_type: Option<String>,
     pub cache_control: Option<String>,
 }
 
-/// What the place should hold, and what has to be written for it.
+/// The desired contents of a target, and the writes that lead there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetPlan {
     pub publication: Publication,
-    /// Keys that only this place knows; part of its publication.
+    /// The unmanaged keys of this target; part of its publication.
     pub strangers: Vec<Jwk>,
-    /// Where readers found the JWKS before, if it is somewhere else from now on.
+    /// The previous address of the JWKS, if it moves.
     pub moved_from: Option<String>,
-    /// What differs, in the order in which it must be written.
+    /// The documents that differ, in the order in which they must be written.
     pub writes: Vec<Document>,
 }
 
-/// The JWKS that has to be read before [`decide`] is called: where the discovery document of a place sends its
-/// readers to another one than ours, its keys would be lost.
+/// The JWKS that must be read before [`decide`] is called: if the discovery document of a target points to
+/// another one than ours, its keys would be lost.
 #[must_use]
 pub fn other_jwks(found: &TargetContents, ledger: &Ledger, terms: &Terms) -> Option<String> {
-    // What somebody edits beside a JWKS of ours is put right, and sends nobody anywhere.
+    // A discovery document that was edited beside our JWKS is repaired, not followed.
     if found.jwks.as_ref().is_some_and(|stored| is_ours(stored, ledger)) {
         return None;
     }
@@ -100,7 +100,7 @@ pub fn other_jwks(found: &TargetContents, ledger: &Ledger, terms: &Terms) -> Opt
     is_other.then_some(document.jwks_uri)
 }
 
-/// The discovery document of a place of which this ledger has written nothing yet.
+/// The discovery document of a target that this ledger has not written yet.
 fn taken_over(
     found: &TargetContents,
     ledger: &Ledger,
@@ -112,7 +112,7 @@ fn taken_over(
     Some(ReceivedDiscovery::parse(&discovery.bytes))
 }
 
-/// Whether there is a JWKS alone, that somebody else has put there: its readers know it by its own URL.
+/// Whether there is only a JWKS, of another writer: its readers use its URL directly.
 fn is_bare(found: &TargetContents, ledger: &Ledger) -> bool {
     found.discovery.is_none() && found.jwks.as_ref().is_some_and(|stored| !is_ours(stored, ledger))
 }
@@ -121,14 +121,14 @@ fn is_ours(stored: &Stored, ledger: &Ledger) -> bool {
     stored.lineage.as_ref() == Some(ledger.lineage())
 }
 
-/// Decides what a place should hold.
+/// Decides what a target should hold.
 ///
-/// `terms` are those of the ledger's issuer or of a former one. `adopt` is the operator's word that the place
-/// belongs to this ledger whatever it says.
+/// `terms` are those of the ledger's issuer or of a previous one. With `adopt`, the operator states that the
+/// target belongs to this ledger, whatever its metadata says.
 ///
 /// # Errors
 ///
-/// Fails when the place belongs to somebody else, when its readers would lose keys, or when nothing can be
+/// Fails if the target belongs to another owner, if its readers would lose keys, or if nothing can be
 /// published there.
 pub fn decide(
     found: &TargetContents,
@@ -167,7 +167,7 @@ fn refuse_strange_owner(
             return Err(WriteRefused::OtherLineage { owner: owner.clone(), ours: ledger.lineage().clone() });
         }
     }
-    // Without an owner it was uploaded by hand: taken over when it is about the same issuer.
+    // A document without an owner was uploaded by hand: it is taken over if it names the same issuer.
     let by_hand = found.discovery.as_ref().filter(|stored| stored.lineage.is_none());
     match by_hand.and_then(|stored| ReceivedDiscovery::parse(&stored.bytes).ok()) {
         Some(document) if document.issuer != issuer.as_str() => {
@@ -177,11 +177,11 @@ fn refuse_strange_owner(
     }
 }
 
-/// Refuses to take over what cannot be read here: it may be good enough for those who read it.
+/// Refuses to take over a document that cannot be parsed here: its readers may be more lenient.
 fn refuse_unreadable(found: &TargetContents, ledger: &Ledger, terms: &Terms) -> Result<(), WriteRefused> {
     let unreadable = |what: String, reason: String| WriteRefused::Unreadable { what, reason };
     match taken_over(found, ledger) {
-        // Of no use to a reader either, where nobody is sent to it.
+        // A JWKS that no discovery document points to is of no use to a reader either.
         None => return Ok(()),
         Some(Err(error)) => {
             return Err(unreadable(terms.paths().of(Document::Discovery).to_owned(), error.to_string()));
@@ -203,7 +203,7 @@ fn refuse_unreadable(found: &TargetContents, ledger: &Ledger, terms: &Terms) -> 
     read.map(drop).map_err(|reason| unreadable(what, reason))
 }
 
-/// Refuses to take a place over whose readers would miss keys afterwards.
+/// Refuses to take over a target whose readers would lose keys.
 fn refuse_losses(
     found: &TargetContents,
     ledger: &Ledger,
@@ -213,7 +213,7 @@ fn refuse_losses(
         return Ok(());
     }
     let stays = |key: &Jwk| {
-        // What this ledger has removed or revoked is not to come back.
+        // A key that this ledger has removed or revoked must not return.
         publication.keys().get(key.kid()) == Some(key)
             || ledger.entries().get(key.kid()).is_some_and(|entry| !entry.is_public() && entry.jwk == *key)
     };
@@ -222,7 +222,7 @@ fn refuse_losses(
     for member in shown_jwks(found).filter_map(|bytes| json::parse(bytes).ok()).flat_map(members) {
         let lost = match Jwk::from_json(&member) {
             Ok(key) => !stays(&key),
-            // The same key once more under a kid that cannot be used, as many publish it beside their own.
+            // The same key again under an unusable kid; many issuers publish that beside the first one.
             Err(_) => !Jwk::from_json(&without_kid(member.clone())).is_ok_and(|key| is_published(&key)),
         };
         let kid = member.get("kid").and_then(serde_json::Value::as_str).unwrap_or_default();
@@ -252,22 +252,22 @@ fn without_kid(mut member: serde_json::Value) -> serde_json::Value {
     member
 }
 
-/// What readers find there now: the JWKS to which they are sent, and the one under our own path.
+/// The JWKS that readers find now: the one that discovery points to, and the one at our own path.
 fn shown_jwks(found: &TargetContents) -> impl Iterator<Item = &[u8]> {
     let other = found.other.iter().filter_map(|other| other.bytes.as_deref().ok());
     other.chain(found.jwks.iter().map(|stored| stored.bytes.as_slice()))
 }
 
-/// The keys that readers of a place find there now.
+/// The kids that readers of a target find now.
 #[must_use]
 pub fn shown_kids(found: &TargetContents) -> BTreeSet<Kid> {
     let sets = shown_jwks(found).filter_map(|bytes| ReceivedJwks::parse(bytes).ok());
     sets.flat_map(|set| set.keys).map(|key| key.kid().clone()).collect()
 }
 
-/// The keys that a place shows and this ledger has never heard of.
+/// The keys that a target shows and this ledger does not know.
 ///
-/// A JWKS that cannot be read has none: it is of no use to a relying party either.
+/// An unreadable JWKS has none: it is of no use to a relying party either.
 fn unmanaged_keys(found: &TargetContents, ledger: &Ledger, profile: Profile) -> Vec<Jwk> {
     let mut strangers: Vec<Jwk> = Vec::new();
     for key in shown_jwks(found).filter_map(|bytes| ReceivedJwks::parse(bytes).ok()).flat_map(|it| it.keys) {
@@ -279,12 +279,12 @@ fn unmanaged_keys(found: &TargetContents, ledger: &Ledger, profile: Profile) -> 
     strangers
 }
 
-/// The keys that whoever reads these documents can verify with. One whose algorithm the discovery document does not
-/// name yet is none of them: some readers keep that list, and refuse what is not on it.
+/// The keys that a reader of these documents can verify with. A key whose algorithm is missing in the
+/// discovery document is excluded: some relying parties cache that list, and reject other algorithms.
 ///
 /// # Errors
 ///
-/// Fails when one of them is not a document of this issuer.
+/// Fails if one of them is not a document of this issuer.
 pub fn kids_shown(jwks: &[u8], discovery: &[u8], issuer: &Issuer) -> Result<BTreeSet<Kid>, ForeignDocuments> {
     let seen = ReceivedJwks::parse(jwks)?;
     let named = ReceivedDiscovery::parse(discovery)?;
@@ -296,7 +296,7 @@ pub fn kids_shown(jwks: &[u8], discovery: &[u8], issuer: &Issuer) -> Result<BTre
     Ok(seen.keys.iter().filter(is_named).map(|key| key.kid().clone()).collect())
 }
 
-/// What is wrong with a document as it was found.
+/// How a document deviates from the desired one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deviation {
     Missing,
@@ -306,7 +306,7 @@ pub enum Deviation {
 }
 
 impl Deviation {
-    /// In words, for the log.
+    /// The deviation in words, for the log.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -318,7 +318,7 @@ impl Deviation {
     }
 }
 
-/// In what a document differs from the one that should be there, if it does.
+/// How a stored document deviates from the desired one, if it does.
 #[must_use]
 pub fn deviation(
     stored: Option<&Stored>,
@@ -340,7 +340,7 @@ pub fn deviation(
     }
 }
 
-/// Nothing may be written to the place.
+/// Why the target must not be written.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum WriteRefused {
     #[error("it belongs to lineage `{owner}`, this ledger is lineage `{ours}`")]
@@ -355,7 +355,7 @@ pub enum WriteRefused {
     Nothing(#[from] NothingToPublish),
 }
 
-/// What is shown are not the documents of this issuer.
+/// The documents at a public address are not those of this issuer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ForeignDocuments {
     #[error(transparent)]
@@ -367,7 +367,7 @@ pub enum ForeignDocuments {
 }
 
 impl ForeignDocuments {
-    /// Which of the two it is.
+    /// Which document is wrong.
     #[must_use]
     pub fn document(&self) -> Document {
         match self {

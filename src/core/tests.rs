@@ -31,7 +31,7 @@ mod world;
 const MINUTE: Duration = Duration::from_mins(1);
 const KEYS: usize = 6;
 
-/// So many seconds after 1970 began.
+/// The time so many seconds after the Unix epoch.
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
 }
@@ -45,7 +45,7 @@ pub(crate) fn node(name: &str) -> NodeName {
     NodeName::parse(name).expect("a name")
 }
 
-/// A public key that nobody has the private half of, told apart by `index`, which is less than 128.
+/// A public key without a private key, identified by `index`, which is less than 128.
 pub(crate) fn rsa_key(index: usize) -> Jwk {
     static KEYS: LazyLock<Vec<Jwk>> = LazyLock::new(|| (0..128).map(make).collect());
     fn make(index: u8) -> Jwk {
@@ -63,7 +63,7 @@ pub(crate) fn ec_key() -> PublicKey {
     PublicKey::from_spki(&Base64::decode_vec(spki).expect("base64")).expect("on the curve")
 }
 
-/// A ledger in which a source lists these keys, of which those under `removed` are tombstones.
+/// A ledger in which a source lists these keys; those in `removed` are tombstones.
 pub(crate) fn known(removed: &[Kid], keys: &[Jwk]) -> Ledger {
     let entry = |key: &Jwk| {
         let state = if removed.contains(key.kid()) {
@@ -105,8 +105,8 @@ pub(crate) fn retention() -> Retention {
 }
 
 proptest! {
-    /// Promises 2, 3 and 6: what is written never loses a key that is owed, never brings a removed one
-    /// back, never points at nothing.
+    /// Promises 2, 3 and 6: a write never loses a key that is still needed, never brings a removed one back,
+    /// and never points to a missing document.
     #[test]
     fn no_history_takes_away_a_key_that_is_still_owed(turns in turns()) {
         let mut world = World::new();
@@ -115,8 +115,8 @@ proptest! {
         }
     }
 
-    /// Promises 3 and 7: once everything works again, every place shows every key that is listed or owed,
-    /// whatever happened before.
+    /// Promises 3 and 7: once everything works again, every target shows every key that is listed or still
+    /// needed, whatever happened before.
     #[test]
     fn a_good_pass_makes_every_place_true_again(turns in turns()) {
         let mut world = World::new();
@@ -137,7 +137,7 @@ proptest! {
         }
     }
 
-    /// Promises 4 and 6: a second look at the same world changes nothing.
+    /// Promises 4 and 6: a reconciliation without changes writes nothing.
     #[test]
     fn a_quiet_pass_writes_nothing(turns in turns()) {
         let mut world = World::new();
@@ -153,7 +153,7 @@ proptest! {
         prop_assert_eq!(targets, world.targets);
     }
 
-    /// Promise 2, the other half: a key does not stay for ever either.
+    /// Promise 2, the other half: a key does not stay forever either.
     #[test]
     fn a_key_that_nobody_lists_is_removed_when_its_retention_is_over(turns in turns()) {
         let mut world = World::new();
@@ -170,7 +170,7 @@ proptest! {
         }
     }
 
-    /// Promise 4: a stored ledger gives the same publication as the one it was stored from.
+    /// Promise 4: a stored ledger gives the same publication as the one in memory.
     #[test]
     fn a_ledger_survives_being_stored(turns in turns()) {
         let mut world = World::new();
@@ -181,7 +181,7 @@ proptest! {
         }
     }
 
-    /// Promise 3: what a human or a disk does to the ledger under running processes takes no key from it.
+    /// Promise 3: damage of the ledger under running processes, by a person or a disk, loses no key.
     #[test]
     fn no_damage_under_running_processes_takes_a_key_away(turns in turns(), damage in damages(), back in 0..12_usize) {
         let mut world = World::new();
@@ -205,8 +205,8 @@ proptest! {
     }
 }
 
-/// Found by 46,000 histories: a backup was put back while nobody ran, and then a later one of before. Nobody
-/// can tell the second from what another process has stored.
+/// Found by 46,000 histories: a backup was restored while no process ran, and then a later one from before.
+/// The second is indistinguishable from a state that another process has stored.
 #[test]
 fn a_backup_that_goes_on_from_another_one_is_believed() {
     use history::{

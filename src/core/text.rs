@@ -1,14 +1,14 @@
-//! Text that people have saved: with a byte order mark, or in UTF-16, as PowerShell's `>` writes it.
+//! Text files as saved by people: with a byte order mark, or in UTF-16, as PowerShell's `>` writes them.
 
 pub mod flags_in_use;
 pub mod redaction;
 
 use std::borrow::Cow;
 
-/// What Windows programs write before UTF-8 (RFC 3629 section 6).
+/// The byte order mark of UTF-8 (RFC 3629 section 6), which Windows programs write.
 const UTF_8_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
 
-/// The text in UTF-8 and without a byte order mark. What is no text stays as it is.
+/// Converts text to UTF-8 without a byte order mark. Other bytes stay as they are.
 #[must_use]
 pub fn in_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     if let Some(text) = bytes.strip_prefix(UTF_8_MARK) {
@@ -20,7 +20,7 @@ pub fn in_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
         _ => return Cow::Borrowed(bytes),
     };
     let (pairs, rest) = bytes[2..].as_chunks();
-    // It may be a private key: with room for all of it from the start, growing leaves no copies behind.
+    // It may be a private key: reserve all space, because growing would leave copies behind.
     let mut text = String::with_capacity(3 * pairs.len());
     for character in char::decode_utf16(pairs.iter().copied().map(unit)) {
         match character {

@@ -1,18 +1,19 @@
-//! What is wrong with the TLS of a server, in words for people.
+//! Explains TLS errors of a server.
 //!
-//! The types of TLS errors are private to the clients; the texts of OpenSSL are stable.
+//! The types of TLS errors are private to the clients; the messages of OpenSSL are stable.
 
 use std::{error::Error, fmt};
 
-/// The reason that needs a verdict to be understood.
+/// The reason that is followed by a verdict on the certificate.
 const VERIFY_FAILED: &str = "certificate verify failed";
 
-/// Why no TLS connection came about: what OpenSSL says of the certificate, or else of the handshake.
+/// Why a TLS connection failed: OpenSSL's verdict on the certificate, else its reason for the failed
+/// handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFault(String);
 
 impl TlsFault {
-    /// Finds it in an error or its causes.
+    /// Finds the fault in an error or its causes.
     #[must_use]
     pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         let causes = std::iter::successors(Some(error), |&error| error.source());
@@ -22,8 +23,8 @@ impl TlsFault {
             .map(|text| Self::in_text(&text))
     }
 
-    /// `error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE:DATA`, and behind it what one client puts into brackets and
-    /// another behind a colon: the verdict on the certificate.
+    /// Parses `error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE:DATA`, followed by the verdict on the
+    /// certificate, which one client puts in parentheses and another after a colon.
     fn in_text(text: &str) -> Self {
         let reason = text.split(':').nth(4).unwrap_or(text);
         let in_brackets =
@@ -34,7 +35,7 @@ impl TlsFault {
         Self(verdict.map_or_else(|| reason.to_owned(), |verdict| format!("certificate: {verdict}")))
     }
 
-    /// What to do about it. `authorities` says where those are named that are trusted there.
+    /// What to do about it. `authorities` names the setting for trusted CA certificates.
     #[must_use]
     pub fn fix(&self, authorities: &str) -> String {
         let says = |words: &[&str]| words.iter().any(|word| self.0.contains(word));

@@ -1,9 +1,8 @@
-//! Would a relying party accept this token? Evidence and a question in, a report out.
+//! Decides whether a relying party would accept a token, from evidence and a question.
 //!
-//! Every rule stands in one table, [`checks()`], with the answer that Microsoft Entra would give when it is
-//! broken. Nobody knows in which order Entra checks, so all violations are listed, and one is marked as the
-//! likely first answer (`docs/decisions/0008`). Gathering the evidence is for
-//! `crate::workflow::verifying`.
+//! Every rule is in one table, [`checks()`], with the error that Microsoft Entra returns for a violation. The
+//! order of Entra's checks is unknown, so all violations are listed, and one is marked as the likely first
+//! error (`docs/decisions/0008`). `crate::reconcile::document_read` gathers the evidence.
 
 use serde::Serialize;
 
@@ -32,31 +31,31 @@ pub use self::{
 };
 use case::Context;
 
-/// One rule and what breaking it leads to.
+/// A rule and the consequence of breaking it.
 pub struct Check {
     /// Stable: scripts may rely on it.
     pub id: &'static str,
-    /// What must hold.
+    /// The rule in words.
     pub rule: &'static str,
     pub level: Level,
-    /// Who cares.
+    /// The relying parties that it concerns.
     pub parties: &'static [Party],
-    /// The AADSTS codes that Microsoft Entra would answer with, the likeliest first.
+    /// The AADSTS codes of Microsoft Entra, the likeliest first.
     pub codes: &'static [u32],
     pub basis: Basis,
     pub step: CheckStage,
     judge: fn(&Context) -> CheckResult,
 }
 
-/// What a violation means.
+/// The consequence of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Worth knowing.
     Note,
-    /// Works now, may not everywhere or not for long.
+    /// Works now, but may not everywhere or not for long.
     Warning,
-    /// The token is refused.
+    /// The token is rejected.
     Error,
 }
 
@@ -73,19 +72,19 @@ impl Level {
     }
 }
 
-/// How sure it is that a relying party answers so.
+/// How certain the behaviour of a relying party is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Certainty {
-    /// Its owner says so.
+    /// Its vendor documents it.
     Documented,
-    /// People met it.
+    /// Users have reported it.
     Observed,
-    /// It follows from the other two.
+    /// It follows from documented and observed behaviour.
     Inferred,
 }
 
-/// How sure it is, and who says it: the short name of a page, a source or an issue.
+/// The certainty and its source: the short name of a page, a source file or an issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Basis {
     pub certainty: Certainty,
@@ -106,10 +105,10 @@ impl Basis {
     }
 }
 
-/// When Microsoft Entra comes to a rule, as far as one can guess (`docs/decisions/0008`).
+/// The stage at which Microsoft Entra checks a rule, as far as known (`docs/decisions/0008`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CheckStage {
-    /// The workload comes as far as asking.
+    /// The workload sends a request at all.
     Request,
     Tenant,
     Client,
@@ -119,7 +118,7 @@ pub enum CheckStage {
     Type,
     KeyName,
     Claims,
-    /// How long it lives from `iat` to `exp`.
+    /// The lifetime from `iat` to `exp`.
     Lifetime,
     /// The identity has federated credentials at all.
     Credential,
@@ -133,12 +132,12 @@ pub enum CheckStage {
     Time,
 }
 
-/// The answer of one check.
+/// The result of one check.
 enum CheckResult {
-    /// The rule holds; in words, what was seen.
+    /// The rule holds; the observation in words.
     Holds(String),
     Violated(Violation),
-    /// There is nothing to check it on.
+    /// There is no evidence to check.
     NotApplicable,
 }
 
@@ -152,7 +151,7 @@ struct Violation {
 }
 
 impl CheckResult {
-    /// The violation is none if this is so, which only the operator knows.
+    /// Adds a condition under which this is no violation, and which only the operator can check.
     fn unless(self, condition: impl Into<String>) -> Self {
         match self {
             Self::Violated(it) => Self::Violated(Violation { unless: Some(condition.into()), ..it }),
@@ -161,25 +160,25 @@ impl CheckResult {
     }
 }
 
-/// A violated rule, to be printed.
+/// A violated rule, for output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub id: &'static str,
     pub level: Level,
-    /// Whether this is the answer that the relying party is likely to give; of one finding at most.
+    /// Whether this is the likely first error of the relying party; set for one finding at most.
     pub likely_first: bool,
     pub seen: String,
     pub expected: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
-    /// What would make the relying party accept all the same, and only the operator knows. Alone, such an error
-    /// is no refusal.
+    /// A condition under which the relying party accepts anyway, and which only the operator can check.
+    /// Errors that all have one are no refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unless: Option<String>,
-    /// The AADSTS codes that Microsoft Entra would answer with; empty for others.
+    /// The AADSTS codes that Microsoft Entra would return; empty for others.
     pub predicted_codes: &'static [u32],
     pub certainty: Certainty,
-    /// On what the prediction rests.
+    /// The source of the prediction.
     pub source: &'static str,
     pub fix: String,
 }
@@ -191,14 +190,14 @@ pub struct Confirmation {
     pub seen: String,
 }
 
-/// What a relying party would answer, and why.
+/// The predicted answer of a relying party, with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerificationReport {
     #[serde(rename = "for")]
     pub party: Party,
     pub outcome: VerificationOutcome,
-    /// The likely first answer, then errors, warnings and notes, each in the order in which a relying party
-    /// comes to them.
+    /// The likely first error, then errors, warnings and notes, each in the order in which a relying party
+    /// checks them.
     pub findings: Vec<Finding>,
     pub holds: Vec<Confirmation>,
 }
@@ -208,7 +207,7 @@ pub struct VerificationReport {
 pub enum VerificationOutcome {
     Accepted,
     Refused,
-    /// The evidence is not enough to tell.
+    /// The evidence is insufficient.
     Unknown,
 }
 
@@ -224,13 +223,13 @@ impl VerificationOutcome {
 }
 
 impl VerificationReport {
-    /// The answer that the relying party is likely to give.
+    /// The likely first error of the relying party.
     #[must_use]
     pub fn likely_first(&self) -> Option<&Finding> {
         self.findings.iter().find(|finding| finding.likely_first)
     }
 
-    /// Whether nothing stands in the way that time alone would not cure.
+    /// Whether time alone may resolve every error.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         let mut errors = self.findings.iter().filter(|finding| finding.level == Level::Error);
@@ -238,7 +237,7 @@ impl VerificationReport {
     }
 }
 
-/// Judges the evidence by every check to which it applies.
+/// Judges the evidence by every applicable check.
 #[must_use]
 pub fn judge(evidence: &Evidence, question: &Question) -> VerificationReport {
     let case = Context::new(evidence, question);
@@ -251,10 +250,10 @@ pub fn judge(evidence: &Evidence, question: &Question) -> VerificationReport {
             CheckResult::Violated(violation) => violated.push((check, violation)),
         }
     }
-    // The sort is stable: within one step the order of the table counts.
+    // The sort is stable: within one stage the order of the table counts.
     violated.sort_by_key(|(check, _)| (std::cmp::Reverse(check.level), check.step));
     let likely = match question.party {
-        // Who does not come as far as asking is answered nothing.
+        // Without a request there is no error code.
         Party::Entra if violated.first().is_some_and(|(check, _)| check.keeps_from_asking()) => None,
         Party::Entra => violated.iter().position(|(check, _)| !check.codes.is_empty()),
         _ => violated.iter().position(|(check, _)| check.level == Level::Error),
@@ -271,7 +270,7 @@ pub fn judge(evidence: &Evidence, question: &Question) -> VerificationReport {
 fn outcome(case: &Context, findings: &[Finding], holds: &[Confirmation]) -> VerificationOutcome {
     let mut errors = findings.iter().filter(|finding| finding.level == Level::Error).peekable();
     if errors.peek().is_some() {
-        // That nobody answers says as much about this machine as about the issuer.
+        // An unanswered request may be a problem of this machine instead of the issuer.
         let is_ours = |finding: &Finding| finding.id == checks::REACH && case.evidence.is_unanswered();
         let is_open = errors.all(|finding| finding.unless.is_some() || is_ours(finding));
         return if is_open { VerificationOutcome::Unknown } else { VerificationOutcome::Refused };
@@ -285,7 +284,7 @@ fn outcome(case: &Context, findings: &[Finding], holds: &[Confirmation]) -> Veri
 }
 
 impl Check {
-    /// Whether the workload comes as far as asking only if the rule holds.
+    /// Whether a violation keeps the workload from sending a request.
     fn keeps_from_asking(&self) -> bool {
         self.level == Level::Error && self.step == CheckStage::Request && self.codes.is_empty()
     }

@@ -1,22 +1,22 @@
-//! What Kubernetes says of a workload that wants tokens: its service account, its pods and their
-//! configuration. Only the members that matter; whatever else is there is left out.
+//! A workload that uses tokens: its service account, its pods and their configuration. Only the relevant
+//! members are parsed.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, de::IgnoredAny};
 
-/// Names and texts: labels, annotations, data of a `ConfigMap`.
+/// Names and values: labels, annotations, data of a `ConfigMap`.
 pub type Texts = BTreeMap<String, String>;
 
-/// All that was found about one service account.
+/// Everything found about one service account.
 #[derive(Clone, Debug, Default)]
 pub struct Workload {
-    /// What `metadata.annotations` of the service account says.
+    /// `metadata.annotations` of the service account.
     pub annotations: Texts,
     pub pods: Vec<Pod>,
     /// The data of the `ConfigMap`s that the pods take their environment from, by name.
     pub config_maps: BTreeMap<String, Texts>,
-    /// Whether the webhook of azure-workload-identity is installed; `None`: nobody could look.
+    /// Whether the webhook of azure-workload-identity is installed; `None`: unknown.
     pub webhook: Option<bool>,
 }
 
@@ -36,7 +36,7 @@ pub struct Pod {
 pub struct Metadata {
     #[serde(default)]
     pub name: String,
-    /// It is about to go.
+    /// It is being deleted.
     pub deletion_timestamp: Option<IgnoredAny>,
     #[serde(default)]
     pub labels: Texts,
@@ -69,7 +69,7 @@ pub struct Container {
     pub name: String,
     #[serde(default)]
     pub image: String,
-    /// Where relative paths begin; without it, where the image says.
+    /// The base of relative paths; without it, that of the image.
     pub working_dir: Option<String>,
     #[serde(default)]
     pub env: Vec<Variable>,
@@ -83,7 +83,7 @@ pub struct Container {
 #[serde(rename_all = "camelCase")]
 pub struct Variable {
     pub name: String,
-    /// Kubernetes leaves an empty one out.
+    /// Kubernetes omits an empty value.
     #[serde(default)]
     pub value: String,
     /// It comes from elsewhere, such as a Secret.
@@ -110,9 +110,9 @@ pub struct Named {
 pub struct Mount {
     pub name: String,
     pub mount_path: String,
-    /// One file or folder of the volume in place of all; the kubelet never writes it anew.
+    /// One file or directory of the volume instead of all; the kubelet never updates it.
     pub sub_path: Option<String>,
-    /// The same, in which variables are filled in.
+    /// The same, with variables expanded.
     pub sub_path_expr: Option<String>,
 }
 
@@ -139,19 +139,19 @@ pub struct ProjectedSource {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProjectedToken {
-    /// For whom; without one, for the API server.
+    /// Empty: the audience of the API server.
     #[serde(default)]
     pub audience: String,
     pub expiration_seconds: Option<i64>,
     pub path: String,
 }
 
-/// A projected token where a container finds it.
+/// A projected token at the path at which a container reads it.
 #[derive(Clone, Debug)]
 pub struct MountedToken<'a> {
     pub path: String,
     pub token: &'a ProjectedToken,
-    /// Whether the kubelet replaces the file while the container runs: not what is mounted by `subPath`.
+    /// Whether the kubelet updates the file while the container runs: not if it is mounted by `subPath`.
     pub is_refreshed: bool,
 }
 
@@ -169,7 +169,7 @@ impl Pod {
             || matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
 
-    /// All its containers, those that begin before the others last.
+    /// All containers, init containers last.
     pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
         self.spec.containers.iter().chain(&self.spec.init_containers)
     }
@@ -182,7 +182,7 @@ impl Pod {
         self.tokens_of(mount).find(|token| token.path == path)
     }
 
-    /// The tokens that are projected for a container, and where it finds each.
+    /// The tokens that are projected into a container, each with its path.
     pub fn tokens<'a>(&'a self, container: &'a Container) -> impl Iterator<Item = MountedToken<'a>> {
         container.volume_mounts.iter().flat_map(|mount| self.tokens_of(mount))
     }
@@ -201,8 +201,8 @@ impl Pod {
         self.spec.volumes.iter().filter(|volume| volume.name == mount.name)
     }
 
-    /// Whether a container may have something at a path that is not known here: what a Secret or another kind of
-    /// volume holds, and where a relative path leads in an image.
+    /// Whether a container may have unknown contents at a path: of a Secret, of another kind of volume, or
+    /// below a directory that only the image defines.
     #[must_use]
     pub fn is_unknown_at(&self, container: &Container, path: &str) -> bool {
         let Some(path) = container.absolute(path) else { return true };
@@ -217,13 +217,13 @@ impl Pod {
 }
 
 impl Mount {
-    /// The file or folder of the volume that is mounted; empty for all of it.
+    /// The file or directory of the volume that is mounted; empty for the whole volume.
     fn part(&self) -> &str {
         let given = [&self.sub_path, &self.sub_path_expr].into_iter().flatten();
         given.map(String::as_str).find(|part| !part.is_empty()).unwrap_or_default()
     }
 
-    /// Where a file of the volume is found; `None` where only another part of the volume is mounted.
+    /// The path of a file of the volume; `None` if only another part of the volume is mounted.
     fn path_of(&self, file: &str) -> Option<String> {
         let sub_path = plain(self.part());
         let rest = plain(&format!("/{file}")).strip_prefix(sub_path.trim_end_matches('/'))?.to_owned();
@@ -232,8 +232,8 @@ impl Mount {
     }
 }
 
-/// A path without what changes nothing: `//`, `/./`, `/x/..`, a final `/`, and the link by which the kubelet swaps the
-/// files of a volume.
+/// Normalises a path: `//`, `/./`, `/x/..`, a final `/`, and the link by which the kubelet swaps the files of
+/// a volume.
 /// Source: `dataDirName` in `kubernetes/pkg/volume/util/atomic_writer.go`.
 fn plain(path: &str) -> String {
     let mut parts = Vec::new();
@@ -248,7 +248,7 @@ fn plain(path: &str) -> String {
 }
 
 impl Container {
-    /// A path from the root; `None` where only the image says where it begins.
+    /// The absolute path; `None` if only the image defines its base.
     fn absolute(&self, path: &str) -> Option<String> {
         if path.starts_with('/') {
             return Some(plain(path));
@@ -257,7 +257,7 @@ impl Container {
         Some(plain(&format!("{directory}/{path}")))
     }
 
-    /// What is mounted where a file is: of mounts within each other the innermost counts.
+    /// The innermost mount that covers a path.
     fn mount_at(&self, path: &str) -> Option<&Mount> {
         let covers = |mount: &&Mount| {
             let at = plain(&mount.mount_path);
@@ -266,15 +266,15 @@ impl Container {
         self.volume_mounts.iter().filter(covers).max_by_key(|mount| plain(&mount.mount_path).len())
     }
 
-    /// Its environment as far as it can be read: `env` wins over `envFrom`, and a later entry over an
-    /// earlier one. What comes from a Secret or is put together from other variables is there without its value.
+    /// The readable environment: `env` overrides `envFrom`, and a later entry an earlier one. A variable from
+    /// a Secret, or one composed of other variables, has no value here.
     #[must_use]
     pub fn environment(&self, config_maps: &BTreeMap<String, Texts>) -> BTreeMap<String, Option<String>> {
         let mut environment: BTreeMap<String, Option<String>> = BTreeMap::new();
         for from in &self.env_from {
             let data = from.config_map_ref.as_ref().and_then(|named| config_maps.get(&named.name));
             if data.is_none() {
-                // It may have a value for whatever came before it.
+                // It may override any variable before it.
                 let unknown =
                     environment.iter_mut().filter(|(name, _): &(&String, _)| name.starts_with(&from.prefix));
                 unknown.for_each(|(_, value)| *value = None);
@@ -290,7 +290,7 @@ impl Container {
         environment
     }
 
-    /// Whether it may have variables that cannot be read: of a Secret, or of a `ConfigMap` that was not found.
+    /// Whether it may have unreadable variables: of a Secret, or of a `ConfigMap` that was not found.
     #[must_use]
     pub fn has_unknown_variables(&self, config_maps: &BTreeMap<String, Texts>) -> bool {
         self.env_from.iter().any(|from| {

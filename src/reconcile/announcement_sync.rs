@@ -1,4 +1,4 @@
-//! Carries announcements of nodes from one to the other, again and again.
+//! Copies announcements between nodes, repeatedly.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::{
     core::text::redaction::error_line, store::announcement_sync::AnnouncementSync, telemetry::Trouble,
 };
 
-/// Time between two rounds: one list of a handful of objects.
+/// Time between two rounds, each of which lists a handful of objects.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Carries for ever. Nodes go on with what they have while nothing can be carried.
+/// Runs until `stop`. Nodes continue with what they have while the sync fails.
 pub async fn run_announcement_sync(announcement_sync: AnnouncementSync, stop: CancellationToken) {
     let mut trouble = Trouble::default();
     loop {

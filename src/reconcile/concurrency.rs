@@ -1,9 +1,10 @@
 //! Limits how many loops work at once, without letting a slow one delay the others.
 //!
-//! A plain semaphore would: sixty-four sources that hang until their timeout of 10 s would hold every permit. So a permit
-//! is for prompt work (reading files, parsing, a service that answers). A loop that is not done after 250 ms loses it
-//! and continues without; one that was slow the last time takes none. Waiting costs some kilobytes, and is bounded by
-//! one piece of work per loop. A hundred sources that hang delay the first round of the others by half a second.
+//! A plain semaphore would: sixty-four sources that hang until their timeout of 10 s would hold every permit.
+//! So a permit is for prompt work (reading files, parsing, a service that answers). A loop that is not done
+//! after 250 ms loses it and continues without; one that was slow the last time takes none. Waiting costs
+//! some kilobytes, and is bounded by one piece of work per loop. A hundred hanging sources delay the first
+//! round of the others by half a second.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -12,14 +13,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// How much can be under way at once: enough to keep a disk and some cores busy, few enough threads
-/// for their stacks not to count.
+/// Most loops at work at once: enough to keep a disk and some cores busy, few enough for thread stacks not to
+/// matter.
 const PERMITS: usize = 64;
-/// Longest that work counts as prompt. A file is read within a millisecond, an API server answers within
+/// Longest time that work counts as prompt. A file is read within a millisecond, an API server answers within
 /// tens of them.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// What all loops of a process pass through; clones are the same gate.
+/// The concurrency limit shared by all loops of a process; clones share it.
 #[derive(Clone, Debug)]
 pub struct Concurrency {
     places: Arc<Semaphore>,
@@ -37,14 +38,14 @@ impl Concurrency {
         Self { places: Arc::new(Semaphore::new(places)), patience }
     }
 
-    /// A pass for one loop.
+    /// A permit handle for one loop.
     #[must_use]
     pub fn permit(&self) -> Permit {
         Permit { gate: self.clone(), dawdles: false }
     }
 }
 
-/// The pass of one loop: remembers whether its work took too long the last time.
+/// The permit handle of one loop: remembers whether its last work was slow.
 #[derive(Debug)]
 pub struct Permit {
     gate: Concurrency,
@@ -52,7 +53,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Does the work, once there is a place for it.
+    /// Runs `work` once a permit is free.
     pub async fn run<T>(&mut self, work: impl Future<Output = T>) -> T {
         let Concurrency { places, patience } = &self.gate;
         let place = if self.dawdles { None } else { Some(places.acquire().await.expect("nobody closes it")) };

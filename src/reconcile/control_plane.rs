@@ -1,7 +1,7 @@
-//! Asks the API servers of one cluster, whoever they are at the moment.
+//! Polls the API servers of one cluster, whichever they are at the moment.
 //!
-//! The cluster says who they are ([`Cluster`]), [`core`](crate::core::control_plane) who is asked, and each
-//! of them has a loop of its own ([`watching`](super::watching)).
+//! The cluster lists them ([`Cluster`]), [`core`](crate::core::control_plane) decides which ones are polled,
+//! and each of them has its own loop ([`source_loop`](super::source_loop)).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,10 +40,10 @@ use crate::{
     telemetry::Trouble,
 };
 
-/// Time between two tries of API servers that nobody has reached, while the URL does not answer either.
+/// Time between two attempts at API servers that were never reached, while the URL does not answer either.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// A cluster whose API servers are found through it.
+/// A cluster that lists its own API servers.
 pub struct ControlPlane {
     cluster: Cluster,
     every: Duration,
@@ -71,7 +71,7 @@ impl ControlPlane {
         SourcePoller::new(source, self.every, self.checks.clone())
     }
 
-    /// Finds out who is to be asked in a single pass, which cannot wait for a second look.
+    /// Finds the API servers for a single reconciliation, which cannot wait for a second list.
     pub(super) async fn find(&self, issuer: &Issuer) -> (Endpoints, Vec<SourcePoller>) {
         let now = clock::now();
         let mut known = core::ControlPlane::default();
@@ -85,7 +85,7 @@ impl ControlPlane {
         (Endpoints { names, all, verify: true }, members.iter().map(|member| self.asked(member)).collect())
     }
 
-    /// Asks those that nobody has reached yet whether they can be; fails when none can.
+    /// Tries API servers that were never reached; fails if none answers.
     async fn try_all(&self, known: &mut core::ControlPlane) -> Result<(), FetchError> {
         let urls = known.tries();
         let mut answers: FuturesUnordered<_> =
@@ -104,7 +104,7 @@ impl ControlPlane {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Takes in what the cluster says about its API servers.
+    /// Applies a list of API servers, or the reason why there is none.
     fn take(&self, known: &mut core::ControlPlane, said: &mut Logged, listing: Listing, issuer: &Issuer) {
         let now = clock::now();
         let source = self.cluster.name();
@@ -132,7 +132,8 @@ impl ControlPlane {
     }
 }
 
-/// Finds the API servers of a cluster for ever, asks each of them, and tells the reconciler.
+/// Follows the API servers of a cluster until `stop`, polls each, and passes their observations to the
+/// reconciler.
 pub async fn watch_control_plane(
     plane: ControlPlane,
     source: usize,
@@ -147,7 +148,7 @@ pub async fn watch_control_plane(
         if matches!(listing, Listing::Failed(_)) {
             hurry.request();
         }
-        // Whoever is told lives as long as this.
+        // The receiver lives as long as this.
         let _ = listings.send(listing);
     });
     let asking = async {
@@ -162,7 +163,7 @@ pub async fn watch_control_plane(
     }
 }
 
-/// Hurries whenever an API server has started, and while that cannot be seen.
+/// Requests fast polls whenever an API server has started, and while starts cannot be observed.
 async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) -> Infallible {
     let source = plane.cluster.name();
     let mut known: Option<BTreeMap<String, String>> = None;
@@ -191,7 +192,7 @@ async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) 
     plane.cluster.follow_starts(notice).await
 }
 
-/// Keeps one loop for each API server that is to be asked.
+/// Runs one loop for each API server that is to be polled.
 async fn poll_members(
     plane: &ControlPlane,
     source: usize,
@@ -233,7 +234,7 @@ async fn poll_members(
                 let (reconciler, pass, pace) = (Arc::clone(reconciler), gate.permit(), hurry.rate());
                 let mut task = JoinSet::new();
                 task.spawn(async move {
-                    // Whoever is told lives as long as this.
+                    // The receiver lives as long as this.
                     let tell = |answered| drop(answers.send((member.clone(), answered)));
                     match poll(asked, source, &reconciler, pass, Some(pace), tell).await {}
                 });
@@ -263,7 +264,7 @@ async fn poll_members(
     }
 }
 
-/// What was said in the log, so that it is said once.
+/// What was logged, so that it is logged once.
 #[derive(Default)]
 struct Logged {
     note: Trouble,
@@ -272,14 +273,14 @@ struct Logged {
 }
 
 impl Logged {
-    /// Says what will not change by itself.
+    /// Logs a lasting problem once.
     fn once(&mut self, text: &str, say: impl FnOnce(&str)) {
         if self.note.is_news(text) {
             say(text);
         }
     }
 
-    /// Says what is wrong once it has lasted: whoever restarts is away for a moment.
+    /// Logs a problem once it has lasted for [`HOLD`]: an API server that restarts is away for a moment.
     fn in_time(&mut self, text: &str, say: impl FnOnce(&str)) {
         let lasts = self.trouble.get_or_insert_with(Instant::now).elapsed() >= HOLD;
         if lasts && !self.told {
@@ -288,7 +289,7 @@ impl Logged {
         }
     }
 
-    /// What was wrong is over.
+    /// The problem is over.
     fn over(&mut self) {
         self.trouble = None;
         self.told = false;

@@ -1,4 +1,4 @@
-//! Gathers what a relying party would have before it, for core to judge.
+//! Gathers the evidence that a relying party has, for core to judge.
 
 use std::time::Duration;
 
@@ -15,20 +15,19 @@ use crate::{
     relying_party::RelyingParty,
 };
 
-/// Time between two tries of a wait: Entra asks for no less.
+/// Time between two attempts: Entra requires at least this.
 const AGAIN: Duration = Duration::from_secs(15);
 
-/// Where the documents are to be looked for: at the issuer that is expected, else the one that the token
-/// names.
+/// The issuer whose documents are read: the expected one, else the one that the token names.
 #[must_use]
 pub fn issuer(evidence: &Evidence, expected: &Expectation) -> Option<Issuer> {
     let named = || evidence.token.as_ref()?.as_ref().ok().and_then(UnverifiedToken::issuer);
     Issuer::parse(expected.issuer.as_deref().or_else(named)?).ok()
 }
 
-/// Reads the documents from the issuer, as every relying party does: discovery first, the JWKS where
-/// that says it is; then both once more, one after the other: together they would need a second connection,
-/// and to open that takes longer than to wait.
+/// Reads the documents from the issuer, as every relying party does: discovery first, then the JWKS that it
+/// names; then both once more. The repeated reads are sequential: a second connection would take longer to
+/// open than the wait.
 pub async fn read(evidence: &mut Evidence, issuer: &Issuer, relying_party: &RelyingParty) {
     evidence.discovery = relying_party.read(&issuer.discovery_url()).await;
     if let Some(uri) = evidence.jwks_uri().filter(|uri| is_readable_url(uri)) {
@@ -38,14 +37,14 @@ pub async fn read(evidence: &mut Evidence, issuer: &Issuer, relying_party: &Rely
     relying_party.read_again(&mut evidence.jwks).await;
 }
 
-/// Tries until all is accepted, something is wrong that time does not cure, or the patience is over.
+/// Retries until everything is accepted, a problem is permanent, or `patience` is over.
 ///
-/// `reports` finds what was judged in what a try came to; `waiting` is told what is waited for, and for how
-/// long yet.
+/// `reports` returns the verification reports of an attempt; `waiting` is called with the attempt and the
+/// remaining time.
 ///
 /// # Errors
 ///
-/// Whatever a try fails with.
+/// Any error of an attempt.
 pub async fn until_accepted<T, E>(
     patience: Duration,
     mut attempt: impl AsyncFnMut() -> Result<Vec<T>, E>,

@@ -1,4 +1,4 @@
-//! Tells operators what changed, in the words and the number that core decides.
+//! Records Kubernetes Events, with the texts and counts that core decides.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::{
     telemetry::event_source::EventQueue,
 };
 
-/// Tells what the board hears, for ever. Nobody waits for it, and what it meets is on no board: it would
-/// tell of itself.
+/// Records events until it is stopped. No other task waits for it, and its failures are logged only: as
+/// status changes they would cause events themselves.
 pub async fn run_events(notices: EventQueue, events: Events, stop: CancellationToken) {
     let turn = async {
         let mut failing = false;

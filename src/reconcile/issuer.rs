@@ -1,7 +1,7 @@
-//! Keeps what is known of one issuer: hears its sources, stores the ledger, then shows the publication.
+//! The reconciler of one issuer: applies source observations, stores the ledger, then publishes.
 //!
-//! The ledger is stored before anything that follows from it can be seen, so a process that dies in
-//! between has promised nothing.
+//! The ledger is stored before anything derived from it becomes visible, so a process that dies in between
+//! has published nothing that it would forget.
 
 use std::{
     collections::BTreeSet,
@@ -46,63 +46,65 @@ mod start_report;
 pub use self::{conditions::Conditions, observations::Endpoints, rotation::RotationRequestError};
 use self::{observations::SourceObservations, start_report::StartReport};
 
-/// The name under which the HTTP listener stands in the ledger.
+/// The name of the HTTP listener as a target in the ledger.
 const LISTENER_TARGET: &str = "http";
 
-/// What is the same for an issuer as long as the process runs.
+/// The specification of an issuer; constant while the process runs.
 #[derive(Clone, Debug)]
 pub struct IssuerSpec {
     pub terms: Terms,
-    /// The issuers that were moved to this one.
+    /// The previous issuers that were moved to this one.
     pub former: Vec<Issuer>,
-    /// The profile of the documents that are served.
+    /// The profile of the served documents.
     pub profile: Profile,
     pub retention: Retention,
-    /// The names of all targets. Before a key is removed, each is looked at once: it may know a later ledger.
+    /// The names of all targets. Each is read once before a key is removed: it may carry a later ledger
+    /// revision.
     pub places: BTreeSet<String>,
     /// The targets that must show a key before it signs.
     pub gates: BTreeSet<String>,
     /// The waits of a rotation.
     pub timing: Timing,
-    /// Whether this process serves the documents: then it is one of the places that show them.
+    /// Whether this process serves the documents: then its listener is a target too.
     pub serves: bool,
-    /// Whether keys come from nodes that sign: those of a new issuer need not wait where nothing was published.
+    /// Whether keys come from signing nodes: those of a new issuer need no propagation wait if nothing was
+    /// published.
     pub signs: bool,
-    /// Whether it stores what it learns: not in a dry run.
+    /// Whether the ledger is stored: not in a dry run.
     pub stores: bool,
 }
 
-/// The reconciler of one issuer.
+/// Reconciles one issuer.
 pub struct IssuerReconciler {
     spec: IssuerSpec,
     store: LedgerStore,
     board: StatusStore,
     observations: Mutex<SourceObservations>,
-    /// As it was last read or stored: what is found next is compared with it.
+    /// The ledger as last read or stored; the next one that is found is compared with it.
     ledger: watch::Sender<Arc<Ledger>>,
-    /// The places that were not looked at since the start.
+    /// The targets that were not read since the start.
     unread_targets: watch::Sender<BTreeSet<String>>,
-    /// What happened before is history, and not logged again.
+    /// Changes from before are history, and not logged again.
     started_at: Timestamp,
-    /// The change that the ledger was at when it was first read: times are whole seconds, and what it tells
-    /// of the second in which this process began is history too.
+    /// The sequence of the ledger when it was first read: timestamps are whole seconds, so a change in the
+    /// second of the start may be history too.
     initial_sequence: OnceLock<u64>,
     publication: watch::Sender<Option<Arc<Publication>>>,
-    /// Whether some place was found to hold a document.
+    /// Whether some target was found to hold a document.
     was_published: AtomicBool,
-    /// What was told of a ledger that cannot be stored.
+    /// The last logged reason why the ledger cannot be stored.
     store_trouble: std::sync::Mutex<Trouble>,
     start_report: std::sync::Mutex<StartReport>,
-    /// Wakes whoever looks at the targets.
+    /// Wakes the target loops.
     recheck: watch::Sender<()>,
 }
 
-/// What one source said.
+/// The observation of one source.
 pub struct SourceObservation {
     pub answer: SourceAnswer,
-    /// What the source takes for the present.
+    /// The current time by the source's clock.
     pub server_time: Option<Timestamp>,
-    /// What to warn about, in words.
+    /// Warnings, in words.
     pub notes: Vec<String>,
 }
 
@@ -115,11 +117,11 @@ impl SourceObservation {
 }
 
 impl IssuerReconciler {
-    /// Shows what was known when it last ran here. [`Keeper::begin`] comes next.
+    /// Opens the reconciler with the state of the last run. Call [`IssuerReconciler::begin`] next.
     ///
     /// # Errors
     ///
-    /// Fails when that cannot be read, and when it is about another issuer.
+    /// Fails if that state cannot be read, or if it belongs to another issuer.
     pub async fn open(
         charter: IssuerSpec,
         sources: impl IntoIterator<Item = Endpoints>,
@@ -144,17 +146,17 @@ impl IssuerReconciler {
             store,
             board,
         };
-        // An empty ledger is no concern yet: nobody has been asked.
+        // An empty ledger is no problem yet: no source was polled.
         let _ = reconciler.publish(known);
         Ok(reconciler)
     }
 
-    /// Reads the ledger and shows what it says, before any source is asked; not in a dry run. A service starts
-    /// without it as long as the way to it is blocked.
+    /// Reads the ledger and publishes it before any source is polled; not in a dry run. A service starts
+    /// without it while the store is unreachable.
     ///
     /// # Errors
     ///
-    /// Fails when there is a ledger and it cannot be used.
+    /// Fails if there is a ledger and it cannot be used.
     pub async fn begin(&self) -> Result<(), StoreError> {
         if self.spec.stores {
             match self.refresh().await {
@@ -175,31 +177,31 @@ impl IssuerReconciler {
         &self.board
     }
 
-    /// The ledger as it is stored; changes of what is public wake the receiver.
+    /// The stored ledger; a change of public keys, revocations or orders wakes the receiver.
     #[must_use]
     pub fn ledger(&self) -> watch::Receiver<Arc<Ledger>> {
         self.ledger.subscribe()
     }
 
-    /// Has every target looked at now: relying parties seem to read something else.
+    /// Requests a read of every target now: relying parties seem to get something else.
     pub fn request_recheck(&self) {
         self.recheck.send_replace(());
     }
 
-    /// Wakes for each [`Keeper::suspect`].
+    /// Wakes for each [`IssuerReconciler::request_recheck`].
     #[must_use]
     pub fn recheck_requests(&self) -> watch::Receiver<()> {
         self.recheck.subscribe()
     }
 
-    /// What is to be served; `None` until something is known.
+    /// The publication to serve; `None` until a key is known.
     #[must_use]
     pub fn publication(&self) -> watch::Receiver<Option<Arc<Publication>>> {
         self.publication.subscribe()
     }
 
-    /// Learns who speaks for a source, by its place in the configuration. What others said for it counts no
-    /// more; what follows is stored when somebody is heard the next time.
+    /// Sets the endpoints of a source, which is named by its index in the configuration. Observations of
+    /// other endpoints no longer count; the result is stored with the next observation.
     pub async fn expect(&self, source: usize, endpoints: &Endpoints) {
         let mut heard = self.observations.lock().await;
         for gone in heard.expect(source, endpoints) {
@@ -207,12 +209,12 @@ impl IssuerReconciler {
         }
     }
 
-    /// Takes in what somebody said for a source, stores what follows, and shows it. Whoever does not speak
-    /// for it any more is not heard.
+    /// Applies the observation of one endpoint of a source, stores the result and publishes it. Observations
+    /// of unknown endpoints are ignored.
     ///
     /// # Errors
     ///
-    /// Fails when the ledger cannot be stored; what is shown stays.
+    /// Fails if the ledger cannot be stored; the publication stays.
     pub async fn observe_source(
         &self,
         source: usize,
@@ -243,7 +245,7 @@ impl IssuerReconciler {
     ///
     /// # Errors
     ///
-    /// Fails when the ledger cannot be read.
+    /// Fails if the ledger cannot be read.
     pub async fn preview(
         &self,
         looks: &[(String, Reading)],
@@ -263,21 +265,22 @@ impl IssuerReconciler {
         Ok(self.decide(&ledger, &heard, now))
     }
 
-    /// Reads the ledger anew and shows it: another process may have written it, and what that removed must
-    /// not come back from our memory.
+    /// Reads the ledger again and publishes it: another process may have written it, and what that has
+    /// removed must not return from memory.
     ///
     /// # Errors
     ///
-    /// Fails when the ledger cannot be read; what is shown stays.
+    /// Fails if the ledger cannot be read; the publication stays.
     pub async fn refresh(&self) -> Result<Arc<Ledger>, StoreError> {
         self.change(Ledger::clone).await
     }
 
-    /// Takes in that a place was written from change `sequence` of the ledger, which is read anew first.
+    /// Records that a target was written from change `sequence` of the ledger, after reading the stored
+    /// ledger again.
     ///
     /// # Errors
     ///
-    /// Fails when the ledger cannot be read or stored: then the place must be left as it is.
+    /// Fails if the ledger cannot be read or stored: then the target must not be changed.
     pub async fn observe_ledger_revision(
         &self,
         place: &str,
@@ -288,11 +291,11 @@ impl IssuerReconciler {
         self.change(|ledger| ledger.observe_revision(place, sequence, now, wait)).await
     }
 
-    /// Takes in what places say of the ledger, before anything is decided.
+    /// Records the ledger revisions of targets, before anything is decided.
     ///
     /// # Errors
     ///
-    /// Fails when the ledger cannot be read or stored.
+    /// Fails if the ledger cannot be read or stored.
     pub async fn observe_ledger_revisions(&self, looks: &[(String, Reading)]) -> Result<(), StoreError> {
         let now = clock::now();
         for (place, reading) in looks {
@@ -313,13 +316,13 @@ impl IssuerReconciler {
         })
     }
 
-    /// Notes that a place was looked at, whatever it holds.
+    /// Records that a target was read, whatever it holds.
     pub fn target_read(&self, place: &str) {
         self.unread_targets.send_if_modified(|unseen| unseen.remove(place));
     }
 
-    /// Resolves once every place was looked at. A ledger that came from a backup goes on from there: once it
-    /// has caught up with what the places were written from, they tell no more.
+    /// Resolves once every target was read. A ledger restored from a backup continues from there: once it has
+    /// reached the sequence that the targets were written from, they no longer reveal it.
     pub async fn all_targets_read(&self) {
         if self.spec.signs || self.ledger.borrow().sequence() > 0 {
             let all = self.unread_targets.subscribe().wait_for(BTreeSet::is_empty).await.is_ok();
@@ -327,12 +330,12 @@ impl IssuerReconciler {
         }
     }
 
-    /// Records what a place was seen to show, the keys that only it knows, and how long relying parties may keep
-    /// what it gives them.
+    /// Records the keys that a target shows, its unmanaged keys, and how long relying parties may cache its
+    /// JWKS.
     ///
     /// # Errors
     ///
-    /// Fails when the ledger cannot be stored.
+    /// Fails if the ledger cannot be stored.
     pub async fn observe_target(
         &self,
         place: &str,
@@ -353,17 +356,17 @@ impl IssuerReconciler {
         Ok(())
     }
 
-    /// Takes the operator's word that these strangers belong to this issuer.
+    /// Adopts these unmanaged keys by the operator's command.
     ///
     /// # Errors
     ///
-    /// Fails when the ledger cannot be stored.
+    /// Fails if the ledger cannot be stored.
     pub async fn adopt(&self, place: &str, strangers: &[Jwk]) -> Result<(), StoreError> {
         let now = clock::now();
         self.change(|ledger| {
             let met = ledger.observe_unmanaged(place, strangers, now);
             strangers.iter().fold(met, |ledger, stranger| {
-                // One that is public by now needs no adoption.
+                // A key that is public by now needs no adoption.
                 ledger.adopt(stranger.kid(), now).unwrap_or(ledger)
             })
         })
@@ -378,8 +381,8 @@ impl IssuerReconciler {
         Ok(Arc::clone(&self.ledger.borrow()))
     }
 
-    /// Stores what `decide` makes of the ledger. What is found is brought together with what is known first:
-    /// callers hold the lock, else what one of them has just stored looks older to the other.
+    /// Stores the ledger that `decide` returns, after reconciling the stored ledger with the known one.
+    /// Callers hold the lock: otherwise what one of them has just stored looks older to the other.
     async fn update(
         &self,
         now: Timestamp,
@@ -411,13 +414,13 @@ impl IssuerReconciler {
     }
 
     fn decide(&self, before: &Ledger, heard: &SourceObservations, now: Timestamp) -> (Ledger, Conditions) {
-        // A clock that disagrees with everybody else's must not end a retention.
+        // A clock that disagrees with the others must not end a retention.
         let retention = &self.spec.retention;
         let trusted = heard.trusted(now, retention.margin);
         let before =
             &trusted.map_or_else(|| before.clone(), |now| before.without_times_ahead(now, retention));
         let mut merged = merge(before, heard.reports());
-        // Who cannot ask every witness holds for a retention by itself.
+        // If not every target can be read, removals wait for one retention.
         let wait = signed(retention.wait());
         merged.may_remove =
             self.unread_targets.borrow().is_empty() || now.duration_since(self.started_at) >= wait;
@@ -440,7 +443,7 @@ impl IssuerReconciler {
             breaks: self.breaks(&ledger),
             nothing_to_publish: None,
         };
-        // A ledger begins with the first key that some place may be given.
+        // A ledger begins with the first key that can be published to a target.
         if before.sequence() == 0 && !self.has_publishable_keys(&ledger) {
             let known = !ledger.entries().is_empty();
             concerns.nothing_to_publish = self.render(&ledger).err().filter(|_| known);
@@ -449,7 +452,7 @@ impl IssuerReconciler {
         (ledger, concerns)
     }
 
-    /// Whom the keys break in a place that is given all of them.
+    /// Which relying parties the keys break in a target that gets all of them.
     fn breaks(&self, ledger: &Ledger) -> Option<&'static str> {
         let mixes = self.spec.retention.profiles.contains(&Profile::All);
         JwkSet::new(ledger.public_keys().cloned()).ok().filter(|_| mixes)?.breaks()
@@ -469,8 +472,8 @@ impl IssuerReconciler {
         Publication::render(&self.spec.terms, self.spec.profile, ledger.public_keys().cloned())
     }
 
-    /// Says whom the algorithms of a publication break, before it is shown: a token of a new one comes at least a
-    /// propagation later.
+    /// Warns which relying parties the algorithms of a publication break, before it is published: tokens of a
+    /// new algorithm follow at least one propagation time later.
     fn warn_of_algorithms(&self, before: Option<&Publication>, publication: &Publication) {
         let issuer = &self.spec.terms.issuer;
         let before = before.map(Publication::keys);
@@ -485,10 +488,10 @@ impl IssuerReconciler {
         }
     }
 
-    /// Shows a stored ledger; returns why nothing can be published, if that is so.
+    /// Publishes a stored ledger; returns why nothing can be published, if so.
     fn publish(&self, ledger: Arc<Ledger>) -> Option<NothingToPublish> {
         self.board.ledger(Arc::clone(&ledger), self.spec.profile);
-        // Before any key was heard of, the failures of the sources say why.
+        // Before the first key is known, the failures of the sources give the reason.
         let known = !ledger.entries().is_empty();
         let rendered = self.render(&ledger);
         let nothing = rendered.as_ref().err().cloned();
@@ -526,7 +529,6 @@ impl IssuerReconciler {
     }
 }
 
-/// Logs what happened to a key.
 fn log_change(ledger: &Ledger, Change { kid, kind: event, .. }: &Change) {
     let (issuer, event_name) = (ledger.issuer(), event.name());
     if *event == ChangeKind::UnmanagedKeyFound {

@@ -1,10 +1,11 @@
 //! Repeatedly verifies a fresh token against the documents at the issuer's own URL.
 //!
-//! The tripwire compares the signing key with what Signpost considers public. This finds what that cannot see: a CDN that
-//! keeps an old JWKS, a bucket that was made private, an expired certificate. It never affects readiness: a replica that
-//! stops serving makes it worse. Trouble is reported after a second look, because documents are written one after the
-//! other; its end at once. Without a token there is no verdict: the last one stays. An unknown outcome counts as not
-//! accepted in the metric. Every replica does this, since each may see another edge of a CDN.
+//! The tripwire compares the signing key with what Signpost considers public. The probe finds what that
+//! cannot see: a CDN that keeps an old JWKS, a bucket that was made private, an expired certificate. It never
+//! affects readiness: a replica that stops serving makes it worse. A problem is reported after a second
+//! check, because documents are written one after the other; its end at once. Without a token there is no
+//! verdict: the last one stays. An unknown outcome counts as not accepted in the metric. Every replica runs
+//! the probe, because each may see another edge of a CDN.
 
 use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,35 +26,35 @@ use crate::{
     relying_party::{Reach, RelyingParty},
 };
 
-/// Time until trouble is looked at a second time, before anybody hears of it: a publication may be on its way,
-/// and an API server that has just started refuses for some seconds.
+/// Time until a problem is checked again, before it is reported: a publication may be on its way, and an API
+/// server that has just started denies requests for some seconds.
 const CONFIRM: Duration = Duration::from_secs(15);
-/// How often that is done at most: what was put right in between may make place for something else.
+/// Most confirming checks: one problem may have been repaired in between and another have appeared.
 const CONFIRMATIONS: usize = 2;
-/// Longest time between two looks while there is trouble.
+/// Longest time between two checks while there is a problem.
 const RECHECK: Duration = Duration::from_mins(1);
 
-/// A token, and who gave it.
+/// A token and its origin.
 pub struct ProbeToken {
     pub token: Token,
-    /// `None` where no API server did.
+    /// `None` if no API server minted it.
     pub api_server: Option<ApiServerView>,
 }
 
-/// Makes a token for each look.
+/// Mints a token for each check.
 pub type Tokens = Box<dyn Fn() -> BoxFuture<'static, Result<ProbeToken, ProbeError>> + Send + Sync>;
 
-/// What is found out of one issuer.
+/// The probe of one issuer.
 pub struct Prober {
     pub tokens: Tokens,
     pub question: Question,
     pub reach: Reach,
-    /// Authorities that are trusted besides those of the system.
+    /// CA certificates that are trusted besides those of the system.
     pub ca_file: Option<PathBuf>,
     pub every: Duration,
 }
 
-/// Looks for ever, once there is a publication.
+/// Probes until `stop`, once there is a publication.
 pub async fn run_probe(
     prober: Prober,
     reconciler: Arc<IssuerReconciler>,
@@ -91,8 +92,8 @@ pub async fn run_probe(
 }
 
 impl Prober {
-    /// Looks, and has every target looked at if there is trouble: what somebody deleted or edited is put right
-    /// before anybody is told of it.
+    /// Checks once, and requests a read of every target if there is a problem: a deleted or edited document
+    /// is repaired before the problem is reported.
     async fn look_through(
         &self,
         pass: &mut Permit,
@@ -114,7 +115,7 @@ impl Prober {
             max_token_lifetime: Some(reconciler.spec().retention.max_token_lifetime),
             ..Evidence::none(clock::now())
         };
-        // Another one each time: it knows no address and has no connection of before.
+        // A new client each time, without cached addresses or open connections.
         let relying_party = RelyingParty::new(self.reach.clone(), None, self.ca_file.clone()).await;
         let relying_party =
             relying_party.map_err(|error| ProbeError::new(&error).hint(Some(error.hint().to_owned())))?;
@@ -124,7 +125,6 @@ impl Prober {
     }
 }
 
-/// What the operator was told last.
 #[derive(Default)]
 struct LastVerdict {
     judgement: Option<Verdict>,
@@ -139,7 +139,7 @@ impl LastVerdict {
         }
     }
 
-    /// Shows what came of a look, and logs what is news.
+    /// Updates status and metrics, and logs what is new.
     fn take(&mut self, looked: Result<Verdict, ProbeError>, reconciler: &IssuerReconciler) {
         let issuer = &reconciler.spec().terms.issuer;
         match looked {
@@ -182,10 +182,10 @@ fn log(judgement: &Verdict, issuer: &str) {
     }
 }
 
-/// There is no token, or no way to ask what a relying party reads.
+/// There is no token, or no way to read as a relying party does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeError {
-    /// With its causes.
+    /// The error with its causes.
     pub error: String,
     pub hint: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Tends a node that signs: tells it what it is ordered, and lets it do what there is to do.
+//! Reconciles a signing node: passes it its desired state, and lets it do what is due.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,16 +16,16 @@ use crate::{
     telemetry::Trouble,
 };
 
-/// Time between two looks at what is to be done: keys end at a time, not with an event.
+/// Time between two reconciliations: keys expire at a time, not with an event.
 const EVERY: Duration = Duration::from_secs(1);
-/// Longest wait for a node: to make a key takes seconds on a busy machine, and one in a token longer.
+/// Longest wait for a node: to create a key takes seconds on a busy machine, and longer in a PKCS#11 token.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Time after which files that others may write count as hanging.
+/// Time after which reading files that others may write counts as hanging.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
 
-/// Tends a node for ever, and listens to the others. It goes on with what is on its disk whatever becomes of who
-/// orders, and of what others write.
+/// Reconciles a node and reads the announcements of others, until `stop`. The node continues with what is on
+/// its disk whatever happens to the publisher and to the files of others.
 pub async fn run_signer<T>(
     node: Arc<Node>,
     heard: watch::Receiver<T>,
@@ -36,7 +36,6 @@ pub async fn run_signer<T>(
     tokio::join!(reconcile(node, heard, orders, stop), listening);
 }
 
-/// Reads what other nodes say, again and again.
 async fn read_peers(node: Arc<Node>, stop: CancellationToken) {
     loop {
         let listened = {
@@ -110,7 +109,7 @@ async fn reconcile<T>(
                 }
             }
         }
-        // A thread that hangs may hold it.
+        // A hanging thread may hold its lock.
         let now_distrusted = if tended.is_ok() { node.rejected() } else { distrusted.clone() };
         for reason in now_distrusted.iter().filter(|reason| !distrusted.contains(*reason)) {
             let hint = reason.hint();
@@ -124,7 +123,7 @@ async fn reconcile<T>(
                 SignerStep::Begin { kid, ordered: Some(_) } | SignerStep::Allow { kid, .. } => {
                     ("signs for everybody", Some(kid))
                 }
-                // Why, the error above says.
+                // The error above gives the reason.
                 SignerStep::Refuse { .. } => ("order refused", None),
                 SignerStep::Reassert { .. } => ("announced again, the last announcement did not count", None),
                 SignerStep::Stop { kid } => ("signs no more", Some(kid)),

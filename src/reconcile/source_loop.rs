@@ -1,7 +1,7 @@
 //! The loops of a running service: one per source, one per target, none of which waits for another.
 //!
-//! Thousands of them wait at any time. What they do in between stands on the heap, so that a loop that
-//! waits takes some hundred bytes and not ten thousand.
+//! Thousands of them wait at any time. Their working state is on the heap, so that a waiting loop takes some
+//! hundred bytes instead of ten thousand.
 
 use std::{
     convert::Infallible,
@@ -37,10 +37,10 @@ use crate::{
     telemetry::{Trouble, as_typed, status::TargetStatus},
 };
 
-/// Time between two polls of a source that fails: whoever comes back may have a new key, and it must be
-/// public within two seconds.
+/// Time between two polls of a failing source: when it comes back it may have a new key, which must be public
+/// within two seconds.
 const RETRY_SOURCE: Duration = Duration::from_secs(1);
-/// Waits between two attempts at a target that fails.
+/// Waits between two attempts at a failing target.
 const RETRY_TARGET: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -48,26 +48,26 @@ const RETRY_TARGET: [Duration; 5] = [
     Duration::from_secs(15),
     Duration::from_mins(1),
 ];
-/// Longest that the first change of a ledger waits for a look at every target, which may know a later one.
+/// How long the first change of the ledger waits for a read of every target, which may carry a later
+/// revision.
 const FIRST_READ: Duration = Duration::from_secs(3);
-/// Time until another look at a public URL that shows an older publication.
+/// Time until the next read of a public URL that shows an older publication.
 const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
 
-/// How long a source is polled every second once something says that it may have changed. Seen on
-/// kube-apiserver 1.37: whoever starts is announced 0.3 s after its first answer, and listed a second later.
+/// How long a source is polled every second after a sign that it may have changed. Observed with
+/// kube-apiserver 1.37: one that starts is announced 0.3 s after its first answer, and listed a second later.
 const FAST_POLL_LASTS: Duration = Duration::from_secs(10);
 
-/// Makes loops poll every second for a while, at once to begin with.
+/// Makes source loops poll every second for a while, starting at once.
 #[derive(Debug)]
 pub(super) struct FastPoll(watch::Sender<PollRate>);
 
-/// How fast to poll.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PollRate {
-    /// Until then every second.
+    /// Poll every second until then.
     until: Instant,
-    /// How many API servers were seen to start: a connection of before may lead to one that is gone, and
-    /// something on the way may keep it open.
+    /// Number of observed API server starts: an earlier connection may lead to one that is gone, and a proxy
+    /// may keep it open.
     starts: u64,
 }
 
@@ -76,12 +76,12 @@ impl FastPoll {
         Self(watch::Sender::new(PollRate { until: Instant::now(), starts: 0 }))
     }
 
-    /// Something may have changed.
+    /// Requests fast polls, because something may have changed.
     pub(super) fn request(&self) {
         self.0.send_modify(|pace| pace.until = Instant::now() + FAST_POLL_LASTS);
     }
 
-    /// An API server has started.
+    /// Records that an API server has started.
     pub(super) fn started(&self) {
         self.0.send_modify(|pace| pace.starts += 1);
         self.request();
@@ -92,7 +92,7 @@ impl FastPoll {
     }
 }
 
-/// Asks a source for ever and tells the reconciler.
+/// Polls a source until `stop`, and passes its observations to the reconciler.
 pub async fn run_source(
     asked: SourcePoller,
     source: usize,
@@ -110,13 +110,13 @@ pub async fn run_source(
     }
 }
 
-/// Waits for the first look at every target, but not for long.
+/// Waits for the first read of every target, up to [`FIRST_READ`].
 pub(super) async fn first_reads(reconciler: &IssuerReconciler) {
     let _ = timeout(FIRST_READ, reconciler.all_targets_read()).await;
 }
 
-/// Asks whoever speaks for a source for ever, as fast as `pace` says; tells the reconciler, and `told` whether
-/// there was an answer.
+/// Polls one endpoint of a source forever, at the rate that `pace` sets; passes observations to the
+/// reconciler, and to `told` whether there was an answer.
 pub(super) async fn poll(
     mut asked: SourcePoller,
     source: usize,
@@ -125,7 +125,7 @@ pub(super) async fn poll(
     mut pace: Option<watch::Receiver<PollRate>>,
     told: impl Fn(bool),
 ) -> Infallible {
-    // Something on the way may close connections after every answer: once between two polls is enough.
+    // A proxy may close connections after every answer: react to one lost connection between two polls.
     let mut may_stir = true;
     let mut starts = pace.as_ref().map_or(0, |pace| pace.borrow().starts);
     loop {
@@ -161,7 +161,7 @@ pub(super) async fn poll(
     }
 }
 
-/// Resolves once the pace changes. May never.
+/// Resolves once the poll rate changes. May never resolve.
 async fn fast_poll_requested(pace: &mut Option<watch::Receiver<PollRate>>) {
     if let Some(pace) = pace
         && pace.changed().await.is_ok()
@@ -177,15 +177,14 @@ async fn report(reconciler: &IssuerReconciler, source: usize, name: &str, observ
     }
 }
 
-/// Up to a tenth more or less, so that many sources are not all asked at once.
+/// Adds up to a tenth more or less, so that not all sources are polled at once.
 pub(super) fn jittered(every: Duration) -> Duration {
     let random = u32::try_from(RandomState::new().hash_one(()) % 201).expect("less than 201");
     every * (900 + random) / 1000
 }
 
-/// Makes a target show the publication for ever: when it changes, when `tick` wakes it, when somebody finds that
-/// relying parties are shown something else, and again after a
-/// while when it failed.
+/// Syncs a target until `stop`: when the ledger changes, when `tick` wakes it, when a recheck is requested
+/// because relying parties get something else, and after a wait when it failed.
 pub async fn run_target(
     mut target_reconciler: TargetReconciler,
     reconciler: Arc<IssuerReconciler>,
@@ -209,7 +208,7 @@ pub async fn run_target(
                     Ok(ledger) => ledger,
                     Err(error) => {
                         reconciler.log_store_error(&error);
-                        // What is known goes on.
+                        // Continue with the known ledger.
                         Arc::clone(&ledgers.borrow())
                     }
                 };
@@ -240,7 +239,7 @@ pub async fn run_target(
     }
 }
 
-/// Looks at the target before anything is decided. One that cannot be read is left to what follows.
+/// Reads the target before anything is decided; the sync that follows reports an error.
 async fn first_read(target_reconciler: &mut TargetReconciler, reconciler: &IssuerReconciler) {
     if let Ok(reading) = target_reconciler.read().await {
         let look = (target_reconciler.name().to_owned(), reading);
@@ -250,7 +249,7 @@ async fn first_read(target_reconciler: &mut TargetReconciler, reconciler: &Issue
     }
 }
 
-/// One look at a target; returns after which time it needs another one, if it does.
+/// Syncs a target once; returns the time until the next attempt, if one is needed.
 async fn sync(
     target_reconciler: &mut TargetReconciler,
     reconciler: &IssuerReconciler,
@@ -311,7 +310,7 @@ async fn sync(
     }
 }
 
-/// What goes wrong with a target, each told of once.
+/// The problems of a target, each logged once.
 #[derive(Default)]
 struct Troubles {
     failing: Trouble,

@@ -1,4 +1,4 @@
-//! Asks one source: is it the right issuer, which keys does it list, with which does it sign now.
+//! Polls one source: whether it is the right issuer, which keys it lists, and which key it signs with.
 
 use std::{
     collections::BTreeSet,
@@ -24,46 +24,46 @@ use crate::{
     telemetry::Trouble,
 };
 
-/// How often a source that answers is asked which issuer it is and which key signs.
+/// How often a source that answers is checked for its issuer and its signing key.
 const CHECK_EVERY: Duration = Duration::from_mins(1);
-/// Waits after a probe that failed. An API server that has just started refuses for some seconds,
-/// until it knows its roles; one that still refuses then means it.
+/// Waits after a failed probe. An API server that has just started denies requests for some seconds, until it
+/// has loaded its roles; if it still does so after these waits, the denial is real.
 const RETRY_PROBE: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10)];
 
-/// A source of one issuer, and what is checked of it.
+/// A source of one issuer, with its checks.
 pub struct SourcePoller {
     source: Source,
     every: Duration,
     checks: Checks,
     issuer_checked: Option<Instant>,
-    /// The issuer that it says it is: the one it should be, or a former one.
+    /// The issuer that it names: the expected one, or a previous one.
     says: Option<Issuer>,
-    /// What it listed last.
+    /// The kids of its last answer.
     kids: BTreeSet<Kid>,
-    /// When the next probe is due; at once if there was none.
+    /// When the next probe is due; `None`: now.
     probe_due: Option<Instant>,
-    /// How many probes failed in a row.
+    /// Number of failed probes in a row.
     unprobed: usize,
     account: Option<ServiceAccount>,
     trouble: Trouble,
     /// The issuer in the last minted token.
     mints_as: Option<String>,
-    /// The kid that was logged as signing before everybody can know it, and how far it was known.
+    /// The signing kid that was logged as not ready, and how far it was known.
     alerted_kid: Option<(Kid, SigningKey)>,
     notes: Vec<String>,
 }
 
-/// What is checked of an API server besides its keys.
+/// The checks of an API server besides its keys.
 #[derive(Clone, Debug, Default)]
 pub struct Checks {
-    /// What its own discovery document must name; `None` where the operator allowed a mismatch.
+    /// The issuer that its discovery document must name; `None` if the operator allows a mismatch.
     pub issuer: Option<Issuer>,
-    /// What it may name as well, for as long as the issuer is being moved.
+    /// Previous issuers that it may name too, while the issuer is being moved.
     pub former: Vec<Issuer>,
-    /// Whose token shows the key that signs now; `None`: this process's own service account.
+    /// The service account whose token reveals the signing key; `None`: that of this process.
     pub probe: Option<ServiceAccount>,
-    /// Why the key that signs cannot be seen, as it was logged last: API servers of one cluster that share
-    /// this say it once.
+    /// The last logged reason why the signing key is unknown. The API servers of one cluster share it, so
+    /// that it is logged once.
     pub unseen: Arc<Mutex<Option<String>>>,
 }
 
@@ -98,33 +98,33 @@ impl SourcePoller {
         self.source.name()
     }
 
-    /// Time between two polls while all is well.
+    /// Time between two polls while the source is healthy.
     #[must_use]
     pub fn every(&self) -> Duration {
         self.every
     }
 
-    /// Whether whoever is asked verifies tokens with the keys that it lists.
+    /// Whether the endpoint verifies tokens with the keys that it lists.
     #[must_use]
     pub fn verifies(&self) -> bool {
         matches!(self.source, Source::ApiServer(_))
     }
 
-    /// Resolves once there is a reason to ask again before its time. May never.
+    /// Resolves once there is a reason to poll early. May never resolve.
     pub async fn connection_lost(&self) {
         self.source.connection_lost().await;
     }
 
-    /// Lets go of open connections.
+    /// Closes open connections.
     pub async fn reconnect(&self) {
         self.source.reconnect().await;
     }
 
-    /// Reads the keys once, after making sure that they are the issuer's.
+    /// Reads the keys once, after checking that they belong to the issuer.
     ///
     /// # Errors
     ///
-    /// Fails when there is no usable answer, or when it is another issuer's.
+    /// Fails if there is no usable answer, or if it belongs to another issuer.
     pub async fn fetch(&mut self) -> Result<Fetched, PollError> {
         if self.issuer_checked.is_none_or(|checked| checked.elapsed() >= CHECK_EVERY) {
             self.issuer_checked = None;
@@ -139,11 +139,11 @@ impl SourcePoller {
         Ok(fetched)
     }
 
-    /// Asks, notes the answer on the board and in the log, and returns it for the reconciler.
+    /// Polls, updates status and log, and returns the observation for the reconciler.
     ///
     /// # Errors
     ///
-    /// As [`Asked::fetch`]; the board and the log have it already.
+    /// As [`SourcePoller::fetch`]; status and log are updated already.
     pub async fn poll(&mut self, reconciler: &IssuerReconciler) -> Result<SourceObservation, PollError> {
         let fetched = self.fetch().await;
         let now = clock::now();
@@ -177,7 +177,7 @@ impl SourcePoller {
                 let kids = fetched.keys.iter().map(|key| key.kid().clone()).collect();
                 let before = std::mem::replace(&mut self.kids, kids);
                 if before != self.kids {
-                    // Who lists other keys may sign with another one.
+                    // A source that lists other keys may sign with another one.
                     self.probe_due = None;
                 }
                 let server_time = fetched.server_time;
@@ -190,14 +190,14 @@ impl SourcePoller {
         }
     }
 
-    /// Once a minute, finds out which key signs now and whether the world knows it.
+    /// Once a minute, observes which key signs and whether relying parties can know it.
     pub async fn probe(&mut self, reconciler: &IssuerReconciler) {
         let Source::ApiServer(server) = &self.source else { return };
         if self.probe_due.is_some_and(|due| Instant::now() < due) {
             return;
         }
         if self.account.is_none() {
-            // Failing or being a human both mean that there is nobody to mint a token for.
+            // An error and a human user both mean that there is no service account to mint a token for.
             self.account = server.service_account().await.unwrap_or_default();
         }
         let Some(account) = &self.account else {
@@ -242,7 +242,7 @@ impl SourcePoller {
         self.check_signing_key(issuer, kid, found);
     }
 
-    /// Logs what changes in how far the key that signs is known.
+    /// Logs changes in how far the signing key is known.
     fn check_signing_key(&mut self, issuer: &Issuer, kid: Kid, found: SigningKey) {
         let source = self.source.name();
         let before = self.alerted_kid.take();
@@ -270,13 +270,13 @@ impl SourcePoller {
         self.alerted_kid = (!found.is_ready()).then_some((kid, found));
     }
 
-    /// Whether the last minted token named the issuer; `None` where the operator allowed another one.
+    /// Whether the last minted token named the issuer; `None` if the operator allows another one.
     fn mints_as_it_should(&self) -> Option<bool> {
         self.checks.issuer.as_ref()?;
         Some(self.mints_as.as_deref().is_none_or(|named| self.checks.allow(named)))
     }
 
-    /// A token says more about its issuer than a discovery document does.
+    /// Checks the issuer of a minted token, which is stronger evidence than a discovery document.
     fn check_minted_issuer(&mut self, issuer: &Issuer, minted: Option<String>) {
         let before = std::mem::replace(&mut self.mints_as, minted);
         if before != self.mints_as && self.mints_as_it_should() == Some(false) {
@@ -286,7 +286,7 @@ impl SourcePoller {
     }
 
     fn failed(&mut self, issuer: &Issuer, error: &PollError) {
-        // Who was away may come back with another key, or as another issuer.
+        // A source that was away may come back with another key, or as another issuer.
         self.probe_due = None;
         self.unprobed = 0;
         self.issuer_checked = None;
@@ -315,7 +315,7 @@ fn answer(Fetched { keys, left_out, said, .. }: Fetched) -> SourceAnswer {
     said.map_or_else(|| SourceAnswer::of(keys, Unreadable::of(&left_out)), SourceAnswer::Announced)
 }
 
-/// Returns which issuer the source says that it is, if it says so.
+/// Returns the issuer that the source names, if any.
 async fn check_issuer(source: &Source, checks: &Checks) -> Result<Option<Issuer>, PollError> {
     let Some(expected) = &checks.issuer else { return Ok(None) };
     let name = || source.name().to_owned();
@@ -328,7 +328,7 @@ async fn check_issuer(source: &Source, checks: &Checks) -> Result<Option<Issuer>
     }
 }
 
-/// A source gave no keys that may be used.
+/// Why a source gave no usable keys.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
     #[error(transparent)]
@@ -340,7 +340,7 @@ pub enum PollError {
 }
 
 impl PollError {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,4 +1,4 @@
-//! One pass: hear every source, store the ledger, make every target true.
+//! One reconciliation: observe every source, store the ledger, sync every target.
 
 use std::collections::BTreeSet;
 
@@ -20,29 +20,29 @@ use crate::{
     target::Reading,
 };
 
-/// What a pass came to, for one issuer.
+/// The result of a reconciliation of one issuer.
 pub struct SyncReport {
     /// By source and API server, in configured order.
     pub sources: Vec<(String, Result<Listed, PollError>)>,
     pub concerns: Conditions,
     /// In configured order.
     pub targets: Vec<TargetOutcome<SyncResult>>,
-    /// The kids of the publication that is served or would be.
+    /// The kids of the publication that is or would be served.
     pub kids: Vec<Kid>,
 }
 
-/// What a source lists.
+/// The keys that a source lists.
 pub struct Listed {
-    /// How many keys.
+    /// Number of keys.
     pub keys: usize,
-    /// What to warn about, in words.
+    /// Warnings, in words.
     pub notes: Vec<String>,
 }
 
-/// What a pass came or would come to at one target.
+/// The actual or planned result for one target.
 pub struct TargetOutcome<T> {
     pub name: String,
-    /// Whether a key must be shown there before it may sign.
+    /// Whether it must show a key before the key may sign.
     pub gates: bool,
     pub outcome: Result<T, SyncError>,
 }
@@ -57,7 +57,7 @@ impl<T> TargetOutcome<T> {
     }
 }
 
-/// What a pass would do, for one issuer.
+/// What a reconciliation of one issuer would do.
 pub struct Plan {
     pub sources: Vec<(String, Result<Listed, PollError>)>,
     pub concerns: Conditions,
@@ -70,9 +70,9 @@ pub struct Difference {
     pub documents: Vec<Document>,
     pub added: Vec<Kid>,
     pub removed: Vec<Kid>,
-    /// The keys that only this target knows, and which stay there.
+    /// The unmanaged keys of this target, which stay there.
     pub strangers: Vec<Kid>,
-    /// Where readers find the JWKS today, if it is to be somewhere else.
+    /// The current address of the JWKS, if it will be moved.
     pub moved_from: Option<String>,
 }
 
@@ -83,11 +83,11 @@ impl Difference {
     }
 }
 
-/// Does everything once. A source or target that fails does not stop the others.
+/// Reconciles once. A failing source or target does not stop the others.
 ///
 /// # Errors
 ///
-/// Fails when the ledger cannot be stored: then nothing may be published.
+/// Fails if the ledger cannot be stored: then nothing may be published.
 pub async fn sync(
     reconciler: &IssuerReconciler,
     sources: Vec<ConfiguredSource>,
@@ -126,11 +126,11 @@ pub async fn sync(
     Ok(SyncReport { sources: outcomes, concerns, targets, kids })
 }
 
-/// Finds out what [`sync`] would do, and does none of it.
+/// Plans what [`sync`] would do, without doing it.
 ///
 /// # Errors
 ///
-/// Fails when the ledger cannot be read.
+/// Fails if the ledger cannot be read.
 pub async fn plan(
     reconciler: &IssuerReconciler,
     sources: Vec<ConfiguredSource>,
@@ -165,8 +165,7 @@ pub async fn plan(
     Ok(Plan { sources: outcomes, concerns, targets })
 }
 
-/// What each target says of the ledger that it was written from; one that cannot be read is left to the pass
-/// that follows, which reports it.
+/// Reads every target for its ledger revision; the sync that follows reports those that cannot be read.
 async fn read_all(target_reconcilers: &mut [TargetReconciler]) -> Vec<(String, Reading)> {
     let looks = target_reconcilers.iter_mut().map(async |target_reconciler| {
         let reading = target_reconciler.read().await.ok()?;
@@ -175,7 +174,7 @@ async fn read_all(target_reconcilers: &mut [TargetReconciler]) -> Vec<(String, R
     join_all(looks).await.into_iter().flatten().collect()
 }
 
-/// Asks whoever speaks for the sources, all at once.
+/// Polls the endpoints of all sources concurrently.
 async fn poll_all(
     reconciler: &IssuerReconciler,
     sources: Vec<ConfiguredSource>,
@@ -203,7 +202,7 @@ fn split(asked: Result<SourceObservation, PollError>) -> (SourceObservation, Res
     }
 }
 
-/// A target that cannot be read is left to the pass that follows, which reports it.
+/// The sync that follows reports targets that cannot be read.
 async fn adopt_unmanaged(
     reconciler: &IssuerReconciler,
     target_reconcilers: &[TargetReconciler],

@@ -1,4 +1,4 @@
-//! Makes one target show the publication: look, decide, write on condition, look again.
+//! Syncs one target with the publication: read, decide, write on condition, read again.
 
 use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc};
 
@@ -26,76 +26,76 @@ use crate::{
     target::{Owner, PublicCopy, Reading, Target, TargetError, Versions, WriteError},
 };
 
-/// How often a lost race is run again before the next pass gets its chance: two writers that both
-/// retry settle in two rounds, more means that somebody writes without looking.
+/// Rounds after a lost race before the next sync: two writers that both retry settle in two rounds; more
+/// means that somebody writes without a condition.
 const ROUNDS: u32 = 5;
 
-/// A target and what it was last seen to hold.
+/// A target, and its last observed state.
 pub struct TargetReconciler {
     target: Target,
     role: Role,
     terms: Terms,
     verified: Option<Verified>,
-    /// What a look found, until something is decided on it.
+    /// The last read, until a plan uses it.
     looked: Option<Reading>,
 }
 
-/// What a target is to its issuer.
+/// The role of a target for its issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
-    /// Which keys it is given.
+    /// The keys that it gets.
     pub profile: Profile,
-    /// Whether a key must be shown there before it may sign.
+    /// Whether it must show a key before the key may sign.
     pub gates: bool,
-    /// Take over what another lineage owns: the operator's word.
+    /// Take the target over from another lineage, by the operator's command.
     pub adopt: bool,
-    /// How far one may reach to read what is taken over.
+    /// The addresses that may be reached to read the JWKS that is taken over.
     pub reach: Reach,
-    /// Authorities that are trusted then besides those of the system.
+    /// CA certificates that are trusted for that, besides those of the system.
     pub ca_file: Option<PathBuf>,
 }
 
-/// Bytes that were read, and the versions under which they were.
+/// The bytes that were read, and their versions.
 struct Verified {
     versions: Versions,
     placement: TargetPlan,
-    /// What stood there before.
+    /// The versions before the last write.
     found: Versions,
-    /// In what that differed.
+    /// How the target deviated before the last write.
     deviations: Vec<(Document, Deviation)>,
 }
 
-/// What happened since the bytes were read.
+/// What has changed since the bytes were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Since {
     Nothing,
-    /// Somebody else wrote there.
+    /// Another writer has changed the target.
     Edited,
-    /// Something else is wanted, or nothing was read yet.
+    /// The publication has changed, or nothing was read yet.
     Wanted,
 }
 
-/// What a look at a target came to.
+/// The result of syncing a target.
 #[derive(Clone, Debug)]
 pub struct SyncResult {
     /// The documents that were written.
     pub wrote: Vec<Document>,
     /// What relying parties find there.
     pub look: TargetObservation,
-    /// Keys that only this target knows.
+    /// The unmanaged keys of this target.
     pub strangers: Vec<Jwk>,
-    /// Where readers found the JWKS before, if it was moved.
+    /// The previous address of the JWKS, if it was moved.
     pub moved_from: Option<String>,
-    /// What somebody else had changed, and is right again.
+    /// The changes of another writer that were repaired.
     pub repaired: Vec<(Document, Deviation)>,
     pub public: PublicView,
-    /// The longest that relying parties may keep the JWKS that they get at a public address of it.
+    /// The longest time that relying parties may cache the JWKS from one of its public addresses.
     pub kept: Option<Freshness>,
-    /// The documents that they get as something else than JSON, and as what.
+    /// The documents that are not served as JSON, with the media type of each.
     pub mistyped: Vec<(Document, String)>,
 }
 
-/// What all public addresses of a target show.
+/// The view at all public addresses of a target.
 struct Outside {
     public: PublicView,
     view: BTreeSet<Kid>,
@@ -103,13 +103,13 @@ struct Outside {
     mistyped: Vec<(Document, String)>,
 }
 
-/// What relying parties see at the public addresses of a target.
+/// What relying parties get at the public addresses of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicView {
     NotConfigured,
     /// The publication, byte for byte.
     True,
-    /// An older publication of the same issuer: a cache on the way.
+    /// An older publication of the same issuer: a cache in between.
     Behind,
 }
 
@@ -124,28 +124,28 @@ impl TargetReconciler {
         self.target.name()
     }
 
-    /// Whether a key must be shown there before it may sign.
+    /// Whether it must show a key before the key may sign.
     #[must_use]
     pub fn required_for_rotation(&self) -> bool {
         self.role.gates
     }
 
-    /// What the target holds and what it says of who wrote it. What follows rests on this look.
+    /// Reads the target with its ownership metadata. The next plan uses this reading.
     ///
     /// # Errors
     ///
-    /// Fails when the target cannot be read.
+    /// Fails if the target cannot be read.
     pub async fn read(&mut self) -> Result<Reading, TargetError> {
         let reading = self.target.read().await?;
         self.looked = Some(reading.clone());
         Ok(reading)
     }
 
-    /// What would be written, and on what that rests.
+    /// Plans what would be written; returns it with the reading that it is based on.
     ///
     /// # Errors
     ///
-    /// Fails when the target cannot be read or belongs to somebody else.
+    /// Fails if the target cannot be read, or belongs to another owner.
     pub async fn plan(&self, ledger: &Ledger) -> Result<(Reading, TargetPlan), SyncError> {
         let mut reading = match &self.looked {
             Some(reading) => reading.clone(),
@@ -160,15 +160,15 @@ impl TargetReconciler {
         Ok((reading, placement))
     }
 
-    /// A JWKS that is somewhere else than ours: on the target itself if its address leads there, else as a
-    /// relying party reads it.
+    /// Reads a JWKS at another address than ours: from the target itself if the address leads there, else as
+    /// a relying party does.
     async fn read_other(&self, uri: &str) -> Result<Vec<u8>, String> {
         let at_target = match self.target.read_at(uri, &self.terms.issuer).await {
             Ok(Some(bytes)) => return Ok(bytes),
             Ok(None) => None,
             Err(error) => Some(error_line(&error)),
         };
-        // What is wrong with the target itself says more than what its readers get.
+        // An error of the target itself is more useful than that of its readers.
         self.fetch_other(uri).await.map_err(|reason| at_target.unwrap_or(reason))
     }
 
@@ -187,13 +187,12 @@ impl TargetReconciler {
         }
     }
 
-    /// Makes the target show what follows from the ledger; costs one `HEAD` per document when it does
-    /// already.
+    /// Syncs the target with the ledger; costs one `HEAD` per document if it is in sync.
     ///
     /// # Errors
     ///
-    /// Fails when the target cannot be read or written, belongs to somebody else, or shows relying
-    /// parties something else.
+    /// Fails if the target cannot be read or written, belongs to another owner, or shows relying parties
+    /// something else.
     pub async fn sync(&mut self, ledger: &Ledger) -> Result<SyncResult, SyncError> {
         let mut wrote = Vec::new();
         let since = self.since(ledger).await?;
@@ -224,10 +223,10 @@ impl TargetReconciler {
         })
     }
 
-    /// Whether nobody wrote since the bytes were read, and the same bytes are wanted.
+    /// What has changed since the bytes were read: the publication, the target, or nothing.
     async fn since(&self, ledger: &Ledger) -> Result<Since, SyncError> {
         let Some(verified) = &self.verified else { return Ok(Since::Wanted) };
-        // One that is known by now, as it was adopted or revoked, is none any more.
+        // A key that was adopted or revoked since is no longer unmanaged.
         let mut strangers = verified.placement.strangers.iter();
         if strangers.any(|key| ledger.key(key.kid()).is_some()) {
             return Ok(Since::Wanted);
@@ -276,19 +275,20 @@ impl TargetReconciler {
         Err(SyncError::Race(lost.expect("every round lost one")))
     }
 
-    /// Refuses to replace what the world reads straight from the store with what it could not read: a right that
-    /// an object has of its own goes with it. Says whether it reads something there that nobody has replaced yet.
+    /// Refuses a write that would make a publicly readable document unreadable: an access right set on the
+    /// object itself is lost when it is replaced. Returns whether readers use a document there that Signpost
+    /// has not written.
     async fn keep_public(&mut self, reading: &Reading, placement: &TargetPlan) -> Result<bool, SyncError> {
         let mut is_made_by_hand = false;
         for document in placement.writes.iter().copied() {
             let Some(stored) = reading.found.get(document) else { continue };
-            // Who cannot even ask does not read there.
+            // If the check is not permitted, assume that relying parties do not read there.
             if !self.target.is_public_by_itself(document).await.unwrap_or_default() {
                 continue;
             }
             self.target.expect_readers_at_store();
-            // What Signpost has written has no right of its own, unless somebody gave it one since: that it is
-            // missed is seen at once.
+            // An object written by Signpost has no access right of its own, unless one was set since: its
+            // loss is noticed at once.
             if stored.lineage.is_none() && !self.role.adopt {
                 is_made_by_hand = true;
                 if !self.target.is_public_beside(document).await? {
@@ -308,7 +308,7 @@ impl TargetReconciler {
         SyncError::Hidden { target, document, publicity: self.target.publicity() }
     }
 
-    /// With `is_public` readers are sent to no JWKS that they cannot read.
+    /// If `is_public`, readers are not sent to a JWKS that they cannot read.
     async fn write(
         &self,
         reading: &Reading,
@@ -338,7 +338,7 @@ impl TargetReconciler {
         Ok(versions)
     }
 
-    /// What all public addresses show: a key that one of them lacks is not public.
+    /// Reads all public addresses: a key that one of them lacks is not public.
     async fn read_public_copies(&self, publication: &Publication) -> Result<Outside, SyncError> {
         let all = || publication.keys().kids().cloned().collect();
         let mut public = PublicView::NotConfigured;
@@ -369,17 +369,17 @@ impl TargetReconciler {
     }
 }
 
-/// Whether a JWKS has every key, however it is written: somebody else may have written it.
+/// Whether a JWKS has every key, in any serialization: another writer may have made it.
 fn holds_all(jwks: &[u8], publication: &Publication) -> bool {
     ReceivedJwks::parse(jwks).is_ok_and(|jwks| publication.keys().iter().all(|key| jwks.keys.contains(key)))
 }
 
-/// Makes a target show what follows from the stored ledger: a target that was written from a later change
-/// than `ledger` is at is left alone until the ledger was read anew.
+/// Syncs a target with the stored ledger. If the target was written from a later change than that of
+/// `ledger`, the ledger is read again first.
 ///
 /// # Errors
 ///
-/// As [`Placer::place`], and when the ledger cannot be read.
+/// As [`TargetReconciler::sync`], and if the ledger cannot be read.
 pub async fn sync_current(
     target_reconciler: &mut TargetReconciler,
     reconciler: &IssuerReconciler,
@@ -403,12 +403,12 @@ pub async fn sync_current(
     target_reconciler.sync(&ledger).await
 }
 
-/// A target does not show the publication.
+/// The target could not be synced.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// It was written from a later change of the ledger: [`place_current`] reads that anew.
+    /// It was written from a later change of the ledger: [`sync_current`] reads the ledger again.
     #[error(
         "target `{target}` was written from change {sequence} of the ledger, which is at change {ledger}"
     )]
@@ -429,7 +429,7 @@ pub enum SyncError {
 }
 
 impl SyncError {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,4 +1,4 @@
-//! Where a node says what it holds: `NODE.json` in a directory that the publisher reads.
+//! The announcement directory: a node posts `NODE.json` there, and the publisher reads it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,22 +20,23 @@ use crate::{
 
 /// Largest announcement that is read, in bytes: a node has a handful of keys.
 const MAX_SIZE: u64 = 1024 * 1024;
-/// Most announcements of others that are read, those of trusted nodes first: a cluster has a handful of nodes.
+/// Most announcements of other nodes that are read, those of trusted nodes first: a cluster has a handful of
+/// nodes.
 const MAX_OTHERS: usize = 256;
-/// Most names that are looked at in the directory.
+/// Most directory entries that are examined.
 const MAX_NAMES: usize = 10_000;
 
-/// The file of one node.
+/// The announcement file of one node.
 pub(super) struct AnnouncementDir {
     directory: PathBuf,
     name: String,
 }
 
-/// The files of the other nodes, which may be anything.
+/// Reads the files of other nodes, which may hold anything.
 pub(super) struct PeerReader {
     directory: PathBuf,
     own: String,
-    /// What they held when they were last read.
+    /// Their contents when last read.
     read: BTreeMap<PathBuf, SignedAnnouncement>,
 }
 
@@ -44,8 +45,8 @@ impl AnnouncementDir {
         Self { directory: directory.to_owned(), name: format!("{node}.json") }
     }
 
-    /// Posts an announcement, signed with every key that is there. It is there to stay when this returns;
-    /// nothing is written when it was there.
+    /// Posts an announcement durably, signed with every key of the keyring; writes nothing if it is posted
+    /// already.
     pub(super) fn post(
         &self,
         announcement: &Announcement,
@@ -67,7 +68,7 @@ impl AnnouncementDir {
         let write = || files::replace(&path, &json, files::PUBLIC_FILE);
         files::create_directory(&self.directory, files::PUBLIC_DIRECTORY)
             .and_then(|()| match write() {
-                // Somebody made a directory of that name.
+                // There is a directory with that name.
                 Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
                     files::move_aside(&path).and_then(|()| write())
                 }
@@ -76,12 +77,12 @@ impl AnnouncementDir {
             .map_err(|source| AnnouncementDirError::Write { path, source })
     }
 
-    /// Whether this is what stands there: whoever can write to the directory can take it away.
+    /// Whether this announcement is posted: whoever can write to the directory can remove it.
     pub(super) fn shows(&self, announcement: &Announcement) -> bool {
         self.present().is_some_and(|present| present.announcement() == announcement)
     }
 
-    /// What is posted already.
+    /// The posted announcement, if any.
     fn present(&self) -> Option<SignedAnnouncement> {
         let present = files::read_no_follow(&self.directory.join(&self.name), MAX_SIZE);
         SignedAnnouncement::read(&present.ok()?).ok()
@@ -93,19 +94,19 @@ impl PeerReader {
         Self { directory: directory.to_owned(), own: format!("{own}.json"), read: BTreeMap::new() }
     }
 
-    /// What they say, as far as it can be read, and what is wrong with the first that cannot. A file that is as it
-    /// was is not verified again. Blocks as long as the file system does.
+    /// Reads the announcements of other nodes; returns the readable ones and the first error. An unchanged
+    /// file is not verified again. Blocks as long as the file system does.
     pub(super) fn read(
         &mut self,
         trusted: &BTreeSet<NodeName>,
     ) -> Result<(Vec<SignedAnnouncement>, Option<AnnouncementDirError>), AnnouncementDirError> {
         let failed = |source| AnnouncementDirError::Read { path: self.directory.clone(), source };
         let entries = match fs::read_dir(&self.directory) {
-            // Nobody has posted anything.
+            // No node has posted anything.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
             entries => entries.map_err(failed)?,
         };
-        // Whatever else is there, those of trusted nodes are read.
+        // Those of trusted nodes are read, whatever else is there.
         let mut paths: Vec<_> =
             trusted.iter().map(|node| self.directory.join(format!("{node}.json"))).collect();
         let mut others = BTreeSet::new();
@@ -128,7 +129,7 @@ impl PeerReader {
             let posted = match files::read_no_follow(&path, MAX_SIZE) {
                 Ok(present) => SignedAnnouncement::read_again(&present, self.read.remove(&path))
                     .map_err(|source| AnnouncementDirError::Unusable { path: path.clone(), source }),
-                // It was there a moment ago.
+                // It was removed since the directory was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(source) => Err(AnnouncementDirError::Read { path: path.clone(), source }),
             };
@@ -142,7 +143,7 @@ impl PeerReader {
     }
 }
 
-/// An announcement cannot be posted, or one of another node not be read.
+/// An announcement cannot be posted, or one of another node cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnouncementDirError {
     #[error("cannot post the announcement `{path}`", path = path.display())]
@@ -158,7 +159,7 @@ pub enum AnnouncementDirError {
 }
 
 impl AnnouncementDirError {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

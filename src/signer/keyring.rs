@@ -1,10 +1,10 @@
-//! The private keys of one node: a directory that only we can enter, one file per key; or a PKCS#11 token, which they
-//! never leave, and the directory for all else.
+//! The private keys of one node: a directory that only its user can enter, one file per key; or a PKCS#11
+//! token, which they never leave, and the directory for everything else.
 //!
-//! `KID.pem` is the private key (PKCS#8) unless it is in the token, `KID.pub` beside it the public one, and
-//! `signer.json` the journal (`core::signing::Holdings`). A file appears whole or not at all, and the public half is written anew when
-//! it is missing, so that a crash at any instant leaves a keyring that opens. One process at a time holds a
-//! keyring; others may read it.
+//! `KID.pem` is the private key (PKCS#8) unless it is in the token, `KID.pub` the public key, and
+//! `signer.json` the journal ([`Journal`]). Files are written atomically, and a missing public key is written
+//! again, so that a crash at any instant leaves a keyring that opens. One process at a time holds a keyring;
+//! others may read it.
 
 mod directory;
 mod hsm;
@@ -34,22 +34,22 @@ use crate::core::{
     signer::{InvalidJournal, Journal, KeyType},
 };
 
-/// The journal beside the keys.
+/// File name of the journal.
 const JOURNAL: &str = "signer.json";
 
-/// A private key that no keyring has yet. Wiped when it is dropped, unless it is in a token.
+/// A private key that is not in a keyring yet. Wiped when dropped, unless it is in a PKCS#11 token.
 pub struct NewKey {
-    /// `None`: it is in the token.
+    /// `None`: it is in the PKCS#11 token.
     pem: Option<Zeroizing<Vec<u8>>>,
     key: Arc<SigningKey>,
 }
 
 impl NewKey {
-    /// Makes one, in the token if there is one. Blocks, for up to some seconds.
+    /// Creates a key, in the PKCS#11 token if there is one. Blocks, for up to some seconds.
     ///
     /// # Errors
     ///
-    /// Fails when OpenSSL or the token does.
+    /// Fails if OpenSSL or the token does.
     pub fn generate(key_type: KeyType, hsm: Option<&Arc<Hsm>>) -> Result<Self, KeyringError> {
         if let Some(hsm) = hsm {
             let key = SigningKey::in_hsm(hsm.generate(key_type)?, Arc::clone(hsm));
@@ -60,12 +60,12 @@ impl NewKey {
         Ok(Self { pem: Some(pem), key: Arc::new(key) })
     }
 
-    /// Reads one that somebody else made, such as kubeadm's `sa.key`: the first private key of the file, which is the
-    /// one that kube-apiserver signs with. Returns also how many further keys there are, which verify alone.
+    /// Reads an existing key, such as kubeadm's `sa.key`: the first private key of the file, which
+    /// kube-apiserver signs with. Also returns the number of further keys, which only verify.
     ///
     /// # Errors
     ///
-    /// Fails when the file cannot be read, when others could have read it, and when it holds no such key.
+    /// Fails if the file cannot be read, if others could have read it, and if it holds no such key.
     pub fn import(file: &Path) -> Result<(Self, usize), KeyringError> {
         let read = || {
             let text = directory::read_named(file)?;
@@ -78,7 +78,7 @@ impl NewKey {
         read().map_err(|source| KeyringError::Import { file: file.to_owned(), source: Box::new(source) })
     }
 
-    /// The public half.
+    /// The public key.
     #[must_use]
     pub fn jwk(&self) -> &Jwk {
         self.key.jwk()
@@ -89,24 +89,25 @@ impl NewKey {
 #[derive(Debug)]
 pub struct Keyring {
     directory: Directory,
-    /// Where new keys are made, unless that is here.
+    /// Where new keys are created, unless in the directory.
     hsm: Option<Arc<Hsm>>,
     keys: BTreeMap<Kid, Arc<SigningKey>>,
 }
 
 impl Keyring {
-    /// Takes a keyring for this process until it is dropped: makes the directory when there is none, and puts
-    /// right what a crash left behind. Blocks.
+    /// Locks a keyring for this process until it is dropped: creates the directory if there is none, and
+    /// repairs what a crash has left. Blocks.
     ///
     /// # Errors
     ///
-    /// Fails when another process holds it, when others could have read or replaced a key, and when the token
-    /// cannot be used.
+    /// Fails if another process holds it, if others could have read or replaced a key, and if the PKCS#11
+    /// token is unusable.
     pub fn hold(path: &Path, hsm: Option<&HsmSettings>) -> Result<Self, KeyringError> {
         directory::create(path)?;
         let directory = Directory::hold(path)?;
         directory.remove_unfinished()?;
-        // From here on the memory of this process is in no core dump, and no debugger of ours may attach.
+        // From here on the memory of this process is in no core dump, and debuggers of the same user cannot
+        // attach.
         let forbid = |source: Errno| KeyringError::CoreDumps(source.into());
         set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(forbid)?;
         let hsm = hsm.map(Hsm::open).transpose()?.map(Arc::new);
@@ -116,7 +117,7 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// The token in which new keys are made.
+    /// The PKCS#11 token in which new keys are created.
     #[must_use]
     pub fn hsm(&self) -> Option<&Arc<Hsm>> {
         self.hsm.as_ref()
@@ -127,11 +128,11 @@ impl Keyring {
         &self.keys
     }
 
-    /// Stores a key. It is there to stay when this returns.
+    /// Stores a key durably.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be written, and gives it back.
+    /// Fails if it cannot be written, and returns the key.
     pub fn add(&mut self, new: NewKey) -> Result<(), (NewKey, KeyringError)> {
         let kid = new.key.kid().clone();
         let private =
@@ -140,7 +141,7 @@ impl Keyring {
             .unwrap_or(Ok(()))
             .and_then(|()| self.directory.write_if_different(&public_name(&kid), &new.key.public_pem()));
         if let Err(error) = written {
-            // Half of it is worse than nothing: it would be a key of which nobody knows anything.
+            // Remove a half-written key: it would be an unrecorded key.
             let _ = self.directory.remove(&private_name(&kid));
             return Err((new, error));
         }
@@ -148,11 +149,11 @@ impl Keyring {
         Ok(())
     }
 
-    /// Removes a key. That there is none is no error.
+    /// Removes a key. A missing key is not an error.
     ///
     /// # Errors
     ///
-    /// Fails when its file cannot be removed, and when the token does not destroy it.
+    /// Fails if its file cannot be removed, or if the PKCS#11 token does not destroy it.
     pub fn destroy(&mut self, kid: &Kid) -> Result<(), KeyringError> {
         self.destroy_revoked(kid)?;
         self.directory.remove(&public_name(kid))?;
@@ -160,7 +161,7 @@ impl Keyring {
         Ok(())
     }
 
-    /// Removes what nobody shall sign with again, and forgets nothing. It needs no room on the disk.
+    /// Destroys a revoked private key, and keeps its record. Needs no space on the disk.
     ///
     /// # Errors
     ///
@@ -176,18 +177,18 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be read.
+    /// Fails if it cannot be read.
     pub fn journal(&self) -> Result<Option<Journal>, KeyringError> {
         let path = self.directory.path().join(JOURNAL);
         let Some(bytes) = self.directory.read(JOURNAL)? else { return Ok(None) };
         Journal::parse(&bytes).map(Some).map_err(|source| KeyringError::Journal { path, source })
     }
 
-    /// Stores the journal. It is there to stay when this returns.
+    /// Stores the journal durably.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be written; the one before is there then.
+    /// Fails if it cannot be written; the previous one stays.
     pub fn record(&self, journal: &Journal) -> Result<(), KeyringError> {
         self.directory.write(JOURNAL, &journal.to_json(), directory::PRIVATE)
     }
@@ -207,7 +208,7 @@ impl Keyring {
         Ok(())
     }
 
-    /// Of the keys in the token, those are ours whose public half is here.
+    /// Keys in the PKCS#11 token belong to this keyring if their public key is in the directory.
     fn load_from_hsm(&mut self) -> Result<(), KeyringError> {
         let Some(hsm) = &self.hsm else { return Ok(()) };
         for name in self.directory.with_extension("pub")? {
@@ -227,7 +228,7 @@ impl Keyring {
     }
 }
 
-/// From the first private key of a PEM text to where the next key begins, and how many keys there are besides.
+/// The PEM text from its first private key to the next key, and the number of other keys.
 fn first_private(pem: &[u8]) -> (&[u8], usize) {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let begins: Vec<usize> = (0..pem.len()).filter(|&at| pem[at..].starts_with(BEGIN)).collect();
@@ -247,7 +248,7 @@ fn public_name(kid: &Kid) -> String {
     format!("{kid}.pub")
 }
 
-/// The keyring cannot be used. Never holds any part of a key.
+/// The keyring cannot be used. Contains no part of a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     #[error("keyring `{path}` is held by {holder}", path = path.display())]
@@ -277,7 +278,7 @@ pub enum KeyringError {
 }
 
 impl KeyringError {
-    /// What to do about it.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -316,7 +317,7 @@ impl KeyringError {
 }
 
 impl KeyringError {
-    /// What to do about a file that the cluster goes on using: it stays as it is.
+    /// The hint for a file that the cluster still uses: it must not be changed.
     fn hint_for_import(&self, file: &Path) -> String {
         let (shown, user) = (file.display(), geteuid().as_raw());
         match self {
@@ -351,7 +352,7 @@ impl KeyringError {
     }
 }
 
-/// A file does not hold a key that can sign here. OpenSSL's own words are left out.
+/// A file holds no usable signing key. OpenSSL's own messages are left out.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UnusableKey {
     #[error("it is encrypted")]

@@ -1,8 +1,8 @@
-//! A node that signs: one keyring, its journal, and what the world has been told of it.
+//! A signing node: one keyring, its journal, and its announcement.
 //!
-//! What follows from a step takes effect in this order: key file, journal, announcement, memory. So whatever
-//! dies in between, the disk promises more than memory did (`docs/decisions/0028`). Signing reads memory
-//! alone, except when a token ends later than the journal says any does.
+//! A step takes effect in this order: key file, journal, announcement, memory. So after any crash, the disk
+//! covers all that was in effect (`docs/decisions/0028`). Signing reads memory only, unless a token expires
+//! later than the journal has reserved.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,54 +37,54 @@ use crate::{
     telemetry::signer_metrics::{SignerMetrics, SignerState},
 };
 
-/// How long a token for the API server alone may live although a shorter life was asked for.
+/// Longest lifetime of a token for the API server only, even if a shorter one was requested.
 /// Source: `ExpirationExtensionSeconds` in `kubernetes/pkg/serviceaccount/claims.go`.
 const LONGEST_EXTENDED: Duration = Duration::from_hours(365 * 24);
 
-/// What a node is told by its operator.
+/// The settings of a node.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub node: NodeName,
     pub issuer: Issuer,
-    /// Where its private keys are.
+    /// Directory of its private keys.
     pub keyring: PathBuf,
-    /// Where it says what it holds, and reads what others say.
+    /// Directory in which it posts its announcement, and reads those of others.
     pub announcements: PathBuf,
-    /// Where it keeps which other nodes it trusts.
+    /// Directory of the nodes that it trusts.
     pub trust: PathBuf,
     /// The audiences that the API server accepts itself. A token for these alone needs no ready key.
     pub api_audiences: BTreeSet<String>,
     pub max_token_lifetime: Duration,
-    /// What is added to every wait, for clocks that disagree.
+    /// Added to every wait, for clock skew.
     pub margin: Duration,
     pub key_type: KeyType,
-    /// Where new keys are made, unless that is on this disk.
+    /// Where new keys are created, unless on this disk.
     pub hsm: Option<HsmSettings>,
-    /// Public keys of before.
+    /// Previous public keys.
     pub additional_keys: Vec<VerificationOnlyKey>,
 }
 
-/// A node that signs. Blocks, except where it says otherwise.
+/// A signing node. Methods block unless they say otherwise.
 pub struct Node {
     settings: Settings,
     metrics: Arc<SignerMetrics>,
-    /// What takes effect when memory is lost. Signing may wait for it, so nobody who holds it reads or writes
-    /// where others may.
+    /// The state on disk. Signing may wait for this lock, so nothing that holds it accesses files that others
+    /// may write.
     durable: Mutex<DurableState>,
     board: AnnouncementDir,
-    /// Whether what is in effect is announced.
+    /// Whether the announcement matches the state in effect.
     announced: AtomicBool,
-    /// Whether a signature waits in vain for the disk.
+    /// Whether a signature failed because the disk could not be written.
     unrecorded: AtomicBool,
-    /// What is in effect.
+    /// The state in effect.
     snapshot: ArcSwap<Snapshot>,
     orders: ArcSwap<DesiredState>,
     hsm: Option<Arc<Hsm>>,
-    /// Made, but not written yet: a full disk shall not cost a key each second.
+    /// A created key that is not written yet: a full disk must not cost a key each second.
     spare: Mutex<Option<NewKey>>,
-    /// Held by whoever tends.
+    /// Held during [`Self::reconcile`].
     reconciling: Mutex<()>,
-    /// Held by whoever listens to others, however long that takes.
+    /// Held while announcements of others are read, however long that takes.
     others: Mutex<PeerReader>,
     peer_announcements: Mutex<PeerAnnouncements>,
     peer_state: Mutex<PeerState>,
@@ -92,22 +92,21 @@ pub struct Node {
 
 struct DurableState {
     keyring: Keyring,
-    /// As it is on the disk.
+    /// As stored on disk.
     journal: Journal,
 }
 
-/// What others said when they were last listened to.
+/// The announcements of other nodes, as last read.
 #[derive(Default)]
 struct PeerAnnouncements {
     posted: Arc<[SignedAnnouncement]>,
     unreadable: Option<Arc<AnnouncementDirError>>,
 }
 
-/// What became of what others said.
+/// The result of judging the announcements of other nodes.
 struct PeerState {
     trust_store: TrustStore,
     distrusted: Vec<Distrust>,
-    /// The nodes that counted.
     trusted: BTreeSet<NodeName>,
 }
 
@@ -117,12 +116,12 @@ struct Snapshot {
 }
 
 impl Node {
-    /// Opens a keyring, or makes it; it has no key before [`Self::tend`] made one.
+    /// Opens a keyring, or creates it; it has no key before the first [`Self::reconcile`].
     ///
     /// # Errors
     ///
-    /// Fails when another process holds it, when others could have read it, when it is another node's or
-    /// another issuer's, and when the disk cannot be written.
+    /// Fails if another process holds it, if others could have read it, if it belongs to another node or
+    /// issuer, and if the disk cannot be written.
     pub fn open(settings: Settings, now: Timestamp) -> Result<(Self, Vec<RecoveryFinding>), NodeError> {
         let keyring = Keyring::hold(&settings.keyring, settings.hsm.as_ref())?;
         let board = AnnouncementDir::new(&settings.announcements, &settings.node);
@@ -144,7 +143,7 @@ impl Node {
         if stored.as_ref() != Some(&journal) {
             keyring.record(&journal)?;
         }
-        // Whoever cannot say so goes on with what it did, and says it later.
+        // If posting fails, the node continues as before and posts later.
         let announced = board.post(&journal.announcement(), keyring.keys()).is_ok();
         let live = Snapshot { journal: journal.clone(), keys: keyring.keys().clone() };
         let meter = Arc::new(SignerMetrics::new(settings.node.clone()));
@@ -173,20 +172,20 @@ impl Node {
         &self.settings
     }
 
-    /// What it does, for those who look.
+    /// The metrics of the node.
     #[must_use]
     pub fn metrics(&self) -> &Arc<SignerMetrics> {
         &self.metrics
     }
 
-    /// What is in effect. Does not block.
+    /// The journal in effect. Does not block.
     #[must_use]
     pub fn journal(&self) -> Journal {
         self.snapshot.load().journal.clone()
     }
 
-    /// The keys that the API server verifies with and when they last changed; `None` as long as there is none
-    /// to show. Does not block.
+    /// The keys that the API server verifies with, and when they last changed; `None` as long as every one of
+    /// them is excluded from discovery. Does not block.
     #[must_use]
     pub fn verification_set(&self) -> Option<(Vec<VerificationKey>, Timestamp)> {
         let live = self.snapshot.load();
@@ -198,24 +197,24 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Fails with [`SignError::NotCovered`] or [`SignError::Blocks`] when [`Self::sign`] has to be asked.
+    /// Fails with [`SignError::NotCovered`] or [`SignError::Blocks`] if [`Self::sign`] is needed.
     pub fn sign_from_memory(&self, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
         self.sign_with(&self.snapshot.load(), claims, now, false)
     }
 
-    /// Signs the claims of an API server, once the disk says how long the token lives.
+    /// Signs the claims of an API server, after reserving the lifetime of the token on disk.
     ///
     /// # Errors
     ///
-    /// Fails when it may not be signed, and when the disk cannot be written.
+    /// Fails if the token may not be signed, and if the disk cannot be written.
     pub fn sign(&self, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
         match self.sign_with(&self.snapshot.load(), claims, now, true) {
             Err(SignError::NotCovered(_)) => {}
             decided => return decided,
         }
         let mut desk = self.desk();
-        // Memory changes only while the desk is held: somebody else may just have covered it, and no other key takes
-        // over before this one has signed.
+        // Memory changes only under this lock: another thread may just have reserved the expiry, and no other
+        // key takes over before this one has signed.
         let live = self.snapshot.load_full();
         match self.sign_with(&live, claims, now, true) {
             Err(SignError::NotCovered(done)) => {
@@ -251,14 +250,14 @@ impl Node {
         Ok(key.sign_encoded(claims)?)
     }
 
-    /// Does everything that there is to do now, and says what it was. Nobody else waits for it.
+    /// Does every step that is due, and returns the steps. No other task waits for it.
     ///
     /// # Errors
     ///
-    /// Fails with the first step that cannot be done; it is done when this is called again.
+    /// Fails with the first step that fails; the next call tries it again.
     pub fn reconcile(&self, orders: &DesiredState, now: Timestamp) -> Result<Vec<SignerStep>, NodeError> {
         let _alone = self.reconciling.lock().expect("nobody panics while holding it");
-        // What is revoked stops at once, whatever the disk says.
+        // A revoked key stops signing at once, even if the disk fails.
         self.orders.store(Arc::new(orders.clone()));
         let shredded = self.shred(orders);
         let learnt = self.learn(orders, now);
@@ -291,13 +290,13 @@ impl Node {
             steps.push(step);
         }
         self.record_again()?;
-        // What is wrong with others is no reason to stop.
+        // A problem of other nodes does not stop this one.
         learnt?;
         shredded?;
         Ok(steps)
     }
 
-    /// Looks whether a disk that could not be written can be again.
+    /// Checks whether a disk that could not be written is writable again.
     fn record_again(&self) -> Result<(), NodeError> {
         if self.unrecorded.load(Relaxed) {
             let desk = self.desk();
@@ -307,22 +306,24 @@ impl Node {
         Ok(())
     }
 
-    /// Removes the private keys that are revoked before anything is recorded: a process that dies here, or whose disk
-    /// is full, and starts while the ledger cannot be read, shall not sign with them again.
+    /// Removes revoked private keys before anything is recorded: a process that dies here, or whose disk is
+    /// full, and restarts while the ledger is unreadable, must not sign with them again.
     fn shred(&self, orders: &DesiredState) -> Result<(), KeyringError> {
         let desk = self.desk();
         let revoked = desk.keyring.keys().keys().filter(|kid| orders.revoked.contains(*kid));
         revoked.map(|kid| desk.keyring.destroy_revoked(kid)).fold(Ok(()), Result::and)
     }
 
-    /// Why announcements of other nodes do not count, since they were last read.
+    /// Why announcements of other nodes are rejected, as of the last read.
     #[must_use]
     pub fn rejected(&self) -> Vec<Distrust> {
         self.peer_state.lock().expect("nobody panics while holding it").distrusted.clone()
     }
 
-    /// Reads what other nodes say, and whether what this one says still stands there, for the next [`Self::tend`]. Blocks as long as the files of others do, and nobody
-    /// else waits for it.
+    /// Reads the announcements of other nodes, and whether this node's own is still there, for the next
+    /// [`Self::reconcile`].
+    ///
+    /// Blocks as long as the files of others do; no other task waits for it.
     pub fn read_peers(&self) {
         if !self.board.shows(&self.snapshot.load().journal.announcement()) {
             self.announced.store(false, Relaxed);
@@ -334,12 +335,12 @@ impl Node {
             Ok((posted, unreadable)) => {
                 *heard = PeerAnnouncements { posted: posted.into(), unreadable: unreadable.map(Arc::new) };
             }
-            // What they said before still counts.
+            // Their previous announcements still count.
             Err(error) => heard.unreadable = Some(Arc::new(error)),
         }
     }
 
-    /// Takes in what other nodes say, and what the operator says of them.
+    /// Applies the announcements of other nodes, and the operator's admissions.
     fn learn(&self, orders: &DesiredState, now: Timestamp) -> Result<(), NodeError> {
         let (posted, unreadable) = {
             let heard = self.peer_announcements.lock().expect("nobody panics while holding it");
@@ -366,12 +367,13 @@ impl Node {
         unreadable.map_or(Ok(()), |error| Err(NodeError::Others(error)))
     }
 
-    /// Takes over a key that others signed with until now: it signs from now on, for everybody, because it is
-    /// public already.
+    /// Imports a key that was used elsewhere until now: it signs from now on, for external audiences too,
+    /// because it is public already.
     ///
     /// # Errors
     ///
-    /// Fails when the file cannot be used, when keys are in a token, when the key is here already, and when the disk cannot be written.
+    /// Fails if the file is unusable, if keys are in a PKCS#11 token, if the key exists here already, and if
+    /// the disk cannot be written.
     pub fn import(&self, file: &Path, now: Timestamp) -> Result<Imported, NodeError> {
         if self.hsm.is_some() {
             return Err(KeyringError::NoImport.into());
@@ -393,7 +395,7 @@ impl Node {
         Ok(Imported { kid, others })
     }
 
-    /// Tells the world what the disk says, and then memory.
+    /// Announces the state on disk, then puts it into effect.
     fn take_effect(&self, now: Timestamp) -> Result<(), NodeError> {
         loop {
             let (announcement, keys) = {
@@ -444,15 +446,15 @@ impl DurableState {
     }
 }
 
-/// A key that was taken over.
+/// An imported key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
     pub kid: Kid,
-    /// How many keys of the file were not: they sign nothing.
+    /// Number of keys in the file that were not imported: they sign nothing.
     pub others: usize,
 }
 
-/// What is said of a node's keys just now.
+/// The state of a node's keys, for its metrics.
 fn standing(journal: &Journal, now: Timestamp) -> SignerState {
     let mut keys = BTreeMap::from(["standby", "active", "retired"].map(|stage| (stage, 0)));
     for held in journal.keys().values() {
@@ -468,7 +470,7 @@ fn check(settings: &Settings, what: &'static str, found: String, expected: Strin
     Err(NodeError::Other { path: settings.keyring.clone(), what, found, expected })
 }
 
-/// The node cannot do what it has to.
+/// Signer reconciliation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     #[error("keyring `{path}` is that of {what} `{found}`, expected `{expected}`", path = path.display())]
@@ -488,7 +490,7 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -505,17 +507,17 @@ impl NodeError {
     }
 }
 
-/// A token is not signed. Holds none of its claims.
+/// A token was not signed. Contains none of its claims.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     #[error("cannot read the claims")]
     Unreadable(#[from] UnreadableClaims),
     #[error(transparent)]
     Refused(#[from] SigningRefusal),
-    /// The disk does not say yet that a token may live so long.
+    /// So late an expiry is not reserved on disk yet.
     #[error("nothing is recorded of so late an `exp`")]
     NotCovered(Box<Done>),
-    /// The key is in a token, which is waited for.
+    /// The key is in a PKCS#11 token, which may block.
     #[error("signing would block")]
     Blocks,
     #[error("cannot reach the keyring")]

@@ -1,10 +1,10 @@
 //! The gRPC service that kube-apiserver calls (KEP-740): `v1` from Kubernetes 1.34 on, `v1alpha1` before.
 //!
-//! Both versions have the same messages: `v1alpha1` is `v1` under another service name.
-//! kube-apiserver passes errors on to whoever asked for a token, so they are constant sentences; the log has the reason,
-//! once until it is over. Signatures with key files are made where the request is read (a quarter of a millisecond);
-//! what waits for a disk or a token runs on a blocking thread. The socket opens only once there is a key, because
-//! kube-apiserver exits if its first `FetchKeys` fails and waits for a socket for a minute.
+//! Both versions have the same messages: `v1alpha1` is `v1` under another service name. kube-apiserver forwards
+//! errors to its client, so they are constant sentences; the log has the reason, once until it is over.
+//! Signatures with key files are computed in the request task (a quarter of a millisecond); what waits for a
+//! disk or a PKCS#11 token runs on a blocking thread. The socket opens only once there is a key, because
+//! kube-apiserver exits if its first `FetchKeys` fails, but waits a minute for a socket.
 
 use std::{
     collections::BTreeSet,
@@ -34,9 +34,9 @@ use crate::{
     telemetry::signer_metrics::SignOutcome,
 };
 
-/// Largest request: no claims of a common server take more, and an API server sends nothing else.
+/// Largest request: the claims of a common server need no more, and an API server sends nothing else.
 const MAX_REQUEST: usize = 64 * 1024;
-/// Most requests at once on one connection. An API server has one connection.
+/// Most concurrent requests on one connection. An API server has one connection.
 const MAX_STREAMS: u32 = 1024;
 
 /// Longest silence of a connection.
@@ -47,22 +47,22 @@ pub type ServeError = tonic::transport::Error;
 struct Service {
     node: Arc<Node>,
     refresh_hint: Duration,
-    /// The reasons that stand in the log and still hold.
+    /// The reasons that were logged and still hold.
     told: Mutex<BTreeSet<&'static str>>,
 }
 
-/// Answers at a socket until it is told to stop, and then whatever was asked before.
+/// Serves at a socket until `stop`, and then completes open requests.
 ///
 /// # Errors
 ///
-/// Fails when the socket cannot be served.
+/// Fails if the socket cannot be served.
 pub async fn serve(
     node: Arc<Node>,
     refresh_hint: Duration,
     socket: Socket,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    // An API server asks for the keys again and again, so it never is silent for so long.
+    // An API server fetches the keys repeatedly, so it is never silent for that long.
     let idle = IDLE.max(refresh_hint * 3);
     let connections = socket.connections(Arc::clone(node.metrics()), idle);
     let service = Arc::new(Service { node, refresh_hint, told: Mutex::default() });
@@ -144,7 +144,7 @@ impl Service {
         Status::new(code(outcome), text)
     }
 
-    /// What only the disk or OpenSSL kept from signing is over.
+    /// Logs that signing works again after a failure of key, disk, token or OpenSSL.
     fn tell_of_success(&self) {
         let mut told = self.told.lock().expect("nobody panics while holding it");
         let over = ["no key", "cannot record", "cannot sign", "no token"].map(|reason| told.remove(reason));

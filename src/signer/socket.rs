@@ -1,13 +1,15 @@
 //! The unix socket of a signer, and who may connect.
 //!
-//! The socket is bound in a directory of its own beside its path, given mode and group, and renamed: at no moment does it
-//! have a wider mode, and a stale one is replaced in one step (stale: nobody answers a connect). Once a second its file is
-//! looked for; one that was removed is made again. The file is removed at the end only if it is still ours.
+//! The socket is bound in a directory of its own beside its path, given mode and group, and renamed: its mode
+//! is never wider, and a stale socket, one that refuses connections, is replaced in one step. Once a second
+//! its file is checked; a removed one is created again. At the end the file is removed only if it is still
+//! ours.
 //!
-//! Peers are checked whatever the mode says, because an abstract name has none: root, our own user, and the configured
-//! users and group. Supplementary groups count. No safe binding has `SO_PEERGROUPS`, so at a file that others may not write,
-//! the kernel's decision to let a peer connect proves membership; elsewhere `/proc/PID/status` does, if the process still
-//! is of the peer's user. Others are closed and logged once.
+//! Peers are checked whatever the mode, because an abstract name has none: root, our own user, and the
+//! configured users and group. Supplementary groups count. No safe binding has `SO_PEERGROUPS`, so for a file
+//! that others may not write, the kernel's decision to let a peer connect proves membership; otherwise
+//! `/proc/PID/status` does, if the process still belongs to the peer's user. Others are closed and logged
+//! once.
 
 mod connection;
 
@@ -38,17 +40,17 @@ use tracing::{info, warn};
 use self::connection::{Connection, ConnectionSlots};
 use crate::{core::signer::SocketName, files, telemetry::signer_metrics::SignerMetrics};
 
-/// Time until the next attempt when a connection cannot be taken, such as for want of file descriptors.
+/// Wait after a failed accept, for example without free file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Time between two looks whether the file of the socket is still there.
+/// Time between two checks that the socket file is still there.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Who may connect, besides root and our own user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Mode of the socket's file.
+    /// Mode of the socket file.
     pub mode: u32,
-    /// Group of the socket's file; its members may connect.
+    /// Group of the socket file; its members may connect.
     pub gid: Option<u32>,
     pub uids: BTreeSet<u32>,
 }
@@ -59,7 +61,7 @@ impl Access {
     }
 }
 
-/// A socket that listens. Its file is removed when it is dropped.
+/// A listening socket. Its file is removed when it is dropped.
 pub struct Socket {
     name: SocketName,
     access: Access,
@@ -68,12 +70,12 @@ pub struct Socket {
 
 struct Bound {
     listener: UnixListener,
-    /// Its file, and the inode of it that we made: another one in its place is not ours.
+    /// Its file, and the inode that we created: a file with another inode is not ours.
     file: Option<(PathBuf, u64)>,
 }
 
 impl Bound {
-    /// Whether those who look for the socket find this one.
+    /// Whether a client finds this socket.
     fn is_there(&self) -> bool {
         let Some((path, inode)) = &self.file else { return true };
         fs::symlink_metadata(path).is_ok_and(|present| present.ino() == *inode)
@@ -81,17 +83,16 @@ impl Bound {
 }
 
 impl Socket {
-    /// Listens, in the place of a socket that nobody answers at.
+    /// Listens, and replaces a stale socket.
     ///
     /// # Errors
     ///
-    /// Fails when somebody does, and when the place cannot be used.
+    /// Fails if a process answers at the socket, and if the path is unusable.
     pub fn bind(name: &SocketName, access: Access) -> Result<Self, SocketError> {
         Ok(Self { bound: bind(name, &access)?, name: name.clone(), access })
     }
 
-    /// Connections of those who may, for ever. Others are closed without a word, and so is one that says nothing
-    /// for as long as `idle`.
+    /// Accepts authorised connections; closes others. A connection that is silent for `idle` is closed.
     pub(super) fn connections(
         self,
         meter: Arc<SignerMetrics>,
@@ -99,7 +100,7 @@ impl Socket {
     ) -> impl Incoming<Item = io::Result<Connection>> {
         let mut look = interval(EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // A stranger that tries on is told of once.
+        // Log each unauthorised UID once.
         let told = BTreeSet::new();
         unfold(
             (self, look, ConnectionSlots::default(), told),
@@ -137,7 +138,7 @@ impl Socket {
         )
     }
 
-    /// Listens anew once the file of the socket is gone: an API server that starts would wait for it in vain.
+    /// Listens again if the socket file is gone: an API server that starts would wait for it in vain.
     fn stay_reachable(&mut self, meter: &SignerMetrics) {
         if self.bound.is_there() {
             meter.reachable(None);
@@ -168,8 +169,8 @@ impl Socket {
             || self.access.gid.is_some_and(|gid| self.let_in_as_a_member(gid) || is_member(peer, gid))
     }
 
-    /// Whether the kernel has let in nobody but members of this group, supplementary ones as well, and those whom no
-    /// mode stops: to connect is to write (unix(7)). This says nothing about a name without a file.
+    /// Whether the kernel lets in only members of this group, supplementary ones included, and users that no
+    /// mode stops: to connect requires write permission (unix(7)). Always false for a name without a file.
     fn let_in_as_a_member(&self, gid: u32) -> bool {
         let Some((path, inode)) = &self.bound.file else { return false };
         fs::symlink_metadata(path).is_ok_and(|present| {
@@ -178,8 +179,9 @@ impl Socket {
     }
 }
 
-/// Whether a process has a supplementary group. It may have ended since it connected, and another one of the same
-/// user have its number; that one could speak for it anyway. One in another PID namespace cannot be found.
+/// Whether a process has a supplementary group. It may have ended since it connected, and another process of
+/// the same user may have its PID; that user could connect anyway. A process in another PID namespace is not
+/// found.
 fn is_member(peer: UCred, gid: u32) -> bool {
     let Some(pid) = peer.pid().filter(|pid| *pid > 0) else { return false };
     let Ok(status) = files::read(Path::new(&format!("/proc/{pid}/status")), 64 * 1024) else { return false };
@@ -225,7 +227,7 @@ fn bind(name: &SocketName, access: &Access) -> Result<Bound, SocketError> {
     Ok(Bound { listener, file })
 }
 
-/// Whether a process accepts connections at a socket; `None` when this process may not know.
+/// Whether a process accepts connections at a socket; `None` if that cannot be determined.
 #[must_use]
 pub fn listens(name: &SocketName) -> Option<bool> {
     let connected = match name {
@@ -241,7 +243,7 @@ pub fn listens(name: &SocketName) -> Option<bool> {
     }
 }
 
-/// Makes sure that nobody needs what is in the way.
+/// Checks that nothing in use is at the path.
 fn clear(path: &Path, name: &SocketName) -> Result<(), SocketError> {
     let Ok(present) = fs::symlink_metadata(path) else { return Ok(()) };
     if !present.file_type().is_socket() {
@@ -253,7 +255,7 @@ fn clear(path: &Path, name: &SocketName) -> Result<(), SocketError> {
     }
 }
 
-/// There is no socket to listen at.
+/// Why the socket cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     #[error("another process answers at socket `{name}`")]
@@ -265,7 +267,7 @@ pub enum SocketError {
 }
 
 impl SocketError {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

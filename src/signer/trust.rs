@@ -1,6 +1,8 @@
-//! What a node trusts, on its disk: `admitted/NODE.json` is what the operator admitted, `known/NODE.json` the
-//! last that a node has said and was believed. Public data; but whoever writes here is cluster-admin, so nobody
-//! else may.
+//! The trusted nodes on disk: `admitted/NODE.json` is what the operator admitted, `known/NODE.json` the
+//! node's latest accepted announcement.
+//!
+//! This is public data; but write access is equivalent to cluster-admin, so only the signer's user may have
+//! it.
 
 use std::{
     collections::BTreeMap,
@@ -26,16 +28,16 @@ const ADMIT_AGAIN: &str = "remove the file, and admit its node again with `signp
 /// Largest file that is read, in bytes.
 const MAX_SIZE: u64 = 1024 * 1024;
 
-/// The directory of one node.
+/// The trust directory of one node.
 #[derive(Debug)]
 pub struct TrustStore {
     path: PathBuf,
-    /// What its files held when they were last read.
+    /// The contents of its files when last read.
     read: BTreeMap<PathBuf, SignedAnnouncement>,
 }
 
 impl TrustStore {
-    /// Nothing is read or made yet.
+    /// Reads and creates nothing yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self { path, read: BTreeMap::new() }
@@ -45,35 +47,35 @@ impl TrustStore {
     ///
     /// # Errors
     ///
-    /// Fails when others could have written it, and when a file cannot be read or used.
+    /// Fails if others could have written it, and if a file cannot be read or used.
     pub fn load(&mut self) -> Result<Trust, TrustError> {
         let mut before = mem::take(&mut self.read);
         Ok(Trust { admitted: self.read(ADMITTED, &mut before)?, known: self.read(KNOWN, &mut before)? })
     }
 
-    /// Takes the operator's word for a node. A node that runs notices.
+    /// Admits a node by the operator's command. A running node notices.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be written.
+    /// Fails if it cannot be written.
     pub fn admit(&self, posted: &SignedAnnouncement) -> Result<(), TrustError> {
         self.write(ADMITTED, posted)
     }
 
-    /// Takes it back; returns whether there was one.
+    /// Revokes an admission; returns whether there was one.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be removed.
+    /// Fails if it cannot be removed.
     pub fn expel(&self, node: &NodeName) -> Result<bool, TrustError> {
         self.remove(ADMITTED, node)
     }
 
-    /// Stores what was learnt since `before`.
+    /// Stores the changes since `before`.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be written.
+    /// Fails if it cannot be written.
     pub fn learnt(&self, before: &Trust, after: &Trust) -> Result<(), TrustError> {
         for (node, posted) in &after.known {
             if before.known.get(node) != Some(posted) {
@@ -140,7 +142,7 @@ impl TrustStore {
         match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             removed => removed
-                // Whoever was expelled shall not be back after a power cut.
+                // An expelled node must not return after a power failure.
                 .and_then(|()| File::open(&directory)?.sync_all())
                 .map(|()| true)
                 .map_err(failed("remove", &path)),
@@ -152,7 +154,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TrustE
     move |source| TrustError::Io { action, path: path.to_owned(), source }
 }
 
-/// What is trusted cannot be read or stored.
+/// The trusted nodes cannot be read or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     #[error("cannot {action} `{path}`", path = path.display())]
@@ -166,7 +168,7 @@ pub enum TrustError {
 }
 
 impl TrustError {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -68,7 +68,7 @@ fn a_signer_that_does_not_listen_yet_is_noted() {
     assert!(noted.fix.is_some_and(|fix| fix.contains("start `signpost signer` first")));
 }
 
-/// What is wrong with the good manifest after a change, as `about: observed`.
+/// The findings about the good manifest after a change, as `about: observed`.
 #[track_caller]
 fn wrong_with(before: &str, after: &str) -> String {
     assert!(GOOD.contains(before), "{before}");
@@ -203,7 +203,7 @@ fn kubernetes_of_1_32_and_1_33_fits_once_its_gate_is_open() {
     }
 }
 
-/// kubelet reads the first document of a file, and comments are none of its flags.
+/// kubelet reads the first document of a file, and comments are not flags.
 #[test]
 fn a_manifest_is_read_as_kubelet_reads_it() {
     let socket = "/run/signpost/signer.sock";

@@ -19,7 +19,7 @@ fn instances(urls: &[&str]) -> BTreeSet<Member> {
     urls.iter().map(|url| instance(url)).collect()
 }
 
-/// Lists these, and the first of them has answered.
+/// Lists these API servers, of which the first has answered.
 fn reached(listed: &[&str]) -> ControlPlane {
     let mut plane = ControlPlane::default();
     plane.listed(urls(listed), START);
@@ -118,7 +118,7 @@ fn when_all_that_were_reached_are_silent_the_url_is_asked_too_and_nothing_is_set
 enum Turn {
     Listed(BTreeSet<String>),
     LostSight,
-    /// Every member and everything that is tried is asked; those in the set answer.
+    /// Every member and every tried API server is polled; those in the set answer.
     Asked(BTreeSet<String>, bool),
     Wait(u8),
 }
@@ -137,8 +137,8 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 }
 
 proptest! {
-    /// Whoever is listed is asked, or is known to be out of reach, or nothing is settled: only then may a
-    /// key that nobody lists count as missing.
+    /// Every listed API server is polled, or known to be out of reach, or nothing is settled: only then may
+    /// an unlisted key count as missing.
     #[test]
     fn nothing_is_settled_while_somebody_who_is_listed_is_not_asked(turns in turns()) {
         let mut plane = ControlPlane::default();

@@ -1,9 +1,9 @@
-//! Decides which Kubernetes Events are sent, so that a flood becomes a trickle: etcd keeps each for an hour.
+//! Decides which Kubernetes Events are sent, and limits their rate: etcd keeps each for an hour.
 //!
-//! Reason, issuer and subject make a series. Its first occurrence is sent at once, its count once a minute, and six minutes
-//! of silence end it, as in client-go. Each reason has an allowance of ten requests and regains one in 30 s, so a thousand
-//! failing targets do not crowd out the Event about a key. What cannot be sent is tried again every 30 s, and dropped and
-//! counted after six minutes.
+//! Reason, issuer and subject form a series. Its first occurrence is sent at once, its count once a minute,
+//! and six minutes of silence end it, as in client-go. Each reason has an allowance of ten requests and
+//! regains one in 30 s, so a thousand failing targets do not crowd out the Event about a key. A failed
+//! request is retried every 30 s, and dropped and counted after six minutes.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,22 +11,22 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::event::{Event, Reason};
 
-/// Silence that ends a series: what happens later is told as something new. As client-go has it.
+/// Silence that ends a series: a later occurrence starts a new one, as in client-go.
 /// Source: `finishTime` in `k8s.io/client-go/tools/events/event_broadcaster.go`.
 const SERIES_ENDS: Duration = Duration::from_mins(6);
-/// Time between two words about the count of one series.
+/// Time between two count updates of one series.
 const COUNT_EVERY: Duration = Duration::from_mins(1);
-/// How many requests a reason may cause at once.
+/// Most requests for a reason at once.
 const BURST: u32 = 10;
-/// Time in which an allowance regains one request: all reasons together cause less than one request a
-/// second for long.
+/// Time in which an allowance regains one request: in the long run all reasons together cause less than one
+/// request a second.
 const REGAIN: Duration = Duration::from_secs(30);
-/// Time until another attempt after one that failed.
+/// Wait after a failed request.
 const RETRY: Duration = Duration::from_secs(30);
-/// Most series of one reason at once, told or not: more than its allowance lets be told before they end.
+/// Most series of one reason at once, sent or not: more than its allowance can send before they end.
 const MAX_SERIES: usize = 32;
 
-/// All that was heard of and is not over.
+/// All series that have not ended.
 #[derive(Clone, Debug, Default)]
 pub struct EventAggregator {
     series: BTreeMap<Topic, Series>,
@@ -36,7 +36,7 @@ pub struct EventAggregator {
     dropped: u64,
 }
 
-/// What notices of one series have in common.
+/// The identity of a series.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Topic {
     reason: Reason,
@@ -53,7 +53,7 @@ impl Topic {
 #[derive(Clone, Debug)]
 struct Series {
     number: u64,
-    /// The first of them: what an Event says cannot be changed later.
+    /// The first occurrence: the note of an Event cannot be changed later.
     notice: Event,
     first: Timestamp,
     last: Timestamp,
@@ -68,55 +68,55 @@ struct Told {
 }
 
 impl Series {
-    /// How many of the notices nobody was told of.
+    /// Number of occurrences that were not sent.
     fn untold(&self) -> u32 {
         self.count - self.told.map_or(0, |told| told.count)
     }
 
-    /// Since when it may be told, as far as the series itself goes.
+    /// When the series may be sent next, without regard to allowance and retries.
     fn due(&self) -> Timestamp {
         self.told.map_or(self.first, |told| told.at + COUNT_EVERY)
     }
 }
 
-/// What is to be told now.
+/// A request to send now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventUpdate {
-    /// Different for every Event of a process.
+    /// Unique among the Events of a process.
     pub number: u64,
     pub notice: Event,
     pub first: Timestamp,
     pub last: Timestamp,
-    /// How many notices it stands for.
+    /// Number of occurrences.
     pub count: u32,
-    /// Whether the Event has yet to be made; otherwise its count has grown.
+    /// Whether the Event must be created; otherwise its count has grown.
     pub is_new: bool,
 }
 
-/// What to do now.
+/// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     Tell(EventUpdate),
-    /// Nothing before that time, unless something else happens.
+    /// Nothing before that time, unless another event is recorded.
     Wait(Timestamp),
-    /// Nothing until something happens.
+    /// Nothing until an event is recorded.
     Rest,
 }
 
-/// What became of an attempt to tell.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
     Told,
-    /// The Event of the series is not there any more: Kubernetes keeps one for an hour.
+    /// The Event of the series has expired: Kubernetes keeps one for an hour.
     Gone,
-    /// It will never be taken.
+    /// It is rejected permanently.
     Refused,
-    /// It may be taken later.
+    /// It may succeed later.
     Failed,
 }
 
 impl EventAggregator {
-    /// Takes in what happened.
+    /// Records an event.
     pub fn record(&mut self, notice: Event, now: Timestamp) {
         self.end_series(now);
         let topic = Topic::of(&notice);
@@ -131,7 +131,7 @@ impl EventAggregator {
         }
     }
 
-    /// What to tell now. Asking twice gives the same.
+    /// The next request. Idempotent.
     pub fn next(&mut self, now: Timestamp) -> Next {
         self.end_series(now);
         let ready = |series: &Series| {
@@ -140,7 +140,7 @@ impl EventAggregator {
             series.due().max(allowed).max(self.retry_at.unwrap_or(now)).max(now)
         };
         let untold = self.series.values().filter(|series| series.untold() > 0);
-        // What has not been told at all goes before counts.
+        // Series that were never sent go before counts.
         match untold
             .map(|series| (ready(series), series))
             .min_by_key(|(at, series)| (*at, series.told.is_some(), series.number))
@@ -158,14 +158,14 @@ impl EventAggregator {
         }
     }
 
-    /// Takes in what became of a bulletin.
+    /// Records the outcome of a request.
     pub fn after(&mut self, bulletin: &EventUpdate, outcome: SendOutcome, now: Timestamp) {
         let reason = bulletin.notice.reason;
         self.allowances.entry(reason).or_insert_with(|| Allowance::full(now)).spend(now);
         self.retry_at = (outcome == SendOutcome::Failed).then_some(now + RETRY);
         let number = self.next_number();
         let topic = Topic::of(&bulletin.notice);
-        // It may have ended while it was told.
+        // The series may have ended during the request.
         let Some(series) = self.series.get_mut(&topic).filter(|series| series.number == bulletin.number)
         else {
             return;
@@ -184,13 +184,12 @@ impl EventAggregator {
         }
     }
 
-    /// How many notices nobody will ever be told of.
+    /// Number of occurrences that will never be sent.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Forgets the series that are over.
     fn end_series(&mut self, now: Timestamp) {
         let dropped = &mut self.dropped;
         self.series.retain(|_, series| {
@@ -206,7 +205,7 @@ impl EventAggregator {
         self.series.iter().filter(move |(topic, _)| topic.reason == reason)
     }
 
-    /// Forgets the series that was quiet for longest and has nothing left to tell.
+    /// Removes the series that was quiet for longest and has nothing left to send.
     fn forget_one(&mut self, reason: Reason) -> bool {
         let quiet = self.of(reason).filter(|(_, series)| series.untold() == 0);
         let Some(topic) = quiet.min_by_key(|(_, series)| series.last).map(|(topic, _)| topic.clone()) else {
@@ -221,7 +220,7 @@ impl EventAggregator {
     }
 }
 
-/// How many requests a reason may cause: a bucket that fills slowly.
+/// The allowance of a reason: a token bucket.
 #[derive(Clone, Copy, Debug)]
 struct Allowance {
     /// When the bucket is, or was, full. One request moves it by [`REGAIN`].

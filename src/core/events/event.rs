@@ -1,12 +1,12 @@
-//! What an operator of the cluster should hear of, as Kubernetes tells it: reason, action, note.
+//! An event for the operator of the cluster, as a Kubernetes Event: reason, action, note.
 
 use crate::core::{ledger, text::redaction::redact};
 
-/// Largest note that Kubernetes takes, in bytes.
+/// Largest note that Kubernetes accepts, in bytes.
 /// Source: `NoteLengthLimit` in `kubernetes/pkg/apis/core/validation/events.go`.
 const MAX_NOTE: usize = 1024;
 
-/// Why something is told. The names are for machines: alerts and scripts match them.
+/// The reason of an Event. The names are stable: alerts and scripts match them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     KeyAppeared,
@@ -105,7 +105,7 @@ impl Reason {
         }
     }
 
-    /// What Signpost was doing when it happened.
+    /// The action that Signpost was taking.
     #[must_use]
     pub fn action(self) -> &'static str {
         match self {
@@ -129,7 +129,7 @@ impl Reason {
         }
     }
 
-    /// Whether somebody should look, now or soon.
+    /// Whether an operator should look, now or soon.
     #[must_use]
     pub fn is_warning(self) -> bool {
         matches!(
@@ -150,15 +150,15 @@ impl Reason {
     }
 }
 
-/// One thing that happened. What is alike in reason, issuer and subject is one series, however often.
+/// One occurrence. Occurrences with the same reason, issuer and subject form a series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub reason: Reason,
-    /// Empty where it is about the process.
+    /// Empty for an event of the process.
     pub issuer: String,
-    /// The kid, the source, the target or the alarm that it is about.
+    /// The kid, source, target or alarm that it concerns.
     pub subject: String,
-    /// A sentence for people that fits into an Event.
+    /// A sentence that fits into an Event.
     note: String,
 }
 
@@ -169,13 +169,13 @@ impl Event {
         Self { reason, issuer: issuer.to_owned(), subject: subject.to_owned(), note }
     }
 
-    /// Something that happened to the whole process.
+    /// An event of the whole process.
     #[must_use]
     pub fn about_process(reason: Reason, what: &str) -> Self {
         Self { reason, issuer: String::new(), subject: String::new(), note: fitting(what) }
     }
 
-    /// What happened to a key.
+    /// The event of a key change.
     #[must_use]
     pub fn of_key(issuer: &str, change: &ledger::Change) -> Self {
         let kid = &change.kid;
@@ -226,7 +226,7 @@ impl Event {
     }
 }
 
-/// The text in one line and without secrets, cut to what an Event holds.
+/// The text in one line without secrets, truncated to the limit of an Event.
 fn fitting(text: &str) -> String {
     let mut line: String = redact(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.len() > MAX_NOTE {

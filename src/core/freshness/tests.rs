@@ -5,7 +5,7 @@ use super::*;
 const NOW: Timestamp = Timestamp::constant(1_796_000_000, 0);
 const DAY: i64 = 24 * 3600;
 
-/// `seconds` after now, as HTTP writes it.
+/// `seconds` after now, as an HTTP date.
 fn date(seconds: i64) -> String {
     let time = NOW + SignedDuration::from_secs(seconds);
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&time).expect("in range")
@@ -21,7 +21,7 @@ fn fields(cache_control: &str, [expires, sent, modified]: [Option<i64>; 3]) -> C
     }
 }
 
-/// Made with cachecontrol 0.1.0, as go-oidc 2.5 in kube-apiserver 1.37.1 calls it.
+/// Computed with cachecontrol 0.1.0, as go-oidc 2.5 in kube-apiserver 1.37.1 uses it.
 #[test]
 fn well_formed_fields_are_counted_as_kube_apiserver_counts_them() {
     let old = Some(-100 * DAY);
@@ -64,7 +64,7 @@ fn well_formed_fields_are_counted_as_kube_apiserver_counts_them() {
     assert_eq!(86400, unreadable.freshness(NOW).lifetime.as_secs());
 }
 
-/// kube-apiserver keeps such answers not at all. Others may guess, so that the longer time counts.
+/// kube-apiserver does not cache such responses. Others may guess, so the longer time counts.
 #[test]
 fn fields_that_are_wrong_are_counted_as_if_they_were_not_there() {
     for cache_control in
@@ -97,16 +97,16 @@ fn any_fields() -> impl Strategy<Value = CacheFields> {
 }
 
 proptest! {
-    /// Whenever it is read, by however old a document.
+    /// Whenever it is read, and however old the document is.
     #[test]
     fn nothing_is_kept_for_longer_than_the_longest(fields in any_fields(), later in 0..800 * DAY) {
         let then = NOW + SignedDuration::from_secs(later);
-        // `Expires` without `Date` shrinks; nothing that is said grows.
+        // `Expires` without `Date` shrinks; no explicit lifetime grows.
         prop_assert!(fields.freshness(then).lifetime <= fields.longest(NOW).lifetime);
         prop_assert!(fields.freshness(NOW).lifetime <= fields.longest(NOW).lifetime);
     }
 
-    /// What says nothing of a time is no help and does no harm.
+    /// A directive without a time has no effect.
     #[test]
     fn only_numbers_and_dates_count(fields in any_fields()) {
         let text = fields.cache_control.clone().unwrap_or_default();

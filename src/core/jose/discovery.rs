@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{issuer::Issuer, json, jwk::Algorithm, jwk_set::JwkSet};
 use crate::core::text::redaction::brief;
 
-/// What `kube-apiserver` says of itself, in its order: five members and no more.
+/// The discovery document of `kube-apiserver`, in its order: exactly five members.
 ///
-/// There is no `authorization_endpoint`, although the standard asks for one: nobody can log in here,
-/// Kubernetes leaves it out, and Microsoft Entra refuses an empty one (AADSTS501661).
+/// There is no `authorization_endpoint`, although the standard requires one: users cannot log in here,
+/// Kubernetes omits it, and Microsoft Entra rejects an empty one (AADSTS501661).
 /// Source: `openIDMetadataJSON` in `kubernetes/pkg/serviceaccount/openidmetadata.go`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DiscoveryDocument {
@@ -20,7 +20,7 @@ pub struct DiscoveryDocument {
 }
 
 impl DiscoveryDocument {
-    /// Derives the document; nothing in it is configured apart from these.
+    /// Derives the document from issuer, JWKS URL and keys.
     #[must_use]
     pub fn new(issuer: &Issuer, jwks_uri: &str, keys: &JwkSet) -> Self {
         Self {
@@ -39,7 +39,7 @@ impl DiscoveryDocument {
     }
 }
 
-/// The members that matter of a discovery document that somebody else wrote.
+/// The relevant members of a received discovery document.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ReceivedDiscovery {
     /// Compared byte for byte with `iss`, so it stays text.
@@ -51,16 +51,16 @@ pub struct ReceivedDiscovery {
     pub subject_types_supported: Vec<String>,
     #[serde(default)]
     pub id_token_signing_alg_values_supported: Vec<String>,
-    /// Present in some foreign documents; Microsoft Entra refuses an empty one.
+    /// Present in some documents; Microsoft Entra rejects an empty one.
     pub authorization_endpoint: Option<String>,
 }
 
 impl ReceivedDiscovery {
-    /// Reads a discovery document.
+    /// Parses a discovery document.
     ///
     /// # Errors
     ///
-    /// Fails when it is not JSON, has a member twice, or lacks `issuer` or `jwks_uri`.
+    /// Fails if it is not JSON, has a duplicate member, or lacks `issuer` or `jwks_uri`.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDiscovery> {
         let read = json::parse(bytes).and_then(|_| serde_json::from_slice(bytes));
         read.map_err(|error| InvalidDiscovery(brief(&error.to_string()).into_owned()))

@@ -1,4 +1,4 @@
-//! The issuer: the URL that stands in every token as `iss`.
+//! The issuer: the URL in `iss` of every token.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use url::{Host, Url};
 
 use crate::core::text::redaction::brief;
 
-/// Where OpenID Connect Discovery 1.0 section 4 puts the discovery document, below the issuer.
+/// Path of the discovery document below the issuer (OpenID Connect Discovery 1.0 section 4).
 pub const DISCOVERY_PATH: &str = ".well-known/openid-configuration";
-/// Where Kubernetes puts the JWKS, below the issuer.
+/// Path of the JWKS below the issuer, as in Kubernetes.
 pub const JWKS_PATH: &str = "openid/v1/jwks";
 
 /// An issuer identifier (OpenID Connect Discovery 1.0 section 3).
 ///
-/// Invariant: an `https` URL (or `http` on a loopback host) in normal form, without user, query or
-/// fragment. Two issuers are the same when their bytes are: relying parties compare `iss` that way,
-/// so nothing is ever normalised.
+/// Invariant: an `https` URL (or `http` on a loopback host) in normal form, without user, query or fragment.
+/// Two issuers are equal if their bytes are: relying parties compare `iss` that way, so nothing is ever
+/// normalised.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Issuer(String);
 
 impl Issuer {
-    /// Checks an issuer and keeps its bytes as they are.
+    /// Validates an issuer and keeps its bytes.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with the first rule that does not hold.
+    /// Returns the first rule that it breaks.
     pub fn parse(text: &str) -> Result<Self, InvalidIssuer> {
         let refuse = |reason: String| InvalidIssuer {
             issuer: brief(text).into_owned(),
@@ -64,26 +64,26 @@ impl Issuer {
         Ok(Self(text.to_owned()))
     }
 
-    /// The issuer as it stands in `iss`.
+    /// The issuer as in `iss`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Where a relying party looks for the discovery document: one trailing `/` is dropped, then the
-    /// well-known path is appended (OpenID Connect Discovery 1.0 section 4).
+    /// The URL of the discovery document: one trailing `/` is dropped, then the well-known path is appended
+    /// (OpenID Connect Discovery 1.0 section 4).
     #[must_use]
     pub fn discovery_url(&self) -> String {
         format!("{}/{DISCOVERY_PATH}", self.base())
     }
 
-    /// Where the JWKS is published unless the configuration says otherwise.
+    /// The URL of the JWKS unless the configuration sets another one.
     #[must_use]
     pub fn jwks_uri(&self) -> String {
         format!("{}/{JWKS_PATH}", self.base())
     }
 
-    /// Host and port as a client writes them into the `Host` header.
+    /// Host and port as in the `Host` header of a client.
     #[must_use]
     pub fn authority(&self) -> &str {
         let rest = self.0.split_once("://").map_or(self.0.as_str(), |(_, rest)| rest);
@@ -98,7 +98,7 @@ impl Issuer {
         path.strip_suffix('/').unwrap_or(path)
     }
 
-    /// Whether only this machine can reach the issuer; the outside world would refuse it.
+    /// Whether the host is a loopback host, which only this machine can reach.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         Url::parse(&self.0).is_ok_and(|url| is_loopback(&url))
@@ -109,7 +109,7 @@ impl Issuer {
     }
 }
 
-/// Whether relying parties can read what is at this address: `https`, or `http` on a loopback host.
+/// Whether relying parties can read this address: `https`, or `http` on a loopback host.
 #[must_use]
 pub fn is_readable_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| match url.scheme() {
@@ -119,8 +119,8 @@ pub fn is_readable_url(text: &str) -> bool {
     })
 }
 
-/// The path of `url` below `base`, if it is below it and made of plain names alone: what stands there, a bucket
-/// and a directory find under the same names.
+/// The path of `url` below `base`, if it consists of plain names only: a bucket and a directory use the same
+/// names for it.
 #[must_use]
 pub fn path_below<'a>(base: &str, url: &'a str) -> Option<&'a str> {
     let path = url.strip_prefix(base.strip_suffix('/').unwrap_or(base))?.strip_prefix('/')?;
@@ -158,7 +158,7 @@ impl From<Issuer> for String {
     }
 }
 
-/// The text cannot be an issuer.
+/// The text is not a valid issuer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("issuer `{issuer}` {reason}")]
 pub struct InvalidIssuer {

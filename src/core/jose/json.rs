@@ -1,7 +1,7 @@
-//! JSON of others, without ambiguity.
+//! Parses foreign JSON without ambiguity.
 //!
-//! RFC 8259 leaves open what a member means that stands twice, so one reader takes the first and another
-//! the last. Who decides by such a document decides something else than the next one.
+//! RFC 8259 does not define the meaning of a duplicate member, so one parser takes the first and another the
+//! last. Two parties that decide by such a document may decide differently.
 
 use std::fmt;
 
@@ -13,27 +13,27 @@ use serde_json::{Map, Number, Value, error::Category};
 
 use crate::core::text::redaction::brief;
 
-/// Reads a JSON text.
+/// Parses a JSON text.
 ///
 /// # Errors
 ///
-/// Fails when it is not JSON in UTF-8, when a member stands twice in one object, and when it is nested deeper
-/// than 128 levels.
+/// Fails if it is not JSON in UTF-8, if an object has a duplicate member, and if it is nested deeper than 128
+/// levels.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice::<Unambiguous>(bytes).map(|value| value.0)
 }
 
-/// Whether [`parse`] failed because a member stands twice: it would have been JSON.
+/// Whether [`parse`] failed because of a duplicate member in otherwise valid JSON.
 #[must_use]
 pub fn is_ambiguous(error: &serde_json::Error) -> bool {
     error.classify() == Category::Data
 }
 
-/// The version that a document says it has, whatever else is in it: one of a newer program is told from a damaged one.
+/// The version of a document, whatever its other members: distinguishes a newer document from a damaged one.
 ///
 /// # Errors
 ///
-/// Fails when it is not JSON in UTF-8, and when it has no version.
+/// Fails if it is not JSON in UTF-8, or has no version.
 pub fn version(bytes: &[u8]) -> Result<u32, serde_json::Error> {
     #[derive(Deserialize)]
     struct Versioned {

@@ -17,7 +17,7 @@ use crate::core::text::redaction::brief;
 /// Members that only a private key has (RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1).
 pub(in crate::core) const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// Members that make a public key, whatever its name is and what it is for.
+/// Members that define a public key, without its kid and use.
 const KEY_NUMBERS: [&str; 6] = ["kty", "crv", "x", "y", "n", "e"];
 
 /// A signature algorithm (RFC 7518 section 3.1).
@@ -47,7 +47,7 @@ impl Algorithm {
         }
     }
 
-    /// What Kubernetes signs with when it has this key.
+    /// The algorithm that Kubernetes signs with, given this key.
     /// Source: `signerFromRSAPrivateKey` and its neighbours in `kubernetes/pkg/serviceaccount/jwt.go`.
     #[must_use]
     pub fn of_key(key: &PublicKey) -> Self {
@@ -73,12 +73,12 @@ pub struct Jwk {
     kid: Kid,
     algorithm: Algorithm,
     key: PublicKey,
-    /// Whether `kid` is what Kubernetes derives from `key`; kept because deriving costs a hash.
+    /// Whether Kubernetes derives `kid` from `key`; stored because deriving costs a hash.
     derived: bool,
 }
 
 impl Jwk {
-    /// The JWK that `kube-apiserver` makes of a public key.
+    /// The JWK that `kube-apiserver` derives from a public key.
     #[must_use]
     pub fn of_public_key(key: PublicKey) -> Self {
         Self { kid: key.kid(), algorithm: Algorithm::of_key(&key), key, derived: true }
@@ -99,13 +99,13 @@ impl Jwk {
         &self.key
     }
 
-    /// Whether the ID is the one that Kubernetes derives; another ID is kept as it was reported.
+    /// Whether the ID is the one that Kubernetes derives; any other ID is kept as reported.
     #[must_use]
     pub fn has_derived_kid(&self) -> bool {
         self.derived
     }
 
-    /// Whether a JWS signature (RFC 7515 section 5.2) is of this key, by its algorithm alone.
+    /// Whether this key verifies a JWS signature (RFC 7515 section 5.2), with its own algorithm only.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let spki = self.key.to_spki();
@@ -119,12 +119,12 @@ impl Jwk {
         }
     }
 
-    /// Reads one member of a JWKS.
+    /// Parses one member of a JWKS.
     ///
     /// # Errors
     ///
-    /// [`InvalidJwk::Unknown`] for a well-formed key of a kind that is not known here, which must not
-    /// take the others down; anything else means that the sender is broken.
+    /// [`InvalidJwk::Unknown`] for a well-formed key of an unknown kind, which must not invalidate the
+    /// others; any other error means that the sender is broken.
     pub fn from_json(value: &serde_json::Value) -> Result<Self, InvalidJwk> {
         if let Some(member) = PRIVATE_MEMBERS.iter().find(|member| value.get(member).is_some()) {
             return Err(InvalidJwk::Private { member });
@@ -169,7 +169,7 @@ impl Jwk {
         Ok(Self { derived: kid == derived, kid, algorithm, key })
     }
 
-    /// Which keys a member of a JWKS may be that [`Jwk::from_json`] refuses.
+    /// Which keys a member may be that [`Jwk::from_json`] rejects.
     #[must_use]
     pub fn may_be(value: &serde_json::Value, refusal: &InvalidJwk) -> Unreadable {
         let kid = value.get("kid").and_then(serde_json::Value::as_str);
@@ -179,7 +179,7 @@ impl Jwk {
             let numbers = numbers.map(|(name, value)| (name.clone(), value.clone())).collect();
             Self::from_json(&serde_json::Value::Object(numbers)).ok()
         });
-        // Neither was ever good.
+        // Such a key was never valid.
         let was_never_ours =
             matches!(refusal, InvalidJwk::Unknown { .. } | InvalidJwk::Key(InvalidPublicKey::Weak { .. }));
         if kid.is_none() && numbers.is_none() && !was_never_ours {
@@ -189,8 +189,8 @@ impl Jwk {
     }
 }
 
-/// A JWK as it is written: member order, omissions and encodings are those of go-jose's
-/// `rawJSONWebKey`, so that a key has the same bytes here and in `kube-apiserver`.
+/// A serialized JWK: member order, omissions and encodings are those of go-jose's `rawJSONWebKey`, so that a
+/// key has the same bytes here and in `kube-apiserver`.
 #[derive(Serialize, Deserialize)]
 struct RawJwk {
     #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
@@ -263,10 +263,10 @@ fn number(member: Option<&String>, name: &'static str) -> Result<Vec<u8>, Invali
     Ok(bytes)
 }
 
-/// One member of a JWKS cannot be used.
+/// Why a member of a JWKS cannot be used.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidJwk {
-    /// A kind of key that a later Kubernetes may use; leave it out and go on.
+    /// A kind of key that a later Kubernetes may use; skip it.
     #[error("{what} is not known here")]
     Unknown { what: String },
     #[error("it holds the private member `{member}`, expected a public key")]

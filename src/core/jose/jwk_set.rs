@@ -1,4 +1,4 @@
-//! JWK sets (RFC 7517 section 5): what a source says, and what is published.
+//! JWK sets (RFC 7517 section 5): received and published.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -16,14 +16,14 @@ use crate::core::text::redaction::{brief, printable};
 /// Most keys in a published set: Microsoft Entra stores only the first 100 that it downloads.
 pub const MAX_KEYS: usize = 100;
 
-/// Which keys a place is given.
+/// Which keys a target gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// RS256 keys alone, the only ones that Microsoft Entra supports.
+    /// RS256 keys only, which Microsoft Entra supports.
     #[default]
     Entra,
-    /// Every key that the sources have.
+    /// Every key of the sources.
     All,
 }
 
@@ -49,16 +49,16 @@ impl Profile {
     }
 }
 
-/// What is published: unique kids in their order, at least one key, at most [`MAX_KEYS`].
+/// A published set: unique kids in sorted order, at least one key, at most [`MAX_KEYS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwkSet(BTreeMap<Kid, Jwk>);
 
 impl JwkSet {
-    /// Collects keys into a set; the same key twice is one.
+    /// Collects keys into a set; duplicates are merged.
     ///
     /// # Errors
     ///
-    /// Fails without keys, with more than [`MAX_KEYS`], and when one kid names two different keys.
+    /// Fails without keys, with more than [`MAX_KEYS`], and if one kid names two different keys.
     pub fn new(keys: impl IntoIterator<Item = Jwk>) -> Result<Self, InvalidJwkSet> {
         let mut set = BTreeMap::new();
         for key in keys {
@@ -95,7 +95,7 @@ impl JwkSet {
         self.0.contains_key(kid)
     }
 
-    /// How many keys there are; never zero.
+    /// Number of keys; never zero.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
@@ -110,7 +110,7 @@ impl JwkSet {
         algorithms
     }
 
-    /// Whom it breaks that there are RSA and EC keys in one set; nobody where there is one type.
+    /// Which relying parties break on RSA and EC keys in one set; `None` if there is one type.
     #[must_use]
     pub fn breaks(&self) -> Option<&'static str> {
         let is_rsa = |key: &Jwk| matches!(key.public_key(), PublicKey::Rsa { .. });
@@ -132,7 +132,7 @@ impl JwkSet {
     }
 }
 
-/// Whom it breaks that tokens are signed with an algorithm that none had before; nobody where there is none such.
+/// Which relying parties break on tokens with a new algorithm; `None` if no algorithm is new.
 #[must_use]
 pub fn change_breaks(before: &[Algorithm], after: &[Algorithm]) -> Option<String> {
     let new: Vec<_> = after.iter().filter(|algorithm| !before.contains(algorithm)).copied().collect();
@@ -147,25 +147,25 @@ pub fn change_breaks(before: &[Algorithm], after: &[Algorithm]) -> Option<String
     ))
 }
 
-/// A JWKS that somebody else wrote, read in full.
+/// A received JWKS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedJwks {
-    /// The keys that are understood; at least one.
+    /// The usable keys; at least one.
     pub keys: Vec<Jwk>,
-    /// Those that are not, to be warned about.
+    /// The unusable keys, to be warned about.
     pub left_out: Vec<LeftOut>,
 }
 
 impl ReceivedJwks {
-    /// Reads a JWKS document.
+    /// Parses a JWKS document.
     ///
-    /// A key that cannot be used is left out (RFC 7517 section 5). One of a kind that is not known here is no
-    /// fault; an odd one may be a key that was good before, and [`LeftOut::may_be`] says which.
+    /// An unusable key is left out (RFC 7517 section 5). An unknown kind of key is no error; a malformed key
+    /// may be one that was good before, and [`LeftOut::may_be`] tells which.
     ///
     /// # Errors
     ///
-    /// Says what is wrong: with the document, with the only keys that there are, or that a private key is in it,
-    /// whose sender must not be listened to.
+    /// Fails if the document is invalid, if no key is usable, and if it contains a private key: its sender
+    /// must not be trusted.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidJwks> {
         let document = json::parse(bytes).map_err(|error| {
             if json::is_ambiguous(&error) {
@@ -202,7 +202,7 @@ impl ReceivedJwks {
         }
     }
 
-    /// Which keys may be in it and cannot be read.
+    /// The keys that may be in it but are unreadable.
     #[must_use]
     pub fn unreadable(&self) -> Unreadable {
         Unreadable::of(&self.left_out)
@@ -220,7 +220,7 @@ fn left_out(number: usize, member: &serde_json::Value, refusal: &InvalidJwk) -> 
     LeftOut { what: printable(&what).into_owned(), may_be: Jwk::may_be(member, refusal) }
 }
 
-/// The keys cannot be one set.
+/// Why keys cannot form a set.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidJwkSet {
     #[error("no keys, expected at least one")]
@@ -231,12 +231,12 @@ pub enum InvalidJwkSet {
     Ambiguous { kid: Kid },
 }
 
-/// A document is not a JWKS that can be used.
+/// Why a document is not a usable JWKS.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidJwks {
     #[error("not JSON: {0}")]
     NotJson(String),
-    /// One reader takes the first, another the last.
+    /// One parser takes the first, another the last.
     #[error("{0}, expected once")]
     Ambiguous(String),
     #[error("no `keys` array, expected a JWKS")]

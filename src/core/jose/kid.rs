@@ -1,4 +1,4 @@
-//! Key IDs: which key signed this token.
+//! Key IDs.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::core::text::redaction::printable;
 
-/// Longest key ID that `kube-apiserver` takes from an external signer, in characters.
+/// Longest key ID that `kube-apiserver` accepts from an external signer, in characters.
 const MAX_LENGTH: usize = 1024;
 
 /// The `kid` of a signing key (RFC 7517 section 4.5).
@@ -19,8 +19,8 @@ const MAX_LENGTH: usize = 1024;
 pub struct Kid(String);
 
 impl Kid {
-    /// Derives the ID that `kube-apiserver` gives the same key, so that a key can be published
-    /// before any API server has heard of it.
+    /// Derives the ID that `kube-apiserver` gives the same key, so that a key can be published before any API
+    /// server has it.
     ///
     /// `spki` is the DER `SubjectPublicKeyInfo`, not the PKCS#1 form.
     /// Source: `keyIDFromPublicKey` in `kubernetes/pkg/serviceaccount/jwt.go`.
@@ -29,11 +29,11 @@ impl Kid {
         Self(Base64UrlUnpadded::encode_string(&Sha256::digest(spki)))
     }
 
-    /// Takes an ID that another party chose.
+    /// Parses an ID that another party chose.
     ///
     /// # Errors
     ///
-    /// Fails when `text` is empty or longer than 1024 characters.
+    /// Fails if `text` is empty or longer than 1024 characters.
     pub fn parse(text: &str) -> Result<Self, InvalidKid> {
         match text.chars().count() {
             1..=MAX_LENGTH => Ok(Self(text.to_owned())),
@@ -41,14 +41,14 @@ impl Kid {
         }
     }
 
-    /// The ID as it stands in a JWT header.
+    /// The ID as in a JWT header.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// As an argument on a command line that people copy: another party may have chosen the ID, and a shell must
-    /// not read anything else in it.
+    /// The ID as an argument of a command line to copy: another party may have chosen it, so it is quoted for
+    /// a shell.
     #[must_use]
     pub fn as_argument(&self) -> String {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -62,7 +62,7 @@ impl Kid {
     }
 }
 
-/// As people see it: another party may have chosen it, and what would draw on a terminal is spelt out.
+/// Escapes what would control a terminal: another party may have chosen the ID.
 impl fmt::Display for Kid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(&self.0))
@@ -83,7 +83,7 @@ impl From<Kid> for String {
     }
 }
 
-/// The text cannot be a key ID.
+/// The text is not a valid key ID.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("key ID has {length} characters, expected 1 to 1024")]
 pub struct InvalidKid {

@@ -1,7 +1,7 @@
-//! Keys that a source lists and that cannot be used.
+//! Listed keys that cannot be used.
 //!
-//! One of them must not take the others down (RFC 7517 section 5), and a key that was good before must not look
-//! as if it were gone.
+//! One of them must not invalidate the others (RFC 7517 section 5), and a key that was good before must not
+//! count as missing.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -12,7 +12,7 @@ use super::{jwk::Jwk, kid::Kid, public_key::PublicKey};
 pub struct LeftOut {
     /// Which one, and why, in words.
     pub what: String,
-    /// Which of the keys that are known it may be.
+    /// The known keys that it may be.
     pub may_be: Unreadable,
 }
 
@@ -22,30 +22,30 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// Which keys cannot be read: they may be there, so they do not count as missing.
+/// Keys that are unreadable: they may be listed, so they do not count as missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unreadable {
     kids: BTreeSet<Kid>,
-    /// Keys that are well-formed and stand under a name that none can have.
+    /// Well-formed keys under an invalid kid.
     keys: Vec<PublicKey>,
-    /// Whether it may be any key, because nothing of it can be read.
+    /// Whether it may be any key, because nothing of it is readable.
     any: bool,
 }
 
 impl Unreadable {
-    /// The keys of this name and with these numbers, as far as either can be read.
+    /// Matches keys with this kid or this public key, as far as either is readable.
     #[must_use]
     pub fn known_by(kid: Option<Kid>, key: Option<PublicKey>) -> Self {
         Self { kids: kid.into_iter().collect(), keys: key.into_iter().collect(), any: false }
     }
 
-    /// Any key.
+    /// Matches any key.
     #[must_use]
     pub fn anything() -> Self {
         Self { any: true, ..Self::default() }
     }
 
-    /// Whether it is certain that no key is unreadable.
+    /// Whether no key is unreadable.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -57,14 +57,14 @@ impl Unreadable {
         self.any || self.kids.contains(key.kid()) || self.keys.contains(key.public_key())
     }
 
-    /// Takes in those of another answer.
+    /// Adds those of another answer.
     pub fn extend(&mut self, other: &Self) {
         self.kids.extend(other.kids.iter().cloned());
         self.keys.extend(other.keys.iter().cloned());
         self.any |= other.any;
     }
 
-    /// Those of all that is left out.
+    /// The union over all that is left out.
     #[must_use]
     pub fn of<'a>(left_out: impl IntoIterator<Item = &'a LeftOut>) -> Self {
         let mut all = Self::default();

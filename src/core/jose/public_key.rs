@@ -1,7 +1,7 @@
-//! Public keys: the numbers of an RSA or elliptic-curve key, checked.
+//! Public keys: the validated parameters of an RSA or elliptic-curve key.
 //!
-//! Private keys are another type in another module (`crate::signer`). The `rsa` and `p256` family of
-//! crates only parse, encode and check here: `docs/decisions/0002-one-crypto-stack.md`.
+//! Private keys have another type in another module (`crate::signer`). The `rsa` and `p256` family of crates
+//! only parse, encode and validate here: `docs/decisions/0002-one-crypto-stack.md`.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ use rsa::{
 
 use super::kid::Kid;
 
-/// Smallest RSA modulus that is published, in bits: what RFC 7518 section 3.3 demands.
+/// Smallest RSA modulus that is published, in bits: the minimum of RFC 7518 section 3.3.
 const MIN_RSA_BITS: usize = 2048;
 /// Largest RSA modulus that is read, in bits; a larger one only costs relying parties time.
 const MAX_RSA_BITS: usize = 16_384;
@@ -67,8 +67,8 @@ impl Curve {
 
 /// A verification key.
 ///
-/// Invariant: RSA with an odd modulus of 2048 to 16384 bits and a sane exponent, or a point on one of
-/// three curves. Numbers are big-endian; RSA without leading zeros, coordinates at full length.
+/// Invariant: RSA with an odd modulus of 2048 to 16384 bits and a valid exponent, or a point on one of three
+/// curves. Numbers are big-endian; RSA without leading zeros, coordinates at full length.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum PublicKey {
     Rsa { n: Vec<u8>, e: Vec<u8> },
@@ -76,11 +76,11 @@ pub enum PublicKey {
 }
 
 impl PublicKey {
-    /// Reads a DER `SubjectPublicKeyInfo` (RFC 5280 section 4.1).
+    /// Parses a DER `SubjectPublicKeyInfo` (RFC 5280 section 4.1).
     ///
     /// # Errors
     ///
-    /// Fails when it is malformed, too weak, or of a kind that Kubernetes does not sign with.
+    /// Fails if it is malformed, too weak, or of a kind that Kubernetes does not sign with.
     pub fn from_spki(der: &[u8]) -> Result<Self, InvalidPublicKey> {
         let info = SubjectPublicKeyInfoRef::from_der(der)
             .map_err(|_| InvalidPublicKey::Malformed("not a `SubjectPublicKeyInfo`"))?;
@@ -108,11 +108,11 @@ impl PublicKey {
         }
     }
 
-    /// Checks the two numbers of an RSA key.
+    /// Validates the parameters of an RSA key.
     ///
     /// # Errors
     ///
-    /// Fails when the modulus is shorter than 2048 bits or the numbers cannot be an RSA key.
+    /// Fails if the modulus is shorter than 2048 bits, or if the numbers cannot be an RSA key.
     pub fn rsa(n: &[u8], e: &[u8]) -> Result<Self, InvalidPublicKey> {
         let modulus = BigUint::from_bytes_be(n);
         let bits = modulus.bits();
@@ -124,12 +124,12 @@ impl PublicKey {
         Ok(Self::Rsa { n: key.n().to_bytes_be(), e: key.e().to_bytes_be() })
     }
 
-    /// Checks the two coordinates of a point.
+    /// Validates the coordinates of a point.
     ///
     /// # Errors
     ///
-    /// Fails when a coordinate has the wrong length (RFC 7518 section 6.2.1.2) or the point is not on
-    /// the curve.
+    /// Fails if a coordinate has the wrong length (RFC 7518 section 6.2.1.2), or if the point is not on the
+    /// curve.
     pub fn ec(curve: Curve, x: &[u8], y: &[u8]) -> Result<Self, InvalidPublicKey> {
         let length = curve.coordinate_length();
         if x.len() != length || y.len() != length {
@@ -155,8 +155,8 @@ impl PublicKey {
         Ok(Self::Ec { curve, x: x.to_vec(), y: y.to_vec() })
     }
 
-    /// The DER `SubjectPublicKeyInfo`, always encoded anew: a key ID must not depend on how the key
-    /// happened to be written.
+    /// The DER `SubjectPublicKeyInfo`, always encoded anew: a key ID must not depend on the encoding of the
+    /// input.
     #[must_use]
     pub fn to_spki(&self) -> Vec<u8> {
         const CHECKED: &str = "the constructor checked the numbers";
@@ -202,7 +202,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// The names of what people come with (RFC 8410, RFC 9881, RFC 4055).
+/// The names of common unsupported algorithms (RFC 8410, RFC 9881, RFC 4055).
 fn named_algorithm(identifier: ObjectIdentifier) -> String {
     let text = identifier.to_string();
     let name = match text.as_str() {

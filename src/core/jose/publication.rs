@@ -17,10 +17,10 @@ use super::{
 
 /// Media type of both documents.
 pub const MEDIA_TYPE: &str = "application/json";
-/// Media type of a JWK Set of its own (RFC 7517 section 8.5.2).
+/// The specific media type of a JWK Set (RFC 7517 section 8.5.2).
 const JWK_SET_MEDIA_TYPE: &str = "application/jwk-set+json";
 
-/// Whether readers that look at the `Content-Type` take a document for JSON.
+/// Whether relying parties that check the `Content-Type` accept a document as JSON.
 #[must_use]
 pub fn is_json(content_type: Option<&str>) -> bool {
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
@@ -35,8 +35,7 @@ pub enum Document {
 }
 
 impl Document {
-    /// Both, in the order in which they are written: the JWKS first, so that a reader never finds a
-    /// discovery document that points at nothing.
+    /// Both, in write order: the JWKS first, so that a discovery document never points to a missing one.
     pub const IN_WRITE_ORDER: [Self; 2] = [Self::Jwks, Self::Discovery];
 
     /// A short name for tables, logs and metrics.
@@ -49,38 +48,38 @@ impl Document {
     }
 }
 
-/// What is the same in every publication of an issuer.
+/// The properties shared by all publications of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     pub issuer: Issuer,
-    /// Where relying parties find the JWKS.
+    /// The URL at which relying parties read the JWKS.
     pub jwks_uri: String,
-    /// Longest that a relying party may keep the documents: the `max-age` that is sent with them.
+    /// How long a relying party may cache the documents: the `max-age` served with them.
     pub max_age: Duration,
 }
 
 impl Terms {
-    /// Where the documents are written and served.
+    /// The paths at which the documents are written and served.
     #[must_use]
     pub fn paths(&self) -> Paths {
         let jwks = path_below(self.issuer.as_str(), &self.jwks_uri).unwrap_or(JWKS_PATH);
         Paths { jwks: jwks.to_owned() }
     }
 
-    /// Where relying parties read the JWKS, if somebody else serves it there: it is not below the issuer.
+    /// The URL of a JWKS that is served elsewhere: it is not below the issuer.
     #[must_use]
     pub fn jwks_elsewhere(&self) -> Option<&str> {
         path_below(self.issuer.as_str(), &self.jwks_uri).is_none().then_some(&self.jwks_uri)
     }
 }
 
-/// The paths of both documents below the issuer, without a leading `/`: the JWKS where `jwks_uri` says that it is.
+/// The paths of both documents below the issuer, without a leading `/`; that of the JWKS follows `jwks_uri`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     jwks: String,
 }
 
-/// Those of Kubernetes.
+/// The paths of Kubernetes.
 impl Default for Paths {
     fn default() -> Self {
         Self { jwks: JWKS_PATH.to_owned() }
@@ -111,7 +110,7 @@ impl Publication {
     ///
     /// # Errors
     ///
-    /// Fails when nothing would be left or the keys are not one set; what was published stays.
+    /// Fails if no key is left, or if the keys do not form a set; the previous publication stays.
     pub fn render(
         terms: &Terms,
         profile: Profile,
@@ -161,13 +160,13 @@ impl Publication {
     }
 }
 
-/// SHA-256 in hexadecimal, as entity tags and reports show it.
+/// SHA-256 in hexadecimal, as in entity tags and reports.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Bytes in hexadecimal, in small letters.
+/// Bytes in lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
@@ -176,7 +175,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// No publication can be made of these keys.
+/// Why these keys give no publication.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NothingToPublish {
     #[error("nothing to publish: no source lists a key")]
@@ -191,7 +190,7 @@ pub enum NothingToPublish {
 }
 
 impl NothingToPublish {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {

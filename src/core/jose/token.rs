@@ -1,4 +1,4 @@
-//! Tokens: their text, and what they say before anything about them is believed.
+//! Tokens: their text, and their unverified contents.
 
 use std::fmt;
 
@@ -11,11 +11,10 @@ use zeroize::Zeroizing;
 use super::{json, kid::Kid};
 use crate::core::service_account::ServiceAccount;
 
-/// Longest token that is read, in bytes: no header of a common server takes more.
+/// Longest token that is parsed, in bytes: a common server accepts no larger header.
 const MAX_LENGTH: usize = 20_000;
 
-/// The text of a token that was made for us. Whoever holds it is its subject, so it is printed only
-/// where somebody asked for it, and wiped when it is dropped.
+/// The text of a minted token. It is a credential, so it is printed only on request, and wiped when dropped.
 pub struct Token(Zeroizing<String>);
 
 impl Token {
@@ -37,19 +36,19 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The JOSE header of a token (RFC 7515 section 4.1), the members that a service-account token has.
+/// The JOSE header of a token (RFC 7515 section 4.1), with the members of service-account tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Header {
     pub alg: String,
-    /// An empty one names no key.
+    /// `None` if it is empty.
     #[serde(default, deserialize_with = "named")]
     pub kid: Option<Kid>,
     pub typ: Option<String>,
 }
 
-/// A JWT taken apart (RFC 7519); nothing in it is verified.
+/// A parsed JWT (RFC 7519); nothing in it is verified.
 ///
-/// It has no `Debug`: whoever holds the text of a token is its subject.
+/// It has no `Debug`: the text of a token is a credential.
 pub struct UnverifiedToken {
     header: Header,
     claims: Map<String, Value>,
@@ -63,11 +62,11 @@ fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Kid>, D::E
 }
 
 impl UnverifiedToken {
-    /// Takes a JWT in compact form apart.
+    /// Parses a JWT in compact form.
     ///
     /// # Errors
     ///
-    /// Says which part cannot be read; never repeats the token.
+    /// Returns which part is unreadable; never repeats the token.
     pub fn parse(text: &str) -> Result<Self, NotAToken> {
         if text.is_empty() {
             return Err(NotAToken::Empty);
@@ -102,19 +101,19 @@ impl UnverifiedToken {
         &self.header
     }
 
-    /// The claims as they are, also those that are not known here.
+    /// All claims, unknown ones included.
     #[must_use]
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
     }
 
-    /// `iss`, when it is a text.
+    /// `iss`, if it is a string.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.text("iss")
     }
 
-    /// `sub`, when it is a text.
+    /// `sub`, if it is a string.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         self.text("sub")
@@ -126,7 +125,7 @@ impl UnverifiedToken {
         self.subject().and_then(ServiceAccount::of_subject)
     }
 
-    /// `aud`, which is one text or a list of them (RFC 7519 section 4.1.3); whatever else is left out.
+    /// `aud`: a string or a list of strings (RFC 7519 section 4.1.3); other values are left out.
     #[must_use]
     pub fn audiences(&self) -> Vec<&str> {
         match self.claims.get("aud") {
@@ -136,25 +135,25 @@ impl UnverifiedToken {
         }
     }
 
-    /// `exp`, when it is a time.
+    /// `exp`, if it is a time.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.time("exp")
     }
 
-    /// `nbf`, when it is a time.
+    /// `nbf`, if it is a time.
     #[must_use]
     pub fn not_before(&self) -> Option<Timestamp> {
         self.time("nbf")
     }
 
-    /// `iat`, when it is a time.
+    /// `iat`, if it is a time.
     #[must_use]
     pub fn issued_at(&self) -> Option<Timestamp> {
         self.time("iat")
     }
 
-    /// The bytes that are signed: header and claims as they were sent.
+    /// The signed bytes: header and claims as sent.
     #[must_use]
     pub fn signing_input(&self) -> &[u8] {
         self.signing_input.as_bytes()
@@ -169,7 +168,7 @@ impl UnverifiedToken {
         self.claims.get(claim).and_then(Value::as_str)
     }
 
-    /// A `NumericDate` (RFC 7519 section 2) may have a fraction; it is cut off.
+    /// Parses a `NumericDate` (RFC 7519 section 2); a fraction is cut off.
     fn time(&self, claim: &str) -> Option<Timestamp> {
         let number = self.claims.get(claim)?;
         #[expect(clippy::cast_possible_truncation, reason = "`Timestamp` refuses what is out of its range")]
@@ -193,7 +192,7 @@ fn parts(count: usize) -> String {
     if count == 1 { "1 part".to_owned() } else { format!("{count} parts") }
 }
 
-/// The text is not a JWT in compact form. Never holds any of the text.
+/// The text is not a JWT in compact form. Contains none of the text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NotAToken {
     #[error("the token is empty")]

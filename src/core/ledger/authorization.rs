@@ -1,8 +1,8 @@
-//! Whose announcements the publisher believes.
+//! Which announcements the publisher accepts.
 //!
-//! Whoever is believed has his keys published, and the world trusts those. So a node is believed that a key
-//! which is known of it has signed for; a new one, when a node that is believed has admitted it. Only the first
-//! nodes of an issuer are believed on their own word.
+//! The keys of an accepted announcement are published, and every relying party trusts them. So a known node
+//! must sign with one of its known keys, and a new node must be admitted by an accepted one. Only the first
+//! nodes of an issuer are accepted without proof.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +11,15 @@ use jiff::Timestamp;
 use super::Ledger;
 use crate::core::{jose::kid::Kid, ledger::merge::NodeStatement, signer::announcement::NodeName};
 
-/// Why an announcement does not count.
+/// Why an announcement is rejected.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AnnouncementRejection {
-    /// A copy from the past.
+    /// An outdated copy.
     #[error("node `{node}` said something later already, at {known}; this is of {at}")]
     Outdated { node: NodeName, at: Timestamp, known: Timestamp },
     #[error("node `{node}` was forgotten at {gone}, and what it said before is still there")]
     Forgotten { node: NodeName, gone: Timestamp },
-    /// Its disk was lost, or somebody else speaks in its name.
+    /// Its disk was lost, or it is impersonated.
     #[error("node `{node}` announces keys, and none that is known of it has signed that")]
     Unproven { node: NodeName },
     #[error("node `{node}` announces keys, and no node has admitted it")]
@@ -27,7 +27,7 @@ pub enum AnnouncementRejection {
 }
 
 impl AnnouncementRejection {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -42,7 +42,7 @@ impl AnnouncementRejection {
         }
     }
 
-    /// Whether nothing of the node is known, so that it can take nothing away by what it does not say.
+    /// Whether no key of the node is known, so that rejecting its announcement makes no key missing.
     #[must_use]
     pub fn is_of_unknown_node(&self) -> bool {
         matches!(self, Self::NotAdmitted { .. } | Self::Forgotten { .. })
@@ -50,12 +50,12 @@ impl AnnouncementRejection {
 }
 
 impl Ledger {
-    /// Says of each announcement whether it counts, in their order.
+    /// Accepts or rejects each announcement, in the given order.
     #[must_use]
     pub fn authorize(&self, said: &[&NodeStatement]) -> Vec<Result<(), AnnouncementRejection>> {
         let known = self.known_nodes();
         let mut verdicts: Vec<_> = said.iter().map(|said| self.authorize_one(said, &known)).collect();
-        // Whoever is admitted may have admitted others.
+        // An admitted node may have admitted others.
         loop {
             let believed = || said.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
             let is_vouched_for = |candidate: &NodeStatement| {
@@ -98,7 +98,7 @@ impl Ledger {
         }
     }
 
-    /// The public keys of each node that is not forgotten.
+    /// The kids of each node that is not forgotten.
     fn known_nodes(&self) -> BTreeMap<&NodeName, BTreeSet<Kid>> {
         let signers = self.keys.values().filter(|entry| entry.is_public()).filter_map(|entry| {
             let node = &entry.signer.as_ref()?.node;

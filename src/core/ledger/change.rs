@@ -1,11 +1,11 @@
-//! What happens to keys, as the ledger remembers it.
+//! The changes of keys that the ledger records.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::core::jose::kid::Kid;
 
-/// One thing that happened to a key.
+/// One change of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
@@ -15,7 +15,7 @@ pub struct Change {
     pub kind: ChangeKind,
 }
 
-/// What happened.
+/// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
@@ -25,31 +25,31 @@ pub enum ChangeKind {
     WentMissing,
     /// A source lists it again.
     Returned,
-    /// Its retention is over.
+    /// Its retention has expired.
     Removed,
-    /// A place shows it and no source knows it.
+    /// A target shows it and no source lists it.
     #[serde(alias = "stranger_found")]
     UnmanagedKeyFound,
-    /// The operator said that it belongs to this issuer.
+    /// The operator confirmed that it belongs to this issuer.
     Adopted,
-    /// Its kid had been claimed by another key before.
+    /// Its kid was claimed by another key before.
     Replaced,
-    /// Its node shall sign with it.
+    /// Its node is ordered to sign with it.
     Ordered,
     /// Its node signs with it.
     Activated,
     /// Its node has stopped signing with it.
     Retired,
-    /// The operator said that its node is gone.
+    /// The operator stated that its node is gone.
     Forgotten,
-    /// The operator said that somebody else may have the private key.
+    /// The operator stated that the private key may be compromised.
     Revoked,
-    /// Its retention had begun at a time that was still to come, and counts from when that was noticed.
+    /// Its retention began at a future time, and counts from when that was noticed.
     Redated,
 }
 
 impl ChangeKind {
-    /// The event in words, for tables and logs.
+    /// The name of the change, for tables and logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,8 +1,9 @@
-//! Times that a clock which was ahead has left in the ledger.
+//! Future timestamps that a clock which was ahead has left in the ledger.
 //!
-//! A time that is still to come would hold whatever waits for it until then, for years if a clock was years ahead.
-//! So it counts from when it was noticed. It is not rewritten before a retention has passed, in which nothing is
-//! removed or switched: a clock that is behind looks alike, and once that is right, no time is ahead and none was lost.
+//! Such a time would block whatever waits for it, for years if the clock was years ahead. So it counts from
+//! when it was noticed. It is rewritten only after one retention, during which nothing is removed or
+//! switched: a local clock that is behind looks the same, and once that is corrected, no time is in the
+//! future and none was lost.
 
 use jiff::Timestamp;
 
@@ -10,8 +11,8 @@ use super::{ChangeKind, EntryState, IncidentKind, Ledger, Retention, signed};
 use crate::core::{jose::kid::Kid, time::later};
 
 impl Ledger {
-    /// The same, with times that are further ahead of `now` than clocks may be apart counting from when that was
-    /// noticed. `now` has to be a time that nobody disagrees with.
+    /// This ledger, with times that are further ahead of `now` than the tolerated clock skew counted from
+    /// when that was noticed. `now` must be a time that every clock agrees on.
     #[must_use]
     pub fn without_times_ahead(&self, now: Timestamp, retention: &Retention) -> Self {
         let latest_good = later(now, retention.margin);
@@ -40,7 +41,7 @@ impl Ledger {
     /// Replaces every time after `latest_good`.
     fn date(&mut self, latest_good: Timestamp, since: Timestamp, now: Timestamp) {
         self.ahead_since = None;
-        // An order counts from then, and what was asked for has not been done since.
+        // An order counts from `since`, and the request has not been fulfilled since then.
         if let Some(wish) = self.rotation_request.as_mut().filter(|wish| wish.at > latest_good) {
             wish.at = now;
         }
@@ -53,13 +54,13 @@ impl Ledger {
             }
         });
         self.advance();
-        // No state changes without a record.
+        // Every change of state is recorded.
         for kid in missing {
             self.record(now, &kid, ChangeKind::Redated);
         }
     }
 
-    /// Every time at which something has happened, by some clock of the publisher.
+    /// Visits every timestamp that a publisher's clock has set.
     fn each_time(&mut self, mut visit: impl FnMut(&mut Timestamp)) {
         for entry in self.keys.values_mut() {
             visit(&mut entry.first_seen);

@@ -1,24 +1,25 @@
-//! Who owns a publication.
+//! The owner of a publication.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Who owns a publication: born with a ledger and written on everything that follows from it.
+/// Identifies the ledger that owns a publication: created with the ledger and written to everything derived
+/// from it.
 ///
-/// Invariant: printable ASCII without white space, so that it can stand in a header.
+/// Invariant: printable ASCII without white space, so that it fits in a header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Lineage(String);
 
 impl Lineage {
-    /// Makes a lineage of random bytes that the caller drew.
+    /// Creates a lineage from random bytes.
     #[must_use]
     pub fn from_random(bytes: [u8; 8]) -> Self {
         Self(format!("{:016x}", u64::from_be_bytes(bytes)))
     }
 
-    /// A lineage as it was read from a place; whatever else stands there is as good as somebody's name.
+    /// A lineage as read from a target; any other text there counts as the lineage of another owner.
     #[must_use]
     pub fn read(text: &str) -> Self {
         let printable: String = text.chars().filter(char::is_ascii_graphic).collect();

@@ -1,4 +1,4 @@
-//! Which keys the sources list, when some are silent, lag behind or contradict each other.
+//! Merges the keys that the sources list, when some are silent, lag behind or contradict each other.
 //!
 //! Why the union, and who is right in a conflict: `docs/decisions/0004`, `docs/decisions/0006`.
 
@@ -15,41 +15,41 @@ use crate::core::{
     signer::announcement::{NodeName, SignedAnnouncement, StatementVersion},
 };
 
-/// What one source, or one API server of a control plane, said when it was last asked.
+/// The latest answer of one source, or of one API server of a control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceReport {
-    /// The name of the source or API server, unique within its issuer.
+    /// Name of the source or API server, unique within its issuer.
     pub source: String,
     pub answer: SourceAnswer,
 }
 
-/// The answer of a source. That it failed is not the same as that it has no keys.
+/// The answer of a source. A failure is not an empty list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceAnswer {
     /// These keys and no others.
     Keys(Vec<Jwk>),
-    /// These keys, and some that cannot be read.
+    /// These keys, and some that are unreadable.
     Partly { keys: Vec<Jwk>, unreadable: Unreadable },
-    /// What nodes say of their keys.
+    /// The statements of nodes about their keys.
     Announced(Vec<NodeStatement>),
-    /// It could not be reached, or what it said made no sense.
+    /// It was unreachable, or its answer was invalid.
     Failed,
-    /// It has not been asked since this process started; or it is not known who else is to be asked.
+    /// It has not been polled since this process started, or the list of endpoints to poll is not known yet.
     NotYetAsked,
 }
 
-/// What a node says of its keys.
+/// What a node states about its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatement {
     pub posted: SignedAnnouncement,
-    /// Its keys that are to be public: all but those whose last token is dead.
+    /// Its keys that belong in the publication: all but those whose last token has expired.
     pub owed: BTreeSet<Kid>,
-    /// The node signs in this process: it need not prove who it is.
+    /// The node signs in this process: it needs no proof of identity.
     pub is_own: bool,
 }
 
 impl NodeStatement {
-    /// `margin` is how far two clocks may be apart.
+    /// `margin` is the largest tolerated clock skew.
     #[must_use]
     pub fn new(posted: SignedAnnouncement, now: Timestamp, margin: Duration) -> Self {
         let owed = posted.announcement().listed(now, margin).map(|key| key.jwk.kid().clone()).collect();
@@ -65,7 +65,7 @@ impl NodeStatement {
         self.posted.announcement().version().at
     }
 
-    /// Its keys that are to be public.
+    /// Its keys that belong in the publication.
     pub fn keys(&self) -> impl Iterator<Item = &Jwk> {
         let keys = self.posted.announcement().keys();
         keys.iter().filter(|(kid, _)| self.owed.contains(*kid)).map(|(_, key)| &key.jwk)
@@ -73,25 +73,25 @@ impl NodeStatement {
 }
 
 impl SourceAnswer {
-    /// These keys; and those that cannot be read, if there are any.
+    /// An answer with these keys, and with the unreadable ones if there are any.
     #[must_use]
     pub fn of(keys: Vec<Jwk>, unreadable: Unreadable) -> Self {
         if unreadable.is_empty() { Self::Keys(keys) } else { Self::Partly { keys, unreadable } }
     }
 
-    /// How many keys are listed.
+    /// Number of listed keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys().map_or(0, |keys| keys.len())
     }
 
-    /// Whether no key is listed, or nobody knows.
+    /// Whether no key is listed, or the list is unknown.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The keys that are listed; `None` where nobody knows.
+    /// The listed keys; `None` if the list is unknown.
     #[must_use]
     pub fn keys(&self) -> Option<Vec<&Jwk>> {
         match self {
@@ -102,48 +102,48 @@ impl SourceAnswer {
     }
 }
 
-/// What the sources say together.
+/// The merged answers of all sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merged {
     /// The union of the accepted answers.
     pub listed: BTreeMap<Kid, Jwk>,
-    /// The keys that may be listed and cannot be read.
+    /// Keys that may be listed but are unreadable.
     pub unreadable: Unreadable,
-    /// The nodes that say what they have.
+    /// The nodes whose announcements are accepted.
     pub nodes: BTreeMap<NodeName, StatementVersion>,
-    /// What they say of their keys.
+    /// What these nodes state about their keys.
     pub signers: BTreeMap<Kid, KeyOwner>,
-    /// Why announcements do not count.
+    /// The announcements that are rejected, and why.
     pub rejected: Vec<AnnouncementRejection>,
-    /// Whether every source answered and was accepted. Only then does a key that nobody lists count as
+    /// Whether every source answered and was accepted. Only then does a key that no source lists count as
     /// missing.
     pub complete: bool,
-    /// Whether keys may be removed. The caller says no as long as a witness of the ledger, who might tell that
-    /// it came from a backup, has not been heard.
+    /// Whether keys may be removed. The caller clears it until every target has been observed that could show
+    /// that the ledger was restored from a backup.
     pub may_remove: bool,
-    /// Whether nobody can have read a JWKS of this issuer before. The caller says so of an issuer that has no
-    /// ledger and whose places were all found empty.
+    /// Whether no relying party can have read a JWKS of this issuer before. The caller sets it for an issuer
+    /// that has no ledger and whose targets were all found empty.
     pub is_beginning: bool,
     /// The sources whose answers were rejected as a whole.
     pub conflicts: Vec<Conflict>,
 }
 
-/// A source gave a kid to another key than the rightful one.
+/// A source uses a kid for another key than the canonical one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("kid `{kid}` names two different keys, one from source `{newcomer}`, one from {incumbent}")]
 pub struct Conflict {
     pub kid: Kid,
     pub newcomer: String,
-    /// In words: another source, or the ledger.
+    /// Another source, or the ledger, in words.
     pub incumbent: String,
 }
 
-/// Unites the answers of all sources of one issuer.
+/// Merges the answers of all sources of one issuer.
 ///
-/// When two different keys claim one kid, the key from which Kubernetes derives that kid is the rightful
-/// one; without such a key it is the one in the ledger, then that of the source named first. The answer
-/// of the other source is rejected as a whole: its sender cannot be trusted about its other keys either.
-/// What the ledger holds of that source stays, because the result is then not complete.
+/// If two different keys claim one kid, the canonical key is the one from which Kubernetes derives that kid;
+/// if there is none, the one in the ledger; otherwise that of the source named first. The answer of the other
+/// source is rejected as a whole: its other keys cannot be trusted either. What the ledger holds of that
+/// source stays, because the result is then not complete.
 #[must_use]
 pub fn merge<'a>(
     ledger: &Ledger,
@@ -209,7 +209,7 @@ pub fn merge<'a>(
     merged
 }
 
-/// The nodes whose announcements were read, and why some of those do not count.
+/// The nodes whose announcements were read, each with its acceptance or rejection.
 #[must_use]
 pub fn statements<'a>(
     ledger: &Ledger,
@@ -219,7 +219,7 @@ pub fn statements<'a>(
     said.iter().map(|said| said.node().clone()).zip(ledger.authorize(&said)).collect()
 }
 
-/// The last that each node has said: two sources may have copies of different age.
+/// The latest statement of each node: two sources may have copies of different age.
 fn latest<'a>(reports: impl IntoIterator<Item = &'a SourceReport>) -> Vec<&'a NodeStatement> {
     let said = reports.into_iter().flat_map(|report| match &report.answer {
         SourceAnswer::Announced(said) => said.as_slice(),
@@ -236,7 +236,7 @@ fn latest<'a>(reports: impl IntoIterator<Item = &'a SourceReport>) -> Vec<&'a No
 }
 
 impl Merged {
-    /// The nodes whose announcements count, and of when the one is that does.
+    /// The nodes whose announcements are accepted, with the time of the accepted one.
     fn accept<'a>(
         &mut self,
         ledger: &Ledger,
@@ -248,7 +248,7 @@ impl Merged {
             match verdict {
                 Ok(()) => drop(believed.insert(said.node(), said.at())),
                 Err(mistrust) => {
-                    // What it would have said nobody knows.
+                    // The keys that a rejected announcement would list are unknown.
                     self.complete &= mistrust.is_of_unknown_node();
                     self.rejected.push(mistrust);
                 }
@@ -257,7 +257,7 @@ impl Merged {
         believed
     }
 
-    /// The first to claim a key has it: a node speaks of its own keys alone.
+    /// Applies an announcement. The first to claim a key owns it: a node can only speak for its own keys.
     fn apply(&mut self, posted: &SignedAnnouncement) {
         let announcement = posted.announcement();
         let node = announcement.node();
@@ -269,7 +269,7 @@ impl Merged {
     }
 }
 
-/// The keys that stand under the kid which Kubernetes derives from them, and a source of each.
+/// The keys stored under the kid that Kubernetes derives from them, each with a source.
 fn canonical<'a>(reports: impl Iterator<Item = &'a SourceReport>) -> BTreeMap<&'a Kid, (&'a str, &'a Jwk)> {
     let mut rightful = BTreeMap::new();
     for report in reports {

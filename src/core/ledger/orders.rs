@@ -1,6 +1,6 @@
-//! Which node signs with which key, which one it shall sign with, and what the operator asked for.
+//! Which node holds which key, which key each node is ordered to sign with, and what the operator requested.
 //!
-//! [`crate::core::rotation`] decides; this records.
+//! [`crate::core::rotation`] decides; this module records.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,10 +22,10 @@ use crate::core::{
     time::later,
 };
 
-/// Times are whole seconds.
+/// Timestamps are whole seconds.
 const BETWEEN_ORDERS: Duration = Duration::from_secs(1);
 
-/// The node that has a private key, and what it says that it does with it.
+/// The node that holds a private key, and the stage that it announces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyOwner {
@@ -33,7 +33,7 @@ pub struct KeyOwner {
     pub stage: Stage,
 }
 
-/// What a node shall sign with. It may sign with it for everybody: the key is ready.
+/// The key that a node is ordered to sign with, for external audiences too: the key is ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
@@ -47,41 +47,41 @@ pub struct Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderReason {
-    /// It had no order that holds.
+    /// It had no valid order.
     First,
-    /// The key before was old enough.
+    /// The previous key reached its maximum age.
     Age,
-    /// The operator asked for it.
+    /// The operator requested it.
     Asked,
-    /// The operator took the last order back.
+    /// The operator aborted the last order.
     Aborted,
-    /// The key before was revoked, and the operator wanted one that nobody has seen before: it signs as soon as every
-    /// place shows it.
+    /// The previous key was revoked, and the operator requested one that was never published: it signs as
+    /// soon as every target shows it.
     Unseen,
 }
 
-/// The operator asked for a rotation.
+/// A rotation that the operator requested.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RotationRequest {
     pub at: Timestamp,
-    /// Places that need not show a key, by the operator's word.
+    /// Targets that need not show the next key first.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub without: BTreeSet<String>,
 }
 
-/// What an operator may ask of a rotation.
+/// An operator's command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum RotationCommand {
-    /// Rotate as soon as the next keys are ready, without regard to these places.
+    /// Rotate as soon as the next keys are ready, without waiting for these targets.
     Start { without: BTreeSet<String> },
-    /// Take the last rotation back.
+    /// Abort the last rotation.
     Abort {},
-    /// Somebody else may have the private key.
+    /// The private key may be compromised.
     Revoke {
         kid: Kid,
-        /// Its node shall sign with a key that was never public.
+        /// Its node switches to a key that was never published.
         #[serde(default)]
         with_new_key: bool,
     },
@@ -89,7 +89,7 @@ pub enum RotationCommand {
     Forget { node: NodeName },
 }
 
-/// What was asked for cannot be done.
+/// Why a command cannot be executed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RotationCommandError {
     #[error("no node signs: there is nothing to rotate")]
@@ -117,7 +117,7 @@ pub enum RotationCommandError {
 }
 
 impl RotationCommandError {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -137,13 +137,13 @@ impl RotationCommandError {
 }
 
 impl Ledger {
-    /// What every node was last ordered.
+    /// The last order of each node.
     #[must_use]
     pub fn orders(&self) -> &BTreeMap<NodeName, Order> {
         &self.orders
     }
 
-    /// The rotation that the operator asked for and that is not over.
+    /// The rotation that the operator requested and that is not complete.
     #[must_use]
     pub fn rotation_request(&self) -> Option<&RotationRequest> {
         self.rotation_request.as_ref()
@@ -159,7 +159,7 @@ impl Ledger {
         signers.collect()
     }
 
-    /// The public keys of a node, the oldest first.
+    /// The public keys of a node, oldest first.
     #[must_use]
     pub fn keys_of(&self, node: &NodeName) -> Vec<(&Kid, &Entry, Stage)> {
         let of_node = |(kid, entry)| {
@@ -178,7 +178,7 @@ impl Ledger {
         self.keys.values().filter_map(|entry| Some(&entry.signer.as_ref()?.node)).collect()
     }
 
-    /// The keys that a node says it signs with, revoked ones among them.
+    /// The keys that a node announces as active, revoked ones included.
     pub fn active_keys_of<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a Kid, &'a Entry)> {
         self.keys.iter().filter(move |(_, entry)| {
             let signer = entry.signer.as_ref().filter(|signer| signer.node == *node);
@@ -187,13 +187,13 @@ impl Ledger {
         })
     }
 
-    /// The tombstones of keys whose private half somebody else may have.
+    /// The tombstones of keys whose private key may be compromised.
     pub fn revoked(&self) -> impl Iterator<Item = &Kid> {
         let is_revoked = |entry: &Entry| matches!(entry.state, EntryState::Revoked { .. });
         self.keys.iter().filter(move |(_, entry)| is_revoked(entry)).map(|(kid, _)| kid)
     }
 
-    /// What a node is to be told.
+    /// The desired state for a node.
     #[must_use]
     pub fn orders_for(&self, node: &NodeName) -> DesiredState {
         let order = self.orders.get(node);
@@ -206,9 +206,9 @@ impl Ledger {
         }
     }
 
-    /// Takes in what nodes say of their keys. Who holds a key does not change.
+    /// Applies the statements of nodes about their keys. The owner of a key never changes.
     ///
-    /// A key that its node does not name is lost: it has signed its last token just now, at the latest.
+    /// A key that its node does not name is lost: it signed its last token just now at the latest.
     pub(super) fn apply(&mut self, merged: &Merged, retention: &Retention, now: Timestamp) {
         let lost =
             Stage::Retired { since: now, latest_exp: Some(longest(now, retention.max_token_lifetime)) };
@@ -223,7 +223,7 @@ impl Ledger {
             Some((kid.clone(), KeyOwner { stage: lost, ..signer.clone() }))
         }));
         for (node, word) in &merged.nodes {
-            // Who was forgotten and is believed lives.
+            // A forgotten node whose statement is accepted is running.
             let was_forgotten = self.forgotten.remove(node).is_some();
             if self.last_statements.insert(node.clone(), *word) != Some(*word) || was_forgotten {
                 self.advance();
@@ -238,7 +238,7 @@ impl Ledger {
                 known => known.as_ref().map(|known| known.stage),
             };
             entry.signer = Some(said.clone());
-            // Whether a revoked key still signs is worth knowing, and no event of its life.
+            // Whether a revoked key still signs is recorded, but is not a change of the key.
             if !entry.is_public() {
                 self.advance();
                 continue;
@@ -253,14 +253,14 @@ impl Ledger {
         }
     }
 
-    /// The time of the latest order that a node says it has dealt with.
+    /// The time of the latest order that a node has processed by its own statement.
     #[must_use]
     pub fn observed_order(&self, node: &NodeName) -> Option<Timestamp> {
         self.last_statements.get(node).and_then(|word| word.observed_order)
     }
 
-    /// Whether a node has dealt with an order that it was given at a time. What it says to have heard after
-    /// `latest_good` it has by a clock that was ahead.
+    /// Whether a node has processed an order given at `ordered`. If its statement names an order later than
+    /// `latest_good`, a clock was ahead and the statement does not count.
     pub(super) fn has_dealt_with(
         &self,
         node: &NodeName,
@@ -271,15 +271,15 @@ impl Ledger {
         ordered.is_none_or(|at| heard >= Some(at))
     }
 
-    /// Whether the operator wants the next key of a node to sign without the propagation wait, and which keys it is not
-    /// to be, because they were known by then.
+    /// The keys known of a node when the operator allowed its next key to sign without the propagation wait,
+    /// if so: the next key is none of these.
     #[must_use]
     pub fn waived(&self, node: &NodeName) -> Option<&BTreeSet<Kid>> {
         self.propagation_waived.get(node)
     }
 
-    /// Records an order; see [`crate::core::rotation::next_step`]. It is later than the one before, whoever
-    /// gave that and by which clock.
+    /// Records an order; see [`crate::core::rotation::next_step`]. Its time is later than that of the
+    /// previous order, whichever publisher and clock gave that.
     #[must_use]
     pub fn order(&self, node: &NodeName, sign: &Kid, why: OrderReason, now: Timestamp) -> Self {
         let mut ledger = self.clone();
@@ -297,11 +297,11 @@ impl Ledger {
         ledger
     }
 
-    /// Takes the operator's word. `gates` are the places that must show a key before it signs.
+    /// Executes an operator's command. `gates` are the targets that must show a key before it signs.
     ///
     /// # Errors
     ///
-    /// Says why nothing is changed.
+    /// Returns the reason why nothing is changed.
     pub fn execute(
         &self,
         ask: &RotationCommand,
@@ -319,13 +319,13 @@ impl Ledger {
         }
     }
 
-    /// Asks for a rotation of every node, as soon as its standby is ready.
+    /// Requests a rotation of every node, as soon as its standby key is ready.
     ///
-    /// `without` names places that need not show a key.
+    /// `without` names targets that need not show the key first.
     ///
     /// # Errors
     ///
-    /// Fails when nobody signs, when a rotation was asked for already, and for a place that is unknown.
+    /// Fails if no node signs, if a rotation was requested already, and if a target is unknown.
     pub fn start(
         &self,
         without: BTreeSet<String>,
@@ -340,11 +340,11 @@ impl Ledger {
             return Err(RotationCommandError::NobodySigns);
         }
         match &self.rotation_request {
-            // Another list of places is another word.
+            // A different list of targets is a different request.
             Some(wish) if wish.without == without => Err(RotationCommandError::AskedAlready { at: wish.at }),
             _ => {
                 let mut ledger = self.clone();
-                // Later than every order, whatever clock those were given by.
+                // Later than every order, whichever clock gave those.
                 let last = self.orders.values().map(|order| later(order.at, BETWEEN_ORDERS)).max();
                 ledger.rotation_request =
                     Some(RotationRequest { at: last.map_or(now, |last| now.max(last)), without });
@@ -354,7 +354,7 @@ impl Ledger {
         }
     }
 
-    /// The wish is fulfilled, or nobody is left to fulfil it.
+    /// Clears the rotation request: it is fulfilled, or no node is left to fulfil it.
     #[must_use]
     pub fn complete_rotation(&self) -> Self {
         let mut ledger = self.clone();
@@ -364,14 +364,18 @@ impl Ledger {
         ledger
     }
 
-    /// Takes a rotation back: one that was asked for and has not begun, a new key that is waited for after a
-    /// revocation (then the key that is ready signs), or else the last order of every node that has a way back. The way back is the key that the node has retired last, if it was ready when the order
-    /// was given and every gating place has shown it without a gap since: else somebody may have a copy without it.
+    /// Aborts the first of these that applies: a requested rotation that has not begun; the wait for a new
+    /// key after a revocation (the ready key signs instead); else the last order of every node that can go
+    /// back.
+    ///
+    /// A node goes back to the key that it retired last, if that was ready when the order was given and every
+    /// required target has shown it without a gap since: otherwise a relying party may have a copy without
+    /// it.
     ///
     /// # Errors
     ///
-    /// Fails when there is nothing to take back, and when a place has not shown the key before all the time:
-    /// then nothing is changed.
+    /// Fails if there is nothing to abort, and if a target has not shown the previous key without a gap: then
+    /// nothing is changed.
     pub fn abort(
         &self,
         gates: &BTreeSet<String>,
@@ -412,19 +416,19 @@ impl Ledger {
         if is_done { Ok(ledger) } else { Err(RotationCommandError::NothingToAbort) }
     }
 
-    /// The key that a node signed with before the one that it was ordered.
+    /// The key that a node signed with before the ordered one.
     fn retired_last(&self, node: &NodeName, ordered: &Kid) -> Option<(&Kid, &Entry)> {
         let before = self.keys_of(node).into_iter().filter(|(kid, ..)| *kid != ordered);
         let signed = before.filter(|(_, _, stage)| !matches!(stage, Stage::Standby { .. }));
         signed.max_by_key(|(_, _, stage)| stage.since()).map(|(kid, entry, _)| (kid, entry))
     }
 
-    /// Takes the operator's word that somebody else may have the private key: it is public no more, at once
-    /// and for ever, and its node stops signing with it. Live tokens that it signed are dead.
+    /// Revokes a key that may be compromised: it leaves the publication at once and permanently, and its node
+    /// stops signing with it. Live tokens that it signed become invalid.
     ///
     /// # Errors
     ///
-    /// Fails when the kid is unknown or was revoked already.
+    /// Fails if the kid is unknown or was revoked already.
     pub fn revoke(&self, kid: &Kid, now: Timestamp) -> Result<Self, RotationCommandError> {
         let mut ledger = self.clone();
         let stranger = ledger.unmanaged_keys.remove(kid);
@@ -448,19 +452,21 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// The same, and the node that signs with the key goes on with one that was never public, as soon as every place
-    /// shows it: some readers look at a JWKS again for a kid alone that they have never seen, and accept the revoked
-    /// key until then. Whoever has a copy of before refuses the new key's tokens.
+    /// Revokes a key, and lets its node continue with one that was never published, as soon as every target
+    /// shows it.
     ///
-    /// Its standby signs for the API server alone meanwhile: so the node makes another key, and can prove that it is
-    /// its own.
+    /// Some relying parties fetch a JWKS again only for a kid that they have never seen, and accept the
+    /// revoked key until then. A relying party with a cached copy rejects tokens of the new key.
+    ///
+    /// Meanwhile the standby key signs for the API server only: so the node creates another key, and can
+    /// prove that it owns it.
     ///
     /// # Errors
     ///
-    /// As [`Self::revoke`], and when no node signs with the key.
+    /// As [`Self::revoke`], and if no node signs with the key.
     pub fn revoke_for_a_new_key(&self, kid: &Kid, now: Timestamp) -> Result<Self, RotationCommandError> {
         let mut ledger = self.revoke(kid, now)?;
-        // A node that was ordered to another key keeps that one and its standby, and makes none.
+        // A node that was ordered to use another key keeps that one and its standby key, and creates none.
         let signs = |signer: &&KeyOwner| match self.orders.get(&signer.node) {
             Some(order) => order.sign == *kid,
             None => matches!(signer.stage, Stage::Active { .. }),
@@ -475,12 +481,12 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Takes the operator's word that a node is gone and signs no more: its keys are kept for as long as a
-    /// token that it may have signed just now lives.
+    /// Forgets a node that is gone and signs no more: its keys are kept until a token that it may have signed
+    /// just now has expired.
     ///
     /// # Errors
     ///
-    /// Fails when no key is known of the node.
+    /// Fails if no key of the node is known.
     pub fn forget(
         &self,
         node: &NodeName,

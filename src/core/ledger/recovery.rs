@@ -1,9 +1,9 @@
-//! Recognises a ledger that was lost, damaged, restored from a backup or edited by hand.
+//! Detects a ledger that was lost, damaged, restored from a backup or edited by hand.
 //!
-//! The witnesses are a process that knows what it last read or stored, and the places, each of which says
-//! from which change of the ledger it was written. Ledgers never lose an entry and never go back, and no
-//! state changes without a record: whatever breaks that is repaired from what is known, by union, and then
-//! holds all removals for one retention (`docs/decisions/0019`).
+//! The evidence comes from a process that knows what it last read or stored, and from the targets, each of
+//! which carries the sequence of the ledger that it was written from. A ledger never loses an entry, never
+//! goes back, and changes no state without a record. A violation is repaired from what is known, by union,
+//! and then a retention hold stops all removals for one retention (`docs/decisions/0019`).
 
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
@@ -16,24 +16,24 @@ use crate::core::{
     time::later,
 };
 
-/// How many of the last incidents are kept: each is rare and worth a look.
+/// Number of incidents kept: each is rare and worth a look.
 const INCIDENTS_KEPT: usize = 20;
-/// Largest sequence that a place is believed: half of what there is, so that one which somebody forged
-/// leaves as many changes as a ledger can ever need.
+/// Largest sequence that is accepted from a target: half of the range, so that a forged one leaves more
+/// changes than a ledger can ever need.
 const MAX_WITNESSED: u64 = MAX_SEQUENCE / 2;
 
-/// What stands where a ledger was stored.
+/// What was found where the ledger is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredLedger {
     Nothing,
-    /// Something that is no ledger.
+    /// Something that is not a ledger.
     Damaged(InvalidLedger),
     /// The version before a damaged or missing one.
     Previous(Arc<Ledger>),
     Ledger(Arc<Ledger>),
 }
 
-/// No key is removed in this time.
+/// No key is removed during this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetentionHold {
@@ -41,7 +41,7 @@ pub struct RetentionHold {
     pub until: Timestamp,
 }
 
-/// Something that happened to the ledger as a whole.
+/// An incident that affected the ledger as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Incident {
@@ -50,15 +50,14 @@ pub struct Incident {
     pub kind: IncidentKind,
 }
 
-/// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentKind {
-    /// Nothing was left of it; it was stored again from memory.
+    /// The ledger was gone; it was stored again from memory.
     Lost,
-    /// It could not be read; what was known is stored instead.
+    /// It could not be read; it was stored again from what is known.
     Damaged,
-    /// It is older than what a witness knows, or its history is another one.
+    /// It is older than `seen_by` knows, or has a different history.
     Restored {
         found: u64,
         #[serde(alias = "witness")]
@@ -67,9 +66,9 @@ pub enum IncidentKind {
     },
     /// These keys differ without a record of it.
     Edited { kids: BTreeSet<Kid> },
-    /// It goes on for another issuer: the configuration names the old one under `previous_issuers`.
+    /// It continues for another issuer: the configuration names the old one under `previous_issuers`.
     Moved { from: Issuer },
-    /// It has times that are still to come, the last of them this one; see [`Ledger::without_times_ahead`].
+    /// It contains future timestamps, up to this one; see [`Ledger::without_times_ahead`].
     Ahead { latest: Timestamp },
 }
 
@@ -96,7 +95,7 @@ impl fmt::Display for IncidentKind {
     }
 }
 
-/// What was found cannot be brought together with what is known.
+/// The stored ledger cannot be reconciled with the known one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Irreconcilable {
     #[error(transparent)]
@@ -108,14 +107,14 @@ pub enum Irreconcilable {
 }
 
 impl Ledger {
-    /// Brings what was found together with this ledger, which was read or stored before.
+    /// Reconciles the stored ledger with this one, which was read or stored before.
     ///
-    /// A ledger that has only moved on is taken as it is. A ledger at change 0 knows nothing, and takes what
-    /// it finds.
+    /// A ledger that has only moved on is taken as it is. A ledger at change 0 knows nothing, and takes
+    /// whatever is stored.
     ///
     /// # Errors
     ///
-    /// Fails when another lineage was found, and when something damaged was and nothing is known.
+    /// Fails if the stored ledger is of another lineage, or is damaged while nothing is known.
     pub fn reconcile(
         &self,
         found: &StoredLedger,
@@ -145,13 +144,13 @@ impl Ledger {
         }
     }
 
-    /// Takes in that a place was written from a later change than this one. Read the stored ledger first:
-    /// most often another writer was only faster.
+    /// Records that a target was written from a later change than this one. Read the stored ledger first:
+    /// usually another writer was only faster.
     ///
-    /// Somebody who may write to the place can forge what it says. So nothing but the sequence is taken from
-    /// it, no key; and while a hold lasts, and for as long after it as a retention, no place can begin
-    /// another: in that time keys that are due are removed. What the place shows then counts from the next look:
-    /// the times of a backup are too early if it has stopped showing a key since.
+    /// Whoever can write to the target can forge its revision. So only the sequence is taken from it, no key;
+    /// and during a hold, and for one retention after it, no target can start another: in that time keys that
+    /// are due are removed. The times of that target count from its next observation: those of a backup are
+    /// too early if the target has stopped showing a key since.
     #[must_use]
     pub fn observe_revision(&self, place: &str, sequence: u64, now: Timestamp, wait: Duration) -> Self {
         if !self.is_behind(sequence) {
@@ -172,13 +171,13 @@ impl Ledger {
         ledger
     }
 
-    /// Whether a place that was written from change `sequence` knows more than this ledger.
+    /// Whether a target that was written from change `sequence` is ahead of this ledger.
     #[must_use]
     pub fn is_behind(&self, sequence: u64) -> bool {
         (self.sequence + 1..=MAX_WITNESSED).contains(&sequence)
     }
 
-    /// Whether no key is removed now.
+    /// Whether a retention hold is active.
     #[must_use]
     pub fn is_held(&self, now: Timestamp) -> bool {
         self.retention_hold.is_some_and(|hold| now < hold.until)
@@ -197,19 +196,19 @@ impl Ledger {
         Some(format!("{}; no key is removed before {}{strangers}", incident.kind, hold.until))
     }
 
-    /// The changes that an earlier state of this ledger does not have.
+    /// The changes that `before`, an earlier state of this ledger, does not have.
     #[must_use]
     pub fn changes_since(&self, before: &Self) -> Vec<Change> {
         without(&self.changes, &before.changes)
     }
 
-    /// The incidents that an earlier state of this ledger does not have.
+    /// The incidents that `before`, an earlier state of this ledger, does not have.
     #[must_use]
     pub fn incidents_since(&self, before: &Self) -> Vec<Incident> {
         without(&self.incidents, &before.incidents)
     }
 
-    /// The same for another issuer, without a record: for a copy in memory alone.
+    /// This ledger for another issuer, without a record: for a copy in memory only.
     #[must_use]
     pub fn of_issuer(self, issuer: Issuer) -> Self {
         Self { issuer, ..self }
@@ -248,11 +247,12 @@ impl Ledger {
         self.united_with(found).repaired(IncidentKind::Edited { kids }, now, wait)
     }
 
-    /// The same, with the later of the times since which a place shows a key: time only ever starts anew. One that
-    /// is still to come holds nothing: whoever stored this ledger may have dated it anew.
+    /// This ledger, with the later of the two times since which each target shows a key: such a time only
+    /// ever starts anew. A known time in the future does not count: whoever stored this ledger may have
+    /// redated it.
     fn seen_no_earlier_than(&self, before: &Self, now: Timestamp) -> Self {
         let mut ledger = self.clone();
-        // Nor is a clock said to have been ahead for longer than is known.
+        // Likewise, a clock is not recorded as ahead for longer than is known.
         ledger.ahead_since = self.ahead_since.map(|since| since.max(before.ahead_since.unwrap_or(now)));
         for (kid, entry) in &mut ledger.keys {
             let Some(known) = before.keys.get(kid) else { continue };
@@ -264,7 +264,7 @@ impl Ledger {
         ledger
     }
 
-    /// Whether this is a later state of the same ledger, and nobody but its keepers changed it in between.
+    /// Whether this is a later state of the same ledger, changed only by Signpost in between.
     #[must_use]
     pub fn goes_on_from(&self, earlier: &Self) -> bool {
         self.lineage == earlier.lineage
@@ -273,16 +273,16 @@ impl Ledger {
             && earlier.unrecorded(self).is_empty()
     }
 
-    /// Whether the history of this ledger goes on from that of an earlier one. If it does not, a backup was put
-    /// back, what was stored from there on is known here, and then a later backup of before was put back.
+    /// Whether the history of this ledger continues that of an earlier one. If not, a backup was restored,
+    /// this process has seen what was stored after that, and then a backup from before was restored.
     fn follows(&self, earlier: &Self) -> bool {
         goes_on(&self.changes, &earlier.changes, CHANGES_KEPT)
             && goes_on(&self.incidents, &earlier.incidents, INCIDENTS_KEPT)
     }
 
-    /// The keys of which a later ledger says something else without a record of why.
+    /// The keys that differ in a later ledger without a record of why.
     fn unrecorded(&self, later: &Self) -> BTreeSet<Kid> {
-        // Old records are dropped; what they told has to be believed.
+        // Old records are dropped; the changes that they explained have to be accepted.
         let complete = later.changes.len() < CHANGES_KEPT
             || later.changes.iter().any(|change| self.changes.contains(change));
         let new = without(&later.changes, &self.changes);
@@ -318,7 +318,7 @@ impl Ledger {
         united
     }
 
-    /// Takes over sequence and history.
+    /// Merges sequence and history.
     fn remember(&mut self, other: &Self) {
         self.sequence = self.sequence.max(other.sequence);
         unite(&mut self.changes, &other.changes, |change| change.at, CHANGES_KEPT);
@@ -348,7 +348,7 @@ impl Ledger {
     }
 }
 
-/// Both histories in order of time, without what is older than the last `kept`.
+/// Merges both histories in order of time, and keeps the last `kept`.
 fn unite<T: Clone + PartialEq>(ours: &mut Vec<T>, theirs: &[T], at: fn(&T) -> Timestamp, kept: usize) {
     let new = without(theirs, ours);
     ours.extend(new);
@@ -356,13 +356,13 @@ fn unite<T: Clone + PartialEq>(ours: &mut Vec<T>, theirs: &[T], at: fn(&T) -> Ti
     ours.drain(..ours.len().saturating_sub(kept));
 }
 
-/// Whether `later` has the end of `earlier`, or has dropped all of it: `kept` is how much is kept.
+/// Whether `later` contains the end of `earlier`, or has dropped all of it: it keeps `kept` records.
 fn goes_on<T: PartialEq>(later: &[T], earlier: &[T], kept: usize) -> bool {
     let dropped = || later.len() >= kept && !later.iter().any(|one| earlier.contains(one));
     earlier.last().is_none_or(|last| later.contains(last)) || dropped()
 }
 
-/// What `all` has more of than `known`: the same may happen twice in one moment.
+/// The multiset difference of `all` and `known`: the same event may happen twice in one moment.
 fn without<T: Clone + PartialEq>(all: &[T], known: &[T]) -> Vec<T> {
     let mut known: Vec<&T> = known.iter().collect();
     let is_new = |one: &&T| match known.iter().position(|other| other == one) {
@@ -375,7 +375,7 @@ fn without<T: Clone + PartialEq>(all: &[T], known: &[T]) -> Vec<T> {
     all.iter().filter(is_new).cloned().collect()
 }
 
-/// The wait in the type of differences between times.
+/// Converts a wait to the type of timestamp differences.
 #[must_use]
 pub fn signed(wait: Duration) -> SignedDuration {
     SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)

@@ -19,7 +19,7 @@ use crate::core::{
 
 const START: Timestamp = Timestamp::UNIX_EPOCH;
 
-/// What a pass makes of a ledger when its one source lists these keys.
+/// The ledger after its one source lists these keys.
 fn after(ledger: &Ledger, keys: &[Jwk], now: Timestamp) -> Ledger {
     let reports = [SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys.to_vec()) }];
     ledger.observe(&merge(ledger, &reports), now, &retention()).ledger
@@ -82,7 +82,7 @@ fn a_tombstone_is_not_brought_back_by_a_source_but_by_the_operator() {
     assert_eq!(EntryState::Missing { since: over }, state(&adopted, &rsa_key(1)));
 }
 
-/// What one source says whose JWKS has this text.
+/// The report of one source with this JWKS.
 fn said(jwks: &serde_json::Value) -> SourceReport {
     let ReceivedJwks { keys, left_out } = ReceivedJwks::parse(jwks.to_string().as_bytes()).expect("a JWKS");
     SourceReport { source: "a".to_owned(), answer: SourceAnswer::of(keys, Unreadable::of(&left_out)) }

@@ -1,4 +1,5 @@
-//! Keys that only places know: they stay where they are until the operator adopts them.
+//! Unmanaged keys: found in targets only, left there, and not published elsewhere until the operator adopts
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +9,19 @@ use serde::{Deserialize, Serialize};
 use super::{ChangeKind, Entry, EntryState, Ledger};
 use crate::core::jose::{jwk::Jwk, jwk_set::MAX_KEYS, kid::Kid};
 
-/// A key that was found in places and in no source.
+/// A key that was found in targets and in no source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnmanagedKey {
     pub jwk: Jwk,
-    /// The places that show it, and since when.
+    /// The targets that show it, and since when.
     pub shown: BTreeMap<String, Timestamp>,
 }
 
 impl Ledger {
-    /// Takes in the keys that only this place knows.
+    /// Records the unmanaged keys of a target.
     ///
-    /// They stay on that place, where somebody may rely on them, and spread nowhere until
+    /// They stay in that target, where a relying party may need them, and are not published elsewhere until
     /// [`Ledger::adopt`].
     #[must_use]
     pub fn observe_unmanaged(&self, place: &str, strangers: &[Jwk], now: Timestamp) -> Self {
@@ -36,7 +37,7 @@ impl Ledger {
             ledger.advance();
         }
         for jwk in strangers.iter().filter(|jwk| !self.keys.contains_key(jwk.kid())) {
-            // Who fills a place with keys must not fill the ledger: more can never be published anyway.
+            // A target full of keys must not fill the ledger: more can never be published anyway.
             if ledger.unmanaged_keys.len() >= MAX_KEYS && !ledger.unmanaged_keys.contains_key(jwk.kid()) {
                 continue;
             }
@@ -52,13 +53,13 @@ impl Ledger {
         ledger
     }
 
-    /// Takes the operator's word that a stranger or a removed key belongs to this issuer.
+    /// Adopts an unmanaged or removed key that belongs to this issuer, by the operator's command.
     ///
-    /// It is published everywhere and starts a full retention: nobody knows what it has signed.
+    /// It is published to all targets and starts a full retention: it is unknown what it has signed.
     ///
     /// # Errors
     ///
-    /// Fails when the kid is unknown or its key is public already.
+    /// Fails if the kid is unknown, its key is public already, or it was revoked.
     pub fn adopt(&self, kid: &Kid, now: Timestamp) -> Result<Self, AdoptionError> {
         let mut ledger = self.clone();
         let missing = EntryState::Missing { since: now };
@@ -80,7 +81,7 @@ impl Ledger {
     }
 }
 
-/// A key cannot be adopted.
+/// Why a key cannot be adopted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AdoptionError {
     #[error("kid `{kid}` is unknown: no place shows it and it was never removed")]

@@ -1,4 +1,4 @@
-//! What an operator has to look at.
+//! Alarms of a rotation, for the operator.
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use crate::core::{
 
 /// What is wrong with a rotation and does not end by itself, in words.
 ///
-/// A key that is due may wait as long as `margin` before anybody is told: nodes switch one after the other.
+/// A due key may wait as long as `margin` before an alarm: nodes switch one after the other.
 #[must_use]
 pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &Timing) -> Vec<String> {
     let mut alarms = Vec::new();
@@ -19,7 +19,7 @@ pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &T
         let plan = plan_node(ledger, node, seen, now, timing);
         let since = ledger.orders().get(node).map_or(plan.due, |order| plan.due.max(Some(order.at)));
         let is_late = since.is_some_and(|since| now.duration_since(since) > signed(timing.margin));
-        // Whoever is waited for rings for itself.
+        // The node that the others wait for has an alarm of its own.
         let is_lasting = |obstacle: &&BlockedReason| {
             obstacle.until().is_none() && !matches!(obstacle, BlockedReason::RolloutInProgress { .. })
         };
@@ -48,7 +48,7 @@ pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &T
             )
         }));
     }
-    // Where nobody obeys, the waits of a rotation are not ours.
+    // Without a node that follows orders, the waits of a rotation are not controlled here.
     let kept = seen.cache_lifetimes.iter().filter(|_| !ledger.nodes().is_empty());
     alarms.extend(kept.filter(|(_, freshness)| timing.is_shorter_than_twice(freshness.lifetime)).map(
         |(place, freshness)| {

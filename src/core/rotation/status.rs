@@ -1,4 +1,4 @@
-//! Where every key stands and what is next, for people and programs to read.
+//! The status of a rotation, for people and programs to read.
 
 use std::collections::BTreeMap;
 
@@ -13,46 +13,46 @@ use crate::core::{
     time::later,
 };
 
-/// A rotation as it stands.
+/// The status of a rotation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotationStatus {
     pub issuer: String,
-    /// When it was so.
+    /// Time of this status.
     pub at: Timestamp,
     pub nodes: BTreeMap<String, NodeStatus>,
-    /// All keys that were ever seen, in order of appearance.
+    /// All keys ever observed, in order of appearance.
     pub keys: Vec<KeyStatus>,
-    /// Kids that places show and that nobody knows, and which places.
+    /// Unmanaged kids, with the targets that show each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unmanaged_keys: BTreeMap<String, Vec<String>>,
-    /// The rotation that the operator asked for and that is not over.
+    /// The rotation that the operator requested and that is not complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotation_request: Option<RotationRequest>,
 }
 
-/// What is next for a node.
+/// The status of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
-    /// The key that it was ordered to sign with; without one it signs for the API server alone.
+    /// The order of the node; without one it signs for the API server only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
-    /// The keys that it says it signs with: one, but for a moment of a switch.
+    /// The keys that it announces as active: one, or two for a moment during a switch.
     #[serde(default)]
     pub active_keys: Vec<String>,
     /// The key that it signs with next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// When it is time for it; more may be in the way.
+    /// When the next key is due; it may be blocked beyond that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
-    /// What is in the way now, in words.
+    /// What blocks the next key now, in words.
     pub blocked_by: Vec<String>,
-    /// When what is in the way is over, as far as it ends by itself.
+    /// When the blocking reasons that end by themselves have ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
 }
 
-/// One key.
+/// The status of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyStatus {
     pub kid: String,
@@ -61,25 +61,25 @@ pub struct KeyStatus {
     /// `published`, `standby`, `ready`, `active`, `retired`, `removed` or `revoked`.
     pub state: String,
     pub first_seen: Timestamp,
-    /// Since when it stands there.
+    /// Since when it is in this state.
     pub since: Timestamp,
-    /// Its life so far, as far as the ledger remembers.
+    /// Its past states, as far as the ledger remembers.
     pub timeline: Vec<Phase>,
-    /// When it leaves, if that is known.
+    /// When it leaves the publication, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Since when each place shows it.
+    /// Since when each target shows it.
     pub shown: BTreeMap<String, Timestamp>,
 }
 
-/// From when on a key stood somewhere.
+/// A state of a key, and when it began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
     pub state: String,
     pub since: Timestamp,
 }
 
-/// Where every key stands and what is next for each node.
+/// The state of every key and the plan of each node.
 #[must_use]
 pub fn rotation_status(
     ledger: &Ledger,
@@ -140,7 +140,7 @@ fn unmanaged((kid, stranger): (&Kid, &UnmanagedKey)) -> (String, Vec<String>) {
     (kid.as_str().to_owned(), stranger.shown.keys().cloned().collect())
 }
 
-/// What happened to a key, in order.
+/// The states of a key, in order.
 fn timeline(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<Phase> {
     let born = if entry.signer.is_some() { "standby" } else { "published" };
     let mut life = vec![Phase { state: born.to_owned(), since: entry.first_seen }];
@@ -168,7 +168,7 @@ fn timeline(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<P
         && let Some(shown) = entry.shown.values().max()
     {
         let since = if entry.present_from_start { *shown } else { later(*shown, timing.until_ready()) };
-        // Afterwards it is of no interest when it could have been.
+        // Once the key has moved on, the time at which it was ready is irrelevant.
         if life.get(1).is_none_or(|next| since < next.since) {
             life.insert(1, Phase { state: "ready".to_owned(), since });
         }
@@ -176,7 +176,7 @@ fn timeline(ledger: &Ledger, kid: &Kid, entry: &Entry, timing: &Timing) -> Vec<P
     life
 }
 
-/// Since when a key stands where it does.
+/// Since when a key is in its state.
 fn since(ledger: &Ledger, kid: &Kid, standing: KeyState, timing: &Timing) -> Option<Timestamp> {
     let entry = ledger.entries().get(kid)?;
     match (standing, entry.state, entry.signer.as_ref()) {

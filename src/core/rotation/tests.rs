@@ -25,7 +25,7 @@ mod model;
 mod operator;
 mod tripwire;
 
-/// Times in seconds: propagation 99 and the one that rounding takes, tokens 50, margin 10, rotation after 1000.
+/// Waits in seconds: propagation 99 and one for rounding, tokens 50, margin 10, rotation after 1000.
 fn timing() -> Timing {
     let seconds = Duration::from_secs;
     Timing {
@@ -63,7 +63,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Everything is new: nobody can have read a JWKS before.
+    /// Everything is new: no relying party can have read a JWKS before.
     fn new() -> Self {
         let ledger = Ledger::new(terms().issuer, Lineage::from_random([1; 8]));
         let seen = RotationInputs {
@@ -74,7 +74,7 @@ impl Scene {
         Self { ledger, seen, timing: timing() }
     }
 
-    /// Key 0 is active since 0, key 1 its standby; both are shown since 0 and nobody is behind.
+    /// Key 0 is active since 0, key 1 its standby; both are shown since 0 and no clock is behind.
     fn settled() -> Self {
         let mut scene = Self::new();
         scene.announce(0, &[(0, "a", active(0)), (1, "a", standby(0))]);
@@ -88,7 +88,7 @@ impl Scene {
         self.announce_as_of(now, now, keys);
     }
 
-    /// Hears at `now` what was said at another time.
+    /// Observes at `now` what was stated at another time.
     fn announce_as_of(&mut self, said: i64, now: i64, keys: &[(usize, &str, Stage)]) {
         let mut of_nodes: BTreeMap<&str, Vec<AnnouncedKey>> = BTreeMap::new();
         for (index, name, stage) in keys {
@@ -128,7 +128,7 @@ impl Scene {
         step
     }
 
-    /// Carries out what there is to do; returns how many steps that were.
+    /// Does every step that is due; returns their number.
     fn settle(&mut self, now: i64) -> usize {
         for count in 0..10 {
             match self.step(now) {
@@ -167,7 +167,7 @@ fn not_shown(place: &str) -> BlockedReason {
     BlockedReason::NotShown { place: place.to_owned() }
 }
 
-/// Some readers keep the list of algorithms in the discovery document, and refuse what is not on it.
+/// Some relying parties cache the list of algorithms in the discovery document, and reject other algorithms.
 #[test]
 fn the_algorithm_of_a_key_is_in_discovery_everywhere_for_the_whole_wait_before_its_first_token() {
     let ec = Jwk::of_public_key(ec_key());
@@ -246,7 +246,7 @@ fn a_gap_in_what_a_place_shows_starts_the_wait_anew() {
     scene.show(960, &["us"], &[0, 1]);
     scene.held_by("a", 1059, &[propagating("us", 1060)]);
     assert_eq!(scene.step(1060), order("a", 1, OrderReason::Age));
-    // Others have written there: it may have been away in between.
+    // Another writer has changed the target: the key may have been away in between.
     let theirs = TargetObservation {
         found: Some("2".to_owned()),
         left: Some("2".to_owned()),
@@ -268,7 +268,7 @@ fn no_time_begins_by_a_clock_that_is_wrong() {
     scene.held_by("a", 2000, &[not_shown("us")]);
     scene.ledger = scene.ledger.observe_target("us", &look, Some(at(2000)));
     scene.held_by("a", 2000, &[propagating("us", 2100)]);
-    // One that goes on needs no clock.
+    // A time that continues needs no clock.
     assert_eq!(scene.ledger.observe_target("us", &look, None), scene.ledger);
 }
 
@@ -297,7 +297,7 @@ fn what_holds_a_switch_is_named() {
     scene.held_by("a", due, &[not_shown("us")]);
 }
 
-/// It may not have the key any more that it would be ordered.
+/// It may have lost the key that it would be ordered to use.
 #[test]
 fn a_node_that_is_not_heard_or_not_believed_is_given_no_order() {
     let due = 1000;
@@ -307,14 +307,14 @@ fn a_node_that_is_not_heard_or_not_believed_is_given_no_order() {
     scene.held_by("a", due, &[BlockedReason::StatementRejected { why }]);
     scene.seen.nodes.clear();
     scene.held_by("a", due, &[BlockedReason::NoStatement]);
-    // Nor is the standby ordered after a revocation: nobody would obey.
+    // Nor is the standby ordered after a revocation: the node may be gone.
     scene.ledger = scene.ledger.revoke(&kid(0), at(due)).expect("it is known");
     scene.held_by("a", due, &[BlockedReason::NoStatement]);
     scene.announce(due, &[(0, "a", active(0)), (1, "a", standby(0))]);
     assert_eq!(scene.step(due), order("a", 1, OrderReason::First));
 }
 
-/// Opens each half hour, for a minute.
+/// Opens every half hour, for a minute.
 fn half_hours() -> Window {
     let opens = Calendar::parse("*/30 * * * *").expect("five fields");
     Window::new(opens, TimeZone::UTC, Duration::from_mins(1))
@@ -331,7 +331,7 @@ fn a_key_of_age_is_replaced_while_the_window_is_open() {
     assert_eq!(scene.step(1800), order("a", 1, OrderReason::Age));
     assert_eq!(scene.step(1859), order("a", 1, OrderReason::Age));
     scene.held_by("a", 1860, &[BlockedReason::Window { until: at(3600) }]);
-    // It is open when this is asked, and not yet of use.
+    // It is open now, but the key is not due.
     scene.held_by("a", 30, &closed);
     let report = rotation_status(&scene.ledger, &scene.seen, at(30), &scene.timing);
     assert_eq!(report.nodes["a"].due, Some(at(1000)));
@@ -461,14 +461,14 @@ fn waits_that_contradict_each_other_are_all_named() {
 #[test]
 fn a_key_that_its_node_has_lost_leaves_when_no_token_of_it_can_live() {
     let mut scene = Scene::settled();
-    // One that is known is left to sign what the node says.
+    // A known key may sign by the node's statement.
     scene.announce(99, &[(0, "a", active(0)), (1, "a", standby(0)), (2, "a", standby(99))]);
     scene.announce(100, &[(2, "a", standby(99))]);
     let signer = scene.ledger.entries()[&kid(0)].signer.clone().expect("it has one");
-    // A token may live ten seconds longer than it should.
+    // A token may live ten seconds longer than allowed.
     assert_eq!(signer.stage, retired(100, 160));
     scene.show(100, &["eu", "us"], &[0, 2]);
-    // Its order is in force until there is another.
+    // Its order is valid until there is another one.
     for (now, is_public) in [(169, true), (170, true), (200, false)] {
         scene.settle(now);
         scene.announce(now, &[(2, "a", standby(99))]);

@@ -1,4 +1,4 @@
-//! Whether the world can know the key that an API server signs with, which nobody has ordered.
+//! Tripwire: whether relying parties can know the key that an API server signs with when no order named it.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,14 @@ use crate::core::{
     time::later,
 };
 
-/// How far the key that signs is known.
+/// How far the signing key is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SigningKey {
-    /// Nobody outside can verify its tokens.
+    /// No relying party can verify its tokens.
     NotPublic,
-    /// It is public, and whoever has read the JWKS before may still refuse its tokens.
+    /// It is public, but a relying party with a cached JWKS may still reject its tokens.
     NotReady { waits_for: BTreeSet<BlockedReason> },
-    /// No JWKS that anybody keeps lacks it.
+    /// No cached JWKS lacks it.
     Ready,
 }
 
@@ -33,7 +33,7 @@ impl SigningKey {
         *self == Self::Ready
     }
 
-    /// When it is ready, if time alone makes it so.
+    /// When it is ready, if only time is missing.
     #[must_use]
     pub fn ready_at(&self) -> Option<Timestamp> {
         let Self::NotReady { waits_for } = self else { return None };
@@ -41,7 +41,7 @@ impl SigningKey {
     }
 }
 
-/// Decides how far the key is known that was just seen to sign; `is_public` says whether it is in the publication.
+/// Decides how far the observed signing key is known; `is_public` tells whether it is in the publication.
 #[must_use]
 pub fn signing_key(
     ledger: &Ledger,
@@ -60,7 +60,7 @@ pub fn signing_key(
     SigningKey::NotReady { waits_for }
 }
 
-/// What keeps those who read this place from knowing the key.
+/// Why relying parties that read this target may not know the key.
 fn blocked_reasons(
     ledger: &Ledger,
     entry: &Entry,
@@ -68,7 +68,8 @@ fn blocked_reasons(
     now: Timestamp,
     timing: &Timing,
 ) -> Option<BlockedReason> {
-    // Where no key is shown, or none was shown before this one, nobody can have read a JWKS without it.
+    // If the target shows no key, or showed none before this one, no relying party can have read a JWKS
+    // without it.
     let oldest = ledger.entries().values().filter_map(|entry| entry.shown.get(place)).min()?;
     let place = place.to_owned();
     let Some(since) = entry.shown.get(&place) else { return Some(BlockedReason::NotShown { place }) };

@@ -10,10 +10,10 @@ use jiff::{
 
 use crate::core::calendar::Calendar;
 
-/// Opens at times of a calendar, for a while.
+/// Opens at calendar times, for a fixed duration.
 ///
-/// A pure function of the time: nothing has to happen at the moment at which it opens, so a look that comes late or
-/// twice is as good as any.
+/// A pure function of the time: nothing has to happen at the moment at which it opens, so a late or repeated
+/// check gives the same result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     opens: Calendar,
@@ -22,14 +22,15 @@ pub struct Window {
 }
 
 impl Window {
-    /// `opens` is read on the wall clocks of `zone`. A time that they leave out in spring is the moment at which they
-    /// are moved; one that they show twice in autumn is the first of both.
+    /// `opens` is local time in `zone`. A local time that is skipped in spring maps to the moment of the
+    /// change; one that is repeated in autumn to its first occurrence.
     #[must_use]
     pub fn new(opens: Calendar, zone: TimeZone, open_for: Duration) -> Self {
         Self { opens, zone, open_for }
     }
 
-    /// The first moment at which it is open, from `time` on: `time` itself if it is open then. `None`: never again.
+    /// The first moment from `time` on at which it is open: `time` itself if it is open then. `None`: never
+    /// again.
     #[must_use]
     pub fn open_from(&self, time: Timestamp) -> Option<Timestamp> {
         // Whatever opened before this is closed again.
@@ -38,14 +39,14 @@ impl Window {
         loop {
             wall = self.opens.first_after(wall)?;
             let opening = self.moment(TimeZone::UTC.to_datetime(wall))?;
-            // In the hour that wall clocks show a second time, openings of the first are behind us.
+            // In the repeated hour of autumn, openings of the first pass are in the past.
             if opening > past {
                 return Some(opening.max(time));
             }
         }
     }
 
-    /// When wall clocks show a time. Never earlier for a later one.
+    /// When local clocks show a time. Never earlier for a later one.
     fn moment(&self, wall: DateTime) -> Option<Timestamp> {
         let at = match self.zone.to_ambiguous_timestamp(wall).offset() {
             AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Fold { before: offset, .. } => {
@@ -76,7 +77,7 @@ impl Window {
     }
 }
 
-/// A time without a zone as if its clock were that of UTC, which shows every time once.
+/// Interprets a local time as UTC, which shows every time once.
 fn as_utc(wall: DateTime) -> Timestamp {
     TimeZone::UTC.to_timestamp(wall).unwrap_or(Timestamp::MAX)
 }

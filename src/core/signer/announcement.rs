@@ -1,7 +1,7 @@
-//! What a node that signs says of its keys.
+//! The announcement of a signing node: its keys and their stages.
 //!
-//! A node says that it signs with a key before it does, and that it stopped only once it has. So whatever
-//! dies in between, an announcement never promises less than is true (`docs/decisions/0027`).
+//! A node announces a key as active before it signs with it, and as retired only after it has stopped. So
+//! after any crash, an announcement never lists fewer keys than are needed (`docs/decisions/0027`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,24 +22,23 @@ use crate::core::{
     time::later,
 };
 
-/// The format that this program writes, and the newest that it reads.
+/// The format that this version writes, and the newest that it reads.
 const VERSION: u32 = 2;
-/// Longest name of a node: that of a DNS subdomain (RFC 1123), as Kubernetes names nodes, less what `.json` needs where
-/// names of files have 255 bytes.
+/// Longest name of a node: that of a DNS subdomain (RFC 1123), as Kubernetes names nodes, less the room for
+/// `.json` in file names of 255 bytes.
 const MAX_NAME: usize = 250;
 
-/// The name of a machine that signs, unique within its issuer. Kubernetes' own name of the node, where it
-/// has one.
+/// The name of a signing machine, unique within its issuer: the Kubernetes name of the node, if it has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct NodeName(String);
 
 impl NodeName {
-    /// Takes a name that a Kubernetes node could have.
+    /// Parses a name that a Kubernetes node could have.
     ///
     /// # Errors
     ///
-    /// Fails when it is no DNS subdomain (RFC 1123): lower-case letters, digits, `-` and `.`, at most 250.
+    /// Fails if it is not a DNS subdomain (RFC 1123): lower-case letters, digits, `-` and `.`, at most 250.
     pub fn parse(text: &str) -> Result<Self, InvalidNodeName> {
         let is_label = |label: &str| {
             !label.is_empty()
@@ -82,31 +81,31 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// The text cannot be the name of a node.
+/// The text is not the name of a node.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{name}` is no node name, expected lower-case letters, digits, `-` and `.`")]
 pub struct InvalidNodeName {
     name: String,
 }
 
-/// What a node does with one of its keys.
+/// The stage of a key, by the statement of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Stage {
-    /// It was made and has signed nothing.
+    /// It was created and has signed nothing.
     Standby { since: Timestamp },
-    /// It may sign, from just before it did for the first time.
+    /// It may sign; announced just before its first signature.
     Active { since: Timestamp },
-    /// It does not sign any more. It still could: the private key is there.
+    /// It signs no more. It still could: the private key exists.
     Retired {
         since: Timestamp,
-        /// The latest `exp` of a token that it signed for anyone but the API server; `None` if there is none.
+        /// The latest `exp` of a token that it signed for external audiences; `None` if there is none.
         latest_exp: Option<Timestamp>,
     },
 }
 
 impl Stage {
-    /// Since when.
+    /// When the stage began.
     #[must_use]
     pub fn since(self) -> Timestamp {
         match self {
@@ -114,7 +113,7 @@ impl Stage {
         }
     }
 
-    /// In one word, for metrics.
+    /// The name of the stage, for metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -124,7 +123,7 @@ impl Stage {
         }
     }
 
-    /// From when on no live token needs the key in public, if that is known.
+    /// When no live token needs the key in public any more, if known.
     #[must_use]
     pub fn dead_after(self, margin: Duration) -> Option<Timestamp> {
         match self {
@@ -136,31 +135,31 @@ impl Stage {
     }
 }
 
-/// A public key of a node, and what the node does with it.
+/// A public key of a node, and its stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AnnouncedKey {
     pub jwk: Jwk,
     pub stage: Stage,
-    /// Only tokens for API servers need it: they verify with it, and show it to nobody.
+    /// Only tokens for API servers need it: they verify with it, and exclude it from their JWKS.
     #[serde(alias = "withdrawn", default, skip_serializing_if = "std::ops::Not::not")]
     pub excluded_from_discovery: bool,
 }
 
-/// When a node spoke, and what it had dealt with by then.
+/// The version of a node's statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatementVersion {
-    /// Later than that of every other announcement that the node made before.
+    /// When the node made it: later than all its earlier announcements.
     pub at: Timestamp,
-    /// The time of the latest order that the node has dealt with: it has obeyed it, or never will.
+    /// The time of the latest order that the node has processed: it has followed it, or never will.
     #[serde(alias = "heard", default, skip_serializing_if = "Option::is_none")]
     pub observed_order: Option<Timestamp>,
 }
 
-/// Everything that a node says of its keys. It holds public keys only.
+/// What a node states about its keys. It holds public keys only.
 ///
-/// Invariant: a key stands under its kid.
+/// Invariant: each key is stored under its kid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Announcement {
@@ -169,7 +168,7 @@ pub struct Announcement {
     issuer: Issuer,
     #[serde(alias = "word")]
     statement: StatementVersion,
-    /// The nodes that the operator has admitted on this one, and the kids by which it knows them.
+    /// The nodes that the operator has admitted on this one, and the kids that identify them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     admits: BTreeMap<NodeName, BTreeSet<Kid>>,
     keys: BTreeMap<Kid, AnnouncedKey>,
@@ -187,7 +186,7 @@ impl Announcement {
         Self { version: VERSION, node, issuer, statement: word, admits: BTreeMap::new(), keys }
     }
 
-    /// The same with the nodes that this one vouches for.
+    /// This announcement, with the nodes that this one admits.
     #[must_use]
     pub fn admitting(self, admits: BTreeMap<NodeName, BTreeSet<Kid>>) -> Self {
         Self { admits, ..self }
@@ -197,7 +196,7 @@ impl Announcement {
     ///
     /// # Errors
     ///
-    /// Fails when a newer program wrote it, and when it is damaged.
+    /// Fails if a newer version wrote it or if it is damaged.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidAnnouncement> {
         let damaged =
             |error: serde_json::Error| InvalidAnnouncement::Damaged(brief(&error.to_string()).into_owned());
@@ -243,20 +242,20 @@ impl Announcement {
         &self.keys
     }
 
-    /// The nodes that the operator has admitted on this one, and the kids by which it knows them.
+    /// The nodes that the operator has admitted on this one, and the kids that identify them.
     #[must_use]
     pub fn admits(&self) -> &BTreeMap<NodeName, BTreeSet<Kid>> {
         &self.admits
     }
 
-    /// Whether both say the same, whenever they do.
+    /// Whether both are equal apart from their time.
     #[must_use]
     pub fn says_the_same_as(&self, other: &Self) -> bool {
         let word = StatementVersion { at: other.statement.at, ..self.statement };
         Self { statement: word, ..self.clone() } == *other
     }
 
-    /// The keys that are to be public: all but those whose last token is dead.
+    /// The keys that belong in the publication: all but those whose last token has expired.
     pub fn listed(&self, now: Timestamp, margin: Duration) -> impl Iterator<Item = &AnnouncedKey> {
         let is_owed = move |key: &&AnnouncedKey| key.stage.dead_after(margin).is_none_or(|dead| now < dead);
         self.keys.values().filter(is_owed)

@@ -1,4 +1,4 @@
-//! What is made of a keyring whose key files and journal disagree.
+//! Recovers a keyring whose key files and journal disagree.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,21 +10,21 @@ use crate::core::{
     signer::announcement::Stage,
 };
 
-/// Something that the journal did not lead to expect.
+/// A difference between journal and key files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecoveryFinding {
-    /// A private key of which nothing is recorded: the journal was lost, or restored from a backup, or the
-    /// process died right after it made the key.
+    /// A private key without a record: the journal was lost or restored from a backup, or the process died
+    /// right after it created the key.
     Unrecorded { kid: Kid },
     /// A private key is gone.
     Lost { kid: Kid },
 }
 
 impl Journal {
-    /// What can be relied on, given the private keys that are really there.
+    /// This journal, corrected by the private keys that exist.
     ///
-    /// Of a key that nobody knows anything about the worst is assumed: it has just stopped, and signed
-    /// tokens for everybody as long as there may be. A key that can sign no more is retired.
+    /// The worst is assumed of an unrecorded key: that it signed tokens for external audiences until now,
+    /// with the longest lifetime. A key that can sign no more is retired.
     #[must_use]
     pub fn with_private_keys(
         &self,
@@ -42,7 +42,7 @@ impl Journal {
                 next.signing.take_if(|signing| signing == kid);
                 let _ = held.retire(now);
             }
-            // What never signed is missed by no token.
+            // No token needs a key that never signed.
             !(held.lost && matches!(held.stage, Stage::Standby { .. }))
         });
         let worst = Some(longest(now, max_lifetime));

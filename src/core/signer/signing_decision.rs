@@ -1,4 +1,4 @@
-//! Which tokens may be signed, and by which key.
+//! Decides which tokens may be signed, and with which key.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,21 +9,21 @@ use serde_json::Value;
 use super::{DesiredState, Done, Journal};
 use crate::core::jose::{json, kid::Kid};
 
-/// How much later than its lifetime from now a token may end. The API server took the time before it
-/// asked; a clock that was put back in between shall cost no token.
+/// How much later than its lifetime from now a token may expire. The API server read its clock before it sent
+/// the request; a clock that was set back in between must not fail the request.
 const LEEWAY: Duration = Duration::from_secs(10);
-/// How far beyond an `exp` the horizon moves, so that a busy signer writes its disk once a minute.
+/// How far beyond an `exp` the bound moves, so that a busy signer writes to disk once a minute.
 const STRIDE: Duration = Duration::from_mins(1);
 
-/// What of a token decides whether it may be signed.
+/// The claims that decide whether a token may be signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
-    /// At least one.
+    /// Not empty.
     audiences: Vec<String>,
     expires_at: Timestamp,
 }
 
-/// The claims of a token cannot be read. Never holds any of them.
+/// The claims of a token are unreadable. Contains none of their values.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UnreadableClaims {
     #[error("not base64url without padding")]
@@ -37,14 +37,14 @@ pub enum UnreadableClaims {
 }
 
 impl Claims {
-    /// Reads the second part of a JWT.
+    /// Reads the payload of a JWT.
     ///
     /// # Errors
     ///
-    /// Says which part of it cannot be read.
+    /// Returns which part of it is unreadable.
     pub fn read(base64url: &str) -> Result<Self, UnreadableClaims> {
         let bytes = Base64UrlUnpadded::decode_vec(base64url).map_err(|_| UnreadableClaims::Encoding)?;
-        // What one reader takes for the claims and another one does not is not signed.
+        // Claims that another parser could read differently are not signed.
         let Ok(Value::Object(mut claims)) = json::parse(&bytes) else {
             return Err(UnreadableClaims::Members);
         };
@@ -69,11 +69,11 @@ impl Claims {
 pub struct SigningDecision {
     pub kid: Kid,
     pub exp: Timestamp,
-    /// Somebody other than the API server shall accept it.
+    /// The token has an audience other than the API server.
     pub external: bool,
 }
 
-/// A token is not signed.
+/// Why a token is not signed.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SigningRefusal {
     #[error("no key signs")]
@@ -85,11 +85,11 @@ pub enum SigningRefusal {
 }
 
 impl Journal {
-    /// Whether a token may be signed, and with which key.
+    /// Decides whether a token may be signed, and with which key.
     ///
     /// # Errors
     ///
-    /// Says why it may not.
+    /// Returns why it may not.
     pub fn decide(
         &self,
         orders: &DesiredState,
@@ -110,7 +110,7 @@ impl Journal {
         Ok(SigningDecision { kid, exp: claims.expires_at, external: outside })
     }
 
-    /// What must be recorded before a token is signed; `None`: nothing.
+    /// What must be recorded before the token is signed; `None`: nothing.
     #[must_use]
     pub fn reserve_expiry(&self, permit: &SigningDecision) -> Option<Done> {
         let held = self.keys.get(&permit.kid);

@@ -1,12 +1,12 @@
-//! Where an API server finds its signer.
+//! The address of the signer's socket.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// Longest name of a unix socket, in bytes: `sockaddr_un` has 108, one of which is no part of the name. A
-/// little is kept for the name under which the socket is made.
+/// Longest name of a unix socket, in bytes: `sockaddr_un` has 108, including the NUL. The rest is reserved
+/// for the temporary name under which the socket is created.
 const MAX_LENGTH: usize = 102;
 
 /// A unix socket, written as in `--service-account-signing-endpoint` of kube-apiserver.
@@ -14,16 +14,16 @@ const MAX_LENGTH: usize = 102;
 pub enum SocketName {
     /// An absolute path.
     File(PathBuf),
-    /// In the abstract namespace, without its `@`: whoever is in the network namespace can connect.
+    /// In the abstract namespace, without its `@`: every process in the network namespace can connect.
     Abstract(String),
 }
 
 impl SocketName {
-    /// Reads an absolute path, or `@NAME`.
+    /// Parses an absolute path, or `@NAME`.
     ///
     /// # Errors
     ///
-    /// Says what else it is.
+    /// Returns why the text names no socket.
     pub fn parse(text: &str) -> Result<Self, InvalidSocketName> {
         let refuse = |reason| Err(InvalidSocketName { name: text.to_owned(), reason });
         if text.len() > MAX_LENGTH {

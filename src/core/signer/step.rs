@@ -1,4 +1,4 @@
-//! What a node does next, and what is true afterwards.
+//! Decides the next step of a node, and records it in the journal.
 
 use std::time::Duration;
 
@@ -11,40 +11,41 @@ use crate::core::{
     time::later,
 };
 
-/// Most keys that are held at once. Whoever can write orders can make a node retire key after key; a JWKS
+/// Most keys that a node holds at once. Whoever can write orders can make a node retire key after key; a JWKS
 /// for Microsoft Entra has room for 100 keys of all nodes.
 pub const MAX_KEYS_PER_NODE: usize = 32;
 
-/// Least time between two words of a node.
+/// Smallest time between two statements of a node.
 pub(super) const SOONEST: Duration = Duration::from_millis(1);
 
-/// What a node does next. Each is done on disk, then recorded, then announced, then takes effect.
+/// The next step of a node. Each is done on disk, then recorded, then announced, then takes effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignerStep {
-    /// Make a key.
+    /// Create a key.
     Generate,
-    /// Sign with this key from now on: for everybody if that was `ordered`, else for the API server alone.
+    /// Start to sign with this key: for external audiences if that was `ordered`, else for the API server
+    /// only.
     Begin { kid: Kid, ordered: Option<Timestamp> },
-    /// Say that this key does not sign any more.
+    /// Record that this key signs no more.
     Stop { kid: Kid },
-    /// Take the order for the key that signs: it may sign for everybody.
+    /// Accept the order for the key that already signs: it may sign for external audiences.
     Allow { kid: Kid, ordered: Timestamp },
-    /// Say that an order will not be obeyed.
+    /// Record that an order will not be followed.
     Refuse { ordered: Timestamp },
-    /// Announce the same again, later than `after`: the operator took the node for gone, or it has lost what it
-    /// announced last (its journal, its disk, or the time that its clock was ahead).
+    /// Announce the same keys again, later than `after`: the node was forgotten but is running, or it lost
+    /// its last announcement (its journal, its disk, or the time while its clock was ahead).
     Reassert { after: Timestamp },
-    /// Show this key to nobody but the API server: no live token for others needs it.
+    /// Exclude this key from the JWKS of the API server: no live token for external audiences needs it.
     Exclude { kid: Kid },
-    /// Destroy the private key: no live token needs even the public one, or it was revoked.
+    /// Destroy the private key: no live token needs even the public key, or it was revoked.
     Destroy { kid: Kid },
 }
 
-/// What was done.
+/// A completed step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
     Generated(Jwk),
-    /// A key that others may have signed with until now: no token of it is said to have a later `exp`.
+    /// An existing key that may have signed until now: no token of it has a later `exp` than these.
     Imported {
         jwk: Jwk,
         horizon: Timestamp,
@@ -73,7 +74,7 @@ pub enum Done {
     Destroyed {
         kid: Kid,
     },
-    /// A token up to this `exp` may now be signed.
+    /// Tokens up to this `exp` may now be signed.
     ExpiryReserved {
         kid: Kid,
         outside: bool,
@@ -81,7 +82,7 @@ pub enum Done {
     },
 }
 
-/// An order that is not obeyed.
+/// Why an order is not followed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RefusedOrder {
     #[error("key `{kid}` is not of this node")]
@@ -95,10 +96,10 @@ pub enum RefusedOrder {
     /// The ledger was restored from a backup.
     #[error("key `{kid}` was ordered at {at}, and an order of {heard} was dealt with already")]
     Older { kid: Kid, at: Timestamp, heard: Timestamp },
-    /// The publisher was told so, and may have taken the key away.
+    /// The refusal was announced, so the publisher may have removed the key.
     #[error("the order of {at} for key `{kid}` was refused before")]
     Settled { kid: Kid, at: Timestamp },
-    /// Once it was obeyed, no order of the present would be.
+    /// Once a future order is followed, no present order would be.
     #[error(
         "key `{kid}` was ordered at {at}, which is still to come: this clock and the publisher's disagree"
     )]
@@ -106,20 +107,20 @@ pub enum RefusedOrder {
 }
 
 impl RefusedOrder {
-    /// Whether it will not be obeyed later either.
+    /// Whether the order will never be followed.
     fn is_for_good(&self) -> bool {
         !matches!(self, Self::Early { .. })
     }
 }
 
 impl DesiredState {
-    /// The key that shall sign, if the order can be obeyed.
+    /// The key to sign with, if the order can be followed.
     ///
-    /// `margin` is how far two clocks may be apart.
+    /// `margin` is the largest tolerated clock skew.
     ///
     /// # Errors
     ///
-    /// Says why it is not, for the log: the node goes on as if there were no order.
+    /// Returns why it cannot, for the log: the node continues as if there were no order.
     pub fn key(
         &self,
         journal: &Journal,
@@ -153,9 +154,9 @@ impl DesiredState {
 }
 
 impl Journal {
-    /// What to do now; `None` when everything is as it should be.
+    /// The next step; `None` if the node is in its desired state.
     ///
-    /// `margin` is what is added to every wait, for clocks that disagree.
+    /// `margin` is added to every wait, for clock skew.
     #[must_use]
     pub fn next_step(&self, orders: &DesiredState, now: Timestamp, margin: Duration) -> Option<SignerStep> {
         let obeyed = orders.key(self, now, margin);
@@ -188,7 +189,7 @@ impl Journal {
         }
         let unheard = orders.forgotten.filter(|gone| self.announced_at <= *gone);
         let lost = orders.announced.filter(|announced| self.announced_at < *announced);
-        // One of the future would silence the node.
+        // A future time would silence the node.
         let is_early = |time: &Timestamp| *time > later(now, margin);
         if let Some(after) = unheard.max(lost).filter(|after| !is_early(after)) {
             return Some(SignerStep::Reassert { after });
@@ -207,13 +208,13 @@ impl Journal {
         (has_room && self.standby(orders).is_none()).then_some(SignerStep::Generate)
     }
 
-    /// The time of the latest order that was dealt with. One after `latest_good` counts for nothing: a clock was ahead
-    /// then, and no order of the present would be obeyed.
+    /// The time of the latest order that was processed. A time after `latest_good` is ignored: a clock was
+    /// ahead, and no present order would be followed.
     fn observed_by(&self, latest_good: Timestamp) -> Option<Timestamp> {
         self.observed_order.filter(|heard| *heard <= latest_good)
     }
 
-    /// The key that should sign. `None`: there is none that may.
+    /// The key that should sign. `None`: no key may.
     fn signer<'a>(&'a self, ordered: Option<&'a Kid>, orders: &DesiredState) -> Option<&'a Kid> {
         let goes_on = || self.signing.as_ref().filter(|kid| !orders.revoked.contains(kid));
         ordered.or_else(goes_on).or_else(|| self.standby(orders))
@@ -226,11 +227,11 @@ impl Journal {
         standby.min_by_key(|(kid, held)| (held.stage.since(), *kid)).map(|(kid, _)| kid)
     }
 
-    /// The same once something was done.
+    /// This journal after a step was done.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot have been done: nothing is to be recorded then.
+    /// Fails if the step cannot have been done: nothing must be recorded then.
     pub fn after(&self, done: &Done, now: Timestamp) -> Result<Self, OutOfOrder> {
         let mut next = self.clone();
         next.record(done, now).ok_or_else(|| OutOfOrder { done: Box::new(done.clone()) })?;
@@ -315,7 +316,7 @@ impl JournalKey {
         }
     }
 
-    /// It does not sign any more. Nothing to do where it is so already.
+    /// Retires an active key; `None` if it is not active.
     pub(super) fn retire(&mut self, now: Timestamp) -> Option<()> {
         if matches!(self.stage, Stage::Active { .. }) {
             self.stage = Stage::Retired { since: now, latest_exp: self.latest_exp_bound };
@@ -324,19 +325,19 @@ impl JournalKey {
         None
     }
 
-    /// Whether no live token for others than the API server needs it.
+    /// Whether no live token for external audiences needs it.
     fn is_dead_outside(&self, now: Timestamp, margin: Duration) -> bool {
         self.stage.dead_after(margin).is_some_and(|dead| dead <= now)
     }
 
-    /// Whether no live token at all needs it.
+    /// Whether no live token needs it.
     fn is_over(&self, now: Timestamp, margin: Duration) -> bool {
         let inside = self.latest_internal_exp_bound.is_none_or(|horizon| later(horizon, margin) <= now);
         self.is_dead_outside(now, margin) && inside
     }
 }
 
-/// What is said to have been done cannot have been.
+/// The completed step does not follow from the journal.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{done:?} does not follow from what is recorded")]
 pub struct OutOfOrder {

@@ -27,7 +27,7 @@ fn revoke(index: usize) -> DesiredState {
     DesiredState { revoked: BTreeSet::from([kid(index)]), ..DesiredState::default() }
 }
 
-/// Does all there is to do; new keys are numbered from `made` on.
+/// Does every step that is due; new keys are numbered from `made` on.
 fn settle(
     mut journal: Journal,
     orders: &DesiredState,
@@ -104,7 +104,7 @@ fn a_rotation_begins_with_the_new_key_before_it_stops_the_old_one_and_makes_a_sp
     let (journal, steps) = settle(journal, &order(1), at(6), made);
     let begin = SignerStep::Begin { kid: kid(1), ordered: Some(at(1)) };
     assert_eq!(steps, [begin, SignerStep::Stop { kid: kid(0) }, SignerStep::Generate]);
-    // The publisher changed its mind.
+    // The publisher changed its decision.
     let (journal, steps) = settle(journal, &ordered(0, 2), at(7), made);
     assert_eq!(
         steps,
@@ -159,7 +159,7 @@ fn an_order_that_cannot_be_obeyed_is_refused_with_its_reason() {
     assert_eq!(orders.key(&journal, at(7), MARGIN), Err(RefusedOrder::Revoked { kid: kid(2) }));
 }
 
-/// Once a publisher hears that an order was dealt with, it takes the key away when its last token is dead.
+/// Once a publisher knows that an order was processed, it removes the key when its last token has expired.
 #[test]
 fn a_refusal_is_told_and_is_for_good() {
     let made = &mut 0;
@@ -202,7 +202,7 @@ fn a_ledger_that_was_restored_makes_no_node_go_back() {
     let older = backup.key(&journal, at(300), MARGIN);
     assert_eq!(older, Err(RefusedOrder::Older { kid: kid(0), at: at(199), heard: at(200) }));
     assert_eq!(journal.next_step(&backup, at(201), MARGIN), None);
-    // An order that changes nothing is obeyed too.
+    // An order that changes nothing is followed too.
     let (journal, steps) = settle(journal, &dated(1, 300), at(300), made);
     assert_eq!(steps[0], SignerStep::Allow { kid: kid(1), ordered: at(300) });
     let (journal, steps) = settle(journal, &dated(2, 280), at(301), made);
@@ -225,7 +225,7 @@ fn an_order_of_the_present_is_obeyed_although_one_of_the_future_was() {
     let made = &mut 0;
     let (journal, _) = settle(empty(), &ordered(0, 900), at(900), made);
     assert_eq!(journal.observed_order(), Some(at(900)));
-    // The clock was ahead, and is right now.
+    // The clock was ahead, and is correct now.
     let (journal, steps) = settle(journal, &ordered(0, 900), at(5), made);
     assert_eq!((journal.signing(), steps), (Some(&kid(0)), vec![]), "it goes on");
     let (journal, steps) = settle(journal, &ordered(1, 6), at(6), made);
@@ -378,7 +378,7 @@ fn of_a_key_that_nobody_recorded_the_worst_is_assumed() {
     let held = &journal.keys()[&kid(7)];
     assert_eq!(held.stage, Stage::Retired { since: at(100), latest_exp: worst });
     assert_eq!((held.latest_exp_bound, held.latest_internal_exp_bound), (worst, worst));
-    // The publisher still wants it: it signs again, and nobody outside notices.
+    // The publisher still orders it: it signs again, without an effect outside.
     let (journal, _) = settle(journal, &order(7), at(101), &mut 0);
     assert_eq!(journal.signing(), Some(&kid(7)));
 }
@@ -438,7 +438,7 @@ fn a_node_that_was_taken_for_gone_says_once_that_it_lives() {
     assert!(speaking.announcement().says_the_same_as(&journal.announcement()));
     assert!(speaking.announcement().version().at > at(6));
     assert_eq!(speaking.changed(), journal.changed(), "nothing else is news");
-    // A clock may be behind that of the publisher; whoever forges a later time silences nobody.
+    // A clock may be behind that of the publisher; a forged later time silences no node.
     let (speaking, _) = settle(journal.clone(), &forgotten_at(30), at(20), &mut made);
     assert!(speaking.announcement().version().at > at(30));
     assert_eq!(journal.next_step(&forgotten_at(31), at(20), MARGIN), None);

@@ -1,8 +1,8 @@
-//! Which other nodes a node trusts: what it lets its API server accept tokens of.
+//! The other nodes that a node trusts: its API server accepts their tokens.
 //!
-//! Whoever is trusted is cluster-admin, so nothing that the publisher, the ledger, a target or a source says
-//! counts here. An operator admits a node by hand, once; from then on its announcements count as long as a key
-//! that was trusted before has signed them, and so do the nodes that it has admitted itself.
+//! A trusted node is equivalent to cluster-admin, so nothing from the publisher, the ledger, a target or a
+//! source counts here. The operator admits a node by hand, once; from then on its announcements are accepted
+//! if a key that was trusted before has signed them, and so are the nodes that it has admitted itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,20 +15,20 @@ use crate::core::jose::{issuer::Issuer, kid::Kid};
 /// The nodes that one node trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// What each node that the operator admitted here said then.
+    /// The announcement of each node at the time when the operator admitted it here.
     pub admitted: BTreeMap<NodeName, SignedAnnouncement>,
-    /// The last that each node has said and was believed.
+    /// The latest accepted announcement of each node.
     pub known: BTreeMap<NodeName, SignedAnnouncement>,
 }
 
-/// Why an announcement does not count for a node.
+/// Why a node rejects an announcement.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Distrust {
     #[error("node `{node}` was not admitted here, nor by a node that was")]
     NotAdmitted { node: NodeName },
     #[error("node `{node}` announces keys, and none that is trusted has signed that")]
     Unproven { node: NodeName },
-    /// It may be somebody else's.
+    /// It may belong to another node.
     #[error("node `{node}` announces key `{kid}`, which has not signed that")]
     Unsigned { node: NodeName, kid: Kid },
     #[error("node `{node}` announces key `{kid}` of node `{owner}`")]
@@ -40,7 +40,7 @@ pub enum Distrust {
 }
 
 impl Distrust {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -58,19 +58,19 @@ impl Distrust {
     }
 }
 
-/// Who a node is, and what it goes by.
+/// The local node.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalNode<'a> {
     pub node: &'a NodeName,
     pub issuer: &'a Issuer,
-    /// The keys that are not of another node: its own, and those of before.
+    /// The keys that belong to no other node: its own, and the previous ones.
     pub keys: &'a BTreeSet<Kid>,
-    /// Keys that nobody shall trust any more.
+    /// Keys that must no longer be trusted.
     pub revoked: &'a BTreeSet<Kid>,
 }
 
 impl Trust {
-    /// The same once announcements were read, and why some of them do not count.
+    /// The trust after announcements were read, with the reasons why some are rejected.
     #[must_use]
     pub fn update(&self, me: LocalNode<'_>, posted: &[SignedAnnouncement]) -> (Self, Vec<Distrust>) {
         let mut trust = self.clone();
@@ -89,8 +89,8 @@ impl Trust {
         (trust, distrusted)
     }
 
-    /// Whether an announcement is news that counts; one that is known, or older, is none. One from the future counts:
-    /// a node whose clock was ahead dates each of its announcements later than the one before.
+    /// Whether an acceptable announcement is newer than the known one. A future one is accepted: a node whose
+    /// clock was ahead dates each announcement later than the previous one.
     fn judge(&self, me: LocalNode<'_>, posted: &SignedAnnouncement) -> Result<bool, Distrust> {
         let announcement = posted.announcement();
         let (name, at) = (announcement.node(), announcement.version().at);
@@ -129,8 +129,9 @@ impl Trust {
         Ok(true)
     }
 
-    /// The kids by which a node is trusted: those of the last that it said, or that the operator admitted since.
-    /// A key that it has destroyed is none of them; somebody may find it in an old backup.
+    /// The kids that identify a node: those of its latest accepted announcement, or of the one that the
+    /// operator admitted since. A key that it has destroyed is not among them; it may be found in an old
+    /// backup.
     fn kids(&self, node: &NodeName) -> BTreeSet<Kid> {
         let at = |posted: &&SignedAnnouncement| posted.announcement().version().at;
         let said = self.known.get(node).into_iter().chain(self.admitted.get(node)).max_by_key(at);
@@ -140,7 +141,7 @@ impl Trust {
         own.chain(vouched.flatten()).cloned().collect()
     }
 
-    /// The nodes that were admitted, here or by others that were.
+    /// The nodes that were admitted here, or by an admitted node.
     fn reachable(&self) -> BTreeSet<&NodeName> {
         let mut reachable: BTreeSet<&NodeName> = self.admitted.keys().collect();
         loop {
@@ -154,13 +155,13 @@ impl Trust {
         }
     }
 
-    /// Every node that it says something of.
+    /// Every node that is admitted or known.
     #[must_use]
     pub fn nodes(&self) -> BTreeSet<NodeName> {
         self.admitted.keys().chain(self.known.keys()).cloned().collect()
     }
 
-    /// What this node says of those that the operator has admitted here.
+    /// The nodes that the operator has admitted here, with the latest kids of each.
     #[must_use]
     pub fn admits(&self) -> BTreeMap<NodeName, BTreeSet<Kid>> {
         let kids = |(node, admitted): (&NodeName, &SignedAnnouncement)| {

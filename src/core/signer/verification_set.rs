@@ -1,4 +1,4 @@
-//! What the API server is told to verify with.
+//! The keys that the API server verifies with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,16 +9,17 @@ use crate::core::jose::{jwk::Jwk, kid::Kid};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerificationKey {
     pub jwk: Jwk,
-    /// It is for tokens that only the API server reads, and not shown to others.
+    /// Only tokens for the API server need it; it is excluded from the JWKS of the API server.
     pub exclude: bool,
 }
 
 impl Journal {
-    /// The keys that the API server verifies with, sorted by kid; `None` as long as there is none that it
-    /// may show to others, for it refuses such a set and keeps the one it has.
+    /// The keys that the API server verifies with, sorted by kid; `None` if every one of them is excluded,
+    /// because the API server rejects such a set and keeps the previous one.
     ///
-    /// Only what is trusted on this disk goes in: keys of this keyring, of the operator's files, and of the nodes
-    /// of [`crate::core::signer::trust`]. A word of the publisher can take one away (`revoked`), never add one.
+    /// Only keys trusted on this disk are included: those of this keyring, of the operator's files, and of
+    /// the nodes in [`crate::core::signer::trust`]. The publisher can remove a key (`revoked`), never add
+    /// one.
     #[must_use]
     pub fn verification_set(&self, revoked: &BTreeSet<Kid>) -> Option<Vec<VerificationKey>> {
         let legacy =
@@ -26,7 +27,7 @@ impl Journal {
         let own = self.keys.values().map(|held| (&held.jwk, held.excluded_from_discovery));
         let mut set: BTreeMap<&Kid, (&Jwk, bool)> = BTreeMap::new();
         for (jwk, exclude) in own.chain(legacy).filter(|(jwk, _)| !revoked.contains(jwk.kid())) {
-            // A key that stands twice is shown if either says so.
+            // A duplicate key is excluded only if both entries exclude it.
             set.entry(jwk.kid()).and_modify(|(_, other)| *other &= exclude).or_insert((jwk, exclude));
         }
         let keys: Vec<_> =

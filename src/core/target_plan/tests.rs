@@ -20,7 +20,7 @@ fn placed(found: &TargetContents, ledger: &Ledger) -> Result<TargetPlan, WriteRe
     decide(found, ledger, &terms(), Profile::Entra, false)
 }
 
-/// A place as this ledger leaves it.
+/// A target in sync with this ledger.
 fn true_place(ledger: &Ledger) -> TargetContents {
     let publication =
         Publication::render(&terms(), Profile::Entra, ledger.public_keys().cloned()).expect("has keys");
@@ -127,7 +127,7 @@ fn by_hand(bytes: impl Into<Vec<u8>>) -> Stored {
     Stored { bytes: bytes.into(), lineage: None, headers: Some(Headers::default()) }
 }
 
-/// An issuer that somebody made by hand, with its JWKS at this URL and, if it is another one, these bytes there.
+/// An issuer made by hand, with its JWKS at this URL and, if that is another one, these bytes there.
 fn made_by_hand(jwks_uri: &str, other: Option<Result<Vec<u8>, String>>) -> TargetContents {
     let document = format!(r#"{{"issuer":"{}","jwks_uri":"{jwks_uri}"}}"#, terms().issuer);
     let other = other.map(|bytes| OtherJwks { uri: jwks_uri.to_owned(), bytes });
@@ -146,7 +146,7 @@ fn the_jwks_that_a_document_made_by_hand_names_is_read_and_its_keys_stay() {
     assert_eq!(placement.writes, Document::IN_WRITE_ORDER);
 }
 
-/// `jwks_uri` of the configuration is another one than before.
+/// `jwks_uri` was changed in the configuration.
 #[test]
 fn keys_that_only_a_place_knows_move_with_its_jwks() {
     let ledger = known(&[], &[rsa_key(1)]);
@@ -154,7 +154,7 @@ fn keys_that_only_a_place_knows_move_with_its_jwks() {
     found.discovery.as_mut().expect("stored").lineage = Some(ledger.lineage().clone());
     assert_eq!(other_jwks(&found, &ledger, &terms()).as_deref(), Some(ELSEWHERE));
     assert_eq!(placed(&found, &ledger).expect("ours").strangers, [rsa_key(2)]);
-    // What is gone there is nothing to wait for: whatever Signpost published, the ledger knows.
+    // A missing document needs no wait: the ledger knows everything that Signpost published.
     found.other.as_mut().expect("set").bytes = Err("status 404".to_owned());
     assert_eq!(placed(&found, &ledger).expect("ours").strangers, []);
 }
@@ -166,12 +166,12 @@ fn no_other_jwks_is_looked_for_than_that_of_a_place_which_is_taken_over() {
     for same in ["https://issuer.example/c1/openid/v1/jwks", "https://ISSUER.example:443/c1/openid/v1/jwks"] {
         assert_eq!(other(&made_by_hand(same, None)), None, "{same}");
     }
-    // Somebody edits what is ours: it is put right, and whoever could edit it says nothing about keys.
+    // An edited document of ours is repaired, and its editor adds no keys.
     let mut ours = true_place(&ledger);
     ours.discovery = made_by_hand("https://evil.example/keys", None).discovery;
     assert_eq!(other(&ours), None);
     assert_eq!(placed(&ours, &ledger).expect("ours").writes, [Document::Discovery]);
-    // The keys of another issuer are none of ours, whatever the operator says of the place.
+    // The keys of another issuer are not ours, even with the operator's adoption.
     let document = format!(r#"{{"issuer":"https://other.example","jwks_uri":"{ELSEWHERE}"}}"#);
     assert_eq!(
         other(&TargetContents { discovery: Some(by_hand(document)), ..TargetContents::default() }),
@@ -203,7 +203,7 @@ fn what_cannot_be_read_is_not_taken_over_until_the_operator_says_so() {
         assert!(refusal.contains(reason), "{refusal}");
         decide(&found, &ledger, &terms(), Profile::Entra, true).expect("adopted");
     }
-    // Without a discovery document nobody finds it.
+    // Without a discovery document no relying party finds it.
     placed(&TargetContents { jwks: Some(by_hand("<html>")), ..TargetContents::default() }, &ledger)
         .expect("nobody's");
 }
@@ -224,20 +224,20 @@ fn a_place_whose_readers_would_miss_keys_is_not_taken_over_until_the_operator_sa
     decide(&found, &ledger, &terms(), Profile::All, false).expect("all keys stay");
     decide(&found, &ledger, &terms(), Profile::Entra, true).expect("adopted");
 
-    // Another key under a kid of ours.
+    // Another key under one of our kids.
     let mut other = serde_json::to_value(rsa_key(9)).expect("serialises");
     other["kid"] = rsa_key(1).kid().as_str().into();
     let refused = placed(&shown(serde_json::json!({ "keys": [other] }).to_string().into()), &ledger);
     assert!(matches!(refused, Err(WriteRefused::Losses { .. })), "{refused:?}");
 
-    // A key of a type that is not known here.
+    // A key of an unknown type.
     let unknown = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "AA"});
     let known_one = serde_json::to_value(rsa_key(1)).expect("serialises");
     let jwks = serde_json::json!({ "keys": [known_one, unknown] }).to_string();
     let refusal = placed(&shown(jwks.into()), &ledger).expect_err("Ed25519").to_string();
     assert!(refusal.ends_with("would lose `ed` (Ed25519)"), "{refusal}");
 
-    // One that was removed does not come back, and is no loss.
+    // A removed key does not return, and is no loss.
     let placement = placed(&shown(jwks_of(&[rsa_key(1), rsa_key(4)])), &ledger).expect("nobody's");
     assert!(!placement.publication.keys().contains(rsa_key(4).kid()));
 }
@@ -246,7 +246,7 @@ fn keys(indices: &BTreeSet<usize>) -> Vec<Jwk> {
     indices.iter().map(|index| if *index < 8 { rsa_key(*index) } else { ec_of(*index) }).collect()
 }
 
-/// A key that the profile for Entra leaves out.
+/// A key that the Entra profile leaves out.
 fn ec_of(index: usize) -> Jwk {
     let key: PublicKey = ec_key();
     let mut json = serde_json::to_value(Jwk::of_public_key(key)).expect("serialises");
@@ -255,8 +255,8 @@ fn ec_of(index: usize) -> Jwk {
 }
 
 proptest! {
-    /// Promise 3: whatever is taken over without the operator's word, its readers go on to find every key that
-    /// they find today, but those that were removed.
+    /// Promise 3: after a takeover without adoption, readers still find every key that they find today,
+    /// except for removed ones.
     #[test]
     fn no_takeover_loses_a_key(
         ours in prop::collection::btree_set(0_usize..8, 1..4),
@@ -272,7 +272,7 @@ proptest! {
         let other = elsewhere.map(|indices| Ok(jwks_of(&keys(&indices))));
         let jwks = (!at_our_path.is_empty()).then(|| jwks_of(&keys(&at_our_path))).map(by_hand);
         let mut found = TargetContents { jwks, ..made_by_hand(&jwks_uri, other) };
-        // A JWKS alone, whose readers know where it is.
+        // A JWKS without a discovery document, whose readers know its URL.
         if is_bare && found.other.is_none() {
             found.discovery = None;
         }

@@ -1,8 +1,8 @@
-//! What may happen to an issuer.
+//! The events that may happen to an issuer.
 //!
-//! Sources fail, lag, restart, disagree and talk nonsense; targets are away, are edited and emptied by
-//! strangers; two processes share the ledger, and each dies between any two steps; the ledger is lost, cut
-//! off, edited by hand, and restored from a backup.
+//! Sources fail, lag, restart, disagree and return garbage; targets are unavailable, are edited and emptied
+//! by other writers; two processes share the ledger, and each dies between any two steps; the ledger is lost,
+//! truncated, edited by hand, and restored from a backup.
 
 use proptest::prelude::*;
 
@@ -12,14 +12,14 @@ pub(super) const SOURCES: usize = 2;
 pub(super) const TARGETS: usize = 2;
 pub(super) const PROCESSES: usize = 2;
 
-/// How a source answers in one pass.
+/// How a source answers in one reconciliation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mood {
     Truthful,
     Failing,
-    /// Answers as it would have before its last change: a lagging replica.
+    /// Answers as before its last change: a lagging replica.
     Lagging,
-    /// Gives a known kid to another key.
+    /// Uses a known kid for another key.
     Contradicting,
     /// The process has just started.
     NotYetAsked,
@@ -40,20 +40,20 @@ pub(super) enum Turn {
         dies_after: Option<u8>,
         who: usize,
     },
-    /// A human deletes a document.
+    /// A person deletes a document.
     Delete {
         target: usize,
         discovery: bool,
     },
-    /// A human uploads a JWKS by hand: nonsense, or a key that nobody knows.
+    /// A person uploads a JWKS by hand: garbage, or an unknown key.
     Upload {
         target: usize,
         nonsense: bool,
     },
     LoseLedger,
-    /// What stands in the ledger's place is damaged, while every process knows it.
+    /// The stored ledger is damaged, while every process knows it.
     Damage(Damage),
-    /// The ledger of so many changes ago is put back: under running processes, or while none runs.
+    /// The ledger of so many changes ago is restored: under running processes, or while none runs.
     Restore {
         back: usize,
         running: bool,
@@ -61,7 +61,7 @@ pub(super) enum Turn {
     Restart {
         who: usize,
     },
-    /// A process decides on the ledger that it knows, while the other one may have stored a later one.
+    /// A process decides from the ledger that it knows, while the other one may have stored a later one.
     PlaceFromMemory {
         who: usize,
         target: usize,
@@ -72,11 +72,11 @@ pub(super) enum Turn {
 pub(super) enum Damage {
     Deleted,
     CutOff,
-    /// A human takes an entry out.
+    /// A person removes an entry.
     Shortened {
         key: usize,
     },
-    /// A human makes a tombstone of an entry.
+    /// A person turns an entry into a tombstone.
     Buried {
         key: usize,
     },

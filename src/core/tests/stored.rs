@@ -1,4 +1,5 @@
-//! Documents that an earlier version has stored are read as they were meant, and written in the present format.
+//! Documents that an earlier version has stored are read with the same meaning, and written in the current
+//! format.
 
 use crate::core::{
     ledger::{IncidentKind, Ledger},
@@ -8,8 +9,8 @@ use crate::core::{
     },
 };
 
-/// What `signpost` wrote before the members of format 2 had their names: a key was rotated, a foreign one stood on the
-/// target, a backup was restored, a key was revoked for a new one and a rotation was asked for.
+/// Written by `signpost` before the members of format 2 had their names: a key was rotated, the target had a
+/// foreign key, a backup was restored, a key was revoked for a new one, and a rotation was requested.
 const LEDGER: &[u8] = include_bytes!("../../../tests/vectors/stored/version-1/ledger.json");
 const JOURNAL: &[u8] = include_bytes!("../../../tests/vectors/stored/version-1/signer.json");
 const ANNOUNCEMENT: &[u8] = include_bytes!("../../../tests/vectors/stored/version-1/announcement.json");

@@ -1,4 +1,4 @@
-//! An issuer, the processes that keep it, and the account of what they owe.
+//! An issuer, its processes, and the account of what they still need to publish.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,17 +28,17 @@ use crate::core::{
     target_plan::{Headers, Stored, TargetContents, WriteRefused, decide},
 };
 
-/// Everything outside the process, and nothing that dies with it.
+/// Everything outside the processes; nothing that dies with them.
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) truth: [BTreeSet<usize>; SOURCES],
     before: [BTreeSet<usize>; SOURCES],
     pub(super) ledger: Ledger,
-    /// What is found in place of it, if somebody damaged it.
+    /// The damaged ledger that is found instead, if any.
     damaged: Option<FoundLedger>,
-    /// All that was ever stored of this lineage.
+    /// Every stored ledger of this lineage.
     backups: Vec<Ledger>,
-    /// Whether anybody but the processes ever changed what is stored.
+    /// Whether anyone but the processes ever changed the stored ledger.
     pub(super) tampered: bool,
     processes: [Process; PROCESSES],
     lineages: u8,
@@ -47,19 +47,19 @@ pub(super) struct World {
     written_from: [u64; TARGETS],
     /// Until when tokens may live that a listed key has signed.
     owed_until: BTreeMap<Kid, Timestamp>,
-    /// The keys that no source listed when all of them were last heard.
+    /// The keys that no source listed at the last complete observation.
     missing: BTreeSet<Kid>,
     /// Every kid that a stored ledger has ever removed.
     pub(super) removed: BTreeSet<Kid>,
     pub(super) adopting: bool,
 }
 
-/// What dies with a process.
+/// The state that dies with a process.
 #[derive(Clone)]
 struct Process {
     known: Ledger,
     started: Timestamp,
-    /// The targets that it has not looked at since.
+    /// The targets that it has not read since.
     unseen: BTreeSet<usize>,
 }
 
@@ -70,7 +70,7 @@ impl Process {
     }
 }
 
-/// The process died here; the next turn starts with what was stored.
+/// The process died here; the next turn starts from the stored state.
 struct Died;
 
 impl World {
@@ -144,7 +144,7 @@ impl World {
         Ok(())
     }
 
-    /// A process looks at the ledger every few seconds: it has seen the damage before it ends.
+    /// A process reads the ledger every few seconds: it has seen the damage before it ends.
     fn restart(&mut self, who: usize) {
         if self.damaged.is_some() {
             self.read(who);
@@ -152,7 +152,7 @@ impl World {
         self.processes[who] = Process::start(self.ledger.lineage(), self.now);
     }
 
-    /// Reads what is stored and brings it together with what the process knows.
+    /// Reads the stored ledger and reconciles it with the known one.
     fn read(&mut self, who: usize) {
         let found = self.damaged.clone().unwrap_or_else(|| match self.ledger.sequence() {
             0 => FoundLedger::Nothing,
@@ -172,7 +172,7 @@ impl World {
         self.processes[who].known = ledger;
     }
 
-    /// Every process looks at the ledger every few seconds, so all of them know it when it happens.
+    /// Every process reads the ledger every few seconds, so all of them know it when it is damaged.
     fn damage(&mut self, damage: Damage) {
         if self.ledger.sequence() == 0 {
             return;
@@ -204,7 +204,8 @@ impl World {
             (0..PROCESSES).for_each(|who| self.read(who));
             let goes_on = self.processes.iter().all(|process| backup.goes_on_from(&process.known));
             self.damaged = Some(FoundLedger::Ledger(Arc::new(backup.clone())));
-            // After an older backup was put back, a later one of before looks like what somebody else stored.
+            // After an older backup was restored, a later one from before looks like a state stored by
+            // another process.
             if goes_on {
                 self.forget_what_came_after(&backup);
             }
@@ -216,10 +217,10 @@ impl World {
         (0..PROCESSES).for_each(|who| self.restart(who));
     }
 
-    /// Owes only what a backup that nobody can recognise says.
+    /// Keeps only what an unrecognisable backup still needs.
     fn forget_what_came_after(&mut self, backup: &Ledger) {
-        // What happened since then without a write to a target is forgotten: tombstones, and that a missing
-        // key was listed in between.
+        // Changes since the backup that reached no target are forgotten: tombstones, and that a missing key
+        // was listed in between.
         let state = |kid: &Kid| backup.entries().get(kid).map(|entry| entry.state);
         self.removed.retain(|kid| matches!(state(kid), Some(EntryState::Removed { .. })));
         self.owed_until.retain(|kid, _| matches!(state(kid), Some(EntryState::Listed)));
@@ -227,7 +228,7 @@ impl World {
         self.missing.retain(|kid| matches!(state(kid), Some(EntryState::Missing { .. })));
     }
 
-    /// Takes in from which change a target was written; returns whether that was a later one than is known.
+    /// Records from which change a target was written; returns whether that is later than the known one.
     fn witness(&mut self, who: usize, index: usize) -> bool {
         self.processes[who].unseen.remove(&index);
         let theirs = |stored: &Stored| stored.lineage.as_ref() == Some(self.ledger.lineage());
@@ -252,7 +253,7 @@ impl World {
             return Ok(());
         };
         for document in &placement.writes {
-            // What the other one has removed in this very moment is written once more, and then no more.
+            // What the other process has removed at this very moment is written once more, but not again.
             let removed = std::mem::take(&mut self.removed);
             let written = self.write(index, *document, &placement.publication, &known);
             self.removed = removed;
@@ -261,7 +262,7 @@ impl World {
         Ok(())
     }
 
-    /// One pass as `workflow` makes it: look, observe, store the ledger, place, read back, store again.
+    /// One reconciliation, as in `reconcile`: read, observe, store the ledger, sync, read back, store again.
     fn pass(
         &mut self,
         who: usize,
@@ -282,7 +283,7 @@ impl World {
         }
         self.read(who);
         let mut merged = merge(&self.ledger, &reports);
-        // Who contradicts nobody, because nobody knows the rightful key, is believed.
+        // A source that contradicts no known canonical key is accepted.
         let is_refused =
             |report: &SourceReport| merged.conflicts.iter().any(|it| it.newcomer == report.source);
         let heard: [bool; SOURCES] = std::array::from_fn(|index| {
@@ -314,7 +315,7 @@ impl World {
         Ok(())
     }
 
-    /// What `--adopt` does before it writes: every key that a place shows becomes the ledger's.
+    /// The effect of `--adopt` before a write: every key that a target shows becomes a key of the ledger.
     fn adopt(&mut self, who: usize, up: [bool; TARGETS], life: &mut Option<u8>) -> Result<(), Died> {
         for (index, _) in up.into_iter().enumerate().filter(|(_, up)| *up) {
             let placement = decide(&self.targets[index], &self.ledger, &terms(), Profile::Entra, true);
@@ -329,10 +330,9 @@ impl World {
         Ok(())
     }
 
-    /// The keys that a source goes on to have while it cannot be heard: they may sign.
+    /// The keys that a source still has while it is unavailable: they may sign.
     ///
-    /// Left out is a key that was missing before: that it came back unheard and left again unheard cannot
-    /// be known.
+    /// Excludes a key that was missing before: that it returned and left again unobserved cannot be known.
     fn unheard(&self, heard: [bool; SOURCES]) -> BTreeSet<Kid> {
         let silent = heard.into_iter().zip(&self.truth).filter(|(heard, _)| !heard);
         let kids = silent.flat_map(|(_, keys)| keys).map(|index| rsa_key(*index).kid().clone());
@@ -423,7 +423,7 @@ impl World {
         Ok(())
     }
 
-    /// A pass in which everything works.
+    /// A reconciliation in which everything works.
     pub(super) fn good_pass(&mut self) -> Result<(), TestCaseError> {
         let (moods, up) = ([Mood::Truthful; SOURCES], [true; TARGETS]);
         self.take(&Turn::Pass { moods, up, dies_after: None, who: 0 })
@@ -451,7 +451,7 @@ impl From<Died> for Failed {
     }
 }
 
-/// Every step between two of which the process may die.
+/// Counts the steps between which the process may die.
 fn spend(life: &mut Option<u8>) -> Result<(), Died> {
     match life {
         None => Ok(()),

@@ -1,7 +1,7 @@
-//! Commands as texts advise them: whole, with the flags with which this process was started.
+//! Completes the commands in hints with the flags that this process was started with.
 
-/// The flags that say which issuers, keys and places are meant, and whether a verb that only looks into the data
-/// directory has them too.
+/// The flags that select issuers, keys and targets, and whether a command that only reads the data directory
+/// has them too.
 const MEANING: [(&str, bool); 6] = [
     ("--config", true),
     ("--data-dir", true),
@@ -11,7 +11,7 @@ const MEANING: [(&str, bool); 6] = [
     ("--profile", false),
 ];
 
-/// The flags of a command line that somebody has to repeat who types a command of ours.
+/// The flags of this process that a suggested command needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlagsInUse {
     publishing: String,
@@ -19,7 +19,7 @@ pub struct FlagsInUse {
 }
 
 impl FlagsInUse {
-    /// Picks them out of the arguments of a process.
+    /// Selects them from the arguments of a process.
     #[must_use]
     pub fn of(arguments: impl IntoIterator<Item = String>) -> Self {
         let mut in_use = Self::default();
@@ -40,7 +40,7 @@ impl FlagsInUse {
         in_use
     }
 
-    /// The text with these flags in each command of ours that takes them.
+    /// Adds these flags to each signpost command in a text that accepts them.
     #[must_use]
     pub fn complete(&self, text: &str) -> String {
         let mut completed = String::with_capacity(text.len());
@@ -66,7 +66,7 @@ impl FlagsInUse {
     }
 }
 
-/// As a shell reads it as one word.
+/// Quotes a value for a shell.
 fn quoted(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,@%+".contains(c);
     if !value.is_empty() && value.chars().all(is_plain) {

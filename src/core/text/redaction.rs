@@ -1,30 +1,29 @@
-//! Takes secrets out of text that is about to be shown.
+//! Removes secrets from text before it is shown.
 //!
 //! URLs carry them in three places: the user name and password before the host, the query (a shared access
-//! signature is `?…&sig=…`) and the fragment (`#access_token=…`). Libraries print whole URLs in their errors. PEM and tokens are
-//! what somebody gave where something else was expected, and errors repeat what they were given; so they are kept
-//! [`brief`].
+//! signature is `?…&sig=…`) and the fragment (`#access_token=…`). Libraries print whole URLs in their errors.
+//! PEM and tokens may be given by mistake, and errors repeat their input; so input is kept [`brief`].
 
 use std::{borrow::Cow, error::Error, ops::Range};
 
-/// What stands where a secret stood.
+/// Replaces a secret.
 const REMOVED: &str = "…";
 
-/// Most characters of what was given that a message repeats: enough for an issuer or a path.
+/// Most characters of the input that a message repeats: enough for an issuer or a path.
 const MAX_GIVEN: usize = 250;
-/// How many of them are from its end, where JSON readers put line and column.
+/// How many of them come from its end, where JSON parsers put line and column.
 const END: usize = 40;
 
-/// What a PEM block begins and ends with (RFC 7468).
+/// Begin and end of a PEM block (RFC 7468).
 const PEM_BEGIN: &str = "-----BEGIN ";
 const PEM_END: &str = "-----END ";
 
-/// What a JWT begins with: in base64url, a JSON object without white space whose first member has a name.
+/// Begin of a JWT: in base64url, a JSON object without white space whose first member has a name.
 const TOKEN_BEGIN: &str = "eyJ";
-/// Shortest text that is taken for a token; a header alone is not.
+/// Shortest text that counts as a token; a header alone does not.
 const TOKEN_LENGTH: usize = 40;
 
-/// The text, with every token, the user, query and fragment of every URL and all of PEM in it replaced by `…`.
+/// Replaces every token, the user, query and fragment of every URL, and all PEM in a text by `…`.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
     match redact_tokens(text) {
@@ -33,8 +32,8 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// An error and its causes in one line, for a log, a field of JSON or an Event. A cause that its parent's text ends
-/// with already is left out: some libraries print their source and return it as well.
+/// An error and its causes in one line, for a log, a JSON field or an Event. A cause that its parent's text
+/// already ends with is left out: some libraries print their source and return it too.
 #[must_use]
 pub fn error_line(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -49,7 +48,7 @@ pub fn error_line(error: &(dyn Error + 'static)) -> String {
     redact(&text).into_owned()
 }
 
-/// JSON, with the secrets in each of its texts replaced by `…`.
+/// Replaces the secrets in each string of a JSON text by `…`.
 #[must_use]
 pub fn redact_json(json: &str) -> Cow<'_, str> {
     let mut shown = String::new();
@@ -66,7 +65,7 @@ pub fn redact_json(json: &str) -> Cow<'_, str> {
     if kept == 0 { Cow::Borrowed(json) } else { Cow::Owned(shown + &json[kept..]) }
 }
 
-/// Where the first text of JSON is, with its quotation marks.
+/// The range of the first JSON string, with its quotation marks.
 fn next_text(json: &str) -> Option<Range<usize>> {
     let start = json.find('"')?;
     let mut escaped = false;
@@ -78,7 +77,7 @@ fn next_text(json: &str) -> Option<Range<usize>> {
     Some(start..start + 1 + end + 1)
 }
 
-/// The text, with every JWT in it replaced by `…`, whole or cut off.
+/// Replaces every JWT in a text by `…`, complete or truncated.
 #[must_use]
 pub fn redact_tokens(text: &str) -> Cow<'_, str> {
     let mut shown = String::new();
@@ -91,7 +90,7 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
     if shown.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(shown + rest) }
 }
 
-/// Where the first token is.
+/// The range of the first token.
 fn token(text: &str) -> Option<Range<usize>> {
     let is_of_token = |character: char| character.is_ascii_alphanumeric() || "-_.=".contains(character);
     let mut begins = text.match_indices(TOKEN_BEGIN).map(|(start, _)| {
@@ -104,7 +103,7 @@ fn token(text: &str) -> Option<Range<usize>> {
 
 fn redact_pem(text: &str) -> Cow<'_, str> {
     match text.find(PEM_BEGIN) {
-        // From the first block to the last: what stands between them may be a part of one.
+        // From the first block to the last: the text between may be part of one.
         Some(start) => {
             let last = text[start..].rfind(PEM_END).map_or(text.len(), |end| start + end + PEM_END.len());
             let behind = text[last..].find("-----").map_or("", |label| &text[last + label + "-----".len()..]);
@@ -114,8 +113,8 @@ fn redact_pem(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What somebody gave, without secrets; or its beginning and its end if it is long: it may be a whole file. Half a
-/// secret could not be recognised any more.
+/// Input without secrets, shortened to its beginning and end if it is long: it may be a whole file. It is
+/// redacted first, because half a secret could not be recognised.
 #[must_use]
 pub fn brief(given: &str) -> Cow<'_, str> {
     match redact(given) {
@@ -136,8 +135,8 @@ pub fn at_most(characters: usize, text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}{REMOVED}{}", &text[..at(characters - end)], &text[at(length - end)..]))
 }
 
-/// The text in one line that draws nothing but itself: control characters, and those that turn the direction of
-/// writing, are spelt out. A stranger's token could tell the terminal to show another verdict.
+/// The text in one line, with control characters and bidirectional formatting escaped: a foreign token could
+/// make the terminal show another verdict.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(draws) {
@@ -154,7 +153,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Bidirectional formatting is that of Unicode Standard Annex 9, section 2.
+/// Bidirectional formatting as in Unicode Standard Annex 9, section 2.
 fn draws(character: char) -> bool {
     character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -179,7 +178,8 @@ fn redact_urls(text: &str) -> Cow<'_, str> {
 /// `url` is what follows `://`.
 fn push_redacted(shown: &mut String, url: &str) {
     let (url, behind) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
-    // The last `@`: a password may hold one too, a `?` as well, and losing a bit of the path is the safe side.
+    // The last `@`: a password may contain one too, and a `?` as well; to lose a part of the path is the safe
+    // side.
     match url.rsplit_once('@') {
         Some((_, host)) => {
             shown.push_str(REMOVED);

@@ -1,9 +1,9 @@
-//! Which hosts can be reached from the internet.
+//! Which hosts are reachable from the internet.
 
 use url::{Host, Url};
 
-/// Ends of names that stay inside: a cluster's, a local network's, and those that RFC 6761, RFC 6762 and
-/// RFC 8375 keep from the public name system.
+/// Suffixes of private names: those of a cluster, of a local network, and those that RFC 6761, RFC 6762 and
+/// RFC 8375 reserve.
 const INSIDE: [&str; 9] =
     [".svc", ".local", ".internal", ".localhost", ".lan", ".home", ".corp", ".home.arpa", ".intranet"];
 
@@ -13,8 +13,8 @@ pub fn is_public_url(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| url.host().is_some_and(|host| is_public_host(&host)))
 }
 
-/// Whether a host can be public: a name with a dot that is not kept for the inside, or an address that is
-/// none of the special ones (RFC 6890).
+/// Whether a host can be public: a name with a dot and without a private suffix, or an address that is not
+/// special-purpose (RFC 6890).
 #[must_use]
 pub fn is_public_host<S: AsRef<str>>(host: &Host<S>) -> bool {
     match host {
@@ -38,15 +38,15 @@ pub fn is_public_host<S: AsRef<str>>(host: &Host<S>) -> bool {
             let embedded = address.to_ipv4_mapped().map(Host::<&str>::Ipv4);
             match embedded {
                 Some(embedded) => is_public_host(&embedded),
-                // Of all others, only 2000::/3 is given out; 64:ff9b::/96 leads to IPv4, whatever that is.
+                // Of all others, only 2000::/3 is allocated; 64:ff9b::/96 leads to IPv4.
                 None => address.segments()[0] & 0xe000 == 0x2000,
             }
         }
     }
 }
 
-/// Whether an issuer is what kube-apiserver writes unless it is told otherwise.
-/// Source: `ServiceAccountIssuer` of kubeadm, and `kubernetes.default.svc` of everybody else.
+/// Whether an issuer is the default of kube-apiserver.
+/// Source: `ServiceAccountIssuer` of kubeadm, and `kubernetes.default.svc` of other distributions.
 pub(super) fn is_default_issuer(issuer: &str) -> bool {
     let host = issuer.strip_prefix("https://").unwrap_or(issuer);
     let host = host.split(['/', ':']).next().unwrap_or(host);

@@ -1,4 +1,4 @@
-//! Evidence and question, read once for all checks.
+//! Evidence and question, parsed once for all checks.
 
 use serde_json::{Map, Value};
 
@@ -11,22 +11,22 @@ use crate::core::jose::{
     token::UnverifiedToken,
 };
 
-/// Members of a JWK by which its key is known; whatever else it has is judged by itself.
+/// The members that define a key; each other member is judged separately.
 const KEY_MEMBERS: [&str; 8] = ["kty", "kid", "alg", "crv", "x", "y", "n", "e"];
 
 pub(super) struct Context<'a> {
     pub(super) evidence: &'a Evidence,
     pub(super) question: &'a Question,
-    /// The discovery document, if one was found: its members, or why it has none.
+    /// The members of the discovery document, or why it has none; `None` if it was not found.
     pub(super) discovery: Option<Result<Map<String, Value>, String>>,
-    /// The JWKS, if one was found: its keys, or why it has none.
+    /// The keys of the JWKS, or why it has none; `None` if it was not found.
     pub(super) jwks: Option<Result<Vec<PublishedKey>, String>>,
 }
 
 /// One member of a published JWKS.
 pub(super) struct PublishedKey {
     pub(super) members: Map<String, Value>,
-    /// The public key, whatever else the members say.
+    /// The public key, without regard to other members.
     pub(super) jwk: Result<Jwk, InvalidJwk>,
 }
 
@@ -37,12 +37,12 @@ impl<'a> Context<'a> {
         Self { evidence, question, discovery: read(&evidence.discovery), jwks }
     }
 
-    /// The token, if it could be taken apart.
+    /// The token, if it could be parsed.
     pub(super) fn token(&self) -> Option<&'a UnverifiedToken> {
         self.evidence.token.as_ref()?.as_ref().ok()
     }
 
-    /// Whether a token is asked about, and not an issuer alone: without one there is nothing to accept then.
+    /// Whether the question concerns a token, and not only an issuer: then nothing is accepted without one.
     pub(super) fn is_about_a_token(&self) -> bool {
         let Expectation { issuer: _, subject, audience } = &self.question.expected;
         self.evidence.token.is_some()
@@ -52,18 +52,18 @@ impl<'a> Context<'a> {
             || audience.is_some()
     }
 
-    /// The issuer to look for: what the operator says, else what the token says.
+    /// The expected issuer, else that of the token.
     pub(super) fn issuer(&self) -> Option<&'a str> {
         let expected = self.question.expected.issuer.as_deref();
         expected.or_else(|| self.token().and_then(UnverifiedToken::issuer))
     }
 
-    /// A text of the discovery document.
+    /// A string member of the discovery document.
     pub(super) fn discovery_text(&self, member: &str) -> Option<&str> {
         self.discovery.as_ref()?.as_ref().ok()?.get(member)?.as_str()
     }
 
-    /// The documents that were sought, and what they are.
+    /// Both documents, with their names.
     pub(super) fn documents(&self) -> impl Iterator<Item = (&'static str, &'a DocumentEvidence)> {
         [("discovery document", &self.evidence.discovery), ("JWKS", &self.evidence.jwks)].into_iter()
     }
@@ -78,7 +78,7 @@ impl<'a> Context<'a> {
         let token = self.token()?;
         let kid = token.header().kid.as_ref().map(Kid::as_str);
         if self.question.party == Party::Kubernetes {
-            // It tries all that the token may mean.
+            // kube-apiserver tries every key that the token may mean.
             let mut meant = self.keys()?.iter().filter(|key| kid.is_none() || key.kid() == kid);
             let first = meant.clone().next();
             return meant.find(|key| key.verifies(token)).or(first);
@@ -96,14 +96,14 @@ impl PublishedKey {
         self.members.get(member)?.as_str()
     }
 
-    /// Why the key is malformed. Another kind of key is no fault, and a weak one has a rule of its own.
+    /// Why the key is malformed. An unknown kind of key is no error, and a weak key has its own rule.
     pub(super) fn oddity(&self) -> Option<&InvalidJwk> {
         self.jwk.as_ref().err().filter(|error| {
             !matches!(error, InvalidJwk::Unknown { .. } | InvalidJwk::Key(InvalidPublicKey::Weak { .. }))
         })
     }
 
-    /// Whether this key has signed the token.
+    /// Whether this key verifies the token.
     pub(super) fn verifies(&self, token: &UnverifiedToken) -> bool {
         self.jwk.as_ref().is_ok_and(|jwk| jwk.verifies(token.signing_input(), token.signature()))
     }

@@ -1,5 +1,5 @@
-//! The table of checks, one part per subject. Within a part the rules stand in the order in which a relying
-//! party can come to them.
+//! The table of checks, one module per subject. Within a module the rules are in the order in which a relying
+//! party can check them.
 
 mod cluster;
 mod credential;
@@ -27,15 +27,15 @@ use super::{
     case::Context,
 };
 
-/// That there is an answer.
+/// The check that a document is reachable.
 pub(super) const REACH: &str = "PUB-REACH";
-/// That there are keys: enough for a publication without a token.
+/// The check that there are keys: decisive for a publication without a token.
 pub(super) const KEYS: &str = "JWKS-PARSE";
 /// The check without which no token is accepted.
 pub(super) const SIGNATURE: &str = "SIG";
 
-/// What may be right a moment later with nobody's help: a publication on its way, a server that is busy, a
-/// clock that is a little behind.
+/// The checks that may pass later without a change: a publication on its way, a busy server, a clock that is
+/// slightly behind.
 pub(super) const HEALING: [&str; 4] = [REACH, "PUB-PATH", "PUB-STATUS", "JWKS-KID"];
 
 const PARTS: [&[Check]; 16] = [
@@ -57,14 +57,14 @@ const PARTS: [&[Check]; 16] = [
     kubernetes::CHECKS,
 ];
 
-/// How kube-apiserver gets another issuer and locks nobody out: it signs as the first that it is given, and takes
-/// tokens of all.
+/// How to change the issuer of kube-apiserver without locking clients out: it signs as the first issuer, and
+/// accepts tokens of all.
 const BEFORE_THE_OTHER: &str = "as `--service-account-issuer` before the one that is there, which stays as the second: it signs as the first and takes tokens of both, and pods that run keep their access";
-/// How kube-apiserver gets another key and locks nobody out.
+/// How to change the key of kube-apiserver without locking clients out.
 const BESIDE_THE_OTHER: &str = "and keep the public half of the old one in `--service-account-key-file` until its last token is dead: pods that run have such tokens";
 
 const EVERYBODY: &[Party] = &Party::ALL;
-/// kube-apiserver takes what these rules forbid.
+/// kube-apiserver accepts what these rules forbid.
 const NOT_KUBERNETES: &[Party] = &[Party::Entra, Party::Aws, Party::Gcp, Party::Local];
 const OUTSIDE: &[Party] = &Party::OUTSIDE;
 const ENTRA: &[Party] = &[Party::Entra];
@@ -88,7 +88,7 @@ fn violated(seen: impl Into<String>, expected: impl Into<String>, fix: impl Into
     })
 }
 
-/// As [`violated`], of two texts that should be the same.
+/// As [`violated`], for two texts that should be equal.
 fn differs(what: &str, seen: &str, expected: &str, fix: impl Into<String>) -> CheckResult {
     CheckResult::Violated(Violation {
         seen: format!("{what} is `{seen}`"),

@@ -1,4 +1,4 @@
-//! Federated credentials of an identity, as the tools of Microsoft print them.
+//! Federated credentials of an identity, as Microsoft's tools print them.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,21 +11,22 @@ pub struct Credential {
     pub name: String,
     #[serde(default)]
     pub issuer: String,
-    /// Absent in a flexible one.
+    /// Absent in a flexible credential.
     pub subject: Option<String>,
     #[serde(default)]
     pub audiences: Vec<String>,
-    /// The expression of a flexible one, whatever it says.
+    /// The expression of a flexible credential, unparsed.
     #[serde(rename = "claimsMatchingExpression")]
     pub expression: Option<Value>,
 }
 
-/// Reads credentials: a JSON array as `az … list` prints it, one object as `az … show` does, or the answer of Microsoft
-/// Graph or of Azure Resource Manager, which wrap the list in `value`, the latter each credential in `properties` too.
+/// Parses credentials: a JSON array as from `az … list`, one object as from `az … show`, or the response of
+/// Microsoft Graph or of Azure Resource Manager, which wrap the list in `value`, the latter each credential
+/// in `properties` too.
 ///
 /// # Errors
 ///
-/// Says what is wrong with the text.
+/// Returns what is wrong with the text.
 pub fn credentials(bytes: &[u8]) -> Result<Vec<Credential>, InvalidCredentials> {
     let invalid = |error: serde_json::Error| InvalidCredentials(brief(&error.to_string()).into_owned());
     let list = match crate::core::jose::json::parse(bytes).map_err(invalid)? {
@@ -50,7 +51,7 @@ fn flat(credential: Value) -> Value {
     }
 }
 
-/// The text is no list of federated credentials.
+/// The text is not a list of federated credentials.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("not a list of federated credentials: {0}")]
 pub struct InvalidCredentials(String);

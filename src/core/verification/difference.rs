@@ -1,42 +1,42 @@
-//! In which character two texts differ that should be the same.
+//! Finds the character in which two texts differ that should be equal.
 //!
-//! Relying parties compare issuer, subject and audience byte for byte. A person who compares them sees no
-//! final `/`, no space at an end, and no Cyrillic `а`.
+//! Relying parties compare issuer, subject and audience byte for byte. A person who compares them easily
+//! misses a final `/`, a trailing space or a Cyrillic `а`.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Two texts that are not the same.
+/// The difference between two texts.
 ///
-/// Invariant: they differ, and in the character at `at` first; both may end before it, but not both at once.
+/// Invariant: they differ first in the character at `at`; one of them may end before it, but not both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     seen: String,
     expected: String,
-    /// How many characters both begin with.
+    /// Number of characters in the common prefix.
     at: usize,
     kind: Kind,
 }
 
-/// What the difference comes to, when nothing else differs.
+/// The kind of the difference, if nothing else differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// One has a `/` at its end and the other has none.
+    /// Only one of them has a final `/`.
     FinalSlash,
     /// Upper and lower case.
     Case,
-    /// Spaces, tabs and line ends, wherever they stand.
+    /// Spaces, tabs and line ends, in any position.
     WhiteSpace,
-    /// A character of one of them is not ASCII, and often looks as if it were.
+    /// A non-ASCII character, which often looks like an ASCII one.
     Unusual,
     /// Anything else.
     Other,
 }
 
 impl Difference {
-    /// Compares two texts; `None` when they are the same.
+    /// Compares two texts; `None` if they are equal.
     #[must_use]
     pub fn between(seen: &str, expected: &str) -> Option<Self> {
         if seen == expected {
@@ -62,7 +62,7 @@ impl Difference {
         self.kind
     }
 
-    /// The two texts, one below the other, with what cannot be seen made visible, and a mark below the first
+    /// The two texts below each other, with invisible characters made visible, and a mark below the first
     /// character that differs.
     #[must_use]
     pub fn lines(&self) -> [String; 3] {
@@ -73,7 +73,7 @@ impl Difference {
     }
 }
 
-/// One `/` is dropped, as relying parties drop it.
+/// Drops one final `/`, as relying parties do.
 fn without_slash(text: &str) -> &str {
     text.strip_suffix('/').unwrap_or(text)
 }

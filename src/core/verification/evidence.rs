@@ -1,4 +1,4 @@
-//! What was gathered, as plain data.
+//! The gathered evidence, as plain data.
 
 use std::{fmt, time::Duration};
 
@@ -15,93 +15,93 @@ use crate::core::{
     workload::Workload,
 };
 
-/// How long a key must be public before Entra can be trusted to know it; Microsoft does not say, people saw
-/// an hour, and AKS keeps keys for a day.
+/// How long a key must be public before Entra can be assumed to know it. Microsoft does not document it;
+/// users have observed an hour, and AKS keeps keys for a day.
 pub const PROPAGATION: Duration = Duration::from_hours(24);
 
-/// Longest life of a token that Entra takes: `1.01:00:00` in its own words.
+/// Longest token lifetime that Entra accepts, `1.01:00:00` in its notation.
 pub const ENTRA_LIFE: Duration = Duration::from_hours(25);
 
-/// What there is to judge by. Whatever nobody looked for is `None`, and is not judged.
+/// The evidence. A member that was not gathered is `None`, and is not judged.
 pub struct Evidence {
     pub token: Option<Result<UnverifiedToken, NotAToken>>,
-    /// What is around the token in its file, in words.
+    /// What surrounds the token in its file, in words.
     pub token_file: Option<String>,
     pub discovery: DocumentEvidence,
     pub jwks: DocumentEvidence,
-    /// What the API server says of itself.
+    /// The view of the API server.
     pub api_server: Option<ApiServerView>,
     /// The service account and its pods.
     pub workload: Option<Workload>,
     /// All federated credentials of the identity.
     pub credentials: Option<Vec<Credential>>,
-    /// What Signpost remembers of the keys.
+    /// The ledger, for the history of the keys.
     pub ledger: Option<Ledger>,
-    /// How long tokens of this issuer may live, as configured.
+    /// The configured longest token lifetime of this issuer.
     pub max_token_lifetime: Option<Duration>,
     pub now: Timestamp,
 }
 
-/// An API server, asked with credentials.
+/// The view of an API server, requested with credentials.
 #[derive(Clone, Debug, Default)]
 pub struct ApiServerView {
-    /// The keys that it verifies with and shows.
+    /// The keys that it verifies with and lists.
     pub kids: Vec<Kid>,
-    /// Whether the token under judgement was just minted by it.
+    /// Whether it has just minted the token under judgement.
     pub minted: bool,
-    /// Whether it takes the token for one that is meant for itself; `None`: it was not asked.
+    /// Whether it accepts the token for its own audience; `None`: not checked.
     pub takes_for_its_own: Option<bool>,
 }
 
-/// One document as a relying party got it.
+/// A document as a relying party gets it.
 #[derive(Clone, Debug)]
 pub enum DocumentEvidence {
-    /// Nobody looked, because the evidence before it already says where not to look.
+    /// Not fetched, because its URL is unknown or unusable.
     NotSought,
-    /// A file that the operator gave: it has no headers.
+    /// A file given by the operator: it has no headers.
     File {
         path: String,
         bytes: Vec<u8>,
     },
-    /// An answer, whatever it says.
+    /// A response of any status.
     Answer(Box<HttpResponse>),
     NoAnswer(NoAnswer),
 }
 
 #[derive(Clone, Debug)]
 pub struct HttpResponse {
-    /// That was asked for first.
+    /// The requested URL.
     pub url: String,
-    /// Where it led to, one after the other.
+    /// The redirects, in order.
     pub redirects: Vec<String>,
-    /// The addresses that cannot be reached from the internet and were asked all the same.
+    /// The requested addresses that are not reachable from the internet.
     pub private: Vec<String>,
     pub status: u16,
     pub content_type: Option<String>,
-    /// How it was encoded although nobody asked for it; `bytes` are without.
+    /// The content coding that was applied although not requested; `bytes` are decoded.
     pub content_coding: Option<String>,
-    /// By what it is kept.
+    /// The fields that control caching.
     pub cache: CacheFields,
-    /// How long a cache has kept it (RFC 9111 section 5.1).
+    /// How long a cache has stored it (RFC 9111 section 5.1).
     pub age: Option<Duration>,
-    /// Of the server, minus ours when the answer came, from the `Date` header.
+    /// The server's clock minus the local one when the response arrived, from the `Date` header.
     pub clock_difference: Option<SignedDuration>,
-    /// From the question to the last byte.
+    /// From the request to the last byte.
     pub took: Duration,
-    /// The file with authorities that were trusted besides those of the system.
+    /// The file with CA certificates that were trusted besides those of the system.
     pub ca_file: Option<String>,
     pub bytes: Vec<u8>,
-    /// The same once more, a moment later.
+    /// A second read, a moment later.
     pub again: Option<Again>,
 }
 
-/// What a second look adds.
+/// What a second read adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Again {
     pub same_bytes: bool,
 }
 
-/// Why there is no answer to judge.
+/// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoAnswer {
     pub url: String,
@@ -110,42 +110,42 @@ pub struct NoAnswer {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unanswered {
-    /// The name has no address.
+    /// The host name has no address.
     NoAddress {
         host: String,
     },
-    /// It is at addresses that cannot be reached from the internet, and was not asked.
+    /// Its addresses are not reachable from the internet, and were not requested.
     Private {
         addresses: Vec<String>,
     },
-    /// No connection; what the system says.
+    /// No connection; the error of the system.
     NoConnection {
         reason: String,
     },
-    /// The certificate or the handshake; what OpenSSL says.
+    /// A certificate or handshake error; the message of OpenSSL.
     Tls {
         reason: String,
-        /// SHA-1 of the last certificate that was presented, in hexadecimal, where no known authority has
-        /// signed it: IAM of AWS can be told to trust it.
+        /// SHA-1 of the last presented certificate, in hexadecimal, if no known CA has signed it: AWS IAM can
+        /// be configured to trust it.
         thumbprint: Option<String>,
     },
     TimedOut {
         after: Duration,
     },
-    /// The connection ended before the answer did.
+    /// The connection ended before the response did.
     Interrupted {
         reason: String,
     },
     TooLarge {
         limit: usize,
     },
-    /// In a way that cannot be undone.
+    /// Encoded in a way that cannot be decoded.
     Encoded {
         coding: String,
     },
     /// The URL has a user name or password.
     Credentials,
-    /// A redirect too many, or to a place that nobody should be sent to.
+    /// Too many redirects, or one to an unsafe address.
     Redirected {
         to: String,
         reason: &'static str,
@@ -172,7 +172,7 @@ impl fmt::Display for Unanswered {
 }
 
 impl Unanswered {
-    /// Whether it may be the fault of this machine or of the network between.
+    /// Whether this machine or the network in between may be the cause.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         match self {
@@ -191,7 +191,7 @@ impl Unanswered {
 }
 
 impl DocumentEvidence {
-    /// Where it came from.
+    /// The origin of the document.
     #[must_use]
     pub fn origin(&self) -> &str {
         match self {
@@ -202,7 +202,7 @@ impl DocumentEvidence {
         }
     }
 
-    /// What there is to read.
+    /// The document, if it can be read.
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {
@@ -221,7 +221,7 @@ impl DocumentEvidence {
 }
 
 impl Evidence {
-    /// Nothing but the time.
+    /// No evidence but the time.
     #[must_use]
     pub fn none(now: Timestamp) -> Self {
         Self {
@@ -238,14 +238,14 @@ impl Evidence {
         }
     }
 
-    /// Where the discovery document says that the JWKS is.
+    /// The `jwks_uri` of the discovery document.
     #[must_use]
     pub fn jwks_uri(&self) -> Option<String> {
         let document = crate::core::jose::json::parse(self.discovery.bytes()?).ok()?;
         Some(document.get("jwks_uri")?.as_str()?.to_owned())
     }
 
-    /// Whether a document is missing for a reason that may be ours.
+    /// Whether a document is missing for a reason that may be local.
     pub(super) fn is_unanswered(&self) -> bool {
         [&self.discovery, &self.jwks]
             .iter()

@@ -1,4 +1,4 @@
-//! What is kept of a report by somebody who judges again and again, and when there is something to tell.
+//! The part of a report that a repeated check keeps, and when it reports a change.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ pub struct Verdict {
     #[serde(rename = "for")]
     pub party: Party,
     pub outcome: VerificationOutcome,
-    /// The AADSTS code that Microsoft Entra would answer with, if it refuses.
+    /// The AADSTS code that Microsoft Entra would return, if it rejects the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub likely_code: Option<u32>,
     /// In the order of the report.
@@ -30,15 +30,15 @@ impl Verdict {
         self.outcome == VerificationOutcome::Accepted
     }
 
-    /// The finding to mend first, where the token is not accepted.
+    /// The finding to fix first, if the token is not accepted.
     #[must_use]
     pub fn decisive(&self) -> Option<&Finding> {
         let likely = self.findings.iter().find(|finding| finding.likely_first);
         likely.filter(|_| !self.is_accepted())
     }
 
-    /// Whether an operator should hear of it: that something is well from the start is no news, and neither is
-    /// what goes on for the same reason.
+    /// Whether a verdict is worth reporting after the previous one: a first acceptance is not, nor is an
+    /// unchanged reason.
     #[must_use]
     pub fn is_news_after(&self, before: Option<&Self>) -> bool {
         let reason = |judgement: &Self| (judgement.outcome, judgement.decisive().map(|finding| finding.id));
@@ -48,13 +48,13 @@ impl Verdict {
         }
     }
 
-    /// Findings of this level.
+    /// Number of findings of this level.
     #[must_use]
     pub fn count(&self, level: Level) -> usize {
         self.findings.iter().filter(|finding| finding.level == level).count()
     }
 
-    /// In a line, for people.
+    /// The verdict in one line.
     #[must_use]
     pub fn in_words(&self) -> String {
         let party = self.party.name();

@@ -1,8 +1,8 @@
-//! What is asked: by whose rules, and what the operator says that should be.
+//! The question: by whose rules, and what the operator expects.
 
 use serde::Serialize;
 
-/// By whose rules a token is judged.
+/// The relying party whose rules apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Party {
@@ -12,18 +12,18 @@ pub enum Party {
     Aws,
     /// Workload identity federation of Google Cloud.
     Gcp,
-    /// The API server of another cluster that lets in whom the issuer vouches for.
+    /// The API server of another cluster that trusts the issuer.
     Kubernetes,
-    /// Whoever is on this machine or in this cluster and follows OpenID Connect.
+    /// Any relying party on this machine or in this cluster that follows OpenID Connect.
     Local,
 }
 
 impl Party {
     pub const ALL: [Self; 5] = [Self::Entra, Self::Aws, Self::Gcp, Self::Kubernetes, Self::Local];
-    /// Those that read the issuer from the internet.
+    /// The parties that read the issuer from the internet.
     pub const OUTSIDE: [Self; 3] = [Self::Entra, Self::Aws, Self::Gcp];
 
-    /// As flags and files write it.
+    /// The name in flags and files.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Party {
         }
     }
 
-    /// As people know it.
+    /// The name for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Party {
     }
 }
 
-/// A cloud of Microsoft, each with its own Entra.
+/// A Microsoft cloud; each has its own Entra.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cloud {
@@ -61,7 +61,7 @@ pub enum Cloud {
 impl Cloud {
     pub const ALL: [Self; 3] = [Self::Public, Self::UsGov, Self::China];
 
-    /// As flags and files write it.
+    /// The name in flags and files.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl Cloud {
         }
     }
 
-    /// The hosts under which it gives tokens.
+    /// The hosts of its token endpoint.
     #[must_use]
     pub fn login_hosts(self) -> &'static [&'static str] {
         match self {
@@ -92,7 +92,7 @@ impl Cloud {
     }
 }
 
-/// What the operator says that stands in the federated credential, byte for byte.
+/// The values that the operator expects in the federated credential, byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expectation {
     pub issuer: Option<String>,

@@ -1,4 +1,4 @@
-//! The table of checks, for people.
+//! The table of checks as documentation.
 
 use super::{Certainty, Check, Level, Party, checks};
 

@@ -73,8 +73,8 @@ fn every_rule_spares_what_just_does_not_violate_it() {
     }
 }
 
-/// What does not violate a rule is worth a case only where the rule could see it: the same evidence is there, and
-/// the relying party is one of those who care.
+/// A case without a violation is useful only if the rule could see it: with the same evidence, and for a
+/// relying party that the rule concerns.
 #[test]
 fn every_rule_has_a_case_on_the_same_evidence_that_it_spares() {
     let spares = |check: &&Check| {
@@ -97,7 +97,7 @@ fn codes_are_predicted_for_entra_alone_and_by_the_table() {
             assert_eq!(codes, finding.predicted_codes, "{}", finding.id);
         }
     }
-    // What Entra does not say itself is an error all the same: everybody can sign.
+    // Errors that Entra does not report itself: the pod sends no request, or anyone can sign.
     let silent = checks().filter(|check| check.level == Level::Error && check.codes.is_empty());
     let silent = silent.filter(|check| check.parties.contains(&Party::Entra)).map(|check| check.id);
     assert_eq!(vec!["POD-TENANT", "POD-EXP", "JWKS-PRIVATE"], silent.collect::<Vec<_>>());
@@ -170,7 +170,7 @@ fn the_nearest_of_many_credentials_is_compared() {
     assert_eq!(vec!["FIC-SLASH"], report.findings.iter().map(|it| it.id).collect::<Vec<_>>());
 }
 
-/// The default issuer has a better cure than to compare letters, and so has another host.
+/// The default issuer has a better fix than a comparison by character, and so has another host.
 #[test]
 fn an_issuer_that_is_another_altogether_is_not_compared_by_letters() {
     let issuer = |seen: &'static str| {
@@ -271,7 +271,7 @@ fn nothing_is_accepted_where_a_token_is_asked_about_and_there_is_none() {
     assert_eq!(VerificationOutcome::Unknown, judged(&scene));
 }
 
-/// A provider of Google with an uploaded JWKS reads nothing of the issuer.
+/// A provider of Google with an uploaded JWKS reads nothing from the issuer.
 #[test]
 fn google_takes_any_issuer_with_an_uploaded_jwks() {
     let inside = |it: &mut Scene| {
@@ -337,7 +337,7 @@ fn aws_may_know_an_authority_by_its_thumbprint() {
     }
 }
 
-/// No advice makes kube-apiserver forget the issuer or the key that running pods have tokens of.
+/// No fix makes kube-apiserver drop the issuer or the key of tokens in running pods.
 #[test]
 fn no_advice_locks_running_pods_out() {
     for pair in pairs() {
@@ -384,7 +384,7 @@ fn every_code_is_in_one_row_of_certainty_with_its_source() {
     assert!(documented > 20, "{documented}");
 }
 
-/// Whether OpenSSL, asked directly, finds our key's signature on the token.
+/// Whether OpenSSL, used directly, verifies our key's signature on the token.
 fn signed_by_us(token: &str) -> bool {
     let Some((input, signature)) = token.rsplit_once('.') else { return false };
     let Ok(signature) = Base64UrlUnpadded::decode_vec(signature) else { return false };
@@ -392,7 +392,7 @@ fn signed_by_us(token: &str) -> bool {
     verifier.verify_oneshot(&signature, input.as_bytes()).unwrap_or(false)
 }
 
-/// Mostly the right text, else one byte of it changed, or something else altogether.
+/// Mostly the right text, else one byte of it changed, or something else.
 fn near(text: String) -> impl Strategy<Value = Vec<u8>> {
     let bytes = text.into_bytes();
     let changed = (Just(bytes.clone()), any::<prop::sample::Index>(), any::<u8>());
@@ -448,7 +448,7 @@ proptest! {
         }
     }
 
-    /// Who may create pods and ConfigMaps says what stands in them.
+    /// A user who may create pods and ConfigMaps controls their contents.
     #[test]
     fn whatever_a_pod_and_its_settings_say_is_judged(
         names in prop::collection::vec(setting(), 0..6),

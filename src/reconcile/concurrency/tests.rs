@@ -7,14 +7,14 @@ use super::{Concurrency, Permit};
 
 const PLACES: usize = 4;
 const PATIENCE: Duration = Duration::from_millis(20);
-/// A broken gate lets nobody through, ever.
+/// A broken limit never grants a permit.
 const DEADLINE: Duration = Duration::from_mins(1);
 
 fn gate() -> Concurrency {
     Concurrency::new(PLACES, PATIENCE)
 }
 
-/// Whether there is a place at this very moment.
+/// Whether a permit is free right now.
 fn is_open(gate: &Concurrency) -> bool {
     gate.permit().run(async {}).now_or_never().is_some()
 }

@@ -1,4 +1,4 @@
-//! What is wrong with what an issuer is kept by: on the board, and in the log when it begins and when it is over.
+//! Conditions of an issuer: shown in its status, and logged when they begin and when they end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,16 +20,16 @@ use crate::{
     telemetry::as_typed,
 };
 
-/// What is wrong with what the sources said together; nothing of it takes the publication down.
+/// Problems found in the merged observations; none of them removes the publication.
 #[derive(Clone, Debug, Default)]
 pub struct Conditions {
-    /// What is wrong with the ledger.
+    /// The condition of the ledger.
     pub ledger: Option<String>,
     pub conflicts: Vec<Conflict>,
-    /// Announcements that do not count.
+    /// The announcements that are rejected.
     pub mistrusted: Vec<AnnouncementRejection>,
     pub refused: BTreeMap<Kid, KeyRefusal>,
-    /// Whom the publication breaks, for a profile that mixes types of keys.
+    /// Which relying parties the publication breaks, for a profile that mixes key types.
     pub breaks: Option<&'static str>,
     pub nothing_to_publish: Option<NothingToPublish>,
 }
@@ -45,10 +45,10 @@ impl IssuerReconciler {
         }
     }
 
-    /// Puts the rotation on the board; returns what is wrong with it.
+    /// Updates the rotation status; returns the alarms of the rotation.
     fn rotation_alarms(&self, heard: &SourceObservations) -> Vec<String> {
         let ledger = Arc::clone(&self.ledger.borrow());
-        // Most issuers have no node that obeys.
+        // Most issuers have no signing node.
         if ledger.entries().values().all(|entry| entry.signer.is_none()) {
             return Vec::new();
         }
@@ -59,14 +59,14 @@ impl IssuerReconciler {
         alarms(&ledger, &seen, now, timing)
     }
 
-    /// Puts what is wrong on the board, and logs when it begins and when it is over.
+    /// Updates the alarms in the status, and logs when they begin and when they end.
     pub(super) fn update_conditions(&self, heard: &mut SourceObservations, concerns: &Conditions) {
         let issuer = &self.spec.terms.issuer;
         let mut wrong = BTreeSet::new();
         let ledger = self.ledger.borrow().clone();
         wrong.extend(self.ledger.borrow().alarm(clock::now()));
         wrong.extend(concerns.conflicts.iter().map(ToString::to_string));
-        // One that was overtaken on its way is over with the next look.
+        // A rejection without a hint, such as of an outdated copy, ends with the next observation.
         let lasting = concerns.mistrusted.iter().filter(|mistrust| mistrust.hint().is_some());
         wrong.extend(lasting.map(ToString::to_string));
         wrong.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {

@@ -1,4 +1,4 @@
-//! What the sources of one issuer said last, by source and by who spoke for it.
+//! The latest observations of the sources of one issuer, by source and endpoint.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,56 +18,56 @@ use crate::core::{
     },
 };
 
-/// How long something has to be wrong with a rotation until it rings.
+/// How long a problem of a rotation must last before it raises an alarm.
 const ALARM_DELAY: Duration = Duration::from_secs(5);
 
-/// What the sources said last, and what was said about it in the log.
+/// The latest observations, and the alarms that were logged.
 pub(super) struct SourceObservations {
     /// In configured order.
     sources: Vec<SourceGroup>,
     pub(super) alarms: BTreeSet<String>,
-    /// What was wrong with the rotation when that was last looked at, and since when.
+    /// The problems of the rotation at the last check, and since when each exists.
     rotation: BTreeMap<String, Instant>,
-    /// What places were seen to show while our clock was not to be trusted.
+    /// Target observations made while the local clock was not trusted.
     undated: BTreeMap<String, TargetObservation>,
-    /// How long relying parties may keep what places give them.
+    /// How long relying parties may cache the JWKS of each target.
     cache_lifetimes: BTreeMap<String, Freshness>,
 }
 
-/// Those who speak for one configured source.
+/// The endpoints of one configured source.
 struct SourceGroup {
     endpoints: BTreeMap<String, Endpoint>,
     verify: bool,
-    /// What whoever else may speak for it says: nothing, or nobody knows.
+    /// The report of all other endpoints: no keys, or unknown.
     others: SourceReport,
 }
 
-/// What one of them said.
+/// The observation of one endpoint.
 struct Endpoint {
     report: SourceReport,
-    /// What it took for the present, and when it said so on a clock that nobody sets.
+    /// The time by its clock, and when it was observed on the monotonic clock.
     present: Option<(Timestamp, Instant)>,
 }
 
-/// Who speaks for a configured source: itself, or the API servers of a control plane.
+/// The endpoints of a configured source: itself, or the API servers of a control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Each by its own name.
+    /// Their names.
     pub names: BTreeSet<String>,
-    /// Whether there is nobody else: only then can a key be missing.
+    /// Whether these are all endpoints: only then can a key be missing.
     pub all: bool,
     /// Whether they verify tokens with the keys that they list: API servers do.
     pub verify: bool,
 }
 
 impl Endpoints {
-    /// A source that speaks for itself.
+    /// A source that is its own endpoint.
     #[must_use]
     pub fn one(name: &str) -> Self {
         Self { names: BTreeSet::from([name.to_owned()]), all: true, verify: false }
     }
 
-    /// Nobody knows yet who speaks.
+    /// The endpoints are not known yet.
     #[must_use]
     pub fn unknown() -> Self {
         Self { names: BTreeSet::new(), all: false, verify: false }
@@ -85,7 +85,7 @@ impl SourceObservations {
         }
     }
 
-    /// Notes how long relying parties may keep what a place gives them, if it gives them anything.
+    /// Records how long relying parties may cache the JWKS of a target; `None`: it has no public address.
     pub(super) fn set_cache_lifetime(&mut self, place: &str, kept: Option<Freshness>) {
         self.cache_lifetimes.remove(place);
         self.cache_lifetimes.extend(kept.map(|kept| (place.to_owned(), kept)));
@@ -95,7 +95,7 @@ impl SourceObservations {
         &self.cache_lifetimes
     }
 
-    /// What has been wrong with the rotation for a while: a switch is a moment in which much is.
+    /// The problems of the rotation that have lasted for a while: during a switch many exist for a moment.
     pub(super) fn lasting_alarms(&mut self, wrong: Vec<String>) -> Vec<String> {
         let before = std::mem::take(&mut self.rotation);
         let since = |alarm: String| (before.get(&alarm).copied().unwrap_or_else(Instant::now), alarm);
@@ -104,12 +104,12 @@ impl SourceObservations {
         lasting.map(|(alarm, _)| alarm.clone()).collect()
     }
 
-    /// How many sources are configured.
+    /// Number of configured sources.
     pub(super) fn len(&self) -> usize {
         self.sources.len()
     }
 
-    /// Notes that a look at a place was recorded, with a time or without one.
+    /// Records that a target observation was applied, with or without a time.
     pub(super) fn observe_target(&mut self, place: &str, look: &TargetObservation, is_dated: bool) {
         if is_dated {
             self.undated.remove(place);
@@ -119,23 +119,22 @@ impl SourceObservations {
         }
     }
 
-    /// Lets the times begin that could not when places were looked at.
+    /// Applies the target observations that were made without a trusted time.
     pub(super) fn date(&self, ledger: Ledger, trusted: Option<Timestamp>) -> Ledger {
         let undated = self.undated.iter().filter(|_| trusted.is_some());
         undated.fold(ledger, |ledger, (place, look)| ledger.observe_target(place, look, trusted))
     }
 
-    /// Notes that they have begun.
+    /// Records that they were applied.
     pub(super) fn dated(&mut self) {
         self.undated.clear();
     }
 
-    /// Returns the names of those who do not speak any more.
+    /// Sets the endpoints of a source; returns the names of those that are gone.
     pub(super) fn expect(&mut self, source: usize, endpoints: &Endpoints) -> Vec<String> {
         self.sources[source].expect(endpoints)
     }
 
-    /// Takes in what was said just now by one who speaks for the source.
     pub(super) fn record(&mut self, source: usize, name: &str, observation: SourceObservation) {
         if let Some(endpoint) = self.sources[source].endpoints.get_mut(name) {
             endpoint.report.answer = observation.answer;
@@ -164,20 +163,20 @@ impl SourceObservations {
         endpoints.map(|(name, endpoint)| (name.clone(), kids(endpoint))).collect()
     }
 
-    /// Whether everybody who may speak is known.
+    /// Whether every endpoint is known and was polled.
     pub(super) fn knows_all(&self) -> bool {
         self.reports().all(|report| report.answer != SourceAnswer::NotYetAsked)
     }
 
-    /// Those whose clock is further than `margin` from ours, which shows `now`. It may have been set since they
-    /// spoke.
+    /// The endpoints whose clocks differ from `now` by more than `margin`. The local clock may have been set
+    /// since they were observed.
     pub(super) fn disagreeing(&self, now: Timestamp, margin: Duration) -> impl Iterator<Item = &str> {
         self.endpoints()
             .filter(move |endpoint| endpoint.ahead(now).is_some_and(|ahead| ahead.unsigned_abs() > margin))
             .map(|endpoint| endpoint.report.source.as_str())
     }
 
-    /// The time, if nobody disagrees with it. Where there are API servers, one at least must agree.
+    /// `now`, if no clock disagrees with it. If there are API servers, at least one must agree.
     pub(super) fn trusted(&self, now: Timestamp, margin: Duration) -> Option<Timestamp> {
         let knows = |endpoint: &Endpoint| endpoint.present.is_some();
         let could_know = self.sources.iter().any(|panel| panel.verify);
@@ -187,7 +186,7 @@ impl SourceObservations {
 }
 
 impl Endpoint {
-    /// How far its clock is ahead of one that shows `now`.
+    /// How far its clock is ahead of `now`.
     fn ahead(&self, now: Timestamp) -> Option<SignedDuration> {
         let (theirs, said) = self.present?;
         Some(theirs.duration_since(now) + signed(said.elapsed()))

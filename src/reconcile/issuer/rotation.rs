@@ -1,4 +1,4 @@
-//! Rotations of one issuer: what is seen of them, the orders that are due, and the operator's word.
+//! Rotations of one issuer: their inputs, the orders that are due, and the operator's commands.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::{
     store::StoreError,
 };
 
-/// What the operator asked for was not done.
+/// Why an operator's command was not executed.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationRequestError {
     #[error(transparent)]
@@ -28,7 +28,7 @@ pub enum RotationRequestError {
 }
 
 impl RotationRequestError {
-    /// What the operator can do.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -39,11 +39,11 @@ impl RotationRequestError {
 }
 
 impl IssuerReconciler {
-    /// Takes the operator's word on a rotation.
+    /// Executes an operator's command.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be done, and when the ledger cannot be stored.
+    /// Fails if the command cannot be executed, or if the ledger cannot be stored.
     pub async fn request_rotation(&self, ask: &RotationCommand) -> Result<(), RotationRequestError> {
         let now = clock::now();
         let gates = self.required_targets();
@@ -61,14 +61,14 @@ impl IssuerReconciler {
         refused.map_or(Ok(()), |reason| Err(reason.into()))
     }
 
-    /// Where every key stands and what is next.
+    /// The state of every key and the plan of each node.
     pub async fn rotation_status(&self) -> RotationStatus {
         let (heard, now) = (self.observations.lock().await, clock::now());
         let ledger = self.ledger.borrow();
         rotation_status(&ledger, &self.rotation_inputs(&ledger, &heard, now), now, &self.spec.timing)
     }
 
-    /// How far the key is known that an API server was just seen to sign with.
+    /// How far a key is known that an API server was observed to sign with.
     #[must_use]
     pub fn signing_key(&self, kid: &Kid) -> SigningKey {
         let shown = self.publication.borrow().clone();
@@ -79,7 +79,7 @@ impl IssuerReconciler {
 
     /// Gives the orders that are due.
     pub(super) fn rotate(&self, ledger: Ledger, heard: &SourceObservations, now: Timestamp) -> Ledger {
-        // Most issuers have no node that obeys.
+        // Most issuers have no signing node.
         if ledger.nodes().is_empty() {
             return ledger;
         }
@@ -93,7 +93,7 @@ impl IssuerReconciler {
         }
     }
 
-    /// The places that must show a key before it signs.
+    /// The targets that must show a key before it signs.
     fn required_targets(&self) -> BTreeSet<String> {
         let own = self.spec.serves.then(|| LISTENER_TARGET.to_owned());
         self.spec.gates.iter().cloned().chain(own).collect()

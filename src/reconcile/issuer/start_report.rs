@@ -1,4 +1,4 @@
-//! What an issuer says once it has begun: how many keys it has, and whether every source and target is well.
+//! The start report: how many keys an issuer has, and whether every source and target is healthy.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,10 +7,11 @@ use tracing::info;
 
 use super::IssuerReconciler;
 
-/// How long it is waited for what is not well at once: a store that refuses, an API server that restarts.
+/// How long the report waits for what fails at first: a store that rejects a request, an API server that
+/// restarts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What has not been tried since the start.
+/// The sources and targets that were not tried since the start.
 pub(super) struct StartReport {
     sources: BTreeSet<usize>,
     places: BTreeSet<String>,
@@ -25,14 +26,14 @@ impl StartReport {
 }
 
 impl IssuerReconciler {
-    /// Notes that somebody who speaks for a source was asked, whatever came of it.
+    /// Records that an endpoint of a source was polled, with any result.
     pub(in crate::reconcile) fn source_polled(&self, source: usize) {
         self.log_start_once(|opening| {
             opening.sources.remove(&source);
         });
     }
 
-    /// Notes that it was tried to make a target show the publication, whatever came of it.
+    /// Records an attempt to sync a target, with any result.
     pub(in crate::reconcile) fn target_synced(&self, target: &str) {
         self.log_start_once(|opening| {
             opening.places.remove(target);

@@ -9,7 +9,7 @@ fn nothing(error: &str) -> ProbeError {
     ProbeError { error: error.to_owned(), hint: None }
 }
 
-/// A second look costs a token and four requests.
+/// A second check costs a token and four requests.
 #[test]
 fn trouble_is_looked_at_a_second_time_unless_it_is_known() {
     let fresh = LastVerdict::default();

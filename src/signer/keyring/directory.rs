@@ -1,4 +1,4 @@
-//! The directory of the keyring: modes, owners, and files that appear whole or not at all.
+//! The directory of the keyring: modes, owners, and atomic writes.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -23,14 +23,14 @@ pub(super) const PRIVATE: u32 = files::PRIVATE_FILE;
 const PUBLIC: u32 = files::PUBLIC_FILE;
 /// Mode of the directory.
 const DIRECTORY: u32 = files::PRIVATE_DIRECTORY;
-/// The permissions that nobody but the owner may have.
+/// The permission bits that only the owner may have.
 const OTHERS: u32 = 0o077;
-/// Largest key file, in bytes: an RSA-16384 key has a quarter of it.
+/// Largest key file, in bytes: an RSA-16384 key takes a quarter of it.
 const MAX_SIZE: usize = 64 * 1024;
-/// Extension of a hidden file that is being written.
+/// Extension of a hidden temporary file.
 const UNFINISHED: &str = "tmp";
 
-/// Makes the directory, and those above it, when it is missing.
+/// Creates the directory and its parents if missing.
 pub(super) fn create(path: &Path) -> Result<(), KeyringError> {
     files::create_directory(path, DIRECTORY).map_err(failed("create", path))
 }
@@ -43,7 +43,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Takes an existing directory until it is dropped, unless another process has it.
+    /// Locks an existing directory until it is dropped, unless another process holds it.
     pub(super) fn hold(path: &Path) -> Result<Self, KeyringError> {
         let handle = File::open(path).map_err(failed("open", path))?;
         check(path, &handle, DIRECTORY)?;
@@ -58,7 +58,7 @@ impl Directory {
         }
     }
 
-    /// Who has it, as far as the kernel says so (proc(5), `/proc/locks`).
+    /// The process that holds it, if the kernel tells (proc(5), `/proc/locks`).
     fn holder(&self) -> String {
         let find = || {
             let metadata = self.handle.metadata().ok()?;
@@ -77,7 +77,7 @@ impl Directory {
         &self.path
     }
 
-    /// Names of the files with an extension, sorted, hidden files left out.
+    /// Names of the files with an extension, sorted, without hidden files.
     pub(super) fn with_extension(&self, extension: &str) -> Result<Vec<String>, KeyringError> {
         let mut names = self.names()?;
         names.retain(|name| !name.starts_with('.') && has_extension(name, extension));
@@ -85,7 +85,7 @@ impl Directory {
         Ok(names)
     }
 
-    /// Removes what a crash left of a write: it may be a private key that nobody knows of.
+    /// Removes temporary files that a crash has left: one may be an unrecorded private key.
     pub(super) fn remove_unfinished(&self) -> Result<(), KeyringError> {
         for name in
             self.names()?.iter().filter(|name| name.starts_with('.') && has_extension(name, UNFINISHED))
@@ -96,7 +96,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Reads a file that only we can have written; `None` when there is none.
+    /// Reads a file that only this user can have written; `None` if there is none.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, KeyringError> {
         let path = self.path.join(name);
         match fs::read(&path) {
@@ -106,7 +106,7 @@ impl Directory {
         }
     }
 
-    /// Removes a file for good. That there is none is no error.
+    /// Removes a file durably. A missing file is not an error.
     pub(super) fn remove(&self, name: &str) -> Result<(), KeyringError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
@@ -115,7 +115,7 @@ impl Directory {
         }
     }
 
-    /// Writes a file that is there whole, and to stay, when this returns.
+    /// Writes a file atomically and durably.
     pub(super) fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), KeyringError> {
         let path = self.path.join(name);
         let unfinished = self.path.join(format!(".{name}.{UNFINISHED}"));
@@ -128,13 +128,13 @@ impl Directory {
             self.handle.sync_all()
         };
         write().map_err(|error| {
-            // A full disk leaves half of a file, which would be in the way of the next attempt.
+            // A full disk leaves half of a file, which would block the next attempt.
             let _ = fs::remove_file(&unfinished);
             failed("write", &path)(error)
         })
     }
 
-    /// Writes a public key unless it stands there already.
+    /// Writes a public key unless the file has it already.
     pub(super) fn write_if_different(&self, name: &str, bytes: &[u8]) -> Result<(), KeyringError> {
         match fs::read(self.path.join(name)) {
             Ok(present) if present == bytes => Ok(()),
@@ -149,15 +149,15 @@ impl Directory {
     }
 }
 
-/// Reads a private key that nobody else could have read or written.
+/// Reads a private key that no other user can have read or written.
 pub(super) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
-    // A symlink would lead out of the directory that was checked.
+    // A symlink would lead out of the checked directory.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     read_checked(path, opened.map_err(failed("open", path))?)
 }
 
-/// The same of a file that the operator names, whatever links lead to it.
+/// Reads a private key from a file that the operator names; symlinks are followed.
 pub(super) fn read_named(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     read_checked(path, files::open_regular(path).map_err(failed("open", path))?)
 }
@@ -170,7 +170,7 @@ fn read_checked(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, KeyringEr
     Ok(bytes)
 }
 
-/// Refuses what others may read, write or own.
+/// Rejects a file that other users own or may access.
 fn check(path: &Path, file: &File, expected: u32) -> Result<(), KeyringError> {
     let metadata = file.metadata().map_err(failed("inspect", path))?;
     let (owner, us) = (metadata.uid(), geteuid().as_raw());

@@ -1,10 +1,9 @@
-//! Keys that are made and kept in a PKCS#11 token, and never leave it.
+//! Keys that are created in a PKCS#11 token, and never leave it.
 //!
-//! The token knows nothing of issuers and nodes, and several may share one. So a keyring remembers which keys of
-//! the token are its own: those whose public half it has as a file. A key's `CKA_ID` and label in the token are
-//! its kid.
+//! The token knows nothing of issuers and nodes, and several may share one. So a keyring keeps the public key
+//! of each of its keys in the token as a file. In the token, `CKA_ID` and label of a key are its kid.
 //!
-//! Without the feature `pkcs11`, [`Hsm`] has no values, and opening one says so.
+//! Without the feature `pkcs11`, [`Hsm`] has no values, and opening one returns an error.
 
 use std::path::PathBuf;
 
@@ -17,17 +16,17 @@ mod implementation;
 
 pub use self::implementation::Hsm;
 
-/// Where a token is and how it is opened.
+/// The address of a PKCS#11 token, and how to open it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HsmSettings {
     /// The library of the token's vendor.
     pub module: PathBuf,
     pub token_label: String,
-    /// Holds the user's PIN; only its owner may read it.
+    /// File with the user's PIN; only its owner may read it.
     pub pin_file: PathBuf,
 }
 
-/// The token cannot do what it has to. Never holds a PIN.
+/// A PKCS#11 operation failed. Contains no PIN.
 #[derive(Debug, thiserror::Error)]
 pub enum HsmError {
     #[error("this program was built without PKCS#11")]
@@ -55,7 +54,7 @@ pub enum HsmError {
 }
 
 impl HsmError {
-    /// What to do about it.
+    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

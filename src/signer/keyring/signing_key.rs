@@ -1,4 +1,4 @@
-//! One private key. It signs, and shows its public half.
+//! One private key: signs, and gives its public key.
 
 use std::{fmt, sync::Arc};
 
@@ -34,16 +34,15 @@ use crate::core::{
 
 /// A key that signs RS256 or ES256.
 ///
-/// It is neither `Clone` nor written by `Debug`; OpenSSL wipes it when it is dropped.
+/// It is not `Clone`, and `Debug` does not print it; OpenSSL wipes it when it is dropped.
 pub struct SigningKey {
     jwk: Jwk,
-    /// The first segment of what it signs for an API server: the same bytes each time.
+    /// The encoded header of tokens that it signs for an API server: always the same bytes.
     header: String,
     private: PrivateHalf,
     verifier: Box<dyn JwsVerifier>,
 }
 
-/// Where the private half is.
 enum PrivateHalf {
     Here(Box<dyn JwsSigner>),
     Hsm(Arc<Hsm>),
@@ -56,7 +55,7 @@ pub struct Signature {
     pub signature: String,
 }
 
-/// Makes a new key and gives it as PKCS#8 PEM. Takes up to some seconds.
+/// Creates a key and returns it as PKCS#8 PEM. Takes up to some seconds.
 pub(super) fn generate(key_type: KeyType) -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
     let rsa = |bits| Rsa::generate(bits).and_then(PKey::from_rsa);
     let key = match key_type {
@@ -73,7 +72,7 @@ pub(super) fn generate(key_type: KeyType) -> Result<Zeroizing<Vec<u8>>, ErrorSta
 impl SigningKey {
     pub(super) fn from_pem(pem: &[u8]) -> Result<Self, UnusableKey> {
         let read = || {
-            // With a passphrase, if an empty one, OpenSSL does not ask the terminal for it.
+            // With a passphrase, even an empty one, OpenSSL does not prompt on the terminal.
             let key = PKey::private_key_from_pem_passphrase(pem, b"")?;
             let pkcs8 = Zeroizing::new(key.private_key_to_pkcs8()?);
             Ok::<_, ErrorStack>((is_sound(&key)?, key.public_key_to_der()?, pkcs8))
@@ -93,7 +92,7 @@ impl SigningKey {
         Ok(Self::new(jwk, PrivateHalf::Here(signer.ok_or(UnusableKey::Malformed)?), verifier))
     }
 
-    /// A key that is in a token, and of a type that this program makes.
+    /// A key in a PKCS#11 token, of a type that this program creates.
     pub(super) fn in_hsm(jwk: Jwk, hsm: Arc<Hsm>) -> Self {
         let verifier = verifier(&jwk).expect("a key that was read can verify");
         Self::new(jwk, PrivateHalf::Hsm(hsm), verifier)
@@ -104,7 +103,7 @@ impl SigningKey {
         Self { header: Base64UrlUnpadded::encode_string(header.as_bytes()), jwk, private, verifier }
     }
 
-    /// Whether signing waits for something else than the processor.
+    /// Whether signing waits for more than the processor.
     #[must_use]
     pub fn blocks(&self) -> bool {
         matches!(self.private, PrivateHalf::Hsm(_))
@@ -125,12 +124,12 @@ impl SigningKey {
         self.jwk.public_key()
     }
 
-    /// Makes a JWT of the claims. The header is the one of kube-apiserver: `alg` and `kid`, no `typ`.
+    /// Signs the claims as a JWT. The header is that of kube-apiserver: `alg` and `kid`, no `typ`.
     ///
     /// # Errors
     ///
-    /// Fails when OpenSSL does not sign, or when the signature does not verify: a wrong one would let an
-    /// attacker compute the key.
+    /// Fails if OpenSSL does not sign, or if the signature does not verify: a wrong one would let an attacker
+    /// compute the key.
     pub fn sign(&self, claims: &Value) -> Result<Token, SigningError> {
         #[derive(Serialize)]
         struct Header<'a> {
@@ -147,7 +146,7 @@ impl SigningKey {
         Ok(Token::new(token))
     }
 
-    /// Signs the claims that an API server encoded, as they are.
+    /// Signs the claims as encoded by an API server.
     ///
     /// # Errors
     ///
@@ -157,7 +156,7 @@ impl SigningKey {
         Ok(Signature { header: self.header.clone(), signature })
     }
 
-    /// Signs any message, as JWS signs (RFC 7515 section 5.1).
+    /// Signs any message, as JWS does (RFC 7515 section 5.1).
     ///
     /// # Errors
     ///
@@ -175,21 +174,20 @@ impl SigningKey {
         self.sign_message(message).map(|signature| Base64UrlUnpadded::encode_string(&signature))
     }
 
-    /// The public key as PEM.
     pub(super) fn public_pem(&self) -> Vec<u8> {
         let key = PKey::public_key_from_der(&self.public_key().to_spki());
         key.and_then(|key| key.public_key_to_pem()).expect("a key that was read can be written")
     }
 }
 
-/// Reads a public key of a type that this program makes.
+/// Reads a public key of a type that this program creates.
 pub(super) fn read_public(pem: &[u8]) -> Result<Jwk, UnusableKey> {
     let spki = PKey::public_key_from_pem(pem).and_then(|key| key.public_key_to_der());
     let jwk = Jwk::of_public_key(PublicKey::from_spki(&spki.map_err(|_| UnusableKey::Malformed)?)?);
     if verifier(&jwk).is_some() { Ok(jwk) } else { Err(UnusableKey::Malformed) }
 }
 
-/// `None` for a key of a type that does not sign here.
+/// `None` for a key type that does not sign here.
 fn verifier(jwk: &Jwk) -> Option<Box<dyn JwsVerifier>> {
     let spki = jwk.public_key().to_spki();
     match jwk.algorithm() {
@@ -199,7 +197,7 @@ fn verifier(jwk: &Jwk) -> Option<Box<dyn JwsVerifier>> {
     }
 }
 
-/// Whether the numbers of a key belong together.
+/// Whether the parameters of a key are consistent.
 fn is_sound(key: &PKey<Private>) -> Result<bool, ErrorStack> {
     match key.rsa() {
         Ok(rsa) => rsa.check_key(),
@@ -213,7 +211,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// No token was made.
+/// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SigningError {
     #[error("cannot sign")]

@@ -24,7 +24,7 @@ use crate::core::{
     signer::KeyType,
 };
 
-/// A fresh key, and where its keyring lies, which nobody holds.
+/// A fresh key, and the path of its keyring, which no process holds.
 struct Fresh {
     _parent: TempDir,
     path: PathBuf,
@@ -210,7 +210,7 @@ fn an_es256_signature_is_two_numbers_of_full_length() {
         let token = UnverifiedToken::parse(token.as_str()).expect("a token");
         let (r, s) = token.signature().split_at(32);
         assert_eq!(s.len(), 32);
-        // OpenSSL's own encoding leaves leading zeros away; the JOSE form may not.
+        // OpenSSL's own encoding omits leading zeros; the JOSE form must not.
         short += usize::from(r[0] == 0 || s[0] == 0);
         let number = |bytes| BigNum::from_slice(bytes).expect("a number");
         let signature = EcdsaSig::from_private_components(number(r), number(s)).expect("two numbers");

@@ -213,7 +213,7 @@ fn nothing_changes_hands_that_could_not_be_announced() {
     let before = node.journal();
     let first = before.signing().expect("one signs").clone();
     let standby = before.keys().keys().find(|kid| **kid != first).expect("a spare").clone();
-    // A file where the directory was.
+    // A file in place of the directory.
     fs::remove_dir_all(folder.path().join("announcements")).expect("it is ours");
     fs::write(folder.path().join("announcements"), "").expect("it is ours");
     let orders = DesiredState { sign: Some(standby.clone()), ..DesiredState::default() };
@@ -256,7 +256,7 @@ fn a_key_whose_revocation_could_not_be_recorded_does_not_sign_after_a_restart_wi
     let folder = TempDir::new().expect("a folder");
     let node = started(&folder);
     let kid = node.journal().signing().expect("one signs").clone();
-    // As a full disk does, this refuses what is written and nothing that is removed.
+    // Like a full disk, this fails writes but not removals.
     let in_the_way = folder.path().join("keys/.signer.json.tmp");
     fs::create_dir(&in_the_way).expect("the folder is ours");
     let orders = DesiredState { revoked: BTreeSet::from([kid.clone()]), ..DesiredState::default() };
@@ -276,7 +276,7 @@ fn two_keyrings_share_nothing() {
     assert!(kids(&started(&one)).is_disjoint(&kids(&started(&other))));
 }
 
-/// k3s keeps the keys of before in the file of the one that signs, and kube-apiserver signs with the first.
+/// k3s keeps previous keys in the file of the signing key, and kube-apiserver signs with the first.
 #[test]
 fn of_several_keys_in_a_file_the_first_private_one_is_taken_over_and_the_others_are_counted() {
     let folder = TempDir::new().expect("a folder");

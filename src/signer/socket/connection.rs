@@ -1,5 +1,7 @@
-//! A connection to the signer. It ends after ten minutes without a request: an API server has one connection and fetches
-//! keys every `refresh_hint`. There are 64 at most; where there is no room, the one that has been silent for longest ends.
+//! A connection to the signer.
+//!
+//! It is closed after ten minutes without a request: an API server has one connection and fetches keys every
+//! `refresh_hint`. At most 64 are open; beyond that, the one that was silent for longest is closed.
 
 use std::{
     io,
@@ -20,14 +22,14 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, UdsConnectInfo};
 
-/// Most connections at once: an API server has one, and an old one while it is replaced.
+/// Most open connections: an API server has one, and a second one while it is replaced.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Who is connected.
+/// The open connections.
 #[derive(Default)]
 pub(super) struct ConnectionSlots {
     taken: Vec<Weak<Slot>>,
-    /// Counts what is read on all of them, so that it tells which one spoke last.
+    /// Counts reads on all connections, so that the last active one is known.
     clock: Arc<AtomicU64>,
 }
 
@@ -37,7 +39,7 @@ struct Slot {
 }
 
 impl ConnectionSlots {
-    /// Seats a connection; where there is no room, the one that has been silent for longest ends.
+    /// Adds a connection; if there are too many, closes the one that was silent for longest.
     pub(super) fn take(&mut self, stream: UnixStream, idle: Duration) -> Connection {
         self.taken.retain(|seat| seat.strong_count() > 0);
         if self.taken.len() >= MAX_CONNECTIONS {
@@ -57,7 +59,6 @@ impl ConnectionSlots {
     }
 }
 
-/// One that is seated.
 pub(in crate::signer) struct Connection {
     stream: UnixStream,
     seat: Arc<Slot>,
@@ -76,7 +77,7 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         let before = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buffer) {
-            // To the one who reads, it has been closed.
+            // Report end of file to the reader.
             Poll::Pending
                 if this.ended.as_mut().poll(cx).is_ready() || this.silent.as_mut().poll(cx).is_ready() =>
             {

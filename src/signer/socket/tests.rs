@@ -40,7 +40,7 @@ async fn what_is_in_use_is_left_alone() {
     let path = folder.path().join("s.sock");
     let first = bind(&path).expect("it listens");
     assert!(matches!(bind(&path), Err(SocketError::Taken { .. })));
-    // Somebody else put another one there.
+    // Another process created a socket there.
     fs::remove_file(&path).expect("it is ours");
     let other = Other::bind(&path).expect("it listens");
     drop(first);

@@ -20,7 +20,7 @@ fn keys(count: usize) -> Vec<PKey<Private>> {
     (0..count).map(key).collect()
 }
 
-/// What a node says at a time, signed with all of its keys.
+/// A statement of a node at a time, signed with all of its keys.
 fn posted(name: &str, second: i64, keys: &[PKey<Private>]) -> SignedAnnouncement {
     let at = Timestamp::from_second(second).expect("a time");
     let jwk = |key: &PKey<Private>| {

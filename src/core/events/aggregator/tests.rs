@@ -11,18 +11,18 @@ fn notice(reason: Reason, subject: usize) -> Event {
     Event::new(reason, "https://oidc.example", &subject.to_string(), "it happened")
 }
 
-/// The Events that Kubernetes holds, and what it was asked to do.
+/// The Events that Kubernetes holds, and the requests that it received.
 #[derive(Default)]
 struct Cluster {
-    /// By number: what it is about, and how many notices it stands for.
+    /// By number: its subject, and the number of occurrences.
     events: BTreeMap<u64, ((Reason, String), u64)>,
-    /// Of Events that are not there any more.
+    /// The occurrences of expired Events.
     forgotten: u64,
     requests: Vec<(Reason, Timestamp)>,
 }
 
 impl Cluster {
-    /// Tells all that may be told now; Kubernetes answers what `answer` says, where it can.
+    /// Sends everything that may be sent now; Kubernetes answers with `answer`, if possible.
     fn tell_all(&mut self, bulletins: &mut EventAggregator, answer: SendOutcome, now: Timestamp) {
         while let Next::Tell(bulletin) = bulletins.next(now) {
             assert_eq!(bulletins.next(now), Next::Tell(bulletin.clone()), "asking twice is not harmless");
@@ -165,7 +165,7 @@ proptest! {
     #[test]
     fn two_events_of_a_kind_are_two_series_that_do_not_touch(ops in prop::collection::vec(op(), 1..400)) {
         let (mut bulletins, mut now) = (EventAggregator::default(), START);
-        // By topic: the number of its last Event, and when what it tells of last happened.
+        // By topic: the number of its last Event, and the time of its last occurrence.
         let mut told: BTreeMap<(Reason, String), (u64, Timestamp)> = BTreeMap::new();
         for op in ops {
             match op {

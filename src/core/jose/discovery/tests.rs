@@ -5,7 +5,7 @@ use crate::core::jose::{
     jwk_set::JwkSet,
 };
 
-/// What `kube-apiserver` prints, from Kubernetes' own tests (`openidmetadata_test.go`).
+/// The output of `kube-apiserver`, from Kubernetes' own tests (`openidmetadata_test.go`).
 const KUBERNETES: &str = r#"{"issuer":"https://issuer.example.com","jwks_uri":"https://issuer.example.com/openid/v1/jwks","response_types_supported":["id_token"],"subject_types_supported":["public"],"id_token_signing_alg_values_supported":["ES256","RS256"]}"#;
 
 fn document(keys: &[&str]) -> String {

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::{Algorithm, InvalidJwk, Jwk};
 use crate::core::jose::public_key::{Curve, PublicKey};
 
-/// What `kube-apiserver` prints of two keys, from Kubernetes' own tests (`openidmetadata_test.go`).
+/// The output of `kube-apiserver` for two keys, from Kubernetes' own tests (`openidmetadata_test.go`).
 pub(crate) const KUBERNETES_RSA: &str = r#"{"use":"sig","kty":"RSA","kid":"JHJehTTTZlsspKHT-GaJxK7Kd1NQgZJu3fyK6K_QDYU","alg":"RS256","n":"249XwEo9k4tM8fMxV7zxOhcrP-WvXn917koM5Qr2ZXs4vo26e4ytdlrV0bQ9SlcLpQVSYjIxNfhTZdDt-ecIzshKuv1gKIxbbLQMOuK1eA_4HALyEkFgmS_tleLJrhc65tKPMGD-pKQ_xhmzRuCG51RoiMgbQxaCyYxGfNLpLAZK9L0Tctv9a0mJmGIYnIOQM4kC1A1I1n3EsXMWmeJUj7OTh_AjjCnMnkgvKT2tpKxYQ59PgDgU8Ssc7RDSmSkLxnrv-OrN80j6xrw0OjEiB4Ycr0PqfzZcvy8efTtFQ_Jnc4Bp1zUtFXt7-QeevePtQ2EcyELXE0i63T1CujRMWw","e":"AQAB"}"#;
 pub(crate) const KUBERNETES_EC: &str = r#"{"use":"sig","kty":"EC","kid":"SoABiieYuNx4UdqYvZRVeuC6SihxgLrhLy9peHMHpTc","crv":"P-256","alg":"ES256","x":"H6cuzP8XuD5wal6wf9M6xDljTOPLX2i8uIp_C_ASqiI","y":"BlHnikLV9PyEd6gl8k4T_3Wwoh6xd79XLoQTh2PAi1Y"}"#;
 
@@ -11,7 +11,7 @@ pub(crate) fn read(text: &str) -> Jwk {
     serde_json::from_str(text).expect("a public JWK")
 }
 
-/// A known key with some members replaced, or taken away where they are null.
+/// A known key with some members replaced, or removed if they are null.
 fn altered(text: &str, members: &Value) -> Result<Jwk, InvalidJwk> {
     let mut value: Value = serde_json::from_str(text).expect("JSON");
     let object = value.as_object_mut().expect("an object");

@@ -17,7 +17,7 @@ use crate::core::jose::{
     public_key::PublicKey,
 };
 
-/// One key more than a set takes.
+/// One key more than a set accepts.
 static KEYS: LazyLock<Vec<Jwk>> = LazyLock::new(|| {
     let curves = [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1];
     curves.into_iter().cycle().take(MAX_KEYS).map(make).chain([read(KUBERNETES_RSA)]).collect()
@@ -131,7 +131,8 @@ fn altered(key: &str, members: &Value) -> String {
     key.to_string()
 }
 
-/// RFC 7517 section 5. Each of these was met in the wild, and each has kept a whole set from being published.
+/// RFC 7517 section 5. Each of these was seen in the wild, and each has blocked the publication of a whole
+/// set.
 #[test]
 fn an_odd_key_is_left_out_takes_no_other_one_along_and_is_known_again() {
     let good = read(KUBERNETES_EC);
@@ -214,8 +215,8 @@ proptest! {
         prop_assert_eq!(expected, JwkSet::new(other).expect("a set").to_json());
     }
 
-    /// Readers fail on a key that stands twice (jose, express-oauth2-jwt-bearer, openidconnect), and kube-apiserver
-    /// publishes such sets.
+    /// Some relying parties fail on a duplicate key (jose, express-oauth2-jwt-bearer, openidconnect), and
+    /// kube-apiserver publishes such sets.
     #[test]
     fn a_key_that_is_listed_twice_never_leaves_twice(
         keys in subsequence(KEYS.clone(), 1..=8), again in prop::collection::vec(any::<prop::sample::Index>(), 0..8)

@@ -85,7 +85,7 @@ fn any_kid() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// What is spelt out for people is never what is stored, published or announced.
+    /// Escaping for display never affects what is stored, published or announced.
     #[test]
     fn any_kid_survives_publication_and_storage(text in any_kid()) {
         let key = named(&text);

@@ -23,7 +23,7 @@ fn ec_spki(curve: Nid) -> Vec<u8> {
     PKey::from_ec_key(ec(curve)).and_then(|key| key.public_key_to_der()).expect("DER")
 }
 
-/// What `openssl dgst -sha256 -binary | basenc --base64url | tr -d =` prints of the same bytes.
+/// The output of `openssl dgst -sha256 -binary | basenc --base64url | tr -d =` for the same bytes.
 fn openssl_kid(spki: &[u8]) -> String {
     let base64 = openssl::base64::encode_block(&openssl::sha::sha256(spki));
     base64.replace('+', "-").replace('/', "_").replace('=', "")

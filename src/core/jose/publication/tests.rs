@@ -36,7 +36,7 @@ fn the_entity_tag_is_strong_and_follows_from_the_bytes() {
 }
 
 proptest! {
-    /// Promise 4: the bytes are a function of the keys, whatever order and however often they come in.
+    /// Promise 4: the bytes are a function of the keys, in any order and with duplicates.
     #[test]
     fn the_bytes_do_not_depend_on_the_order_of_the_keys(mut picked in prop::collection::vec(0..20_usize, 1..20)) {
         let render = |picked: &[usize]| {

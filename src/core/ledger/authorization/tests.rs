@@ -10,7 +10,7 @@ use crate::core::{
     tests::{at, kid, node, retention, rsa_key, terms},
 };
 
-/// What a node says at a time of its keys, all standbys; signed with some of them.
+/// A statement of a node at a time about its keys, all standby; signed with some of them.
 fn said(name: &str, second: i64, keys: &[usize], signed_by: &[usize]) -> NodeStatement {
     vouching(name, second, keys, signed_by, &[])
 }
@@ -35,7 +35,7 @@ fn vouching(
     )
 }
 
-/// The ledger after these were heard together.
+/// The ledger after these statements were observed together.
 fn heard(ledger: &Ledger, now: i64, said: &[NodeStatement]) -> Ledger {
     let report = SourceReport { source: "nodes".to_owned(), answer: SourceAnswer::Announced(said.to_vec()) };
     ledger.observe(&merge(ledger, &[report]), at(now), &retention()).ledger
@@ -74,7 +74,7 @@ fn what_was_said_before_the_last_word_does_not_count() {
     let ledger = heard(&one_node(), 20, &[said("a", 20, &[0, 1, 2], &[0, 1, 2])]);
     let outdated = AnnouncementRejection::Outdated { node: node("a"), at: at(10), known: at(20) };
     assert_eq!(verdict(&ledger, &said("a", 10, &[0, 1], &[0, 1])), Err(outdated));
-    // Key 2 is not lost by it, nor missing.
+    // Key 2 is neither lost by it, nor missing.
     let replayed = heard(&ledger, 30, &[said("a", 10, &[0, 1], &[0, 1])]);
     assert_eq!(replayed, ledger);
 }

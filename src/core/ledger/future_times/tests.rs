@@ -51,7 +51,7 @@ fn times(ledger: &Ledger) -> Vec<Timestamp> {
     times
 }
 
-/// Without that of the hold, which begins with each notice.
+/// Without the times of the retention hold, which begins anew each time that future times are noticed.
 fn waits(ledger: &Ledger) -> Vec<Timestamp> {
     times(&Ledger { retention_hold: None, ..ledger.clone() })
 }
@@ -80,14 +80,14 @@ fn times_that_are_still_to_come_count_from_when_that_was_noticed() {
     assert_eq!(dated.orders()[&node("a")], order);
     assert_eq!(dated.rotation_request().map(|wish| wish.at), Some(at(1000 + wait())), "it is not done yet");
     assert_eq!(passed(&dated, 1001 + wait()), dated, "once");
-    // Another process that knew the ledger before takes it as it is.
+    // Another process that knew the ledger before accepts it.
     let found = StoredLedger::Ledger(Arc::new(dated.clone()));
     let other = noticed.reconcile(&found, at(1001 + wait()), retention().wait()).expect("of one lineage");
     assert!(times(&other).into_iter().all(|time| time <= at(1001 + wait())), "{other:#?}");
     assert_eq!(other.incidents().len(), dated.incidents().len(), "nobody edited it");
 }
 
-/// As after a start without a battery, until the time is known.
+/// As after a start without a battery-backed clock, until the time is synchronised.
 #[test]
 fn a_clock_that_was_behind_for_a_while_loses_no_time() {
     let ledger = recorded(YEARS);
@@ -98,13 +98,13 @@ fn a_clock_that_was_behind_for_a_while_loses_no_time() {
         (ledger.entries().clone(), ledger.orders().clone(), ledger.rotation_request().cloned())
     };
     assert_eq!(recorded(&put_right), recorded(&ledger));
-    // What is noticed anew begins anew.
+    // What is noticed again counts anew.
     let again = passed(&put_right, 2 * wait());
     assert_eq!(again.ahead_since, Some(at(2 * wait())));
     assert_eq!(recorded(&passed(&again, 3 * wait() - 1)), recorded(&ledger));
 }
 
-/// Else all of them would be over at once.
+/// Otherwise all of them would be over at once.
 #[test]
 fn whoever_writes_the_ledger_cannot_say_that_it_was_noticed_long_ago() {
     let ledger = recorded(YEARS);
@@ -129,8 +129,8 @@ fn a_ledger_of_the_present_is_left_alone() {
 }
 
 proptest! {
-    /// Whatever the clock shows, and however often it is set: no time becomes earlier than it was, unless that was
-    /// still to come, and none earlier than when that was noticed.
+    /// Whatever the clock shows, and however often it is set: no time becomes earlier than it was, unless it
+    /// was in the future, and none earlier than when that was noticed.
     #[test]
     fn no_wait_is_ever_shorter_than_by_a_clock_that_is_right(
         recorded_at in 0..YEARS,
@@ -149,7 +149,7 @@ proptest! {
         }
     }
 
-    /// A clock that goes on from anywhere frees whatever waits, two retentions later.
+    /// A clock that continues from any time ends every wait, two retentions later.
     #[test]
     fn nothing_waits_for_a_time_that_is_far_away(recorded_at in 0..YEARS, now in 0..YEARS) {
         let mut ledger = recorded(recorded_at);

@@ -20,7 +20,7 @@ fn wait() -> Duration {
     retention().wait()
 }
 
-/// What a pass makes of a ledger when its one source lists these keys.
+/// The ledger after its one source lists these keys.
 fn after(ledger: &Ledger, keys: &[usize], now: Timestamp) -> Ledger {
     let keys = keys.iter().map(|index| rsa_key(*index)).collect();
     let reports = [SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys) }];
@@ -31,7 +31,7 @@ fn is_public(ledger: &Ledger, index: usize) -> bool {
     ledger.public_keys().any(|public| *public == rsa_key(index))
 }
 
-/// A ledger as a hand would change it: through its JSON.
+/// A ledger edited by hand, through its JSON.
 fn edited(ledger: &Ledger, edit: impl FnOnce(&mut serde_json::Value)) -> Ledger {
     let mut json = serde_json::from_slice(&ledger.to_json()).expect("JSON");
     edit(&mut json);
@@ -68,7 +68,7 @@ fn an_older_ledger_is_united_with_what_is_known_and_nothing_is_removed_for_a_ret
     assert_eq!(IncidentKind::Restored { found, seen_by: "memory".to_owned(), known }, *what(&restored));
     assert!(restored.alarm(now).is_some_and(|alarm| alarm.contains("restored from a backup")));
 
-    // Due two minutes earlier, but the hold counts from when it was noticed.
+    // Due two minutes earlier, but the hold counts from when the backup was noticed.
     let due = START + wait();
     assert!(is_public(&after(&restored, &[2], due), 1));
     let over = now + wait();
@@ -90,7 +90,8 @@ fn a_key_that_only_the_backup_has_comes_back_and_a_tombstone_does_not() {
     assert!(!is_public(&restored, 1), "it came back from its tombstone");
 }
 
-/// A backup is put back, goes on, and is then replaced by the ledger of before: the wrong one was taken first.
+/// A backup is restored, continues, and is then replaced by the previous ledger: the wrong one was restored
+/// first.
 #[test]
 fn a_ledger_whose_history_is_another_one_takes_nothing_away() {
     let backup = known(&[], &[rsa_key(1), rsa_key(2)]);
@@ -229,7 +230,7 @@ fn a_second_backup_within_a_retention_dates_what_its_place_shows_anew() {
     let shown = |ledger: &Ledger, place| ledger.entries()[rsa_key(1).kid()].shown.get(place).copied();
     let ledger = known(&[], &[rsa_key(1)]);
     let ledger = ledger.observe_target("eu", &look, Some(START)).observe_target("us", &look, Some(START));
-    // Nothing is switched while it is held.
+    // Nothing is switched during a hold.
     let held = ledger.observe_revision("eu", 40, START, wait());
     assert_eq!(shown(&held, "eu"), Some(START));
     let over = START + wait() + MINUTE;
@@ -245,14 +246,14 @@ fn a_forged_sequence_costs_one_retention_and_nothing_else() {
     for forged in [u64::MAX, MAX_SEQUENCE, MAX_WITNESSED + 1] {
         assert_eq!(ledger, ledger.observe_revision("eu", forged, START, wait()));
     }
-    // As high as it is believed: there is room for every change that follows.
+    // The largest accepted sequence leaves room for every change that follows.
     let mut forged = ledger.observe_revision("eu", MAX_WITNESSED, START, wait());
     assert_eq!(forged, forged.observe_revision("eu", u64::MAX, START, wait()));
     assert_eq!(Ok(forged.clone()), Ledger::parse(&forged.to_json()));
     forged = after(&forged, &[2, 3], START);
     assert!(forged.sequence() < MAX_SEQUENCE / 2 + 5);
 
-    // Again and again, a minute apart: the key goes all the same.
+    // Repeatedly, a minute apart: the key is removed anyway.
     let mut held = ledger;
     let mut now = START;
     while is_public(&held, 1) {
@@ -281,7 +282,7 @@ fn strangers_do_not_fill_the_ledger() {
     assert_eq!(100, full.unmanaged_keys().len());
 }
 
-/// A ledger and all that it was on the way.
+/// A ledger with all its earlier states.
 fn histories() -> impl Strategy<Value = Vec<Ledger>> {
     let lists = prop::collection::vec((prop::collection::btree_set(0..5_usize, 1..4), 0..90_u32), 1..20);
     lists.prop_map(|lists| {
@@ -297,8 +298,8 @@ fn histories() -> impl Strategy<Value = Vec<Ledger>> {
 }
 
 proptest! {
-    /// Whatever part of the history is known and whatever part is found, edited or not: no public key is
-    /// lost but by a recorded removal, no tombstone is, and a second look changes nothing.
+    /// Whatever part of the history is known and whatever part is found, edited or not: a public key is lost
+    /// only by a recorded removal, no tombstone is lost, and a second reconciliation changes nothing.
     #[test]
     fn no_way_back_loses_anything(
         history in histories(),
@@ -335,7 +336,7 @@ proptest! {
         prop_assert_eq!(&result, &reconciled(&result, &result, now));
         if result != found {
             prop_assert!(result.is_held(now));
-            // Whoever knew less takes the repaired one over.
+            // A process that knew less takes the repaired ledger over.
             prop_assert!(reconciled(known, &result, now).sequence() >= result.sequence());
         }
     }

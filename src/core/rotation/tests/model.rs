@@ -1,17 +1,20 @@
-//! A small world in which the real functions of both parties run, and everything goes wrong that can.
+//! A model in which the real functions of publisher and signer run, and everything goes wrong that can.
 //!
-//! The parties' decisions are the real ones; the world is what `workflow` and `signer` do with them, stroke by
-//! stroke, so that somebody may die between any two. What it covers and what it does not is in `docs/rotation.md`.
+//! The decisions are the real ones; the model replaces what `reconcile` and `signer` do with them, one atomic
+//! step at a time, so that a process may die between any two. `docs/rotation.md` tells what it covers and
+//! what it does not.
 //!
-//! Time goes in ticks, each much longer than what a node adds to an `exp` (seconds and a minute). Relying
-//! parties keep a JWKS for the whole propagation time. Nodes sign tokens that live as long as is allowed, at
-//! every moment at which they would.
+//! Time advances in ticks, each much longer than what a node adds to an `exp` (seconds and a minute). Relying
+//! parties cache a JWKS for the whole propagation time. Nodes sign tokens with the longest allowed lifetime,
+//! at every moment at which they would.
 //!
-//! Whoever can write the ledger can order a key too early and have a public key vanish. While such a writer is
-//! about, only what he must not reach is asserted: what a node signs with, says and verifies with.
+//! Whoever can write the ledger can order a key too early and remove a public key. While there is such a
+//! writer, only what must stay out of its reach is asserted: what a node signs with, announces and verifies
+//! with.
 //!
-//! Announcements are signed by every key that their node ever had, and admit every other node: whose statements count is
-//! proved by properties of `core::ledger` and `core::trust`. Fifteen planted faults (`faults.rs`) must be found.
+//! Announcements are signed by every key that their node ever had, and admit every other node: which
+//! statements count is tested by properties of `core::ledger` and `core::signer::trust`. Fifteen planted
+//! faults (`faults.rs`) must be found.
 
 use std::{
     collections::HashMap,
@@ -43,7 +46,7 @@ const MARGIN: i64 = 300;
 const PROPAGATION: i64 = 2 * TICK;
 const LIFETIME: i64 = 2 * TICK;
 const ROTATE_AFTER: i64 = 3 * TICK;
-/// A key of nobody here: whoever writes to a place or to the ledger puts it there.
+/// A foreign key: a writer to a target or to the ledger adds it.
 const FOREIGN: usize = 127;
 
 /// A set of keys, by number.
@@ -76,55 +79,55 @@ fn lasting(seconds: i64) -> Duration {
     Duration::from_secs(seconds.unsigned_abs())
 }
 
-/// What is the same in all states of a world.
+/// The parameters shared by all states.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     nodes: usize,
     places: usize,
-    /// How many keys are ever made.
+    /// Number of keys that are ever created.
     keys: usize,
-    /// Whether API servers are asked what they verify. They are where there is one node: what a node takes over
-    /// from another one's announcement is not written yet.
+    /// Whether API servers are polled for the keys that they verify with: only with one node, because the
+    /// model does not cover keys taken from another node's announcement.
     api_servers: bool,
-    /// Whether a key is replaced at an age, or when the operator asks for it.
+    /// Whether a key is replaced by age, or on the operator's request.
     by_age: bool,
     fault: Option<Fault>,
 }
 
-/// Something that happens. What is not possible changes nothing.
+/// An action. One that is impossible changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Tick,
-    /// The publisher starts, or reads every announcement and what the API servers list.
+    /// The publisher starts, or reads every announcement and the lists of the API servers.
     Hear,
-    /// It looks at a place that it has not looked at since its start.
+    /// It reads a target that it has not read since its start.
     Look(usize),
-    /// It makes a place show what follows from the ledger that it knows.
+    /// It syncs a target with the ledger that it knows.
     Place(usize),
-    /// It stores what it saw there.
+    /// It stores its observation of that target.
     Saw(usize),
-    /// A node learns its orders.
+    /// A node learns its desired state.
     Listen(usize),
-    /// A node does one thing that cannot be divided, or starts.
+    /// A node does one atomic step, or starts.
     Stroke(usize),
     /// A node signs a token, if it would.
     Sign {
         node: usize,
         outside: bool,
     },
-    /// An API server asks its signer for keys, and lists them.
+    /// An API server fetches keys from its signer, and lists them.
     Refresh,
     Operator(Word),
     Misfortune(Misfortune),
 }
 
-/// What an operator says.
+/// An operator's command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
     Start,
     Abort,
     Revoke(usize),
-    /// With a new key that nobody has seen.
+    /// For a new key that was never published.
     RevokeAnew(usize),
 }
 
@@ -132,26 +135,26 @@ enum Word {
 enum Misfortune {
     KillPublisher,
     KillNode(usize),
-    /// The announcements cannot be read.
+    /// The announcements are unreadable.
     Unreadable,
-    /// One is read as it was before its last change, or is not there.
+    /// One announcement is read as before its last change, or is missing.
     Stale(usize),
     Missing(usize),
-    /// Somebody else writes to a place.
+    /// Another writer changes a target.
     Tamper(usize, Edit),
-    /// The ledger is copied; the copy is put back under a running publisher, or while none runs.
+    /// The ledger is backed up; the backup is restored under a running publisher, or while none runs.
     Backup,
     Restore {
         running: bool,
     },
-    /// Somebody writes to the ledger who should not.
+    /// An attacker writes to the ledger.
     Forge(Forgery),
-    /// A private key is gone from a node's disk.
+    /// A private key is lost from a node's disk.
     LoseKey(usize),
     LoseJournal(usize),
-    /// The API server lists what it ever listed.
+    /// The API server lists every key that it ever listed.
     Lag,
-    /// A clock is off, by at most half of the margin.
+    /// A clock is off by at most half of the margin.
     SkewPublisher(i64),
     SkewNode(usize, i64),
     /// The publisher's clock is off by so many ticks.
@@ -172,9 +175,9 @@ enum Forgery {
         key: usize,
     },
     Bury(usize),
-    /// Takes an entry out, and with it a tombstone.
+    /// Removes an entry, and with it a tombstone.
     Erase(usize),
-    /// Lists a key of the forger's own.
+    /// Lists a key of the attacker.
     List,
 }
 
@@ -182,7 +185,7 @@ enum Forgery {
 struct World {
     rules: Rules,
     now: i64,
-    /// The ledger as it is stored.
+    /// The stored ledger.
     stored: Option<Arc<Ledger>>,
     backup: Option<Arc<Ledger>>,
     publisher: Option<Publisher>,
@@ -192,22 +195,22 @@ struct World {
     listed: Kids,
     ever_listed: Kids,
     made: usize,
-    /// By key: until when a token lives that others have, or the API server alone.
+    /// By key: until when a token for external audiences lives, or one for the API server only.
     outside: Vec<i64>,
     inside: Vec<i64>,
-    /// The keys that ever were ordered, and that ever were tombstones.
+    /// The keys that were ever ordered, and those that ever were tombstones.
     ordered: Kids,
     buried: Kids,
     revoked: Kids,
-    /// The keys that were ordered before every reader can know them, by the operator's word, and when.
+    /// The keys that the operator had ordered before every relying party can know them, and when.
     unseen: BTreeMap<usize, i64>,
-    /// Whether a backup was ever put back.
+    /// Whether a backup was ever restored.
     restored: bool,
-    /// Whether somebody wrote to the ledger who should not have.
+    /// Whether an attacker wrote to the ledger.
     forged: bool,
-    /// How far the publisher's clock is off, in seconds, where everybody can see that it is.
+    /// How far the publisher's clock is off, in seconds, if that is detectable.
     wrong: i64,
-    /// Whether every node signs for others whenever it would, without being told.
+    /// Whether every node signs for external audiences whenever it would, without a `Sign` action.
     eager: bool,
 }
 
@@ -237,7 +240,7 @@ impl World {
         }
     }
 
-    /// Whether anything came of it.
+    /// Returns whether the action changed anything.
     fn take(&mut self, action: Action) -> Result<bool, Broken> {
         let happened = match action {
             Action::Tick => {
@@ -269,7 +272,7 @@ impl World {
 
     fn ask(&mut self, word: Word) -> Result<bool, Broken> {
         let (now, gates) = (self.publisher_time(), self.gates());
-        // What a backup says of the way back is not looked at first.
+        // A backup's record of the way back is not verified first.
         if self.publisher.is_none() || (word == Word::Abort && self.restored) {
             return Ok(false);
         }
@@ -357,7 +360,7 @@ impl World {
         true
     }
 
-    /// Nobody is left who knows of a tombstone that is younger than a backup which was put back.
+    /// Forgets the tombstones that are younger than a restored backup.
     fn forget_tombstones(&mut self) {
         self.buried = self.tombstones();
     }
@@ -367,7 +370,7 @@ impl World {
         kids(entries.filter(|(_, entry)| !entry.is_public()).map(|(kid, _)| kid))
     }
 
-    /// Writes what a forger would: with a later sequence and a record that explains it.
+    /// Writes as an attacker would: with a later sequence and a record that explains the change.
     fn forge(&mut self, forgery: Forgery) -> bool {
         let Some(stored) = &self.stored else { return false };
         let now = at(self.now);

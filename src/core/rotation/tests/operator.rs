@@ -1,4 +1,4 @@
-//! What an operator says: forget, revoke, abort.
+//! The operator's commands: forget, revoke, abort.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn a_node_that_falls_silent_keeps_its_keys_until_the_operator_forgets_it() {
     assert_eq!(unknown, Err(RotationCommandError::UnknownNode { node: node("c") }));
     scene.ledger = scene.ledger.forget(&node("a"), &owed(), at(100_000)).expect("it is known");
     assert_eq!(scene.ledger.orders().get(&node("a")), None);
-    // What it had said before does not count.
+    // Its earlier statements are rejected.
     let before = &[(0, "a", active(0)), (1, "a", standby(0)), (2, "b", active(0))];
     scene.announce_as_of(100_000, 100_001, before);
     for (now, is_public) in [(100_069, true), (100_070, false)] {
@@ -57,7 +57,7 @@ fn a_node_that_goes_on_with_a_revoked_key_is_told_of_until_it_stops() {
 fn an_order_that_a_node_has_dealt_with_otherwise_is_given_anew() {
     let mut scene = Scene::settled();
     scene.timing.rotate_after = None;
-    // Of a ledger that is lost since, the node has had a later order: for the key that it signs with.
+    // The node had a later order of a ledger that is lost since: for the key that it signs with.
     scene.ledger = scene.ledger.order(&node("a"), &kid(1), OrderReason::Age, at(100));
     scene.announce(200, &[(0, "a", active(0)), (1, "a", standby(0))]);
     assert_eq!(scene.step(201), order("a", 0, OrderReason::First));
@@ -116,7 +116,7 @@ fn after_a_revocation_with_a_new_key_that_waits_for_the_places_alone() {
     scene.show(206, &["eu", "us"], &[1, 2, 3]);
     assert!(ring(&scene, 302).contains("by the operator's word"));
     assert_eq!(ring(&scene, 303), "", "no copy without it is left");
-    // The word counts once.
+    // The waiver counts once.
     scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.required_targets, at(207)).expect("asked");
     scene.held_by("a", 305, &[propagating("eu", 306), propagating("us", 306)]);
     assert_eq!(scene.step(306), order("a", 3, OrderReason::Asked));
@@ -210,7 +210,7 @@ fn abort_takes_back_a_wish_or_the_last_order() {
         before.abort(&gates, timing().propagation, timing().margin, at(520)).expect("there is a way back");
     let order = &scene.ledger.orders()[&node("a")];
     assert_eq!((&order.sign, order.reason), (&kid(0), OrderReason::Aborted));
-    // The key that is taken back is retired by its node and leaves as any other.
+    // The aborted key is retired by its node and removed as any other.
     scene.announce(530, &[(0, "a", active(525)), (1, "a", retired(530, 560)), (2, "a", standby(510))]);
     assert_eq!(scene.settle(530), 0);
     assert_eq!(
@@ -227,7 +227,7 @@ fn abort_takes_back_a_wish_or_the_last_order() {
         .expect_err("it is gone")
         .to_string();
     assert!(error.contains("`us` has not shown it all the time since"), "{error}");
-    // A copy of before may lack it.
+    // An earlier copy may lack it.
     scene.show(520, &["us"], &[0, 1, 2]);
     assert_eq!(
         scene
@@ -254,7 +254,7 @@ fn a_key_that_was_ordered_stays_until_the_order_is_replaced() {
     scene.announce(510, &announced);
     scene.show(510, &["eu", "us"], &[0, 1, 2]);
     scene.settle(510);
-    // It is taken back, and the node hears nothing of it until the key is of no use any more.
+    // The rotation is aborted, and the node does not learn of it until the key is useless.
     scene.ledger = scene
         .ledger
         .abort(&scene.seen.required_targets, timing().propagation, timing().margin, at(520))

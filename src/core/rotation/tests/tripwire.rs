@@ -1,4 +1,4 @@
-//! The key that an API server signs with, unasked.
+//! The signing key of an API server without orders.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::core::rotation::{SigningKey, signing_key};
 
 impl Scene {
-    /// What sources list that nobody orders.
+    /// Sources list these keys, and no node is ordered.
     fn list(&mut self, now: i64, is_beginning: bool, keys: &[usize]) {
         let answer = SourceAnswer::Keys(keys.iter().map(|index| rsa_key(*index)).collect());
         let report = SourceReport { source: "cluster".to_owned(), answer };
@@ -18,7 +18,7 @@ impl Scene {
         signing_key(&self.ledger, &kid(index), true, &self.seen.required_targets, at(now), &self.timing)
     }
 
-    /// Key 0 from the beginning, key 1 listed and shown since 1000.
+    /// Key 0 from the start, key 1 listed and shown since 1000.
     fn restarted() -> Self {
         let mut scene = Self::new();
         scene.list(0, true, &[0]);
@@ -69,7 +69,7 @@ fn a_place_that_does_not_show_the_key_holds_it_and_nobody_knows_for_how_long() {
     assert_eq!(scene.signing(1, 5000), not_ready(&[not_shown("us")]));
 }
 
-/// Nobody can have read a JWKS without it.
+/// No relying party can have read a JWKS without it.
 #[test]
 fn the_first_keys_of_an_issuer_and_of_a_place_are_ready_at_once() {
     let mut scene = Scene::new();
@@ -85,7 +85,7 @@ fn the_first_keys_of_an_issuer_and_of_a_place_are_ready_at_once() {
 }
 
 proptest! {
-    /// Time mends and spoils nothing else.
+    /// Time alone makes keys ready, and changes nothing else.
     #[test]
     fn what_is_ready_stays_so(shown in prop::collection::vec((0_i64..500, any::<bool>()), 2), early in 0_i64..900, later in 0_i64..900) {
         let mut scene = Scene::new();

@@ -57,7 +57,7 @@ fn an_hour_that_wall_clocks_leave_out_begins_when_they_are_moved() {
     opens(&nights, "2027-03-27T12:00:00Z", "2027-03-28T01:00:00Z");
     opens(&nights, "2027-03-28T01:59:59Z", "2027-03-28T01:59:59Z");
     opens(&nights, "2027-03-28T02:00:00Z", "2027-03-29T00:30:00Z");
-    // The first minute that is left out.
+    // The first minute that is skipped.
     opens(&window("0 2 * * *", AMSTERDAM, 1), "2027-03-27T12:00:00Z", "2027-03-28T01:00:00Z");
 }
 
@@ -69,12 +69,12 @@ fn an_hour_that_wall_clocks_show_twice_counts_once() {
     opens(&nights, "2027-10-31T00:49:59Z", "2027-10-31T00:49:59Z");
     opens(&nights, "2027-10-31T00:50:00Z", "2027-11-01T01:30:00Z");
     let long = window("30 2 * * *", AMSTERDAM, 90);
-    // It lasts as long as any: wall clocks show 02:59 the second time.
+    // It lasts as long as any other: local clocks show 02:59 the second time.
     opens(&long, "2027-10-31T01:59:59Z", "2027-10-31T01:59:59Z");
     opens(&long, "2027-10-31T02:00:00Z", "2027-11-01T01:30:00Z");
 }
 
-/// Whether a window is open, by looking at each minute that wall clocks may have shown.
+/// Whether a window is open, computed by testing each minute that local clocks may have shown.
 fn is_open_by_the_minute(window: &Window, time: Timestamp) -> bool {
     let first = window.zone.to_datetime(time) - jiff::Span::new().hours(30);
     let first = first.with().second(0).subsec_nanosecond(0).build().expect("a time");
@@ -87,7 +87,7 @@ fn is_open_by_the_minute(window: &Window, time: Timestamp) -> bool {
         .map(|wall| match window.zone.to_ambiguous_timestamp(wall).offset() {
             AmbiguousOffset::Gap { .. } => {
                 let late = window.zone.to_ambiguous_zoned(wall).disambiguate(Disambiguation::Later);
-                // The first that is left out is shown, later, at the very moment at which clocks are moved.
+                // The first skipped minute maps to the very moment of the change.
                 let late = late.expect("it is in range").timestamp() + Duration::from_secs(1);
                 window.zone.preceding(late).next().expect("wall clocks were just moved").timestamp()
             }
@@ -107,7 +107,7 @@ proptest! {
         minutes in 1_u64..60 * 20,
         opens in prop::sample::select(vec!["30 2 * * *", "*/20 1-3 * * *", "0 2 * * SUN", "15 0 1 * *", "* * * * *"]),
         name in prop::sample::select(vec!["UTC", AMSTERDAM, "Australia/Lord_Howe", "America/St_Johns"]),
-        // Weeks in which clocks are moved somewhere.
+        // Weeks in which clocks change somewhere.
         month in prop::sample::select(vec!["2027-03-01T00:00:00Z", "2027-09-20T00:00:00Z", "2027-10-15T00:00:00Z"]),
     ) {
         let window = window(opens, name, minutes);
@@ -115,7 +115,7 @@ proptest! {
         let open = window.open_from(time).expect("it comes again");
         prop_assert!(open >= time);
         prop_assert_eq!(window.open_from(open), Some(open), "whoever waits for it finds it open");
-        // A look in between changes nothing.
+        // A check in between changes nothing.
         let between = (time + SignedDuration::from_secs(later)).min(open);
         prop_assert_eq!(window.open_from(between), Some(open));
         prop_assert_eq!(open == time, is_open_by_the_minute(&window, time));

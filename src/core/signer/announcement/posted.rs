@@ -1,7 +1,7 @@
-//! An announcement as it is posted: a JWS with a signature of every key of its node.
+//! A signed announcement: a JWS with a signature by every key of its node.
 //!
-//! JSON serialization (RFC 7515 section 7.2.1). `typ` keeps it apart from the tokens that the same keys sign,
-//! and the header of a token, which a node writes itself, never has this one.
+//! JSON serialization (RFC 7515 section 7.2.1). `typ` separates it from the tokens that the same keys sign:
+//! the node writes the header of a token itself, and never uses this type there.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -40,7 +40,7 @@ struct Header {
     typ: String,
 }
 
-/// An announcement that is to be signed.
+/// An announcement that is being signed.
 pub struct AnnouncementSigner {
     payload: String,
     signatures: Vec<Signed>,
@@ -53,7 +53,7 @@ impl AnnouncementSigner {
         Self { payload, signatures: Vec::new() }
     }
 
-    /// Adds the signature that `sign` makes of some bytes with the private key of `key`.
+    /// Adds the signature that `sign` computes over the given bytes with the private key of `key`.
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl AnnouncementSigner {
         Ok(())
     }
 
-    /// What is posted.
+    /// The JWS in JSON serialization.
     #[must_use]
     pub fn to_json(self) -> Vec<u8> {
         let Self { payload, signatures } = self;
@@ -78,7 +78,7 @@ impl AnnouncementSigner {
     }
 }
 
-/// An announcement, and who has signed it.
+/// An announcement and the keys that have signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedAnnouncement {
     announcement: Announcement,
@@ -87,14 +87,14 @@ pub struct SignedAnnouncement {
 }
 
 impl SignedAnnouncement {
-    /// Reads what was posted and verifies every signature of it.
+    /// Reads a signed announcement and verifies all its signatures.
     ///
-    /// A signature counts for a key of the announcement itself whose kid follows from the key; so whoever
-    /// knows the kid knows who has signed.
+    /// A signature counts only for a key of the announcement itself whose kid is derived from the key; so the
+    /// kid identifies the signer.
     ///
     /// # Errors
     ///
-    /// Fails when it is damaged, when a newer program wrote it, and when one signature is not as it should be.
+    /// Fails if it is damaged, if a newer version wrote it, and if one signature is invalid.
     pub fn read(bytes: &[u8]) -> Result<Self, InvalidSignedAnnouncement> {
         let jws: Jws = serde_json::from_slice(bytes)
             .map_err(|error| InvalidSignedAnnouncement::Jws(brief(&error.to_string()).into_owned()))?;
@@ -129,7 +129,7 @@ impl SignedAnnouncement {
         Ok(Self { announcement, signed_by, json: bytes.into() })
     }
 
-    /// As [`Self::read`]; what was read before is not verified again.
+    /// As [`Self::read`], but does not verify the same bytes again.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl SignedAnnouncement {
         before.filter(|before| before.json() == bytes).map_or_else(|| Self::read(bytes), Ok)
     }
 
-    /// One that these keys have signed, of which no private half exists.
+    /// An announcement that counts as signed by these keys, without private keys.
     #[cfg(test)]
     #[must_use]
     pub fn by(announcement: Announcement, signed_by: BTreeSet<Kid>) -> Self {
@@ -146,7 +146,7 @@ impl SignedAnnouncement {
         Self { announcement, signed_by, json }
     }
 
-    /// As it was posted.
+    /// The bytes as read.
     #[must_use]
     pub fn json(&self) -> &[u8] {
         &self.json
@@ -170,7 +170,7 @@ impl SignedAnnouncement {
     }
 }
 
-/// What was posted cannot be used.
+/// The signed announcement is invalid.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidSignedAnnouncement {
     #[error("not a signed announcement (JWS in JSON serialization): {0}")]

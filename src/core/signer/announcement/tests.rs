@@ -23,7 +23,7 @@ fn a_key_is_listed_until_its_last_token_is_dead() {
         (Stage::Standby { since: at(0) }, i64::MAX),
         (Stage::Active { since: at(0) }, i64::MAX),
         (Stage::Retired { since: at(100), latest_exp: Some(at(500)) }, 510),
-        // A clock that was put back, or a key that signed nothing.
+        // A clock that was set back, or a key that signed nothing.
         (Stage::Retired { since: at(100), latest_exp: Some(at(50)) }, 110),
         (Stage::Retired { since: at(100), latest_exp: None }, 110),
     ];

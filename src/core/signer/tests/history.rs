@@ -1,5 +1,5 @@
-//! Random histories of a node: orders good and hostile, a process that dies between any two steps, a clock
-//! that is off, private keys and journals that get lost, disks that are full.
+//! Random histories of a node: valid and hostile orders, a process that dies between any two steps, a clock
+//! that is off, private keys and journals that are lost, disks that are full.
 
 use proptest::prelude::*;
 
@@ -11,12 +11,12 @@ const KEYS: usize = 120;
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// Of one of the keys ever made, or of nobody's; so old, as from a backup.
+    /// An order for one of the created keys or for an unknown one; old, as from a backup.
     Order(Option<usize>, i64),
     Revoke(usize),
     Pass(i64),
     SetClock(i64),
-    /// Does what there is to do; dies after so many strokes, if it comes to that.
+    /// Does every step that is due; dies after so many atomic steps.
     Tend {
         dies_after: usize,
     },
@@ -55,7 +55,7 @@ struct Token {
 
 struct Died;
 
-/// A node as the edge drives it: disk, then journal, then announcement, then memory.
+/// A node as the shell around the core drives it: disk, then journal, then announcement, then memory.
 struct Node {
     orders: DesiredState,
     real: i64,
@@ -65,7 +65,7 @@ struct Node {
     private_keys: BTreeMap<Kid, Jwk>,
     journal: Option<Journal>,
     announced: Announcement,
-    /// What signs; `None` while no process runs.
+    /// The journal in effect; `None` while no process runs.
     memory: Option<Journal>,
     ordered: BTreeSet<Kid>,
     tokens: Vec<Token>,
@@ -224,7 +224,7 @@ impl Node {
         assert!(!set.iter().any(revoked));
     }
 
-    /// Nobody can keep a key of which neither the private half nor a record is left.
+    /// Without its private key and its record a key cannot be kept.
     fn forget_what_is_lost(&mut self) -> Result<(), Died> {
         let recorded =
             |kid: &Kid| self.journal.as_ref().is_some_and(|journal| journal.keys().contains_key(kid));
@@ -254,7 +254,7 @@ impl Node {
             }
             Event::Tend { dies_after } => self.tend(dies_after),
             Event::Sign { outside, lifetime, dies } => self.sign(outside, lifetime, dies),
-            // What is lost while a process runs is noticed when the next one starts.
+            // A loss while a process runs is noticed at the next start.
             Event::LoseJournal => {
                 self.journal = None;
                 self.forget_what_is_lost()

@@ -13,7 +13,7 @@ fn kids(indices: &[usize]) -> BTreeSet<Kid> {
     indices.iter().map(|index| kid(*index)).collect()
 }
 
-/// What a node says at a time of its keys, signed with some of them.
+/// A statement of a node at a time about its keys, signed with some of them.
 fn said(
     name: &str,
     second: i64,
@@ -33,7 +33,7 @@ fn honest(name: &str, second: i64, keys: &[usize], admits: &[(&str, &[usize])]) 
     said(name, second, keys, keys, admits)
 }
 
-/// A node `me` with key 0 that learns at second 100.
+/// The node `me` with key 0 applies announcements at second 100.
 fn learn(trust: &Trust, posted: &[SignedAnnouncement], revoked: &[usize]) -> (Trust, Vec<Distrust>) {
     let (me, issuer, own, revoked) = (node("me"), terms().issuer, kids(&[0]), kids(revoked));
     let me = LocalNode { node: &me, issuer: &issuer, keys: &own, revoked: &revoked };
@@ -69,7 +69,7 @@ fn who_was_admitted_is_trusted_at_once_and_with_every_key_that_follows() {
     assert_eq!((verified(&trust), distrusted), (kids(&[1, 2]), vec![]));
     let (trust, _) = learn(&trust, &[honest("b", 12, &[2, 3], &[])], &[]);
     assert_eq!(verified(&trust), kids(&[2, 3]), "what a node has destroyed");
-    // A copy of before, put back by somebody.
+    // A replayed earlier copy.
     let (replayed, distrusted) = learn(&trust, &[honest("b", 11, &[1, 2], &[])], &[]);
     assert_eq!((replayed, distrusted), (trust, vec![]));
 }
@@ -108,7 +108,7 @@ fn an_announcement_that_is_not_as_it_should_be_changes_nothing() {
     assert_eq!(distrusted, [Distrust::Unproven { node: b() }], "whoever stole a key that is revoked");
 }
 
-/// It dates every announcement later than the one before, so those of the time in between count too.
+/// It dates every announcement later than the previous one, so those in between count too.
 #[test]
 fn a_node_whose_clock_was_ahead_is_heard_without_a_pause() {
     let admitted = admitting(&[honest("b", 10, &[1], &[])]);
@@ -131,14 +131,15 @@ fn who_was_admitted_may_admit_others_and_they_go_with_him() {
     let expelled = Trust { admitted: BTreeMap::new(), ..trust.clone() };
     let (expelled, distrusted) = learn(&expelled, &posted, &[]);
     assert_eq!((verified(&expelled), distrusted.len()), (kids(&[]), 3));
-    // Nodes that vouch for each other alone are trusted by nobody else.
+    // Nodes that admit only each other are trusted by no other node.
     let (b, c) = (honest("b", 12, &[1], &[("c", &[2])]), honest("c", 12, &[2], &[("b", &[1])]));
     let (left, _) = learn(&Trust { admitted: BTreeMap::new(), ..trust }, &[b, c], &[]);
     assert_eq!(verified(&left), kids(&[]));
 }
 
 proptest! {
-    /// Whatever somebody posts who has no key that is trusted: the API server verifies with no key of his.
+    /// Whatever an attacker without a trusted key posts: the API server verifies with none of the attacker's
+    /// keys.
     #[test]
     fn a_stranger_gains_nothing(
         words in prop::collection::vec(
@@ -146,7 +147,7 @@ proptest! {
             0..12,
         ),
     ) {
-        // Keys 0 to 3 are those of me, b and c; nobody else can sign with them.
+        // Keys 0 to 3 are those of me, b and c; only they can sign with them.
         let names = ["me", "b", "c", "d"];
         let own = [honest("b", 10, &[1, 2], &[]), honest("c", 10, &[3], &[])];
         let (before, _) = learn(&admitting(&own), &[], &[]);

@@ -1,4 +1,4 @@
-//! Rules of the API server: what it says of itself against what is published.
+//! Rules of the API server: its own view against the publication.
 
 use super::{Basis, Check, CheckResult, CheckStage, Context, EVERYBODY, Warning, holds, quoted, violated};
 use crate::core::verification::case::PublishedKey;

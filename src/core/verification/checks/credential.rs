@@ -1,4 +1,4 @@
-//! Rules of the federated credential: what the flags say of one, or all of an identity.
+//! Rules of the federated credential: one given by flags, or all of an identity.
 
 use url::Url;
 
@@ -13,7 +13,7 @@ use crate::core::{
     verification::{Credential, Difference, Kind},
 };
 
-/// How alike two hosts are at least that may be meant to be the same, of 1.
+/// Smallest similarity of two hosts that may be meant to be the same, of 1.
 const ALIKE: f64 = 0.7;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -79,12 +79,12 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// What the token is compared with: what the flags say, else the nearest of the credentials.
+/// The values that the token is compared with: from flags, else the nearest credential.
 struct Expected<'a> {
     issuer: Option<&'a str>,
     subject: Option<&'a str>,
     audience: Option<&'a str>,
-    /// How to name it.
+    /// The name of their origin.
     of: String,
 }
 
@@ -103,7 +103,7 @@ fn expected<'a>(case: &Context<'a>) -> Expected<'a> {
     }
 }
 
-/// The credential that the token matches in most: first all three, then subject and issuer alone.
+/// The credential that matches the token best: in all three values first, then in subject and issuer only.
 fn nearest<'a>(token: &UnverifiedToken, listed: &'a [Credential]) -> Option<&'a Credential> {
     let alike = |seen: Option<&str>, expected: &str| {
         let Some(seen) = seen else { return 0 };
@@ -118,7 +118,7 @@ fn nearest<'a>(token: &UnverifiedToken, listed: &'a [Credential]) -> Option<&'a 
         let subject = it.subject.as_deref().map_or(0, |it| alike(token.subject(), it));
         2 * (alike(token.issuer(), &it.issuer) + subject) + audience
     };
-    // `max_by_key` takes the last of equals; the first is what people read first.
+    // `max_by_key` takes the last of equals; people expect the first.
     listed.iter().rev().filter(|it| it.subject.is_some()).max_by_key(score)
 }
 
@@ -165,7 +165,7 @@ fn issuer_has_the_slash(case: &Context) -> CheckResult {
 fn issuer_is_the_same(case: &Context) -> CheckResult {
     match issuers(case) {
         Some((seen, _, None)) => holds(format!("issuer `{seen}`")),
-        // Letters tell nothing then.
+        // A comparison by character is useless then.
         Some((seen, expected, Some(_))) if is_elsewhere(seen, expected) => violated(
             format!("`iss` is `{seen}`, another issuer altogether"),
             format!("`{expected}`"),
@@ -187,7 +187,7 @@ fn issuer_is_the_same(case: &Context) -> CheckResult {
     }
 }
 
-/// Whether two issuers are at hosts that nobody has mistyped for each other.
+/// Whether the hosts of two issuers are too different for a typing error.
 fn is_elsewhere(seen: &str, expected: &str) -> bool {
     let host = |issuer: &str| Some(Url::parse(issuer).ok()?.host_str()?.to_owned());
     let hosts = host(seen).zip(host(expected));

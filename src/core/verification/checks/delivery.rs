@@ -1,4 +1,4 @@
-//! Rules of how the two documents are delivered, once they are there.
+//! Rules of how the two documents are delivered, once they exist.
 
 use std::time::Duration;
 
@@ -7,10 +7,9 @@ use super::{
 };
 use crate::core::jose::publication::{MEDIA_TYPE, is_json};
 
-/// Longest life in a cache that is not remarked on: Entra was seen to take up a new key within an hour.
+/// Longest cache lifetime without a finding: Entra was observed to use a new key within an hour.
 const LONG_LIFE: Duration = Duration::from_hours(1);
-/// How long a document may take, and how large it may be, before it is remarked on: nobody says what Entra
-/// waits for.
+/// Longest response time and largest document without a finding: Entra's limits are undocumented.
 const LONG_WAIT: Duration = Duration::from_secs(5);
 const LARGE: usize = 64 * 1024;
 

@@ -97,7 +97,7 @@ fn names_the_issuer(case: &Context) -> CheckResult {
     let (Some(found), Some(expected)) = (case.discovery_text("issuer"), case.issuer()) else {
         return CheckResult::NotApplicable;
     };
-    // That the two which may be meant differ themselves has a rule of its own.
+    // A difference between expectation and token has its own rule.
     if found == expected || case.token().and_then(UnverifiedToken::issuer) == Some(found) {
         return holds("discovery names the same issuer");
     }
@@ -118,7 +118,7 @@ fn is_complete(case: &Context) -> CheckResult {
     let lists =
         ["response_types_supported", "subject_types_supported", "id_token_signing_alg_values_supported"];
     let lists = lists.iter().filter(|_| !is_kubernetes);
-    // An optional member that is there must be right: Entra refuses an empty `authorization_endpoint`.
+    // An optional member must be valid if present: Entra rejects an empty `authorization_endpoint`.
     let broken = document.iter().filter(|(name, value)| {
         !is_kubernetes
             && name.ends_with("_endpoint")
@@ -151,7 +151,7 @@ fn jwks_uri_is_public(case: &Context) -> CheckResult {
     let (Some(uri), Some(issuer)) = (case.discovery_text("jwks_uri"), case.issuer()) else {
         return CheckResult::NotApplicable;
     };
-    // An issuer that is inside itself has a rule of its own.
+    // A private issuer has its own rule.
     if !is_readable_url(uri) || is_public_url(uri) || !is_public_url(issuer) {
         return CheckResult::NotApplicable;
     }

@@ -1,14 +1,14 @@
-//! Rules of all federated credentials of an identity, whatever the token says.
+//! Rules of all federated credentials of an identity, independent of the token.
 
 use std::collections::BTreeSet;
 
 use super::{Basis, Check, CheckResult, CheckStage, Context, ENTRA, Warning, token::MAX_TEXT, violated};
 use crate::core::verification::Credential;
 
-/// Most credentials of one identity, and how many of them are remarked on.
+/// Most credentials of one identity, and the number that causes a finding.
 const MAX_CREDENTIALS: usize = 20;
 const MANY_CREDENTIALS: usize = 18;
-/// The issuers for which a flexible credential is supported.
+/// The issuers for which flexible credentials are supported.
 const FLEXIBLE: [&str; 4] = [
     "https://token.actions.githubusercontent.com",
     "https://gitlab.",

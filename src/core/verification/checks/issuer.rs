@@ -1,4 +1,4 @@
-//! Rules of the issuer itself: whether relying parties can use such a URL.
+//! Rules of the issuer itself: whether relying parties can use its URL.
 
 use url::Url;
 
@@ -88,7 +88,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// The host of the issuer, when it is a URL.
+/// The host of the issuer, if it is a URL.
 fn host(case: &Context) -> Option<String> {
     Some(Url::parse(case.issuer()?).ok()?.host_str()?.to_owned())
 }
@@ -105,7 +105,7 @@ fn is_not_entra(case: &Context) -> CheckResult {
     )
 }
 
-/// What stands in the token for an issuer and is no URL at all.
+/// The issuer of the token, if it is not a URL at all.
 fn no_url<'a>(case: &Context<'a>) -> Option<&'a str> {
     let issuer = case.token().map_or_else(|| case.issuer(), UnverifiedToken::issuer)?;
     (!issuer.contains("://")).then_some(issuer)
@@ -132,8 +132,7 @@ fn is_usable(case: &Context) -> CheckResult {
     }
 }
 
-/// The issuer, when it can be reached from inside alone and is not the default of kube-apiserver, which has
-/// a rule of its own.
+/// The issuer, if it is private and not the default of kube-apiserver, which has its own rule.
 fn inside<'a>(case: &Context<'a>) -> Option<&'a str> {
     let issuer = case.issuer().filter(|issuer| !is_default_issuer(issuer))?;
     (Issuer::parse(issuer).is_ok() && !is_public_url(issuer)).then_some(issuer)
@@ -151,7 +150,7 @@ fn is_public(case: &Context) -> CheckResult {
 
 fn is_public_anyway(case: &Context) -> CheckResult {
     inside(case).map_or(CheckResult::NotApplicable, |issuer| {
-        // Nobody but this machine has tokens of an issuer on loopback.
+        // Only this machine has tokens of a loopback issuer.
         let fix = if Issuer::parse(issuer).is_ok_and(|issuer| issuer.is_loopback()) {
             "before you use it outside, publish under a public https URL and make that the issuer".to_owned()
         } else {

@@ -1,4 +1,4 @@
-//! Rules of the JWKS (RFC 7517), of the key in it that signed, and of its signature.
+//! Rules of the JWKS (RFC 7517), of the signing key in it, and of the signature.
 
 use super::{
     BESIDE_THE_OTHER, Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, KEYS,
@@ -15,7 +15,7 @@ use crate::core::{
 };
 
 const PUBLISH: &str = "publish it anew with `signpost sync`";
-/// More keys than a cluster needs, whose old ones somebody forgets to take away.
+/// More keys than a cluster needs: old ones were probably not removed.
 const MANY: usize = 10;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -153,7 +153,7 @@ fn can_be_read(case: &Context) -> CheckResult {
     let broken = odd(keys).find(|(key, _)| all_are_odd || is_decisive(key));
     match broken {
         Some((_, error)) => cannot_be_read(case, &error),
-        // It can be read; which key it lacks is for the rule of the key that a token names.
+        // It is readable; the rule of the token's key reports what is missing.
         None if keys.is_empty() && case.token().is_some() => CheckResult::NotApplicable,
         None if keys.is_empty() => cannot_be_read(case, "it has no keys"),
         None => holds(match keys.len() {
@@ -163,7 +163,7 @@ fn can_be_read(case: &Context) -> CheckResult {
     }
 }
 
-/// The keys that are malformed, and why, in words.
+/// The malformed keys, each with the reason in words.
 fn odd(keys: &[PublishedKey]) -> impl Iterator<Item = (&PublishedKey, String)> {
     keys.iter().enumerate().filter_map(|(index, key)| {
         let error = key.oddity()?;

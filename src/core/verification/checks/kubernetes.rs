@@ -1,6 +1,6 @@
-//! Rules of another cluster's kube-apiserver, which lets in whom the issuer vouches for.
+//! Rules of the kube-apiserver of another cluster that trusts the issuer.
 //!
-//! Source: kube-apiserver 1.37.1 with `--authentication-config`, which reads by go-oidc 2.5 and go-jose 2.6.
+//! Source: kube-apiserver 1.37.1 with `--authentication-config`, which uses go-oidc 2.5 and go-jose 2.6.
 
 use url::Url;
 
@@ -77,7 +77,7 @@ fn takes_the_algorithm(case: &Context) -> CheckResult {
     )
 }
 
-/// Whether go-jose 2.6 knows such a key. What else may be wrong with one is for other rules.
+/// Whether go-jose 2.6 supports the kind of a key. Other problems have their own rules.
 fn is_known(key: &PublishedKey) -> bool {
     matches!(
         (key.text("kty"), key.text("crv")),

@@ -6,11 +6,11 @@ use super::{BEFORE_THE_OTHER, BESIDE_THE_OTHER, holds, quoted, violated};
 use super::{Basis, Check, CheckResult, CheckStage, Context, Error, Party, Violation, Warning};
 use crate::core::verification::DocumentEvidence;
 
-/// What `AssumeRoleWithWebIdentity` is usually asked with.
+/// The usual audience of `AssumeRoleWithWebIdentity`.
 const AWS_AUDIENCE: &str = "sts.amazonaws.com";
-/// Longest audience that IAM takes, in characters.
+/// Longest audience that IAM accepts, in characters.
 const AWS_MAX_AUDIENCE: usize = 255;
-/// The members of a JWK that Google takes in an uploaded JWKS.
+/// The members of a JWK that Google accepts in an uploaded JWKS.
 const GCP_MEMBERS: [&str; 9] = ["kty", "alg", "use", "kid", "n", "e", "x", "y", "crv"];
 
 pub(super) const CHECKS: &[Check] = &[
@@ -76,8 +76,8 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// What a rule means to Google: a provider with an uploaded JWKS reads nothing of the issuer, reachable or not. A
-/// JWKS from a file is taken for the uploaded one.
+/// Adapts a result to Google: a provider with an uploaded JWKS reads nothing from the issuer. A JWKS from a
+/// file counts as the uploaded one.
 pub(in super::super) fn for_google(check: &Check, case: &Context, verdict: CheckResult) -> CheckResult {
     let is_of_documents =
         check.id == "TOK-ISS-DEFAULT" || (check.step == CheckStage::Metadata && check.id != "ISS-SYNTAX");

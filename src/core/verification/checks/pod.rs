@@ -1,4 +1,4 @@
-//! Rules of the service account and its pods: whether the workload comes as far as asking Entra at all.
+//! Rules of the service account and its pods: whether the workload sends a request to Entra at all.
 
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ pub(super) const CLIENT_ID: &str = "azure.workload.identity/client-id";
 const BINDING: &str = "azure.workload.identity/use-identity-binding";
 const EXPIRATION: &str = "azure.workload.identity/service-account-token-expiration";
 const SKIPPED: &str = "azure.workload.identity/skip-containers";
-/// The kubelet replaces a token after four fifths of its life, and SDKs keep what they have read for as long as ten
-/// minutes: a fifth of the life must be as long.
-/// Source: azure-identity 1.27.0 (Python) and azidentity 1.15.0 (Go), ten minutes; @azure/identity 4.13.1, five.
+/// The kubelet replaces a token after four fifths of its lifetime, and SDKs cache it for up to ten minutes: a
+/// fifth of the lifetime must be as long.
+/// Source: azure-identity 1.27.0 (Python) and azidentity 1.15.0 (Go), ten minutes; @azure/identity 4.13.1,
+/// five.
 const BRIEF_LIFE: Duration = Duration::from_mins(50);
-/// The life of a projected token that names none.
+/// Default lifetime of a projected token.
 /// Source: `defaultExpirationSeconds` in `kubernetes/pkg/apis/core/v1/defaults.go`.
 const DEFAULT_LIFE: Duration = Duration::from_hours(1);
 
@@ -124,7 +125,7 @@ pub(super) fn annotations<'a>(case: &Context<'a>) -> Option<&'a Texts> {
     Some(&workload(case)?.annotations)
 }
 
-/// The audience that tokens must be for.
+/// The expected audience of tokens.
 pub(super) fn audience<'a>(case: &Context<'a>) -> &'a str {
     case.question.expected.audience.as_deref().unwrap_or(case.question.cloud.audience())
 }
@@ -133,14 +134,14 @@ pub(super) fn has_label(pod: &Pod) -> bool {
     pod.metadata.labels.get(LABEL).is_some_and(|value| value == "true")
 }
 
-/// The containers of a labelled pod that the webhook changes.
+/// The containers of a labelled pod that the webhook mutates.
 fn looked_after(pod: &Pod) -> impl Iterator<Item = &Container> {
     let skipped = pod.metadata.annotations.get(SKIPPED).map_or("", String::as_str);
     let is_skipped = move |name: &str| skipped.split(';').any(|skipped| skipped.trim() == name);
     pod.all_containers().filter(move |it| has_label(pod) && !is_skipped(&it.name))
 }
 
-/// Whether some container has the token, whatever it does with it, or may be told where it is.
+/// Whether some container has the token, or may get its path from unknown variables.
 fn may_find_it_by_itself(case: &Context, pod: &Pod) -> bool {
     let Some(workload) = workload(case) else { return false };
     pod.all_containers().any(|it| {
@@ -183,7 +184,7 @@ fn finds_its_token(case: &Context) -> CheckResult {
     let presenters = presenters(case);
     match presenters.iter().find(|it| !it.is_sidecar && it.looks_in_vain()) {
         Some(it) => looks_in_vain(it),
-        // What the sidecar looks for has a rule of its own.
+        // The path of the sidecar has its own rule.
         None if presenters.iter().any(Presenter::looks_in_vain) => CheckResult::NotApplicable,
         None => match &presenters[..] {
             [] => CheckResult::NotApplicable,
@@ -192,7 +193,7 @@ fn finds_its_token(case: &Context) -> CheckResult {
     }
 }
 
-/// A container that the webhook should have changed, of a pod in which none is told where its token is.
+/// A container that the webhook should have mutated, of a pod in which none has the path of its token.
 fn left_without<'a>(case: &Context, pod: &'a Pod) -> Option<&'a Container> {
     if !candidates(case, pod).is_empty() || may_find_it_by_itself(case, pod) {
         return None;
@@ -215,7 +216,7 @@ fn looks_in_vain(it: &Presenter) -> CheckResult {
     violated(seen, projected(it.pod, it.container), fix)
 }
 
-/// Where a container finds projected tokens.
+/// The paths of the projected tokens of a container.
 pub(super) fn projected(pod: &Pod, container: &Container) -> String {
     match &pod.tokens(container).map(|found| found.path).collect::<Vec<_>>()[..] {
         [] => "a projected token, mounted into this container".to_owned(),
@@ -250,7 +251,7 @@ fn knows_its_tenant(case: &Context) -> CheckResult {
 fn asks_for_a_possible_life(case: &Context) -> CheckResult {
     let life_in = |texts: &'_ Texts| texts.get(EXPIRATION).filter(|life| !life.is_empty()).cloned();
     let of_account = annotations(case).and_then(life_in);
-    // The webhook looks at labelled pods alone, and at the account where the pod says nothing.
+    // The webhook mutates labelled pods only, and uses the account's annotation if the pod has none.
     // Source: `getServiceAccountTokenExpiration` in azure-workload-identity 1.6.0.
     let pods: Vec<_> = workload(case).into_iter().flat_map(|workload| &workload.pods).collect();
     let lives: Vec<String> = if pods.is_empty() {
@@ -270,7 +271,7 @@ fn asks_for_a_possible_life(case: &Context) -> CheckResult {
     })
 }
 
-/// The first of the containers that come furthest whose token breaks a rule.
+/// The first of the presenters whose token breaks a rule.
 fn first_token(
     case: &Context,
     rule: impl Fn(&Presenter, &ProjectedToken) -> Option<CheckResult>,

@@ -1,32 +1,32 @@
-//! Which containers of a pod present a token to Microsoft Entra, and where each finds it.
+//! Which containers of a pod present a token to Microsoft Entra, and at which path each reads it.
 //!
-//! A pod needs one that can: an application may ask a sidecar, and a sidecar of a mesh asks nobody. The rules of
-//! pods, settings and the Entra auth sidecar look at those that can, or else at those that try.
+//! A pod needs one that can: an application may use a sidecar, and the sidecar of a mesh sends no request.
+//! The rules of pods, settings and the Entra auth sidecar apply to those that can, or else to those that try.
 
 use std::collections::BTreeMap;
 
 use super::{Context, pod::audience, pod::workload};
 use crate::core::workload::{Container, MountedToken, Pod, Texts};
 
-/// Where the SDKs of Azure look for the path of their token.
+/// The variable from which the Azure SDKs take the path of their token.
 pub(super) const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
-/// How the variables of the sidecar's credentials begin; an index and a name follow.
+/// Prefix of the variables of the sidecar's credentials; an index and a name follow.
 pub(super) const CREDENTIALS: &str = "AzureAd__ClientCredentials__";
 /// The kind of credential that is a projected token.
 pub(super) const FILE: &str = "SignedAssertionFilePath";
 
-/// A container that is told where its token is.
+/// A container that is configured with the path of its token.
 pub(super) struct Presenter<'a> {
     pub(super) pod: &'a Pod,
     pub(super) container: &'a Container,
     pub(super) environment: BTreeMap<String, Option<String>>,
-    /// Whether more variables may be there than can be read.
+    /// Whether more variables may exist than can be read.
     pub(super) may_have_more: bool,
-    /// Whether it is the Entra auth sidecar, and not a program with an SDK of Azure.
+    /// Whether it is the Entra auth sidecar, and not a program with an Azure SDK.
     pub(super) is_sidecar: bool,
 }
 
-/// Where a container looks for its token.
+/// The path at which a container reads its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place<'a> {
     At(&'a str),
@@ -35,22 +35,22 @@ pub(super) enum Place<'a> {
     Unnamed,
 }
 
-/// How far a container comes, the best last.
+/// How far a container gets, the best last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
-    /// There is no token where it looks.
+    /// There is no token at its path.
     Nothing,
-    /// It finds a token for somebody else.
+    /// It finds a token for another audience.
     OtherAudience,
     Token,
 }
 
-/// For each pod those containers that come furthest.
+/// The containers of each pod that get furthest.
 pub(super) fn presenters<'a>(case: &Context<'a>) -> Vec<Presenter<'a>> {
     split(case).0
 }
 
-/// The containers that do not come as far as another one of their pod.
+/// The containers that do not get as far as another one of their pod.
 pub(super) fn others<'a>(case: &Context<'a>) -> Vec<Presenter<'a>> {
     split(case).1
 }
@@ -71,7 +71,7 @@ fn split<'a>(case: &Context<'a>) -> (Vec<Presenter<'a>>, Vec<Presenter<'a>>) {
     (best, others)
 }
 
-/// The containers of a pod that are told where their token is.
+/// The containers of a pod that are configured with the path of their token.
 pub(super) fn candidates<'a>(case: &Context<'a>, pod: &'a Pod) -> Vec<Presenter<'a>> {
     let Some(workload) = workload(case) else { return Vec::new() };
     pod.all_containers().filter_map(|it| Presenter::of(pod, it, &workload.config_maps)).collect()
@@ -95,12 +95,12 @@ impl<'a> Presenter<'a> {
         in_words(self.pod, self.container)
     }
 
-    /// What stands in a variable; `None` when it is empty, is not there or cannot be read.
+    /// The value of a variable; `None` if it is empty, missing or unreadable.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name)?.as_deref().filter(|value| !value.is_empty())
     }
 
-    /// Whether a variable is certainly not there, or empty.
+    /// Whether a variable is certainly missing or empty.
     pub(super) fn lacks(&self, name: &str) -> bool {
         match self.environment.get(name) {
             None => !self.may_have_more,
@@ -108,7 +108,7 @@ impl<'a> Presenter<'a> {
         }
     }
 
-    /// The indices of the sidecar's credentials in their order, each once; a variable without a number is `None`.
+    /// The sorted, unique indices of the sidecar's credentials; `None` for a variable without a number.
     pub(super) fn indices(&self) -> Vec<Option<usize>> {
         let rest = self.environment.keys().filter_map(|name| name.strip_prefix(CREDENTIALS));
         let mut indices: Vec<_> =
@@ -118,7 +118,7 @@ impl<'a> Presenter<'a> {
         indices
     }
 
-    /// The kinds of the sidecar's credentials in the order in which they are tried.
+    /// The kinds of the sidecar's credentials, in the order in which they are tried.
     pub(super) fn kinds(&self) -> Vec<(usize, &str)> {
         let indices = self.indices().into_iter().flatten();
         indices
@@ -131,7 +131,7 @@ impl<'a> Presenter<'a> {
         self.kinds().into_iter().find(|(_, kind)| *kind == FILE).map(|(index, _)| index)
     }
 
-    /// Where it looks for its token.
+    /// The path at which it reads its token.
     pub(super) fn place(&self) -> Place<'_> {
         let named = |name: &str| match self.environment.get(name) {
             Some(Some(path)) if path.is_empty() => Place::Unnamed,
@@ -158,7 +158,7 @@ impl<'a> Presenter<'a> {
         }
     }
 
-    /// Whether it looks where no token is.
+    /// Whether there is certainly no token at its path.
     pub(super) fn looks_in_vain(&self) -> bool {
         match self.place() {
             Place::At(path) => self.token().is_none() && !self.pod.is_unknown_at(self.container, path),

@@ -89,7 +89,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// The first of the documents that breaks a rule.
+/// The first violation of a rule by one of the documents.
 fn either<'a>(
     case: &Context<'a>,
     rule: impl Fn(&'static str, &'a DocumentEvidence) -> Option<CheckResult>,
@@ -97,7 +97,7 @@ fn either<'a>(
     case.documents().find_map(|(what, exhibit)| rule(what, exhibit)).unwrap_or(CheckResult::NotApplicable)
 }
 
-/// As [`either`], of answers with a status.
+/// As [`either`], for responses only.
 pub(super) fn answers<'a>(
     case: &Context<'a>,
     rule: impl Fn(&'static str, &'a HttpResponse) -> Option<CheckResult>,
@@ -213,9 +213,9 @@ fn tls_is_trusted(case: &Context) -> CheckResult {
     })
 }
 
-/// What a store of a cloud says in the body of a refusal.
+/// Whether an error response of a cloud store has this code in its body.
 fn says(answer: &HttpResponse, code: &str) -> bool {
-    // Codes stand at the beginning; a whole document is not searched.
+    // Codes are at the beginning; the rest is not searched.
     let beginning = &answer.bytes[..answer.bytes.len().min(4096)];
     answer.status != 200 && String::from_utf8_lossy(beginning).contains(code)
 }

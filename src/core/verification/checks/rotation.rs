@@ -1,4 +1,4 @@
-//! Rules of rotation: what Signpost remembers of the key that signed.
+//! Rules of rotation: the ledger's record of the signing key.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// What the ledger says of the key that signed.
+/// The ledger's entry of the signing key.
 fn entry<'a>(case: &Context<'a>) -> Option<(&'a Kid, &'a Entry)> {
     let kid = case.token()?.header().kid.as_ref()?;
     Some((kid, case.evidence.ledger.as_ref()?.entries().get(kid)?))
@@ -83,12 +83,12 @@ fn key_is_kept(case: &Context) -> CheckResult {
     }
 }
 
-/// Since when every place that shows the key shows it; `None` when nobody can have read a JWKS without it.
+/// Since when every target that shows the key does so; `None` if no relying party can have a JWKS without it.
 fn shown_since(entry: &Entry) -> Option<Timestamp> {
     if entry.present_from_start { None } else { entry.shown.values().max().copied() }
 }
 
-/// How long somebody may have a JWKS of before.
+/// How long a relying party may cache an earlier JWKS.
 fn kept(case: &Context) -> Duration {
     match case.evidence.jwks.answer() {
         Some(answer) if case.question.party == Party::Kubernetes => {
@@ -102,7 +102,7 @@ fn in_words(time: Duration) -> String {
     if time == PROPAGATION { "a day".to_owned() } else { format!("{} s", time.as_secs()) }
 }
 
-/// How long after it was first shown something happened, when that was too early.
+/// The time from `since` to `at`, if it was too short.
 fn too_early(case: &Context, since: Timestamp, at: Timestamp) -> Option<SignedDuration> {
     Some(at.duration_since(since)).filter(|after| *after < signed(kept(case)))
 }

@@ -1,4 +1,4 @@
-//! Rules of what the pods are told: at which authority, in which tenant, as which client they ask.
+//! Rules of the pods' settings: authority, tenant and client.
 
 use url::Url;
 
@@ -55,7 +55,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// What somebody has set, and where.
+/// A setting and its place.
 struct Setting {
     place: String,
     value: String,
@@ -70,8 +70,8 @@ impl Setting {
     }
 }
 
-/// A variable of those containers that come furthest, as far as it can be read: one name for SDKs of Azure, one
-/// for the sidecar.
+/// The readable values of a variable in the containers that get furthest: one name for Azure SDKs, one for
+/// the sidecar.
 fn variable(case: &Context, [sdk, sidecar]: [&str; 2]) -> Vec<Setting> {
     let read = presenters(case).into_iter().filter_map(|it| {
         let name = if it.is_sidecar { sidecar } else { sdk };
@@ -86,7 +86,7 @@ fn asks_the_right_host(case: &Context) -> CheckResult {
     let is_right = |it: &Setting| {
         Url::parse(&it.value).is_ok_and(|url| {
             let is_host = url.host_str().is_some_and(|host| cloud.login_hosts().contains(&host));
-            // Nothing but a host, and perhaps a path.
+            // Only a host, and perhaps a path.
             let is_bare = url.port().is_none()
                 && url.username().is_empty()
                 && url.password().is_none()
@@ -110,7 +110,7 @@ fn asks_the_right_host(case: &Context) -> CheckResult {
     )
 }
 
-/// Without the variable, everybody asks the Entra of the public cloud.
+/// Without the variable, requests go to the Entra of the public cloud.
 fn is_asked_by_default(case: &Context) -> CheckResult {
     let host = case.question.cloud.login_hosts()[0];
     let name = |it: &Presenter| if it.is_sidecar { "AzureAd__Instance" } else { "AZURE_AUTHORITY_HOST" };
@@ -131,8 +131,8 @@ fn is_guid(text: &str) -> bool {
         && groups.iter().all(|group| group.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// What stands in an annotation, and in the variables of the pods and their sidecars; that nothing does is for
-/// other rules.
+/// The values of an annotation, and of variables of the pods and their sidecars; a missing value has its own
+/// rules.
 fn named(case: &Context, annotation: &str, variables: [&str; 2]) -> Vec<Setting> {
     let annotated = annotations(case).and_then(|texts| texts.get(annotation)).cloned();
     let annotated = annotated.map(|value| Setting { place: format!("annotation `{annotation}`"), value });

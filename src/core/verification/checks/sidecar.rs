@@ -1,4 +1,4 @@
-//! Rules of the Entra auth sidecar: which credential it tries, and whether the file is there.
+//! Rules of the Entra auth sidecar: which credential it tries, and whether the file exists.
 
 use super::pod::{CLIENT_ID, annotations, audience, projected};
 use super::presenter::{CREDENTIALS, FILE, Place, Presenter, TOKEN_FILE, presenters};
@@ -51,7 +51,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// The first of the sidecars that come furthest in their pod which breaks a rule.
+/// The first violation of a rule by a sidecar that gets furthest in its pod.
 fn first(case: &Context, rule: impl Fn(&Presenter) -> Option<CheckResult>) -> CheckResult {
     let presenters = presenters(case);
     presenters.iter().filter(|it| it.is_sidecar).find_map(rule).unwrap_or(CheckResult::NotApplicable)

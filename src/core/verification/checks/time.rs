@@ -1,4 +1,4 @@
-//! Rules of time: of the token, and of the clocks it is read by.
+//! Rules of time: of the token, and of the clocks involved.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::core::{
     verification::{ENTRA_LIFE, Party},
 };
 
-/// Longest life of a token that is not remarked on: what Azure Kubernetes Service allows.
+/// Longest token lifetime without a finding: the maximum of Azure Kubernetes Service.
 const LONG_LIFE: Duration = Duration::from_hours(24);
-/// Shortest life that Kubernetes gives a token.
+/// Shortest token lifetime in Kubernetes.
 /// Source: `minExpirationSeconds` in `kubernetes/pkg/apis/authentication/validation/validation.go`.
 const SHORT_LIFE: Duration = Duration::from_mins(10);
-/// How far clocks may be apart before a token that is not valid yet is refused: common among relying
-/// parties, and not documented for Entra.
+/// Clock skew that is tolerated for a token that is not valid yet: common among relying parties, and
+/// undocumented for Entra.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
-/// How far clocks may be apart before it is remarked on.
+/// Smallest clock skew that causes a finding.
 const NOTABLE: SignedDuration = SignedDuration::from_mins(1);
 
 pub(super) const CHECKS: &[Check] = &[
@@ -101,7 +101,7 @@ fn between(from: Timestamp, to: Timestamp) -> String {
     format!("{:#}", to.duration_since(from))
 }
 
-/// When the token begins to be valid, and when it ends.
+/// When the token becomes valid, and when it expires.
 fn life(token: &UnverifiedToken) -> (Option<Timestamp>, Option<Timestamp>) {
     (token.not_before().or(token.issued_at()), token.expires_at())
 }
@@ -178,7 +178,7 @@ fn lives_neither_long_nor_briefly(case: &Context) -> CheckResult {
     let times = case.token().and_then(|token| Some((token.issued_at()?, token.expires_at()?)));
     let Some((issued, expiry)) = times else { return CheckResult::NotApplicable };
     match Duration::try_from(expiry.duration_since(issued)) {
-        // What Entra refuses has a rule of its own.
+        // Entra's limit has its own rule.
         Ok(life) if life > ENTRA_LIFE && case.question.party == Party::Entra => CheckResult::NotApplicable,
         Ok(life) if life > LONG_LIFE => violated(
             format!("lives for {}", between(issued, expiry)),
@@ -211,7 +211,7 @@ fn is_fresh(case: &Context) -> CheckResult {
 
 fn clocks_agree(case: &Context) -> CheckResult {
     let answers = case.documents().filter_map(|(_, exhibit)| exhibit.answer());
-    // What a cache has kept has an old `Date`.
+    // A cached response has an old `Date`.
     let mut fresh = answers.filter(|answer| answer.age.is_none_or(|age| age.is_zero()));
     match fresh.find_map(|answer| answer.clock_difference) {
         Some(difference) if difference.abs() > NOTABLE => violated(

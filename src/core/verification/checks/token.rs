@@ -1,4 +1,4 @@
-//! Rules of the token, whoever reads it and whatever is published.
+//! Rules of the token, independent of relying party and publication.
 
 use super::{
     BEFORE_THE_OTHER, BESIDE_THE_OTHER, Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY,
@@ -11,11 +11,11 @@ use crate::core::{
     verification::{Party, address::is_default_issuer},
 };
 
-/// Longest issuer, subject and audience that a federated credential takes, in characters.
+/// Longest issuer, subject and audience of a federated credential, in characters.
 pub(super) const MAX_TEXT: usize = 600;
-/// What Azure's identity bindings ask tokens for.
+/// The audience of Azure's identity bindings.
 const BINDING_AUDIENCE: &str = "api://AKSIdentityBinding";
-/// What legacy tokens from Secrets have for an issuer.
+/// The issuer of legacy tokens from Secrets.
 /// Source: `LegacyIssuer` in `kubernetes/pkg/serviceaccount/legacy.go`.
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 
@@ -154,7 +154,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// Applies a rule to a token that could be taken apart.
+/// Applies a rule to a token that could be parsed.
 fn token(case: &Context, rule: impl FnOnce(&UnverifiedToken) -> CheckResult) -> CheckResult {
     case.token().map_or(CheckResult::NotApplicable, rule)
 }
@@ -249,7 +249,8 @@ fn has_its_claims(case: &Context) -> CheckResult {
             ("exp", token.expires_at().is_some()),
             ("iat", token.issued_at().is_some()),
         ];
-        // AWS and OpenID Connect demand `iat`, kube-apiserver does not; to Entra a token without it has lived too long.
+        // AWS and OpenID Connect require `iat`, kube-apiserver does not; for Entra a token without it has
+        // lived too long.
         let is_needed =
             |name: &str| name != "iat" || !matches!(case.question.party, Party::Entra | Party::Kubernetes);
         let names =

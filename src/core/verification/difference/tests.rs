@@ -42,7 +42,7 @@ fn every_kind_of_difference_is_shown_where_it_is() {
     );
 }
 
-/// Short texts of few letters meet each other often.
+/// Short texts of few characters are often similar.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![4 => "[ab/A \u{430}]{0,4}", 1 => ".{0,6}"]
 }

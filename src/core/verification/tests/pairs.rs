@@ -1,4 +1,4 @@
-//! For each check what trips it, and what just does not.
+//! For each check a case that violates it, and the nearest case that does not.
 
 mod documents;
 mod surroundings;
@@ -6,7 +6,8 @@ mod token;
 
 use super::scene::Scene;
 
-/// The check, the deed that breaks its rule, a part of what is seen then, and the nearest deed that does not.
+/// A check, the change that violates its rule, a part of the observation, and the nearest change that does
+/// not.
 pub(super) struct Pair {
     pub(super) id: &'static str,
     pub(super) trips: fn(&mut Scene),

@@ -1,14 +1,14 @@
-//! Pods as real webhooks and real people make them.
+//! Pods as real webhooks and users create them.
 
 use serde_json::{Value, json};
 
 use super::scene::{AUDIENCE, CLIENT, NOW, Scene};
 use crate::core::verification::{Finding, Level, VerificationOutcome, VerificationReport};
 
-/// What stands first of errors and warnings: its check, and its code.
+/// The first error or warning: its check, and its code.
 type First = Option<(&'static str, Option<u32>)>;
 
-/// `tests/vectors/webhook-pods`, and what is said of each: the outcome, and what stands first.
+/// `tests/vectors/webhook-pods`, with the expected outcome and first finding of each.
 const PODS: &[(&str, &str, VerificationOutcome, First)] = &[
     (
         "plain",
@@ -132,7 +132,7 @@ const PODS: &[(&str, &str, VerificationOutcome, First)] = &[
     ),
 ];
 
-/// What the service account of each was annotated with.
+/// The annotations of the service account of each pod.
 fn annotations(name: &str) -> Value {
     match name {
         "nosaann" => json!({}),
@@ -192,11 +192,11 @@ fn causes_are_told_as_they_are() {
     assert!(finding.seen.contains("an SDK fails before it asks"), "{}", finding.seen);
 }
 
-/// Nobody is answered who does not come as far as asking.
+/// Without a request there is no error code.
 #[test]
 fn what_keeps_an_sdk_from_asking_has_no_code() {
     let mut scene = Scene::good();
-    // A warning with a code, behind it.
+    // A warning with a code follows.
     scene.remembered(&json!("listed"), NOW - 720, false);
     scene.annotated(&json!({"azure.workload.identity/tenant-id": ""})).pods =
         vec![serde_json::from_value(recorded("emptytenantann")).expect("a pod")];
@@ -205,7 +205,7 @@ fn what_keeps_an_sdk_from_asking_has_no_code() {
     assert_eq!((VerificationOutcome::Refused, None), (report.outcome, report.likely_first()));
 }
 
-/// A mesh adds its own when the webhook has come and gone.
+/// A mesh adds its own container after the webhook.
 #[test]
 fn a_container_without_variables_beside_a_complete_one_refuses_nothing() {
     let mut pod = recorded("plain");
@@ -226,7 +226,7 @@ fn one_good_pod_does_not_excuse_another() {
     );
 }
 
-/// A pod that is as the webhook makes it, but for what is done to it and to its first container.
+/// A pod as mutated by the webhook, with changes to it and to its first container.
 fn changed(change: impl Fn(&mut Value)) -> (VerificationOutcome, Option<String>) {
     let mut pod = recorded("plain");
     change(&mut pod);
@@ -329,7 +329,7 @@ fn a_token_that_the_pod_projects_for_a_week_is_refused_and_one_for_25_hours_is_n
     assert_eq!(Some("POD-SHORT"), first(&projected(2999)).map(|it| it.id));
 }
 
-/// It sends an assertion: Entra does not miss one.
+/// It sends an assertion: Entra would not report a missing one.
 #[test]
 fn the_default_token_is_of_another_audience() {
     let mut pod = recorded("ownnohost");
@@ -344,8 +344,8 @@ fn the_default_token_is_of_another_audience() {
     assert!(report.findings.iter().all(|finding| finding.id != "POD-LABEL"), "{report:#?}");
 }
 
-/// The deployment of a walk-through for agent blueprints: labelled, no webhook, and an application that asks the
-/// sidecar on localhost.
+/// The deployment of a walk-through for agent blueprints: labelled, no webhook, and an application that uses
+/// the sidecar on localhost.
 #[test]
 fn an_application_may_leave_the_asking_to_a_sidecar() {
     let pod = json!({
@@ -401,7 +401,7 @@ fn an_application_may_leave_the_asking_to_a_sidecar() {
     assert_eq!(VerificationOutcome::Refused, judged(&unmounted, &settings).outcome);
 }
 
-/// What cannot be read is not missing.
+/// What is unreadable does not count as missing.
 #[test]
 fn variables_of_a_secret_and_files_of_other_volumes_are_given_the_benefit_of_the_doubt() {
     let mut secret = recorded("labelonsa");

@@ -1,4 +1,4 @@
-//! What a relying party meets, as it should be; a case breaks one thing of it.
+//! Evidence in which everything is right; a case breaks one thing of it.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -28,7 +28,7 @@ pub(super) const AUDIENCE: &str = "api://AzureADTokenExchange";
 pub(super) const SUBJECT: &str = "system:serviceaccount:team:app";
 pub(super) const CLIENT: &str = "85075aa5-1d73-42de-812a-95348218e4b2";
 pub(super) const NOW: i64 = 1_800_000_000;
-/// Where the pod of the scene finds its token.
+/// The path at which the scene's pod reads its token.
 pub(super) const TOKEN_FILE: &str = "/var/run/secrets/tokens/azure-identity-token";
 
 pub(super) static KEY: LazyLock<PKey<Private>> =
@@ -46,16 +46,16 @@ pub(super) fn seconds(seconds: i64) -> Timestamp {
 pub(super) struct Scene {
     pub(super) header: Value,
     pub(super) claims: Value,
-    /// In place of the token that header and claims make.
+    /// Replaces the token made of header and claims.
     pub(super) token: Option<String>,
-    /// What is around the token in its file.
+    /// What surrounds the token in its file.
     pub(super) token_file: Option<&'static str>,
     pub(super) tampered: bool,
     pub(super) discovery: Value,
     pub(super) jwks: Value,
-    /// In place of the text of the discovery document.
+    /// Replaces the text of the discovery document.
     pub(super) text: Option<&'static [u8]>,
-    /// How discovery and JWKS were answered.
+    /// The responses for discovery and JWKS.
     pub(super) answers: [HttpResponse; 2],
     pub(super) unanswered: Option<Unanswered>,
     pub(super) party: Party,
@@ -64,7 +64,7 @@ pub(super) struct Scene {
     pub(super) credentials: Option<Vec<Credential>>,
     pub(super) workload: Option<Workload>,
     pub(super) api_server: Option<ApiServerView>,
-    /// Of the key that signed.
+    /// The ledger entry of the signing key.
     pub(super) entry: Option<Value>,
     pub(super) published_issuer: &'static str,
     pub(super) max_token_lifetime: Option<Duration>,
@@ -163,7 +163,7 @@ impl Scene {
         }
     }
 
-    /// What there is to judge by, whatever it says.
+    /// Which kinds of evidence there are, whatever their contents.
     pub(super) fn kinds_of_evidence(&self) -> [bool; 7] {
         let pods = self.workload.as_ref().map_or(0, |workload| workload.pods.len());
         [
@@ -195,7 +195,7 @@ impl Scene {
         judge(&self.evidence(), &self.question())
     }
 
-    /// The same at another issuer, all the way through.
+    /// Moves the whole scene to another issuer.
     pub(super) fn move_to(&mut self, issuer: &str) {
         self.expected.issuer = Some(issuer.to_owned());
         self.claims["iss"] = json!(issuer);
@@ -203,20 +203,20 @@ impl Scene {
         self.discovery["jwks_uri"] = json!(format!("{issuer}/openid/v1/jwks"));
     }
 
-    /// One read at this place was answered so.
+    /// Sets the response for the JWKS.
     pub(super) fn answered(&mut self, status: u16, body: &str) {
         self.answers[1].status = status;
         self.jwks = json!(body);
     }
 
-    /// The annotations of the service account.
+    /// Sets the annotations of the service account.
     pub(super) fn annotated(&mut self, annotations: &Value) -> &mut Workload {
         let workload = self.workload.get_or_insert_default();
         workload.annotations = serde_json::from_value(annotations.clone()).expect("texts");
         workload
     }
 
-    /// A pod that the webhook has changed, for a service account that is annotated.
+    /// Adds a pod that the webhook has mutated, for an annotated service account.
     pub(super) fn with_pod(&mut self, change: impl FnOnce(&mut Value)) {
         let mut pod = json!({
             "metadata": {"name": "app-0", "labels": {"azure.workload.identity/use": "true"}},
@@ -242,7 +242,7 @@ impl Scene {
         self.annotated(&json!({"azure.workload.identity/client-id": CLIENT})).pods.push(pod);
     }
 
-    /// A pod with the Entra auth sidecar, as in the walk-through for blueprints: no webhook.
+    /// Adds a pod with the Entra auth sidecar, as in the walk-through for blueprints: no webhook.
     pub(super) fn with_sidecar(&mut self, change: impl FnOnce(&mut Value)) {
         let mut settings = json!({
             "AzureAd__Instance": "https://login.microsoftonline.com/",
@@ -262,7 +262,7 @@ impl Scene {
         self.workload.as_mut().expect("it has a pod").config_maps.insert("sidecar".to_owned(), settings);
     }
 
-    /// What the ledger says of the key that signed.
+    /// Sets the ledger entry of the signing key.
     pub(super) fn remembered(&mut self, state: &Value, shown_since: i64, original: bool) {
         self.entry = Some(json!({
             "jwk": published_key(), "first_seen": seconds(0), "state": state,
@@ -302,7 +302,7 @@ pub(super) fn credential(issuer: &str, subject: &str, audience: &str) -> Credent
     }
 }
 
-/// Takes away the members that a case has set to null.
+/// Removes the members that a case has set to null.
 fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! What stands for a token in a program that was built without PKCS#11.
+//! Replaces the PKCS#11 token in a build without PKCS#11.
 
 use super::{HsmError, HsmSettings};
 use crate::core::{
@@ -6,7 +6,7 @@ use crate::core::{
     signer::KeyType,
 };
 
-/// There is none.
+/// Has no values.
 #[derive(Debug)]
 pub enum Hsm {}
 

@@ -1,8 +1,8 @@
-//! A PKCS#11 token by way of its vendor's library.
+//! A PKCS#11 token, through its vendor's library.
 //!
-//! One rule for everything that may go wrong: whatever fails is tried once more on a connection that was made anew,
-//! library and all. So a token that was away needs no restart, and nobody has to tell which of some hundred return
-//! values means that it is back. A PIN that was refused is not tried again: tokens lock themselves.
+//! One rule for every failure: the operation is tried once more on a new connection, library included. So a
+//! token that was away needs no restart, and it is not necessary to tell which of some hundred return values
+//! means that it is back. A rejected PIN is not tried again: tokens lock themselves.
 
 use std::{
     array,
@@ -31,24 +31,24 @@ use crate::core::{
 
 mod session;
 
-/// Most signatures that are asked for at once.
+/// Most concurrent signatures.
 const SESSIONS: usize = 8;
 
-/// A token, connected or not. Everything blocks.
+/// A PKCS#11 token, connected or not. All methods block.
 #[derive(Debug)]
 pub struct Hsm {
     settings: HsmSettings,
-    /// The number of connections that were made, and the last one unless it failed.
+    /// Number of connections so far, and the last one unless it failed.
     connection: RwLock<(u64, Option<Connection>)>,
     is_pin_refused: AtomicBool,
 }
 
-/// An initialised library and a user who is logged in.
+/// An initialised library with a logged-in user.
 #[derive(Debug)]
 struct Connection {
     /// Before the library, so that they are closed first.
     seats: [Mutex<Option<HsmSession>>; SESSIONS],
-    /// Who is waited for next, when all are taken.
+    /// The session to wait for next, when all are in use.
     next: AtomicUsize,
     slot: Slot,
     library: Library,
@@ -60,7 +60,7 @@ struct Library(Pkcs11);
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // A library that is in no state to be left cannot be helped.
+        // A library that cannot be finalised cannot be helped.
         let _ = self.0.clone().finalize();
     }
 }
@@ -76,12 +76,11 @@ impl Hsm {
         })
     }
 
-    /// Makes a key pair whose private half cannot leave the token.
+    /// Creates a key pair whose private key cannot leave the token.
     pub(in crate::signer::keyring) fn generate(&self, key_type: KeyType) -> Result<Jwk, HsmError> {
         self.work("make a key", |seat| seat.generate(key_type))
     }
 
-    /// Whether the private key is there.
     pub(in crate::signer::keyring) fn has(&self, kid: &Kid) -> Result<bool, HsmError> {
         match self.work("look for a key", |seat| seat.find(kid)) {
             Ok(_) => Ok(true),
@@ -90,12 +89,12 @@ impl Hsm {
         }
     }
 
-    /// Destroys both halves of a key. That there is none is no error.
+    /// Destroys both keys of a pair. A missing key is not an error.
     pub(in crate::signer::keyring) fn destroy(&self, kid: &Kid) -> Result<(), HsmError> {
         self.work("destroy a key", |seat| seat.destroy(kid))
     }
 
-    /// The signature of a message, as JWS has it (RFC 7518 sections 3.3 and 3.4).
+    /// Signs a message, in the encoding of JWS (RFC 7518 sections 3.3 and 3.4).
     pub(in crate::signer::keyring) fn sign(&self, jwk: &Jwk, message: &[u8]) -> Result<Vec<u8>, HsmError> {
         self.work("sign", |seat| seat.sign(jwk, message))
     }
@@ -136,7 +135,7 @@ impl Hsm {
         }
         match &connection.1 {
             Some(connection) => connection.work(&work).map_err(told),
-            // Somebody else has just tried.
+            // Another thread has just tried.
             None => Err(HsmError::Failed { label: label(), action, reason: "it is away".to_owned() }),
         }
     }
@@ -175,7 +174,7 @@ impl Connection {
             }
             Err(error) => return Err(failed("let us log in")(error)),
         }
-        // A user stays logged in for as long as there is a session.
+        // A user stays logged in as long as a session is open.
         let mut first = Some(HsmSession::new(session));
         let seats = array::from_fn(|_| Mutex::new(first.take()));
         Ok(Self { seats, next: AtomicUsize::new(0), slot, library })
@@ -199,7 +198,7 @@ fn find_slot(library: &Pkcs11, label: &str) -> Result<Slot, HsmError> {
         |error: Error| HsmError::Failed { label: label.to_owned(), action: "answer", reason: reason(&error) };
     let mut found = Vec::new();
     for slot in library.get_slots_with_initialized_token().map_err(failed)? {
-        // One that is taken out meanwhile is not there.
+        // Skip a token that is removed meanwhile.
         if let Ok(info) = library.get_token_info(slot) {
             found.push((info.label().to_owned(), slot));
         }
@@ -223,11 +222,11 @@ fn read_pin(path: &Path) -> Result<AuthPin, HsmError> {
     if text.is_empty() {
         return Err(HsmError::NoPin { path: path.to_owned() });
     }
-    // Of the right size from the start, so that no copy is left behind unwiped.
+    // Exactly sized, so that no copy is left unwiped.
     Ok(AuthPin::from(Box::<str>::from(text)))
 }
 
-/// The name of a return value, such as `DeviceRemoved`; its prose is long and says nothing more.
+/// The name of a return value, such as `DeviceRemoved`; its description is long and adds nothing.
 fn reason(error: &Error) -> String {
     match error {
         Error::Pkcs11(code, function) => format!("{function:?} answers {code:?}"),

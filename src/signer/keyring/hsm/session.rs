@@ -1,4 +1,4 @@
-//! What is done in one session of a token.
+//! Operations in one session of a PKCS#11 token.
 
 use std::collections::BTreeMap;
 
@@ -24,14 +24,13 @@ const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x
 /// The label of a key until its kid is known.
 const UNNAMED: &[u8] = b"signpost: unfinished";
 
-/// A session, and the keys that it has found.
+/// A session with its cached key handles.
 #[derive(Debug)]
 pub(super) struct HsmSession {
     session: Session,
     keys: BTreeMap<Kid, ObjectHandle>,
 }
 
-/// Why a piece of work was not done.
 pub(super) enum SessionError {
     Refused(Error),
     NoKey(Kid),
@@ -63,14 +62,14 @@ impl HsmSession {
     pub(super) fn sign(&mut self, jwk: &Jwk, message: &[u8]) -> Result<Vec<u8>, SessionError> {
         let key = self.find(jwk.kid())?;
         let signature = match jwk.algorithm() {
-            // Tokens that hash for ECDSA are few.
+            // Few tokens support ECDSA with hashing.
             Algorithm::ES256 => self.session.sign(&Mechanism::Ecdsa, key, &sha256(message)),
             _ => self.session.sign(&Mechanism::Sha256RsaPkcs, key, message),
         };
         Ok(signature?)
     }
 
-    /// Destroys both halves of a key.
+    /// Destroys both keys of a pair.
     pub(super) fn destroy(&mut self, kid: &Kid) -> Result<(), SessionError> {
         for half in self.session.find_objects(&[id_of(kid)])? {
             self.session.destroy_object(half)?;
@@ -78,7 +77,7 @@ impl HsmSession {
         Ok(())
     }
 
-    /// Makes a key pair and names it.
+    /// Creates a key pair and names it.
     pub(super) fn generate(&mut self, key_type: KeyType) -> Result<Jwk, SessionError> {
         let rsa = |bits: u64| {
             let size = Attribute::ModulusBits(bits.into());
@@ -110,7 +109,7 @@ impl HsmSession {
         named
     }
 
-    /// Whether the private key was never out of the token, in the token's own words.
+    /// Whether the private key was never outside the token, as the token attests.
     fn is_kept(&self, private: ObjectHandle) -> Result<(), SessionError> {
         let asked = [AttributeType::AlwaysSensitive, AttributeType::NeverExtractable];
         let said = self.session.get_attributes(private, &asked)?;
@@ -118,7 +117,7 @@ impl HsmSession {
         if expected.iter().all(|one| said.contains(one)) { Ok(()) } else { Err(SessionError::Exposed) }
     }
 
-    /// Gives both halves of a new key its kid for a name.
+    /// Names both keys of a new pair after its kid.
     fn name(
         &self,
         public: ObjectHandle,
@@ -148,8 +147,8 @@ fn id_of(kid: &Kid) -> Attribute {
     Attribute::Id(kid.as_str().as_bytes().to_vec())
 }
 
-/// Reads an uncompressed point, which is an octet string in DER (PKCS#11 3.0 section 2.3.3); some tokens leave
-/// that away.
+/// Parses an uncompressed point, which is an octet string in DER (PKCS#11 3.0 section 2.3.3); some tokens
+/// omit the wrapper.
 fn p256(point: &[u8]) -> Option<PublicKey> {
     let point = point.strip_prefix(&[0x04, 0x41]).unwrap_or(point);
     let (x, y) = point.strip_prefix(&[0x04])?.split_at_checked(32)?;

@@ -1,4 +1,4 @@
-//! Faults that are planted into what the real functions are given or say, to see that the model notices.
+//! Faults planted into inputs and outputs of the real functions, to prove that the model detects them.
 
 use super::*;
 use crate::core::{
@@ -22,18 +22,18 @@ pub(super) enum Fault {
     TombstoneIgnored,
     LedgerKeysFedToFetchKeys,
     OlderLedgerWins,
-    /// A node makes no key before it needs one.
+    /// A node creates no key before it needs one.
     NoStandby,
     /// A revocation orders any key, ready or not.
     RevokeWithoutStandby,
-    /// Everybody can see that the publisher's clock is wrong, and it goes on by it.
+    /// The publisher trusts its clock although it is detectably wrong.
     WrongClockTrusted,
-    /// Once the operator has waived the propagation wait for one key, nobody waits for it any more.
+    /// Once the operator has waived the propagation wait for one key, it is waived for all.
     WaitOfNobody,
 }
 
 impl Fault {
-    /// The waits as the publisher takes them.
+    /// The waits of the faulty publisher.
     pub(super) fn timing(self, timing: Timing) -> Timing {
         match self {
             Self::NoPropagationWait => Timing { propagation: Duration::ZERO, ..timing },
@@ -42,7 +42,7 @@ impl Fault {
         }
     }
 
-    /// The waits as they are taken with this ledger.
+    /// The waits of the faulty publisher with this ledger.
     pub(super) fn timing_of(self, ledger: &Ledger, timing: Timing) -> Timing {
         if self == Self::RevokeWithoutStandby && ledger.revoked().next().is_some() {
             return Timing { propagation: Duration::ZERO, ..timing };
@@ -54,21 +54,21 @@ impl Fault {
         timing
     }
 
-    /// What the publisher sees.
+    /// What the faulty publisher observes.
     pub(super) fn blind(self, seen: &mut RotationInputs) {
         if self == Self::OneTargetCountsAsAll {
             seen.required_targets = seen.required_targets.iter().take(1).cloned().collect();
         }
     }
 
-    /// What the publisher makes of what it observed.
+    /// How the faulty publisher applies its observations.
     pub(super) fn believe(self, observed: &LedgerUpdate, now: Timestamp) -> Ledger {
         let refused = observed.refused.iter().filter(|(_, refusal)| **refusal == KeyRefusal::Tombstone);
         let ignored = refused.filter(|_| self == Self::TombstoneIgnored).map(|(kid, _)| kid);
         ignored.fold(observed.ledger.clone(), |ledger, kid| ledger.adopt(kid, now).unwrap_or(ledger))
     }
 
-    /// What the publisher reads of an announcement.
+    /// How the faulty publisher reads an announcement.
     pub(super) fn misread(self, read: &Announcement, ledger: Option<&Ledger>) -> Announcement {
         let order = ledger.and_then(|ledger| ledger.orders().get(read.node()));
         let stage = |key: &AnnouncedKey| match (self, key.stage, order) {
@@ -84,7 +84,7 @@ impl Fault {
         Announcement::new(read.node().clone(), read.issuer().clone(), read.version(), keys)
     }
 
-    /// What the ledger records of a look.
+    /// How the faulty ledger records a target observation.
     pub(super) fn shown(
         self,
         ledger: &Ledger,
@@ -115,7 +115,7 @@ impl Fault {
         shown
     }
 
-    /// What a node does not do.
+    /// The steps that a faulty node skips.
     pub(super) fn forbids(self, step: &Stroke, journal: &Journal) -> bool {
         match step {
             Stroke::Generate => self == Self::NoStandby && journal.signing().is_some(),
@@ -124,7 +124,7 @@ impl Fault {
         }
     }
 
-    /// What an API server is fed.
+    /// The keys that a faulty node serves to its API server.
     pub(super) fn feed(self, memory: &Journal, ledger: Option<&Ledger>) -> Option<Journal> {
         let ledger = ledger.filter(|_| self == Self::LedgerKeysFedToFetchKeys)?;
         let legacy = ledger.public_keys().map(|jwk| VerificationOnlyKey { jwk: jwk.clone(), exclude: false });

@@ -1,7 +1,7 @@
-//! When two states are the same for the search.
+//! The fingerprint of a state, for deduplication in the search.
 //!
-//! Times count from now, and those that are so long ago that nothing waits for them any more are alike. The
-//! ledger's history and its sequence are left out, but for who is ahead of whom.
+//! Times are relative to now, and those too old to matter are equal. History and sequence of the ledger are
+//! left out, except for their order between publisher, store and targets.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -11,7 +11,7 @@ use crate::core::{
     signer::{Journal, announcement::Announcement},
 };
 
-/// Nothing waits longer.
+/// No wait is longer.
 const LONGEST: i64 = 6 * TICK;
 
 impl World {
@@ -70,7 +70,7 @@ impl World {
         hasher.finish()
     }
 
-    /// Seconds from now, where they matter.
+    /// Seconds from now, as far as they matter.
     fn age(&self, second: i64) -> i64 {
         (second - self.now).max(-LONGEST)
     }

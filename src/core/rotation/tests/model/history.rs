@@ -1,11 +1,11 @@
-//! Random histories of the same world: longer, with more keys, misfortunes and words, clocks that are off, and
-//! parties that act in any order.
+//! Random histories of the same model: longer, with more keys, misfortunes and commands, clocks that are off,
+//! and parties that act in any order.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// So many keys are made at most; the later ones are few.
+/// Most keys that are created; the later ones are rare.
 const KEYS: usize = 24;
 
 fn actions(rules: Rules) -> impl Strategy<Value = Vec<Action>> {
@@ -50,8 +50,8 @@ fn actions(rules: Rules) -> impl Strategy<Value = Vec<Action>> {
     prop::collection::vec(action, 1..300)
 }
 
-/// Between bursts of such actions everybody does what there is to do, for some ticks: else a rotation would
-/// hardly ever come to its end.
+/// Between bursts of such actions every party does all that is due, for some ticks: otherwise a rotation
+/// would hardly ever complete.
 fn histories(rules: Rules) -> impl Strategy<Value = Vec<(usize, Vec<Action>)>> {
     prop::collection::vec((0..6_usize, actions(rules)), 1..4)
 }

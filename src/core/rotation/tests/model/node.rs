@@ -1,4 +1,4 @@
-//! A node of the model: key files, journal, announcement, memory, each written by itself.
+//! A node of the model: key files, journal, announcement, memory, each written separately.
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 
@@ -10,15 +10,15 @@ use crate::core::signer::{
 #[derive(Clone)]
 pub(super) struct SigningNode {
     pub(super) name: NodeName,
-    /// The private keys on its disk, and all that it ever made.
+    /// The private keys on its disk, and all that it ever created.
     pub(super) files: Kids,
     pub(super) own: Kids,
     pub(super) journal: Option<Arc<Journal>>,
     pub(super) announced: Option<Arc<Announcement>>,
-    /// The announcement before.
+    /// The previous announcement.
     pub(super) before: Option<Arc<Announcement>>,
     pub(super) runs: bool,
-    /// What signs.
+    /// The journal in effect.
     pub(super) memory: Option<Arc<Journal>>,
     pub(super) orders: Arc<DesiredState>,
     /// Done to a key file, and not recorded yet.
@@ -73,12 +73,12 @@ impl World {
         at(self.now + self.nodes[node].skew)
     }
 
-    /// A node learns its orders.
+    /// A node learns its desired state.
     pub(super) fn listen(&mut self, index: usize) -> bool {
         let Some(ledger) = &self.stored else { return false };
         let node = &mut self.nodes[index];
         let mut orders = ledger.orders_for(&node.name);
-        // That its last announcement counted changes nothing that it does.
+        // That its last announcement was accepted does not change its steps.
         let said = node.journal.as_ref().map(|journal| journal.announcement().version().at);
         orders.announced = orders.announced.filter(|announced| said < Some(*announced));
         let is_new = node.runs && orders != *node.orders;
@@ -88,7 +88,7 @@ impl World {
         is_new
     }
 
-    /// One thing that cannot be divided. Memory and announcement follow the disk before anything else is done.
+    /// One atomic step. Memory and announcement follow the disk before anything else is done.
     pub(super) fn stroke(&mut self, index: usize) -> bool {
         let (now, fault) = (self.node_time(index), self.rules.fault);
         let may_make = self.made < self.rules.keys;
@@ -140,7 +140,7 @@ impl World {
         true
     }
 
-    /// A node signs a token that lives as long as is allowed.
+    /// A node signs a token with the longest allowed lifetime.
     pub(super) fn sign(&mut self, index: usize, outside: bool) -> Result<bool, Broken> {
         let now = self.node_time(index);
         let node = &mut self.nodes[index];
@@ -168,7 +168,7 @@ impl World {
         Ok(true)
     }
 
-    /// The API server fetches keys and lists those that are not excluded.
+    /// The API server fetches keys, and lists those that are not excluded.
     pub(super) fn refresh(&mut self) -> bool {
         let Some(set) = self.verification_set(0).filter(|_| self.rules.api_servers) else { return false };
         let listed = kids(set.iter().filter(|key| !key.exclude).map(|key| key.jwk.kid()));
@@ -178,14 +178,14 @@ impl World {
 
     pub(super) fn lose_key(&mut self, key: usize) {
         if let Some(node) = self.nodes.iter_mut().find(|node| has(node.own, key)) {
-            // It is noticed when the next process starts.
+            // The next process notices it at its start.
             node.die();
             node.files &= !(1 << key);
         }
         self.forget_what_is_lost();
     }
 
-    /// Nobody can keep a key of which neither the private half nor a record is left.
+    /// Without its private key and its record a key cannot be kept.
     pub(super) fn forget_what_is_lost(&mut self) {
         for node in &self.nodes {
             let journal = node.journal.as_ref();

@@ -1,4 +1,5 @@
-//! What must hold in every state of the model, and what becomes of a state when nothing goes wrong any more.
+//! The promises that hold in every state of the model, and the recovery of a state once nothing goes wrong
+//! any more.
 
 use super::{
     publisher::{Mood, PastView},
@@ -9,37 +10,38 @@ use crate::core::{
     signer::{Journal, VerificationKey, announcement::Announcement},
 };
 
-/// How many ticks a world is given to recover: a hold, a propagation and two retentions.
+/// Ticks given to a state to recover: a hold, a propagation and two retentions.
 const ROUNDS: usize = 16;
 
-/// A promise that is broken.
+/// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Broken {
-    /// A live token is refused by a relying party that has a copy no older than the propagation time.
+    /// A relying party with a copy no older than the propagation time rejects a live token.
     Unverifiable,
-    /// A key was ordered while somebody may have a copy without it, and that was known.
+    /// A key was ordered although a cached copy might lack it, and that was known.
     OrderedTooEarly,
-    /// A key leaves the ledger's publication before its last token is dead.
+    /// A key leaves the ledger's publication before its last token has expired.
     RemovedTooEarly,
     /// A public key is gone without a record.
     Shrunk,
     /// A tombstone is public again.
     Resurrected,
-    /// A key signs for others that nobody ordered.
+    /// A key signs for external audiences without an order.
     Unordered,
-    /// A key signs, or has signed, and its node does not say so, or says that its last token dies earlier.
+    /// A key signs, or has signed, and its node does not announce it, or announces an earlier expiry of its
+    /// last token.
     Unannounced,
-    /// A key signs that its node knows to be revoked.
+    /// A key signs although its node knows that it is revoked.
     RevokedSigns,
-    /// A node lets its API server trust a key that is not its own.
+    /// A node lets its API server trust a foreign key.
     Trust,
-    /// A node's API server refuses a live token.
+    /// A node's API server rejects a live token.
     NotVerified,
     /// There is always another step.
     NeverEnds,
-    /// A rotation does not end although nothing goes wrong any more.
+    /// A rotation does not complete although nothing goes wrong any more.
     Stuck(&'static str),
-    /// After a revocation nothing signs for others although there was time to prepare for it.
+    /// After a revocation no key signs for external audiences although there was time to prepare one.
     NoSpare,
 }
 
@@ -48,7 +50,7 @@ impl World {
         self.outside[key] > self.now && !has(self.revoked, key)
     }
 
-    /// The keys that a copy which was replaced then may lack: they were ordered since, by the operator's word.
+    /// The keys that a copy replaced then may lack: they were ordered since, by the operator's command.
     fn excused(&self, replaced: i64) -> Kids {
         let later = self.unseen.iter().filter(|(_, ordered)| replaced <= **ordered);
         later.fold(0, |all, (key, _)| all | 1 << key)
@@ -105,7 +107,7 @@ impl World {
         if each(node.own).any(is_untold) { Err(Broken::Unannounced) } else { Ok(()) }
     }
 
-    /// A key has just signed.
+    /// Checks a signature that a key has just made.
     pub(super) fn check_signature(&self, index: usize, key: usize, outside: bool) -> Result<(), Broken> {
         let (node, kid) = (&self.nodes[index], kid_of(key));
         let is_active = |stage: Stage| matches!(stage, Stage::Active { .. });
@@ -123,7 +125,7 @@ impl World {
         }
     }
 
-    /// The publisher is about to store `next`, which it made of `before`.
+    /// Checks the ledger `next`, derived from `before`, before the publisher stores it.
     pub(super) fn check_stored(&mut self, before: &Ledger, next: &Ledger) -> Result<(), Broken> {
         let known = Arc::clone(&self.publisher.as_ref().expect("it runs").known);
         for kid in known.public_keys().chain(before.public_keys()).map(Jwk::kid) {
@@ -140,7 +142,7 @@ impl World {
             if last == Some(order) {
                 continue;
             }
-            // A key that signed until then was hidden by nobody's order. The publisher's clock may be behind.
+            // No order hid a key that signed until then. The publisher's clock may be behind.
             let aborted = last.filter(|_| order.reason == OrderReason::Aborted);
             let since = aborted.map_or(0, |last| last.at.as_second() + MARGIN);
             self.ordered |= 1 << key;
@@ -165,15 +167,16 @@ impl World {
         Ok(())
     }
 
-    /// A place is about to lose keys.
+    /// Checks the keys that a target is about to lose.
     pub(super) fn check_placed(&self, lost: Kids) -> Result<(), Broken> {
         let is_recorded = lost & !self.buried == 0;
         if is_recorded || self.forged { Ok(()) } else { Err(Broken::Shrunk) }
     }
 
-    /// Whether every rotation ends once nothing goes wrong any more, and a revocation finds a ready key.
+    /// Checks that every rotation completes once nothing goes wrong any more, and that a revocation finds a
+    /// ready key.
     pub(super) fn check_recovery(&self) -> Result<(), Broken> {
-        // Whoever wrote to the ledger may have left anything there.
+        // An attacker may have left anything in the ledger.
         if self.forged {
             return Ok(());
         }
@@ -190,7 +193,7 @@ impl World {
         let is_quiet =
             |world: &Self| world.stored.as_ref().is_some_and(|ledger| ledger.rotation_request().is_none());
         world.rounds_until(is_quiet, "a rotation that was asked for is not over")?;
-        // An order of this very moment would do.
+        // An order at this very moment would count too.
         world.round()?;
         let before = world.signing();
         world.take(Action::Operator(Word::Start))?;
@@ -208,7 +211,8 @@ impl World {
         if world.is_settled() { Ok(()) } else { Err(Broken::NoSpare) }
     }
 
-    /// What the operator does about a node that cannot prove who it is: a backup is older than all its keys.
+    /// The operator's remedy for a node without proof of identity: the restored backup is older than all its
+    /// keys.
     fn forget_who_is_not_believed(&mut self) -> Result<(), Broken> {
         let (answer, now, retention) = (self.answer(Mood::Truthful), self.publisher_time(), self.retention());
         let report = SourceReport { source: "nodes".to_owned(), answer };
@@ -241,7 +245,7 @@ impl World {
         Ok(())
     }
 
-    /// Everybody does all that there is to do.
+    /// Every party does all that is due.
     pub(super) fn settle(&mut self) -> Result<(), Broken> {
         for _ in 0..60 {
             let mut is_quiet = true;
@@ -255,7 +259,7 @@ impl World {
         Err(Broken::NeverEnds)
     }
 
-    /// What happens when nothing goes wrong, but for the passing of time.
+    /// The actions of a world without misfortunes, except for the passing of time.
     pub(super) fn ordinary(&self) -> Vec<Action> {
         let places = (0..self.rules.places)
             .flat_map(|place| [Action::Look(place), Action::Place(place), Action::Saw(place)]);
@@ -264,7 +268,7 @@ impl World {
         nodes.chain(places).chain(refresh).chain([Action::Hear]).collect()
     }
 
-    /// The keys that sign for others.
+    /// The keys that sign for external audiences.
     pub(super) fn signing(&self) -> Kids {
         let memories = self.nodes.iter().filter_map(|node| node.memory.as_deref());
         kids(
@@ -273,7 +277,7 @@ impl World {
         )
     }
 
-    /// Whether every node signs for others with the key that it was ordered, and with no other.
+    /// Whether every node signs for external audiences with the ordered key, and with no other.
     pub(super) fn is_settled(&self) -> bool {
         let Some(ledger) = &self.stored else { return false };
         !ledger.is_held(at(self.now))
@@ -287,7 +291,7 @@ impl World {
     }
 }
 
-/// Whether an announcement owns up to a token, but for what a clock that was put back can hide; whoever reads it
+/// Whether an announcement covers a token, except for what a clock that was set back can hide; its reader
 /// adds the margin.
 fn covers(announced: &Announcement, kid: &Kid, exp: Timestamp) -> bool {
     match announced.keys().get(kid).map(|key| key.stage) {

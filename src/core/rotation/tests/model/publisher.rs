@@ -1,4 +1,4 @@
-//! The publisher of the model and the places that it writes: what `workflow` does around the core.
+//! The publisher of the model and its targets: what `reconcile` does around the core.
 
 use super::*;
 use crate::core::signer::announcement::SignedAnnouncement;
@@ -7,17 +7,17 @@ use crate::core::signer::announcement::SignedAnnouncement;
 #[derive(Clone)]
 pub(super) struct Publisher {
     pub(super) known: Arc<Ledger>,
-    /// The places that it has not looked at since its start.
+    /// The targets that it has not read since its start.
     pub(super) unseen: Kids,
-    /// Whether some place held anything when it first looked.
+    /// Whether some target held anything when it was first read.
     pub(super) was_published: bool,
     pub(super) opened: i64,
-    /// What the nodes, and the API server, said last.
+    /// The last statements of the nodes, and the last list of the API server.
     pub(super) nodes: Arc<SourceAnswer>,
-    /// Whether all that they said then was believed.
+    /// Whether all those statements were accepted.
     pub(super) believes: bool,
     pub(super) api_server: Option<Kids>,
-    /// By place, what it saw and has not stored.
+    /// By target, an observation that is not stored yet.
     pub(super) looks: Vec<Option<Arc<Seen>>>,
     pub(super) skew: i64,
 }
@@ -28,16 +28,17 @@ pub(super) struct Seen {
     pub(super) strangers: Vec<Jwk>,
 }
 
-/// A place, and the copies of it that relying parties may have.
+/// A target, with the copies that relying parties may have.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
     pub(super) view: Option<Kids>,
-    /// Another one after every write.
+    /// Changes with every write.
     pub(super) version: u64,
     pub(super) written_from: u64,
     /// Whether it shows what the publisher wrote.
     pub(super) is_ours: bool,
-    /// The ledger knows what it showed once: before, `original` keys rely on nobody else's writing there.
+    /// Whether the ledger has recorded it once: before that, keys that are `present_from_start` rely on no
+    /// other writer.
     pub(super) is_recorded: bool,
     pub(super) copies: Vec<PastView>,
 }
@@ -47,7 +48,7 @@ pub(super) struct PastView {
     pub(super) view: Kids,
     pub(super) replaced: i64,
     pub(super) is_ours: bool,
-    /// The ledger has a record of a look that came after it.
+    /// Whether the ledger has recorded a later observation.
     pub(super) is_noticed: bool,
 }
 
@@ -70,7 +71,7 @@ impl Place {
         self.version += 1;
     }
 
-    /// Copies that nobody can have any more.
+    /// Drops the copies that have expired.
     pub(super) fn forget(&mut self, now: i64) {
         self.copies.retain(|copy| now < copy.replaced + PROPAGATION);
     }
@@ -102,7 +103,7 @@ impl World {
         at(self.now + self.wrong + self.publisher.as_ref().map_or(0, |publisher| publisher.skew))
     }
 
-    /// The same, unless everybody can see that it is wrong.
+    /// The publisher's time, unless it is detectably wrong.
     fn trusted_time(&self) -> Option<Timestamp> {
         let is_trusted = self.wrong == 0 || self.rules.fault == Some(Fault::WrongClockTrusted);
         is_trusted.then(|| self.publisher_time())
@@ -116,7 +117,7 @@ impl World {
         let timing = Timing {
             rotate_after: self.rules.by_age.then(|| lasting(ROTATE_AFTER)),
             window: None,
-            // The margin and the second that rounding takes come on top.
+            // The margin and the second for rounding are added.
             propagation: lasting(PROPAGATION - MARGIN - 1),
             jwks_max_age: lasting(PROPAGATION / 2),
             max_token_lifetime: lasting(LIFETIME),
@@ -150,7 +151,7 @@ impl World {
         self.change(Ledger::clone)
     }
 
-    /// Reads what is stored, brings it together with what is known, decides and stores.
+    /// Reads the stored ledger, reconciles it with the known one, decides and stores.
     pub(super) fn change(&mut self, decide: impl FnOnce(&Ledger) -> Ledger) -> Result<(), Broken> {
         let now = self.publisher_time();
         let found = self.stored.clone().map_or(StoredLedger::Nothing, StoredLedger::Ledger);
@@ -163,7 +164,7 @@ impl World {
         };
         let ledger = self.rotate(decide(&reconciled))?;
         let ledger = Arc::new(ledger);
-        // One at change 0 is never stored.
+        // A ledger at change 0 is never stored.
         if ledger.sequence() > 0 && self.stored.as_ref() != Some(&ledger) {
             self.check_stored(&reconciled, &ledger)?;
             self.stored = Some(Arc::clone(&ledger));
@@ -208,7 +209,7 @@ impl World {
         }
     }
 
-    /// Starts the publisher, or lets it hear everybody.
+    /// Starts the publisher, or lets it observe every source.
     pub(super) fn hear(&mut self, mood: Mood) -> Result<bool, Broken> {
         if self.publisher.is_none() {
             self.start()?;
@@ -277,7 +278,7 @@ impl World {
         if said.is_empty() { SourceAnswer::Failed } else { SourceAnswer::Announced(said) }
     }
 
-    /// Looks at a place for the first time since its start.
+    /// Reads a target for the first time since the start.
     pub(super) fn look(&mut self, index: usize) -> Result<bool, Broken> {
         let place = &self.places[index];
         let (is_something, written_from) = (place.view.is_some(), place.written_from);
@@ -301,7 +302,7 @@ impl World {
         })
     }
 
-    /// Makes a place show what follows from the ledger in memory.
+    /// Syncs a target with the ledger in memory.
     pub(super) fn place(&mut self, index: usize) -> Result<bool, Broken> {
         let Some(publisher) = &self.publisher else { return Ok(false) };
         let written_from = self.places[index].written_from;
@@ -319,7 +320,8 @@ impl World {
         let version = self.places[index].version;
         if self.places[index].view != Some(wanted) {
             self.check_placed(found & !wanted)?;
-            // After a backup, what an intruder took from a place is not known before the nodes are believed.
+            // After a restored backup, what an attacker removed from a target is unknown before the nodes are
+            // accepted.
             let publisher = self.publisher.as_ref().expect("it runs");
             let is_heard = publisher.believes && matches!(*publisher.nodes, SourceAnswer::Announced(_));
             let is_ours = !self.restored || is_heard;
@@ -353,7 +355,7 @@ impl World {
         }
     }
 
-    /// Stores what it saw.
+    /// Stores the observation of a target.
     pub(super) fn saw(&mut self, index: usize) -> Result<bool, Broken> {
         let Some(publisher) = &mut self.publisher else { return Ok(false) };
         let Some(seen) = publisher.looks[index].take() else { return Ok(false) };

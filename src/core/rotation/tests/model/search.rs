@@ -1,9 +1,9 @@
-//! Every way in which a few things can go otherwise than they should, breadth first.
+//! Searches all schedules with few deviations, breadth first.
 //!
-//! As long as nothing does, everybody does at once what there is to do, one stroke at a time, and then the next
-//! tick comes. A *deviation* is a misfortune, a word of the operator, or a party that does nothing more in this
-//! tick, at any point between any two strokes; a process that is killed stays away for the tick. All schedules
-//! with so many deviations are searched. Two states are the same if their [`World::fingerprint`] is.
+//! Without deviations every party does all that is due, one atomic step at a time, and then the next tick
+//! comes. A *deviation* is a misfortune, an operator's command, or a party that does nothing more in this
+//! tick, between any two steps; a killed process stays away for the tick. All schedules with so many
+//! deviations are searched. Two states are the same if their [`World::fingerprint`] is.
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
@@ -12,24 +12,24 @@ use std::{
 
 use super::*;
 
-/// What is searched.
+/// The scope of a search.
 pub(super) struct Scope {
     pub(super) rules: Rules,
     /// Most deviations.
     pub(super) deviations: usize,
-    /// Who alone may be late, if not everybody.
+    /// The only party that may be late; `None`: any.
     pub(super) late: Option<Party>,
-    /// Which there are, besides that a party is late.
+    /// The misfortunes that may happen.
     pub(super) misfortunes: Vec<Misfortune>,
-    /// What the operator may say, once each.
+    /// The operator's commands, once each.
     pub(super) words: Vec<Word>,
-    /// How many ticks pass.
+    /// Number of ticks.
     pub(super) ticks: i64,
-    /// Of how many states one is left to itself, to see whether it recovers.
+    /// One in so many states is checked for recovery.
     pub(super) recoveries: usize,
 }
 
-/// What a search came to.
+/// The result of a search.
 pub(super) struct Searched {
     pub(super) states: usize,
     pub(super) recoveries: usize,
@@ -46,7 +46,7 @@ pub(super) enum Event {
     Late(Party),
 }
 
-/// Who may be late.
+/// A party that may be late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Party {
     Publisher,
@@ -71,14 +71,14 @@ impl Party {
 struct State {
     world: World,
     late: BTreeSet<Party>,
-    /// How many deviations are left, and what the operator has not said.
+    /// The remaining deviations and commands.
     deviations: usize,
     words: Vec<Word>,
-    /// The event that led here, by its number.
+    /// The index of the event that led here.
     trace: usize,
 }
 
-/// Searches until something is broken or nothing is left.
+/// Searches until a promise is broken or no state is left.
 pub(super) fn search(scope: &Scope) -> Searched {
     let world = World::new(scope.rules);
     let end = world.now + scope.ticks * TICK;
@@ -117,7 +117,7 @@ pub(super) fn search(scope: &Scope) -> Searched {
 }
 
 impl State {
-    /// What may come next, and what comes of it.
+    /// The possible next events with their results.
     fn successors(&self, scope: &Scope, end: i64) -> Vec<(Event, Result<Self, Broken>)> {
         let mut successors = Vec::new();
         let due = self.world.ordinary().into_iter().find_map(|action| {
@@ -151,7 +151,7 @@ impl State {
         successors
     }
 
-    /// `None` if nothing comes of it.
+    /// `None` if the action changes nothing.
     fn taking(&self, action: Action) -> Option<Result<Self, Broken>> {
         let mut next = self.clone();
         match next.world.take(action) {
@@ -186,7 +186,7 @@ impl State {
     }
 }
 
-/// The events that led to one of them.
+/// The events that led to a state.
 fn path(traces: &[(usize, Event)], mut last: usize) -> Vec<Event> {
     let mut path = Vec::new();
     while last > 0 {

@@ -1,16 +1,16 @@
-//! The searches: that nothing breaks within these bounds, and that each planted fault breaks something.
+//! The searches: no promise breaks within these bounds, and each planted fault breaks one.
 
 use super::{
     search::{Party, Scope, search},
     *,
 };
 
-/// One node and two places; the third key is the standby after one rotation.
+/// One node and two targets; the third key is the standby after one rotation.
 const ONE_NODE: Rules = Rules { nodes: 1, places: 2, keys: 3, api_servers: false, by_age: true, fault: None };
-/// Two nodes and one place, and a rotation of each.
+/// Two nodes and one target, and a rotation of each.
 const TWO_NODES: Rules = Rules { nodes: 2, places: 1, keys: 6, ..ONE_NODE };
 
-/// Everything that can go wrong for one node, but for a clock.
+/// Every misfortune of one node, except for clocks.
 fn misfortunes() -> Vec<Misfortune> {
     use Misfortune::{
         Backup, KillNode, KillPublisher, Lag, LoseJournal, LoseKey, Missing, Restore, Stale, Tamper,
@@ -35,7 +35,7 @@ fn misfortunes() -> Vec<Misfortune> {
     ]
 }
 
-/// The bounds that a run of all tests has time for.
+/// Bounds that fit into a normal test run.
 fn scope(rules: Rules) -> Scope {
     Scope {
         rules,
@@ -48,7 +48,7 @@ fn scope(rules: Rules) -> Scope {
     }
 }
 
-/// Searches, prints how much that was, and fails with the events that broke something.
+/// Searches, prints the size of the search, and fails with the events that broke a promise.
 #[track_caller]
 #[expect(clippy::print_stdout, reason = "how much was searched is to be seen")]
 fn holds(scope: &Scope) {
@@ -95,7 +95,7 @@ fn wrong_clocks() -> Vec<Misfortune> {
     [-3, 0, 3].map(Misfortune::WrongClock).into()
 }
 
-/// The trust part alone: such a writer can have tokens refused.
+/// Checks trust only: such a writer can make tokens invalid.
 #[test]
 fn whoever_writes_the_ledger_gains_no_trust() {
     use Forgery::{Bury, Erase, List, Order};
@@ -106,7 +106,7 @@ fn whoever_writes_the_ledger_gains_no_trust() {
     holds(&Scope { misfortunes, ..scope(ONE_NODE) });
 }
 
-/// What a reader needs to see that looks again for an unknown kid alone, and what no place has ever shown before.
+/// A relying party that fetches again only for an unknown kid needs a key that no target has ever shown.
 #[test]
 fn after_a_revocation_with_a_new_key_one_signs_at_once_that_nobody_has_seen() {
     for rules in [ONE_NODE, TWO_NODES] {
@@ -133,12 +133,12 @@ fn after_a_revocation_with_a_new_key_one_signs_at_once_that_nobody_has_seen() {
             signing & !world.nodes[0].own,
             "the other node goes on"
         );
-        // From then on everything is as it always is.
+        // From then on everything works as usual.
         world.check_recovery().expect("rotations go on");
     }
 }
 
-/// Searches for what a planted fault breaks.
+/// Searches for the promise that a planted fault breaks.
 #[track_caller]
 #[expect(clippy::print_stdout, reason = "how much was searched is to be seen")]
 fn breaks(fault: Fault, expected: &[Broken], scope: &Scope) {

@@ -111,7 +111,7 @@ fn one_signature_that_is_not_as_it_should_be_spoils_all() {
     assert!(matches!(edited(&|jws| jws["more"] = 1.into()), InvalidSignedAnnouncement::Jws(_)));
 }
 
-/// Whoever has a node sign tokens of his choice must not have it announce keys.
+/// An attacker who can have a node sign chosen tokens must not be able to announce keys.
 #[test]
 fn a_token_is_no_announcement() {
     let key = Key::new();

@@ -16,7 +16,7 @@ fn with_key(scene: &mut Scene, key: Value) {
     scene.jwks["keys"].as_array_mut().expect("an array").push(key);
 }
 
-/// So many keys besides the one that signed; nobody looks at what they are.
+/// Adds so many keys besides the signing key; their contents do not matter.
 fn with_others(scene: &mut Scene, count: usize) {
     let other: Value = serde_json::from_str(KUBERNETES_RSA).expect("a key");
     let keys = scene.jwks["keys"].as_array_mut().expect("an array");

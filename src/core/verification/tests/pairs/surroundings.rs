@@ -19,7 +19,7 @@ fn server(scene: &mut Scene, kids: Vec<Kid>, taken: Option<bool>) {
     scene.api_server = Some(ApiServerView { kids, minted: true, takes_for_its_own: taken });
 }
 
-/// Position of a variable in the scene's pod.
+/// Sets or removes a variable in the scene's pod.
 fn set_variable(pod: &mut Value, name: &str, value: &Value) {
     let variables = pod["spec"]["containers"][0]["env"].as_array_mut().expect("an array");
     variables.retain(|variable| variable["name"] != name);
@@ -69,7 +69,7 @@ pub(super) const PAIRS: &[Pair] = &[
             it.remembered(&json!("listed"), NOW - DAY, false);
         },
     ),
-    // A ledger may say anything; the last second that there is.
+    // A ledger may contain any time, such as the largest one.
     pair(
         "CACHE-WAIT",
         |it| it.remembered(&json!("listed"), 253_402_207_200, false),
@@ -318,20 +318,20 @@ pub(super) const PAIRS: &[Pair] = &[
 const SOURCE: &str = "AzureAd__ClientCredentials__0__SourceType";
 const DISK_PATH: &str = "AzureAd__ClientCredentials__0__SignedAssertionFileDiskPath";
 
-/// Before any webhook.
+/// The pod before any webhook.
 fn as_its_author_wrote_it(pod: &mut Value) {
     pod["spec"]["volumes"] = json!([]);
     pod["spec"]["containers"] = json!([{"name": "main"}]);
 }
 
-/// Mounts a part of the scene's token volume where the pod looks for its token.
+/// Mounts a part of the scene's token volume at the path where the pod reads its token.
 fn mount_file(pod: &mut Value, part: &str) {
     let path = if part.is_empty() { "/var/run/secrets/tokens" } else { TOKEN_FILE };
     pod["spec"]["containers"][0]["volumeMounts"] =
         json!([{"name": "token", "mountPath": path, "subPath": part}]);
 }
 
-/// An init container like the other one, but for the place of its token.
+/// Adds an init container like the first container, except for the path of its token.
 fn add_setup(pod: &mut Value, file: &str) {
     let mut setup = pod["spec"]["containers"][0].clone();
     setup["name"] = json!("setup");
@@ -339,7 +339,7 @@ fn add_setup(pod: &mut Value, file: &str) {
     pod["spec"]["initContainers"] = json!([setup]);
 }
 
-/// What is projected into the scene's pod.
+/// The projected token of the scene's pod.
 fn token(pod: &mut Value) -> &mut Value {
     &mut pod["spec"]["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]
 }

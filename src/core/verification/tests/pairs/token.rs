@@ -8,7 +8,7 @@ use crate::core::verification::{
     tests::scene::{AUDIENCE, ISSUER, NOW, SUBJECT, Scene, credential},
 };
 
-/// Whole days, hours and minutes, in seconds.
+/// A day, an hour and a minute, in seconds.
 const DAY: i64 = 86_400;
 const HOUR: i64 = 3600;
 const MINUTE: i64 = 60;
