@@ -43,7 +43,7 @@ use crate::{
         remote_jwks::{self, RemoteJwks},
     },
     store::{StoreError, announcement_sync::AnnouncementSyncError},
-    target::{Connections, Outside, Target, TargetError},
+    target::{Connections, PublicAddress, Target, TargetError},
     telemetry::status::StatusStore,
 };
 
@@ -197,22 +197,28 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
     let charter = IssuerSpec {
         terms,
-        former,
+        previous_issuers: former,
         profile: issuer.profile,
         retention,
-        serves: usage == Use::Serve,
-        signs,
-        places,
-        gates,
+        serves_documents: usage == Use::Serve,
+        has_signers: signs,
+        targets: places,
+        required_targets: gates,
         timing,
-        stores: usage != Use::DryRun,
+        persists_ledger: usage != Use::DryRun,
     };
     let adopt = usage == Use::Sync { adopt: true };
     let mut target_reconcilers = Vec::new();
     for (targets, terms) in targets {
         for target in targets {
             let (reach, ca_file) = (reach.clone(), target.ca_file.clone());
-            let role = Role { profile: target.profile, gates: target.gates, adopt, reach, ca_file };
+            let role = Role {
+                profile: target.profile,
+                required_for_rotation: target.required_for_rotation,
+                adopt,
+                reach,
+                ca_file,
+            };
             target_reconcilers.push(TargetReconciler::new(
                 self::target(target, &terms, connections)?,
                 role,
@@ -245,7 +251,10 @@ fn retention(issuer: &IssuerConfig) -> Retention {
 
 /// The targets that must show a key before it signs.
 fn required_targets(issuer: &IssuerConfig) -> BTreeSet<String> {
-    all_targets(issuer).filter(|target| target.gates).map(|target| target.name.clone()).collect()
+    all_targets(issuer)
+        .filter(|target| target.required_for_rotation)
+        .map(|target| target.name.clone())
+        .collect()
 }
 
 fn timing(issuer: &IssuerConfig) -> Timing {
@@ -262,7 +271,7 @@ fn timing(issuer: &IssuerConfig) -> Timing {
 fn target(config: TargetConfig, terms: &Terms, connections: &Connections) -> Result<Target, TargetError> {
     let TargetConfig { name, location, public_url, anonymous, ca_file, .. } = config;
     let (paths, jwks_elsewhere) = (terms.paths(), terms.jwks_elsewhere().map(str::to_owned));
-    let outside = Outside { public_url, anonymous, ca_file, paths, jwks_elsewhere };
+    let outside = PublicAddress { public_url, anonymous, ca_file, paths, jwks_elsewhere };
     Target::new(name, location, &outside, connections)
 }
 
@@ -295,7 +304,7 @@ fn sources(
                     Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
                 let checks = Checks {
                     issuer: issuer.clone(),
-                    former: former.clone(),
+                    previous_issuers: former.clone(),
                     probe: probe.clone(),
                     ..Checks::default()
                 };
@@ -332,7 +341,8 @@ fn sources(
                     ca_file: ca_file.clone(),
                 };
                 let jwks = RemoteJwks::new(name.clone(), place, clients);
-                let checks = Checks { issuer: issuer.clone(), former: former.clone(), ..Checks::default() };
+                let checks =
+                    Checks { issuer: issuer.clone(), previous_issuers: former.clone(), ..Checks::default() };
                 let jwks = Source::RemoteJwks(Box::new(jwks));
                 sources.push(ConfiguredSource::One(SourcePoller::new(jwks, *every, checks)));
             }

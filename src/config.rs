@@ -334,7 +334,7 @@ pub struct TargetConfig {
     /// Authorities that are trusted besides those of the system. Absolute.
     pub ca_file: Option<PathBuf>,
     /// Whether a key must be shown here before it may sign.
-    pub gates: bool,
+    pub required_for_rotation: bool,
     pub profile: Profile,
 }
 

@@ -215,7 +215,7 @@ impl LedgerStore {
 /// not: it would be believed after a restart.
 fn is_worth_keeping(before: &[u8], new: &[u8]) -> bool {
     let ledgers = Ledger::parse(new).and_then(|new| Ok((new, Ledger::parse(before)?)));
-    ledgers.is_ok_and(|(new, before)| new.goes_on_from(&before))
+    ledgers.is_ok_and(|(new, before)| new.is_continuation_of(&before))
 }
 
 fn new_lineage() -> Lineage {

@@ -49,7 +49,7 @@ const MAX_DOCUMENT_BYTES: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct Target {
     name: String,
-    place: Backend,
+    backend: Backend,
     paths: Paths,
     /// The address of the store itself, where that lets the world read.
     store: Option<PublicUrl>,
@@ -67,7 +67,7 @@ enum Backend {
 
 /// Where relying parties read a target, and so where it is read back besides the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outside {
+pub struct PublicAddress {
     /// The issuer's URL, or that of a CDN in front.
     pub public_url: Option<String>,
     /// The address of the store itself, which lets everybody read. A directory has none.
@@ -159,7 +159,7 @@ impl Reading {
     #[must_use]
     pub fn later_than(&self, ledger: &Ledger) -> Option<u64> {
         let ours = self.owners.iter().filter(|owner| owner.lineage == *ledger.lineage());
-        ours.map(|owner| owner.sequence).filter(|sequence| ledger.is_behind(*sequence)).max()
+        ours.map(|owner| owner.sequence).filter(|sequence| ledger.is_behind_target(*sequence)).max()
     }
 
     fn new(jwks: Option<Entry>, discovery: Option<Entry>) -> Self {
@@ -204,7 +204,7 @@ impl Target {
     pub fn new(
         name: String,
         location: Location,
-        outside: &Outside,
+        outside: &PublicAddress,
         connections: &Connections,
     ) -> Result<Self, TargetError> {
         let trust = outside.ca_file.clone().map_or(Trust::System, Trust::Also);
@@ -241,7 +241,7 @@ impl Target {
         let public = outside.public_url.as_deref().map(|url| address(url, false));
         let (store, public) = (store.transpose().map_err(failed)?, public.transpose().map_err(failed)?);
         let (is_read_at_store, paths) = (outside.anonymous, outside.paths.clone());
-        Ok(Self { name, place, paths, store, is_read_at_store, public })
+        Ok(Self { name, backend: place, paths, store, is_read_at_store, public })
     }
 
     #[must_use]
@@ -258,7 +258,7 @@ impl Target {
     /// Fails when the target cannot be asked.
     pub async fn versions(&self) -> Result<Versions, TargetError> {
         let version = async |document| {
-            let version = match &self.place {
+            let version = match &self.backend {
                 Backend::Bucket(bucket) => bucket.version(document).await,
                 Backend::Directory(directory) => directory.version(document).await,
             };
@@ -276,7 +276,7 @@ impl Target {
     /// Fails when one cannot be read; a document that does not exist is no error.
     pub async fn read(&self) -> Result<Reading, TargetError> {
         let entry = async |document| {
-            let entry = match &self.place {
+            let entry = match &self.backend {
                 Backend::Bucket(bucket) => bucket.read(document).await,
                 Backend::Directory(directory) => directory.read(document).await,
             };
@@ -296,7 +296,7 @@ impl Target {
         let addresses = self.public.iter().chain(&self.store).map(PublicUrl::base);
         let mut bases = [issuer.as_str()].into_iter().chain(addresses);
         let Some(path) = bases.find_map(|base| path_below(base, url)) else { return Ok(None) };
-        let read = match &self.place {
+        let read = match &self.backend {
             Backend::Bucket(bucket) => bucket.read_at(path).await,
             Backend::Directory(directory) => directory.read_at(path).await,
         };
@@ -324,7 +324,7 @@ impl Target {
             cache_control: publication.cache_control(),
             owner: owner.clone(),
         };
-        let written = match &self.place {
+        let written = match &self.backend {
             Backend::Bucket(bucket) => bucket.write(&change, expected).await,
             Backend::Directory(directory) => directory.write(change, expected.cloned()).await,
         };
@@ -384,7 +384,7 @@ impl Target {
     ///
     /// Fails when there is no answer.
     pub async fn is_public_by_itself(&self, document: Document) -> Result<bool, TargetError> {
-        match (&self.place, &self.store) {
+        match (&self.backend, &self.store) {
             (Backend::Bucket(bucket), Some(store)) if bucket.has_rights_of_objects() => {
                 let url = store.of(document);
                 store.is_readable(&url).await.map_err(|cause| self.error("read", url, cause))
@@ -399,7 +399,7 @@ impl Target {
     ///
     /// Fails when it cannot be written or there is no answer.
     pub async fn is_public_beside(&self, document: Document) -> Result<bool, TargetError> {
-        let (Backend::Bucket(bucket), Some(store)) = (&self.place, &self.store) else { return Ok(true) };
+        let (Backend::Bucket(bucket), Some(store)) = (&self.backend, &self.store) else { return Ok(true) };
         let path = beside(self.paths.of(document));
         let failed = |task, cause| self.error(task, path.clone(), cause);
         bucket.write_probe(&path).await.map_err(|cause| failed("write", cause))?;
@@ -411,7 +411,7 @@ impl Target {
     /// What lets everybody read what is written there, if that is a matter of the store.
     #[must_use]
     pub fn publicity(&self) -> Option<String> {
-        match &self.place {
+        match &self.backend {
             Backend::Bucket(bucket) => Some(bucket.publicity()),
             Backend::Directory(_) => None,
         }
@@ -423,7 +423,7 @@ impl Target {
 
     fn error(&self, task: &'static str, path: String, cause: Cause) -> TargetError {
         let error = TargetError::new(&self.name, task, Some(path), cause);
-        error.or_hint(|cause| match &self.place {
+        error.or_hint(|cause| match &self.backend {
             Backend::Bucket(bucket) => bucket.hint(cause),
             Backend::Directory(_) => directory::hint(cause),
         })

@@ -137,12 +137,12 @@ fn describe(placed: &SyncResult) -> String {
     if let Some(uri) = &placed.moved_from {
         what += &format!(", the JWKS was at `{uri}`");
     }
-    match placed.strangers.len() {
+    match placed.unmanaged_keys.len() {
         0 => {}
         1 => what += ", 1 key that only it knows (see `signpost ledger show`)",
         count => what += &format!(", {count} keys that only it knows (see `signpost ledger show`)"),
     }
-    if placed.public == PublicView::Behind {
+    if placed.public == PublicView::Stale {
         what += ", its public URL still shows an older publication";
     }
     what

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 /// How long API servers that leave the list still count. One that restarts leaves the list and comes back;
 /// the network path to an address may open only after this process has started.
-pub const HOLD: Duration = Duration::from_mins(1);
+pub const MEMBERSHIP_GRACE: Duration = Duration::from_mins(1);
 
 /// An endpoint that is polled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +51,7 @@ impl ControlPlane {
         if *before == urls {
             return;
         }
-        self.left.retain(|(url, since)| !urls.contains(url) && now < *since + HOLD);
+        self.left.retain(|(url, since)| !urls.contains(url) && now < *since + MEMBERSHIP_GRACE);
         self.left.extend(before.difference(&urls).map(|url| (url.clone(), now)));
         // A new member has not been silent yet, whatever its state before.
         self.silent.retain(|member| match member {
@@ -60,7 +60,7 @@ impl ControlPlane {
         });
         *before = urls;
         self.out_of_reach = None;
-        self.look_for_silence(now);
+        self.update_silence(now);
     }
 
     /// Records that the list is unavailable for now.
@@ -70,7 +70,7 @@ impl ControlPlane {
     }
 
     /// Records whether a member has answered.
-    pub fn heard(&mut self, member: &Member, answered: bool, now: Timestamp) {
+    pub fn record_poll(&mut self, member: &Member, answered: bool, now: Timestamp) {
         if answered {
             self.silent.remove(member);
             match member {
@@ -81,17 +81,17 @@ impl ControlPlane {
         } else {
             self.silent.insert(member.clone());
         }
-        self.look_for_silence(now);
+        self.update_silence(now);
     }
 
     /// Records that every listed API server was tried and none answered; only then is the URL polled.
-    pub fn tried_in_vain(&mut self, now: Timestamp) {
+    pub fn record_unreachable(&mut self, now: Timestamp) {
         let listed: Vec<_> = self.urls().cloned().map(Member::Instance).collect();
         self.silent.extend(listed);
-        self.look_for_silence(now);
+        self.update_silence(now);
     }
 
-    fn look_for_silence(&mut self, now: Timestamp) {
+    fn update_silence(&mut self, now: Timestamp) {
         let all = self.urls().all(|url| self.silent.contains(&Member::Instance(url.clone())));
         self.all_silent = (all && self.urls().next().is_some()).then(|| self.all_silent.unwrap_or(now));
         if self.reached || self.silent.contains(&Member::Fallback) {
@@ -111,11 +111,12 @@ impl ControlPlane {
         }
         let mut members = BTreeSet::new();
         if self.reached {
-            let held = self.left.iter().filter(|(_, since)| now < *since + HOLD).map(|(url, _)| url);
+            let held =
+                self.left.iter().filter(|(_, since)| now < *since + MEMBERSHIP_GRACE).map(|(url, _)| url);
             members.extend(self.urls().chain(held).cloned().map(Member::Instance));
         }
         let nobody_listed = self.urls().next().is_none();
-        let patience = if self.reached { HOLD } else { Duration::ZERO };
+        let patience = if self.reached { MEMBERSHIP_GRACE } else { Duration::ZERO };
         if nobody_listed || self.all_silent.is_some_and(|since| now >= since + patience) {
             members.insert(Member::Fallback);
         }
@@ -138,7 +139,7 @@ impl ControlPlane {
     /// Whether the URL answers in place of listed API servers that were never reached.
     #[must_use]
     pub fn is_out_of_reach(&self, now: Timestamp) -> bool {
-        self.out_of_reach.is_some_and(|since| now >= since + HOLD) && self.urls().next().is_some()
+        self.out_of_reach.is_some_and(|since| now >= since + MEMBERSHIP_GRACE) && self.urls().next().is_some()
     }
 
     /// When the results of [`ControlPlane::members`] and [`ControlPlane::is_settled`] may change by
@@ -148,7 +149,7 @@ impl ControlPlane {
         let left = self.left.iter().map(|(_, since)| *since);
         left.chain(self.all_silent)
             .chain(self.out_of_reach)
-            .map(|since| since + HOLD)
+            .map(|since| since + MEMBERSHIP_GRACE)
             .filter(|at| *at > now)
             .min()
     }

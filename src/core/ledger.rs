@@ -130,16 +130,16 @@ pub struct TargetObservation {
     /// The kids that relying parties find there.
     pub view: BTreeSet<Kid>,
     /// The revision found; `None` for a target that only this process writes.
-    pub found: Option<String>,
+    pub revision_found: Option<String>,
     /// The revision after this reconciliation's own write.
-    pub left: Option<String>,
+    pub revision_after: Option<String>,
 }
 
 impl TargetObservation {
     /// An observation of a target that only this process writes.
     #[must_use]
     pub fn of_own_listener(view: BTreeSet<Kid>) -> Self {
-        Self { view, found: None, left: None }
+        Self { view, revision_found: None, revision_after: None }
     }
 }
 
@@ -370,7 +370,7 @@ impl Ledger {
     /// Ages keys that no source lists: from listed to missing, from missing to removed.
     fn age(&mut self, merged: &Merged, now: Timestamp, retention: &Retention) {
         let is_unlisted = |(kid, entry): &(&Kid, &Entry)| {
-            !merged.listed.contains_key(*kid) && !merged.unreadable.may_be(&entry.jwk)
+            !merged.listed.contains_key(*kid) && !merged.unreadable.may_include(&entry.jwk)
         };
         let unlisted: Vec<Kid> = self.keys.iter().filter(is_unlisted).map(|(kid, _)| kid.clone()).collect();
         for kid in unlisted {
@@ -379,10 +379,10 @@ impl Ledger {
                     self.set_state(&kid, EntryState::Missing { since: now }, now, ChangeKind::WentMissing)
                 }
                 EntryState::Missing { since }
-                    if self.is_dead(&kid, since, now, retention)
+                    if self.retention_expired(&kid, since, now, retention)
                         && merged.may_remove
                         && !self.is_held(now)
-                        && self.is_spare(&kid, retention) =>
+                        && self.is_dispensable(&kid, retention) =>
                 {
                     self.set_state(&kid, EntryState::Removed { at: now }, now, ChangeKind::Removed);
                 }
@@ -394,22 +394,22 @@ impl Ledger {
     /// Whether every token signed with a key that has been missing since `since` has expired. A node that
     /// makes no statement may still sign, and so may one that was ordered to use the key and has not
     /// processed that order.
-    fn is_dead(&self, kid: &Kid, since: Timestamp, now: Timestamp, retention: &Retention) -> bool {
+    fn retention_expired(&self, kid: &Kid, since: Timestamp, now: Timestamp, retention: &Retention) -> bool {
         if self.orders.values().any(|order| order.sign == *kid) {
             return false;
         }
         let entry = &self.keys[kid];
         match &entry.signer {
             Some(signer) => {
-                signer.stage.dead_after(retention.margin).is_some_and(|dead| now >= dead)
-                    && self.has_dealt_with(&signer.node, entry.ordered, later(now, retention.margin))
+                signer.stage.unneeded_after(retention.margin).is_some_and(|dead| now >= dead)
+                    && self.has_processed_order(&signer.node, entry.ordered, later(now, retention.margin))
             }
             None => now.duration_since(since) >= signed(retention.wait()),
         }
     }
 
     /// Whether every profile in use keeps a key without this one.
-    fn is_spare(&self, kid: &Kid, retention: &Retention) -> bool {
+    fn is_dispensable(&self, kid: &Kid, retention: &Retention) -> bool {
         retention.profiles.iter().all(|profile| {
             !profile.includes(&self.keys[kid].jwk)
                 || self.public_keys().any(|key| key.kid() != kid && profile.includes(key))
@@ -432,9 +432,10 @@ impl Ledger {
     pub fn observe_target(&self, place: &str, look: &TargetObservation, now: Option<Timestamp>) -> Self {
         let mut ledger = self.clone();
         let recorded = self.target_revisions.get(place);
-        let without_gap = recorded == look.found.as_ref() || recorded == look.left.as_ref();
-        let mut changed = recorded != look.left.as_ref();
-        match look.left.clone() {
+        let without_gap =
+            recorded == look.revision_found.as_ref() || recorded == look.revision_after.as_ref();
+        let mut changed = recorded != look.revision_after.as_ref();
+        match look.revision_after.clone() {
             Some(mark) => drop(ledger.target_revisions.insert(place.to_owned(), mark)),
             None => drop(ledger.target_revisions.remove(place)),
         }

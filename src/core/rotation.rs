@@ -134,11 +134,11 @@ pub enum RotationStep {
 pub enum BlockedReason {
     /// The target does not show the key.
     NotShown {
-        place: String,
+        target: String,
     },
     /// A relying party may still cache an earlier JWKS.
     Propagating {
-        place: String,
+        target: String,
         until: Timestamp,
     },
     /// The API server does not verify tokens of the key yet.
@@ -194,8 +194,8 @@ impl BlockedReason {
 impl fmt::Display for BlockedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotShown { place } => write!(f, "{place} does not show it"),
-            Self::Propagating { place, until } => {
+            Self::NotShown { target: place } => write!(f, "{place} does not show it"),
+            Self::Propagating { target: place, until } => {
                 write!(f, "a copy without it may be cached until {until} ({place})")
             }
             Self::NotVerified { api_server } => write!(f, "API server {api_server} does not verify it yet"),
@@ -304,7 +304,7 @@ pub fn plan_node(
     let ordered = order.and_then(|order| keys.iter().find(|(kid, ..)| **kid == order.sign));
     let nothing = BTreeSet::new();
     let without = ledger.rotation_request().map_or(&nothing, |wish| &wish.without);
-    let waived = ledger.waived(node).filter(|known| has_another_to_come(&keys, known));
+    let waived = ledger.propagation_waived(node).filter(|known| has_another_to_come(&keys, known));
     let obstacles_of = |kid: &Kid, entry: &Entry| {
         let mut obstacles = blocked_reasons(ledger, (kid, entry), seen, without, now, timing);
         // The operator has accepted the risk.
@@ -325,8 +325,9 @@ pub fn plan_node(
         let heard = ledger.observed_order(node).filter(|heard| *heard < now);
         matches!(stage, Stage::Standby { .. }) && heard >= order.map(|order| order.at)
     };
-    let is_in_force =
-        |stage: &Stage| stage.dead_after(timing.margin).is_none_or(|dead| now < dead) && !has_refused(stage);
+    let is_in_force = |stage: &Stage| {
+        stage.unneeded_after(timing.margin).is_none_or(|dead| now < dead) && !has_refused(stage)
+    };
     let in_force = ordered.filter(|(_, _, stage)| is_in_force(stage));
     let (Some(order), Some((_, _, stage))) = (order, in_force) else {
         // Prefer the key that already signs; after a revocation any key that is ready.
@@ -396,12 +397,12 @@ fn blocked_reasons(
     let mut obstacles = BTreeSet::new();
     for place in seen.required_targets.difference(without) {
         match entry.shown.get(place) {
-            None => drop(obstacles.insert(BlockedReason::NotShown { place: place.clone() })),
+            None => drop(obstacles.insert(BlockedReason::NotShown { target: place.clone() })),
             Some(_) if entry.present_from_start => {}
             Some(since) => {
                 let until = later(*since, timing.until_ready());
                 if now < until {
-                    obstacles.insert(BlockedReason::Propagating { place: place.clone(), until });
+                    obstacles.insert(BlockedReason::Propagating { target: place.clone(), until });
                 }
             }
         }
@@ -491,7 +492,7 @@ pub fn key_state(
         }
         (_, Some(Stage::Active { .. })) => KeyState::Active,
         (_, Some(stage @ Stage::Retired { .. })) => {
-            KeyState::Retired { until: stage.dead_after(timing.margin) }
+            KeyState::Retired { until: stage.unneeded_after(timing.margin) }
         }
         (EntryState::Listed, None) => KeyState::Published,
         (EntryState::Missing { since }, None) => {

@@ -22,7 +22,7 @@ mod verification_set;
 
 pub use self::{
     recovery::RecoveryFinding,
-    signing_decision::{Claims, SigningDecision, SigningRefusal, UnreadableClaims, longest},
+    signing_decision::{Claims, SigningDecision, SigningRefusal, UnreadableClaims, latest_possible_exp},
     socket_name::{InvalidSocketName, SocketName},
     step::{Done, MAX_KEYS_PER_NODE, OutOfOrder, RefusedOrder, SignerStep},
     verification_set::VerificationKey,
@@ -291,8 +291,8 @@ impl Journal {
 
     /// Updates the times of the verification set and of the announcement if, and only if, those changed.
     fn dated(mut self, before: &Self, now: Timestamp) -> Self {
-        if !self.announcement().says_the_same_as(&before.announcement()) {
-            self.announced_at = now.max(before.announced_at + step::SOONEST);
+        if !self.announcement().content_eq(&before.announcement()) {
+            self.announced_at = now.max(before.announced_at + step::MIN_STATEMENT_INTERVAL);
         }
         let nobody = BTreeSet::new();
         if self.verification_set(&nobody) != before.verification_set(&nobody) {

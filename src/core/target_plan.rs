@@ -43,7 +43,7 @@ pub struct OtherJwks {
 impl TargetContents {
     /// Whether there is any document, readable or not.
     #[must_use]
-    pub fn is_something(&self) -> bool {
+    pub fn has_documents(&self) -> bool {
         self.jwks.is_some() || self.discovery.is_some()
     }
 
@@ -101,7 +101,7 @@ pub fn other_jwks(found: &TargetContents, ledger: &Ledger, terms: &Terms) -> Opt
 }
 
 /// The discovery document of a target that this ledger has not written yet.
-fn taken_over(
+fn takeover_discovery(
     found: &TargetContents,
     ledger: &Ledger,
 ) -> Option<Result<ReceivedDiscovery, InvalidDiscovery>> {
@@ -138,7 +138,7 @@ pub fn decide(
     adopt: bool,
 ) -> Result<TargetPlan, WriteRefused> {
     if !adopt {
-        refuse_strange_owner(found, ledger, &terms.issuer)?;
+        refuse_foreign_owner(found, ledger, &terms.issuer)?;
         refuse_unreadable(found, ledger, terms)?;
     }
     let strangers = unmanaged_keys(found, ledger, profile);
@@ -157,7 +157,7 @@ pub fn decide(
     Ok(TargetPlan { publication, strangers, moved_from, writes })
 }
 
-fn refuse_strange_owner(
+fn refuse_foreign_owner(
     found: &TargetContents,
     ledger: &Ledger,
     issuer: &Issuer,
@@ -180,7 +180,7 @@ fn refuse_strange_owner(
 /// Refuses to take over a document that cannot be parsed here: its readers may be more lenient.
 fn refuse_unreadable(found: &TargetContents, ledger: &Ledger, terms: &Terms) -> Result<(), WriteRefused> {
     let unreadable = |what: String, reason: String| WriteRefused::Unreadable { what, reason };
-    match taken_over(found, ledger) {
+    match takeover_discovery(found, ledger) {
         // A JWKS that no discovery document points to is of no use to a reader either.
         None => return Ok(()),
         Some(Err(error)) => {
@@ -209,7 +209,7 @@ fn refuse_losses(
     ledger: &Ledger,
     publication: &Publication,
 ) -> Result<(), WriteRefused> {
-    if taken_over(found, ledger).is_none() && !is_bare(found, ledger) {
+    if takeover_discovery(found, ledger).is_none() && !is_bare(found, ledger) {
         return Ok(());
     }
     let stays = |key: &Jwk| {

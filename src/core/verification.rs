@@ -7,14 +7,14 @@
 use serde::Serialize;
 
 mod address;
-mod case;
 mod checks;
+mod context;
 mod credential;
 mod difference;
 mod evidence;
-mod judgement;
 mod question;
 mod reference;
+mod verdict;
 
 pub use self::{
     address::{is_public_host, is_public_url},
@@ -25,11 +25,11 @@ pub use self::{
         Again, ApiServerView, DocumentEvidence, ENTRA_LIFE, Evidence, HttpResponse, NoAnswer, PROPAGATION,
         Unanswered,
     },
-    judgement::Verdict,
     question::{Cloud, Expectation, Party, Question},
     reference::reference,
+    verdict::Verdict,
 };
-use case::Context;
+use context::Context;
 
 /// A rule and the consequence of breaking it.
 pub struct Check {
@@ -233,7 +233,7 @@ impl VerificationReport {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         let mut errors = self.findings.iter().filter(|finding| finding.level == Level::Error);
-        errors.all(|finding| checks::HEALING.contains(&finding.id))
+        errors.all(|finding| checks::RETRYABLE.contains(&finding.id))
     }
 }
 

@@ -61,10 +61,10 @@ impl Events {
         let request = Request::post(self.path(), &self.event(bulletin));
         let answer = self.connection.call(&request).await?;
         match answer.status {
-            status if status.is_success() => Ok(SendOutcome::Told),
+            status if status.is_success() => Ok(SendOutcome::Sent),
             // Made by an attempt whose answer was lost.
             StatusCode::CONFLICT if bulletin.count > 1 => self.count_up(bulletin).await,
-            StatusCode::CONFLICT => Ok(SendOutcome::Told),
+            StatusCode::CONFLICT => Ok(SendOutcome::Sent),
             _ => Err(self.refused(&request, &answer)),
         }
     }
@@ -75,7 +75,7 @@ impl Events {
         let request = Request::merge_patch(path, &series);
         let answer = self.connection.call(&request).await?;
         match answer.status {
-            status if status.is_success() => Ok(SendOutcome::Told),
+            status if status.is_success() => Ok(SendOutcome::Sent),
             StatusCode::NOT_FOUND => Ok(SendOutcome::Gone),
             _ => Err(self.refused(&request, &answer)),
         }

@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// The concurrency limit shared by all loops of a process; clones share it.
 #[derive(Clone, Debug)]
 pub struct Concurrency {
-    places: Arc<Semaphore>,
-    patience: Duration,
+    permits: Arc<Semaphore>,
+    prompt_limit: Duration,
 }
 
 impl Default for Concurrency {
@@ -35,13 +35,13 @@ impl Default for Concurrency {
 
 impl Concurrency {
     fn new(places: usize, patience: Duration) -> Self {
-        Self { places: Arc::new(Semaphore::new(places)), patience }
+        Self { permits: Arc::new(Semaphore::new(places)), prompt_limit: patience }
     }
 
     /// A permit handle for one loop.
     #[must_use]
     pub fn permit(&self) -> Permit {
-        Permit { gate: self.clone(), dawdles: false }
+        Permit { gate: self.clone(), is_slow: false }
     }
 }
 
@@ -49,14 +49,14 @@ impl Concurrency {
 #[derive(Debug)]
 pub struct Permit {
     gate: Concurrency,
-    dawdles: bool,
+    is_slow: bool,
 }
 
 impl Permit {
     /// Runs `work` once a permit is free.
     pub async fn run<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let Concurrency { places, patience } = &self.gate;
-        let place = if self.dawdles { None } else { Some(places.acquire().await.expect("nobody closes it")) };
+        let Concurrency { permits: places, prompt_limit: patience } = &self.gate;
+        let place = if self.is_slow { None } else { Some(places.acquire().await.expect("nobody closes it")) };
         let began = Instant::now();
         let mut work = pin!(work);
         let done = if let Ok(done) = timeout(*patience, &mut work).await {
@@ -65,7 +65,7 @@ impl Permit {
             drop(place);
             work.await
         };
-        self.dawdles = began.elapsed() >= *patience;
+        self.is_slow = began.elapsed() >= *patience;
         done
     }
 }

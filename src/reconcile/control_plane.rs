@@ -29,7 +29,7 @@ use super::{
 use crate::{
     clock,
     core::{
-        control_plane::{self as core, HOLD, Member},
+        control_plane::{self as core, MEMBERSHIP_GRACE, Member},
         jose::issuer::Issuer,
         text::redaction::error_line,
     },
@@ -63,7 +63,7 @@ impl ControlPlane {
         }
     }
 
-    fn asked(&self, member: &Member) -> SourcePoller {
+    fn poller(&self, member: &Member) -> SourcePoller {
         let source = match member {
             Member::Fallback => self.cluster.at_its_url(),
             Member::Instance(url) => self.cluster.instance(url),
@@ -82,7 +82,7 @@ impl ControlPlane {
         self.try_all(&mut known).await.ok();
         let members = known.members(now);
         let names = members.iter().map(|member| self.name_of(member)).collect();
-        (Endpoints { names, all, verify: true }, members.iter().map(|member| self.asked(member)).collect())
+        (Endpoints { names, all, verify: true }, members.iter().map(|member| self.poller(member)).collect())
     }
 
     /// Tries API servers that were never reached; fails if none answers.
@@ -94,13 +94,13 @@ impl ControlPlane {
         while let Some((url, answer)) = answers.next().await {
             match answer {
                 Ok(_) => {
-                    known.heard(&Member::Instance(url.clone()), true, clock::now());
+                    known.record_poll(&Member::Instance(url.clone()), true, clock::now());
                     return Ok(());
                 }
                 Err(error) => failure = Some(error),
             }
         }
-        known.tried_in_vain(clock::now());
+        known.record_unreachable(clock::now());
         failure.map_or(Ok(()), Err)
     }
 
@@ -158,13 +158,13 @@ pub async fn watch_control_plane(
     select! {
         () = stop.cancelled() => {}
         never = lists => match never {},
-        never = notice_starts(&plane, issuer, &hurry) => match never {},
+        never = watch_starts(&plane, issuer, &hurry) => match never {},
         never = asking => match never {},
     }
 }
 
 /// Requests fast polls whenever an API server has started, and while starts cannot be observed.
-async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) -> Infallible {
+async fn watch_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) -> Infallible {
     let source = plane.cluster.name();
     let mut known: Option<BTreeMap<String, String>> = None;
     let mut said = Logged::default();
@@ -213,7 +213,7 @@ async fn poll_members(
         if !known.tries().is_empty() && next_try <= Instant::now() {
             let tried = Box::pin(plane.try_all(&mut known)).await;
             unreached = tried.err().map(|error| error_line(&error));
-            let wait = if known.is_out_of_reach(clock::now()) { HOLD } else { TRY_AGAIN };
+            let wait = if known.is_out_of_reach(clock::now()) { MEMBERSHIP_GRACE } else { TRY_AGAIN };
             next_try = Instant::now() + wait;
         }
         let now = clock::now();
@@ -225,12 +225,12 @@ async fn poll_members(
         let names = members.iter().map(|member| plane.name_of(member)).collect();
         let endpoints = Endpoints { names, all: known.is_settled(now), verify: true };
         if endpoints != told {
-            reconciler.expect(source, &endpoints).await;
+            reconciler.set_endpoints(source, &endpoints).await;
             told = endpoints;
         }
         for member in members {
             loops.entry(member.clone()).or_insert_with(|| {
-                let (asked, answers) = (plane.asked(&member), answers.clone());
+                let (asked, answers) = (plane.poller(&member), answers.clone());
                 let (reconciler, pass, pace) = (Arc::clone(reconciler), gate.permit(), hurry.rate());
                 let mut task = JoinSet::new();
                 task.spawn(async move {
@@ -258,7 +258,7 @@ async fn poll_members(
         };
         select! {
             Some(listing) = listings.recv() => plane.take(&mut known, &mut said, listing, issuer),
-            Some((member, answer)) = answered.recv() => known.heard(&member, answer, clock::now()),
+            Some((member, answer)) = answered.recv() => known.record_poll(&member, answer, clock::now()),
             () = change => {}
         }
     }
@@ -282,7 +282,7 @@ impl Logged {
 
     /// Logs a problem once it has lasted for [`HOLD`]: an API server that restarts is away for a moment.
     fn in_time(&mut self, text: &str, say: impl FnOnce(&str)) {
-        let lasts = self.trouble.get_or_insert_with(Instant::now).elapsed() >= HOLD;
+        let lasts = self.trouble.get_or_insert_with(Instant::now).elapsed() >= MEMBERSHIP_GRACE;
         if lasts && !self.told {
             say(text);
             self.told = true;

@@ -23,7 +23,7 @@ pub async fn run_events(notices: EventQueue, events: Events, stop: CancellationT
         let mut failing = false;
         loop {
             match notices.next() {
-                Next::Tell(bulletin) => {
+                Next::Send(bulletin) => {
                     let told = events.tell(&bulletin).await;
                     let outcome = match &told {
                         Ok(outcome) => *outcome,
@@ -39,7 +39,7 @@ pub async fn run_events(notices: EventQueue, events: Events, stop: CancellationT
                             );
                             failing = true;
                         }
-                        Ok(SendOutcome::Told) if failing => {
+                        Ok(SendOutcome::Sent) if failing => {
                             info!("Kubernetes Events are taken again");
                             failing = false;
                         }

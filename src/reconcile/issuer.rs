@@ -54,31 +54,31 @@ const LISTENER_TARGET: &str = "http";
 pub struct IssuerSpec {
     pub terms: Terms,
     /// The previous issuers that were moved to this one.
-    pub former: Vec<Issuer>,
+    pub previous_issuers: Vec<Issuer>,
     /// The profile of the served documents.
     pub profile: Profile,
     pub retention: Retention,
     /// The names of all targets. Each is read once before a key is removed: it may carry a later ledger
     /// revision.
-    pub places: BTreeSet<String>,
+    pub targets: BTreeSet<String>,
     /// The targets that must show a key before it signs.
-    pub gates: BTreeSet<String>,
+    pub required_targets: BTreeSet<String>,
     /// The waits of a rotation.
     pub timing: Timing,
     /// Whether this process serves the documents: then its listener is a target too.
-    pub serves: bool,
+    pub serves_documents: bool,
     /// Whether keys come from signing nodes: those of a new issuer need no propagation wait if nothing was
     /// published.
-    pub signs: bool,
+    pub has_signers: bool,
     /// Whether the ledger is stored: not in a dry run.
-    pub stores: bool,
+    pub persists_ledger: bool,
 }
 
 /// Reconciles one issuer.
 pub struct IssuerReconciler {
     spec: IssuerSpec,
     store: LedgerStore,
-    board: StatusStore,
+    status: StatusStore,
     observations: Mutex<SourceObservations>,
     /// The ledger as last read or stored; the next one that is found is compared with it.
     ledger: watch::Sender<Arc<Ledger>>,
@@ -130,10 +130,10 @@ impl IssuerReconciler {
     ) -> Result<Self, StoreError> {
         let known = store.recall().await?;
         let heard = SourceObservations::new(sources);
-        let opening = std::sync::Mutex::new(StartReport::new(heard.len(), charter.places.clone()));
+        let opening = std::sync::Mutex::new(StartReport::new(heard.len(), charter.targets.clone()));
         let reconciler = Self {
             ledger: watch::Sender::new(Arc::clone(&known)),
-            unread_targets: watch::Sender::new(charter.places.clone()),
+            unread_targets: watch::Sender::new(charter.targets.clone()),
             started_at: clock::now(),
             initial_sequence: OnceLock::new(),
             publication: watch::Sender::new(None),
@@ -144,7 +144,7 @@ impl IssuerReconciler {
             recheck: watch::Sender::new(()),
             spec: charter,
             store,
-            board,
+            status: board,
         };
         // An empty ledger is no problem yet: no source was polled.
         let _ = reconciler.publish(known);
@@ -158,9 +158,11 @@ impl IssuerReconciler {
     ///
     /// Fails if there is a ledger and it cannot be used.
     pub async fn begin(&self) -> Result<(), StoreError> {
-        if self.spec.stores {
+        if self.spec.persists_ledger {
             match self.refresh().await {
-                Err(error) if self.spec.serves && error.is_passing() => self.log_store_error(&error),
+                Err(error) if self.spec.serves_documents && error.is_passing() => {
+                    self.log_store_error(&error)
+                }
                 other => drop(other?),
             }
         }
@@ -173,8 +175,8 @@ impl IssuerReconciler {
     }
 
     #[must_use]
-    pub fn board(&self) -> &StatusStore {
-        &self.board
+    pub fn status(&self) -> &StatusStore {
+        &self.status
     }
 
     /// The stored ledger; a change of public keys, revocations or orders wakes the receiver.
@@ -202,10 +204,10 @@ impl IssuerReconciler {
 
     /// Sets the endpoints of a source, which is named by its index in the configuration. Observations of
     /// other endpoints no longer count; the result is stored with the next observation.
-    pub async fn expect(&self, source: usize, endpoints: &Endpoints) {
+    pub async fn set_endpoints(&self, source: usize, endpoints: &Endpoints) {
         let mut heard = self.observations.lock().await;
         for gone in heard.expect(source, endpoints) {
-            self.board.forget_source(&self.spec.terms.issuer, &gone);
+            self.status.forget_source(&self.spec.terms.issuer, &gone);
         }
     }
 
@@ -258,7 +260,7 @@ impl IssuerReconciler {
         }
         let found = self.store.read().await?;
         let ledger = self.reconcile(&found, now).map_err(|error| self.store.irreconcilable(error))?;
-        let ledger = self.judge(&ledger, looks, now);
+        let ledger = self.apply_revisions(&ledger, looks, now);
         for (place, _) in looks {
             self.target_read(place);
         }
@@ -299,16 +301,16 @@ impl IssuerReconciler {
     pub async fn observe_ledger_revisions(&self, looks: &[(String, Reading)]) -> Result<(), StoreError> {
         let now = clock::now();
         for (place, reading) in looks {
-            if reading.found.is_something() {
+            if reading.found.has_documents() {
                 self.was_published.store(true, Ordering::Relaxed);
             }
             self.target_read(place);
         }
-        self.change(|ledger| self.judge(ledger, looks, now)).await?;
+        self.change(|ledger| self.apply_revisions(ledger, looks, now)).await?;
         Ok(())
     }
 
-    fn judge(&self, ledger: &Ledger, looks: &[(String, Reading)], now: Timestamp) -> Ledger {
+    fn apply_revisions(&self, ledger: &Ledger, looks: &[(String, Reading)], now: Timestamp) -> Ledger {
         let wait = self.spec.retention.wait();
         looks.iter().fold(ledger.clone(), |ledger, (place, reading)| match reading.later_than(&ledger) {
             Some(sequence) => ledger.observe_revision(place, sequence, now, wait),
@@ -324,7 +326,7 @@ impl IssuerReconciler {
     /// Resolves once every target was read. A ledger restored from a backup continues from there: once it has
     /// reached the sequence that the targets were written from, they no longer reveal it.
     pub async fn all_targets_read(&self) {
-        if self.spec.signs || self.ledger.borrow().sequence() > 0 {
+        if self.spec.has_signers || self.ledger.borrow().sequence() > 0 {
             let all = self.unread_targets.subscribe().wait_for(BTreeSet::is_empty).await.is_ok();
             debug_assert!(all, "the sender is this keeper's own");
         }
@@ -390,7 +392,7 @@ impl IssuerReconciler {
     ) -> Result<Arc<Ledger>, StoreError> {
         let stored = self.store.update(|found| Ok(decide(&self.reconcile(found, now)?))).await;
         let issuer = &self.spec.terms.issuer;
-        self.board.issuer(issuer, |status| {
+        self.status.issuer(issuer, |status| {
             status.ledger.up = stored.is_ok();
             if stored.is_ok() {
                 status.ledger.error = None;
@@ -428,7 +430,7 @@ impl IssuerReconciler {
         merged.is_beginning =
             self.unread_targets.borrow().is_empty() && !self.was_published.load(Ordering::Relaxed);
         let observed = before.observe(&merged, now, &self.spec.retention);
-        let ledger = if self.spec.serves {
+        let ledger = if self.spec.serves_documents {
             let look = TargetObservation::of_own_listener(self.kids_served(&observed.ledger));
             observed.ledger.observe_target(LISTENER_TARGET, &look, trusted)
         } else {
@@ -490,7 +492,7 @@ impl IssuerReconciler {
 
     /// Publishes a stored ledger; returns why nothing can be published, if so.
     fn publish(&self, ledger: Arc<Ledger>) -> Option<NothingToPublish> {
-        self.board.ledger(Arc::clone(&ledger), self.spec.profile);
+        self.status.ledger(Arc::clone(&ledger), self.spec.profile);
         // Before the first key is known, the failures of the sources give the reason.
         let known = !ledger.entries().is_empty();
         let rendered = self.render(&ledger);
@@ -506,9 +508,9 @@ impl IssuerReconciler {
             });
         }
         let ready = self.publication.borrow().is_some();
-        self.board.issuer(&self.spec.terms.issuer, |status| {
+        self.status.issuer(&self.spec.terms.issuer, |status| {
             status.ready = ready;
-            status.previous_issuers = self.spec.former.iter().map(ToString::to_string).collect();
+            status.previous_issuers = self.spec.previous_issuers.iter().map(ToString::to_string).collect();
         });
         self.ledger.send_if_modified(|shown| {
             let before = std::mem::replace(shown, ledger);

@@ -150,11 +150,11 @@ impl LastVerdict {
                 if judgement.is_news_after(self.judgement.as_ref()) {
                     log(&judgement, issuer.as_str());
                 }
-                reconciler.board().verified(issuer, clock::now(), judgement.clone());
+                reconciler.status().verified(issuer, clock::now(), judgement.clone());
                 self.judgement = Some(judgement);
             }
             Err(ProbeError { error, hint }) => {
-                reconciler.board().unverified(issuer, &error);
+                reconciler.status().unverified(issuer, &error);
                 if self.error.as_ref() != Some(&error) {
                     warn!(%issuer, error, hint, "cannot verify, there is nothing to judge");
                     self.error = Some(error);

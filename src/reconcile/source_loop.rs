@@ -262,8 +262,8 @@ async fn sync(
     match sync_current(target_reconciler, reconciler, ledger).await {
         Ok(placed) => {
             *attempt = 0;
-            reconciler.board().target(issuer, &target, |status| {
-                status.gates = gates;
+            reconciler.status().target(issuer, &target, |status| {
+                status.required_for_rotation = gates;
                 succeeded(status, &placed);
             });
             if let Some(failures) = trouble.over() {
@@ -277,23 +277,24 @@ async fn sync(
             warn_of_types(mistyped, issuer, &target, &placed.mistyped);
             if !placed.wrote.is_empty() {
                 let documents: Vec<_> = placed.wrote.iter().map(|document| document.name()).collect();
-                info!(%issuer, target, documents = documents.join(" "), keys = placed.look.view.len(), "published");
+                info!(%issuer, target, documents = documents.join(" "), keys = placed.observation.view.len(), "published");
                 if let Some(before) = &placed.moved_from {
                     info!(%issuer, target, before, "target taken over, its JWKS was somewhere else");
                 }
             }
-            if let Err(error) =
-                reconciler.observe_target(&target, &placed.look, &placed.strangers, placed.kept).await
+            if let Err(error) = reconciler
+                .observe_target(&target, &placed.observation, &placed.unmanaged_keys, placed.cache_lifetime)
+                .await
             {
                 reconciler.log_store_error(&error);
             }
             reconciler.target_synced(&target);
-            (placed.public == PublicView::Behind).then_some(RECHECK_PUBLIC)
+            (placed.public == PublicView::Stale).then_some(RECHECK_PUBLIC)
         }
         Err(error) => {
             let (hint, text) = (error.hint().map(|hint| as_typed(&hint)), error_line(&error));
-            reconciler.board().target(issuer, &target, |status| {
-                status.gates = gates;
+            reconciler.status().target(issuer, &target, |status| {
+                status.required_for_rotation = gates;
                 status.up = false;
                 status.checks += 1;
                 status.failures += 1;
@@ -335,13 +336,13 @@ fn warn_of_types(trouble: &mut Trouble, issuer: &Issuer, target: &str, found: &[
 
 fn succeeded(status: &mut TargetStatus, placed: &SyncResult) {
     status.up = true;
-    status.last_true = Some(clock::now());
+    status.last_in_sync = Some(clock::now());
     status.error = None;
     status.checks += 1;
     status.writes += placed.wrote.len() as u64;
     status.public_url = match placed.public {
         PublicView::NotConfigured => None,
-        PublicView::True => Some("true".to_owned()),
-        PublicView::Behind => Some("behind".to_owned()),
+        PublicView::InSync => Some("true".to_owned()),
+        PublicView::Stale => Some("behind".to_owned()),
     };
 }

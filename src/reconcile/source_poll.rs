@@ -59,7 +59,7 @@ pub struct Checks {
     /// The issuer that its discovery document must name; `None` if the operator allows a mismatch.
     pub issuer: Option<Issuer>,
     /// Previous issuers that it may name too, while the issuer is being moved.
-    pub former: Vec<Issuer>,
+    pub previous_issuers: Vec<Issuer>,
     /// The service account whose token reveals the signing key; `None`: that of this process.
     pub probe: Option<ServiceAccount>,
     /// The last logged reason why the signing key is unknown. The API servers of one cluster share it, so
@@ -69,7 +69,7 @@ pub struct Checks {
 
 impl Checks {
     fn allow(&self, named: &str) -> bool {
-        self.issuer.iter().chain(&self.former).any(|issuer| issuer.as_str() == named)
+        self.issuer.iter().chain(&self.previous_issuers).any(|issuer| issuer.as_str() == named)
     }
 }
 
@@ -149,7 +149,7 @@ impl SourcePoller {
         let now = clock::now();
         let issuer = &reconciler.spec().terms.issuer;
         let matches = self.says.as_ref().and_then(|_| self.mints_as_it_should());
-        reconciler.board().source(issuer, self.source.name(), |status| {
+        reconciler.status().source(issuer, self.source.name(), |status| {
             status.up = fetched.is_ok();
             match &fetched {
                 Ok(fetched) => {
@@ -233,7 +233,7 @@ impl SourcePoller {
         };
         let Some(kid) = kid else { return };
         let found = reconciler.signing_key(&kid);
-        reconciler.board().source(issuer, self.source.name(), |status| {
+        reconciler.status().source(issuer, self.source.name(), |status| {
             status.signs_with = Some(kid.as_str().to_owned());
             status.signing_key_public = Some(found.is_public());
             status.signing_key_ready = Some(found.is_ready());
@@ -321,7 +321,8 @@ async fn check_issuer(source: &Source, checks: &Checks) -> Result<Option<Issuer>
     let name = || source.name().to_owned();
     let found = source.issuer().await.map_err(|source| PollError::Issuer { name: name(), source })?;
     let Some(found) = found else { return Ok(None) };
-    let accepted = [expected].into_iter().chain(&checks.former).find(|issuer| found == issuer.as_str());
+    let accepted =
+        [expected].into_iter().chain(&checks.previous_issuers).find(|issuer| found == issuer.as_str());
     match accepted {
         Some(issuer) => Ok(Some(issuer.clone())),
         None => Err(PollError::OtherIssuer { name: name(), found, expected: expected.clone() }),

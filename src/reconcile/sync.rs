@@ -116,7 +116,14 @@ pub async fn sync(
         targets = placed.await;
         for target in &targets {
             if let Ok(placed) = &target.outcome {
-                reconciler.observe_target(&target.name, &placed.look, &placed.strangers, placed.kept).await?;
+                reconciler
+                    .observe_target(
+                        &target.name,
+                        &placed.observation,
+                        &placed.unmanaged_keys,
+                        placed.cache_lifetime,
+                    )
+                    .await?;
             }
         }
     }
@@ -181,7 +188,7 @@ async fn poll_all(
 ) -> Vec<(usize, String, Result<SourceObservation, PollError>)> {
     let asked = join_all(sources.into_iter().enumerate().map(async |(source, watched)| {
         let (endpoints, asked) = watched.found(&reconciler.spec().terms.issuer).await;
-        reconciler.expect(source, &endpoints).await;
+        reconciler.set_endpoints(source, &endpoints).await;
         join_all(asked.into_iter().map(async |mut asked: SourcePoller| {
             let answer = asked.poll(reconciler).await;
             (source, asked.name().to_owned(), answer)

@@ -46,7 +46,7 @@ pub struct Role {
     /// The keys that it gets.
     pub profile: Profile,
     /// Whether it must show a key before the key may sign.
-    pub gates: bool,
+    pub required_for_rotation: bool,
     /// Take the target over from another lineage, by the operator's command.
     pub adopt: bool,
     /// The addresses that may be reached to read the JWKS that is taken over.
@@ -67,7 +67,7 @@ struct Verified {
 
 /// What has changed since the bytes were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
+enum ChangedSince {
     Nothing,
     /// Another writer has changed the target.
     Edited,
@@ -81,22 +81,22 @@ pub struct SyncResult {
     /// The documents that were written.
     pub wrote: Vec<Document>,
     /// What relying parties find there.
-    pub look: TargetObservation,
+    pub observation: TargetObservation,
     /// The unmanaged keys of this target.
-    pub strangers: Vec<Jwk>,
+    pub unmanaged_keys: Vec<Jwk>,
     /// The previous address of the JWKS, if it was moved.
     pub moved_from: Option<String>,
     /// The changes of another writer that were repaired.
     pub repaired: Vec<(Document, Deviation)>,
     pub public: PublicView,
     /// The longest time that relying parties may cache the JWKS from one of its public addresses.
-    pub kept: Option<Freshness>,
+    pub cache_lifetime: Option<Freshness>,
     /// The documents that are not served as JSON, with the media type of each.
     pub mistyped: Vec<(Document, String)>,
 }
 
 /// The view at all public addresses of a target.
-struct Outside {
+struct PublicCopies {
     public: PublicView,
     view: BTreeSet<Kid>,
     kept: Option<Freshness>,
@@ -108,9 +108,9 @@ struct Outside {
 pub enum PublicView {
     NotConfigured,
     /// The publication, byte for byte.
-    True,
+    InSync,
     /// An older publication of the same issuer: a cache in between.
-    Behind,
+    Stale,
 }
 
 impl TargetReconciler {
@@ -127,7 +127,7 @@ impl TargetReconciler {
     /// Whether it must show a key before the key may sign.
     #[must_use]
     pub fn required_for_rotation(&self) -> bool {
-        self.role.gates
+        self.role.required_for_rotation
     }
 
     /// Reads the target with its ownership metadata. The next plan uses this reading.
@@ -196,48 +196,51 @@ impl TargetReconciler {
     pub async fn sync(&mut self, ledger: &Ledger) -> Result<SyncResult, SyncError> {
         let mut wrote = Vec::new();
         let since = self.since(ledger).await?;
-        if since != Since::Nothing {
+        if since != ChangedSince::Nothing {
             self.verified = None;
             self.verified = Some(self.write_until_settled(ledger, &mut wrote).await?);
         }
         let verified = self.verified.as_ref().expect("settled or quiet");
-        let Outside { public, view, kept, mistyped } =
+        let PublicCopies { public, view, kept, mistyped } =
             self.read_public_copies(&verified.placement.publication).await?;
         let found = if wrote.is_empty() { &verified.versions } else { &verified.found };
-        let look =
-            TargetObservation { view, found: Some(found.mark()), left: Some(verified.versions.mark()) };
+        let look = TargetObservation {
+            view,
+            revision_found: Some(found.mark()),
+            revision_after: Some(verified.versions.mark()),
+        };
         let repaired = match since {
-            Since::Edited if !wrote.is_empty() => verified.deviations.clone(),
+            ChangedSince::Edited if !wrote.is_empty() => verified.deviations.clone(),
             _ => Vec::new(),
         };
         let moved_from = verified.placement.moved_from.clone().filter(|_| !wrote.is_empty());
         Ok(SyncResult {
             wrote,
-            look,
-            strangers: verified.placement.strangers.clone(),
+            observation: look,
+            unmanaged_keys: verified.placement.strangers.clone(),
             moved_from,
             repaired,
             public,
-            kept,
+            cache_lifetime: kept,
             mistyped,
         })
     }
 
     /// What has changed since the bytes were read: the publication, the target, or nothing.
-    async fn since(&self, ledger: &Ledger) -> Result<Since, SyncError> {
-        let Some(verified) = &self.verified else { return Ok(Since::Wanted) };
+    async fn since(&self, ledger: &Ledger) -> Result<ChangedSince, SyncError> {
+        let Some(verified) = &self.verified else { return Ok(ChangedSince::Wanted) };
         // A key that was adopted or revoked since is no longer unmanaged.
         let mut strangers = verified.placement.strangers.iter();
         if strangers.any(|key| ledger.key(key.kid()).is_some()) {
-            return Ok(Since::Wanted);
+            return Ok(ChangedSince::Wanted);
         }
         let keys = ledger.public_keys().chain(&verified.placement.strangers).cloned();
         let wanted = Publication::render(&self.terms, self.role.profile, keys);
         if wanted.as_ref() != Ok(&verified.placement.publication) {
-            return Ok(Since::Wanted);
+            return Ok(ChangedSince::Wanted);
         }
         let is_same = self.target.versions().await? == verified.versions;
-        Ok(if is_same { Since::Nothing } else { Since::Edited })
+        Ok(if is_same { ChangedSince::Nothing } else { ChangedSince::Edited })
     }
 
     async fn write_until_settled(
@@ -339,7 +342,7 @@ impl TargetReconciler {
     }
 
     /// Reads all public addresses: a key that one of them lacks is not public.
-    async fn read_public_copies(&self, publication: &Publication) -> Result<Outside, SyncError> {
+    async fn read_public_copies(&self, publication: &Publication) -> Result<PublicCopies, SyncError> {
         let all = || publication.keys().kids().cloned().collect();
         let mut public = PublicView::NotConfigured;
         let mut view: Option<BTreeSet<Kid>> = None;
@@ -351,12 +354,12 @@ impl TargetReconciler {
             let is_true = jwks_is_true && shown.discovery == publication.bytes(Document::Discovery);
             let kids = if is_true { all() } else { self.older(&shown)? };
             public =
-                if is_true && public != PublicView::Behind { PublicView::True } else { PublicView::Behind };
+                if is_true && public != PublicView::Stale { PublicView::InSync } else { PublicView::Stale };
             view = Some(view.map_or_else(|| kids.clone(), |view| &view & &kids));
             kept = kept.into_iter().chain([shown.cache.longest(clock::now())]).max_by_key(|it| it.lifetime);
             mistyped.extend(shown.mistyped);
         }
-        Ok(Outside { public, view: view.unwrap_or_else(all), kept, mistyped })
+        Ok(PublicCopies { public, view: view.unwrap_or_else(all), kept, mistyped })
     }
 
     /// The kids of an older publication of this issuer.

@@ -71,7 +71,7 @@ pub struct Node {
     /// The state on disk. Signing may wait for this lock, so nothing that holds it accesses files that others
     /// may write.
     durable: Mutex<DurableState>,
-    board: AnnouncementDir,
+    announcements: AnnouncementDir,
     /// Whether the announcement matches the state in effect.
     announced: AtomicBool,
     /// Whether a signature failed because the disk could not be written.
@@ -81,7 +81,7 @@ pub struct Node {
     orders: ArcSwap<DesiredState>,
     hsm: Option<Arc<Hsm>>,
     /// A created key that is not written yet: a full disk must not cost a key each second.
-    spare: Mutex<Option<NewKey>>,
+    unwritten_key: Mutex<Option<NewKey>>,
     /// Held during [`Self::reconcile`].
     reconciling: Mutex<()>,
     /// Held while announcements of others are read, however long that takes.
@@ -147,18 +147,18 @@ impl Node {
         let announced = board.post(&journal.announcement(), keyring.keys()).is_ok();
         let live = Snapshot { journal: journal.clone(), keys: keyring.keys().clone() };
         let meter = Arc::new(SignerMetrics::new(settings.node.clone()));
-        meter.set_state(standing(&journal, now));
+        meter.set_state(signer_state(&journal, now));
         let node = Self {
             hsm: keyring.hsm().cloned(),
             metrics: meter,
             others: Mutex::new(PeerReader::new(&settings.announcements, &settings.node)),
             durable: Mutex::new(DurableState { keyring, journal }),
-            board,
+            announcements: board,
             announced: announced.into(),
             unrecorded: false.into(),
             snapshot: ArcSwap::from_pointee(live),
             orders: ArcSwap::default(),
-            spare: Mutex::default(),
+            unwritten_key: Mutex::default(),
             reconciling: Mutex::default(),
             peer_announcements: Mutex::default(),
             peer_state: Mutex::new(PeerState { trust_store, distrusted: Vec::new(), trusted: trust.nodes() }),
@@ -209,15 +209,15 @@ impl Node {
     /// Fails if the token may not be signed, and if the disk cannot be written.
     pub fn sign(&self, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
         match self.sign_with(&self.snapshot.load(), claims, now, true) {
-            Err(SignError::NotCovered(_)) => {}
+            Err(SignError::ExpiryNotReserved(_)) => {}
             decided => return decided,
         }
-        let mut desk = self.desk();
+        let mut desk = self.durable();
         // Memory changes only under this lock: another thread may just have reserved the expiry, and no other
         // key takes over before this one has signed.
         let live = self.snapshot.load_full();
         match self.sign_with(&live, claims, now, true) {
-            Err(SignError::NotCovered(done)) => {
+            Err(SignError::ExpiryNotReserved(done)) => {
                 let covered = Snapshot { journal: live.journal.after(&done, now)?, keys: live.keys.clone() };
                 let recorded = desk.record(&done, now);
                 self.unrecorded.store(recorded.is_err(), Relaxed);
@@ -241,7 +241,7 @@ impl Node {
         let permit =
             live.journal.decide(&self.orders.load(), &read, api_audiences, now, *max_token_lifetime)?;
         if let Some(done) = live.journal.reserve_expiry(&permit) {
-            return Err(SignError::NotCovered(Box::new(done)));
+            return Err(SignError::ExpiryNotReserved(Box::new(done)));
         }
         let key = live.keys.get(&permit.kid).expect("what signs has its private key");
         if key.blocks() && !may_block {
@@ -259,18 +259,18 @@ impl Node {
         let _alone = self.reconciling.lock().expect("nobody panics while holding it");
         // A revoked key stops signing at once, even if the disk fails.
         self.orders.store(Arc::new(orders.clone()));
-        let shredded = self.shred(orders);
-        let learnt = self.learn(orders, now);
+        let shredded = self.destroy_revoked_keys(orders);
+        let learnt = self.update_trust(orders, now);
         let mut steps = Vec::new();
         loop {
             self.take_effect(now)?;
-            let mut desk = self.desk();
+            let mut desk = self.durable();
             let Some(step) = desk.journal.next_step(orders, now, self.settings.margin) else { break };
             let done = match step.clone() {
                 SignerStep::Generate => {
                     drop(desk);
                     let new = self.new_key()?;
-                    desk = self.desk();
+                    desk = self.durable();
                     let jwk = new.jwk().clone();
                     self.store_spare(&mut desk, new)?;
                     Done::Generated(jwk)
@@ -299,7 +299,7 @@ impl Node {
     /// Checks whether a disk that could not be written is writable again.
     fn record_again(&self) -> Result<(), NodeError> {
         if self.unrecorded.load(Relaxed) {
-            let desk = self.desk();
+            let desk = self.durable();
             desk.keyring.record(&desk.journal)?;
             self.unrecorded.store(false, Relaxed);
         }
@@ -308,8 +308,8 @@ impl Node {
 
     /// Removes revoked private keys before anything is recorded: a process that dies here, or whose disk is
     /// full, and restarts while the ledger is unreadable, must not sign with them again.
-    fn shred(&self, orders: &DesiredState) -> Result<(), KeyringError> {
-        let desk = self.desk();
+    fn destroy_revoked_keys(&self, orders: &DesiredState) -> Result<(), KeyringError> {
+        let desk = self.durable();
         let revoked = desk.keyring.keys().keys().filter(|kid| orders.revoked.contains(*kid));
         revoked.map(|kid| desk.keyring.destroy_revoked(kid)).fold(Ok(()), Result::and)
     }
@@ -325,7 +325,7 @@ impl Node {
     ///
     /// Blocks as long as the files of others do; no other task waits for it.
     pub fn read_peers(&self) {
-        if !self.board.shows(&self.snapshot.load().journal.announcement()) {
+        if !self.announcements.shows(&self.snapshot.load().journal.announcement()) {
             self.announced.store(false, Relaxed);
         }
         let trusted = self.peer_state.lock().expect("nobody panics while holding it").trusted.clone();
@@ -341,14 +341,14 @@ impl Node {
     }
 
     /// Applies the announcements of other nodes, and the operator's admissions.
-    fn learn(&self, orders: &DesiredState, now: Timestamp) -> Result<(), NodeError> {
+    fn update_trust(&self, orders: &DesiredState, now: Timestamp) -> Result<(), NodeError> {
         let (posted, unreadable) = {
             let heard = self.peer_announcements.lock().expect("nobody panics while holding it");
             (Arc::clone(&heard.posted), heard.unreadable.clone())
         };
         let mut hearsay = self.peer_state.lock().expect("nobody panics while holding it");
         let before = hearsay.trust_store.load()?;
-        let mut desk = self.desk();
+        let mut desk = self.durable();
         let own = desk.journal.own_kids();
         let me = LocalNode {
             node: &self.settings.node,
@@ -364,7 +364,7 @@ impl Node {
             desk.keyring.record(&next)?;
             desk.journal = next;
         }
-        unreadable.map_or(Ok(()), |error| Err(NodeError::Others(error)))
+        unreadable.map_or(Ok(()), |error| Err(NodeError::Peers(error)))
     }
 
     /// Imports a key that was used elsewhere until now: it signs from now on, for external audiences too,
@@ -381,7 +381,7 @@ impl Node {
         let (new, others) = NewKey::import(file)?;
         let (jwk, kid) = (new.jwk().clone(), new.jwk().kid().clone());
         let _alone = self.reconciling.lock().expect("nobody panics while holding it");
-        let mut desk = self.desk();
+        let mut desk = self.durable();
         if desk.keyring.keys().contains_key(&kid) {
             return Err(NodeError::Present { kid });
         }
@@ -399,19 +399,19 @@ impl Node {
     fn take_effect(&self, now: Timestamp) -> Result<(), NodeError> {
         loop {
             let (announcement, keys) = {
-                let desk = self.desk();
+                let desk = self.durable();
                 if self.announced.load(Relaxed) && self.snapshot.load().journal == desk.journal {
                     return Ok(());
                 }
                 (desk.journal.announcement(), desk.keyring.keys().clone())
             };
             self.announced.store(false, Relaxed);
-            self.board.post(&announcement, &keys)?;
-            let desk = self.desk();
+            self.announcements.post(&announcement, &keys)?;
+            let desk = self.durable();
             // A signature may have moved the last `exp` of a key meanwhile.
             if desk.journal.announcement() == announcement {
                 self.announced.store(true, Relaxed);
-                self.metrics.set_state(standing(&desk.journal, now));
+                self.metrics.set_state(signer_state(&desk.journal, now));
                 self.snapshot.store(Arc::new(Snapshot { journal: desk.journal.clone(), keys }));
                 return Ok(());
             }
@@ -419,18 +419,18 @@ impl Node {
     }
 
     fn new_key(&self) -> Result<NewKey, KeyringError> {
-        let made = mem::take(&mut *self.spare.lock().expect("nobody panics while holding it"));
+        let made = mem::take(&mut *self.unwritten_key.lock().expect("nobody panics while holding it"));
         made.map_or_else(|| NewKey::generate(self.settings.key_type, self.hsm.as_ref()), Ok)
     }
 
     fn store_spare(&self, desk: &mut DurableState, new: NewKey) -> Result<(), KeyringError> {
         desk.keyring.add(new).map(drop).map_err(|(new, error)| {
-            *self.spare.lock().expect("nobody panics while holding it") = Some(new);
+            *self.unwritten_key.lock().expect("nobody panics while holding it") = Some(new);
             error
         })
     }
 
-    fn desk(&self) -> MutexGuard<'_, DurableState> {
+    fn durable(&self) -> MutexGuard<'_, DurableState> {
         self.durable.lock().expect("nobody panics while holding it")
     }
 }
@@ -455,7 +455,7 @@ pub struct Imported {
 }
 
 /// The state of a node's keys, for its metrics.
-fn standing(journal: &Journal, now: Timestamp) -> SignerState {
+fn signer_state(journal: &Journal, now: Timestamp) -> SignerState {
     let mut keys = BTreeMap::from(["standby", "active", "retired"].map(|stage| (stage, 0)));
     for held in journal.keys().values() {
         *keys.entry(held.stage.name()).or_default() += 1;
@@ -482,7 +482,7 @@ pub enum NodeError {
     #[error(transparent)]
     Board(#[from] AnnouncementDirError),
     #[error(transparent)]
-    Others(Arc<AnnouncementDirError>),
+    Peers(Arc<AnnouncementDirError>),
     #[error(transparent)]
     Trust(#[from] TrustError),
     #[error(transparent)]
@@ -501,7 +501,7 @@ impl NodeError {
             Self::Keyring(error) => error.hint(),
             Self::Trust(error) => error.hint(),
             Self::Board(error) => error.hint(),
-            Self::Others(error) => error.hint(),
+            Self::Peers(error) => error.hint(),
             Self::Present { .. } | Self::OutOfOrder(_) => None,
         }
     }
@@ -516,12 +516,12 @@ pub enum SignError {
     Refused(#[from] SigningRefusal),
     /// So late an expiry is not reserved on disk yet.
     #[error("nothing is recorded of so late an `exp`")]
-    NotCovered(Box<Done>),
+    ExpiryNotReserved(Box<Done>),
     /// The key is in a PKCS#11 token, which may block.
     #[error("signing would block")]
     Blocks,
     #[error("cannot reach the keyring")]
-    Hangs(#[from] TimedOut),
+    TimedOut(#[from] TimedOut),
     #[error("cannot record how long the token lives")]
     Record(#[from] NodeError),
     #[error(transparent)]

@@ -81,7 +81,7 @@ impl ExternalJwtSigner for Service {
         let claims = request.into_inner().claims;
         let (now, asked) = (clock::now(), Instant::now());
         let signed = match self.node.sign_from_memory(&claims, now) {
-            Err(SignError::NotCovered(_) | SignError::Blocks) => {
+            Err(SignError::ExpiryNotReserved(_) | SignError::Blocks) => {
                 let node = Arc::clone(&self.node);
                 let keyring = node.settings().keyring.clone();
                 let signing = blocking::at(&keyring, move || node.sign(&claims, now));
@@ -130,9 +130,10 @@ impl Service {
                 (Unavailable, "not ready: no key for this audience is public yet", "not ready")
             }
             SignError::Refused(SigningRefusal::NoKey) => (Unavailable, "not ready", "no key"),
-            SignError::Hangs(_) | SignError::Record(_) | SignError::NotCovered(_) | SignError::Blocks => {
-                (Unavailable, "cannot sign", "cannot record")
-            }
+            SignError::TimedOut(_)
+            | SignError::Record(_)
+            | SignError::ExpiryNotReserved(_)
+            | SignError::Blocks => (Unavailable, "cannot sign", "cannot record"),
             SignError::Signing(SigningError::Hsm(_)) => (Unavailable, "cannot sign", "no token"),
             SignError::Signing(_) => (Failed, "cannot sign", "cannot sign"),
         };

@@ -26,8 +26,8 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-fn outside(public_url: Option<&str>) -> Outside {
-    Outside { public_url: public_url.map(str::to_owned), ..Outside::default() }
+fn outside(public_url: Option<&str>) -> PublicAddress {
+    PublicAddress { public_url: public_url.map(str::to_owned), ..PublicAddress::default() }
 }
 
 fn refused(location: Location, public_url: Option<&str>) -> String {

@@ -72,7 +72,7 @@ impl EventQueue {
 
     /// Takes in what became of a bulletin.
     pub fn after(&self, bulletin: &EventUpdate, outcome: SendOutcome) {
-        let total = if outcome == SendOutcome::Told { &self.0.told } else { &self.0.failed };
+        let total = if outcome == SendOutcome::Sent { &self.0.told } else { &self.0.failed };
         total.fetch_add(1, Ordering::Relaxed);
         self.with(|bulletins| bulletins.after(bulletin, outcome, clock::now()));
     }

@@ -144,7 +144,7 @@ impl Page {
                 let former = status.previous_issuers.iter();
                 former
                     .into_iter()
-                    .try_for_each(|former| put(&[("issuer", issuer), ("previous_issuers", former)], 1.0))
+                    .try_for_each(|former| put(&[("issuer", issuer), ("previous_issuer", former)], 1.0))
             })
         })
     }
@@ -192,7 +192,7 @@ impl Page {
         out.gauge(
             "target_last_in_sync_timestamp_seconds",
             "When it was last seen to hold the publication",
-            |put| self.each_target(put, |target| target.last_true.map(seconds)),
+            |put| self.each_target(put, |target| target.last_in_sync.map(seconds)),
         )?;
         out.counter("target_checks", "Looks at what it holds", |put| {
             self.each_target(put, |target| Some(target.checks))

@@ -164,9 +164,9 @@ pub struct TargetStatus {
     /// Whether it held the publication when it was last looked at.
     pub up: bool,
     /// Whether a key must be shown there before it may sign.
-    pub gates: bool,
+    pub required_for_rotation: bool,
     /// When it was last seen to hold the publication.
-    pub last_true: Option<Timestamp>,
+    pub last_in_sync: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub checks: u64,
@@ -232,7 +232,7 @@ impl StatusStore {
             change(status);
             before.until(status, issuer.as_str())
         });
-        self.tell(notices);
+        self.record(notices);
     }
 
     fn change<T>(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus) -> T) -> T {
@@ -244,7 +244,7 @@ impl StatusStore {
         change(&mut lock(&status))
     }
 
-    fn tell(&self, notices: impl IntoIterator<Item = Event>) {
+    fn record(&self, notices: impl IntoIterator<Item = Event>) {
         if let Some(told) = &self.0.notices {
             told.record(notices);
         }
@@ -258,7 +258,7 @@ impl StatusStore {
             change(source);
             before.until(source, issuer.as_str(), name)
         });
-        self.tell(notices);
+        self.record(notices);
     }
 
     /// Forgets a source that is not asked any more.
@@ -274,7 +274,7 @@ impl StatusStore {
             change(target);
             before.until(target, issuer.as_str(), name)
         });
-        self.tell(notice);
+        self.record(notice);
     }
 
     /// Shows what a relying party would say of a token just now.
@@ -285,7 +285,7 @@ impl StatusStore {
             (known.error, known.at, known.judgement) = (None, Some(now), Some(judgement));
             notice
         });
-        self.tell(notice);
+        self.record(notice);
     }
 
     /// Shows why there was nothing to judge; the last judgement stays, and grows old.
@@ -305,7 +305,7 @@ impl StatusStore {
             status.stored = Some((ledger, profile));
             notices
         });
-        self.tell(notices.into_iter().flatten());
+        self.record(notices.into_iter().flatten());
     }
 
     /// Waits for an issuer that the process starts with: it is not ready before.
@@ -360,7 +360,7 @@ impl StatusStore {
         let mut configuration = lock(&self.0.configuration);
         let before = configuration.alarm.take();
         change(&mut configuration);
-        self.tell(event_source::of_configuration(before.as_deref(), configuration.alarm.as_deref()));
+        self.record(event_source::of_configuration(before.as_deref(), configuration.alarm.as_deref()));
     }
 
     /// Changes what is known of the certificate.
@@ -369,7 +369,7 @@ impl StatusStore {
         let tls = tls.get_or_insert_default();
         let before = tls.error.clone();
         change(tls);
-        self.tell(event_source::of_certificate(before.as_deref(), tls.error.as_deref()));
+        self.record(event_source::of_certificate(before.as_deref(), tls.error.as_deref()));
     }
 
     /// Whether every issuer has something true to serve; those that came with a reload are not waited

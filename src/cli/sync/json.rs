@@ -145,12 +145,12 @@ fn placed(placed: &SyncResult) -> TargetReport {
     TargetReport {
         result: if placed.wrote.is_empty() { "unchanged" } else { "written" },
         documents: names(&placed.wrote),
-        strangers: placed.strangers.iter().map(Jwk::kid).cloned().collect(),
+        strangers: placed.unmanaged_keys.iter().map(Jwk::kid).cloned().collect(),
         moved_from: placed.moved_from.clone(),
         public_url_is_true: match placed.public {
             PublicView::NotConfigured => None,
-            PublicView::True => Some(true),
-            PublicView::Behind => Some(false),
+            PublicView::InSync => Some(true),
+            PublicView::Stale => Some(false),
         },
         ..TargetReport::default()
     }

@@ -119,7 +119,7 @@ pub(super) fn check_profiles(
 ) {
     let leaves_out = |profile: Profile| profile == Profile::Entra && !key_type.suits_entra();
     let own = leaves_out(profile).then(|| "the issuer".to_owned());
-    let gating = targets.iter().filter(|target| target.gates && leaves_out(target.profile));
+    let gating = targets.iter().filter(|target| target.required_for_rotation && leaves_out(target.profile));
     let places: Vec<_> =
         own.into_iter().chain(gating.map(|target| format!("target `{}`", target.name))).collect();
     let Some(signer) = issuer.mapping("signer", problems).filter(|_| !places.is_empty()) else { return };

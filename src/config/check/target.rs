@@ -48,7 +48,15 @@ pub(super) fn read(
         // A profile that could not be read has its problem already.
         let profile = own_profile.or(profile).unwrap_or_default();
         let (anonymous, gates) = (anonymous.unwrap_or_default(), gates.unwrap_or_default());
-        targets.push(TargetConfig { name, location, public_url, anonymous, ca_file, gates, profile });
+        targets.push(TargetConfig {
+            name,
+            location,
+            public_url,
+            anonymous,
+            ca_file,
+            required_for_rotation: gates,
+            profile,
+        });
     }
     Some(targets)
 }

@@ -199,11 +199,11 @@ fn what_is_written_is_what_is_meant() {
         endpoint: Some("http://127.0.0.1:9000".parse().expect("a URL")),
     };
     assert_eq!(("eu", &location, Profile::Entra), (s3.name.as_str(), &s3.location, s3.profile));
-    assert_eq!((false, true), (s3.anonymous, s3.gates));
+    assert_eq!((false, true), (s3.anonymous, s3.required_for_rotation));
     assert_eq!((None, Some(Path::new("/srv/s3.crt"))), (azure.ca_file.as_deref(), s3.ca_file.as_deref()));
     let location =
         Location::Gcs { bucket: "my_bucket.example.com".to_owned(), prefix: "c1".to_owned(), endpoint: None };
-    assert_eq!((&location, true, false), (&gcs.location, gcs.anonymous, gcs.gates));
+    assert_eq!((&location, true, false), (&gcs.location, gcs.anonymous, gcs.required_for_rotation));
     assert_eq!(Location::Directory("/srv/oidc".into()), directory.location);
     assert_eq!("file:///srv/oidc", directory.name);
     assert_eq!(vec![SourceConfig::Embedded], other.sources);

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::{ControlPlane, HOLD, Member};
+use super::{ControlPlane, MEMBERSHIP_GRACE, Member};
 
 const START: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -23,7 +23,7 @@ fn instances(urls: &[&str]) -> BTreeSet<Member> {
 fn reached(listed: &[&str]) -> ControlPlane {
     let mut plane = ControlPlane::default();
     plane.listed(urls(listed), START);
-    plane.heard(&instance(listed[0]), true, START);
+    plane.record_poll(&instance(listed[0]), true, START);
     plane
 }
 
@@ -63,19 +63,19 @@ fn who_joins_is_asked_at_once() {
 fn who_leaves_is_asked_for_another_minute() {
     let mut plane = reached(&["a", "b"]);
     plane.listed(urls(&["a"]), START);
-    assert_eq!(Some(START + HOLD), plane.next_change(START));
-    assert_eq!(instances(&["a", "b"]), plane.members(START + HOLD * 59 / 60));
-    assert_eq!(instances(&["a"]), plane.members(START + HOLD));
+    assert_eq!(Some(START + MEMBERSHIP_GRACE), plane.next_change(START));
+    assert_eq!(instances(&["a", "b"]), plane.members(START + MEMBERSHIP_GRACE * 59 / 60));
+    assert_eq!(instances(&["a"]), plane.members(START + MEMBERSHIP_GRACE));
 }
 
 #[test]
 fn who_comes_back_within_the_minute_was_never_away() {
     let mut plane = reached(&["a", "b"]);
     plane.listed(urls(&["a"]), START);
-    plane.listed(urls(&["a", "b"]), START + HOLD / 2);
+    plane.listed(urls(&["a", "b"]), START + MEMBERSHIP_GRACE / 2);
     assert_eq!(
         (None, instances(&["a", "b"])),
-        (plane.next_change(START + HOLD / 2), plane.members(START + HOLD * 9))
+        (plane.next_change(START + MEMBERSHIP_GRACE / 2), plane.members(START + MEMBERSHIP_GRACE * 9))
     );
 }
 
@@ -84,7 +84,7 @@ fn addresses_are_tried_before_they_are_asked() {
     let mut plane = ControlPlane::default();
     plane.listed(urls(&["a", "b"]), START);
     assert_eq!((urls(&["a", "b"]), BTreeSet::new()), (plane.tries(), plane.members(START)));
-    plane.heard(&instance("b"), true, START);
+    plane.record_poll(&instance("b"), true, START);
     assert_eq!((urls(&[]), instances(&["a", "b"])), (plane.tries(), plane.members(START)));
 }
 
@@ -92,26 +92,29 @@ fn addresses_are_tried_before_they_are_asked() {
 fn where_no_address_can_be_reached_the_url_is_asked_and_after_a_minute_is_all_there_is() {
     let mut plane = ControlPlane::default();
     plane.listed(urls(&["a"]), START);
-    plane.tried_in_vain(START);
-    plane.heard(&Member::Fallback, true, START);
+    plane.record_unreachable(START);
+    plane.record_poll(&Member::Fallback, true, START);
     assert_eq!(BTreeSet::from([Member::Fallback]), plane.members(START));
     assert!(!plane.is_settled(START) && !plane.is_out_of_reach(START));
-    let later = START + HOLD;
+    let later = START + MEMBERSHIP_GRACE;
     assert!(plane.is_settled(later) && plane.is_out_of_reach(later));
     assert_eq!(urls(&["a"]), plane.tries(), "it may come within reach");
-    plane.heard(&instance("a"), true, later);
+    plane.record_poll(&instance("a"), true, later);
     assert_eq!((instances(&["a"]), false), (plane.members(later), plane.is_out_of_reach(later)));
 }
 
 #[test]
 fn when_all_that_were_reached_are_silent_the_url_is_asked_too_and_nothing_is_settled_by_it() {
     let mut plane = reached(&["a"]);
-    plane.heard(&instance("a"), false, START);
+    plane.record_poll(&instance("a"), false, START);
     assert_eq!(instances(&["a"]), plane.members(START));
-    let later = START + HOLD;
-    plane.heard(&Member::Fallback, true, later);
+    let later = START + MEMBERSHIP_GRACE;
+    plane.record_poll(&Member::Fallback, true, later);
     assert_eq!(BTreeSet::from([Member::Fallback, instance("a")]), plane.members(later));
-    assert!(!plane.is_out_of_reach(later + HOLD), "it is an alarm that a known address is silent");
+    assert!(
+        !plane.is_out_of_reach(later + MEMBERSHIP_GRACE),
+        "it is an alarm that a known address is silent"
+    );
 }
 
 #[derive(Clone, Debug)]
@@ -157,8 +160,8 @@ proptest! {
                 Turn::Asked(answering, url) => {
                     let tries = plane.tries();
                     match tries.iter().find(|url| answering.contains(*url)) {
-                        Some(reached) => plane.heard(&instance(reached), true, now),
-                        None if !tries.is_empty() => plane.tried_in_vain(now),
+                        Some(reached) => plane.record_poll(&instance(reached), true, now),
+                        None if !tries.is_empty() => plane.record_unreachable(now),
                         None => {}
                     }
                     for member in plane.members(now) {
@@ -167,7 +170,7 @@ proptest! {
                             Member::Instance(url) => answering.contains(url),
                         };
                         ever_reached |= answers && member != Member::Fallback;
-                        plane.heard(&member, answers, now);
+                        plane.record_poll(&member, answers, now);
                     }
                 }
                 Turn::Wait(seconds) => now += std::time::Duration::from_secs(seconds.into()),

@@ -58,18 +58,18 @@ struct Series {
     first: Timestamp,
     last: Timestamp,
     count: u32,
-    told: Option<Told>,
+    told: Option<Sent>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct Sent {
     count: u32,
     at: Timestamp,
 }
 
 impl Series {
     /// Number of occurrences that were not sent.
-    fn untold(&self) -> u32 {
+    fn unsent(&self) -> u32 {
         self.count - self.told.map_or(0, |told| told.count)
     }
 
@@ -96,7 +96,7 @@ pub struct EventUpdate {
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    Tell(EventUpdate),
+    Send(EventUpdate),
     /// Nothing before that time, unless another event is recorded.
     Wait(Timestamp),
     /// Nothing until an event is recorded.
@@ -106,7 +106,7 @@ pub enum Next {
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
-    Told,
+    Sent,
     /// The Event of the series has expired: Kubernetes keeps one for an hour.
     Gone,
     /// It is rejected permanently.
@@ -139,7 +139,7 @@ impl EventAggregator {
             let allowed = allowance.map_or(now, |allowance| allowance.ready(now));
             series.due().max(allowed).max(self.retry_at.unwrap_or(now)).max(now)
         };
-        let untold = self.series.values().filter(|series| series.untold() > 0);
+        let untold = self.series.values().filter(|series| series.unsent() > 0);
         // Series that were never sent go before counts.
         match untold
             .map(|series| (ready(series), series))
@@ -147,7 +147,7 @@ impl EventAggregator {
         {
             None => Next::Rest,
             Some((at, _)) if at > now => Next::Wait(at),
-            Some((_, series)) => Next::Tell(EventUpdate {
+            Some((_, series)) => Next::Send(EventUpdate {
                 number: series.number,
                 notice: series.notice.clone(),
                 first: series.first,
@@ -171,13 +171,13 @@ impl EventAggregator {
             return;
         };
         match outcome {
-            SendOutcome::Told => series.told = Some(Told { count: bulletin.count, at: now }),
+            SendOutcome::Sent => series.told = Some(Sent { count: bulletin.count, at: now }),
             SendOutcome::Gone => {
-                series.count = series.untold();
+                series.count = series.unsent();
                 *series = Series { number, told: None, first: series.last, ..series.clone() };
             }
             SendOutcome::Refused => {
-                self.dropped += u64::from(series.untold());
+                self.dropped += u64::from(series.unsent());
                 self.series.remove(&topic);
             }
             SendOutcome::Failed => {}
@@ -195,7 +195,7 @@ impl EventAggregator {
         self.series.retain(|_, series| {
             let lasts = now.duration_since(series.last) < signed(SERIES_ENDS);
             if !lasts {
-                *dropped += u64::from(series.untold());
+                *dropped += u64::from(series.unsent());
             }
             lasts
         });
@@ -207,7 +207,7 @@ impl EventAggregator {
 
     /// Removes the series that was quiet for longest and has nothing left to send.
     fn forget_one(&mut self, reason: Reason) -> bool {
-        let quiet = self.of(reason).filter(|(_, series)| series.untold() == 0);
+        let quiet = self.of(reason).filter(|(_, series)| series.unsent() == 0);
         let Some(topic) = quiet.min_by_key(|(_, series)| series.last).map(|(topic, _)| topic.clone()) else {
             return false;
         };

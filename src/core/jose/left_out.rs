@@ -53,7 +53,7 @@ impl Unreadable {
 
     /// Whether this key may be among them.
     #[must_use]
-    pub fn may_be(&self, key: &Jwk) -> bool {
+    pub fn may_include(&self, key: &Jwk) -> bool {
         self.any || self.kids.contains(key.kid()) || self.keys.contains(key.public_key())
     }
 

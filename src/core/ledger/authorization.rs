@@ -60,8 +60,8 @@ impl Ledger {
             let believed = || said.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
             let is_vouched_for = |candidate: &NodeStatement| {
                 believed().any(|(said, _)| {
-                    let admits = said.posted.announcement().admits().get(candidate.node());
-                    admits.is_some_and(|kids| candidate.posted.is_signed_by_any(kids))
+                    let admits = said.signed.announcement().admits().get(candidate.node());
+                    admits.is_some_and(|kids| candidate.signed.is_signed_by_any(kids))
                 })
             };
             let admitted = said.iter().zip(&verdicts).position(|(candidate, verdict)| {
@@ -79,7 +79,7 @@ impl Ledger {
         said: &NodeStatement,
         known: &BTreeMap<&NodeName, BTreeSet<Kid>>,
     ) -> Result<(), AnnouncementRejection> {
-        let (node, posted) = (said.node(), &said.posted);
+        let (node, posted) = (said.node(), &said.signed);
         let at = posted.announcement().version().at;
         if let Some(word) = self.last_statements.get(node).filter(|word| at < word.at) {
             return Err(AnnouncementRejection::Outdated { node: node.clone(), at, known: word.at });

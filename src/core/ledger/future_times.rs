@@ -28,7 +28,7 @@ impl Ledger {
         match self.ahead_since.filter(|since| *since <= latest_good) {
             None => {
                 ledger.ahead_since = Some(now);
-                ledger.repaired(IncidentKind::Ahead { latest }, now, retention.wait())
+                ledger.with_retention_hold(IncidentKind::Ahead { latest }, now, retention.wait())
             }
             Some(since) if now.duration_since(since) >= signed(retention.wait()) => {
                 ledger.date(latest_good, since, now);

@@ -41,7 +41,7 @@ pub enum SourceAnswer {
 /// What a node states about its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatement {
-    pub posted: SignedAnnouncement,
+    pub signed: SignedAnnouncement,
     /// Its keys that belong in the publication: all but those whose last token has expired.
     pub owed: BTreeSet<Kid>,
     /// The node signs in this process: it needs no proof of identity.
@@ -53,21 +53,21 @@ impl NodeStatement {
     #[must_use]
     pub fn new(posted: SignedAnnouncement, now: Timestamp, margin: Duration) -> Self {
         let owed = posted.announcement().listed(now, margin).map(|key| key.jwk.kid().clone()).collect();
-        Self { posted, owed, is_own: false }
+        Self { signed: posted, owed, is_own: false }
     }
 
     #[must_use]
     pub fn node(&self) -> &NodeName {
-        self.posted.announcement().node()
+        self.signed.announcement().node()
     }
 
     fn at(&self) -> Timestamp {
-        self.posted.announcement().version().at
+        self.signed.announcement().version().at
     }
 
     /// Its keys that belong in the publication.
     pub fn keys(&self) -> impl Iterator<Item = &Jwk> {
-        let keys = self.posted.announcement().keys();
+        let keys = self.signed.announcement().keys();
         keys.iter().filter(|(kid, _)| self.owed.contains(*kid)).map(|(_, key)| &key.jwk)
     }
 }
@@ -202,7 +202,7 @@ pub fn merge<'a>(
         }
         if let SourceAnswer::Announced(said) = &report.answer {
             for said in said.iter().filter(|said| believed.get(said.node()) == Some(&said.at())) {
-                merged.apply(&said.posted);
+                merged.apply(&said.signed);
             }
         }
     }

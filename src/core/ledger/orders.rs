@@ -17,7 +17,7 @@ use crate::core::{
     signer::{
         DesiredState,
         announcement::{NodeName, Stage},
-        longest,
+        latest_possible_exp,
     },
     time::later,
 };
@@ -93,15 +93,15 @@ pub enum RotationCommand {
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RotationCommandError {
     #[error("no node signs: there is nothing to rotate")]
-    NobodySigns,
+    NoSigner,
     #[error("target `{name}` is unknown, expected one of {known}")]
-    UnknownPlace { name: String, known: String },
+    UnknownTarget { name: String, known: String },
     #[error("a rotation was asked for already, at {at}")]
-    AskedAlready { at: Timestamp },
+    AlreadyRequested { at: Timestamp },
     #[error("there is no rotation to take back")]
     NothingToAbort,
-    #[error("node `{node}` cannot go back to key `{kid}`: {place} has not shown it all the time since")]
-    NoWayBack { node: NodeName, kid: Kid, place: String },
+    #[error("node `{node}` cannot go back to key `{kid}`: {target} has not shown it all the time since")]
+    NoWayBack { node: NodeName, kid: Kid, target: String },
     #[error(
         "node `{node}` cannot go back to key `{kid}`: its last token has expired, and the node destroys it"
     )]
@@ -113,7 +113,7 @@ pub enum RotationCommandError {
     #[error("node `{node}` is unknown")]
     UnknownNode { node: NodeName },
     #[error("no node signs with key `{kid}`")]
-    SignsNothing { kid: Kid },
+    NotSigning { kid: Kid },
 }
 
 impl RotationCommandError {
@@ -121,17 +121,17 @@ impl RotationCommandError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NobodySigns => Some("rotate the keys where they sign; Signpost follows"),
-            Self::AskedAlready { .. } => Some("`signpost rotate status` says what it waits for"),
+            Self::NoSigner => Some("rotate the keys where they sign; Signpost follows"),
+            Self::AlreadyRequested { .. } => Some("`signpost rotate status` says what it waits for"),
             Self::UnknownKey { .. } | Self::UnknownNode { .. } => {
                 Some("`signpost rotate status` names every key and node")
             }
             Self::NoWayBack { .. } | Self::KeyDestroyed { .. } => Some("go forward: `signpost rotate start`"),
-            Self::SignsNothing { .. } => Some(
+            Self::NotSigning { .. } => Some(
                 "revoke it without `--sign-with-new-key`; where readers have to look again, revoke the key that signs \
                  now with it",
             ),
-            Self::UnknownPlace { .. } | Self::NothingToAbort | Self::RevokedAlready { .. } => None,
+            Self::UnknownTarget { .. } | Self::NothingToAbort | Self::RevokedAlready { .. } => None,
         }
     }
 }
@@ -210,8 +210,10 @@ impl Ledger {
     ///
     /// A key that its node does not name is lost: it signed its last token just now at the latest.
     pub(super) fn apply(&mut self, merged: &Merged, retention: &Retention, now: Timestamp) {
-        let lost =
-            Stage::Retired { since: now, latest_exp: Some(longest(now, retention.max_token_lifetime)) };
+        let lost = Stage::Retired {
+            since: now,
+            latest_exp: Some(latest_possible_exp(now, retention.max_token_lifetime)),
+        };
         let is_lost = |kid: &Kid, signer: &KeyOwner| {
             !matches!(signer.stage, Stage::Retired { .. })
                 && merged.nodes.contains_key(&signer.node)
@@ -261,7 +263,7 @@ impl Ledger {
 
     /// Whether a node has processed an order given at `ordered`. If its statement names an order later than
     /// `latest_good`, a clock was ahead and the statement does not count.
-    pub(super) fn has_dealt_with(
+    pub(super) fn has_processed_order(
         &self,
         node: &NodeName,
         ordered: Option<Timestamp>,
@@ -274,7 +276,7 @@ impl Ledger {
     /// The keys known of a node when the operator allowed its next key to sign without the propagation wait,
     /// if so: the next key is none of these.
     #[must_use]
-    pub fn waived(&self, node: &NodeName) -> Option<&BTreeSet<Kid>> {
+    pub fn propagation_waived(&self, node: &NodeName) -> Option<&BTreeSet<Kid>> {
         self.propagation_waived.get(node)
     }
 
@@ -334,14 +336,16 @@ impl Ledger {
     ) -> Result<Self, RotationCommandError> {
         if let Some(name) = without.iter().find(|name| !places.contains(*name)) {
             let known = places.iter().map(|place| format!("`{place}`")).collect::<Vec<_>>().join(", ");
-            return Err(RotationCommandError::UnknownPlace { name: name.clone(), known });
+            return Err(RotationCommandError::UnknownTarget { name: name.clone(), known });
         }
         if self.nodes().is_empty() {
-            return Err(RotationCommandError::NobodySigns);
+            return Err(RotationCommandError::NoSigner);
         }
         match &self.rotation_request {
             // A different list of targets is a different request.
-            Some(wish) if wish.without == without => Err(RotationCommandError::AskedAlready { at: wish.at }),
+            Some(wish) if wish.without == without => {
+                Err(RotationCommandError::AlreadyRequested { at: wish.at })
+            }
             _ => {
                 let mut ledger = self.clone();
                 // Later than every order, whichever clock gave those.
@@ -404,10 +408,10 @@ impl Ledger {
             let has_gap = |place: &&String| !entry.shown.get(*place).is_some_and(|since| was_ready(*since));
             if let Some(place) = gates.iter().find(has_gap) {
                 let (node, kid, place) = (node.clone(), kid.clone(), format!("`{place}`"));
-                return Err(RotationCommandError::NoWayBack { node, kid, place });
+                return Err(RotationCommandError::NoWayBack { node, kid, target: place });
             }
             let stage = entry.signer.as_ref().map(|signer| signer.stage);
-            if stage.and_then(|stage| stage.dead_after(margin)).is_some_and(|dead| dead <= now) {
+            if stage.and_then(|stage| stage.unneeded_after(margin)).is_some_and(|dead| dead <= now) {
                 return Err(RotationCommandError::KeyDestroyed { node: node.clone(), kid: kid.clone() });
             }
             ledger = ledger.order(node, kid, OrderReason::Aborted, now);
@@ -473,7 +477,7 @@ impl Ledger {
         };
         let signer = self.keys.get(kid).and_then(|entry| entry.signer.as_ref()).filter(signs);
         let Some(KeyOwner { node, .. }) = signer else {
-            return Err(RotationCommandError::SignsNothing { kid: kid.clone() });
+            return Err(RotationCommandError::NotSigning { kid: kid.clone() });
         };
         ledger.orders.remove(node);
         let known = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
@@ -494,7 +498,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<Self, RotationCommandError> {
         let mut ledger = self.clone();
-        let latest_exp = Some(longest(now, retention.max_token_lifetime));
+        let latest_exp = Some(latest_possible_exp(now, retention.max_token_lifetime));
         let kids: Vec<Kid> = self.keys_of(node).into_iter().map(|(kid, ..)| kid.clone()).collect();
         if kids.is_empty() {
             return Err(RotationCommandError::UnknownNode { node: node.clone() });

@@ -124,15 +124,15 @@ impl Ledger {
         let nothing_known = self.sequence == 0;
         match found {
             StoredLedger::Nothing if nothing_known => Ok(self.clone()),
-            StoredLedger::Nothing => Ok(self.repaired(IncidentKind::Lost, now, wait)),
+            StoredLedger::Nothing => Ok(self.with_retention_hold(IncidentKind::Lost, now, wait)),
             StoredLedger::Damaged(invalid) if nothing_known => Err(Irreconcilable::Damaged(invalid.clone())),
-            StoredLedger::Damaged(_) => Ok(self.repaired(IncidentKind::Damaged, now, wait)),
+            StoredLedger::Damaged(_) => Ok(self.with_retention_hold(IncidentKind::Damaged, now, wait)),
             StoredLedger::Previous(previous) if nothing_known => {
-                Ok(previous.repaired(IncidentKind::Damaged, now, wait).moved_to(&self.issuer, now))
+                Ok(previous.with_retention_hold(IncidentKind::Damaged, now, wait).moved_to(&self.issuer, now))
             }
             StoredLedger::Previous(previous) => {
                 self.check_lineage(previous)?;
-                Ok(self.united_with(previous).repaired(IncidentKind::Damaged, now, wait))
+                Ok(self.united_with(previous).with_retention_hold(IncidentKind::Damaged, now, wait))
             }
             StoredLedger::Ledger(found) if nothing_known => {
                 Ok(Self::clone(found).moved_to(&self.issuer, now))
@@ -153,7 +153,7 @@ impl Ledger {
     /// too early if the target has stopped showing a key since.
     #[must_use]
     pub fn observe_revision(&self, place: &str, sequence: u64, now: Timestamp, wait: Duration) -> Self {
-        if !self.is_behind(sequence) {
+        if !self.is_behind_target(sequence) {
             return self.clone();
         }
         let witness = format!("target `{place}`");
@@ -161,7 +161,7 @@ impl Ledger {
         let mut ledger = Self { sequence, ..self.clone() };
         let may_hold = self.retention_hold.is_none_or(|hold| now.duration_since(hold.until) >= signed(wait));
         if may_hold {
-            ledger = ledger.repaired(what, now, wait);
+            ledger = ledger.with_retention_hold(what, now, wait);
         } else {
             ledger.note(what, now);
             for entry in ledger.keys.values_mut() {
@@ -173,7 +173,7 @@ impl Ledger {
 
     /// Whether a target that was written from change `sequence` is ahead of this ledger.
     #[must_use]
-    pub fn is_behind(&self, sequence: u64) -> bool {
+    pub fn is_behind_target(&self, sequence: u64) -> bool {
         (self.sequence + 1..=MAX_WITNESSED).contains(&sequence)
     }
 
@@ -226,7 +226,7 @@ impl Ledger {
             let witness = "memory".to_owned();
             let what =
                 IncidentKind::Restored { found: found.sequence, seen_by: witness, known: self.sequence };
-            return self.united_with(found).repaired(what, now, wait);
+            return self.united_with(found).with_retention_hold(what, now, wait);
         }
         let kids = self.unrecorded(found);
         let found = &found.seen_no_earlier_than(self, now);
@@ -237,14 +237,14 @@ impl Ledger {
             let mut united = found.clone();
             united.keys.extend(kids.iter().map(|kid| (kid.clone(), self.keys[kid].clone())));
             united.remember(self);
-            return united.repaired(IncidentKind::Edited { kids }, now, wait);
+            return united.with_retention_hold(IncidentKind::Edited { kids }, now, wait);
         }
         if (Self { issuer: self.issuer.clone(), ..found.clone() }) == *self {
             return found.clone();
         }
         let added = found.keys.keys().filter(|kid| !self.keys.contains_key(kid)).cloned();
         let kids = kids.into_iter().chain(added).collect();
-        self.united_with(found).repaired(IncidentKind::Edited { kids }, now, wait)
+        self.united_with(found).with_retention_hold(IncidentKind::Edited { kids }, now, wait)
     }
 
     /// This ledger, with the later of the two times since which each target shows a key: such a time only
@@ -266,7 +266,7 @@ impl Ledger {
 
     /// Whether this is a later state of the same ledger, changed only by Signpost in between.
     #[must_use]
-    pub fn goes_on_from(&self, earlier: &Self) -> bool {
+    pub fn is_continuation_of(&self, earlier: &Self) -> bool {
         self.lineage == earlier.lineage
             && self.sequence > earlier.sequence
             && self.follows(earlier)
@@ -276,8 +276,8 @@ impl Ledger {
     /// Whether the history of this ledger continues that of an earlier one. If not, a backup was restored,
     /// this process has seen what was stored after that, and then a backup from before was restored.
     fn follows(&self, earlier: &Self) -> bool {
-        goes_on(&self.changes, &earlier.changes, CHANGES_KEPT)
-            && goes_on(&self.incidents, &earlier.incidents, INCIDENTS_KEPT)
+        continues(&self.changes, &earlier.changes, CHANGES_KEPT)
+            && continues(&self.incidents, &earlier.incidents, INCIDENTS_KEPT)
     }
 
     /// The keys that differ in a later ledger without a record of why.
@@ -325,7 +325,7 @@ impl Ledger {
         unite(&mut self.incidents, &other.incidents, |incident| incident.at, INCIDENTS_KEPT);
     }
 
-    pub(super) fn repaired(&self, what: IncidentKind, now: Timestamp, wait: Duration) -> Self {
+    pub(super) fn with_retention_hold(&self, what: IncidentKind, now: Timestamp, wait: Duration) -> Self {
         let mut ledger = self.clone();
         ledger.retention_hold = Some(RetentionHold { since: now, until: later(now, wait) });
         ledger.note(what, now);
@@ -357,7 +357,7 @@ fn unite<T: Clone + PartialEq>(ours: &mut Vec<T>, theirs: &[T], at: fn(&T) -> Ti
 }
 
 /// Whether `later` contains the end of `earlier`, or has dropped all of it: it keeps `kept` records.
-fn goes_on<T: PartialEq>(later: &[T], earlier: &[T], kept: usize) -> bool {
+fn continues<T: PartialEq>(later: &[T], earlier: &[T], kept: usize) -> bool {
     let dropped = || later.len() >= kept && !later.iter().any(|one| earlier.contains(one));
     earlier.last().is_none_or(|last| later.contains(last)) || dropped()
 }

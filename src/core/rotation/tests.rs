@@ -160,11 +160,11 @@ fn wait(until: Option<i64>) -> RotationStep {
 }
 
 fn propagating(place: &str, until: i64) -> BlockedReason {
-    BlockedReason::Propagating { place: place.to_owned(), until: at(until) }
+    BlockedReason::Propagating { target: place.to_owned(), until: at(until) }
 }
 
 fn not_shown(place: &str) -> BlockedReason {
-    BlockedReason::NotShown { place: place.to_owned() }
+    BlockedReason::NotShown { target: place.to_owned() }
 }
 
 /// Some relying parties cache the list of algorithms in the discovery document, and reject other algorithms.
@@ -248,13 +248,13 @@ fn a_gap_in_what_a_place_shows_starts_the_wait_anew() {
     assert_eq!(scene.step(1060), order("a", 1, OrderReason::Age));
     // Another writer has changed the target: the key may have been away in between.
     let theirs = TargetObservation {
-        found: Some("2".to_owned()),
-        left: Some("2".to_owned()),
+        revision_found: Some("2".to_owned()),
+        revision_after: Some("2".to_owned()),
         ..TargetObservation::of_own_listener([kid(0), kid(1)].into())
     };
     scene.ledger = scene.ledger.observe_target("eu", &theirs, Some(at(1060)));
     scene.held_by("a", 1159, &[propagating("eu", 1160)]);
-    let ours = TargetObservation { left: Some("3".to_owned()), ..theirs };
+    let ours = TargetObservation { revision_after: Some("3".to_owned()), ..theirs };
     scene.ledger = scene.ledger.observe_target("eu", &ours, Some(at(1100)));
     assert_eq!(scene.step(1160), order("a", 1, OrderReason::Age), "what we write ourselves is no gap");
 }
@@ -365,7 +365,7 @@ fn a_dead_target_holds_the_switch_until_the_operator_goes_on_without_it() {
     let unknown = scene.ledger.start(["mars".to_owned()].into(), &places, at(501)).expect_err("unknown");
     assert_eq!(unknown.to_string(), "target `mars` is unknown, expected one of `eu`, `us`");
     let again = scene.ledger.start(BTreeSet::new(), &places, at(501));
-    assert_eq!(again, Err(RotationCommandError::AskedAlready { at: at(500) }));
+    assert_eq!(again, Err(RotationCommandError::AlreadyRequested { at: at(500) }));
     scene.ledger = scene.ledger.start(["us".to_owned()].into(), &places, at(502)).expect("another word");
     assert_eq!(scene.step(502), order("a", 1, OrderReason::Asked));
 }

@@ -72,7 +72,7 @@ fn blocked_reasons(
     // without it.
     let oldest = ledger.entries().values().filter_map(|entry| entry.shown.get(place)).min()?;
     let place = place.to_owned();
-    let Some(since) = entry.shown.get(&place) else { return Some(BlockedReason::NotShown { place }) };
+    let Some(since) = entry.shown.get(&place) else { return Some(BlockedReason::NotShown { target: place }) };
     let until = later(*since, timing.until_ready());
-    (since > oldest && now < until).then_some(BlockedReason::Propagating { place, until })
+    (since > oldest && now < until).then_some(BlockedReason::Propagating { target: place, until })
 }

@@ -13,9 +13,9 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-mod posted;
+mod signed;
 
-pub use self::posted::{AnnouncementSigner, InvalidSignedAnnouncement, SignedAnnouncement};
+pub use self::signed::{AnnouncementSigner, InvalidSignedAnnouncement, SignedAnnouncement};
 use crate::core::{
     jose::{issuer::Issuer, json, jwk::Jwk, kid::Kid},
     text::redaction::brief,
@@ -125,7 +125,7 @@ impl Stage {
 
     /// When no live token needs the key in public any more, if known.
     #[must_use]
-    pub fn dead_after(self, margin: Duration) -> Option<Timestamp> {
+    pub fn unneeded_after(self, margin: Duration) -> Option<Timestamp> {
         match self {
             Self::Standby { .. } | Self::Active { .. } => None,
             Self::Retired { since, latest_exp } => {
@@ -250,14 +250,15 @@ impl Announcement {
 
     /// Whether both are equal apart from their time.
     #[must_use]
-    pub fn says_the_same_as(&self, other: &Self) -> bool {
+    pub fn content_eq(&self, other: &Self) -> bool {
         let word = StatementVersion { at: other.statement.at, ..self.statement };
         Self { statement: word, ..self.clone() } == *other
     }
 
     /// The keys that belong in the publication: all but those whose last token has expired.
     pub fn listed(&self, now: Timestamp, margin: Duration) -> impl Iterator<Item = &AnnouncedKey> {
-        let is_owed = move |key: &&AnnouncedKey| key.stage.dead_after(margin).is_none_or(|dead| now < dead);
+        let is_owed =
+            move |key: &&AnnouncedKey| key.stage.unneeded_after(margin).is_none_or(|dead| now < dead);
         self.keys.values().filter(is_owed)
     }
 }

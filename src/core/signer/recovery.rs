@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Journal, JournalKey, signing_decision::longest};
+use super::{Journal, JournalKey, signing_decision::latest_possible_exp};
 use crate::core::{
     jose::{jwk::Jwk, kid::Kid},
     signer::announcement::Stage,
@@ -45,7 +45,7 @@ impl Journal {
             // No token needs a key that never signed.
             !(held.lost && matches!(held.stage, Stage::Standby { .. }))
         });
-        let worst = Some(longest(now, max_lifetime));
+        let worst = Some(latest_possible_exp(now, max_lifetime));
         for (kid, jwk) in found {
             next.keys.entry(kid.clone()).or_insert_with(|| {
                 surprises.push(RecoveryFinding::Unrecorded { kid });

@@ -124,6 +124,6 @@ impl Journal {
 
 /// The latest `exp` of any token that could have been signed until now.
 #[must_use]
-pub fn longest(now: Timestamp, max_lifetime: Duration) -> Timestamp {
+pub fn latest_possible_exp(now: Timestamp, max_lifetime: Duration) -> Timestamp {
     now + max_lifetime + LEEWAY
 }

@@ -16,7 +16,7 @@ use crate::core::{
 pub const MAX_KEYS_PER_NODE: usize = 32;
 
 /// Smallest time between two statements of a node.
-pub(super) const SOONEST: Duration = Duration::from_millis(1);
+pub(super) const MIN_STATEMENT_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The next step of a node. Each is done on disk, then recorded, then announced, then takes effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl DesiredState {
         match journal.keys.get(kid) {
             None => Err(RefusedOrder::Unknown { kid: named() }),
             Some(held) if held.lost => Err(RefusedOrder::Lost { kid: named() }),
-            Some(held) if held.excluded_from_discovery || held.is_dead_outside(now, margin) => {
+            Some(held) if held.excluded_from_discovery || held.is_unneeded_externally(now, margin) => {
                 Err(RefusedOrder::Excluded { kid: named() })
             }
             Some(_) => Ok(Some(kid)),
@@ -197,10 +197,11 @@ impl Journal {
         if let Some(kid) = find(&|kid, _| orders.revoked.contains(kid)) {
             return Some(SignerStep::Destroy { kid });
         }
-        if let Some(kid) = find(&|_, held| held.is_over(now, margin)) {
+        if let Some(kid) = find(&|_, held| held.is_unneeded(now, margin)) {
             return Some(SignerStep::Destroy { kid });
         }
-        if let Some(kid) = find(&|_, held| !held.excluded_from_discovery && held.is_dead_outside(now, margin))
+        if let Some(kid) =
+            find(&|_, held| !held.excluded_from_discovery && held.is_unneeded_externally(now, margin))
         {
             return Some(SignerStep::Exclude { kid });
         }
@@ -278,7 +279,7 @@ impl Journal {
                 Some(())
             }
             Done::Reasserted { after } => {
-                self.announced_at = self.announced_at.max(*after) + SOONEST;
+                self.announced_at = self.announced_at.max(*after) + MIN_STATEMENT_INTERVAL;
                 Some(())
             }
             Done::Excluded { kid } => {
@@ -326,14 +327,14 @@ impl JournalKey {
     }
 
     /// Whether no live token for external audiences needs it.
-    fn is_dead_outside(&self, now: Timestamp, margin: Duration) -> bool {
-        self.stage.dead_after(margin).is_some_and(|dead| dead <= now)
+    fn is_unneeded_externally(&self, now: Timestamp, margin: Duration) -> bool {
+        self.stage.unneeded_after(margin).is_some_and(|dead| dead <= now)
     }
 
     /// Whether no live token needs it.
-    fn is_over(&self, now: Timestamp, margin: Duration) -> bool {
+    fn is_unneeded(&self, now: Timestamp, margin: Duration) -> bool {
         let inside = self.latest_internal_exp_bound.is_none_or(|horizon| later(horizon, margin) <= now);
-        self.is_dead_outside(now, margin) && inside
+        self.is_unneeded_externally(now, margin) && inside
     }
 }
 

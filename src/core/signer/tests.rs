@@ -435,7 +435,7 @@ fn a_node_that_was_taken_for_gone_says_once_that_it_lives() {
     assert_eq!(journal.next_step(&forgotten_at(4), at(20), MARGIN), None, "it has spoken since");
     let (speaking, steps) = settle(journal.clone(), &forgotten_at(6), at(20), &mut made);
     assert_eq!(steps, [SignerStep::Reassert { after: at(6) }]);
-    assert!(speaking.announcement().says_the_same_as(&journal.announcement()));
+    assert!(speaking.announcement().content_eq(&journal.announcement()));
     assert!(speaking.announcement().version().at > at(6));
     assert_eq!(speaking.changed(), journal.changed(), "nothing else is news");
     // A clock may be behind that of the publisher; a forged later time silences no node.

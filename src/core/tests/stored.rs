@@ -30,7 +30,7 @@ fn a_ledger_of_version_1_is_read_whole() {
     );
     assert_eq!(ledger.rotation_request().map(|request| request.without.len()), Some(1));
     let node = "embedded".parse().expect("a name");
-    assert!(ledger.waived(&node).is_some() && ledger.observed_order(&node).is_some());
+    assert!(ledger.propagation_waived(&node).is_some() && ledger.observed_order(&node).is_some());
     assert!(ledger.changes().iter().any(|change| change.kind.name() == "unmanaged key found"));
 
     let written = ledger.to_json();

@@ -202,7 +202,7 @@ impl World {
         self.tampered = true;
         if running {
             (0..PROCESSES).for_each(|who| self.read(who));
-            let goes_on = self.processes.iter().all(|process| backup.goes_on_from(&process.known));
+            let goes_on = self.processes.iter().all(|process| backup.is_continuation_of(&process.known));
             self.damaged = Some(FoundLedger::Ledger(Arc::new(backup.clone())));
             // After an older backup was restored, a later one from before looks like a state stored by
             // another process.
@@ -235,7 +235,7 @@ impl World {
         let target = &self.targets[index];
         let is_ours = target.jwks.iter().chain(&target.discovery).any(theirs);
         let sequence = self.written_from[index];
-        if !is_ours || !self.processes[who].known.is_behind(sequence) {
+        if !is_ours || !self.processes[who].known.is_behind_target(sequence) {
             return false;
         }
         self.read(who);

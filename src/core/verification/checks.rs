@@ -1,6 +1,7 @@
 //! The table of checks, one module per subject. Within a module the rules are in the order in which a relying
 //! party can check them.
 
+mod clouds;
 mod cluster;
 mod credential;
 mod delivery;
@@ -9,7 +10,6 @@ mod identity;
 mod issuer;
 mod keys;
 mod kubernetes;
-mod outside;
 mod pod;
 mod presenter;
 mod publication;
@@ -19,12 +19,12 @@ mod sidecar;
 mod time;
 mod token;
 
-pub(super) use self::outside::for_google;
+pub(super) use self::clouds::for_google;
 use super::{
     Basis, Check, CheckResult, CheckStage, Difference,
     Level::{Error, Note, Warning},
     Party, Violation,
-    case::Context,
+    context::Context,
 };
 
 /// The check that a document is reachable.
@@ -36,7 +36,7 @@ pub(super) const SIGNATURE: &str = "SIG";
 
 /// The checks that may pass later without a change: a publication on its way, a busy server, a clock that is
 /// slightly behind.
-pub(super) const HEALING: [&str; 4] = [REACH, "PUB-PATH", "PUB-STATUS", "JWKS-KID"];
+pub(super) const RETRYABLE: [&str; 4] = [REACH, "PUB-PATH", "PUB-STATUS", "JWKS-KID"];
 
 const PARTS: [&[Check]; 16] = [
     pod::CHECKS,
@@ -53,7 +53,7 @@ const PARTS: [&[Check]; 16] = [
     cluster::CHECKS,
     rotation::CHECKS,
     time::CHECKS,
-    outside::CHECKS,
+    clouds::CHECKS,
     kubernetes::CHECKS,
 ];
 

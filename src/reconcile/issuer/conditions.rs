@@ -39,7 +39,7 @@ impl IssuerReconciler {
     pub fn log_store_error(&self, error: &StoreError) {
         let issuer = &self.spec.terms.issuer;
         let (hint, error) = (error.hint().map(|hint| as_typed(&hint)), error_line(error));
-        self.board.issuer(issuer, |status| status.ledger.error = Some(error.clone()));
+        self.status.issuer(issuer, |status| status.ledger.error = Some(error.clone()));
         if self.store_trouble.lock().expect("nobody panics while holding it").is_news(&error) {
             error!(%issuer, error, hint, "ledger not stored, the publication stays");
         }
@@ -55,7 +55,7 @@ impl IssuerReconciler {
         let (now, timing) = (clock::now(), &self.spec.timing);
         let seen = self.rotation_inputs(&ledger, heard, now);
         let nodes = rotation_status(&ledger, &seen, now, timing).nodes;
-        self.board.issuer(&self.spec.terms.issuer, |status| status.nodes = nodes);
+        self.status.issuer(&self.spec.terms.issuer, |status| status.nodes = nodes);
         alarms(&ledger, &seen, now, timing)
     }
 
@@ -90,7 +90,7 @@ impl IssuerReconciler {
         for over in heard.alarms.difference(&wrong) {
             info!(%issuer, alarm = over, "alarm is over");
         }
-        self.board.issuer(issuer, |status| status.alarms = wrong.iter().cloned().collect());
+        self.status.issuer(issuer, |status| status.alarms = wrong.iter().cloned().collect());
         heard.alarms = wrong;
     }
 }

@@ -39,14 +39,14 @@ struct SourceGroup {
     endpoints: BTreeMap<String, Endpoint>,
     verify: bool,
     /// The report of all other endpoints: no keys, or unknown.
-    others: SourceReport,
+    unknown_endpoints: SourceReport,
 }
 
 /// The observation of one endpoint.
 struct Endpoint {
     report: SourceReport,
     /// The time by its clock, and when it was observed on the monotonic clock.
-    present: Option<(Timestamp, Instant)>,
+    server_time: Option<(Timestamp, Instant)>,
 }
 
 /// The endpoints of a configured source: itself, or the API servers of a control plane.
@@ -114,8 +114,9 @@ impl SourceObservations {
         if is_dated {
             self.undated.remove(place);
         } else {
-            let found = look.left.clone();
-            self.undated.insert(place.to_owned(), TargetObservation { found, ..look.clone() });
+            let found = look.revision_after.clone();
+            self.undated
+                .insert(place.to_owned(), TargetObservation { revision_found: found, ..look.clone() });
         }
     }
 
@@ -138,7 +139,7 @@ impl SourceObservations {
     pub(super) fn record(&mut self, source: usize, name: &str, observation: SourceObservation) {
         if let Some(endpoint) = self.sources[source].endpoints.get_mut(name) {
             endpoint.report.answer = observation.answer;
-            endpoint.present = observation.server_time.map(|theirs| (theirs, Instant::now()));
+            endpoint.server_time = observation.server_time.map(|theirs| (theirs, Instant::now()));
         }
     }
 
@@ -148,7 +149,7 @@ impl SourceObservations {
 
     pub(super) fn reports(&self) -> impl Iterator<Item = &SourceReport> + Clone {
         self.sources.iter().flat_map(|panel| {
-            panel.endpoints.values().map(|endpoint| &endpoint.report).chain([&panel.others])
+            panel.endpoints.values().map(|endpoint| &endpoint.report).chain([&panel.unknown_endpoints])
         })
     }
 
@@ -178,7 +179,7 @@ impl SourceObservations {
 
     /// `now`, if no clock disagrees with it. If there are API servers, at least one must agree.
     pub(super) fn trusted(&self, now: Timestamp, margin: Duration) -> Option<Timestamp> {
-        let knows = |endpoint: &Endpoint| endpoint.present.is_some();
+        let knows = |endpoint: &Endpoint| endpoint.server_time.is_some();
         let could_know = self.sources.iter().any(|panel| panel.verify);
         let is_known = !could_know || self.endpoints().any(knows);
         (is_known && self.disagreeing(now, margin).next().is_none()).then_some(now)
@@ -188,7 +189,7 @@ impl SourceObservations {
 impl Endpoint {
     /// How far its clock is ahead of `now`.
     fn ahead(&self, now: Timestamp) -> Option<SignedDuration> {
-        let (theirs, said) = self.present?;
+        let (theirs, said) = self.server_time?;
         Some(theirs.duration_since(now) + signed(said.elapsed()))
     }
 }
@@ -196,18 +197,19 @@ impl Endpoint {
 impl SourceGroup {
     fn new(endpoints: &Endpoints) -> Self {
         let others = SourceReport { source: "others".to_owned(), answer: SourceAnswer::NotYetAsked };
-        let mut panel = Self { endpoints: BTreeMap::new(), verify: endpoints.verify, others };
+        let mut panel =
+            Self { endpoints: BTreeMap::new(), verify: endpoints.verify, unknown_endpoints: others };
         panel.expect(endpoints);
         panel
     }
 
     fn expect(&mut self, endpoints: &Endpoints) -> Vec<String> {
-        self.others.answer =
+        self.unknown_endpoints.answer =
             if endpoints.all { SourceAnswer::Keys(Vec::new()) } else { SourceAnswer::NotYetAsked };
         for name in &endpoints.names {
             self.endpoints.entry(name.clone()).or_insert_with(|| Endpoint {
                 report: SourceReport { source: name.clone(), answer: SourceAnswer::NotYetAsked },
-                present: None,
+                server_time: None,
             });
         }
         self.endpoints

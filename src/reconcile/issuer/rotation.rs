@@ -95,8 +95,8 @@ impl IssuerReconciler {
 
     /// The targets that must show a key before it signs.
     fn required_targets(&self) -> BTreeSet<String> {
-        let own = self.spec.serves.then(|| LISTENER_TARGET.to_owned());
-        self.spec.gates.iter().cloned().chain(own).collect()
+        let own = self.spec.serves_documents.then(|| LISTENER_TARGET.to_owned());
+        self.spec.required_targets.iter().cloned().chain(own).collect()
     }
 
     pub(super) fn rotation_inputs(

@@ -50,7 +50,7 @@ impl IssuerReconciler {
             return;
         }
         let issuer = &self.spec.terms.issuer;
-        let summary = self.board.summary(issuer);
+        let summary = self.status.summary(issuer);
         if summary.is_well() || opening.since.elapsed() >= PATIENCE {
             opening.is_told = true;
             let (keys, sources, targets) =

@@ -111,12 +111,15 @@ fn how_long_a_token_lives_is_on_disk_before_it_is_signed_and_once_a_minute() {
     let folder = TempDir::new().expect("a folder");
     let node = started(&folder);
     let early = claims(API, at(600));
-    assert!(matches!(node.sign_from_memory(&early, at(1)), Err(SignError::NotCovered(_))));
+    assert!(matches!(node.sign_from_memory(&early, at(1)), Err(SignError::ExpiryNotReserved(_))));
     node.sign(&early, at(1)).expect("it signs");
     let kid = journal(&folder).signing().expect("one signs").clone();
     assert_eq!(journal(&folder).keys()[&kid].latest_internal_exp_bound, Some(at(660)));
     assert!(node.sign_from_memory(&claims(API, at(660)), at(1)).is_ok());
-    assert!(matches!(node.sign_from_memory(&claims(API, at(661)), at(1)), Err(SignError::NotCovered(_))));
+    assert!(matches!(
+        node.sign_from_memory(&claims(API, at(661)), at(1)),
+        Err(SignError::ExpiryNotReserved(_))
+    ));
 }
 
 #[test]

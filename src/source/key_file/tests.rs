@@ -242,7 +242,7 @@ fn one_bad_file_of_a_directory_is_left_out_and_named() {
             vec![note.to_owned()],
             fetched.left_out.iter().map(ToString::to_string).collect::<Vec<_>>()
         );
-        assert!(fetched.left_out[0].may_be.may_be(&rsa_key(1)), "nobody knows what it was");
+        assert!(fetched.left_out[0].may_be.may_include(&rsa_key(1)), "nobody knows what it was");
     };
     fs::write(at("b"), "hello").expect("it is ours");
     leaves_out(&format!("left out: no public key in `{shown}`, expected PEM or JWKS"));
@@ -432,8 +432,8 @@ fn a_key_beside_a_certificate_that_cannot_be_read_is_left_out_and_does_not_count
         assert_eq!(vec![sa.clone()], fetched.keys, "{content:?}");
         let may_be = Unreadable::of(&fetched.left_out);
         let is_broken = content.is_some_and(|content| content.starts_with('-'));
-        assert_eq!(!is_broken, may_be.may_be(&public_half(&key)), "{content:?}: {:?}", fetched.left_out);
-        assert!(!may_be.may_be(&sa), "{content:?}");
+        assert_eq!(!is_broken, may_be.may_include(&public_half(&key)), "{content:?}: {:?}", fetched.left_out);
+        assert!(!may_be.may_include(&sa), "{content:?}");
     }
 }
 

@@ -20,8 +20,8 @@ use crate::{
 /// What is told from now on, each once, in order: reason and subject.
 fn told(notices: &EventQueue) -> Vec<(Reason, String)> {
     let mut told = Vec::new();
-    while let Next::Tell(bulletin) = notices.next() {
-        notices.after(&bulletin, aggregator::SendOutcome::Told);
+    while let Next::Send(bulletin) = notices.next() {
+        notices.after(&bulletin, aggregator::SendOutcome::Sent);
         assert_eq!(bulletin.count, 1, "{:?} is heard of more than once", bulletin.notice);
         told.push((bulletin.notice.reason, bulletin.notice.subject));
     }
@@ -81,7 +81,7 @@ fn what_never_worked_is_told_and_a_note_says_why() {
         status.error = Some("access denied".to_owned());
         status.checks += 1;
     });
-    let Next::Tell(bulletin) = notices.next() else { panic!("nothing is told") };
+    let Next::Send(bulletin) = notices.next() else { panic!("nothing is told") };
     assert_eq!(
         bulletin.notice.note(),
         "target `blob` failed, it is tried again: access denied (issuer `https://issuer.example/c1`)"

@@ -68,7 +68,7 @@ fn board() -> StatusStore {
         verification::Verdict { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
     board.verified(&issuer, at, judgement);
     board.target(&issuer, "blob", |target| {
-        target.last_true = Some(jiff::Timestamp::UNIX_EPOCH);
+        target.last_in_sync = Some(jiff::Timestamp::UNIX_EPOCH);
         target.error = Some("words".to_owned());
         target.public_url = Some("behind".to_owned());
     });

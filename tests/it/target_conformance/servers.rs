@@ -15,7 +15,7 @@ use signpost::{
         jose::publication::{Document, Paths},
         location::Location,
     },
-    target::{Connections, Outside, Target},
+    target::{Connections, PublicAddress, Target},
 };
 
 use tempfile::TempDir;
@@ -128,7 +128,8 @@ pub(super) fn run(test: &str, kind: fn() -> Kind, rights: Rights, case: impl Asy
         }
         server.enter(rights);
         let connections = Connections::default();
-        let target = Target::new("target".to_owned(), server.location(), &Outside::default(), &connections);
+        let target =
+            Target::new("target".to_owned(), server.location(), &PublicAddress::default(), &connections);
         let scene = Scene { target: target.expect("a target"), keeps, denied, late, server };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(case(scene));

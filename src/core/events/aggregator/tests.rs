@@ -24,14 +24,14 @@ struct Cluster {
 impl Cluster {
     /// Sends everything that may be sent now; Kubernetes answers with `answer`, if possible.
     fn tell_all(&mut self, bulletins: &mut EventAggregator, answer: SendOutcome, now: Timestamp) {
-        while let Next::Tell(bulletin) = bulletins.next(now) {
-            assert_eq!(bulletins.next(now), Next::Tell(bulletin.clone()), "asking twice is not harmless");
+        while let Next::Send(bulletin) = bulletins.next(now) {
+            assert_eq!(bulletins.next(now), Next::Send(bulletin.clone()), "asking twice is not harmless");
             let outcome =
-                if bulletin.is_new && answer == SendOutcome::Gone { SendOutcome::Told } else { answer };
+                if bulletin.is_new && answer == SendOutcome::Gone { SendOutcome::Sent } else { answer };
             self.requests.push((bulletin.notice.reason, now));
             assert!(bulletin.first <= bulletin.last && bulletin.last <= now && bulletin.count > 0);
             match outcome {
-                SendOutcome::Told => {
+                SendOutcome::Sent => {
                     let topic = (bulletin.notice.reason, bulletin.notice.subject.clone());
                     let before = self.events.insert(bulletin.number, (topic, bulletin.count.into()));
                     assert_eq!(before.is_none(), bulletin.is_new);
@@ -58,10 +58,10 @@ fn a_thousand_flaps_are_two_events_with_a_count() {
     for flap in 0..1000 {
         let reason = [Reason::SourceFailed, Reason::SourceRecovered][flap % 2];
         bulletins.record(notice(reason, 0), now);
-        cluster.tell_all(&mut bulletins, SendOutcome::Told, now);
+        cluster.tell_all(&mut bulletins, SendOutcome::Sent, now);
         now += SECOND;
     }
-    cluster.tell_all(&mut bulletins, SendOutcome::Told, now + COUNT_EVERY);
+    cluster.tell_all(&mut bulletins, SendOutcome::Sent, now + COUNT_EVERY);
     let counts: Vec<u64> = cluster.events.values().map(|(_, count)| *count).collect();
     assert_eq!(counts, [500, 500]);
     assert!(cluster.requests.len() <= 2 * (2 + 1000 / 60), "{}", cluster.requests.len());
@@ -73,7 +73,7 @@ fn what_happens_after_a_silence_is_told_as_something_new() {
     let (mut bulletins, mut cluster) = (EventAggregator::default(), Cluster::default());
     for time in [START, START + SERIES_ENDS, START + SERIES_ENDS * 2 - SECOND] {
         bulletins.record(notice(Reason::KeyAppeared, 0), time);
-        cluster.tell_all(&mut bulletins, SendOutcome::Told, time + COUNT_EVERY);
+        cluster.tell_all(&mut bulletins, SendOutcome::Sent, time + COUNT_EVERY);
     }
     let counts: Vec<u64> = cluster.events.values().map(|(_, count)| *count).collect();
     assert_eq!(counts, [1, 2]);
@@ -86,7 +86,7 @@ fn ten_thousand_failing_targets_do_not_drown_the_one_key() {
         bulletins.record(notice(Reason::TargetFailed, target), START);
     }
     bulletins.record(notice(Reason::SigningKeyNotPublic, 0), START);
-    cluster.tell_all(&mut bulletins, SendOutcome::Told, START);
+    cluster.tell_all(&mut bulletins, SendOutcome::Sent, START);
     let of = |reason| cluster.requests.iter().filter(|(asked, _)| *asked == reason).count();
     assert_eq!((of(Reason::TargetFailed), of(Reason::SigningKeyNotPublic)), (10, 1));
     assert_eq!(bulletins.dropped(), 10_000 - 32);
@@ -101,7 +101,7 @@ fn what_fails_is_tried_again_and_dropped_in_the_end() {
     let mut attempts = 0;
     loop {
         match bulletins.next(now) {
-            Next::Tell(bulletin) => bulletins.after(&bulletin, SendOutcome::Failed, now),
+            Next::Send(bulletin) => bulletins.after(&bulletin, SendOutcome::Failed, now),
             Next::Wait(until) => now = until,
             Next::Rest => break,
         }
@@ -121,7 +121,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let reason = prop::sample::select(&[Reason::TargetFailed, Reason::KeyAppeared, Reason::AlarmOver][..]);
     let outcomes =
-        [SendOutcome::Told, SendOutcome::Told, SendOutcome::Gone, SendOutcome::Refused, SendOutcome::Failed];
+        [SendOutcome::Sent, SendOutcome::Sent, SendOutcome::Gone, SendOutcome::Refused, SendOutcome::Failed];
     prop_oneof![
         6 => (reason, 0..40_usize).prop_map(|(reason, subject)| Op::Hear(reason, subject % 7 * (subject % 6))),
         2 => (0..20_u64).prop_map(|seconds| Op::Pass(Duration::from_secs(seconds))),
@@ -136,7 +136,7 @@ proptest! {
         ops in prop::collection::vec(op(), 1..400),
     ) {
         let (mut bulletins, mut cluster, mut now) = (EventAggregator::default(), Cluster::default(), START);
-        let (mut heard, mut answer) = (0, SendOutcome::Told);
+        let (mut heard, mut answer) = (0, SendOutcome::Sent);
         for op in ops {
             match op {
                 Op::Hear(reason, subject) => {
@@ -147,7 +147,7 @@ proptest! {
                 Op::Answer(other) => answer = other,
             }
             cluster.tell_all(&mut bulletins, answer, now);
-            let untold: u64 = bulletins.series.values().map(|series| u64::from(series.untold())).sum();
+            let untold: u64 = bulletins.series.values().map(|series| u64::from(series.unsent())).sum();
             prop_assert_eq!(heard, cluster.told() + untold + bulletins.dropped());
             prop_assert!(bulletins.of(Reason::TargetFailed).count() <= MAX_SERIES);
         }
@@ -173,7 +173,7 @@ proptest! {
                 Op::Pass(time) => now += time,
                 Op::Answer(_) => {}
             }
-            while let Next::Tell(bulletin) = bulletins.next(now) {
+            while let Next::Send(bulletin) = bulletins.next(now) {
                 let topic = (bulletin.notice.reason, bulletin.notice.subject.clone());
                 let before = told.insert(topic, (bulletin.number, bulletin.last));
                 match before {
@@ -183,7 +183,7 @@ proptest! {
                     }
                     other => prop_assert_eq!(other.map(|(number, _)| number), (!bulletin.is_new).then_some(bulletin.number)),
                 }
-                bulletins.after(&bulletin, SendOutcome::Told, now);
+                bulletins.after(&bulletin, SendOutcome::Sent, now);
             }
         }
     }

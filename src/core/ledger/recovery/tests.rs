@@ -106,8 +106,8 @@ fn a_ledger_whose_history_is_another_one_takes_nothing_away() {
     assert!(is_public(&united, 3), "a key that only the other one knows");
     assert!(matches!(what(&united), IncidentKind::Restored { .. }) && united.is_held(now));
     assert!(is_public(&after(&united, &[2], now), 1), "removed before its last token is dead");
-    assert!(united.goes_on_from(&ours) && united.goes_on_from(&others));
-    assert!(!others.goes_on_from(&ours) && !ours.goes_on_from(&ours));
+    assert!(united.is_continuation_of(&ours) && united.is_continuation_of(&others));
+    assert!(!others.is_continuation_of(&ours) && !ours.is_continuation_of(&ours));
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn a_revoked_active_key_is_followed_by_its_standby_in_the_same_step() {
 fn after_a_revocation_with_a_new_key_that_waits_for_the_places_alone() {
     let mut scene = Scene::settled();
     let refused = scene.ledger.revoke_for_a_new_key(&kid(1), at(200));
-    assert_eq!(refused, Err(RotationCommandError::SignsNothing { kid: kid(1) }));
+    assert_eq!(refused, Err(RotationCommandError::NotSigning { kid: kid(1) }));
     assert_eq!(
         scene.ledger.revoke_for_a_new_key(&kid(9), at(200)),
         Err(RotationCommandError::UnknownKey { kid: kid(9) })

@@ -75,5 +75,5 @@ fn an_announcement_survives_being_stored() {
 #[test]
 fn whoever_says_that_a_token_lives_for_ever_keeps_a_key_and_breaks_nothing() {
     let stage = Stage::Retired { since: at(0), latest_exp: Some(Timestamp::MAX) };
-    assert_eq!(stage.dead_after(Duration::from_hours(1)), Some(Timestamp::MAX));
+    assert_eq!(stage.unneeded_after(Duration::from_hours(1)), Some(Timestamp::MAX));
 }

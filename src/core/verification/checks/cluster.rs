@@ -1,7 +1,7 @@
 //! Rules of the API server: its own view against the publication.
 
 use super::{Basis, Check, CheckResult, CheckStage, Context, EVERYBODY, Warning, holds, quoted, violated};
-use crate::core::verification::case::PublishedKey;
+use crate::core::verification::context::PublishedKey;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {

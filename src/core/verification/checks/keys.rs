@@ -11,7 +11,7 @@ use crate::core::{
         jwk_set::MAX_KEYS,
         public_key::InvalidPublicKey,
     },
-    verification::{Party, case::PublishedKey},
+    verification::{Party, context::PublishedKey},
 };
 
 const PUBLISH: &str = "publish it anew with `signpost sync`";
@@ -149,7 +149,7 @@ fn can_be_read(case: &Context) -> CheckResult {
     };
     let signing = case.signing_key();
     let is_decisive = |key: &PublishedKey| signing.is_some_and(|signing| std::ptr::eq(signing, key));
-    let all_are_odd = keys.iter().all(|key| key.oddity().is_some());
+    let all_are_odd = keys.iter().all(|key| key.malformation().is_some());
     let broken = odd(keys).find(|(key, _)| all_are_odd || is_decisive(key));
     match broken {
         Some((_, error)) => cannot_be_read(case, &error),
@@ -166,7 +166,7 @@ fn can_be_read(case: &Context) -> CheckResult {
 /// The malformed keys, each with the reason in words.
 fn odd(keys: &[PublishedKey]) -> impl Iterator<Item = (&PublishedKey, String)> {
     keys.iter().enumerate().filter_map(|(index, key)| {
-        let error = key.oddity()?;
+        let error = key.malformation()?;
         let words = match key.kid() {
             Some(kid) => format!("key `{kid}`: {error}"),
             None => format!("key {}: {error}", index + 1),
@@ -180,7 +180,7 @@ fn has_no_odd_keys(case: &Context) -> CheckResult {
     let keys = case.keys().unwrap_or_default();
     let is_other = |key: &PublishedKey| signing.is_none_or(|signing| !std::ptr::eq(signing, key));
     let others: Vec<_> = odd(keys).filter(|(key, _)| is_other(key)).map(|(_, words)| words).collect();
-    if others.is_empty() || keys.iter().all(|key| key.oddity().is_some()) {
+    if others.is_empty() || keys.iter().all(|key| key.malformation().is_some()) {
         return CheckResult::NotApplicable;
     }
     violated(

@@ -5,9 +5,9 @@
 use url::Url;
 
 use super::{
-    Basis, Check, CheckResult, CheckStage, Context, Error, Party, Warning, discovery, outside, violated,
+    Basis, Check, CheckResult, CheckStage, Context, Error, Party, Warning, clouds, discovery, violated,
 };
-use crate::core::verification::case::PublishedKey;
+use crate::core::verification::context::PublishedKey;
 
 const KUBERNETES: &[Party] = &[Party::Kubernetes];
 
@@ -71,7 +71,7 @@ fn issuer_can_be_configured(case: &Context) -> CheckResult {
 }
 
 fn takes_the_algorithm(case: &Context) -> CheckResult {
-    outside::algorithm(
+    clouds::algorithm(
         case,
         &["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"],
     )

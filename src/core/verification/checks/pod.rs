@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, Warning, holds,
-    presenter::{Place, Presenter, TOKEN_FILE, candidates, in_words, others, presenters},
+    presenter::{Presenter, TOKEN_FILE, TokenPath, candidates, in_words, others, presenters},
     quoted, violated,
 };
 use crate::core::verification::ENTRA_LIFE;
@@ -182,10 +182,10 @@ fn finds_its_token(case: &Context) -> CheckResult {
         return violated(seen, "what the webhook gives", fix);
     }
     let presenters = presenters(case);
-    match presenters.iter().find(|it| !it.is_sidecar && it.looks_in_vain()) {
+    match presenters.iter().find(|it| !it.is_sidecar && it.has_no_token()) {
         Some(it) => looks_in_vain(it),
         // The path of the sidecar has its own rule.
-        None if presenters.iter().any(Presenter::looks_in_vain) => CheckResult::NotApplicable,
+        None if presenters.iter().any(Presenter::has_no_token) => CheckResult::NotApplicable,
         None => match &presenters[..] {
             [] => CheckResult::NotApplicable,
             [first, ..] => holds(format!("{} finds its token", first.in_words())),
@@ -208,7 +208,7 @@ fn looks_in_vain(it: &Presenter) -> CheckResult {
         "name in the variable the mount path and the path of the projected token, one behind the other"
     };
     let seen = match it.place() {
-        Place::At(path) => {
+        TokenPath::At(path) => {
             format!("{} looks for its token at `{path}`, where none is projected", it.in_words())
         }
         _ => format!("{} has an empty `{TOKEN_FILE}`", it.in_words()),
@@ -352,8 +352,8 @@ fn projects_for_the_audience(case: &Context) -> CheckResult {
 fn others_find_theirs(case: &Context) -> CheckResult {
     let others = others(case);
     let told = others.iter().find_map(|it| match it.place() {
-        Place::At(path) => Some((it, path)),
-        Place::Unreadable | Place::Unnamed => None,
+        TokenPath::At(path) => Some((it, path)),
+        TokenPath::Unreadable | TokenPath::Unnamed => None,
     });
     let Some((it, path)) = told else { return CheckResult::NotApplicable };
     let seen = match it.token() {

@@ -28,7 +28,7 @@ pub(super) struct Presenter<'a> {
 
 /// The path at which a container reads its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place<'a> {
+pub(super) enum TokenPath<'a> {
     At(&'a str),
     /// It comes from a Secret.
     Unreadable,
@@ -132,20 +132,20 @@ impl<'a> Presenter<'a> {
     }
 
     /// The path at which it reads its token.
-    pub(super) fn place(&self) -> Place<'_> {
+    pub(super) fn place(&self) -> TokenPath<'_> {
         let named = |name: &str| match self.environment.get(name) {
-            Some(Some(path)) if path.is_empty() => Place::Unnamed,
-            Some(Some(path)) => Place::At(path),
-            Some(None) => Place::Unreadable,
-            None if self.may_have_more => Place::Unreadable,
-            None => Place::Unnamed,
+            Some(Some(path)) if path.is_empty() => TokenPath::Unnamed,
+            Some(Some(path)) => TokenPath::At(path),
+            Some(None) => TokenPath::Unreadable,
+            None if self.may_have_more => TokenPath::Unreadable,
+            None => TokenPath::Unnamed,
         };
         if !self.is_sidecar {
             return named(TOKEN_FILE);
         }
-        let Some(index) = self.file_credential() else { return Place::Unnamed };
+        let Some(index) = self.file_credential() else { return TokenPath::Unnamed };
         match named(&format!("{CREDENTIALS}{index}__SignedAssertionFileDiskPath")) {
-            Place::Unnamed => named(TOKEN_FILE),
+            TokenPath::Unnamed => named(TOKEN_FILE),
             place => place,
         }
     }
@@ -153,24 +153,24 @@ impl<'a> Presenter<'a> {
     /// The token that it finds.
     pub(super) fn token(&self) -> Option<MountedToken<'_>> {
         match self.place() {
-            Place::At(path) => self.pod.token_at(self.container, path),
-            Place::Unreadable | Place::Unnamed => None,
+            TokenPath::At(path) => self.pod.token_at(self.container, path),
+            TokenPath::Unreadable | TokenPath::Unnamed => None,
         }
     }
 
     /// Whether there is certainly no token at its path.
-    pub(super) fn looks_in_vain(&self) -> bool {
+    pub(super) fn has_no_token(&self) -> bool {
         match self.place() {
-            Place::At(path) => self.token().is_none() && !self.pod.is_unknown_at(self.container, path),
-            Place::Unreadable => false,
-            Place::Unnamed => true,
+            TokenPath::At(path) => self.token().is_none() && !self.pod.is_unknown_at(self.container, path),
+            TokenPath::Unreadable => false,
+            TokenPath::Unnamed => true,
         }
     }
 
     fn reach(&self, audience: &str) -> Reach {
         match self.token() {
             Some(found) if found.token.audience != audience => Reach::OtherAudience,
-            None if self.looks_in_vain() => Reach::Nothing,
+            None if self.has_no_token() => Reach::Nothing,
             _ => Reach::Token,
         }
     }

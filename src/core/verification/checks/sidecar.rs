@@ -1,7 +1,7 @@
 //! Rules of the Entra auth sidecar: which credential it tries, and whether the file exists.
 
 use super::pod::{CLIENT_ID, annotations, audience, projected};
-use super::presenter::{CREDENTIALS, FILE, Place, Presenter, TOKEN_FILE, presenters};
+use super::presenter::{CREDENTIALS, FILE, Presenter, TOKEN_FILE, TokenPath, presenters};
 use super::{Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, quoted, violated};
 
 /// Source: the settings of Microsoft.Identity.Web.
@@ -95,7 +95,7 @@ fn the_file_is_there(case: &Context) -> CheckResult {
         let index = it.file_credential()?;
         let fix = "set `SignedAssertionFileDiskPath` to the mount path and the path of the projected token";
         match (it.place(), it.token()) {
-            (Place::Unnamed, _) => {
+            (TokenPath::Unnamed, _) => {
                 let seen =
                     format!("{} has neither a path for credential {index} nor `{TOKEN_FILE}`", it.in_words());
                 Some(violated(seen, "the path of a projected token", fix))
@@ -108,7 +108,7 @@ fn the_file_is_there(case: &Context) -> CheckResult {
                     "set that audience in the projected volume",
                 ))
             }
-            (Place::At(file), None) if it.looks_in_vain() => Some(violated(
+            (TokenPath::At(file), None) if it.has_no_token() => Some(violated(
                 format!("{} reads `{file}`, where no token is projected", it.in_words()),
                 projected(it.pod, it.container),
                 fix,

@@ -60,7 +60,7 @@ fn what_a_place_shows_is_dated_as_soon_as_our_clock_is_trusted() {
     let mut heard = api_servers();
     let key = rsa_key(0);
     let look = TargetObservation {
-        left: Some("1".to_owned()),
+        revision_after: Some("1".to_owned()),
         ..TargetObservation::of_own_listener([key.kid().clone()].into())
     };
     let begun = known(&[], std::slice::from_ref(&key));

@@ -38,7 +38,7 @@ impl World {
             for seen in &publisher.looks {
                 seen.is_some().hash(to);
                 if let Some(seen) = seen {
-                    (kids(&seen.look.view), seen.look.found == seen.look.left).hash(to);
+                    (kids(&seen.look.view), seen.look.revision_found == seen.look.revision_after).hash(to);
                 }
             }
         }
@@ -120,7 +120,7 @@ impl World {
             .hash(to);
         ledger.retention_hold().map(|hold| self.since(hold.until)).hash(to);
         for node in &self.nodes {
-            ledger.waived(&node.name).map(kids).hash(to);
+            ledger.propagation_waived(&node.name).map(kids).hash(to);
         }
     }
 
@@ -128,7 +128,7 @@ impl World {
         match answer {
             SourceAnswer::Announced(said) => {
                 for said in said {
-                    self.announcement(said.posted.announcement(), to);
+                    self.announcement(said.signed.announcement(), to);
                 }
             }
             other => (*other == SourceAnswer::Failed).hash(to),

@@ -147,7 +147,7 @@ impl World {
             let since = aborted.map_or(0, |last| last.at.as_second() + MARGIN);
             self.ordered |= 1 << key;
             let is_unseen = order.reason == OrderReason::Unseen;
-            if is_unseen && before.waived(node).is_none() && !self.forged {
+            if is_unseen && before.propagation_waived(node).is_none() && !self.forged {
                 return Err(Broken::OrderedTooEarly);
             }
             if is_unseen {

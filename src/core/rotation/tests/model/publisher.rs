@@ -309,7 +309,7 @@ impl World {
         if publisher.known.public_keys().next().is_none() {
             return Ok(false);
         }
-        if publisher.known.is_behind(written_from) {
+        if publisher.known.is_behind_target(written_from) {
             self.witness(index, written_from)?;
         }
         let ledger = Arc::clone(&self.publisher.as_ref().expect("it runs").known);
@@ -331,8 +331,8 @@ impl World {
         let view = each(wanted).map(kid_of).collect();
         let look = TargetObservation {
             view,
-            found: Some(marked(version)),
-            left: Some(marked(self.places[index].version)),
+            revision_found: Some(marked(version)),
+            revision_after: Some(marked(self.places[index].version)),
         };
         let known = ledger.observe_unmanaged(&named(index), &strangers, self.publisher_time());
         let is_known = self.shown(&known, index, &look).sequence() == ledger.sequence();

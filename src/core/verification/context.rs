@@ -97,7 +97,7 @@ impl PublishedKey {
     }
 
     /// Why the key is malformed. An unknown kind of key is no error, and a weak key has its own rule.
-    pub(super) fn oddity(&self) -> Option<&InvalidJwk> {
+    pub(super) fn malformation(&self) -> Option<&InvalidJwk> {
         self.jwk.as_ref().err().filter(|error| {
             !matches!(error, InvalidJwk::Unknown { .. } | InvalidJwk::Key(InvalidPublicKey::Weak { .. }))
         })
