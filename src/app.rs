@@ -421,7 +421,7 @@ pub enum AppError {
 }
 
 impl AppError {
-    /// What the operator can do.
+    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -226,7 +226,7 @@ pub enum ControlError {
 }
 
 impl ControlError {
-    /// What the operator can do.
+    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

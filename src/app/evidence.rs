@@ -207,7 +207,7 @@ impl From<WorkloadError> for EvidenceError {
 }
 
 impl EvidenceError {
-    /// What the operator can do.
+    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

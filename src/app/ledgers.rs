@@ -200,7 +200,7 @@ pub enum RotateError {
 }
 
 impl RotateError {
-    /// What the operator can do.
+    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -221,7 +221,7 @@ pub enum AdoptError {
 }
 
 impl AdoptError {
-    /// What the operator can do.
+    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -529,7 +529,7 @@ pub enum CannotSign {
 }
 
 impl CannotSign {
-    /// What the operator can do.
+    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

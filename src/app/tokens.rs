@@ -132,7 +132,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// What the operator can do.
+    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

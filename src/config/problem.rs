@@ -18,7 +18,7 @@ pub struct Problem {
     /// The key from the top of the file (`issuers[0].targets[1].url`), the flag, or the line.
     pub path: String,
     pub message: String,
-    /// What to do about it.
+    /// Suggests a remedy.
     pub hint: Option<String>,
 }
 

@@ -61,7 +61,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// The directory or file that the credentials are read from.
+    /// The kubeconfig that error messages name.
     fn place(&self) -> &Path {
         self.kubeconfig.as_deref().unwrap_or(Path::new("the default kubeconfig"))
     }

@@ -118,7 +118,7 @@ impl KubernetesError {
         matches!(self, Self::Status { status: StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, .. })
     }
 
-    /// What to do about it.
+    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

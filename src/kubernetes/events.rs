@@ -171,7 +171,7 @@ impl EventError {
         }
     }
 
-    /// What to do about it.
+    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.0.hint()

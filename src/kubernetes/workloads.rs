@@ -194,7 +194,7 @@ pub enum WorkloadError {
 }
 
 impl WorkloadError {
-    /// What the operator can do.
+    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
