@@ -1,4 +1,4 @@
-//! Where a target stores what is published, written as a URL.
+//! The location of a target, written as a URL.
 
 use std::{
     fmt,
@@ -9,10 +9,10 @@ use url::Url;
 
 use super::{problem::Fault, suggest, value};
 
-/// What a target's URL may begin with.
+/// The schemes of a target's URL.
 const SCHEMES: [&str; 4] = ["az", "s3", "gs", "file"];
 
-/// Where a target stores what is published.
+/// The location of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     /// `az://ACCOUNT/CONTAINER/PREFIX`; the container `$web` is a static website.
@@ -45,7 +45,7 @@ pub enum Location {
 }
 
 impl Location {
-    /// Reads a target's URL; nothing in it is percent-decoded.
+    /// Parses a target's URL; nothing is percent-decoded.
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let Some((scheme, rest)) = text.split_once("://") else {
             let known = suggest::one_of(["az://…", "s3://…", "gs://…", "file:///…"]);
@@ -56,7 +56,7 @@ impl Location {
                 fault
             });
         };
-        // A directory is a path, in which any character may stand.
+        // A directory is a path, which may contain any character.
         if scheme != "file" {
             value::without_secrets(text)?;
         }
@@ -72,7 +72,7 @@ impl Location {
         }
     }
 
-    /// The same place at another endpoint; a directory has none and is given back.
+    /// The same location at another endpoint; a directory, which has none, is an error.
     pub(super) fn with_endpoint(self, url: Url) -> Result<Self, Fault> {
         match self {
             Self::Azure { account, container, prefix, .. } => {
@@ -97,7 +97,7 @@ impl Location {
         }
     }
 
-    /// Whether there is an address of the store itself where everybody may be let to read.
+    /// Whether the store has an address for anonymous reads.
     pub(super) fn check_anonymous(&self) -> Result<(), Fault> {
         match self {
             Self::Directory(_) => Err(Fault::new("is `true`, but a directory has no address of its own")
@@ -120,7 +120,7 @@ impl Location {
     }
 }
 
-/// The URL; the endpoint is not part of it.
+/// The URL without the endpoint.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = match self {
@@ -208,7 +208,7 @@ fn gcs(text: &str, rest: &str) -> Result<Location, Fault> {
     Ok(Location::Gcs { bucket: bucket.to_owned(), prefix, endpoint: None })
 }
 
-/// Drops one `/` at the end and refuses segments that a store or a reader would resolve.
+/// Removes one trailing `/` and rejects segments that a store or a reader would resolve.
 fn checked_prefix(text: &str, prefix: &str) -> Result<String, Fault> {
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     match prefix.split('/').find(|segment| matches!(*segment, "" | "." | "..")) {
@@ -229,6 +229,6 @@ fn directory(text: &str, path: &str) -> Result<Location, Fault> {
             "`{text}` is the root of the file system, expected a directory below it"
         )));
     }
-    // Components drop doubled and closing slashes, so that one directory has one name.
+    // Components drop doubled and trailing slashes, so that one directory has one name.
     Ok(Location::Directory(Path::new(path).components().collect()))
 }

@@ -249,7 +249,7 @@ impl StatusStore {
         }
     }
 
-    /// Changes what is known of a source.
+    /// Changes the status of a source.
     pub fn source(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut SourceStatus)) {
         let notices = self.change(issuer, |status| {
             let source = named(&mut status.sources, name);
@@ -260,12 +260,12 @@ impl StatusStore {
         self.tell(notices);
     }
 
-    /// Forgets a source that is not asked any more.
+    /// Removes a source that is no longer configured.
     pub fn forget_source(&self, issuer: &Issuer, name: &str) {
         self.issuer(issuer, |status| drop(status.sources.remove(name)));
     }
 
-    /// Changes what is known of a target.
+    /// Changes the status of a target.
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
         let notice = self.change(issuer, |status| {
             let target = named(&mut status.targets, name);
@@ -276,7 +276,7 @@ impl StatusStore {
         self.tell(notice);
     }
 
-    /// Shows what a relying party would say of a token just now.
+    /// Records the current verdict of a relying party on a token.
     pub fn verified(&self, issuer: &Issuer, now: Timestamp, judgement: Verdict) {
         let notice = self.change(issuer, |status| {
             let known = status.verification.get_or_insert_default();
@@ -287,7 +287,7 @@ impl StatusStore {
         self.tell(notice);
     }
 
-    /// Shows why there was nothing to judge; the last judgement stays, and grows old.
+    /// Records why there was no verdict; the last verdict stays.
     pub fn unverified(&self, issuer: &Issuer, error: &str) {
         self.change(issuer, |status| {
             let known = status.verification.get_or_insert_default();
@@ -296,7 +296,7 @@ impl StatusStore {
         });
     }
 
-    /// Shows a ledger; `profile` is the one that is served. What the first one says is long past.
+    /// Sets the ledger; `profile` is the served one. The first ledger causes no Events.
     pub fn ledger(&self, ledger: Arc<Ledger>, profile: Profile) {
         let issuer = ledger.issuer().clone();
         let notices = self.change(&issuer, |status| {
@@ -307,12 +307,12 @@ impl StatusStore {
         self.tell(notices.into_iter().flatten());
     }
 
-    /// Waits for an issuer that the process starts with: it is not ready before.
+    /// Registers an issuer that the process starts with: readiness waits for it.
     pub fn expect(&self, issuer: &Issuer) {
         self.issuer(issuer, |_| {});
     }
 
-    /// Shows an issuer that came with a reload: the others were ready without it.
+    /// Registers an issuer that a reload added: readiness does not wait for it.
     pub fn expect_late(&self, issuer: &Issuer) {
         self.issuer(issuer, |status| status.late = true);
     }
