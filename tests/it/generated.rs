@@ -1,11 +1,11 @@
-//! Code that a tool wrote is what the tool would write today.
+//! Checks that generated code is up to date.
 
 use std::path::Path;
 use std::{env, fs};
 
 use tempfile::TempDir;
 
-/// `make generated` writes it anew.
+/// `make generated` updates it.
 fn is_fresh(version: &str, configure: impl FnOnce(tonic_prost_build::Builder) -> tonic_prost_build::Builder) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = root.join("proto").join(version);
@@ -27,7 +27,7 @@ fn is_fresh(version: &str, configure: impl FnOnce(tonic_prost_build::Builder) ->
 #[test]
 fn the_code_of_the_signers_protocol_is_fresh() {
     is_fresh("v1", |builder| builder);
-    // The service alone: its messages are those of `v1`.
+    // Only the service: its messages are those of `v1`.
     is_fresh("v1alpha1", |builder| builder.extern_path(".v1alpha1", "crate::signer::v1"));
 }
 
