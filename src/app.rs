@@ -62,7 +62,6 @@ pub use service::{Reread, Started, run};
 /// Interval between two reads of the embedded node's announcement.
 const EMBEDDED_EVERY: Duration = Duration::from_secs(1);
 
-/// One issuer with all its components.
 struct IssuerComponents {
     reconciler: Arc<IssuerReconciler>,
     sources: Vec<ConfiguredSource>,
@@ -77,7 +76,6 @@ enum Use {
     DryRun,
 }
 
-/// State shared by all issuers of a process.
 struct Shared {
     data_dir: PathBuf,
     board: StatusStore,
@@ -133,7 +131,6 @@ async fn plan_one(issuer: IssuerConfig, shared: &Shared) -> Result<Plan, AppErro
 pub struct Keys {
     pub keys: Vec<Jwk>,
     pub publication: Option<Publication>,
-    /// Paths of both documents.
     pub paths: Paths,
     pub notes: Vec<String>,
 }
@@ -421,7 +418,6 @@ pub enum AppError {
 }
 
 impl AppError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

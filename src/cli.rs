@@ -136,7 +136,6 @@ pub fn command() -> clap::Command {
     })
 }
 
-/// Runs the command line.
 #[must_use]
 pub fn run() -> ExitStatus {
     let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
@@ -269,7 +268,6 @@ fn print(text: &str) {
 /// Largest file, in bytes: a configuration of ten thousand issuers takes a tenth of it.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
-/// Prints a message on standard error.
 fn eprint(text: &str) {
     log::say(text);
 }

@@ -85,7 +85,6 @@ pub struct EventsConfig {
     pub context: Option<String>,
 }
 
-/// One issuer with its sources and targets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerConfig {
     pub issuer: Issuer,
@@ -154,7 +153,6 @@ pub struct LedgerConfig {
     pub context: Option<String>,
 }
 
-/// A signing node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignerConfig {
     pub socket: Option<SocketName>,
@@ -197,7 +195,6 @@ impl Default for SignerConfig {
     }
 }
 
-/// A PKCS#11 token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pkcs11Config {
     /// The library of the token's vendor. Absolute.
@@ -223,7 +220,6 @@ pub struct VerifyConfig {
     pub every: Duration,
     pub party: Party,
     pub cloud: Cloud,
-    /// The audience of the token.
     pub audience: String,
     /// The subject of the token. Without one: that of the source, or this process's own.
     pub service_account: Option<ServiceAccount>,
@@ -250,7 +246,6 @@ pub struct PreviousIssuerConfig {
     pub targets: Vec<TargetConfig>,
 }
 
-/// A source of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceConfig {
     ApiServer {
@@ -324,7 +319,6 @@ pub struct Instance {
     pub tls_server_name: Option<String>,
 }
 
-/// A target of publications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetConfig {
     /// The name in logs, metrics and the ledger; unique in its issuer.

@@ -37,7 +37,6 @@ const MAX_CONVERSATIONS: usize = 16;
 /// Time limit of a connection; a ledger that hangs takes ten seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A request of the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
@@ -61,7 +60,6 @@ pub struct TokenRequest {
     pub lifetime: Option<Duration>,
 }
 
-/// A reply of the service.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reply {
@@ -226,7 +224,6 @@ pub enum ControlError {
 }
 
 impl ControlError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -90,7 +90,6 @@ impl ListenError {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
 
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self.source.kind() {

@@ -174,7 +174,6 @@ impl SharedClient {
     }
 }
 
-/// The client cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("cannot load the certificate authorities that are to be trusted")]
@@ -186,7 +185,6 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -242,7 +240,6 @@ fn decoded(body: &[u8], coding: String, limit: u64) -> Result<Vec<u8>, BodyError
     }
 }
 
-/// The body of an answer cannot be used.
 #[derive(Debug)]
 pub enum BodyError {
     Failed(reqwest::Error),

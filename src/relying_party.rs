@@ -39,7 +39,6 @@ const MAX_DOCUMENT: usize = 1024 * 1024;
 /// Most redirects.
 const MAX_REDIRECTS: usize = 5;
 
-/// A relying party that verifies a token.
 #[derive(Clone, Debug)]
 pub struct RelyingParty {
     client: Client,

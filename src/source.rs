@@ -22,7 +22,6 @@ use crate::core::{
     ledger::merge::NodeStatement,
 };
 
-/// A configured source of keys.
 #[derive(Debug)]
 pub enum Source {
     ApiServer(Box<ApiServer>),
@@ -120,7 +119,6 @@ fn foreign_kids(keys: &[Jwk]) -> impl Iterator<Item = String> {
     })
 }
 
-/// A source could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot fetch the keys of source `{name}`")]
 pub struct FetchError {
@@ -130,14 +128,12 @@ pub struct FetchError {
 }
 
 impl FetchError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.cause.hint()
     }
 }
 
-/// Error of a source of any kind.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     #[error(transparent)]
@@ -151,7 +147,6 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

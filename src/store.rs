@@ -39,7 +39,6 @@ enum Revision {
     ConfigMap(Box<config_map::Object>),
 }
 
-/// The store of one issuer's ledger.
 #[derive(Clone, Debug)]
 pub struct LedgerStore {
     home: Home,
@@ -241,7 +240,6 @@ impl fmt::Display for At {
     }
 }
 
-/// A ledger could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot {action} `{path}`")]
@@ -287,7 +285,6 @@ impl StoreError {
         matches!(self, Self::Kubernetes { source, .. } if source.is_refusal())
     }
 
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -44,7 +44,6 @@ pub use error::{TargetError, WriteError};
 /// the memory.
 const MAX_DOCUMENT_BYTES: u64 = 1024 * 1024;
 
-/// A target of publications.
 #[derive(Debug)]
 pub struct Target {
     name: String,

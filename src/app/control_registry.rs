@@ -60,7 +60,6 @@ impl ControlRegistry {
         Registration { offices: self.clone(), issuer }
     }
 
-    /// Handles a request.
     pub(super) async fn answer(self, request: Request) -> Reply {
         self.try_to_answer(request)
             .await

@@ -176,7 +176,6 @@ fn is_of(token: &UnverifiedToken, keys: &BTreeSet<Kid>) -> bool {
     token.header().kid.as_ref().is_none_or(|kid| keys.contains(kid))
 }
 
-/// The evidence cannot be gathered.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
     #[error(transparent)]
@@ -207,7 +206,6 @@ impl From<WorkloadError> for EvidenceError {
 }
 
 impl EvidenceError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -37,7 +37,6 @@ pub(super) fn all_terms(issuer: &IssuerConfig) -> Vec<Terms> {
     own.into_iter().chain(former).map(terms).collect()
 }
 
-/// The store of an issuer's ledger.
 pub(super) fn store(data_dir: &Path, issuer: &IssuerConfig) -> LedgerStore {
     open(data_dir, issuer, |map| map)
 }
@@ -188,7 +187,6 @@ async fn change<E>(
     Ok(refused)
 }
 
-/// A rotation command was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     #[error(transparent)]
@@ -200,7 +198,6 @@ pub enum RotateError {
 }
 
 impl RotateError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -211,7 +208,6 @@ impl RotateError {
     }
 }
 
-/// A key was not adopted.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     #[error(transparent)]
@@ -221,7 +217,6 @@ pub enum AdoptError {
 }
 
 impl AdoptError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -21,7 +21,6 @@ use crate::config::Schedule;
 const STRIDE: usize = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The schedules of all issuers.
 #[derive(Clone)]
 pub(super) struct Scheduler {
     scheduler: JobScheduler,

@@ -467,7 +467,6 @@ fn trust_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("trust")
 }
 
-/// The directory of the nodes' announcements.
 pub(super) fn announcements_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("announcements")
 }
@@ -529,7 +528,6 @@ pub enum CannotSign {
 }
 
 impl CannotSign {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

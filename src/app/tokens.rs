@@ -104,7 +104,6 @@ pub async fn cluster(context: Option<String>, wanted: &Wanted) -> Result<Token, 
     Ok(server.mint(&wanted.account, &wanted.audiences, wanted.lifetime).await?)
 }
 
-/// Whether a data directory has an embedded signer.
 #[must_use]
 pub fn has_embedded(data_dir: &Path) -> bool {
     super::keyring_directory(data_dir).is_dir()
@@ -120,7 +119,6 @@ fn random_uuid() -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// No token was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     #[error(transparent)]
@@ -132,7 +130,6 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

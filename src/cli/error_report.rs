@@ -9,7 +9,6 @@ use std::{
 pub use crate::core::text::redaction::in_one_line as one_line;
 use crate::core::text::redaction::{printable, redact};
 
-/// The exit status of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// Done, or the answer is yes. Exit code 0.
@@ -21,7 +20,6 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// The exit code.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -44,7 +42,6 @@ pub enum Style {
     /// Only text: a file, a pipe, or `NO_COLOR` is set.
     #[default]
     Plain,
-    /// A terminal.
     Coloured,
 }
 

@@ -14,7 +14,6 @@ use super::problem::Problem;
 /// text, and a private key.
 const MAX_SHOWN: usize = 64;
 
-/// A value and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) value: Value,
@@ -34,7 +33,6 @@ pub(super) enum Value {
     Refused,
 }
 
-/// The origin of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A built-in default without a file.

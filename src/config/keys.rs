@@ -48,7 +48,6 @@ pub(super) struct Key {
     pub(super) example: &'static str,
 }
 
-/// The type of a value.
 pub(super) enum Kind {
     Text,
     Bool,
@@ -74,7 +73,6 @@ pub(super) enum Kind {
     Kinds(&'static [(&'static str, &'static Section)]),
 }
 
-/// Whether a key is required.
 pub(super) enum Requirement {
     Required,
     Optional,

@@ -45,7 +45,6 @@ pub struct TlsFiles {
     asked: Notify,
 }
 
-/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reloaded {
     /// The files hold the served pair.

@@ -99,7 +99,6 @@ impl Access {
     }
 }
 
-/// A request to the API server.
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) path: String,

@@ -118,7 +118,6 @@ impl KubernetesError {
         matches!(self, Self::Status { status: StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, .. })
     }
 
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -147,7 +147,6 @@ fn series(bulletin: &EventUpdate) -> EventSeries {
     }
 }
 
-/// An Event could not be sent.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot tell a Kubernetes Event")]
 pub struct EventError(#[from] KubernetesError);
@@ -171,7 +170,6 @@ impl EventError {
         }
     }
 
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.0.hint()

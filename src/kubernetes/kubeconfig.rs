@@ -55,7 +55,6 @@ fn merged(listed: &[PathBuf]) -> Result<Kubeconfig, KubernetesError> {
     merged.ok_or_else(|| missing.expect("a list has a file"))
 }
 
-/// The proxy settings.
 pub(super) struct Proxies {
     /// `proxy-url` of the cluster.
     cluster: Option<String>,

@@ -22,7 +22,6 @@ const MAX_LIST: usize = 32 * 1024 * 1024;
 /// Source: `manifest_staging/charts/workload-identity-webhook` of that project.
 const WEBHOOK: &str = "azure-wi-webhook-mutating-webhook-configuration";
 
-/// The workloads of one cluster.
 #[derive(Debug)]
 pub struct Workloads {
     connection: Connection,
@@ -194,7 +193,6 @@ pub enum WorkloadError {
 }
 
 impl WorkloadError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -142,7 +142,6 @@ fn read(directory: &Path) -> Result<Vec<(PathBuf, SignedAnnouncement)>, Announce
     paths.into_iter().map(read).collect()
 }
 
-/// The announcements cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnouncementError {
     #[error("no node has announced its keys in `{directory}`", directory = directory.display())]
@@ -164,7 +163,6 @@ pub enum AnnouncementError {
 }
 
 impl AnnouncementError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

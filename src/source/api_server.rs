@@ -33,7 +33,6 @@ const PROBE_AUDIENCE: &str = "signpost-probe";
 /// Source: `minExpirationSeconds` in `kubernetes/pkg/apis/authentication/validation/validation.go`.
 const PROBE_LIFETIME: Duration = Duration::from_mins(10);
 
-/// One API server.
 #[derive(Debug)]
 pub struct ApiServer {
     name: String,

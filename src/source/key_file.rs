@@ -435,7 +435,6 @@ pub enum KeyFileError {
 }
 
 impl KeyFileError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

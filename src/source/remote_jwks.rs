@@ -50,7 +50,6 @@ pub struct Place {
     pub ca_file: Option<PathBuf>,
 }
 
-/// A JWKS at a URL.
 #[derive(Debug)]
 pub struct RemoteJwks {
     name: String,
@@ -203,7 +202,6 @@ async fn bearer(path: &Path) -> Result<HeaderValue, RemoteError> {
     Ok(value)
 }
 
-/// There is no usable JWKS.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     #[error("cannot read `{path}`", path = path.display())]
@@ -229,7 +227,6 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

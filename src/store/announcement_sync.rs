@@ -227,7 +227,6 @@ fn take_over(directory: &Path, theirs: &BTreeMap<NodeName, String>) -> Result<()
     Ok(())
 }
 
-/// Announcements could not be synced.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnouncementSyncError {
     #[error("cannot carry announcements in namespace `{namespace}`")]
@@ -243,7 +242,6 @@ impl AnnouncementSyncError {
         matches!(self, Self::Kubernetes { source, .. } if source.is_refusal())
     }
 
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

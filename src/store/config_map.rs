@@ -34,7 +34,6 @@ const MAX_ANSWER: usize = 4 * MAX_DATA;
 /// The object that holds a ledger.
 pub(super) type Object = ConfigMap;
 
-/// One `ConfigMap`.
 pub struct ConfigMapStore {
     namespace: String,
     name: String,

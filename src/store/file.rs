@@ -325,7 +325,6 @@ pub enum DirectoryInUse {
 }
 
 impl DirectoryInUse {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> String {
         match self {

@@ -29,7 +29,6 @@ const METADATA_SERVICES: [&str; 3] = ["169.254.169.254", "169.254.170.2", "metad
 const METADATA_PATHS: [&str; 4] =
     ["/latest/api/token", "/latest/meta-data/", "/metadata/identity/oauth2/token", "/computeMetadata/"];
 
-/// The connections that all targets share.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     clients: HttpClients,

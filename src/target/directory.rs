@@ -46,7 +46,6 @@ const LOCK: &str = ".signpost.lock";
 /// Longest wait for another writer, which holds the lock for a few milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// A target directory.
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     root: Arc<Path>,
@@ -185,7 +184,6 @@ fn cannot(task: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Cause {
     move |source| Cause::File { task, path, source }
 }
 
-/// Suggests a remedy.
 pub(super) fn hint(cause: &Cause) -> Option<String> {
     match cause {
         Cause::File { path, source, .. } => match source.kind() {

@@ -10,7 +10,6 @@ use crate::{
     http_client::{ClientError, REQUEST_TIMEOUT},
 };
 
-/// A target could not be set up, read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {task} {}target `{target}`", of(path.as_deref()))]
 pub struct TargetError {
@@ -37,14 +36,12 @@ impl TargetError {
         self
     }
 
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.hint.clone()
     }
 }
 
-/// A document was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// A concurrent write happened: read and decide again.
@@ -55,7 +52,6 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -79,7 +79,6 @@ pub struct Traffic {
     pub connections: usize,
 }
 
-/// The status of one issuer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IssuerStatus {
     /// Whether there are valid documents to serve.
@@ -126,7 +125,6 @@ pub struct LedgerStatus {
     pub failures: u64,
 }
 
-/// The status of one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SourceStatus {
     /// Whether the last answer was used.
@@ -157,7 +155,6 @@ pub struct SourceStatus {
     pub signing_key_ready_at: Option<Timestamp>,
 }
 
-/// The status of one target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TargetStatus {
     /// Whether it held the publication at the last observation.
@@ -224,7 +221,6 @@ impl StatusStore {
         Self(Arc::new(State { notices: Some(notices), ..State::default() }))
     }
 
-    /// Changes the status of an issuer.
     pub fn issuer(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus)) {
         let notices = self.change(issuer, |status| {
             let before = IssuerBefore::of(status);
@@ -249,7 +245,6 @@ impl StatusStore {
         }
     }
 
-    /// Changes the status of a source.
     pub fn source(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut SourceStatus)) {
         let notices = self.change(issuer, |status| {
             let source = named(&mut status.sources, name);
@@ -265,7 +260,6 @@ impl StatusStore {
         self.issuer(issuer, |status| drop(status.sources.remove(name)));
     }
 
-    /// Changes the status of a target.
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
         let notice = self.change(issuer, |status| {
             let target = named(&mut status.targets, name);

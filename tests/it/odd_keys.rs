@@ -21,7 +21,6 @@ fn kids(jwks: &str) -> Vec<String> {
     keys.iter().map(|key| key["kid"].as_str().expect("a kid").to_owned()).collect()
 }
 
-/// The JWK of a key file.
 fn jwk(file: &Path) -> Value {
     let said =
         Signpost::new(["jwks", "--source", file.to_str().expect("text")]).finish(WITHIN).expect_code(0);

@@ -365,7 +365,7 @@ impl Rotation<'_> {
             let name = reader.name();
             let found = self.seen.get_mut(name).expect("it is there");
             reader.present(self.issuer, &standby).unwrap_or_else(|why| panic!("{name}: {why}"));
-            // The token of the standby key did not make it look for the old one.
+            // The token of the standby key did not make it look for the old one again.
             if reader.present(self.issuer, &old).is_err() {
                 "at once".clone_into(&mut found.withdrawn);
             }

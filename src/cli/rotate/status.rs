@@ -14,7 +14,6 @@ const WIDTH: usize = 44;
 const LEGEND: [(&str, char); 5] =
     [("published", '·'), ("standby", '·'), ("ready", '─'), ("active", '█'), ("retired", '▒')];
 
-/// The full text.
 pub(super) fn text(report: &RotationStatus) -> String {
     let mut text = format!("issuer {} at {}\n", report.issuer, seconds(report.at));
     if report.keys.is_empty() {

@@ -56,7 +56,6 @@ impl Counters {
         totals
     }
 
-    /// The shard of this thread.
     fn shard(&self) -> &Shard {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS);

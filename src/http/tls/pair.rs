@@ -178,7 +178,6 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

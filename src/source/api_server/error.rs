@@ -32,7 +32,6 @@ pub enum ApiServerError {
 }
 
 impl ApiServerError {
-    /// Suggests a remedy.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

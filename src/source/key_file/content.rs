@@ -203,7 +203,6 @@ pub enum InvalidContent {
 }
 
 impl InvalidContent {
-    /// Suggests a remedy.
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::Block { source: InvalidKey::Encrypted, .. } => {

@@ -62,7 +62,6 @@ impl Service {
         }
     }
 
-    /// Why an object was not written.
     pub(super) fn not_written(&self, error: &Error) -> Failure {
         let lost = matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. })
             && service_code(&error.to_string()).is_none_or(|code| LOST_RACE.contains(&code.as_str()));
@@ -110,7 +109,6 @@ impl Service {
         }
     }
 
-    /// Suggests a remedy.
     pub(super) fn hint(&self, cause: &Cause) -> Option<String> {
         match cause {
             Cause::AccessDenied { code: Some(code) } if code == "RequestTimeTooSkewed" => {

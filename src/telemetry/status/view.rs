@@ -12,7 +12,6 @@ use crate::core::{
     rotation::NodeStatus,
 };
 
-/// One issuer.
 #[derive(Serialize)]
 pub(super) struct View {
     ready: bool,
@@ -57,7 +56,6 @@ struct IncidentView {
     what: String,
 }
 
-/// One key of the ledger.
 #[derive(Serialize)]
 struct KeyView {
     kid: String,
@@ -71,7 +69,6 @@ struct KeyView {
     shown: BTreeMap<String, Timestamp>,
 }
 
-/// One change of the ledger.
 #[derive(Serialize)]
 struct ChangeView {
     at: Timestamp,

@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A page of documentation.
 pub(super) struct Page {
     /// Relative to the root of the package.
     pub(super) path: PathBuf,

@@ -39,7 +39,6 @@ impl Mutations {
         }
     }
 
-    /// Makes one change.
     fn mutate(&mut self, bytes: &mut Vec<u8>) {
         let dice = &mut self.dice;
         let at = dice.below(bytes.len() + 1);

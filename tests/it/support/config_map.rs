@@ -57,7 +57,6 @@ impl<'a> ConfigMap<'a> {
         self.server.create(&self.collection(), &object);
     }
 
-    /// Replaces all data.
     #[track_caller]
     pub(crate) fn replace_data(&self, data: &Value) {
         let mut object = self.object().expect("it is there");

@@ -120,7 +120,6 @@ impl ExternalSigner {
         self.log = "info";
     }
 
-    /// Kills it.
     pub(crate) fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.kill();

@@ -145,7 +145,6 @@ impl Running {
         self.process.signal(Signal::TERM);
     }
 
-    /// Kills it.
     pub(crate) fn kill(&mut self) {
         self.process.signal(Signal::KILL);
         // It holds its locks until it is gone.

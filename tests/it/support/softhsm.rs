@@ -28,7 +28,6 @@ impl SoftHsm {
         hsm
     }
 
-    /// Initialises another token.
     pub(crate) fn initialise(&self, label: &str) {
         let mut command = Command::new(components::path("softhsm_util"));
         command.arg("--module").arg(components::path("softhsm"));

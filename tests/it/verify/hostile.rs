@@ -26,7 +26,6 @@ fn verify(issuer: &str) -> Finished {
     Signpost::new(["verify", "--issuer", issuer]).finish(WITHIN)
 }
 
-/// Answers every request alike.
 fn answering(body: impl Into<Vec<u8>>) -> Scripted {
     let body = String::from_utf8(body.into()).expect("a test of text");
     Scripted::start(move |_| (200, body.clone()))
