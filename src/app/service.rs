@@ -169,7 +169,7 @@ pub async fn run(
 }
 
 /// Raises the limit of open files to the hard limit, because the usual soft limit is meant for programs that
-/// use `select`, and divides it between the listeners: every connection is one file.
+/// use `select`, and allocates them: every connection is one file.
 fn share_open_files(config: &Config) -> OpenFiles {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

@@ -45,8 +45,8 @@ impl Reach {
             }
     }
 
-    /// Rejects a URL with credentials: its author chose them, and a relying party sends none. Also rejects an
-    /// IP address in place of a name, which is not resolved, and another port of this machine.
+    /// Rejects a URL with credentials: its author chose them, and a relying party sends none. Also rejects a
+    /// forbidden IP address, because it is not resolved later, and another port of this machine.
     pub(super) fn check(&self, url: &str) -> Result<(), Unanswered> {
         // An invalid URL fails as a request.
         let Ok(url) = Url::parse(url) else { return Ok(()) };
