@@ -1,4 +1,4 @@
-//! Wiring: the only place that constructs edges and joins tasks.
+//! Wiring: the only module that constructs components and joins tasks.
 
 use std::{
     collections::BTreeSet,
@@ -59,17 +59,16 @@ pub mod tokens;
 pub use crate::store::DirectoryInUse;
 pub use service::{Reread, Started, run};
 
-/// Time between two looks at the announcements of the embedded node.
+/// Interval between two reads of the embedded node's announcement.
 const EMBEDDED_EVERY: Duration = Duration::from_secs(1);
 
-/// One issuer with all its edges.
 struct IssuerComponents {
     reconciler: Arc<IssuerReconciler>,
     sources: Vec<ConfiguredSource>,
     target_reconcilers: Vec<TargetReconciler>,
 }
 
-/// How a set of edges will be used.
+/// What an issuer's components are constructed for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     Serve,
@@ -77,7 +76,6 @@ enum Use {
     DryRun,
 }
 
-/// What all issuers of a process share.
 struct Shared {
     data_dir: PathBuf,
     board: StatusStore,
@@ -93,9 +91,9 @@ impl Shared {
     }
 }
 
-/// Does everything once, issuer after issuer; beside a running service too (`docs/decisions/0010`). An issuer fails
-/// when its ledger, its keyring or an address cannot be used, and stops no other one; sources and targets that fail
-/// are part of its pass.
+/// Runs one pass for each issuer in turn; safe beside a running service (`docs/decisions/0010`). An issuer
+/// fails when its ledger, its keyring or an address cannot be used, and does not stop the others; failing
+/// sources and targets are reported in its [`SyncReport`].
 pub async fn sync(config: Config, adopt: bool) -> Vec<(Issuer, Result<SyncReport, AppError>)> {
     let mut passes = Vec::new();
     let shared = Shared::new(&config.data_dir, StatusStore::default());
@@ -114,7 +112,7 @@ async fn sync_one(issuer: IssuerConfig, shared: &Shared, adopt: bool) -> Result<
     Ok(sync::sync(&wired.reconciler, wired.sources, &mut wired.target_reconcilers, adopt).await?)
 }
 
-/// Finds out what [`sync()`] would do.
+/// Computes what [`sync()`] would do.
 pub async fn plan(config: Config) -> Vec<(Issuer, Result<Plan, AppError>)> {
     let mut plans = Vec::new();
     let shared = Shared::new(&config.data_dir, StatusStore::default());
@@ -129,24 +127,23 @@ async fn plan_one(issuer: IssuerConfig, shared: &Shared) -> Result<Plan, AppErro
     Ok(sync::plan(&wired.reconciler, wired.sources, &mut wired.target_reconcilers).await?)
 }
 
-/// What `jwks` prints: a publication, or keys alone where no issuer is known.
+/// What `jwks` prints: a publication, or only the keys when no issuer is known.
 pub struct Keys {
     pub keys: Vec<Jwk>,
     pub publication: Option<Publication>,
-    /// Where both documents belong.
     pub paths: Paths,
     pub notes: Vec<String>,
 }
 
-/// Reads the sources once and renders what they list; nothing is stored.
+/// Reads the sources once and renders their keys; stores nothing.
 ///
 /// # Errors
 ///
-/// Fails when a source does, and when there is nothing to print.
+/// Fails when a source cannot be read, and when there are no keys to print.
 pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     let mut keys = Vec::new();
     let mut notes = Vec::new();
-    // Without an issuer the keys are rendered alike; its name stands in the discovery document alone.
+    // The keys render the same without an issuer: its name appears only in the discovery document.
     let placeholder = || Issuer::parse("https://issuer.invalid").expect("valid");
     let issuer = config.issuer.clone().unwrap_or_else(placeholder);
     let shared = Shared::new(&config.data_dir, StatusStore::default());
@@ -166,7 +163,7 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
     Ok(Keys { keys, publication: config.issuer.map(|_| publication), paths: terms.paths(), notes })
 }
 
-/// Constructs the edges of one issuer and shows what it knew when it last ran.
+/// Constructs the components of one issuer and publishes its stored state.
 async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<IssuerComponents, AppError> {
     let Shared { data_dir, board, connections, .. } = shared;
     let all_terms = ledgers::all_terms(&issuer);
@@ -184,7 +181,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
         config_map: issuer.ledger.as_ref().map(|ledger| format!("{}/{}", ledger.namespace, ledger.name)),
         margin: issuer.margin,
     };
-    // A service goes on carrying; one pass needs what is there now.
+    // A service keeps syncing in the background; a single pass needs the announcements now.
     if let Some(announcement_sync) =
         signer::announcement_sync(data_dir, &issuer, None).filter(|_| usage != Use::Serve)
     {
@@ -236,7 +233,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
     Ok(IssuerComponents { reconciler: Arc::new(reconciler), sources, target_reconcilers })
 }
 
-/// All targets of an issuer, those of its former names too.
+/// All targets of an issuer, including those of its previous names.
 fn all_targets(issuer: &IssuerConfig) -> impl Iterator<Item = &TargetConfig> {
     issuer.targets.iter().chain(issuer.previous_issuers.iter().flat_map(|former| &former.targets))
 }
@@ -249,7 +246,7 @@ fn retention(issuer: &IssuerConfig) -> Retention {
     }
 }
 
-/// The targets that must show a key before it signs.
+/// The targets that must serve a key before it signs.
 fn required_targets(issuer: &IssuerConfig) -> BTreeSet<String> {
     all_targets(issuer)
         .filter(|target| target.required_for_rotation)
@@ -275,17 +272,17 @@ fn target(config: TargetConfig, terms: &Terms, connections: &Connections) -> Res
     Target::new(name, location, &outside, connections)
 }
 
-/// What sources are expected to be.
+/// What the sources are expected to report.
 #[derive(Default)]
 struct Expected {
-    /// The issuer that API servers say that they are; `None`: any.
+    /// The issuer that API servers must report; `None`: any.
     issuer: Option<Issuer>,
     former: Vec<Issuer>,
-    /// The issuer that nodes announce keys of; `None`: any.
+    /// The issuer that announcements must name; `None`: any.
     announced: Option<Issuer>,
     /// The node that signs in this process.
     own: Option<NodeName>,
-    /// The `ConfigMap` of the ledger, beside which nodes announce.
+    /// The `ConfigMap` of the ledger; announcements are stored beside it.
     config_map: Option<String>,
     margin: Duration,
 }
@@ -375,7 +372,7 @@ fn sources(
     sources
 }
 
-/// Addresses like these, on which nobody listens now, for a hint.
+/// Unused addresses similar to `wanted`, for a hint.
 #[must_use]
 pub fn free_addresses(wanted: [SocketAddr; 2]) -> [SocketAddr; 2] {
     // Held until both are found.
@@ -393,7 +390,7 @@ fn keyring_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("keys")
 }
 
-/// The work could not be done, or not even begun.
+/// The operation failed, or could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     #[error(transparent)]
@@ -423,7 +420,6 @@ pub enum AppError {
 }
 
 impl AppError {
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

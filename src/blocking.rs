@@ -1,8 +1,8 @@
-//! Work on files, with an end to waiting for it.
+//! Blocking file operations with a time limit.
 //!
-//! A system call cannot be given up: a file system that does not answer, such as a hung NFS mount, keeps the
-//! thread that asked. So waiting has a deadline, and a place that hangs keeps no more than eight threads,
-//! however often it is tried again.
+//! A system call cannot be cancelled: a file system that does not answer, such as a hung NFS mount, blocks
+//! the calling thread. So waiting has a deadline, and a hung path blocks no more than eight threads, however
+//! often it is retried.
 
 use std::{
     collections::BTreeMap,
@@ -21,21 +21,21 @@ use zeroize::Zeroizing;
 
 use crate::files;
 
-/// Longest wait for files: a disk answers within milliseconds, and whoever polls has to go on.
+/// Longest wait for files: a disk answers within milliseconds, and a poll loop must go on.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// Threads at work in one place at once: as many as have a session with a PKCS#11 token.
+/// Most concurrent threads per path: as many as have a session with a PKCS#11 token.
 const AT_ONCE: usize = 8;
-/// Time between two attempts at a lock, which is held for a few milliseconds.
+/// Interval between two attempts to lock a file; locks are held for a few milliseconds.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
-/// The places in which somebody works or waits for a turn.
+/// The paths that threads use or wait for.
 static PLACES: Mutex<BTreeMap<PathBuf, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
 
-/// Does work on the files of a place, where it may block.
+/// Runs blocking work on the files of a path.
 ///
 /// # Errors
 ///
-/// Fails when it is not done within [`PATIENCE`]. It may still be done later.
+/// Fails when it is not done within [`PATIENCE`]. It may still complete later.
 pub async fn at<T: Send + 'static>(
     place: &Path,
     work: impl FnOnce() -> T + Send + 'static,
@@ -47,7 +47,7 @@ pub async fn at<T: Send + 'static>(
 ///
 /// # Errors
 ///
-/// Fails when it is not done in time. It may still be done later.
+/// Fails when it is not done in time. It may still complete later.
 pub async fn within<T: Send + 'static>(
     patience: Duration,
     place: &Path,
@@ -56,7 +56,7 @@ pub async fn within<T: Send + 'static>(
     timeout(patience, in_turn(place, work)).await.map_err(|_| TimedOut { patience })
 }
 
-/// As [`at`], for those who have a deadline of their own.
+/// As [`at`], for callers with their own deadline.
 pub async fn in_turn<T: Send + 'static>(place: &Path, work: impl FnOnce() -> T + Send + 'static) -> T {
     let turn = turns(place).acquire_owned().await.expect("nobody closes it");
     let done = spawn_blocking(move || {
@@ -67,7 +67,7 @@ pub async fn in_turn<T: Send + 'static>(place: &Path, work: impl FnOnce() -> T +
     match done.await {
         Ok(done) => done,
         Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
-        // The process ends: nobody waits for it any more.
+        // The runtime shuts down: no task awaits the result.
         Err(_) => pending().await,
     }
 }
@@ -76,13 +76,13 @@ pub async fn in_turn<T: Send + 'static>(place: &Path, work: impl FnOnce() -> T +
 ///
 /// # Errors
 ///
-/// Fails when it cannot be read in time, is no regular file, and when it has more than `limit` bytes.
+/// Fails when it cannot be read in time, is not a regular file, or has more than `limit` bytes.
 pub async fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = path.to_owned();
     at(path, move || files::read(&file, limit).map(Zeroizing::new)).await?
 }
 
-/// The places in which threads are at work now.
+/// The paths that threads currently use.
 #[must_use]
 pub fn places() -> Vec<PathBuf> {
     let places = locked();
@@ -105,12 +105,12 @@ fn locked() -> MutexGuard<'static, BTreeMap<PathBuf, Weak<Semaphore>>> {
     PLACES.lock().expect("nobody panics while holding it")
 }
 
-/// Locks a file against other processes until it is dropped. The file is made when there is none.
+/// Locks a file against other processes until it is dropped. The file is created when it is missing.
 ///
 /// # Errors
 ///
-/// Fails when another process holds it for longer than `wait`, and when something else than a regular file has its
-/// name: a pipe or a device would be waited for, and a link could make a file anywhere.
+/// Fails when another process holds it for longer than `wait`, and when the path is not a regular file:
+/// opening a pipe or a device could block, and a link could create a file anywhere.
 pub fn lock(path: &Path, mode: u32, wait: Duration) -> io::Result<File> {
     let file = files::open_lock(path, mode)?;
     let start = Instant::now();

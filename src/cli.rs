@@ -1,7 +1,7 @@
-//! The command line: one file per verb, from flags to a workflow to what is printed.
+//! The command line: one file per command, from flags to a workflow to its output.
 //!
-//! Data goes to standard output, all else to standard error. Exit codes: 0 done or yes, 1 checked and
-//! the answer is no, 2 could not.
+//! Data goes to standard output, everything else to standard error. Exit codes: 0 done or yes, 1 checked and
+//! the answer is no, 2 failed.
 
 use std::{
     error::Error,
@@ -39,11 +39,11 @@ mod verify;
 
 use error_report::{ExitStatus, Style, render};
 
-/// What a service logs unless told otherwise: changes, and nothing of how libraries keep house. `kube`
-/// logs every failed request as an error; ours are logged once, when they begin.
+/// The default log filter of a service: changes, without the internals of libraries. `kube` logs every failed
+/// request as an error; ours are logged once, when they begin.
 const USUAL: &str = "info,tokio_cron_scheduler=warn,object_store=warn,kube_client=off";
 
-/// How long a process that ends waits for files that are being written.
+/// Longest wait of an ending process for unfinished file writes.
 const UNFINISHED: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
@@ -124,10 +124,11 @@ enum Verb {
     Config(config_verb::ConfigVerb),
 }
 
-/// The command line itself, for tests that hold documentation against it.
+/// The command line definition, for tests that compare documentation with it.
 #[must_use]
 pub fn command() -> clap::Command {
-    // What only a service needs: taken by `sync` too, so that both can be given the same flags and environment.
+    // Flags that only a service needs: `sync` accepts them too, so that both can have the same flags and
+    // environment.
     let of_a_service =
         ["admin_listen", "tls_certificate", "tls_private_key", "events_pod", "events_pod_uid", "schedule"];
     Arguments::command().mut_subcommand("sync", |sync| {
@@ -135,7 +136,6 @@ pub fn command() -> clap::Command {
     })
 }
 
-/// Does what the arguments say.
 #[must_use]
 pub fn run() -> ExitStatus {
     let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
@@ -163,7 +163,7 @@ pub fn run() -> ExitStatus {
 
 impl Arguments {
     fn carry_out(self) -> Result<ExitStatus, Failure> {
-        // A verb that ends says what it did; a service that stays says what happens.
+        // A command that ends prints its result; a service logs.
         let stays = match &self.verb {
             Verb::Run(_) => true,
             Verb::Signer(arguments) => arguments.is_service(),
@@ -199,7 +199,7 @@ enum Output {
     Json,
 }
 
-/// An error as it is told to the person at the terminal, or to whoever collects log lines.
+/// An error for the terminal or for a log.
 struct Failure {
     text: String,
     error: String,
@@ -253,22 +253,21 @@ impl From<CannotRead> for Failure {
     }
 }
 
-/// Colours are for terminals whose owner did not ask for none (<https://no-color.org>).
+/// Colours are only for terminals without `NO_COLOR` (<https://no-color.org>).
 #[expect(clippy::disallowed_methods, reason = "it is about the terminal, not about what Signpost does")]
 fn style() -> Style {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if io::stderr().is_terminal() && !unwanted { Style::Coloured } else { Style::Plain }
 }
 
-/// Prints data. Whoever reads may stop early; that is no error.
+/// Prints data. A reader that stops early is no error.
 fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush());
 }
 
-/// Largest file that is read, in bytes: a configuration of ten thousand issuers has a tenth of it.
+/// Largest file, in bytes: a configuration of ten thousand issuers takes a tenth of it.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
-/// Tells the person at the terminal.
 fn eprint(text: &str) {
     log::say(text);
 }
@@ -295,7 +294,7 @@ fn read_config(path: Option<&Path>) -> Result<Option<(PathBuf, String)>, CannotR
     }
 }
 
-/// A file of people, as text in UTF-8 where it is text.
+/// Reads an operator's file; text must be UTF-8.
 fn read_file(path: &Path, hint: &str) -> Result<Vec<u8>, Failure> {
     Ok(in_utf8(&read_bytes(path, hint)?).into_owned())
 }
@@ -309,7 +308,7 @@ fn working_directory() -> Result<PathBuf, Failure> {
     std::env::current_dir().map_err(|error| Failure::new(&error, Some("change to a directory that exists")))
 }
 
-/// Runs the asynchronous part of a verb, and leaves behind what still waits for a file system.
+/// Runs the asynchronous part of a command, without waiting for hung file systems at the end.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("threads and sockets are to be had");

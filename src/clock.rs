@@ -1,8 +1,8 @@
-//! The one place that reads the time.
+//! The only module that reads the system time.
 
 use jiff::Timestamp;
 
-/// The current time, in whole seconds: nothing here is decided on less.
+/// The current time in whole seconds, the resolution of all decisions.
 #[expect(clippy::disallowed_methods, reason = "this is the place that reads it")]
 #[must_use]
 pub fn now() -> Timestamp {

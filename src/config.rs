@@ -1,8 +1,8 @@
-//! What the operator wants: flags > environment > file > default, checked once, into one [`Config`].
+//! The configuration: flags > environment > file > default, checked once, into one [`Config`].
 //!
-//! The file and the flags become one tree whose nodes know where they were written; the reader goes
-//! through it with the table of `keys` in hand, and goes on after a fault, so that all of them are
-//! reported at once. Reads no file, no environment (clap does that for [`Flags`]) and no clock.
+//! The file and the flags become one tree whose nodes record their origin; the reader checks it against the
+//! table in `keys`, and continues after a fault, so that all faults are reported at once. Reads no file, no
+//! environment (clap does that for [`Flags`]) and no clock.
 
 use std::{
     collections::BTreeSet,
@@ -45,35 +45,35 @@ pub use self::{
 use self::{document::Node, problem::Problems};
 pub use crate::core::location::Location;
 
-/// Everything that `run` and `sync` need to know.
+/// The configuration of `run` and `sync`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where relying parties read the documents.
+    /// The address that serves the documents to relying parties.
     pub listen: SocketAddr,
-    /// Where operators read health, metrics and status.
+    /// The address that serves health, metrics and status to operators.
     pub admin_listen: SocketAddr,
-    /// How relying parties are spoken to over TLS; without it, in plain text.
+    /// TLS for relying parties; without it, plain text.
     pub tls: Option<TlsConfig>,
-    /// Most connections of relying parties at once; at least 1.
+    /// Most concurrent connections of relying parties; at least 1.
     pub max_connections: usize,
-    /// Where the ledger and the embedded keyring live. Absolute.
+    /// The directory of the ledger and the embedded keyring. Absolute.
     pub data_dir: PathBuf,
-    /// Whom to tell of changes, failures and recoveries; `None`: nobody.
+    /// Kubernetes Events for changes, failures and recoveries; `None`: none are sent.
     pub events: Option<EventsConfig>,
     /// At least one; no two with the same issuer.
     pub issuers: Vec<IssuerConfig>,
 }
 
-/// Where a certificate and its private key lie, as PEM.
+/// Paths of a certificate and its private key, as PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// Absolute; the server's certificate first, then those that lead to a CA.
+    /// Absolute; the server's certificate first, followed by its chain to a CA.
     pub certificate: PathBuf,
     /// Absolute.
     pub private_key: PathBuf,
 }
 
-/// The pod that Kubernetes Events are about, and the way to its cluster.
+/// The pod that Kubernetes Events refer to, and the access to its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsConfig {
     pub namespace: String,
@@ -81,62 +81,61 @@ pub struct EventsConfig {
     pub pod_uid: Option<String>,
     /// With neither this nor a context: the cluster this process runs in.
     pub kubeconfig: Option<PathBuf>,
-    /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
+    /// Context of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
     pub context: Option<String>,
 }
 
-/// One issuer: where its keys come from and where they go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerConfig {
     pub issuer: Issuer,
-    /// Where relying parties read the JWKS; an `https` URL, or `http` on loopback.
+    /// The URL of the JWKS for relying parties; `https`, or `http` on loopback.
     pub jwks_uri: String,
-    /// Which keys are served, and published where a target does not say otherwise.
+    /// Which keys are served, and published to targets without a profile of their own.
     pub profile: Profile,
-    /// Longest that a relying party may keep a JWKS: the `max-age` that is served with it. At most 1 h.
+    /// The `max-age` of the served JWKS: the longest that a relying party may cache it. At most 1 h.
     pub jwks_max_age: Duration,
     /// Longest `exp - iat` of a token of this issuer.
     pub max_token_lifetime: Duration,
-    /// What is added to every wait, for clocks that disagree.
+    /// Added to every wait, because clocks differ.
     pub margin: Duration,
-    /// How long every place shows a key before it signs. At least twice `jwks_max_age`.
+    /// How long every target serves a key before it signs. At least twice `jwks_max_age`.
     pub propagation: Duration,
     /// The age at which a signing key is replaced. Longer than `propagation` and `margin` together.
     pub rotate_after: Duration,
     /// When it may be replaced because of its age; `None`: at any time.
     pub rotate_within: Option<Window>,
-    /// Publish although an API server says that it is another issuer.
+    /// Publish although an API server reports another issuer.
     pub allow_issuer_mismatch: bool,
     /// At least one; names are unique.
     pub sources: Vec<SourceConfig>,
-    /// May be empty: then the documents are served over HTTP alone. Names and locations are unique.
+    /// May be empty: then the documents are only served over HTTP. Names and locations are unique.
     pub targets: Vec<TargetConfig>,
     /// When all targets are read in full and repaired.
     pub schedule: Schedule,
-    /// Where the ledger lives; `None`: in a file in the data directory.
+    /// The `ConfigMap` of the ledger; `None`: a file in the data directory.
     pub ledger: Option<LedgerConfig>,
-    /// What a node that signs for it needs to know.
+    /// The settings of a signing node.
     pub signer: Option<SignerConfig>,
     /// Issuers that were moved to this one. The names of their targets are unique among those of the issuer.
     pub previous_issuers: Vec<PreviousIssuerConfig>,
-    /// What is found out about its tokens; `None`: nothing.
+    /// The periodic check of its tokens; `None`: no check.
     pub verify: Option<VerifyConfig>,
 }
 
 impl IssuerConfig {
-    /// Whether keys of this issuer are made and sign in this very process.
+    /// Whether keys of this issuer are generated and sign in this process.
     #[must_use]
     pub fn signs(&self) -> bool {
         self.sources.contains(&SourceConfig::Embedded)
     }
 
-    /// Whether its documents are served over HTTP alone.
+    /// Whether its documents are only served over HTTP.
     #[must_use]
     pub fn has_no_target(&self) -> bool {
         self.targets.is_empty() && self.previous_issuers.iter().all(|former| former.targets.is_empty())
     }
 
-    /// Whether keys come from nodes that say what they sign with.
+    /// Whether keys come from nodes that announce them.
     #[must_use]
     pub fn has_nodes(&self) -> bool {
         self.signs() || self.sources.iter().any(|source| matches!(source, SourceConfig::Announcements { .. }))
@@ -150,35 +149,34 @@ pub struct LedgerConfig {
     pub name: String,
     /// With neither this nor a context: the cluster this process runs in.
     pub kubeconfig: Option<PathBuf>,
-    /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
+    /// Context of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
     pub context: Option<String>,
 }
 
-/// A node that signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignerConfig {
     pub socket: Option<SocketName>,
-    /// Permissions of the socket.
+    /// Mode of the socket.
     pub mode: u32,
     /// Group of the socket.
     pub gid: Option<u32>,
-    /// Who may connect, besides root and ourselves.
+    /// The UIDs that may connect, in addition to root and our own.
     pub uids: BTreeSet<u32>,
     /// `None`: the host name.
     pub node: Option<NodeName>,
-    /// Empty: the issuer alone.
+    /// Empty: only the issuer.
     pub api_audiences: BTreeSet<String>,
-    /// How often the API server asks for the keys; at least 1 s.
+    /// Interval at which the API server fetches the keys; at least 1 s.
     pub refresh_hint: Duration,
     pub key_type: KeyType,
-    /// Where private keys are made and kept, unless that is in the data directory.
+    /// The PKCS#11 token for private keys; `None`: the data directory.
     pub pkcs11: Option<Pkcs11Config>,
-    /// Where operators read health and metrics of a node by itself.
+    /// The address that serves health and metrics of a standalone node.
     pub admin_listen: Option<SocketAddr>,
     pub additional_verification_keys: Vec<VerificationKeyConfig>,
 }
 
-/// That of a node that only its own process asks.
+/// The defaults of a node that is used only within its own process.
 impl Default for SignerConfig {
     fn default() -> Self {
         Self {
@@ -197,7 +195,6 @@ impl Default for SignerConfig {
     }
 }
 
-/// A PKCS#11 token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pkcs11Config {
     /// The library of the token's vendor. Absolute.
@@ -207,7 +204,7 @@ pub struct Pkcs11Config {
     pub pin_file: PathBuf,
 }
 
-/// Public keys of before.
+/// Previous public keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerificationKeyConfig {
     /// Absolute.
@@ -216,33 +213,32 @@ pub struct VerificationKeyConfig {
     pub exclude: bool,
 }
 
-/// A token that is judged again and again, against the public documents.
+/// A token that is periodically verified against the public documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyConfig {
-    /// Time between two looks; at least 1 s.
+    /// Interval between two checks; at least 1 s.
     pub every: Duration,
     pub party: Party,
     pub cloud: Cloud,
-    /// For whom the token is.
     pub audience: String,
-    /// Whose token it is. Without one: that of the source, or this process's own.
+    /// The subject of the token. Without one: that of the source, or this process's own.
     pub service_account: Option<ServiceAccount>,
-    /// Whether addresses are asked that cannot be reached from the internet.
+    /// Whether addresses outside the internet may be contacted.
     pub allow_private: bool,
-    /// Authorities that are trusted besides those of the system. Absolute.
+    /// Certificate authorities trusted in addition to those of the system. Absolute.
     pub ca_file: Option<PathBuf>,
 }
 
-/// What `signer` needs to know.
+/// The configuration of `signer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// Where keyring, announcement and ledger live. Absolute.
+    /// The directory of keyring, announcement and ledger. Absolute.
     pub data_dir: PathBuf,
     pub issuer: IssuerConfig,
     pub signer: SignerConfig,
 }
 
-/// An issuer that tokens and relying parties still name.
+/// A previous issuer, which tokens and relying parties still name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreviousIssuerConfig {
     pub issuer: Issuer,
@@ -250,22 +246,23 @@ pub struct PreviousIssuerConfig {
     pub targets: Vec<TargetConfig>,
 }
 
-/// Where keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceConfig {
     ApiServer {
         name: String,
         /// With neither this nor a context: the cluster this process runs in.
         kubeconfig: Option<PathBuf>,
-        /// Of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
+        /// Context of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
         context: Option<String>,
-        /// Whether its API servers are found through the cluster.
+        /// Whether its API servers are discovered through the cluster.
         discover: bool,
-        /// Listed by hand; with neither these nor `discover`: whoever answers at the one URL.
+        /// API servers listed by hand; with neither these nor `discover`: the one that answers at the
+        /// cluster's URL.
         instances: Vec<Instance>,
-        /// Whose token shows which key signs now. Without one: this process's own service account.
+        /// The subject of the probe token, which shows the current signing key. Without one: this process's
+        /// own service account.
         probe: Option<ServiceAccount>,
-        /// Time between two polls; at least 1 s.
+        /// Interval between two polls; at least 1 s.
         every: Duration,
     },
     Files {
@@ -274,7 +271,7 @@ pub enum SourceConfig {
         paths: Vec<String>,
         /// Whether they may hold no file.
         optional: bool,
-        /// Time between two polls; at least 1 s.
+        /// Interval between two polls; at least 1 s.
         every: Duration,
     },
     Url {
@@ -282,17 +279,18 @@ pub enum SourceConfig {
         /// `https`, or `http` on loopback; without user, query and fragment.
         url: String,
         bearer_token_file: Option<PathBuf>,
-        /// In place of the certificate authorities of the system.
+        /// Replaces the certificate authorities of the system.
         ca_file: Option<PathBuf>,
-        /// Time between two polls; at least 1 s.
+        /// Interval between two polls; at least 1 s.
         every: Duration,
     },
-    /// What nodes that sign say of their keys.
+    /// The announcements of signing nodes.
     Announcements {
         name: String,
-        /// Absolute; a file for each node. `None`: in the data directory, carried there from beside the ledger.
+        /// Absolute; one file per node. `None`: in the data directory, synced from the `ConfigMaps` beside
+        /// the ledger.
         directory: Option<PathBuf>,
-        /// Time between two polls; at least 1 s.
+        /// Interval between two polls; at least 1 s.
         every: Duration,
     },
     /// The keyring in the data directory. Without a signer, the only source of its issuer.
@@ -317,47 +315,46 @@ impl SourceConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     pub url: String,
-    /// The name its certificate is checked for, where it is dialled by address.
+    /// The name that its certificate must have, where it is dialled by address.
     pub tls_server_name: Option<String>,
 }
 
-/// Where publications go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetConfig {
     /// The name in logs, metrics and the ledger; unique in its issuer.
     pub name: String,
     pub location: Location,
-    /// Where the world reads what is stored there; no `/` at its end.
+    /// The public URL of the stored documents; no trailing `/`.
     pub public_url: Option<String>,
-    /// Whether the world reads it from the store itself.
+    /// Whether relying parties read from the store itself.
     pub anonymous: bool,
-    /// Authorities that are trusted besides those of the system. Absolute.
+    /// Certificate authorities trusted in addition to those of the system. Absolute.
     pub ca_file: Option<PathBuf>,
-    /// Whether a key must be shown here before it may sign.
+    /// Whether a key must be served here before it may sign.
     pub required_for_rotation: bool,
     pub profile: Profile,
 }
 
-/// What `jwks` needs to know.
+/// The configuration of `jwks`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeysConfig {
-    /// Not needed to print keys; where it is known, API servers are checked against it.
+    /// Optional; if known, API servers must report it.
     pub issuer: Option<Issuer>,
-    /// Where relying parties read the JWKS, if that does not follow from the issuer.
+    /// The URL of the JWKS for relying parties, if it does not follow from the issuer.
     pub jwks_uri: Option<String>,
-    /// Every key unless a flag says otherwise: what is printed is published by somebody else.
+    /// All keys by default: another service publishes the output.
     pub profile: Profile,
     /// At least one.
     pub sources: Vec<SourceConfig>,
-    /// Where the embedded keyring lives. Absolute.
+    /// The directory of the embedded keyring. Absolute.
     pub data_dir: PathBuf,
 }
 
 /// Checks flags and the file into one configuration.
 ///
-/// `file` is the configuration file's path, for messages, and its text; `cwd` is where relative paths
-/// in flags start. With neither a file nor an issuer or a source the result is the embedded default:
-/// one issuer `http://LISTEN` with its own keyring.
+/// `file` is the configuration file's path, for messages, and its text; relative paths in flags start at
+/// `cwd`. With neither a file nor an issuer or a source the result is the embedded default: one issuer
+/// `http://LISTEN` with its own keyring.
 ///
 /// # Errors
 ///
@@ -371,7 +368,7 @@ pub fn load(
     checked(flags, file, cwd, |tree, problems| check::config(tree, now, problems))
 }
 
-/// Checks as much as is needed to print keys: an issuer may be missing.
+/// Checks only the settings for printing keys: the issuer is optional.
 ///
 /// # Errors
 ///
@@ -387,7 +384,7 @@ pub fn load_for_keys(
     checked(&all, file, cwd, |tree, problems| check::keys_config(tree, profile, now, problems))
 }
 
-/// Checks everything, for a node that signs: one issuer has a `signer`.
+/// Checks the whole configuration of a signing node: one issuer must have a `signer`.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
-//! How the operator of this machine speaks to a running service: a socket in its data directory.
+//! The control socket of a running service, in its data directory, for the operator of this machine.
 //!
-//! One line of JSON asks, one answers, and the conversation is over. Whoever runs the service may speak, and
-//! root; nobody else can open the socket, and the kernel says who is at the other end.
+//! One line of JSON is the request, one the reply, and the connection ends. Only the user of the service and
+//! root may connect: no other user can open the socket, and the kernel reports the peer's UID.
 
 use std::{
     fs::{self, File},
@@ -32,24 +32,23 @@ use crate::{
 const NAME: &str = "control.sock";
 /// Largest line, in bytes: a report of a hundred keys for each of some thousand issuers.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
-/// Most conversations at once.
+/// Most concurrent connections.
 const MAX_CONVERSATIONS: usize = 16;
-/// How long a conversation may take; a ledger that hangs takes ten seconds.
+/// Time limit of a connection; a ledger that hangs takes ten seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Where every key stands: of one issuer, or of all.
+    /// The rotation status of one issuer, or of all.
     Rotation { issuer: Option<String> },
-    /// Something of a rotation. The issuer may be left out where there is one alone.
+    /// A rotation command. The issuer may be omitted where there is only one.
     Rotate { issuer: Option<String>, ask: RotationCommand },
     /// A token of the node that this process runs.
     Token(TokenRequest),
 }
 
-/// What a token shall say.
+/// The requested claims of a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
@@ -57,18 +56,17 @@ pub struct TokenRequest {
     pub namespace: String,
     pub service_account: String,
     pub audiences: Vec<String>,
-    /// From now to `exp`; without one the service decides.
+    /// From now to `exp`; by default the service decides.
     pub lifetime: Option<Duration>,
 }
 
-/// The answer.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reply {
     Rotation(Vec<RotationStatus>),
-    /// Whoever holds it is its subject.
+    /// A bearer token: its holder acts as its subject.
     Token(String),
-    /// It was done, for this issuer.
+    /// The command was applied to this issuer.
     Done {
         issuer: String,
     },
@@ -85,7 +83,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Listens in a data directory that is held: a socket of before is nobody's.
+    /// Listens in a locked data directory: an existing socket is a leftover.
     ///
     /// # Errors
     ///
@@ -102,7 +100,7 @@ impl Control {
         Ok(Self { listener, path })
     }
 
-    /// Answers until `stop` resolves.
+    /// Serves until `stop` resolves.
     pub async fn serve<A>(
         self,
         answer: impl Fn(Request) -> A + Clone + Send + 'static,
@@ -134,7 +132,7 @@ impl Control {
                 },
             }
         }
-        // Where that hangs it stays, and the next service makes it anew.
+        // If the removal hangs, the socket stays, and the next service replaces it.
         let path = self.path.clone();
         let _ = blocking::at(&self.path, move || fs::remove_file(path)).await;
     }
@@ -175,11 +173,11 @@ async fn say(stream: &mut UnixStream, words: &impl Serialize) -> io::Result<()> 
     stream.write_all(&line).await
 }
 
-/// Asks the service that runs on a data directory.
+/// Sends a request to the service that runs on a data directory.
 ///
 /// # Errors
 ///
-/// Fails with [`ControlError::NobodyListens`] when none does, and when it breaks off.
+/// Fails with [`ControlError::NobodyListens`] when no service runs, and when the connection breaks.
 pub async fn ask(data_dir: &Path, request: &Request) -> Result<Reply, ControlError> {
     let path = data_dir.join(NAME);
     let directory = match directory(data_dir) {
@@ -209,12 +207,12 @@ fn directory(path: &Path) -> io::Result<File> {
     fs::OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// The name of a socket has room for 108 bytes (unix(7)), and a data directory may be deeper than that.
+/// The path of a socket is limited to 108 bytes (unix(7)), and a data directory may be deeper than that.
 fn in_directory(directory: &File, name: &str) -> PathBuf {
     format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()).into()
 }
 
-/// The operator and the service cannot speak.
+/// The control socket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("cannot listen on `{path}`", path = path.display())]
@@ -226,7 +224,6 @@ pub enum ControlError {
 }
 
 impl ControlError {
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

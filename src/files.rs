@@ -1,8 +1,8 @@
-//! Files that are read without trust in what stands at their path, and written whole.
+//! Reads files from untrusted paths, and writes files atomically.
 //!
-//! A name in a directory that others may write can be a pipe that never ends, a device, or a link to somebody
-//! else's file. So only regular files are read, up to a size; and what is written gets a name that nobody can
-//! foresee before it takes its place. Everything here blocks as long as the disk does, and no longer.
+//! A name in a directory that others may write can be an endless pipe, a device, or a link to a file of
+//! another user. So only regular files are read, up to a size; and a file is written under an unpredictable
+//! name before it is renamed. Everything here blocks as long as the disk does, and no longer.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -25,65 +25,67 @@ use rustix::{
 
 use crate::clock;
 
-/// Mode of a file for its owner alone.
+/// Mode of a file that only its owner may read.
 pub const PRIVATE_FILE: u32 = 0o600;
-/// Mode of a directory for its owner alone.
+/// Mode of a directory that only its owner may read.
 pub const PRIVATE_DIRECTORY: u32 = 0o700;
 /// Mode of a file that everybody may read.
 pub const PUBLIC_FILE: u32 = 0o644;
 /// Mode of a directory that everybody may read.
 pub const PUBLIC_DIRECTORY: u32 = 0o755;
 
-/// How the name of a file that is being written begins and ends.
+/// Prefix and suffix of temporary files.
 const STAGED: (&str, &str) = (".signpost-", ".tmp");
 /// Name of a socket until it is in its place.
 const SOCKET: &str = "socket";
 /// Age in seconds from which a file that was being written counts as left behind by a crash.
 const LEFT_BEHIND: i64 = 3600;
-/// Most names of a directory that are looked at for such files.
+/// Most directory entries that are checked for such files.
 const MAX_LOOKED_AT: usize = 10_000;
 
-/// Opens a regular file, whatever links lead to it.
+/// Opens a regular file, through symbolic links.
 ///
 /// # Errors
 ///
-/// Fails when it cannot be opened, and when it is anything else: a pipe is not waited for, a device not woken.
+/// Fails when it cannot be opened, and when it is not a regular file: pipes and devices are never opened.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     open_with(path, OFlags::empty())
 }
 
-/// Reads a regular file, whatever links lead to it.
+/// Reads a regular file, through symbolic links.
 ///
 /// # Errors
 ///
-/// Fails as [`open_regular`] does, and with [`io::ErrorKind::FileTooLarge`] when it has more than `limit` bytes.
+/// Fails as [`open_regular`] does, and with [`io::ErrorKind::FileTooLarge`] when it has more than `limit`
+/// bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     up_to(open_regular(path)?, limit)
 }
 
-/// Reads a regular file that stands under this name itself, in a directory that others may write.
+/// Reads a regular file without following a symbolic link, for directories that others may write.
 ///
 /// # Errors
 ///
-/// Fails as [`read`] does, and when the name is that of a symbolic link.
+/// Fails as [`read`] does, and when the path is a symbolic link.
 pub fn read_no_follow(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     up_to(open_with(path, OFlags::NOFOLLOW)?, limit)
 }
 
-/// Reads what a person has named, which may be a pipe, such as `/dev/stdin`.
+/// Reads a file that the operator names, which may be a pipe, such as `/dev/stdin`.
 ///
 /// # Errors
 ///
-/// Fails when it cannot be read, and with [`io::ErrorKind::FileTooLarge`] when there is more than `limit` bytes.
+/// Fails when it cannot be read, and with [`io::ErrorKind::FileTooLarge`] when there are more than `limit`
+/// bytes.
 pub fn read_stream(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     up_to(File::open(path)?, limit)
 }
 
 fn open_with(path: &Path, links: OFlags) -> io::Result<File> {
-    // Found first and opened then: to open a device may do something.
+    // Checks before opening: opening a device may have side effects.
     let found = File::from(open(path, OFlags::PATH | OFlags::CLOEXEC | links, Mode::empty())?);
     must_be_regular(&found)?;
-    // What holds a lease on a file lets others wait for it.
+    // A lease on the file would block the open.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     Ok(open(format!("/proc/self/fd/{}", found.as_raw_fd()), flags, Mode::empty())?.into())
 }
@@ -103,11 +105,12 @@ fn must_be_regular(file: &File) -> io::Result<()> {
     Err(io::Error::new(error, format!("{found}, expected a regular file")))
 }
 
-/// Reads what comes to its end.
+/// Reads to the end.
 ///
 /// # Errors
 ///
-/// Fails when it cannot be read, and with [`io::ErrorKind::FileTooLarge`] when there is more than `limit` bytes.
+/// Fails when it cannot be read, and with [`io::ErrorKind::FileTooLarge`] when there are more than `limit`
+/// bytes.
 pub fn up_to(reader: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -118,7 +121,7 @@ pub fn up_to(reader: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A file that is complete on disk under another name, and goes away unless it is committed.
+/// A complete temporary file on disk, which is removed unless it is committed.
 #[derive(Debug)]
 pub struct Staged {
     directory: File,
@@ -127,11 +130,11 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Writes a file beside its place, with this mode whatever the umask.
+    /// Writes a temporary file beside `path`, with this mode whatever the umask.
     ///
     /// # Errors
     ///
-    /// Fails when there is no such directory, and when it cannot be written. Nothing stays then.
+    /// Fails when there is no such directory, and when the file cannot be written. No file is left then.
     pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
         remove_left_behind(parent(path));
@@ -146,11 +149,12 @@ impl Staged {
         Ok(staged)
     }
 
-    /// Puts it in its place, to stay. A link there is replaced, not followed.
+    /// Renames the file to its path, durably. A symbolic link there is replaced, not followed.
     ///
     /// # Errors
     ///
-    /// Fails when something is there that no file can replace, and when that cannot be synced to disk.
+    /// Fails when the path is something that no file can replace, and when the rename cannot be synced to
+    /// disk.
     pub fn commit(self) -> io::Result<()> {
         renameat(&self.directory, &self.temporary, &self.directory, &self.name)?;
         self.directory.sync_all()
@@ -159,12 +163,12 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // After a commit there is none.
+        // After a commit it does not exist.
         let _ = unlinkat(&self.directory, &self.temporary, AtFlags::empty());
     }
 }
 
-/// Replaces a file of a directory that is there, or makes it. It is there whole, and to stay, when this returns.
+/// Creates or replaces a file in an existing directory, atomically and durably.
 ///
 /// # Errors
 ///
@@ -173,7 +177,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     Staged::write(path, bytes, mode)?.commit()
 }
 
-/// Gives whatever stands at a path another name, in the same directory.
+/// Renames the entry at a path, within its directory.
 ///
 /// # Errors
 ///
@@ -182,7 +186,7 @@ pub fn move_aside(path: &Path) -> io::Result<()> {
     fs::rename(path, path.with_file_name(staged_name()?))
 }
 
-/// Removes what a crash left of a write, as far as it can.
+/// Removes temporary files left over from a crash, as far as possible.
 fn remove_left_behind(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     let is_staged = |name: &OsStr| {
@@ -199,12 +203,12 @@ fn remove_left_behind(directory: &Path) {
     }
 }
 
-/// Makes a directory, and those above it that are missing, with this mode whatever the umask. One that is there
-/// stays as it is.
+/// Creates a directory and its missing parents, with this mode whatever the umask. An existing one is not
+/// changed.
 ///
 /// # Errors
 ///
-/// Fails when it cannot be made.
+/// Fails when it cannot be created.
 pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -218,17 +222,17 @@ pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
         made => {
             made?;
             open_directory(path, OFlags::NOFOLLOW)?.set_permissions(Permissions::from_mode(mode))?;
-            // One that we may not read is made to last by its owner.
+            // A parent that we may not read is synced by its owner.
             File::open(above).map_or(Ok(()), |above| above.sync_all())
         }
     }
 }
 
-/// Opens a file for locking, and makes it when it is missing.
+/// Opens a file for locking, and creates it when it is missing.
 ///
 /// # Errors
 ///
-/// Fails when it cannot be opened, and when something else has its name: a link, a pipe.
+/// Fails when it cannot be opened, and when the path is something else: a link, a pipe.
 pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let lock = open(path, flags, Mode::from_raw_mode(mode)).map(File::from).map_err(|error| match error {
@@ -243,12 +247,12 @@ pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
     Ok(lock)
 }
 
-/// Listens at a path, in place of a file that is there, and says which inode the socket has. It appears with its
-/// mode and group: until then it is in a directory of its own, where nobody else can exchange it.
+/// Listens at a path, replacing an existing file, and returns the inode of the socket. It appears with its
+/// mode and group: until then it is in a private directory, where no other user can replace it.
 ///
 /// # Errors
 ///
-/// Fails when there is no directory for it or that cannot be written, and when it cannot have the group.
+/// Fails when the directory is missing or cannot be written, and when the group cannot be set.
 pub fn bind_socket(path: &Path, mode: u32, gid: Option<u32>) -> io::Result<(UnixListener, u64)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
     remove_left_behind(parent(path));
@@ -259,7 +263,7 @@ pub fn bind_socket(path: &Path, mode: u32, gid: Option<u32>) -> io::Result<(Unix
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let private = File::from(openat(&directory, &private_name, flags, Mode::empty())?);
         private.set_permissions(Permissions::from_mode(PRIVATE_DIRECTORY))?;
-        // The name of a socket has room for 108 bytes (unix(7)).
+        // The path of a socket is limited to 108 bytes (unix(7)).
         let staged = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", private.as_raw_fd()));
         let bind = || {
             let listener = UnixListener::bind(&staged)?;
@@ -278,7 +282,7 @@ pub fn bind_socket(path: &Path, mode: u32, gid: Option<u32>) -> io::Result<(Unix
     bound
 }
 
-/// One that nobody can foresee.
+/// An unpredictable name.
 fn staged_name() -> io::Result<String> {
     let mut random = [0; 8];
     openssl::rand::rand_bytes(&mut random)?;

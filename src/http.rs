@@ -1,7 +1,7 @@
-//! The two listeners: documents for the world, health and metrics for the operator.
+//! The two listeners: public documents, and health and metrics for the operator.
 //!
-//! Nothing here asks anybody: what is answered was put here before ([`documents::Slot`]) or is handed in
-//! as a function ([`admin::Views`]). No request ever causes one upstream.
+//! Handlers send no requests: they serve content stored before ([`documents::Slot`]) or returned by a
+//! function ([`admin::Views`]). No request ever causes one upstream.
 
 use std::{io, net::SocketAddr};
 
@@ -17,25 +17,25 @@ pub mod tls;
 
 pub use server::{Server, WhenFull};
 
-/// How many connections may wait to be accepted. The kernel may allow fewer (`net.core.somaxconn`).
+/// Longest queue of connections to accept. The kernel may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 1024;
 
-/// A bound socket that does not serve yet, so that a port in use is known before anything else happens.
+/// A bound socket that does not serve yet, so that a port in use is detected first.
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
 }
 
 impl Listener {
-    /// Binds an address. Wants to be called within a runtime.
+    /// Binds an address. Must be called within a runtime.
     ///
     /// # Errors
     ///
-    /// Fails when the address is in use or not ours.
+    /// Fails when the address is in use or not local.
     pub fn bind(address: SocketAddr) -> Result<Self, ListenError> {
         let bind = || {
             let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            // Or the port could not be had for a minute after a restart.
+            // Otherwise the port stays unavailable for a minute after a restart.
             socket.set_reuseaddr(true)?;
             socket.bind(address)?;
             let socket = socket.listen(BACKLOG)?;
@@ -45,7 +45,7 @@ impl Listener {
         bind().map_err(|source| ListenError::new(address, source))
     }
 
-    /// Binds two addresses, of which both are named if neither can be had.
+    /// Binds two addresses; the error names both if neither is available.
     ///
     /// # Errors
     ///
@@ -60,18 +60,18 @@ impl Listener {
         }
     }
 
-    /// The address with the port that was really bound.
+    /// The address with the actual port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// A listener could not be bound, or two.
+/// One or both listeners could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}")]
 pub struct ListenError {
-    /// With the process that has it, if that can be seen.
+    /// With the process that uses it, if visible.
     address: String,
     source: io::Error,
 }
@@ -84,13 +84,12 @@ impl ListenError {
         Self { address: format!("`{address}`{holder}"), source }
     }
 
-    /// Whether somebody else listens there.
+    /// Whether another process listens there.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
 
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self.source.kind() {

@@ -1,7 +1,7 @@
-//! How others are asked over HTTP: as whom, trusting whom, for how long, and what may come back.
+//! The HTTP client for all requests: user agent, trust, time limits, size limits.
 //!
-//! One TLS set-up and one pool serve thousands of sources and targets. Nobody follows a redirect: credentials
-//! must not travel on, and who is trusted is decided by the URL that was given.
+//! One TLS set-up and one pool serve thousands of sources and targets. Redirects are not followed:
+//! credentials must not travel on, and the configured URL decides which server is trusted.
 
 use std::{
     collections::BTreeMap,
@@ -26,26 +26,26 @@ use crate::{
     core::{jose::publication::sha256_hex, text::in_utf8},
 };
 
-/// What every request says of who sends it: firewalls refuse those that say nothing.
+/// The `User-Agent` of every request: firewalls refuse requests without one.
 pub const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
-/// Longest wait for a connection, TLS included.
+/// Longest wait for a connection, including TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest that one request may take, its body included: well below the 30 s between two polls. The documents
-/// are small: a service that needs longer is ill, and the next pass asks again.
+/// Time limit of one request, including its body: well below the 30 s between two polls. The documents are
+/// small: a slower service is faulty, and the next pass retries.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Largest file of certificate authorities that is read, in bytes: that of a system has a tenth of it.
+/// Largest file of certificate authorities, in bytes: that of a system takes a tenth of it.
 const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
 
-/// Which certificate authorities are trusted.
+/// The trusted certificate authorities.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
     /// Those of the system, or of `SSL_CERT_FILE`.
     #[default]
     System,
-    /// Those of this file besides.
+    /// Those of this file in addition to the system's.
     Also(PathBuf),
-    /// Those of this file and no other.
+    /// Only those of this file.
     Only(PathBuf),
 }
 
@@ -78,7 +78,7 @@ impl Trust {
     }
 }
 
-/// A client that nobody else has, made of what all clients have in common and what `adapt` adds.
+/// Builds a client that is not shared, from the common settings and those that `adapt` adds.
 ///
 /// # Errors
 ///
@@ -91,7 +91,7 @@ pub async fn client(
     make(trust, file.as_ref().map(|(path, pem)| (*path, pem.as_slice())), adapt).await
 }
 
-/// On a thread of its own: loading the certificates of the system takes longer than all else that a start takes.
+/// On a blocking thread: loading the certificates of the system takes longer than the rest of the start.
 async fn make(
     trust: &Trust,
     file: Option<(&Path, &[u8])>,
@@ -111,7 +111,7 @@ async fn make(
     })
 }
 
-/// The clients that all share. Each is made when it is first needed, and again when its `ca_file` has changed.
+/// The shared clients. Each is built on first use, and again when its `ca_file` has changed.
 #[derive(Clone, Debug, Default)]
 pub struct HttpClients(Arc<Clients>);
 
@@ -119,19 +119,19 @@ pub struct HttpClients(Arc<Clients>);
 struct Clients {
     encrypted: OnceCell<Client>,
     plain: OnceCell<Client>,
-    /// With the digest of the file that they trust.
+    /// With the digest of the trusted file.
     trusting: Mutex<BTreeMap<Trust, (String, Client)>>,
 }
 
 impl HttpClients {
-    /// The client for an address; without encryption only where the address says `http`.
+    /// The client for an address; unencrypted only for `http`.
     #[must_use]
     pub fn to(&self, scheme: &str, trust: Trust) -> SharedClient {
         SharedClient { clients: Arc::clone(&self.0), plain: scheme == "http", trust }
     }
 }
 
-/// The client for one kind of address, made when it is first needed.
+/// The client for one kind of address, built on first use.
 #[derive(Clone, Debug)]
 pub struct SharedClient {
     clients: Arc<Clients>,
@@ -145,7 +145,7 @@ impl SharedClient {
     /// Fails when the certificate authorities cannot be loaded; the next request tries again.
     pub async fn get(&self) -> Result<Client, ClientError> {
         if self.plain {
-            // What answers without encryption is near; a proxy would only read the credentials.
+            // Unencrypted services are local; a proxy would only read the credentials.
             let plain = || make(&self.trust, None, ClientBuilder::no_proxy);
             return self.clients.plain.get_or_try_init(plain).await.cloned();
         }
@@ -174,7 +174,6 @@ impl SharedClient {
     }
 }
 
-/// No client can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("cannot load the certificate authorities that are to be trusted")]
@@ -186,7 +185,6 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -197,7 +195,7 @@ impl ClientError {
     }
 }
 
-/// How an answer was encoded although nobody asked for it; `None`: as it is.
+/// The content coding of an answer although none was requested; `None`: not encoded.
 #[must_use]
 pub fn content_coding(headers: &HeaderMap) -> Option<String> {
     let named = headers.get_all(CONTENT_ENCODING).iter();
@@ -208,12 +206,12 @@ pub fn content_coding(headers: &HeaderMap) -> Option<String> {
     (!codings.is_empty()).then(|| codings.join(", "))
 }
 
-/// The body of an answer, which may have `limit` bytes at most. A coding that nobody asked for is undone: RFC 9110
-/// section 12.5.3 allows it, and stores give what they were given.
+/// The body of an answer, limited to `limit` bytes. An unrequested coding is decoded: RFC 9110 section 12.5.3
+/// allows it, and stores return what was uploaded.
 ///
 /// # Errors
 ///
-/// Fails when the answer breaks off, is too long, or is encoded in another way than `gzip`.
+/// Fails when the answer is truncated, is too long, or has a coding other than `gzip`.
 pub async fn body(mut response: Response, limit: u64) -> Result<Bytes, BodyError> {
     let coding = content_coding(response.headers());
     let mut body = BytesMut::new();
@@ -242,12 +240,11 @@ fn decoded(body: &[u8], coding: String, limit: u64) -> Result<Vec<u8>, BodyError
     }
 }
 
-/// An answer has no body that can be used.
 #[derive(Debug)]
 pub enum BodyError {
     Failed(reqwest::Error),
     TooLong,
-    /// In a way that cannot be undone.
+    /// The content coding is not supported.
     Encoded {
         coding: String,
     },

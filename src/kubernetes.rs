@@ -1,6 +1,6 @@
-//! How to reach an API server of Kubernetes: kubeconfig or pod, credentials, time limits, refusals.
+//! Access to a Kubernetes API server: kubeconfig or pod, credentials, time limits, refusals.
 //!
-//! What is asked, and what an answer means, is for the edges that use it.
+//! The callers define the requests and interpret the answers.
 
 mod connection;
 mod error;

@@ -1,9 +1,9 @@
 //! Publishes, rotates and verifies the service-account issuer of any Kubernetes cluster.
 //!
-//! [`core`] decides, the edges ([`source`], [`target`], [`store`], [`events`], [`http`], [`signer`],
-//! [`relying_party`], [`workloads`]) do, and
-//! [`workflow`] goes between them. [`app`] is the only place that constructs edges. Who may import
-//! whom stands in `docs/architecture.md` and is a test; why it is so, in `docs/decisions`.
+//! [`core`] decides; [`source`], [`target`], [`store`], [`kubernetes`], [`http`], [`signer`] and
+//! [`relying_party`] do the I/O; [`reconcile`] connects the two. [`app`] is the only module that constructs
+//! components. `docs/architecture.md` defines which module may import which, and a test enforces it;
+//! `docs/decisions` has the reasons.
 
 pub mod app;
 pub mod blocking;

@@ -1,7 +1,7 @@
-//! Reads documents as a relying party would: anonymously, and without trust in whoever serves them.
+//! Reads documents as a relying party would: anonymously, and without trust in the server.
 //!
-//! Who hands in a token decides which issuer is asked. So nothing here hangs, swells, or reaches an address
-//! that the internet does not: limits are few and fixed, and what is connected to is what was checked.
+//! The token decides which issuer is contacted. So nothing here hangs, grows without limit, or reaches an
+//! address outside the internet: limits are few and fixed, and connections use only checked addresses.
 
 use std::{collections::BTreeSet, error::Error, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -30,30 +30,29 @@ mod reach;
 pub use self::reach::Reach;
 use self::reach::{Refused, Resolver, Unnamed, shown};
 
-/// Longest that one document may take, redirects included; what Microsoft Entra waits is not documented.
+/// Time limit of one document, redirects included; that of Microsoft Entra is not documented.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for a connection, so that a second address has its chance.
+/// Longest wait for a connection, so that there is time for a second address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-/// Longest document that is read, in bytes.
+/// Longest document, in bytes.
 const MAX_DOCUMENT: usize = 1024 * 1024;
-/// Most redirects that are followed.
+/// Most redirects.
 const MAX_REDIRECTS: usize = 5;
 
-/// Somebody who has a token and wants to know whether to believe it.
 #[derive(Clone, Debug)]
 pub struct RelyingParty {
     client: Client,
     reach: Reach,
     resolver: Resolver,
-    /// Trusted besides those of the system.
+    /// Trusted in addition to those of the system.
     ca_file: Option<PathBuf>,
 }
 
 impl RelyingParty {
     /// Trusts the certificate authorities of the system, or those of `SSL_CERT_FILE`, and those of `ca_file`.
-    /// Asks no proxy: behind one, nobody knows which address is asked.
+    /// Uses no proxy: behind one, the resolved address is unknown.
     ///
-    /// With `instead`, every name is at that address.
+    /// With `instead`, every name resolves to that address.
     ///
     /// # Errors
     ///
@@ -67,13 +66,13 @@ impl RelyingParty {
         let trust = ca_file.clone().map_or(Trust::System, Trust::Also);
         let resolves = resolver.clone();
         let client = http_client::client(&trust, |builder| {
-            // The time of a document ends what this one would: it counts redirects too.
+            // The time limit of the document applies instead of this one: it includes redirects.
             builder.no_proxy().connect_timeout(CONNECT_TIMEOUT).timeout(2 * TIMEOUT).dns_resolver(resolves)
         });
         Ok(Self { client: client.await?, reach, resolver, ca_file })
     }
 
-    /// Reads one document; whatever comes of it is evidence.
+    /// Reads one document; success and failure are both evidence.
     pub async fn read(&self, url: &str) -> DocumentEvidence {
         let none = |why| DocumentEvidence::NoAnswer(NoAnswer { url: shown(url), why });
         match timeout(TIMEOUT, self.follow(url)).await {
@@ -83,7 +82,7 @@ impl RelyingParty {
         }
     }
 
-    /// Reads a document once more, and notes what differs.
+    /// Reads a document once more, and records the differences.
     pub async fn read_again(&self, exhibit: &mut DocumentEvidence) {
         let DocumentEvidence::Answer(first) = exhibit else { return };
         if first.status != 200 {
@@ -96,7 +95,7 @@ impl RelyingParty {
         }
     }
 
-    /// Adds how IAM of AWS names the authority that is not known here.
+    /// Adds the thumbprint by which AWS IAM names an unknown authority.
     async fn with_thumbprint(&self, why: Unanswered, url: &str) -> Unanswered {
         match why {
             Unanswered::Tls { reason, .. } if presented::is_of_unknown_authority(&reason) => {
@@ -160,7 +159,7 @@ impl RelyingParty {
     }
 }
 
-/// Where an answer sends its reader.
+/// The target of a redirect.
 fn redirected(response: &Response) -> Option<String> {
     let moved = [
         StatusCode::MOVED_PERMANENTLY,
@@ -195,7 +194,7 @@ fn server_time(headers: &HeaderMap) -> Option<jiff::Timestamp> {
     DateTimeParser::new().parse_timestamp(headers.get(DATE)?.as_bytes()).ok()
 }
 
-/// What an error of the client comes to.
+/// Classifies an error of the client.
 fn why(error: &reqwest::Error, url: &str) -> Unanswered {
     let causes = || std::iter::successors(Some::<&(dyn Error + 'static)>(error), |error| (*error).source());
     if let Some(refused) = causes().find_map(|cause| cause.downcast_ref::<Refused>()) {

@@ -1,7 +1,7 @@
-//! Where public keys come from.
+//! Sources of public keys.
 //!
-//! A source says what it sees now and remembers nothing: what to publish when it fails, or says less
-//! than before, is for [`crate::core::ledger::merge`].
+//! A source reports what it sees now and keeps no state: [`crate::core::ledger::merge`] decides what to
+//! publish when it fails or reports fewer keys than before.
 
 pub mod announcements;
 pub mod api_server;
@@ -22,7 +22,6 @@ use crate::core::{
     ledger::merge::NodeStatement,
 };
 
-/// A place that keys are read from.
 #[derive(Debug)]
 pub enum Source {
     ApiServer(Box<ApiServer>),
@@ -32,7 +31,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// What the source is called in messages, metrics and the ledger.
+    /// The name of the source in messages, metrics and the ledger.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -43,7 +42,7 @@ impl Source {
         }
     }
 
-    /// Resolves once there is a reason to read the source again before its time. May never.
+    /// Resolves once the source should be read before its next poll. May never resolve.
     pub async fn connection_lost(&self) {
         match self {
             Self::ApiServer(server) => server.lost().await,
@@ -51,7 +50,7 @@ impl Source {
         }
     }
 
-    /// Lets go of open connections: they may lead to somebody who is gone.
+    /// Closes open connections: their peer may be gone.
     pub async fn reconnect(&self) {
         match self {
             Self::ApiServer(server) => server.reconnect().await,
@@ -59,11 +58,11 @@ impl Source {
         }
     }
 
-    /// Which issuer the source says it is; `None` where it does not say.
+    /// The issuer that the source reports; `None` where it reports none.
     ///
     /// # Errors
     ///
-    /// Fails when it should say and does not.
+    /// Fails when the source should report one and does not.
     pub async fn issuer(&self) -> Result<Option<String>, SourceError> {
         match self {
             Self::ApiServer(server) => Ok(Some(server.issuer().await?)),
@@ -77,7 +76,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// Fails as a whole: half of what a source has would look like a retirement of the rest.
+    /// Fails as a whole: a part of the keys would look like a retirement of the others.
     pub async fn fetch(&self) -> Result<Fetched, FetchError> {
         let fetched = match self {
             Self::ApiServer(server) => server.fetch().await.map_err(SourceError::ApiServer),
@@ -91,36 +90,35 @@ impl Source {
     }
 }
 
-/// What a source said.
+/// One reading of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
-    /// One kid never names two keys. None only where the operator said that there may be none.
+    /// At most one key per kid. Empty only where the operator permits it.
     pub keys: Vec<Jwk>,
     /// Keys, and whole files, that cannot be used.
     pub left_out: Vec<LeftOut>,
-    /// What nodes have announced, where the source is one of announcements.
+    /// The nodes' statements, if the source reads announcements.
     pub said: Option<Vec<NodeStatement>>,
-    /// What else to warn about: what is no key, IDs that Kubernetes would not derive.
+    /// Further warnings: contents that are not keys, and key IDs that Kubernetes would not derive.
     pub notes: Vec<String>,
-    /// What the other side takes for the present, in whole seconds: a witness for our clock.
+    /// The clock of the server, in whole seconds, to check ours against.
     pub server_time: Option<Timestamp>,
 }
 
 impl Fetched {
-    /// All that is to be warned about, in words.
+    /// All warnings as text.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         self.left_out.iter().map(ToString::to_string).chain(self.notes.iter().cloned())
     }
 }
 
-/// A note about every key whose ID is not the one that Kubernetes derives.
+/// A note for every key whose ID is not the one that Kubernetes derives.
 fn foreign_kids(keys: &[Jwk]) -> impl Iterator<Item = String> {
     keys.iter().filter(|key| !key.has_derived_kid()).map(|key| {
         format!("kid `{}` is kept, Kubernetes would derive `{}`", key.kid(), key.public_key().kid())
     })
 }
 
-/// A source could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot fetch the keys of source `{name}`")]
 pub struct FetchError {
@@ -130,14 +128,12 @@ pub struct FetchError {
 }
 
 impl FetchError {
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.cause.hint()
     }
 }
 
-/// What a source of any kind may say.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     #[error(transparent)]
@@ -151,7 +147,6 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

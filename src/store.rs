@@ -1,4 +1,4 @@
-//! Where ledgers live. Every write is compare-and-swap: nobody's update is lost.
+//! Stores of ledgers. Every write is compare-and-swap, so no update is lost.
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
@@ -19,27 +19,26 @@ mod file;
 pub use config_map::ConfigMapStore;
 pub use file::{DirectoryInUse, FileStore, hold_directory, read_all, was_held};
 
-/// How often an update that others were faster than is decided again. Whoever loses a round has seen
-/// another one win it, so this is for stores that only pretend to compare.
+/// How often an update is decided again after a concurrent write. Every lost round has a winner, so this
+/// limit only stops stores with a broken compare.
 const ROUNDS: u32 = 100;
 
-/// What was read, and what a write is conditional on.
+/// A ledger as read, and the revision that a write is conditional on.
 #[derive(Clone, Debug)]
 struct Stored {
     found: StoredLedger,
     revision: Option<Revision>,
 }
 
-/// What was stored when it was read; `None` in its place: nothing was.
+/// The stored revision; `None` in its place: nothing was stored.
 #[derive(Clone, Debug)]
 enum Revision {
-    /// The SHA-256 of the file.
+    /// SHA-256 of the file.
     File(String),
     /// The whole object, which a write replaces.
     ConfigMap(Box<config_map::Object>),
 }
 
-/// The store of one issuer's ledger.
 #[derive(Clone, Debug)]
 pub struct LedgerStore {
     home: Home,
@@ -52,30 +51,31 @@ enum Home {
     File(Arc<FileStore>),
     ConfigMap {
         map: Arc<ConfigMapStore>,
-        /// What this installation last knew: it serves while the API server is away, and is a witness.
+        /// The ledger last known to this installation: used while the API server is away, and as evidence
+        /// after a restore.
         copy: Arc<FileStore>,
     },
 }
 
 impl LedgerStore {
-    /// Keeps the ledger of an issuer in a file. A ledger of a former issuer becomes that of this one.
+    /// Keeps the ledger of an issuer in a file. A ledger of a previous issuer is migrated.
     #[must_use]
     pub fn file(file: FileStore, issuer: Issuer, former: Vec<Issuer>) -> Self {
         Self { home: Home::File(Arc::new(file)), issuer, former }
     }
 
-    /// Keeps it in a `ConfigMap`, and a copy in a file.
+    /// Keeps the ledger in a `ConfigMap`, with a copy in a file.
     #[must_use]
     pub fn config_map(map: ConfigMapStore, copy: FileStore, issuer: Issuer, former: Vec<Issuer>) -> Self {
         Self { home: Home::ConfigMap { map: Arc::new(map), copy: Arc::new(copy) }, issuer, former }
     }
 
-    /// What this installation is known to have known: the version before the stored one, or the copy of one
-    /// that is stored elsewhere; else an empty ledger of a new lineage.
+    /// The last ledger known to this installation: the version before the stored one, or the local copy of a
+    /// remote ledger; otherwise an empty ledger of a new lineage.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be read, and when it is about another issuer.
+    /// Fails when it cannot be read, and when it belongs to another issuer.
     pub async fn recall(&self) -> Result<Arc<Ledger>, StoreError> {
         let witness = match &self.home {
             Home::File(file) => file.at_work(FileStore::previous).await?.map(Arc::new),
@@ -91,11 +91,11 @@ impl LedgerStore {
         Ok(Arc::new(Arc::unwrap_or_clone(known).of_issuer(self.issuer.clone())))
     }
 
-    /// Reads what is stored.
+    /// Reads the stored ledger.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be read, when a newer program wrote it, and when it is about another issuer.
+    /// Fails when it cannot be read, when a newer program wrote it, and when it belongs to another issuer.
     pub async fn read(&self) -> Result<StoredLedger, StoreError> {
         Ok(self.stored().await?.found)
     }
@@ -111,10 +111,10 @@ impl LedgerStore {
         Ok(stored)
     }
 
-    /// Replaces what is stored by what `decide` makes of it, and returns the ledger that is stored now.
+    /// Replaces the stored ledger by the result of `decide`, and returns the ledger that is stored now.
     ///
-    /// `decide` is asked again when somebody else wrote in between. When it changes nothing, and when it
-    /// knows of nothing worth storing, nothing is written.
+    /// `decide` runs again after a concurrent write. Nothing is written when it changes nothing, or when
+    /// there is nothing worth storing.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl LedgerStore {
             let Stored { found, revision } = self.stored().await?;
             let wanted = decide(&found).map_err(|error| self.irreconcilable(error))?;
             let stored = match found {
-                // The one that was found, so that equal ledgers are one in memory.
+                // Reuses the ledger that was read, so that equal ledgers share memory.
                 StoredLedger::Ledger(ledger) if *ledger == wanted => Some(ledger),
                 StoredLedger::Nothing if wanted.sequence() == 0 => Some(Arc::new(wanted.clone())),
                 _ => None,
@@ -146,7 +146,7 @@ impl LedgerStore {
         Err(StoreError::Changed { at: self.at() })
     }
 
-    /// Says where that was found which cannot be brought together with what is known.
+    /// Adds the location to a ledger that cannot be reconciled with the known one.
     #[must_use]
     pub fn irreconcilable(&self, error: Irreconcilable) -> StoreError {
         match error {
@@ -177,7 +177,7 @@ impl LedgerStore {
         }
     }
 
-    /// The ledger is stored already: a copy that cannot be written is no reason to stop.
+    /// The ledger is stored already: a failed copy is not fatal.
     async fn keep_copy(&self, ledger: &Arc<Ledger>) {
         let Home::ConfigMap { copy, .. } = &self.home else { return };
         let ledger = Arc::clone(ledger);
@@ -211,8 +211,8 @@ impl LedgerStore {
     }
 }
 
-/// Whether the version that `new` replaces is kept beside it. What a hand has changed, and `new` puts right, is
-/// not: it would be believed after a restart.
+/// Whether the version that `new` replaces is kept as previous version. A manual edit that `new` corrects is
+/// not kept: it would be trusted after a restart.
 fn is_worth_keeping(before: &[u8], new: &[u8]) -> bool {
     let ledgers = Ledger::parse(new).and_then(|new| Ok((new, Ledger::parse(before)?)));
     ledgers.is_ok_and(|(new, before)| new.is_continuation_of(&before))
@@ -224,7 +224,7 @@ fn new_lineage() -> Lineage {
     Lineage::from_random(bytes)
 }
 
-/// Where a ledger is.
+/// The location of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum At {
     File(PathBuf),
@@ -240,7 +240,6 @@ impl fmt::Display for At {
     }
 }
 
-/// A ledger could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot {action} `{path}`")]
@@ -254,7 +253,7 @@ pub enum StoreError {
     #[error("cannot use the ledger {at}")]
     OtherLineage {
         at: At,
-        /// What makes the other lineage known after a restart.
+        /// The location of the known lineage, which still conflicts after a restart.
         witness: At,
         source: Box<Irreconcilable>,
     },
@@ -268,25 +267,24 @@ pub enum StoreError {
     Immutable { at: At },
     #[error("the ledger has {bytes} bytes, {at} can hold {limit}")]
     TooLarge { at: At, bytes: usize, limit: usize },
-    /// Somebody else wrote in between; [`LedgerStore::update`] decides again.
+    /// A concurrent write happened; [`LedgerStore::update`] decides again.
     #[error("the ledger {at} changed whenever it was being updated")]
     Changed { at: At },
 }
 
 impl StoreError {
-    /// Whether it may go by itself: the way to the API server, not what is stored there.
+    /// Whether the failure is transient: the connection to the API server, not the stored contents.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Kubernetes { .. })
     }
 
-    /// Whether the API server says that this may not be done.
+    /// Whether the API server denies the permission.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Kubernetes { source, .. } if source.is_refusal())
     }
 
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -1,8 +1,8 @@
-//! Where publications go: a container, a bucket or a directory.
+//! Targets of publications: a container, a bucket or a directory.
 //!
-//! `crate::core::placement` decides what a target should hold; this carries it out. Every write rests
-//! on a version that was read, so a change by somebody else is never overwritten unseen, and what was
-//! written is read back.
+//! [`crate::core::target_plan`] decides what a target should hold; this module carries it out. Every write is
+//! conditional on a version that was read, so a concurrent change is never overwritten unseen, and every
+//! write is read back.
 
 use std::path::PathBuf;
 
@@ -41,21 +41,20 @@ use public::PublicUrl;
 pub use connections::Connections;
 pub use error::{TargetError, WriteError};
 
-/// Longest document that is read. A JWKS of 100 RSA-4096 keys has 80 kB; anything longer is not ours,
-/// and must not fill the memory.
+/// Longest document. A JWKS of 100 RSA-4096 keys has 80 kB; anything longer is not ours, and must not exhaust
+/// the memory.
 const MAX_DOCUMENT_BYTES: u64 = 1024 * 1024;
 
-/// Where a publication goes.
 #[derive(Debug)]
 pub struct Target {
     name: String,
     backend: Backend,
     paths: Paths,
-    /// The address of the store itself, where that lets the world read.
+    /// The address of the store itself, where it permits anonymous reads.
     store: Option<PublicUrl>,
-    /// Whether the world reads there.
+    /// Whether anonymous reads from the store are expected.
     is_read_at_store: bool,
-    /// Where relying parties read it besides.
+    /// The additional public URL for relying parties.
     public: Option<PublicUrl>,
 }
 
@@ -70,13 +69,13 @@ enum Backend {
 pub struct PublicAddress {
     /// The issuer's URL, or that of a CDN in front.
     pub public_url: Option<String>,
-    /// The address of the store itself, which lets everybody read. A directory has none.
+    /// Whether the store permits anonymous reads at its own address. A directory has none.
     pub anonymous: bool,
-    /// Authorities that are trusted there besides those of the system.
+    /// Certificate authorities trusted there in addition to those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Below each of these addresses and in the store.
+    /// Paths below each of these addresses and in the store.
     pub paths: Paths,
-    /// Where they read the JWKS, if somebody else serves it.
+    /// The URL of a JWKS that another service serves.
     pub jwks_elsewhere: Option<String>,
 }
 
@@ -85,13 +84,13 @@ pub struct PublicAddress {
 pub struct PublicCopy {
     pub jwks: Bytes,
     pub discovery: Bytes,
-    /// By what the JWKS is kept.
+    /// The caching headers of the JWKS.
     pub cache: CacheFields,
-    /// The documents that are served as something else than JSON, and as what.
+    /// The documents with a media type other than JSON, with that type.
     pub mistyped: Vec<(Document, String)>,
 }
 
-/// Who writes, and from which state of its ledger.
+/// The writer of a document, and the sequence of its ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub lineage: Lineage,
@@ -99,7 +98,7 @@ pub struct Owner {
     pub sequence: u64,
 }
 
-/// Says whether a document is still the one that was read. Equal versions mean that nobody wrote.
+/// The version of a document. Equal versions mean that there was no write in between.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(VersionOf);
 
@@ -109,7 +108,7 @@ enum VersionOf {
     File(directory::FileVersion),
 }
 
-/// The versions of both documents; `None` where there is no document.
+/// The versions of both documents; `None` for a missing document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Versions {
     pub jwks: Option<Version>,
@@ -127,10 +126,10 @@ impl Versions {
 }
 
 impl Versions {
-    /// A short text that is another one after every write.
+    /// A short text that changes with every write.
     ///
-    /// Whoever undoes what he wrote leaves the mark of before in a directory and on S3, whose entity tags are
-    /// those of the content.
+    /// In a directory and on S3, where entity tags are those of the content, undoing a write restores the
+    /// previous text.
     #[must_use]
     pub fn mark(&self) -> String {
         let mut hasher = Sha256::new();
@@ -145,17 +144,17 @@ impl Versions {
     }
 }
 
-/// Both documents of a target, as they were read.
+/// Both documents of a target, as read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     pub found: TargetContents,
     pub versions: Versions,
-    /// What the documents say of who wrote them.
+    /// The owners according to the documents' metadata.
     pub owners: Vec<Owner>,
 }
 
 impl Reading {
-    /// From which change of this ledger the place was written, if that is a later one than it is at.
+    /// The sequence of this ledger that the target was written from, if it is later than that of `ledger`.
     #[must_use]
     pub fn later_than(&self, ledger: &Ledger) -> Option<u64> {
         let ours = self.owners.iter().filter(|owner| owner.lineage == *ledger.lineage());
@@ -180,7 +179,7 @@ impl Reading {
     }
 }
 
-/// One document as it was read.
+/// One document as read.
 #[derive(Clone, Debug)]
 struct Entry {
     stored: Stored,
@@ -196,11 +195,11 @@ impl Entry {
 }
 
 impl Target {
-    /// Prepares a target; nothing is asked of it yet.
+    /// Constructs a target; sends no request yet.
     ///
     /// # Errors
     ///
-    /// Fails when the address or the credentials of the environment make no sense.
+    /// Fails when the address or the credentials of the environment are invalid.
     pub fn new(
         name: String,
         location: Location,
@@ -232,7 +231,7 @@ impl Target {
             Ok(address.with_jwks(&outside.paths, outside.jwks_elsewhere.as_deref()))
         };
         let store = match &place {
-            // Without readers there, an address that makes no sense does no harm.
+            // Without readers there, an invalid address is harmless.
             Backend::Bucket(bucket) => {
                 Some(address(bucket.address(), true)).filter(|it| it.is_ok() || outside.anonymous)
             }
@@ -249,13 +248,13 @@ impl Target {
         &self.name
     }
 
-    /// The versions of both documents, for one `HEAD` each.
+    /// Reads the versions of both documents with one `HEAD` each.
     ///
-    /// A container that does not exist looks empty here; [`Target::read`] tells the difference.
+    /// A container that does not exist looks empty here; [`Target::read`] distinguishes the two.
     ///
     /// # Errors
     ///
-    /// Fails when the target cannot be asked.
+    /// Fails when a request fails.
     pub async fn versions(&self) -> Result<Versions, TargetError> {
         let version = async |document| {
             let version = match &self.backend {
@@ -264,7 +263,7 @@ impl Target {
             };
             version.map_err(|cause| self.error_of("read", document, cause))
         };
-        // Both to their end: of two failures it is always the same one that is told.
+        // Awaits both: of two failures, the same one is always reported.
         let (jwks, discovery) = tokio::join!(version(Document::Jwks), version(Document::Discovery));
         Ok(Versions { jwks: jwks?, discovery: discovery? })
     }
@@ -273,7 +272,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails when one cannot be read; a document that does not exist is no error.
+    /// Fails when one cannot be read; a missing document is no error.
     pub async fn read(&self) -> Result<Reading, TargetError> {
         let entry = async |document| {
             let entry = match &self.backend {
@@ -286,8 +285,8 @@ impl Target {
         Ok(Reading::new(jwks?, discovery?))
     }
 
-    /// What stands at a URL that leads to this target, as those of `issuer`, of its public addresses and of the
-    /// store itself do; `None` where none of them does, or nothing stands there.
+    /// Reads the content at a URL that maps to this target, such as those of `issuer`, of its public
+    /// addresses and of the store itself; `None` for any other URL, or without content.
     ///
     /// # Errors
     ///
@@ -305,12 +304,12 @@ impl Target {
 
     /// Writes one document, and reads it back.
     ///
-    /// `expected` is the version on which the decision rests: `None` if there was no document.
+    /// `expected` is the version that the decision rests on: `None` if there was no document.
     ///
     /// # Errors
     ///
-    /// Fails with [`WriteError::LostRace`] when the document is no longer at that version. After any
-    /// other failure it may or may not have been written: read again.
+    /// Fails with [`WriteError::LostRace`] when the document no longer has that version. After any other
+    /// failure it may or may not have been written: read again.
     pub async fn write(
         &self,
         document: Document,
@@ -337,13 +336,13 @@ impl Target {
         })
     }
 
-    /// What relying parties read at each public address; empty when the target has none.
+    /// Reads what relying parties read at each public address; empty when the target has none.
     ///
-    /// `expected` is what they should read: while they do, the documents are not transferred again.
+    /// `expected` is the correct publication: while it is served, documents are not transferred again.
     ///
     /// # Errors
     ///
-    /// Fails when a relying party would not get a document: it does not follow redirects either.
+    /// Fails when a relying party would not get a document; redirects are not followed either.
     pub async fn read_public(&self, expected: &Publication) -> Result<Vec<PublicCopy>, TargetError> {
         let mut shown = Vec::new();
         for address in self.store.iter().filter(|_| self.is_read_at_store).chain(&self.public) {
@@ -366,19 +365,20 @@ impl Target {
         Ok(shown)
     }
 
-    /// Whether the world reads at the address of the store itself, as far as is known.
+    /// Whether anonymous reads at the store's own address are expected.
     #[must_use]
     pub fn is_read_at_store(&self) -> bool {
         self.is_read_at_store
     }
 
-    /// Takes note that the world reads there: [`Target::read_public`] looks there too from now on.
+    /// Expects anonymous reads there: [`Target::read_public`] checks that address from now on.
     pub fn expect_readers_at_store(&mut self) {
         self.is_read_at_store = true;
     }
 
-    /// Whether everybody may read a document at the address of the store itself, and whether that may be a right
-    /// that goes with the object when it is replaced. Where access is a matter of the whole container, it is none.
+    /// Whether anonymous reads of a document at the store's own address are permitted, possibly by a
+    /// permission of the object that is lost when it is replaced. `false` where access is set for the whole
+    /// container.
     ///
     /// # Errors
     ///
@@ -393,11 +393,12 @@ impl Target {
         }
     }
 
-    /// Whether everybody may read what is written beside a document: writes something, looks, and removes it.
+    /// Whether anonymous reads of objects beside a document are permitted: writes a probe object, reads it,
+    /// and removes it.
     ///
     /// # Errors
     ///
-    /// Fails when it cannot be written or there is no answer.
+    /// Fails when the probe cannot be written or there is no answer.
     pub async fn is_public_beside(&self, document: Document) -> Result<bool, TargetError> {
         let (Backend::Bucket(bucket), Some(store)) = (&self.backend, &self.store) else { return Ok(true) };
         let path = beside(self.paths.of(document));
@@ -408,7 +409,7 @@ impl Target {
         is_readable.map_err(|cause| failed("read", cause))
     }
 
-    /// What lets everybody read what is written there, if that is a matter of the store.
+    /// How to permit anonymous reads, if the store controls them.
     #[must_use]
     pub fn publicity(&self) -> Option<String> {
         match &self.backend {
@@ -436,7 +437,7 @@ fn beside(document: &str) -> String {
     format!("{directory}signpost-probe")
 }
 
-/// One document as it shall be.
+/// The desired content of one document.
 #[derive(Clone, Debug)]
 struct Change {
     document: Document,

@@ -1,7 +1,7 @@
-//! What the operator sees of a running process: log lines, metrics, the status.
+//! Log lines, metrics and status of a running process.
 //!
-//! Workflows write onto the [`board`]; the admin listener shows it. Log messages are constants with
-//! fields, one line per change and none per quiet pass.
+//! Reconcilers write to the [`status`]; the admin listener serves it. Log messages are constants with fields,
+//! one line per change and none per quiet pass.
 
 use std::sync::OnceLock;
 
@@ -20,12 +20,12 @@ pub use trouble::Trouble;
 
 static IN_USE: OnceLock<FlagsInUse> = OnceLock::new();
 
-/// Notes with which flags this process was started; the first call counts.
+/// Records the flags that this process was started with; later calls have no effect.
 pub fn started_with(flags: FlagsInUse) {
     let _ = IN_USE.set(flags);
 }
 
-/// A hint whose commands can be typed as they stand there.
+/// A hint with commands that can be run as shown.
 #[must_use]
 pub fn as_typed(hint: &str) -> String {
     IN_USE.get().map_or_else(|| hint.to_owned(), |flags| flags.complete(hint))
@@ -40,7 +40,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// An error that ends the process, as a log line for machines.
+/// A fatal error as a JSON log line.
 #[must_use]
 pub fn fatal(error: &str, hint: Option<&str>) -> String {
     let line = serde_json::json!({
@@ -53,7 +53,7 @@ pub fn fatal(error: &str, hint: Option<&str>) -> String {
     line.to_string()
 }
 
-/// Sends log lines to standard error. A process that `stays` never waits for whoever reads them.
+/// Sends log lines to standard error. A process that `stays` never waits for the reader of its log.
 ///
 /// # Errors
 ///

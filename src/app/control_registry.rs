@@ -1,4 +1,4 @@
-//! What the operator of this machine may ask of the service.
+//! Answers control requests that the operator of this machine sends to the service.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,16 +12,17 @@ use crate::{
     signer::{Node, node::SignError},
 };
 
-/// How long an answer waits for issuers that start. Reading a ledger takes a moment, opening a keyring up to seconds.
+/// Longest wait for starting issuers before a reply. Reading a ledger takes milliseconds, opening a keyring
+/// up to seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// The issuers that run now, for those who ask; `None` for one that starts.
+/// The issuers of the process by name; `None` while one starts.
 #[derive(Clone, Default)]
 pub(super) struct ControlRegistry(Arc<watch::Sender<Open>>);
 
 type Open = BTreeMap<Issuer, Option<IssuerHandle>>;
 
-/// Who answers for an issuer.
+/// What control requests for one issuer need.
 #[derive(Clone)]
 struct IssuerHandle {
     reconciler: Arc<IssuerReconciler>,
@@ -29,26 +30,26 @@ struct IssuerHandle {
     node: Option<Arc<Node>>,
 }
 
-/// An issuer that runs; when it is dropped, it does not any more.
+/// A running issuer; dropping it removes the issuer from the registry.
 pub(super) struct Registration {
     offices: ControlRegistry,
     issuer: Issuer,
 }
 
 impl ControlRegistry {
-    /// Lets those who ask wait for an issuer.
+    /// Registers an issuer that starts, so that requests wait for it.
     pub(super) fn expect(&self, issuer: &Issuer) {
         self.0.send_modify(|open| {
             open.entry(issuer.clone()).or_default();
         });
     }
 
-    /// Nobody waits any more for an issuer that cannot start.
+    /// Removes an issuer that cannot start, so that requests no longer wait for it.
     pub(super) fn failed(&self, issuer: &Issuer) {
         self.0.send_modify(|open| drop(open.remove(issuer)));
     }
 
-    /// Shows an issuer to those who ask.
+    /// Makes a started issuer available to requests.
     pub(super) fn open(&self, reconciler: &Arc<IssuerReconciler>, node: Option<Arc<Node>>) -> Registration {
         let issuer = reconciler.spec().terms.issuer.clone();
         let clerks = IssuerHandle { reconciler: Arc::clone(reconciler), node };
@@ -56,7 +57,6 @@ impl ControlRegistry {
         Registration { offices: self.clone(), issuer }
     }
 
-    /// Answers what was asked.
     pub(super) async fn answer(self, request: Request) -> Reply {
         self.try_to_answer(request)
             .await
@@ -106,7 +106,7 @@ impl ControlRegistry {
         }
     }
 
-    /// The node of an issuer, or of the only one that has one.
+    /// The node of the named issuer; without a name, of the only issuer that has one.
     fn node(&self, issuer: Option<&str>) -> Result<Arc<Node>, RequestRefused> {
         let open = self.opened().into_iter();
         let mut nodes = open.filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));

@@ -1,4 +1,4 @@
-//! The evidence for a verdict, from wherever the operator says.
+//! Gathers the evidence for a verdict from the sources that the operator names.
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -22,23 +22,23 @@ use crate::{
     source::api_server::{ApiServer, ApiServerError},
 };
 
-/// How long a token lives that is made to be judged: as briefly as Kubernetes allows.
+/// Lifetime of a token made for verification: the shortest that Kubernetes allows.
 pub(super) const LIFETIME: Duration = Duration::from_mins(10);
-/// How often the keys of an API server are read while one that has just signed is not among them: it renders
-/// them anew a moment after it has heard of a key, and a balancer may lead to another one.
+/// How often the keys of an API server are read while the key that just signed is missing: it renders them
+/// again shortly after it receives a key, and a load balancer may reach another instance.
 const LOOKS: u32 = 3;
 const NEXT_LOOK: Duration = Duration::from_secs(1);
 
 /// Where the two documents come from.
 #[derive(Clone, Debug)]
 pub enum Documents {
-    /// Files of the operator.
+    /// Files given by the operator.
     Given { discovery: DocumentEvidence, jwks: DocumentEvidence },
-    /// The issuer itself.
+    /// Fetched from the issuer.
     Fetched { allow_private: bool, instead: Option<SocketAddr>, ca_file: Option<PathBuf> },
 }
 
-/// Whose token is made and judged.
+/// The service accounts that tokens are made for.
 #[derive(Clone, Debug)]
 pub enum Whose {
     Account(ServiceAccount),
@@ -46,21 +46,21 @@ pub enum Whose {
     Namespace(String),
 }
 
-/// A cluster that makes the token, and what is looked at in it.
+/// The cluster that issues the token, and the workloads to check in it.
 #[derive(Clone, Debug)]
 pub struct InCluster {
     pub whose: Whose,
-    /// For whom the token is made.
+    /// The `aud` claim of the token.
     pub audience: String,
-    /// Of the kubeconfig; without one, the cluster that this runs in.
+    /// Kubeconfig context; without one, the cluster that Signpost runs in.
     pub context: Option<String>,
 }
 
-/// What the evidence is gathered from.
+/// The inputs that the evidence is gathered from.
 #[derive(Clone, Debug)]
 pub struct Sources {
     pub token: Option<String>,
-    /// What is around it in its file, in words.
+    /// Description of what surrounds the token in its file.
     pub token_file: Option<String>,
     pub cluster: Option<InCluster>,
     pub documents: Documents,
@@ -69,18 +69,19 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Whether there is nothing to judge but what the operator says of an issuer.
+    /// Whether the only evidence is what the operator states about an issuer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.token.is_none() && self.cluster.is_none() && matches!(self.documents, Documents::Fetched { .. })
     }
 }
 
-/// Gathers the evidence: one piece, or one for each service account of a namespace.
+/// Gathers the evidence: one item, or one for each service account of a namespace.
 ///
 /// # Errors
 ///
-/// Fails when the cluster cannot be asked or refuses. An issuer that does not answer is evidence.
+/// Fails when the cluster cannot be reached or refuses. An issuer that does not answer is evidence, not an
+/// error.
 pub async fn gather(
     sources: &Sources,
     expected: &Expectation,
@@ -102,7 +103,7 @@ pub async fn gather(
             }
             Documents::Fetched { allow_private, instead, ca_file } => {
                 let Some(issuer) = document_read::issuer(evidence, expected) else { continue };
-                // All tokens of a cluster have one issuer: it is read once.
+                // All tokens of a cluster have the same issuer: read it once.
                 match &read {
                     Some((known, discovery, jwks)) if *known == issuer => {
                         (evidence.discovery, evidence.jwks) =
@@ -117,7 +118,7 @@ pub async fn gather(
                 }
             }
         }
-        // Now that all has been read: what is a moment late must not look like a wrong clock.
+        // Set after all reads, so that a short delay does not look like a wrong clock.
         evidence.now = clock::now();
     }
     Ok(gathered)
@@ -153,8 +154,8 @@ async fn in_cluster(cluster: &InCluster) -> Result<Vec<(Option<ServiceAccount>, 
     Ok(gathered)
 }
 
-/// The keys that an API server shows, read after it has signed these tokens: it may have changed its key
-/// just before. Several behind one URL do so one after the other, so that another one may answer here.
+/// The keys that an API server lists, read after it signed these tokens: it may have rotated its key just
+/// before. Several instances behind one URL rotate one after the other, so another one may answer here.
 pub(super) async fn shown_keys(
     server: &ApiServer,
     tokens: &[&UnverifiedToken],
@@ -175,7 +176,6 @@ fn is_of(token: &UnverifiedToken, keys: &BTreeSet<Kid>) -> bool {
     token.header().kid.as_ref().is_none_or(|kid| keys.contains(kid))
 }
 
-/// The evidence cannot be gathered.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
     #[error(transparent)]
@@ -206,7 +206,6 @@ impl From<WorkloadError> for EvidenceError {
 }
 
 impl EvidenceError {
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,4 +1,4 @@
-//! The ledgers of all issuers: where each lives, and what the operator does with them.
+//! The ledgers of all issuers: their location, and what the operator can do with them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ use crate::{
     store::{ConfigMapStore, FileStore, LedgerStore, StoreError, read_all},
 };
 
-/// The terms of an issuer, and then those of its former ones.
+/// The terms of an issuer, followed by those of its previous issuers.
 pub(super) fn all_terms(issuer: &IssuerConfig) -> Vec<Terms> {
     let own = [(&issuer.issuer, &issuer.jwks_uri)];
     let former = issuer.previous_issuers.iter().map(|former| (&former.issuer, &former.jwks_uri));
@@ -37,12 +37,11 @@ pub(super) fn all_terms(issuer: &IssuerConfig) -> Vec<Terms> {
     own.into_iter().chain(former).map(terms).collect()
 }
 
-/// Where the ledger of an issuer lives.
 pub(super) fn store(data_dir: &Path, issuer: &IssuerConfig) -> LedgerStore {
     open(data_dir, issuer, |map| map)
 }
 
-/// The same for a node that only reads its orders there.
+/// The same store, opened by a node that only reads its desired state.
 pub(super) fn read_by(node: NodeName, data_dir: &Path, issuer: &IssuerConfig) -> LedgerStore {
     open(data_dir, issuer, |map| map.read_by(node))
 }
@@ -70,7 +69,7 @@ fn all_directories(data_dir: &Path) -> PathBuf {
     data_dir.join("issuers")
 }
 
-/// A directory of its own for every issuer, which can be told by its name.
+/// The directory of one issuer, recognisable by its name.
 fn directory(data_dir: &Path, issuer: &Issuer) -> PathBuf {
     let readable: String = format!("{}{}", issuer.authority(), issuer.path())
         .chars()
@@ -81,8 +80,8 @@ fn directory(data_dir: &Path, issuer: &Issuer) -> PathBuf {
     all_directories(data_dir).join(format!("{readable}-{unique}"))
 }
 
-/// The ledgers of all issuers: of a configured one where it lives, of others what the data directory has. Those
-/// that cannot be read stand beside them, and hide no other one.
+/// Reads the ledgers of all issuers: of a configured issuer from its store, of any other from the data
+/// directory. Ledgers that cannot be read are returned as errors beside the others.
 ///
 /// # Errors
 ///
@@ -96,7 +95,7 @@ pub async fn all(config: &Config) -> Result<(Vec<Ledger>, Vec<StoreError>), Stor
             Ok(StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger)) => {
                 ledgers.insert(issuer.issuer.clone(), Arc::unwrap_or_clone(ledger));
             }
-            // The copy, if there is one, is shown.
+            // The local copy, if there is one, is used.
             Ok(StoredLedger::Nothing | StoredLedger::Damaged(_)) => {}
             Err(error) => unusable.push(error),
         }
@@ -104,27 +103,27 @@ pub async fn all(config: &Config) -> Result<(Vec<Ledger>, Vec<StoreError>), Stor
     Ok((ledgers.into_values().collect(), unusable))
 }
 
-/// Adopts a key; a service that runs on the ledger publishes it with its next pass.
+/// Adopts a key; a running service publishes it with its next pass.
 ///
 /// # Errors
 ///
 /// Fails when the key cannot be adopted or the ledger cannot be stored. A damaged ledger is not repaired
-/// here: that is for a pass, which knows how long to hold removals.
+/// here: only a pass knows how long to hold removals.
 pub async fn adopt(config: &Config, issuer: &Issuer, kid: &Kid) -> Result<(), AdoptError> {
     let now = clock::now();
     Ok(change(config, issuer, |ledger| ledger.adopt(kid, now)).await??)
 }
 
-/// Takes the operator's word on a rotation, where no service runs that could.
+/// Applies the operator's rotation command when no service runs that could.
 ///
 /// # Errors
 ///
-/// Fails when it cannot be done or the ledger cannot be stored.
+/// Fails when the command is refused or the ledger cannot be stored.
 pub async fn rotate(config: &Config, issuer: &Issuer, ask: &RotationCommand) -> Result<(), RotateError> {
     let now = clock::now();
     let configured = config.issuers.iter().find(|configured| configured.issuer == *issuer);
     let Some(configured) = configured else {
-        // It takes nothing that is configured, and does not wait until somebody finds the configuration.
+        // Needs no configuration, so it also works without one.
         return match ask {
             RotationCommand::Revoke { kid, with_new_key: false } => {
                 Ok(change(config, issuer, |ledger| ledger.revoke(kid, now)).await??)
@@ -140,14 +139,14 @@ pub async fn rotate(config: &Config, issuer: &Issuer, ask: &RotationCommand) -> 
     Ok(change(config, issuer, asked).await??)
 }
 
-/// Where every key stands, as far as the ledger says: what only a service sees is missing.
+/// The state of every key according to the ledger; live observations of a service are missing.
 #[must_use]
 pub fn rotation(ledger: &Ledger, issuer: &IssuerConfig) -> RotationStatus {
     report_of(ledger, issuer, super::required_targets(issuer))
 }
 
-/// The same for an issuer that is not configured: `defaults` are the settings that it has then, and the places that
-/// show its keys are taken for those that have to.
+/// The same for an issuer that is not configured: `defaults` are its settings, and every target that serves
+/// its keys counts as required.
 #[must_use]
 pub fn unconfigured_rotation(ledger: &Ledger, defaults: &IssuerConfig) -> RotationStatus {
     let shown = ledger.entries().values().flat_map(|entry| entry.shown.keys().cloned());
@@ -160,7 +159,7 @@ fn report_of(ledger: &Ledger, issuer: &IssuerConfig, gates: BTreeSet<String>) ->
     rotation_status(ledger, &seen, clock::now(), &super::timing(issuer))
 }
 
-/// Stores what `decide` makes of the ledger, unless it refuses.
+/// Stores the ledger that `decide` returns, unless it refuses.
 async fn change<E>(
     config: &Config,
     issuer: &Issuer,
@@ -188,7 +187,6 @@ async fn change<E>(
     Ok(refused)
 }
 
-/// What was asked of a rotation was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     #[error(transparent)]
@@ -200,7 +198,6 @@ pub enum RotateError {
 }
 
 impl RotateError {
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -211,7 +208,6 @@ impl RotateError {
     }
 }
 
-/// A key was not adopted.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     #[error(transparent)]
@@ -221,7 +217,6 @@ pub enum AdoptError {
 }
 
 impl AdoptError {
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,4 +1,4 @@
-//! Who makes the tokens that the service judges.
+//! Chooses what issues the probe tokens of the service.
 
 use std::sync::Arc;
 
@@ -21,20 +21,20 @@ use crate::{
     source::api_server::{ApiServer, ApiServerError},
 };
 
-/// Namespace and name of a service account that no cluster has to have.
+/// Namespace and name of the probe's service account; it need not exist in a cluster.
 const OWN_ACCOUNT: &str = "signpost";
 
-/// How far one may reach to read what relying parties of an issuer read.
+/// The network reach for reading what relying parties of an issuer read.
 pub(super) fn reach(config: &IssuerConfig) -> Reach {
     Reach::of(&config.issuer, config.verify.as_ref().is_some_and(|verify| verify.allow_private))
 }
 
-/// What is to be found out, before it is known which node signs.
+/// The settings of a probe, before the signing node is known.
 pub(super) struct Probing {
     issuer: Issuer,
     config: VerifyConfig,
     reach: Reach,
-    /// The API server, and whose token it is asked for; `None` where there is none.
+    /// The API server, and the service account to request tokens for; `None` where there is none.
     cluster: Option<(Access, Option<ServiceAccount>)>,
 }
 
@@ -52,7 +52,7 @@ impl Probing {
         Some(Self { issuer: config.issuer.clone(), config: verify, reach: reach(config), cluster })
     }
 
-    /// With the node that signs in this process, if one does.
+    /// Adds the node that signs in this process, if there is one.
     pub(super) fn prober(self, node: Option<Arc<Node>>) -> Option<Prober> {
         let Self { issuer, config, reach, cluster } = self;
         let VerifyConfig { every, party, cloud, audience, service_account, ca_file, .. } = config;
@@ -114,7 +114,7 @@ async fn minted(
     Ok(ProbeToken { token, api_server: Some(view) })
 }
 
-/// A person with a kubeconfig has no service account of their own.
+/// A kubeconfig user has no service account of their own.
 fn nobody() -> ProbeError {
     ProbeError {
         error: "this process is no service account of the cluster".to_owned(),

@@ -1,8 +1,8 @@
-//! Wakes target loops on their schedules: one cron job per distinct schedule, because tokio-cron-scheduler looks at each
-//! job twice a second.
+//! Wakes target loops on their schedules: one cron job per distinct schedule, because tokio-cron-scheduler
+//! checks each job twice a second.
 //!
-//! A tick only wakes, 500 targets a second, so that thousands do not ask at the same instant. Whether something is due
-//! follows from what the target holds (`docs/decisions/0009`).
+//! A tick only wakes, at most 500 targets a second, so that thousands do not send requests at the same
+//! instant. Whether an update is due follows from what the target holds (`docs/decisions/0009`).
 
 use std::{
     collections::HashMap,
@@ -16,23 +16,22 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::config::Schedule;
 
-/// How many targets are woken in a row, and the pause before the next ones: 500 a second, so that a
-/// process with 10,000 targets has looked at all of them after 20 s, and one with ten at once.
+/// How many targets are woken at once, and the pause between two batches: 500 a second, so that a process
+/// with 10,000 targets wakes all of them within 20 s, and one with ten at once.
 const STRIDE: usize = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The schedules of all issuers.
 #[derive(Clone)]
 pub(super) struct Scheduler {
     scheduler: JobScheduler,
     followed: Arc<tokio::sync::Mutex<HashMap<String, (Job, Followers)>>>,
 }
 
-/// Who follows one schedule; whoever is gone follows no more.
+/// The loops that follow one schedule; dropped ones are removed.
 #[derive(Clone, Default)]
 struct Followers {
     waiting: Arc<Mutex<Vec<Weak<Notify>>>>,
-    /// Held during a walk: a tick that comes meanwhile is left out.
+    /// Held during a walk: a tick that arrives meanwhile is skipped.
     walk: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -43,7 +42,8 @@ impl Scheduler {
         Ok(Self { scheduler, followed: Arc::default() })
     }
 
-    /// Wakes the returned one from now on. It only wakes: a missed or doubled tick is harmless.
+    /// Returns a handle that is notified on the schedule from now on. It only wakes: a missed or doubled tick
+    /// is harmless.
     pub(super) async fn follow(&self, schedule: &Schedule) -> Result<Arc<Notify>, JobSchedulerError> {
         let follower = Arc::new(Notify::new());
         let mut followed = self.followed.lock().await;
@@ -64,7 +64,7 @@ impl Scheduler {
         Ok(follower)
     }
 
-    /// Forgets schedules that nobody follows any more.
+    /// Removes schedules without followers.
     pub(super) async fn tidy(&self) -> Result<(), JobSchedulerError> {
         let mut followed = self.followed.lock().await;
         let idle: Vec<String> = followed
@@ -90,7 +90,7 @@ impl Followers {
         self.lock().push(Arc::downgrade(follower));
     }
 
-    /// Those that are still there.
+    /// The followers that still exist.
     fn present(&self) -> Vec<Arc<Notify>> {
         let mut waiting = self.lock();
         waiting.retain(|follower| follower.strong_count() > 0);

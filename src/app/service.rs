@@ -1,8 +1,7 @@
-//! The running service: a set of loops per issuer, which come and go while the listeners stay.
+//! The running service: a set of loops per issuer, which start and stop while the listeners stay open.
 //!
-//! A reload reads the configuration anew and touches only what differs. An issuer that changes keeps its
-//! [`Slot`], so its last publication is served until the new loops have another one
-//! (`docs/decisions/0017`).
+//! A reload reads the configuration again and applies only the differences. A changed issuer keeps its
+//! [`Slot`], so its last publication is served until the new loops have another one (`docs/decisions/0017`).
 
 use std::{
     collections::BTreeMap,
@@ -68,23 +67,23 @@ mod issuer_tasks;
 
 use self::issuer_tasks::{OnFailure, ServedIssuer, run_issuer};
 
-/// Time that all tasks together get to end in, once the process is told to.
+/// Time limit for all tasks to end after a shutdown signal.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(15);
-/// Time after which the process ends by force: something holds it up that nobody foresaw.
+/// Time after a shutdown signal at which the process exits by force, because something unforeseen blocks it.
 const LAST: Duration = Duration::from_secs(19);
 
-/// The addresses of a service that has started.
+/// The addresses of a started service.
 #[derive(Clone, Debug)]
 pub struct Started {
     pub public: SocketAddr,
     pub admin: SocketAddr,
 }
 
-/// Reads the configuration again, exactly as at the start.
+/// Reads the configuration again, exactly as at start-up.
 #[derive(Clone)]
 pub struct Reread(Arc<dyn Fn() -> Result<Config, Refused> + Send + Sync>);
 
-/// Why a configuration is not taken: it cannot be read, or has faults, which the error all names.
+/// Why a configuration is rejected: it cannot be read, or has faults, all named in the error.
 type Refused = Box<dyn Error + Send + Sync>;
 
 impl Reread {
@@ -93,7 +92,7 @@ impl Reread {
         Self(Arc::new(read))
     }
 
-    /// Off the async threads: it may be long.
+    /// Runs off the async threads: it may take long.
     fn begin(&self) -> Reading {
         let read = Arc::clone(&self.0);
         Box::pin(async move {
@@ -112,15 +111,15 @@ async fn finished(reading: &mut Option<Reading>) -> Result<Config, Refused> {
     read
 }
 
-/// Runs until the process is told to end, or until a part of it breaks.
+/// Runs until the process receives a signal to end, or until a component fails.
 ///
-/// `reread` is called for every SIGHUP; without it there is nothing to read again, and a SIGHUP ends the
-/// process as it does any other. `started` is called once every ledger is read.
+/// `reread` is called for every SIGHUP; without it, SIGHUP ends the process by default. `started` is called
+/// once every ledger is read.
 ///
 /// # Errors
 ///
-/// Fails when the service cannot start: another one runs on the data directory, an address is in use, the ledger or
-/// the keyring of its only issuer cannot be used. Of several issuers, the others go on.
+/// Fails when the service cannot start: another one uses the data directory, an address is in use, the ledger
+/// or the keyring of its only issuer cannot be used. With several issuers, the others keep running.
 pub async fn run(
     config: Config,
     reread: Option<Reread>,
@@ -144,19 +143,19 @@ pub async fn run(
     let ended = loop {
         select! {
             () = end.told() => break Ok(()),
-            // One that comes while the file is read waits for its turn.
+            // A SIGHUP during a read waits until the read ends.
             _ = hangup.recv(), if reading.is_none() => match &reread {
                 None => break Ok(()),
                 Some(reread) => reading = Some(reread.begin()),
             },
             read = finished(&mut reading), if reading.is_some() => service.reload(read).await,
             Some(ended) = service.tasks.join_next() => {
-                // Loops only end when they are told to; whoever told them knows.
+                // Loops end only on request.
                 if let Err(error) = ended.expect("no task panics") {
                     break Err(error);
                 }
             }
-            // Nobody sends: it ends when the last issuer has its ledger.
+            // All senders are dropped: the last issuer has its ledger.
             None = all_started.recv(), if started.is_some() => {
                 info!(public = %addresses.public, admin = %addresses.admin, "started");
                 if let Some(started) = started.take() {
@@ -171,8 +170,8 @@ pub async fn run(
     ended
 }
 
-/// Takes all the open files that the process may have, for the usual soft limit is meant for programs that use
-/// `select`, and shares them out: every connection is one.
+/// Raises the limit of open files to the hard limit, because the usual soft limit is meant for programs that
+/// use `select`, and allocates them: every connection is one file.
 fn share_open_files(config: &Config) -> OpenFiles {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -189,7 +188,7 @@ fn share_open_files(config: &Config) -> OpenFiles {
     room
 }
 
-/// What a service takes before it does anything.
+/// What a service acquires before it does anything.
 struct Opened {
     tls: Option<Arc<TlsFiles>>,
     public: Listener,
@@ -203,8 +202,8 @@ async fn open(config: &Config) -> Result<Opened, AppError> {
         Some(paths) => Some(tls_files(paths.clone()).await?),
         None => None,
     };
-    // Another service on the directory says more than its listening on the port; but a directory is not
-    // made for a service that cannot start.
+    // A second service on the directory is a better message than a port in use; but no directory is created
+    // for a service that cannot start.
     let listeners = bind(config);
     let may_be_made = listeners.is_ok();
     let hold = move |data_dir: &Path| {
@@ -245,7 +244,7 @@ struct Service {
     /// The configuration in use.
     config: Config,
     context: Arc<Context>,
-    /// The certificate of the public listener, if it has one.
+    /// The certificate of the public listener, if configured.
     tls: Option<Arc<TlsFiles>>,
     routes: Routes,
     counters: Arc<Counters>,
@@ -254,7 +253,7 @@ struct Service {
     stop: CancellationToken,
 }
 
-/// What the loops of all issuers have in common.
+/// What the loops of all issuers share.
 struct Context {
     shared: Shared,
     ticks: Scheduler,
@@ -262,7 +261,7 @@ struct Context {
     offices: ControlRegistry,
 }
 
-/// An issuer as long as it is configured alike.
+/// An issuer that runs with an unchanged configuration.
 struct Running {
     faces: Vec<ServedIssuer>,
     stop: CancellationToken,
@@ -318,7 +317,7 @@ impl Service {
         self.tasks.spawn(operator.serve(admin::service(views), stopped()).map(Ok));
     }
 
-    /// Starts every issuer at once; each serves as soon as its own ledger is read.
+    /// Starts all issuers at once; each serves as soon as its own ledger is read.
     fn start_all(&mut self, starting: mpsc::Sender<()>) {
         let issuers = self.config.issuers.clone();
         let is_only_one = issuers.len() == 1;
@@ -333,7 +332,7 @@ impl Service {
         self.route();
     }
 
-    /// Starts an issuer; names that were served before go on to show what is in their slot.
+    /// Starts an issuer; names that were served before keep serving what is in their slot.
     fn start(&mut self, config: IssuerConfig, slots: &mut BTreeMap<Issuer, Slot>, on_failure: OnFailure) {
         let face =
             |terms: Terms| ServedIssuer { slot: slots.remove(&terms.issuer).unwrap_or_default(), terms };
@@ -366,7 +365,7 @@ impl Service {
             }
             Err(refused) => {
                 let refused = error_line(&*refused);
-                // Faults of a file are listed in lines.
+                // Faults of a file are separated by line breaks.
                 let refused = refused.lines().map(str::trim).collect::<Vec<_>>().join("; ");
                 board.configuration_refused(clock::now(), &refused);
                 error!(error = refused, "configuration refused, the old one goes on");
@@ -374,7 +373,7 @@ impl Service {
         }
     }
 
-    /// Carries out what sets the new configuration apart.
+    /// Applies the differences to the new configuration.
     async fn take(&mut self, changes: Changes) {
         let Changes { changed, added, removed } = changes;
         info!(changed = changed.len(), added = added.len(), removed = removed.len(), "configuration read");
@@ -386,7 +385,7 @@ impl Service {
             stopped.push(running);
         }
         join_all(stopped.iter().map(|running| running.tasks.wait())).await;
-        // An issuer that is moved serves its former name from what was there.
+        // A moved issuer keeps serving the existing documents of its previous name.
         let faces = stopped.into_iter().flat_map(|running| running.faces);
         let mut slots = faces.map(|face| (face.terms.issuer, face.slot)).collect();
         for issuer in &removed {
@@ -438,7 +437,7 @@ pub(super) struct End {
 }
 
 impl End {
-    /// Listens from now on, and makes sure that the process ends whatever hangs.
+    /// Listens from now on, and guarantees that the process ends whatever blocks.
     pub(super) fn listen() -> Self {
         thread::Builder::new().name("end".to_owned()).spawn(by_force).expect("threads are to be had");
         Self::signals()
@@ -456,8 +455,8 @@ impl End {
     }
 }
 
-/// Ends the process some time after it was told to end, on a thread and with a runtime that nothing of the service
-/// can hold up.
+/// Exits the process some time after the signal, on a separate thread and runtime that the service cannot
+/// block.
 fn by_force() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a thread and a pipe are to be had").block_on(async {
@@ -469,13 +468,13 @@ fn by_force() {
     let _ = kill_process(getpid(), rustix::process::Signal::KILL);
 }
 
-/// Where threads wait for files now, in words.
+/// Describes where threads currently wait for files.
 fn hanging() -> String {
     let places: Vec<_> = blocking::places().iter().map(|place| format!("`{}`", place.display())).collect();
     places.join(", ")
 }
 
-/// Listens from now on: what comes before it is looked at is not lost.
+/// Listens from now on: signals before the first poll are not lost.
 fn listen(kind: SignalKind) -> Signal {
     signal(kind).expect("signals can be listened to")
 }

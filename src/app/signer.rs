@@ -1,4 +1,4 @@
-//! A node that signs, by itself (`signpost signer`) or as a part of the service.
+//! A signing node, as a process of its own (`signpost signer`) or as part of the service.
 
 use std::{
     collections::BTreeSet,
@@ -53,19 +53,19 @@ use crate::{
     telemetry::{Trouble, status::StatusStore},
 };
 
-/// How often a node looks whether there is something to do, and whether there is an order.
+/// Interval at which a node reconciles and reads its desired state.
 const PACE: Duration = Duration::from_secs(1);
-/// Most connections to the admin listener of a node by itself.
+/// Most connections to the admin listener of a standalone node.
 const CONNECTIONS: usize = 64;
-/// Longest wait for a keyring: to make a key takes seconds on a busy machine.
+/// Longest wait for a keyring: generating a key takes seconds on a busy machine.
 const KEYRING_PATIENCE: Duration = Duration::from_secs(30);
-/// What the node in a process that publishes is called, where nobody named it: it has none beside it.
+/// Default name of the embedded node when it is the only node.
 const EMBEDDED_NODE: &str = "embedded";
-/// Shorter, and the tokens that Kubernetes gives pods by default (3607 s) are cut short.
+/// The default token lifetime. A shorter one cuts the tokens that Kubernetes gives pods by default (3607 s).
 /// Source: `WarnOnlyBoundTokenExpirationSeconds` in `kubernetes/pkg/serviceaccount/claims.go`.
 const DEFAULT_TOKEN: Duration = Duration::from_secs(3607);
 
-/// Signs for kube-apiserver until the process is told to end. `started` is called once it does.
+/// Signs for kube-apiserver until the process receives a signal to end. `started` is called once it serves.
 ///
 /// # Errors
 ///
@@ -82,10 +82,10 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
         let store = ledgers::read_by(name.clone(), &data_dir, &issuer);
         let mut asked = Asking { store, node: name, trouble: Trouble::default() };
         asked.ask(&sender).await;
-        // An API server that asks and finds no key exits.
+        // kube-apiserver exits when it asks and there is no key.
         let wanted = orders.borrow().clone();
         let tended = at_keyring(&node, move |node| node.reconcile(&wanted, clock::now())).await?;
-        // What is wrong besides is told by the loop that tries again.
+        // The loop that retries reports any other fault.
         if node.verification_set().is_none() {
             tended?;
         }
@@ -126,7 +126,7 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
 ///
 /// # Errors
 ///
-/// Fails when the keyring or a file with keys of before cannot be used.
+/// Fails when the keyring or a file with previous keys cannot be used.
 pub(super) async fn open(
     data_dir: &Path,
     issuer: &IssuerConfig,
@@ -180,7 +180,7 @@ pub(super) async fn open(
     Ok(Arc::new(node))
 }
 
-/// Makes the keys of a node that has none, for a process that ends: a service that runs does so itself.
+/// Generates the keys of a node that has none, for a single pass; a running service does so itself.
 pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<(), CannotSign> {
     match open(data_dir, issuer, &own_signer(issuer)).await {
         Err(CannotSign::Node(NodeError::Keyring(KeyringError::Held { .. }))) => Ok(()),
@@ -189,13 +189,13 @@ pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<
     }
 }
 
-/// Makes the keys of a node. What it was ordered is on its disk; nothing is decided here.
+/// Generates the first keys of a node from the desired state on its disk; decides nothing.
 async fn first_keys(node: &Arc<Node>) -> Result<(), CannotSign> {
     let tended = at_keyring(node, |node| node.reconcile(&DesiredState::default(), clock::now())).await?;
     Ok(tended.map(drop)?)
 }
 
-/// Does work of a node where it may block.
+/// Runs work of a node on a thread that may block.
 async fn at_keyring<T: Send + 'static>(
     node: &Arc<Node>,
     work: impl FnOnce(&Node) -> T + Send + 'static,
@@ -205,8 +205,7 @@ async fn at_keyring<T: Send + 'static>(
     done.map_err(|source| CannotSign::Hangs { keyring: keyring.clone(), source })
 }
 
-/// What is configured of the node in the process that publishes. Without a word on it, it is alone and has no
-/// socket.
+/// The signer configuration of the embedded node. By default it is the only node and has no socket.
 fn own_signer(issuer: &IssuerConfig) -> SignerConfig {
     issuer.signer.clone().unwrap_or_else(|| SignerConfig {
         node: Some(NodeName::parse(EMBEDDED_NODE).expect("a valid name")),
@@ -214,15 +213,15 @@ fn own_signer(issuer: &IssuerConfig) -> SignerConfig {
     })
 }
 
-/// The name of the node in the process that publishes; `None` where the machine has none that fits.
+/// The name of the embedded node; `None` where the host name is not a valid node name.
 pub(super) fn own_name(issuer: &IssuerConfig) -> Option<NodeName> {
     own_signer(issuer).node.or_else(|| host_name().ok())
 }
 
-/// The node of an issuer that signs in the process that publishes.
+/// The embedded node of an issuer, which signs in the process that publishes.
 pub(super) struct LocalSigner {
     node: Arc<Node>,
-    /// Where kube-apiserver asks, and how often it shall.
+    /// The socket for kube-apiserver, and its refresh hint.
     socket: Option<(Socket, Duration)>,
 }
 
@@ -232,7 +231,7 @@ impl LocalSigner {
         let signer = own_signer(issuer);
         let node = open(data_dir, issuer, &signer).await?;
         if signer.socket.is_some() && node.verification_set().is_none() {
-            // An API server that asks and finds no key exits.
+            // kube-apiserver exits when it asks and there is no key.
             first_keys(&node).await?;
         }
         let bind = |name| Socket::bind(name, access(&signer)).map(|socket| (socket, signer.refresh_hint));
@@ -244,7 +243,7 @@ impl LocalSigner {
         Arc::clone(&self.node)
     }
 
-    /// Signs until it is told to stop, as the ledger orders.
+    /// Signs as the ledger orders, until it is stopped.
     pub(super) async fn sign(self, ledgers: watch::Receiver<Arc<Ledger>>, stop: CancellationToken) {
         let Self { node, socket } = self;
         let (name, issuer) = (node.settings().node.clone(), node.settings().issuer.clone());
@@ -261,7 +260,7 @@ impl LocalSigner {
     }
 }
 
-/// What the API server accepts itself: the issuer, as it does by default, unless it is told otherwise.
+/// The audiences that the API server itself accepts: by default the issuer.
 fn api_audiences(issuer: &IssuerConfig, signer: &SignerConfig) -> BTreeSet<String> {
     if signer.api_audiences.is_empty() {
         BTreeSet::from([issuer.issuer.to_string()])
@@ -270,7 +269,7 @@ fn api_audiences(issuer: &IssuerConfig, signer: &SignerConfig) -> BTreeSet<Strin
     }
 }
 
-/// Judges an API server by the signer of a configuration.
+/// Checks the flags of an API server against the configured signer.
 pub fn with_signer<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags::Signer<'_>) -> T) -> T {
     let socket = config.signer.socket.as_ref().expect("a node by itself has a socket");
     judge(&api_server_flags::Signer {
@@ -283,7 +282,7 @@ pub fn with_signer<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags:
     })
 }
 
-/// Takes over a key that signed until now, while no other process signs with the keyring.
+/// Imports the key that signed until now, while no other process uses the keyring.
 ///
 /// # Errors
 ///
@@ -293,11 +292,11 @@ pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Imported, Canno
     Ok(at_keyring(&node, move |node| node.import(&file, clock::now())).await??)
 }
 
-/// Whether a node can be admitted by what it says of itself.
+/// Checks whether a node can be admitted by its announcement.
 ///
 /// # Errors
 ///
-/// Fails when it is this node or of another issuer, or when a key of it has not signed that.
+/// Fails when it is this node or one of another issuer, or when none of its keys has signed the announcement.
 pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), CannotSign> {
     let announcement = posted.announcement();
     let own = config.signer.node.clone().map_or_else(host_name, Ok)?;
@@ -318,25 +317,25 @@ pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(),
     }
 }
 
-/// Trusts a node by the operator's word.
+/// Records that the operator trusts a node.
 ///
 /// # Errors
 ///
-/// Fails when that cannot be written.
+/// Fails when the record cannot be written.
 pub fn admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), CannotSign> {
     Ok(TrustStore::new(trust_directory(&config.data_dir)).admit(posted)?)
 }
 
-/// Takes the operator's word for a node back; returns whether there was one.
+/// Removes the operator's trust in a node; returns whether there was any.
 ///
 /// # Errors
 ///
-/// Fails when that cannot be written.
+/// Fails when the change cannot be written.
 pub fn expel(config: &NodeConfig, node: &NodeName) -> Result<bool, CannotSign> {
     Ok(TrustStore::new(trust_directory(&config.data_dir)).expel(node)?)
 }
 
-/// Tends a node and answers its API server, until it is told to stop.
+/// Reconciles a node and answers its API server, until it is stopped.
 ///
 /// # Errors
 ///
@@ -350,7 +349,7 @@ async fn sign(
     let tending = run_signer(Arc::clone(&node), orders, DesiredState::clone, stop.clone());
     let serving = async {
         let served = service::serve(node, refresh_hint, socket, stop.clone()).await;
-        // Whoever answers nobody any more has nothing else to do.
+        // A node that no longer serves has nothing else to do.
         stop.cancel();
         served
     };
@@ -358,7 +357,7 @@ async fn sign(
     served.map_err(CannotSign::Serve)
 }
 
-/// Shows the operator what a node does that is by itself, if there is a place for it.
+/// Serves status and metrics of a standalone node, if an admin listener is configured.
 async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationToken) {
     let Some(listener) = listener else { return };
     let board = StatusStore::default();
@@ -392,7 +391,7 @@ async fn carry_all(announcement_sync: Option<AnnouncementSync>, stop: Cancellati
     }
 }
 
-/// What is asked of the ledger on behalf of a node.
+/// Reads the ledger on behalf of a node.
 struct Asking {
     store: LedgerStore,
     node: NodeName,
@@ -411,7 +410,7 @@ impl Asking {
         }
     }
 
-    /// Asks once. A ledger that cannot be read orders what it ordered before.
+    /// Reads the ledger once. When it cannot be read, the previous desired state stays.
     async fn ask(&mut self, sender: &watch::Sender<DesiredState>) {
         let failed = match self.store.read().await {
             Ok(StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger)) => {
@@ -445,8 +444,8 @@ impl Asking {
     }
 }
 
-/// What carries the announcements of an issuer between the data directory and the `ConfigMaps` beside its ledger;
-/// `None` where it has none, or needs none. `own` is the node that signs here.
+/// Syncs the announcements of an issuer between the data directory and the `ConfigMaps` beside its ledger;
+/// `None` where there is no such ledger or no need. `own` is the node that signs here.
 pub(super) fn announcement_sync(
     data_dir: &Path,
     issuer: &IssuerConfig,
@@ -462,12 +461,11 @@ pub(super) fn announcement_sync(
     (own.is_some() || reads).then(|| AnnouncementSync::new(namespace, name, access, directory, own))
 }
 
-/// Where a node keeps which others it trusts.
+/// The directory that records which nodes a node trusts.
 fn trust_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("trust")
 }
 
-/// Where nodes say what they hold.
 pub(super) fn announcements_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("announcements")
 }
@@ -485,14 +483,14 @@ fn access(config: &SignerConfig) -> Access {
     Access { mode: config.mode, gid: config.gid, uids: config.uids.clone() }
 }
 
-/// The name of this machine, as Kubernetes names nodes.
+/// The host name, as Kubernetes names nodes.
 fn host_name() -> Result<NodeName, NodeNameUnknown> {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy().to_lowercase();
     NodeName::parse(&name).map_err(|_| NodeNameUnknown { name })
 }
 
-/// The machine has no name that a node can have.
+/// The host name is not a valid node name.
 #[derive(Debug, thiserror::Error)]
 #[error("the host name `{name}` is no name of a node")]
 pub struct NodeNameUnknown {
@@ -529,7 +527,6 @@ pub enum CannotSign {
 }
 
 impl CannotSign {
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

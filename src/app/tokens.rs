@@ -18,28 +18,27 @@ use crate::{
     source::api_server::{ApiServer, ApiServerError},
 };
 
-/// What a token shall say.
+/// The requested claims of a token.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub account: ServiceAccount,
     pub audiences: Vec<String>,
-    /// From now to `exp`; without one the signer decides.
+    /// From now to `exp`; by default the signer decides.
     pub lifetime: Option<Duration>,
 }
 
-/// How long a token of the embedded signer lives unless something else is asked for: short, so that
-/// its end can be watched.
+/// Default lifetime of a token of the embedded signer: short, so that its expiry can be observed.
 const EMBEDDED_LIFETIME: Duration = Duration::from_secs(30);
-/// How long a token is waited for: a service that has just started publishes its first key within seconds.
+/// Longest wait for a token: a service that has just started publishes its first key within seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Time between two tries.
+/// Interval between two attempts.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Asks the service that runs on a data directory for a token of its own node.
+/// Requests a token from the embedded node of the service that runs on a data directory.
 ///
 /// # Errors
 ///
-/// Fails when none runs, when it does not sign, and when it may not sign this.
+/// Fails when no service runs, when it does not sign, and when it may not sign this token.
 pub async fn embedded(data_dir: &Path, wanted: &Wanted) -> Result<Token, TokenError> {
     let request = TokenRequest {
         issuer: None,
@@ -94,18 +93,17 @@ pub(super) async fn signed(node: &Arc<Node>, request: &TokenRequest) -> Result<T
     }
 }
 
-/// Asks a cluster for a token.
+/// Requests a token from a cluster.
 ///
 /// # Errors
 ///
-/// Fails when the cluster cannot be asked or refuses.
+/// Fails when the cluster cannot be reached or refuses.
 pub async fn cluster(context: Option<String>, wanted: &Wanted) -> Result<Token, TokenError> {
     let access = Access { context, ..Access::default() };
     let server = ApiServer::new("kubernetes".to_owned(), access);
     Ok(server.mint(&wanted.account, &wanted.audiences, wanted.lifetime).await?)
 }
 
-/// Whether a data directory has an embedded signer.
 #[must_use]
 pub fn has_embedded(data_dir: &Path) -> bool {
     super::keyring_directory(data_dir).is_dir()
@@ -121,7 +119,6 @@ fn random_uuid() -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// There is no token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     #[error(transparent)]
@@ -133,7 +130,6 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -70,15 +70,14 @@ pub(super) fn carry_out(verb: ConfigVerb) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::Success)
 }
 
-/// The issuer whose keys this build cannot reach.
+/// The issuer whose keys need a feature that this build lacks.
 fn without_module(config: &Config, has_pkcs11: bool) -> Option<&str> {
     let in_token =
         |issuer: &&IssuerConfig| issuer.signer.as_ref().is_some_and(|signer| signer.pkcs11.is_some());
     config.issuers.iter().find(in_token).filter(|_| !has_pkcs11).map(|issuer| issuer.issuer.as_str())
 }
 
-/// Notes about public URLs below which relying parties find the documents only if something in between changes the
-/// path.
+/// Notes about public URLs that only work if a proxy in between changes the path.
 fn elsewhere(issuer: &IssuerConfig) -> Vec<String> {
     let path = |url: &str| url.splitn(4, '/').nth(3).unwrap_or_default().to_owned();
     let is_elsewhere = |url: &&String| path(url) != issuer.issuer.path().trim_start_matches('/');

@@ -1,4 +1,4 @@
-//! The operator's word for what cannot be taken back.
+//! Confirmation of irreversible commands.
 
 use std::io::{self, IsTerminal as _};
 
@@ -14,7 +14,7 @@ pub(super) struct Confirm {
 }
 
 impl Confirm {
-    /// Whether the operator means it, knowing this.
+    /// Prints the warning, and asks for confirmation.
     pub(super) fn is_given(&self, warning: &str) -> Result<bool, Failure> {
         eprint(warning);
         if self.yes {

@@ -1,4 +1,4 @@
-//! How the end of a run is told: the error with its causes and hint, and the exit code.
+//! Reports the end of a run: the error with its causes and hint, and the exit code.
 
 use std::{
     error::Error,
@@ -8,19 +8,17 @@ use std::{
 
 use crate::core::text::redaction::{printable, redact};
 
-/// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// Done, or the answer is yes. Exit code 0.
     Success,
     /// Checked, and the answer is no: `verify` found a fault, `sync --dry-run` a difference. Exit code 1.
     Negative,
-    /// Could not tell or could not do: usage, configuration, I/O. Exit code 2, as clap uses.
+    /// Failed: usage, configuration, I/O. Exit code 2, as clap uses.
     Failure,
 }
 
 impl ExitStatus {
-    /// The exit code.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -37,21 +35,20 @@ impl Termination for ExitStatus {
     }
 }
 
-/// Whether the reader of the report sees colours.
+/// Whether the report is coloured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
-    /// Text alone: a file, a pipe, or `NO_COLOR` is set.
+    /// Only text: a file, a pipe, or `NO_COLOR` is set.
     #[default]
     Plain,
-    /// A terminal.
     Coloured,
 }
 
-/// Renders an error and its causes, outermost first, one line each, and what to do about it.
+/// Renders an error and its causes, outermost first, one line each, and the hint.
 ///
-/// Leaves out a cause that its parent's text already ends with: some libraries, `object_store`
-/// among them, print their source and return it as well. The queries and users of URLs are not
-/// shown, because they may hold a signature or a password. The text ends without a line break.
+/// Leaves out a cause that its parent's text already ends with: some libraries, `object_store` among them,
+/// print their source and return it as well. The queries and users of URLs are omitted, because they may hold
+/// a signature or a password. The text ends without a line break.
 #[must_use]
 pub fn render(error: &(dyn Error + 'static), hint: Option<&str>, style: Style) -> String {
     let mut text = match style {
@@ -75,8 +72,8 @@ pub fn render(error: &(dyn Error + 'static), hint: Option<&str>, style: Style) -
     text
 }
 
-/// Appends a paragraph whose second and further lines stand two columns right of its label, so that
-/// they cannot be taken for lines of the report itself.
+/// Appends a paragraph whose further lines are indented by two columns after its label, so that they cannot
+/// be mistaken for lines of the report itself.
 fn push(text: &mut String, label: &str, paragraph: &str) {
     let indent = if label.is_empty() { "  " } else { "    " };
     let shown = redact(paragraph.trim_end());

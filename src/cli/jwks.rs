@@ -77,8 +77,8 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::Success)
 }
 
-/// Writes both documents beside their places and only then renames them, the JWKS first: a reader
-/// finds the old or the new document, never half of one.
+/// Writes both temporary files before renaming them, the JWKS first: a reader finds the old or the new
+/// document, never a partial one.
 fn write_both(directory: &Path, paths: &Paths, publication: &Publication) -> Result<(), Failure> {
     let stage = |document: Document| {
         let path = directory.join(paths.of(document));

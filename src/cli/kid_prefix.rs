@@ -1,24 +1,24 @@
-//! Which of the known names the operator means, who gives it in full or by its beginning.
+//! Resolves a kid from its full name or a prefix.
 
 use std::collections::BTreeSet;
 
 use super::Failure;
 use crate::core::{jose::kid::Kid, text::redaction::printable};
 
-/// Shortest beginning of a kid that is taken for it: less is a slip more often than a name.
+/// Shortest accepted prefix of a kid: a shorter one is more likely a mistake.
 const LEAST: usize = 4;
 
-/// The known kid that is meant. `hint` says where they are listed.
+/// The known kid that is meant. `hint` names the command that lists them.
 pub(super) fn kid<'a>(
     given: &str,
     known: impl IntoIterator<Item = &'a str>,
     hint: &str,
 ) -> Result<Kid, Failure> {
     let parsed = |kid: &str| Kid::parse(kid).map_err(|error| Failure::new(&error, Some(hint)));
-    // Where there is no room for a whole one, it is printed with an ellipsis.
+    // Narrow tables shorten a kid with an ellipsis.
     let beginning = given.strip_suffix('…').unwrap_or(given);
     let known: BTreeSet<&str> = known.into_iter().collect();
-    // A kid may be typed as it is, or as it is shown, which may be how another one is.
+    // A kid may be given literally or in its printed form, which may be the literal form of another one.
     if known.contains(given) {
         return parsed(given);
     }

@@ -77,9 +77,9 @@ impl IssuerSelector {
         load(&Flags { keys, ..Flags::default() })
     }
 
-    /// The settings that an issuer has unless it is configured.
+    /// The default settings of an issuer that is not configured.
     pub(super) fn defaults(&self, issuer: &Issuer) -> Result<IssuerConfig, Failure> {
-        // Where the keys come from is of no interest, and has to be given.
+        // The source is irrelevant, but required.
         let (issuer, sources) = (Some(issuer.to_string()), vec!["kubernetes".to_owned()]);
         let keys = KeyFlags { data_dir: self.data_dir.clone(), issuer, sources, ..KeyFlags::default() };
         let mut config = load(&Flags { keys, ..Flags::default() })?;
@@ -91,7 +91,7 @@ impl IssuerSelector {
         Ok((config, ledgers))
     }
 
-    /// With whether all that there are can be read; which can not, is told.
+    /// Also returns whether all ledgers can be read; the others are reported.
     fn all_ledgers(&self) -> Result<(Config, Vec<Ledger>, bool), Failure> {
         let config = self.config()?;
         let (mut ledgers, unusable) = block_on(ledgers::all(&config)).map_err(AppError::from)?;

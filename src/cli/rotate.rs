@@ -196,7 +196,7 @@ fn revoke(
     Ok(ExitStatus::Success)
 }
 
-/// Refuses a node that no issuer knows, before anybody is asked anything about it.
+/// Rejects an unknown node before asking for confirmation.
 fn know_node(node: &NodeName, which: &IssuerSelector) -> Result<(), Failure> {
     let reports = reports(which)?;
     let known: BTreeSet<&str> =
@@ -212,7 +212,7 @@ fn know_node(node: &NodeName, which: &IssuerSelector) -> Result<(), Failure> {
     Err(Failure::plain(&format!("node `{node}` is unknown"), &hint))
 }
 
-/// Where every key stands, as the service that runs sees it, or else as far as the ledgers say.
+/// The rotation status of the running service, or else according to the ledgers.
 fn reports(which: &IssuerSelector) -> Result<Vec<RotationStatus>, Failure> {
     let config = which.config()?;
     let request = Request::Rotation { issuer: which.issuer.clone() };
@@ -242,7 +242,7 @@ fn reports(which: &IssuerSelector) -> Result<Vec<RotationStatus>, Failure> {
     }
 }
 
-/// Asks the service that runs, or else changes the ledger; returns the issuer.
+/// Sends the command to the running service, or else changes the ledger; returns the issuer.
 fn ask(which: &IssuerSelector, ask: &RotationCommand) -> Result<String, Failure> {
     let config = which.config()?;
     let request = Request::Rotate { issuer: which.issuer.clone(), ask: ask.clone() };

@@ -33,7 +33,7 @@ pub(super) fn carry_out(flags: &Flags) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::Success)
 }
 
-/// Somebody's first look: an issuer of its own on this machine.
+/// A first run without configuration: a new issuer on this machine.
 struct FirstLook {
     issuer: Issuer,
     data_dir: PathBuf,
@@ -41,7 +41,7 @@ struct FirstLook {
 }
 
 impl FirstLook {
-    /// How to start it although something else has its addresses or its directory.
+    /// How to start it beside another process that has its addresses or its directory.
     fn beside(&self, error: &AppError) -> Option<String> {
         let data_dir = match error {
             AppError::Listen(error) if error.is_taken() => self.data_dir.clone(),
@@ -64,8 +64,8 @@ fn program() -> String {
     std::env::current_exe().map_or_else(|_| "signpost".to_owned(), |path| path.display().to_string())
 }
 
-/// How the file is read again: with the flags and the environment of the start. Without a file there is
-/// nothing that could have changed.
+/// Reads the configuration again, with the flags and the environment of the start. `None` without a file,
+/// because nothing can have changed.
 fn reread(flags: &Flags) -> Result<Option<Reread>, Failure> {
     if flags.keys.config.is_none() {
         return Ok(None);
@@ -77,13 +77,13 @@ fn reread(flags: &Flags) -> Result<Option<Reread>, Failure> {
     })))
 }
 
-/// Whether this is somebody's first look: an issuer of its own on this machine, of which nothing is configured.
+/// Whether this is a first run: a new issuer on this machine without any configuration.
 fn is_first_look(flags: &Flags) -> bool {
     let KeyFlags { config, issuer, sources, .. } = &flags.keys;
     config.is_none() && issuer.is_none() && sources.is_empty() && flags.targets.is_empty()
 }
 
-/// Where to look and what to try; every line of it works when pasted into another terminal.
+/// Where to look and what to try; every line can be pasted into another terminal.
 fn welcome(issuer: &Issuer, data_dir: &Path, started: &Started) -> String {
     let program = program();
     let data = data_dir.display();

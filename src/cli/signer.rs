@@ -118,7 +118,7 @@ struct CheckFlags {
 }
 
 impl SignerArguments {
-    /// Whether it stays.
+    /// Whether the command runs as a service.
     pub(super) fn is_service(&self) -> bool {
         self.verb.is_none()
     }

@@ -92,7 +92,7 @@ pub(super) fn carry_out(flags: &SyncFlags) -> Result<ExitStatus, Failure> {
     Ok(outcome)
 }
 
-/// An issuer that could not even begin.
+/// Reports an issuer that could not start.
 fn tell(error: AppError) -> ExitStatus {
     eprint(&Failure::from(error).text);
     ExitStatus::Failure
@@ -163,7 +163,7 @@ fn plan_rows(plan: &Plan) -> Vec<[String; 3]> {
     rows
 }
 
-/// One line per key that comes or goes, or that only the target knows.
+/// One line per added, removed or unmanaged key.
 fn changes(difference: &Difference) -> Vec<String> {
     let moved = difference.moved_from.iter().map(|uri| format!("the JWKS moves here from `{uri}`"));
     let kept =
@@ -186,7 +186,7 @@ fn source_rows(sources: &[(String, Result<Listed, PollError>)]) -> Vec<[String; 
     sources.iter().map(|(name, listed)| ["source".to_owned(), name.clone(), told(listed)]).collect()
 }
 
-/// Tells every failure with its hint; whether there was one.
+/// Reports every failure with its hint; returns whether there was one.
 fn tell_failures<T>(
     sources: &[(String, Result<Listed, PollError>)],
     targets: &[TargetOutcome<T>],

@@ -1,8 +1,8 @@
-//! Columns of text.
+//! Text in columns.
 
 use std::fmt::Write as _;
 
-/// Lines whose columns start below each other; the last column is as long as it likes.
+/// Lines with aligned columns; the last column has any width.
 pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {

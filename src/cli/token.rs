@@ -12,7 +12,7 @@ use crate::{
     core::service_account::ServiceAccount,
 };
 
-/// What Microsoft Entra expects of a federated token in the public cloud.
+/// The audience that Microsoft Entra expects of a federated token in the public cloud.
 const EXCHANGE_AUDIENCE: &str = "api://AzureADTokenExchange";
 
 #[derive(Args)]
@@ -91,7 +91,7 @@ pub(super) fn carry_out(flags: &TokenFlags) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::Success)
 }
 
-/// Whether it is kept: a token in a file has no line break behind it, which some clients would send along.
+/// Whether the output is a file: there a token has no trailing line break, which some clients would send.
 fn is_file(output: &impl AsFd) -> bool {
     fstat(output).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file())
 }

@@ -1,4 +1,4 @@
-//! Command lines that cannot be understood, in the endpoint of every other error.
+//! Reports invalid command lines in the format of every other error.
 
 use std::{error::Error as _, ffi::OsString};
 
@@ -9,16 +9,16 @@ use clap::{
 
 use crate::telemetry::LogFormat;
 
-/// What is wrong with the command line, and what to do; `None` when clap has something else to say:
-/// help, the version, or an error that this has no words for.
+/// The fault of the command line, and a hint; `None` where clap prints the text itself: help, the version, or
+/// an error without a message here.
 ///
-/// `words` are those of the command line, without the program.
+/// `words` are the command line without the program.
 pub(super) fn explain(
     error: &Error,
     program: &Command,
     words: impl Iterator<Item = OsString>,
 ) -> Option<(String, String)> {
-    // `help VERB` is about that verb.
+    // `help VERB` describes that command.
     let words: Vec<OsString> =
         words.enumerate().filter(|(at, word)| *at > 0 || word != "help").map(|(_, word)| word).collect();
     let (command, path) = command(program, &words);
@@ -68,7 +68,7 @@ pub(super) fn explain(
     Some((message, format!("`{path} --help` lists what it takes")))
 }
 
-/// How the log was to be written, as far as a command line that cannot be understood says.
+/// The requested log format, as far as an invalid command line tells.
 #[expect(clippy::disallowed_methods, reason = "clap reads it where it understands the command line")]
 pub(super) fn log_format(words: impl Iterator<Item = OsString>) -> LogFormat {
     let mut words = words.skip_while(|word| {
@@ -100,8 +100,8 @@ fn all(error: &Error, kind: ContextKind) -> Vec<String> {
     }
 }
 
-/// The likeliest of what was meant: what begins alike, else the best guess, which clap sorts last. Where what was typed
-/// is the beginning of several, all of them: one may only look, and another one not.
+/// The likely candidates: what begins alike, else the best match, which clap sorts last. All of them where
+/// the input is a prefix of several: one may only read, and another one not.
 fn meant(error: &Error, kind: ContextKind, typed: &str) -> String {
     let guesses = all(error, kind);
     let alike = |guess: &String| guess.chars().zip(typed.chars()).take_while(|(a, b)| a == b).count();
@@ -111,7 +111,7 @@ fn meant(error: &Error, kind: ContextKind, typed: &str) -> String {
     if named.is_empty() { named } else { format!(", did you mean `{named}`?") }
 }
 
-/// A long flag that lacks a dash, which is read as short ones.
+/// A long flag with only one dash, which clap parses as short flags.
 fn with_one_dash<'a>(command: &Command, words: &'a [OsString]) -> Option<&'a str> {
     let words = words.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
     let mut names = words.filter_map(|word| word.split('=').next());
@@ -121,7 +121,7 @@ fn with_one_dash<'a>(command: &Command, words: &'a [OsString]) -> Option<&'a str
     })
 }
 
-/// What looks like a flag, and was taken for a kid: those may begin with `-`.
+/// An apparent flag that was parsed as a kid: those may begin with `-`.
 fn taken_for_a_value<'a>(command: &Command, words: &'a [OsString]) -> Option<&'a str> {
     let words = words.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
     let is_known = |flag: &str| {
@@ -131,7 +131,7 @@ fn taken_for_a_value<'a>(command: &Command, words: &'a [OsString]) -> Option<&'a
     words.filter(|word| word.starts_with("--")).find(|word| !is_known(word))
 }
 
-/// The verb that was named, and the words with which it is.
+/// The named command, and its path.
 fn command<'a>(program: &'a Command, words: &[OsString]) -> (&'a Command, String) {
     let (mut command, mut path) = (program, program.get_name().to_owned());
     for word in words {

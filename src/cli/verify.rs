@@ -33,7 +33,7 @@ mod text;
 pub(super) use flags::VerifyFlags;
 use flags::{CloudName, ClusterFlags, DocumentFlags, ExpectedFlags, Parties};
 
-/// What was judged, and how.
+/// A verdict, and its subject.
 struct Judged {
     account: Option<ServiceAccount>,
     report: VerificationReport,
@@ -82,7 +82,7 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
         Output::Text => text::text(&judged),
         Output::Json => json::json(&judged),
     };
-    // A token may have been given for what a credential has.
+    // A token may have been given in a field of the credential.
     print(&redact_tokens(&report));
     Ok(outcome(&judged))
 }
@@ -102,7 +102,7 @@ impl VerifyFlags {
         Expectation { issuer: issuer.clone(), subject: subject.clone(), audience: audience.clone() }
     }
 
-    /// Whether something is given that only a token can be compared with.
+    /// Whether the expectation has values that only a token can be compared with.
     fn speaks_of_a_token(&self) -> bool {
         let ExpectedFlags { issuer: _, subject, audience, credentials } = &self.expected;
         subject.is_some() || audience.is_some() || credentials.is_some()
@@ -116,7 +116,7 @@ impl VerifyFlags {
         }
     }
 
-    /// By whose rules; without a word of the operator an issuer of this machine is for this machine.
+    /// The parties whose rules apply; by default an issuer on loopback is for this machine.
     fn parties(&self, evidence: &Evidence, expected: &Expectation) -> &'static [Party] {
         match self.parties {
             Some(Parties::Aws) => &[Party::Aws],
@@ -166,7 +166,7 @@ impl VerifyFlags {
         })
     }
 
-    /// For whom a token is made that is to be judged.
+    /// The audience of a token that is minted for verification.
     fn minted_for(&self, expected: &Expectation) -> String {
         let usual = match self.parties {
             Some(Parties::Aws) => "sts.amazonaws.com",
@@ -185,7 +185,7 @@ impl ClusterFlags {
     }
 }
 
-/// The token, and what is around it in its file.
+/// Reads the token, and describes what surrounds it in its file.
 fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
     if matches!(redact_tokens(&path.to_string_lossy()), Cow::Owned(_)) {
         return Err(Failure::plain(
@@ -219,7 +219,7 @@ fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
         (text.len() < bytes.len()).then_some("it begins with a byte order mark")
     };
     let text = String::from_utf8_lossy(&text);
-    // Tools print a line; a kubelet writes none. Nothing else is forgiven.
+    // Tools add a line break; a kubelet writes none. Nothing else is accepted.
     let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
     let ends = line.is_some().then_some("it ends with a line break");
     let around = encoded.into_iter().chain(ends).collect::<Vec<_>>().join(", and ");

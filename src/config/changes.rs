@@ -1,27 +1,26 @@
-//! What sets a new configuration apart from the one in use, issuer by issuer.
+//! The difference between a new configuration and the one in use, per issuer.
 
 use std::{collections::BTreeMap, fmt::Display, path::Path};
 
 use super::{Config, EventsConfig, InvalidConfig, IssuerConfig, Problem, TlsConfig};
 use crate::core::jose::issuer::Issuer;
 
-/// What a running process has to do to get from one configuration to the next. Issuers that are the same
-/// in both stand nowhere.
+/// The steps from one configuration to the next. Unchanged issuers are not listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// In both, but not the same: as they shall be.
+    /// Changed issuers, with their new configuration.
     pub changed: Vec<IssuerConfig>,
     pub added: Vec<IssuerConfig>,
     pub removed: Vec<Issuer>,
 }
 
 impl Config {
-    /// Compares with the configuration that shall take the place of this one.
+    /// Compares this configuration with the next one.
     ///
     /// # Errors
     ///
-    /// Names every value that a running process cannot change: its listeners, its data directory, and
-    /// whom it tells.
+    /// Names every value that a running process cannot change: its listeners, its data directory, and the
+    /// target of its Events.
     /// The files that `tls` names may change at any time.
     pub fn changes_to(&self, next: &Self) -> Result<Changes, InvalidConfig> {
         let mut problems = Vec::new();

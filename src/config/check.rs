@@ -1,4 +1,4 @@
-//! From the tree to the typed configuration, and what must hold between its values.
+//! Builds the typed configuration from the tree, and checks values against each other.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -34,7 +34,7 @@ mod timing;
 mod verify;
 mod window;
 
-/// Shortest life that Kubernetes gives a token: `expirationSeconds` of a token request is at least 600.
+/// Shortest token lifetime of Kubernetes: `expirationSeconds` of a token request is at least 600.
 const SHORTEST_KUBERNETES_TOKEN: Duration = Duration::from_mins(10);
 
 /// Reads and checks everything.
@@ -52,7 +52,7 @@ pub(super) fn config(tree: &Node, now: Timestamp, problems: &mut Problems) -> Op
     })
 }
 
-/// Reads and checks everything, and asks for no issuer; `profile` goes before what is written.
+/// Reads and checks everything, without requiring an issuer; `profile` takes precedence over the file.
 pub(super) fn keys_config(
     tree: &Node,
     profile: Option<Profile>,
@@ -76,7 +76,7 @@ pub(super) fn keys_config(
     })
 }
 
-/// Reads and checks everything, and asks for the one issuer that a node signs for.
+/// Reads and checks everything, and requires the one issuer that a node signs for.
 pub(super) fn node_config(tree: &Node, now: Timestamp, problems: &mut Problems) -> Option<NodeConfig> {
     let config = config(tree, now, problems)?;
     let count = config.issuers.len();
@@ -91,7 +91,7 @@ pub(super) fn node_config(tree: &Node, now: Timestamp, problems: &mut Problems) 
     Some(NodeConfig { data_dir: config.data_dir, issuer, signer })
 }
 
-/// What could be read; `None` stands for what a problem tells of.
+/// The values that could be read; `None` where a problem is already reported.
 struct Draft {
     listen: Option<SocketAddr>,
     admin_listen: Option<SocketAddr>,
@@ -102,7 +102,7 @@ struct Draft {
     issuers: Vec<IssuerDraft>,
 }
 
-/// It is there and cannot be used; a problem tells of it.
+/// The value is unusable; a problem is already reported.
 struct Reported;
 
 struct IssuerDraft {
@@ -150,21 +150,21 @@ impl IssuerDraft {
     }
 }
 
-/// What issuers and targets are checked against, besides themselves.
+/// The values of earlier issuers and targets, which must be unique.
 struct UsedNames {
     now: Timestamp,
     data_dir: Option<PathBuf>,
-    /// Whether relying parties are spoken to over TLS.
+    /// Whether relying parties connect over TLS.
     tls: bool,
-    /// Every location so far, and the target that has it.
+    /// Every location so far, and the target that uses it.
     locations: HashMap<Location, String>,
-    /// The issuer that has the embedded keyring.
+    /// The issuer that uses the embedded keyring.
     embedded: Option<String>,
-    /// Every issuer so far, former ones too, and where it stands.
+    /// Every issuer so far, including previous ones, and its path in the file.
     issuers: HashMap<String, String>,
-    /// The ledger of every issuer so far that has a `ConfigMap`, and where it stands.
+    /// Every `ConfigMap` of a ledger so far, and its path in the file.
     ledgers: HashMap<LedgerConfig, String>,
-    /// Every schedule so far, as it was written: thousands of issuers have the same few.
+    /// Every schedule so far, by its text: thousands of issuers share a few.
     schedules: HashMap<String, Schedule>,
 }
 
@@ -217,9 +217,9 @@ fn read_tls(mapping: &Mapping<'_>, problems: &mut Problems) -> Option<TlsConfig>
     Some(TlsConfig { certificate: certificate?, private_key: private_key? })
 }
 
-/// Refuses an issuer that another one is already, or was.
+/// Rejects an issuer that is already used by another one, also as a previous issuer.
 fn unique_issuer(issuer: &Issuer, mapping: &Mapping<'_>, known: &mut UsedNames, problems: &mut Problems) {
-    // Two that differ by a closing slash would share their documents.
+    // Two issuers that differ only by a trailing slash would share their documents.
     match known.issuers.entry(issuer.discovery_url()) {
         Entry::Occupied(first) => {
             let fault = mapping.at.taken("issuer", issuer.as_str(), first.get());
@@ -231,7 +231,7 @@ fn unique_issuer(issuer: &Issuer, mapping: &Mapping<'_>, known: &mut UsedNames, 
     }
 }
 
-/// Whether the second listener would find the port taken. Port 0 is a free one each time.
+/// Whether the second listener would find the port in use. Port 0 is a free one each time.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.port() != 0 && same_ip
@@ -301,7 +301,7 @@ fn read_issuer(
     if let (Some(lifetime), Some(sources)) = (max_token_lifetime, &sources)
         && lifetime < SHORTEST_KUBERNETES_TOKEN
         && !sources.contains(&SourceConfig::Embedded)
-        // What a signer says of it goes further.
+        // The `signer` section has a more precise check.
         && mapping.get("signer").is_none()
     {
         let lifetime = value::duration_text(lifetime);
@@ -370,7 +370,7 @@ fn ledger(
     Ok(Some(ledger))
 }
 
-/// Refuses a name that another of the list has already.
+/// Rejects a name that is already used in the list.
 fn unique_name(name: &str, mapping: &Mapping<'_>, seen: &mut Vec<(String, String)>, problems: &mut Problems) {
     match seen.iter().find(|(other, _)| other == name) {
         Some((_, first)) => mapping.at.refuse(mapping.at.taken("name", name, first), problems),

@@ -1,4 +1,4 @@
-//! A configuration as a tree: the file's YAML, before anything is known about keys.
+//! The configuration as a tree: the file's YAML, before the keys are checked.
 
 use std::fmt;
 
@@ -10,11 +10,10 @@ use serde_saphyr::{Error, Spanned, budget::BudgetBreach};
 
 use super::problem::Problem;
 
-/// Longest text that a message repeats, in characters: a whole file that is no configuration is one
-/// text, and may be a private key.
+/// Longest text that a message repeats, in characters: a file that is not a configuration may be a single
+/// text, and a private key.
 const MAX_SHOWN: usize = 64;
 
-/// A value and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) value: Value,
@@ -25,21 +24,20 @@ pub(super) struct Node {
 pub(super) enum Value {
     Null,
     Bool(bool),
-    /// As it is written, or nearly: it is only ever shown.
+    /// The number approximately as written: only used in messages.
     Number(String),
     Text(String),
     List(Vec<Node>),
     Map(Vec<(String, Node)>),
-    /// An item of a list that cannot be used; its problem is known already.
+    /// An unusable item of a list; its problem is already reported.
     Refused,
 }
 
-/// Where a value was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// Nowhere: it stands in for a file.
+    /// A built-in default without a file.
     BuiltIn,
-    /// In a flag, or in its environment variable.
+    /// A flag, or its environment variable.
     Flag(&'static str),
     File {
         line: u64,
@@ -66,8 +64,8 @@ impl Node {
         entries.iter().find(|(name, _)| name == key).map(|(_, node)| node)
     }
 
-    /// Puts a value into a mapping, in the place of an older one; nothing happens to other values,
-    /// which the reader will refuse.
+    /// Sets a value in a mapping, replacing an older one; no effect on other kinds of value, which the reader
+    /// rejects.
     pub(super) fn set(&mut self, key: &str, node: Self) {
         let Value::Map(entries) = &mut self.value else { return };
         match entries.iter_mut().find(|(name, _)| name == key) {
@@ -76,7 +74,7 @@ impl Node {
         }
     }
 
-    /// What a reader of a message is told that it is, after "is".
+    /// Describes the value in a message, after "is".
     pub(super) fn describe(&self) -> String {
         match &self.value {
             Value::Null => "empty".to_owned(),
@@ -93,15 +91,15 @@ impl Node {
     }
 }
 
-/// Most values that a file may hold, keys included: for tens of thousands of issuers. The usual 250,000
-/// end at ten thousand small ones.
+/// Most values of a file, including keys: enough for tens of thousands of issuers. The default of 250,000 is
+/// reached at ten thousand small ones.
 const MAX_NODES: usize = 5_000_000;
 
-/// How deep values may stand in one another: twice as deep as any key does. At the usual 2,000 the stack is
-/// full long before; of an unoptimised build, at 64.
+/// Deepest nesting: twice that of any key. The default of 2,000 overflows the stack; an unoptimised build
+/// already does at 64.
 const MAX_DEPTH: usize = 16;
 
-/// Reads YAML; a key that is written twice is refused.
+/// Parses YAML; duplicate keys are rejected.
 pub(super) fn parse(text: &str) -> Result<Node, Problem> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
@@ -114,13 +112,13 @@ pub(super) fn parse(text: &str) -> Result<Node, Problem> {
             |location| format!("line {}, column {}", location.line(), location.column()),
         );
         let (message, hint) = explain(&error);
-        // The place stands before the message already.
+        // The message already starts with the position.
         let message = message.trim_end_matches(&format!(" at {path}")).to_owned();
         Problem { path, message, hint: hint.map(str::to_owned) }
     })
 }
 
-/// What is wrong, and a hint for the faults that YAML's own words do not explain.
+/// The fault, and a hint where the YAML error does not explain it.
 fn explain(error: &Error) -> (String, Option<&'static str>) {
     let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
     match error.without_snippet() {

@@ -123,8 +123,8 @@ pub struct SignerFlags {
 }
 
 impl SignerFlags {
-    /// As the flags of the publisher of the same issuer. A node asks no source; without a file it is the one
-    /// that publishers mostly have.
+    /// The flags of a publisher of the same issuer. A node reads no source; without a file it uses the most
+    /// common one.
     pub(super) fn as_keys(&self) -> KeyFlags {
         let sources = if self.config.is_some() { Vec::new() } else { vec!["kubernetes".to_owned()] };
         let Self { config, issuer, data_dir, .. } = self.clone();

@@ -1,7 +1,7 @@
-//! The table of keys: what a configuration file may say.
+//! The table of configuration keys.
 //!
-//! It drives the reader (unknown keys, types, bounds, defaults), `config schema` and the
-//! documentation, so that none of them can know more than the others.
+//! It drives the reader (unknown keys, types, bounds, defaults), `config schema` and the documentation, so
+//! that they always agree.
 
 mod issuer;
 mod process;
@@ -21,9 +21,9 @@ pub(super) use self::{
     verify::VERIFY,
 };
 
-/// The kind of a source that is what nodes say, and its name unless it has another.
+/// The kind and default name of a source that reads announcements.
 pub(super) const ANNOUNCEMENTS: &str = "announcements";
-/// The kind of a source that is the embedded keyring, and its name.
+/// The kind and name of the source that reads the embedded keyring.
 pub(super) const EMBEDDED: &str = "embedded";
 pub(super) const API_SERVER: &str = "api-server";
 pub(super) const FILES: &str = "files";
@@ -31,7 +31,7 @@ pub(super) const URL: &str = "url";
 
 /// The keys of one mapping.
 pub(super) struct Section {
-    /// Where the mapping stands, as documentation writes it.
+    /// The path of the mapping in the documentation.
     pub(super) path: &'static str,
     pub(super) keys: &'static [Key],
 }
@@ -40,19 +40,18 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) need: Requirement,
-    /// The flag that goes before it.
+    /// The flag that takes precedence over it.
     pub(super) flag: Option<&'static str>,
-    /// One sentence or two, for people.
+    /// One or two sentences of documentation.
     pub(super) doc: &'static str,
-    /// A value as it is written in the file.
+    /// An example value in the file.
     pub(super) example: &'static str,
 }
 
-/// What a key holds.
 pub(super) enum Kind {
     Text,
     Bool,
-    /// Whole seconds, with bounds that belong to it.
+    /// Whole seconds within these bounds.
     Duration {
         least: &'static str,
         most: &'static str,
@@ -63,29 +62,28 @@ pub(super) enum Kind {
     Schedule,
     Choice(&'static [&'static str]),
     Texts,
-    /// A whole number, with bounds that belong to it.
+    /// A whole number within these bounds.
     Count {
         least: usize,
         most: usize,
     },
     Mapping(&'static Section),
     Mappings(&'static Section),
-    /// A list of mappings, each of which says by its key `kind` what further keys it has.
+    /// A list of mappings; the key `kind` of each selects its further keys.
     Kinds(&'static [(&'static str, &'static Section)]),
 }
 
-/// Whether a key must be there.
 pub(super) enum Requirement {
     Required,
     Optional,
-    /// What it is when it is not there.
+    /// The value when it is absent.
     Default(&'static str),
 }
 
 impl Section {
     /// # Panics
     ///
-    /// If the table has no such key: nothing is read that is not in it.
+    /// If the table has no such key: only keys in the table are read.
     pub(super) fn key(&self, name: &str) -> &'static Key {
         let key = self.keys.iter().find(|key| key.name == name);
         key.unwrap_or_else(|| panic!("`{name}` is not in the table of {}", self.path))

@@ -1,4 +1,4 @@
-//! Reads the URL of a target.
+//! The location of a target, written as a URL.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use url::Url;
 use super::{problem::Fault, suggest, value};
 use crate::core::location::Location;
 
-/// What a target's URL may begin with.
+/// The schemes of a target's URL.
 const SCHEMES: [&str; 4] = ["az", "s3", "gs", "file"];
 
 impl Location {
-    /// Reads a target's URL; nothing in it is percent-decoded.
+    /// Parses a target's URL; nothing is percent-decoded.
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let Some((scheme, rest)) = text.split_once("://") else {
             let known = suggest::one_of(["az://…", "s3://…", "gs://…", "file:///…"]);
@@ -22,7 +22,7 @@ impl Location {
                 fault
             });
         };
-        // A directory is a path, in which any character may stand.
+        // A directory is a path, which may contain any character.
         if scheme != "file" {
             value::without_secrets(text)?;
         }
@@ -38,7 +38,7 @@ impl Location {
         }
     }
 
-    /// The same place at another endpoint; a directory has none and is given back.
+    /// The same location at another endpoint; a directory, which has none, is an error.
     pub(super) fn with_endpoint(self, url: Url) -> Result<Self, Fault> {
         match self {
             Self::Azure { account, container, prefix, .. } => {
@@ -54,7 +54,7 @@ impl Location {
         }
     }
 
-    /// Whether there is an address of the store itself where everybody may be let to read.
+    /// Whether the store has an address for anonymous reads.
     pub(super) fn check_anonymous(&self) -> Result<(), Fault> {
         match self {
             Self::Directory(_) => Err(Fault::new("is `true`, but a directory has no address of its own")
@@ -136,7 +136,7 @@ fn gcs(text: &str, rest: &str) -> Result<Location, Fault> {
     Ok(Location::Gcs { bucket: bucket.to_owned(), prefix, endpoint: None })
 }
 
-/// Drops one `/` at the end and refuses segments that a store or a reader would resolve.
+/// Removes one trailing `/` and rejects segments that a store or a reader would resolve.
 fn checked_prefix(text: &str, prefix: &str) -> Result<String, Fault> {
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     match prefix.split('/').find(|segment| matches!(*segment, "" | "." | "..")) {
@@ -157,6 +157,6 @@ fn directory(text: &str, path: &str) -> Result<Location, Fault> {
             "`{text}` is the root of the file system, expected a directory below it"
         )));
     }
-    // Components drop doubled and closing slashes, so that one directory has one name.
+    // Components drop doubled and trailing slashes, so that one directory has one name.
     Ok(Location::Directory(Path::new(path).components().collect()))
 }

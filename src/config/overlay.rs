@@ -1,4 +1,4 @@
-//! Writes the flags over the file, so that one reader checks both.
+//! Merges the flags into the file's tree, so that one reader checks both.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -24,12 +24,12 @@ const TARGET: &str = "--target";
 
 /// The source that is an API server, with or without `:CONTEXT`.
 const KUBERNETES: &str = "kubernetes";
-/// Where the embedded default listens: on this machine alone.
+/// Listen address of the embedded default: only this machine.
 const EMBEDDED_LISTEN: &str = "127.0.0.1:8080";
-/// Where data goes unless a file says otherwise, from the current directory.
+/// Default data directory without a file, relative to the current directory.
 const LOCAL_DATA_DIR: &str = "signpost-data";
 
-/// The file with the flags in it; without a file, what stands in for one.
+/// The file's tree with the flags applied; without a file, a built-in tree.
 pub(super) fn apply(flags: &Flags, file: Option<Node>, cwd: &Path, problems: &mut Problems) -> Node {
     let from_file = file.is_some();
     let mut root = file.unwrap_or_else(|| Node::map([], Origin::BuiltIn));
@@ -66,7 +66,7 @@ pub(super) fn apply(flags: &Flags, file: Option<Node>, cwd: &Path, problems: &mu
     root
 }
 
-/// The issuer of the file that the flags speak of, if they speak of one.
+/// The issuer of the file that the flags apply to, if they concern one.
 fn the_issuer<'a>(flags: &Flags, root: &'a mut Node, problems: &mut Problems) -> Option<&'a mut Node> {
     let keys = &flags.keys;
     let given = [
@@ -100,7 +100,7 @@ fn the_issuer<'a>(flags: &Flags, root: &'a mut Node, problems: &mut Problems) ->
     }
 }
 
-/// Writes the flags that speak of one issuer into it.
+/// Applies the flags that concern one issuer.
 fn describe(issuer: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problems) {
     let keys = &flags.keys;
     set_text(issuer, "issuer", "--issuer", keys.issuer.as_deref());
@@ -116,7 +116,7 @@ fn set_text(node: &mut Node, key: &str, flag: &'static str, text: Option<&str>) 
     }
 }
 
-/// Writes the flags of a node that signs into the issuer that it signs for.
+/// Applies the flags of a signing node to the issuer that it signs for.
 pub(super) fn apply_signer(flags: &SignerFlags, root: &mut Node) {
     let Value::Map(entries) = &mut root.value else { return };
     let issuers =
@@ -131,7 +131,7 @@ pub(super) fn apply_signer(flags: &SignerFlags, root: &mut Node) {
     }
 }
 
-/// Writes the paths of certificate and private key, each in its own flag.
+/// Applies the paths of certificate and private key, each from its own flag.
 fn set_tls(root: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problems) {
     let given = [
         ("certificate", TLS_CERTIFICATE, &flags.tls_certificate),
@@ -149,7 +149,7 @@ fn set_tls(root: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problems) 
     }
 }
 
-/// Writes the pod and its UID, each in its own flag.
+/// Applies the pod and its UID, each from its own flag.
 fn set_events(root: &mut Node, flags: &Flags) {
     let given = [
         ("pod", "--events-pod", flags.events_pod.as_deref()),
@@ -224,19 +224,19 @@ fn source(text: &str, cwd: &Path) -> Result<Node, Fault> {
     }
 }
 
-/// The word that a source without any sign of a path was meant to be.
+/// The keyword that a source without any sign of a path probably means.
 fn misspelt(text: &str) -> Option<&'static str> {
     let word = text.split_once(':').map_or(text, |(word, _)| word);
     let path = word.contains(['/', '.', '*', '?', '[']);
     if path { None } else { suggest::nearest(word, [KUBERNETES, API_SERVER, EMBEDDED]).map(said) }
 }
 
-/// The word of the flag for a word of the file.
+/// The spelling of a file's keyword as a flag value.
 fn said(word: &'static str) -> &'static str {
     if word == API_SERVER { KUBERNETES } else { word }
 }
 
-/// A path or glob made absolute; the current directory stands for itself, whatever characters it has.
+/// An absolute path or glob; special characters of the current directory are escaped.
 fn pattern(cwd: &Path, text: &str) -> Result<String, Fault> {
     if text.contains(['*', '?', '[']) && !text.starts_with('/') {
         Ok(format!("{}/{text}", Pattern::escape(&absolute(cwd, Path::new(""))?)))
@@ -264,8 +264,8 @@ fn absolute(cwd: &Path, path: &Path) -> Result<String, Fault> {
         .map_err(|path| Fault::new(format!("`{}` is not UTF-8, expected a path that is", path.display())))
 }
 
-/// The product on one machine: its own keyring, loopback HTTP and a directory, and times so short that
-/// a newcomer can watch a key go through its life.
+/// The product on one machine: its own keyring, loopback HTTP and a directory, with durations short enough to
+/// watch the life of a key.
 fn embedded_default(flags: &Flags, root: &mut Node, problems: &mut Problems) -> Node {
     if flags.listen.is_none() {
         root.set("listen", Node::text(EMBEDDED_LISTEN, Origin::BuiltIn));
@@ -298,7 +298,7 @@ fn own_issuer(listen: &str, tls: bool, problems: &mut Problems) -> String {
     let mut refuse = |message: String, hint: &str| {
         problems.add(Origin::Flag(LISTEN), "listen", Fault::new(message).hint(hint));
     };
-    // What is no address is refused where `listen` is read, and once is enough.
+    // An invalid address is reported where `listen` is read.
     let address = value::address(listen).unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
     let address = match address.ip() {
         ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
@@ -316,7 +316,7 @@ fn own_issuer(listen: &str, tls: bool, problems: &mut Problems) -> String {
             "give a port, or `--issuer`",
         );
     }
-    // A URL leaves its scheme's own port away, and an issuer is in normal form.
+    // A URL omits the default port of its scheme, and an issuer is in normal form.
     let (scheme, own) = if tls { ("https", ":443") } else { ("http", ":80") };
     let address = address.to_string();
     format!("{scheme}://{}", address.strip_suffix(own).unwrap_or(&address))

@@ -1,28 +1,28 @@
-//! What is wrong with a configuration, told all at once.
+//! The faults of a configuration, reported all at once.
 
 use std::{fmt, path::Path};
 
 use super::document::Origin;
 use crate::core::text::redaction::{at_most, redact};
 
-/// Longest message, path or hint, in characters: some list all words of a kind, and a file that is no
-/// configuration is one text.
+/// Longest message, path or hint, in characters: some list all values of a kind, and a file that is not a
+/// configuration may be a single text.
 const MAX_TEXT: usize = 500;
 
-/// The origin of problems that are in the flags alone.
+/// The origin of problems that are only in the flags.
 pub const IN_FLAGS: &str = "the flags";
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The key from the top of the file (`issuers[0].targets[1].url`), the flag, or the line.
+    /// The path of the key (`issuers[0].targets[1].url`), the flag, or the line.
     pub path: String,
     pub message: String,
-    /// What to do about it.
+    /// The suggested remedy.
     pub hint: Option<String>,
 }
 
-/// A value cannot be used; where it stands is for the reader to say.
+/// An unusable value; the reader adds its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     message: String,
@@ -39,12 +39,12 @@ impl Fault {
     }
 }
 
-/// Collects faults and the places that order them.
+/// Collects faults and the origins that order them.
 #[derive(Default)]
 pub(super) struct Problems(Vec<(Origin, Problem)>);
 
 impl Problems {
-    /// Notes a fault. No message shows the query or the user of a URL, which may be secrets.
+    /// Adds a fault. Messages omit the query and the user of URLs, which may be secrets.
     pub(super) fn add(&mut self, place: Origin, path: &str, fault: Fault) {
         let path = match place {
             Origin::Flag(flag) => flag,
@@ -54,7 +54,7 @@ impl Problems {
         self.0.push((place, Problem { path: shown(path), message: shown(&fault.message), hint }));
     }
 
-    /// Notes that the file is not YAML.
+    /// Adds the fault of a file that is not YAML.
     pub(super) fn add_unreadable(&mut self, problem: Problem) {
         self.0.push((Origin::File { line: 0, column: 0 }, problem));
     }
@@ -65,7 +65,7 @@ impl Problems {
 
     /// The error to report; `file` is the configuration file.
     pub(super) fn into_error(mut self, file: Option<&Path>) -> InvalidConfig {
-        // Stable: faults of one value stay in the order in which they were found.
+        // Stable sort: faults of one value keep their order.
         self.0.sort_by_key(|(place, _)| match place {
             Origin::Flag(_) | Origin::BuiltIn => (0, 0),
             Origin::File { line, column } => (*line, *column),
@@ -81,7 +81,7 @@ impl Problems {
     }
 }
 
-/// The text without secrets, and with control characters spelt out: they could draw on a terminal.
+/// The text without secrets, with control characters escaped: they could control a terminal.
 fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in at_most(MAX_TEXT, &redact(text)).chars() {
@@ -97,7 +97,7 @@ fn shown(text: &str) -> String {
 /// The flags or the file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidConfig {
-    /// Where the problems are, in words: the file, or the flags (with their environment variables).
+    /// Describes the origin of the problems: the file, or the flags (with their environment variables).
     pub origin: String,
     /// At least one; those of flags first, then in the order of the file.
     pub problems: Vec<Problem>,

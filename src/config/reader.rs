@@ -1,4 +1,4 @@
-//! Reads the tree with the table of keys in hand; goes on after a fault.
+//! Reads the tree by the table of keys; continues after a fault.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     suggest, value,
 };
 
-/// A value and its path from the top.
+/// A value and its path from the root.
 #[derive(Clone, Debug)]
 pub(super) struct At<'a> {
     pub(super) node: &'a Node,
@@ -26,7 +26,7 @@ impl<'a> At<'a> {
         problems.add(self.node.place, path, fault);
     }
 
-    /// How another message names this place.
+    /// The path in messages about other values.
     pub(super) fn name(&self) -> String {
         match self.node.place {
             Origin::Flag(flag) => format!("`{flag}`"),
@@ -34,7 +34,7 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Says that `what` (a name, a location) is that of `first` already.
+    /// A fault: `what` (a name, a location) is already used at `first`.
     pub(super) fn taken(&self, what: &str, value: &str, first: &str) -> Fault {
         match self.node.place {
             Origin::Flag(_) => Fault::new(format!("`{value}` is given twice")),
@@ -63,7 +63,7 @@ pub(super) struct Mapping<'a> {
 }
 
 impl<'a> Mapping<'a> {
-    /// Checks that the value is a mapping, and names the keys that are not in the section.
+    /// Checks that the value is a mapping, and reports keys that are not in the section.
     pub(super) fn open(at: At<'a>, section: &'static Section, problems: &mut Problems) -> Option<Self> {
         let node = at.node;
         let Value::Map(entries) = &node.value else {
@@ -89,18 +89,18 @@ impl<'a> Mapping<'a> {
         At { node, path }
     }
 
-    /// The value of a key of the table, if it is written.
+    /// The value of a key of the table, if present.
     pub(super) fn get(&self, name: &str) -> Option<At<'a>> {
         let key = self.section.key(name);
         self.at.node.get(key.name).map(|node| self.child(name, node))
     }
 
-    /// Says that a key is wrong, or that it is wrong in being absent.
+    /// Reports that a key is invalid or missing.
     pub(super) fn refuse(&self, name: &str, fault: Fault, problems: &mut Problems) {
         let key = self.section.key(name);
         match (self.get(name), self.at.node.place, key.flag) {
             (Some(at), ..) => at.refuse(fault, problems),
-            // Without a file, the person at the terminal knows flags alone.
+            // Without a file, the user knows only flags.
             (None, Origin::BuiltIn | Origin::Flag(_), Some(flag)) => {
                 problems.add(self.at.node.place, flag, fault);
             }
@@ -121,7 +121,7 @@ impl<'a> Mapping<'a> {
         self.refuse(key.name, fault, problems);
     }
 
-    /// Reads what is written as text, or the default; `None` if it is absent or wrong.
+    /// Parses a text value, or the default; `None` if it is absent or invalid.
     pub(super) fn parsed<T>(
         &self,
         name: &str,
@@ -145,7 +145,7 @@ impl<'a> Mapping<'a> {
             Value::Text(text) if text.trim().is_empty() => {
                 Err(Fault::new(format!("is empty, expected {}", key.kind.expected())))
             }
-            // It would end up in log lines, headers or paths.
+            // Control characters would end up in log lines, headers or paths.
             Value::Text(text) if text.contains(char::is_control) => {
                 Err(Fault::new(format!("`{text}` has a control character, expected none")))
             }
@@ -177,7 +177,7 @@ impl<'a> Mapping<'a> {
         self.parsed(name, problems, |text| value::duration(text, least, most))
     }
 
-    /// One of the words of the table, as the value that has it for a name.
+    /// The variant for one of the keywords of the table.
     pub(super) fn choice<T: Copy>(
         &self,
         name: &str,
@@ -227,7 +227,7 @@ impl<'a> Mapping<'a> {
         None
     }
 
-    /// Opens the mapping that a key holds, if it is written.
+    /// Opens the mapping that a key holds, if present.
     ///
     /// # Panics
     ///
@@ -239,7 +239,7 @@ impl<'a> Mapping<'a> {
         Self::open(self.get(name)?, section, problems)
     }
 
-    /// The items of a list; empty if it may be absent and is.
+    /// The items of a list; empty if it is optional and absent.
     pub(super) fn items(&self, name: &str, problems: &mut Problems) -> Option<Vec<At<'a>>> {
         let key = self.section.key(name);
         let required = matches!(key.need, Requirement::Required);
@@ -279,7 +279,7 @@ impl<'a> Mapping<'a> {
         Some(texts)
     }
 
-    /// Opens each mapping of a list; those that are none are reported and left out.
+    /// Opens each mapping of a list; other values are reported and skipped.
     ///
     /// # Panics
     ///
@@ -292,7 +292,7 @@ impl<'a> Mapping<'a> {
         Some(items.into_iter().filter_map(|at| Self::open(at, section, problems)).collect())
     }
 
-    /// Opens each mapping of a list by its `kind`, and gives the kind with it.
+    /// Opens each mapping of a list by its `kind`, and returns it with the kind.
     ///
     /// # Panics
     ///
@@ -344,7 +344,7 @@ fn open_kind<'a>(
     }
 }
 
-/// A key that belongs elsewhere is told where; a misspelt one is told what it may have been.
+/// Reports an unknown key, with its correct section or a spelling suggestion.
 fn unknown_key(name: &str, section: &Section) -> Fault {
     let elsewhere = SECTIONS.iter().find(|other| other.names().any(|known| known == name));
     match elsewhere {

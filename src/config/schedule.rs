@@ -1,4 +1,4 @@
-//! When a loop is woken: cron, five fields, UTC (`docs/decisions/0009`).
+//! Schedules of loops: cron, five fields, UTC (`docs/decisions/0009`).
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::problem::Fault;
 use crate::core::calendar::Calendar;
 
-/// The fields of a schedule and what each may hold.
+/// The fields of a schedule and their values.
 const FIELDS: [(&str, &str); 5] = [
     ("minute", "0 to 59"),
     ("hour", "0 to 23"),
@@ -21,7 +21,7 @@ const FIELDS: [(&str, &str); 5] = [
 pub struct Schedule(String);
 
 impl Schedule {
-    /// Checks a schedule of five fields, and that it comes to pass after `now`.
+    /// Checks a schedule of five fields, and that it has a time after `now`.
     pub(super) fn parse(text: &str, now: Timestamp) -> Result<Self, Fault> {
         calendar(text, "UTC", now).map(|calendar| Self(calendar.as_str().to_owned()))
     }
@@ -32,14 +32,14 @@ impl Schedule {
         &self.0
     }
 
-    /// The same with a field of seconds before it, as `tokio-cron-scheduler` asks for.
+    /// The same with a leading field of seconds, as `tokio-cron-scheduler` requires.
     #[must_use]
     pub fn as_six_fields(&self) -> String {
         format!("0 {}", self.0)
     }
 }
 
-/// Checks five fields, and that they come to pass after `now`. `clocks` is whose they are, for messages.
+/// Checks five fields, and that they have a time after `now`. `clocks` names the time zone in messages.
 pub(super) fn calendar(text: &str, clocks: &str, now: Timestamp) -> Result<Calendar, Fault> {
     let expected = format!("expected five fields: minute hour day month weekday, {clocks}");
     let example = "for example `*/5 * * * *`, every five minutes";

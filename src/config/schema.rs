@@ -1,4 +1,4 @@
-//! The table of keys for machines (JSON Schema) and for people.
+//! Renders the table of keys as JSON Schema and as Markdown.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::keys::{Key, Kind, ROOT, Requirement, SECTIONS, Section};
 
 /// The JSON Schema (draft 2020-12) of a configuration file, for editors and `signpost config schema`.
 ///
-/// It says what a key may hold; what must hold between keys is for `signpost config check`.
+/// It defines the values of each key; `signpost config check` checks the constraints between keys.
 #[must_use]
 pub fn json_schema() -> String {
     let mut schema = section(&ROOT, None);
@@ -72,7 +72,7 @@ fn bounds(key: &Key) -> String {
     }
 }
 
-/// The same for people, as Markdown: one table per mapping.
+/// The documentation as Markdown: one table per mapping.
 #[must_use]
 pub fn reference() -> String {
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The configuration in effect, as a file that gives the same one.
+//! Renders the effective configuration as an equivalent file.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ use crate::core::{
 };
 
 impl Config {
-    /// Every key with its value, defaults too, as YAML. It holds no secret: none can be configured.
+    /// Every key with its value, including defaults, as YAML. It contains no secret: none can be configured.
     #[must_use]
     pub fn show(&self) -> String {
         let mut entries = vec![("listen", text(self.listen)), ("admin_listen", text(self.admin_listen))];
@@ -84,7 +84,8 @@ fn issuer(config: &IssuerConfig) -> Node {
     )
 }
 
-/// That somebody else serves the JWKS, where that is so: nowhere else may it be anywhere but below the issuer.
+/// The `jwks_served_elsewhere` key, where another service serves the JWKS: only then it may be outside the
+/// issuer's URL.
 fn elsewhere(issuer: &Issuer, jwks_uri: &str) -> Option<(&'static str, Node)> {
     let is_elsewhere = path_below(issuer.as_str(), jwks_uri).is_none();
     is_elsewhere.then(|| ("jwks_served_elsewhere", node(Value::Bool(true))))
@@ -130,7 +131,7 @@ fn signer(config: &SignerConfig) -> Node {
 
 fn verify(config: &VerifyConfig) -> Node {
     let mut entries = vec![("every", text(duration_text(config.every))), ("for", text(config.party.word()))];
-    // For others it means nothing, and is refused.
+    // Other parties ignore the key, so the reader rejects it.
     entries.extend((config.party == Party::Entra).then(|| ("cloud", text(config.cloud.word()))));
     entries.push(("audience", text(&config.audience)));
     entries.extend(config.service_account.as_ref().map(|account| ("service_account", text(account))));

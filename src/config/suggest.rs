@@ -1,7 +1,7 @@
-//! Guesses what a misspelt word was meant to be.
+//! Suggests corrections for misspelt words.
 
-/// The nearest of the known words, if it is near enough to be meant: one edit, or one in three
-/// letters; two neighbours swapped are one edit.
+/// The nearest known word, if it is near enough: one edit, or one in three letters; two swapped neighbours
+/// are one edit.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);
     known
@@ -12,7 +12,7 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// `did you mean …` where a guess is good, else all that is known.
+/// `did you mean …` for a good match, else all known words.
 pub(super) fn or_all<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     match nearest(word, known.clone()) {
         Some(guess) => format!("did you mean `{guess}`?"),

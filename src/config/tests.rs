@@ -12,7 +12,7 @@ mod schema;
 const FILE: &str = "config.yaml";
 const CWD: &str = "/home/ada";
 
-/// The smallest file, to which tests add what they are about.
+/// The smallest file, which tests extend.
 const MINIMAL: &str = "
 issuers:
   - issuer: https://oidc.example.com/kind

@@ -1,4 +1,4 @@
-//! Single values: text in, a type or the reason why not out.
+//! Parses single values into types, or a fault.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -42,7 +42,7 @@ fn span(text: &str) -> Result<SignedDuration, jiff::Error> {
     PARSER.parse_duration(text)
 }
 
-/// A duration as [`duration`] reads it: `1h30m`.
+/// A duration in the format of [`duration`]: `1h30m`.
 pub(super) fn duration_text(duration: Duration) -> String {
     static PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None);
     PRINTER.unsigned_duration_to_string(&duration)
@@ -63,7 +63,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Fault> {
     })
 }
 
-/// A path that means the same wherever the process was started.
+/// An absolute path, independent of the current directory.
 pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
     let path = PathBuf::from(text);
     if path.is_absolute() {
@@ -74,12 +74,12 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
     }
 }
 
-/// Which schemes a URL may have.
+/// The permitted schemes of a URL.
 #[derive(Clone, Copy)]
 pub(super) enum Web {
     /// `https`, or `http` on a loopback host.
     Secure,
-    /// `http` or `https`: what is read there is checked by other means.
+    /// `http` or `https`: the content is verified by other means.
     Any,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn web_url(text: &str, web: Web) -> Result<Url, Fault> {
     }
 }
 
-/// Refuses a URL that may carry a credential, before anything is done with it.
+/// Rejects a URL that may contain a credential, before any other use.
 pub(super) fn without_secrets(text: &str) -> Result<(), Fault> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -142,7 +142,7 @@ pub(super) fn config_map(text: &str) -> Result<(String, String), Fault> {
     }
 }
 
-/// A DNS label (RFC 1123), of which Kubernetes makes its names.
+/// A DNS label (RFC 1123), the form of Kubernetes names.
 pub(super) fn is_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len())

@@ -9,7 +9,7 @@ fn wanted() -> Request {
     Request::Rotation { issuer: Some("https://issuer.example".to_owned()) }
 }
 
-/// Runs `talk` while a service answers with what it was asked.
+/// Runs `talk` while a service echoes its requests.
 async fn beside_a_service<T>(data_dir: &Path, talk: impl Future<Output = T>) -> T {
     let stop = Arc::new(Notify::new());
     let control = Control::listen(data_dir).expect("listens");
@@ -28,7 +28,7 @@ async fn beside_a_service<T>(data_dir: &Path, talk: impl Future<Output = T>) -> 
 #[tokio::test]
 async fn what_is_asked_is_answered_and_the_socket_goes_with_the_service() {
     let folder = TempDir::new().expect("a folder");
-    // Deeper than the name of a socket has room for.
+    // Longer than the path of a socket may be.
     let deep = folder.path().join("d".repeat(120));
     fs::create_dir(&deep).expect("made");
     for _ in 0..2 {
@@ -48,7 +48,7 @@ async fn what_is_asked_is_answered_and_the_socket_goes_with_the_service() {
 async fn without_a_service_it_is_said_what_to_do() {
     let folder = TempDir::new().expect("a folder");
     let missing = folder.path().join("missing");
-    // A socket that a process has left behind.
+    // A socket that an ended process has left.
     drop(Control::listen(folder.path()).expect("listens"));
     for data_dir in [folder.path(), &missing] {
         let error = ask(data_dir, &wanted()).await.err().expect("nobody is there");

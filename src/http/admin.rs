@@ -1,4 +1,4 @@
-//! Health, readiness, metrics and status for the operator, on a port of their own. No secrets, no writes.
+//! Health, readiness, metrics and status for the operator, on a separate port. No secrets, no writes.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use axum::{
 };
 use hyper_util::service::TowerToHyperService;
 
-/// What the operator may look at; each is asked anew for every request.
+/// The contents of the admin endpoints, computed for every request.
 #[derive(Clone)]
 pub struct Views {
     /// The metrics in the text format of OpenMetrics.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Everything about every issuer, in JSON.
+    /// The status of every issuer, in JSON.
     pub status: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Whether there is something true to serve.
+    /// Whether there are valid documents to serve.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// What is wrong, and if asked for what is right as well: whether it is, and the words.
+    /// The failed checks, with `true` also the passed ones: result and text of each.
     pub checks: Arc<dyn Fn(bool) -> Vec<(bool, String)> + Send + Sync>,
 }
 
-/// What the admin listener serves.
+/// The service of the admin listener.
 #[must_use]
 pub fn service(views: Views) -> TowerToHyperService<Router> {
     TowerToHyperService::new(router(views))
@@ -32,7 +32,7 @@ pub fn service(views: Views) -> TowerToHyperService<Router> {
 
 fn router(views: Views) -> Router {
     Router::new()
-        // Alive means that this loop turns; nothing outside the process can make it fail.
+        // Liveness means that this loop runs; nothing outside the process can make it fail.
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
@@ -40,7 +40,8 @@ fn router(views: Views) -> Router {
         .with_state(views)
 }
 
-/// Whatever is wrong, and with `?verbose` what is right as well, as `/readyz` of kube-apiserver writes it.
+/// Lists the failed checks, and with `?verbose` the passed ones too, in the format of kube-apiserver's
+/// `/readyz`.
 async fn readiness(State(views): State<Views>, uri: Uri) -> Response {
     let verbose = uri.query() == Some("verbose");
     let mut text = String::new();
@@ -62,7 +63,7 @@ async fn status(State(views): State<Views>) -> Response {
     page("application/json", views.status).await
 }
 
-/// Rendering what thousands of issuers have to say takes a while, during which documents are served.
+/// Renders on a blocking thread: with thousands of issuers it takes long, while documents must be served.
 async fn page(media_type: &'static str, render: Arc<dyn Fn() -> String + Send + Sync>) -> Response {
     let text = tokio::task::spawn_blocking(move || render()).await.expect("rendering does not panic");
     ([(header::CONTENT_TYPE, media_type)], text).into_response()

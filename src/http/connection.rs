@@ -1,6 +1,7 @@
-//! One connection: what it may ask for, and how it ends.
+//! One connection: its limits, and how it ends.
 //!
-//! A shutdown is announced for a second before idle connections are closed: a request may be on its way into each.
+//! A shutdown is announced for a second before idle connections are closed: a request may be in flight on
+//! each.
 
 use std::{
     convert::Infallible, error::Error, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration,
@@ -29,31 +30,31 @@ use super::{
     tls::TlsFiles,
 };
 
-/// How long a TLS handshake may take.
+/// Time limit of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection that is told to end is served on, so that a request on its way is answered.
+/// How long a closing connection is still served, so that a request in flight is answered.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long answers may take to arrive at a peer that is told that the connection ends.
+/// How long answers may take to reach a peer of a closing connection.
 const FAREWELL: Duration = Duration::from_secs(8);
-/// The same where another connection needs the room.
+/// The same limit where another connection needs the room.
 const EVICTION: Duration = Duration::from_secs(1);
 
 /// Largest request header, in bytes; a relying party sends a few hundred.
 const MAX_HEADER: u16 = 16 * 1024;
-/// Most requests of one HTTP/2 connection at once. RFC 9113 section 6.5.2 advises no fewer.
+/// Most concurrent requests of one HTTP/2 connection. RFC 9113 section 6.5.2 advises no fewer.
 const MAX_STREAMS: u32 = 100;
-/// Most streams that a peer has opened and reset and that were not looked at yet (CVE-2023-44487).
+/// Most streams that a peer has opened and reset before they were processed (CVE-2023-44487).
 const MAX_RESET_STREAMS: usize = 20;
-/// Most bytes of answers that wait in one HTTP/2 stream: more than a JWKS of 100 keys.
+/// Most bytes buffered per HTTP/2 stream: more than a JWKS of 100 keys.
 const MAX_SEND_BUFFER: usize = 128 * 1024;
-/// Requests have no body that is read, so a peer may send no more than the least window that it may
-/// rely on (RFC 9113 section 6.9.2).
+/// Request bodies are not read, so the window is the smallest that a peer may rely on (RFC 9113 section
+/// 6.9.2).
 const WINDOW: u32 = 65_535;
 
-/// Seconds for which a browser shall come back with TLS alone (RFC 6797): a year.
+/// How long a browser must use only TLS (RFC 6797), in seconds: a year.
 const STRICT_TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// What is the same for every connection of a listener.
+/// The settings that all connections of a listener share.
 pub(super) struct ConnectionConfig {
     protocol: Builder<TokioExecutor>,
     secure: bool,
@@ -62,7 +63,7 @@ pub(super) struct ConnectionConfig {
 impl ConnectionConfig {
     pub(super) fn new(secure: bool) -> Self {
         let mut protocol = Builder::new(TokioExecutor::new());
-        // Its own time limit would be a timer and an allocation per request; see `pulse`.
+        // hyper's own time limit costs a timer and an allocation per request; see `idle_timeout`.
         protocol.http1().header_read_timeout(None).max_buf_size(MAX_HEADER.into()).half_close(true);
         protocol
             .http2()
@@ -77,7 +78,7 @@ impl ConnectionConfig {
     }
 }
 
-/// Serves a connection until it ends, or is told to and has been answered.
+/// Serves a connection until it ends, or until it is closed and all requests are answered.
 pub(super) async fn converse<S, B>(
     stream: TcpStream,
     tls: Option<Arc<TlsFiles>>,
@@ -89,7 +90,7 @@ pub(super) async fn converse<S, B>(
     S::Future: Send + 'static,
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>, Data: Send> + Send + 'static,
 {
-    // Answers are written whole: waiting for more to send would only delay them.
+    // Answers are written whole: waiting for more data would only delay them.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
         return answer(stream, service, &manners, &pulse).await;
@@ -129,7 +130,7 @@ where
     pin!(connection);
     let mut known = None;
     let word = poll_fn(|context| match connection.as_mut().poll(context) {
-        // How it ended is the peer's affair.
+        // An error here concerns only the peer.
         Poll::Ready(_) => Poll::Ready(None),
         Poll::Pending => pulse.poll_close(&mut known, context).map(Some),
     });

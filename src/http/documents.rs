@@ -1,7 +1,7 @@
 //! Serves the two documents of every issuer.
 //!
-//! From socket to bytes nothing is rendered, locked or allocated that depends on the request: headers
-//! and bodies are made once per publication and swapped atomically.
+//! From socket to bytes nothing is rendered, locked or allocated that depends on the request: headers and
+//! bodies are made once per publication and swapped atomically.
 
 use std::{
     collections::HashMap,
@@ -25,14 +25,14 @@ mod counters;
 
 pub use counters::Counters;
 
-/// Seconds after which a client should ask again when nothing could be published yet: the next poll of a
-/// source that fails is one second away.
+/// `Retry-After` in seconds before the first publication: the next poll of a failing source is one second
+/// away.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
-/// Fields of an answer, with room for those that the connection adds.
+/// Header fields of an answer, with room for those that the connection adds.
 const FIELDS: usize = 8;
 
-/// What one issuer serves now: empty until its first publication.
+/// The documents that one issuer serves now: empty until its first publication.
 #[derive(Clone, Default)]
 pub struct Slot(Arc<ArcSwapOption<Rendered>>);
 
@@ -62,19 +62,19 @@ impl Slot {
     }
 }
 
-/// Which issuer's documents are served where. Cheap to clone; every clone sees what [`Routes::set`] sets.
+/// The routes to all issuers' documents. Cheap to clone; every clone sees what [`Routes::set`] sets.
 #[derive(Clone)]
 pub struct Routes {
     table: Arc<ArcSwap<Table>>,
     counters: Arc<Counters>,
 }
 
-/// By the path of the document; more than one where issuers differ in their host alone.
+/// By the path of the document; more than one where issuers differ only in their host.
 type Table = HashMap<Box<str>, Vec<Route>>;
 
 struct Route {
     authority: Box<str>,
-    /// The port that a client may write behind it, or leave away.
+    /// The default port, which a client may include or omit.
     port: &'static [u8],
     document: Document,
     slot: Slot,
@@ -87,7 +87,7 @@ impl Routes {
         Self { table: Arc::default(), counters }
     }
 
-    /// Serves these issuers and no others from the next request on; no request meets half of them.
+    /// Replaces the served issuers from the next request on, atomically.
     pub fn set(&self, issuers: impl IntoIterator<Item = (Terms, Slot)>) {
         let mut table = Table::new();
         for (terms, slot) in issuers {
@@ -104,10 +104,10 @@ impl Routes {
         self.table.store(Arc::new(table));
     }
 
-    /// What is answered to a request; its body is never looked at.
+    /// Answers a request; its body is not read.
     pub fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let mut response = self.answer_in_full(request);
-        // HTTP/2 sends the body that it is given, even to `HEAD`.
+        // HTTP/2 sends a given body even to `HEAD`.
         if request.method() == Method::HEAD {
             let length = response.body().size_hint().exact().unwrap_or_default();
             *response.body_mut() = Full::default();
@@ -134,7 +134,7 @@ impl Routes {
     }
 }
 
-/// The document that a path is of, by host only where several issuers share it.
+/// The document at a path; the host matters only where several issuers share the path.
 fn find<'a, B>(table: &'a Table, request: &Request<B>) -> Option<&'a Route> {
     match table.get(request.uri().path())?.as_slice() {
         [route] => Some(route),
@@ -148,14 +148,14 @@ fn find<'a, B>(table: &'a Table, request: &Request<B>) -> Option<&'a Route> {
     }
 }
 
-/// The authority of the request: HTTP/2 has it in its target, HTTP/1.1 in a field.
+/// The authority of the request: in the target for HTTP/2, in a field for HTTP/1.1.
 fn host<B>(request: &Request<B>) -> Option<&[u8]> {
     let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     target.or_else(|| Some(request.headers().get(header::HOST)?.as_bytes()))
 }
 
-/// Whether the request is for one host, as every request of HTTP/1.1 has to be (RFC 9112 section 3.2): two readers
-/// of two names may take either.
+/// Whether the request names exactly one host, as HTTP/1.1 requires (RFC 9112 section 3.2): with two names,
+/// two parsers may choose different ones.
 fn names_one_host<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let is_host = |host: &HeaderValue| {
@@ -219,14 +219,15 @@ impl Service<Request<Incoming>> for Routes {
     }
 }
 
-/// Whether a weak tag may be the one that is meant (RFC 9110 section 8.8.3.2).
+/// Whether weak tags match (RFC 9110 section 8.8.3.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     Strong,
     Weak,
 }
 
-/// Whether a condition names the tag, in any of its lines (RFC 9110 section 13.1); `None` without one.
+/// Whether a condition names the tag, in any of its lines (RFC 9110 section 13.1); `None` without a
+/// condition.
 fn named(headers: &HeaderMap, condition: &HeaderName, etag: &HeaderValue, how: Comparison) -> Option<bool> {
     let names_it = |tags: &HeaderValue| {
         tags.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| {

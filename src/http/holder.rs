@@ -1,4 +1,5 @@
-//! Which process has an address, as far as the kernel shows it: to root everything, to others their own processes.
+//! Finds the process that uses an address, as far as the kernel permits: root sees all, others only their own
+//! processes.
 
 use std::{
     fs,
@@ -7,10 +8,10 @@ use std::{
 
 use crate::core::text::redaction::printable;
 
-/// The state of a socket that listens (`TCP_LISTEN` of the kernel).
+/// The state of a listening socket (`TCP_LISTEN` of the kernel).
 const LISTENS: &str = "0A";
 
-/// The process that listens on an address, in words; `None` where that cannot be seen.
+/// Describes the process that listens on an address; `None` where it is not visible.
 pub(super) fn holder(address: SocketAddr) -> Option<String> {
     let tables =
         ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
@@ -23,11 +24,11 @@ pub(super) fn holder(address: SocketAddr) -> Option<String> {
             .into_iter()
             .any(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == &*socket))
     };
-    // There is `self` as well.
+    // `/proc` also contains `self`.
     let id = |process: &fs::DirEntry| process.file_name().to_str()?.parse::<u32>().ok();
     let process = processes.into_iter().find(|process| id(process).is_some() && has_it(process))?;
     let id = id(&process)?;
-    // A process names itself.
+    // A process chooses its own name.
     let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
     Some(format!("process {id}, `{}`", printable(name.trim_end())))
 }
@@ -45,7 +46,7 @@ fn inode(table: &str, address: SocketAddr) -> Option<&str> {
     })
 }
 
-/// An address as the kernel prints it: in words of the machine's own byte order.
+/// An address in the kernel's format: hexadecimal words in native byte order.
 fn hex(ip: IpAddr) -> String {
     let bytes = match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),

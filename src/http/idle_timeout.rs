@@ -1,12 +1,12 @@
-//! Ends connections that bring no requests.
+//! Closes connections without requests.
 //!
-//! One rule, which looks at requests and not at bytes: a connection brings a whole request within ten seconds, and then
-//! another at least every 75 s. It covers silent peers, headers and answers that trickle, and HTTP/2 without streams.
-//! Balancers that keep connections for 60 s never meet one that is being closed. Holding a connection with a request a
-//! minute is possible; that is what the limit of connections is for.
+//! One rule, which counts requests and not bytes: a connection sends a complete request within ten seconds,
+//! and then another at least every 75 s. It covers silent peers, slow headers and answers, and HTTP/2 without
+//! streams. Load balancers that keep connections for 60 s never meet one that is being closed. A peer can
+//! hold a connection with a request a minute; the limit of connections covers that.
 //!
-//! The listener looks at all connections once a second, so a limit may be met that much later. A timer and a channel per
-//! connection took up to a twentieth of the time of its requests.
+//! The listener checks all connections once a second, so a limit may apply that much later. A timer and a
+//! channel per connection took up to a twentieth of the time of its requests.
 
 use std::{
     sync::{
@@ -20,13 +20,13 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
-/// How long the first request may take to arrive.
+/// Time limit for the first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
-/// How long a connection may bring no request: longer than the 60 s for which load balancers keep theirs,
-/// or they would send a request into a connection that is being closed.
+/// Time limit between two requests: longer than the 60 s for which load balancers keep their connections, or
+/// they would send a request into a connection that is being closed.
 const IDLE: Duration = Duration::from_secs(75);
 
-/// What a connection shows its listener, and is told by it.
+/// State shared between a connection and its listener.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     begun: AtomicBool,
@@ -35,25 +35,25 @@ pub(super) struct Activity {
     waker: AtomicWaker,
 }
 
-/// Why a connection shall end.
+/// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum CloseReason {
-    /// It brought no request for too long.
+    /// No request within the limit.
     Silent = 1,
-    /// Another one needs its room.
+    /// Another connection needs the room.
     Evicted = 3,
-    /// The listener ends.
+    /// The listener stops.
     Closing = 2,
 }
 
 impl Activity {
-    /// From now on requests are expected: TLS has been agreed upon.
+    /// Starts the time limits, after the TLS handshake.
     pub(super) fn begin(&self) {
         self.begun.store(true, Ordering::Relaxed);
     }
 
-    /// Counts a request; only the connection itself does.
+    /// Counts a request; called only by the connection itself.
     pub(super) fn record(&self) {
         let requests = self.requests.load(Ordering::Relaxed);
         self.requests.store(requests.wrapping_add(1), Ordering::Relaxed);
@@ -72,8 +72,8 @@ impl Activity {
         }
     }
 
-    /// Ready once the connection shall end. `known` is the waker of the last call: the task of a connection
-    /// hardly ever changes it, and to leave it with the listener costs more than all else here.
+    /// Ready once the connection must close. `known` is the waker of the last call: it rarely changes, and
+    /// registering it with the listener is the main cost here.
     pub(super) fn poll_close(&self, known: &mut Option<Waker>, context: &Context) -> Poll<CloseReason> {
         if !known.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
             self.waker.register(context.waker());
@@ -88,19 +88,19 @@ impl Activity {
     }
 }
 
-/// The pulses of all connections of a listener.
+/// The activity of all connections of a listener.
 #[derive(Default)]
 pub(super) struct OpenConnections(Vec<Felt>);
 
 struct Felt {
     pulse: Arc<Activity>,
     patience: Patience,
-    /// When it is looked at again; `None` before it has begun.
+    /// Time of the next check; `None` before the handshake is complete.
     due: Option<Instant>,
 }
 
 impl OpenConnections {
-    /// The pulse of a new connection, which shows that it is open by keeping it.
+    /// The activity of a new connection, which keeps it while it is open.
     pub(super) fn open(&mut self) -> Arc<Activity> {
         let pulse = Arc::<Activity>::default();
         self.0.push(Felt { pulse: Arc::clone(&pulse), patience: Patience::default(), due: None });
@@ -111,7 +111,7 @@ impl OpenConnections {
         self.0.is_empty()
     }
 
-    /// Forgets connections that are over, and ends those that brought no request for too long.
+    /// Removes ended connections, and closes those without a request for too long.
     pub(super) fn feel(&mut self, now: Instant) {
         self.0.retain_mut(|felt| {
             let is_open = Arc::strong_count(&felt.pulse) > 1;
@@ -119,7 +119,7 @@ impl OpenConnections {
         });
     }
 
-    /// Ends the oldest connection that has brought no request yet; where all have, the oldest.
+    /// Closes the oldest connection without any request; otherwise the oldest.
     pub(super) fn evict(&mut self) {
         self.0.retain(|felt| Arc::strong_count(&felt.pulse) > 1);
         let useless = self.0.iter().position(|felt| felt.pulse.requests() == 0);
@@ -128,7 +128,7 @@ impl OpenConnections {
         }
     }
 
-    /// Tells all that the listener ends.
+    /// Closes all connections because the listener stops.
     pub(super) fn close(self) {
         for felt in self.0 {
             felt.pulse.tell(CloseReason::Closing);
@@ -137,7 +137,7 @@ impl OpenConnections {
 }
 
 impl Felt {
-    /// Whether the connection is to be looked at again; if not, it has been told to end.
+    /// Whether the connection stays open; otherwise it was told to close.
     fn goes_on(&mut self, now: Instant) -> bool {
         if !self.pulse.begun.load(Ordering::Relaxed) || self.due.is_some_and(|due| now < due) {
             return true;
@@ -157,7 +157,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// When to ask again, now that there were so many requests; `None` if there was none since the last time.
+    /// Time until the next check after this many requests; `None` if there was none since the last check.
     fn wait(&mut self, requests: u32) -> Option<Duration> {
         match self.seen.replace(requests) {
             None => Some(FIRST_REQUEST),

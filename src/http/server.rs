@@ -1,10 +1,10 @@
-//! Accepts connections of a listener, limits them and ends them.
+//! Accepts, limits and closes the connections of a listener.
 //!
-//! Not the accept loop of a server library: with HTTP/2 beside HTTP/1.1 that waits without end for a peer which sends
-//! nothing, and hyper's header timeout costs a timer and an allocation per request. Over the limit the public listener
-//! stops accepting: clients wait in the kernel's backlog, because to accept and answer 503 would cost what the limit
-//! saves. The admin listener closes a connection instead, since a failed liveness probe ends the process: the oldest
-//! that has brought no request, else the oldest.
+//! Does not use a server library's accept loop: with HTTP/2 beside HTTP/1.1 that waits without end for a
+//! silent peer, and hyper's header timeout costs a timer and an allocation per request. Over the limit the
+//! public listener stops accepting: clients wait in the kernel's backlog, because to accept and answer 503
+//! would cost what the limit saves. The admin listener closes a connection instead, since a failed liveness
+//! probe ends the process: the oldest without any request, else the oldest.
 
 use std::{
     convert::Infallible,
@@ -33,45 +33,45 @@ use super::{
     tls::TlsFiles,
 };
 
-/// Pause after the process has run out of something: one that ends makes room for the next.
+/// Pause after a resource is exhausted: a connection that ends makes room for the next.
 const EXHAUSTED: Duration = Duration::from_millis(100);
-/// Time without such a failure after which the next one is told again: at the brink one connection that ends
-/// lets one more in, many times a second.
+/// Time without such a failure after which the next one is logged again: at the limit, one connection that
+/// ends lets one more in, many times a second.
 const RECOVERED: Duration = Duration::from_mins(1);
-/// Time between two looks at the connections.
+/// Interval between two checks of the connections.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What becomes of a connection for which there is no room.
+/// What happens to a connection over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
     /// It waits until another ends: it is not accepted.
     Wait,
-    /// Another one ends, the one that is least use, so that nobody can keep others out by holding connections.
-    /// While those end there may be twice as many.
+    /// The least useful connection is closed, so that no peer can keep others out by holding connections.
+    /// While those close there may be twice as many.
     Evict,
 }
 
-/// How a listener is served.
+/// The settings of a listener's server.
 pub struct Server {
     pub listener: Listener,
-    /// Most connections at once; at least 1.
+    /// Most concurrent connections; at least 1.
     pub max_connections: usize,
     pub when_full: WhenFull,
-    /// Speaks TLS with this certificate; without, plain text.
+    /// The certificate for TLS; without it, plain text.
     pub tls: Option<Arc<TlsFiles>>,
-    /// Shows how many connections are open.
+    /// The number of open connections.
     pub open: Arc<AtomicUsize>,
 }
 
 impl Server {
-    /// For probes, scrapes and people: plain text, and nobody keeps a probe out.
+    /// For probes, scrapes and operators: plain text, and no peer can keep a probe out.
     #[must_use]
     pub fn of_the_operator(listener: Listener, max_connections: usize) -> Self {
         Self { listener, max_connections, when_full: WhenFull::Evict, tls: None, open: Arc::default() }
     }
 
-    /// Answers until `stop` resolves, then ends every connection politely: a request that has arrived is
-    /// answered, and no connection outlives the end by ten seconds.
+    /// Serves until `stop` resolves, then closes every connection gracefully: a request that has arrived is
+    /// answered, and all connections end within ten seconds.
     pub async fn serve<S, B>(self, service: S, stop: impl Future<Output = ()>)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -122,7 +122,7 @@ impl Server {
                 },
             }
         }
-        // Those that wait in the backlog have come before the end, with a request maybe.
+        // Connections in the backlog arrived before the stop, maybe with a request.
         while let Some(Ok((stream, _))) = socket.accept().now_or_never() {
             connections.spawn(converse(stream, pulses.open()));
         }
@@ -134,7 +134,7 @@ impl Server {
     }
 }
 
-/// Whether one connection failed before it was accepted, which says nothing of the next (accept(2)).
+/// Whether only one connection failed before it was accepted; the next may succeed (accept(2)).
 fn is_of_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

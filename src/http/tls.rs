@@ -1,10 +1,11 @@
 //! TLS from two files, which are read again every five seconds and on SIGHUP.
 //!
-//! Polls rather than watches: kubelet replaces Secret volumes by swapping a symlink, which ends an inotify watch
-//! (kubernetes#111947). A pair replaces the served one if both parse, belong together, and the certificate is valid now.
-//! A certificate that is not valid now does not replace a valid one (most likely an old backup), but is served at the
-//! start: targets and the admin listener work all the same. Certificate and key are written one after the other, so a
-//! failure is logged only if two looks find it. Open connections keep the pair they began with.
+//! Polls rather than watches: kubelet replaces Secret volumes by swapping a symlink, which ends an inotify
+//! watch (kubernetes#111947). A new pair is served if both files parse, belong together, and the certificate
+//! is valid now. A certificate that is not valid now does not replace a valid one (most likely an old
+//! backup), but is served at the start: targets and the admin listener do not depend on it. Certificate and
+//! key are written one after the other, so a failure is logged only if two checks find it. Open connections
+//! keep the pair they began with.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,30 +27,29 @@ mod pair;
 use pair::Pair;
 pub use pair::TlsError;
 
-/// Time between two looks at the files.
+/// Interval between two checks of the files.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Where a certificate and its private key lie, as PEM.
+/// Paths of a certificate and its private key, as PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsPaths {
-    /// The server's certificate, then those that lead to a CA.
+    /// The server's certificate, followed by its chain to a CA.
     pub certificate: PathBuf,
     pub private_key: PathBuf,
 }
 
-/// The pair that is served, and where it comes from.
+/// The served pair, and its files.
 pub struct TlsFiles {
     paths: TlsPaths,
     served: ArcSwap<Pair>,
     asked: Notify,
 }
 
-/// What a look at the files has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reloaded {
-    /// The files hold what is served already.
+    /// The files hold the served pair.
     Unchanged,
-    /// Handshakes from now on show the new certificate.
+    /// Handshakes from now on use the new certificate.
     Replaced,
 }
 
@@ -58,8 +58,8 @@ impl TlsFiles {
     ///
     /// # Errors
     ///
-    /// Fails when a file cannot be read or used, and when the two do not belong together. A certificate
-    /// that is not valid now is served: there is no better one.
+    /// Fails when a file cannot be read or used, and when the two do not belong together. A certificate that
+    /// is not valid now is served: there is no better one.
     pub async fn open(paths: TlsPaths) -> Result<Self, TlsError> {
         let files = paths.clone();
         let read = blocking::at(&paths.certificate, move || {
@@ -76,8 +76,8 @@ impl TlsFiles {
     ///
     /// # Errors
     ///
-    /// As [`TlsFiles::open`], and when the certificate is not valid now while the one that is served is.
-    /// The pair that is served stays.
+    /// As [`TlsFiles::open`], and when the certificate is not valid now while the served one is. The served
+    /// pair stays.
     pub fn reload(&self) -> Result<Reloaded, TlsError> {
         let (found, served) = (Pair::read(&self.paths)?, self.served.load());
         if found.is_same(&served) {
@@ -92,18 +92,18 @@ impl TlsFiles {
         Ok(Reloaded::Replaced)
     }
 
-    /// Has [`TlsFiles::watch`] look at the files now.
+    /// Makes [`TlsFiles::watch`] check the files now.
     pub fn look(&self) {
         self.asked.notify_one();
     }
 
-    /// When the certificate that is served expires.
+    /// When the served certificate expires.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.served.load().not_after
     }
 
-    /// Reloads whenever the files change, until `stop` resolves, and tells it on the board.
+    /// Reloads whenever the files change, until `stop` resolves, and reports it to `board`.
     pub async fn watch(self: Arc<Self>, board: StatusStore, stop: impl Future<Output = ()>) {
         pin!(stop);
         let mut trouble = Trouble::default();
@@ -126,13 +126,13 @@ impl TlsFiles {
         }
     }
 
-    /// A handshake with the pair that is served now.
+    /// A handshake with the currently served pair.
     pub(super) fn handshake(&self) -> Result<Ssl, openssl::error::ErrorStack> {
         Ssl::new(&self.served.load().context)
     }
 }
 
-/// Refuses a certificate that is not valid now.
+/// Rejects a certificate that is not valid now.
 fn in_force(pair: &Pair, paths: &TlsPaths) -> Result<(), TlsError> {
     if pair.is_valid(clock::now()) {
         return Ok(());
@@ -145,7 +145,7 @@ fn hangs(paths: &TlsPaths, error: TimedOut) -> TlsError {
     TlsError::Read { path: paths.certificate.clone(), source: error.into() }
 }
 
-/// Says when the files begin to be unusable, for which reason, and when that is over.
+/// Logs when the files become unusable, the reason, and the recovery.
 #[derive(Default)]
 struct Trouble {
     seen: Option<String>,
@@ -154,7 +154,7 @@ struct Trouble {
 
 impl Trouble {
     fn look(&mut self, error: Option<String>) {
-        // Two files are not written at once: what is wrong for one look is about to be right.
+        // Two files are not written at once: a fault of a single check may resolve itself.
         let lasts = error == self.seen;
         if let Some(error) = error.as_ref().filter(|_| lasts && error != self.told) {
             warn!(%error, "certificate not replaced");

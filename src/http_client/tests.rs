@@ -14,7 +14,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     encoder.finish().expect("in memory")
 }
 
-/// What is read of an answer with this body and these lines of `Content-Encoding`.
+/// Reads an answer with this body and these lines of `Content-Encoding`.
 async fn read(lines: &[&'static str], sent: Vec<u8>) -> Result<Bytes, BodyError> {
     let lines: Vec<_> = lines.iter().map(|line| (CONTENT_ENCODING, *line)).collect();
     let answer = async move || {

@@ -1,4 +1,4 @@
-//! A connection to one API server that takes up replaced credentials by itself.
+//! A connection to one API server that reloads replaced credentials.
 
 use std::{
     fmt,
@@ -31,38 +31,37 @@ use zeroize::Zeroizing;
 use super::{KubernetesError, error::Plugin, kubeconfig};
 use crate::{blocking, http_client};
 
-/// Longest wait for a connection, TLS included. An API server is near; one that takes longer is down.
+/// Longest wait for a connection, including TLS. An API server is near; one that takes longer is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for a whole answer, connection and credential plugin included: well below the 30 s
-/// between two polls, and a slow trickle of bytes does not extend it.
+/// Longest wait for a complete answer, including the connection and a credential plugin: well below the 30 s
+/// between two polls. A slow trickle of bytes does not extend it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer that is read unless a request says otherwise, in bytes: a JWKS of a hundred RSA-4096 keys
-/// has a tenth of it.
+/// Default limit of an answer, in bytes: a JWKS of a hundred RSA-4096 keys takes a tenth of it.
 pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest part of a foreign error message that is repeated, in characters.
 const MAX_MESSAGE: usize = 400;
 const JSON: &str = "application/json";
-/// Largest token file that is read, in bytes: an API server takes headers of a megabyte.
+/// Largest token file, in bytes: an API server accepts headers of a megabyte.
 const MAX_TOKEN: u64 = 1024 * 1024;
-/// Where a pod finds its own credential.
+/// Path of a pod's own credential.
 const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// How to reach an API server.
 ///
-/// With neither kubeconfig nor context it is the one of the cluster that Signpost runs in; with a
-/// context alone, `KUBECONFIG` or the default kubeconfig is read.
+/// With neither kubeconfig nor context, it is the cluster that Signpost runs in; with only a context,
+/// `KUBECONFIG` or the default kubeconfig is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     pub kubeconfig: Option<PathBuf>,
     pub context: Option<String>,
-    /// URL of one instance, in place of the cluster's.
+    /// URL of one instance, in place of the cluster's URL.
     pub instance: Option<String>,
-    /// The name that its certificate must have, where that is not the host of the URL.
+    /// The name that the server certificate must have, when it is not the host of the URL.
     pub tls_server_name: Option<String>,
 }
 
 impl Access {
-    /// Whose files are read.
+    /// The kubeconfig that error messages name.
     fn place(&self) -> &Path {
         self.kubeconfig.as_deref().unwrap_or(Path::new("the default kubeconfig"))
     }
@@ -94,19 +93,18 @@ impl Access {
         }
         config.proxy_url = proxy.map(|proxy| proxy.to(&config.cluster_url)).transpose()?.flatten();
         config.connect_timeout = Some(CONNECT_TIMEOUT);
-        // The caller polls; a hidden second request would make that twice as often.
+        // The caller polls; a hidden retry would double the rate.
         config.default_retry = false;
         Ok(config)
     }
 }
 
-/// What is asked.
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) path: String,
     body: Vec<u8>,
     content_type: &'static str,
-    /// Largest answer that is read, in bytes.
+    /// Largest answer, in bytes.
     limit: usize,
 }
 
@@ -119,18 +117,18 @@ impl Request {
         Self { method: Method::POST, path, body: json(object), content_type: JSON, limit: MAX_ANSWER }
     }
 
-    /// Changes the members of an object that `change` has (RFC 7386).
+    /// Changes only the members that `change` has (RFC 7386).
     pub(crate) fn merge_patch(path: String, change: &impl Serialize) -> Self {
         let method = Method::PATCH;
         Self { method, content_type: "application/merge-patch+json", ..Self::post(path, change) }
     }
 
-    /// Replaces an object, if it still is at the `resourceVersion` that the new one names.
+    /// Replaces an object, if it still has the `resourceVersion` of the new one.
     pub(crate) fn put(path: String, object: &impl Serialize) -> Self {
         Self { method: Method::PUT, ..Self::post(path, object) }
     }
 
-    /// Reads an answer of up to `limit` bytes.
+    /// Accepts an answer of up to `limit` bytes.
     pub(crate) fn up_to(self, limit: usize) -> Self {
         Self { limit, ..self }
     }
@@ -146,18 +144,18 @@ impl fmt::Display for Request {
     }
 }
 
-/// What came back, with whatever status.
+/// The answer, whatever its status.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) server_time: Option<Timestamp>,
-    /// What the way to the answer leaves to be warned about.
+    /// A warning about the connection.
     pub(crate) note: Option<String>,
     pub(crate) body: Bytes,
     content_type: Option<String>,
 }
 
 impl Answer {
-    /// Reads an object. The cause is not given: it may repeat a part of a token.
+    /// Parses an object. The error has no cause: it may repeat a part of a token.
     pub(crate) fn json<T: DeserializeOwned>(&self, request: &Request) -> Result<T, KubernetesError> {
         serde_json::from_slice(&self.body).map_err(|_| self.not_json(request))
     }
@@ -169,7 +167,7 @@ impl Answer {
         }
     }
 
-    /// What the API server says about a refusal, when it says it in a `Status`.
+    /// The message of a refusal, when the body is a `Status`.
     pub(crate) fn message(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
         struct Status {
@@ -182,16 +180,16 @@ impl Answer {
     }
 }
 
-/// Runs the tasks of connections, and reports when one that lasted half a second ends: usually the API server restarted,
-/// and may have another key (`docs/decisions/0004`).
+/// Runs the tasks of connections, and reports when one that lasted half a second ends: usually the API server
+/// restarted, and may have another key (`docs/decisions/0004`).
 #[derive(Clone, Debug, Default)]
 struct Connections {
     lost: Arc<Notify>,
 }
 
 impl Connections {
-    /// Shortest life of a connection whose end means anything. The client also runs small tasks here,
-    /// after each answer.
+    /// Shortest life of a connection whose end is reported. The client also runs small tasks here, after each
+    /// answer.
     const LASTING: Duration = Duration::from_millis(500);
 }
 
@@ -208,16 +206,16 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Connections {
     }
 }
 
-/// A client, and the token file that it is to be used with.
+/// A client, and the token file to use with it.
 ///
-/// `kube` reads token files once a minute and does not trim them; here the file is read for every
-/// request, so that a replaced one counts at once.
+/// `kube` reads token files once a minute and does not trim them; here the file is read for every request, so
+/// that a replaced token is used at once.
 #[derive(Clone)]
 struct Established {
     client: Client,
     token_file: Option<PathBuf>,
     url: String,
-    /// That the way leads through, without its credentials.
+    /// The proxy in use, without its credentials.
     proxy: Option<String>,
     plugin: Plugin,
     note: Option<String>,
@@ -228,7 +226,7 @@ impl Established {
         let mut config = access.config().await?;
         let token_file = config.auth_info.token_file.take().map(PathBuf::from);
         if token_file.is_some() {
-            // As in `kubectl`, the file counts where there are both.
+            // As in `kubectl`, the file takes precedence over the inline token.
             config.auth_info.token = None;
         }
         let url = config.cluster_url.to_string();
@@ -237,7 +235,7 @@ impl Established {
         });
         let proxy = config.proxy_url.as_ref().map(kubeconfig::shown);
         let plugin = Plugin::of(&config.auth_info);
-        // A credential plugin is a program that runs here until it has answered.
+        // A credential plugin is a program that blocks until it has answered.
         let builder =
             blocking::in_turn(access.place(), move || ClientBuilder::try_from((config, connections))).await;
         let client = builder.map_err(|error| KubernetesError::client(error, &plugin))?.build();
@@ -287,14 +285,14 @@ impl Established {
     }
 }
 
-/// How an answer begins that does not end by itself.
+/// The start of a streaming answer.
 pub(super) enum Opened {
     Stream(Body),
     Refused(Answer),
 }
 
-/// The way to one API server. It is built anew after every failure, so that a replaced kubeconfig,
-/// certificate authority or client certificate is taken up.
+/// The connection to one API server. It is rebuilt after every failure, so that a replaced kubeconfig,
+/// certificate authority or client certificate is used.
 pub(crate) struct Connection {
     access: Access,
     established: Mutex<Option<Established>>,
@@ -306,12 +304,12 @@ impl Connection {
         Self { access, established: Mutex::new(None), connections: Connections::default() }
     }
 
-    /// Resolves once a connection that had lasted is gone.
+    /// Resolves once a lasting connection is closed.
     pub(crate) async fn lost(&self) {
         self.connections.lost.notified().await;
     }
 
-    /// Sends a request; once more with a credential that was read anew when the first is refused.
+    /// Sends a request; repeats it once with a credential read again when the first is refused.
     pub(crate) async fn call(&self, request: &Request) -> Result<Answer, KubernetesError> {
         let answer = self.attempt(request).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
@@ -321,12 +319,12 @@ impl Connection {
         self.attempt(request).await
     }
 
-    /// Builds the way anew for the next request.
+    /// Rebuilds the connection for the next request.
     pub(crate) async fn reconnect(&self) {
         *self.established.lock().await = None;
     }
 
-    /// Sends a request whose answer does not end by itself, and waits until it begins.
+    /// Sends a request with a streaming answer, and waits until the answer begins.
     pub(super) async fn open(&self, request: &Request) -> Result<Opened, KubernetesError> {
         let begun = async {
             let established = self.established().await?;
@@ -374,7 +372,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// The `Authorization` header of a token file. A line break at its end is common and means nothing.
+/// The `Authorization` header from a token file. A trailing line break is common and ignored.
 async fn bearer(path: PathBuf) -> Result<HeaderValue, KubernetesError> {
     let token = blocking::read(&path, MAX_TOKEN).await;
     let token = token.map_err(|source| KubernetesError::TokenFile { path: path.clone(), source })?;

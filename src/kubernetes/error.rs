@@ -1,4 +1,4 @@
-//! What can go wrong with an API server, and what to do about it.
+//! Errors of an API server, and their remedies.
 
 use std::{error::Error, path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use kube::{
 
 use crate::core::{service_account::ServiceAccount, tls_fault::TlsFault};
 
-/// An API server could not be asked, or its answer is not what was asked for.
+/// An API server could not be reached, or its answer is not the expected one.
 #[derive(Debug, thiserror::Error)]
 pub enum KubernetesError {
     #[error("neither a kubeconfig nor a context is named, and this is not a pod with a service account")]
@@ -21,7 +21,7 @@ pub enum KubernetesError {
     Kubeconfig(#[source] KubeconfigError),
     #[error("cannot read kubeconfig `{path}`", path = path.display())]
     KubeconfigFile { path: PathBuf, source: std::io::Error },
-    /// What stands at that place is left out, for it may be a credential.
+    /// The text at this position is left out: it may be a credential.
     #[error("the kubeconfig is not YAML of the right shape, see line {line}, column {column}")]
     KubeconfigSyntax { line: u64, column: u64 },
     #[error("instance `{url}` is not a URL")]
@@ -30,14 +30,14 @@ pub enum KubernetesError {
     TokenFile { path: PathBuf, source: std::io::Error },
     #[error("token file `{path}` holds characters that no token has", path = path.display())]
     TokenFileContent { path: PathBuf },
-    /// What the plugin printed is left out, for it may be a token.
+    /// The output of the plugin is left out: it may be a token.
     #[error("credential plugin `{command}` failed with {status}")]
     Plugin { command: String, status: std::process::ExitStatus },
     #[error("cannot start credential plugin `{command}`")]
     NoPlugin { command: String, install: Option<String>, source: std::io::Error },
     #[error("credential plugin `{command}` did not print an `ExecCredential`")]
     PluginOutput { command: String },
-    /// It is left out, for it may hold a password.
+    /// The URL is left out: it may hold a password.
     #[error("the proxy of the kubeconfig or of `HTTPS_PROXY` is not a URL")]
     Proxy { source: http::uri::InvalidUri },
     #[error("cannot make a client of the configuration")]
@@ -52,7 +52,7 @@ pub enum KubernetesError {
     Interrupted { request: String, source: Box<dyn Error + Send + Sync> },
     #[error("the answer to `{request}` has more than {limit} bytes")]
     TooLarge { request: String, limit: usize },
-    /// The hint is of whoever knows what the request was for.
+    /// The hint comes from the caller, who knows the purpose of the request.
     #[error("`{request}` was answered with status {status}{}", with_colon(message.as_deref()))]
     Status { request: String, status: StatusCode, message: Option<String>, hint: Option<String> },
     #[error("the answer to `{request}` is not the expected JSON, its content type is `{content_type}`")]
@@ -62,7 +62,7 @@ pub enum KubernetesError {
 }
 
 impl KubernetesError {
-    /// Takes what a credential plugin printed, and what it was given, out of an error of the client.
+    /// Removes the output and the input of a credential plugin from an error of the client.
     pub(super) fn client(error: kube::Error, plugin: &Plugin) -> Self {
         let command = || plugin.command.clone();
         match error {
@@ -79,7 +79,7 @@ impl KubernetesError {
         }
     }
 
-    /// Takes the words of the client around a failed request away.
+    /// Removes the client's own wording around a failed request.
     pub(super) fn no_answer(url: &str, proxy: Option<&str>, error: kube::Error, plugin: &Plugin) -> Self {
         let source: Box<dyn Error + Send + Sync> = match error {
             kube::Error::Auth(_) => return Self::client(error, plugin),
@@ -97,7 +97,7 @@ impl KubernetesError {
         }
     }
 
-    /// Takes the lines that it quotes out of an error of the client.
+    /// Removes quoted lines of the kubeconfig from an error of the client.
     pub(super) fn kubeconfig(error: KubeconfigError) -> Self {
         match error {
             KubeconfigError::Parse(error) => {
@@ -113,13 +113,11 @@ impl KubernetesError {
         }
     }
 
-    /// Whether the answer was that this may not be asked, or that there is no such thing: to ask again soon
-    /// is no use.
+    /// Whether the request is forbidden or the resource does not exist: an early retry is useless.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Status { status: StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, .. })
     }
 
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -164,12 +162,11 @@ impl KubernetesError {
     }
 }
 
-/// A program that gives credentials, as the kubeconfig names it: without its arguments and variables, which may
-/// be secrets.
+/// A credential plugin as the kubeconfig names it, without its arguments and variables, which may be secrets.
 #[derive(Clone, Debug)]
 pub(super) struct Plugin {
     command: String,
-    /// What its makers say about installing it.
+    /// The plugin's own installation hint.
     install: Option<String>,
 }
 
@@ -192,7 +189,7 @@ fn with_colon(message: Option<&str>) -> String {
     message.map(|message| format!(": {message}")).unwrap_or_default()
 }
 
-/// What to do about a refusal whatever was asked: show who we are.
+/// The remedy for a refused credential, whatever the request.
 pub(crate) fn hint_for_credential(status: StatusCode, message: Option<&str>) -> Option<&'static str> {
     let anonymous = message.is_some_and(|message| message.contains("\"system:anonymous\""));
     match status {

@@ -1,8 +1,9 @@
 //! Sends Kubernetes Events about the pod that Signpost runs in.
 //!
-//! The pod, because its name and UID come from the kubelet: no right to read is needed, and `kubectl describe pod` shows
-//! them. Each replica sends what it sees itself. Not kube's recorder: it merges two events that differ in their note only,
-//! has no limit, and goes on counting an Event that has expired.
+//! They refer to the pod because its name and UID come from the kubelet: no read permission is needed, and
+//! `kubectl describe pod` shows them. Each replica sends its own observations. kube's recorder is not used:
+//! it merges two events that differ only in their note, has no limit, and keeps counting an Event that has
+//! expired.
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -19,18 +20,18 @@ use crate::{
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, refused_user},
 };
 
-/// Who reports, for `kubectl get events --field-selector reportingComponent=signpost`.
+/// The reporting controller, for `kubectl get events --field-selector reportingComponent=signpost`.
 const CONTROLLER: &str = "signpost";
 /// Longest name of a reporting instance, in bytes.
 /// Source: `ReportingInstanceLengthLimit` in `kubernetes/pkg/apis/core/validation/events.go`.
 const MAX_INSTANCE: usize = 128;
 
-/// The pod that the Events are about.
+/// The pod that the Events refer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     pub namespace: String,
     pub name: String,
-    /// Without it `kubectl describe pod` does not show the Events; `kubectl events` does.
+    /// Without it, `kubectl describe pod` does not show the Events; `kubectl events` does.
     pub uid: Option<String>,
 }
 
@@ -39,7 +40,7 @@ pub struct Pod {
 pub struct Events {
     connection: Connection,
     pod: Pod,
-    /// Part of every Event's name: an earlier life of the pod had other Events.
+    /// Part of every Event's name, because earlier containers of the pod had other Events.
     started: Timestamp,
 }
 
@@ -49,11 +50,11 @@ impl Events {
         Self { connection: Connection::new(access), pod, started }
     }
 
-    /// Makes the Event of a bulletin, or counts it up.
+    /// Creates an Event, or increments its count.
     ///
     /// # Errors
     ///
-    /// Fails when the API server cannot be asked, or does not take it.
+    /// Fails when the API server cannot be reached, or rejects the Event.
     pub async fn tell(&self, bulletin: &EventUpdate) -> Result<SendOutcome, EventError> {
         if !bulletin.is_new {
             return self.count_up(bulletin).await;
@@ -62,7 +63,7 @@ impl Events {
         let answer = self.connection.call(&request).await?;
         match answer.status {
             status if status.is_success() => Ok(SendOutcome::Sent),
-            // Made by an attempt whose answer was lost.
+            // Created by an attempt whose answer was lost.
             StatusCode::CONFLICT if bulletin.count > 1 => self.count_up(bulletin).await,
             StatusCode::CONFLICT => Ok(SendOutcome::Sent),
             _ => Err(self.refused(&request, &answer)),
@@ -87,7 +88,7 @@ impl Events {
 
     fn name(&self, bulletin: &EventUpdate) -> String {
         let started = self.started.as_microsecond();
-        // A pod's name may have 253 characters, and so may the Event's.
+        // The names of a pod and of an Event are both limited to 253 characters.
         let pod: String = self.pod.name.chars().take(200).collect();
         format!("{}.{started:x}.{}", pod.trim_end_matches(['.', '-']), bulletin.number)
     }
@@ -116,7 +117,7 @@ impl Events {
             }),
             reporting_controller: Some(CONTROLLER.to_owned()),
             reporting_instance: Some(self.pod.name.chars().take(MAX_INSTANCE).collect()),
-            // Kubernetes takes no series of one.
+            // Kubernetes rejects a series of one.
             series: (bulletin.count > 1).then(|| series(bulletin)),
             ..Event::default()
         }
@@ -146,13 +147,12 @@ fn series(bulletin: &EventUpdate) -> EventSeries {
     }
 }
 
-/// An Event could not be told.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot tell a Kubernetes Event")]
 pub struct EventError(#[from] KubernetesError);
 
 impl EventError {
-    /// What that means for the bulletin.
+    /// What the error means for the pending Event.
     #[must_use]
     pub fn outcome(&self) -> SendOutcome {
         match &self.0 {
@@ -170,7 +170,6 @@ impl EventError {
         }
     }
 
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.0.hint()

@@ -1,7 +1,7 @@
-//! Which kubeconfig, and through which proxy, as kubectl decides it.
+//! Selects kubeconfig and proxy as kubectl does.
 //!
-//! `kube` fails on a file of the list that is not there, and compares `NO_PROXY` with the proxy in place of the
-//! API server.
+//! `kube` fails when a listed file does not exist, and compares `NO_PROXY` with the proxy in place of the API
+//! server.
 
 use std::{
     env,
@@ -25,7 +25,7 @@ fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Reads this file, or else those that `KUBECONFIG` lists, or else the usual one.
+/// Reads this file, else those that `KUBECONFIG` lists, else the default one.
 pub(super) fn read(path: Option<&Path>) -> Result<Kubeconfig, KubernetesError> {
     let listed = variable("KUBECONFIG").unwrap_or_default();
     let listed: Vec<PathBuf> =
@@ -37,7 +37,7 @@ pub(super) fn read(path: Option<&Path>) -> Result<Kubeconfig, KubernetesError> {
     }
 }
 
-/// Files that do not exist are passed over, unless none does.
+/// Skips files that do not exist, unless none does.
 fn merged(listed: &[PathBuf]) -> Result<Kubeconfig, KubernetesError> {
     let (mut merged, mut missing) = (None::<Kubeconfig>, None);
     for path in listed {
@@ -55,7 +55,6 @@ fn merged(listed: &[PathBuf]) -> Result<Kubeconfig, KubernetesError> {
     merged.ok_or_else(|| missing.expect("a list has a file"))
 }
 
-/// What is known of proxies.
 pub(super) struct Proxies {
     /// `proxy-url` of the cluster.
     cluster: Option<String>,
@@ -63,7 +62,7 @@ pub(super) struct Proxies {
     no_proxy: String,
 }
 
-/// What the kubeconfig and the environment say of them.
+/// Reads the proxy settings of the kubeconfig and the environment.
 pub(super) fn proxies(kubeconfig: &Kubeconfig, context: Option<&str>) -> Proxies {
     let set = |names: [&str; 2]| names.into_iter().find_map(variable)?.into_string().ok();
     Proxies {
@@ -82,8 +81,8 @@ fn of_cluster(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<String> 
 }
 
 impl Proxies {
-    /// The one that leads to an API server: that of the kubeconfig whatever else is said, that of the environment
-    /// unless `NO_PROXY` names the server, or it is on this machine.
+    /// The proxy for an API server: that of the kubeconfig in any case; that of the environment unless
+    /// `NO_PROXY` names the server, or it is on this machine.
     pub(super) fn to(&self, server: &Uri) -> Result<Option<Uri>, KubernetesError> {
         let Self { cluster, https_proxy, no_proxy } = self;
         let of_environment = || {
@@ -93,7 +92,7 @@ impl Proxies {
         };
         let Some(url) = cluster.clone().or_else(of_environment) else { return Ok(None) };
         let url = if url.contains("://") { url } else { format!("http://{url}") };
-        // It may hold a password.
+        // The URL may hold a password.
         url.parse().map(Some).map_err(|source| KubernetesError::Proxy { source })
     }
 }
@@ -130,7 +129,7 @@ mod tests {
         assert_eq!(None, of("k8s.corp.example", SERVER));
         assert_eq!(None, of(".corp.example,", SERVER));
         assert_eq!(None, of("10.0.0.0/8", "https://10.1.2.3:6443/"));
-        // It is the server that is named there, and not the proxy.
+        // `NO_PROXY` names the server, not the proxy.
         assert!(of("proxy.corp.example", SERVER).is_some());
     }
 

@@ -1,7 +1,7 @@
-//! Objects of one kind as they are and as they change: a list, then a watch from there.
+//! Objects of one kind and their changes: a list, then a watch from there.
 //!
-//! When a watch ends, whyever, the objects are listed anew. So nothing has to be known of versions that
-//! have expired (410), and what happened in between is not missed.
+//! When a watch ends for any reason, the objects are listed again. So expired versions (410) need no
+//! handling, and changes in between are not missed.
 
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
@@ -25,53 +25,53 @@ use super::{
 /// Longest silence of a watch. kube-apiserver sends a bookmark about once a minute.
 /// Source: `bookmarkFrequency` in `kubernetes/staging/src/k8s.io/apiserver/pkg/storage/cacher/cacher.go`.
 const SILENCE: Duration = Duration::from_mins(2);
-/// A watch that ended sooner than this is not begun again at once.
+/// A watch that ended sooner than this is restarted with a delay.
 const LASTING: Duration = Duration::from_secs(10);
-/// Time until a failure is tried again.
+/// Delay before a failure is retried.
 const RETRY: Duration = Duration::from_secs(1);
-/// Waits after refusals. An API server that has just started refuses for some seconds, until it knows its
-/// roles; one that still refuses then means it, and is asked again in case somebody grants the right.
+/// Delays after refusals. An API server that has just started refuses for some seconds, until it has loaded
+/// its roles; a later refusal is permanent, and is retried in case the permission is granted.
 const RETRY_REFUSED: [Duration; 4] =
     [Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10), Duration::from_mins(1)];
 
-/// Time until the next list where there is no right to watch.
+/// Interval between two lists without the permission to watch.
 const UNWATCHED: Duration = Duration::from_secs(30);
 
-/// Which objects.
+/// The objects to list and watch.
 pub(crate) struct Collection {
     /// Group and name of the resource, of version `v1`.
     pub(crate) resource: &'static str,
     pub(crate) namespace: &'static str,
-    /// The label that they bear, and its value.
+    /// The label selector: key and value.
     pub(crate) label: (&'static str, &'static str),
 }
 
-/// What there is, or why that is not known.
+/// The known objects, or why they are unknown.
 #[derive(Debug)]
 pub(crate) enum Sight<V> {
-    /// What was kept of each object, by its name.
+    /// The kept part of each object, by its name.
     Objects(BTreeMap<String, V>),
-    /// They may be listed and not watched: changes are seen late.
+    /// Listing is permitted, watching is not: changes are seen late.
     Unwatched(KubernetesError),
-    /// They may not be listed, or there is no such kind.
+    /// Listing is not permitted, or there is no such kind.
     Refused(KubernetesError),
     Failed(KubernetesError),
 }
 
-/// An object of Kubernetes, and what is kept of it.
+/// A Kubernetes object, and the part of it that is kept.
 pub(crate) trait Kept: DeserializeOwned + Metadata<Ty = ObjectMeta> {
     type Part: Clone + PartialEq;
 
-    /// What the reader wants to know; everything else is thrown away at once.
+    /// The part that the reader needs; the rest is dropped at once.
     fn part(self) -> Self::Part;
 }
 
 impl Collection {
-    /// Reads the objects once.
+    /// Lists the objects once.
     ///
     /// # Errors
     ///
-    /// Fails when there is no answer in time, or another one than a list.
+    /// Fails when there is no answer in time, or one that is not a list.
     pub(crate) async fn list<K: Kept>(
         &self,
         connection: &Connection,
@@ -79,7 +79,7 @@ impl Collection {
         Ok(self.read::<K>(connection).await?.objects)
     }
 
-    /// Tells what there is, and again after every change and every failure, for ever.
+    /// Reports the objects, and again after every change and every failure; never returns.
     pub(crate) async fn follow<K: Kept>(
         &self,
         connection: &Connection,
@@ -131,7 +131,7 @@ impl Collection {
         Ok(Snapshot { objects, version })
     }
 
-    /// Tells of changes until the watch ends.
+    /// Reports changes until the watch ends.
     async fn watch<K: Kept>(
         &self,
         connection: &Connection,
@@ -144,7 +144,7 @@ impl Collection {
             Opened::Refused(answer) => return self.granted(&request, answer).map(drop),
         };
         while let Some(line) = lines.next().await {
-            // A list follows, and says more than an error here would.
+            // A list follows, and its error says more than one here would.
             let Ok(event) = serde_json::from_slice::<Event<K>>(&line) else { break };
             let before = objects.clone();
             match event {
@@ -169,7 +169,7 @@ impl Collection {
         ))
     }
 
-    /// Takes a success for an answer, and says what to do about a refusal.
+    /// Checks that an answer is a success, and adds a hint to a refusal.
     fn granted(&self, request: &Request, answer: Answer) -> Result<Answer, KubernetesError> {
         if answer.status.is_success() {
             return Ok(answer);
@@ -194,7 +194,7 @@ impl Collection {
 
 struct Snapshot<V> {
     objects: BTreeMap<String, V>,
-    /// Where a watch begins that misses nothing.
+    /// The version to watch from without missing a change.
     version: String,
 }
 
@@ -220,14 +220,14 @@ fn named<K: Kept>(object: K) -> (String, K::Part) {
     (object.metadata().name.clone().unwrap_or_default(), object.part())
 }
 
-/// The lines of a watch as they come.
+/// The lines of a watch as they arrive.
 struct Lines {
     body: Body,
     rest: BytesMut,
 }
 
 impl Lines {
-    /// The next line; `None` once there will be none, or it is too long, or nothing came for too long.
+    /// The next line; `None` when the watch ended, the line is too long, or nothing arrived for too long.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {

@@ -1,7 +1,7 @@
-//! Reads service accounts, their pods and what configures them, to be judged.
+//! Reads service accounts, their pods and their configuration, to verify them.
 //!
-//! What may not be read is left out where the rest is worth having; a token is shown to nobody but the API
-//! server that has made it.
+//! Objects that may not be read are left out where the rest is still useful; a token is sent only to the API
+//! server that issued it.
 
 use http::StatusCode;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
@@ -16,19 +16,18 @@ use crate::{
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
 };
 
-/// Largest list that is read, in bytes: a namespace of a few thousand pods.
+/// Largest list, in bytes: a namespace of a few thousand pods.
 const MAX_LIST: usize = 32 * 1024 * 1024;
-/// How azure-workload-identity calls its webhook.
+/// The name of the webhook of azure-workload-identity.
 /// Source: `manifest_staging/charts/workload-identity-webhook` of that project.
 const WEBHOOK: &str = "azure-wi-webhook-mutating-webhook-configuration";
 
-/// The workloads of one cluster.
 #[derive(Debug)]
 pub struct Workloads {
     connection: Connection,
 }
 
-/// Everything in a namespace that may want tokens.
+/// The service accounts and pods of a namespace.
 pub struct Namespace {
     pub accounts: Vec<(ServiceAccount, Workload)>,
 }
@@ -52,11 +51,11 @@ impl Workloads {
         Self { connection: Connection::new(access) }
     }
 
-    /// One service account and the pods that run as it, without those that are finished.
+    /// One service account and the pods that run as it, without finished ones.
     ///
     /// # Errors
     ///
-    /// Fails when the API server cannot be asked, or refuses service accounts or pods; and when there is no
+    /// Fails when the API server cannot be reached, or refuses service accounts or pods; and when there is no
     /// such service account.
     pub async fn of_account(&self, account: &ServiceAccount) -> Result<Workload, WorkloadError> {
         let namespace = account.namespace();
@@ -102,12 +101,12 @@ impl Workloads {
         Ok(Namespace { accounts })
     }
 
-    /// Whether the API server takes a token that it has just made for others for one that is for itself;
-    /// `None` when we may not ask.
+    /// Whether the API server accepts for itself a token that it has just issued for another audience; `None`
+    /// without the permission to ask.
     ///
     /// # Errors
     ///
-    /// Fails when the API server cannot be asked.
+    /// Fails when the API server cannot be reached.
     pub async fn takes_for_its_own(&self, token: &Token) -> Result<Option<bool>, KubernetesError> {
         let spec = TokenReviewSpec { token: token.as_str().to_owned(), audiences: None };
         let path = "/apis/authentication.k8s.io/v1/tokenreviews".to_owned();
@@ -128,14 +127,14 @@ impl Workloads {
         Ok(found.metadata.annotations)
     }
 
-    /// Those that run, or will: what a finished one was made of is history.
+    /// The pods that run or are pending; finished ones are irrelevant.
     async fn pods(&self, namespace: &str) -> Result<Vec<Pod>, KubernetesError> {
         let request = Request::get(format!("/api/v1/namespaces/{namespace}/pods")).up_to(MAX_LIST);
         let pods = self.read::<List<Pod>>(request).await?.items;
         Ok(pods.into_iter().filter(|pod| !pod.is_finished()).collect())
     }
 
-    /// Adds what the pods take their environment from, and whether the webhook is there.
+    /// Adds the sources of the pods' environment, and whether the webhook is installed.
     async fn completed(
         &self,
         namespace: &str,
@@ -151,7 +150,7 @@ impl Workloads {
             let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
             match self.optional::<Object>(Request::get(path)).await {
                 Ok(Some(object)) => drop(workload.config_maps.insert(name, object.data)),
-                // Without it there is less to judge, and nothing wrong is said.
+                // Without it fewer checks run, and none fails wrongly.
                 Ok(None) => {}
                 Err(error) if error.is_refusal() => {}
                 Err(error) => return Err(error),
@@ -174,7 +173,7 @@ impl Workloads {
         if answer.status.is_success() { answer.json(&request) } else { Err(refused(&request, &answer)) }
     }
 
-    /// As [`Self::read`]; `None` when there is no such thing.
+    /// As [`Self::read`]; `None` when there is no such object.
     async fn optional<T: DeserializeOwned>(&self, request: Request) -> Result<Option<T>, KubernetesError> {
         match self.read(request).await {
             Ok(found) => Ok(Some(found)),
@@ -184,7 +183,7 @@ impl Workloads {
     }
 }
 
-/// There is nothing to look at, or it cannot be looked at.
+/// The workload does not exist or cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkloadError {
     #[error("service account `{account}` does not exist in this cluster")]
@@ -194,7 +193,6 @@ pub enum WorkloadError {
 }
 
 impl WorkloadError {
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,4 +1,4 @@
-//! The certificates that a server presents, whoever has signed them.
+//! The certificates that a server presents, whatever their signer.
 
 use std::{net::SocketAddr, pin::Pin, time::Duration};
 
@@ -14,17 +14,17 @@ use url::{Host, Url};
 use super::reach::Resolver;
 use crate::core::jose::publication::hex;
 
-/// Whether no authority that is known here has signed a certificate, by OpenSSL's words.
+/// Whether OpenSSL's message means that no known authority has signed a certificate.
 pub(super) fn is_of_unknown_authority(reason: &str) -> bool {
     ["self-signed", "self signed", "issuer certificate", "verify the first certificate"]
         .iter()
         .any(|words| reason.contains(words))
 }
 
-/// SHA-1 of the last certificate that a server presents, as IAM of AWS names an authority; `None` where it cannot
-/// be had in time.
+/// SHA-1 of the last certificate that a server presents, as AWS IAM names an authority; `None` when the
+/// handshake does not finish in time.
 ///
-/// Nothing that the server says is believed: the handshake is all that is done.
+/// The server is not trusted: only the handshake is done.
 pub(super) async fn thumbprint(url: &str, resolver: Resolver, patience: Duration) -> Option<String> {
     timeout(patience, last_certificate(url, resolver)).await.ok()?
 }
@@ -37,7 +37,7 @@ async fn last_certificate(url: &str, resolver: Resolver) -> Option<String> {
         Host::Ipv4(address) => vec![(address, port).into()],
         Host::Ipv6(address) => vec![(address, port).into()],
     };
-    // One that was resolved has no port of its own.
+    // A resolved address has no port.
     let addresses = addresses.into_iter().map(|mut address| {
         if address.port() == 0 {
             address.set_port(port);

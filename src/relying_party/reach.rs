@@ -1,4 +1,4 @@
-//! Which addresses may be asked, and that no other is.
+//! Which addresses may be contacted, and the enforcement of that.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,19 +10,19 @@ use crate::core::{
     verification::{Unanswered, is_public_host},
 };
 
-/// How far one may reach.
+/// The permitted network reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// To the internet.
+    /// Only the internet.
     Internet,
-    /// To one service of this machine too, because the issuer is there: to this host and port and no other.
+    /// Also one service of this machine, because the issuer is there: this host and port and no other.
     Loopback { host: String, port: Option<u16> },
-    /// Everywhere, because the operator says so.
+    /// Everywhere, on the operator's request.
     Anywhere,
 }
 
 impl Reach {
-    /// As far as the documents of this issuer may be.
+    /// The reach needed for the documents of this issuer.
     #[must_use]
     pub fn of(issuer: &Issuer, allow_private: bool) -> Self {
         match Url::parse(issuer.as_str()) {
@@ -45,10 +45,10 @@ impl Reach {
             }
     }
 
-    /// Refuses a URL with credentials in it: whoever wrote it chose them, and nobody asks with any. So too one
-    /// with an address in place of a name, which nobody resolves, and another port of this machine.
+    /// Rejects a URL with credentials: its author chose them, and a relying party sends none. Also rejects a
+    /// forbidden IP address, because it is not resolved later, and another port of this machine.
     pub(super) fn check(&self, url: &str) -> Result<(), Unanswered> {
-        // What is no URL fails as a request.
+        // An invalid URL fails as a request.
         let Ok(url) = Url::parse(url) else { return Ok(()) };
         let name = url.host_str().unwrap_or_default();
         if !url.username().is_empty() || url.password().is_some() {
@@ -72,10 +72,10 @@ impl Reach {
     }
 }
 
-/// A URL without what may be a credential.
+/// A URL without possible credentials.
 pub(super) fn shown(url: &str) -> String {
     let Ok(mut shown) = Url::parse(url) else { return url.to_owned() };
-    // Fails for URLs that have no place for them.
+    // Fails for URLs that cannot have credentials.
     let _ = (shown.set_username(""), shown.set_password(None));
     shown.into()
 }
@@ -87,8 +87,8 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     })
 }
 
-/// Resolves a name once, and gives the client the addresses that it may use: what is connected to is what
-/// was checked, whatever the name server says a moment later.
+/// Resolves a name once, and gives the client only the permitted addresses: the connection uses a checked
+/// address, even if the DNS answer changes.
 #[derive(Clone, Debug)]
 pub(super) struct Resolver {
     pub(super) reach: Reach,
@@ -120,7 +120,7 @@ impl Resolve for Resolver {
 #[error("no address")]
 pub(super) struct Unnamed;
 
-/// A name has addresses that may not be asked, and no other.
+/// A name has only addresses that may not be contacted.
 #[derive(Debug, thiserror::Error)]
 #[error("addresses that may not be asked")]
 pub(super) struct Refused {

@@ -1,4 +1,4 @@
-//! Reads what nodes that sign say of their keys: a directory with a file for each.
+//! Reads the announcements of signing nodes: a directory with one file per node.
 
 use std::{
     collections::BTreeMap,
@@ -29,13 +29,14 @@ const MAX_SIZE: u64 = 1024 * 1024;
 pub struct Announcements {
     name: String,
     directory: PathBuf,
-    /// Announcements of others are refused; `None`: all count.
+    /// Announcements of other issuers are refused; `None`: all are accepted.
     issuer: Option<Issuer>,
     /// The node that signs in this process.
     own: Option<NodeName>,
-    /// Beside which `ConfigMap` those stand that are carried into the directory; `None`: whoever announces writes there.
+    /// The ledger's `ConfigMap` beside which the synced announcements are stored; `None`: nodes write to the
+    /// directory itself.
     carried_from: Option<String>,
-    /// How long a key stays after its last token is dead: clocks differ.
+    /// How long a key stays after its last token has expired, because clocks differ.
     margin: Duration,
     /// What the files held when they were last read: only what has changed is verified again.
     known: Arc<Mutex<BTreeMap<PathBuf, SignedAnnouncement>>>,
@@ -47,13 +48,13 @@ impl Announcements {
         Self { name, directory, issuer, own: None, carried_from: None, margin, known: Arc::default() }
     }
 
-    /// The same where a node signs in this process.
+    /// Sets the node that signs in this process.
     #[must_use]
     pub fn beside(self, own: NodeName) -> Self {
         Self { own: Some(own), ..self }
     }
 
-    /// The same where announcements are carried here from `ConfigMaps` beside that of a ledger.
+    /// Sets the ledger beside whose `ConfigMap` the announcements are stored.
     #[must_use]
     pub fn carried_from(self, ledger: Option<String>) -> Self {
         Self { carried_from: ledger, ..self }
@@ -64,7 +65,7 @@ impl Announcements {
         &self.name
     }
 
-    /// Reads every announcement anew.
+    /// Reads every announcement.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ fn read(
     };
     for entry in entries {
         let path = entry.map_err(cannot(directory))?.path();
-        // A name with a dot before it is that of a file that is being written.
+        // A leading dot marks a file that is being written.
         let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         if !is_hidden && path.extension().is_some_and(|extension| extension == "json") {
             paths.push(path);
@@ -142,7 +143,7 @@ fn read(
     }
     let mut before = std::mem::take(&mut *known.lock().expect("nobody panics with it"));
     let mut read = |path: PathBuf| {
-        // A ConfigMap or Secret volume is made of links.
+        // The files of a ConfigMap or Secret volume are symlinks.
         let bytes = files::read(&path, MAX_SIZE).map_err(cannot(&path))?;
         match SignedAnnouncement::read_again(&bytes, before.remove(&path)) {
             Ok(posted) => Ok((path, posted)),
@@ -154,7 +155,6 @@ fn read(
     Ok(announcements)
 }
 
-/// The announcements cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnouncementError {
     #[error("no node has announced its keys in `{directory}`", directory = directory.display())]
@@ -178,7 +178,6 @@ pub enum AnnouncementError {
 }
 
 impl AnnouncementError {
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

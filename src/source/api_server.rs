@@ -1,7 +1,7 @@
-//! Asks one API server: which keys verify its tokens, which issuer it writes, which key signs now.
+//! Reads from one API server which keys verify its tokens, which issuer it writes, and which key signs now.
 //!
-//! One value is one instance. In a control plane of several, each may know other keys while a change
-//! rolls through, so the caller makes one value per instance and merges what they say.
+//! One value is one instance. During a rollout the instances of a control plane may have different keys, so
+//! the caller creates one value per instance and merges the results.
 
 mod error;
 
@@ -27,20 +27,19 @@ use crate::{
     kubernetes::{Access, Answer, Connection, KubernetesError, Request},
 };
 
-/// Who a probe token is for: nobody, so that it is worth nothing.
+/// Audience of a probe token: no service accepts it, so the token is worthless.
 const PROBE_AUDIENCE: &str = "signpost-probe";
-/// Shortest life that Kubernetes gives a token.
+/// Shortest lifetime that Kubernetes gives a token.
 /// Source: `minExpirationSeconds` in `kubernetes/pkg/apis/authentication/validation/validation.go`.
 const PROBE_LIFETIME: Duration = Duration::from_mins(10);
 
-/// One API server.
 #[derive(Debug)]
 pub struct ApiServer {
     name: String,
     connection: Connection,
 }
 
-/// Which key signs now, and for whom.
+/// The key that signs now, and the issuer it signs for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     pub kid: Option<Kid>,
@@ -48,8 +47,8 @@ pub struct Probe {
 }
 
 impl ApiServer {
-    /// Nothing is read before the first call: a kubeconfig that is missing for now is a failed fetch,
-    /// not a failed start.
+    /// Sends no request before the first call: a kubeconfig that is missing for now fails a fetch, not the
+    /// start.
     #[must_use]
     pub fn new(name: String, access: Access) -> Self {
         Self { name, connection: Connection::new(access) }
@@ -60,12 +59,12 @@ impl ApiServer {
         &self.name
     }
 
-    /// Resolves once an open connection to it is gone: most often it was restarted.
+    /// Resolves once an open connection is closed: most often the API server restarted.
     pub async fn lost(&self) {
         self.connection.lost().await;
     }
 
-    /// Lets go of the open connection.
+    /// Closes the open connection.
     pub async fn reconnect(&self) {
         self.connection.reconnect().await;
     }
@@ -74,7 +73,7 @@ impl ApiServer {
     ///
     /// # Errors
     ///
-    /// Fails when there is no answer in time, or another one than a JWKS with at least one key.
+    /// Fails when there is no answer in time, or one that is not a JWKS with at least one key.
     pub async fn fetch(&self) -> Result<Fetched, ApiServerError> {
         let request = Request::get(format!("/{JWKS_PATH}"));
         let answer = self.ask(&request, None).await?;
@@ -91,7 +90,7 @@ impl ApiServer {
     ///
     /// # Errors
     ///
-    /// Fails when there is no answer in time, or another one than a discovery document.
+    /// Fails when there is no answer in time, or one that is not a discovery document.
     pub async fn issuer(&self) -> Result<String, ApiServerError> {
         let request = Request::get(format!("/{DISCOVERY_PATH}"));
         let answer = self.ask(&request, None).await?;
@@ -101,11 +100,11 @@ impl ApiServer {
         Ok(ReceivedDiscovery::parse(&answer.body)?.issuer)
     }
 
-    /// Asks who we are; `None` when that is no service account.
+    /// Reads our own identity; `None` when it is not a service account.
     ///
     /// # Errors
     ///
-    /// Fails when there is no answer in time, or another one than a `SelfSubjectReview`.
+    /// Fails when there is no answer in time, or one that is not a `SelfSubjectReview`.
     pub async fn service_account(&self) -> Result<Option<ServiceAccount>, ApiServerError> {
         let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews".to_owned();
         let request = Request::post(path, &SelfSubjectReview::default());
@@ -115,12 +114,12 @@ impl ApiServer {
         Ok(user.as_deref().and_then(ServiceAccount::of_subject))
     }
 
-    /// Asks for a token of a service account. Without `audiences` it is for the API server itself,
-    /// without `lifetime` it lives as long as the API server likes.
+    /// Requests a token of a service account. Without `audiences` it is for the API server itself; without
+    /// `lifetime` the API server chooses the lifetime.
     ///
     /// # Errors
     ///
-    /// Fails when there is no answer in time, or another one than a token.
+    /// Fails when there is no answer in time, or one that is not a token.
     pub async fn mint(
         &self,
         account: &ServiceAccount,
@@ -144,18 +143,18 @@ impl ApiServer {
             .ok_or_else(|| KubernetesError::Incomplete { request: request.to_string() }.into())
     }
 
-    /// Asks for a token that nobody accepts and looks at it: a JWKS does not say which key signs.
+    /// Requests a token that no service accepts, to see which key signs: a JWKS does not say.
     ///
     /// # Errors
     ///
-    /// As [`Self::mint`], and when what comes back is no JWT.
+    /// As [`Self::mint`], and when the token is not a JWT.
     pub async fn probe(&self, account: &ServiceAccount) -> Result<Probe, ApiServerError> {
         let token = self.mint(account, &[PROBE_AUDIENCE.to_owned()], Some(PROBE_LIFETIME)).await?;
         let token = UnverifiedToken::parse(token.as_str())?;
         Ok(Probe { kid: token.header().kid.clone(), issuer: token.issuer().map(str::to_owned) })
     }
 
-    /// Sends a request and takes a success for an answer.
+    /// Sends a request; any status but success is an error.
     async fn ask(
         &self,
         request: &Request,

@@ -1,8 +1,8 @@
-//! Finds the API servers of a cluster through the cluster, and notices when one starts.
+//! Discovers the API servers of a cluster through the cluster, and detects when one starts.
 //!
-//! kube-apiserver writes its address into the `EndpointSlice` of Service `kubernetes`, and takes another's
-//! away about 15 s after that one died. It announces every start with a Lease. Seen on 1.37: the Lease is
-//! made 0.3 s after the first answer, the address is listed another second later.
+//! kube-apiserver writes its address into the `EndpointSlice` of Service `kubernetes`, and removes that of
+//! another one about 15 s after it died. It announces every start with a Lease. Observed on 1.37: the Lease
+//! is created 0.3 s after the first answer, the address is listed another second later.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,26 +14,26 @@ use k8s_openapi::api::{coordination::v1::Lease, discovery::v1::EndpointSlice};
 use super::{Source, api_server::ApiServer};
 use crate::kubernetes::{Access, Collection, Connection, Kept, KubernetesError, Sight};
 
-/// Where every API server lists itself.
+/// The `EndpointSlice` in which every API server lists itself.
 /// Source: `kubernetes/pkg/controlplane/reconcilers/endpointsadapter.go`.
 const API_SERVERS: Collection = Collection {
     resource: "discovery.k8s.io/endpointslices",
     namespace: "default",
     label: ("kubernetes.io/service-name", "kubernetes"),
 };
-/// Where every API server says that it lives, every ten seconds, and since which start.
+/// The Leases that every API server renews every ten seconds, with an identity per start.
 /// Source: `IdentityLeaseComponentLabelKey` in `kubernetes/pkg/controlplane/apiserver/server.go`.
 const IDENTITIES: Collection = Collection {
     resource: "coordination.k8s.io/leases",
     namespace: "kube-system",
     label: ("apiserver.kubernetes.io/identity", "kube-apiserver"),
 };
-/// The name that every API server's certificate has, by whatever address it is dialled.
+/// A name that every API server's certificate has, whatever address is dialled.
 const SERVER_NAME: &str = "kubernetes.default.svc";
 /// The port's name in the `EndpointSlice`.
 const PORT_NAME: &str = "https";
 
-/// A cluster with one API server or several.
+/// A cluster with one or more API servers.
 #[derive(Debug)]
 pub struct Cluster {
     name: String,
@@ -41,30 +41,30 @@ pub struct Cluster {
     connection: Connection,
 }
 
-/// What the cluster says about its API servers.
+/// The API servers that the cluster lists.
 #[derive(Debug)]
 pub enum Listing {
-    /// Their URLs; none where nobody lists itself.
+    /// Their URLs; empty when no API server lists itself.
     Listed(BTreeSet<String>),
-    /// The list can be read and not watched, so changes are seen late.
+    /// Listing is permitted, watching is not, so changes are seen late.
     Unwatched(KubernetesError),
-    /// The list must not be read.
+    /// Listing is not permitted.
     Refused(KubernetesError),
     Failed(KubernetesError),
 }
 
-/// What the cluster says about the starts of its API servers.
+/// The starts of API servers that the cluster reports.
 #[derive(Debug)]
 pub enum Starts {
-    /// The identity of each that lives, by its name: a new one after every start.
+    /// The identity of each running API server, by its name: a new one after every start.
     Known(BTreeMap<String, String>),
-    /// The Leases must not be read or watched.
+    /// Reading or watching the Leases is not permitted.
     Refused(KubernetesError),
     Failed(KubernetesError),
 }
 
 impl Cluster {
-    /// Nothing is read before the first call.
+    /// Sends no request before the first call.
     #[must_use]
     pub fn new(name: String, access: Access) -> Self {
         Self { name, connection: Connection::new(access.clone()), access }
@@ -75,7 +75,7 @@ impl Cluster {
         &self.name
     }
 
-    /// Whoever answers at the cluster's one URL.
+    /// The API server that answers at the cluster's single URL.
     #[must_use]
     pub fn at_its_url(&self) -> Source {
         Source::ApiServer(Box::new(ApiServer::new(self.name.clone(), self.access.clone())))
@@ -92,13 +92,13 @@ impl Cluster {
         Source::ApiServer(Box::new(ApiServer::new(self.name_of(url), access)))
     }
 
-    /// What the API server at this URL is called in messages and metrics.
+    /// The name of the API server at this URL in messages and metrics.
     #[must_use]
     pub fn name_of(&self, url: &str) -> String {
         format!("{} {url}", self.name)
     }
 
-    /// Asks once.
+    /// Lists the API servers once.
     pub async fn list(&self) -> Listing {
         match API_SERVERS.list::<EndpointSlice>(&self.connection).await {
             Ok(slices) => Listing::Listed(union(slices)),
@@ -107,7 +107,7 @@ impl Cluster {
         }
     }
 
-    /// Tells who is listed, and again after every change and every failure, for ever.
+    /// Reports the listed API servers, and again after every change and every failure; never returns.
     pub async fn follow(&self, mut tell: impl FnMut(Listing)) -> Infallible {
         let tell = |sight| {
             tell(match sight {
@@ -120,7 +120,7 @@ impl Cluster {
         API_SERVERS.follow::<EndpointSlice>(&self.connection, tell).await
     }
 
-    /// Tells which API servers live, and again after every start, end and failure, for ever.
+    /// Reports the running API servers, and again after every start, end and failure; never returns.
     pub async fn follow_starts(&self, mut tell: impl FnMut(Starts)) -> Infallible {
         let tell = |sight| {
             tell(match sight {
@@ -148,7 +148,7 @@ impl Kept for EndpointSlice {
 }
 
 impl Kept for Lease {
-    /// Who holds it; its renewals are nothing new.
+    /// The holder identity; renewals do not change it.
     type Part = String;
 
     fn part(self) -> Self::Part {

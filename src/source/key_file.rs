@@ -1,7 +1,7 @@
 //! Reads public keys from files: PEM in its many forms, DER, and JWKS.
 //!
-//! Polls rather than watches: kubelet replaces Secret volumes by swapping a symlink, which ends an
-//! inotify watch (kubernetes#111947).
+//! Polls rather than watches: kubelet replaces Secret volumes by swapping a symlink, which ends an inotify
+//! watch (kubernetes#111947).
 
 mod certificates;
 pub mod content;
@@ -39,12 +39,12 @@ use crate::{
     files,
 };
 
-/// Largest file that is read, in bytes: room for a thousand keys.
+/// Largest file, in bytes: room for a thousand keys.
 const MAX_SIZE: u64 = 1024 * 1024;
-/// Most files that a pattern may find: more are never keys, and links that lead back find some without end.
+/// Most files that a pattern may match: more are never keys, and cyclic links match without end.
 const MAX_FILES: usize = 10_000;
 
-/// Room for a file that does not say how large it is, as those of some file systems: for several keys.
+/// Initial buffer for a file of unknown size, as on some file systems: room for several keys.
 const UNSIZED: u64 = 4096;
 
 /// Files, directories and glob patterns.
@@ -56,8 +56,8 @@ pub struct KeyFiles {
     parsed: Arc<Mutex<Option<Parsed>>>,
 }
 
-/// What was made of the files when they were last read: parsing is most of a poll, and they rarely
-/// change. They are read all the same, so no change can be missed.
+/// The result of parsing the files last time: parsing is most of a poll, and files rarely change. They are
+/// still read every time, so no change is missed.
 #[derive(Debug)]
 struct Parsed {
     digest: [u8; 32],
@@ -70,7 +70,8 @@ impl KeyFiles {
         Self { name, patterns: patterns.into(), optional: false, parsed: Arc::default() }
     }
 
-    /// A directory may be empty and a glob find nothing; both must exist, or the volume is not there yet.
+    /// Permits an empty directory and a glob without matches; the directories must exist, or the volume is
+    /// not mounted yet.
     #[must_use]
     pub fn optional(self) -> Self {
         Self { optional: true, ..self }
@@ -81,15 +82,15 @@ impl KeyFiles {
         &self.name
     }
 
-    /// Reads every file anew.
+    /// Reads every file again.
     ///
-    /// From a directory or glob no certificate is taken, and no key that a certificate beside it belongs to; a file
-    /// that is named by itself is taken whatever it is.
+    /// From a directory or glob, certificates are skipped, and so are keys that belong to a certificate
+    /// beside them; an explicitly named file is used whatever it is.
     ///
     /// # Errors
     ///
-    /// Fails when a pattern finds no file and that is not [`KeyFiles::optional`], when a file that is named by
-    /// itself cannot be read or holds no key that can be used, and when there is none at all.
+    /// Fails when a pattern matches no file and that is not [`KeyFiles::optional`], when an explicitly named
+    /// file cannot be read or holds no usable key, and when there is no key at all.
     pub async fn fetch(&self) -> Result<Fetched, KeyFileError> {
         let (patterns, parsed) = (Arc::clone(&self.patterns), Arc::clone(&self.parsed));
         let optional = self.optional;
@@ -109,7 +110,7 @@ impl KeyFiles {
     }
 }
 
-/// The keys of one file that is named by itself, all of which must be usable.
+/// Reads the keys of one explicitly named file, all of which must be usable.
 ///
 /// # Errors
 ///
@@ -126,23 +127,23 @@ pub async fn keys_of(path: PathBuf) -> Result<Vec<Jwk>, KeyFileError> {
     }
 }
 
-/// What is wiped when it is dropped: it may be a private key.
+/// Wiped on drop: the bytes may be a private key.
 type Bytes = Zeroizing<Vec<u8>>;
 
-/// What was read.
+/// The contents of all files.
 #[derive(Default)]
 struct Read {
     files: Vec<KeyFile>,
-    /// What lies in the same directories.
+    /// The certificates in the same directories.
     certificates: Certificates,
-    /// Of all that was read.
+    /// Digest of everything that was read.
     digest: [u8; 32],
 }
 
-/// A file that is to hold keys.
+/// A file that should hold keys.
 struct KeyFile {
     path: PathBuf,
-    /// Whether it is named by itself, not found in a directory or by a pattern.
+    /// Whether the file is named explicitly, not found in a directory or by a pattern.
     is_named: bool,
     bytes: Result<Bytes, KeyFileError>,
 }
@@ -164,7 +165,7 @@ fn read(patterns: &[String], optional: bool) -> Result<Read, KeyFileError> {
     beside.retain(|path| !found.contains(path));
     let mut read = Read::default();
     let mut hasher = Sha256::new();
-    // They are many, and none is kept: each is read to learn whether it is a certificate.
+    // These may be many, and are not kept: each is read only to check whether it is a certificate.
     for path in beside {
         let bytes = read_file(&path);
         digest(&mut hasher, &path, &bytes);
@@ -185,17 +186,17 @@ fn read(patterns: &[String], optional: bool) -> Result<Read, KeyFileError> {
     Ok(read)
 }
 
-/// The directory of a file, and that of the file it leads to: that is where its certificate may be.
+/// The directories of a file and of the file it links to: the certificate may be in either.
 fn directories(path: &Path) -> impl Iterator<Item = PathBuf> {
     let end = fs::canonicalize(path).ok();
     let parents = [Some(path), end.as_deref()].map(|path| path.and_then(Path::parent).map(Path::to_owned));
     parents.into_iter().flatten()
 }
 
-/// All files of a directory, hidden ones too. One that cannot be listed has none: the file in it was found all the
-/// same.
+/// All files of a directory, including hidden ones. Empty when it cannot be listed: the key file itself was
+/// still found.
 fn neighbours(directory: PathBuf) -> impl Iterator<Item = PathBuf> {
-    // The parent of a bare name is empty.
+    // The parent of a bare file name is empty.
     let listed = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
     let entries = fs::read_dir(listed).into_iter().flatten();
     entries
@@ -203,7 +204,7 @@ fn neighbours(directory: PathBuf) -> impl Iterator<Item = PathBuf> {
         .filter(|path| !path.is_dir())
 }
 
-/// Adds name and content, or why there is none, each with its length before it.
+/// Adds path and content, or the error, each prefixed with its length.
 fn digest(hasher: &mut Sha256, path: &Path, bytes: &Result<Bytes, KeyFileError>) {
     let failed = bytes.as_ref().err().map(|error| error_line(error)).unwrap_or_default();
     let content = bytes.as_ref().map_or(&[][..], |bytes| bytes.as_slice());
@@ -288,7 +289,7 @@ fn parse(read: Read, optional: bool) -> Result<Fetched, KeyFileError> {
     Ok(fetched)
 }
 
-/// What a file holds: at least one key.
+/// Parses a file that must hold at least one key.
 fn content(path: &Path, bytes: &[u8]) -> Result<Content, KeyFileError> {
     let content =
         content::parse(bytes).map_err(|source| KeyFileError::Content { path: path.to_owned(), source })?;
@@ -307,10 +308,10 @@ fn must_exist(pattern: &Path) -> Result<(), KeyFileError> {
     found.map(drop).map_err(|source| KeyFileError::Read { path: begins.to_owned(), source })
 }
 
-/// What a pattern means.
+/// The files of a pattern.
 enum Files {
     Named(PathBuf),
-    /// In the order of their names.
+    /// Sorted by name.
     Found(Vec<PathBuf>),
 }
 
@@ -324,8 +325,8 @@ fn files(pattern: &str) -> Result<Files, KeyFileError> {
     }
 }
 
-/// Files of a directory that do not start with a dot: Secret volumes keep their generations in
-/// directories that do.
+/// Files of a directory that do not start with a dot: Secret volumes keep their generations in directories
+/// that do.
 fn files_in(directory: &Path) -> Result<Vec<PathBuf>, KeyFileError> {
     let unreadable = |source| KeyFileError::Read { path: directory.to_owned(), source };
     let mut files = Vec::new();
@@ -363,13 +364,13 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>, KeyFileError> {
         return Err(KeyFileError::NoFile { pattern: pattern.to_owned() });
     }
     files.sort();
-    // A link that leads back finds the same file again and again.
+    // A cyclic link finds the same file repeatedly.
     let mut ends = HashSet::new();
     files.retain(|path| fs::canonicalize(path).map_or(true, |end| ends.insert(end)));
     Ok(files)
 }
 
-/// The bytes of a file, as long as it does not grow meanwhile.
+/// Reads a file; fails when it grows during the read.
 fn read_file(path: &Path) -> Result<Bytes, KeyFileError> {
     let unreadable = |source| KeyFileError::Read { path: path.to_owned(), source };
     let file = files::open_regular(path).map_err(unreadable)?;
@@ -377,8 +378,8 @@ fn read_file(path: &Path) -> Result<Bytes, KeyFileError> {
     if size > MAX_SIZE {
         return Err(KeyFileError::TooLarge { path: path.to_owned() });
     }
-    // With room for all of it from the start, growing leaves no copies behind. Wiping more room than is
-    // needed would be most of a poll.
+    // Reserves the whole size at once, because growing would leave copies behind. Wiping a larger buffer
+    // would dominate a poll.
     let room = size.max(UNSIZED) + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(room).expect("a mebibyte fits")));
     file.take(room).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -426,7 +427,6 @@ pub enum KeyFileError {
 }
 
 impl KeyFileError {
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -469,7 +469,7 @@ impl KeyFileError {
 }
 
 impl KeyFileError {
-    /// Which keys a file may hold that is left out for it.
+    /// The keys that an unreadable file may hold.
     fn may_be(&self) -> Unreadable {
         match self {
             Self::Doubtful { may_be, .. } => may_be.clone(),

@@ -1,9 +1,9 @@
 //! Reads a JWKS over https, usually that of another cluster, so that one hub publishes for many.
 //!
-//! By reqwest and not by kube's client, which would bring kubeconfigs, credential plugins and hints about `kubectl` to a
-//! plain `GET`. The server is not trusted: answers are limited in time and size, and redirects are not followed, because
-//! the token would travel on. With a wrong URL an issuer would publish another cluster's keys, so where the URL is that of
-//! an API server, the discovery document beside it must name the issuer.
+//! Uses reqwest and not kube's client, which would bring kubeconfigs, credential plugins and hints about
+//! `kubectl` to a plain `GET`. The server is not trusted: answers are limited in time and size, and redirects
+//! are not followed, because the token would travel on. With a wrong URL an issuer would publish another
+//! cluster's keys, so for the URL of an API server, the discovery document beside it must name the issuer.
 
 use std::{
     path::{Path, PathBuf},
@@ -34,23 +34,22 @@ use crate::{
     http_client::{self, BodyError, ClientError, HttpClients, SharedClient, Trust, innermost},
 };
 
-/// Largest answer that is read, in bytes: a JWKS of a hundred RSA-4096 keys has a tenth of it.
+/// Largest answer, in bytes: a JWKS of a hundred RSA-4096 keys takes a tenth of it.
 const MAX_ANSWER: u64 = 1024 * 1024;
-/// Largest token file that is read, in bytes.
+/// Largest token file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// Where the JWKS is, and how to reach it.
+/// The URL of the JWKS, and how to reach it.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// `https`, or `http` on loopback.
     pub url: String,
     /// Read for every request.
     pub bearer_token_file: Option<PathBuf>,
-    /// In place of the certificate authorities of the system. Read for every request.
+    /// Replaces the certificate authorities of the system. Read for every request.
     pub ca_file: Option<PathBuf>,
 }
 
-/// A JWKS at a URL.
 #[derive(Debug)]
 pub struct RemoteJwks {
     name: String,
@@ -59,12 +58,12 @@ pub struct RemoteJwks {
     known: Mutex<Known>,
 }
 
-/// What is kept between two requests.
+/// State kept between two requests.
 #[derive(Debug, Default)]
 struct Known {
-    /// The last answer, and the tag under which it can be asked for again.
+    /// The last answer and its entity tag, for a conditional request.
     tagged: Option<(HeaderValue, Fetched)>,
-    /// Why it cannot be told whose keys these are.
+    /// Why the issuer of the keys cannot be checked.
     unchecked: Option<String>,
 }
 
@@ -81,11 +80,11 @@ impl RemoteJwks {
         &self.name
     }
 
-    /// Reads the JWKS, or hears that it is the one of before.
+    /// Reads the JWKS; an unchanged one is not transferred again.
     ///
     /// # Errors
     ///
-    /// Fails when there is no answer in time, or another one than a JWKS with at least one key.
+    /// Fails when there is no answer in time, or one that is not a JWKS with at least one key.
     pub async fn fetch(&self) -> Result<Fetched, RemoteError> {
         let url = &self.place.url;
         let before = self.known().tagged.clone();
@@ -113,12 +112,12 @@ impl RemoteJwks {
         Ok(fetched)
     }
 
-    /// Reads which issuer an API server says it is; `None` where that cannot be told from the URL, or may
-    /// not be read.
+    /// Reads the issuer that an API server reports; `None` where the URL is not that of an API server, or
+    /// reading is not permitted.
     ///
     /// # Errors
     ///
-    /// Fails when there is no answer in time, or another one than a discovery document.
+    /// Fails when there is no answer in time, or one that is not a discovery document.
     pub async fn issuer(&self) -> Result<Option<String>, RemoteError> {
         let base = self.place.url.strip_suffix(JWKS_PATH).filter(|base| base.ends_with('/'));
         let Some(url) = base.map(|base| format!("{base}{DISCOVERY_PATH}")) else {
@@ -191,7 +190,7 @@ impl RemoteJwks {
     }
 }
 
-/// The `Authorization` header of a token file. A line break at its end is common and means nothing.
+/// The `Authorization` header from a token file. A trailing line break is common and ignored.
 async fn bearer(path: &Path) -> Result<HeaderValue, RemoteError> {
     let bytes = blocking::read(path, MAX_FILE).await;
     let bytes = bytes.map_err(|source| RemoteError::File { path: path.to_owned(), source })?;
@@ -203,7 +202,6 @@ async fn bearer(path: &Path) -> Result<HeaderValue, RemoteError> {
     Ok(value)
 }
 
-/// There is no usable JWKS.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     #[error("cannot read `{path}`", path = path.display())]
@@ -229,7 +227,6 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -1,9 +1,9 @@
-//! Carries announcements between a directory and one `ConfigMap` per node, beside that of the ledger.
+//! Syncs announcements between a directory and one `ConfigMap` per node, beside that of the ledger.
 //!
-//! A node posts what its own file says, everybody takes over what others posted. Nothing is believed here: an
-//! announcement proves itself to whoever reads it, so whoever can write these objects can hold one back and no
-//! more. Needs the rights to list `ConfigMaps` in the namespace, and, for a node, to create them and to update
-//! its own.
+//! A node posts its own file; every process copies the announcements of the others. Nothing is trusted here:
+//! readers verify each announcement themselves, so write access to these objects permits holding one back and
+//! no more. Requires permission to list `ConfigMaps` in the namespace, and for a node to create them and to
+//! update its own.
 
 use std::{
     collections::BTreeMap,
@@ -21,16 +21,16 @@ use crate::{
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
 };
 
-/// The key under which an announcement stands.
+/// The data key of an announcement.
 const ANNOUNCEMENT: &str = "announcement.json";
-/// The label by which the objects of a ledger are found; its value is the name of the ledger's own.
+/// The label that selects the announcements of a ledger; its value is the name of the ledger's `ConfigMap`.
 const LABEL: &str = "signpost/announces-for";
-/// Largest list that is read, in bytes: some kilobytes for each node.
+/// Largest list, in bytes: some kilobytes for each node.
 const MAX_LIST: usize = 16 * 1024 * 1024;
-/// Largest file that is read, in bytes: a node has a handful of keys.
+/// Largest file, in bytes: a node has a handful of keys.
 const MAX_SIZE: u64 = 1024 * 1024;
 
-/// Between one directory and the objects of one ledger.
+/// Syncs one directory with the announcement objects of one ledger.
 pub struct AnnouncementSync {
     namespace: String,
     ledger: String,
@@ -41,7 +41,7 @@ pub struct AnnouncementSync {
 }
 
 impl AnnouncementSync {
-    /// Nothing is asked before the first call. `ledger` is the name of the `ConfigMap` that holds the ledger.
+    /// Sends no request before the first call. `ledger` is the name of the ledger's `ConfigMap`.
     #[must_use]
     pub fn new(
         namespace: String,
@@ -53,11 +53,11 @@ impl AnnouncementSync {
         Self { namespace, ledger, connection: Connection::new(access), directory, own }
     }
 
-    /// Posts what is new here, and takes over what is new there.
+    /// Posts new local announcements, and copies new remote ones.
     ///
     /// # Errors
     ///
-    /// Fails with the first that cannot be done; what was done before stays.
+    /// Fails at the first error; earlier changes stay.
     pub async fn sync(&self) -> Result<(), AnnouncementSyncError> {
         let request = Request::get(format!("{}?labelSelector={LABEL}%3D{}", self.collection(), self.ledger));
         let request = request.up_to(MAX_LIST);
@@ -71,7 +71,7 @@ impl AnnouncementSync {
             let Some(node) = object.metadata.name.as_deref().and_then(|name| self.node_of(name)) else {
                 continue;
             };
-            // Whatever stands in our own is put right.
+            // The own object is compared and written, never copied here.
             if self.own.as_ref() == Some(&node) {
                 present = Some(object);
             } else if let Some(text) = object.data.unwrap_or_default().remove(ANNOUNCEMENT) {
@@ -93,7 +93,7 @@ impl AnnouncementSync {
         took
     }
 
-    /// Posts the file of the own node unless it is there.
+    /// Posts the file of the own node unless the object is up to date.
     async fn post(&self, own: &NodeName, present: Option<ConfigMap>) -> Result<(), AnnouncementSyncError> {
         let path = self.directory.join(format!("{own}.json"));
         let reading = blocking::at(&self.directory, {
@@ -133,7 +133,7 @@ impl AnnouncementSync {
         let is_update = request.method == Method::PUT;
         match answer.status {
             StatusCode::OK | StatusCode::CREATED => Ok(()),
-            // Somebody was faster: the next round decides on what is there then.
+            // A concurrent write: the next round decides again.
             StatusCode::CONFLICT | StatusCode::NOT_FOUND if is_update => Ok(()),
             _ => Err(self.refused(&request, &answer)),
         }
@@ -143,7 +143,7 @@ impl AnnouncementSync {
         format!("/api/v1/namespaces/{}/configmaps", self.namespace)
     }
 
-    /// Both are DNS subdomains, and so is this.
+    /// Both parts are DNS subdomains, and so is the result.
     fn name_of(&self, node: &NodeName) -> String {
         format!("{}.{node}", self.ledger)
     }
@@ -209,8 +209,8 @@ impl AnnouncementSync {
     }
 }
 
-/// Writes the files that are not there, or say something else. What is no announcement of its node is left out:
-/// one nonsense would stop whoever reads the directory.
+/// Writes the files that are missing or differ. Objects that are not an announcement of their node are
+/// skipped: one malformed file would fail the whole directory.
 fn take_over(directory: &Path, theirs: &BTreeMap<NodeName, String>) -> Result<(), AnnouncementSyncError> {
     for (node, text) in theirs {
         let path = directory.join(format!("{node}.json"));
@@ -227,7 +227,6 @@ fn take_over(directory: &Path, theirs: &BTreeMap<NodeName, String>) -> Result<()
     Ok(())
 }
 
-/// Announcements are not carried on.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnouncementSyncError {
     #[error("cannot carry announcements in namespace `{namespace}`")]
@@ -237,13 +236,12 @@ pub enum AnnouncementSyncError {
 }
 
 impl AnnouncementSyncError {
-    /// Whether the API server says that this may not be done.
+    /// Whether the API server denies the permission.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Kubernetes { source, .. } if source.is_refusal())
     }
 
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

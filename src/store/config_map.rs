@@ -1,7 +1,7 @@
 //! Keeps a ledger in a `ConfigMap`, by compare-and-swap on its `resourceVersion`.
 //!
-//! Needs the rights to get and update this one `ConfigMap`, and to create it unless it exists, which may be
-//! empty. Never lists and never watches. Why not a custom resource: `docs/decisions/0018`.
+//! Requires permission to get and update this one `ConfigMap`, and to create it unless it exists, which may
+//! be empty. Never lists and never watches. Why not a custom resource: `docs/decisions/0018`.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -21,25 +21,24 @@ use crate::{
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
 };
 
-/// The key under which the ledger stands.
+/// The data key of the ledger.
 pub(super) const LEDGER: &str = "ledger.json";
-/// The version before it, as beside a file.
+/// The data key of the previous version.
 const PREVIOUS: &str = "ledger.previous.json";
 /// Largest sum of all values, in bytes.
 /// Source: `MaxSecretSize` in `kubernetes/pkg/apis/core/types.go`, which `ValidateConfigMap` uses too.
 const MAX_DATA: usize = 1024 * 1024;
-/// Largest answer that is read, in bytes: quotes and line breaks of the values are escaped in it.
+/// Largest answer, in bytes: quotes and line breaks of the values are escaped.
 const MAX_ANSWER: usize = 4 * MAX_DATA;
 
 /// The object that holds a ledger.
 pub(super) type Object = ConfigMap;
 
-/// One `ConfigMap`.
 pub struct ConfigMapStore {
     namespace: String,
     name: String,
     connection: Connection,
-    /// Whose orders are read, where nothing is written.
+    /// The node that reads its desired state here, where nothing is written.
     reader: Option<NodeName>,
 }
 
@@ -50,13 +49,13 @@ impl fmt::Debug for ConfigMapStore {
 }
 
 impl ConfigMapStore {
-    /// Nothing is asked before the first call. Both names are DNS names.
+    /// Sends no request before the first call. Both names are DNS names.
     #[must_use]
     pub fn new(namespace: String, name: String, access: Access) -> Self {
         Self { namespace, name, connection: Connection::new(access), reader: None }
     }
 
-    /// The same for a node that reads its orders, and needs no right to write.
+    /// Makes the store read-only for a node, which needs no write permission.
     #[must_use]
     pub fn read_by(self, node: NodeName) -> Self {
         Self { reader: Some(node), ..self }
@@ -78,7 +77,7 @@ impl ConfigMapStore {
         }
     }
 
-    /// What an object holds, if a ledger could be written to it.
+    /// The ledger in an object, if one could be written to it.
     fn found(&self, object: ConfigMap) -> Result<Stored, StoreError> {
         let at = self.at();
         if object.immutable == Some(true) {
@@ -108,7 +107,7 @@ impl ConfigMapStore {
         Ok(Stored { found, revision: Some(Revision::ConfigMap(Box::new(object))) })
     }
 
-    /// Writes the ledger if nobody wrote since `before` was read; `None`: if there still is none.
+    /// Writes the ledger unless it was written after `before` was read; `None`: unless one exists.
     pub(super) async fn write(
         &self,
         issuer: &Issuer,
@@ -128,7 +127,7 @@ impl ConfigMapStore {
         let is_update = request.method == Method::PUT;
         match answer.status {
             StatusCode::OK | StatusCode::CREATED => Ok(()),
-            // Another version by now, or one that was not there.
+            // The version has changed, or the object now exists.
             StatusCode::CONFLICT => Err(StoreError::Changed { at: self.at() }),
             // Deleted since it was read.
             StatusCode::NOT_FOUND if is_update && says_not_found(&answer) => {
@@ -138,7 +137,7 @@ impl ConfigMapStore {
         }
     }
 
-    /// The object as it shall be: what others wrote into it stays.
+    /// The new object; data keys of others are kept.
     fn filled(
         &self,
         mut object: ConfigMap,
@@ -162,7 +161,7 @@ impl ConfigMapStore {
             name: Some(self.name.clone()),
             labels: Some(labels),
             annotations: Some(annotations),
-            // The API server keeps them itself.
+            // The API server maintains these fields.
             managed_fields: None,
             ..metadata
         };
@@ -240,8 +239,8 @@ impl ConfigMapStore {
     }
 }
 
-/// Whether the API server itself says that there is no such object. A proxy on the way, or another server
-/// at the address, must not make a ledger look lost.
+/// Whether the API server itself reports that there is no such object. An answer of a proxy, or of another
+/// server at the address, must not make a ledger look lost.
 fn says_not_found(answer: &Answer) -> bool {
     let status: Option<Status> = serde_json::from_slice(&answer.body).ok();
     status.is_some_and(|status| status.reason.as_deref() == Some("NotFound"))

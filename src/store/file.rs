@@ -1,7 +1,7 @@
-//! Keeps a ledger in a file: locked while it is compared, written beside, synced, renamed.
+//! Keeps a ledger in a file: locked for the comparison, written to a temporary file, synced, renamed.
 //!
-//! The version before the last is kept as `ledger.previous.json`: a file system that loses a synced
-//! rename, or a human who truncates the file, then costs one change and not the ledger.
+//! The previous version is kept as `ledger.previous.json`: a file system that loses a synced rename, or an
+//! operator who truncates the file, then costs one change and not the ledger.
 
 use std::{
     collections::BTreeMap,
@@ -31,20 +31,20 @@ const PREVIOUS: &str = "ledger.previous.json";
 const LOCK: &str = "ledger.lock";
 /// Longest wait for another writer, which holds the lock for a few milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
-/// Largest ledger that is read, in bytes: a thousand times that of an issuer with a hundred keys.
+/// Largest ledger, in bytes: a thousand times that of an issuer with a hundred keys.
 const MAX_SIZE: u64 = 64 * 1024 * 1024;
 
-/// Age at which a file counts as settled: whatever writes it from then on gives it another time, because
-/// file systems count time in steps that are shorter.
+/// Age at which a file counts as settled: any later write gives it another time, because the time resolution
+/// of file systems is finer.
 const SETTLED: SignedDuration = SignedDuration::from_secs(2);
 
 /// The directory that holds the ledger of one issuer.
 #[derive(Debug)]
 pub struct FileStore {
     directory: PathBuf,
-    /// Those of its former issuers.
+    /// The directories of its previous issuers.
     former: Vec<PathBuf>,
-    /// What was read last of a settled file. Only reading rests on it: a write compares the bytes.
+    /// The last parsed contents of a settled file. Only reads use it: a write compares the bytes.
     remembered: Mutex<Option<Remembered>>,
 }
 
@@ -54,14 +54,14 @@ struct Remembered {
     stored: Stored,
 }
 
-/// What a file shows without being read; every write changes something of it, in place or by a rename.
+/// The metadata of a file; every write changes some of it, in place or by a rename.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Face {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
-    /// Nobody can set it, so that not even a copied time hides a write.
+    /// The change time, which programs cannot set, so that even a restored modification time hides no write.
     changed: (i64, i64),
 }
 
@@ -82,8 +82,8 @@ impl Face {
 }
 
 impl FileStore {
-    /// Uses a directory, which is created with the first write. A ledger that is only in one of the `previous_issuers`
-    /// directories is read there, and written here.
+    /// Uses a directory, which the first write creates. A ledger that exists only in one of the
+    /// `previous_issuers` directories is read there, and written here.
     #[must_use]
     pub fn new(directory: PathBuf, former: Vec<PathBuf>) -> Self {
         Self { directory, former, remembered: Mutex::default() }
@@ -106,13 +106,13 @@ impl FileStore {
         Ok(bytes(&self.directory, PREVIOUS)?.and_then(|bytes| Ledger::parse(&bytes).ok()))
     }
 
-    /// What is stored. A former issuer's ledger of the same lineage that has moved on further counts: the
-    /// issuer may have been moved, and moved back.
+    /// The stored ledger. A previous issuer's ledger of the same lineage with a later sequence takes
+    /// precedence: the issuer may have been moved, and moved back.
     pub(super) fn read(&self) -> Result<Stored, StoreError> {
         self.read_at(clock::now())
     }
 
-    /// Reads and parses only what was written since it was last read.
+    /// Reads and parses the file only if it has changed since the last read.
     pub(super) fn read_at(&self, now: Timestamp) -> Result<Stored, StoreError> {
         let Stored { found: mut newest, revision } = self.own(now)?;
         for directory in &self.former {
@@ -131,7 +131,7 @@ impl FileStore {
         Ok(Stored { found: newest, revision })
     }
 
-    /// What stands in the directory of the issuer itself.
+    /// The ledger in the issuer's own directory.
     fn own(&self, now: Timestamp) -> Result<Stored, StoreError> {
         let path = self.directory.join(LEDGER);
         let failed = |source| StoreError::Io { action: "read", path: shown(&path), source };
@@ -159,7 +159,7 @@ impl FileStore {
         self.remembered.lock().expect("nobody panics while holding it")
     }
 
-    /// Does work on the files where it may block.
+    /// Runs file operations on a thread that may block.
     pub(super) async fn at_work<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
@@ -171,7 +171,7 @@ impl FileStore {
         })
     }
 
-    /// Writes the ledger if the file still is what was read: the SHA-256 of it, `None` when there was none.
+    /// Writes the ledger if the file still has the `expected` SHA-256; `None`: if there is no file.
     pub(super) fn write(&self, json: &[u8], expected: Option<&String>) -> Result<(), StoreError> {
         let _lock = self.lock()?;
         let present = bytes(&self.directory, LEDGER)?;
@@ -181,7 +181,7 @@ impl FileStore {
         self.replace_both(present, json)
     }
 
-    /// Keeps a copy of a ledger that is stored elsewhere, unless a later one is kept already.
+    /// Keeps a copy of a remote ledger, unless a later one is kept already.
     pub(super) fn keep_copy(&self, ledger: &Ledger) -> Result<(), StoreError> {
         let json = ledger.to_json();
         let is_kept = |present: Option<&[u8]>| {
@@ -232,7 +232,7 @@ fn bytes(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
     }
 }
 
-/// What one directory holds; `present` is what stands in its ledger file.
+/// The ledger in one directory; `present` is the content of its file.
 fn find(directory: &Path, present: Option<Vec<u8>>) -> Result<StoredLedger, StoreError> {
     let parsed = present.map(|bytes| Ledger::parse(&bytes));
     let otherwise = match parsed {
@@ -251,12 +251,12 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Reads every ledger below a directory, sorted by issuer; of one lineage the newest, for the others are what
-/// a moved issuer left behind. Those that cannot be read stand beside them. Blocks.
+/// Reads every ledger below a directory, sorted by issuer; of one lineage only the newest, because a moved
+/// issuer leaves the others behind. Unreadable ledgers are returned as errors beside the others. Blocks.
 ///
 /// # Errors
 ///
-/// Fails when the directory cannot be read; that there is none is no error.
+/// Fails when the directory cannot be read; a missing directory is no error.
 pub fn read_all(directory: &Path) -> Result<(Vec<Ledger>, Vec<StoreError>), StoreError> {
     let failed = |source| StoreError::Io { action: "read", path: shown(directory), source };
     let entries = match fs::read_dir(directory) {
@@ -292,13 +292,13 @@ pub fn read_all(directory: &Path) -> Result<(Vec<Ledger>, Vec<StoreError>), Stor
     Ok((ledgers, unusable))
 }
 
-/// Whether a process ever held this data directory.
+/// Whether a process has ever locked this data directory.
 #[must_use]
 pub fn was_held(directory: &Path) -> bool {
     directory.join(SERVICE_LOCK).exists()
 }
 
-/// Takes a data directory for this process until the returned file is dropped.
+/// Locks a data directory for this process until the returned file is dropped.
 ///
 /// # Errors
 ///
@@ -313,7 +313,7 @@ pub fn hold_directory(directory: &Path) -> Result<File, DirectoryInUse> {
     })
 }
 
-/// The data directory cannot be taken.
+/// The data directory cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryInUse {
     #[error("another signpost runs on data directory `{path}`")]
@@ -325,7 +325,6 @@ pub enum DirectoryInUse {
 }
 
 impl DirectoryInUse {
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> String {
         match self {

@@ -16,7 +16,7 @@ fn store(directory: &tempfile::TempDir) -> LedgerStore {
     LedgerStore::file(FileStore::new(directory.path().to_owned(), Vec::new()), terms().issuer, Vec::new())
 }
 
-/// Stores what `decide` makes of a ledger, as a process does that knows none.
+/// Stores what `decide` returns, as a process without a known ledger does.
 async fn update(
     store: &LedgerStore,
     mut decide: impl FnMut(&Ledger) -> Ledger,
@@ -101,7 +101,7 @@ async fn a_damaged_or_missing_ledger_falls_back_to_the_version_before_and_holds_
     }
 }
 
-/// A tombstone that somebody made by hand, and that is put right, must not be what is known after a restart.
+/// A tombstone added by hand, and corrected, must not become the known ledger after a restart.
 #[tokio::test]
 async fn what_a_hand_changed_does_not_become_the_version_before() {
     let directory = tempfile::tempdir().expect("tempdir");
@@ -153,7 +153,7 @@ async fn a_ledger_of_another_issuer_is_refused() {
     assert!(matches!(other.read().await, Err(StoreError::OtherIssuer { .. })));
 }
 
-/// Yesterday the issuer was another one; tomorrow the operator changes his mind.
+/// The issuer is moved, and the operator moves it back the next day.
 #[tokio::test]
 async fn a_ledger_goes_on_when_its_issuer_is_moved_and_moved_back() {
     let data = tempfile::tempdir().expect("tempdir");
@@ -234,7 +234,7 @@ fn a_settled_ledger_is_read_again_only_when_somebody_wrote_it() {
     assert!(!Arc::ptr_eq(&read(now), &read(now)), "what was just written could be written again unseen");
     assert!(Arc::ptr_eq(&read(later), &read(later)), "a settled ledger is read again");
 
-    // In place, of the same length, and with the old time of modification.
+    // Rewritten in place, with the same length and the old modification time.
     let modified = fs::metadata(&path).expect("stored").modified().expect("time");
     let_time_pass(&path);
     fs::write(&path, edited.to_json()).expect("written");
@@ -242,7 +242,7 @@ fn a_settled_ledger_is_read_again_only_when_somebody_wrote_it() {
     file.set_modified(modified).expect("touched");
     assert_eq!(*edited.lineage(), lineage());
 
-    // As another process does.
+    // As another process writes.
     let_time_pass(&path);
     fs::write(&staged, replaced.to_json()).expect("written");
     fs::rename(&staged, &path).expect("renamed");
@@ -252,7 +252,7 @@ fn a_settled_ledger_is_read_again_only_when_somebody_wrote_it() {
     assert_eq!(StoredLedger::Nothing, store.read_at(later).expect("none is no error").found);
 }
 
-/// Until the file system would give a change another time than the last one of this file.
+/// Waits until the file system would give the next change of this file another time.
 fn let_time_pass(path: &Path) {
     let changed =
         |path: &Path| fs::metadata(path).map(|file| (file.ctime(), file.ctime_nsec())).expect("stored");

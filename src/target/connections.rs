@@ -1,6 +1,8 @@
-//! The way to all stores and public URLs: shared clients, in lanes, with patience for busy services.
+//! Connections to all stores and public URLs: shared clients, limited per server, with retries for busy
+//! services.
 //!
-//! `object_store` would make a client of its own for each target, with its own copy of the system's certificates.
+//! `object_store` would create a separate client for each target, each with its own copy of the system's
+//! certificates.
 
 use std::time::Duration;
 
@@ -17,17 +19,16 @@ use url::Url;
 use super::{error::Cause, lanes::Lanes};
 use crate::http_client::{HttpClients, SharedClient, Trust, innermost};
 
-/// Longest wait for a busy service within one pass; the next pass asks again.
+/// Longest wait for a busy service within one pass; the next pass retries.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Longest wait for a metadata service: it is on this machine, or there is none.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-/// Where clouds hand out the credentials of a machine; asked when the environment has none.
+/// Metadata services of the clouds, which provide machine credentials; used when the environment has none.
 const METADATA_SERVICES: [&str; 3] = ["169.254.169.254", "169.254.170.2", "metadata.google.internal"];
-/// What is asked there, at whatever address the environment says it is.
+/// Paths of metadata requests, at whatever address the environment configures.
 const METADATA_PATHS: [&str; 4] =
     ["/latest/api/token", "/latest/meta-data/", "/metadata/identity/oauth2/token", "/computeMetadata/"];
 
-/// The connections that all targets share.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     clients: HttpClients,
@@ -41,19 +42,19 @@ impl Connections {
         Self { clients, ..Self::default() }
     }
 
-    /// The same connections for a target that trusts these authorities.
+    /// The same connections with other certificate authorities.
     pub(super) fn trusting(&self, trust: Trust) -> Self {
         Self { trust, ..self.clone() }
     }
 
-    /// The client for an address; without encryption only where the address says `http`.
+    /// The client for an address; unencrypted only for `http`.
     pub(super) fn to(&self, scheme: &str) -> SharedClient {
         self.clients.to(scheme, self.trust.clone())
     }
 }
 
-/// Heeds nothing of the options but whether `http` is allowed: time limits are those of
-/// [`Connections`], proxies and certificates those of the environment.
+/// Ignores all options except whether `http` is allowed: time limits are those of [`Connections`], proxies
+/// and certificates those of the environment.
 impl HttpConnector for Connections {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
@@ -62,8 +63,8 @@ impl HttpConnector for Connections {
     }
 }
 
-/// Gives a busy service the time that it asks for: `object_store` asks again after a time of its own,
-/// which starts when it has the answer.
+/// Honours the retry delay that a busy service requests: `object_store` retries after a delay of its own,
+/// which starts with the answer.
 #[derive(Debug)]
 struct Patient(SharedClient);
 
@@ -93,15 +94,15 @@ fn metadata_service(uri: &Uri) -> Option<String> {
     is_one.then(|| host.to_owned())
 }
 
-/// Asks a metadata service. `object_store` keeps the address to itself when there is no answer, and so the
-/// reason: nobody gave credentials.
+/// Requests credentials from a metadata service. Without an answer, `object_store` reports no address, which
+/// hides the reason: no credentials are configured.
 async fn credentials_of_the_machine(
     client: &Client,
     request: HttpRequest,
     service: String,
 ) -> Result<HttpResponse, HttpError> {
     let failed = |kind, reason| HttpError::new(kind, NoMetadata { service: service.clone(), reason });
-    // Only then are the first version's credentials asked for, where the operator wants that.
+    // Only then `object_store` requests credentials of the first version, if the operator permits that.
     let falls_back = (request.uri().path() == METADATA_PATHS[0]).then_some(StatusCode::FORBIDDEN);
     match timeout(METADATA_TIMEOUT, client.call(request)).await {
         Err(_) => Err(failed(HttpErrorKind::Connect, "no answer".to_owned())),
@@ -113,12 +114,12 @@ async fn credentials_of_the_machine(
     }
 }
 
-/// Whether to ask again is of no use.
+/// Whether a retry is useless.
 fn is_refusal(status: StatusCode) -> bool {
     status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS
 }
 
-/// A machine has no credentials.
+/// The machine has no credentials.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("`{service}`: {reason}")]
 pub(super) struct NoMetadata {
@@ -132,7 +133,7 @@ fn asked_to_wait(response: &HttpResponse) -> Option<Duration> {
     header.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// Lets an address through that HTTP can reach and that holds no credential.
+/// Accepts an HTTP address without credentials.
 pub(super) fn checked(url: &Url) -> Result<&Url, Cause> {
     let reason = if !matches!(url.scheme(), "https" | "http") {
         format!("has scheme `{}`, expected `https`", url.scheme())
@@ -143,7 +144,7 @@ pub(super) fn checked(url: &Url) -> Result<&Url, Cause> {
     } else {
         return Ok(url);
     };
-    // No more is shown: the rest may be a credential.
+    // The rest of the URL may be a credential.
     let address = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
     Err(Cause::Address { address, reason })
 }

@@ -1,4 +1,4 @@
-//! The cryptography that `object_store` signs its requests with, by OpenSSL.
+//! Request signing for `object_store`, with OpenSSL.
 //!
 //! `object_store` brings ring or aws-lc; this program has one stack (`docs/decisions/0002`).
 
@@ -13,7 +13,7 @@ use openssl::{
     sign,
 };
 
-/// SHA-256, HMAC-SHA256 and RS256 by OpenSSL.
+/// SHA-256, HMAC-SHA256 and RS256 with OpenSSL.
 #[derive(Debug)]
 pub(super) struct OpenSsl;
 
@@ -51,7 +51,7 @@ fn not_supported(algorithm: &dyn std::fmt::Debug) -> Error {
     Error::NotSupported { source: format!("unknown algorithm `{algorithm:?}`").into() }
 }
 
-/// OpenSSL only says which of its decoders gave up.
+/// OpenSSL reports only which of its decoders failed.
 fn not_a_key() -> Error {
     Error::Generic { store: "OpenSSL", source: "`private_key` is not a private key in PEM".into() }
 }
@@ -76,8 +76,8 @@ impl DigestContext for Digest {
     }
 }
 
-/// Keeps the message until the end: a `sign::Signer` borrows its key, and what is signed here is a
-/// few lines of request headers.
+/// Buffers the whole message: a `sign::Signer` borrows its key, and the message is only a few lines of
+/// request headers.
 struct Hmac {
     digest: MessageDigest,
     key: PKey<Private>,

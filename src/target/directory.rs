@@ -1,13 +1,15 @@
-//! A directory that something else serves, such as nginx.
+//! A directory that another program serves, such as nginx.
 //!
-//! Not `object_store`'s local file system, which refuses metadata and conditional updates, and stages under a name that a
-//! web server would serve. The owner is kept in a dot-file; a write locks, reads, compares with the expected version,
-//! stages both files, syncs, renames, syncs the directory and reads back. Readers need no lock.
+//! Does not use `object_store`'s local file system, which refuses metadata and conditional updates, and
+//! stages under a name that a web server would serve. The owner is kept in a dot-file; a write locks, reads,
+//! compares with the expected version, stages both files, syncs, renames, syncs the directory and reads back.
+//! Readers need no lock.
 //!
-//! The owner is written before the document: a crash in between leaves an old document under our name, which the next
-//! pass replaces. The other order would leave our document under another owner, which nobody may touch. Readers go the
-//! other way. A version is the hash of owner and content, because times are too coarse and editors keep them. A symlink is
-//! replaced and not followed. The lock file is never removed: a lock on a removed file excludes nobody.
+//! The owner is written before the document: a crash in between leaves an old document under our name, which
+//! the next pass replaces. The other order would leave our document under another owner, which no instance
+//! may replace. Reads use the reverse order. A version is the hash of owner and content, because times are
+//! too coarse and editors preserve them. A symlink is replaced and not followed. The lock file is never
+//! removed: a lock on a removed file excludes no other process.
 
 use std::{
     fs::File,
@@ -37,14 +39,13 @@ mod owners;
 
 use owners::Owners;
 
-/// Who wrote the documents.
+/// The owners of the documents.
 const OWNERS: &str = ".signpost.json";
-/// Locked during a write, and never removed: a lock on a removed file excludes nobody.
+/// Locked during a write, and never removed: a lock on a removed file excludes no other process.
 const LOCK: &str = ".signpost.lock";
 /// Longest wait for another writer, which holds the lock for a few milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// A directory.
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     root: Arc<Path>,
@@ -77,7 +78,7 @@ impl Directory {
             .unwrap_or_else(|error| Err(self.hangs(error)))
     }
 
-    /// What stands under another path than those of the documents.
+    /// The content at a path other than those of the documents.
     pub(super) async fn read_at(&self, path: &str) -> Result<Option<Vec<u8>>, Cause> {
         let file = self.root.join(path);
         blocking::at(&self.root, move || read_file(&file))
@@ -96,8 +97,8 @@ impl Directory {
         cannot("reach", &self.root)(error.into())
     }
 
-    /// The document first and its owner second: a writer goes the other way, so what is read stood
-    /// there at some instant.
+    /// Reads the document first and its owner second: writes use the reverse order, so this state existed at
+    /// some instant.
     fn read_now(&self, document: Document) -> Result<Option<Entry>, Cause> {
         let Some(bytes) = read_file(&self.file(document))? else { return Ok(None) };
         let owner = self.owners()?.get(document).cloned();
@@ -118,17 +119,17 @@ impl Directory {
         let is_ours = |entry: &Entry| {
             entry.stored.bytes == change.bytes && entry.owner().as_ref() == Some(&change.owner)
         };
-        // Otherwise somebody wrote who does not know the lock.
+        // Otherwise another program wrote without the lock.
         let back = self.read_now(change.document)?.filter(is_ours);
         back.map(|entry| entry.version).ok_or(Failure::LostRace)
     }
 
-    /// What a write replaces, in the order in which it must be committed. Both files are complete
-    /// before either is in its place, so that a full disk changes nothing.
+    /// The files that a write replaces, in commit order. Both are complete before either is renamed, so that
+    /// a full disk changes nothing.
     fn stage(&self, change: &Change) -> Result<[(Staged, PathBuf); 2], Cause> {
         let file = self.file(change.document);
         create_directory(file.parent().expect("a document has a path below the root"))?;
-        // The documents are public and somebody else's process reads them.
+        // The documents are public, and read by a process of another user.
         let stage = |path: PathBuf, bytes: &[u8]| {
             let staged = Staged::write(&path, bytes, files::PUBLIC_FILE).map_err(cannot("write", &path))?;
             Ok::<_, Cause>((staged, path))
@@ -154,7 +155,7 @@ impl Directory {
     }
 }
 
-/// Reads a file that is not longer than a document; `None` when there is none.
+/// Reads a file up to the length limit of a document; `None` when there is none.
 fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Cause> {
     match files::read(path, MAX_DOCUMENT_BYTES) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -171,7 +172,7 @@ fn create_directory(path: &Path) -> Result<(), Cause> {
 fn version_of(bytes: &[u8], lineage: Option<&str>) -> Version {
     let lineage = lineage.unwrap_or_default();
     let mut hasher = Sha256::new();
-    // The length keeps owner and content apart.
+    // The length separates owner and content.
     hasher.update((lineage.len() as u64).to_be_bytes());
     hasher.update(lineage);
     hasher.update(bytes);
@@ -183,7 +184,6 @@ fn cannot(task: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Cause {
     move |source| Cause::File { task, path, source }
 }
 
-/// What the operator can do about a failure.
 pub(super) fn hint(cause: &Cause) -> Option<String> {
     match cause {
         Cause::File { path, source, .. } => match source.kind() {

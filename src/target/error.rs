@@ -1,4 +1,4 @@
-//! What can go wrong at a target, in words that name the fix and no credential.
+//! Errors of a target, with remedies and without credentials.
 
 use std::{io, path::PathBuf};
 
@@ -10,13 +10,12 @@ use crate::{
     http_client::{ClientError, REQUEST_TIMEOUT},
 };
 
-/// A target could not be set up, read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {task} {}target `{target}`", of(path.as_deref()))]
 pub struct TargetError {
     target: String,
     task: &'static str,
-    /// The document or URL, if it is about one.
+    /// The document or URL that the error is about.
     path: Option<String>,
     hint: Option<String>,
     source: Box<Cause>,
@@ -31,23 +30,21 @@ impl TargetError {
         Self { target: target.to_owned(), task, path, hint: source.hint(), source: source.into() }
     }
 
-    /// Adds what the place knows better than the cause alone.
+    /// Adds a hint that the target knows better than the cause alone.
     pub(super) fn or_hint(mut self, hint: impl FnOnce(&Cause) -> Option<String>) -> Self {
         self.hint = self.hint.or_else(|| hint(&self.source));
         self
     }
 
-    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.hint.clone()
     }
 }
 
-/// A document was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// Somebody else wrote since it was read: read again and decide again.
+    /// A concurrent write happened: read and decide again.
     #[error("`{path}` of target `{target}` has changed since it was read")]
     LostRace { target: String, path: String },
     #[error(transparent)]
@@ -55,7 +52,6 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -65,7 +61,7 @@ impl WriteError {
     }
 }
 
-/// Why a write did not happen, before the target's name is added.
+/// Why a write failed, before the target's name is added.
 #[derive(Debug)]
 pub(super) enum Failure {
     LostRace,
@@ -78,9 +74,9 @@ impl From<Cause> for Failure {
     }
 }
 
-/// What happened at the place itself.
+/// The failure at the target itself.
 ///
-/// Holds no error of `object_store`: those print URLs and answers, and with them credentials.
+/// Holds no error of `object_store`: their texts contain URLs and answers, and with them credentials.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Cause {
     #[error("`{address}` {reason}")]

@@ -1,8 +1,8 @@
 //! Limits requests to each server of an object store: 32 at once per `HOST:PORT`.
 //!
-//! Waiting is right here: those who wait for each other wait for the same server, which a burst would only slow down. A
-//! slot is held for a request and not for a pass, so a slow public URL does not hold up the store behind it. API servers
-//! need no limit: a source has one connection, and hundreds of issuers do not share an API server.
+//! Waiting is acceptable: waiting requests go to the same server, which a burst would only slow down. A slot
+//! is held for a request and not for a pass, so a slow public URL does not delay the store behind it. API
+//! servers need no limit: a source has one connection, and hundreds of issuers do not share an API server.
 
 use std::{
     collections::HashMap,
@@ -13,21 +13,21 @@ use std::{
 use object_store::client::{HttpClient, HttpError, HttpRequest, HttpResponse, HttpService};
 use tokio::sync::Semaphore;
 
-/// Requests under way to one server: a store answers within tens of milliseconds, so these are a thousand
-/// a second, and ten thousand targets in one bucket open no more connections than this.
+/// Concurrent requests to one server: a store answers within tens of milliseconds, so these are a thousand a
+/// second, and ten thousand targets in one bucket open no more connections than this.
 const WIDTH: usize = 32;
 
-/// One lane per server: `HOST:PORT`. Clones are the same lanes.
+/// One semaphore per server: `HOST:PORT`. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lanes(Arc<Mutex<HashMap<String, Arc<Semaphore>>>>);
 
 impl Lanes {
-    /// The same client, whose requests wait for their turn.
+    /// The same client with limited requests.
     pub(super) fn over(&self, client: HttpClient) -> HttpClient {
         HttpClient::new(Laned { client, lanes: self.clone() })
     }
 
-    /// Lanes are kept: there are no more than servers.
+    /// Entries are never removed: there are no more than servers.
     fn to(&self, server: &str) -> Arc<Semaphore> {
         let mut lanes = self.0.lock().expect("nobody panics while holding it");
         let lane = lanes.entry(server.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(WIDTH)));

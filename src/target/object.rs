@@ -1,8 +1,8 @@
 //! A container of Azure Blob Storage, or a bucket of S3 or Google Cloud Storage.
 //!
-//! Owner and headers are kept with each object; the service itself checks the version of a write. A generation of Google
-//! (and its entity tag) stays when headers alone change, so a remembered version includes headers and owner: both come
-//! with the answer to `HEAD`.
+//! Owner and headers are kept with each object; the service itself checks the version of a write. A
+//! generation of Google (and its entity tag) stays when headers alone change, so a remembered version
+//! includes headers and owner: both are in the answer to `HEAD`.
 
 use std::{borrow::Cow, fmt};
 
@@ -34,12 +34,12 @@ mod opening;
 pub(super) use answer::service_code;
 use opening::Opened;
 
-/// Names of the metadata that say who wrote an object. Azure wants identifiers of C#, and proxies
-/// drop headers with an underscore.
+/// Metadata names of the owner. Azure requires identifiers of C#, and proxies drop headers with an
+/// underscore.
 const LINEAGE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostlineage"));
 const SEQUENCE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostsequence"));
 
-/// What stands for a document, to see whether everybody may read it.
+/// Content of the probe object for anonymous reads.
 const PROBE: &str = "Signpost wrote this to see whether everybody may read it. It can be removed.\n";
 
 /// The objects of one publication.
@@ -47,15 +47,15 @@ pub(super) struct Bucket {
     store: Box<dyn ObjectStore>,
     client: SharedClient,
     service: Service,
-    /// What the paths of all objects begin with.
+    /// The common prefix of all object paths.
     prefix: String,
     jwks: Path,
     discovery: Path,
-    /// Where readers without credentials would find the objects.
+    /// The address for anonymous reads of the objects.
     address: String,
 }
 
-/// Which service keeps the objects, and under which names.
+/// The service that keeps the objects, with its names for them.
 #[derive(Debug)]
 pub(super) enum Service {
     Azure { account: String, container: String },
@@ -63,8 +63,8 @@ pub(super) enum Service {
     Gcs { bucket: String },
 }
 
-/// What `object_store` needs for a conditional write, with headers and owner: the entity tag of S3 and
-/// the generation of Google Cloud Storage stay when those alone change.
+/// The version that `object_store` needs for a conditional write, with headers and owner: the entity tag of
+/// S3 and the generation of Google Cloud Storage stay when those alone change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ObjectVersion {
     update: UpdateVersion,
@@ -72,14 +72,14 @@ pub(super) struct ObjectVersion {
 }
 
 impl ObjectVersion {
-    /// What the store itself calls it. Headers change with a write, which changes this on all but S3.
+    /// The store's own version identifier. Every write, even of headers alone, changes it on all but S3.
     pub(super) fn mark(&self) -> String {
         let UpdateVersion { e_tag, version } = &self.update;
         format!("{e_tag:?} {version:?}")
     }
 }
 
-/// Leaves the store out: it knows credentials.
+/// Omits the store, which holds credentials.
 impl fmt::Debug for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bucket")
@@ -117,13 +117,12 @@ impl Bucket {
         })
     }
 
-    /// The URL below which the service itself shows the objects to readers without credentials, if it
-    /// lets them.
+    /// The URL below which the service itself serves the objects to anonymous readers, if permitted.
     pub(super) fn address(&self) -> &str {
         &self.address
     }
 
-    /// The store, once there is a client for it: what a store says of one that cannot be made does not help.
+    /// The store, once its client exists: the store's own error about a missing client does not help.
     async fn store(&self) -> Result<&dyn ObjectStore, Cause> {
         self.client.get().await?;
         Ok(&*self.store)
@@ -158,7 +157,7 @@ impl Bucket {
         Ok(Some(Entry { stored: Stored { bytes, lineage, headers: Some(headers) }, sequence, version }))
     }
 
-    /// What stands under another path than those of the documents.
+    /// The content at a path other than those of the documents.
     pub(super) async fn read_at(&self, below: &str) -> Result<Option<Vec<u8>>, Cause> {
         match self.get(&path(&self.prefix, below)?).await? {
             Some(result) => self.bytes(result).await.map(Some),
@@ -186,7 +185,7 @@ impl Bucket {
         let mode = match expected {
             None => PutMode::Create,
             Some(Version(VersionOf::Object(version))) => PutMode::Update(version.update.clone()),
-            // The version of another kind of place is not the one of any object.
+            // The version of another kind of target matches no object.
             Some(_) => return Err(Failure::LostRace),
         };
         let options = PutOptions { mode, attributes: attributes(change), ..PutOptions::default() };
@@ -202,13 +201,13 @@ impl Bucket {
         }
     }
 
-    /// Whether an object may have a right of its own to be read, which is gone when it is replaced. Azure has
-    /// none: there it is the container that lets everybody read.
+    /// Whether an object may have its own read permission, which is lost when it is replaced. Azure has none:
+    /// there the container permits anonymous reads.
     pub(super) fn has_rights_of_objects(&self) -> bool {
         matches!(self.service, Service::S3 { .. } | Service::Gcs { .. })
     }
 
-    /// Writes something that is as readable as a document would be.
+    /// Writes a probe object with the same permissions as a document.
     pub(super) async fn write_probe(&self, below: &str) -> Result<(), Cause> {
         let attributes = [(Attribute::ContentType, "text/plain"), (Attribute::CacheControl, "no-store")];
         let options = PutOptions { attributes: attributes.into_iter().collect(), ..PutOptions::default() };
@@ -216,7 +215,7 @@ impl Bucket {
         put.map(drop).map_err(|error| self.service.cause(&error))
     }
 
-    /// Who may not remove it leaves a few bytes behind.
+    /// Without the permission to delete, a few bytes stay.
     pub(super) async fn remove_probe(&self, below: &str) {
         if let (Ok(path), Ok(store)) = (path(&self.prefix, below), self.store().await) {
             let _ = store.delete(&path).await;
@@ -265,7 +264,7 @@ fn attributes(change: &Change) -> Attributes {
     .collect()
 }
 
-/// Whether the store kept all that was written: one that drops headers or owner would be written
+/// Checks that the store kept everything that was written: one that drops headers or owner would be written
 /// again in every pass.
 fn kept(change: &Change, back: &Stored) -> Result<(), Cause> {
     let same = |what, actual: Option<&str>, expected: Option<&str>| {

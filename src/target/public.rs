@@ -1,11 +1,13 @@
-//! Reads the documents where relying parties read them: at `public_url`, and with `anonymous` at the store's address.
+//! Reads the documents where relying parties read them: at `public_url`, and with `anonymous` at the store's
+//! address.
 //!
-//! A private store looks right to whoever has credentials, while relying parties get 403. The address for `anonymous` is
-//! derived, not configured: then a failure is known to come from the store, and the hint can say how to open it.
+//! A private store looks right with credentials, while relying parties get 403. The address for `anonymous`
+//! is derived, not configured: then a failure is known to come from the store, and the hint can explain how
+//! to permit access.
 //!
-//! Reads are conditional only while the last read was right. nginx makes tags from size and time in seconds, so two JWKS
-//! that are written within a second may share a tag, and the older one would look current without end. Weak tags promise
-//! no bytes and are not used.
+//! Reads are conditional only while the last read was correct. nginx derives tags from size and time in
+//! seconds, so two JWKS written within a second may share a tag, and the older one would look current without
+//! end. Weak tags do not guarantee equal bytes and are not used.
 
 use std::{
     collections::BTreeMap,
@@ -40,18 +42,18 @@ use super::{
 pub(super) struct PublicUrl {
     /// Without a trailing `/`.
     base: String,
-    /// Where the JWKS is.
+    /// The URL of the JWKS.
     jwks: String,
     connections: Connections,
-    /// Whether it is the address of the store itself, which alone knows whom it lets read.
+    /// Whether it is the address of the store itself, which controls anonymous reads.
     is_store: bool,
     seen: Mutex<BTreeMap<Document, Seen>>,
 }
 
-/// What a reader was given, so that an answer without a body can be understood.
+/// The last document received, to interpret an answer without a body.
 #[derive(Clone, Debug)]
 struct Seen {
-    /// Strong: a weak one does not promise the same bytes.
+    /// A strong tag: a weak one does not guarantee equal bytes.
     e_tag: HeaderValue,
     got: Got,
 }
@@ -60,7 +62,7 @@ struct Seen {
 #[derive(Clone, Debug)]
 pub(super) struct Got {
     pub(super) bytes: Bytes,
-    /// By what it is kept.
+    /// Its caching headers.
     pub(super) cache: CacheFields,
     pub(super) content_type: Option<String>,
 }
@@ -78,7 +80,7 @@ impl PublicUrl {
         Ok(Self { base, jwks, connections, is_store, seen: Mutex::default() })
     }
 
-    /// The same with its JWKS under another path, or at another place altogether.
+    /// The same URL with the JWKS at another path or URL.
     pub(super) fn with_jwks(mut self, paths: &Paths, elsewhere: Option<&str>) -> Self {
         let below = || format!("{}/{}", self.base, paths.of(Document::Jwks));
         self.jwks = elsewhere.map_or_else(below, str::to_owned);
@@ -98,7 +100,7 @@ impl PublicUrl {
         &self.base
     }
 
-    /// Where a relying party finds one document.
+    /// The URL of one document for relying parties.
     pub(super) fn of(&self, document: Document) -> String {
         match document {
             Document::Jwks => self.jwks.clone(),
@@ -111,17 +113,16 @@ impl PublicUrl {
         Ok(self.get(url, None).await?.status() == StatusCode::OK)
     }
 
-    /// Reads a document without credentials. Once it was `expected`, the answer has no body until it is something
-    /// else.
+    /// Reads a document without credentials. Once it was `expected`, answers have no body until it changes.
     pub(super) async fn read(&self, document: Document, expected: &Bytes) -> Result<Got, Cause> {
-        // Only while it is what it should be: the tag of nginx says size and second alone, so that one of
-        // an older document might be that of the new one too.
+        // Conditional only while the document is as expected: the tag of nginx contains only size and second,
+        // so the tag of an older document may equal that of the new one.
         let known = self.lock().get(&document).filter(|seen| seen.got.bytes == expected).cloned();
         let response = self.get(&self.of(document), known.as_ref().map(|seen| seen.e_tag.clone())).await?;
         let field = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let cache = CacheFields::of(field);
         match (response.status(), known) {
-            // Not every store repeats there how long a document may be kept.
+            // Not every store repeats the caching headers in a 304.
             (StatusCode::NOT_MODIFIED, Some(Seen { got, .. })) => {
                 return Ok(if cache.cache_control.is_some() { Got { cache, ..got } } else { got });
             }
@@ -138,7 +139,7 @@ impl PublicUrl {
         let bytes = bounded(response).await?;
         let mut seen = self.lock();
         if let Some(e_tag) = e_tag.filter(|_| bytes == expected) {
-            // The bytes that are in memory already, not a copy of them.
+            // Shares the bytes in memory instead of a copy.
             let got = Got { bytes: expected.clone(), cache, content_type };
             seen.insert(document, Seen { e_tag, got: got.clone() });
             Ok(got)
@@ -153,7 +154,7 @@ impl PublicUrl {
     }
 }
 
-/// Reads no further than the longest document, whatever the length that the headers promise.
+/// Reads no more than the longest document, whatever `Content-Length` says.
 async fn bounded(response: Response) -> Result<Bytes, Cause> {
     http_client::body(response, MAX_DOCUMENT_BYTES).await.map_err(|error| match error {
         BodyError::Failed(error) => failed(&error),

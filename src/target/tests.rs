@@ -5,7 +5,7 @@ use crate::core::jose::{
     issuer::Issuer, jwk::Jwk, jwk_set::Profile, public_key::PublicKey, publication::Terms,
 };
 
-/// A publication that differs from those of other numbers.
+/// A publication that differs for every number.
 pub(super) fn publication(number: u8) -> Publication {
     let issuer = Issuer::parse("https://issuer.example").expect("it is an issuer");
     let jwks_uri = issuer.jwks_uri();

@@ -1,6 +1,6 @@
-//! What is to be told of the board's changes, between those who write on it and the one who tells.
+//! Queues Events for status changes, between the writers of the status and the event loop.
 //!
-//! Whoever writes never waits: a notice is counted into its series, and what is too much is dropped.
+//! Writers never wait: an event is counted into its series, and excess events are dropped.
 
 use std::sync::{
     Arc, Mutex,
@@ -24,7 +24,7 @@ use crate::{
 
 use super::status::{IssuerStatus, SourceStatus, TargetStatus};
 
-/// Shared by the board and the loop that tells.
+/// Shared by the status and the event loop.
 #[derive(Clone, Debug, Default)]
 pub struct EventQueue(Arc<Shared>);
 
@@ -36,14 +36,14 @@ struct Shared {
     failed: AtomicU64,
 }
 
-/// What became of them so far.
+/// Counters of the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
-    /// Events that were made or counted up.
+    /// Events that were created or incremented.
     pub(super) told: u64,
     /// Requests that failed.
     pub(super) failed: u64,
-    /// Notices that nobody was told of.
+    /// Events dropped without being sent.
     pub(super) dropped: u64,
 }
 
@@ -59,18 +59,18 @@ impl EventQueue {
         }
     }
 
-    /// What to do now.
+    /// The next action of the event loop.
     #[must_use]
     pub fn next(&self) -> Next {
         self.with(|bulletins| bulletins.next(clock::now()))
     }
 
-    /// Resolves once there is something new.
+    /// Resolves once there is a new event.
     pub async fn changed(&self) {
         self.0.heard.notified().await;
     }
 
-    /// Takes in what became of a bulletin.
+    /// Records the outcome of sending an update.
     pub fn after(&self, bulletin: &EventUpdate, outcome: SendOutcome) {
         let total = if outcome == SendOutcome::Sent { &self.0.told } else { &self.0.failed };
         total.fetch_add(1, Ordering::Relaxed);
@@ -90,8 +90,8 @@ impl EventQueue {
     }
 }
 
-/// What is told of a source, as it was before a change. `None` stands for what is not known yet: that
-/// something is well from the start is no news.
+/// The reported state of a source before a change. `None` means unknown: a source that is healthy from the
+/// start is not reported.
 #[derive(Clone, Copy)]
 pub(super) struct SourceBefore {
     up: Option<bool>,
@@ -144,7 +144,7 @@ impl SourceBefore {
     }
 }
 
-/// What is told of a target, as it was before a change.
+/// The reported state of a target before a change.
 #[derive(Clone, Copy)]
 pub(super) struct TargetBefore(Option<bool>);
 
@@ -163,7 +163,7 @@ impl TargetBefore {
     }
 }
 
-/// What is told of an issuer, as it was before a change.
+/// The reported state of an issuer before a change.
 pub(super) struct IssuerBefore {
     alarms: Vec<String>,
     ledger_fails: bool,
@@ -188,7 +188,7 @@ impl IssuerBefore {
     }
 }
 
-/// What is told of a judgement; each reason for which tokens are not accepted is a series of its own.
+/// The event of a new verdict; each reason for refusing tokens is a series of its own.
 pub(super) fn of_judgement(before: Option<&Verdict>, now: &Verdict, issuer: &str) -> Option<Event> {
     if !now.is_news_after(before) {
         return None;
@@ -198,7 +198,7 @@ pub(super) fn of_judgement(before: Option<&Verdict>, now: &Verdict, issuer: &str
     Some(Event::new(reason, issuer, subject, &now.in_words()))
 }
 
-/// What happened to keys from one state of a ledger to the next.
+/// The key events between two states of a ledger.
 pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Event> {
     if Arc::ptr_eq(before, now) {
         return Vec::new();
@@ -207,14 +207,14 @@ pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Event> {
     new.map(|change| Event::of_key(now.issuer().as_str(), change)).collect()
 }
 
-/// Whether a configuration is refused that was taken, or the other way round.
+/// The event when a configuration is rejected after an accepted one, or the reverse.
 pub(super) fn of_configuration(before: Option<&str>, now: Option<&str>) -> Option<Event> {
     let reasons = (Reason::ConfigurationRefused, Reason::ConfigurationTaken);
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
     Some(Event::about_process(reason, now.unwrap_or("the configuration is taken again")))
 }
 
-/// Whether the certificate of the listener cannot be replaced, or can again.
+/// The event when the certificate of the listener cannot be replaced, or can be again.
 pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<Event> {
     let reasons = (Reason::CertificateRefused, Reason::CertificateTaken);
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
@@ -223,7 +223,7 @@ pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<
     Some(Event::about_process(reason, refused.as_deref().unwrap_or("the certificate is served")))
 }
 
-/// The alarms that were raised, and those that are over.
+/// The events of raised and resolved alarms.
 fn of_alarms(before: &[String], now: &[String], issuer: &str) -> Vec<Event> {
     let missing = |these: &[String], there: &[String], reason| {
         let one = |alarm: &&String| !there.contains(alarm);
@@ -236,7 +236,7 @@ fn of_alarms(before: &[String], now: &[String], issuer: &str) -> Vec<Event> {
     [missing(now, before, Reason::AlarmRaised), missing(before, now, Reason::AlarmOver)].concat()
 }
 
-/// The reason for `false` or for `true`, where it became that.
+/// The reason for `false` or for `true`, after a change.
 fn turned(before: Option<bool>, now: Option<bool>, (bad, good): (Reason, Reason)) -> Option<Reason> {
     match (before, now) {
         (Some(true) | None, Some(false)) => Some(bad),

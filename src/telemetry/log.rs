@@ -1,8 +1,8 @@
-//! Where log lines go: to standard error, without secrets, and without waiting for whoever reads it.
+//! Writes log lines to standard error, without secrets, and without waiting for the reader.
 //!
-//! A reader that stops reading fills its pipe, and then holds up whoever writes. So the lines of a service wait in a
-//! queue for a thread that writes them; what finds no room there is dropped and counted. Secrets are taken out
-//! here: libraries log what they like.
+//! A reader that stops reading fills its pipe, which blocks the writer. So the lines of a service wait in a
+//! queue for a writer thread; lines over the limit are dropped and counted. Secrets are redacted here,
+//! because libraries may log them.
 
 use std::{
     collections::VecDeque,
@@ -21,12 +21,12 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::LogFormat;
 use crate::core::text::redaction::{redact, redact_json};
 
-/// Most bytes that wait to be written: some thousand lines.
+/// Most bytes in the queue: some thousand lines.
 const ROOM: usize = 1024 * 1024;
-/// Longest wait for what is still to be written when the process ends.
+/// Longest wait for queued lines when the process ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The queue of a service; a verb has none.
+/// The queue of a service; a command has none.
 static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 
 #[derive(Default)]
@@ -40,17 +40,17 @@ struct Queue {
 struct Lines {
     waiting: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Whether one is being written.
+    /// Whether a line is being written.
     writing: bool,
 }
 
-/// Tells the person at the terminal, after all that was logged before.
+/// Prints a message on the terminal, after all lines logged before.
 pub fn say(text: &str) {
     write(format!("{text}\n").into_bytes());
     flush();
 }
 
-/// Waits until all lines are written, but not for long.
+/// Waits a short time until all lines are written.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {
         let pending = |lines: &mut Lines| lines.writing || !lines.waiting.is_empty();
@@ -58,13 +58,13 @@ pub fn flush() {
     }
 }
 
-/// Lines that were not written since the start.
+/// Lines dropped since the start.
 #[must_use]
 pub(super) fn dropped() -> u64 {
     QUEUE.get().map_or(0, |queue| queue.dropped.load(Ordering::Relaxed))
 }
 
-/// From now on lines wait for a thread that writes them.
+/// Queues lines for a writer thread from now on.
 pub(super) fn start_queue() {
     let queue = Arc::<Queue>::default();
     if QUEUE.set(Arc::clone(&queue)).is_ok() {
@@ -76,7 +76,7 @@ pub(super) fn start_queue() {
 fn write(line: Vec<u8>) {
     match QUEUE.get() {
         Some(queue) => queue.push(line),
-        // A verb may wait for its reader, and what it cannot say is lost.
+        // A command may block on its reader; a failed write is lost.
         None => drop(io::stderr().write_all(&line)),
     }
 }
@@ -132,7 +132,7 @@ impl Queue {
 
 const UNPOISONED: &str = "nobody panics while holding it";
 
-/// Makes a writer for every line.
+/// Creates a writer for every line.
 pub(super) struct Sink(pub(super) LogFormat);
 
 impl<'a> MakeWriter<'a> for Sink {
@@ -143,7 +143,7 @@ impl<'a> MakeWriter<'a> for Sink {
     }
 }
 
-/// Takes one line, which is written at once.
+/// Receives one line, which is written at once.
 pub(super) struct Line(LogFormat);
 
 impl Write for Line {

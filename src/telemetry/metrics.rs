@@ -1,7 +1,7 @@
-//! The board in the words of Prometheus.
+//! The status as Prometheus metrics.
 //!
-//! Rendered from scratch for every scrape, straight into the text: a gauge can then never be forgotten
-//! when what it was about is gone, and thousands of issuers cost no second copy of their labels.
+//! Rendered from scratch for every scrape, straight into the text: so no gauge outlives its subject, and
+//! thousands of issuers cost no second copy of their labels.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -27,18 +27,18 @@ pub(super) fn render(page: Page) -> String {
     text
 }
 
-/// What there is to measure.
+/// The values of one scrape.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) configuration: ConfigurationStatus,
     pub(super) log_lines_dropped: u64,
     pub(super) tls: Option<TlsStatus>,
     pub(super) issuers: Issuers,
-    /// Nodes that sign in this process, by their issuers.
+    /// Nodes that sign in this process, by issuer.
     pub(super) signers: BTreeMap<String, Arc<SignerMetrics>>,
-    /// Of the public listener, where there is one.
+    /// Metrics of the public listener, if there is one.
     pub(super) traffic: Option<Traffic>,
-    /// Of Kubernetes Events, where they are told.
+    /// Metrics of Kubernetes Events, if they are sent.
     pub(super) events: Option<Totals>,
 }
 
@@ -335,7 +335,7 @@ fn events(totals: Totals, out: &mut Out<'_, '_>) -> fmt::Result {
     out.counter("events_dropped", "Notices that no Kubernetes Event tells of", |put| put(&[], totals.dropped))
 }
 
-/// Takes one sample: its labels and its value.
+/// Writes one sample: its labels and its value.
 type Put<'a, V> = dyn FnMut(&[(&str, &str)], V) -> fmt::Result + 'a;
 
 struct Out<'a, 'e>(&'a mut DescriptorEncoder<'e>);

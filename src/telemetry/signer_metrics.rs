@@ -1,6 +1,6 @@
-//! What a node that signs has done and what it has, for the metrics.
+//! Metrics of a signing node.
 //!
-//! Counted where it happens, without a lock: a signature waits for nobody who looks.
+//! Counted where it happens, without a lock: a signature never waits for a scrape.
 
 use std::{
     collections::BTreeMap,
@@ -15,13 +15,13 @@ use jiff::Timestamp;
 
 use crate::core::signer::announcement::NodeName;
 
-/// What became of the claims that an API server wanted to be signed.
+/// The outcome of a signing request of an API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignOutcome {
     Signed,
-    /// No key is ready, or the disk cannot record how long the token lives: it may be asked again.
+    /// No key is ready, or the expiry of the token cannot be recorded on disk: the API server may retry.
     Unavailable,
-    /// The claims cannot be read, or the token would live too long.
+    /// The claims cannot be parsed, or the token lifetime is too long.
     Refused,
     /// OpenSSL failed, or the signature did not verify.
     Failed,
@@ -30,7 +30,7 @@ pub enum SignOutcome {
 impl SignOutcome {
     pub const ALL: [Self; 4] = [Self::Signed, Self::Unavailable, Self::Refused, Self::Failed];
 
-    /// As metrics name it.
+    /// The label value in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -42,47 +42,47 @@ impl SignOutcome {
     }
 }
 
-/// Upper bounds, in seconds, between which signatures are counted: bare RSA-2048 takes a quarter of a millisecond,
+/// Upper bounds of the histogram buckets, in seconds: bare RSA-2048 takes a quarter of a millisecond,
 /// RSA-4096 two, and a write to the journal as long as the disk takes.
 const BOUNDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
 
-/// What one node does. Shared by those who do it and those who look.
+/// The metrics of one node. Shared by its tasks and the scrapes.
 #[derive(Debug)]
 pub struct SignerMetrics {
     node: NodeName,
     outcomes: [AtomicU64; SignOutcome::ALL.len()],
-    /// How many signatures took no longer than each bound and longer than the one before; the last took longer
-    /// than any.
+    /// Signatures per bucket: no longer than its bound and longer than the previous one; the last bucket has
+    /// no bound.
     took: [AtomicU64; BOUNDS.len() + 1],
     nanoseconds: AtomicU64,
     fetches: AtomicU64,
     strangers: AtomicU64,
-    /// What keeps it from doing what it has to.
+    /// Why reconciliation fails.
     work: Mutex<Option<String>>,
-    /// Why nobody can connect to it.
+    /// Why the socket cannot be used.
     socket: Mutex<Option<String>>,
     standing: Mutex<SignerState>,
 }
 
-/// What a node has, as it last changed.
+/// The state of a node after its last change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignerState {
-    /// Its keys by what it does with them, each stage that there is.
+    /// Its keys by state; includes every state.
     pub keys: BTreeMap<&'static str, usize>,
-    /// When what API servers verify with last changed, as they are told.
+    /// When the verification keys reported to API servers last changed.
     pub changed: Timestamp,
-    /// When the latest order was given that it has obeyed.
+    /// Creation time of the last desired state that it observed.
     pub obeyed: Option<Timestamp>,
-    /// When it last said what it has.
+    /// Time of its last announcement.
     pub announced: Timestamp,
 }
 
-/// How long signatures took.
+/// The histogram of signing durations.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Durations {
     pub(super) seconds: f64,
     pub(super) count: u64,
-    /// Bounds in seconds, and how many lie between each and the one before.
+    /// Bounds in seconds, and the count between each and the previous one.
     pub(super) buckets: Vec<(f64, u64)>,
 }
 
@@ -102,7 +102,7 @@ impl SignerMetrics {
         }
     }
 
-    /// Claims were answered. Only signatures are timed: a refusal takes no time.
+    /// Records an answered request. Only signatures are timed: a refusal takes no time.
     pub fn answered(&self, outcome: SignOutcome, took: Duration) {
         self.outcomes[outcome as usize].fetch_add(1, Relaxed);
         if outcome == SignOutcome::Signed {
@@ -113,27 +113,27 @@ impl SignerMetrics {
         }
     }
 
-    /// An API server fetched the keys.
+    /// Records that an API server fetched the keys.
     pub fn fetched(&self) {
         self.fetches.fetch_add(1, Relaxed);
     }
 
-    /// Somebody connected who may not.
+    /// Records a connection of an unauthorised peer.
     pub fn record_unauthorized(&self) {
         self.strangers.fetch_add(1, Relaxed);
     }
 
-    /// It was seen to do what it has to, or what keeps it from that.
+    /// Records the result of a reconciliation: `None`, or the error.
     pub fn record_reconcile(&self, trouble: Option<String>) {
         replace(&self.work, trouble);
     }
 
-    /// It can be connected to, or why not. Returns whether that is another reason than before.
+    /// Records whether the socket can be used; returns whether the error changed.
     pub fn reachable(&self, trouble: Option<String>) -> bool {
         replace(&self.socket, trouble)
     }
 
-    /// Everything that keeps it from doing what it has to.
+    /// All current errors of the node.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         let known = [&self.work, &self.socket].map(|known| lock(known).clone());
@@ -184,7 +184,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect("nobody panics while holding it")
 }
 
-/// Returns whether that was something else.
+/// Returns whether the value changed.
 fn replace(known: &Mutex<Option<String>>, next: Option<String>) -> bool {
     let mut known = lock(known);
     let changed = *known != next;

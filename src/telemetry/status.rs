@@ -1,4 +1,4 @@
-//! The state of everything, as it was last seen: the one place that metrics and status are made from.
+//! The last observed state of the process: the single input of metrics and status.
 
 use std::{
     collections::BTreeMap,
@@ -26,108 +26,105 @@ use crate::core::{
 
 mod view;
 
-/// Shared by all tasks. Every issuer has a lock of its own, so that rendering thousands of them holds
-/// nobody up.
+/// Shared by all tasks. Every issuer has its own lock, so that rendering thousands of them blocks no task.
 #[derive(Clone, Debug, Default)]
 pub struct StatusStore(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
     issuers: RwLock<BTreeMap<String, Shared>>,
-    /// The node that signs in this process, by its issuer.
+    /// The node that signs in this process, by issuer.
     signers: Mutex<BTreeMap<String, Arc<SignerMetrics>>>,
     configuration: Mutex<ConfigurationStatus>,
-    /// Of the public listener; `None` where it speaks plain text.
+    /// Certificate of the public listener; `None` where it serves plain text.
     tls: Mutex<Option<TlsStatus>>,
-    /// What changes for the better or the worse, where somebody tells of it.
+    /// The queue for Kubernetes Events, if they are enabled.
     notices: Option<EventQueue>,
 }
 
 type Shared = Arc<Mutex<IssuerStatus>>;
 
-/// What became of the configuration when it was last read.
+/// The result of the last configuration read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ConfigurationStatus {
-    /// How many times it was read: once at the start, and for every reload.
+    /// Number of reads: one at the start, and one for every reload.
     pub reads: u64,
-    /// When the one in use was read.
+    /// When the configuration in use was read.
     pub read: Option<Timestamp>,
-    /// When a later one was refused, and why; the one in use goes on.
+    /// When a later configuration was rejected, and why; the one in use stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alarm: Option<String>,
 }
 
-/// What is known of the certificate of the public listener.
+/// The status of the public listener's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TlsStatus {
-    /// When the one that is served expires.
+    /// Expiry of the served certificate.
     pub not_after: Option<Timestamp>,
-    /// Looks at the files that found no pair to serve.
+    /// Checks of the files that found no usable pair.
     pub failures: u64,
-    /// Why the files cannot be served now; the pair before them goes on.
+    /// Why the files cannot be used now; the previous pair is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What the public listener does.
+/// Statistics of the public listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Document, status and count, since the start.
     pub requests: Vec<(&'static str, u16, u64)>,
-    /// Connections that are open now.
+    /// Currently open connections.
     pub connections: usize,
 }
 
-/// What is known of one issuer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IssuerStatus {
-    /// Whether there is something true to serve.
+    /// Whether there are valid documents to serve.
     pub ready: bool,
-    /// Whether the process is ready without it: it came with a reload and was not ready yet.
+    /// Whether the readiness of the process ignores it: it was added by a reload and has not been ready yet.
     late: bool,
-    /// The ledger as it is stored, and the profile that is served of it.
+    /// The stored ledger, and the served profile.
     stored: Option<(Arc<Ledger>, Profile)>,
     pub ledger: LedgerStatus,
-    /// The former issuers whose documents are published too.
+    /// The previous issuers whose documents are also published.
     pub previous_issuers: Vec<String>,
-    /// What is wrong with the ledger, or with what the sources say together, in words.
+    /// Alarms about the ledger, or about the combined sources, as text.
     pub alarms: Vec<String>,
-    /// What is next for each node that signs.
+    /// The plan of each signing node.
     pub nodes: BTreeMap<String, NodeStatus>,
     pub sources: BTreeMap<String, SourceStatus>,
     pub targets: BTreeMap<String, TargetStatus>,
-    /// What a relying party would say of its tokens; `None` where nobody looks, or has looked yet.
+    /// The verdict of a relying party on its tokens; `None` where probing is disabled, or not done yet.
     pub(super) verification: Option<VerificationStatus>,
 }
 
-/// What was found out about the tokens of an issuer.
+/// The result of probing an issuer's tokens.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct VerificationStatus {
-    /// Looks that came to no judgement.
+    /// Probes that yielded no verdict.
     pub failures: u64,
-    /// Why the last one did not.
+    /// Why the last probe yielded none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// When there was a judgement last.
+    /// Time of the last verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
     #[serde(flatten)]
     pub judgement: Option<Verdict>,
 }
 
-/// Whether what is known could be stored.
+/// Whether the ledger could be stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct LedgerStatus {
-    /// Whether it could be read and stored when it was last tried.
+    /// Whether the last attempt to read and store it succeeded.
     pub up: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub failures: u64,
 }
 
-/// What is known of one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SourceStatus {
     /// Whether the last answer was used.
@@ -137,64 +134,63 @@ pub struct SourceStatus {
     pub error: Option<String>,
     pub answers: u64,
     pub failures: u64,
-    /// How many keys it listed last.
+    /// Number of keys in the last answer.
     pub keys: usize,
-    /// How many keys, or whole files, were left out because they cannot be used.
+    /// Number of keys, or whole files, left out because they cannot be used.
     pub left_out: usize,
-    /// Whether its own discovery document names the configured issuer; absent where it has none.
+    /// Whether its discovery document names the configured issuer; absent where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer_matches: Option<bool>,
-    /// The kid that a token minted just now was signed with; absent where no token may be minted.
+    /// The kid of a token that was just minted; absent without the permission to mint one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signs_with: Option<String>,
     /// Whether that kid is public: `false` is the tripwire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_key_public: Option<bool>,
-    /// Whether nobody can have a JWKS without it any more.
+    /// Whether no relying party can have a cached JWKS without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_key_ready: Option<bool>,
-    /// When that is so, where time alone makes it so.
+    /// When that will be so, if only time is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_key_ready_at: Option<Timestamp>,
 }
 
-/// What is known of one target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TargetStatus {
-    /// Whether it held the publication when it was last looked at.
+    /// Whether it held the publication at the last observation.
     pub up: bool,
-    /// Whether a key must be shown there before it may sign.
+    /// Whether a key must be served there before it may sign.
     pub required_for_rotation: bool,
-    /// When it was last seen to hold the publication.
+    /// When it was last observed to be in sync.
     pub last_in_sync: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub checks: u64,
     pub failures: u64,
     pub writes: u64,
-    /// What the public URL showed when it was last read: `true`, `behind` or an error in words.
+    /// What the public URL served at the last read: `true`, `behind` or an error text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
 }
 
-/// How an issuer does, in short.
+/// A short status of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Keys that are served.
+    /// Number of served keys.
     pub keys: usize,
     pub sources: Share,
     pub targets: Share,
 }
 
 impl Summary {
-    /// Whether everything is as it should be.
+    /// Whether everything is healthy.
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.keys > 0 && self.sources.others.is_empty() && self.targets.others.is_empty()
     }
 }
 
-/// How many of some things are well, and which are not.
+/// How many of a kind are healthy, and the names of the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
     well: usize,
@@ -219,13 +215,12 @@ impl fmt::Display for Share {
 }
 
 impl StatusStore {
-    /// A board whose changes are told.
+    /// A status whose changes are sent as Events.
     #[must_use]
     pub fn with_events(notices: EventQueue) -> Self {
         Self(Arc::new(State { notices: Some(notices), ..State::default() }))
     }
 
-    /// Changes what is known of an issuer.
     pub fn issuer(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus)) {
         let notices = self.change(issuer, |status| {
             let before = IssuerBefore::of(status);
@@ -250,7 +245,6 @@ impl StatusStore {
         }
     }
 
-    /// Changes what is known of a source.
     pub fn source(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut SourceStatus)) {
         let notices = self.change(issuer, |status| {
             let source = named(&mut status.sources, name);
@@ -261,12 +255,11 @@ impl StatusStore {
         self.record(notices);
     }
 
-    /// Forgets a source that is not asked any more.
+    /// Removes a source that is no longer configured.
     pub fn forget_source(&self, issuer: &Issuer, name: &str) {
         self.issuer(issuer, |status| drop(status.sources.remove(name)));
     }
 
-    /// Changes what is known of a target.
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
         let notice = self.change(issuer, |status| {
             let target = named(&mut status.targets, name);
@@ -277,7 +270,7 @@ impl StatusStore {
         self.record(notice);
     }
 
-    /// Shows what a relying party would say of a token just now.
+    /// Records the current verdict of a relying party on a token.
     pub fn verified(&self, issuer: &Issuer, now: Timestamp, judgement: Verdict) {
         let notice = self.change(issuer, |status| {
             let known = status.verification.get_or_insert_default();
@@ -288,7 +281,7 @@ impl StatusStore {
         self.record(notice);
     }
 
-    /// Shows why there was nothing to judge; the last judgement stays, and grows old.
+    /// Records why there was no verdict; the last verdict stays.
     pub fn unverified(&self, issuer: &Issuer, error: &str) {
         self.change(issuer, |status| {
             let known = status.verification.get_or_insert_default();
@@ -297,7 +290,7 @@ impl StatusStore {
         });
     }
 
-    /// Shows a ledger; `profile` is the one that is served. What the first one says is long past.
+    /// Sets the ledger; `profile` is the served one. The first ledger causes no Events.
     pub fn ledger(&self, ledger: Arc<Ledger>, profile: Profile) {
         let issuer = ledger.issuer().clone();
         let notices = self.change(&issuer, |status| {
@@ -308,17 +301,17 @@ impl StatusStore {
         self.record(notices.into_iter().flatten());
     }
 
-    /// Waits for an issuer that the process starts with: it is not ready before.
+    /// Registers an issuer that the process starts with: readiness waits for it.
     pub fn expect(&self, issuer: &Issuer) {
         self.issuer(issuer, |_| {});
     }
 
-    /// Shows an issuer that came with a reload: the others were ready without it.
+    /// Registers an issuer that a reload added: readiness does not wait for it.
     pub fn expect_late(&self, issuer: &Issuer) {
         self.issuer(issuer, |status| status.late = true);
     }
 
-    /// Forgets the sources and targets of an issuer whose configuration changed; what it serves stays.
+    /// Removes the sources and targets of an issuer whose configuration changed; its served documents stay.
     pub fn reset(&self, issuer: &Issuer) {
         self.issuer(issuer, |status| {
             status.alarms.clear();
@@ -328,18 +321,18 @@ impl StatusStore {
         });
     }
 
-    /// Shows what a node does that signs in this process, in place of the one before.
+    /// Sets the metrics of a node that signs in this process.
     pub fn signer(&self, issuer: &Issuer, meter: Arc<SignerMetrics>) {
         lock(&self.0.signers).insert(issuer.to_string(), meter);
     }
 
-    /// Forgets an issuer that is not configured any more.
+    /// Removes an issuer that is no longer configured.
     pub fn forget(&self, issuer: &Issuer) {
         lock(&self.0.signers).remove(issuer.as_str());
         self.0.issuers.write().expect(UNPOISONED).remove(issuer.as_str());
     }
 
-    /// A configuration was read and taken.
+    /// Records that a configuration was read and accepted.
     pub fn configuration_read(&self, now: Timestamp) {
         self.configure(|configuration| {
             let reads = configuration.reads + 1;
@@ -347,7 +340,7 @@ impl StatusStore {
         });
     }
 
-    /// A configuration was refused; the one before it goes on.
+    /// Records that a configuration was rejected; the previous one stays.
     pub fn configuration_refused(&self, now: Timestamp, error: &str) {
         self.configure(|configuration| {
             configuration.reads += 1;
@@ -363,7 +356,7 @@ impl StatusStore {
         self.record(event_source::of_configuration(before.as_deref(), configuration.alarm.as_deref()));
     }
 
-    /// Changes what is known of the certificate.
+    /// Changes the status of the certificate.
     pub fn tls(&self, change: impl FnOnce(&mut TlsStatus)) {
         let mut tls = lock(&self.0.tls);
         let tls = tls.get_or_insert_default();
@@ -372,8 +365,8 @@ impl StatusStore {
         self.record(event_source::of_certificate(before.as_deref(), tls.error.as_deref()));
     }
 
-    /// Whether every issuer has something true to serve; those that came with a reload are not waited
-    /// for, because a process that serves thousands must not stop for a new one.
+    /// Whether every issuer has valid documents to serve; those added by a reload do not count, because a
+    /// process that serves thousands must not become unready for a new one.
     #[must_use]
     pub fn ready(&self) -> bool {
         let mut any = false;
@@ -385,7 +378,7 @@ impl StatusStore {
         any && waited_for
     }
 
-    /// What is wrong with each issuer, and with `all` what is right as well: whether it is, and the words.
+    /// The failed checks of each issuer, with `all` also the passed ones: result and text of each.
     #[must_use]
     pub fn checks(&self, all: bool) -> Vec<(bool, String)> {
         let mut checks = Vec::new();
@@ -411,7 +404,7 @@ impl StatusStore {
         checks
     }
 
-    /// How an issuer does, in short.
+    /// A short status of an issuer.
     #[must_use]
     pub fn summary(&self, issuer: &Issuer) -> Summary {
         self.change(issuer, |status| {
@@ -425,7 +418,7 @@ impl StatusStore {
         })
     }
 
-    /// Everything, for `/status.json`.
+    /// The body of `/status.json`.
     #[must_use]
     pub fn status(&self) -> String {
         #[derive(Serialize)]
@@ -447,8 +440,8 @@ impl StatusStore {
         redact_json(&serde_json::to_string(&page).expect("strings and times always serialise")).into_owned()
     }
 
-    /// Everything in numbers, in the text format of OpenMetrics. `traffic` is that of the public listener, where
-    /// there is one.
+    /// All metrics, in the text format of OpenMetrics. `traffic` is that of the public listener, if there is
+    /// one.
     #[must_use]
     pub fn metrics(&self, traffic: Option<Traffic>) -> String {
         metrics::render(metrics::Page {
@@ -477,13 +470,13 @@ impl StatusStore {
 }
 
 impl IssuerStatus {
-    /// What a relying party would say of its tokens.
+    /// The verdict of a relying party on its tokens.
     pub(super) fn judgement(&self) -> Option<&Verdict> {
         self.verification.as_ref()?.judgement.as_ref()
     }
 
-    /// What is wrong although what is published is true: an API server signs with a key that is not public or not
-    /// known everywhere, or the world sees something else.
+    /// Warnings although the publication is correct: an API server signs with a key that is not public or not
+    /// distributed everywhere, or relying parties read something else.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let refused = self.judgement().filter(|judgement| !judgement.is_accepted()).map(Verdict::in_words);
         let tripped = self.sources.iter().filter_map(|(name, source)| {
@@ -501,7 +494,7 @@ impl IssuerStatus {
         tripped.chain(refused)
     }
 
-    /// The sources and targets that are as they should be.
+    /// The healthy sources and targets.
     fn well(&self) -> impl Iterator<Item = String> {
         let sources = self.sources.iter().filter(|(_, source)| source.up);
         let targets = self.targets.iter().filter(|(_, target)| target.up);
@@ -509,7 +502,7 @@ impl IssuerStatus {
         sources.chain(targets.map(|(name, _)| format!("target `{name}` is in sync")))
     }
 
-    /// The sources and targets that are not, the keys that nobody knows, and the alarms.
+    /// The unhealthy sources and targets, the unmanaged keys, and the alarms.
     fn faults(&self) -> impl Iterator<Item = String> {
         let because =
             |error: &Option<String>| error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
@@ -530,14 +523,14 @@ impl IssuerStatus {
         sources.chain(targets).chain(strangers).chain(self.alarms.iter().cloned())
     }
 
-    /// Keys in the publication that is served.
+    /// Number of keys in the served publication.
     pub(super) fn published_keys(&self) -> usize {
         self.stored
             .as_ref()
             .map_or(0, |(ledger, profile)| ledger.public_keys().filter(|key| profile.includes(key)).count())
     }
 
-    /// Published keys that no source lists any more.
+    /// Number of published keys that no source lists.
     pub(super) fn unlisted_keys(&self) -> usize {
         self.stored.as_ref().map_or(0, |(ledger, _)| {
             let missing = |state| matches!(state, EntryState::Missing { .. });
@@ -550,13 +543,13 @@ impl IssuerStatus {
         Some(self.stored.as_ref()?.0.retention_hold()?.until)
     }
 
-    /// Keys that only a target knows.
+    /// Number of keys that only a target has.
     pub(super) fn unmanaged_keys(&self) -> usize {
         self.stored.as_ref().map_or(0, |(ledger, _)| ledger.unmanaged_keys().len())
     }
 }
 
-/// All issuers of a moment, each of which goes on changing.
+/// All issuers at one moment; each may change afterwards.
 #[derive(Debug)]
 pub(super) struct Issuers(Vec<(String, Shared)>);
 
@@ -578,7 +571,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect(UNPOISONED)
 }
 
-/// What stands under a name; the name is copied only when it is new.
+/// The entry for a name; the name is copied only when it is new.
 fn named<'a, T: Default>(all: &'a mut BTreeMap<String, T>, name: &str) -> &'a mut T {
     if !all.contains_key(name) {
         all.insert(name.to_owned(), T::default());

@@ -1,32 +1,32 @@
-//! What goes wrong again and again is told of once, whatever its text does, and not while it may pass.
+//! Logs a repeated failure once, whatever its text, and not while it may be transient.
 
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
 
-/// Most texts that are told of while one thing goes wrong: one that holds a port or a time is new each time.
+/// Most texts logged during one failure: a text with a port or a time differs each time.
 const TEXTS: usize = 3;
-/// How long a refusal may last before it is told. An API server that has just started refuses everybody for some
-/// seconds, until it knows its roles.
+/// How long a refusal may last before it is logged. An API server that has just started refuses all requests
+/// for some seconds, until it has loaded its roles.
 const PASSING: Duration = Duration::from_secs(20);
 
-/// Whether something goes wrong now, and what was told of it.
+/// Whether an operation fails now, and what was logged of it.
 #[derive(Debug, Default)]
 pub struct Trouble {
     told: BTreeSet<String>,
     times: u64,
-    /// Since when it is refused, and nothing else was met.
+    /// Since when every attempt is refused.
     refused: Option<Instant>,
 }
 
 impl Trouble {
-    /// Takes in that it went wrong; returns whether that is to be told.
+    /// Records a failure; returns whether to log it.
     pub fn is_news(&mut self, text: &str) -> bool {
         self.is_lasting_news(text, false)
     }
 
-    /// The same for what may be a refusal, which is told only once it has lasted.
+    /// The same for a possible refusal, which is logged only once it has lasted.
     pub fn is_lasting_news(&mut self, text: &str, is_refusal: bool) -> bool {
         self.takes_in(text, is_refusal, Instant::now())
     }
@@ -39,7 +39,7 @@ impl Trouble {
         !may_pass && self.told.len() < TEXTS && self.told.insert(text.to_owned())
     }
 
-    /// Takes in that it went well; returns how many times it went wrong before, if that was told.
+    /// Records a success; returns the number of failures before it, if they were logged.
     pub fn over(&mut self) -> Option<u64> {
         let Self { told, times, .. } = std::mem::take(self);
         (!told.is_empty()).then_some(times)

@@ -1,7 +1,7 @@
-//! Who may import whom: the table of `docs/architecture.md`, enforced.
+//! Enforces the import table of `docs/architecture.md`.
 //!
-//! Written down twice on purpose: there for people, here for the build. Comment lines and texts are left
-//! out: they may name what they like.
+//! The table exists twice on purpose: there for people, here for the build. Comment lines and string literals
+//! are skipped: they may contain any name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What one module may import of the others, and what its code must not name.
+/// The permitted imports of a module, and the names that its code must not use.
 struct Rule {
     module: &'static str,
     may_import: &'static [&'static str],
@@ -216,7 +216,7 @@ fn every_module_has_a_rule() {
         .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
         .filter(|module| module != "lib")
         .collect();
-    // A part of a module may have a stricter rule of its own.
+    // A submodule may have a stricter rule of its own.
     let whole = RULES.iter().filter(|rule| !rule.module.contains('/'));
     let ruled: BTreeSet<_> = whole.map(|rule| rule.module.to_owned()).collect();
     assert_eq!(modules, ruled);
@@ -275,14 +275,14 @@ fn words_are_found_in_groups_and_not_in_longer_words() {
     assert!(names(&without_texts(r#"a('"'); kube::b("")"#), "kube"));
 }
 
-/// A file of the product without its comment lines and the contents of its strings.
+/// A source file of the product without comment lines and string contents.
 struct SourceFile {
-    /// From the root of the package.
+    /// Relative to the root of the package.
     path: PathBuf,
     code: String,
 }
 
-/// The files of a module, its tests left out: those may make keys, files and servers.
+/// The files of a module without its tests, which may create keys, files and servers.
 fn product_code(module: &str) -> Vec<SourceFile> {
     let mut files = Vec::new();
     let mut unread = vec![PathBuf::from(format!("src/{module}.rs")), PathBuf::from(format!("src/{module}"))];
@@ -306,11 +306,11 @@ fn product_code(module: &str) -> Vec<SourceFile> {
     files
 }
 
-/// The code with empty strings: messages may name what they like.
+/// The code with empty strings: messages may contain any name.
 fn without_texts(code: &str) -> String {
     let (mut kept, mut inside, mut before) = (String::new(), false, ' ');
     for c in code.chars() {
-        // A quote as a character is none, and a backslash takes the meaning of what follows it.
+        // Skips the quote character literal and escaped quotes.
         let quote = c == '"' && before != '\\' && before != '\'';
         inside ^= quote;
         if !inside || quote {
@@ -321,11 +321,11 @@ fn without_texts(code: &str) -> String {
     kept
 }
 
-/// The modules of the crate's root that a file names.
+/// The top-level modules of the crate that a file imports.
 fn imports(file: &SourceFile) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut roots = vec!["crate::".to_owned(), "signpost::".to_owned()];
-    // As many steps up as the file is deep lead to the root of the crate as well.
+    // As many `super::` as the file is deep also lead to the root of the crate.
     roots.push("super::".repeat(file.path.components().count() - 1));
     for root in roots {
         found.extend(after(&file.code, &root));
@@ -333,7 +333,7 @@ fn imports(file: &SourceFile) -> BTreeSet<String> {
     found
 }
 
-/// The segments that follow a path such as `crate::`, wherever it begins.
+/// The segments that follow each occurrence of a path such as `crate::`.
 fn after<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = String> + 'a {
     code.match_indices(path)
         .filter(|(start, _)| !code[..*start].ends_with(|c: char| is_word(c) || c == ':'))
@@ -366,7 +366,7 @@ fn first_segments(rest: &str) -> Vec<String> {
     segments
 }
 
-/// Whether the code has the word, and not as a part of a longer one; `a::b` also as `a::{b}`.
+/// Whether the code contains the whole word; `a::b` also as `a::{b}`.
 fn names(code: &str, word: &str) -> bool {
     let in_group = word
         .rsplit_once("::")
@@ -382,7 +382,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(cell: &str) -> BTreeSet<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

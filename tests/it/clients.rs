@@ -1,4 +1,4 @@
-//! How the binary asks others: as whom, through which proxy, trusting whom, and what of an answer it can read.
+//! The HTTP client of the binary: user agent, proxy, trust and content codings.
 
 use std::fs;
 use std::io::Write as _;
@@ -45,7 +45,7 @@ fn every_client_says_who_it_is() {
     let mut target = directory_target(&folder.path().join("public"));
     target["public_url"] = json!(format!("{}/world", world.url()));
     let told = Installation::new(ISSUER, &json!({"sources": [source], "targets": [target]})).sync();
-    // The source is asked for its issuer and its keys, the public URL for both documents.
+    // Issuer and keys from the source, both documents from the public URL.
     assert_eq!(4, world.seen().len(), "{}{}", told.stdout, told.stderr);
     for seen in world.seen() {
         assert_eq!(seen.headers[USER_AGENT], OWN, "{}", seen.path);
@@ -61,7 +61,7 @@ fn every_client_says_who_it_is() {
     }
 }
 
-/// A document that was stored with `Content-Encoding: gzip` is served with it to everybody, asked for or not.
+/// A document stored with `Content-Encoding: gzip` is served with it to every client, requested or not.
 #[test]
 fn documents_that_are_stored_compressed_are_read_by_everybody_and_remarked_on() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -158,7 +158,7 @@ fn jwks_of_cluster(set_up: impl FnOnce(Signpost) -> Signpost) -> Finished {
     set_up(Signpost::new(["jwks", "--issuer", ISSUER, "--source", "kubernetes:test"])).finish(WITHIN)
 }
 
-/// A kubeconfig whose server has a name that only the proxy knows.
+/// A kubeconfig whose server has a name that only the proxy can resolve.
 struct BehindProxy {
     tunnel: Tunnel,
     folder: TempDir,
@@ -192,7 +192,7 @@ impl BehindProxy {
         })
     }
 
-    /// It is asked, by way of the proxy.
+    /// The request goes through the proxy.
     #[track_caller]
     fn succeeds(&self, environment: &[(&str, &str)]) {
         let told = self.asked(environment);
@@ -210,7 +210,7 @@ fn an_api_server_behind_a_proxy_is_asked_as_kubectl_asks_it() {
     let proxy = format!("http://{}", behind.tunnel.address());
     behind.succeeds(&[("HTTPS_PROXY", &proxy)]);
     behind.succeeds(&[("https_proxy", behind.tunnel.address())]);
-    // It is the server that `NO_PROXY` speaks of, and not the proxy.
+    // `NO_PROXY` names the server, not the proxy.
     behind.succeeds(&[("HTTPS_PROXY", &proxy), ("NO_PROXY", "127.0.0.1,.other.example")]);
     let told = behind.asked(&[("HTTPS_PROXY", &proxy), ("NO_PROXY", ".inner.example")]);
     assert!(told.stderr.contains("no answer from") && !told.stderr.contains("proxy"), "{}", told.stderr);
@@ -226,7 +226,7 @@ fn an_api_server_behind_a_proxy_is_asked_as_kubectl_asks_it() {
     behind.succeeds(&[]);
     behind.succeeds(&[("HTTPS_PROXY", &dead), ("NO_PROXY", "*")]);
 
-    // An API server of this machine is asked without the proxy of the environment.
+    // An API server on this machine is contacted without the environment's proxy.
     let file = behind.folder.path().join("local");
     cluster.server.admin_kubeconfig(&file);
     let told = jwks_of_cluster(|it| it.env("KUBECONFIG", &file).env("HTTPS_PROXY", &dead));

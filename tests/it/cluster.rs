@@ -1,4 +1,4 @@
-//! The main job, from a real API server to relying parties that share no code with the product.
+//! The main workflow, from a real API server to relying parties that share no code with the product.
 
 use std::{
     fs,
@@ -73,7 +73,7 @@ impl World {
         ApiServer::start(&self.etcd, Options { extra_flags, ..options })
     }
 
-    /// Where the documents are, by the name of the place.
+    /// The locations of the documents, by the name of the target.
     fn places(&self) -> [(&'static str, Location); 4] {
         [
             ("azure blob", Location::Proxy(format!("{}/oidc/c1/", self.azurite.url()))),
@@ -88,7 +88,7 @@ impl World {
         self.configure_for(sources, 300);
     }
 
-    /// As [`World::configure`], for relying parties that may keep the documents so many seconds.
+    /// As [`World::configure`], with this `max-age` in seconds.
     fn configure_for(&self, sources: &str, jwks_max_age: u32) {
         let config = format!(
             "
@@ -138,7 +138,7 @@ issuers:
         running
     }
 
-    /// What `/status.json` says of the one issuer.
+    /// The only issuer in `/status.json`.
     fn status(&self) -> Option<Value> {
         let answer = Request::get(&format!("http://{}/status.json", self.admin.address())).send().ok()?;
         Some(answer.json()["issuers"][self.issuer()].clone())
@@ -162,7 +162,7 @@ issuers:
         });
     }
 
-    /// Another cluster, which lets in the tokens of this one's issuer.
+    /// A second cluster, which accepts tokens of this one's issuer.
     fn relying_cluster(&self) -> RelyingCluster {
         RelyingCluster::start(&self.etcd, &self.trust(&self.issuer(), None))
     }
@@ -171,7 +171,7 @@ issuers:
         Trust { issuer, discovery_url, audience: AUDIENCE, ca_file: self.nginx.ca_file() }
     }
 
-    /// The foreign relying parties and `signpost verify` accept the token, whichever place the issuer's
+    /// The independent relying parties and `signpost verify` accept the token, whichever target the issuer's
     /// URL leads to.
     #[track_caller]
     fn expect_accepted_everywhere(&mut self, token: &str) {
@@ -196,14 +196,14 @@ fn source(kubeconfig: &Path, more: &str) -> String {
     format!("      - {{kind: api-server, kubeconfig: {}{more}}}", kubeconfig.display())
 }
 
-/// Lets the connection to the API server grow older than those whose end means nothing: the default
-/// interval is 30 s, and a restart is noticed by its lost connection.
+/// Waits until the end of the connection to the API server is significant: the default interval is 30 s, and
+/// a restart is detected by the lost connection.
 fn connection_lasts() {
     let start = Instant::now();
     eventually("the connection has lasted", || (start.elapsed() > Duration::from_secs(1)).then_some(()));
 }
 
-/// The kid of a public key file, told by OpenSSL.
+/// The kid of a public key file, computed by OpenSSL.
 fn kid(key: &KeyFiles) -> String {
     let out = Signpost::new(["jwks", "--source", &key.public.display().to_string()])
         .finish(Duration::from_secs(20))
@@ -307,7 +307,7 @@ fn another_cluster_lets_in_the_tokens_of_a_new_key_without_a_restart_and_none_of
     println!("{user} let in {:?} after it had read the JWKS, which it may keep for 45 s", read.elapsed());
     assert_eq!(cluster.user(&of_old).as_deref(), Some(TILL), "the old key's token");
 
-    // Nobody lists the key, so nobody publishes it; the API server signs with it all the same.
+    // No source lists the key, so it is not published; the API server still signs with it.
     server.restart_with(Options { signing_key: Some(foreign.private), ..both });
     let of_foreign = server.token("shop", "till", &[AUDIENCE], 3600);
     cluster.restart_trusting(&world.trust(&world.issuer(), None));
@@ -347,7 +347,7 @@ fn two_api_servers_that_know_different_keys_are_united_at_every_moment() {
             }
             looks
         });
-        // The one that knows both goes away and comes back; then the other; then A forgets the second.
+        // The server with both keys restarts; then the other; then A drops the second key.
         a.restart();
         b.restart();
         a.restart_with(Options { extra_flags: Vec::new(), ..Options::new(world.issuer(), &first) });
@@ -436,8 +436,8 @@ fn an_api_server_that_signs_with_a_key_that_is_not_public_trips_the_wire() {
     eventually("the key that signs is seen to be public", || signs(true));
     connection_lasts();
 
-    // kube-apiserver publishes its verification keys alone: the public half of the signing key must be
-    // among them, and nobody checks.
+    // kube-apiserver publishes only its verification keys: the public half of the signing key must be among
+    // them, but this is not checked.
     server.restart_with(Options { signing_key: Some(secret.private.clone()), ..options.clone() });
     eventually("the tripwire", || signs(false));
     connection_lasts();
@@ -457,7 +457,7 @@ fn an_api_server_that_signs_with_a_key_that_is_not_public_trips_the_wire() {
     running.wait_for_output("the key that signs is public");
 }
 
-/// Public, and yet unknown to whoever has read the JWKS a while ago.
+/// The key is public, but unknown to relying parties with an older copy of the JWKS.
 #[test]
 fn an_api_server_that_signs_with_a_key_as_soon_as_it_is_public_is_told_apart() {
     let world = World::new();
@@ -515,7 +515,7 @@ fn a_key_that_left_long_ago_is_removed_and_does_not_come_back() {
     let sync = || world.signpost(&["sync"]).finish(Duration::from_secs(30));
     let (old_kid, new_kid) = (kid(&old), kid(&new));
     let published = || fs::read_to_string(world.path("public").join(JWKS)).expect("published");
-    // The blob target's public URL leads nowhere here; the two others are what matters.
+    // The blob target's public URL leads nowhere here; the two others matter.
     world.configure(&files(&[&old, &new]));
     sync();
     assert!(published().contains(&old_kid));
@@ -524,13 +524,13 @@ fn a_key_that_left_long_ago_is_removed_and_does_not_come_back() {
     sync();
     assert!(published().contains(&old_kid), "kept while its tokens may live");
 
-    // A day and more passes.
+    // Simulates more than a day.
     let ledger = ledger_file(&world.path("data"));
     let text = fs::read_to_string(&ledger).expect("stored");
     let aged = text.replace(&since(&text), "2026-01-01T00:00:00Z");
     assert_ne!(text, aged);
     fs::write(&ledger, aged).expect("stored");
-    // It would tell that time was made to pass.
+    // It would reveal the simulated time.
     fs::remove_file(ledger.with_file_name("ledger.previous.json")).expect("it is there");
     let told = sync();
     assert!(!published().contains(&old_kid) && published().contains(&new_kid), "{}", told.stderr);
@@ -546,7 +546,7 @@ fn ledger_file(data: &Path) -> PathBuf {
     issuers.next().expect("one issuer").expect("readable").path().join("ledger.json")
 }
 
-/// When the missing key of a ledger went missing.
+/// The time since which the missing key of a ledger is missing.
 fn since(ledger: &str) -> String {
     let (_, rest) = ledger.split_once("\"since\": \"").expect("a missing key");
     rest.split('"').next().expect("a time").to_owned()

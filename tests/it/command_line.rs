@@ -1,4 +1,4 @@
-//! The command line as a person or a script meets it: help, versions, pipes, output for programs.
+//! The command line for people and scripts: help, versions, pipes, JSON output.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -48,7 +48,7 @@ fn every_verb_explains_itself_with_examples_that_can_be_pasted() {
                 .stdout;
             let long: Vec<_> = help.lines().filter(|line| line.chars().count() > width).collect();
             assert!(long.is_empty(), "{verb} at {width} columns: {long:#?}");
-            // What wraps in the middle of an example does not work when pasted.
+            // An example with a line break does not work when pasted.
             for example in help
                 .lines()
                 .skip_while(|line| !line.starts_with("Example"))
@@ -158,7 +158,7 @@ fn a_pass_is_told_to_programs_in_the_same_shape_each_time() {
     );
 }
 
-/// What `kube-apiserver` prints of this key, from Kubernetes' own tests (`openidmetadata_test.go`).
+/// `kube-apiserver`'s output for this key, from Kubernetes' own tests (`openidmetadata_test.go`).
 const KUBERNETES: &str = r#"{"use":"sig","kty":"RSA","kid":"JHJehTTTZlsspKHT-GaJxK7Kd1NQgZJu3fyK6K_QDYU","alg":"RS256","n":"249XwEo9k4tM8fMxV7zxOhcrP-WvXn917koM5Qr2ZXs4vo26e4ytdlrV0bQ9SlcLpQVSYjIxNfhTZdDt-ecIzshKuv1gKIxbbLQMOuK1eA_4HALyEkFgmS_tleLJrhc65tKPMGD-pKQ_xhmzRuCG51RoiMgbQxaCyYxGfNLpLAZK9L0Tctv9a0mJmGIYnIOQM4kC1A1I1n3EsXMWmeJUj7OTh_AjjCnMnkgvKT2tpKxYQ59PgDgU8Ssc7RDSmSkLxnrv-OrN80j6xrw0OjEiB4Ycr0PqfzZcvy8efTtFQ_Jnc4Bp1zUtFXt7-QeevePtQ2EcyELXE0i63T1CujRMWw","e":"AQAB"}"#;
 
 #[test]

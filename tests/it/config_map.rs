@@ -51,8 +51,8 @@ fn kids(jwks: &str) -> Vec<String> {
     keys.iter().map(|key| key["kid"].as_str().expect("a kid").to_owned()).collect()
 }
 
-/// Two stores that know nothing of each other, as in two pods: each finds what it said last, whatever the
-/// other has done since, and the sequence counts every update of both.
+/// Two stores that do not share memory, as in two pods: each finds its own last statement, whatever the other
+/// has written since, and the sequence counts every update of both.
 #[test]
 fn two_writers_lose_no_update_in_a_thousand_rounds() {
     const EACH: usize = 500;
@@ -85,8 +85,8 @@ fn two_writers_lose_no_update_in_a_thousand_rounds() {
     assert!(lost_rounds > 0, "the two never met, so nothing was shown");
 }
 
-/// Says by turns that its own place shows the key and that it does not; returns how many updates had to be
-/// decided again.
+/// Alternately reports that its target serves the key and that it does not; returns how many updates had to
+/// be decided again.
 async fn write(
     store: &LedgerStore,
     writer: usize,
@@ -121,7 +121,7 @@ async fn write(
     decisions - count
 }
 
-/// Two replicas of one installation, each with a data directory of its own.
+/// Two replicas of one installation, each with its own data directory.
 #[test]
 fn two_replicas_publish_the_same_and_do_not_fight() {
     let cluster = Cluster::shared();
@@ -152,7 +152,7 @@ fn two_replicas_publish_the_same_and_do_not_fight() {
         if count > 1 {
             add(&count.to_string());
         }
-        // The number of keys never goes back, wherever one looks.
+        // The number of keys never decreases, anywhere.
         let mut seen = [count - 1; 4];
         one.until("all places show all keys", |one| {
             let [first, second] = places();
@@ -173,7 +173,7 @@ fn two_replicas_publish_the_same_and_do_not_fight() {
         }
     }
 
-    // Both look at everything once more, by schedule, and write nothing.
+    // Both check everything once more, by schedule, and write nothing.
     let fingerprint = || {
         let etags = DOCUMENTS.map(|document| {
             let answer = s3.get(&format!("/oidc/c1/{document}"));
@@ -227,7 +227,7 @@ fn the_rights_to_get_and_update_one_config_map_are_enough_and_less_is_told_with_
     assert!(refused.contains(hint), "{refused}");
     assert!(!folder.path().join("public").exists(), "published without a ledger");
 
-    // What the hint says.
+    // The permissions of the hint.
     let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/least-rights";
     cluster.server.create(
         &format!("{rbac}/roles"),
@@ -260,7 +260,7 @@ fn the_rights_to_get_and_update_one_config_map_are_enough_and_less_is_told_with_
     assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/name"], "signpost");
     assert_eq!(object["metadata"]["annotations"]["signpost/issuer"], ISSUER);
 
-    // The verbs of the operator read and write it too.
+    // The operator's commands read and write it too.
     let shown = installation.finish(["ledger", "show"]).expect_code(0).stdout;
     assert!(shown.contains(map.ledger()["lineage"].as_str().expect("a lineage")), "{shown}");
     let stranger = KeyFiles::rsa(folder.path(), "stranger").public;
@@ -274,7 +274,7 @@ fn the_rights_to_get_and_update_one_config_map_are_enough_and_less_is_told_with_
     assert!(map.ledger()["keys"][&kid].is_object());
 }
 
-/// Promise 7, for an API server that is gone or hangs.
+/// Promise 7, for an API server that is down or hangs.
 #[test]
 fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
     let cluster = Cluster::shared();
@@ -301,7 +301,7 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
     service.until("the target is true", |service| service.target("directory")["up"] == true);
     let good = service.served();
 
-    // Gone, while a key comes: it is not stored, so it is not shown.
+    // Down while a key is added: it is not stored, so it is not served.
     proxy.stop();
     add("second");
     service.until("it is told", |service| service.metric("signpost_ledger_up", ISSUER) == Some(0.0));
@@ -315,7 +315,7 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
         service.running.stderr()
     );
 
-    // A process that starts meanwhile shows what the one before it knew.
+    // A process that starts meanwhile serves what the previous one knew.
     service.stop();
     let mut service = installation.run_until_ready();
     assert_eq!(service.served(), good);
@@ -327,7 +327,7 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
     assert_eq!(service.metric("signpost_ledger_up", ISSUER), Some(1.0));
     assert_eq!(map.ledger()["incidents"], Value::Null, "nothing was damaged");
 
-    // It takes requests and does not answer: documents are served as fast as ever.
+    // It accepts requests and does not answer: documents are served as fast as before.
     proxy.script([Rule::new(Action::Delay(Duration::from_mins(2))).path_contains("configmaps")]);
     proxy.forget();
     add("third");
@@ -335,7 +335,7 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
     while proxy.count("GET", "configmaps") < 2 {
         let asked = Instant::now();
         service.get(JWKS).expect_status(200);
-        // A reader that waits for the ledger waits for 10 s.
+        // A request that waited for the ledger would take 10 s.
         assert!(asked.elapsed() < Duration::from_secs(5), "a hanging API server delays readers");
         assert!(started.elapsed() < Duration::from_mins(1), "it is not asked again");
         thread::sleep(Duration::from_millis(50));

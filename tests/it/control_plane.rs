@@ -1,5 +1,5 @@
-//! Several API servers with addresses and host names of their own: the real `EndpointSlice`, the real
-//! identity Leases.
+//! Several API servers with their own addresses and host names: the real `EndpointSlice`, the real identity
+//! Leases.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::support::pki::KeyFiles;
 use crate::support::signpost::Signpost;
 
 const ISSUER: &str = "https://oidc.example/cluster";
-/// How soon a new key must be public after the API server that signs with it can answer with it.
+/// Time limit from the first answer of an API server with a new signing key until that key is public.
 const PUBLIC_WITHIN: Duration = Duration::from_secs(2);
 
 struct World {
@@ -27,7 +27,7 @@ struct World {
     plane: ControlPlane,
 }
 
-/// A key, and the ID that OpenSSL gives it.
+/// A key, and the ID that OpenSSL computes.
 #[derive(Clone)]
 struct Key {
     files: KeyFiles,
@@ -48,7 +48,7 @@ impl World {
         Key { files, kid: jwks["keys"][0]["kid"].as_str().expect("a kid").to_owned() }
     }
 
-    /// Knows this key alone and signs with it.
+    /// Uses only this key, for signing and verification.
     fn options(key: &Key) -> Options {
         Options::new(ISSUER, &key.files)
     }
@@ -68,7 +68,7 @@ impl World {
     }
 }
 
-/// With the interval of the default, so that whatever is seen sooner is seen for another reason.
+/// With the default interval, so that anything seen sooner is seen for another reason.
 fn installation(kubeconfig: &Path, more: &Value) -> Installation {
     let mut source = json!({"kind": "api-server", "kubeconfig": kubeconfig});
     source.as_object_mut().expect("it is one").extend(more.as_object().expect("it is one").clone());
@@ -96,8 +96,8 @@ fn state(service: &Service, kid: &str) -> String {
     key["state"].as_str().expect("a word").to_owned()
 }
 
-/// Starts with another key, and says how long after its first answer with it the key was public, and how
-/// long after `lister` had it in the list.
+/// Restarts with another key, and returns how long after its first answer with it the key was public, and how
+/// long after `lister` listed it.
 fn time_until_public(
     server: &mut ApiServer,
     options: Options,
@@ -127,7 +127,7 @@ fn time_until_public(
     })
 }
 
-/// Reads the public JWKS over and over; every key in `owed` must be in it, whatever happens meanwhile.
+/// Reads the public JWKS repeatedly; every key in `owed` must always be in it.
 struct Witness<'a> {
     service: &'a Service,
     owed: Mutex<BTreeSet<String>>,
@@ -199,7 +199,7 @@ fn the_union_is_right_at_every_poll_while_api_servers_restart_join_and_die() {
             let left =
                 eventually("it leaves the list", || (!listed(&first).contains(&second.url())).then_some(()))
                     .1;
-            // It is held for a minute; that it fails is said until then, and its key is listed.
+            // It is kept for a minute and reported as failing until then, and its key is listed.
             assert!(sources(service).contains(&name(&second)));
             assert_eq!(state(service, &b2.kid), "listed");
             let three = BTreeSet::from([name(&first), name(joining)]);
@@ -219,8 +219,8 @@ fn the_union_is_right_at_every_poll_while_api_servers_restart_join_and_die() {
                 witness.looks
             );
             assert!(restarted[0] < PUBLIC_WITHIN, "{restarted:?}");
-            // kube-apiserver lists itself a second and more after its first answer; until then nobody is led
-            // to it.
+            // kube-apiserver lists itself a second and more after its first answer; until then no client
+            // finds it.
             assert!(joined[1] < PUBLIC_WITHIN, "{joined:?}");
         });
     });
@@ -257,7 +257,7 @@ fn a_start_is_noticed_by_its_lease_behind_a_balancer_that_keeps_its_connections_
             let polls = |service: &Service| {
                 service.status()["sources"]["kubernetes https://10.77.0.22:6443"]["answers"].as_u64()
             };
-            // Whoever starts is polled every second for a while, and so are all others.
+            // A started server is polled every second for a while, and so are all others.
             let quiet = Instant::now();
             let mut before = polls(&service);
             eventually("it is polled as seldom as in a quiet hour", || {
@@ -283,7 +283,7 @@ fn api_servers_that_cannot_be_reached_are_no_alarm_while_the_url_answers() {
     inside("control_plane::api_servers_that_cannot_be_reached_are_no_alarm_while_the_url_answers", || {
         let world = World::new();
         let a = world.key("a");
-        // Nothing leads there.
+        // An unreachable address.
         let host = world.plane.host(1).advertising("192.0.2.11");
         let server = ApiServer::start(&world.plane.etcd, on(host, &World::options(&a)));
         let installation = installation(&world.admin(&server), &json!({}));
@@ -300,7 +300,7 @@ fn api_servers_that_cannot_be_reached_are_no_alarm_while_the_url_answers() {
     });
 }
 
-/// What each right is for, and its Role: namespace, name, rule.
+/// The purpose of each permission, and its Role: namespace, name, rule.
 fn roles() -> [(&'static str, &'static str, Value); 3] {
     let rule = |group: &str, resource: &str, verbs: &[&str]| json!([{"apiGroups": [group], "resources": [resource], "verbs": verbs}]);
     [

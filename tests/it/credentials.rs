@@ -1,7 +1,7 @@
-//! The chains of credentials of `docs/targets.md`, from the environment to a store that lets us in.
+//! The credential chains of `docs/targets.md`, from the environment to an accepting store.
 //!
-//! Token and metadata services of clouds cannot be had: a scripted endpoint plays them, as the document
-//! says that each test names. The stores are the real ones, but for Google's.
+//! Token and metadata services of clouds are not available: a scripted endpoint replaces them, following the
+//! document that each test names. The stores are the real ones, except Google's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,11 +27,11 @@ use crate::support::signpost::Signpost;
 
 const WITHIN: Duration = Duration::from_secs(90);
 const ISSUER: &str = "https://oidc.example/credentials";
-/// Those of AWS are never empty; versitygw refuses every other, for it has sessions of its own alone.
+/// Those of AWS are never empty; versitygw rejects any other, because it supports only sessions of its own.
 const SESSION: &str = "";
 const ROLE: &str = "arn:aws:iam::123456789012:role/publisher";
 
-/// An installation that publishes to one target, with a folder of keys to be added to.
+/// An installation that publishes to one target, with a folder of keys.
 struct Scene {
     folder: TempDir,
     installation: Installation,
@@ -62,7 +62,7 @@ impl Scene {
         environment.iter().fold(verb, |verb, (name, value)| verb.env(name, value))
     }
 
-    /// Publishes with this environment and nothing else.
+    /// Publishes with only this environment.
     #[track_caller]
     fn publishes(&self, environment: &[(&str, &str)]) {
         let told = self.verb("sync", environment).finish(WITHIN).expect_code(0);
@@ -89,7 +89,7 @@ fn writes(service: &Service) -> u64 {
     targets.as_object().and_then(|targets| targets.values().next()?["writes"].as_u64()).unwrap_or_default()
 }
 
-/// Over https, which is the only way for some requests; and a file with the certificates of it all.
+/// An https endpoint, which some requests require, and the file with its certificates.
 struct Encrypted {
     nginx: Nginx,
     bundle: PathBuf,
@@ -126,8 +126,8 @@ fn header<'a>(seen: &'a Seen, name: &str) -> Option<&'a str> {
     seen.headers.get(name)?.to_str().ok()
 }
 
-/// A token for Azure Storage as Microsoft Entra makes them, but for its signature, which Azurite does
-/// not read. Source: "Access tokens in the Microsoft identity platform".
+/// A token for Azure Storage as Microsoft Entra issues it, except for its signature, which Azurite does not
+/// check. Source: "Access tokens in the Microsoft identity platform".
 fn entra_token() -> String {
     let now = clock::now().as_second();
     let claims = json!({
@@ -149,7 +149,7 @@ fn workload_identity_reads_its_token_again_when_it_rotates() {
     azurite.create_private_container("oidc");
     let entra = Scripted::start(|seen| {
         assert_eq!(seen.path, "/tenant/oauth2/v2.0/token");
-        // One that has as good as expired is asked for again with the next request.
+        // A token that is about to expire is replaced before the next request.
         let answer = json!({"token_type": "Bearer", "expires_in": 1, "access_token": entra_token()});
         (200, answer.to_string())
     });
@@ -385,7 +385,7 @@ fn a_token_of_the_cluster_is_exchanged_for_one_of_google_and_read_again_when_it_
     gcs.create_bucket("oidc", false);
     gcs.allow_token("of-the-service-account", Role::User);
     let sts = Scripted::start(|seen| {
-        // One that has as good as expired is asked for again with the next request.
+        // A token that is about to expire is replaced before the next request.
         let federated = json!({"access_token": "federated", "expires_in": 1});
         let until = clock::now().to_string();
         let impersonated = json!({"accessToken": "of-the-service-account", "expireTime": until});
@@ -424,7 +424,7 @@ fn a_token_of_the_cluster_is_exchanged_for_one_of_google_and_read_again_when_it_
     assert!(!service.running.stderr().contains("projected-"), "a token in the log");
     service.stop();
 
-    // By way of a service account, from a token in JSON.
+    // Through a service account, from a token in JSON.
     let account =
         "/v1/projects/-/serviceAccounts/publisher@project.iam.gserviceaccount.com:generateAccessToken";
     file["service_account_impersonation_url"] = json!(format!("{}{account}", encrypted.nginx.url()));

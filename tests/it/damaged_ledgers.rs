@@ -1,6 +1,6 @@
-//! A ledger that is deleted, cut off, restored from yesterday or edited by hand, in a file and in a
-//! `ConfigMap`, under a running service and across a restart: nothing leaves the publication that should
-//! not, and the operator is told.
+//! A ledger that is deleted, truncated, restored from an old backup or edited by hand, in a file and in a
+//! `ConfigMap`, under a running service and across a restart: no key wrongly leaves the publication, and the
+//! operator is informed.
 
 use std::{
     fs,
@@ -27,35 +27,35 @@ use crate::support::{
 
 const ISSUER: &str = "https://oidc.example/damaged";
 
-/// What a human or a disk does.
+/// Damage by an operator or a disk.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     Deleted,
     CutOff,
-    /// As it was before the second key came.
+    /// The state before the second key was added.
     Yesterdays,
-    /// An entry is gone.
+    /// An entry is missing.
     Shortened,
-    /// An entry is a tombstone that nobody made.
+    /// An entry is replaced by a forged tombstone.
     Buried,
 }
 
 use Damage::{Buried, CutOff, Deleted, Shortened, Yesterdays};
 
-/// Where the ledger is.
+/// The location of the ledger.
 enum Home<'a> {
     File,
     ConfigMap(ConfigMap<'a>),
 }
 
-/// An installation with a key that every source lists, and one that is only owed any more.
+/// An installation with a key that every source lists, and one that is only retained.
 struct Scene<'a> {
     folder: TempDir,
     s3: S3,
     home: Home<'a>,
     installation: Installation,
     kids: [String; 2],
-    /// The ledger before the second key came.
+    /// The ledger before the second key was added.
     yesterday: String,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Scene<'a> {
         self.folder.path().join("keys").join(name)
     }
 
-    /// Gives the source a key; returns its kid.
+    /// Adds a key to the source; returns its kid.
     fn add(&self, name: &str) -> String {
         let public = KeyFiles::rsa(self.folder.path(), name).public;
         fs::copy(&public, self.key(name)).expect("the folder can be written");
@@ -109,7 +109,7 @@ impl<'a> Scene<'a> {
         serde_json::from_str(&self.ledger_text()).expect("a ledger")
     }
 
-    /// What the targets show.
+    /// The contents of the targets.
     fn published(&self) -> [Vec<String>; 2] {
         let directory = fs::read_to_string(self.folder.path().join("public").join(JWKS)).unwrap_or_default();
         [kids(&self.s3.get(&format!("/oidc/c1/{JWKS}")).text()), kids(&directory)]
@@ -138,7 +138,7 @@ impl<'a> Scene<'a> {
         };
         match &self.home {
             Home::File => {
-                // In one step: half of it would be another damage.
+                // Atomically: a partial write would be another kind of damage.
                 let (file, staged) = (self.installation.ledger_file(), self.folder.path().join("staged"));
                 fs::write(&staged, text).expect("the folder is ours");
                 fs::rename(&staged, &file).expect("both are on one file system");
@@ -154,7 +154,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Waits until the damage is repaired and told: the ledger had so many incidents before.
+    /// Waits until the damage is repaired and reported; `incidents` is the previous number of incidents.
     #[track_caller]
     fn expect_repaired(&self, service: &mut Service, damage: Damage, incidents: usize) {
         let what = match damage {
@@ -192,7 +192,7 @@ fn kids(jwks: &str) -> Vec<String> {
     keys.iter().map(|key| key["kid"].as_str().expect("a kid").to_owned()).collect()
 }
 
-/// Reads what is served as fast as it can, and remembers whether a key was ever missing from it.
+/// Reads the served documents as fast as possible, and records whether a key was ever missing.
 struct Watcher {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<usize>,
@@ -280,7 +280,7 @@ fn a_config_map_that_is_damaged_under_a_running_service_takes_no_key_away() {
     under_a_running_service(&scene, &[Deleted, CutOff, Yesterdays, Shortened, Buried]);
 }
 
-/// The version before lies beside the file.
+/// The previous version lies beside the file.
 #[test]
 fn a_file_that_is_damaged_between_two_runs_takes_no_key_away() {
     let scene = Scene::new(Home::File, Path::new("/nowhere"));
@@ -299,8 +299,8 @@ fn a_config_map_that_is_damaged_between_two_runs_takes_no_key_away() {
     across_a_restart(&scene, &[Deleted, CutOff, Yesterdays, Shortened, Buried]);
 }
 
-/// The whole data directory comes from yesterday: only the targets know better. What they alone show stays
-/// there, is not spread, and the operator is told how to take it back.
+/// The whole data directory is from a backup: only the targets are newer. Keys that only a target has stay
+/// there, are not copied to others, and the operator is told how to adopt them.
 #[test]
 fn a_data_directory_from_yesterday_is_recognised_by_what_the_targets_show() {
     let scene = Scene::new(Home::File, Path::new("/nowhere"));
@@ -328,7 +328,7 @@ fn a_data_directory_from_yesterday_is_recognised_by_what_the_targets_show() {
     assert_eq!(service.stop().code, Some(0));
 }
 
-/// Who may write to a target may write there what he likes, also the sequence.
+/// Whoever may write to a target may forge anything there, including the sequence.
 #[test]
 fn a_sequence_that_somebody_forged_on_a_target_breaks_nothing() {
     let scene = Scene::new(Home::File, Path::new("/nowhere"));

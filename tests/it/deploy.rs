@@ -1,4 +1,4 @@
-//! `deploy/`: what an API server says of the manifests, and what their rights allow.
+//! `deploy/`: whether an API server accepts the manifests, and what their roles allow.
 //!
 //! [`service`] runs the service under them.
 
@@ -20,7 +20,7 @@ use crate::support::kubectl::Kubectl;
 use crate::support::pki::KeyFiles;
 use crate::support::signpost::Signpost;
 
-/// Every kustomization there is, the base first.
+/// Every kustomization, the base first.
 const KUSTOMIZATIONS: [&str; 4] = ["base", "azure", "aws", "google"];
 /// The issuer of the base's configuration.
 const ISSUER: &str = "https://oidc.example.com";
@@ -51,7 +51,7 @@ fn dry_run(kubectl: &Kubectl, kustomization: &str) -> (Vec<Value>, String) {
     kubectl.objects(["apply", "--dry-run=server", "--output=json", "-k", &folder])
 }
 
-/// What the `ReplicaSet` controller would make of a template.
+/// The pod that the `ReplicaSet` controller would create from a template.
 fn pod_of(template: &Value) -> Value {
     let mut pod = template.clone();
     pod["apiVersion"] = json!("v1");
@@ -71,13 +71,13 @@ fn every_manifest_is_accepted_in_a_namespace_that_enforces_restricted() {
     let create = ["create", "--dry-run=server", "-f", "-"];
     for kustomization in KUSTOMIZATIONS {
         let (objects, said) = dry_run(&kubectl, kustomization);
-        // Pod security warns of Deployments, and refuses Pods alone.
+        // Pod Security only warns about Deployments, and rejects only Pods.
         assert_eq!(said, "", "{kustomization}");
         let pod = pod_of(&deployment(&objects)["spec"]["template"]);
         kubectl.feed(create, &pod.to_string()).expect_code(0);
     }
 
-    // It is enforced, and every word in the manifest about it is needed.
+    // Pod Security is enforced, and every security setting of the manifest is required.
     let (objects, _) = dry_run(&kubectl, "base");
     let pod = pod_of(&deployment(&objects)["spec"]["template"]);
     for (pointer, member) in [
@@ -104,7 +104,7 @@ fn every_configuration_in_deploy_is_accepted() {
     }
 }
 
-/// What kubeadm makes of its configuration and of the patch, as far as arguments go.
+/// The arguments that kubeadm generates from its configuration and the patch.
 #[test]
 fn the_patch_for_kubeadm_leaves_arguments_that_fit_the_signer() {
     let read = |name: &str| fs::read_to_string(folder("signer").join(name)).expect("it is there");
@@ -156,7 +156,7 @@ fn what_a_signer_needs_is_accepted_by_an_api_server() {
     }
 }
 
-/// The rules that a service account has in a namespace, less those that every one has.
+/// The permissions of a service account in a namespace, without those that every one has.
 fn rules(server: &ApiServer, namespace: &str) -> BTreeSet<String> {
     let of = |account: &str| {
         let token = server.token(NAMESPACE, account, &[], 600);
@@ -203,7 +203,7 @@ fn the_rights_are_these_and_no_others() {
         assert_eq!(rules(&server, namespace), expected.into_iter().collect(), "in {namespace}");
     }
 
-    // The same by trying: what a rule would allow if it were a little wider.
+    // Checks the same by requests that slightly wider rules would allow.
     let token = server.token(NAMESPACE, "signpost", &[], 3600);
     let object = json!({"metadata": {"name": "x"}});
     let token_request = json!({"spec": {"audiences": ["x"], "expirationSeconds": 600}});

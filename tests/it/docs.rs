@@ -1,4 +1,4 @@
-//! The documentation says what the program does: whatever in it can be checked is checked.
+//! Checks that the documentation agrees with the program, wherever this can be checked.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,7 +37,7 @@ fn every_call_of_signpost_is_one_that_it_understands() {
         }
         for call in shell::mentioned(&page) {
             seen += 1;
-            // Running text may speak of a verb without all that it needs.
+            // Running text may mention a command without all its required arguments.
             let incomplete = [
                 ErrorKind::MissingRequiredArgument,
                 ErrorKind::MissingSubcommand,
@@ -131,7 +131,7 @@ fn the_reference_of_the_configuration_is_fresh() {
     is_fresh("docs/configuration.md", &fresh);
 }
 
-/// Writes the page instead, when it is told to.
+/// Writes the page instead, on request.
 #[track_caller]
 fn is_fresh(page: &str, fresh: &str) {
     let path = root().join(page);
@@ -165,8 +165,8 @@ fn every_check_that_is_named_exists() {
     }
 }
 
-/// What the flow from a token of a cluster to one of Entra can meet, whether a look from outside foresees it or
-/// not: from the pages and the reports of people that the checks rest on.
+/// Codes that can occur when a cluster's token is exchanged for one of Entra, whether an external check
+/// predicts them or not: from the pages and user reports that the checks are based on.
 const CODES: [u32; 70] = [
     // The request, the tenant, the client.
     900_023, 90_002, 5_000_224, 50_049, 900_382, 900_432, 900_439, 700_016, 700_011, 7_000_112, 50_020,
@@ -182,7 +182,7 @@ const CODES: [u32; 70] = [
     530_032, 50_076, 50_005, 50_196,
 ];
 
-/// Codes and last cell of each row that leads from codes to a cure.
+/// Codes and last cell of each row that leads from codes to a remedy.
 fn cures() -> Vec<(Vec<String>, String)> {
     let entra = page("docs/entra.md");
     let rows = entra.text.lines().filter(|line| line.starts_with("| AADSTS"));
@@ -207,8 +207,8 @@ fn every_code_that_this_flow_can_meet_has_one_row() {
     assert_eq!(expected, rows.into_keys().collect());
 }
 
-/// A reader of a code runs a command that stands at the top of the page, and finds the check of the row in its
-/// report: the check predicts that code or one of its family, and the report has the fix.
+/// The commands at the top of the page work, and the check of each row predicts that code or one of its
+/// family, with the remedy in its report.
 #[test]
 fn every_code_of_entra_leads_to_its_checks_and_they_to_it() {
     let is_of_family = |code: &str, other: &str| code.starts_with(other) || other.starts_with(code);
@@ -232,7 +232,7 @@ fn every_code_of_entra_leads_to_its_checks_and_they_to_it() {
             assert!(leads_back, "{codes:?} leads to {id}, which does not predict any of them");
         }
     }
-    // No more than two commands, which `every_call_of_signpost_is_one_that_it_understands` tries.
+    // At most two commands, which `every_call_of_signpost_is_one_that_it_understands` tries.
     let commands = &page("docs/entra.md").blocks[0].text;
     assert!(commands.lines().count() == 2 && commands.starts_with("signpost verify "), "{commands}");
 }
@@ -284,7 +284,7 @@ fn every_decision_that_is_named_exists_and_is_listed() {
 
 #[test]
 fn every_variable_of_the_environment_is_read() {
-    /// Of `az`; one that is read under a name of `object_store`; and two that are told not to be read.
+    /// One of `az`; one that is read under a name of `object_store`; and two that are documented as ignored.
     const OF_OTHERS: [&str; 4] =
         ["AZURE_CONFIG_DIR", "AZURE_STORAGE_KEY", "AWS_PROFILE", "AZURE_STORAGE_CONNECTION_STRING"];
     let mut read = BTreeSet::new();
@@ -314,7 +314,7 @@ fn every_variable_of_the_environment_is_read() {
     }
 }
 
-/// Where the README lets the newcomer's clone lie.
+/// The location of the clone in the README.
 const CLONE: &str = "/home/ada/signpost";
 
 #[test]

@@ -1,8 +1,8 @@
-//! `signpost verify` and the twin of Entra, who know nothing of each other, say the same.
+//! `signpost verify` and the independent twin of Entra reach the same verdicts.
 //!
-//! Both read the same documents, in situations that are made wrong in one way or in several. Where the twin
-//! rests on a choice of its own, because no document speaks (`docs/entra.md`), the judges may be stricter.
-//! What they accept, the twin accepts everywhere.
+//! Both read the same documents, in situations with one or more faults. Where the twin makes a choice of its
+//! own, because no document defines the behaviour (`docs/entra.md`), the product may be stricter. Whatever it
+//! accepts, the twin accepts too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -48,9 +48,9 @@ use situation::{HOST, Keys, Situation, Trust};
 const WITHIN: Duration = Duration::from_mins(1);
 const PAIRS: usize = 300;
 const TRIPLES: usize = 150;
-/// So many situations go through the program too; a process each is too slow for all.
+/// Number of situations that are also checked by the program; a process for each would be too slow.
 const PROGRAMS: usize = 40;
-/// Entra has one text for each of these, and no document says which it takes when.
+/// Entra has one text for each of these, and no document says which code applies when.
 const OF_ONE_TEXT: [&[u64]; 4] = [
     &[501_661, 90_061, 50_166],
     &[700_222, 700_226, 700_227, 700_229, 700_236],
@@ -58,18 +58,18 @@ const OF_ONE_TEXT: [&[u64]; 4] = [
     &[700_213, 7_002_137],
 ];
 
-/// Faults that time alone makes worse, or mends.
+/// Faults that time alone worsens or repairs.
 const OF_THE_MOMENT: [&str; 3] = ["not yet valid", "valid in a moment", "soon to expire"];
 
-/// A fault, by its place in the table, and its variant.
+/// A fault, by its index in the table, and its variant.
 type Choice = (usize, usize);
 
-/// What was set up, and what both said.
+/// A situation, and both verdicts.
 struct Compared {
     what: String,
     choices: Vec<Choice>,
     twin: Answer,
-    /// What the twin answers when the credential is made to match the token.
+    /// The twin's answer when the credential is made to match the token.
     beyond: Answer,
     report: VerificationReport,
     /// The same, with the only credential given by flags.
@@ -103,7 +103,7 @@ fn the_judges_agree_with_the_twin_of_entra() {
     });
 }
 
-/// Nothing wrong, each fault alone in each variant, and pairs and triples of different faults.
+/// No fault, each fault alone in each variant, and pairs and triples of different faults.
 fn situations() -> Vec<Vec<Choice>> {
     let alone =
         FAULTS.iter().enumerate().flat_map(|(fault, it)| (0..it.variants).map(move |n| vec![(fault, n)]));
@@ -119,7 +119,7 @@ fn situations() -> Vec<Vec<Choice>> {
     all
 }
 
-/// Asks both in every situation.
+/// Compares both verdicts in every situation.
 fn compare(choices: &[Vec<Choice>]) -> (Vec<Compared>, InProcess, Nginx) {
     let (keys, now) = (Keys::generate(), clock::now());
     let situations: Vec<_> = choices
@@ -199,7 +199,7 @@ async fn judged(
     stranger: &RelyingParty,
 ) -> (VerificationReport, Option<VerificationReport>) {
     let expected = Expectation::default();
-    // That of the twin, however long the others before have taken.
+    // The twin's time, however long the previous situations have taken.
     let now = jiff::Timestamp::from_second(situation.now).expect("a time of this century");
     let mut evidence = Evidence::none(now);
     evidence.token = Some(UnverifiedToken::parse(token));
@@ -237,7 +237,7 @@ impl Trust {
     }
 }
 
-/// One code for all that have one text.
+/// One code for all that share one text.
 fn family(code: u64) -> u64 {
     OF_ONE_TEXT.iter().find(|codes| codes.contains(&code)).map_or(code, |codes| codes[0])
 }
@@ -246,13 +246,13 @@ fn families(codes: &[u32]) -> impl Iterator<Item = u64> {
     codes.iter().map(|&code| family(code.into()))
 }
 
-/// What would answer: violated rules that lead to an answer of Entra, not those that are ours.
+/// The findings that lead to an answer of Entra, without our own rules.
 fn refusals(report: &VerificationReport) -> impl Iterator<Item = &Finding> {
     report.findings.iter().filter(|it| it.level == Level::Error && !it.predicted_codes.is_empty())
 }
 
 impl Compared {
-    /// Where the judges and the twin differ; nothing is agreement.
+    /// The differences between the product and the twin; empty means agreement.
     fn disagreements(&self, alone: &BTreeMap<Choice, &Compared>) -> Vec<String> {
         let twin = self.twin.code.map(family);
         let is_decided = self.twin.undocumented.is_empty();
@@ -293,24 +293,23 @@ impl Compared {
         found.into_iter().map(say).collect()
     }
 
-    /// The codes that the twin has for this situation, for each of its faults alone, and behind the
-    /// credential.
+    /// The twin's codes for this situation, for each of its faults alone, and with a matching credential.
     fn explained(&self, alone: &BTreeMap<Choice, &Compared>) -> BTreeSet<u64> {
         let faults: Vec<_> = self.choices.iter().map(|choice| alone[choice]).collect();
         let besides = self.choices.iter().flat_map(|(fault, _)| FAULTS[*fault].besides).copied();
         let answers = faults.iter().copied().chain([self]).flat_map(|it| [it.twin.code, it.beyond.code]);
-        // What the judges make of an open question alone, they may make of it here.
+        // An open question may have the same verdict here as alone.
         let open = faults.iter().filter(|it| !it.twin.undocumented.is_empty());
         let open = open.flat_map(|it| refusals(&it.report)).flat_map(|it| families(it.predicted_codes));
         answers.flatten().map(family).chain(besides).chain(open).collect()
     }
 
-    /// Whether a minute later something else is true: the program has no clock but that of the machine.
+    /// Whether the verdict changes within a minute: the program uses the machine's clock.
     fn is_of_the_moment(&self) -> bool {
         self.choices.iter().any(|(fault, _)| OF_THE_MOMENT.contains(&FAULTS[*fault].name))
     }
 
-    /// How the program judges otherwise than the function within.
+    /// The difference between the program's verdict and the function's.
     fn differs_from_the_program(&self, nginx: &Nginx) -> Option<String> {
         let folder = TempDir::new().expect("a temporary folder");
         let file = |name: &str, text: String| {
@@ -318,7 +317,7 @@ impl Compared {
             fs::write(&file, text).expect("the folder can be written");
             file.to_str().expect("text").to_owned()
         };
-        // As a kubelet writes it: a line break behind it would be told.
+        // As a kubelet writes it: a trailing line break would be reported.
         let token = file("token", self.token.clone());
         let credentials = self.credentials.iter().map(|it| {
             json!({"name": "credential", "issuer": it.issuer, "subject": it.subject, "audiences": [it.audience]})

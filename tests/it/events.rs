@@ -1,4 +1,4 @@
-//! Kubernetes Events, at a real API server: what they say, how few they are, and that nobody needs them.
+//! Kubernetes Events at a real API server: their contents, their number, and independence from them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -73,7 +73,7 @@ impl World {
         );
     }
 
-    /// The way of the service account to `url`.
+    /// A kubeconfig of the service account for `url`.
     fn kubeconfig(&self, url: &str) -> std::path::PathBuf {
         let file = self.folder.path().join("kubeconfig");
         let token = self.server.token("signpost", "signpost", &[], 3600);
@@ -81,14 +81,14 @@ impl World {
         file
     }
 
-    /// The Events as an administrator finds them, by reason.
+    /// The Events that an administrator sees, by reason.
     fn events(&self, reason: &str) -> Vec<Value> {
         let mut list = self.server.admin_request("GET", EVENTS).answer().expect_status(200).json();
         let items = list["items"].as_array_mut().expect("a list").drain(..);
         items.filter(|event| event["reason"] == reason).collect()
     }
 
-    /// An installation that tells Events of the pod.
+    /// An installation that sends Events about the pod.
     fn installation(&self, keys: &Path) -> Installation {
         let settings = json!({
             "sources": [files(&[keys])],
@@ -133,7 +133,7 @@ fn a_change_of_keys_and_a_failure_are_events_about_the_pod() {
         assert_eq!(event["series"], Value::Null);
     }
 
-    // As `kubectl describe pod` asks.
+    // The query of `kubectl describe pod`.
     std::fs::remove_dir_all(&drop_in).expect("the folder can be written");
     let described =
         format!("/api/v1/namespaces/signpost/events?fieldSelector=involvedObject.uid={}", world.uid);
@@ -149,7 +149,7 @@ fn a_change_of_keys_and_a_failure_are_events_about_the_pod() {
     });
 }
 
-/// The count of a series is told once a minute.
+/// The count of a series is updated once a minute.
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures are wanted")]
 fn a_thousand_flaps_are_two_events_with_a_count() {

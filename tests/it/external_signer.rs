@@ -1,5 +1,5 @@
-//! kube-apiserver signs through `signpost signer`: what upstream's own tests ask of an external signer, and
-//! what happens to tokens while keys change, signers die and disks are full.
+//! kube-apiserver signs through `signpost signer`: upstream's own tests of an external signer, and the effect
+//! on tokens while keys change, signers die and disks are full.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -48,7 +48,7 @@ fn kube_apiserver_waits_for_its_signer_and_then_has_tokens_for_itself_and_when_i
     let mut server = ApiServer::stopped(&etcd, signer.options());
     let begun = Instant::now();
     server.begin(signer.options());
-    // A signer that is late by three seconds.
+    // The signer starts three seconds late.
     eventually("it is late", || (begun.elapsed() > Duration::from_secs(3)).then_some(()));
     assert!(server.admin_request("GET", "/readyz").send().is_err(), "nobody can have told it a key");
     signer.restart();
@@ -98,7 +98,7 @@ fn a_rotation_and_a_revocation_need_no_restart_and_cost_no_live_token() {
 
     signer.revoke(&second);
     eventually("nobody lists it any more", || (!kids(&server).contains(&second)).then_some(()));
-    // The API server remembers what it accepted for ten seconds.
+    // The API server caches accepted tokens for ten seconds.
     eventually("its tokens are refused", || (!is_accepted(&server, &new, OTHERS)).then_some(()));
     assert!(is_accepted(&server, &old, OTHERS), "another key signed it");
     assert!(is_accepted(&server, &token(&server, ISSUER), ISSUER));
@@ -114,7 +114,8 @@ fn metric(server: &ApiServer, name: &str) -> f64 {
     values.map(|value| value.parse::<f64>().expect("a number")).sum()
 }
 
-/// `test/integration/serviceaccount/external_jwt_signer_test.go` and `TestCompleteForServiceAccount` upstream.
+/// `test/integration/serviceaccount/external_jwt_signer_test.go` and `TestCompleteForServiceAccount`
+/// upstream.
 #[test]
 fn kube_apiserver_takes_a_set_for_new_exactly_when_it_is_and_caps_tokens_as_the_signer_says() {
     let etcd = Etcd::start();
@@ -136,7 +137,7 @@ fn kube_apiserver_takes_a_set_for_new_exactly_when_it_is_and_caps_tokens_as_the_
     signer.order(&signer.standby());
     eventually("the next standby is a change", || (changed() > quiet).then_some(()));
 
-    // The account itself comes with a token, and one for longer than the signer signs is cut.
+    // Creating the account also issues a token, and a lifetime over the signer's limit is cut.
     let body = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"audiences": [ISSUER], "expirationSeconds": 7 * 24 * 3600},
@@ -168,7 +169,7 @@ fn tokens_go_on_through_a_signer_that_is_killed_again_and_again() {
         if round == 3 {
             signer.order(&second);
         }
-        // In the middle of whatever it does.
+        // Killed at an arbitrary moment.
         let asked = Instant::now();
         while asked.elapsed() < Duration::from_millis(37 * round) {
             tokens.push(token(&server, OTHERS));
@@ -180,12 +181,13 @@ fn tokens_go_on_through_a_signer_that_is_killed_again_and_again() {
     for token in &tokens {
         assert!(is_accepted(&server, token, OTHERS), "{:?}", header(token));
     }
-    // One that died between making a key and recording it has a key more, which has signed nothing.
+    // A signer that died between generating a key and recording it has an additional key, which has signed
+    // nothing.
     let needed = BTreeSet::from([first, second, signer.standby()]);
     eventually("all are known", || kids(&server).is_superset(&needed).then_some(()));
 }
 
-/// Its API server answers everything but this: whoever looks at the API server looks at the wrong place.
+/// Its API server answers everything except token requests, so the hint must not name the API server.
 #[test]
 fn where_the_signer_is_away_it_is_named_and_not_the_api_server() {
     let etcd = Etcd::start();
@@ -345,14 +347,14 @@ fn what_is_lost_of_a_keyring_costs_no_live_token() {
     signer.order(&first);
     let mut tokens = vec![token(&server, OTHERS)];
 
-    // The journal: the key is kept, and the order that still stands is obeyed.
+    // The journal: the key is kept, and the order that still stands is followed.
     signer.kill();
     fs::remove_file(signer.keys().join("signer.json")).expect("it is there");
     signer.restart();
     assert_eq!(signer.signing(), first);
     tokens.push(token(&server, OTHERS));
 
-    // The private key: another one signs, for the API server alone.
+    // The private key: another one signs, only for the API server.
     signer.kill();
     fs::remove_file(signer.keys().join(format!("{first}.pem"))).expect("it is there");
     signer.restart();
@@ -363,7 +365,7 @@ fn what_is_lost_of_a_keyring_costs_no_live_token() {
         assert!(is_accepted(&server, token, OTHERS), "its public key is kept");
     }
     assert!(signer.announcement()["keys"][&first]["stage"].get("retired").is_some());
-    // A write that a crash left half done.
+    // A write that a crash has truncated.
     signer.kill();
     let half = signer.keys().join(".half.pem.tmp");
     fs::write(&half, "-----BEGIN PRIVATE KEY-----").expect("it is ours");

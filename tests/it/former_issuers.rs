@@ -1,4 +1,4 @@
-//! An issuer is moved: the documents of the old one stay, with the same keys, and the ledger goes on.
+//! An issuer is moved: the documents of the previous one stay, with the same keys, and the ledger continues.
 
 use std::{fs, path::Path};
 
@@ -19,7 +19,7 @@ use crate::support::{
 const OLD: &str = "https://old.example/cluster";
 const NEW: &str = "https://new.example/c2";
 
-/// A document under the path of an issuer, asked for by its name.
+/// A document of an issuer, requested by the issuer's host name.
 fn served(service: &Service, issuer: &str, document: &str) -> Value {
     let (host, path) = issuer.trim_start_matches("https://").split_once('/').expect("a path");
     let url = format!("http://{}/{path}/{document}", service.address());
@@ -65,7 +65,7 @@ fn a_moved_issuer_goes_on_with_its_ledger_and_the_documents_of_the_old_one_stay(
         let lineage: Value = serde_json::from_str(&lineage).expect("JSON");
         assert_eq!(keys["keys"].as_array().expect("keys").len(), 2);
 
-        // Today it has another name.
+        // The issuer is renamed.
         installation.rename(NEW);
         installation.configure(&with(json!({
             "sources": [files(&[&stays])],
@@ -97,7 +97,7 @@ fn a_moved_issuer_goes_on_with_its_ledger_and_the_documents_of_the_old_one_stay(
         assert_eq!(service.metric("signpost_previous_issuer", OLD), Some(1.0));
         service.stop();
 
-        // The operator thinks better of it, and yesterday's file is back.
+        // The operator restores the previous configuration.
         installation.rename(OLD);
         installation.configure(&with(json!({
             "sources": [files(&[&stays])],
@@ -106,14 +106,14 @@ fn a_moved_issuer_goes_on_with_its_ledger_and_the_documents_of_the_old_one_stay(
         })));
         installation.sync().expect_code(0);
         assert_eq!(published(&place("old"), JWKS), keys);
-        // And one day he drops the former one: its documents stay where they are.
+        // The operator removes the previous issuer: its documents stay where they are.
         installation.configure(&with(json!({"sources": [files(&[&stays])], "targets": old_targets})));
         installation.sync().expect_code(0);
         assert_eq!(published(&place("new"), JWKS), keys);
     }
 }
 
-/// The new name is published first, then kube-apiserver signs with it, and accepts the old one on.
+/// The new name is published first, then kube-apiserver signs with it, and still accepts the old one.
 #[test]
 fn an_api_server_may_name_the_former_issuer_until_it_is_switched() {
     let folder = TempDir::new().expect("a temporary folder");

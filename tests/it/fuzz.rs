@@ -1,4 +1,4 @@
-//! What others write, damaged: the targets of `make fuzz`, on stable Rust, briefly and always in the same way.
+//! Damaged external inputs: the targets of `make fuzz`, on stable Rust, briefly and reproducibly.
 
 use std::{fs, panic, path::PathBuf};
 
@@ -11,9 +11,9 @@ mod targets;
 
 /// Mutations of each target: a few seconds of an unoptimised build.
 const MUTATIONS: usize = 1000;
-/// So many mutations are accepted at least, and so many refused.
+/// Least number of accepted and of rejected mutations.
 const FEW: usize = 10;
-/// Largest corpus of a target, in bytes: what finds nothing new is not kept.
+/// Largest corpus of a target, in bytes: inputs without new coverage are not kept.
 const MAX_CORPUS: usize = 8192;
 
 #[test]
@@ -95,7 +95,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz")
 }
 
-/// The files with their names, in an order that is always the same.
+/// The files with their names, in a fixed order.
 fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     let files = fs::read_dir(folder().join("corpus").join(name)).expect("every target has a corpus");
     let mut files: Vec<_> = files
@@ -106,7 +106,7 @@ fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// What a reader may look for, as libFuzzer has it: a text in quotes in each line.
+/// The dictionary of libFuzzer: a quoted text in each line.
 fn words() -> Vec<Vec<u8>> {
     let text = fs::read_to_string(folder().join("words.txt")).expect("it is there");
     let word = |line: &str| serde_json::from_str::<String>(line).expect("a text in quotes").into_bytes();

@@ -1,11 +1,11 @@
-//! Code that a tool wrote is what the tool would write today.
+//! Checks that generated code is up to date.
 
 use std::path::Path;
 use std::{env, fs};
 
 use tempfile::TempDir;
 
-/// `make generated` writes it anew.
+/// `make generated` updates it.
 #[test]
 fn the_code_of_the_signers_protocol_is_fresh() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! What the Dockerfile says agrees with the rest of the project. `tests/image/check` runs its result.
+//! Checks the Dockerfile against the rest of the project. `tests/image/check` runs its result.
 
 use std::{fs, path::Path};
 
@@ -50,7 +50,7 @@ fn the_image_runs_as_a_number_that_is_not_root_and_starts_no_shell() {
     assert!(dockerfile.contains("cargo build --release --locked --bin signpost"));
 }
 
-/// What follows `key` at the start of the one line that begins with it.
+/// The rest of the one line that begins with `key`.
 #[track_caller]
 fn value<'a>(text: &'a str, key: &str) -> &'a str {
     let mut values = text.lines().filter_map(|line| line.strip_prefix(key));

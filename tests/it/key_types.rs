@@ -1,4 +1,4 @@
-//! Keys of another type than the default: kube-apiserver, relying parties and a rotation take them.
+//! Key types other than the default: kube-apiserver, relying parties and a rotation accept them.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ fn algorithm(token: &str) -> String {
     header["alg"].as_str().expect("an algorithm").to_owned()
 }
 
-/// `None`: the signer is not ready for others yet.
+/// `None`: the signer is not ready for external audiences yet.
 fn try_token(server: &ApiServer) -> Option<String> {
     let body = json!({
         "apiVersion": "authentication.k8s.io/v1",
@@ -58,7 +58,7 @@ fn kube_apiserver_mints_and_accepts_tokens_that_are_signed_with_es256() {
     create_account(&server);
     let kid = signer.signing();
     signer.order(&kid);
-    // Every signature has this length, also when one of its numbers is short: one in 128 is.
+    // Every signature has this length, also with a leading zero byte: one in 128 has one.
     for _ in 0..20 {
         let token = try_token(&server).expect("the key is ready");
         let [header, _, signature] = segments(&token);

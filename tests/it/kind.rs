@@ -1,6 +1,6 @@
-//! `kind/up` and `kind/down`, in all that needs no container engine.
+//! `kind/up` and `kind/down`, in all steps that need no container engine.
 //!
-//! kind's own code says what it would make of the rendered configuration, and a real kube-apiserver is
+//! kind's own code shows what it would make of the rendered configuration, and a real kube-apiserver is
 //! started with exactly that.
 
 use std::{
@@ -37,7 +37,7 @@ fn what_is_published_before_the_cluster_exists_verifies_its_first_token() {
     let public = kind.folder.path().join("public");
     fs::create_dir(&public).expect("the folder can be written");
     let nginx = Nginx::start(&[("/kind/", Location::Folder(public.clone()))]);
-    // As Azure names a static website, and to the letter in every token.
+    // In the form of an Azure static website, and exactly as in every token.
     let issuer = format!("{}/kind/", nginx.url());
     let target = public.to_str().expect("a temporary folder is UTF-8");
     let arguments = ["--issuer", &issuer, "--target", target, "--only"];
@@ -49,7 +49,7 @@ fn what_is_published_before_the_cluster_exists_verifies_its_first_token() {
     let etcd = Etcd::start();
     let server = ApiServer::start(&etcd, kind.plan("v1.37.0").api_server_options());
 
-    // Not a byte of what the cluster says of itself differs from what was published without it.
+    // The cluster's own documents equal byte by byte those published without it.
     assert_eq!(server.discovery().expect_status(200).body, before_the_cluster.0);
     assert_eq!(server.jwks().expect_status(200).body, before_the_cluster.1);
     server.create_service_account("default", "default");
@@ -63,14 +63,14 @@ fn what_is_published_before_the_cluster_exists_verifies_its_first_token() {
     let review = server.review(&token, &[]);
     assert_eq!(review["authenticated"], Value::Null, "an exchange token is let in: {review}");
 
-    // The last step of `up`, which finds the cluster under the context that kind would have made.
+    // The last step of `up`, which finds the cluster under the context that kind would have created.
     let kubeconfig = kind.kubeconfig(&server);
     let mut verify = kind.command("up", arguments.into_iter().chain(["verify"]));
     verify.env("KUBECONFIG", &kubeconfig).env("SSL_CERT_FILE", nginx.ca_file());
     let verified = finish(&mut verify).expect_code(0);
     assert!(verified.stdout.contains("accepted"), "{verified:?}");
 
-    // And what it says to do next works as it is pasted.
+    // The printed next step works when pasted.
     let advice = verified.stderr.lines().last().expect("advice").trim();
     let sync = finish(kind.clean("bash").args(["-c", advice]).env("KUBECONFIG", &kubeconfig)).expect_code(0);
     assert!(sync.stdout.contains("unchanged"), "{sync:?}");
@@ -88,7 +88,7 @@ fn every_kubeadm_gets_the_flags_and_the_directory_of_the_keys() {
         assert_eq!(mount["hostPath"].as_str().map(Path::new), Some(kind.keys().as_path()));
         assert_eq!(mount["readOnly"], true);
         let mut api_server = plan.arguments("apiServer");
-        // Kind's own; empty unless somebody asks for more.
+        // Kind's default; empty unless configured.
         assert_eq!(api_server.remove("runtime-config").as_deref(), Some(""));
         let expected = [
             ("service-account-issuer", ISSUER),
@@ -115,7 +115,7 @@ fn up_again_changes_nothing_and_never_shows_the_key() {
     let before = contents();
     let key = kind.keys().join("sa.key");
     assert_eq!(mode(&key), 0o600);
-    // Somebody copied it about and lost its mode.
+    // A copy has lost its mode.
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("it is ours");
     fs::set_permissions(kind.keys(), fs::Permissions::from_mode(0o755)).expect("it is ours");
 
@@ -124,7 +124,7 @@ fn up_again_changes_nothing_and_never_shows_the_key() {
     assert_eq!(contents(), before);
     assert_eq!(mode(&key), 0o600);
     assert_eq!(mode(&kind.keys()), 0o700);
-    // Whoever serves it must be able to read it.
+    // A web server must be able to read it.
     assert_eq!(mode(&kind.folder.path().join("home/public").join(JWKS)), 0o644);
     assert!(second.stdout.contains("unchanged"), "{second:?}");
     // The first six lines are the modulus, which is public; the private exponent follows.
@@ -154,7 +154,7 @@ fn a_key_that_the_cluster_could_not_verify_is_not_published() {
 fn a_cluster_keeps_the_issuer_that_it_was_created_with() {
     let kind = Kind::new();
     kind.up(["--only", "keys,publish,config"]).expect_code(0);
-    // What the step `cluster` leaves behind.
+    // The result of the step `cluster`.
     fs::copy(kind.state().join("cluster.yaml"), kind.state().join("cluster.created.yaml")).expect("a copy");
     kind.up(["--only", "keys,publish,config"]).expect_code(0);
     let refused = kind.run("up", ["--issuer", "https://other.example", "--target", "public"]).expect_code(2);
@@ -171,7 +171,8 @@ fn down_keeps_the_keys_unless_told_otherwise() {
     kind.run("down", ["--delete-keys"]).expect_code(0);
     assert!(!kind.keys().exists());
 
-    // The ledger stayed: the old key's tokens may live on, so it is still published beside the new one.
+    // The ledger stayed: tokens of the old key may still be valid, so it is still published beside the new
+    // one.
     kind.up(["--only", "keys,publish"]).expect_code(0);
     let jwks = fs::read(kind.folder.path().join("home/public").join(JWKS)).expect("it is published");
     let jwks: Value = serde_json::from_slice(&jwks).expect("JSON");
@@ -215,7 +216,7 @@ fn wrong_arguments_of_up_are_refused_with_a_hint() {
     }
 }
 
-/// The cluster of the guides: key and documents were made and uploaded by hand.
+/// The cluster of the guides: key and documents were created and uploaded by hand.
 #[test]
 fn documents_that_were_uploaded_by_hand_are_taken_over_with_their_keys() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -242,8 +243,7 @@ fn documents_that_were_uploaded_by_hand_are_taken_over_with_their_keys() {
          \"id_token_signing_alg_values_supported\": [\"RS256\"]\n}}\n"
     );
     azurite.put(&format!("oidc/{DISCOVERY}"), "application/json", by_hand);
-    // A key of the cluster before this one, whose tokens may still be about: nobody knows it but the
-    // target.
+    // A key of the previous cluster, whose tokens may still be valid: only the target has it.
     let mut jwks = server.jwks().expect_status(200).json();
     let earlier = KeyFiles::rsa(folder.path(), "earlier");
     let kind = Kind::new();
@@ -302,8 +302,8 @@ fn documents_that_were_uploaded_by_hand_are_taken_over_with_their_keys() {
     let again = sync().expect_code(0);
     assert!(again.stdout.contains("unchanged"), "{again:?}");
 
-    // The next cluster is made by `kind/up`, with the same key and ledger. It no longer lets in tokens
-    // that are for Microsoft.
+    // `kind/up` creates the next cluster, with the same key and ledger. It no longer accepts tokens for
+    // Microsoft's audience.
     assert_eq!(server.review(&token, &[])["authenticated"], true);
     fs::create_dir_all(kind.keys()).expect("the folder can be written");
     fs::copy(&key, kind.keys().join("sa.key")).expect("it can be copied");
@@ -321,7 +321,7 @@ fn documents_that_were_uploaded_by_hand_are_taken_over_with_their_keys() {
     }
 }
 
-/// A home, and below it the state of clusters, for scripts that run as a person would run them.
+/// A home with the state of clusters, for scripts that run as a user would run them.
 struct Kind {
     folder: TempDir,
 }
@@ -387,11 +387,11 @@ impl Kind {
     }
 }
 
-/// What kind makes of a configuration.
+/// kind's plan for a configuration.
 struct Plan(Value);
 
 impl Plan {
-    /// The arguments of a component, in either form that kubeadm has for them.
+    /// The arguments of a component, in either form of kubeadm.
     fn arguments(&self, component: &str) -> BTreeMap<String, String> {
         let text = |value: &Value| value.as_str().expect("an argument is text").to_owned();
         match &self.0["clusterConfiguration"][component]["extraArgs"] {

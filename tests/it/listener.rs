@@ -1,4 +1,4 @@
-//! How long connections last, how many there may be, and how they end with the process.
+//! Connections of the public listener: their lifetime, their number, and their end with the process.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -23,7 +23,7 @@ const ISSUER: &str = "https://oidc.example/cluster";
 const PATH: &str = "/cluster/openid/v1/jwks";
 /// `FIRST_REQUEST` and `HANDSHAKE` of the listener.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a busy machine adds to any time.
+/// Tolerance for a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
 
 struct Scene {
@@ -67,7 +67,7 @@ fn a_peer_that_says_nothing_or_not_enough_is_cut_off() {
     let (plain, encrypted) = (Scene::new(json!({}), false), Scene::new(json!({}), true));
     let (plain_service, encrypted_service) =
         (plain.installation.run_until_ready(), encrypted.installation.run_until_ready());
-    // Half of HTTP/2's preface, all of it, a TLS record that never ends.
+    // Half of HTTP/2's preface, all of it, a TLS record without end.
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let settings = [&preface[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
     let cases: [(&Service, &[u8]); 6] = [
@@ -142,7 +142,7 @@ fn a_process_without_file_descriptors_recovers_and_does_not_spin() {
     let used = cpu(&service) - before;
     assert!(used < 50, "it has used {used} hundredths of a second");
     assert!(service.running.is_running());
-    // In this order: a connection that ends while there is no more room makes room for one.
+    // In this order: a connection that ends over the limit makes room for one.
     limit(most);
     drop(streams);
     service.until("it answers again", |service| {
@@ -163,7 +163,7 @@ fn a_service_takes_all_the_open_files_that_it_may_have() {
     assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["512", "512"]);
 }
 
-/// CPU time that the process has used: fields 14 and 15 of `/proc/PID/stat`, in hundredths of a second.
+/// CPU time of the process: fields 14 and 15 of `/proc/PID/stat`, in hundredths of a second.
 fn cpu(service: &Service) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", service.running.pid())).expect("it runs");
     let (_, fields) = stat.rsplit_once(") ").expect("it has a name");
@@ -188,10 +188,10 @@ async fn a_process_that_is_told_to_end_under_load_answers_every_request_that_it_
                 loop {
                     match connection.get(PATH).await {
                         Ok(answer) => assert_eq!(answer.status(), 200),
-                        // Not taken: the connection was over before.
+                        // Not accepted: the connection had ended before.
                         Err(error) if error.is_canceled() || error.is_closed() => return,
-                        // Nor was this: an orderly GOAWAY leaves those alone that the server has begun
-                        // to work on (RFC 9113 section 6.8).
+                        // Nor was this: a graceful GOAWAY covers requests that the server has not begun to
+                        // process (RFC 9113 section 6.8).
                         Err(error) if format!("{error:?}").contains("GoAway(b\"\", NO_ERROR") => return,
                         Err(error) => panic!("{protocol:?}, encrypted {encrypted}: {error:?}"),
                     }
@@ -217,7 +217,7 @@ async fn a_process_that_is_told_to_end_under_load_answers_every_request_that_it_
     }
 }
 
-/// A body that answers `HEAD` is an error of the protocol to a client of HTTP/2 (RFC 9113 section 8.1.1).
+/// A body in the answer to `HEAD` is a protocol error for an HTTP/2 client (RFC 9113 section 8.1.1).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn head_is_answered_without_a_body_whatever_the_answer() {
     let scene = Scene::new(json!({}), false);

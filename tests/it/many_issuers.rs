@@ -1,4 +1,4 @@
-//! Many issuers in one process: each is independent, and one that is ill delays no other.
+//! Many issuers in one process: each is independent, and a faulty one delays no other.
 
 use std::fs;
 use std::thread;
@@ -14,10 +14,10 @@ use crate::support::installation::{Installation, JWKS, directory_target, files, 
 use crate::support::pki::KeyFiles;
 use crate::support::s3::S3;
 
-/// How many issuers have a source that hangs, and how many others a target that does.
+/// Number of issuers with a source that hangs, and of others with a target that hangs.
 const HUNG: usize = 100;
-/// The healthy issuer is polled every second. What hangs does so for 10 s at a time, so a second issuer
-/// that had to wait for it would be late by several times that.
+/// The healthy issuer is polled every second. A hung request takes 10 s, so an issuer that had to wait for it
+/// would be late by several times that.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(4);
 
 const HEALTHY: &str = "https://oidc.example/healthy";
@@ -66,10 +66,10 @@ fn a_hundred_sources_and_a_hundred_targets_that_hang_delay_no_other_issuer() {
         let issuers = status["issuers"].as_object().expect("issuers");
         let failed = |issuer: &&Value| issuer["targets"]["s3"]["failures"].as_u64() >= Some(1);
         issuers.values().filter(|issuer| known(issuer)).count() == 1 + 2 * HUNG
-            // They share a lane to one server, so that the last ones have to wait for their turn.
+            // They share the request limit of one server, so the last ones have to wait for a slot.
             && issuers.values().filter(failed).count() >= HUNG / 4
     });
-    // The others are not ready, and say so.
+    // The others are not ready, and report it.
     assert_eq!(service.admin("/readyz").status, 503);
 
     let document = at("public").join(JWKS);

@@ -1,7 +1,7 @@
-//! Whatever the API server answers, the publication stays true and the process stays alive.
+//! Whatever the API server answers, the publication stays correct and the process stays alive.
 //!
-//! The cases are those in which other servers of these documents are known to fail: an empty set, an
-//! error or a web page passed on, keys lost with a restart, liveness that depends on somebody else.
+//! The cases are known failures of other servers of these documents: an empty set, an error or a web page
+//! passed on, keys lost with a restart, liveness that depends on another service.
 
 use std::fs;
 use std::thread;
@@ -19,10 +19,10 @@ use crate::support::installation::{
 };
 use crate::support::s3::S3;
 
-/// How many processes run at once: each is idle nearly all the time.
+/// Number of concurrent processes: each is idle nearly all the time.
 const AT_ONCE: usize = 8;
 
-/// An answer to a request for a document, and what the status says of it.
+/// An answer to a request for a document, and the expected status.
 struct Case {
     name: &'static str,
     document: &'static str,
@@ -90,7 +90,7 @@ fn every_case_holds(cases: &[Case]) {
     }
 }
 
-/// Goes through the case cold, then warm, with a recovery after each.
+/// Runs the case cold, then warm, with a recovery after each.
 fn holds(cluster: &Cluster, case: &Case) {
     let rule = || [Rule::new((case.action)()).path_contains(case.document)];
     let folder = TempDir::new().expect("a temporary folder");
@@ -117,7 +117,7 @@ fn holds(cluster: &Cluster, case: &Case) {
 
     proxy.script(rule());
     if case.document == DISCOVERY {
-        // An issuer that was right is asked again only after a failure, or a minute.
+        // A correct issuer is checked again only after a failure, or a minute.
         proxy.script([Rule::new(Action::Cut).path_contains(JWKS).once()].into_iter().chain(rule()));
     }
     let failures = |service: &Service| service.source()["failures"].as_u64().expect("a number");
@@ -144,7 +144,7 @@ fn holds(cluster: &Cluster, case: &Case) {
     assert_eq!(service.stop().code, Some(0));
 }
 
-/// Says "not yet" and never "no keys", and is alive.
+/// Reports "not yet" and never "no keys", and is alive.
 fn nothing_is_served(service: &Service) {
     for document in DOCUMENTS {
         let answer = service.get(document).expect_status(503);
@@ -297,7 +297,7 @@ fn a_restart_with_everything_down_serves_the_last_good_bytes_at_once() {
 
     assert_eq!(service.stop().code, Some(0));
     for _ in 0..2 {
-        // The first answer that it gives at all.
+        // Its first answer.
         service = installation.run();
         still_holds(&service, &good);
         service.until("the source fails", |service| {
@@ -309,7 +309,7 @@ fn a_restart_with_everything_down_serves_the_last_good_bytes_at_once() {
         service.running.kill();
         drop(service);
     }
-    // A request that hangs teaches nothing for ten seconds: what is served now is from the ledger.
+    // A hung request gives no result for ten seconds: the ledger is served now.
     proxy.script([Rule::new(Action::Delay(Duration::from_mins(10)))]);
     proxy.restart();
     service = installation.run();
@@ -430,7 +430,7 @@ fn an_api_server_that_comes_back_as_another_issuer_rings_the_alarm_and_changes_n
 
     proxy.stop();
     service.until("the source fails", |service| service.source()["up"] == false);
-    // The keys that it has now are not those of this issuer.
+    // Its current keys are not those of this issuer.
     let strange = key(&json!({}));
     proxy
         .script([Rule::new(other_issuer()).path_contains(DISCOVERY), Rule::new(strange).path_contains(JWKS)]);
@@ -441,7 +441,7 @@ fn an_api_server_that_comes_back_as_another_issuer_rings_the_alarm_and_changes_n
     });
     says(&service, &format!("is issuer `https://oidc.example/other`, expected `{ISSUER}`"));
 
-    // The same for a process that starts anew.
+    // The same for a newly started process.
     service.running.kill();
     drop(service);
     let mut service = installation.run();
@@ -479,7 +479,7 @@ fn a_request_upstream_is_never_made_for_a_request_downstream() {
     let cluster = Cluster::shared();
     let (folder, proxy) = (TempDir::new().expect("a temporary folder"), cluster.proxy());
     let mut source = api_server(&cluster.kubeconfig_through(&proxy, folder.path()));
-    // After the first one there is no poll that could be mistaken for something else.
+    // After the first poll there is no other one that could interfere.
     source["every"] = json!("24h");
     let installation = Installation::new(ISSUER, &json!({"sources": [source]}));
     let mut service = installation.run_until_ready();
@@ -495,7 +495,7 @@ fn a_request_upstream_is_never_made_for_a_request_downstream() {
     }
     assert_eq!(proxy.seen().len(), 0, "{:?}", proxy.seen());
 
-    // Nor with nothing to serve, which is when a proxy would ask.
+    // Also with nothing to serve, when a proxy would forward the request.
     let source = api_server(&cluster.kubeconfig_through(&proxy, folder.path()));
     let cold = Installation::new(ISSUER, &json!({"sources": [source]}));
     proxy.script([Rule::new(status(503))]);
@@ -562,7 +562,7 @@ fn issuer(issuer: &str) -> Action {
     json_body(document.to_string().leak())
 }
 
-/// A JWKS of one well-formed RSA key that nobody has heard of, with these members instead of its own.
+/// A JWKS of one well-formed unknown RSA key, with these members instead of its own.
 fn key(members: &Value) -> Action {
     let modulus = modulus('x');
     let mut key =

@@ -1,5 +1,5 @@
-//! Hostile neighbours on the same machine and network: files that hang, locks that are held, a log that nobody
-//! reads, connections that only take room. Each costs what it has to, is told, and keeps nobody from ending.
+//! Hostile neighbours on the same machine and network: files that hang, held locks, an unread log, idle
+//! connections. Each has a limited effect, is reported, and does not prevent the end of a process.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -24,7 +24,7 @@ use crate::support::port::Port;
 use crate::support::signpost::{Finished, Running, Signpost};
 
 const ISSUER: &str = "https://oidc.example/cluster";
-/// Longest that a process takes to end, whatever hangs.
+/// Longest time until a process has ended, whatever hangs.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
 struct Scene {
@@ -56,7 +56,7 @@ impl Scene {
         json!({"sources": [files(&[&self.path("keys")])], "targets": [target("public"), target("other")]})
     }
 
-    /// Lets `name` be another folder from now on.
+    /// Points the link `name` to another folder.
     fn point(&self, name: &str, to: &str) {
         let staged = self.path("staged");
         symlink(self.path(to), &staged).expect("the folder is ours");
@@ -70,7 +70,7 @@ impl Scene {
     }
 }
 
-/// Ends a process and says how long that took.
+/// Ends a process and returns the time that took.
 #[track_caller]
 fn end(mut running: Running) -> (Finished, Duration) {
     let started = Instant::now();
@@ -79,7 +79,7 @@ fn end(mut running: Running) -> (Finished, Duration) {
     (finished, started.elapsed())
 }
 
-/// How many keys a target shows.
+/// Number of keys in a target.
 fn keys_in(folder: &Path) -> usize {
     let jwks =
         fs::read(folder.join(JWKS)).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
@@ -122,7 +122,7 @@ fn a_target_and_a_source_that_hang_are_told_and_hold_up_nobody_and_no_end() {
     assert!(took < ENDS_WITHIN, "{took:?}");
 }
 
-/// Ports in a row that are ours.
+/// Reserved consecutive ports.
 fn row<const N: usize>() -> [Port; N] {
     loop {
         let ports = [(); N].map(|()| Port::free());
@@ -132,7 +132,7 @@ fn row<const N: usize>() -> [Port; N] {
     }
 }
 
-/// What is said to work in place of what was refused.
+/// The command that an error message suggests.
 #[track_caller]
 fn line_that_works(refused: &str) -> Vec<String> {
     let (_, line) = refused.split_once("start this one beside it: `").unwrap_or_else(|| panic!("{refused}"));
@@ -143,7 +143,7 @@ fn line_that_works(refused: &str) -> Vec<String> {
 #[test]
 fn a_first_look_beside_others_is_told_who_is_in_its_way_and_a_line_that_works() {
     let folder = TempDir::new().expect("a temporary folder");
-    // The first two are taken, the next ones are free.
+    // The first two are in use, the next ones are free.
     let [listen, admin, next, next_admin, last, last_admin] = &row();
     let first_look = |arguments: &[String]| Signpost::new(arguments).current_dir(folder.path());
     let default =
@@ -176,7 +176,7 @@ fn a_first_look_beside_others_is_told_who_is_in_its_way_and_a_line_that_works() 
     drop(taken);
 }
 
-/// Waits until a process decides itself what becomes of a SIGTERM.
+/// Waits until a process handles SIGTERM itself.
 fn handles_sigterm(id: u32) {
     eventually("it handles SIGTERM", || {
         let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
@@ -281,7 +281,7 @@ fn a_log_that_nobody_reads_holds_up_nothing_and_what_is_lost_is_counted() {
     shell.args(["-c", "exec 2>\"$0\" && exec \"$@\""]).arg(&pipe);
     let command = Signpost::within(shell, ["run", "--log", "trace"]);
     let mut service = installation.run_as(command.env("SIGNPOST_CONFIG", installation.config_file()));
-    // A configuration with many faults is a long line.
+    // A configuration with many faults produces a long line.
     let faults = (0..3000).map(|number| format!("unknown_{number}: a\n")).collect::<Vec<_>>().concat();
     fs::write(installation.config_file(), faults).expect("the folder is ours");
     let lose = |service: &mut Service| {
@@ -297,7 +297,7 @@ fn a_log_that_nobody_reads_holds_up_nothing_and_what_is_lost_is_counted() {
     service
         .until("a new key is public", |service| service.metric("signpost_published_keys", "") == Some(2.0));
 
-    // Whoever reads again is told.
+    // A reader that resumes gets a message about dropped lines.
     let mut reader = unread.try_clone().expect("it is open");
     let read = thread::spawn(move || {
         let (mut seen, mut some) = (String::new(), vec![0; 65536]);
@@ -314,11 +314,11 @@ fn a_log_that_nobody_reads_holds_up_nothing_and_what_is_lost_is_counted() {
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
-/// Connections on each of which something was said.
+/// Connections, each with some bytes sent.
 fn crowd(address: &str, count: usize, said: &[u8]) -> Vec<TcpStream> {
     let connect = |_| {
         let mut stream = TcpStream::connect(address).expect("the kernel accepts");
-        // Whoever was ended meanwhile hears no more.
+        // The connection may already be closed.
         let _ = stream.write_all(said);
         stream
     };
@@ -346,7 +346,7 @@ fn nobody_who_holds_connections_keeps_a_probe_out() {
             let answer = Request::get(&service.admin_url("/healthz")).send();
             let answered = answer.as_ref().is_ok_and(|answer| answer.status == 200);
             let took = started.elapsed();
-            // kubelet waits for a second unless told otherwise; this machine may be busy.
+            // kubelet waits for a second by default; this machine may be busy.
             assert!(answered && took < Duration::from_secs(5), "{what}: {took:?} {:?}", answer.err());
         }
     }

@@ -1,5 +1,5 @@
-//! Keys that are not what they should be: those of certificates, odd ones beside good ones, names that draw on a
-//! terminal. None of them is published by accident, and none takes another key or another issuer along.
+//! Unusual keys: those of certificates, invalid ones beside valid ones, kids with terminal control
+//! characters. None is published by accident, and none affects another key or another issuer.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -21,7 +21,6 @@ fn kids(jwks: &str) -> Vec<String> {
     keys.iter().map(|key| key["kid"].as_str().expect("a kid").to_owned()).collect()
 }
 
-/// The JWK of a key file.
 fn jwk(file: &Path) -> Value {
     let said =
         Signpost::new(["jwks", "--source", file.to_str().expect("text")]).finish(WITHIN).expect_code(0);
@@ -33,14 +32,15 @@ fn with(mut key: Value, member: &str, value: Value) -> Value {
     key
 }
 
-/// Waits until the only source was asked twice: once at least since now.
+/// Waits for two polls of the only source: at least one has started since the call.
 fn asked_again(service: &mut Service) {
     let answers = |service: &Service| service.source()["answers"].as_u64();
     let before = answers(service);
     service.until("it was asked twice", |service| answers(service) > before.map(|count| count + 1));
 }
 
-/// What kubeadm leaves in `/etc/kubernetes/pki`, with the names of its files; returns the key of service accounts.
+/// The files that kubeadm writes to `/etc/kubernetes/pki`, under their names; returns the service account
+/// key.
 fn pki(folder: &Path) -> KeyFiles {
     let authority = Authority::create();
     authority.file(folder);
@@ -103,7 +103,7 @@ fn of_the_keys_of_a_control_plane_only_those_of_service_accounts_are_published()
     assert_eq!(1, installation.ledger()["keys"].as_object().expect("keys").len());
     service.stop().expect_code(0);
 
-    // Whoever names a certificate means it.
+    // An explicitly named certificate is used.
     let named = pki_folder.join("apiserver.crt");
     let said =
         Signpost::new(["jwks", "--source", named.to_str().expect("text")]).finish(WITHIN).expect_code(0);
@@ -161,20 +161,20 @@ fn an_odd_key_takes_no_other_one_along_and_one_that_turned_odd_stays_public() {
         write(&[first.clone(), second.clone()]);
         service.until("it is good again", |service| service.source()["left_out"] == 0);
     }
-    // Across a restart nobody remembers but the ledger.
+    // Across a restart only the ledger has this information.
     write(&[odd[0].clone(), second.clone()]);
     service.stop().expect_code(0);
     let mut service = installation.run_until_ready();
     asked_again(&mut service);
     assert_eq!(["listed", "listed"][..], states(&service));
     assert_eq!(both()[..], kids(service.served().jwks()));
-    // What is gone is gone, whatever else is odd.
+    // A removed key is removed, whatever else is unusable.
     write(&[std::slice::from_ref(&second), &odd[5..7]].concat());
     service.until("it counts as missing", |service| states(service).contains(&"missing".to_owned()));
     service.stop().expect_code(0);
 }
 
-/// In a hub, what one member calls its keys is nobody else's trouble.
+/// In a hub, the kids of one member do not affect the others.
 #[test]
 fn a_kid_that_draws_is_stored_and_published_as_it_is_and_stops_no_issuer() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -208,13 +208,13 @@ fn a_kid_that_draws_is_stored_and_published_as_it_is_and_stops_no_issuer() {
     }
     let listed = installation.finish(["ledger", "show", "--issuer", hostile]).expect_code(0);
     assert!(listed.stdout.contains(shown) && !listed.stdout.contains('\u{1b}'), "{}", listed.stdout);
-    // As people see it, they can name it.
+    // Its printed form identifies it.
     fs::write(&member, json!({"keys": [good]}).to_string()).expect("it is ours");
     installation.finish(["sync"]).expect_code(0);
     let known = installation.finish(["ledger", "adopt", shown, "--issuer", hostile]);
     assert!(known.stderr.contains("is public already"), "it is known: {}", known.stderr);
 
-    // A ledger that cannot be used stops its issuer alone, at the start too.
+    // An unusable ledger stops only its issuer, at the start too.
     for ledger in fs::read_dir(installation.data_dir().join("issuers")).expect("ledgers") {
         let ledger = ledger.expect("it can be read").path();
         if ledger.to_string_lossy().contains("member") {

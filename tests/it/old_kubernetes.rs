@@ -1,4 +1,4 @@
-//! Kubernetes 1.33, the last that asks an external signer by `v1alpha1`.
+//! Kubernetes 1.33, the last that calls an external signer through `v1alpha1`.
 
 use serde_json::json;
 
@@ -27,9 +27,9 @@ fn kube_apiserver_1_33_asks_the_same_socket_and_goes_through_a_rotation() {
     for token in [&before, &after] {
         assert_eq!(old.review(token, &[OTHERS])["authenticated"], true);
     }
-    // It makes its documents of `--service-account-key-file` alone: it can be no source of Signpost.
+    // Its documents contain only the keys of `--service-account-key-file`: it cannot be a source of Signpost.
     assert_eq!((old.jwks().status, old.discovery().status), (404, 404));
-    // Both versions may ask one signer, while a control plane is upgraded node by node.
+    // Both versions may use one signer, while a control plane is upgraded node by node.
     let new = ApiServer::start(&etcd, signer.options());
     assert_eq!(new.review(&before, &[OTHERS])["authenticated"], true);
     let token = new.token("shop", "till", &[OTHERS], 600);

@@ -1,5 +1,5 @@
-//! What the operator of an issuer that signs is told, and what comes of his word: clocks, revocations, keys that
-//! nobody knows.
+//! Messages to the operator of a signing issuer, and the effect of the operator's commands: clocks,
+//! revocations, unmanaged keys.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -185,12 +185,12 @@ fn who_asks_about_an_issuer_that_is_not_configured_is_answered_from_its_ledger()
     let reports: Value = serde_json::from_str(&reports).expect("JSON");
     assert_eq!(reports[0]["nodes"][NODE]["active_keys"], json!([first]));
 
-    // A name that nobody has is not asked about; there is nobody to answer here.
+    // An unknown name fails before the confirmation, which would need a terminal.
     let unknown = unconfigured(&["rotate", "forget", "cp-9"]).expect_code(2).stderr;
     assert!(unknown.ends_with("error: node `cp-9` is unknown\n  hint: it has `embedded`\n"), "{unknown}");
     let asked = unconfigured(&["rotate", "forget", NODE]).expect_code(2).stderr;
     assert!(asked.contains("nobody is there to be asked"), "{asked}");
-    // A revocation does not wait until somebody has found the configuration.
+    // A revocation needs no configuration.
     unconfigured(&["rotate", "revoke", "--yes", "--", &first[..8]]).expect_code(0);
     assert!(installation.ledger()["keys"][&first]["state"]["revoked"].is_object());
 }

@@ -1,4 +1,4 @@
-//! Targets as the world reads them: straight from the store, or by way of a public URL.
+//! Targets as relying parties read them: directly from the store, or through a public URL.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn anonymously(target: Value) -> (TempDir, Installation) {
     (folder, installation)
 }
 
-/// Everything is written, and nobody can read it.
+/// All documents are written, and none is readable anonymously.
 #[track_caller]
 fn is_told_to_be_private(told: &Finished, answer: &str, hint: &str) {
     let first = told.stderr.lines().next().unwrap_or_default();
@@ -98,8 +98,8 @@ fn status(service: &crate::support::installation::Service) -> Value {
     service.target("azure")
 }
 
-/// A tick transfers no document that the last one has seen already, neither from the store nor from a
-/// CDN in front of it.
+/// A tick transfers no document that the last one has seen already, neither from the store nor from a CDN in
+/// front of it.
 #[test]
 fn a_quiet_tick_transfers_no_document() {
     let azurite = Azurite::start();
@@ -149,7 +149,7 @@ fn a_target_that_gates_nothing_is_told_so_and_fails_all_the_same() {
     assert!(shown.contains("    anonymous: false\n    gate: false\n"), "{shown}");
 }
 
-/// nginx sends `Last-Modified` and nothing else with a file: kube-apiserver keeps it for a tenth of its age then.
+/// nginx sends only `Last-Modified` with a file: kube-apiserver then caches it for a tenth of its age.
 #[test]
 fn a_place_that_lets_the_jwks_be_kept_for_longer_than_a_rotation_waits_raises_an_alarm() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -171,8 +171,8 @@ fn a_place_that_lets_the_jwks_be_kept_for_longer_than_a_rotation_waits_raises_an
     service.until("it is over", |service| alarms(service) == "[]");
 }
 
-/// An issuer made by hand that the world reads straight from the store: the documents, by name. It shows a key
-/// that no source has.
+/// An issuer set up by hand that relying parties read directly from the store: the documents, by name. It has
+/// a key that no source lists.
 fn made_by_hand<'a>(folder: &TempDir, jwks: &'a str) -> [(&'a str, String); 2] {
     let key = KeyFiles::rsa(folder.path(), "by-hand").public;
     let printed = Signpost::new(["jwks", "--source", key.to_str().expect("it is text")]);
@@ -188,7 +188,8 @@ fn is_kept_public(told: &Finished, document: &str, hint: &str) {
     assert!(told.stderr.contains(hint), "{}", told.stderr);
 }
 
-/// By its own list, or here by a policy that names it alone: what is written in its place could not be read.
+/// Readable by its own list, or here by a policy that names only this object: a replacement would not be
+/// readable.
 #[test]
 fn a_document_that_is_public_by_itself_is_not_replaced_until_what_is_written_is_public_too() {
     let s3 = S3::start();
@@ -219,7 +220,7 @@ fn a_document_that_is_public_by_itself_is_not_replaced_until_what_is_written_is_
     assert_eq!(jwks["keys"].as_array().map(Vec::len), Some(2), "{jwks}");
 }
 
-/// The JWKS moves to a path that the rules of the bucket do not know.
+/// The JWKS moves to a path that the rules of the bucket do not cover.
 #[test]
 fn readers_are_sent_to_no_jwks_that_they_cannot_read() {
     let s3 = S3::start();
@@ -231,7 +232,7 @@ fn readers_are_sent_to_no_jwks_that_they_cannot_read() {
     }
     s3.allow_anonymous_read_of("oidc", &["c1/keys.json", "c1/.well-known/*"]);
     let installation = installation(&folder, s3_target(&s3.url(), "oidc/c1"), &json!({}));
-    // Whatever is there by the second time.
+    // The result is the same the second time, with objects from the first.
     for _ in 0..2 {
         let told = installation.sync().expect_code(2);
         is_kept_public(&told, JWKS, "hint: let everybody read: allow `s3:GetObject`");
@@ -265,7 +266,7 @@ fn an_access_list_of_an_object_is_not_lost_without_a_word() {
     assert_eq!((read(JWKS), read(DISCOVERY)), (200, 200));
     assert_eq!(gcs.objects("oidc"), ["c1/.well-known/openid-configuration", "c1/openid/v1/jwks"]);
 
-    // What Signpost wrote itself was given a list later: it is gone with the next write, and that is told.
+    // A document of Signpost gets its own list later: the next write removes it, and reports that.
     gcs.create_bucket("oidc", false);
     sync(&first).expect_code(0);
     for name in DOCUMENTS {
@@ -276,7 +277,7 @@ fn an_access_list_of_an_object_is_not_lost_without_a_word() {
     let told = sync(&first).expect_code(2);
     is_told_to_be_private(&told, "`403 Forbidden` (`AccessDenied`)", hint);
 
-    // With the rule of the bucket all is well, and the document made by hand is replaced.
+    // With the rule of the bucket everything is readable, and the hand-made document is replaced.
     gcs.make_bucket_public("oidc");
     sync(&first).expect_code(0);
 }

@@ -1,4 +1,4 @@
-//! kube-apiserver signs with keys that are in a PKCS#11 token.
+//! kube-apiserver signs with keys in a PKCS#11 token.
 
 use std::{
     fs::{self, Permissions},
@@ -186,7 +186,7 @@ fn a_pin_that_was_refused_is_not_tried_again() {
     request(&server).expect_status(500);
     hsm.put_back();
     request(&server).expect_status(500);
-    // Were it asked again, it would be let in now; after a few wrong PINs a token locks itself.
+    // Another attempt would succeed now; after a few wrong PINs a token locks itself.
     hsm.write_pin(PIN);
     for _ in 0..3 {
         request(&server).expect_status(500);

@@ -1,4 +1,4 @@
-//! What a running service finds out about its own tokens, against the documents that the world reads.
+//! The periodic check of a running service on its own tokens, against the public documents.
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/signpost/events";
 const REFUSED: &str = "tokens would not be accepted";
 const RECOVERED: &str = "tokens would be accepted again";
 
-/// A cluster whose issuer is a web server of its own, and a pod that publishes for it.
+/// A cluster whose issuer is a separate web server, and a pod that publishes for it.
 struct World {
     issuer: String,
     nginx: Nginx,
@@ -79,7 +79,7 @@ impl World {
         other
     }
 
-    /// Neither a token nor a part of the cluster's key.
+    /// The text contains neither a token nor a part of the cluster's key.
     #[track_caller]
     fn assert_silent(&self, what: &str, text: impl AsRef<[u8]>) {
         let pem = fs::read(self.server.options().signing_key.as_ref().expect("it has one")).expect("ours");
@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-/// Lets Signpost do this in a namespace.
+/// Grants Signpost these permissions in a namespace.
 fn allow(server: &ApiServer, namespace: &str, rules: &Value) {
     let group = "rbac.authorization.k8s.io";
     let path = format!("/apis/{group}/v1/namespaces/{namespace}");
@@ -172,7 +172,7 @@ fn a_key_that_the_world_does_not_see_is_told_until_it_does() {
     world.nginx.restart();
     service.until("it is reached again", |service| succeeds(service) == Some(true));
 
-    // Without a token nothing is found out, and nothing that was is forgotten.
+    // Without a token there is no new verdict, and the last one stays.
     world.server.stop();
     service.until("that there is no token is seen", |service| {
         service.metric("signpost_verify_failures_total", "") >= Some(1.0)
@@ -217,7 +217,8 @@ fn the_embedded_default_finds_its_own_tokens_accepted() {
     assert!(!log.contains("accepted"), "that all is well is no news: {log}");
 }
 
-/// No tick of the schedule comes within the test: what is found out is put right at once, and nobody is alarmed.
+/// No tick of the schedule happens within the test: the check repairs the documents at once, without an
+/// alarm.
 #[test]
 fn documents_that_somebody_deletes_or_edits_are_put_right_as_soon_as_that_is_noticed() {
     let world = World::start();

@@ -1,4 +1,4 @@
-//! What a pass costs when nothing has changed: counted in front of the real services.
+//! The requests of a pass without changes, counted in front of the real services.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,7 +46,7 @@ impl Scene {
         Self { cluster, azurite, s3, instances, stores, folder }
     }
 
-    /// Asks both API servers, and publishes below `prefix`.
+    /// An installation with both API servers as sources, which publishes below `prefix`.
     fn installation(&self, prefix: &str) -> Installation {
         let kubeconfig = self.cluster.kubeconfig_through(&self.instances[0], self.folder.path());
         let source = json!({
@@ -78,7 +78,7 @@ impl Scene {
     }
 }
 
-/// How often each method and path was asked for, of all that contain `part`.
+/// Number of requests by method and path, for paths that contain `part`.
 fn asked(proxy: &FaultProxy, part: &str) -> BTreeMap<String, usize> {
     let mut asked = BTreeMap::new();
     for seen in proxy.seen().iter().filter(|seen| seen.path.contains(part)) {
@@ -91,7 +91,7 @@ fn counts<'a>(counts: impl IntoIterator<Item = (&'a str, usize)>) -> BTreeMap<St
     counts.into_iter().map(|(what, count)| (what.to_owned(), count)).collect()
 }
 
-/// `METHOD /path/of/document` for both documents of a store, so many times each.
+/// `METHOD /path/of/document` for both documents of a store, with this count.
 fn documents(method: &str, store: &str, prefix: &str, times: usize) -> BTreeMap<String, usize> {
     let account = if store == "azure" { format!("/{}", azurite::ACCOUNT) } else { String::new() };
     DOCUMENTS.iter().map(|document| (format!("{method} {account}/oidc/{prefix}/{document}"), times)).collect()
@@ -128,14 +128,14 @@ fn a_poll_is_one_request_and_a_tick_is_one_head_per_document() {
         let source = format!("kubernetes {}", instance.url());
         service.status()["sources"][source]["answers"].as_u64().expect("a number")
     };
-    // Somebody edits here and deletes there; nothing but the schedule will show it to the other one.
+    // One document is edited and one deleted; only the schedule shows this to the other instance.
     scene.azurite.put(&format!("oidc/edited/{JWKS}"), "text/plain", "edited");
     scene.s3.delete(&format!("/oidc/edited/{DISCOVERY}"));
 
     service.until("six polls", |service| {
         scene.instances.iter().all(|instance| {
             let polls = usize::try_from(answers(service, instance)).expect("a small number");
-            // Equal as soon as no poll is on its way.
+            // Equal when no poll is in flight.
             polls >= 6 && polls == instance.count("GET", JWKS)
         })
     });
@@ -189,8 +189,8 @@ fn the_issuer_and_the_signing_key_are_asked_for_once_a_minute_and_no_more() {
     }
 }
 
-/// With the API servers found through the cluster, a poll is one request still: what there is to know about
-/// them is listed once, and watched.
+/// With API servers discovered through the cluster, a poll is still one request: the cluster is listed once,
+/// and watched.
 #[test]
 fn the_cluster_is_listed_and_watched_once_however_often_its_api_servers_are_polled() {
     let cluster = Cluster::shared();
@@ -218,8 +218,8 @@ fn the_cluster_is_listed_and_watched_once_however_often_its_api_servers_are_poll
     assert_eq!(watches, 2);
 }
 
-/// A process that has just started cannot know what a version stands for, so it reads both documents
-/// once where a service asks for their heads.
+/// A new process does not know the content of a version, so it reads both documents once where a service only
+/// requests their headers.
 #[test]
 fn a_quiet_sync_reads_everything_once_and_writes_nothing() {
     let scene = Scene::start();

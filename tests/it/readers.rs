@@ -1,6 +1,6 @@
-//! What `docs/relying-parties.md` says of readers is what they do: each line of its table that says `run` is run here,
-//! against the documents that Signpost serves while a key is revoked and another comes, and against documents that
-//! some reader does not take.
+//! Checks what `docs/relying-parties.md` says about readers: each line of its table that says `run` is run
+//! here, against the documents that Signpost serves while a key is revoked and another one is added, and
+//! against documents that some readers reject.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,11 +44,11 @@ use crate::support::{
 };
 
 const AUDIENCE: &str = "https://readers.example";
-/// How long the served documents may be kept. kube-apiserver looks again 30 s before the end of it.
+/// The `max-age` of the served documents. kube-apiserver refreshes 30 s before its end.
 const MAX_AGE: Duration = Duration::from_mins(1);
-/// Whoever refuses a new key for longer than this does not only wait for the last 30 s.
+/// A reader that refuses a new key for longer than this does not only wait for the last 30 s.
 const LATE: Duration = Duration::from_secs(38);
-/// After which times a withdrawn key is tried again, and how the table says that it was refused then.
+/// The times after which a withdrawn key is tried again, and the table's wording for a refusal then.
 const TIMES: [(u32, &str); 5] =
     [(65, "a minute"), (131, "2 min"), (301, "5 min"), (601, "10 min"), (86_401, "a day")];
 const WITH_A_NEW_KEY: &str = "with the first token of a key that it has not read yet";
@@ -73,7 +73,7 @@ const LIBRARIES: [(Runtime, &str); 15] = [
 ];
 const KUBE_APISERVER: &str = "kube-apiserver";
 
-/// Documents that some reader does not take, and how the table says so.
+/// Documents that some readers reject, and the table's wording for them.
 const ODD: [(&str, &str); 5] = [
     ("twice", "the same key twice"),
     ("unknown", "a key of a type that it does not know"),
@@ -104,7 +104,7 @@ impl Key {
         }
     }
 
-    /// Makes the public key one of the source's.
+    /// Adds the public key to the source.
     fn list_in(&self, source: &Path) {
         let name = self.files.public.file_name().expect("it is a file");
         fs::copy(&self.files.public, source.join(name)).expect("the folder can be written");
@@ -125,7 +125,7 @@ impl Key {
     }
 }
 
-/// What was seen of one reader, in the words of the table.
+/// The observed behaviour of one reader, in the words of the table.
 #[derive(Debug, Default)]
 struct Seen {
     new_key: String,
@@ -133,7 +133,7 @@ struct Seen {
     breaks: Vec<&'static str>,
 }
 
-/// Serves documents as nobody should: below `/odd/NAME`.
+/// Serves invalid documents below `/odd/NAME`.
 struct Odd {
     server: InProcess,
     issuers: String,
@@ -178,14 +178,14 @@ impl Odd {
         Self { server: InProcess::serve(router), issuers: issuers.to_owned(), asked }
     }
 
-    /// In the words of the table, which of the documents a reader refuses. It must take those that are right.
+    /// The documents that a reader rejects, in the words of the table. It must accept the valid ones.
     fn broken(&self, mut refuses: impl FnMut(&str) -> bool) -> Vec<&'static str> {
         let mut refuses = |name: &str| refuses(&format!("{}/{name}", self.issuers));
         assert!(!refuses("plain"), "it takes nothing at all");
         ODD.into_iter().filter(|(name, _)| refuses(name)).map(|(_, words)| words).collect()
     }
 
-    /// Whether somebody has read the JWKS of this issuer since this was asked the last time.
+    /// Whether the JWKS of this issuer was read since the last call.
     fn was_asked(&self, issuer: &str) -> bool {
         let (_, name) = issuer.rsplit_once('/').expect("it is a URL");
         self.asked.lock().expect("no panic").remove(name)
@@ -211,7 +211,7 @@ fn what_the_documentation_says_of_relying_parties_is_what_they_do() {
     assert!(seen.is_empty(), "no row of the table says `run` of these: {seen:#?}");
 }
 
-/// The rows of the table that are run: reader, version, and what is said of it.
+/// The rows of the table that are run: reader, version, and the other cells.
 fn rows() -> Vec<(String, String, [String; 3])> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/relying-parties.md");
     let page = fs::read_to_string(page).expect("it is there");
@@ -255,7 +255,7 @@ fn pinned(name: &str) -> String {
     }
 }
 
-/// Shows every reader a rotation and the odd documents.
+/// Observes every reader during a rotation and with the invalid documents.
 fn observe() -> BTreeMap<&'static str, Seen> {
     let folder = TempDir::new().expect("a temporary folder");
     let public = folder.path().join("public");
@@ -298,9 +298,9 @@ fn observe() -> BTreeMap<&'static str, Seen> {
         .collect();
     let refuses = |url: &str| {
         let token = old.token(url);
-        // Others have read it before.
+        // Other readers have read it before.
         odd.was_asked(url);
-        // It reads a discovery document when it likes, and a JWKS with the first token after that.
+        // It reads a discovery document at any time, and a JWKS with the first token after that.
         let asked = || cluster.user(&token).is_some() || odd.was_asked(url);
         eventually("kube-apiserver has read the documents", || asked().then_some(()));
         let refuses = cluster.user(&token).is_none();
@@ -325,12 +325,12 @@ fn observe() -> BTreeMap<&'static str, Seen> {
     rotation.seen
 }
 
-/// Everybody who has read the documents of an issuer before its keys changed.
+/// The readers that have read the documents of an issuer before its keys changed.
 struct Rotation<'a> {
     issuer: &'a str,
     cluster: RelyingCluster,
     readers: Vec<Reader>,
-    /// The same once more, who never meet the new key: only time tells them that another is gone.
+    /// Second instances, which never see the new key: only time removes the old one from their cache.
     seconds: Vec<Reader>,
     seen: BTreeMap<&'static str, Seen>,
 }
@@ -338,7 +338,7 @@ struct Rotation<'a> {
 impl Rotation<'_> {
     fn read_by_all(&mut self, key: &Key) {
         let token = key.token(self.issuer);
-        // Last those whose clock cannot be put forward.
+        // Those whose clock cannot be advanced come last.
         for has_a_clock in [true, false] {
             let all = self.readers.iter_mut().chain(&mut self.seconds);
             for reader in all.filter(|reader| reader.has_a_clock() == has_a_clock) {
@@ -351,7 +351,9 @@ impl Rotation<'_> {
 
     fn observe(&mut self, keys: [&Key; 3], read: Instant) {
         let [old, standby, new] = keys.map(|key| key.token(self.issuer));
-        // Whoever is shown the new key last has kept what it read for longest: these have no clock of their own.
+        // Readers whose clock cannot be advanced see the new key last, so they have kept their copy for
+        // longest.
+        // longest.
         let mut refused = BTreeMap::new();
         if self.cluster.user(&new).is_none() {
             refused.insert(KUBE_APISERVER, Instant::now());
@@ -363,7 +365,7 @@ impl Rotation<'_> {
             let name = reader.name();
             let found = self.seen.get_mut(name).expect("it is there");
             reader.present(self.issuer, &standby).unwrap_or_else(|why| panic!("{name}: {why}"));
-            // What it was told of the standby did not make it look for the old one.
+            // The token of the standby key did not make it look for the old one again.
             if reader.present(self.issuer, &old).is_err() {
                 "at once".clone_into(&mut found.withdrawn);
             }
@@ -407,7 +409,7 @@ impl Rotation<'_> {
         }
     }
 
-    /// Those whose clock cannot be put forward, and when they refused the new key last.
+    /// Waits for readers whose clock cannot be advanced, and returns when they last refused the new key.
     fn wait_for_the_new_key(
         &mut self,
         new: &str,
@@ -439,7 +441,7 @@ impl Rotation<'_> {
     }
 }
 
-/// After which time a reader refuses a token that it took.
+/// The time after which a reader refuses a previously accepted token.
 fn first_refusal(reader: &mut Reader, issuer: &str, token: &str) -> Option<&'static str> {
     let mut passed = 0;
     let refusal = TIMES.into_iter().find(|(time, _)| {

@@ -1,4 +1,4 @@
-//! SIGHUP: what the new configuration does not touch goes on as if nothing had happened.
+//! SIGHUP: issuers without changes in the new configuration continue undisturbed.
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ impl Scene {
         scene
     }
 
-    /// An issuer that is asked once and then no more, so that a second answer means a second start.
+    /// An issuer with a single poll, so that a second answer means a second start.
     fn issuer(&self, name: &str) -> Value {
         json!({
             "issuer": url(name),
@@ -85,7 +85,7 @@ fn status(service: &Service) -> Value {
     service.admin("/status.json").expect_status(200).json()
 }
 
-/// Sends SIGHUP and waits until the file was taken or refused.
+/// Sends SIGHUP and waits until the file was accepted or rejected.
 #[track_caller]
 fn reload(service: &mut Service) -> Value {
     let reads = |service: &Service| status(service)["configuration"]["reads"].as_u64();
@@ -113,7 +113,8 @@ fn refused(service: &mut Service, reasons: &[&str]) {
     assert_eq!(service.metric("signpost_config_reload_successful", ""), Some(0.0));
 }
 
-/// Asks for the documents of these issuers until `stop`; what it returns was answered as `check` wants.
+/// Requests the documents of these issuers until `stop`; returns the number of answers that satisfied
+/// `check`.
 fn load(address: &str, names: &[&str], stop: &AtomicBool, check: impl Fn(u16, &[u8])) -> usize {
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -185,7 +186,7 @@ fn a_reload_under_load_fails_no_request_of_an_issuer_that_stays_or_changes() {
         let changes = format!("http://{}{}", service.address(), path("changes", JWKS));
         Request::get(&changes).answer().header("cache-control") == Some(last.as_str())
     });
-    // It was not even asked anew.
+    // It was not even polled again.
     assert_eq!(service.status()["sources"]["files"]["answers"], 1);
     let log = service.running.stderr();
     assert_eq!(log.matches("issuer changed").count(), RELOADS, "{log}");

@@ -60,7 +60,7 @@ fn a_hub_publishes_for_another_cluster_and_keeps_the_last_good_keys_whatever_bec
     let other = ServerTls::create(elsewhere.path());
     let own = fs::read(cluster.server.ca_file()).expect("the CA file can be read");
     write(&ca, fs::read(&other.ca).expect("it was written"));
-    // The connection of before is not used any more.
+    // The previous connection is not reused.
     fails(&mut service, "no TLS connection to");
     write(&ca, "not PEM");
     fails(&mut service, "holds no certificates");

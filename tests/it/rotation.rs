@@ -1,9 +1,9 @@
-//! Keys change under load, whatever fails meanwhile, and not one live token is refused.
+//! Keys rotate under load and faults, and no valid token is refused.
 //!
-//! Two API servers on one etcd, each with a signer of its own; a publisher whose ledger is in the cluster, and which
-//! publishes to a store, a directory and over HTTP. A token is checked again and again as long as it lives: by both
-//! API servers, and with every copy of the JWKS that a relying party may still have, from each place. `make soak`
-//! runs it for long.
+//! Two API servers on one etcd, each with its own signer; a publisher whose ledger is in the cluster, and
+//! which publishes to a store, a directory and over HTTP. A token is checked repeatedly during its lifetime:
+//! by both API servers, and with every copy of the JWKS that a relying party may still have, from each
+//! target. `make soak` runs it for long.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -33,19 +33,19 @@ use self::load::{Api, Load, Place};
 
 const ISSUER: &str = "https://issuer.example/soak";
 const AUDIENCE: &str = "api://AzureADTokenExchange";
-/// How long a relying party keeps a JWKS: as long as the configuration promises that it may.
+/// How long a relying party caches a JWKS: the longest that the configuration permits.
 const CACHED: Duration = Duration::from_secs(8);
-/// How long it takes unless the environment says otherwise.
+/// Default duration, in seconds.
 const SECONDS: u64 = 100;
-/// How long nothing is switched once the ledger was put back.
+/// How long no key is rotated after a ledger was restored.
 const HELD: Duration = Duration::from_secs(40);
 
-/// Everything that runs.
+/// All processes of the test.
 struct World {
     nodes: [Node; 2],
-    /// The numbers of the processes of the API servers.
+    /// The process IDs of the API servers.
     ids: [u32; 2],
-    /// How often a signer was killed at a moment of its own.
+    /// How often a signer was killed at a specific moment.
     kills: usize,
     publisher: Option<Service>,
     installation: Installation,
@@ -141,14 +141,14 @@ impl World {
         format!("/api/v1/namespaces/{NAMESPACE}/configmaps/{}", ConfigMap::NAME)
     }
 
-    /// `None` while nobody answers.
+    /// `None` while the API server does not answer.
     fn ledger(&self) -> Option<Value> {
         let answer = self.nodes[0].server.admin_request("GET", &Self::map_path()).send().ok()?;
         (answer.status == 200).then_some(())?;
         serde_json::from_str(answer.json()["data"]["ledger.json"].as_str()?).ok()
     }
 
-    /// Whether every node signs with the key that it was ordered, and tokens of it were seen.
+    /// Whether every node signs with its ordered key, and tokens of it were seen.
     fn is_settled(&self, load: &Load) -> bool {
         let (Some(ledger), kids) = (self.ledger(), load.kids()) else { return false };
         self.nodes.iter().all(|node| {
@@ -157,7 +157,7 @@ impl World {
         })
     }
 
-    /// Puts a ledger of before in its place, as a backup of the cluster would.
+    /// Restores an older ledger, as a backup of the cluster would.
     fn put_back(&self, ledger: &Value) {
         let change = json!({"data": {"ledger.json": ledger.to_string()}});
         let server = &self.nodes[0].server;
@@ -169,7 +169,7 @@ impl World {
             .expect_status(200);
     }
 
-    /// Everything that helps to see why something did not come to pass.
+    /// Everything that helps to explain a failed wait.
     fn tell(&mut self) -> String {
         let status =
             Request::get(&self.publisher().admin_url("/status.json")).send().map(|answer| answer.text());
@@ -182,7 +182,7 @@ impl World {
     }
 }
 
-/// Waits until more keys have signed than these.
+/// Waits until more keys have signed than `before`.
 fn progress(load: &Load, before: usize) -> usize {
     eventually("the next key signs", || Some(load.kids().len()).filter(|now| *now > before)).0
 }
@@ -213,10 +213,10 @@ fn no_live_token_is_refused_while_keys_change_and_everything_fails_in_turn() {
                     known = progress(&load, known);
                 }
             }
-            // What is known of the past switches nothing for a retention, which is ten minutes here.
+            // A restored ledger rotates no key for a retention, which is ten minutes here.
             world.publisher_clock.set(0);
             world.signers_clock.set(0);
-            // An order of before may be on its way.
+            // An older order may be in transit.
             eventually("every order is obeyed", || world.is_settled(&load).then_some(()));
             world.put_back(&backup);
             eventually("the backup is recognised", || {

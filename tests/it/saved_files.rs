@@ -1,5 +1,5 @@
-//! Files as people save them: with a byte order mark, in UTF-16 as PowerShell's `>` writes it, with line ends of
-//! Windows. All are read; what clients would make of a token file is told.
+//! Text files as editors and shells save them: with a byte order mark, in UTF-16 as PowerShell's `>` writes
+//! it, with Windows line endings. All are read; what clients would make of a token file is reported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ const ISSUER: &str = "https://oidc.example/people";
 const SUBJECT: &str = "system:serviceaccount:demo:demo";
 const WITHIN: Duration = Duration::from_mins(1);
 
-/// How a program saves a text.
+/// A way to save a text.
 type Save = fn(&str) -> Vec<u8>;
 
-/// Ways to save a text, and what is told of a token that is saved so.
+/// Ways to save a text, and the finding about a token saved in that way.
 const WAYS: [(&str, Save, Option<&str>); 5] = [
     ("as it is", |text| text.as_bytes().to_vec(), None),
     (
@@ -68,7 +68,7 @@ fn files_that_people_saved_are_read_and_a_token_file_is_told_from_its_token() {
     let data_dir = installation.data_dir();
     let data_dir = data_dir.to_str().expect("text");
     let minted = said(&["token", "--data-dir", data_dir, "--expiration", "10m"]).expect_code(0);
-    // The output is a file here: what is in it is the token.
+    // The output is a file here, which holds exactly the token.
     assert!(!minted.stdout.ends_with('\n'), "{:?}", minted.stdout);
     let (jwks, discovery) = (service.get(JWKS).text(), service.get(DISCOVERY).text());
     service.stop().expect_code(0);
@@ -103,7 +103,7 @@ spec:
         let seen = file.map(|finding| finding["seen"].as_str().expect("text"));
         assert_eq!(told.is_some(), seen.is_some(), "{way}: {report}");
         assert!(seen.is_none_or(|seen| seen.contains(told.unwrap_or_default())), "{way}: {seen:?}");
-        // A pipe is no file that anybody sends.
+        // A pipe is not a file that a client would send.
         let piped = ["verify", "--token", "-", "--jwks", &jwks];
         let piped = Signpost::new(piped).stdin(save(&minted.stdout)).finish(WITHIN).expect_code(0);
         assert!(!piped.stdout.contains("TOK-FILE"), "{way}: {}", piped.stdout);

@@ -1,5 +1,5 @@
-//! Private keys stay where they sign: nothing that the product prints, answers or writes holds a part
-//! of one, whatever it was given and however loud its log is.
+//! Private keys never leak: no output, answer or file of the product contains a part of one, whatever its
+//! input and log level.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ use crate::support::signpost::Signpost;
 
 const AT_MOST: Duration = Duration::from_mins(1);
 
-/// Private keys in every form that is read, as files; encrypted and damaged ones too.
+/// Private keys in every supported form, as files; encrypted and damaged ones too.
 fn private_key_files(folder: &Path, secrets: &mut Secrets) -> BTreeMap<&'static str, PathBuf> {
     let rsa = Rsa::generate(2048).expect("a key");
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("a curve");
@@ -79,7 +79,7 @@ fn private_key_files(folder: &Path, secrets: &mut Secrets) -> BTreeMap<&'static 
         .into_iter()
         .map(|(name, bytes)| {
             let file = folder.join(name.replace([' ', '#'], "-"));
-            // Without this the search would find nothing wherever it looks.
+            // Otherwise the search could not find anything.
             let hidden = name.contains("encrypted");
             assert_eq!(secrets.are_in(&bytes), !hidden, "the search does not work on {name}");
             fs::write(&file, bytes).expect("the folder can be written");
@@ -131,7 +131,7 @@ fn no_private_key_that_is_given_as_a_source_is_ever_shown() {
         assert_ne!(said.code, Some(0), "{said:?}");
     }
 
-    // A service with all the good ones, and one that turns bad under its hands.
+    // A service with all valid keys, one of which is damaged later.
     let public = folder.path().join("public");
     let changing = folder.path().join("changing");
     fs::copy(&keys["good SEC1 EC"], &changing).expect("it can be copied");
@@ -167,7 +167,8 @@ fn the_embedded_private_key_is_in_one_file_that_only_its_owner_can_read() {
     );
     let mut service =
         installation.run_as(installation.verb(["run", "--log", "trace"]).env("SIGNPOST_DATA_DIR", &data_dir));
-    // The second key is made and published a moment after the first: a dry run in between would find a difference.
+    // The second key is generated and published shortly after the first: a dry run in between would find a
+    // difference.
     service.until("the target shows both keys", |service| {
         let shown =
             fs::read(public.join(JWKS)).ok().and_then(|jwks| serde_json::from_slice::<Value>(&jwks).ok());
@@ -210,7 +211,7 @@ fn the_embedded_private_key_is_in_one_file_that_only_its_owner_can_read() {
     found.sort();
     assert_eq!(found, private);
 
-    // A key that is damaged, or open to others, is refused in words.
+    // A damaged key, or one that others may read, is refused with an error.
     let refused = |what: &str| {
         let said =
             Signpost::new(["run", "--log", "trace", "--data-dir", &dir]).finish(AT_MOST).expect_code(2);
@@ -251,7 +252,7 @@ fn no_private_key_of_a_signer_is_anywhere_but_in_its_file() {
     signer.revoke(&first);
     let said = signer.running().stderr() + &signer.running().stdout();
     signer.kill();
-    // What is damaged is told of too.
+    // Damaged files are reported too.
     let file = signer.keys().join(format!("{second}.pem"));
     let pem = fs::read(&file).expect("it is ours");
     fs::write(&file, &pem[..pem.len() / 2]).expect("it is ours");
@@ -264,7 +265,7 @@ fn no_private_key_of_a_signer_is_anywhere_but_in_its_file() {
         "{files:?}"
     );
     assert_eq!(files.len(), 2, "{files:?}");
-    // The search finds what there is to find.
+    // The search finds the existing secrets.
     assert_eq!(secrets.files_with_secrets(folder.path()).len(), 3);
 }
 
@@ -324,7 +325,7 @@ fn no_credential_is_ever_shown() {
     let targets = json!([
         azure_target(azure.trim_end_matches(&format!("/{}", azurite::ACCOUNT)), "oidc"),
         s3_target(&s3.url(), "oidc"),
-        // Refused, each with an error that has to be told.
+        // Refused, each with an error message.
         {"name": "no-container", "url": "az://devstoreaccount1/nowhere", "endpoint": azure},
         {"name": "no-bucket", "url": "s3://nowhere", "endpoint": s3.url()},
     ]);
@@ -348,7 +349,7 @@ fn no_credential_is_ever_shown() {
     }
 }
 
-/// Everything that it answers.
+/// Checks all endpoints of the service.
 fn assert_service_is_clean(secrets: &Secrets, service: &Service) {
     for path in ["/metrics", "/status.json", "/healthz", "/readyz", "/nowhere"] {
         let answer = service.admin(path);

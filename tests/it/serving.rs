@@ -1,4 +1,4 @@
-//! What relying parties, browsers and strangers get from the public listener.
+//! The answers of the public listener to relying parties, browsers and hostile clients.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -15,10 +15,10 @@ use crate::support::http_client::{Request, Response};
 use crate::support::installation::{DISCOVERY, DOCUMENTS, Installation, JWKS, Service, api_server, files};
 use crate::support::pki::KeyFiles;
 
-/// `HEADER_READ_TIMEOUT` of the listener.
+/// `FIRST_REQUEST` of the listener.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 
-/// Every case asks with a name of its own, so that an answer that a cache mixes up is seen.
+/// Every case has its own name, so that an answer confused by a cache is detected.
 #[test]
 fn what_a_client_sends_beyond_method_and_path_changes_nothing() {
     let cluster = Cluster::shared();
@@ -144,7 +144,7 @@ fn a_client_that_trickles_its_header_is_cut_off_and_nobody_else_notices() {
         })
         .collect();
     service.get(JWKS).expect_status(200);
-    // A byte now and then buys no time.
+    // A byte now and then does not extend the limit.
     while started.elapsed() < HEADER_TIME / 2 {
         slow[0].write_all(b"a").expect("it is not cut off yet");
         service.get(JWKS).expect_status(200);
@@ -152,7 +152,7 @@ fn a_client_that_trickles_its_header_is_cut_off_and_nobody_else_notices() {
     }
     for mut stream in slow {
         let mut answer = Vec::new();
-        // Whether it says 408 or nothing: the connection ends, and a reset is an end too.
+        // With a 408 or without: the connection ends, possibly with a reset.
         let _ = stream.read_to_end(&mut answer);
         assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
         let (took, least) = (started.elapsed(), HEADER_TIME.mul_f32(0.9));

@@ -1,5 +1,5 @@
-//! `signpost signer` when everything is lost, when files and callers belong to somebody else, and what it tells
-//! its operator.
+//! `signpost signer` when all its data is lost, when files and callers belong to other users, and its reports
+//! to the operator.
 
 use std::fs::{self, Permissions};
 use std::io::Read as _;
@@ -23,7 +23,7 @@ const ISSUER: &str = "https://issuer.example";
 const OTHERS: &str = "api://AzureADTokenExchange";
 const AT_MOST: Duration = Duration::from_mins(1);
 
-/// A pass of a publisher that reads what the node announces, with the node's own data directory and ledger.
+/// A pass of a publisher that reads the node's announcement, with the node's own data directory and ledger.
 fn publish(signer: &ExternalSigner, public: &Path, flags: &[&str]) -> Finished {
     let config = signer.folder().join("publisher.yaml");
     let text = json!({
@@ -51,7 +51,7 @@ fn who_has_lost_keys_and_ledger_signs_for_nobody_and_publishes_nothing_on_its_ow
     let mut signer = ExternalSigner::start(ISSUER, "");
     let server = started(&signer, &etcd);
     let public = signer.folder().join("world");
-    // The keys of an issuer that was never published wait for nobody.
+    // The keys of an issuer that was never published are ready at once.
     publish(&signer, &public, &[]).expect_code(0);
     let first = signer.signing();
     eventually("it is ordered to sign", || {
@@ -73,7 +73,7 @@ fn who_has_lost_keys_and_ledger_signs_for_nobody_and_publishes_nothing_on_its_ow
     let own = server.token("shop", "till", &[ISSUER], 600);
     assert_eq!(server.review(&own, &[ISSUER])["authenticated"], true, "the control plane goes on");
 
-    // What is public is not ours any more until somebody says so: tokens of the lost key go on there.
+    // The published keys are unmanaged until they are adopted: tokens of the lost key remain valid there.
     let finished = publish(&signer, &public, &[]).expect_code(2);
     assert!(
         finished.stderr.contains("lineage") && finished.stderr.contains("--adopt"),
@@ -88,7 +88,7 @@ fn who_has_lost_keys_and_ledger_signs_for_nobody_and_publishes_nothing_on_its_ow
     let expected = kids(&before).into_iter().chain([second.clone(), signer.standby()]);
     assert!(expected.clone().all(|kid| after.contains(&kid)), "{after:?}");
     assert_eq!(after.len(), expected.count());
-    // Somebody has a copy without the new key, so a day has to pass.
+    // Relying parties have copies without the new key, so a day has to pass.
     publish(&signer, &public, &[]).expect_code(0);
     assert_eq!(signer.journal()["keys"][&second]["external_audiences"], false);
     request(&server, OTHERS).expect_status(500);
@@ -112,8 +112,8 @@ fn keys_that_somebody_else_owns_start_no_signer() {
                 refused(&signer, &format!("belongs to user {NOBODY}, expected {us}"));
                 chown(path, Some(us), None).expect("it was ours");
             }
-            // Only root gives files away: then a directory of root's has to do, and a file is checked by the same
-            // function.
+            // Only root can change the owner of a file: without root a directory of root's must do, and a
+            // file is checked by the same function.
             Err(_) if path == &keys => {
                 let aside = signer.data_dir().join("aside");
                 fs::rename(&keys, &aside).expect("it is ours");
@@ -131,7 +131,7 @@ fn keys_that_somebody_else_owns_start_no_signer() {
 #[test]
 fn the_operator_sees_what_a_node_does_and_who_may_not_ask_it() {
     let (etcd, admin) = (Etcd::start(), Port::free());
-    // Whoever can reach the file can connect; who it is decides.
+    // The mode lets every user connect; the UID of the peer decides.
     let settings = format!("mode: '0666', admin_listen: '{}'", admin.address());
     let mut signer = ExternalSigner::start(ISSUER, &settings);
     let server = started(&signer, &etcd);
@@ -178,7 +178,7 @@ fn the_operator_sees_what_a_node_does_and_who_may_not_ask_it() {
         let mut stream = UnixStream::connect(&socket).expect("the mode lets everybody connect");
         stream.set_read_timeout(Some(AT_MOST)).expect("a timeout");
         let mut said = Vec::new();
-        // It may be closed so soon that this is a reset.
+        // It may be closed so early that this is a reset.
         let _ = stream.read_to_end(&mut said);
         said
     });
@@ -189,7 +189,7 @@ fn the_operator_sees_what_a_node_does_and_who_may_not_ask_it() {
             let told = format!("a stranger may not use the signer uid={NOBODY}");
             assert_eq!(signer.running().stderr().matches(&told).count(), 1, "{}", signer.running().stderr());
         }
-        // Nobody else can be had without root; the rule itself is tested as
+        // Without root there is no other user; the rule itself is tested in
         // `root_we_ourselves_and_those_who_are_named_may_connect`.
         None => not_root("nobody else was there to connect"),
     }

@@ -1,5 +1,5 @@
-//! `signpost signer` where others may write: what stands in `announcements/`, what becomes of its socket, how long
-//! its disk has room, and which modes its files have.
+//! `signpost signer` in directories that others may write: the entries of `announcements/`, its socket, a
+//! full disk, and the modes of its files.
 
 use std::fs::{self, Permissions};
 use std::io::Read as _;
@@ -36,8 +36,8 @@ fn readiness(admin: &Port) -> Response {
     Request::get(&format!("http://{}/readyz", admin.address())).answer()
 }
 
-/// What somebody who may write a directory puts there: under every name that the signer has ever written to, links to
-/// a file of somebody else; and as announcements whatever is no file, or has no end.
+/// Hostile entries in a writable directory: under every name that the signer has ever written to, links to a
+/// file of another user; and as announcements irregular and endless files.
 fn plant(announcements: &Path, precious: &Path) {
     let path = |name: &str| announcements.join(name);
     for name in [".node-1.json.tmp", ".cp-2.json.carried", ".node-1.json.carried"] {
@@ -68,7 +68,7 @@ fn whoever_may_write_announcements_overwrites_nothing_and_stops_no_signature_no_
     plant(&announcements, &precious);
     signer.order(&second);
 
-    // In place of its own announcement: whatever could hold up, or take, what it writes.
+    // In place of its own announcement: everything that could block or redirect its writes.
     let in_place: [(&str, &dyn Fn()); 3] = [
         ("a pipe", &|| mkfifoat(CWD, &own, Mode::RWXU).expect("the folder is ours")),
         ("a link", &|| symlink(&precious, &own).expect("the folder is ours")),
@@ -84,7 +84,7 @@ fn whoever_may_write_announcements_overwrites_nothing_and_stops_no_signature_no_
             fs::symlink_metadata(&own).ok().filter(fs::Metadata::is_file)?;
             signer.announcement()["keys"][&kid]["stage"].get("active").map(drop)
         });
-        // It starts with that, too.
+        // It also starts with these entries.
         signer.kill();
         fs::remove_file(&own).expect("it is there");
         put();
@@ -157,7 +157,7 @@ fn a_disk_that_is_full_is_told_of_until_it_has_room_again() {
         prlimit(Some(pid), Resource::Fsize, limit).expect("the process is ours");
     };
     limit(Some(0));
-    // Later than any token before: that has to be recorded.
+    // A later expiry than any before, which must be recorded.
     let body = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"audiences": [ISSUER], "expirationSeconds": 7200},

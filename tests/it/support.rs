@@ -1,9 +1,9 @@
 //! Starts the real components that the tests run against.
 //!
-//! Every type starts its component in `start`, returns once the component answers, and kills it on
-//! drop. The only misbehaviour comes from [`fault_proxy`], which stands in front of a real one.
-//! `tests/components/install` puts the programs where [`components`] finds them. What cannot be had runs
-//! [`in_process`], and says on which documents it rests.
+//! Every type starts its component in `start`, returns once the component answers, and kills it on drop. The
+//! only misbehaviour comes from [`fault_proxy`], a proxy in front of a real component.
+//! `tests/components/install` puts the programs where [`components`] finds them. A service that is not
+//! available as a program runs [`in_process`], and names the documents that it follows.
 
 pub(crate) mod api_server;
 pub(crate) mod azurite;

@@ -1,4 +1,4 @@
-//! Places that somebody filled by hand before Signpost published there.
+//! Targets with existing hand-made documents, before Signpost publishes there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ use crate::support::signpost::{Finished, Signpost};
 
 const ISSUER: &str = "https://oidc.example/by-hand";
 
-/// A cluster with a key of its own, and an issuer made by hand that shows a second one besides.
+/// A cluster with its own key, and an issuer set up by hand that lists an additional one.
 struct ByHand {
     folder: TempDir,
     issuer: String,
     key: PathBuf,
-    /// What the JWKS by hand says.
+    /// The JWKS written by hand.
     jwks: String,
     /// The kid that no source lists.
     second: String,
@@ -79,7 +79,7 @@ fn kids(jwks: impl AsRef<[u8]>) -> Vec<String> {
     keys.map(|key| key["kid"].as_str().expect("a kid").to_owned()).collect()
 }
 
-/// What readers find once Signpost has published: its own path, with both keys.
+/// Checks the published documents: Signpost's own path, with both keys.
 #[track_caller]
 fn is_complete(by_hand: &ByHand, discovery: impl AsRef<[u8]>, jwks: impl AsRef<[u8]>) {
     let discovery: Value = serde_json::from_slice(discovery.as_ref()).expect("it is JSON");
@@ -88,7 +88,7 @@ fn is_complete(by_hand: &ByHand, discovery: impl AsRef<[u8]>, jwks: impl AsRef<[
     assert!(shown.len() == 2 && shown.contains(&by_hand.second), "{shown:?}");
 }
 
-/// Both documents, as the file system has them.
+/// Both documents in the file system.
 fn documents(directory: &Path) -> [Option<Vec<u8>>; 2] {
     [JWKS, DISCOVERY].map(|document| fs::read(directory.join(document)).ok())
 }
@@ -113,7 +113,7 @@ fn a_takeover_keeps_the_keys_of_the_jwks_that_the_old_documents_named() {
         directory_target(&by_hand.public()),
     ]));
 
-    // All of it is said before anything is done.
+    // Everything is reported before any write.
     let before = documents(&by_hand.public());
     let plan = installation.finish(["sync", "--dry-run"]).expect_code(1).stdout;
     assert_eq!(plan.matches(&format!("the JWKS moves here from `{jwks_uri}`")).count(), 3, "{plan}");
@@ -130,7 +130,7 @@ fn a_takeover_keeps_the_keys_of_the_jwks_that_the_old_documents_named() {
     let read = |path: &str| s3.get(&format!("/oidc/c1/{path}")).expect_status(200).text();
     is_complete(&by_hand, read(DISCOVERY), read(JWKS));
 
-    // They stay what they are, and the next pass has nothing to say.
+    // The old files stay unchanged, and the next pass reports nothing.
     let ledger = installation.finish(["ledger", "show"]).expect_code(0).stdout;
     assert!(ledger.lines().any(|row| row.contains(&by_hand.second) && row.contains("stranger")), "{ledger}");
     let again = installation.sync().expect_code(0).stdout;
@@ -151,7 +151,7 @@ fn a_jwks_on_another_host_is_read_as_a_relying_party_reads_it() {
         verb.env("SSL_CERT_FILE", nginx.ca_file()).finish(Duration::from_mins(1))
     };
 
-    // Nobody reads it there today, and nothing says whether anybody will: nothing is taken over.
+    // Nothing shows that the directory is read at this URL: it is not taken over.
     let before = documents(&by_hand.public());
     for refused in [sync(&["--dry-run"]), sync(&[])] {
         is_refused(&refused.expect_code(2), &format!("`{jwks_uri}` cannot be read: status 404"));
@@ -167,7 +167,7 @@ fn a_jwks_on_another_host_is_read_as_a_relying_party_reads_it() {
 #[test]
 fn a_takeover_that_cannot_keep_every_key_needs_the_operators_word() {
     let by_hand = ByHand::new(ISSUER);
-    // No address of the internet: it is not asked.
+    // Not an internet address: it is not contacted.
     by_hand.fill(&by_hand.public(), "https://10.0.0.1/keys.json", "keys.json");
     let installation = by_hand.installation(&json!([directory_target(&by_hand.public())]));
     let before = documents(&by_hand.public());
@@ -191,7 +191,7 @@ fn a_takeover_that_cannot_keep_every_key_needs_the_operators_word() {
     assert_eq!(kids(jwks).len(), 1);
 }
 
-/// Whoever is given the URL of a JWKS needs no discovery document, as an API server does not that is configured so.
+/// A reader configured with the URL of a JWKS needs no discovery document, such as an API server.
 #[test]
 fn a_jwks_alone_is_taken_over_with_all_its_keys_or_not_at_all() {
     let by_hand = ByHand::new(ISSUER);
@@ -212,7 +212,7 @@ fn a_jwks_alone_is_taken_over_with_all_its_keys_or_not_at_all() {
     assert!(kids(jwks).contains(&by_hand.second));
 }
 
-/// Where readers of the old documents look for it already.
+/// At the URL that readers of the old documents already use.
 #[test]
 fn the_jwks_is_written_served_and_read_back_where_jwks_uri_says() {
     let public = TempDir::new().expect("a temporary folder");
@@ -272,7 +272,7 @@ fn a_jwks_that_somebody_else_serves_is_read_back_from_there() {
     };
     let told = sync().expect_code(2).stderr;
     assert!(told.contains(&format!("cannot read `{jwks_uri}` of target `directory`")), "{told}");
-    // In whatever form they serve it.
+    // In any format.
     let jwks: Value = serde_json::from_slice(&fs::read(public.join(JWKS)).expect("written")).expect("JSON");
     let pretty = serde_json::to_string_pretty(&jwks).expect("JSON");
     fs::write(elsewhere.join("keys"), pretty).expect("the folder is ours");
@@ -280,7 +280,7 @@ fn a_jwks_that_somebody_else_serves_is_read_back_from_there() {
     assert!(told.contains("unchanged") && !told.contains("older publication"), "{told}");
 }
 
-/// What a hint says is typed as it stands there, and means the same issuer, keys and places.
+/// The command in a hint works as printed, and means the same issuer, keys and targets.
 #[test]
 fn a_hint_has_the_flags_in_use_and_nothing_is_taken_over_without_an_issuer() {
     let by_hand = ByHand::new(ISSUER);

@@ -1,7 +1,7 @@
-//! One suite for every kind of target: what `Target` promises holds wherever a publication goes.
+//! One suite for every kind of target: the guarantees of `Target` hold wherever a publication goes.
 //!
-//! A list of cases and a list of servers; every case runs against every server as a test of its own,
-//! such as `azurite::a_deletion_is_seen_and_repaired`. What a fault means to a server, [`servers`] says.
+//! A list of cases and a list of servers; every case runs against every server as a separate test, such as
+//! `azurite::a_deletion_is_seen_and_repaired`. [`servers`] defines what a fault means for a server.
 
 mod servers;
 
@@ -225,7 +225,7 @@ async fn a_write_that_breaks_off_leaves_a_whole_document(scene: &Scene) {
     assert_holds(scene, 2).await;
 }
 
-/// A file is read by the process itself: no answer can break off.
+/// A file is read by the process itself, so no answer can be truncated.
 async fn an_answer_that_breaks_off_is_no_document(scene: &Scene) {
     let version = create(scene, 1).await;
     if scene.keeps == Keeps::ContentOnly {
@@ -253,7 +253,7 @@ async fn version(scene: &Scene) -> Option<Version> {
     scene.target.versions().await.expect("it can be asked").jwks
 }
 
-/// Whether the JWKS is that of publication `number`, whole, with its owner.
+/// Checks that the JWKS is that of publication `number`, complete, with its owner.
 async fn assert_holds(scene: &Scene, number: u8) {
     let reading = scene.target.read().await.expect("it can be read");
     let stored = reading.found.jwks.expect("it is there");
@@ -285,7 +285,7 @@ fn terms() -> Terms {
     Terms { jwks_uri: issuer.jwks_uri(), issuer, max_age: Duration::from_mins(5) }
 }
 
-/// A publication that differs from those of other numbers in its JWKS.
+/// A publication whose JWKS differs for every number.
 fn publication(number: u8) -> Publication {
     let mut modulus = [0xc5; 256];
     modulus[1] = number;

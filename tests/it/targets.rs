@@ -1,4 +1,4 @@
-//! Publishing to the real services at once, some of which misbehave.
+//! Publishes to several real services at once, some of which fail.
 
 use std::path::Path;
 use std::thread;
@@ -71,7 +71,7 @@ impl Stores {
         [("azure", &self.before_azurite), ("s3", &self.before_s3)]
     }
 
-    /// What each target holds under a path; `None` where there is nothing.
+    /// The content of each target at a path; `None` where there is none.
     fn holds(&self, document: &str) -> [Option<Vec<u8>>; 3] {
         let azure = self.azurite.get(&format!("$web/{document}"));
         let s3 = self.s3.get(&format!("/oidc/c1/{document}"));
@@ -112,7 +112,7 @@ fn a_write_whose_answer_is_lost_is_recognised_as_our_own() {
         assert_eq!(writes(proxy), 0, "{name} is written again");
     }
 
-    // Every answer to a write is lost, the reading back included: the next pass sees what is there.
+    // Every answer to a write is lost, including the read back: the next pass reads the actual state.
     let fresh = Stores::start();
     let installation = fresh.installation();
     for (_, proxy) in fresh.proxies() {
@@ -181,7 +181,7 @@ fn a_service_publishes_at_once_where_it_can_and_tries_the_rest_again() {
     stores.before_azurite.stop();
     let installation = stores.installation();
     let mut service = installation.run();
-    // The one that fails does so until this has come true: whoever waited for it would wait for ever.
+    // The fault lasts until this holds, so a target that waited for it would never sync.
     service.until("the others are true", |service| {
         ["s3", "directory"].iter().all(|target| service.target(target)["up"] == true)
     });
@@ -206,7 +206,7 @@ fn a_service_publishes_at_once_where_it_can_and_tries_the_rest_again() {
     assert_eq!(lines(&service, "cannot connect"), 1);
 }
 
-/// Somebody writes between our look and our write.
+/// A concurrent write happens between our read and our write.
 #[test]
 fn a_lost_race_is_decided_again_on_what_is_there_then() {
     let stores = Stores::start();
@@ -241,7 +241,7 @@ fn a_lost_race_is_decided_again_on_what_is_there_then() {
 fn a_writer_who_never_stops_is_named_and_not_fought() {
     let stores = Stores::start();
     let installation = stores.installation();
-    // Every condition fails, as if somebody had always just written.
+    // Every condition fails, as with a permanent concurrent writer.
     let raced = Action::Answer {
         status: 412,
         headers: vec![("content-type", "application/xml")],

@@ -1,4 +1,4 @@
-//! TLS from files: who is shown which certificate, and what happens when the files change.
+//! TLS from files: which certificate is served, and the effect of changed files.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -22,10 +22,10 @@ use crate::support::pki::{KeyFiles, ServerTls};
 const ISSUER: &str = "https://oidc.example/cluster";
 const PATH: &str = "/cluster/openid/v1/jwks";
 const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
-/// Longest until new files are served: they are looked at every five seconds, on a busy machine.
+/// Longest wait until new files are served: they are checked every five seconds, on a busy machine.
 const SEEN_WITHIN: Duration = Duration::from_mins(1);
 
-/// A folder of files as kubelet makes it of a Secret: all of them change at once, by one symlink.
+/// A folder as kubelet creates it from a Secret: all files change at once, by one symlink.
 struct SecretVolume {
     folder: TempDir,
     generation: usize,
@@ -104,7 +104,7 @@ fn tls_status(service: &Service) -> Value {
     service.admin("/status.json").expect_status(200).json()["tls"].take()
 }
 
-/// The certificate that a new handshake shows.
+/// The certificate of a new handshake.
 async fn shown(address: &str, trust: &Trust) -> Vec<u8> {
     let connection = Connection::open(address, Protocol::Http1, Some(trust)).await.expect("it is answered");
     connection.certificate.expect("TLS has one")
@@ -144,7 +144,7 @@ async fn a_certificate_is_replaced_under_load_and_no_request_fails() {
             assert_eq!(clients.len(), 80);
             sleep(Duration::from_millis(50)).await;
         }
-        // Those that are open go on with the one they began with.
+        // Open connections keep the certificate that they began with.
         while answers.load(Ordering::Relaxed) < before + 2000 {
             assert!(clients.try_join_next().is_none(), "a client has failed");
             sleep(Duration::from_millis(20)).await;
@@ -187,7 +187,7 @@ async fn a_broken_pair_keeps_the_one_before_and_is_told_once() {
         service.until("it is told", |service| told(service) == 1);
         assert_eq!(service.metric("signpost_tls_up", ""), Some(0.0), "{reason}");
         assert_eq!(shown(&address, &scene.trust).await, der(first), "{reason}");
-        // A signal has the files looked at once more; what is known is not told again.
+        // A signal triggers another check; a known failure is not logged again.
         let failures = service.metric("signpost_tls_reload_failures_total", "").expect("it is there");
         service.running.signal(Signal::HUP);
         service.until("it was looked at again", |service| {

@@ -1,5 +1,4 @@
-//! Nodes that take their orders from a ledger in a `ConfigMap`, and what holds before nodes trust each other and
-//! from then on.
+//! Nodes with a ledger in a `ConfigMap`, before and after they trust each other.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +25,7 @@ const OTHERS: &str = "api://AzureADTokenExchange";
 /// The namespace of the ledger.
 pub(crate) const MAP: &str = "signpost-ledger";
 
-/// A control-plane node: an API server, and the signer that it asks.
+/// A control-plane node: an API server, and its signer.
 pub(crate) struct Node {
     pub(crate) name: &'static str,
     pub(crate) signer: ExternalSigner,
@@ -40,13 +39,13 @@ impl Node {
         Self::start_as(&Bearer::Token(ADMIN_TOKEN), name, etcd, folder, &[])
     }
 
-    /// The same with a signer that is somebody else, for an API server with further flags.
+    /// The same with another user for the signer, and further flags for the API server.
     fn start_as(user: &Bearer, name: &'static str, etcd: &Etcd, folder: &Path, flags: &[String]) -> Self {
         let signer = Self::signer(name, ISSUER, "margin: 1s, rotate_after: 720h", folder);
         Self::start_with(signer, user, name, etcd, folder, flags)
     }
 
-    /// The same with waits, and a clock, of its own.
+    /// The same with its own waits and clock.
     pub(crate) fn start_by(
         clock: &Clock,
         name: &'static str,
@@ -98,7 +97,7 @@ impl Node {
         self.server.review(token, &[audience])["authenticated"] == true
     }
 
-    /// The operator trusts the other node here, having looked at its file.
+    /// The operator admits the other node here, by its announcement file.
     pub(crate) fn admit(&self, other: &Self) {
         let file = other.signer.data_dir().join(format!("announcements/{}.json", other.name));
         let file = file.to_str().expect("UTF-8");
@@ -180,7 +179,7 @@ fn a_node_takes_its_orders_from_a_config_map_and_goes_on_when_that_is_gone_or_no
     assert!(kids(&fs::read(public.join(JWKS)).expect("it is published")).contains(&first));
     assert_eq!(map.ledger()["orders"]["node-1"]["sign"], first.as_str());
 
-    // Nobody needs the publisher or its ledger to go on.
+    // The nodes continue without the publisher and its ledger.
     service.running.kill();
     let ordered = map.ledger_text();
     map.replace_data(&json!({"ledger.json": "{"}));
@@ -217,7 +216,7 @@ fn a_node_takes_its_orders_from_a_config_map_and_goes_on_when_that_is_gone_or_no
     assert!(node.accepts(&token, OTHERS), "the tokens of before live on");
 }
 
-/// So many seconds after the order that stands in a ledger.
+/// A time this many seconds after the order in a ledger.
 fn after(ledger: &Value, seconds: i64) -> String {
     let at = ledger["orders"]["node-1"]["at"].as_str().expect("a time").parse::<jiff::Timestamp>();
     (at.expect("a time") + jiff::SignedDuration::from_secs(seconds)).to_string()
@@ -239,7 +238,7 @@ fn a_node_joins_once_it_is_admitted_and_tokens_of_each_are_accepted_by_both() {
     let installation = publisher(&[&one, &two], &public);
     let mut service = installation.run_until_ready();
 
-    // Nobody has admitted the second: its own API server alone believes it, and it is given no order.
+    // The second node is not admitted: only its own API server trusts it, and it gets no order.
     service.until("the stranger is told of", |service| {
         service.status()["alarms"]
             .to_string()
@@ -259,7 +258,7 @@ fn a_node_joins_once_it_is_admitted_and_tokens_of_each_are_accepted_by_both() {
         assert!(refused.stderr.contains(expected) && refused.stderr.contains("hint: "), "{}", refused.stderr);
     }
 
-    // Each by hand on the other; from then on they read it in each other's ConfigMap.
+    // Each is admitted by hand on the other; from then on they read each other's ConfigMap.
     for (node, other) in [(&one, &two), (&two, &one)] {
         node.admit(other);
     }
@@ -273,7 +272,7 @@ fn a_node_joins_once_it_is_admitted_and_tokens_of_each_are_accepted_by_both() {
     let both: BTreeSet<_> = one.announced().union(&two.announced()).cloned().collect();
     assert_eq!(kids(&fs::read(public.join(JWKS)).expect("it is published")), both);
 
-    // An order of the very second in which a rotation is asked for would do.
+    // An order in the very second of a rotation request would suffice.
     let ordered = map.ledger()["orders"]["node-2"]["at"].as_str().expect("a time").to_owned();
     let ordered = ordered.parse::<jiff::Timestamp>().expect("a time").as_second();
     eventually("a second passes", || (issued_at(&two.token(ISSUER)) > ordered).then_some(()));
@@ -294,13 +293,13 @@ fn a_node_joins_once_it_is_admitted_and_tokens_of_each_are_accepted_by_both() {
     }
     assert_eq!([one.server.id(), two.server.id()], ids, "no API server was restarted");
 
-    // A single pass reads what they announce too.
+    // A single pass reads their announcements too.
     service.stop().expect_code(0);
     fs::remove_dir_all(installation.data_dir().join("announcements")).expect("it was carried there");
     let pass = installation.finish(["sync"]).expect_code(0);
     assert!(installation.data_dir().join("announcements/node-2.json").exists(), "{}", pass.stderr);
 
-    // Expelled, its tokens are worth nothing here, whatever it or anybody else announces.
+    // Once it is expelled, its tokens are refused here, whatever any node announces.
     one.signer.verb(&["signer", "expel", "node-2"]).finish(Duration::from_secs(30)).expect_code(0);
     eventually("it is trusted no more", || (!one.accepts(&tokens[1], OTHERS)).then_some(()));
     assert!(one.accepts(&tokens[0], OTHERS) && two.accepts(&tokens[1], OTHERS));

@@ -1,4 +1,4 @@
-//! Two processes, two ledgers, or a human's hand on one target: nobody's keys are lost.
+//! Two processes, two ledgers, or manual edits on one target: no keys are lost.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ const ISSUER: &str = "https://oidc.example/shared";
 /// Their names, in the order of [`Stores::settings`].
 const TARGETS: [&str; 3] = ["azure", "s3", "directory"];
 
-/// One place of each kind.
+/// One target of each kind.
 struct Stores {
     azurite: Azurite,
     s3: S3,
@@ -60,7 +60,7 @@ impl Stores {
         })
     }
 
-    /// All that the three targets hold, down to headers and the times of the last change.
+    /// Everything in the three targets, including headers and modification times.
     fn everything(&self) -> Vec<String> {
         let told = |answer: Response| {
             if answer.status != 200 {
@@ -85,7 +85,7 @@ impl Stores {
         everything
     }
 
-    /// The kids that each target shows.
+    /// The kids in each target.
     fn kids(&self) -> [Vec<String>; 3] {
         [
             kids(&self.azurite.get(&format!("oidc/c1/{JWKS}")).expect_status(200).text()),
@@ -105,7 +105,7 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
     let before = stores.everything();
     let old_kid = kid(&first, &old);
 
-    // Refused, each with the same words.
+    // Refused, each with the same message.
     let refused = second.sync().expect_code(2);
     let (theirs, ours) = (lineage(&first), lineage(&second));
     assert_ne!(theirs, ours);
@@ -121,7 +121,7 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
     second.finish(["sync", "--dry-run"]).expect_code(2);
     assert_eq!(stores.everything(), before);
 
-    // A service serves what it knows, and leaves the targets alone too.
+    // A service serves its own ledger, and leaves the targets unchanged too.
     let mut service = second.run_until_ready();
     for target in TARGETS {
         service.until("it is refused", |service| service.target(target)["failures"].as_u64() >= Some(2));
@@ -130,7 +130,7 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
     assert_eq!(service.stop().code, Some(0));
     assert_eq!(stores.everything(), before);
 
-    // The key that only the targets knew survives the take-over.
+    // The key that only the targets had survives the adoption.
     second.finish(["sync", "--adopt"]).expect_code(0);
     for kids in stores.kids() {
         assert_eq!(kids.len(), 2, "{kids:?}");
@@ -141,7 +141,7 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
     assert!(row.contains("missing since"), "{shown}");
     assert!(shown.lines().any(|row| row.contains(&old_kid) && row.contains("adopted")), "{shown}");
 
-    // From now on the first one is the stranger.
+    // From now on the first installation is no longer the owner.
     let after = stores.everything();
     let refused = first.sync().expect_code(2);
     let words = format!("it belongs to lineage `{ours}`, this ledger is lineage `{theirs}`");
@@ -211,7 +211,7 @@ fn a_second_service_on_a_data_directory_says_so_and_does_no_harm() {
     service.until("it goes on", |service| service.source()["answers"].as_u64() >= Some(3));
     assert_eq!(service.served(), good);
 
-    // A killed one leaves nothing that would keep its successor out.
+    // A killed process leaves nothing that would block its successor.
     service.running.kill();
     drop(service);
     assert_eq!(installation.run_until_ready().served(), good);
@@ -229,7 +229,7 @@ fn passes_beside_a_service_lose_none_of_each_others_updates() {
     let keys: Vec<PathBuf> =
         (0..COUNT).map(|number| KeyFiles::rsa(folder.path(), &number.to_string()).public).collect();
 
-    // Each pass knows a key that no other one knows, and all of them write at once.
+    // Each pass has a key of its own, and all of them write at once.
     thread::scope(|scope| {
         for key in &keys {
             let sync = installation.verb(
@@ -240,7 +240,7 @@ fn passes_beside_a_service_lose_none_of_each_others_updates() {
             );
             scope.spawn(move || {
                 let done = sync.finish(Duration::from_secs(90));
-                // It may lose a race for the target, which its successor makes good, but never an update.
+                // It may lose a race for the target, which its successor repairs, but never an update.
                 assert!(matches!(done.code, Some(0 | 2)), "{done:?}");
             });
         }
@@ -266,7 +266,7 @@ fn what_a_pass_beside_a_service_removed_does_not_come_back_from_its_memory() {
     let folder = TempDir::new().expect("a temporary folder");
     let public = folder.path().join("public");
     let [stays, leaves] = ["stays", "leaves"].map(|name| KeyFiles::rsa(folder.path(), name).public);
-    // The service asks once and then only looks at its target, every minute.
+    // The service polls once and then only checks its target, every minute.
     let mut source = files(&[&stays, &leaves]);
     source["every"] = json!("1h");
     let mut settings = json!({"sources": [source], "targets": [directory_target(&public)]});
@@ -280,7 +280,7 @@ fn what_a_pass_beside_a_service_removed_does_not_come_back_from_its_memory() {
     let pass =
         || installation.finish(["sync".as_ref(), "--source".as_ref(), stays.as_os_str()]).expect_code(0);
     pass();
-    // With a record of it, or the service would put it right.
+    // With an entry for it, or the service would repair it.
     let mut aged = installation.ledger();
     let long_ago = json!("2026-01-01T00:00:00Z");
     aged["keys"][&left]["state"]["missing"]["since"] = long_ago.clone();
@@ -309,7 +309,7 @@ fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     let (ours, theirs) = (kid(&installation, &key), kid(&installation, &stranger));
 
     stores.azurite.put(&format!("oidc/c1/{JWKS}"), "text/plain", jwks(&installation, &[&stranger]));
-    // The next look is that of a pass beside the service.
+    // The next observation is that of a pass beside the service.
     let told = installation.sync().expect_code(0).stdout;
     assert!(told.contains("1 key that only it knows (see `signpost ledger show`)"), "{told}");
     let mut both = [ours.clone(), theirs.clone()].to_vec();
@@ -345,7 +345,7 @@ fn what_somebody_edits_or_deletes_is_put_right_with_the_next_pass() {
     installation.sync().expect_code(0);
     let good = stores.kids();
 
-    // Deleted here, edited there.
+    // Deleted in one target, edited in another.
     stores.azurite.delete(&format!("oidc/c1/{JWKS}"));
     stores.s3.put(&format!("/oidc/c1/{DISCOVERY}"), "text/html", b"<h1>Moved</h1>");
     fs::write(stores.public().join(JWKS), r#"{"keys":[]}"#).expect("it can be written");
@@ -357,7 +357,7 @@ fn what_somebody_edits_or_deletes_is_put_right_with_the_next_pass() {
     assert_eq!(stores.kids(), good);
     installation.finish(["sync", "--dry-run"]).expect_code(0);
 
-    // The other way round, and a service that starts.
+    // The reverse, and a service that starts.
     stores.s3.delete(&format!("/oidc/c1/{JWKS}"));
     fs::remove_file(stores.public().join(DISCOVERY)).expect("it is there");
     stores.azurite.put(&format!("oidc/c1/{JWKS}"), "application/json", "{}");
@@ -374,7 +374,7 @@ fn what_somebody_edits_or_deletes_is_put_right_with_the_next_pass() {
     assert_eq!(azure.header("x-ms-meta-signpostlineage"), Some(lineage(&installation).as_str()));
 }
 
-/// A ledger that is lost is no reason to lose keys, and no right to take a place over unasked.
+/// A lost ledger must not lose keys, and does not permit taking over a target without confirmation.
 #[test]
 fn a_lost_ledger_is_a_new_lineage_that_asks_first() {
     let stores = Stores::start();
@@ -417,7 +417,7 @@ fn kid(installation: &Installation, key: &Path) -> String {
     kids(&jwks(installation, &[key])).remove(0)
 }
 
-/// Sorted; empty when it is no JWKS.
+/// Sorted; empty when it is not a JWKS.
 fn kids(jwks: &str) -> Vec<String> {
     let jwks: Value = serde_json::from_str(jwks).unwrap_or_default();
     let keys = jwks["keys"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `signpost verify` against the situations that people meet, set up for real.
+//! `signpost verify` in typical situations, with real components.
 
 use std::fs;
 use std::path::Path;
@@ -29,10 +29,10 @@ const SUBJECT: &str = "system:serviceaccount:default:signpost";
 const HOST: &str = "oidc.example";
 const DISCOVERY: &str = ".well-known/openid-configuration";
 const JWKS: &str = "openid/v1/jwks";
-/// A read that is not answered takes 10 s, and there are two documents.
+/// A read without an answer takes 10 s, and there are two documents.
 const WITHIN: Duration = Duration::from_mins(1);
 
-/// A real cluster, and its documents on a web server that has its name.
+/// A real cluster, and its documents on a web server at the issuer's URL.
 struct Stage {
     cluster: Arc<Cluster>,
     folder: TempDir,
@@ -53,7 +53,7 @@ impl Stage {
         self.cluster.server.token("default", "signpost", &[AUDIENCE], 600)
     }
 
-    /// The verb with the documents of this stage.
+    /// The command with the documents of this stage.
     fn verify<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Signpost {
         let address = self.nginx.address();
         let fixed = ["verify", "--allow-private", "--connect-to", &address].map(str::to_owned);
@@ -61,7 +61,7 @@ impl Stage {
         Signpost::new(arguments).env("SSL_CERT_FILE", self.nginx.ca_file())
     }
 
-    /// Changes a document behind everybody's back.
+    /// Changes a document independently of the product.
     fn edit(&self, document: &str, change: impl FnOnce(&mut Value)) {
         let file = self.folder.path().join(document);
         let mut value = serde_json::from_slice(&fs::read(&file).expect("it is ours")).expect("it is JSON");
@@ -69,7 +69,7 @@ impl Stage {
         fs::write(&file, value.to_string()).expect("it is ours");
     }
 
-    /// Publishes the documents as they should be.
+    /// Publishes the correct documents.
     fn restore(&self) {
         publish(ISSUER, &[&self.cluster.keys[0], &self.cluster.keys[1]], self.folder.path());
     }
@@ -82,7 +82,7 @@ fn publish(issuer: &str, keys: &[&KeyFiles], folder: &Path) {
     Signpost::new(arguments).finish(WITHIN).expect_code(0);
 }
 
-/// A token that no API server would make, signed with a key of its own.
+/// A token that no API server would issue, signed with a separate key.
 fn signed(key: &KeyFiles, header: &Value, claims: &Value) -> String {
     let pem = fs::read(&key.private).expect("the key is ours");
     let key = PKey::private_key_from_pem(&pem).expect("it is PEM");
@@ -99,7 +99,7 @@ fn parts(token: &str) -> [Value; 2] {
     [(); 2].map(|()| serde_json::from_slice(&parts.next().expect("three parts")).expect("it is JSON"))
 }
 
-/// What was said in many situations, for a snapshot.
+/// The reports of many situations, for a snapshot.
 #[derive(Default)]
 struct Page {
     text: String,
@@ -111,7 +111,7 @@ impl Page {
         self.replaced.push((text.into(), word));
     }
 
-    /// Notes what was said, in which this rule must come first, with this code.
+    /// Adds a report, in which this rule must come first, with this code.
     #[track_caller]
     fn note(&mut self, what: &str, said: &Finished, first: &str, code: Option<u32>, exit: i32) {
         let told = &said.stdout;
@@ -136,7 +136,7 @@ fn snapshot(name: &str, text: &str) {
     });
 }
 
-/// Ages, lives and dates depend on when the test runs.
+/// Ages, lifetimes and dates depend on when the test runs.
 fn without_times(line: &str) -> String {
     let starts = [
         ("expired ", ""),
@@ -157,7 +157,7 @@ fn without_times(line: &str) -> String {
     })
 }
 
-/// Claims that are right now.
+/// Claims that are valid now.
 fn claims() -> Value {
     let now = signpost::clock::now().as_second();
     json!({"iss": ISSUER, "sub": SUBJECT, "aud": [AUDIENCE], "iat": now - 60, "nbf": now - 60, "exp": now + 3540})

@@ -10,7 +10,7 @@ use crate::support::installation::{Installation, Service};
 
 const NODE: &str = "embedded";
 
-/// When a key is to be replaced.
+/// The age at which a key is replaced.
 const OF_AGE: Duration = Duration::from_secs(5);
 
 fn settings(window: &Value) -> Value {
@@ -30,7 +30,7 @@ fn node(service: &Service) -> Value {
     service.status()["nodes"][NODE].clone()
 }
 
-/// Whether the window is all that the next key waits for.
+/// Whether the next key waits only for the window.
 fn waits_for_the_window(service: &Service) -> bool {
     let waits = node(service)["blocked_by"].as_array().cloned().unwrap_or_default();
     matches!(&waits[..], [wait] if wait.as_str().expect("text").starts_with("the window opens at "))

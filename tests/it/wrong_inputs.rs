@@ -1,7 +1,7 @@
-//! Wrong inputs of every kind: what is said, how it ends, and that nothing is written.
+//! Wrong inputs of every kind: messages, exit codes, and that nothing is written.
 //!
-//! Each area has one page under `snapshots/`, with every message and hint as an operator reads them.
-//! What differs from run to run is replaced: the folder by `DIR`, key IDs, ports, ages.
+//! Each area has one page under `snapshots/`, with every message and hint as an operator reads them. Values
+//! that vary between runs are replaced: the folder by `DIR`, key IDs, ports, ages.
 
 mod certificates;
 mod configurations;
@@ -26,12 +26,12 @@ use tempfile::TempDir;
 use crate::support::signpost::{Finished, Signpost};
 
 const WITHIN: Duration = Duration::from_mins(1);
-/// How a process ends that checked, and the answer is no.
+/// Exit code: checked, and the answer is no.
 const NO: i32 = 1;
-/// How a process ends that could not do what it was asked for.
+/// Exit code: failed.
 const COULD_NOT: i32 = 2;
 
-/// A folder of inputs, and what was said about each.
+/// A folder of inputs, and the messages about each.
 struct Transcript {
     folder: TempDir,
     text: String,
@@ -55,17 +55,17 @@ impl Transcript {
         fs::write(path, content).expect("the folder is ours");
     }
 
-    /// From now on shows `word` wherever `text` stands.
+    /// Shows `word` in place of `text` from now on.
     fn replace(&mut self, text: impl Into<String>, word: &'static str) {
         self.replaced.push((text.into(), word));
     }
 
     fn signpost(&self, arguments: &str) -> Signpost {
-        // The home folder is among what must not change.
+        // The home folder must not change either.
         Signpost::new(words(arguments)).current_dir(self.folder.path()).env("HOME", self.folder.path())
     }
 
-    /// Runs what is expected to be right, to set the stage.
+    /// Runs a command that must succeed, as a precondition.
     #[track_caller]
     fn succeeds(&self, arguments: &str) -> Finished {
         self.signpost(arguments).finish(WITHIN).expect_code(0)
@@ -76,7 +76,7 @@ impl Transcript {
         self.refuses_with(what, arguments, code, |signpost| signpost);
     }
 
-    /// Runs a command line that ends with `code` and changes no file, and notes what it said.
+    /// Runs a command line that ends with `code` and changes no file, and records its output.
     #[track_caller]
     fn refuses_with(
         &mut self,
@@ -91,7 +91,7 @@ impl Transcript {
         self.text += &format!("# {what}\n{said}[{code}]\n\n");
     }
 
-    /// As [`Self::refuses_with`], for what would say the same once more.
+    /// As [`Self::refuses_with`], without recording a repeated message.
     #[track_caller]
     fn refuses_silently(
         &self,
@@ -120,7 +120,7 @@ impl Transcript {
         lines
     }
 
-    /// Compares all that was said with the page of this name.
+    /// Compares the transcript with the page of this name.
     fn compare(self, page: &str) {
         insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
             insta::assert_snapshot!(format!("wrong_{page}"), self.text.trim_end());
@@ -128,7 +128,7 @@ impl Transcript {
     }
 }
 
-/// Ages and lives depend on when the test runs; a command that starts it, on where it is and what is free there.
+/// Ages and lifetimes depend on when the test runs; a suggested command on paths and free ports.
 fn without_chance(line: &str) -> String {
     for (start, what, end) in [
         ("expired ", "TIME", " ago"),
@@ -148,7 +148,7 @@ fn words(arguments: &str) -> Vec<String> {
     arguments.split(' ').filter(|word| !word.is_empty()).map(|word| word.replace("\u{a0}", " ")).collect()
 }
 
-/// Every file below `folder` with what it holds; directories without.
+/// Every file below `folder` with its content; directories without.
 fn tree(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];

@@ -5,7 +5,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{Followers, STRIDE};
 
-/// A walk that wakes nobody is seen by nothing else.
+/// Without a deadline, a walk that wakes no follower would never end the test.
 const DEADLINE: Duration = Duration::from_mins(1);
 
 fn followers(count: usize) -> (Followers, Vec<Arc<Notify>>) {

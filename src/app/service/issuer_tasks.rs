@@ -1,4 +1,4 @@
-//! The life of one issuer: its loops, and what is shown under its names.
+//! The tasks of one issuer: its loops, and what is served under its names.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,10 +30,10 @@ use crate::{
     telemetry::Trouble,
 };
 
-/// Time between two attempts to start an issuer of a reloaded configuration.
+/// Interval between two attempts to start an issuer of a reloaded configuration.
 const RETRY_START: Duration = Duration::from_secs(15);
 
-/// A name under which the documents of an issuer are served: its own, or that of a former one.
+/// A name under which the documents of an issuer are served: its own, or that of a previous issuer.
 #[derive(Clone)]
 pub(super) struct ServedIssuer {
     pub(super) terms: Terms,
@@ -46,16 +46,16 @@ impl ServedIssuer {
     }
 }
 
-/// What becomes of an issuer that cannot start.
+/// What happens when an issuer cannot start.
 pub(super) enum OnFailure {
-    /// It ends the process, which has no other one. The sender is dropped when the issuer has started.
+    /// Ends the process, which has no other issuer. The sender is dropped when the issuer has started.
     End(#[expect(dead_code, reason = "it is dropped")] mpsc::Sender<()>),
-    /// The others go on, and it is tried again. The sender, of one that the process starts with, is dropped when it
-    /// has started or could not.
+    /// The others keep running, and the start is retried. The sender, of an issuer that the process starts
+    /// with, is dropped after the first attempt.
     Retry(Option<mpsc::Sender<()>>),
 }
 
-/// The life of one issuer: reads its ledger, then runs its loops until it is stopped.
+/// Runs one issuer: reads its ledger, then runs its loops until it is stopped.
 pub(super) async fn run_issuer(
     context: Arc<Context>,
     config: IssuerConfig,
@@ -98,7 +98,7 @@ pub(super) async fn run_issuer(
     Ok(())
 }
 
-/// Wires an issuer, shows what its ledger says, and returns its loops, which end when `stop` says so.
+/// Wires an issuer, publishes what its ledger holds, and returns its loops, which end on `stop`.
 async fn open(
     context: &Context,
     config: IssuerConfig,
@@ -115,7 +115,7 @@ async fn open(
     show(&mut publication, faces);
     reconciler.begin().await?;
     show(&mut publication, faces);
-    // It takes longer than all else: what the ledger says is shown before.
+    // The slowest step: what the ledger holds is published before.
     let own = match &signs {
         Some(config) => Some(signer::LocalSigner::open(&context.shared.data_dir, config).await?),
         None => None,

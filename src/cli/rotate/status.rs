@@ -1,4 +1,4 @@
-//! A rotation as people read it: a time line per key, and what is next.
+//! The rotation status as text: a timeline per key, and the next steps.
 
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
@@ -8,13 +8,12 @@ use crate::core::{
     text::redaction::printable,
 };
 
-/// Columns of a time line.
+/// Columns of a timeline.
 const WIDTH: usize = 44;
-/// How the phases of a key look on it.
+/// The character of each phase of a key.
 const LEGEND: [(&str, char); 5] =
     [("published", '·'), ("standby", '·'), ("ready", '─'), ("active", '█'), ("retired", '▒')];
 
-/// All of it.
 pub(super) fn text(report: &RotationStatus) -> String {
     let mut text = format!("issuer {} at {}\n", report.issuer, seconds(report.at));
     if report.keys.is_empty() {
@@ -56,7 +55,7 @@ pub(super) fn text(report: &RotationStatus) -> String {
     text
 }
 
-/// What it means that a place shows a key which nobody knows, and what to do.
+/// Explains an unmanaged key, and the remedy.
 const UNKNOWN_KEY: &str = "whoever has its private half can act as your workloads. Yours: `signpost ledger adopt KID`; \
     else take away the right to write there, then `signpost rotate revoke KID`";
 
@@ -64,7 +63,7 @@ fn is_of_interest(key: &KeyStatus) -> bool {
     !matches!(key.state.as_str(), "removed" | "revoked")
 }
 
-/// What is next for a node, in a few lines.
+/// The next step of a node, in a few lines.
 fn next(node: &NodeStatus, now: Timestamp) -> String {
     let mut text = signs(node, now);
     let is_imported = |kid: &String| node.order.is_none() && node.active_keys == [kid.as_str()];
@@ -88,7 +87,7 @@ fn waits(node: &NodeStatus) -> String {
     lines.concat()
 }
 
-/// What a node was ordered, and what it says that it does.
+/// The desired state of a node, and its own statement.
 fn signs(node: &NodeStatus, now: Timestamp) -> String {
     let says: Vec<_> = node.active_keys.iter().map(|kid| printable(kid)).collect();
     let says = says.join(" and ");
@@ -116,7 +115,7 @@ fn signs(node: &NodeStatus, now: Timestamp) -> String {
     }
 }
 
-/// Where a key stands, since when and until when.
+/// The state of a key, with its start and end.
 fn standing(key: &KeyStatus, now: Timestamp) -> String {
     let mut text = format!("{:9} {}", key.state, ago(key.since, now));
     if let Some(node) = &key.node {
@@ -128,7 +127,7 @@ fn standing(key: &KeyStatus, now: Timestamp) -> String {
     text
 }
 
-/// What happens when a key is revoked; `None` for one that is not known.
+/// The impact of revoking a key; `None` for an unknown one.
 pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool) -> Option<String> {
     let shown = printable(kid);
     if let Some(targets) = report.unmanaged_keys.get(kid) {
@@ -178,25 +177,25 @@ pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool
     Some(text)
 }
 
-/// Who goes on accepting a revoked key; see `docs/rotation.md`.
+/// Which relying parties keep accepting a revoked key; see `docs/rotation.md`.
 const NEVER_LOOKS: &str = "  some relying parties do not read it anew before a token has a kid that they have never \
     seen, and the next key\n  is public already: other clusters whose kube-apiserver trusts this issuer, Vault, Dex, \
     Argo CD, oauth2-proxy and\n  whatever else uses go-oidc. They accept this key until they are restarted\n";
-/// What it costs to sign with a key that nobody has seen.
+/// The cost of signing with a key that was never published.
 const NEW_KEY: &str = "  its node makes a new key and signs with it as soon as every target shows it: seconds in \
     which no token is\n  signed for others; readers that look again for an unknown kid drop the revoked key then. \
     Whoever has a copy of the\n  JWKS of before and does not look again refuses the new tokens for as long as it keeps \
     that: a kube-apiserver of\n  another cluster for `jwks_max_age`, Microsoft Entra nobody knows how long\n";
 
-/// From times to columns.
+/// Maps times to columns.
 struct Scale {
     from: Timestamp,
-    /// Of one column, in milliseconds; at least 1.
+    /// Milliseconds per column; at least 1.
     step: i64,
 }
 
 impl Scale {
-    /// Everything that is still of interest, and a little of what comes.
+    /// Covers everything of interest, and a little of the future.
     fn of(report: &RotationStatus) -> Self {
         let keys = || report.keys.iter().filter(|key| is_of_interest(key));
         let from = keys().map(|key| key.first_seen).min().unwrap_or(report.at).min(report.at);
@@ -205,7 +204,7 @@ impl Scale {
             .chain(report.nodes.values().filter_map(|node| node.not_before));
         let to = known.chain([report.at]).max().unwrap_or(report.at);
         let width = i64::try_from(WIDTH).expect("small");
-        // What lies far ahead must not squeeze what was.
+        // Distant events must not compress the past.
         let past = report.at.duration_since(from).as_millis();
         let ahead = to.duration_since(report.at).as_millis().min(past.max(1000));
         let step = i64::try_from((past + ahead).div_euclid(i128::from(width)) + 1).unwrap_or(i64::MAX);
@@ -239,7 +238,7 @@ fn short(kid: &str) -> String {
     short
 }
 
-/// A time to the second: what is below it is of no use to anybody.
+/// A time in whole seconds.
 pub(super) fn seconds(at: Timestamp) -> String {
     at.round(Unit::Second).unwrap_or(at).to_string()
 }
@@ -260,7 +259,7 @@ fn when(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// How long ago something was that has happened: by a clock that was ahead it is still to come.
+/// How long ago an event was; one that was recorded with a fast clock may be in the future.
 fn past(at: Timestamp, now: Timestamp) -> String {
     if at > now {
         format!("at {}, which is still to come", seconds(at))

@@ -1,8 +1,8 @@
-//! What `sync --output json` prints.
+//! The output of `sync --output json`.
 //!
 //! `{"dry_run", "issuers": [{"issuer", "sources": [{"name", "keys" | "error", "notes"}], "targets": [{"name",
-//! "gates", "result", …}], "concerns": […], "error"}]}`. Members are only ever added. `result` is `unchanged`, `written`,
-//! `differs` (a dry run) or `failed`; what was or would be written stands in `documents`.
+//! "gates", "result", …}], "concerns": […], "error"}]}`. Members are only ever added. `result` is
+//! `unchanged`, `written`, `differs` (a dry run) or `failed`; `documents` lists what was or would be written.
 
 use serde::Serialize;
 
@@ -32,10 +32,10 @@ pub(super) struct IssuerReport {
     issuer: String,
     sources: Vec<SourceReport>,
     targets: Vec<TargetReport>,
-    /// Why nothing was done.
+    /// Why the pass did not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// What is wrong with what the sources said together, in words.
+    /// Alarms about the combined sources, as text.
     concerns: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ struct SourceReport {
     keys: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// What to warn about, in words.
+    /// Warnings, as text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
@@ -54,22 +54,22 @@ struct SourceReport {
 #[derive(Default, Serialize)]
 struct TargetReport {
     name: String,
-    /// Whether a key must be shown there before it may sign.
+    /// Whether a key must be served there before it may sign.
     gates: bool,
     result: &'static str,
     documents: Vec<&'static str>,
-    /// The keys that come and go, in a dry run.
+    /// The keys that are added and removed, in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     added: Option<Vec<Kid>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     removed: Option<Vec<Kid>>,
-    /// The keys that only this target knows.
+    /// The keys that only this target has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     strangers: Vec<Kid>,
-    /// Where the JWKS was found before, if it is moved.
+    /// The previous path of the JWKS, if it moves.
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_from: Option<String>,
-    /// Whether the public URL shows the publication yet, where there is one.
+    /// Whether the public URL already serves the publication, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_url_is_true: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]

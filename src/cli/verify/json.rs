@@ -1,4 +1,4 @@
-//! Reports for programs. The shape is `docs/verify.schema.json`.
+//! Reports as JSON. The schema is `docs/verify.schema.json`.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::core::verification::{VerificationOutcome, VerificationReport};
 
 #[derive(Serialize)]
 struct Document<'a> {
-    /// The worst of all.
+    /// The worst outcome.
     outcome: VerificationOutcome,
     reports: Vec<Entry<'a>>,
 }

@@ -1,4 +1,4 @@
-//! Reports for people: the verdict first, then the reasons, the most useful first.
+//! Reports as text: the verdict first, then the reasons, the most useful first.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Below the id of a finding.
+/// Indent below the id of a finding.
 const INDENT: &str = "         ";
 
 pub(super) fn text(judged: &[Judged]) -> String {
@@ -28,7 +28,7 @@ pub(super) fn text(judged: &[Judged]) -> String {
     }
 }
 
-/// One line: the verdict, whose token it is, by whose rules if there are several, and the answer that is likely
+/// One line: the verdict, the service account, the party if there are several, and the most likely answer
 /// first.
 fn line(Judged { account, report }: &Judged, parties: bool) -> [String; 4] {
     let party = report.party.name();
@@ -91,7 +91,7 @@ fn verdict(report: &VerificationReport, what: &str) -> String {
         (VerificationOutcome::Refused, Some((_, [code, ..]))) => {
             format!("{party} would answer AADSTS{code} to {what}")
         }
-        // Nobody comes as far as asking, or everybody would be let in.
+        // The token is not even sent, or anybody would be accepted.
         (VerificationOutcome::Refused, None) => format!("{what} must not be used with {party} as things are"),
         (VerificationOutcome::Refused, Some(_)) => format!("{party} would refuse {what}"),
         (VerificationOutcome::Unknown, _) if unless.is_some() => {
@@ -143,7 +143,7 @@ fn certainty(certainty: Certainty) -> &'static str {
     }
 }
 
-/// Words in lines of at most 100 characters, the first with a head, the others below it.
+/// Words in lines of at most 100 characters, the first with a head, the others indented.
 fn wrapped(head: &str, words: &[&str]) -> String {
     let mut text = String::new();
     let mut line = head.to_owned();
@@ -158,7 +158,7 @@ fn wrapped(head: &str, words: &[&str]) -> String {
     text + &format!("{}\n", line.trim_end())
 }
 
-/// As exactly as one waits.
+/// The remaining wait, in a useful precision.
 pub(super) fn patience(left: Duration) -> String {
     match left.as_secs() {
         seconds if seconds < 60 => format!("{seconds} s"),
@@ -166,7 +166,7 @@ pub(super) fn patience(left: Duration) -> String {
     }
 }
 
-/// What stands in the way, in one line.
+/// The reasons to wait, in one line.
 pub(super) fn waited_for(judged: &[Judged]) -> String {
     let mut waiting = judged.iter().filter(|it| it.report.outcome != VerificationOutcome::Accepted);
     let first = waiting.find_map(|it| it.report.findings.first());

@@ -21,7 +21,7 @@ fn issuer(index: u8, margin: u8) -> IssuerConfig {
     IssuerConfig { issuer, margin: Duration::from_secs(margin.into()), ..template }
 }
 
-/// Any few of a few issuers, in any order, each in one of two ways.
+/// A few of several issuers, in any order, each in one of two variants.
 fn some_issuers() -> impl Strategy<Value = Vec<IssuerConfig>> {
     let indices = Just((0..6).collect::<Vec<u8>>()).prop_shuffle();
     (indices, prop::collection::vec(0..2_u8, 0..6)).prop_map(|(indices, margins)| {

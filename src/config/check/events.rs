@@ -1,4 +1,4 @@
-//! Kubernetes Events: which pod they are about, and the way to its cluster.
+//! Kubernetes Events: the pod they refer to, and the access to its cluster.
 
 use crate::config::{
     EventsConfig,

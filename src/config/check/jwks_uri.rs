@@ -1,4 +1,4 @@
-//! Where relying parties read the JWKS: where Signpost writes and serves it, unless somebody else does.
+//! The URL of the JWKS for relying parties: by default where Signpost writes and serves it.
 
 use std::collections::hash_map::Entry;
 
@@ -12,7 +12,7 @@ use crate::{
     core::jose::issuer::{DISCOVERY_PATH, Issuer, path_below},
 };
 
-/// `None` where it follows from the issuer, and where a problem tells of it.
+/// `None` where it follows from the issuer, and where a problem is already reported.
 pub(super) fn read(
     mapping: &Mapping<'_>,
     issuer: Option<&Issuer>,
@@ -61,7 +61,7 @@ pub(super) fn read(
     if !elsewhere {
         let served = uri.clone().unwrap_or_else(|| issuer.jwks_uri());
         match known.issuers.entry(served) {
-            // A second issuer of the same name has its problem already.
+            // A second issuer of the same name is already reported.
             Entry::Occupied(first) if given => {
                 let fault = mapping.at.taken("document", first.key(), first.get());
                 mapping.refuse("jwks_uri", fault, problems);
@@ -75,8 +75,8 @@ pub(super) fn read(
     uri
 }
 
-/// Whether a path is neither that of the discovery document, nor above or below it, nor one of the files that a
-/// directory keeps beside the documents.
+/// Whether a path differs from that of the discovery document, is neither above nor below it, and is none of
+/// the files that a directory keeps beside the documents.
 fn is_free(path: &str) -> bool {
     let is_within = |one: &str, other: &str| {
         one.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -1,4 +1,4 @@
-//! Former issuers: each is somebody's `iss` still, so no other issuer may have it.
+//! Previous issuers: tokens still have them as `iss`, so no other issuer may use them.
 
 use super::{UsedNames, jwks_uri, target, unique_issuer};
 use crate::{

@@ -1,4 +1,4 @@
-//! The node that signs: its socket, and what it is told about its API server.
+//! The signing node: its socket, and what it reports to its API server.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -88,7 +88,7 @@ fn read_pkcs11(signer: &Mapping<'_>, problems: &mut Problems) -> Result<Option<P
     }))
 }
 
-/// Refuses a listener of its own for a signer within `signpost run`, where nobody would open it.
+/// Rejects an admin listener of a signer within `signpost run`, which would never be opened.
 pub(super) fn check_listener(
     issuer: &Mapping<'_>,
     signer: &SignerConfig,
@@ -109,7 +109,7 @@ pub(super) fn check_listener(
     }
 }
 
-/// Refuses keys that a place leaves out although they wait for that place to show them.
+/// Rejects keys that a target leaves out although they wait for that target to serve them.
 pub(super) fn check_profiles(
     issuer: &Mapping<'_>,
     key_type: KeyType,

@@ -1,4 +1,4 @@
-//! Sources: which kinds there are, and their names.
+//! Sources: their kinds and names.
 
 use glob::Pattern;
 
@@ -25,7 +25,7 @@ pub(super) fn read(issuer: &Mapping<'_>, problems: &mut Problems) -> Option<Vec<
             EMBEDDED => Some(SourceConfig::Embedded),
             _ => unreachable!("the table of keys has five kinds"),
         };
-        // API servers that ask this very signer list what it has signed with.
+        // API servers that use this signer list the keys it has signed with.
         if kind == EMBEDDED && count > 1 && issuer.get("signer").is_none() {
             let fault = Fault::new("`embedded` is not the only source, expected no other beside it");
             let hint = "if kube-apiserver asks this very process for signatures, say where under `signer`";
@@ -102,7 +102,7 @@ fn files(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceConfig> 
 fn url(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceConfig> {
     let name = source.text("name", problems);
     let url = source.parsed("url", problems, |text| {
-        // What is meant for a store would be the wrong advice.
+        // The general hint, for stores, would be wrong here.
         let hint = "write a token into a file, and name that in `bearer_token_file`";
         let secret = text.contains(['@', '?']);
         value::without_secrets(text).map_err(|fault| if secret { fault.hint(hint) } else { fault })?;

@@ -1,4 +1,4 @@
-//! Targets: each has a place of its own, which the issuer's readers can reach.
+//! Targets: each has its own location, which the issuer's readers can reach.
 
 use url::Position;
 
@@ -45,7 +45,7 @@ pub(super) fn read(
         known.locations.insert(location.clone(), mapping.at.name());
         let name = name.unwrap_or_else(|| location.to_string());
         unique_name(&name, &mapping, names, problems);
-        // A profile that could not be read has its problem already.
+        // An invalid profile is already reported.
         let profile = own_profile.or(profile).unwrap_or_default();
         let (anonymous, gates) = (anonymous.unwrap_or_default(), gates.unwrap_or_default());
         targets.push(TargetConfig {
@@ -61,8 +61,8 @@ pub(super) fn read(
     Some(targets)
 }
 
-/// Where relying parties read: they take no other scheme than that of an issuer, and at the issuer's own host no
-/// other path.
+/// The public URL for relying parties: they accept no other scheme than that of an issuer, and at the
+/// issuer's own host no other path.
 fn public_url(text: &str, issuer: Option<&Issuer>) -> Result<String, Fault> {
     let url = value::web_url(text, Web::Secure)?;
     let path = url.path().strip_suffix('/').unwrap_or(url.path());
@@ -98,7 +98,7 @@ fn check_location(
     }
     match location.as_directory() {
         Some(directory) => {
-            // Who serves the directory to the world would serve the private keys with it.
+            // A web server for this directory would serve the private keys too.
             let data_dir = known.data_dir.as_deref().filter(|data_dir| data_dir.starts_with(directory));
             match data_dir {
                 Some(data_dir) => Err(Fault::new(format!(
@@ -112,8 +112,8 @@ fn check_location(
     }
 }
 
-/// What is in a cloud is for readers elsewhere, whom an `http` issuer on loopback sends to themselves.
-/// An emulator on this machine is no cloud.
+/// Readers of a cloud target are on other machines, where an `http` issuer on loopback means the reader
+/// itself. An emulator on this machine is no cloud.
 fn reachable(location: &Location, issuer: Option<&Issuer>) -> Result<(), Fault> {
     let emulator = location.endpoint().is_some_and(value::is_loopback);
     match issuer.filter(|issuer| issuer.as_str().starts_with("http://") && !emulator) {

@@ -1,4 +1,4 @@
-//! Waits that contradict each other.
+//! Contradicting durations.
 
 use super::{Fault, Mapping, Problems, value};
 use crate::core::{
@@ -6,7 +6,7 @@ use crate::core::{
     signer::MAX_KEYS_PER_NODE,
 };
 
-/// Refuses each at the wait that is to be changed.
+/// Reports each at the duration that must change.
 pub(super) fn check(timing: &Timing, mapping: &Mapping<'_>, problems: &mut Problems) {
     for contradiction in timing.contradictions() {
         let text = value::duration_text;

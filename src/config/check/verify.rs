@@ -1,4 +1,4 @@
-//! The token that is judged again and again.
+//! The token that is periodically verified.
 
 use super::Reported;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What AWS expects unless somebody chose another one.
+/// The default audience of AWS.
 const AWS_AUDIENCE: &str = "sts.amazonaws.com";
 
 pub(super) fn read(

@@ -1,4 +1,4 @@
-//! The window in which keys of age are replaced.
+//! The window in which keys are replaced because of their age.
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -27,7 +27,7 @@ pub(super) fn read(
     let open_for = mapping.duration("for", problems);
     let zone = mapping.parsed("time_zone", problems, time_zone);
     let open_for = open_for.ok_or(Reported)?;
-    // Whether a key is of age is looked at when its node was heard.
+    // The age of a key is checked at each statement of its node.
     let polls = sources.iter().filter_map(|source| match source {
         SourceConfig::Announcements { every, .. } => Some(*every),
         _ => None,

@@ -1,4 +1,4 @@
-//! One issuer, its ledger, and those that were moved to it.
+//! The issuer, its ledger and its previous issuers.
 
 use super::{
     ANNOUNCEMENTS, API_SERVER, CONTEXT, EMBEDDED, FILES, KUBECONFIG, Key, Kind, Requirement, SIGNER, Section,

@@ -1,4 +1,4 @@
-//! What concerns the process: listeners, data, Events.
+//! Settings of the process: listeners, data, Events.
 
 use super::{CONTEXT, ISSUER, KUBECONFIG, Key, Kind, Requirement, Section};
 

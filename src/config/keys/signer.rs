@@ -1,4 +1,4 @@
-//! What a node that signs needs to know.
+//! Settings of a signing node.
 
 use super::{Key, Kind, Requirement, Section};
 

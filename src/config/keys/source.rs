@@ -1,4 +1,4 @@
-//! Where keys come from.
+//! Settings of sources.
 
 use super::{CONTEXT, KUBECONFIG, Key, Kind, Requirement, Section};
 

@@ -1,4 +1,4 @@
-//! Where publications go.
+//! Settings of targets.
 
 use super::{Key, Kind, Requirement, Section};
 

@@ -1,4 +1,4 @@
-//! What `signpost run` finds out for itself: whether its tokens would be accepted.
+//! Settings of the periodic check whether tokens would be accepted.
 
 use super::{Key, Kind, Requirement, Section};
 

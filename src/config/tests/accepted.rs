@@ -1,4 +1,4 @@
-//! What a configuration means.
+//! Valid configurations and their meaning.
 
 use std::{path::Path, time::Duration};
 

@@ -12,10 +12,10 @@ struct Cli {
     flags: Flags,
 }
 
-/// Tells the child from its parent.
+/// Distinguishes the child process from its parent.
 const CHILD: &str = "SIGNPOST_TEST_IS_A_CHILD";
 
-/// A test cannot set a variable of its own process safely, so it runs itself again.
+/// A test cannot safely set a variable of its own process, so it runs itself again.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "only the environment tells the child from its parent")]
 fn flags_go_before_the_environment() {

@@ -1,4 +1,4 @@
-//! What flags mean, alone and over a file.
+//! The meaning of flags, alone and combined with a file.
 
 use std::path::Path;
 

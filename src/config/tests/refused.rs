@@ -1,4 +1,4 @@
-//! What is wrong with the file as a whole, word for word.
+//! Exact messages for faults of the file as a whole.
 
 use super::{MINIMAL, load, refused, shows};
 use crate::config::Flags;

@@ -1,4 +1,4 @@
-//! What is wrong with single values, word for word.
+//! Exact messages for faults of single values.
 
 use super::{MINIMAL, accepted, refused};
 

@@ -1,4 +1,4 @@
-//! The table of keys, the reader and what is told of them are one.
+//! The table of keys, the reader and the documentation agree.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::config::{
     schema::{json_schema, reference},
 };
 
-/// A file with every section in it, and `{…}` where a key of a section can be added.
+/// A file with every section, and `{…}` where a key of a section can be added.
 fn with_key(section: &str, line: &str) -> String {
     let place = |at: &str| if at == section { format!("{line}, ") } else { String::new() };
     format!(
@@ -49,7 +49,7 @@ fn every_key_of_the_table_is_read() {
     load(&Flags::default(), Some(&with_key("none", ""))).expect("the sections are valid without more keys");
     for section in SECTIONS {
         for key in section.keys.iter().filter(|key| !matches!(key.need, Requirement::Required)) {
-            // What is not refused is not read.
+            // A key that is not rejected might also be ignored.
             let (wrong, what) =
                 if matches!(key.kind, Kind::Mapping(_)) { ("[]", "a list") } else { ("{}", "a mapping") };
             let written = match key.name {
@@ -119,7 +119,7 @@ fn the_schema_documents_every_key_and_refuses_others() {
             objects.extend(items["oneOf"].as_array().into_iter().flatten());
         }
     }
-    // A former issuer has targets of the same kind.
+    // A previous issuer has targets of the same kind.
     let all = SECTIONS.iter().map(|section| section.keys.len()).sum::<usize>() + TARGET.keys.len();
     assert_eq!(all, keys);
 }

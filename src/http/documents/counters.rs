@@ -1,4 +1,4 @@
-//! How often each document was asked for, counted without contention.
+//! Requests per document, counted without contention.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::core::jose::publication::Document;
 
-/// The statuses that the path of a document answers with.
+/// The statuses of answers at a document's path.
 const STATUSES: [StatusCode; 4] = [
     StatusCode::OK,
     StatusCode::NOT_MODIFIED,
@@ -14,14 +14,14 @@ const STATUSES: [StatusCode; 4] = [
     StatusCode::SERVICE_UNAVAILABLE,
 ];
 
-/// Threads that count apart from each other; with more, some share.
+/// Number of shards; with more threads, some share one.
 const SHARDS: usize = 16;
 
-/// How often each document was asked for, by status.
+/// Requests per document and status.
 #[derive(Default)]
 pub struct Counters([Shard; SHARDS]);
 
-/// What some of the threads have counted, in cache lines of its own: no count waits for another core.
+/// The counts of some threads, in separate cache lines: no thread waits for another core.
 #[derive(Default)]
 #[repr(align(128))]
 struct Shard {
@@ -56,7 +56,6 @@ impl Counters {
         totals
     }
 
-    /// The shard of this thread.
     fn shard(&self) -> &Shard {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS);

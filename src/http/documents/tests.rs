@@ -77,7 +77,7 @@ fn documents_are_served_with_the_bytes_of_the_publication_and_these_headers_alon
             ("etag", etag.as_str()),
             ("x-content-type-options", "nosniff"),
         ];
-        // The length is added on the way to the socket, from the body's size.
+        // `Content-Length` is added on the way to the socket, from the body's size.
         assert_eq!(expected.to_vec(), named);
     }
 }
@@ -89,7 +89,7 @@ fn a_known_entity_tag_is_answered_without_a_body() {
         let (status, headers, body) = ask(&served(), Method::GET, JWKS, &[("if-none-match", &tags)]);
         assert_eq!((StatusCode::NOT_MODIFIED, 0), (status, body.len()), "{tags}");
         assert_eq!(etag, headers[header::ETAG]);
-        // RFC 9110 section 15.4.5: the cache has the rest.
+        // RFC 9110 section 15.4.5: the cache has the other fields.
         assert_eq!((None, None), (headers.get(header::CONTENT_TYPE), headers.get(header::CONTENT_LENGTH)));
     }
     let (status, ..) = ask(&served(), Method::GET, JWKS, &[("if-none-match", "\"other\"")]);

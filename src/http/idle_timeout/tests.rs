@@ -5,7 +5,7 @@ use std::{
 
 use super::*;
 
-/// Counts how often it is woken.
+/// Counts its wake-ups.
 #[derive(Default)]
 struct Woken(AtomicUsize);
 

@@ -22,19 +22,19 @@ use zeroize::Zeroizing;
 use super::TlsPaths;
 use crate::{core::text::in_utf8, files};
 
-/// Largest file that is read, in bytes: a chain of four RSA-4096 certificates has a tenth of it.
+/// Largest file, in bytes: a chain of four RSA-4096 certificates takes a tenth of it.
 const MAX_SIZE: usize = 128 * 1024;
-/// The permissions that nobody but owner and group may have: kubelet mounts Secrets for a group.
+/// The permission bits that must be unset, those of others: kubelet mounts Secrets for a group.
 const EVERYBODY: u32 = 0o007;
-/// What is spoken, in our order, each with its length before it (RFC 7301 section 3.1).
+/// The ALPN protocols in order of preference, each prefixed with its length (RFC 7301 section 3.1).
 const PROTOCOLS: &[u8] = b"\x02h2\x08http/1.1";
 
-/// A pair that handshakes can be made with. Holds the private key only within OpenSSL, which wipes it.
+/// A usable pair. Holds the private key only within OpenSSL, which wipes it.
 pub(super) struct Pair {
     pub(super) context: SslContext,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
-    /// Of the bytes of both files, to tell another pair from the same.
+    /// Digest of both files, to detect a change.
     digest: [u8; 32],
 }
 
@@ -77,7 +77,7 @@ impl Pair {
 fn context(chain: &[X509], key: &PKey<Private>) -> Result<SslContext, ErrorStack> {
     let mut context = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     context.set_options(SslOptions::NO_RENEGOTIATION);
-    // A client resumes by its ticket; a cache would be memory that strangers fill.
+    // Clients resume by ticket; unauthenticated clients could fill a session cache.
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
     // An idle connection keeps no buffers.
     context.set_mode(SslMode::RELEASE_BUFFERS);
@@ -92,11 +92,11 @@ fn context(chain: &[X509], key: &PKey<Private>) -> Result<SslContext, ErrorStack
     Ok(context.build().into_context())
 }
 
-/// Reads a file whose bytes are wiped: either may hold a private key.
+/// Reads a file into a buffer that is wiped: either file may hold a private key.
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let unreadable = |source| TlsError::Read { path: path.to_owned(), source };
     let file = files::open_regular(path).map_err(unreadable)?;
-    // With room for all of it from the start, growing leaves no copies behind.
+    // Reserves the maximum size, because growing would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SIZE + 1));
     file.take(MAX_SIZE as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > MAX_SIZE {
@@ -134,8 +134,8 @@ fn key(path: &Path, pem: &[u8]) -> Result<PKey<Private>, TlsError> {
     })
 }
 
-/// Says when everybody on the machine could read the private key. Only says: it may be a volume whose
-/// modes nobody here chooses.
+/// Warns when every user of the machine could read the private key. Only a warning: the modes of a volume may
+/// be fixed.
 pub(super) fn warn_of_readers(path: &Path) {
     if let Ok(metadata) = path.metadata()
         && metadata.mode() & EVERYBODY != 0
@@ -148,11 +148,11 @@ pub(super) fn warn_of_readers(path: &Path) {
 fn timestamp(time: &Asn1TimeRef) -> Result<Timestamp, ErrorStack> {
     let since = Asn1Time::from_unix(0)?.diff(time)?;
     let seconds = i64::from(since.days) * 24 * 60 * 60 + i64::from(since.secs);
-    // A certificate may name the year 9999 and mean for ever.
+    // A certificate may use the year 9999 for "no expiry".
     Ok(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX))
 }
 
-/// A certificate and a private key cannot be used together, or at all.
+/// Certificate and private key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("cannot read `{}`", path.display())]
@@ -178,7 +178,6 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// What the operator can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

@@ -16,7 +16,7 @@ use crate::kubernetes::{Access, Connection};
 const THINGS: Collection =
     Collection { resource: "example.com/things", namespace: "home", label: ("colour", "blue") };
 
-/// Any object will do.
+/// Any kind of object works here.
 impl Kept for ConfigMap {
     type Part = BTreeMap<String, String>;
 
@@ -33,7 +33,7 @@ async fn answer(State(script): State<Script>, uri: Uri) -> (StatusCode, String) 
     script.0.pop_front().unwrap_or((StatusCode::FORBIDDEN, r#"{"message":"enough"}"#.to_owned()))
 }
 
-/// What is told when an API server gives these answers in turn, and what it was asked.
+/// What is reported when an API server gives these answers in turn, and the requests that it received.
 async fn told(answers: &[(u16, String)], count: usize) -> (Vec<String>, Vec<String>) {
     let directory = TempDir::new().expect("a directory");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -1,4 +1,4 @@
-//! What can go wrong with an API server as a source of keys, and what to do about it.
+//! Errors of an API server as a source of keys, and their remedies.
 
 use http::StatusCode;
 
@@ -10,10 +10,10 @@ use crate::{
     kubernetes::{KubernetesError, hint_for_credential, refused_user},
 };
 
-/// The role that Kubernetes comes with for reading both documents.
+/// The built-in role of Kubernetes for reading both documents.
 const DISCOVERY_ROLE: &str = "system:service-account-issuer-discovery";
 
-/// What to do where an API server does not make a token.
+/// Hint for an API server that does not issue tokens.
 const SIGNER: &str = "where kube-apiserver has `--service-account-signing-endpoint`, see whether the signer behind \
                       it runs: an API server whose signer is away answers everything but this. Else check that it \
                       can be reached: `kubectl get --raw /readyz` with the same kubeconfig";
@@ -32,11 +32,10 @@ pub enum ApiServerError {
 }
 
 impl ApiServerError {
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            // It answers other questions: who is waited for is whoever signs.
+            // Other requests succeed: the API server waits for its external signer.
             Self::Call(KubernetesError::TimedOut { request, .. }) if is_for_a_token(request) => {
                 Some(SIGNER.to_owned())
             }
@@ -49,12 +48,13 @@ impl ApiServerError {
     }
 }
 
-/// Whether a request, as it is told, is one for a token.
+/// Whether the text of a request names a token request.
 fn is_for_a_token(request: &str) -> bool {
     request.starts_with("POST ") && request.ends_with("/token")
 }
 
-/// `account` is the one a token was asked for; without it, a document was read or we asked who we are.
+/// `account` is the subject of a token request; without it, the request was for a document or for our own
+/// identity.
 pub(super) fn hint_for_status(
     status: StatusCode,
     reads_document: bool,

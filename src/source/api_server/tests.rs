@@ -15,8 +15,8 @@ use crate::kubernetes::{Access, KubernetesError};
 
 const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"H6cuzP8XuD5wal6wf9M6xDljTOPLX2i8uIp_C_ASqiI","y":"BlHnikLV9PyEd6gl8k4T_3Wwoh6xd79XLoQTh2PAi1Y"}]}"#;
 
-/// An API server that misbehaves as the real one cannot be made to. It gives its answers in turn, the
-/// last one for ever.
+/// An API server that misbehaves in ways that the real one cannot be forced to. It gives its answers in turn,
+/// and then repeats the last one.
 struct Scenario {
     directory: TempDir,
     seen: Arc<Mutex<Vec<String>>>,

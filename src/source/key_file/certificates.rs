@@ -1,4 +1,4 @@
-//! Which keys of a directory belong to certificates: those are for TLS, and whoever holds one of them must not be
+//! Detects which keys of a directory belong to certificates: these are TLS keys, and their holder must not be
 //! able to sign tokens.
 
 use std::{
@@ -22,26 +22,26 @@ use crate::core::{
     text::in_utf8,
 };
 
-/// Names of files with certificates in them, whether they can be read or not.
+/// Extensions of files with certificates, readable or not.
 const EXTENSIONS: [&str; 8] = ["crt", "cer", "cert", "csr", "p12", "pfx", "p7b", "p7c"];
-/// Names that files with keys have as well.
+/// Extensions used for both keys and certificates.
 const OF_BOTH: [&str; 2] = ["pem", "der"];
-/// What the two files of a pair have behind a name that is the same.
+/// Suffixes that distinguish the two files of a pair.
 const SUFFIXES: [&str; 5] = ["-key", "_key", "-cert", "_cert", "-crt"];
 
-/// What is known of the certificates beside key files.
+/// The certificates found beside key files.
 #[derive(Default)]
 pub(super) struct Certificates {
     all: Vec<X509>,
     keys: Vec<PublicKey>,
-    /// The files that have one, by directory and name of the pair: while both are replaced, their keys differ.
+    /// Files with a certificate, by directory and pair name: while both are replaced, their keys differ.
     pairs: Vec<PathBuf>,
-    /// The files that should have one and cannot be read.
+    /// Files that should hold a certificate and cannot be read.
     doubtful: Vec<PathBuf>,
 }
 
 impl Certificates {
-    /// Looks at a file: what it holds, or nothing if it cannot be read.
+    /// Records what a file holds; `None` if it cannot be read.
     pub(super) fn look(&mut self, path: &Path, bytes: Option<&[u8]>) {
         let found = bytes.is_some_and(|bytes| self.find(&in_utf8(bytes)));
         let has_keys = || bytes.is_some_and(has_keys);
@@ -52,7 +52,7 @@ impl Certificates {
         }
     }
 
-    /// Whether there is a certificate or a request for one.
+    /// Whether the bytes hold a certificate or a certificate request.
     fn find(&mut self, bytes: &[u8]) -> bool {
         let mut found = false;
         for block in pem::blocks(bytes) {
@@ -61,7 +61,7 @@ impl Certificates {
                     self.take(&der);
                     true
                 }
-                // Of a broken one nobody can tell whose key is in it.
+                // The key in a broken certificate is unknown.
                 Err(error) => error.label().is_some_and(is_certificate),
                 Ok(_) => false,
             };
@@ -84,18 +84,18 @@ impl Certificates {
         is_one
     }
 
-    /// Whether the key is that of a certificate, or has signed one.
+    /// Whether the key belongs to a certificate, or has signed one.
     fn have(&self, key: &Jwk) -> bool {
         let has_signed = |key: &PKey<Public>| self.all.iter().any(|it| it.verify(key).unwrap_or_default());
         let of_openssl: Result<_, ErrorStack> = PKey::public_key_from_der(&key.public_key().to_spki());
         self.keys.contains(key.public_key()) || of_openssl.is_ok_and(|key| has_signed(&key))
     }
 
-    /// Decides about a file that was found: it is taken, or left alone because it is for TLS.
+    /// Decides whether a found file is used, or left out as a TLS key.
     ///
     /// # Errors
     ///
-    /// Fails as the file did, and when nobody can tell whose key is in it.
+    /// Fails with the file's own error, and when the owner of its key cannot be determined.
     pub(super) fn leave(
         &self,
         path: &Path,
@@ -125,7 +125,7 @@ impl Certificates {
     }
 }
 
-/// Whether the name is one that no key file has.
+/// Whether the name is never used for key files.
 fn is_of_certificates_alone(path: &Path) -> bool {
     has_extension(path, &EXTENSIONS)
 }
@@ -135,7 +135,7 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     extension.is_some_and(|extension| extensions.contains(&extension.as_str()))
 }
 
-/// Whether there are keys and nothing else, be they of a kind that is not known here, encrypted, or broken.
+/// Whether the bytes hold only keys, even of an unknown type, encrypted or broken.
 fn has_keys(bytes: &[u8]) -> bool {
     let labels = pem::blocks(&in_utf8(bytes)).into_iter().map(|block| match block {
         Ok(block) => Some(block.label.clone()),
@@ -150,7 +150,7 @@ fn is_certificate(label: &str) -> bool {
     label.contains("CERTIFICATE") || matches!(label, "PKCS7" | "CMS")
 }
 
-/// The path of a file without what tells the two files of a pair apart.
+/// The path of a file without the suffix that distinguishes the two files of a pair.
 fn pair(path: &Path) -> PathBuf {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let shared = SUFFIXES.iter().find_map(|suffix| stem.strip_suffix(suffix)).unwrap_or(&stem);

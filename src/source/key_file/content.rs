@@ -1,7 +1,7 @@
-//! The public keys in the bytes of one file.
+//! Parses the public keys in the bytes of one file.
 //!
-//! OpenSSL opens the containers; what leaves is a `SubjectPublicKeyInfo`, checked by
-//! [`PublicKey::from_spki`]. Private keys are read for their public half alone.
+//! OpenSSL opens the containers; the result is a `SubjectPublicKeyInfo`, checked by [`PublicKey::from_spki`].
+//! Of a private key only the public half is read.
 
 use openssl::{
     pkey::{Id, PKey, Private},
@@ -21,25 +21,25 @@ use crate::core::{
     text::in_utf8,
 };
 
-/// What one file holds.
+/// The contents of one file.
 #[derive(Debug, Default)]
 pub struct Content {
     pub keys: Vec<Jwk>,
     /// Keys that cannot be used.
     pub left_out: Vec<LeftOut>,
-    /// What is no key, in words.
+    /// Descriptions of contents that are not keys.
     pub notes: Vec<String>,
 }
 
-/// Reads a file in whichever form it has. Without any key it is not an error yet.
+/// Parses a file in any supported format. A file without keys is not an error yet.
 ///
 /// # Errors
 ///
-/// Fails when all of it that has the form of a key is none that can be used, and when a private key stands where
-/// everybody reads.
+/// Fails when the file has the form of a key but holds no usable one, and when it holds a private key that
+/// everybody may read.
 pub fn parse(bytes: &[u8]) -> Result<Content, InvalidContent> {
     let text = in_utf8(bytes);
-    // Both in one file would leave the keys of one of them out.
+    // A file with both PEM and JSON would lose the keys of one format.
     if text.trim_ascii_start().first() == Some(&b'{') {
         return parse_json(&text);
     }
@@ -64,7 +64,7 @@ fn parse_json(bytes: &[u8]) -> Result<Content, InvalidContent> {
             InvalidContent::NotJson { line: error.line(), column: error.column() }
         }
     })?;
-    // Without either member it is no key that lacks its type, but something else.
+    // Without `keys` and `kty` it is not a key with a missing type, but something else.
     if value.get("keys").is_some() || value.get("kty").is_none() {
         let ReceivedJwks { keys, left_out } = ReceivedJwks::parse(bytes).map_err(InvalidContent::Jwks)?;
         return Ok(Content { keys, left_out, notes: Vec::new() });
@@ -79,7 +79,7 @@ fn parse_json(bytes: &[u8]) -> Result<Content, InvalidContent> {
     }
 }
 
-/// A key of a kind that is not known here: it was never one of ours.
+/// A key of an unsupported type, which is never one of ours.
 fn of_another_kind(what: String) -> LeftOut {
     LeftOut { what, may_be: Unreadable::default() }
 }
@@ -107,7 +107,7 @@ fn parse_pem(bytes: &[u8]) -> Result<Content, InvalidContent> {
                     content.keys.push(Jwk::of_public_key(key));
                     continue;
                 }
-                // What `openssl ecparam -genkey` writes before the key that repeats it.
+                // `openssl ecparam -genkey` writes this block before the key that repeats it.
                 Ok(None) if block.label == "EC PARAMETERS" => continue,
                 Ok(None) => {
                     content.notes.push(format!("block {number} (`{}`) is no key, skipped", block.label));
@@ -132,7 +132,7 @@ fn parse_pem(bytes: &[u8]) -> Result<Content, InvalidContent> {
             refusal,
             InvalidContent::Block { source: InvalidKey::Public(InvalidPublicKey::Weak { .. }), .. }
         );
-        // A weak key was never one of ours.
+        // A weak key is never one of ours.
         let may_be = if is_weak { Unreadable::default() } else { Unreadable::anything() };
         content.left_out.push(LeftOut { what, may_be });
         odd = odd.or(Some(refusal));
@@ -156,7 +156,7 @@ fn key_of(block: &Block) -> Result<Option<PublicKey>, InvalidKey> {
         }
         "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => {
             let key = PKey::private_key_from_der(&block.der);
-            // It repeats its public key, which may be that of another one.
+            // The file repeats its public key, which may not match the private one.
             let is_whole = |key: &PKey<Private>| key.ec_key().is_ok_and(|ec| ec.check_key().is_ok());
             if key.as_ref().is_ok_and(|key| key.id() == Id::EC && !is_whole(key)) {
                 return Err(InvalidKey::Halves);
@@ -167,7 +167,7 @@ fn key_of(block: &Block) -> Result<Option<PublicKey>, InvalidKey> {
     }
 }
 
-/// Reads PKCS#1 or `SubjectPublicKeyInfo`; both stand under either label, and neither is ever the other.
+/// Parses PKCS#1 or `SubjectPublicKeyInfo`; both occur under either label, and neither parses as the other.
 fn public_key(der: &[u8]) -> Result<PublicKey, InvalidKey> {
     match Rsa::public_key_from_der_pkcs1(der) {
         Ok(rsa) => spki(PKey::from_rsa(rsa)),
@@ -178,7 +178,7 @@ fn public_key(der: &[u8]) -> Result<PublicKey, InvalidKey> {
 fn spki<T: openssl::pkey::HasPublic>(
     key: Result<PKey<T>, openssl::error::ErrorStack>,
 ) -> Result<PublicKey, InvalidKey> {
-    // The cause is not given: OpenSSL's words about a private key are not ours to print.
+    // The cause is dropped: OpenSSL's messages may quote a private key.
     let der = key.and_then(|key| key.public_key_to_der()).map_err(|_| InvalidKey::Unreadable)?;
     Ok(PublicKey::from_spki(&der)?)
 }
@@ -203,7 +203,6 @@ pub enum InvalidContent {
 }
 
 impl InvalidContent {
-    /// What to do about it.
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::Block { source: InvalidKey::Encrypted, .. } => {
@@ -240,7 +239,7 @@ impl InvalidContent {
     }
 }
 
-/// A container does not give a public key.
+/// A container yields no public key.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidKey {
     #[error("the private key is encrypted, expected a public key")]

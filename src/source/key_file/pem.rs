@@ -1,6 +1,6 @@
-//! Finds PEM blocks (RFC 7468) among other text.
+//! Finds PEM blocks (RFC 7468) in other text.
 //!
-//! Not OpenSSL's reader: that one asks the terminal for a password when a key is encrypted.
+//! Not OpenSSL's reader, which asks for a password at the terminal when a key is encrypted.
 
 use std::iter::Peekable;
 
@@ -10,20 +10,19 @@ use zeroize::Zeroizing;
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
-/// Longest label, in bytes; the longest in use is `TRUSTED CERTIFICATE` or so.
+/// Longest label, in bytes; the longest in use is about `TRUSTED CERTIFICATE`.
 const MAX_LABEL: usize = 64;
 
-/// One block, decoded and wiped when it is dropped.
+/// One decoded block, wiped on drop.
 pub(super) struct Block {
-    /// What stands between `BEGIN` and the dashes.
+    /// The text between `BEGIN` and the dashes.
     pub(super) label: String,
-    /// Whether the contents are encrypted, by label or by the header that RFC 1421 section 4.6.1.1 puts
-    /// there.
+    /// Whether the contents are encrypted, according to the label or the header of RFC 1421 section 4.6.1.1.
     pub(super) encrypted: bool,
     pub(super) der: Zeroizing<Vec<u8>>,
 }
 
-/// All blocks in their order, whole or not; none is no error.
+/// All blocks in order, complete or not; none is no error.
 pub(super) fn blocks(bytes: &[u8]) -> Vec<Result<Block, InvalidPem>> {
     let mut blocks = Vec::new();
     let lines = bytes.split(|&byte| byte == b'\n' || byte == b'\r').map(<[u8]>::trim_ascii);
@@ -39,7 +38,7 @@ pub(super) fn blocks(bytes: &[u8]) -> Vec<Result<Block, InvalidPem>> {
     blocks
 }
 
-/// The block that has begun with this label, to its end; `size` is that of the file.
+/// The block that begins with this label; `size` is that of the file.
 fn block<'a>(
     number: usize,
     label: String,
@@ -47,10 +46,10 @@ fn block<'a>(
     lines: &mut Peekable<impl Iterator<Item = &'a [u8]>>,
 ) -> Result<Block, InvalidPem> {
     let mut encrypted = label == "ENCRYPTED PRIVATE KEY";
-    // Encoded text is never longer than the file it stands in, so this buffer never moves.
+    // Encoded text is never longer than the file, so this buffer never moves.
     let mut encoded = Zeroizing::new(Vec::with_capacity(size));
     loop {
-        // A block that is broken off takes the next one not along.
+        // A truncated block does not swallow the next one.
         let Some(line) = lines.next_if(|line| !line.starts_with(BEGIN.as_bytes())) else {
             return Err(InvalidPem::NoEnd { number, label });
         };
@@ -76,8 +75,8 @@ fn block<'a>(
 
 /// The label of a line that begins or ends a block.
 ///
-/// RFC 7468 allows more of a label than anybody uses. Messages repeat it, so it must not be a key: a file whose
-/// line breaks were lost has all of it in this line.
+/// RFC 7468 permits longer labels than are in use. Messages repeat the label, so it must not be a key: a file
+/// without its line breaks has the whole key in this line.
 fn marker(line: &[u8], kind: &str) -> Option<String> {
     let label = line.strip_prefix(kind.as_bytes())?.strip_suffix(DASHES.as_bytes())?;
     let is_of_labels =
@@ -88,7 +87,7 @@ fn marker(line: &[u8], kind: &str) -> Option<String> {
     String::from_utf8(label.to_vec()).ok()
 }
 
-/// The text has the marks of PEM, but not its form.
+/// The text has PEM markers but is not valid PEM.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidPem {
     #[error("block {number} has no label, expected a line `{BEGIN}LABEL{DASHES}`")]
@@ -102,7 +101,7 @@ pub enum InvalidPem {
 }
 
 impl InvalidPem {
-    /// What the block calls itself.
+    /// The label of the block.
     pub(super) fn label(&self) -> Option<&str> {
         match self {
             Self::NoLabel { .. } => None,

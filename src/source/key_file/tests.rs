@@ -27,7 +27,7 @@ fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-/// Writes a new P-256 key to a file and says which.
+/// Writes a new P-256 key to a file and returns its public half.
 fn write_key(path: impl AsRef<Path>) -> Jwk {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("a curve");
     let key = EcKey::generate(&group).and_then(PKey::from_ec_key).expect("a key");
@@ -75,7 +75,7 @@ fn write_pair(directory: &Path, name: &str, authority: Option<&PKey<Private>>) -
     key
 }
 
-/// What kubeadm leaves in `/etc/kubernetes/pki`; returns the key of service accounts.
+/// The files that kubeadm writes to `/etc/kubernetes/pki`; returns the service account key.
 fn write_pki(directory: &Path) -> Jwk {
     fs::create_dir(directory.join("etcd")).expect("a directory");
     let ca = write_pair(directory, "ca", None);
@@ -347,7 +347,7 @@ fn a_key_beside_a_private_key_that_is_not_read_is_taken() {
     assert_eq!(vec![key], fetched.keys);
 }
 
-/// Every way in which a key is found to be for TLS although nothing says so in its own file.
+/// Covers every way to detect a TLS key whose own file does not say so.
 #[test]
 fn no_key_that_belongs_to_a_certificate_is_taken_from_a_directory() {
     type Lay = fn(&Path, &PKey<Private>);
@@ -406,7 +406,7 @@ fn no_key_that_belongs_to_a_certificate_is_taken_from_a_directory() {
             "{what}: {:?}",
             fetched.notes
         );
-        // A JWKS of the same key is no way around.
+        // The same key as a JWKS is left out too.
         fs::write(
             directory.path().join("jwks.json"),
             serde_json::to_string(&public_half(&key)).expect("JSON"),
@@ -468,7 +468,7 @@ fn a_secret_of_tls_gives_no_key_before_and_after_kubelet_has_swapped_it() {
             assert_eq!(vec![public_half(&sa)], fetched.keys, "{generation} {}", pattern.display());
         }
     }
-    // Half of a Secret, as a container that mounts one key of it sees it.
+    // A part of a Secret, as in a container that mounts only one of its keys.
     assert_eq!(1, read_paths(&[&at("tls.key")]).expect("it is named").keys.len());
 }
 
@@ -505,7 +505,7 @@ async fn what_is_optional_may_be_empty_and_must_be_there() {
     let at = |path: &Path| KeyFiles::new("ahead".to_owned(), vec![path.display().to_string()]);
     for pattern in [ahead.clone(), ahead.join("*.pub")] {
         let source = at(&pattern).optional();
-        // A volume that is not mounted yet has no directory, and is a fault.
+        // The directory of an unmounted volume does not exist, which is an error.
         let missing = source.fetch().await.expect_err("no directory").to_string();
         assert_eq!(format!("cannot read `{}`", ahead.display()), missing);
         fs::create_dir(&ahead).expect("it is ours");

@@ -15,7 +15,8 @@ const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"H6cuzP8XuD5wal6wf9
 type Scripted = (u16, &'static str, String);
 type Script = Arc<Mutex<(VecDeque<Scripted>, Vec<String>)>>;
 
-/// Somebody who answers as real servers cannot be made to: in turn, the last answer for ever.
+/// A server that answers in ways that real servers cannot be forced to: in turn, and then repeats the last
+/// answer.
 struct Scenario {
     folder: TempDir,
     script: Script,

@@ -70,7 +70,7 @@ fn an_object_is_filled_and_what_others_wrote_stays() {
 fn the_version_before_gives_way_to_a_large_ledger_and_a_larger_one_is_refused() {
     let ledger = known(&[], &[rsa_key(1)]);
     let before = || object(serde_json::json!({ "metadata": {}, "data": { LEDGER: text(&ledger) } }));
-    // White space at the end of JSON means nothing.
+    // Trailing white space in JSON is ignored.
     let fill = |bytes: usize| {
         let next = text(&next(&ledger));
         let padding = " ".repeat(bytes.saturating_sub(next.len()));

@@ -1,4 +1,4 @@
-//! The dot-file that says who wrote the documents of a directory.
+//! The dot-file that records the owners of a directory's documents.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ struct RawOwner {
 }
 
 impl Owners {
-    /// Reads the file; the error says what is wrong with it.
+    /// Parses the file; the error describes the fault.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let damaged = |error: serde_json::Error| format!("is damaged: {error}");
         let json: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
@@ -60,7 +60,7 @@ impl Owners {
         self.0.get(&document)
     }
 
-    /// The same, with the owner of one document.
+    /// The same owners, with that of one document replaced.
     pub(super) fn with(mut self, change: &Change) -> Self {
         self.0.insert(change.document, change.owner.clone());
         self

@@ -165,13 +165,13 @@ fn dying_at_any_step_leaves_a_whole_document_that_the_next_pass_repairs() {
         for (step, _) in staged.by_ref().take(steps) {
             step.commit().expect("nothing is in the way");
         }
-        // A process that dies cleans nothing up.
+        // A killed process leaves its temporary files.
         staged.for_each(std::mem::forget);
 
         let entry = place.read().expect("the document never goes away");
         let number = if steps < 2 { 1 } else { 2 };
         assert_eq!(entry.stored.bytes, *publication(number).bytes(Document::Jwks), "after {steps} steps");
-        // Never ours under their name: that would be refused for ever.
+        // Never our document under their name, which would be refused permanently.
         let lineage = if steps < 1 { "theirs" } else { "ours" };
         assert_eq!(entry.owner(), Some(owner(lineage, 1)), "after {steps} steps");
 

@@ -18,10 +18,10 @@ use tokio::{
 
 use super::{Lanes, WIDTH};
 
-/// A broken lane lets nobody through, ever.
+/// A faulty limit blocks without end.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A server that counts its connections, and answers them if it does at all.
+/// A server that counts its connections, and answers them if `answers`.
 async fn server(tasks: &mut JoinSet<()>, answers: bool) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));

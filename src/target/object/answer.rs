@@ -1,7 +1,7 @@
-//! What the answer of a store means, and what the operator can do about it.
+//! Interprets the answers of a store, and suggests remedies.
 //!
-//! `object_store` keeps statuses and error codes in texts only, and those hold whole answers and
-//! URLs. The code is picked out of the text; the rest is shown as little as possible.
+//! `object_store` keeps statuses and error codes only in texts, which contain whole answers and URLs. The
+//! code is extracted from the text; as little as possible of the rest is shown.
 
 use object_store::{
     Error,
@@ -19,12 +19,12 @@ use crate::{
 
 use super::{Service, federation::NoToken};
 
-/// The codes under which the services refuse a conditional write because of its condition.
+/// The codes that refuse a conditional write because of its condition.
 ///
-/// Others come with the same statuses (409, 412) and do not go away by reading again, such as
-/// `LeaseIdMissing` and `BlobImmutableDueToPolicy`.
-/// Sources: "Blob Storage error codes" of Azure; "Error responses" of the Amazon S3 API; "HTTP status
-/// and error codes for XML" of Google Cloud Storage.
+/// Others have the same statuses (409, 412) and do not go away after another read, such as `LeaseIdMissing`
+/// and `BlobImmutableDueToPolicy`.
+/// Sources: "Blob Storage error codes" of Azure; "Error responses" of the Amazon S3 API; "HTTP status and
+/// error codes for XML" of Google Cloud Storage.
 const LOST_RACE: [&str; 6] = [
     "BlobAlreadyExists",
     "ConditionNotMet",
@@ -37,7 +37,7 @@ const LOST_RACE: [&str; 6] = [
 /// The code of Azure for a storage firewall, and of its emulator for a wrong key.
 const FIREWALL_OR_KEY: &str = "AuthorizationFailure";
 
-/// The codes that speak of the credentials rather than of what they are allowed to do.
+/// The codes that mean invalid credentials rather than missing permissions.
 const WRONG_CREDENTIALS: [&str; 8] = [
     "AuthenticationFailed",
     "AuthenticationRequired",
@@ -53,7 +53,7 @@ const WRONG_CREDENTIALS: [&str; 8] = [
 const MAX_TEXT: usize = 500;
 
 impl Service {
-    /// `Ok` when the error says that the object alone is missing.
+    /// `Ok` when the error means that only the object is missing.
     pub(super) fn absent(&self, error: &Error) -> Result<(), Cause> {
         match (error, self.cause(error)) {
             (_, cause @ Cause::NoContainer { .. }) => Err(cause),
@@ -62,16 +62,15 @@ impl Service {
         }
     }
 
-    /// Why an object was not written.
     pub(super) fn not_written(&self, error: &Error) -> Failure {
         let lost = matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. })
             && service_code(&error.to_string()).is_none_or(|code| LOST_RACE.contains(&code.as_str()));
         if lost { Failure::LostRace } else { Failure::Cause(self.cause(error)) }
     }
 
-    /// Why there is no store: it takes all but its address from the environment.
+    /// Why no store could be built: everything but its address comes from the environment.
     pub(super) fn not_built(&self, error: &Error) -> Cause {
-        // One layer down: the outermost says no more than which store it is.
+        // Skips the outermost error, which only names the type of store.
         let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
         Cause::Environment { reason: bounded(&reason), variables: self.credentials() }
     }
@@ -110,7 +109,6 @@ impl Service {
         }
     }
 
-    /// What the operator can do about a failure.
     pub(super) fn hint(&self, cause: &Cause) -> Option<String> {
         match cause {
             Cause::AccessDenied { code: Some(code) } if code == "RequestTimeTooSkewed" => {
@@ -136,7 +134,7 @@ impl Service {
         }
     }
 
-    /// What lets everybody read, and nobody list.
+    /// How to permit anonymous reads, but not anonymous listing.
     pub(super) fn publicity(&self, code: Option<&str>) -> String {
         match self {
             Self::Azure { account, .. } if code == Some("PublicAccessNotPermitted") => format!(
@@ -166,7 +164,7 @@ impl Service {
                 "give the writer the role `Storage Blob Data Contributor` on container `{container}` of \
                  storage account `{account}`"
             ),
-            // Without the permission to list, S3 answers 403 where 404 would be true; so does the next.
+            // Without the permission to list, S3 answers 403 in place of 404; so does the next.
             Self::S3 { bucket, prefix } => format!(
                 "give the writer `s3:GetObject` and `s3:PutObject` on `{}` and `s3:ListBucket` on \
                  `arn:aws:s3:::{bucket}`",
@@ -193,7 +191,7 @@ impl Service {
         }
     }
 
-    /// What other tools read, and how it is taken up.
+    /// The configuration of other tools that is not read, and how to provide it.
     fn unread(&self) -> &'static str {
         match self {
             Self::Azure { .. } => {
@@ -221,13 +219,13 @@ impl Service {
     }
 }
 
-/// The name by which S3 grants permissions on the objects below a prefix.
+/// The resource name in S3 policies for the objects below a prefix.
 fn objects(bucket: &str, prefix: &str) -> String {
     let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
     format!("arn:aws:s3:::{bucket}/{below}*")
 }
 
-/// The `<Code>` of an error answer; all services write the same element.
+/// The `<Code>` of an error answer; all services use the same element.
 pub(in crate::target) fn service_code(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
@@ -235,7 +233,7 @@ pub(in crate::target) fn service_code(text: &str) -> Option<String> {
     (sane && !code.is_empty()).then(|| code.to_owned())
 }
 
-/// The first error of this type among an error and its causes.
+/// The first error of this type in the chain of causes.
 fn in_chain<'a, E: std::error::Error + 'static>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a E> {

@@ -1,7 +1,7 @@
-//! Workload identity federation of Google Cloud: a token of somebody else's issuer becomes one of Google's.
+//! Workload identity federation of Google Cloud: exchanges a token of another issuer for one of Google's.
 //!
-//! `object_store` knows service accounts, users and the metadata server. A cluster elsewhere has none of
-//! them, only a projected token, and a file that says where to take it.
+//! `object_store` supports service accounts, users and the metadata server. A cluster elsewhere has none of
+//! them, only a projected token, and a file that describes where to exchange it.
 //! Sources: AIP-4117 (the file); RFC 8693 and "Method: token" of the Security Token Service API;
 //! `generateAccessToken` of the IAM Service Account Credentials API.
 
@@ -28,13 +28,13 @@ use crate::{
     target::connections::Connections,
 };
 
-/// What a writer needs, as `object_store` asks for it with other credentials.
+/// The scope of a writer, the same that `object_store` requests with other credentials.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
-/// Shortest life of a token that is still used, as for the other credentials.
+/// Shortest remaining lifetime of a reused token, as for the other credentials.
 const MIN_LIFE: Duration = Duration::from_mins(5);
-/// Largest file that is read, in bytes: a credential has some kilobytes.
+/// Largest file, in bytes: a credential has some kilobytes.
 const MAX_FILE: u64 = 1024 * 1024;
-/// Life of the token of a service account, unless its policy says otherwise.
+/// Default lifetime of an impersonated service account's token.
 const IMPERSONATED: Duration = Duration::from_hours(1);
 
 /// The file that `gcloud iam workload-identity-pools create-cred-config` writes.
@@ -48,7 +48,7 @@ struct Config {
     credential_source: Source,
 }
 
-/// Where the projected token is; the other kinds of source are for other clouds.
+/// The path of the projected token; the other kinds of source are for other clouds.
 #[derive(Deserialize)]
 struct Source {
     file: PathBuf,
@@ -82,11 +82,11 @@ struct Impersonated {
 pub(super) struct Federation {
     config: Config,
     client: SharedClient,
-    /// The last token, and until when it is used.
+    /// The last token, and until when it is reused.
     token: Mutex<Option<(Arc<GcpCredential>, Instant)>>,
 }
 
-/// Leaves the token out.
+/// Omits the token.
 impl fmt::Debug for Federation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Federation").field("audience", &self.config.audience).finish_non_exhaustive()
@@ -94,9 +94,9 @@ impl fmt::Debug for Federation {
 }
 
 impl Federation {
-    /// `None` when the file is of another type, which `object_store` reads itself.
+    /// Reads the credential file; `None` when it is of another type, which `object_store` reads itself.
     ///
-    /// The error says what is wrong with the file.
+    /// The error describes the fault of the file.
     pub(super) fn of_file(path: &Path, connections: &Connections) -> Result<Option<Self>, String> {
         let unusable = |reason: String| format!("`{}` {reason}", path.display());
         let bytes =
@@ -162,7 +162,7 @@ fn credential(bearer: String, until: Instant) -> (Arc<GcpCredential>, Instant) {
     (Arc::new(GcpCredential { bearer }), until)
 }
 
-/// The answer of a token service; of one that refuses, its code alone is told.
+/// The answer of a token service; of a refusal only the code is reported.
 async fn answered<T: DeserializeOwned>(url: &str, request: RequestBuilder) -> Result<T, NoToken> {
     let failed = |error: &reqwest::Error| {
         let reason = TlsFault::of(error).map_or_else(|| innermost(error), |fault| fault.to_string());
@@ -172,7 +172,7 @@ async fn answered<T: DeserializeOwned>(url: &str, request: RequestBuilder) -> Re
     let status = response.status();
     let bytes = response.bytes().await.map_err(|error| failed(&error))?;
     if status == StatusCode::OK {
-        // What does not parse may hold a token.
+        // An answer that does not parse may hold a token.
         return serde_json::from_slice(&bytes)
             .map_err(|_| NoToken(format!("`{url}` answered without a token")));
     }
@@ -190,7 +190,7 @@ impl CredentialProvider for Federation {
         'a: 'b,
     {
         Box::pin(async move {
-            // Whoever comes meanwhile waits for the same token.
+            // Concurrent callers wait for the same token.
             let mut token = self.token.lock().await;
             match &*token {
                 Some((credential, until)) if *until > Instant::now() + MIN_LIFE => Ok(Arc::clone(credential)),
@@ -206,7 +206,7 @@ impl CredentialProvider for Federation {
     }
 }
 
-/// No token was to be had for the one of the cluster.
+/// The cluster's token could not be exchanged.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoToken(pub(super) String);

@@ -1,4 +1,4 @@
-//! Opens a container or bucket, with the credentials that the environment has (`docs/targets.md`).
+//! Opens a container or bucket, with the credentials of the environment (`docs/targets.md`).
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -21,8 +21,8 @@ use crate::{
 
 use super::{Service, federation::Federation};
 
-/// How often a request is sent again at once. A daemon comes back with its next pass and a command
-/// must not hang over a misspelt name, so this is for hiccups alone.
+/// How often a failed request is retried at once. A service retries with its next pass and a command must not
+/// hang over a misspelt name, so this covers short failures only.
 const RETRIES: usize = 3;
 
 fn retry() -> RetryConfig {
@@ -30,14 +30,14 @@ fn retry() -> RetryConfig {
     RetryConfig { backoff, max_retries: RETRIES, retry_timeout: REQUEST_TIMEOUT * 2 }
 }
 
-/// A store, and the address under which it would show its objects to readers without credentials.
+/// A store, and the address at which it would serve anonymous readers.
 pub(super) struct Opened {
     pub(super) store: Box<dyn ObjectStore>,
     pub(super) address: String,
 }
 
 impl Service {
-    /// Asks nothing of the service yet.
+    /// Sends no request yet.
     pub(super) fn open(&self, endpoint: Option<&Url>, connections: &Connections) -> Result<Opened, Cause> {
         let endpoint = endpoint.map(Endpoint::new).transpose()?;
         match self {
@@ -86,7 +86,7 @@ impl Service {
             .with_http_connector(connections.clone())
             .with_retry(retry());
         if let Some(Endpoint { url, plain }) = endpoint {
-            // This key and not `with_endpoint`: `AWS_ENDPOINT_URL_S3` would win over that.
+            // This key and not `with_endpoint`, which `AWS_ENDPOINT_URL_S3` would override.
             builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, url).with_allow_http(plain);
         }
         let address = s3_address(bucket, |key| builder.get_config_value(&key));
@@ -102,7 +102,7 @@ impl Service {
     ) -> Result<Opened, Cause> {
         let Endpoint { url, plain } = endpoint
             .unwrap_or_else(|| Endpoint { url: "https://storage.googleapis.com".to_owned(), plain: false });
-        // Unless it is forbidden, this builder lets its tokens travel without encryption.
+        // Unless forbidden, this builder sends its tokens unencrypted.
         let allow_http = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
         let mut builder = GoogleCloudStorageBuilder::from_env()
             .with_bucket_name(bucket)
@@ -120,13 +120,14 @@ impl Service {
     }
 }
 
-/// The account key under the name by which `az storage` reads it.
+/// The account key under the variable name that `az storage` reads.
 #[expect(clippy::disallowed_methods, reason = "credentials come from the environment alone, and stay here")]
 fn key_of_az() -> Option<String> {
     std::env::var("AZURE_STORAGE_KEY").ok().filter(|key| !key.is_empty())
 }
 
-/// The one kind of application default credentials that the builder cannot read, unless others go before.
+/// The one kind of application default credentials that the builder cannot read, unless other credentials
+/// take precedence.
 fn federation(
     builder: &GoogleCloudStorageBuilder,
     connections: &Connections,
@@ -140,18 +141,18 @@ fn federation(
     }
 }
 
-/// Leaves the store out: it knows credentials.
+/// Omits the store, which holds credentials.
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
-/// A service that is not the cloud's own.
+/// A service other than the cloud's own.
 struct Endpoint {
-    /// Without a `/` at its end.
+    /// Without a trailing `/`.
     url: String,
-    /// Whether it is spoken to without encryption.
+    /// Whether connections are unencrypted.
     plain: bool,
 }
 
@@ -170,7 +171,7 @@ fn s3_address(bucket: &str, setting: impl Fn(AmazonS3ConfigKey) -> Option<String
     match endpoint {
         Some(endpoint) if setting(VirtualHostedStyleRequest).as_deref() == Some("true") => endpoint,
         Some(endpoint) => below(&endpoint, bucket),
-        // The certificate of S3 is good for one label before `.s3`.
+        // The certificate of S3 covers only one label before `.s3`.
         None if bucket.contains('.') => below(&format!("https://s3.{region}.amazonaws.com"), bucket),
         None => format!("https://{bucket}.s3.{region}.amazonaws.com"),
     }

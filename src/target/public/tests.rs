@@ -17,14 +17,14 @@ async fn serve(router: Router) -> (SocketAddr, JoinSet<()>) {
     (address, tasks)
 }
 
-/// What a reader asked for, and was given.
+/// A cache that records requests and answers.
 #[derive(Clone, Default)]
 struct Cdn {
     shows: Arc<Mutex<(&'static str, &'static str)>>,
     answers: Arc<Mutex<Vec<Answered>>>,
 }
 
-/// The tag that was asked with, and the status of the answer.
+/// The tag in the request, and the status of the answer.
 type Answered = (Option<String>, u16);
 
 impl Cdn {
@@ -64,7 +64,8 @@ async fn what_was_right_is_not_transferred_again_until_it_changes() {
     assert_eq!((read("old").await, cdn.last()), ("old".into(), (None, 200)));
     assert_eq!((read("old").await, cdn.last()), ("old".into(), (Some("\"old\"".to_owned()), 304)));
 
-    // Wanted anew and not there yet: asked for in full, lest the tag of the old one be that of the new.
+    // A new document that is not there yet is requested in full, because the old tag might be that of the new
+    // one.
     assert_eq!((read("new").await, cdn.last()), ("old".into(), (None, 200)));
     cdn.shows("\"old\"", "new");
     assert_eq!((read("new").await, cdn.last()), ("new".into(), (None, 200)));
@@ -75,7 +76,7 @@ async fn what_was_right_is_not_transferred_again_until_it_changes() {
     assert_eq!((read("new").await, cdn.last()), ("edited".into(), (None, 200)));
 }
 
-/// A store that sends no `Cache-Control` with its 304 has not taken back what it said before.
+/// A 304 without `Cache-Control` does not revoke the earlier value.
 #[tokio::test]
 async fn how_long_a_document_may_be_kept_is_known_without_reading_it_again() {
     let says = Arc::new(Mutex::new(Some("max-age=60")));

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What is told from now on, each once, in order: reason and subject.
+/// The events sent from now on, each once, in order: reason and subject.
 fn told(notices: &EventQueue) -> Vec<(Reason, String)> {
     let mut told = Vec::new();
     while let Next::Send(bulletin) = notices.next() {

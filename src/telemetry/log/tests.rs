@@ -2,7 +2,7 @@ use std::sync::mpsc;
 
 use super::*;
 
-/// Takes a line once it may.
+/// A writer that blocks until it is released.
 struct Slow {
     may: mpsc::Receiver<()>,
     written: mpsc::Sender<Vec<u8>>,
@@ -28,7 +28,7 @@ fn a_reader_that_stops_holds_nobody_up_and_what_finds_no_room_is_counted() {
     let writer = Arc::clone(&queue);
     thread::spawn(move || writer.write_all(&mut Slow { may: allowed, written }));
     let line = vec![b'x'; 1000];
-    // One more may be with the writer.
+    // The writer may hold one more line.
     let room = ROOM / line.len();
     for _ in 0..2 * room {
         queue.push(line.clone());

@@ -1,4 +1,4 @@
-//! An issuer as `/status.json` shows it.
+//! The view of an issuer in `/status.json`.
 
 use std::collections::BTreeMap;
 
@@ -12,52 +12,50 @@ use crate::core::{
     rotation::NodeStatus,
 };
 
-/// One issuer.
 #[derive(Serialize)]
 pub(super) struct View {
     ready: bool,
     lineage: String,
     sequence: u64,
     ledger: LedgerView,
-    /// The previous_issuers issuers whose documents are published too.
+    /// The previous issuers whose documents are also published.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     previous_issuers: Vec<String>,
     keys: Vec<KeyView>,
-    /// Kids that only a target knows: `signpost ledger adopt` takes them over.
+    /// Kids that only a target has: `signpost ledger adopt` adopts them.
     unmanaged_keys: Vec<String>,
     alarms: Vec<String>,
-    /// What readiness says besides.
+    /// The warnings of the readiness check.
     warnings: Vec<String>,
-    /// What is next for each node that signs.
+    /// The plan of each signing node.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     nodes: BTreeMap<String, NodeStatus>,
     sources: BTreeMap<String, SourceStatus>,
     targets: BTreeMap<String, TargetStatus>,
-    /// What a relying party would say of a token.
+    /// The verdict of a relying party on a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     verification: Option<VerificationStatus>,
     changes: Vec<ChangeView>,
 }
 
-/// Whether what is known could be stored, and what became of it there.
+/// Whether the ledger could be stored, and its incidents.
 #[derive(Serialize)]
 struct LedgerView {
     #[serde(flatten)]
     status: LedgerStatus,
-    /// After a repair: no key is removed before.
+    /// After a repair: no key is removed before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     hold_until: Option<Timestamp>,
     incidents: Vec<IncidentView>,
 }
 
-/// Something that happened to the ledger as a whole.
+/// An incident of the ledger as a whole.
 #[derive(Serialize)]
 struct IncidentView {
     at: Timestamp,
     what: String,
 }
 
-/// One key of the ledger.
 #[derive(Serialize)]
 struct KeyView {
     kid: String,
@@ -67,11 +65,10 @@ struct KeyView {
     #[serde(skip_serializing_if = "Option::is_none")]
     missing_since: Option<Timestamp>,
     public: bool,
-    /// Since when each place shows it.
+    /// Since when each target serves it.
     shown: BTreeMap<String, Timestamp>,
 }
 
-/// One change of the ledger.
 #[derive(Serialize)]
 struct ChangeView {
     at: Timestamp,
@@ -80,7 +77,7 @@ struct ChangeView {
 }
 
 impl View {
-    /// A copy, so that nothing is locked while it is written.
+    /// A copy, so that no lock is held while it is written.
     pub(super) fn of(status: &IssuerStatus) -> Self {
         let ledger = status.stored.as_ref();
         let of_ledger = |read: fn(&Ledger) -> Vec<String>| ledger.map(|(ledger, _)| read(ledger));

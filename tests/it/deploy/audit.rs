@@ -1,4 +1,4 @@
-//! What an API server was asked, by its audit log, beside what roles allow.
+//! Compares an API server's audit log with the roles.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::of_kind;
 
-/// What every service account may ask: who it is.
+/// The resource that every service account may request: its own identity.
 const BY_ANYBODY: &str = "selfsubjectreviews";
 
 /// Metadata of every request of the service account.
@@ -23,7 +23,7 @@ pub(super) const POLICY: &str = r#"{
     ]
 }"#;
 
-/// One request, or one that a role allows. Of a path it has the verb and the resource alone.
+/// A request, or a permission of a role. For a non-resource path only verb and resource are set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Right {
     verb: String,
@@ -50,7 +50,7 @@ impl fmt::Display for Right {
     }
 }
 
-/// Every right that the manifests give, one by one.
+/// Every permission of the manifests, individually.
 pub(super) fn granted(objects: &[Value]) -> Vec<Right> {
     let mut granted = Vec::new();
     for role in of_kind(objects, "Role") {
@@ -76,18 +76,18 @@ pub(super) fn granted(objects: &[Value]) -> Vec<Right> {
             }
         }
     }
-    // By the ClusterRole of Kubernetes that the manifests bind.
+    // From the ClusterRole of Kubernetes that the manifests bind.
     for path in ["/openid/v1/jwks", "/.well-known/openid-configuration"] {
         granted.push(Right { verb: "get".to_owned(), resource: path.to_owned(), ..Right::default() });
     }
     granted
 }
 
-/// Compares what was asked with what the manifests allow.
+/// Compares the requests with the permissions of the manifests.
 ///
 /// # Panics
 ///
-/// Panics when a right is not used, and when something was asked that no right allows, answered or not.
+/// Panics when a permission is not used, and on a request without permission, answered or not.
 #[track_caller]
 pub(super) fn expect_each_used_and_nothing_else(log: &Path, granted: &[Right]) {
     let (answered, forbidden) = audited(log);
@@ -99,12 +99,12 @@ pub(super) fn expect_each_used_and_nothing_else(log: &Path, granted: &[Right]) {
         let allowed = granted.iter().any(|right| right.covers(request)) || request.resource == BY_ANYBODY;
         assert!(allowed, "no rule of the manifests allowed to {request}");
     }
-    // An API server that has just started refuses until it knows its roles.
+    // An API server that has just started refuses until it has loaded its roles.
     let never: Vec<_> = forbidden.difference(&answered).collect();
     assert_eq!(never, Vec::<&Right>::new(), "it asks for what it may not have");
 }
 
-/// The requests that were answered, and those that were forbidden.
+/// The answered and the forbidden requests.
 fn audited(log: &Path) -> (BTreeSet<Right>, BTreeSet<Right>) {
     let log = fs::read_to_string(log).expect("it was written");
     let entries = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));

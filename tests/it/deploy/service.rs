@@ -1,4 +1,4 @@
-//! The service as `deploy/` runs it: its rights, configuration, environment, user and read-only root.
+//! The service as `deploy/` runs it: its permissions, configuration, environment, user and read-only root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ fn the_service_works_with_exactly_these_rights_and_uses_every_one_of_them() {
 
         let (stored, _) = eventually("the ledger is in the ConfigMap", || world.ledger());
         assert!(stored.contains(&kid), "{stored}");
-        // Whoever applies the manifests again takes nothing away.
+        // Applying the manifests again removes nothing.
         world.apply();
         assert_eq!(world.ledger(), Some(stored));
 
@@ -55,11 +55,11 @@ fn the_service_works_with_exactly_these_rights_and_uses_every_one_of_them() {
     });
 }
 
-/// A cluster of one API server, on a host of its own, to which `deploy/base` was applied.
+/// A cluster of one API server on a separate host, with `deploy/base` applied.
 struct World {
     server: ApiServer,
     kubectl: Kubectl,
-    /// Of the manifests.
+    /// The objects of the manifests.
     objects: Vec<Value>,
     pod: Value,
     folder: TempDir,
@@ -96,7 +96,7 @@ impl World {
         log_in(&self.folder)
     }
 
-    /// Starts what the pod would run, and waits until it is ready.
+    /// Starts the process of the pod, and waits until it is ready.
     fn run(&self) -> Running {
         let text =
             |pointer: &str| self.pod.pointer(pointer).and_then(Value::as_str).expect("a text").to_owned();
@@ -129,7 +129,7 @@ impl World {
         events.filter(|event| event["reason"] == reason).collect()
     }
 
-    /// Lets a source fail twice: what happens again is counted up, once a minute.
+    /// Makes a source fail twice: a repeated Event is counted up, once a minute.
     fn count_up_an_event(&mut self) {
         for failure in 1..=2 {
             let failures = || source()?["failures"].as_u64();
@@ -153,7 +153,7 @@ fn log_in(folder: &TempDir) -> PathBuf {
     folder.path().join("audit.log")
 }
 
-/// What the status says of the only source, which was found by its `EndpointSlice`.
+/// The status of the only source, which was discovered by its `EndpointSlice`.
 fn source() -> Option<Value> {
     let answer = Request::get(&format!("http://{HERE}:9090/status.json")).send().ok()?;
     let mut status = answer.json();
@@ -163,19 +163,20 @@ fn source() -> Option<Value> {
     Some(source.take())
 }
 
-/// What the security contexts of the Deployment ask for, told by the kernel.
+/// Checks in `/proc` that the security contexts of the Deployment are in effect.
 #[track_caller]
 fn expect_confined(process: u32) {
     let of = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).expect("it runs");
     let status = of("status");
     let is = |line: &str| status.lines().any(|found| found == line);
-    // In a user namespace of one user there is nobody else to become.
+    // A user namespace with a single user permits no other UID.
     let is_alone = of("uid_map").split_whitespace().last() == Some("1");
     if !is_alone {
         assert!(is("Uid:\t65532\t65532\t65532\t65532") && is("NoNewPrivs:\t1"), "{status}");
         assert!(is("CapEff:\t0000000000000000") && is("CapBnd:\t0000000000000000"), "{status}");
     }
-    // A line such as `23 1 8:1 / / ro,relatime - ext4 /dev/sda1 rw`: the fifth word is where, the sixth how.
+    // A line such as `23 1 8:1 / / ro,relatime - ext4 /dev/sda1 rw`: the fifth field is the mount point, the
+    // sixth its options.
     for line in of("mountinfo").lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let kept = ["/proc", "/sys", "/dev"].iter().any(|kernel| words[4].starts_with(kernel));

@@ -1,4 +1,5 @@
-//! The lists of docs/operations.md beside the code: metrics, members of the status, states of keys, Events.
+//! Compares the lists of docs/operations.md with the code: metrics, members of the status, states of keys,
+//! Events.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,7 +37,7 @@ fn every_metric_is_explained_and_no_other() {
     }
 }
 
-/// The board of a process in which everything has happened.
+/// The status of a process with every kind of entry.
 fn board() -> StatusStore {
     let board = StatusStore::with_events(EventQueue::default());
     board.configuration_read(jiff::Timestamp::UNIX_EPOCH);
@@ -83,7 +84,7 @@ fn board() -> StatusStore {
     board
 }
 
-/// The names that a scrape finds.
+/// The names of all metrics.
 fn metrics() -> BTreeSet<String> {
     let page = board().metrics(Some(Traffic { requests: vec![("jwks", 200, 1)], connections: 1 }));
     let samples = page.lines().filter(|line| !line.starts_with('#'));
@@ -121,7 +122,7 @@ fn every_member_of_the_status_is_explained_and_no_other() {
     let rows = table(&operations, "| member | is |");
     let explained: BTreeSet<_> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
     assert_eq!(explained, members(issuer));
-    // What is within them stands in the other cell.
+    // Nested members are listed in the other cell.
     for (member, within) in [
         ("ledger", &issuer["ledger"]),
         ("nodes", &issuer["nodes"]["node"]),

@@ -1,21 +1,20 @@
-//! As much of Markdown as this project's documentation uses.
+//! A parser for the Markdown that this project's documentation uses.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// A page of documentation.
 pub(super) struct Page {
-    /// From the root of the package.
+    /// Relative to the root of the package.
     pub(super) path: PathBuf,
     pub(super) text: String,
     pub(super) blocks: Vec<Block>,
-    /// What stands between backticks outside blocks.
+    /// The texts between backticks outside blocks.
     pub(super) inline_code: Vec<String>,
     /// The targets of links, outside blocks.
     pub(super) links: Vec<String>,
-    /// Headings as links name them.
+    /// The anchors of headings.
     pub(super) anchors: Vec<String>,
 }
 
@@ -29,7 +28,7 @@ pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every page: those of the root and those below `docs`.
+/// All pages: those of the root and those below `docs`.
 pub(super) fn pages() -> Vec<Page> {
     let mut paths = Vec::new();
     let mut unread = vec![PathBuf::from("docs")];
@@ -73,7 +72,7 @@ pub(super) fn page(path: impl AsRef<Path>) -> Page {
     Page { path, text, blocks, inline_code, links, anchors }
 }
 
-/// A heading as a link names it: lower case, hyphens for spaces, nothing else.
+/// The anchor of a heading: lower case, hyphens for spaces, nothing else.
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     text.chars()
@@ -82,7 +81,7 @@ fn anchor(heading: &str) -> String {
         .replace(' ', "-")
 }
 
-/// The cells of every row of the table that begins with this head.
+/// The cells of every row of the table with this header.
 pub(super) fn table(page: &Page, head: &str) -> Vec<Vec<String>> {
     let (_, rows) = page.text.split_once(head).unwrap_or_else(|| panic!("there is no table `{head}`"));
     let rows = rows.trim_start_matches('\n').lines().skip(1).take_while(|line| line.starts_with('|'));
@@ -94,7 +93,7 @@ pub(super) fn table(page: &Page, head: &str) -> Vec<Vec<String>> {
     .collect()
 }
 
-/// What stands between backticks in a cell.
+/// The texts between backticks in a cell.
 pub(super) fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

@@ -1,8 +1,8 @@
-//! Finds the calls of Signpost in documentation, as a shell would.
+//! Finds the invocations of Signpost in documentation, as a shell would.
 
 use super::markdown::Page;
 
-/// Calls that stand in blocks of code, which a reader pastes.
+/// Invocations in code blocks, which readers paste.
 pub(super) fn pasted(page: &Page) -> Vec<Vec<String>> {
     let shell = page.blocks.iter().filter(|block| matches!(block.language.as_str(), "sh" | "console"));
     shell
@@ -13,12 +13,12 @@ pub(super) fn pasted(page: &Page) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Calls that stand in running text, which may be about a part of a command line alone.
+/// Invocations in running text, which may show only a part of a command line.
 pub(super) fn mentioned(page: &Page) -> Vec<Vec<String>> {
     page.inline_code.iter().flat_map(|code| calls(code)).collect()
 }
 
-/// The calls of Signpost in one line: a line may have several, between pipes.
+/// The invocations of Signpost in one line: a line may have several, between pipes.
 fn calls(line: &str) -> Vec<Vec<String>> {
     let words = words(line.trim().trim_start_matches("$ "));
     let commands = words.split(|word| matches!(word.as_str(), "|" | "&&" | ";" | "&"));
@@ -36,7 +36,7 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Splits at white space outside quotes and drops the quotes; a comment ends the line.
+/// Splits at white space outside quotes and removes the quotes; a comment ends the line.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -1,16 +1,16 @@
-//! What can be wrong, one thing at a time; and what looks wrong and is not.
+//! Single faults, and oddities that are no faults.
 
 use serde_json::{Value, json};
 
 use super::situation::{KID, Redirect, SUBJECT, Situation, Trust};
 
-/// One thing that may be wrong, in some variants.
+/// One fault, in several variants.
 pub(super) struct Fault {
     pub(super) name: &'static str,
     pub(super) variants: usize,
-    /// Makes a situation wrong; the number is that of the variant.
+    /// Applies the fault; the number is that of the variant.
     pub(super) apply: fn(&mut Situation, usize),
-    /// Codes for what it breaks besides, further than the twin ever comes.
+    /// Codes of further faults that it causes, which the twin never reaches.
     pub(super) besides: &'static [u64],
 }
 
@@ -79,7 +79,7 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("a legacy token", 1, |it, _| {
         it.claims = json!({"iss": "kubernetes/serviceaccount", "sub": SUBJECT});
     })
-    // Its issuer is no URL, and that of no credential.
+    // Its issuer is not a URL, and not that of any credential.
     .besides(&[700_211, 700_021]),
     fault("the issuer is no URL", 1, |it, _| {
         it.claims["iss"] = json!("cluster.local");
@@ -164,7 +164,7 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("a stranger signed it", 1, |it, _| it.sign_as_a_stranger()),
     // The credentials.
     fault("there is no credential", 1, |it, _| it.credentials.clear())
-        // Credentials that another fault adds have nothing of ours.
+        // Credentials that another fault adds match nothing of ours.
         .besides(&[700_211, 700_212, 700_213]),
     fault("the credential has another issuer", 5, |it, n| {
         let ours = it.issuer.clone();
@@ -345,7 +345,7 @@ const NO_JWKS: [fn(String) -> Vec<u8>; 4] = [
     |_| br#"{"keys":null}"#.to_vec(),
 ];
 
-/// One member twice: readers differ in which of the two they take.
+/// One member twice: parsers differ in which of the two they use.
 const TWICE_IN_HEADER: [fn(String) -> String; 3] = [
     |text| first(&text, r#""alg":"none""#),
     |text| last(&text, r#""alg":"none""#),
@@ -364,12 +364,12 @@ const TWICE_IN_DISCOVERY: [fn(String) -> Vec<u8>; 2] = [
 const TWICE_IN_JWKS: [fn(String) -> Vec<u8>; 2] =
     [|text| first(&text, r#""keys":[]"#).into_bytes(), |text| last(&text, r#""keys":[]"#).into_bytes()];
 
-/// The object with another member before those that it has.
+/// The object with another member before the existing ones.
 fn first(object: &str, member: &str) -> String {
     object.replacen('{', &format!("{{{member},"), 1)
 }
 
-/// The object with another member behind those that it has.
+/// The object with another member after the existing ones.
 fn last(object: &str, member: &str) -> String {
     let members = object.strip_suffix('}').expect("an object");
     format!("{members},{member}}}")

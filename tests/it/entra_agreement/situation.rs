@@ -1,4 +1,4 @@
-//! A workload that asks for a token: assertion, credentials and documents, right unless made wrong.
+//! A workload that requests a token: assertion, credentials and documents, valid without a fault.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/openid/v1/jwks";
 const ELSEWHERE: &str = "/elsewhere";
 
-/// Keys that all situations share: to make them takes longer than all else.
+/// Keys shared by all situations: generating them takes most of the time.
 pub(super) struct Keys {
     signing: PKey<Private>,
     stranger: PKey<Private>,
@@ -33,25 +33,25 @@ impl Keys {
     }
 }
 
-/// What can be made wrong.
+/// The parts that a fault can change.
 pub(super) struct Situation<'a> {
     keys: &'a Keys,
     pub(super) now: i64,
     pub(super) issuer: String,
     pub(super) header: Value,
     pub(super) claims: Value,
-    /// What becomes of the JSON of each before it is encoded.
+    /// Changes the JSON of each before it is encoded.
     pub(super) header_text: Option<fn(String) -> String>,
     pub(super) claims_text: Option<fn(String) -> String>,
     signer: &'a PKey<Private>,
-    /// What becomes of the token once it is signed.
+    /// Changes the signed token.
     pub(super) damage: Option<fn(String) -> String>,
     pub(super) credentials: Vec<Trust>,
     pub(super) discovery: Value,
     pub(super) jwks: Value,
     pub(super) serving_discovery: Serving,
     pub(super) serving_jwks: Serving,
-    /// Takes the changes to what another fault has taken away.
+    /// Receives the changes to a part that another fault has removed.
     gone: (Value, Trust),
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Serving {
     pub(super) status: u16,
     pub(super) content_type: &'static str,
     pub(super) redirect: Option<Redirect>,
-    /// What stands in the place of the document.
+    /// Replaces the document.
     pub(super) body: Option<fn(String) -> Vec<u8>>,
 }
 
@@ -77,12 +77,12 @@ pub(super) struct Serving {
 pub(super) enum Redirect {
     /// To the document itself, at another path.
     ToTheDocument,
-    /// To where it comes from.
+    /// In a loop.
     Round,
 }
 
 impl<'a> Situation<'a> {
-    /// All is right, for an issuer of this name.
+    /// A situation without faults, for an issuer of this name.
     pub(super) fn right(keys: &'a Keys, name: &str, now: i64) -> Self {
         let issuer = format!("https://{HOST}/{name}");
         let serving = Serving { status: 200, content_type: "application/json", redirect: None, body: None };
@@ -160,7 +160,7 @@ impl<'a> Situation<'a> {
         self.damage.map_or(token.clone(), |damage| damage(token))
     }
 
-    /// What a credential would have to be for the token to match it.
+    /// The credential that would match the token.
     pub(super) fn credential_of_the_token(&self) -> Trust {
         let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
         let audience = &self.claims["aud"];
@@ -171,7 +171,7 @@ impl<'a> Situation<'a> {
         }
     }
 
-    /// Adds the documents to what is served, by their paths.
+    /// Adds the documents to the served ones, by their paths.
     pub(super) fn publish(&self, documents: &mut BTreeMap<String, Document>) {
         let base = self.issuer.strip_prefix("https://").and_then(|rest| rest.strip_prefix(HOST));
         let base = base.expect("an issuer of ours");

@@ -1,4 +1,4 @@
-//! The twin itself: the shape of its answers, and its cache.
+//! The twin itself: the format of its answers, and its cache.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ fn directory(situation: &Situation, server: &Scripted) -> Directory {
     }
 }
 
-/// Serves what the situation publishes, until it is told otherwise.
+/// Serves the situation's documents, until they are replaced.
 fn serve(situation: &Situation) -> (Scripted, Arc<Mutex<BTreeMap<String, super::situation::Document>>>) {
     let mut documents = BTreeMap::new();
     situation.publish(&mut documents);

@@ -1,13 +1,13 @@
-//! Inputs that are nearly right.
+//! Nearly valid inputs.
 
 use crate::support::dice::Dice;
 
-/// Largest input, in bytes, so that none grows for ever.
+/// Largest input, in bytes, so that none grows without limit.
 const MAX_SIZE: usize = 8192;
-/// Accepted mutations that others begin with, besides the corpus.
+/// Accepted mutations that are mutated again, besides the corpus.
 const POOL: usize = 64;
 
-/// Mutations of a corpus, and of what became of it.
+/// Mutations of a corpus, and of accepted mutations.
 pub(super) struct Mutations {
     pool: Vec<Vec<u8>>,
     corpus: usize,
@@ -29,8 +29,7 @@ impl Mutations {
         bytes
     }
 
-    /// Takes in a mutation that was accepted, for others to begin with: of what is refused already little more
-    /// is to be learnt.
+    /// Adds an accepted mutation to the pool: mutating a rejected one reveals little more.
     pub(super) fn keep(&mut self, bytes: Vec<u8>) {
         if self.pool.len() < self.corpus + POOL {
             self.pool.push(bytes);
@@ -40,7 +39,6 @@ impl Mutations {
         }
     }
 
-    /// Makes one change.
     fn mutate(&mut self, bytes: &mut Vec<u8>) {
         let dice = &mut self.dice;
         let at = dice.below(bytes.len() + 1);

@@ -1,5 +1,5 @@
-//! By the rules of those outside, at an issuer that is public as far as namespaces can make it so: its name
-//! leads to an address of the internet, which the bridge of the test has, at port 443.
+//! The rules of external parties, at an issuer that is as public as namespaces permit: its name resolves to
+//! an internet address, which the bridge of the test has, at port 443.
 
 use std::fs;
 use std::path::Path;
@@ -23,10 +23,10 @@ const ISSUER: &str = "https://oidc.example/cluster";
 const ADDRESS: &str = "11.0.0.7";
 const POOL: &str =
     "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/provider";
-/// Starts a program that finds other hosts in `$0` than the machine does.
+/// Runs a program with the hosts file `$0`.
 const WITH_HOSTS: &str = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
 
-/// A web server that is the issuer, and the folder that it shows.
+/// A web server that is the issuer, and its folder.
 struct World {
     folder: TempDir,
     nginx: Nginx,
@@ -65,7 +65,7 @@ fn proxied(server: &ApiServer) -> FaultProxy {
     FaultProxy::start_trusting(&server.url(), Some(server.ca_file()))
 }
 
-/// For whom tokens of `team/app` were asked for.
+/// The requested audiences of tokens for `team/app`.
 fn audiences(proxy: &FaultProxy) -> Vec<Value> {
     let asked =
         proxy.seen().into_iter().filter(|seen| seen.path.ends_with("/team/serviceaccounts/app/token"));
@@ -94,7 +94,7 @@ fn each_party_is_asked_for_with_a_token_of_the_account_that_is_named() {
             .finish(super::WITHIN)
             .expect_code(0);
 
-        // Nobody has allowed it yet: there is nothing to judge, which is no verdict.
+        // The permission is missing: there is no token, which is no verdict.
         let verify = json!({"every": "1s", "service_account": "team/app", "for": "entra"});
         let installation = Installation::new(ISSUER, &world.settings(&source, &verify));
         let mut service = world.run(&installation);
@@ -142,8 +142,8 @@ fn each_party_is_asked_for_with_a_token_of_the_account_that_is_named() {
     });
 }
 
-/// The API servers change their key one after the other; the probe asks one of them, and the balancer before
-/// it may lead to another.
+/// The API servers rotate their key one after the other; the probe requests a token from one of them, and the
+/// load balancer in front may reach another one.
 #[test]
 fn a_key_that_rolls_through_the_instances_is_refused_at_no_time() {
     inside("probe::parties::a_key_that_rolls_through_the_instances_is_refused_at_no_time", || {
@@ -167,7 +167,7 @@ fn a_key_that_rolls_through_the_instances_is_refused_at_no_time() {
         let mut service = world.run(&Installation::new(ISSUER, &world.settings(&source, &verify)));
         service.until("tokens are accepted", |service| succeeds(service) == Some(true));
 
-        // What the first one shows before it knows the new key is what another one shows after that.
+        // The first one's response before it has the new key is later the second one's.
         let behind: &'static str = first.jwks().text().leak();
         first.restart_with(signing(&new));
         let headers = vec![("content-type", "application/jwk-set+json")];

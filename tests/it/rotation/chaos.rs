@@ -1,4 +1,4 @@
-//! What goes wrong while keys change: one fault after the other, each until it is over.
+//! Faults during a rotation: one after the other, each until it is over.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,42 +12,42 @@ use super::World;
 use crate::support::eventually::eventually;
 use crate::support::fault_proxy::{Action, Rule};
 
-/// How long a moment is waited for at which somebody is to be killed.
+/// Longest wait for the moment to kill a process.
 const MOMENT: Duration = Duration::from_secs(25);
-/// How long the next stroke of a switch is waited for.
+/// Longest wait for the next step of a rotation.
 const STROKE: Duration = Duration::from_secs(2);
-/// A switch is so many strokes: the next key begins, the one before stops, another is made.
+/// Steps of a rotation: the next key starts to sign, the previous one stops, another is generated.
 const STROKES: usize = 4;
-/// Longer than the API servers wait before they ask for the keys again.
+/// Longer than the interval at which the API servers fetch the keys.
 const DOWN: Duration = Duration::from_secs(3);
-/// How long a clock is wrong: several polls, and several looks at every place.
+/// How long a clock is wrong: several polls, and several observations of every target.
 const WRONG: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
-    /// The signer of a node is killed as soon as its journal, or its announcement, has changed; each time a stroke
-    /// later in the switch.
+    /// The signer of a node is killed as soon as its journal, or its announcement, has changed; each time one
+    /// step later in the rotation.
     KillAtJournal(usize),
     KillAtAnnouncement(usize),
-    /// The publisher is killed as soon as it has given an order, or written to the directory.
+    /// The publisher is killed as soon as it has written an order, or to the directory.
     KillAtOrder,
     KillAtWrite,
     SignerDown(usize),
     RestartApiServer(usize),
-    /// The store refuses writes for a while, or takes long for each.
+    /// The store refuses or delays writes for a while.
     RefuseWrites,
     SlowWrites,
-    /// Every clock of ours is off by so many seconds, which is within the margin.
+    /// The clocks of all our processes are off by so many seconds, which is within the margin.
     Skew(i64),
     /// The publisher's clock is off by hours.
     WrongClock(i64),
-    /// The operator asks for a rotation, and for another one while the next keys are hardly public.
+    /// The operator requests a rotation, and another one shortly after the next keys are public.
     AskTwice,
-    /// Somebody else writes to the `ConfigMap` of the ledger.
+    /// Another program writes to the `ConfigMap` of the ledger.
     OtherWriter,
 }
 
-/// In the order in which they come, over and over.
+/// In the order of injection, repeatedly.
 pub(super) const FAULTS: [Fault; 18] = [
     Fault::KillAtJournal(0),
     Fault::AskTwice,
@@ -70,7 +70,7 @@ pub(super) const FAULTS: [Fault; 18] = [
 ];
 
 impl World {
-    /// Lets one thing go wrong, and puts it right; returns what was met, for the figures.
+    /// Injects a fault, and removes it; returns what happened, for the statistics.
     pub(super) fn suffer(&mut self, fault: Fault) -> String {
         match fault {
             Fault::KillAtJournal(node) => {
@@ -147,7 +147,7 @@ impl World {
         self.nodes.each_ref().map(|node| node.signer.signing())
     }
 
-    /// Kills the signer of a node as soon as a file of it has changed, and starts it again.
+    /// Kills the signer of a node as soon as one of its files has changed, and starts it again.
     fn kill_signer_at(&mut self, node: usize, file: &Path, name: &str) -> String {
         let strokes = self.kills % STROKES;
         self.kills += 1;
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// As a careless tool would: the same ledger in other words, and something of its own beside it.
+    /// As a careless tool would: the same ledger in another format, and an additional key beside it.
     fn write_to_the_ledger(&self) -> String {
         let path = Self::map_path();
         let server = &self.nodes[0].server;
@@ -183,7 +183,7 @@ impl World {
     }
 }
 
-/// Waits while something is the same; whether that ended in time.
+/// Waits for a change; returns whether it happened in time.
 fn changes(within: Duration, is_same: impl Fn() -> bool) -> bool {
     let began = Instant::now();
     while is_same() {
@@ -195,7 +195,7 @@ fn changes(within: Duration, is_same: impl Fn() -> bool) -> bool {
     true
 }
 
-/// What a node has recorded between two journals.
+/// The step of a node between two journals.
 fn step_between(before: &Value, after: &Value) -> &'static str {
     let keys = |journal: &Value| -> BTreeMap<String, Value> {
         let keys = journal["keys"].as_object().expect("keys").clone();

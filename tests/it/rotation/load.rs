@@ -1,4 +1,4 @@
-//! Tokens that are asked for without a pause, and everybody who verifies them as long as they live.
+//! Continuous token requests, and the parties that verify each token during its lifetime.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -21,14 +21,14 @@ use super::{AUDIENCE, CACHED, ISSUER};
 use crate::support::api_server::{ADMIN_TOKEN, ApiServer};
 use crate::support::http_client::Request;
 
-/// Time between two tokens of an API server.
+/// Interval between two tokens of an API server.
 const MINT_EVERY: Duration = Duration::from_millis(20);
-/// A token that dies within this is not checked any more: it may be dead when it arrives.
+/// A token that expires within this many seconds is no longer checked: it may be expired on arrival.
 const DYING: i64 = 3;
 
 type Keys = Arc<BTreeMap<String, PKey<Public>>>;
 
-/// A token, taken apart.
+/// A parsed token.
 struct Token {
     text: String,
     kid: String,
@@ -36,7 +36,7 @@ struct Token {
     signature: Vec<u8>,
     /// Its `exp`, in seconds.
     dies: i64,
-    /// Whether it is for others than the API servers.
+    /// Whether it is for an external audience.
     outside: bool,
 }
 
@@ -46,19 +46,19 @@ pub(super) enum Place {
     File(PathBuf),
 }
 
-/// Who asks, who verifies, and what came of it.
+/// The load: token requests, verifications, and their results.
 #[derive(Default)]
 pub(super) struct Load {
     places: Vec<(&'static str, Place)>,
-    /// For each place, what it showed and when it was last seen to.
+    /// For each target, its copies and when each was last seen.
     copies: Vec<Mutex<Vec<(Instant, Keys)>>>,
-    /// The living ones, the oldest first.
+    /// The valid tokens, the oldest first.
     tokens: Mutex<VecDeque<Arc<Token>>>,
-    /// Every kid that a token for others ever had.
+    /// Every kid of a token for an external audience.
     kids: Mutex<BTreeSet<String>>,
     refused: Mutex<Vec<String>>,
     minted: AtomicUsize,
-    /// Those that have lived to their end.
+    /// Number of expired tokens.
     dead: AtomicUsize,
     checks: AtomicUsize,
     reviews: AtomicUsize,
@@ -66,7 +66,7 @@ pub(super) struct Load {
     over: AtomicBool,
 }
 
-/// An API server on connections that are kept.
+/// An API server with persistent connections.
 pub(super) struct Api {
     client: reqwest::Client,
     runtime: tokio::runtime::Runtime,
@@ -140,7 +140,7 @@ fn keys(jwks: &[u8]) -> Option<Keys> {
 }
 
 impl Place {
-    /// The JWKS that it shows now; `None` where nobody can read one.
+    /// The JWKS that it currently serves; `None` if it cannot be read.
     fn read(&self) -> Option<Vec<u8>> {
         match self {
             Self::Url(url) => {
@@ -158,8 +158,7 @@ impl Load {
         Self { places, copies, ..Self::default() }
     }
 
-    /// Goes on until [`Load::stop`], beside whatever else is done in the scope. Each API server is asked on two
-    /// connections.
+    /// Runs until [`Load::stop`], beside everything else in the scope. Each API server has two connections.
     pub(super) fn spawn<'scope>(
         &'scope self,
         scope: &'scope thread::Scope<'scope, '_>,
@@ -183,7 +182,7 @@ impl Load {
         !self.over.load(Ordering::Relaxed)
     }
 
-    /// Reads a place for ever and remembers the copies that somebody may still have.
+    /// Reads a target repeatedly and records the copies that a relying party may still have.
     fn watch(&self, place: &Place, copies: &Mutex<Vec<(Instant, Keys)>>) {
         let mut parsed: Option<(Vec<u8>, Keys)> = None;
         while self.goes_on() {
@@ -201,7 +200,7 @@ impl Load {
         }
     }
 
-    /// Asks an API server for tokens: most for others, some for itself.
+    /// Requests tokens from an API server: most for external audiences, some for itself.
     fn mint(&self, api: &Api) {
         let path = "/api/v1/namespaces/shop/serviceaccounts/till/token";
         for turn in 0_usize.. {
@@ -219,7 +218,7 @@ impl Load {
                     let text = answer["status"]["token"].as_str().expect("a token");
                     self.keep(Token::parse(text, outside));
                 }
-                // Who signs is away. What was not signed is refused by nobody.
+                // The signer is down. A token that was not signed cannot be refused.
                 _ => drop(self.unminted.fetch_add(1, Ordering::Relaxed)),
             }
             thread::sleep(MINT_EVERY.saturating_sub(asked.elapsed()));
@@ -241,8 +240,8 @@ impl Load {
 
     fn some_token(&self, turn: usize) -> Option<Arc<Token>> {
         let tokens = self.tokens.lock().expect("unpoisoned");
-        // Every other one is young, where a key that is not public yet would show; of the rest half are about to
-        // die, where one that left too early would.
+        // Every other one is young, which reveals a key that is not public yet; half of the rest are about to
+        // expire, which reveals one that was removed too early.
         let count = tokens.len().max(1);
         let index = match turn % 4 {
             0 | 2 => count - 1 - (turn % 16).min(count - 1),
@@ -284,7 +283,7 @@ impl Load {
         }
     }
 
-    /// Asks an API server for its verdict.
+    /// Requests a `TokenReview` from an API server.
     fn review(&self, api: &Api) {
         for turn in 0.. {
             if !self.goes_on() {
@@ -315,17 +314,17 @@ impl Load {
         }
     }
 
-    /// The kids of all tokens for others so far.
+    /// The kids of all tokens for external audiences so far.
     pub(super) fn kids(&self) -> BTreeSet<String> {
         self.kids.lock().expect("unpoisoned").clone()
     }
 
-    /// Who refused what, the first twenty.
+    /// The first twenty refusals.
     pub(super) fn refused(&self) -> Vec<String> {
         self.refused.lock().expect("unpoisoned").clone()
     }
 
-    /// Tokens, those of them that lived to their end, checks with a copy, reviews, tokens that nobody signed.
+    /// Tokens, expired tokens, checks with a copy, reviews, requests without a token.
     pub(super) fn counts(&self) -> [usize; 5] {
         [&self.minted, &self.dead, &self.checks, &self.reviews, &self.unminted]
             .map(|counter| counter.load(Ordering::Relaxed))

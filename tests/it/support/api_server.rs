@@ -1,7 +1,7 @@
-//! `kube-apiserver` on loopback, and what an administrator or a pod would ask of it.
+//! `kube-apiserver` on loopback, and requests of an administrator or a pod to it.
 //!
-//! No controller runs beside it: service accounts exist once they are created, and nothing else
-//! happens by itself. The built-in roles are there, so every service account may read discovery.
+//! No controller runs beside it: service accounts exist once they are created, and nothing else happens by
+//! itself. The built-in roles exist, so every service account may read discovery.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,16 +30,16 @@ pub(crate) struct Options {
     pub(crate) signing_key: Option<PathBuf>,
     /// `--service-account-key-file`, once for each.
     pub(crate) verification_keys: Vec<PathBuf>,
-    /// Set when an issuer or a flag has to name the port before the start.
+    /// Set when an issuer or a flag must contain the port before the start.
     pub(crate) port: Option<Port>,
-    /// Appended as they are, such as `--service-account-jwks-uri=…`.
+    /// Further flags, appended unchanged, such as `--service-account-jwks-uri=…`.
     pub(crate) extra_flags: Vec<String>,
-    /// Where it runs, unless that is here, on loopback, and announced to nobody.
+    /// The host that it runs on; by default loopback, not advertised.
     pub(crate) host: Option<Arc<Host>>,
 }
 
 impl Options {
-    /// One issuer and one key, which is all that most tests need.
+    /// One issuer and one key, enough for most tests.
     pub(crate) fn new(issuer: impl Into<String>, key: &KeyFiles) -> Self {
         Self {
             issuers: vec![issuer.into()],
@@ -52,7 +52,7 @@ impl Options {
     }
 }
 
-/// What a kubeconfig proves its user by.
+/// The credential of a user in a kubeconfig.
 pub(crate) enum Bearer<'a> {
     Token(&'a str),
     TokenFile(&'a Path),
@@ -65,20 +65,20 @@ pub(crate) struct ApiServer {
     port: Port,
     etcd_url: String,
     options: Options,
-    /// The component that is started.
+    /// The component to start.
     program: &'static str,
     process: Option<Process>,
 }
 
 impl ApiServer {
-    /// Several may share one etcd, as in a cluster with several control-plane nodes.
+    /// Several servers may share one etcd, as in a cluster with several control-plane nodes.
     pub(crate) fn start(etcd: &Etcd, options: Options) -> Self {
         let mut server = Self::stopped(etcd, options);
         server.restart();
         server
     }
 
-    /// One that is still to be started, by [`ApiServer::restart`] or [`ApiServer::begin`].
+    /// Constructs a server without starting it; see [`ApiServer::restart`] and [`ApiServer::begin`].
     pub(crate) fn stopped(etcd: &Etcd, options: Options) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let tls = match &options.host {
@@ -89,7 +89,7 @@ impl ApiServer {
         Self { tls, folder, port, etcd_url: etcd.url(), options, program: "kube_apiserver", process: None }
     }
 
-    /// Another version of kube-apiserver, by the name of its component.
+    /// Uses another version of kube-apiserver, by the name of its component.
     pub(crate) fn of_version(self, program: &'static str) -> Self {
         Self { program, ..self }
     }
@@ -114,7 +114,7 @@ impl ApiServer {
         self.process = None;
     }
 
-    /// Restarts on the same port, with whatever the key files hold now.
+    /// Restarts on the same port, with the current contents of the key files.
     pub(crate) fn restart(&mut self) {
         self.restart_with(self.options.clone());
     }
@@ -125,14 +125,14 @@ impl ApiServer {
         self.wait_until_ready();
     }
 
-    /// Waits for the answer of one that was begun.
+    /// Waits until a server started with [`ApiServer::begin`] answers.
     pub(crate) fn wait_until_ready(&mut self) {
         let mut process = self.process.take().expect("it was begun");
         process.wait_until_ready(|| self.admin_request("GET", "/readyz").send()?.is_ok());
         self.process = Some(process);
     }
 
-    /// The number of its process.
+    /// The process ID.
     pub(crate) fn id(&mut self) -> u32 {
         let process = self.process.as_mut().expect("it runs");
         assert!(process.exit_status().is_none(), "it has ended");
@@ -180,7 +180,7 @@ impl ApiServer {
                     "--bind-address=127.0.0.1".to_owned(),
                     // The host of the default `jwks_uri`, which would be the machine's own address.
                     "--external-hostname=127.0.0.1".to_owned(),
-                    // Announced to nobody; without it, a machine that has only loopback is refused.
+                    // Not reachable; without the flag, a machine that has only loopback is rejected.
                     "--advertise-address=192.0.2.1".to_owned(),
                     "--endpoint-reconciler-type=none".to_owned(),
                 ],
@@ -189,14 +189,14 @@ impl ApiServer {
                 &format!("--etcd-servers={}", self.etcd_url),
                 "--service-cluster-ip-range=10.0.0.0/24",
                 "--authorization-mode=RBAC",
-                // It would wait for objects that only controllers make.
+                // The plugin would wait for objects that only controllers create.
                 "--disable-admission-plugins=ServiceAccount",
             ])
             .args(&self.options.extra_flags);
         command
     }
 
-    /// A request as nobody in particular.
+    /// An anonymous request.
     pub(crate) fn request(&self, method: &str, path: &str) -> Request {
         Request::new(method, &format!("{}{path}", self.url())).ca_file(self.ca_file())
     }
@@ -227,7 +227,7 @@ impl ApiServer {
         self.create(&format!("/api/v1/namespaces/{namespace}/serviceaccounts"), &object);
     }
 
-    /// The token that the service account gets; Kubernetes refuses fewer than 600 seconds.
+    /// Requests a token of a service account; Kubernetes rejects fewer than 600 seconds.
     ///
     /// Without `audiences` it is a token for the API server itself.
     #[track_caller]
@@ -243,7 +243,7 @@ impl ApiServer {
         answer["status"]["token"].as_str().expect("a TokenRequest is answered with a token").to_owned()
     }
 
-    /// What the API server thinks of a token: the `status` of a `TokenReview`.
+    /// The `status` of a `TokenReview`.
     #[track_caller]
     pub(crate) fn review(&self, token: &str, audiences: &[&str]) -> Value {
         let review = json!({

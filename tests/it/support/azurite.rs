@@ -18,7 +18,7 @@ use super::pki::ServerTls;
 use super::port::Port;
 use super::process::Process;
 
-/// The account that Azurite documents and knows without being told.
+/// The well-known account of Azurite.
 pub(crate) const ACCOUNT: &str = "devstoreaccount1";
 pub(crate) const ACCOUNT_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
@@ -29,7 +29,7 @@ const ALL: &str = "rwdlac";
 pub(crate) struct Azurite {
     folder: TempDir,
     port: Port,
-    /// With it, it takes tokens of Microsoft Entra too.
+    /// TLS, which also enables tokens of Microsoft Entra.
     tls: Option<ServerTls>,
     process: Option<Process>,
 }
@@ -39,8 +39,8 @@ impl Azurite {
         Self::start_in(TempDir::new().expect("a temporary folder"), None)
     }
 
-    /// Takes tokens of Microsoft Entra, which it accepts over https alone: it reads issuer, audience and
-    /// life of a token and not its signature.
+    /// Accepts tokens of Microsoft Entra, only over https: it checks issuer, audience and lifetime of a token
+    /// and not its signature.
     pub(crate) fn start_with_oauth() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let tls = ServerTls::create(folder.path());
@@ -53,7 +53,7 @@ impl Azurite {
         azurite
     }
 
-    /// Of its certificate, where it has one.
+    /// The CA of its certificate, with TLS.
     pub(crate) fn ca_file(&self) -> Option<&Path> {
         self.tls.as_ref().map(|tls| tls.ca.as_path())
     }
@@ -67,7 +67,7 @@ impl Azurite {
     /// Stops it; data and port stay for [`Azurite::restart`].
     pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // It keeps its index in memory and writes it down only when asked to end.
+            // It keeps its index in memory and writes it to disk only on SIGTERM.
             process.signal(Signal::TERM);
             process.wait_for_exit(Duration::from_secs(20));
         }
@@ -81,7 +81,7 @@ impl Azurite {
                 "--blobHost=127.0.0.1",
                 &format!("--blobPort={}", self.port.number()),
                 "--disableTelemetry",
-                // A client may speak a newer version of the API than this Azurite knows.
+                // A client may use a newer version of the API than this Azurite supports.
                 "--skipApiVersionCheck",
             ],
         );
@@ -89,14 +89,14 @@ impl Azurite {
             command.arg("--oauth=basic").arg("--cert").arg(certificate).arg("--key").arg(key);
         }
         let mut process = Process::start("Azurite", command, &self.folder.path().join("azurite.log"));
-        // It refuses this request, which shows that it is there.
+        // It rejects this request, which shows that it is running.
         process.wait_until_ready(|| self.request("GET", &self.url()).send().map(drop));
         self.process = Some(process);
     }
 
-    /// Creates a container whose blobs anybody may read but not list.
+    /// Creates a container with anonymous reads of blobs, but not of the list.
     ///
-    /// `$web` gets it too: Azurite has no static-website endpoint that would serve it otherwise.
+    /// `$web` gets them too: Azurite has no static-website endpoint that would serve it otherwise.
     #[track_caller]
     pub(crate) fn create_public_container(&self, name: &str) {
         self.create_container(name, &[("x-ms-blob-public-access", "blob")]);
@@ -118,7 +118,7 @@ impl Azurite {
             .expect_status(201);
     }
 
-    /// Writes a blob behind the back of the product; `path` starts with the container.
+    /// Writes a blob independently of the product; `path` starts with the container.
     #[track_caller]
     pub(crate) fn put(&self, path: &str, content_type: &str, body: impl Into<Vec<u8>>) {
         self.owner_request("PUT", path)
@@ -129,7 +129,7 @@ impl Azurite {
             .expect_status(201);
     }
 
-    /// Changes headers of a blob and nothing else.
+    /// Changes only headers of a blob.
     #[track_caller]
     pub(crate) fn set_cache_control(&self, path: &str, value: &str) {
         self.request("PUT", &format!("{}/{path}?comp=properties&{}", self.url(), sas(ALL)))
@@ -144,7 +144,7 @@ impl Azurite {
         self.owner_request("DELETE", path).answer().expect_status(202);
     }
 
-    /// What the owner reads, with all headers.
+    /// Reads as the owner, with all headers.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Response {
         self.owner_request("GET", path).answer()
@@ -160,7 +160,7 @@ impl Azurite {
     }
 }
 
-/// An account SAS, as a query string, that never ends; `permissions` such as `rl`.
+/// An account SAS without expiry, as a query string; `permissions` such as `rl`.
 ///
 /// Source: "Create an account SAS" in the REST reference of Azure Storage.
 pub(crate) fn sas(permissions: &str) -> String {

@@ -1,4 +1,4 @@
-//! Runs the body of a test in a process of its own, with an environment of its own.
+//! Runs the body of a test in a separate process, with a separate environment.
 
 use std::env;
 use std::process::Command;
@@ -7,13 +7,13 @@ use tempfile::TempDir;
 
 use super::components::variable;
 
-/// Runs `body` in a process with this environment: the process is this very test once more.
+/// Runs `body` in a process with this environment: the process runs this very test again.
 ///
-/// There, a file that becomes too long is an error and does not end the process.
+/// There, a file that exceeds the size limit is an error and does not end the process.
 ///
 /// # Panics
 ///
-/// Panics with all that was said when the body does, or when there is no such test.
+/// Panics with the whole output when the body does, or when there is no such test.
 #[track_caller]
 pub(crate) fn with_environment(test: &str, environment: &[(&str, &str)], body: impl FnOnce()) {
     const CHILD: &str = "SIGNPOST_TEST_CHILD";
@@ -36,6 +36,6 @@ pub(crate) fn with_environment(test: &str, environment: &[(&str, &str)], body: i
         .output()
         .expect("this program starts");
     let said = [child.stdout, child.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
-    // A name that no test has would be a success too.
+    // An unknown test name would succeed too.
     assert!(child.status.success() && done.exists(), "{}", said.concat());
 }

@@ -1,4 +1,4 @@
-//! The clock of a process, which a test sets without touching the machine's.
+//! A fake clock for a process, which leaves the machine's clock alone.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,21 +13,21 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// One that is right.
+    /// A clock without offset.
     pub(crate) fn right() -> Self {
         let clock = Self { folder: TempDir::new().expect("a temporary folder") };
         clock.set(0);
         clock
     }
 
-    /// How far it is ahead of the machine's, in seconds; for those that run too.
+    /// Sets the offset to the machine's clock, in seconds, also for running processes.
     pub(crate) fn set(&self, ahead: i64) {
         let staged = self.folder.path().join("staged");
         fs::write(&staged, format!("{ahead:+}\n")).expect("the folder can be written");
         fs::rename(&staged, self.file()).expect("the folder can be written");
     }
 
-    /// What stands in the environment of whoever reads it. The monotonic clock stays the machine's.
+    /// Environment variables for a process with this clock. The monotonic clock stays the machine's.
     pub(crate) fn environment(&self) -> [(&'static str, OsString); 4] {
         [
             ("LD_PRELOAD", components::path("faketime").into()),

@@ -15,17 +15,17 @@ pub(crate) const ISSUER: &str = "https://oidc.example/cluster";
 
 pub(crate) struct Cluster {
     pub(crate) server: ApiServer,
-    /// Both verify; the first one signs.
+    /// Both keys verify; the first one signs.
     pub(crate) keys: [KeyFiles; 2],
     _etcd: Etcd,
     _folder: TempDir,
 }
 
 impl Cluster {
-    /// The cluster that runs already, or a new one. It ends with the last test that holds it.
+    /// The running cluster, or a new one. It ends with the last test that holds it.
     pub(crate) fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
-        // A start that panicked has left the old value, which is as good as any.
+        // A start that panicked leaves the old value, which is valid.
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
             let cluster = Arc::new(Self::start());
@@ -45,12 +45,12 @@ impl Cluster {
         Self { server, keys, _etcd: etcd, _folder: folder }
     }
 
-    /// A proxy of its own in front of the API server.
+    /// A separate proxy in front of the API server.
     pub(crate) fn proxy(&self) -> FaultProxy {
         FaultProxy::start_trusting(&self.server.url(), Some(self.server.ca_file()))
     }
 
-    /// A kubeconfig that leads through a proxy, as the administrator.
+    /// A kubeconfig of the administrator, for a proxy.
     pub(crate) fn kubeconfig_through(&self, proxy: &FaultProxy, folder: &Path) -> PathBuf {
         let file = folder.join("kubeconfig");
         write_kubeconfig(&file, &proxy.url(), self.server.ca_file(), &Bearer::Token(ADMIN_TOKEN));

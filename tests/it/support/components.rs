@@ -11,7 +11,7 @@ use serde_json::Value;
 ///
 /// # Panics
 ///
-/// Panics when the component is not there: a test that cannot run has not passed.
+/// Panics when the component is missing: a test that cannot run has not passed.
 pub(crate) fn path(name: &str) -> PathBuf {
     let index = &*INDEX;
     let Some(path) = index[name]["path"].as_str().map(PathBuf::from) else {
@@ -21,7 +21,7 @@ pub(crate) fn path(name: &str) -> PathBuf {
     path
 }
 
-/// The folder of what the project wrote for its components, such as the relying parties.
+/// The folder of the project's own component sources, such as the relying parties.
 pub(crate) fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/components")
 }

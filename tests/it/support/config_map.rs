@@ -12,13 +12,13 @@ pub(crate) struct ConfigMap<'a> {
 impl<'a> ConfigMap<'a> {
     pub(crate) const NAME: &'static str = "ledger";
 
-    /// Nothing is in the namespace, which is made.
+    /// Creates an empty namespace.
     pub(crate) fn in_new_namespace(server: &'a ApiServer, namespace: &str) -> Self {
         server.create_namespace(namespace);
         Self { server, namespace: namespace.to_owned() }
     }
 
-    /// As the configuration names it.
+    /// The reference in the configuration.
     pub(crate) fn reference(&self) -> String {
         format!("{}/{}", self.namespace, Self::NAME)
     }
@@ -57,7 +57,6 @@ impl<'a> ConfigMap<'a> {
         self.server.create(&self.collection(), &object);
     }
 
-    /// Replaces all data.
     #[track_caller]
     pub(crate) fn replace_data(&self, data: &Value) {
         let mut object = self.object().expect("it is there");

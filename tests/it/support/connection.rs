@@ -1,4 +1,4 @@
-//! One connection of a client, of which a test holds the protocol and the certificate it was shown.
+//! One client connection with a given protocol, which shows the server's certificate.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ pub(crate) enum Protocol {
 pub(crate) struct Trust(SslConnector);
 
 impl Trust {
-    /// Those in these files and no others.
+    /// Trusts only the certificates in these files.
     pub(crate) fn in_files(files: &[&Path]) -> Self {
         let mut connector = SslConnector::builder(SslMethod::tls_client()).expect("OpenSSL works");
         for file in files {
@@ -38,9 +38,9 @@ impl Trust {
 pub(crate) struct Connection {
     sender: Sender,
     address: String,
-    /// DER of the server's certificate; of TLS alone.
+    /// DER of the server's certificate; only with TLS.
     pub(crate) certificate: Option<Vec<u8>>,
-    /// Drives the connection for as long as this lives.
+    /// Drives the connection while it lives.
     _driver: JoinSet<()>,
 }
 
@@ -50,7 +50,7 @@ enum Sender {
 }
 
 impl Connection {
-    /// Speaks `protocol`: over TLS it must be agreed upon, in plain text it is taken for granted.
+    /// Uses `protocol`: with TLS it must be negotiated, in plain text it is assumed.
     pub(crate) async fn open(
         address: &str,
         protocol: Protocol,
@@ -103,7 +103,7 @@ impl Connection {
         Ok(Self { sender, address: address.to_owned(), certificate, _driver: driver })
     }
 
-    /// Whether the server has said that it takes no more requests on this connection.
+    /// Whether the server accepts no more requests on this connection.
     pub(crate) async fn is_over(&mut self) -> bool {
         match &mut self.sender {
             Sender::Http1(sender) => sender.ready().await.is_err(),
@@ -124,7 +124,7 @@ impl Connection {
         let response = match &mut self.sender {
             Sender::Http1(sender) => {
                 let request = request.uri(path).header("host", &self.address);
-                // The end of the body may be read before the connection takes the next request.
+                // The end of the body may arrive before the connection accepts the next request.
                 sender.ready().await?;
                 sender.send_request(request.body(Empty::new()).expect("well-formed")).await?
             }

@@ -1,8 +1,8 @@
-//! A control plane of several API servers, each with a host name and an address of its own.
+//! A control plane of several API servers, each with its own host name and address.
 //!
-//! They list themselves in the real `EndpointSlice` and hold the real identity Leases. All of it lives
-//! in network and UTS namespaces that the test makes: [`inside`] runs a test in one, [`Host`] makes
-//! another below it. Nothing of the machine's own network is touched or used.
+//! They list themselves in the real `EndpointSlice` and hold the real identity Leases. Everything runs in
+//! network and UTS namespaces of the test: [`inside`] runs a test in one, [`Host`] creates another below it.
+//! The machine's own network is neither changed nor used.
 
 use std::env;
 use std::io;
@@ -22,20 +22,20 @@ use super::eventually::eventually;
 use super::pki::{Authority, ServerTls};
 use super::process::Process;
 
-/// Set in the process that runs a test in a namespace of its own.
+/// Set in the process that runs a test in a separate namespace.
 const INSIDE: &str = "SIGNPOST_TEST_INSIDE";
 /// The address of the namespace in which the test runs.
 pub(crate) const HERE: &str = "10.77.0.1";
 const PORT: u16 = 6443;
 
-/// Runs a test in network and UTS namespaces of its own, by starting this program once more in them.
+/// Runs a test in separate network and UTS namespaces, by starting this program again in them.
 ///
-/// `name` is the full name of the test that calls this.
+/// `name` is the full name of the calling test.
 ///
 /// # Panics
 ///
-/// Panics when the test does, and when this machine does not let it have namespaces: a test that was
-/// not run has not passed.
+/// Panics when the test does, and when this machine does not permit namespaces: a test that cannot run has
+/// not passed.
 #[track_caller]
 pub(crate) fn inside(name: &str, test: impl FnOnce()) {
     if variable(INSIDE).is_some() {
@@ -45,7 +45,7 @@ pub(crate) fn inside(name: &str, test: impl FnOnce()) {
     let root = rustix::process::geteuid().is_root();
     let unshare = || {
         let mut command = Command::new("unshare");
-        // Whoever is not root may still be it within a user namespace of its own.
+        // An unprivileged user is root within its own user namespace.
         command.args(if root { &["--net", "--uts"][..] } else { &["--net", "--uts", "--map-root-user"] });
         command
     };
@@ -78,7 +78,7 @@ fn set_up() {
     run("ip link set br0 up");
 }
 
-/// Runs a command of the system that has nothing to say.
+/// Runs a system command without output.
 #[track_caller]
 fn run(command: &str) {
     let mut words = command.split(' ');
@@ -88,10 +88,10 @@ fn run(command: &str) {
     assert!(ran.status.success(), "`{command}`: {}", String::from_utf8_lossy(&ran.stderr));
 }
 
-/// Namespaces with an address, in which a program believes to be on a machine of its own.
+/// Namespaces with an address, which look like a separate machine to a program.
 pub(crate) struct Host {
     number: u8,
-    /// What an API server there announces.
+    /// The address that an API server there advertises.
     advertised: String,
     authority: Authority,
     holder: Process,
@@ -130,7 +130,7 @@ impl Host {
         host
     }
 
-    /// An API server there announces another address than its own.
+    /// Makes an API server there advertise another address than its own.
     pub(crate) fn advertising(self, address: &str) -> Self {
         Self { advertised: address.to_owned(), ..self }
     }
@@ -143,12 +143,12 @@ impl Host {
         format!("https://{}:{PORT}", self.address())
     }
 
-    /// What the cluster says where its API server is.
+    /// The URL of its API server in the cluster's list.
     pub(crate) fn listed_url(&self) -> String {
         format!("https://{}:{PORT}", self.advertised)
     }
 
-    /// A command that runs here.
+    /// A command that runs in these namespaces.
     pub(super) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--target={}", self.holder.id())).args(["--net", "--uts", "--"]).arg(program);
@@ -185,7 +185,7 @@ impl ControlPlane {
         Host::new(number, &self.authority)
     }
 
-    /// An API server on a host of its own, which answers.
+    /// Starts an API server on a separate host, and waits until it answers.
     pub(crate) fn start(&self, number: u8, options: &Options) -> ApiServer {
         ApiServer::start(&self.etcd, on(self.host(number), options))
     }
@@ -196,17 +196,18 @@ pub(crate) fn on(host: Host, options: &Options) -> Options {
     Options { host: Some(Arc::new(host)), ..options.clone() }
 }
 
-/// A balancer in front of one server that keeps its side of a connection open when the server is gone.
+/// A load balancer in front of one server that keeps the client's side of a connection open when the server
+/// is gone.
 pub(crate) struct Balancer;
 
 impl Balancer {
-    /// Listens at an address that this namespace gets, and forwards to `backend`, `HOST:PORT`, for as long
-    /// as this process lives.
+    /// Listens at an address that this namespace gets, and forwards to `backend`, `HOST:PORT`, for the life
+    /// of this process.
     pub(crate) fn start(address: &str, backend: String) {
         Self::start_at(address, PORT, backend);
     }
 
-    /// The same at a port of one's own.
+    /// The same at another port.
     pub(crate) fn start_at(address: &str, port: u16, backend: String) {
         run(&format!("ip address add {address}/24 dev br0"));
         let listener = TcpListener::bind((address, port)).expect("the address is ours");
@@ -227,7 +228,7 @@ fn forward(client: &TcpStream, backend: &str) -> io::Result<()> {
             let _ = io::copy(&mut from_client, &mut to_server);
             let _ = to_server.shutdown(Shutdown::Both);
         });
-        // When the server is gone, the client is told nothing: its side ends when it closes it.
+        // When the server is gone, the client side stays open until the client closes it.
         let _ = io::copy(&mut &server, &mut &*client);
     });
     Ok(())

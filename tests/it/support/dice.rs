@@ -1,6 +1,6 @@
-//! Chance that is the same in every run.
+//! Reproducible randomness.
 
-/// Throws the same numbers for the same seed (`SplitMix64`).
+/// A generator of the same numbers for the same seed (`SplitMix64`).
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -8,7 +8,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// A number below the limit, which is not zero.
+    /// A number below the limit, which must not be zero.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -16,7 +16,7 @@ impl Dice {
         usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).expect("below the limit")
     }
 
-    /// One of several.
+    /// One of several items.
     pub(crate) fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
         &all[self.below(all.len())]
     }

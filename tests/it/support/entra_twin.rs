@@ -1,8 +1,8 @@
-//! A twin of Microsoft Entra's token endpoint: what the documents say that it answers.
+//! A twin of Microsoft Entra's token endpoint: it answers as the documents say.
 //!
-//! Entra cannot be had. The twin is `tests/components/relying_parties/entra_twin.py`, which verifies by
-//! `PyJWT`, shares no code with the product, and says on which documents each answer rests and which
-//! choices of its own no document speaks of.
+//! Entra itself is not available to tests. The twin is `tests/components/relying_parties/entra_twin.py`,
+//! which verifies with `PyJWT`, shares no code with the product, and names the documents behind each answer
+//! and its own choices where there are none.
 
 use std::process::Command;
 
@@ -22,10 +22,10 @@ pub(crate) struct EntraTwin {
     _folder: TempDir,
 }
 
-/// What the twin answered to one assertion.
+/// The twin's answer to one assertion.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The AADSTS code; none is a token.
+    /// The AADSTS code; none means a token.
     pub(crate) code: Option<u64>,
     /// The documents that the answer follows.
     pub(crate) rests_on: String,
@@ -37,7 +37,7 @@ pub(crate) struct Answer {
 pub(crate) struct Directory {
     /// The twin's clock, in seconds since 1970.
     pub(crate) now: i64,
-    /// For how long the twin keeps the metadata of an issuer, in seconds.
+    /// How long the twin caches the metadata of an issuer, in seconds.
     pub(crate) jwks_seconds: u32,
     /// Hosts of issuers, each with the `http://127.0.0.1:PORT` that stands for it.
     pub(crate) internet: Vec<(String, String)>,
@@ -61,7 +61,7 @@ impl EntraTwin {
         std::fs::write(&file, content.to_string()).expect("the folder can be written");
         let program = components::sources().join("relying_parties/entra_twin.py");
         let mut command = Command::new(components::path("python"));
-        // Proxies, and certificates that the machine's owner added, are no part of the test.
+        // Excludes the machine's proxies and added certificates.
         command.env_clear().arg(program).arg(port.number().to_string()).arg(file);
         let mut process = Process::start("entra twin", command, &folder.path().join("log"));
         let url = format!("http://{}/", port.address());
@@ -69,7 +69,7 @@ impl EntraTwin {
         Self { port, _process: process, _folder: folder }
     }
 
-    /// Asks for a token as `client` with this assertion.
+    /// Requests a token as `client` with this assertion.
     #[track_caller]
     pub(crate) fn exchange(&self, client: &str, assertion: &str) -> Answer {
         let form = [
@@ -88,7 +88,7 @@ impl EntraTwin {
         Answer { code, rests_on: header("rests-on"), undocumented: header("undocumented") }
     }
 
-    /// The whole answer to a form that may be anything.
+    /// The whole answer to any form.
     pub(crate) fn request(&self, tenant: &str, form: &[(&str, &str)]) -> Response {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         Request::new("POST", &format!("http://{}/{tenant}/oauth2/v2.0/token", self.port.address()))

@@ -39,7 +39,7 @@ impl Etcd {
         format!("http://{}:{}", self.host, self.clients.number())
     }
 
-    /// Kills it; the data and the port stay for [`Etcd::restart`].
+    /// Kills it; data and port stay for [`Etcd::restart`].
     pub(crate) fn stop(&mut self) {
         self.process = None;
     }
@@ -53,7 +53,7 @@ impl Etcd {
             &format!("--advertise-client-urls={url}"),
             &format!("--listen-peer-urls=http://{}", self.peers.address()),
             "--log-level=warn",
-            // Nothing here has to survive a power cut.
+            // The data need not survive a power failure.
             "--unsafe-no-fsync=true",
         ]);
         let mut process = Process::start("etcd", command, &self.folder.path().join("etcd.log"));

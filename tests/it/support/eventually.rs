@@ -1,15 +1,15 @@
-//! Waiting for what must come to pass: a condition is polled, nothing is slept through.
+//! Waits for a condition by polling, without fixed sleeps.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// Longest that anything may take that the tests wait for; builds may run beside them.
+/// Longest wait for any condition; builds may run beside the tests.
 const DEADLINE: Duration = Duration::from_mins(1);
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// Polls until there is something, and returns it with the time it took.
+/// Polls until there is a value, and returns it with the time it took.
 ///
 /// # Panics
 ///

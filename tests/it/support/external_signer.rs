@@ -1,4 +1,4 @@
-//! `signpost signer` beside an API server, and a ledger that orders what a test wants.
+//! `signpost signer` beside an API server, with a ledger that a test controls.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,26 +17,26 @@ use super::http_client::Response;
 use super::signpost::{Finished, Running, Signpost};
 
 pub(crate) const NODE: &str = "node-1";
-/// It reads no source; what it says must only be allowed.
+/// The node reads no source; the value must only be valid.
 const SOURCES: &str = "profile: all, sources: [{kind: api-server}]";
 
 pub(crate) struct ExternalSigner {
     folder: TempDir,
     issuer: String,
     node: String,
-    /// What stands in the configuration of the issuer, in YAML's flow style.
+    /// Further settings of the issuer, in YAML's flow style.
     issuer_settings: String,
-    /// The same under `signer`.
+    /// Further settings of `signer`.
     settings: String,
-    /// How much it logs.
+    /// The log filter.
     log: &'static str,
-    /// What stands in its environment besides.
+    /// Further environment variables.
     environment: Vec<(&'static str, OsString)>,
     running: Option<Running>,
 }
 
 impl ExternalSigner {
-    /// One that is still to be started.
+    /// Constructs a signer without starting it.
     pub(crate) fn stopped(issuer: &str, settings: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         Self {
@@ -45,14 +45,15 @@ impl ExternalSigner {
             node: NODE.to_owned(),
             issuer_settings: format!("{SOURCES}, margin: 1s, rotate_after: 720h"),
             settings: settings.to_owned(),
-            // So that a secret that is logged at all is found.
+            // So that a logged secret would be found.
             log: "trace",
             environment: Vec::new(),
             running: None,
         }
     }
 
-    /// One of several, with further settings of its issuer, such as its waits and its ledger; still to be started.
+    /// One of several nodes, with further settings of its issuer, such as its waits and its ledger; not
+    /// started yet.
     pub(crate) fn of_several(issuer: &str, node: &str, issuer_settings: &str) -> Self {
         let mut signer = Self::stopped(issuer, "");
         node.clone_into(&mut signer.node);
@@ -74,7 +75,7 @@ impl ExternalSigner {
         self.running = Some(running);
     }
 
-    /// As it would be started, for those who want to see it fail.
+    /// The command that would start it, for tests in which it fails.
     pub(crate) fn command(&self) -> Signpost {
         self.verb(&["signer", "--log", self.log])
     }
@@ -92,7 +93,7 @@ impl ExternalSigner {
             self.settings
         );
         fs::write(&config, text).expect("the folder can be written");
-        // A file that becomes too long is an error and does not end the process.
+        // A file that exceeds the size limit is an error and does not end the process.
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
         let config = config.to_str().expect("UTF-8");
@@ -101,7 +102,7 @@ impl ExternalSigner {
         self.environment.iter().fold(Signpost::within(shell, arguments), set)
     }
 
-    /// Has it take over a key that somebody else made.
+    /// Imports an existing key.
     pub(crate) fn import(&self, key: &Path) -> Signpost {
         self.verb(&["signer", "import", key.to_str().expect("UTF-8")])
     }
@@ -114,19 +115,18 @@ impl ExternalSigner {
         self.environment.push((name, value.into()));
     }
 
-    /// From its next start on, it logs what an operator would see.
+    /// Uses the default log level from its next start on.
     pub(crate) fn log_little(&mut self) {
         self.log = "info";
     }
 
-    /// Ends it at once.
     pub(crate) fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.kill();
         }
     }
 
-    /// Asks it to end, as kubelet does, and waits until it has.
+    /// Sends SIGTERM, as kubelet does, and waits until it has ended.
     pub(crate) fn terminate(&mut self) -> Finished {
         let mut running = self.running.take().expect("it runs");
         running.terminate();
@@ -137,7 +137,7 @@ impl ExternalSigner {
         self.running.as_mut().expect("it runs")
     }
 
-    /// Where everything of it lies: the socket, the configuration, the data directory.
+    /// The folder with its socket, configuration and data directory.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -154,7 +154,7 @@ impl ExternalSigner {
         self.folder.path().join("signer.sock")
     }
 
-    /// The options of an API server that asks it for signatures.
+    /// The options of an API server that uses this signer.
     pub(crate) fn options(&self) -> Options {
         Options {
             issuers: vec![self.issuer.clone()],
@@ -177,12 +177,12 @@ impl ExternalSigner {
         serde_json::from_slice(&payload).expect("JSON")
     }
 
-    /// The kid of the key that signs.
+    /// The kid of the active key.
     pub(crate) fn signing(&self) -> String {
         self.journal()["signing"].as_str().expect("one signs").to_owned()
     }
 
-    /// The kid of the key that waits.
+    /// The kid of the standby key.
     pub(crate) fn standby(&self) -> String {
         let (kid, _) = eventually("there is a standby", || {
             let announcement = self.announcement();
@@ -199,7 +199,7 @@ impl ExternalSigner {
         eventually("the order is obeyed", || {
             let journal = self.journal();
             let is_ordered = journal["keys"][kid]["external_audiences"] == true && journal["signing"] == kid;
-            // It is announced after it is recorded, and takes effect then.
+            // It takes effect when it is announced, after it is recorded.
             let announced = self.announcement();
             let is_announced = announced["keys"][kid]["stage"].get("active").is_some()
                 && announced["statement"]["observed_order"] == journal["observed_order"];
@@ -209,7 +209,7 @@ impl ExternalSigner {
 
     pub(crate) fn order_without_waiting(&self, kid: &str) {
         self.edit_ledger(|ledger| {
-            // Each is later than the one before, of which the journal has a record.
+            // Each is later than the previous one, which the journal records.
             let last = self.journal()["observed_order"].as_str().map(str::parse::<jiff::Timestamp>);
             let first = || "2026-01-01T00:00:00Z".parse();
             let at = last.unwrap_or_else(first).expect("a time") + Duration::from_secs(1);
@@ -229,8 +229,8 @@ impl ExternalSigner {
         });
     }
 
-    /// The ledger of this issuer in the data directory, as a publisher would write it: with every key that the
-    /// node has ever announced.
+    /// Changes the ledger of this issuer in the data directory, as a publisher would write it: with every key
+    /// that the node has ever announced.
     fn edit_ledger(&self, edit: impl FnOnce(&mut Value)) {
         let source = self.keys().join("*.pub");
         let arguments = ["sync", "--profile", "all", "--issuer", &self.issuer, "--source"];
@@ -257,7 +257,7 @@ fn read(file: &Path) -> Value {
     serde_json::from_slice(&text).expect("JSON")
 }
 
-/// An API server that asks this signer, with a service account `till` in the namespace `shop`.
+/// An API server that uses this signer, with a service account `till` in the namespace `shop`.
 pub(crate) fn started(signer: &ExternalSigner, etcd: &Etcd) -> ApiServer {
     let server = ApiServer::start(etcd, signer.options());
     server.create_namespace("shop");
@@ -265,7 +265,7 @@ pub(crate) fn started(signer: &ExternalSigner, etcd: &Etcd) -> ApiServer {
     server
 }
 
-/// Asks for a token of that service account.
+/// Requests a token of that service account.
 pub(crate) fn request(server: &ApiServer, audience: &str) -> Response {
     let body = json!({
         "apiVersion": "authentication.k8s.io/v1",

@@ -1,7 +1,7 @@
-//! Misbehaves on purpose, in front of a real component, and remembers what it was asked.
+//! A proxy that injects faults in front of a real component, and records its requests.
 //!
-//! A request that no [`Rule`] takes is forwarded as it came, its `Host` included: request signatures
-//! cover that. The proxy lives on a thread of its own, so it serves tests without a runtime too.
+//! A request that matches no [`Rule`] is forwarded unchanged, its `Host` included: request signatures cover
+//! that. The proxy runs on a separate thread, so it serves tests without a runtime too.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -28,29 +28,29 @@ use tokio::task::JoinSet;
 
 use super::port::Port;
 
-/// Longest wait for a component to give up a request that ended too early.
+/// Longest wait for a component to abort a truncated request.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 pub(crate) enum Action {
-    /// Answers itself; the component hears nothing.
+    /// Answers itself; the component gets no request.
     Answer { status: u16, headers: Vec<(&'static str, &'static str)>, body: &'static str },
     /// Forwards after this time.
     Delay(Duration),
-    /// Closes the connection; the component hears nothing.
+    /// Closes the connection; the component gets no request.
     Cut,
     /// Forwards, and closes the connection after this many bytes of the answer's body.
     CutAfter(usize),
     /// Forwards this many bytes of the request's body and closes both connections.
     CutRequest(usize),
-    /// Forwards, and closes the connection instead of answering: what was asked for has happened.
+    /// Forwards, and closes the connection instead of answering: the request took effect.
     LoseAnswer,
-    /// Forwards; only good for letting requests of one kind past the rules that follow.
+    /// Forwards; exempts requests of one kind from the rules that follow.
     Pass,
 }
 
 type Condition = Box<dyn Fn(&Seen) -> bool + Send>;
 
-/// An action, the requests that meet it, and how often it is carried out.
+/// An action, the requests that it applies to, and how often.
 pub(crate) struct Rule {
     action: Arc<Action>,
     conditions: Vec<Condition>,
@@ -58,7 +58,7 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// Meets every request, always.
+    /// Applies to every request, always.
     pub(crate) fn new(action: Action) -> Self {
         Self { action: Arc::new(action), conditions: Vec::new(), remaining: None }
     }
@@ -81,7 +81,7 @@ impl Rule {
         self.times(1)
     }
 
-    /// Lapses after it has met this many requests.
+    /// Expires after this many requests.
     pub(crate) fn times(mut self, times: usize) -> Self {
         self.remaining = Some(times);
         self
@@ -123,7 +123,7 @@ struct State {
 }
 
 impl FaultProxy {
-    /// Forwards to `upstream`, such as `http://127.0.0.1:10000`; paths stay as they are.
+    /// Forwards to `upstream`, such as `http://127.0.0.1:10000`; paths stay unchanged.
     pub(crate) fn start(upstream: &str) -> Self {
         Self::start_trusting(upstream, None)
     }
@@ -145,7 +145,7 @@ impl FaultProxy {
     pub(crate) fn stop(&mut self) {
         if let Some(Listening { stop, thread }) = self.listening.take() {
             drop(stop);
-            // If it panicked, it has said so, and a second panic here would abort the tests.
+            // A panic is already reported, and a second one here would abort the tests.
             let _ = thread.join();
         }
     }
@@ -154,7 +154,7 @@ impl FaultProxy {
         self.stop();
         let (stop, stopped) = oneshot::channel();
         let (listening, is_listening) = std::sync::mpsc::channel();
-        // A client of its own: pooled connections end with the runtime that drives them.
+        // A separate client: pooled connections end with the runtime that drives them.
         let upstream = Upstream::new(&self.upstream, self.ca_file.clone());
         let (number, state) = (self.port.number(), Arc::clone(&self.state));
         let thread = thread::spawn(move || {
@@ -164,7 +164,7 @@ impl FaultProxy {
                 let listener = listener.expect("the port is free");
                 listening.send(()).expect("the test waits");
                 tokio::select! {
-                    // The sender is dropped with the proxy; nothing is ever sent.
+                    // The sender is never used, and dropped with the proxy.
                     _ = stopped => {}
                     () = accept(listener, upstream, state) => {}
                 }
@@ -174,17 +174,17 @@ impl FaultProxy {
         self.listening = Some(Listening { stop, thread });
     }
 
-    /// `http://127.0.0.1:PORT`, to be used where the upstream's URL would be.
+    /// `http://127.0.0.1:PORT`, in place of the upstream's URL.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.port.address())
     }
 
-    /// Replaces all rules; the first that meets a request decides. None means forward everything.
+    /// Replaces all rules; the first match decides. Without rules, everything is forwarded.
     pub(crate) fn script(&self, rules: impl IntoIterator<Item = Rule>) {
         self.lock().script = rules.into_iter().collect();
     }
 
-    /// All requests since the start or the last [`FaultProxy::forget`], in the order they came.
+    /// All requests since the start or the last [`FaultProxy::forget`], in order of arrival.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.lock().seen.clone()
     }
@@ -216,13 +216,13 @@ async fn accept(listener: TcpListener, upstream: Upstream, state: Arc<Mutex<Stat
         let (upstream, state) = (upstream.clone(), Arc::clone(&state));
         connections.spawn(async move {
             let service = service_fn(|request| serve(request, upstream.clone(), Arc::clone(&state)));
-            // An error is what the script asked for, or the client's own doing.
+            // An error is requested by the script, or caused by the client.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-/// An error makes hyper close the connection without a word.
+/// An error makes hyper close the connection without an answer.
 async fn serve(
     request: http::Request<Incoming>,
     upstream: Upstream,
@@ -284,7 +284,7 @@ struct Upstream {
 
 impl Upstream {
     fn new(url: &str, ca_file: Option<PathBuf>) -> Self {
-        // The `Host` that is passed on is the proxy's, and HTTP/2 servers refuse one that is not theirs.
+        // Forwards the proxy's `Host`, which an HTTP/2 server would reject.
         let mut client = Client::builder().no_proxy().http1_only().redirect(redirect::Policy::none());
         if let Some(file) = ca_file {
             let pem = std::fs::read(file).expect("the CA file can be read");
@@ -297,7 +297,7 @@ impl Upstream {
     async fn forward(&self, request: &Seen) -> Result<http::Response<Answer>, Closed> {
         let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         let mut headers = request.headers.clone();
-        // These belong to the connection, and the client below makes its own.
+        // These belong to the connection, and the client below sets its own.
         for name in [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH] {
             headers.remove(name);
         }
@@ -326,7 +326,7 @@ impl Upstream {
 }
 
 impl Upstream {
-    /// Sends a request that promises its whole body and ends after `count` bytes of it.
+    /// Sends a request that announces its whole body and ends after `count` bytes of it.
     async fn begin(&self, request: &Seen, count: usize) -> std::io::Result<()> {
         let address = self.url.strip_prefix("http://").expect("only without TLS");
         let address = address.split('/').next().expect("a host");
@@ -340,14 +340,14 @@ impl Upstream {
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&request.body[..count.min(request.body.len())]).await?;
         stream.shutdown().await?;
-        // Until it has noticed: whatever it makes of the half would be there by then.
+        // Waits until the component has processed the truncated request.
         let mut answer = Vec::new();
         let noticed = tokio::time::timeout(NOTICED_WITHIN, stream.read_to_end(&mut answer)).await;
         noticed.map_or(Ok(()), |read| read.map(drop))
     }
 }
 
-/// A body that is sent whole, or in part before the connection is closed, or as it comes.
+/// A body that is sent whole, or in part before the connection is closed, or as it arrives.
 struct Answer {
     bytes: Option<Bytes>,
     promised: usize,
@@ -361,7 +361,7 @@ impl Answer {
         Self { promised: bytes.len(), bytes: Some(bytes), cut: false, flushed: false, endless: None }
     }
 
-    /// A watch of Kubernetes ends when somebody closes it.
+    /// A watch of Kubernetes ends only when one side closes it.
     fn endless(body: reqwest::Body) -> Self {
         Self { endless: Some(body), ..Self::whole(Bytes::new()) }
     }
@@ -390,7 +390,7 @@ impl Body for Answer {
             return Poll::Ready(None);
         }
         if !self.flushed {
-            // hyper sends what it has while it waits, and drops it when the body fails.
+            // hyper sends its buffer while it waits, and drops it when the body fails.
             self.flushed = true;
             context.waker().wake_by_ref();
             return Poll::Pending;

@@ -1,12 +1,12 @@
-//! A stand-in for Google Cloud Storage: the five requests of its XML API that a target makes, with
-//! what they rest on: generations, preconditions and who may do what.
+//! A substitute for Google Cloud Storage: the five requests of its XML API that a target sends, with
+//! generations, preconditions and permissions.
 //!
-//! The only store here that is no program of somebody else's: none that is available refuses a write for
-//! its generation (`tests/components/README.md`).
+//! The only store here that is not an existing program: no available one rejects a write because of its
+//! generation (`tests/components/README.md`).
 //!
-//! Sources: "PUT Object", "GET Object", "HEAD Object", "DELETE Object", "HTTP headers", "Request preconditions" and "HTTP
-//! status and error codes for XML" in the reference of the XML API; AIP-4111 for the tokens. What is not
-//! written there is answered with 501.
+//! Sources: "PUT Object", "GET Object", "HEAD Object", "DELETE Object", "HTTP headers", "Request
+//! preconditions" and "HTTP status and error codes for XML" in the reference of the XML API; AIP-4111 for the
+//! tokens. Anything else is answered with 501.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -29,12 +29,12 @@ use signpost::clock;
 
 use super::in_process::InProcess;
 
-/// The scope that a service account asks for to use Cloud Storage.
+/// The scope that a service account requests to use Cloud Storage.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// The generation of the first object; later ones are higher.
 const FIRST_GENERATION: i64 = 1_760_000_000_000_000;
 
-/// A service account with its key, as a file of Google's would hold it.
+/// A service account with its key, in the format of Google's file.
 #[derive(Clone)]
 pub(crate) struct ServiceAccount {
     json: String,
@@ -54,8 +54,8 @@ impl ServiceAccount {
         Self { json: json.to_string() }
     }
 
-    /// For `GOOGLE_SERVICE_ACCOUNT_KEY`, or as the content of the file that
-    /// `GOOGLE_APPLICATION_CREDENTIALS` names.
+    /// For `GOOGLE_SERVICE_ACCOUNT_KEY`, or as the content of the file that `GOOGLE_APPLICATION_CREDENTIALS`
+    /// names.
     pub(crate) fn json(&self) -> &str {
         &self.json
     }
@@ -74,7 +74,7 @@ impl ServiceAccount {
     }
 }
 
-/// What a caller may do with every bucket.
+/// The role of a caller on every bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// `roles/storage.objectUser`.
@@ -96,7 +96,7 @@ struct World {
     writes: i64,
 }
 
-/// A caller whose token nobody accepts.
+/// A caller with an invalid token.
 struct Stranger;
 
 #[derive(Default)]
@@ -109,9 +109,9 @@ struct Bucket {
 struct Object {
     bytes: Bytes,
     generation: i64,
-    /// Those that are sent back as they came.
+    /// The headers that are returned unchanged.
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether its own access control list lets everybody read it; a new generation has a new list.
+    /// Whether its own access control list permits anonymous reads; a new generation has a new list.
     public: bool,
 }
 
@@ -139,12 +139,13 @@ impl Gcs {
         self.lock().tokens.insert(token.to_owned(), role);
     }
 
-    /// `public` lets everybody read the objects, as `allUsers` with `roles/storage.legacyObjectReader`.
+    /// `public` permits anonymous reads of the objects, as `allUsers` with
+    /// `roles/storage.legacyObjectReader`.
     pub(crate) fn create_bucket(&self, name: &str, public: bool) {
         self.lock().buckets.insert(name.to_owned(), Bucket { public, ..Bucket::default() });
     }
 
-    /// Writes an object behind the back of the product; `path` is `BUCKET/OBJECT`.
+    /// Writes an object independently of the product; `path` is `BUCKET/OBJECT`.
     pub(crate) fn put(&self, path: &str, content_type: &'static str, body: &[u8]) {
         let headers = vec![(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type))];
         let (bucket, object) = path.split_once('/').expect("a bucket and an object");
@@ -155,7 +156,7 @@ impl Gcs {
         bucket.objects.insert(object.to_owned(), Object { bytes, generation, headers, public: false });
     }
 
-    /// Changes a header of an object, and so its metageneration alone.
+    /// Changes a header of an object, and so only its metageneration.
     pub(crate) fn set_header(&self, path: &str, name: HeaderName, value: &'static str) {
         let (bucket, object) = path.split_once('/').expect("a bucket and an object");
         let mut world = self.lock();
@@ -165,7 +166,7 @@ impl Gcs {
         object.headers.push((name, HeaderValue::from_static(value)));
     }
 
-    /// Lets everybody read an object by its own access control list.
+    /// Permits anonymous reads of an object by its own access control list.
     pub(crate) fn make_public(&self, path: &str) {
         let (bucket, object) = path.split_once('/').expect("a bucket and an object");
         let mut world = self.lock();
@@ -173,7 +174,7 @@ impl Gcs {
         bucket.objects.get_mut(object).expect("it was written").public = true;
     }
 
-    /// Lets everybody read all objects of a bucket.
+    /// Permits anonymous reads of all objects of a bucket.
     pub(crate) fn make_bucket_public(&self, name: &str) {
         self.lock().buckets.get_mut(name).expect("the bucket was created").public = true;
     }
@@ -218,7 +219,7 @@ async fn answer(
 }
 
 impl World {
-    /// `None` is everybody.
+    /// `None` is an anonymous caller.
     fn caller(&self, headers: &HeaderMap) -> Result<Option<Role>, Stranger> {
         let Some(authorization) = headers.get(http::header::AUTHORIZATION) else { return Ok(None) };
         let token = authorization.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
@@ -236,7 +237,7 @@ impl World {
             return error(StatusCode::FORBIDDEN, "AccessDenied");
         }
         let Some(object) = bucket.objects.get(name) else {
-            // Who may not list is not told what there is not.
+            // Without the permission to list, a missing object looks forbidden.
             let denied = (StatusCode::FORBIDDEN, "AccessDenied");
             let (status, code) = if role.is_none() { denied } else { (StatusCode::NOT_FOUND, "NoSuchKey") };
             return error(status, code);
@@ -302,7 +303,7 @@ impl World {
 }
 
 impl Object {
-    /// That of the bytes alone, as for every object that was not composed.
+    /// Derived only from the bytes, as for every object that was not composed.
     fn e_tag(&self) -> HeaderValue {
         let digest = openssl::hash::hash(MessageDigest::md5(), &self.bytes).expect("MD5 is built in");
         let hex = digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));

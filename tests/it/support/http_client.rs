@@ -1,4 +1,4 @@
-//! A client that works in tests with and without a runtime, and shares nothing with the product.
+//! A client for tests with and without a runtime, which shares no code with the product.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -49,19 +49,19 @@ impl Request {
         self.header("content-type", "application/json").body(body.to_string())
     }
 
-    /// Trusts the certificates in this file and no others.
+    /// Trusts only the certificates in this file.
     pub(crate) fn ca_file(mut self, file: &Path) -> Self {
         self.ca_file = Some(file.to_owned());
         self
     }
 
-    /// The answer as it came: redirects are not followed, and any status is an answer.
+    /// Returns the answer unchanged: redirects are not followed, and any status is an answer.
     ///
     /// # Errors
     ///
     /// Fails when there is no complete answer; the text has all causes.
     pub(crate) fn send(self) -> Result<Response, String> {
-        // In a thread of its own, because a runtime must not be entered from within another.
+        // On a separate thread, because a runtime must not be entered from within another.
         thread::spawn(|| {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -82,7 +82,7 @@ impl Request {
         })
     }
 
-    /// Like [`Request::send`] where the absence of an answer is a failed test.
+    /// As [`Request::send`]; panics without an answer.
     #[track_caller]
     pub(crate) fn answer(self) -> Response {
         let what = format!("{} {}", self.method, self.url);
@@ -91,7 +91,7 @@ impl Request {
 
     async fn exchange(self) -> reqwest::Result<Response> {
         let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(TIMEOUT);
-        // Loading the system's certificates would be most of the work, and no test trusts them.
+        // Loading the system's certificates would take most of the time, and no test needs them.
         let trusted = match self.ca_file {
             Some(file) => {
                 Certificate::from_pem_bundle(&std::fs::read(file).expect("the CA file can be read"))?
@@ -133,7 +133,7 @@ impl Response {
         self
     }
 
-    /// For polling: anything but 200 is a reason to wait.
+    /// For polling: any status but 200 is an error.
     pub(crate) fn is_ok(&self) -> Result<(), String> {
         if self.status == 200 { Ok(()) } else { Err(format!("{}: {}", self.status, self.text())) }
     }

@@ -1,9 +1,9 @@
-//! A file system that does not answer, as a network share whose server is gone: FUSE, with nobody who answers.
+//! A file system that does not answer, like a network share whose server is gone: FUSE without a daemon.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Mounts, leaves a child behind that keeps the device open, and becomes the program that follows.
+/// Mounts, leaves a child that keeps the device open, and executes the given program.
 const SCRIPT: &str = r#"
 import ctypes, os, signal, sys
 folder, program = sys.argv[1], sys.argv[2:]
@@ -20,11 +20,11 @@ if os.fork() == 0:
 os.execv(program[0], program)
 "#;
 
-/// What runs a program for which `folder` hangs. Nobody else sees that.
+/// A command for a program for which `folder` hangs; other processes are not affected.
 pub(crate) fn hangs(folder: &Path) -> Command {
     let mut command = Command::new("unshare");
     command.arg("--mount");
-    // Whoever is not root may still be it within a user namespace of its own.
+    // An unprivileged user is root within its own user namespace.
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");
     }

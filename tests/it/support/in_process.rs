@@ -1,7 +1,7 @@
-//! An HTTP server within the test process, on a thread of its own.
+//! An HTTP server within the test process, on a separate thread.
 //!
-//! Only for what cannot be had as a program. What it stands for, and on which documents its answers
-//! rest, is said where its routes are written.
+//! Only for services that are not available as a program. The definition of its routes names the service and
+//! the documents that its answers follow.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -31,7 +31,7 @@ impl InProcess {
                 let listener = listener.expect("the port is free");
                 listening.send(()).expect("the test waits");
                 tokio::select! {
-                    // The sender is dropped with the server; nothing is ever sent.
+                    // The sender is never used, and dropped with the server.
                     _ = stopped => {}
                     served = axum::serve(listener, router) => served.expect("it serves"),
                 }
@@ -51,7 +51,7 @@ impl Drop for InProcess {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.listening.take() {
             drop(stop);
-            // If it panicked, it has said so, and a second panic here would abort the tests.
+            // A panic is already reported, and a second one here would abort the tests.
             let _ = thread.join();
         }
     }

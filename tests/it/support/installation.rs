@@ -15,13 +15,13 @@ use super::port::Port;
 use super::s3;
 use super::signpost::{Finished, Running, Signpost};
 
-/// The paths below an issuer, in the order in which they are published.
+/// The paths below an issuer, in order of publication.
 pub(crate) const DOCUMENTS: [&str; 2] = [JWKS, DISCOVERY];
 pub(crate) const JWKS: &str = "openid/v1/jwks";
 pub(crate) const DISCOVERY: &str = ".well-known/openid-configuration";
 
-// A poll every second is seen within two, and the shortest schedule ticks once a minute; the machine may
-// be busy with a build.
+// A poll every second is seen within two, and the shortest schedule ticks once a minute; the machine may be
+// busy with a build.
 const SEEN_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const VERB_WITHIN: Duration = Duration::from_secs(90);
@@ -54,7 +54,7 @@ impl Installation {
         installation
     }
 
-    /// Replaces the configuration; whatever runs already keeps the one it has read.
+    /// Replaces the configuration; a running process keeps the one it has read.
     pub(crate) fn configure(&self, settings: &Value) {
         let mut issuer = settings.clone();
         issuer["issuer"] = json!(self.issuer);
@@ -71,7 +71,7 @@ impl Installation {
         fs::write(self.config_file(), config.to_string()).expect("the folder can be written");
     }
 
-    /// From the next [`Installation::configure`] on, the issuer has another name.
+    /// Renames the issuer, effective with the next [`Installation::configure`].
     pub(crate) fn rename(&mut self, issuer: &str) {
         issuer.clone_into(&mut self.issuer);
     }
@@ -84,7 +84,7 @@ impl Installation {
         self.folder.path().join("data")
     }
 
-    /// The ledger, which must have been written.
+    /// The ledger file, which must exist.
     pub(crate) fn ledger_file(&self) -> PathBuf {
         let ledgers = fs::read_dir(self.data_dir().join("issuers")).expect("a ledger was written");
         let directory = ledgers.map(|entry| entry.expect("it can be read").path()).next();
@@ -95,7 +95,7 @@ impl Installation {
         serde_json::from_slice(&fs::read(self.ledger_file()).expect("a ledger")).expect("it is JSON")
     }
 
-    /// A verb with this configuration and the credentials of the tests' stores.
+    /// A command with this configuration and the credentials of the tests' stores.
     pub(crate) fn verb<A: AsRef<OsStr>>(&self, verb: impl IntoIterator<Item = A>) -> Signpost {
         self.verb_without_credentials(verb)
             .env("AZURE_STORAGE_ACCOUNT_KEY", azurite::ACCOUNT_KEY)
@@ -104,7 +104,7 @@ impl Installation {
             .env("AWS_REGION", s3::REGION)
     }
 
-    /// A verb with this configuration.
+    /// A command with this configuration.
     pub(crate) fn verb_without_credentials<A: AsRef<OsStr>>(
         &self,
         verb: impl IntoIterator<Item = A>,
@@ -127,7 +127,7 @@ impl Installation {
         self.run_as(self.verb(["run"]))
     }
 
-    /// As [`Installation::run`], and waits until it has something to serve.
+    /// As [`Installation::run`], and waits until it is ready.
     #[track_caller]
     pub(crate) fn run_until_ready(&self) -> Service {
         let mut service = self.run();
@@ -145,7 +145,7 @@ impl Installation {
     }
 }
 
-/// A `signpost run` that has begun to listen.
+/// A `signpost run` that listens.
 pub(crate) struct Service {
     pub(crate) running: Running,
     issuer: String,
@@ -153,7 +153,7 @@ pub(crate) struct Service {
     admin: String,
 }
 
-/// Both documents as they are served.
+/// Both documents as served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Served(Vec<(String, Option<String>)>);
 
@@ -165,7 +165,7 @@ impl Served {
 }
 
 impl Service {
-    /// Where a document is served.
+    /// The URL of a served document.
     pub(crate) fn url(&self, document: &str) -> String {
         format!("{}/{document}", self.public)
     }
@@ -201,7 +201,7 @@ impl Service {
         format!("{}{path}", self.admin)
     }
 
-    /// What `/status.json` says of the issuer.
+    /// The issuer in `/status.json`.
     #[track_caller]
     pub(crate) fn status(&self) -> Value {
         self.admin("/status.json").expect_status(200).json()["issuers"][&self.issuer].take()
@@ -221,7 +221,7 @@ impl Service {
         sources.values_mut().next().expect("there is one").take()
     }
 
-    /// The status of a target; null before it was first looked at.
+    /// The status of a target; null before its first observation.
     #[track_caller]
     pub(crate) fn target(&self, name: &str) -> Value {
         self.status()["targets"][name].take()
@@ -241,7 +241,7 @@ impl Service {
     ///
     /// # Panics
     ///
-    /// Panics with all that it says about itself when the process ends or it takes too long.
+    /// Panics with the log and the status when the process ends or it takes too long.
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, mut check: impl FnMut(&Self) -> bool) {
         let started = Instant::now();
@@ -256,7 +256,7 @@ impl Service {
         }
     }
 
-    /// Asks it to end and waits until it has.
+    /// Sends SIGTERM and waits until it has ended.
     #[track_caller]
     pub(crate) fn stop(mut self) -> Finished {
         self.running.terminate();
@@ -274,14 +274,14 @@ pub(crate) fn files(paths: &[&Path]) -> Value {
     json!({"kind": "files", "name": "files", "paths": paths, "every": "1s"})
 }
 
-/// A target on Azurite, or on what stands in front of it; `place` is `CONTAINER` or `CONTAINER/PREFIX`.
+/// A target on Azurite, or on a proxy in front of it; `place` is `CONTAINER` or `CONTAINER/PREFIX`.
 pub(crate) fn azure_target(endpoint: &str, place: &str) -> Value {
     let account = azurite::ACCOUNT;
     let url = format!("az://{account}/{place}");
     json!({"name": "azure", "url": url, "endpoint": format!("{endpoint}/{account}")})
 }
 
-/// A target on the S3 server, or on what stands in front of it; `place` is `BUCKET` or `BUCKET/PREFIX`.
+/// A target on the S3 server, or on a proxy in front of it; `place` is `BUCKET` or `BUCKET/PREFIX`.
 pub(crate) fn s3_target(endpoint: &str, place: &str) -> Value {
     json!({"name": "s3", "url": format!("s3://{place}"), "endpoint": endpoint})
 }

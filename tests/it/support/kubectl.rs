@@ -1,4 +1,4 @@
-//! `kubectl`, of the same version as the API server that it talks to.
+//! `kubectl` of the same version as the API server.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,7 +12,7 @@ use super::api_server::ApiServer;
 use super::components;
 use super::signpost::Finished;
 
-/// As the administrator of one cluster.
+/// `kubectl` as the administrator of one cluster.
 pub(crate) struct Kubectl {
     folder: TempDir,
 }
@@ -28,7 +28,7 @@ impl Kubectl {
         self.feed(arguments, "")
     }
 
-    /// As [`Kubectl::run`], with something to read from standard input: `-f -`.
+    /// As [`Kubectl::run`], with standard input: `-f -`.
     pub(crate) fn feed<A: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = A>,
@@ -39,7 +39,7 @@ impl Kubectl {
         let ran = Command::new(components::path("kubectl"))
             .args(arguments)
             .env_clear()
-            // It keeps what it learned of the API below its home.
+            // It caches API discovery below its home.
             .env("HOME", self.folder.path())
             .env("KUBECONFIG", self.path("kubeconfig"))
             .stdin(File::open(&stdin).expect("it was just written"))
@@ -49,7 +49,7 @@ impl Kubectl {
         Finished { code: ran.status.code(), stdout: text(&ran.stdout), stderr: text(&ran.stderr) }
     }
 
-    /// The objects that a command prints with `-o json`, with what it says beside them.
+    /// The objects that a command prints with `-o json`, and its other output.
     #[track_caller]
     pub(crate) fn objects<A: AsRef<OsStr>>(
         &self,

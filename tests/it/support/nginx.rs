@@ -15,13 +15,13 @@ use super::port::Port;
 use super::process::Process;
 
 pub(crate) enum Location {
-    /// The URL that takes the place of the location's prefix.
+    /// The URL that replaces the location's prefix.
     Proxy(String),
-    /// The folder that takes the place of the location's prefix, served as `docs/targets.md` says.
+    /// The folder that replaces the location's prefix, served as in `docs/targets.md`.
     Folder(PathBuf),
-    /// The same, served as nginx does by itself.
+    /// The same, served with nginx's defaults.
     PlainFolder(PathBuf),
-    /// The same of files that are compressed, as a store serves objects that have a `Content-Encoding`.
+    /// The same with compressed files, as a store serves objects that have a `Content-Encoding`.
     Compressed(PathBuf),
 }
 
@@ -47,7 +47,7 @@ impl Nginx {
         Self::start_with(folder, tls, locations)
     }
 
-    /// The same with a certificate that has expired long ago.
+    /// The same with an expired certificate.
     pub(crate) fn start_expired(locations: &[(&str, Location)]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let tls = ServerTls::expired(folder.path());
@@ -90,11 +90,11 @@ impl Nginx {
         self.stop();
         let log = self.folder.path().join("nginx.log");
         let mut command = Command::new(components::path("nginx"));
-        // Without -e it opens the log it was compiled with, below /var.
+        // Without -e it opens its compiled-in log, below /var.
         command.arg("-e").arg(&log).arg("-p").arg(self.folder.path());
         command.arg("-c").arg(self.configuration_file());
         let mut process = Process::start("nginx", command, &log);
-        // Whoever asks may find that nobody trusts its certificate.
+        // The client may not trust its certificate.
         process.wait_until_ready(|| {
             TcpStream::connect(self.address()).map(drop).map_err(|error| error.to_string())
         });
@@ -135,8 +135,8 @@ impl Nginx {
             .expect("a string can be written");
         }
         format!(
-            // One process, run by whoever runs the tests: workers of root would become `nobody`, who
-            // may not read a temporary folder.
+            // One process, as the user of the tests: workers of root would become `nobody`, who may not read
+            // a temporary folder.
             "daemon off;\n\
              master_process off;\n\
              pid nginx.pid;\n\

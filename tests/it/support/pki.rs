@@ -17,20 +17,20 @@ use openssl::x509::extension::{
 };
 use openssl::x509::{X509, X509Builder, X509Name};
 
-/// Files: a server certificate for 127.0.0.1 and localhost, and the CA that clients trust it by.
+/// Files: a server certificate for 127.0.0.1 and localhost, and its CA.
 pub(crate) struct ServerTls {
     pub(crate) ca: PathBuf,
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
 }
 
-/// Files: a certificate that a client proves its name by.
+/// Files: a client certificate and its key.
 pub(crate) struct ClientTls {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
 }
 
-/// A CA that several servers have their certificates from.
+/// A CA for the certificates of several servers.
 #[derive(Clone)]
 pub(crate) struct Authority {
     key: PKey<Private>,
@@ -46,12 +46,12 @@ impl Authority {
         create().expect("OpenSSL makes certificates")
     }
 
-    /// For those who trust whom it certifies, such as `--client-ca-file`.
+    /// The CA certificate as a file, for flags such as `--client-ca-file`.
     pub(crate) fn file(&self, folder: &Path) -> PathBuf {
         write(folder.join("client-ca.crt"), &self.certificate.to_pem().expect("a certificate has PEM"))
     }
 
-    /// A client whom Kubernetes knows by this name.
+    /// A client certificate with this Kubernetes user name.
     pub(crate) fn client(&self, folder: &Path, user: &str) -> ClientTls {
         let issue = || {
             let key = p256()?;
@@ -72,7 +72,7 @@ impl ServerTls {
         Self::issued_by(&Authority::create(), folder, &["localhost"], &["127.0.0.1"])
     }
 
-    /// The same with a certificate that has expired long ago.
+    /// The same with an expired certificate.
     pub(crate) fn expired(folder: &Path) -> Self {
         let authority = Authority::create();
         let names = (&["localhost"][..], &["127.0.0.1"][..]);
@@ -96,7 +96,7 @@ impl ServerTls {
         names: (&[&str], &[&str]),
         validity: Validity,
     ) -> Result<Self, ErrorStack> {
-        // A leaf below a CA: rustls refuses a CA's own certificate as a server's.
+        // A leaf below a CA: rustls rejects a CA's own certificate as a server's.
         let key = p256()?;
         let leaf = server(&key, authority, names, validity)?;
         let write = |name: &str, pem: &[u8]| write(folder.join(name), pem);
@@ -114,7 +114,7 @@ enum Validity {
     Past,
 }
 
-/// A key pair as `kube-apiserver` reads it from files.
+/// A key pair as files for `kube-apiserver`.
 #[derive(Clone)]
 pub(crate) struct KeyFiles {
     /// For `--service-account-signing-key-file`.
@@ -181,7 +181,7 @@ fn server(
         subject.ip(address);
     }
     let names = subject.build(&context)?;
-    // Python 3.13 and later refuse a certificate that does not name its CA's key.
+    // Python 3.13 and later reject a certificate that does not name its CA's key.
     let ca_id = AuthorityKeyIdentifier::new().keyid(true).build(&context)?;
     leaf.append_extension(names)?;
     leaf.append_extension(ca_id)?;
@@ -203,7 +203,7 @@ fn unsigned(common_name: &str, key: &PKey<Private>) -> Result<X509Builder, Error
     let mut serial = BigNum::new()?;
     serial.rand(120, MsbOption::MAYBE_ZERO, false)?;
     let mut certificate = X509::builder()?;
-    // Version 3 is written as 2.
+    // Version 3 is encoded as 2.
     certificate.set_version(2)?;
     certificate.set_serial_number(&*serial.to_asn1_integer()?)?;
     certificate.set_subject_name(&*name(common_name)?)?;

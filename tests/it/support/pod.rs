@@ -1,7 +1,7 @@
-//! The product as it runs in a pod, without a container engine: with the environment, the files, the user
-//! and the read-only root file system that its Deployment asks for.
+//! The product as it runs in a pod, without a container engine: with the environment, the files, the user and
+//! the read-only root file system of its Deployment.
 //!
-//! A mount namespace takes the place of the container. The image's own files are the machine's.
+//! A mount namespace replaces the container. The image's own files are the machine's.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 use super::signpost::Signpost;
 
-/// Where a pod finds the credential of its service account.
+/// The path of the service account's credential in a pod.
 const API_ACCESS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Makes the file system of the container and becomes its process.
+/// Sets up the file system of the container and executes its process.
 ///
 /// `$0` is the folder with the files of the volumes and `$1` the program.
 const CONTAINER: &str = r#"
@@ -50,15 +50,15 @@ exec /var/run/bin/signpost "$@"
 
 /// A pod of a Deployment.
 pub(crate) struct Pod {
-    /// Of the Deployment's template.
+    /// The pod spec of the Deployment's template.
     spec: Value,
-    /// What the downward API says, by field path.
+    /// The values of the downward API, by field path.
     fields: BTreeMap<&'static str, String>,
     files: TempDir,
 }
 
 impl Pod {
-    /// `fields` is what the kubelet would say of it, such as `status.podIP`.
+    /// `fields` are the values that the kubelet would set, such as `status.podIP`.
     pub(crate) fn new(spec: &Value, fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         let files = TempDir::new().expect("a temporary folder");
         for folder in ["api-access", "etc"] {
@@ -67,7 +67,7 @@ impl Pod {
         Self { spec: spec.clone(), fields: fields.into_iter().collect(), files }
     }
 
-    /// Puts the credential of the service account where a pod finds it.
+    /// Mounts the credential of the service account.
     pub(crate) fn with_access(self, token: &str, ca_file: &Path) -> Self {
         let folder = self.files.path().join("api-access");
         fs::write(folder.join("token"), token).expect("the folder can be written");
@@ -78,7 +78,7 @@ impl Pod {
         self
     }
 
-    /// Puts a file of a volume below `/etc`.
+    /// Adds a file of a volume below `/etc`.
     pub(crate) fn with_file(self, path: &str, content: &str) -> Self {
         let file = self.files.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(file.parent().expect("it is below the folder")).expect("it can be written");
@@ -90,7 +90,7 @@ impl Pod {
         &self.spec["containers"][0]
     }
 
-    /// The value of each variable, with those before it put in.
+    /// The environment variables, with references to earlier ones expanded.
     fn environment(&self) -> Vec<(String, String)> {
         let mut environment: Vec<(String, String)> = Vec::new();
         for variable in self.container()["env"].as_array().expect("it has an environment") {
@@ -107,7 +107,7 @@ impl Pod {
         environment
     }
 
-    /// The command that its container runs, in the cluster of the API server at `https://HOST:PORT`.
+    /// The command of its container, in the cluster of the API server at `https://HOST:PORT`.
     pub(crate) fn command(&self, api_server: &str) -> Signpost {
         let address = api_server.strip_prefix("https://").and_then(|address| address.split_once(':'));
         let (host, port) = address.expect("a URL with a port");

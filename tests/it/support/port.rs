@@ -1,4 +1,4 @@
-//! Ports that stay free between the moment they are chosen and the moment they are used.
+//! Reserves ports from their choice until their use.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::components;
 
-// Below the ephemeral range of Linux: while a component is stopped for a restart on its port, no
-// outgoing connection can be given that port.
+// Below the ephemeral range of Linux: while a component is stopped for a restart on its port, no outgoing
+// connection can be given that port.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
 
@@ -16,7 +16,7 @@ const COUNT: u16 = 10_000;
 #[derive(Clone)]
 pub(crate) struct Port {
     number: u16,
-    // Locked for as long as a clone lives; the kernel unlocks it when a test process is killed.
+    // Locked as long as a clone lives; the kernel unlocks it when a test process is killed.
     _lock: Arc<File>,
 }
 
@@ -25,7 +25,7 @@ impl Port {
         static TRIED: AtomicU16 = AtomicU16::new(0);
         let locks = components::cache().join("ports");
         fs::create_dir_all(&locks).expect("the cache is writable");
-        // Processes that start together begin apart, to save them each other's taken ports.
+        // Processes that start together begin at different ports, to avoid collisions.
         let start = u16::try_from(std::process::id() % u32::from(COUNT)).expect("below COUNT");
         for _ in 0..COUNT {
             let step = TRIED.fetch_add(1, Ordering::Relaxed);

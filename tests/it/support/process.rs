@@ -1,4 +1,4 @@
-//! A component's process: started into a log file, watched until it is ready, killed on drop.
+//! A component's process: started with a log file, watched until it is ready, killed on drop.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-// Components answer in 5 s when the machine is idle; the tests share it with builds.
+// Components answer in 5 s on an idle machine; the tests share it with builds.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 const POLL_EVERY: Duration = Duration::from_millis(25);
 const LOG_TAIL_LINES: usize = 40;
@@ -32,7 +32,7 @@ impl Process {
         Self::start_as_set_up(name, command, log)
     }
 
-    /// Starts `command` with the outputs it already has; `log` is what a panic quotes.
+    /// Starts `command` with its own outputs; a panic quotes `log`.
     pub(crate) fn start_as_set_up(name: &str, mut command: Command, log: &Path) -> Self {
         let child =
             command.process_group(0).spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
@@ -40,7 +40,7 @@ impl Process {
         Self { name: name.to_owned(), log: log.to_owned(), child, guard }
     }
 
-    /// Polls `check` until it holds.
+    /// Polls `check` until it succeeds.
     ///
     /// # Panics
     ///
@@ -83,9 +83,9 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends `signal` to the process and all it has started.
+    /// Sends `signal` to the process and its children.
     pub(crate) fn signal(&mut self, signal: Signal) {
-        // Once it is waited for, its number may belong to somebody else.
+        // After a wait, its ID may belong to another process.
         if self.exit_status().is_none() {
             kill_process_group(group_of(&self.child), signal).expect("the process group is ours");
         }
@@ -106,8 +106,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The group outlives its leader if the leader left children, so it is killed in any case,
-        // and before the wait below gives the number of the group away.
+        // The group outlives its leader if the leader left children, so it is always killed, and before the
+        // wait below releases the ID of the group.
         let _ = kill_process_group(group_of(&self.child), Signal::KILL);
         let _ = self.child.wait();
         let _ = self.guard.kill();
@@ -115,7 +115,7 @@ impl Drop for Process {
     }
 }
 
-/// Opens `log` for appending, so that a restart keeps what was said before.
+/// Opens `log` for appending, so that a restart keeps the earlier lines.
 pub(crate) fn append(log: &Path) -> File {
     File::options().create(true).append(true).open(log).expect("the log can be written")
 }
@@ -127,7 +127,7 @@ fn guard(group: u32) -> Child {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // A group of its own, or Ctrl-C would end it first.
+        // A separate group, or Ctrl-C would end it first.
         .process_group(0)
         .spawn()
         .expect("/bin/sh starts")

@@ -1,5 +1,5 @@
-//! Libraries that relying parties read a JWKS with, each in a process that runs for long: what it has read stays with
-//! it. Their programs are `tests/components/relying_parties/readers.*` and `tests/components/go-readers`.
+//! Libraries with which relying parties read a JWKS, each in a long-running process that keeps its cache.
+//! Their programs are `tests/components/relying_parties/readers.*` and `tests/components/go-readers`.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::components;
 
-/// What a library is written in, and so how it is run.
+/// The language of a library, which decides how to run it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Runtime {
     Python,
@@ -29,7 +29,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// One that has read nothing yet, trusts the certificates in `ca_file` alone, and takes tokens for `audience`.
+    /// A reader with an empty cache, which trusts only the certificates in `ca_file`, and accepts tokens for
+    /// `audience`.
     pub(crate) fn start(runtime: Runtime, name: &'static str, audience: &str, ca_file: &Path) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let sources = components::sources().join("relying_parties");
@@ -40,7 +41,7 @@ impl Reader {
                 command
             }
             Runtime::Node => {
-                // Node looks for a module's imports next to the module.
+                // Node resolves a module's imports next to the module.
                 let program = folder.path().join("readers.mjs");
                 fs::copy(sources.join("readers.mjs"), &program).expect("it can be copied");
                 symlink(components::path("jose"), folder.path().join("node_modules")).expect("a new name");
@@ -55,7 +56,7 @@ impl Reader {
                 command
             }
         };
-        // Proxies, and certificates that the machine's owner added, are no part of the test.
+        // Excludes the machine's proxies and added certificates.
         command.arg(audience).env_clear();
         for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
             command.env(variable, ca_file);
@@ -74,7 +75,7 @@ impl Reader {
         self.name
     }
 
-    /// Why it refuses a token of this issuer, if it does.
+    /// The reason to refuse a token of this issuer, if any.
     pub(crate) fn present(&mut self, issuer: &str, token: &str) -> Result<(), String> {
         let answer = self.ask(&format!("{issuer} {token}"));
         if let Some(why) = answer.strip_prefix("refused ") {
@@ -84,12 +85,12 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether its clock can be put forward: Go asks the kernel for the time by itself.
+    /// Whether its clock can be advanced: Go reads the time directly from the kernel.
     pub(crate) fn has_a_clock(&self) -> bool {
         self.runtime != Runtime::Go
     }
 
-    /// Puts its clock forward.
+    /// Advances its clock.
     pub(crate) fn later(&mut self, seconds: u32) {
         assert_eq!(self.ask(&format!("+{seconds}")), "later");
     }

@@ -1,8 +1,8 @@
-//! A second cluster as relying party: its `kube-apiserver` lets in whom the issuer vouches for.
+//! A second cluster as relying party: its `kube-apiserver` accepts tokens of the issuer.
 //!
-//! This is `kube-apiserver`'s own OIDC authenticator with a structured authentication configuration.
-//! It reads the documents as anybody would, keeps the JWKS for its `max-age` less 30 s, and does not ask
-//! again before that, even for a kid that it has never seen.
+//! This is `kube-apiserver`'s own OIDC authenticator with a structured authentication configuration. It reads
+//! the documents anonymously, caches the JWKS for its `max-age` less 30 s, and does not refresh it earlier,
+//! even for an unknown kid.
 
 use std::fs;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::api_server::{ApiServer, Options};
 use super::etcd::Etcd;
 use super::pki::KeyFiles;
 
-/// Whom the cluster lets in.
+/// The issuer that the cluster trusts.
 pub(crate) struct Trust<'a> {
     pub(crate) issuer: &'a str,
-    /// Where the discovery document is, if it is not below the issuer.
+    /// The URL of the discovery document, if it is not below the issuer.
     pub(crate) discovery_url: Option<&'a str>,
     pub(crate) audience: &'a str,
     pub(crate) ca_file: &'a Path,
@@ -30,7 +30,7 @@ pub(crate) struct RelyingCluster {
 }
 
 impl RelyingCluster {
-    /// A cluster beside the issuer's own in the same etcd, which share nothing there.
+    /// A separate cluster in the issuer's etcd, which shares no data with it.
     pub(crate) fn start(etcd: &Etcd, trust: &Trust) -> Self {
         Self::start_trusting_all(etcd, slice::from_ref(trust))
     }
@@ -49,14 +49,14 @@ impl RelyingCluster {
         Self { server: ApiServer::start(etcd, options), folder }
     }
 
-    /// Starts anew with another configuration, and with no key that it knows. It would take up the
-    /// configuration by itself too, but it looks whether that works every ten seconds only.
+    /// Restarts with another configuration and an empty cache. It would reload the configuration itself, but
+    /// checks only every ten seconds.
     pub(crate) fn restart_trusting(&mut self, trust: &Trust) {
         write(&self.folder.path().join(CONFIG), slice::from_ref(trust));
         self.server.restart();
     }
 
-    /// The user that it takes the bearer of a token for; none, if it does not let the token in.
+    /// The user of an accepted token; `None` for a refused one.
     pub(crate) fn user(&self, token: &str) -> Option<String> {
         let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
         let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";

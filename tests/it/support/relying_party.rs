@@ -1,4 +1,4 @@
-//! Relying parties that share no code with the product: they know the issuer and nothing else.
+//! Relying parties that share no code with the product: they know only the issuer.
 
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -35,14 +35,14 @@ impl RelyingParty {
             .command(folder.path())
             .args([issuer, audience])
             .arg(ca_file.unwrap_or(Path::new("-")))
-            // Proxies, and certificates that the machine's owner added, are no part of the test.
+            // Excludes the machine's proxies and added certificates.
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{self:?} does not start: {error}"));
-        // It may have ended over its arguments already; then its status says so.
+        // It may have ended because of its arguments; then its status says so.
         let _ = child.stdin.take().expect("stdin is piped").write_all(token.as_bytes());
 
         let output = child.wait_with_output().expect("the child is ours to wait for");
@@ -62,7 +62,7 @@ impl RelyingParty {
                 command
             }
             Self::Jose => {
-                // Node looks for a module's imports next to the module.
+                // Node resolves a module's imports next to the module.
                 let program = folder.join("jose_verify.mjs");
                 std::fs::copy(sources.join("jose_verify.mjs"), &program).expect("it can be copied");
                 symlink(components::path("jose"), folder.join("node_modules")).expect("a new name");

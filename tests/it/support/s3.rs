@@ -60,9 +60,9 @@ impl S3 {
             .args(["--health", "/health", "--keep-alive"])
             .arg("--iam-dir")
             .arg(folder.join("users"))
-            // A user counts as soon as it is created.
+            // A new user is valid at once.
             .arg("--iam-cache-disable")
-            // Beside the data rather than in extended attributes, which not every /tmp has.
+            // In files and not in extended attributes, which not every /tmp has.
             .args(["posix", "--sidecar"])
             .arg(folder.join("metadata"))
             .arg(folder.join("data"));
@@ -76,13 +76,13 @@ impl S3 {
         self.owner_request("PUT", &format!("/{name}"), "", &[], b"").answer().expect_status(200);
     }
 
-    /// Lets anybody read the objects of a bucket, and not list them.
+    /// Permits anonymous reads of a bucket's objects, but not listing.
     #[track_caller]
     pub(crate) fn allow_anonymous_read(&self, bucket: &str) {
         self.allow_anonymous_read_of(bucket, &["*"]);
     }
 
-    /// The same for these objects of the bucket alone.
+    /// The same for only these objects of the bucket.
     #[track_caller]
     pub(crate) fn allow_anonymous_read_of(&self, bucket: &str, objects: &[&str]) {
         let objects: Vec<_> =
@@ -101,7 +101,7 @@ impl S3 {
             .expect_status(204);
     }
 
-    /// Creates a user who may do nothing beyond what bucket policies allow to anybody.
+    /// Creates a user without permissions beyond the bucket policies.
     #[track_caller]
     pub(crate) fn create_user(&self, access_key: &str, secret_key: &str) {
         let output = Command::new(components::path("s3"))
@@ -113,7 +113,7 @@ impl S3 {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Writes an object behind the back of the product; `path` is `/BUCKET/KEY`.
+    /// Writes an object independently of the product; `path` is `/BUCKET/KEY`.
     #[track_caller]
     pub(crate) fn put(&self, path: &str, content_type: &str, body: &[u8]) {
         self.owner_request("PUT", path, "", &[("content-type", content_type)], body)
@@ -137,7 +137,7 @@ impl S3 {
         self.owner_request("DELETE", path, "", &[], b"").answer().expect_status(204);
     }
 
-    /// What the owner reads, with all headers.
+    /// Reads as the owner, with all headers.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Response {
         self.owner_request("GET", path, "", &[], b"").answer()
@@ -154,7 +154,7 @@ impl S3 {
         self.request_as((ACCESS_KEY, SECRET_KEY), method, path, query, headers, body)
     }
 
-    /// A signed request; `query` as it is in the canonical request, so `policy=`.
+    /// A signed request; `query` as in the canonical request, so `policy=`.
     ///
     /// Source: "Signature Version 4 signing process" in the S3 API reference.
     #[track_caller]
@@ -203,11 +203,11 @@ impl S3 {
         Request::get(&format!("{}/health", self.url()))
     }
 
-    /// The time of the server's clock, which is the one that judges a signature.
+    /// The time of the server's clock, which it checks signatures with.
     fn now(&self) -> Timestamp {
         let answer = self.health().answer();
         let date = answer.header("date").expect("an answer has a date");
-        // HTTP says GMT, which RFC 2822 calls obsolete.
+        // HTTP uses GMT, which RFC 2822 calls obsolete.
         rfc2822::parse(&date.replace("GMT", "+0000")).expect("a date of HTTP").timestamp()
     }
 }

@@ -1,7 +1,7 @@
-//! An endpoint that answers as a test says, and remembers what it was asked.
+//! An endpoint with scripted answers, which records its requests.
 //!
-//! For the token and metadata services of clouds alone: they cannot be had. Every test says on which
-//! document its answers rest.
+//! Only for the token and metadata services of clouds, which are not available. Every test names the document
+//! that its answers follow.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +20,7 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
-    /// `answer` gives status and body for every request.
+    /// `answer` returns status and body for every request.
     pub(crate) fn start(answer: impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static) -> Self {
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let (answer, log) = (Arc::new(answer), Arc::clone(&seen));
@@ -36,7 +36,7 @@ impl Scripted {
         self.server.url()
     }
 
-    /// All requests so far, in the order they came.
+    /// All requests so far, in order of arrival.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("no answer panicked").clone()
     }

@@ -1,4 +1,4 @@
-//! Looks for secrets where none may be.
+//! Searches for leaked secrets.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,10 +10,10 @@ use openssl::pkey::{Id, PKey, Private};
 
 use super::signpost::Finished;
 
-/// How many bytes of a secret, in whatever form, make a leak: 53 bits of it where it is decimal.
+/// How many bytes of a secret, in any encoding, count as a leak: 53 bits where it is decimal.
 const WINDOW: usize = 16;
 
-/// Pieces of secrets in all the forms in which they could be written down.
+/// Parts of secrets in all encodings in which they could be written.
 #[derive(Default)]
 pub(crate) struct Secrets(HashSet<[u8; WINDOW]>);
 
@@ -42,18 +42,18 @@ impl Secrets {
         self.add_text(hex.to_lowercase().as_bytes());
         self.add_text(hex.to_uppercase().as_bytes());
         self.add_text(number.to_dec_str().expect("digits").as_bytes());
-        // As a part of something longer it may begin at any of three places in a group of base64.
+        // Within a longer text it may start at any of three positions in a group of base64.
         for before in 0..3 {
             let shifted: Vec<u8> = vec![0; before].into_iter().chain(bytes.iter().copied()).collect();
             for encoded in [Base64::encode_string(&shifted), Base64Url::encode_string(&shifted)] {
-                // The ends hold bits of what stands around it.
+                // The first and last characters also encode adjacent bytes.
                 self.add_text(&encoded.as_bytes()[4..encoded.len() - 4]);
             }
         }
     }
 
     pub(crate) fn add_text(&mut self, text: &[u8]) {
-        // Every block: whoever prints twice as much as a block prints a whole one. The last one too.
+        // All whole blocks: any text of two block lengths contains one. The last one too.
         let last = text.len().saturating_sub(WINDOW);
         for start in (0..last).step_by(WINDOW).chain([last]) {
             let piece = text.get(start..start + WINDOW).expect("secrets are longer than a block");
@@ -61,7 +61,7 @@ impl Secrets {
         }
     }
 
-    /// Whether a part of a secret is in there, as it stands or broken into lines.
+    /// Whether a part of a secret is contained, also across line breaks.
     pub(crate) fn are_in(&self, haystack: &[u8]) -> bool {
         let is_in = |bytes: &[u8]| bytes.windows(WINDOW).any(|window| self.0.contains(window));
         let joined: Vec<u8> = haystack.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
@@ -99,8 +99,8 @@ impl Secrets {
     }
 }
 
-/// Whether there is the beginning of a token, whoever has made it: in base64url, that of a JSON object whose first
-/// member has a name.
+/// Whether the text contains the start of any token: in base64url, a JSON object whose first member has a
+/// name.
 pub(crate) fn has_token(text: impl AsRef<[u8]>) -> bool {
     text.as_ref().windows(3).any(|window| window == b"eyJ")
 }

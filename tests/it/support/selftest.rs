@@ -1,4 +1,4 @@
-//! Shows that the components do what the other tests take for granted.
+//! Checks the behaviour of the components that other tests rely on.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -92,7 +92,7 @@ fn a_restart_keeps_the_data_and_takes_the_new_key() {
     server.token("shop", "till", &[AUDIENCE], 600);
 }
 
-/// The promise of the whole product, with the product's part done by hand.
+/// The main promise of the product, with the product's part done by hand.
 #[test]
 fn a_kubernetes_token_is_accepted_by_strangers_who_read_azurite_through_nginx() {
     let (azurite, container) = (Azurite::start(), "oidc");
@@ -143,7 +143,7 @@ fn an_issuer_on_plain_http_is_read_by_the_relying_parties() {
     azurite.create_public_container("$web");
     let issuer = format!("{}/$web", azurite.url());
     let etcd = Etcd::start();
-    // kube-apiserver publishes no keys for an issuer on http, and signs for it all the same.
+    // kube-apiserver publishes no keys for an http issuer, but still signs for it.
     let mut server = ApiServer::start(&etcd, Options::new("https://issuer.example", &key));
     let keys = server.jwks().expect_status(200).body;
     azurite.put(&format!("$web/{JWKS}"), "application/json", keys);
@@ -334,7 +334,7 @@ fn forged(token: &str) -> String {
     format!("{rest}.{other}{}", &signature[1..])
 }
 
-/// What arrives of a body before the connection is closed.
+/// The bytes of a body that arrive before the connection is closed.
 fn first_bytes(proxy: &FaultProxy, path: &str) -> String {
     use std::io::{Read as _, Write as _};
     let address = proxy.url().replace("http://", "");

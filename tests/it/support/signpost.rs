@@ -22,15 +22,15 @@ pub(crate) struct Signpost {
     folder: TempDir,
 }
 
-/// Flags and variables that say where a service listens, or name a file that does.
+/// Flags and variables with a service's listen addresses, or with a file that contains them.
 const ADDRESSES: [[&str; 2]; 2] =
     [["--listen", "SIGNPOST_LISTEN"], ["--admin-listen", "SIGNPOST_ADMIN_LISTEN"]];
 const CONFIGURATION: [&str; 2] = ["--config", "SIGNPOST_CONFIG"];
 
-/// What a command that ended left behind.
+/// The result of an ended command.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// None when a signal ended it.
+    /// `None` when a signal ended it.
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -45,12 +45,12 @@ pub(crate) struct Running {
 const PROGRAM: &str = env!("CARGO_BIN_EXE_signpost");
 
 impl Signpost {
-    /// The environment is `PATH`, and a `HOME` that is empty; the working folder is that too.
+    /// The environment has only `PATH` and an empty `HOME`, which is also the working directory.
     pub(crate) fn new<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
         Self::started_by(Command::new(PROGRAM), arguments)
     }
 
-    /// The same by way of another program, which is given this one as its last argument but those.
+    /// The same through another program, which gets this one and its arguments as its last arguments.
     pub(crate) fn within<A: AsRef<OsStr>>(
         mut command: Command,
         arguments: impl IntoIterator<Item = A>,
@@ -81,7 +81,7 @@ impl Signpost {
         self
     }
 
-    /// What it reads from stdin; nothing, unless this is called.
+    /// Standard input; empty by default.
     pub(crate) fn stdin(mut self, input: impl AsRef<[u8]>) -> Self {
         let file = self.folder.path().join("stdin");
         fs::write(&file, input).expect("the folder can be written");
@@ -89,7 +89,7 @@ impl Signpost {
         self
     }
 
-    /// Gives a service that would listen on its default ports others: somebody may use those.
+    /// Replaces the default ports of a service, which may be in use.
     fn choose_ports(&mut self) -> Vec<Port> {
         let says = |command: &Command, [flag, variable]: [&str; 2]| {
             command.get_args().any(|argument| argument == flag)
@@ -131,7 +131,7 @@ impl Running {
         self.process.wait_until_ready(|| Request::get(url).send()?.is_ok());
     }
 
-    /// Waits until stdout or stderr holds `text`.
+    /// Waits until stdout or stderr contains `text`.
     pub(crate) fn wait_for_output(&mut self, text: &str) {
         let files = [self.file(STDOUT), self.file(STDERR)];
         self.process.wait_until_ready(|| {
@@ -140,15 +140,14 @@ impl Running {
         });
     }
 
-    /// Asks it to end, as Kubernetes does.
+    /// Sends SIGTERM, as Kubernetes does.
     pub(crate) fn terminate(&mut self) {
         self.process.signal(Signal::TERM);
     }
 
-    /// Ends it at once, in whatever it is doing.
     pub(crate) fn kill(&mut self) {
         self.process.signal(Signal::KILL);
-        // Until it is gone it holds its locks.
+        // It holds its locks until it is gone.
         self.process.wait_for_exit(KILLED_WITHIN);
     }
 

@@ -1,4 +1,4 @@
-//! `SoftHSM`: a PKCS#11 token whose memory is a folder.
+//! `SoftHSM`: a PKCS#11 token stored in a folder.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ pub(crate) struct SoftHsm {
 }
 
 impl SoftHsm {
-    /// One with a token that is initialised.
+    /// Starts with an initialised token.
     pub(crate) fn start() -> Self {
         let hsm = Self { folder: TempDir::new().expect("a temporary folder") };
         fs::create_dir(hsm.tokens()).expect("the folder can be written");
@@ -28,7 +28,6 @@ impl SoftHsm {
         hsm
     }
 
-    /// Makes one more token.
     pub(crate) fn initialise(&self, label: &str) {
         let mut command = Command::new(components::path("softhsm_util"));
         command.arg("--module").arg(components::path("softhsm"));
@@ -46,12 +45,12 @@ impl SoftHsm {
         self.folder.path().join("pin")
     }
 
-    /// What `SOFTHSM2_CONF` is for whoever uses it.
+    /// The value of `SOFTHSM2_CONF`.
     pub(crate) fn config(&self) -> PathBuf {
         self.folder.path().join("softhsm2.conf")
     }
 
-    /// What stands under `signer` to use it.
+    /// The settings under `signer` to use it.
     pub(crate) fn settings(&self) -> String {
         Self::settings_with(&components::path("softhsm"), LABEL, &self.pin_file())
     }
@@ -61,7 +60,7 @@ impl SoftHsm {
         format!("pkcs11: {{module: {module}, token_label: {label}, pin_file: {pin}}}")
     }
 
-    /// Takes the token out.
+    /// Removes the token.
     pub(crate) fn take_out(&self) {
         fs::rename(self.tokens(), self.folder.path().join("elsewhere")).expect("it is in");
         fs::create_dir(self.tokens()).expect("the folder can be written");
@@ -72,7 +71,7 @@ impl SoftHsm {
         fs::rename(self.folder.path().join("elsewhere"), self.tokens()).expect("it is out");
     }
 
-    /// What the token's files say of each private key, as text.
+    /// The attributes of each private key in the token's files, as text.
     pub(crate) fn private_keys(&self) -> Vec<String> {
         let token =
             fs::read_dir(self.tokens()).expect("it is in").next().expect("a token").expect("readable");

@@ -1,5 +1,5 @@
-//! A forward proxy that opens tunnels (`CONNECT`, RFC 9110 section 9.3.6) to one server, whatever host is asked
-//! for: the proxy of a company knows names that nobody else does.
+//! A forward proxy that opens tunnels (`CONNECT`, RFC 9110 section 9.3.6) to one server for any host: a
+//! corporate proxy resolves names that its clients cannot.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Leads to `HOST:PORT`. It ends with the tests.
+    /// Forwards to `HOST:PORT`. It ends with the tests.
     pub(crate) fn to(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -39,7 +39,7 @@ impl Tunnel {
 }
 
 fn lead(client: TcpStream, server: &str, log: &Mutex<Vec<String>>) -> io::Result<()> {
-    // The client says nothing after its head before it is answered.
+    // The client sends nothing after its head before it is answered.
     let mut reader = BufReader::new(client.try_clone()?);
     let mut head = String::new();
     while reader.read_line(&mut head)? > 2 {}

@@ -8,8 +8,7 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 /// `nobody`, who owns nothing and is in no group.
 pub(crate) const NOBODY: u32 = 65_534;
 
-/// Does something as `nobody`, on a thread of its own; `None` where we may not become somebody else, because we
-/// are not root.
+/// Runs a function as `nobody`, on a separate thread; `None` without root, when we cannot change the user.
 pub(crate) fn as_nobody<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
     as_somebody(&[], act)
 }
@@ -32,7 +31,7 @@ fn as_somebody<T: Send>(groups: &[Gid], act: impl FnOnce() -> T + Send) -> Optio
     })
 }
 
-/// Says what a test does less.
+/// Reports a part of a test that is skipped.
 #[expect(clippy::print_stderr, reason = "a test that does less must not look like the whole one")]
 pub(crate) fn not_root(what: &str) {
     eprintln!("this user is not root: {what}");

@@ -1,4 +1,4 @@
-//! The servers of the conformance suite, and what each fault is to them.
+//! The servers of the conformance suite, and what each fault means for them.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,20 +35,20 @@ const PREFIX: &str = "some/prefix";
 const READER: (&str, &str) = ("signpost-test-reader", "signpost-test-reader-secret");
 /// Longer than any time limit of the product.
 const FOR_EVER: Duration = Duration::from_mins(10);
-/// A write that is no longer than this still breaks off in the middle of a JWKS.
+/// A write of this length ends in the middle of a JWKS.
 const BREAKS_OFF_AFTER: usize = 100;
 
-/// What a stranger does to a document.
+/// A change of a document by another writer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Edit {
-    /// Writes these bytes over it, without owner and headers.
+    /// Overwrites it with these bytes, without owner and headers.
     Overwrite(&'static [u8]),
-    /// Changes this header and nothing else.
+    /// Changes only this header.
     CacheControl(&'static str),
     Delete,
 }
 
-/// What goes wrong, until the server recovers.
+/// A fault that lasts until the server recovers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     BusyForAWhile,
@@ -64,27 +64,27 @@ pub(super) enum Keeps {
     ContentOnly,
 }
 
-/// What the credentials allow.
+/// The permissions of the credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rights {
     Writer,
-    /// Reading alone; there is a document to read.
+    /// Only reading; there is a document to read.
     Reader,
 }
 
-/// A target that is empty, and a server behind it that can be made to fail.
+/// An empty target, and a server behind it that can be made to fail.
 pub(super) struct Scene {
     pub(super) target: Target,
     pub(super) keeps: Keeps,
-    /// What is said of a missing permission, and what can be done about it.
+    /// The error for a missing permission, and its hint.
     pub(super) denied: (&'static str, &'static str),
-    /// What is said when there was no answer in time.
+    /// The error when there was no answer in time.
     pub(super) late: &'static str,
     server: Box<dyn Server>,
 }
 
 impl Scene {
-    /// Does something behind the back of the product.
+    /// Changes a document independently of the product.
     pub(super) fn edit(&self, document: Document, edit: Edit) {
         self.server.edit(document, edit);
     }
@@ -116,7 +116,7 @@ pub(super) struct Kind {
     late: &'static str,
 }
 
-/// Runs a case in a process of its own, for the credentials of a target come from the environment.
+/// Runs a case in a separate process, because the credentials of a target come from the environment.
 pub(super) fn run(test: &str, kind: fn() -> Kind, rights: Rights, case: impl AsyncFn(Scene)) {
     let Kind { credentials, start, keeps, denied, late } = kind();
     let credentials = credentials(rights);
@@ -136,7 +136,7 @@ pub(super) fn run(test: &str, kind: fn() -> Kind, rights: Rights, case: impl Asy
     });
 }
 
-/// What stands in front of a store: it answers instead, or cuts connections.
+/// Scripts the proxy in front of a store, which answers itself or closes connections.
 fn script(proxy: &FaultProxy, fault: Fault, busy: Action) {
     proxy.script([match fault {
         Fault::BusyForAWhile => Rule::new(busy).times(2),
@@ -319,8 +319,8 @@ pub(super) fn gcs() -> Kind {
     }
 }
 
-/// Here the service is the file system: it is busy while another writer has the lock, gives no answer
-/// while that one does not let go, and breaks a write off at a limit.
+/// Here the service is the file system: it is busy while another writer holds the lock, gives no answer while
+/// that one keeps it, and truncates a write at a limit.
 pub(super) fn directory() -> Kind {
     struct InDirectory {
         folder: TempDir,
@@ -379,7 +379,7 @@ pub(super) fn directory() -> Kind {
 
         fn enter(&self, rights: Rights) {
             if rights == Rights::Reader {
-                // With it, root writes wherever it likes.
+                // This capability lets root write anywhere.
                 let mut sets = capabilities(None).expect("they can be read");
                 sets.effective.remove(CapabilitySet::DAC_OVERRIDE);
                 set_capabilities(None, sets).expect("they can be given up");
@@ -396,7 +396,7 @@ pub(super) fn directory() -> Kind {
         fn drop(&mut self) {
             for directory in ["public", "public/openid", "public/openid/v1"] {
                 let directory = self.folder.path().join(directory);
-                // There may be none.
+                // The directory may not exist.
                 let _ = fs::set_permissions(directory, Permissions::from_mode(0o755));
             }
         }
@@ -414,14 +414,14 @@ pub(super) fn directory() -> Kind {
     }
 }
 
-/// Lets no file of this process become longer.
+/// Limits the size of files that this process writes.
 fn limit_files(bytes: Option<usize>) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Fsize);
     let current = bytes.map_or(maximum, |bytes| Some(bytes as u64));
     setrlimit(Resource::Fsize, Rlimit { current, maximum }).expect("a soft limit can be moved");
 }
 
-/// The documents fit the faults: what breaks off does so in their middle.
+/// The documents are long enough for the faults to truncate them.
 #[test]
 fn a_jwks_is_longer_than_what_is_written_before_it_breaks_off() {
     assert!(publication(1).bytes(Document::Jwks).len() > 2 * BREAKS_OFF_AFTER);

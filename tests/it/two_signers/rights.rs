@@ -1,22 +1,22 @@
-//! Signers that come with client certificates: which rights they need, and what their `ConfigMaps` may be made of.
+//! Signers with client certificates: the permissions they need, and hostile contents of their `ConfigMaps`.
 
 use super::*;
 use crate::support::fault_proxy::{Action, FaultProxy, Rule};
 use crate::support::kubectl::Kubectl;
 use crate::support::pki::{Authority, ClientTls};
 
-/// The manifest that the manual gives to the node `cp-1`, for another node and the ledger of these tests.
+/// The manifest that the manual has for the node `cp-1`, for another node and the ledger of these tests.
 fn documented(node: &str) -> String {
     let manifest = include_str!("../../../deploy/signer/rbac.yaml");
     manifest
         .replace("cp-1", node)
         .replace("namespace: signpost\n", &format!("namespace: {MAP}\n"))
         .replace("[signpost-ledger", "[ledger")
-        // The hint of the publisher has made these for somebody else.
+        // The hint of the publisher has created these for another user.
         .replace("name: signpost-announcements\n", "name: documented\n")
 }
 
-/// What `documented` gives, and does not.
+/// What `documented` permits, and what it does not.
 fn the_manifest_gives_no_more(kubectl: &Kubectl) {
     for (user, right, given) in [
         ("signpost-signer-cp-2", "update configmaps/ledger", "no"),
@@ -32,7 +32,7 @@ fn the_manifest_gives_no_more(kubectl: &Kubectl) {
     }
 }
 
-/// Runs the commands that a hint proposes.
+/// Runs the commands of a hint.
 fn obey(kubectl: &Kubectl, hint: &str) {
     let commands = hint.split('`').nth(1).expect("a command in backticks");
     for command in commands.split(" && ") {
@@ -88,7 +88,7 @@ fn announced_in(server: &ApiServer, node: &str) -> Option<Value> {
     (answer.status == 200).then(|| answer.json())
 }
 
-/// Puts a text in place of what a node has announced.
+/// Replaces the announcement of a node.
 fn overwrite(server: &ApiServer, node: &str, text: &str) {
     let mut object = announced_in(server, node).expect("it is there");
     object["metadata"].as_object_mut().expect("a mapping").remove("resourceVersion");
@@ -96,7 +96,7 @@ fn overwrite(server: &ApiServer, node: &str, text: &str) {
     server.admin_request("PUT", &path_of(node)).json(&object).answer().expect_status(200);
 }
 
-/// Makes an object as if a node had.
+/// Creates an object as if a node had.
 fn pretend(server: &ApiServer, name: &str, label: Option<&str>, text: &str) {
     let labels = label.map_or(json!({}), |ledger| json!({"signpost/announces-for": ledger}));
     let object = json!({
@@ -114,7 +114,7 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
     let map = ConfigMap::in_new_namespace(&one.server, MAP);
     let kubectl = Kubectl::of(&one.server);
 
-    // Without any right it goes on by itself, and says what it lacks.
+    // Without any permission it continues alone, and reports what is missing.
     assert!(one.accepts(&one.token(ISSUER), ISSUER));
     let read = hint_after(&mut one.signer, "cannot read the ledger", "read its orders");
     assert!(
@@ -142,7 +142,7 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
     eventually("it announces", || announced_in(&one.server, "cp-1"));
     obey(&kubectl, &read);
 
-    // The publisher has a certificate too. What it lacks first is tested with its ledger.
+    // The publisher has a certificate too. The permission for its ledger is tested elsewhere.
     let publisher_kubeconfig = users.folder.path().join("publisher");
     let certificate = users.certificate("signpost-publisher");
     one.server.kubeconfig(&publisher_kubeconfig, &Bearer::Certificate(&certificate));
@@ -170,7 +170,7 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
     service.until("it says what it lacks", |service| service.running.stderr().contains(hint));
     obey(&kubectl, hint);
 
-    // The order changes what the node has to say.
+    // The order changes the node's announcement.
     let update = hint_after(&mut one.signer, "announcements are not carried", "announce anew");
     assert!(
         update.starts_with(
@@ -187,7 +187,7 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
     });
     eventually("it may sign for others", || (one.request(OTHERS).status == 201).then_some(()));
 
-    // The second one has what the manual gives it, and not a word to say against it.
+    // The second node has the manual's permissions, and reports nothing.
     kubectl.feed(["apply", "--filename=-"], &documented("cp-2")).expect_code(0);
     let mut two = users.node("cp-2", &etcd);
     for (node, other) in [(&one, "cp-2"), (&two, "cp-1")] {
@@ -203,7 +203,7 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
         eventually("the other accepts its token", || other.accepts(&token, OTHERS).then_some(()));
     }
     let log = two.signer.running().stderr();
-    // An API server that has just started does not know yet whom it gives which rights.
+    // An API server that has just started has not loaded its roles yet.
     for (trouble, over) in [
         ("cannot read the ledger", "the ledger is read again"),
         ("announcements are not carried", "announcements are carried again"),
@@ -249,7 +249,8 @@ fn whatever_becomes_of_the_config_map_of_a_node_it_announces_again_and_takes_ove
     let log = node.signer.running().stderr();
     assert!(!log.contains("announcements are not carried"), "a lost race is no trouble: {log}");
 
-    // What is no announcement of its node, or of another ledger, is not taken over; a node is.
+    // Objects that are not an announcement of their node, or belong to another ledger, are skipped; a valid
+    // one is copied.
     let others = ExternalSigner::of_several(ISSUER, "cp-2", "allow_issuer_mismatch: true");
     others.verb(&["signer"]).start().wait_for_output("signing for");
     let other = fs::read_to_string(others.data_dir().join("announcements/cp-2.json")).expect("announced");
@@ -263,7 +264,7 @@ fn whatever_becomes_of_the_config_map_of_a_node_it_announces_again_and_takes_ove
         fs::read_dir(&directory).expect("it is there").map(|entry| entry.expect("readable").file_name());
     assert_eq!(names.collect::<BTreeSet<_>>(), ["cp-1.json", "cp-2.json"].map(Into::into).into());
 
-    // Without its label it is not found, and cannot be made.
+    // Without its label it is not found, and cannot be created.
     let mut unlabelled = announced_in(&node.server, "cp-1").expect("it is there");
     unlabelled["metadata"]["labels"] = json!({});
     node.server.admin_request("PUT", &path_of("cp-1")).json(&unlabelled).answer().expect_status(200);
@@ -278,7 +279,7 @@ fn whatever_becomes_of_the_config_map_of_a_node_it_announces_again_and_takes_ove
     };
     eventually("it is carried again", || is_carried(&mut node.signer, 1));
 
-    // Nobody can make a node read without end.
+    // No object makes a node read without limit.
     let large = "x".repeat(1000 * 1000);
     let names: Vec<_> = (0..18).map(|index| format!("large-{index}")).collect();
     for name in &names {

@@ -1,4 +1,5 @@
-//! Issuers that mean harm: whatever they answer, the verb ends soon, stays small, and reaches nothing else.
+//! Hostile issuers: whatever they answer, the command ends soon, uses little memory, and contacts no other
+//! server.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,7 +26,6 @@ fn verify(issuer: &str) -> Finished {
     Signpost::new(["verify", "--issuer", issuer]).finish(WITHIN)
 }
 
-/// Answers every request with the same.
 fn answering(body: impl Into<Vec<u8>>) -> Scripted {
     let body = String::from_utf8(body.into()).expect("a test of text");
     Scripted::start(move |_| (200, body.clone()))
@@ -46,7 +46,7 @@ fn a_body_without_an_end_is_not_read_to_its_end() {
     let router = Router::new().fallback(move || {
         let (chunk, count) = (chunk.clone(), Arc::clone(&count));
         async move {
-            // A gigabyte, if anybody read it.
+            // A gigabyte, if it were read in full.
             let chunks = (0..16_384).map(move |_| {
                 count.fetch_add(chunk.len(), Ordering::Relaxed);
                 Ok::<_, Infallible>(chunk.clone())
@@ -95,8 +95,8 @@ fn a_redirect_leads_neither_round_nor_inside() {
     refuses(&verify(&inside.url()), "PUB-REACH", "not an address of the internet", REFUSED);
 }
 
-/// The service of the issuer may be asked. That it leads to another one of this machine says nothing of whether the
-/// operator wants that asked too.
+/// The issuer's own service may be contacted. A link from it to another one on this machine does not mean
+/// that the operator permits that too.
 #[test]
 fn nothing_else_on_this_machine_is_asked_and_credentials_of_others_are_not_sent() {
     let other = Scripted::start(|_| (200, "{}".to_owned()));
@@ -135,7 +135,7 @@ fn nothing_else_on_this_machine_is_asked_and_credentials_of_others_are_not_sent(
     assert!(asked.iter().all(|(path, sent)| path != "/jwks" && !sent), "{asked:?}");
 }
 
-/// The discovery document names where the JWKS is, and is believed no further than the internet.
+/// The `jwks_uri` of the discovery document is only followed to the internet.
 #[test]
 fn a_jwks_uri_leads_not_inside() {
     let document = r#"{"issuer":"x","jwks_uri":"https://10.96.0.1/openid/v1/jwks"}"#;

@@ -1,4 +1,4 @@
-//! Tokens and documents: what Entra would say, from real tokens and real servers.
+//! Tokens and documents: Entra's answer, for real tokens and real servers.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ fn page(stage: &Stage) -> Page {
         let kid = key["kid"].as_str().expect("a kid");
         page.replace(kid, if header["kid"] == kid { "KID" } else { "OTHER-KID" });
     }
-    // Keys stand in the order of their random kids.
+    // Keys are in the order of their random kids.
     page.replace("`OTHER-KID`, `KID`", "`KID`, `OTHER-KID`");
     page
 }
@@ -135,7 +135,7 @@ fn a_token_that_cannot_be_right_is_told_why() {
     page.compare("tokens");
 }
 
-/// What kube-apiserver signs with an EC key is for AWS and Google, not for Entra.
+/// Tokens with an EC key are accepted by AWS and Google, not by Entra.
 #[test]
 fn a_cluster_with_an_ec_key_is_for_aws_and_google() {
     let stage = Stage::set();
@@ -230,7 +230,7 @@ fn servers_that_entra_cannot_read_are_told_why() {
     page.note("a redirect to nothing", &said(&stage), "PUB-PATH", Some(501_661), REFUSED);
     stage.nginx.point(&[("/cluster/", at("public"))]);
     proxy.script([]);
-    // What a store gives back of an upload that says neither.
+    // The headers of a store after an upload that sets neither.
     page.note("neither a type nor an age", &said(&stage), "PUB-CACHE", Some(7_000_272), ACCEPTED);
     azurite.set_cache_control(&format!("public/{DISCOVERY}"), "public, max-age=300");
     let body: &'static str = fs::read_to_string(stage.folder.path().join(JWKS)).expect("it is ours").leak();
@@ -263,7 +263,7 @@ fn certificates_that_nobody_trusts_are_told_so() {
     page.compare("certificates");
 }
 
-/// IAM of AWS takes an authority of one's own by the thumbprint of the last certificate that is presented.
+/// AWS IAM accepts a private authority by the thumbprint of the last certificate that is presented.
 #[test]
 fn aws_is_told_the_thumbprint_of_an_authority_that_nobody_knows() {
     let mut stage = Stage::set();
@@ -289,7 +289,7 @@ fn aws_is_told_the_thumbprint_of_an_authority_that_nobody_knows() {
         verify(&stage, "entra", "SSL_CERT_FILE", "/dev/null").expect_code(REFUSED);
     }
     verify(&stage, "aws", "LANG", "C").expect_code(ACCEPTED);
-    // Expired is expired, whoever has signed it.
+    // Expired is expired, whatever its signer.
     let past = Nginx::start_expired(&[]);
     let address = past.address();
     let arguments = ["verify", "--issuer", "https://localhost", "--allow-private", "--for", "aws"];
@@ -298,7 +298,7 @@ fn aws_is_told_the_thumbprint_of_an_authority_that_nobody_knows() {
     assert!(!told.expect_code(REFUSED).stdout.contains("thumbprint"));
 }
 
-/// Google reads nothing where a JWKS was uploaded.
+/// Google reads no URL when a JWKS was uploaded.
 #[test]
 fn google_takes_an_issuer_that_nobody_can_reach_with_an_uploaded_jwks() {
     let stage = Stage::set();
@@ -338,7 +338,8 @@ fn issuers_that_nobody_outside_can_reach_are_not_asked() {
     page.compare("private");
 }
 
-/// A server whose clock is an hour ahead, or whose reader's is behind: one of them takes tokens for dead.
+/// The clock of the server is an hour ahead, or that of the reader behind: one of them treats tokens as
+/// expired.
 #[test]
 fn clocks_that_disagree_are_told_by_how_much() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -358,7 +359,7 @@ fn clocks_that_disagree_are_told_by_how_much() {
     page.compare("clock");
 }
 
-/// A key that was published a moment ago may be unknown to Entra for a while: nothing is to be mended.
+/// A key that was published a moment ago may be unknown to Entra for a while: no action is needed.
 #[test]
 fn a_key_that_is_public_for_minutes_is_to_be_waited_for() {
     let stage = Stage::set();

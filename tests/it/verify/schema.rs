@@ -1,4 +1,4 @@
-//! The reports for programs have the shape that is documented, every member of it.
+//! The JSON reports match the documented schema, every member of it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Stage, WITHIN};
 use crate::support::cluster::ISSUER;
 
-/// Where a value does not fit the schema, and which members of the schema were met.
+/// The mismatches of a value with the schema, and the members of the schema that occurred.
 struct Validator<'a> {
     schema: &'a Value,
     faults: Vec<String>,
@@ -21,7 +21,7 @@ impl<'a> Validator<'a> {
         Self { schema, faults: Vec::new(), met: BTreeSet::new() }
     }
 
-    /// The keywords that the schema uses, and no others.
+    /// Supports only the keywords that the schema uses.
     fn check(&mut self, rule: &'a Value, value: &Value, at: &str) {
         if let Some(reference) = rule["$ref"].as_str() {
             let target = reference.strip_prefix('#').expect("it stays in the document");
@@ -84,7 +84,7 @@ fn every_report_for_programs_fits_its_schema() {
         definitions.filter_map(|it| it["properties"].as_object()).flat_map(serde_json::Map::keys);
     let unmet: Vec<_> = documented.filter(|name| !validator.met.contains(*name)).collect();
     assert!(unmet.is_empty(), "no report has {unmet:?}");
-    // And it would notice.
+    // The validator detects mismatches.
     let mut strict = Validator::new(&schema);
     strict.check(&schema, &json!({"outcome": "perhaps", "reports": [{"findings": 1, "other": 2}]}), "$");
     assert_eq!(strict.faults.len(), 6, "{:#?}", strict.faults);

@@ -1,4 +1,4 @@
-//! What is judged is a secret: no token and no key is in anything that the verb says, however loud its log is.
+//! Verified tokens are secret: no output of the command contains a token or key, at any log level.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::api_server::ADMIN_TOKEN;
 use crate::support::secrets::{Secrets, has_token};
 use crate::support::signpost::Finished;
 
-/// How loud it is, and for whom it prints.
+/// Log level and output format.
 const WAYS: [(&str, &str); 2] = [("debug", "text"), ("trace", "json")];
 
 fn keys_of(stage: &Stage) -> Secrets {
@@ -73,7 +73,7 @@ fn a_token_that_is_judged_is_not_shown_whatever_is_wrong_with_it() {
             says_nothing(&secrets, output, &said);
         }
     }
-    // In place of something else.
+    // In the wrong place.
     let misplaced =
         ["--token", "--issuer", "--subject", "--audience", "--jwks", "--credentials", "--pod", "--wait"];
     for flag in misplaced {

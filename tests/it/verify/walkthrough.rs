@@ -1,6 +1,6 @@
-//! The walk-through for agent blueprints on kind, as its author published it, from the signing key to the token that
-//! Entra takes. What it makes with `az` and `kind` is here a folder behind nginx and a kube-apiserver with the same
-//! flags; no controller runs, so the pod of the Deployment is created as its template has it.
+//! The walk-through for agent blueprints on kind, as its author published it, from the signing key to the
+//! token that Entra accepts. A folder behind nginx and a kube-apiserver with the same flags replace `az` and
+//! `kind`; no controller runs, so the pod of the Deployment is created from its template.
 
 use std::fs;
 use std::path::Path;
@@ -86,11 +86,11 @@ fn the_walk_through_for_agent_blueprints_ends_in_accepted() {
         let first = "accepted: Microsoft Entra would take the token of `entra-demo/sidecar-sa`\n";
         assert!(told.stdout.starts_with(first), "{}", told.stdout);
         assert!(!told.stdout.contains("error    "), "{}", told.stdout);
-        // The one thing in it that is better left out.
+        // The one step that should be omitted.
         assert!(told.stdout.contains("warning  K8S-APIAUD"), "{}", told.stdout);
         assert_eq!(told.stdout.matches("warning  ").count(), 1, "{}", told.stdout);
     }
-    // Decode and inspect the token: what Entra's twin makes of the one that the kubelet would project.
+    // Decode and inspect the token: the twin's answer to the one that the kubelet would project.
     let token = server.token("entra-demo", "sidecar-sa", &[AUDIENCE], 3600);
     let stand_in = Scripted::start(move |seen| {
         let document = container.join(seen.path.trim_start_matches("/oidc/"));

@@ -1,4 +1,4 @@
-//! Service accounts and pods of a real API server, with the faults that people meet.
+//! Service accounts and pods of a real API server, with typical faults.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ use crate::support::signpost::Finished;
 const REFUSED: i32 = 1;
 const CLIENT: &str = "85075aa5-1d73-42de-812a-95348218e4b2";
 
-/// A namespace of the shared cluster that nobody else uses.
+/// A namespace of the shared cluster that no other test uses.
 pub(super) struct Team<'a> {
     stage: &'a Stage,
     kubeconfig: TempDir,
@@ -64,7 +64,7 @@ impl<'a> Team<'a> {
     }
 }
 
-/// What azure-workload-identity 1.6.0 makes of a pod.
+/// The changes of azure-workload-identity 1.6.0 to a pod.
 pub(super) fn as_the_webhook_does(pod: &mut Value) {
     pod["metadata"]["labels"]["azure.workload.identity/use"] = json!("true");
     let folder = "/var/run/secrets/azure/wi/token";
@@ -118,7 +118,7 @@ fn pods_that_would_not_come_as_far_as_asking_are_told_why() {
     let subject = "system:serviceaccount:faults:good";
     let told = team.verify(&["--pod", "faults/default-0", "--subject", subject]);
     page.note("E2.4 a pod without its account", &told, "FIC-SUB", Some(700_213), REFUSED);
-    // The annotation stands on a Service: the webhook finds none, and gives the pod no client ID.
+    // The annotation is on a Service: the webhook finds none, and gives the pod no client ID.
     team.account("service", &json!({}));
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "service", "annotations": annotated()},
@@ -136,7 +136,7 @@ fn pods_that_would_not_come_as_far_as_asking_are_told_why() {
     team.account("brief", &brief);
     let told = team.verify(&["--service-account", "faults/brief"]);
     page.note("a life that the webhook refuses", &told, "POD-EXP", None, REFUSED);
-    // Webhooks of before 1.6.0 had this path.
+    // Webhooks before 1.6.0 had this path.
     team.account("path", &annotated());
     team.pod("path", |pod| {
         as_the_webhook_does(pod);
@@ -146,7 +146,7 @@ fn pods_that_would_not_come_as_far_as_asking_are_told_why() {
     let told = team.verify(&["--service-account", "faults/path"]);
     page.note("the path of before", &told, "POD-ENV", Some(7_000_218), REFUSED);
 
-    // The ConfigMap of the walk-through for agent blueprints, and what is left of the secret before.
+    // The ConfigMap of the walk-through for agent blueprints, and the rest of an earlier secret.
     let settings = json!({
         "AzureAd__Instance": "https://login.microsoftonline.com/",
         "AzureAd__TenantId": CLIENT,
@@ -175,7 +175,7 @@ fn pods_that_would_not_come_as_far_as_asking_are_told_why() {
     page.compare("workloads");
 }
 
-/// There is no token to judge, whatever the issuer shows.
+/// There is no token to verify, whatever the issuer serves.
 #[test]
 fn nothing_is_judged_where_nobody_has_a_token() {
     let stage = Stage::set();
@@ -208,7 +208,7 @@ fn nothing_is_judged_where_nobody_has_a_token() {
     assert!(told.stdout.contains("would take the issuer; no token was judged"), "{}", told.stdout);
 }
 
-/// A Job keeps what it has finished.
+/// A Job keeps its finished pods.
 #[test]
 fn a_finished_pod_refuses_nothing_unless_it_is_named() {
     let stage = Stage::set();
@@ -253,7 +253,7 @@ fn a_whole_namespace_is_one_line_each_and_then_the_reasons() {
     begins(lines[5], "accepted  whole/b-typo, Google Cloud");
 }
 
-/// `--api-audiences` with the audience of the exchange: what is handed to Microsoft opens the cluster.
+/// `--api-audiences` with the audience of the exchange: a token for Microsoft also opens the cluster.
 #[test]
 fn keys_and_audiences_of_the_api_server_are_looked_at() {
     let stage = Stage::set();
@@ -269,7 +269,7 @@ fn keys_and_audiences_of_the_api_server_are_looked_at() {
     assert!(!told.stdout.contains("K8S-APIAUD  "), "{}", told.stdout);
 }
 
-/// Signs with a key that it does not verify with: it refuses its own tokens, and shows only the other key.
+/// Signs with a key that it does not verify with: it refuses its own tokens, and lists only the other key.
 #[test]
 fn an_api_server_that_refuses_its_own_tokens_is_told_so_though_entra_would_take_them() {
     let stage = Stage::set();
@@ -292,7 +292,8 @@ fn an_api_server_that_refuses_its_own_tokens_is_told_so_though_entra_would_take_
     page.compare("keypair");
 }
 
-/// Behind one URL, another API server answers for the keys than has signed: it learns the key a moment later.
+/// Behind one URL, the keys come from another API server than the signature: it receives the key a moment
+/// later.
 #[test]
 fn a_key_that_rolls_through_api_servers_is_looked_for_again() {
     let stage = Stage::set();
@@ -323,7 +324,7 @@ fn a_key_that_rolls_through_api_servers_is_looked_for_again() {
     assert!(place("/token") < place(JWKS), "the keys are read after the token is made: {order:?}");
 }
 
-/// Nothing is changed by looking, and what may not be read is left out.
+/// The command changes nothing, and skips what it may not read.
 #[test]
 fn who_may_not_look_is_told_what_to_allow() {
     let stage = Stage::set();

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::{COULD_NOT, Transcript};
 
-/// A key that nobody has the private half of.
+/// A key without a known private half.
 fn rsa(kid: &str, last: u8) -> Value {
     let modulus = [&[0xa5; 255], &[last | 1][..]].concat();
     let n = openssl::base64::encode_block(&modulus).replace('+', "-").replace('/', "_").replace('=', "");

@@ -28,7 +28,7 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 impl Transcript {
-    /// Neither verb that reads keys and writes takes the file.
+    /// Both commands that read keys and write documents reject the file.
     fn refuses_key(&mut self, what: &str, file: &str) {
         let sync = format!("sync --issuer https://k8s.example --profile all --source {file} --target out");
         self.refuses_silently(&sync, COULD_NOT, |it| it);

@@ -1,4 +1,4 @@
-//! The node that signs, and when its keys are replaced.
+//! The signing node, and the timing of its rotation.
 
 use super::{COULD_NOT, Transcript};
 

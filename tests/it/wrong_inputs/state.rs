@@ -86,7 +86,7 @@ fn what_the_ledger_does_not_know_is_not_adopted() {
 fn a_place_that_belongs_to_somebody_else_is_left_as_it_is() {
     let (mut it, _) = published();
     let second = SYNC.replace("data ", "second ");
-    // The first attempt gives the second ledger its lineage; after that, nothing changes any more.
+    // The first attempt gives the second ledger its lineage; after that, nothing changes.
     let _ = it.signpost(&second).finish(super::WITHIN).expect_code(COULD_NOT);
     for (folder, word) in [("data", "FIRST"), ("second", "SECOND")] {
         let ledger = only_entry(&it.path(folder).join("issuers")).join("ledger.json");
@@ -126,7 +126,7 @@ fn a_keyring_that_others_could_read_is_refused() {
     it.compare("keyrings");
 }
 
-/// Waits until the threads of a process that was told to stop have done so.
+/// Waits until all threads of a stopped process have stopped.
 fn wait_until_quiet(it: &Transcript) {
     let deadline = Instant::now() + super::WITHIN;
     let mut before = tree(it.folder.path());

@@ -69,7 +69,7 @@ fn credentials_that_make_no_sense_are_named_and_not_shown() {
             variables.iter().fold(signpost, |signpost, (name, value)| signpost.env(name, value))
         });
     }
-    // Nobody is there who would hand any out, or he has none.
+    // There is no credential service, or it has no credentials.
     let nobody = Port::free();
     let none = Scripted::start(|_| (404, String::new()));
     it.replace(nobody.address(), "ADDRESS");

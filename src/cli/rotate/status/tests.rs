@@ -30,7 +30,7 @@ fn key(kid: &str, life: &[(&str, i64)], until: Option<i64>) -> KeyStatus {
     }
 }
 
-/// An hour of a rotation: one key retired, one signs, one is to follow.
+/// An hour of a rotation: one key retired, one active, one to follow.
 fn rotating() -> RotationStatus {
     let order =
         Order { sign: Kid::parse("second-key").expect("a kid"), at: at(-1205), reason: OrderReason::Age };

@@ -54,7 +54,7 @@ fn an_api_server_without_documents_is_asked_for_its_issuer_flag() {
     assert!(hint(StatusCode::NOT_FOUND, None, None).contains("--service-account-issuer"));
 }
 
-/// An API server whose signer is away answers everything but a request for a token.
+/// An API server whose signer is down answers everything except token requests.
 #[test]
 fn where_no_token_is_made_the_signer_is_named() {
     let account = ServiceAccount::new("team-a", "builder").expect("a service account");

@@ -28,7 +28,7 @@ fn pem(label: &str, der: &[u8]) -> Vec<u8> {
     format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n").into_bytes()
 }
 
-/// What OpenSSL says is the public half.
+/// The public half according to OpenSSL.
 fn public_half(key: &PKey<Private>) -> Jwk {
     let spki = key.public_key_to_der().expect("a public key");
     Jwk::of_public_key(PublicKey::from_spki(&spki).expect("a supported key"))

@@ -1,6 +1,6 @@
 use super::{Block, InvalidPem};
 
-/// All blocks, or the first that is broken.
+/// All blocks, or the first error.
 fn blocks(bytes: &[u8]) -> Result<Vec<Block>, InvalidPem> {
     super::blocks(bytes).into_iter().collect()
 }
