@@ -300,7 +300,10 @@ fn walks_lead_through_files_and_functions_that_exist() {
             for function in quoted(functions) {
                 seen += 1;
                 let heads = [format!("fn {function}("), format!("fn {function}<")];
-                assert!(heads.iter().any(|head| code.contains(head)), "src/{file} has no function `{function}`");
+                assert!(
+                    heads.iter().any(|head| code.contains(head)),
+                    "src/{file} has no function `{function}`"
+                );
             }
         }
     }
