@@ -121,7 +121,16 @@ const RULES: &[Rule] = &[
             "signer",
             "relying_party",
         ],
-        must_not_name: &["axum", "kube", "object_store", "reqwest", "std::fs", "std::net"],
+        must_not_name: &[
+            "axum",
+            "kube",
+            "kubernetes::Access",
+            "kubernetes::workloads",
+            "object_store",
+            "reqwest",
+            "std::fs",
+            "std::net",
+        ],
     },
     Rule {
         module: "control",
