@@ -48,15 +48,15 @@ use self::{document::Node, problem::Problems};
 /// Everything that `run` and `sync` need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where relying parties read the documents.
+    /// Address that serves the documents to relying parties.
     pub listen: SocketAddr,
-    /// Where operators read health, metrics and status.
+    /// Address that serves health, metrics and status to operators.
     pub admin_listen: SocketAddr,
     /// How relying parties are spoken to over TLS; without it, in plain text.
     pub tls: Option<TlsConfig>,
     /// Most connections of relying parties at once; at least 1.
     pub max_connections: usize,
-    /// Where the ledger and the embedded keyring live. Absolute.
+    /// Directory of the ledger and the embedded keyring. Absolute.
     pub data_dir: PathBuf,
     /// Whom to tell of changes, failures and recoveries; `None`: nobody.
     pub events: Option<EventsConfig>,
@@ -97,7 +97,7 @@ pub struct IssuerConfig {
     pub jwks_max_age: Duration,
     /// Longest `exp - iat` of a token of this issuer.
     pub max_token_lifetime: Duration,
-    /// What is added to every wait, for clocks that disagree.
+    /// Added to every wait, to allow for clock skew.
     pub margin: Duration,
     /// How long every place shows a key before it signs. At least twice `jwks_max_age`.
     pub propagation: Duration,
@@ -105,7 +105,7 @@ pub struct IssuerConfig {
     pub rotate_after: Duration,
     /// When it may be replaced because of its age; `None`: at any time.
     pub rotate_within: Option<Window>,
-    /// Publish although an API server says that it is another issuer.
+    /// Publish even if an API server reports another issuer.
     pub allow_issuer_mismatch: bool,
     /// At least one; names are unique.
     pub sources: Vec<SourceConfig>,

@@ -249,7 +249,7 @@ pub enum StoreError {
     Kubernetes { action: &'static str, at: At, source: Box<KubernetesError> },
     #[error("cannot use the ledger {at}")]
     Invalid { at: At, source: InvalidLedger },
-    #[error("the ledger {at} is about issuer `{found}`, expected `{expected}`")]
+    #[error("the ledger {at} belongs to issuer `{found}`, expected `{expected}`")]
     OtherIssuer { at: At, found: Issuer, expected: Issuer },
     #[error("cannot use the ledger {at}")]
     OtherLineage {
@@ -312,12 +312,13 @@ impl StoreError {
                     .to_owned()
             }
             Self::OtherLineage { witness, .. } => format!(
-                "to go on with what is stored, stop signpost and remove {witness}; to go on with what is known, \
-                 delete what is stored"
+                "to keep the stored ledger, stop signpost and remove {witness}; to keep the known one, \
+                 delete the stored ledger"
             ),
             Self::NotWhole { .. } => "run `signpost sync`, which repairs it, and then this again".to_owned(),
             Self::NoLedger { .. } => {
-                "somebody else's: name another one as `ledger.config_map`, which need not exist".to_owned()
+                "another application uses it: name another one as `ledger.config_map`, which need not \
+                 exist".to_owned()
             }
             Self::Binary { at: At::ConfigMap { namespace, name } } => {
                 format!("see who wrote it: `kubectl get configmap {name} --namespace={namespace} --output=yaml`")

@@ -61,8 +61,8 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<ExitStatus, Failure> {
         let others: Vec<_> =
             others.iter().map(|key| format!("{} ({})", key.kid(), key.algorithm().name())).collect();
         eprint(&format!(
-            "note: profile `entra`, the default of `run` and `sync`, leaves these out: {}\n  hint: pass `--profile`, \
-             `entra` for RS256 keys alone or `all` for every key",
+            "note: profile `entra`, the default of `run` and `sync`, excludes these keys: {}\n  hint: pass \
+             `--profile entra` for RS256 keys only, or `--profile all` for every key",
             others.join(", ")
         ));
     }
@@ -99,7 +99,7 @@ fn write_both(directory: &Path, paths: &Paths, publication: &Publication) -> Res
 
 fn cannot_write(path: &Path, source: io::Error) -> Failure {
     let error = CannotWrite { path: path.to_owned(), source };
-    Failure::new(&error, Some("pass a directory that this user may write as `--output-dir`"))
+    Failure::new(&error, Some("pass a writable directory as `--output-dir`"))
 }
 
 #[derive(Debug, thiserror::Error)]

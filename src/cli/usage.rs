@@ -65,7 +65,7 @@ pub(super) fn explain(
         },
         _ => return None,
     };
-    Some((message, format!("`{path} --help` lists what it takes")))
+    Some((message, format!("`{path} --help` lists its flags and arguments")))
 }
 
 /// How the log was to be written, as far as a command line that cannot be understood says.

@@ -70,7 +70,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
         Ok(path)
     } else {
         Err(Fault::new(format!("`{text}` is relative, expected an absolute path"))
-            .hint("a file means the same wherever Signpost is started; flags may be relative"))
+            .hint("a file must not depend on the working directory; flags may be relative"))
     }
 }
 

@@ -397,7 +397,7 @@ impl NoApiServer {
                  /etc/kubernetes/manifests/kube-apiserver.yaml"
             }
             _ => {
-                "name the manifest of kube-apiserver, or a file with its command line, such as `/proc/PID/cmdline`"
+                "pass the manifest of kube-apiserver, or a file with its command line, such as `/proc/PID/cmdline`"
             }
         }
     }

@@ -347,9 +347,9 @@ pub enum WriteRefused {
     OtherLineage { owner: Lineage, ours: Lineage },
     #[error("it holds the discovery document of issuer `{found}`, expected `{ours}`")]
     OtherIssuer { found: String, ours: Issuer },
-    #[error("nobody has published there with Signpost yet, and `{what}` cannot be read: {reason}")]
+    #[error("Signpost has not published there yet, and `{what}` cannot be read: {reason}")]
     Unreadable { what: String, reason: String },
-    #[error("nobody has published there with Signpost yet, and its readers would lose {keys}")]
+    #[error("Signpost has not published there yet, and its readers would lose {keys}")]
     Losses { keys: String },
     #[error(transparent)]
     Nothing(#[from] NothingToPublish),

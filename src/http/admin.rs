@@ -18,7 +18,7 @@ pub struct Views {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Everything about every issuer, in JSON.
     pub status: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Whether there is something true to serve.
+    /// Whether there is a publication to serve.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// What is wrong, and if asked for what is right as well: whether it is, and the words.
     pub checks: Arc<dyn Fn(bool) -> Vec<(bool, String)> + Send + Sync>,

@@ -97,7 +97,7 @@ impl TlsFiles {
         self.asked.notify_one();
     }
 
-    /// When the certificate that is served expires.
+    /// When the served certificate expires.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.served.load().not_after

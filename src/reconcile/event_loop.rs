@@ -33,12 +33,12 @@ pub async fn run_events(notices: EventQueue, events: Events, stop: CancellationT
                             let (hint, error) = (error.hint(), in_one_line(&error));
                             warn!(
                                 error,
-                                hint, "Kubernetes Events are not taken, they are dropped in the end"
+                                hint, "cannot send Kubernetes Events, they will be dropped"
                             );
                             failing = true;
                         }
                         Ok(SendOutcome::Told) if failing => {
-                            info!("Kubernetes Events are taken again");
+                            info!("Kubernetes Events are sent again");
                             failing = false;
                         }
                         _ => {}

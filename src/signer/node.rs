@@ -55,7 +55,7 @@ pub struct Settings {
     /// The audiences that the API server accepts itself. A token for these alone needs no ready key.
     pub api_audiences: BTreeSet<String>,
     pub max_token_lifetime: Duration,
-    /// What is added to every wait, for clocks that disagree.
+    /// Added to every wait, to allow for clock skew.
     pub margin: Duration,
     pub key_type: KeyType,
     /// Where new keys are made, unless that is on this disk.

@@ -146,7 +146,7 @@ fn read(directory: &Path) -> Result<Vec<(PathBuf, SignedAnnouncement)>, Announce
 pub enum AnnouncementError {
     #[error("no node has announced its keys in `{directory}`", directory = directory.display())]
     Nobody { directory: PathBuf },
-    #[error("no node has announced its keys in a ConfigMap beside `{ledger}`, as far as they were read yet")]
+    #[error("no ConfigMap with an announcement next to `{ledger}` was read yet")]
     NothingCarried { ledger: String },
     #[error("cannot read `{path}`", path = path.display())]
     Io { path: PathBuf, source: io::Error },
@@ -169,19 +169,21 @@ impl AnnouncementError {
         match self {
             Self::Nobody { .. } => Some("start the signer, which announces its keys".to_owned()),
             Self::NothingCarried { .. } => Some(
-                "start the signers, which announce their keys; what keeps the ConfigMaps from being read stands in this \
-                 log"
+                "start the signers, which announce their keys; errors when reading the ConfigMaps are in this log"
                     .to_owned(),
             ),
             Self::Invalid { .. } => {
-                Some("remove it: a signer that runs writes its own anew; else see who writes there".to_owned())
+                Some("remove it: a running signer writes its own again; otherwise check who writes \
+                    there".to_owned())
             }
             Self::OtherIssuer { .. } => Some("start the signer with this issuer".to_owned()),
             Self::Twice { node, .. } => Some(format!(
-                "remove the copy: a node announces in `{node}.json` alone; two signers need a name each, with `--node`"
+                "remove the copy: a node announces only in `{node}.json`; give two signers different names \
+                 with `--node`"
             )),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
-                Some("remove it: a signer that runs writes its own anew; else see who writes there".to_owned())
+                Some("remove it: a running signer writes its own again; otherwise check who writes \
+                    there".to_owned())
             }
             Self::Io { .. } => None,
         }

@@ -188,7 +188,7 @@ impl AnnouncementSync {
                         format!("--verb=update --resource=configmaps --resource-name={object}"),
                     ),
                     (Some(own), _) => (
-                        "announce and hear others",
+                        "sync announcements",
                         format!("signpost-signer-{own}-announcements"),
                         "--verb=list,create --resource=configmaps".to_owned(),
                     ),
@@ -230,7 +230,7 @@ fn take_over(directory: &Path, theirs: &BTreeMap<NodeName, String>) -> Result<()
 /// Announcements are not carried on.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnouncementSyncError {
-    #[error("cannot carry announcements in namespace `{namespace}`")]
+    #[error("cannot sync announcements in namespace `{namespace}`")]
     Kubernetes { namespace: String, source: Box<KubernetesError> },
     #[error("cannot {action} `{path}`", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },

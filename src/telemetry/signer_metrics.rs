@@ -69,7 +69,7 @@ pub struct SignerMetrics {
 pub struct SignerState {
     /// Its keys by what it does with them, each stage that there is.
     pub keys: BTreeMap<&'static str, usize>,
-    /// When what API servers verify with last changed, as they are told.
+    /// When the verification keys of API servers last changed.
     pub changed: Timestamp,
     /// When the latest order was given that it has obeyed.
     pub obeyed: Option<Timestamp>,
@@ -77,7 +77,7 @@ pub struct SignerState {
     pub announced: Timestamp,
 }
 
-/// How long signatures took.
+/// Duration of signatures.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Durations {
     pub(super) seconds: f64,

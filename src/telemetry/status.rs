@@ -83,7 +83,7 @@ pub struct Traffic {
 /// What is known of one issuer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IssuerStatus {
-    /// Whether there is something true to serve.
+    /// Whether there is a publication to serve.
     pub ready: bool,
     /// Whether the process is ready without it: it came with a reload and was not ready yet.
     late: bool,
@@ -141,7 +141,7 @@ pub struct SourceStatus {
     pub keys: usize,
     /// How many keys, or whole files, were left out because they cannot be used.
     pub left_out: usize,
-    /// Whether its own discovery document names the configured issuer; absent where it has none.
+    /// Whether its discovery document names the configured issuer; absent where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer_matches: Option<bool>,
     /// The kid that a token minted just now was signed with; absent where no token may be minted.
@@ -165,7 +165,7 @@ pub struct TargetStatus {
     pub up: bool,
     /// Whether a key must be shown there before it may sign.
     pub gates: bool,
-    /// When it was last seen to hold the publication.
+    /// When it was last in sync.
     pub last_true: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -352,7 +352,7 @@ impl StatusStore {
         self.configure(|configuration| {
             configuration.reads += 1;
             configuration.refused = Some(now);
-            configuration.alarm = Some(format!("the configuration was refused: {error}"));
+            configuration.alarm = Some(format!("the configuration was rejected: {error}"));
         });
     }
 
@@ -482,16 +482,16 @@ impl IssuerStatus {
         self.verification.as_ref()?.judgement.as_ref()
     }
 
-    /// What is wrong although what is published is true: an API server signs with a key that is not public or not
-    /// known everywhere, or the world sees something else.
+    /// What is wrong although what is published is true: an API server signs with a key that is not published
+    /// or not known everywhere, or the world sees something else.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let refused = self.judgement().filter(|judgement| !judgement.is_accepted()).map(Verdict::in_words);
         let tripped = self.sources.iter().filter_map(|(name, source)| {
             let kid = printable(source.signs_with.as_deref().unwrap_or_default());
             let known = match (source.signing_key_public?, source.signing_key_ready.unwrap_or(true)) {
-                (false, _) => "is not public".to_owned(),
+                (false, _) => "is not published".to_owned(),
                 (true, false) => match source.signing_key_ready_at {
-                    Some(at) => format!("not everybody can know before {at}"),
+                    Some(at) => format!("is not ready before {at}"),
                     None => "is not shown everywhere".to_owned(),
                 },
                 (true, true) => return None,
@@ -523,21 +523,21 @@ impl IssuerStatus {
         let strangers = strangers.map(|(kid, stranger)| {
             let shown: Vec<_> = stranger.shown.keys().map(|name| format!("`{name}`")).collect();
             format!(
-                "target {} has key `{kid}` that nobody knows: whoever has its private half can act as your workloads",
+                "target {} has unmanaged key `{kid}`: anyone with its private key can impersonate your workloads",
                 shown.join(", ")
             )
         });
         sources.chain(targets).chain(strangers).chain(self.alarms.iter().cloned())
     }
 
-    /// Keys in the publication that is served.
+    /// Keys in the current publication.
     pub(super) fn published_keys(&self) -> usize {
         self.stored
             .as_ref()
             .map_or(0, |(ledger, profile)| ledger.public_keys().filter(|key| profile.includes(key)).count())
     }
 
-    /// Published keys that no source lists any more.
+    /// Published keys that no source lists.
     pub(super) fn unlisted_keys(&self) -> usize {
         self.stored.as_ref().map_or(0, |(ledger, _)| {
             let missing = |state| matches!(state, EntryState::Missing { .. });

@@ -366,7 +366,7 @@ fn a_right_that_is_lacking_is_named_once_and_everything_else_goes_on() {
             ),
             (
                 &mut token,
-                "cannot see which key signs",
+                "cannot determine the signing key",
                 "kubectl create role signpost-token --namespace=default --verb=create --resource=serviceaccounts/token",
             ),
         ] {

@@ -205,7 +205,7 @@ fn without_the_right_to_tell_the_service_goes_on_and_says_so_once() {
 
     world.allow_events();
     eventually("what was kept is told", || world.events("KeyAppeared").pop());
-    service.running.wait_for_output("Kubernetes Events are taken again");
+    service.running.wait_for_output("Kubernetes Events are sent again");
     let log = service.stop().expect_code(0).stderr;
     assert_eq!(log.matches("Kubernetes Events are not taken").count(), 1, "{log}");
     assert!(log.contains("kubectl create role signpost-events --namespace signpost"), "{log}");

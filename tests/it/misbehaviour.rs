@@ -168,7 +168,7 @@ fn says(service: &Service, expected: &str) {
     let error = source["error"].as_str().expect("it failed");
     assert!(error.contains(expected), "{error}");
     let log = service.running.stderr();
-    assert!(log.contains("source failed, its last good keys stay"), "{log}");
+    assert!(log.contains("source failed, keeping its last good keys"), "{log}");
 }
 
 fn last_success(service: &Service) -> Option<f64> {
@@ -392,7 +392,7 @@ fn another_issuer_is_refused_before_anything_is_published() {
     assert_eq!(
         refused.stderr,
         format!(
-            "error: source `kubernetes` is issuer `{ISSUER}`, expected `{other}`\n  \
+            "error: source `kubernetes` has issuer `{ISSUER}`, expected `{other}`\n  \
              hint: correct `issuer`, or give kube-apiserver `--service-account-issuer={other}` before the one that \
              is there, which stays as the second: it signs as the first and takes tokens of both. Relying \
              parties compare every byte, a final `/` too\n"
@@ -471,7 +471,7 @@ fn an_api_server_whose_tokens_name_another_issuer_than_its_document_rings_the_al
     service.until("the mismatch is seen", |service| {
         service.metric("signpost_source_issuer_matches", "kubernetes") == Some(0.0)
     });
-    service.running.wait_for_output("an API server mints tokens of another issuer");
+    service.running.wait_for_output("an API server issues tokens of another issuer");
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn a_target_that_gates_nothing_is_told_so_and_fails_all_the_same() {
     let folder = TempDir::new().expect("a temporary folder");
     let installation = installation(&folder, s3_target(&s3.url(), "oidc"), &json!({"gate": false}));
     let told = installation.sync().expect_code(2);
-    assert!(told.stdout.contains("failed (gates no switch)"), "{}", told.stdout);
+    assert!(told.stdout.contains("failed (rotation does not wait for it)"), "{}", told.stdout);
     assert!(told.stderr.contains("there is no bucket `oidc`"), "{}", told.stderr);
     s3.create_bucket("oidc");
     let told = installation.finish(["sync", "--output", "json"]).expect_code(0);

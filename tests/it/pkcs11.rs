@@ -133,7 +133,7 @@ fn a_token_that_is_taken_out_stops_signatures_alone_and_is_used_again_when_it_is
     });
     assert!(is_accepted(&server, &after));
     let log = signer.running().stderr();
-    assert_eq!(log.matches("a token is not signed").count(), 1, "{log}");
+    assert_eq!(log.matches("token not signed").count(), 1, "{log}");
     assert!(log.contains("tokens are signed again") && !log.contains(PIN), "{log}");
 }
 

@@ -82,7 +82,7 @@ fn the_keys_of_another_cluster_than_the_one_that_is_meant_are_refused() {
         Installation::new("https://oidc.example/another", &settings)
     };
     let said = published(settings).sync().expect_code(2);
-    let reason = format!("source `edge` is issuer `{ISSUER}`, expected `https://oidc.example/another`");
+    let reason = format!("source `edge` has issuer `{ISSUER}`, expected `https://oidc.example/another`");
     assert!(said.stderr.contains(&reason), "{}{}", said.stdout, said.stderr);
 
     let mut anonymous = source(&url, &json!({"ca_file": cluster.server.ca_file()}));

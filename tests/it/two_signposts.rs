@@ -113,8 +113,7 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
         format!(
             "error: cannot publish to target `{target}`\n  \
              cause: it belongs to lineage `{theirs}`, this ledger is lineage `{ours}`\n  \
-             hint: use the data directory that published before; if its ledger is lost, run \
-             `signpost sync --adopt`; if somebody else publishes there, choose another place\n"
+             hint: use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; if another publisher writes there, choose another target\n"
         )
     });
     assert_eq!(refused.stderr, expected.concat());
@@ -173,8 +172,7 @@ fn the_documents_of_another_issuer_are_not_overwritten() {
         let words = format!(
             "error: cannot publish to target `{target}`\n  \
              cause: it holds the discovery document of issuer `https://somebody.example`, expected `{ISSUER}`\n  \
-             hint: correct `issuer`, publish somewhere else, or take the place over with \
-             `signpost sync --adopt`\n"
+             hint: correct `issuer`, publish to another target, or take this one over with `signpost sync --adopt`\n"
         );
         assert!(refused.stderr.contains(&words), "{}", refused.stderr);
     }

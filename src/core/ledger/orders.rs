@@ -96,15 +96,15 @@ pub enum RotationCommandError {
     NobodySigns,
     #[error("target `{name}` is unknown, expected one of {known}")]
     UnknownPlace { name: String, known: String },
-    #[error("a rotation was asked for already, at {at}")]
+    #[error("a rotation was already requested at {at}")]
     AskedAlready { at: Timestamp },
-    #[error("there is no rotation to take back")]
+    #[error("there is no rotation to undo")]
     NothingToAbort,
-    #[error("node `{node}` cannot go back to key `{kid}`: {place} has not shown it all the time since")]
+    #[error("node `{node}` cannot go back to key `{kid}`: {place} has not shown it without interruption since")]
     NoWayBack { node: NodeName, kid: Kid, place: String },
     #[error("key `{kid}` is unknown")]
     UnknownKey { kid: Kid },
-    #[error("key `{kid}` was revoked already")]
+    #[error("key `{kid}` is already revoked")]
     RevokedAlready { kid: Kid },
     #[error("node `{node}` is unknown")]
     UnknownNode { node: NodeName },
@@ -117,15 +117,15 @@ impl RotationCommandError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NobodySigns => Some("rotate the keys where they sign; Signpost follows"),
-            Self::AskedAlready { .. } => Some("`signpost rotate status` says what it waits for"),
+            Self::NobodySigns => Some("rotate the keys at their signer; Signpost follows"),
+            Self::AskedAlready { .. } => Some("`signpost rotate status` shows what it is waiting for"),
             Self::UnknownKey { .. } | Self::UnknownNode { .. } => {
-                Some("`signpost rotate status` names every key and node")
+                Some("`signpost rotate status` lists every key and node")
             }
-            Self::NoWayBack { .. } => Some("go forward: `signpost rotate start`"),
+            Self::NoWayBack { .. } => Some("start a new rotation: `signpost rotate start`"),
             Self::SignsNothing { .. } => Some(
-                "revoke it without `--sign-with-new-key`; where readers have to look again, revoke the key that signs \
-                 now with it",
+                "revoke it without `--sign-with-new-key`; to make readers fetch the JWKS again, revoke the \
+                 active key with it",
             ),
             Self::UnknownPlace { .. } | Self::NothingToAbort | Self::RevokedAlready { .. } => None,
         }

@@ -483,7 +483,7 @@ fn a_switch_that_is_held_rings_once_it_is_late() {
     let ring = |scene: &Scene, now| alarms(&scene.ledger, &scene.seen, at(now), &timing());
     scene.show(500, &["us"], &[0]);
     assert_eq!(ring(&scene, 1010), Vec::<String>::new());
-    assert_eq!(ring(&scene, 1011), ["node `a` cannot be given its next key: us does not show it"]);
+    assert_eq!(ring(&scene, 1011), ["node `a` cannot switch to its next key: us does not show it"]);
     scene.show(1011, &["us"], &[0, 1]);
     assert_eq!(ring(&scene, 1012), Vec::<String>::new(), "that ends by itself");
     scene.ledger =

@@ -41,7 +41,7 @@ impl SocketName {
         }
         let path = Path::new(text);
         if !path.is_absolute() || path.file_name().is_none() || text.ends_with('/') {
-            return refuse("is no socket, expected an absolute path or `@NAME`");
+            return refuse("is not a socket, expected an absolute path or `@NAME`");
         }
         Ok(Self::File(path.to_owned()))
     }

@@ -149,12 +149,12 @@ fn an_order_that_cannot_be_obeyed_is_refused_with_its_reason() {
         assert_eq!(journal.next_step(orders, at(7), MARGIN), Some(step), "as if there were no order");
         orders.key(journal, at(7), MARGIN).expect_err("refused").to_string()
     };
-    assert_eq!(refused(&journal, &ordered(9, 2)), format!("key `{}` is not of this node", kid(9)));
+    assert_eq!(refused(&journal, &ordered(9, 2)), format!("key `{}` does not belong to this node", kid(9)));
     journal.keys.get_mut(&kid(0)).expect("held").excluded_from_discovery = true;
-    let withdrawn = format!("key `{}` is withdrawn from relying parties", kid(0));
+    let withdrawn = format!("key `{}` is excluded from discovery", kid(0));
     assert_eq!(refused(&journal, &ordered(0, 3)), withdrawn);
     journal.keys.get_mut(&kid(0)).expect("held").lost = true;
-    assert_eq!(refused(&journal, &ordered(0, 4)), format!("the private key of `{}` is gone", kid(0)));
+    assert_eq!(refused(&journal, &ordered(0, 4)), format!("the private key of `{}` is missing", kid(0)));
     let orders = DesiredState { at: at(5), sign: Some(kid(2)), ..revoke(2) };
     assert_eq!(orders.key(&journal, at(7), MARGIN), Err(RefusedOrder::Revoked { kid: kid(2) }));
 }

@@ -217,7 +217,7 @@ fn a_place_whose_readers_would_miss_keys_is_not_taken_over_until_the_operator_sa
     assert_eq!(
         placed(&found, &ledger).expect_err("an EC key for Entra").to_string(),
         format!(
-            "nobody has published there with Signpost yet, and its readers would lose `{}` (ES256)",
+            "Signpost has not published there yet, and its readers would lose `{}` (ES256)",
             ec.kid()
         )
     );

@@ -141,7 +141,7 @@ pub(super) fn warn_of_readers(path: &Path) {
         && metadata.mode() & EVERYBODY != 0
     {
         let mode = format!("{:04o}", metadata.mode() & 0o7777);
-        warn!(path = %path.display(), mode, "private key can be read by everybody");
+        warn!(path = %path.display(), mode, "private key is world-readable");
     }
 }
 

@@ -59,7 +59,7 @@ impl HsmError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NotBuilt => "use a build with `--features pkcs11`, or leave `signer.pkcs11` away",
+            Self::NotBuilt => "use a build with `--features pkcs11`, or remove `signer.pkcs11`",
             Self::Module { .. } => {
                 "install the library of the token's vendor, and name it in `signer.pkcs11.module`"
             }

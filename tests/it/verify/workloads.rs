@@ -333,7 +333,7 @@ fn who_may_not_look_is_told_what_to_allow() {
     stage.cluster.server.kubeconfig(&file, &crate::support::api_server::Bearer::Token(&token));
     let arguments = ["--service-account", "default/signpost", "--source", "kubernetes:test"];
     let told = stage.verify(arguments).env("KUBECONFIG", &file).finish(WITHIN).expect_code(2);
-    assert!(told.stderr.starts_with("error: cannot look at the cluster\n"), "{}", told.stderr);
+    assert!(told.stderr.starts_with("error: cannot read from the cluster\n"), "{}", told.stderr);
     let hint = "hint: let it read: `kubectl create rolebinding signpost-verify --namespace=default \
                 --clusterrole=view --serviceaccount=default:signpost`";
     assert!(told.stderr.contains(hint), "{}", told.stderr);

@@ -176,7 +176,7 @@ fn abort_takes_back_a_wish_or_the_last_order() {
     scene.show(519, &["us"], &[1, 2]);
     let error =
         scene.ledger.abort(&gates, timing().propagation, at(520)).expect_err("it is gone").to_string();
-    assert!(error.contains("`us` has not shown it all the time since"), "{error}");
+    assert!(error.contains("`us` has not shown it without interruption since"), "{error}");
     // A copy of before may lack it.
     scene.show(520, &["us"], &[0, 1, 2]);
     assert_eq!(
