@@ -29,9 +29,9 @@ Examples:
   signpost jwks --source sa.pub --issuer https://oidc.example.com \\
     --output-dir ./public
 
-Every key is printed, as kube-apiserver serves it: the bytes are the same. What
-`run` and `sync` publish is less by default: `--profile entra` prints that.
-Files with private keys are read for their public half alone.")]
+Prints every key, byte for byte as kube-apiserver serves it. By default, `run` and
+`sync` publish fewer keys: `--profile entra` prints those.
+Of files with private keys, only the public keys are read.")]
 pub(super) struct JwksFlags {
     #[command(flatten)]
     keys: KeyFlags,

@@ -59,9 +59,9 @@ The file is not changed: remove it once no API server uses it.")]
 Example, on a node that signs, with the announcement of the new node:
   signpost signer admit cp-2.json --config /etc/signpost/signpost.yaml
 
-The new node says it in announcements/NODE.json of its data directory. Carry the
-file over as you would a CA certificate, and admit this node there as well. A
-signer that runs notices within a second.")]
+The new node writes it to announcements/NODE.json in its data directory. Copy the
+file with the care of a CA certificate, and admit this node there as well. A running
+signer picks it up within a second.")]
     Admit(AdmitFlags),
     /// Stop trusting a node, and the nodes that only it has admitted
     #[command(after_help = "\

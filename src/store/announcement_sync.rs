@@ -183,7 +183,7 @@ impl AnnouncementSync {
             (StatusCode::FORBIDDEN, method, object) => {
                 let (goal, role, rights) = match (own, object) {
                     (Some(own), Some(object)) if *method == Method::PUT => (
-                        "announce anew",
+                        "update its announcement",
                         format!("signpost-signer-{own}"),
                         format!("--verb=update --resource=configmaps --resource-name={object}"),
                     ),

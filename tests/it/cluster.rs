@@ -447,7 +447,7 @@ fn an_api_server_that_signs_with_a_key_that_is_not_public_trips_the_wire() {
         metrics.lines().find(|line| line.starts_with("signpost_signing_key_public{")).expect("a gauge");
     assert!(gauge.ends_with(" 0.0"), "{gauge}");
     let ready = Request::get(&format!("http://{}/readyz", world.admin.address())).answer().expect_status(200);
-    let warning = format!("source `kubernetes` signs with key `{}`, which is not public", kid(&secret));
+    let warning = format!("source `kubernetes` signs with key `{}`, which is not published", kid(&secret));
     let told = format!("[-]{}: {warning}", world.issuer());
     assert!(ready.text().lines().any(|line| line == told), "{}", ready.text());
     assert_eq!(world.status().expect("running")["warnings"], serde_json::json!([warning]));

@@ -361,7 +361,7 @@ fn a_right_that_is_lacking_is_named_once_and_everything_else_goes_on() {
             ),
             (
                 &mut leases,
-                "cannot see when an API server starts",
+                "cannot watch starts of API servers",
                 "kubectl create role signpost-leases --namespace=kube-system --verb=list,watch --resource=leases.coordination.k8s.io",
             ),
             (

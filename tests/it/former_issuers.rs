@@ -133,7 +133,7 @@ fn an_api_server_may_name_the_former_issuer_until_it_is_switched() {
     let mut service = installation.run_until_ready();
     assert_eq!(service.source()["issuer_matches"], true);
     assert!(
-        service.running.stderr().contains("it still names former issuer"),
+        service.running.stderr().contains("it still names previous issuer"),
         "{}",
         service.running.stderr()
     );

@@ -212,7 +212,7 @@ fn a_kid_that_draws_is_stored_and_published_as_it_is_and_stops_no_issuer() {
     fs::write(&member, json!({"keys": [good]}).to_string()).expect("it is ours");
     installation.finish(["sync"]).expect_code(0);
     let known = installation.finish(["ledger", "adopt", shown, "--issuer", hostile]);
-    assert!(known.stderr.contains("is public already"), "it is known: {}", known.stderr);
+    assert!(known.stderr.contains("is already published"), "it is known: {}", known.stderr);
 
     // A ledger that cannot be used stops its issuer alone, at the start too.
     for ledger in fs::read_dir(installation.data_dir().join("issuers")).expect("ledgers") {

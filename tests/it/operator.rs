@@ -64,7 +64,7 @@ fn a_clock_that_was_ahead_once_holds_nothing_for_longer_than_a_retention() {
     clock.set(0);
     service.until("it rings", |service| alarms(service).contains("a clock was ahead"));
     let told = installation.finish(["rotate", "status"]).expect_code(0).stdout;
-    assert!(told.contains(", which is still to come") && !told.contains("ago ago"), "{told}");
+    assert!(told.contains("(in the future)") && !told.contains("ago ago"), "{told}");
     let (signs, before) = (token(&installation), order(&service));
     assert!(signs.is_some(), "it goes on");
     service.until("the next key signs", |service| {
@@ -144,16 +144,16 @@ fn a_key_that_nobody_knows_is_told_of_with_what_it_means_and_goes_by_the_operato
     installation.sync();
     service.until("it is in the log", |service| {
         let log = service.running.stderr();
-        log.contains("whoever has its private half can act as your workloads") && log.contains(&kid)
+        log.contains("anyone with its private key can impersonate your workloads") && log.contains(&kid)
     });
-    let line = format!("target `directory` has key `{kid}` that nobody knows");
+    let line = format!("target `directory` has unmanaged key `{kid}`");
     service.until("it is in the way of nothing, and there", |service| {
         let page = service.admin("/readyz").expect_status(200).text();
         page.lines().any(|found| found.starts_with("[-]") && found.contains(&line))
     });
     let status = installation.finish(["rotate", "status"]).expect_code(0).stdout;
     assert!(
-        status.contains(&format!("warning: target directory has key {kid} that nobody knows")),
+        status.contains(&format!("warning: target directory has unmanaged key {kid}")),
         "{status}"
     );
 
@@ -177,10 +177,10 @@ fn who_asks_about_an_issuer_that_is_not_configured_is_answered_from_its_ledger()
     };
     let status = unconfigured(&["rotate", "status"]).expect_code(0);
     assert!(status.stdout.contains(&format!("issuer {ISSUER} at ")), "{status:?}");
-    let signs = format!("says that it signs with {first} for everybody");
+    let signs = format!("signs with {first} for external audiences");
     assert!(status.stdout.contains(&signs), "{status:?}");
     assert!(status.stdout.lines().any(|line| line.trim() == first), "whole, to be copied: {status:?}");
-    assert!(status.stderr.contains("is not in the configuration: waits are the default ones"), "{status:?}");
+    assert!(status.stderr.contains("is not in the configuration: using default times"), "{status:?}");
     let reports = unconfigured(&["rotate", "status", "--output", "json"]).expect_code(0).stdout;
     let reports: Value = serde_json::from_str(&reports).expect("JSON");
     assert_eq!(reports[0]["nodes"][NODE]["active_keys"], json!([first]));

@@ -183,7 +183,7 @@ fn made_by_hand<'a>(folder: &TempDir, jwks: &'a str) -> [(&'a str, String); 2] {
 
 #[track_caller]
 fn is_kept_public(told: &Finished, document: &str, hint: &str) {
-    let error = format!("and nobody could read `{document}` any more once it is replaced");
+    let error = format!("and `{document}` would no longer be public once it is replaced");
     assert!(told.stderr.contains(&error), "{}", told.stderr);
     assert!(told.stderr.contains(hint), "{}", told.stderr);
 }

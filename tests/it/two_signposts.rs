@@ -137,7 +137,7 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
     }
     let shown = second.finish(["ledger", "show"]).expect_code(0).stdout;
     let row = shown.lines().find(|row| row.contains(&old_kid)).expect("the ledger knows it");
-    assert!(row.contains("missing since"), "{shown}");
+    assert!(row.contains("unlisted since"), "{shown}");
     assert!(shown.lines().any(|row| row.contains(&old_kid) && row.contains("adopted")), "{shown}");
 
     // From now on the first one is the stranger.
@@ -309,7 +309,7 @@ fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     stores.azurite.put(&format!("oidc/c1/{JWKS}"), "text/plain", jwks(&installation, &[&stranger]));
     // The next look is that of a pass beside the service.
     let told = installation.sync().expect_code(0).stdout;
-    assert!(told.contains("1 key that only it knows (see `signpost ledger show`)"), "{told}");
+    assert!(told.contains("1 unmanaged key (see `signpost ledger show`)"), "{told}");
     let mut both = [ours.clone(), theirs.clone()].to_vec();
     both.sort();
     let alone = vec![ours.clone()];

@@ -21,8 +21,8 @@ Examples:
     --issuer https://oidc.example.com/c1
   signpost verify --token token.jwt --jwks jwks.json --output json
 
-Exit codes: 0 it would be accepted; 1 it would be refused; 2 nobody can tell from here: there
-was no answer, or a file cannot be read."
+Exit codes: 0 it would be accepted; 1 it would be refused; 2 unknown: there was no answer, or
+a file cannot be read."
 )]
 pub(in crate::cli) struct VerifyFlags {
     /// File with the token, or `-` for standard input

@@ -498,7 +498,7 @@ fn a_node_whose_clock_was_ahead_is_rotated_and_rings() {
     let ring = |scene: &Scene, now| alarms(&scene.ledger, &scene.seen, at(now), &timing()).join("\n");
     let told = ring(&scene, 6);
     assert!(
-        told.contains("dates key") && told.contains("1971-08-02T16:53:20Z, which is still to come"),
+        told.contains("dates key") && told.contains("1971-08-02T16:53:20Z, in the future"),
         "{told}"
     );
     assert_eq!(scene.step(999), wait(Some(1000)));
@@ -514,11 +514,11 @@ fn a_node_that_does_not_obey_or_is_silent_rings() {
     scene.settle(1000);
     let ring = |scene: &Scene, now| alarms(&scene.ledger, &scene.seen, at(now), &timing()).join("\n");
     assert_eq!(ring(&scene, 1010), "");
-    assert!(ring(&scene, 1011).contains("the node was told at"), "{}", ring(&scene, 1011));
+    assert!(ring(&scene, 1011).contains("the node was ordered at"), "{}", ring(&scene, 1011));
     let mut silent = Scene::settled();
     silent.announce(10, &[(2, "b", active(0))]);
     silent.announce(20, &[(2, "b", active(0))]);
-    assert!(ring(&silent, 21).contains("node `a` says nothing any more"), "{}", ring(&silent, 21));
+    assert!(ring(&silent, 21).contains("node `a` no longer announces its key"), "{}", ring(&silent, 21));
 }
 
 #[test]
@@ -533,8 +533,8 @@ fn a_public_copy_that_may_be_kept_for_longer_than_half_the_propagation_time_ring
         .cache_lifetimes
         .insert("us".to_owned(), kept(timing().propagation / 2 + Duration::from_secs(1)));
     let told = ring(&scene);
-    assert!(told.starts_with("relying parties may keep the JWKS of target `us` for "), "{told}");
-    assert!(told.contains("by `s-maxage`, and `propagation` is "), "{told}");
+    assert!(told.starts_with("relying parties may cache the JWKS of target `us` for "), "{told}");
+    assert!(told.contains("by `s-maxage`, but `propagation` is "), "{told}");
     scene.ledger = Ledger::new(terms().issuer, Lineage::from_random([1; 8]));
     assert_eq!(ring(&scene), "", "nobody obeys");
 }

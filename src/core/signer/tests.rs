@@ -215,8 +215,8 @@ fn an_order_from_the_future_does_not_silence_those_of_the_present() {
     let (journal, _) = settle(empty(), &order(0), at(5), made);
     let orders = DesiredState { at: at(16), ..order(1) };
     let early = orders.key(&journal, at(5), MARGIN).expect_err("early").to_string();
-    let times = "was ordered at 1970-01-01T00:00:16Z, which is still to come";
-    assert_eq!(early, format!("key `{}` {times}: this clock and the publisher's disagree", kid(1)));
+    let clocks = "is in the future: the clocks of this node and the publisher disagree";
+    assert_eq!(early, format!("the order of 1970-01-01T00:00:16Z for key `{}` {clocks}", kid(1)));
     assert_eq!(orders.key(&journal, at(6), MARGIN), Ok(Some(&kid(1))));
 }
 

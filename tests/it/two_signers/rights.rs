@@ -126,7 +126,7 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
         ),
         "{read}"
     );
-    let carry = hint_after(&mut one.signer, "announcement sync failed", "hear others");
+    let carry = hint_after(&mut one.signer, "announcement sync failed", "sync announcements");
     assert!(
         carry.starts_with(
             "let it sync announcements: `kubectl create role signpost-signer-cp-1-announcements \
@@ -171,10 +171,10 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
     obey(&kubectl, hint);
 
     // The order changes what the node has to say.
-    let update = hint_after(&mut one.signer, "announcement sync failed", "announce anew");
+    let update = hint_after(&mut one.signer, "announcement sync failed", "update its announcement");
     assert!(
         update.starts_with(
-            "let it announce anew: `kubectl create role signpost-signer-cp-1 --namespace=signpost-ledger \
+            "let it update its announcement: `kubectl create role signpost-signer-cp-1 --namespace=signpost-ledger \
              --verb=update --resource=configmaps --resource-name=ledger.cp-1 && "
         ),
         "{update}"
