@@ -321,24 +321,24 @@ impl StoreError {
                  exist".to_owned()
             }
             Self::Binary { at: At::ConfigMap { namespace, name } } => {
-                format!("see who wrote it: `kubectl get configmap {name} --namespace={namespace} --output=yaml`")
+                format!("check who wrote it: `kubectl get configmap {name} --namespace={namespace} --output=yaml`")
             }
             Self::Immutable { at: At::ConfigMap { namespace, name } } => format!(
-                "make it anew: `kubectl get configmap {name} --namespace={namespace} --output=json | \
+                "recreate it: `kubectl get configmap {name} --namespace={namespace} --output=json | \
                  sed 's/\"immutable\": true/\"immutable\": false/' | kubectl replace --force --filename=-`"
             ),
             Self::TooLarge { .. } => {
-                "keep the ledger in a file: leave `ledger` out of the configuration".to_owned()
+                "keep the ledger in a file: remove `ledger` from the configuration".to_owned()
             }
-            Self::Changed { .. } => "find out who else writes it, and stop that".to_owned(),
+            Self::Changed { .. } => "find out what else writes it, and stop that".to_owned(),
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::TimedOut => {
-                format!("see what `{path}` is mounted from")
+                format!("check what `{path}` is mounted from")
             }
             Self::Io { action: "lock", path, source } if source.kind() == io::ErrorKind::Other => {
-                format!("remove `{path}`: Signpost makes it anew")
+                format!("remove `{path}`: Signpost creates it again")
             }
             Self::Io { action: "lock", source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
-                "find out who holds it, and stop that".to_owned()
+                "find out which process holds it, and stop that".to_owned()
             }
             Self::Io { .. } => {
                 "make the data directory readable and writable for this user, or pass another `--data-dir`"

@@ -546,7 +546,7 @@ impl CannotSign {
                 Some("its private key is gone: copy the file again once its last token has expired".to_owned())
             }
             Self::NoKeys { .. } => Some("copy the file from the node again, once it signs".to_owned()),
-            Self::Hangs { keyring, .. } => Some(format!("see what `{}` is mounted from", keyring.display())),
+            Self::Hangs { keyring, .. } => Some(format!("check what `{}` is mounted from", keyring.display())),
             Self::Serve(_) => None,
         }
     }

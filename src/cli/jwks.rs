@@ -48,7 +48,7 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<ExitStatus, Failure> {
     if flags.output_dir.is_some() && config.issuer.is_none() {
         return Err(Failure::plain(
             "the discovery document needs an issuer",
-            "pass `--issuer URL`, or leave `--output-dir` out to print the JWKS",
+            "pass `--issuer URL`, or omit `--output-dir` to print the JWKS",
         ));
     }
     let keys = block_on(app::keys(config))?;

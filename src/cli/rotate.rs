@@ -50,7 +50,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   signpost rotate start
-  signpost rotate start --without az-account   # it is down for good, and nobody reads it")]
+  signpost rotate start --without az-account  # it is down for good and no longer read")]
     Start {
         #[command(flatten)]
         which: IssuerSelector,

@@ -224,7 +224,7 @@ fn tell_failures<T>(
         }
     }
     if let Some(breaks) = concerns.breaks {
-        eprint(&format!("warning: {breaks}\n  hint: profile `entra` publishes RS256 keys alone"));
+        eprint(&format!("warning: {breaks}\n  hint: profile `entra` publishes only RS256 keys"));
     }
     if let Some(alarm) = &concerns.ledger {
         eprint(&as_typed(&format!("warning: {alarm}\n  hint: see `signpost ledger show`")));

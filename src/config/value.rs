@@ -91,7 +91,7 @@ pub(super) fn web_url(text: &str, web: Web) -> Result<Url, Fault> {
         ("https", _) | ("http", Web::Any) => Ok(url),
         ("http", Web::Secure) if is_loopback(&url) => Ok(url),
         ("http", Web::Secure) => Err(Fault::new(format!(
-            "`{text}` has scheme `http`, expected `https` (`http` is for loopback hosts alone)"
+            "`{text}` has scheme `http`, expected `https` (`http` is only for loopback hosts)"
         ))),
         (scheme, _) => Err(Fault::new(format!("`{text}` has scheme `{scheme}`, expected `https`"))),
     }

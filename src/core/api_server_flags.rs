@@ -215,15 +215,15 @@ fn key_files(launch: &ApiServerConfig, _: &Signer<'_>) -> Finding {
         .map(|flag| format!("--{flag}"))
         .collect();
     if given.is_empty() {
-        return fits("key files", "no key file beside the signer");
+        return fits("key files", "no key file next to the signer");
     }
-    let observed = format!("{} beside --{ENDPOINT}: kube-apiserver exits", given.join(" and "));
+    let observed = format!("{} together with --{ENDPOINT}: kube-apiserver exits", given.join(" and "));
     wrong(
         "key files",
         observed,
-        "take the private key over first (`signpost signer import`) or name the public one in `signer.additional_verification_keys`, so \
-         that old tokens go on; then remove the flags, which kubeadm writes anew unless it is given a patch \
-         (docs/rotation.md)",
+        "import the private key first (`signpost signer import`) or add the public one to \
+         `signer.additional_verification_keys`, to keep old tokens valid; then remove the flags, which \
+         kubeadm writes again unless it has a patch (docs/rotation.md)",
     )
 }
 
@@ -233,7 +233,8 @@ fn issuer(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
         None => wrong("issuer", format!("--{ISSUER} is missing"), fix),
         Some(first) if first == signer.issuer.as_str() => fits("issuer", format!("`{first}`")),
         Some(first) => {
-            wrong("issuer", format!("tokens say `{first}`, keys are published for `{}`", signer.issuer), fix)
+            let seen = format!("tokens have issuer `{first}`, keys are published for `{}`", signer.issuer);
+            wrong("issuer", seen, fix)
         }
     }
 }
@@ -250,7 +251,7 @@ fn lifetime(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let about = "lifetime";
     let Some(given) = text.parse::<SignedDuration>().ok().and_then(|given| Duration::try_from(given).ok())
     else {
-        return wrong(about, format!("--{LIFETIME}=`{text}` is no duration"), "write it as `24h`");
+        return wrong(about, format!("--{LIFETIME}=`{text}` is not a duration"), "write it as `24h`");
     };
     if given.is_zero() {
         fits(about, format!("that of the signer, {} s", ours.as_secs()))
@@ -299,7 +300,7 @@ fn secrets(_: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
             "`signer.additional_verification_keys` has a key of before, which may be that of token Secrets",
         );
     }
-    let observed = "tokens in Secrets are refused, unless the key of kube-controller-manager was taken over";
+    let observed = "tokens in Secrets are refused, unless the key of kube-controller-manager was imported";
     let otherwise = "if there are any: `signer.additional_verification_keys: [{file: /etc/kubernetes/pki/sa.pub, exclude: true}]`, which is the \
                      public half of its --service-account-private-key-file";
     fits_unless(about, observed, otherwise)

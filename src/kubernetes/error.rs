@@ -142,8 +142,8 @@ impl KubernetesError {
                 "`kubectl cluster-info` with the same kubeconfig shows whether kubectl can use it".to_owned(),
             ),
             Self::NoAnswer { proxy: Some(proxy), .. } => Some(format!(
-                "check that `{proxy}` leads there, or name the host in `NO_PROXY` (a `proxy-url` of the kubeconfig \
-                 counts whatever that says)"
+                "check that `{proxy}` leads there, or name the host in `NO_PROXY` (a `proxy-url` of the \
+                 kubeconfig overrides that)"
             )),
             Self::NoAnswer { .. } | Self::TimedOut { .. } => Some(
                 "check that it runs and can be reached from here: `kubectl get --raw /readyz` with the same kubeconfig"
@@ -155,9 +155,10 @@ impl KubernetesError {
             Self::Proxy { .. } => Some("write it as `http://HOST:PORT`".to_owned()),
             Self::NoPlugin { install: Some(install), .. } => Some(install.clone()),
             Self::NoPlugin { command, .. } => Some(format!(
-                "install `{command}` where this process runs, and have its folder in `PATH`"
+                "install `{command}` where this process runs, with its directory in `PATH`"
             )),
-            Self::Plugin { command, .. } | Self::PluginOutput { command } => Some(format!("run `{command}` by hand and see what it says")),
+            Self::Plugin { command, .. } | Self::PluginOutput { command } => Some(format!("run `{command}` \
+                by hand and check its output")),
             Self::Status { hint, .. } => hint.clone(),
             _ => None,
         }

@@ -49,7 +49,7 @@ use self::{observations::SourceObservations, start_report::StartReport};
 /// The name under which the HTTP listener stands in the ledger.
 const LISTENER_TARGET: &str = "http";
 
-/// What is the same for an issuer as long as the process runs.
+/// What is the same for an issuer while the process runs.
 #[derive(Clone, Debug)]
 pub struct IssuerSpec {
     pub terms: Terms,

@@ -88,7 +88,8 @@ async fn reconcile<T>(
             () = stop.cancelled() => return,
             tended = tended => tended,
         };
-        let hint = || Some(format!("see what `{}` is mounted from, or what holds it up", keyring.display()));
+        let hint =
+            || Some(format!("check what `{}` is mounted from, and whether that responds", keyring.display()));
         let now_wrong = match (&tended, &refused) {
             (Err(hangs), _) => Some((in_one_line(hangs), hint())),
             (Ok(Err(error)), _) => Some((in_one_line(error), error.hint())),

@@ -448,9 +448,9 @@ impl SyncError {
                  the target over without them: `signpost sync --adopt`"
             )),
             Self::Refused { source: WriteRefused::Losses { .. }, .. } => Some(
-                "keys of other kinds than RS256 are published with `profile: all`; of what is not RSA, P-256, P-384 or \
-                 P-521, and of another key under a kid of yours, wait until the last tokens are dead; `signpost sync \
-                 --adopt` goes on without them"
+                "keys of other kinds than RS256 are published with `profile: all`; for keys that are not \
+                 RSA, P-256, P-384 or P-521, and for another key under a kid of yours, wait until their last \
+                 tokens have expired; `signpost sync --adopt` continues without them"
                     .to_owned(),
             ),
             Self::Refused { source: WriteRefused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),

@@ -471,9 +471,9 @@ fn check(settings: &Settings, what: &'static str, found: String, expected: Strin
 /// The node cannot do what it has to.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    #[error("keyring `{path}` is that of {what} `{found}`, expected `{expected}`", path = path.display())]
+    #[error("keyring `{path}` belongs to {what} `{found}`, expected `{expected}`", path = path.display())]
     Other { path: PathBuf, what: &'static str, found: String, expected: String },
-    #[error("key `{kid}` is in the keyring already")]
+    #[error("key `{kid}` is already in the keyring")]
     Present { kid: Kid },
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -513,7 +513,7 @@ pub enum SignError {
     #[error(transparent)]
     Refused(#[from] SigningRefusal),
     /// The disk does not say yet that a token may live so long.
-    #[error("nothing is recorded of so late an `exp`")]
+    #[error("`exp` is too late to be recorded")]
     NotCovered(Box<Done>),
     /// The key is in a token, which is waited for.
     #[error("signing would block")]

@@ -272,7 +272,7 @@ impl SocketError {
             Self::Taken { .. } => Some("stop that signer first, or pass another `--socket`".to_owned()),
             Self::NoSocket { .. } => Some("move it away, or pass another `--socket`".to_owned()),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("create the directory of the socket first, for the signer alone to write".to_owned())
+                Some("create the directory of the socket first, writable only for the signer".to_owned())
             }
             Self::Io { name: SocketName::File(path), source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>

@@ -220,7 +220,7 @@ pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<
     let reasons = (Reason::CertificateRefused, Reason::CertificateTaken);
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
     let refused =
-        now.map(|error| format!("the certificate cannot be served, keeping the previous one: {error}"));
+        now.map(|error| format!("the certificate is not usable, keeping the previous one: {error}"));
     Some(Event::about_process(reason, refused.as_deref().unwrap_or("the certificate is served")))
 }
 

@@ -135,7 +135,7 @@ fn row<const N: usize>() -> [Port; N] {
 /// What is said to work in place of what was refused.
 #[track_caller]
 fn line_that_works(refused: &str) -> Vec<String> {
-    let (_, line) = refused.split_once("start this one beside it: `").unwrap_or_else(|| panic!("{refused}"));
+    let (_, line) = refused.split_once("start this one next to it: `").unwrap_or_else(|| panic!("{refused}"));
     let (line, _) = line.split_once('`').expect("it ends");
     line.split(' ').skip(1).map(str::to_owned).collect()
 }
@@ -234,7 +234,7 @@ fn a_pipe_in_place_of_a_lock_is_named_and_not_waited_for() {
         scene.path("public").join(".signpost.lock").display()
     );
     assert!(error.as_str().is_some_and(|error| error.ends_with(&expected)), "{error}");
-    assert!(service.running.stderr().contains("Signpost makes it anew"), "{}", service.running.stderr());
+    assert!(service.running.stderr().contains("Signpost creates it again"), "{}", service.running.stderr());
     fs::remove_file(scene.path("good").join(".signpost.lock")).expect("the folder is ours");
     service.until("it is true", |service| service.metric("signpost_target_up", "\"public\"") == Some(1.0));
     let (finished, _) = end(service.running);

@@ -211,7 +211,7 @@ fn a_configuration_with_faults_is_refused_as_a_whole_and_told_everywhere() {
     let other = Port::free();
     let moved = good.replace(service.address(), &other.address());
     write(&moved);
-    refused(&mut service, &["listen", &other.address(), "as long as the process runs", "restart signpost"]);
+    refused(&mut service, &["listen", &other.address(), "while the process runs", "restart signpost"]);
     assert_eq!(service.served(), served);
     assert_eq!(service.admin("/readyz").status, 200);
 

@@ -105,7 +105,7 @@ fn a_change_is_seen_behind_the_tags_of_a_real_web_server() {
     let mut service = installation.run_until_ready();
     service.until("it is polled", |service| answers(service) >= 3);
     // There is no discovery document beside it.
-    assert_eq!(1, service.running.stderr().matches("nothing says whose keys these are").count());
+    assert_eq!(1, service.running.stderr().matches("the issuer of these keys is not checked").count());
     service.until("a change is seen", |service| {
         let mut jwks: Value = cluster.server.jwks().json();
         jwks["keys"].as_array_mut().expect("a list").truncate(1);

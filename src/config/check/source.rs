@@ -126,7 +126,7 @@ fn announcements(
     let every = source.duration("every", problems);
     if source.get("directory").is_none() && !has_config_map {
         let fault = Fault::new(
-            "has no `directory`, and the issuer no `ledger` in a ConfigMap beside which nodes announce",
+            "has no `directory`, and the issuer has no `ledger` in a ConfigMap",
         );
         source.at.refuse(fault.hint("name the `announcements` directory of the signer"), problems);
     }

@@ -43,7 +43,7 @@ pub(super) fn read(
     if let Some(party) = party.filter(|party| *party != Party::Entra)
         && verify.get("cloud").is_some()
     {
-        let fault = Fault::new(format!("is given for `{}`, expected it for `entra` alone", party.word()));
+        let fault = Fault::new(format!("is given for `{}`, expected only for `entra`", party.word()));
         verify.refuse("cloud", fault, problems);
     }
     let has_audience = verify.get("audience").is_some();

@@ -134,8 +134,8 @@ pub(in crate::config) static SOURCE_URL: Section = Section {
             kind: Kind::Url,
             need: Requirement::Required,
             flag: None,
-            doc: "The https URL of a JWKS, most often that of another cluster's API server. Where it ends with \
-                  `/openid/v1/jwks`, the discovery document beside it must name this issuer.",
+            doc: "The https URL of a JWKS, most often that of another cluster's API server. If it ends with \
+                `/openid/v1/jwks`, the discovery document next to it must name this issuer.",
             example: "https://10.0.0.1:6443/openid/v1/jwks",
         },
         Key {

@@ -172,7 +172,7 @@ fn faults_of_flags_are_named_by_the_flag() {
 --source: unknown source `embeded:x`, did you mean `embedded`?
   hint: write `./embeded:x` for a file of that name
 --target: is empty, expected a URL or a directory
---issuer: issuer `http://oidc.example.com` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+--issuer: issuer `http://oidc.example.com` has scheme `http`, expected `https` (`http` is only for loopback hosts)
 --profile: unknown value `azure`, expected one of `entra`, `all`
 --target: `gs://Bucket` has bucket `Bucket`, expected 3 to 63 lower-case letters, digits, hyphens, underscores and dots
   hint: write `gs://BUCKET/PREFIX`

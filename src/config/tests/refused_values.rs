@@ -173,7 +173,7 @@ fn an_issuer_is_https_and_exact() {
         &with("http://k8s.example"),
         "
 1 problem in `config.yaml`
-issuers[0].issuer: issuer `http://k8s.example` has scheme `http`, expected `https` (`http` is for loopback hosts alone)",
+issuers[0].issuer: issuer `http://k8s.example` has scheme `http`, expected `https` (`http` is only for loopback hosts)",
     );
     refused(
         &with("https://k8s.example?tenant=1"),
@@ -282,7 +282,7 @@ fn urls_beside_a_target_are_checked_too() {
         ),
         "
 5 problems in `config.yaml`
-issuers[0].jwks_uri: `http://oidc.example.com/jwks` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+issuers[0].jwks_uri: `http://oidc.example.com/jwks` has scheme `http`, expected `https` (`http` is only for loopback hosts)
 issuers[0].targets[0].endpoint: `127.0.0.1:9000` is not a URL: relative URL without a base
 issuers[0].targets[1].endpoint: a directory has no endpoint, expected none
 issuers[0].targets[2].public_url: `ftp://oidc.example.com` has scheme `ftp`, expected `https`
@@ -305,7 +305,7 @@ fn a_public_url_is_where_relying_parties_read() {
         ),
         "
 2 problems in `config.yaml`
-issuers[0].targets[0].public_url: `http://cdn.example.com/kind` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+issuers[0].targets[0].public_url: `http://cdn.example.com/kind` has scheme `http`, expected `https` (`http` is only for loopback hosts)
 issuers[0].targets[1].public_url: `https://oidc.example.com/other/` is at the host of issuer `https://oidc.example.com/kind` with another path, where no relying party reads
   hint: write `https://oidc.example.com/kind`, or the address of the store behind it",
     );
@@ -457,7 +457,7 @@ data_dir: `data` is relative, expected an absolute path
 issuers[0].sources[0].kubeconfig: `~/.kube/config` is relative, expected an absolute path
   hint: a file must not depend on the working directory; flags may be relative
 issuers[0].sources[0].probe: `signpost` is not a service account, expected `NAMESPACE/NAME`
-issuers[0].sources[0].instances[0].url: `http://10.0.0.1:6443` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+issuers[0].sources[0].instances[0].url: `http://10.0.0.1:6443` has scheme `http`, expected `https` (`http` is only for loopback hosts)
 issuers[0].sources[0].instances[0].tls_server_name: `*.svc` is not a DNS name, expected one such as `kubernetes.default.svc`
 issuers[0].sources[0].instances[2].url: `https://10.0.0.2:6443` is listed twice, expected each API server once
 issuers[0].sources[1].paths[0]: `sa.pub` is relative, expected an absolute path

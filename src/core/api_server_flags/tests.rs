@@ -129,7 +129,7 @@ fn whatever_kube_apiserver_would_exit_over_is_found() {
         (
             lifetime,
             "expiration=long",
-            "lifetime: --service-account-max-token-expiration=`long` is no duration",
+            "lifetime: --service-account-max-token-expiration=`long` is not a duration",
         ),
         (
             "--advertise-address=10.0.0.1",

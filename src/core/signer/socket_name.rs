@@ -37,7 +37,7 @@ impl SocketName {
             };
         }
         if text.starts_with("unix:") {
-            return refuse("has a scheme, expected the path alone: kube-apiserver takes no `unix://` either");
+            return refuse("has a scheme, expected only the path: kube-apiserver does not accept `unix://` either");
         }
         let path = Path::new(text);
         if !path.is_absolute() || path.file_name().is_none() || text.ends_with('/') {

@@ -195,7 +195,7 @@ impl TlsError {
             Self::Absent { .. } => {
                 "name the private key, not its certificate; `openssl pkey -inform der` makes PEM of DER"
             }
-            Self::Malformed { .. } => "write the file anew: it is damaged",
+            Self::Malformed { .. } => "restore the file: it is damaged",
             Self::Encrypted { .. } => "decrypt it with `openssl pkey`, and protect it by its mode",
             Self::Mismatch { .. } => {
                 "name the key that the certificate was made for; the server's certificate comes first in its file"

@@ -120,7 +120,7 @@ async fn the_document_beside_the_jwks_says_whose_keys_these_are() {
     assert_eq!("/edge/.well-known/openid-configuration Bearer first none", scenario.seen()[0]);
     assert_eq!(None, scenario.jwks.issuer().await.expect("it may not be read"));
     let notes = scenario.jwks.fetch().await.expect("a JWKS").notes;
-    assert!(notes.len() == 1 && notes[0].starts_with("nothing says whose keys these are"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].starts_with("the issuer of these keys is not checked"), "{notes:?}");
     scenario.jwks.issuer().await.expect_err("it should say");
 }
 
@@ -129,6 +129,6 @@ async fn a_url_that_is_not_of_an_api_server_is_noted() {
     let scenario = Scenario::new("/keys.json", &[jwks("")]).await;
     assert_eq!(None, scenario.jwks.issuer().await.expect("nothing was asked"));
     let notes = scenario.jwks.fetch().await.expect("a JWKS").notes;
-    assert!(notes.len() == 1 && notes[0].starts_with("nothing says whose keys"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].starts_with("the issuer of "), "{notes:?}");
     assert_eq!(1, scenario.seen().len());
 }

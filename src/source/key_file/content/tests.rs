@@ -123,7 +123,7 @@ fn several_keys_of_one_file_keep_their_order() {
 #[test]
 fn blocks_that_are_no_keys_and_keys_of_unknown_kinds_are_left_out_with_a_note() {
     let ed25519 = PKey::generate_ed25519().expect("a key");
-    leaves_out(&pem("X509 CRL", &[0]), "block 1 (`X509 CRL`) is no key, skipped");
+    leaves_out(&pem("X509 CRL", &[0]), "block 1 (`X509 CRL`) is not a key, skipped");
     let reason = "algorithm Ed25519";
     leaves_out(
         &ed25519.public_key_to_pem().expect("PEM"),
