@@ -115,8 +115,11 @@ impl ControlRegistry {
         let mut nodes = open.filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));
         nodes.find_map(|(_, clerks)| clerks.node).ok_or_else(|| RequestRefused {
             error: "the service has no signer".to_owned(),
-            hint: Some("request the token from the cluster: `--source kubernetes --service-account \
-                NAMESPACE/NAME`".to_owned()),
+            hint: Some(
+                "request the token from the cluster: `--source kubernetes --service-account \
+                NAMESPACE/NAME`"
+                    .to_owned(),
+            ),
         })
     }
 

@@ -182,7 +182,13 @@ fn share_open_files(config: &Config) -> OpenFiles {
     if room.public < config.max_connections {
         let (wanted, connections) = (config.max_connections, room.public);
         let hint = format!("raise the limit of open files: `ulimit -n {}`", OpenFiles::needed(&room, wanted));
-        warn!(open_files = limit, max_connections = wanted, connections, hint, "limit of open files is too low");
+        warn!(
+            open_files = limit,
+            max_connections = wanted,
+            connections,
+            hint,
+            "limit of open files is too low"
+        );
     }
     room
 }

@@ -542,11 +542,13 @@ impl CannotSign {
             Self::Trust(error) => error.hint(),
             Self::OwnNode { .. } => Some("give each signer its own name with `--node`".to_owned()),
             Self::OtherIssuer { .. } => Some("start both signers with the same issuer".to_owned()),
-            Self::Unsigned { .. } => {
-                Some("its private key is gone: copy the file again once its last token has expired".to_owned())
-            }
+            Self::Unsigned { .. } => Some(
+                "its private key is gone: copy the file again once its last token has expired".to_owned(),
+            ),
             Self::NoKeys { .. } => Some("copy the file from the node again, once it signs".to_owned()),
-            Self::Hangs { keyring, .. } => Some(format!("check what `{}` is mounted from", keyring.display())),
+            Self::Hangs { keyring, .. } => {
+                Some(format!("check what `{}` is mounted from", keyring.display()))
+            }
             Self::Serve(_) => None,
         }
     }

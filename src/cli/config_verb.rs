@@ -40,8 +40,10 @@ pub(super) fn carry_out(verb: ConfigVerb) -> Result<ExitStatus, Failure> {
             let config = load(&flags)?;
             if let Some(issuer) = without_module(&config, cfg!(feature = "pkcs11")) {
                 return Err(Failure::plain(
-                    &format!("{issuer} keeps its keys in a PKCS#11 token, but this program was built without \
-                        PKCS#11"),
+                    &format!(
+                        "{issuer} keeps its keys in a PKCS#11 token, but this program was built without \
+                        PKCS#11"
+                    ),
                     "use a build with the feature `pkcs11`, or remove `signer.pkcs11`",
                 ));
             }

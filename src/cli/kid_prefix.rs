@@ -31,8 +31,7 @@ pub(super) fn kid<'a>(
     match meant.as_slice() {
         [] => Err(Failure::plain(&format!("kid `{given}` is unknown"), hint)),
         _ if beginning.chars().count() < LEAST => {
-            let text =
-                format!("`{given}` is too short for a kid, expected at least {LEAST} characters");
+            let text = format!("`{given}` is too short for a kid, expected at least {LEAST} characters");
             Err(Failure::plain(&text, hint))
         }
         [only] => parsed(only),

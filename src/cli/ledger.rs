@@ -127,8 +127,12 @@ fn show(which: &IssuerSelector, output: Output) -> Result<ExitStatus, Failure> {
 }
 
 fn told(ledger: &Ledger) -> String {
-    let mut text =
-        format!("issuer {}\nlineage {}, revision {}\n\n", ledger.issuer(), ledger.lineage(), ledger.sequence());
+    let mut text = format!(
+        "issuer {}\nlineage {}, revision {}\n\n",
+        ledger.issuer(),
+        ledger.lineage(),
+        ledger.sequence()
+    );
     let mut rows = vec![["KID", "ALG", "STATE", "FIRST SEEN", "SHOWN BY"].map(str::to_owned)];
     for (kid, entry) in ledger.entries() {
         let state = match entry.state {

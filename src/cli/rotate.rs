@@ -126,15 +126,16 @@ pub(super) fn carry_out(verb: RotateVerb) -> Result<ExitStatus, Failure> {
         }
         RotateVerb::Forget { node, which, sure } => {
             know_node(&node, &which)?;
-            let warning = format!(
-                "If node {node} still signs, its tokens are refused after `max_token_lifetime`."
-            );
+            let warning =
+                format!("If node {node} still signs, its tokens are refused after `max_token_lifetime`.");
             if !sure.is_given(&warning)? {
                 return Ok(ExitStatus::Negative);
             }
             let issuer = ask(&which, &RotationCommand::Forget { node: node.clone() })?;
-            eprint(&format!("forgot node {node} of {issuer}: its keys are removed once its last token has \
-                expired"));
+            eprint(&format!(
+                "forgot node {node} of {issuer}: its keys are removed once its last token has \
+                expired"
+            ));
             Ok(ExitStatus::Success)
         }
     }
@@ -275,8 +276,9 @@ fn only_issuer(which: &IssuerSelector, config: &Config) -> Result<Issuer, Failur
 fn refused(reply: Reply) -> Failure {
     match reply {
         Reply::Refused { error, hint } => Failure::plain(&error, hint.as_deref().unwrap_or("see its log")),
-        Reply::Rotation(_) | Reply::Done { .. } | Reply::Token(_) => {
-            Failure::plain("unexpected answer from the service", "use the same version of signpost as the service")
-        }
+        Reply::Rotation(_) | Reply::Done { .. } | Reply::Token(_) => Failure::plain(
+            "unexpected answer from the service",
+            "use the same version of signpost as the service",
+        ),
     }
 }

@@ -149,7 +149,11 @@ fn load(flags: &SignerFlags) -> Result<NodeConfig, Failure> {
 
 fn with_socket(config: NodeConfig) -> Result<NodeConfig, Failure> {
     let hint = "pass `--socket`, such as `--socket /run/signpost/signer.sock`";
-    if config.signer.socket.is_some() { Ok(config) } else { Err(Failure::plain("no socket is configured", hint)) }
+    if config.signer.socket.is_some() {
+        Ok(config)
+    } else {
+        Err(Failure::plain("no socket is configured", hint))
+    }
 }
 
 fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<ExitStatus, Failure> {

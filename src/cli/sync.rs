@@ -166,8 +166,7 @@ fn plan_rows(plan: &Plan) -> Vec<[String; 3]> {
 /// One line per key that comes or goes, or that only the target knows.
 fn changes(difference: &Difference) -> Vec<String> {
     let moved = difference.moved_from.iter().map(|uri| format!("the JWKS moves here from `{uri}`"));
-    let kept =
-        difference.strangers.iter().map(|kid| format!("= {kid} (unmanaged, kept)"));
+    let kept = difference.strangers.iter().map(|kid| format!("= {kid} (unmanaged, kept)"));
     let added = difference.added.iter().map(|kid| format!("+ {kid}"));
     let removed = difference.removed.iter().map(|kid| format!("- {kid}"));
     moved.chain(kept).chain(added).chain(removed).collect()
@@ -209,7 +208,10 @@ fn tell_failures<T>(
     for conflict in &concerns.conflicts {
         tell(
             conflict,
-            Some("find out which of the two sources is wrong; its keys are ignored until it is fixed".to_owned()),
+            Some(
+                "find out which of the two sources is wrong; its keys are ignored until it is fixed"
+                    .to_owned(),
+            ),
         );
     }
     let nothing = concerns.nothing_to_publish.as_ref();

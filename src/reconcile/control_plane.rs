@@ -168,10 +168,10 @@ async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) 
     let source = plane.cluster.name();
     let mut known: Option<BTreeMap<String, String>> = None;
     let mut said = Logged::default();
-    let notice = |starts| {
-        match starts {
+    let notice = |starts| match starts {
         Starts::Known(identities) => {
-            let is_new = |(name, identity)| known.as_ref().is_some_and(|known| known.get(name) != Some(identity));
+            let is_new =
+                |(name, identity)| known.as_ref().is_some_and(|known| known.get(name) != Some(identity));
             if identities.iter().any(is_new) {
                 hurry.started();
             }
@@ -188,7 +188,6 @@ async fn notice_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) 
                 warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch starts of API servers");
             });
         }
-    }
     };
     plane.cluster.follow_starts(notice).await
 }

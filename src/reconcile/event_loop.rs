@@ -31,10 +31,7 @@ pub async fn run_events(notices: EventQueue, events: Events, stop: CancellationT
                     match told {
                         Err(error) if !failing => {
                             let (hint, error) = (error.hint(), in_one_line(&error));
-                            warn!(
-                                error,
-                                hint, "cannot send Kubernetes Events, they will be dropped"
-                            );
+                            warn!(error, hint, "cannot send Kubernetes Events, they will be dropped");
                             failing = true;
                         }
                         Ok(SendOutcome::Told) if failing => {

@@ -89,18 +89,12 @@ impl Page {
             })
         };
         gauge("ready", "Whether there is a publication to serve", |status| flag(status.ready))?;
-        gauge("published_keys", "Keys in the current publication", |status| {
-            count(status.published_keys())
-        })?;
+        gauge("published_keys", "Keys in the current publication", |status| count(status.published_keys()))?;
         gauge("unmanaged_keys", "Unmanaged keys at targets", |status| count(status.unmanaged_keys()))?;
-        gauge(
-            "alarms",
-            "Active alarms of the ledger, sources and rotation, see /status.json",
-            |status| count(status.alarms.len()),
-        )?;
-        gauge("unlisted_keys", "Published keys that no source lists", |status| {
-            count(status.unlisted_keys())
-        })
+        gauge("alarms", "Active alarms of the ledger, sources and rotation, see /status.json", |status| {
+            count(status.alarms.len())
+        })?;
+        gauge("unlisted_keys", "Published keys that no source lists", |status| count(status.unlisted_keys()))
     }
 
     fn of_nodes(&self, out: &mut Out<'_, '_>) -> fmt::Result {
@@ -122,9 +116,11 @@ impl Page {
         gauge("rotation_due_timestamp_seconds", "When the next rotation of a node is due", |node| {
             node.due.map(seconds)
         })?;
-        gauge("rotation_obstacles", "Reasons that block the next rotation of a node, see /status.json", |node| {
-            Some(count(node.blocked_by.len()))
-        })
+        gauge(
+            "rotation_obstacles",
+            "Reasons that block the next rotation of a node, see /status.json",
+            |node| Some(count(node.blocked_by.len())),
+        )
     }
 
     fn of_ledgers(&self, out: &mut Out<'_, '_>) -> fmt::Result {
@@ -173,11 +169,9 @@ impl Page {
             "Whether its discovery document names the configured issuer",
             |put| self.each_source(put, |source| source.issuer_matches.map(flag)),
         )?;
-        out.gauge(
-            "signing_key_public",
-            "Whether the signing key is published: 0 is the tripwire",
-            |put| self.each_source(put, |source| source.signing_key_public.map(flag)),
-        )?;
+        out.gauge("signing_key_public", "Whether the signing key is published: 0 is the tripwire", |put| {
+            self.each_source(put, |source| source.signing_key_public.map(flag))
+        })?;
         out.gauge(
             "signing_key_ready",
             "Whether the signing key is ready: no cached JWKS can lack it",
@@ -189,11 +183,9 @@ impl Page {
         out.gauge("target_up", "Whether it was in sync when last checked", |put| {
             self.each_target(put, |target| Some(flag(target.up)))
         })?;
-        out.gauge(
-            "target_last_in_sync_timestamp_seconds",
-            "When it was last in sync",
-            |put| self.each_target(put, |target| target.last_true.map(seconds)),
-        )?;
+        out.gauge("target_last_in_sync_timestamp_seconds", "When it was last in sync", |put| {
+            self.each_target(put, |target| target.last_true.map(seconds))
+        })?;
         out.counter("target_checks", "Checks of what it holds", |put| {
             self.each_target(put, |target| Some(target.checks))
         })?;
@@ -317,11 +309,9 @@ fn tls(status: &TlsStatus, out: &mut Out<'_, '_>) -> fmt::Result {
     out.gauge("tls_up", "Whether the certificate files are usable", |put| {
         put(&[], flag(status.error.is_none()))
     })?;
-    out.gauge(
-        "tls_certificate_not_after_timestamp_seconds",
-        "When the served certificate expires",
-        |put| status.not_after.map_or(Ok(()), |at| put(&[], seconds(at))),
-    )?;
+    out.gauge("tls_certificate_not_after_timestamp_seconds", "When the served certificate expires", |put| {
+        status.not_after.map_or(Ok(()), |at| put(&[], seconds(at)))
+    })?;
     out.counter("tls_reload_failures", "Failed reloads of the certificate files", |put| {
         put(&[], status.failures)
     })
@@ -329,10 +319,10 @@ fn tls(status: &TlsStatus, out: &mut Out<'_, '_>) -> fmt::Result {
 
 fn events(totals: Totals, out: &mut Out<'_, '_>) -> fmt::Result {
     out.counter("events_told", "Kubernetes Events created or updated", |put| put(&[], totals.told))?;
-    out.counter("events_failed", "Failed requests for Kubernetes Events", |put| {
-        put(&[], totals.failed)
-    })?;
-    out.counter("events_dropped", "Events that were dropped before they were sent", |put| put(&[], totals.dropped))
+    out.counter("events_failed", "Failed requests for Kubernetes Events", |put| put(&[], totals.failed))?;
+    out.counter("events_dropped", "Events that were dropped before they were sent", |put| {
+        put(&[], totals.dropped)
+    })
 }
 
 /// Takes one sample: its labels and its value.

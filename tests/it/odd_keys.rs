@@ -74,11 +74,7 @@ fn of_the_keys_of_a_control_plane_only_those_of_service_accounts_are_published()
         let arguments = ["sync", "--issuer", ISSUER, "--profile", "all", "--source", source, "--target"];
         let said = Signpost::new(arguments.into_iter().chain([public.to_str().expect("text")]));
         let said = said.finish(WITHIN).expect_code(0);
-        assert!(
-            said.stderr.contains("certificates and keys of certificates are skipped"),
-            "{}",
-            said.stderr
-        );
+        assert!(said.stderr.contains("certificates and keys of certificates are skipped"), "{}", said.stderr);
         assert_eq!(own[..], kids(&fs::read_to_string(public.join(JWKS)).expect("published")));
         fs::remove_dir_all(public).expect("it is ours");
     }

@@ -152,10 +152,7 @@ fn a_key_that_nobody_knows_is_told_of_with_what_it_means_and_goes_by_the_operato
         page.lines().any(|found| found.starts_with("[-]") && found.contains(&line))
     });
     let status = installation.finish(["rotate", "status"]).expect_code(0).stdout;
-    assert!(
-        status.contains(&format!("warning: target directory has unmanaged key {kid}")),
-        "{status}"
-    );
+    assert!(status.contains(&format!("warning: target directory has unmanaged key {kid}")), "{status}");
 
     let told = installation.finish(["rotate", "revoke", "--yes", "--", &kid]).expect_code(0).stderr;
     assert!(told.contains("known to target directory alone"), "{told}");

@@ -259,10 +259,7 @@ fn a_jwks_that_somebody_else_serves_is_read_back_from_there() {
     let mut settings = json!({"sources": [files(&[&key])], "targets": [target], "jwks_uri": jwks_uri});
     let installation = Installation::new(&issuer, &settings);
     let told = installation.finish(["config", "check"]).expect_code(2).stderr;
-    assert!(
-        told.contains("hint: remove `jwks_uri`; if another server serves the JWKS there, add"),
-        "{told}"
-    );
+    assert!(told.contains("hint: remove `jwks_uri`; if another server serves the JWKS there, add"), "{told}");
 
     settings["jwks_served_elsewhere"] = json!(true);
     installation.configure(&settings);

@@ -100,12 +100,13 @@ fn signs(node: &NodeStatus, now: Timestamp) -> String {
             if node.active_keys == [order.sign.as_str()] {
                 format!("  signs with {} for external audiences, {ordered}{word}\n", order.sign)
             } else if says.is_empty() {
-                format!("  {ordered} to sign with {} for external audiences{word}; has no active key\n", order.sign)
+                format!(
+                    "  {ordered} to sign with {} for external audiences{word}; has no active key\n",
+                    order.sign
+                )
             } else {
                 let sign = &order.sign;
-                format!(
-                    "  {ordered} to sign with {sign} for external audiences{word}; signs with {says}\n"
-                )
+                format!("  {ordered} to sign with {sign} for external audiences{word}; signs with {says}\n")
             }
         }
         None if says.is_empty() => "  has no active key\n".to_owned(),

@@ -141,6 +141,7 @@ fn mode(text: &str) -> Result<u32, Fault> {
 }
 
 fn number(text: &str, what: &str) -> Result<u32, Fault> {
-    text.parse()
-        .map_err(|_| Fault::new(format!("`{text}` is not the number of a {what}, expected one such as `65532`")))
+    text.parse().map_err(|_| {
+        Fault::new(format!("`{text}` is not the number of a {what}, expected one such as `65532`"))
+    })
 }

@@ -125,9 +125,7 @@ fn announcements(
     let directory = source.path("directory", problems);
     let every = source.duration("every", problems);
     if source.get("directory").is_none() && !has_config_map {
-        let fault = Fault::new(
-            "has no `directory`, and the issuer has no `ledger` in a ConfigMap",
-        );
+        let fault = Fault::new("has no `directory`, and the issuer has no `ledger` in a ConfigMap");
         source.at.refuse(fault.hint("name the `announcements` directory of the signer"), problems);
     }
     Some(SourceConfig::Announcements { name, directory, every: every? })

@@ -29,7 +29,8 @@ pub(super) fn read(
     let gives_tokens =
         |source: &SourceConfig| matches!(source, SourceConfig::ApiServer { .. } | SourceConfig::Embedded);
     if sources.is_some_and(|sources| !sources.iter().any(gives_tokens)) {
-        let fault = Fault::new("no source issues tokens, expected `api-server` or `embedded` among `sources`");
+        let fault =
+            Fault::new("no source issues tokens, expected `api-server` or `embedded` among `sources`");
         let hint = "remove `verify`, and run `signpost verify` where tokens are";
         mapping.refuse("verify", fault.hint(hint), problems);
     }

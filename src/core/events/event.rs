@@ -196,9 +196,7 @@ impl Event {
             ledger::ChangeKind::Adopted => {
                 (Reason::KeyAdopted, "was adopted by the operator and is published")
             }
-            ledger::ChangeKind::Ordered => {
-                (Reason::KeyOrdered, "is ordered to sign for its node")
-            }
+            ledger::ChangeKind::Ordered => (Reason::KeyOrdered, "is ordered to sign for its node"),
             ledger::ChangeKind::Redated => (
                 Reason::KeyWentMissing,
                 "was unlisted at a time in the future, and its retention counts from when that was noticed",

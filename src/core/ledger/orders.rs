@@ -100,7 +100,9 @@ pub enum RotationCommandError {
     AskedAlready { at: Timestamp },
     #[error("there is no rotation to undo")]
     NothingToAbort,
-    #[error("node `{node}` cannot go back to key `{kid}`: {place} has not shown it without interruption since")]
+    #[error(
+        "node `{node}` cannot go back to key `{kid}`: {place} has not shown it without interruption since"
+    )]
     NoWayBack { node: NodeName, kid: Kid, place: String },
     #[error("key `{kid}` is unknown")]
     UnknownKey { kid: Kid },

@@ -497,10 +497,7 @@ fn a_node_whose_clock_was_ahead_is_rotated_and_rings() {
     scene.announce(5, &[(0, "a", active(50_000_000)), (1, "a", standby(0))]);
     let ring = |scene: &Scene, now| alarms(&scene.ledger, &scene.seen, at(now), &timing()).join("\n");
     let told = ring(&scene, 6);
-    assert!(
-        told.contains("dates key") && told.contains("1971-08-02T16:53:20Z, in the future"),
-        "{told}"
-    );
+    assert!(told.contains("dates key") && told.contains("1971-08-02T16:53:20Z, in the future"), "{told}");
     assert_eq!(scene.step(999), wait(Some(1000)));
     assert_eq!(scene.step(1000), order("a", 1, OrderReason::Age), "its age counts from its order");
     scene.settle(1000);

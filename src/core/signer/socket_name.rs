@@ -37,7 +37,9 @@ impl SocketName {
             };
         }
         if text.starts_with("unix:") {
-            return refuse("has a scheme, expected only the path: kube-apiserver does not accept `unix://` either");
+            return refuse(
+                "has a scheme, expected only the path: kube-apiserver does not accept `unix://` either",
+            );
         }
         let path = Path::new(text);
         if !path.is_absolute() || path.file_name().is_none() || text.ends_with('/') {

@@ -86,7 +86,9 @@ impl IssuerReconciler {
         let rotation = self.rotation_alarms(heard);
         wrong.extend(heard.lasting_alarms(rotation));
         let disagreeing = heard.disagreeing(clock::now(), self.spec.retention.margin);
-        wrong.extend(disagreeing.map(|name| format!("the clocks of this machine and of source `{name}` disagree")));
+        wrong.extend(
+            disagreeing.map(|name| format!("the clocks of this machine and of source `{name}` disagree")),
+        );
         for alarm in wrong.difference(&heard.alarms) {
             error!(%issuer, alarm, "alarm");
         }

@@ -120,7 +120,10 @@ fn it_is_said_what_a_revocation_breaks() {
     );
     assert!(!self::breaks_nobody(&ready).contains("restarted"), "it has signed nothing");
     let anew = what_breaks(&ready, "second-key", true).expect("it is known");
-    assert!(anew.contains("Microsoft Entra") && !anew.contains("from every target at once; its node"), "{anew}");
+    assert!(
+        anew.contains("Microsoft Entra") && !anew.contains("from every target at once; its node"),
+        "{anew}"
+    );
 }
 
 fn breaks_nobody(report: &RotationStatus) -> String {
