@@ -63,7 +63,7 @@ fn no_bad_discovery_document_lets_unchecked_keys_in() {
         case("unavailable", || status(503), "cannot tell which issuer source `kubernetes` is"),
         case("a web page", web_page, "its content type is `text/html`"),
         case("no issuer", || json_body("{}"), "cannot use its discovery document"),
-        case("another issuer", other_issuer, "is issuer `https://oidc.example/other`, expected"),
+        case("another issuer", other_issuer, "has issuer `https://oidc.example/other`, expected"),
         case("an issuer with a slash too many", || issuer(&format!("{ISSUER}/")), "expected"),
         case("cut off in the body", || Action::CutAfter(40), "broke off"),
     ]);
@@ -439,7 +439,7 @@ fn an_api_server_that_comes_back_as_another_issuer_rings_the_alarm_and_changes_n
         still_holds(service, &good);
         service.metric("signpost_source_issuer_matches", "kubernetes") == Some(0.0)
     });
-    says(&service, &format!("is issuer `https://oidc.example/other`, expected `{ISSUER}`"));
+    says(&service, &format!("has issuer `https://oidc.example/other`, expected `{ISSUER}`"));
 
     // The same for a process that starts anew.
     service.running.kill();

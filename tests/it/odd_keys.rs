@@ -221,7 +221,7 @@ fn a_kid_that_draws_is_stored_and_published_as_it_is_and_stops_no_issuer() {
     let mut service = installation.run_until_ready();
     service.until("the others are served, and the one is told of", |service| {
         let alarms = service.admin("/status.json").json()["issuers"][hostile]["alarms"].take();
-        alarms.to_string().contains("it cannot start") && service.get(JWKS).status == 200
+        alarms.to_string().contains("cannot start: ") && service.get(JWKS).status == 200
     });
     service.stop().expect_code(0);
     let said = installation.finish(["sync"]).expect_code(2);

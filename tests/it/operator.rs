@@ -123,7 +123,7 @@ fn a_revocation_with_a_new_key_is_signed_for_by_one_that_was_never_public() {
         assert!(public.contains(&new) && !public.contains(&first), "{public:?}");
     }
     service.until("its order says why", |service| order(service)["reason"] == "unseen");
-    service.until("it rings", |service| alarms(service).contains("by the operator's word"));
+    service.until("it rings", |service| alarms(service).contains("on the operator's request"));
     service.stop().expect_code(0);
 }
 
@@ -155,7 +155,7 @@ fn a_key_that_nobody_knows_is_told_of_with_what_it_means_and_goes_by_the_operato
     assert!(status.contains(&format!("warning: target directory has unmanaged key {kid}")), "{status}");
 
     let told = installation.finish(["rotate", "revoke", "--yes", "--", &kid]).expect_code(0).stderr;
-    assert!(told.contains("known to target directory alone"), "{told}");
+    assert!(told.contains("unmanaged, at target directory"), "{told}");
     service.until("it is gone", |_| fs::read_to_string(&file).is_ok_and(|jwks| !jwks.contains(&kid)));
     service.until("it is over", |service| !service.admin("/readyz").text().contains(&kid));
     service.stop().expect_code(0);

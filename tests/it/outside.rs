@@ -163,7 +163,7 @@ fn a_place_that_lets_the_jwks_be_kept_for_longer_than_a_rotation_waits_raises_an
     let run = installation.verb(["run"]).env("SSL_CERT_FILE", nginx.ca_file());
     let mut service = installation.run_as(run);
     let alarms = |service: &Service| service.status()["alarms"].to_string();
-    let told = "relying parties may keep the JWKS of target `directory` for up to 86400 s";
+    let told = "relying parties may cache the JWKS of target `directory` for up to 86400 s";
     service.until("there is an alarm", |service| alarms(service).contains(told));
 
     let served = format!("http://{}/c1/", service.address());

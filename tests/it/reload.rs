@@ -221,7 +221,7 @@ fn a_configuration_with_faults_is_refused_as_a_whole_and_told_everywhere() {
     assert_eq!(service.served(), served);
     assert_eq!(service.status()["sources"]["files"]["answers"], 1, "a refused configuration restarted it");
     let log = service.running.stderr();
-    assert_eq!(log.matches("configuration refused").count(), 4, "{log}");
+    assert_eq!(log.matches("configuration rejected").count(), 4, "{log}");
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn a_socket_that_was_removed_is_made_anew_and_until_then_the_signer_is_not_ready
     eventually("it is made anew", is_there);
     eventually("it is ready", || (readiness(&admin).status == 200).then_some(()));
     let told = signer.running().stderr();
-    assert_eq!(told.matches("nobody can connect to the signer").count(), 1, "{told}");
+    assert_eq!(told.matches("API servers cannot connect to the signer").count(), 1, "{told}");
     assert_eq!(fs::read_dir(signer.folder()).expect("ours").count(), 3, "data, configuration and socket");
 }
 

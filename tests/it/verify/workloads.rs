@@ -205,7 +205,7 @@ fn nothing_is_judged_where_nobody_has_a_token() {
         assert!(told.stdout.is_empty(), "{}", told.stdout);
     }
     let told = stage.verify(["--issuer", ISSUER]).finish(WITHIN).expect_code(0);
-    assert!(told.stdout.contains("would take the issuer; no token was judged"), "{}", told.stdout);
+    assert!(told.stdout.contains("would accept the issuer; no token was judged"), "{}", told.stdout);
 }
 
 /// A Job keeps what it has finished.
