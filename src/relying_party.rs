@@ -96,7 +96,7 @@ impl RelyingParty {
         }
     }
 
-    /// Adds how IAM of AWS names the authority that is not known here.
+    /// Adds how IAM of AWS names the authority that is not supported.
     async fn with_thumbprint(&self, why: Unanswered, url: &str) -> Unanswered {
         match why {
             Unanswered::Tls { reason, .. } if presented::is_of_unknown_authority(&reason) => {

@@ -258,7 +258,7 @@ pub enum StoreError {
         witness: At,
         source: Box<Irreconcilable>,
     },
-    #[error("the ledger {at} is damaged or gone")]
+    #[error("the ledger {at} is damaged or missing")]
     NotWhole { at: At },
     #[error("{at} holds `{}` and no `{}`", keys.join("`, `"), config_map::LEDGER)]
     NoLedger { at: At, keys: Vec<String> },

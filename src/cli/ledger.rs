@@ -149,7 +149,7 @@ fn told(ledger: &Ledger) -> String {
         let shown: Vec<_> = stranger.shown.keys().cloned().collect();
         let since = stranger.shown.values().min().map(ToString::to_string).unwrap_or_default();
         let algorithm = stranger.jwk.algorithm().name().to_owned();
-        rows.push([kid.to_string(), algorithm, "stranger".to_owned(), since, shown.join(", ")]);
+        rows.push([kid.to_string(), algorithm, "unmanaged".to_owned(), since, shown.join(", ")]);
     }
     text += &table(&rows);
     let mut changes = vec![["CHANGED", "KID", "WHAT"].map(str::to_owned)];

@@ -343,7 +343,7 @@ pub fn deviation(
 /// Nothing may be written to the place.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum WriteRefused {
-    #[error("it belongs to lineage `{owner}`, this ledger is lineage `{ours}`")]
+    #[error("it belongs to lineage `{owner}`, this ledger has lineage `{ours}`")]
     OtherLineage { owner: Lineage, ours: Lineage },
     #[error("it holds the discovery document of issuer `{found}`, expected `{ours}`")]
     OtherIssuer { found: String, ours: Issuer },

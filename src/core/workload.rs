@@ -201,7 +201,7 @@ impl Pod {
         self.spec.volumes.iter().filter(|volume| volume.name == mount.name)
     }
 
-    /// Whether a container may have something at a path that is not known here: what a Secret or another kind of
+    /// Whether a container may have something at a path that is not supported: what a Secret or another kind of
     /// volume holds, and where a relative path leads in an image.
     #[must_use]
     pub fn is_unknown_at(&self, container: &Container, path: &str) -> bool {

@@ -28,7 +28,7 @@ pub enum KubernetesError {
     Instance { url: String, source: http::uri::InvalidUri },
     #[error("cannot read token file `{path}`", path = path.display())]
     TokenFile { path: PathBuf, source: std::io::Error },
-    #[error("token file `{path}` holds characters that no token has", path = path.display())]
+    #[error("token file `{path}` has characters that are not valid in a token", path = path.display())]
     TokenFileContent { path: PathBuf },
     /// What the plugin printed is left out, for it may be a token.
     #[error("credential plugin `{command}` failed with {status}")]
@@ -57,7 +57,7 @@ pub enum KubernetesError {
     Status { request: String, status: StatusCode, message: Option<String>, hint: Option<String> },
     #[error("the answer to `{request}` is not the expected JSON, its content type is `{content_type}`")]
     NotJson { request: String, content_type: String },
-    #[error("the answer to `{request}` lacks what was asked for")]
+    #[error("the answer to `{request}` lacks the requested data")]
     Incomplete { request: String },
 }
 
@@ -130,7 +130,8 @@ impl KubernetesError {
                 Some("`kubectl config get-contexts` lists the contexts there are".to_owned())
             }
             Self::Kubeconfig(KubeconfigError::ParseNoProxy(_)) => {
-                Some("take out of `NO_PROXY` what is empty, and what is neither a host nor an address".to_owned())
+                Some("remove empty entries from `NO_PROXY`, and entries that are neither a host nor an \
+                    address".to_owned())
             }
             Self::KubeconfigFile { .. } => {
                 Some("name a readable file in `KUBECONFIG`, or as `kubeconfig` in the configuration".to_owned())

@@ -208,7 +208,7 @@ async fn bearer(path: &Path) -> Result<HeaderValue, RemoteError> {
 pub enum RemoteError {
     #[error("cannot read `{path}`", path = path.display())]
     File { path: PathBuf, source: std::io::Error },
-    #[error("token file `{path}` holds characters that no token has", path = path.display())]
+    #[error("token file `{path}` has characters that are not valid in a token", path = path.display())]
     TokenFile { path: PathBuf },
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -132,7 +132,7 @@ fn a_takeover_keeps_the_keys_of_the_jwks_that_the_old_documents_named() {
 
     // They stay what they are, and the next pass has nothing to say.
     let ledger = installation.finish(["ledger", "show"]).expect_code(0).stdout;
-    assert!(ledger.lines().any(|row| row.contains(&by_hand.second) && row.contains("stranger")), "{ledger}");
+    assert!(ledger.lines().any(|row| row.contains(&by_hand.second) && row.contains("unmanaged")), "{ledger}");
     let again = installation.sync().expect_code(0).stdout;
     assert_eq!(again.matches("unchanged").count(), 3, "{again}");
     assert!(!again.contains("the JWKS was at"), "{again}");

@@ -112,7 +112,7 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
     let expected = TARGETS.map(|target| {
         format!(
             "error: cannot publish to target `{target}`\n  \
-             cause: it belongs to lineage `{theirs}`, this ledger is lineage `{ours}`\n  \
+             cause: it belongs to lineage `{theirs}`, this ledger has lineage `{ours}`\n  \
              hint: use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; if another publisher writes there, choose another target\n"
         )
     });
@@ -143,7 +143,7 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
     // From now on the first one is the stranger.
     let after = stores.everything();
     let refused = first.sync().expect_code(2);
-    let words = format!("it belongs to lineage `{ours}`, this ledger is lineage `{theirs}`");
+    let words = format!("it belongs to lineage `{ours}`, this ledger has lineage `{theirs}`");
     assert_eq!(refused.stderr.matches(&words).count(), 3, "{}", refused.stderr);
     assert_eq!(stores.everything(), after);
 }
@@ -322,7 +322,7 @@ fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     assert_eq!(kids(service.served().jwks()), alone);
     let shown = installation.finish(["ledger", "show"]).expect_code(0).stdout;
     let row = shown.lines().find(|row| row.contains(&theirs)).expect("the ledger knows it");
-    assert!(row.contains("stranger") && row.ends_with("azure"), "{shown}");
+    assert!(row.contains("unmanaged") && row.ends_with("azure"), "{shown}");
 
     installation.finish(["ledger", "adopt", "--", &theirs]).expect_code(0);
     service.until("it is served", |service| kids(&service.get(JWKS).text()) == both);

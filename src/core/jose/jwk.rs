@@ -123,7 +123,7 @@ impl Jwk {
     ///
     /// # Errors
     ///
-    /// [`InvalidJwk::Unknown`] for a well-formed key of a kind that is not known here, which must not
+    /// [`InvalidJwk::Unknown`] for a well-formed key of a kind that is not supported, which must not
     /// take the others down; anything else means that the sender is broken.
     pub fn from_json(value: &serde_json::Value) -> Result<Self, InvalidJwk> {
         if let Some(member) = PRIVATE_MEMBERS.iter().find(|member| value.get(member).is_some()) {
@@ -267,7 +267,7 @@ fn number(member: Option<&String>, name: &'static str) -> Result<Vec<u8>, Invali
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidJwk {
     /// A kind of key that a later Kubernetes may use; leave it out and go on.
-    #[error("{what} is not known here")]
+    #[error("{what} is not supported")]
     Unknown { what: String },
     #[error("it holds the private member `{member}`, expected a public key")]
     Private { member: &'static str },

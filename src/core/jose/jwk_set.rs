@@ -116,7 +116,8 @@ impl JwkSet {
         let is_rsa = |key: &Jwk| matches!(key.public_key(), PublicKey::Rsa { .. });
         let (rsa, ec) = (self.iter().any(is_rsa), !self.iter().all(is_rsa));
         (rsa && ec).then_some(
-            "RSA and EC keys are in one set: python-jose reads no kid and fails on the first key of the other type, \
+            "RSA and EC keys are in one set: python-jose ignores the kid and fails on the first key of the \
+             other type, \
              and what Microsoft Entra makes of EC keys is not documented",
         )
     }
@@ -159,7 +160,7 @@ pub struct ReceivedJwks {
 impl ReceivedJwks {
     /// Reads a JWKS document.
     ///
-    /// A key that cannot be used is left out (RFC 7517 section 5). One of a kind that is not known here is no
+    /// A key that cannot be used is left out (RFC 7517 section 5). One of a kind that is not supported is no
     /// fault; an odd one may be a key that was good before, and [`LeftOut::may_be`] says which.
     ///
     /// # Errors

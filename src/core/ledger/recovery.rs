@@ -104,7 +104,7 @@ pub enum Irreconcilable {
     Damaged(InvalidLedger),
     #[error("it has lineage `{found}`, expected lineage `{known}`")]
     OtherLineage { known: Lineage, found: Lineage },
-    #[error("it is damaged or gone")]
+    #[error("it is damaged or missing")]
     NotWhole,
 }
 

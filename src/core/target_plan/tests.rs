@@ -227,7 +227,7 @@ fn a_place_whose_readers_would_miss_keys_is_not_taken_over_until_the_operator_sa
     let refused = placed(&shown(serde_json::json!({ "keys": [other] }).to_string().into()), &ledger);
     assert!(matches!(refused, Err(WriteRefused::Losses { .. })), "{refused:?}");
 
-    // A key of a type that is not known here.
+    // A key of a type that is not supported.
     let unknown = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "AA"});
     let known_one = serde_json::to_value(rsa_key(1)).expect("serialises");
     let jwks = serde_json::json!({ "keys": [known_one, unknown] }).to_string();

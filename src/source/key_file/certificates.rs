@@ -135,7 +135,7 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     extension.is_some_and(|extension| extensions.contains(&extension.as_str()))
 }
 
-/// Whether there are keys and nothing else, be they of a kind that is not known here, encrypted, or broken.
+/// Whether there are keys and nothing else, be they of a kind that is not supported, encrypted, or broken.
 fn has_keys(bytes: &[u8]) -> bool {
     let labels = pem::blocks(&in_utf8(bytes)).into_iter().map(|block| match block {
         Ok(block) => Some(block.label.clone()),

@@ -79,7 +79,7 @@ fn parse_json(bytes: &[u8]) -> Result<Content, InvalidContent> {
     }
 }
 
-/// A key of a kind that is not known here: it was never one of ours.
+/// A key of a kind that is not supported: it was never one of ours.
 fn of_another_kind(what: String) -> LeftOut {
     LeftOut { what, may_be: Unreadable::default() }
 }
@@ -89,7 +89,7 @@ fn parse_der(bytes: &[u8]) -> Result<Content, InvalidContent> {
     match public_key(bytes) {
         Ok(key) => content.keys.push(Jwk::of_public_key(key)),
         Err(InvalidKey::Public(InvalidPublicKey::Unsupported(what))) => {
-            content.left_out.push(of_another_kind(format!("{what} is not known here")));
+            content.left_out.push(of_another_kind(format!("{what} is not supported")));
         }
         Err(source) => return Err(InvalidContent::Der(source)),
     }
@@ -114,7 +114,7 @@ fn parse_pem(bytes: &[u8]) -> Result<Content, InvalidContent> {
                     continue;
                 }
                 Err(InvalidKey::Public(InvalidPublicKey::Unsupported(what))) => {
-                    let what = format!("block {number} (`{}`): {what} is not known here", block.label);
+                    let what = format!("block {number} (`{}`): {what} is not supported", block.label);
                     content.left_out.push(of_another_kind(what));
                     continue;
                 }

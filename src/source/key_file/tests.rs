@@ -196,7 +196,7 @@ fn what_is_left_out_and_kids_of_others_are_noted() {
     fs::write(&path, format!(r#"{{"keys":[{json},{{"kty":"AKP","kid":"new"}}]}}"#)).expect("it is ours");
     let fetched = read_paths(&[&path]).expect("a key");
     assert_eq!("mine", fetched.keys[0].kid().as_str());
-    let left_out = format!("`{}`: key new: key type `AKP` is not known here", path.display());
+    let left_out = format!("`{}`: key new: key type `AKP` is not supported", path.display());
     let note = format!("kid `mine` is kept, Kubernetes would derive `{}`", key.kid());
     assert_eq!(vec![left_out, note], fetched.warnings().collect::<Vec<_>>());
 }

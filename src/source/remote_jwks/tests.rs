@@ -85,7 +85,7 @@ async fn the_token_is_read_for_every_request_and_never_shown() {
     scenario.jwks.fetch().await.expect("a JWKS");
     assert!(scenario.seen()[1].contains("Bearer second"));
     std::fs::write(&token, "sec\nret").expect("it is ours");
-    let reason = format!("token file `{}` holds characters that no token has", token.display());
+    let reason = format!("token file `{}` has characters that are not valid in a token", token.display());
     assert_eq!(reason, scenario.refusal().await);
     assert!(!format!("{:?}", scenario.jwks).contains("second"));
     std::fs::remove_file(&token).expect("it is ours");
