@@ -409,7 +409,7 @@ pub enum AppError {
     Ask(#[from] PollError),
     #[error(transparent)]
     Nothing(#[from] NothingToPublish),
-    #[error("cannot keep the schedule")]
+    #[error("the scheduler failed")]
     Schedule(#[from] JobSchedulerError),
     #[error(transparent)]
     Carry(#[from] AnnouncementSyncError),

@@ -120,7 +120,7 @@ pub fn lock(path: &Path, mode: u32, wait: Duration) -> io::Result<File> {
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if start.elapsed() < wait => thread::sleep(LOCK_POLL),
             Err(TryLockError::WouldBlock) => {
-                let text = format!("another process has held it for {wait:?}");
+                let text = format!("locked by another process for {wait:?}");
                 return Err(io::Error::new(ErrorKind::WouldBlock, text));
             }
         }

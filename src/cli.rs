@@ -48,11 +48,11 @@ const UNFINISHED: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
-  signpost run                                      an issuer of its own, on this machine
-  signpost jwks --source kubernetes:kind-kind       the keys of a cluster
-  signpost token | signpost verify --token -        would this token be accepted?
+  signpost run                                      run a local issuer, without a cluster
+  signpost jwks --source kubernetes:kind-kind       print the keys of a cluster
+  signpost token | signpost verify --token -        check whether a token would be accepted
 
-Exit codes: 0 done or yes; 1 checked, and the answer is no; 2 could not.";
+Exit codes: 0 success; 1 checked, and the answer is no; 2 error.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -66,14 +66,14 @@ Examples:
 /// Makes the service-account issuer of a Kubernetes cluster trustworthy to the outside world.
 ///
 /// Reads the cluster's public keys, publishes its OIDC discovery document and JWKS where Microsoft
-/// Entra, AWS and Google can read them, keeps them current, and says whether a token would be accepted.
+/// Entra, AWS and Google can read them, keeps them current, and checks whether a token would be accepted.
 #[derive(Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
 
-    /// What is logged to standard error, such as `debug` or `signpost=debug,kube=warn`
+    /// Log filter, such as `debug` or `signpost=debug,kube=warn`; logs go to standard error
     #[arg(
         long,
         value_name = "FILTER",
@@ -84,7 +84,7 @@ struct Arguments {
     )]
     log: Option<String>,
 
-    /// How it is logged: `text` for people or `json`, one object per line
+    /// Log format: `text`, or `json` with one object per line
     #[arg(
         long,
         value_name = "FORMAT",
@@ -100,24 +100,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Publish and serve, for ever; without any flag an issuer of its own that needs no cluster
+    /// Publish and serve continuously; without flags, run a local issuer that needs no cluster
     #[command(after_help = RUN_EXAMPLES)]
     Run(Flags),
-    /// Publish once: fetch, merge, write where it differs, read back
+    /// Publish once: fetch the keys, merge them, write what differs, read it back
     Sync(sync::SyncFlags),
     /// Print the JWKS of a cluster or of key files
     Jwks(jwks::JwksFlags),
-    /// Get a token, for tests, from the embedded issuer or a cluster
+    /// Get a test token from the embedded issuer or a cluster
     Token(token::TokenFlags),
-    /// Say whether a relying party would accept a token, and what Microsoft Entra would answer
+    /// Check whether a relying party would accept a token, and how Microsoft Entra would answer
     Verify(verify::VerifyFlags),
-    /// Show what is known of every key, and adopt strangers
+    /// Show every known key, and adopt unmanaged keys
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
-    /// Show and drive the rotation of the signing keys
+    /// Show and control the rotation of signing keys
     #[command(subcommand)]
     Rotate(rotate::RotateVerb),
-    /// Sign the tokens of a cluster: the external signer of kube-apiserver, on a unix socket
+    /// Sign the tokens of a cluster as the external signer of kube-apiserver, on a unix socket
     Signer(signer::SignerArguments),
     /// Check, show and document the configuration
     #[command(subcommand)]
@@ -316,7 +316,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.shutdown_timeout(UNFINISHED);
     let left = blocking::places();
     if !left.is_empty() {
-        warn!(places = ?left, "files that do not answer were left behind");
+        warn!(places = ?left, "some file system operations did not finish");
     }
     done
 }

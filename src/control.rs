@@ -120,8 +120,8 @@ impl Control {
                         conversations.spawn(async move {
                             match timeout(PATIENCE, converse(stream, answer)).await {
                                 Ok(Ok(())) => {}
-                                Ok(Err(error)) => debug!(%error, "a conversation broke off"),
-                                Err(_) => debug!("a conversation took too long"),
+                                Ok(Err(error)) => debug!(%error, "control connection failed"),
+                                Err(_) => debug!("control connection timed out"),
                             }
                         });
                     }
@@ -147,13 +147,13 @@ where
         match serde_json::from_slice(&line(&mut stream).await?) {
             Ok(request) => answer(request).await,
             Err(error) => Reply::Refused {
-                error: format!("the service does not understand: {error}"),
-                hint: Some("use the same version of signpost".to_owned()),
+                error: format!("the service cannot parse the request: {error}"),
+                hint: Some("use the same version of signpost as the service".to_owned()),
             },
         }
     } else {
-        warn!(uid = peer, "somebody else spoke on the control socket");
-        Reply::Refused { error: format!("user {peer} may not ask"), hint: None }
+        warn!(uid = peer, "unauthorized user on the control socket");
+        Reply::Refused { error: format!("user {peer} is not authorized"), hint: None }
     };
     say(&mut stream, &reply).await
 }
@@ -219,7 +219,7 @@ pub enum ControlError {
     Listen { path: PathBuf, source: io::Error },
     #[error("no service listens on `{path}`", path = path.display())]
     NobodyListens { path: PathBuf },
-    #[error("cannot ask the service on `{path}`", path = path.display())]
+    #[error("cannot connect to the service on `{path}`", path = path.display())]
     Speak { path: PathBuf, source: io::Error },
 }
 
@@ -232,7 +232,7 @@ impl ControlError {
                     .to_owned(),
             ),
             Self::Speak { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("ask as the user that runs the service, or as root".to_owned())
+                Some("run this as the user that runs the service, or as root".to_owned())
             }
             Self::Listen { .. } | Self::Speak { .. } => None,
         }

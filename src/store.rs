@@ -248,7 +248,7 @@ pub enum StoreError {
     Kubernetes { action: &'static str, at: At, source: Box<KubernetesError> },
     #[error("cannot use the ledger {at}")]
     Invalid { at: At, source: InvalidLedger },
-    #[error("the ledger {at} is about issuer `{found}`, expected `{expected}`")]
+    #[error("the ledger {at} belongs to issuer `{found}`, expected `{expected}`")]
     OtherIssuer { at: At, found: Issuer, expected: Issuer },
     #[error("cannot use the ledger {at}")]
     OtherLineage {
@@ -257,7 +257,7 @@ pub enum StoreError {
         witness: At,
         source: Box<Irreconcilable>,
     },
-    #[error("the ledger {at} is damaged or gone")]
+    #[error("the ledger {at} is damaged or missing")]
     NotWhole { at: At },
     #[error("{at} holds `{}` and no `{}`", keys.join("`, `"), config_map::LEDGER)]
     NoLedger { at: At, keys: Vec<String> },
@@ -310,32 +310,33 @@ impl StoreError {
                     .to_owned()
             }
             Self::OtherLineage { witness, .. } => format!(
-                "to go on with what is stored, stop signpost and remove {witness}; to go on with what is known, \
-                 delete what is stored"
+                "to keep the stored ledger, stop signpost and remove {witness}; to keep the known one, \
+                 delete the stored ledger"
             ),
             Self::NotWhole { .. } => "run `signpost sync`, which repairs it, and then this again".to_owned(),
             Self::NoLedger { .. } => {
-                "somebody else's: name another one as `ledger.config_map`, which need not exist".to_owned()
+                "another application uses it: name another one as `ledger.config_map`, which need not \
+                 exist".to_owned()
             }
             Self::Binary { at: At::ConfigMap { namespace, name } } => {
-                format!("see who wrote it: `kubectl get configmap {name} --namespace={namespace} --output=yaml`")
+                format!("check who wrote it: `kubectl get configmap {name} --namespace={namespace} --output=yaml`")
             }
             Self::Immutable { at: At::ConfigMap { namespace, name } } => format!(
-                "make it anew: `kubectl get configmap {name} --namespace={namespace} --output=json | \
+                "recreate it: `kubectl get configmap {name} --namespace={namespace} --output=json | \
                  sed 's/\"immutable\": true/\"immutable\": false/' | kubectl replace --force --filename=-`"
             ),
             Self::TooLarge { .. } => {
-                "keep the ledger in a file: leave `ledger` out of the configuration".to_owned()
+                "keep the ledger in a file: remove `ledger` from the configuration".to_owned()
             }
-            Self::Changed { .. } => "find out who else writes it, and stop that".to_owned(),
+            Self::Changed { .. } => "find out what else writes it, and stop that".to_owned(),
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::TimedOut => {
-                format!("see what `{path}` is mounted from")
+                format!("check what `{path}` is mounted from")
             }
             Self::Io { action: "lock", path, source } if source.kind() == io::ErrorKind::Other => {
-                format!("remove `{path}`: Signpost makes it anew")
+                format!("remove `{path}`: Signpost creates it again")
             }
             Self::Io { action: "lock", source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
-                "find out who holds it, and stop that".to_owned()
+                "find out which process holds it, and stop that".to_owned()
             }
             Self::Io { .. } => {
                 "make the data directory readable and writable for this user, or pass another `--data-dir`"

@@ -92,11 +92,11 @@ impl ControlRegistry {
                         error: error_line(&error),
                         hint: match error {
                             SignError::Refused(SigningRefusal::NotReady | SigningRefusal::NoKey) => {
-                                Some("`signpost rotate status` says what the key waits for".to_owned())
+                                Some("`signpost rotate status` shows what the key is waiting for".to_owned())
                             }
                             SignError::Refused(SigningRefusal::TooLong) => {
                                 let longest = node.settings().max_token_lifetime.as_secs();
-                                Some(format!("ask for {longest} s at most: `--expiration {longest}s`"))
+                                Some(format!("request at most {longest} s: `--expiration {longest}s`"))
                             }
                             _ => None,
                         },
@@ -111,8 +111,12 @@ impl ControlRegistry {
         let open = self.opened().into_iter();
         let mut nodes = open.filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));
         nodes.find_map(|(_, clerks)| clerks.node).ok_or_else(|| RequestRefused {
-            error: "the service does not sign".to_owned(),
-            hint: Some("ask the cluster: `--source kubernetes --service-account NAMESPACE/NAME`".to_owned()),
+            error: "the service has no signer".to_owned(),
+            hint: Some(
+                "request the token from the cluster: `--source kubernetes --service-account \
+                NAMESPACE/NAME`"
+                    .to_owned(),
+            ),
         })
     }
 
@@ -123,7 +127,7 @@ impl ControlRegistry {
             (Some((_, clerks)), None) => Ok(clerks.clone()),
             (Some(_), Some(_)) => Err(RequestRefused {
                 error: format!("the service has {} issuers", open.len()),
-                hint: Some("pass `--issuer` to say which one".to_owned()),
+                hint: Some("pass `--issuer` to select one".to_owned()),
             }),
             (None, _) => {
                 let which = issuer.map(|issuer| format!(" `{issuer}`")).unwrap_or_default();

@@ -180,11 +180,11 @@ fn is_of(token: &UnverifiedToken, keys: &BTreeSet<Kid>) -> bool {
 pub enum EvidenceError {
     #[error(transparent)]
     NoAccount(WorkloadError),
-    #[error("cannot look at the cluster")]
+    #[error("cannot read from the cluster")]
     Cluster(#[source] WorkloadError),
-    #[error("the cluster gave no token")]
+    #[error("the cluster did not issue a token")]
     Token(#[from] ApiServerError),
-    #[error("the cluster gave a token, and shows no keys to compare it with")]
+    #[error("the cluster issued a token, but serves no keys to verify it with")]
     Keys(#[source] ApiServerError),
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -203,7 +203,9 @@ impl RotateError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Refused(reason) => reason.hint().map(ToOwned::to_owned),
-            Self::NotConfigured { .. } => Some("pass the `--config` with which signpost runs".to_owned()),
+            Self::NotConfigured { .. } => {
+                Some("pass the `--config` that the running signpost uses".to_owned())
+            }
         }
     }
 }

@@ -117,7 +117,7 @@ async fn minted(
 /// A kubeconfig user has no service account of their own.
 fn nobody() -> ProbeError {
     ProbeError {
-        error: "this process is no service account of the cluster".to_owned(),
-        hint: Some("name one in `verify.service_account`".to_owned()),
+        error: "this process does not run as a service account of the cluster".to_owned(),
+        hint: Some("set `verify.service_account`".to_owned()),
     }
 }

@@ -182,8 +182,14 @@ fn share_open_files(config: &Config) -> OpenFiles {
     let room = OpenFiles::share(limit, places.sum(), config.max_connections);
     if room.public < config.max_connections {
         let (wanted, connections) = (config.max_connections, room.public);
-        let hint = format!("allow more open files: `ulimit -n {}`", OpenFiles::needed(&room, wanted));
-        warn!(open_files = limit, max_connections = wanted, connections, hint, "too few open files");
+        let hint = format!("raise the limit of open files: `ulimit -n {}`", OpenFiles::needed(&room, wanted));
+        warn!(
+            open_files = limit,
+            max_connections = wanted,
+            connections,
+            hint,
+            "limit of open files is too low"
+        );
     }
     room
 }
@@ -368,7 +374,7 @@ impl Service {
                 // Faults of a file are separated by line breaks.
                 let refused = refused.lines().map(str::trim).collect::<Vec<_>>().join("; ");
                 board.configuration_refused(clock::now(), &refused);
-                error!(error = refused, "configuration refused, the old one goes on");
+                error!(error = refused, "configuration rejected, keeping the previous one");
             }
         }
     }
@@ -404,7 +410,7 @@ impl Service {
         }
         self.route();
         if let Err(error) = self.context.ticks.tidy().await {
-            error!(error = error_line(&error), "schedules not tidied");
+            error!(error = error_line(&error), "cannot remove old schedules");
         }
     }
 
@@ -412,7 +418,7 @@ impl Service {
         self.stop.cancel();
         let drained = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN, drained).await.is_err() {
-            error!("some tasks did not end in time");
+            error!("some tasks did not stop in time");
         }
         Ok(self.context.ticks.clone().stop().await?)
     }

@@ -135,18 +135,18 @@ pub(super) async fn open(
     if signer.socket.is_some() && issuer.max_token_lifetime < DEFAULT_TOKEN {
         warn!(
             max_token_lifetime = ?issuer.max_token_lifetime,
-            "the tokens that pods get by default live 3607 s, and will be cut short"
+            "default pod tokens have a lifetime of 3607 s, which is shortened to `max_token_lifetime`"
         );
     }
     if issuer.max_token_lifetime > ENTRA_LIFE {
         warn!(
             max_token_lifetime = ?issuer.max_token_lifetime,
-            "Microsoft Entra refuses tokens that live for more than 25 hours"
+            "Microsoft Entra refuses tokens with a lifetime of more than 25 hours"
         );
     }
     if !signer.key_type.suits_entra() {
         let key_type = signer.key_type.name();
-        warn!(key_type, "Microsoft Entra refuses every token that such a key signs");
+        warn!(key_type, "Microsoft Entra refuses tokens that are signed with this key type");
     }
     let settings = Settings {
         node: signer.node.clone().map_or_else(host_name, Ok)?,
@@ -172,9 +172,9 @@ pub(super) async fn open(
     for surprise in surprises {
         match surprise {
             RecoveryFinding::Unrecorded { kid } => {
-                warn!(%issuer, node = %name, %kid, "a private key of which nothing is recorded signs no more");
+                warn!(%issuer, node = %name, %kid, "private key is not in the journal and is not used for signing");
             }
-            RecoveryFinding::Lost { kid } => warn!(%issuer, node = %name, %kid, "a private key is gone"),
+            RecoveryFinding::Lost { kid } => warn!(%issuer, node = %name, %kid, "private key is missing"),
         }
     }
     Ok(Arc::new(node))
@@ -253,7 +253,7 @@ impl LocalSigner {
             if let Some((socket, refresh_hint)) = socket
                 && let Err(error) = service::serve(node, refresh_hint, socket, stop).await
             {
-                error!(%issuer, error = error_line(&error), "the socket of the signer is closed");
+                error!(%issuer, error = error_line(&error), "signer socket closed");
             }
         };
         tokio::join!(tending, serving);
@@ -423,21 +423,21 @@ impl Asking {
                 None
             }
             Ok(StoredLedger::Nothing) => {
-                let hint = "start the publisher with this data directory, or give both the same `ledger.config_map`: \
-                            until then neither an order nor a revocation reaches this node";
-                Some(("there is none yet".to_owned(), Some(hint.to_owned()), true))
+                let hint = "start the publisher with this data directory, or set the same \
+                    `ledger.config_map` for both: until then, orders and revocations do not reach this node";
+                Some(("there is no ledger yet".to_owned(), Some(hint.to_owned()), true))
             }
             Ok(StoredLedger::Damaged(error)) => Some((error_line(&error), None, false)),
             Err(error) => Some((error_line(&error), error.hint(), error.is_refusal())),
         };
         match failed {
             Some((error, hint, is_refusal)) if self.trouble.is_lasting_news(&error, is_refusal) => {
-                warn!(error, hint, "cannot read the ledger, and goes on with the orders of before");
+                warn!(error, hint, "cannot read the ledger, keeping the previous orders");
             }
             Some(_) => {}
             None => {
                 if let Some(failures) = self.trouble.over() {
-                    info!(failures, "the ledger is read again");
+                    info!(failures, "the ledger can be read again");
                 }
             }
         }
@@ -492,7 +492,7 @@ fn host_name() -> Result<NodeName, NodeNameUnknown> {
 
 /// The host name is not a valid node name.
 #[derive(Debug, thiserror::Error)]
-#[error("the host name `{name}` is no name of a node")]
+#[error("the host name `{name}` is not a valid node name")]
 pub struct NodeNameUnknown {
     name: String,
 }
@@ -516,7 +516,7 @@ pub enum CannotSign {
     OwnNode { node: NodeName },
     #[error("the announcement is of issuer `{found}`, expected `{expected}`")]
     OtherIssuer { found: Issuer, expected: Issuer },
-    #[error("node `{node}` announces key `{kid}`, which has not signed that")]
+    #[error("node `{node}` announces key `{kid}`, which did not sign the announcement")]
     Unsigned { node: NodeName, kid: Kid },
     #[error("node `{node}` announces no key")]
     NoKeys { node: NodeName },
@@ -536,13 +536,15 @@ impl CannotSign {
             Self::Legacy(error) => error.hint(),
             Self::Name(_) => Some("pass `--node NAME`".to_owned()),
             Self::Trust(error) => error.hint(),
-            Self::OwnNode { .. } => Some("give every signer a name of its own, with `--node`".to_owned()),
-            Self::OtherIssuer { .. } => Some("start both signers with one issuer".to_owned()),
-            Self::Unsigned { .. } => {
-                Some("its private half is gone: take the file anew once its last token is dead".to_owned())
+            Self::OwnNode { .. } => Some("give each signer its own name with `--node`".to_owned()),
+            Self::OtherIssuer { .. } => Some("start both signers with the same issuer".to_owned()),
+            Self::Unsigned { .. } => Some(
+                "its private key is gone: copy the file again once its last token has expired".to_owned(),
+            ),
+            Self::NoKeys { .. } => Some("copy the file from the node again, once it signs".to_owned()),
+            Self::Hangs { keyring, .. } => {
+                Some(format!("check what `{}` is mounted from", keyring.display()))
             }
-            Self::NoKeys { .. } => Some("take the file anew from the node, once it signs".to_owned()),
-            Self::Hangs { keyring, .. } => Some(format!("see what `{}` is mounted from", keyring.display())),
             Self::Serve(_) => None,
         }
     }

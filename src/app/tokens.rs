@@ -51,8 +51,8 @@ pub async fn embedded(data_dir: &Path, wanted: &Wanted) -> Result<Token, TokenEr
         Reply::Token(text) => Ok(Token::new(text)),
         Reply::Refused { error, hint } => Err(TokenError::Refused { error, hint }),
         Reply::Rotation(_) | Reply::Done { .. } => Err(TokenError::Refused {
-            error: "the service answers something else".to_owned(),
-            hint: Some("use the same version of signpost".to_owned()),
+            error: "unexpected answer from the service".to_owned(),
+            hint: Some("use the same version of signpost as the service".to_owned()),
         }),
     }
 }
@@ -125,7 +125,7 @@ pub enum TokenError {
     Control(#[from] ControlError),
     #[error("{error}")]
     Refused { error: String, hint: Option<String> },
-    #[error("the cluster gave no token")]
+    #[error("the cluster did not issue a token")]
     Cluster(#[from] ApiServerError),
 }
 

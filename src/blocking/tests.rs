@@ -54,7 +54,7 @@ fn a_lock_is_made_with_its_mode_and_held_against_others() {
     let held = lock(&path, 0o600, Duration::ZERO).expect("nobody has it");
     assert_eq!(0o600, fs::metadata(&path).expect("it is there").permissions().mode() & 0o777);
     let refused = lock(&path, 0o600, Duration::ZERO).expect_err("it is held");
-    assert_eq!("another process has held it for 0ns", refused.to_string());
+    assert_eq!("locked by another process for 0ns", refused.to_string());
     drop(held);
     lock(&path, 0o600, Duration::ZERO).expect("it is free");
 }

@@ -7,7 +7,7 @@ use crate::config::{Config, Flags, IssuerConfig, schema};
 
 #[derive(Subcommand)]
 pub(super) enum ConfigVerb {
-    /// Check flags, environment and file, and name every fault; nothing is written or asked
+    /// Check flags, environment and file, and report every error; writes nothing and connects nowhere
     #[command(after_help = "\
 Examples:
   signpost config check --config signpost.yaml
@@ -32,16 +32,19 @@ pub(super) fn carry_out(verb: ConfigVerb) -> Result<ExitStatus, Failure> {
         ConfigVerb::Check(flags) => {
             if flags == Flags::default() {
                 return Err(Failure::plain(
-                    "there is nothing to check: neither a file nor a flag is given",
-                    "`signpost config check --config FILE`; `signpost config show` prints what `signpost run` does \
-                     without any",
+                    "nothing to check: no file and no flag is given",
+                    "`signpost config check --config FILE`; `signpost config show` prints the configuration \
+                     of `signpost run` without flags",
                 ));
             }
             let config = load(&flags)?;
             if let Some(issuer) = without_module(&config, cfg!(feature = "pkcs11")) {
                 return Err(Failure::plain(
-                    &format!("{issuer} has its keys in a token, and this program was built without PKCS#11"),
-                    "take a build with the feature `pkcs11`, or leave `signer.pkcs11` away",
+                    &format!(
+                        "{issuer} keeps its keys in a PKCS#11 token, but this program was built without \
+                        PKCS#11"
+                    ),
+                    "use a build with the feature `pkcs11`, or remove `signer.pkcs11`",
                 ));
             }
             let (sources, targets) = config
@@ -54,8 +57,8 @@ pub(super) fn carry_out(verb: ConfigVerb) -> Result<ExitStatus, Failure> {
                 if let Some(key_type) = key_type.filter(|key_type| !key_type.suits_entra()) {
                     let (issuer, name) = (&issuer.issuer, key_type.name());
                     eprint(&format!(
-                        "note: Microsoft Entra refuses every token of {issuer}: key_type is `{name}`; beside RSA keys \
-                         that are public still, such a key breaks python-jose for both"
+                        "note: Microsoft Entra refuses every token of {issuer}: key_type is `{name}`; next \
+                         to RSA keys that are still published, such a key breaks python-jose for both"
                     ));
                 }
             }
@@ -84,8 +87,8 @@ fn elsewhere(issuer: &IssuerConfig) -> Vec<String> {
     let urls = issuer.targets.iter().filter_map(|target| target.public_url.as_ref()).filter(is_elsewhere);
     let note = |url| {
         format!(
-            "note: public_url {url} has another path than {}: relying parties read at the issuer, so what stands \
-             there has to change the path",
+            "note: public_url {url} has a different path than {}: relying parties read at the issuer, so the \
+             server there has to rewrite the path",
             issuer.issuer
         )
     };

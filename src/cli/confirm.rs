@@ -21,12 +21,12 @@ impl Confirm {
             return Ok(true);
         }
         if !io::stdin().is_terminal() {
-            return Err(Failure::plain("nobody is there to be asked", "pass `--yes` if you mean it"));
+            return Err(Failure::plain("confirmation needs a terminal", "pass `--yes` to confirm"));
         }
-        eprint("Type `yes` to go on:");
+        eprint("Type `yes` to continue:");
         let mut answer = String::new();
         let read = io::stdin().read_line(&mut answer);
-        read.map_err(|error| Failure::new(&error, Some("pass `--yes` if you mean it")))?;
+        read.map_err(|error| Failure::new(&error, Some("pass `--yes` to confirm")))?;
         let is_sure = answer.trim() == "yes";
         if !is_sure {
             eprint("nothing was changed");

@@ -29,9 +29,9 @@ Examples:
   signpost jwks --source sa.pub --issuer https://oidc.example.com \\
     --output-dir ./public
 
-Every key is printed, as kube-apiserver serves it: the bytes are the same. What
-`run` and `sync` publish is less by default: `--profile entra` prints that.
-Files with private keys are read for their public half alone.")]
+Prints every key, byte for byte as kube-apiserver serves it. By default, `run` and
+`sync` publish fewer keys: `--profile entra` prints those.
+Of files with private keys, only the public keys are read.")]
 pub(super) struct JwksFlags {
     #[command(flatten)]
     keys: KeyFlags,
@@ -48,7 +48,7 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<ExitStatus, Failure> {
     if flags.output_dir.is_some() && config.issuer.is_none() {
         return Err(Failure::plain(
             "the discovery document needs an issuer",
-            "pass `--issuer URL`, or leave `--output-dir` out to print the JWKS",
+            "pass `--issuer URL`, or omit `--output-dir` to print the JWKS",
         ));
     }
     let keys = block_on(app::keys(config))?;
@@ -61,8 +61,8 @@ pub(super) fn carry_out(flags: &JwksFlags) -> Result<ExitStatus, Failure> {
         let others: Vec<_> =
             others.iter().map(|key| format!("{} ({})", key.kid(), key.algorithm().name())).collect();
         eprint(&format!(
-            "note: profile `entra`, the default of `run` and `sync`, leaves these out: {}\n  hint: pass `--profile`, \
-             `entra` for RS256 keys alone or `all` for every key",
+            "note: profile `entra`, the default of `run` and `sync`, excludes these keys: {}\n  hint: pass \
+             `--profile entra` for RS256 keys only, or `--profile all` for every key",
             others.join(", ")
         ));
     }
@@ -99,7 +99,7 @@ fn write_both(directory: &Path, paths: &Paths, publication: &Publication) -> Res
 
 fn cannot_write(path: &Path, source: io::Error) -> Failure {
     let error = CannotWrite { path: path.to_owned(), source };
-    Failure::new(&error, Some("pass a directory that this user may write as `--output-dir`"))
+    Failure::new(&error, Some("pass a writable directory as `--output-dir`"))
 }
 
 #[derive(Debug, thiserror::Error)]

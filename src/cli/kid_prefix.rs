@@ -31,15 +31,14 @@ pub(super) fn kid<'a>(
     match meant.as_slice() {
         [] => Err(Failure::plain(&format!("kid `{given}` is unknown"), hint)),
         _ if beginning.chars().count() < LEAST => {
-            let text =
-                format!("`{given}` is too short for a kid, expected at least {LEAST} characters of it");
+            let text = format!("`{given}` is too short for a kid, expected at least {LEAST} characters");
             Err(Failure::plain(&text, hint))
         }
         [only] => parsed(only),
         several => {
             let kids: Vec<_> = several.iter().map(|kid| format!("`{}`", printable(kid))).collect();
-            let text = format!("`{given}` is the beginning of {} kids: {}", kids.len(), kids.join(", "));
-            Err(Failure::plain(&text, "give more of it"))
+            let text = format!("`{given}` matches {} kids: {}", kids.len(), kids.join(", "));
+            Err(Failure::plain(&text, "pass more characters of it"))
         }
     }
 }
@@ -75,7 +74,7 @@ mod tests {
         assert_eq!(picked("other-k…").as_deref(), Ok("other-key"), "as it is printed where there is no room");
         assert_eq!(picked("abcd").as_deref(), Ok("abcd"), "a whole one is meant as it is");
         let several = picked("abcd-").expect_err("of two");
-        assert!(several.contains("`abcd-` is the beginning of 2 kids: `abcd-one`, `abcd-two`"), "{several}");
+        assert!(several.contains("`abcd-` matches 2 kids: `abcd-one`, `abcd-two`"), "{several}");
         for (given, why) in [("oth", "too short"), ("", "too short"), ("othr", "is unknown"), ("…", "short")]
         {
             let error = picked(given).expect_err(given);

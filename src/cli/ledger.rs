@@ -19,7 +19,7 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(super) enum LedgerVerb {
-    /// Show every key that was ever seen, and where it stands
+    /// Show every known key and its state
     #[command(after_help = "\
 Examples:
   signpost ledger show
@@ -27,19 +27,19 @@ Examples:
     Show {
         #[command(flatten)]
         which: IssuerSelector,
-        /// How to print it: `text` for people or `json`
+        /// Output format: `text` or `json`
         #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
         output: Output,
     },
-    /// Say that a key which only a target knows, or one that was removed, belongs to the issuer
+    /// Adopt an unmanaged or removed key as a key of the issuer
     ///
-    /// It is then published everywhere, and kept for a full retention even if no source lists it.
+    /// The key is then published everywhere, and kept for a full retention even if no source lists it.
     #[command(after_help = "\
 Example:
   signpost ledger adopt JHJehTTTZlsspKHT-GaJxK7Kd1NQgZJu3fyK6K_QDYU")]
     Adopt {
-        /// The key ID, as `signpost ledger show` prints it, or its first characters, four at least; write `--` before
-        /// one that begins with `-`
+        /// Key ID as printed by `signpost ledger show`, or at least its first four characters; write `--`
+        /// before one that begins with `-`
         #[arg(allow_hyphen_values = true)]
         kid: String,
         #[command(flatten)]
@@ -50,7 +50,7 @@ Example:
 /// Which ledger.
 #[derive(Args)]
 pub(super) struct IssuerSelector {
-    /// Where the ledger or a copy of it lives [default: that of the configuration, else ./signpost-data]
+    /// Directory of the ledger or of a copy of it [default: that of the configuration, else ./signpost-data]
     #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
 
@@ -58,7 +58,7 @@ pub(super) struct IssuerSelector {
     #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
 
-    /// Of this issuer alone
+    /// Only this issuer
     #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", hide_env_values = true)]
     pub(super) issuer: Option<String>,
 }
@@ -107,7 +107,7 @@ impl IssuerSelector {
             let of = self.issuer.as_ref().map(|issuer| format!(" of issuer `{issuer}`")).unwrap_or_default();
             return Err(Failure::plain(
                 &format!("no ledger{of} in `{}`", config.data_dir.display()),
-                "pass the `--data-dir` or `--config` with which signpost runs",
+                "pass the `--data-dir` or `--config` that the running signpost uses",
             ));
         }
         for error in unusable {
@@ -127,13 +127,17 @@ fn show(which: &IssuerSelector, output: Output) -> Result<ExitStatus, Failure> {
 }
 
 fn told(ledger: &Ledger) -> String {
-    let mut text =
-        format!("issuer {}\nlineage {}, change {}\n\n", ledger.issuer(), ledger.lineage(), ledger.sequence());
+    let mut text = format!(
+        "issuer {}\nlineage {}, revision {}\n\n",
+        ledger.issuer(),
+        ledger.lineage(),
+        ledger.sequence()
+    );
     let mut rows = vec![["KID", "ALG", "STATE", "FIRST SEEN", "SHOWN BY"].map(str::to_owned)];
     for (kid, entry) in ledger.entries() {
         let state = match entry.state {
             EntryState::Listed => "listed".to_owned(),
-            EntryState::Missing { since } => format!("missing since {since}"),
+            EntryState::Missing { since } => format!("unlisted since {since}"),
             EntryState::Removed { at } => format!("removed {at}"),
             EntryState::Revoked { at } => format!("revoked {at}"),
         };
@@ -145,7 +149,7 @@ fn told(ledger: &Ledger) -> String {
         let shown: Vec<_> = stranger.shown.keys().cloned().collect();
         let since = stranger.shown.values().min().map(ToString::to_string).unwrap_or_default();
         let algorithm = stranger.jwk.algorithm().name().to_owned();
-        rows.push([kid.to_string(), algorithm, "stranger".to_owned(), since, shown.join(", ")]);
+        rows.push([kid.to_string(), algorithm, "unmanaged".to_owned(), since, shown.join(", ")]);
     }
     text += &table(&rows);
     let mut changes = vec![["CHANGED", "KID", "WHAT"].map(str::to_owned)];
@@ -174,11 +178,11 @@ fn adopt(kid: &str, which: &IssuerSelector) -> Result<ExitStatus, Failure> {
     let [issuer] = issuers.as_slice() else {
         return Err(Failure::plain(
             &format!("kid `{}` is known to {} issuers", printable(kid.as_str()), issuers.len()),
-            "pass `--issuer` to say which one",
+            "pass `--issuer` to select one",
         ));
     };
     block_on(ledgers::adopt(&config, issuer, &kid))
         .map_err(|error| Failure::new(&error, error.hint().as_deref().or(Some(hint))))?;
-    eprint(&format!("adopted {kid} for {issuer}: it is published everywhere with the next pass"));
+    eprint(&format!("adopted {kid} for {issuer}: the next sync publishes it everywhere"));
     Ok(ExitStatus::Success)
 }

@@ -24,7 +24,7 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(super) enum RotateVerb {
-    /// Show where every key stands, what is next and when, and what it waits for
+    /// Show the state of every key, the next switch, and what blocks it
     #[command(after_help = "\
 Examples:
   signpost rotate status
@@ -32,53 +32,54 @@ Examples:
     Status {
         #[command(flatten)]
         which: IssuerSelector,
-        /// How to print it: `text` for people or `json`
+        /// Output format: `text` or `json`
         #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
         output: Output,
     },
-    /// Show what happened to which key, the last first
+    /// Show the history of all keys, newest first
     History {
         #[command(flatten)]
         which: IssuerSelector,
-        /// How to print it: `text` for people or `json`
+        /// Output format: `text` or `json`
         #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
         output: Output,
     },
-    /// Replace the keys that sign, as soon as the next ones are ready
+    /// Replace the signing keys as soon as the next ones are ready
     ///
-    /// Asks for nothing that would have a token refused: who wants a key replaced whatever it costs, revokes it.
+    /// Never causes a token to be refused. To replace a key at any cost, revoke it.
     #[command(after_help = "\
 Examples:
   signpost rotate start
-  signpost rotate start --without az-account   # it is down for good, and nobody reads it")]
+  signpost rotate start --without az-account  # it is down for good and no longer read")]
     Start {
         #[command(flatten)]
         which: IssuerSelector,
-        /// Do not wait for this target to show a key: who reads it alone will refuse tokens
+        /// Do not wait for this target to show a key: relying parties that read only this target will refuse
+        /// tokens
         #[arg(long, value_name = "TARGET")]
         without: Vec<String>,
     },
-    /// Take the last rotation back: the keys before sign again, while every target shows them
+    /// Undo the last rotation: the previous keys sign again, while every target shows them
     ///
-    /// Where a new key is waited for after a revocation, the key that is ready signs instead.
+    /// If a node waits for a new key after a revocation, the key that is ready signs instead.
     Abort {
         #[command(flatten)]
         which: IssuerSelector,
     },
-    /// Say that somebody else may have a private key: it is out at once, and what it signed is refused
+    /// Revoke a compromised key: it is removed at once, and its tokens are refused
     #[command(after_help = "\
 Example:
   signpost rotate revoke JHJehTTTZlsspKHT-GaJxK7Kd1NQgZJu3fyK6K_QDYU --yes")]
     Revoke {
-        /// The key ID, as `signpost rotate status` prints it, or its first characters, four at least; write `--` before
-        /// one that begins with `-`
+        /// Key ID as printed by `signpost rotate status`, or at least its first four characters; write `--`
+        /// before one that begins with `-`
         #[arg(allow_hyphen_values = true)]
         kid: String,
         /// Sign with a key that was never public, as soon as every target shows it
         ///
-        /// For relying parties that drop a key only once they meet a kid that they have never seen: other clusters
-        /// whose kube-apiserver trusts this issuer, Vault, Dex, Argo CD. Whoever has a copy of the JWKS of before, and does
-        /// not look again, refuses the new key's tokens meanwhile: Microsoft Entra perhaps for hours.
+        /// For relying parties that drop a key only when they see an unknown kid: other clusters whose
+        /// kube-apiserver trusts this issuer, Vault, Dex, Argo CD. Relying parties that keep a cached JWKS
+        /// refuse the new key's tokens meanwhile: Microsoft Entra perhaps for hours.
         #[arg(long)]
         sign_with_new_key: bool,
         #[command(flatten)]
@@ -86,7 +87,7 @@ Example:
         #[command(flatten)]
         sure: Confirm,
     },
-    /// Say that a node is gone and signs no more: its keys leave when its last token is dead
+    /// Forget a node that no longer signs: its keys are removed once its last token has expired
     Forget {
         /// The name of the node, as `signpost rotate status` prints it
         node: NodeName,
@@ -106,18 +107,18 @@ pub(super) fn carry_out(verb: RotateVerb) -> Result<ExitStatus, Failure> {
             let bypassed = without.clone();
             let issuer = ask(&which, &RotationCommand::Start { without })?;
             eprint(&format!(
-                "asked for a rotation of {issuer}; `signpost rotate status` says what it waits for"
+                "requested a rotation of {issuer}; `signpost rotate status` shows what it is waiting for"
             ));
             for target in bypassed {
                 eprint(&format!(
-                    "warning: who reads target `{target}` alone may refuse tokens of the next key"
+                    "warning: relying parties that read only target `{target}` may refuse tokens of the next key"
                 ));
             }
             Ok(ExitStatus::Success)
         }
         RotateVerb::Abort { which } => {
             let issuer = ask(&which, &RotationCommand::Abort {})?;
-            eprint(&format!("took the rotation of {issuer} back"));
+            eprint(&format!("undid the rotation of {issuer}"));
             Ok(ExitStatus::Success)
         }
         RotateVerb::Revoke { kid, sign_with_new_key, which, sure } => {
@@ -125,14 +126,16 @@ pub(super) fn carry_out(verb: RotateVerb) -> Result<ExitStatus, Failure> {
         }
         RotateVerb::Forget { node, which, sure } => {
             know_node(&node, &which)?;
-            let warning = format!(
-                "If node {node} still signs, its tokens are refused once `max_token_lifetime` is over."
-            );
+            let warning =
+                format!("If node {node} still signs, its tokens are refused after `max_token_lifetime`.");
             if !sure.is_given(&warning)? {
                 return Ok(ExitStatus::Negative);
             }
             let issuer = ask(&which, &RotationCommand::Forget { node: node.clone() })?;
-            eprint(&format!("forgot node {node} of {issuer}: its keys leave when its last token is dead"));
+            eprint(&format!(
+                "forgot node {node} of {issuer}: its keys are removed once its last token has \
+                expired"
+            ));
             Ok(ExitStatus::Success)
         }
     }
@@ -206,7 +209,7 @@ fn know_node(node: &NodeName, which: &IssuerSelector) -> Result<(), Failure> {
     }
     let known: Vec<_> = known.iter().map(|node| format!("`{node}`")).collect();
     let hint = match known.as_slice() {
-        [] => "no node signs for it".to_owned(),
+        [] => "no node signs for this issuer".to_owned(),
         nodes => format!("it has {}", nodes.join(", ")),
     };
     Err(Failure::plain(&format!("node `{node}` is unknown"), &hint))
@@ -221,7 +224,7 @@ fn reports(which: &IssuerSelector) -> Result<Vec<RotationStatus>, Failure> {
         Ok(reply) => Err(refused(reply)),
         Err(ControlError::NobodyListens { .. }) => {
             let (_, known) = which.ledgers()?;
-            eprint("note: no service runs here; this is what the ledger says");
+            eprint("note: no service is running here; this is the state in the ledger");
             let mut reports = Vec::new();
             for ledger in &known {
                 let issuer = ledger.issuer();
@@ -230,8 +233,8 @@ fn reports(which: &IssuerSelector) -> Result<Vec<RotationStatus>, Failure> {
                     ledgers::rotation(ledger, configured)
                 } else {
                     eprint(&format!(
-                        "note: issuer {issuer} is not in the configuration: waits are the default ones, and targets \
-                         those that show its keys; pass the `--config` with which signpost runs"
+                        "note: issuer {issuer} is not in the configuration: using default times, and the \
+                         targets that show its keys; pass the `--config` that the running signpost uses"
                     ));
                     ledgers::unconfigured_rotation(ledger, &which.defaults(issuer)?)
                 });
@@ -265,7 +268,7 @@ fn only_issuer(which: &IssuerSelector, config: &Config) -> Result<Issuer, Failur
         [ledger] => Ok(ledger.issuer().clone()),
         _ => Err(Failure::plain(
             &format!("`{}` has {} issuers", config.data_dir.display(), ledgers.len()),
-            "pass `--issuer` to say which one",
+            "pass `--issuer` to select one",
         )),
     }
 }
@@ -273,8 +276,9 @@ fn only_issuer(which: &IssuerSelector, config: &Config) -> Result<Issuer, Failur
 fn refused(reply: Reply) -> Failure {
     match reply {
         Reply::Refused { error, hint } => Failure::plain(&error, hint.as_deref().unwrap_or("see its log")),
-        Reply::Rotation(_) | Reply::Done { .. } | Reply::Token(_) => {
-            Failure::plain("the service answers something else", "use the same version of signpost")
-        }
+        Reply::Rotation(_) | Reply::Done { .. } | Reply::Token(_) => Failure::plain(
+            "unexpected answer from the service",
+            "use the same version of signpost as the service",
+        ),
     }
 }

@@ -53,7 +53,8 @@ impl FirstLook {
         };
         let [listen, admin] = app::free_addresses(self.addresses);
         Some(format!(
-            "stop it, or start this one beside it: `{} run --listen {listen} --admin-listen {admin} --data-dir {}`",
+            "stop it, or start this one next to it: `{} run --listen {listen} --admin-listen {admin} \
+             --data-dir {}`",
             program(),
             data_dir.display()
         ))

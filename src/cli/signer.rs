@@ -44,37 +44,37 @@ pub(super) struct SignerArguments {
 
 #[derive(Subcommand)]
 enum SignerVerb {
-    /// Say whether an API server fits its signer, before it exits over what does not
+    /// Check the flags of an API server against its signer, before it exits because of a mismatch
     Check(CheckFlags),
-    /// Take over a key that has signed until now, such as kubeadm's sa.key: it goes on until it is rotated away
+    /// Import an existing signing key, such as kubeadm's sa.key: it signs until it is rotated out
     #[command(after_help = "\
 Example:
   signpost signer import /etc/kubernetes/pki/sa.key \\
     --issuer https://oidc.example.com
 
-The file stays as it is: remove it once no API server uses it any more.")]
+The file is not changed: remove it once no API server uses it.")]
     Import(ImportFlags),
-    /// Trust a node: this node's API server accepts its tokens, and those of every node that it has admitted itself
+    /// Trust a node: this node's API server accepts its tokens, and those of every node that it has admitted
     #[command(after_help = "\
-Example, on a node that signs, with what the new node says of itself:
+Example, on a node that signs, with the announcement of the new node:
   signpost signer admit cp-2.json --config /etc/signpost/signpost.yaml
 
-The new node says it in announcements/NODE.json of its data directory. Carry the
-file over as you would a CA certificate, and admit this node there as well. A
-signer that runs notices within a second.")]
+The new node writes it to announcements/NODE.json in its data directory. Copy the
+file with the care of a CA certificate, and admit this node there as well. A running
+signer picks it up within a second.")]
     Admit(AdmitFlags),
-    /// Trust a node no more, nor those that only it has admitted
+    /// Stop trusting a node, and the nodes that only it has admitted
     #[command(after_help = "\
 Example:
   signpost signer expel cp-2 --config /etc/signpost/signpost.yaml
 
-`signpost rotate forget NODE` tells the publisher that the node is gone.")]
+`signpost rotate forget NODE` removes the node from the publisher.")]
     Expel(ExpelFlags),
 }
 
 #[derive(Args)]
 struct AdmitFlags {
-    /// What the node announces, in a file
+    /// File with the announcement of the node
     file: PathBuf,
 
     #[command(flatten)]
@@ -96,7 +96,7 @@ struct ExpelFlags {
 
 #[derive(Args)]
 struct ImportFlags {
-    /// The private key: RSA or P-256, PEM, readable by its owner alone
+    /// The private key: RSA or P-256, PEM, readable only by its owner
     file: PathBuf,
 
     #[command(flatten)]
@@ -112,7 +112,7 @@ struct CheckFlags {
     #[arg(long, value_name = "FILE")]
     apiserver_manifest: PathBuf,
 
-    /// How it is printed: `text` or `json`
+    /// Output format: `text` or `json`
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     output: Output,
 }
@@ -149,7 +149,11 @@ fn load(flags: &SignerFlags) -> Result<NodeConfig, Failure> {
 
 fn with_socket(config: NodeConfig) -> Result<NodeConfig, Failure> {
     let hint = "pass `--socket`, such as `--socket /run/signpost/signer.sock`";
-    if config.signer.socket.is_some() { Ok(config) } else { Err(Failure::plain("there is no socket", hint)) }
+    if config.signer.socket.is_some() {
+        Ok(config)
+    } else {
+        Err(Failure::plain("no socket is configured", hint))
+    }
 }
 
 fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<ExitStatus, Failure> {
@@ -157,8 +161,8 @@ fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<ExitSta
     eprint(&format!("key {} signs from now on", imported.kid));
     if imported.others > 0 {
         eprint(&format!(
-            "warning: {} further keys in {file} were not taken over: name the file in `signer.additional_verification_keys`, so that tokens \
-             of theirs go on",
+            "warning: {} more keys in {file} were not imported: add the file to \
+             `signer.additional_verification_keys` to keep their tokens valid",
             imported.others,
             file = file.display()
         ));
@@ -167,7 +171,7 @@ fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<ExitSta
 }
 
 fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<ExitStatus, Failure> {
-    let hint = "name the announcement of the other node: announcements/NODE.json in its data directory";
+    let hint = "pass the announcement of the other node: announcements/NODE.json in its data directory";
     let config = load(flags)?;
     let posted = SignedAnnouncement::read(&read_file(file, hint)?)
         .map_err(|error| Failure::new(&error, Some(hint)))?;
@@ -176,7 +180,8 @@ fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Exit
     let kids: Vec<_> = announcement.keys().keys().map(Kid::to_string).collect();
     let node = announcement.node();
     let warning = format!(
-        "node {node} signs with one of\n  {kids}\nWhoever has such a private key is cluster-admin here. Compare them \
+        "node {node} signs with one of\n  {kids}\nThe holder of such a private key is cluster-admin here. \
+         Compare them \
          with `announcements/{node}.json` on that node.",
         kids = kids.join("\n  ")
     );
@@ -191,7 +196,7 @@ fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Exit
 fn carry_out_expel(ExpelFlags { other: node, flags }: &ExpelFlags) -> Result<ExitStatus, Failure> {
     let was_admitted = signer::expel(&load(flags)?, node).map_err(AppError::from)?;
     if was_admitted {
-        eprint(&format!("node {node} is not trusted by the operator's word any more"));
+        eprint(&format!("node {node} is no longer admitted here"));
         Ok(ExitStatus::Success)
     } else {
         eprint(&format!("node {node} was not admitted here"));
@@ -200,7 +205,7 @@ fn carry_out_expel(ExpelFlags { other: node, flags }: &ExpelFlags) -> Result<Exi
 }
 
 fn carry_out_check(flags: &CheckFlags) -> Result<ExitStatus, Failure> {
-    let hint = "name the manifest of kube-apiserver, or a file with its command line";
+    let hint = "pass the manifest of kube-apiserver, or a file with its command line";
     let config = with_socket(load(&flags.flags)?)?;
     let bytes = read_file(&flags.apiserver_manifest, hint)?;
     let launch = ApiServerConfig::parse(&String::from_utf8_lossy(&bytes));

@@ -32,21 +32,21 @@ Examples:
     --source kubernetes:kind-kind --target 'az://account/$web'
   signpost sync --config signpost.yaml --output json | jq '.issuers[].targets[]'
 
-Exit codes: 0 every target is true; 1 only with `--dry-run`, something would be
+Exit codes: 0 every target is in sync; 1 only with `--dry-run`, something would be
 written; 2 a source or target failed, after the others were done.")]
 pub(super) struct SyncFlags {
     #[command(flatten)]
     flags: Flags,
 
-    /// Print what would be written and write nothing; exit code 1 if there is something
+    /// Print what would be written, without writing it; exit code 1 if anything differs
     #[arg(long, conflicts_with = "adopt")]
     dry_run: bool,
 
-    /// Take over targets that another ledger owns, with the keys that only they know
+    /// Take over targets that belong to another ledger, with their unmanaged keys
     #[arg(long)]
     adopt: bool,
 
-    /// How to print the result: `text` for people or `json`
+    /// Output format: `text` or `json`
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     output: Output,
 }
@@ -55,8 +55,8 @@ pub(super) fn carry_out(flags: &SyncFlags) -> Result<ExitStatus, Failure> {
     let config = load(&flags.flags)?;
     if flags.adopt && flags.flags.keys.config.is_none() && flags.flags.keys.issuer.is_none() {
         return Err(Failure::plain(
-            "`--adopt` takes targets over for an issuer, and none is given",
-            "pass the flags with which Signpost publishes: `--config FILE`, or `--issuer URL` and the others",
+            "`--adopt` needs an issuer to take targets over for",
+            "pass the flags that Signpost publishes with: `--config FILE`, or `--issuer URL` and the others",
         ));
     }
     if config.issuers.iter().all(IssuerConfig::has_no_target) {
@@ -124,7 +124,7 @@ fn pass_rows(pass: &SyncReport) -> Vec<[String; 3]> {
 }
 
 fn target_row<T>(target: &TargetOutcome<T>, what: String) -> [String; 3] {
-    let what = if target.gates { what } else { format!("{what} (gates no switch)") };
+    let what = if target.gates { what } else { format!("{what} (rotation does not wait for it)") };
     ["target".to_owned(), target.name.clone(), what]
 }
 
@@ -139,8 +139,8 @@ fn describe(placed: &SyncResult) -> String {
     }
     match placed.unmanaged_keys.len() {
         0 => {}
-        1 => what += ", 1 key that only it knows (see `signpost ledger show`)",
-        count => what += &format!(", {count} keys that only it knows (see `signpost ledger show`)"),
+        1 => what += ", 1 unmanaged key (see `signpost ledger show`)",
+        count => what += &format!(", {count} unmanaged keys (see `signpost ledger show`)"),
     }
     if placed.public == PublicView::Stale {
         what += ", its public URL still shows an older publication";
@@ -166,8 +166,7 @@ fn plan_rows(plan: &Plan) -> Vec<[String; 3]> {
 /// One line per added, removed or unmanaged key.
 fn changes(difference: &Difference) -> Vec<String> {
     let moved = difference.moved_from.iter().map(|uri| format!("the JWKS moves here from `{uri}`"));
-    let kept =
-        difference.strangers.iter().map(|kid| format!("= {kid} (only this target knows it, and it stays)"));
+    let kept = difference.strangers.iter().map(|kid| format!("= {kid} (unmanaged, kept)"));
     let added = difference.added.iter().map(|kid| format!("+ {kid}"));
     let removed = difference.removed.iter().map(|kid| format!("- {kid}"));
     moved.chain(kept).chain(added).chain(removed).collect()
@@ -209,7 +208,10 @@ fn tell_failures<T>(
     for conflict in &concerns.conflicts {
         tell(
             conflict,
-            Some("find out which of the two lies; its keys are not taken until it stops".to_owned()),
+            Some(
+                "find out which of the two sources is wrong; its keys are ignored until it is fixed"
+                    .to_owned(),
+            ),
         );
     }
     let nothing = concerns.nothing_to_publish.as_ref();
@@ -224,14 +226,14 @@ fn tell_failures<T>(
         }
     }
     if let Some(breaks) = concerns.breaks {
-        eprint(&format!("warning: {breaks}\n  hint: profile `entra` publishes RS256 keys alone"));
+        eprint(&format!("warning: {breaks}\n  hint: profile `entra` publishes only RS256 keys"));
     }
     if let Some(alarm) = &concerns.ledger {
         eprint(&as_typed(&format!("warning: {alarm}\n  hint: see `signpost ledger show`")));
     }
     for kid in concerns.refused.keys() {
         let hint = as_typed("see `signpost ledger show`");
-        eprint(&format!("warning: key `{kid}` is listed and not published\n  hint: {hint}"));
+        eprint(&format!("warning: key `{kid}` is listed but not published\n  hint: {hint}"));
     }
     failed
 }

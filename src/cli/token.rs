@@ -23,19 +23,19 @@ Examples:
   signpost token --source kubernetes:kind-kind \\
     --service-account default/default --expiration 10m")]
 pub(super) struct TokenFlags {
-    /// For whom the token is; may be given several times
+    /// Audience of the token; repeatable
     #[arg(long = "audience", value_name = "A", default_value = EXCHANGE_AUDIENCE)]
     audiences: Vec<String>,
 
-    /// How long it lives, such as `10m` [default: 30s embedded, what the cluster likes otherwise]
+    /// Lifetime of the token, such as `10m` [default: 30s embedded, else chosen by the cluster]
     #[arg(long, value_name = "D", value_parser = lifetime)]
     expiration: Option<Duration>,
 
-    /// Whose token it is; with a cluster it must exist [default: demo/demo embedded]
+    /// Service account of the token; must exist in a cluster [default: demo/demo embedded]
     #[arg(long, value_name = "NS/NAME")]
     service_account: Option<ServiceAccount>,
 
-    /// Where the embedded signer lives
+    /// Data directory of the embedded signer
     #[arg(
         long,
         value_name = "DIR",
@@ -45,7 +45,7 @@ pub(super) struct TokenFlags {
     )]
     data_dir: PathBuf,
 
-    /// Who signs: `embedded`, `kubernetes` or `kubernetes:CONTEXT` [default: embedded if there is one]
+    /// Issuer of the token: `embedded`, `kubernetes` or `kubernetes:CONTEXT` [default: embedded if there is one]
     #[arg(long, value_name = "SRC")]
     source: Option<String>,
 }
@@ -79,7 +79,7 @@ pub(super) fn carry_out(flags: &TokenFlags) -> Result<ExitStatus, Failure> {
                 &format!(
                     "unknown source `{other}`, expected `embedded`, `kubernetes` or `kubernetes:CONTEXT`"
                 ),
-                "leave `--source` out to use the embedded signer if there is one",
+                "omit `--source` to use the embedded signer if there is one",
             ));
         }
     };

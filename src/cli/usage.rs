@@ -65,7 +65,7 @@ pub(super) fn explain(
         },
         _ => return None,
     };
-    Some((message, format!("`{path} --help` lists what it takes")))
+    Some((message, format!("`{path} --help` lists its flags and arguments")))
 }
 
 /// The requested log format, as far as an invalid command line tells.

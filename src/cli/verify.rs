@@ -44,14 +44,15 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
     let sources = flags.sources(&expected)?;
     if sources.is_empty() && expected.issuer.is_none() {
         return Err(Failure::plain(
-            "there is nothing to judge: no token, no issuer, no service account",
+            "nothing to verify: no token, no issuer, no service account",
             "pass `--token FILE`, `--issuer URL` or `--service-account NAMESPACE/NAME`",
         ));
     }
     if sources.token.is_none() && sources.cluster.is_none() && flags.speaks_of_a_token() {
         return Err(Failure::plain(
             "there is no token to compare with `--subject`, `--audience` or `--credentials`",
-            "pass `--token FILE` or `--service-account NAMESPACE/NAME`; `--issuer URL` alone judges the documents",
+            "pass `--token FILE` or `--service-account NAMESPACE/NAME`; `--issuer URL` alone verifies only \
+             the documents",
         ));
     }
     let attempt = async || {
@@ -66,7 +67,7 @@ pub(super) fn carry_out(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
         |judged, left| {
             let waited_for = text::waited_for(judged);
             if told.as_ref() != Some(&waited_for) {
-                eprint(&format!("waiting, for {} at most: {waited_for}", text::patience(left)));
+                eprint(&format!("waiting for at most {}: {waited_for}", text::patience(left)));
                 told = Some(waited_for);
             }
         },
@@ -190,7 +191,7 @@ fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
     if matches!(redact_tokens(&path.to_string_lossy()), Cow::Owned(_)) {
         return Err(Failure::plain(
             "`--token` is a token itself, expected a file",
-            "pipe it into `--token -`: everybody on this machine can see what stands in arguments",
+            "pipe it into `--token -`: every user of this machine can see arguments",
         ));
     }
     let is_piped = path.as_os_str() == "-";
@@ -209,7 +210,7 @@ fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
         };
         return Err(Failure::plain(
             &text,
-            "look at what was to write it: `signpost token` prints one or says why not",
+            "check the command that should have written it: `signpost token` prints a token or an error",
         ));
     }
     let text = in_utf8(&bytes);
@@ -228,18 +229,18 @@ fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
 }
 
 fn exhibit(path: &Path) -> Result<DocumentEvidence, Failure> {
-    let bytes = read_file(path, "name a readable file, or leave it out to ask the issuer")?;
+    let bytes = read_file(path, "name a readable file, or omit it to read from the issuer")?;
     Ok(DocumentEvidence::File { path: path.display().to_string(), bytes })
 }
 
 fn read_credentials(path: &Path) -> Result<Vec<verification::Credential>, Failure> {
-    let hint = "write what `az identity federated-credential list` or Microsoft Graph answers into it";
+    let hint = "write the output of `az identity federated-credential list` or Microsoft Graph into it";
     let bytes = read_file(path, hint)?;
     verification::credentials(&bytes).map_err(|error| cannot_use(path, error, hint))
 }
 
 fn read_ledger(path: &Path) -> Result<Ledger, Failure> {
-    let hint = "name the ledger of a running Signpost, as its `ledger` has it";
+    let hint = "name the ledger file of a running Signpost";
     Ledger::parse(&read_file(path, hint)?).map_err(|error| cannot_use(path, error, hint))
 }
 

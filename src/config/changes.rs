@@ -29,7 +29,7 @@ impl Config {
             if now != wanted {
                 problems.push(Problem {
                     path: key.to_owned(),
-                    message: format!("is `{wanted}`, expected `{now}` as long as the process runs"),
+                    message: format!("is `{wanted}`, expected `{now}` while the process runs"),
                     hint: Some("restart signpost to change it".to_owned()),
                 });
             }

@@ -64,7 +64,7 @@ pub(super) fn keys_config(
         let issuers = At { node: tree.get("issuers")?, path: "issuers".to_owned() };
         let fault =
             Fault::new(format!("has {} issuers, expected one to print the keys of", root.issuers.len()));
-        issuers.refuse(fault.hint("name the sources with `--source` and leave the file away"), problems);
+        issuers.refuse(fault.hint("pass the sources with `--source`, without the file"), problems);
     }
     let issuer = root.issuers.pop()?;
     Some(KeysConfig {
@@ -257,7 +257,7 @@ fn read_issuer(
     {
         let fault =
             Fault::new(format!("`{issuer}` has scheme `http`, expected `https`: the listener speaks TLS"));
-        mapping.refuse("issuer", fault.hint("correct it, or leave `tls` away"), problems);
+        mapping.refuse("issuer", fault.hint("correct it, or remove `tls`"), problems);
     }
     let jwks_uri = jwks_uri::read(mapping, issuer.as_ref(), known, problems);
     let profile = mapping.choice("profile", problems, &Profile::ALL, Profile::name);

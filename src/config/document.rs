@@ -126,7 +126,7 @@ fn explain(error: &Error) -> (String, Option<&'static str>) {
             (format!("key `{key}` is written twice, expected once"), None)
         }
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
-            (format!("values stand in one another too deeply, expected at most {MAX_DEPTH} levels"), None)
+            (format!("values are nested too deeply, expected at most {MAX_DEPTH} levels"), None)
         }
         Error::UnknownAnchor { .. } => (
             "a text that begins with `*` is not in quotes".to_owned(),

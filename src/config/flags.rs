@@ -10,21 +10,21 @@ const PUBLISHING: &str = "Publishing";
 /// Flags of every verb that reads keys.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyFlags {
-    /// Configuration file, YAML; `signpost config schema` documents it. Flags go before it
+    /// Configuration file, YAML; `signpost config schema` documents it. Flags override it
     #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG", hide_env_values = true, help_heading = KEYS)]
     pub config: Option<PathBuf>,
 
-    /// The issuer exactly as it stands in tokens as `iss`
+    /// The issuer, exactly as in the `iss` claim of tokens
     ///
-    /// With neither an issuer nor a source nor a file, Signpost signs by itself, as `http://LISTEN`.
+    /// Without an issuer, a source and a file, Signpost signs by itself as `http://LISTEN`.
     #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", hide_env_values = true, help_heading = KEYS)]
     pub issuer: Option<String>,
 
     /// Where keys come from: `kubernetes`, `kubernetes:CONTEXT`, `url:URL`, a file, directory or glob, or
     /// `embedded`
     ///
-    /// May be given several times, or with commas between: the union of all is published. In place of
-    /// the sources of the file.
+    /// Repeatable, or separated by commas: the union of all sources is published. Replaces the sources of the
+    /// file.
     #[arg(
         long = "source",
         value_name = "SRC",
@@ -34,11 +34,12 @@ pub struct KeyFlags {
     )]
     pub sources: Vec<String>,
 
-    /// Which keys: `entra`, RS256 alone as Microsoft Entra reads them, or `all` [default: entra; `jwks` prints all]
+    /// Keys to publish: `entra` for RS256 only, as Microsoft Entra reads them, or `all` [default: entra; `jwks`
+    /// prints all]
     #[arg(long, value_name = "entra|all", env = "SIGNPOST_PROFILE", hide_env_values = true, help_heading = KEYS)]
     pub profile: Option<String>,
 
-    /// Where the ledger and the embedded keyring live
+    /// Directory of the ledger and the embedded keyring
     ///
     /// `/var/lib/signpost` with a configuration file, else `./signpost-data`.
     #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", hide_env_values = true, help_heading = KEYS)]
@@ -53,7 +54,7 @@ pub struct Flags {
 
     /// Where to publish: `az://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or a directory
     ///
-    /// May be given several times, or with commas between. In place of the targets of the file.
+    /// Repeatable, or separated by commas. Replaces the targets of the file.
     #[arg(
         long = "target",
         value_name = "URL",
@@ -63,17 +64,17 @@ pub struct Flags {
     )]
     pub targets: Vec<String>,
 
-    /// Where relying parties read the documents
+    /// Address that serves the documents to relying parties
     ///
     /// `0.0.0.0:8080` with a configuration file, an issuer or a source, else `127.0.0.1:8080`.
     #[arg(long, value_name = "ADDR", env = "SIGNPOST_LISTEN", hide_env_values = true, help_heading = PUBLISHING)]
     pub listen: Option<String>,
 
-    /// Where operators read health, metrics and status [default: 127.0.0.1:9090]
+    /// Address that serves health, metrics and status to operators [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR", env = "SIGNPOST_ADMIN_LISTEN", hide_env_values = true, help_heading = PUBLISHING)]
     pub admin_listen: Option<String>,
 
-    /// Serve over TLS: the server's certificate and its chain, PEM; read again when it changes
+    /// Serve over TLS: the server's certificate and its chain, PEM; reloaded when it changes
     #[arg(long, value_name = "FILE", env = "SIGNPOST_TLS_CERTIFICATE", hide_env_values = true, help_heading = PUBLISHING)]
     pub tls_certificate: Option<PathBuf>,
 
@@ -81,7 +82,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", env = "SIGNPOST_TLS_PRIVATE_KEY", hide_env_values = true, help_heading = PUBLISHING)]
     pub tls_private_key: Option<PathBuf>,
 
-    /// Tell of changes and failures as Kubernetes Events about this pod, `NAMESPACE/NAME`
+    /// Report changes and failures as Kubernetes Events about this pod, `NAMESPACE/NAME`
     #[arg(long, value_name = "POD", env = "SIGNPOST_EVENTS_POD", hide_env_values = true, help_heading = PUBLISHING)]
     pub events_pod: Option<String>,
 
@@ -89,7 +90,7 @@ pub struct Flags {
     #[arg(long, value_name = "UID", env = "SIGNPOST_EVENTS_POD_UID", hide_env_values = true, help_heading = PUBLISHING)]
     pub events_pod_uid: Option<String>,
 
-    /// When all targets are checked and repaired: cron, five fields, UTC [default: */5 * * * *]
+    /// Schedule to check and repair all targets: cron, five fields, UTC [default: */5 * * * *]
     #[arg(long, value_name = "CRON", env = "SIGNPOST_SCHEDULE", hide_env_values = true, help_heading = PUBLISHING)]
     pub schedule: Option<String>,
 }
@@ -97,25 +98,25 @@ pub struct Flags {
 /// Flags of a node that signs.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignerFlags {
-    /// Configuration file, YAML; `signpost config schema` documents it. Flags go before it
+    /// Configuration file, YAML; `signpost config schema` documents it. Flags override it
     #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 
-    /// The issuer exactly as it stands in tokens as `iss`
+    /// The issuer, exactly as in the `iss` claim of tokens
     #[arg(long, value_name = "URL", env = "SIGNPOST_ISSUER", hide_env_values = true)]
     pub issuer: Option<String>,
 
-    /// Where kube-apiserver finds the signer: an absolute path, or `@NAME`
+    /// Socket for kube-apiserver: an absolute path, or `@NAME`
     ///
     /// As in its flag `--service-account-signing-endpoint`.
     #[arg(long, value_name = "PATH|@NAME", env = "SIGNPOST_SOCKET", hide_env_values = true)]
     pub socket: Option<String>,
 
-    /// Name of this machine among those that sign [default: the host name]
+    /// Name of this node [default: the host name]
     #[arg(long, value_name = "NAME", env = "SIGNPOST_NODE", hide_env_values = true)]
     pub node: Option<String>,
 
-    /// Where the keyring lives
+    /// Directory of the keyring
     ///
     /// `/var/lib/signpost` with a configuration file, else `./signpost-data`.
     #[arg(long, value_name = "DIR", env = "SIGNPOST_DATA_DIR", hide_env_values = true)]

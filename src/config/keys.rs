@@ -150,6 +150,6 @@ const CONTEXT: Key = Key {
     kind: Kind::Text,
     need: Requirement::Optional,
     flag: None,
-    doc: "The context of `kubeconfig`, or of the user's own kubeconfig, unless it is the current one.",
+    doc: "The context of `kubeconfig`, or of the user's own kubeconfig, the current one by default.",
     example: "kind-kind",
 };

@@ -90,8 +90,8 @@ fn the_issuer<'a>(flags: &Flags, root: &'a mut Node, problems: &mut Problems) ->
         Some(Value::List(issuers)) if issuers.len() > 1 => {
             for flag in given {
                 let count = issuers.len();
-                let fault = Fault::new(format!("speaks of one issuer, and the file has {count}"));
-                problems.add(Origin::Flag(flag), flag, fault.hint("write it into the file"));
+                let fault = Fault::new(format!("applies to one issuer, but the file has {count}"));
+                problems.add(Origin::Flag(flag), flag, fault.hint("set it in the file"));
             }
             None
         }

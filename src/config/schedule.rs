@@ -64,7 +64,7 @@ pub(super) fn calendar(text: &str, clocks: &str, now: Timestamp) -> Result<Calen
     }
     let parsed = Calendar::parse(&format!("{minute} {hour} {day} {month} {weekday}"));
     parsed.filter(|calendar| calendar.first_after(now).is_some()).ok_or_else(|| {
-        Fault::new(format!("`{text}` never comes to pass"))
+        Fault::new(format!("`{text}` never occurs"))
             .hint("no month has that day; where day and weekday are given, both must match")
     })
 }

@@ -70,7 +70,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
         Ok(path)
     } else {
         Err(Fault::new(format!("`{text}` is relative, expected an absolute path"))
-            .hint("a file means the same wherever Signpost is started; flags may be relative"))
+            .hint("a file must not depend on the working directory; flags may be relative"))
     }
 }
 
@@ -91,7 +91,7 @@ pub(super) fn web_url(text: &str, web: Web) -> Result<Url, Fault> {
         ("https", _) | ("http", Web::Any) => Ok(url),
         ("http", Web::Secure) if is_loopback(&url) => Ok(url),
         ("http", Web::Secure) => Err(Fault::new(format!(
-            "`{text}` has scheme `http`, expected `https` (`http` is for loopback hosts alone)"
+            "`{text}` has scheme `http`, expected `https` (`http` is only for loopback hosts)"
         ))),
         (scheme, _) => Err(Fault::new(format!("`{text}` has scheme `{scheme}`, expected `https`"))),
     }

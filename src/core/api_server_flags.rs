@@ -189,7 +189,7 @@ fn endpoint(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
         None => wrong("endpoint", format!("--{ENDPOINT} is missing"), fix),
         Some(given) if given.starts_with("unix:") => wrong(
             "endpoint",
-            format!("`{given}` has a scheme, which would be taken for a part of the path"),
+            format!("`{given}` has a scheme, which would be read as a part of the path"),
             fix,
         ),
         // The path in a pod may differ from the path on the host.
@@ -215,15 +215,15 @@ fn key_files(launch: &ApiServerConfig, _: &Signer<'_>) -> Finding {
         .map(|flag| format!("--{flag}"))
         .collect();
     if given.is_empty() {
-        return fits("key files", "no key file beside the signer");
+        return fits("key files", "no key file next to the signer");
     }
-    let observed = format!("{} beside --{ENDPOINT}: kube-apiserver exits", given.join(" and "));
+    let observed = format!("{} together with --{ENDPOINT}: kube-apiserver exits", given.join(" and "));
     wrong(
         "key files",
         observed,
-        "take the private key over first (`signpost signer import`) or name the public one in `signer.additional_verification_keys`, so \
-         that old tokens go on; then remove the flags, which kubeadm writes anew unless it is given a patch \
-         (docs/rotation.md)",
+        "import the private key first (`signpost signer import`) or add the public one to \
+         `signer.additional_verification_keys`, to keep old tokens valid; then remove the flags, which \
+         kubeadm writes again unless it has a patch (docs/rotation.md)",
     )
 }
 
@@ -233,7 +233,8 @@ fn issuer(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
         None => wrong("issuer", format!("--{ISSUER} is missing"), fix),
         Some(first) if first == signer.issuer.as_str() => fits("issuer", format!("`{first}`")),
         Some(first) => {
-            wrong("issuer", format!("tokens say `{first}`, keys are published for `{}`", signer.issuer), fix)
+            let seen = format!("tokens have issuer `{first}`, keys are published for `{}`", signer.issuer);
+            wrong("issuer", seen, fix)
         }
     }
 }
@@ -242,15 +243,15 @@ fn lifetime(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let ours = signer.max_token_lifetime;
     let Some(text) = launch.last(LIFETIME) else {
         let observed = format!("that of the signer, {} s", ours.as_secs());
-        let otherwise = "if tokens that live longer were given before: take their key over (`signer import`) while \
-                         `max_token_lifetime` is as long as the longest of them, or its public half is withdrawn too \
-                         early";
+        let otherwise = "if tokens with a longer lifetime were issued before: import their key (`signer \
+            import`) while `max_token_lifetime` is as long as the longest of them, or its public key is \
+            removed too early";
         return fits_unless("lifetime", observed, otherwise);
     };
     let about = "lifetime";
     let Some(given) = text.parse::<SignedDuration>().ok().and_then(|given| Duration::try_from(given).ok())
     else {
-        return wrong(about, format!("--{LIFETIME}=`{text}` is no duration"), "write it as `24h`");
+        return wrong(about, format!("--{LIFETIME}=`{text}` is not a duration"), "write it as `24h`");
     };
     if given.is_zero() {
         fits(about, format!("that of the signer, {} s", ours.as_secs()))
@@ -279,7 +280,10 @@ fn audiences(launch: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     let set = format!("set `signer.api_audiences: [{}]`", list(accepted.iter().collect()).replace('`', "\""));
     let more = list(signer.api_audiences.difference(&accepted).collect());
     if !more.is_empty() {
-        let observed = format!("{more} is not of the API server: its tokens would not wait for a ready key");
+        let observed = format!(
+            "{more} is not an audience of the API server: its tokens would not wait for a \
+            ready key"
+        );
         return wrong("audiences", observed, set);
     }
     let fewer = list(accepted.difference(signer.api_audiences).collect());
@@ -296,10 +300,10 @@ fn secrets(_: &ApiServerConfig, signer: &Signer<'_>) -> Finding {
     if signer.has_additional_keys {
         return fits(
             about,
-            "`signer.additional_verification_keys` has a key of before, which may be that of token Secrets",
+            "`signer.additional_verification_keys` has a previous key, which may be that of token Secrets",
         );
     }
-    let observed = "tokens in Secrets are refused, unless the key of kube-controller-manager was taken over";
+    let observed = "tokens in Secrets are refused, unless the key of kube-controller-manager was imported";
     let otherwise = "if there are any: `signer.additional_verification_keys: [{file: /etc/kubernetes/pki/sa.pub, exclude: true}]`, which is the \
                      public half of its --service-account-private-key-file";
     fits_unless(about, observed, otherwise)
@@ -314,7 +318,7 @@ fn reachable(launch: &ApiServerConfig, signer: &Signer<'_>) -> Option<Finding> {
             fits("socket", "the pod has the network of the machine")
         }
         SocketName::Abstract(_) => {
-            let observed = "the pod has a network of its own, where the name means nothing";
+            let observed = "the pod has its own network, where the name does not exist";
             wrong("socket", observed, "set `hostNetwork: true`")
         }
     })
@@ -331,7 +335,7 @@ fn mounted(pod: &Pod, given: &Path, socket: &Path) -> Finding {
         return wrong(about, format!("`{shown}` is in no hostPath volume of the pod"), fix);
     };
     if rest.as_os_str().is_empty() {
-        let observed = format!("`{shown}` is mounted by itself, and would be another one after a restart");
+        let observed = format!("`{shown}` is mounted as a file, which a restart of the signer replaces");
         return wrong(about, observed, fix);
     }
     let found = Path::new(&mount.on_host).join(rest);
@@ -347,16 +351,17 @@ fn version(launch: &ApiServerConfig, _: &Signer<'_>) -> Option<Finding> {
     let mut gates = gates.filter_map(|gate| gate.split_once('='));
     let gate = gates.rfind(|(gate, _)| *gate == GATE).map(|(_, value)| value);
     if gate.is_some_and(|value| value == "false") {
-        let fix = format!("take it out of --{GATES}");
+        let fix = format!("remove it from --{GATES}");
         return Some(wrong("version", format!("the feature gate {GATE} is off"), fix));
     }
     let minor = launch.pod.as_ref()?.minor?;
     Some(if minor < FIRST_MINOR {
-        let observed = format!("Kubernetes 1.{minor} knows no signer");
+        let observed = format!("Kubernetes 1.{minor} does not support external signers");
         let fix = format!("upgrade to Kubernetes 1.{FIRST_OPEN} or later, or keep the key files");
         wrong("version", observed, fix)
     } else if minor < FIRST_OPEN && gate.is_none() {
-        let observed = format!("Kubernetes 1.{minor} asks a signer only with the feature gate {GATE}");
+        let observed =
+            format!("Kubernetes 1.{minor} uses an external signer only with the feature gate {GATE}");
         wrong(
             "version",
             observed,
@@ -397,7 +402,7 @@ impl NoApiServer {
                  /etc/kubernetes/manifests/kube-apiserver.yaml"
             }
             _ => {
-                "name the manifest of kube-apiserver, or a file with its command line, such as `/proc/PID/cmdline`"
+                "pass the manifest of kube-apiserver, or a file with its command line, such as `/proc/PID/cmdline`"
             }
         }
     }

@@ -115,7 +115,7 @@ impl fmt::Display for Freshness {
             Some(Field::MaxAge) => write!(f, "{seconds} s, by `max-age`"),
             Some(Field::Expires) => write!(f, "{seconds} s, by `Expires`"),
             Some(Field::LastModified) => {
-                write!(f, "up to {seconds} s, a tenth of its age by `Last-Modified`, for want of `max-age`")
+                write!(f, "up to {seconds} s, a tenth of its age by `Last-Modified`, without `max-age`")
             }
             None => write!(f, "{seconds} s"),
         }

@@ -196,26 +196,26 @@ impl fmt::Display for BlockedReason {
         match self {
             Self::NotShown { target: place } => write!(f, "{place} does not show it"),
             Self::Propagating { target: place, until } => {
-                write!(f, "a copy without it may be cached until {until} ({place})")
+                write!(f, "a JWKS without it may be cached until {until} ({place})")
             }
             Self::NotVerified { api_server } => write!(f, "API server {api_server} does not verify it yet"),
             Self::ApiServerUnavailable { api_server } => write!(f, "API server {api_server} does not answer"),
             Self::Repaired { until } => {
-                write!(f, "the ledger was repaired, nothing is switched before {until}")
+                write!(f, "the ledger was repaired, no key is switched before {until}")
             }
             Self::IncompleteObservation => {
-                f.write_str("not every place was looked at yet, or clocks disagree")
+                f.write_str("not every target and API server was observed yet, or clocks disagree")
             }
             Self::Window { until } => write!(f, "the window opens at {until}"),
-            Self::NoStatement => f.write_str("nothing is announced by the node"),
+            Self::NoStatement => f.write_str("the node has no announcement"),
             Self::StatementRejected { why } => write!(f, "{why}"),
-            Self::NoStandby => f.write_str("the node has no unused key"),
+            Self::NoStandby => f.write_str("the node has no standby key"),
             Self::RolloutInProgress { node } => write!(f, "node {node} has not switched yet"),
             Self::AwaitingSigner { since } => {
-                write!(f, "the node was told at {since} and has not switched yet")
+                write!(f, "the node was ordered at {since} and has not switched yet")
             }
             Self::TooManyKeys => {
-                write!(f, "{MAX_KEYS} keys are public, which is as many as relying parties read")
+                write!(f, "{MAX_KEYS} keys are published, the maximum that relying parties read")
             }
         }
     }

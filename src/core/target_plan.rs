@@ -343,13 +343,13 @@ pub fn deviation(
 /// Why the target must not be written.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum WriteRefused {
-    #[error("it belongs to lineage `{owner}`, this ledger is lineage `{ours}`")]
+    #[error("it belongs to lineage `{owner}`, this ledger has lineage `{ours}`")]
     OtherLineage { owner: Lineage, ours: Lineage },
     #[error("it holds the discovery document of issuer `{found}`, expected `{ours}`")]
     OtherIssuer { found: String, ours: Issuer },
-    #[error("nobody has published there with Signpost yet, and `{what}` cannot be read: {reason}")]
+    #[error("Signpost has not published there yet, and `{what}` cannot be read: {reason}")]
     Unreadable { what: String, reason: String },
-    #[error("nobody has published there with Signpost yet, and its readers would lose {keys}")]
+    #[error("Signpost has not published there yet, and its readers would lose {keys}")]
     Losses { keys: String },
     #[error(transparent)]
     Nothing(#[from] NothingToPublish),

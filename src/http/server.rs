@@ -142,6 +142,6 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        error!(%error, "a connection broke down");
+        error!(%error, "connection handler failed");
     }
 }

@@ -231,7 +231,7 @@ impl Established {
         }
         let url = config.cluster_url.to_string();
         let note = config.accept_invalid_certs.then(|| {
-            format!("the certificate of `{url}` is not checked, because the kubeconfig says so: anybody may answer")
+            format!("the certificate of `{url}` is not verified, as the kubeconfig asks for: any server may answer")
         });
         let proxy = config.proxy_url.as_ref().map(kubeconfig::shown);
         let plugin = Plugin::of(&config.auth_info);

@@ -28,7 +28,7 @@ pub enum KubernetesError {
     Instance { url: String, source: http::uri::InvalidUri },
     #[error("cannot read token file `{path}`", path = path.display())]
     TokenFile { path: PathBuf, source: std::io::Error },
-    #[error("token file `{path}` holds characters that no token has", path = path.display())]
+    #[error("token file `{path}` has characters that are not valid in a token", path = path.display())]
     TokenFileContent { path: PathBuf },
     /// The output of the plugin is left out: it may be a token.
     #[error("credential plugin `{command}` failed with {status}")]
@@ -57,7 +57,7 @@ pub enum KubernetesError {
     Status { request: String, status: StatusCode, message: Option<String>, hint: Option<String> },
     #[error("the answer to `{request}` is not the expected JSON, its content type is `{content_type}`")]
     NotJson { request: String, content_type: String },
-    #[error("the answer to `{request}` lacks what was asked for")]
+    #[error("the answer to `{request}` lacks the requested data")]
     Incomplete { request: String },
 }
 
@@ -128,7 +128,8 @@ impl KubernetesError {
                 Some("`kubectl config get-contexts` lists the contexts there are".to_owned())
             }
             Self::Kubeconfig(KubeconfigError::ParseNoProxy(_)) => {
-                Some("take out of `NO_PROXY` what is empty, and what is neither a host nor an address".to_owned())
+                Some("remove empty entries from `NO_PROXY`, and entries that are neither a host nor an \
+                    address".to_owned())
             }
             Self::KubeconfigFile { .. } => {
                 Some("name a readable file in `KUBECONFIG`, or as `kubeconfig` in the configuration".to_owned())
@@ -140,8 +141,8 @@ impl KubernetesError {
                 "`kubectl cluster-info` with the same kubeconfig shows whether kubectl can use it".to_owned(),
             ),
             Self::NoAnswer { proxy: Some(proxy), .. } => Some(format!(
-                "check that `{proxy}` leads there, or name the host in `NO_PROXY` (a `proxy-url` of the kubeconfig \
-                 counts whatever that says)"
+                "check that `{proxy}` leads there, or name the host in `NO_PROXY` (a `proxy-url` of the \
+                 kubeconfig overrides that)"
             )),
             Self::NoAnswer { .. } | Self::TimedOut { .. } => Some(
                 "check that it runs and can be reached from here: `kubectl get --raw /readyz` with the same kubeconfig"
@@ -153,9 +154,10 @@ impl KubernetesError {
             Self::Proxy { .. } => Some("write it as `http://HOST:PORT`".to_owned()),
             Self::NoPlugin { install: Some(install), .. } => Some(install.clone()),
             Self::NoPlugin { command, .. } => Some(format!(
-                "install `{command}` where this process runs, and have its folder in `PATH`"
+                "install `{command}` where this process runs, with its directory in `PATH`"
             )),
-            Self::Plugin { command, .. } | Self::PluginOutput { command } => Some(format!("run `{command}` by hand and see what it says")),
+            Self::Plugin { command, .. } | Self::PluginOutput { command } => Some(format!("run `{command}` \
+                by hand and check its output")),
             Self::Status { hint, .. } => hint.clone(),
             _ => None,
         }

@@ -148,7 +148,7 @@ fn series(bulletin: &EventUpdate) -> EventSeries {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot tell a Kubernetes Event")]
+#[error("cannot send a Kubernetes Event")]
 pub struct EventError(#[from] KubernetesError);
 
 impl EventError {

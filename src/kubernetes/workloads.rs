@@ -197,8 +197,8 @@ impl WorkloadError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoAccount { account } => Some(format!(
-                "`kubectl get serviceaccounts --namespace={}` lists those that there are; a federated credential \
-                 that names one which does not exist trusts whoever creates it",
+                "`kubectl get serviceaccounts --namespace={}` lists the existing ones; a federated \
+                 credential for one that does not exist trusts anyone who creates it",
                 account.namespace()
             )),
             Self::Call(error) => error.hint(),

@@ -24,13 +24,13 @@ pub async fn run_announcement_sync(announcement_sync: AnnouncementSync, stop: Ca
         match carried {
             Ok(()) => {
                 if let Some(failures) = trouble.over() {
-                    info!(failures, "announcements are carried again");
+                    info!(failures, "announcement sync works again");
                 }
             }
             Err(error) => {
                 let text = error_line(&error);
                 if trouble.is_lasting_news(&text, error.is_refusal()) {
-                    warn!(error = text, hint = error.hint(), "announcements are not carried");
+                    warn!(error = text, hint = error.hint(), "announcement sync failed");
                 }
             }
         }

@@ -114,18 +114,20 @@ impl ControlPlane {
                 said.over();
             }
             Listing::Unwatched(error) => said.once(&error.to_string(), |text| {
-                warn!(%issuer, source, error = text, hint = error.hint(), "API servers that join are seen late");
+                warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch API servers, new \
+                    ones are detected late");
             }),
             Listing::Refused(error) => {
                 known.listed(BTreeSet::new(), now);
                 said.once(&error.to_string(), |text| {
-                    warn!(%issuer, source, error = text, hint = error.hint(), "cannot list the API servers, whoever answers at the URL is asked");
+                    warn!(%issuer, source, error = text, hint = error.hint(), "cannot list the API servers, \
+                        polling only the configured URL");
                 });
             }
             Listing::Failed(error) => {
                 known.listing_lost();
                 said.in_time(&error_line(&error), |text| {
-                    warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch who the API servers are");
+                    warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch the API servers");
                 });
             }
         }
@@ -168,10 +170,10 @@ async fn watch_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) -
     let source = plane.cluster.name();
     let mut known: Option<BTreeMap<String, String>> = None;
     let mut said = Logged::default();
-    let notice = |starts| {
-        match starts {
+    let notice = |starts| match starts {
         Starts::Known(identities) => {
-            let is_new = |(name, identity)| known.as_ref().is_some_and(|known| known.get(name) != Some(identity));
+            let is_new =
+                |(name, identity)| known.as_ref().is_some_and(|known| known.get(name) != Some(identity));
             if identities.iter().any(is_new) {
                 hurry.started();
             }
@@ -179,15 +181,15 @@ async fn watch_starts(plane: &ControlPlane, issuer: &Issuer, hurry: &FastPoll) -
             said.over();
         }
         Starts::Refused(error) => said.once(&error.to_string(), |text| {
-            warn!(%issuer, source, error = text, hint = error.hint(), "cannot see when an API server starts, lost connections and polls must do");
+            warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch starts of API servers, \
+                relying on lost connections and polls");
         }),
         Starts::Failed(error) => {
             hurry.request();
             said.in_time(&error_line(&error), |text| {
-                warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch when an API server starts");
+                warn!(%issuer, source, error = text, hint = error.hint(), "cannot watch starts of API servers");
             });
         }
-    }
     };
     plane.cluster.follow_starts(notice).await
 }
@@ -220,7 +222,7 @@ async fn poll_members(
         let members = known.members(now);
         for (member, mut gone) in loops.extract_if(.., |member, _| !members.contains(member)) {
             gone.shutdown().await;
-            info!(%issuer, source = plane.name_of(&member), "API server is not asked any more");
+            info!(%issuer, source = plane.name_of(&member), "API server is no longer polled");
         }
         let names = members.iter().map(|member| plane.name_of(member)).collect();
         let endpoints = Endpoints { names, all: known.is_settled(now), verify: true };
@@ -244,7 +246,8 @@ async fn poll_members(
         if known.is_out_of_reach(now) {
             let hint = "name API servers that can be reached in `instances`, or set `discover: false`";
             reach.once(unreached.as_deref().unwrap_or("no answer"), |error| {
-                warn!(%issuer, source = plane.cluster.name(), error, hint, "the API servers that the cluster lists cannot be reached from here, whoever answers at the URL is asked");
+                warn!(%issuer, source = plane.cluster.name(), error, hint, "the API servers that the cluster \
+                    lists are not reachable from here, polling only the configured URL");
             });
         }
         let change = async {

@@ -33,14 +33,11 @@ pub async fn run_events(notices: EventQueue, events: Events, stop: CancellationT
                     match told {
                         Err(error) if !failing => {
                             let (hint, error) = (error.hint(), error_line(&error));
-                            warn!(
-                                error,
-                                hint, "Kubernetes Events are not taken, they are dropped in the end"
-                            );
+                            warn!(error, hint, "cannot send Kubernetes Events, they will be dropped");
                             failing = true;
                         }
                         Ok(SendOutcome::Sent) if failing => {
-                            info!("Kubernetes Events are taken again");
+                            info!("Kubernetes Events are sent again");
                             failing = false;
                         }
                         _ => {}

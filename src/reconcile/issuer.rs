@@ -537,10 +537,11 @@ fn log_change(ledger: &Ledger, Change { kid, kind: event, .. }: &Change) {
         let shown = ledger.unmanaged_keys().get(kid).into_iter().flat_map(|stranger| stranger.shown.keys());
         let targets = shown.map(String::as_str).collect::<Vec<_>>().join(" ");
         let hint = format!(
-            "yours: `signpost ledger adopt -- {kid}`; else take away the right to write there, then `signpost rotate \
-             revoke -- {kid}`"
+            "if it is yours: `signpost ledger adopt -- {kid}`; otherwise remove the write permission there, \
+             then `signpost rotate revoke -- {kid}`"
         );
-        warn!(%issuer, %kid, targets, hint, "a target has a key that nobody knows: whoever has its private half can act as your workloads");
+        warn!(%issuer, %kid, targets, hint, "a target has an unmanaged key: anyone with its private key can \
+            impersonate your workloads");
     } else {
         info!(%issuer, %kid, event = event_name, "key");
     }

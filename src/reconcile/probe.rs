@@ -156,7 +156,7 @@ impl LastVerdict {
             Err(ProbeError { error, hint }) => {
                 reconciler.status().unverified(issuer, &error);
                 if self.error.as_ref() != Some(&error) {
-                    warn!(%issuer, error, hint, "cannot verify, there is nothing to judge");
+                    warn!(%issuer, error, hint, "cannot verify, no token available");
                     self.error = Some(error);
                 }
             }

@@ -89,7 +89,8 @@ async fn reconcile<T>(
             () = stop.cancelled() => return,
             tended = tended => tended,
         };
-        let hint = || Some(format!("see what `{}` is mounted from, or what holds it up", keyring.display()));
+        let hint =
+            || Some(format!("check what `{}` is mounted from, and whether that responds", keyring.display()));
         let now_wrong = match (&tended, &refused) {
             (Err(hangs), _) => Some((error_line(hangs), hint())),
             (Ok(Err(error)), _) => Some((error_line(error), error.hint())),
@@ -100,12 +101,12 @@ async fn reconcile<T>(
         match now_wrong {
             Some((text, hint)) => {
                 if trouble.is_news(&text) {
-                    error!(%issuer, node = %name, error = text, hint, "a node cannot do what it has to");
+                    error!(%issuer, node = %name, error = text, hint, "signer reconciliation failed");
                 }
             }
             None => {
                 if let Some(failures) = trouble.over() {
-                    info!(%issuer, node = %name, failures, "the node can do again what it has to");
+                    info!(%issuer, node = %name, failures, "signer reconciliation works again");
                 }
             }
         }
@@ -113,21 +114,21 @@ async fn reconcile<T>(
         let now_distrusted = if tended.is_ok() { node.rejected() } else { distrusted.clone() };
         for reason in now_distrusted.iter().filter(|reason| !distrusted.contains(*reason)) {
             let hint = reason.hint();
-            warn!(%issuer, node = %name, reason = %reason, hint, "an announcement does not count");
+            warn!(%issuer, node = %name, reason = %reason, hint, "announcement rejected");
         }
         distrusted = now_distrusted;
         for step in tended.iter().flatten().flatten() {
             let (what, kid) = match step {
-                SignerStep::Generate => ("key made", None),
-                SignerStep::Begin { kid, ordered: None } => ("signs for the API server alone", Some(kid)),
+                SignerStep::Generate => ("key generated", None),
+                SignerStep::Begin { kid, ordered: None } => ("signs for the API server only", Some(kid)),
                 SignerStep::Begin { kid, ordered: Some(_) } | SignerStep::Allow { kid, .. } => {
-                    ("signs for everybody", Some(kid))
+                    ("signs for external audiences", Some(kid))
                 }
                 // The error above gives the reason.
                 SignerStep::Refuse { .. } => ("order refused", None),
-                SignerStep::Reassert { .. } => ("announced again, the last announcement did not count", None),
-                SignerStep::Stop { kid } => ("signs no more", Some(kid)),
-                SignerStep::Exclude { kid } => ("is for the API server alone", Some(kid)),
+                SignerStep::Reassert { .. } => ("announced again, the last announcement was rejected", None),
+                SignerStep::Stop { kid } => ("stopped signing", Some(kid)),
+                SignerStep::Exclude { kid } => ("excluded from discovery", Some(kid)),
                 SignerStep::Destroy { kid } => ("private key destroyed", Some(kid)),
             };
             info!(%issuer, node = %name, kid = kid.map(tracing::field::display), what, "signing key");

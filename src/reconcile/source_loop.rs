@@ -267,19 +267,20 @@ async fn sync(
                 succeeded(status, &placed);
             });
             if let Some(failures) = trouble.over() {
-                info!(%issuer, target, failures, "target is true again");
+                info!(%issuer, target, failures, "target is in sync again");
             }
             if !placed.repaired.is_empty() {
                 let found = placed.repaired.iter();
                 let found: Vec<_> = found.map(|(it, how)| format!("{} {}", it.name(), how.name())).collect();
-                warn!(%issuer, target, found = found.join(", "), "target was changed by somebody else, it is put right");
+                warn!(%issuer, target, found = found.join(", "), "target was changed by another writer, \
+                    repairing it");
             }
             warn_of_types(mistyped, issuer, &target, &placed.mistyped);
             if !placed.wrote.is_empty() {
                 let documents: Vec<_> = placed.wrote.iter().map(|document| document.name()).collect();
                 info!(%issuer, target, documents = documents.join(" "), keys = placed.observation.view.len(), "published");
                 if let Some(before) = &placed.moved_from {
-                    info!(%issuer, target, before, "target taken over, its JWKS was somewhere else");
+                    info!(%issuer, target, before, "target taken over, its JWKS was at another URL");
                 }
             }
             if let Err(error) = reconciler
@@ -301,7 +302,7 @@ async fn sync(
                 status.error = Some(text.clone());
             });
             if trouble.is_news(&text) {
-                warn!(%issuer, target, error = text, hint, "target failed, it is tried again");
+                warn!(%issuer, target, error = text, hint, "target failed, retrying");
             }
             reconciler.target_synced(&target);
             let wait = RETRY_TARGET[(*attempt).min(RETRY_TARGET.len() - 1)];
@@ -328,8 +329,8 @@ fn warn_of_types(trouble: &mut Trouble, issuer: &Issuer, target: &str, found: &[
     if trouble.is_news(&found) {
         warn!(
             %issuer, target, found, expected = MEDIA_TYPE,
-            hint = "have them served as JSON: some relying parties refuse anything else (docs/relying-parties.md)",
-            "relying parties get documents of another type"
+            hint = "serve them as JSON: some relying parties refuse anything else (docs/relying-parties.md)",
+            "documents are served with another content type"
         );
     }
 }

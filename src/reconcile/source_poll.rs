@@ -134,7 +134,7 @@ impl SourcePoller {
         let mut fetched = self.source.fetch().await?;
         let former = self.says.as_ref().filter(|says| Some(*says) != self.checks.issuer.as_ref());
         fetched.notes.extend(former.map(|former| {
-            format!("it still names former issuer `{former}`, whose documents are published too")
+            format!("it still names previous issuer `{former}`, whose documents are published too")
         }));
         Ok(fetched)
     }
@@ -224,7 +224,8 @@ impl SourcePoller {
                     let (hint, error) = (error.hint(), error_line(&error));
                     let mut unseen = self.checks.unseen.lock().expect("nobody panics while holding it");
                     if unseen.as_ref() != Some(&error) {
-                        warn!(%issuer, source = self.source.name(), error, hint, "cannot see which key signs");
+                        warn!(%issuer, source = self.source.name(), error, hint, "cannot determine the \
+                            signing key");
                         *unseen = Some(error);
                     }
                 }
@@ -248,10 +249,10 @@ impl SourcePoller {
         let before = self.alerted_kid.take();
         match before.as_ref().map(|(_, before)| before.is_public()) {
             Some(false) if found.is_public() => {
-                info!(%issuer, source, %kid, "the key that signs is public");
+                info!(%issuer, source, %kid, "the signing key is published");
             }
             Some(true) if found.is_ready() => {
-                info!(%issuer, source, %kid, "the key that signs is known everywhere");
+                info!(%issuer, source, %kid, "the signing key is ready");
             }
             _ => {}
         }
@@ -259,11 +260,11 @@ impl SourcePoller {
             .is_none_or(|(known, before)| known != kid || discriminant(&before) != discriminant(&found));
         match &found {
             SigningKey::NotPublic if is_news => {
-                error!(%issuer, source, %kid, "an API server signs with a key that is not public");
+                error!(%issuer, source, %kid, "an API server signs with a key that is not published");
             }
             SigningKey::NotReady { waits_for } if is_news => {
                 let why = waits_for.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                warn!(%issuer, source, %kid, why, "an API server signs with a key that not everybody can know yet");
+                warn!(%issuer, source, %kid, why, "an API server signs with a key that is not ready");
             }
             _ => {}
         }
@@ -281,7 +282,7 @@ impl SourcePoller {
         let before = std::mem::replace(&mut self.mints_as, minted);
         if before != self.mints_as && self.mints_as_it_should() == Some(false) {
             let found = self.mints_as.as_deref();
-            error!(%issuer, source = self.source.name(), found, "an API server mints tokens of another issuer");
+            error!(%issuer, source = self.source.name(), found, "an API server issues tokens of another issuer");
         }
     }
 
@@ -293,7 +294,8 @@ impl SourcePoller {
         let text = error_line(error);
         if self.trouble.is_news(&text) {
             let hint = error.hint();
-            warn!(%issuer, source = self.source.name(), error = text, hint, "source failed, its last good keys stay");
+            warn!(%issuer, source = self.source.name(), error = text, hint, "source failed, keeping its last \
+                good keys");
         }
     }
 
@@ -336,7 +338,7 @@ pub enum PollError {
     Fetch(#[from] FetchError),
     #[error("cannot read the issuer of source `{name}`")]
     Issuer { name: String, source: SourceError },
-    #[error("source `{name}` is issuer `{found}`, expected `{expected}`")]
+    #[error("source `{name}` has issuer `{found}`, expected `{expected}`")]
     OtherIssuer { name: String, found: String, expected: Issuer },
 }
 

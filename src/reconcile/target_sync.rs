@@ -413,7 +413,7 @@ pub enum SyncError {
     Target(#[from] TargetError),
     /// It was written from a later change of the ledger: [`sync_current`] reads the ledger again.
     #[error(
-        "target `{target}` was written from change {sequence} of the ledger, which is at change {ledger}"
+        "target `{target}` was written from revision {sequence} of the ledger, which is at revision {ledger}"
     )]
     Ahead { target: String, sequence: u64, ledger: u64 },
     #[error("target `{target}` was written from a later ledger, which cannot be read")]
@@ -421,7 +421,7 @@ pub enum SyncError {
     #[error("cannot publish to target `{target}`")]
     Refused { target: String, source: WriteRefused },
     #[error(
-        "everybody reads target `{target}` straight from the store, and nobody could read `{document}` any more once \
+        "target `{target}` is read publicly from the store, and `{document}` would no longer be public once \
          it is replaced"
     )]
     Hidden { target: String, document: String, publicity: Option<String> },
@@ -439,35 +439,34 @@ impl SyncError {
             Self::Target(error) => error.hint(),
             Self::Ledger { source, .. } => source.hint(),
             Self::Refused { source: WriteRefused::OtherLineage { .. }, .. } => Some(
-                "use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; \
-                 if somebody else publishes there, choose another place"
+                "use the data directory that published before; if its ledger is lost, run `signpost sync \
+                 --adopt`; if another publisher writes there, choose another target"
                     .to_owned(),
             ),
             Self::Refused { source: WriteRefused::OtherIssuer { .. }, .. } => Some(
-                "correct `issuer`, publish somewhere else, or take the place over with `signpost sync --adopt`"
+                "correct `issuer`, publish to another target, or take this one over with `signpost sync --adopt`"
                     .to_owned(),
             ),
             Self::Refused { source: WriteRefused::Unreadable { what, .. }, .. } => Some(format!(
-                "make `{what}` readable, so that its keys stay public; if nobody reads them any more, take the place \
-                 over without them: `signpost sync --adopt`"
+                "make `{what}` readable, so that its keys stay public; if they are no longer needed, take \
+                 the target over without them: `signpost sync --adopt`"
             )),
             Self::Refused { source: WriteRefused::Losses { .. }, .. } => Some(
-                "keys of other kinds than RS256 are published with `profile: all`; of what is not RSA, P-256, P-384 or \
-                 P-521, and of another key under a kid of yours, wait until the last tokens are dead; `signpost sync \
-                 --adopt` goes on without them"
+                "keys of other kinds than RS256 are published with `profile: all`; for keys that are not \
+                 RSA, P-256, P-384 or P-521, and for another key under a kid of yours, wait until their last \
+                 tokens have expired; `signpost sync --adopt` continues without them"
                     .to_owned(),
             ),
             Self::Refused { source: WriteRefused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
             Self::Hidden { publicity, .. } => publicity.as_ref().map(|publicity| {
                 format!(
-                    "{publicity}: a right that an object has of its own goes when it is replaced; if the rules of the \
-                     bucket name these very objects, take the place over with `signpost sync --adopt`"
+                    "{publicity}: the permissions of an object are lost when it is replaced; if the policy \
+                     of the bucket names these objects, take the target over with `signpost sync --adopt`"
                 )
             }),
             Self::Ahead { .. } | Self::Race(_) => Some("find out who else writes to this target, and stop it".to_owned()),
             Self::Outside { .. } => Some(
-                "make `public_url`, or with `anonymous: true` the address of the store itself, lead to this very \
-                 target"
+                "make `public_url`, or with `anonymous: true` the address of the store itself, lead to this target"
                     .to_owned(),
             ),
         }

@@ -164,10 +164,10 @@ impl AnnouncementDirError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Some("free some space: nothing changes hands before it is announced".to_owned())
+                Some("free some space: a key is not used before it is announced".to_owned())
             }
             Self::Read { .. } | Self::Unusable { .. } | Self::TooMany { .. } => {
-                Some("see who writes there; what is no announcement of a node can be removed".to_owned())
+                Some("check who writes there; files that are not announcements can be removed".to_owned())
             }
             Self::Write { .. } | Self::Sign(_) => None,
         }

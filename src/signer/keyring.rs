@@ -261,7 +261,7 @@ pub enum KeyringError {
     Misnamed { path: PathBuf, kid: Kid },
     #[error("cannot use the key in `{path}`", path = path.display())]
     Unusable { path: PathBuf, source: UnusableKey },
-    #[error("cannot take over the key in `{file}`", file = file.display())]
+    #[error("cannot import the key in `{file}`", file = file.display())]
     Import { file: PathBuf, source: Box<KeyringError> },
     #[error("cannot use the journal `{path}`", path = path.display())]
     Journal { path: PathBuf, source: InvalidJournal },
@@ -273,7 +273,7 @@ pub enum KeyringError {
     Generate(#[source] ErrorStack),
     #[error(transparent)]
     Hsm(#[from] HsmError),
-    #[error("a PKCS#11 token makes its keys itself, and takes none over")]
+    #[error("a PKCS#11 token generates its own keys, and cannot import one")]
     NoImport,
 }
 
@@ -284,7 +284,8 @@ impl KeyringError {
         match self {
             Self::Held { .. } => Some("stop that process first, or use another data directory".to_owned()),
             Self::Mode { path, expected, .. } => Some(format!(
-                "somebody else could have read the key: replace it, or, if nobody did, `chmod {expected:o} {}`",
+                "another user could have read the key: replace it, or, if that did not happen, `chmod \
+                 {expected:o} {}`",
                 path.display()
             )),
             Self::Owner { path, expected, .. } => {
@@ -303,12 +304,13 @@ impl KeyringError {
                 Some("use the newer signpost again".to_owned())
             }
             Self::Journal { .. } => Some(
-                "remove the file: every key is then kept for `max_token_lifetime`, and new ones are made"
+                "remove the file: every key is then kept for `max_token_lifetime`, and new ones are generated"
                     .to_owned(),
             ),
             Self::Hsm(error) => error.hint(),
             Self::NoImport => Some(
-                "name the public key under `signer.additional_verification_keys`, or leave `signer.pkcs11` away until the key was replaced"
+                "name the public key under `signer.additional_verification_keys`, or remove `signer.pkcs11` \
+                 until the key was replaced"
                     .to_owned(),
             ),
             Self::Io { .. } | Self::CoreDumps(_) | Self::Generate(_) => None,
@@ -322,7 +324,7 @@ impl KeyringError {
         let (shown, user) = (file.display(), geteuid().as_raw());
         match self {
             Self::Unusable { source: UnusableKey::Encrypted, .. } => format!(
-                "leave the file as it is, and take over a copy without a passphrase, of mode 0600: `openssl pkey -in \
+                "keep the file unchanged, and import a copy without a passphrase, of mode 0600: `openssl pkey -in \
                  {shown} -out COPY`; remove the copy afterwards"
             ),
             Self::Unusable { source: UnusableKey::Algorithm { .. }, .. } => format!(
@@ -341,11 +343,11 @@ impl KeyringError {
                 )
             }
             Self::Mode { .. } | Self::Owner { .. } => format!(
-                "leave the file as it is, and take over a copy: `install -o {user} -m 600 {shown} COPY`; remove the \
+                "keep the file unchanged, and import a copy: `install -o {user} -m 600 {shown} COPY`; remove the \
                  copy afterwards"
             ),
             Self::Io { .. } => {
-                format!("run as a user that may read {shown}, or take over a copy of it, of mode 0600")
+                format!("run as a user that may read {shown}, or import a copy of it, of mode 0600")
             }
             _ => self.hint().unwrap_or_default(),
         }

@@ -473,9 +473,9 @@ fn check(settings: &Settings, what: &'static str, found: String, expected: Strin
 /// Signer reconciliation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    #[error("keyring `{path}` is that of {what} `{found}`, expected `{expected}`", path = path.display())]
+    #[error("keyring `{path}` belongs to {what} `{found}`, expected `{expected}`", path = path.display())]
     Other { path: PathBuf, what: &'static str, found: String, expected: String },
-    #[error("key `{kid}` is in the keyring already")]
+    #[error("key `{kid}` is already in the keyring")]
     Present { kid: Kid },
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -515,7 +515,7 @@ pub enum SignError {
     #[error(transparent)]
     Refused(#[from] SigningRefusal),
     /// So late an expiry is not reserved on disk yet.
-    #[error("nothing is recorded of so late an `exp`")]
+    #[error("`exp` is too late to be recorded")]
     ExpiryNotReserved(Box<Done>),
     /// The key is in a PKCS#11 token, which may block.
     #[error("signing would block")]

@@ -124,10 +124,10 @@ impl Service {
         let (outcome, text, reason) = match error {
             SignError::Unreadable(_) => (Refused, "cannot read the claims", "unreadable claims"),
             SignError::Refused(SigningRefusal::TooLong) => {
-                (Refused, "the token would live too long", "too long a life")
+                (Refused, "the lifetime of the token is too long", "lifetime too long")
             }
             SignError::Refused(SigningRefusal::NotReady) => {
-                (Unavailable, "not ready: no key for this audience is public yet", "not ready")
+                (Unavailable, "not ready: no key is ready for this audience", "not ready")
             }
             SignError::Refused(SigningRefusal::NoKey) => (Unavailable, "not ready", "no key"),
             SignError::TimedOut(_)
@@ -140,7 +140,7 @@ impl Service {
         self.node.metrics().answered(outcome, Duration::ZERO);
         if self.told.lock().expect("nobody panics while holding it").insert(reason) {
             let cause = std::error::Error::source(error).map(ToString::to_string);
-            warn!(%error, cause, "a token is not signed");
+            warn!(%error, cause, "token not signed");
         }
         Status::new(code(outcome), text)
     }

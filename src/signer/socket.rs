@@ -126,7 +126,7 @@ impl Socket {
                                     warn!(
                                         uid = peer.uid(),
                                         gid = peer.gid(),
-                                        "a stranger may not use the signer"
+                                        "unauthorized connection to the signer"
                                     );
                                 }
                             }
@@ -148,7 +148,7 @@ impl Socket {
             Ok(bound) => {
                 self.bound = bound;
                 meter.reachable(None);
-                info!(socket = %self.name, "the file of the socket was gone, and is there again");
+                info!(socket = %self.name, "the socket file was missing and was restored");
             }
             Err(error) => {
                 let hint = error.hint();
@@ -157,7 +157,7 @@ impl Socket {
                 if meter.reachable(Some(text.clone())) {
                     warn!(
                         error = text,
-                        hint, "nobody can connect to the signer, the file of its socket is gone"
+                        hint, "the socket file is missing, API servers cannot connect to the signer"
                     );
                 }
             }
@@ -258,9 +258,9 @@ fn clear(path: &Path, name: &SocketName) -> Result<(), SocketError> {
 /// Why the socket cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    #[error("another process answers at socket `{name}`")]
+    #[error("another process listens on socket `{name}`")]
     Taken { name: SocketName },
-    #[error("`{name}` is no socket, and in the way of one")]
+    #[error("`{name}` exists and is not a socket")]
     NoSocket { name: SocketName },
     #[error("cannot {action} socket `{name}`")]
     Io { action: &'static str, name: SocketName, source: io::Error },
@@ -274,7 +274,7 @@ impl SocketError {
             Self::Taken { .. } => Some("stop that signer first, or pass another `--socket`".to_owned()),
             Self::NoSocket { .. } => Some("move it away, or pass another `--socket`".to_owned()),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("create the directory of the socket first, for the signer alone to write".to_owned())
+                Some("create the directory of the socket first, writable only for the signer".to_owned())
             }
             Self::Io { name: SocketName::File(path), source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>

@@ -159,7 +159,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TrustE
 pub enum TrustError {
     #[error("cannot {action} `{path}`", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("`{path}` is of user {owner} with mode {mode:o}, expected user {us} and nobody else to write it", path = path.display())]
+    #[error("`{path}` is of user {owner} with mode {mode:o}, expected user {us} as its only writer", path = path.display())]
     Exposed { path: PathBuf, owner: u32, mode: u32, us: u32 },
     #[error("cannot use `{path}`", path = path.display())]
     Invalid { path: PathBuf, source: InvalidSignedAnnouncement },
@@ -173,7 +173,7 @@ impl TrustError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Exposed { path, us, .. } => Some(format!(
-                "`chown {us} {path}` and `chmod 700 {path}`, once you know who has written there",
+                "`chown {us} {path}` and `chmod 700 {path}`, after checking who has written there",
                 path = path.display()
             )),
             Self::Invalid { .. } | Self::Misnamed { .. } => Some(ADMIT_AGAIN.to_owned()),

@@ -159,7 +159,7 @@ fn read(
 pub enum AnnouncementError {
     #[error("no node has announced its keys in `{directory}`", directory = directory.display())]
     Nobody { directory: PathBuf },
-    #[error("no node has announced its keys in a ConfigMap beside `{ledger}`, as far as they were read yet")]
+    #[error("no ConfigMap with an announcement next to `{ledger}` was read yet")]
     NothingCarried { ledger: String },
     #[error("more than {MAX_FILES} announcements in `{directory}`", directory = directory.display())]
     TooMany { directory: PathBuf },
@@ -183,19 +183,20 @@ impl AnnouncementError {
         match self {
             Self::Nobody { .. } => Some("start the signer, which announces its keys".to_owned()),
             Self::NothingCarried { .. } => Some(
-                "start the signers, which announce their keys; what keeps the ConfigMaps from being read stands in this \
-                 log"
+                "start the signers, which announce their keys; errors when reading the ConfigMaps are in this log"
                     .to_owned(),
             ),
             Self::Invalid { .. } | Self::TooMany { .. } => {
-                Some("remove it: a signer that runs writes its own anew; else see who writes there".to_owned())
+                Some("remove it: a running signer writes its own again; otherwise check who writes there".to_owned())
             }
             Self::OtherIssuer { .. } => Some("start the signer with this issuer".to_owned()),
             Self::Twice { node, .. } => Some(format!(
-                "remove the copy: a node announces in `{node}.json` alone; two signers need a name each, with `--node`"
+                "remove the copy: a node announces only in `{node}.json`; give two signers different names \
+                 with `--node`"
             )),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
-                Some("remove it: a signer that runs writes its own anew; else see who writes there".to_owned())
+                Some("remove it: a running signer writes its own again; otherwise check who writes \
+                    there".to_owned())
             }
             Self::Io { .. } => None,
         }

@@ -261,7 +261,7 @@ fn parse(read: Read, optional: bool) -> Result<Fetched, KeyFileError> {
                     fetched.keys.push(key);
                 }
                 Some(first) => fetched.notes.push(format!(
-                    "key `{}` of `{shown}` stands already in `{}`",
+                    "key `{}` of `{shown}` is already in `{}`",
                     key.kid(),
                     first.display()
                 )),
@@ -271,7 +271,8 @@ fn parse(read: Read, optional: bool) -> Result<Fetched, KeyFileError> {
     fetched.notes.extend(for_tls.iter().map(|(directory, names)| {
         let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         format!(
-            "certificates and keys of certificates are not taken from `{}`: {}; name a file by itself if it signs tokens",
+            "certificates and keys of certificates are skipped in `{}`: {}; name a file explicitly if it \
+             signs tokens",
             directory.display(),
             names.join(", ")
         )
@@ -384,7 +385,7 @@ fn read_file(path: &Path) -> Result<Bytes, KeyFileError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(room).expect("a mebibyte fits")));
     file.take(room).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 == room {
-        return Err(unreadable(io::Error::other("it grows while it is read")));
+        return Err(unreadable(io::Error::other("it changed while it was read")));
     }
     Ok(bytes)
 }
@@ -416,7 +417,7 @@ pub enum KeyFileError {
     NoKey { path: PathBuf, left_out: Vec<String> },
     #[error("cannot use `{path}`", path = path.display())]
     Content { path: PathBuf, source: InvalidContent },
-    #[error("no public key is left of these files{left_out}", left_out = in_brackets(why))]
+    #[error("no usable public key in these files{left_out}", left_out = in_brackets(why))]
     NothingLeft { why: Vec<String> },
     #[error("{what}")]
     LeftOut { what: String },
@@ -431,16 +432,16 @@ impl KeyFileError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { path, source } if source.kind() == io::ErrorKind::TimedOut => {
-                Some(format!("see what `{}` is mounted from", path.display()))
+                Some(format!("check what `{}` is mounted from", path.display()))
             }
             Self::NoKey { left_out, .. } if !left_out.is_empty() => {
                 Some("name a key that kube-apiserver can sign with: RSA, P-256, P-384 or P-521".to_owned())
             }
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("let this user read it; the public half is no secret".to_owned())
+                Some("let this user read it; a public key is no secret".to_owned())
             }
             Self::SameKid { .. } => Some(
-                "leave one of the files out, or its `kid`, to have the one that Kubernetes derives"
+                "remove one of the files, or omit its `kid` to use the one that Kubernetes derives"
                     .to_owned(),
             ),
             Self::TooMany { .. } => Some(
@@ -454,16 +455,16 @@ impl KeyFileError {
             Self::Pattern { .. } => Some("write `[[]` for a `[` that stands for itself".to_owned()),
             Self::Content { source, .. } => Some(source.hint().to_owned()),
             Self::NothingLeft { .. } => Some(
-                "name the files of the keys that sign tokens, each by itself, on kubeadm \
+                "name the files of the keys that sign tokens explicitly, on kubeadm \
                  `/etc/kubernetes/pki/sa.pub`"
                     .to_owned(),
             ),
             Self::Doubtful { .. } => Some(
-                "put the certificate beside it right, or name the file by itself if it signs tokens"
+                "correct the certificate next to it, or name the file explicitly if it signs tokens"
                     .to_owned(),
             ),
-            Self::LeftOut { .. } => Some("give a file of public keys that can all be used".to_owned()),
-            Self::Set(_) => Some("leave one of the files out".to_owned()),
+            Self::LeftOut { .. } => Some("pass a file in which all public keys are usable".to_owned()),
+            Self::Set(_) => Some("remove one of the files".to_owned()),
         }
     }
 }

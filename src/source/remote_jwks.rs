@@ -122,7 +122,7 @@ impl RemoteJwks {
         let base = self.place.url.strip_suffix(JWKS_PATH).filter(|base| base.ends_with('/'));
         let Some(url) = base.map(|base| format!("{base}{DISCOVERY_PATH}")) else {
             self.known().unchecked = Some(format!(
-                "nothing says whose keys are at `{}`: it does not end with `{JWKS_PATH}`",
+                "the issuer of the keys at `{}` is not checked: it does not end with `{JWKS_PATH}`",
                 self.place.url
             ));
             return Ok(None);
@@ -136,7 +136,7 @@ impl RemoteJwks {
             }
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => {
                 self.known().unchecked = Some(format!(
-                    "nothing says whose keys these are: `{url}` was answered with status {status}"
+                    "the issuer of these keys is not checked: `{url}` was answered with status {status}"
                 ));
                 Ok(None)
             }
@@ -206,7 +206,7 @@ async fn bearer(path: &Path) -> Result<HeaderValue, RemoteError> {
 pub enum RemoteError {
     #[error("cannot read `{path}`", path = path.display())]
     File { path: PathBuf, source: std::io::Error },
-    #[error("token file `{path}` holds characters that no token has", path = path.display())]
+    #[error("token file `{path}` has characters that are not valid in a token", path = path.display())]
     TokenFile { path: PathBuf },
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -218,7 +218,7 @@ pub enum RemoteError {
     Status { url: String, status: StatusCode, shows_token: bool },
     #[error("the answer of `{url}` has more than {MAX_ANSWER} bytes")]
     TooLarge { url: String },
-    #[error("the answer of `{url}` is encoded as `{coding}` although nobody asked for that")]
+    #[error("the answer of `{url}` is encoded as `{coding}`, which was not requested")]
     Encoded { url: String, coding: String },
     #[error("cannot use its JWKS")]
     Jwks(#[source] InvalidJwks),

@@ -183,12 +183,12 @@ impl AnnouncementSync {
             (StatusCode::FORBIDDEN, method, object) => {
                 let (goal, role, rights) = match (own, object) {
                     (Some(own), Some(object)) if *method == Method::PUT => (
-                        "announce anew",
+                        "update its announcement",
                         format!("signpost-signer-{own}"),
                         format!("--verb=update --resource=configmaps --resource-name={object}"),
                     ),
                     (Some(own), _) => (
-                        "announce and hear others",
+                        "sync announcements",
                         format!("signpost-signer-{own}-announcements"),
                         "--verb=list,create --resource=configmaps".to_owned(),
                     ),
@@ -229,7 +229,7 @@ fn take_over(directory: &Path, theirs: &BTreeMap<NodeName, String>) -> Result<()
 
 #[derive(Debug, thiserror::Error)]
 pub enum AnnouncementSyncError {
-    #[error("cannot carry announcements in namespace `{namespace}`")]
+    #[error("cannot sync announcements in namespace `{namespace}`")]
     Kubernetes { namespace: String, source: Box<KubernetesError> },
     #[error("cannot {action} `{path}`", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },

@@ -330,8 +330,8 @@ impl DirectoryInUse {
         match self {
             Self::Held { .. } => "stop it first, or pass another `--data-dir`".to_owned(),
             Self::Io { path, source } | Self::Lock { path, source } => match source.kind() {
-                io::ErrorKind::TimedOut => format!("see what `{path}` is mounted from"),
-                io::ErrorKind::Other => format!("remove `{path}`: Signpost makes it anew"),
+                io::ErrorKind::TimedOut => format!("check what `{path}` is mounted from"),
+                io::ErrorKind::Other => format!("remove `{path}`: Signpost creates it again"),
                 _ => "make it writable for this user, or pass another `--data-dir`".to_owned(),
             },
         }

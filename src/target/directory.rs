@@ -199,10 +199,10 @@ pub(super) fn hint(cause: &Cause) -> Option<String> {
                 Some(format!("free some space below `{}`", path.display()))
             }
             ErrorKind::Other if path.ends_with(LOCK) => {
-                Some(format!("remove `{}`: Signpost makes it anew", path.display()))
+                Some(format!("remove `{}`: Signpost creates it again", path.display()))
             }
-            ErrorKind::WouldBlock => Some("find out who holds it, and stop that".to_owned()),
-            ErrorKind::TimedOut => Some(format!("see what `{}` is mounted from", path.display())),
+            ErrorKind::WouldBlock => Some("find out which process holds it, and stop that".to_owned()),
+            ErrorKind::TimedOut => Some(format!("check what `{}` is mounted from", path.display())),
             _ => None,
         },
         Cause::Unusable { path, .. } if path.ends_with(OWNERS) => {

@@ -93,7 +93,7 @@ pub(super) enum Cause {
     NoCredentials(NoMetadata),
     #[error("the token of the cluster was exchanged for none: {0}")]
     NoToken(String),
-    #[error("it was redirected, which says that the bucket is in another region")]
+    #[error("it was redirected, so the bucket is in another region")]
     OtherRegion,
     #[error("no answer within {} s", REQUEST_TIMEOUT.as_secs())]
     TimedOut,
@@ -101,7 +101,7 @@ pub(super) enum Cause {
     Unreachable(String),
     #[error("no TLS connection: {0}")]
     Tls(TlsFault),
-    #[error("it is encoded as `{coding}` although nobody asked for that")]
+    #[error("it is encoded as `{coding}`, which was not requested")]
     Encoded { coding: String },
     #[error("the answer was `{code}`")]
     Answer { code: String },
@@ -128,7 +128,7 @@ impl Cause {
             Self::Client(error) => Some(error.hint().to_owned()),
             Self::Tls(fault) => Some(fault.fix("`ca_file` of the target")),
             Self::Encoded { .. } => Some(
-                "serve it as it is: most relying parties undo no encoding that they did not ask for"
+                "serve it as it is: most relying parties do not decode an encoding that they did not request"
                     .to_owned(),
             ),
             Self::PublicStatus { status } if status.is_redirection() => Some(
@@ -137,7 +137,7 @@ impl Cause {
                     .to_owned(),
             ),
             Self::PublicStatus { .. } => Some(
-                "let everybody read it without credentials, or correct the public URL of the target"
+                "make it readable without credentials, or correct the public URL of the target"
                     .to_owned(),
             ),
             _ => None,

@@ -40,7 +40,7 @@ const LINEAGE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostlineage"))
 const SEQUENCE: Attribute = Attribute::Metadata(Cow::Borrowed("signpostsequence"));
 
 /// Content of the probe object for anonymous reads.
-const PROBE: &str = "Signpost wrote this to see whether everybody may read it. It can be removed.\n";
+const PROBE: &str = "Signpost wrote this to check whether it is publicly readable. It can be removed.\n";
 
 /// The objects of one publication.
 pub(super) struct Bucket {

@@ -126,17 +126,18 @@ impl SourceBefore {
             ),
         ];
         let what = |reason| match reason {
-            Reason::SourceFailed => format!("source `{name}` failed, its last good keys stay: {error}"),
+            Reason::SourceFailed => format!("source `{name}` failed, keeping its last good keys: {error}"),
             Reason::SigningKeyNotPublic => {
                 format!(
-                    "source `{name}` signs with key `{kid}`, which is not public: its tokens are refused outside"
+                    "source `{name}` signs with key `{kid}`, which is not published: relying parties refuse \
+                     its tokens"
                 )
             }
             Reason::SigningKeyPublic => {
-                format!("the key with which source `{name}` signs is public: `{kid}`")
+                format!("the signing key of source `{name}` is published: `{kid}`")
             }
-            Reason::IssuerMismatch => format!("source `{name}` is another issuer, its keys are not taken"),
-            _ => format!("source `{name}` is back"),
+            Reason::IssuerMismatch => format!("source `{name}` has another issuer, its keys are ignored"),
+            _ => format!("source `{name}` answers again"),
         };
         let mut reasons: Vec<Reason> = told.into_iter().flatten().collect();
         reasons.dedup();
@@ -156,8 +157,8 @@ impl TargetBefore {
     pub(super) fn until(self, status: &TargetStatus, issuer: &str, name: &str) -> Option<Event> {
         let reason = turned(self.0, Self::of(status).0, (Reason::TargetFailed, Reason::TargetRecovered))?;
         let what = match &status.error {
-            Some(error) => format!("target `{name}` failed, it is tried again: {error}"),
-            None => format!("target `{name}` is true again"),
+            Some(error) => format!("target `{name}` failed, retrying: {error}"),
+            None => format!("target `{name}` is in sync again"),
         };
         Some(Event::new(reason, issuer, name, &what))
     }
@@ -180,7 +181,7 @@ impl IssuerBefore {
         let reasons = (Reason::LedgerFailed, Reason::LedgerRecovered);
         if let Some(reason) = turned(Some(!self.ledger_fails), Some(error.is_none()), reasons) {
             let failed =
-                error.map(|error| format!("the ledger is not stored, the publication stays: {error}"));
+                error.map(|error| format!("the ledger is not stored, the publication is unchanged: {error}"));
             let what = failed.as_deref().unwrap_or("the ledger is stored again");
             notices.push(Event::new(reason, issuer, "", what));
         }
@@ -211,7 +212,7 @@ pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Event> {
 pub(super) fn of_configuration(before: Option<&str>, now: Option<&str>) -> Option<Event> {
     let reasons = (Reason::ConfigurationRefused, Reason::ConfigurationTaken);
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
-    Some(Event::about_process(reason, now.unwrap_or("the configuration is taken again")))
+    Some(Event::about_process(reason, now.unwrap_or("the configuration is accepted again")))
 }
 
 /// The event when the certificate of the listener cannot be replaced, or can be again.
@@ -219,7 +220,7 @@ pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<
     let reasons = (Reason::CertificateRefused, Reason::CertificateTaken);
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
     let refused =
-        now.map(|error| format!("the certificate cannot be served, the one before it goes on: {error}"));
+        now.map(|error| format!("the certificate is not usable, keeping the previous one: {error}"));
     Some(Event::about_process(reason, refused.as_deref().unwrap_or("the certificate is served")))
 }
 

@@ -103,7 +103,7 @@ impl Queue {
             match written {
                 Err(_) => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
                 Ok(()) if dropped > told => {
-                    warn!(lines = dropped - told, "log lines were dropped, for nobody read them");
+                    warn!(lines = dropped - told, "log lines were dropped, standard error was not read");
                     told = dropped;
                 }
                 Ok(()) => {}

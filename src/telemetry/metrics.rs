@@ -49,7 +49,7 @@ impl Collector for Page {
             put(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)
         })?;
         self.configuration(out)?;
-        out.counter("log_lines_dropped", "Lines of the log that nobody read", |put| {
+        out.counter("log_lines_dropped", "Log lines dropped because standard error was not read", |put| {
             put(&[], self.log_lines_dropped)
         })?;
         self.of_issuers(out)?;
@@ -70,12 +70,12 @@ impl Page {
         let ConfigurationStatus { read, refused, .. } = self.configuration;
         out.gauge(
             "config_reload_successful",
-            "Whether the configuration that was read last is the one in use",
+            "Whether the last configuration reload was successful",
             |put| put(&[], flag(refused.is_none())),
         )?;
         out.gauge(
             "config_reload_timestamp_seconds",
-            "When the configuration was last read, whether it was taken or refused",
+            "When the configuration was last read, successfully or not",
             |put| refused.or(read).map_or(Ok(()), |at| put(&[], seconds(at))),
         )
     }
@@ -88,19 +88,13 @@ impl Page {
                     .try_for_each(|(issuer, status)| put(&[("issuer", issuer)], value(&status)))
             })
         };
-        gauge("ready", "Whether there is something true to serve", |status| flag(status.ready))?;
-        gauge("published_keys", "Keys in the publication that is served", |status| {
-            count(status.published_keys())
+        gauge("ready", "Whether there is a publication to serve", |status| flag(status.ready))?;
+        gauge("published_keys", "Keys in the current publication", |status| count(status.published_keys()))?;
+        gauge("unmanaged_keys", "Unmanaged keys at targets", |status| count(status.unmanaged_keys()))?;
+        gauge("alarms", "Active alarms of the ledger, sources and rotation, see /status.json", |status| {
+            count(status.alarms.len())
         })?;
-        gauge("unmanaged_keys", "Keys that only a target knows", |status| count(status.unmanaged_keys()))?;
-        gauge(
-            "alarms",
-            "Things that are wrong with the ledger or with what the sources say, see /status.json",
-            |status| count(status.alarms.len()),
-        )?;
-        gauge("unlisted_keys", "Published keys that no source lists any more", |status| {
-            count(status.unlisted_keys())
-        })
+        gauge("unlisted_keys", "Published keys that no source lists", |status| count(status.unlisted_keys()))
     }
 
     fn of_nodes(&self, out: &mut Out<'_, '_>) -> fmt::Result {
@@ -116,30 +110,32 @@ impl Page {
         };
         gauge(
             "node_ordered_timestamp_seconds",
-            "When a node was given the key that it signs with",
+            "When a node was ordered to sign with its current key",
             |node| node.order.as_ref().map(|order| seconds(order.at)),
         )?;
-        gauge("rotation_due_timestamp_seconds", "When it is time for the next key of a node", |node| {
+        gauge("rotation_due_timestamp_seconds", "When the next rotation of a node is due", |node| {
             node.due.map(seconds)
         })?;
-        gauge("rotation_obstacles", "Things in the way of the next key of a node, see /status.json", |node| {
-            Some(count(node.blocked_by.len()))
-        })
+        gauge(
+            "rotation_obstacles",
+            "Reasons that block the next rotation of a node, see /status.json",
+            |node| Some(count(node.blocked_by.len())),
+        )
     }
 
     fn of_ledgers(&self, out: &mut Out<'_, '_>) -> fmt::Result {
-        out.gauge("ledger_up", "Whether the ledger could be read and stored when last tried", |put| {
+        out.gauge("ledger_up", "Whether the last read and write of the ledger succeeded", |put| {
             self.each_issuer(put, |status| Some(flag(status.ledger.up)))
         })?;
-        out.counter("ledger_failures", "Times that the ledger could not be read or stored", |put| {
+        out.counter("ledger_failures", "Failed reads and writes of the ledger", |put| {
             self.each_issuer(put, |status| Some(status.ledger.failures))
         })?;
         out.gauge(
             "ledger_hold_until_timestamp_seconds",
-            "After a repair of the ledger: no key is removed before",
+            "No key is removed before this time, after a repair of the ledger",
             |put| self.each_issuer(put, |status| status.hold_until().map(seconds)),
         )?;
-        out.gauge("previous_issuer", "Always 1; a former issuer whose documents are published too", |put| {
+        out.gauge("previous_issuer", "Always 1; a previous issuer whose documents are published too", |put| {
             self.issuers.each().try_for_each(|(issuer, status)| {
                 let former = status.previous_issuers.iter();
                 former
@@ -150,54 +146,50 @@ impl Page {
     }
 
     fn of_sources(&self, out: &mut Out<'_, '_>) -> fmt::Result {
-        out.gauge("source_up", "Whether the last answer was used", |put| {
+        out.gauge("source_up", "Whether the last poll succeeded", |put| {
             self.each_source(put, |source| Some(flag(source.up)))
         })?;
-        out.gauge("source_last_success_timestamp_seconds", "When an answer was last used", |put| {
+        out.gauge("source_last_success_timestamp_seconds", "When a poll last succeeded", |put| {
             self.each_source(put, |source| source.last_success.map(seconds))
         })?;
-        out.gauge("source_keys", "Keys that it listed last", |put| {
+        out.gauge("source_keys", "Keys in its last answer", |put| {
             self.each_source(put, |source| Some(count(source.keys)))
         })?;
-        out.gauge("source_left_out", "Keys and files in its last answer that cannot be used", |put| {
+        out.gauge("source_left_out", "Unusable keys and files in its last answer", |put| {
             self.each_source(put, |source| Some(count(source.left_out)))
         })?;
-        out.counter("source_answers", "Answers that were used", |put| {
+        out.counter("source_answers", "Successful polls", |put| {
             self.each_source(put, |source| Some(source.answers))
         })?;
-        out.counter("source_failures", "Questions without a usable answer", |put| {
+        out.counter("source_failures", "Failed polls", |put| {
             self.each_source(put, |source| Some(source.failures))
         })?;
         out.gauge(
             "source_issuer_matches",
-            "Whether its own discovery document names the configured issuer",
+            "Whether its discovery document names the configured issuer",
             |put| self.each_source(put, |source| source.issuer_matches.map(flag)),
         )?;
-        out.gauge(
-            "signing_key_public",
-            "Whether the key that signs now is in the publication: 0 is the tripwire",
-            |put| self.each_source(put, |source| source.signing_key_public.map(flag)),
-        )?;
+        out.gauge("signing_key_public", "Whether the signing key is published: 0 is the tripwire", |put| {
+            self.each_source(put, |source| source.signing_key_public.map(flag))
+        })?;
         out.gauge(
             "signing_key_ready",
-            "Whether nobody can have a JWKS without the key that signs now",
+            "Whether the signing key is ready: no cached JWKS can lack it",
             |put| self.each_source(put, |source| source.signing_key_ready.map(flag)),
         )
     }
 
     fn of_targets(&self, out: &mut Out<'_, '_>) -> fmt::Result {
-        out.gauge("target_up", "Whether it held the publication when last looked at", |put| {
+        out.gauge("target_up", "Whether it was in sync when last checked", |put| {
             self.each_target(put, |target| Some(flag(target.up)))
         })?;
-        out.gauge(
-            "target_last_in_sync_timestamp_seconds",
-            "When it was last seen to hold the publication",
-            |put| self.each_target(put, |target| target.last_in_sync.map(seconds)),
-        )?;
-        out.counter("target_checks", "Looks at what it holds", |put| {
+        out.gauge("target_last_in_sync_timestamp_seconds", "When it was last in sync", |put| {
+            self.each_target(put, |target| target.last_in_sync.map(seconds))
+        })?;
+        out.counter("target_checks", "Checks of what it holds", |put| {
             self.each_target(put, |target| Some(target.checks))
         })?;
-        out.counter("target_failures", "Looks or writes that failed", |put| {
+        out.counter("target_failures", "Failed checks and writes", |put| {
             self.each_target(put, |target| Some(target.failures))
         })?;
         out.counter("target_writes", "Documents written", |put| {
@@ -209,10 +201,10 @@ impl Page {
         out.gauge("verify_success", "Whether a relying party would accept a token", |put| {
             self.each_issuer(put, |status| Some(flag(status.judgement()?.is_accepted())))
         })?;
-        out.gauge("verify_timestamp_seconds", "When that was last found out", |put| {
+        out.gauge("verify_timestamp_seconds", "When a token was last verified", |put| {
             self.each_issuer(put, |status| status.verification.as_ref()?.at.map(seconds))
         })?;
-        out.gauge("verify_findings", "Rules that were broken then, by what that means", |put| {
+        out.gauge("verify_findings", "Findings of the last verification, by level", |put| {
             self.issuers.each().try_for_each(|(issuer, status)| {
                 status.judgement().map_or(Ok(()), |judgement| {
                     Level::ALL.iter().try_for_each(|level| {
@@ -222,16 +214,16 @@ impl Page {
                 })
             })
         })?;
-        out.counter("verify_failures", "Times that there was nothing to judge", |put| {
+        out.counter("verify_failures", "Verifications without a token to verify", |put| {
             self.each_issuer(put, |status| Some(status.verification.as_ref()?.failures))
         })
     }
 
     fn of_signers(&self, out: &mut Out<'_, '_>) -> fmt::Result {
-        out.gauge("signer_up", "Whether the node that signs here can do what it has to", |put| {
+        out.gauge("signer_up", "Whether the last reconciliation of the signer succeeded", |put| {
             self.each_signer(put, |signer| Some(flag(signer.is_well())))
         })?;
-        out.counter("signer_answers", "Claims that an API server wanted to be signed", |put| {
+        out.counter("signer_answers", "Signing requests of API servers", |put| {
             self.signers.iter().try_for_each(|(issuer, signer)| {
                 signer.answers().try_for_each(|(outcome, count)| {
                     let node = signer.node().as_str();
@@ -239,16 +231,16 @@ impl Page {
                 })
             })
         })?;
-        out.histogram("signer_signature_duration_seconds", "How long signatures took", |put| {
+        out.histogram("signer_signature_duration_seconds", "Duration of signatures", |put| {
             self.each_signer(put, |signer| Some(signer.durations()))
         })?;
-        out.counter("signer_key_fetches", "Times that an API server fetched the keys", |put| {
+        out.counter("signer_key_fetches", "Key fetches of API servers", |put| {
             self.each_signer(put, |signer| Some(signer.fetches()))
         })?;
-        out.counter("signer_refused_connections", "Connections of those who may not", |put| {
+        out.counter("signer_refused_connections", "Unauthorized connections", |put| {
             self.each_signer(put, |signer| Some(signer.unauthorized()))
         })?;
-        out.gauge("signer_keys", "Keys of the node, by what it does with them", |put| {
+        out.gauge("signer_keys", "Keys of the node, by stage", |put| {
             self.signers.iter().try_for_each(|(issuer, signer)| {
                 signer.standing().keys.iter().try_for_each(|(stage, keys)| {
                     let labels =
@@ -259,15 +251,15 @@ impl Page {
         })?;
         out.gauge(
             "signer_keys_changed_timestamp_seconds",
-            "When what API servers verify with last changed, as they are told",
+            "When the verification keys of API servers last changed",
             |put| self.each_signer(put, |signer| Some(seconds(signer.standing().changed))),
         )?;
         out.gauge(
             "signer_observed_order_timestamp_seconds",
-            "When the latest order was given that the node has obeyed",
+            "Time of the latest order that the node observed",
             |put| self.each_signer(put, |signer| signer.standing().obeyed.map(seconds)),
         )?;
-        out.gauge("signer_announced_timestamp_seconds", "When the node last said what it has", |put| {
+        out.gauge("signer_announced_timestamp_seconds", "When the node last announced its keys", |put| {
             self.each_signer(put, |signer| Some(seconds(signer.standing().announced)))
         })
     }
@@ -308,31 +300,29 @@ fn traffic(traffic: &Traffic, out: &mut Out<'_, '_>) -> fmt::Result {
             put(&[("document", *document), ("code", &code.to_string())], *count)
         })
     })?;
-    out.gauge("http_connections", "Connections to the public listener that are open", |put| {
+    out.gauge("http_connections", "Open connections to the public listener", |put| {
         put(&[], count(traffic.connections))
     })
 }
 
 fn tls(status: &TlsStatus, out: &mut Out<'_, '_>) -> fmt::Result {
-    out.gauge("tls_up", "Whether the certificate files can be served", |put| {
+    out.gauge("tls_up", "Whether the certificate files are usable", |put| {
         put(&[], flag(status.error.is_none()))
     })?;
-    out.gauge(
-        "tls_certificate_not_after_timestamp_seconds",
-        "When the certificate that is served expires",
-        |put| status.not_after.map_or(Ok(()), |at| put(&[], seconds(at))),
-    )?;
-    out.counter("tls_reload_failures", "Looks at the certificate files that found no pair to serve", |put| {
+    out.gauge("tls_certificate_not_after_timestamp_seconds", "When the served certificate expires", |put| {
+        status.not_after.map_or(Ok(()), |at| put(&[], seconds(at)))
+    })?;
+    out.counter("tls_reload_failures", "Failed reloads of the certificate files", |put| {
         put(&[], status.failures)
     })
 }
 
 fn events(totals: Totals, out: &mut Out<'_, '_>) -> fmt::Result {
-    out.counter("events_told", "Kubernetes Events made or counted up", |put| put(&[], totals.told))?;
-    out.counter("events_failed", "Requests for Kubernetes Events that failed", |put| {
-        put(&[], totals.failed)
-    })?;
-    out.counter("events_dropped", "Notices that no Kubernetes Event tells of", |put| put(&[], totals.dropped))
+    out.counter("events_told", "Kubernetes Events created or updated", |put| put(&[], totals.told))?;
+    out.counter("events_failed", "Failed requests for Kubernetes Events", |put| put(&[], totals.failed))?;
+    out.counter("events_dropped", "Events that were dropped before they were sent", |put| {
+        put(&[], totals.dropped)
+    })
 }
 
 /// Writes one sample: its labels and its value.

@@ -345,7 +345,7 @@ impl StatusStore {
         self.configure(|configuration| {
             configuration.reads += 1;
             configuration.refused = Some(now);
-            configuration.alarm = Some(format!("the configuration was refused: {error}"));
+            configuration.alarm = Some(format!("the configuration was rejected: {error}"));
         });
     }
 
@@ -475,16 +475,16 @@ impl IssuerStatus {
         self.verification.as_ref()?.judgement.as_ref()
     }
 
-    /// Warnings although the publication is correct: an API server signs with a key that is not public or not
+    /// Warnings although the publication is correct: an API server signs with a key that is not published or not
     /// distributed everywhere, or relying parties read something else.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let refused = self.judgement().filter(|judgement| !judgement.is_accepted()).map(Verdict::in_words);
         let tripped = self.sources.iter().filter_map(|(name, source)| {
             let kid = printable(source.signs_with.as_deref().unwrap_or_default());
             let known = match (source.signing_key_public?, source.signing_key_ready.unwrap_or(true)) {
-                (false, _) => "is not public".to_owned(),
+                (false, _) => "is not published".to_owned(),
                 (true, false) => match source.signing_key_ready_at {
-                    Some(at) => format!("not everybody can know before {at}"),
+                    Some(at) => format!("is not ready before {at}"),
                     None => "is not shown everywhere".to_owned(),
                 },
                 (true, true) => return None,
@@ -516,7 +516,7 @@ impl IssuerStatus {
         let strangers = strangers.map(|(kid, stranger)| {
             let shown: Vec<_> = stranger.shown.keys().map(|name| format!("`{name}`")).collect();
             format!(
-                "target {} has key `{kid}` that nobody knows: whoever has its private half can act as your workloads",
+                "target {} has unmanaged key `{kid}`: anyone with its private key can impersonate your workloads",
                 shown.join(", ")
             )
         });

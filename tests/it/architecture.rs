@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The permitted imports of a module, and the names that its code must not use.
+/// What one module may import of the others, and what its code must not name.
 struct Rule {
     module: &'static str,
     may_import: &'static [&'static str],
@@ -238,12 +238,8 @@ fn modules_do_not_name_what_the_table_forbids() {
 
 #[test]
 fn every_module_has_a_rule() {
-    let modules: BTreeSet<_> = fs::read_dir(root().join("src"))
-        .expect("the source is here")
-        .map(|entry| entry.expect("readable").path())
-        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-        .filter(|module| module != "lib")
-        .collect();
+    let mut modules = modules_in("src");
+    modules.remove("lib");
     // A part of a module may have a stricter rule of its own.
     let whole = RULES.iter().filter(|rule| !rule.module.contains('/'));
     let ruled: BTreeSet<_> = whole.map(|rule| rule.module.to_owned()).collect();
@@ -352,14 +348,27 @@ fn words_are_found_in_groups_and_not_in_longer_words() {
     assert!(names(&without_texts(r#"a('"'); kube::b("")"#), "kube"));
 }
 
-/// A source file of the product without comment lines and string contents.
+/// The modules of a folder, by the names of their files and folders.
+fn modules_in(folder: &str) -> BTreeSet<String> {
+    fs::read_dir(root().join(folder))
+        .expect("the source is here")
+        .map(|entry| entry.expect("readable").path())
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect()
+}
+
+fn architecture() -> String {
+    fs::read_to_string(root().join("docs/architecture.md")).expect("it is there")
+}
+
+/// A file of the product without its comment lines and the contents of its strings.
 struct SourceFile {
-    /// Relative to the root of the package.
+    /// From the root of the package.
     path: PathBuf,
     code: String,
 }
 
-/// The files of a module without its tests, which may create keys, files and servers.
+/// The files of a module, its tests left out: those may make keys, files and servers.
 fn product_code(module: &str) -> Vec<SourceFile> {
     let mut files = Vec::new();
     let mut unread = vec![PathBuf::from(format!("src/{module}.rs")), PathBuf::from(format!("src/{module}"))];
@@ -383,11 +392,11 @@ fn product_code(module: &str) -> Vec<SourceFile> {
     files
 }
 
-/// The code with empty strings: messages may contain any name.
+/// The code with empty strings: messages may name what they like.
 fn without_texts(code: &str) -> String {
     let (mut kept, mut inside, mut before) = (String::new(), false, ' ');
     for c in code.chars() {
-        // Skips the quote character literal and escaped quotes.
+        // A quote as a character is none, and a backslash takes the meaning of what follows it.
         let quote = c == '"' && before != '\\' && before != '\'';
         inside ^= quote;
         if !inside || quote {
@@ -398,11 +407,11 @@ fn without_texts(code: &str) -> String {
     kept
 }
 
-/// The top-level modules of the crate that a file imports.
+/// The modules of the crate's root that a file names.
 fn imports(file: &SourceFile) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut roots = vec!["crate::".to_owned(), "signpost::".to_owned()];
-    // As many `super::` as the file is deep also lead to the root of the crate.
+    // As many steps up as the file is deep lead to the root of the crate as well.
     roots.push("super::".repeat(file.path.components().count() - 1));
     for root in roots {
         found.extend(after(&file.code, &root));
@@ -410,7 +419,7 @@ fn imports(file: &SourceFile) -> BTreeSet<String> {
     found
 }
 
-/// The segments that follow each occurrence of a path such as `crate::`.
+/// The segments that follow a path such as `crate::`, wherever it begins.
 fn after<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = String> + 'a {
     code.match_indices(path)
         .filter(|(start, _)| !code[..*start].ends_with(|c: char| is_word(c) || c == ':'))
@@ -443,7 +452,7 @@ fn first_segments(rest: &str) -> Vec<String> {
     segments
 }
 
-/// Whether the code contains the whole word; `a::b` also as `a::{b}`.
+/// Whether the code has the word, and not as a part of a longer one; `a::b` also as `a::{b}`.
 fn names(code: &str, word: &str) -> bool {
     let in_group = word
         .rsplit_once("::")
@@ -459,7 +468,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The texts between backticks.
+/// What stands between backticks.
 fn quoted(cell: &str) -> BTreeSet<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

@@ -441,20 +441,20 @@ fn an_api_server_that_signs_with_a_key_that_is_not_public_trips_the_wire() {
     server.restart_with(Options { signing_key: Some(secret.private.clone()), ..options.clone() });
     eventually("the tripwire", || signs(false));
     connection_lasts();
-    running.wait_for_output("an API server signs with a key that is not public");
+    running.wait_for_output("an API server signs with a key that is not published");
     let metrics = Request::get(&format!("http://{}/metrics", world.admin.address())).answer().text();
     let gauge =
         metrics.lines().find(|line| line.starts_with("signpost_signing_key_public{")).expect("a gauge");
     assert!(gauge.ends_with(" 0.0"), "{gauge}");
     let ready = Request::get(&format!("http://{}/readyz", world.admin.address())).answer().expect_status(200);
-    let warning = format!("source `kubernetes` signs with key `{}`, which is not public", kid(&secret));
+    let warning = format!("source `kubernetes` signs with key `{}`, which is not published", kid(&secret));
     let told = format!("[-]{}: {warning}", world.issuer());
     assert!(ready.text().lines().any(|line| line == told), "{}", ready.text());
     assert_eq!(world.status().expect("running")["warnings"], serde_json::json!([warning]));
 
     server.restart_with(options);
     eventually("the alarm ends", || signs(true));
-    running.wait_for_output("the key that signs is public");
+    running.wait_for_output("the signing key is published");
 }
 
 /// The key is public, but unknown to relying parties with an older copy of the JWKS.
@@ -488,7 +488,7 @@ fn an_api_server_that_signs_with_a_key_as_soon_as_it_is_public_is_told_apart() {
     let status = eventually("it is not ready", || is_ready(false)).0;
     assert_eq!(status["signs_with"], kid(&hasty).as_str());
     connection_lasts();
-    running.wait_for_output("an API server signs with a key that not everybody can know yet");
+    running.wait_for_output("an API server signs with a key that is not ready");
     let metrics = Request::get(&format!("http://{}/metrics", world.admin.address())).answer().text();
     let gauge = |name: &str| {
         let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{"))).expect("a gauge");
@@ -501,7 +501,7 @@ fn an_api_server_that_signs_with_a_key_as_soon_as_it_is_public_is_told_apart() {
 
     server.restart_with(options);
     eventually("the key before it is known to everybody", || is_ready(true));
-    running.wait_for_output("the key that signs is known everywhere");
+    running.wait_for_output("the signing key is ready");
 }
 
 #[test]

@@ -73,16 +73,16 @@ fn a_slip_of_the_fingers_is_understood_and_a_hint_has_none_of_its_flags() {
     let folder = TempDir::new().expect("a folder");
     for (typed, error, hint) in [
         ("version", "unknown verb `version`", "`signpost --version` prints it"),
-        ("help rotate strt", "unknown verb `strt`", "`signpost rotate --help` lists what it takes"),
+        ("help rotate strt", "unknown verb `strt`", "`signpost rotate --help` lists its flags and arguments"),
         (
             "verify -token x",
             "unknown flag `-token`, did you mean `--token`?",
-            "`signpost verify --help` lists what it takes",
+            "`signpost verify --help` lists its flags and arguments",
         ),
         (
             "run --issuer --source x",
             "`--issuer <URL>` has no value, expected one",
-            "`signpost run --help` lists what it takes",
+            "`signpost run --help` lists its flags and arguments",
         ),
     ] {
         let told = signpost(&folder, typed).expect_code(2).stderr;

@@ -292,7 +292,7 @@ fn api_servers_that_cannot_be_reached_are_no_alarm_while_the_url_answers() {
             sources(service) == BTreeSet::from(["kubernetes".to_owned()])
                 && service.source_is_up("kubernetes")
         });
-        service.running.wait_for_output("cannot be reached from here");
+        service.running.wait_for_output("are not reachable from here");
         let log = service.running.stderr();
         assert_eq!((log.matches("WARN").count(), log.matches("ERROR").count()), (1, 0), "{log}");
         assert!(log.contains("discover: false"), "{log}");
@@ -361,12 +361,12 @@ fn a_right_that_is_lacking_is_named_once_and_everything_else_goes_on() {
             ),
             (
                 &mut leases,
-                "cannot see when an API server starts",
+                "cannot watch starts of API servers",
                 "kubectl create role signpost-leases --namespace=kube-system --verb=list,watch --resource=leases.coordination.k8s.io",
             ),
             (
                 &mut token,
-                "cannot see which key signs",
+                "cannot determine the signing key",
                 "kubectl create role signpost-token --namespace=default --verb=create --resource=serviceaccounts/token",
             ),
         ] {

@@ -315,8 +315,7 @@ fn a_data_directory_from_yesterday_is_recognised_by_what_the_targets_show() {
     let mut service = scene.installation.run_until_ready();
     service.until("it is told", |service| {
         let alarms = service.status()["alarms"].to_string();
-        alarms.contains("was it restored from a backup?")
-            && alarms.contains("1 key is known to targets alone")
+        alarms.contains("was it restored from a backup?") && alarms.contains("1 unmanaged key at a target")
     });
     assert!(scene.ledger()["sequence"].as_u64() > Some(target_sequence - 1), "below its own witness");
     assert_eq!(kids(service.served().jwks()), [stays], "a key that only targets know was spread");

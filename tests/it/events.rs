@@ -143,7 +143,7 @@ fn a_change_of_keys_and_a_failure_are_events_about_the_pod() {
     });
     assert_eq!(failed["type"], "Warning");
     let message = failed["message"].as_str().expect("a message");
-    assert!(message.starts_with("source `files` failed, its last good keys stay: "), "{message}");
+    assert!(message.starts_with("source `files` failed, keeping its last good keys: "), "{message}");
     service.until("what was told is counted", |service| {
         service.admin("/metrics").text().lines().any(|line| line == "signpost_events_told_total 3")
     });
@@ -205,8 +205,8 @@ fn without_the_right_to_tell_the_service_goes_on_and_says_so_once() {
 
     world.allow_events();
     eventually("what was kept is told", || world.events("KeyAppeared").pop());
-    service.running.wait_for_output("Kubernetes Events are taken again");
+    service.running.wait_for_output("Kubernetes Events are sent again");
     let log = service.stop().expect_code(0).stderr;
-    assert_eq!(log.matches("Kubernetes Events are not taken").count(), 1, "{log}");
+    assert_eq!(log.matches("cannot send Kubernetes Events").count(), 1, "{log}");
     assert!(log.contains("kubectl create role signpost-events --namespace signpost"), "{log}");
 }

@@ -73,7 +73,7 @@ fn kube_apiserver_waits_for_its_signer_and_then_has_tokens_for_itself_and_when_i
     signer.order(&active);
     let others = token(&server, OTHERS);
     assert!(is_accepted(&server, &others, OTHERS));
-    let told = signer.running().stderr().matches("a token is not signed").count();
+    let told = signer.running().stderr().matches("token not signed").count();
     assert_eq!(told, 1, "{}", signer.running().stderr());
 }
 

@@ -92,7 +92,7 @@ fn a_moved_issuer_goes_on_with_its_ledger_and_the_documents_of_the_old_one_stay(
             (&json!([OLD]), &lineage[0]["lineage"])
         );
         assert_eq!(status["ledger"]["incidents"].as_array().expect("told").len(), 1, "{status}");
-        assert!(status["ledger"]["incidents"].to_string().contains("goes on for this one"));
+        assert!(status["ledger"]["incidents"].to_string().contains("was taken over for this issuer"));
         assert_eq!(status["alarms"], json!([]));
         assert_eq!(service.metric("signpost_previous_issuer", OLD), Some(1.0));
         service.stop();
@@ -127,13 +127,13 @@ fn an_api_server_may_name_the_former_issuer_until_it_is_switched() {
                "targets": [directory_target(&folder.path().join("public"))]})
     };
     let refused = Installation::new(NEW, &settings(json!([]))).sync().expect_code(2).stderr;
-    assert!(refused.contains(&format!("is issuer `{OLD}`, expected `{NEW}`")), "{refused}");
+    assert!(refused.contains(&format!("has issuer `{OLD}`, expected `{NEW}`")), "{refused}");
 
     let installation = Installation::new(NEW, &settings(json!([{"issuer": OLD}])));
     let mut service = installation.run_until_ready();
     assert_eq!(service.source()["issuer_matches"], true);
     assert!(
-        service.running.stderr().contains("it still names former issuer"),
+        service.running.stderr().contains("it still names previous issuer"),
         "{}",
         service.running.stderr()
     );

@@ -72,7 +72,7 @@ fn kube_apiserver_mints_and_accepts_tokens_that_are_signed_with_es256() {
     }
     let discovery = server.discovery().expect_status(200).json();
     assert_eq!(discovery["id_token_signing_alg_values_supported"], json!(["ES256"]));
-    let told = "Microsoft Entra refuses every token that such a key signs";
+    let told = "Microsoft Entra refuses tokens that are signed with this key type";
     assert_eq!(signer.running().stderr().matches(told).count(), 1, "{}", signer.running().stderr());
 }
 

@@ -278,7 +278,7 @@ fn documents_that_were_uploaded_by_hand_are_taken_over_with_their_keys() {
     };
     let taken = sync().expect_code(0);
 
-    assert!(taken.stdout.contains("that only it knows"), "{taken:?}");
+    assert!(taken.stdout.contains("unmanaged key"), "{taken:?}");
     let jwks = azurite.get(&format!("oidc/{JWKS}")).expect_status(200);
     let kids: Vec<_> =
         jwks.json()["keys"].as_array().expect("a list").iter().map(|key| key["kid"].clone()).collect();

@@ -213,7 +213,7 @@ async fn a_process_that_is_told_to_end_under_load_answers_every_request_that_it_
             ended.expect("no request was lost");
         }
         let finished = service.running.finish(4 * PATIENCE).expect_code(0);
-        assert!(!finished.stderr.contains("some tasks did not end in time"), "{}", finished.stderr);
+        assert!(!finished.stderr.contains("some tasks did not stop in time"), "{}", finished.stderr);
     }
 }
 

@@ -63,7 +63,7 @@ fn no_bad_discovery_document_lets_unchecked_keys_in() {
         case("unavailable", || status(503), "cannot tell which issuer source `kubernetes` is"),
         case("a web page", web_page, "its content type is `text/html`"),
         case("no issuer", || json_body("{}"), "cannot use its discovery document"),
-        case("another issuer", other_issuer, "is issuer `https://oidc.example/other`, expected"),
+        case("another issuer", other_issuer, "has issuer `https://oidc.example/other`, expected"),
         case("an issuer with a slash too many", || issuer(&format!("{ISSUER}/")), "expected"),
         case("cut off in the body", || Action::CutAfter(40), "broke off"),
     ]);
@@ -168,7 +168,7 @@ fn says(service: &Service, expected: &str) {
     let error = source["error"].as_str().expect("it failed");
     assert!(error.contains(expected), "{error}");
     let log = service.running.stderr();
-    assert!(log.contains("source failed, its last good keys stay"), "{log}");
+    assert!(log.contains("source failed, keeping its last good keys"), "{log}");
 }
 
 fn last_success(service: &Service) -> Option<f64> {
@@ -392,7 +392,7 @@ fn another_issuer_is_refused_before_anything_is_published() {
     assert_eq!(
         refused.stderr,
         format!(
-            "error: source `kubernetes` is issuer `{ISSUER}`, expected `{other}`\n  \
+            "error: source `kubernetes` has issuer `{ISSUER}`, expected `{other}`\n  \
              hint: correct `issuer`, or give kube-apiserver `--service-account-issuer={other}` before the one that \
              is there, which stays as the second: it signs as the first and takes tokens of both. Relying \
              parties compare every byte, a final `/` too\n"
@@ -439,7 +439,7 @@ fn an_api_server_that_comes_back_as_another_issuer_rings_the_alarm_and_changes_n
         still_holds(service, &good);
         service.metric("signpost_source_issuer_matches", "kubernetes") == Some(0.0)
     });
-    says(&service, &format!("is issuer `https://oidc.example/other`, expected `{ISSUER}`"));
+    says(&service, &format!("has issuer `https://oidc.example/other`, expected `{ISSUER}`"));
 
     // The same for a newly started process.
     service.running.kill();
@@ -471,7 +471,7 @@ fn an_api_server_whose_tokens_name_another_issuer_than_its_document_rings_the_al
     service.until("the mismatch is seen", |service| {
         service.metric("signpost_source_issuer_matches", "kubernetes") == Some(0.0)
     });
-    service.running.wait_for_output("an API server mints tokens of another issuer");
+    service.running.wait_for_output("an API server issues tokens of another issuer");
 }
 
 #[test]

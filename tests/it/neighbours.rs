@@ -118,7 +118,7 @@ fn a_target_and_a_source_that_hang_are_told_and_hold_up_nobody_and_no_end() {
     assert_eq!(log.matches("did not answer within 10 s").count(), 2, "{log}");
     let (finished, took) = end(service.running);
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    assert!(finished.stderr.contains("files that do not answer were left behind"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("some file system operations did not finish"), "{}", finished.stderr);
     assert!(took < ENDS_WITHIN, "{took:?}");
 }
 
@@ -135,7 +135,7 @@ fn row<const N: usize>() -> [Port; N] {
 /// The command that an error message suggests.
 #[track_caller]
 fn line_that_works(refused: &str) -> Vec<String> {
-    let (_, line) = refused.split_once("start this one beside it: `").unwrap_or_else(|| panic!("{refused}"));
+    let (_, line) = refused.split_once("start this one next to it: `").unwrap_or_else(|| panic!("{refused}"));
     let (line, _) = line.split_once('`').expect("it ends");
     line.split(' ').skip(1).map(str::to_owned).collect()
 }
@@ -234,7 +234,7 @@ fn a_pipe_in_place_of_a_lock_is_named_and_not_waited_for() {
         scene.path("public").join(".signpost.lock").display()
     );
     assert!(error.as_str().is_some_and(|error| error.ends_with(&expected)), "{error}");
-    assert!(service.running.stderr().contains("Signpost makes it anew"), "{}", service.running.stderr());
+    assert!(service.running.stderr().contains("Signpost creates it again"), "{}", service.running.stderr());
     fs::remove_file(scene.path("good").join(".signpost.lock")).expect("the folder is ours");
     service.until("it is true", |service| service.metric("signpost_target_up", "\"public\"") == Some(1.0));
     let (finished, _) = end(service.running);
@@ -367,7 +367,7 @@ fn few_open_files_are_told_at_the_start_and_strangers_leave_what_the_service_nee
     let command = Signpost::within(shell, ["run"]).env("SIGNPOST_CONFIG", installation.config_file());
     let mut service = installation.run_as(command);
     let log = service.running.stderr();
-    assert!(log.contains("too few open files") && log.contains("ulimit -n"), "{log}");
+    assert!(log.contains("limit of open files is too low") && log.contains("ulimit -n"), "{log}");
     service.until("it is ready", |service| service.admin("/readyz").status == 200);
 
     let held = crowd(service.address(), 1000, b"GET / HTTP/1.1\r\n");

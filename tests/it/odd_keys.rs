@@ -74,11 +74,7 @@ fn of_the_keys_of_a_control_plane_only_those_of_service_accounts_are_published()
         let arguments = ["sync", "--issuer", ISSUER, "--profile", "all", "--source", source, "--target"];
         let said = Signpost::new(arguments.into_iter().chain([public.to_str().expect("text")]));
         let said = said.finish(WITHIN).expect_code(0);
-        assert!(
-            said.stderr.contains("certificates and keys of certificates are not taken"),
-            "{}",
-            said.stderr
-        );
+        assert!(said.stderr.contains("certificates and keys of certificates are skipped"), "{}", said.stderr);
         assert_eq!(own[..], kids(&fs::read_to_string(public.join(JWKS)).expect("published")));
         fs::remove_dir_all(public).expect("it is ours");
     }
@@ -212,7 +208,7 @@ fn a_kid_that_draws_is_stored_and_published_as_it_is_and_stops_no_issuer() {
     fs::write(&member, json!({"keys": [good]}).to_string()).expect("it is ours");
     installation.finish(["sync"]).expect_code(0);
     let known = installation.finish(["ledger", "adopt", shown, "--issuer", hostile]);
-    assert!(known.stderr.contains("is public already"), "it is known: {}", known.stderr);
+    assert!(known.stderr.contains("is already published"), "it is known: {}", known.stderr);
 
     // An unusable ledger stops only its issuer, at the start too.
     for ledger in fs::read_dir(installation.data_dir().join("issuers")).expect("ledgers") {
@@ -225,7 +221,7 @@ fn a_kid_that_draws_is_stored_and_published_as_it_is_and_stops_no_issuer() {
     let mut service = installation.run_until_ready();
     service.until("the others are served, and the one is told of", |service| {
         let alarms = service.admin("/status.json").json()["issuers"][hostile]["alarms"].take();
-        alarms.to_string().contains("it cannot start") && service.get(JWKS).status == 200
+        alarms.to_string().contains("cannot start: ") && service.get(JWKS).status == 200
     });
     service.stop().expect_code(0);
     let said = installation.finish(["sync"]).expect_code(2);

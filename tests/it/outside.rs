@@ -55,7 +55,7 @@ fn a_private_container_is_noticed_and_a_public_one_is_true() {
     let target = |container| azure_target(url.trim_end_matches("/devstoreaccount1"), container);
     let (_folder, private) = anonymously(target("private/c1"));
     let told = private.sync().expect_code(2);
-    let hint = "hint: let everybody read: `az storage container set-permission --account-name \
+    let hint = "hint: allow public reads: `az storage container set-permission --account-name \
                 devstoreaccount1 --name 'private' --public-access blob`";
     // Azure itself answers 404 `ResourceNotFound`.
     is_told_to_be_private(&told, "`403 Forbidden` (`AuthorizationFailure`)", hint);
@@ -70,7 +70,7 @@ fn a_private_bucket_is_noticed_until_everybody_may_read_it() {
     s3.create_bucket("oidc");
     let (_folder, installation) = anonymously(s3_target(&s3.url(), "oidc/c1"));
     let told = installation.sync().expect_code(2);
-    let hint = "hint: let everybody read: allow `s3:GetObject` on `arn:aws:s3:::oidc/c1/*` to `*`";
+    let hint = "hint: allow public reads: allow `s3:GetObject` on `arn:aws:s3:::oidc/c1/*` to `*`";
     is_told_to_be_private(&told, "`403 Forbidden` (`AccessDenied`)", hint);
     s3.allow_anonymous_read("oidc");
     installation.sync().expect_code(0);
@@ -89,7 +89,7 @@ fn a_private_bucket_of_google_is_noticed_and_a_public_one_is_true() {
         sync.env("GOOGLE_SERVICE_ACCOUNT_KEY", account.json()).finish(Duration::from_secs(90))
     };
     let told = sync("private").expect_code(2);
-    let hint = "hint: let everybody read: `gcloud storage buckets add-iam-policy-binding gs://private";
+    let hint = "hint: allow public reads: `gcloud storage buckets add-iam-policy-binding gs://private";
     is_told_to_be_private(&told, "`403 Forbidden` (`AccessDenied`)", hint);
     sync("public").expect_code(0);
 }
@@ -138,7 +138,7 @@ fn a_target_that_gates_nothing_is_told_so_and_fails_all_the_same() {
     let folder = TempDir::new().expect("a temporary folder");
     let installation = installation(&folder, s3_target(&s3.url(), "oidc"), &json!({"gate": false}));
     let told = installation.sync().expect_code(2);
-    assert!(told.stdout.contains("failed (gates no switch)"), "{}", told.stdout);
+    assert!(told.stdout.contains("failed (rotation does not wait for it)"), "{}", told.stdout);
     assert!(told.stderr.contains("there is no bucket `oidc`"), "{}", told.stderr);
     s3.create_bucket("oidc");
     let told = installation.finish(["sync", "--output", "json"]).expect_code(0);
@@ -163,7 +163,7 @@ fn a_place_that_lets_the_jwks_be_kept_for_longer_than_a_rotation_waits_raises_an
     let run = installation.verb(["run"]).env("SSL_CERT_FILE", nginx.ca_file());
     let mut service = installation.run_as(run);
     let alarms = |service: &Service| service.status()["alarms"].to_string();
-    let told = "relying parties may keep the JWKS of target `directory` for up to 86400 s";
+    let told = "relying parties may cache the JWKS of target `directory` for up to 86400 s";
     service.until("there is an alarm", |service| alarms(service).contains(told));
 
     let served = format!("http://{}/c1/", service.address());
@@ -183,7 +183,7 @@ fn made_by_hand<'a>(folder: &TempDir, jwks: &'a str) -> [(&'a str, String); 2] {
 
 #[track_caller]
 fn is_kept_public(told: &Finished, document: &str, hint: &str) {
-    let error = format!("and nobody could read `{document}` any more once it is replaced");
+    let error = format!("and `{document}` would no longer be public once it is replaced");
     assert!(told.stderr.contains(&error), "{}", told.stderr);
     assert!(told.stderr.contains(hint), "{}", told.stderr);
 }
@@ -205,7 +205,7 @@ fn a_document_that_is_public_by_itself_is_not_replaced_until_what_is_written_is_
     is_kept_public(
         &told,
         JWKS,
-        "hint: let everybody read: allow `s3:GetObject` on `arn:aws:s3:::oidc/c1/*` to `*`",
+        "hint: allow public reads: allow `s3:GetObject` on `arn:aws:s3:::oidc/c1/*` to `*`",
     );
     for (name, text) in &documents {
         assert_eq!(s3.get(&format!("/oidc/c1/{name}")).expect_status(200).text(), *text);
@@ -235,7 +235,7 @@ fn readers_are_sent_to_no_jwks_that_they_cannot_read() {
     // The result is the same the second time, with objects from the first.
     for _ in 0..2 {
         let told = installation.sync().expect_code(2);
-        is_kept_public(&told, JWKS, "hint: let everybody read: allow `s3:GetObject`");
+        is_kept_public(&told, JWKS, "hint: allow public reads: allow `s3:GetObject`");
         let discovery = s3.get(&format!("/oidc/c1/{DISCOVERY}")).expect_status(200).text();
         assert_eq!(discovery, documents[1].1);
     }
@@ -259,7 +259,7 @@ fn an_access_list_of_an_object_is_not_lost_without_a_word() {
         gcs.put(&format!("oidc/c1/{name}"), "application/json", text.as_bytes());
         gcs.make_public(&format!("oidc/c1/{name}"));
     }
-    let hint = "hint: let everybody read: `gcloud storage buckets add-iam-policy-binding gs://oidc";
+    let hint = "hint: allow public reads: `gcloud storage buckets add-iam-policy-binding gs://oidc";
     let first = installation(&folder, target(), &json!({}));
     is_kept_public(&sync(&first).expect_code(2), JWKS, hint);
     let read = |name: &str| Request::get(&format!("{}/oidc/c1/{name}", gcs.url())).answer().status;

@@ -133,7 +133,7 @@ fn a_token_that_is_taken_out_stops_signatures_alone_and_is_used_again_when_it_is
     });
     assert!(is_accepted(&server, &after));
     let log = signer.running().stderr();
-    assert_eq!(log.matches("a token is not signed").count(), 1, "{log}");
+    assert_eq!(log.matches("token not signed").count(), 1, "{log}");
     assert!(log.contains("tokens are signed again") && !log.contains(PIN), "{log}");
 }
 
@@ -167,7 +167,7 @@ fn what_is_wrong_with_a_token_is_said_at_the_start() {
     refused(&signer, "holds no PIN", "write the PIN");
     hsm.write_pin(PIN);
     fs::set_permissions(hsm.pin_file(), Permissions::from_mode(0o644)).expect("it is ours");
-    refused(&signer, "has mode 0644, expected 0600", "somebody else could have read");
+    refused(&signer, "has mode 0644, expected 0600", "another user could have read");
     hsm.write_pin(PIN);
     signer.restart();
     assert_eq!(hsm.private_keys().len(), 2);
@@ -226,5 +226,5 @@ fn keys_in_files_go_on_until_keys_in_the_token_have_replaced_them() {
     signer.kill();
     let key = KeyFiles::rsa(&signer.data_dir(), "sa");
     let finished = signer.import(&key.private).finish(AT_MOST).expect_code(2);
-    assert!(finished.stderr.contains("makes its keys itself"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("generates its own keys"), "{}", finished.stderr);
 }

@@ -243,7 +243,7 @@ fn documents_that_somebody_deletes_or_edits_are_put_right_as_soon_as_that_is_not
     service.until("the JWKS is back", |_| are_good());
     let found = |service: &Service, what: &str| {
         let log = service.running.stderr();
-        log.lines().any(|line| line.contains("target was changed by somebody else") && line.contains(what))
+        log.lines().any(|line| line.contains("target was changed by another writer") && line.contains(what))
     };
     service.until("it says so", |service| found(service, "found=\"jwks deleted\""));
 

@@ -212,7 +212,7 @@ fn a_configuration_with_faults_is_refused_as_a_whole_and_told_everywhere() {
     let other = Port::free();
     let moved = good.replace(service.address(), &other.address());
     write(&moved);
-    refused(&mut service, &["listen", &other.address(), "as long as the process runs", "restart signpost"]);
+    refused(&mut service, &["listen", &other.address(), "while the process runs", "restart signpost"]);
     assert_eq!(service.served(), served);
     assert_eq!(service.admin("/readyz").status, 200);
 
@@ -222,7 +222,7 @@ fn a_configuration_with_faults_is_refused_as_a_whole_and_told_everywhere() {
     assert_eq!(service.served(), served);
     assert_eq!(service.status()["sources"]["files"]["answers"], 1, "a refused configuration restarted it");
     let log = service.running.stderr();
-    assert_eq!(log.matches("configuration refused").count(), 4, "{log}");
+    assert_eq!(log.matches("configuration rejected").count(), 4, "{log}");
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn the_keys_of_another_cluster_than_the_one_that_is_meant_are_refused() {
         Installation::new("https://oidc.example/another", &settings)
     };
     let said = published(settings).sync().expect_code(2);
-    let reason = format!("source `edge` is issuer `{ISSUER}`, expected `https://oidc.example/another`");
+    let reason = format!("source `edge` has issuer `{ISSUER}`, expected `https://oidc.example/another`");
     assert!(said.stderr.contains(&reason), "{}{}", said.stdout, said.stderr);
 
     let mut anonymous = source(&url, &json!({"ca_file": cluster.server.ca_file()}));
@@ -105,7 +105,7 @@ fn a_change_is_seen_behind_the_tags_of_a_real_web_server() {
     let mut service = installation.run_until_ready();
     service.until("it is polled", |service| answers(service) >= 3);
     // There is no discovery document beside it.
-    assert_eq!(1, service.running.stderr().matches("nothing says whose keys these are").count());
+    assert_eq!(1, service.running.stderr().matches("the issuer of these keys is not checked").count());
     service.until("a change is seen", |service| {
         let mut jwks: Value = cluster.server.jwks().json();
         jwks["keys"].as_array_mut().expect("a list").truncate(1);

@@ -186,7 +186,7 @@ fn the_operator_sees_what_a_node_does_and_who_may_not_ask_it() {
         Some(said) => {
             assert_eq!(said, b"", "not a word, not even the settings of HTTP/2");
             assert_eq!(metric("refused_connections_total", ""), Some(1.0));
-            let told = format!("a stranger may not use the signer uid={NOBODY}");
+            let told = format!("unauthorized connection to the signer uid={NOBODY}");
             assert_eq!(signer.running().stderr().matches(&told).count(), 1, "{}", signer.running().stderr());
         }
         // Without root there is no other user; the rule itself is tested in

@@ -191,13 +191,13 @@ fn a_socket_that_was_removed_is_made_anew_and_until_then_the_signer_is_not_ready
     fs::write(&socket, "").expect("the folder is ours");
     let (said, _) = eventually("it says so", || Some(readiness(&admin)).filter(|said| said.status == 503));
     let said = said.text();
-    assert!(said.contains("is no socket, and in the way of one"), "{said}");
+    assert!(said.contains("exists and is not a socket"), "{said}");
     assert_eq!(metric(&admin, "up"), "0.0");
     fs::remove_file(&socket).expect("it is there");
     eventually("it is made anew", is_there);
     eventually("it is ready", || (readiness(&admin).status == 200).then_some(()));
     let told = signer.running().stderr();
-    assert_eq!(told.matches("nobody can connect to the signer").count(), 1, "{told}");
+    assert_eq!(told.matches("API servers cannot connect to the signer").count(), 1, "{told}");
     assert_eq!(fs::read_dir(signer.folder()).expect("ours").count(), 3, "data, configuration and socket");
 }
 

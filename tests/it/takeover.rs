@@ -132,7 +132,7 @@ fn a_takeover_keeps_the_keys_of_the_jwks_that_the_old_documents_named() {
 
     // The old files stay unchanged, and the next pass reports nothing.
     let ledger = installation.finish(["ledger", "show"]).expect_code(0).stdout;
-    assert!(ledger.lines().any(|row| row.contains(&by_hand.second) && row.contains("stranger")), "{ledger}");
+    assert!(ledger.lines().any(|row| row.contains(&by_hand.second) && row.contains("unmanaged")), "{ledger}");
     let again = installation.sync().expect_code(0).stdout;
     assert_eq!(again.matches("unchanged").count(), 3, "{again}");
     assert!(!again.contains("the JWKS was at"), "{again}");
@@ -259,10 +259,7 @@ fn a_jwks_that_somebody_else_serves_is_read_back_from_there() {
     let mut settings = json!({"sources": [files(&[&key])], "targets": [target], "jwks_uri": jwks_uri});
     let installation = Installation::new(&issuer, &settings);
     let told = installation.finish(["config", "check"]).expect_code(2).stderr;
-    assert!(
-        told.contains("hint: leave `jwks_uri` away; if somebody else serves the JWKS there, add"),
-        "{told}"
-    );
+    assert!(told.contains("hint: remove `jwks_uri`; if another server serves the JWKS there, add"), "{told}");
 
     settings["jwks_served_elsewhere"] = json!(true);
     installation.configure(&settings);
@@ -300,8 +297,8 @@ fn a_hint_has_the_flags_in_use_and_nothing_is_taken_over_without_an_issuer() {
     let told = sync(&["--adopt"]).expect_code(2).stderr;
     assert_eq!(
         told,
-        "error: `--adopt` takes targets over for an issuer, and none is given\n  hint: pass the flags with which \
-         Signpost publishes: `--config FILE`, or `--issuer URL` and the others\n"
+        "error: `--adopt` needs an issuer to take targets over for\n  hint: pass the flags that Signpost \
+         publishes with: `--config FILE`, or `--issuer URL` and the others\n"
     );
     assert!(!by_hand.folder.path().join("signpost-data").exists(), "an issuer of its own was made");
 

@@ -200,8 +200,8 @@ fn a_service_publishes_at_once_where_it_can_and_tries_the_rest_again() {
         let log = service.running.stderr();
         log.lines().filter(|line| line.contains("target=\"azure\"") && line.contains(what)).count()
     };
-    service.until("it is logged", |service| lines(service, "target is true again") > 0);
-    assert_eq!(lines(&service, "target is true again"), 1);
+    service.until("it is logged", |service| lines(service, "target is in sync again") > 0);
+    assert_eq!(lines(&service, "target is in sync again"), 1);
     // One line, however often it was tried.
     assert_eq!(lines(&service, "cannot connect"), 1);
 }

@@ -254,7 +254,7 @@ fn an_expired_certificate_is_served_at_the_start_and_told() {
 fn a_private_key_that_everybody_can_read_is_told() {
     let scene = Scene::new(1);
     let key = scene.volume.path("tls.key");
-    let told = |service: &Service| service.running.stderr().contains("can be read by everybody");
+    let told = |service: &Service| service.running.stderr().contains("private key is world-readable");
     assert!(!told(&scene.installation.run_until_ready()), "a group may read it");
     fs::set_permissions(key, fs::Permissions::from_mode(0o644)).expect("it is ours");
     assert!(told(&scene.installation.run_until_ready()));

@@ -185,7 +185,7 @@ fn a_node_takes_its_orders_from_a_config_map_and_goes_on_when_that_is_gone_or_no
     map.replace_data(&json!({"ledger.json": "{"}));
     eventually("it says so", || {
         let said = node.signer.running().stderr();
-        said.contains("cannot read the ledger, and goes on with the orders of before").then_some(())
+        said.contains("cannot read the ledger, keeping the previous orders").then_some(())
     });
     assert_eq!(signed_with(&node.token(OTHERS)), first);
     map.delete();
@@ -207,7 +207,7 @@ fn a_node_takes_its_orders_from_a_config_map_and_goes_on_when_that_is_gone_or_no
         node.signer
             .running()
             .stderr()
-            .contains(&format!("key `{stranger}` is not of this node"))
+            .contains(&format!("key `{stranger}` does not belong to this node"))
             .then_some(())
     });
     assert_eq!(signed_with(&node.token(OTHERS)), first);
@@ -242,7 +242,7 @@ fn a_node_joins_once_it_is_admitted_and_tokens_of_each_are_accepted_by_both() {
     service.until("the stranger is told of", |service| {
         service.status()["alarms"]
             .to_string()
-            .contains("node `node-2` announces keys, and no node has admitted it")
+            .contains("node `node-2` announces keys, but no node has admitted it")
     });
     two.request(OTHERS).expect_status(500);
     let own = two.token(ISSUER);

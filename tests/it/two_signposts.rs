@@ -112,9 +112,8 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
     let expected = TARGETS.map(|target| {
         format!(
             "error: cannot publish to target `{target}`\n  \
-             cause: it belongs to lineage `{theirs}`, this ledger is lineage `{ours}`\n  \
-             hint: use the data directory that published before; if its ledger is lost, run \
-             `signpost sync --adopt`; if somebody else publishes there, choose another place\n"
+             cause: it belongs to lineage `{theirs}`, this ledger has lineage `{ours}`\n  \
+             hint: use the data directory that published before; if its ledger is lost, run `signpost sync --adopt`; if another publisher writes there, choose another target\n"
         )
     });
     assert_eq!(refused.stderr, expected.concat());
@@ -138,13 +137,13 @@ fn another_ledger_is_refused_until_the_operator_says_that_it_takes_over() {
     }
     let shown = second.finish(["ledger", "show"]).expect_code(0).stdout;
     let row = shown.lines().find(|row| row.contains(&old_kid)).expect("the ledger knows it");
-    assert!(row.contains("missing since"), "{shown}");
+    assert!(row.contains("unlisted since"), "{shown}");
     assert!(shown.lines().any(|row| row.contains(&old_kid) && row.contains("adopted")), "{shown}");
 
     // From now on the first installation is no longer the owner.
     let after = stores.everything();
     let refused = first.sync().expect_code(2);
-    let words = format!("it belongs to lineage `{ours}`, this ledger is lineage `{theirs}`");
+    let words = format!("it belongs to lineage `{ours}`, this ledger has lineage `{theirs}`");
     assert_eq!(refused.stderr.matches(&words).count(), 3, "{}", refused.stderr);
     assert_eq!(stores.everything(), after);
 }
@@ -173,8 +172,7 @@ fn the_documents_of_another_issuer_are_not_overwritten() {
         let words = format!(
             "error: cannot publish to target `{target}`\n  \
              cause: it holds the discovery document of issuer `https://somebody.example`, expected `{ISSUER}`\n  \
-             hint: correct `issuer`, publish somewhere else, or take the place over with \
-             `signpost sync --adopt`\n"
+             hint: correct `issuer`, publish to another target, or take this one over with `signpost sync --adopt`\n"
         );
         assert!(refused.stderr.contains(&words), "{}", refused.stderr);
     }
@@ -311,7 +309,7 @@ fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     stores.azurite.put(&format!("oidc/c1/{JWKS}"), "text/plain", jwks(&installation, &[&stranger]));
     // The next observation is that of a pass beside the service.
     let told = installation.sync().expect_code(0).stdout;
-    assert!(told.contains("1 key that only it knows (see `signpost ledger show`)"), "{told}");
+    assert!(told.contains("1 unmanaged key (see `signpost ledger show`)"), "{told}");
     let mut both = [ours.clone(), theirs.clone()].to_vec();
     both.sort();
     let alone = vec![ours.clone()];
@@ -324,7 +322,7 @@ fn a_key_that_somebody_uploads_stays_where_it_is_until_it_is_adopted() {
     assert_eq!(kids(service.served().jwks()), alone);
     let shown = installation.finish(["ledger", "show"]).expect_code(0).stdout;
     let row = shown.lines().find(|row| row.contains(&theirs)).expect("the ledger knows it");
-    assert!(row.contains("stranger") && row.ends_with("azure"), "{shown}");
+    assert!(row.contains("unmanaged") && row.ends_with("azure"), "{shown}");
 
     installation.finish(["ledger", "adopt", "--", &theirs]).expect_code(0);
     service.until("it is served", |service| kids(&service.get(JWKS).text()) == both);

@@ -55,7 +55,7 @@ fn a_key_of_age_waits_for_its_window_and_an_order_of_the_operator_does_not() {
     assert_eq!(service.metric("signpost_signer_up", NODE), Some(1.0));
     assert_eq!(service.metric("signpost_signer_keys", "stage=\"active\""), Some(1.0));
     let status = installation.finish(["rotate", "status"]).expect_code(0).stdout;
-    let line = status.lines().find(|line| line.contains("waits: the window opens at ")).expect(&status);
+    let line = status.lines().find(|line| line.contains("blocked: the window opens at ")).expect(&status);
     // Midnight in India.
     assert!(line.ends_with("-02-28T18:30:00Z"), "{status}");
 

@@ -134,7 +134,7 @@ fn without_chance(line: &str) -> String {
         ("expired ", "TIME", " ago"),
         ("valid for another ", "TIME", "\""),
         ("lives for ", "TIME", ", more"),
-        ("beside it: `", "COMMAND", " --data-dir"),
+        ("next to it: `", "COMMAND", " --data-dir"),
     ] {
         if let Some((before, rest)) = line.split_once(start) {
             let after = rest.find(end).map_or("", |at| &rest[at..]);

@@ -82,9 +82,9 @@ pub(super) async fn run_issuer(
                 }
                 let text = error_line(&error);
                 if trouble.is_news(&text) {
-                    error!(%issuer, error = text, hint = error.hint(), "issuer cannot start, it is tried again");
+                    error!(%issuer, error = text, hint = error.hint(), "issuer cannot start, retrying");
                 }
-                let alarm = format!("it cannot start: {text}");
+                let alarm = format!("cannot start: {text}");
                 context.shared.board.issuer(&issuer, |status| status.alarms = vec![alarm]);
             }
         }

@@ -17,7 +17,7 @@ const LEGEND: [(&str, char); 5] =
 pub(super) fn text(report: &RotationStatus) -> String {
     let mut text = format!("issuer {} at {}\n", report.issuer, seconds(report.at));
     if report.keys.is_empty() {
-        return text + "\nno key was seen yet\n";
+        return text + "\nno key is known yet\n";
     }
     let scale = Scale::of(report);
     let now = scale.column(report.at).min(WIDTH - 1);
@@ -34,22 +34,22 @@ pub(super) fn text(report: &RotationStatus) -> String {
     }
     for (kid, targets) in &report.unmanaged_keys {
         text += &format!(
-            "warning: target {} has key {} that nobody knows; {UNKNOWN_KEY}\n",
+            "warning: target {} has unmanaged key {}; {UNKNOWN_KEY}\n",
             targets.join(", "),
             printable(kid)
         );
     }
     if gone > 0 {
         let (noun, verb) = if gone == 1 { ("key", "is") } else { ("keys", "are") };
-        text += &format!("  {gone} {noun} more {verb} removed or revoked; `signpost rotate history` tells\n");
+        text += &format!("  {gone} more {noun} {verb} removed or revoked; see `signpost rotate history`\n");
     }
     for (name, node) in &report.nodes {
         text += &format!("\nnode {name}\n{}", next(node, report.at));
     }
     if let Some(wish) = &report.rotation_request {
-        text += &format!("\na rotation was asked for at {}\n", seconds(wish.at));
+        text += &format!("\nrotation requested at {}\n", seconds(wish.at));
         for target in &wish.without {
-            text += &format!("warning: it does not wait for target `{target}`\n");
+            text += &format!("warning: the rotation does not wait for target `{target}`\n");
         }
     }
     text
@@ -68,11 +68,11 @@ fn next(node: &NodeStatus, now: Timestamp) -> String {
     let mut text = signs(node, now);
     let is_imported = |kid: &String| node.order.is_none() && node.active_keys == [kid.as_str()];
     if node.next.as_ref().is_some_and(is_imported) {
-        text += "  next: the publisher orders it to go on with that key\n";
+        text += "  next: the publisher orders it to keep signing with that key\n";
         return text + &waits(node);
     }
     let Some(kid) = &node.next else {
-        return text + "  next: no unused key yet\n";
+        return text + "  next: no standby key yet\n";
     };
     text += &format!(
         "  next: {}{}\n",
@@ -83,7 +83,7 @@ fn next(node: &NodeStatus, now: Timestamp) -> String {
 }
 
 fn waits(node: &NodeStatus) -> String {
-    let lines: Vec<_> = node.blocked_by.iter().map(|obstacle| format!("    waits: {obstacle}\n")).collect();
+    let lines: Vec<_> = node.blocked_by.iter().map(|obstacle| format!("    blocked: {obstacle}\n")).collect();
     lines.concat()
 }
 
@@ -95,22 +95,23 @@ fn signs(node: &NodeStatus, now: Timestamp) -> String {
         Some(order) => {
             let ordered = format!("ordered {}", past(order.at, now));
             let word =
-                if order.reason == OrderReason::Unseen { ", before every reader can know it" } else { "" };
+                if order.reason == OrderReason::Unseen { ", before every cached JWKS has it" } else { "" };
             if node.active_keys == [order.sign.as_str()] {
-                format!("  says that it signs with {} for everybody, {ordered}{word}\n", order.sign)
+                format!("  signs with {} for external audiences, {ordered}{word}\n", order.sign)
             } else if says.is_empty() {
-                format!("  {ordered} to sign with {} for everybody{word}; signs with no key\n", order.sign)
+                format!(
+                    "  {ordered} to sign with {} for external audiences{word}; has no active key\n",
+                    order.sign
+                )
             } else {
                 let sign = &order.sign;
-                format!(
-                    "  {ordered} to sign with {sign} for everybody{word}; says that it signs with {says}\n"
-                )
+                format!("  {ordered} to sign with {sign} for external audiences{word}; signs with {says}\n")
             }
         }
-        None if says.is_empty() => "  signs with no key\n".to_owned(),
+        None if says.is_empty() => "  has no active key\n".to_owned(),
         None => format!(
-            "  says that it signs with {says}: for the API server alone until a key is ready, and for everybody if \
-             it was imported\n"
+            "  signs with {says}: only for the API server until a key is ready, or for external audiences \
+             too if it was imported\n"
         ),
     }
 }
@@ -122,7 +123,7 @@ fn standing(key: &KeyStatus, now: Timestamp) -> String {
         text += &format!(", {node}");
     }
     if let Some(until) = key.until {
-        text += &format!(", leaves {}", when(until, now));
+        text += &format!(", removal {}", when(until, now));
     }
     text
 }
@@ -133,23 +134,23 @@ pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool
     if let Some(targets) = report.unmanaged_keys.get(kid) {
         let targets = targets.join(", ");
         return Some(format!(
-            "Revoking {shown} (known to target {targets} alone) of {}:\n  it leaves that at once and for ever; if it \
-             is yours, tokens that it signed are refused\n",
+            "Revoking {shown} (unmanaged, at target {targets}) of {}:\n  it is permanently removed from \
+             there at once; if it is yours, its tokens are refused\n",
             report.issuer
         ));
     }
     let key = report.keys.iter().find(|key| key.kid == kid)?;
     let node = key.node.as_ref().and_then(|node| report.nodes.get(node));
     let mut text = format!(
-        "Revoking {shown} ({}) of {}:\n  it leaves every target at once and for ever; ",
+        "Revoking {shown} ({}) of {}:\n  it is permanently removed from every target at once; ",
         key.state, report.issuer
     );
     text += match key.state.as_str() {
-        "standby" | "ready" => "it has signed nothing that is refused then",
-        "removed" | "revoked" => "it is not public now",
+        "standby" | "ready" => "it has signed no token that would be refused",
+        "removed" | "revoked" => "it is not published",
         _ => {
-            "live tokens that it signed are refused, by API servers of this cluster at once and by relying parties \
-             when they read the JWKS anew"
+            "its unexpired tokens are refused, by API servers of this cluster at once and by relying parties \
+             when they next read the JWKS"
         }
     };
     text.push('\n');
@@ -164,15 +165,15 @@ pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool
         text += match node.and_then(|node| node.next.as_ref()) {
             Some(next) if is_ready(next) => "  its node signs with the next key at once\n",
             _ => {
-                "  no other key of its node is ready: until one is, it signs for the API server alone, and \
-                 tokens for others are refused\n"
+                "  no other key of its node is ready: until one is, it signs only for the API server, and \
+                 refuses tokens for external audiences\n"
             }
         };
     }
     text += NEVER_LOOKS;
     if key.state == "active" && key.node.is_some() {
-        text += "  instead of restarting them, `--sign-with-new-key` has a key sign that they cannot have seen; what \
-                 that costs, it says first\n";
+        text += "  instead of restarting them, use `--sign-with-new-key` to sign with a key that they cannot \
+            have seen; it shows the cost first\n";
     }
     Some(text)
 }
@@ -245,7 +246,7 @@ pub(super) fn seconds(at: Timestamp) -> String {
 
 fn ago(at: Timestamp, now: Timestamp) -> String {
     if at > now {
-        format!("since {}, which is still to come", seconds(at))
+        format!("since {} (in the future)", seconds(at))
     } else {
         format!("for {}", rough(now.duration_since(at)))
     }
@@ -262,7 +263,7 @@ fn when(at: Timestamp, now: Timestamp) -> String {
 /// How long ago an event was; one that was recorded with a fast clock may be in the future.
 fn past(at: Timestamp, now: Timestamp) -> String {
     if at > now {
-        format!("at {}, which is still to come", seconds(at))
+        format!("at {} (in the future)", seconds(at))
     } else {
         format!("{} ago", rough(now.duration_since(at)))
     }

@@ -114,7 +114,7 @@ fn issuer_report<T>(
         ..target.outcome.as_ref().map_or_else(failed, &told)
     };
     let nothing = concerns.nothing_to_publish.iter().map(|nothing| error_line(nothing));
-    let refused = concerns.refused.keys().map(|kid| format!("key `{kid}` is listed and not published"));
+    let refused = concerns.refused.keys().map(|kid| format!("key `{kid}` is listed but not published"));
     IssuerReport {
         issuer: issuer.to_string(),
         sources: sources.iter().map(source).collect(),

@@ -21,28 +21,28 @@ Examples:
     --issuer https://oidc.example.com/c1
   signpost verify --token token.jwt --jwks jwks.json --output json
 
-Exit codes: 0 it would be accepted; 1 it would be refused; 2 nobody can tell from here: there
-was no answer, or a file cannot be read."
+Exit codes: 0 it would be accepted; 1 it would be refused; 2 unknown: there was no answer, or
+a file cannot be read."
 )]
 pub(in crate::cli) struct VerifyFlags {
     /// File with the token, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub(super) token: Option<PathBuf>,
 
-    /// By whose rules: `entra`, `aws`, `gcp`, `all` of them, `kubernetes` for another cluster that trusts
+    /// Relying party: `entra`, `aws`, `gcp`, `all` of them, `kubernetes` for another cluster that trusts
     /// the issuer, or `local` [default: entra; local for an issuer on this machine]
     #[arg(long = "for", value_name = "PARTY", hide_possible_values = true)]
     pub(super) parties: Option<Parties>,
 
-    /// Which cloud of Microsoft: `public`, `usgov` or `china`
+    /// Microsoft cloud: `public`, `usgov` or `china`
     #[arg(long, value_name = "CLOUD", default_value = "public", hide_possible_values = true)]
     pub(super) cloud: CloudName,
 
-    /// How to print the findings: `text` for people or `json`
+    /// Output format: `text` or `json`
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub(super) output: Output,
 
-    /// Try for so long, such as `30m`, while time alone may cure it
+    /// Retry for this long, such as `30m`, while waiting may be enough
     #[arg(long, value_name = "D", value_parser = patience, conflicts_with = "jwks")]
     pub(super) wait: Option<Duration>,
 
@@ -57,7 +57,7 @@ pub(in crate::cli) struct VerifyFlags {
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "What the federated credential has")]
+#[command(next_help_heading = "Federated credential")]
 pub(super) struct ExpectedFlags {
     /// Its issuer [default: the one that the token names]
     #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
@@ -78,7 +78,7 @@ pub(super) struct ExpectedFlags {
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "Where the documents come from")]
+#[command(next_help_heading = "Documents")]
 pub(super) struct DocumentFlags {
     /// Read the discovery document from this file instead of the issuer
     #[arg(long, value_name = "FILE", requires = "jwks")]
@@ -88,35 +88,35 @@ pub(super) struct DocumentFlags {
     #[arg(long, value_name = "FILE")]
     pub(super) jwks: Option<PathBuf>,
 
-    /// File with the ledger of a running Signpost: how long each key is public
+    /// File with the ledger of a running Signpost, for how long each key has been public
     #[arg(long, value_name = "FILE")]
     pub(super) ledger: Option<PathBuf>,
 
-    /// Read from private addresses too, for a test cluster
+    /// Allow private addresses, for a test cluster
     #[arg(long, conflicts_with = "jwks")]
     pub(super) allow_private: bool,
 
-    /// Ask this address, such as `192.0.2.1:443`, whatever the DNS says: before it points there
+    /// Connect to this address, such as `192.0.2.1:443`, instead of asking the DNS: before it points there
     #[arg(long, value_name = "ADDRESS", conflicts_with = "jwks", value_parser = address)]
     pub(super) connect_to: Option<SocketAddr>,
 
-    /// Trust the certificate authorities of this file too, PEM, for a test cluster
+    /// Trust the certificate authorities of this PEM file too, for a test cluster
     #[arg(long, value_name = "FILE", conflicts_with = "jwks")]
     pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "Whose token a cluster makes, and what is looked at in it")]
+#[command(next_help_heading = "Workloads of a cluster")]
 pub(super) struct ClusterFlags {
-    /// That of a service account, and all its pods
+    /// A service account, and all its pods
     #[arg(long, value_name = "NS/NAME", conflicts_with_all = ["token", "pod", "namespace"])]
     pub(super) service_account: Option<ServiceAccount>,
 
-    /// That of the service account of a pod
+    /// A pod, and its service account
     #[arg(long, value_name = "NS/NAME", conflicts_with_all = ["token", "namespace"], value_parser = pod)]
     pub(super) pod: Option<(String, String)>,
 
-    /// Those of this namespace, with `--all`
+    /// This namespace, with `--all`
     #[arg(long, value_name = "NS", requires = "all", conflicts_with = "token")]
     #[arg(value_parser = namespace)]
     pub(super) namespace: Option<String>,
@@ -125,7 +125,7 @@ pub(super) struct ClusterFlags {
     #[arg(long, requires = "namespace")]
     pub(super) all: bool,
 
-    /// The cluster: `kubernetes` for the one that this runs in, or `kubernetes:CONTEXT`
+    /// The cluster: `kubernetes` for the one this runs in, or `kubernetes:CONTEXT`
     #[arg(long, value_name = "SRC", default_value = "kubernetes", value_parser = context)]
     pub(super) source: Context,
 }

@@ -85,9 +85,9 @@ fn verdict(report: &VerificationReport, what: &str) -> String {
     let unless = report.findings.iter().find_map(|finding| finding.unless.as_deref());
     match (report.outcome, likely) {
         (VerificationOutcome::Accepted, Some((_, [code, ..]))) => {
-            format!("{party} would take {what}; if not, its answer is AADSTS{code}")
+            format!("{party} would accept {what}; if not, its answer is AADSTS{code}")
         }
-        (VerificationOutcome::Accepted, _) => format!("{party} would take {what}"),
+        (VerificationOutcome::Accepted, _) => format!("{party} would accept {what}"),
         (VerificationOutcome::Refused, Some((_, [code, ..]))) => {
             format!("{party} would answer AADSTS{code} to {what}")
         }
@@ -98,7 +98,7 @@ fn verdict(report: &VerificationReport, what: &str) -> String {
             format!("{party} would refuse {what}, unless {}", unless.unwrap_or_default())
         }
         (VerificationOutcome::Unknown, _) => {
-            format!("what {party} would say to {what} cannot be told from here")
+            format!("whether {party} would accept {what} cannot be determined from here")
         }
     }
 }

@@ -71,11 +71,11 @@ fn what_a_running_process_cannot_change_is_named_all_at_once() {
     assert_eq!(
         refused.to_string(),
         "3 problems in the new configuration
-listen: is `0.0.0.0:82`, expected `0.0.0.0:80` as long as the process runs
+listen: is `0.0.0.0:82`, expected `0.0.0.0:80` while the process runs
   hint: restart signpost to change it
-admin_listen: is `127.0.0.1:83`, expected `127.0.0.1:81` as long as the process runs
+admin_listen: is `127.0.0.1:83`, expected `127.0.0.1:81` while the process runs
   hint: restart signpost to change it
-data_dir: is `/other`, expected `/data` as long as the process runs
+data_dir: is `/other`, expected `/data` while the process runs
   hint: restart signpost to change it"
     );
     assert_eq!(now.changes_to(&now).expect("the same"), Changes::default());

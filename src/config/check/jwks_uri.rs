@@ -25,8 +25,8 @@ pub(super) fn read(
     let elsewhere = mapping.bool("jwks_served_elsewhere", problems)?;
     let issuer = issuer?;
     if elsewhere && !given {
-        let fault = Fault::new("says that `jwks_uri` is served elsewhere, and there is none");
-        mapping.refuse("jwks_served_elsewhere", fault.hint("give `jwks_uri`, or leave this away"), problems);
+        let fault = Fault::new("needs `jwks_uri`, which is missing");
+        mapping.refuse("jwks_served_elsewhere", fault.hint("set `jwks_uri`, or remove this"), problems);
         return None;
     }
     if given && uri.is_none() {
@@ -37,19 +37,20 @@ pub(super) fn read(
         Some((uri, Some(path))) if !is_free(path) => {
             let fault =
                 Fault::new(format!("`{uri}` is in the way of other files, expected a path of its own"));
-            Some(("jwks_uri", fault.hint("leave `jwks_uri` away: it follows from the issuer")))
+            Some(("jwks_uri", fault.hint("remove `jwks_uri`: it is derived from the issuer")))
         }
         Some((uri, Some(_))) if elsewhere => {
             let fault =
                 Fault::new(format!("`{uri}` is below issuer `{issuer}`, where Signpost serves it itself"));
-            Some(("jwks_served_elsewhere", fault.hint("leave this away, or correct `jwks_uri`")))
+            Some(("jwks_served_elsewhere", fault.hint("remove this, or correct `jwks_uri`")))
         }
         Some((uri, None)) if !elsewhere => {
             let fault = Fault::new(format!(
                 "`{uri}` is not a path of letters, digits, `-`, `.` and `_` below issuer `{issuer}`, where Signpost \
                  writes and serves it"
             ));
-            let hint = "leave `jwks_uri` away; if somebody else serves the JWKS there, add `jwks_served_elsewhere: true`";
+            let hint = "remove `jwks_uri`; if another server serves the JWKS there, add \
+                `jwks_served_elsewhere: true`";
             Some(("jwks_uri", fault.hint(hint)))
         }
         _ => None,

@@ -27,7 +27,7 @@ pub(super) fn read(
     let signer = issuer.mapping("signer", problems).ok_or(Reported)?;
     if let Some(lifetime) = max_token_lifetime.filter(|lifetime| *lifetime < SHORTEST_KUBERNETES_TOKEN) {
         let fault = Fault::new(format!(
-            "`{}` is too short, expected at least `10m`: kube-apiserver takes no signer that allows less",
+            "`{}` is too short, expected at least `10m`: kube-apiserver rejects a signer that allows less",
             value::duration_text(lifetime)
         ));
         issuer.refuse("max_token_lifetime", fault, problems);
@@ -103,7 +103,7 @@ pub(super) fn check_listener(
             Fault::new("has no effect with the source `embedded`, whose signer is a part of `signpost run`");
         signer.refuse(
             "admin_listen",
-            fault.hint("leave it away: `admin_listen` of the file shows that signer too"),
+            fault.hint("remove it: `admin_listen` of the file serves that signer too"),
             problems,
         );
     }
@@ -129,18 +129,19 @@ pub(super) fn check_profiles(
         Profile::Entra.name(),
         places.join(", "),
     ));
-    let hint = "Microsoft Entra needs RS256: leave `key_type` away; for others, write `profile: all`";
+    let hint = "Microsoft Entra needs RS256: remove `key_type`; for others, set `profile: all`";
     signer.refuse("key_type", fault.hint(hint), problems);
 }
 
 fn mode(text: &str) -> Result<u32, Fault> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 && mode & 0o600 == 0o600 => Ok(mode),
-        _ => Err(Fault::new(format!("`{text}` is no mode of a socket, expected one such as `0660`"))),
+        _ => Err(Fault::new(format!("`{text}` is not a socket mode, expected one such as `0660`"))),
     }
 }
 
 fn number(text: &str, what: &str) -> Result<u32, Fault> {
-    text.parse()
-        .map_err(|_| Fault::new(format!("`{text}` is no number of a {what}, expected one such as `65532`")))
+    text.parse().map_err(|_| {
+        Fault::new(format!("`{text}` is not the number of a {what}, expected one such as `65532`"))
+    })
 }

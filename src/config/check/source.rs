@@ -27,8 +27,8 @@ pub(super) fn read(issuer: &Mapping<'_>, problems: &mut Problems) -> Option<Vec<
         };
         // API servers that use this signer list the keys it has signed with.
         if kind == EMBEDDED && count > 1 && issuer.get("signer").is_none() {
-            let fault = Fault::new("`embedded` is not the only source, expected no other beside it");
-            let hint = "if kube-apiserver asks this very process for signatures, say where under `signer`";
+            let fault = Fault::new("`embedded` is not the only source, expected no other");
+            let hint = "if kube-apiserver uses this process as its signer, add `signer`";
             mapping.at.refuse(fault.hint(hint), problems);
         } else if let Some(source) = &source {
             unique_name(source.name(), &mapping, &mut names, problems);
@@ -47,8 +47,8 @@ fn api_server(source: &Mapping<'_>, problems: &mut Problems) -> Option<SourceCon
     if let (Some(true), Some(at)) = (discover, source.get("discover"))
         && source.get("instances").is_some()
     {
-        let fault = Fault::new("is `true` beside `instances`, expected one of the two");
-        at.refuse(fault.hint("remove `instances` to have the API servers found"), problems);
+        let fault = Fault::new("is `true` together with `instances`, expected one of the two");
+        at.refuse(fault.hint("remove `instances` to discover the API servers"), problems);
     }
     let probe = source.parsed("probe", problems, value::service_account);
     let every = source.duration("every", problems);
@@ -125,9 +125,7 @@ fn announcements(
     let directory = source.path("directory", problems);
     let every = source.duration("every", problems);
     if source.get("directory").is_none() && !has_config_map {
-        let fault = Fault::new(
-            "has no `directory`, and the issuer no `ledger` in a ConfigMap beside which nodes announce",
-        );
+        let fault = Fault::new("has no `directory`, and the issuer has no `ledger` in a ConfigMap");
         source.at.refuse(fault.hint("name the `announcements` directory of the signer"), problems);
     }
     Some(SourceConfig::Announcements { name, directory, every: every? })

@@ -118,8 +118,8 @@ fn reachable(location: &Location, issuer: Option<&Issuer>) -> Result<(), Fault> 
     let emulator = location.endpoint().is_some_and(value::is_loopback);
     match issuer.filter(|issuer| issuer.as_str().starts_with("http://") && !emulator) {
         Some(issuer) => {
-            Err(Fault::new(format!("`{location}` is for the world, which cannot reach issuer `{issuer}`"))
-                .hint("give an https `issuer`, or a directory as target"))
+            Err(Fault::new(format!("`{location}` is public, but issuer `{issuer}` is not reachable"))
+                .hint("set an https `issuer`, or use a directory as target"))
         }
         None => Ok(()),
     }

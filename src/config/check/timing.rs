@@ -23,11 +23,11 @@ pub(super) fn check(timing: &Timing, mapping: &Mapping<'_>, problems: &mut Probl
             Contradiction::NeverReady { rotate_after, standby } => (
                 "rotate_after",
                 format!(
-                    "`{}` is too short, expected more than `{}`, `propagation` and `margin`",
+                    "`{}` is too short, expected more than `{}`, `propagation` plus `margin`",
                     text(rotate_after),
                     text(standby)
                 ),
-                "the next key is made when the one before begins to sign, and waits that long",
+                "the next key is generated when the previous one starts to sign, and waits that long",
             ),
             Contradiction::TooMany { rotate_after, max_token_lifetime, keys } => (
                 "rotate_after",

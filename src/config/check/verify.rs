@@ -29,8 +29,9 @@ pub(super) fn read(
     let gives_tokens =
         |source: &SourceConfig| matches!(source, SourceConfig::ApiServer { .. } | SourceConfig::Embedded);
     if sources.is_some_and(|sources| !sources.iter().any(gives_tokens)) {
-        let fault = Fault::new("no source gives tokens, expected `api-server` or `embedded` among `sources`");
-        let hint = "leave `verify` away, and call `signpost verify` where tokens are";
+        let fault =
+            Fault::new("no source issues tokens, expected `api-server` or `embedded` among `sources`");
+        let hint = "remove `verify`, and run `signpost verify` where tokens are";
         mapping.refuse("verify", fault.hint(hint), problems);
     }
     let verify = mapping.mapping("verify", problems).ok_or(Reported)?;
@@ -43,7 +44,7 @@ pub(super) fn read(
     if let Some(party) = party.filter(|party| *party != Party::Entra)
         && verify.get("cloud").is_some()
     {
-        let fault = Fault::new(format!("is given for `{}`, expected it for `entra` alone", party.word()));
+        let fault = Fault::new(format!("is given for `{}`, expected only for `entra`", party.word()));
         verify.refuse("cloud", fault, problems);
     }
     let has_audience = verify.get("audience").is_some();

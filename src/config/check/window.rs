@@ -37,7 +37,7 @@ pub(super) fn read(
         let fault = Fault::new(format!(
             "`{open_for}` is too short, expected more than `{every}`, the time between two polls of `announcements`"
         ));
-        mapping.refuse("for", fault.hint("a window that nobody looks at is missed"), problems);
+        mapping.refuse("for", fault.hint("a window that lies between two polls is missed"), problems);
     }
     Ok(Some(Window::new(opens.ok_or(Reported)?, zone.ok_or(Reported)?, open_for)))
 }
@@ -45,8 +45,8 @@ pub(super) fn read(
 fn time_zone(name: &str) -> Result<TimeZone, Fault> {
     TimeZone::get(name).map_err(|_| {
         Fault::new(format!(
-            "`{name}` is no time zone of the IANA database, expected one such as `Europe/Amsterdam`"
+            "`{name}` is not a time zone of the IANA database, expected one such as `Europe/Amsterdam`"
         ))
-        .hint("`UTC` is one too; letters such as `CEST` and offsets are none")
+        .hint("`UTC` is valid; abbreviations such as `CEST` and offsets are not")
     })
 }

@@ -11,8 +11,8 @@ const JWKS_SERVED_ELSEWHERE: Key = Key {
     kind: Kind::Bool,
     need: Requirement::Default("false"),
     flag: None,
-    doc: "Whether somebody else serves `jwks_uri`, with what Signpost publishes as `openid/v1/jwks`. Where a target has \
-          a public address, the JWKS is read back from `jwks_uri`.",
+    doc: "Whether another server serves `jwks_uri`, with what Signpost publishes as `openid/v1/jwks`. If a \
+        target has a public address, the JWKS is read back from `jwks_uri`.",
     example: "false",
 };
 
@@ -24,7 +24,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Url,
             need: Requirement::Required,
             flag: Some("--issuer"),
-            doc: "The issuer exactly as it stands in tokens as `iss`: an https URL (http on loopback alone).",
+            doc: "The issuer, exactly as in the `iss` claim of tokens: an https URL (http only on loopback).",
             example: "https://oidc.example.com/kind",
         },
         Key {
@@ -32,8 +32,8 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Url,
             need: Requirement::Optional,
             flag: None,
-            doc: "Where relying parties read the JWKS. Follows from the issuer unless it is given. Below the issuer, \
-                  where it is written and served; anywhere else only with `jwks_served_elsewhere`.",
+            doc: "URL of the JWKS; derived from the issuer by default. Below the issuer, Signpost writes and \
+                serves it; any other URL needs `jwks_served_elsewhere`.",
             example: "https://oidc.example.com/kind/keys.json",
         },
         JWKS_SERVED_ELSEWHERE,
@@ -42,8 +42,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Choice(&["entra", "all"]),
             need: Requirement::Default("entra"),
             flag: Some("--profile"),
-            doc: "Which keys are published: `entra`, RS256 keys alone in the form that Microsoft Entra reads, \
-                  or `all`.",
+            doc: "Keys to publish: `entra` for RS256 keys only, in the form that Microsoft Entra reads, or `all`.",
             example: "entra",
         },
         Key {
@@ -51,7 +50,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Duration { least: "1s", most: "1h" },
             need: Requirement::Default("5m"),
             flag: None,
-            doc: "Longest that a relying party may keep a JWKS: the `max-age` of its `Cache-Control`.",
+            doc: "Longest time that a relying party may cache the JWKS: the `max-age` of its `Cache-Control`.",
             example: "5m",
         },
         Key {
@@ -59,9 +58,9 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Duration { least: "1s", most: "8784h" },
             need: Requirement::Default("24h"),
             flag: None,
-            doc: "Longest life of a token of this issuer: as long, and a margin, a key that vanished stays \
-                  published. At least 10m, the shortest that Kubernetes gives, unless the source is `embedded`. Microsoft \
-                  Entra refuses tokens that live for more than 25h.",
+            doc: "Longest lifetime of a token of this issuer. A key that no source lists any more stays \
+                published for this long plus `margin`. At least 10m, the minimum of Kubernetes, unless the \
+                source is `embedded`. Microsoft Entra refuses tokens with a lifetime of more than 25h.",
             example: "24h",
         },
         Key {
@@ -69,7 +68,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Duration { least: "1s", most: "8784h" },
             need: Requirement::Default("1h"),
             flag: None,
-            doc: "What is added to every wait, for clocks that disagree.",
+            doc: "Added to every wait, to allow for clock skew.",
             example: "1h",
         },
         Key {
@@ -77,8 +76,9 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Duration { least: "2s", most: "8784h" },
             need: Requirement::Default("24h"),
             flag: None,
-            doc: "How long every target shows a new key before it signs: longer than any relying party keeps a \
-                  JWKS, and at least twice `jwks_max_age`. Microsoft does not say how long Entra keeps one.",
+            doc: "How long every target shows a new key before it signs: longer than any relying party \
+                caches a JWKS, and at least twice `jwks_max_age`. Microsoft does not document how long Entra \
+                caches one.",
             example: "24h",
         },
         Key {
@@ -86,8 +86,8 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Duration { least: "1s", most: "87840h" },
             need: Requirement::Default("720h"),
             flag: None,
-            doc: "The age at which a signing key is replaced, where Signpost signs. Longer than `propagation` and \
-                  `margin`: its successor is made when it begins to sign.",
+            doc: "Age at which a signing key is replaced, if Signpost signs. Longer than `propagation` plus \
+                `margin`: the next key is generated when this one starts to sign.",
             example: "720h",
         },
         Key {
@@ -95,8 +95,8 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Mapping(&ROTATE_WITHIN),
             need: Requirement::Optional,
             flag: None,
-            doc: "The window in which a key that is of age is replaced: at any time unless it is given. What is asked \
-                  for by hand does not wait for it.",
+            doc: "Window for scheduled rotations; any time by default. Rotations that an operator requests \
+                do not wait for it.",
             example: "{opens: \"0 2 * * SUN\", for: 4h, time_zone: Europe/Amsterdam}",
         },
         Key {
@@ -104,7 +104,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Bool,
             need: Requirement::Default("false"),
             flag: None,
-            doc: "Publish although an API server says that it is another issuer.",
+            doc: "Publish even if an API server reports another issuer.",
             example: "false",
         },
         Key {
@@ -118,7 +118,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             ]),
             need: Requirement::Required,
             flag: Some("--source"),
-            doc: "Where the keys come from; the union of all is published.",
+            doc: "Sources of keys; the union of all is published.",
             example: "[{kind: api-server}]",
         },
         Key {
@@ -126,7 +126,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Mappings(&TARGET),
             need: Requirement::Optional,
             flag: Some("--target"),
-            doc: "Where the documents are published, besides HTTP.",
+            doc: "Where to publish the documents, in addition to HTTP.",
             example: "[{url: \"az://account/$web\"}]",
         },
         Key {
@@ -134,8 +134,8 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Schedule,
             need: Requirement::Default("*/5 * * * *"),
             flag: Some("--schedule"),
-            doc: "When all targets are checked in full and repaired: cron, five fields, UTC. Where both day and \
-                  weekday are given, both must match. A change of keys is published at once.",
+            doc: "Schedule to check all targets in full and repair them: cron, five fields, UTC. If both day \
+                and weekday are given, both must match. A change of keys is published at once.",
             example: "\"*/5 * * * *\"",
         },
         Key {
@@ -143,7 +143,7 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Mapping(&LEDGER),
             need: Requirement::Optional,
             flag: None,
-            doc: "Where the ledger lives, unless it is a file in the data directory.",
+            doc: "Where to store the ledger, instead of a file in the data directory.",
             example: "{config_map: signpost/signpost-ledger}",
         },
         Key {
@@ -151,8 +151,8 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Mappings(&FORMER),
             need: Requirement::Optional,
             flag: None,
-            doc: "Issuers that were moved to this one: their documents stay published, with the same keys, until \
-                  they are taken out of here.",
+            doc: "Previous issuers: their documents stay published, with the same keys, until they are \
+                removed here.",
             example: "[{issuer: https://old.example.com/kind, targets: […]}]",
         },
         Key {
@@ -168,8 +168,9 @@ pub(in crate::config) static ISSUER: Section = Section {
             kind: Kind::Mapping(&VERIFY),
             need: Requirement::Optional,
             flag: None,
-            doc: "Judge a fresh token against the public documents, again and again: needs a source that gives tokens, \
-                  `api-server` or `embedded`. Not done unless it is given; the embedded default does it.",
+            doc: "Verify a fresh token against the public documents, periodically: needs a source that \
+                issues tokens, `api-server` or `embedded`. Off by default, except with the embedded default \
+                issuer.",
             example: "{every: 10m}",
         },
     ],
@@ -183,9 +184,9 @@ pub(in crate::config) static ROTATE_WITHIN: Section = Section {
             kind: Kind::Schedule,
             need: Requirement::Required,
             flag: None,
-            doc: "When the window opens: cron, five fields, in `time_zone`. Where both day and weekday are given, both \
-                  must match. A time that clocks leave out in spring is the moment at which they are moved; of one \
-                  that they show twice in autumn the first counts.",
+            doc: "When the window opens: cron, five fields, in `time_zone`. If both day and weekday are \
+                given, both must match. A time that is skipped when clocks change is the moment of the \
+                change; of a time that occurs twice, the first counts.",
             example: "\"0 2 * * SUN\"",
         },
         Key {
@@ -193,7 +194,7 @@ pub(in crate::config) static ROTATE_WITHIN: Section = Section {
             kind: Kind::Duration { least: "1m", most: "168h" },
             need: Requirement::Required,
             flag: None,
-            doc: "How long it stays open. Longer than the time between two polls of the source that says what nodes do.",
+            doc: "How long it stays open. Longer than the poll interval of the source that observes the nodes.",
             example: "4h",
         },
         Key {
@@ -201,7 +202,7 @@ pub(in crate::config) static ROTATE_WITHIN: Section = Section {
             kind: Kind::Text,
             need: Requirement::Default("UTC"),
             flag: None,
-            doc: "Whose clocks `opens` is read on: a name of the IANA time zone database.",
+            doc: "Time zone of `opens`: a name of the IANA time zone database.",
             example: "Europe/Amsterdam",
         },
     ],
@@ -215,8 +216,8 @@ pub(in crate::config) static LEDGER: Section = Section {
             kind: Kind::Text,
             need: Requirement::Required,
             flag: None,
-            doc: "The ConfigMap, `NAMESPACE/NAME`; each issuer has its own. It is made unless it exists. The data \
-                  directory keeps a copy.",
+            doc: "The ConfigMap, `NAMESPACE/NAME`; each issuer has its own. Created if it does not exist. \
+                The data directory keeps a copy.",
             example: "signpost/signpost-ledger",
         },
         KUBECONFIG,
@@ -232,7 +233,7 @@ pub(in crate::config) static FORMER: Section = Section {
             kind: Kind::Url,
             need: Requirement::Required,
             flag: None,
-            doc: "The issuer as it stands in tokens that still live.",
+            doc: "The previous issuer, as in tokens that have not expired.",
             example: "https://old.example.com/kind",
         },
         Key {
@@ -240,8 +241,8 @@ pub(in crate::config) static FORMER: Section = Section {
             kind: Kind::Url,
             need: Requirement::Optional,
             flag: None,
-            doc: "Where relying parties of the former issuer read the JWKS. Follows from it unless it is given. Below \
-                  it, or with `jwks_served_elsewhere` anywhere else.",
+            doc: "URL of the JWKS of the previous issuer; derived from it by default. Below it, or anywhere \
+                else with `jwks_served_elsewhere`.",
             example: "https://old.example.com/kind/keys.json",
         },
         JWKS_SERVED_ELSEWHERE,
@@ -250,7 +251,7 @@ pub(in crate::config) static FORMER: Section = Section {
             kind: Kind::Mappings(&TARGET),
             need: Requirement::Optional,
             flag: None,
-            doc: "Where its documents are published, besides HTTP: most often the targets that it had.",
+            doc: "Where to publish its documents, in addition to HTTP: usually the targets that it had.",
             example: "[{url: \"az://account/$web\"}]",
         },
     ],

@@ -10,7 +10,8 @@ pub(in crate::config) static ROOT: Section = Section {
             kind: Kind::Address,
             need: Requirement::Default("0.0.0.0:8080"),
             flag: Some("--listen"),
-            doc: "Where relying parties read the documents. The embedded default listens on `127.0.0.1:8080`.",
+            doc: "Address that serves the documents to relying parties. The embedded default listens on \
+                `127.0.0.1:8080`.",
             example: "0.0.0.0:8080",
         },
         Key {
@@ -18,7 +19,7 @@ pub(in crate::config) static ROOT: Section = Section {
             kind: Kind::Address,
             need: Requirement::Default("127.0.0.1:9090"),
             flag: Some("--admin-listen"),
-            doc: "Where operators read health, metrics and status.",
+            doc: "Address that serves health, metrics and status to operators.",
             example: "127.0.0.1:9090",
         },
         Key {
@@ -26,8 +27,8 @@ pub(in crate::config) static ROOT: Section = Section {
             kind: Kind::Mapping(&TLS),
             need: Requirement::Optional,
             flag: None,
-            doc: "Serves the documents over TLS (1.2 and 1.3), with a certificate from files. Without it: in plain \
-                  text, behind an ingress that speaks TLS.",
+            doc: "Serve the documents over TLS (1.2 and 1.3), with a certificate from files. Without it, \
+                plain HTTP, behind an ingress that terminates TLS.",
             example: "{certificate: /etc/signpost/tls/tls.crt, private_key: /etc/signpost/tls/tls.key}",
         },
         Key {
@@ -35,7 +36,7 @@ pub(in crate::config) static ROOT: Section = Section {
             kind: Kind::Count { least: 1, most: 1_000_000 },
             need: Requirement::Default("1000"),
             flag: None,
-            doc: "Most connections of relying parties at once; more wait until one ends.",
+            doc: "Maximum number of concurrent connections of relying parties; more wait until one closes.",
             example: "1000",
         },
         Key {
@@ -43,7 +44,7 @@ pub(in crate::config) static ROOT: Section = Section {
             kind: Kind::Path,
             need: Requirement::Default("/var/lib/signpost"),
             flag: Some("--data-dir"),
-            doc: "Where the ledger and the embedded keyring live. Without a file it is `./signpost-data`.",
+            doc: "Directory of the ledger and the embedded keyring. Without a file it is `./signpost-data`.",
             example: "/var/lib/signpost",
         },
         Key {
@@ -51,7 +52,7 @@ pub(in crate::config) static ROOT: Section = Section {
             kind: Kind::Mapping(&EVENTS),
             need: Requirement::Optional,
             flag: None,
-            doc: "Tells of changes, failures and recoveries as Kubernetes Events. Without it, or its flags: no Events.",
+            doc: "Report changes, failures and recoveries as Kubernetes Events. Off by default.",
             example: "{pod: signpost/signpost-0}",
         },
         Key {
@@ -73,7 +74,7 @@ pub(in crate::config) static TLS: Section = Section {
             kind: Kind::Path,
             need: Requirement::Required,
             flag: Some("--tls-certificate"),
-            doc: "The server's certificate and then those that lead to its CA, as PEM. Read again when it changes.",
+            doc: "The server's certificate and its chain, PEM. Reloaded when it changes.",
             example: "/etc/signpost/tls/tls.crt",
         },
         Key {
@@ -81,7 +82,7 @@ pub(in crate::config) static TLS: Section = Section {
             kind: Kind::Path,
             need: Requirement::Required,
             flag: Some("--tls-private-key"),
-            doc: "The private key of the certificate, as PEM without a passphrase. Read again when it changes.",
+            doc: "The private key of the certificate, PEM without a passphrase. Reloaded when it changes.",
             example: "/etc/signpost/tls/tls.key",
         },
     ],

@@ -10,8 +10,8 @@ pub(in crate::config) static SIGNER: Section = Section {
             kind: Kind::Text,
             need: Requirement::Optional,
             flag: None,
-            doc: "Where kube-apiserver finds the signer, as in its `--service-account-signing-endpoint`: an absolute \
-                  path, or `@NAME`. The flag `--socket` goes before it.",
+            doc: "Socket for kube-apiserver, as in its `--service-account-signing-endpoint`: an absolute \
+                path, or `@NAME`. The flag `--socket` overrides it.",
             example: "/run/signpost/signer.sock",
         },
         Key {
@@ -35,7 +35,7 @@ pub(in crate::config) static SIGNER: Section = Section {
             kind: Kind::Texts,
             need: Requirement::Optional,
             flag: None,
-            doc: "Users who may connect, as numbers, besides root and the signer's own.",
+            doc: "UIDs that may connect, in addition to root and the signer's own.",
             example: "[\"65532\"]",
         },
         Key {
@@ -43,8 +43,7 @@ pub(in crate::config) static SIGNER: Section = Section {
             kind: Kind::Text,
             need: Requirement::Optional,
             flag: None,
-            doc: "Name of this machine among those that sign. The host name unless it is given; the flag `--node` \
-                  goes before it.",
+            doc: "Name of this node; the host name by default. The flag `--node` overrides it.",
             example: "control-plane-1",
         },
         Key {
@@ -52,8 +51,8 @@ pub(in crate::config) static SIGNER: Section = Section {
             kind: Kind::Texts,
             need: Requirement::Optional,
             flag: None,
-            doc: "The `--api-audiences` of kube-apiserver; the issuer unless they are given. A token for these alone \
-                  may be signed with a key that is not ready.",
+            doc: "The `--api-audiences` of kube-apiserver; the issuer by default. Tokens for only these \
+                audiences may be signed with a key that is not ready.",
             example: "[\"https://kubernetes.default.svc\"]",
         },
         Key {
@@ -61,7 +60,7 @@ pub(in crate::config) static SIGNER: Section = Section {
             kind: Kind::Duration { least: "1s", most: "1h" },
             need: Requirement::Default("1m"),
             flag: None,
-            doc: "How often kube-apiserver asks for the keys.",
+            doc: "How often kube-apiserver fetches the keys.",
             example: "1m",
         },
         Key {
@@ -69,7 +68,7 @@ pub(in crate::config) static SIGNER: Section = Section {
             kind: Kind::Choice(&["rs256-2048", "rs256-3072", "rs256-4096", "es256"]),
             need: Requirement::Default("rs256-2048"),
             flag: None,
-            doc: "Which keys are made from now on. Microsoft Entra refuses tokens of `es256`, so it needs the profile \
+            doc: "Type of new keys. Microsoft Entra refuses tokens of `es256`, so it needs the profile \
                   `all` wherever they are published.",
             example: "rs256-3072",
         },
@@ -78,8 +77,8 @@ pub(in crate::config) static SIGNER: Section = Section {
             kind: Kind::Mapping(&PKCS11),
             need: Requirement::Optional,
             flag: None,
-            doc: "A PKCS#11 token in which private keys are made and stay. Only in a program that was built with \
-                  `--features pkcs11`.",
+            doc: "A PKCS#11 token that generates and holds the private keys. Needs a build with `--features \
+                pkcs11`.",
             example: "{module: /usr/lib/softhsm/libsofthsm2.so, token_label: signpost, pin_file: /etc/signpost/pin}",
         },
         Key {
@@ -87,8 +86,8 @@ pub(in crate::config) static SIGNER: Section = Section {
             kind: Kind::Address,
             need: Requirement::Optional,
             flag: None,
-            doc: "Where operators read health and metrics of `signpost signer`: nowhere unless it is given. Of a signer \
-                  within `signpost run` they are where its own are.",
+            doc: "Address that serves health and metrics of `signpost signer`; off by default. A signer \
+                within `signpost run` shares the address of that process.",
             example: "127.0.0.1:9091",
         },
         Key {
@@ -96,7 +95,8 @@ pub(in crate::config) static SIGNER: Section = Section {
             kind: Kind::Mappings(&LEGACY),
             need: Requirement::Optional,
             flag: None,
-            doc: "Public keys of before, as long as tokens of theirs are alive: kube-apiserver verifies with them.",
+            doc: "Previous public keys that kube-apiserver still verifies with, until their last token has \
+                expired.",
             example: "[{file: /etc/kubernetes/pki/sa.pub}]",
         },
     ],
@@ -118,7 +118,7 @@ pub(in crate::config) static PKCS11: Section = Section {
             kind: Kind::Text,
             need: Requirement::Required,
             flag: None,
-            doc: "Label of the token; one token alone may have it.",
+            doc: "Label of the token; must be unique.",
             example: "signpost",
         },
         Key {
@@ -148,7 +148,8 @@ pub(in crate::config) static LEGACY: Section = Section {
             kind: Kind::Bool,
             need: Requirement::Default("false"),
             flag: None,
-            doc: "Whether kube-apiserver leaves them out of its JWKS: when only tokens for itself are alive.",
+            doc: "Whether kube-apiserver excludes them from its JWKS: for keys whose last tokens are only \
+                for itself.",
             example: "true",
         },
     ],

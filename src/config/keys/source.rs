@@ -16,7 +16,7 @@ const SOURCE_NAME: Key = Key {
     kind: Kind::Text,
     need: Requirement::Optional,
     flag: None,
-    doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: `kubernetes` or \
+    doc: "Name in logs, metrics and the ledger; unique in its issuer. By default: `kubernetes` or \
           `kubernetes:CONTEXT`.",
     example: "cluster-a",
 };
@@ -42,8 +42,8 @@ pub(in crate::config) static SOURCE_API_SERVER: Section = Section {
             kind: Kind::Bool,
             need: Requirement::Default("true"),
             flag: None,
-            doc: "Find every API server of the control plane through the cluster, and ask each of them. Without \
-                  the right to, or with `false`, whoever answers at the one URL is asked.",
+            doc: "Discover every API server of the control plane through the cluster, and poll each of them. \
+                Without permission, or with `false`, only the one URL is polled.",
             example: "false",
         },
         Key {
@@ -51,8 +51,8 @@ pub(in crate::config) static SOURCE_API_SERVER: Section = Section {
             kind: Kind::Mappings(&INSTANCE),
             need: Requirement::Optional,
             flag: None,
-            doc: "The API servers of the control plane, where they cannot be found through the cluster, or not \
-                  reached at the addresses that it lists.",
+            doc: "The API servers of the control plane, if they cannot be discovered through the cluster, or \
+                not be reached at the addresses that it lists.",
             example: "[{url: \"https://10.0.0.1:6443\"}]",
         },
         Key {
@@ -60,7 +60,7 @@ pub(in crate::config) static SOURCE_API_SERVER: Section = Section {
             kind: Kind::Text,
             need: Requirement::Optional,
             flag: None,
-            doc: "The service account whose token shows which key signs now, unless it is Signpost's own.",
+            doc: "The service account whose token shows which key signs now; Signpost's own by default.",
             example: "signpost/probe",
         },
         EVERY,
@@ -83,7 +83,7 @@ pub(in crate::config) static INSTANCE: Section = Section {
             kind: Kind::Text,
             need: Requirement::Optional,
             flag: None,
-            doc: "The name its certificate is checked for, where the URL holds an address.",
+            doc: "Name to verify its certificate for, if the URL has an address.",
             example: "kubernetes.default.svc",
         },
     ],
@@ -94,7 +94,7 @@ pub(in crate::config) static SOURCE_FILES: Section = Section {
     keys: &[
         Key { example: "files", ..KIND },
         Key {
-            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the paths.",
+            doc: "Name in logs, metrics and the ledger; unique in its issuer. By default: the paths.",
             example: "ahead",
             ..SOURCE_NAME
         },
@@ -103,8 +103,8 @@ pub(in crate::config) static SOURCE_FILES: Section = Section {
             kind: Kind::Texts,
             need: Requirement::Required,
             flag: None,
-            doc: "Absolute paths of PEM or JWKS files, of directories of them, or globs. From a directory or glob no \
-                  certificate is taken, and no key that a certificate beside it belongs to.",
+            doc: "Absolute paths of PEM or JWKS files, of directories of them, or globs. Certificates in a \
+                directory or glob are skipped, and so are the keys that they belong to.",
             example: "[/etc/kubernetes/pki/sa.pub]",
         },
         Key {
@@ -112,8 +112,8 @@ pub(in crate::config) static SOURCE_FILES: Section = Section {
             kind: Kind::Bool,
             need: Requirement::Default("false"),
             flag: None,
-            doc: "Let directories be empty and globs find nothing, as for keys that are published ahead of time. \
-                  A path that does not exist is a fault all the same, and so is a glob in such a directory.",
+            doc: "Allow empty directories and globs without matches, as for keys that are published ahead of \
+                time. A path that does not exist is still an error, and so is a glob in such a directory.",
             example: "true",
         },
         EVERY,
@@ -125,7 +125,7 @@ pub(in crate::config) static SOURCE_URL: Section = Section {
     keys: &[
         Key { example: "url", ..KIND },
         Key {
-            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the url.",
+            doc: "Name in logs, metrics and the ledger; unique in its issuer. By default: the url.",
             example: "edge",
             ..SOURCE_NAME
         },
@@ -134,8 +134,8 @@ pub(in crate::config) static SOURCE_URL: Section = Section {
             kind: Kind::Url,
             need: Requirement::Required,
             flag: None,
-            doc: "The https URL of a JWKS, most often that of another cluster's API server. Where it ends with \
-                  `/openid/v1/jwks`, the discovery document beside it must name this issuer.",
+            doc: "The https URL of a JWKS, most often that of another cluster's API server. If it ends with \
+                `/openid/v1/jwks`, the discovery document next to it must name this issuer.",
             example: "https://10.0.0.1:6443/openid/v1/jwks",
         },
         Key {
@@ -143,7 +143,7 @@ pub(in crate::config) static SOURCE_URL: Section = Section {
             kind: Kind::Path,
             need: Requirement::Optional,
             flag: None,
-            doc: "A file with the token that is shown there. Read for every request.",
+            doc: "File with the bearer token. Read for every request.",
             example: "/var/run/secrets/edge/token",
         },
         Key {
@@ -151,7 +151,7 @@ pub(in crate::config) static SOURCE_URL: Section = Section {
             kind: Kind::Path,
             need: Requirement::Optional,
             flag: None,
-            doc: "PEM certificates of the authorities that are trusted there, in place of the system's.",
+            doc: "PEM file of the trusted certificate authorities, instead of the system's.",
             example: "/etc/signpost/edge-ca.crt",
         },
         EVERY,
@@ -163,7 +163,7 @@ pub(in crate::config) static SOURCE_ANNOUNCEMENTS: Section = Section {
     keys: &[
         Key { example: "announcements", ..KIND },
         Key {
-            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the kind.",
+            doc: "Name in logs, metrics and the ledger; unique in its issuer. By default: the kind.",
             example: "signers",
             ..SOURCE_NAME
         },
@@ -172,9 +172,9 @@ pub(in crate::config) static SOURCE_ANNOUNCEMENTS: Section = Section {
             kind: Kind::Path,
             need: Requirement::Optional,
             flag: None,
-            doc: "Where `signpost signer` says what it has: `announcements` in its data directory, which has to be that of \
-                  the publisher, so that the signer reads its ledger. Not needed where the ledger is in a ConfigMap: \
-                  nodes announce in ConfigMaps beside it.",
+            doc: "Directory of the announcements of `signpost signer`: `announcements` in its data \
+                directory, which has to be that of the publisher, so that the signer reads its ledger. Not \
+                needed if the ledger is in a ConfigMap: nodes announce in ConfigMaps next to it.",
             example: "/var/lib/signpost/announcements",
         },
         EVERY,

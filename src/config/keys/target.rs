@@ -19,7 +19,7 @@ pub(in crate::config) static TARGET: Section = Section {
             kind: Kind::Text,
             need: Requirement::Optional,
             flag: None,
-            doc: "The name in logs, metrics and the ledger: unique in its issuer. Unless it is given: the url.",
+            doc: "Name in logs, metrics and the ledger; unique in its issuer. By default: the url.",
             example: "eu",
         },
         Key {
@@ -27,7 +27,7 @@ pub(in crate::config) static TARGET: Section = Section {
             kind: Kind::Url,
             need: Requirement::Optional,
             flag: None,
-            doc: "Where the world reads what is stored there: read back from there too.",
+            doc: "Public URL of what is stored there: read back from there too.",
             example: "https://oidc.example.com/kind",
         },
         Key {
@@ -35,8 +35,8 @@ pub(in crate::config) static TARGET: Section = Section {
             kind: Kind::Bool,
             need: Requirement::Default("false"),
             flag: None,
-            doc: "Whether the world reads straight from the store: read back without credentials too, at the \
-                  address of the store itself, so that a private bucket is noticed.",
+            doc: "Whether relying parties read directly from the store: read back without credentials too, \
+                at the address of the store itself, to detect a private bucket.",
             example: "true",
         },
         Key {
@@ -44,8 +44,8 @@ pub(in crate::config) static TARGET: Section = Section {
             kind: Kind::Bool,
             need: Requirement::Default("true"),
             flag: None,
-            doc: "Whether a new key must be shown here before it may sign. With `false` this target holds \
-                  nothing up while it lags; its failures are told all the same.",
+            doc: "Whether a new key must be shown here before it may sign. With `false`, rotation does not \
+                wait for this target; its failures are still reported.",
             example: "false",
         },
         Key {
@@ -53,7 +53,7 @@ pub(in crate::config) static TARGET: Section = Section {
             kind: Kind::Url,
             need: Requirement::Optional,
             flag: None,
-            doc: "The service itself, unless it is the cloud's own: a private S3 server, an emulator.",
+            doc: "Endpoint of the service, instead of the cloud's own: a private S3 server, an emulator.",
             example: "http://127.0.0.1:9000",
         },
         Key {
@@ -61,8 +61,7 @@ pub(in crate::config) static TARGET: Section = Section {
             kind: Kind::Path,
             need: Requirement::Optional,
             flag: None,
-            doc: "PEM certificates of authorities that are trusted besides the system's, at `endpoint` and at \
-                  `public_url`.",
+            doc: "PEM file of additional trusted certificate authorities, for `endpoint` and `public_url`.",
             example: "/etc/signpost/store-ca.crt",
         },
         Key {
@@ -70,7 +69,7 @@ pub(in crate::config) static TARGET: Section = Section {
             kind: Kind::Choice(&["entra", "all"]),
             need: Requirement::Optional,
             flag: None,
-            doc: "Which keys this target is given, unless they are those of the issuer's profile.",
+            doc: "Profile of this target; that of the issuer by default.",
             example: "all",
         },
     ],

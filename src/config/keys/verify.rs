@@ -10,7 +10,7 @@ pub(in crate::config) static VERIFY: Section = Section {
             kind: Kind::Duration { least: "1s", most: "24h" },
             need: Requirement::Default("10m"),
             flag: None,
-            doc: "Time between two looks. While tokens would not be accepted, it is a minute at most.",
+            doc: "Time between two verifications; at most a minute while tokens would not be accepted.",
             example: "10m",
         },
         Key {
@@ -18,7 +18,7 @@ pub(in crate::config) static VERIFY: Section = Section {
             kind: Kind::Choice(&["entra", "aws", "gcp", "kubernetes", "local"]),
             need: Requirement::Optional,
             flag: None,
-            doc: "By whose rules. `entra` unless it is given, and `local` for an issuer of this machine.",
+            doc: "Relying party whose rules apply; by default `entra`, or `local` for an issuer on this machine.",
             example: "aws",
         },
         Key {
@@ -26,7 +26,7 @@ pub(in crate::config) static VERIFY: Section = Section {
             kind: Kind::Choice(&["public", "usgov", "china"]),
             need: Requirement::Default("public"),
             flag: None,
-            doc: "Which cloud of Microsoft.",
+            doc: "Microsoft cloud.",
             example: "usgov",
         },
         Key {
@@ -34,8 +34,8 @@ pub(in crate::config) static VERIFY: Section = Section {
             kind: Kind::Text,
             need: Requirement::Optional,
             flag: None,
-            doc: "For whom the token is. Unless it is given: what Entra recommends, or `sts.amazonaws.com`. Google \
-                  and `kubernetes` have no usual one.",
+            doc: "Audience of the token. By default: what Entra recommends, or `sts.amazonaws.com`; Google \
+                and `kubernetes` have no default.",
             example: "api://AzureADTokenExchange",
         },
         Key {
@@ -43,8 +43,8 @@ pub(in crate::config) static VERIFY: Section = Section {
             kind: Kind::Text,
             need: Requirement::Optional,
             flag: None,
-            doc: "Whose token it is. Unless it is given: the `probe` of the source, else this process's own, and \
-                  `signpost/signpost` where a node in this process signs.",
+            doc: "Service account of the token. By default: the `probe` of the source, else this process's \
+                own, and `signpost/signpost` if a node in this process signs.",
             example: "signpost/signpost",
         },
         Key {
@@ -52,7 +52,7 @@ pub(in crate::config) static VERIFY: Section = Section {
             kind: Kind::Bool,
             need: Requirement::Default("false"),
             flag: None,
-            doc: "Ask addresses too that cannot be reached from the internet, as test clusters have them.",
+            doc: "Allow addresses that are not reachable from the internet, for test clusters.",
             example: "false",
         },
         Key {
@@ -60,7 +60,7 @@ pub(in crate::config) static VERIFY: Section = Section {
             kind: Kind::Path,
             need: Requirement::Optional,
             flag: None,
-            doc: "PEM certificates of authorities that are trusted besides the system's, as test clusters have them.",
+            doc: "PEM file of additional trusted certificate authorities, for test clusters.",
             example: "/etc/signpost/ca.crt",
         },
     ],

@@ -175,7 +175,7 @@ fn faults_of_flags_are_named_by_the_flag() {
 --source: unknown source `embeded:x`, did you mean `embedded`?
   hint: write `./embeded:x` for a file of that name
 --target: is empty, expected a URL or a directory
---issuer: issuer `http://oidc.example.com` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+--issuer: issuer `http://oidc.example.com` has scheme `http`, expected `https` (`http` is only for loopback hosts)
 --profile: unknown value `azure`, expected one of `entra`, `all`
 --target: `gs://Bucket` has bucket `Bucket`, expected 3 to 63 lower-case letters, digits, hyphens, underscores and dots
   hint: write `gs://BUCKET/PREFIX`
@@ -215,8 +215,8 @@ fn the_same_flag_twice_is_refused_as_in_a_file() {
         "
 3 problems in the flags
 --source: `kubernetes` is given twice
---source: `embedded` is not the only source, expected no other beside it
-  hint: if kube-apiserver asks this very process for signatures, say where under `signer`
+--source: `embedded` is not the only source, expected no other
+  hint: if kube-apiserver uses this process as its signer, add `signer`
 --target: `file:///a` is given twice",
     );
 }
@@ -275,10 +275,10 @@ fn flags_that_speak_of_one_issuer_are_refused_where_the_file_has_several() {
         load(&flags, Some(&yaml)),
         "
 2 problems in the flags
---issuer: speaks of one issuer, and the file has 2
-  hint: write it into the file
---target: speaks of one issuer, and the file has 2
-  hint: write it into the file",
+--issuer: applies to one issuer, but the file has 2
+  hint: set it in the file
+--target: applies to one issuer, but the file has 2
+  hint: set it in the file",
     );
 }
 
@@ -302,7 +302,7 @@ fn keys_of_a_file_are_those_of_its_one_issuer() {
     assert_eq!(
         "1 problem in `config.yaml`
 issuers: has 2 issuers, expected one to print the keys of
-  hint: name the sources with `--source` and leave the file away",
+  hint: pass the sources with `--source`, without the file",
         load_for_keys(&KeyFlags::default(), Some(&yaml)).expect_err("two").to_string()
     );
 }

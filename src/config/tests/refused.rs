@@ -297,7 +297,7 @@ fn values_in_one_another_without_end_are_refused() {
         &deep(16),
         "
 1 problem in `config.yaml`
-line 1, column 25: values stand in one another too deeply, expected at most 16 levels",
+line 1, column 25: values are nested too deeply, expected at most 16 levels",
     );
     for endless in [deep(100_000), "{a: ".repeat(10_000), "[".repeat(200)] {
         load(&Flags::default(), Some(&endless)).expect_err("too deep");

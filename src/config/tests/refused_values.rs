@@ -11,7 +11,7 @@ fn tls_and_connections_are_checked() {
 tls.private_key: is missing, expected an absolute path
   hint: for example `private_key: /etc/signpost/tls/tls.key`
 tls.certificate: `tls.crt` is relative, expected an absolute path
-  hint: a file means the same wherever Signpost is started; flags may be relative
+  hint: a file must not depend on the working directory; flags may be relative
 max_connections: is `0`, expected a whole number from 1 to 1000000",
     );
     for (text, what) in [("many", "the text `many`"), ("\"5\"", "the text `5`"), ("[]", "a list")] {
@@ -32,7 +32,7 @@ issuers: [{issuer: \"http://127.0.0.1:8080\", sources: [{kind: embedded}]}]
         "
 1 problem in `config.yaml`
 issuers[0].issuer: `http://127.0.0.1:8080` has scheme `http`, expected `https`: the listener speaks TLS
-  hint: correct it, or leave `tls` away",
+  hint: correct it, or remove `tls`",
     );
 }
 
@@ -100,8 +100,8 @@ fn waits_that_contradict_each_other_are_refused_together() {
 2 problems in `config.yaml`
 issuers[0].propagation: `1h` is too short, expected at least `2h`, twice `jwks_max_age`
   hint: a relying party may read a JWKS from a cache just before it changes, and keep it as long again
-issuers[0].rotate_after: `2h` is too short, expected more than `2h`, `propagation` and `margin`
-  hint: the next key is made when the one before begins to sign, and waits that long",
+issuers[0].rotate_after: `2h` is too short, expected more than `2h`, `propagation` plus `margin`
+  hint: the next key is generated when the previous one starts to sign, and waits that long",
     );
     refused(
         &format!("{MINIMAL}    max_token_lifetime: 8760h\n    rotate_after: 48h\n"),
@@ -140,14 +140,14 @@ issuers[0].schedule: `@reboot` is a nickname, expected five fields: minute hour 
         &with("0 0 30 2 *"),
         "
 1 problem in `config.yaml`
-issuers[0].schedule: `0 0 30 2 *` never comes to pass
+issuers[0].schedule: `0 0 30 2 *` never occurs
   hint: no month has that day; where day and weekday are given, both must match",
     );
     refused(
         &with("0 0 30 2 MON"),
         "
 1 problem in `config.yaml`
-issuers[0].schedule: `0 0 30 2 MON` never comes to pass
+issuers[0].schedule: `0 0 30 2 MON` never occurs
   hint: no month has that day; where day and weekday are given, both must match",
     );
     refused(
@@ -173,7 +173,7 @@ fn an_issuer_is_https_and_exact() {
         &with("http://k8s.example"),
         "
 1 problem in `config.yaml`
-issuers[0].issuer: issuer `http://k8s.example` has scheme `http`, expected `https` (`http` is for loopback hosts alone)",
+issuers[0].issuer: issuer `http://k8s.example` has scheme `http`, expected `https` (`http` is only for loopback hosts)",
     );
     refused(
         &with("https://k8s.example?tenant=1"),
@@ -282,7 +282,7 @@ fn urls_beside_a_target_are_checked_too() {
         ),
         "
 5 problems in `config.yaml`
-issuers[0].jwks_uri: `http://oidc.example.com/jwks` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+issuers[0].jwks_uri: `http://oidc.example.com/jwks` has scheme `http`, expected `https` (`http` is only for loopback hosts)
 issuers[0].targets[0].endpoint: `127.0.0.1:9000` is not a URL: relative URL without a base
 issuers[0].targets[1].endpoint: a directory has no endpoint, expected none
 issuers[0].targets[2].public_url: `ftp://oidc.example.com` has scheme `ftp`, expected `https`
@@ -305,7 +305,7 @@ fn a_public_url_is_where_relying_parties_read() {
         ),
         "
 2 problems in `config.yaml`
-issuers[0].targets[0].public_url: `http://cdn.example.com/kind` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+issuers[0].targets[0].public_url: `http://cdn.example.com/kind` has scheme `http`, expected `https` (`http` is only for loopback hosts)
 issuers[0].targets[1].public_url: `https://oidc.example.com/other/` is at the host of issuer `https://oidc.example.com/kind` with another path, where no relying party reads
   hint: write `https://oidc.example.com/kind`, or the address of the store behind it",
     );
@@ -315,8 +315,7 @@ issuers[0].targets[1].public_url: `https://oidc.example.com/other/` is at the ho
 fn the_jwks_is_below_the_issuer_unless_somebody_else_serves_it() {
     let given = |lines: &str| format!("{MINIMAL}    {}\n", lines.replace('\n', "\n    "));
     let nowhere = "is not a path of letters, digits, `-`, `.` and `_` below issuer `https://oidc.example.com/kind`, \
-                   where Signpost writes and serves it\n  hint: leave `jwks_uri` away; if somebody else serves the JWKS \
-                   there, add `jwks_served_elsewhere: true`";
+                   where Signpost writes and serves it\n  hint: remove `jwks_uri`; if another server serves the JWKS there, add `jwks_served_elsewhere: true`";
     for uri in [
         "https://keys.example.com/kind",
         "https://oidc.example.com/keys.json",
@@ -341,20 +340,19 @@ fn the_jwks_is_below_the_issuer_unless_somebody_else_serves_it() {
             &given(&format!("jwks_uri: {uri}")),
             &format!(
                 "1 problem in `config.yaml`\nissuers[0].jwks_uri: `{uri}` is in the way of other files, expected a path \
-                 of its own\n  hint: leave `jwks_uri` away: it follows from the issuer"
+                 of its own\n  hint: remove `jwks_uri`: it is derived from the issuer"
             ),
         );
     }
     refused(
         &given("jwks_served_elsewhere: true"),
-        "1 problem in `config.yaml`\nissuers[0].jwks_served_elsewhere: says that `jwks_uri` is served elsewhere, and \
-         there is none\n  hint: give `jwks_uri`, or leave this away",
+        "1 problem in `config.yaml`\nissuers[0].jwks_served_elsewhere: needs `jwks_uri`, which is missing\n  \
+         hint: set `jwks_uri`, or remove this",
     );
     refused(
         &given("jwks_uri: https://oidc.example.com/kind/keys.json\njwks_served_elsewhere: true"),
         "1 problem in `config.yaml`\nissuers[0].jwks_served_elsewhere: `https://oidc.example.com/kind/keys.json` is below \
-         issuer `https://oidc.example.com/kind`, where Signpost serves it itself\n  hint: leave this away, or correct \
-         `jwks_uri`",
+         issuer `https://oidc.example.com/kind`, where Signpost serves it itself\n  hint: remove this, or correct `jwks_uri`",
     );
     let other = "  - issuer: https://oidc.example.com\n    sources: [{kind: api-server}]\n    jwks_uri: \
                  https://oidc.example.com/kind/openid/v1/jwks\n";
@@ -401,8 +399,8 @@ issuers:
 ",
         "
 1 problem in `config.yaml`
-issuers[0].targets[0].url: `s3://bucket/prefix` is for the world, which cannot reach issuer `http://127.0.0.1:8080`
-  hint: give an https `issuer`, or a directory as target",
+issuers[0].targets[0].url: `s3://bucket/prefix` is public, but issuer `http://127.0.0.1:8080` is not reachable
+  hint: set an https `issuer`, or use a directory as target",
     );
 }
 
@@ -455,19 +453,19 @@ issuers:
         "
 10 problems in `config.yaml`
 data_dir: `data` is relative, expected an absolute path
-  hint: a file means the same wherever Signpost is started; flags may be relative
+  hint: a file must not depend on the working directory; flags may be relative
 issuers[0].sources[0].kubeconfig: `~/.kube/config` is relative, expected an absolute path
-  hint: a file means the same wherever Signpost is started; flags may be relative
+  hint: a file must not depend on the working directory; flags may be relative
 issuers[0].sources[0].probe: `signpost` is not a service account, expected `NAMESPACE/NAME`
-issuers[0].sources[0].instances[0].url: `http://10.0.0.1:6443` has scheme `http`, expected `https` (`http` is for loopback hosts alone)
+issuers[0].sources[0].instances[0].url: `http://10.0.0.1:6443` has scheme `http`, expected `https` (`http` is only for loopback hosts)
 issuers[0].sources[0].instances[0].tls_server_name: `*.svc` is not a DNS name, expected one such as `kubernetes.default.svc`
 issuers[0].sources[0].instances[2].url: `https://10.0.0.2:6443` is listed twice, expected each API server once
 issuers[0].sources[1].paths[0]: `sa.pub` is relative, expected an absolute path
-  hint: a file means the same wherever Signpost is started; flags may be relative
+  hint: a file must not depend on the working directory; flags may be relative
 issuers[0].sources[1].paths[1]: `/keys/[` is not a glob: invalid range pattern
 issuers[0].sources[2].probe: service account name `Probe` is not lower-case letters, digits and inner `-`
-issuers[0].sources[3]: `embedded` is not the only source, expected no other beside it
-  hint: if kube-apiserver asks this very process for signatures, say where under `signer`",
+issuers[0].sources[3]: `embedded` is not the only source, expected no other
+  hint: if kube-apiserver uses this process as its signer, add `signer`",
     );
 }
 
@@ -495,7 +493,7 @@ issuers:
                 "
 1 problem in `config.yaml`
 issuers[0].signer.key_type: `es256` keys are left out by profile `entra` of {places}, so none would ever sign
-  hint: Microsoft Entra needs RS256: leave `key_type` away; for others, write `profile: all`"
+  hint: Microsoft Entra needs RS256: remove `key_type`; for others, set `profile: all`"
             ),
         );
     };
@@ -519,7 +517,7 @@ issuers[0].signer.pkcs11.token_label: is missing, expected text
 issuers[0].signer.pkcs11.pin_file: is missing, expected an absolute path
   hint: for example `pin_file: /etc/signpost/pin`
 issuers[0].signer.pkcs11.module: `libsofthsm2.so` is relative, expected an absolute path
-  hint: a file means the same wherever Signpost is started; flags may be relative
+  hint: a file must not depend on the working directory; flags may be relative
 issuers[0].signer.pkcs11.label: unknown key, expected one of `module`, `token_label`, `pin_file`",
     );
 }

@@ -129,12 +129,12 @@ fn whatever_kube_apiserver_would_exit_over_is_found() {
         (
             lifetime,
             "expiration=long",
-            "lifetime: --service-account-max-token-expiration=`long` is no duration",
+            "lifetime: --service-account-max-token-expiration=`long` is not a duration",
         ),
         (
             "--advertise-address=10.0.0.1",
             "--api-audiences=api",
-            "audiences: `https://issuer.example` is not of",
+            "audiences: `https://issuer.example` is not an audience of",
         ),
         (
             "--advertise-address=10.0.0.1",
@@ -151,12 +151,17 @@ fn whatever_kube_apiserver_would_exit_over_is_found() {
             "hostPath: {path: /run/other,",
             "socket: the pod finds `/run/other/signer.sock`",
         ),
-        ("{mountPath: /run/signpost, ", "{mountPath: /run/signpost/signer.sock, ", "is mounted by itself"),
-        ("kube-apiserver:v1.37.1", "kube-apiserver:v1.31.9", "version: Kubernetes 1.31 knows no signer"),
+        ("{mountPath: /run/signpost, ", "{mountPath: /run/signpost/signer.sock, ", "is mounted as a file"),
+        (
+            "kube-apiserver:v1.37.1",
+            "kube-apiserver:v1.31.9",
+            "version: Kubernetes 1.31 does not support \
+            external signers",
+        ),
         (
             "kube-apiserver:v1.37.1",
             "kube-apiserver:v1.33.0",
-            "version: Kubernetes 1.33 asks a signer only with the feature gate",
+            "version: Kubernetes 1.33 uses an external signer only with the feature gate",
         ),
         (
             "--advertise-address=10.0.0.1",

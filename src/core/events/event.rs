@@ -183,38 +183,36 @@ impl Event {
             ledger::ChangeKind::Appeared => (Reason::KeyAppeared, "appeared and is published"),
             ledger::ChangeKind::WentMissing => (
                 Reason::KeyWentMissing,
-                "is listed by no source any more and stays published for its retention",
+                "is no longer listed by any source and stays published for its retention",
             ),
             ledger::ChangeKind::Returned => (Reason::KeyReturned, "is listed again"),
             ledger::ChangeKind::Removed => {
-                (Reason::KeyRemoved, "is published no more, its retention is over")
+                (Reason::KeyRemoved, "is no longer published, its retention is over")
             }
             ledger::ChangeKind::UnmanagedKeyFound => (
                 Reason::UnmanagedKeyFound,
-                "is shown by a target and known to nobody: whoever has its private half can act as your workloads",
+                "is at a target but unmanaged: anyone with its private key can impersonate your workloads",
             ),
             ledger::ChangeKind::Adopted => {
                 (Reason::KeyAdopted, "was adopted by the operator and is published")
             }
-            ledger::ChangeKind::Ordered => {
-                (Reason::KeyOrdered, "is what its node shall sign with from now on")
-            }
+            ledger::ChangeKind::Ordered => (Reason::KeyOrdered, "is ordered to sign for its node"),
             ledger::ChangeKind::Redated => (
                 Reason::KeyWentMissing,
-                "went missing at a time that is still to come, and its retention counts from when that was noticed",
+                "was unlisted at a time in the future, and its retention counts from when that was noticed",
             ),
             ledger::ChangeKind::Activated => (Reason::KeyActivated, "signs"),
             ledger::ChangeKind::Retired => {
-                (Reason::KeyRetired, "signs no more, and stays published until its last token is dead")
+                (Reason::KeyRetired, "no longer signs, and stays published until its last token expires")
             }
             ledger::ChangeKind::Forgotten => {
-                (Reason::KeyRetired, "is that of a node which is gone, as the operator says")
+                (Reason::KeyRetired, "belongs to a node that the operator declared gone")
             }
             ledger::ChangeKind::Revoked => {
-                (Reason::KeyRevoked, "was revoked by the operator: what it signed is refused from now on")
+                (Reason::KeyRevoked, "was revoked by the operator: its tokens are refused from now on")
             }
             ledger::ChangeKind::Replaced => {
-                (Reason::KeyReplaced, "has taken the kid of another key, which no source had listed")
+                (Reason::KeyReplaced, "replaced another key with the same kid, which no source listed")
             }
         };
         Self::new(reason, issuer, kid.as_str(), &format!("key `{kid}` {what}"))

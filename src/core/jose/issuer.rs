@@ -40,7 +40,7 @@ impl Issuer {
             ("https", _) | ("http", true) => {}
             ("http", false) => {
                 return Err(refuse(
-                    "has scheme `http`, expected `https` (`http` is for loopback hosts alone)".to_owned(),
+                    "has scheme `http`, expected `https` (`http` is only for loopback hosts)".to_owned(),
                 ));
             }
             (scheme, _) => return Err(refuse(format!("has scheme `{scheme}`, expected `https`"))),

@@ -95,7 +95,7 @@ impl<'de> Visitor<'de> for Reader {
         let mut object = Map::new();
         while let Some((name, Unambiguous(value))) = members.next_entry::<String, _>()? {
             if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("member `{}` stands twice", brief(&name))));
+                return Err(A::Error::custom(format_args!("member `{}` is duplicated", brief(&name))));
             }
             object.insert(name, value);
         }

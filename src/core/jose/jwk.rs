@@ -267,7 +267,7 @@ fn number(member: Option<&String>, name: &'static str) -> Result<Vec<u8>, Invali
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidJwk {
     /// A kind of key that a later Kubernetes may use; skip it.
-    #[error("{what} is not known here")]
+    #[error("{what} is not supported")]
     Unknown { what: String },
     #[error("it holds the private member `{member}`, expected a public key")]
     Private { member: &'static str },

@@ -116,7 +116,8 @@ impl JwkSet {
         let is_rsa = |key: &Jwk| matches!(key.public_key(), PublicKey::Rsa { .. });
         let (rsa, ec) = (self.iter().any(is_rsa), !self.iter().all(is_rsa));
         (rsa && ec).then_some(
-            "RSA and EC keys are in one set: python-jose reads no kid and fails on the first key of the other type, \
+            "RSA and EC keys are in one set: python-jose ignores the kid and fails on the first key of the \
+             other type, \
              and what Microsoft Entra makes of EC keys is not documented",
         )
     }

@@ -198,8 +198,8 @@ impl NothingToPublish {
             Self::NoneIncluded { .. } => {
                 "Microsoft Entra needs an RS256 key: sign with an RSA key (`key_type` of a signer), or publish with `--profile all`"
             }
-            Self::NoSet(InvalidJwkSet::TooMany { .. }) => "leave sources with old keys out",
-            Self::NoSet(_) => "find out which of the two sources lies, and leave it out",
+            Self::NoSet(InvalidJwkSet::TooMany { .. }) => "remove sources with old keys",
+            Self::NoSet(_) => "find out which of the two sources is wrong, and remove it",
         }
     }
 }

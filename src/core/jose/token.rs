@@ -207,7 +207,7 @@ pub enum NotAToken {
     NotBase64Url { part: &'static str },
     #[error("the {part} of the token is not JSON")]
     NotJson { part: &'static str },
-    #[error("the {part} of the token has a member twice")]
+    #[error("the {part} of the token has a duplicate member")]
     MemberTwice { part: &'static str },
     #[error("the {part} of the token is JSON, but not what a JWT has there")]
     WrongMembers { part: &'static str },

@@ -15,14 +15,14 @@ use crate::core::{jose::kid::Kid, ledger::merge::NodeStatement, signer::announce
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AnnouncementRejection {
     /// An outdated copy.
-    #[error("node `{node}` said something later already, at {known}; this is of {at}")]
+    #[error("the statement of node `{node}` of {at} is outdated, the latest one is of {known}")]
     Outdated { node: NodeName, at: Timestamp, known: Timestamp },
-    #[error("node `{node}` was forgotten at {gone}, and what it said before is still there")]
+    #[error("node `{node}` was forgotten at {gone}, but its earlier announcement is still there")]
     Forgotten { node: NodeName, gone: Timestamp },
     /// Its disk was lost, or it is impersonated.
-    #[error("node `{node}` announces keys, and none that is known of it has signed that")]
+    #[error("node `{node}` announces keys, but none of its known keys signed the announcement")]
     Unproven { node: NodeName },
-    #[error("node `{node}` announces keys, and no node has admitted it")]
+    #[error("node `{node}` announces keys, but no node has admitted it")]
     NotAdmitted { node: NodeName },
 }
 
@@ -32,7 +32,7 @@ impl AnnouncementRejection {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Outdated { .. } => None,
-            Self::Forgotten { .. } => Some("take its announcement away".to_owned()),
+            Self::Forgotten { .. } => Some("remove its announcement".to_owned()),
             Self::Unproven { node } => Some(format!(
                 "if its private keys were lost: `signpost rotate forget {node}`, and admit it on another node"
             )),

@@ -54,7 +54,7 @@ impl ChangeKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Appeared => "appeared",
-            Self::WentMissing => "went missing",
+            Self::WentMissing => "unlisted",
             Self::Returned => "returned",
             Self::Removed => "removed",
             Self::UnmanagedKeyFound => "unmanaged key found",
@@ -65,7 +65,7 @@ impl ChangeKind {
             Self::Retired => "retired",
             Self::Forgotten => "forgotten",
             Self::Revoked => "revoked",
-            Self::Redated => "dated anew",
+            Self::Redated => "redated",
         }
     }
 }

@@ -96,11 +96,13 @@ pub enum RotationCommandError {
     NoSigner,
     #[error("target `{name}` is unknown, expected one of {known}")]
     UnknownTarget { name: String, known: String },
-    #[error("a rotation was asked for already, at {at}")]
+    #[error("a rotation was already requested at {at}")]
     AlreadyRequested { at: Timestamp },
-    #[error("there is no rotation to take back")]
+    #[error("there is no rotation to undo")]
     NothingToAbort,
-    #[error("node `{node}` cannot go back to key `{kid}`: {target} has not shown it all the time since")]
+    #[error(
+        "node `{node}` cannot go back to key `{kid}`: {target} has not shown it without interruption since"
+    )]
     NoWayBack { node: NodeName, kid: Kid, target: String },
     #[error(
         "node `{node}` cannot go back to key `{kid}`: its last token has expired, and the node destroys it"
@@ -108,7 +110,7 @@ pub enum RotationCommandError {
     KeyDestroyed { node: NodeName, kid: Kid },
     #[error("key `{kid}` is unknown")]
     UnknownKey { kid: Kid },
-    #[error("key `{kid}` was revoked already")]
+    #[error("key `{kid}` is already revoked")]
     RevokedAlready { kid: Kid },
     #[error("node `{node}` is unknown")]
     UnknownNode { node: NodeName },
@@ -121,12 +123,14 @@ impl RotationCommandError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NoSigner => Some("rotate the keys where they sign; Signpost follows"),
-            Self::AlreadyRequested { .. } => Some("`signpost rotate status` says what it waits for"),
+            Self::NoSigner => Some("rotate the keys at their signer; Signpost follows"),
+            Self::AlreadyRequested { .. } => Some("`signpost rotate status` shows what it is waiting for"),
             Self::UnknownKey { .. } | Self::UnknownNode { .. } => {
-                Some("`signpost rotate status` names every key and node")
+                Some("`signpost rotate status` lists every key and node")
             }
-            Self::NoWayBack { .. } | Self::KeyDestroyed { .. } => Some("go forward: `signpost rotate start`"),
+            Self::NoWayBack { .. } | Self::KeyDestroyed { .. } => {
+                Some("start a new rotation: `signpost rotate start`")
+            }
             Self::NotSigning { .. } => Some(
                 "revoke it without `--sign-with-new-key`; where readers have to look again, revoke the key that signs \
                  now with it",

@@ -75,21 +75,22 @@ pub enum IncidentKind {
 impl fmt::Display for IncidentKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lost => f.write_str("the ledger was gone and was stored again from memory"),
-            Self::Damaged => f.write_str("the ledger was damaged and was stored again"),
+            Self::Lost => f.write_str("the ledger was missing and was rewritten from memory"),
+            Self::Damaged => f.write_str("the ledger was damaged and was rewritten"),
             Self::Restored { found, seen_by: witness, known } => write!(
                 f,
-                "the ledger is at change {found}, {witness} at change {known}: was it restored from a backup?"
+                "the ledger is at revision {found}, but {witness} is at revision {known}: was it restored \
+                 from a backup?"
             ),
             Self::Edited { kids } => {
                 let kids: Vec<_> = kids.iter().map(Kid::as_str).collect();
-                write!(f, "the ledger was edited by hand, this was put right: `{}`", kids.join("`, `"))
+                write!(f, "the ledger was edited by hand, these keys were repaired: `{}`", kids.join("`, `"))
             }
-            Self::Moved { from } => write!(f, "the ledger of issuer `{from}` goes on for this one"),
+            Self::Moved { from } => write!(f, "the ledger of issuer `{from}` was taken over for this issuer"),
             Self::Ahead { latest } => write!(
                 f,
-                "a clock was ahead when the ledger was written, or this one is behind: it has times up to {latest}, \
-                 and they count from now on"
+                "the ledger has times in the future, up to {latest}, which now count as the present: a clock \
+                 was ahead when it was written, or this clock is behind"
             ),
         }
     }
@@ -100,9 +101,9 @@ impl fmt::Display for IncidentKind {
 pub enum Irreconcilable {
     #[error(transparent)]
     Damaged(InvalidLedger),
-    #[error("it is of lineage `{found}`, known here is lineage `{known}`")]
+    #[error("it has lineage `{found}`, expected lineage `{known}`")]
     OtherLineage { known: Lineage, found: Lineage },
-    #[error("it is damaged or gone")]
+    #[error("it is damaged or missing")]
     NotWhole,
 }
 
@@ -190,8 +191,8 @@ impl Ledger {
         let incident = self.incidents.iter().rev().find(|incident| incident.at == hold.since)?;
         let strangers = match self.unmanaged_keys.len() {
             0 => String::new(),
-            1 => "; 1 key is known to targets alone, see `signpost ledger show`".to_owned(),
-            count => format!("; {count} keys are known to targets alone, see `signpost ledger show`"),
+            1 => "; 1 unmanaged key at a target, see `signpost ledger show`".to_owned(),
+            count => format!("; {count} unmanaged keys at targets, see `signpost ledger show`"),
         };
         Some(format!("{}; no key is removed before {}{strangers}", incident.kind, hold.until))
     }

@@ -84,10 +84,10 @@ impl Ledger {
 /// Why a key cannot be adopted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AdoptionError {
-    #[error("kid `{kid}` is unknown: no place shows it and it was never removed")]
+    #[error("kid `{kid}` is unknown: no target shows it and it was never removed")]
     Unknown { kid: Kid },
-    #[error("kid `{kid}` is public already")]
+    #[error("kid `{kid}` is already published")]
     AlreadyPublic { kid: Kid },
-    #[error("kid `{kid}` was revoked: somebody else may have the private key")]
+    #[error("kid `{kid}` was revoked: its private key may be compromised")]
     Revoked { kid: Kid },
 }

@@ -26,7 +26,7 @@ pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &T
         let lasting = plan.blocked.iter().filter(is_lasting);
         let lasting: Vec<_> = lasting.filter(|_| is_late).map(BlockedReason::to_string).collect();
         if !lasting.is_empty() {
-            alarms.push(format!("node `{node}` cannot be given its next key: {}", lasting.join("; ")));
+            alarms.push(format!("node `{node}` cannot switch to its next key: {}", lasting.join("; ")));
         }
     }
     let is_silent =
@@ -35,7 +35,8 @@ pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &T
         if let Some(signer) = entry.signer.as_ref().filter(|signer| is_silent(entry.state, signer.stage)) {
             let node = &signer.node;
             alarms.push(format!(
-                "node `{node}` says nothing any more, and its key `{kid}` stays; `signpost rotate forget {node}` if it is gone"
+                "node `{node}` no longer announces its key `{kid}`, which stays published; if the node is \
+                 gone, run `signpost rotate forget {node}`"
             ));
         }
     }
@@ -43,8 +44,8 @@ pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &T
         let revoked = ledger.active_keys_of(node).filter(|(_, entry)| !entry.is_public());
         alarms.extend(revoked.map(|(kid, _)| {
             format!(
-                "node `{node}` still signs with revoked key `{kid}`: it has not obeyed; let its signer read this ledger, or \
-                 stop it"
+                "node `{node}` still signs with revoked key `{kid}`: it has not observed the order; let its \
+                 signer read this ledger, or stop it"
             )
         }));
     }
@@ -53,8 +54,8 @@ pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &T
     alarms.extend(kept.filter(|(_, freshness)| timing.is_shorter_than_twice(freshness.lifetime)).map(
         |(place, freshness)| {
             format!(
-                "relying parties may keep the JWKS of target `{place}` for {freshness}, and `propagation` is {} s, \
-                 expected at least twice as long; have it sent with `Cache-Control: public, max-age={}`, or raise \
+                "relying parties may cache the JWKS of target `{place}` for {freshness}, but `propagation` is {} s, \
+                 expected at least twice as long; serve it with `Cache-Control: public, max-age={}`, or raise \
                  `propagation`",
                 timing.propagation.as_secs(),
                 timing.jwks_max_age.as_secs()
@@ -69,8 +70,8 @@ pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &T
         {
             let kid = &order.sign;
             alarms.push(format!(
-                "node `{node}` dates key `{kid}` {since}, which is still to come: its clock is or was ahead; set it, \
-                 then `signpost rotate start` ends this"
+                "node `{node}` dates key `{kid}` {since}, in the future: its clock is or was ahead; correct \
+                 it, then run `signpost rotate start`"
             ));
         }
         let copies = entry.filter(|_| order.reason == OrderReason::Unseen).into_iter();
@@ -78,8 +79,8 @@ pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &T
             copies.flat_map(|entry| entry.shown.values()).map(|since| later(*since, timing.until_ready()));
         if let Some(until) = copies.max().filter(|until| now < *until) {
             alarms.push(format!(
-                "node `{node}` signs with key `{}` by the operator's word, and whoever has a copy of the JWKS without it \
-                 refuses its tokens, until {until} at most",
+                "node `{node}` signs with the new key `{}` on the operator's request; relying parties with a \
+                 cached JWKS without it refuse its tokens, until {until} at most",
                 order.sign
             ));
         }

@@ -83,7 +83,7 @@ impl fmt::Display for NodeName {
 
 /// The text is not the name of a node.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{name}` is no node name, expected lower-case letters, digits, `-` and `.`")]
+#[error("`{name}` is not a node name, expected lower-case letters, digits, `-` and `.`")]
 pub struct InvalidNodeName {
     name: String,
 }

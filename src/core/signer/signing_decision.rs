@@ -28,11 +28,11 @@ pub struct Claims {
 pub enum UnreadableClaims {
     #[error("not base64url without padding")]
     Encoding,
-    #[error("no JSON object with `aud` and `exp` whose members are there once, less than 128 levels deep")]
+    #[error("not a JSON object with `aud` and `exp`, with unique members and less than 128 levels")]
     Members,
-    #[error("`aud` names nobody")]
+    #[error("`aud` is empty")]
     NoAudience,
-    #[error("`exp` is no time")]
+    #[error("`exp` is not a time")]
     NoTime,
 }
 
@@ -78,9 +78,9 @@ pub struct SigningDecision {
 pub enum SigningRefusal {
     #[error("no key signs")]
     NoKey,
-    #[error("the key that signs is not ready for others than the API server")]
+    #[error("the active key is not ready for external audiences")]
     NotReady,
-    #[error("the token would live longer than `max_token_lifetime`")]
+    #[error("the lifetime of the token would exceed `max_token_lifetime`")]
     TooLong,
 }
 

@@ -37,11 +37,13 @@ impl SocketName {
             };
         }
         if text.starts_with("unix:") {
-            return refuse("has a scheme, expected the path alone: kube-apiserver takes no `unix://` either");
+            return refuse(
+                "has a scheme, expected only the path: kube-apiserver does not accept `unix://` either",
+            );
         }
         let path = Path::new(text);
         if !path.is_absolute() || path.file_name().is_none() || text.ends_with('/') {
-            return refuse("is no socket, expected an absolute path or `@NAME`");
+            return refuse("is not a socket, expected an absolute path or `@NAME`");
         }
         Ok(Self::File(path.to_owned()))
     }

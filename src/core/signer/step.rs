@@ -85,23 +85,23 @@ pub enum Done {
 /// Why an order is not followed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RefusedOrder {
-    #[error("key `{kid}` is not of this node")]
+    #[error("key `{kid}` does not belong to this node")]
     Unknown { kid: Kid },
     #[error("key `{kid}` is revoked")]
     Revoked { kid: Kid },
-    #[error("key `{kid}` is withdrawn from relying parties")]
+    #[error("key `{kid}` is excluded from discovery")]
     Excluded { kid: Kid },
-    #[error("the private key of `{kid}` is gone")]
+    #[error("the private key of `{kid}` is missing")]
     Lost { kid: Kid },
     /// The ledger was restored from a backup.
-    #[error("key `{kid}` was ordered at {at}, and an order of {heard} was dealt with already")]
+    #[error("the order of {at} for key `{kid}` is older than the last observed order, of {heard}")]
     Older { kid: Kid, at: Timestamp, heard: Timestamp },
     /// The refusal was announced, so the publisher may have removed the key.
-    #[error("the order of {at} for key `{kid}` was refused before")]
+    #[error("the order of {at} for key `{kid}` was already refused")]
     Settled { kid: Kid, at: Timestamp },
     /// Once a future order is followed, no present order would be.
     #[error(
-        "key `{kid}` was ordered at {at}, which is still to come: this clock and the publisher's disagree"
+        "the order of {at} for key `{kid}` is in the future: the clocks of this node and the publisher disagree"
     )]
     Early { kid: Kid, at: Timestamp },
 }

@@ -149,12 +149,12 @@ fn an_order_that_cannot_be_obeyed_is_refused_with_its_reason() {
         assert_eq!(journal.next_step(orders, at(7), MARGIN), Some(step), "as if there were no order");
         orders.key(journal, at(7), MARGIN).expect_err("refused").to_string()
     };
-    assert_eq!(refused(&journal, &ordered(9, 2)), format!("key `{}` is not of this node", kid(9)));
+    assert_eq!(refused(&journal, &ordered(9, 2)), format!("key `{}` does not belong to this node", kid(9)));
     journal.keys.get_mut(&kid(0)).expect("held").excluded_from_discovery = true;
-    let withdrawn = format!("key `{}` is withdrawn from relying parties", kid(0));
+    let withdrawn = format!("key `{}` is excluded from discovery", kid(0));
     assert_eq!(refused(&journal, &ordered(0, 3)), withdrawn);
     journal.keys.get_mut(&kid(0)).expect("held").lost = true;
-    assert_eq!(refused(&journal, &ordered(0, 4)), format!("the private key of `{}` is gone", kid(0)));
+    assert_eq!(refused(&journal, &ordered(0, 4)), format!("the private key of `{}` is missing", kid(0)));
     let orders = DesiredState { at: at(5), sign: Some(kid(2)), ..revoke(2) };
     assert_eq!(orders.key(&journal, at(7), MARGIN), Err(RefusedOrder::Revoked { kid: kid(2) }));
 }
@@ -215,8 +215,8 @@ fn an_order_from_the_future_does_not_silence_those_of_the_present() {
     let (journal, _) = settle(empty(), &order(0), at(5), made);
     let orders = DesiredState { at: at(16), ..order(1) };
     let early = orders.key(&journal, at(5), MARGIN).expect_err("early").to_string();
-    let times = "was ordered at 1970-01-01T00:00:16Z, which is still to come";
-    assert_eq!(early, format!("key `{}` {times}: this clock and the publisher's disagree", kid(1)));
+    let clocks = "is in the future: the clocks of this node and the publisher disagree";
+    assert_eq!(early, format!("the order of 1970-01-01T00:00:16Z for key `{}` {clocks}", kid(1)));
     assert_eq!(orders.key(&journal, at(6), MARGIN), Ok(Some(&kid(1))));
 }
 

@@ -24,12 +24,12 @@ pub struct Trust {
 /// Why a node rejects an announcement.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Distrust {
-    #[error("node `{node}` was not admitted here, nor by a node that was")]
+    #[error("node `{node}` is not admitted here, nor by a trusted node")]
     NotAdmitted { node: NodeName },
-    #[error("node `{node}` announces keys, and none that is trusted has signed that")]
+    #[error("node `{node}` announces keys, but no trusted key signed the announcement")]
     Unproven { node: NodeName },
     /// It may belong to another node.
-    #[error("node `{node}` announces key `{kid}`, which has not signed that")]
+    #[error("node `{node}` announces key `{kid}`, which did not sign the announcement")]
     Unsigned { node: NodeName, kid: Kid },
     #[error("node `{node}` announces key `{kid}` of node `{owner}`")]
     Taken { node: NodeName, kid: Kid, owner: NodeName },
@@ -51,9 +51,9 @@ impl Distrust {
                 "if its private keys were lost: `signpost signer expel {node}`, then admit it again"
             )),
             Self::Unsigned { .. } | Self::Taken { .. } | Self::TooMany { .. } => {
-                Some("see who writes its announcement".to_owned())
+                Some("check who writes its announcement".to_owned())
             }
-            Self::OtherIssuer { .. } => Some("start both signers with one issuer".to_owned()),
+            Self::OtherIssuer { .. } => Some("start both signers with the same issuer".to_owned()),
         }
     }
 }

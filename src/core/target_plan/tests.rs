@@ -216,10 +216,7 @@ fn a_place_whose_readers_would_miss_keys_is_not_taken_over_until_the_operator_sa
     let found = shown(jwks_of(&[rsa_key(1), ec.clone()]));
     assert_eq!(
         placed(&found, &ledger).expect_err("an EC key for Entra").to_string(),
-        format!(
-            "nobody has published there with Signpost yet, and its readers would lose `{}` (ES256)",
-            ec.kid()
-        )
+        format!("Signpost has not published there yet, and its readers would lose `{}` (ES256)", ec.kid())
     );
     decide(&found, &ledger, &terms(), Profile::All, false).expect("all keys stay");
     decide(&found, &ledger, &terms(), Profile::Entra, true).expect("adopted");

@@ -62,7 +62,9 @@ impl Verdict {
         let told = match self.outcome {
             VerificationOutcome::Accepted => return format!("{party} would accept its tokens"),
             VerificationOutcome::Refused => format!("{party} would refuse its tokens{code}"),
-            VerificationOutcome::Unknown => format!("whether {party} would accept its tokens cannot be told"),
+            VerificationOutcome::Unknown => {
+                format!("whether {party} would accept its tokens cannot be determined")
+            }
         };
         match self.decisive() {
             Some(Finding { id, seen, .. }) => format!("{told}, {id}: {seen}"),

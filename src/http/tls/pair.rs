@@ -141,7 +141,7 @@ pub(super) fn warn_of_readers(path: &Path) {
         && metadata.mode() & EVERYBODY != 0
     {
         let mode = format!("{:04o}", metadata.mode() & 0o7777);
-        warn!(path = %path.display(), mode, "private key can be read by everybody");
+        warn!(path = %path.display(), mode, "private key is world-readable");
     }
 }
 
@@ -194,7 +194,7 @@ impl TlsError {
             Self::Absent { .. } => {
                 "name the private key, not its certificate; `openssl pkey -inform der` makes PEM of DER"
             }
-            Self::Malformed { .. } => "write the file anew: it is damaged",
+            Self::Malformed { .. } => "restore the file: it is damaged",
             Self::Encrypted { .. } => "decrypt it with `openssl pkey`, and protect it by its mode",
             Self::Mismatch { .. } => {
                 "name the key that the certificate was made for; the server's certificate comes first in its file"

@@ -41,7 +41,7 @@ impl IssuerReconciler {
         let (hint, error) = (error.hint().map(|hint| as_typed(&hint)), error_line(error));
         self.status.issuer(issuer, |status| status.ledger.error = Some(error.clone()));
         if self.store_trouble.lock().expect("nobody panics while holding it").is_news(&error) {
-            error!(%issuer, error, hint, "ledger not stored, the publication stays");
+            error!(%issuer, error, hint, "ledger not stored, the publication is unchanged");
         }
     }
 
@@ -71,19 +71,24 @@ impl IssuerReconciler {
         wrong.extend(lasting.map(ToString::to_string));
         wrong.extend(concerns.refused.iter().map(|(kid, refusal)| match refusal {
             KeyRefusal::Tombstone if ledger.revoked().any(|revoked| revoked == kid) => {
-                format!("key `{kid}` was revoked and a source still lists it: whoever holds it can act as your workloads there; take it from the API server and the node that have it")
+                format!("key `{kid}` was revoked, but a source still lists it: anyone with its private key \
+                    can impersonate your workloads there; remove it from the API server and the node that have it")
             }
             KeyRefusal::Tombstone => {
                 let argument = kid.as_argument();
-                format!("key `{kid}` was removed and a source lists it again; `signpost ledger adopt {argument}` brings it back")
+                format!("key `{kid}` was removed, but a source lists it again; to publish it, run `signpost \
+                    ledger adopt {argument}`")
             }
-            KeyRefusal::TooMany => format!("key `{kid}` is not published: there are as many as relying parties read"),
+            KeyRefusal::TooMany => format!("key `{kid}` is not published: the maximum that relying parties \
+                read is reached"),
         }));
         wrong.extend(concerns.nothing_to_publish.iter().map(ToString::to_string));
         let rotation = self.rotation_alarms(heard);
         wrong.extend(heard.lasting_alarms(rotation));
         let disagreeing = heard.disagreeing(clock::now(), self.spec.retention.margin);
-        wrong.extend(disagreeing.map(|name| format!("our clock and that of source `{name}` disagree")));
+        wrong.extend(
+            disagreeing.map(|name| format!("the clocks of this machine and of source `{name}` disagree")),
+        );
         for alarm in wrong.difference(&heard.alarms) {
             error!(%issuer, alarm, "alarm");
         }

@@ -58,7 +58,7 @@ impl HsmError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NotBuilt => "use a build with `--features pkcs11`, or leave `signer.pkcs11` away",
+            Self::NotBuilt => "use a build with `--features pkcs11`, or remove `signer.pkcs11`",
             Self::Module { .. } => {
                 "install the library of the token's vendor, and name it in `signer.pkcs11.module`"
             }
@@ -67,9 +67,9 @@ impl HsmError {
             Self::PinFile { source, .. } => return source.hint(),
             Self::NoPin { .. } => "write the PIN of the token's user into it",
             Self::WrongPin { .. } => {
-                "correct the file, and start anew: some tokens are locked after a few wrong PINs"
+                "correct the file, and restart: some tokens are locked after a few wrong PINs"
             }
-            Self::LockedPin { .. } => "have the token's security officer set it anew",
+            Self::LockedPin { .. } => "have the token's security officer reset it",
             Self::Exposed { .. } => "use a token that makes keys which cannot be extracted",
             Self::Failed { .. } | Self::NoKey { .. } => return None,
         };

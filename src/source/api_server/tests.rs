@@ -218,7 +218,7 @@ async fn an_unreadable_token_file_is_named_and_not_its_contents() {
     let scenario = Scenario::new([jwks()]).await;
     let path = scenario.directory.path().join("token");
     scenario.write_token("sec\nret");
-    let reason = format!("token file `{}` holds characters that no token has", path.display());
+    let reason = format!("token file `{}` has characters that are not valid in a token", path.display());
     assert_eq!(reason, scenario.refusal().await.to_string());
     std::fs::remove_file(&path).expect("it is ours");
     assert_eq!(format!("cannot read token file `{}`", path.display()), scenario.refusal().await.to_string());

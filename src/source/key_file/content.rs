@@ -89,7 +89,7 @@ fn parse_der(bytes: &[u8]) -> Result<Content, InvalidContent> {
     match public_key(bytes) {
         Ok(key) => content.keys.push(Jwk::of_public_key(key)),
         Err(InvalidKey::Public(InvalidPublicKey::Unsupported(what))) => {
-            content.left_out.push(of_another_kind(format!("{what} is not known here")));
+            content.left_out.push(of_another_kind(format!("{what} is not supported")));
         }
         Err(source) => return Err(InvalidContent::Der(source)),
     }
@@ -110,11 +110,11 @@ fn parse_pem(bytes: &[u8]) -> Result<Content, InvalidContent> {
                 // `openssl ecparam -genkey` writes this block before the key that repeats it.
                 Ok(None) if block.label == "EC PARAMETERS" => continue,
                 Ok(None) => {
-                    content.notes.push(format!("block {number} (`{}`) is no key, skipped", block.label));
+                    content.notes.push(format!("block {number} (`{}`) is not a key, skipped", block.label));
                     continue;
                 }
                 Err(InvalidKey::Public(InvalidPublicKey::Unsupported(what))) => {
-                    let what = format!("block {number} (`{}`): {what} is not known here", block.label);
+                    let what = format!("block {number} (`{}`): {what} is not supported", block.label);
                     content.left_out.push(of_another_kind(what));
                     continue;
                 }
@@ -210,7 +210,7 @@ impl InvalidContent {
             }
             Self::Jwk(InvalidJwk::Private { .. })
             | Self::Jwks(InvalidJwks::Key { source: InvalidJwk::Private { .. }, .. }) => {
-                "keep the private key away from here and give a JWKS of public members alone"
+                "remove the private key from here and pass a JWKS with only public members"
             }
             Self::Jwks(InvalidJwks::Key {
                 source: InvalidJwk::Key(InvalidPublicKey::Weak { .. }), ..
@@ -221,19 +221,19 @@ impl InvalidContent {
                 "replace the signing key of the cluster by one of at least 2048 bits"
             }
             Self::Pem(_) | Self::Block { .. } | Self::Der(_) => {
-                "copy the file anew from where it was made; `openssl pkey -pubin -in FILE -noout` checks a public key"
+                "copy the file again from its origin; `openssl pkey -pubin -in FILE -noout` checks a public key"
             }
             Self::Jwks(InvalidJwks::NothingKnown { .. }) => {
                 "name a key that kube-apiserver can sign with: RSA, P-256, P-384 or P-521"
             }
             Self::Jwks(InvalidJwks::Set(InvalidJwkSet::TooMany { .. })) => {
-                "leave keys out that no live token needs"
+                "remove keys that no unexpired token needs"
             }
             Self::Jwks(InvalidJwks::Set(_)) => {
-                "give each key its own kid; leave `kid` out to have the one that Kubernetes derives"
+                "give each key its own kid; omit `kid` to use the one that Kubernetes derives"
             }
             Self::NotJson { .. } | Self::Ambiguous(_) | Self::Jwks(_) | Self::Jwk(_) => {
-                "fetch it anew: `kubectl get --raw /openid/v1/jwks`"
+                "fetch it again: `kubectl get --raw /openid/v1/jwks`"
             }
         }
     }

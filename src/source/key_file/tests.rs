@@ -183,7 +183,7 @@ fn a_key_that_stands_in_two_files_is_one_with_a_note() {
     let key = write_key(&a);
     fs::copy(&a, &b).expect("both are ours");
     let fetched = read_paths(&[&b, &a]).expect("a key");
-    let note = format!("key `{}` of `{}` stands already in `{}`", key.kid(), a.display(), b.display());
+    let note = format!("key `{}` of `{}` is already in `{}`", key.kid(), a.display(), b.display());
     assert_eq!((vec![key], vec![note]), (fetched.keys, fetched.notes));
 }
 
@@ -196,7 +196,7 @@ fn what_is_left_out_and_kids_of_others_are_noted() {
     fs::write(&path, format!(r#"{{"keys":[{json},{{"kty":"AKP","kid":"new"}}]}}"#)).expect("it is ours");
     let fetched = read_paths(&[&path]).expect("a key");
     assert_eq!("mine", fetched.keys[0].kid().as_str());
-    let left_out = format!("`{}`: key new: key type `AKP` is not known here", path.display());
+    let left_out = format!("`{}`: key new: key type `AKP` is not supported", path.display());
     let note = format!("kid `mine` is kept, Kubernetes would derive `{}`", key.kid());
     assert_eq!(vec![left_out, note], fetched.warnings().collect::<Vec<_>>());
 }
@@ -248,7 +248,7 @@ fn one_bad_file_of_a_directory_is_left_out_and_named() {
     leaves_out(&format!("left out: no public key in `{shown}`, expected PEM or JWKS"));
     fs::write(at("b"), "-----BEGIN X-----\n-----END X-----").expect("it is ours");
     leaves_out(&format!(
-        "left out: no public key in `{shown}`, expected PEM or JWKS (block 1 (`X`) is no key, skipped)"
+        "left out: no public key in `{shown}`, expected PEM or JWKS (block 1 (`X`) is not a key, skipped)"
     ));
     fs::write(at("b"), "{").expect("it is ours");
     leaves_out(&format!("left out: cannot use `{shown}`: not JSON at line 1, column 1, expected a JWKS"));
@@ -309,9 +309,9 @@ fn a_directory_of_kubeadm_gives_the_key_of_service_accounts_alone() {
     refuses(
         &directory.path().join("front*"),
         &format!(
-            "no public key is left of these files (certificates and keys of certificates are not taken from `{}`: \
-            `front-proxy-ca.crt`, `front-proxy-ca.key`, `front-proxy-client.crt`, `front-proxy-client.key`; name a file \
-            by itself if it signs tokens)",
+            "no usable public key in these files (certificates and keys of certificates are skipped in `{}`: \
+             `front-proxy-ca.crt`, `front-proxy-ca.key`, `front-proxy-client.crt`, `front-proxy-client.key`; \
+             name a file explicitly if it signs tokens)",
             directory.path().display()
         ),
     );

@@ -86,7 +86,7 @@ async fn the_token_is_read_for_every_request_and_never_shown() {
     scenario.jwks.fetch().await.expect("a JWKS");
     assert!(scenario.seen()[1].contains("Bearer second"));
     std::fs::write(&token, "sec\nret").expect("it is ours");
-    let reason = format!("token file `{}` holds characters that no token has", token.display());
+    let reason = format!("token file `{}` has characters that are not valid in a token", token.display());
     assert_eq!(reason, scenario.refusal().await);
     assert!(!format!("{:?}", scenario.jwks).contains("second"));
     std::fs::remove_file(&token).expect("it is ours");
@@ -121,7 +121,7 @@ async fn the_document_beside_the_jwks_says_whose_keys_these_are() {
     assert_eq!("/edge/.well-known/openid-configuration Bearer first none", scenario.seen()[0]);
     assert_eq!(None, scenario.jwks.issuer().await.expect("it may not be read"));
     let notes = scenario.jwks.fetch().await.expect("a JWKS").notes;
-    assert!(notes.len() == 1 && notes[0].starts_with("nothing says whose keys these are"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].starts_with("the issuer of these keys is not checked"), "{notes:?}");
     scenario.jwks.issuer().await.expect_err("it should say");
 }
 
@@ -130,6 +130,6 @@ async fn a_url_that_is_not_of_an_api_server_is_noted() {
     let scenario = Scenario::new("/keys.json", &[jwks("")]).await;
     assert_eq!(None, scenario.jwks.issuer().await.expect("nothing was asked"));
     let notes = scenario.jwks.fetch().await.expect("a JWKS").notes;
-    assert!(notes.len() == 1 && notes[0].starts_with("nothing says whose keys"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].starts_with("the issuer of "), "{notes:?}");
     assert_eq!(1, scenario.seen().len());
 }

@@ -284,5 +284,5 @@ fn a_writer_that_holds_the_lock_too_long_is_reported() {
     let wait = Duration::from_millis(20);
     let _lock = place.directory.lock(wait).expect("nobody else holds it");
     let cause = place.directory.lock(wait).expect_err("it is locked");
-    assert!(chain(&cause).ends_with("another process has held it for 20ms"), "{}", chain(&cause));
+    assert!(chain(&cause).ends_with("locked by another process for 20ms"), "{}", chain(&cause));
 }

@@ -142,16 +142,16 @@ impl Service {
                  --allow-blob-public-access true`"
             ),
             Self::Azure { account, container } => format!(
-                "let everybody read: `az storage container set-permission --account-name {account} --name \
+                "allow public reads: `az storage container set-permission --account-name {account} --name \
                  '{container}' --public-access blob`"
             ),
             Self::S3 { bucket, prefix } => format!(
-                "let everybody read: allow `s3:GetObject` on `{}` to `*` in the policy of the bucket, and lift \
+                "allow public reads: allow `s3:GetObject` on `{}` to `*` in the policy of the bucket, and lift \
                  its block of public access",
                 objects(bucket, prefix)
             ),
             Self::Gcs { bucket } => format!(
-                "let everybody read: `gcloud storage buckets add-iam-policy-binding gs://{bucket} \
+                "allow public reads: `gcloud storage buckets add-iam-policy-binding gs://{bucket} \
                  --member=allUsers --role=roles/storage.legacyObjectReader`, and lift its public access \
                  prevention"
             ),

@@ -190,7 +190,7 @@ async fn a_coding_that_nobody_asked_for_is_undone_or_named() {
     };
     assert_eq!(read(encoded("gzip"), "").await.expect("gzip"), "keys");
     let error = read(encoded("br"), "").await.expect_err("another coding");
-    assert_eq!(chain(&error), "cannot read target `t`: it is encoded as `br` although nobody asked for that");
+    assert_eq!(chain(&error), "cannot read target `t`: it is encoded as `br`, which was not requested");
     assert!(error.hint().is_some_and(|hint| hint.starts_with("serve it as it is")));
 }
 

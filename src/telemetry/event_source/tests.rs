@@ -84,7 +84,7 @@ fn what_never_worked_is_told_and_a_note_says_why() {
     let Next::Send(bulletin) = notices.next() else { panic!("nothing is told") };
     assert_eq!(
         bulletin.notice.note(),
-        "target `blob` failed, it is tried again: access denied (issuer `https://issuer.example/c1`)"
+        "target `blob` failed, retrying: access denied (issuer `https://issuer.example/c1`)"
     );
 }
 

@@ -410,7 +410,7 @@ pub(super) fn directory() -> Kind {
         },
         keeps: Keeps::ContentOnly,
         denied: ("Permission denied", "let user ID"),
-        late: "another process has held it for 5s",
+        late: "locked by another process for 5s",
     }
 }
 

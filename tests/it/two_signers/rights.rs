@@ -126,17 +126,17 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
         ),
         "{read}"
     );
-    let carry = hint_after(&mut one.signer, "announcements are not carried", "hear others");
+    let carry = hint_after(&mut one.signer, "announcement sync failed", "sync announcements");
     assert!(
         carry.starts_with(
-            "let it announce and hear others: `kubectl create role signpost-signer-cp-1-announcements \
+            "let it sync announcements: `kubectl create role signpost-signer-cp-1-announcements \
              --namespace=signpost-ledger --verb=list,create --resource=configmaps && "
         ),
         "{carry}"
     );
     let log = one.signer.running().stderr();
     assert!(log.contains("cannot read ConfigMap `signpost-ledger/ledger`"), "{log}");
-    assert!(log.contains("cannot carry announcements in namespace `signpost-ledger`"), "{log}");
+    assert!(log.contains("cannot sync announcements in namespace `signpost-ledger`"), "{log}");
     assert!(announced_in(&one.server, "cp-1").is_none());
     obey(&kubectl, &carry);
     eventually("it announces", || announced_in(&one.server, "cp-1"));
@@ -171,10 +171,10 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
     obey(&kubectl, hint);
 
     // The order changes the node's announcement.
-    let update = hint_after(&mut one.signer, "announcements are not carried", "announce anew");
+    let update = hint_after(&mut one.signer, "announcement sync failed", "announce anew");
     assert!(
         update.starts_with(
-            "let it announce anew: `kubectl create role signpost-signer-cp-1 --namespace=signpost-ledger \
+            "let it update its announcement: `kubectl create role signpost-signer-cp-1 --namespace=signpost-ledger \
              --verb=update --resource=configmaps --resource-name=ledger.cp-1 && "
         ),
         "{update}"
@@ -205,8 +205,8 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
     let log = two.signer.running().stderr();
     // An API server that has just started has not loaded its roles yet.
     for (trouble, over) in [
-        ("cannot read the ledger", "the ledger is read again"),
-        ("announcements are not carried", "announcements are carried again"),
+        ("cannot read the ledger", "the ledger can be read again"),
+        ("announcement sync failed", "announcement sync works again"),
     ] {
         assert!(log.rfind(trouble) <= log.rfind(over), "{trouble}: {log}");
     }
@@ -247,7 +247,7 @@ fn whatever_becomes_of_the_config_map_of_a_node_it_announces_again_and_takes_ove
         eventually("the next round puts that right", || is_right(&node.server));
     }
     let log = node.signer.running().stderr();
-    assert!(!log.contains("announcements are not carried"), "a lost race is no trouble: {log}");
+    assert!(!log.contains("announcement sync failed"), "a lost race is no trouble: {log}");
 
     // Objects that are not an announcement of their node, or belong to another ledger, are skipped; a valid
     // one is copied.
@@ -268,14 +268,14 @@ fn whatever_becomes_of_the_config_map_of_a_node_it_announces_again_and_takes_ove
     let mut unlabelled = announced_in(&node.server, "cp-1").expect("it is there");
     unlabelled["metadata"]["labels"] = json!({});
     node.server.admin_request("PUT", &path_of("cp-1")).json(&unlabelled).answer().expect_status(200);
-    let hint = hint_after(&mut node.signer, "announcements are not carried", "label the one that is there");
+    let hint = hint_after(&mut node.signer, "announcement sync failed", "label the one that is there");
     let command =
         "`kubectl label configmap ledger.cp-1 --namespace=signpost-ledger signpost/announces-for=ledger`";
     assert!(hint.contains(command), "{hint}");
     obey(&Kubectl::of(&node.server), &hint);
     let is_carried = |signer: &mut ExternalSigner, times: usize| {
         let log = signer.running().stderr();
-        (log.matches("announcements are carried again").count() == times).then_some(())
+        (log.matches("announcement sync works again").count() == times).then_some(())
     };
     eventually("it is carried again", || is_carried(&mut node.signer, 1));
 

@@ -158,7 +158,7 @@ fn documents_that_mean_two_things_or_nothing_are_refused() {
     let nested = "[".repeat(500_000);
     for (body, seen) in [
         (nested.as_str(), "recursion limit exceeded"),
-        (r#"{"issuer":"a","jwks_uri":"b","issuer":"c"}"#, "member `issuer` stands twice"),
+        (r#"{"issuer":"a","jwks_uri":"b","issuer":"c"}"#, "member `issuer` is duplicated"),
         (r#"{"issuer":1e999}"#, "number out of range"),
         ("", "EOF while parsing"),
         ("[]", "no object"),

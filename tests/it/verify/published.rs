@@ -421,7 +421,7 @@ fn a_publication_that_is_on_its_way_is_waited_for() {
     let shown = stage.folder.path().join(".well-known");
     fs::rename(&shown, &hidden).expect("it is ours");
     let mut running = stage.verify(["--token", "-", "--wait", "10m"]).stdin(stage.token()).start();
-    running.wait_for_output("waiting, for 10 min at most: PUB-PATH discovery document at");
+    running.wait_for_output("waiting for at most 10 min: PUB-PATH discovery document at");
     fs::rename(&hidden, &shown).expect("it is ours");
     let told = running.finish(WITHIN).expect_code(ACCEPTED);
     assert!(told.stdout.starts_with("accepted: "), "{}", told.stdout);

@@ -83,7 +83,7 @@ fn the_walk_through_for_agent_blueprints_ends_in_accepted() {
         [["--service-account", "entra-demo/sidecar-sa"], ["--pod", "entra-demo/demo-app-5d9c7b6f4-x2k8p"]]
     {
         let told = verify(&whose).expect_code(0);
-        let first = "accepted: Microsoft Entra would take the token of `entra-demo/sidecar-sa`\n";
+        let first = "accepted: Microsoft Entra would accept the token of `entra-demo/sidecar-sa`\n";
         assert!(told.stdout.starts_with(first), "{}", told.stdout);
         assert!(!told.stdout.contains("error    "), "{}", told.stdout);
         // The one step that should be omitted.

@@ -205,7 +205,7 @@ fn nothing_is_judged_where_nobody_has_a_token() {
         assert!(told.stdout.is_empty(), "{}", told.stdout);
     }
     let told = stage.verify(["--issuer", ISSUER]).finish(WITHIN).expect_code(0);
-    assert!(told.stdout.contains("would take the issuer; no token was judged"), "{}", told.stdout);
+    assert!(told.stdout.contains("would accept the issuer; no token was judged"), "{}", told.stdout);
 }
 
 /// A Job keeps its finished pods.
@@ -334,7 +334,7 @@ fn who_may_not_look_is_told_what_to_allow() {
     stage.cluster.server.kubeconfig(&file, &crate::support::api_server::Bearer::Token(&token));
     let arguments = ["--service-account", "default/signpost", "--source", "kubernetes:test"];
     let told = stage.verify(arguments).env("KUBECONFIG", &file).finish(WITHIN).expect_code(2);
-    assert!(told.stderr.starts_with("error: cannot look at the cluster\n"), "{}", told.stderr);
+    assert!(told.stderr.starts_with("error: cannot read from the cluster\n"), "{}", told.stderr);
     let hint = "hint: let it read: `kubectl create rolebinding signpost-verify --namespace=default \
                 --clusterrole=view --serviceaccount=default:signpost`";
     assert!(told.stderr.contains(hint), "{}", told.stderr);

@@ -39,7 +39,7 @@ fn rotating() -> RotationStatus {
         active_keys: vec!["second-key".to_owned()],
         next: Some("third-key-with-a-long-name".to_owned()),
         due: Some(at(600)),
-        blocked_by: vec!["a copy without it may be cached until 2025-11-21T08:05:00Z (eu)".to_owned()],
+        blocked_by: vec!["a JWKS without it may be cached until 2025-11-21T08:05:00Z (eu)".to_owned()],
         not_before: Some(at(600)),
     };
     RotationStatus {
@@ -77,7 +77,7 @@ fn a_key_that_was_imported_and_signs_is_not_the_next_one() {
     (node.order, node.next) = (None, Some("second-key".to_owned()));
     let told = text(&report);
     assert!(
-        told.contains("  next: the publisher orders it to go on with that key\n    waits: a copy"),
+        told.contains("  next: the publisher orders it to keep signing with that key\n    blocked: a JWKS"),
         "{told}"
     );
     assert!(!told.contains("next: second-key"), "{told}");
@@ -88,14 +88,14 @@ fn what_the_operator_asked_for_is_seen_until_it_is_over() {
     let wish = Some(RotationRequest { at: at(-60), without: ["us".to_owned()].into() });
     let told = text(&RotationStatus { rotation_request: wish, ..rotating() });
     assert!(told.ends_with(
-        "\na rotation was asked for at 2025-11-21T07:59:00Z\nwarning: it does not wait for target `us`\n"
+        "\nrotation requested at 2025-11-21T07:59:00Z\nwarning: the rotation does not wait for target `us`\n"
     ));
 }
 
 #[test]
 fn an_issuer_without_keys_or_nodes_has_a_page_too() {
     let empty = RotationStatus { keys: Vec::new(), nodes: BTreeMap::new(), ..rotating() };
-    assert!(text(&empty).ends_with("\nno key was seen yet\n"));
+    assert!(text(&empty).ends_with("\nno key is known yet\n"));
     let observed = RotationStatus { nodes: BTreeMap::new(), ..rotating() };
     assert!(!text(&observed).contains("node cp-1\n"));
 }
@@ -105,10 +105,10 @@ fn it_is_said_what_a_revocation_breaks() {
     let report = rotating();
     let breaks = |kid: &str| what_breaks(&report, kid, false).expect("it is known");
     assert!(breaks("second-key").contains("no other key of its node is ready"), "{}", breaks("second-key"));
-    assert!(breaks("second-key").contains("live tokens that it signed are refused"));
-    assert!(breaks("first-key").contains("live tokens that it signed are refused"));
-    assert!(breaks("third-key-with-a-long-name").contains("it has signed nothing"));
-    assert!(breaks("zeroth-key").contains("it is not public now"));
+    assert!(breaks("second-key").contains("its unexpired tokens are refused"));
+    assert!(breaks("first-key").contains("its unexpired tokens are refused"));
+    assert!(breaks("third-key-with-a-long-name").contains("it has signed no token"));
+    assert!(breaks("zeroth-key").contains("it is not published"));
     assert_eq!(what_breaks(&report, "unknown", false), None);
     let mut ready = rotating();
     ready.keys[3].state = "ready".to_owned();
@@ -120,7 +120,10 @@ fn it_is_said_what_a_revocation_breaks() {
     );
     assert!(!self::breaks_nobody(&ready).contains("restarted"), "it has signed nothing");
     let anew = what_breaks(&ready, "second-key", true).expect("it is known");
-    assert!(anew.contains("Microsoft Entra") && !anew.contains("at once and for ever; its node"), "{anew}");
+    assert!(
+        anew.contains("Microsoft Entra") && !anew.contains("from every target at once; its node"),
+        "{anew}"
+    );
 }
 
 fn breaks_nobody(report: &RotationStatus) -> String {
@@ -137,24 +140,24 @@ fn it_is_said_what_a_node_says_and_not_what_nobody_knows() {
     let order = |node: &mut NodeStatus, at| {
         node.order.as_mut().expect("an order").at = at;
     };
-    assert_eq!(told(&|_| {}), "  says that it signs with second-key for everybody, ordered 20m 5s ago");
+    assert_eq!(told(&|_| {}), "  signs with second-key for external audiences, ordered 20m 5s ago");
     assert_eq!(
         told(&|node| order(node, at(400 * 86_400))),
-        "  says that it signs with second-key for everybody, ordered at 2026-12-26T08:00:00Z, which is still to come"
+        "  signs with second-key for external audiences, ordered at 2026-12-26T08:00:00Z (in the future)"
     );
     assert_eq!(
         told(&|node| node.active_keys = vec!["first-key".to_owned()]),
-        "  ordered 20m 5s ago to sign with second-key for everybody; says that it signs with first-key"
+        "  ordered 20m 5s ago to sign with second-key for external audiences; signs with first-key"
     );
     assert_eq!(
         told(&|node| node.order = None),
-        "  says that it signs with second-key: for the API server alone until a key is ready, and for everybody if it \
-         was imported"
+        "  signs with second-key: only for the API server until a key is ready, or for external audiences \
+         too if it was imported"
     );
     let strange =
         RotationStatus { unmanaged_keys: [("odd".to_owned(), vec!["eu".to_owned()])].into(), ..rotating() };
-    assert!(text(&strange).contains("warning: target eu has key odd that nobody knows; whoever"));
-    assert!(what_breaks(&strange, "odd", false).expect("it is known").contains("known to target eu alone"));
+    assert!(text(&strange).contains("warning: target eu has unmanaged key odd; anyone"));
+    assert!(what_breaks(&strange, "odd", false).expect("it is known").contains("unmanaged, at target eu"));
 }
 
 #[test]

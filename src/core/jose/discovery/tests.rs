@@ -44,7 +44,10 @@ fn what_lacks_issuer_or_jwks_uri_is_no_discovery_document() {
     for (text, reason) in [
         ("<html>", "not a discovery document: expected value at line 1 column 1"),
         (r#"{"issuer":"x"}"#, "not a discovery document: missing field `jwks_uri` at line 1 column 14"),
-        (r#"{"a":[{"b":1,"b":2}]}"#, "not a discovery document: member `b` stands twice at line 1 column 19"),
+        (
+            r#"{"a":[{"b":1,"b":2}]}"#,
+            "not a discovery document: member `b` is duplicated at line 1 column 19",
+        ),
         (r#"{"jwks_uri":"x"}"#, "not a discovery document: missing field `issuer` at line 1 column 16"),
     ] {
         let refusal = ReceivedDiscovery::parse(text.as_bytes()).expect_err(text);

@@ -7,7 +7,7 @@ use super::parse;
 fn a_member_that_stands_twice_is_named_however_deep() {
     for text in [r#"{"a":1,"a":2}"#, r#"[{"b":{"a":1,"c":2,"a":1}}]"#, r#"{"a":1,"\u0061":2}"#] {
         let error = parse(text.as_bytes()).expect_err(text).to_string();
-        assert!(error.starts_with("member `a` stands twice at line 1"), "{error}");
+        assert!(error.starts_with("member `a` is duplicated at line 1"), "{error}");
     }
     parse(br#"{"a":{"a":1},"b":{"a":1}}"#).expect("one of each object");
 }

@@ -108,7 +108,7 @@ fn keys_of_unknown_kinds_are_left_out_and_named() {
     let received = ReceivedJwks::parse(text.as_bytes()).expect("a JWKS");
     assert_eq!(vec![read(KUBERNETES_EC)], received.keys);
     let notes =
-        ["key pq: key type `AKP` is not known here", "key without a kid: key type `OKP` is not known here"];
+        ["key pq: key type `AKP` is not supported", "key without a kid: key type `OKP` is not supported"];
     assert_eq!(notes.map(str::to_owned).to_vec(), words(&received));
     assert!(
         !received.unreadable().may_include(&read(KUBERNETES_RSA)),
@@ -184,9 +184,9 @@ fn a_malformed_key_alone_is_refused_and_named_by_its_number() {
 #[test]
 fn a_jwks_with_a_member_twice_is_refused_because_others_may_read_the_other_one() {
     let twice = KUBERNETES_EC.replace("\"use\"", "\"kid\":\"other\",\"use\"");
-    refuses(&document(&[&twice]), "member `kid` stands twice at line 1 column 98, expected once");
+    refuses(&document(&[&twice]), "member `kid` is duplicated at line 1 column 98, expected once");
     let two_lists = format!("{{\"keys\":[],\"keys\":[{KUBERNETES_EC}]}}");
-    refuses(&two_lists, "member `keys` stands twice at line 1 column 225, expected once");
+    refuses(&two_lists, "member `keys` is duplicated at line 1 column 225, expected once");
 }
 
 #[test]

@@ -63,7 +63,8 @@ fn times_that_are_still_to_come_count_from_when_that_was_noticed() {
     assert_eq!(
         noticed.alarm(at(1000)).expect("it rings").split(';').next(),
         Some(
-            "a clock was ahead when the ledger was written, or this one is behind: it has times up to 1971-04-08T23:06:41Z, and they count from now on"
+            "the ledger has times in the future, up to 1971-04-08T23:06:41Z, which now count as the present: \
+             a clock was ahead when it was written, or this clock is behind"
         )
     );
     assert!(noticed.is_held(at(1000 + wait() - 1)), "nothing is removed or switched");

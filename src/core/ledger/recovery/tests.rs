@@ -102,7 +102,7 @@ fn a_ledger_whose_history_is_another_one_takes_nothing_away() {
     let ours = after(&backup, &[2], now);
     assert!(others.sequence() > ours.sequence());
     let united = reconciled(&ours, &others, now);
-    assert_eq!(ours.entries()[rsa_key(1).kid()], united.entries()[rsa_key(1).kid()], "missing since now");
+    assert_eq!(ours.entries()[rsa_key(1).kid()], united.entries()[rsa_key(1).kid()], "unlisted since now");
     assert!(is_public(&united, 3), "a key that only the other one knows");
     assert!(matches!(what(&united), IncidentKind::Restored { .. }) && united.is_held(now));
     assert!(is_public(&after(&united, &[2], now), 1), "removed before its last token is dead");

@@ -109,12 +109,12 @@ fn after_a_revocation_with_a_new_key_that_waits_for_the_places_alone() {
     let ring = |scene: &Scene, now| alarms(&scene.ledger, &scene.seen, at(now), &timing()).join("\n");
     let told = ring(&scene, 204);
     assert!(
-        told.contains("by the operator's word") && told.contains("until 1970-01-01T00:05:03Z at most"),
+        told.contains("on the operator's request") && told.contains("until 1970-01-01T00:05:03Z at most"),
         "{told}"
     );
     scene.announce(205, &[(1, "a", retired(204, 260)), (2, "a", active(204)), (3, "a", standby(205))]);
     scene.show(206, &["eu", "us"], &[1, 2, 3]);
-    assert!(ring(&scene, 302).contains("by the operator's word"));
+    assert!(ring(&scene, 302).contains("on the operator's request"));
     assert_eq!(ring(&scene, 303), "", "no copy without it is left");
     // The waiver counts once.
     scene.ledger = scene.ledger.start(BTreeSet::new(), &scene.seen.required_targets, at(207)).expect("asked");
@@ -226,7 +226,7 @@ fn abort_takes_back_a_wish_or_the_last_order() {
         .abort(&gates, timing().propagation, timing().margin, at(520))
         .expect_err("it is gone")
         .to_string();
-    assert!(error.contains("`us` has not shown it all the time since"), "{error}");
+    assert!(error.contains("`us` has not shown it without interruption since"), "{error}");
     // An earlier copy may lack it.
     scene.show(520, &["us"], &[0, 1, 2]);
     assert_eq!(

@@ -12,7 +12,7 @@ fn a_node_is_named_as_kubernetes_names_nodes() {
     }
     for name in ["", "Node", "-a", "a-", "a..b", ".a", "a_b", "a/b", "a b", &"a".repeat(MAX_NAME + 1)] {
         let error = NodeName::parse(name).expect_err(name).to_string();
-        assert!(error.contains("is no node name"), "{error}");
+        assert!(error.contains("is not a node name"), "{error}");
     }
 }
 

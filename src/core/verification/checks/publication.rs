@@ -141,7 +141,7 @@ fn there_is_an_answer(case: &Context) -> CheckResult {
                 "publish the document itself, with `signpost sync`",
             ),
             Unanswered::Encoded { coding } => (
-                format!("the answer is encoded as `{coding}` although nobody asked for that"),
+                format!("the answer is encoded as `{coding}`, which was not requested"),
                 "the document as it is".to_owned(),
                 "serve it without `Content-Encoding`",
             ),

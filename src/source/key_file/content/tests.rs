@@ -109,7 +109,7 @@ fn a_jwks_and_a_single_jwk_are_read() {
     reads("JWK", json(&one).as_bytes(), &[&one]);
     let set = format!("\n {{\"keys\":[{},{}]}}", json(&one), json(&other));
     reads("JWKS", set.as_bytes(), &[&one, &other]);
-    leaves_out(br#"{"kty":"AKP","alg":"ML-DSA-65"}"#, "key type `AKP` is not known here");
+    leaves_out(br#"{"kty":"AKP","alg":"ML-DSA-65"}"#, "key type `AKP` is not supported");
 }
 
 #[test]
@@ -123,20 +123,20 @@ fn several_keys_of_one_file_keep_their_order() {
 #[test]
 fn blocks_that_are_no_keys_and_keys_of_unknown_kinds_are_left_out_with_a_note() {
     let ed25519 = PKey::generate_ed25519().expect("a key");
-    leaves_out(&pem("X509 CRL", &[0]), "block 1 (`X509 CRL`) is no key, skipped");
+    leaves_out(&pem("X509 CRL", &[0]), "block 1 (`X509 CRL`) is not a key, skipped");
     let reason = "algorithm Ed25519";
     leaves_out(
         &ed25519.public_key_to_pem().expect("PEM"),
-        &format!("block 1 (`PUBLIC KEY`): {reason} is not known here"),
+        &format!("block 1 (`PUBLIC KEY`): {reason} is not supported"),
     );
     leaves_out(
         &ed25519.private_key_to_pem_pkcs8().expect("PEM"),
-        &format!("block 1 (`PRIVATE KEY`): {reason} is not known here"),
+        &format!("block 1 (`PRIVATE KEY`): {reason} is not supported"),
     );
-    leaves_out(&ed25519.public_key_to_der().expect("DER"), &format!("{reason} is not known here"));
+    leaves_out(&ed25519.public_key_to_der().expect("DER"), &format!("{reason} is not supported"));
     leaves_out(
         &ec(Nid::SECP256K1).public_key_to_pem().expect("PEM"),
-        "block 1 (`PUBLIC KEY`): a curve other than P-256, P-384, P-521 is not known here",
+        "block 1 (`PUBLIC KEY`): a curve other than P-256, P-384, P-521 is not supported",
     );
 }
 

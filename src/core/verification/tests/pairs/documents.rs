@@ -221,7 +221,7 @@ pub(super) const PAIRS: &[Pair] = &[
     ),
     pair("DISC-PARSE", |it| it.text = Some(b"<html>"), "is none: expected value", |it| it.text = Some(b"{}")),
     pair("DISC-PARSE", |it| it.text = Some(b"\xef\xbb\xbf{}"), "is none", |_| {}),
-    pair("DISC-PARSE", |it| it.text = Some(b"{\"issuer\":\"a\",\"issuer\":\"b\"}"), "stands twice", |_| {}),
+    pair("DISC-PARSE", |it| it.text = Some(b"{\"issuer\":\"a\",\"issuer\":\"b\"}"), "is duplicated", |_| {}),
     pair(
         "DISC-FIELDS",
         |it| it.discovery["subject_types_supported"] = json!([]),

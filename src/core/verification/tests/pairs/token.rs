@@ -33,7 +33,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-JWS",
         |it| it.token = Some("eyJhIjoxLCJhIjoxfQ.e30.".to_owned()),
-        "has a member twice",
+        "has a duplicate member",
         |it| {
             it.header["a"] = json!(1);
         },
@@ -41,7 +41,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-JWS",
         |it| it.token = Some("eyJhbGciOiJSUzI1NiJ9.eyJhIjoxLCJhIjoxfQ.".to_owned()),
-        "the claims of the token has a member twice",
+        "the claims of the token has a duplicate member",
         |it| {
             it.claims["a"] = json!(1);
         },
