@@ -212,6 +212,12 @@ fn in_directory(directory: &File, name: &str) -> PathBuf {
     format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()).into()
 }
 
+/// Whether a service has created its control socket in a data directory.
+#[must_use]
+pub fn is_present(data_dir: &Path) -> bool {
+    data_dir.join(NAME).exists()
+}
+
 /// The control socket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {

@@ -1,7 +1,7 @@
 //! Reconciliation: observe through an adapter, let core decide, act through an adapter.
 //!
 //! [`issuer`] owns the state of an issuer, [`source_poll`] observes its sources, [`target_sync`] writes its
-//! publication to the targets. [`sync`] does all of it once, [`source_loop`] continuously; [`control_plane`]
+//! publication to the targets. [`sync`] does all of it once, [`source_loop`] and [`target_loop`] continuously; [`control_plane`]
 //! finds the API servers of a cluster, [`signer_loop`] reconciles a signing node, [`probe`] checks that
 //! relying parties accept tokens, and [`event_loop`] records Kubernetes Events.
 
@@ -16,6 +16,7 @@ pub mod signer_loop;
 pub mod source_loop;
 pub mod source_poll;
 pub mod sync;
+pub mod target_loop;
 pub mod target_sync;
 
 use self::{control_plane::ControlPlane, issuer::Endpoints, source_poll::SourcePoller};

@@ -109,6 +109,12 @@ pub fn has_embedded(data_dir: &Path) -> bool {
     super::keyring_directory(data_dir).is_dir()
 }
 
+/// Whether a service runs on a data directory: one that has just started creates its keyring in a moment.
+#[must_use]
+pub fn has_service(data_dir: &Path) -> bool {
+    control::is_present(data_dir)
+}
+
 /// A version 4 UUID (RFC 9562 section 5.4).
 fn random_uuid() -> String {
     let mut bytes = [0; 16];

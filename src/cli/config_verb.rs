@@ -127,7 +127,7 @@ mod tests {
         assert!(notes("https://oidc.example.com/kind/").is_empty());
         let told = notes("https://account.z6.web.core.windows.net");
         assert!(
-            told.len() == 1 && told[0].contains("another path than https://oidc.example.com/kind"),
+            told.len() == 1 && told[0].contains("a different path than https://oidc.example.com/kind"),
             "{told:?}"
         );
     }

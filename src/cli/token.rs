@@ -52,7 +52,10 @@ pub(super) struct TokenFlags {
 
 pub(super) fn carry_out(flags: &TokenFlags) -> Result<ExitStatus, Failure> {
     let data_dir = working_directory()?.join(&flags.data_dir);
-    let default = if tokens::has_embedded(&data_dir) { "embedded" } else { "kubernetes" };
+    // A cluster needs a service account.
+    let is_starting = flags.service_account.is_none() && tokens::has_service(&data_dir);
+    let is_embedded = tokens::has_embedded(&data_dir) || is_starting;
+    let default = if is_embedded { "embedded" } else { "kubernetes" };
     let (kind, context) = match flags.source.as_deref().unwrap_or(default).split_once(':') {
         Some((kind, context)) => (kind.to_owned(), Some(context.to_owned())),
         None => (flags.source.clone().unwrap_or_else(|| default.to_owned()), None),

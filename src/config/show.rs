@@ -207,7 +207,7 @@ fn target(config: &TargetConfig) -> Node {
     entries.extend(config.ca_file.as_ref().map(|path| ("ca_file", text(path.display()))));
     entries.extend([
         ("anonymous", node(Value::Bool(config.anonymous))),
-        ("gate", node(Value::Bool(config.required_for_rotation))),
+        ("required_for_rotation", node(Value::Bool(config.required_for_rotation))),
         ("profile", text(config.profile.name())),
     ]);
     Node::map(entries, Origin::BuiltIn)

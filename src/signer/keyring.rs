@@ -328,7 +328,7 @@ impl KeyringError {
                  {shown} -out COPY`; remove the copy afterwards"
             ),
             Self::Unusable { source: UnusableKey::Algorithm { .. }, .. } => format!(
-                "leave the file as it is, for API servers sign with it: start the signer with keys of its own, and name \
+                "keep the file unchanged, because API servers sign with it: start the signer with keys of its own, and name \
                  the public half of {shown} in `signer.additional_verification_keys`, so that tokens of it go on; let the signer's keys be \
                  public for `propagation` before an API server asks it"
             ),

@@ -193,6 +193,7 @@ const ROOMS_OF_CORE: &[&str] = &[
     "workload",
     "control_plane",
     "jose",
+    "location",
     "signer",
     "ledger",
     "api_server_flags",

@@ -135,12 +135,12 @@ fn a_pass_is_told_to_programs_in_the_same_shape_each_time() {
     let report = |dry_run: bool, target: Value| {
         let mut target = target;
         target["name"] = json!(format!("file://{}/out", folder.path().display()));
-        target["gates"] = json!(true);
+        target["required_for_rotation"] = json!(true);
         json!({"dry_run": dry_run, "issuers": [{
             "issuer": "https://k8s.example",
             "sources": [{"name": folder.path().join("sa.pub"), "keys": 1}],
             "targets": [target],
-            "concerns": [],
+            "conditions": [],
         }]})
     };
     let dry_run = format!("{sync} --dry-run");

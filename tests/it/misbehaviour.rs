@@ -60,7 +60,7 @@ fn no_bad_jwks_is_ever_published_and_none_takes_the_last_good_one_down() {
 fn no_bad_discovery_document_lets_unchecked_keys_in() {
     let case = |name, action, says| Case { name, document: DISCOVERY, action, says };
     every_case_holds(&[
-        case("unavailable", || status(503), "cannot tell which issuer source `kubernetes` is"),
+        case("unavailable", || status(503), "cannot read the issuer of source `kubernetes`"),
         case("a web page", web_page, "its content type is `text/html`"),
         case("no issuer", || json_body("{}"), "cannot use its discovery document"),
         case("another issuer", other_issuer, "has issuer `https://oidc.example/other`, expected"),

@@ -110,13 +110,13 @@ fn a_quiet_tick_transfers_no_document() {
     let key = KeyFiles::rsa(folder.path(), "key");
     let mut target = azure_target(&store.url(), "oidc");
     target["anonymous"] = json!(true);
-    target["gate"] = json!(false);
+    target["required_for_rotation"] = json!(false);
     target["public_url"] = json!(format!("{}/{}/oidc", cdn.url(), azurite::ACCOUNT));
     let settings = json!({"sources": [files(&[&key.public])], "targets": [target], "schedule": "* * * * *"});
     let mut service = Installation::new(ISSUER, &settings).run_until_ready();
     service.until("it is published", |service| status(service)["up"] == true);
     assert_eq!(status(&service)["public_url"], "true");
-    assert_eq!(status(&service)["gates"], false);
+    assert_eq!(status(&service)["required_for_rotation"], false);
     let checks = status(&service)["checks"].as_u64().expect("a number");
     store.forget();
     cdn.forget();
@@ -136,14 +136,15 @@ fn a_quiet_tick_transfers_no_document() {
 fn a_target_that_gates_nothing_is_told_so_and_fails_all_the_same() {
     let s3 = S3::start();
     let folder = TempDir::new().expect("a temporary folder");
-    let installation = installation(&folder, s3_target(&s3.url(), "oidc"), &json!({"gate": false}));
+    let installation =
+        installation(&folder, s3_target(&s3.url(), "oidc"), &json!({"required_for_rotation": false}));
     let told = installation.sync().expect_code(2);
     assert!(told.stdout.contains("failed (rotation does not wait for it)"), "{}", told.stdout);
     assert!(told.stderr.contains("there is no bucket `oidc`"), "{}", told.stderr);
     s3.create_bucket("oidc");
     let told = installation.finish(["sync", "--output", "json"]).expect_code(0);
     let told: Value = serde_json::from_str(&told.stdout).expect("it is JSON");
-    assert_eq!(told["issuers"][0]["targets"][0]["gates"], false);
+    assert_eq!(told["issuers"][0]["targets"][0]["required_for_rotation"], false);
     assert_eq!(told["issuers"][0]["targets"][0]["result"], "written");
     let shown = installation.finish(["config", "show"]).expect_code(0).stdout;
     assert!(shown.contains("    anonymous: false\n    gate: false\n"), "{shown}");

@@ -21,11 +21,8 @@ use crate::{
     },
     http::documents::Slot,
     reconcile::{
-        ConfiguredSource,
-        announcement_sync::run_announcement_sync,
-        control_plane::watch_control_plane,
-        probe::run_probe,
-        source_loop::{run_source, run_target},
+        ConfiguredSource, announcement_sync::run_announcement_sync, control_plane::watch_control_plane,
+        probe::run_probe, source_loop::run_source, target_loop::run_target,
     },
     telemetry::Trouble,
 };

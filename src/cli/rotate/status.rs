@@ -56,8 +56,8 @@ pub(super) fn text(report: &RotationStatus) -> String {
 }
 
 /// Explains an unmanaged key, and the remedy.
-const UNKNOWN_KEY: &str = "whoever has its private half can act as your workloads. Yours: `signpost ledger adopt KID`; \
-    else take away the right to write there, then `signpost rotate revoke KID`";
+const UNKNOWN_KEY: &str = "anyone with its private key can impersonate your workloads. If it is yours: \
+    `signpost ledger adopt KID`; otherwise remove the write permission there, then `signpost rotate revoke KID`";
 
 fn is_of_interest(key: &KeyStatus) -> bool {
     !matches!(key.state.as_str(), "removed" | "revoked")
@@ -179,14 +179,14 @@ pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool
 }
 
 /// Which relying parties keep accepting a revoked key; see `docs/rotation.md`.
-const NEVER_LOOKS: &str = "  some relying parties do not read it anew before a token has a kid that they have never \
-    seen, and the next key\n  is public already: other clusters whose kube-apiserver trusts this issuer, Vault, Dex, \
-    Argo CD, oauth2-proxy and\n  whatever else uses go-oidc. They accept this key until they are restarted\n";
+const NEVER_LOOKS: &str = "  some relying parties read the JWKS again only when a token has an unknown kid, and the next key\n  \
+    is already published: other clusters whose kube-apiserver trusts this issuer, Vault, Dex, Argo CD, \
+    oauth2-proxy\n  and everything else that uses go-oidc. They accept this key until they are restarted\n";
 /// The cost of signing with a key that was never published.
-const NEW_KEY: &str = "  its node makes a new key and signs with it as soon as every target shows it: seconds in \
-    which no token is\n  signed for others; readers that look again for an unknown kid drop the revoked key then. \
-    Whoever has a copy of the\n  JWKS of before and does not look again refuses the new tokens for as long as it keeps \
-    that: a kube-apiserver of\n  another cluster for `jwks_max_age`, Microsoft Entra nobody knows how long\n";
+const NEW_KEY: &str = "  its node makes a new key and signs with it as soon as every target shows it: for seconds, \
+    no token is\n  signed for external audiences; readers that look up an unknown kid drop the revoked key then. \
+    Relying parties\n  that keep a cached JWKS refuse the new tokens until they read it again: a kube-apiserver of \
+    another cluster\n  for `jwks_max_age`, Microsoft Entra for an undocumented time\n";
 
 /// Maps times to columns.
 struct Scale {

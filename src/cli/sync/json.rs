@@ -1,7 +1,7 @@
 //! The output of `sync --output json`.
 //!
 //! `{"dry_run", "issuers": [{"issuer", "sources": [{"name", "keys" | "error", "notes"}], "targets": [{"name",
-//! "gates", "result", …}], "concerns": […], "error"}]}`. Members are only ever added. `result` is
+//! "required_for_rotation", "result", …}], "conditions": […], "error"}]}`. Members are only ever added. `result` is
 //! `unchanged`, `written`, `differs` (a dry run) or `failed`; `documents` lists what was or would be written.
 
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub(super) struct IssuerReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// Alarms about the combined sources, as text.
-    concerns: Vec<String>,
+    conditions: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -55,7 +55,7 @@ struct SourceReport {
 struct TargetReport {
     name: String,
     /// Whether a key must be served there before it may sign.
-    gates: bool,
+    required_for_rotation: bool,
     result: &'static str,
     documents: Vec<&'static str>,
     /// The keys that are added and removed, in a dry run.
@@ -65,13 +65,13 @@ struct TargetReport {
     removed: Option<Vec<Kid>>,
     /// The keys that only this target has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    strangers: Vec<Kid>,
+    unmanaged_keys: Vec<Kid>,
     /// The previous path of the JWKS, if it moves.
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_from: Option<String>,
     /// Whether the public URL already serves the publication, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    public_url_is_true: Option<bool>,
+    public_url_in_sync: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +92,7 @@ pub(super) fn plan(issuer: &Issuer, plan: &Plan) -> IssuerReport {
 
 pub(super) fn failed_issuer(issuer: &Issuer, error: &AppError) -> IssuerReport {
     let (issuer, error) = (issuer.to_string(), Some(error_line(error)));
-    IssuerReport { issuer, sources: Vec::new(), targets: Vec::new(), error, concerns: Vec::new() }
+    IssuerReport { issuer, sources: Vec::new(), targets: Vec::new(), error, conditions: Vec::new() }
 }
 
 fn issuer_report<T>(
@@ -110,7 +110,7 @@ fn issuer_report<T>(
     };
     let target = |target: &TargetOutcome<T>| TargetReport {
         name: target.name.clone(),
-        gates: target.gates,
+        required_for_rotation: target.gates,
         ..target.outcome.as_ref().map_or_else(failed, &told)
     };
     let nothing = concerns.nothing_to_publish.iter().map(|nothing| error_line(nothing));
@@ -120,7 +120,7 @@ fn issuer_report<T>(
         sources: sources.iter().map(source).collect(),
         targets: targets.iter().map(target).collect(),
         error: None,
-        concerns: concerns
+        conditions: concerns
             .ledger
             .iter()
             .cloned()
@@ -145,9 +145,9 @@ fn placed(placed: &SyncResult) -> TargetReport {
     TargetReport {
         result: if placed.wrote.is_empty() { "unchanged" } else { "written" },
         documents: names(&placed.wrote),
-        strangers: placed.unmanaged_keys.iter().map(Jwk::kid).cloned().collect(),
+        unmanaged_keys: placed.unmanaged_keys.iter().map(Jwk::kid).cloned().collect(),
         moved_from: placed.moved_from.clone(),
-        public_url_is_true: match placed.public {
+        public_url_in_sync: match placed.public {
             PublicView::NotConfigured => None,
             PublicView::InSync => Some(true),
             PublicView::Stale => Some(false),
@@ -162,7 +162,7 @@ fn difference(difference: &Difference) -> TargetReport {
         documents: names(&difference.documents),
         added: Some(difference.added.clone()),
         removed: Some(difference.removed.clone()),
-        strangers: difference.strangers.clone(),
+        unmanaged_keys: difference.strangers.clone(),
         moved_from: difference.moved_from.clone(),
         ..TargetReport::default()
     }

@@ -29,7 +29,8 @@ pub(super) fn read(
         let location = location(&mapping, problems);
         let name = mapping.text("name", problems);
         let public_url = mapping.parsed("public_url", problems, |text| public_url(text, issuer));
-        let (anonymous, gates) = (mapping.bool("anonymous", problems), mapping.bool("gate", problems));
+        let (anonymous, gates) =
+            (mapping.bool("anonymous", problems), mapping.bool("required_for_rotation", problems));
         let ca_file = mapping.path("ca_file", problems);
         let own_profile = mapping.choice("profile", problems, &Profile::ALL, Profile::name);
         let Some(location) = location else { continue };

@@ -40,7 +40,7 @@ pub(in crate::config) static TARGET: Section = Section {
             example: "true",
         },
         Key {
-            name: "gate",
+            name: "required_for_rotation",
             kind: Kind::Bool,
             need: Requirement::Default("true"),
             flag: None,

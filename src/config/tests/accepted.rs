@@ -54,7 +54,7 @@ issuers:
     targets:
       - {url: \"az://account/$web\", public_url: \"https://oidc.example.com/kind/\"}
       - {url: \"s3://bucket/a/b/\", name: eu, endpoint: \"http://127.0.0.1:9000\", ca_file: /srv/s3.crt, profile: entra}
-      - {url: \"gs://my_bucket.example.com/c1\", anonymous: true, gate: false}
+      - {url: \"gs://my_bucket.example.com/c1\", anonymous: true, required_for_rotation: false}
       - {url: \"file:///srv/oidc\"}
     schedule: \"0  3 * * MON\"
     verify: {every: 1h, for: entra, cloud: usgov, audience: me, service_account: signpost/probe, allow_private: true, ca_file: /srv/ca.crt}

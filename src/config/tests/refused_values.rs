@@ -372,7 +372,7 @@ fn an_anonymous_reader_needs_an_address_of_the_store() {
             "{MINIMAL}    targets:
       - {{url: \"file:///srv/oidc\", anonymous: true}}
       - {{url: \"az://account/$web\", anonymous: true}}
-      - {{url: \"gs://bucket\", endpoint: \"http://127.0.0.1:9000/storage/v1\", gate: no way}}
+      - {{url: \"gs://bucket\", endpoint: \"http://127.0.0.1:9000/storage/v1\", required_for_rotation: no way}}
 "
         ),
         "
@@ -382,7 +382,7 @@ issuers[0].targets[0].anonymous: is `true`, but a directory has no address of it
 issuers[0].targets[1].anonymous: is `true`, but `$web` is read at the address of the static website
   hint: write `public_url` with the static website's address, such as `https://ACCOUNT.z6.web.core.windows.net`
 issuers[0].targets[2].endpoint: `http://127.0.0.1:9000/storage/v1` has a path, expected the address of a service of Google's without one
-issuers[0].targets[2].gate: is the text `no way`, expected `true` or `false`",
+issuers[0].targets[2].required_for_rotation: is the text `no way`, expected `true` or `false`",
     );
 }
 
@@ -482,7 +482,7 @@ issuers:
     targets:
       - {{name: eu, url: \"file:///eu\"}}
       - {{name: us, url: \"file:///us\", profile: entra}}
-      - {{name: last, url: \"file:///last\", profile: entra, gate: false}}
+      - {{name: last, url: \"file:///last\", profile: entra, required_for_rotation: false}}
 "
         )
     };

@@ -103,12 +103,12 @@ fn whatever_kube_apiserver_would_exit_over_is_found() {
         (
             "--advertise-address=10.0.0.1",
             "--service-account-key-file=/sa.pub",
-            "key files: --service-account-key-file beside",
+            "key files: --service-account-key-file together with",
         ),
         (
             "--advertise-address=10.0.0.1",
             "--service-account-signing-key-file=/sa.key",
-            "key files: --service-account-signing-key-file beside",
+            "key files: --service-account-signing-key-file together with",
         ),
         (
             issuer,

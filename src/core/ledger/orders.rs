@@ -132,8 +132,8 @@ impl RotationCommandError {
                 Some("start a new rotation: `signpost rotate start`")
             }
             Self::NotSigning { .. } => Some(
-                "revoke it without `--sign-with-new-key`; where readers have to look again, revoke the key that signs \
-                 now with it",
+                "revoke it without `--sign-with-new-key`; to make readers fetch the JWKS again, revoke the active key \
+                 with it",
             ),
             Self::UnknownTarget { .. } | Self::NothingToAbort | Self::RevokedAlready { .. } => None,
         }

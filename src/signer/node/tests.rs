@@ -189,13 +189,13 @@ fn a_keyring_of_another_node_or_issuer_is_refused() {
     drop(started(&folder));
     let other = Settings { node: NodeName::parse("node-2").expect("a name"), ..settings(folder.path()) };
     let refusal = Node::open(other, at(1)).map(drop).expect_err("another node");
-    assert!(refusal.to_string().ends_with("is that of node `node-1`, expected `node-2`"), "{refusal}");
+    assert!(refusal.to_string().ends_with("belongs to node `node-1`, expected `node-2`"), "{refusal}");
     assert!(refusal.hint().is_some_and(|hint| hint.contains("--node node-1")));
     let issuer = Issuer::parse("https://other.example").expect("an issuer");
     let refusal = Node::open(Settings { issuer, ..settings(folder.path()) }, at(1)).map(drop);
     assert!(
         refusal
-            .is_err_and(|refusal| refusal.to_string().contains("is that of issuer `https://issuer.example`"))
+            .is_err_and(|refusal| refusal.to_string().contains("belongs to issuer `https://issuer.example`"))
     );
 }
 
@@ -331,7 +331,10 @@ fn what_cannot_be_taken_over_stays_as_it_is_for_the_cluster_uses_it() {
         fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
         let refused = node.import(&file, at(5)).expect_err(cause);
         let hint = refused.hint().expect("a hint");
-        assert!(hint.contains(to_do) && hint.contains("leave") && !hint.starts_with("remove"), "{hint}");
+        assert!(
+            hint.contains(to_do) && hint.contains("keep the file unchanged") && !hint.starts_with("remove"),
+            "{hint}"
+        );
         let mut innermost: &dyn std::error::Error = &refused;
         while let Some(source) = innermost.source() {
             innermost = source;

@@ -161,7 +161,7 @@ async fn a_certificate_that_is_not_checked_is_noted() {
     assert!(scenario.server.fetch().await.expect("a JWKS").notes.is_empty());
     scenario.configure("cluster: {server", "cluster: {insecure-skip-tls-verify: true, server");
     let fetched = ApiServer::new("test".into(), scenario.access()).fetch().await.expect("a JWKS");
-    assert!(fetched.notes.len() == 1 && fetched.notes[0].contains("is not checked"), "{:?}", fetched.notes);
+    assert!(fetched.notes.len() == 1 && fetched.notes[0].contains("is not verified"), "{:?}", fetched.notes);
 }
 
 #[tokio::test]

@@ -227,7 +227,7 @@ impl InvalidContent {
                 "name a key that kube-apiserver can sign with: RSA, P-256, P-384 or P-521"
             }
             Self::Jwks(InvalidJwks::Set(InvalidJwkSet::TooMany { .. })) => {
-                "remove keys that no unexpired token needs"
+                "remove keys that no live token needs"
             }
             Self::Jwks(InvalidJwks::Set(_)) => {
                 "give each key its own kid; omit `kid` to use the one that Kubernetes derives"

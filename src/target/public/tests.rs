@@ -176,7 +176,7 @@ async fn a_redirect_is_no_document() {
 async fn a_missing_document_is_an_error_with_its_status() {
     let error = read(Router::new(), "").await.expect_err("there is none");
     assert_eq!(chain(&error), "cannot read target `t`: the answer was `404 Not Found`, expected `200 OK`");
-    assert!(error.hint().expect("there is something to do about it").starts_with("let everybody read it"));
+    assert!(error.hint().expect("there is something to do about it").starts_with("allow public reads"));
 }
 
 #[tokio::test]

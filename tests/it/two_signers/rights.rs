@@ -171,7 +171,7 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
     obey(&kubectl, hint);
 
     // The order changes the node's announcement.
-    let update = hint_after(&mut one.signer, "announcement sync failed", "announce anew");
+    let update = hint_after(&mut one.signer, "announcement sync failed", "update its announcement");
     assert!(
         update.starts_with(
             "let it update its announcement: `kubectl create role signpost-signer-cp-1 --namespace=signpost-ledger \

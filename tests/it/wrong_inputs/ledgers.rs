@@ -29,15 +29,15 @@ fn places_of_ledgers_and_former_issuers_that_cannot_be_are_named() {
     refuses("one ConfigMap for two issuers", &[issuer("a", shared), issuer("b", shared)]);
     refuses(
         "an issuer that is its own former one",
-        &one("    former: [{issuer: \"https://k8s.example/\"}]\n"),
+        &one("    previous_issuers: [{issuer: \"https://k8s.example/\"}]\n"),
     );
-    let former = "    former: [{issuer: https://old.example}]\n";
+    let former = "    previous_issuers: [{issuer: https://old.example}]\n";
     refuses("one former issuer of two", &[issuer("a", former), issuer("b", former)]);
     refuses("a former issuer that is there still", &[issuer("old", ""), issuer("b", former)]);
-    refuses("a former issuer without TLS", &one("    former: [{issuer: http://old.example}]\n"));
+    refuses("a former issuer without TLS", &one("    previous_issuers: [{issuer: http://old.example}]\n"));
     let targets = |name: &str, url: &str| {
         format!(
-            "    targets: [{{url: \"s3://bucket\", name: eu}}]\n    former: [{{issuer: https://old.example, \
+            "    targets: [{{url: \"s3://bucket\", name: eu}}]\n    previous_issuers: [{{issuer: https://old.example, \
              targets: [{{url: \"{url}\", name: {name}}}]}}]\n"
         )
     };

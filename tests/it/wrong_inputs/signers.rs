@@ -31,11 +31,15 @@ fn what_a_signer_is_told_is_checked() {
     refuses(&mut it, "a hint once a day", "signer: {socket: '@s', refresh_hint: 24h}");
     refuses(&mut it, "a key that Entra refuses", "signer: {socket: '@s', key_type: es256}");
     refuses(&mut it, "a short key", "signer: {socket: '@s', key_type: rs256-1024}");
-    refuses(&mut it, "keys of before without a file", "signer: {socket: '@s', legacy: [{exclude: true}]}");
+    refuses(
+        &mut it,
+        "keys of before without a file",
+        "signer: {socket: '@s', additional_verification_keys: [{exclude: true}]}",
+    );
     refuses(
         &mut it,
         "keys of before by themselves",
-        "signer: {socket: '@s', legacy: [/etc/sa.pub, {file: sa.pub}]}",
+        "signer: {socket: '@s', additional_verification_keys: [/etc/sa.pub, {file: sa.pub}]}",
     );
     refuses(&mut it, "a key of an issuer", "signer: {socket: '@s', margin: 1h}");
     refuses(
@@ -48,7 +52,7 @@ fn what_a_signer_is_told_is_checked() {
     refuses(
         &mut it,
         "everything at once",
-        "signer: {sokcet: '@s', mode: rw, group: kube, users: [kube], node: '', refresh_hint: never, key_type: rsa, legacy: [{}]}",
+        "signer: {sokcet: '@s', mode: rw, group: kube, users: [kube], node: '', refresh_hint: never, key_type: rsa, additional_verification_keys: [{}]}",
     );
     it.refuses("flags", "signer --issuer https://k8s.example --socket signer.sock --node CP_1", COULD_NOT);
     it.compare("signers");

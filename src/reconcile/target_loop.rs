@@ -1,0 +1,206 @@
+//! The loop of a target in a running service.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    select,
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    concurrency::Permit,
+    issuer::IssuerReconciler,
+    source_loop::{FIRST_READ, first_reads, jittered},
+    target_sync::{PublicView, SyncResult, TargetReconciler, sync_current},
+};
+use crate::{
+    clock,
+    core::{
+        jose::{
+            issuer::Issuer,
+            publication::{Document, MEDIA_TYPE},
+        },
+        ledger::Ledger,
+        text::redaction::error_line,
+    },
+    telemetry::{Trouble, as_typed, status::TargetStatus},
+};
+
+/// Waits between two attempts at a failing target.
+const RETRY_TARGET: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_mins(1),
+];
+/// Time until the next read of a public URL that shows an older publication.
+const RECHECK_PUBLIC: Duration = Duration::from_secs(15);
+
+/// Syncs a target until `stop`: when the ledger changes, when `tick` wakes it, when a recheck is requested
+/// because relying parties get something else, and after a wait when it failed.
+pub async fn run_target(
+    mut target_reconciler: TargetReconciler,
+    reconciler: Arc<IssuerReconciler>,
+    tick: Arc<Notify>,
+    mut pass: Permit,
+    stop: CancellationToken,
+) {
+    let turn = async {
+        let _ =
+            timeout(FIRST_READ, pass.run(Box::pin(first_read(&mut target_reconciler, &reconciler)))).await;
+        first_reads(&reconciler).await;
+        let mut ledgers = reconciler.ledger();
+        let mut suspicions = reconciler.recheck_requests();
+        let mut attempt = 0;
+        let mut troubles = Troubles::default();
+        loop {
+            ledgers.mark_unchanged();
+            suspicions.mark_unchanged();
+            let looked = pass.run(Box::pin(async {
+                let ledger = match reconciler.refresh().await {
+                    Ok(ledger) => ledger,
+                    Err(error) => {
+                        reconciler.log_store_error(&error);
+                        // Continue with the known ledger.
+                        Arc::clone(&ledgers.borrow())
+                    }
+                };
+                if ledger.public_keys().next().is_some() {
+                    sync(&mut target_reconciler, &reconciler, &ledger, &mut troubles, &mut attempt).await
+                } else {
+                    None
+                }
+            }));
+            let wait = looked.await;
+            let again = async {
+                match wait {
+                    Some(wait) => sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            select! {
+                changed = ledgers.changed() => changed.expect("the keeper outlives its loops"),
+                suspected = suspicions.changed() => suspected.expect("the keeper outlives its loops"),
+                () = tick.notified() => {}
+                () = again => {}
+            }
+        }
+    };
+    select! {
+        () = stop.cancelled() => {}
+        () = turn => {}
+    }
+}
+
+/// Reads the target before anything is decided; the sync that follows reports an error.
+async fn first_read(target_reconciler: &mut TargetReconciler, reconciler: &IssuerReconciler) {
+    if let Ok(reading) = target_reconciler.read().await {
+        let look = (target_reconciler.name().to_owned(), reading);
+        if let Err(error) = reconciler.observe_ledger_revisions(&[look]).await {
+            reconciler.log_store_error(&error);
+        }
+    }
+}
+
+/// Syncs a target once; returns the time until the next attempt, if one is needed.
+async fn sync(
+    target_reconciler: &mut TargetReconciler,
+    reconciler: &IssuerReconciler,
+    ledger: &Arc<Ledger>,
+    Troubles { failing: trouble, mistyped }: &mut Troubles,
+    attempt: &mut usize,
+) -> Option<Duration> {
+    let issuer = &reconciler.spec().terms.issuer;
+    let (target, gates) = (target_reconciler.name().to_owned(), target_reconciler.required_for_rotation());
+    match sync_current(target_reconciler, reconciler, ledger).await {
+        Ok(placed) => {
+            *attempt = 0;
+            reconciler.status().target(issuer, &target, |status| {
+                status.required_for_rotation = gates;
+                succeeded(status, &placed);
+            });
+            if let Some(failures) = trouble.over() {
+                info!(%issuer, target, failures, "target is in sync again");
+            }
+            if !placed.repaired.is_empty() {
+                let found = placed.repaired.iter();
+                let found: Vec<_> = found.map(|(it, how)| format!("{} {}", it.name(), how.name())).collect();
+                warn!(%issuer, target, found = found.join(", "), "target was changed by another writer, \
+                    repairing it");
+            }
+            warn_of_types(mistyped, issuer, &target, &placed.mistyped);
+            if !placed.wrote.is_empty() {
+                let documents: Vec<_> = placed.wrote.iter().map(|document| document.name()).collect();
+                info!(%issuer, target, documents = documents.join(" "), keys = placed.observation.view.len(), "published");
+                if let Some(before) = &placed.moved_from {
+                    info!(%issuer, target, before, "target taken over, its JWKS was at another URL");
+                }
+            }
+            if let Err(error) = reconciler
+                .observe_target(&target, &placed.observation, &placed.unmanaged_keys, placed.cache_lifetime)
+                .await
+            {
+                reconciler.log_store_error(&error);
+            }
+            reconciler.target_synced(&target);
+            (placed.public == PublicView::Stale).then_some(RECHECK_PUBLIC)
+        }
+        Err(error) => {
+            let (hint, text) = (error.hint().map(|hint| as_typed(&hint)), error_line(&error));
+            reconciler.status().target(issuer, &target, |status| {
+                status.required_for_rotation = gates;
+                status.up = false;
+                status.checks += 1;
+                status.failures += 1;
+                status.error = Some(text.clone());
+            });
+            if trouble.is_news(&text) {
+                warn!(%issuer, target, error = text, hint, "target failed, retrying");
+            }
+            reconciler.target_synced(&target);
+            let wait = RETRY_TARGET[(*attempt).min(RETRY_TARGET.len() - 1)];
+            *attempt += 1;
+            Some(jittered(wait))
+        }
+    }
+}
+
+/// The problems of a target, each logged once.
+#[derive(Default)]
+struct Troubles {
+    failing: Trouble,
+    mistyped: Trouble,
+}
+
+fn warn_of_types(trouble: &mut Trouble, issuer: &Issuer, target: &str, found: &[(Document, String)]) {
+    if found.is_empty() {
+        trouble.over();
+        return;
+    }
+    let found: Vec<_> = found.iter().map(|(it, found)| format!("{} as `{found}`", it.name())).collect();
+    let found = found.join(", ");
+    if trouble.is_news(&found) {
+        warn!(
+            %issuer, target, found, expected = MEDIA_TYPE,
+            hint = "serve them as JSON: some relying parties refuse anything else (docs/relying-parties.md)",
+            "documents are served with another content type"
+        );
+    }
+}
+
+fn succeeded(status: &mut TargetStatus, placed: &SyncResult) {
+    status.up = true;
+    status.last_in_sync = Some(clock::now());
+    status.error = None;
+    status.checks += 1;
+    status.writes += placed.wrote.len() as u64;
+    status.public_url = match placed.public {
+        PublicView::NotConfigured => None,
+        PublicView::InSync => Some("true".to_owned()),
+        PublicView::Stale => Some("behind".to_owned()),
+    };
+}
