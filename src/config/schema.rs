@@ -51,7 +51,7 @@ fn property(key: &Key) -> Value {
     schema["description"] = json!(format!("{}{}", key.doc, bounds(key)));
     match key.need {
         Requirement::Default(text) if matches!(key.kind, Kind::Bool) => {
-            schema["default"] = json!(text == "true")
+            schema["default"] = json!(text == "true");
         }
         Requirement::Default(text) if matches!(key.kind, Kind::Count { .. }) => {
             schema["default"] =

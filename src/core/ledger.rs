@@ -340,7 +340,7 @@ impl Ledger {
                 }
                 Some(EntryState::Listed) => {}
                 Some(EntryState::Missing { .. }) => {
-                    ledger.set_state(kid, EntryState::Listed, now, ChangeKind::Returned)
+                    ledger.set_state(kid, EntryState::Listed, now, ChangeKind::Returned);
                 }
                 Some(EntryState::Removed { .. } | EntryState::Revoked { .. }) => {
                     refused.insert(kid.clone(), KeyRefusal::Tombstone);
@@ -376,7 +376,7 @@ impl Ledger {
         for kid in unlisted {
             match self.keys[&kid].state {
                 EntryState::Listed => {
-                    self.set_state(&kid, EntryState::Missing { since: now }, now, ChangeKind::WentMissing)
+                    self.set_state(&kid, EntryState::Missing { since: now }, now, ChangeKind::WentMissing);
                 }
                 EntryState::Missing { since }
                     if self.retention_expired(&kid, since, now, retention)

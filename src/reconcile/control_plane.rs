@@ -283,7 +283,7 @@ impl Logged {
         }
     }
 
-    /// Logs a problem once it has lasted for [`HOLD`]: an API server that restarts is away for a moment.
+    /// Logs a problem once it has lasted for [`MEMBERSHIP_GRACE`]: an API server that restarts is away for a moment.
     fn in_time(&mut self, text: &str, say: impl FnOnce(&str)) {
         let lasts = self.trouble.get_or_insert_with(Instant::now).elapsed() >= MEMBERSHIP_GRACE;
         if lasts && !self.told {

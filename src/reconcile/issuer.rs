@@ -161,7 +161,7 @@ impl IssuerReconciler {
         if self.spec.persists_ledger {
             match self.refresh().await {
                 Err(error) if self.spec.serves_documents && error.is_passing() => {
-                    self.log_store_error(&error)
+                    self.log_store_error(&error);
                 }
                 other => drop(other?),
             }

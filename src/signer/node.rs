@@ -197,7 +197,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Fails with [`SignError::NotCovered`] or [`SignError::Blocks`] if [`Self::sign`] is needed.
+    /// Fails with [`SignError::ExpiryNotReserved`] or [`SignError::Blocks`] if [`Self::sign`] is needed.
     pub fn sign_from_memory(&self, claims: &str, now: Timestamp) -> Result<Signature, SignError> {
         self.sign_with(&self.snapshot.load(), claims, now, false)
     }

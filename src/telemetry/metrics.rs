@@ -117,7 +117,7 @@ impl Page {
             node.due.map(seconds)
         })?;
         gauge(
-            "rotation_obstacles",
+            "rotation_blocked_reasons",
             "Reasons that block the next rotation of a node, see /status.json",
             |node| Some(count(node.blocked_by.len())),
         )
@@ -318,7 +318,7 @@ fn tls(status: &TlsStatus, out: &mut Out<'_, '_>) -> fmt::Result {
 }
 
 fn events(totals: Totals, out: &mut Out<'_, '_>) -> fmt::Result {
-    out.counter("events_told", "Kubernetes Events created or updated", |put| put(&[], totals.told))?;
+    out.counter("events_sent", "Kubernetes Events created or updated", |put| put(&[], totals.told))?;
     out.counter("events_failed", "Failed requests for Kubernetes Events", |put| put(&[], totals.failed))?;
     out.counter("events_dropped", "Events that were dropped before they were sent", |put| {
         put(&[], totals.dropped)

@@ -145,7 +145,7 @@ fn a_change_of_keys_and_a_failure_are_events_about_the_pod() {
     let message = failed["message"].as_str().expect("a message");
     assert!(message.starts_with("source `files` failed, keeping its last good keys: "), "{message}");
     service.until("what was told is counted", |service| {
-        service.admin("/metrics").text().lines().any(|line| line == "signpost_events_told_total 3")
+        service.admin("/metrics").text().lines().any(|line| line == "signpost_events_sent_total 3")
     });
 }
 

@@ -150,7 +150,7 @@ fn the_operator_sees_what_a_node_does_and_who_may_not_ask_it() {
     let answers =
         |result: &str| metric("answers_total", &format!("result=\"{result}\"")).expect("it is there");
 
-    assert_eq!((metric("up", ""), metric("obeyed_timestamp_seconds", "")), (Some(1.0), None));
+    assert_eq!((metric("up", ""), metric("observed_order_timestamp_seconds", "")), (Some(1.0), None));
     assert_eq!(metric("keys", "stage=\"standby\""), Some(1.0));
     let (signed, unavailable) = (answers("signed"), answers("unavailable"));
     server.token("shop", "till", &[ISSUER], 600);
@@ -164,7 +164,7 @@ fn the_operator_sees_what_a_node_does_and_who_may_not_ask_it() {
 
     let changed = metric("keys_changed_timestamp_seconds", "");
     signer.order(&signer.standby());
-    eventually("it has obeyed", || metric("obeyed_timestamp_seconds", ""));
+    eventually("it has obeyed", || metric("observed_order_timestamp_seconds", ""));
     eventually("the next one is there", || (metric("keys", "stage=\"standby\"") == Some(1.0)).then_some(()));
     assert_eq!((metric("keys", "\"active\""), metric("keys", "\"retired\"")), (Some(1.0), Some(1.0)));
     assert!(metric("keys_changed_timestamp_seconds", "") > changed);

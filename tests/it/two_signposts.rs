@@ -249,7 +249,7 @@ fn passes_beside_a_service_lose_none_of_each_others_updates() {
     let known: Vec<&String> = ledger["keys"].as_object().expect("keys").keys().collect();
     assert_eq!(known, expected.iter().collect::<Vec<_>>());
     let appeared = ledger["changes"].as_array().expect("changes").iter();
-    let appeared = appeared.filter(|change| change["event"] == "appeared").count();
+    let appeared = appeared.filter(|change| change["kind"] == "appeared").count();
     assert_eq!(appeared, COUNT + 1);
 
     service.until("it serves all", |service| kids(&service.get(JWKS).text()) == expected);
@@ -282,7 +282,7 @@ fn what_a_pass_beside_a_service_removed_does_not_come_back_from_its_memory() {
     let mut aged = installation.ledger();
     let long_ago = json!("2026-01-01T00:00:00Z");
     aged["keys"][&left]["state"]["missing"]["since"] = long_ago.clone();
-    let record = json!({"at": long_ago, "kid": left, "event": "went_missing"});
+    let record = json!({"at": long_ago, "kid": left, "kind": "went_missing"});
     aged["changes"].as_array_mut().expect("changes").push(record);
     aged["sequence"] = json!(aged["sequence"].as_u64().expect("a number") + 1);
     fs::write(installation.ledger_file(), aged.to_string()).expect("stored");

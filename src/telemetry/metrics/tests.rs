@@ -33,7 +33,7 @@ fn every_metric_is_named_and_typed_as_prometheus_wants() {
         "signpost_http_connections 2.0",
         "signpost_tls_up 1.0",
         "signpost_tls_reload_failures_total 3",
-        "signpost_events_told_total 0",
+        "signpost_events_sent_total 0",
         "# EOF",
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");

@@ -398,7 +398,7 @@ impl World {
             }
         };
         if let (true, Forgery::Bury(key)) = (changed, forgery) {
-            let change = serde_json::json!({ "at": now, "kid": kid_of(key).as_str(), "event": "revoked" });
+            let change = serde_json::json!({ "at": now, "kid": kid_of(key).as_str(), "kind": "revoked" });
             json["changes"].as_array_mut().expect("an array").push(change);
             self.revoked |= 1 << key;
         }
