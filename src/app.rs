@@ -57,7 +57,7 @@ pub mod signer;
 pub mod tokens;
 
 pub use crate::store::DirectoryInUse;
-pub use service::{Reread, Started, run};
+pub use service::{ConfigReader, Started, run};
 
 /// Interval between two reads of the embedded node's announcement.
 const EMBEDDED_EVERY: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ enum Use {
 
 struct Shared {
     data_dir: PathBuf,
-    board: StatusStore,
+    status: StatusStore,
     connections: Connections,
     clients: HttpClients,
 }
@@ -87,7 +87,7 @@ impl Shared {
     fn new(data_dir: &Path, board: StatusStore) -> Self {
         let clients = HttpClients::default();
         let connections = Connections::new(clients.clone());
-        Self { data_dir: data_dir.to_owned(), board, connections, clients }
+        Self { data_dir: data_dir.to_owned(), status: board, connections, clients }
     }
 }
 
@@ -165,7 +165,7 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
 
 /// Constructs the components of one issuer and publishes its stored state.
 async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<IssuerComponents, AppError> {
-    let Shared { data_dir, board, connections, .. } = shared;
+    let Shared { data_dir, status: board, connections, .. } = shared;
     let all_terms = ledgers::all_terms(&issuer);
     let terms = all_terms[0].clone();
     let (retention, gates, timing, signs) =
@@ -414,7 +414,7 @@ pub enum AppError {
     #[error(transparent)]
     Carry(#[from] AnnouncementSyncError),
     #[error(transparent)]
-    Sign(#[from] signer::CannotSign),
+    Sign(#[from] signer::SignerError),
     #[error(transparent)]
     Token(#[from] tokens::TokenError),
 }

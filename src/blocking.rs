@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::files;
 
 /// Longest wait for files: a disk answers within milliseconds, and a poll loop must go on.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// Most concurrent threads per path: as many as have a session with a PKCS#11 token.
 const AT_ONCE: usize = 8;
 /// Interval between two attempts to lock a file; locks are held for a few milliseconds.
@@ -40,7 +40,7 @@ pub async fn at<T: Send + 'static>(
     place: &Path,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, TimedOut> {
-    within(PATIENCE, place, work).await
+    within(TIMEOUT, place, work).await
 }
 
 /// As [`at`], for work that takes longer than a few reads and writes.

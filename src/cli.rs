@@ -153,7 +153,7 @@ pub fn run() -> ExitStatus {
     let in_use = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     telemetry::started_with(FlagsInUse::of(in_use));
     let format = arguments.log_format;
-    let outcome = arguments.carry_out().unwrap_or_else(|failure| {
+    let outcome = arguments.run().unwrap_or_else(|failure| {
         failure.tell(format);
         ExitStatus::Failure
     });
@@ -162,7 +162,7 @@ pub fn run() -> ExitStatus {
 }
 
 impl Arguments {
-    fn carry_out(self) -> Result<ExitStatus, Failure> {
+    fn run(self) -> Result<ExitStatus, Failure> {
         // A command that ends prints its result; a service logs.
         let stays = match &self.verb {
             Verb::Run(_) => true,
@@ -176,15 +176,15 @@ impl Arguments {
             Failure::new(&error, Some("pass a level such as `debug`, or `signpost=debug,kube=warn`"))
         })?;
         match self.verb {
-            Verb::Run(flags) => run::carry_out(&flags),
-            Verb::Sync(flags) => sync::carry_out(&flags),
-            Verb::Jwks(flags) => jwks::carry_out(&flags),
-            Verb::Token(flags) => token::carry_out(&flags),
-            Verb::Verify(flags) => verify::carry_out(&flags),
-            Verb::Ledger(verb) => ledger::carry_out(verb),
-            Verb::Rotate(verb) => rotate::carry_out(verb),
-            Verb::Signer(arguments) => signer::carry_out(&arguments),
-            Verb::Config(verb) => config_verb::carry_out(verb),
+            Verb::Run(flags) => run::run(&flags),
+            Verb::Sync(flags) => sync::run(&flags),
+            Verb::Jwks(flags) => jwks::run(&flags),
+            Verb::Token(flags) => token::run(&flags),
+            Verb::Verify(flags) => verify::run(&flags),
+            Verb::Ledger(verb) => ledger::run(verb),
+            Verb::Rotate(verb) => rotate::run(verb),
+            Verb::Signer(arguments) => signer::run(&arguments),
+            Verb::Config(verb) => config_verb::run(verb),
         }
     }
 }

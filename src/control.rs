@@ -35,7 +35,7 @@ const MAX_LINE: u64 = 64 * 1024 * 1024;
 /// Most concurrent connections.
 const MAX_CONVERSATIONS: usize = 16;
 /// Time limit of a connection; a ledger that hangs takes ten seconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -118,7 +118,7 @@ impl Control {
                     Ok((stream, _)) => {
                         let answer = answer.clone();
                         conversations.spawn(async move {
-                            match timeout(PATIENCE, converse(stream, answer)).await {
+                            match timeout(TIMEOUT, converse(stream, answer)).await {
                                 Ok(Ok(())) => {}
                                 Ok(Err(error)) => debug!(%error, "control connection failed"),
                                 Err(_) => debug!("control connection timed out"),
@@ -155,7 +155,7 @@ where
         warn!(uid = peer, "unauthorized user on the control socket");
         Reply::Refused { error: format!("user {peer} is not authorized"), hint: None }
     };
-    say(&mut stream, &reply).await
+    write_line(&mut stream, &reply).await
 }
 
 async fn line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
@@ -167,7 +167,7 @@ async fn line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-async fn say(stream: &mut UnixStream, words: &impl Serialize) -> io::Result<()> {
+async fn write_line(stream: &mut UnixStream, words: &impl Serialize) -> io::Result<()> {
     let mut line = zeroize::Zeroizing::new(serde_json::to_vec(words).expect("strings always serialise"));
     line.push(b'\n');
     stream.write_all(&line).await
@@ -189,11 +189,11 @@ pub async fn ask(data_dir: &Path, request: &Request) -> Result<Reply, ControlErr
     };
     let asked = async {
         let mut stream = UnixStream::connect(in_directory(&directory, NAME)).await?;
-        say(&mut stream, request).await?;
+        write_line(&mut stream, request).await?;
         let line = zeroize::Zeroizing::new(line(&mut stream).await?);
         serde_json::from_slice(&line).map_err(io::Error::from)
     };
-    match timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+    match timeout(TIMEOUT, asked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(reply) => Ok(reply),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             Err(ControlError::NobodyListens { path })

@@ -13,5 +13,5 @@ pub use self::{connection::Access, error::KubernetesError};
 pub(crate) use self::{
     connection::{Answer, Connection, Request},
     error::{hint_for_credential, refused_user},
-    watch::{Collection, Kept, Sight},
+    watch::{Collection, Projection, WatchState},
 };

@@ -98,7 +98,7 @@ pub struct Fetched {
     /// Keys, and whole files, that cannot be used.
     pub left_out: Vec<LeftOut>,
     /// The nodes' statements, if the source reads announcements.
-    pub said: Option<Vec<NodeStatement>>,
+    pub statements: Option<Vec<NodeStatement>>,
     /// Further warnings: contents that are not keys, and key IDs that Kubernetes would not derive.
     pub notes: Vec<String>,
     /// The clock of the server, in whole seconds, to check ours against.

@@ -17,7 +17,7 @@ mod config_map;
 mod file;
 
 pub use config_map::ConfigMapStore;
-pub use file::{DirectoryInUse, FileStore, hold_directory, read_all, was_held};
+pub use file::{DirectoryInUse, FileStore, lock_directory, read_all, was_locked};
 
 /// How often an update is decided again after a concurrent write. Every lost round has a winner, so this
 /// limit only stops stores with a broken compare.
@@ -76,7 +76,7 @@ impl LedgerStore {
     /// # Errors
     ///
     /// Fails when it cannot be read, and when it belongs to another issuer.
-    pub async fn recall(&self) -> Result<Arc<Ledger>, StoreError> {
+    pub async fn read_last_known(&self) -> Result<Arc<Ledger>, StoreError> {
         let witness = match &self.home {
             Home::File(file) => file.at_work(FileStore::previous).await?.map(Arc::new),
             Home::ConfigMap { copy, .. } => match copy.at_work(FileStore::read).await?.found {
@@ -181,13 +181,13 @@ impl LedgerStore {
     async fn keep_copy(&self, ledger: &Arc<Ledger>) {
         let Home::ConfigMap { copy, .. } = &self.home else { return };
         let ledger = Arc::clone(ledger);
-        let kept = copy.at_work(move |copy| copy.keep_copy(&ledger)).await;
+        let kept = copy.at_work(move |copy| copy.write_copy(&ledger)).await;
         if let Err(error) = kept {
             warn!(issuer = %self.issuer, %error, "copy of the ledger not written");
         }
     }
 
-    fn check_issuer(&self, ledger: &Ledger, at: &At) -> Result<(), StoreError> {
+    fn check_issuer(&self, ledger: &Ledger, at: &LedgerLocation) -> Result<(), StoreError> {
         let found = ledger.issuer();
         if *found == self.issuer || self.former.contains(found) {
             return Ok(());
@@ -196,14 +196,14 @@ impl LedgerStore {
         Err(StoreError::OtherIssuer { at: at.clone(), found, expected })
     }
 
-    fn witness_at(&self) -> At {
+    fn witness_at(&self) -> LedgerLocation {
         match &self.home {
             Home::File(file) => file.previous_at(),
             Home::ConfigMap { copy, .. } => copy.directory_at(),
         }
     }
 
-    fn at(&self) -> At {
+    fn at(&self) -> LedgerLocation {
         match &self.home {
             Home::File(file) => file.at(),
             Home::ConfigMap { map, .. } => map.at(),
@@ -226,12 +226,12 @@ fn new_lineage() -> Lineage {
 
 /// The location of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum At {
+pub enum LedgerLocation {
     File(PathBuf),
     ConfigMap { namespace: String, name: String },
 }
 
-impl fmt::Display for At {
+impl fmt::Display for LedgerLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "`{}`", path.display()),
@@ -245,37 +245,37 @@ pub enum StoreError {
     #[error("cannot {action} `{path}`")]
     Io { action: &'static str, path: String, source: io::Error },
     #[error("cannot {action} {at}")]
-    Kubernetes { action: &'static str, at: At, source: Box<KubernetesError> },
+    Kubernetes { action: &'static str, at: LedgerLocation, source: Box<KubernetesError> },
     #[error("cannot use the ledger {at}")]
-    Invalid { at: At, source: InvalidLedger },
+    Invalid { at: LedgerLocation, source: InvalidLedger },
     #[error("the ledger {at} belongs to issuer `{found}`, expected `{expected}`")]
-    OtherIssuer { at: At, found: Issuer, expected: Issuer },
+    OtherIssuer { at: LedgerLocation, found: Issuer, expected: Issuer },
     #[error("cannot use the ledger {at}")]
     OtherLineage {
-        at: At,
+        at: LedgerLocation,
         /// The location of the known lineage, which still conflicts after a restart.
-        witness: At,
+        witness: LedgerLocation,
         source: Box<Irreconcilable>,
     },
     #[error("the ledger {at} is damaged or missing")]
-    NotWhole { at: At },
+    NotWhole { at: LedgerLocation },
     #[error("{at} holds `{}` and no `{}`", keys.join("`, `"), config_map::LEDGER)]
-    NoLedger { at: At, keys: Vec<String> },
+    NoLedger { at: LedgerLocation, keys: Vec<String> },
     #[error("{at} holds `{}` as binary data", config_map::LEDGER)]
-    Binary { at: At },
+    Binary { at: LedgerLocation },
     #[error("{at} is immutable")]
-    Immutable { at: At },
+    Immutable { at: LedgerLocation },
     #[error("the ledger has {bytes} bytes, {at} can hold {limit}")]
-    TooLarge { at: At, bytes: usize, limit: usize },
+    TooLarge { at: LedgerLocation, bytes: usize, limit: usize },
     /// A concurrent write happened; [`LedgerStore::update`] decides again.
     #[error("the ledger {at} changed whenever it was being updated")]
-    Changed { at: At },
+    Changed { at: LedgerLocation },
 }
 
 impl StoreError {
     /// Whether the failure is transient: the connection to the API server, not the stored contents.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Kubernetes { .. })
     }
 
@@ -292,19 +292,19 @@ impl StoreError {
             Self::Invalid { source: InvalidLedger::Newer { .. }, .. } => {
                 "run the newer signpost that wrote it, or restore the ledger from before the upgrade".to_owned()
             }
-            Self::Invalid { at: At::File(path), .. } => format!(
+            Self::Invalid { at: LedgerLocation::File(path), .. } => format!(
                 "move `{}` away to start a new ledger, then run `signpost sync --adopt` once to take the targets over",
                 path.display()
             ),
-            Self::Invalid { at: At::ConfigMap { namespace, name }, .. } => format!(
+            Self::Invalid { at: LedgerLocation::ConfigMap { namespace, name }, .. } => format!(
                 "put it right with `kubectl edit configmap {name} --namespace={namespace}`, or delete it to start a \
                  new ledger, then run `signpost sync --adopt` once to take the targets over"
             ),
-            Self::OtherIssuer { at: At::File(_), .. } => {
+            Self::OtherIssuer { at: LedgerLocation::File(_), .. } => {
                 "use another `--data-dir`; if the issuer was renamed on purpose, name the old one under `previous_issuers`"
                     .to_owned()
             }
-            Self::OtherIssuer { at: At::ConfigMap { .. }, .. } => {
+            Self::OtherIssuer { at: LedgerLocation::ConfigMap { .. }, .. } => {
                 "each issuer needs a ConfigMap of its own; if the issuer was renamed on purpose, name the old one \
                  under `previous_issuers`"
                     .to_owned()
@@ -318,10 +318,10 @@ impl StoreError {
                 "another application uses it: name another one as `ledger.config_map`, which need not \
                  exist".to_owned()
             }
-            Self::Binary { at: At::ConfigMap { namespace, name } } => {
+            Self::Binary { at: LedgerLocation::ConfigMap { namespace, name } } => {
                 format!("check who wrote it: `kubectl get configmap {name} --namespace={namespace} --output=yaml`")
             }
-            Self::Immutable { at: At::ConfigMap { namespace, name } } => format!(
+            Self::Immutable { at: LedgerLocation::ConfigMap { namespace, name } } => format!(
                 "recreate it: `kubectl get configmap {name} --namespace={namespace} --output=json | \
                  sed 's/\"immutable\": true/\"immutable\": false/' | kubectl replace --force --filename=-`"
             ),

@@ -29,9 +29,9 @@ mod connections;
 mod crypto;
 mod directory;
 mod error;
-mod lanes;
 mod object;
 mod public;
+mod request_limits;
 
 use directory::Directory;
 use error::{Cause, Failure};
@@ -156,7 +156,7 @@ pub struct Reading {
 impl Reading {
     /// The sequence of this ledger that the target was written from, if it is later than that of `ledger`.
     #[must_use]
-    pub fn later_than(&self, ledger: &Ledger) -> Option<u64> {
+    pub fn newer_sequence(&self, ledger: &Ledger) -> Option<u64> {
         let ours = self.owners.iter().filter(|owner| owner.lineage == *ledger.lineage());
         ours.map(|owner| owner.sequence).filter(|sequence| ledger.is_behind_target(*sequence)).max()
     }
@@ -383,7 +383,7 @@ impl Target {
     /// # Errors
     ///
     /// Fails when there is no answer.
-    pub async fn is_public_by_itself(&self, document: Document) -> Result<bool, TargetError> {
+    pub async fn has_public_object_acl(&self, document: Document) -> Result<bool, TargetError> {
         match (&self.backend, &self.store) {
             (Backend::Bucket(bucket), Some(store)) if bucket.has_rights_of_objects() => {
                 let url = store.of(document);
@@ -411,7 +411,7 @@ impl Target {
 
     /// How to permit anonymous reads, if the store controls them.
     #[must_use]
-    pub fn publicity(&self) -> Option<String> {
+    pub fn public_access_hint(&self) -> Option<String> {
         match &self.backend {
             Backend::Bucket(bucket) => Some(bucket.publicity()),
             Backend::Directory(_) => None,

@@ -10,13 +10,13 @@ use tracing_subscriber::EnvFilter;
 use crate::{clock, core::text::flags_in_use::FlagsInUse};
 
 pub mod event_source;
+mod failure_log;
 pub mod log;
 mod metrics;
 pub mod signer_metrics;
 pub mod status;
-mod trouble;
 
-pub use trouble::Trouble;
+pub use failure_log::FailureLog;
 
 static IN_USE: OnceLock<FlagsInUse> = OnceLock::new();
 

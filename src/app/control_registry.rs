@@ -70,7 +70,7 @@ impl ControlRegistry {
         match request {
             Request::Rotation { issuer } => {
                 let clerks = match &issuer {
-                    Some(_) => vec![self.clerks(issuer.as_deref())?],
+                    Some(_) => vec![self.handle_for(issuer.as_deref())?],
                     None => self.opened().into_values().collect(),
                 };
                 let mut reports = Vec::new();
@@ -80,7 +80,7 @@ impl ControlRegistry {
                 Ok(Reply::Rotation(reports))
             }
             Request::Rotate { issuer, ask } => {
-                let IssuerHandle { reconciler, .. } = self.clerks(issuer.as_deref())?;
+                let IssuerHandle { reconciler, .. } = self.handle_for(issuer.as_deref())?;
                 reconciler.request_rotation(&ask).await.map_err(|error| RequestRefused::of(&error))?;
                 Ok(Reply::Done { issuer: reconciler.spec().terms.issuer.to_string() })
             }
@@ -120,7 +120,7 @@ impl ControlRegistry {
         })
     }
 
-    fn clerks(&self, issuer: Option<&str>) -> Result<IssuerHandle, RequestRefused> {
+    fn handle_for(&self, issuer: Option<&str>) -> Result<IssuerHandle, RequestRefused> {
         let open = self.opened();
         let mut found = open.iter().filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));
         match (found.next(), found.next()) {

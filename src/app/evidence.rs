@@ -26,7 +26,7 @@ use crate::{
 pub(super) const LIFETIME: Duration = Duration::from_mins(10);
 /// How often the keys of an API server are read while the key that just signed is missing: it renders them
 /// again shortly after it receives a key, and a load balancer may reach another instance.
-const LOOKS: u32 = 3;
+const JWKS_READ_ATTEMPTS: u32 = 3;
 const NEXT_LOOK: Duration = Duration::from_secs(1);
 
 /// Where the two documents come from.
@@ -40,7 +40,7 @@ pub enum Documents {
 
 /// The service accounts that tokens are made for.
 #[derive(Clone, Debug)]
-pub enum Whose {
+pub enum TokenSubject {
     Account(ServiceAccount),
     Pod { namespace: String, name: String },
     Namespace(String),
@@ -49,7 +49,7 @@ pub enum Whose {
 /// The cluster that issues the token, and the workloads to check in it.
 #[derive(Clone, Debug)]
 pub struct InCluster {
-    pub whose: Whose,
+    pub whose: TokenSubject,
     /// The `aud` claim of the token.
     pub audience: String,
     /// Kubeconfig context; without one, the cluster that Signpost runs in.
@@ -129,14 +129,14 @@ async fn in_cluster(cluster: &InCluster) -> Result<Vec<(Option<ServiceAccount>, 
     let (workloads, server) =
         (Workloads::new(access.clone()), ApiServer::new("kubernetes".to_owned(), access));
     let found = match &cluster.whose {
-        Whose::Account(account) => vec![(account.clone(), workloads.of_account(account).await?)],
-        Whose::Pod { namespace, name } => vec![workloads.of_pod(namespace, name).await?],
-        Whose::Namespace(namespace) => workloads.of_namespace(namespace).await?.accounts,
+        TokenSubject::Account(account) => vec![(account.clone(), workloads.of_account(account).await?)],
+        TokenSubject::Pod { namespace, name } => vec![workloads.of_pod(namespace, name).await?],
+        TokenSubject::Namespace(namespace) => workloads.of_namespace(namespace).await?.accounts,
     };
     let mut gathered = Vec::new();
     for (account, workload) in found {
         let token = server.mint(&account, std::slice::from_ref(&cluster.audience), Some(LIFETIME)).await?;
-        let takes_for_its_own = workloads.takes_for_its_own(&token).await?;
+        let takes_for_its_own = workloads.accepts_as_own_audience(&token).await?;
         let view = ApiServerView { minted: true, takes_for_its_own, ..ApiServerView::default() };
         let evidence = Evidence {
             token: Some(UnverifiedToken::parse(token.as_str())),
@@ -161,9 +161,9 @@ pub(super) async fn shown_keys(
     tokens: &[&UnverifiedToken],
 ) -> Result<Vec<Kid>, ApiServerError> {
     let mut shown = BTreeSet::new();
-    for look in 1..=LOOKS {
+    for look in 1..=JWKS_READ_ATTEMPTS {
         shown.extend(server.fetch().await?.keys.iter().map(|key| key.kid().clone()));
-        if look == LOOKS || tokens.iter().all(|token| is_of(token, &shown)) {
+        if look == JWKS_READ_ATTEMPTS || tokens.iter().all(|token| is_of(token, &shown)) {
             break;
         }
         server.reconnect().await;

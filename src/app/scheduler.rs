@@ -18,7 +18,7 @@ use crate::config::Schedule;
 
 /// How many targets are woken at once, and the pause between two batches: 500 a second, so that a process
 /// with 10,000 targets wakes all of them within 20 s, and one with ten at once.
-const STRIDE: usize = 10;
+const BATCH_SIZE: usize = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Clone)]
@@ -65,7 +65,7 @@ impl Scheduler {
     }
 
     /// Removes schedules without followers.
-    pub(super) async fn tidy(&self) -> Result<(), JobSchedulerError> {
+    pub(super) async fn remove_unused(&self) -> Result<(), JobSchedulerError> {
         let mut followed = self.followed.lock().await;
         let idle: Vec<String> = followed
             .iter()
@@ -99,7 +99,7 @@ impl Followers {
 
     async fn wake(&self) {
         let Ok(_alone) = self.walk.try_lock() else { return };
-        for stride in self.present().chunks(STRIDE) {
+        for stride in self.present().chunks(BATCH_SIZE) {
             for follower in stride {
                 follower.notify_one();
             }

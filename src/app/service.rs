@@ -55,7 +55,7 @@ use crate::{
         events::{Events, Pod},
     },
     reconcile::{concurrency::Concurrency, event_loop::run_events},
-    store::{DirectoryInUse, hold_directory, was_held},
+    store::{DirectoryInUse, lock_directory, was_locked},
     telemetry::{
         event_source::EventQueue,
         log,
@@ -81,12 +81,12 @@ pub struct Started {
 
 /// Reads the configuration again, exactly as at start-up.
 #[derive(Clone)]
-pub struct Reread(Arc<dyn Fn() -> Result<Config, Refused> + Send + Sync>);
+pub struct ConfigReader(Arc<dyn Fn() -> Result<Config, Refused> + Send + Sync>);
 
 /// Why a configuration is rejected: it cannot be read, or has faults, all named in the error.
 type Refused = Box<dyn Error + Send + Sync>;
 
-impl Reread {
+impl ConfigReader {
     #[must_use]
     pub fn new(read: impl Fn() -> Result<Config, Refused> + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
@@ -122,16 +122,16 @@ async fn finished(reading: &mut Option<Reading>) -> Result<Config, Refused> {
 /// or the keyring of its only issuer cannot be used. With several issuers, the others keep running.
 pub async fn run(
     config: Config,
-    reread: Option<Reread>,
+    reread: Option<ConfigReader>,
     started: impl FnOnce(&Started),
 ) -> Result<(), AppError> {
-    let (mut end, mut hangup) = (End::listen(), listen(SignalKind::hangup()));
+    let (mut end, mut hangup) = (ShutdownSignal::listen(), listen(SignalKind::hangup()));
     let room = share_open_files(&config);
     let opened = select! {
-        () = end.told() => return Ok(()),
+        () = end.received() => return Ok(()),
         opened = open(&config) => opened?,
     };
-    let Opened { tls, public, admin, control, _held } = opened;
+    let AcquiredResources { tls, public, admin, control, _held } = opened;
     let addresses = Started { public: public.address(), admin: admin.address() };
     let (starting, mut all_started) = mpsc::channel(1);
     let mut service = Service::new(config, tls).await?;
@@ -142,7 +142,7 @@ pub async fn run(
     let mut reading = None;
     let ended = loop {
         select! {
-            () = end.told() => break Ok(()),
+            () = end.received() => break Ok(()),
             // A SIGHUP during a read waits until the read ends.
             _ = hangup.recv(), if reading.is_none() => match &reread {
                 None => break Ok(()),
@@ -195,7 +195,7 @@ fn share_open_files(config: &Config) -> OpenFiles {
 }
 
 /// What a service acquires before it does anything.
-struct Opened {
+struct AcquiredResources {
     tls: Option<Arc<TlsFiles>>,
     public: Listener,
     admin: Listener,
@@ -203,7 +203,7 @@ struct Opened {
     _held: File,
 }
 
-async fn open(config: &Config) -> Result<Opened, AppError> {
+async fn open(config: &Config) -> Result<AcquiredResources, AppError> {
     let tls = match &config.tls {
         Some(paths) => Some(tls_files(paths.clone()).await?),
         None => None,
@@ -213,12 +213,12 @@ async fn open(config: &Config) -> Result<Opened, AppError> {
     let listeners = bind(config);
     let may_be_made = listeners.is_ok();
     let hold = move |data_dir: &Path| {
-        (may_be_made || was_held(data_dir)).then(|| hold_directory(data_dir)).transpose()
+        (may_be_made || was_locked(data_dir)).then(|| lock_directory(data_dir)).transpose()
     };
     let held = in_data_dir(config, hold).await??;
     let (public, admin) = listeners?;
     let control = in_data_dir(config, Control::listen).await??;
-    Ok(Opened { tls, public, admin, control, _held: held.expect("there are listeners") })
+    Ok(AcquiredResources { tls, public, admin, control, _held: held.expect("there are listeners") })
 }
 
 async fn in_data_dir<T: Send + 'static>(
@@ -264,12 +264,12 @@ struct Context {
     shared: Shared,
     ticks: Scheduler,
     gate: Concurrency,
-    offices: ControlRegistry,
+    registry: ControlRegistry,
 }
 
 /// An issuer that runs with an unchanged configuration.
 struct Running {
-    faces: Vec<ServedIssuer>,
+    served_issuers: Vec<ServedIssuer>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -286,13 +286,13 @@ impl Service {
             None => StatusStore::default(),
         };
         let shared = Shared::new(&config.data_dir, board);
-        shared.board.configuration_read(clock::now());
+        shared.status.configuration_read(clock::now());
         let counters = Arc::new(Counters::default());
         let context = Context {
             shared,
             ticks: Scheduler::start().await?,
             gate: Concurrency::default(),
-            offices: ControlRegistry::default(),
+            registry: ControlRegistry::default(),
         };
         Ok(Self {
             config,
@@ -307,7 +307,7 @@ impl Service {
     }
 
     fn listen(&mut self, public: Listener, operator: Listener, control: Control, room: OpenFiles) {
-        let board = &self.context.shared.board;
+        let board = &self.context.shared.status;
         let stopped = || self.stop.clone().cancelled_owned();
         if let Some(files) = &self.tls {
             self.tasks.spawn(Arc::clone(files).watch(board.clone(), stopped()).map(Ok));
@@ -317,7 +317,7 @@ impl Service {
         let (max_connections, tls) = (room.public, self.tls.clone());
         let public = Server { listener: public, max_connections, when_full: WhenFull::Wait, tls, open };
         self.tasks.spawn(public.serve(self.routes.clone(), stopped()).map(Ok));
-        let offices = self.context.offices.clone();
+        let offices = self.context.registry.clone();
         self.tasks.spawn(control.serve(move |request| offices.clone().answer(request), stopped()).map(Ok));
         let operator = Server::of_the_operator(operator, room.operator);
         self.tasks.spawn(operator.serve(admin::service(views), stopped()).map(Ok));
@@ -328,7 +328,7 @@ impl Service {
         let issuers = self.config.issuers.clone();
         let is_only_one = issuers.len() == 1;
         for config in issuers {
-            self.context.shared.board.expect(&config.issuer);
+            self.context.shared.status.expect(&config.issuer);
             let starting = starting.clone();
             let on_failure =
                 if is_only_one { OnFailure::End(starting) } else { OnFailure::Retry(Some(starting)) };
@@ -343,17 +343,19 @@ impl Service {
         let face =
             |terms: Terms| ServedIssuer { slot: slots.remove(&terms.issuer).unwrap_or_default(), terms };
         let faces = all_terms(&config).into_iter().map(face).collect();
-        let running = Running { faces, stop: self.stop.child_token(), tasks: TaskTracker::new() };
+        let running =
+            Running { served_issuers: faces, stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let (context, issuer) = (Arc::clone(&self.context), config.issuer.clone());
-        context.offices.expect(&issuer);
-        let life = run_issuer(context, config, running.faces.clone(), running.stop.clone(), on_failure);
+        context.registry.expect(&issuer);
+        let life =
+            run_issuer(context, config, running.served_issuers.clone(), running.stop.clone(), on_failure);
         self.tasks.spawn(running.tasks.track_future(life));
         running.tasks.close();
         self.running.insert(issuer, running);
     }
 
     fn route(&self) {
-        let faces = self.running.values().flat_map(|running| &running.faces);
+        let faces = self.running.values().flat_map(|running| &running.served_issuers);
         self.routes.set(faces.map(|face| (face.terms.clone(), face.slot.clone())));
     }
 
@@ -362,11 +364,11 @@ impl Service {
             files.look();
         }
         let compared = read.and_then(|next| Ok((self.config.changes_to(&next)?, next)));
-        let board = &self.context.shared.board;
+        let board = &self.context.shared.status;
         match compared {
             Ok((changes, next)) => {
                 board.configuration_read(clock::now());
-                self.take(changes).await;
+                self.apply_changes(changes).await;
                 self.config = next;
             }
             Err(refused) => {
@@ -380,10 +382,10 @@ impl Service {
     }
 
     /// Applies the differences to the new configuration.
-    async fn take(&mut self, changes: Changes) {
+    async fn apply_changes(&mut self, changes: Changes) {
         let Changes { changed, added, removed } = changes;
         info!(changed = changed.len(), added = added.len(), removed = removed.len(), "configuration read");
-        let board = self.context.shared.board.clone();
+        let board = self.context.shared.status.clone();
         let mut stopped = Vec::new();
         for issuer in changed.iter().map(|config| &config.issuer).chain(&removed) {
             let running = self.running.remove(issuer).expect("what is configured runs");
@@ -392,7 +394,7 @@ impl Service {
         }
         join_all(stopped.iter().map(|running| running.tasks.wait())).await;
         // A moved issuer keeps serving the existing documents of its previous name.
-        let faces = stopped.into_iter().flat_map(|running| running.faces);
+        let faces = stopped.into_iter().flat_map(|running| running.served_issuers);
         let mut slots = faces.map(|face| (face.terms.issuer, face.slot)).collect();
         for issuer in &removed {
             board.forget(issuer);
@@ -409,7 +411,7 @@ impl Service {
             self.start(config, &mut slots, OnFailure::Retry(None));
         }
         self.route();
-        if let Err(error) = self.context.ticks.tidy().await {
+        if let Err(error) = self.context.ticks.remove_unused().await {
             error!(error = error_line(&error), "cannot remove old schedules");
         }
     }
@@ -437,15 +439,18 @@ fn views(board: &StatusStore, counters: &Arc<Counters>, open: &Arc<AtomicUsize>)
 }
 
 /// The signals that end the process.
-pub(super) struct End {
+pub(super) struct ShutdownSignal {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl End {
+impl ShutdownSignal {
     /// Listens from now on, and guarantees that the process ends whatever blocks.
     pub(super) fn listen() -> Self {
-        thread::Builder::new().name("end".to_owned()).spawn(by_force).expect("threads are to be had");
+        thread::Builder::new()
+            .name("end".to_owned())
+            .spawn(exit_after_deadline)
+            .expect("threads are to be had");
         Self::signals()
     }
 
@@ -453,7 +458,7 @@ impl End {
         Self { terminate: listen(SignalKind::terminate()), interrupt: listen(SignalKind::interrupt()) }
     }
 
-    pub(super) async fn told(&mut self) {
+    pub(super) async fn received(&mut self) {
         select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -463,19 +468,19 @@ impl End {
 
 /// Exits the process some time after the signal, on a separate thread and runtime that the service cannot
 /// block.
-fn by_force() {
+fn exit_after_deadline() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a thread and a pipe are to be had").block_on(async {
-        End::signals().told().await;
+        ShutdownSignal::signals().received().await;
         tokio::time::sleep(LAST).await;
     });
-    error!(places = hanging(), "ends by force");
+    error!(places = blocked_paths(), "ends by force");
     log::flush();
     let _ = kill_process(getpid(), rustix::process::Signal::KILL);
 }
 
 /// Describes where threads currently wait for files.
-fn hanging() -> String {
+fn blocked_paths() -> String {
     let places: Vec<_> = blocking::places().iter().map(|place| format!("`{}`", place.display())).collect();
     places.join(", ")
 }

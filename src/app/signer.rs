@@ -50,7 +50,7 @@ use crate::{
     },
     source::key_file::{self, KeyFileError},
     store::{LedgerStore, announcement_sync::AnnouncementSync},
-    telemetry::{Trouble, status::StatusStore},
+    telemetry::{FailureLog, status::StatusStore},
 };
 
 /// Interval at which a node reconciles and reads its desired state.
@@ -70,8 +70,11 @@ const DEFAULT_TOKEN: Duration = Duration::from_secs(3607);
 /// # Errors
 ///
 /// Fails when the keyring or the socket cannot be used.
-pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName)) -> Result<(), CannotSign> {
-    let mut end = super::service::End::listen();
+pub async fn run(
+    config: NodeConfig,
+    started: impl FnOnce(&SocketName, &NodeName),
+) -> Result<(), SignerError> {
+    let mut end = super::service::ShutdownSignal::listen();
     let stop = CancellationToken::new();
     let NodeConfig { data_dir, issuer, signer } = config;
     let operator = signer.admin_listen.map(Listener::bind).transpose()?;
@@ -80,19 +83,19 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
         let node = open(&data_dir, &issuer, &signer).await?;
         let name = node.settings().node.clone();
         let store = ledgers::read_by(name.clone(), &data_dir, &issuer);
-        let mut asked = Asking { store, node: name, trouble: Trouble::default() };
+        let mut asked = LedgerReader { store, node: name, trouble: FailureLog::default() };
         asked.ask(&sender).await;
         // kube-apiserver exits when it asks and there is no key.
         let wanted = orders.borrow().clone();
-        let tended = at_keyring(&node, move |node| node.reconcile(&wanted, clock::now())).await?;
+        let tended = run_blocking(&node, move |node| node.reconcile(&wanted, clock::now())).await?;
         // The loop that retries reports any other fault.
         if node.verification_set().is_none() {
             tended?;
         }
-        Ok::<_, CannotSign>((node, asked))
+        Ok::<_, SignerError>((node, asked))
     };
     let (node, asked) = select! {
-        () = end.told() => return Ok(()),
+        () = end.received() => return Ok(()),
         opened = opening => opened?,
     };
     let name = node.settings().node.clone();
@@ -111,7 +114,7 @@ pub async fn run(config: NodeConfig, started: impl FnOnce(&SocketName, &NodeName
     };
     tokio::pin!(work);
     let ended = select! {
-        () = end.told() => {
+        () = end.received() => {
             info!("stopping");
             stop.cancel();
             tokio::time::timeout(super::service::SHUTDOWN, work).await.unwrap_or(Ok(()))
@@ -131,7 +134,7 @@ pub(super) async fn open(
     data_dir: &Path,
     issuer: &IssuerConfig,
     signer: &SignerConfig,
-) -> Result<Arc<Node>, CannotSign> {
+) -> Result<Arc<Node>, SignerError> {
     if signer.socket.is_some() && issuer.max_token_lifetime < DEFAULT_TOKEN {
         warn!(
             max_token_lifetime = ?issuer.max_token_lifetime,
@@ -167,7 +170,7 @@ pub(super) async fn open(
     };
     let keyring = settings.keyring.clone();
     let opened = blocking::within(KEYRING_PATIENCE, &keyring, || Node::open(settings, clock::now())).await;
-    let (node, surprises) = opened.map_err(|source| CannotSign::Hangs { keyring, source })??;
+    let (node, surprises) = opened.map_err(|source| SignerError::Hangs { keyring, source })??;
     let Settings { node: name, issuer, .. } = node.settings();
     for surprise in surprises {
         match surprise {
@@ -181,28 +184,28 @@ pub(super) async fn open(
 }
 
 /// Generates the keys of a node that has none, for a single pass; a running service does so itself.
-pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<(), CannotSign> {
+pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<(), SignerError> {
     match open(data_dir, issuer, &own_signer(issuer)).await {
-        Err(CannotSign::Node(NodeError::Keyring(KeyringError::Held { .. }))) => Ok(()),
+        Err(SignerError::Node(NodeError::Keyring(KeyringError::Held { .. }))) => Ok(()),
         Err(error) => Err(error),
         Ok(node) => first_keys(&node).await,
     }
 }
 
 /// Generates the first keys of a node from the desired state on its disk; decides nothing.
-async fn first_keys(node: &Arc<Node>) -> Result<(), CannotSign> {
-    let tended = at_keyring(node, |node| node.reconcile(&DesiredState::default(), clock::now())).await?;
+async fn first_keys(node: &Arc<Node>) -> Result<(), SignerError> {
+    let tended = run_blocking(node, |node| node.reconcile(&DesiredState::default(), clock::now())).await?;
     Ok(tended.map(drop)?)
 }
 
 /// Runs work of a node on a thread that may block.
-async fn at_keyring<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     node: &Arc<Node>,
     work: impl FnOnce(&Node) -> T + Send + 'static,
-) -> Result<T, CannotSign> {
+) -> Result<T, SignerError> {
     let (this, keyring) = (Arc::clone(node), &node.settings().keyring);
     let done = blocking::within(KEYRING_PATIENCE, keyring, move || work(&this)).await;
-    done.map_err(|source| CannotSign::Hangs { keyring: keyring.clone(), source })
+    done.map_err(|source| SignerError::Hangs { keyring: keyring.clone(), source })
 }
 
 /// The signer configuration of the embedded node. By default it is the only node and has no socket.
@@ -227,7 +230,7 @@ pub(super) struct LocalSigner {
 
 impl LocalSigner {
     /// Opens the keyring, and the socket if one is configured.
-    pub(super) async fn open(data_dir: &Path, issuer: &IssuerConfig) -> Result<Self, CannotSign> {
+    pub(super) async fn open(data_dir: &Path, issuer: &IssuerConfig) -> Result<Self, SignerError> {
         let signer = own_signer(issuer);
         let node = open(data_dir, issuer, &signer).await?;
         if signer.socket.is_some() && node.verification_set().is_none() {
@@ -287,9 +290,9 @@ pub fn with_signer<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags:
 /// # Errors
 ///
 /// Fails when the keyring or the file cannot be used.
-pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Imported, CannotSign> {
+pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Imported, SignerError> {
     let node = open(&config.data_dir, &config.issuer, &config.signer).await?;
-    Ok(at_keyring(&node, move |node| node.import(&file, clock::now())).await??)
+    Ok(run_blocking(&node, move |node| node.import(&file, clock::now())).await??)
 }
 
 /// Checks whether a node can be admitted by its announcement.
@@ -297,21 +300,21 @@ pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Imported, Canno
 /// # Errors
 ///
 /// Fails when it is this node or one of another issuer, or when none of its keys has signed the announcement.
-pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), CannotSign> {
+pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), SignerError> {
     let announcement = posted.announcement();
     let own = config.signer.node.clone().map_or_else(host_name, Ok)?;
     if *announcement.node() == own {
-        return Err(CannotSign::OwnNode { node: own });
+        return Err(SignerError::OwnNode { node: own });
     }
     if *announcement.issuer() != config.issuer.issuer {
         let (found, expected) = (announcement.issuer().clone(), config.issuer.issuer.clone());
-        return Err(CannotSign::OtherIssuer { found, expected });
+        return Err(SignerError::OtherIssuer { found, expected });
     }
     let mut kids = announcement.keys().keys();
     match kids.find(|kid| !posted.signed_by().contains(*kid)) {
-        Some(kid) => Err(CannotSign::Unsigned { node: announcement.node().clone(), kid: kid.clone() }),
+        Some(kid) => Err(SignerError::Unsigned { node: announcement.node().clone(), kid: kid.clone() }),
         None if announcement.keys().is_empty() => {
-            Err(CannotSign::NoKeys { node: announcement.node().clone() })
+            Err(SignerError::NoKeys { node: announcement.node().clone() })
         }
         None => Ok(()),
     }
@@ -322,7 +325,7 @@ pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(),
 /// # Errors
 ///
 /// Fails when the record cannot be written.
-pub fn admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), CannotSign> {
+pub fn admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), SignerError> {
     Ok(TrustStore::new(trust_directory(&config.data_dir)).admit(posted)?)
 }
 
@@ -331,7 +334,7 @@ pub fn admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), Can
 /// # Errors
 ///
 /// Fails when the change cannot be written.
-pub fn expel(config: &NodeConfig, node: &NodeName) -> Result<bool, CannotSign> {
+pub fn expel(config: &NodeConfig, node: &NodeName) -> Result<bool, SignerError> {
     Ok(TrustStore::new(trust_directory(&config.data_dir)).expel(node)?)
 }
 
@@ -345,7 +348,7 @@ async fn sign(
     (socket, refresh_hint): (Socket, Duration),
     orders: watch::Receiver<DesiredState>,
     stop: CancellationToken,
-) -> Result<(), CannotSign> {
+) -> Result<(), SignerError> {
     let tending = run_signer(Arc::clone(&node), orders, DesiredState::clone, stop.clone());
     let serving = async {
         let served = service::serve(node, refresh_hint, socket, stop.clone()).await;
@@ -354,7 +357,7 @@ async fn sign(
         served
     };
     let (served, ()) = tokio::join!(serving, tending);
-    served.map_err(CannotSign::Serve)
+    served.map_err(SignerError::Serve)
 }
 
 /// Serves status and metrics of a standalone node, if an admin listener is configured.
@@ -392,13 +395,13 @@ async fn carry_all(announcement_sync: Option<AnnouncementSync>, stop: Cancellati
 }
 
 /// Reads the ledger on behalf of a node.
-struct Asking {
+struct LedgerReader {
     store: LedgerStore,
     node: NodeName,
-    trouble: Trouble,
+    trouble: FailureLog,
 }
 
-impl Asking {
+impl LedgerReader {
     async fn go_on(mut self, sender: watch::Sender<DesiredState>, stop: CancellationToken) {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -431,12 +434,12 @@ impl Asking {
             Err(error) => Some((error_line(&error), error.hint(), error.is_refusal())),
         };
         match failed {
-            Some((error, hint, is_refusal)) if self.trouble.is_lasting_news(&error, is_refusal) => {
+            Some((error, hint, is_refusal)) if self.trouble.record_refusal(&error, is_refusal) => {
                 warn!(error, hint, "cannot read the ledger, keeping the previous orders");
             }
             Some(_) => {}
             None => {
-                if let Some(failures) = self.trouble.over() {
+                if let Some(failures) = self.trouble.record_success() {
                     info!(failures, "the ledger can be read again");
                 }
             }
@@ -499,7 +502,7 @@ pub struct NodeNameUnknown {
 
 /// The node cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum CannotSign {
+pub enum SignerError {
     #[error(transparent)]
     Node(#[from] NodeError),
     #[error(transparent)]
@@ -526,7 +529,7 @@ pub enum CannotSign {
     Serve(#[source] service::ServeError),
 }
 
-impl CannotSign {
+impl SignerError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -20,7 +20,7 @@ use crate::{
 
 /// The requested claims of a token.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct TokenClaims {
     pub account: ServiceAccount,
     pub audiences: Vec<String>,
     /// From now to `exp`; by default the signer decides.
@@ -30,16 +30,16 @@ pub struct Wanted {
 /// Default lifetime of a token of the embedded signer: short, so that its expiry can be observed.
 const EMBEDDED_LIFETIME: Duration = Duration::from_secs(30);
 /// Longest wait for a token: a service that has just started publishes its first key within seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between two attempts.
-const AGAIN: Duration = Duration::from_millis(50);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Requests a token from the embedded node of the service that runs on a data directory.
 ///
 /// # Errors
 ///
 /// Fails when no service runs, when it does not sign, and when it may not sign this token.
-pub async fn embedded(data_dir: &Path, wanted: &Wanted) -> Result<Token, TokenError> {
+pub async fn embedded(data_dir: &Path, wanted: &TokenClaims) -> Result<Token, TokenError> {
     let request = TokenRequest {
         issuer: None,
         namespace: wanted.account.namespace().to_owned(),
@@ -73,7 +73,7 @@ pub(super) async fn signed(node: &Arc<Node>, request: &TokenRequest) -> Result<T
             jti: &random_uuid(),
         })
     };
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     loop {
         let (node, now) = (Arc::clone(node), clock::now());
         let claims = Base64UrlUnpadded::encode_string(statement(now).to_string().as_bytes());
@@ -86,7 +86,7 @@ pub(super) async fn signed(node: &Arc<Node>, request: &TokenRequest) -> Result<T
             Err(SignError::Refused(SigningRefusal::NotReady | SigningRefusal::NoKey))
                 if Instant::now() < until =>
             {
-                sleep(AGAIN).await;
+                sleep(RETRY_INTERVAL).await;
             }
             signed => return signed,
         }
@@ -98,7 +98,7 @@ pub(super) async fn signed(node: &Arc<Node>, request: &TokenRequest) -> Result<T
 /// # Errors
 ///
 /// Fails when the cluster cannot be reached or refuses.
-pub async fn cluster(context: Option<String>, wanted: &Wanted) -> Result<Token, TokenError> {
+pub async fn cluster(context: Option<String>, wanted: &TokenClaims) -> Result<Token, TokenError> {
     let access = Access { context, ..Access::default() };
     let server = ApiServer::new("kubernetes".to_owned(), access);
     Ok(server.mint(&wanted.account, &wanted.audiences, wanted.lifetime).await?)

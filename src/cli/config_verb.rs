@@ -27,7 +27,7 @@ Example:
     Schema,
 }
 
-pub(super) fn carry_out(verb: ConfigVerb) -> Result<ExitStatus, Failure> {
+pub(super) fn run(verb: ConfigVerb) -> Result<ExitStatus, Failure> {
     match verb {
         ConfigVerb::Check(flags) => {
             if flags == Flags::default() {

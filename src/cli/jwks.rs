@@ -41,7 +41,7 @@ pub(super) struct JwksFlags {
     output_dir: Option<PathBuf>,
 }
 
-pub(super) fn carry_out(flags: &JwksFlags) -> Result<ExitStatus, Failure> {
+pub(super) fn run(flags: &JwksFlags) -> Result<ExitStatus, Failure> {
     let text = read_config(flags.keys.config.as_deref())?;
     let file = text.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
     let config = config::load_for_keys(&flags.keys, file, &working_directory()?, clock::now())?;

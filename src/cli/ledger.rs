@@ -63,7 +63,7 @@ pub(super) struct IssuerSelector {
     pub(super) issuer: Option<String>,
 }
 
-pub(super) fn carry_out(verb: LedgerVerb) -> Result<ExitStatus, Failure> {
+pub(super) fn run(verb: LedgerVerb) -> Result<ExitStatus, Failure> {
     match verb {
         LedgerVerb::Show { which, output } => show(&which, output),
         LedgerVerb::Adopt { kid, which } => adopt(&kid, &which),

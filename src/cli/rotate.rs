@@ -98,7 +98,7 @@ Example:
     },
 }
 
-pub(super) fn carry_out(verb: RotateVerb) -> Result<ExitStatus, Failure> {
+pub(super) fn run(verb: RotateVerb) -> Result<ExitStatus, Failure> {
     match verb {
         RotateVerb::Status { which, output } => show(&which, output),
         RotateVerb::History { which, output } => history(&which, output),

@@ -9,12 +9,12 @@ use super::{
     Failure, block_on, checked, eprint, error_report::ExitStatus, load, read_config, working_directory,
 };
 use crate::{
-    app::{self, AppError, DirectoryInUse, Reread, Started},
+    app::{self, AppError, ConfigReader, DirectoryInUse, Started},
     config::{Flags, KeyFlags},
     core::jose::issuer::Issuer,
 };
 
-pub(super) fn carry_out(flags: &Flags) -> Result<ExitStatus, Failure> {
+pub(super) fn run(flags: &Flags) -> Result<ExitStatus, Failure> {
     let config = load(flags)?;
     let first_look = is_first_look(flags).then(|| FirstLook {
         issuer: config.issuers[0].issuer.clone(),
@@ -67,12 +67,12 @@ fn program() -> String {
 
 /// Reads the configuration again, with the flags and the environment of the start. `None` without a file,
 /// because nothing can have changed.
-fn reread(flags: &Flags) -> Result<Option<Reread>, Failure> {
+fn reread(flags: &Flags) -> Result<Option<ConfigReader>, Failure> {
     if flags.keys.config.is_none() {
         return Ok(None);
     }
     let (flags, cwd) = (flags.clone(), working_directory()?);
-    Ok(Some(Reread::new(move || {
+    Ok(Some(ConfigReader::new(move || {
         let text = read_config(flags.keys.config.as_deref())?;
         Ok(checked(&flags, text.as_ref(), &cwd)?)
     })))

@@ -124,7 +124,7 @@ impl SignerArguments {
     }
 }
 
-pub(super) fn carry_out(SignerArguments { flags, verb }: &SignerArguments) -> Result<ExitStatus, Failure> {
+pub(super) fn run(SignerArguments { flags, verb }: &SignerArguments) -> Result<ExitStatus, Failure> {
     match verb {
         Some(SignerVerb::Check(flags)) => return carry_out_check(flags),
         Some(SignerVerb::Import(flags)) => return carry_out_import(flags),

@@ -51,7 +51,7 @@ pub(super) struct SyncFlags {
     output: Output,
 }
 
-pub(super) fn carry_out(flags: &SyncFlags) -> Result<ExitStatus, Failure> {
+pub(super) fn run(flags: &SyncFlags) -> Result<ExitStatus, Failure> {
     let config = load(&flags.flags)?;
     if flags.adopt && flags.flags.keys.config.is_none() && flags.flags.keys.issuer.is_none() {
         return Err(Failure::plain(
@@ -103,7 +103,7 @@ fn worse(a: ExitStatus, b: ExitStatus) -> ExitStatus {
 }
 
 fn judge_pass(pass: &SyncReport) -> ExitStatus {
-    let failed = tell_failures(&pass.sources, &pass.targets, &pass.concerns);
+    let failed = tell_failures(&pass.sources, &pass.targets, &pass.conditions);
     if failed { ExitStatus::Failure } else { ExitStatus::Success }
 }
 
@@ -124,7 +124,8 @@ fn pass_rows(pass: &SyncReport) -> Vec<[String; 3]> {
 }
 
 fn target_row<T>(target: &TargetOutcome<T>, what: String) -> [String; 3] {
-    let what = if target.gates { what } else { format!("{what} (rotation does not wait for it)") };
+    let what =
+        if target.required_for_rotation { what } else { format!("{what} (rotation does not wait for it)") };
     ["target".to_owned(), target.name.clone(), what]
 }
 
@@ -166,7 +167,7 @@ fn plan_rows(plan: &Plan) -> Vec<[String; 3]> {
 /// One line per added, removed or unmanaged key.
 fn changes(difference: &Difference) -> Vec<String> {
     let moved = difference.moved_from.iter().map(|uri| format!("the JWKS moves here from `{uri}`"));
-    let kept = difference.strangers.iter().map(|kid| format!("= {kid} (unmanaged, kept)"));
+    let kept = difference.unmanaged_keys.iter().map(|kid| format!("= {kid} (unmanaged, kept)"));
     let added = difference.added.iter().map(|kid| format!("+ {kid}"));
     let removed = difference.removed.iter().map(|kid| format!("- {kid}"));
     moved.chain(kept).chain(added).chain(removed).collect()

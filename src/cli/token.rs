@@ -50,7 +50,7 @@ pub(super) struct TokenFlags {
     source: Option<String>,
 }
 
-pub(super) fn carry_out(flags: &TokenFlags) -> Result<ExitStatus, Failure> {
+pub(super) fn run(flags: &TokenFlags) -> Result<ExitStatus, Failure> {
     let data_dir = working_directory()?.join(&flags.data_dir);
     // A cluster needs a service account.
     let is_starting = flags.service_account.is_none() && tokens::has_service(&data_dir);
@@ -60,8 +60,11 @@ pub(super) fn carry_out(flags: &TokenFlags) -> Result<ExitStatus, Failure> {
         Some((kind, context)) => (kind.to_owned(), Some(context.to_owned())),
         None => (flags.source.clone().unwrap_or_else(|| default.to_owned()), None),
     };
-    let wanted =
-        |account| tokens::Wanted { account, audiences: flags.audiences.clone(), lifetime: flags.expiration };
+    let wanted = |account| tokens::TokenClaims {
+        account,
+        audiences: flags.audiences.clone(),
+        lifetime: flags.expiration,
+    };
     let token = match (kind.as_str(), &flags.service_account) {
         ("embedded", account) => {
             let demo = || ServiceAccount::new("demo", "demo").expect("valid names");

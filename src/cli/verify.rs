@@ -12,7 +12,7 @@ use super::{
     read_file,
 };
 use crate::{
-    app::evidence::{self, Documents, InCluster, Sources, Whose},
+    app::evidence::{self, Documents, InCluster, Sources, TokenSubject},
     core::{
         jose::issuer::Issuer,
         ledger::Ledger,
@@ -39,7 +39,7 @@ struct Judged {
     report: VerificationReport,
 }
 
-pub(super) fn carry_out(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
+pub(super) fn run(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
     let expected = flags.expected();
     let sources = flags.sources(&expected)?;
     if sources.is_empty() && expected.issuer.is_none() {
@@ -179,9 +179,9 @@ impl VerifyFlags {
 
 impl ClusterFlags {
     fn wanted(&self, audience: String) -> Option<InCluster> {
-        let account = self.service_account.clone().map(Whose::Account);
-        let pod = self.pod.clone().map(|(namespace, name)| Whose::Pod { namespace, name });
-        let whose = account.or(pod).or(self.namespace.clone().map(Whose::Namespace))?;
+        let account = self.service_account.clone().map(TokenSubject::Account);
+        let pod = self.pod.clone().map(|(namespace, name)| TokenSubject::Pod { namespace, name });
+        let whose = account.or(pod).or(self.namespace.clone().map(TokenSubject::Namespace))?;
         Some(InCluster { whose, audience, context: self.source.0.clone() })
     }
 }

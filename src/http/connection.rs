@@ -33,9 +33,9 @@ use super::{
 /// Time limit of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a closing connection is still served, so that a request in flight is answered.
-const LINGER: Duration = Duration::from_secs(1);
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// How long answers may take to reach a peer of a closing connection.
-const FAREWELL: Duration = Duration::from_secs(8);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(8);
 /// The same limit where another connection needs the room.
 const EVICTION: Duration = Duration::from_secs(1);
 
@@ -79,7 +79,7 @@ impl ConnectionConfig {
 }
 
 /// Serves a connection until it ends, or until it is closed and all requests are answered.
-pub(super) async fn converse<S, B>(
+pub(super) async fn serve<S, B>(
     stream: TcpStream,
     tls: Option<Arc<TlsFiles>>,
     service: S,
@@ -137,13 +137,13 @@ where
     let farewell = match word.await {
         None => return,
         Some(CloseReason::Silent | CloseReason::Evicted) if pulse.requests() == 0 => return,
-        Some(CloseReason::Silent) => FAREWELL,
+        Some(CloseReason::Silent) => FLUSH_TIMEOUT,
         Some(CloseReason::Evicted) => EVICTION,
         Some(CloseReason::Closing) => {
-            if timeout(LINGER, connection.as_mut()).await.is_ok() {
+            if timeout(CLOSE_GRACE, connection.as_mut()).await.is_ok() {
                 return;
             }
-            FAREWELL
+            FLUSH_TIMEOUT
         }
     };
     connection.as_mut().graceful_shutdown();

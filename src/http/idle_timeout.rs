@@ -90,11 +90,11 @@ impl Activity {
 
 /// The activity of all connections of a listener.
 #[derive(Default)]
-pub(super) struct OpenConnections(Vec<Felt>);
+pub(super) struct OpenConnections(Vec<Tracked>);
 
-struct Felt {
+struct Tracked {
     pulse: Arc<Activity>,
-    patience: Patience,
+    patience: Deadline,
     /// Time of the next check; `None` before the handshake is complete.
     due: Option<Instant>,
 }
@@ -103,7 +103,7 @@ impl OpenConnections {
     /// The activity of a new connection, which keeps it while it is open.
     pub(super) fn open(&mut self) -> Arc<Activity> {
         let pulse = Arc::<Activity>::default();
-        self.0.push(Felt { pulse: Arc::clone(&pulse), patience: Patience::default(), due: None });
+        self.0.push(Tracked { pulse: Arc::clone(&pulse), patience: Deadline::default(), due: None });
         pulse
     }
 
@@ -112,7 +112,7 @@ impl OpenConnections {
     }
 
     /// Removes ended connections, and closes those without a request for too long.
-    pub(super) fn feel(&mut self, now: Instant) {
+    pub(super) fn check(&mut self, now: Instant) {
         self.0.retain_mut(|felt| {
             let is_open = Arc::strong_count(&felt.pulse) > 1;
             is_open && felt.goes_on(now)
@@ -136,7 +136,7 @@ impl OpenConnections {
     }
 }
 
-impl Felt {
+impl Tracked {
     /// Whether the connection stays open; otherwise it was told to close.
     fn goes_on(&mut self, now: Instant) -> bool {
         if !self.pulse.begun.load(Ordering::Relaxed) || self.due.is_some_and(|due| now < due) {
@@ -152,11 +152,11 @@ impl Felt {
 }
 
 #[derive(Default)]
-struct Patience {
+struct Deadline {
     seen: Option<u32>,
 }
 
-impl Patience {
+impl Deadline {
     /// Time until the next check after this many requests; `None` if there was none since the last check.
     fn wait(&mut self, requests: u32) -> Option<Duration> {
         match self.seen.replace(requests) {

@@ -91,7 +91,7 @@ impl Server {
         let (mut connections, mut pulses) = (JoinSet::new(), OpenConnections::default());
         let converse = |stream, pulse| {
             let (tls, service, manners) = (tls.clone(), service.clone(), Arc::clone(&manners));
-            connection::converse(stream, tls, service, manners, pulse)
+            connection::serve(stream, tls, service, manners, pulse)
         };
         let mut looks = time::interval(LOOK);
         looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -102,7 +102,7 @@ impl Server {
             select! {
                 () = &mut stop => break,
                 Some(ended) = connections.join_next() => report(ended),
-                now = looks.tick(), if !pulses.is_empty() => pulses.feel(now),
+                now = looks.tick(), if !pulses.is_empty() => pulses.check(now),
                 accepted = socket.accept(), if connections.len() < most => match accepted {
                     Ok((stream, _)) => {
                         if connections.len() >= max_connections {

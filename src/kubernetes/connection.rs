@@ -190,7 +190,7 @@ struct Connections {
 impl Connections {
     /// Shortest life of a connection whose end is reported. The client also runs small tasks here, after each
     /// answer.
-    const LASTING: Duration = Duration::from_millis(500);
+    const MIN_LIFETIME: Duration = Duration::from_millis(500);
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Connections {
@@ -199,7 +199,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Connections {
         let start = Instant::now();
         TokioExecutor::new().execute(async move {
             task.await;
-            if start.elapsed() >= Self::LASTING {
+            if start.elapsed() >= Self::MIN_LIFETIME {
                 lost.notify_one();
             }
         });

@@ -55,7 +55,7 @@ impl Events {
     /// # Errors
     ///
     /// Fails when the API server cannot be reached, or rejects the Event.
-    pub async fn tell(&self, bulletin: &EventUpdate) -> Result<SendOutcome, EventError> {
+    pub async fn send(&self, bulletin: &EventUpdate) -> Result<SendOutcome, EventError> {
         if !bulletin.is_new {
             return self.count_up(bulletin).await;
         }

@@ -48,7 +48,7 @@ pub(crate) struct Collection {
 
 /// The known objects, or why they are unknown.
 #[derive(Debug)]
-pub(crate) enum Sight<V> {
+pub(crate) enum WatchState<V> {
     /// The kept part of each object, by its name.
     Objects(BTreeMap<String, V>),
     /// Listing is permitted, watching is not: changes are seen late.
@@ -59,7 +59,7 @@ pub(crate) enum Sight<V> {
 }
 
 /// A Kubernetes object, and the part of it that is kept.
-pub(crate) trait Kept: DeserializeOwned + Metadata<Ty = ObjectMeta> {
+pub(crate) trait Projection: DeserializeOwned + Metadata<Ty = ObjectMeta> {
     type Part: Clone + PartialEq;
 
     /// The part that the reader needs; the rest is dropped at once.
@@ -72,7 +72,7 @@ impl Collection {
     /// # Errors
     ///
     /// Fails when there is no answer in time, or one that is not a list.
-    pub(crate) async fn list<K: Kept>(
+    pub(crate) async fn list<K: Projection>(
         &self,
         connection: &Connection,
     ) -> Result<BTreeMap<String, K::Part>, KubernetesError> {
@@ -80,10 +80,10 @@ impl Collection {
     }
 
     /// Reports the objects, and again after every change and every failure; never returns.
-    pub(crate) async fn follow<K: Kept>(
+    pub(crate) async fn follow<K: Projection>(
         &self,
         connection: &Connection,
-        mut tell: impl FnMut(Sight<K::Part>),
+        mut tell: impl FnMut(WatchState<K::Part>),
     ) -> Infallible {
         let mut refusals = 0;
         loop {
@@ -93,28 +93,28 @@ impl Collection {
                 Err(error) if error.is_refusal() => {
                     let last = RETRY_REFUSED.len() - 1;
                     let meant = refusals >= last;
-                    tell(if meant { Sight::Refused(error) } else { Sight::Failed(error) });
+                    tell(if meant { WatchState::Refused(error) } else { WatchState::Failed(error) });
                     sleep(RETRY_REFUSED[refusals.min(last)]).await;
                     refusals += 1;
                     continue;
                 }
                 Err(error) => {
-                    tell(Sight::Failed(error));
+                    tell(WatchState::Failed(error));
                     sleep(RETRY).await;
                     continue;
                 }
             };
             refusals = 0;
-            tell(Sight::Objects(snapshot.objects.clone()));
+            tell(WatchState::Objects(snapshot.objects.clone()));
             let wait = match self.watch::<K>(connection, snapshot, &mut tell).await {
                 Ok(()) if started.elapsed() >= LASTING => Duration::ZERO,
                 Ok(()) => RETRY,
                 Err(error) if error.is_refusal() => {
-                    tell(Sight::Unwatched(error));
+                    tell(WatchState::Unwatched(error));
                     UNWATCHED
                 }
                 Err(error) => {
-                    tell(Sight::Failed(error));
+                    tell(WatchState::Failed(error));
                     RETRY
                 }
             };
@@ -122,7 +122,10 @@ impl Collection {
         }
     }
 
-    async fn read<K: Kept>(&self, connection: &Connection) -> Result<Snapshot<K::Part>, KubernetesError> {
+    async fn read<K: Projection>(
+        &self,
+        connection: &Connection,
+    ) -> Result<Snapshot<K::Part>, KubernetesError> {
         let request = self.request("");
         let answer = connection.call(&request).await?;
         let list: List<K> = self.granted(&request, answer)?.json(&request)?;
@@ -132,11 +135,11 @@ impl Collection {
     }
 
     /// Reports changes until the watch ends.
-    async fn watch<K: Kept>(
+    async fn watch<K: Projection>(
         &self,
         connection: &Connection,
         Snapshot { mut objects, version }: Snapshot<K::Part>,
-        tell: &mut impl FnMut(Sight<K::Part>),
+        tell: &mut impl FnMut(WatchState<K::Part>),
     ) -> Result<(), KubernetesError> {
         let request = self.request(&format!("&watch=1&allowWatchBookmarks=true&resourceVersion={version}"));
         let mut lines = match Box::pin(connection.open(&request)).await? {
@@ -154,7 +157,7 @@ impl Collection {
                 Event::Error {} => break,
             }
             if objects != before {
-                tell(Sight::Objects(objects.clone()));
+                tell(WatchState::Objects(objects.clone()));
             }
         }
         Ok(())
@@ -216,7 +219,7 @@ enum Event<K> {
     Error {},
 }
 
-fn named<K: Kept>(object: K) -> (String, K::Part) {
+fn named<K: Projection>(object: K) -> (String, K::Part) {
     (object.metadata().name.clone().unwrap_or_default(), object.part())
 }
 

@@ -107,7 +107,7 @@ impl Workloads {
     /// # Errors
     ///
     /// Fails when the API server cannot be reached.
-    pub async fn takes_for_its_own(&self, token: &Token) -> Result<Option<bool>, KubernetesError> {
+    pub async fn accepts_as_own_audience(&self, token: &Token) -> Result<Option<bool>, KubernetesError> {
         let spec = TokenReviewSpec { token: token.as_str().to_owned(), audiences: None };
         let path = "/apis/authentication.k8s.io/v1/tokenreviews".to_owned();
         let request = Request::post(path, &TokenReview { spec, ..TokenReview::default() });

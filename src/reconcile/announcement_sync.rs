@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    core::text::redaction::error_line, store::announcement_sync::AnnouncementSync, telemetry::Trouble,
+    core::text::redaction::error_line, store::announcement_sync::AnnouncementSync, telemetry::FailureLog,
 };
 
 /// Time between two rounds, each of which lists a handful of objects.
@@ -15,7 +15,7 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// Runs until `stop`. Nodes continue with what they have while the sync fails.
 pub async fn run_announcement_sync(announcement_sync: AnnouncementSync, stop: CancellationToken) {
-    let mut trouble = Trouble::default();
+    let mut trouble = FailureLog::default();
     loop {
         let carried = select! {
             () = stop.cancelled() => return,
@@ -23,13 +23,13 @@ pub async fn run_announcement_sync(announcement_sync: AnnouncementSync, stop: Ca
         };
         match carried {
             Ok(()) => {
-                if let Some(failures) = trouble.over() {
+                if let Some(failures) = trouble.record_success() {
                     info!(failures, "announcement sync works again");
                 }
             }
             Err(error) => {
                 let text = error_line(&error);
-                if trouble.is_lasting_news(&text, error.is_refusal()) {
+                if trouble.record_refusal(&text, error.is_refusal()) {
                     warn!(error = text, hint = error.hint(), "announcement sync failed");
                 }
             }

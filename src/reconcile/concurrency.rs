@@ -18,7 +18,7 @@ use tokio::{
 const PERMITS: usize = 64;
 /// Longest time that work counts as prompt. A file is read within a millisecond, an API server answers within
 /// tens of them.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PROMPT_LIMIT: Duration = Duration::from_millis(250);
 
 /// The concurrency limit shared by all loops of a process; clones share it.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct Concurrency {
 
 impl Default for Concurrency {
     fn default() -> Self {
-        Self::new(PERMITS, PATIENCE)
+        Self::new(PERMITS, PROMPT_LIMIT)
     }
 }
 

@@ -37,7 +37,7 @@ use crate::{
         FetchError,
         cluster::{Cluster, Listing, Starts},
     },
-    telemetry::Trouble,
+    telemetry::FailureLog,
 };
 
 /// Time between two attempts at API servers that were never reached, while the URL does not answer either.
@@ -270,7 +270,7 @@ async fn poll_members(
 /// What was logged, so that it is logged once.
 #[derive(Default)]
 struct Logged {
-    note: Trouble,
+    note: FailureLog,
     trouble: Option<Instant>,
     told: bool,
 }
@@ -278,7 +278,7 @@ struct Logged {
 impl Logged {
     /// Logs a lasting problem once.
     fn once(&mut self, text: &str, say: impl FnOnce(&str)) {
-        if self.note.is_news(text) {
+        if self.note.record_failure(text) {
             say(text);
         }
     }

@@ -24,7 +24,7 @@ pub async fn run_events(notices: EventQueue, events: Events, stop: CancellationT
         loop {
             match notices.next() {
                 Next::Send(bulletin) => {
-                    let told = events.tell(&bulletin).await;
+                    let told = events.send(&bulletin).await;
                     let outcome = match &told {
                         Ok(outcome) => *outcome,
                         Err(error) => error.outcome(),

@@ -35,7 +35,7 @@ use crate::{
     },
     store::{LedgerStore, StoreError},
     target::Reading,
-    telemetry::{Trouble, status::StatusStore},
+    telemetry::{FailureLog, status::StatusStore},
 };
 
 mod conditions;
@@ -93,7 +93,7 @@ pub struct IssuerReconciler {
     /// Whether some target was found to hold a document.
     was_published: AtomicBool,
     /// The last logged reason why the ledger cannot be stored.
-    store_trouble: std::sync::Mutex<Trouble>,
+    store_trouble: std::sync::Mutex<FailureLog>,
     start_report: std::sync::Mutex<StartReport>,
     /// Wakes the target loops.
     recheck: watch::Sender<()>,
@@ -128,7 +128,7 @@ impl IssuerReconciler {
         store: LedgerStore,
         board: StatusStore,
     ) -> Result<Self, StoreError> {
-        let known = store.recall().await?;
+        let known = store.read_last_known().await?;
         let heard = SourceObservations::new(sources);
         let opening = std::sync::Mutex::new(StartReport::new(heard.len(), charter.targets.clone()));
         let reconciler = Self {
@@ -160,7 +160,7 @@ impl IssuerReconciler {
     pub async fn begin(&self) -> Result<(), StoreError> {
         if self.spec.persists_ledger {
             match self.refresh().await {
-                Err(error) if self.spec.serves_documents && error.is_passing() => {
+                Err(error) if self.spec.serves_documents && error.is_transient() => {
                     self.log_store_error(&error);
                 }
                 other => drop(other?),
@@ -312,7 +312,7 @@ impl IssuerReconciler {
 
     fn apply_revisions(&self, ledger: &Ledger, looks: &[(String, Reading)], now: Timestamp) -> Ledger {
         let wait = self.spec.retention.wait();
-        looks.iter().fold(ledger.clone(), |ledger, (place, reading)| match reading.later_than(&ledger) {
+        looks.iter().fold(ledger.clone(), |ledger, (place, reading)| match reading.newer_sequence(&ledger) {
             Some(sequence) => ledger.observe_revision(place, sequence, now, wait),
             None => ledger,
         })
@@ -401,7 +401,7 @@ impl IssuerReconciler {
             }
         });
         let mut unstored = self.store_trouble.lock().expect("nobody panics while holding it");
-        if let Some(failures) = stored.as_ref().ok().and_then(|_| unstored.over()) {
+        if let Some(failures) = stored.as_ref().ok().and_then(|_| unstored.record_success()) {
             info!(%issuer, failures, "ledger is stored again");
         }
         stored

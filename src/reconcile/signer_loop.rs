@@ -13,13 +13,13 @@ use crate::{
         text::redaction::error_line,
     },
     signer::Node,
-    telemetry::Trouble,
+    telemetry::FailureLog,
 };
 
 /// Time between two reconciliations: keys expire at a time, not with an event.
 const EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for a node: to create a key takes seconds on a busy machine, and longer in a PKCS#11 token.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time after which reading files that others may write counts as hanging.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
@@ -76,14 +76,14 @@ async fn reconcile<T>(
         let settings = node.settings();
         (settings.node.clone(), settings.issuer.clone(), settings.margin, settings.keyring.clone())
     };
-    let mut trouble = Trouble::default();
+    let mut trouble = FailureLog::default();
     let mut distrusted = Vec::new();
     loop {
         let orders = orders(&heard.borrow_and_update());
         let refused = orders.key(&node.journal(), clock::now(), margin).err();
         let tended = {
             let node = Arc::clone(&node);
-            blocking::within(PATIENCE, &keyring, move || node.reconcile(&orders, clock::now()))
+            blocking::within(TIMEOUT, &keyring, move || node.reconcile(&orders, clock::now()))
         };
         let tended = select! {
             () = stop.cancelled() => return,
@@ -100,12 +100,12 @@ async fn reconcile<T>(
         node.metrics().record_reconcile(now_wrong.as_ref().map(|(text, _)| text.clone()));
         match now_wrong {
             Some((text, hint)) => {
-                if trouble.is_news(&text) {
+                if trouble.record_failure(&text) {
                     error!(%issuer, node = %name, error = text, hint, "signer reconciliation failed");
                 }
             }
             None => {
-                if let Some(failures) = trouble.over() {
+                if let Some(failures) = trouble.record_success() {
                     info!(%issuer, node = %name, failures, "signer reconciliation works again");
                 }
             }

@@ -21,7 +21,7 @@ use crate::{
         text::redaction::error_line,
     },
     source::{FetchError, Fetched, Source, SourceError},
-    telemetry::Trouble,
+    telemetry::FailureLog,
 };
 
 /// How often a source that answers is checked for its issuer and its signing key.
@@ -45,7 +45,7 @@ pub struct SourcePoller {
     /// Number of failed probes in a row.
     unprobed: usize,
     account: Option<ServiceAccount>,
-    trouble: Trouble,
+    trouble: FailureLog,
     /// The issuer in the last minted token.
     mints_as: Option<String>,
     /// The signing kid that was logged as not ready, and how far it was known.
@@ -86,7 +86,7 @@ impl SourcePoller {
             kids: BTreeSet::new(),
             probe_due: None,
             unprobed: 0,
-            trouble: Trouble::default(),
+            trouble: FailureLog::default(),
             mints_as: None,
             alerted_kid: None,
             notes: Vec::new(),
@@ -292,7 +292,7 @@ impl SourcePoller {
         self.unprobed = 0;
         self.issuer_checked = None;
         let text = error_line(error);
-        if self.trouble.is_news(&text) {
+        if self.trouble.record_failure(&text) {
             let hint = error.hint();
             warn!(%issuer, source = self.source.name(), error = text, hint, "source failed, keeping its last \
                 good keys");
@@ -300,7 +300,7 @@ impl SourcePoller {
     }
 
     fn recovered(&mut self, issuer: &Issuer) {
-        if let Some(failures) = self.trouble.over() {
+        if let Some(failures) = self.trouble.record_success() {
             info!(%issuer, source = self.source.name(), failures, "source is back");
         }
     }
@@ -313,7 +313,7 @@ impl SourcePoller {
     }
 }
 
-fn answer(Fetched { keys, left_out, said, .. }: Fetched) -> SourceAnswer {
+fn answer(Fetched { keys, left_out, statements: said, .. }: Fetched) -> SourceAnswer {
     said.map_or_else(|| SourceAnswer::of(keys, Unreadable::of(&left_out)), SourceAnswer::Announced)
 }
 

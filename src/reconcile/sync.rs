@@ -24,7 +24,7 @@ use crate::{
 pub struct SyncReport {
     /// By source and API server, in configured order.
     pub sources: Vec<(String, Result<Listed, PollError>)>,
-    pub concerns: Conditions,
+    pub conditions: Conditions,
     /// In configured order.
     pub targets: Vec<TargetOutcome<SyncResult>>,
     /// The kids of the publication that is or would be served.
@@ -43,7 +43,7 @@ pub struct Listed {
 pub struct TargetOutcome<T> {
     pub name: String,
     /// Whether it must show a key before the key may sign.
-    pub gates: bool,
+    pub required_for_rotation: bool,
     pub outcome: Result<T, SyncError>,
 }
 
@@ -51,7 +51,7 @@ impl<T> TargetOutcome<T> {
     fn new(target_reconciler: &TargetReconciler, outcome: Result<T, SyncError>) -> Self {
         Self {
             name: target_reconciler.name().to_owned(),
-            gates: target_reconciler.required_for_rotation(),
+            required_for_rotation: target_reconciler.required_for_rotation(),
             outcome,
         }
     }
@@ -71,7 +71,7 @@ pub struct Difference {
     pub added: Vec<Kid>,
     pub removed: Vec<Kid>,
     /// The unmanaged keys of this target, which stay there.
-    pub strangers: Vec<Kid>,
+    pub unmanaged_keys: Vec<Kid>,
     /// The current address of the JWKS, if it will be moved.
     pub moved_from: Option<String>,
 }
@@ -130,7 +130,7 @@ pub async fn sync(
     concerns.ledger = reconciler.ledger().borrow().alarm(clock::now());
     let shown = reconciler.publication().borrow().clone();
     let kids = shown.iter().flat_map(|shown| shown.keys().kids().cloned()).collect();
-    Ok(SyncReport { sources: outcomes, concerns, targets, kids })
+    Ok(SyncReport { sources: outcomes, conditions: concerns, targets, kids })
 }
 
 /// Plans what [`sync`] would do, without doing it.
@@ -161,7 +161,7 @@ pub async fn plan(
                     documents: placement.writes,
                     added: after.difference(&before).cloned().collect(),
                     removed: before.difference(&after).cloned().collect(),
-                    strangers: placement.strangers.iter().map(|key| key.kid().clone()).collect(),
+                    unmanaged_keys: placement.strangers.iter().map(|key| key.kid().clone()).collect(),
                     moved_from: placement.moved_from,
                 }
             });

@@ -26,7 +26,7 @@ use crate::{
         ledger::Ledger,
         text::redaction::error_line,
     },
-    telemetry::{Trouble, as_typed, status::TargetStatus},
+    telemetry::{FailureLog, as_typed, status::TargetStatus},
 };
 
 /// Waits between two attempts at a failing target.
@@ -123,7 +123,7 @@ async fn sync(
                 status.required_for_rotation = gates;
                 succeeded(status, &placed);
             });
-            if let Some(failures) = trouble.over() {
+            if let Some(failures) = trouble.record_success() {
                 info!(%issuer, target, failures, "target is in sync again");
             }
             if !placed.repaired.is_empty() {
@@ -158,7 +158,7 @@ async fn sync(
                 status.failures += 1;
                 status.error = Some(text.clone());
             });
-            if trouble.is_news(&text) {
+            if trouble.record_failure(&text) {
                 warn!(%issuer, target, error = text, hint, "target failed, retrying");
             }
             reconciler.target_synced(&target);
@@ -172,18 +172,18 @@ async fn sync(
 /// The problems of a target, each logged once.
 #[derive(Default)]
 struct Troubles {
-    failing: Trouble,
-    mistyped: Trouble,
+    failing: FailureLog,
+    mistyped: FailureLog,
 }
 
-fn warn_of_types(trouble: &mut Trouble, issuer: &Issuer, target: &str, found: &[(Document, String)]) {
+fn warn_of_types(trouble: &mut FailureLog, issuer: &Issuer, target: &str, found: &[(Document, String)]) {
     if found.is_empty() {
-        trouble.over();
+        trouble.record_success();
         return;
     }
     let found: Vec<_> = found.iter().map(|(it, found)| format!("{} as `{found}`", it.name())).collect();
     let found = found.join(", ");
-    if trouble.is_news(&found) {
+    if trouble.record_failure(&found) {
         warn!(
             %issuer, target, found, expected = MEDIA_TYPE,
             hint = "serve them as JSON: some relying parties refuse anything else (docs/relying-parties.md)",

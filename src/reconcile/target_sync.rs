@@ -254,7 +254,7 @@ impl TargetReconciler {
             let planned = self.plan(ledger).await;
             self.looked = None;
             let (reading, placement) = planned?;
-            if let Some(sequence) = reading.later_than(ledger) {
+            if let Some(sequence) = reading.newer_sequence(ledger) {
                 let (target, ledger) = (self.name().to_owned(), ledger.sequence());
                 return Err(SyncError::Ahead { target, sequence, ledger });
             }
@@ -286,7 +286,7 @@ impl TargetReconciler {
         for document in placement.writes.iter().copied() {
             let Some(stored) = reading.found.get(document) else { continue };
             // If the check is not permitted, assume that relying parties do not read there.
-            if !self.target.is_public_by_itself(document).await.unwrap_or_default() {
+            if !self.target.has_public_object_acl(document).await.unwrap_or_default() {
                 continue;
             }
             self.target.expect_readers_at_store();
@@ -308,7 +308,7 @@ impl TargetReconciler {
 
     fn hidden(&self, document: Document) -> SyncError {
         let (target, document) = (self.name().to_owned(), self.path(document));
-        SyncError::Hidden { target, document, publicity: self.target.publicity() }
+        SyncError::Hidden { target, document, publicity: self.target.public_access_hint() }
     }
 
     /// If `is_public`, readers are not sent to a JWKS that they cannot read.
@@ -323,7 +323,7 @@ impl TargetReconciler {
         let mut versions = reading.versions.clone();
         for document in placement.writes.iter().copied() {
             let sends = is_public && document == Document::Discovery;
-            if sends && !self.target.is_public_by_itself(Document::Jwks).await? {
+            if sends && !self.target.has_public_object_acl(Document::Jwks).await? {
                 return Err(self.hidden(Document::Jwks));
             }
             let expected = reading.versions.get(document);

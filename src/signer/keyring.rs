@@ -333,7 +333,7 @@ impl KeyringError {
                  public for `propagation` before an API server asks it"
             ),
             Self::Unusable { .. } => {
-                "name the file of kube-apiserver's --service-account-signing-key-file, and leave it as it is"
+                "name the file of kube-apiserver's --service-account-signing-key-file; keep the file unchanged"
                     .to_owned()
             }
             Self::Mode { .. } | Self::Owner { .. } if file.extension().is_some_and(|end| end == "pub") => {

@@ -108,7 +108,7 @@ impl Announcements {
         let mut keys: Vec<_> = said.iter().flat_map(NodeStatement::keys).cloned().collect();
         keys.sort_by(|one, other| one.kid().cmp(other.kid()));
         keys.dedup();
-        Ok(Fetched { keys, said: Some(said), notes, ..Fetched::default() })
+        Ok(Fetched { keys, statements: Some(said), notes, ..Fetched::default() })
     }
 }
 

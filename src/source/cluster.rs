@@ -12,7 +12,7 @@ use std::{
 use k8s_openapi::api::{coordination::v1::Lease, discovery::v1::EndpointSlice};
 
 use super::{Source, api_server::ApiServer};
-use crate::kubernetes::{Access, Collection, Connection, Kept, KubernetesError, Sight};
+use crate::kubernetes::{Access, Collection, Connection, KubernetesError, Projection, WatchState};
 
 /// The `EndpointSlice` in which every API server lists itself.
 /// Source: `kubernetes/pkg/controlplane/reconcilers/endpointsadapter.go`.
@@ -111,10 +111,10 @@ impl Cluster {
     pub async fn follow(&self, mut tell: impl FnMut(Listing)) -> Infallible {
         let tell = |sight| {
             tell(match sight {
-                Sight::Objects(slices) => Listing::Listed(union(slices)),
-                Sight::Unwatched(error) => Listing::Unwatched(error),
-                Sight::Refused(error) => Listing::Refused(error),
-                Sight::Failed(error) => Listing::Failed(error),
+                WatchState::Objects(slices) => Listing::Listed(union(slices)),
+                WatchState::Unwatched(error) => Listing::Unwatched(error),
+                WatchState::Refused(error) => Listing::Refused(error),
+                WatchState::Failed(error) => Listing::Failed(error),
             });
         };
         API_SERVERS.follow::<EndpointSlice>(&self.connection, tell).await
@@ -124,16 +124,16 @@ impl Cluster {
     pub async fn follow_starts(&self, mut tell: impl FnMut(Starts)) -> Infallible {
         let tell = |sight| {
             tell(match sight {
-                Sight::Objects(identities) => Starts::Known(identities),
-                Sight::Unwatched(error) | Sight::Refused(error) => Starts::Refused(error),
-                Sight::Failed(error) => Starts::Failed(error),
+                WatchState::Objects(identities) => Starts::Known(identities),
+                WatchState::Unwatched(error) | WatchState::Refused(error) => Starts::Refused(error),
+                WatchState::Failed(error) => Starts::Failed(error),
             });
         };
         IDENTITIES.follow::<Lease>(&self.connection, tell).await
     }
 }
 
-impl Kept for EndpointSlice {
+impl Projection for EndpointSlice {
     /// The URLs that it lists.
     type Part = BTreeSet<String>;
 
@@ -147,7 +147,7 @@ impl Kept for EndpointSlice {
     }
 }
 
-impl Kept for Lease {
+impl Projection for Lease {
     /// The holder identity; renewals do not change it.
     type Part = String;
 

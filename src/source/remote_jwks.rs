@@ -55,12 +55,12 @@ pub struct RemoteJwks {
     name: String,
     place: Place,
     client: SharedClient,
-    known: Mutex<Known>,
+    known: Mutex<Cached>,
 }
 
 /// State kept between two requests.
 #[derive(Debug, Default)]
-struct Known {
+struct Cached {
     /// The last answer and its entity tag, for a conditional request.
     tagged: Option<(HeaderValue, Fetched)>,
     /// Why the issuer of the keys cannot be checked.
@@ -172,7 +172,7 @@ impl RemoteJwks {
         })
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> std::sync::MutexGuard<'_, Cached> {
         self.known.lock().expect("nobody panics while holding it")
     }
 

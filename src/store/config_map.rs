@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status},
 };
 
-use super::{At, Revision, StoreError, Stored, is_worth_keeping};
+use super::{LedgerLocation, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
     core::{
         jose::issuer::Issuer,
@@ -61,8 +61,8 @@ impl ConfigMapStore {
         Self { reader: Some(node), ..self }
     }
 
-    pub(super) fn at(&self) -> At {
-        At::ConfigMap { namespace: self.namespace.clone(), name: self.name.clone() }
+    pub(super) fn at(&self) -> LedgerLocation {
+        LedgerLocation::ConfigMap { namespace: self.namespace.clone(), name: self.name.clone() }
     }
 
     pub(super) async fn read(&self) -> Result<Stored, StoreError> {

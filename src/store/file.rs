@@ -15,7 +15,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{At, Revision, StoreError, Stored, is_worth_keeping};
+use super::{LedgerLocation, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
     blocking, clock,
     core::{
@@ -36,7 +36,7 @@ const MAX_SIZE: u64 = 64 * 1024 * 1024;
 
 /// Age at which a file counts as settled: any later write gives it another time, because the time resolution
 /// of file systems is finer.
-const SETTLED: SignedDuration = SignedDuration::from_secs(2);
+const MIN_SETTLED_AGE: SignedDuration = SignedDuration::from_secs(2);
 
 /// The directory that holds the ledger of one issuer.
 #[derive(Debug)]
@@ -50,13 +50,13 @@ pub struct FileStore {
 
 #[derive(Debug)]
 struct Remembered {
-    face: Face,
+    face: FileMetadata,
     stored: Stored,
 }
 
 /// The metadata of a file; every write changes some of it, in place or by a rename.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Face {
+struct FileMetadata {
     device: u64,
     inode: u64,
     size: u64,
@@ -65,7 +65,7 @@ struct Face {
     changed: (i64, i64),
 }
 
-impl Face {
+impl FileMetadata {
     fn of(file: &Metadata) -> Self {
         Self {
             device: file.dev(),
@@ -77,7 +77,8 @@ impl Face {
     }
 
     fn is_settled(&self, now: Timestamp) -> bool {
-        Timestamp::from_second(self.changed.0).is_ok_and(|changed| now.duration_since(changed) > SETTLED)
+        Timestamp::from_second(self.changed.0)
+            .is_ok_and(|changed| now.duration_since(changed) > MIN_SETTLED_AGE)
     }
 }
 
@@ -89,16 +90,16 @@ impl FileStore {
         Self { directory, former, remembered: Mutex::default() }
     }
 
-    pub(super) fn at(&self) -> At {
-        At::File(self.directory.join(LEDGER))
+    pub(super) fn at(&self) -> LedgerLocation {
+        LedgerLocation::File(self.directory.join(LEDGER))
     }
 
-    pub(super) fn directory_at(&self) -> At {
-        At::File(self.directory.clone())
+    pub(super) fn directory_at(&self) -> LedgerLocation {
+        LedgerLocation::File(self.directory.clone())
     }
 
-    pub(super) fn previous_at(&self) -> At {
-        At::File(self.directory.join(PREVIOUS))
+    pub(super) fn previous_at(&self) -> LedgerLocation {
+        LedgerLocation::File(self.directory.join(PREVIOUS))
     }
 
     /// The version before the stored one.
@@ -142,7 +143,7 @@ impl FileStore {
             }
             Err(source) => return Err(failed(source)),
         };
-        let face = Face::of(&file.metadata().map_err(failed)?);
+        let face = FileMetadata::of(&file.metadata().map_err(failed)?);
         if let Some(remembered) = self.remembered().as_ref().filter(|remembered| remembered.face == face) {
             return Ok(remembered.stored.clone());
         }
@@ -182,7 +183,7 @@ impl FileStore {
     }
 
     /// Keeps a copy of a remote ledger, unless a later one is kept already.
-    pub(super) fn keep_copy(&self, ledger: &Ledger) -> Result<(), StoreError> {
+    pub(super) fn write_copy(&self, ledger: &Ledger) -> Result<(), StoreError> {
         let json = ledger.to_json();
         let is_kept = |present: Option<&[u8]>| {
             let known = present.and_then(|bytes| Ledger::parse(bytes).ok());
@@ -238,7 +239,7 @@ fn find(directory: &Path, present: Option<Vec<u8>>) -> Result<StoredLedger, Stor
     let otherwise = match parsed {
         Some(Ok(ledger)) => return Ok(StoredLedger::Ledger(Arc::new(ledger))),
         Some(Err(source @ InvalidLedger::Newer { .. })) => {
-            return Err(StoreError::Invalid { at: At::File(directory.join(LEDGER)), source });
+            return Err(StoreError::Invalid { at: LedgerLocation::File(directory.join(LEDGER)), source });
         }
         Some(Err(damaged)) => StoredLedger::Damaged(damaged),
         None => StoredLedger::Nothing,
@@ -271,7 +272,8 @@ pub fn read_all(directory: &Path) -> Result<(Vec<Ledger>, Vec<StoreError>), Stor
         let ledger = match bytes(&directory, LEDGER).and_then(|present| find(&directory, present)) {
             Ok(StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger)) => Arc::unwrap_or_clone(ledger),
             Ok(StoredLedger::Damaged(source)) => {
-                unusable.push(StoreError::Invalid { at: At::File(directory.join(LEDGER)), source });
+                unusable
+                    .push(StoreError::Invalid { at: LedgerLocation::File(directory.join(LEDGER)), source });
                 continue;
             }
             Ok(StoredLedger::Nothing) => continue,
@@ -294,7 +296,7 @@ pub fn read_all(directory: &Path) -> Result<(Vec<Ledger>, Vec<StoreError>), Stor
 
 /// Whether a process has ever locked this data directory.
 #[must_use]
-pub fn was_held(directory: &Path) -> bool {
+pub fn was_locked(directory: &Path) -> bool {
     directory.join(SERVICE_LOCK).exists()
 }
 
@@ -303,7 +305,7 @@ pub fn was_held(directory: &Path) -> bool {
 /// # Errors
 ///
 /// Fails when another process holds it, and when it cannot be created.
-pub fn hold_directory(directory: &Path) -> Result<File, DirectoryInUse> {
+pub fn lock_directory(directory: &Path) -> Result<File, DirectoryInUse> {
     let failed = |source| DirectoryInUse::Io { path: shown(directory), source };
     files::create_directory(directory, files::PRIVATE_DIRECTORY).map_err(failed)?;
     let path = directory.join(SERVICE_LOCK);

@@ -21,7 +21,7 @@ async fn update(
     store: &LedgerStore,
     mut decide: impl FnMut(&Ledger) -> Ledger,
 ) -> Result<Arc<Ledger>, StoreError> {
-    let known = store.recall().await?;
+    let known = store.read_last_known().await?;
     let wait = retention().wait();
     store.update(|found| Ok(decide(&known.reconcile(found, Timestamp::UNIX_EPOCH, wait)?))).await
 }
@@ -184,7 +184,7 @@ async fn a_copy_never_replaces_a_later_one() {
     let first = update(&store(&directory), |ledger| with_key(ledger, 1)).await.expect("stored");
     let later = with_key(&first, 2);
     for ledger in [&later, &first] {
-        file.keep_copy(ledger).expect("writable");
+        file.write_copy(ledger).expect("writable");
     }
     assert_eq!(later, *read(&store(&directory)).await);
 }
@@ -209,11 +209,11 @@ async fn a_store_that_always_says_that_others_were_faster_is_given_up() {
 #[test]
 fn a_data_directory_is_held_by_one_process_at_a_time() {
     let directory = tempfile::tempdir().expect("tempdir");
-    let held = hold_directory(directory.path()).expect("free");
-    let refusal = hold_directory(directory.path()).expect_err("held").to_string();
+    let held = lock_directory(directory.path()).expect("free");
+    let refusal = lock_directory(directory.path()).expect_err("held").to_string();
     assert!(refusal.starts_with("another signpost runs on data directory"), "{refusal}");
     drop(held);
-    hold_directory(directory.path()).expect("free again");
+    lock_directory(directory.path()).expect("free again");
 }
 
 #[test]

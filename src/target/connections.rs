@@ -16,7 +16,7 @@ use reqwest::{Client, StatusCode, header::RETRY_AFTER};
 use tokio::time::timeout;
 use url::Url;
 
-use super::{error::Cause, lanes::Lanes};
+use super::{error::Cause, request_limits::RequestLimits};
 use crate::http_client::{HttpClients, SharedClient, Trust, innermost};
 
 /// Longest wait for a busy service within one pass; the next pass retries.
@@ -33,7 +33,7 @@ const METADATA_PATHS: [&str; 4] =
 pub struct Connections {
     clients: HttpClients,
     trust: Trust,
-    lanes: Lanes,
+    lanes: RequestLimits,
 }
 
 impl Connections {
@@ -59,16 +59,16 @@ impl HttpConnector for Connections {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
         let client = self.to(if plain { "http" } else { "https" });
-        Ok(self.lanes.over(HttpClient::new(Patient(client))))
+        Ok(self.lanes.over(HttpClient::new(RetryAfter(client))))
     }
 }
 
 /// Honours the retry delay that a busy service requests: `object_store` retries after a delay of its own,
 /// which starts with the answer.
 #[derive(Debug)]
-struct Patient(SharedClient);
+struct RetryAfter(SharedClient);
 
-impl HttpService for Patient {
+impl HttpService for RetryAfter {
     fn call<'a, 'b>(&'a self, request: HttpRequest) -> BoxFuture<'b, Result<HttpResponse, HttpError>>
     where
         'a: 'b,

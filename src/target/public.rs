@@ -47,12 +47,12 @@ pub(super) struct PublicUrl {
     connections: Connections,
     /// Whether it is the address of the store itself, which controls anonymous reads.
     is_store: bool,
-    seen: Mutex<BTreeMap<Document, Seen>>,
+    seen: Mutex<BTreeMap<Document, CachedDocument>>,
 }
 
 /// The last document received, to interpret an answer without a body.
 #[derive(Clone, Debug)]
-struct Seen {
+struct CachedDocument {
     /// A strong tag: a weak one does not guarantee equal bytes.
     e_tag: HeaderValue,
     got: Got,
@@ -123,7 +123,7 @@ impl PublicUrl {
         let cache = CacheFields::of(field);
         match (response.status(), known) {
             // Not every store repeats the caching headers in a 304.
-            (StatusCode::NOT_MODIFIED, Some(Seen { got, .. })) => {
+            (StatusCode::NOT_MODIFIED, Some(CachedDocument { got, .. })) => {
                 return Ok(if cache.cache_control.is_some() { Got { cache, ..got } } else { got });
             }
             (StatusCode::OK, _) => {}
@@ -141,7 +141,7 @@ impl PublicUrl {
         if let Some(e_tag) = e_tag.filter(|_| bytes == expected) {
             // Shares the bytes in memory instead of a copy.
             let got = Got { bytes: expected.clone(), cache, content_type };
-            seen.insert(document, Seen { e_tag, got: got.clone() });
+            seen.insert(document, CachedDocument { e_tag, got: got.clone() });
             Ok(got)
         } else {
             seen.remove(&document);
@@ -149,7 +149,7 @@ impl PublicUrl {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Document, Seen>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Document, CachedDocument>> {
         self.seen.lock().expect("nobody panics while holding it")
     }
 }

@@ -185,7 +185,7 @@ pub struct Summary {
 impl Summary {
     /// Whether everything is healthy.
     #[must_use]
-    pub fn is_well(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         self.keys > 0 && self.sources.others.is_empty() && self.targets.others.is_empty()
     }
 }

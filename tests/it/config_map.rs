@@ -94,7 +94,7 @@ async fn write(
     key: &PublicKey,
     retention: &Retention,
 ) -> usize {
-    let mut known = store.recall().await.expect("empty");
+    let mut known = store.read_last_known().await.expect("empty");
     let mut decisions = 0;
     let jwk = Jwk::of_public_key(key.clone());
     let place = writer.to_string();

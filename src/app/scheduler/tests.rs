@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, future::join_all};
 use tokio::{sync::Notify, time::timeout};
 
-use super::{Followers, STRIDE};
+use super::{BATCH_SIZE, Followers};
 
 /// Without a deadline, a walk that wakes no follower would never end the test.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -18,14 +18,14 @@ fn followers(count: usize) -> (Followers, Vec<Arc<Notify>>) {
 
 #[tokio::test]
 async fn a_tick_wakes_everybody_but_not_all_at_once() {
-    let (followers, each) = followers(STRIDE * 3);
+    let (followers, each) = followers(BATCH_SIZE * 3);
     let walk = followers.wake();
     tokio::pin!(walk);
     assert!(walk.as_mut().now_or_never().is_none());
     let woken = each.iter().filter(|follower| follower.notified().now_or_never().is_some()).count();
-    assert_eq!(woken, STRIDE);
+    assert_eq!(woken, BATCH_SIZE);
     walk.await;
-    let rest = join_all(each[STRIDE..].iter().map(|follower| follower.notified()));
+    let rest = join_all(each[BATCH_SIZE..].iter().map(|follower| follower.notified()));
     timeout(DEADLINE, rest).await.expect("some were not woken");
 }
 

@@ -24,7 +24,7 @@ use crate::{
         ConfiguredSource, announcement_sync::run_announcement_sync, control_plane::watch_control_plane,
         probe::run_probe, source_loop::run_source, target_loop::run_target,
     },
-    telemetry::Trouble,
+    telemetry::FailureLog,
 };
 
 /// Interval between two attempts to start an issuer of a reloaded configuration.
@@ -62,7 +62,7 @@ pub(super) async fn run_issuer(
 ) -> Result<(), AppError> {
     let issuer = config.issuer.clone();
     let mut pass = context.gate.permit();
-    let mut trouble = Trouble::default();
+    let mut trouble = FailureLog::default();
     let (loops, _office) = loop {
         let opened = pass.run(Box::pin(open(&context, config.clone(), &faces, &stop)));
         let opened = select! {
@@ -73,16 +73,16 @@ pub(super) async fn run_issuer(
             (Ok(opened), _) => break opened,
             (Err(error), OnFailure::End(_)) => return Err(error),
             (Err(error), OnFailure::Retry(starting)) => {
-                context.offices.failed(&issuer);
+                context.registry.failed(&issuer);
                 if starting.take().is_some() {
-                    context.shared.board.expect_late(&issuer);
+                    context.shared.status.expect_late(&issuer);
                 }
                 let text = error_line(&error);
-                if trouble.is_news(&text) {
+                if trouble.record_failure(&text) {
                     error!(%issuer, error = text, hint = error.hint(), "issuer cannot start, retrying");
                 }
                 let alarm = format!("cannot start: {text}");
-                context.shared.board.issuer(&issuer, |status| status.alarms = vec![alarm]);
+                context.shared.status.issuer(&issuer, |status| status.alarms = vec![alarm]);
             }
         }
         select! {
@@ -118,9 +118,9 @@ async fn open(
         None => None,
     };
     if let (Some(own), Some(config)) = (&own, &signs) {
-        context.shared.board.signer(&config.issuer, Arc::clone(own.node().metrics()));
+        context.shared.status.signer(&config.issuer, Arc::clone(own.node().metrics()));
     }
-    let office = context.offices.open(&reconciler, own.as_ref().map(signer::LocalSigner::node));
+    let office = context.registry.open(&reconciler, own.as_ref().map(signer::LocalSigner::node));
     let mut loops: Vec<BoxFuture<'static, ()>> =
         vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
     let prober = probing.and_then(|probing| probing.prober(own.as_ref().map(signer::LocalSigner::node)));

@@ -83,7 +83,7 @@ pub(super) fn report(dry_run: bool, issuers: Vec<IssuerReport>) -> String {
 }
 
 pub(super) fn pass(issuer: &Issuer, pass: &SyncReport) -> IssuerReport {
-    issuer_report(issuer, &pass.sources, &pass.targets, placed, &pass.concerns)
+    issuer_report(issuer, &pass.sources, &pass.targets, placed, &pass.conditions)
 }
 
 pub(super) fn plan(issuer: &Issuer, plan: &Plan) -> IssuerReport {
@@ -110,7 +110,7 @@ fn issuer_report<T>(
     };
     let target = |target: &TargetOutcome<T>| TargetReport {
         name: target.name.clone(),
-        required_for_rotation: target.gates,
+        required_for_rotation: target.required_for_rotation,
         ..target.outcome.as_ref().map_or_else(failed, &told)
     };
     let nothing = concerns.nothing_to_publish.iter().map(|nothing| error_line(nothing));
@@ -162,7 +162,7 @@ fn difference(difference: &Difference) -> TargetReport {
         documents: names(&difference.documents),
         added: Some(difference.added.clone()),
         removed: Some(difference.removed.clone()),
-        unmanaged_keys: difference.strangers.clone(),
+        unmanaged_keys: difference.unmanaged_keys.clone(),
         moved_from: difference.moved_from.clone(),
         ..TargetReport::default()
     }

@@ -19,14 +19,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_connection_that_brings_no_request_soon_is_ended() {
-    let mut patience = Patience::default();
+    let mut patience = Deadline::default();
     assert_eq!(Some(FIRST_REQUEST), patience.wait(0));
     assert_eq!(None, patience.wait(0));
 }
 
 #[test]
 fn a_connection_lives_for_as_long_as_requests_come_now_and_then() {
-    let mut patience = Patience::default();
+    let mut patience = Deadline::default();
     assert_eq!(Some(FIRST_REQUEST), patience.wait(0));
     for requests in [1, 2, 1000, u32::MAX, 0] {
         assert_eq!(Some(IDLE), patience.wait(requests));
@@ -45,15 +45,15 @@ fn a_silent_connection_is_woken_and_told_once_and_one_that_has_not_begun_is_left
     busy.begin();
     busy.record();
     let start = Instant::now();
-    pulses.feel(start);
-    pulses.feel(start + FIRST_REQUEST - SECOND);
+    pulses.check(start);
+    pulses.check(start + FIRST_REQUEST - SECOND);
     assert_eq!((Poll::Pending, 0), (poll(), woken.0.load(Ordering::Relaxed)));
     busy.record();
-    pulses.feel(start + FIRST_REQUEST);
+    pulses.check(start + FIRST_REQUEST);
     assert_eq!((Poll::Ready(CloseReason::Silent), 1), (poll(), woken.0.load(Ordering::Relaxed)));
-    pulses.feel(start + FIRST_REQUEST + IDLE - SECOND);
+    pulses.check(start + FIRST_REQUEST + IDLE - SECOND);
     assert_eq!((None, None), (busy.close_reason(), unborn.close_reason()));
-    pulses.feel(start + FIRST_REQUEST + IDLE);
+    pulses.check(start + FIRST_REQUEST + IDLE);
     assert_eq!((Some(CloseReason::Silent), None), (busy.close_reason(), unborn.close_reason()));
     pulses.close();
     assert_eq!(Some(CloseReason::Closing), unborn.close_reason());
@@ -82,10 +82,10 @@ fn a_connection_that_is_over_is_forgotten() {
     let mut pulses = OpenConnections::default();
     let open = pulses.open();
     drop(pulses.open());
-    pulses.feel(Instant::now());
+    pulses.check(Instant::now());
     assert_eq!(1, pulses.0.len());
     drop(open);
-    pulses.feel(Instant::now());
+    pulses.check(Instant::now());
     assert!(pulses.is_empty());
 }
 

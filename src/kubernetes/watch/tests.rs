@@ -10,14 +10,14 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, select, sync::mpsc, task::JoinSet, time::timeout};
 
-use super::{Collection, Kept, Sight};
+use super::{Collection, Projection, WatchState};
 use crate::kubernetes::{Access, Connection};
 
 const THINGS: Collection =
     Collection { resource: "example.com/things", namespace: "home", label: ("colour", "blue") };
 
 /// Any kind of object works here.
-impl Kept for ConfigMap {
+impl Projection for ConfigMap {
     type Part = BTreeMap<String, String>;
 
     fn part(self) -> Self::Part {
@@ -55,10 +55,10 @@ async fn told(answers: &[(u16, String)], count: usize) -> (Vec<String>, Vec<Stri
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let follow = THINGS.follow::<ConfigMap>(&connection, |sight| {
         let _ = sender.send(match sight {
-            Sight::Objects(objects) => format!("{objects:?}").replace('"', ""),
-            Sight::Unwatched(_) => "unwatched".to_owned(),
-            Sight::Refused(_) => "refused".to_owned(),
-            Sight::Failed(error) => format!("failed: {error}"),
+            WatchState::Objects(objects) => format!("{objects:?}").replace('"', ""),
+            WatchState::Unwatched(_) => "unwatched".to_owned(),
+            WatchState::Refused(_) => "refused".to_owned(),
+            WatchState::Failed(error) => format!("failed: {error}"),
         });
     });
     let mut told = Vec::new();

@@ -40,7 +40,7 @@ impl IssuerReconciler {
         let issuer = &self.spec.terms.issuer;
         let (hint, error) = (error.hint().map(|hint| as_typed(&hint)), error_line(error));
         self.status.issuer(issuer, |status| status.ledger.error = Some(error.clone()));
-        if self.store_trouble.lock().expect("nobody panics while holding it").is_news(&error) {
+        if self.store_trouble.lock().expect("nobody panics while holding it").record_failure(&error) {
             error!(%issuer, error, hint, "ledger not stored, the publication is unchanged");
         }
     }

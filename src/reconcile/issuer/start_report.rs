@@ -9,7 +9,7 @@ use super::IssuerReconciler;
 
 /// How long the report waits for what fails at first: a store that rejects a request, an API server that
 /// restarts.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The sources and targets that were not tried since the start.
 pub(super) struct StartReport {
@@ -51,7 +51,7 @@ impl IssuerReconciler {
         }
         let issuer = &self.spec.terms.issuer;
         let summary = self.status.summary(issuer);
-        if summary.is_well() || opening.since.elapsed() >= PATIENCE {
+        if summary.is_healthy() || opening.since.elapsed() >= TIMEOUT {
             opening.is_told = true;
             let (keys, sources, targets) =
                 (summary.keys, summary.sources.to_string(), summary.targets.to_string());

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::{coordination::v1::Lease, discovery::v1::EndpointSlice};
 
-use super::Kept as _;
+use super::Projection as _;
 
 /// As kube-apiserver 1.37 prints it, without `managedFields`.
 const SLICE: &str = r#"{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1","metadata":{"name":"kubernetes",

@@ -176,7 +176,12 @@ async fn a_redirect_is_no_document() {
 async fn a_missing_document_is_an_error_with_its_status() {
     let error = read(Router::new(), "").await.expect_err("there is none");
     assert_eq!(chain(&error), "cannot read target `t`: the answer was `404 Not Found`, expected `200 OK`");
-    assert!(error.hint().expect("there is something to do about it").starts_with("allow public reads"));
+    assert!(
+        error
+            .hint()
+            .expect("there is something to do about it")
+            .starts_with("make it readable without credentials")
+    );
 }
 
 #[tokio::test]

@@ -13,21 +13,21 @@ const PASSING: Duration = Duration::from_secs(20);
 
 /// Whether an operation fails now, and what was logged of it.
 #[derive(Debug, Default)]
-pub struct Trouble {
+pub struct FailureLog {
     told: BTreeSet<String>,
     times: u64,
     /// Since when every attempt is refused.
     refused: Option<Instant>,
 }
 
-impl Trouble {
+impl FailureLog {
     /// Records a failure; returns whether to log it.
-    pub fn is_news(&mut self, text: &str) -> bool {
-        self.is_lasting_news(text, false)
+    pub fn record_failure(&mut self, text: &str) -> bool {
+        self.record_refusal(text, false)
     }
 
     /// The same for a possible refusal, which is logged only once it has lasted.
-    pub fn is_lasting_news(&mut self, text: &str, is_refusal: bool) -> bool {
+    pub fn record_refusal(&mut self, text: &str, is_refusal: bool) -> bool {
         self.takes_in(text, is_refusal, Instant::now())
     }
 
@@ -40,7 +40,7 @@ impl Trouble {
     }
 
     /// Records a success; returns the number of failures before it, if they were logged.
-    pub fn over(&mut self) -> Option<u64> {
+    pub fn record_success(&mut self) -> Option<u64> {
         let Self { told, times, .. } = std::mem::take(self);
         (!told.is_empty()).then_some(times)
     }
@@ -52,24 +52,24 @@ mod tests {
 
     #[test]
     fn a_text_that_alternates_is_told_of_once_and_counted() {
-        let mut trouble = Trouble::default();
-        let told = (0..100).filter(|round| trouble.is_news(["refused", "reset"][round % 2])).count();
-        assert_eq!((told, trouble.over(), trouble.over()), (2, Some(100), None));
-        assert!(trouble.is_news("refused"), "it begins anew");
+        let mut trouble = FailureLog::default();
+        let told = (0..100).filter(|round| trouble.record_failure(["refused", "reset"][round % 2])).count();
+        assert_eq!((told, trouble.record_success(), trouble.record_success()), (2, Some(100), None));
+        assert!(trouble.record_failure("refused"), "it begins anew");
     }
 
     #[test]
     fn a_text_that_is_another_one_each_time_is_told_of_three_times() {
-        let mut trouble = Trouble::default();
-        assert_eq!((0..100).filter(|port| trouble.is_news(&format!("from port {port}"))).count(), 3);
+        let mut trouble = FailureLog::default();
+        assert_eq!((0..100).filter(|port| trouble.record_failure(&format!("from port {port}"))).count(), 3);
     }
 
     #[test]
     fn a_refusal_is_told_of_once_it_has_lasted() {
         let begun = Instant::now();
-        let mut trouble = Trouble::default();
+        let mut trouble = FailureLog::default();
         assert!(!trouble.takes_in("forbidden", true, begun));
-        assert_eq!(trouble.over(), None, "what was not told is not told to be over");
+        assert_eq!(trouble.record_success(), None, "what was not told is not told to be over");
         assert!(!trouble.takes_in("forbidden", true, begun));
         assert!(trouble.takes_in("forbidden", true, begun + PASSING));
         assert!(trouble.takes_in("no answer", false, begun), "anything else at once");

@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Lanes, WIDTH};
+use super::{RequestLimits, WIDTH};
 
 /// A faulty limit blocks without end.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -51,7 +51,7 @@ async fn ask(client: &HttpClient, url: &str) {
 #[tokio::test]
 async fn a_server_gets_no_more_requests_at_once_than_its_lane_is_wide_and_holds_up_no_other() {
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
-    let client = Lanes::default().over(HttpClient::new(client));
+    let client = RequestLimits::default().over(HttpClient::new(client));
     let mut tasks = JoinSet::new();
     let (hangs, connections) = server(&mut tasks, false).await;
     let (answers, _) = server(&mut tasks, true).await;

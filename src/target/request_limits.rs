@@ -19,9 +19,9 @@ const WIDTH: usize = 32;
 
 /// One semaphore per server: `HOST:PORT`. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lanes(Arc<Mutex<HashMap<String, Arc<Semaphore>>>>);
+pub(super) struct RequestLimits(Arc<Mutex<HashMap<String, Arc<Semaphore>>>>);
 
-impl Lanes {
+impl RequestLimits {
     /// The same client with limited requests.
     pub(super) fn over(&self, client: HttpClient) -> HttpClient {
         HttpClient::new(Laned { client, lanes: self.clone() })
@@ -38,7 +38,7 @@ impl Lanes {
 #[derive(Debug)]
 struct Laned {
     client: HttpClient,
-    lanes: Lanes,
+    lanes: RequestLimits,
 }
 
 impl HttpService for Laned {
