@@ -16,7 +16,7 @@ use crate::{
     control::{self, ControlError, Reply, Request},
     core::{
         jose::issuer::Issuer,
-        ledger::{Ledger, RotationCommand},
+        ledger::{Ledger, RotationCommand, RotationCommandError},
         rotation::RotationStatus,
         signer::announcement::NodeName,
     },
@@ -190,6 +190,12 @@ fn revoke(
     };
     let kid =
         kid_prefix::kid(kid, reports.iter().flat_map(known), "`signpost rotate status` prints every kid")?;
+    let mut named =
+        reports.iter().flat_map(|report| &report.keys).filter(|key| key.kid == kid.as_str()).peekable();
+    if named.peek().is_some() && named.all(|key| key.state == "revoked") {
+        let error = RotationCommandError::RevokedAlready { kid };
+        return Err(Failure::new(&error, error.hint()));
+    }
     let breaks = reports.iter().filter_map(|report| status::what_breaks(report, kid.as_str(), with_new_key));
     if !sure.is_given(&breaks.collect::<Vec<_>>().join("\n"))? {
         return Ok(ExitStatus::Negative);
@@ -275,7 +281,9 @@ fn only_issuer(which: &IssuerSelector, config: &Config) -> Result<Issuer, Failur
 
 fn refused(reply: Reply) -> Failure {
     match reply {
-        Reply::Refused { error, hint } => Failure::plain(&error, hint.as_deref().unwrap_or("see its log")),
+        Reply::Refused { error, hint } => {
+            Failure::plain(&error, hint.as_deref().unwrap_or("see the log of `signpost run`"))
+        }
         Reply::Rotation(_) | Reply::Done { .. } | Reply::Token(_) => Failure::plain(
             "unexpected answer from the service",
             "use the same version of signpost as the service",

@@ -72,7 +72,7 @@ fn next(node: &NodeStatus, now: Timestamp) -> String {
         return text + &waits(node);
     }
     let Some(kid) = &node.next else {
-        return text + "  next: no standby key yet\n";
+        return text + "  next: no standby key yet\n" + &waits(node);
     };
     text += &format!(
         "  next: {}{}\n",
@@ -145,7 +145,12 @@ pub(super) fn what_breaks(report: &RotationStatus, kid: &str, with_new_key: bool
         "Revoking {shown} ({}) of {}:\n  it is permanently removed from every target at once; ",
         key.state, report.issuer
     );
+    let is_ordered =
+        node.and_then(|node| node.order.as_ref()).is_some_and(|order| order.sign.as_str() == kid);
     text += match key.state.as_str() {
+        "standby" | "ready" if is_ordered => {
+            "it is ordered to sign: tokens that it has signed since are refused"
+        }
         "standby" | "ready" => "it has signed no token that would be refused",
         "removed" | "revoked" => "it is not published",
         _ => {
@@ -262,7 +267,10 @@ fn when(at: Timestamp, now: Timestamp) -> String {
 
 /// How long ago an event was; one that was recorded with a fast clock may be in the future.
 fn past(at: Timestamp, now: Timestamp) -> String {
-    if at > now {
+    // Orders are a second apart: the second of two is dated a moment ahead.
+    if at > now && at.duration_since(now) <= SignedDuration::from_secs(2) {
+        "just now".to_owned()
+    } else if at > now {
         format!("at {} (in the future)", seconds(at))
     } else {
         format!("{} ago", rough(now.duration_since(at)))

@@ -126,6 +126,26 @@ fn it_is_said_what_a_revocation_breaks() {
     );
 }
 
+#[test]
+fn a_standby_that_is_ordered_may_have_signed() {
+    let mut report = rotating();
+    let node = report.nodes.get_mut("cp-1").expect("it is there");
+    node.order.as_mut().expect("an order").sign = Kid::parse("third-key-with-a-long-name").expect("a kid");
+    let told = breaks_nobody(&report);
+    assert!(told.contains("it is ordered to sign") && !told.contains("it has signed no token"), "{told}");
+}
+
+#[test]
+fn what_blocks_a_node_is_shown_without_a_next_key_and_a_new_order_is_not_in_the_future() {
+    let mut report = rotating();
+    let node = report.nodes.get_mut("cp-1").expect("it is there");
+    node.next = None;
+    node.order.as_mut().expect("an order").at = at(1);
+    let told = text(&report);
+    assert!(told.contains("no standby key yet\n    blocked: a copy without it"), "{told}");
+    assert!(told.contains("ordered just now") && !told.contains("in the future"), "{told}");
+}
+
 fn breaks_nobody(report: &RotationStatus) -> String {
     what_breaks(report, "third-key-with-a-long-name", false).expect("it is known")
 }
