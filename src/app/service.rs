@@ -469,7 +469,7 @@ fn by_force() {
         End::signals().told().await;
         tokio::time::sleep(LAST).await;
     });
-    error!(places = hanging(), "ends by force");
+    error!(places = hanging(), "forced exit");
     log::flush();
     let _ = kill_process(getpid(), rustix::process::Signal::KILL);
 }

@@ -55,7 +55,7 @@ impl Transcript {
         fs::write(path, content).expect("the folder is ours");
     }
 
-    /// Shows `word` in place of `text` from now on.
+    /// Shows `word` instead of `text` from now on.
     fn replace(&mut self, text: impl Into<String>, word: &'static str) {
         self.replaced.push((text.into(), word));
     }

@@ -72,7 +72,7 @@ fn credentials_are_numbered_and_spelt(case: &Context) -> CheckResult {
             ),
             (None, None) => return None,
         };
-        Some(violated(seen, expected, "correct the ConfigMap, and have the pod made anew"))
+        Some(violated(seen, expected, "correct the ConfigMap, and recreate the pod"))
     })
 }
 

@@ -234,13 +234,13 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "POD-LONG",
         |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(90_001)),
-        "is given a token that lives for 90001 s",
+        "is given a token with a lifetime of 90001 s",
         |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(90_000)),
     ),
     pair(
         "POD-SHORT",
         |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(2999)),
-        "is given a token that lives for 2999 s",
+        "is given a token with a lifetime of 2999 s",
         |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(3000)),
     ),
     pair(

@@ -221,7 +221,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-LONG",
         |it| it.claims["exp"] = json!(NOW - 60 + 25 * HOUR + 1),
-        "lives for 25h 1s",
+        "has a lifetime of 25h 1s",
         |it| it.claims["exp"] = json!(NOW - 60 + 25 * HOUR),
     ),
     pair(
@@ -239,7 +239,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-LIFE",
         |it| it.claims["exp"] = json!(NOW - 60 + DAY + 1),
-        "lives for 24h 1s",
+        "has a lifetime of 24h 1s",
         |it| {
             it.claims["exp"] = json!(NOW - 60 + DAY);
         },
@@ -247,7 +247,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-LIFE",
         |it| it.claims["exp"] = json!(NOW - 60 + 10 * MINUTE - 1),
-        "lives for 9m 59s",
+        "has a lifetime of 9m 59s",
         |it| {
             it.claims["exp"] = json!(NOW - 60 + 10 * MINUTE);
         },
@@ -255,7 +255,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-FRESH",
         |it| it.claims["iat"] = json!(NOW + 3540 - 5 * 3540),
-        "old, of a life of",
+        "old, of a lifetime of",
         |it| {
             it.claims["iat"] = json!(NOW + 3540 - 5 * 3540 + 5);
         },
