@@ -52,7 +52,8 @@ pub(super) fn duration_text(duration: Duration) -> String {
 pub(super) fn address(text: &str, name: &str) -> Result<SocketAddr, Fault> {
     text.parse().map_err(|_| {
         let example = if name == "admin_listen" { "127.0.0.1:9090" } else { "127.0.0.1:8080" };
-        let fault = Fault::new(format!("`{text}` is not an address and port, expected one such as `{example}`"));
+        let fault =
+            Fault::new(format!("`{text}` is not an address and port, expected one such as `{example}`"));
         match text.rsplit_once(':') {
             Some((_, port)) if port.parse::<u16>().is_err() => {
                 fault.hint("a port is a number from 0 to 65535")

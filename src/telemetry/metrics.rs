@@ -169,9 +169,11 @@ impl Page {
             "Whether its discovery document names the configured issuer",
             |put| self.each_source(put, |source| source.issuer_matches.map(flag)),
         )?;
-        out.gauge("signing_key_public", "Whether the signing key is published: 0 means tokens cannot be verified", |put| {
-            self.each_source(put, |source| source.signing_key_public.map(flag))
-        })?;
+        out.gauge(
+            "signing_key_public",
+            "Whether the signing key is published: 0 means tokens cannot be verified",
+            |put| self.each_source(put, |source| source.signing_key_public.map(flag)),
+        )?;
         out.gauge(
             "signing_key_ready",
             "Whether the signing key is ready: no cached JWKS can lack it",

@@ -133,7 +133,7 @@ fn without_chance(line: &str) -> String {
     for (start, what, end) in [
         ("expired ", "TIME", " ago"),
         ("valid for another ", "TIME", "\""),
-        ("lives for ", "TIME", ", more"),
+        ("has a lifetime of ", "TIME", ", more"),
         ("next to it: `", "COMMAND", " --data-dir"),
     ] {
         if let Some((before, rest)) = line.split_once(start) {

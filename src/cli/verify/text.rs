@@ -92,7 +92,9 @@ fn verdict(report: &VerificationReport, what: &str) -> String {
             format!("{party} would answer AADSTS{code} to {what}")
         }
         // The token is not even sent, or any caller would be accepted.
-        (VerificationOutcome::Refused, None) => format!("{what} is unsafe with {party} in this configuration"),
+        (VerificationOutcome::Refused, None) => {
+            format!("{what} is unsafe with {party} in this configuration")
+        }
         (VerificationOutcome::Refused, Some(_)) => format!("{party} would refuse {what}"),
         (VerificationOutcome::Unknown, _) if unless.is_some() => {
             format!("{party} would refuse {what}, unless {}", unless.unwrap_or_default())

@@ -113,12 +113,12 @@ fn whatever_kube_apiserver_would_exit_over_is_found() {
         (
             issuer,
             "--service-account-issuer=https://other.example",
-            "issuer: tokens say `https://other.example`",
+            "issuer: tokens have issuer `https://other.example`",
         ),
         (
             issuer,
             "--service-account-issuer=https://issuer.example/",
-            "issuer: tokens say `https://issuer.example/`",
+            "issuer: tokens have issuer `https://issuer.example/`",
         ),
         (
             lifetime,

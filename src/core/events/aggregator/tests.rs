@@ -119,7 +119,8 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let reason = prop::sample::select(&[Reason::TargetFailed, Reason::KeyAppeared, Reason::AlarmResolved][..]);
+    let reason =
+        prop::sample::select(&[Reason::TargetFailed, Reason::KeyAppeared, Reason::AlarmResolved][..]);
     let outcomes =
         [SendOutcome::Sent, SendOutcome::Sent, SendOutcome::Gone, SendOutcome::Refused, SendOutcome::Failed];
     prop_oneof![

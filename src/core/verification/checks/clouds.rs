@@ -136,8 +136,9 @@ fn kubernetes_signs_so(case: &Context) -> CheckResult {
 fn aws_takes_the_audience(case: &Context) -> CheckResult {
     let Some(token) = case.token() else { return CheckResult::NotApplicable };
     let found = token.audiences();
-    let fix =
-        format!("project the token with `audience: {AWS_AUDIENCE}`, or pass the configured audience with `--audience`");
+    let fix = format!(
+        "project the token with `audience: {AWS_AUDIENCE}`, or pass the configured audience with `--audience`"
+    );
     if let Some(long) = found.iter().find(|audience| audience.chars().count() > AWS_MAX_AUDIENCE) {
         let length = long.chars().count();
         return violated(

@@ -115,7 +115,10 @@ fn they_are_not_encoded(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         let coding = answer.content_coding.as_ref()?;
         Some(violated(
-            format!("{what} at {} has `Content-Encoding: {coding}` although it was not requested", answer.url),
+            format!(
+                "{what} at {} has `Content-Encoding: {coding}` although it was not requested",
+                answer.url
+            ),
             "the document as it is",
             "store it without `Content-Encoding`: `signpost sync` does; a proxy must heed `Accept-Encoding`",
         ))

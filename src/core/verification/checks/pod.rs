@@ -342,7 +342,9 @@ fn projects_for_the_audience(case: &Context) -> CheckResult {
         };
         let verdict = violated(seen, format!("`{expected}`"), fix);
         Some(if is_bound {
-            verdict.unless("the program uses the identity binding's proxy (`enable_azure_proxy`, `EnableAzureProxy`)")
+            verdict.unless(
+                "the program uses the identity binding's proxy (`enable_azure_proxy`, `EnableAzureProxy`)",
+            )
         } else {
             verdict
         })

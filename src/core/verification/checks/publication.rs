@@ -198,7 +198,8 @@ fn tls_is_trusted(case: &Context) -> CheckResult {
         DocumentEvidence::NoAnswer(none) => match &none.why {
             Unanswered::Tls { reason, thumbprint } => {
                 let seen = format!("{what} at {}: {reason}", none.url);
-                let fix = "serve the full chain of a public CA, for this host; for a test cluster pass `--ca-file`";
+                let fix =
+                    "serve the full chain of a public CA, for this host; for a test cluster pass `--ca-file`";
                 let verdict = violated(seen, "a certificate issued by a public CA", fix);
                 Some(match thumbprint {
                     Some(thumbprint) if case.question.party == Party::Aws => {

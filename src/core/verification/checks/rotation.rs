@@ -111,7 +111,10 @@ fn key_is_known_by_now(case: &Context) -> CheckResult {
     let Some((kid, entry)) = entry(case) else { return CheckResult::NotApplicable };
     match shown_since(entry).and_then(|since| Some((since, too_early(case, since, case.evidence.now)?))) {
         Some((since, after)) => violated(
-            format!("kid `{kid}` has been shown by every target for only {:#}", after.max(SignedDuration::ZERO)),
+            format!(
+                "kid `{kid}` has been shown by every target for only {:#}",
+                after.max(SignedDuration::ZERO)
+            ),
             format!("{}, that is until {}", in_words(kept(case)), later(since, kept(case))),
             "wait and retry: caches are still outdated",
         ),

@@ -181,7 +181,7 @@ fn causes_are_told_as_they_are() {
         ("emptyclient", "fill the annotation"),
         ("nosaann", "annotate the service account"),
         ("ownnoclientid", "set the variable in the pod template"),
-        ("emptyhost", "the webhook leaves what a container has"),
+        ("emptyhost", "the webhook keeps what a container has"),
         ("initonly", "which keeps one that the pod template has"),
         ("ownwrongpath", "the mount path and the path of the projected token"),
     ] {

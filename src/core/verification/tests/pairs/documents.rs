@@ -91,7 +91,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "PUB-CA",
         |it| it.answers[0].ca_file = Some("ca.crt".to_owned()),
-        "trusting the authorities of `ca.crt`",
+        "trusting the CAs of `ca.crt`",
         |it| {
             it.answers[0].ca_file = Some("ca.crt".to_owned());
             it.answers[0].url = "http://localhost/discovery".to_owned();

@@ -233,7 +233,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-MAX",
         |it| it.max_token_lifetime = Some(Duration::from_secs(25 * 3600 + 1)),
-        "may live for 26 h",
+        "may have a lifetime of 26 h",
         |it| it.max_token_lifetime = Some(Duration::from_hours(25)),
     ),
     pair(
@@ -299,13 +299,13 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "ISS-PUBLIC",
         |it| it.move_to("https://10.0.0.1"),
-        "from inside alone",
+        "is not reachable from the internet",
         |it| it.move_to("https://11.0.0.1"),
     ),
     pair(
         "ISS-PUBLIC",
         |it| it.move_to("https://oidc.corp"),
-        "from inside alone",
+        "is not reachable from the internet",
         |it| {
             it.move_to("https://oidc.corp.example");
         },
@@ -316,7 +316,7 @@ pub(super) const PAIRS: &[Pair] = &[
             it.party = Party::Local;
             it.move_to("http://127.0.0.1:8080");
         },
-        "from inside alone",
+        "is not reachable from the internet",
         |it| it.party = Party::Local,
     ),
     pair(
