@@ -350,7 +350,9 @@ impl PollError {
             Self::Fetch(error) => error.hint(),
             Self::Issuer { source, .. } => source.hint(),
             Self::OtherIssuer { expected, .. } => Some(format!(
-                "correct `issuer`, or give kube-apiserver `--service-account-issuer={expected}` as the first, and keep the old one as the second: it issues for the first and accepts both. Relying parties compare every byte, a final `/` too"
+                "correct `issuer`, or give kube-apiserver `--service-account-issuer={expected}` as the first, and \
+                 keep the old one as the second: it issues for the first and accepts both. Relying parties \
+                 compare every byte, a final `/` too"
             )),
         }
     }

@@ -203,7 +203,7 @@ fn left_without<'a>(case: &Context, pod: &'a Pod) -> Option<&'a Container> {
 
 fn looks_in_vain(it: &Presenter) -> CheckResult {
     let fix = if has_label(it.pod) {
-        "leave the variable to the webhook, which keeps one that the pod template has: take it out there, and recreate the pod"
+        "leave the variable to the webhook, which keeps one that the pod template has: remove it there, and recreate the pod"
     } else {
         "set the variable to the mount path followed by the path of the projected token"
     };
@@ -239,7 +239,7 @@ fn knows_its_tenant(case: &Context) -> CheckResult {
     } else if it.environment.contains_key(name) {
         "set the variable in the pod template, or remove it there: the webhook keeps what a container has"
     } else if annotation.is_some_and(String::is_empty) {
-        "take the annotation `azure.workload.identity/tenant-id` off the service account, or fill it: the webhook uses the empty value instead of its own tenant; then recreate the pods"
+        "remove the annotation `azure.workload.identity/tenant-id` from the service account, or set it: the webhook uses the empty value instead of its own tenant; then recreate the pods"
     } else if has_label(it.pod) {
         "set `AZURE_TENANT_ID` in the webhook's configuration, or annotate the service account with `azure.workload.identity/tenant-id`; then recreate the pods"
     } else {
@@ -317,7 +317,7 @@ fn is_replaced_in_time(case: &Context) -> CheckResult {
         violated(
             format!("{} has `{}` by `subPath`", it.in_words(), found.path),
             "the whole volume, mounted as a folder",
-            "take `subPath` out and mount the volume as a folder: the kubelet never updates a file that is mounted by `subPath`, so the token expires an hour after the pod starts",
+            "remove `subPath` and mount the volume as a folder: the kubelet never updates a file that is mounted by `subPath`, so the token expires an hour after the pod starts",
         )
     })
 }
@@ -334,7 +334,7 @@ fn projects_for_the_audience(case: &Context) -> CheckResult {
             other => format!("{} is given a token for `{other}`", it.in_words()),
         };
         let fix = if is_bound {
-            format!("take the annotation `{BINDING}` out of the pod template, and recreate the pod")
+            format!("remove the annotation `{BINDING}` from the pod template, and recreate the pod")
         } else if token.audience.is_empty() {
             "project a token for that audience, beside the one that is there, and name its path in the variable".to_owned()
         } else {

@@ -192,7 +192,7 @@ fn knows_its_client(case: &Context) -> CheckResult {
         ),
         Some("") => (
             ": the annotation `azure.workload.identity/client-id` of the service account is empty",
-            "fill the annotation, and recreate the pods; or set the variable in the pod template",
+            "set the annotation, and recreate the pods; or set the variable in the pod template",
         ),
         Some(_) => (
             ", and the service account has the annotation",

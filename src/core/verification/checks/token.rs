@@ -302,7 +302,7 @@ fn is_not_for_a_binding(case: &Context) -> CheckResult {
         violated(
             format!("`aud` is `{BINDING_AUDIENCE}`: a token for an identity binding of AKS"),
             format!("`{}`", case.question.cloud.audience()),
-            "take the annotation `azure.workload.identity/use-identity-binding` out of the pod template, or have the program use the binding's own proxy",
+            "remove the annotation `azure.workload.identity/use-identity-binding` from the pod template, or have the program use the binding's own proxy",
         )
     })
 }
