@@ -160,7 +160,7 @@ fn gcp_takes_the_keys(case: &Context) -> CheckResult {
     match extra {
         Some(name) => violated(
             format!("a key has the member `{name}`"),
-            format!("{} alone", quoted(GCP_MEMBERS)),
+            format!("only {}", quoted(GCP_MEMBERS)),
             "publish it again with `signpost sync`, which leaves it out",
         ),
         None => CheckResult::NotApplicable,

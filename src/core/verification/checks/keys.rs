@@ -185,7 +185,7 @@ fn has_no_odd_keys(case: &Context) -> CheckResult {
     }
     violated(
         format!("keys that cannot be used are in the JWKS: {}", others.join("; ")),
-        "well-formed keys alone",
+        "only well-formed keys",
         "have the publisher omit them; `signpost sync` never publishes one",
     )
 }
@@ -203,7 +203,7 @@ fn holds_no_private_key(case: &Context) -> CheckResult {
     match case.keys().and_then(|keys| keys.iter().find_map(private)) {
         Some((kid, member)) => violated(
             format!("the private key of kid `{kid}` is public: it has the member `{member}`"),
-            "public keys alone",
+            "only public keys",
             "replace the signing key at once, and remove the old one from `--service-account-key-file` too: anyone who reads the JWKS can forge tokens. Then recreate every pod, and publish without the old key",
         ),
         None => CheckResult::NotApplicable,
@@ -311,7 +311,7 @@ fn has_rs256_keys_alone(case: &Context) -> CheckResult {
     };
     violated(
         format!("keys of other kinds are in the JWKS: {}", quoted(others.iter().map(name))),
-        "RS256 keys alone",
+        "only RS256 keys",
         "publish with profile `entra`, which leaves the others out, unless another relying party verifies tokens signed with them",
     )
 }

@@ -97,7 +97,7 @@ fn knows_every_key(case: &Context) -> CheckResult {
             "key `{}` is of type `{kind}`, which kube-apiserver does not know",
             unknown.kid().unwrap_or_default()
         ),
-        "RSA keys, EC keys on P-256, P-384 or P-521, and Ed25519 keys alone",
+        "only RSA keys, EC keys on P-256, P-384 or P-521, and Ed25519 keys",
         "publish keys of other types under another issuer; profile `entra` leaves out all but RSA",
     )
 }

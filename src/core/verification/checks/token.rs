@@ -32,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "TOK-FILE",
-        rule: "its file holds the token alone: some clients send a final line break along, and whatever else is there",
+        rule: "its file contains only the token: some clients send a final line break and anything else in it",
         level: Warning,
         parties: OUTSIDE,
         codes: &[],
@@ -177,7 +177,7 @@ fn is_jws(case: &Context) -> CheckResult {
 fn stands_alone_in_its_file(case: &Context) -> CheckResult {
     case.evidence.token_file.as_ref().map_or(CheckResult::NotApplicable, |around| {
         violated(
-            format!("the file is not the token alone: {around}"),
+            format!("the file contains more than the token: {around}"),
             "the token and nothing else, as a kubelet writes it",
             "write it again: `signpost token > FILE` adds nothing, nor does `printf %s \"$TOKEN\" > FILE`; Python and \
              Go clients send the file as it is",
@@ -190,7 +190,7 @@ fn is_signed_with_rs256(case: &Context) -> CheckResult {
         "RS256" => holds("signed with RS256"),
         other => violated(
             format!("signed with `{other}`"),
-            "`RS256`, which alone Microsoft Entra supports",
+            "`RS256`, the only algorithm that Microsoft Entra supports",
             format!(
                 "give kube-apiserver an RSA key to sign with, {BESIDE_THE_OTHER}; AWS and Google take ES256 too"
             ),

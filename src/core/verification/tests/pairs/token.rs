@@ -49,7 +49,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-FILE",
         |it| it.token_file = Some("it ends with a line break"),
-        "the file is not the token alone: it ends with a line break",
+        "the file contains more than the token: it ends with a line break",
         |it| (it.party, it.token_file) = (Party::Local, Some("it ends with a line break")),
     ),
     pair(
