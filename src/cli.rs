@@ -63,7 +63,7 @@ Examples:
     --source /etc/kubernetes/pki/sa.pub --target 'az://account/$web'
   signpost run --config /etc/signpost/signpost.yaml";
 
-/// Makes the service-account issuer of a Kubernetes cluster trustworthy to the outside world.
+/// Publishes the service-account issuer of a cluster so that clouds can trust its tokens.
 ///
 /// Reads the cluster's public keys, publishes its OIDC discovery document and JWKS where Microsoft
 /// Entra, AWS and Google can read them, keeps them current, and checks whether a token would be accepted.

@@ -129,7 +129,7 @@ impl RelyingParty {
                 self.reach.check(&next).map_err(|why| {
                     refuse(match why {
                         Unanswered::Credentials => "it has a user name or password",
-                        _ => "not an address of the internet, nor of this issuer",
+                        _ => "not a public address, nor of this issuer",
                     })
                 })?;
                 redirects.push(next.clone());

@@ -474,7 +474,7 @@ fn exit_after_deadline() {
         ShutdownSignal::signals().received().await;
         tokio::time::sleep(LAST).await;
     });
-    error!(places = blocked_paths(), "ends by force");
+    error!(waiting_in = blocked_paths(), "forced exit");
     log::flush();
     let _ = kill_process(getpid(), rustix::process::Signal::KILL);
 }

@@ -103,7 +103,7 @@ pub async fn run(
     let socket_name = signer.socket.clone().expect("a node by itself has a socket");
     let socket = Socket::bind(&socket_name, access(&signer))?;
     started(&socket_name, &name);
-    info!(socket = %socket_name, node = %name, "signing");
+    info!(socket = %socket_name, node = %name, "signer started");
     let work = async {
         let asking = asked.go_on(sender, stop.clone());
         let carrying = carry_all(announcement_sync, stop.clone());

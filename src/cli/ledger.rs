@@ -128,7 +128,7 @@ fn show(which: &IssuerSelector, output: Output) -> Result<ExitStatus, Failure> {
 
 fn told(ledger: &Ledger) -> String {
     let mut text = format!(
-        "issuer {}\nlineage {}, revision {}\n\n",
+        "issuer {}\nlineage {}, sequence {}\n\n",
         ledger.issuer(),
         ledger.lineage(),
         ledger.sequence()

@@ -107,7 +107,7 @@ Try in another terminal:
   {program} rotate status --data-dir {data}
   {program} ledger show --data-dir {data}
 
-A key signs for 30 s and its tokens live as long, so `rotate status` shows a whole life within two minutes.
+A key signs for 30 s and its tokens live as long, so `rotate status` shows the full life cycle of a key within two minutes.
 Stop it with Ctrl-C. With a cluster: `{program} run --help`.
 ",
         discovery = issuer.discovery_url(),

@@ -299,7 +299,7 @@ fn own_issuer(listen: &str, tls: bool, problems: &mut Problems) -> String {
         problems.add(Origin::Flag(LISTEN), "listen", Fault::new(message).hint(hint));
     };
     // An invalid address is reported where `listen` is read.
-    let address = value::address(listen).unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+    let address = value::address(listen, "listen").unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
     let address = match address.ip() {
         ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
         ip if ip.is_loopback() => address,

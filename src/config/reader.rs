@@ -164,7 +164,7 @@ impl<'a> Mapping<'a> {
     }
 
     pub(super) fn address(&self, name: &str, problems: &mut Problems) -> Option<SocketAddr> {
-        self.parsed(name, problems, value::address)
+        self.parsed(name, problems, |text| value::address(text, name))
     }
 
     /// # Panics

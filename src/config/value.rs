@@ -48,10 +48,12 @@ pub(super) fn duration_text(duration: Duration) -> String {
     PRINTER.unsigned_duration_to_string(&duration)
 }
 
-pub(super) fn address(text: &str) -> Result<SocketAddr, Fault> {
+/// The address of the setting `name`.
+pub(super) fn address(text: &str, name: &str) -> Result<SocketAddr, Fault> {
     text.parse().map_err(|_| {
+        let example = if name == "admin_listen" { "127.0.0.1:9090" } else { "127.0.0.1:8080" };
         let fault =
-            Fault::new(format!("`{text}` is not an address and port, expected one such as `127.0.0.1:8080`"));
+            Fault::new(format!("`{text}` is not an address and port, expected one such as `{example}`"));
         match text.rsplit_once(':') {
             Some((_, port)) if port.parse::<u16>().is_err() => {
                 fault.hint("a port is a number from 0 to 65535")
@@ -70,7 +72,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
         Ok(path)
     } else {
         Err(Fault::new(format!("`{text}` is relative, expected an absolute path"))
-            .hint("a file must not depend on the working directory; flags may be relative"))
+            .hint("paths in a file must be absolute; flags may use relative paths"))
     }
 }
 

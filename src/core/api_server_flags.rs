@@ -217,7 +217,8 @@ fn key_files(launch: &ApiServerConfig, _: &Signer<'_>) -> Finding {
     if given.is_empty() {
         return fits("key files", "no key file next to the signer");
     }
-    let observed = format!("{} together with --{ENDPOINT}: kube-apiserver exits", given.join(" and "));
+    let observed =
+        format!("{} is set: kube-apiserver exits when the signing endpoint is set too", given.join(" and "));
     wrong(
         "key files",
         observed,

@@ -520,7 +520,7 @@ impl IssuerReconciler {
                 log_change(shown, change);
             }
             for incident in shown.incidents_since(&before).iter().filter(|incident| is_new(incident.at)) {
-                warn!(issuer = %shown.issuer(), what = %incident.kind, "ledger");
+                warn!(issuer = %shown.issuer(), what = %incident.kind, "ledger incident");
             }
             // A revoked key may be one that only a target shows.
             !before.public_keys().eq(shown.public_keys())
@@ -543,6 +543,6 @@ fn log_change(ledger: &Ledger, Change { kid, kind: event, .. }: &Change) {
         warn!(%issuer, %kid, targets, hint, "a target has an unmanaged key: anyone with its private key can \
             impersonate your workloads");
     } else {
-        info!(%issuer, %kid, event = event_name, "key");
+        info!(%issuer, %kid, event = event_name, "key changed");
     }
 }

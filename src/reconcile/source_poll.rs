@@ -301,13 +301,13 @@ impl SourcePoller {
 
     fn recovered(&mut self, issuer: &Issuer) {
         if let Some(failures) = self.trouble.record_success() {
-            info!(%issuer, source = self.source.name(), failures, "source is back");
+            info!(%issuer, source = self.source.name(), failures, "source answers again");
         }
     }
 
     fn note(&mut self, issuer: &Issuer, notes: Vec<String>) {
         for note in notes.iter().filter(|note| !self.notes.contains(note)) {
-            warn!(%issuer, source = self.source.name(), note, "note on a source");
+            warn!(%issuer, source = self.source.name(), note, "source warning");
         }
         self.notes = notes;
     }
@@ -350,9 +350,9 @@ impl PollError {
             Self::Fetch(error) => error.hint(),
             Self::Issuer { source, .. } => source.hint(),
             Self::OtherIssuer { expected, .. } => Some(format!(
-                "correct `issuer`, or give kube-apiserver `--service-account-issuer={expected}` before the one that \
-                 is there, which stays as the second: it signs as the first and takes tokens of both. Relying \
-                 parties compare every byte, a final `/` too"
+                "correct `issuer`, or give kube-apiserver `--service-account-issuer={expected}` as the first, and \
+                 keep the old one as the second: it issues for the first and accepts both. Relying parties \
+                 compare every byte, a final `/` too"
             )),
         }
     }

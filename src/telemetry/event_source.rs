@@ -210,14 +210,14 @@ pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Event> {
 
 /// The event when a configuration is rejected after an accepted one, or the reverse.
 pub(super) fn of_configuration(before: Option<&str>, now: Option<&str>) -> Option<Event> {
-    let reasons = (Reason::ConfigurationRefused, Reason::ConfigurationTaken);
+    let reasons = (Reason::ConfigurationRejected, Reason::ConfigurationAccepted);
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
     Some(Event::about_process(reason, now.unwrap_or("the configuration is accepted again")))
 }
 
 /// The event when the certificate of the listener cannot be replaced, or can be again.
 pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<Event> {
-    let reasons = (Reason::CertificateRefused, Reason::CertificateTaken);
+    let reasons = (Reason::CertificateRejected, Reason::CertificateAccepted);
     let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
     let refused =
         now.map(|error| format!("the certificate is not usable, keeping the previous one: {error}"));
@@ -229,12 +229,12 @@ fn of_alarms(before: &[String], now: &[String], issuer: &str) -> Vec<Event> {
     let missing = |these: &[String], there: &[String], reason| {
         let one = |alarm: &&String| !there.contains(alarm);
         let notice = |alarm: &String| {
-            let over = if reason == Reason::AlarmOver { "it is over: " } else { "" };
+            let over = if reason == Reason::AlarmResolved { "resolved: " } else { "" };
             Event::new(reason, issuer, alarm, &format!("{over}{alarm}"))
         };
         these.iter().filter(one).map(notice).collect::<Vec<_>>()
     };
-    [missing(now, before, Reason::AlarmRaised), missing(before, now, Reason::AlarmOver)].concat()
+    [missing(now, before, Reason::AlarmRaised), missing(before, now, Reason::AlarmResolved)].concat()
 }
 
 /// The reason for `false` or for `true`, after a change.

@@ -146,7 +146,7 @@ impl Page {
     }
 
     fn of_sources(&self, out: &mut Out<'_, '_>) -> fmt::Result {
-        out.gauge("source_up", "Whether the last poll succeeded", |put| {
+        out.gauge("source_up", "Whether the last poll of the source succeeded", |put| {
             self.each_source(put, |source| Some(flag(source.up)))
         })?;
         out.gauge("source_last_success_timestamp_seconds", "When a poll last succeeded", |put| {
@@ -169,9 +169,11 @@ impl Page {
             "Whether its discovery document names the configured issuer",
             |put| self.each_source(put, |source| source.issuer_matches.map(flag)),
         )?;
-        out.gauge("signing_key_public", "Whether the signing key is published: 0 is the tripwire", |put| {
-            self.each_source(put, |source| source.signing_key_public.map(flag))
-        })?;
+        out.gauge(
+            "signing_key_public",
+            "Whether the signing key is published: 0 means tokens cannot be verified",
+            |put| self.each_source(put, |source| source.signing_key_public.map(flag)),
+        )?;
         out.gauge(
             "signing_key_ready",
             "Whether the signing key is ready: no cached JWKS can lack it",
@@ -186,7 +188,7 @@ impl Page {
         out.gauge("target_last_in_sync_timestamp_seconds", "When it was last in sync", |put| {
             self.each_target(put, |target| target.last_in_sync.map(seconds))
         })?;
-        out.counter("target_checks", "Checks of what it holds", |put| {
+        out.counter("target_checks", "Checks of the target's content", |put| {
             self.each_target(put, |target| Some(target.checks))
         })?;
         out.counter("target_failures", "Failed checks and writes", |put| {
@@ -214,7 +216,7 @@ impl Page {
                 })
             })
         })?;
-        out.counter("verify_failures", "Verifications without a token to verify", |put| {
+        out.counter("verify_failures", "Verifications that failed to obtain a token", |put| {
             self.each_issuer(put, |status| Some(status.verification.as_ref()?.failures))
         })
     }

@@ -83,8 +83,8 @@ fn documents_that_are_stored_compressed_are_read_by_everybody_and_remarked_on() 
         ["verify", "--issuer", ISSUER, "--allow-private", "--connect-to", &address, "--ca-file", &ca];
     let told = Signpost::new(arguments).finish(WITHIN).expect_code(0);
     let says = |words: &str| assert!(told.stdout.contains(words), "no `{words}` in\n{}", told.stdout);
-    says("`Content-Encoding: gzip` although nobody asked for it");
-    says("trusting the authorities of");
+    says("`Content-Encoding: gzip` although it was not requested");
+    says("trusting the CAs of");
 
     let url = format!("{}/cluster", nginx.url());
     let source = json!({"kind": "url", "url": format!("{url}/{}", DOCUMENTS[0]), "ca_file": ca});

@@ -126,7 +126,7 @@ fn a_change_of_keys_and_a_failure_are_events_about_the_pod() {
         let event = event.unwrap_or_else(|| panic!("`{note}` is not among {appeared:?}"));
         assert_eq!(
             (&event["type"], &event["action"], &event["reportingController"], &event["reportingInstance"]),
-            (&json!("Normal"), &json!("KeepLedger"), &json!("signpost"), &json!(POD)),
+            (&json!("Normal"), &json!("StoreLedger"), &json!("signpost"), &json!(POD)),
         );
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "namespace": "signpost", "name": POD, "uid": world.uid});
         assert_eq!(event["regarding"], pod);

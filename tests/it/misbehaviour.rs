@@ -393,9 +393,9 @@ fn another_issuer_is_refused_before_anything_is_published() {
         refused.stderr,
         format!(
             "error: source `kubernetes` has issuer `{ISSUER}`, expected `{other}`\n  \
-             hint: correct `issuer`, or give kube-apiserver `--service-account-issuer={other}` before the one that \
-             is there, which stays as the second: it signs as the first and takes tokens of both. Relying \
-             parties compare every byte, a final `/` too\n"
+             hint: correct `issuer`, or give kube-apiserver `--service-account-issuer={other}` as the first, and \
+             keep the old one as the second: it issues for the first and accepts both. Relying parties \
+             compare every byte, a final `/` too\n"
         )
     );
     assert!(!public.exists(), "something was published");

@@ -222,7 +222,7 @@ fn a_start_says_whether_all_is_well_and_a_source_that_fails_is_told_of_once_for_
         service.until("it is asked again", |service| failures(service) > before + 1);
     }
     fs::write(&file, &good).expect("the folder is ours");
-    service.until("it is back", |service| lines(service, "source is back") == 1);
+    service.until("it is back", |service| lines(service, "source answers again") == 1);
     let told = lines(&service, "source failed, keeping its last good keys");
     assert!((2..=3).contains(&told), "{told} lines\n{}", service.running.stderr());
     service.stop().expect_code(0);

@@ -174,7 +174,7 @@ fn a_takeover_that_cannot_keep_every_key_needs_the_operators_word() {
     let refused = installation.sync().expect_code(2);
     is_refused(
         &refused,
-        "`https://10.0.0.1/keys.json` cannot be read: its addresses are not of the internet",
+        "`https://10.0.0.1/keys.json` cannot be read: its addresses are not public addresses",
     );
     assert_eq!(documents(&by_hand.public()), before);
 

@@ -143,11 +143,11 @@ fn without_times(line: &str) -> String {
         ("TOK-FRESH  ", " old"),
         ("this clock is ", " behind"),
         ("valid for another ", ""),
-        ("everywhere for ", " only"),
+        ("every target for only ", ""),
         ("that is until ", ""),
         ("has signed ", ""),
         (" at 20", ""),
-        ("lives for ", ""),
+        ("has a lifetime of ", ""),
     ];
     starts.iter().fold(line.to_owned(), |line, (start, end)| {
         let Some((before, rest)) = line.split_once(start) else { return line };

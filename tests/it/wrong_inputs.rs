@@ -55,7 +55,7 @@ impl Transcript {
         fs::write(path, content).expect("the folder is ours");
     }
 
-    /// Shows `word` in place of `text` from now on.
+    /// Shows `word` instead of `text` from now on.
     fn replace(&mut self, text: impl Into<String>, word: &'static str) {
         self.replaced.push((text.into(), word));
     }
@@ -133,7 +133,7 @@ fn without_chance(line: &str) -> String {
     for (start, what, end) in [
         ("expired ", "TIME", " ago"),
         ("valid for another ", "TIME", "\""),
-        ("lives for ", "TIME", ", more"),
+        ("has a lifetime of ", "TIME", ", more"),
         ("next to it: `", "COMMAND", " --data-dir"),
     ] {
         if let Some((before, rest)) = line.split_once(start) {

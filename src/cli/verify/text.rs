@@ -91,14 +91,16 @@ fn verdict(report: &VerificationReport, what: &str) -> String {
         (VerificationOutcome::Refused, Some((_, [code, ..]))) => {
             format!("{party} would answer AADSTS{code} to {what}")
         }
-        // The token is not even sent, or anybody would be accepted.
-        (VerificationOutcome::Refused, None) => format!("{what} must not be used with {party} as things are"),
+        // The token is not even sent, or any caller would be accepted.
+        (VerificationOutcome::Refused, None) => {
+            format!("{what} is unsafe with {party} in this configuration")
+        }
         (VerificationOutcome::Refused, Some(_)) => format!("{party} would refuse {what}"),
         (VerificationOutcome::Unknown, _) if unless.is_some() => {
             format!("{party} would refuse {what}, unless {}", unless.unwrap_or_default())
         }
         (VerificationOutcome::Unknown, _) => {
-            format!("whether {party} would accept {what} cannot be determined from here")
+            format!("{party} may or may not accept {what}")
         }
     }
 }

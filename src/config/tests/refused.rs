@@ -260,7 +260,7 @@ lisen: 1
         "
 8 problems in the flags and `config.yaml`
 --listen: `8080` is not an address and port, expected one such as `127.0.0.1:8080`
---admin-listen: `x` is not an address and port, expected one such as `127.0.0.1:8080`
+--admin-listen: `x` is not an address and port, expected one such as `127.0.0.1:9090`
 issuers[0].issuer: is missing, expected a URL
   hint: for example `issuer: https://oidc.example.com/kind`
 issuers[0].targets[0].url: `s4://bucket` has the unknown scheme `s4`, did you mean `s3`?

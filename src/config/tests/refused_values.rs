@@ -11,7 +11,7 @@ fn tls_and_connections_are_checked() {
 tls.private_key: is missing, expected an absolute path
   hint: for example `private_key: /etc/signpost/tls/tls.key`
 tls.certificate: `tls.crt` is relative, expected an absolute path
-  hint: a file must not depend on the working directory; flags may be relative
+  hint: paths in a file must be absolute; flags may use relative paths
 max_connections: is `0`, expected a whole number from 1 to 1000000",
     );
     for (text, what) in [("many", "the text `many`"), ("\"5\"", "the text `5`"), ("[]", "a list")] {
@@ -413,7 +413,7 @@ fn listeners_are_two_different_addresses() {
 2 problems in `config.yaml`
 listen: `localhost:8080` is not an address and port, expected one such as `127.0.0.1:8080`
   hint: write `127.0.0.1:8080`
-admin_listen: `:9090` is not an address and port, expected one such as `127.0.0.1:8080`
+admin_listen: `:9090` is not an address and port, expected one such as `127.0.0.1:9090`
   hint: write `0.0.0.0:9090` for every address",
     );
     refused(
@@ -453,15 +453,15 @@ issuers:
         "
 10 problems in `config.yaml`
 data_dir: `data` is relative, expected an absolute path
-  hint: a file must not depend on the working directory; flags may be relative
+  hint: paths in a file must be absolute; flags may use relative paths
 issuers[0].sources[0].kubeconfig: `~/.kube/config` is relative, expected an absolute path
-  hint: a file must not depend on the working directory; flags may be relative
+  hint: paths in a file must be absolute; flags may use relative paths
 issuers[0].sources[0].probe: `signpost` is not a service account, expected `NAMESPACE/NAME`
 issuers[0].sources[0].instances[0].url: `http://10.0.0.1:6443` has scheme `http`, expected `https` (`http` is only for loopback hosts)
 issuers[0].sources[0].instances[0].tls_server_name: `*.svc` is not a DNS name, expected one such as `kubernetes.default.svc`
 issuers[0].sources[0].instances[2].url: `https://10.0.0.2:6443` is listed twice, expected each API server once
 issuers[0].sources[1].paths[0]: `sa.pub` is relative, expected an absolute path
-  hint: a file must not depend on the working directory; flags may be relative
+  hint: paths in a file must be absolute; flags may use relative paths
 issuers[0].sources[1].paths[1]: `/keys/[` is not a glob: invalid range pattern
 issuers[0].sources[2].probe: service account name `Probe` is not lower-case letters, digits and inner `-`
 issuers[0].sources[3]: `embedded` is not the only source, expected no other
@@ -517,7 +517,7 @@ issuers[0].signer.pkcs11.token_label: is missing, expected text
 issuers[0].signer.pkcs11.pin_file: is missing, expected an absolute path
   hint: for example `pin_file: /etc/signpost/pin`
 issuers[0].signer.pkcs11.module: `libsofthsm2.so` is relative, expected an absolute path
-  hint: a file must not depend on the working directory; flags may be relative
+  hint: paths in a file must be absolute; flags may use relative paths
 issuers[0].signer.pkcs11.label: unknown key, expected one of `module`, `token_label`, `pin_file`",
     );
 }

@@ -103,12 +103,12 @@ fn whatever_kube_apiserver_would_exit_over_is_found() {
         (
             "--advertise-address=10.0.0.1",
             "--service-account-key-file=/sa.pub",
-            "key files: --service-account-key-file together with",
+            "key files: --service-account-key-file is set: kube-apiserver exits",
         ),
         (
             "--advertise-address=10.0.0.1",
             "--service-account-signing-key-file=/sa.key",
-            "key files: --service-account-signing-key-file together with",
+            "key files: --service-account-signing-key-file is set: kube-apiserver exits",
         ),
         (
             issuer,

@@ -10,7 +10,7 @@ const MAX_NOTE: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     KeyAppeared,
-    KeyWentMissing,
+    KeyUnlisted,
     KeyReturned,
     KeyRemoved,
     KeyAdopted,
@@ -32,17 +32,17 @@ pub enum Reason {
     VerificationFailed,
     VerificationRecovered,
     AlarmRaised,
-    AlarmOver,
-    ConfigurationRefused,
-    ConfigurationTaken,
-    CertificateRefused,
-    CertificateTaken,
+    AlarmResolved,
+    ConfigurationRejected,
+    ConfigurationAccepted,
+    CertificateRejected,
+    CertificateAccepted,
 }
 
 impl Reason {
     pub const ALL: [Self; 28] = [
         Self::KeyAppeared,
-        Self::KeyWentMissing,
+        Self::KeyUnlisted,
         Self::KeyReturned,
         Self::KeyRemoved,
         Self::KeyAdopted,
@@ -64,18 +64,18 @@ impl Reason {
         Self::VerificationFailed,
         Self::VerificationRecovered,
         Self::AlarmRaised,
-        Self::AlarmOver,
-        Self::ConfigurationRefused,
-        Self::ConfigurationTaken,
-        Self::CertificateRefused,
-        Self::CertificateTaken,
+        Self::AlarmResolved,
+        Self::ConfigurationRejected,
+        Self::ConfigurationAccepted,
+        Self::CertificateRejected,
+        Self::CertificateAccepted,
     ];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::KeyAppeared => "KeyAppeared",
-            Self::KeyWentMissing => "KeyWentMissing",
+            Self::KeyUnlisted => "KeyUnlisted",
             Self::KeyReturned => "KeyReturned",
             Self::KeyRemoved => "KeyRemoved",
             Self::KeyAdopted => "KeyAdopted",
@@ -97,11 +97,11 @@ impl Reason {
             Self::VerificationFailed => "VerificationFailed",
             Self::VerificationRecovered => "VerificationRecovered",
             Self::AlarmRaised => "AlarmRaised",
-            Self::AlarmOver => "AlarmOver",
-            Self::ConfigurationRefused => "ConfigurationRefused",
-            Self::ConfigurationTaken => "ConfigurationTaken",
-            Self::CertificateRefused => "CertificateRefused",
-            Self::CertificateTaken => "CertificateTaken",
+            Self::AlarmResolved => "AlarmResolved",
+            Self::ConfigurationRejected => "ConfigurationRejected",
+            Self::ConfigurationAccepted => "ConfigurationAccepted",
+            Self::CertificateRejected => "CertificateRejected",
+            Self::CertificateAccepted => "CertificateAccepted",
         }
     }
 
@@ -110,22 +110,22 @@ impl Reason {
     pub fn action(self) -> &'static str {
         match self {
             Self::KeyAppeared
-            | Self::KeyWentMissing
+            | Self::KeyUnlisted
             | Self::KeyReturned
             | Self::KeyRemoved
             | Self::KeyAdopted
             | Self::KeyReplaced
             | Self::KeyRevoked
             | Self::LedgerFailed
-            | Self::LedgerRecovered => "KeepLedger",
+            | Self::LedgerRecovered => "StoreLedger",
             Self::KeyOrdered | Self::KeyActivated | Self::KeyRetired => "Rotate",
             Self::SourceFailed | Self::SourceRecovered => "FetchKeys",
             Self::UnmanagedKeyFound | Self::TargetFailed | Self::TargetRecovered => "Publish",
             Self::IssuerMismatch | Self::SigningKeyNotPublic | Self::SigningKeyPublic => "ProbeSigningKey",
             Self::VerificationFailed | Self::VerificationRecovered => "Verify",
-            Self::AlarmRaised | Self::AlarmOver => "MergeSources",
-            Self::ConfigurationRefused | Self::ConfigurationTaken => "ReloadConfiguration",
-            Self::CertificateRefused | Self::CertificateTaken => "ReloadCertificate",
+            Self::AlarmRaised | Self::AlarmResolved => "MergeSources",
+            Self::ConfigurationRejected | Self::ConfigurationAccepted => "ReloadConfiguration",
+            Self::CertificateRejected | Self::CertificateAccepted => "ReloadCertificate",
         }
     }
 
@@ -144,8 +144,8 @@ impl Reason {
                 | Self::SigningKeyNotPublic
                 | Self::VerificationFailed
                 | Self::AlarmRaised
-                | Self::ConfigurationRefused
-                | Self::CertificateRefused
+                | Self::ConfigurationRejected
+                | Self::CertificateRejected
         )
     }
 }
@@ -182,7 +182,7 @@ impl Event {
         let (reason, what) = match change.kind {
             ledger::ChangeKind::Appeared => (Reason::KeyAppeared, "appeared and is published"),
             ledger::ChangeKind::WentMissing => (
-                Reason::KeyWentMissing,
+                Reason::KeyUnlisted,
                 "is no longer listed by any source and stays published for its retention",
             ),
             ledger::ChangeKind::Returned => (Reason::KeyReturned, "is listed again"),
@@ -198,7 +198,7 @@ impl Event {
             }
             ledger::ChangeKind::Ordered => (Reason::KeyOrdered, "is ordered to sign for its node"),
             ledger::ChangeKind::Redated => (
-                Reason::KeyWentMissing,
+                Reason::KeyUnlisted,
                 "was unlisted at a time in the future, and its retention counts from when that was noticed",
             ),
             ledger::ChangeKind::Activated => (Reason::KeyActivated, "signs"),

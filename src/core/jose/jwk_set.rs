@@ -118,7 +118,7 @@ impl JwkSet {
         (rsa && ec).then_some(
             "RSA and EC keys are in one set: python-jose ignores the kid and fails on the first key of the \
              other type, \
-             and what Microsoft Entra makes of EC keys is not documented",
+             and Entra's handling of EC keys is undocumented",
         )
     }
 

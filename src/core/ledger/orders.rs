@@ -123,7 +123,7 @@ impl RotationCommandError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NoSigner => Some("rotate the keys at their signer; Signpost follows"),
+            Self::NoSigner => Some("rotate the keys at their signer; Signpost publishes the new key"),
             Self::AlreadyRequested { .. } => Some("`signpost rotate status` shows what it is waiting for"),
             Self::UnknownKey { .. } | Self::UnknownNode { .. } => {
                 Some("`signpost rotate status` lists every key and node")

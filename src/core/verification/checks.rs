@@ -59,9 +59,9 @@ const PARTS: [&[Check]; 16] = [
 
 /// How to change the issuer of kube-apiserver without locking clients out: it signs as the first issuer, and
 /// accepts tokens of all.
-const BEFORE_THE_OTHER: &str = "as `--service-account-issuer` before the one that is there, which stays as the second: it signs as the first and takes tokens of both, and pods that run keep their access";
+const BEFORE_THE_OTHER: &str = "as the first `--service-account-issuer`, and keep the old one as the second. kube-apiserver then issues for the first and accepts both, so running pods keep access";
 /// How to change the key of kube-apiserver without locking clients out.
-const BESIDE_THE_OTHER: &str = "and keep the public half of the old one in `--service-account-key-file` until its last token is dead: pods that run have such tokens";
+const BESIDE_THE_OTHER: &str = "and keep the public half of the old one in `--service-account-key-file` until the last token it signed has expired";
 
 const EVERYBODY: &[Party] = &Party::ALL;
 /// kube-apiserver accepts what these rules forbid.

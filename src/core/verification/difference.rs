@@ -99,16 +99,16 @@ impl fmt::Display for Difference {
         let [seen, expected] = [&self.seen, &self.expected].map(|text| text.chars().nth(self.at));
         match (self.kind, seen, expected) {
             (Kind::FinalSlash, None, _) => f.write_str("the final `/` is missing"),
-            (Kind::FinalSlash, _, _) => f.write_str("a final `/` too many"),
+            (Kind::FinalSlash, _, _) => f.write_str("an extra final `/`"),
             (Kind::Case, Some(seen), Some(expected)) => {
-                write!(f, "`{}` in place of `{}`: case counts", visible(seen), visible(expected))
+                write!(f, "`{}` instead of `{}`: case counts", visible(seen), visible(expected))
             }
             (Kind::Other, Some(_), Some(_)) if self.at == 0 => f.write_str("another text from here on"),
             (_, Some(seen), Some(expected)) => {
-                write!(f, "`{}` in place of `{}`", visible(seen), visible(expected))
+                write!(f, "`{}` instead of `{}`", visible(seen), visible(expected))
             }
-            (_, Some(seen), None) => write!(f, "`{}` and what follows is too many", visible(seen)),
-            (_, None, Some(expected)) => write!(f, "`{}` and what follows is missing", visible(expected)),
+            (_, Some(seen), None) => write!(f, "extra text from `{}`", visible(seen)),
+            (_, None, Some(expected)) => write!(f, "missing text from `{}`", visible(expected)),
             (_, None, None) => unreachable!("texts that end together are the same"),
         }
     }

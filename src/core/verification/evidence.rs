@@ -157,14 +157,14 @@ impl fmt::Display for Unanswered {
         match self {
             Self::NoAddress { host } => write!(f, "the name `{host}` has no address"),
             Self::Private { addresses } => {
-                write!(f, "its addresses are not of the internet: `{}`", addresses.join("`, `"))
+                write!(f, "its addresses are not public addresses: `{}`", addresses.join("`, `"))
             }
             Self::NoConnection { reason } => write!(f, "no connection: {reason}"),
             Self::Tls { reason, .. } => f.write_str(reason),
             Self::TimedOut { after } => write!(f, "no answer within {} s", after.as_secs()),
-            Self::Interrupted { reason } => write!(f, "the answer broke off: {reason}"),
+            Self::Interrupted { reason } => write!(f, "the response was cut off: {reason}"),
             Self::TooLarge { limit } => write!(f, "it is longer than {limit} bytes"),
-            Self::Encoded { coding } => write!(f, "it is encoded as `{coding}`, which nobody asked for"),
+            Self::Encoded { coding } => write!(f, "it is encoded as `{coding}`, which was not requested"),
             Self::Credentials => f.write_str("the URL has a user name or password"),
             Self::Redirected { to, reason } => write!(f, "it redirects to `{to}`: {reason}"),
         }

@@ -346,7 +346,7 @@ fn no_advice_locks_running_pods_out() {
             if fix.contains("key to sign with") || fix.contains("sign with a larger key") {
                 assert!(fix.contains("keep the public half of the old one"), "{id}: {fix}");
             } else if fix.contains("give kube-apiserver") {
-                assert!(fix.contains("which stays as the second"), "{id}: {fix}");
+                assert!(fix.contains("keep the old one as the second"), "{id}: {fix}");
             }
             assert!(!fix.contains("start kube-apiserver"), "{id}: {fix}");
         }

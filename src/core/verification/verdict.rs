@@ -63,7 +63,7 @@ impl Verdict {
             VerificationOutcome::Accepted => return format!("{party} would accept its tokens"),
             VerificationOutcome::Refused => format!("{party} would refuse its tokens{code}"),
             VerificationOutcome::Unknown => {
-                format!("whether {party} would accept its tokens cannot be determined")
+                format!("{party} may or may not accept its tokens")
             }
         };
         match self.decisive() {

@@ -99,7 +99,7 @@ fn an_alarm_is_told_when_it_begins_and_when_it_is_over() {
     alarms(&["clocks disagree", "two keys under one kid"]);
     alarms(&[]);
     let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason).collect();
-    let (raised, over) = (Reason::AlarmRaised, Reason::AlarmOver);
+    let (raised, over) = (Reason::AlarmRaised, Reason::AlarmResolved);
     assert_eq!(reasons, [raised, raised, over, over]);
 }
 
@@ -138,7 +138,7 @@ fn a_configuration_or_a_certificate_that_is_refused_is_told_once() {
     let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason.name()).collect();
     assert_eq!(
         reasons,
-        ["ConfigurationRefused", "CertificateRefused", "ConfigurationTaken", "CertificateTaken"]
+        ["ConfigurationRejected", "CertificateRejected", "ConfigurationAccepted", "CertificateAccepted"]
     );
 }
 

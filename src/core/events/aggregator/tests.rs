@@ -119,7 +119,8 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let reason = prop::sample::select(&[Reason::TargetFailed, Reason::KeyAppeared, Reason::AlarmOver][..]);
+    let reason =
+        prop::sample::select(&[Reason::TargetFailed, Reason::KeyAppeared, Reason::AlarmResolved][..]);
     let outcomes =
         [SendOutcome::Sent, SendOutcome::Sent, SendOutcome::Gone, SendOutcome::Refused, SendOutcome::Failed];
     prop_oneof![
@@ -151,7 +152,7 @@ proptest! {
             prop_assert_eq!(heard, cluster.told() + untold + bulletins.dropped());
             prop_assert!(bulletins.of(Reason::TargetFailed).count() <= MAX_SERIES);
         }
-        for reason in [Reason::TargetFailed, Reason::KeyAppeared, Reason::AlarmOver] {
+        for reason in [Reason::TargetFailed, Reason::KeyAppeared, Reason::AlarmResolved] {
             let times: Vec<_> = cluster.requests.iter().filter(|(of, _)| *of == reason).collect();
             for (first, (_, from)) in times.iter().enumerate() {
                 for (more, (_, until)) in times[first..].iter().enumerate() {

@@ -16,7 +16,7 @@ const GCP_MEMBERS: [&str; 9] = ["kty", "alg", "use", "kid", "n", "e", "x", "y", 
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "AWS-ISS",
-        rule: "the issuer has no port: IAM takes none",
+        rule: "the issuer has no port: IAM accepts none",
         level: Error,
         parties: &[Party::Aws],
         codes: &[],
@@ -99,7 +99,7 @@ fn aws_takes_the_issuer(case: &Context) -> CheckResult {
     match case.issuer().and_then(|issuer| Url::parse(issuer).ok()).and_then(|url| url.port()) {
         Some(port) => violated(
             format!("the issuer names port {port}"),
-            "none: IAM takes no issuer with a port",
+            "no port: IAM accepts none",
             format!(
                 "serve it at port 443, and give kube-apiserver the URL without a port {BEFORE_THE_OTHER}"
             ),
@@ -136,8 +136,9 @@ fn kubernetes_signs_so(case: &Context) -> CheckResult {
 fn aws_takes_the_audience(case: &Context) -> CheckResult {
     let Some(token) = case.token() else { return CheckResult::NotApplicable };
     let found = token.audiences();
-    let fix =
-        format!("project the token with `audience: {AWS_AUDIENCE}`, or say with `--audience` what IAM has");
+    let fix = format!(
+        "project the token with `audience: {AWS_AUDIENCE}`, or pass the configured audience with `--audience`"
+    );
     if let Some(long) = found.iter().find(|audience| audience.chars().count() > AWS_MAX_AUDIENCE) {
         let length = long.chars().count();
         return violated(
@@ -149,7 +150,7 @@ fn aws_takes_the_audience(case: &Context) -> CheckResult {
     if case.question.expected.audience.is_some() || found.is_empty() || found.contains(&AWS_AUDIENCE) {
         return CheckResult::NotApplicable;
     }
-    violated(format!("`aud` is {}", quoted(found)), format!("`{AWS_AUDIENCE}`, as is usual"), fix)
+    violated(format!("`aud` is {}", quoted(found)), format!("`{AWS_AUDIENCE}`, recommended"), fix)
 }
 
 fn gcp_takes_the_keys(case: &Context) -> CheckResult {
@@ -159,8 +160,8 @@ fn gcp_takes_the_keys(case: &Context) -> CheckResult {
     match extra {
         Some(name) => violated(
             format!("a key has the member `{name}`"),
-            format!("{} alone", quoted(GCP_MEMBERS)),
-            "publish it anew with `signpost sync`, which leaves it out",
+            format!("only {}", quoted(GCP_MEMBERS)),
+            "publish it again with `signpost sync`, which leaves it out",
         ),
         None => CheckResult::NotApplicable,
     }

@@ -16,7 +16,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "K8S-KEYPAIR",
-        rule: "the API server verifies with the key it signs with; otherwise it refuses its own tokens, and whoever publishes its keys leaves that one out",
+        rule: "the API server verifies with the key it signs with; otherwise it refuses its own tokens, and publishers that copy its JWKS omit the signing key",
         level: Warning,
         parties: EVERYBODY,
         codes: &[7_000_272],
@@ -26,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "K8S-APIAUD",
-        rule: "the API server does not take tokens that are made for others for its own (`--api-audiences`)",
+        rule: "the API server does not accept tokens that are meant for others as its own (`--api-audiences`)",
         level: Warning,
         parties: EVERYBODY,
         codes: &[],
@@ -77,12 +77,12 @@ fn keeps_to_its_own_audience(case: &Context) -> CheckResult {
             // Without `--api-audiences` the issuer is the audience of the API server.
             let is_own = token.issuer().is_some_and(|issuer| token.audiences().contains(&issuer));
             violated(
-                format!("the API server takes a token for {} as one for itself", quoted(token.audiences())),
-                "that it refuses it",
+                format!("the API server accepts a token for {} as its own", quoted(token.audiences())),
+                "the token refused",
                 if is_own {
-                    "have tokens for others made for an audience of theirs: this one is the API server's own, and who gets such a token can use it against the cluster"
+                    "request tokens for others with an audience of theirs: this one is the API server's own, and anyone who receives the token can use it on the cluster"
                 } else {
-                    "take that audience out of `--api-audiences`, and leave the API server's own there, or no pod gets in: who gets a token for it can use it against the cluster"
+                    "remove that audience from `--api-audiences`, but keep the API server's own, or every pod is refused: anyone who receives the token can use it on the cluster"
                 },
             )
         }

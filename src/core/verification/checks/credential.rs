@@ -19,7 +19,7 @@ const ALIKE: f64 = 0.7;
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "FIC-NONE",
-        rule: "the identity has a federated credential; often it stands on another application",
+        rule: "the identity has a federated credential; often it is on another application",
         level: Error,
         parties: ENTRA,
         codes: &[70_025],
@@ -127,7 +127,7 @@ fn there_is_one(case: &Context) -> CheckResult {
         Some(listed) if listed.is_empty() => violated(
             "the identity has no federated credential",
             "one for this issuer, subject and audience",
-            "create it on the very identity whose client ID the workload uses",
+            "create it on the identity whose client ID the workload uses",
         ),
         _ => CheckResult::NotApplicable,
     }
@@ -170,7 +170,7 @@ fn issuer_is_the_same(case: &Context) -> CheckResult {
             format!("`iss` is `{seen}`, another issuer altogether"),
             format!("`{expected}`"),
             format!(
-                "pass a token of the cluster that {} is for, or make one for this issuer: it may stand beside the other",
+                "pass a token of the cluster that {} is for, or create one for this issuer: both can exist",
                 self::expected(case).of
             ),
         ),

@@ -91,7 +91,7 @@ fn they_are_small_and_quick(case: &Context) -> CheckResult {
             violated(
                 format!("{what} at {}: {size} bytes in {:.1} s", answer.url, took.as_secs_f64()),
                 "64 KiB within 5 s at most",
-                "serve it from an object store or a CDN, with the keys that are in use alone",
+                "serve it from an object store or a CDN, with only the keys in use",
             )
         })
     })
@@ -105,7 +105,7 @@ fn they_are_json(case: &Context) -> CheckResult {
             violated(
                 format!("{what} at {} has content type `{found}`", answer.url),
                 format!("`{MEDIA_TYPE}`"),
-                "have it served as JSON: a store learns that from `signpost sync`, a web server from its configuration",
+                "serve it as JSON: `signpost sync` sets the content type in a store; configure it in a web server",
             )
         })
     })
@@ -115,7 +115,10 @@ fn they_are_not_encoded(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         let coding = answer.content_coding.as_ref()?;
         Some(violated(
-            format!("{what} at {} has `Content-Encoding: {coding}` although nobody asked for it", answer.url),
+            format!(
+                "{what} at {} has `Content-Encoding: {coding}` although it was not requested",
+                answer.url
+            ),
             "the document as it is",
             "store it without `Content-Encoding`: `signpost sync` does; a proxy must heed `Accept-Encoding`",
         ))
@@ -123,9 +126,9 @@ fn they_are_not_encoded(case: &Context) -> CheckResult {
 }
 
 fn caches_forget_in_time(case: &Context) -> CheckResult {
-    let fix = "have it sent with `Cache-Control: public, max-age=300`, as `signpost sync` sets it where that is \
-               possible, and empty the cache in front; `no-cache` and `no-store` do not help, for kube-apiserver \
-               passes over them";
+    let fix = "send it with `Cache-Control: public, max-age=300`, as `signpost sync` sets it where that is \
+               possible, and empty the cache in front; `no-cache` and `no-store` do not help, because \
+               kube-apiserver ignores them";
     answers(case, |what, answer| {
         let longest = answer.cache.longest(case.evidence.now);
         let allowed = longest.by.map_or(LONG_LIFE, |_| longest.lifetime);

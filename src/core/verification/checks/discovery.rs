@@ -13,7 +13,7 @@ use crate::core::{
     verification::{Party, is_public_url},
 };
 
-const PUBLISH: &str = "publish it anew with `signpost sync`";
+const PUBLISH: &str = "publish it again with `signpost sync`";
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -28,7 +28,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "DISC-FIELDS",
-        rule: "its five members are there and not empty, and every endpoint it names is a URL; kube-apiserver needs `issuer` and `jwks_uri` alone",
+        rule: "its five members are there and not empty, and every endpoint it names is a URL; kube-apiserver needs only `issuer` and `jwks_uri`",
         level: Error,
         parties: EVERYBODY,
         codes: &[501_661],
@@ -58,7 +58,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "DISC-INSIDE",
-        rule: "`jwks_uri` does not point into the cluster, as what the API server says of itself does",
+        rule: "`jwks_uri` does not point into the cluster like the API server's own discovery document",
         level: Error,
         parties: OUTSIDE,
         codes: &[501_661],
@@ -85,7 +85,7 @@ fn document<'a>(case: &'a Context) -> Option<&'a Map<String, Value>> {
 fn can_be_read(case: &Context) -> CheckResult {
     match &case.discovery {
         Some(Err(error)) => violated(
-            format!("the discovery document at {} is none: {error}", case.evidence.discovery.origin()),
+            format!("the discovery document at {} is not valid: {error}", case.evidence.discovery.origin()),
             "a JSON object",
             PUBLISH,
         ),
@@ -101,7 +101,7 @@ fn names_the_issuer(case: &Context) -> CheckResult {
     if found == expected || case.token().and_then(UnverifiedToken::issuer) == Some(found) {
         return holds("discovery names the same issuer");
     }
-    let fix = "publish the discovery document of this very issuer with `signpost sync`";
+    let fix = "publish the discovery document of this issuer with `signpost sync`";
     differs("`issuer` of the discovery document", found, expected, fix)
 }
 
@@ -131,7 +131,7 @@ fn is_complete(case: &Context) -> CheckResult {
     }
     violated(
         format!("the discovery document has nothing usable in {}", quoted(named)),
-        "the five members that Kubernetes has, and no endpoint that is none",
+        "the five members that Kubernetes has, and only endpoints that are URLs",
         PUBLISH,
     )
 }
@@ -156,9 +156,9 @@ fn jwks_uri_is_public(case: &Context) -> CheckResult {
         return CheckResult::NotApplicable;
     }
     violated(
-        format!("`jwks_uri` is `{uri}`, which nobody outside can reach"),
+        format!("`jwks_uri` is `{uri}`, which is not reachable from the internet"),
         "a public https URL",
-        "set `jwks_uri` to where the JWKS is published; what the API server says of itself is not for the outside",
+        "set `jwks_uri` to where the JWKS is published; this one points into the cluster, like the API server's own discovery document",
     )
 }
 

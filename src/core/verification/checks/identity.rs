@@ -19,7 +19,7 @@ const FLEXIBLE: [&str; 4] = [
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "FIC-FLEX",
-        rule: "no flexible credential is for this issuer: they are supported for GitHub, GitLab and Terraform alone",
+        rule: "no flexible credential is for this issuer: they are supported only for GitHub, GitLab and Terraform",
         level: Warning,
         parties: ENTRA,
         codes: &[700_211],
@@ -86,7 +86,7 @@ fn each_is_within_limits(case: &Context) -> CheckResult {
         };
         return violated(
             seen,
-            "what Microsoft takes",
+            "what Microsoft accepts",
             "correct it before it is applied: it would be refused",
         );
     }

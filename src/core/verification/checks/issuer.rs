@@ -38,7 +38,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "ISS-URL",
-        rule: "`iss` is a URL: without one, Entra takes the token for one that the application has signed itself",
+        rule: "`iss` is a URL: without one, Entra treats the token as signed by the application itself",
         level: Error,
         parties: EVERYBODY,
         codes: &[700_021],
@@ -68,7 +68,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "ISS-LOCAL",
-        rule: "that a host is not public matters to nobody who is inside; the outside would refuse it",
+        rule: "a non-public host is fine for local relying parties; the clouds refuse it",
         level: Note,
         parties: &[Party::Local],
         codes: &[],
@@ -78,7 +78,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "ISS-PORT",
-        rule: "it has no port; whether Entra and Google take one is not documented",
+        rule: "it has no port; whether Entra and Google accept one is not documented",
         level: Warning,
         parties: &[Party::Entra, Party::Gcp],
         codes: &[],
@@ -141,8 +141,8 @@ fn inside<'a>(case: &Context<'a>) -> Option<&'a str> {
 fn is_public(case: &Context) -> CheckResult {
     inside(case).map_or(CheckResult::NotApplicable, |issuer| {
         violated(
-            format!("`{issuer}` can be reached from inside alone"),
-            "a host that the internet knows",
+            format!("`{issuer}` is not reachable from the internet"),
+            "a public host name",
             format!("publish under a public https URL, and give kube-apiserver that {BEFORE_THE_OTHER}"),
         )
     })
@@ -152,15 +152,15 @@ fn is_public_anyway(case: &Context) -> CheckResult {
     inside(case).map_or(CheckResult::NotApplicable, |issuer| {
         // Only this machine has tokens of a loopback issuer.
         let fix = if Issuer::parse(issuer).is_ok_and(|issuer| issuer.is_loopback()) {
-            "before you use it outside, publish under a public https URL and make that the issuer".to_owned()
+            "before you use it with a cloud, publish under a public https URL and make that the issuer".to_owned()
         } else {
             format!(
-                "before you use it outside, publish under a public https URL, and give kube-apiserver that {BEFORE_THE_OTHER}"
+                "before you use it with a cloud, publish under a public https URL, and give kube-apiserver that {BEFORE_THE_OTHER}"
             )
         };
         violated(
-            format!("`{issuer}` can be reached from inside alone"),
-            "a host that the internet knows, for Microsoft Entra, AWS and Google",
+            format!("`{issuer}` is not reachable from the internet"),
+            "a public host name, for Microsoft Entra, AWS and Google",
             fix,
         )
     })
@@ -170,7 +170,7 @@ fn has_no_port(case: &Context) -> CheckResult {
     match case.issuer().and_then(|issuer| Url::parse(issuer).ok()).and_then(|url| url.port()) {
         Some(port) => violated(
             format!("the issuer names port {port}"),
-            "none: 443 for everybody",
+            "no port (443)",
             format!(
                 "serve it at port 443, and give kube-apiserver the URL without a port {BEFORE_THE_OTHER}"
             ),

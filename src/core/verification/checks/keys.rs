@@ -14,7 +14,7 @@ use crate::core::{
     verification::{Party, context::PublishedKey},
 };
 
-const PUBLISH: &str = "publish it anew with `signpost sync`";
+const PUBLISH: &str = "publish it again with `signpost sync`";
 /// More keys than a cluster needs: old ones were probably not removed.
 const MANY: usize = 10;
 
@@ -31,7 +31,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "JWKS-PRIVATE",
-        rule: "no private key is in it: whoever reads it could sign as anybody",
+        rule: "it contains no private key: anyone who reads it can forge tokens",
         level: Error,
         parties: EVERYBODY,
         codes: &[],
@@ -41,7 +41,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "JWKS-COUNT",
-        rule: "that key is among the first 100: Entra and AWS read no more",
+        rule: "that key is within the first 100: Entra and AWS read no more",
         level: Error,
         parties: &[Party::Entra, Party::Aws],
         codes: &[7_000_272],
@@ -101,7 +101,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "JWKS-ODD",
-        rule: "its other keys are well-formed too: who follows RFC 7517 leaves others out, but not everybody does",
+        rule: "its other keys are well-formed too: implementations of RFC 7517 skip malformed ones, others fail",
         level: Warning,
         parties: EVERYBODY,
         codes: &[900_612],
@@ -185,8 +185,8 @@ fn has_no_odd_keys(case: &Context) -> CheckResult {
     }
     violated(
         format!("keys that cannot be used are in the JWKS: {}", others.join("; ")),
-        "well-formed keys alone",
-        "have whoever publishes it leave them out; `signpost sync` never publishes one",
+        "only well-formed keys",
+        "have the publisher omit them; `signpost sync` never publishes one",
     )
 }
 
@@ -203,8 +203,8 @@ fn holds_no_private_key(case: &Context) -> CheckResult {
     match case.keys().and_then(|keys| keys.iter().find_map(private)) {
         Some((kid, member)) => violated(
             format!("the private key of kid `{kid}` is public: it has the member `{member}`"),
-            "public keys alone",
-            "replace the signing key at once, and take the old one out of `--service-account-key-file` too: everybody can sign as this cluster. Every pod has to be made anew then; publish without the old key",
+            "only public keys",
+            "replace the signing key at once, and remove the old one from `--service-account-key-file` too: anyone who reads the JWKS can forge tokens. Then recreate every pod, and publish without the old key",
         ),
         None => CheckResult::NotApplicable,
     }
@@ -216,8 +216,8 @@ fn is_among_those_that_are_read(case: &Context) -> CheckResult {
     match keys.iter().position(|key| key.kid() == Some(kid)) {
         Some(place) if place >= MAX_KEYS => violated(
             format!("kid `{kid}` is key {} of {} in the JWKS", place + 1, keys.len()),
-            format!("it among the first {MAX_KEYS}"),
-            "take away the keys whose last tokens are dead",
+            format!("within the first {MAX_KEYS}"),
+            "remove the keys whose last tokens have expired",
         ),
         _ => CheckResult::NotApplicable,
     }
@@ -232,7 +232,7 @@ fn names_one_key(case: &Context) -> CheckResult {
     violated(
         format!("kid `{}` names two different keys in the JWKS", key.kid().unwrap_or_default()),
         "one key of that name",
-        "take away the one that does not sign",
+        "remove the one that does not sign",
     )
 }
 
@@ -245,8 +245,8 @@ fn has_the_key(case: &Context) -> CheckResult {
     violated(
         format!("kid `{kid}` is not published"),
         match keys.iter().filter_map(PublishedKey::kid).collect::<Vec<_>>() {
-            kids if kids.is_empty() => "it in the JWKS, which names no key".to_owned(),
-            kids => format!("it in the JWKS, which has {}", quoted(kids)),
+            kids if kids.is_empty() => "the kid in the JWKS, which lists no kid".to_owned(),
+            kids => format!("the kid in the JWKS, which lists {}", quoted(kids)),
         },
         "publish the keys of the cluster that made this token with `signpost sync`, and keep them current with `signpost run`",
     )
@@ -311,8 +311,8 @@ fn has_rs256_keys_alone(case: &Context) -> CheckResult {
     };
     violated(
         format!("keys of other kinds are in the JWKS: {}", quoted(others.iter().map(name))),
-        "RS256 keys alone",
-        "publish with profile `entra`, which leaves the others out, unless somebody else verifies tokens of theirs",
+        "only RS256 keys",
+        "publish with profile `entra`, which leaves the others out, unless another relying party verifies tokens signed with them",
     )
 }
 
@@ -321,7 +321,7 @@ fn has_few_keys(case: &Context) -> CheckResult {
         Some(count) if count > MANY => violated(
             format!("the JWKS has {count} keys"),
             format!("at most {MANY}"),
-            "take away the keys whose last tokens are dead",
+            "remove the keys whose last tokens have expired",
         ),
         _ => CheckResult::NotApplicable,
     }

@@ -24,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "KUBE-ALG",
-        rule: "the token is signed with an algorithm that `--authentication-config` allows; `--oidc-issuer-url` takes RS256 alone unless it is told more",
+        rule: "the token is signed with an algorithm that `--authentication-config` allows; `--oidc-issuer-url` accepts only RS256 by default",
         level: Error,
         parties: KUBERNETES,
         codes: &[],
@@ -34,7 +34,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "KUBE-JWKSURI",
-        rule: "`jwks_uri` is an https URL: kube-apiserver follows any other, and whoever is on the way chooses the keys",
+        rule: "`jwks_uri` is an https URL: kube-apiserver follows any other, and a man in the middle can replace the keys",
         level: Warning,
         parties: KUBERNETES,
         codes: &[],
@@ -44,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "KUBE-SET",
-        rule: "every key in the JWKS is of a type that kube-apiserver knows: one other, and it takes none of them",
+        rule: "every key in the JWKS is of a type that kube-apiserver knows: one unknown type makes it reject the whole set",
         level: Error,
         parties: KUBERNETES,
         codes: &[],
@@ -97,7 +97,7 @@ fn knows_every_key(case: &Context) -> CheckResult {
             "key `{}` is of type `{kind}`, which kube-apiserver does not know",
             unknown.kid().unwrap_or_default()
         ),
-        "RSA keys, EC keys on P-256, P-384 or P-521, and Ed25519 keys alone",
+        "only RSA keys, EC keys on P-256, P-384 or P-521, and Ed25519 keys",
         "publish keys of other types under another issuer; profile `entra` leaves out all but RSA",
     )
 }

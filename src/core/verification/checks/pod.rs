@@ -37,7 +37,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "POD-ENV",
-        rule: "one container of each pod is told where its token is, and finds it there",
+        rule: "one container of each pod has the path of its token, and the token is there",
         level: Error,
         parties: ENTRA,
         codes: &[7_000_218],
@@ -57,7 +57,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "POD-EXP",
-        rule: "a token life in annotations is between 3600 s and 86400 s",
+        rule: "a token lifetime in annotations is between 3600 s and 86400 s",
         level: Error,
         parties: ENTRA,
         codes: &[],
@@ -107,7 +107,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "POD-OTHER",
-        rule: "no other container of the pod is told to look where its token is not",
+        rule: "no other container of the pod has a wrong token path",
         level: Warning,
         parties: ENTRA,
         codes: &[],
@@ -164,7 +164,7 @@ fn is_labelled(case: &Context) -> CheckResult {
                 None => format!("pod `{}` has no label `{LABEL}`", pod.metadata.name),
             },
             "\"true\": without it the webhook leaves the pod as it is",
-            "set the label in the pod template, not on the Deployment, and have the pods made anew",
+            "set the label in the pod template, not on the Deployment, and recreate the pods",
         ),
         None if pods.is_empty() => CheckResult::NotApplicable,
         None => holds("every pod is labelled, or projects its own token"),
@@ -176,10 +176,10 @@ fn finds_its_token(case: &Context) -> CheckResult {
     if let Some((pod, container)) = pods().find_map(|pod| Some((pod, left_without(case, pod)?))) {
         let fix = match workload(case).and_then(|workload| workload.webhook) {
             Some(false) => "install azure-workload-identity, or project the token in the pod itself",
-            _ => "have the pod made anew while the webhook runs: it changes pods when they are made",
+            _ => "recreate the pod while the webhook runs: it changes pods when they are created",
         };
         let seen = format!("{} has no `{TOKEN_FILE}`", in_words(pod, container));
-        return violated(seen, "what the webhook gives", fix);
+        return violated(seen, "what the webhook sets", fix);
     }
     let presenters = presenters(case);
     match presenters.iter().find(|it| !it.is_sidecar && it.has_no_token()) {
@@ -203,9 +203,9 @@ fn left_without<'a>(case: &Context, pod: &'a Pod) -> Option<&'a Container> {
 
 fn looks_in_vain(it: &Presenter) -> CheckResult {
     let fix = if has_label(it.pod) {
-        "leave the variable to the webhook, which keeps one that the pod template has: take it out there, and have the pod made anew"
+        "leave the variable to the webhook, which keeps one that the pod template has: remove it there, and recreate the pod"
     } else {
-        "name in the variable the mount path and the path of the projected token, one behind the other"
+        "set the variable to the mount path followed by the path of the projected token"
     };
     let seen = match it.place() {
         TokenPath::At(path) => {
@@ -235,13 +235,13 @@ fn knows_its_tenant(case: &Context) -> CheckResult {
     };
     let annotation = annotations(case).and_then(|texts| texts.get(super::settings::TENANT_ID));
     let fix = if it.is_sidecar {
-        "set it in the ConfigMap of the sidecar, and have the pod made anew"
+        "set it in the ConfigMap of the sidecar, and recreate the pod"
     } else if it.environment.contains_key(name) {
-        "fill the variable in the pod template, or take it out there: the webhook leaves what a container has"
+        "set the variable in the pod template, or remove it there: the webhook keeps what a container has"
     } else if annotation.is_some_and(String::is_empty) {
-        "take the annotation `azure.workload.identity/tenant-id` off the service account, or fill it: the webhook takes it, empty as it is, in place of its own tenant; then have the pods made anew"
+        "remove the annotation `azure.workload.identity/tenant-id` from the service account, or set it: the webhook uses the empty value instead of its own tenant; then recreate the pods"
     } else if has_label(it.pod) {
-        "set `AZURE_TENANT_ID` in the webhook's configuration, or annotate the service account with `azure.workload.identity/tenant-id`; then have the pods made anew"
+        "set `AZURE_TENANT_ID` in the webhook's configuration, or annotate the service account with `azure.workload.identity/tenant-id`; then recreate the pods"
     } else {
         "set it in the pod template"
     };
@@ -290,9 +290,9 @@ fn projects_for_a_day(case: &Context) -> CheckResult {
     first_token(case, |it, token| {
         (life(token) > ENTRA_LIFE).then(|| {
             violated(
-                format!("{} is given a token that lives for {} s", it.in_words(), life(token).as_secs()),
+                format!("{} is given a token with a lifetime of {} s", it.in_words(), life(token).as_secs()),
                 format!("{} s at most", ENTRA_LIFE.as_secs()),
-                "set `expirationSeconds` of the projected volume to 86400 at most; an API server that caps lives (`--service-account-max-token-expiration`) may give less than is asked for",
+                "set `expirationSeconds` of the projected volume to 86400 at most; an API server that caps lifetimes (`--service-account-max-token-expiration`) may give less than requested",
             )
         })
     })
@@ -302,7 +302,7 @@ fn projects_for_long_enough(case: &Context) -> CheckResult {
     first_token(case, |it, token| {
         (life(token) < BRIEF_LIFE).then(|| {
             violated(
-                format!("{} is given a token that lives for {} s", it.in_words(), life(token).as_secs()),
+                format!("{} is given a token with a lifetime of {} s", it.in_words(), life(token).as_secs()),
                 format!("{} s at least", BRIEF_LIFE.as_secs()),
                 "set `expirationSeconds` of the projected volume to 3600, unless the program reads the file for every request",
             )
@@ -317,7 +317,7 @@ fn is_replaced_in_time(case: &Context) -> CheckResult {
         violated(
             format!("{} has `{}` by `subPath`", it.in_words(), found.path),
             "the whole volume, mounted as a folder",
-            "take `subPath` out and mount the volume as a folder: the kubelet replaces nothing that is mounted by `subPath`, so the token is dead an hour after the pod has begun",
+            "remove `subPath` and mount the volume as a folder: the kubelet never updates a file that is mounted by `subPath`, so the token expires an hour after the pod starts",
         )
     })
 }
@@ -334,7 +334,7 @@ fn projects_for_the_audience(case: &Context) -> CheckResult {
             other => format!("{} is given a token for `{other}`", it.in_words()),
         };
         let fix = if is_bound {
-            format!("take the annotation `{BINDING}` out of the pod template, and have the pod made anew")
+            format!("remove the annotation `{BINDING}` from the pod template, and recreate the pod")
         } else if token.audience.is_empty() {
             "project a token for that audience, beside the one that is there, and name its path in the variable".to_owned()
         } else {
@@ -342,7 +342,9 @@ fn projects_for_the_audience(case: &Context) -> CheckResult {
         };
         let verdict = violated(seen, format!("`{expected}`"), fix);
         Some(if is_bound {
-            verdict.unless("the program is told to go by way of the identity binding's proxy (`enable_azure_proxy`, `EnableAzureProxy`)")
+            verdict.unless(
+                "the program uses the identity binding's proxy (`enable_azure_proxy`, `EnableAzureProxy`)",
+            )
         } else {
             verdict
         })

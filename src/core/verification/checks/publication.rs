@@ -9,7 +9,7 @@ use crate::core::verification::{DocumentEvidence, HttpResponse, Party, Unanswere
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: REACH,
-        rule: "both documents can be had: a public address answers, in time and in bounds",
+        rule: "both documents are reachable: a public address answers in time and within the size limit",
         level: Error,
         parties: EVERYBODY,
         codes: &[501_661, 90_061, 50_166],
@@ -19,7 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "PUB-PRIVATE",
-        rule: "they are read at addresses of the internet; what `--allow-private` reads, the outside may not find",
+        rule: "they are read at public addresses; what is read with `--allow-private` may not be reachable from the internet",
         level: Note,
         parties: OUTSIDE,
         codes: &[],
@@ -29,7 +29,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "PUB-CA",
-        rule: "no private authority has to be trusted; what `--ca-file` reads, the outside may refuse",
+        rule: "no private CA has to be trusted; relying parties may refuse what is read with `--ca-file`",
         level: Note,
         parties: OUTSIDE,
         codes: &[],
@@ -39,7 +39,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "PUB-TLS",
-        rule: "the certificate is for this host, valid, and of an authority that everybody trusts",
+        rule: "the certificate is for this host, valid, and issued by a public CA",
         level: Error,
         parties: EVERYBODY,
         codes: &[501_661, 90_061],
@@ -49,7 +49,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "PUB-FIREWALL",
-        rule: "no firewall of a storage account stands before them",
+        rule: "no firewall of a storage account blocks them",
         level: Error,
         parties: EVERYBODY,
         codes: &[50_166, 501_661, 90_061],
@@ -116,9 +116,9 @@ fn there_is_an_answer(case: &Context) -> CheckResult {
                 "correct the issuer, or make the record in the public DNS",
             ),
             Unanswered::Private { addresses } => (
-                format!("its addresses are not of the internet: {}", quoted(addresses)),
+                format!("its addresses are not public addresses: {}", quoted(addresses)),
                 "a public address".to_owned(),
-                "publish it outside; pass `--allow-private` to read it all the same, for a test cluster",
+                "publish it at a public address; for a test cluster, pass `--allow-private` to read it anyway",
             ),
             Unanswered::NoConnection { reason } => (
                 format!("no connection: {reason}"),
@@ -131,12 +131,12 @@ fn there_is_an_answer(case: &Context) -> CheckResult {
                 "open the firewall, or find out why the server is slow",
             ),
             Unanswered::Interrupted { reason } => (
-                format!("the answer broke off: {reason}"),
-                "a whole answer".to_owned(),
+                format!("the response was cut off: {reason}"),
+                "a complete response".to_owned(),
                 "find out why the server closes the connection",
             ),
             Unanswered::TooLarge { limit } => (
-                "the answer does not end".to_owned(),
+                format!("the response is larger than {limit} bytes"),
                 format!("at most {limit} bytes"),
                 "publish the document itself, with `signpost sync`",
             ),
@@ -146,9 +146,9 @@ fn there_is_an_answer(case: &Context) -> CheckResult {
                 "serve it without `Content-Encoding`",
             ),
             Unanswered::Credentials => (
-                "the URL has a user name or password, which nobody uses".to_owned(),
+                "the URL has a user name or password, which no relying party sends".to_owned(),
                 "a URL without".to_owned(),
-                "take them out of `jwks_uri`, and let everybody read it",
+                "remove them from `jwks_uri`, and allow anonymous reads of the JWKS",
             ),
             Unanswered::Redirected { to, reason } => (
                 format!("it redirects to `{to}`: {reason}"),
@@ -175,8 +175,8 @@ fn addresses_are_public(case: &Context) -> CheckResult {
         (!answer.private.is_empty()).then(|| {
             violated(
                 format!("{what} was read at {}", quoted(&answer.private)),
-                "an address of the internet",
-                "make sure that the outside finds the same documents at a public address",
+                "a public address",
+                "make sure that the same documents are reachable at a public address",
             )
         })
     })
@@ -186,9 +186,9 @@ fn no_authority_is_added(case: &Context) -> CheckResult {
     answers(case, |what, answer| {
         let path = answer.ca_file.as_ref().filter(|_| answer.url.starts_with("https:"))?;
         Some(violated(
-            format!("{what} was read trusting the authorities of `{path}`"),
-            "a certificate of an authority that everybody trusts",
-            "make sure that the outside trusts the certificate: judge once more without `--ca-file`",
+            format!("{what} was read trusting the CAs of `{path}`"),
+            "a certificate issued by a public CA",
+            "make sure that relying parties trust the certificate: verify again without `--ca-file`",
         ))
     })
 }
@@ -198,8 +198,9 @@ fn tls_is_trusted(case: &Context) -> CheckResult {
         DocumentEvidence::NoAnswer(none) => match &none.why {
             Unanswered::Tls { reason, thumbprint } => {
                 let seen = format!("{what} at {}: {reason}", none.url);
-                let fix = "serve the whole chain of a public authority, for this very host; for a test cluster pass `--ca-file`";
-                let verdict = violated(seen, "a certificate that everybody trusts", fix);
+                let fix =
+                    "serve the full chain of a public CA, for this host; for a test cluster pass `--ca-file`";
+                let verdict = violated(seen, "a certificate issued by a public CA", fix);
                 Some(match thumbprint {
                     Some(thumbprint) if case.question.party == Party::Aws => {
                         verdict.unless(format!("IAM has thumbprint `{thumbprint}`"))
@@ -251,21 +252,21 @@ fn nobody_has_to_log_in(case: &Context) -> CheckResult {
         }
         let (said, fix) = if says(answer, "PublicAccessNotPermitted") {
             (
-                ", the storage account forbids anonymous reading",
+                ", the storage account forbids anonymous reads",
                 "publish into its static website, `$web`; or allow blob public access on an account that holds nothing else",
             )
         } else if says(answer, "AccessDenied") {
             (
-                ", the bucket forbids anonymous reading",
-                "allow everybody to read these two objects: all objects only where the bucket holds nothing else",
+                ", the bucket forbids anonymous reads",
+                "allow anonymous reads of these two objects: all objects only where the bucket holds nothing else",
             )
         } else if says(answer, "ResourceNotFound") {
             (
                 ", as Azure answers for a private container",
-                "let everybody read the blobs of a container that holds nothing else, or publish into `$web`",
+                "allow anonymous reads of the blobs of a container that holds nothing else, or publish into `$web`",
             )
         } else {
-            ("", "allow anonymous reading, or use a static website")
+            ("", "allow anonymous reads, or use a static website")
         };
         let seen = format!("{what} at {}: status {}{said}", answer.url, answer.status);
         Some(violated(seen, "200 without a login", fix))
@@ -295,7 +296,7 @@ fn the_server_is_well(case: &Context) -> CheckResult {
             violated(
                 format!("{what} at {}: status {}", answer.url, answer.status),
                 "200",
-                "find out what ails the server; once in a while means that Entra fails once in a while",
+                "fix the server errors; intermittent errors make Entra fail intermittently",
             )
         })
     })

@@ -17,7 +17,7 @@ use crate::core::{
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "ROT-OVERLAP",
-        rule: "the key was not taken out of the publication while the token is alive",
+        rule: "the key stays published until its last token has expired",
         level: Error,
         parties: EVERYBODY,
         codes: &[7_000_272],
@@ -27,7 +27,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "CACHE-WAIT",
-        rule: "every place has shown the key for a day, or for kube-apiserver as long as the JWKS may be kept: a relying party may still have an older JWKS",
+        rule: "every target has shown the key for a day, or for kube-apiserver as long as the JWKS may be kept: a relying party may still have an older JWKS",
         level: Warning,
         parties: EVERYBODY,
         codes: &[7_000_272],
@@ -69,7 +69,7 @@ fn key_is_kept(case: &Context) -> CheckResult {
         EntryState::Listed | EntryState::Missing { .. } => holds("the ledger keeps the key published"),
         EntryState::Removed { at } => violated(
             format!("kid `{kid}` was taken out of the publication at {at}"),
-            "it published until the last token that it signed is dead",
+            "the key published until its last token has expired",
             format!(
                 "get a new token; if this key still signs, `signpost ledger adopt {}`",
                 kid.as_argument()
@@ -77,7 +77,7 @@ fn key_is_kept(case: &Context) -> CheckResult {
         ),
         EntryState::Revoked { at } => violated(
             format!("kid `{kid}` was revoked at {at}"),
-            "a key that nobody else has",
+            "a key that was not revoked",
             "get a new token; the old one is to be refused",
         ),
     }
@@ -111,11 +111,14 @@ fn key_is_known_by_now(case: &Context) -> CheckResult {
     let Some((kid, entry)) = entry(case) else { return CheckResult::NotApplicable };
     match shown_since(entry).and_then(|since| Some((since, too_early(case, since, case.evidence.now)?))) {
         Some((since, after)) => violated(
-            format!("kid `{kid}` is shown everywhere for {:#} only", after.max(SignedDuration::ZERO)),
+            format!(
+                "kid `{kid}` has been shown by every target for only {:#}",
+                after.max(SignedDuration::ZERO)
+            ),
             format!("{}, that is until {}", in_words(kept(case)), later(since, kept(case))),
-            "wait, and try again: nothing is wrong but caches",
+            "wait and retry: caches are still outdated",
         ),
-        None => holds("every cache has had the time to learn the key"),
+        None => holds("every cached JWKS should have the key by now"),
     }
 }
 
@@ -127,9 +130,9 @@ fn key_was_ready(case: &Context) -> CheckResult {
     match shown_since(entry).and_then(|since| too_early(case, since, signed_at)) {
         Some(after) => violated(
             if after.is_negative() {
-                format!("kid `{kid}` has signed {:#} before every place showed it", after.abs())
+                format!("kid `{kid}` has signed {:#} before every target showed it", after.abs())
             } else {
-                format!("kid `{kid}` has signed {after:#} after every place showed it")
+                format!("kid `{kid}` has signed {after:#} after every target showed it")
             },
             format!("{} between them", in_words(kept(case))),
             "publish keys ahead of time: have Signpost sign, or give it the next key as a source of kind `files`",

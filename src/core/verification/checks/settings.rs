@@ -101,9 +101,9 @@ fn asks_the_right_host(case: &Context) -> CheckResult {
         wrong.in_words(),
         format!("`https://{}/`", cloud.login_hosts()[0]),
         if wrong.value.is_empty() {
-            "fill the variable in the pod template, or take it out there: the webhook leaves what a container has"
+            "set the variable in the pod template, or remove it there: the webhook keeps what a container has"
         } else if wrong.value.starts_with("https:") && Cloud::ALL.iter().any(is_of) {
-            "correct it, or say with `--cloud` which cloud of Microsoft it is"
+            "correct it, or pass the Microsoft cloud with `--cloud`"
         } else {
             "correct it, in the pod or in the configuration of the webhook"
         },
@@ -184,19 +184,19 @@ fn knows_its_client(case: &Context) -> CheckResult {
         return CheckResult::NotApplicable;
     };
     let (why, fix) = match texts.get(CLIENT_ID).map(String::as_str) {
-        _ if it.is_sidecar => ("", "set it in the ConfigMap of the sidecar, and have the pod made anew"),
+        _ if it.is_sidecar => ("", "set it in the ConfigMap of the sidecar, and recreate the pod"),
         _ if !has_label(it.pod) => ("", "set the variable in the pod template"),
         None => (
             ": the service account has no annotation `azure.workload.identity/client-id`",
-            "annotate the service account, and have the pods made anew; or set the variable in the pod template",
+            "annotate the service account, and recreate the pods; or set the variable in the pod template",
         ),
         Some("") => (
             ": the annotation `azure.workload.identity/client-id` of the service account is empty",
-            "fill the annotation, and have the pods made anew; or set the variable in the pod template",
+            "set the annotation, and recreate the pods; or set the variable in the pod template",
         ),
         Some(_) => (
             ", and the service account has the annotation",
-            "have the pods made anew: they are older than the annotation, or have the variable themselves, and empty",
+            "recreate the pods: they are older than the annotation, or set the variable to an empty value themselves",
         ),
     };
     violated(

@@ -72,7 +72,7 @@ fn credentials_are_numbered_and_spelt(case: &Context) -> CheckResult {
             ),
             (None, None) => return None,
         };
-        Some(violated(seen, expected, "correct the ConfigMap, and have the pod made anew"))
+        Some(violated(seen, expected, "correct the ConfigMap, and recreate the pod"))
     })
 }
 
@@ -83,7 +83,7 @@ fn no_secret_comes_first(case: &Context) -> CheckResult {
             violated(
                 format!("{} tries a `ClientSecret` first, as credential {index}", it.in_words()),
                 format!("`{FILE}` as credential 0"),
-                "make the projected token credential 0 and the secret credential 1; take the secret out once the token is accepted",
+                "make the projected token credential 0 and the secret credential 1; remove the secret once the token is accepted",
             )
         })
     })

@@ -27,7 +27,7 @@ const NOTABLE: SignedDuration = SignedDuration::from_mins(1);
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "TOK-LONG",
-        rule: "it lives for 25 hours at most, from `iat` to `exp`; Entra takes an `iat` that is not there for 1970",
+        rule: "its lifetime is at most 25 hours, from `iat` to `exp`; Entra treats a missing `iat` as 1970",
         level: Error,
         parties: ENTRA,
         codes: &[70_023],
@@ -57,7 +57,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "TOK-LIFE",
-        rule: "it lives for ten minutes at least and for a day at most: its key must stay published as long as it lives",
+        rule: "its lifetime is at least ten minutes and at most a day: its key must stay published until it expires",
         level: Warning,
         parties: OUTSIDE,
         codes: &[],
@@ -67,7 +67,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "TOK-MAX",
-        rule: "no token of this issuer may live for more than 25 hours (`max_token_lifetime`)",
+        rule: "no token of this issuer may have a lifetime of more than 25 hours (`max_token_lifetime`)",
         level: Warning,
         parties: ENTRA,
         codes: &[70_023],
@@ -77,7 +77,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "TOK-FRESH",
-        rule: "it is younger than four fifths of its life, when the kubelet replaces it",
+        rule: "it is younger than four fifths of its lifetime, when the kubelet replaces it",
         level: Warning,
         parties: EVERYBODY,
         codes: &[700_024],
@@ -117,15 +117,15 @@ fn is_alive(case: &Context) -> CheckResult {
     if expiry <= now {
         return violated(
             format!("expired {} ago, at {expiry}", between(expiry, now)),
-            "a token that is alive",
-            "read the token file anew for every request; the kubelet replaces it in time",
+            "a token that has not expired",
+            "read the token file again for every request; the kubelet replaces it in time",
         );
     }
     match start.filter(|start| start.duration_since(now) > tolerance) {
         Some(start) => violated(
             format!("not valid for another {}", between(now, start)),
             "a token that is valid now",
-            "set the clocks right, here and on the node that signed",
+            "correct the clocks, here and on the node that signed",
         ),
         None => holds(format!("valid for another {}", between(now, expiry))),
     }
@@ -142,7 +142,7 @@ fn has_begun(case: &Context) -> CheckResult {
     violated(
         format!("not valid for another {ahead:#}"),
         "a token that is valid now",
-        "set the clocks right, here and on the node that signed",
+        "correct the clocks, here and on the node that signed",
     )
 }
 
@@ -153,22 +153,22 @@ fn lives_no_longer_than_entra_takes(case: &Context) -> CheckResult {
     if Duration::try_from(life).is_ok_and(|life| life > ENTRA_LIFE) {
         let (seen, fix) = match issued {
             Some(issued) => (
-                format!("lives for {}", between(issued, expiry)),
-                "ask for a day at most: `expirationSeconds` of the projected volume, `--duration` of `kubectl create token`",
+                format!("has a lifetime of {}", between(issued, expiry)),
+                "request a day at most: `expirationSeconds` of the projected volume, `--duration` of `kubectl create token`",
             ),
             None => ("has no usable `iat`".to_owned(), "use a projected token or `kubectl create token`"),
         };
         return violated(seen, "25 hours from `iat` to `exp` at most", fix);
     }
-    holds("lives no longer than Entra takes")
+    holds("has a lifetime that Entra accepts")
 }
 
 fn others_live_no_longer(case: &Context) -> CheckResult {
     match case.evidence.max_token_lifetime {
         Some(life) if life > ENTRA_LIFE => violated(
-            format!("tokens of this issuer may live for {} h", life.as_secs().div_ceil(3600)),
+            format!("tokens of this issuer may have a lifetime of {} h", life.as_secs().div_ceil(3600)),
             "25 h at most",
-            "have no pod ask Entra with a token that lives longer; once none does, `max_token_lifetime` may be 24h",
+            "make sure that no pod sends Entra a token with a longer lifetime; then `max_token_lifetime` can be 24h",
         ),
         _ => CheckResult::NotApplicable,
     }
@@ -181,14 +181,14 @@ fn lives_neither_long_nor_briefly(case: &Context) -> CheckResult {
         // Entra's limit has its own rule.
         Ok(life) if life > ENTRA_LIFE && case.question.party == Party::Entra => CheckResult::NotApplicable,
         Ok(life) if life > LONG_LIFE => violated(
-            format!("lives for {}", between(issued, expiry)),
+            format!("has a lifetime of {}", between(issued, expiry)),
             "a day at most",
-            "lower `expirationSeconds`: its key must stay published as long as it lives",
+            "lower `expirationSeconds`: its key must stay published until it expires",
         ),
         Ok(life) if life < SHORT_LIFE => violated(
-            format!("lives for {}", between(issued, expiry)),
-            "ten minutes at least, as Kubernetes gives",
-            "ask for a longer life where the token is kept for a second request",
+            format!("has a lifetime of {}", between(issued, expiry)),
+            "at least ten minutes, the minimum of Kubernetes",
+            "request a longer lifetime where the token is kept for a second request",
         ),
         _ => CheckResult::NotApplicable,
     }
@@ -203,9 +203,9 @@ fn is_fresh(case: &Context) -> CheckResult {
         return CheckResult::NotApplicable;
     }
     violated(
-        format!("{age:#} old, of a life of {life:#}"),
+        format!("{age:#} old, of a lifetime of {life:#}"),
         "a token that the kubelet has replaced by now",
-        "read the token file anew for every request; a copy of it grows old",
+        "read the token file again for every request; a copy expires",
     )
 }
 

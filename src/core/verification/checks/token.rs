@@ -22,7 +22,7 @@ const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "TOK-JWS",
-        rule: "the token is a JWT: header, claims and signature in base64url, no member twice, nothing around it",
+        rule: "the token is a JWT: header, claims and signature in base64url, no member twice, no other characters",
         level: Error,
         parties: EVERYBODY,
         codes: &[50_027],
@@ -32,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "TOK-FILE",
-        rule: "its file holds the token alone: some clients send a final line break along, and whatever else is there",
+        rule: "its file contains only the token: some clients send a final line break and anything else in it",
         level: Warning,
         parties: OUTSIDE,
         codes: &[],
@@ -104,7 +104,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "TOK-ISS-DEFAULT",
-        rule: "`iss` is not what kube-apiserver writes unless it is told otherwise",
+        rule: "`iss` is not what kube-apiserver writes by default",
         level: Error,
         parties: OUTSIDE,
         codes: &[700_211, 501_661],
@@ -165,9 +165,9 @@ fn is_jws(case: &Context) -> CheckResult {
         Some(Ok(_)) => holds("a JWT with header, claims and signature"),
         Some(Err(error)) => violated(
             error.to_string(),
-            "a JWT as it was made",
+            "a complete JWT",
             match error {
-                NotAToken::Surrounded { .. } => "pass the token as it is, with nothing around it",
+                NotAToken::Surrounded { .. } => "pass the token as it is, with no other characters",
                 _ => "pass a whole token, as `kubectl create token` and `signpost token` print it",
             },
         ),
@@ -177,9 +177,9 @@ fn is_jws(case: &Context) -> CheckResult {
 fn stands_alone_in_its_file(case: &Context) -> CheckResult {
     case.evidence.token_file.as_ref().map_or(CheckResult::NotApplicable, |around| {
         violated(
-            format!("the file is not the token alone: {around}"),
+            format!("the file contains more than the token: {around}"),
             "the token and nothing else, as a kubelet writes it",
-            "write it anew: `signpost token > FILE` adds nothing, nor does `printf %s \"$TOKEN\" > FILE`; Python and \
+            "write it again: `signpost token > FILE` adds nothing, nor does `printf %s \"$TOKEN\" > FILE`; Python and \
              Go clients send the file as it is",
         )
     })
@@ -190,7 +190,7 @@ fn is_signed_with_rs256(case: &Context) -> CheckResult {
         "RS256" => holds("signed with RS256"),
         other => violated(
             format!("signed with `{other}`"),
-            "`RS256`, which alone Microsoft Entra supports",
+            "`RS256`, the only algorithm that Microsoft Entra supports",
             format!(
                 "give kube-apiserver an RSA key to sign with, {BESIDE_THE_OTHER}; AWS and Google take ES256 too"
             ),
@@ -232,7 +232,7 @@ fn is_not_legacy(case: &Context) -> CheckResult {
         violated(
             format!("a legacy token from a Secret: `iss` is `{LEGACY_ISSUER}`"),
             "a projected token",
-            "use a projected token or `kubectl create token`, and delete the Secret once nobody uses it any more",
+            "use a projected token or `kubectl create token`, and delete the Secret once it is unused",
         )
     })
 }
@@ -302,7 +302,7 @@ fn is_not_for_a_binding(case: &Context) -> CheckResult {
         violated(
             format!("`aud` is `{BINDING_AUDIENCE}`: a token for an identity binding of AKS"),
             format!("`{}`", case.question.cloud.audience()),
-            "take the annotation `azure.workload.identity/use-identity-binding` out of the pod template, or have the program go by way of the binding's own proxy",
+            "remove the annotation `azure.workload.identity/use-identity-binding` from the pod template, or have the program use the binding's own proxy",
         )
     })
 }
@@ -322,7 +322,7 @@ fn is_for_entra(case: &Context) -> CheckResult {
             return holds(format!("audience {}", quoted(found)));
         }
         let fix = format!(
-            "project the token with `audience: {expected}`, or say with `--audience` what the federated credential has"
+            "project the token with `audience: {expected}`, or pass the configured audience with `--audience`"
         );
         match found[..] {
             [one] => differs("`aud`", one, expected, fix),
@@ -350,7 +350,7 @@ fn is_of_a_service_account(case: &Context) -> CheckResult {
                 None if case.question.party == Party::Entra || subject.starts_with("system:") => violated(
                     format!("`sub` is `{subject}`"),
                     "`system:serviceaccount:NAMESPACE:NAME`",
-                    "say with `--subject` what the federated credential has",
+                    "pass the configured subject with `--subject`",
                 ),
                 None => CheckResult::NotApplicable,
             }

@@ -21,24 +21,24 @@ fn every_kind_of_difference_is_shown_where_it_is() {
         "https://a/",
         "https://a",
         Kind::FinalSlash,
-        ["https://a/", "https://a", "         ^ a final `/` too many"],
+        ["https://a/", "https://a", "         ^ an extra final `/`"],
     );
     shows(
         "team:App",
         "team:app",
         Kind::Case,
-        ["team:App", "team:app", "     ^ `A` in place of `a`: case counts"],
+        ["team:App", "team:app", "     ^ `A` instead of `a`: case counts"],
     );
-    shows(" x", "x", Kind::WhiteSpace, ["␠x", "x", "^ `␠` in place of `x`"]);
-    shows("x\n", "x", Kind::WhiteSpace, ["x␊", "x", " ^ `␊` and what follows is too many"]);
-    shows("te\u{430}m", "team", Kind::Unusual, ["te<U+0430>m", "team", "  ^ `<U+0430>` in place of `a`"]);
+    shows(" x", "x", Kind::WhiteSpace, ["␠x", "x", "^ `␠` instead of `x`"]);
+    shows("x\n", "x", Kind::WhiteSpace, ["x␊", "x", " ^ extra text from `␊`"]);
+    shows("te\u{430}m", "team", Kind::Unusual, ["te<U+0430>m", "team", "  ^ `<U+0430>` instead of `a`"]);
     shows("vault", "team", Kind::Other, ["vault", "team", "^ another text from here on"]);
-    shows("x", "xyz", Kind::Other, ["x", "xyz", " ^ `y` and what follows is missing"]);
+    shows("x", "xyz", Kind::Other, ["x", "xyz", " ^ missing text from `y`"]);
     shows(
         "\u{200b}ab",
         "\u{200b}ac",
         Kind::Unusual,
-        ["<U+200B>ab", "<U+200B>ac", "         ^ `b` in place of `c`"],
+        ["<U+200B>ab", "<U+200B>ac", "         ^ `b` instead of `c`"],
     );
 }
 

@@ -176,12 +176,12 @@ fn causes_are_told_as_they_are() {
         first(&report).expect("something is wrong").fix.clone()
     };
     for (name, cause) in [
-        ("binding", "`azure.workload.identity/use-identity-binding` out of the pod template"),
-        ("emptytenantann", "the annotation `azure.workload.identity/tenant-id` off the service account"),
-        ("emptyclient", "fill the annotation"),
+        ("binding", "`azure.workload.identity/use-identity-binding` from the pod template"),
+        ("emptytenantann", "the annotation `azure.workload.identity/tenant-id` from the service account"),
+        ("emptyclient", "set the annotation"),
         ("nosaann", "annotate the service account"),
         ("ownnoclientid", "set the variable in the pod template"),
-        ("emptyhost", "the webhook leaves what a container has"),
+        ("emptyhost", "the webhook keeps what a container has"),
         ("initonly", "which keeps one that the pod template has"),
         ("ownwrongpath", "the mount path and the path of the projected token"),
     ] {

@@ -48,7 +48,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "PUB-REACH",
         |it| it.unanswered = Some(Unanswered::Private { addresses: vec!["10.0.0.1".to_owned()] }),
-        "its addresses are not of the internet: `10.0.0.1`",
+        "its addresses are not public addresses: `10.0.0.1`",
         |it| it.answers[0].private = vec!["10.0.0.1".to_owned()],
     ),
     pair(
@@ -66,7 +66,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "PUB-REACH",
         |it| it.unanswered = Some(Unanswered::TooLarge { limit: 1024 }),
-        "the answer does not end",
+        "the response is larger than 1024 bytes",
         |_| {},
     ),
     pair(
@@ -91,7 +91,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "PUB-CA",
         |it| it.answers[0].ca_file = Some("ca.crt".to_owned()),
-        "trusting the authorities of `ca.crt`",
+        "trusting the CAs of `ca.crt`",
         |it| {
             it.answers[0].ca_file = Some("ca.crt".to_owned());
             it.answers[0].url = "http://localhost/discovery".to_owned();
@@ -125,7 +125,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "PUB-ANON",
         |it| it.answered(409, "<Code>PublicAccessNotPermitted</Code>"),
-        "the storage account forbids anonymous reading",
+        "the storage account forbids anonymous reads",
         |it| it.answered(409, "<Code>Conflict</Code>"),
     ),
     pair(
@@ -288,7 +288,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "DISC-INSIDE",
         |it| it.discovery["jwks_uri"] = json!("https://10.0.0.1:6443/openid/v1/jwks"),
-        "which nobody outside can reach",
+        "which is not reachable from the internet",
         |it| {
             it.discovery["jwks_uri"] = json!("https://11.0.0.1:6443/openid/v1/jwks");
         },

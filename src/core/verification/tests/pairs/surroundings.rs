@@ -46,7 +46,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "K8S-APIAUD",
         |it| server(it, vec![published_key().kid().clone()], Some(true)),
-        "as one for itself",
+        "as its own",
         |it| server(it, vec![published_key().kid().clone()], Some(false)),
     ),
     pair(
@@ -64,7 +64,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "CACHE-WAIT",
         |it| it.remembered(&json!("listed"), NOW - DAY + 1, false),
-        "shown everywhere for 23h",
+        "shown by every target for only 23h",
         |it| {
             it.remembered(&json!("listed"), NOW - DAY, false);
         },
@@ -73,13 +73,13 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "CACHE-WAIT",
         |it| it.remembered(&json!("listed"), 253_402_207_200, false),
-        "shown everywhere for 0s only",
+        "shown by every target for only 0s",
         |_| {},
     ),
     pair(
         "CACHE-WAIT",
         |it| it.remembered(&json!("listed"), NOW - 720, false),
-        "shown everywhere for 12m",
+        "shown by every target for only 12m",
         |it| {
             it.remembered(&json!("listed"), NOW - 720, true);
         },
@@ -234,13 +234,13 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "POD-LONG",
         |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(90_001)),
-        "is given a token that lives for 90001 s",
+        "is given a token with a lifetime of 90001 s",
         |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(90_000)),
     ),
     pair(
         "POD-SHORT",
         |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(2999)),
-        "is given a token that lives for 2999 s",
+        "is given a token with a lifetime of 2999 s",
         |it| it.with_pod(|pod| token(pod)["expirationSeconds"] = json!(3000)),
     ),
     pair(

@@ -49,7 +49,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-FILE",
         |it| it.token_file = Some("it ends with a line break"),
-        "the file is not the token alone: it ends with a line break",
+        "the file contains more than the token: it ends with a line break",
         |it| (it.party, it.token_file) = (Party::Local, Some("it ends with a line break")),
     ),
     pair(
@@ -221,7 +221,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-LONG",
         |it| it.claims["exp"] = json!(NOW - 60 + 25 * HOUR + 1),
-        "lives for 25h 1s",
+        "has a lifetime of 25h 1s",
         |it| it.claims["exp"] = json!(NOW - 60 + 25 * HOUR),
     ),
     pair(
@@ -233,13 +233,13 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-MAX",
         |it| it.max_token_lifetime = Some(Duration::from_secs(25 * 3600 + 1)),
-        "may live for 26 h",
+        "may have a lifetime of 26 h",
         |it| it.max_token_lifetime = Some(Duration::from_hours(25)),
     ),
     pair(
         "TOK-LIFE",
         |it| it.claims["exp"] = json!(NOW - 60 + DAY + 1),
-        "lives for 24h 1s",
+        "has a lifetime of 24h 1s",
         |it| {
             it.claims["exp"] = json!(NOW - 60 + DAY);
         },
@@ -247,7 +247,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-LIFE",
         |it| it.claims["exp"] = json!(NOW - 60 + 10 * MINUTE - 1),
-        "lives for 9m 59s",
+        "has a lifetime of 9m 59s",
         |it| {
             it.claims["exp"] = json!(NOW - 60 + 10 * MINUTE);
         },
@@ -255,7 +255,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "TOK-FRESH",
         |it| it.claims["iat"] = json!(NOW + 3540 - 5 * 3540),
-        "old, of a life of",
+        "old, of a lifetime of",
         |it| {
             it.claims["iat"] = json!(NOW + 3540 - 5 * 3540 + 5);
         },
@@ -299,13 +299,13 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "ISS-PUBLIC",
         |it| it.move_to("https://10.0.0.1"),
-        "from inside alone",
+        "is not reachable from the internet",
         |it| it.move_to("https://11.0.0.1"),
     ),
     pair(
         "ISS-PUBLIC",
         |it| it.move_to("https://oidc.corp"),
-        "from inside alone",
+        "is not reachable from the internet",
         |it| {
             it.move_to("https://oidc.corp.example");
         },
@@ -316,7 +316,7 @@ pub(super) const PAIRS: &[Pair] = &[
             it.party = Party::Local;
             it.move_to("http://127.0.0.1:8080");
         },
-        "from inside alone",
+        "is not reachable from the internet",
         |it| it.party = Party::Local,
     ),
     pair(
