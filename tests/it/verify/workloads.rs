@@ -262,7 +262,7 @@ fn keys_and_audiences_of_the_api_server_are_looked_at() {
     let server = stage.cluster.server.discovery().json();
     let own = server["issuer"].as_str().expect("an issuer").to_owned();
     let told = team.verify(&["--service-account", "own/app", "--audience", &own]).expect_code(0);
-    assert!(told.stdout.contains("K8S-APIAUD  the API server takes a token for"), "{}", told.stdout);
+    assert!(told.stdout.contains("K8S-APIAUD  the API server accepts a token for"), "{}", told.stdout);
     publish(&own, &[&stage.cluster.keys[0]], stage.folder.path());
     let told = team.verify(&["--service-account", "own/app"]).expect_code(0);
     assert!(told.stdout.contains("JWKS-MATCH  keys of the API server are not published"), "{}", told.stdout);

@@ -183,7 +183,7 @@ fn causes_are_told_as_they_are() {
         ("ownnoclientid", "set the variable in the pod template"),
         ("emptyhost", "the webhook keeps what a container has"),
         ("initonly", "which keeps one that the pod template has"),
-        ("ownwrongpath", "the mount path and the path of the projected token"),
+        ("ownwrongpath", "the mount path followed by the path of the projected token"),
     ] {
         assert!(fix(name).contains(cause), "{name}: {}", fix(name));
     }

@@ -219,7 +219,12 @@ pub(super) const PAIRS: &[Pair] = &[
         "show two documents",
         |it| it.answers[1].again = Some(Again { same_bytes: true }),
     ),
-    pair("DISC-PARSE", |it| it.text = Some(b"<html>"), "is none: expected value", |it| it.text = Some(b"{}")),
+    pair(
+        "DISC-PARSE",
+        |it| it.text = Some(b"<html>"),
+        "is not valid: expected value",
+        |it| it.text = Some(b"{}"),
+    ),
     pair("DISC-PARSE", |it| it.text = Some(b"\xef\xbb\xbf{}"), "is none", |_| {}),
     pair("DISC-PARSE", |it| it.text = Some(b"{\"issuer\":\"a\",\"issuer\":\"b\"}"), "is duplicated", |_| {}),
     pair(
