@@ -225,7 +225,7 @@ pub(super) const PAIRS: &[Pair] = &[
         "is not valid: expected value",
         |it| it.text = Some(b"{}"),
     ),
-    pair("DISC-PARSE", |it| it.text = Some(b"\xef\xbb\xbf{}"), "is none", |_| {}),
+    pair("DISC-PARSE", |it| it.text = Some(b"\xef\xbb\xbf{}"), "is not valid", |_| {}),
     pair("DISC-PARSE", |it| it.text = Some(b"{\"issuer\":\"a\",\"issuer\":\"b\"}"), "is duplicated", |_| {}),
     pair(
         "DISC-FIELDS",
