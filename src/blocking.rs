@@ -35,7 +35,7 @@ static PLACES: Mutex<BTreeMap<PathBuf, Weak<Semaphore>>> = Mutex::new(BTreeMap::
 ///
 /// # Errors
 ///
-/// Fails when it is not done within [`PATIENCE`]. It may still complete later.
+/// Fails when it is not done within [`TIMEOUT`]. It may still complete later.
 pub async fn at<T: Send + 'static>(
     place: &Path,
     work: impl FnOnce() -> T + Send + 'static,
