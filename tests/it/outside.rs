@@ -147,7 +147,7 @@ fn a_target_that_gates_nothing_is_told_so_and_fails_all_the_same() {
     assert_eq!(told["issuers"][0]["targets"][0]["required_for_rotation"], false);
     assert_eq!(told["issuers"][0]["targets"][0]["result"], "written");
     let shown = installation.finish(["config", "show"]).expect_code(0).stdout;
-    assert!(shown.contains("    anonymous: false\n    gate: false\n"), "{shown}");
+    assert!(shown.contains("    anonymous: false\n    required_for_rotation: false\n"), "{shown}");
 }
 
 /// nginx sends only `Last-Modified` with a file: kube-apiserver then caches it for a tenth of its age.
