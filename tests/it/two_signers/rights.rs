@@ -126,7 +126,7 @@ fn signers_need_the_documented_rights_and_no_more_and_name_the_one_that_is_missi
         ),
         "{read}"
     );
-    let carry = hint_after(&mut one.signer, "announcement sync failed", "sync announcements");
+    let carry = hint_after(&mut one.signer, "announcement sync failed", "let it sync announcements");
     assert!(
         carry.starts_with(
             "let it sync announcements: `kubectl create role signpost-signer-cp-1-announcements \
