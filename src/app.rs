@@ -20,7 +20,6 @@ use crate::{
             publication::{NothingToPublish, Paths, Publication, Terms},
         },
         ledger::Retention,
-        rotation::Timing,
         signer::announcement::NodeName,
     },
     http::{ListenError, tls::TlsError},
@@ -169,7 +168,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
     let all_terms = ledgers::all_terms(&issuer);
     let terms = all_terms[0].clone();
     let (retention, gates, timing, signs) =
-        (retention(&issuer), required_targets(&issuer), timing(&issuer), issuer.has_nodes());
+        (retention(&issuer), required_targets(&issuer), issuer.timing(), issuer.has_nodes());
     let store = ledgers::store(data_dir, &issuer);
     let reach = probe::reach(&issuer);
     let former: Vec<Issuer> = issuer.previous_issuers.iter().map(|former| former.issuer.clone()).collect();
@@ -178,8 +177,8 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
         former: former.clone(),
         announced: Some(issuer.issuer.clone()),
         own: signer::own_name(&issuer),
-        config_map: issuer.ledger.as_ref().map(|ledger| format!("{}/{}", ledger.namespace, ledger.name)),
-        margin: issuer.margin,
+        config_map: issuer.ledger.as_ref().map(|ledger| ledger.config_map.to_string()),
+        margin: issuer.margin.get(),
     };
     // A service keeps syncing in the background; a single pass needs the announcements now.
     if let Some(announcement_sync) =
@@ -208,9 +207,9 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
     let mut target_reconcilers = Vec::new();
     for (targets, terms) in targets {
         for target in targets {
-            let (reach, ca_file) = (reach.clone(), target.ca_file.clone());
+            let (reach, ca_file) = (reach.clone(), target.ca_file.clone().map(Into::into));
             let role = Role {
-                profile: target.profile,
+                profile: target.profile(),
                 required_for_rotation: target.required_for_rotation,
                 adopt,
                 reach,
@@ -240,9 +239,9 @@ fn all_targets(issuer: &IssuerConfig) -> impl Iterator<Item = &TargetConfig> {
 
 fn retention(issuer: &IssuerConfig) -> Retention {
     Retention {
-        max_token_lifetime: issuer.max_token_lifetime,
-        margin: issuer.margin,
-        profiles: all_targets(issuer).map(|target| target.profile).chain([issuer.profile]).collect(),
+        max_token_lifetime: issuer.max_token_lifetime.get(),
+        margin: issuer.margin.get(),
+        profiles: all_targets(issuer).map(TargetConfig::profile).chain([issuer.profile]).collect(),
     }
 }
 
@@ -254,19 +253,10 @@ fn required_targets(issuer: &IssuerConfig) -> BTreeSet<String> {
         .collect()
 }
 
-fn timing(issuer: &IssuerConfig) -> Timing {
-    Timing {
-        rotate_after: Some(issuer.rotate_after),
-        window: issuer.rotate_within.clone(),
-        propagation: issuer.propagation,
-        jwks_max_age: issuer.jwks_max_age,
-        max_token_lifetime: issuer.max_token_lifetime,
-        margin: issuer.margin,
-    }
-}
-
 fn target(config: TargetConfig, terms: &Terms, connections: &Connections) -> Result<Target, TargetError> {
-    let TargetConfig { name, location, public_url, anonymous, ca_file, .. } = config;
+    let public_url = config.public_url().map(str::to_owned);
+    let TargetConfig { name, location, anonymous, ca_file, .. } = config;
+    let ca_file = ca_file.map(Into::into);
     let (paths, jwks_elsewhere) = (terms.paths(), terms.jwks_elsewhere().map(str::to_owned));
     let outside = PublicAddress { public_url, anonymous, ca_file, paths, jwks_elsewhere };
     Target::new(name, location, &outside, connections)
@@ -296,63 +286,66 @@ fn sources(
     let mut sources = Vec::new();
     for config in configs {
         match config {
-            SourceConfig::ApiServer { name, kubeconfig, context, discover, instances, probe, every } => {
-                let access =
-                    Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
+            SourceConfig::ApiServer(config) => {
+                let access = Access::new(config.kubeconfig.clone(), config.context.clone());
+                let every = config.every.get();
                 let checks = Checks {
                     issuer: issuer.clone(),
                     previous_issuers: former.clone(),
-                    probe: probe.clone(),
+                    probe: config.probe.clone(),
                     ..Checks::default()
                 };
-                if *discover {
-                    let cluster = Cluster::new(name.clone(), access);
-                    sources.push(ConfiguredSource::Found(ControlPlane::new(cluster, *every, checks)));
+                if config.discover {
+                    let cluster = Cluster::new(config.name.clone(), access);
+                    sources.push(ConfiguredSource::Found(ControlPlane::new(cluster, every, checks)));
                     continue;
                 }
                 let mut connect = |name, access| {
                     let server = Source::ApiServer(Box::new(ApiServer::new(name, access)));
-                    sources.push(ConfiguredSource::One(SourcePoller::new(server, *every, checks.clone())));
+                    sources.push(ConfiguredSource::One(SourcePoller::new(server, every, checks.clone())));
                 };
-                if instances.is_empty() {
-                    connect(name.clone(), access.clone());
+                if config.instances.is_empty() {
+                    connect(config.name.clone(), access.clone());
                 }
-                for instance in instances {
+                for instance in &config.instances {
                     let access = Access {
-                        instance: Some(instance.url.clone()),
-                        tls_server_name: instance.tls_server_name.clone(),
+                        instance: Some(instance.url.to_string()),
+                        tls_server_name: instance.tls_server_name.as_ref().map(ToString::to_string),
                         ..access.clone()
                     };
-                    connect(format!("{name} {}", instance.url), access);
+                    connect(format!("{} {}", config.name, instance.url), access);
                 }
             }
-            SourceConfig::Files { name, paths, optional, every } => {
-                let files = KeyFiles::new(name.clone(), paths.clone());
-                let files = Source::KeyFiles(if *optional { files.optional() } else { files });
-                sources.push(ConfiguredSource::One(SourcePoller::new(files, *every, unchecked.clone())));
+            SourceConfig::Files(config) => {
+                let paths = config.paths.iter().map(ToString::to_string).collect();
+                let files = KeyFiles::new(config.name.clone(), paths);
+                let files = Source::KeyFiles(if config.optional { files.optional() } else { files });
+                let every = config.every.get();
+                sources.push(ConfiguredSource::One(SourcePoller::new(files, every, unchecked.clone())));
             }
-            SourceConfig::Url { name, url, bearer_token_file, ca_file, every } => {
+            SourceConfig::Url(config) => {
                 let place = remote_jwks::Place {
-                    url: url.clone(),
-                    bearer_token_file: bearer_token_file.clone(),
-                    ca_file: ca_file.clone(),
+                    url: config.url.to_string(),
+                    bearer_token_file: config.bearer_token_file.clone().map(Into::into),
+                    ca_file: config.ca_file.clone().map(Into::into),
                 };
-                let jwks = RemoteJwks::new(name.clone(), place, clients);
+                let jwks = RemoteJwks::new(config.name.clone(), place, clients);
                 let checks =
                     Checks { issuer: issuer.clone(), previous_issuers: former.clone(), ..Checks::default() };
                 let jwks = Source::RemoteJwks(Box::new(jwks));
-                sources.push(ConfiguredSource::One(SourcePoller::new(jwks, *every, checks)));
+                sources.push(ConfiguredSource::One(SourcePoller::new(jwks, config.every.get(), checks)));
             }
-            SourceConfig::Announcements { name, directory, every } => {
+            SourceConfig::Announcements(config) => {
+                let directory = config.directory.clone().map(PathBuf::from);
                 let carried = config_map.clone().filter(|_| directory.is_none());
-                let directory =
-                    directory.clone().unwrap_or_else(|| signer::announcements_directory(data_dir));
-                let announcements = Announcements::new(name.clone(), directory, announced.clone(), *margin);
+                let directory = directory.unwrap_or_else(|| signer::announcements_directory(data_dir));
+                let announcements =
+                    Announcements::new(config.name.clone(), directory, announced.clone(), *margin);
                 let announcements = announcements.carried_from(carried);
                 let announcements = Source::Announcements(announcements);
                 sources.push(ConfiguredSource::One(SourcePoller::new(
                     announcements,
-                    *every,
+                    config.every.get(),
                     unchecked.clone(),
                 )));
             }

@@ -1,338 +1,182 @@
 //! The configuration: flags > environment > file > default, checked once, into one [`Config`].
 //!
-//! The file and the flags become one tree whose nodes record their origin; the reader checks it against the
-//! table in `keys`, and continues after a fault, so that all faults are reported at once. Reads no file, no
-//! environment (clap does that for [`Flags`]) and no clock.
+//! The structs are the format: each field with its documentation, its default and an example. `read` fills
+//! them from a tree, made of the file and the flags, whose nodes record their origin, and continues after a
+//! fault, so that all faults are reported at once. The JSON Schema, `docs/configuration.md` and what messages
+//! say was expected are derived from the same structs. Reads no file, no environment (clap does that for
+//! [`Flags`]) and no clock.
 
 use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
 };
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::json;
 
-use crate::core::{
-    jose::{issuer::Issuer, jwk_set::Profile},
-    rotation::Window,
-    service_account::ServiceAccount,
-    signer::{KeyType, SocketName, announcement::NodeName},
-    verification::{Cloud, Party},
-};
+use crate::core::jose::{issuer::Issuer, jwk_set::Profile};
 
 mod changes;
-mod check;
 mod document;
 mod flags;
-mod keys;
+mod issuer;
+mod jwks_uri;
 mod location;
 mod overlay;
 mod problem;
-mod reader;
+mod read;
 mod schedule;
 pub mod schema;
-mod show;
+mod section;
+mod signer;
+mod source;
 mod suggest;
+mod target;
+mod timing;
 mod value;
+mod verify;
+mod window;
 
 pub use self::{
     changes::Changes,
     flags::{Flags, KeyFlags, SignerFlags},
+    issuer::{IssuerConfig, LedgerConfig, PreviousIssuerConfig},
     problem::{IN_FLAGS, InvalidConfig, Problem},
     schedule::Schedule,
+    signer::{Pkcs11Config, SignerConfig, VerificationKeyConfig},
+    source::{
+        AnnouncementsConfig, ApiServerConfig, FilesConfig, Instance, PollInterval, SourceConfig, UrlConfig,
+    },
+    target::TargetConfig,
+    value::{AbsolutePath, Count, ListenAddress, NamespacedName, Seconds, WebUrl},
+    verify::VerifyConfig,
 };
-use self::{document::Node, problem::Problems};
+use self::{
+    document::{Node, Value},
+    issuer::Known,
+    problem::{Fault, Problems},
+    read::Step,
+    section::Section,
+};
 pub use crate::core::location::Location;
 
 /// The configuration of `run` and `sync`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The address that serves the documents to relying parties.
-    pub listen: SocketAddr,
-    /// The address that serves health, metrics and status to operators.
-    pub admin_listen: SocketAddr,
-    /// TLS for relying parties; without it, plain text.
+    /// Address that serves the documents to relying parties. The embedded default listens on `127.0.0.1:8080`.
+    #[serde(default = "default_listen")]
+    #[schemars(example = "0.0.0.0:8080")]
+    pub listen: ListenAddress,
+    /// Address that serves health, metrics and status to operators.
+    #[serde(default = "default_admin_listen")]
+    #[schemars(example = "127.0.0.1:9090")]
+    pub admin_listen: ListenAddress,
+    /// Serve the documents over TLS (1.2 and 1.3), with a certificate from files. Without it, plain HTTP, behind
+    /// an ingress that terminates TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({
+        "certificate": "/etc/signpost/tls/tls.crt", "private_key": "/etc/signpost/tls/tls.key",
+    }))]
     pub tls: Option<TlsConfig>,
-    /// Most concurrent connections of relying parties; at least 1.
-    pub max_connections: usize,
-    /// The directory of the ledger and the embedded keyring. Absolute.
-    pub data_dir: PathBuf,
-    /// Kubernetes Events for changes, failures and recoveries; `None`: none are sent.
+    /// Maximum number of concurrent connections of relying parties; more wait until one closes.
+    #[serde(default = "a_thousand")]
+    #[schemars(example = 1000)]
+    pub max_connections: Count<1, 1_000_000>,
+    /// Directory of the ledger and the embedded keyring. Without a file it is `./signpost-data`.
+    #[serde(default = "default_data_dir")]
+    #[schemars(example = "/var/lib/signpost")]
+    pub data_dir: AbsolutePath,
+    /// Report changes, failures and recoveries as Kubernetes Events. Off by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({ "pod": "signpost/signpost-0" }))]
     pub events: Option<EventsConfig>,
-    /// At least one; no two with the same issuer.
+    /// The issuers, each independent of the others.
+    #[serde(deserialize_with = "at_least_one")]
+    #[schemars(
+        length(min = 1),
+        example = [json!({ "issuer": "https://oidc.example.com/kind", "sources": [{ "kind": "api-server" }] })],
+    )]
     pub issuers: Vec<IssuerConfig>,
 }
 
+const fn default_listen() -> ListenAddress {
+    ListenAddress(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080))
+}
+
+const fn default_admin_listen() -> ListenAddress {
+    ListenAddress(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090))
+}
+
+const fn a_thousand() -> Count<1, 1_000_000> {
+    Count::new(1000)
+}
+
+fn default_data_dir() -> AbsolutePath {
+    AbsolutePath::new("/var/lib/signpost")
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn at_least_one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    match Vec::deserialize(deserializer)? {
+        none if none.is_empty() => Err(D::Error::custom("is an empty list, expected at least one item")),
+        items => Ok(items),
+    }
+}
+
+impl Config {
+    /// Every key with its value, including defaults, as YAML. It contains no secret: none can be configured.
+    #[must_use]
+    pub fn show(&self) -> String {
+        serde_saphyr::to_string(self).expect("a configuration is always YAML")
+    }
+}
+
 /// Paths of a certificate and its private key, as PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct TlsConfig {
-    /// Absolute; the server's certificate first, followed by its chain to a CA.
-    pub certificate: PathBuf,
-    /// Absolute.
-    pub private_key: PathBuf,
+    /// The server's certificate and its chain, PEM. Reloaded when it changes.
+    #[schemars(example = "/etc/signpost/tls/tls.crt")]
+    pub certificate: AbsolutePath,
+    /// The private key of the certificate, PEM without a passphrase. Reloaded when it changes.
+    #[schemars(example = "/etc/signpost/tls/tls.key")]
+    pub private_key: AbsolutePath,
 }
 
 /// The pod that Kubernetes Events refer to, and the access to its cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct EventsConfig {
-    pub namespace: String,
-    pub pod: String,
+    /// The pod that the Events are about, `NAMESPACE/NAME`: in a cluster Signpost's own.
+    #[schemars(example = "signpost/signpost-0")]
+    pub pod: NamespacedName,
+    /// The UID of the pod: `kubectl describe pod` shows no Events without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "6f1c6f0c-6f6c-4b4e-8d43-0c3f3c9f5a4e")]
     pub pod_uid: Option<String>,
-    /// With neither this nor a context: the cluster this process runs in.
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
+    /// The kubeconfig. With neither this nor a context: the cluster that Signpost runs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "/etc/signpost/kubeconfig")]
+    pub kubeconfig: Option<AbsolutePath>,
+    /// The context of `kubeconfig`, or of the user's own kubeconfig, the current one by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "kind-kind")]
     pub context: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IssuerConfig {
-    pub issuer: Issuer,
-    /// The URL of the JWKS for relying parties; `https`, or `http` on loopback.
-    pub jwks_uri: String,
-    /// Which keys are served, and published to targets without a profile of their own.
-    pub profile: Profile,
-    /// The `max-age` of the served JWKS: the longest that a relying party may cache it. At most 1 h.
-    pub jwks_max_age: Duration,
-    /// Longest `exp - iat` of a token of this issuer.
-    pub max_token_lifetime: Duration,
-    /// Added to every wait, because clocks differ.
-    pub margin: Duration,
-    /// How long every target serves a key before it signs. At least twice `jwks_max_age`.
-    pub propagation: Duration,
-    /// The age at which a signing key is replaced. Longer than `propagation` and `margin` together.
-    pub rotate_after: Duration,
-    /// When it may be replaced because of its age; `None`: at any time.
-    pub rotate_within: Option<Window>,
-    /// Publish although an API server reports another issuer.
-    pub allow_issuer_mismatch: bool,
-    /// At least one; names are unique.
-    pub sources: Vec<SourceConfig>,
-    /// May be empty: then the documents are only served over HTTP. Names and locations are unique.
-    pub targets: Vec<TargetConfig>,
-    /// When all targets are read in full and repaired.
-    pub schedule: Schedule,
-    /// The `ConfigMap` of the ledger; `None`: a file in the data directory.
-    pub ledger: Option<LedgerConfig>,
-    /// The settings of a signing node.
-    pub signer: Option<SignerConfig>,
-    /// Issuers that were moved to this one. The names of their targets are unique among those of the issuer.
-    pub previous_issuers: Vec<PreviousIssuerConfig>,
-    /// The periodic check of its tokens; `None`: no check.
-    pub verify: Option<VerifyConfig>,
-}
-
-impl IssuerConfig {
-    /// Whether keys of this issuer are generated and sign in this process.
-    #[must_use]
-    pub fn signs(&self) -> bool {
-        self.sources.contains(&SourceConfig::Embedded)
-    }
-
-    /// Whether its documents are only served over HTTP.
-    #[must_use]
-    pub fn has_no_target(&self) -> bool {
-        self.targets.is_empty() && self.previous_issuers.iter().all(|former| former.targets.is_empty())
-    }
-
-    /// Whether keys come from nodes that announce them.
-    #[must_use]
-    pub fn has_nodes(&self) -> bool {
-        self.signs() || self.sources.iter().any(|source| matches!(source, SourceConfig::Announcements { .. }))
-    }
-}
-
-/// The `ConfigMap` that holds a ledger; no two issuers have the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LedgerConfig {
-    pub namespace: String,
-    pub name: String,
-    /// With neither this nor a context: the cluster this process runs in.
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
-    pub context: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignerConfig {
-    pub socket: Option<SocketName>,
-    /// Mode of the socket.
-    pub mode: u32,
-    /// Group of the socket.
-    pub gid: Option<u32>,
-    /// The UIDs that may connect, in addition to root and our own.
-    pub uids: BTreeSet<u32>,
-    /// `None`: the host name.
-    pub node: Option<NodeName>,
-    /// Empty: only the issuer.
-    pub api_audiences: BTreeSet<String>,
-    /// Interval at which the API server fetches the keys; at least 1 s.
-    pub refresh_hint: Duration,
-    pub key_type: KeyType,
-    /// The PKCS#11 token for private keys; `None`: the data directory.
-    pub pkcs11: Option<Pkcs11Config>,
-    /// The address that serves health and metrics of a standalone node.
-    pub admin_listen: Option<SocketAddr>,
-    pub additional_verification_keys: Vec<VerificationKeyConfig>,
-}
-
-/// The defaults of a node that is used only within its own process.
-impl Default for SignerConfig {
-    fn default() -> Self {
-        Self {
-            socket: None,
-            mode: 0o600,
-            gid: None,
-            uids: BTreeSet::new(),
-            node: None,
-            api_audiences: BTreeSet::new(),
-            refresh_hint: Duration::from_mins(1),
-            key_type: KeyType::default(),
-            pkcs11: None,
-            admin_listen: None,
-            additional_verification_keys: Vec::new(),
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pkcs11Config {
-    /// The library of the token's vendor. Absolute.
-    pub module: PathBuf,
-    pub token_label: String,
-    /// A file with the PIN of the token's user. Absolute.
-    pub pin_file: PathBuf,
-}
-
-/// Previous public keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerificationKeyConfig {
-    /// Absolute.
-    pub file: PathBuf,
-    /// Whether the API server leaves them out of its JWKS.
-    pub exclude: bool,
-}
-
-/// A token that is periodically verified against the public documents.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifyConfig {
-    /// Interval between two checks; at least 1 s.
-    pub every: Duration,
-    pub party: Party,
-    pub cloud: Cloud,
-    pub audience: String,
-    /// The subject of the token. Without one: that of the source, or this process's own.
-    pub service_account: Option<ServiceAccount>,
-    /// Whether addresses outside the internet may be contacted.
-    pub allow_private: bool,
-    /// Certificate authorities trusted in addition to those of the system. Absolute.
-    pub ca_file: Option<PathBuf>,
 }
 
 /// The configuration of `signer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// The directory of keyring, announcement and ledger. Absolute.
-    pub data_dir: PathBuf,
+    /// The directory of keyring, announcement and ledger.
+    pub data_dir: AbsolutePath,
     pub issuer: IssuerConfig,
     pub signer: SignerConfig,
-}
-
-/// A previous issuer, which tokens and relying parties still name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PreviousIssuerConfig {
-    pub issuer: Issuer,
-    pub jwks_uri: String,
-    pub targets: Vec<TargetConfig>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceConfig {
-    ApiServer {
-        name: String,
-        /// With neither this nor a context: the cluster this process runs in.
-        kubeconfig: Option<PathBuf>,
-        /// Context of the kubeconfig, or else of `KUBECONFIG`. Without one: the current context.
-        context: Option<String>,
-        /// Whether its API servers are discovered through the cluster.
-        discover: bool,
-        /// API servers listed by hand; with neither these nor `discover`: the one that answers at the
-        /// cluster's URL.
-        instances: Vec<Instance>,
-        /// The subject of the probe token, which shows the current signing key. Without one: this process's
-        /// own service account.
-        probe: Option<ServiceAccount>,
-        /// Interval between two polls; at least 1 s.
-        every: Duration,
-    },
-    Files {
-        name: String,
-        /// Absolute paths of files or directories, or globs; at least one.
-        paths: Vec<String>,
-        /// Whether they may hold no file.
-        optional: bool,
-        /// Interval between two polls; at least 1 s.
-        every: Duration,
-    },
-    Url {
-        name: String,
-        /// `https`, or `http` on loopback; without user, query and fragment.
-        url: String,
-        bearer_token_file: Option<PathBuf>,
-        /// Replaces the certificate authorities of the system.
-        ca_file: Option<PathBuf>,
-        /// Interval between two polls; at least 1 s.
-        every: Duration,
-    },
-    /// The announcements of signing nodes.
-    Announcements {
-        name: String,
-        /// Absolute; one file per node. `None`: in the data directory, synced from the `ConfigMaps` beside
-        /// the ledger.
-        directory: Option<PathBuf>,
-        /// Interval between two polls; at least 1 s.
-        every: Duration,
-    },
-    /// The keyring in the data directory. Without a signer, the only source of its issuer.
-    Embedded,
-}
-
-impl SourceConfig {
-    /// The name in logs, metrics and the ledger; unique in its issuer.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::ApiServer { name, .. }
-            | Self::Files { name, .. }
-            | Self::Url { name, .. }
-            | Self::Announcements { name, .. } => name,
-            Self::Embedded => keys::EMBEDDED,
-        }
-    }
-}
-
-/// One API server of a control plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    pub url: String,
-    /// The name that its certificate must have, where it is dialled by address.
-    pub tls_server_name: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetConfig {
-    /// The name in logs, metrics and the ledger; unique in its issuer.
-    pub name: String,
-    pub location: Location,
-    /// The public URL of the stored documents; no trailing `/`.
-    pub public_url: Option<String>,
-    /// Whether relying parties read from the store itself.
-    pub anonymous: bool,
-    /// Certificate authorities trusted in addition to those of the system. Absolute.
-    pub ca_file: Option<PathBuf>,
-    /// Whether a key must be served here before it may sign.
-    pub required_for_rotation: bool,
-    pub profile: Profile,
 }
 
 /// The configuration of `jwks`.
@@ -346,8 +190,8 @@ pub struct KeysConfig {
     pub profile: Profile,
     /// At least one.
     pub sources: Vec<SourceConfig>,
-    /// The directory of the embedded keyring. Absolute.
-    pub data_dir: PathBuf,
+    /// The directory of the embedded keyring.
+    pub data_dir: AbsolutePath,
 }
 
 /// Checks flags and the file into one configuration.
@@ -365,7 +209,7 @@ pub fn load(
     cwd: &Path,
     now: Timestamp,
 ) -> Result<Config, InvalidConfig> {
-    checked(flags, file, cwd, |tree, problems| check::config(tree, now, problems))
+    checked(flags, file, cwd, |tree, problems| read_all(tree, now, problems))
 }
 
 /// Checks only the settings for printing keys: the issuer is optional.
@@ -380,8 +224,29 @@ pub fn load_for_keys(
     now: Timestamp,
 ) -> Result<KeysConfig, InvalidConfig> {
     let all = Flags { keys: flags.clone(), ..Flags::default() };
-    let profile = flags.profile.is_none().then_some(Profile::All);
-    checked(&all, file, cwd, |tree, problems| check::keys_config(tree, profile, now, problems))
+    checked(&all, file, cwd, |tree, problems| {
+        let named = tree.get("issuers").and_then(|issuers| issuers.item(0)?.get("issuer")).is_some();
+        if !named {
+            overlay::set_placeholder_issuer(tree, problems);
+        }
+        let mut config = read_all(tree, now, problems)?;
+        if config.issuers.len() > 1 {
+            let fault = Fault::new(format!(
+                "has {} issuers, expected one to print the keys of",
+                config.issuers.len()
+            ));
+            let hint = "pass the sources with `--source`, without the file";
+            Section::root(tree).refuse_key("issuers", fault.hint(hint), problems);
+        }
+        let issuer = config.issuers.pop()?;
+        Some(KeysConfig {
+            jwks_uri: issuer.jwks_uri.as_ref().map(ToString::to_string),
+            issuer: named.then_some(issuer.issuer),
+            profile: if flags.profile.is_none() { Profile::All } else { issuer.profile },
+            sources: issuer.sources,
+            data_dir: config.data_dir,
+        })
+    })
 }
 
 /// Checks the whole configuration of a signing node: one issuer must have a `signer`.
@@ -397,9 +262,18 @@ pub fn load_for_signer(
 ) -> Result<NodeConfig, InvalidConfig> {
     let all = Flags { keys: flags.as_keys(), ..Flags::default() };
     checked(&all, file, cwd, |tree, problems| {
-        let mut tree = tree.clone();
-        overlay::apply_signer(flags, &mut tree);
-        check::node_config(&tree, now, problems)
+        overlay::apply_signer(flags, tree);
+        let config = read_all(tree, now, problems).filter(|_| problems.is_empty())?;
+        let count = config.issuers.len();
+        let mut signed = config.issuers.into_iter().filter(|issuer| issuer.signer.is_some());
+        let (Some(mut issuer), None) = (signed.next(), signed.next()) else {
+            let fault = Fault::new(format!("has {count} issuers, expected one of them with `signer`"));
+            let hint = "a node signs for one issuer: give each signer its own file";
+            Section::root(tree).refuse_key("issuers", fault.hint(hint), problems);
+            return None;
+        };
+        let signer = issuer.signer.take()?;
+        Some(NodeConfig { data_dir: config.data_dir, issuer, signer })
     })
 }
 
@@ -407,13 +281,13 @@ fn checked<T>(
     flags: &Flags,
     file: Option<(&Path, &str)>,
     cwd: &Path,
-    read: impl FnOnce(&Node, &mut Problems) -> Option<T>,
+    read: impl FnOnce(&mut Node, &mut Problems) -> Option<T>,
 ) -> Result<T, InvalidConfig> {
     let mut problems = Problems::default();
     let config = match file.map(|(_, text)| document::parse(text)).transpose() {
         Ok(document) => {
-            let tree = overlay::apply(flags, document, cwd, &mut problems);
-            read(&tree, &mut problems)
+            let mut tree = overlay::apply(flags, document, cwd, &mut problems);
+            read(&mut tree, &mut problems)
         }
         Err(problem) => {
             problems.add_unreadable(problem);
@@ -424,6 +298,41 @@ fn checked<T>(
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(problems.into_error(file.map(|(path, _)| path))),
     }
+}
+
+/// Reads and checks everything.
+fn read_all(tree: &mut Node, now: Timestamp, problems: &mut Problems) -> Option<Config> {
+    // One issuer after the other: a fault reads only its own issuer again.
+    if let Some(Value::List(issuers)) = tree.get("issuers").map(|node| &node.value) {
+        for index in 0..issuers.len() {
+            let path = [Step::Key("issuers".to_owned()), Step::Item(index)];
+            read::read::<IssuerConfig>(tree, &path, problems);
+        }
+    }
+    let mut config: Config = read::read(tree, &[], problems)?;
+    check(&mut config, tree, now, problems);
+    Some(config)
+}
+
+/// Derives what the file leaves out, and checks values against each other.
+fn check(config: &mut Config, tree: &Node, now: Timestamp, problems: &mut Problems) {
+    let root = Section::root(tree);
+    let (listen, admin) = (config.listen, config.admin_listen);
+    if overlap(listen.0, admin.0) && problems.none_at(&root, &["listen", "admin_listen"]) {
+        let fault = Fault::new(format!("`{admin}` is taken by listen (`{listen}`), expected another port"));
+        root.refuse_key("admin_listen", fault, problems);
+    }
+    let data_dir = problems.none_at(&root, &["data_dir"]).then(|| config.data_dir.clone().into());
+    let mut known = Known::new(now, data_dir, config.tls.is_some());
+    for (issuer, at) in config.issuers.iter_mut().zip(root.items("issuers")) {
+        issuer::check(issuer, &at, &mut known, problems);
+    }
+}
+
+/// Whether the second listener would find the port in use. Port 0 is a free one each time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && same_ip
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     clock,
-    config::{Config, IssuerConfig, LedgerConfig},
+    config::{Config, IssuerConfig, LedgerConfig, NamespacedName},
     core::{
         jose::{
             issuer::Issuer,
@@ -27,12 +27,12 @@ use crate::{
 
 /// The terms of an issuer, followed by those of its previous issuers.
 pub(super) fn all_terms(issuer: &IssuerConfig) -> Vec<Terms> {
-    let own = [(&issuer.issuer, &issuer.jwks_uri)];
-    let former = issuer.previous_issuers.iter().map(|former| (&former.issuer, &former.jwks_uri));
-    let terms = |(named, jwks_uri): (&Issuer, &String)| Terms {
+    let own = [(&issuer.issuer, issuer.jwks_uri())];
+    let former = issuer.previous_issuers.iter().map(|former| (&former.issuer, former.jwks_uri()));
+    let terms = |(named, jwks_uri): (&Issuer, String)| Terms {
         issuer: named.clone(),
-        jwks_uri: jwks_uri.clone(),
-        max_age: issuer.jwks_max_age,
+        jwks_uri,
+        max_age: issuer.jwks_max_age.get(),
     };
     own.into_iter().chain(former).map(terms).collect()
 }
@@ -56,10 +56,10 @@ fn open(
     let file = FileStore::new(directory(data_dir, &issuer.issuer), directories);
     match &issuer.ledger {
         None => LedgerStore::file(file, issuer.issuer.clone(), former),
-        Some(LedgerConfig { namespace, name, kubeconfig, context }) => {
-            let access =
-                Access { kubeconfig: kubeconfig.clone(), context: context.clone(), ..Access::default() };
-            let map = with_rights(ConfigMapStore::new(namespace.clone(), name.clone(), access));
+        Some(LedgerConfig { config_map, kubeconfig, context }) => {
+            let access = Access::new(kubeconfig.clone(), context.clone());
+            let NamespacedName { namespace, name } = config_map.clone();
+            let map = with_rights(ConfigMapStore::new(namespace, name, access));
             LedgerStore::config_map(map, file, issuer.issuer.clone(), former)
         }
     }
@@ -135,7 +135,7 @@ pub async fn rotate(config: &Config, issuer: &Issuer, ask: &RotationCommand) -> 
         };
     };
     let (gates, retention) = (super::required_targets(configured), super::retention(configured));
-    let asked = |ledger: &Ledger| ledger.execute(ask, &gates, &retention, configured.propagation, now);
+    let asked = |ledger: &Ledger| ledger.execute(ask, &gates, &retention, configured.propagation.get(), now);
     Ok(change(config, issuer, asked).await??)
 }
 
@@ -156,7 +156,7 @@ pub fn unconfigured_rotation(ledger: &Ledger, defaults: &IssuerConfig) -> Rotati
 fn report_of(ledger: &Ledger, issuer: &IssuerConfig, gates: BTreeSet<String>) -> RotationStatus {
     let nodes = ledger.nodes().into_iter().map(|node| (node.clone(), Ok(()))).collect();
     let seen = RotationInputs { required_targets: gates, nodes, ..RotationInputs::default() };
-    rotation_status(ledger, &seen, clock::now(), &super::timing(issuer))
+    rotation_status(ledger, &seen, clock::now(), &issuer.timing())
 }
 
 /// Stores the ledger that `decide` returns, unless it refuses.

@@ -42,10 +42,9 @@ impl Probing {
     pub(super) fn of(config: &IssuerConfig) -> Option<Self> {
         let verify = config.verify.clone()?;
         let cluster = config.sources.iter().find_map(|source| match source {
-            SourceConfig::ApiServer { kubeconfig, context, probe, .. } => {
-                let (kubeconfig, context) = (kubeconfig.clone(), context.clone());
-                let account = verify.service_account.clone().or_else(|| probe.clone());
-                Some((Access { kubeconfig, context, ..Access::default() }, account))
+            SourceConfig::ApiServer(source) => {
+                let account = verify.service_account.clone().or_else(|| source.probe.clone());
+                Some((Access::new(source.kubeconfig.clone(), source.context.clone()), account))
             }
             _ => None,
         });
@@ -55,7 +54,8 @@ impl Probing {
     /// Adds the node that signs in this process, if there is one.
     pub(super) fn prober(self, node: Option<Arc<Node>>) -> Option<Prober> {
         let Self { issuer, config, reach, cluster } = self;
-        let VerifyConfig { every, party, cloud, audience, service_account, ca_file, .. } = config;
+        let (party, cloud) = (config.party(), config.cloud());
+        let VerifyConfig { every, audience, service_account, ca_file, .. } = config;
         let tokens = match (node, cluster) {
             (Some(node), _) => of_node(node, service_account.as_ref(), audience.clone()),
             (None, Some((access, account))) => of_cluster(access, account, audience.clone()),
@@ -63,7 +63,13 @@ impl Probing {
         };
         let expected =
             Expectation { issuer: Some(issuer.to_string()), subject: None, audience: Some(audience) };
-        Some(Prober { tokens, question: Question { party, cloud, expected }, reach, ca_file, every })
+        Some(Prober {
+            tokens,
+            question: Question { party, cloud, expected },
+            reach,
+            ca_file: ca_file.map(Into::into),
+            every: every.get(),
+        })
     }
 }
 

@@ -179,9 +179,10 @@ fn share_open_files(config: &Config) -> OpenFiles {
     }
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let places = config.issuers.iter().map(|issuer| issuer.sources.len() + all_targets(issuer).count());
-    let room = OpenFiles::share(limit, places.sum(), config.max_connections);
-    if room.public < config.max_connections {
-        let (wanted, connections) = (config.max_connections, room.public);
+    let wanted = config.max_connections.get();
+    let room = OpenFiles::share(limit, places.sum(), wanted);
+    if room.public < wanted {
+        let connections = room.public;
         let hint = format!("raise the limit of open files: `ulimit -n {}`", OpenFiles::needed(&room, wanted));
         warn!(
             open_files = limit,
@@ -232,17 +233,19 @@ async fn in_data_dir<T: Send + 'static>(
 }
 
 fn bind(config: &Config) -> Result<(Listener, Listener), ListenError> {
-    Listener::bind_both(config.listen, config.admin_listen)
+    Listener::bind_both(config.listen.0, config.admin_listen.0)
 }
 
 async fn tls_files(TlsConfig { certificate, private_key }: TlsConfig) -> Result<Arc<TlsFiles>, TlsError> {
-    TlsFiles::open(TlsPaths { certificate, private_key }).await.map(Arc::new)
+    TlsFiles::open(TlsPaths { certificate: certificate.into(), private_key: private_key.into() })
+        .await
+        .map(Arc::new)
 }
 
 /// The Events of the pod that this process runs in.
 fn events(config: EventsConfig) -> Events {
-    let access = Access { kubeconfig: config.kubeconfig, context: config.context, ..Access::default() };
-    let pod = Pod { namespace: config.namespace, name: config.pod, uid: config.pod_uid };
+    let access = Access::new(config.kubeconfig, config.context);
+    let pod = Pod { namespace: config.pod.namespace, name: config.pod.name, uid: config.pod_uid };
     Events::new(access, pod, clock::now())
 }
 

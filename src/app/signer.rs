@@ -20,7 +20,7 @@ use crate::{
     blocking::{self, TimedOut},
     clock,
     config::{
-        IssuerConfig, LedgerConfig, NodeConfig, Pkcs11Config, SignerConfig, SourceConfig,
+        IssuerConfig, LedgerConfig, NamespacedName, NodeConfig, Pkcs11Config, SignerConfig, SourceConfig,
         VerificationKeyConfig,
     },
     core::{
@@ -77,7 +77,7 @@ pub async fn run(
     let mut end = super::service::ShutdownSignal::listen();
     let stop = CancellationToken::new();
     let NodeConfig { data_dir, issuer, signer } = config;
-    let operator = signer.admin_listen.map(Listener::bind).transpose()?;
+    let operator = signer.admin_listen.map(|address| Listener::bind(address.0)).transpose()?;
     let (sender, orders) = watch::channel(DesiredState::default());
     let opening = async {
         let node = open(&data_dir, &issuer, &signer).await?;
@@ -108,7 +108,7 @@ pub async fn run(
         let asking = asked.go_on(sender, stop.clone());
         let carrying = carry_all(announcement_sync, stop.clone());
         let showing = show(operator, Arc::clone(&node), stop.clone());
-        let signing = sign(node, (socket, signer.refresh_hint), orders, stop.clone());
+        let signing = sign(node, (socket, signer.refresh_hint.get()), orders, stop.clone());
         let (signed, (), (), ()) = tokio::join!(signing, asking, showing, carrying);
         signed
     };
@@ -135,13 +135,13 @@ pub(super) async fn open(
     issuer: &IssuerConfig,
     signer: &SignerConfig,
 ) -> Result<Arc<Node>, SignerError> {
-    if signer.socket.is_some() && issuer.max_token_lifetime < DEFAULT_TOKEN {
+    if signer.socket.is_some() && issuer.max_token_lifetime.get() < DEFAULT_TOKEN {
         warn!(
             max_token_lifetime = ?issuer.max_token_lifetime,
             "default pod tokens have a lifetime of 3607 s, which is shortened to `max_token_lifetime`"
         );
     }
-    if issuer.max_token_lifetime > ENTRA_LIFE {
+    if issuer.max_token_lifetime.get() > ENTRA_LIFE {
         warn!(
             max_token_lifetime = ?issuer.max_token_lifetime,
             "Microsoft Entra refuses tokens with a lifetime of more than 25 hours"
@@ -158,13 +158,13 @@ pub(super) async fn open(
         announcements: announcements_directory(data_dir),
         trust: trust_directory(data_dir),
         api_audiences: api_audiences(issuer, signer),
-        max_token_lifetime: issuer.max_token_lifetime,
-        margin: issuer.margin,
+        max_token_lifetime: issuer.max_token_lifetime.get(),
+        margin: issuer.margin.get(),
         key_type: signer.key_type,
         hsm: signer.pkcs11.clone().map(|Pkcs11Config { module, token_label, pin_file }| HsmSettings {
-            module,
+            module: module.into(),
             token_label,
-            pin_file,
+            pin_file: pin_file.into(),
         }),
         additional_keys: legacy(&signer.additional_verification_keys).await?,
     };
@@ -237,7 +237,8 @@ impl LocalSigner {
             // kube-apiserver exits when it asks and there is no key.
             first_keys(&node).await?;
         }
-        let bind = |name| Socket::bind(name, access(&signer)).map(|socket| (socket, signer.refresh_hint));
+        let bind =
+            |name| Socket::bind(name, access(&signer)).map(|socket| (socket, signer.refresh_hint.get()));
         let socket = signer.socket.as_ref().map(bind).transpose()?;
         Ok(Self { node, socket })
     }
@@ -280,7 +281,7 @@ pub fn with_signer<T>(config: &NodeConfig, judge: impl FnOnce(&api_server_flags:
         listens: socket::listens(socket),
         issuer: &config.issuer.issuer,
         api_audiences: &api_audiences(&config.issuer, &config.signer),
-        max_token_lifetime: config.issuer.max_token_lifetime,
+        max_token_lifetime: config.issuer.max_token_lifetime.get(),
         has_additional_keys: !config.signer.additional_verification_keys.is_empty(),
     })
 }
@@ -454,12 +455,13 @@ pub(super) fn announcement_sync(
     issuer: &IssuerConfig,
     own: Option<NodeName>,
 ) -> Option<AnnouncementSync> {
-    let LedgerConfig { namespace, name, kubeconfig, context } = issuer.ledger.clone()?;
+    let LedgerConfig { config_map, kubeconfig, context } = issuer.ledger.clone()?;
     let reads = issuer
         .sources
         .iter()
-        .any(|source| matches!(source, SourceConfig::Announcements { directory: None, .. }));
-    let access = kubernetes::Access { kubeconfig, context, ..kubernetes::Access::default() };
+        .any(|source| matches!(source, SourceConfig::Announcements(source) if source.directory.is_none()));
+    let access = kubernetes::Access::new(kubeconfig, context);
+    let NamespacedName { namespace, name } = config_map;
     let directory = announcements_directory(data_dir);
     (own.is_some() || reads).then(|| AnnouncementSync::new(namespace, name, access, directory, own))
 }
@@ -476,14 +478,18 @@ pub(super) fn announcements_directory(data_dir: &Path) -> PathBuf {
 async fn legacy(files: &[VerificationKeyConfig]) -> Result<Vec<VerificationOnlyKey>, KeyFileError> {
     let mut legacy = Vec::new();
     for VerificationKeyConfig { file, exclude } in files {
-        let keys = key_file::keys_of(file.clone()).await?;
+        let keys = key_file::keys_of(file.to_path_buf()).await?;
         legacy.extend(keys.into_iter().map(|jwk| VerificationOnlyKey { jwk, exclude: *exclude }));
     }
     Ok(legacy)
 }
 
 fn access(config: &SignerConfig) -> Access {
-    Access { mode: config.mode, gid: config.gid, uids: config.uids.clone() }
+    Access {
+        mode: config.mode.0,
+        gid: config.group.map(|group| group.0),
+        uids: config.users.iter().map(|user| user.0).collect(),
+    }
 }
 
 /// The host name, as Kubernetes names nodes.

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{Failure, eprint, error_report::ExitStatus, load, print};
-use crate::config::{Config, Flags, IssuerConfig, schema};
+use crate::config::{Config, Flags, IssuerConfig, TargetConfig, schema};
 
 #[derive(Subcommand)]
 pub(super) enum ConfigVerb {
@@ -83,8 +83,8 @@ fn without_module(config: &Config, has_pkcs11: bool) -> Option<&str> {
 /// Notes about public URLs that only work if a proxy in between changes the path.
 fn elsewhere(issuer: &IssuerConfig) -> Vec<String> {
     let path = |url: &str| url.splitn(4, '/').nth(3).unwrap_or_default().to_owned();
-    let is_elsewhere = |url: &&String| path(url) != issuer.issuer.path().trim_start_matches('/');
-    let urls = issuer.targets.iter().filter_map(|target| target.public_url.as_ref()).filter(is_elsewhere);
+    let is_elsewhere = |url: &&str| path(url) != issuer.issuer.path().trim_start_matches('/');
+    let urls = issuer.targets.iter().filter_map(TargetConfig::public_url).filter(is_elsewhere);
     let note = |url| {
         format!(
             "note: public_url {url} has a different path than {}: relying parties read at the issuer, so the \

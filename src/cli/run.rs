@@ -18,8 +18,8 @@ pub(super) fn run(flags: &Flags) -> Result<ExitStatus, Failure> {
     let config = load(flags)?;
     let first_look = is_first_look(flags).then(|| FirstLook {
         issuer: config.issuers[0].issuer.clone(),
-        data_dir: config.data_dir.clone(),
-        addresses: [config.listen, config.admin_listen],
+        data_dir: config.data_dir.to_path_buf(),
+        addresses: [config.listen.0, config.admin_listen.0],
     });
     let ran = block_on(app::run(config, reread(flags)?, |started| {
         if let Some(FirstLook { issuer, data_dir, .. }) = &first_look {

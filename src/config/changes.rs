@@ -1,8 +1,10 @@
 //! The difference between a new configuration and the one in use, per issuer.
 
-use std::{collections::BTreeMap, fmt::Display, path::Path};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, EventsConfig, InvalidConfig, IssuerConfig, Problem, TlsConfig};
+use serde_json::json;
+
+use super::{Config, InvalidConfig, IssuerConfig, Problem};
 use crate::core::jose::issuer::Issuer;
 
 /// The steps from one configuration to the next. Unchanged issuers are not listed.
@@ -23,51 +25,50 @@ impl Config {
     /// target of its Events.
     /// The files that `tls` names may change at any time.
     pub fn changes_to(&self, next: &Self) -> Result<Changes, InvalidConfig> {
-        let mut problems = Vec::new();
-        let mut keep = |key: &str, now: &dyn Display, wanted: &dyn Display| {
-            let (now, wanted) = (now.to_string(), wanted.to_string());
-            if now != wanted {
-                problems.push(Problem {
-                    path: key.to_owned(),
+        let (now, wanted) = (self.process_settings(), next.process_settings());
+        let none = || "none".to_owned();
+        let differing = now.keys().chain(wanted.keys()).filter(|key| now.get(*key) != wanted.get(*key));
+        let problems: Vec<_> = differing
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .map(|key| {
+                let [now, wanted] = [&now, &wanted].map(|of| of.get(key).cloned().unwrap_or_else(none));
+                Problem {
+                    path: key.clone(),
                     message: format!("is `{wanted}`, expected `{now}` while the process runs"),
                     hint: Some("restart signpost to change it".to_owned()),
-                });
-            }
-        };
-        keep("listen", &self.listen, &next.listen);
-        keep("admin_listen", &self.admin_listen, &next.admin_listen);
-        let path = |tls: &Option<TlsConfig>, path: fn(&TlsConfig) -> &Path| {
-            tls.as_ref().map_or_else(|| "none".to_owned(), |tls| path(tls).display().to_string())
-        };
-        for (key, of) in [
-            ("tls.certificate", (|tls| &tls.certificate) as fn(&TlsConfig) -> &Path),
-            ("tls.private_key", |tls| &tls.private_key),
-        ] {
-            keep(key, &path(&self.tls, of), &path(&next.tls, of));
-        }
-        keep("max_connections", &self.max_connections, &next.max_connections);
-        let events = |config: &Self, of: fn(&EventsConfig) -> Option<String>| {
-            config.events.as_ref().and_then(of).unwrap_or_else(|| "none".to_owned())
-        };
-        for (key, of) in [
-            (
-                "events.pod",
-                (|events| Some(format!("{}/{}", events.namespace, events.pod)))
-                    as fn(&EventsConfig) -> Option<String>,
-            ),
-            ("events.pod_uid", |events| events.pod_uid.clone()),
-            ("events.kubeconfig", |events| events.kubeconfig.as_ref().map(|path| path.display().to_string())),
-            ("events.context", |events| events.context.clone()),
-        ] {
-            keep(key, &events(self, of), &events(next, of));
-        }
-        keep("data_dir", &self.data_dir.display(), &next.data_dir.display());
+                }
+            })
+            .collect();
         if problems.is_empty() {
             Ok(compare(&self.issuers, &next.issuers))
         } else {
             Err(InvalidConfig { origin: "the new configuration".to_owned(), problems })
         }
     }
+
+    /// The settings that are not of an issuer, by path.
+    fn process_settings(&self) -> BTreeMap<String, String> {
+        let mut settings = BTreeMap::new();
+        let Self { listen, admin_listen, tls, max_connections, data_dir, events, issuers: _ } = self;
+        let mut add = |key: &str, value: serde_json::Value| match value {
+            serde_json::Value::Null => {}
+            serde_json::Value::Object(entries) => settings
+                .extend(entries.into_iter().map(|(inner, value)| (format!("{key}.{inner}"), plain(&value)))),
+            value => _ = settings.insert(key.to_owned(), plain(&value)),
+        };
+        add("listen", json!(listen));
+        add("admin_listen", json!(admin_listen));
+        add("tls", json!(tls));
+        add("max_connections", json!(max_connections));
+        add("data_dir", json!(data_dir));
+        add("events", json!(events));
+        settings
+    }
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn compare(before: &[IssuerConfig], after: &[IssuerConfig]) -> Changes {

@@ -29,7 +29,7 @@ pub(super) enum Value {
     Text(String),
     List(Vec<Node>),
     Map(Vec<(String, Node)>),
-    /// An unusable item of a list; its problem is already reported.
+    /// Unusable: its problem is already reported.
     Refused,
 }
 
@@ -74,10 +74,38 @@ impl Node {
         }
     }
 
+    /// The value without an origin of its own.
+    pub(super) fn of_json(json: &serde_json::Value, place: Origin) -> Self {
+        let value = match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(value) => Value::Bool(*value),
+            serde_json::Value::Number(number) => Value::Number(number.to_string()),
+            serde_json::Value::String(text) => Value::Text(text.clone()),
+            serde_json::Value::Array(items) => {
+                Value::List(items.iter().map(|item| Self::of_json(item, place)).collect())
+            }
+            serde_json::Value::Object(entries) => Value::Map(
+                entries.iter().map(|(key, value)| (key.clone(), Self::of_json(value, place))).collect(),
+            ),
+        };
+        Self { value, place }
+    }
+
+    pub(super) fn item(&self, index: usize) -> Option<&Self> {
+        let Value::List(items) = &self.value else { return None };
+        items.get(index)
+    }
+
+    pub(super) fn as_text(&self) -> Option<&str> {
+        let Value::Text(text) = &self.value else { return None };
+        Some(text)
+    }
+
     /// Describes the value in a message, after "is".
     pub(super) fn describe(&self) -> String {
         match &self.value {
             Value::Null => "empty".to_owned(),
+            Value::Text(text) if text.trim().is_empty() => "empty".to_owned(),
             Value::Bool(value) => format!("`{value}`"),
             Value::Number(number) => format!("the number `{number}`"),
             Value::Text(text) if text.chars().count() > MAX_SHOWN => {

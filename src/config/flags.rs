@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::document::Origin;
+
 const KEYS: &str = "Keys";
 const PUBLISHING: &str = "Publishing";
 
@@ -130,5 +132,52 @@ impl SignerFlags {
         let sources = if self.config.is_some() { Vec::new() } else { vec!["kubernetes".to_owned()] };
         let Self { config, issuer, data_dir, .. } = self.clone();
         KeyFlags { config, issuer, sources, profile: None, data_dir }
+    }
+}
+
+/// The flags that override a key, by its path in the documentation.
+const OVERRIDES: [(&str, &str); 13] = [
+    ("listen", "--listen"),
+    ("admin_listen", "--admin-listen"),
+    ("tls.certificate", "--tls-certificate"),
+    ("tls.private_key", "--tls-private-key"),
+    ("data_dir", "--data-dir"),
+    ("events.pod", "--events-pod"),
+    ("events.pod_uid", "--events-pod-uid"),
+    ("issuers[].issuer", "--issuer"),
+    ("issuers[].profile", "--profile"),
+    ("issuers[].sources", "--source"),
+    ("issuers[].targets", "--target"),
+    ("issuers[].targets[].url", "--target"),
+    ("issuers[].schedule", "--schedule"),
+];
+
+/// The flag that overrides a key of a section of the documentation.
+pub(super) fn of(section: &str, key: &str) -> Option<&'static str> {
+    OVERRIDES
+        .iter()
+        .find(|(path, _)| {
+            path.strip_suffix(key)
+                .is_some_and(|rest| rest.strip_suffix('.').unwrap_or("the top level") == section)
+        })
+        .map(|(_, flag)| *flag)
+}
+
+/// The flag in place of a path, where there is no file: the user knows only flags.
+pub(super) fn name_of(path: &str, place: Origin) -> Option<&'static str> {
+    if matches!(place, Origin::File { .. }) {
+        return None;
+    }
+    let path: String = path.chars().filter(|char| !char.is_ascii_digit()).collect();
+    OVERRIDES.iter().find(|(known, _)| *known == path).map(|(_, flag)| *flag)
+}
+
+/// The flag with an example of its value.
+pub(super) fn example(flag: &str, value: &str) -> String {
+    match flag {
+        "--source" => {
+            "`--source kubernetes`, `--source /etc/kubernetes/pki/sa.pub` or `--source embedded`".to_owned()
+        }
+        _ => format!("`{flag} {value}`"),
     }
 }

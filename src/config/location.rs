@@ -24,7 +24,7 @@ impl Location {
         };
         // A directory is a path, which may contain any character.
         if scheme != "file" {
-            value::without_secrets(text)?;
+            value::without_secrets(text, value::STORE_CREDENTIALS)?;
         }
         match scheme {
             "az" => azure(text, rest),

@@ -10,9 +10,9 @@ use glob::Pattern;
 use super::{
     Flags, SignerFlags,
     document::{Node, Origin, Value},
-    keys::{API_SERVER, EMBEDDED, FILES, URL},
     problem::{Fault, Problems},
-    suggest, value,
+    suggest,
+    value::ListenAddress,
 };
 
 const LISTEN: &str = "--listen";
@@ -22,6 +22,11 @@ const TLS_PRIVATE_KEY: &str = "--tls-private-key";
 const SOURCE: &str = "--source";
 const TARGET: &str = "--target";
 
+/// Kinds of sources.
+const API_SERVER: &str = "api-server";
+const EMBEDDED: &str = "embedded";
+const FILES: &str = "files";
+const URL: &str = "url";
 /// The source that is an API server, with or without `:CONTEXT`.
 const KUBERNETES: &str = "kubernetes";
 /// Listen address of the embedded default: only this machine.
@@ -105,9 +110,9 @@ fn describe(issuer: &mut Node, flags: &Flags, cwd: &Path, problems: &mut Problem
     let keys = &flags.keys;
     set_text(issuer, "issuer", "--issuer", keys.issuer.as_deref());
     set_text(issuer, "profile", "--profile", keys.profile.as_deref());
-    set_text(issuer, "schedule", "--schedule", flags.schedule.as_deref());
     set_list(issuer, "sources", SOURCE, &keys.sources, problems, |text| source(text, cwd));
     set_list(issuer, "targets", TARGET, &flags.targets, problems, |text| target(text, cwd));
+    set_text(issuer, "schedule", "--schedule", flags.schedule.as_deref());
 }
 
 fn set_text(node: &mut Node, key: &str, flag: &'static str, text: Option<&str>) {
@@ -128,6 +133,17 @@ pub(super) fn apply_signer(flags: &SignerFlags, root: &mut Node) {
         set_text(&mut signer, "socket", "--socket", flags.socket.as_deref());
         set_text(&mut signer, "node", "--node", flags.node.as_deref());
         issuer.set("signer", signer);
+    }
+}
+
+/// Adds an issuer where none is needed, so that everything else can be read.
+pub(super) fn set_placeholder_issuer(root: &mut Node, problems: &mut Problems) {
+    let Value::Map(entries) = &mut root.value else { return };
+    let issuers = entries.iter_mut().find(|(name, _)| name == "issuers").map(|(_, node)| &mut node.value);
+    let Some(Value::List(issuers)) = issuers else { return };
+    if let Some(issuer) = issuers.first_mut() {
+        issuer.set("issuer", Node::text("https://issuer.invalid", issuer.place));
+        problems.set_unusable("issuers[0].issuer".to_owned());
     }
 }
 
@@ -299,7 +315,8 @@ fn own_issuer(listen: &str, tls: bool, problems: &mut Problems) -> String {
         problems.add(Origin::Flag(LISTEN), "listen", Fault::new(message).hint(hint));
     };
     // An invalid address is reported where `listen` is read.
-    let address = value::address(listen, "listen").unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+    let address = ListenAddress::parse(listen)
+        .map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), |address| address.0);
     let address = match address.ip() {
         ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
         ip if ip.is_loopback() => address,

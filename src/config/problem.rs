@@ -1,6 +1,6 @@
 //! The faults of a configuration, reported all at once.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use super::document::Origin;
 use crate::core::text::redaction::{at_most, redact};
@@ -37,47 +37,86 @@ impl Fault {
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
+
+    /// The fault that was displayed: `serde` carries only text.
+    pub(super) fn parse(text: &str) -> Self {
+        match text.split_once(HINT) {
+            Some((message, hint)) => Self::new(message).hint(hint),
+            None => Self::new(text),
+        }
+    }
 }
 
-/// Collects faults and the origins that order them.
+/// Separates the hint. No message has a new line: texts with control characters are refused unread.
+const HINT: &str = "\n  hint: ";
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.hint.iter().try_for_each(|hint| write!(f, "{HINT}{hint}"))
+    }
+}
+
+/// Collects faults, the origins that order them, and the paths of unusable values.
 #[derive(Default)]
-pub(super) struct Problems(Vec<(Origin, Problem)>);
+pub(super) struct Problems {
+    found: Vec<(Origin, Problem)>,
+    unusable: BTreeSet<String>,
+}
 
 impl Problems {
     /// Adds a fault. Messages omit the query and the user of URLs, which may be secrets.
     pub(super) fn add(&mut self, place: Origin, path: &str, fault: Fault) {
         let path = match place {
             Origin::Flag(flag) => flag,
+            Origin::BuiltIn | Origin::File { .. } if path.is_empty() => "the top level",
             Origin::BuiltIn | Origin::File { .. } => path,
         };
         let hint = fault.hint.map(|hint| shown(&hint));
-        self.0.push((place, Problem { path: shown(path), message: shown(&fault.message), hint }));
+        self.found.push((place, Problem { path: shown(path), message: shown(&fault.message), hint }));
     }
 
     /// Adds the fault of a file that is not YAML.
     pub(super) fn add_unreadable(&mut self, problem: Problem) {
-        self.0.push((Origin::File { line: 0, column: 0 }, problem));
+        self.found.push((Origin::File { line: 0, column: 0 }, problem));
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.found.is_empty()
+    }
+
+    pub(super) fn set_unusable(&mut self, path: String) {
+        self.unusable.insert(path);
+    }
+
+    /// Whether the value at a path, one above it or one in it is unusable.
+    pub(super) fn has_unusable(&self, path: &str) -> bool {
+        let ends = path.match_indices(['.', '[']).map(|(end, _)| end).chain([path.len()]);
+        let within = |other: &String| other[path.len()..].starts_with(['.', '[']);
+        ends.into_iter().any(|end| self.unusable.contains(&path[..end]))
+            || self.unusable.range(path.to_owned()..).take_while(|other| other.starts_with(path)).any(within)
+    }
+
+    /// Whether every value is usable.
+    pub(super) fn all_usable(&self) -> bool {
+        self.unusable.is_empty()
     }
 
     /// The error to report; `file` is the configuration file.
     pub(super) fn into_error(mut self, file: Option<&Path>) -> InvalidConfig {
         // Stable sort: faults of one value keep their order.
-        self.0.sort_by_key(|(place, _)| match place {
+        self.found.sort_by_key(|(place, _)| match place {
             Origin::Flag(_) | Origin::BuiltIn => (0, 0),
             Origin::File { line, column } => (*line, *column),
         });
-        let in_file = self.0.iter().any(|(place, _)| matches!(place, Origin::File { .. }));
-        let in_flags = self.0.iter().any(|(place, _)| !matches!(place, Origin::File { .. }));
+        let in_file = self.found.iter().any(|(place, _)| matches!(place, Origin::File { .. }));
+        let in_flags = self.found.iter().any(|(place, _)| !matches!(place, Origin::File { .. }));
         let origin = match file {
             Some(file) if in_file && in_flags => format!("the flags and `{}`", file.display()),
             Some(file) if in_file => format!("`{}`", file.display()),
             _ => IN_FLAGS.to_owned(),
         };
-        InvalidConfig { origin, problems: self.0.into_iter().map(|(_, problem)| problem).collect() }
+        InvalidConfig { origin, problems: self.found.into_iter().map(|(_, problem)| problem).collect() }
     }
 }
 

@@ -1,110 +1,393 @@
-//! Parses single values into types, or a fault.
+//! The types of single settings: how each is written, what is expected, and what is wrong with any other text.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::SocketAddr,
+    ops::Deref,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use glob::Pattern;
 use jiff::{
     SignedDuration,
     fmt::friendly::{Spacing, SpanParser, SpanPrinter},
+    tz::TimeZone,
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use url::{Host, Url};
 
 use super::problem::Fault;
-use crate::core::service_account::ServiceAccount;
+use crate::core::{
+    jose::{issuer::Issuer, jwk_set::Profile},
+    location::Location,
+    service_account::ServiceAccount,
+    signer::{KeyType, SocketName, announcement::NodeName},
+    verification::{Cloud, Party},
+};
 
-/// A whole number of seconds within bounds, which are durations themselves.
-pub(super) fn duration(text: &str, least: &str, most: &str) -> Result<Duration, Fault> {
-    let refuse = |what: &str| Fault::new(format!("`{text}` {what}, expected `{least}` to `{most}`"));
-    let Ok(duration) = span(text) else {
-        let fault = refuse("is not a duration such as `30s`, `5m` or `1h30m`");
-        let days = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok());
-        return Err(match (text.parse::<u64>(), days) {
-            (Ok(_), _) => fault.hint(format!("write `{text}s` for seconds")),
-            (_, Some(days)) => fault.hint(format!("write `{}h`", u64::from(days) * 24)),
-            _ => fault,
-        });
+/// Describes a type in the JSON Schema. `x-expected` is what a message says was expected.
+macro_rules! described {
+    ([$($generics:tt)*] $type:ty, $($schema:tt)*) => {
+        impl<$($generics)*> JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($($schema)*)
+            }
+        }
     };
-    let bound = |text| span(text).expect("bounds in the table are durations");
-    if duration.is_negative() {
-        Err(refuse("is negative"))
-    } else if duration < bound(least) {
-        Err(refuse("is too short"))
-    } else if duration > bound(most) {
-        Err(refuse("is too long"))
-    } else if duration.subsec_nanos() != 0 {
-        Err(refuse("is not a whole number of seconds"))
-    } else {
-        Ok(duration.unsigned_abs())
+}
+
+/// Reads a type from text with a function, and writes it with `Display`.
+macro_rules! written_as_text {
+    ([$($generics:tt)*] $type:ty, $parse:expr) => {
+        impl<'de, $($generics)*> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+            }
+        }
+
+        impl<$($generics)*> Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+
+described!([] Issuer, { "type": "string", "format": "uri" });
+described!([] Profile, { "type": "string", "enum": Profile::ALL.map(Profile::name) });
+described!([] KeyType, { "type": "string", "enum": KeyType::ALL.map(KeyType::name) });
+described!([] Party, { "type": "string", "enum": Party::ALL.map(Party::word) });
+described!([] Cloud, { "type": "string", "enum": Cloud::ALL.map(Cloud::word) });
+described!([] NodeName, { "type": "string" });
+
+described!([] SocketName, { "type": "string" });
+written_as_text!([] SocketName, |text: &str| SocketName::parse(text));
+
+described!([] Location, { "type": "string", "format": "uri" });
+written_as_text!([] Location, Location::parse);
+
+/// Written `NAMESPACE/NAME`.
+fn service_account(text: &str) -> Result<ServiceAccount, Fault> {
+    let Some((namespace, name)) = text.split_once('/') else {
+        return Err(Fault::new(format!("`{text}` is not a service account, expected `NAMESPACE/NAME`")));
+    };
+    ServiceAccount::new(namespace, name).map_err(|error| Fault::new(error.to_string()))
+}
+
+described!([] ServiceAccount, { "type": "string" });
+written_as_text!([] ServiceAccount, service_account);
+
+/// A minute, an hour and a day in seconds, for the bounds of [`Seconds`].
+pub(super) const MINUTE: u64 = 60;
+pub(super) const HOUR: u64 = 60 * MINUTE;
+pub(super) const DAY: u64 = 24 * HOUR;
+
+/// A whole number of seconds within bounds, written as a duration: `1h30m`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seconds<const LEAST: u64, const MOST: u64>(Duration);
+
+impl<const LEAST: u64, const MOST: u64> Seconds<LEAST, MOST> {
+    /// A default.
+    #[must_use]
+    pub const fn new(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        static PARSER: SpanParser = SpanParser::new();
+        let [least, most] = [LEAST, MOST].map(|seconds| duration_text(Duration::from_secs(seconds)));
+        let refuse = |what: &str| Fault::new(format!("`{text}` {what}, expected `{least}` to `{most}`"));
+        let Ok(duration): Result<SignedDuration, _> = PARSER.parse_duration(text) else {
+            let fault = refuse("is not a duration such as `30s`, `5m` or `1h30m`");
+            let days = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok());
+            return Err(match (text.parse::<u64>(), days) {
+                (Ok(_), _) => fault.hint(format!("write `{text}s` for seconds")),
+                (_, Some(days)) => fault.hint(format!("write `{}h`", u64::from(days) * 24)),
+                _ => fault,
+            });
+        };
+        let magnitude = duration.unsigned_abs();
+        if duration.is_negative() {
+            Err(refuse("is negative"))
+        } else if magnitude < Duration::from_secs(LEAST) {
+            Err(refuse("is too short"))
+        } else if magnitude > Duration::from_secs(MOST) {
+            Err(refuse("is too long"))
+        } else if magnitude.subsec_nanos() != 0 {
+            Err(refuse("is not a whole number of seconds"))
+        } else {
+            Ok(Self(magnitude))
+        }
     }
 }
 
-fn span(text: &str) -> Result<SignedDuration, jiff::Error> {
-    static PARSER: SpanParser = SpanParser::new();
-    PARSER.parse_duration(text)
+impl<const LEAST: u64, const MOST: u64> fmt::Display for Seconds<LEAST, MOST> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&duration_text(self.0))
+    }
 }
 
-/// A duration in the format of [`duration`]: `1h30m`.
+impl<const LEAST: u64, const MOST: u64> fmt::Debug for Seconds<LEAST, MOST> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+described!([const LEAST: u64, const MOST: u64] Seconds<LEAST, MOST>, {
+    "type": "string",
+    "x-expected": "a duration such as `30s`, `5m` or `1h30m`",
+    "x-bounds": format!(
+        " A duration from `{}` to `{}`.",
+        duration_text(Duration::from_secs(LEAST)),
+        duration_text(Duration::from_secs(MOST))
+    ),
+});
+written_as_text!([const LEAST: u64, const MOST: u64] Seconds<LEAST, MOST>, Self::parse);
+
+/// A duration in the format of the file: `1h30m`.
 pub(super) fn duration_text(duration: Duration) -> String {
     static PRINTER: SpanPrinter = SpanPrinter::new().spacing(Spacing::None);
     PRINTER.unsigned_duration_to_string(&duration)
 }
 
-/// The address of the setting `name`.
-pub(super) fn address(text: &str, name: &str) -> Result<SocketAddr, Fault> {
-    text.parse().map_err(|_| {
-        let example = if name == "admin_listen" { "127.0.0.1:9090" } else { "127.0.0.1:8080" };
-        let fault =
-            Fault::new(format!("`{text}` is not an address and port, expected one such as `{example}`"));
-        match text.rsplit_once(':') {
-            Some((_, port)) if port.parse::<u16>().is_err() => {
-                fault.hint("a port is a number from 0 to 65535")
-            }
-            Some(("", port)) => fault.hint(format!("write `0.0.0.0:{port}` for every address")),
-            Some(("localhost", port)) => fault.hint(format!("write `127.0.0.1:{port}`")),
-            _ => fault,
-        }
-    })
+/// A whole number within bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Count<const LEAST: usize, const MOST: usize>(usize);
+
+impl<const LEAST: usize, const MOST: usize> Count<LEAST, MOST> {
+    /// A default.
+    #[must_use]
+    pub const fn new(count: usize) -> Self {
+        Self(count)
+    }
+
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0
+    }
 }
 
-/// An absolute path, independent of the current directory.
-pub(super) fn absolute_path(text: &str) -> Result<PathBuf, Fault> {
-    let path = PathBuf::from(text);
-    if path.is_absolute() {
-        Ok(path)
-    } else {
+impl<'de, const LEAST: usize, const MOST: usize> Deserialize<'de> for Count<LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let count = usize::deserialize(deserializer)?;
+        if (LEAST..=MOST).contains(&count) {
+            Ok(Self(count))
+        } else {
+            Err(D::Error::custom(format!("is `{count}`, expected a whole number from {LEAST} to {MOST}")))
+        }
+    }
+}
+
+described!([const LEAST: usize, const MOST: usize] Count<LEAST, MOST>, {
+    "type": "integer",
+    "minimum": LEAST,
+    "maximum": MOST,
+    "x-expected": format!("a whole number from {LEAST} to {MOST}"),
+    "x-bounds": format!(" From {LEAST} to {MOST}."),
+});
+
+/// An address and port to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenAddress(pub SocketAddr);
+
+impl ListenAddress {
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+        text.parse().map(Self).map_err(|_| {
+            let fault = Fault::new(format!("`{text}` is not an address and port, expected `IP:PORT`"));
+            match text.rsplit_once(':') {
+                Some((_, port)) if port.parse::<u16>().is_err() => {
+                    fault.hint("a port is a number from 0 to 65535")
+                }
+                Some(("", port)) => fault.hint(format!("write `0.0.0.0:{port}` for every address")),
+                Some(("localhost", port)) => fault.hint(format!("write `127.0.0.1:{port}`")),
+                _ => fault,
+            }
+        })
+    }
+}
+
+impl Deref for ListenAddress {
+    type Target = SocketAddr;
+
+    fn deref(&self) -> &SocketAddr {
+        &self.0
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+described!([] ListenAddress, { "type": "string", "x-expected": "an address and port, `IP:PORT`" });
+written_as_text!([] ListenAddress, Self::parse);
+
+/// A path that does not depend on the current directory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AbsolutePath(PathBuf);
+
+impl AbsolutePath {
+    /// A default.
+    pub(super) fn new(path: &str) -> Self {
+        Self(PathBuf::from(path))
+    }
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        let path = PathBuf::from(text);
+        if path.is_absolute() {
+            return Ok(Self(path));
+        }
         Err(Fault::new(format!("`{text}` is relative, expected an absolute path"))
             .hint("paths in a file must be absolute; flags may use relative paths"))
     }
 }
 
-/// The permitted schemes of a URL.
-#[derive(Clone, Copy)]
-pub(super) enum Web {
-    /// `https`, or `http` on a loopback host.
-    Secure,
-    /// `http` or `https`: the content is verified by other means.
-    Any,
-}
+impl Deref for AbsolutePath {
+    type Target = Path;
 
-/// A URL without user, query and fragment.
-pub(super) fn web_url(text: &str, web: Web) -> Result<Url, Fault> {
-    without_secrets(text)?;
-    let url = Url::parse(text).map_err(|error| Fault::new(format!("`{text}` is not a URL: {error}")))?;
-    match (url.scheme(), web) {
-        ("https", _) | ("http", Web::Any) => Ok(url),
-        ("http", Web::Secure) if is_loopback(&url) => Ok(url),
-        ("http", Web::Secure) => Err(Fault::new(format!(
-            "`{text}` has scheme `http`, expected `https` (`http` is only for loopback hosts)"
-        ))),
-        (scheme, _) => Err(Fault::new(format!("`{text}` has scheme `{scheme}`, expected `https`"))),
+    fn deref(&self) -> &Path {
+        &self.0
     }
 }
 
-/// Rejects a URL that may contain a credential, before any other use.
-pub(super) fn without_secrets(text: &str) -> Result<(), Fault> {
+impl From<AbsolutePath> for PathBuf {
+    fn from(path: AbsolutePath) -> Self {
+        path.0
+    }
+}
+
+impl fmt::Display for AbsolutePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+described!([] AbsolutePath, { "type": "string", "pattern": "^/", "x-expected": "an absolute path" });
+written_as_text!([] AbsolutePath, Self::parse);
+
+pub(super) use {described, written_as_text};
+
+/// Declares a type that is a checked text.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $parse:path, $($schema:tt)*) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub struct $name(String);
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        described!([] $name, $($schema)*);
+        written_as_text!([] $name, |text: &str| $parse(text).map(|()| Self(text.to_owned())));
+    };
+}
+
+checked_text!(
+    /// A URL of a public document or an API server: `https`, or `http` on a loopback host; without user, query
+    /// and fragment.
+    WebUrl, web_url, { "type": "string", "format": "uri" }
+);
+checked_text!(
+    /// The absolute path of a file or directory, or a glob.
+    PathPattern, path_pattern, { "type": "string" }
+);
+checked_text!(
+    /// The name in a certificate.
+    DnsName, dns_name, { "type": "string" }
+);
+
+fn web_url(text: &str) -> Result<(), Fault> {
+    without_secrets(text, "a bearer token is read from `bearer_token_file`; other URLs here are public")?;
+    let url = parsed_url(text)?;
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if is_loopback(&url) => Ok(()),
+        "http" => Err(Fault::new(format!(
+            "`{text}` has scheme `http`, expected `https` (`http` is only for loopback hosts)"
+        ))),
+        scheme => Err(Fault::new(format!("`{text}` has scheme `{scheme}`, expected `https`"))),
+    }
+}
+
+fn path_pattern(text: &str) -> Result<(), Fault> {
+    AbsolutePath::parse(text)?;
+    match Pattern::new(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::new(format!("`{text}` is not a glob: {}", error.msg))),
+    }
+}
+
+fn dns_name(text: &str) -> Result<(), Fault> {
+    if text.split('.').all(is_label) {
+        return Ok(());
+    }
+    Err(Fault::new(format!("`{text}` is not a DNS name, expected one such as `kubernetes.default.svc`")))
+}
+
+/// The endpoint of a store: `http` or `https`, because the content is verified by other means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Endpoint(pub(super) Url);
+
+impl Endpoint {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        without_secrets(text, STORE_CREDENTIALS)?;
+        let url = parsed_url(text)?;
+        match url.scheme() {
+            "https" | "http" => Ok(Self(url)),
+            scheme => Err(Fault::new(format!("`{text}` has scheme `{scheme}`, expected `https`"))),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+described!([] Endpoint, { "type": "string", "format": "uri" });
+written_as_text!([] Endpoint, Self::parse);
+
+fn parsed_url(text: &str) -> Result<Url, Fault> {
+    Url::parse(text).map_err(|error| Fault::new(format!("`{text}` is not a URL: {error}")))
+}
+
+pub(super) const STORE_CREDENTIALS: &str =
+    "credentials come from the environment, such as `AZURE_STORAGE_SAS_KEY` or `AWS_ACCESS_KEY_ID`";
+
+/// Rejects a URL that may contain a credential, before any other use. `hint` says where it belongs.
+pub(super) fn without_secrets(text: &str, hint: &str) -> Result<(), Fault> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let hint =
-        "credentials come from the environment, such as `AZURE_STORAGE_SAS_KEY` or `AWS_ACCESS_KEY_ID`";
     if authority.contains('@') {
         return Err(Fault::new(format!("`{text}` has a user name or password, expected none")).hint(hint));
     }
@@ -126,23 +409,33 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// A service account, written `NAMESPACE/NAME`.
-pub(super) fn service_account(text: &str) -> Result<ServiceAccount, Fault> {
-    let Some((namespace, name)) = text.split_once('/') else {
-        return Err(Fault::new(format!("`{text}` is not a service account, expected `NAMESPACE/NAME`")));
-    };
-    ServiceAccount::new(namespace, name).map_err(|error| Fault::new(error.to_string()))
+/// The name of an object in a namespace, written `NAMESPACE/NAME`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NamespacedName {
+    pub namespace: String,
+    pub name: String,
 }
 
-/// A `ConfigMap`, written `NAMESPACE/NAME`.
-pub(super) fn config_map(text: &str) -> Result<(String, String), Fault> {
-    let parts = text.split_once('/');
-    let is_name = |name: &str| name.len() <= 253 && name.split('.').all(is_label);
-    match parts.filter(|(namespace, name)| is_label(namespace) && is_name(name)) {
-        Some((namespace, name)) => Ok((namespace.to_owned(), name.to_owned())),
-        None => Err(Fault::new(format!("`{text}` is not a ConfigMap, expected `NAMESPACE/NAME`"))),
+impl NamespacedName {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        let is_name = |name: &str| name.len() <= 253 && name.split('.').all(is_label);
+        match text.split_once('/').filter(|(namespace, name)| is_label(namespace) && is_name(name)) {
+            Some((namespace, name)) => Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() }),
+            None => {
+                Err(Fault::new(format!("`{text}` is not a namespace and a name, expected `NAMESPACE/NAME`")))
+            }
+        }
     }
 }
+
+impl fmt::Display for NamespacedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+described!([] NamespacedName, { "type": "string" });
+written_as_text!([] NamespacedName, Self::parse);
 
 /// A DNS label (RFC 1123), the form of Kubernetes names.
 pub(super) fn is_label(text: &str) -> bool {
@@ -152,3 +445,76 @@ pub(super) fn is_label(text: &str) -> bool {
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
+
+/// The mode of a socket, in octal digits. Its owner can always read and write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(pub u32);
+
+impl SocketMode {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o777 && mode & 0o600 == 0o600 => Ok(Self(mode)),
+            _ => Err(Fault::new(format!("`{text}` is not a socket mode, expected one such as `0660`"))),
+        }
+    }
+}
+
+impl fmt::Display for SocketMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+described!([] SocketMode, { "type": "string" });
+written_as_text!([] SocketMode, Self::parse);
+
+/// The number of a user or a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NumericId(pub u32);
+
+impl NumericId {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        text.parse().map(Self).map_err(|_| {
+            Fault::new(format!("`{text}` is not the number of a user or group, expected one such as `65532`"))
+        })
+    }
+}
+
+impl fmt::Display for NumericId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+described!([] NumericId, { "type": "string" });
+written_as_text!([] NumericId, Self::parse);
+
+/// A time zone of the IANA database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Zone(pub(super) TimeZone);
+
+impl Zone {
+    fn parse(name: &str) -> Result<Self, Fault> {
+        TimeZone::get(name).map(Self).map_err(|_| {
+            Fault::new(format!(
+                "`{name}` is not a time zone of the IANA database, expected one such as `Europe/Amsterdam`"
+            ))
+            .hint("`UTC` is valid; abbreviations such as `CEST` and offsets are not")
+        })
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.iana_name().unwrap_or("UTC"))
+    }
+}
+
+impl Default for Zone {
+    fn default() -> Self {
+        Self(TimeZone::UTC)
+    }
+}
+
+described!([] Zone, { "type": "string" });
+written_as_text!([] Zone, Self::parse);

@@ -59,14 +59,18 @@ pub struct DesiredState {
 }
 
 /// The type of the keys that a node creates: the algorithm, and for RSA the length of the modulus.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyType {
     /// The type that the tools of Kubernetes create.
     #[default]
+    #[serde(rename = "rs256-2048")]
     Rsa2048,
+    #[serde(rename = "rs256-3072")]
     Rsa3072,
+    #[serde(rename = "rs256-4096")]
     Rsa4096,
     /// ECDSA on P-256. Microsoft Entra rejects its tokens.
+    #[serde(rename = "es256")]
     P256,
 }
 

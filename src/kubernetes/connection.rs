@@ -61,6 +61,12 @@ pub struct Access {
 }
 
 impl Access {
+    /// The cluster of a context in a kubeconfig.
+    #[must_use]
+    pub fn new(kubeconfig: Option<impl Into<PathBuf>>, context: Option<String>) -> Self {
+        Self { kubeconfig: kubeconfig.map(Into::into), context, ..Self::default() }
+    }
+
     /// The kubeconfig that error messages name.
     fn place(&self) -> &Path {
         self.kubeconfig.as_deref().unwrap_or(Path::new("the default kubeconfig"))

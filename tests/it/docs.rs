@@ -125,7 +125,7 @@ fn is_config(yaml: &str) -> bool {
 
 #[test]
 fn the_reference_of_the_configuration_is_fresh() {
-    let head = "# Configuration\n\nWritten by `make reference` from `src/config/keys.rs`; `signpost config schema` prints the \
+    let head = "# Configuration\n\nWritten by `make reference` from the structs of `src/config`; `signpost config schema` prints the \
                 same as a JSON Schema.\n\n";
     let fresh = format!("{head}{}", schema::reference());
     is_fresh("docs/configuration.md", &fresh);

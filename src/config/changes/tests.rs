@@ -1,11 +1,11 @@
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::{Changes, compare};
 use crate::{
-    config::{Config, Flags, IssuerConfig, load},
+    config::{Config, Flags, IssuerConfig, Seconds, load},
     core::jose::issuer::Issuer,
 };
 
@@ -18,7 +18,7 @@ fn issuer(index: u8, margin: u8) -> IssuerConfig {
     let text = "issuers: [{issuer: 'https://issuer.example', sources: [{kind: files, paths: [/sa.pub]}]}]";
     let template = config(text).issuers.remove(0);
     let issuer = Issuer::parse(&format!("https://issuer.example/{index}")).expect("valid");
-    IssuerConfig { issuer, margin: Duration::from_secs(margin.into()), ..template }
+    IssuerConfig { issuer, margin: Seconds::new(margin.into()), ..template }
 }
 
 /// A few of several issuers, in any order, each in one of two variants.
@@ -71,11 +71,11 @@ fn what_a_running_process_cannot_change_is_named_all_at_once() {
     assert_eq!(
         refused.to_string(),
         "3 problems in the new configuration
-listen: is `0.0.0.0:82`, expected `0.0.0.0:80` while the process runs
-  hint: restart signpost to change it
 admin_listen: is `127.0.0.1:83`, expected `127.0.0.1:81` while the process runs
   hint: restart signpost to change it
 data_dir: is `/other`, expected `/data` while the process runs
+  hint: restart signpost to change it
+listen: is `0.0.0.0:82`, expected `0.0.0.0:80` while the process runs
   hint: restart signpost to change it"
     );
     assert_eq!(now.changes_to(&now).expect("the same"), Changes::default());

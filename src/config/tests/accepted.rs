@@ -3,10 +3,14 @@
 use std::{path::Path, time::Duration};
 
 use proptest::prelude::*;
+use serde::de::{DeserializeOwned, value::StrDeserializer};
 
 use super::{MINIMAL, accepted, load};
 use crate::{
-    config::{Flags, Instance, SourceConfig, VerifyConfig, document, value},
+    config::{
+        AbsolutePath, ApiServerConfig, FilesConfig, Flags, Instance, Seconds, SourceConfig, UrlConfig,
+        document, value,
+    },
     core::{
         jose::jwk_set::Profile,
         location::Location,
@@ -62,34 +66,39 @@ issuers:
     sources: [{kind: embedded}]
 ";
 
+fn value_of<T: DeserializeOwned>(text: &str) -> T {
+    T::deserialize(StrDeserializer::<serde::de::value::Error>::new(text)).expect("valid")
+}
+
 #[test]
 fn what_is_not_written_has_its_default() {
     let config = accepted(MINIMAL);
     assert_eq!("0.0.0.0:8080", config.listen.to_string());
     assert_eq!("127.0.0.1:9090", config.admin_listen.to_string());
-    assert_eq!((None, 1000), (config.tls, config.max_connections));
-    assert_eq!(Path::new("/var/lib/signpost"), config.data_dir);
+    assert_eq!((None, 1000), (config.tls, config.max_connections.get()));
+    assert_eq!(Path::new("/var/lib/signpost"), &*config.data_dir);
     let [issuer] = &config.issuers[..] else { panic!("one issuer") };
-    assert_eq!("https://oidc.example.com/kind/openid/v1/jwks", issuer.jwks_uri);
+    assert_eq!("https://oidc.example.com/kind/openid/v1/jwks", issuer.jwks_uri());
     assert_eq!(Profile::Entra, issuer.profile);
     assert_eq!(
         [300, 86400, 3600],
-        [issuer.jwks_max_age, issuer.max_token_lifetime, issuer.margin].map(|d| d.as_secs())
+        [issuer.jwks_max_age.get(), issuer.max_token_lifetime.get(), issuer.margin.get()]
+            .map(|d| d.as_secs())
     );
-    assert_eq!(None, issuer.rotate_within);
+    assert_eq!(None, issuer.rotate_within());
     assert!(!issuer.allow_issuer_mismatch);
     assert!(issuer.targets.is_empty());
     assert_eq!("*/5 * * * *", issuer.schedule.as_str());
     assert_eq!("0 */5 * * * *", issuer.schedule.as_six_fields());
-    let source = SourceConfig::ApiServer {
+    let source = SourceConfig::ApiServer(ApiServerConfig {
         name: "kubernetes".to_owned(),
         kubeconfig: None,
         context: None,
         discover: true,
         instances: vec![],
         probe: None,
-        every: Duration::from_secs(30),
-    };
+        every: Seconds::new(30),
+    });
     assert_eq!(vec![source], issuer.sources);
 }
 
@@ -103,9 +112,9 @@ fn what_a_token_is_verified_for_follows_from_the_issuer_and_the_party() {
         let verify = config.issuers[0].verify.clone().expect("it is written");
         assert_eq!(
             (600, None, false),
-            (verify.every.as_secs(), verify.service_account, verify.allow_private)
+            (verify.every.get().as_secs(), verify.service_account.clone(), verify.allow_private)
         );
-        (verify.party, verify.audience)
+        (verify.party(), verify.audience)
     };
     let (world, here) = ("https://oidc.example.com", "https://127.0.0.1:8443/kind");
     let (entra, aws) = ("api://AzureADTokenExchange", "sts.amazonaws.com");
@@ -126,38 +135,42 @@ fn what_is_written_is_what_is_meant() {
     let config = accepted(FULL);
     assert_eq!("127.0.0.1:8443", config.listen.to_string());
     assert_eq!("127.0.0.1:9443", config.admin_listen.to_string());
-    assert_eq!(Path::new("/srv/signpost"), config.data_dir);
+    assert_eq!(Path::new("/srv/signpost"), &*config.data_dir);
     let [issuer, other] = &config.issuers[..] else { panic!("two issuers") };
-    assert_eq!("https://keys.example.com/kind", issuer.jwks_uri);
+    assert_eq!("https://keys.example.com/kind", issuer.jwks_uri());
     assert_eq!(Profile::All, issuer.profile);
     assert_eq!(
         [60, 5400, 600],
-        [issuer.jwks_max_age, issuer.max_token_lifetime, issuer.margin].map(|d| d.as_secs())
+        [issuer.jwks_max_age.get(), issuer.max_token_lifetime.get(), issuer.margin.get()]
+            .map(|d| d.as_secs())
     );
-    let window = issuer.rotate_within.as_ref().expect("a window");
+    let window = issuer.rotate_within().expect("a window");
     assert_eq!(
         ("30 2 * * SUN", Duration::from_hours(4), "Europe/Amsterdam"),
         (window.opens().as_str(), window.open_for(), window.zone())
     );
     assert!(issuer.allow_issuer_mismatch);
     assert_eq!("0 3 * * MON", issuer.schedule.as_str());
-    let verify = VerifyConfig {
-        every: Duration::from_hours(1),
-        party: Party::Entra,
-        cloud: Cloud::UsGov,
-        audience: "me".to_owned(),
-        service_account: Some(ServiceAccount::new("signpost", "probe").expect("valid")),
-        allow_private: true,
-        ca_file: Some("/srv/ca.crt".into()),
-    };
-    assert_eq!((Some(verify), &None), (issuer.verify.clone(), &other.verify));
-    let instance = |url: &str, name: Option<&str>| Instance {
-        url: url.to_owned(),
-        tls_server_name: name.map(str::to_owned),
-    };
-    let api_server = SourceConfig::ApiServer {
+    let verify = issuer.verify.as_ref().expect("it is written");
+    assert_eq!(
+        (3600, Party::Entra, Cloud::UsGov, "me", true),
+        (
+            verify.every.get().as_secs(),
+            verify.party(),
+            verify.cloud(),
+            &*verify.audience,
+            verify.allow_private
+        )
+    );
+    assert_eq!(Some("signpost/probe"), verify.service_account.as_ref().map(ToString::to_string).as_deref());
+    assert_eq!(Some(Path::new("/srv/ca.crt")), verify.ca_file.as_deref());
+    assert_eq!(None, other.verify);
+    let path = |path: &str| Some(AbsolutePath::new(path));
+    let instance =
+        |url: &str, name: Option<&str>| Instance { url: value_of(url), tls_server_name: name.map(value_of) };
+    let api_server = SourceConfig::ApiServer(ApiServerConfig {
         name: "cluster".to_owned(),
-        kubeconfig: Some("/srv/kubeconfig".into()),
+        kubeconfig: path("/srv/kubeconfig"),
         context: Some("true".to_owned()),
         discover: false,
         instances: vec![
@@ -165,21 +178,21 @@ fn what_is_written_is_what_is_meant() {
             instance("https://10.0.0.2:6443", None),
         ],
         probe: Some(ServiceAccount::new("signpost", "probe").expect("valid")),
-        every: Duration::from_secs(5),
-    };
-    let files = SourceConfig::Files {
+        every: Seconds::new(5),
+    });
+    let files = SourceConfig::Files(FilesConfig {
         name: "ahead".to_owned(),
-        paths: super::texts(&["/srv/keys/*.pub", "/srv/jwks.json"]),
+        paths: ["/srv/keys/*.pub", "/srv/jwks.json"].map(value_of).to_vec(),
         optional: true,
-        every: Duration::from_mins(1),
-    };
-    let url = SourceConfig::Url {
+        every: Seconds::new(60),
+    });
+    let url = SourceConfig::Url(UrlConfig {
         name: "edge".to_owned(),
-        url: "https://10.0.0.9:6443/openid/v1/jwks".to_owned(),
-        bearer_token_file: Some("/srv/edge/token".into()),
-        ca_file: Some("/srv/edge/ca.crt".into()),
-        every: Duration::from_secs(10),
-    };
+        url: value_of("https://10.0.0.9:6443/openid/v1/jwks"),
+        bearer_token_file: path("/srv/edge/token"),
+        ca_file: path("/srv/edge/ca.crt"),
+        every: Seconds::new(10),
+    });
     assert_eq!(vec![api_server, files, url], issuer.sources);
     let [azure, s3, gcs, directory] = &issuer.targets[..] else { panic!("four targets") };
     let location = Location::Azure {
@@ -190,15 +203,15 @@ fn what_is_written_is_what_is_meant() {
     };
     assert_eq!(
         ("az://account/$web", &location, Profile::All),
-        (azure.name.as_str(), &azure.location, azure.profile)
+        (azure.name.as_str(), &azure.location, azure.profile())
     );
-    assert_eq!(Some("https://oidc.example.com/kind"), azure.public_url.as_deref());
+    assert_eq!(Some("https://oidc.example.com/kind"), azure.public_url());
     let location = Location::S3 {
         bucket: "bucket".to_owned(),
         prefix: "a/b".to_owned(),
         endpoint: Some("http://127.0.0.1:9000".parse().expect("a URL")),
     };
-    assert_eq!(("eu", &location, Profile::Entra), (s3.name.as_str(), &s3.location, s3.profile));
+    assert_eq!(("eu", &location, Profile::Entra), (s3.name.as_str(), &s3.location, s3.profile()));
     assert_eq!((false, true), (s3.anonymous, s3.required_for_rotation));
     assert_eq!((None, Some(Path::new("/srv/s3.crt"))), (azure.ca_file.as_deref(), s3.ca_file.as_deref()));
     let location =
@@ -228,7 +241,7 @@ max_connections: 1000
 data_dir: /var/lib/signpost
 issuers:
 - issuer: https://oidc.example.com/kind
-  jwks_uri: https://oidc.example.com/kind/openid/v1/jwks
+  jwks_served_elsewhere: false
   profile: entra
   jwks_max_age: 5m
   max_token_lifetime: 24h
@@ -272,7 +285,8 @@ proptest! {
     #[test]
     fn a_duration_is_read_as_it_is_shown(seconds in 1_u64..=60 * 60 * 24 * 366) {
         let duration = Duration::from_secs(seconds);
-        prop_assert_eq!(Ok(duration), value::duration(&value::duration_text(duration), "1s", "8784h"));
+        let read: Seconds<1, { 366 * 24 * 3600 }> = value_of(&value::duration_text(duration));
+        prop_assert_eq!(duration, read.get());
     }
 
     #[test]

@@ -16,13 +16,14 @@ fn nothing_at_all_is_the_embedded_default() {
     let config = load(&Flags::default(), None).expect("valid");
     assert_eq!("127.0.0.1:8080", config.listen.to_string());
     assert_eq!("127.0.0.1:9090", config.admin_listen.to_string());
-    assert_eq!(Path::new("/home/ada/signpost-data"), config.data_dir);
+    assert_eq!(Path::new("/home/ada/signpost-data"), &*config.data_dir);
     let [issuer] = &config.issuers[..] else { panic!("one issuer") };
     assert_eq!("http://127.0.0.1:8080", issuer.issuer.as_str());
     assert_eq!(Profile::Entra, issuer.profile);
     assert_eq!(
         [5, 30, 5],
-        [issuer.jwks_max_age, issuer.max_token_lifetime, issuer.margin].map(|d| d.as_secs())
+        [issuer.jwks_max_age.get(), issuer.max_token_lifetime.get(), issuer.margin.get()]
+            .map(|d| d.as_secs())
     );
     assert_eq!(vec![SourceConfig::Embedded], issuer.sources);
     let locations: Vec<_> = issuer.targets.iter().map(|target| target.location.clone()).collect();
@@ -52,8 +53,8 @@ fn certificate_and_private_key_are_given_together_and_make_the_embedded_issuer_h
     };
     let config = load(&with(Some("tls.crt"), Some("/srv/tls.key")), None).expect("valid");
     let tls = config.tls.expect("it is given");
-    assert_eq!(Path::new("/home/ada/tls.crt"), tls.certificate);
-    assert_eq!(Path::new("/srv/tls.key"), tls.private_key);
+    assert_eq!(Path::new("/home/ada/tls.crt"), &*tls.certificate);
+    assert_eq!(Path::new("/srv/tls.key"), &*tls.private_key);
     assert_eq!("https://127.0.0.1:8080", config.issuers[0].issuer.as_str());
     let file = format!("tls: {{certificate: /c, private_key: /k}}{MINIMAL}");
     let tls = load(&with(Some("/other"), None), Some(&file)).expect("valid").tls.expect("it is given");
@@ -88,7 +89,7 @@ fn the_embedded_issuer_needs_a_listener_that_names_it() {
         load(&with("8080"), None),
         "
 1 problem in the flags
---listen: `8080` is not an address and port, expected one such as `127.0.0.1:8080`",
+--listen: `8080` is not an address and port, expected `IP:PORT`",
     );
 }
 
@@ -98,7 +99,7 @@ fn an_embedded_keyring_may_sign_for_an_https_issuer() {
         load(&about("https://oidc.example.com", &["embedded"], &["az://account/$web"]), None).expect("valid");
     assert_eq!(vec![SourceConfig::Embedded], config.issuers[0].sources);
     assert_eq!("0.0.0.0:8080", config.listen.to_string());
-    assert_eq!(24 * 60 * 60, config.issuers[0].max_token_lifetime.as_secs());
+    assert_eq!(24 * 60 * 60, config.issuers[0].max_token_lifetime.get().as_secs());
 }
 
 #[test]
@@ -238,15 +239,15 @@ fn flags_go_before_the_file_and_the_file_before_defaults() {
     let config = load(&flags, Some(&yaml)).expect("valid");
     assert_eq!("127.0.0.1:3333", config.listen.to_string(), "flag");
     assert_eq!("127.0.0.1:2222", config.admin_listen.to_string(), "file");
-    assert_eq!(Path::new("/home/ada/data"), config.data_dir, "flag");
+    assert_eq!(Path::new("/home/ada/data"), &*config.data_dir, "flag");
     let issuer = &config.issuers[0];
     assert_eq!("https://flag.example.com", issuer.issuer.as_str(), "flag");
     assert_eq!(Profile::All, issuer.profile, "flag");
     assert_eq!("/home/ada/sa.pub", issuer.sources[0].name(), "flag");
     assert_eq!("file:///home/ada/out", issuer.targets[0].name, "flag");
     assert_eq!("0 * * * *", issuer.schedule.as_str(), "flag");
-    assert_eq!(2 * 60 * 60, issuer.margin.as_secs(), "file");
-    assert_eq!(300, issuer.jwks_max_age.as_secs(), "default");
+    assert_eq!(2 * 60 * 60, issuer.margin.get().as_secs(), "file");
+    assert_eq!(300, issuer.jwks_max_age.get().as_secs(), "default");
 }
 
 #[test]
@@ -311,7 +312,7 @@ issuers: has 2 issuers, expected one to print the keys of
 fn keys_with_nothing_named_are_those_of_the_embedded_keyring() {
     let keys = load_for_keys(&KeyFlags::default(), None).expect("valid");
     assert_eq!(vec![SourceConfig::Embedded], keys.sources);
-    assert_eq!(Path::new("/home/ada/signpost-data"), keys.data_dir);
+    assert_eq!(Path::new("/home/ada/signpost-data"), &*keys.data_dir);
 }
 
 fn about(issuer: &str, sources: &[&str], targets: &[&str]) -> Flags {
@@ -334,11 +335,14 @@ fn a_pod_that_events_are_about_is_named_in_flags_or_in_the_file() {
     let events = events.expect("it is given");
     assert_eq!(
         ("signpost", "a.b-0", Some("6f1c")),
-        (&*events.namespace, &*events.pod, events.pod_uid.as_deref())
+        (&*events.pod.namespace, &*events.pod.name, events.pod_uid.as_deref())
     );
     let file = format!("events: {{pod: a/b, context: kind}}{MINIMAL}");
     let events = load(&with(Some("c/d"), None), Some(&file)).expect("valid").events.expect("it is given");
-    assert_eq!(("c", "d", Some("kind")), (&*events.namespace, &*events.pod, events.context.as_deref()));
+    assert_eq!(
+        ("c", "d", Some("kind")),
+        (&*events.pod.namespace, &*events.pod.name, events.context.as_deref())
+    );
     shows(
         load(&with(None, Some("6f1c")), Some(MINIMAL)),
         "

@@ -55,7 +55,7 @@ issuers:
 ",
         "
 3 problems in `config.yaml`
-listen: is the number `8080`, expected an address and port such as `127.0.0.1:8080`
+listen: is the number `8080`, expected an address and port, `IP:PORT`
 data_dir: is a list, expected an absolute path
 issuers: is a mapping, expected a list of mappings",
     );
@@ -95,7 +95,7 @@ fn what_is_missing_is_named_with_an_example() {
         "
 1 problem in `config.yaml`
 issuers: is missing, expected a list of mappings
-  hint: for example `issuers: [{issuer: https://oidc.example.com/kind, sources: […], targets: […]}]`",
+  hint: for example `issuers: [{issuer: https://oidc.example.com/kind, sources: [{kind: api-server}]}]`",
     );
     refused(
         "
@@ -190,7 +190,7 @@ issuers:
 3 problems in `config.yaml`
 \u{1b}[2J: unknown key, expected one of `listen`, `admin_listen`, `tls`, `max_connections`, `data_dir`, `events`, `issuers`
 issuers[0].sources[0].name: `a\nb` has a control character, expected none
-issuers[0].sources[1].paths[0]: is the text `/a\tb`, expected text without control characters",
+issuers[0].sources[1].paths[0]: `/a\tb` has a control character, expected none",
     );
 }
 
@@ -259,8 +259,8 @@ lisen: 1
         load(&flags, Some(yaml)),
         "
 8 problems in the flags and `config.yaml`
---listen: `8080` is not an address and port, expected one such as `127.0.0.1:8080`
---admin-listen: `x` is not an address and port, expected one such as `127.0.0.1:9090`
+--listen: `8080` is not an address and port, expected `IP:PORT`
+--admin-listen: `x` is not an address and port, expected `IP:PORT`
 issuers[0].issuer: is missing, expected a URL
   hint: for example `issuer: https://oidc.example.com/kind`
 issuers[0].targets[0].url: `s4://bucket` has the unknown scheme `s4`, did you mean `s3`?

@@ -287,7 +287,7 @@ issuers[0].targets[0].endpoint: `127.0.0.1:9000` is not a URL: relative URL with
 issuers[0].targets[1].endpoint: a directory has no endpoint, expected none
 issuers[0].targets[2].public_url: `ftp://oidc.example.com` has scheme `ftp`, expected `https`
 issuers[0].targets[3].public_url: `https://cdn.example.com?…` has a query, expected none
-  hint: credentials come from the environment, such as `AZURE_STORAGE_SAS_KEY` or `AWS_ACCESS_KEY_ID`",
+  hint: a bearer token is read from `bearer_token_file`; other URLs here are public",
     );
 }
 
@@ -362,7 +362,7 @@ fn the_jwks_is_below_the_issuer_unless_somebody_else_serves_it() {
          of `issuers[0]` too, expected another",
     );
     let accepted = accepted(&given("jwks_uri: https://oidc.example.com/kind/a/keys.json"));
-    assert_eq!("https://oidc.example.com/kind/a/keys.json", accepted.issuers[0].jwks_uri);
+    assert_eq!("https://oidc.example.com/kind/a/keys.json", accepted.issuers[0].jwks_uri());
 }
 
 #[test]
@@ -411,16 +411,16 @@ fn listeners_are_two_different_addresses() {
         &with("listen: localhost:8080\nadmin_listen: \":9090\""),
         "
 2 problems in `config.yaml`
-listen: `localhost:8080` is not an address and port, expected one such as `127.0.0.1:8080`
+listen: `localhost:8080` is not an address and port, expected `IP:PORT`
   hint: write `127.0.0.1:8080`
-admin_listen: `:9090` is not an address and port, expected one such as `127.0.0.1:9090`
+admin_listen: `:9090` is not an address and port, expected `IP:PORT`
   hint: write `0.0.0.0:9090` for every address",
     );
     refused(
         &with("listen: 0.0.0.0:80800"),
         "
 1 problem in `config.yaml`
-listen: `0.0.0.0:80800` is not an address and port, expected one such as `127.0.0.1:8080`
+listen: `0.0.0.0:80800` is not an address and port, expected `IP:PORT`
   hint: a port is a number from 0 to 65535",
     );
     refused(

@@ -1,9 +1,9 @@
 //! The question: by whose rules, and what the operator expects.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The relying party whose rules apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Party {
     /// Microsoft Entra.
@@ -49,7 +49,7 @@ impl Party {
 }
 
 /// A Microsoft cloud; each has its own Entra.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cloud {
     #[default]

@@ -1,14 +1,38 @@
 //! Contradicting durations.
 
-use super::{Fault, Mapping, Problems, value};
+use super::{
+    issuer::IssuerConfig,
+    problem::{Fault, Problems},
+    section::Section,
+    value,
+};
 use crate::core::{
     rotation::{Contradiction, Timing},
     signer::MAX_KEYS_PER_NODE,
 };
 
+impl IssuerConfig {
+    /// The times of a rotation.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        Timing {
+            rotate_after: Some(self.rotate_after.get()),
+            window: self.rotate_within(),
+            propagation: self.propagation.get(),
+            jwks_max_age: self.jwks_max_age.get(),
+            max_token_lifetime: self.max_token_lifetime.get(),
+            margin: self.margin.get(),
+        }
+    }
+}
+
 /// Reports each at the duration that must change.
-pub(super) fn check(timing: &Timing, mapping: &Mapping<'_>, problems: &mut Problems) {
-    for contradiction in timing.contradictions() {
+pub(super) fn check(config: &IssuerConfig, at: &Section<'_>, problems: &mut Problems) {
+    let durations = ["rotate_after", "propagation", "jwks_max_age", "max_token_lifetime", "margin"];
+    if !problems.none_at(at, &durations) {
+        return;
+    }
+    for contradiction in (Timing { window: None, ..config.timing() }).contradictions() {
         let text = value::duration_text;
         let (key, message, hint) = match contradiction {
             Contradiction::TooSoon { propagation, jwks_max_age } => (
@@ -40,6 +64,6 @@ pub(super) fn check(timing: &Timing, mapping: &Mapping<'_>, problems: &mut Probl
                 "rotate less often, or shorten `max_token_lifetime`",
             ),
         };
-        mapping.refuse(key, Fault::new(message).hint(hint), problems);
+        at.refuse_key(key, Fault::new(message).hint(hint), problems);
     }
 }

@@ -2,38 +2,35 @@
 
 use std::collections::hash_map::Entry;
 
-use super::UsedNames;
-use crate::{
-    config::{
-        problem::{Fault, Problems},
-        reader::Mapping,
-        value::{self, Web},
-    },
-    core::jose::issuer::{DISCOVERY_PATH, Issuer, path_below},
+use super::{
+    issuer::Known,
+    problem::{Fault, Problems},
+    section::Section,
+    value::WebUrl,
 };
+use crate::core::jose::issuer::{DISCOVERY_PATH, Issuer, path_below};
 
-/// `None` where it follows from the issuer, and where a problem is already reported.
-pub(super) fn read(
-    mapping: &Mapping<'_>,
-    issuer: Option<&Issuer>,
-    known: &mut UsedNames,
+/// The URL that is configured, or else follows from the issuer.
+pub(super) fn effective(uri: Option<&WebUrl>, issuer: &Issuer) -> String {
+    uri.map_or_else(|| issuer.jwks_uri(), ToString::to_string)
+}
+
+/// Checks `jwks_uri` and whether it is served elsewhere, against the issuer and the documents of others.
+pub(super) fn check(
+    (issuer, uri, elsewhere): (&Issuer, Option<&WebUrl>, bool),
+    at: &Section<'_>,
+    known: &mut Known,
     problems: &mut Problems,
-) -> Option<String> {
-    let given = mapping.get("jwks_uri").is_some();
-    let uri = mapping
-        .parsed("jwks_uri", problems, |text| value::web_url(text, Web::Secure).map(|_| text.to_owned()));
-    let elsewhere = mapping.bool("jwks_served_elsewhere", problems)?;
-    let issuer = issuer?;
-    if elsewhere && !given {
+) {
+    if !problems.none_at(at, &["jwks_uri", "jwks_served_elsewhere"]) {
+        return;
+    }
+    if elsewhere && uri.is_none() {
         let fault = Fault::new("needs `jwks_uri`, which is missing");
-        mapping.refuse("jwks_served_elsewhere", fault.hint("set `jwks_uri`, or remove this"), problems);
-        return None;
+        at.refuse_key("jwks_served_elsewhere", fault.hint("set `jwks_uri`, or remove this"), problems);
+        return;
     }
-    if given && uri.is_none() {
-        return None;
-    }
-    let below = uri.as_deref().map(|uri| (uri, path_below(issuer.as_str(), uri)));
-    let fault = match below {
+    let fault = match uri.map(|uri| (uri, path_below(issuer.as_str(), uri))) {
         Some((uri, Some(path))) if !is_free(path) => {
             let fault =
                 Fault::new(format!("`{uri}` is in the way of other files, expected a path of its own"));
@@ -56,24 +53,22 @@ pub(super) fn read(
         _ => None,
     };
     if let Some((key, fault)) = fault {
-        mapping.refuse(key, fault, problems);
-        return None;
+        at.refuse_key(key, fault, problems);
+        return;
     }
-    if !elsewhere {
-        let served = uri.clone().unwrap_or_else(|| issuer.jwks_uri());
-        match known.issuers.entry(served) {
-            // A second issuer of the same name is already reported.
-            Entry::Occupied(first) if given => {
-                let fault = mapping.at.taken("document", first.key(), first.get());
-                mapping.refuse("jwks_uri", fault, problems);
-            }
-            Entry::Occupied(_) => {}
-            Entry::Vacant(free) => {
-                free.insert(mapping.at.name());
-            }
+    if elsewhere {
+        return;
+    }
+    match known.issuers.entry(effective(uri, issuer)) {
+        // A second issuer of the same name is already reported.
+        Entry::Occupied(first) if uri.is_some() => {
+            at.refuse_key("jwks_uri", at.taken("document", first.key(), first.get()), problems);
+        }
+        Entry::Occupied(_) => {}
+        Entry::Vacant(free) => {
+            free.insert(at.name());
         }
     }
-    uri
 }
 
 /// Whether a path differs from that of the discovery document, is neither above nor below it, and is none of
