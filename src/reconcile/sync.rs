@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::{
     ConfiguredSource,
-    issuer::{Conditions, IssuerReconciler, SourceObservation},
+    issuer::{Conditions, IssuerReconciler, Observation, SourceObservation},
     source_poll::{PollError, SourcePoller},
     target_sync::{SyncError, SyncResult, TargetReconciler, sync_current},
 };
@@ -94,12 +94,13 @@ pub async fn sync(
     target_reconcilers: &mut [TargetReconciler],
     adopt: bool,
 ) -> Result<SyncReport, StoreError> {
-    reconciler.observe_ledger_revisions(&read_all(target_reconcilers).await).await?;
+    reconciler.observe(Observation::Readings(&read_all(target_reconcilers).await)).await?;
     let mut outcomes = Vec::new();
     let mut concerns = Conditions::default();
     for (source, name, answer) in poll_all(reconciler, sources).await {
         let (observation, outcome) = split(answer);
-        concerns = reconciler.observe_source(source, &name, observation).await?;
+        let observed = Observation::Source { source, endpoint: &name, observation: &observation };
+        concerns = reconciler.observe(observed).await?.conditions;
         outcomes.push((name, outcome));
     }
     if adopt {
@@ -116,14 +117,7 @@ pub async fn sync(
         targets = placed.await;
         for target in &targets {
             if let Ok(placed) = &target.outcome {
-                reconciler
-                    .observe_target(
-                        &target.name,
-                        &placed.observation,
-                        &placed.unmanaged_keys,
-                        placed.cache_lifetime,
-                    )
-                    .await?;
+                reconciler.observe(placed.observed(&target.name)).await?;
             }
         }
     }
@@ -150,7 +144,7 @@ pub async fn plan(
         hearings.push((source, name.clone(), observation));
         outcomes.push((name, outcome));
     }
-    let (ledger, concerns) = reconciler.preview(&read_all(target_reconcilers).await, hearings).await?;
+    let (ledger, concerns) = reconciler.preview(&read_all(target_reconcilers).await, &hearings).await?;
     let mut targets = Vec::new();
     if ledger.public_keys().next().is_some() {
         let planned = join_all(target_reconcilers.iter().map(async |target_reconciler| {
@@ -217,7 +211,8 @@ async fn adopt_unmanaged(
     for target_reconciler in target_reconcilers {
         let ledger = reconciler.ledger().borrow().clone();
         if let Ok((_, placement)) = target_reconciler.plan(&ledger).await {
-            reconciler.adopt(target_reconciler.name(), &placement.strangers).await?;
+            let (target, unmanaged_keys) = (target_reconciler.name(), placement.strangers.as_slice());
+            reconciler.observe(Observation::Adopt { target, unmanaged_keys }).await?;
         }
     }
     Ok(())

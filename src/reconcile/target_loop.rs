@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{
     concurrency::Permit,
-    issuer::IssuerReconciler,
+    issuer::{IssuerReconciler, Observation},
     source_loop::{FIRST_READ, first_reads, jittered},
     target_sync::{PublicView, SyncResult, TargetReconciler, sync_current},
 };
@@ -57,18 +57,14 @@ pub async fn run_target(
         let mut suspicions = reconciler.recheck_requests();
         let mut attempt = 0;
         let mut troubles = Troubles::default();
+        let mut is_just_stored = false;
         loop {
-            ledgers.mark_unchanged();
             suspicions.mark_unchanged();
             let looked = pass.run(Box::pin(async {
-                let ledger = match reconciler.refresh().await {
-                    Ok(ledger) => ledger,
-                    Err(error) => {
-                        reconciler.log_store_error(&error);
-                        // Continue with the known ledger.
-                        Arc::clone(&ledgers.borrow())
-                    }
-                };
+                if !is_just_stored {
+                    reconciler.observe_or_log(Observation::Ledger).await;
+                }
+                let ledger = Arc::clone(&ledgers.borrow_and_update());
                 if ledger.public_keys().next().is_some() {
                     sync(&mut target_reconciler, &reconciler, &ledger, &mut troubles, &mut attempt).await
                 } else {
@@ -82,12 +78,12 @@ pub async fn run_target(
                     None => std::future::pending().await,
                 }
             };
-            select! {
-                changed = ledgers.changed() => changed.expect("the keeper outlives its loops"),
-                suspected = suspicions.changed() => suspected.expect("the keeper outlives its loops"),
-                () = tick.notified() => {}
-                () = again => {}
-            }
+            is_just_stored = select! {
+                changed = ledgers.changed() => changed.is_ok(),
+                _ = suspicions.changed() => false,
+                () = tick.notified() => false,
+                () = again => false,
+            };
         }
     };
     select! {
@@ -99,10 +95,8 @@ pub async fn run_target(
 /// Reads the target before anything is decided; the sync that follows reports an error.
 async fn first_read(target_reconciler: &mut TargetReconciler, reconciler: &IssuerReconciler) {
     if let Ok(reading) = target_reconciler.read().await {
-        let look = (target_reconciler.name().to_owned(), reading);
-        if let Err(error) = reconciler.observe_ledger_revisions(&[look]).await {
-            reconciler.log_store_error(&error);
-        }
+        let reading = (target_reconciler.name().to_owned(), reading);
+        reconciler.observe_or_log(Observation::Readings(&[reading])).await;
     }
 }
 
@@ -140,12 +134,7 @@ async fn sync(
                     info!(%issuer, target, before, "target taken over, its JWKS was at another URL");
                 }
             }
-            if let Err(error) = reconciler
-                .observe_target(&target, &placed.observation, &placed.unmanaged_keys, placed.cache_lifetime)
-                .await
-            {
-                reconciler.log_store_error(&error);
-            }
+            reconciler.observe_or_log(placed.observed(&target)).await;
             reconciler.target_synced(&target);
             (placed.public == PublicView::Stale).then_some(RECHECK_PUBLIC)
         }
