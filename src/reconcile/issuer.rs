@@ -106,22 +106,20 @@ impl IssuerReconciler {
         Ok(reconciler)
     }
 
-    /// Reads the ledger and publishes it before any source is polled; not in a dry run. A service starts
-    /// without it while the store is unreachable.
+    /// Reads the ledger and publishes it before any source is polled. A service starts without it while the
+    /// store is unreachable.
     ///
     /// # Errors
     ///
     /// Fails if there is a ledger and it cannot be used.
     pub async fn begin(&self) -> Result<(), StoreError> {
-        if self.spec.persists_ledger {
-            match self.observe(Observation::Ledger).await {
-                Err(error) if self.spec.serves_documents && error.is_transient() => {
-                    self.log_store_error(&error);
-                }
-                other => drop(other?),
+        match self.observe(Observation::Ledger).await {
+            Err(error) if self.spec.serves_documents && error.is_transient() => {
+                self.log_store_error(&error);
+                Ok(())
             }
+            other => other.map(drop),
         }
-        Ok(())
     }
 
     #[must_use]
@@ -216,12 +214,10 @@ impl IssuerReconciler {
     pub async fn preview(
         &self,
         readings: &[(String, Reading)],
-        answers: &[(usize, String, SourceObservation)],
+        sources: impl Iterator<Item = Observation<'_>>,
     ) -> Result<(Ledger, Conditions), StoreError> {
         let mut observations = self.observations.lock().await;
-        for (source, endpoint, observation) in answers {
-            observations.record(Observation::Source { source: *source, endpoint, observation });
-        }
+        sources.for_each(|observation| observations.record(observation));
         for (target, _) in readings {
             self.target_read(target);
         }

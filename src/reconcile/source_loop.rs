@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     concurrency::Permit,
-    issuer::{IssuerReconciler, Observation, SourceObservation},
+    issuer::{IssuerReconciler, Observation},
     source_poll::SourcePoller,
 };
 /// Time between two polls of a failing source: when it comes back it may have a new key, which must be public
@@ -113,9 +113,9 @@ pub(super) async fn poll(
         let answered = pass.run(Box::pin(async {
             let answer = asked.poll(reconciler).await;
             let answered = answer.is_ok();
-            let observation = &answer.unwrap_or_else(|_| SourceObservation::failed());
-            let observation = Observation::Source { source, endpoint: asked.name(), observation };
-            reconciler.observe_or_log(observation).await;
+            let observation = answer.as_ref().ok();
+            let observed = Observation::Source { source, endpoint: asked.name(), observation };
+            reconciler.observe_or_log(observed).await;
             reconciler.source_polled(source);
             answered
         }));

@@ -57,11 +57,12 @@ pub async fn run_target(
         let mut suspicions = reconciler.recheck_requests();
         let mut attempt = 0;
         let mut troubles = Troubles::default();
-        let mut is_just_stored = false;
+        let mut has_changed = false;
         loop {
             suspicions.mark_unchanged();
             let looked = pass.run(Box::pin(async {
-                if !is_just_stored {
+                // A ledger that has just changed was just read or stored.
+                if !has_changed {
                     reconciler.observe_or_log(Observation::Ledger).await;
                 }
                 let ledger = Arc::clone(&ledgers.borrow_and_update());
@@ -78,7 +79,7 @@ pub async fn run_target(
                     None => std::future::pending().await,
                 }
             };
-            is_just_stored = select! {
+            has_changed = select! {
                 changed = ledgers.changed() => changed.is_ok(),
                 _ = suspicions.changed() => false,
                 () = tick.notified() => false,
@@ -110,7 +111,7 @@ async fn sync(
 ) -> Option<Duration> {
     let issuer = &reconciler.spec().terms.issuer;
     let (target, gates) = (target_reconciler.name().to_owned(), target_reconciler.required_for_rotation());
-    match sync_current(target_reconciler, reconciler, ledger).await {
+    let wait = match sync_current(target_reconciler, reconciler, ledger).await {
         Ok(placed) => {
             *attempt = 0;
             reconciler.status().target(issuer, &target, |status| {
@@ -135,7 +136,6 @@ async fn sync(
                 }
             }
             reconciler.observe_or_log(placed.observed(&target)).await;
-            reconciler.target_synced(&target);
             (placed.public == PublicView::Stale).then_some(RECHECK_PUBLIC)
         }
         Err(error) => {
@@ -150,12 +150,13 @@ async fn sync(
             if trouble.record_failure(&text) {
                 warn!(%issuer, target, error = text, hint, "target failed, retrying");
             }
-            reconciler.target_synced(&target);
             let wait = RETRY_TARGET[(*attempt).min(RETRY_TARGET.len() - 1)];
             *attempt += 1;
             Some(jittered(wait))
         }
-    }
+    };
+    reconciler.target_synced(&target);
+    wait
 }
 
 /// The problems of a target, each logged once.

@@ -25,9 +25,9 @@ use crate::{
 pub enum Observation<'a> {
     /// Another process may have written the stored ledger: what that has removed must not return from memory.
     Ledger,
-    /// An endpoint of the source with this index in the configuration was polled. Unknown endpoints are
-    /// ignored.
-    Source { source: usize, endpoint: &'a str, observation: &'a SourceObservation },
+    /// An endpoint of the source with this index in the configuration was polled; `None`: without a usable
+    /// answer. Unknown endpoints are ignored.
+    Source { source: usize, endpoint: &'a str, observation: Option<&'a SourceObservation> },
     /// These targets were read, before anything is decided.
     Readings(&'a [(String, Reading)]),
     /// A target was written from a later change of the ledger than the known one.
@@ -47,21 +47,12 @@ pub enum Observation<'a> {
 }
 
 /// The observation of one endpoint of a source.
-#[derive(Clone)]
 pub struct SourceObservation {
     pub answer: SourceAnswer,
     /// The current time by the source's clock.
     pub server_time: Option<Timestamp>,
     /// Warnings, in words.
     pub notes: Vec<String>,
-}
-
-impl SourceObservation {
-    /// There was no usable answer.
-    #[must_use]
-    pub fn failed() -> Self {
-        Self { answer: SourceAnswer::Failed, server_time: None, notes: Vec::new() }
-    }
 }
 
 /// The latest observations.
@@ -136,8 +127,10 @@ impl Observations {
         match observation {
             Observation::Source { source, endpoint, observation } => {
                 if let Some(endpoint) = self.sources[source].endpoints.get_mut(endpoint) {
-                    endpoint.report.answer = observation.answer.clone();
-                    endpoint.server_time = observation.server_time.map(|theirs| (theirs, Instant::now()));
+                    endpoint.report.answer =
+                        observation.map_or(SourceAnswer::Failed, |observation| observation.answer.clone());
+                    let server_time = observation.and_then(|observation| observation.server_time);
+                    endpoint.server_time = server_time.map(|theirs| (theirs, Instant::now()));
                 }
             }
             Observation::Readings(readings) => {

@@ -36,8 +36,6 @@ pub struct IssuerSpec {
     /// Whether keys come from signing nodes: those of a new issuer need no propagation wait if nothing was
     /// published.
     pub has_signers: bool,
-    /// Whether the ledger is stored: not in a dry run.
-    pub persists_ledger: bool,
 }
 
 impl IssuerSpec {

@@ -14,8 +14,8 @@ fn api_servers() -> Observations {
 
 fn record(heard: &mut Observations, source: usize, endpoint: &str, present: Option<i64>) {
     let answer = SourceAnswer::Keys(Vec::new());
-    let observation = &SourceObservation { answer, server_time: present.map(at), notes: Vec::new() };
-    heard.record(Observation::Source { source, endpoint, observation });
+    let observation = SourceObservation { answer, server_time: present.map(at), notes: Vec::new() };
+    heard.record(Observation::Source { source, endpoint, observation: Some(&observation) });
 }
 
 #[test]
