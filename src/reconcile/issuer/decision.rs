@@ -166,3 +166,6 @@ impl Situation<'_> {
         ledger.public_keys().any(|key| profiles.iter().any(|profile| profile.includes(key)))
     }
 }
+
+#[cfg(test)]
+mod tests;
