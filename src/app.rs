@@ -72,7 +72,6 @@ struct IssuerComponents {
 enum Use {
     Serve,
     Sync { adopt: bool },
-    DryRun,
 }
 
 struct Shared {
@@ -122,7 +121,7 @@ pub async fn plan(config: Config) -> Vec<(Issuer, Result<Plan, AppError>)> {
 }
 
 async fn plan_one(issuer: IssuerConfig, shared: &Shared) -> Result<Plan, AppError> {
-    let mut wired = wire(issuer, shared, Use::DryRun).await?;
+    let mut wired = wire(issuer, shared, Use::Sync { adopt: false }).await?;
     Ok(sync::plan(&wired.reconciler, wired.sources, &mut wired.target_reconcilers).await?)
 }
 
@@ -201,7 +200,6 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
         targets: places,
         required_targets: gates,
         timing,
-        persists_ledger: usage != Use::DryRun,
     };
     let adopt = usage == Use::Sync { adopt: true };
     let mut target_reconcilers = Vec::new();

@@ -111,7 +111,8 @@ impl LedgerStore {
         Ok(stored)
     }
 
-    /// Replaces the stored ledger by the result of `decide`, and returns the ledger that is stored now.
+    /// Replaces the stored ledger by the one that `decide` returns, and returns the ledger that is stored now
+    /// with the rest of that decision.
     ///
     /// `decide` runs again after a concurrent write. Nothing is written when it changes nothing, or when
     /// there is nothing worth storing.
@@ -119,13 +120,13 @@ impl LedgerStore {
     /// # Errors
     ///
     /// Fails as [`LedgerStore::read`] does, when `decide` does, and when the ledger cannot be written.
-    pub async fn update(
+    pub async fn update<T>(
         &self,
-        mut decide: impl FnMut(&StoredLedger) -> Result<Ledger, Irreconcilable>,
-    ) -> Result<Arc<Ledger>, StoreError> {
+        mut decide: impl FnMut(&StoredLedger) -> Result<(Ledger, T), Irreconcilable>,
+    ) -> Result<(Arc<Ledger>, T), StoreError> {
         for _ in 0..ROUNDS {
             let Stored { found, revision } = self.stored().await?;
-            let wanted = decide(&found).map_err(|error| self.irreconcilable(error))?;
+            let (wanted, rest) = decide(&found).map_err(|error| self.irreconcilable(error))?;
             let stored = match found {
                 // Reuses the ledger that was read, so that equal ledgers share memory.
                 StoredLedger::Ledger(ledger) if *ledger == wanted => Some(ledger),
@@ -141,7 +142,7 @@ impl LedgerStore {
                 },
             };
             self.keep_copy(&stored).await;
-            return Ok(stored);
+            return Ok((stored, rest));
         }
         Err(StoreError::Changed { at: self.at() })
     }

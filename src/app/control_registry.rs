@@ -8,7 +8,7 @@ use super::tokens;
 use crate::{
     control::{Reply, Request},
     core::{jose::issuer::Issuer, signer::SigningRefusal, text::redaction::error_line},
-    reconcile::issuer::{IssuerReconciler, RotationRequestError},
+    reconcile::issuer::{IssuerReconciler, Observation, Outcome},
     signer::{Node, node::SignError},
 };
 
@@ -81,8 +81,16 @@ impl ControlRegistry {
             }
             Request::Rotate { issuer, ask } => {
                 let IssuerHandle { reconciler, .. } = self.handle_for(issuer.as_deref())?;
-                reconciler.request_rotation(&ask).await.map_err(|error| RequestRefused::of(&error))?;
-                Ok(Reply::Done { issuer: reconciler.spec().terms.issuer.to_string() })
+                match reconciler.observe(Observation::Command(&ask)).await {
+                    Ok(Outcome { refused: None, .. }) => {
+                        Ok(Reply::Done { issuer: reconciler.spec().terms.issuer.to_string() })
+                    }
+                    Ok(Outcome { refused: Some(reason), .. }) => Err(RequestRefused {
+                        error: error_line(&reason),
+                        hint: reason.hint().map(ToOwned::to_owned),
+                    }),
+                    Err(error) => Err(RequestRefused { error: error_line(&error), hint: error.hint() }),
+                }
             }
             Request::Token(request) => {
                 let node = self.node(request.issuer.as_deref())?;
@@ -155,10 +163,4 @@ impl Drop for Registration {
 struct RequestRefused {
     error: String,
     hint: Option<String>,
-}
-
-impl RequestRefused {
-    fn of(error: &RotationRequestError) -> Self {
-        Self { error: error_line(error), hint: error.hint() }
-    }
 }

@@ -173,18 +173,14 @@ async fn change<E>(
         },
         |configured| store(&config.data_dir, configured),
     );
-    let mut refused = Ok(());
     let decide = |found: &StoredLedger| {
         let StoredLedger::Ledger(ledger) = found else { return Err(Irreconcilable::NotWhole) };
-        let decided = decide(ledger);
-        refused = Ok(());
-        Ok(decided.unwrap_or_else(|refusal| {
-            refused = Err(refusal);
-            Ledger::clone(ledger)
-        }))
+        Ok(match decide(ledger) {
+            Ok(decided) => (decided, Ok(())),
+            Err(refusal) => (Ledger::clone(ledger), Err(refusal)),
+        })
     };
-    store.update(decide).await?;
-    Ok(refused)
+    Ok(store.update(decide).await?.1)
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -16,8 +16,7 @@ use crate::{
     core::{jose::publication::Document, target_plan::WriteRefused, text::redaction::printable},
     reconcile::{
         issuer::Conditions,
-        source_poll::PollError,
-        sync::{Difference, Listed, Plan, SyncReport, TargetOutcome},
+        sync::{Difference, Plan, Polled, SyncReport, TargetOutcome},
         target_sync::{PublicView, SyncError, SyncResult},
     },
     telemetry::as_typed,
@@ -108,7 +107,7 @@ fn judge_pass(pass: &SyncReport) -> ExitStatus {
 }
 
 fn judge_plan(plan: &Plan) -> ExitStatus {
-    if tell_failures(&plan.sources, &plan.targets, &plan.concerns) {
+    if tell_failures(&plan.sources, &plan.targets, &plan.conditions) {
         return ExitStatus::Failure;
     }
     let differs = plan.targets.iter().any(|it| it.outcome.as_ref().is_ok_and(|it| !it.is_empty()));
@@ -177,31 +176,30 @@ fn names(documents: &[Document]) -> String {
     documents.iter().map(|document| document.name()).collect::<Vec<_>>().join(" and ")
 }
 
-fn source_rows(sources: &[(String, Result<Listed, PollError>)]) -> Vec<[String; 3]> {
-    let told = |listed: &Result<Listed, PollError>| match listed {
-        Ok(Listed { keys: 1, .. }) => "1 key".to_owned(),
-        Ok(Listed { keys, .. }) => format!("{keys} keys"),
+fn source_rows(sources: &[Polled]) -> Vec<[String; 3]> {
+    let told = |polled: &Polled| match polled.answer.as_ref().map(|observation| observation.answer.len()) {
+        Ok(1) => "1 key".to_owned(),
+        Ok(keys) => format!("{keys} keys"),
         Err(_) => "failed".to_owned(),
     };
-    sources.iter().map(|(name, listed)| ["source".to_owned(), name.clone(), told(listed)]).collect()
+    sources.iter().map(|polled| ["source".to_owned(), polled.name.clone(), told(polled)]).collect()
 }
 
 /// Reports every failure with its hint; returns whether there was one.
-fn tell_failures<T>(
-    sources: &[(String, Result<Listed, PollError>)],
-    targets: &[TargetOutcome<T>],
-    concerns: &Conditions,
-) -> bool {
+fn tell_failures<T>(sources: &[Polled], targets: &[TargetOutcome<T>], concerns: &Conditions) -> bool {
     let mut failed = false;
     let mut tell = |error: &(dyn std::error::Error + 'static), hint: Option<String>| {
         failed = true;
         let hint = hint.map(|hint| as_typed(&hint));
         eprint(&render(error, hint.as_deref(), style()));
     };
-    for (name, listed) in sources {
-        match listed {
-            Ok(listed) => {
-                listed.notes.iter().for_each(|note| eprint(&format!("warning: {name}: {}", printable(note))));
+    for Polled { name, answer, .. } in sources {
+        match answer {
+            Ok(observation) => {
+                observation
+                    .notes
+                    .iter()
+                    .for_each(|note| eprint(&format!("warning: {name}: {}", printable(note))));
             }
             Err(error) => tell(error, error.hint()),
         }

@@ -509,7 +509,7 @@ mod window;
 
 pub use alarms::alarms;
 pub use status::{KeyStatus, NodeStatus, Phase, RotationStatus, rotation_status};
-pub use tripwire::{SigningKey, signing_key};
+pub use tripwire::{SigningKey, SigningKeyChange, signing_key, signing_key_changes};
 pub use window::Window;
 
 #[cfg(test)]

@@ -5,81 +5,54 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     clock,
     core::{
-        freshness::Freshness,
         jose::{
-            issuer::Issuer,
-            jwk::Jwk,
-            jwk_set::{JwkSet, Profile, change_breaks},
+            jwk_set::{JwkSet, change_breaks},
             kid::Kid,
-            publication::{NothingToPublish, Publication, Terms},
+            publication::{NothingToPublish, Publication},
         },
-        ledger::{
-            Change, ChangeKind, Irreconcilable, Ledger, Retention, StoredLedger, TargetObservation,
-            merge::{SourceAnswer, merge},
-            signed,
-        },
-        rotation::Timing,
+        ledger::{Change, ChangeKind, Irreconcilable, Ledger, StoredLedger, signed},
+        rotation::{RotationStatus, SigningKey, alarms, rotation_status, signing_key},
+        text::redaction::error_line,
     },
     store::{LedgerStore, StoreError},
     target::Reading,
-    telemetry::{FailureLog, status::StatusStore},
+    telemetry::{FailureLog, as_typed, status::StatusStore},
 };
 
 mod conditions;
+mod decision;
 mod observations;
-mod rotation;
+mod spec;
 mod start_report;
 
-pub use self::{conditions::Conditions, observations::Endpoints, rotation::RotationRequestError};
-use self::{observations::SourceObservations, start_report::StartReport};
-
-/// The name of the HTTP listener as a target in the ledger.
-const LISTENER_TARGET: &str = "http";
-
-/// The specification of an issuer; constant while the process runs.
-#[derive(Clone, Debug)]
-pub struct IssuerSpec {
-    pub terms: Terms,
-    /// The previous issuers that were moved to this one.
-    pub previous_issuers: Vec<Issuer>,
-    /// The profile of the served documents.
-    pub profile: Profile,
-    pub retention: Retention,
-    /// The names of all targets. Each is read once before a key is removed: it may carry a later ledger
-    /// revision.
-    pub targets: BTreeSet<String>,
-    /// The targets that must show a key before it signs.
-    pub required_targets: BTreeSet<String>,
-    /// The waits of a rotation.
-    pub timing: Timing,
-    /// Whether this process serves the documents: then its listener is a target too.
-    pub serves_documents: bool,
-    /// Whether keys come from signing nodes: those of a new issuer need no propagation wait if nothing was
-    /// published.
-    pub has_signers: bool,
-    /// Whether the ledger is stored: not in a dry run.
-    pub persists_ledger: bool,
-}
+use self::{
+    conditions::AlarmLog, decision::Situation, observations::Observations, start_report::StartReport,
+};
+pub use self::{
+    conditions::Conditions,
+    decision::Outcome,
+    observations::{Endpoints, Observation, SourceObservation},
+    spec::IssuerSpec,
+};
 
 /// Reconciles one issuer.
 pub struct IssuerReconciler {
     spec: IssuerSpec,
     store: LedgerStore,
     status: StatusStore,
-    observations: Mutex<SourceObservations>,
+    /// Held while an observation is decided and stored: otherwise what one has just stored looks older to
+    /// another.
+    observations: Mutex<Observations>,
     /// The ledger as last read or stored; the next one that is found is compared with it.
     ledger: watch::Sender<Arc<Ledger>>,
     /// The targets that were not read since the start.
@@ -90,30 +63,12 @@ pub struct IssuerReconciler {
     /// second of the start may be history too.
     initial_sequence: OnceLock<u64>,
     publication: watch::Sender<Option<Arc<Publication>>>,
-    /// Whether some target was found to hold a document.
-    was_published: AtomicBool,
     /// The last logged reason why the ledger cannot be stored.
     store_trouble: std::sync::Mutex<FailureLog>,
+    alarms: std::sync::Mutex<AlarmLog>,
     start_report: std::sync::Mutex<StartReport>,
     /// Wakes the target loops.
     recheck: watch::Sender<()>,
-}
-
-/// The observation of one source.
-pub struct SourceObservation {
-    pub answer: SourceAnswer,
-    /// The current time by the source's clock.
-    pub server_time: Option<Timestamp>,
-    /// Warnings, in words.
-    pub notes: Vec<String>,
-}
-
-impl SourceObservation {
-    /// There was no usable answer.
-    #[must_use]
-    pub fn failed() -> Self {
-        Self { answer: SourceAnswer::Failed, server_time: None, notes: Vec::new() }
-    }
 }
 
 impl IssuerReconciler {
@@ -123,50 +78,48 @@ impl IssuerReconciler {
     ///
     /// Fails if that state cannot be read, or if it belongs to another issuer.
     pub async fn open(
-        charter: IssuerSpec,
+        spec: IssuerSpec,
         sources: impl IntoIterator<Item = Endpoints>,
         store: LedgerStore,
-        board: StatusStore,
+        status: StatusStore,
     ) -> Result<Self, StoreError> {
         let known = store.read_last_known().await?;
-        let heard = SourceObservations::new(sources);
-        let opening = std::sync::Mutex::new(StartReport::new(heard.len(), charter.targets.clone()));
+        let observations = Observations::new(sources);
+        let start_report = StartReport::new(observations.len(), spec.targets.clone());
         let reconciler = Self {
             ledger: watch::Sender::new(Arc::clone(&known)),
-            unread_targets: watch::Sender::new(charter.targets.clone()),
+            unread_targets: watch::Sender::new(spec.targets.clone()),
             started_at: clock::now(),
             initial_sequence: OnceLock::new(),
             publication: watch::Sender::new(None),
-            observations: Mutex::new(heard),
-            was_published: AtomicBool::new(false),
+            observations: Mutex::new(observations),
             store_trouble: std::sync::Mutex::default(),
-            start_report: opening,
+            alarms: std::sync::Mutex::default(),
+            start_report: std::sync::Mutex::new(start_report),
             recheck: watch::Sender::new(()),
-            spec: charter,
+            spec,
             store,
-            status: board,
+            status,
         };
         // An empty ledger is no problem yet: no source was polled.
         let _ = reconciler.publish(known);
         Ok(reconciler)
     }
 
-    /// Reads the ledger and publishes it before any source is polled; not in a dry run. A service starts
-    /// without it while the store is unreachable.
+    /// Reads the ledger and publishes it before any source is polled. A service starts without it while the
+    /// store is unreachable.
     ///
     /// # Errors
     ///
     /// Fails if there is a ledger and it cannot be used.
     pub async fn begin(&self) -> Result<(), StoreError> {
-        if self.spec.persists_ledger {
-            match self.refresh().await {
-                Err(error) if self.spec.serves_documents && error.is_transient() => {
-                    self.log_store_error(&error);
-                }
-                other => drop(other?),
+        match self.observe(Observation::Ledger).await {
+            Err(error) if self.spec.serves_documents && error.is_transient() => {
+                self.log_store_error(&error);
+                Ok(())
             }
+            other => other.map(drop),
         }
-        Ok(())
     }
 
     #[must_use]
@@ -205,42 +158,52 @@ impl IssuerReconciler {
     /// Sets the endpoints of a source, which is named by its index in the configuration. Observations of
     /// other endpoints no longer count; the result is stored with the next observation.
     pub async fn set_endpoints(&self, source: usize, endpoints: &Endpoints) {
-        let mut heard = self.observations.lock().await;
-        for gone in heard.expect(source, endpoints) {
+        let mut observations = self.observations.lock().await;
+        for gone in observations.set_endpoints(source, endpoints) {
             self.status.forget_source(&self.spec.terms.issuer, &gone);
         }
     }
 
-    /// Applies the observation of one endpoint of a source, stores the result and publishes it. Observations
-    /// of unknown endpoints are ignored.
+    /// Applies an observation: reads the ledger, decides, stores the ledger if it has changed, and publishes
+    /// it.
     ///
     /// # Errors
     ///
-    /// Fails if the ledger cannot be stored; the publication stays.
-    pub async fn observe_source(
-        &self,
-        source: usize,
-        name: &str,
-        observation: SourceObservation,
-    ) -> Result<Conditions, StoreError> {
-        let now = clock::now();
-        let mut heard = self.observations.lock().await;
-        heard.record(source, name, observation);
-        let mut concerns = Conditions::default();
-        let stored = self
-            .update(now, |ledger| {
-                let (observed, noted) = self.decide(ledger, &heard, now);
-                concerns = noted;
-                observed
-            })
-            .await?;
-        if heard.trusted(now, self.spec.retention.margin).is_some() {
-            heard.dated();
+    /// Fails if the ledger cannot be read or stored; the publication stays.
+    pub async fn observe(&self, observation: Observation<'_>) -> Result<Outcome, StoreError> {
+        let mut observations = self.observations.lock().await;
+        observations.record(observation);
+        match observation {
+            Observation::Readings(readings) => {
+                for (target, _) in readings {
+                    self.target_read(target);
+                }
+            }
+            Observation::LaterRevision { target, .. } => self.target_read(target),
+            _ => {}
         }
-        let nothing = self.publish(stored);
-        concerns.nothing_to_publish = concerns.nothing_to_publish.or(nothing);
-        self.update_conditions(&mut heard, &concerns);
-        Ok(concerns)
+        let situation = self.situation(&observations);
+        let decide =
+            |found: &StoredLedger| Ok(situation.decide(&self.reconcile(found, situation.now)?, observation));
+        let stored = self.store.update(decide).await;
+        self.record_stored(stored.is_ok());
+        let (ledger, mut outcome) = stored?;
+        let nothing = self.publish(ledger);
+        if let Observation::Source { .. } = observation {
+            let conditions = &mut outcome.conditions;
+            conditions.nothing_to_publish = conditions.nothing_to_publish.take().or(nothing);
+            self.update_alarms(&situation, conditions);
+        }
+        let is_dated = situation.trusted.is_some();
+        observations.stored(observation, is_dated);
+        Ok(outcome)
+    }
+
+    /// Applies an observation; logs that the ledger could not be stored, once for each reason.
+    pub async fn observe_or_log(&self, observation: Observation<'_>) {
+        if let Err(error) = self.observe(observation).await {
+            self.log_store_error(&error);
+        }
     }
 
     /// What the ledger would be, without storing it: for a dry run.
@@ -250,77 +213,23 @@ impl IssuerReconciler {
     /// Fails if the ledger cannot be read.
     pub async fn preview(
         &self,
-        looks: &[(String, Reading)],
-        hearings: Vec<(usize, String, SourceObservation)>,
+        readings: &[(String, Reading)],
+        sources: impl Iterator<Item = Observation<'_>>,
     ) -> Result<(Ledger, Conditions), StoreError> {
-        let now = clock::now();
-        let mut heard = self.observations.lock().await;
-        for (source, name, observation) in hearings {
-            heard.record(source, &name, observation);
+        let mut observations = self.observations.lock().await;
+        sources.for_each(|observation| observations.record(observation));
+        for (target, _) in readings {
+            self.target_read(target);
         }
-        let found = self.store.read().await?;
-        let ledger = self.reconcile(&found, now).map_err(|error| self.store.irreconcilable(error))?;
-        let ledger = self.apply_revisions(&ledger, looks, now);
-        for (place, _) in looks {
-            self.target_read(place);
-        }
-        Ok(self.decide(&ledger, &heard, now))
-    }
-
-    /// Reads the ledger again and publishes it: another process may have written it, and what that has
-    /// removed must not return from memory.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the ledger cannot be read; the publication stays.
-    pub async fn refresh(&self) -> Result<Arc<Ledger>, StoreError> {
-        self.change(Ledger::clone).await
-    }
-
-    /// Records that a target was written from change `sequence` of the ledger, after reading the stored
-    /// ledger again.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the ledger cannot be read or stored: then the target must not be changed.
-    pub async fn observe_ledger_revision(
-        &self,
-        place: &str,
-        sequence: u64,
-    ) -> Result<Arc<Ledger>, StoreError> {
-        let (now, wait) = (clock::now(), self.spec.retention.wait());
-        self.target_read(place);
-        self.change(|ledger| ledger.observe_revision(place, sequence, now, wait)).await
-    }
-
-    /// Records the ledger revisions of targets, before anything is decided.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the ledger cannot be read or stored.
-    pub async fn observe_ledger_revisions(&self, looks: &[(String, Reading)]) -> Result<(), StoreError> {
-        let now = clock::now();
-        for (place, reading) in looks {
-            if reading.found.has_documents() {
-                self.was_published.store(true, Ordering::Relaxed);
-            }
-            self.target_read(place);
-        }
-        self.change(|ledger| self.apply_revisions(ledger, looks, now)).await?;
-        Ok(())
-    }
-
-    fn apply_revisions(&self, ledger: &Ledger, looks: &[(String, Reading)], now: Timestamp) -> Ledger {
-        let wait = self.spec.retention.wait();
-        looks.iter().fold(ledger.clone(), |ledger, (place, reading)| match reading.newer_sequence(&ledger) {
-            Some(sequence) => ledger.observe_revision(place, sequence, now, wait),
-            None => ledger,
-        })
+        let (situation, found) = (self.situation(&observations), self.store.read().await?);
+        let ledger =
+            self.reconcile(&found, situation.now).map_err(|error| self.store.irreconcilable(error))?;
+        Ok(situation.observe_sources(&situation.observe_revisions(&ledger, readings)))
     }
 
     /// Records that a target was read, whatever it holds.
-    pub fn target_read(&self, place: &str) {
-        self.unread_targets.send_if_modified(|unseen| unseen.remove(place));
+    pub fn target_read(&self, target: &str) {
+        self.unread_targets.send_if_modified(|unread| unread.remove(target));
     }
 
     /// Resolves once every target was read. A ledger restored from a backup continues from there: once it has
@@ -328,83 +237,50 @@ impl IssuerReconciler {
     pub async fn all_targets_read(&self) {
         if self.spec.has_signers || self.ledger.borrow().sequence() > 0 {
             let all = self.unread_targets.subscribe().wait_for(BTreeSet::is_empty).await.is_ok();
-            debug_assert!(all, "the sender is this keeper's own");
+            debug_assert!(all, "the sender is this reconciler's own");
         }
     }
 
-    /// Records the keys that a target shows, its unmanaged keys, and how long relying parties may cache its
-    /// JWKS.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the ledger cannot be stored.
-    pub async fn observe_target(
-        &self,
-        place: &str,
-        look: &TargetObservation,
-        strangers: &[Jwk],
-        kept: Option<Freshness>,
-    ) -> Result<(), StoreError> {
-        let now = clock::now();
-        let mut heard = self.observations.lock().await;
-        heard.set_cache_lifetime(place, kept);
-        let trusted = heard.trusted(now, self.spec.retention.margin);
-        let decide = |ledger: &Ledger| {
-            let met = ledger.observe_unmanaged(place, strangers, now);
-            self.rotate(met.observe_target(place, look, trusted), &heard, now)
-        };
-        let _ = self.publish(self.update(now, decide).await?);
-        heard.observe_target(place, look, trusted.is_some());
-        Ok(())
+    /// Records that an endpoint of a source was polled, with any result.
+    pub(super) fn source_polled(&self, source: usize) {
+        let mut report = lock(&self.start_report);
+        report.sources.remove(&source);
+        report.log_once(&self.spec.terms.issuer, &self.status);
     }
 
-    /// Adopts these unmanaged keys by the operator's command.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the ledger cannot be stored.
-    pub async fn adopt(&self, place: &str, strangers: &[Jwk]) -> Result<(), StoreError> {
-        let now = clock::now();
-        self.change(|ledger| {
-            let met = ledger.observe_unmanaged(place, strangers, now);
-            strangers.iter().fold(met, |ledger, stranger| {
-                // A key that is public by now needs no adoption.
-                ledger.adopt(stranger.kid(), now).unwrap_or(ledger)
-            })
-        })
-        .await?;
-        Ok(())
+    /// Records an attempt to sync a target, with any result.
+    pub(super) fn target_synced(&self, target: &str) {
+        let mut report = lock(&self.start_report);
+        report.targets.remove(target);
+        report.log_once(&self.spec.terms.issuer, &self.status);
     }
 
-    async fn change(&self, mut decide: impl FnMut(&Ledger) -> Ledger) -> Result<Arc<Ledger>, StoreError> {
-        let heard = self.observations.lock().await;
-        let now = clock::now();
-        let _ = self.publish(self.update(now, |ledger| self.rotate(decide(ledger), &heard, now)).await?);
-        Ok(Arc::clone(&self.ledger.borrow()))
+    /// The state of every key and the plan of each node.
+    pub async fn rotation_status(&self) -> RotationStatus {
+        let observations = self.observations.lock().await;
+        let (situation, ledger) = (self.situation(&observations), Arc::clone(&self.ledger.borrow()));
+        rotation_status(&ledger, &situation.rotation_inputs(&ledger), situation.now, &self.spec.timing)
     }
 
-    /// Stores the ledger that `decide` returns, after reconciling the stored ledger with the known one.
-    /// Callers hold the lock: otherwise what one of them has just stored looks older to the other.
-    async fn update(
-        &self,
-        now: Timestamp,
-        mut decide: impl FnMut(&Ledger) -> Ledger,
-    ) -> Result<Arc<Ledger>, StoreError> {
-        let stored = self.store.update(|found| Ok(decide(&self.reconcile(found, now)?))).await;
-        let issuer = &self.spec.terms.issuer;
-        self.status.issuer(issuer, |status| {
-            status.ledger.up = stored.is_ok();
-            if stored.is_ok() {
-                status.ledger.error = None;
-            } else {
-                status.ledger.failures += 1;
-            }
-        });
-        let mut unstored = self.store_trouble.lock().expect("nobody panics while holding it");
-        if let Some(failures) = stored.as_ref().ok().and_then(|_| unstored.record_success()) {
-            info!(%issuer, failures, "ledger is stored again");
+    /// How far a key is known that an API server was observed to sign with.
+    #[must_use]
+    pub fn signing_key(&self, kid: &Kid) -> SigningKey {
+        let shown = self.publication.borrow().clone();
+        let is_public = shown.is_some_and(|shown| shown.keys().contains(kid));
+        let (ledger, targets) = (self.ledger.borrow(), self.spec.all_required_targets());
+        signing_key(&ledger, kid, is_public, &targets, clock::now(), &self.spec.timing)
+    }
+
+    fn situation<'a>(&'a self, observations: &'a Observations) -> Situation<'a> {
+        let (now, retention) = (clock::now(), &self.spec.retention);
+        Situation {
+            spec: &self.spec,
+            observations,
+            now,
+            trusted: observations.trusted(now, retention.margin),
+            all_targets_read: self.unread_targets.borrow().is_empty(),
+            has_waited: now.duration_since(self.started_at) >= signed(retention.wait()),
         }
-        stored
     }
 
     fn reconcile(&self, found: &StoredLedger, now: Timestamp) -> Result<Ledger, Irreconcilable> {
@@ -415,63 +291,49 @@ impl IssuerReconciler {
         self.ledger.borrow().reconcile(found, now, self.spec.retention.wait())
     }
 
-    fn decide(&self, before: &Ledger, heard: &SourceObservations, now: Timestamp) -> (Ledger, Conditions) {
-        // A clock that disagrees with the others must not end a retention.
-        let retention = &self.spec.retention;
-        let trusted = heard.trusted(now, retention.margin);
-        let before =
-            &trusted.map_or_else(|| before.clone(), |now| before.without_times_ahead(now, retention));
-        let mut merged = merge(before, heard.reports());
-        // If not every target can be read, removals wait for one retention.
-        let wait = signed(retention.wait());
-        merged.may_remove =
-            self.unread_targets.borrow().is_empty() || now.duration_since(self.started_at) >= wait;
-        merged.complete &= trusted.is_some();
-        merged.is_beginning =
-            self.unread_targets.borrow().is_empty() && !self.was_published.load(Ordering::Relaxed);
-        let observed = before.observe(&merged, now, &self.spec.retention);
-        let ledger = if self.spec.serves_documents {
-            let look = TargetObservation::of_own_listener(self.kids_served(&observed.ledger));
-            observed.ledger.observe_target(LISTENER_TARGET, &look, trusted)
-        } else {
-            observed.ledger
-        };
-        let ledger = self.rotate(heard.date(ledger, trusted), heard, now);
-        let mut concerns = Conditions {
-            ledger: ledger.alarm(now),
-            conflicts: merged.conflicts,
-            mistrusted: merged.rejected,
-            refused: observed.refused,
-            breaks: self.breaks(&ledger),
-            nothing_to_publish: None,
-        };
-        // A ledger begins with the first key that can be published to a target.
-        if before.sequence() == 0 && !self.has_publishable_keys(&ledger) {
-            let known = !ledger.entries().is_empty();
-            concerns.nothing_to_publish = self.render(&ledger).err().filter(|_| known);
-            return (before.clone(), concerns);
+    fn record_stored(&self, is_stored: bool) {
+        let issuer = &self.spec.terms.issuer;
+        self.status.issuer(issuer, |status| {
+            status.ledger.up = is_stored;
+            if is_stored {
+                status.ledger.error = None;
+            } else {
+                status.ledger.failures += 1;
+            }
+        });
+        if is_stored && let Some(failures) = lock(&self.store_trouble).record_success() {
+            info!(%issuer, failures, "ledger is stored again");
         }
-        (ledger, concerns)
     }
 
-    /// Which relying parties the keys break in a target that gets all of them.
-    fn breaks(&self, ledger: &Ledger) -> Option<&'static str> {
-        let mixes = self.spec.retention.profiles.contains(&Profile::All);
-        JwkSet::new(ledger.public_keys().cloned()).ok().filter(|_| mixes)?.breaks()
+    fn log_store_error(&self, error: &StoreError) {
+        let issuer = &self.spec.terms.issuer;
+        let (hint, error) = (error.hint().map(|hint| as_typed(&hint)), error_line(error));
+        self.status.issuer(issuer, |status| status.ledger.error = Some(error.clone()));
+        if lock(&self.store_trouble).record_failure(&error) {
+            error!(%issuer, error, hint, "ledger not stored, the publication is unchanged");
+        }
     }
 
-    fn kids_served(&self, ledger: &Ledger) -> BTreeSet<Kid> {
-        let served = ledger.public_keys().filter(|key| self.spec.profile.includes(key));
-        served.map(|key| key.kid().clone()).collect()
-    }
-
-    fn has_publishable_keys(&self, ledger: &Ledger) -> bool {
-        let profiles = &self.spec.retention.profiles;
-        ledger.public_keys().any(|key| profiles.iter().any(|profile| profile.includes(key)))
-    }
-
-    fn render(&self, ledger: &Ledger) -> Result<Publication, NothingToPublish> {
-        Publication::render(&self.spec.terms, self.spec.profile, ledger.public_keys().cloned())
+    /// Updates the rotation and the alarms in the status, and logs alarms that begin and end.
+    fn update_alarms(&self, situation: &Situation<'_>, conditions: &Conditions) {
+        let (issuer, ledger) = (&self.spec.terms.issuer, Arc::clone(&self.ledger.borrow()));
+        let mut wrong = conditions.alarms(&ledger);
+        let disagreeing = situation.observations.disagreeing(situation.now, self.spec.retention.margin);
+        wrong.extend(
+            disagreeing.map(|name| format!("the clocks of this machine and of source `{name}` disagree")),
+        );
+        let mut rotation = Vec::new();
+        // Most issuers have no signing node.
+        if ledger.entries().values().any(|entry| entry.signer.is_some()) {
+            let (now, inputs, timing) =
+                (situation.now, situation.rotation_inputs(&ledger), &self.spec.timing);
+            let nodes = rotation_status(&ledger, &inputs, now, timing).nodes;
+            self.status.issuer(issuer, |status| status.nodes = nodes);
+            rotation = alarms(&ledger, &inputs, now, timing);
+        }
+        let raised = lock(&self.alarms).update(issuer, wrong, rotation);
+        self.status.issuer(issuer, |status| status.alarms = raised);
     }
 
     /// Warns which relying parties the algorithms of a publication break, before it is published: tokens of a
@@ -495,7 +357,7 @@ impl IssuerReconciler {
         self.status.ledger(Arc::clone(&ledger), self.spec.profile);
         // Before the first key is known, the failures of the sources give the reason.
         let known = !ledger.entries().is_empty();
-        let rendered = self.render(&ledger);
+        let rendered = self.spec.render(&ledger);
         let nothing = rendered.as_ref().err().cloned();
         if let Ok(publication) = rendered {
             self.publication.send_if_modified(|shown| {
@@ -529,6 +391,10 @@ impl IssuerReconciler {
         });
         nothing.filter(|_| known && !ready)
     }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics while holding it")
 }
 
 fn log_change(ledger: &Ledger, Change { kid, kind: event, .. }: &Change) {

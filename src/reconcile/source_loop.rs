@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     concurrency::Permit,
-    issuer::{IssuerReconciler, SourceObservation},
+    issuer::{IssuerReconciler, Observation},
     source_poll::SourcePoller,
 };
 /// Time between two polls of a failing source: when it comes back it may have a new key, which must be public
@@ -113,8 +113,9 @@ pub(super) async fn poll(
         let answered = pass.run(Box::pin(async {
             let answer = asked.poll(reconciler).await;
             let answered = answer.is_ok();
-            report(reconciler, source, asked.name(), answer.unwrap_or_else(|_| SourceObservation::failed()))
-                .await;
+            let observation = answer.as_ref().ok();
+            let observed = Observation::Source { source, endpoint: asked.name(), observation };
+            reconciler.observe_or_log(observed).await;
             reconciler.source_polled(source);
             answered
         }));
@@ -144,12 +145,6 @@ async fn fast_poll_requested(pace: &mut Option<watch::Receiver<PollRate>>) {
         return;
     }
     std::future::pending::<()>().await;
-}
-
-async fn report(reconciler: &IssuerReconciler, source: usize, name: &str, observation: SourceObservation) {
-    if let Err(error) = reconciler.observe_source(source, name, observation).await {
-        reconciler.log_store_error(&error);
-    }
 }
 
 /// Adds up to a tenth more or less, so that not all sources are polled at once.

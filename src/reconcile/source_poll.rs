@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    mem::discriminant,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use crate::{
     core::{
         jose::{issuer::Issuer, kid::Kid, left_out::Unreadable},
         ledger::merge::SourceAnswer,
-        rotation::SigningKey,
+        rotation::{SigningKey, SigningKeyChange, signing_key_changes},
         service_account::ServiceAccount,
         text::redaction::error_line,
     },
@@ -48,8 +47,8 @@ pub struct SourcePoller {
     trouble: FailureLog,
     /// The issuer in the last minted token.
     mints_as: Option<String>,
-    /// The signing kid that was logged as not ready, and how far it was known.
-    alerted_kid: Option<(Kid, SigningKey)>,
+    /// The key that it signs with, and how far that was known.
+    signing_key: Option<(Kid, SigningKey)>,
     notes: Vec<String>,
 }
 
@@ -88,7 +87,7 @@ impl SourcePoller {
             unprobed: 0,
             trouble: FailureLog::default(),
             mints_as: None,
-            alerted_kid: None,
+            signing_key: None,
             notes: Vec::new(),
         }
     }
@@ -240,35 +239,28 @@ impl SourcePoller {
             status.signing_key_ready = Some(found.is_ready());
             status.signing_key_ready_at = found.ready_at();
         });
-        self.check_signing_key(issuer, kid, found);
+        self.record_signing_key(issuer, (kid, found));
     }
 
     /// Logs changes in how far the signing key is known.
-    fn check_signing_key(&mut self, issuer: &Issuer, kid: Kid, found: SigningKey) {
-        let source = self.source.name();
-        let before = self.alerted_kid.take();
-        match before.as_ref().map(|(_, before)| before.is_public()) {
-            Some(false) if found.is_public() => {
-                info!(%issuer, source, %kid, "the signing key is published");
+    fn record_signing_key(&mut self, issuer: &Issuer, found: (Kid, SigningKey)) {
+        let (source, kid) = (self.source.name(), &found.0);
+        for change in signing_key_changes(self.signing_key.as_ref(), &found) {
+            match change {
+                SigningKeyChange::Published => {
+                    info!(%issuer, source, %kid, "the signing key is published");
+                }
+                SigningKeyChange::Ready => info!(%issuer, source, %kid, "the signing key is ready"),
+                SigningKeyChange::NotPublic => {
+                    error!(%issuer, source, %kid, "an API server signs with a key that is not published");
+                }
+                SigningKeyChange::NotReady { waits_for } => {
+                    let why = waits_for.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                    warn!(%issuer, source, %kid, why, "an API server signs with a key that is not ready");
+                }
             }
-            Some(true) if found.is_ready() => {
-                info!(%issuer, source, %kid, "the signing key is ready");
-            }
-            _ => {}
         }
-        let is_news = before
-            .is_none_or(|(known, before)| known != kid || discriminant(&before) != discriminant(&found));
-        match &found {
-            SigningKey::NotPublic if is_news => {
-                error!(%issuer, source, %kid, "an API server signs with a key that is not published");
-            }
-            SigningKey::NotReady { waits_for } if is_news => {
-                let why = waits_for.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                warn!(%issuer, source, %kid, why, "an API server signs with a key that is not ready");
-            }
-            _ => {}
-        }
-        self.alerted_kid = (!found.is_ready()).then_some((kid, found));
+        self.signing_key = Some(found);
     }
 
     /// Whether the last minted token named the issuer; `None` if the operator allows another one.

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::{
     ConfiguredSource,
-    issuer::{Conditions, IssuerReconciler, SourceObservation},
+    issuer::{Conditions, IssuerReconciler, Observation, SourceObservation},
     source_poll::{PollError, SourcePoller},
     target_sync::{SyncError, SyncResult, TargetReconciler, sync_current},
 };
@@ -23,7 +23,7 @@ use crate::{
 /// The result of a reconciliation of one issuer.
 pub struct SyncReport {
     /// By source and API server, in configured order.
-    pub sources: Vec<(String, Result<Listed, PollError>)>,
+    pub sources: Vec<Polled>,
     pub conditions: Conditions,
     /// In configured order.
     pub targets: Vec<TargetOutcome<SyncResult>>,
@@ -31,12 +31,18 @@ pub struct SyncReport {
     pub kids: Vec<Kid>,
 }
 
-/// The keys that a source lists.
-pub struct Listed {
-    /// Number of keys.
-    pub keys: usize,
-    /// Warnings, in words.
-    pub notes: Vec<String>,
+/// The answer of an endpoint of a source.
+pub struct Polled {
+    source: usize,
+    pub name: String,
+    pub answer: Result<SourceObservation, PollError>,
+}
+
+impl Polled {
+    fn observed(&self) -> Observation<'_> {
+        let Self { source, name, answer } = self;
+        Observation::Source { source: *source, endpoint: name, observation: answer.as_ref().ok() }
+    }
 }
 
 /// The actual or planned result for one target.
@@ -59,8 +65,8 @@ impl<T> TargetOutcome<T> {
 
 /// What a reconciliation of one issuer would do.
 pub struct Plan {
-    pub sources: Vec<(String, Result<Listed, PollError>)>,
-    pub concerns: Conditions,
+    pub sources: Vec<Polled>,
+    pub conditions: Conditions,
     pub targets: Vec<TargetOutcome<Difference>>,
 }
 
@@ -94,13 +100,11 @@ pub async fn sync(
     target_reconcilers: &mut [TargetReconciler],
     adopt: bool,
 ) -> Result<SyncReport, StoreError> {
-    reconciler.observe_ledger_revisions(&read_all(target_reconcilers).await).await?;
-    let mut outcomes = Vec::new();
-    let mut concerns = Conditions::default();
-    for (source, name, answer) in poll_all(reconciler, sources).await {
-        let (observation, outcome) = split(answer);
-        concerns = reconciler.observe_source(source, &name, observation).await?;
-        outcomes.push((name, outcome));
+    reconciler.observe(Observation::Readings(&read_all(target_reconcilers).await)).await?;
+    let sources = poll_all(reconciler, sources).await;
+    let mut conditions = Conditions::default();
+    for polled in &sources {
+        conditions = reconciler.observe(polled.observed()).await?.conditions;
     }
     if adopt {
         adopt_unmanaged(reconciler, target_reconcilers).await?;
@@ -116,21 +120,14 @@ pub async fn sync(
         targets = placed.await;
         for target in &targets {
             if let Ok(placed) = &target.outcome {
-                reconciler
-                    .observe_target(
-                        &target.name,
-                        &placed.observation,
-                        &placed.unmanaged_keys,
-                        placed.cache_lifetime,
-                    )
-                    .await?;
+                reconciler.observe(placed.observed(&target.name)).await?;
             }
         }
     }
-    concerns.ledger = reconciler.ledger().borrow().alarm(clock::now());
+    conditions.ledger = reconciler.ledger().borrow().alarm(clock::now());
     let shown = reconciler.publication().borrow().clone();
     let kids = shown.iter().flat_map(|shown| shown.keys().kids().cloned()).collect();
-    Ok(SyncReport { sources: outcomes, conditions: concerns, targets, kids })
+    Ok(SyncReport { sources, conditions, targets, kids })
 }
 
 /// Plans what [`sync`] would do, without doing it.
@@ -143,14 +140,10 @@ pub async fn plan(
     sources: Vec<ConfiguredSource>,
     target_reconcilers: &mut [TargetReconciler],
 ) -> Result<Plan, StoreError> {
-    let mut outcomes = Vec::new();
-    let mut hearings = Vec::new();
-    for (source, name, answer) in poll_all(reconciler, sources).await {
-        let (observation, outcome) = split(answer);
-        hearings.push((source, name.clone(), observation));
-        outcomes.push((name, outcome));
-    }
-    let (ledger, concerns) = reconciler.preview(&read_all(target_reconcilers).await, hearings).await?;
+    let sources = poll_all(reconciler, sources).await;
+    let readings = read_all(target_reconcilers).await;
+    let observed = sources.iter().map(Polled::observed);
+    let (ledger, conditions) = reconciler.preview(&readings, observed).await?;
     let mut targets = Vec::new();
     if ledger.public_keys().next().is_some() {
         let planned = join_all(target_reconcilers.iter().map(async |target_reconciler| {
@@ -169,7 +162,7 @@ pub async fn plan(
         }));
         targets = planned.await;
     }
-    Ok(Plan { sources: outcomes, concerns, targets })
+    Ok(Plan { sources, conditions, targets })
 }
 
 /// Reads every target for its ledger revision; the sync that follows reports those that cannot be read.
@@ -182,31 +175,17 @@ async fn read_all(target_reconcilers: &mut [TargetReconciler]) -> Vec<(String, R
 }
 
 /// Polls the endpoints of all sources concurrently.
-async fn poll_all(
-    reconciler: &IssuerReconciler,
-    sources: Vec<ConfiguredSource>,
-) -> Vec<(usize, String, Result<SourceObservation, PollError>)> {
-    let asked = join_all(sources.into_iter().enumerate().map(async |(source, watched)| {
-        let (endpoints, asked) = watched.found(&reconciler.spec().terms.issuer).await;
+async fn poll_all(reconciler: &IssuerReconciler, sources: Vec<ConfiguredSource>) -> Vec<Polled> {
+    let polled = join_all(sources.into_iter().enumerate().map(async |(source, configured)| {
+        let (endpoints, pollers) = configured.found(&reconciler.spec().terms.issuer).await;
         reconciler.set_endpoints(source, &endpoints).await;
-        join_all(asked.into_iter().map(async |mut asked: SourcePoller| {
-            let answer = asked.poll(reconciler).await;
-            (source, asked.name().to_owned(), answer)
+        join_all(pollers.into_iter().map(async |mut poller: SourcePoller| {
+            let answer = poller.poll(reconciler).await;
+            Polled { source, name: poller.name().to_owned(), answer }
         }))
         .await
     }));
-    asked.await.into_iter().flatten().collect()
-}
-
-fn split(asked: Result<SourceObservation, PollError>) -> (SourceObservation, Result<Listed, PollError>) {
-    match asked {
-        Ok(mut observation) => {
-            let listed =
-                Listed { keys: observation.answer.len(), notes: std::mem::take(&mut observation.notes) };
-            (observation, Ok(listed))
-        }
-        Err(error) => (SourceObservation::failed(), Err(error)),
-    }
+    polled.await.into_iter().flatten().collect()
 }
 
 /// The sync that follows reports targets that cannot be read.
@@ -217,7 +196,8 @@ async fn adopt_unmanaged(
     for target_reconciler in target_reconcilers {
         let ledger = reconciler.ledger().borrow().clone();
         if let Ok((_, placement)) = target_reconciler.plan(&ledger).await {
-            reconciler.adopt(target_reconciler.name(), &placement.strangers).await?;
+            let (target, unmanaged_keys) = (target_reconciler.name(), placement.strangers.as_slice());
+            reconciler.observe(Observation::Adopt { target, unmanaged_keys }).await?;
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{
     concurrency::Permit,
-    issuer::IssuerReconciler,
+    issuer::{IssuerReconciler, Observation},
     source_loop::{FIRST_READ, first_reads, jittered},
     target_sync::{PublicView, SyncResult, TargetReconciler, sync_current},
 };
@@ -57,18 +57,15 @@ pub async fn run_target(
         let mut suspicions = reconciler.recheck_requests();
         let mut attempt = 0;
         let mut troubles = Troubles::default();
+        let mut has_changed = false;
         loop {
-            ledgers.mark_unchanged();
             suspicions.mark_unchanged();
             let looked = pass.run(Box::pin(async {
-                let ledger = match reconciler.refresh().await {
-                    Ok(ledger) => ledger,
-                    Err(error) => {
-                        reconciler.log_store_error(&error);
-                        // Continue with the known ledger.
-                        Arc::clone(&ledgers.borrow())
-                    }
-                };
+                // A ledger that has just changed was just read or stored.
+                if !has_changed {
+                    reconciler.observe_or_log(Observation::Ledger).await;
+                }
+                let ledger = Arc::clone(&ledgers.borrow_and_update());
                 if ledger.public_keys().next().is_some() {
                     sync(&mut target_reconciler, &reconciler, &ledger, &mut troubles, &mut attempt).await
                 } else {
@@ -82,12 +79,12 @@ pub async fn run_target(
                     None => std::future::pending().await,
                 }
             };
-            select! {
-                changed = ledgers.changed() => changed.expect("the keeper outlives its loops"),
-                suspected = suspicions.changed() => suspected.expect("the keeper outlives its loops"),
-                () = tick.notified() => {}
-                () = again => {}
-            }
+            has_changed = select! {
+                changed = ledgers.changed() => changed.is_ok(),
+                _ = suspicions.changed() => false,
+                () = tick.notified() => false,
+                () = again => false,
+            };
         }
     };
     select! {
@@ -99,10 +96,8 @@ pub async fn run_target(
 /// Reads the target before anything is decided; the sync that follows reports an error.
 async fn first_read(target_reconciler: &mut TargetReconciler, reconciler: &IssuerReconciler) {
     if let Ok(reading) = target_reconciler.read().await {
-        let look = (target_reconciler.name().to_owned(), reading);
-        if let Err(error) = reconciler.observe_ledger_revisions(&[look]).await {
-            reconciler.log_store_error(&error);
-        }
+        let reading = (target_reconciler.name().to_owned(), reading);
+        reconciler.observe_or_log(Observation::Readings(&[reading])).await;
     }
 }
 
@@ -116,7 +111,7 @@ async fn sync(
 ) -> Option<Duration> {
     let issuer = &reconciler.spec().terms.issuer;
     let (target, gates) = (target_reconciler.name().to_owned(), target_reconciler.required_for_rotation());
-    match sync_current(target_reconciler, reconciler, ledger).await {
+    let wait = match sync_current(target_reconciler, reconciler, ledger).await {
         Ok(placed) => {
             *attempt = 0;
             reconciler.status().target(issuer, &target, |status| {
@@ -140,13 +135,7 @@ async fn sync(
                     info!(%issuer, target, before, "target taken over, its JWKS was at another URL");
                 }
             }
-            if let Err(error) = reconciler
-                .observe_target(&target, &placed.observation, &placed.unmanaged_keys, placed.cache_lifetime)
-                .await
-            {
-                reconciler.log_store_error(&error);
-            }
-            reconciler.target_synced(&target);
+            reconciler.observe_or_log(placed.observed(&target)).await;
             (placed.public == PublicView::Stale).then_some(RECHECK_PUBLIC)
         }
         Err(error) => {
@@ -161,12 +150,13 @@ async fn sync(
             if trouble.record_failure(&text) {
                 warn!(%issuer, target, error = text, hint, "target failed, retrying");
             }
-            reconciler.target_synced(&target);
             let wait = RETRY_TARGET[(*attempt).min(RETRY_TARGET.len() - 1)];
             *attempt += 1;
             Some(jittered(wait))
         }
-    }
+    };
+    reconciler.target_synced(&target);
+    wait
 }
 
 /// The problems of a target, each logged once.

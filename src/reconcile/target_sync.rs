@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc};
 
-use super::issuer::IssuerReconciler;
+use super::issuer::{IssuerReconciler, Observation};
 use crate::{
     clock,
     core::{
@@ -93,6 +93,15 @@ pub struct SyncResult {
     pub cache_lifetime: Option<Freshness>,
     /// The documents that are not served as JSON, with the media type of each.
     pub mistyped: Vec<(Document, String)>,
+}
+
+impl SyncResult {
+    /// What is observed of the target with this name.
+    #[must_use]
+    pub fn observed<'a>(&'a self, target: &'a str) -> Observation<'a> {
+        let Self { observation, unmanaged_keys, cache_lifetime, .. } = self;
+        Observation::Target { target, observation, unmanaged_keys, cache_lifetime: *cache_lifetime }
+    }
 }
 
 /// The view at all public addresses of a target.
@@ -392,8 +401,9 @@ pub async fn sync_current(
     for _ in 1..ROUNDS {
         match target_reconciler.sync(&ledger).await {
             Err(SyncError::Ahead { target, sequence, .. }) => {
-                let read = reconciler.observe_ledger_revision(&target, sequence).await;
-                ledger = read.map_err(|source| SyncError::Ledger { target, source: Box::new(source) })?;
+                let read = reconciler.observe(Observation::LaterRevision { target: &target, sequence }).await;
+                read.map_err(|source| SyncError::Ledger { target, source: Box::new(source) })?;
+                ledger = reconciler.ledger().borrow().clone();
             }
             placed => {
                 if matches!(placed, Ok(_) | Err(SyncError::Refused { .. })) {

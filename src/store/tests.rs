@@ -23,7 +23,9 @@ async fn update(
 ) -> Result<Arc<Ledger>, StoreError> {
     let known = store.read_last_known().await?;
     let wait = retention().wait();
-    store.update(|found| Ok(decide(&known.reconcile(found, Timestamp::UNIX_EPOCH, wait)?))).await
+    let decide =
+        |found: &StoredLedger| Ok((decide(&known.reconcile(found, Timestamp::UNIX_EPOCH, wait)?), ()));
+    Ok(store.update(decide).await?.0)
 }
 
 async fn read(store: &LedgerStore) -> Arc<Ledger> {
@@ -114,7 +116,7 @@ async fn what_a_hand_changed_does_not_become_the_version_before() {
     fs::write(directory.path().join("ledger.json"), json.to_string()).expect("written");
 
     let wait = retention().wait();
-    let repair = |found: &StoredLedger| before.reconcile(found, Timestamp::UNIX_EPOCH, wait);
+    let repair = |found: &StoredLedger| Ok((before.reconcile(found, Timestamp::UNIX_EPOCH, wait)?, ()));
     store(&directory).update(repair).await.expect("repaired");
     let restarted = update(&store(&directory), Ledger::clone).await.expect("read");
     assert_eq!(2, restarted.public_keys().count(), "{restarted:?}");

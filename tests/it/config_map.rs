@@ -101,7 +101,7 @@ async fn write(
     let shows = |ledger: &Ledger| ledger.entries().values().any(|entry| entry.shown.contains_key(&place));
     for round in 0..count {
         let now = Timestamp::UNIX_EPOCH;
-        let stored = store
+        let (stored, ()) = store
             .update(|found: &StoredLedger| {
                 decisions += 1;
                 let ledger = known.reconcile(found, now, retention.wait())?;
@@ -110,7 +110,8 @@ async fn write(
                 let ledger = ledger.observe(&merge(&ledger, &reports), now, retention).ledger;
                 assert_eq!(shows(&ledger), round % 2 == 1, "the update before was lost");
                 let view = if round % 2 == 0 { [jwk.kid().clone()].into() } else { BTreeSet::new() };
-                Ok(ledger.observe_target(&place, &TargetObservation::of_own_listener(view), Some(now)))
+                let observation = TargetObservation::of_own_listener(view);
+                Ok((ledger.observe_target(&place, &observation, Some(now)), ()))
             })
             .await
             .expect("stored");
@@ -194,6 +195,63 @@ fn two_replicas_publish_the_same_and_do_not_fight() {
     assert_eq!(fingerprint(), before, "they fight");
     assert_eq!(one.stop().code, Some(0));
     assert_eq!(other.stop().code, Some(0));
+}
+
+/// The source stores the key, and each target that it shows it.
+#[test]
+fn a_new_key_costs_one_pass_of_the_ledger_and_one_for_each_target() {
+    const TARGETS: usize = 3;
+    let cluster = Cluster::shared();
+    let map = ConfigMap::in_new_namespace(&cluster.server, "passes");
+    let proxy = cluster.proxy();
+    let folder = TempDir::new().expect("a temporary folder");
+    let kubeconfig = folder.path().join("kubeconfig");
+    let token = Bearer::Token(crate::support::api_server::ADMIN_TOKEN);
+    write_kubeconfig(&kubeconfig, &proxy.url(), cluster.server.ca_file(), &token);
+    let keys = folder.path().join("keys");
+    fs::create_dir(&keys).expect("the folder can be written");
+    let add = |name: &str| {
+        fs::copy(KeyFiles::rsa(folder.path(), name).public, keys.join(name))
+            .expect("the folder can be written");
+    };
+    let targets: Vec<_> = (0..TARGETS)
+        .map(|index| {
+            let mut target = directory_target(&folder.path().join(format!("public-{index}")));
+            target["name"] = json!(format!("target-{index}"));
+            target
+        })
+        .collect();
+    add("first");
+    let settings = json!({
+        "sources": [folder_of_keys(&keys)],
+        "targets": targets,
+        "ledger": ledger_in(&map, &kubeconfig),
+        "schedule": "0 0 1 1 *",
+    });
+    let mut service = Installation::new(ISSUER, &settings).run_until_ready();
+    let are_recorded = |count: usize| {
+        let ledger = map.ledger();
+        let entries = ledger["keys"].as_object().expect("keys");
+        let shown = |entry: &Value| entry["shown"].as_object().map_or(0, serde_json::Map::len);
+        entries.len() == count && entries.values().all(|entry| shown(entry) == TARGETS + 1)
+    };
+    // Passes besides those of the polls; one less while a poll is under way.
+    let others = |service: &Service| {
+        let now = || {
+            thread::sleep(Duration::from_millis(100));
+            let passes = proxy.count("GET", "configmaps");
+            passes - usize::try_from(service.source()["answers"].as_u64().expect("a number")).expect("small")
+        };
+        (0..30).map(|_| now()).max().expect("some")
+    };
+    service.until("the first key is recorded", |_| are_recorded(1));
+    let (passes, writes) = (others(&service), proxy.count("PUT", "configmaps"));
+    add("second");
+    service.until("the second key is recorded", |_| are_recorded(2));
+    // The pass in which the key appeared is one of a poll.
+    assert_eq!(others(&service) - passes, TARGETS);
+    assert_eq!(proxy.count("PUT", "configmaps") - writes, 1 + TARGETS);
+    assert_eq!(service.stop().code, Some(0));
 }
 
 fn read(file: &Path) -> String {

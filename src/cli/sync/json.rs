@@ -14,8 +14,7 @@ use crate::{
     },
     reconcile::{
         issuer::Conditions,
-        source_poll::PollError,
-        sync::{Difference, Listed, Plan, SyncReport, TargetOutcome},
+        sync::{Difference, Plan, Polled, SyncReport, TargetOutcome},
         target_sync::{PublicView, SyncError, SyncResult},
     },
     telemetry::as_typed,
@@ -87,7 +86,7 @@ pub(super) fn pass(issuer: &Issuer, pass: &SyncReport) -> IssuerReport {
 }
 
 pub(super) fn plan(issuer: &Issuer, plan: &Plan) -> IssuerReport {
-    issuer_report(issuer, &plan.sources, &plan.targets, difference, &plan.concerns)
+    issuer_report(issuer, &plan.sources, &plan.targets, difference, &plan.conditions)
 }
 
 pub(super) fn failed_issuer(issuer: &Issuer, error: &AppError) -> IssuerReport {
@@ -97,16 +96,16 @@ pub(super) fn failed_issuer(issuer: &Issuer, error: &AppError) -> IssuerReport {
 
 fn issuer_report<T>(
     issuer: &Issuer,
-    sources: &[(String, Result<Listed, PollError>)],
+    sources: &[Polled],
     targets: &[TargetOutcome<T>],
     told: impl Fn(&T) -> TargetReport,
     concerns: &Conditions,
 ) -> IssuerReport {
-    let source = |(name, listed): &(String, Result<Listed, PollError>)| SourceReport {
+    let source = |Polled { name, answer, .. }: &Polled| SourceReport {
         name: name.clone(),
-        keys: listed.as_ref().ok().map(|listed| listed.keys),
-        error: listed.as_ref().err().map(|error| error_line(error)),
-        notes: listed.iter().flat_map(|listed| listed.notes.iter().cloned()).collect(),
+        keys: answer.as_ref().ok().map(|observation| observation.answer.len()),
+        error: answer.as_ref().err().map(|error| error_line(error)),
+        notes: answer.iter().flat_map(|observation| observation.notes.iter().cloned()).collect(),
     };
     let target = |target: &TargetOutcome<T>| TargetReport {
         name: target.name.clone(),

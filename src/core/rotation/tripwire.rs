@@ -41,6 +41,44 @@ impl SigningKey {
     }
 }
 
+/// What changed in how far the signing key of an API server is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SigningKeyChange {
+    /// It is public, after one that was not.
+    Published,
+    /// It is ready, after one that was public and not ready.
+    Ready,
+    /// It is another one that is not public, or no longer public.
+    NotPublic,
+    /// It is another one that is not ready, or has just become public.
+    NotReady { waits_for: BTreeSet<BlockedReason> },
+}
+
+/// What changed since a signing key was last observed, or never was.
+#[must_use]
+pub fn signing_key_changes(
+    before: Option<&(Kid, SigningKey)>,
+    (kid, found): &(Kid, SigningKey),
+) -> Vec<SigningKeyChange> {
+    let before = before.filter(|(_, before)| !before.is_ready());
+    let mut changes = Vec::new();
+    match before.map(|(_, before)| before.is_public()) {
+        Some(false) if found.is_public() => changes.push(SigningKeyChange::Published),
+        Some(true) if found.is_ready() => changes.push(SigningKeyChange::Ready),
+        _ => {}
+    }
+    let is_known =
+        before.is_some_and(|(known, before)| known == kid && before.is_public() == found.is_public());
+    match found {
+        SigningKey::NotPublic if !is_known => changes.push(SigningKeyChange::NotPublic),
+        SigningKey::NotReady { waits_for } if !is_known => {
+            changes.push(SigningKeyChange::NotReady { waits_for: waits_for.clone() });
+        }
+        _ => {}
+    }
+    changes
+}
+
 /// Decides how far the observed signing key is known; `is_public` tells whether it is in the publication.
 #[must_use]
 pub fn signing_key(

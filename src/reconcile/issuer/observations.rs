@@ -1,4 +1,4 @@
-//! The latest observations of the sources of one issuer, by source and endpoint.
+//! What is observed of one issuer: the latest answers of its sources, by endpoint, and what its targets show.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,27 +7,60 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::SourceObservation;
-use crate::core::{
-    freshness::Freshness,
-    jose::kid::Kid,
-    ledger::{
-        Ledger, TargetObservation,
-        merge::{SourceAnswer, SourceReport},
-        signed,
+use crate::{
+    core::{
+        freshness::Freshness,
+        jose::{jwk::Jwk, kid::Kid},
+        ledger::{
+            Ledger, RotationCommand, TargetObservation,
+            merge::{SourceAnswer, SourceReport},
+            signed,
+        },
     },
+    target::Reading,
 };
 
-/// How long a problem of a rotation must last before it raises an alarm.
-const ALARM_DELAY: Duration = Duration::from_secs(5);
+/// What was observed, or what the operator commands.
+#[derive(Clone, Copy)]
+pub enum Observation<'a> {
+    /// Another process may have written the stored ledger: what that has removed must not return from memory.
+    Ledger,
+    /// An endpoint of the source with this index in the configuration was polled; `None`: without a usable
+    /// answer. Unknown endpoints are ignored.
+    Source { source: usize, endpoint: &'a str, observation: Option<&'a SourceObservation> },
+    /// These targets were read, before anything is decided.
+    Readings(&'a [(String, Reading)]),
+    /// A target was written from a later change of the ledger than the known one.
+    LaterRevision { target: &'a str, sequence: u64 },
+    /// A target was read back.
+    Target {
+        target: &'a str,
+        observation: &'a TargetObservation,
+        unmanaged_keys: &'a [Jwk],
+        /// How long relying parties may cache its JWKS; `None`: it has no public address.
+        cache_lifetime: Option<Freshness>,
+    },
+    /// The operator adopts these unmanaged keys of a target.
+    Adopt { target: &'a str, unmanaged_keys: &'a [Jwk] },
+    /// The operator commands a rotation or a revocation.
+    Command(&'a RotationCommand),
+}
 
-/// The latest observations, and the alarms that were logged.
-pub(super) struct SourceObservations {
+/// The observation of one endpoint of a source.
+pub struct SourceObservation {
+    pub answer: SourceAnswer,
+    /// The current time by the source's clock.
+    pub server_time: Option<Timestamp>,
+    /// Warnings, in words.
+    pub notes: Vec<String>,
+}
+
+/// The latest observations.
+pub(super) struct Observations {
     /// In configured order.
     sources: Vec<SourceGroup>,
-    pub(super) alarms: BTreeSet<String>,
-    /// The problems of the rotation at the last check, and since when each exists.
-    rotation: BTreeMap<String, Instant>,
+    /// Whether some target was found to hold a document.
+    was_published: bool,
     /// Target observations made while the local clock was not trusted.
     undated: BTreeMap<String, TargetObservation>,
     /// How long relying parties may cache the JWKS of each target.
@@ -74,34 +107,14 @@ impl Endpoints {
     }
 }
 
-impl SourceObservations {
+impl Observations {
     pub(super) fn new(sources: impl IntoIterator<Item = Endpoints>) -> Self {
         Self {
             sources: sources.into_iter().map(|endpoints| SourceGroup::new(&endpoints)).collect(),
-            alarms: BTreeSet::new(),
-            rotation: BTreeMap::new(),
+            was_published: false,
             undated: BTreeMap::new(),
             cache_lifetimes: BTreeMap::new(),
         }
-    }
-
-    /// Records how long relying parties may cache the JWKS of a target; `None`: it has no public address.
-    pub(super) fn set_cache_lifetime(&mut self, place: &str, kept: Option<Freshness>) {
-        self.cache_lifetimes.remove(place);
-        self.cache_lifetimes.extend(kept.map(|kept| (place.to_owned(), kept)));
-    }
-
-    pub(super) fn cache_lifetimes(&self) -> &BTreeMap<String, Freshness> {
-        &self.cache_lifetimes
-    }
-
-    /// The problems of the rotation that have lasted for a while: during a switch many exist for a moment.
-    pub(super) fn lasting_alarms(&mut self, wrong: Vec<String>) -> Vec<String> {
-        let before = std::mem::take(&mut self.rotation);
-        let since = |alarm: String| (before.get(&alarm).copied().unwrap_or_else(Instant::now), alarm);
-        self.rotation = wrong.into_iter().map(since).map(|(since, alarm)| (alarm, since)).collect();
-        let lasting = self.rotation.iter().filter(|(_, since)| since.elapsed() >= ALARM_DELAY);
-        lasting.map(|(alarm, _)| alarm.clone()).collect()
     }
 
     /// Number of configured sources.
@@ -109,54 +122,77 @@ impl SourceObservations {
         self.sources.len()
     }
 
-    /// Records that a target observation was applied, with or without a time.
-    pub(super) fn observe_target(&mut self, place: &str, look: &TargetObservation, is_dated: bool) {
-        if is_dated {
-            self.undated.remove(place);
-        } else {
-            let found = look.revision_after.clone();
-            self.undated
-                .insert(place.to_owned(), TargetObservation { revision_found: found, ..look.clone() });
+    /// Records an observation, before it is decided on.
+    pub(super) fn record(&mut self, observation: Observation<'_>) {
+        match observation {
+            Observation::Source { source, endpoint, observation } => {
+                if let Some(endpoint) = self.sources[source].endpoints.get_mut(endpoint) {
+                    endpoint.report.answer =
+                        observation.map_or(SourceAnswer::Failed, |observation| observation.answer.clone());
+                    let server_time = observation.and_then(|observation| observation.server_time);
+                    endpoint.server_time = server_time.map(|theirs| (theirs, Instant::now()));
+                }
+            }
+            Observation::Readings(readings) => {
+                self.was_published |= readings.iter().any(|(_, reading)| reading.found.has_documents());
+            }
+            Observation::Target { target, cache_lifetime, .. } => {
+                self.cache_lifetimes.remove(target);
+                self.cache_lifetimes.extend(cache_lifetime.map(|lifetime| (target.to_owned(), lifetime)));
+            }
+            _ => {}
         }
     }
 
-    /// Applies the target observations that were made without a trusted time.
-    pub(super) fn date(&self, ledger: Ledger, trusted: Option<Timestamp>) -> Ledger {
-        let undated = self.undated.iter().filter(|_| trusted.is_some());
-        undated.fold(ledger, |ledger, (place, look)| ledger.observe_target(place, look, trusted))
+    /// Records that an observation is stored, with or without a time. What a target shows without one gets
+    /// it with the next observation of a source that has one.
+    pub(super) fn stored(&mut self, observation: Observation<'_>, is_dated: bool) {
+        match observation {
+            Observation::Source { .. } if is_dated => self.undated.clear(),
+            Observation::Target { target, .. } if is_dated => drop(self.undated.remove(target)),
+            Observation::Target { target, observation, .. } => {
+                let revision_found = observation.revision_after.clone();
+                let undated = TargetObservation { revision_found, ..observation.clone() };
+                self.undated.insert(target.to_owned(), undated);
+            }
+            _ => {}
+        }
     }
 
-    /// Records that they were applied.
-    pub(super) fn dated(&mut self) {
-        self.undated.clear();
+    /// Applies the target observations that were stored without a time.
+    pub(super) fn date(&self, ledger: Ledger, trusted: Option<Timestamp>) -> Ledger {
+        let undated = self.undated.iter().filter(|_| trusted.is_some());
+        undated
+            .fold(ledger, |ledger, (target, observation)| ledger.observe_target(target, observation, trusted))
+    }
+
+    pub(super) fn was_published(&self) -> bool {
+        self.was_published
+    }
+
+    pub(super) fn cache_lifetimes(&self) -> &BTreeMap<String, Freshness> {
+        &self.cache_lifetimes
     }
 
     /// Sets the endpoints of a source; returns the names of those that are gone.
-    pub(super) fn expect(&mut self, source: usize, endpoints: &Endpoints) -> Vec<String> {
-        self.sources[source].expect(endpoints)
-    }
-
-    pub(super) fn record(&mut self, source: usize, name: &str, observation: SourceObservation) {
-        if let Some(endpoint) = self.sources[source].endpoints.get_mut(name) {
-            endpoint.report.answer = observation.answer;
-            endpoint.server_time = observation.server_time.map(|theirs| (theirs, Instant::now()));
-        }
+    pub(super) fn set_endpoints(&mut self, source: usize, endpoints: &Endpoints) -> Vec<String> {
+        self.sources[source].set_endpoints(endpoints)
     }
 
     fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        self.sources.iter().flat_map(|panel| panel.endpoints.values())
+        self.sources.iter().flat_map(|group| group.endpoints.values())
     }
 
     pub(super) fn reports(&self) -> impl Iterator<Item = &SourceReport> + Clone {
-        self.sources.iter().flat_map(|panel| {
-            panel.endpoints.values().map(|endpoint| &endpoint.report).chain([&panel.unknown_endpoints])
+        self.sources.iter().flat_map(|group| {
+            group.endpoints.values().map(|endpoint| &endpoint.report).chain([&group.unknown_endpoints])
         })
     }
 
     /// The kids that each API server verifies now; `None` for one that did not answer.
     pub(super) fn api_servers(&self) -> BTreeMap<String, Option<BTreeSet<Kid>>> {
-        let verifying = self.sources.iter().filter(|panel| panel.verify);
-        let endpoints = verifying.flat_map(|panel| &panel.endpoints);
+        let verifying = self.sources.iter().filter(|group| group.verify);
+        let endpoints = verifying.flat_map(|group| &group.endpoints);
         let kids = |endpoint: &Endpoint| {
             let keys = endpoint.report.answer.keys()?;
             Some(keys.into_iter().map(|key| key.kid().clone()).collect())
@@ -180,7 +216,7 @@ impl SourceObservations {
     /// `now`, if no clock disagrees with it. If there are API servers, at least one must agree.
     pub(super) fn trusted(&self, now: Timestamp, margin: Duration) -> Option<Timestamp> {
         let knows = |endpoint: &Endpoint| endpoint.server_time.is_some();
-        let could_know = self.sources.iter().any(|panel| panel.verify);
+        let could_know = self.sources.iter().any(|group| group.verify);
         let is_known = !could_know || self.endpoints().any(knows);
         (is_known && self.disagreeing(now, margin).next().is_none()).then_some(now)
     }
@@ -189,21 +225,21 @@ impl SourceObservations {
 impl Endpoint {
     /// How far its clock is ahead of `now`.
     fn ahead(&self, now: Timestamp) -> Option<SignedDuration> {
-        let (theirs, said) = self.server_time?;
-        Some(theirs.duration_since(now) + signed(said.elapsed()))
+        let (theirs, observed) = self.server_time?;
+        Some(theirs.duration_since(now) + signed(observed.elapsed()))
     }
 }
 
 impl SourceGroup {
     fn new(endpoints: &Endpoints) -> Self {
         let others = SourceReport { source: "others".to_owned(), answer: SourceAnswer::NotYetAsked };
-        let mut panel =
+        let mut group =
             Self { endpoints: BTreeMap::new(), verify: endpoints.verify, unknown_endpoints: others };
-        panel.expect(endpoints);
-        panel
+        group.set_endpoints(endpoints);
+        group
     }
 
-    fn expect(&mut self, endpoints: &Endpoints) -> Vec<String> {
+    fn set_endpoints(&mut self, endpoints: &Endpoints) -> Vec<String> {
         self.unknown_endpoints.answer =
             if endpoints.all { SourceAnswer::Keys(Vec::new()) } else { SourceAnswer::NotYetAsked };
         for name in &endpoints.names {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::IssuerReconciler;
+use crate::{core::jose::issuer::Issuer, telemetry::status::StatusStore};
 
 /// How long the report waits for what fails at first: a store that rejects a request, an API server that
 /// restarts.
@@ -13,46 +13,25 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The sources and targets that were not tried since the start.
 pub(super) struct StartReport {
-    sources: BTreeSet<usize>,
-    places: BTreeSet<String>,
+    pub(super) sources: BTreeSet<usize>,
+    pub(super) targets: BTreeSet<String>,
     since: Instant,
-    is_told: bool,
+    is_logged: bool,
 }
 
 impl StartReport {
-    pub(super) fn new(sources: usize, places: BTreeSet<String>) -> Self {
-        Self { sources: (0..sources).collect(), places, since: Instant::now(), is_told: false }
-    }
-}
-
-impl IssuerReconciler {
-    /// Records that an endpoint of a source was polled, with any result.
-    pub(in crate::reconcile) fn source_polled(&self, source: usize) {
-        self.log_start_once(|opening| {
-            opening.sources.remove(&source);
-        });
+    pub(super) fn new(sources: usize, targets: BTreeSet<String>) -> Self {
+        Self { sources: (0..sources).collect(), targets, since: Instant::now(), is_logged: false }
     }
 
-    /// Records an attempt to sync a target, with any result.
-    pub(in crate::reconcile) fn target_synced(&self, target: &str) {
-        self.log_start_once(|opening| {
-            opening.places.remove(target);
-        });
-    }
-
-    fn log_start_once(&self, note: impl FnOnce(&mut StartReport)) {
-        let mut opening = self.start_report.lock().expect("nobody panics while holding it");
-        if opening.is_told {
+    /// Logs the report once: when everything is tried and healthy, or was given time for that.
+    pub(super) fn log_once(&mut self, issuer: &Issuer, status: &StatusStore) {
+        if self.is_logged || !(self.sources.is_empty() && self.targets.is_empty()) {
             return;
         }
-        note(&mut opening);
-        if !(opening.sources.is_empty() && opening.places.is_empty()) {
-            return;
-        }
-        let issuer = &self.spec.terms.issuer;
-        let summary = self.status.summary(issuer);
-        if summary.is_healthy() || opening.since.elapsed() >= TIMEOUT {
-            opening.is_told = true;
+        let summary = status.summary(issuer);
+        if summary.is_healthy() || self.since.elapsed() >= TIMEOUT {
+            self.is_logged = true;
             let (keys, sources, targets) =
                 (summary.keys, summary.sources.to_string(), summary.targets.to_string());
             info!(%issuer, keys, sources, targets, "issuer is published");

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::rotation::{SigningKey, signing_key};
+use crate::core::rotation::{SigningKey, SigningKeyChange, signing_key, signing_key_changes};
 
 impl Scene {
     /// Sources list these keys, and no node is ordered.
@@ -82,6 +82,36 @@ fn the_first_keys_of_an_issuer_and_of_a_place_are_ready_at_once() {
     assert_eq!(scene.signing(1, 5000), SigningKey::Ready);
     scene.show(5000, &["new"], &[0, 1]);
     assert_eq!(scene.signing(1, 5000), SigningKey::Ready);
+}
+
+#[test]
+fn an_alert_is_raised_once_and_its_end_is_told() {
+    let waits = |target| SigningKey::NotReady { waits_for: [not_shown(target)].into() };
+    let not_ready = |target| SigningKeyChange::NotReady { waits_for: [not_shown(target)].into() };
+    let mut before = None;
+    let mut observe = |index, found| {
+        let found = (kid(index), found);
+        let changes = signing_key_changes(before.as_ref(), &found);
+        before = Some(found);
+        changes
+    };
+    let nothing = Vec::new();
+    assert_eq!(observe(0, SigningKey::Ready), nothing, "no alert has ended");
+    assert_eq!(observe(1, SigningKey::NotPublic), [SigningKeyChange::NotPublic]);
+    assert_eq!(observe(1, SigningKey::NotPublic), nothing);
+    assert_eq!(observe(2, SigningKey::NotPublic), [SigningKeyChange::NotPublic], "another key");
+    assert_eq!(observe(2, waits("eu")), [SigningKeyChange::Published, not_ready("eu")]);
+    assert_eq!(observe(2, waits("us")), nothing, "for another target");
+    assert_eq!(observe(3, waits("us")), [not_ready("us")], "another key");
+    assert_eq!(observe(3, SigningKey::Ready), [SigningKeyChange::Ready]);
+    assert_eq!(observe(3, SigningKey::Ready), nothing);
+    assert_eq!(observe(3, waits("eu")), [not_ready("eu")], "a target was emptied");
+    assert_eq!(observe(3, SigningKey::NotPublic), [SigningKeyChange::NotPublic], "it was revoked");
+    assert_eq!(
+        observe(0, SigningKey::Ready),
+        [SigningKeyChange::Published],
+        "the API server signs with another"
+    );
 }
 
 proptest! {

@@ -7,40 +7,38 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("in range")
 }
 
-fn api_servers() -> SourceObservations {
+fn api_servers() -> Observations {
     let names = ["one", "two"].map(ToOwned::to_owned).into();
-    SourceObservations::new([Endpoints { names, all: true, verify: true }, Endpoints::one("files")])
+    Observations::new([Endpoints { names, all: true, verify: true }, Endpoints::one("files")])
 }
 
-fn saying(present: Option<i64>) -> SourceObservation {
-    SourceObservation {
-        answer: SourceAnswer::Keys(Vec::new()),
-        server_time: present.map(at),
-        notes: Vec::new(),
-    }
+fn record(heard: &mut Observations, source: usize, endpoint: &str, present: Option<i64>) {
+    let answer = SourceAnswer::Keys(Vec::new());
+    let observation = SourceObservation { answer, server_time: present.map(at), notes: Vec::new() };
+    heard.record(Observation::Source { source, endpoint, observation: Some(&observation) });
 }
 
 #[test]
 fn our_clock_is_trusted_while_an_api_server_agrees_and_none_disagrees() {
     let mut heard = api_servers();
     assert_eq!(heard.trusted(at(1000), MARGIN), None, "nobody was asked");
-    heard.record(0, "one", saying(Some(1000)));
+    record(&mut heard, 0, "one", Some(1000));
     assert_eq!(heard.trusted(at(1000), MARGIN), Some(at(1000)));
-    heard.record(0, "two", saying(Some(1050)));
+    record(&mut heard, 0, "two", Some(1050));
     assert_eq!(heard.trusted(at(1000), MARGIN), Some(at(1000)), "within the margin");
-    heard.record(0, "two", saying(Some(1070)));
+    record(&mut heard, 0, "two", Some(1070));
     assert_eq!(heard.trusted(at(1000), MARGIN), None);
     assert_eq!(heard.disagreeing(at(1000), MARGIN).collect::<Vec<_>>(), ["two"]);
-    heard.record(0, "two", saying(None));
+    record(&mut heard, 0, "two", None);
     assert_eq!(heard.trusted(at(1000), MARGIN), Some(at(1000)), "who fails says nothing");
-    heard.record(0, "one", saying(None));
+    record(&mut heard, 0, "one", None);
     assert_eq!(heard.trusted(at(1000), MARGIN), None, "nobody is left to ask");
 }
 
 #[test]
 fn a_clock_that_was_set_since_they_spoke_is_noticed() {
     let mut heard = api_servers();
-    heard.record(0, "one", saying(Some(1000)));
+    record(&mut heard, 0, "one", Some(1000));
     for now in [1000 - 3600, 1000 + 3600] {
         assert_eq!(heard.trusted(at(now), MARGIN), None);
         assert_eq!(heard.disagreeing(at(now), MARGIN).collect::<Vec<_>>(), ["one"]);
@@ -49,9 +47,9 @@ fn a_clock_that_was_set_since_they_spoke_is_noticed() {
 
 #[test]
 fn without_api_servers_there_is_nobody_to_ask() {
-    let mut heard = SourceObservations::new([Endpoints::one("files"), Endpoints::one("hub")]);
+    let mut heard = Observations::new([Endpoints::one("files"), Endpoints::one("hub")]);
     assert_eq!(heard.trusted(at(1000), MARGIN), Some(at(1000)));
-    heard.record(1, "hub", saying(Some(5000)));
+    record(&mut heard, 1, "hub", Some(5000));
     assert_eq!(heard.trusted(at(1000), MARGIN), None, "another server may know better");
 }
 
@@ -63,15 +61,17 @@ fn what_a_place_shows_is_dated_as_soon_as_our_clock_is_trusted() {
         revision_after: Some("1".to_owned()),
         ..TargetObservation::of_own_listener([key.kid().clone()].into())
     };
+    let observation =
+        Observation::Target { target: "blob", observation: &look, unmanaged_keys: &[], cache_lifetime: None };
     let begun = known(&[], std::slice::from_ref(&key));
     let shown = |ledger: &Ledger| ledger.entries()[key.kid()].shown.get("blob").copied();
 
     let undated = begun.observe_target("blob", &look, None);
-    heard.observe_target("blob", &look, false);
+    heard.stored(observation, false);
     assert_eq!(shown(&heard.date(undated.clone(), None)), None);
     let dated = heard.date(undated.clone(), Some(at(1000)));
     assert_eq!(shown(&dated), Some(at(1000)));
     assert_eq!(heard.date(dated.clone(), Some(at(1001))), dated, "once");
-    heard.observe_target("blob", &look, true);
+    heard.stored(observation, true);
     assert_eq!(shown(&heard.date(undated, Some(at(1002)))), None, "a later look has its own time");
 }
