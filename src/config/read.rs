@@ -124,13 +124,12 @@ impl ReadError {
         let found = schema::at(root, &self.path);
         match &self.cause {
             Cause::Unknown { key } => {
-                let fault = match schema::section_with(key) {
-                    Some(home) => Fault::new(format!("unknown key here, it belongs to {home}")),
-                    None => {
-                        let known = found["properties"].as_object().into_iter().flatten();
-                        let known = known.map(|(key, _)| key.as_str());
-                        Fault::new(format!("unknown key, {}", suggest::or_all(key, known)))
-                    }
+                let fault = if let Some(home) = schema::section_with(key) {
+                    Fault::new(format!("unknown key here, it belongs to {home}"))
+                } else {
+                    let known = found["properties"].as_object().into_iter().flatten();
+                    let known = known.map(|(key, _)| key.as_str());
+                    Fault::new(format!("unknown key, {}", suggest::or_all(key, known)))
                 };
                 problems.add(node.get(key).map_or(node.place, |node| node.place), &below(key), fault);
             }
