@@ -282,9 +282,9 @@ impl Service {
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         let board = match config.events.clone() {
             Some(events) => {
-                let notices = EventQueue::default();
-                tasks.spawn(run_events(notices.clone(), self::events(events), stop.clone()).map(Ok));
-                StatusStore::with_events(notices)
+                let queue = EventQueue::default();
+                tasks.spawn(run_events(queue.clone(), self::events(events), stop.clone()).map(Ok));
+                StatusStore::with_events(queue)
             }
             None => StatusStore::default(),
         };

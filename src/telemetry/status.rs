@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use self::view::View;
 use super::{
-    event_source::{self, EventQueue, IssuerBefore, SourceBefore, TargetBefore},
+    event_source::{self, EventQueue},
     log, metrics,
     signer_metrics::SignerMetrics,
 };
@@ -39,7 +39,7 @@ struct State {
     /// Certificate of the public listener; `None` where it serves plain text.
     tls: Mutex<Option<TlsStatus>>,
     /// The queue for Kubernetes Events, if they are enabled.
-    notices: Option<EventQueue>,
+    events: Option<EventQueue>,
 }
 
 type Shared = Arc<Mutex<IssuerStatus>>;
@@ -217,17 +217,20 @@ impl fmt::Display for Share {
 impl StatusStore {
     /// A status whose changes are sent as Events.
     #[must_use]
-    pub fn with_events(notices: EventQueue) -> Self {
-        Self(Arc::new(State { notices: Some(notices), ..State::default() }))
+    pub fn with_events(events: EventQueue) -> Self {
+        Self(Arc::new(State { events: Some(events), ..State::default() }))
     }
 
     pub fn issuer(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus)) {
-        let notices = self.change(issuer, |status| {
-            let before = IssuerBefore::of(status);
+        let events = self.change(issuer, |status| {
+            let (alarms, failed) = (status.alarms.clone(), status.ledger.error.is_some());
             change(status);
-            before.until(status, issuer.as_str())
+            let issuer = issuer.as_str();
+            let mut events = event_source::of_alarms(&alarms, &status.alarms, issuer);
+            events.extend(event_source::of_storage(failed, status.ledger.error.as_deref(), issuer));
+            events
         });
-        self.record(notices);
+        self.record(events);
     }
 
     fn change<T>(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus) -> T) -> T {
@@ -239,20 +242,20 @@ impl StatusStore {
         change(&mut lock(&status))
     }
 
-    fn record(&self, notices: impl IntoIterator<Item = Event>) {
-        if let Some(told) = &self.0.notices {
-            told.record(notices);
+    fn record(&self, events: impl IntoIterator<Item = Event>) {
+        if let Some(queue) = &self.0.events {
+            queue.record(events);
         }
     }
 
     pub fn source(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut SourceStatus)) {
-        let notices = self.change(issuer, |status| {
+        let events = self.change(issuer, |status| {
             let source = named(&mut status.sources, name);
-            let before = SourceBefore::of(source);
+            let before = source.clone();
             change(source);
-            before.until(source, issuer.as_str(), name)
+            event_source::of_source(&before, source, issuer.as_str(), name)
         });
-        self.record(notices);
+        self.record(events);
     }
 
     /// Removes a source that is no longer configured.
@@ -261,24 +264,24 @@ impl StatusStore {
     }
 
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
-        let notice = self.change(issuer, |status| {
+        let event = self.change(issuer, |status| {
             let target = named(&mut status.targets, name);
-            let before = TargetBefore::of(target);
+            let before = target.clone();
             change(target);
-            before.until(target, issuer.as_str(), name)
+            event_source::of_target(&before, target, issuer.as_str(), name)
         });
-        self.record(notice);
+        self.record(event);
     }
 
     /// Records the current verdict of a relying party on a token.
     pub fn verified(&self, issuer: &Issuer, now: Timestamp, judgement: Verdict) {
-        let notice = self.change(issuer, |status| {
+        let event = self.change(issuer, |status| {
             let known = status.verification.get_or_insert_default();
-            let notice = event_source::of_judgement(known.judgement.as_ref(), &judgement, issuer.as_str());
+            let event = event_source::of_judgement(known.judgement.as_ref(), &judgement, issuer.as_str());
             (known.error, known.at, known.judgement) = (None, Some(now), Some(judgement));
-            notice
+            event
         });
-        self.record(notice);
+        self.record(event);
     }
 
     /// Records why there was no verdict; the last verdict stays.
@@ -293,12 +296,12 @@ impl StatusStore {
     /// Sets the ledger; `profile` is the served one. The first ledger causes no Events.
     pub fn ledger(&self, ledger: Arc<Ledger>, profile: Profile) {
         let issuer = ledger.issuer().clone();
-        let notices = self.change(&issuer, |status| {
-            let notices = status.stored.as_ref().map(|(before, _)| event_source::of_keys(before, &ledger));
+        let events = self.change(&issuer, |status| {
+            let events = status.stored.as_ref().map(|(before, _)| event_source::of_keys(before, &ledger));
             status.stored = Some((ledger, profile));
-            notices
+            events
         });
-        self.record(notices.into_iter().flatten());
+        self.record(events.into_iter().flatten());
     }
 
     /// Registers an issuer that the process starts with: readiness waits for it.
@@ -351,18 +354,18 @@ impl StatusStore {
 
     fn configure(&self, change: impl FnOnce(&mut ConfigurationStatus)) {
         let mut configuration = lock(&self.0.configuration);
-        let before = configuration.alarm.take();
+        let failed = configuration.alarm.is_some();
         change(&mut configuration);
-        self.record(event_source::of_configuration(before.as_deref(), configuration.alarm.as_deref()));
+        self.record(event_source::of_configuration(failed, configuration.alarm.as_deref()));
     }
 
     /// Changes the status of the certificate.
     pub fn tls(&self, change: impl FnOnce(&mut TlsStatus)) {
         let mut tls = lock(&self.0.tls);
         let tls = tls.get_or_insert_default();
-        let before = tls.error.clone();
+        let failed = tls.error.is_some();
         change(tls);
-        self.record(event_source::of_certificate(before.as_deref(), tls.error.as_deref()));
+        self.record(event_source::of_certificate(failed, tls.error.as_deref()));
     }
 
     /// Whether every issuer has valid documents to serve; those added by a reload do not count, because a
@@ -451,7 +454,7 @@ impl StatusStore {
             issuers: self.issuers(),
             signers: lock(&self.0.signers).clone(),
             traffic,
-            events: self.0.notices.as_ref().map(EventQueue::totals),
+            events: self.0.events.as_ref().map(EventQueue::totals),
         })
     }
 
