@@ -56,11 +56,7 @@ use crate::{
     },
     reconcile::{concurrency::Concurrency, event_loop::run_events},
     store::{DirectoryInUse, lock_directory, was_locked},
-    telemetry::{
-        event_source::EventQueue,
-        log,
-        status::{StatusStore, Traffic},
-    },
+    telemetry::{event_source::EventQueue, issuer_status::Traffic, log, status::StatusStore},
 };
 
 mod issuer_tasks;

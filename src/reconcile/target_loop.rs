@@ -26,7 +26,7 @@ use crate::{
         ledger::Ledger,
         text::redaction::error_line,
     },
-    telemetry::{FailureLog, as_typed, status::TargetStatus},
+    telemetry::{FailureLog, as_typed, issuer_status::TargetStatus},
 };
 
 /// Waits between two attempts at a failing target.

@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-use super::status::{SourceStatus, TargetStatus};
+use super::issuer_status::{SourceStatus, TargetStatus};
 
 /// Shared by the status and the event loop.
 #[derive(Clone, Debug, Default)]

@@ -13,8 +13,10 @@ use prometheus_client::{
 };
 
 use super::{
+    issuer_status::{
+        ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic,
+    },
     signer_metrics::{Durations, SignerMetrics},
-    status::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic},
 };
 use crate::core::{events::aggregator::Totals, rotation::NodeStatus, verification::Level};
 

@@ -19,8 +19,9 @@ use signpost::{
     },
     telemetry::{
         event_source::EventQueue,
+        issuer_status::Traffic,
         signer_metrics::{SignerMetrics, SignerState},
-        status::{StatusStore, Traffic},
+        status::StatusStore,
     },
 };
 
