@@ -16,7 +16,10 @@ use k8s_openapi::{
 };
 
 use crate::{
-    core::events::aggregator::{SendOutcome, Series},
+    core::{
+        events::aggregator::{SendOutcome, Series},
+        text::Hint,
+    },
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, refused_user},
 };
 
@@ -167,9 +170,10 @@ impl EventError {
             _ => SendOutcome::Failed,
         }
     }
+}
 
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for EventError {
+    fn hint(&self) -> Option<String> {
         self.0.hint()
     }
 }

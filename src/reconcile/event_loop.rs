@@ -5,7 +5,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    core::{events::aggregator::SendOutcome, text::redaction::error_line},
+    core::{
+        events::aggregator::SendOutcome,
+        text::{Hint, redaction::error_line},
+    },
     kubernetes::events::{EventError, Events},
     telemetry::event_source::EventQueue,
 };

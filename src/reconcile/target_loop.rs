@@ -24,7 +24,7 @@ use crate::{
             publication::{Document, MEDIA_TYPE},
         },
         ledger::Ledger,
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
     },
     telemetry::{FailureLog, as_typed, issuer_status::TargetStatus},
 };

@@ -14,9 +14,12 @@ use std::{
 use rustix::process::geteuid;
 
 use crate::{
-    core::signer::{
-        announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
-        trust::Trust,
+    core::{
+        signer::{
+            announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
+            trust::Trust,
+        },
+        text::Hint,
     },
     files,
 };
@@ -159,10 +162,8 @@ pub enum TrustError {
     Misnamed { path: PathBuf, node: NodeName },
 }
 
-impl TrustError {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for TrustError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Exposed { path, us, .. } => Some(format!(
                 "`chown {us} {path}` and `chmod 700 {path}`, after checking who has written there",
