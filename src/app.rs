@@ -21,6 +21,7 @@ use crate::{
         },
         ledger::Retention,
         signer::announcement::NodeName,
+        text::Hint,
     },
     http::{ListenError, tls::TlsError},
     http_client::HttpClients,
@@ -406,15 +407,12 @@ pub enum AppError {
     Carry(#[from] AnnouncementSyncError),
     #[error(transparent)]
     Sign(#[from] signer::SignerError),
-    #[error(transparent)]
-    Token(#[from] tokens::TokenError),
 }
 
-impl AppError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for AppError {
+    fn hint(&self) -> Option<String> {
         match self {
-            Self::DirectoryInUse(error) => Some(error.hint()),
+            Self::DirectoryInUse(error) => error.hint(),
             Self::Carry(error) => error.hint(),
             Self::Listen(error) => error.hint(),
             Self::Tls(error) => error.hint(),
@@ -422,10 +420,9 @@ impl AppError {
             Self::Store(error) => error.hint(),
             Self::Target(error) => error.hint(),
             Self::Ask(error) => error.hint(),
-            Self::Nothing(nothing) => Some(nothing.hint().to_owned()),
+            Self::Nothing(nothing) => nothing.hint(),
             Self::Schedule(_) => None,
             Self::Sign(error) => error.hint(),
-            Self::Token(error) => error.hint(),
         }
     }
 }

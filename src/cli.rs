@@ -14,10 +14,9 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing::warn;
 
 use crate::{
-    app::AppError,
     blocking,
     config::{self, Config, Flags, IN_FLAGS, InvalidConfig},
-    core::text::{flags_in_use::FlagsInUse, in_utf8, redaction::error_line},
+    core::text::{Hint, flags_in_use::FlagsInUse, in_utf8, redaction::error_line},
     files,
     telemetry::{self, LogFormat, log},
 };
@@ -225,8 +224,8 @@ impl Failure {
     }
 }
 
-impl From<AppError> for Failure {
-    fn from(error: AppError) -> Self {
+impl<E: Hint> From<E> for Failure {
+    fn from(error: E) -> Self {
         Self::new(&error, error.hint().as_deref())
     }
 }

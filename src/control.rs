@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use crate::{
     blocking,
-    core::{ledger::RotationCommand, rotation::RotationStatus},
+    core::{ledger::RotationCommand, rotation::RotationStatus, text::Hint},
     files,
 };
 
@@ -229,9 +229,8 @@ pub enum ControlError {
     Speak { path: PathBuf, source: io::Error },
 }
 
-impl ControlError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ControlError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::NobodyListens { .. } => Some(
                 "start `signpost run`, or name the data directory of the one that runs with `--data-dir`"

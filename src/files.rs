@@ -177,6 +177,22 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     Staged::write(path, bytes, mode)?.commit()
 }
 
+/// Removes a file durably; returns whether there was one.
+///
+/// # Errors
+///
+/// Fails when it cannot be removed, and when the removal cannot be synced to disk.
+pub fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        removed => {
+            removed?;
+            open_directory(parent(path), OFlags::empty())?.sync_all()?;
+            Ok(true)
+        }
+    }
+}
+
 /// Renames the entry at a path, within its directory.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 
 use std::{io, net::SocketAddr};
 
+use crate::core::text::Hint;
 use tokio::net::{TcpListener, TcpSocket};
 
 pub mod admin;
@@ -89,9 +90,10 @@ impl ListenError {
     pub fn is_taken(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
+}
 
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ListenError {
+    fn hint(&self) -> Option<String> {
         let hint = match self.source.kind() {
             io::ErrorKind::AddrInUse => {
                 "stop what listens there, or pass another `--listen` or `--admin-listen`"

@@ -23,7 +23,10 @@ use tokio::{sync::OnceCell, task::spawn_blocking};
 
 use crate::{
     blocking,
-    core::{jose::publication::sha256_hex, text::in_utf8},
+    core::{
+        jose::publication::sha256_hex,
+        text::{Hint, in_utf8},
+    },
 };
 
 /// The `User-Agent` of every request: firewalls refuse requests without one.
@@ -184,14 +187,14 @@ pub enum ClientError {
     Unusable { path: PathBuf, source: Option<reqwest::Error> },
 }
 
-impl ClientError {
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
+impl Hint for ClientError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::System(_) => "install the system's CA certificates, or name a bundle in `SSL_CERT_FILE`",
             Self::Unreadable { .. } => "name a file that this process can read",
             Self::Unusable { .. } => "name a file with the certificates of the authorities, PEM",
-        }
+        };
+        Some(hint.to_owned())
     }
 }
 

@@ -20,6 +20,7 @@ use self::{
 use crate::core::{
     jose::{jwk::Jwk, left_out::LeftOut},
     ledger::merge::NodeStatement,
+    text::Hint,
 };
 
 #[derive(Debug)]
@@ -127,9 +128,8 @@ pub struct FetchError {
     cause: SourceError,
 }
 
-impl FetchError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for FetchError {
+    fn hint(&self) -> Option<String> {
         self.cause.hint()
     }
 }
@@ -146,9 +146,8 @@ pub enum SourceError {
     Announcements(#[from] AnnouncementError),
 }
 
-impl SourceError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for SourceError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::ApiServer(error) => error.hint(),
             Self::KeyFiles(error) => error.hint(),

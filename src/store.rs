@@ -8,6 +8,7 @@ use crate::{
     core::{
         jose::issuer::Issuer,
         ledger::{InvalidLedger, Irreconcilable, Ledger, Lineage, StoredLedger},
+        text::Hint,
     },
     kubernetes::KubernetesError,
 };
@@ -285,9 +286,10 @@ impl StoreError {
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Kubernetes { source, .. } if source.is_refusal())
     }
+}
 
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for StoreError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Kubernetes { source, .. } => return source.hint(),
             Self::Invalid { source: InvalidLedger::Newer { .. }, .. } => {

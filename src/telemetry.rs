@@ -11,6 +11,7 @@ use crate::{clock, core::text::flags_in_use::FlagsInUse};
 
 pub mod event_source;
 mod failure_log;
+pub mod issuer_status;
 pub mod log;
 mod metrics;
 pub mod signer_metrics;

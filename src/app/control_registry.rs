@@ -7,8 +7,12 @@ use tokio::{sync::watch, time::timeout};
 use super::tokens;
 use crate::{
     control::{Reply, Request},
-    core::{jose::issuer::Issuer, signer::SigningRefusal, text::redaction::error_line},
-    reconcile::issuer::{IssuerReconciler, Observation, Outcome},
+    core::{
+        jose::issuer::Issuer,
+        signer::SigningRefusal,
+        text::{ErrorReport, redaction::error_line},
+    },
+    reconcile::issuer::{IssuerReconciler, Observation},
     signer::{Node, node::SignError},
 };
 
@@ -60,10 +64,10 @@ impl ControlRegistry {
     pub(super) async fn answer(self, request: Request) -> Reply {
         self.try_to_answer(request)
             .await
-            .unwrap_or_else(|RequestRefused { error, hint }| Reply::Refused { error, hint })
+            .unwrap_or_else(|ErrorReport { error, hint }| Reply::Refused { error, hint })
     }
 
-    async fn try_to_answer(&self, request: Request) -> Result<Reply, RequestRefused> {
+    async fn try_to_answer(&self, request: Request) -> Result<Reply, ErrorReport> {
         let mut open = self.0.subscribe();
         let all_started = open.wait_for(|open| open.values().all(Option::is_some));
         let _ = timeout(PATIENCE, all_started).await.map(drop);
@@ -81,22 +85,16 @@ impl ControlRegistry {
             }
             Request::Rotate { issuer, ask } => {
                 let IssuerHandle { reconciler, .. } = self.handle_for(issuer.as_deref())?;
-                match reconciler.observe(Observation::Command(&ask)).await {
-                    Ok(Outcome { refused: None, .. }) => {
-                        Ok(Reply::Done { issuer: reconciler.spec().terms.issuer.to_string() })
-                    }
-                    Ok(Outcome { refused: Some(reason), .. }) => Err(RequestRefused {
-                        error: error_line(&reason),
-                        hint: reason.hint().map(ToOwned::to_owned),
-                    }),
-                    Err(error) => Err(RequestRefused { error: error_line(&error), hint: error.hint() }),
+                match reconciler.observe(Observation::Command(&ask)).await?.refused {
+                    None => Ok(Reply::Done { issuer: reconciler.spec().terms.issuer.to_string() }),
+                    Some(reason) => Err(reason.into()),
                 }
             }
             Request::Token(request) => {
                 let node = self.node(request.issuer.as_deref())?;
                 match tokens::signed(&node, &request).await {
                     Ok(token) => Ok(Reply::Token(token.as_str().to_owned())),
-                    Err(error) => Err(RequestRefused {
+                    Err(error) => Err(ErrorReport {
                         error: error_line(&error),
                         hint: match error {
                             SignError::Refused(SigningRefusal::NotReady | SigningRefusal::NoKey) => {
@@ -115,10 +113,10 @@ impl ControlRegistry {
     }
 
     /// The node of the named issuer; without a name, of the only issuer that has one.
-    fn node(&self, issuer: Option<&str>) -> Result<Arc<Node>, RequestRefused> {
+    fn node(&self, issuer: Option<&str>) -> Result<Arc<Node>, ErrorReport> {
         let open = self.opened().into_iter();
         let mut nodes = open.filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));
-        nodes.find_map(|(_, clerks)| clerks.node).ok_or_else(|| RequestRefused {
+        nodes.find_map(|(_, clerks)| clerks.node).ok_or_else(|| ErrorReport {
             error: "the service has no signer".to_owned(),
             hint: Some(
                 "request the token from the cluster: `--source kubernetes --service-account \
@@ -128,19 +126,19 @@ impl ControlRegistry {
         })
     }
 
-    fn handle_for(&self, issuer: Option<&str>) -> Result<IssuerHandle, RequestRefused> {
+    fn handle_for(&self, issuer: Option<&str>) -> Result<IssuerHandle, ErrorReport> {
         let open = self.opened();
         let mut found = open.iter().filter(|(name, _)| issuer.is_none_or(|wanted| name.as_str() == wanted));
         match (found.next(), found.next()) {
             (Some((_, clerks)), None) => Ok(clerks.clone()),
-            (Some(_), Some(_)) => Err(RequestRefused {
+            (Some(_), Some(_)) => Err(ErrorReport {
                 error: format!("the service has {} issuers", open.len()),
                 hint: Some("pass `--issuer` to select one".to_owned()),
             }),
             (None, _) => {
                 let which = issuer.map(|issuer| format!(" `{issuer}`")).unwrap_or_default();
                 let names: Vec<_> = open.keys().map(|name| format!("`{name}`")).collect();
-                Err(RequestRefused {
+                Err(ErrorReport {
                     error: format!("the service has no issuer{which}"),
                     hint: (!names.is_empty()).then(|| format!("it has {}", names.join(", "))),
                 })
@@ -158,9 +156,4 @@ impl Drop for Registration {
     fn drop(&mut self) {
         self.offices.0.send_modify(|open| drop(open.remove(&self.issuer)));
     }
-}
-
-struct RequestRefused {
-    error: String,
-    hint: Option<String>,
 }

@@ -10,6 +10,7 @@ use crate::{
         jose::{kid::Kid, token::UnverifiedToken},
         ledger::Ledger,
         service_account::ServiceAccount,
+        text::Hint,
         verification::{ApiServerView, Credential, DocumentEvidence, Evidence, Expectation},
     },
     http_client::ClientError,
@@ -205,13 +206,12 @@ impl From<WorkloadError> for EvidenceError {
     }
 }
 
-impl EvidenceError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for EvidenceError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::NoAccount(error) | Self::Cluster(error) => error.hint(),
             Self::Token(error) | Self::Keys(error) => error.hint(),
-            Self::Client(error) => Some(error.hint().to_owned()),
+            Self::Client(error) => error.hint(),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         },
         rotation::{RotationInputs, RotationStatus, rotation_status},
         signer::announcement::NodeName,
+        text::Hint,
     },
     kubernetes::Access,
     store::{ConfigMapStore, FileStore, LedgerStore, StoreError, read_all},
@@ -193,12 +194,11 @@ pub enum RotateError {
     NotConfigured { issuer: Issuer },
 }
 
-impl RotateError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for RotateError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
-            Self::Refused(reason) => reason.hint().map(ToOwned::to_owned),
+            Self::Refused(reason) => reason.hint(),
             Self::NotConfigured { .. } => {
                 Some("pass the `--config` that the running signpost uses".to_owned())
             }
@@ -214,9 +214,8 @@ pub enum AdoptError {
     NotAdopted(#[from] AdoptionError),
 }
 
-impl AdoptError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for AdoptError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
             Self::NotAdopted(_) => None,

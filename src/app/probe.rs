@@ -12,13 +12,14 @@ use crate::{
     core::{
         jose::{issuer::Issuer, token::UnverifiedToken},
         service_account::ServiceAccount,
+        text::{ErrorReport, redaction::error_line},
         verification::{ApiServerView, Expectation, Question},
     },
     kubernetes::Access,
-    reconcile::probe::{ProbeError, ProbeToken, Prober, Tokens},
+    reconcile::probe::{ProbeToken, Prober, Tokens},
     relying_party::Reach,
     signer::Node,
-    source::api_server::{ApiServer, ApiServerError},
+    source::api_server::ApiServer,
 };
 
 /// Namespace and name of the probe's service account; it need not exist in a cluster.
@@ -86,7 +87,7 @@ fn of_node(node: Arc<Node>, account: Option<&ServiceAccount>, audience: String) 
         let (node, request) = (Arc::clone(&node), Arc::clone(&request));
         Box::pin(async move {
             let token = tokens::signed(&node, &request).await;
-            let token = token.map_err(|error| ProbeError::new(&error))?;
+            let token = token.map_err(|error| ErrorReport { error: error_line(&error), hint: None })?;
             Ok(ProbeToken { token, api_server: None })
         })
     })
@@ -107,22 +108,21 @@ async fn minted(
     server: &ApiServer,
     account: Option<&ServiceAccount>,
     audiences: &[String],
-) -> Result<ProbeToken, ProbeError> {
-    let failed = |error: ApiServerError| ProbeError::new(&error).hint(error.hint());
+) -> Result<ProbeToken, ErrorReport> {
     let account = match account {
         Some(account) => account.clone(),
-        None => server.service_account().await.map_err(failed)?.ok_or_else(nobody)?,
+        None => server.service_account().await?.ok_or_else(nobody)?,
     };
-    let token = server.mint(&account, audiences, Some(LIFETIME)).await.map_err(failed)?;
+    let token = server.mint(&account, audiences, Some(LIFETIME)).await?;
     let read = UnverifiedToken::parse(token.as_str());
-    let kids = shown_keys(server, read.as_ref().ok().as_slice()).await.map_err(failed)?;
+    let kids = shown_keys(server, read.as_ref().ok().as_slice()).await?;
     let view = ApiServerView { kids, minted: true, takes_for_its_own: None };
     Ok(ProbeToken { token, api_server: Some(view) })
 }
 
 /// A kubeconfig user has no service account of their own.
-fn nobody() -> ProbeError {
-    ProbeError {
+fn nobody() -> ErrorReport {
+    ErrorReport {
         error: "this process does not run as a service account of the cluster".to_owned(),
         hint: Some("set `verify.service_account`".to_owned()),
     }

@@ -56,11 +56,7 @@ use crate::{
     },
     reconcile::{concurrency::Concurrency, event_loop::run_events},
     store::{DirectoryInUse, lock_directory, was_locked},
-    telemetry::{
-        event_source::EventQueue,
-        log,
-        status::{StatusStore, Traffic},
-    },
+    telemetry::{event_source::EventQueue, issuer_status::Traffic, log, status::StatusStore},
 };
 
 mod issuer_tasks;
@@ -282,9 +278,9 @@ impl Service {
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         let board = match config.events.clone() {
             Some(events) => {
-                let notices = EventQueue::default();
-                tasks.spawn(run_events(notices.clone(), self::events(events), stop.clone()).map(Ok));
-                StatusStore::with_events(notices)
+                let queue = EventQueue::default();
+                tasks.spawn(run_events(queue.clone(), self::events(events), stop.clone()).map(Ok));
+                StatusStore::with_events(queue)
             }
             None => StatusStore::default(),
         };

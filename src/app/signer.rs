@@ -31,7 +31,7 @@ use crate::{
             DesiredState, RecoveryFinding, SocketName, VerificationOnlyKey,
             announcement::{NodeName, SignedAnnouncement},
         },
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
         verification::ENTRA_LIFE,
     },
     http::{
@@ -535,9 +535,8 @@ pub enum SignerError {
     Serve(#[source] service::ServeError),
 }
 
-impl SignerError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for SignerError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Node(error) => error.hint(),
             Self::Socket(error) => error.hint(),

@@ -12,6 +12,7 @@ use crate::{
         jose::token::Token,
         service_account::ServiceAccount,
         signer::{SigningRefusal, UnreadableClaims},
+        text::Hint,
     },
     kubernetes::Access,
     signer::{self, Node, Statement, keyring::Signature, node::SignError},
@@ -135,9 +136,8 @@ pub enum TokenError {
     Cluster(#[from] ApiServerError),
 }
 
-impl TokenError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for TokenError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Control(error) => error.hint(),
             Self::Refused { hint, .. } => hint.clone(),

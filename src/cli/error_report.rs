@@ -6,7 +6,7 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use crate::core::text::redaction::{printable, redact};
+use crate::core::text::redaction::{causes, printable, redact};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
@@ -46,25 +46,16 @@ pub enum Style {
 
 /// Renders an error and its causes, outermost first, one line each, and the hint.
 ///
-/// Leaves out a cause that its parent's text already ends with: some libraries, `object_store` among them,
-/// print their source and return it as well. The queries and users of URLs are omitted, because they may hold
-/// a signature or a password. The text ends without a line break.
+/// The queries and users of URLs are omitted, because they may hold a signature or a password. The text ends
+/// without a line break.
 #[must_use]
 pub fn render(error: &(dyn Error + 'static), hint: Option<&str>, style: Style) -> String {
     let mut text = match style {
         Style::Plain => "error: ".to_owned(),
         Style::Coloured => "\u{1b}[1;31merror\u{1b}[0m: ".to_owned(),
     };
-    let mut parent = error.to_string();
-    push(&mut text, "", &parent);
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let own = error.to_string();
-        if !parent.trim_end().ends_with(own.trim_end()) {
-            push(&mut text, "\n  cause: ", &own);
-            parent = own;
-        }
-        cause = error.source();
+    for (number, cause) in causes(error).iter().enumerate() {
+        push(&mut text, if number == 0 { "" } else { "\n  cause: " }, cause);
     }
     if let Some(hint) = hint {
         push(&mut text, "\n  hint: ", hint);

@@ -8,12 +8,12 @@ use super::{
     Failure, Output, block_on, eprint, error_report::ExitStatus, kid_prefix, load, print, table::table,
 };
 use crate::{
-    app::{AppError, ledgers},
+    app::ledgers,
     config::{Config, Flags, IssuerConfig, KeyFlags},
     core::{
         jose::{issuer::Issuer, kid::Kid},
         ledger::{EntryState, Ledger},
-        text::redaction::printable,
+        text::{Hint, redaction::printable},
     },
 };
 
@@ -94,7 +94,7 @@ impl IssuerSelector {
     /// Also returns whether all ledgers can be read; the others are reported.
     fn all_ledgers(&self) -> Result<(Config, Vec<Ledger>, bool), Failure> {
         let config = self.config()?;
-        let (mut ledgers, unusable) = block_on(ledgers::all(&config)).map_err(AppError::from)?;
+        let (mut ledgers, unusable) = block_on(ledgers::all(&config))?;
         if let Some(issuer) = &self.issuer {
             ledgers.retain(|ledger| ledger.issuer().as_str() == issuer);
         }
@@ -102,7 +102,7 @@ impl IssuerSelector {
         let mut unusable = unusable.into_iter();
         if ledgers.is_empty() {
             if let Some(error) = unusable.next() {
-                return Err(AppError::from(error).into());
+                return Err(error.into());
             }
             let of = self.issuer.as_ref().map(|issuer| format!(" of issuer `{issuer}`")).unwrap_or_default();
             return Err(Failure::plain(
@@ -111,7 +111,7 @@ impl IssuerSelector {
             ));
         }
         for error in unusable {
-            eprint(&Failure::from(AppError::from(error)).text);
+            eprint(&Failure::from(error).text);
         }
         Ok((config, ledgers, all))
     }

@@ -193,8 +193,7 @@ fn revoke(
     let mut named =
         reports.iter().flat_map(|report| &report.keys).filter(|key| key.kid == kid.as_str()).peekable();
     if named.peek().is_some() && named.all(|key| key.state == "revoked") {
-        let error = RotationCommandError::RevokedAlready { kid };
-        return Err(Failure::new(&error, error.hint()));
+        return Err(RotationCommandError::RevokedAlready { kid }.into());
     }
     let breaks = reports.iter().filter_map(|report| status::what_breaks(report, kid.as_str(), with_new_key));
     if !sure.is_given(&breaks.collect::<Vec<_>>().join("\n"))? {
@@ -247,7 +246,7 @@ fn reports(which: &IssuerSelector) -> Result<Vec<RotationStatus>, Failure> {
             }
             Ok(reports)
         }
-        Err(error) => Err(Failure::new(&error, error.hint().as_deref())),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -260,11 +259,10 @@ fn ask(which: &IssuerSelector, ask: &RotationCommand) -> Result<String, Failure>
         Ok(reply) => Err(refused(reply)),
         Err(ControlError::NobodyListens { .. }) => {
             let issuer = only_issuer(which, &config)?;
-            block_on(ledgers::rotate(&config, &issuer, ask))
-                .map_err(|error| Failure::new(&error, error.hint().as_deref()))?;
+            block_on(ledgers::rotate(&config, &issuer, ask))?;
             Ok(issuer.to_string())
         }
-        Err(error) => Err(Failure::new(&error, error.hint().as_deref())),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     read_file, table::table, working_directory,
 };
 use crate::{
-    app::{AppError, signer},
+    app::signer,
     clock,
     config::{self, NodeConfig, SignerFlags},
     core::{
@@ -137,7 +137,7 @@ pub(super) fn run(SignerArguments { flags, verb }: &SignerArguments) -> Result<E
     let started = |socket: &_, node: &_| {
         eprint(&format!("signing for {issuer} at {socket} as node {node}"));
     };
-    block_on(signer::run(config, started)).map_err(AppError::from)?;
+    block_on(signer::run(config, started))?;
     Ok(ExitStatus::Success)
 }
 
@@ -157,7 +157,7 @@ fn with_socket(config: NodeConfig) -> Result<NodeConfig, Failure> {
 }
 
 fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<ExitStatus, Failure> {
-    let imported = block_on(signer::import(load(flags)?, file.clone())).map_err(AppError::from)?;
+    let imported = block_on(signer::import(load(flags)?, file.clone()))?;
     eprint(&format!("key {} signs from now on", imported.kid));
     if imported.others > 0 {
         eprint(&format!(
@@ -175,7 +175,7 @@ fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Exit
     let config = load(flags)?;
     let posted = SignedAnnouncement::read(&read_file(file, hint)?)
         .map_err(|error| Failure::new(&error, Some(hint)))?;
-    signer::may_admit(&config, &posted).map_err(AppError::from)?;
+    signer::may_admit(&config, &posted)?;
     let announcement = posted.announcement();
     let kids: Vec<_> = announcement.keys().keys().map(Kid::to_string).collect();
     let node = announcement.node();
@@ -188,13 +188,13 @@ fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Exit
     if !sure.is_given(&warning)? {
         return Ok(ExitStatus::Negative);
     }
-    signer::admit(&config, &posted).map_err(AppError::from)?;
+    signer::admit(&config, &posted)?;
     eprint(&format!("node {node} is trusted"));
     Ok(ExitStatus::Success)
 }
 
 fn carry_out_expel(ExpelFlags { other: node, flags }: &ExpelFlags) -> Result<ExitStatus, Failure> {
-    let was_admitted = signer::expel(&load(flags)?, node).map_err(AppError::from)?;
+    let was_admitted = signer::expel(&load(flags)?, node)?;
     if was_admitted {
         eprint(&format!("node {node} is no longer admitted here"));
         Ok(ExitStatus::Success)
@@ -209,7 +209,7 @@ fn carry_out_check(flags: &CheckFlags) -> Result<ExitStatus, Failure> {
     let config = with_socket(load(&flags.flags)?)?;
     let bytes = read_file(&flags.apiserver_manifest, hint)?;
     let launch = ApiServerConfig::parse(&String::from_utf8_lossy(&bytes));
-    let launch = launch.map_err(|error| Failure::new(&error, Some(error.hint())))?;
+    let launch = launch?;
     let findings = signer::with_signer(&config, |signer| check(&launch, signer));
     print(&match flags.output {
         Output::Text => text(&findings),

@@ -13,7 +13,11 @@ use super::{
 use crate::{
     app::{self, AppError},
     config::{Flags, IssuerConfig},
-    core::{jose::publication::Document, target_plan::WriteRefused, text::redaction::printable},
+    core::{
+        jose::publication::Document,
+        target_plan::WriteRefused,
+        text::{Hint, redaction::printable},
+    },
     reconcile::{
         issuer::Conditions,
         sync::{Difference, Plan, Polled, SyncReport, TargetOutcome},
@@ -188,9 +192,9 @@ fn source_rows(sources: &[Polled]) -> Vec<[String; 3]> {
 /// Reports every failure with its hint; returns whether there was one.
 fn tell_failures<T>(sources: &[Polled], targets: &[TargetOutcome<T>], concerns: &Conditions) -> bool {
     let mut failed = false;
-    let mut tell = |error: &(dyn std::error::Error + 'static), hint: Option<String>| {
+    let mut tell = |error: &dyn Hint| {
         failed = true;
-        let hint = hint.map(|hint| as_typed(&hint));
+        let hint = error.hint().map(|hint| as_typed(&hint));
         eprint(&render(error, hint.as_deref(), style()));
     };
     for Polled { name, answer, .. } in sources {
@@ -201,26 +205,20 @@ fn tell_failures<T>(sources: &[Polled], targets: &[TargetOutcome<T>], concerns: 
                     .iter()
                     .for_each(|note| eprint(&format!("warning: {name}: {}", printable(note))));
             }
-            Err(error) => tell(error, error.hint()),
+            Err(error) => tell(error),
         }
     }
     for conflict in &concerns.conflicts {
-        tell(
-            conflict,
-            Some(
-                "find out which of the two sources is wrong; its keys are ignored until it is fixed"
-                    .to_owned(),
-            ),
-        );
+        tell(conflict);
     }
     let nothing = concerns.nothing_to_publish.as_ref();
     if let Some(nothing) = nothing {
-        tell(nothing, Some(nothing.hint().to_owned()));
+        tell(nothing);
     }
     for target in targets {
         match &target.outcome {
             Err(SyncError::Refused { source: WriteRefused::Nothing(same), .. }) if nothing == Some(same) => {}
-            Err(error) => tell(error, error.hint()),
+            Err(error) => tell(error),
             Ok(_) => {}
         }
     }

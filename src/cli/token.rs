@@ -7,10 +7,7 @@ use jiff::SignedDuration;
 use rustix::fs::{FileType, fstat};
 
 use super::{Failure, block_on, error_report::ExitStatus, print, working_directory};
-use crate::{
-    app::{AppError, tokens},
-    core::service_account::ServiceAccount,
-};
+use crate::{app::tokens, core::service_account::ServiceAccount};
 
 /// The audience that Microsoft Entra expects of a federated token in the public cloud.
 const EXCHANGE_AUDIENCE: &str = "api://AzureADTokenExchange";
@@ -88,8 +85,7 @@ pub(super) fn run(flags: &TokenFlags) -> Result<ExitStatus, Failure> {
                 "omit `--source` to use the embedded signer if there is one",
             ));
         }
-    };
-    let token = token.map_err(AppError::from)?;
+    }?;
     print(token.as_str());
     if !is_file(&std::io::stdout()) {
         print("\n");

@@ -72,7 +72,7 @@ pub(super) fn run(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
             }
         },
     ));
-    let judged = judged.map_err(|error| Failure::new(&error, error.hint().as_deref()))?;
+    let judged = judged?;
     if judged.is_empty() {
         return Err(Failure::plain(
             "there is no service account in this namespace",

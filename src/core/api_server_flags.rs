@@ -14,6 +14,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::{jose::issuer::Issuer, signer::SocketName};
+use crate::core::text::Hint;
 
 const ENDPOINT: &str = "service-account-signing-endpoint";
 const KEY_FILES: [&str; 2] = ["service-account-signing-key-file", "service-account-key-file"];
@@ -393,11 +394,10 @@ pub enum NoApiServer {
     ClusterConfiguration,
 }
 
-impl NoApiServer {
+impl Hint for NoApiServer {
     /// What to pass instead.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::ClusterConfiguration => {
                 "give kubeadm the patch of docs/rotation.md, and check the manifest that it writes: \
                  /etc/kubernetes/manifests/kube-apiserver.yaml"
@@ -405,7 +405,8 @@ impl NoApiServer {
             _ => {
                 "pass the manifest of kube-apiserver, or a file with its command line, such as `/proc/PID/cmdline`"
             }
-        }
+        };
+        Some(hint.to_owned())
     }
 }
 

@@ -1,9 +1,33 @@
-//! Text files as saved by people: with a byte order mark, or in UTF-16, as PowerShell's `>` writes them.
+//! Text for people, and from them: errors, and files with a byte order mark or in UTF-16, as PowerShell's `>`
+//! writes them.
 
 pub mod flags_in_use;
 pub mod redaction;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, error::Error};
+
+use self::redaction::error_line;
+
+/// An error that the operator may be able to end.
+pub trait Hint: Error + 'static {
+    /// What the operator can do about it.
+    #[must_use]
+    fn hint(&self) -> Option<String>;
+}
+
+/// An error as text, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorReport {
+    /// The error with its causes, in one line.
+    pub error: String,
+    pub hint: Option<String>,
+}
+
+impl<E: Hint> From<E> for ErrorReport {
+    fn from(error: E) -> Self {
+        Self { error: error_line(&error), hint: error.hint() }
+    }
+}
 
 /// The byte order mark of UTF-8 (RFC 3629 section 6), which Windows programs write.
 const UTF_8_MARK: &[u8] = &[0xef, 0xbb, 0xbf];

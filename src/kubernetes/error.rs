@@ -8,7 +8,7 @@ use kube::{
     config::{AuthInfo, InClusterError, KubeconfigError},
 };
 
-use crate::core::{service_account::ServiceAccount, tls_fault::TlsFault};
+use crate::core::{service_account::ServiceAccount, text::Hint, tls_fault::TlsFault};
 
 /// An API server could not be reached, or its answer is not the expected one.
 #[derive(Debug, thiserror::Error)]
@@ -117,9 +117,10 @@ impl KubernetesError {
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Status { status: StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, .. })
     }
+}
 
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for KubernetesError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::NotInCluster => Some(
                 "name a context (`kubernetes:CONTEXT`) or a kubeconfig, or run in the cluster".to_owned(),

@@ -16,7 +16,10 @@ use k8s_openapi::{
 };
 
 use crate::{
-    core::events::aggregator::{EventUpdate, SendOutcome},
+    core::{
+        events::aggregator::{SendOutcome, Series},
+        text::Hint,
+    },
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, refused_user},
 };
 
@@ -50,63 +53,61 @@ impl Events {
         Self { connection: Connection::new(access), pod, started }
     }
 
-    /// Creates an Event, or increments its count.
+    /// Creates an Event, or updates its count.
     ///
     /// # Errors
     ///
     /// Fails when the API server cannot be reached, or rejects the Event.
-    pub async fn send(&self, bulletin: &EventUpdate) -> Result<SendOutcome, EventError> {
-        if !bulletin.is_new {
-            return self.count_up(bulletin).await;
+    pub async fn send(&self, series: &Series) -> Result<(), EventError> {
+        let mut request = if series.is_new() { self.create(series) } else { self.update(series) };
+        let mut answer = self.connection.call(&request).await?;
+        // Another attempt created it, whose answer was lost; or it has expired.
+        let other = match answer.status {
+            StatusCode::CONFLICT if series.count == 1 => return Ok(()),
+            StatusCode::CONFLICT => Some(self.update(series)),
+            StatusCode::NOT_FOUND if !series.is_new() => Some(self.create(series)),
+            _ => None,
+        };
+        if let Some(other) = other {
+            request = other;
+            answer = self.connection.call(&request).await?;
         }
-        let request = Request::post(self.path(), &self.event(bulletin));
-        let answer = self.connection.call(&request).await?;
-        match answer.status {
-            status if status.is_success() => Ok(SendOutcome::Sent),
-            // Created by an attempt whose answer was lost.
-            StatusCode::CONFLICT if bulletin.count > 1 => self.count_up(bulletin).await,
-            StatusCode::CONFLICT => Ok(SendOutcome::Sent),
-            _ => Err(self.refused(&request, &answer)),
-        }
+        if answer.status.is_success() { Ok(()) } else { Err(self.refused(&request, &answer)) }
     }
 
-    async fn count_up(&self, bulletin: &EventUpdate) -> Result<SendOutcome, EventError> {
-        let path = format!("{}/{}", self.path(), self.name(bulletin));
-        let series = serde_json::json!({ "series": series(bulletin) });
-        let request = Request::merge_patch(path, &series);
-        let answer = self.connection.call(&request).await?;
-        match answer.status {
-            status if status.is_success() => Ok(SendOutcome::Sent),
-            StatusCode::NOT_FOUND => Ok(SendOutcome::Gone),
-            _ => Err(self.refused(&request, &answer)),
-        }
+    fn create(&self, series: &Series) -> Request {
+        Request::post(self.path(), &self.event(series))
+    }
+
+    fn update(&self, series: &Series) -> Request {
+        let path = format!("{}/{}", self.path(), self.name(series));
+        Request::merge_patch(path, &serde_json::json!({ "series": event_series(series) }))
     }
 
     fn path(&self) -> String {
         format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.pod.namespace)
     }
 
-    fn name(&self, bulletin: &EventUpdate) -> String {
+    fn name(&self, series: &Series) -> String {
         let started = self.started.as_microsecond();
         // The names of a pod and of an Event are both limited to 253 characters.
         let pod: String = self.pod.name.chars().take(200).collect();
-        format!("{}.{started:x}.{}", pod.trim_end_matches(['.', '-']), bulletin.number)
+        format!("{}.{started:x}.{}", pod.trim_end_matches(['.', '-']), series.number)
     }
 
-    fn event(&self, bulletin: &EventUpdate) -> Event {
-        let notice = &bulletin.notice;
-        let kind = if notice.reason.is_warning() { "Warning" } else { "Normal" };
+    fn event(&self, series: &Series) -> Event {
+        let reason = series.event.reason;
         Event {
             metadata: ObjectMeta {
                 namespace: Some(self.pod.namespace.clone()),
-                name: Some(self.name(bulletin)),
+                name: Some(self.name(series)),
                 ..ObjectMeta::default()
             },
-            event_time: Some(MicroTime(bulletin.first)),
-            type_: Some(kind.to_owned()),
-            reason: Some(notice.reason.name().to_owned()),
-            action: Some(notice.reason.action().to_owned()),
-            note: Some(notice.note().to_owned()),
+            event_time: Some(MicroTime(series.first)),
+            type_: Some(reason.type_name().to_owned()),
+            reason: Some(reason.name()),
+            action: Some(reason.action().to_owned()),
+            note: Some(series.event.note().to_owned()),
             regarding: Some(ObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Pod".to_owned()),
@@ -118,7 +119,7 @@ impl Events {
             reporting_controller: Some(CONTROLLER.to_owned()),
             reporting_instance: Some(self.pod.name.chars().take(MAX_INSTANCE).collect()),
             // Kubernetes rejects a series of one.
-            series: (bulletin.count > 1).then(|| series(bulletin)),
+            series: (series.count > 1).then(|| event_series(series)),
             ..Event::default()
         }
     }
@@ -140,10 +141,10 @@ impl Events {
     }
 }
 
-fn series(bulletin: &EventUpdate) -> EventSeries {
+fn event_series(series: &Series) -> EventSeries {
     EventSeries {
-        count: i32::try_from(bulletin.count).unwrap_or(i32::MAX),
-        last_observed_time: MicroTime(bulletin.last),
+        count: i32::try_from(series.count).unwrap_or(i32::MAX),
+        last_observed_time: MicroTime(series.last),
     }
 }
 
@@ -169,9 +170,10 @@ impl EventError {
             _ => SendOutcome::Failed,
         }
     }
+}
 
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for EventError {
+    fn hint(&self) -> Option<String> {
         self.0.hint()
     }
 }

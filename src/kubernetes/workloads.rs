@@ -11,6 +11,7 @@ use crate::{
     core::{
         jose::token::Token,
         service_account::ServiceAccount,
+        text::Hint,
         workload::{Metadata, Pod, Texts, Workload},
     },
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
@@ -192,9 +193,8 @@ pub enum WorkloadError {
     Call(#[from] KubernetesError),
 }
 
-impl WorkloadError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for WorkloadError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::NoAccount { account } => Some(format!(
                 "`kubectl get serviceaccounts --namespace={}` lists the existing ones; a federated \

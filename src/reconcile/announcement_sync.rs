@@ -7,7 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    core::text::redaction::error_line, store::announcement_sync::AnnouncementSync, telemetry::FailureLog,
+    core::text::{Hint, redaction::error_line},
+    store::announcement_sync::AnnouncementSync,
+    telemetry::FailureLog,
 };
 
 /// Time between two rounds, each of which lists a handful of objects.

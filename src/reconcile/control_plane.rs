@@ -31,7 +31,7 @@ use crate::{
     core::{
         control_plane::{self as core, MEMBERSHIP_GRACE, Member},
         jose::issuer::Issuer,
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
     },
     source::{
         FetchError,

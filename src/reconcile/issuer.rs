@@ -22,7 +22,7 @@ use crate::{
         },
         ledger::{Change, ChangeKind, Irreconcilable, Ledger, StoredLedger, signed},
         rotation::{RotationStatus, SigningKey, alarms, rotation_status, signing_key},
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
     },
     store::{LedgerStore, StoreError},
     target::Reading,

@@ -7,7 +7,7 @@
 //! verdict: the last one stays. An unknown outcome counts as not accepted in the metric. Every replica runs
 //! the probe, because each may see another edge of a CDN.
 
-use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{select, time::sleep};
@@ -20,7 +20,7 @@ use crate::{
     core::{
         jose::token::{Token, UnverifiedToken},
         ledger::Ledger,
-        text::redaction::error_line,
+        text::ErrorReport,
         verification::{ApiServerView, Evidence, Question, Verdict, judge},
     },
     relying_party::{Reach, RelyingParty},
@@ -41,8 +41,8 @@ pub struct ProbeToken {
     pub api_server: Option<ApiServerView>,
 }
 
-/// Mints a token for each check.
-pub type Tokens = Box<dyn Fn() -> BoxFuture<'static, Result<ProbeToken, ProbeError>> + Send + Sync>;
+/// Mints a token for each check, or reports why there is none.
+pub type Tokens = Box<dyn Fn() -> BoxFuture<'static, Result<ProbeToken, ErrorReport>> + Send + Sync>;
 
 /// The probe of one issuer.
 pub struct Prober {
@@ -98,7 +98,7 @@ impl Prober {
         &self,
         pass: &mut Permit,
         reconciler: &IssuerReconciler,
-    ) -> Result<Verdict, ProbeError> {
+    ) -> Result<Verdict, ErrorReport> {
         let looked = pass.run(Box::pin(self.look(reconciler))).await;
         if matches!(&looked, Ok(judgement) if !judgement.is_accepted()) {
             reconciler.request_recheck();
@@ -106,7 +106,7 @@ impl Prober {
         looked
     }
 
-    async fn look(&self, reconciler: &IssuerReconciler) -> Result<Verdict, ProbeError> {
+    async fn look(&self, reconciler: &IssuerReconciler) -> Result<Verdict, ErrorReport> {
         let ProbeToken { token, api_server } = (self.tokens)().await?;
         let mut evidence = Evidence {
             token: Some(UnverifiedToken::parse(token.as_str())),
@@ -116,9 +116,7 @@ impl Prober {
             ..Evidence::none(clock::now())
         };
         // A new client each time, without cached addresses or open connections.
-        let relying_party = RelyingParty::new(self.reach.clone(), None, self.ca_file.clone()).await;
-        let relying_party =
-            relying_party.map_err(|error| ProbeError::new(&error).hint(Some(error.hint().to_owned())))?;
+        let relying_party = RelyingParty::new(self.reach.clone(), None, self.ca_file.clone()).await?;
         document_read::read(&mut evidence, &reconciler.spec().terms.issuer, &relying_party).await;
         evidence.now = clock::now();
         Ok(judge(&evidence, &self.question).into())
@@ -132,7 +130,7 @@ struct LastVerdict {
 }
 
 impl LastVerdict {
-    fn is_new_trouble(&self, looked: &Result<Verdict, ProbeError>) -> bool {
+    fn is_new_trouble(&self, looked: &Result<Verdict, ErrorReport>) -> bool {
         match looked {
             Ok(judgement) => !judgement.is_accepted() && judgement.is_news_after(self.judgement.as_ref()),
             Err(nothing) => self.error.as_ref() != Some(&nothing.error),
@@ -140,7 +138,7 @@ impl LastVerdict {
     }
 
     /// Updates status and metrics, and logs what is new.
-    fn take(&mut self, looked: Result<Verdict, ProbeError>, reconciler: &IssuerReconciler) {
+    fn take(&mut self, looked: Result<Verdict, ErrorReport>, reconciler: &IssuerReconciler) {
         let issuer = &reconciler.spec().terms.issuer;
         match looked {
             Ok(judgement) => {
@@ -153,7 +151,7 @@ impl LastVerdict {
                 reconciler.status().verified(issuer, clock::now(), judgement.clone());
                 self.judgement = Some(judgement);
             }
-            Err(ProbeError { error, hint }) => {
+            Err(ErrorReport { error, hint }) => {
                 reconciler.status().unverified(issuer, &error);
                 if self.error.as_ref() != Some(&error) {
                     warn!(%issuer, error, hint, "cannot verify, no token available");
@@ -179,26 +177,6 @@ fn log(judgement: &Verdict, issuer: &str) {
             "tokens would not be accepted"
         ),
         None => warn!(issuer, party, outcome = judgement.outcome.name(), "tokens would not be accepted"),
-    }
-}
-
-/// There is no token, or no way to read as a relying party does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeError {
-    /// The error with its causes.
-    pub error: String,
-    pub hint: Option<String>,
-}
-
-impl ProbeError {
-    #[must_use]
-    pub fn new(error: &(dyn Error + 'static)) -> Self {
-        Self { error: error_line(error), hint: None }
-    }
-
-    #[must_use]
-    pub fn hint(self, hint: Option<String>) -> Self {
-        Self { hint, ..self }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     blocking, clock,
     core::{
         signer::{DesiredState, SignerStep},
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
     },
     signer::Node,
     telemetry::FailureLog,

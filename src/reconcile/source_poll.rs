@@ -17,7 +17,7 @@ use crate::{
         ledger::merge::SourceAnswer,
         rotation::{SigningKey, SigningKeyChange, signing_key_changes},
         service_account::ServiceAccount,
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
     },
     source::{FetchError, Fetched, Source, SourceError},
     telemetry::FailureLog,
@@ -334,10 +334,8 @@ pub enum PollError {
     OtherIssuer { name: String, found: String, expected: Issuer },
 }
 
-impl PollError {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for PollError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Fetch(error) => error.hint(),
             Self::Issuer { source, .. } => source.hint(),

@@ -24,9 +24,9 @@ use crate::{
             publication::{Document, MEDIA_TYPE},
         },
         ledger::Ledger,
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
     },
-    telemetry::{FailureLog, as_typed, status::TargetStatus},
+    telemetry::{FailureLog, as_typed, issuer_status::TargetStatus},
 };
 
 /// Waits between two attempts at a failing target.

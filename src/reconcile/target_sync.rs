@@ -18,7 +18,7 @@ use crate::{
         target_plan::{
             Deviation, OtherJwks, TargetPlan, WriteRefused, decide, deviation, kids_shown, other_jwks,
         },
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
         verification::DocumentEvidence,
     },
     relying_party::{Reach, RelyingParty},
@@ -441,10 +441,8 @@ pub enum SyncError {
     Outside { target: String, document: String, source: Box<dyn Error + Send + Sync> },
 }
 
-impl SyncError {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for SyncError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Target(error) => error.hint(),
             Self::Ledger { source, .. } => source.hint(),
@@ -467,7 +465,7 @@ impl SyncError {
                  tokens have expired; `signpost sync --adopt` continues without them"
                     .to_owned(),
             ),
-            Self::Refused { source: WriteRefused::Nothing(nothing), .. } => Some(nothing.hint().to_owned()),
+            Self::Refused { source: WriteRefused::Nothing(nothing), .. } => nothing.hint(),
             Self::Hidden { publicity, .. } => publicity.as_ref().map(|publicity| {
                 format!(
                     "{publicity}: the permissions of an object are lost when it is replaced; if the policy \

@@ -14,6 +14,7 @@ use crate::{
         signer::announcement::{
             Announcement, AnnouncementSigner, InvalidSignedAnnouncement, NodeName, SignedAnnouncement,
         },
+        text::Hint,
     },
     files,
 };
@@ -158,10 +159,8 @@ pub enum AnnouncementDirError {
     Sign(#[from] SigningError),
 }
 
-impl AnnouncementDirError {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for AnnouncementDirError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free some space: a key is not used before it is announced".to_owned())

@@ -32,6 +32,7 @@ pub use self::{
 use crate::core::{
     jose::{jwk::Jwk, kid::Kid, public_key::InvalidPublicKey},
     signer::{InvalidJournal, Journal, KeyType},
+    text::Hint,
 };
 
 /// File name of the journal.
@@ -277,10 +278,8 @@ pub enum KeyringError {
     NoImport,
 }
 
-impl KeyringError {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for KeyringError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Held { .. } => Some("stop that process first, or use another data directory".to_owned()),
             Self::Mode { path, expected, .. } => Some(format!(

@@ -33,6 +33,7 @@ use crate::{
             announcement::{NodeName, SignedAnnouncement},
             trust::{Distrust, LocalNode},
         },
+        text::Hint,
     },
     telemetry::signer_metrics::{SignerMetrics, SignerState},
 };
@@ -489,10 +490,8 @@ pub enum NodeError {
     OutOfOrder(#[from] OutOfOrder),
 }
 
-impl NodeError {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for NodeError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Other { what: "node", found, .. } => {
                 Some(format!("pass `--node {found}`, or use another data directory for another node"))

@@ -38,7 +38,11 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::connection::{Connection, ConnectionSlots};
-use crate::{core::signer::SocketName, files, telemetry::signer_metrics::SignerMetrics};
+use crate::{
+    core::{signer::SocketName, text::Hint},
+    files,
+    telemetry::signer_metrics::SignerMetrics,
+};
 
 /// Wait after a failed accept, for example without free file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -266,10 +270,8 @@ pub enum SocketError {
     Io { action: &'static str, name: SocketName, source: io::Error },
 }
 
-impl SocketError {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for SocketError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Taken { .. } => Some("stop that signer first, or pass another `--socket`".to_owned()),
             Self::NoSocket { .. } => Some("move it away, or pass another `--socket`".to_owned()),

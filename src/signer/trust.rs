@@ -6,8 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io, mem,
+    fs, io, mem,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -15,9 +14,12 @@ use std::{
 use rustix::process::geteuid;
 
 use crate::{
-    core::signer::{
-        announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
-        trust::Trust,
+    core::{
+        signer::{
+            announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
+            trust::Trust,
+        },
+        text::Hint,
     },
     files,
 };
@@ -137,16 +139,9 @@ impl TrustStore {
     }
 
     fn remove(&self, kind: &str, node: &NodeName) -> Result<bool, TrustError> {
-        let directory = self.path.join(kind);
-        let path = directory.join(format!("{node}.json"));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            removed => removed
-                // An expelled node must not return after a power failure.
-                .and_then(|()| File::open(&directory)?.sync_all())
-                .map(|()| true)
-                .map_err(failed("remove", &path)),
-        }
+        let path = self.path.join(kind).join(format!("{node}.json"));
+        // Durably: an expelled node must not return after a power failure.
+        files::remove(&path).map_err(failed("remove", &path))
     }
 }
 
@@ -167,10 +162,8 @@ pub enum TrustError {
     Misnamed { path: PathBuf, node: NodeName },
 }
 
-impl TrustError {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for TrustError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Exposed { path, us, .. } => Some(format!(
                 "`chown {us} {path}` and `chmod 700 {path}`, after checking who has written there",

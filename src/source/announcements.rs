@@ -15,6 +15,7 @@ use crate::{
         jose::issuer::Issuer,
         ledger::merge::NodeStatement,
         signer::announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
+        text::Hint,
     },
     files,
 };
@@ -177,9 +178,8 @@ pub enum AnnouncementError {
     Twice { node: NodeName, first: PathBuf, path: PathBuf },
 }
 
-impl AnnouncementError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for AnnouncementError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Nobody { .. } => Some("start the signer, which announces its keys".to_owned()),
             Self::NothingCarried { .. } => Some(

@@ -34,7 +34,7 @@ use crate::{
             kid::Kid,
             left_out::{LeftOut, Unreadable},
         },
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
     },
     files,
 };
@@ -427,9 +427,8 @@ pub enum KeyFileError {
     Set(#[source] InvalidJwkSet),
 }
 
-impl KeyFileError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for KeyFileError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Read { path, source } if source.kind() == io::ErrorKind::TimedOut => {
                 Some(format!("check what `{}` is mounted from", path.display()))
@@ -453,7 +452,7 @@ impl KeyFileError {
                     .to_owned(),
             ),
             Self::Pattern { .. } => Some("write `[[]` for a `[` that stands for itself".to_owned()),
-            Self::Content { source, .. } => Some(source.hint().to_owned()),
+            Self::Content { source, .. } => source.hint(),
             Self::NothingLeft { .. } => Some(
                 "name the files of the keys that sign tokens explicitly, on kubeadm \
                  `/etc/kubernetes/pki/sa.pub`"

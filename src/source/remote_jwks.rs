@@ -28,7 +28,7 @@ use crate::{
             issuer::{DISCOVERY_PATH, JWKS_PATH},
             jwk_set::{InvalidJwks, ReceivedJwks},
         },
-        text::in_utf8,
+        text::{Hint, in_utf8},
         tls_fault::TlsFault,
     },
     http_client::{self, BodyError, ClientError, HttpClients, SharedClient, Trust, innermost},
@@ -226,11 +226,10 @@ pub enum RemoteError {
     Discovery(#[from] InvalidDiscovery),
 }
 
-impl RemoteError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for RemoteError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Client(error) => error.hint(),
+            Self::Client(error) => return error.hint(),
             Self::Tls { fault, .. } => return Some(fault.fix("`ca_file` of the source")),
             Self::Encoded { .. } => "serve it without `Content-Encoding`",
             Self::NoAnswer { connected: false, .. } => {

@@ -16,7 +16,10 @@ use k8s_openapi::{List, api::core::v1::ConfigMap, apimachinery::pkg::apis::meta:
 
 use crate::{
     blocking,
-    core::signer::announcement::{NodeName, SignedAnnouncement},
+    core::{
+        signer::announcement::{NodeName, SignedAnnouncement},
+        text::Hint,
+    },
     files,
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
 };
@@ -241,9 +244,10 @@ impl AnnouncementSyncError {
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Kubernetes { source, .. } if source.is_refusal())
     }
+}
 
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for AnnouncementSyncError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Kubernetes { source, .. } => source.hint(),
             Self::Io { .. } => None,

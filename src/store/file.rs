@@ -21,6 +21,7 @@ use crate::{
     core::{
         jose::publication::sha256_hex,
         ledger::{InvalidLedger, Ledger, Lineage, StoredLedger},
+        text::Hint,
     },
     files,
 };
@@ -326,16 +327,15 @@ pub enum DirectoryInUse {
     Lock { path: String, source: io::Error },
 }
 
-impl DirectoryInUse {
-    #[must_use]
-    pub fn hint(&self) -> String {
-        match self {
+impl Hint for DirectoryInUse {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
             Self::Held { .. } => "stop it first, or pass another `--data-dir`".to_owned(),
             Self::Io { path, source } | Self::Lock { path, source } => match source.kind() {
                 io::ErrorKind::TimedOut => format!("check what `{path}` is mounted from"),
                 io::ErrorKind::Other => format!("remove `{path}`: Signpost creates it again"),
                 _ => "make it writable for this user, or pass another `--data-dir`".to_owned(),
             },
-        }
+        })
     }
 }

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 
 use super::{MAX_DOCUMENT_BYTES, connections::NoMetadata};
 use crate::{
-    core::tls_fault::TlsFault,
+    core::{text::Hint, tls_fault::TlsFault},
     http_client::{ClientError, REQUEST_TIMEOUT},
 };
 
@@ -35,9 +35,10 @@ impl TargetError {
         self.hint = self.hint.or_else(|| hint(&self.source));
         self
     }
+}
 
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for TargetError {
+    fn hint(&self) -> Option<String> {
         self.hint.clone()
     }
 }
@@ -51,9 +52,8 @@ pub enum WriteError {
     Failed(#[from] TargetError),
 }
 
-impl WriteError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for WriteError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::LostRace { .. } => None,
             Self::Failed(error) => error.hint(),
@@ -121,11 +121,11 @@ pub(super) enum Cause {
     Other(String),
 }
 
-impl Cause {
+impl Hint for Cause {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Environment { variables, .. } => Some(format!("check {variables}")),
-            Self::Client(error) => Some(error.hint().to_owned()),
+            Self::Client(error) => error.hint(),
             Self::Tls(fault) => Some(fault.fix("`ca_file` of the target")),
             Self::Encoded { .. } => Some(
                 "serve it as it is: most relying parties do not decode an encoding that they did not request"

@@ -2,18 +2,18 @@
 //!
 //! Writers never wait: an event is counted into its series, and excess events are dropped.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{select, sync::Notify, time::sleep};
 
 use crate::{
     clock,
     core::{
         events::{
-            aggregator::{EventAggregator, EventUpdate, Next, SendOutcome},
+            aggregator::{EventAggregator, SendOutcome, Series, Totals},
             event::{Event, Reason},
         },
         ledger::Ledger,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-use super::status::{IssuerStatus, SourceStatus, TargetStatus};
+use super::issuer_status::{SourceStatus, TargetStatus};
 
 /// Shared by the status and the event loop.
 #[derive(Clone, Debug, Default)]
@@ -30,163 +30,108 @@ pub struct EventQueue(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    bulletins: Mutex<EventAggregator>,
-    heard: Notify,
-    told: AtomicU64,
-    failed: AtomicU64,
-}
-
-/// Counters of the queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    /// Events that were created or incremented.
-    pub(super) told: u64,
-    /// Requests that failed.
-    pub(super) failed: u64,
-    /// Events dropped without being sent.
-    pub(super) dropped: u64,
+    events: Mutex<EventAggregator>,
+    changed: Notify,
 }
 
 impl EventQueue {
-    pub(super) fn record(&self, notices: impl IntoIterator<Item = Event>) {
-        let mut any = false;
-        for notice in notices {
-            any = true;
-            self.with(|bulletins| bulletins.record(notice, clock::now()));
-        }
-        if any {
-            self.0.heard.notify_one();
+    pub(super) fn record(&self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.with(|queue| queue.record(event, clock::now()));
+            self.0.changed.notify_one();
         }
     }
 
-    /// The next action of the event loop.
-    #[must_use]
-    pub fn next(&self) -> Next {
-        self.with(|bulletins| bulletins.next(clock::now()))
+    /// Waits for the next series to send.
+    pub async fn next(&self) -> Series {
+        loop {
+            let now = clock::now();
+            let next = self.with(|queue| queue.next(now).map(|(at, series)| (at, series.clone())));
+            match next {
+                Some((at, series)) if at <= now => return series,
+                Some((at, _)) => {
+                    let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+                    select! { () = sleep(wait) => {}, () = self.0.changed.notified() => {} }
+                }
+                None => self.0.changed.notified().await,
+            }
+        }
     }
 
-    /// Resolves once there is a new event.
-    pub async fn changed(&self) {
-        self.0.heard.notified().await;
-    }
-
-    /// Records the outcome of sending an update.
-    pub fn after(&self, bulletin: &EventUpdate, outcome: SendOutcome) {
-        let total = if outcome == SendOutcome::Sent { &self.0.told } else { &self.0.failed };
-        total.fetch_add(1, Ordering::Relaxed);
-        self.with(|bulletins| bulletins.after(bulletin, outcome, clock::now()));
+    /// Records the outcome of sending a series.
+    pub fn after(&self, series: &Series, outcome: SendOutcome) {
+        self.with(|queue| queue.after(series, outcome, clock::now()));
     }
 
     pub(super) fn totals(&self) -> Totals {
-        Totals {
-            told: self.0.told.load(Ordering::Relaxed),
-            failed: self.0.failed.load(Ordering::Relaxed),
-            dropped: self.with(|bulletins| bulletins.dropped()),
-        }
+        self.with(|queue| queue.totals())
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut EventAggregator) -> T) -> T {
-        work(&mut self.0.bulletins.lock().expect("nobody panics while holding it"))
+        work(&mut self.0.events.lock().expect("nobody panics while holding it"))
     }
 }
 
-/// The reported state of a source before a change. `None` means unknown: a source that is healthy from the
-/// start is not reported.
-#[derive(Clone, Copy)]
-pub(super) struct SourceBefore {
-    up: Option<bool>,
-    issuer_matches: Option<bool>,
-    signing_key_public: Option<bool>,
+/// The events of a change of a source. A source that is healthy from the start is not reported.
+pub(super) fn of_source(before: &SourceStatus, now: &SourceStatus, issuer: &str, name: &str) -> Vec<Event> {
+    use Reason::{IssuerMismatch, SigningKeyNotPublic, SigningKeyPublic, SourceFailed, SourceRecovered};
+    let up = |status: &SourceStatus| (status.answers + status.failures > 0).then_some(status.up);
+    let reasons = [
+        turned(up(before), up(now), SourceFailed, SourceRecovered),
+        turned(before.issuer_matches, now.issuer_matches, IssuerMismatch, SourceRecovered),
+        turned(before.signing_key_public, now.signing_key_public, SigningKeyNotPublic, SigningKeyPublic),
+    ];
+    let mut reasons: Vec<_> = reasons.into_iter().flatten().collect();
+    reasons.dedup();
+    let error = now.error.as_deref().unwrap_or_default();
+    let kid = printable(now.signs_with.as_deref().unwrap_or_default());
+    let what = |reason| match reason {
+        SourceFailed => format!("source `{name}` failed, keeping its last good keys: {error}"),
+        SigningKeyNotPublic => format!(
+            "source `{name}` signs with key `{kid}`, which is not published: relying parties refuse its tokens"
+        ),
+        SigningKeyPublic => format!("the signing key of source `{name}` is published: `{kid}`"),
+        IssuerMismatch => format!("source `{name}` has another issuer, its keys are ignored"),
+        _ => format!("source `{name}` answers again"),
+    };
+    reasons.into_iter().map(|reason| Event::new(reason, issuer, name, &what(reason))).collect()
 }
 
-impl SourceBefore {
-    pub(super) fn of(status: &SourceStatus) -> Self {
-        Self {
-            up: (status.answers + status.failures > 0).then_some(status.up),
-            issuer_matches: status.issuer_matches,
-            signing_key_public: status.signing_key_public,
-        }
-    }
-
-    pub(super) fn until(self, status: &SourceStatus, issuer: &str, name: &str) -> Vec<Event> {
-        let now = Self::of(status);
-        let error = status.error.as_deref().unwrap_or_default();
-        let kid = printable(status.signs_with.as_deref().unwrap_or_default());
-        let told = [
-            turned(self.up, now.up, (Reason::SourceFailed, Reason::SourceRecovered)),
-            turned(
-                self.issuer_matches,
-                now.issuer_matches,
-                (Reason::IssuerMismatch, Reason::SourceRecovered),
-            ),
-            turned(
-                self.signing_key_public,
-                now.signing_key_public,
-                (Reason::SigningKeyNotPublic, Reason::SigningKeyPublic),
-            ),
-        ];
-        let what = |reason| match reason {
-            Reason::SourceFailed => format!("source `{name}` failed, keeping its last good keys: {error}"),
-            Reason::SigningKeyNotPublic => {
-                format!(
-                    "source `{name}` signs with key `{kid}`, which is not published: relying parties refuse \
-                     its tokens"
-                )
-            }
-            Reason::SigningKeyPublic => {
-                format!("the signing key of source `{name}` is published: `{kid}`")
-            }
-            Reason::IssuerMismatch => format!("source `{name}` has another issuer, its keys are ignored"),
-            _ => format!("source `{name}` answers again"),
-        };
-        let mut reasons: Vec<Reason> = told.into_iter().flatten().collect();
-        reasons.dedup();
-        reasons.into_iter().map(|reason| Event::new(reason, issuer, name, &what(reason))).collect()
-    }
+/// The event of a change of a target.
+pub(super) fn of_target(
+    before: &TargetStatus,
+    now: &TargetStatus,
+    issuer: &str,
+    name: &str,
+) -> Option<Event> {
+    let up = |status: &TargetStatus| (status.checks > 0).then_some(status.up);
+    let reason = turned(up(before), up(now), Reason::TargetFailed, Reason::TargetRecovered)?;
+    let what = match &now.error {
+        Some(error) => format!("target `{name}` failed, retrying: {error}"),
+        None => format!("target `{name}` is in sync again"),
+    };
+    Some(Event::new(reason, issuer, name, &what))
 }
 
-/// The reported state of a target before a change.
-#[derive(Clone, Copy)]
-pub(super) struct TargetBefore(Option<bool>);
-
-impl TargetBefore {
-    pub(super) fn of(status: &TargetStatus) -> Self {
-        Self((status.checks > 0).then_some(status.up))
-    }
-
-    pub(super) fn until(self, status: &TargetStatus, issuer: &str, name: &str) -> Option<Event> {
-        let reason = turned(self.0, Self::of(status).0, (Reason::TargetFailed, Reason::TargetRecovered))?;
-        let what = match &status.error {
-            Some(error) => format!("target `{name}` failed, retrying: {error}"),
-            None => format!("target `{name}` is in sync again"),
-        };
-        Some(Event::new(reason, issuer, name, &what))
-    }
+/// The event when the ledger cannot be stored, or can be again.
+pub(super) fn of_storage(failed_before: bool, error: Option<&str>, issuer: &str) -> Option<Event> {
+    let reason = failed(failed_before, error, Reason::LedgerFailed, Reason::LedgerRecovered)?;
+    let what = match error {
+        Some(error) => format!("the ledger is not stored, the publication is unchanged: {error}"),
+        None => "the ledger is stored again".to_owned(),
+    };
+    Some(Event::new(reason, issuer, "", &what))
 }
 
-/// The reported state of an issuer before a change.
-pub(super) struct IssuerBefore {
-    alarms: Vec<String>,
-    ledger_fails: bool,
-}
-
-impl IssuerBefore {
-    pub(super) fn of(status: &IssuerStatus) -> Self {
-        Self { alarms: status.alarms.clone(), ledger_fails: status.ledger.error.is_some() }
-    }
-
-    pub(super) fn until(self, status: &IssuerStatus, issuer: &str) -> Vec<Event> {
-        let mut notices = of_alarms(&self.alarms, &status.alarms, issuer);
-        let error = status.ledger.error.as_deref();
-        let reasons = (Reason::LedgerFailed, Reason::LedgerRecovered);
-        if let Some(reason) = turned(Some(!self.ledger_fails), Some(error.is_none()), reasons) {
-            let failed =
-                error.map(|error| format!("the ledger is not stored, the publication is unchanged: {error}"));
-            let what = failed.as_deref().unwrap_or("the ledger is stored again");
-            notices.push(Event::new(reason, issuer, "", what));
-        }
-        notices
-    }
+/// The events of raised and resolved alarms.
+pub(super) fn of_alarms(before: &[String], now: &[String], issuer: &str) -> Vec<Event> {
+    let raised = now.iter().filter(|alarm| !before.contains(alarm));
+    let raised = raised.map(|alarm| Event::new(Reason::AlarmRaised, issuer, alarm, alarm));
+    let resolved = before
+        .iter()
+        .filter(|alarm| !now.contains(alarm))
+        .map(|alarm| Event::new(Reason::AlarmResolved, issuer, alarm, &format!("resolved: {alarm}")));
+    raised.chain(resolved).collect()
 }
 
 /// The event of a new verdict; each reason for refusing tokens is a series of its own.
@@ -209,36 +154,27 @@ pub(super) fn of_keys(before: &Arc<Ledger>, now: &Arc<Ledger>) -> Vec<Event> {
 }
 
 /// The event when a configuration is rejected after an accepted one, or the reverse.
-pub(super) fn of_configuration(before: Option<&str>, now: Option<&str>) -> Option<Event> {
-    let reasons = (Reason::ConfigurationRejected, Reason::ConfigurationAccepted);
-    let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
-    Some(Event::about_process(reason, now.unwrap_or("the configuration is accepted again")))
+pub(super) fn of_configuration(failed_before: bool, error: Option<&str>) -> Option<Event> {
+    let reason = failed(failed_before, error, Reason::ConfigurationRejected, Reason::ConfigurationAccepted)?;
+    Some(Event::about_process(reason, error.unwrap_or("the configuration is accepted again")))
 }
 
 /// The event when the certificate of the listener cannot be replaced, or can be again.
-pub(super) fn of_certificate(before: Option<&str>, now: Option<&str>) -> Option<Event> {
-    let reasons = (Reason::CertificateRejected, Reason::CertificateAccepted);
-    let reason = turned(Some(before.is_none()), Some(now.is_none()), reasons)?;
-    let refused =
-        now.map(|error| format!("the certificate is not usable, keeping the previous one: {error}"));
-    Some(Event::about_process(reason, refused.as_deref().unwrap_or("the certificate is served")))
-}
-
-/// The events of raised and resolved alarms.
-fn of_alarms(before: &[String], now: &[String], issuer: &str) -> Vec<Event> {
-    let missing = |these: &[String], there: &[String], reason| {
-        let one = |alarm: &&String| !there.contains(alarm);
-        let notice = |alarm: &String| {
-            let over = if reason == Reason::AlarmResolved { "resolved: " } else { "" };
-            Event::new(reason, issuer, alarm, &format!("{over}{alarm}"))
-        };
-        these.iter().filter(one).map(notice).collect::<Vec<_>>()
+pub(super) fn of_certificate(failed_before: bool, error: Option<&str>) -> Option<Event> {
+    let reason = failed(failed_before, error, Reason::CertificateRejected, Reason::CertificateAccepted)?;
+    let what = match error {
+        Some(error) => format!("the certificate is not usable, keeping the previous one: {error}"),
+        None => "the certificate is served".to_owned(),
     };
-    [missing(now, before, Reason::AlarmRaised), missing(before, now, Reason::AlarmResolved)].concat()
+    Some(Event::about_process(reason, &what))
 }
 
-/// The reason for `false` or for `true`, after a change.
-fn turned(before: Option<bool>, now: Option<bool>, (bad, good): (Reason, Reason)) -> Option<Reason> {
+fn failed(before: bool, error: Option<&str>, bad: Reason, good: Reason) -> Option<Reason> {
+    turned(Some(!before), Some(error.is_none()), bad, good)
+}
+
+/// The reason to report after a change to `false` or to `true`; `None` is unknown.
+fn turned(before: Option<bool>, now: Option<bool>, bad: Reason, good: Reason) -> Option<Reason> {
     match (before, now) {
         (Some(true) | None, Some(false)) => Some(bad),
         (Some(false), Some(true)) => Some(good),

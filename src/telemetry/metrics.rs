@@ -13,11 +13,12 @@ use prometheus_client::{
 };
 
 use super::{
-    event_source::Totals,
+    issuer_status::{
+        ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic,
+    },
     signer_metrics::{Durations, SignerMetrics},
-    status::{ConfigurationStatus, IssuerStatus, Issuers, SourceStatus, TargetStatus, TlsStatus, Traffic},
 };
-use crate::core::{rotation::NodeStatus, verification::Level};
+use crate::core::{events::aggregator::Totals, rotation::NodeStatus, verification::Level};
 
 pub(super) fn render(page: Page) -> String {
     let mut registry = Registry::with_prefix("signpost");
@@ -320,7 +321,7 @@ fn tls(status: &TlsStatus, out: &mut Out<'_, '_>) -> fmt::Result {
 }
 
 fn events(totals: Totals, out: &mut Out<'_, '_>) -> fmt::Result {
-    out.counter("events_sent", "Kubernetes Events created or updated", |put| put(&[], totals.told))?;
+    out.counter("events_sent", "Kubernetes Events created or updated", |put| put(&[], totals.sent))?;
     out.counter("events_failed", "Failed requests for Kubernetes Events", |put| put(&[], totals.failed))?;
     out.counter("events_dropped", "Events that were dropped before they were sent", |put| {
         put(&[], totals.dropped)

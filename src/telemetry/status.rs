@@ -2,25 +2,26 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, RwLock},
+    sync::{Arc, Mutex, RwLock},
 };
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use self::view::View;
 use super::{
-    event_source::{self, EventQueue, IssuerBefore, SourceBefore, TargetBefore},
+    event_source::{self, EventQueue},
+    issuer_status::{
+        ConfigurationStatus, IssuerStatus, Issuers, Shared, SourceStatus, Summary, TargetStatus, TlsStatus,
+        Traffic, UNPOISONED, lock,
+    },
     log, metrics,
     signer_metrics::SignerMetrics,
 };
 use crate::core::{
     events::event::Event,
     jose::{issuer::Issuer, jwk_set::Profile},
-    ledger::{EntryState, Ledger},
-    rotation::NodeStatus,
-    text::redaction::{printable, redact_json},
+    ledger::Ledger,
+    text::redaction::redact_json,
     verification::Verdict,
 };
 
@@ -39,195 +40,26 @@ struct State {
     /// Certificate of the public listener; `None` where it serves plain text.
     tls: Mutex<Option<TlsStatus>>,
     /// The queue for Kubernetes Events, if they are enabled.
-    notices: Option<EventQueue>,
-}
-
-type Shared = Arc<Mutex<IssuerStatus>>;
-
-/// The result of the last configuration read.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct ConfigurationStatus {
-    /// Number of reads: one at the start, and one for every reload.
-    pub reads: u64,
-    /// When the configuration in use was read.
-    pub read: Option<Timestamp>,
-    /// When a later configuration was rejected, and why; the one in use stays.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub alarm: Option<String>,
-}
-
-/// The status of the public listener's certificate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct TlsStatus {
-    /// Expiry of the served certificate.
-    pub not_after: Option<Timestamp>,
-    /// Checks of the files that found no usable pair.
-    pub failures: u64,
-    /// Why the files cannot be used now; the previous pair is served.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// Statistics of the public listener.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Document, status and count, since the start.
-    pub requests: Vec<(&'static str, u16, u64)>,
-    /// Currently open connections.
-    pub connections: usize,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct IssuerStatus {
-    /// Whether there are valid documents to serve.
-    pub ready: bool,
-    /// Whether the readiness of the process ignores it: it was added by a reload and has not been ready yet.
-    late: bool,
-    /// The stored ledger, and the served profile.
-    stored: Option<(Arc<Ledger>, Profile)>,
-    pub ledger: LedgerStatus,
-    /// The previous issuers whose documents are also published.
-    pub previous_issuers: Vec<String>,
-    /// Alarms about the ledger, or about the combined sources, as text.
-    pub alarms: Vec<String>,
-    /// The plan of each signing node.
-    pub nodes: BTreeMap<String, NodeStatus>,
-    pub sources: BTreeMap<String, SourceStatus>,
-    pub targets: BTreeMap<String, TargetStatus>,
-    /// The verdict of a relying party on its tokens; `None` where probing is disabled, or not done yet.
-    pub(super) verification: Option<VerificationStatus>,
-}
-
-/// The result of probing an issuer's tokens.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct VerificationStatus {
-    /// Probes that yielded no verdict.
-    pub failures: u64,
-    /// Why the last probe yielded none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// Time of the last verdict.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub at: Option<Timestamp>,
-    #[serde(flatten)]
-    pub judgement: Option<Verdict>,
-}
-
-/// Whether the ledger could be stored.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct LedgerStatus {
-    /// Whether the last attempt to read and store it succeeded.
-    pub up: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    pub failures: u64,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct SourceStatus {
-    /// Whether the last answer was used.
-    pub up: bool,
-    pub last_success: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    pub answers: u64,
-    pub failures: u64,
-    /// Number of keys in the last answer.
-    pub keys: usize,
-    /// Number of keys, or whole files, left out because they cannot be used.
-    pub left_out: usize,
-    /// Whether its discovery document names the configured issuer; absent where it has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub issuer_matches: Option<bool>,
-    /// The kid of a token that was just minted; absent without the permission to mint one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signs_with: Option<String>,
-    /// Whether that kid is public: `false` is the tripwire.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signing_key_public: Option<bool>,
-    /// Whether no relying party can have a cached JWKS without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signing_key_ready: Option<bool>,
-    /// When that will be so, if only time is missing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signing_key_ready_at: Option<Timestamp>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct TargetStatus {
-    /// Whether it held the publication at the last observation.
-    pub up: bool,
-    /// Whether a key must be served there before it may sign.
-    pub required_for_rotation: bool,
-    /// When it was last observed to be in sync.
-    pub last_in_sync: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    pub checks: u64,
-    pub failures: u64,
-    pub writes: u64,
-    /// What the public URL served at the last read: `true`, `behind` or an error text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub public_url: Option<String>,
-}
-
-/// A short status of an issuer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// Number of served keys.
-    pub keys: usize,
-    pub sources: Share,
-    pub targets: Share,
-}
-
-impl Summary {
-    /// Whether everything is healthy.
-    #[must_use]
-    pub fn is_healthy(&self) -> bool {
-        self.keys > 0 && self.sources.others.is_empty() && self.targets.others.is_empty()
-    }
-}
-
-/// How many of a kind are healthy, and the names of the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Share {
-    well: usize,
-    others: Vec<String>,
-    what: &'static str,
-}
-
-impl Share {
-    fn of<'a>(what: &'static str, all: impl Iterator<Item = (&'a String, bool)>) -> Self {
-        let (well, others): (Vec<_>, Vec<_>) = all.partition(|(_, is_well)| *is_well);
-        let others = others.into_iter().map(|(name, _)| name.clone()).collect();
-        Self { well: well.len(), others, what }
-    }
-}
-
-impl fmt::Display for Share {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { well, others, what } = self;
-        write!(f, "{well} of {} {what}", well + others.len())?;
-        if others.is_empty() { Ok(()) } else { write!(f, ", not {}", others.join(" ")) }
-    }
+    events: Option<EventQueue>,
 }
 
 impl StatusStore {
     /// A status whose changes are sent as Events.
     #[must_use]
-    pub fn with_events(notices: EventQueue) -> Self {
-        Self(Arc::new(State { notices: Some(notices), ..State::default() }))
+    pub fn with_events(events: EventQueue) -> Self {
+        Self(Arc::new(State { events: Some(events), ..State::default() }))
     }
 
     pub fn issuer(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus)) {
-        let notices = self.change(issuer, |status| {
-            let before = IssuerBefore::of(status);
+        let events = self.change(issuer, |status| {
+            let (alarms, failed) = (status.alarms.clone(), status.ledger.error.is_some());
             change(status);
-            before.until(status, issuer.as_str())
+            let issuer = issuer.as_str();
+            let mut events = event_source::of_alarms(&alarms, &status.alarms, issuer);
+            events.extend(event_source::of_storage(failed, status.ledger.error.as_deref(), issuer));
+            events
         });
-        self.record(notices);
+        self.record(events);
     }
 
     fn change<T>(&self, issuer: &Issuer, change: impl FnOnce(&mut IssuerStatus) -> T) -> T {
@@ -239,20 +71,20 @@ impl StatusStore {
         change(&mut lock(&status))
     }
 
-    fn record(&self, notices: impl IntoIterator<Item = Event>) {
-        if let Some(told) = &self.0.notices {
-            told.record(notices);
+    fn record(&self, events: impl IntoIterator<Item = Event>) {
+        if let Some(queue) = &self.0.events {
+            queue.record(events);
         }
     }
 
     pub fn source(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut SourceStatus)) {
-        let notices = self.change(issuer, |status| {
+        let events = self.change(issuer, |status| {
             let source = named(&mut status.sources, name);
-            let before = SourceBefore::of(source);
+            let before = source.clone();
             change(source);
-            before.until(source, issuer.as_str(), name)
+            event_source::of_source(&before, source, issuer.as_str(), name)
         });
-        self.record(notices);
+        self.record(events);
     }
 
     /// Removes a source that is no longer configured.
@@ -261,24 +93,24 @@ impl StatusStore {
     }
 
     pub fn target(&self, issuer: &Issuer, name: &str, change: impl FnOnce(&mut TargetStatus)) {
-        let notice = self.change(issuer, |status| {
+        let event = self.change(issuer, |status| {
             let target = named(&mut status.targets, name);
-            let before = TargetBefore::of(target);
+            let before = target.clone();
             change(target);
-            before.until(target, issuer.as_str(), name)
+            event_source::of_target(&before, target, issuer.as_str(), name)
         });
-        self.record(notice);
+        self.record(event);
     }
 
     /// Records the current verdict of a relying party on a token.
     pub fn verified(&self, issuer: &Issuer, now: Timestamp, judgement: Verdict) {
-        let notice = self.change(issuer, |status| {
+        let event = self.change(issuer, |status| {
             let known = status.verification.get_or_insert_default();
-            let notice = event_source::of_judgement(known.judgement.as_ref(), &judgement, issuer.as_str());
+            let event = event_source::of_judgement(known.judgement.as_ref(), &judgement, issuer.as_str());
             (known.error, known.at, known.judgement) = (None, Some(now), Some(judgement));
-            notice
+            event
         });
-        self.record(notice);
+        self.record(event);
     }
 
     /// Records why there was no verdict; the last verdict stays.
@@ -293,12 +125,12 @@ impl StatusStore {
     /// Sets the ledger; `profile` is the served one. The first ledger causes no Events.
     pub fn ledger(&self, ledger: Arc<Ledger>, profile: Profile) {
         let issuer = ledger.issuer().clone();
-        let notices = self.change(&issuer, |status| {
-            let notices = status.stored.as_ref().map(|(before, _)| event_source::of_keys(before, &ledger));
+        let events = self.change(&issuer, |status| {
+            let events = status.stored.as_ref().map(|(before, _)| event_source::of_keys(before, &ledger));
             status.stored = Some((ledger, profile));
-            notices
+            events
         });
-        self.record(notices.into_iter().flatten());
+        self.record(events.into_iter().flatten());
     }
 
     /// Registers an issuer that the process starts with: readiness waits for it.
@@ -351,18 +183,18 @@ impl StatusStore {
 
     fn configure(&self, change: impl FnOnce(&mut ConfigurationStatus)) {
         let mut configuration = lock(&self.0.configuration);
-        let before = configuration.alarm.take();
+        let failed = configuration.alarm.is_some();
         change(&mut configuration);
-        self.record(event_source::of_configuration(before.as_deref(), configuration.alarm.as_deref()));
+        self.record(event_source::of_configuration(failed, configuration.alarm.as_deref()));
     }
 
     /// Changes the status of the certificate.
     pub fn tls(&self, change: impl FnOnce(&mut TlsStatus)) {
         let mut tls = lock(&self.0.tls);
         let tls = tls.get_or_insert_default();
-        let before = tls.error.clone();
+        let failed = tls.error.is_some();
         change(tls);
-        self.record(event_source::of_certificate(before.as_deref(), tls.error.as_deref()));
+        self.record(event_source::of_certificate(failed, tls.error.as_deref()));
     }
 
     /// Whether every issuer has valid documents to serve; those added by a reload do not count, because a
@@ -383,18 +215,8 @@ impl StatusStore {
     pub fn checks(&self, all: bool) -> Vec<(bool, String)> {
         let mut checks = Vec::new();
         for (issuer, status) in self.issuers().0 {
-            let status = lock(&status);
-            if !status.ready {
-                checks.push((false, format!("{issuer}: has no keys to serve")));
-            } else if all {
-                checks.push((true, format!("{issuer}: has keys to serve")));
-            }
-            let judgement = status.judgement().filter(|judgement| all && judgement.is_accepted());
-            checks.extend(judgement.map(|judgement| (true, format!("{issuer}: {}", judgement.in_words()))));
-            let well = status.well().filter(|_| all);
-            checks.extend(well.map(|well| (true, format!("{issuer}: {well}"))));
-            let wrong = status.warnings().chain(status.faults());
-            checks.extend(wrong.map(|wrong| (false, format!("{issuer}: {wrong}"))));
+            let of_issuer = lock(&status).checks(all).into_iter();
+            checks.extend(of_issuer.map(|(passed, what)| (passed, format!("{issuer}: {what}"))));
         }
         for (issuer, signer) in lock(&self.0.signers).iter() {
             let troubles = signer.troubles().into_iter();
@@ -407,15 +229,7 @@ impl StatusStore {
     /// A short status of an issuer.
     #[must_use]
     pub fn summary(&self, issuer: &Issuer) -> Summary {
-        self.change(issuer, |status| {
-            let sources = status.sources.iter().map(|(name, source)| (name, source.up));
-            let targets = status.targets.iter().map(|(name, target)| (name, target.up));
-            Summary {
-                keys: status.published_keys(),
-                sources: Share::of("answer", sources),
-                targets: Share::of("in sync", targets),
-            }
-        })
+        self.change(issuer, |status| status.summary())
     }
 
     /// The body of `/status.json`.
@@ -451,7 +265,7 @@ impl StatusStore {
             issuers: self.issuers(),
             signers: lock(&self.0.signers).clone(),
             traffic,
-            events: self.0.notices.as_ref().map(EventQueue::totals),
+            events: self.0.events.as_ref().map(EventQueue::totals),
         })
     }
 
@@ -468,109 +282,6 @@ impl StatusStore {
         Issuers(issuers.iter().map(|(issuer, status)| (issuer.clone(), Arc::clone(status))).collect())
     }
 }
-
-impl IssuerStatus {
-    /// The verdict of a relying party on its tokens.
-    pub(super) fn judgement(&self) -> Option<&Verdict> {
-        self.verification.as_ref()?.judgement.as_ref()
-    }
-
-    /// Warnings although the publication is correct: an API server signs with a key that is not published or not
-    /// distributed everywhere, or relying parties read something else.
-    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        let refused = self.judgement().filter(|judgement| !judgement.is_accepted()).map(Verdict::in_words);
-        let tripped = self.sources.iter().filter_map(|(name, source)| {
-            let kid = printable(source.signs_with.as_deref().unwrap_or_default());
-            let known = match (source.signing_key_public?, source.signing_key_ready.unwrap_or(true)) {
-                (false, _) => "is not published".to_owned(),
-                (true, false) => match source.signing_key_ready_at {
-                    Some(at) => format!("is not ready before {at}"),
-                    None => "is not shown everywhere".to_owned(),
-                },
-                (true, true) => return None,
-            };
-            Some(format!("source `{name}` signs with key `{kid}`, which {known}"))
-        });
-        tripped.chain(refused)
-    }
-
-    /// The healthy sources and targets.
-    fn well(&self) -> impl Iterator<Item = String> {
-        let sources = self.sources.iter().filter(|(_, source)| source.up);
-        let targets = self.targets.iter().filter(|(_, target)| target.up);
-        let sources = sources.map(|(name, _)| format!("source `{name}` answers"));
-        sources.chain(targets.map(|(name, _)| format!("target `{name}` is in sync")))
-    }
-
-    /// The unhealthy sources and targets, the unmanaged keys, and the alarms.
-    fn faults(&self) -> impl Iterator<Item = String> {
-        let because =
-            |error: &Option<String>| error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-        let sources = self.sources.iter().filter(|(_, source)| source.failures > 0 && !source.up);
-        let sources =
-            sources.map(move |(name, source)| format!("source `{name}` fails{}", because(&source.error)));
-        let targets = self.targets.iter().filter(|(_, target)| target.failures > 0 && !target.up);
-        let targets =
-            targets.map(move |(name, target)| format!("target `{name}` fails{}", because(&target.error)));
-        let strangers = self.stored.iter().flat_map(|(ledger, _)| ledger.unmanaged_keys());
-        let strangers = strangers.map(|(kid, stranger)| {
-            let shown: Vec<_> = stranger.shown.keys().map(|name| format!("`{name}`")).collect();
-            format!(
-                "target {} has unmanaged key `{kid}`: anyone with its private key can impersonate your workloads",
-                shown.join(", ")
-            )
-        });
-        sources.chain(targets).chain(strangers).chain(self.alarms.iter().cloned())
-    }
-
-    /// Number of keys in the served publication.
-    pub(super) fn published_keys(&self) -> usize {
-        self.stored
-            .as_ref()
-            .map_or(0, |(ledger, profile)| ledger.public_keys().filter(|key| profile.includes(key)).count())
-    }
-
-    /// Number of published keys that no source lists.
-    pub(super) fn unlisted_keys(&self) -> usize {
-        self.stored.as_ref().map_or(0, |(ledger, _)| {
-            let missing = |state| matches!(state, EntryState::Missing { .. });
-            ledger.entries().values().filter(|entry| missing(entry.state)).count()
-        })
-    }
-
-    /// Until when no key is removed, after a repair of the ledger.
-    pub(super) fn hold_until(&self) -> Option<Timestamp> {
-        Some(self.stored.as_ref()?.0.retention_hold()?.until)
-    }
-
-    /// Number of keys that only a target has.
-    pub(super) fn unmanaged_keys(&self) -> usize {
-        self.stored.as_ref().map_or(0, |(ledger, _)| ledger.unmanaged_keys().len())
-    }
-}
-
-/// All issuers at one moment; each may change afterwards.
-#[derive(Debug)]
-pub(super) struct Issuers(Vec<(String, Shared)>);
-
-impl Issuers {
-    pub(super) fn each(&self) -> impl Iterator<Item = (&str, MutexGuard<'_, IssuerStatus>)> {
-        self.0.iter().map(|(issuer, status)| (issuer.as_str(), lock(status)))
-    }
-}
-
-impl Serialize for Issuers {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.each().map(|(issuer, status)| (issuer, View::of(&status))))
-    }
-}
-
-const UNPOISONED: &str = "nobody panics while holding it";
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().expect(UNPOISONED)
-}
-
 /// The entry for a name; the name is copied only when it is new.
 fn named<'a, T: Default>(all: &'a mut BTreeMap<String, T>, name: &str) -> &'a mut T {
     if !all.contains_key(name) {

@@ -19,6 +19,7 @@ use signpost::{
         },
         ledger::{Ledger, Lineage},
         target_plan::{Headers, WriteRefused, decide},
+        text::Hint,
     },
     target::{Owner, TargetError, Version, WriteError},
 };

@@ -17,7 +17,7 @@ use crate::{
     config::IssuerConfig,
     core::{
         jose::publication::{Publication, Terms},
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
     },
     http::documents::Slot,
     reconcile::{

@@ -10,7 +10,7 @@ use crate::{
     app::AppError,
     core::{
         jose::{issuer::Issuer, jwk::Jwk, kid::Kid, publication::Document},
-        text::redaction::error_line,
+        text::{Hint, redaction::error_line},
     },
     reconcile::{
         issuer::Conditions,

@@ -264,7 +264,7 @@ fn what_is_no_api_server_is_refused() {
     assert_eq!(refused("kind: Deployment"), NoApiServer::Kind { kind: "Deployment".to_owned() });
     let configuration =
         refused("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\napiServer: {}");
-    assert!(configuration.hint().contains("patch"), "{configuration}");
+    assert!(configuration.hint().expect("a hint").contains("patch"), "{configuration}");
     for text in [GOOD.replace("spec:", "spec"), "ExecStart=/bin/true --v=2".to_owned(), "[1".to_owned()] {
         assert!(matches!(refused(&text), NoApiServer::Neither { .. }), "{text}");
     }

@@ -1,249 +1,160 @@
-//! Decides which Kubernetes Events are sent, and limits their rate: etcd keeps each for an hour.
+//! Counts equal Events, and limits the requests that they cause: etcd keeps each Event for an hour.
 //!
-//! Reason, issuer and subject form a series. Its first occurrence is sent at once, its count once a minute,
-//! and six minutes of silence end it, as in client-go. Each reason has an allowance of ten requests and
-//! regains one in 30 s, so a thousand failing targets do not crowd out the Event about a key. A failed
-//! request is retried every 30 s, and dropped and counted after six minutes.
+//! Events with the same reason, issuer and subject form a series. Its first occurrence is sent at once, its
+//! count once a minute, and six minutes of silence end it, as in client-go. All requests come out of one
+//! token bucket; when it is empty, the first series of a reason goes before the second one of another, so a
+//! thousand failing targets do not crowd out the Event about a key. A failed request is retried every 30 s,
+//! and dropped and counted after six minutes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::event::{Event, Reason};
+use super::event::Event;
 
 /// Silence that ends a series: a later occurrence starts a new one, as in client-go.
 /// Source: `finishTime` in `k8s.io/client-go/tools/events/event_broadcaster.go`.
-const SERIES_ENDS: Duration = Duration::from_mins(6);
+const SERIES_ENDS: SignedDuration = SignedDuration::from_mins(6);
 /// Time between two count updates of one series.
 const COUNT_EVERY: Duration = Duration::from_mins(1);
-/// Most requests for a reason at once.
-const BURST: u32 = 10;
-/// Time in which an allowance regains one request: in the long run all reasons together cause less than one
-/// request a second.
-const REGAIN: Duration = Duration::from_secs(30);
+/// Most requests at once, as in client-go.
+/// Source: `defaultSpamBurst` in `k8s.io/client-go/tools/record/events_cache.go`.
+const BURST: u32 = 25;
+/// Time in which the bucket regains one request.
+const REGAIN: Duration = Duration::from_secs(10);
 /// Wait after a failed request.
 const RETRY: Duration = Duration::from_secs(30);
-/// Most series of one reason at once, sent or not: more than its allowance can send before they end.
+/// Most series of one reason at once.
 const MAX_SERIES: usize = 32;
 
 /// All series that have not ended.
 #[derive(Clone, Debug, Default)]
 pub struct EventAggregator {
-    series: BTreeMap<Topic, Series>,
-    allowances: BTreeMap<Reason, Allowance>,
-    retry_at: Option<Timestamp>,
-    born: u64,
-    dropped: u64,
+    series: Vec<Series>,
+    created: u64,
+    /// When the bucket is, or was, full. One request moves it by [`REGAIN`].
+    full_at: Timestamp,
+    retry_at: Timestamp,
+    totals: Totals,
 }
 
-/// The identity of a series.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Topic {
-    reason: Reason,
-    issuer: String,
-    subject: String,
-}
-
-impl Topic {
-    fn of(notice: &Event) -> Self {
-        Self { reason: notice.reason, issuer: notice.issuer.clone(), subject: notice.subject.clone() }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Series {
-    number: u64,
+/// Equal Events: one for Kubernetes, with a count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// Unique among the Events of a process.
+    pub number: u64,
     /// The first occurrence: the note of an Event cannot be changed later.
-    notice: Event,
-    first: Timestamp,
-    last: Timestamp,
-    count: u32,
-    told: Option<Sent>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    count: u32,
-    at: Timestamp,
+    pub event: Event,
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub count: u32,
+    /// The count that was sent last, and when.
+    sent: Option<(u32, Timestamp)>,
+    /// Number of series of the same reason when it began.
+    rank: usize,
 }
 
 impl Series {
+    /// Whether the Event must be created; otherwise its count has grown.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.sent.is_none()
+    }
+
     /// Number of occurrences that were not sent.
     fn unsent(&self) -> u32 {
-        self.count - self.told.map_or(0, |told| told.count)
+        self.count - self.sent.map_or(0, |(count, _)| count)
     }
 
-    /// When the series may be sent next, without regard to allowance and retries.
+    /// When it may be sent next, as far as this series is concerned.
     fn due(&self) -> Timestamp {
-        self.told.map_or(self.first, |told| told.at + COUNT_EVERY)
+        self.sent.map_or(self.first, |(_, at)| at + COUNT_EVERY)
     }
-}
-
-/// A request to send now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventUpdate {
-    /// Unique among the Events of a process.
-    pub number: u64,
-    pub notice: Event,
-    pub first: Timestamp,
-    pub last: Timestamp,
-    /// Number of occurrences.
-    pub count: u32,
-    /// Whether the Event must be created; otherwise its count has grown.
-    pub is_new: bool,
-}
-
-/// What to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    Send(EventUpdate),
-    /// Nothing before that time, unless another event is recorded.
-    Wait(Timestamp),
-    /// Nothing until an event is recorded.
-    Rest,
 }
 
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
     Sent,
-    /// The Event of the series has expired: Kubernetes keeps one for an hour.
-    Gone,
     /// It is rejected permanently.
     Refused,
     /// It may succeed later.
     Failed,
 }
 
+/// What became of the Events so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Events that were created or whose count was updated.
+    pub sent: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Occurrences that will never be sent.
+    pub dropped: u64,
+}
+
 impl EventAggregator {
-    /// Records an event.
-    pub fn record(&mut self, notice: Event, now: Timestamp) {
+    pub fn record(&mut self, event: Event, now: Timestamp) {
         self.end_series(now);
-        let topic = Topic::of(&notice);
-        if let Some(series) = self.series.get_mut(&topic) {
+        let rank = self.series.iter().filter(|series| series.event.reason == event.reason).count();
+        if let Some(series) = self.series.iter_mut().find(|series| series.event.is_repeated_by(&event)) {
             series.count = series.count.saturating_add(1);
             series.last = now;
-        } else if self.of(topic.reason).count() < MAX_SERIES || self.forget_one(topic.reason) {
-            let number = self.next_number();
-            self.series.insert(topic, Series { number, notice, first: now, last: now, count: 1, told: None });
+        } else if rank < MAX_SERIES {
+            self.created += 1;
+            let number = self.created;
+            self.series.push(Series { number, event, first: now, last: now, count: 1, sent: None, rank });
         } else {
-            self.dropped += 1;
+            self.totals.dropped += 1;
         }
     }
 
-    /// The next request. Idempotent.
-    pub fn next(&mut self, now: Timestamp) -> Next {
+    /// The series to send next, and when; `None`: nothing until an Event is recorded. Idempotent.
+    pub fn next(&mut self, now: Timestamp) -> Option<(Timestamp, &Series)> {
         self.end_series(now);
-        let ready = |series: &Series| {
-            let allowance = self.allowances.get(&series.notice.reason);
-            let allowed = allowance.map_or(now, |allowance| allowance.ready(now));
-            series.due().max(allowed).max(self.retry_at.unwrap_or(now)).max(now)
-        };
-        let untold = self.series.values().filter(|series| series.unsent() > 0);
-        // Series that were never sent go before counts.
-        match untold
-            .map(|series| (ready(series), series))
-            .min_by_key(|(at, series)| (*at, series.told.is_some(), series.number))
-        {
-            None => Next::Rest,
-            Some((at, _)) if at > now => Next::Wait(at),
-            Some((_, series)) => Next::Send(EventUpdate {
-                number: series.number,
-                notice: series.notice.clone(),
-                first: series.first,
-                last: series.last,
-                count: series.count,
-                is_new: series.told.is_none(),
-            }),
-        }
+        let allowed = (self.full_at - REGAIN * (BURST - 1)).max(self.retry_at).max(now);
+        let unsent = self.series.iter().filter(|series| series.unsent() > 0);
+        unsent
+            .map(|series| (series.due().max(allowed), series))
+            .min_by_key(|(at, series)| (*at, !series.is_new(), series.rank, series.number))
     }
 
-    /// Records the outcome of a request.
-    pub fn after(&mut self, bulletin: &EventUpdate, outcome: SendOutcome, now: Timestamp) {
-        let reason = bulletin.notice.reason;
-        self.allowances.entry(reason).or_insert_with(|| Allowance::full(now)).spend(now);
-        self.retry_at = (outcome == SendOutcome::Failed).then_some(now + RETRY);
-        let number = self.next_number();
-        let topic = Topic::of(&bulletin.notice);
+    /// Records the outcome of sending a series.
+    pub fn after(&mut self, request: &Series, outcome: SendOutcome, now: Timestamp) {
+        self.full_at = self.full_at.max(now) + REGAIN;
+        self.retry_at = now;
         // The series may have ended during the request.
-        let Some(series) = self.series.get_mut(&topic).filter(|series| series.number == bulletin.number)
-        else {
-            return;
-        };
+        let index = self.series.iter().position(|series| series.number == request.number);
         match outcome {
-            SendOutcome::Sent => series.told = Some(Sent { count: bulletin.count, at: now }),
-            SendOutcome::Gone => {
-                series.count = series.unsent();
-                *series = Series { number, told: None, first: series.last, ..series.clone() };
+            SendOutcome::Sent => {
+                self.totals.sent += 1;
+                if let Some(index) = index {
+                    self.series[index].sent = Some((request.count, now));
+                }
             }
             SendOutcome::Refused => {
-                self.dropped += u64::from(series.unsent());
-                self.series.remove(&topic);
+                self.totals.failed += 1;
+                if let Some(index) = index {
+                    self.totals.dropped += u64::from(self.series.swap_remove(index).unsent());
+                }
             }
-            SendOutcome::Failed => {}
+            SendOutcome::Failed => {
+                self.totals.failed += 1;
+                self.retry_at = now + RETRY;
+            }
         }
     }
 
-    /// Number of occurrences that will never be sent.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    pub fn totals(&self) -> Totals {
+        self.totals
     }
 
     fn end_series(&mut self, now: Timestamp) {
-        let dropped = &mut self.dropped;
-        self.series.retain(|_, series| {
-            let lasts = now.duration_since(series.last) < signed(SERIES_ENDS);
-            if !lasts {
-                *dropped += u64::from(series.unsent());
-            }
-            lasts
-        });
+        for series in self.series.extract_if(.., |series| now.duration_since(series.last) >= SERIES_ENDS) {
+            self.totals.dropped += u64::from(series.unsent());
+        }
     }
-
-    fn of(&self, reason: Reason) -> impl Iterator<Item = (&Topic, &Series)> {
-        self.series.iter().filter(move |(topic, _)| topic.reason == reason)
-    }
-
-    /// Removes the series that was quiet for longest and has nothing left to send.
-    fn forget_one(&mut self, reason: Reason) -> bool {
-        let quiet = self.of(reason).filter(|(_, series)| series.unsent() == 0);
-        let Some(topic) = quiet.min_by_key(|(_, series)| series.last).map(|(topic, _)| topic.clone()) else {
-            return false;
-        };
-        self.series.remove(&topic).is_some()
-    }
-
-    fn next_number(&mut self) -> u64 {
-        self.born += 1;
-        self.born
-    }
-}
-
-/// The allowance of a reason: a token bucket.
-#[derive(Clone, Copy, Debug)]
-struct Allowance {
-    /// When the bucket is, or was, full. One request moves it by [`REGAIN`].
-    full_at: Timestamp,
-}
-
-impl Allowance {
-    fn full(now: Timestamp) -> Self {
-        Self { full_at: now }
-    }
-
-    /// When one request may be made, if none is made before.
-    fn ready(self, now: Timestamp) -> Timestamp {
-        (self.full_at - REGAIN * (BURST - 1)).max(now)
-    }
-
-    fn spend(&mut self, now: Timestamp) {
-        self.full_at = self.full_at.max(now) + REGAIN;
-    }
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).expect("some minutes")
 }
 
 #[cfg(test)]

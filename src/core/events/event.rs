@@ -1,6 +1,9 @@
 //! An event for the operator of the cluster, as a Kubernetes Event: reason, action, note.
 
-use crate::core::{ledger, text::redaction::redact};
+use crate::core::{
+    ledger::{self, ChangeKind},
+    text::redaction::redact,
+};
 
 /// Largest note that Kubernetes accepts, in bytes.
 /// Source: `NoteLengthLimit` in `kubernetes/pkg/apis/core/validation/events.go`.
@@ -39,114 +42,62 @@ pub enum Reason {
     CertificateAccepted,
 }
 
-impl Reason {
-    pub const ALL: [Self; 28] = [
-        Self::KeyAppeared,
-        Self::KeyUnlisted,
-        Self::KeyReturned,
-        Self::KeyRemoved,
-        Self::KeyAdopted,
-        Self::KeyReplaced,
-        Self::KeyOrdered,
-        Self::KeyActivated,
-        Self::KeyRetired,
-        Self::KeyRevoked,
-        Self::UnmanagedKeyFound,
-        Self::SourceFailed,
-        Self::SourceRecovered,
-        Self::TargetFailed,
-        Self::TargetRecovered,
-        Self::LedgerFailed,
-        Self::LedgerRecovered,
-        Self::IssuerMismatch,
-        Self::SigningKeyNotPublic,
-        Self::SigningKeyPublic,
-        Self::VerificationFailed,
-        Self::VerificationRecovered,
-        Self::AlarmRaised,
-        Self::AlarmResolved,
-        Self::ConfigurationRejected,
-        Self::ConfigurationAccepted,
-        Self::CertificateRejected,
-        Self::CertificateAccepted,
-    ];
+const NORMAL: &str = "Normal";
+/// An operator should look, now or soon.
+const WARNING: &str = "Warning";
 
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::KeyAppeared => "KeyAppeared",
-            Self::KeyUnlisted => "KeyUnlisted",
-            Self::KeyReturned => "KeyReturned",
-            Self::KeyRemoved => "KeyRemoved",
-            Self::KeyAdopted => "KeyAdopted",
-            Self::KeyReplaced => "KeyReplaced",
-            Self::KeyOrdered => "KeyOrdered",
-            Self::KeyActivated => "KeyActivated",
-            Self::KeyRetired => "KeyRetired",
-            Self::KeyRevoked => "KeyRevoked",
-            Self::UnmanagedKeyFound => "UnmanagedKeyFound",
-            Self::SourceFailed => "SourceFailed",
-            Self::SourceRecovered => "SourceRecovered",
-            Self::TargetFailed => "TargetFailed",
-            Self::TargetRecovered => "TargetRecovered",
-            Self::LedgerFailed => "LedgerFailed",
-            Self::LedgerRecovered => "LedgerRecovered",
-            Self::IssuerMismatch => "IssuerMismatch",
-            Self::SigningKeyNotPublic => "SigningKeyNotPublic",
-            Self::SigningKeyPublic => "SigningKeyPublic",
-            Self::VerificationFailed => "VerificationFailed",
-            Self::VerificationRecovered => "VerificationRecovered",
-            Self::AlarmRaised => "AlarmRaised",
-            Self::AlarmResolved => "AlarmResolved",
-            Self::ConfigurationRejected => "ConfigurationRejected",
-            Self::ConfigurationAccepted => "ConfigurationAccepted",
-            Self::CertificateRejected => "CertificateRejected",
-            Self::CertificateAccepted => "CertificateAccepted",
-        }
+/// The type of each reason, and the action that Signpost was taking; in the order of the reasons.
+const REASONS: [(Reason, &str, &str); 28] = [
+    (Reason::KeyAppeared, NORMAL, "StoreLedger"),
+    (Reason::KeyUnlisted, NORMAL, "StoreLedger"),
+    (Reason::KeyReturned, NORMAL, "StoreLedger"),
+    (Reason::KeyRemoved, NORMAL, "StoreLedger"),
+    (Reason::KeyAdopted, NORMAL, "StoreLedger"),
+    (Reason::KeyReplaced, WARNING, "StoreLedger"),
+    (Reason::KeyOrdered, NORMAL, "Rotate"),
+    (Reason::KeyActivated, NORMAL, "Rotate"),
+    (Reason::KeyRetired, NORMAL, "Rotate"),
+    (Reason::KeyRevoked, WARNING, "StoreLedger"),
+    (Reason::UnmanagedKeyFound, WARNING, "Publish"),
+    (Reason::SourceFailed, WARNING, "FetchKeys"),
+    (Reason::SourceRecovered, NORMAL, "FetchKeys"),
+    (Reason::TargetFailed, WARNING, "Publish"),
+    (Reason::TargetRecovered, NORMAL, "Publish"),
+    (Reason::LedgerFailed, WARNING, "StoreLedger"),
+    (Reason::LedgerRecovered, NORMAL, "StoreLedger"),
+    (Reason::IssuerMismatch, WARNING, "ProbeSigningKey"),
+    (Reason::SigningKeyNotPublic, WARNING, "ProbeSigningKey"),
+    (Reason::SigningKeyPublic, NORMAL, "ProbeSigningKey"),
+    (Reason::VerificationFailed, WARNING, "Verify"),
+    (Reason::VerificationRecovered, NORMAL, "Verify"),
+    (Reason::AlarmRaised, WARNING, "MergeSources"),
+    (Reason::AlarmResolved, NORMAL, "MergeSources"),
+    (Reason::ConfigurationRejected, WARNING, "ReloadConfiguration"),
+    (Reason::ConfigurationAccepted, NORMAL, "ReloadConfiguration"),
+    (Reason::CertificateRejected, WARNING, "ReloadCertificate"),
+    (Reason::CertificateAccepted, NORMAL, "ReloadCertificate"),
+];
+
+impl Reason {
+    pub fn all() -> impl Iterator<Item = Self> {
+        REASONS.iter().map(|(reason, ..)| *reason)
     }
 
-    /// The action that Signpost was taking.
+    /// The name in an Event is that of the variant.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// The type of the Event: `Normal` or `Warning`.
+    #[must_use]
+    pub fn type_name(self) -> &'static str {
+        REASONS[self as usize].1
+    }
+
     #[must_use]
     pub fn action(self) -> &'static str {
-        match self {
-            Self::KeyAppeared
-            | Self::KeyUnlisted
-            | Self::KeyReturned
-            | Self::KeyRemoved
-            | Self::KeyAdopted
-            | Self::KeyReplaced
-            | Self::KeyRevoked
-            | Self::LedgerFailed
-            | Self::LedgerRecovered => "StoreLedger",
-            Self::KeyOrdered | Self::KeyActivated | Self::KeyRetired => "Rotate",
-            Self::SourceFailed | Self::SourceRecovered => "FetchKeys",
-            Self::UnmanagedKeyFound | Self::TargetFailed | Self::TargetRecovered => "Publish",
-            Self::IssuerMismatch | Self::SigningKeyNotPublic | Self::SigningKeyPublic => "ProbeSigningKey",
-            Self::VerificationFailed | Self::VerificationRecovered => "Verify",
-            Self::AlarmRaised | Self::AlarmResolved => "MergeSources",
-            Self::ConfigurationRejected | Self::ConfigurationAccepted => "ReloadConfiguration",
-            Self::CertificateRejected | Self::CertificateAccepted => "ReloadCertificate",
-        }
-    }
-
-    /// Whether an operator should look, now or soon.
-    #[must_use]
-    pub fn is_warning(self) -> bool {
-        matches!(
-            self,
-            Self::KeyReplaced
-                | Self::KeyRevoked
-                | Self::UnmanagedKeyFound
-                | Self::SourceFailed
-                | Self::TargetFailed
-                | Self::LedgerFailed
-                | Self::IssuerMismatch
-                | Self::SigningKeyNotPublic
-                | Self::VerificationFailed
-                | Self::AlarmRaised
-                | Self::ConfigurationRejected
-                | Self::CertificateRejected
-        )
+        REASONS[self as usize].2
     }
 }
 
@@ -165,56 +116,52 @@ pub struct Event {
 impl Event {
     #[must_use]
     pub fn new(reason: Reason, issuer: &str, subject: &str, what: &str) -> Self {
-        let note = fitting(&format!("{what} (issuer `{issuer}`)"));
+        let note = note(&format!("{what} (issuer `{issuer}`)"));
         Self { reason, issuer: issuer.to_owned(), subject: subject.to_owned(), note }
     }
 
     /// An event of the whole process.
     #[must_use]
     pub fn about_process(reason: Reason, what: &str) -> Self {
-        Self { reason, issuer: String::new(), subject: String::new(), note: fitting(what) }
+        Self { reason, issuer: String::new(), subject: String::new(), note: note(what) }
     }
 
     /// The event of a key change.
     #[must_use]
     pub fn of_key(issuer: &str, change: &ledger::Change) -> Self {
-        let kid = &change.kid;
         let (reason, what) = match change.kind {
-            ledger::ChangeKind::Appeared => (Reason::KeyAppeared, "appeared and is published"),
-            ledger::ChangeKind::WentMissing => (
+            ChangeKind::Appeared => (Reason::KeyAppeared, "appeared and is published"),
+            ChangeKind::WentMissing => (
                 Reason::KeyUnlisted,
                 "is no longer listed by any source and stays published for its retention",
             ),
-            ledger::ChangeKind::Returned => (Reason::KeyReturned, "is listed again"),
-            ledger::ChangeKind::Removed => {
-                (Reason::KeyRemoved, "is no longer published, its retention is over")
-            }
-            ledger::ChangeKind::UnmanagedKeyFound => (
+            ChangeKind::Returned => (Reason::KeyReturned, "is listed again"),
+            ChangeKind::Removed => (Reason::KeyRemoved, "is no longer published, its retention is over"),
+            ChangeKind::UnmanagedKeyFound => (
                 Reason::UnmanagedKeyFound,
                 "is at a target but unmanaged: anyone with its private key can impersonate your workloads",
             ),
-            ledger::ChangeKind::Adopted => {
-                (Reason::KeyAdopted, "was adopted by the operator and is published")
-            }
-            ledger::ChangeKind::Ordered => (Reason::KeyOrdered, "is ordered to sign for its node"),
-            ledger::ChangeKind::Redated => (
+            ChangeKind::Adopted => (Reason::KeyAdopted, "was adopted by the operator and is published"),
+            ChangeKind::Ordered => (Reason::KeyOrdered, "is ordered to sign for its node"),
+            ChangeKind::Redated => (
                 Reason::KeyUnlisted,
                 "was unlisted at a time in the future, and its retention counts from when that was noticed",
             ),
-            ledger::ChangeKind::Activated => (Reason::KeyActivated, "signs"),
-            ledger::ChangeKind::Retired => {
+            ChangeKind::Activated => (Reason::KeyActivated, "signs"),
+            ChangeKind::Retired => {
                 (Reason::KeyRetired, "no longer signs, and stays published until its last token expires")
             }
-            ledger::ChangeKind::Forgotten => {
+            ChangeKind::Forgotten => {
                 (Reason::KeyRetired, "belongs to a node that the operator declared gone")
             }
-            ledger::ChangeKind::Revoked => {
+            ChangeKind::Revoked => {
                 (Reason::KeyRevoked, "was revoked by the operator: its tokens are refused from now on")
             }
-            ledger::ChangeKind::Replaced => {
+            ChangeKind::Replaced => {
                 (Reason::KeyReplaced, "replaced another key with the same kid, which no source listed")
             }
         };
+        let kid = &change.kid;
         Self::new(reason, issuer, kid.as_str(), &format!("key `{kid}` {what}"))
     }
 
@@ -222,10 +169,15 @@ impl Event {
     pub fn note(&self) -> &str {
         &self.note
     }
+
+    /// Whether the other one is the same Event again; its note may differ.
+    pub(super) fn is_repeated_by(&self, other: &Self) -> bool {
+        (self.reason, &self.issuer, &self.subject) == (other.reason, &other.issuer, &other.subject)
+    }
 }
 
 /// The text in one line without secrets, truncated to the limit of an Event.
-fn fitting(text: &str) -> String {
+fn note(text: &str) -> String {
     let mut line: String = redact(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.len() > MAX_NOTE {
         line.truncate(line.floor_char_boundary(MAX_NOTE - "…".len()));

@@ -14,6 +14,7 @@ use super::{
     jwk::Jwk,
     jwk_set::{InvalidJwkSet, JwkSet, Profile},
 };
+use crate::core::text::Hint;
 
 /// Media type of both documents.
 pub const MEDIA_TYPE: &str = "application/json";
@@ -189,18 +190,17 @@ pub enum NothingToPublish {
     NoSet(#[source] InvalidJwkSet),
 }
 
-impl NothingToPublish {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
+impl Hint for NothingToPublish {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::NoKeys => "give at least one source that has keys",
             Self::NoneIncluded { .. } => {
                 "Microsoft Entra needs an RS256 key: sign with an RSA key (`key_type` of a signer), or publish with `--profile all`"
             }
             Self::NoSet(InvalidJwkSet::TooMany { .. }) => "remove sources with old keys",
             Self::NoSet(_) => "find out which of the two sources is wrong, and remove it",
-        }
+        };
+        Some(hint.to_owned())
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::Ledger;
-use crate::core::{jose::kid::Kid, ledger::merge::NodeStatement, signer::announcement::NodeName};
+use crate::core::{jose::kid::Kid, ledger::merge::NodeStatement, signer::announcement::NodeName, text::Hint};
 
 /// Why an announcement is rejected.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,9 +27,15 @@ pub enum AnnouncementRejection {
 }
 
 impl AnnouncementRejection {
-    /// What the operator can do about it.
+    /// Whether no key of the node is known, so that rejecting its announcement makes no key missing.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub fn is_of_unknown_node(&self) -> bool {
+        matches!(self, Self::NotAdmitted { .. } | Self::Forgotten { .. })
+    }
+}
+
+impl Hint for AnnouncementRejection {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Outdated { .. } => None,
             Self::Forgotten { .. } => Some("remove its announcement".to_owned()),
@@ -40,12 +46,6 @@ impl AnnouncementRejection {
                 "on a node that signs already: `signpost signer admit announcements/{node}.json`"
             )),
         }
-    }
-
-    /// Whether no key of the node is known, so that rejecting its announcement makes no key missing.
-    #[must_use]
-    pub fn is_of_unknown_node(&self) -> bool {
-        matches!(self, Self::NotAdmitted { .. } | Self::Forgotten { .. })
     }
 }
 

@@ -13,6 +13,7 @@ use super::{AnnouncementRejection, KeyOwner, Ledger};
 use crate::core::{
     jose::{jwk::Jwk, kid::Kid, left_out::Unreadable},
     signer::announcement::{NodeName, SignedAnnouncement, StatementVersion},
+    text::Hint,
 };
 
 /// The latest answer of one source, or of one API server of a control plane.
@@ -136,6 +137,12 @@ pub struct Conflict {
     pub newcomer: String,
     /// Another source, or the ledger, in words.
     pub incumbent: String,
+}
+
+impl Hint for Conflict {
+    fn hint(&self) -> Option<String> {
+        Some("find out which of the two sources is wrong; its keys are ignored until it is fixed".to_owned())
+    }
 }
 
 /// Merges the answers of all sources of one issuer.

@@ -19,6 +19,7 @@ use crate::core::{
         announcement::{NodeName, Stage},
         latest_possible_exp,
     },
+    text::Hint,
     time::later,
 };
 
@@ -118,11 +119,9 @@ pub enum RotationCommandError {
     NotSigning { kid: Kid },
 }
 
-impl RotationCommandError {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+impl Hint for RotationCommandError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::NoSigner => Some("rotate the keys at their signer; Signpost publishes the new key"),
             Self::AlreadyRequested { .. } => Some("`signpost rotate status` shows what it is waiting for"),
             Self::UnknownKey { .. } | Self::UnknownNode { .. } => {
@@ -136,7 +135,8 @@ impl RotationCommandError {
                  with it",
             ),
             Self::UnknownTarget { .. } | Self::NothingToAbort | Self::RevokedAlready { .. } => None,
-        }
+        };
+        hint.map(str::to_owned)
     }
 }
 

@@ -10,7 +10,10 @@ use super::{
     MAX_KEYS_PER_NODE,
     announcement::{NodeName, SignedAnnouncement},
 };
-use crate::core::jose::{issuer::Issuer, kid::Kid};
+use crate::core::{
+    jose::{issuer::Issuer, kid::Kid},
+    text::Hint,
+};
 
 /// The nodes that one node trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,10 +42,8 @@ pub enum Distrust {
     TooMany { node: NodeName, count: usize },
 }
 
-impl Distrust {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for Distrust {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::NotAdmitted { node } => Some(format!(
                 "if it is yours: `signpost signer admit announcements/{node}.json`, here or on a node that is trusted"

@@ -32,20 +32,25 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// An error and its causes in one line, for a log, a JSON field or an Event. A cause that its parent's text
-/// already ends with is left out: some libraries print their source and return it too.
+/// An error and its causes in one line, for a log, a JSON field or an Event.
 #[must_use]
 pub fn error_line(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
+    redact(&causes(error).join(": ")).into_owned()
+}
+
+/// The texts of an error and its causes, outermost first and with their secrets. A cause that its parent's
+/// text already ends with is left out: some libraries, `object_store` among them, print their source and
+/// return it too.
+#[must_use]
+pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for error in std::iter::successors(Some(error), |&error| error.source()) {
         let own = error.to_string();
-        if !text.trim_end().ends_with(own.trim_end()) {
-            text = format!("{text}: {own}");
+        if !texts.last().is_some_and(|parent| parent.trim_end().ends_with(own.trim_end())) {
+            texts.push(own);
         }
-        cause = error.source();
     }
-    redact(&text).into_owned()
+    texts
 }
 
 /// Replaces the secrets in each string of a JSON text by `…`.

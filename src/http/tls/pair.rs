@@ -20,7 +20,10 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::TlsPaths;
-use crate::{core::text::in_utf8, files};
+use crate::{
+    core::text::{Hint, in_utf8},
+    files,
+};
 
 /// Largest file, in bytes: a chain of four RSA-4096 certificates takes a tenth of it.
 const MAX_SIZE: usize = 128 * 1024;
@@ -177,9 +180,8 @@ pub enum TlsError {
     NotNow { certificate: PathBuf, not_before: Timestamp, not_after: Timestamp },
 }
 
-impl TlsError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for TlsError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Read { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => "let the user that runs Signpost read it",

@@ -10,6 +10,7 @@ use tracing::{error, info};
 use crate::core::{
     jose::{issuer::Issuer, kid::Kid, publication::NothingToPublish},
     ledger::{AnnouncementRejection, KeyRefusal, Ledger, merge::Conflict},
+    text::Hint,
 };
 
 /// How long a problem of a rotation must last before it raises an alarm.

@@ -1,12 +1,12 @@
-use super::{LastVerdict, ProbeError};
+use super::{ErrorReport, LastVerdict};
 use crate::core::verification::{Party, Verdict, VerificationOutcome};
 
 fn judged(outcome: VerificationOutcome) -> Verdict {
     Verdict { party: Party::Local, outcome, likely_code: None, findings: Vec::new() }
 }
 
-fn nothing(error: &str) -> ProbeError {
-    ProbeError { error: error.to_owned(), hint: None }
+fn nothing(error: &str) -> ErrorReport {
+    ErrorReport { error: error.to_owned(), hint: None }
 }
 
 /// A second check costs a token and four requests.

@@ -1,9 +1,9 @@
-//! The directory of the keyring: modes, owners, and atomic writes.
+//! The directory of the keyring: modes and owners.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -109,29 +109,13 @@ impl Directory {
     /// Removes a file durably. A missing file is not an error.
     pub(super) fn remove(&self, name: &str) -> Result<(), KeyringError> {
         let path = self.path.join(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.and_then(|()| self.handle.sync_all()).map_err(failed("remove", &path)),
-        }
+        files::remove(&path).map(drop).map_err(failed("remove", &path))
     }
 
     /// Writes a file atomically and durably.
     pub(super) fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), KeyringError> {
         let path = self.path.join(name);
-        let unfinished = self.path.join(format!(".{name}.{UNFINISHED}"));
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&unfinished)?;
-            file.write_all(bytes)?;
-            file.set_permissions(Permissions::from_mode(mode))?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            self.handle.sync_all()
-        };
-        write().map_err(|error| {
-            // A full disk leaves half of a file, which would block the next attempt.
-            let _ = fs::remove_file(&unfinished);
-            failed("write", &path)(error)
-        })
+        files::replace(&path, bytes, mode).map_err(failed("write", &path))
     }
 
     /// Writes a public key unless the file has it already.

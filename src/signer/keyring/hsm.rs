@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use super::KeyringError;
-use crate::core::jose::kid::Kid;
+use crate::core::{jose::kid::Kid, text::Hint};
 
 #[cfg_attr(feature = "pkcs11", path = "hsm/connected.rs")]
 #[cfg_attr(not(feature = "pkcs11"), path = "hsm/absent.rs")]
@@ -53,10 +53,8 @@ pub enum HsmError {
     Exposed { label: String },
 }
 
-impl HsmError {
-    /// What the operator can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for HsmError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotBuilt => "use a build with `--features pkcs11`, or remove `signer.pkcs11`",
             Self::Module { .. } => {

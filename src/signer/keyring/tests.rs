@@ -22,6 +22,7 @@ use super::{Keyring, KeyringError, NewKey, SigningKey, UnusableKey};
 use crate::core::{
     jose::{jwk::Algorithm, public_key::PublicKey, token::UnverifiedToken},
     signer::KeyType,
+    text::Hint,
 };
 
 /// A fresh key, and the path of its keyring, which no process holds.

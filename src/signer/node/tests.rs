@@ -260,13 +260,15 @@ fn a_key_whose_revocation_could_not_be_recorded_does_not_sign_after_a_restart_wi
     let node = started(&folder);
     let kid = node.journal().signing().expect("one signs").clone();
     // Like a full disk, this fails writes but not removals.
-    let in_the_way = folder.path().join("keys/.signer.json.tmp");
-    fs::create_dir(&in_the_way).expect("the folder is ours");
+    let (file, aside) = (folder.path().join("keys/signer.json"), folder.path().join("signer.json"));
+    fs::rename(&file, &aside).expect("the folder is ours");
+    fs::create_dir(&file).expect("the folder is ours");
     let orders = DesiredState { revoked: BTreeSet::from([kid.clone()]), ..DesiredState::default() };
     assert!(node.reconcile(&orders, at(2)).is_err(), "it could be recorded");
+    fs::remove_dir(&file).expect("it is empty");
+    fs::rename(&aside, &file).expect("the folder is ours");
     assert_eq!(journal(&folder).signing(), Some(&kid));
     drop(node);
-    fs::remove_dir(&in_the_way).expect("it is empty");
     let node = started(&folder);
     node.sign(&claims(API, at(600)), at(3)).expect("the standby signs");
     assert_ne!(node.journal().signing(), Some(&kid));

@@ -6,6 +6,7 @@ use crate::{
     core::{
         jose::{discovery::InvalidDiscovery, jwk_set::InvalidJwks, token::NotAToken},
         service_account::ServiceAccount,
+        text::Hint,
     },
     kubernetes::{KubernetesError, hint_for_credential, refused_user},
 };
@@ -31,9 +32,8 @@ pub enum ApiServerError {
     Token(#[from] NotAToken),
 }
 
-impl ApiServerError {
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Hint for ApiServerError {
+    fn hint(&self) -> Option<String> {
         match self {
             // Other requests succeed: the API server waits for its external signer.
             Self::Call(KubernetesError::TimedOut { request, .. }) if is_for_a_token(request) => {

@@ -11,7 +11,10 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{ApiServer, ApiServerError};
-use crate::kubernetes::{Access, KubernetesError};
+use crate::{
+    core::text::Hint,
+    kubernetes::{Access, KubernetesError},
+};
 
 const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"H6cuzP8XuD5wal6wf9M6xDljTOPLX2i8uIp_C_ASqiI","y":"BlHnikLV9PyEd6gl8k4T_3Wwoh6xd79XLoQTh2PAi1Y"}]}"#;
 

@@ -18,7 +18,7 @@ use crate::core::{
         left_out::{LeftOut, Unreadable},
         public_key::{InvalidPublicKey, PublicKey},
     },
-    text::in_utf8,
+    text::{Hint, in_utf8},
 };
 
 /// The contents of one file.
@@ -202,9 +202,9 @@ pub enum InvalidContent {
     Der(#[source] InvalidKey),
 }
 
-impl InvalidContent {
-    pub(super) fn hint(&self) -> &'static str {
-        match self {
+impl Hint for InvalidContent {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::Block { source: InvalidKey::Encrypted, .. } => {
                 "give the public half: `openssl pkey -in KEY -pubout`"
             }
@@ -235,7 +235,8 @@ impl InvalidContent {
             Self::NotJson { .. } | Self::Ambiguous(_) | Self::Jwks(_) | Self::Jwk(_) => {
                 "fetch it again: `kubectl get --raw /openid/v1/jwks`"
             }
-        }
+        };
+        Some(hint.to_owned())
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     core::{
         jose::{jwk::Jwk, left_out::Unreadable, public_key::PublicKey},
         tests::rsa_key,
+        text::Hint,
     },
     source::Fetched,
 };

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{HttpClients, Place, RemoteJwks};
+use crate::core::text::Hint;
 
 const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"H6cuzP8XuD5wal6wf9M6xDljTOPLX2i8uIp_C_ASqiI","y":"BlHnikLV9PyEd6gl8k4T_3Wwoh6xd79XLoQTh2PAi1Y"}]}"#;
 

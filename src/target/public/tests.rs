@@ -6,7 +6,10 @@ use http::{HeaderMap, header::CONTENT_ENCODING};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::*;
-use crate::target::{TargetError, tests::chain};
+use crate::{
+    core::text::Hint,
+    target::{TargetError, tests::chain},
+};
 
 /// Serves the routes as long as the task set lives.
 async fn serve(router: Router) -> (SocketAddr, JoinSet<()>) {

@@ -1,8 +1,13 @@
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+
 use crate::{
     core::{
-        events::{aggregator, event::Reason},
+        events::{
+            aggregator::{SendOutcome, Totals},
+            event::{Event, Reason},
+        },
         jose::jwk_set::Profile,
         ledger::{
             Ledger, Lineage,
@@ -11,31 +16,37 @@ use crate::{
         tests::{retention, rsa_key, terms},
         verification::{Party, Verdict, VerificationOutcome},
     },
-    telemetry::{
-        event_source::{EventQueue, Next},
-        status::StatusStore,
-    },
+    telemetry::{event_source::EventQueue, status::StatusStore},
 };
 
-/// The events sent from now on, each once, in order: reason and subject.
-fn told(notices: &EventQueue) -> Vec<(Reason, String)> {
-    let mut told = Vec::new();
-    while let Next::Send(bulletin) = notices.next() {
-        notices.after(&bulletin, aggregator::SendOutcome::Sent);
-        assert_eq!(bulletin.count, 1, "{:?} is heard of more than once", bulletin.notice);
-        told.push((bulletin.notice.reason, bulletin.notice.subject));
+/// The events sent from now on, each once, in order.
+fn sent_events(queue: &EventQueue) -> Vec<Event> {
+    let mut sent = Vec::new();
+    while let Some(series) = queue.next().now_or_never() {
+        queue.after(&series, SendOutcome::Sent);
+        assert_eq!(series.count, 1, "{:?} is recorded more than once", series.event);
+        sent.push(series.event);
     }
-    told
+    sent
+}
+
+/// The same, as reason and subject.
+fn sent(queue: &EventQueue) -> Vec<(Reason, String)> {
+    sent_events(queue).into_iter().map(|event| (event.reason, event.subject)).collect()
+}
+
+fn reasons(queue: &EventQueue) -> Vec<Reason> {
+    sent_events(queue).into_iter().map(|event| event.reason).collect()
 }
 
 fn board() -> (StatusStore, EventQueue) {
-    let notices = EventQueue::default();
-    (StatusStore::with_events(notices.clone()), notices)
+    let queue = EventQueue::default();
+    (StatusStore::with_events(queue.clone()), queue)
 }
 
 #[test]
 fn only_changes_for_the_worse_and_back_are_told_of_sources_and_targets() {
-    let (board, notices) = board();
+    let (board, queue) = board();
     let issuer = terms().issuer;
     let source = |up: bool, public: Option<bool>| {
         board.source(&issuer, "kubernetes", |status| {
@@ -51,7 +62,7 @@ fn only_changes_for_the_worse_and_back_are_told_of_sources_and_targets() {
     };
     source(true, Some(true));
     target(true);
-    assert_eq!(told(&notices), [], "all is well from the start");
+    assert_eq!(sent(&queue), [], "all is well from the start");
     for _ in 0..3 {
         source(false, Some(true));
         target(false);
@@ -61,7 +72,7 @@ fn only_changes_for_the_worse_and_back_are_told_of_sources_and_targets() {
     source(true, Some(true));
     let (kubernetes, blob) = (|| "kubernetes".to_owned(), || "blob".to_owned());
     assert_eq!(
-        told(&notices),
+        sent(&queue),
         [
             (Reason::SourceFailed, kubernetes()),
             (Reason::TargetFailed, blob()),
@@ -71,41 +82,37 @@ fn only_changes_for_the_worse_and_back_are_told_of_sources_and_targets() {
             (Reason::SigningKeyPublic, kubernetes()),
         ]
     );
-    assert_eq!((notices.totals().told, notices.totals().dropped), (6, 0));
+    assert_eq!(queue.totals(), Totals { sent: 6, failed: 0, dropped: 0 });
 }
 
 #[test]
 fn what_never_worked_is_told_and_a_note_says_why() {
-    let (board, notices) = board();
+    let (board, queue) = board();
     board.target(&terms().issuer, "blob", |status| {
         status.error = Some("access denied".to_owned());
         status.checks += 1;
     });
-    let Next::Send(bulletin) = notices.next() else { panic!("nothing is told") };
-    assert_eq!(
-        bulletin.notice.note(),
-        "target `blob` failed, retrying: access denied (issuer `https://issuer.example/c1`)"
-    );
+    let note = "target `blob` failed, retrying: access denied (issuer `https://issuer.example/c1`)";
+    assert_eq!(sent_events(&queue).iter().map(Event::note).collect::<Vec<_>>(), [note]);
 }
 
 #[test]
 fn an_alarm_is_told_when_it_begins_and_when_it_is_over() {
-    let (board, notices) = board();
+    let (board, queue) = board();
     let alarms = |alarms: &[&str]| {
         let alarms = alarms.iter().map(ToString::to_string).collect();
         board.issuer(&terms().issuer, |status| status.alarms = alarms);
     };
     alarms(&["clocks disagree"]);
     alarms(&["clocks disagree", "two keys under one kid"]);
+    assert_eq!(reasons(&queue), [Reason::AlarmRaised; 2]);
     alarms(&[]);
-    let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason).collect();
-    let (raised, over) = (Reason::AlarmRaised, Reason::AlarmResolved);
-    assert_eq!(reasons, [raised, raised, over, over]);
+    assert_eq!(reasons(&queue), [Reason::AlarmResolved; 2]);
 }
 
 #[test]
 fn what_happened_to_keys_before_the_start_is_not_told_again() {
-    let (board, notices) = board();
+    let (board, queue) = board();
     let ledger = |keys: usize, before: &Ledger| {
         let keys = (0..keys).map(rsa_key).collect();
         let report = SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys) };
@@ -115,36 +122,40 @@ fn what_happened_to_keys_before_the_start_is_not_told_again() {
     let one = ledger(1, &empty);
     let show = |ledger: &Ledger| board.ledger(Arc::new(ledger.clone()), Profile::Entra);
     show(&one);
-    assert_eq!(told(&notices), []);
+    assert_eq!(sent(&queue), []);
     let two = ledger(2, &one);
     show(&two);
     show(&two);
-    assert_eq!(told(&notices), [(Reason::KeyAppeared, rsa_key(1).kid().to_string())]);
+    assert_eq!(sent(&queue), [(Reason::KeyAppeared, rsa_key(1).kid().to_string())]);
 }
 
 #[test]
 fn a_configuration_or_a_certificate_that_is_refused_is_told_once() {
-    let (board, notices) = board();
+    let (board, queue) = board();
     let now = jiff::Timestamp::UNIX_EPOCH;
     board.configuration_read(now);
     board.tls(|tls| tls.not_after = Some(now));
-    assert_eq!(told(&notices), []);
+    assert_eq!(sent(&queue), []);
     for _ in 0..2 {
         board.configuration_refused(now, "`listen` is missing");
         board.tls(|tls| tls.error = Some("no such file".to_owned()));
     }
     board.configuration_read(now);
     board.tls(|tls| tls.error = None);
-    let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason.name()).collect();
     assert_eq!(
-        reasons,
-        ["ConfigurationRejected", "CertificateRejected", "ConfigurationAccepted", "CertificateAccepted"]
+        reasons(&queue),
+        [
+            Reason::ConfigurationRejected,
+            Reason::CertificateRejected,
+            Reason::ConfigurationAccepted,
+            Reason::CertificateAccepted
+        ]
     );
 }
 
 #[test]
 fn a_ledger_that_cannot_be_stored_is_told_once_with_the_error() {
-    let (board, notices) = board();
+    let (board, queue) = board();
     let error = |error: Option<&str>| {
         let error = error.map(str::to_owned);
         board.issuer(&terms().issuer, |status| status.ledger.error = error);
@@ -153,13 +164,12 @@ fn a_ledger_that_cannot_be_stored_is_told_once_with_the_error() {
     error(Some("access denied"));
     error(Some("no answer"));
     error(None);
-    let reasons: Vec<_> = told(&notices).into_iter().map(|(reason, _)| reason).collect();
-    assert_eq!(reasons, [Reason::LedgerFailed, Reason::LedgerRecovered]);
+    assert_eq!(reasons(&queue), [Reason::LedgerFailed, Reason::LedgerRecovered]);
 }
 
 #[test]
 fn tokens_that_would_not_be_accepted_are_told_once_and_so_is_their_recovery() {
-    let (board, notices) = board();
+    let (board, queue) = board();
     let issuer = terms().issuer;
     let judged = |outcome| {
         let judgement = Verdict { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
@@ -168,16 +178,16 @@ fn tokens_that_would_not_be_accepted_are_told_once_and_so_is_their_recovery() {
     judged(VerificationOutcome::Accepted);
     board.unverified(&issuer, "away");
     judged(VerificationOutcome::Accepted);
-    assert_eq!(told(&notices), [], "all is well");
+    assert_eq!(sent(&queue), [], "all is well");
     for _ in 0..3 {
         judged(VerificationOutcome::Refused);
         board.unverified(&issuer, "away");
     }
     judged(VerificationOutcome::Accepted);
     let reasons = [Reason::VerificationFailed, Reason::VerificationRecovered];
-    assert_eq!(told(&notices), reasons.map(|reason| (reason, String::new())));
-    assert!(Reason::VerificationFailed.is_warning() && !Reason::VerificationRecovered.is_warning());
+    assert_eq!(sent(&queue), reasons.map(|reason| (reason, String::new())));
+    assert_eq!(reasons.map(Reason::type_name), ["Warning", "Normal"]);
     board.reset(&issuer);
     judged(VerificationOutcome::Accepted);
-    assert_eq!(told(&notices), [], "another configuration begins anew");
+    assert_eq!(sent(&queue), [], "another configuration begins anew");
 }

@@ -10,8 +10,9 @@ use crate::{
     },
     telemetry::{
         event_source::EventQueue,
+        issuer_status::Traffic,
         signer_metrics::{SignOutcome, SignerMetrics, SignerState},
-        status::{StatusStore, Traffic},
+        status::StatusStore,
     },
 };
 

@@ -3,17 +3,25 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::{IssuerStatus, LedgerStatus, SourceStatus, TargetStatus, VerificationStatus};
+use super::super::issuer_status::{
+    IssuerStatus, Issuers, LedgerStatus, SourceStatus, TargetStatus, VerificationStatus,
+};
 use crate::core::{
     jose::jwk_set::Profile,
     ledger::{Change, Entry, EntryState, Incident, Ledger},
     rotation::NodeStatus,
 };
 
+impl Serialize for Issuers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.each().map(|(issuer, status)| (issuer, View::of(&status))))
+    }
+}
+
 #[derive(Serialize)]
-pub(super) struct View {
+struct View {
     ready: bool,
     lineage: String,
     sequence: u64,
@@ -78,7 +86,7 @@ struct ChangeView {
 
 impl View {
     /// A copy, so that no lock is held while it is written.
-    pub(super) fn of(status: &IssuerStatus) -> Self {
+    fn of(status: &IssuerStatus) -> Self {
         let ledger = status.stored.as_ref();
         let of_ledger = |read: fn(&Ledger) -> Vec<String>| ledger.map(|(ledger, _)| read(ledger));
         Self {

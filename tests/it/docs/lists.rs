@@ -19,8 +19,9 @@ use signpost::{
     },
     telemetry::{
         event_source::EventQueue,
+        issuer_status::Traffic,
         signer_metrics::{SignerMetrics, SignerState},
-        status::{StatusStore, Traffic},
+        status::StatusStore,
     },
 };
 
@@ -101,11 +102,8 @@ fn every_reason_of_an_event_is_explained_with_its_type_and_no_other() {
             assert_eq!(explained.insert(reason.clone(), of_type), None, "{reason} has two rows");
         }
     }
-    let told = Reason::ALL.map(|reason| {
-        let of_type = if reason.is_warning() { "Warning" } else { "Normal" };
-        (reason.name().to_owned(), of_type.to_owned())
-    });
-    assert_eq!(explained, BTreeMap::from(told));
+    let reasons = Reason::all().map(|reason| (reason.name(), reason.type_name().to_owned()));
+    assert_eq!(explained, reasons.collect());
 }
 
 #[test]

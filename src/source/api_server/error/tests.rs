@@ -1,7 +1,7 @@
 use http::StatusCode;
 
 use super::{ApiServerError, KubernetesError, hint_for_status};
-use crate::core::service_account::ServiceAccount;
+use crate::core::{service_account::ServiceAccount, text::Hint};
 
 fn refused(user: &str) -> String {
     format!("forbidden: User \"{user}\" cannot get path \"/openid/v1/jwks\"")

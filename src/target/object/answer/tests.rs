@@ -1,7 +1,7 @@
 use object_store::aws::AmazonS3Builder;
 
 use super::*;
-use crate::target::TargetError;
+use crate::{core::text::Hint, target::TargetError};
 
 fn azure() -> Service {
     Service::Azure { account: "acme".to_owned(), container: "$web".to_owned() }
