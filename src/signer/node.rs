@@ -266,7 +266,7 @@ impl Node {
             self.take_effect(now)?;
             let mut desk = self.durable();
             let Some(step) = desk.journal.next_step(orders, now, self.settings.margin) else { break };
-            let done = match step.clone() {
+            let done = match &step {
                 SignerStep::Generate => {
                     drop(desk);
                     let new = self.new_key()?;
@@ -275,16 +275,11 @@ impl Node {
                     self.store_spare(&mut desk, new)?;
                     Done::Generated(jwk)
                 }
-                SignerStep::Begin { kid, ordered } => Done::Began { kid, ordered },
-                SignerStep::Stop { kid } => Done::Stopped { kid },
-                SignerStep::Allow { kid, ordered } => Done::Allowed { kid, ordered },
-                SignerStep::Refuse { ordered } => Done::Refused { ordered },
-                SignerStep::Reassert { after } => Done::Reasserted { after },
-                SignerStep::Exclude { kid } => Done::Excluded { kid },
                 SignerStep::Destroy { kid } => {
-                    desk.keyring.destroy(&kid)?;
-                    Done::Destroyed { kid }
+                    desk.keyring.destroy(kid)?;
+                    Done::Step(step.clone())
                 }
+                _ => Done::Step(step.clone()),
             };
             desk.record(&done, now)?;
             steps.push(step);

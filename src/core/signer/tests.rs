@@ -49,13 +49,7 @@ fn carried_out(step: &SignerStep, made: &mut usize) -> Done {
             *made += 1;
             Done::Generated(rsa_key(*made - 1))
         }
-        SignerStep::Begin { kid, ordered } => Done::Began { kid, ordered },
-        SignerStep::Stop { kid } => Done::Stopped { kid },
-        SignerStep::Allow { kid, ordered } => Done::Allowed { kid, ordered },
-        SignerStep::Refuse { ordered } => Done::Refused { ordered },
-        SignerStep::Reassert { after } => Done::Reasserted { after },
-        SignerStep::Exclude { kid } => Done::Excluded { kid },
-        SignerStep::Destroy { kid } => Done::Destroyed { kid },
+        step => Done::Step(step),
     }
 }
 
