@@ -6,8 +6,8 @@ use tracing::warn;
 
 use crate::{
     core::{
-        jose::issuer::Issuer,
-        ledger::{InvalidLedger, Irreconcilable, Ledger, Lineage, StoredLedger},
+        jose::{issuer::Issuer, stored::InvalidDocument},
+        ledger::{Irreconcilable, Ledger, Lineage, StoredLedger},
     },
     kubernetes::KubernetesError,
 };
@@ -247,7 +247,7 @@ pub enum StoreError {
     #[error("cannot {action} {at}")]
     Kubernetes { action: &'static str, at: LedgerLocation, source: Box<KubernetesError> },
     #[error("cannot use the ledger {at}")]
-    Invalid { at: LedgerLocation, source: InvalidLedger },
+    Invalid { at: LedgerLocation, source: InvalidDocument },
     #[error("the ledger {at} belongs to issuer `{found}`, expected `{expected}`")]
     OtherIssuer { at: LedgerLocation, found: Issuer, expected: Issuer },
     #[error("cannot use the ledger {at}")]
@@ -289,7 +289,7 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Kubernetes { source, .. } => return source.hint(),
-            Self::Invalid { source: InvalidLedger::Newer { .. }, .. } => {
+            Self::Invalid { source: InvalidDocument::Newer { .. }, .. } => {
                 "run the newer signpost that wrote it, or restore the ledger from before the upgrade".to_owned()
             }
             Self::Invalid { at: LedgerLocation::File(path), .. } => format!(

@@ -39,7 +39,6 @@ pub struct KeyOwner {
 pub struct Order {
     pub sign: Kid,
     pub at: Timestamp,
-    #[serde(alias = "why")]
     pub reason: OrderReason,
 }
 

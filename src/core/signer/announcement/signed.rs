@@ -8,9 +8,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, InvalidAnnouncement};
+use super::Announcement;
 use crate::core::{
-    jose::{jwk::Jwk, kid::Kid},
+    jose::{
+        jwk::Jwk,
+        kid::Kid,
+        stored::{self, InvalidDocument},
+    },
     signer::MAX_KEYS_PER_NODE,
     text::redaction::brief,
 };
@@ -72,9 +76,7 @@ impl AnnouncementSigner {
     #[must_use]
     pub fn to_json(self) -> Vec<u8> {
         let Self { payload, signatures } = self;
-        let mut json = serde_json::to_vec_pretty(&Jws { payload, signatures }).expect("strings serialise");
-        json.push(b'\n');
-        json
+        stored::to_json(&Jws { payload, signatures })
     }
 }
 
@@ -185,7 +187,7 @@ pub enum InvalidSignedAnnouncement {
     #[error("the signature of key `{kid}` does not verify")]
     Signature { kid: Kid },
     #[error(transparent)]
-    Announcement(#[from] InvalidAnnouncement),
+    Announcement(#[from] InvalidDocument),
 }
 
 #[cfg(test)]
