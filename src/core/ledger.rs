@@ -13,18 +13,21 @@ use serde::{Deserialize, Serialize};
 
 mod authorization;
 mod change;
+mod command;
 mod future_times;
 mod lineage;
 pub mod merge;
 mod orders;
 mod recovery;
+mod source_answer;
 mod unmanaged_keys;
 
 pub use self::{
     authorization::AnnouncementRejection,
     change::{Change, ChangeKind},
+    command::{RotationCommand, RotationCommandError, RotationRequest},
     lineage::{InvalidLineage, Lineage},
-    orders::{KeyOwner, Order, OrderReason, RotationCommand, RotationCommandError, RotationRequest},
+    orders::{KeyOwner, Order, OrderReason},
     recovery::{Incident, IncidentKind, Irreconcilable, RetentionHold, StoredLedger, signed},
     unmanaged_keys::{AdoptionError, UnmanagedKey},
 };
@@ -37,7 +40,7 @@ use super::{
         kid::Kid,
         stored::{self, InvalidDocument},
     },
-    ledger::merge::Merged,
+    ledger::source_answer::Merged,
     signer::announcement::{NodeName, StatementVersion},
     time::later,
 };

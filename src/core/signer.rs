@@ -21,10 +21,11 @@ pub mod trust;
 mod verification_set;
 
 pub use self::{
+    announcement::MAX_KEYS_PER_NODE,
     recovery::RecoveryFinding,
     signing_decision::{Claims, SigningDecision, SigningRefusal, UnreadableClaims, latest_possible_exp},
     socket_name::{InvalidSocketName, SocketName},
-    step::{Done, MAX_KEYS_PER_NODE, OutOfOrder, RefusedOrder, SignerStep},
+    step::{Done, OutOfOrder, RefusedOrder, SignerStep},
     verification_set::VerificationKey,
 };
 use super::{

@@ -294,6 +294,27 @@ fn rooms_of_core_import_only_rooms_before_them() {
     assert_eq!(order.split('`').skip(1).step_by(2).collect::<Vec<_>>(), ROOMS_OF_CORE);
 }
 
+/// A longer file has more than one subject.
+#[test]
+fn no_file_of_the_source_is_longer_than_500_lines() {
+    const STILL_LONGER: &[&str] =
+        &["config/tests/refused_values.rs", "reconcile/issuer.rs", "signer/node.rs", "telemetry/status.rs"];
+    let mut too_long = Vec::new();
+    let mut unread = vec![root().join("src")];
+    while let Some(path) = unread.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).expect("readable");
+            unread.extend(entries.map(|entry| entry.expect("readable").path()));
+            continue;
+        }
+        let lines = fs::read_to_string(&path).expect("UTF-8").lines().count();
+        if lines > 500 && !STILL_LONGER.iter().any(|longer| path.ends_with(longer)) {
+            too_long.push(format!("{} has {lines} lines", path.display()));
+        }
+    }
+    assert!(too_long.is_empty(), "split them by subject:\n{}", too_long.join("\n"));
+}
+
 /// What the walks of the page name is where they say.
 #[test]
 fn walks_lead_through_files_and_functions_that_exist() {

@@ -34,6 +34,9 @@ const NAMES_OF_VERSION_1: &[(&str, &str)] = &[
     ("statement.heard", "observed_order"),
     ("keys.*.withdrawn", "excluded_from_discovery"),
 ];
+/// Most keys that a node holds at once. Whoever can write orders can make a node retire key after key; a JWKS
+/// for Microsoft Entra has room for 100 keys of all nodes.
+pub const MAX_KEYS_PER_NODE: usize = 32;
 /// Longest name of a node: that of a DNS subdomain (RFC 1123), as Kubernetes names nodes, less the room for
 /// `.json` in file names of 255 bytes.
 const MAX_NAME: usize = 250;

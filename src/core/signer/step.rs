@@ -4,16 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{DesiredState, Journal, JournalKey};
+use super::{DesiredState, Journal, JournalKey, MAX_KEYS_PER_NODE};
 use crate::core::{
     jose::{jwk::Jwk, kid::Kid},
     signer::announcement::Stage,
     time::later,
 };
-
-/// Most keys that a node holds at once. Whoever can write orders can make a node retire key after key; a JWKS
-/// for Microsoft Entra has room for 100 keys of all nodes.
-pub const MAX_KEYS_PER_NODE: usize = 32;
 
 /// Smallest time between two statements of a node.
 pub(super) const MIN_STATEMENT_INTERVAL: Duration = Duration::from_millis(1);

@@ -8,14 +8,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::{Deserialize, Serialize};
 
-use super::Announcement;
+use super::{Announcement, MAX_KEYS_PER_NODE};
 use crate::core::{
     jose::{
         jwk::Jwk,
         kid::Kid,
         stored::{self, InvalidDocument},
     },
-    signer::MAX_KEYS_PER_NODE,
     text::redaction::brief,
 };
 
