@@ -15,6 +15,7 @@ use http::{Method, StatusCode};
 use k8s_openapi::{List, api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use crate::{
+    announcements::MAX_SIZE,
     blocking,
     core::signer::announcement::{NodeName, SignedAnnouncement},
     files,
@@ -27,8 +28,6 @@ const ANNOUNCEMENT: &str = "announcement.json";
 const LABEL: &str = "signpost/announces-for";
 /// Largest list, in bytes: some kilobytes for each node.
 const MAX_LIST: usize = 16 * 1024 * 1024;
-/// Largest file, in bytes: a node has a handful of keys.
-const MAX_SIZE: u64 = 1024 * 1024;
 
 /// Syncs one directory with the announcement objects of one ledger.
 pub struct AnnouncementSync {
