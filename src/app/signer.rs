@@ -102,10 +102,14 @@ pub async fn run(
     info!(socket = %socket_name, node = %name, "signer started");
     let work = async {
         let asking = asked.go_on(sender, stop.clone());
-        let carrying = carry_all(announcement_sync, stop.clone());
+        let syncing = async {
+            if let Some(announcement_sync) = announcement_sync {
+                run_announcement_sync(announcement_sync, stop.clone()).await;
+            }
+        };
         let showing = show(operator, Arc::clone(&node), stop.clone());
         let signing = sign(node, (socket, signer.refresh_hint.get()), orders, stop.clone());
-        let (signed, (), (), ()) = tokio::join!(signing, asking, showing, carrying);
+        let (signed, (), (), ()) = tokio::join!(signing, asking, showing, syncing);
         signed
     };
     tokio::pin!(work);
@@ -340,12 +344,6 @@ async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationTok
         }),
     };
     Server::of_the_operator(listener, CONNECTIONS).serve(admin::service(views), stop.cancelled_owned()).await;
-}
-
-async fn carry_all(announcement_sync: Option<AnnouncementSync>, stop: CancellationToken) {
-    if let Some(announcement_sync) = announcement_sync {
-        run_announcement_sync(announcement_sync, stop).await;
-    }
 }
 
 /// Syncs the announcements of an issuer between the data directory and the `ConfigMaps` beside its ledger;

@@ -30,7 +30,7 @@ pub struct Announcements {
     own: Option<NodeName>,
     /// The ledger's `ConfigMap` beside which the synced announcements are stored; `None`: nodes write to the
     /// directory itself.
-    carried_from: Option<String>,
+    synced_from: Option<String>,
     /// How long a key stays after its last token has expired, because clocks differ.
     margin: Duration,
     files: Arc<Mutex<AnnouncementFiles>>,
@@ -40,7 +40,7 @@ impl Announcements {
     #[must_use]
     pub fn new(name: String, directory: PathBuf, issuer: Option<Issuer>, margin: Duration) -> Self {
         let files = Arc::new(Mutex::new(AnnouncementFiles::new(directory.clone(), files::read)));
-        Self { name, directory, issuer, own: None, carried_from: None, margin, files }
+        Self { name, directory, issuer, own: None, synced_from: None, margin, files }
     }
 
     /// Sets the node that signs in this process.
@@ -51,8 +51,8 @@ impl Announcements {
 
     /// Sets the ledger beside whose `ConfigMap` the announcements are stored.
     #[must_use]
-    pub fn carried_from(self, ledger: Option<String>) -> Self {
-        Self { carried_from: ledger, ..self }
+    pub fn synced_from(self, ledger: Option<String>) -> Self {
+        Self { synced_from: ledger, ..self }
     }
 
     #[must_use]
@@ -71,9 +71,9 @@ impl Announcements {
         let posted = blocking::at(&self.directory, read).await.unwrap_or_else(|hangs| {
             Err(AnnouncementFileError::Read { path: self.directory.clone(), source: hangs.into() }.into())
         });
-        let posted = posted.map_err(|error| match (error, &self.carried_from) {
+        let posted = posted.map_err(|error| match (error, &self.synced_from) {
             (AnnouncementError::Nobody { .. }, Some(ledger)) => {
-                AnnouncementError::NothingCarried { ledger: ledger.clone() }
+                AnnouncementError::NothingSynced { ledger: ledger.clone() }
             }
             (error, _) => error,
         })?;
@@ -123,7 +123,7 @@ pub enum AnnouncementError {
     #[error("no node has announced its keys in `{directory}`", directory = directory.display())]
     Nobody { directory: PathBuf },
     #[error("no ConfigMap with an announcement next to `{ledger}` was read yet")]
-    NothingCarried { ledger: String },
+    NothingSynced { ledger: String },
     #[error(transparent)]
     File(#[from] AnnouncementFileError),
     #[error("`{path}` is of issuer `{found}`, expected `{expected}`", path = path.display())]
@@ -141,7 +141,7 @@ impl AnnouncementError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Nobody { .. } => Some("start the signer, which announces its keys".to_owned()),
-            Self::NothingCarried { .. } => Some(
+            Self::NothingSynced { .. } => Some(
                 "start the signers, which announce their keys; errors when reading the ConfigMaps are in this log"
                     .to_owned(),
             ),

@@ -1,6 +1,8 @@
 //! Syncs announcements between a directory and one `ConfigMap` per node, beside that of the ledger.
 //!
-//! A node posts its own file; every process copies the announcements of the others. Nothing is trusted here:
+//! A node posts its own file; every process copies the announcements of the others. The files stay, whatever
+//! happens to the API server: a node announces its first key before the API server starts that needs it, what
+//! was read counts after a restart, and the operator admits a node by its file. Nothing is trusted here:
 //! readers verify each announcement themselves, so write access to these objects permits holding one back and
 //! no more. Requires permission to list `ConfigMaps` in the namespace, and for a node to create them and to
 //! update its own.
