@@ -336,11 +336,11 @@ fn sources(
             }
             SourceConfig::Announcements(config) => {
                 let directory = config.directory.clone().map(PathBuf::from);
-                let carried = config_map.clone().filter(|_| directory.is_none());
+                let synced = config_map.clone().filter(|_| directory.is_none());
                 let directory = directory.unwrap_or_else(|| signer::announcements_directory(data_dir));
                 let announcements =
                     Announcements::new(config.name.clone(), directory, announced.clone(), *margin);
-                let announcements = announcements.carried_from(carried);
+                let announcements = announcements.synced_from(synced);
                 let announcements = Source::Announcements(announcements);
                 sources.push(ConfiguredSource::One(SourcePoller::new(
                     announcements,
@@ -404,7 +404,7 @@ pub enum AppError {
     #[error("the scheduler failed")]
     Schedule(#[from] JobSchedulerError),
     #[error(transparent)]
-    Carry(#[from] AnnouncementSyncError),
+    AnnouncementSync(#[from] AnnouncementSyncError),
     #[error(transparent)]
     Sign(#[from] signer::SignerError),
 }
@@ -413,7 +413,7 @@ impl Hint for AppError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::DirectoryInUse(error) => error.hint(),
-            Self::Carry(error) => error.hint(),
+            Self::AnnouncementSync(error) => error.hint(),
             Self::Listen(error) => error.hint(),
             Self::Tls(error) => error.hint(),
             Self::Control(error) => error.hint(),

@@ -5,6 +5,7 @@
 //! components. `docs/architecture.md` defines which module may import which, and a test enforces it;
 //! `docs/decisions` has the reasons.
 
+pub mod announcements;
 pub mod app;
 pub mod blocking;
 pub mod cli;

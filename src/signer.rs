@@ -6,6 +6,7 @@
 mod announcement_dir;
 pub mod keyring;
 pub mod node;
+mod peers;
 pub mod service;
 pub mod socket;
 pub mod trust;

@@ -6,8 +6,8 @@ use tracing::warn;
 
 use crate::{
     core::{
-        jose::issuer::Issuer,
-        ledger::{InvalidLedger, Irreconcilable, Ledger, Lineage, StoredLedger},
+        jose::{issuer::Issuer, stored::InvalidDocument},
+        ledger::{Irreconcilable, Ledger, Lineage, StoredLedger},
         text::Hint,
     },
     kubernetes::KubernetesError,
@@ -249,7 +249,7 @@ pub enum StoreError {
     #[error("cannot {action} {at}")]
     Kubernetes { action: &'static str, at: LedgerLocation, source: Box<KubernetesError> },
     #[error("cannot use the ledger {at}")]
-    Invalid { at: LedgerLocation, source: InvalidLedger },
+    Invalid { at: LedgerLocation, source: InvalidDocument },
     #[error("the ledger {at} belongs to issuer `{found}`, expected `{expected}`")]
     OtherIssuer { at: LedgerLocation, found: Issuer, expected: Issuer },
     #[error("cannot use the ledger {at}")]
@@ -292,7 +292,7 @@ impl Hint for StoreError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Kubernetes { source, .. } => return source.hint(),
-            Self::Invalid { source: InvalidLedger::Newer { .. }, .. } => {
+            Self::Invalid { source: InvalidDocument::Newer { .. }, .. } => {
                 "run the newer signpost that wrote it, or restore the ledger from before the upgrade".to_owned()
             }
             Self::Invalid { at: LedgerLocation::File(path), .. } => format!(

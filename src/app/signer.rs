@@ -7,14 +7,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    select,
-    sync::watch,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::{select, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+mod admission;
+mod ledger_reader;
+
+pub use self::admission::{admit, expel, may_admit};
+use self::ledger_reader::LedgerReader;
 use super::{keyring_directory, ledgers};
 use crate::{
     blocking::{self, TimedOut},
@@ -26,11 +27,8 @@ use crate::{
     core::{
         api_server_flags,
         jose::{issuer::Issuer, kid::Kid},
-        ledger::{Ledger, StoredLedger},
-        signer::{
-            DesiredState, RecoveryFinding, SocketName, VerificationOnlyKey,
-            announcement::{NodeName, SignedAnnouncement},
-        },
+        ledger::Ledger,
+        signer::{DesiredState, RecoveryFinding, SocketName, VerificationOnlyKey, announcement::NodeName},
         text::{Hint, redaction::error_line},
         verification::ENTRA_LIFE,
     },
@@ -46,15 +44,13 @@ use crate::{
         node::{Imported, Settings},
         service,
         socket::{self, Access, Socket, SocketError},
-        trust::{TrustError, TrustStore},
+        trust::TrustError,
     },
     source::key_file::{self, KeyFileError},
-    store::{LedgerStore, announcement_sync::AnnouncementSync},
-    telemetry::{FailureLog, status::StatusStore},
+    store::announcement_sync::AnnouncementSync,
+    telemetry::status::StatusStore,
 };
 
-/// Interval at which a node reconciles and reads its desired state.
-const PACE: Duration = Duration::from_secs(1);
 /// Most connections to the admin listener of a standalone node.
 const CONNECTIONS: usize = 64;
 /// Longest wait for a keyring: generating a key takes seconds on a busy machine.
@@ -83,7 +79,7 @@ pub async fn run(
         let node = open(&data_dir, &issuer, &signer).await?;
         let name = node.settings().node.clone();
         let store = ledgers::read_by(name.clone(), &data_dir, &issuer);
-        let mut asked = LedgerReader { store, node: name, trouble: FailureLog::default() };
+        let mut asked = LedgerReader::new(store, name);
         asked.ask(&sender).await;
         // kube-apiserver exits when it asks and there is no key.
         let wanted = orders.borrow().clone();
@@ -106,10 +102,14 @@ pub async fn run(
     info!(socket = %socket_name, node = %name, "signer started");
     let work = async {
         let asking = asked.go_on(sender, stop.clone());
-        let carrying = carry_all(announcement_sync, stop.clone());
+        let syncing = async {
+            if let Some(announcement_sync) = announcement_sync {
+                run_announcement_sync(announcement_sync, stop.clone()).await;
+            }
+        };
         let showing = show(operator, Arc::clone(&node), stop.clone());
         let signing = sign(node, (socket, signer.refresh_hint.get()), orders, stop.clone());
-        let (signed, (), (), ()) = tokio::join!(signing, asking, showing, carrying);
+        let (signed, (), (), ()) = tokio::join!(signing, asking, showing, syncing);
         signed
     };
     tokio::pin!(work);
@@ -296,49 +296,6 @@ pub async fn import(config: NodeConfig, file: PathBuf) -> Result<Imported, Signe
     Ok(run_blocking(&node, move |node| node.import(&file, clock::now())).await??)
 }
 
-/// Checks whether a node can be admitted by its announcement.
-///
-/// # Errors
-///
-/// Fails when it is this node or one of another issuer, or when none of its keys has signed the announcement.
-pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), SignerError> {
-    let announcement = posted.announcement();
-    let own = config.signer.node.clone().map_or_else(host_name, Ok)?;
-    if *announcement.node() == own {
-        return Err(SignerError::OwnNode { node: own });
-    }
-    if *announcement.issuer() != config.issuer.issuer {
-        let (found, expected) = (announcement.issuer().clone(), config.issuer.issuer.clone());
-        return Err(SignerError::OtherIssuer { found, expected });
-    }
-    let mut kids = announcement.keys().keys();
-    match kids.find(|kid| !posted.signed_by().contains(*kid)) {
-        Some(kid) => Err(SignerError::Unsigned { node: announcement.node().clone(), kid: kid.clone() }),
-        None if announcement.keys().is_empty() => {
-            Err(SignerError::NoKeys { node: announcement.node().clone() })
-        }
-        None => Ok(()),
-    }
-}
-
-/// Records that the operator trusts a node.
-///
-/// # Errors
-///
-/// Fails when the record cannot be written.
-pub fn admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), SignerError> {
-    Ok(TrustStore::new(trust_directory(&config.data_dir)).admit(posted)?)
-}
-
-/// Removes the operator's trust in a node; returns whether there was any.
-///
-/// # Errors
-///
-/// Fails when the change cannot be written.
-pub fn expel(config: &NodeConfig, node: &NodeName) -> Result<bool, SignerError> {
-    Ok(TrustStore::new(trust_directory(&config.data_dir)).expel(node)?)
-}
-
 /// Reconciles a node and answers its API server, until it is stopped.
 ///
 /// # Errors
@@ -387,65 +344,6 @@ async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationTok
         }),
     };
     Server::of_the_operator(listener, CONNECTIONS).serve(admin::service(views), stop.cancelled_owned()).await;
-}
-
-async fn carry_all(announcement_sync: Option<AnnouncementSync>, stop: CancellationToken) {
-    if let Some(announcement_sync) = announcement_sync {
-        run_announcement_sync(announcement_sync, stop).await;
-    }
-}
-
-/// Reads the ledger on behalf of a node.
-struct LedgerReader {
-    store: LedgerStore,
-    node: NodeName,
-    trouble: FailureLog,
-}
-
-impl LedgerReader {
-    async fn go_on(mut self, sender: watch::Sender<DesiredState>, stop: CancellationToken) {
-        let mut pace = interval(PACE);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            select! {
-                () = stop.cancelled() => return,
-                _ = pace.tick() => self.ask(&sender).await,
-            }
-        }
-    }
-
-    /// Reads the ledger once. When it cannot be read, the previous desired state stays.
-    async fn ask(&mut self, sender: &watch::Sender<DesiredState>) {
-        let failed = match self.store.read().await {
-            Ok(StoredLedger::Ledger(ledger) | StoredLedger::Previous(ledger)) => {
-                sender.send_if_modified(|orders| {
-                    let next = ledger.orders_for(&self.node);
-                    let changed = *orders != next;
-                    *orders = next;
-                    changed
-                });
-                None
-            }
-            Ok(StoredLedger::Nothing) => {
-                let hint = "start the publisher with this data directory, or set the same \
-                    `ledger.config_map` for both: until then, orders and revocations do not reach this node";
-                Some(("there is no ledger yet".to_owned(), Some(hint.to_owned()), true))
-            }
-            Ok(StoredLedger::Damaged(error)) => Some((error_line(&error), None, false)),
-            Err(error) => Some((error_line(&error), error.hint(), error.is_refusal())),
-        };
-        match failed {
-            Some((error, hint, is_refusal)) if self.trouble.record_refusal(&error, is_refusal) => {
-                warn!(error, hint, "cannot read the ledger, keeping the previous orders");
-            }
-            Some(_) => {}
-            None => {
-                if let Some(failures) = self.trouble.record_success() {
-                    info!(failures, "the ledger can be read again");
-                }
-            }
-        }
-    }
 }
 
 /// Syncs the announcements of an issuer between the data directory and the `ConfigMaps` beside its ledger;

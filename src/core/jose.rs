@@ -9,4 +9,5 @@ pub mod kid;
 pub mod left_out;
 pub mod public_key;
 pub mod publication;
+pub mod stored;
 pub mod token;

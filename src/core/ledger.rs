@@ -13,18 +13,21 @@ use serde::{Deserialize, Serialize};
 
 mod authorization;
 mod change;
+mod command;
 mod future_times;
 mod lineage;
 pub mod merge;
 mod orders;
 mod recovery;
+mod source_answer;
 mod unmanaged_keys;
 
 pub use self::{
     authorization::AnnouncementRejection,
     change::{Change, ChangeKind},
+    command::{RotationCommand, RotationCommandError, RotationRequest},
     lineage::{InvalidLineage, Lineage},
-    orders::{KeyOwner, Order, OrderReason, RotationCommand, RotationCommandError, RotationRequest},
+    orders::{KeyOwner, Order, OrderReason},
     recovery::{Incident, IncidentKind, Irreconcilable, RetentionHold, StoredLedger, signed},
     unmanaged_keys::{AdoptionError, UnmanagedKey},
 };
@@ -32,20 +35,33 @@ pub use self::{
 use super::{
     jose::{
         issuer::Issuer,
-        json,
         jwk::Jwk,
         jwk_set::{MAX_KEYS, Profile},
         kid::Kid,
+        stored::{self, InvalidDocument},
     },
-    ledger::merge::Merged,
+    ledger::source_answer::Merged,
     signer::announcement::{NodeName, StatementVersion},
-    text::redaction::brief,
     time::later,
 };
 
-/// The format that this version writes, and the newest that it reads. Version 1 used other names for some
-/// members.
-const VERSION: u32 = 2;
+const LEDGER: &str = "ledger";
+/// See [`stored::read`].
+const NAMES_OF_VERSION_1: &[(&str, &str)] = &[
+    ("strangers", "unmanaged_keys"),
+    ("wish", "rotation_request"),
+    ("words", "last_statements"),
+    ("marks", "target_revisions"),
+    ("waived", "propagation_waived"),
+    ("hold", "retention_hold"),
+    ("keys.*.original", "present_from_start"),
+    ("last_statements.*.heard", "observed_order"),
+    ("orders.*.why", "reason"),
+    ("changes.*.event", "kind"),
+    ("changes.*.kind.stranger_found", "unmanaged_key_found"),
+    ("incidents.*.what", "kind"),
+    ("incidents.*.kind.restored.witness", "seen_by"),
+];
 /// Number of changes kept: a year of quarterly rotations and more.
 const CHANGES_KEPT: usize = 50;
 /// Largest sequence: the largest integer that every JSON reader keeps exactly. One change per second takes
@@ -64,7 +80,7 @@ pub struct Ledger {
     issuer: Issuer,
     keys: BTreeMap<Kid, Entry>,
     /// Keys found in targets only; see [`Ledger::adopt`].
-    #[serde(alias = "strangers", default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unmanaged_keys: BTreeMap<Kid, UnmanagedKey>,
     #[serde(default)]
     changes: Vec<Change>,
@@ -72,23 +88,23 @@ pub struct Ledger {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     orders: BTreeMap<NodeName, Order>,
     /// A rotation that the operator requested and that is not complete.
-    #[serde(alias = "wish", default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     rotation_request: Option<RotationRequest>,
     /// Version of the latest statement of each node: older ones are rejected.
-    #[serde(alias = "words", default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     last_statements: BTreeMap<NodeName, StatementVersion>,
     /// Forgotten nodes, and since when: their earlier statements are rejected.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     forgotten: BTreeMap<NodeName, Timestamp>,
     /// Revision of each target when it was last observed or written; see [`TargetObservation`].
-    #[serde(alias = "marks", default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     target_revisions: BTreeMap<String, String>,
     /// Nodes whose next key may sign without the propagation wait, with the keys known of each at that time:
     /// the next key is none of these. See [`Ledger::revoke_for_a_new_key`].
-    #[serde(alias = "waived", default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     propagation_waived: BTreeMap<NodeName, BTreeSet<Kid>>,
     /// Set by a repair: no key is removed until it expires.
-    #[serde(alias = "hold", default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     retention_hold: Option<RetentionHold>,
     /// Since when this ledger is known to contain future timestamps: a clock was ahead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,7 +129,7 @@ pub struct Entry {
     pub signer: Option<KeyOwner>,
     /// The key was in the first publication: no relying party can have cached a JWKS of this issuer without
     /// it.
-    #[serde(alias = "original", default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub present_from_start: bool,
     /// When its node was last ordered to sign with it. The node may start to sign with it until it has
     /// processed that order.
@@ -213,7 +229,7 @@ impl Ledger {
     #[must_use]
     pub fn new(issuer: Issuer, lineage: Lineage) -> Self {
         Self {
-            version: VERSION,
+            version: stored::VERSION,
             lineage,
             sequence: 0,
             issuer,
@@ -237,33 +253,20 @@ impl Ledger {
     /// # Errors
     ///
     /// Fails if a newer version wrote it or if it is damaged.
-    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidLedger> {
-        let damaged =
-            |error: serde_json::Error| InvalidLedger::Damaged(brief(&error.to_string()).into_owned());
-        let version = json::version(bytes).map_err(damaged)?;
-        if version > VERSION {
-            return Err(InvalidLedger::Newer { version });
-        }
-        let ledger: Self = serde_json::from_slice(bytes).map_err(damaged)?;
-        let ledger = Self { version: VERSION, ..ledger };
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
+        let ledger: Self = stored::read(LEDGER, bytes, NAMES_OF_VERSION_1)?;
         if ledger.sequence > MAX_SEQUENCE {
             let sequence = ledger.sequence;
-            return Err(InvalidLedger::Damaged(format!("sequence {sequence} is larger than {MAX_SEQUENCE}")));
+            let reason = format!("sequence {sequence} is larger than {MAX_SEQUENCE}");
+            return Err(InvalidDocument::damaged(LEDGER, &reason));
         }
-        match ledger.keys.iter().find(|(kid, entry)| *kid != entry.jwk.kid()) {
-            None => Ok(ledger),
-            Some((kid, entry)) => {
-                Err(InvalidLedger::Damaged(format!("entry `{kid}` holds key `{}`", entry.jwk.kid())))
-            }
-        }
+        stored::check_kids(LEDGER, ledger.keys.iter().map(|(kid, entry)| (kid, &entry.jwk)))?;
+        Ok(ledger)
     }
 
-    /// Indented JSON, for operators to read and to diff.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json = serde_json::to_vec_pretty(self).expect("strings and times always serialise");
-        json.push(b'\n');
-        json
+        stored::to_json(self)
     }
 
     #[must_use]
@@ -482,15 +485,6 @@ impl Entry {
     pub fn is_public(&self) -> bool {
         !matches!(self.state, EntryState::Removed { .. } | EntryState::Revoked { .. })
     }
-}
-
-/// A stored ledger cannot be used.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum InvalidLedger {
-    #[error("ledger has version {version}, this program knows versions up to {VERSION}")]
-    Newer { version: u32 },
-    #[error("damaged ledger: {0}")]
-    Damaged(String),
 }
 
 #[cfg(test)]

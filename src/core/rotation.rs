@@ -11,97 +11,32 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    time::Duration,
 };
 
 use jiff::Timestamp;
 
+mod alarms;
+mod key_state;
+mod status;
+mod timing;
+mod tripwire;
+mod window;
+
+pub use self::{
+    alarms::alarms,
+    key_state::{KeyState, key_state},
+    status::{KeyStatus, NodeStatus, Phase, RotationStatus, rotation_status},
+    timing::{Contradiction, Timing},
+    tripwire::{SigningKey, SigningKeyChange, signing_key, signing_key_changes},
+    window::Window,
+};
 use super::{
     freshness::Freshness,
     jose::{jwk_set::MAX_KEYS, kid::Kid},
-    ledger::{AnnouncementRejection, Entry, EntryState, Ledger, OrderReason, signed},
-    signer::{
-        MAX_KEYS_PER_NODE,
-        announcement::{NodeName, Stage},
-    },
+    ledger::{AnnouncementRejection, Entry, Ledger, OrderReason},
+    signer::announcement::{NodeName, Stage},
     time::later,
 };
-
-/// Timestamps are whole seconds: the one since which a target shows a key is rounded down.
-const RESOLUTION: Duration = Duration::from_secs(1);
-
-/// The length of each wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// Age since activation at which a signing key is replaced; `None`: only on request.
-    pub rotate_after: Option<Duration>,
-    /// When a key may be replaced because of its age; `None`: at any time.
-    pub window: Option<Window>,
-    /// How long every target shows a key before it may sign: at least as long as any relying party caches a
-    /// JWKS.
-    pub propagation: Duration,
-    /// The `max-age` served with a JWKS: how long a relying party that respects it caches the JWKS.
-    pub jwks_max_age: Duration,
-    /// Longest `exp - iat` of a token of this issuer.
-    pub max_token_lifetime: Duration,
-    /// Largest tolerated clock skew.
-    pub margin: Duration,
-}
-
-/// Two settings contradict each other.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Contradiction {
-    /// A JWKS may be read from a replica or a cache just before it changes, and then be cached for as long
-    /// again.
-    #[error("`propagation` ({propagation:?}) is shorter than twice `jwks_max_age` ({jwks_max_age:?})")]
-    TooSoon { propagation: Duration, jwks_max_age: Duration },
-    /// A standby key is created when the previous one starts to sign.
-    #[error(
-        "`rotate_after` ({rotate_after:?}) is not longer than `propagation` and `margin` ({standby:?}): no key would ever be ready in time"
-    )]
-    NeverReady { rotate_after: Duration, standby: Duration },
-    #[error(
-        "at a rotation every {rotate_after:?} and tokens that live for {max_token_lifetime:?}, a node has {keys} keys at once, and holds {MAX_KEYS_PER_NODE} at most"
-    )]
-    TooMany { rotate_after: Duration, max_token_lifetime: Duration, keys: u128 },
-}
-
-impl Timing {
-    /// How long, by the local clock, every target must show a key before no cached JWKS lacks it.
-    #[must_use]
-    pub fn until_ready(&self) -> Duration {
-        self.propagation + self.margin + RESOLUTION
-    }
-
-    /// Whether a cached JWKS may still lack a key when that key starts to sign: a copy may be served just
-    /// before it expires, and be cached for as long again.
-    #[must_use]
-    pub fn is_shorter_than_twice(&self, kept: Duration) -> bool {
-        self.propagation < kept.saturating_mul(2)
-    }
-
-    /// All contradictions between the settings.
-    #[must_use]
-    pub fn contradictions(&self) -> Vec<Contradiction> {
-        let Self { rotate_after, propagation, jwks_max_age, max_token_lifetime, margin, .. } = *self;
-        let mut found = Vec::new();
-        if self.is_shorter_than_twice(jwks_max_age) {
-            found.push(Contradiction::TooSoon { propagation, jwks_max_age });
-        }
-        let Some(rotate_after) = rotate_after else { return found };
-        let standby = propagation + margin;
-        if rotate_after <= standby {
-            found.push(Contradiction::NeverReady { rotate_after, standby });
-        }
-        // The active key, its standby key, and those that wait for their last token to expire.
-        let waiting = (max_token_lifetime + margin).as_nanos().div_ceil(rotate_after.as_nanos().max(1));
-        let keys = waiting + 2;
-        if keys > MAX_KEYS_PER_NODE as u128 {
-            found.push(Contradiction::TooMany { rotate_after, max_token_lifetime, keys });
-        }
-        found
-    }
-}
 
 /// The latest observations, besides the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -435,82 +370,6 @@ fn has_observed_order(ledger: &Ledger, node: &NodeName) -> bool {
         .into_iter()
         .all(|(kid, _, stage)| matches!(stage, Stage::Active { .. }) == (*kid == order.sign))
 }
-
-/// The state of a key in its timeline, in the terms of RFC 7583 section 3.1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyState {
-    /// A source lists it, and its owner is unknown.
-    Published,
-    /// It waits until it may sign.
-    Standby,
-    /// It may sign: no cached JWKS lacks it.
-    Ready,
-    /// It signs.
-    Active,
-    /// It signs no more, but live tokens may need it.
-    Retired {
-        /// When its last token has expired, if known.
-        until: Option<Timestamp>,
-    },
-    Removed,
-    Revoked,
-}
-
-impl KeyState {
-    /// The name of the state, for tables and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Published => "published",
-            Self::Standby => "standby",
-            Self::Ready => "ready",
-            Self::Active => "active",
-            Self::Retired { .. } => "retired",
-            Self::Removed => "removed",
-            Self::Revoked => "revoked",
-        }
-    }
-}
-
-/// The state of a key; `None` if the ledger does not know the kid.
-#[must_use]
-pub fn key_state(
-    ledger: &Ledger,
-    kid: &Kid,
-    seen: &RotationInputs,
-    now: Timestamp,
-    timing: &Timing,
-) -> Option<KeyState> {
-    let entry = ledger.entries().get(kid)?;
-    let signer = entry.signer.as_ref().map(|signer| signer.stage);
-    Some(match (entry.state, signer) {
-        (EntryState::Removed { .. }, _) => KeyState::Removed,
-        (EntryState::Revoked { .. }, _) => KeyState::Revoked,
-        (_, Some(Stage::Standby { .. })) => {
-            let obstacles = blocked_reasons(ledger, (kid, entry), seen, &BTreeSet::new(), now, timing);
-            if obstacles.is_empty() { KeyState::Ready } else { KeyState::Standby }
-        }
-        (_, Some(Stage::Active { .. })) => KeyState::Active,
-        (_, Some(stage @ Stage::Retired { .. })) => {
-            KeyState::Retired { until: stage.unneeded_after(timing.margin) }
-        }
-        (EntryState::Listed, None) => KeyState::Published,
-        (EntryState::Missing { since }, None) => {
-            let wait = signed(timing.max_token_lifetime) + signed(timing.margin);
-            KeyState::Retired { until: since.checked_add(wait).ok() }
-        }
-    })
-}
-
-mod alarms;
-mod status;
-mod tripwire;
-mod window;
-
-pub use alarms::alarms;
-pub use status::{KeyStatus, NodeStatus, Phase, RotationStatus, rotation_status};
-pub use tripwire::{SigningKey, SigningKeyChange, signing_key, signing_key_changes};
-pub use window::Window;
 
 #[cfg(test)]
 mod tests;

@@ -21,18 +21,19 @@ pub mod trust;
 mod verification_set;
 
 pub use self::{
+    announcement::MAX_KEYS_PER_NODE,
     recovery::RecoveryFinding,
     signing_decision::{Claims, SigningDecision, SigningRefusal, UnreadableClaims, latest_possible_exp},
     socket_name::{InvalidSocketName, SocketName},
-    step::{Done, MAX_KEYS_PER_NODE, OutOfOrder, RefusedOrder, SignerStep},
+    step::{Done, OutOfOrder, RefusedOrder, SignerStep},
     verification_set::VerificationKey,
 };
 use super::{
     jose::{
         issuer::Issuer,
-        json,
         jwk::{Algorithm, Jwk},
         kid::Kid,
+        stored::{self, InvalidDocument},
     },
     signer::{
         announcement::{AnnouncedKey, Announcement, NodeName, Stage, StatementVersion},
@@ -40,8 +41,17 @@ use super::{
     },
 };
 
-/// The format that this version writes, and the newest that it reads.
-const VERSION: u32 = 2;
+const JOURNAL: &str = "journal";
+/// See [`stored::read`].
+const NAMES_OF_VERSION_1: &[(&str, &str)] = &[
+    ("heard", "observed_order"),
+    ("said", "announced_at"),
+    ("legacy", "additional_keys"),
+    ("keys.*.outside", "external_audiences"),
+    ("keys.*.horizon", "latest_exp_bound"),
+    ("keys.*.internal_horizon", "latest_internal_exp_bound"),
+    ("keys.*.withdrawn", "excluded_from_discovery"),
+];
 
 /// The publisher's desired state of one node. The node follows it or refuses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,17 +121,13 @@ pub struct JournalKey {
     pub jwk: Jwk,
     pub stage: Stage,
     /// It was ordered to sign: it may sign for external audiences.
-    #[serde(alias = "outside")]
     pub external_audiences: bool,
     /// Upper bound of `exp` over the tokens it signed for external audiences. `None`: it signed none.
-    #[serde(alias = "horizon")]
     pub latest_exp_bound: Option<Timestamp>,
     /// The same bound for tokens for the API server only.
-    #[serde(alias = "internal_horizon")]
     pub latest_internal_exp_bound: Option<Timestamp>,
     /// No live token for external audiences needs it: the API server verifies with it, but does not show it
     /// in its JWKS.
-    #[serde(alias = "withdrawn")]
     pub excluded_from_discovery: bool,
     /// Its private key is gone: it can sign no more.
     pub lost: bool,
@@ -148,13 +154,10 @@ pub struct Journal {
     /// The key that signs. Another one may still be active until it is stopped.
     signing: Option<Kid>,
     /// The time of the latest order that was processed: followed, or refused permanently.
-    #[serde(alias = "heard")]
     observed_order: Option<Timestamp>,
     /// When the announcement last changed; increases with every change.
-    #[serde(alias = "said")]
     announced_at: Timestamp,
     keys: BTreeMap<Kid, JournalKey>,
-    #[serde(alias = "legacy")]
     additional_keys: Vec<VerificationOnlyKey>,
     /// The keys of the nodes that this one trusts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -171,7 +174,7 @@ impl Journal {
     #[must_use]
     pub fn new(node: NodeName, issuer: Issuer, now: Timestamp) -> Self {
         Self {
-            version: VERSION,
+            version: stored::VERSION,
             node,
             issuer,
             signing: None,
@@ -190,29 +193,21 @@ impl Journal {
     /// # Errors
     ///
     /// Fails if a newer version wrote it or if it is damaged.
-    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidJournal> {
-        let damaged = |error: serde_json::Error| InvalidJournal::Damaged(error.to_string());
-        let version = json::version(bytes).map_err(damaged)?;
-        if version > VERSION {
-            return Err(InvalidJournal::Newer { version });
-        }
-        let journal: Self = serde_json::from_slice(bytes).map_err(damaged)?;
-        let journal = Self { version: VERSION, ..journal };
-        if let Some((kid, held)) = journal.keys.iter().find(|(kid, held)| *kid != held.jwk.kid()) {
-            return Err(InvalidJournal::Misnamed { entry: kid.clone(), kid: held.jwk.kid().clone() });
-        }
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
+        let journal: Self = stored::read(JOURNAL, bytes, NAMES_OF_VERSION_1)?;
+        stored::check_kids(JOURNAL, journal.keys.iter().map(|(kid, held)| (kid, &held.jwk)))?;
         match &journal.signing {
-            Some(kid) if !journal.can_sign(kid) => Err(InvalidJournal::Signing { kid: kid.clone() }),
+            Some(kid) if !journal.can_sign(kid) => {
+                let reason = format!("key `{kid}` signs, but is not active");
+                Err(InvalidDocument::damaged(JOURNAL, &reason))
+            }
             _ => Ok(journal),
         }
     }
 
-    /// Indented JSON, for operators to read.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json = serde_json::to_vec_pretty(self).expect("strings and times always serialise");
-        json.push(b'\n');
-        json
+        stored::to_json(self)
     }
 
     #[must_use]
@@ -305,19 +300,6 @@ impl Journal {
         }
         self
     }
-}
-
-/// A stored journal cannot be used.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum InvalidJournal {
-    #[error("journal has version {version}, this program knows versions up to {VERSION}")]
-    Newer { version: u32 },
-    #[error("damaged journal: {0}")]
-    Damaged(String),
-    #[error("entry `{entry}` holds key `{kid}`")]
-    Misnamed { entry: Kid, kid: Kid },
-    #[error("key `{kid}` signs, but is not active")]
-    Signing { kid: Kid },
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub(crate) fn known(removed: &[Kid], keys: &[Jwk]) -> Ledger {
     };
     let keys: Vec<String> = keys.iter().map(entry).collect();
     let json = format!(
-        r#"{{"version":1,"lineage":"0101010101010101","sequence":1,"issuer":"{}","keys":{{{}}}}}"#,
+        r#"{{"version":2,"lineage":"0101010101010101","sequence":1,"issuer":"{}","keys":{{{}}}}}"#,
         terms().issuer,
         keys.join(",")
     );

@@ -19,11 +19,11 @@ const EVERY: Duration = Duration::from_secs(2);
 pub async fn run_announcement_sync(announcement_sync: AnnouncementSync, stop: CancellationToken) {
     let mut trouble = FailureLog::default();
     loop {
-        let carried = select! {
+        let synced = select! {
             () = stop.cancelled() => return,
-            carried = announcement_sync.sync() => carried,
+            synced = announcement_sync.sync() => synced,
         };
-        match carried {
+        match synced {
             Ok(()) => {
                 if let Some(failures) = trouble.record_success() {
                     info!(failures, "announcement sync works again");

@@ -1,44 +1,28 @@
-//! The announcement directory: a node posts `NODE.json` there, and the publisher reads it.
+//! The announcement of this node, `NODE.json` in the announcement directory, where the publisher and the other
+//! nodes read it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs, io,
+    collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::keyring::{SigningError, SigningKey};
 use crate::{
+    announcements::MAX_SIZE,
     core::{
         jose::kid::Kid,
-        signer::announcement::{
-            Announcement, AnnouncementSigner, InvalidSignedAnnouncement, NodeName, SignedAnnouncement,
-        },
+        signer::announcement::{Announcement, AnnouncementSigner, NodeName, SignedAnnouncement},
         text::Hint,
     },
     files,
 };
 
-/// Largest announcement that is read, in bytes: a node has a handful of keys.
-const MAX_SIZE: u64 = 1024 * 1024;
-/// Most announcements of other nodes that are read, those of trusted nodes first: a cluster has a handful of
-/// nodes.
-const MAX_OTHERS: usize = 256;
-/// Most directory entries that are examined.
-const MAX_NAMES: usize = 10_000;
-
 /// The announcement file of one node.
 pub(super) struct AnnouncementDir {
     directory: PathBuf,
     name: String,
-}
-
-/// Reads the files of other nodes, which may hold anything.
-pub(super) struct PeerReader {
-    directory: PathBuf,
-    own: String,
-    /// Their contents when last read.
-    read: BTreeMap<PathBuf, SignedAnnouncement>,
 }
 
 impl AnnouncementDir {
@@ -90,71 +74,11 @@ impl AnnouncementDir {
     }
 }
 
-impl PeerReader {
-    pub(super) fn new(directory: &Path, own: &NodeName) -> Self {
-        Self { directory: directory.to_owned(), own: format!("{own}.json"), read: BTreeMap::new() }
-    }
-
-    /// Reads the announcements of other nodes; returns the readable ones and the first error. An unchanged
-    /// file is not verified again. Blocks as long as the file system does.
-    pub(super) fn read(
-        &mut self,
-        trusted: &BTreeSet<NodeName>,
-    ) -> Result<(Vec<SignedAnnouncement>, Option<AnnouncementDirError>), AnnouncementDirError> {
-        let failed = |source| AnnouncementDirError::Read { path: self.directory.clone(), source };
-        let entries = match fs::read_dir(&self.directory) {
-            // No node has posted anything.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
-            entries => entries.map_err(failed)?,
-        };
-        // Those of trusted nodes are read, whatever else is there.
-        let mut paths: Vec<_> =
-            trusted.iter().map(|node| self.directory.join(format!("{node}.json"))).collect();
-        let mut others = BTreeSet::new();
-        for entry in entries.take(MAX_NAMES) {
-            let path = entry.map_err(failed)?.path();
-            let is_json = path.extension().is_some_and(|extension| extension == "json");
-            let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            if is_json && !is_hidden && !paths.contains(&path) {
-                others.insert(path);
-            }
-        }
-        paths.extend(others);
-        paths.retain(|path| path.file_name().is_some_and(|name| name != self.own.as_str()));
-        let too_many =
-            paths.get(MAX_OTHERS).map(|_| AnnouncementDirError::TooMany { path: self.directory.clone() });
-        paths.truncate(MAX_OTHERS);
-        let mut read = BTreeMap::new();
-        let mut unreadable = None;
-        for path in paths {
-            let posted = match files::read_no_follow(&path, MAX_SIZE) {
-                Ok(present) => SignedAnnouncement::read_again(&present, self.read.remove(&path))
-                    .map_err(|source| AnnouncementDirError::Unusable { path: path.clone(), source }),
-                // It was removed since the directory was listed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => Err(AnnouncementDirError::Read { path: path.clone(), source }),
-            };
-            match posted {
-                Ok(posted) => drop(read.insert(path, posted)),
-                Err(error) => drop(unreadable.get_or_insert(error)),
-            }
-        }
-        self.read = read;
-        Ok((self.read.values().cloned().collect(), unreadable.or(too_many)))
-    }
-}
-
-/// An announcement cannot be posted, or one of another node cannot be read.
+/// An announcement cannot be posted.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnouncementDirError {
     #[error("cannot post the announcement `{path}`", path = path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("cannot read `{path}`", path = path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("more than {MAX_OTHERS} announcements in `{path}`", path = path.display())]
-    TooMany { path: PathBuf },
-    #[error("cannot use `{path}`", path = path.display())]
-    Unusable { path: PathBuf, source: InvalidSignedAnnouncement },
     #[error("cannot sign the announcement")]
     Sign(#[from] SigningError),
 }
@@ -164,9 +88,6 @@ impl Hint for AnnouncementDirError {
         match self {
             Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free some space: a key is not used before it is announced".to_owned())
-            }
-            Self::Read { .. } | Self::Unusable { .. } | Self::TooMany { .. } => {
-                Some("check who writes there; files that are not announcements can be removed".to_owned())
             }
             Self::Write { .. } | Self::Sign(_) => None,
         }

@@ -30,8 +30,8 @@ pub use self::{
     signing_key::{Signature, SigningError, SigningKey},
 };
 use crate::core::{
-    jose::{jwk::Jwk, kid::Kid, public_key::InvalidPublicKey},
-    signer::{InvalidJournal, Journal, KeyType},
+    jose::{jwk::Jwk, kid::Kid, public_key::InvalidPublicKey, stored::InvalidDocument},
+    signer::{Journal, KeyType},
     text::Hint,
 };
 
@@ -265,7 +265,7 @@ pub enum KeyringError {
     #[error("cannot import the key in `{file}`", file = file.display())]
     Import { file: PathBuf, source: Box<KeyringError> },
     #[error("cannot use the journal `{path}`", path = path.display())]
-    Journal { path: PathBuf, source: InvalidJournal },
+    Journal { path: PathBuf, source: InvalidDocument },
     #[error("cannot {action} `{path}`", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot keep private keys out of core dumps")]
@@ -299,7 +299,7 @@ impl Hint for KeyringError {
             Self::Unusable { .. } => {
                 Some("restore the file from a backup, or remove it to have a new key made".to_owned())
             }
-            Self::Journal { source: InvalidJournal::Newer { .. }, .. } => {
+            Self::Journal { source: InvalidDocument::Newer { .. }, .. } => {
                 Some("use the newer signpost again".to_owned())
             }
             Self::Journal { .. } => Some(

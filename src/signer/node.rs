@@ -19,18 +19,20 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use super::{
-    announcement_dir::{AnnouncementDir, AnnouncementDirError, PeerReader},
+    announcement_dir::{AnnouncementDir, AnnouncementDirError},
     keyring::{Hsm, HsmSettings, Keyring, KeyringError, NewKey, Signature, SigningError, SigningKey},
+    peers::Peers,
     trust::{TrustError, TrustStore},
 };
 use crate::{
+    announcements::AnnouncementFileError,
     blocking::TimedOut,
     core::{
         jose::{issuer::Issuer, kid::Kid},
         signer::{
             Claims, DesiredState, Done, Journal, KeyType, OutOfOrder, RecoveryFinding, SignerStep,
             SigningRefusal, UnreadableClaims, VerificationKey, VerificationOnlyKey,
-            announcement::{NodeName, SignedAnnouncement},
+            announcement::NodeName,
             trust::{Distrust, LocalNode},
         },
         text::Hint,
@@ -85,30 +87,13 @@ pub struct Node {
     unwritten_key: Mutex<Option<NewKey>>,
     /// Held during [`Self::reconcile`].
     reconciling: Mutex<()>,
-    /// Held while announcements of others are read, however long that takes.
-    others: Mutex<PeerReader>,
-    peer_announcements: Mutex<PeerAnnouncements>,
-    peer_state: Mutex<PeerState>,
+    peers: Peers,
 }
 
 struct DurableState {
     keyring: Keyring,
     /// As stored on disk.
     journal: Journal,
-}
-
-/// The announcements of other nodes, as last read.
-#[derive(Default)]
-struct PeerAnnouncements {
-    posted: Arc<[SignedAnnouncement]>,
-    unreadable: Option<Arc<AnnouncementDirError>>,
-}
-
-/// The result of judging the announcements of other nodes.
-struct PeerState {
-    trust_store: TrustStore,
-    distrusted: Vec<Distrust>,
-    trusted: BTreeSet<NodeName>,
 }
 
 struct Snapshot {
@@ -152,7 +137,6 @@ impl Node {
         let node = Self {
             hsm: keyring.hsm().cloned(),
             metrics: meter,
-            others: Mutex::new(PeerReader::new(&settings.announcements, &settings.node)),
             durable: Mutex::new(DurableState { keyring, journal }),
             announcements: board,
             announced: announced.into(),
@@ -161,8 +145,7 @@ impl Node {
             orders: ArcSwap::default(),
             unwritten_key: Mutex::default(),
             reconciling: Mutex::default(),
-            peer_announcements: Mutex::default(),
-            peer_state: Mutex::new(PeerState { trust_store, distrusted: Vec::new(), trusted: trust.nodes() }),
+            peers: Peers::new(&settings.announcements, &settings.node, trust_store, trust.nodes()),
             settings,
         };
         Ok((node, surprises))
@@ -267,7 +250,7 @@ impl Node {
             self.take_effect(now)?;
             let mut desk = self.durable();
             let Some(step) = desk.journal.next_step(orders, now, self.settings.margin) else { break };
-            let done = match step.clone() {
+            let done = match &step {
                 SignerStep::Generate => {
                     drop(desk);
                     let new = self.new_key()?;
@@ -276,16 +259,11 @@ impl Node {
                     self.store_spare(&mut desk, new)?;
                     Done::Generated(jwk)
                 }
-                SignerStep::Begin { kid, ordered } => Done::Began { kid, ordered },
-                SignerStep::Stop { kid } => Done::Stopped { kid },
-                SignerStep::Allow { kid, ordered } => Done::Allowed { kid, ordered },
-                SignerStep::Refuse { ordered } => Done::Refused { ordered },
-                SignerStep::Reassert { after } => Done::Reasserted { after },
-                SignerStep::Exclude { kid } => Done::Excluded { kid },
                 SignerStep::Destroy { kid } => {
-                    desk.keyring.destroy(&kid)?;
-                    Done::Destroyed { kid }
+                    desk.keyring.destroy(kid)?;
+                    Done::Step(step.clone())
                 }
+                _ => Done::Step(step.clone()),
             };
             desk.record(&done, now)?;
             steps.push(step);
@@ -318,7 +296,7 @@ impl Node {
     /// Why announcements of other nodes are rejected, as of the last read.
     #[must_use]
     pub fn rejected(&self) -> Vec<Distrust> {
-        self.peer_state.lock().expect("nobody panics while holding it").distrusted.clone()
+        self.peers.rejected()
     }
 
     /// Reads the announcements of other nodes, and whether this node's own is still there, for the next
@@ -329,43 +307,25 @@ impl Node {
         if !self.announcements.shows(&self.snapshot.load().journal.announcement()) {
             self.announced.store(false, Relaxed);
         }
-        let trusted = self.peer_state.lock().expect("nobody panics while holding it").trusted.clone();
-        let read = self.others.lock().expect("nobody panics while holding it").read(&trusted);
-        let mut heard = self.peer_announcements.lock().expect("nobody panics while holding it");
-        match read {
-            Ok((posted, unreadable)) => {
-                *heard = PeerAnnouncements { posted: posted.into(), unreadable: unreadable.map(Arc::new) };
-            }
-            // Their previous announcements still count.
-            Err(error) => heard.unreadable = Some(Arc::new(error)),
-        }
+        self.peers.read();
     }
 
     /// Applies the announcements of other nodes, and the operator's admissions.
     fn update_trust(&self, orders: &DesiredState, now: Timestamp) -> Result<(), NodeError> {
-        let (posted, unreadable) = {
-            let heard = self.peer_announcements.lock().expect("nobody panics while holding it");
-            (Arc::clone(&heard.posted), heard.unreadable.clone())
-        };
-        let mut hearsay = self.peer_state.lock().expect("nobody panics while holding it");
-        let before = hearsay.trust_store.load()?;
-        let mut desk = self.durable();
-        let own = desk.journal.own_kids();
-        let me = LocalNode {
+        let own = self.durable().journal.own_kids();
+        let trust = self.peers.update(LocalNode {
             node: &self.settings.node,
             issuer: &self.settings.issuer,
             keys: &own,
             revoked: &orders.revoked,
-        };
-        let (trust, distrusted) = before.update(me, &posted);
-        (hearsay.distrusted, hearsay.trusted) = (distrusted, trust.nodes());
-        hearsay.trust_store.learnt(&before, &trust)?;
+        })?;
+        let mut desk = self.durable();
         let next = desk.journal.with_trust(&trust, now);
         if next != desk.journal {
             desk.keyring.record(&next)?;
             desk.journal = next;
         }
-        unreadable.map_or(Ok(()), |error| Err(NodeError::Peers(error)))
+        self.peers.unreadable().map_or(Ok(()), |error| Err(NodeError::Peers(error)))
     }
 
     /// Imports a key that was used elsewhere until now: it signs from now on, for external audiences too,
@@ -483,7 +443,7 @@ pub enum NodeError {
     #[error(transparent)]
     Board(#[from] AnnouncementDirError),
     #[error(transparent)]
-    Peers(Arc<AnnouncementDirError>),
+    Peers(Arc<AnnouncementFileError>),
     #[error(transparent)]
     Trust(#[from] TrustError),
     #[error(transparent)]
@@ -500,7 +460,9 @@ impl Hint for NodeError {
             Self::Keyring(error) => error.hint(),
             Self::Trust(error) => error.hint(),
             Self::Board(error) => error.hint(),
-            Self::Peers(error) => error.hint(),
+            Self::Peers(_) => {
+                Some("check who writes there; files that are not announcements can be removed".to_owned())
+            }
             Self::Present { .. } | Self::OutOfOrder(_) => None,
         }
     }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io, mem,
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -14,9 +14,10 @@ use std::{
 use rustix::process::geteuid;
 
 use crate::{
+    announcements::{AnnouncementFileError, AnnouncementFiles},
     core::{
         signer::{
-            announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
+            announcement::{NodeName, SignedAnnouncement},
             trust::Trust,
         },
         text::Hint,
@@ -27,22 +28,20 @@ use crate::{
 const ADMITTED: &str = "admitted";
 const KNOWN: &str = "known";
 const ADMIT_AGAIN: &str = "remove the file, and admit its node again with `signpost signer admit`";
-/// Largest file that is read, in bytes.
-const MAX_SIZE: u64 = 1024 * 1024;
-
 /// The trust directory of one node.
 #[derive(Debug)]
 pub struct TrustStore {
     path: PathBuf,
-    /// The contents of its files when last read.
-    read: BTreeMap<PathBuf, SignedAnnouncement>,
+    admitted: AnnouncementFiles,
+    known: AnnouncementFiles,
 }
 
 impl TrustStore {
     /// Reads and creates nothing yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, read: BTreeMap::new() }
+        let of = |kind| AnnouncementFiles::new(path.join(kind), files::read);
+        Self { admitted: of(ADMITTED), known: of(KNOWN), path }
     }
 
     /// Reads everything, and verifies what is new. Blocks.
@@ -51,8 +50,8 @@ impl TrustStore {
     ///
     /// Fails if others could have written it, and if a file cannot be read or used.
     pub fn load(&mut self) -> Result<Trust, TrustError> {
-        let mut before = mem::take(&mut self.read);
-        Ok(Trust { admitted: self.read(ADMITTED, &mut before)?, known: self.read(KNOWN, &mut before)? })
+        let Self { path, admitted, known } = self;
+        Ok(Trust { admitted: read(path, admitted)?, known: read(path, known)? })
     }
 
     /// Admits a node by the operator's command. A running node notices.
@@ -90,45 +89,6 @@ impl TrustStore {
         Ok(())
     }
 
-    fn read(
-        &mut self,
-        kind: &str,
-        before: &mut BTreeMap<PathBuf, SignedAnnouncement>,
-    ) -> Result<BTreeMap<NodeName, SignedAnnouncement>, TrustError> {
-        let directory = self.path.join(kind);
-        let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            entries => entries.map_err(failed("read", &directory))?,
-        };
-        for directory in [&self.path, &directory] {
-            let metadata = fs::metadata(directory).map_err(failed("inspect", directory))?;
-            let (owner, us) = (metadata.uid(), geteuid().as_raw());
-            if owner != us || metadata.mode() & 0o022 != 0 {
-                let mode = metadata.mode() & 0o7777;
-                return Err(TrustError::Exposed { path: directory.clone(), owner, mode, us });
-            }
-        }
-        let mut read = BTreeMap::new();
-        for entry in entries {
-            let path = entry.map_err(failed("read", &directory))?.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            let bytes = files::read(&path, MAX_SIZE).map_err(failed("read", &path))?;
-            let posted = match SignedAnnouncement::read_again(&bytes, before.remove(&path)) {
-                Ok(posted) => posted,
-                Err(source) => return Err(TrustError::Invalid { path, source }),
-            };
-            let node = posted.announcement().node().clone();
-            if path.file_stem().is_none_or(|stem| stem != node.as_str()) {
-                return Err(TrustError::Misnamed { path, node });
-            }
-            self.read.insert(path, posted.clone());
-            read.insert(node, posted);
-        }
-        Ok(read)
-    }
-
     fn write(&self, kind: &str, posted: &SignedAnnouncement) -> Result<(), TrustError> {
         let directory = self.path.join(kind);
         let node = posted.announcement().node();
@@ -145,6 +105,33 @@ impl TrustStore {
     }
 }
 
+fn read(
+    path: &Path,
+    files: &mut AnnouncementFiles,
+) -> Result<BTreeMap<NodeName, SignedAnnouncement>, TrustError> {
+    for directory in [path, files.directory()] {
+        let metadata = match fs::metadata(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            metadata => metadata.map_err(failed("inspect", directory))?,
+        };
+        let (owner, us) = (metadata.uid(), geteuid().as_raw());
+        if owner != us || metadata.mode() & 0o022 != 0 {
+            let mode = metadata.mode() & 0o7777;
+            return Err(TrustError::Exposed { path: directory.to_owned(), owner, mode, us });
+        }
+    }
+    let mut read = BTreeMap::new();
+    for (path, posted) in files.read(files.paths(usize::MAX)?) {
+        let posted = posted?;
+        let node = posted.announcement().node().clone();
+        if path.file_stem().is_none_or(|stem| stem != node.as_str()) {
+            return Err(TrustError::Misnamed { path, node });
+        }
+        read.insert(node, posted);
+    }
+    Ok(read)
+}
+
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TrustError {
     move |source| TrustError::Io { action, path: path.to_owned(), source }
 }
@@ -156,8 +143,8 @@ pub enum TrustError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("`{path}` is of user {owner} with mode {mode:o}, expected user {us} as its only writer", path = path.display())]
     Exposed { path: PathBuf, owner: u32, mode: u32, us: u32 },
-    #[error("cannot use `{path}`", path = path.display())]
-    Invalid { path: PathBuf, source: InvalidSignedAnnouncement },
+    #[error(transparent)]
+    File(#[from] AnnouncementFileError),
     #[error("`{path}` is of node `{node}`", path = path.display())]
     Misnamed { path: PathBuf, node: NodeName },
 }
@@ -169,10 +156,8 @@ impl Hint for TrustError {
                 "`chown {us} {path}` and `chmod 700 {path}`, after checking who has written there",
                 path = path.display()
             )),
-            Self::Invalid { .. } | Self::Misnamed { .. } => Some(ADMIT_AGAIN.to_owned()),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
-                Some(ADMIT_AGAIN.to_owned())
-            }
+            Self::File(error) if !error.is_content() => None,
+            Self::File(_) | Self::Misnamed { .. } => Some(ADMIT_AGAIN.to_owned()),
             Self::Io { .. } => None,
         }
     }

@@ -2,28 +2,23 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use super::Fetched;
 use crate::{
+    announcements::{AnnouncementFileError, AnnouncementFiles, MAX_FILES},
     blocking, clock,
     core::{
         jose::issuer::Issuer,
         ledger::merge::NodeStatement,
-        signer::announcement::{InvalidSignedAnnouncement, NodeName, SignedAnnouncement},
+        signer::announcement::{NodeName, SignedAnnouncement},
         text::Hint,
     },
     files,
 };
-
-/// Most files that are read: a cluster has a handful of nodes.
-const MAX_FILES: usize = 256;
-/// Largest file that is read, in bytes: a node has a handful of keys.
-const MAX_SIZE: u64 = 1024 * 1024;
 
 /// The announcements of all nodes of an issuer.
 #[derive(Debug)]
@@ -36,17 +31,17 @@ pub struct Announcements {
     own: Option<NodeName>,
     /// The ledger's `ConfigMap` beside which the synced announcements are stored; `None`: nodes write to the
     /// directory itself.
-    carried_from: Option<String>,
+    synced_from: Option<String>,
     /// How long a key stays after its last token has expired, because clocks differ.
     margin: Duration,
-    /// What the files held when they were last read: only what has changed is verified again.
-    known: Arc<Mutex<BTreeMap<PathBuf, SignedAnnouncement>>>,
+    files: Arc<Mutex<AnnouncementFiles>>,
 }
 
 impl Announcements {
     #[must_use]
     pub fn new(name: String, directory: PathBuf, issuer: Option<Issuer>, margin: Duration) -> Self {
-        Self { name, directory, issuer, own: None, carried_from: None, margin, known: Arc::default() }
+        let files = Arc::new(Mutex::new(AnnouncementFiles::new(directory.clone(), files::read)));
+        Self { name, directory, issuer, own: None, synced_from: None, margin, files }
     }
 
     /// Sets the node that signs in this process.
@@ -57,8 +52,8 @@ impl Announcements {
 
     /// Sets the ledger beside whose `ConfigMap` the announcements are stored.
     #[must_use]
-    pub fn carried_from(self, ledger: Option<String>) -> Self {
-        Self { carried_from: ledger, ..self }
+    pub fn synced_from(self, ledger: Option<String>) -> Self {
+        Self { synced_from: ledger, ..self }
     }
 
     #[must_use]
@@ -72,14 +67,14 @@ impl Announcements {
     ///
     /// Fails as a whole when one of them cannot be read or is of another issuer, and when there is none.
     pub async fn fetch(&self) -> Result<Fetched, AnnouncementError> {
-        let (directory, known) = (self.directory.clone(), Arc::clone(&self.known));
-        let read = blocking::at(&self.directory, move || read(&directory, &known)).await;
-        let posted = read.unwrap_or_else(|hangs| {
-            Err(AnnouncementError::Io { path: self.directory.clone(), source: hangs.into() })
+        let files = Arc::clone(&self.files);
+        let read = move || read(&mut files.lock().expect("nobody panics with it"));
+        let posted = blocking::at(&self.directory, read).await.unwrap_or_else(|hangs| {
+            Err(AnnouncementFileError::Read { path: self.directory.clone(), source: hangs.into() }.into())
         });
-        let posted = posted.map_err(|error| match (error, &self.carried_from) {
+        let posted = posted.map_err(|error| match (error, &self.synced_from) {
             (AnnouncementError::Nobody { .. }, Some(ledger)) => {
-                AnnouncementError::NothingCarried { ledger: ledger.clone() }
+                AnnouncementError::NothingSynced { ledger: ledger.clone() }
             }
             (error, _) => error,
         })?;
@@ -113,47 +108,15 @@ impl Announcements {
     }
 }
 
-fn read(
-    directory: &Path,
-    known: &Mutex<BTreeMap<PathBuf, SignedAnnouncement>>,
-) -> Result<BTreeMap<PathBuf, SignedAnnouncement>, AnnouncementError> {
-    let cannot = |path: &Path| {
-        let path = path.to_owned();
-        move |source| AnnouncementError::Io { path, source }
-    };
-    let mut paths = Vec::new();
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(AnnouncementError::Nobody { directory: directory.to_owned() });
+fn read(files: &mut AnnouncementFiles) -> Result<BTreeMap<PathBuf, SignedAnnouncement>, AnnouncementError> {
+    let directory = || files.directory().to_owned();
+    match files.paths(usize::MAX)? {
+        paths if paths.is_empty() => Err(AnnouncementError::Nobody { directory: directory() }),
+        paths if paths.len() > MAX_FILES => {
+            Err(AnnouncementFileError::TooMany { directory: directory() }.into())
         }
-        entries => entries.map_err(cannot(directory))?,
-    };
-    for entry in entries {
-        let path = entry.map_err(cannot(directory))?.path();
-        // A leading dot marks a file that is being written.
-        let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !is_hidden && path.extension().is_some_and(|extension| extension == "json") {
-            paths.push(path);
-        }
+        paths => files.read(paths).into_iter().map(|(path, posted)| Ok((path, posted?))).collect(),
     }
-    if paths.is_empty() {
-        return Err(AnnouncementError::Nobody { directory: directory.to_owned() });
-    }
-    if paths.len() > MAX_FILES {
-        return Err(AnnouncementError::TooMany { directory: directory.to_owned() });
-    }
-    let mut before = std::mem::take(&mut *known.lock().expect("nobody panics with it"));
-    let mut read = |path: PathBuf| {
-        // The files of a ConfigMap or Secret volume are symlinks.
-        let bytes = files::read(&path, MAX_SIZE).map_err(cannot(&path))?;
-        match SignedAnnouncement::read_again(&bytes, before.remove(&path)) {
-            Ok(posted) => Ok((path, posted)),
-            Err(source) => Err(AnnouncementError::Invalid { path, source }),
-        }
-    };
-    let announcements = paths.into_iter().map(&mut read).collect::<Result<BTreeMap<_, _>, _>>()?;
-    known.lock().expect("nobody panics with it").clone_from(&announcements);
-    Ok(announcements)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -161,13 +124,9 @@ pub enum AnnouncementError {
     #[error("no node has announced its keys in `{directory}`", directory = directory.display())]
     Nobody { directory: PathBuf },
     #[error("no ConfigMap with an announcement next to `{ledger}` was read yet")]
-    NothingCarried { ledger: String },
-    #[error("more than {MAX_FILES} announcements in `{directory}`", directory = directory.display())]
-    TooMany { directory: PathBuf },
-    #[error("cannot read `{path}`", path = path.display())]
-    Io { path: PathBuf, source: io::Error },
-    #[error("cannot use `{path}`", path = path.display())]
-    Invalid { path: PathBuf, source: InvalidSignedAnnouncement },
+    NothingSynced { ledger: String },
+    #[error(transparent)]
+    File(#[from] AnnouncementFileError),
     #[error("`{path}` is of issuer `{found}`, expected `{expected}`", path = path.display())]
     OtherIssuer { path: PathBuf, found: Issuer, expected: Issuer },
     #[error(
@@ -182,11 +141,12 @@ impl Hint for AnnouncementError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Nobody { .. } => Some("start the signer, which announces its keys".to_owned()),
-            Self::NothingCarried { .. } => Some(
+            Self::NothingSynced { .. } => Some(
                 "start the signers, which announce their keys; errors when reading the ConfigMaps are in this log"
                     .to_owned(),
             ),
-            Self::Invalid { .. } | Self::TooMany { .. } => {
+            Self::File(error) if !error.is_content() => None,
+            Self::File(_) => {
                 Some("remove it: a running signer writes its own again; otherwise check who writes there".to_owned())
             }
             Self::OtherIssuer { .. } => Some("start the signer with this issuer".to_owned()),
@@ -194,11 +154,6 @@ impl Hint for AnnouncementError {
                 "remove the copy: a node announces only in `{node}.json`; give two signers different names \
                  with `--node`"
             )),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
-                Some("remove it: a running signer writes its own again; otherwise check who writes \
-                    there".to_owned())
-            }
-            Self::Io { .. } => None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Syncs announcements between a directory and one `ConfigMap` per node, beside that of the ledger.
 //!
-//! A node posts its own file; every process copies the announcements of the others. Nothing is trusted here:
+//! A node posts its own file; every process copies the announcements of the others. The files stay, whatever
+//! happens to the API server: a node announces its first key before the API server starts that needs it, what
+//! was read counts after a restart, and the operator admits a node by its file. Nothing is trusted here:
 //! readers verify each announcement themselves, so write access to these objects permits holding one back and
 //! no more. Requires permission to list `ConfigMaps` in the namespace, and for a node to create them and to
 //! update its own.
@@ -15,6 +17,7 @@ use http::{Method, StatusCode};
 use k8s_openapi::{List, api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use crate::{
+    announcements::MAX_SIZE,
     blocking,
     core::{
         signer::announcement::{NodeName, SignedAnnouncement},
@@ -30,8 +33,6 @@ const ANNOUNCEMENT: &str = "announcement.json";
 const LABEL: &str = "signpost/announces-for";
 /// Largest list, in bytes: some kilobytes for each node.
 const MAX_LIST: usize = 16 * 1024 * 1024;
-/// Largest file, in bytes: a node has a handful of keys.
-const MAX_SIZE: u64 = 1024 * 1024;
 
 /// Syncs one directory with the announcement objects of one ledger.
 pub struct AnnouncementSync {

@@ -14,8 +14,8 @@ use k8s_openapi::{
 use super::{LedgerLocation, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
     core::{
-        jose::issuer::Issuer,
-        ledger::{InvalidLedger, Ledger, StoredLedger},
+        jose::{issuer::Issuer, stored::InvalidDocument},
+        ledger::{Ledger, StoredLedger},
         signer::announcement::NodeName,
     },
     kubernetes::{Access, Answer, Connection, KubernetesError, Request, hint_for_credential, refused_user},
@@ -90,7 +90,7 @@ impl ConfigMapStore {
         let parsed = |key: &str| data.get(key).map(|text| Ledger::parse(text.as_bytes()));
         let found = match (parsed(LEDGER), parsed(PREVIOUS)) {
             (Some(Ok(ledger)), _) => StoredLedger::Ledger(Arc::new(ledger)),
-            (Some(Err(source @ InvalidLedger::Newer { .. })), _) => {
+            (Some(Err(source @ InvalidDocument::Newer { .. })), _) => {
                 return Err(StoreError::Invalid { at, source });
             }
             (_, Some(Ok(previous))) => StoredLedger::Previous(Arc::new(previous)),

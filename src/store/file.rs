@@ -19,8 +19,8 @@ use super::{LedgerLocation, Revision, StoreError, Stored, is_worth_keeping};
 use crate::{
     blocking, clock,
     core::{
-        jose::publication::sha256_hex,
-        ledger::{InvalidLedger, Ledger, Lineage, StoredLedger},
+        jose::{publication::sha256_hex, stored::InvalidDocument},
+        ledger::{Ledger, Lineage, StoredLedger},
         text::Hint,
     },
     files,
@@ -239,7 +239,7 @@ fn find(directory: &Path, present: Option<Vec<u8>>) -> Result<StoredLedger, Stor
     let parsed = present.map(|bytes| Ledger::parse(&bytes));
     let otherwise = match parsed {
         Some(Ok(ledger)) => return Ok(StoredLedger::Ledger(Arc::new(ledger))),
-        Some(Err(source @ InvalidLedger::Newer { .. })) => {
+        Some(Err(source @ InvalidDocument::Newer { .. })) => {
             return Err(StoreError::Invalid { at: LedgerLocation::File(directory.join(LEDGER)), source });
         }
         Some(Err(damaged)) => StoredLedger::Damaged(damaged),

@@ -29,19 +29,6 @@ pub fn is_ambiguous(error: &serde_json::Error) -> bool {
     error.classify() == Category::Data
 }
 
-/// The version of a document, whatever its other members: distinguishes a newer document from a damaged one.
-///
-/// # Errors
-///
-/// Fails if it is not JSON in UTF-8, or has no version.
-pub fn version(bytes: &[u8]) -> Result<u32, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: u32,
-    }
-    serde_json::from_slice(bytes).map(|Versioned { version }| version)
-}
-
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {

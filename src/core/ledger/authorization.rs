@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::Ledger;
-use crate::core::{jose::kid::Kid, ledger::merge::NodeStatement, signer::announcement::NodeName, text::Hint};
+use super::{Ledger, source_answer::NodeStatement};
+use crate::core::{jose::kid::Kid, signer::announcement::NodeName, text::Hint};
 
 /// Why an announcement is rejected.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq, PartialOrd, Ord)]

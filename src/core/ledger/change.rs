@@ -11,7 +11,6 @@ use crate::core::jose::kid::Kid;
 pub struct Change {
     pub at: Timestamp,
     pub kid: Kid,
-    #[serde(alias = "event")]
     pub kind: ChangeKind,
 }
 
@@ -28,7 +27,6 @@ pub enum ChangeKind {
     /// Its retention has expired.
     Removed,
     /// A target shows it and no source lists it.
-    #[serde(alias = "stranger_found")]
     UnmanagedKeyFound,
     /// The operator confirmed that it belongs to this issuer.
     Adopted,

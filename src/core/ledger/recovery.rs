@@ -10,9 +10,9 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{CHANGES_KEPT, Change, ChangeKind, Entry, InvalidLedger, Ledger, Lineage, MAX_SEQUENCE};
+use super::{CHANGES_KEPT, Change, ChangeKind, Entry, Ledger, Lineage, MAX_SEQUENCE};
 use crate::core::{
-    jose::{issuer::Issuer, kid::Kid},
+    jose::{issuer::Issuer, kid::Kid, stored::InvalidDocument},
     time::later,
 };
 
@@ -27,7 +27,7 @@ const MAX_WITNESSED: u64 = MAX_SEQUENCE / 2;
 pub enum StoredLedger {
     Nothing,
     /// Something that is not a ledger.
-    Damaged(InvalidLedger),
+    Damaged(InvalidDocument),
     /// The version before a damaged or missing one.
     Previous(Arc<Ledger>),
     Ledger(Arc<Ledger>),
@@ -46,7 +46,6 @@ pub struct RetentionHold {
 #[serde(deny_unknown_fields)]
 pub struct Incident {
     pub at: Timestamp,
-    #[serde(alias = "what")]
     pub kind: IncidentKind,
 }
 
@@ -58,12 +57,7 @@ pub enum IncidentKind {
     /// It could not be read; it was stored again from what is known.
     Damaged,
     /// It is older than `seen_by` knows, or has a different history.
-    Restored {
-        found: u64,
-        #[serde(alias = "witness")]
-        seen_by: String,
-        known: u64,
-    },
+    Restored { found: u64, seen_by: String, known: u64 },
     /// These keys differ without a record of it.
     Edited { kids: BTreeSet<Kid> },
     /// It continues for another issuer: the configuration names the old one under `previous_issuers`.
@@ -100,7 +94,7 @@ impl fmt::Display for IncidentKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Irreconcilable {
     #[error(transparent)]
-    Damaged(InvalidLedger),
+    Damaged(InvalidDocument),
     #[error("it has lineage `{found}`, expected lineage `{known}`")]
     OtherLineage { known: Lineage, found: Lineage },
     #[error("it is damaged or missing")]

@@ -9,9 +9,10 @@ use crate::core::{
         jwk_set::{MAX_KEYS, ReceivedJwks},
         kid::Kid,
         left_out::Unreadable,
+        stored::InvalidDocument,
     },
     ledger::{
-        AdoptionError, ChangeKind, EntryState, InvalidLedger, KeyRefusal, Ledger, TargetObservation,
+        AdoptionError, ChangeKind, EntryState, KeyRefusal, Ledger, TargetObservation,
         merge::{SourceAnswer, SourceReport, merge},
     },
     tests::{impostor, known, retention, rsa_key},
@@ -194,10 +195,10 @@ fn a_ledger_of_a_newer_version_is_told_from_a_damaged_one() {
     let parse = |text: &str| Ledger::parse(text.as_bytes());
     assert!(parse(&json).is_ok());
     let newer = json.replace("\"version\": 2", "\"version\": 3").replace("\"keys\"", "\"something_new\"");
-    assert_eq!(Err(InvalidLedger::Newer { version: 3 }), parse(&newer));
+    assert_eq!(Err(InvalidDocument::Newer { kind: "ledger", version: 3 }), parse(&newer));
     for damaged in [&json[..json.len() / 2], "", "[]", &json.replace("\"lineage\": \"", "\"lineage\": \"a b")]
     {
-        assert!(matches!(parse(damaged), Err(InvalidLedger::Damaged(_))), "{damaged}");
+        assert!(matches!(parse(damaged), Err(InvalidDocument::Damaged { .. })), "{damaged}");
     }
 }
 

@@ -17,13 +17,26 @@ mod signed;
 
 pub use self::signed::{AnnouncementSigner, InvalidSignedAnnouncement, SignedAnnouncement};
 use crate::core::{
-    jose::{issuer::Issuer, json, jwk::Jwk, kid::Kid},
+    jose::{
+        issuer::Issuer,
+        jwk::Jwk,
+        kid::Kid,
+        stored::{self, InvalidDocument},
+    },
     text::redaction::brief,
     time::later,
 };
 
-/// The format that this version writes, and the newest that it reads.
-const VERSION: u32 = 2;
+const ANNOUNCEMENT: &str = "announcement";
+/// See [`stored::read`].
+const NAMES_OF_VERSION_1: &[(&str, &str)] = &[
+    ("word", "statement"),
+    ("statement.heard", "observed_order"),
+    ("keys.*.withdrawn", "excluded_from_discovery"),
+];
+/// Most keys that a node holds at once. Whoever can write orders can make a node retire key after key; a JWKS
+/// for Microsoft Entra has room for 100 keys of all nodes.
+pub const MAX_KEYS_PER_NODE: usize = 32;
 /// Longest name of a node: that of a DNS subdomain (RFC 1123), as Kubernetes names nodes, less the room for
 /// `.json` in file names of 255 bytes.
 const MAX_NAME: usize = 250;
@@ -142,7 +155,7 @@ pub struct AnnouncedKey {
     pub jwk: Jwk,
     pub stage: Stage,
     /// Only tokens for API servers need it: they verify with it, and exclude it from their JWKS.
-    #[serde(alias = "withdrawn", default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub excluded_from_discovery: bool,
 }
 
@@ -153,7 +166,7 @@ pub struct StatementVersion {
     /// When the node made it: later than all its earlier announcements.
     pub at: Timestamp,
     /// The time of the latest order that the node has processed: it has followed it, or never will.
-    #[serde(alias = "heard", default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_order: Option<Timestamp>,
 }
 
@@ -166,7 +179,6 @@ pub struct Announcement {
     version: u32,
     node: NodeName,
     issuer: Issuer,
-    #[serde(alias = "word")]
     statement: StatementVersion,
     /// The nodes that the operator has admitted on this one, and the kids that identify them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -183,7 +195,7 @@ impl Announcement {
         keys: impl IntoIterator<Item = AnnouncedKey>,
     ) -> Self {
         let keys = keys.into_iter().map(|key| (key.jwk.kid().clone(), key)).collect();
-        Self { version: VERSION, node, issuer, statement: word, admits: BTreeMap::new(), keys }
+        Self { version: stored::VERSION, node, issuer, statement: word, admits: BTreeMap::new(), keys }
     }
 
     /// This announcement, with the nodes that this one admits.
@@ -197,29 +209,15 @@ impl Announcement {
     /// # Errors
     ///
     /// Fails if a newer version wrote it or if it is damaged.
-    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidAnnouncement> {
-        let damaged =
-            |error: serde_json::Error| InvalidAnnouncement::Damaged(brief(&error.to_string()).into_owned());
-        let version = json::version(bytes).map_err(damaged)?;
-        if version > VERSION {
-            return Err(InvalidAnnouncement::Newer { version });
-        }
-        let announcement: Self = serde_json::from_slice(bytes).map_err(damaged)?;
-        let announcement = Self { version: VERSION, ..announcement };
-        match announcement.keys.iter().find(|(kid, key)| *kid != key.jwk.kid()) {
-            None => Ok(announcement),
-            Some((kid, key)) => {
-                Err(InvalidAnnouncement::Misnamed { entry: kid.clone(), kid: key.jwk.kid().clone() })
-            }
-        }
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
+        let announcement: Self = stored::read(ANNOUNCEMENT, bytes, NAMES_OF_VERSION_1)?;
+        stored::check_kids(ANNOUNCEMENT, announcement.keys.iter().map(|(kid, key)| (kid, &key.jwk)))?;
+        Ok(announcement)
     }
 
-    /// Indented JSON, for operators to read.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json = serde_json::to_vec_pretty(self).expect("strings and times always serialise");
-        json.push(b'\n');
-        json
+        stored::to_json(self)
     }
 
     #[must_use]
@@ -261,17 +259,6 @@ impl Announcement {
             move |key: &&AnnouncedKey| key.stage.unneeded_after(margin).is_none_or(|dead| now < dead);
         self.keys.values().filter(is_owed)
     }
-}
-
-/// A stored announcement cannot be used.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum InvalidAnnouncement {
-    #[error("announcement has version {version}, this program knows versions up to {VERSION}")]
-    Newer { version: u32 },
-    #[error("damaged announcement: {0}")]
-    Damaged(String),
-    #[error("entry `{entry}` holds key `{kid}`")]
-    Misnamed { entry: Kid, kid: Kid },
 }
 
 #[cfg(test)]

@@ -4,16 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{DesiredState, Journal, JournalKey};
+use super::{DesiredState, Journal, JournalKey, MAX_KEYS_PER_NODE};
 use crate::core::{
     jose::{jwk::Jwk, kid::Kid},
     signer::announcement::Stage,
     time::later,
 };
-
-/// Most keys that a node holds at once. Whoever can write orders can make a node retire key after key; a JWKS
-/// for Microsoft Entra has room for 100 keys of all nodes.
-pub const MAX_KEYS_PER_NODE: usize = 32;
 
 /// Smallest time between two statements of a node.
 pub(super) const MIN_STATEMENT_INTERVAL: Duration = Duration::from_millis(1);
@@ -41,45 +37,17 @@ pub enum SignerStep {
     Destroy { kid: Kid },
 }
 
-/// A completed step.
+/// What was done, to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
+    /// This step, which is not [`SignerStep::Generate`].
+    Step(SignerStep),
+    /// A key was created.
     Generated(Jwk),
     /// An existing key that may have signed until now: no token of it has a later `exp` than these.
-    Imported {
-        jwk: Jwk,
-        horizon: Timestamp,
-        internal_horizon: Timestamp,
-    },
-    Began {
-        kid: Kid,
-        ordered: Option<Timestamp>,
-    },
-    Stopped {
-        kid: Kid,
-    },
-    Allowed {
-        kid: Kid,
-        ordered: Timestamp,
-    },
-    Refused {
-        ordered: Timestamp,
-    },
-    Reasserted {
-        after: Timestamp,
-    },
-    Excluded {
-        kid: Kid,
-    },
-    Destroyed {
-        kid: Kid,
-    },
+    Imported { jwk: Jwk, horizon: Timestamp, internal_horizon: Timestamp },
     /// Tokens up to this `exp` may now be signed.
-    ExpiryReserved {
-        kid: Kid,
-        outside: bool,
-        until: Timestamp,
-    },
+    ExpiryReserved { kid: Kid, outside: bool, until: Timestamp },
 }
 
 /// Why an order is not followed.
@@ -241,6 +209,7 @@ impl Journal {
 
     fn record(&mut self, done: &Done, now: Timestamp) -> Option<()> {
         match done {
+            Done::Step(step) => self.record_step(step, now),
             Done::Generated(jwk) => {
                 let fresh = JournalKey::new(jwk.clone(), Stage::Standby { since: now });
                 self.keys.insert(jwk.kid().clone(), fresh).is_none().then_some(())
@@ -253,7 +222,22 @@ impl Journal {
                 self.signing = Some(jwk.kid().clone());
                 self.keys.insert(jwk.kid().clone(), held).is_none().then_some(())
             }
-            Done::Began { kid, ordered } => {
+            Done::ExpiryReserved { kid, outside, until } => {
+                let is_active = |held: &&mut JournalKey| matches!(held.stage, Stage::Active { .. });
+                let held = self.keys.get_mut(kid).filter(is_active)?;
+                let horizon =
+                    if *outside { &mut held.latest_exp_bound } else { &mut held.latest_internal_exp_bound };
+                *horizon = (*horizon).max(Some(*until));
+                Some(())
+            }
+        }
+    }
+
+    fn record_step(&mut self, step: &SignerStep, now: Timestamp) -> Option<()> {
+        match step {
+            // Recorded with the key, as [`Done::Generated`].
+            SignerStep::Generate => None,
+            SignerStep::Begin { kid, ordered } => {
                 let held =
                     self.keys.get_mut(kid).filter(|held| !held.lost && !held.excluded_from_discovery)?;
                 if !matches!(held.stage, Stage::Active { .. }) {
@@ -264,40 +248,32 @@ impl Journal {
                 self.observed_order = ordered.or(self.observed_order);
                 Some(())
             }
-            Done::Stopped { kid } => {
+            SignerStep::Stop { kid } => {
                 self.signing.take_if(|signing| signing == kid);
                 self.keys.get_mut(kid)?.retire(now)
             }
-            Done::Allowed { kid, ordered } => {
+            SignerStep::Allow { kid, ordered } => {
                 let held = self.keys.get_mut(kid).filter(|_| self.signing.as_ref() == Some(kid))?;
                 held.external_audiences = true;
                 self.observed_order = Some(*ordered);
                 Some(())
             }
-            Done::Refused { ordered } => {
+            SignerStep::Refuse { ordered } => {
                 self.observed_order = Some(*ordered);
                 Some(())
             }
-            Done::Reasserted { after } => {
+            SignerStep::Reassert { after } => {
                 self.announced_at = self.announced_at.max(*after) + MIN_STATEMENT_INTERVAL;
                 Some(())
             }
-            Done::Excluded { kid } => {
+            SignerStep::Exclude { kid } => {
                 let held = self.keys.get_mut(kid)?;
                 held.excluded_from_discovery = matches!(held.stage, Stage::Retired { .. });
                 held.excluded_from_discovery.then_some(())
             }
-            Done::Destroyed { kid } => {
+            SignerStep::Destroy { kid } => {
                 let may_go = self.signing.as_ref() != Some(kid);
                 may_go.then(|| self.keys.remove(kid))?.map(|_| ())
-            }
-            Done::ExpiryReserved { kid, outside, until } => {
-                let is_active = |held: &&mut JournalKey| matches!(held.stage, Stage::Active { .. });
-                let held = self.keys.get_mut(kid).filter(is_active)?;
-                let horizon =
-                    if *outside { &mut held.latest_exp_bound } else { &mut held.latest_internal_exp_bound };
-                *horizon = (*horizon).max(Some(*until));
-                Some(())
             }
         }
     }

@@ -6,10 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    MAX_KEYS_PER_NODE,
-    announcement::{NodeName, SignedAnnouncement},
-};
+use super::announcement::{MAX_KEYS_PER_NODE, NodeName, SignedAnnouncement};
 use crate::core::{
     jose::{issuer::Issuer, kid::Kid},
     text::Hint,

@@ -15,6 +15,20 @@ const LEDGER: &[u8] = include_bytes!("../../../tests/vectors/stored/version-1/le
 const JOURNAL: &[u8] = include_bytes!("../../../tests/vectors/stored/version-1/signer.json");
 const ANNOUNCEMENT: &[u8] = include_bytes!("../../../tests/vectors/stored/version-1/announcement.json");
 
+#[test]
+fn each_version_has_its_own_names() {
+    let refused = |json: &str, reason: &str| {
+        let error = Ledger::parse(json.as_bytes()).expect_err(reason).to_string();
+        assert!(error.starts_with(&format!("damaged ledger: {reason}")), "{error}");
+        let expected = error.split_once("expected").map_or("", |(_, expected)| expected);
+        assert!(!expected.contains("stranger"), "{error}");
+    };
+    let of_2 = String::from_utf8(Ledger::parse(LEDGER).expect("it is read").to_json()).expect("JSON");
+    refused(&text(LEDGER).replace("\"strangers\"", "\"unmanaged_keys\""), "unknown field `unmanaged_keys`");
+    refused(&of_2.replace("\"unmanaged_keys\"", "\"strangers\""), "unknown field `strangers`");
+    refused(&of_2.replace("unmanaged_key_found", "stranger_found"), "unknown variant `stranger_found`");
+}
+
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("JSON")
 }

@@ -19,9 +19,10 @@ use crate::core::{
         jwk_set::{Profile, ReceivedJwks},
         kid::Kid,
         publication::{Document, MEDIA_TYPE, Publication},
+        stored::InvalidDocument,
     },
     ledger::{
-        Entry, EntryState, InvalidLedger, Ledger, Lineage, StoredLedger as FoundLedger, TargetObservation,
+        Entry, EntryState, Ledger, Lineage, StoredLedger as FoundLedger, TargetObservation,
         merge::{SourceAnswer, SourceReport, merge},
         signed,
     },
@@ -181,7 +182,7 @@ impl World {
         let mut json: serde_json::Value = serde_json::from_slice(&self.ledger.to_json()).expect("JSON");
         let found = match damage {
             Damage::Deleted => FoundLedger::Nothing,
-            Damage::CutOff => FoundLedger::Damaged(InvalidLedger::Damaged("cut off".to_owned())),
+            Damage::CutOff => FoundLedger::Damaged(InvalidDocument::damaged("ledger", "cut off")),
             Damage::Shortened { key } => {
                 json["keys"].as_object_mut().expect("keys").remove(rsa_key(key).kid().as_str());
                 FoundLedger::Ledger(Arc::new(Ledger::parse(json.to_string().as_bytes()).expect("a ledger")))

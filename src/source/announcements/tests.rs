@@ -1,3 +1,5 @@
+use std::{fs, path::Path};
+
 use super::*;
 
 const SIGNED: &[u8] = include_bytes!("../../../tests/vectors/stored/version-1/announcement.json");
@@ -12,14 +14,18 @@ async fn a_file_is_verified_again_only_when_it_has_changed() {
     let path = folder.path().join("embedded.json");
     fs::write(&path, SIGNED).expect("ours");
     let source = source(folder.path());
-    let known = |source: &Announcements| source.known.lock().expect("unpoisoned")[&path].json().as_ptr();
+    let known =
+        |source: &Announcements| source.files.lock().expect("unpoisoned").known(&path).json().as_ptr();
     source.fetch().await.expect("it is signed");
     let first = known(&source);
     source.fetch().await.expect("it is signed");
     assert_eq!(known(&source), first, "it was read anew");
 
     fs::write(&path, &SIGNED[..SIGNED.len() / 2]).expect("ours");
-    assert!(matches!(source.fetch().await, Err(AnnouncementError::Invalid { .. })));
+    assert!(matches!(
+        source.fetch().await,
+        Err(AnnouncementError::File(AnnouncementFileError::Unusable { .. }))
+    ));
     fs::write(&path, SIGNED).expect("ours");
     source.fetch().await.expect("it is signed again");
 }
@@ -30,5 +36,8 @@ async fn more_files_than_a_cluster_has_nodes_are_refused_before_any_is_read() {
     for file in 0..=MAX_FILES {
         fs::write(folder.path().join(format!("{file}.json")), "no announcement").expect("ours");
     }
-    assert!(matches!(source(folder.path()).fetch().await, Err(AnnouncementError::TooMany { .. })));
+    assert!(matches!(
+        source(folder.path()).fetch().await,
+        Err(AnnouncementError::File(AnnouncementFileError::TooMany { .. }))
+    ));
 }

@@ -160,7 +160,7 @@ fn records_that_were_dropped_are_believed() {
 #[test]
 fn a_lost_or_damaged_ledger_is_stored_again_from_memory() {
     let before = known(&[], &[rsa_key(1)]);
-    let damage = || InvalidLedger::Damaged("cut off".to_owned());
+    let damage = || InvalidDocument::damaged("ledger", "cut off");
     for (found, expected) in [
         (StoredLedger::Nothing, IncidentKind::Lost),
         (StoredLedger::Damaged(damage()), IncidentKind::Damaged),
@@ -270,7 +270,7 @@ fn a_sequence_that_cannot_be_is_damage() {
     let json = String::from_utf8(known(&[], &[rsa_key(1)]).to_json()).expect("UTF-8");
     let absurd = json.replace("\"sequence\": 1,", "\"sequence\": 18446744073709551615,");
     assert_ne!(json, absurd);
-    assert!(matches!(Ledger::parse(absurd.as_bytes()), Err(InvalidLedger::Damaged(_))));
+    assert!(matches!(Ledger::parse(absurd.as_bytes()), Err(InvalidDocument::Damaged { .. })));
 }
 
 #[test]

@@ -8,10 +8,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::{Deserialize, Serialize};
 
-use super::{Announcement, InvalidAnnouncement};
+use super::{Announcement, MAX_KEYS_PER_NODE};
 use crate::core::{
-    jose::{jwk::Jwk, kid::Kid},
-    signer::MAX_KEYS_PER_NODE,
+    jose::{
+        jwk::Jwk,
+        kid::Kid,
+        stored::{self, InvalidDocument},
+    },
     text::redaction::brief,
 };
 
@@ -72,9 +75,7 @@ impl AnnouncementSigner {
     #[must_use]
     pub fn to_json(self) -> Vec<u8> {
         let Self { payload, signatures } = self;
-        let mut json = serde_json::to_vec_pretty(&Jws { payload, signatures }).expect("strings serialise");
-        json.push(b'\n');
-        json
+        stored::to_json(&Jws { payload, signatures })
     }
 }
 
@@ -185,7 +186,7 @@ pub enum InvalidSignedAnnouncement {
     #[error("the signature of key `{kid}` does not verify")]
     Signature { kid: Kid },
     #[error(transparent)]
-    Announcement(#[from] InvalidAnnouncement),
+    Announcement(#[from] InvalidDocument),
 }
 
 #[cfg(test)]

@@ -62,13 +62,16 @@ fn an_announcement_survives_being_stored() {
 
     let text = String::from_utf8(json).expect("JSON is text");
     let newer = text.replace("\"version\": 2", "\"version\": 3");
-    assert_eq!(Announcement::parse(newer.as_bytes()), Err(InvalidAnnouncement::Newer { version: 3 }));
+    assert_eq!(
+        Announcement::parse(newer.as_bytes()),
+        Err(InvalidDocument::Newer { kind: "announcement", version: 3 })
+    );
     let kid = rsa_key(0).kid().to_string();
     let misnamed = text.replacen(&format!("\"{kid}\": {{"), "\"other\": {", 1);
     let error = Announcement::parse(misnamed.as_bytes()).expect_err("misnamed").to_string();
-    assert_eq!(error, format!("entry `other` holds key `{kid}`"));
+    assert_eq!(error, format!("damaged announcement: entry `other` holds key `{kid}`"));
     for damaged in [&text[..text.len() / 2], "", "[]", &text.replace("standby", "asleep")] {
-        assert!(matches!(Announcement::parse(damaged.as_bytes()), Err(InvalidAnnouncement::Damaged(_))));
+        assert!(matches!(Announcement::parse(damaged.as_bytes()), Err(InvalidDocument::Damaged { .. })));
     }
 }
 

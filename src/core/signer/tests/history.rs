@@ -140,7 +140,7 @@ impl Node {
                 Done::Generated(jwk) => {
                     self.private_keys.insert(jwk.kid().clone(), jwk.clone());
                 }
-                Done::Destroyed { kid } => {
+                Done::Step(SignerStep::Destroy { kid }) => {
                     let needed = self.tokens.iter().any(|token| token.kid == *kid && self.is_live(token));
                     assert!(!needed || self.orders.revoked.contains(kid), "{kid} is still needed");
                     self.private_keys.remove(kid);

@@ -1,5 +1,6 @@
 //! For each check a case that violates it, and the nearest case that does not.
 
+mod credential;
 mod documents;
 mod surroundings;
 mod token;
@@ -20,5 +21,5 @@ const fn pair(id: &'static str, trips: fn(&mut Scene), seen: &'static str, spare
 }
 
 pub(super) fn pairs() -> impl Iterator<Item = &'static Pair> {
-    [token::PAIRS, documents::PAIRS, surroundings::PAIRS].into_iter().flatten()
+    [token::PAIRS, credential::PAIRS, documents::PAIRS, surroundings::PAIRS].into_iter().flatten()
 }

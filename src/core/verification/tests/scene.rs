@@ -181,7 +181,7 @@ impl Scene {
         let entry = self.entry.clone()?;
         let key = published_key();
         let text = json!({
-            "version": 1, "lineage": "a", "sequence": 1, "issuer": self.published_issuer,
+            "version": 2, "lineage": "a", "sequence": 1, "issuer": self.published_issuer,
             "keys": {key.kid().as_str(): entry},
         });
         Some(Ledger::parse(text.to_string().as_bytes()).expect("a ledger"))

@@ -124,17 +124,12 @@ impl World {
                 return true;
             }
             Stroke::Generate => return false,
-            Stroke::Begin { kid, ordered } => Done::Began { kid, ordered },
-            Stroke::Stop { kid } => Done::Stopped { kid },
-            Stroke::Allow { kid, ordered } => Done::Allowed { kid, ordered },
-            Stroke::Refuse { ordered } => Done::Refused { ordered },
-            Stroke::Reassert { after } => Done::Reasserted { after },
-            Stroke::Exclude { kid } => Done::Excluded { kid },
-            Stroke::Destroy { kid } => {
-                node.files &= !(1 << number(&kid));
-                node.doing = Some(Done::Destroyed { kid });
+            Stroke::Destroy { ref kid } => {
+                node.files &= !(1 << number(kid));
+                node.doing = Some(Done::Step(step));
                 return true;
             }
+            step => Done::Step(step),
         };
         node.record(&done, now);
         true
