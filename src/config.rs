@@ -20,6 +20,7 @@ use crate::core::jose::{issuer::Issuer, jwk_set::Profile};
 
 mod changes;
 mod document;
+mod duration;
 mod flags;
 mod issuer;
 mod jwks_uri;
@@ -41,6 +42,7 @@ mod window;
 
 pub use self::{
     changes::Changes,
+    duration::Seconds,
     flags::{Flags, KeyFlags, SignerFlags},
     issuer::{IssuerConfig, LedgerConfig, PreviousIssuerConfig},
     problem::{IN_FLAGS, InvalidConfig, Problem},
@@ -50,7 +52,7 @@ pub use self::{
         AnnouncementsConfig, ApiServerConfig, FilesConfig, Instance, PollInterval, SourceConfig, UrlConfig,
     },
     target::TargetConfig,
-    value::{AbsolutePath, Count, ListenAddress, NamespacedName, Seconds, WebUrl},
+    value::{AbsolutePath, Count, ListenAddress, NamespacedName, WebUrl},
     verify::VerifyConfig,
 };
 use self::{

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
+    duration::{DAY, HOUR, MINUTE, Seconds},
     jwks_uri,
     problem::{Fault, Problems},
     schedule::{Schedule, WindowOpening},
@@ -20,7 +21,7 @@ use super::{
     source::{self, SourceConfig},
     target::{self, TargetConfig},
     timing,
-    value::{AbsolutePath, DAY, HOUR, MINUTE, NamespacedName, Seconds, WebUrl, Zone},
+    value::{AbsolutePath, NamespacedName, WebUrl, Zone},
     verify::{self, VerifyConfig},
     window,
 };

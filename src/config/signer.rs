@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
+    duration::{HOUR, Seconds},
     issuer::{IssuerConfig, SHORTEST_KUBERNETES_TOKEN},
     problem::{Fault, Problems},
     section::Section,
     source::SourceConfig,
-    value::{AbsolutePath, HOUR, ListenAddress, NumericId, Seconds, SocketMode},
+    value::{AbsolutePath, ListenAddress, NumericId, SocketMode},
 };
 use crate::core::{
     jose::jwk_set::Profile,

@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
+    duration::{DAY, Seconds},
     problem::{Fault, Problems},
     section::{Section, UniqueNames},
-    value::{AbsolutePath, DAY, DnsName, PathPattern, Seconds, WebUrl},
+    value::{AbsolutePath, DnsName, PathPattern, WebUrl},
 };
 use crate::core::service_account::ServiceAccount;
 

@@ -6,6 +6,7 @@ mod accepted;
 mod environment;
 mod flags;
 mod refused;
+mod refused_signers;
 mod refused_values;
 mod schema;
 

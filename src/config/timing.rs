@@ -1,10 +1,10 @@
 //! Contradicting durations.
 
 use super::{
+    duration::duration_text,
     issuer::IssuerConfig,
     problem::{Fault, Problems},
     section::Section,
-    value,
 };
 use crate::core::{
     rotation::{Contradiction, Timing},
@@ -33,7 +33,7 @@ pub(super) fn check(config: &IssuerConfig, at: &Section<'_>, problems: &mut Prob
         return;
     }
     for contradiction in (Timing { window: None, ..config.timing() }).contradictions() {
-        let text = value::duration_text;
+        let text = duration_text;
         let (key, message, hint) = match contradiction {
             Contradiction::TooSoon { propagation, jwks_max_age } => (
                 "propagation",

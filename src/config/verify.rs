@@ -4,11 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    duration::{DAY, MINUTE, Seconds},
     issuer::IssuerConfig,
     problem::{Fault, Problems},
     section::Section,
     source::SourceConfig,
-    value::{AbsolutePath, DAY, MINUTE, Seconds},
+    value::AbsolutePath,
 };
 use crate::core::{
     jose::issuer::Issuer,

@@ -9,7 +9,7 @@ use super::{MINIMAL, accepted, load};
 use crate::{
     config::{
         AbsolutePath, ApiServerConfig, FilesConfig, Flags, Instance, Seconds, SourceConfig, UrlConfig,
-        document, value,
+        document, duration,
     },
     core::{
         jose::jwk_set::Profile,
@@ -285,7 +285,7 @@ proptest! {
     #[test]
     fn a_duration_is_read_as_it_is_shown(seconds in 1_u64..=60 * 60 * 24 * 366) {
         let duration = Duration::from_secs(seconds);
-        let read: Seconds<1, { 366 * 24 * 3600 }> = value_of(&value::duration_text(duration));
+        let read: Seconds<1, { 366 * 24 * 3600 }> = value_of(&duration::duration_text(duration));
         prop_assert_eq!(duration, read.get());
     }
 
