@@ -63,15 +63,15 @@ impl AnnouncementFiles {
     ) -> Vec<(PathBuf, Result<SignedAnnouncement, AnnouncementFileError>)> {
         let mut before = mem::take(&mut self.known);
         let mut read = |path: PathBuf| {
-            let posted = match (self.read_file)(&path, MAX_SIZE) {
+            let signed = match (self.read_file)(&path, MAX_SIZE) {
                 Ok(bytes) => SignedAnnouncement::read_again(&bytes, before.remove(&path))
                     .map_err(|source| AnnouncementFileError::Unusable { path: path.clone(), source }),
                 Err(source) => Err(AnnouncementFileError::Read { path: path.clone(), source }),
             };
-            if let Ok(posted) = &posted {
-                self.known.insert(path.clone(), posted.clone());
+            if let Ok(signed) = &signed {
+                self.known.insert(path.clone(), signed.clone());
             }
-            (path, posted)
+            (path, signed)
         };
         paths.into_iter().map(&mut read).collect()
     }

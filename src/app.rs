@@ -83,10 +83,10 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(data_dir: &Path, board: StatusStore) -> Self {
+    fn new(data_dir: &Path, status_store: StatusStore) -> Self {
         let clients = HttpClients::default();
         let connections = Connections::new(clients.clone());
-        Self { data_dir: data_dir.to_owned(), status: board, connections, clients }
+        Self { data_dir: data_dir.to_owned(), status: status_store, connections, clients }
     }
 }
 
@@ -164,17 +164,18 @@ pub async fn keys(config: KeysConfig) -> Result<Keys, AppError> {
 
 /// Constructs the components of one issuer and publishes its stored state.
 async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<IssuerComponents, AppError> {
-    let Shared { data_dir, status: board, connections, .. } = shared;
+    let Shared { data_dir, status: status_store, connections, .. } = shared;
     let all_terms = ledgers::all_terms(&issuer);
     let terms = all_terms[0].clone();
-    let (retention, gates, timing, signs) =
+    let (retention, required_targets, timing, signs) =
         (retention(&issuer), required_targets(&issuer), issuer.timing(), issuer.has_nodes());
     let store = ledgers::store(data_dir, &issuer);
     let reach = probe::reach(&issuer);
-    let former: Vec<Issuer> = issuer.previous_issuers.iter().map(|former| former.issuer.clone()).collect();
+    let previous: Vec<Issuer> =
+        issuer.previous_issuers.iter().map(|previous| previous.issuer.clone()).collect();
     let expected = Expected {
         issuer: (!issuer.allow_issuer_mismatch).then(|| issuer.issuer.clone()),
-        former: former.clone(),
+        previous: previous.clone(),
         announced: Some(issuer.issuer.clone()),
         own: signer::own_name(&issuer),
         config_map: issuer.ledger.as_ref().map(|ledger| ledger.config_map.to_string()),
@@ -187,19 +188,20 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
         announcement_sync.sync().await?;
     }
     let sources = sources(&issuer.sources, shared, &expected);
-    let targets =
-        [issuer.targets].into_iter().chain(issuer.previous_issuers.into_iter().map(|former| former.targets));
+    let targets = [issuer.targets]
+        .into_iter()
+        .chain(issuer.previous_issuers.into_iter().map(|previous| previous.targets));
     let targets: Vec<_> = targets.zip(all_terms).collect();
     let places = targets.iter().flat_map(|(targets, _)| targets).map(|target| target.name.clone()).collect();
-    let charter = IssuerSpec {
+    let spec = IssuerSpec {
         terms,
-        previous_issuers: former,
+        previous_issuers: previous,
         profile: issuer.profile,
         retention,
         serves_documents: usage == Use::Serve,
         has_signers: signs,
         targets: places,
-        required_targets: gates,
+        required_targets,
         timing,
     };
     let adopt = usage == Use::Sync { adopt: true };
@@ -222,10 +224,10 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
         }
     }
     let reconciler = IssuerReconciler::open(
-        charter,
+        spec,
         sources.iter().map(ConfiguredSource::endpoints),
         store,
-        board.clone(),
+        status_store.clone(),
     )
     .await?;
     Ok(IssuerComponents { reconciler: Arc::new(reconciler), sources, target_reconcilers })
@@ -233,7 +235,7 @@ async fn wire(issuer: IssuerConfig, shared: &Shared, usage: Use) -> Result<Issue
 
 /// All targets of an issuer, including those of its previous names.
 fn all_targets(issuer: &IssuerConfig) -> impl Iterator<Item = &TargetConfig> {
-    issuer.targets.iter().chain(issuer.previous_issuers.iter().flat_map(|former| &former.targets))
+    issuer.targets.iter().chain(issuer.previous_issuers.iter().flat_map(|previous| &previous.targets))
 }
 
 fn retention(issuer: &IssuerConfig) -> Retention {
@@ -257,8 +259,8 @@ fn target(config: TargetConfig, terms: &Terms, connections: &Connections) -> Res
     let TargetConfig { name, location, anonymous, ca_file, .. } = config;
     let ca_file = ca_file.map(Into::into);
     let (paths, jwks_elsewhere) = (terms.paths(), terms.jwks_elsewhere().map(str::to_owned));
-    let outside = PublicAddress { public_url, anonymous, ca_file, paths, jwks_elsewhere };
-    Target::new(name, location, &outside, connections)
+    let public_address = PublicAddress { public_url, anonymous, ca_file, paths, jwks_elsewhere };
+    Target::new(name, location, &public_address, connections)
 }
 
 /// What the sources are expected to report.
@@ -266,7 +268,7 @@ fn target(config: TargetConfig, terms: &Terms, connections: &Connections) -> Res
 struct Expected {
     /// The issuer that API servers must report; `None`: any.
     issuer: Option<Issuer>,
-    former: Vec<Issuer>,
+    previous: Vec<Issuer>,
     /// The issuer that announcements must name; `None`: any.
     announced: Option<Issuer>,
     /// The node that signs in this process.
@@ -279,7 +281,7 @@ struct Expected {
 fn sources(
     configs: &[SourceConfig],
     Shared { data_dir, clients, .. }: &Shared,
-    Expected { issuer, former, announced, own, config_map, margin }: &Expected,
+    Expected { issuer, previous, announced, own, config_map, margin }: &Expected,
 ) -> Vec<ConfiguredSource> {
     let unchecked = Checks::default();
     let mut sources = Vec::new();
@@ -290,7 +292,7 @@ fn sources(
                 let every = config.every.get();
                 let checks = Checks {
                     issuer: issuer.clone(),
-                    previous_issuers: former.clone(),
+                    previous_issuers: previous.clone(),
                     probe: config.probe.clone(),
                     ..Checks::default()
                 };
@@ -329,8 +331,11 @@ fn sources(
                     ca_file: config.ca_file.clone().map(Into::into),
                 };
                 let jwks = RemoteJwks::new(config.name.clone(), place, clients);
-                let checks =
-                    Checks { issuer: issuer.clone(), previous_issuers: former.clone(), ..Checks::default() };
+                let checks = Checks {
+                    issuer: issuer.clone(),
+                    previous_issuers: previous.clone(),
+                    ..Checks::default()
+                };
                 let jwks = Source::RemoteJwks(Box::new(jwks));
                 sources.push(ConfiguredSource::One(SourcePoller::new(jwks, config.every.get(), checks)));
             }

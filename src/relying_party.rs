@@ -83,8 +83,8 @@ impl RelyingParty {
     }
 
     /// Reads a document once more, and records the differences.
-    pub async fn read_again(&self, exhibit: &mut DocumentEvidence) {
-        let DocumentEvidence::Answer(first) = exhibit else { return };
+    pub async fn read_again(&self, document: &mut DocumentEvidence) {
+        let DocumentEvidence::Answer(first) = document else { return };
         if first.status != 200 {
             return;
         }

@@ -44,7 +44,7 @@ enum Revision {
 pub struct LedgerStore {
     home: Home,
     issuer: Issuer,
-    former: Vec<Issuer>,
+    previous: Vec<Issuer>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,14 +61,14 @@ enum Home {
 impl LedgerStore {
     /// Keeps the ledger of an issuer in a file. A ledger of a previous issuer is migrated.
     #[must_use]
-    pub fn file(file: FileStore, issuer: Issuer, former: Vec<Issuer>) -> Self {
-        Self { home: Home::File(Arc::new(file)), issuer, former }
+    pub fn file(file: FileStore, issuer: Issuer, previous: Vec<Issuer>) -> Self {
+        Self { home: Home::File(Arc::new(file)), issuer, previous }
     }
 
     /// Keeps the ledger in a `ConfigMap`, with a copy in a file.
     #[must_use]
-    pub fn config_map(map: ConfigMapStore, copy: FileStore, issuer: Issuer, former: Vec<Issuer>) -> Self {
-        Self { home: Home::ConfigMap { map: Arc::new(map), copy: Arc::new(copy) }, issuer, former }
+    pub fn config_map(map: ConfigMapStore, copy: FileStore, issuer: Issuer, previous: Vec<Issuer>) -> Self {
+        Self { home: Home::ConfigMap { map: Arc::new(map), copy: Arc::new(copy) }, issuer, previous }
     }
 
     /// The last ledger known to this installation: the version before the stored one, or the local copy of a
@@ -191,7 +191,7 @@ impl LedgerStore {
 
     fn check_issuer(&self, ledger: &Ledger, at: &LedgerLocation) -> Result<(), StoreError> {
         let found = ledger.issuer();
-        if *found == self.issuer || self.former.contains(found) {
+        if *found == self.issuer || self.previous.contains(found) {
             return Ok(());
         }
         let (found, expected) = (found.clone(), self.issuer.clone());

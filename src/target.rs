@@ -203,14 +203,15 @@ impl Target {
     pub fn new(
         name: String,
         location: Location,
-        outside: &PublicAddress,
+        public_address: &PublicAddress,
         connections: &Connections,
     ) -> Result<Self, TargetError> {
-        let trust = outside.ca_file.clone().map_or(Trust::System, Trust::Also);
+        let trust = public_address.ca_file.clone().map_or(Trust::System, Trust::Also);
         let connections = &connections.trusting(trust);
         let failed = |cause: Cause| TargetError::new(&name, "set up", None, cause);
         let bucket = |service, prefix: &str, endpoint: Option<Url>| {
-            Bucket::new(service, prefix, &outside.paths, endpoint.as_ref(), connections).map(Backend::Bucket)
+            Bucket::new(service, prefix, &public_address.paths, endpoint.as_ref(), connections)
+                .map(Backend::Bucket)
         };
         let place = match location {
             Location::Azure { account, container, prefix, endpoint } => {
@@ -223,23 +224,25 @@ impl Target {
             Location::Gcs { bucket: name, prefix, endpoint } => {
                 bucket(Service::Gcs { bucket: name }, &prefix, endpoint)
             }
-            Location::Directory(root) => Ok(Backend::Directory(Directory::new(root, outside.paths.clone()))),
+            Location::Directory(root) => {
+                Ok(Backend::Directory(Directory::new(root, public_address.paths.clone())))
+            }
         };
         let place = place.map_err(failed)?;
         let address = |base: &str, is_store| {
             let address = PublicUrl::new(base, is_store, connections)?;
-            Ok(address.with_jwks(&outside.paths, outside.jwks_elsewhere.as_deref()))
+            Ok(address.with_jwks(&public_address.paths, public_address.jwks_elsewhere.as_deref()))
         };
         let store = match &place {
             // Without readers there, an invalid address is harmless.
             Backend::Bucket(bucket) => {
-                Some(address(bucket.address(), true)).filter(|it| it.is_ok() || outside.anonymous)
+                Some(address(bucket.address(), true)).filter(|it| it.is_ok() || public_address.anonymous)
             }
             Backend::Directory(_) => None,
         };
-        let public = outside.public_url.as_deref().map(|url| address(url, false));
+        let public = public_address.public_url.as_deref().map(|url| address(url, false));
         let (store, public) = (store.transpose().map_err(failed)?, public.transpose().map_err(failed)?);
-        let (is_read_at_store, paths) = (outside.anonymous, outside.paths.clone());
+        let (is_read_at_store, paths) = (public_address.anonymous, public_address.paths.clone());
         Ok(Self { name, backend: place, paths, store, is_read_at_store, public })
     }
 

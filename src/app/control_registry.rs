@@ -36,7 +36,7 @@ struct IssuerHandle {
 
 /// A running issuer; dropping it removes the issuer from the registry.
 pub(super) struct Registration {
-    offices: ControlRegistry,
+    registry: ControlRegistry,
     issuer: Issuer,
 }
 
@@ -58,7 +58,7 @@ impl ControlRegistry {
         let issuer = reconciler.spec().terms.issuer.clone();
         let clerks = IssuerHandle { reconciler: Arc::clone(reconciler), node };
         self.0.send_modify(|open| drop(open.insert(issuer.clone(), Some(clerks))));
-        Registration { offices: self.clone(), issuer }
+        Registration { registry: self.clone(), issuer }
     }
 
     pub(super) async fn answer(self, request: Request) -> Reply {
@@ -154,6 +154,6 @@ impl ControlRegistry {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.offices.0.send_modify(|open| drop(open.remove(&self.issuer)));
+        self.registry.0.send_modify(|open| drop(open.remove(&self.issuer)));
     }
 }

@@ -112,8 +112,8 @@ pub async fn gather(
                     }
                     _ => {
                         let reach = Reach::of(&issuer, *allow_private);
-                        let stranger = RelyingParty::new(reach, *instead, ca_file.clone()).await?;
-                        document_read::read(evidence, &issuer, &stranger).await;
+                        let unmanaged_key = RelyingParty::new(reach, *instead, ca_file.clone()).await?;
+                        document_read::read(evidence, &issuer, &unmanaged_key).await;
                         read = Some((issuer, evidence.discovery.clone(), evidence.jwks.clone()));
                     }
                 }

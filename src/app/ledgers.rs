@@ -29,13 +29,13 @@ use crate::{
 /// The terms of an issuer, followed by those of its previous issuers.
 pub(super) fn all_terms(issuer: &IssuerConfig) -> Vec<Terms> {
     let own = [(&issuer.issuer, issuer.jwks_uri())];
-    let former = issuer.previous_issuers.iter().map(|former| (&former.issuer, former.jwks_uri()));
+    let previous = issuer.previous_issuers.iter().map(|previous| (&previous.issuer, previous.jwks_uri()));
     let terms = |(named, jwks_uri): (&Issuer, String)| Terms {
         issuer: named.clone(),
         jwks_uri,
         max_age: issuer.jwks_max_age.get(),
     };
-    own.into_iter().chain(former).map(terms).collect()
+    own.into_iter().chain(previous).map(terms).collect()
 }
 
 pub(super) fn store(data_dir: &Path, issuer: &IssuerConfig) -> LedgerStore {
@@ -52,16 +52,17 @@ fn open(
     issuer: &IssuerConfig,
     with_rights: impl FnOnce(ConfigMapStore) -> ConfigMapStore,
 ) -> LedgerStore {
-    let former: Vec<Issuer> = issuer.previous_issuers.iter().map(|former| former.issuer.clone()).collect();
-    let directories = former.iter().map(|former| directory(data_dir, former)).collect();
+    let previous: Vec<Issuer> =
+        issuer.previous_issuers.iter().map(|previous| previous.issuer.clone()).collect();
+    let directories = previous.iter().map(|previous| directory(data_dir, previous)).collect();
     let file = FileStore::new(directory(data_dir, &issuer.issuer), directories);
     match &issuer.ledger {
-        None => LedgerStore::file(file, issuer.issuer.clone(), former),
+        None => LedgerStore::file(file, issuer.issuer.clone(), previous),
         Some(LedgerConfig { config_map, kubeconfig, context }) => {
             let access = Access::new(kubeconfig.clone(), context.clone());
             let NamespacedName { namespace, name } = config_map.clone();
             let map = with_rights(ConfigMapStore::new(namespace, name, access));
-            LedgerStore::config_map(map, file, issuer.issuer.clone(), former)
+            LedgerStore::config_map(map, file, issuer.issuer.clone(), previous)
         }
     }
 }
@@ -135,8 +136,10 @@ pub async fn rotate(config: &Config, issuer: &Issuer, ask: &RotationCommand) -> 
             _ => Err(RotateError::NotConfigured { issuer: issuer.clone() }),
         };
     };
-    let (gates, retention) = (super::required_targets(configured), super::retention(configured));
-    let asked = |ledger: &Ledger| ledger.execute(ask, &gates, &retention, configured.propagation.get(), now);
+    let (required_targets, retention) = (super::required_targets(configured), super::retention(configured));
+    let asked = |ledger: &Ledger| {
+        ledger.execute(ask, &required_targets, &retention, configured.propagation.get(), now)
+    };
     Ok(change(config, issuer, asked).await??)
 }
 
@@ -154,9 +157,9 @@ pub fn unconfigured_rotation(ledger: &Ledger, defaults: &IssuerConfig) -> Rotati
     report_of(ledger, defaults, shown.collect())
 }
 
-fn report_of(ledger: &Ledger, issuer: &IssuerConfig, gates: BTreeSet<String>) -> RotationStatus {
+fn report_of(ledger: &Ledger, issuer: &IssuerConfig, required_targets: BTreeSet<String>) -> RotationStatus {
     let nodes = ledger.nodes().into_iter().map(|node| (node.clone(), Ok(()))).collect();
-    let seen = RotationInputs { required_targets: gates, nodes, ..RotationInputs::default() };
+    let seen = RotationInputs { required_targets, nodes, ..RotationInputs::default() };
     rotation_status(ledger, &seen, clock::now(), &issuer.timing())
 }
 

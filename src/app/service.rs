@@ -276,7 +276,7 @@ struct Running {
 impl Service {
     async fn new(config: Config, tls: Option<Arc<TlsFiles>>) -> Result<Self, AppError> {
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
-        let board = match config.events.clone() {
+        let status_store = match config.events.clone() {
             Some(events) => {
                 let queue = EventQueue::default();
                 tasks.spawn(run_events(queue.clone(), self::events(events), stop.clone()).map(Ok));
@@ -284,7 +284,7 @@ impl Service {
             }
             None => StatusStore::default(),
         };
-        let shared = Shared::new(&config.data_dir, board);
+        let shared = Shared::new(&config.data_dir, status_store);
         shared.status.configuration_read(clock::now());
         let counters = Arc::new(Counters::default());
         let context = Context {
@@ -306,18 +306,18 @@ impl Service {
     }
 
     fn listen(&mut self, public: Listener, operator: Listener, control: Control, room: OpenFiles) {
-        let board = &self.context.shared.status;
+        let status_store = &self.context.shared.status;
         let stopped = || self.stop.clone().cancelled_owned();
         if let Some(files) = &self.tls {
-            self.tasks.spawn(Arc::clone(files).watch(board.clone(), stopped()).map(Ok));
+            self.tasks.spawn(Arc::clone(files).watch(status_store.clone(), stopped()).map(Ok));
         }
         let open = Arc::new(AtomicUsize::new(0));
-        let views = views(board, &self.counters, &open);
+        let views = views(status_store, &self.counters, &open);
         let (max_connections, tls) = (room.public, self.tls.clone());
         let public = Server { listener: public, max_connections, when_full: WhenFull::Wait, tls, open };
         self.tasks.spawn(public.serve(self.routes.clone(), stopped()).map(Ok));
-        let offices = self.context.registry.clone();
-        self.tasks.spawn(control.serve(move |request| offices.clone().answer(request), stopped()).map(Ok));
+        let registry = self.context.registry.clone();
+        self.tasks.spawn(control.serve(move |request| registry.clone().answer(request), stopped()).map(Ok));
         let operator = Server::of_the_operator(operator, room.operator);
         self.tasks.spawn(operator.serve(admin::service(views), stopped()).map(Ok));
     }
@@ -341,9 +341,8 @@ impl Service {
     fn start(&mut self, config: IssuerConfig, slots: &mut BTreeMap<Issuer, Slot>, on_failure: OnFailure) {
         let face =
             |terms: Terms| ServedIssuer { slot: slots.remove(&terms.issuer).unwrap_or_default(), terms };
-        let faces = all_terms(&config).into_iter().map(face).collect();
-        let running =
-            Running { served_issuers: faces, stop: self.stop.child_token(), tasks: TaskTracker::new() };
+        let served_issuers = all_terms(&config).into_iter().map(face).collect();
+        let running = Running { served_issuers, stop: self.stop.child_token(), tasks: TaskTracker::new() };
         let (context, issuer) = (Arc::clone(&self.context), config.issuer.clone());
         context.registry.expect(&issuer);
         let life =
@@ -354,8 +353,8 @@ impl Service {
     }
 
     fn route(&self) {
-        let faces = self.running.values().flat_map(|running| &running.served_issuers);
-        self.routes.set(faces.map(|face| (face.terms.clone(), face.slot.clone())));
+        let served_issuers = self.running.values().flat_map(|running| &running.served_issuers);
+        self.routes.set(served_issuers.map(|face| (face.terms.clone(), face.slot.clone())));
     }
 
     async fn reload(&mut self, read: Result<Config, Refused>) {
@@ -363,10 +362,10 @@ impl Service {
             files.look();
         }
         let compared = read.and_then(|next| Ok((self.config.changes_to(&next)?, next)));
-        let board = &self.context.shared.status;
+        let status_store = &self.context.shared.status;
         match compared {
             Ok((changes, next)) => {
-                board.configuration_read(clock::now());
+                status_store.configuration_read(clock::now());
                 self.apply_changes(changes).await;
                 self.config = next;
             }
@@ -374,7 +373,7 @@ impl Service {
                 let refused = error_line(&*refused);
                 // Faults of a file are separated by line breaks.
                 let refused = refused.lines().map(str::trim).collect::<Vec<_>>().join("; ");
-                board.configuration_refused(clock::now(), &refused);
+                status_store.configuration_refused(clock::now(), &refused);
                 error!(error = refused, "configuration rejected, keeping the previous one");
             }
         }
@@ -384,7 +383,7 @@ impl Service {
     async fn apply_changes(&mut self, changes: Changes) {
         let Changes { changed, added, removed } = changes;
         info!(changed = changed.len(), added = added.len(), removed = removed.len(), "configuration read");
-        let board = self.context.shared.status.clone();
+        let status_store = self.context.shared.status.clone();
         let mut stopped = Vec::new();
         for issuer in changed.iter().map(|config| &config.issuer).chain(&removed) {
             let running = self.running.remove(issuer).expect("what is configured runs");
@@ -393,20 +392,20 @@ impl Service {
         }
         join_all(stopped.iter().map(|running| running.tasks.wait())).await;
         // A moved issuer keeps serving the existing documents of its previous name.
-        let faces = stopped.into_iter().flat_map(|running| running.served_issuers);
-        let mut slots = faces.map(|face| (face.terms.issuer, face.slot)).collect();
+        let served_issuers = stopped.into_iter().flat_map(|running| running.served_issuers);
+        let mut slots = served_issuers.map(|face| (face.terms.issuer, face.slot)).collect();
         for issuer in &removed {
-            board.forget(issuer);
+            status_store.forget(issuer);
             info!(%issuer, "issuer removed");
         }
         for config in changed {
             info!(issuer = %config.issuer, "issuer changed");
-            board.reset(&config.issuer);
+            status_store.reset(&config.issuer);
             self.start(config, &mut slots, OnFailure::Retry(None));
         }
         for config in added {
             info!(issuer = %config.issuer, "issuer added");
-            board.expect_late(&config.issuer);
+            status_store.expect_late(&config.issuer);
             self.start(config, &mut slots, OnFailure::Retry(None));
         }
         self.route();
@@ -425,10 +424,10 @@ impl Service {
     }
 }
 
-fn views(board: &StatusStore, counters: &Arc<Counters>, open: &Arc<AtomicUsize>) -> Views {
-    let (metrics, counters, open) = (board.clone(), Arc::clone(counters), Arc::clone(open));
+fn views(status_store: &StatusStore, counters: &Arc<Counters>, open: &Arc<AtomicUsize>) -> Views {
+    let (metrics, counters, open) = (status_store.clone(), Arc::clone(counters), Arc::clone(open));
     let traffic = move || Traffic { requests: counters.totals(), connections: open.load(Ordering::Relaxed) };
-    let (status, ready, checks) = (board.clone(), board.clone(), board.clone());
+    let (status, ready, checks) = (status_store.clone(), status_store.clone(), status_store.clone());
     Views {
         metrics: Arc::new(move || metrics.metrics(Some(traffic()))),
         status: Arc::new(move || status.status()),

@@ -83,10 +83,10 @@ pub async fn run(
         asked.ask(&sender).await;
         // kube-apiserver exits when it asks and there is no key.
         let wanted = orders.borrow().clone();
-        let tended = run_blocking(&node, move |node| node.reconcile(&wanted, clock::now())).await?;
+        let reconciled = run_blocking(&node, move |node| node.reconcile(&wanted, clock::now())).await?;
         // The loop that retries reports any other fault.
         if node.verification_set().is_none() {
-            tended?;
+            reconciled?;
         }
         Ok::<_, SignerError>((node, asked))
     };
@@ -170,10 +170,10 @@ pub(super) async fn open(
     };
     let keyring = settings.keyring.clone();
     let opened = blocking::within(KEYRING_PATIENCE, &keyring, || Node::open(settings, clock::now())).await;
-    let (node, surprises) = opened.map_err(|source| SignerError::Hangs { keyring, source })??;
+    let (node, findings) = opened.map_err(|source| SignerError::Hangs { keyring, source })??;
     let Settings { node: name, issuer, .. } = node.settings();
-    for surprise in surprises {
-        match surprise {
+    for finding in findings {
+        match finding {
             RecoveryFinding::Unrecorded { kid } => {
                 warn!(%issuer, node = %name, %kid, "private key is not in the journal and is not used for signing");
             }
@@ -194,8 +194,9 @@ pub(super) async fn make_keys(data_dir: &Path, issuer: &IssuerConfig) -> Result<
 
 /// Generates the first keys of a node from the desired state on its disk; decides nothing.
 async fn first_keys(node: &Arc<Node>) -> Result<(), SignerError> {
-    let tended = run_blocking(node, |node| node.reconcile(&DesiredState::default(), clock::now())).await?;
-    Ok(tended.map(drop)?)
+    let reconciled =
+        run_blocking(node, |node| node.reconcile(&DesiredState::default(), clock::now())).await?;
+    Ok(reconciled.map(drop)?)
 }
 
 /// Runs work of a node on a thread that may block.
@@ -252,7 +253,7 @@ impl LocalSigner {
         let Self { node, socket } = self;
         let (name, issuer) = (node.settings().node.clone(), node.settings().issuer.clone());
         let orders = |ledger: &Arc<Ledger>| ledger.orders_for(&name);
-        let tending = run_signer(Arc::clone(&node), ledgers, orders, stop.clone());
+        let reconciling = run_signer(Arc::clone(&node), ledgers, orders, stop.clone());
         let serving = async {
             if let Some((socket, refresh_hint)) = socket
                 && let Err(error) = service::serve(node, refresh_hint, socket, stop).await
@@ -260,7 +261,7 @@ impl LocalSigner {
                 error!(%issuer, error = error_line(&error), "signer socket closed");
             }
         };
-        tokio::join!(tending, serving);
+        tokio::join!(reconciling, serving);
     }
 }
 
@@ -307,26 +308,26 @@ async fn sign(
     orders: watch::Receiver<DesiredState>,
     stop: CancellationToken,
 ) -> Result<(), SignerError> {
-    let tending = run_signer(Arc::clone(&node), orders, DesiredState::clone, stop.clone());
+    let reconciling = run_signer(Arc::clone(&node), orders, DesiredState::clone, stop.clone());
     let serving = async {
         let served = service::serve(node, refresh_hint, socket, stop.clone()).await;
         // A node that no longer serves has nothing else to do.
         stop.cancel();
         served
     };
-    let (served, ()) = tokio::join!(serving, tending);
+    let (served, ()) = tokio::join!(serving, reconciling);
     served.map_err(SignerError::Serve)
 }
 
 /// Serves status and metrics of a standalone node, if an admin listener is configured.
 async fn show(listener: Option<Listener>, node: Arc<Node>, stop: CancellationToken) {
     let Some(listener) = listener else { return };
-    let board = StatusStore::default();
-    board.configuration_read(clock::now());
-    board.signer(&node.settings().issuer, Arc::clone(node.metrics()));
+    let status_store = StatusStore::default();
+    status_store.configuration_read(clock::now());
+    status_store.signer(&node.settings().issuer, Arc::clone(node.metrics()));
     let (said, asked, checked) = (Arc::clone(&node), Arc::clone(&node), node);
     let views = Views {
-        metrics: Arc::new(move || board.metrics(None)),
+        metrics: Arc::new(move || status_store.metrics(None)),
         status: Arc::new(move || {
             String::from_utf8(said.journal().announcement().to_json()).expect("JSON is UTF-8")
         }),

@@ -145,10 +145,10 @@ fn told(ledger: &Ledger) -> String {
         let algorithm = entry.jwk.algorithm().name().to_owned();
         rows.push([kid.to_string(), algorithm, state, entry.first_seen.to_string(), shown.join(", ")]);
     }
-    for (kid, stranger) in ledger.unmanaged_keys() {
-        let shown: Vec<_> = stranger.shown.keys().cloned().collect();
-        let since = stranger.shown.values().min().map(ToString::to_string).unwrap_or_default();
-        let algorithm = stranger.jwk.algorithm().name().to_owned();
+    for (kid, unmanaged_key) in ledger.unmanaged_keys() {
+        let shown: Vec<_> = unmanaged_key.shown.keys().cloned().collect();
+        let since = unmanaged_key.shown.values().min().map(ToString::to_string).unwrap_or_default();
+        let algorithm = unmanaged_key.jwk.algorithm().name().to_owned();
         rows.push([kid.to_string(), algorithm, "unmanaged".to_owned(), since, shown.join(", ")]);
     }
     text += &table(&rows);

@@ -185,8 +185,8 @@ fn revoke(
 ) -> Result<ExitStatus, Failure> {
     let reports = reports(which)?;
     let known = |report| {
-        let RotationStatus { keys, unmanaged_keys: strangers, .. }: &RotationStatus = report;
-        keys.iter().map(|key| &key.kid).chain(strangers.keys()).map(String::as_str)
+        let RotationStatus { keys, unmanaged_keys, .. }: &RotationStatus = report;
+        keys.iter().map(|key| &key.kid).chain(unmanaged_keys.keys()).map(String::as_str)
     };
     let kid =
         kid_prefix::kid(kid, reports.iter().flat_map(known), "`signpost rotate status` prints every kid")?;

@@ -173,10 +173,10 @@ fn carry_out_import(ImportFlags { file, flags }: &ImportFlags) -> Result<ExitSta
 fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<ExitStatus, Failure> {
     let hint = "pass the announcement of the other node: announcements/NODE.json in its data directory";
     let config = load(flags)?;
-    let posted = SignedAnnouncement::read(&read_file(file, hint)?)
+    let signed = SignedAnnouncement::read(&read_file(file, hint)?)
         .map_err(|error| Failure::new(&error, Some(hint)))?;
-    signer::may_admit(&config, &posted)?;
-    let announcement = posted.announcement();
+    signer::may_admit(&config, &signed)?;
+    let announcement = signed.announcement();
     let kids: Vec<_> = announcement.keys().keys().map(Kid::to_string).collect();
     let node = announcement.node();
     let warning = format!(
@@ -188,7 +188,7 @@ fn carry_out_admit(AdmitFlags { file, sure, flags }: &AdmitFlags) -> Result<Exit
     if !sure.is_given(&warning)? {
         return Ok(ExitStatus::Negative);
     }
-    signer::admit(&config, &posted)?;
+    signer::admit(&config, &signed)?;
     eprint(&format!("node {node} is trusted"));
     Ok(ExitStatus::Success)
 }

@@ -132,21 +132,21 @@ fn target_row<T>(target: &TargetOutcome<T>, what: String) -> [String; 3] {
     ["target".to_owned(), target.name.clone(), what]
 }
 
-fn describe(placed: &SyncResult) -> String {
-    let mut what = if placed.wrote.is_empty() {
+fn describe(synced: &SyncResult) -> String {
+    let mut what = if synced.wrote.is_empty() {
         "unchanged".to_owned()
     } else {
-        format!("wrote {}", names(&placed.wrote))
+        format!("wrote {}", names(&synced.wrote))
     };
-    if let Some(uri) = &placed.moved_from {
+    if let Some(uri) = &synced.moved_from {
         what += &format!(", the JWKS was at `{uri}`");
     }
-    match placed.unmanaged_keys.len() {
+    match synced.unmanaged_keys.len() {
         0 => {}
         1 => what += ", 1 unmanaged key (see `signpost ledger show`)",
         count => what += &format!(", {count} unmanaged keys (see `signpost ledger show`)"),
     }
-    if placed.public == PublicView::Stale {
+    if synced.public == PublicView::Stale {
         what += ", its public URL still shows an older publication";
     }
     what

@@ -147,8 +147,8 @@ impl VerifyFlags {
         let DocumentFlags { discovery, jwks, ledger, allow_private, connect_to, ca_file } = &self.documents;
         let documents = match jwks {
             Some(jwks) => {
-                let discovery = discovery.as_deref().map_or(Ok(DocumentEvidence::NotSought), exhibit)?;
-                Documents::Given { discovery, jwks: exhibit(jwks)? }
+                let discovery = discovery.as_deref().map_or(Ok(DocumentEvidence::NotSought), document)?;
+                Documents::Given { discovery, jwks: document(jwks)? }
             }
             None => Documents::Fetched {
                 allow_private: *allow_private,
@@ -228,7 +228,7 @@ fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
     Ok((line.unwrap_or(&text).to_owned(), is_kept.then_some(around)))
 }
 
-fn exhibit(path: &Path) -> Result<DocumentEvidence, Failure> {
+fn document(path: &Path) -> Result<DocumentEvidence, Failure> {
     let bytes = read_file(path, "name a readable file, or omit it to read from the issuer")?;
     Ok(DocumentEvidence::File { path: path.display().to_string(), bytes })
 }

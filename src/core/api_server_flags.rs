@@ -349,9 +349,9 @@ fn mounted(pod: &Pod, given: &Path, socket: &Path) -> Finding {
 }
 
 fn version(launch: &ApiServerConfig, _: &Signer<'_>) -> Option<Finding> {
-    let gates = launch.values(GATES).iter().flat_map(|text| text.split(','));
-    let mut gates = gates.filter_map(|gate| gate.split_once('='));
-    let gate = gates.rfind(|(gate, _)| *gate == GATE).map(|(_, value)| value);
+    let required_targets = launch.values(GATES).iter().flat_map(|text| text.split(','));
+    let mut required_targets = required_targets.filter_map(|gate| gate.split_once('='));
+    let gate = required_targets.rfind(|(gate, _)| *gate == GATE).map(|(_, value)| value);
     if gate.is_some_and(|value| value == "false") {
         let fix = format!("remove it from --{GATES}");
         return Some(wrong("version", format!("the feature gate {GATE} is off"), fix));

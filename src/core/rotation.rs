@@ -186,10 +186,13 @@ pub fn next_step(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing:
             return RotationStep::Order { node: (*node).clone(), sign: sign.clone(), why: plan.reason };
         }
     }
-    let is_fulfilled = |node: &NodeName, wish: Timestamp| {
-        ledger.orders().get(node).is_some_and(|order| order.at >= wish && has_observed_order(ledger, node))
+    let is_fulfilled = |node: &NodeName, request: Timestamp| {
+        ledger.orders().get(node).is_some_and(|order| order.at >= request && has_observed_order(ledger, node))
     };
-    if ledger.rotation_request().is_some_and(|wish| nodes.iter().all(|node| is_fulfilled(node, wish.at))) {
+    if ledger
+        .rotation_request()
+        .is_some_and(|request| nodes.iter().all(|node| is_fulfilled(node, request.at)))
+    {
         return RotationStep::Complete;
     }
     let waits = plans.iter().flat_map(|(_, plan)| {
@@ -238,14 +241,13 @@ pub fn plan_node(
     let order = ledger.orders().get(node);
     let ordered = order.and_then(|order| keys.iter().find(|(kid, ..)| **kid == order.sign));
     let nothing = BTreeSet::new();
-    let without = ledger.rotation_request().map_or(&nothing, |wish| &wish.without);
+    let without = ledger.rotation_request().map_or(&nothing, |request| &request.without);
     let waived = ledger.propagation_waived(node).filter(|known| has_another_to_come(&keys, known));
     let obstacles_of = |kid: &Kid, entry: &Entry| {
-        let mut obstacles = blocked_reasons(ledger, (kid, entry), seen, without, now, timing);
+        let mut reasons = blocked_reasons(ledger, (kid, entry), seen, without, now, timing);
         // The operator has accepted the risk.
-        obstacles
-            .retain(|obstacle| waived.is_none() || !matches!(obstacle, BlockedReason::Propagating { .. }));
-        obstacles
+        reasons.retain(|reason| waived.is_none() || !matches!(reason, BlockedReason::Propagating { .. }));
+        reasons
     };
     let unheard = match seen.nodes.get(node) {
         Some(Ok(())) => None,
@@ -272,19 +274,19 @@ pub fn plan_node(
         candidates.retain(|(kid, ..)| waived.is_none_or(|known| !known.contains(*kid)));
         candidates.sort_by_key(|(_, _, stage)| matches!(stage, Stage::Standby { .. }));
         let judged = candidates.into_iter().map(|(kid, entry, _)| (*kid, obstacles_of(kid, entry)));
-        let best = judged.min_by_key(|(_, obstacles)| !obstacles.is_empty());
-        let (next, mut obstacles) = best
-            .map_or((None, BTreeSet::from([BlockedReason::NoStandby])), |(kid, obstacles)| {
-                (Some(kid.clone()), obstacles)
+        let best = judged.min_by_key(|(_, reasons)| !reasons.is_empty());
+        let (next, mut reasons) = best
+            .map_or((None, BTreeSet::from([BlockedReason::NoStandby])), |(kid, reasons)| {
+                (Some(kid.clone()), reasons)
             });
-        obstacles.extend(unheard);
+        reasons.extend(unheard);
         let why = if waived.is_some() { OrderReason::Unseen } else { OrderReason::First };
-        return NodePlan { ordered: None, next, due: Some(now), reason: why, blocked: obstacles };
+        return NodePlan { ordered: None, next, due: Some(now), reason: why, blocked: reasons };
     };
 
-    let asked = ledger.rotation_request().filter(|wish| order.at < wish.at);
+    let asked = ledger.rotation_request().filter(|request| order.at < request.at);
     let (due, why) = match (asked, stage) {
-        (Some(wish), _) => (Some(wish.at), OrderReason::Asked),
+        (Some(request), _) => (Some(request.at), OrderReason::Asked),
         (None, Stage::Active { since }) => {
             // A node whose clock was ahead dates its keys too late.
             let since = if *since > later(now, timing.margin) { order.at } else { *since };
@@ -296,28 +298,28 @@ pub fn plan_node(
     };
     let next =
         keys.iter().find(|(kid, _, stage)| **kid != order.sign && matches!(stage, Stage::Standby { .. }));
-    let mut obstacles =
+    let mut reasons =
         next.map_or(BTreeSet::from([BlockedReason::NoStandby]), |(kid, entry, _)| obstacles_of(kid, entry));
-    obstacles.extend(unheard);
+    reasons.extend(unheard);
     if !matches!(stage, Stage::Active { .. }) {
-        obstacles.insert(BlockedReason::AwaitingSigner { since: order.at });
+        reasons.insert(BlockedReason::AwaitingSigner { since: order.at });
     }
     let busy =
         ledger.nodes().into_iter().filter(|other| *other != node && !has_observed_order(ledger, other));
-    obstacles.extend(busy.map(|other| BlockedReason::RolloutInProgress { node: other.clone() }));
+    reasons.extend(busy.map(|other| BlockedReason::RolloutInProgress { node: other.clone() }));
     if let (OrderReason::Age, Some(due), Some(window)) = (why, due, &timing.window) {
         let (ripe, never) = (due.max(now), Timestamp::MAX);
         let opens = window.open_from(ripe).unwrap_or(never);
         if opens > ripe {
-            obstacles.insert(BlockedReason::Window { until: opens });
+            reasons.insert(BlockedReason::Window { until: opens });
         }
     }
     // The standby key of its successor needs room too.
     if ledger.public_keys().count() >= MAX_KEYS {
-        obstacles.insert(BlockedReason::TooManyKeys);
+        reasons.insert(BlockedReason::TooManyKeys);
     }
     let next = next.map(|(kid, ..)| (*kid).clone());
-    NodePlan { ordered: Some(order.sign.clone()), next, due, reason: why, blocked: obstacles }
+    NodePlan { ordered: Some(order.sign.clone()), next, due, reason: why, blocked: reasons }
 }
 
 /// What blocks a key from signing for external audiences.
@@ -329,15 +331,15 @@ fn blocked_reasons(
     now: Timestamp,
     timing: &Timing,
 ) -> BTreeSet<BlockedReason> {
-    let mut obstacles = BTreeSet::new();
+    let mut reasons = BTreeSet::new();
     for place in seen.required_targets.difference(without) {
         match entry.shown.get(place) {
-            None => drop(obstacles.insert(BlockedReason::NotShown { target: place.clone() })),
+            None => drop(reasons.insert(BlockedReason::NotShown { target: place.clone() })),
             Some(_) if entry.present_from_start => {}
             Some(since) => {
                 let until = later(*since, timing.until_ready());
                 if now < until {
-                    obstacles.insert(BlockedReason::Propagating { target: place.clone(), until });
+                    reasons.insert(BlockedReason::Propagating { target: place.clone(), until });
                 }
             }
         }
@@ -345,20 +347,20 @@ fn blocked_reasons(
     for (api_server, verifies) in &seen.api_servers {
         let api_server = api_server.clone();
         match verifies {
-            None => drop(obstacles.insert(BlockedReason::ApiServerUnavailable { api_server })),
+            None => drop(reasons.insert(BlockedReason::ApiServerUnavailable { api_server })),
             Some(kids) if !kids.contains(kid) => {
-                obstacles.insert(BlockedReason::NotVerified { api_server });
+                reasons.insert(BlockedReason::NotVerified { api_server });
             }
             Some(_) => {}
         }
     }
     if let Some(hold) = ledger.retention_hold().filter(|_| ledger.is_held(now)) {
-        obstacles.insert(BlockedReason::Repaired { until: hold.until });
+        reasons.insert(BlockedReason::Repaired { until: hold.until });
     }
     if !seen.is_complete {
-        obstacles.insert(BlockedReason::IncompleteObservation);
+        reasons.insert(BlockedReason::IncompleteObservation);
     }
-    obstacles
+    reasons
 }
 
 /// Whether a node signs with the ordered key and with no other. A node without an order signs for no external

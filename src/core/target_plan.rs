@@ -79,7 +79,7 @@ pub struct Headers {
 pub struct TargetPlan {
     pub publication: Publication,
     /// The unmanaged keys of this target; part of its publication.
-    pub strangers: Vec<Jwk>,
+    pub unmanaged_keys: Vec<Jwk>,
     /// The previous address of the JWKS, if it moves.
     pub moved_from: Option<String>,
     /// The documents that differ, in the order in which they must be written.
@@ -141,8 +141,8 @@ pub fn decide(
         refuse_foreign_owner(found, ledger, &terms.issuer)?;
         refuse_unreadable(found, ledger, terms)?;
     }
-    let strangers = unmanaged_keys(found, ledger, profile);
-    let keys = ledger.public_keys().chain(&strangers).cloned();
+    let unmanaged_keys = unmanaged_keys(found, ledger, profile);
+    let keys = ledger.public_keys().chain(&unmanaged_keys).cloned();
     let publication = Publication::render(terms, profile, keys)?;
     if !adopt {
         refuse_losses(found, ledger, &publication)?;
@@ -154,7 +154,7 @@ pub fn decide(
         })
         .collect();
     let moved_from = found.other.as_ref().map(|other| other.uri.clone());
-    Ok(TargetPlan { publication, strangers, moved_from, writes })
+    Ok(TargetPlan { publication, unmanaged_keys, moved_from, writes })
 }
 
 fn refuse_foreign_owner(
@@ -269,14 +269,15 @@ pub fn shown_kids(found: &TargetContents) -> BTreeSet<Kid> {
 ///
 /// An unreadable JWKS has none: it is of no use to a relying party either.
 fn unmanaged_keys(found: &TargetContents, ledger: &Ledger, profile: Profile) -> Vec<Jwk> {
-    let mut strangers: Vec<Jwk> = Vec::new();
+    let mut unmanaged_keys: Vec<Jwk> = Vec::new();
     for key in shown_jwks(found).filter_map(|bytes| ReceivedJwks::parse(bytes).ok()).flat_map(|it| it.keys) {
-        let is_known = ledger.key(key.kid()).is_some() || strangers.iter().any(|it| it.kid() == key.kid());
+        let is_known =
+            ledger.key(key.kid()).is_some() || unmanaged_keys.iter().any(|it| it.kid() == key.kid());
         if profile.includes(&key) && !is_known {
-            strangers.push(key);
+            unmanaged_keys.push(key);
         }
     }
-    strangers
+    unmanaged_keys
 }
 
 /// The keys that a reader of these documents can verify with. A key whose algorithm is missing in the

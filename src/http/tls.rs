@@ -104,7 +104,7 @@ impl TlsFiles {
     }
 
     /// Reloads whenever the files change, until `stop` resolves, and reports it to `board`.
-    pub async fn watch(self: Arc<Self>, board: StatusStore, stop: impl Future<Output = ()>) {
+    pub async fn watch(self: Arc<Self>, status_store: StatusStore, stop: impl Future<Output = ()>) {
         pin!(stop);
         let mut trouble = Trouble::default();
         loop {
@@ -112,7 +112,7 @@ impl TlsFiles {
             let reloaded = blocking::at(&self.paths.certificate, move || files.reload()).await;
             let reloaded = reloaded.unwrap_or_else(|error| Err(hangs(&self.paths, error)));
             let error = reloaded.err().map(|error| error_line(&error));
-            board.tls(|status| {
+            status_store.tls(|status| {
                 status.not_after = Some(self.not_after());
                 status.failures += u64::from(error.is_some());
                 status.error.clone_from(&error);

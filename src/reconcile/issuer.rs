@@ -400,7 +400,8 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn log_change(ledger: &Ledger, Change { kid, kind: event, .. }: &Change) {
     let (issuer, event_name) = (ledger.issuer(), event.name());
     if *event == ChangeKind::UnmanagedKeyFound {
-        let shown = ledger.unmanaged_keys().get(kid).into_iter().flat_map(|stranger| stranger.shown.keys());
+        let shown =
+            ledger.unmanaged_keys().get(kid).into_iter().flat_map(|unmanaged_key| unmanaged_key.shown.keys());
         let targets = shown.map(String::as_str).collect::<Vec<_>>().join(" ");
         let hint = format!(
             "if it is yours: `signpost ledger adopt -- {kid}`; otherwise remove the write permission there, \

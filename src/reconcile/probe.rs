@@ -66,22 +66,21 @@ pub async fn run_probe(
         let _ = publication.wait_for(Option::is_some).await;
         let mut known = LastVerdict::default();
         loop {
-            let mut looked = prober.look_through(&mut pass, &reconciler).await;
+            let mut last_reading = prober.look_through(&mut pass, &reconciler).await;
             for _ in 0..CONFIRMATIONS {
-                if !known.is_new_trouble(&looked) {
+                if !known.is_new_trouble(&last_reading) {
                     break;
                 }
                 sleep(CONFIRM.min(prober.every)).await;
                 let again = prober.look_through(&mut pass, &reconciler).await;
-                let is_same =
-                    matches!((&looked, &again), (Ok(one), Ok(other)) if !other.is_news_after(Some(one)));
-                looked = again;
+                let is_same = matches!((&last_reading, &again), (Ok(one), Ok(other)) if !other.is_news_after(Some(one)));
+                last_reading = again;
                 if is_same {
                     break;
                 }
             }
-            let is_well = matches!(&looked, Ok(judgement) if judgement.is_accepted());
-            known.take(looked, &reconciler);
+            let is_well = matches!(&last_reading, Ok(judgement) if judgement.is_accepted());
+            known.take(last_reading, &reconciler);
             sleep(jittered(if is_well { prober.every } else { RECHECK.min(prober.every) })).await;
         }
     };
@@ -99,11 +98,11 @@ impl Prober {
         pass: &mut Permit,
         reconciler: &IssuerReconciler,
     ) -> Result<Verdict, ErrorReport> {
-        let looked = pass.run(Box::pin(self.look(reconciler))).await;
-        if matches!(&looked, Ok(judgement) if !judgement.is_accepted()) {
+        let last_reading = pass.run(Box::pin(self.look(reconciler))).await;
+        if matches!(&last_reading, Ok(judgement) if !judgement.is_accepted()) {
             reconciler.request_recheck();
         }
-        looked
+        last_reading
     }
 
     async fn look(&self, reconciler: &IssuerReconciler) -> Result<Verdict, ErrorReport> {
@@ -130,17 +129,17 @@ struct LastVerdict {
 }
 
 impl LastVerdict {
-    fn is_new_trouble(&self, looked: &Result<Verdict, ErrorReport>) -> bool {
-        match looked {
+    fn is_new_trouble(&self, last_reading: &Result<Verdict, ErrorReport>) -> bool {
+        match last_reading {
             Ok(judgement) => !judgement.is_accepted() && judgement.is_news_after(self.judgement.as_ref()),
             Err(nothing) => self.error.as_ref() != Some(&nothing.error),
         }
     }
 
     /// Updates status and metrics, and logs what is new.
-    fn take(&mut self, looked: Result<Verdict, ErrorReport>, reconciler: &IssuerReconciler) {
+    fn take(&mut self, last_reading: Result<Verdict, ErrorReport>, reconciler: &IssuerReconciler) {
         let issuer = &reconciler.spec().terms.issuer;
-        match looked {
+        match last_reading {
             Ok(judgement) => {
                 if self.error.take().is_some() {
                     info!(%issuer, "tokens are verified again");

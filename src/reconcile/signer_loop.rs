@@ -81,17 +81,17 @@ async fn reconcile<T>(
     loop {
         let orders = orders(&heard.borrow_and_update());
         let refused = orders.key(&node.journal(), clock::now(), margin).err();
-        let tended = {
+        let reconciled = {
             let node = Arc::clone(&node);
             blocking::within(TIMEOUT, &keyring, move || node.reconcile(&orders, clock::now()))
         };
-        let tended = select! {
+        let reconciled = select! {
             () = stop.cancelled() => return,
-            tended = tended => tended,
+            reconciled = reconciled => reconciled,
         };
         let hint =
             || Some(format!("check what `{}` is mounted from, and whether that responds", keyring.display()));
-        let now_wrong = match (&tended, &refused) {
+        let now_wrong = match (&reconciled, &refused) {
             (Err(hangs), _) => Some((error_line(hangs), hint())),
             (Ok(Err(error)), _) => Some((error_line(error), error.hint())),
             (Ok(Ok(_)), Some(refused)) => Some((error_line(refused), None)),
@@ -111,13 +111,13 @@ async fn reconcile<T>(
             }
         }
         // A hanging thread may hold its lock.
-        let now_distrusted = if tended.is_ok() { node.rejected() } else { distrusted.clone() };
+        let now_distrusted = if reconciled.is_ok() { node.rejected() } else { distrusted.clone() };
         for reason in now_distrusted.iter().filter(|reason| !distrusted.contains(*reason)) {
             let hint = reason.hint();
             warn!(%issuer, node = %name, reason = %reason, hint, "announcement rejected");
         }
         distrusted = now_distrusted;
-        for step in tended.iter().flatten().flatten() {
+        for step in reconciled.iter().flatten().flatten() {
             let (what, kid) = match step {
                 SignerStep::Generate => ("key generated", None),
                 SignerStep::Begin { kid, ordered: None } => ("signs for the API server only", Some(kid)),

@@ -131,9 +131,9 @@ impl SourcePoller {
             self.issuer_checked = Some(Instant::now());
         }
         let mut fetched = self.source.fetch().await?;
-        let former = self.says.as_ref().filter(|says| Some(*says) != self.checks.issuer.as_ref());
-        fetched.notes.extend(former.map(|former| {
-            format!("it still names previous issuer `{former}`, whose documents are published too")
+        let previous = self.says.as_ref().filter(|says| Some(*says) != self.checks.issuer.as_ref());
+        fetched.notes.extend(previous.map(|previous| {
+            format!("it still names previous issuer `{previous}`, whose documents are published too")
         }));
         Ok(fetched)
     }

@@ -113,14 +113,14 @@ pub async fn sync(
     let mut targets = Vec::new();
     let ledger = &ledger;
     if ledger.public_keys().next().is_some() {
-        let placed = join_all(target_reconcilers.iter_mut().map(async |target_reconciler| {
-            let placed = sync_current(target_reconciler, reconciler, ledger).await;
-            TargetOutcome::new(target_reconciler, placed)
+        let synced = join_all(target_reconcilers.iter_mut().map(async |target_reconciler| {
+            let synced = sync_current(target_reconciler, reconciler, ledger).await;
+            TargetOutcome::new(target_reconciler, synced)
         }));
-        targets = placed.await;
+        targets = synced.await;
         for target in &targets {
-            if let Ok(placed) = &target.outcome {
-                reconciler.observe(placed.observed(&target.name)).await?;
+            if let Ok(synced) = &target.outcome {
+                reconciler.observe(synced.observed(&target.name)).await?;
             }
         }
     }
@@ -147,15 +147,15 @@ pub async fn plan(
     let mut targets = Vec::new();
     if ledger.public_keys().next().is_some() {
         let planned = join_all(target_reconcilers.iter().map(async |target_reconciler| {
-            let difference = target_reconciler.plan(&ledger).await.map(|(reading, placement)| {
+            let difference = target_reconciler.plan(&ledger).await.map(|(reading, plan)| {
                 let before = shown_kids(&reading.found);
-                let after: BTreeSet<Kid> = placement.publication.keys().kids().cloned().collect();
+                let after: BTreeSet<Kid> = plan.publication.keys().kids().cloned().collect();
                 Difference {
-                    documents: placement.writes,
+                    documents: plan.writes,
                     added: after.difference(&before).cloned().collect(),
                     removed: before.difference(&after).cloned().collect(),
-                    unmanaged_keys: placement.strangers.iter().map(|key| key.kid().clone()).collect(),
-                    moved_from: placement.moved_from,
+                    unmanaged_keys: plan.unmanaged_keys.iter().map(|key| key.kid().clone()).collect(),
+                    moved_from: plan.moved_from,
                 }
             });
             TargetOutcome::new(target_reconciler, difference)
@@ -195,8 +195,8 @@ async fn adopt_unmanaged(
 ) -> Result<(), StoreError> {
     for target_reconciler in target_reconcilers {
         let ledger = reconciler.ledger().borrow().clone();
-        if let Ok((_, placement)) = target_reconciler.plan(&ledger).await {
-            let (target, unmanaged_keys) = (target_reconciler.name(), placement.strangers.as_slice());
+        if let Ok((_, plan)) = target_reconciler.plan(&ledger).await {
+            let (target, unmanaged_keys) = (target_reconciler.name(), plan.unmanaged_keys.as_slice());
             reconciler.observe(Observation::Adopt { target, unmanaged_keys }).await?;
         }
     }

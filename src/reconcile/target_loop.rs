@@ -60,7 +60,7 @@ pub async fn run_target(
         let mut has_changed = false;
         loop {
             suspicions.mark_unchanged();
-            let looked = pass.run(Box::pin(async {
+            let last_reading = pass.run(Box::pin(async {
                 // A ledger that has just changed was just read or stored.
                 if !has_changed {
                     reconciler.observe_or_log(Observation::Ledger).await;
@@ -72,7 +72,7 @@ pub async fn run_target(
                     None
                 }
             }));
-            let wait = looked.await;
+            let wait = last_reading.await;
             let again = async {
                 match wait {
                     Some(wait) => sleep(wait).await,
@@ -110,38 +110,39 @@ async fn sync(
     attempt: &mut usize,
 ) -> Option<Duration> {
     let issuer = &reconciler.spec().terms.issuer;
-    let (target, gates) = (target_reconciler.name().to_owned(), target_reconciler.required_for_rotation());
+    let (target, required_targets) =
+        (target_reconciler.name().to_owned(), target_reconciler.required_for_rotation());
     let wait = match sync_current(target_reconciler, reconciler, ledger).await {
-        Ok(placed) => {
+        Ok(synced) => {
             *attempt = 0;
             reconciler.status().target(issuer, &target, |status| {
-                status.required_for_rotation = gates;
-                succeeded(status, &placed);
+                status.required_for_rotation = required_targets;
+                succeeded(status, &synced);
             });
             if let Some(failures) = trouble.record_success() {
                 info!(%issuer, target, failures, "target is in sync again");
             }
-            if !placed.repaired.is_empty() {
-                let found = placed.repaired.iter();
+            if !synced.repaired.is_empty() {
+                let found = synced.repaired.iter();
                 let found: Vec<_> = found.map(|(it, how)| format!("{} {}", it.name(), how.name())).collect();
                 warn!(%issuer, target, found = found.join(", "), "target was changed by another writer, \
                     repairing it");
             }
-            warn_of_types(mistyped, issuer, &target, &placed.mistyped);
-            if !placed.wrote.is_empty() {
-                let documents: Vec<_> = placed.wrote.iter().map(|document| document.name()).collect();
-                info!(%issuer, target, documents = documents.join(" "), keys = placed.observation.view.len(), "published");
-                if let Some(before) = &placed.moved_from {
+            warn_of_types(mistyped, issuer, &target, &synced.mistyped);
+            if !synced.wrote.is_empty() {
+                let documents: Vec<_> = synced.wrote.iter().map(|document| document.name()).collect();
+                info!(%issuer, target, documents = documents.join(" "), keys = synced.observation.view.len(), "published");
+                if let Some(before) = &synced.moved_from {
                     info!(%issuer, target, before, "target taken over, its JWKS was at another URL");
                 }
             }
-            reconciler.observe_or_log(placed.observed(&target)).await;
-            (placed.public == PublicView::Stale).then_some(RECHECK_PUBLIC)
+            reconciler.observe_or_log(synced.observed(&target)).await;
+            (synced.public == PublicView::Stale).then_some(RECHECK_PUBLIC)
         }
         Err(error) => {
             let (hint, text) = (error.hint().map(|hint| as_typed(&hint)), error_line(&error));
             reconciler.status().target(issuer, &target, |status| {
-                status.required_for_rotation = gates;
+                status.required_for_rotation = required_targets;
                 status.up = false;
                 status.checks += 1;
                 status.failures += 1;
@@ -182,13 +183,13 @@ fn warn_of_types(trouble: &mut FailureLog, issuer: &Issuer, target: &str, found:
     }
 }
 
-fn succeeded(status: &mut TargetStatus, placed: &SyncResult) {
+fn succeeded(status: &mut TargetStatus, synced: &SyncResult) {
     status.up = true;
     status.last_in_sync = Some(clock::now());
     status.error = None;
     status.checks += 1;
-    status.writes += placed.wrote.len() as u64;
-    status.public_url = match placed.public {
+    status.writes += synced.wrote.len() as u64;
+    status.public_url = match synced.public {
         PublicView::NotConfigured => None,
         PublicView::InSync => Some("true".to_owned()),
         PublicView::Stale => Some("behind".to_owned()),

@@ -37,7 +37,7 @@ pub struct TargetReconciler {
     terms: Terms,
     verified: Option<Verified>,
     /// The last read, until a plan uses it.
-    looked: Option<Reading>,
+    last_reading: Option<Reading>,
 }
 
 /// The role of a target for its issuer.
@@ -58,7 +58,7 @@ pub struct Role {
 /// The bytes that were read, and their versions.
 struct Verified {
     versions: Versions,
-    placement: TargetPlan,
+    plan: TargetPlan,
     /// The versions before the last write.
     found: Versions,
     /// How the target deviated before the last write.
@@ -125,7 +125,7 @@ pub enum PublicView {
 impl TargetReconciler {
     #[must_use]
     pub fn new(target: Target, role: Role, terms: Terms) -> Self {
-        Self { target, role, terms, verified: None, looked: None }
+        Self { target, role, terms, verified: None, last_reading: None }
     }
 
     #[must_use]
@@ -146,7 +146,7 @@ impl TargetReconciler {
     /// Fails if the target cannot be read.
     pub async fn read(&mut self) -> Result<Reading, TargetError> {
         let reading = self.target.read().await?;
-        self.looked = Some(reading.clone());
+        self.last_reading = Some(reading.clone());
         Ok(reading)
     }
 
@@ -156,7 +156,7 @@ impl TargetReconciler {
     ///
     /// Fails if the target cannot be read, or belongs to another owner.
     pub async fn plan(&self, ledger: &Ledger) -> Result<(Reading, TargetPlan), SyncError> {
-        let mut reading = match &self.looked {
+        let mut reading = match &self.last_reading {
             Some(reading) => reading.clone(),
             None => self.target.read().await?,
         };
@@ -164,9 +164,9 @@ impl TargetReconciler {
             let bytes = self.read_other(&uri).await;
             reading.found.other = Some(OtherJwks { uri, bytes });
         }
-        let placement = decide(&reading.found, ledger, &self.terms, self.role.profile, self.role.adopt)
+        let plan = decide(&reading.found, ledger, &self.terms, self.role.profile, self.role.adopt)
             .map_err(|source| SyncError::Refused { target: self.name().to_owned(), source })?;
-        Ok((reading, placement))
+        Ok((reading, plan))
     }
 
     /// Reads a JWKS at another address than ours: from the target itself if the address leads there, else as
@@ -211,7 +211,7 @@ impl TargetReconciler {
         }
         let verified = self.verified.as_ref().expect("settled or quiet");
         let PublicCopies { public, view, kept, mistyped } =
-            self.read_public_copies(&verified.placement.publication).await?;
+            self.read_public_copies(&verified.plan.publication).await?;
         let found = if wrote.is_empty() { &verified.versions } else { &verified.found };
         let look = TargetObservation {
             view,
@@ -222,11 +222,11 @@ impl TargetReconciler {
             ChangedSince::Edited if !wrote.is_empty() => verified.deviations.clone(),
             _ => Vec::new(),
         };
-        let moved_from = verified.placement.moved_from.clone().filter(|_| !wrote.is_empty());
+        let moved_from = verified.plan.moved_from.clone().filter(|_| !wrote.is_empty());
         Ok(SyncResult {
             wrote,
             observation: look,
-            unmanaged_keys: verified.placement.strangers.clone(),
+            unmanaged_keys: verified.plan.unmanaged_keys.clone(),
             moved_from,
             repaired,
             public,
@@ -239,13 +239,13 @@ impl TargetReconciler {
     async fn since(&self, ledger: &Ledger) -> Result<ChangedSince, SyncError> {
         let Some(verified) = &self.verified else { return Ok(ChangedSince::Wanted) };
         // A key that was adopted or revoked since is no longer unmanaged.
-        let mut strangers = verified.placement.strangers.iter();
-        if strangers.any(|key| ledger.key(key.kid()).is_some()) {
+        let mut unmanaged_keys = verified.plan.unmanaged_keys.iter();
+        if unmanaged_keys.any(|key| ledger.key(key.kid()).is_some()) {
             return Ok(ChangedSince::Wanted);
         }
-        let keys = ledger.public_keys().chain(&verified.placement.strangers).cloned();
+        let keys = ledger.public_keys().chain(&verified.plan.unmanaged_keys).cloned();
         let wanted = Publication::render(&self.terms, self.role.profile, keys);
-        if wanted.as_ref() != Ok(&verified.placement.publication) {
+        if wanted.as_ref() != Ok(&verified.plan.publication) {
             return Ok(ChangedSince::Wanted);
         }
         let is_same = self.target.versions().await? == verified.versions;
@@ -261,24 +261,21 @@ impl TargetReconciler {
         let mut lost = None;
         for _ in 0..ROUNDS {
             let planned = self.plan(ledger).await;
-            self.looked = None;
-            let (reading, placement) = planned?;
+            self.last_reading = None;
+            let (reading, plan) = planned?;
             if let Some(sequence) = reading.newer_sequence(ledger) {
                 let (target, ledger) = (self.name().to_owned(), ledger.sequence());
                 return Err(SyncError::Ahead { target, sequence, ledger });
             }
-            let is_public = self.keep_public(&reading, &placement).await?;
-            match self.write(&reading, &placement, &owner, is_public, wrote).await {
+            let is_public = self.keep_public(&reading, &plan).await?;
+            match self.write(&reading, &plan, &owner, is_public, wrote).await {
                 Ok(versions) => {
                     let differs = |document: &Document| {
                         let found = reading.found.get(*document);
-                        Some((
-                            *document,
-                            deviation(found, &placement.publication, *document, ledger.lineage())?,
-                        ))
+                        Some((*document, deviation(found, &plan.publication, *document, ledger.lineage())?))
                     };
-                    let deviations = placement.writes.iter().filter_map(differs).collect();
-                    return Ok(Verified { versions, placement, found: reading.versions, deviations });
+                    let deviations = plan.writes.iter().filter_map(differs).collect();
+                    return Ok(Verified { versions, plan, found: reading.versions, deviations });
                 }
                 Err(SyncError::Race(race)) => lost = Some(race),
                 Err(error) => return Err(error),
@@ -290,9 +287,9 @@ impl TargetReconciler {
     /// Refuses a write that would make a publicly readable document unreadable: an access right set on the
     /// object itself is lost when it is replaced. Returns whether readers use a document there that Signpost
     /// has not written.
-    async fn keep_public(&mut self, reading: &Reading, placement: &TargetPlan) -> Result<bool, SyncError> {
+    async fn keep_public(&mut self, reading: &Reading, plan: &TargetPlan) -> Result<bool, SyncError> {
         let mut is_made_by_hand = false;
-        for document in placement.writes.iter().copied() {
+        for document in plan.writes.iter().copied() {
             let Some(stored) = reading.found.get(document) else { continue };
             // If the check is not permitted, assume that relying parties do not read there.
             if !self.target.has_public_object_acl(document).await.unwrap_or_default() {
@@ -324,19 +321,19 @@ impl TargetReconciler {
     async fn write(
         &self,
         reading: &Reading,
-        placement: &TargetPlan,
+        plan: &TargetPlan,
         owner: &Owner,
         is_public: bool,
         wrote: &mut Vec<Document>,
     ) -> Result<Versions, SyncError> {
         let mut versions = reading.versions.clone();
-        for document in placement.writes.iter().copied() {
+        for document in plan.writes.iter().copied() {
             let sends = is_public && document == Document::Discovery;
             if sends && !self.target.has_public_object_acl(Document::Jwks).await? {
                 return Err(self.hidden(Document::Jwks));
             }
             let expected = reading.versions.get(document);
-            let written = self.target.write(document, &placement.publication, owner, expected).await;
+            let written = self.target.write(document, &plan.publication, owner, expected).await;
             let version = written.map_err(|error| match error {
                 WriteError::Failed(error) => SyncError::Target(error),
                 race @ WriteError::LostRace { .. } => SyncError::Race(race),
@@ -405,11 +402,11 @@ pub async fn sync_current(
                 read.map_err(|source| SyncError::Ledger { target, source: Box::new(source) })?;
                 ledger = reconciler.ledger().borrow().clone();
             }
-            placed => {
-                if matches!(placed, Ok(_) | Err(SyncError::Refused { .. })) {
+            synced => {
+                if matches!(synced, Ok(_) | Err(SyncError::Refused { .. })) {
                     reconciler.target_read(target_reconciler.name());
                 }
-                return placed;
+                return synced;
             }
         }
     }

@@ -110,7 +110,7 @@ impl Node {
     /// issuer, and if the disk cannot be written.
     pub fn open(settings: Settings, now: Timestamp) -> Result<(Self, Vec<RecoveryFinding>), NodeError> {
         let keyring = Keyring::hold(&settings.keyring, settings.hsm.as_ref())?;
-        let board = AnnouncementDir::new(&settings.announcements, &settings.node);
+        let status_store = AnnouncementDir::new(&settings.announcements, &settings.node);
         let stored = keyring.journal()?;
         if let Some(journal) = &stored {
             let (found, expected) = (journal.node().to_string(), settings.node.to_string());
@@ -121,7 +121,7 @@ impl Node {
             .clone()
             .unwrap_or_else(|| Journal::new(settings.node.clone(), settings.issuer.clone(), now));
         let found = keyring.keys().values().map(|key| key.jwk().clone());
-        let (journal, surprises) = before.with_private_keys(found, now, settings.max_token_lifetime);
+        let (journal, findings) = before.with_private_keys(found, now, settings.max_token_lifetime);
         let mut trust_store = TrustStore::new(settings.trust.clone());
         let trust = trust_store.load()?;
         let journal =
@@ -130,7 +130,7 @@ impl Node {
             keyring.record(&journal)?;
         }
         // If posting fails, the node continues as before and posts later.
-        let announced = board.post(&journal.announcement(), keyring.keys()).is_ok();
+        let announced = status_store.post(&journal.announcement(), keyring.keys()).is_ok();
         let live = Snapshot { journal: journal.clone(), keys: keyring.keys().clone() };
         let meter = Arc::new(SignerMetrics::new(settings.node.clone()));
         meter.set_state(signer_state(&journal, now));
@@ -138,7 +138,7 @@ impl Node {
             hsm: keyring.hsm().cloned(),
             metrics: meter,
             durable: Mutex::new(DurableState { keyring, journal }),
-            announcements: board,
+            announcements: status_store,
             announced: announced.into(),
             unrecorded: false.into(),
             snapshot: ArcSwap::from_pointee(live),
@@ -148,7 +148,7 @@ impl Node {
             peers: Peers::new(&settings.announcements, &settings.node, trust_store, trust.nodes()),
             settings,
         };
-        Ok((node, surprises))
+        Ok((node, findings))
     }
 
     #[must_use]
@@ -421,7 +421,7 @@ fn signer_state(journal: &Journal, now: Timestamp) -> SignerState {
     for held in journal.keys().values() {
         *keys.entry(held.stage.name()).or_default() += 1;
     }
-    SignerState { keys, changed: journal.changed(), obeyed: journal.observed_order(), announced: now }
+    SignerState { keys, changed: journal.changed(), observed_order: journal.observed_order(), announced: now }
 }
 
 fn check(settings: &Settings, what: &'static str, found: String, expected: String) -> Result<(), NodeError> {

@@ -31,7 +31,7 @@ pub(super) struct Peers {
 /// The announcements of other nodes, as last read.
 #[derive(Default)]
 struct PeerAnnouncements {
-    posted: Arc<[SignedAnnouncement]>,
+    signed: Arc<[SignedAnnouncement]>,
     unreadable: Option<Arc<AnnouncementFileError>>,
 }
 
@@ -73,9 +73,9 @@ impl Peers {
         let read = self.read_files(&trusted);
         let mut announcements = lock(&self.announcements);
         match read {
-            Ok((posted, unreadable)) => {
+            Ok((signed, unreadable)) => {
                 let unreadable = unreadable.map(Arc::new);
-                *announcements = PeerAnnouncements { posted: posted.into(), unreadable };
+                *announcements = PeerAnnouncements { signed: signed.into(), unreadable };
             }
             // Their previous announcements still count.
             Err(error) => announcements.unreadable = Some(Arc::new(error)),
@@ -100,25 +100,25 @@ impl Peers {
             .get(MAX_FILES)
             .map(|_| AnnouncementFileError::TooMany { directory: files.directory().to_owned() });
         paths.truncate(MAX_FILES);
-        let mut posted = Vec::new();
+        let mut signed = Vec::new();
         let mut failed = None;
         for (_, read) in files.read(paths) {
             match read {
-                Ok(announcement) => posted.push(announcement),
+                Ok(announcement) => signed.push(announcement),
                 // It was removed since the directory was listed.
                 Err(AnnouncementFileError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 Err(error) => drop(failed.get_or_insert(error)),
             }
         }
-        Ok((posted, failed.or(too_many)))
+        Ok((signed, failed.or(too_many)))
     }
 
     /// Applies the announcements that were read, and the operator's admissions.
     pub(super) fn update(&self, me: LocalNode<'_>) -> Result<Trust, TrustError> {
-        let posted = Arc::clone(&lock(&self.announcements).posted);
+        let signed = Arc::clone(&lock(&self.announcements).signed);
         let mut state = lock(&self.state);
         let before = state.trust_store.load()?;
-        let (trust, distrusted) = before.update(me, &posted);
+        let (trust, distrusted) = before.update(me, &signed);
         (state.distrusted, state.trusted) = (distrusted, trust.nodes());
         state.trust_store.learnt(&before, &trust)?;
         Ok(trust)

@@ -59,8 +59,8 @@ impl TrustStore {
     /// # Errors
     ///
     /// Fails if it cannot be written.
-    pub fn admit(&self, posted: &SignedAnnouncement) -> Result<(), TrustError> {
-        self.write(ADMITTED, posted)
+    pub fn admit(&self, signed: &SignedAnnouncement) -> Result<(), TrustError> {
+        self.write(ADMITTED, signed)
     }
 
     /// Revokes an admission; returns whether there was one.
@@ -78,9 +78,9 @@ impl TrustStore {
     ///
     /// Fails if it cannot be written.
     pub fn learnt(&self, before: &Trust, after: &Trust) -> Result<(), TrustError> {
-        for (node, posted) in &after.known {
-            if before.known.get(node) != Some(posted) {
-                self.write(KNOWN, posted)?;
+        for (node, signed) in &after.known {
+            if before.known.get(node) != Some(signed) {
+                self.write(KNOWN, signed)?;
             }
         }
         for node in before.known.keys().filter(|node| !after.known.contains_key(*node)) {
@@ -89,12 +89,12 @@ impl TrustStore {
         Ok(())
     }
 
-    fn write(&self, kind: &str, posted: &SignedAnnouncement) -> Result<(), TrustError> {
+    fn write(&self, kind: &str, signed: &SignedAnnouncement) -> Result<(), TrustError> {
         let directory = self.path.join(kind);
-        let node = posted.announcement().node();
+        let node = signed.announcement().node();
         let path = directory.join(format!("{node}.json"));
         files::create_directory(&directory, files::PRIVATE_DIRECTORY)
-            .and_then(|()| files::replace(&path, posted.json(), files::PRIVATE_FILE))
+            .and_then(|()| files::replace(&path, signed.json(), files::PRIVATE_FILE))
             .map_err(failed("write", &path))
     }
 
@@ -121,13 +121,13 @@ fn read(
         }
     }
     let mut read = BTreeMap::new();
-    for (path, posted) in files.read(files.paths(usize::MAX)?) {
-        let posted = posted?;
-        let node = posted.announcement().node().clone();
+    for (path, signed) in files.read(files.paths(usize::MAX)?) {
+        let signed = signed?;
+        let node = signed.announcement().node().clone();
         if path.file_stem().is_none_or(|stem| stem != node.as_str()) {
             return Err(TrustError::Misnamed { path, node });
         }
-        read.insert(node, posted);
+        read.insert(node, signed);
     }
     Ok(read)
 }

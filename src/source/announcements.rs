@@ -69,10 +69,10 @@ impl Announcements {
     pub async fn fetch(&self) -> Result<Fetched, AnnouncementError> {
         let files = Arc::clone(&self.files);
         let read = move || read(&mut files.lock().expect("nobody panics with it"));
-        let posted = blocking::at(&self.directory, read).await.unwrap_or_else(|hangs| {
+        let signed = blocking::at(&self.directory, read).await.unwrap_or_else(|hangs| {
             Err(AnnouncementFileError::Read { path: self.directory.clone(), source: hangs.into() }.into())
         });
-        let posted = posted.map_err(|error| match (error, &self.synced_from) {
+        let signed = signed.map_err(|error| match (error, &self.synced_from) {
             (AnnouncementError::Nobody { .. }, Some(ledger)) => {
                 AnnouncementError::NothingSynced { ledger: ledger.clone() }
             }
@@ -82,8 +82,8 @@ impl Announcements {
         let (mut said, mut owners) = (Vec::new(), BTreeMap::new());
         let mut nodes: BTreeMap<NodeName, PathBuf> = BTreeMap::new();
         let mut notes = Vec::new();
-        for (path, posted) in posted {
-            let announcement = posted.announcement();
+        for (path, signed) in signed {
+            let announcement = signed.announcement();
             if let Some(expected) = self.issuer.clone().filter(|issuer| issuer != announcement.issuer()) {
                 let found = announcement.issuer().clone();
                 return Err(AnnouncementError::OtherIssuer { path, found, expected });
@@ -99,7 +99,7 @@ impl Announcements {
                 }
             }
             let is_own = self.own.as_ref() == Some(node);
-            said.push(NodeStatement { is_own, ..NodeStatement::new(posted, now, self.margin) });
+            said.push(NodeStatement { is_own, ..NodeStatement::new(signed, now, self.margin) });
         }
         let mut keys: Vec<_> = said.iter().flat_map(NodeStatement::keys).cloned().collect();
         keys.sort_by(|one, other| one.kid().cmp(other.kid()));
@@ -115,7 +115,7 @@ fn read(files: &mut AnnouncementFiles) -> Result<BTreeMap<PathBuf, SignedAnnounc
         paths if paths.len() > MAX_FILES => {
             Err(AnnouncementFileError::TooMany { directory: directory() }.into())
         }
-        paths => files.read(paths).into_iter().map(|(path, posted)| Ok((path, posted?))).collect(),
+        paths => files.read(paths).into_iter().map(|(path, signed)| Ok((path, signed?))).collect(),
     }
 }
 

@@ -220,7 +220,7 @@ fn take_over(directory: &Path, theirs: &BTreeMap<NodeName, String>) -> Result<()
         let path = directory.join(format!("{node}.json"));
         if files::read_no_follow(&path, MAX_SIZE).is_ok_and(|present| present == text.as_bytes())
             || !SignedAnnouncement::read(text.as_bytes())
-                .is_ok_and(|posted| posted.announcement().node() == node)
+                .is_ok_and(|signed| signed.announcement().node() == node)
         {
             continue;
         }

@@ -44,7 +44,7 @@ const MIN_SETTLED_AGE: SignedDuration = SignedDuration::from_secs(2);
 pub struct FileStore {
     directory: PathBuf,
     /// The directories of its previous issuers.
-    former: Vec<PathBuf>,
+    previous: Vec<PathBuf>,
     /// The last parsed contents of a settled file. Only reads use it: a write compares the bytes.
     remembered: Mutex<Option<Remembered>>,
 }
@@ -87,8 +87,8 @@ impl FileStore {
     /// Uses a directory, which the first write creates. A ledger that exists only in one of the
     /// `previous_issuers` directories is read there, and written here.
     #[must_use]
-    pub fn new(directory: PathBuf, former: Vec<PathBuf>) -> Self {
-        Self { directory, former, remembered: Mutex::default() }
+    pub fn new(directory: PathBuf, previous: Vec<PathBuf>) -> Self {
+        Self { directory, previous, remembered: Mutex::default() }
     }
 
     pub(super) fn at(&self) -> LedgerLocation {
@@ -117,7 +117,7 @@ impl FileStore {
     /// Reads and parses the file only if it has changed since the last read.
     pub(super) fn read_at(&self, now: Timestamp) -> Result<Stored, StoreError> {
         let Stored { found: mut newest, revision } = self.own(now)?;
-        for directory in &self.former {
+        for directory in &self.previous {
             let StoredLedger::Ledger(other) = find(directory, bytes(directory, LEDGER)?)? else { continue };
             let counts = match &newest {
                 StoredLedger::Nothing => true,

@@ -160,10 +160,14 @@ async fn a_ledger_of_another_issuer_is_refused() {
 async fn a_ledger_goes_on_when_its_issuer_is_moved_and_moved_back() {
     let data = tempfile::tempdir().expect("tempdir");
     let (old, new) = (terms().issuer, Issuer::parse("https://new.example").expect("valid"));
-    let store = |own: &str, issuer: &Issuer, former: &[(&str, &Issuer)]| {
-        let directories = former.iter().map(|(name, _)| data.path().join(name)).collect();
+    let store = |own: &str, issuer: &Issuer, previous: &[(&str, &Issuer)]| {
+        let directories = previous.iter().map(|(name, _)| data.path().join(name)).collect();
         let file = FileStore::new(data.path().join(own), directories);
-        LedgerStore::file(file, issuer.clone(), former.iter().map(|(_, issuer)| (*issuer).clone()).collect())
+        LedgerStore::file(
+            file,
+            issuer.clone(),
+            previous.iter().map(|(_, issuer)| (*issuer).clone()).collect(),
+        )
     };
     let before = update(&store("old", &old, &[]), |ledger| with_key(ledger, 1)).await.expect("stored");
     let moved =

@@ -33,7 +33,7 @@ const METADATA_PATHS: [&str; 4] =
 pub struct Connections {
     clients: HttpClients,
     trust: Trust,
-    lanes: RequestLimits,
+    limits: RequestLimits,
 }
 
 impl Connections {
@@ -59,7 +59,7 @@ impl HttpConnector for Connections {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
         let client = self.to(if plain { "http" } else { "https" });
-        Ok(self.lanes.over(HttpClient::new(RetryAfter(client))))
+        Ok(self.limits.over(HttpClient::new(RetryAfter(client))))
     }
 }
 

@@ -24,13 +24,13 @@ pub(super) struct RequestLimits(Arc<Mutex<HashMap<String, Arc<Semaphore>>>>);
 impl RequestLimits {
     /// The same client with limited requests.
     pub(super) fn over(&self, client: HttpClient) -> HttpClient {
-        HttpClient::new(Laned { client, lanes: self.clone() })
+        HttpClient::new(Laned { client, limits: self.clone() })
     }
 
     /// Entries are never removed: there are no more than servers.
     fn to(&self, server: &str) -> Arc<Semaphore> {
-        let mut lanes = self.0.lock().expect("nobody panics while holding it");
-        let lane = lanes.entry(server.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(WIDTH)));
+        let mut limits = self.0.lock().expect("nobody panics while holding it");
+        let lane = limits.entry(server.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(WIDTH)));
         Arc::clone(lane)
     }
 }
@@ -38,7 +38,7 @@ impl RequestLimits {
 #[derive(Debug)]
 struct Laned {
     client: HttpClient,
-    lanes: RequestLimits,
+    limits: RequestLimits,
 }
 
 impl HttpService for Laned {
@@ -52,7 +52,7 @@ impl HttpService for Laned {
     {
         Box::pin(async move {
             let server = request.uri().authority().map_or("", |authority| authority.as_str());
-            let lane = self.lanes.to(server);
+            let lane = self.limits.to(server);
             let _turn = lane.acquire().await.expect("nobody closes it");
             self.client.execute(request).await
         })

@@ -26,13 +26,13 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-fn outside(public_url: Option<&str>) -> PublicAddress {
+fn public_address(public_url: Option<&str>) -> PublicAddress {
     PublicAddress { public_url: public_url.map(str::to_owned), ..PublicAddress::default() }
 }
 
 fn refused(location: Location, public_url: Option<&str>) -> String {
     let connections = Connections::default();
-    let target = Target::new("t".to_owned(), location, &outside(public_url), &connections);
+    let target = Target::new("t".to_owned(), location, &public_address(public_url), &connections);
     chain(&target.expect_err("the address makes no sense"))
 }
 
@@ -79,7 +79,7 @@ async fn what_relying_parties_read_is_named_by_its_url() {
     drop(listener);
     let target = |public_url| {
         let location = Location::Directory("/nowhere".into());
-        Target::new("t".to_owned(), location, &outside(public_url), &connections).expect("a target")
+        Target::new("t".to_owned(), location, &public_address(public_url), &connections).expect("a target")
     };
     let read = async |public_url| target(public_url).read_public(&publication(1)).await;
     assert_eq!(read(None).await.expect("nothing to read"), []);

@@ -28,10 +28,10 @@ impl FailureLog {
 
     /// The same for a possible refusal, which is logged only once it has lasted.
     pub fn record_refusal(&mut self, text: &str, is_refusal: bool) -> bool {
-        self.takes_in(text, is_refusal, Instant::now())
+        self.is_new(text, is_refusal, Instant::now())
     }
 
-    fn takes_in(&mut self, text: &str, is_refusal: bool, now: Instant) -> bool {
+    fn is_new(&mut self, text: &str, is_refusal: bool, now: Instant) -> bool {
         self.times += 1;
         let since = is_refusal.then(|| *self.refused.get_or_insert(now));
         self.refused = since;
@@ -68,10 +68,10 @@ mod tests {
     fn a_refusal_is_told_of_once_it_has_lasted() {
         let begun = Instant::now();
         let mut trouble = FailureLog::default();
-        assert!(!trouble.takes_in("forbidden", true, begun));
+        assert!(!trouble.is_new("forbidden", true, begun));
         assert_eq!(trouble.record_success(), None, "what was not told is not told to be over");
-        assert!(!trouble.takes_in("forbidden", true, begun));
-        assert!(trouble.takes_in("forbidden", true, begun + PASSING));
-        assert!(trouble.takes_in("no answer", false, begun), "anything else at once");
+        assert!(!trouble.is_new("forbidden", true, begun));
+        assert!(trouble.is_new("forbidden", true, begun + PASSING));
+        assert!(trouble.is_new("no answer", false, begun), "anything else at once");
     }
 }

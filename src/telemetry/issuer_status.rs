@@ -256,15 +256,15 @@ impl IssuerStatus {
         let targets = self.targets.iter().filter(|(_, target)| target.failures > 0 && !target.up);
         let targets =
             targets.map(move |(name, target)| format!("target `{name}` fails{}", because(&target.error)));
-        let strangers = self.stored.iter().flat_map(|(ledger, _)| ledger.unmanaged_keys());
-        let strangers = strangers.map(|(kid, stranger)| {
-            let shown: Vec<_> = stranger.shown.keys().map(|name| format!("`{name}`")).collect();
+        let unmanaged_keys = self.stored.iter().flat_map(|(ledger, _)| ledger.unmanaged_keys());
+        let unmanaged_keys = unmanaged_keys.map(|(kid, unmanaged_key)| {
+            let shown: Vec<_> = unmanaged_key.shown.keys().map(|name| format!("`{name}`")).collect();
             format!(
                 "target {} has unmanaged key `{kid}`: anyone with its private key can impersonate your workloads",
                 shown.join(", ")
             )
         });
-        sources.chain(targets).chain(strangers).chain(self.alarms.iter().cloned())
+        sources.chain(targets).chain(unmanaged_keys).chain(self.alarms.iter().cloned())
     }
 
     /// Number of keys in the served publication.

@@ -138,10 +138,10 @@ impl Page {
         )?;
         out.gauge("previous_issuer", "Always 1; a previous issuer whose documents are published too", |put| {
             self.issuers.each().try_for_each(|(issuer, status)| {
-                let former = status.previous_issuers.iter();
-                former
+                let previous = status.previous_issuers.iter();
+                previous
                     .into_iter()
-                    .try_for_each(|former| put(&[("issuer", issuer), ("previous_issuer", former)], 1.0))
+                    .try_for_each(|previous| put(&[("issuer", issuer), ("previous_issuer", previous)], 1.0))
             })
         })
     }
@@ -260,7 +260,7 @@ impl Page {
         out.gauge(
             "signer_observed_order_timestamp_seconds",
             "Time of the latest order that the node observed",
-            |put| self.each_signer(put, |signer| signer.standing().obeyed.map(seconds)),
+            |put| self.each_signer(put, |signer| signer.standing().observed_order.map(seconds)),
         )?;
         out.gauge("signer_announced_timestamp_seconds", "When the node last announced its keys", |put| {
             self.each_signer(put, |signer| Some(seconds(signer.standing().announced)))

@@ -56,7 +56,7 @@ pub struct SignerMetrics {
     took: [AtomicU64; BOUNDS.len() + 1],
     nanoseconds: AtomicU64,
     fetches: AtomicU64,
-    strangers: AtomicU64,
+    unmanaged_keys: AtomicU64,
     /// Why reconciliation fails.
     work: Mutex<Option<String>>,
     /// Why the socket cannot be used.
@@ -72,7 +72,7 @@ pub struct SignerState {
     /// When the verification keys reported to API servers last changed.
     pub changed: Timestamp,
     /// Creation time of the last desired state that it observed.
-    pub obeyed: Option<Timestamp>,
+    pub observed_order: Option<Timestamp>,
     /// Time of its last announcement.
     pub announced: Timestamp,
 }
@@ -95,7 +95,7 @@ impl SignerMetrics {
             took: Default::default(),
             nanoseconds: AtomicU64::default(),
             fetches: AtomicU64::default(),
-            strangers: AtomicU64::default(),
+            unmanaged_keys: AtomicU64::default(),
             work: Mutex::default(),
             socket: Mutex::default(),
             standing: Mutex::default(),
@@ -120,7 +120,7 @@ impl SignerMetrics {
 
     /// Records a connection of an unauthorised peer.
     pub fn record_unauthorized(&self) {
-        self.strangers.fetch_add(1, Relaxed);
+        self.unmanaged_keys.fetch_add(1, Relaxed);
     }
 
     /// Records the result of a reconciliation: `None`, or the error.
@@ -164,7 +164,7 @@ impl SignerMetrics {
     }
 
     pub(super) fn unauthorized(&self) -> u64 {
-        self.strangers.load(Relaxed)
+        self.unmanaged_keys.load(Relaxed)
     }
 
     pub(super) fn is_well(&self) -> bool {

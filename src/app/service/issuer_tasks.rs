@@ -56,15 +56,15 @@ pub(super) enum OnFailure {
 pub(super) async fn run_issuer(
     context: Arc<Context>,
     config: IssuerConfig,
-    faces: Vec<ServedIssuer>,
+    served_issuers: Vec<ServedIssuer>,
     stop: CancellationToken,
     mut on_failure: OnFailure,
 ) -> Result<(), AppError> {
     let issuer = config.issuer.clone();
     let mut pass = context.gate.permit();
     let mut trouble = FailureLog::default();
-    let (loops, _office) = loop {
-        let opened = pass.run(Box::pin(open(&context, config.clone(), &faces, &stop)));
+    let (loops, _registration) = loop {
+        let opened = pass.run(Box::pin(open(&context, config.clone(), &served_issuers, &stop)));
         let opened = select! {
             () = stop.cancelled() => return Ok(()),
             opened = opened => opened,
@@ -99,7 +99,7 @@ pub(super) async fn run_issuer(
 async fn open(
     context: &Context,
     config: IssuerConfig,
-    faces: &[ServedIssuer],
+    served_issuers: &[ServedIssuer],
     stop: &CancellationToken,
 ) -> Result<(Vec<BoxFuture<'static, ()>>, Registration), AppError> {
     let (schedule, signs) = (config.schedule.clone(), config.signs().then(|| config.clone()));
@@ -109,9 +109,9 @@ async fn open(
     let IssuerComponents { reconciler, sources, target_reconcilers } =
         wire(config, &context.shared, Use::Serve).await?;
     let mut publication = reconciler.publication();
-    show(&mut publication, faces);
+    show(&mut publication, served_issuers);
     reconciler.begin().await?;
-    show(&mut publication, faces);
+    show(&mut publication, served_issuers);
     // The slowest step: what the ledger holds is published before.
     let own = match &signs {
         Some(config) => Some(signer::LocalSigner::open(&context.shared.data_dir, config).await?),
@@ -120,9 +120,9 @@ async fn open(
     if let (Some(own), Some(config)) = (&own, &signs) {
         context.shared.status.signer(&config.issuer, Arc::clone(own.node().metrics()));
     }
-    let office = context.registry.open(&reconciler, own.as_ref().map(signer::LocalSigner::node));
+    let registration = context.registry.open(&reconciler, own.as_ref().map(signer::LocalSigner::node));
     let mut loops: Vec<BoxFuture<'static, ()>> =
-        vec![Box::pin(serve_publication(publication, faces.to_vec(), stop.clone()))];
+        vec![Box::pin(serve_publication(publication, served_issuers.to_vec(), stop.clone()))];
     let prober = probing.and_then(|probing| probing.prober(own.as_ref().map(signer::LocalSigner::node)));
     if let Some(prober) = prober {
         loops.push(Box::pin(run_probe(prober, Arc::clone(&reconciler), context.gate.permit(), stop.clone())));
@@ -154,12 +154,12 @@ async fn open(
             stop.clone(),
         )));
     }
-    Ok((loops, office))
+    Ok((loops, registration))
 }
 
 async fn serve_publication(
     mut publication: watch::Receiver<Option<Arc<Publication>>>,
-    faces: Vec<ServedIssuer>,
+    served_issuers: Vec<ServedIssuer>,
     stop: CancellationToken,
 ) {
     loop {
@@ -167,13 +167,13 @@ async fn serve_publication(
             () = stop.cancelled() => return,
             changed = publication.changed() => if changed.is_err() { return },
         }
-        show(&mut publication, &faces);
+        show(&mut publication, &served_issuers);
     }
 }
 
-fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, faces: &[ServedIssuer]) {
+fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, served_issuers: &[ServedIssuer]) {
     if let Some(publication) = publication.borrow_and_update().as_deref() {
-        for face in faces {
+        for face in served_issuers {
             face.show(publication);
         }
     }

@@ -12,8 +12,8 @@ use crate::{
 /// # Errors
 ///
 /// Fails when it is this node or one of another issuer, or when none of its keys has signed the announcement.
-pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), SignerError> {
-    let announcement = posted.announcement();
+pub fn may_admit(config: &NodeConfig, signed: &SignedAnnouncement) -> Result<(), SignerError> {
+    let announcement = signed.announcement();
     let own = config.signer.node.clone().map_or_else(host_name, Ok)?;
     if *announcement.node() == own {
         return Err(SignerError::OwnNode { node: own });
@@ -23,7 +23,7 @@ pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(),
         return Err(SignerError::OtherIssuer { found, expected });
     }
     let mut kids = announcement.keys().keys();
-    match kids.find(|kid| !posted.signed_by().contains(*kid)) {
+    match kids.find(|kid| !signed.signed_by().contains(*kid)) {
         Some(kid) => Err(SignerError::Unsigned { node: announcement.node().clone(), kid: kid.clone() }),
         None if announcement.keys().is_empty() => {
             Err(SignerError::NoKeys { node: announcement.node().clone() })
@@ -37,8 +37,8 @@ pub fn may_admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(),
 /// # Errors
 ///
 /// Fails when the record cannot be written.
-pub fn admit(config: &NodeConfig, posted: &SignedAnnouncement) -> Result<(), SignerError> {
-    Ok(TrustStore::new(trust_directory(&config.data_dir)).admit(posted)?)
+pub fn admit(config: &NodeConfig, signed: &SignedAnnouncement) -> Result<(), SignerError> {
+    Ok(TrustStore::new(trust_directory(&config.data_dir)).admit(signed)?)
 }
 
 /// Removes the operator's trust in a node; returns whether there was any.

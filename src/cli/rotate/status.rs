@@ -46,9 +46,9 @@ pub(super) fn text(report: &RotationStatus) -> String {
     for (name, node) in &report.nodes {
         text += &format!("\nnode {name}\n{}", next(node, report.at));
     }
-    if let Some(wish) = &report.rotation_request {
-        text += &format!("\nrotation requested at {}\n", seconds(wish.at));
-        for target in &wish.without {
+    if let Some(request) = &report.rotation_request {
+        text += &format!("\nrotation requested at {}\n", seconds(request.at));
+        for target in &request.without {
             text += &format!("warning: the rotation does not wait for target `{target}`\n");
         }
     }
@@ -83,7 +83,7 @@ fn next(node: &NodeStatus, now: Timestamp) -> String {
 }
 
 fn waits(node: &NodeStatus) -> String {
-    let lines: Vec<_> = node.blocked_by.iter().map(|obstacle| format!("    blocked: {obstacle}\n")).collect();
+    let lines: Vec<_> = node.blocked_by.iter().map(|reason| format!("    blocked: {reason}\n")).collect();
     lines.concat()
 }
 

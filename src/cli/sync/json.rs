@@ -82,7 +82,7 @@ pub(super) fn report(dry_run: bool, issuers: Vec<IssuerReport>) -> String {
 }
 
 pub(super) fn pass(issuer: &Issuer, pass: &SyncReport) -> IssuerReport {
-    issuer_report(issuer, &pass.sources, &pass.targets, placed, &pass.conditions)
+    issuer_report(issuer, &pass.sources, &pass.targets, synced, &pass.conditions)
 }
 
 pub(super) fn plan(issuer: &Issuer, plan: &Plan) -> IssuerReport {
@@ -140,13 +140,13 @@ fn failed(error: &SyncError) -> TargetReport {
     }
 }
 
-fn placed(placed: &SyncResult) -> TargetReport {
+fn synced(synced: &SyncResult) -> TargetReport {
     TargetReport {
-        result: if placed.wrote.is_empty() { "unchanged" } else { "written" },
-        documents: names(&placed.wrote),
-        unmanaged_keys: placed.unmanaged_keys.iter().map(Jwk::kid).cloned().collect(),
-        moved_from: placed.moved_from.clone(),
-        public_url_in_sync: match placed.public {
+        result: if synced.wrote.is_empty() { "unchanged" } else { "written" },
+        documents: names(&synced.wrote),
+        unmanaged_keys: synced.unmanaged_keys.iter().map(Jwk::kid).cloned().collect(),
+        moved_from: synced.moved_from.clone(),
+        public_url_in_sync: match synced.public {
             PublicView::NotConfigured => None,
             PublicView::InSync => Some(true),
             PublicView::Stale => Some(false),

@@ -18,7 +18,7 @@ fn with_key(section: &str, line: &str) -> String {
          targets: [{{{target}url: 's3://bucket'}}]}}, \
          {{issuer: https://oidc.example.com/b, \
          sources: [{{{embedded}kind: embedded}}, {{{announcements}kind: announcements}}], \
-         ledger: {{{ledger}config_map: a/b}}, previous_issuers: [{{{former}issuer: 'https://old.example.com/kind'}}], \
+         ledger: {{{ledger}config_map: a/b}}, previous_issuers: [{{{previous}issuer: 'https://old.example.com/kind'}}], \
          verify: {{{verify}}}, \
          rotate_within: {{{rotate_within}opens: '0 2 * * *', for: 4h}}, \
          signer: {{{signer}pkcs11: {{{pkcs11}module: /m, token_label: t, pin_file: /p}}, additional_verification_keys: [{{{legacy}file: /a}}]}}}}]}}",
@@ -34,7 +34,7 @@ fn with_key(section: &str, line: &str) -> String {
         target = place("issuers[].targets[]"),
         embedded = place("issuers[].sources[] of kind `embedded`"),
         ledger = place("issuers[].ledger"),
-        former = place("issuers[].previous_issuers[]"),
+        previous = place("issuers[].previous_issuers[]"),
         verify = place("issuers[].verify"),
         rotate_within = place("issuers[].rotate_within"),
         signer = place("issuers[].signer"),

@@ -57,9 +57,9 @@ impl Ledger {
         let mut verdicts: Vec<_> = said.iter().map(|said| self.authorize_one(said, &known)).collect();
         // An admitted node may have admitted others.
         loop {
-            let believed = || said.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
+            let accepted = || said.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
             let is_vouched_for = |candidate: &NodeStatement| {
-                believed().any(|(said, _)| {
+                accepted().any(|(said, _)| {
                     let admits = said.signed.announcement().admits().get(candidate.node());
                     admits.is_some_and(|kids| candidate.signed.is_signed_by_any(kids))
                 })
@@ -79,19 +79,19 @@ impl Ledger {
         said: &NodeStatement,
         known: &BTreeMap<&NodeName, BTreeSet<Kid>>,
     ) -> Result<(), AnnouncementRejection> {
-        let (node, posted) = (said.node(), &said.signed);
-        let at = posted.announcement().version().at;
+        let (node, signed) = (said.node(), &said.signed);
+        let at = signed.announcement().version().at;
         if let Some(word) = self.last_statements.get(node).filter(|word| at < word.at) {
             return Err(AnnouncementRejection::Outdated { node: node.clone(), at, known: word.at });
         }
         if let Some(gone) = self.forgotten.get(node).filter(|gone| at <= **gone)
-            && posted.is_signed_by_any(&self.kids_of(node))
+            && signed.is_signed_by_any(&self.kids_of(node))
         {
             return Err(AnnouncementRejection::Forgotten { node: node.clone(), gone: *gone });
         }
         match known.get(node) {
             _ if said.is_own => Ok(()),
-            Some(kids) if posted.is_signed_by_any(kids) => Ok(()),
+            Some(kids) if signed.is_signed_by_any(kids) => Ok(()),
             Some(_) => Err(AnnouncementRejection::Unproven { node: node.clone() }),
             None if known.is_empty() => Ok(()),
             None => Err(AnnouncementRejection::NotAdmitted { node: node.clone() }),

@@ -112,14 +112,14 @@ impl Ledger {
     pub fn execute(
         &self,
         ask: &RotationCommand,
-        gates: &BTreeSet<String>,
+        required_targets: &BTreeSet<String>,
         retention: &Retention,
         propagation: Duration,
         now: Timestamp,
     ) -> Result<Self, RotationCommandError> {
         match ask {
-            RotationCommand::Start { without } => self.start(without.clone(), gates, now),
-            RotationCommand::Abort {} => self.abort(gates, propagation, retention.margin, now),
+            RotationCommand::Start { without } => self.start(without.clone(), required_targets, now),
+            RotationCommand::Abort {} => self.abort(required_targets, propagation, retention.margin, now),
             RotationCommand::Revoke { kid, with_new_key: false } => self.revoke(kid, now),
             RotationCommand::Revoke { kid, with_new_key: true } => self.revoke_for_a_new_key(kid, now),
             RotationCommand::Forget { node } => self.forget(node, retention, now),
@@ -148,8 +148,8 @@ impl Ledger {
         }
         match &self.rotation_request {
             // A different list of targets is a different request.
-            Some(wish) if wish.without == without => {
-                Err(RotationCommandError::AlreadyRequested { at: wish.at })
+            Some(request) if request.without == without => {
+                Err(RotationCommandError::AlreadyRequested { at: request.at })
             }
             _ => {
                 let mut ledger = self.clone();
@@ -187,12 +187,13 @@ impl Ledger {
     /// nothing is changed.
     pub fn abort(
         &self,
-        gates: &BTreeSet<String>,
+        required_targets: &BTreeSet<String>,
         propagation: Duration,
         margin: Duration,
         now: Timestamp,
     ) -> Result<Self, RotationCommandError> {
-        let begun = |order: &Order| self.rotation_request.as_ref().is_some_and(|wish| order.at >= wish.at);
+        let begun =
+            |order: &Order| self.rotation_request.as_ref().is_some_and(|request| order.at >= request.at);
         if self.rotation_request.is_some() && !self.orders.values().any(begun) {
             return Ok(self.complete_rotation());
         }
@@ -211,7 +212,7 @@ impl Ledger {
                 since <= order.at && (entry.present_from_start || later(since, propagation) <= order.at)
             };
             let has_gap = |place: &&String| !entry.shown.get(*place).is_some_and(|since| was_ready(*since));
-            if let Some(place) = gates.iter().find(has_gap) {
+            if let Some(place) = required_targets.iter().find(has_gap) {
                 let (node, kid, place) = (node.clone(), kid.clone(), format!("`{place}`"));
                 return Err(RotationCommandError::NoWayBack { node, kid, target: place });
             }
@@ -240,8 +241,8 @@ impl Ledger {
     /// Fails if the kid is unknown or was revoked already.
     pub fn revoke(&self, kid: &Kid, now: Timestamp) -> Result<Self, RotationCommandError> {
         let mut ledger = self.clone();
-        let stranger = ledger.unmanaged_keys.remove(kid);
-        match (ledger.keys.get_mut(kid), stranger) {
+        let unmanaged_key = ledger.unmanaged_keys.remove(kid);
+        match (ledger.keys.get_mut(kid), unmanaged_key) {
             (Some(Entry { state: EntryState::Revoked { .. }, .. }), _) => {
                 return Err(RotationCommandError::RevokedAlready { kid: kid.clone() });
             }
@@ -249,10 +250,10 @@ impl Ledger {
                 entry.state = EntryState::Revoked { at: now };
                 entry.shown.clear();
             }
-            (None, Some(stranger)) => {
+            (None, Some(unmanaged_key)) => {
                 ledger
                     .keys
-                    .insert(kid.clone(), Entry::new(stranger.jwk, now, EntryState::Revoked { at: now }));
+                    .insert(kid.clone(), Entry::new(unmanaged_key.jwk, now, EntryState::Revoked { at: now }));
             }
             (None, None) => return Err(RotationCommandError::UnknownKey { kid: kid.clone() }),
         }

@@ -42,8 +42,8 @@ impl Ledger {
     fn date(&mut self, latest_good: Timestamp, since: Timestamp, now: Timestamp) {
         self.ahead_since = None;
         // An order counts from `since`, and the request has not been fulfilled since then.
-        if let Some(wish) = self.rotation_request.as_mut().filter(|wish| wish.at > latest_good) {
-            wish.at = now;
+        if let Some(request) = self.rotation_request.as_mut().filter(|request| request.at > latest_good) {
+            request.at = now;
         }
         let is_ahead = |state| matches!(state, EntryState::Missing { since } if since > latest_good);
         let missing: Vec<Kid> =
@@ -74,11 +74,11 @@ impl Ledger {
         }
         self.unmanaged_keys
             .values_mut()
-            .flat_map(|stranger| stranger.shown.values_mut())
+            .flat_map(|unmanaged_key| unmanaged_key.shown.values_mut())
             .for_each(&mut visit);
         self.orders.values_mut().for_each(|order| visit(&mut order.at));
         self.forgotten.values_mut().for_each(&mut visit);
-        self.rotation_request.iter_mut().for_each(|wish| visit(&mut wish.at));
+        self.rotation_request.iter_mut().for_each(|request| visit(&mut request.at));
         self.retention_hold.iter_mut().for_each(|hold| visit(&mut hold.since));
     }
 }

@@ -37,12 +37,12 @@ pub fn merge<'a>(
         conflicts: Vec::new(),
     };
     let rightful = canonical(reports.clone());
-    let believed = merged.accept(ledger, reports.clone());
+    let accepted = merged.accept(ledger, reports.clone());
     let mut listed_by: BTreeMap<Kid, &str> = BTreeMap::new();
     for report in reports {
         let keys = match &report.answer {
             SourceAnswer::Announced(said) => {
-                let counts = said.iter().filter(|said| believed.get(said.node()) == Some(&said.at()));
+                let counts = said.iter().filter(|said| accepted.get(said.node()) == Some(&said.at()));
                 Some(counts.flat_map(NodeStatement::keys).collect())
             }
             answer => answer.keys(),
@@ -76,7 +76,7 @@ pub fn merge<'a>(
             merged.listed.insert(key.kid().clone(), key.clone());
         }
         if let SourceAnswer::Announced(said) = &report.answer {
-            for said in said.iter().filter(|said| believed.get(said.node()) == Some(&said.at())) {
+            for said in said.iter().filter(|said| accepted.get(said.node()) == Some(&said.at())) {
                 merged.apply(&said.signed);
             }
         }
@@ -118,10 +118,10 @@ impl Merged {
         reports: impl Iterator<Item = &'a SourceReport>,
     ) -> BTreeMap<&'a NodeName, Timestamp> {
         let said = latest(reports);
-        let mut believed = BTreeMap::new();
+        let mut accepted = BTreeMap::new();
         for (said, verdict) in said.iter().zip(ledger.authorize(&said)) {
             match verdict {
-                Ok(()) => drop(believed.insert(said.node(), said.at())),
+                Ok(()) => drop(accepted.insert(said.node(), said.at())),
                 Err(mistrust) => {
                     // The keys that a rejected announcement would list are unknown.
                     self.complete &= mistrust.is_of_unknown_node();
@@ -129,12 +129,12 @@ impl Merged {
                 }
             }
         }
-        believed
+        accepted
     }
 
     /// Applies an announcement. The first to claim a key owns it: a node can only speak for its own keys.
-    fn apply(&mut self, posted: &SignedAnnouncement) {
-        let announcement = posted.announcement();
+    fn apply(&mut self, signed: &SignedAnnouncement) {
+        let announcement = signed.announcement();
         let node = announcement.node();
         self.nodes.insert(node.clone(), announcement.version());
         for (kid, key) in announcement.keys() {

@@ -183,12 +183,12 @@ impl Ledger {
     pub fn alarm(&self, now: Timestamp) -> Option<String> {
         let hold = self.retention_hold.filter(|_| self.is_held(now))?;
         let incident = self.incidents.iter().rev().find(|incident| incident.at == hold.since)?;
-        let strangers = match self.unmanaged_keys.len() {
+        let unmanaged_keys = match self.unmanaged_keys.len() {
             0 => String::new(),
             1 => "; 1 unmanaged key at a target, see `signpost ledger show`".to_owned(),
             count => format!("; {count} unmanaged keys at targets, see `signpost ledger show`"),
         };
-        Some(format!("{}; no key is removed before {}{strangers}", incident.kind, hold.until))
+        Some(format!("{}; no key is removed before {}{unmanaged_keys}", incident.kind, hold.until))
     }
 
     /// The changes that `before`, an earlier state of this ledger, does not have.

@@ -50,9 +50,9 @@ pub struct NodeStatement {
 impl NodeStatement {
     /// `margin` is the largest tolerated clock skew.
     #[must_use]
-    pub fn new(posted: SignedAnnouncement, now: Timestamp, margin: Duration) -> Self {
-        let owed = posted.announcement().listed(now, margin).map(|key| key.jwk.kid().clone()).collect();
-        Self { signed: posted, owed, is_own: false }
+    pub fn new(signed: SignedAnnouncement, now: Timestamp, margin: Duration) -> Self {
+        let owed = signed.announcement().listed(now, margin).map(|key| key.jwk.kid().clone()).collect();
+        Self { signed, owed, is_own: false }
     }
 
     #[must_use]

@@ -24,29 +24,29 @@ impl Ledger {
     /// They stay in that target, where a relying party may need them, and are not published elsewhere until
     /// [`Ledger::adopt`].
     #[must_use]
-    pub fn observe_unmanaged(&self, place: &str, strangers: &[Jwk], now: Timestamp) -> Self {
+    pub fn observe_unmanaged(&self, place: &str, unmanaged_keys: &[Jwk], now: Timestamp) -> Self {
         let mut ledger = self.clone();
         let mut changed = false;
-        for (kid, stranger) in &mut ledger.unmanaged_keys {
-            if !strangers.iter().any(|jwk| jwk.kid() == kid) {
-                changed |= stranger.shown.remove(place).is_some();
+        for (kid, unmanaged_key) in &mut ledger.unmanaged_keys {
+            if !unmanaged_keys.iter().any(|jwk| jwk.kid() == kid) {
+                changed |= unmanaged_key.shown.remove(place).is_some();
             }
         }
-        ledger.unmanaged_keys.retain(|_, stranger| !stranger.shown.is_empty());
+        ledger.unmanaged_keys.retain(|_, unmanaged_key| !unmanaged_key.shown.is_empty());
         if changed {
             ledger.advance();
         }
-        for jwk in strangers.iter().filter(|jwk| !self.keys.contains_key(jwk.kid())) {
+        for jwk in unmanaged_keys.iter().filter(|jwk| !self.keys.contains_key(jwk.kid())) {
             // A target full of keys must not fill the ledger: more can never be published anyway.
             if ledger.unmanaged_keys.len() >= MAX_KEYS && !ledger.unmanaged_keys.contains_key(jwk.kid()) {
                 continue;
             }
-            let stranger = ledger
+            let unmanaged_key = ledger
                 .unmanaged_keys
                 .entry(jwk.kid().clone())
                 .or_insert_with(|| UnmanagedKey { jwk: jwk.clone(), shown: BTreeMap::new() });
-            if !stranger.shown.contains_key(place) {
-                stranger.shown.insert(place.to_owned(), now);
+            if !unmanaged_key.shown.contains_key(place) {
+                unmanaged_key.shown.insert(place.to_owned(), now);
                 ledger.record(now, jwk.kid(), ChangeKind::UnmanagedKeyFound);
             }
         }
@@ -71,8 +71,8 @@ impl Ledger {
                 return Err(AdoptionError::Revoked { kid: kid.clone() });
             }
             (_, Some(entry)) => entry.state = missing,
-            (Some(stranger), None) => {
-                ledger.keys.insert(kid.clone(), Entry::new(stranger.jwk, now, missing));
+            (Some(unmanaged_key), None) => {
+                ledger.keys.insert(kid.clone(), Entry::new(unmanaged_key.jwk, now, missing));
             }
             (None, None) => return Err(AdoptionError::Unknown { kid: kid.clone() }),
         }

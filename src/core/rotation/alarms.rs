@@ -20,8 +20,8 @@ pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &T
         let since = ledger.orders().get(node).map_or(plan.due, |order| plan.due.max(Some(order.at)));
         let is_late = since.is_some_and(|since| now.duration_since(since) > signed(timing.margin));
         // The node that the others wait for has an alarm of its own.
-        let is_lasting = |obstacle: &&BlockedReason| {
-            obstacle.until().is_none() && !matches!(obstacle, BlockedReason::RolloutInProgress { .. })
+        let is_lasting = |reason: &&BlockedReason| {
+            reason.until().is_none() && !matches!(reason, BlockedReason::RolloutInProgress { .. })
         };
         let lasting = plan.blocked.iter().filter(is_lasting);
         let lasting: Vec<_> = lasting.filter(|_| is_late).map(BlockedReason::to_string).collect();
@@ -85,7 +85,7 @@ pub fn alarms(ledger: &Ledger, seen: &RotationInputs, now: Timestamp, timing: &T
             ));
         }
     }
-    let without = ledger.rotation_request().into_iter().flat_map(|wish| &wish.without);
+    let without = ledger.rotation_request().into_iter().flat_map(|request| &request.without);
     alarms.extend(without.map(|target| format!("the rotation does not wait for target `{target}`")));
     alarms
 }

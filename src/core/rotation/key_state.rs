@@ -62,8 +62,8 @@ pub fn key_state(
         (EntryState::Removed { .. }, _) => KeyState::Removed,
         (EntryState::Revoked { .. }, _) => KeyState::Revoked,
         (_, Some(Stage::Standby { .. })) => {
-            let obstacles = blocked_reasons(ledger, (kid, entry), seen, &BTreeSet::new(), now, timing);
-            if obstacles.is_empty() { KeyState::Ready } else { KeyState::Standby }
+            let reasons = blocked_reasons(ledger, (kid, entry), seen, &BTreeSet::new(), now, timing);
+            if reasons.is_empty() { KeyState::Ready } else { KeyState::Standby }
         }
         (_, Some(Stage::Active { .. })) => KeyState::Active,
         (_, Some(stage @ Stage::Retired { .. })) => {

@@ -88,14 +88,14 @@ pub fn rotation_status(
     timing: &Timing,
 ) -> RotationStatus {
     let nodes = ledger.nodes().into_iter().map(|node| {
-        let NodePlan { next, due, blocked: obstacles, .. } = plan_node(ledger, node, seen, now, timing);
+        let NodePlan { next, due, blocked: reasons, .. } = plan_node(ledger, node, seen, now, timing);
         let report = NodeStatus {
             order: ledger.orders().get(node).cloned(),
             active_keys: active(ledger, node),
             next: next.map(|kid| kid.as_str().to_owned()),
             due,
-            blocked_by: obstacles.iter().map(ToString::to_string).collect(),
-            not_before: obstacles.iter().filter_map(BlockedReason::until).chain(due).max(),
+            blocked_by: reasons.iter().map(ToString::to_string).collect(),
+            not_before: reasons.iter().filter_map(BlockedReason::until).chain(due).max(),
         };
         (node.to_string(), report)
     });
@@ -136,8 +136,8 @@ fn active(ledger: &Ledger, node: &NodeName) -> Vec<String> {
     active.into_iter().map(|(kid, _)| kid.as_str().to_owned()).collect()
 }
 
-fn unmanaged((kid, stranger): (&Kid, &UnmanagedKey)) -> (String, Vec<String>) {
-    (kid.as_str().to_owned(), stranger.shown.keys().cloned().collect())
+fn unmanaged((kid, unmanaged_key): (&Kid, &UnmanagedKey)) -> (String, Vec<String>) {
+    (kid.as_str().to_owned(), unmanaged_key.shown.keys().cloned().collect())
 }
 
 /// The states of a key, in order.

@@ -107,8 +107,8 @@ impl Scene {
             let (signed_by, word) =
                 (kids(&keys), StatementVersion { at: at(said), observed_order: Some(at(said)) });
             let announcement = Announcement::new(node(name), terms().issuer, word, keys);
-            let posted = SignedAnnouncement::by(announcement.admitting(admits.clone()), signed_by);
-            NodeStatement::new(posted, at(now), timing().margin)
+            let signed = SignedAnnouncement::by(announcement.admitting(admits.clone()), signed_by);
+            NodeStatement::new(signed, at(now), timing().margin)
         });
         let answer = SourceAnswer::Announced(said.collect());
         let report = SourceReport { source: "nodes".to_owned(), answer };
@@ -147,8 +147,8 @@ impl Scene {
 
     #[track_caller]
     fn held_by(&self, name: &str, now: i64, expected: &[BlockedReason]) {
-        let obstacles = self.plan(name, now).blocked;
-        assert_eq!(obstacles, expected.iter().cloned().collect(), "at {now}");
+        let reasons = self.plan(name, now).blocked;
+        assert_eq!(reasons, expected.iter().cloned().collect(), "at {now}");
         assert!(!matches!(self.step(now), RotationStep::Order { .. }), "it was not held at {now}");
     }
 }

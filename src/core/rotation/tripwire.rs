@@ -85,13 +85,15 @@ pub fn signing_key(
     ledger: &Ledger,
     kid: &Kid,
     is_public: bool,
-    gates: &BTreeSet<String>,
+    required_targets: &BTreeSet<String>,
     now: Timestamp,
     timing: &Timing,
 ) -> SigningKey {
     let Some(entry) = ledger.entries().get(kid).filter(|_| is_public) else { return SigningKey::NotPublic };
-    let waits_for: BTreeSet<_> =
-        gates.iter().filter_map(|place| blocked_reasons(ledger, entry, place, now, timing)).collect();
+    let waits_for: BTreeSet<_> = required_targets
+        .iter()
+        .filter_map(|place| blocked_reasons(ledger, entry, place, now, timing))
+        .collect();
     if waits_for.is_empty() || entry.present_from_start {
         return SigningKey::Ready;
     }

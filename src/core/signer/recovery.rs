@@ -34,11 +34,11 @@ impl Journal {
     ) -> (Self, Vec<RecoveryFinding>) {
         let mut next = self.clone();
         let found: BTreeMap<Kid, Jwk> = found.into_iter().map(|jwk| (jwk.kid().clone(), jwk)).collect();
-        let mut surprises = Vec::new();
+        let mut findings = Vec::new();
         next.keys.retain(|kid, held| {
             let was_lost = std::mem::replace(&mut held.lost, !found.contains_key(kid));
             if held.lost && !was_lost {
-                surprises.push(RecoveryFinding::Lost { kid: kid.clone() });
+                findings.push(RecoveryFinding::Lost { kid: kid.clone() });
                 next.signing.take_if(|signing| signing == kid);
                 let _ = held.retire(now);
             }
@@ -48,12 +48,12 @@ impl Journal {
         let worst = Some(latest_possible_exp(now, max_lifetime));
         for (kid, jwk) in found {
             next.keys.entry(kid.clone()).or_insert_with(|| {
-                surprises.push(RecoveryFinding::Unrecorded { kid });
+                findings.push(RecoveryFinding::Unrecorded { kid });
                 let mut held = JournalKey::new(jwk, Stage::Retired { since: now, latest_exp: worst });
                 (held.latest_exp_bound, held.latest_internal_exp_bound) = (worst, worst);
                 held
             });
         }
-        (next.dated(self, now), surprises)
+        (next.dated(self, now), findings)
     }
 }

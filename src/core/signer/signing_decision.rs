@@ -100,14 +100,14 @@ impl Journal {
     ) -> Result<SigningDecision, SigningRefusal> {
         let kid = self.signing.as_ref().filter(|kid| !orders.revoked.contains(kid));
         let kid = kid.ok_or(SigningRefusal::NoKey)?.clone();
-        let outside = !claims.audiences.iter().all(|audience| api_audiences.contains(audience));
-        if outside && !self.keys[&kid].external_audiences {
+        let external = !claims.audiences.iter().all(|audience| api_audiences.contains(audience));
+        if external && !self.keys[&kid].external_audiences {
             return Err(SigningRefusal::NotReady);
         }
         if claims.expires_at > now + max_lifetime + LEEWAY {
             return Err(SigningRefusal::TooLong);
         }
-        Ok(SigningDecision { kid, exp: claims.expires_at, external: outside })
+        Ok(SigningDecision { kid, exp: claims.expires_at, external })
     }
 
     /// What must be recorded before the token is signed; `None`: nothing.
@@ -117,8 +117,8 @@ impl Journal {
         let horizon = held.and_then(|held| {
             if permit.external { held.latest_exp_bound } else { held.latest_internal_exp_bound }
         });
-        let SigningDecision { kid, exp, external: outside } = permit.clone();
-        (horizon < Some(exp)).then(|| Done::ExpiryReserved { kid, outside, until: exp + STRIDE })
+        let SigningDecision { kid, exp, external } = permit.clone();
+        (horizon < Some(exp)).then(|| Done::ExpiryReserved { kid, external, until: exp + STRIDE })
     }
 }
 

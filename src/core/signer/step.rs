@@ -47,7 +47,7 @@ pub enum Done {
     /// An existing key that may have signed until now: no token of it has a later `exp` than these.
     Imported { jwk: Jwk, horizon: Timestamp, internal_horizon: Timestamp },
     /// Tokens up to this `exp` may now be signed.
-    ExpiryReserved { kid: Kid, outside: bool, until: Timestamp },
+    ExpiryReserved { kid: Kid, external: bool, until: Timestamp },
 }
 
 /// Why an order is not followed.
@@ -127,9 +127,9 @@ impl Journal {
     /// `margin` is added to every wait, for clock skew.
     #[must_use]
     pub fn next_step(&self, orders: &DesiredState, now: Timestamp, margin: Duration) -> Option<SignerStep> {
-        let obeyed = orders.key(self, now, margin);
-        let will_never_be = obeyed.as_ref().is_err_and(RefusedOrder::is_for_good);
-        let ordered = obeyed.unwrap_or_default();
+        let observed_order = orders.key(self, now, margin);
+        let will_never_be = observed_order.as_ref().is_err_and(RefusedOrder::is_for_good);
+        let ordered = observed_order.unwrap_or_default();
         match (self.signer(ordered, orders), &self.signing) {
             (Some(kid), signing) if signing.as_ref() != Some(kid) => {
                 let ordered = ordered.map(|_| orders.at);
@@ -222,11 +222,11 @@ impl Journal {
                 self.signing = Some(jwk.kid().clone());
                 self.keys.insert(jwk.kid().clone(), held).is_none().then_some(())
             }
-            Done::ExpiryReserved { kid, outside, until } => {
+            Done::ExpiryReserved { kid, external, until } => {
                 let is_active = |held: &&mut JournalKey| matches!(held.stage, Stage::Active { .. });
                 let held = self.keys.get_mut(kid).filter(is_active)?;
                 let horizon =
-                    if *outside { &mut held.latest_exp_bound } else { &mut held.latest_internal_exp_bound };
+                    if *external { &mut held.latest_exp_bound } else { &mut held.latest_internal_exp_bound };
                 *horizon = (*horizon).max(Some(*until));
                 Some(())
             }

@@ -182,7 +182,7 @@ fn every_announcement_is_later_than_the_one_before_by_whatever_clock() {
     let first = journal.announcement().version().at;
     let (journal, steps) = settle(journal, &order(0), at(50), made);
     assert_eq!((steps.len(), journal.announcement().version().at > first), (1, true));
-    let same = journal.after(&Done::ExpiryReserved { kid: kid(0), outside: true, until: at(900) }, at(200));
+    let same = journal.after(&Done::ExpiryReserved { kid: kid(0), external: true, until: at(900) }, at(200));
     assert_eq!(same.expect("in order").announcement(), journal.announcement(), "nobody waits for it");
 }
 
@@ -234,7 +234,7 @@ fn an_order_of_the_present_is_obeyed_although_one_of_the_future_was() {
 fn a_retired_key_is_shown_then_withdrawn_then_destroyed() {
     let made = &mut 0;
     let (journal, _) = settle(empty(), &order(0), at(5), made);
-    let cover = |outside, until| Done::ExpiryReserved { kid: kid(0), outside, until: at(until) };
+    let cover = |external, until| Done::ExpiryReserved { kid: kid(0), external, until: at(until) };
     let journal = journal.after(&cover(true, 100), at(6)).expect("in order");
     let journal = journal.after(&cover(false, 500), at(6)).expect("in order");
     let (journal, _) = settle(journal, &order(1), at(7), made);
@@ -316,13 +316,13 @@ fn the_horizon_moves_in_strides_and_never_back() {
     let (journal, _) = settle(empty(), &order(0), at(5), &mut 0);
     let permit = |exp| SigningDecision { kid: kid(0), exp: at(exp), external: true };
     let done = journal.reserve_expiry(&permit(100)).expect("nothing is covered yet");
-    assert_eq!(done, Done::ExpiryReserved { kid: kid(0), outside: true, until: at(160) });
+    assert_eq!(done, Done::ExpiryReserved { kid: kid(0), external: true, until: at(160) });
     let journal = journal.after(&done, at(6)).expect("in order");
     assert_eq!(journal.reserve_expiry(&permit(160)), None);
     assert!(journal.reserve_expiry(&permit(161)).is_some());
     let inside = SigningDecision { external: false, ..permit(100) };
     assert!(journal.reserve_expiry(&inside).is_some(), "it is for others, and counts for them alone");
-    let earlier = Done::ExpiryReserved { kid: kid(0), outside: true, until: at(50) };
+    let earlier = Done::ExpiryReserved { kid: kid(0), external: true, until: at(50) };
     assert_eq!(journal.after(&earlier, at(7)), Ok(journal.clone()));
 }
 
@@ -368,8 +368,8 @@ fn a_journal_survives_being_stored() {
 
 #[test]
 fn of_a_key_that_nobody_recorded_the_worst_is_assumed() {
-    let (journal, surprises) = empty().with_private_keys([rsa_key(7)], at(100), LIFETIME);
-    assert_eq!(surprises, [RecoveryFinding::Unrecorded { kid: kid(7) }]);
+    let (journal, findings) = empty().with_private_keys([rsa_key(7)], at(100), LIFETIME);
+    assert_eq!(findings, [RecoveryFinding::Unrecorded { kid: kid(7) }]);
     let worst = Some(at(710));
     let held = &journal.keys()[&kid(7)];
     assert_eq!(held.stage, Stage::Retired { since: at(100), latest_exp: worst });
@@ -382,13 +382,13 @@ fn of_a_key_that_nobody_recorded_the_worst_is_assumed() {
 #[test]
 fn a_private_key_that_is_gone_retires_or_is_forgotten() {
     let (journal, _) = settle(empty(), &order(0), at(5), &mut 0);
-    let (journal, surprises) = journal.with_private_keys([], at(6), LIFETIME);
-    assert_eq!(surprises.len(), 2);
+    let (journal, findings) = journal.with_private_keys([], at(6), LIFETIME);
+    assert_eq!(findings.len(), 2);
     assert_eq!(journal.signing(), None);
     assert_eq!(journal.keys()[&kid(0)].stage, Stage::Retired { since: at(6), latest_exp: None });
     assert!(journal.keys().len() == 1, "the standby had not signed");
-    let (again, surprises) = journal.with_private_keys([], at(7), LIFETIME);
-    assert_eq!((again, surprises), (journal, vec![]));
+    let (again, findings) = journal.with_private_keys([], at(7), LIFETIME);
+    assert_eq!((again, findings), (journal, vec![]));
 }
 
 #[test]

@@ -70,27 +70,27 @@ pub struct LocalNode<'a> {
 impl Trust {
     /// The trust after announcements were read, with the reasons why some are rejected.
     #[must_use]
-    pub fn update(&self, me: LocalNode<'_>, posted: &[SignedAnnouncement]) -> (Self, Vec<Distrust>) {
+    pub fn update(&self, me: LocalNode<'_>, signed: &[SignedAnnouncement]) -> (Self, Vec<Distrust>) {
         let mut trust = self.clone();
         let admitted = self.admitted.values();
         let heard: Vec<&SignedAnnouncement> =
-            posted.iter().chain(admitted).filter(|posted| posted.announcement().node() != me.node).collect();
+            signed.iter().chain(admitted).filter(|signed| signed.announcement().node() != me.node).collect();
         loop {
-            let news = heard.iter().find(|posted| trust.judge(me, posted) == Ok(true));
+            let news = heard.iter().find(|signed| trust.judge(me, signed) == Ok(true));
             let Some(news) = news else { break };
             trust.known.insert(news.announcement().node().clone(), SignedAnnouncement::clone(news));
         }
         let reachable: BTreeSet<NodeName> = trust.reachable().into_iter().cloned().collect();
         trust.known.retain(|node, _| reachable.contains(node) && node != me.node);
-        let distrusted = posted.iter().filter(|posted| posted.announcement().node() != me.node);
-        let distrusted = distrusted.filter_map(|posted| trust.judge(me, posted).err()).collect();
+        let distrusted = signed.iter().filter(|signed| signed.announcement().node() != me.node);
+        let distrusted = distrusted.filter_map(|signed| trust.judge(me, signed).err()).collect();
         (trust, distrusted)
     }
 
     /// Whether an acceptable announcement is newer than the known one. A future one is accepted: a node whose
     /// clock was ahead dates each announcement later than the previous one.
-    fn judge(&self, me: LocalNode<'_>, posted: &SignedAnnouncement) -> Result<bool, Distrust> {
-        let announcement = posted.announcement();
+    fn judge(&self, me: LocalNode<'_>, signed: &SignedAnnouncement) -> Result<bool, Distrust> {
+        let announcement = signed.announcement();
         let (name, at) = (announcement.node(), announcement.version().at);
         let node = || name.clone();
         if !self.reachable().contains(name) {
@@ -109,12 +109,12 @@ impl Trust {
         }
         let mut trusted = self.kids(name);
         trusted.retain(|kid| !me.revoked.contains(kid));
-        if !posted.is_signed_by_any(&trusted) {
+        if !signed.is_signed_by_any(&trusted) {
             return Err(Distrust::Unproven { node: node() });
         }
         for kid in announcement.keys().keys() {
             let is_known = known.is_some_and(|known| known.announcement().keys().contains_key(kid));
-            if !is_known && !posted.signed_by().contains(kid) {
+            if !is_known && !signed.signed_by().contains(kid) {
                 return Err(Distrust::Unsigned { node: node(), kid: kid.clone() });
             }
             let holds = |other: &&SignedAnnouncement| other.announcement().keys().contains_key(kid);
@@ -131,10 +131,10 @@ impl Trust {
     /// operator admitted since. A key that it has destroyed is not among them; it may be found in an old
     /// backup.
     fn kids(&self, node: &NodeName) -> BTreeSet<Kid> {
-        let at = |posted: &&SignedAnnouncement| posted.announcement().version().at;
+        let at = |signed: &&SignedAnnouncement| signed.announcement().version().at;
         let said = self.known.get(node).into_iter().chain(self.admitted.get(node)).max_by_key(at);
         let said = said.into_iter();
-        let own = said.flat_map(|posted| posted.announcement().keys().keys());
+        let own = said.flat_map(|signed| signed.announcement().keys().keys());
         let vouched = self.known.values().filter_map(|known| known.announcement().admits().get(node));
         own.chain(vouched.flatten()).cloned().collect()
     }

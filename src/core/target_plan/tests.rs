@@ -16,7 +16,7 @@ use crate::core::{
     tests::{ec_key, known, rsa_key, terms},
 };
 
-fn placed(found: &TargetContents, ledger: &Ledger) -> Result<TargetPlan, WriteRefused> {
+fn planned(found: &TargetContents, ledger: &Ledger) -> Result<TargetPlan, WriteRefused> {
     decide(found, ledger, &terms(), Profile::Entra, false)
 }
 
@@ -44,14 +44,14 @@ fn jwks_of(keys: &[Jwk]) -> Vec<u8> {
 
 #[test]
 fn an_empty_place_gets_the_jwks_first_and_the_discovery_document_second() {
-    let placement = placed(&TargetContents::default(), &known(&[], &[rsa_key(1)])).expect("free");
-    assert_eq!(vec![Document::Jwks, Document::Discovery], placement.writes);
+    let plan = planned(&TargetContents::default(), &known(&[], &[rsa_key(1)])).expect("free");
+    assert_eq!(vec![Document::Jwks, Document::Discovery], plan.writes);
 }
 
 #[test]
 fn a_true_place_is_left_alone() {
     let ledger = known(&[], &[rsa_key(1)]);
-    assert!(placed(&true_place(&ledger), &ledger).expect("ours").writes.is_empty());
+    assert!(planned(&true_place(&ledger), &ledger).expect("ours").writes.is_empty());
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn whatever_differs_is_written_again() {
     let differs = |change: fn(&mut Stored)| {
         let mut found = true_place(&ledger);
         change(found.jwks.as_mut().expect("stored"));
-        placed(&found, &ledger).expect("ours or nobody's").writes
+        planned(&found, &ledger).expect("ours or nobody's").writes
     };
     for change in [
         (|stored| stored.bytes = b"<html>".to_vec()) as fn(&mut Stored),
@@ -78,7 +78,7 @@ fn a_place_of_another_lineage_is_refused_until_the_operator_adopts_it() {
     let theirs = Ledger::new(terms().issuer, Lineage::from_random([7; 8]));
     let mut found = true_place(&ours);
     found.discovery.as_mut().expect("stored").lineage = Some(theirs.lineage().clone());
-    let refusal = placed(&found, &ours).expect_err("theirs");
+    let refusal = planned(&found, &ours).expect_err("theirs");
     assert!(
         matches!(&refusal, WriteRefused::OtherLineage { owner, .. } if owner == theirs.lineage()),
         "{refusal}"
@@ -96,8 +96,8 @@ fn what_was_uploaded_by_hand_is_taken_over_when_it_is_about_the_same_issuer() {
             Stored { bytes: document.into_bytes(), lineage: None, headers: Some(Headers::default()) };
         TargetContents { discovery: Some(stored), ..TargetContents::default() }
     };
-    assert!(placed(&by_hand(terms().issuer.as_str()), &ledger).is_ok());
-    let refusal = placed(&by_hand("https://other.example"), &ledger).expect_err("another issuer's");
+    assert!(planned(&by_hand(terms().issuer.as_str()), &ledger).is_ok());
+    let refusal = planned(&by_hand("https://other.example"), &ledger).expect_err("another issuer's");
     assert_eq!(
         "it holds the discovery document of issuer `https://other.example`, expected `https://issuer.example/c1`",
         refusal.to_string()
@@ -109,16 +109,16 @@ fn a_key_that_only_the_place_knows_stays_there_and_a_removed_one_does_not() {
     let ledger = known(&[rsa_key(3).kid().clone()], &[rsa_key(1), rsa_key(3)]);
     let mut found = true_place(&ledger);
     found.jwks.as_mut().expect("stored").bytes = jwks_of(&[rsa_key(1), rsa_key(2), rsa_key(3)]);
-    let placement = placed(&found, &ledger).expect("ours");
-    assert_eq!(vec![rsa_key(2)], placement.strangers);
-    let shown: Vec<Jwk> = placement.publication.keys().iter().cloned().collect();
+    let plan = planned(&found, &ledger).expect("ours");
+    assert_eq!(vec![rsa_key(2)], plan.unmanaged_keys);
+    let shown: Vec<Jwk> = plan.publication.keys().iter().cloned().collect();
     assert!(shown.contains(&rsa_key(2)) && !shown.contains(&rsa_key(3)));
 }
 
 #[test]
 fn nothing_is_written_when_there_is_nothing_to_publish() {
     let empty = Ledger::new(terms().issuer, Lineage::from_random([1; 8]));
-    assert!(matches!(placed(&TargetContents::default(), &empty), Err(WriteRefused::Nothing(_))));
+    assert!(matches!(planned(&TargetContents::default(), &empty), Err(WriteRefused::Nothing(_))));
 }
 
 const ELSEWHERE: &str = "https://issuer.example/c1/keys.json";
@@ -139,11 +139,11 @@ fn the_jwks_that_a_document_made_by_hand_names_is_read_and_its_keys_stay() {
     let ledger = known(&[], &[rsa_key(1)]);
     assert_eq!(other_jwks(&made_by_hand(ELSEWHERE, None), &ledger, &terms()).as_deref(), Some(ELSEWHERE));
     let jwks = jwks_of(&[rsa_key(1), rsa_key(2)]);
-    let placement = placed(&made_by_hand(ELSEWHERE, Some(Ok(jwks))), &ledger).expect("nobody's");
-    assert_eq!(placement.strangers, [rsa_key(2)]);
-    assert_eq!(placement.moved_from.as_deref(), Some(ELSEWHERE));
-    assert!(placement.publication.keys().contains(rsa_key(2).kid()));
-    assert_eq!(placement.writes, Document::IN_WRITE_ORDER);
+    let plan = planned(&made_by_hand(ELSEWHERE, Some(Ok(jwks))), &ledger).expect("nobody's");
+    assert_eq!(plan.unmanaged_keys, [rsa_key(2)]);
+    assert_eq!(plan.moved_from.as_deref(), Some(ELSEWHERE));
+    assert!(plan.publication.keys().contains(rsa_key(2).kid()));
+    assert_eq!(plan.writes, Document::IN_WRITE_ORDER);
 }
 
 /// `jwks_uri` was changed in the configuration.
@@ -153,10 +153,10 @@ fn keys_that_only_a_place_knows_move_with_its_jwks() {
     let mut found = made_by_hand(ELSEWHERE, Some(Ok(jwks_of(&[rsa_key(1), rsa_key(2)]))));
     found.discovery.as_mut().expect("stored").lineage = Some(ledger.lineage().clone());
     assert_eq!(other_jwks(&found, &ledger, &terms()).as_deref(), Some(ELSEWHERE));
-    assert_eq!(placed(&found, &ledger).expect("ours").strangers, [rsa_key(2)]);
+    assert_eq!(planned(&found, &ledger).expect("ours").unmanaged_keys, [rsa_key(2)]);
     // A missing document needs no wait: the ledger knows everything that Signpost published.
     found.other.as_mut().expect("set").bytes = Err("status 404".to_owned());
-    assert_eq!(placed(&found, &ledger).expect("ours").strangers, []);
+    assert_eq!(planned(&found, &ledger).expect("ours").unmanaged_keys, []);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn no_other_jwks_is_looked_for_than_that_of_a_place_which_is_taken_over() {
     let mut ours = true_place(&ledger);
     ours.discovery = made_by_hand("https://evil.example/keys", None).discovery;
     assert_eq!(other(&ours), None);
-    assert_eq!(placed(&ours, &ledger).expect("ours").writes, [Document::Discovery]);
+    assert_eq!(planned(&ours, &ledger).expect("ours").writes, [Document::Discovery]);
     // The keys of another issuer are not ours, even with the operator's adoption.
     let document = format!(r#"{{"issuer":"https://other.example","jwks_uri":"{ELSEWHERE}"}}"#);
     assert_eq!(
@@ -198,13 +198,13 @@ fn what_cannot_be_read_is_not_taken_over_until_the_operator_says_so() {
         ),
     ];
     for (found, what, reason) in cases {
-        let refusal = placed(&found, &ledger).expect_err("it cannot be read").to_string();
+        let refusal = planned(&found, &ledger).expect_err("it cannot be read").to_string();
         assert!(refusal.contains(&format!("`{what}` cannot be read: ")), "{refusal}");
         assert!(refusal.contains(reason), "{refusal}");
         decide(&found, &ledger, &terms(), Profile::Entra, true).expect("adopted");
     }
     // Without a discovery document no relying party finds it.
-    placed(&TargetContents { jwks: Some(by_hand("<html>")), ..TargetContents::default() }, &ledger)
+    planned(&TargetContents { jwks: Some(by_hand("<html>")), ..TargetContents::default() }, &ledger)
         .expect("nobody's");
 }
 
@@ -215,7 +215,7 @@ fn a_place_whose_readers_would_miss_keys_is_not_taken_over_until_the_operator_sa
     let shown = |jwks: Vec<u8>| made_by_hand(ELSEWHERE, Some(Ok(jwks)));
     let found = shown(jwks_of(&[rsa_key(1), ec.clone()]));
     assert_eq!(
-        placed(&found, &ledger).expect_err("an EC key for Entra").to_string(),
+        planned(&found, &ledger).expect_err("an EC key for Entra").to_string(),
         format!("Signpost has not published there yet, and its readers would lose `{}` (ES256)", ec.kid())
     );
     decide(&found, &ledger, &terms(), Profile::All, false).expect("all keys stay");
@@ -224,19 +224,19 @@ fn a_place_whose_readers_would_miss_keys_is_not_taken_over_until_the_operator_sa
     // Another key under one of our kids.
     let mut other = serde_json::to_value(rsa_key(9)).expect("serialises");
     other["kid"] = rsa_key(1).kid().as_str().into();
-    let refused = placed(&shown(serde_json::json!({ "keys": [other] }).to_string().into()), &ledger);
+    let refused = planned(&shown(serde_json::json!({ "keys": [other] }).to_string().into()), &ledger);
     assert!(matches!(refused, Err(WriteRefused::Losses { .. })), "{refused:?}");
 
     // A key of an unknown type.
     let unknown = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "AA"});
     let known_one = serde_json::to_value(rsa_key(1)).expect("serialises");
     let jwks = serde_json::json!({ "keys": [known_one, unknown] }).to_string();
-    let refusal = placed(&shown(jwks.into()), &ledger).expect_err("Ed25519").to_string();
+    let refusal = planned(&shown(jwks.into()), &ledger).expect_err("Ed25519").to_string();
     assert!(refusal.ends_with("would lose `ed` (Ed25519)"), "{refusal}");
 
     // A removed key does not return, and is no loss.
-    let placement = placed(&shown(jwks_of(&[rsa_key(1), rsa_key(4)])), &ledger).expect("nobody's");
-    assert!(!placement.publication.keys().contains(rsa_key(4).kid()));
+    let plan = planned(&shown(jwks_of(&[rsa_key(1), rsa_key(4)])), &ledger).expect("nobody's");
+    assert!(!plan.publication.keys().contains(rsa_key(4).kid()));
 }
 
 fn keys(indices: &BTreeSet<usize>) -> Vec<Jwk> {
@@ -274,9 +274,9 @@ proptest! {
             found.discovery = None;
         }
         let profile = if all { Profile::All } else { Profile::Entra };
-        if let Ok(placement) = decide(&found, &ledger, &terms(), profile, false) {
+        if let Ok(plan) = decide(&found, &ledger, &terms(), profile, false) {
             for kid in shown_kids(&found) {
-                prop_assert!(placement.publication.keys().contains(&kid) || dead.contains(&kid), "{kid} is lost");
+                prop_assert!(plan.publication.keys().contains(&kid) || dead.contains(&kid), "{kid} is lost");
             }
         }
     }

@@ -125,9 +125,9 @@ impl World {
             Turn::Delete { target, discovery: true } => self.targets[*target].discovery = None,
             Turn::Delete { target, .. } => self.targets[*target].jwks = None,
             Turn::Upload { target, nonsense } => {
-                let stranger =
+                let unmanaged_key =
                     format!(r#"{{"keys":[{}]}}"#, serde_json::to_string(&rsa_key(99)).expect("json"));
-                let bytes = if *nonsense { b"<html>".to_vec() } else { stranger.into_bytes() };
+                let bytes = if *nonsense { b"<html>".to_vec() } else { unmanaged_key.into_bytes() };
                 self.targets[*target].jwks =
                     Some(Stored { bytes, lineage: None, headers: Some(Headers::default()) });
             }
@@ -250,13 +250,13 @@ impl World {
         if self.adopting || known.sequence() == 0 || self.witness(who, index) {
             return Ok(());
         }
-        let Ok(placement) = decide(&self.targets[index], &known, &terms(), Profile::Entra, false) else {
+        let Ok(plan) = decide(&self.targets[index], &known, &terms(), Profile::Entra, false) else {
             return Ok(());
         };
-        for document in &placement.writes {
+        for document in &plan.writes {
             // What the other process has removed at this very moment is written once more, but not again.
             let removed = std::mem::take(&mut self.removed);
-            let written = self.write(index, *document, &placement.publication, &known);
+            let written = self.write(index, *document, &plan.publication, &known);
             self.removed = removed;
             written?;
         }
@@ -319,12 +319,15 @@ impl World {
     /// The effect of `--adopt` before a write: every key that a target shows becomes a key of the ledger.
     fn adopt(&mut self, who: usize, up: [bool; TARGETS], life: &mut Option<u8>) -> Result<(), Died> {
         for (index, _) in up.into_iter().enumerate().filter(|(_, up)| *up) {
-            let placement = decide(&self.targets[index], &self.ledger, &terms(), Profile::Entra, true);
-            for stranger in placement.map_or_else(|_| Vec::new(), |placement| placement.strangers) {
-                let met =
-                    self.ledger.observe_unmanaged(&place(index), std::slice::from_ref(&stranger), self.now);
-                self.store(who, met.adopt(stranger.kid(), self.now).expect("met just now"));
-                self.missing.insert(stranger.kid().clone());
+            let plan = decide(&self.targets[index], &self.ledger, &terms(), Profile::Entra, true);
+            for unmanaged_key in plan.map_or_else(|_| Vec::new(), |plan| plan.unmanaged_keys) {
+                let met = self.ledger.observe_unmanaged(
+                    &place(index),
+                    std::slice::from_ref(&unmanaged_key),
+                    self.now,
+                );
+                self.store(who, met.adopt(unmanaged_key.kid(), self.now).expect("met just now"));
+                self.missing.insert(unmanaged_key.kid().clone());
             }
             spend(life)?;
         }
@@ -364,19 +367,18 @@ impl World {
 
     fn place(&mut self, who: usize, index: usize, life: &mut Option<u8>) -> Result<(), Failed> {
         self.witness(who, index);
-        let placement =
-            match decide(&self.targets[index], &self.ledger, &terms(), Profile::Entra, self.adopting) {
-                Ok(placement) => placement,
-                Err(WriteRefused::Nothing(_)) => return Ok(()),
-                Err(refused) => return Err(TestCaseError::fail(refused.to_string()).into()),
-            };
-        for document in &placement.writes {
+        let plan = match decide(&self.targets[index], &self.ledger, &terms(), Profile::Entra, self.adopting) {
+            Ok(plan) => plan,
+            Err(WriteRefused::Nothing(_)) => return Ok(()),
+            Err(refused) => return Err(TestCaseError::fail(refused.to_string()).into()),
+        };
+        for document in &plan.writes {
             spend(life)?;
             let ledger = self.ledger.clone();
-            self.write(index, *document, &placement.publication, &ledger)?;
+            self.write(index, *document, &plan.publication, &ledger)?;
         }
-        let met = self.ledger.observe_unmanaged(&place(index), &placement.strangers, self.now);
-        let look = TargetObservation::of_own_listener(placement.publication.keys().kids().cloned().collect());
+        let met = self.ledger.observe_unmanaged(&place(index), &plan.unmanaged_keys, self.now);
+        let look = TargetObservation::of_own_listener(plan.publication.keys().kids().cloned().collect());
         self.store(who, met.observe_target(&place(index), &look, Some(self.now)));
         Ok(())
     }

@@ -32,7 +32,7 @@ pub(super) struct PublishedKey {
 
 impl<'a> Context<'a> {
     pub(super) fn new(evidence: &'a Evidence, question: &'a Question) -> Self {
-        let read = |exhibit: &DocumentEvidence| exhibit.bytes().map(object);
+        let read = |document: &DocumentEvidence| document.bytes().map(object);
         let jwks = read(&evidence.jwks).map(|document| document.and_then(|members| keys(&members)));
         Self { evidence, question, discovery: read(&evidence.discovery), jwks }
     }

@@ -249,6 +249,6 @@ impl Evidence {
     pub(super) fn is_unanswered(&self) -> bool {
         [&self.discovery, &self.jwks]
             .iter()
-            .any(|exhibit| matches!(exhibit, DocumentEvidence::NoAnswer(none) if none.why.is_ambiguous()))
+            .any(|document| matches!(document, DocumentEvidence::NoAnswer(none) if none.why.is_ambiguous()))
     }
 }

@@ -409,7 +409,7 @@ fn near(text: String) -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn exhibit(text: String) -> impl Strategy<Value = DocumentEvidence> {
+fn document(text: String) -> impl Strategy<Value = DocumentEvidence> {
     let good = Scene::good().answers[0].clone();
     let answer = move |(bytes, status, content_type)| {
         DocumentEvidence::Answer(Box::new(super::HttpResponse {
@@ -431,8 +431,8 @@ proptest! {
     #[test]
     fn only_what_our_key_signed_is_accepted(
         token in near(Scene::good().token()),
-        discovery in exhibit(Scene::good().discovery.to_string()),
-        jwks in exhibit(Scene::good().jwks.to_string()),
+        discovery in document(Scene::good().discovery.to_string()),
+        jwks in document(Scene::good().jwks.to_string()),
         late in prop_oneof![3 => Just(0_i64), 1 => -10_000_i64..10_000],
         party in prop::sample::select(Party::ALL.to_vec()),
     ) {

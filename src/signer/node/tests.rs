@@ -52,9 +52,9 @@ fn claims(audience: &str, exp: Timestamp) -> String {
 fn announced(folder: &TempDir) -> Announcement {
     let file = folder.path().join("announcements/node-1.json");
     assert_eq!(fs::metadata(&file).expect("it is there").mode() & 0o777, 0o644);
-    let posted = SignedAnnouncement::read(&fs::read(file).expect("it is there")).expect("whole");
-    assert!(posted.signed_by().iter().eq(posted.announcement().keys().keys()), "every key has signed");
-    posted.announcement().clone()
+    let signed = SignedAnnouncement::read(&fs::read(file).expect("it is there")).expect("whole");
+    assert!(signed.signed_by().iter().eq(signed.announcement().keys().keys()), "every key has signed");
+    signed.announcement().clone()
 }
 
 fn journal(folder: &TempDir) -> Journal {
@@ -140,8 +140,8 @@ fn what_was_ordered_survives_a_restart_and_the_old_key_is_announced_with_its_las
     assert_eq!(announced(&folder).keys()[&first].stage, stage);
     let before = node.journal();
     drop(node);
-    let (node, surprises) = Node::open(settings(folder.path()), at(4)).expect("a node");
-    assert_eq!((node.journal(), surprises), (before, vec![]));
+    let (node, findings) = Node::open(settings(folder.path()), at(4)).expect("a node");
+    assert_eq!((node.journal(), findings), (before, vec![]));
     assert!(node.sign(&claims(OTHERS, at(600)), at(5)).is_ok());
 }
 
@@ -152,8 +152,8 @@ fn a_node_whose_journal_was_lost_goes_on_with_new_keys_and_keeps_the_old_ones_pu
     let kid = node.journal().signing().expect("one signs").clone();
     drop(node);
     fs::remove_file(folder.path().join("keys/signer.json")).expect("it is there");
-    let (node, surprises) = Node::open(settings(folder.path()), at(10)).expect("a node");
-    assert_eq!(surprises.len(), 2);
+    let (node, findings) = Node::open(settings(folder.path()), at(10)).expect("a node");
+    assert_eq!(findings.len(), 2);
     let stage = Stage::Retired { since: at(10), latest_exp: Some(at(10 + 3600 + 10)) };
     assert_eq!(announced(&folder).keys()[&kid].stage, stage);
     node.reconcile(&DesiredState::default(), at(10)).expect("keys are made");
@@ -171,8 +171,8 @@ fn a_private_key_that_was_lost_retires_and_another_one_signs() {
     let kid = node.journal().signing().expect("one signs").clone();
     drop(node);
     fs::remove_file(folder.path().join(format!("keys/{kid}.pem"))).expect("it is there");
-    let (node, surprises) = Node::open(settings(folder.path()), at(10)).expect("a node");
-    assert_eq!(surprises, [RecoveryFinding::Lost { kid: kid.clone() }]);
+    let (node, findings) = Node::open(settings(folder.path()), at(10)).expect("a node");
+    assert_eq!(findings, [RecoveryFinding::Lost { kid: kid.clone() }]);
     assert!(matches!(
         node.sign(&claims(API, at(600)), at(10)),
         Err(SignError::Refused(SigningRefusal::NoKey))

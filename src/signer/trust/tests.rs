@@ -21,7 +21,7 @@ fn keys(count: usize) -> Vec<PKey<Private>> {
 }
 
 /// A statement of a node at a time, signed with all of its keys.
-fn posted(name: &str, second: i64, keys: &[PKey<Private>]) -> SignedAnnouncement {
+fn signed(name: &str, second: i64, keys: &[PKey<Private>]) -> SignedAnnouncement {
     let at = Timestamp::from_second(second).expect("a time");
     let jwk = |key: &PKey<Private>| {
         let spki = key.public_key_to_der().expect("a key has DER");
@@ -56,7 +56,7 @@ fn a_file_that_changes_under_a_running_node_is_seen_at_once() {
     let folder = TempDir::new().expect("a temporary folder");
     let (mut running, operator, keys) = (store(&folder), store(&folder), keys(1));
     assert_eq!(running.load().expect("nobody was admitted"), Trust::default());
-    let [first, later] = [1, 2].map(|second| posted("a", second, &keys));
+    let [first, later] = [1, 2].map(|second| signed("a", second, &keys));
     for admitted in [&first, &first, &later, &first] {
         operator.admit(admitted).expect("it can be written");
         assert_eq!(running.load().expect("readable").admitted[&node("a")], *admitted);
@@ -81,7 +81,7 @@ fn a_file_that_changes_under_a_running_node_is_seen_at_once() {
 fn what_others_can_write_is_not_believed_although_it_was_read_before() {
     let folder = TempDir::new().expect("a temporary folder");
     let mut running = store(&folder);
-    running.admit(&posted("a", 1, &keys(1))).expect("it can be written");
+    running.admit(&signed("a", 1, &keys(1))).expect("it can be written");
     running.load().expect("readable");
     let directory = folder.path().join("trust/admitted");
     fs::set_permissions(&directory, Permissions::from_mode(0o777)).expect("it is ours");

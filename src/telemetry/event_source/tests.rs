@@ -39,23 +39,23 @@ fn reasons(queue: &EventQueue) -> Vec<Reason> {
     sent_events(queue).into_iter().map(|event| event.reason).collect()
 }
 
-fn board() -> (StatusStore, EventQueue) {
+fn status_store() -> (StatusStore, EventQueue) {
     let queue = EventQueue::default();
     (StatusStore::with_events(queue.clone()), queue)
 }
 
 #[test]
 fn only_changes_for_the_worse_and_back_are_told_of_sources_and_targets() {
-    let (board, queue) = board();
+    let (status_store, queue) = status_store();
     let issuer = terms().issuer;
     let source = |up: bool, public: Option<bool>| {
-        board.source(&issuer, "kubernetes", |status| {
+        status_store.source(&issuer, "kubernetes", |status| {
             (status.up, status.signing_key_public) = (up, public);
             status.answers += 1;
         });
     };
     let target = |up: bool| {
-        board.target(&issuer, "blob", |status| {
+        status_store.target(&issuer, "blob", |status| {
             (status.up, status.error) = (up, (!up).then(|| "access denied".to_owned()));
             status.checks += 1;
         });
@@ -87,8 +87,8 @@ fn only_changes_for_the_worse_and_back_are_told_of_sources_and_targets() {
 
 #[test]
 fn what_never_worked_is_told_and_a_note_says_why() {
-    let (board, queue) = board();
-    board.target(&terms().issuer, "blob", |status| {
+    let (status_store, queue) = status_store();
+    status_store.target(&terms().issuer, "blob", |status| {
         status.error = Some("access denied".to_owned());
         status.checks += 1;
     });
@@ -98,10 +98,10 @@ fn what_never_worked_is_told_and_a_note_says_why() {
 
 #[test]
 fn an_alarm_is_told_when_it_begins_and_when_it_is_over() {
-    let (board, queue) = board();
+    let (status_store, queue) = status_store();
     let alarms = |alarms: &[&str]| {
         let alarms = alarms.iter().map(ToString::to_string).collect();
-        board.issuer(&terms().issuer, |status| status.alarms = alarms);
+        status_store.issuer(&terms().issuer, |status| status.alarms = alarms);
     };
     alarms(&["clocks disagree"]);
     alarms(&["clocks disagree", "two keys under one kid"]);
@@ -112,7 +112,7 @@ fn an_alarm_is_told_when_it_begins_and_when_it_is_over() {
 
 #[test]
 fn what_happened_to_keys_before_the_start_is_not_told_again() {
-    let (board, queue) = board();
+    let (status_store, queue) = status_store();
     let ledger = |keys: usize, before: &Ledger| {
         let keys = (0..keys).map(rsa_key).collect();
         let report = SourceReport { source: "a".to_owned(), answer: SourceAnswer::Keys(keys) };
@@ -120,7 +120,7 @@ fn what_happened_to_keys_before_the_start_is_not_told_again() {
     };
     let empty = Ledger::new(terms().issuer, Lineage::from_random([0; 8]));
     let one = ledger(1, &empty);
-    let show = |ledger: &Ledger| board.ledger(Arc::new(ledger.clone()), Profile::Entra);
+    let show = |ledger: &Ledger| status_store.ledger(Arc::new(ledger.clone()), Profile::Entra);
     show(&one);
     assert_eq!(sent(&queue), []);
     let two = ledger(2, &one);
@@ -131,17 +131,17 @@ fn what_happened_to_keys_before_the_start_is_not_told_again() {
 
 #[test]
 fn a_configuration_or_a_certificate_that_is_refused_is_told_once() {
-    let (board, queue) = board();
+    let (status_store, queue) = status_store();
     let now = jiff::Timestamp::UNIX_EPOCH;
-    board.configuration_read(now);
-    board.tls(|tls| tls.not_after = Some(now));
+    status_store.configuration_read(now);
+    status_store.tls(|tls| tls.not_after = Some(now));
     assert_eq!(sent(&queue), []);
     for _ in 0..2 {
-        board.configuration_refused(now, "`listen` is missing");
-        board.tls(|tls| tls.error = Some("no such file".to_owned()));
+        status_store.configuration_refused(now, "`listen` is missing");
+        status_store.tls(|tls| tls.error = Some("no such file".to_owned()));
     }
-    board.configuration_read(now);
-    board.tls(|tls| tls.error = None);
+    status_store.configuration_read(now);
+    status_store.tls(|tls| tls.error = None);
     assert_eq!(
         reasons(&queue),
         [
@@ -155,10 +155,10 @@ fn a_configuration_or_a_certificate_that_is_refused_is_told_once() {
 
 #[test]
 fn a_ledger_that_cannot_be_stored_is_told_once_with_the_error() {
-    let (board, queue) = board();
+    let (status_store, queue) = status_store();
     let error = |error: Option<&str>| {
         let error = error.map(str::to_owned);
-        board.issuer(&terms().issuer, |status| status.ledger.error = error);
+        status_store.issuer(&terms().issuer, |status| status.ledger.error = error);
     };
     error(None);
     error(Some("access denied"));
@@ -169,25 +169,25 @@ fn a_ledger_that_cannot_be_stored_is_told_once_with_the_error() {
 
 #[test]
 fn tokens_that_would_not_be_accepted_are_told_once_and_so_is_their_recovery() {
-    let (board, queue) = board();
+    let (status_store, queue) = status_store();
     let issuer = terms().issuer;
     let judged = |outcome| {
         let judgement = Verdict { party: Party::Entra, outcome, likely_code: None, findings: Vec::new() };
-        board.verified(&issuer, jiff::Timestamp::UNIX_EPOCH, judgement);
+        status_store.verified(&issuer, jiff::Timestamp::UNIX_EPOCH, judgement);
     };
     judged(VerificationOutcome::Accepted);
-    board.unverified(&issuer, "away");
+    status_store.unverified(&issuer, "away");
     judged(VerificationOutcome::Accepted);
     assert_eq!(sent(&queue), [], "all is well");
     for _ in 0..3 {
         judged(VerificationOutcome::Refused);
-        board.unverified(&issuer, "away");
+        status_store.unverified(&issuer, "away");
     }
     judged(VerificationOutcome::Accepted);
     let reasons = [Reason::VerificationFailed, Reason::VerificationRecovered];
     assert_eq!(sent(&queue), reasons.map(|reason| (reason, String::new())));
     assert_eq!(reasons.map(Reason::type_name), ["Warning", "Normal"]);
-    board.reset(&issuer);
+    status_store.reset(&issuer);
     judged(VerificationOutcome::Accepted);
     assert_eq!(sent(&queue), [], "another configuration begins anew");
 }

@@ -18,13 +18,13 @@ use crate::{
 
 #[test]
 fn every_metric_is_named_and_typed_as_prometheus_wants() {
-    let board = StatusStore::with_events(EventQueue::default());
-    board.issuer(&terms().issuer, |issuer| issuer.ready = true);
-    board.source(&terms().issuer, "kubernetes", |source| source.signing_key_public = Some(false));
-    board.target(&terms().issuer, "blob", |target| target.writes = 2);
-    board.tls(|tls| tls.failures = 3);
+    let status_store = StatusStore::with_events(EventQueue::default());
+    status_store.issuer(&terms().issuer, |issuer| issuer.ready = true);
+    status_store.source(&terms().issuer, "kubernetes", |source| source.signing_key_public = Some(false));
+    status_store.target(&terms().issuer, "blob", |target| target.writes = 2);
+    status_store.tls(|tls| tls.failures = 3);
     let traffic = Traffic { requests: vec![("jwks", 200, 7)], connections: 2 };
-    let page = board.metrics(Some(traffic));
+    let page = status_store.metrics(Some(traffic));
     for line in [
         "# TYPE signpost_ready gauge",
         "signpost_ready{issuer=\"https://issuer.example/c1\"} 1.0",
@@ -43,9 +43,9 @@ fn every_metric_is_named_and_typed_as_prometheus_wants() {
 
 #[test]
 fn a_node_that_signs_is_measured_and_a_process_without_public_listener_has_no_traffic() {
-    let board = StatusStore::default();
+    let status_store = StatusStore::default();
     let meter = Arc::new(SignerMetrics::new(NodeName::parse("cp-1").expect("a name")));
-    board.signer(&terms().issuer, Arc::clone(&meter));
+    status_store.signer(&terms().issuer, Arc::clone(&meter));
     meter.answered(SignOutcome::Signed, Duration::from_micros(750));
     meter.answered(SignOutcome::Refused, Duration::ZERO);
     meter.fetched();
@@ -53,8 +53,8 @@ fn a_node_that_signs_is_measured_and_a_process_without_public_listener_has_no_tr
     meter.record_reconcile(Some("the disk is full".to_owned()));
     let at = |second| Timestamp::from_second(second).expect("a time");
     let keys = [("active", 1), ("standby", 0)].into();
-    meter.set_state(SignerState { keys, changed: at(5), obeyed: Some(at(6)), announced: at(7) });
-    let page = board.metrics(None);
+    meter.set_state(SignerState { keys, changed: at(5), observed_order: Some(at(6)), announced: at(7) });
+    let page = status_store.metrics(None);
     let of = "issuer=\"https://issuer.example/c1\",node=\"cp-1\"";
     for line in [
         format!("signpost_signer_up{{{of}}} 0.0"),
@@ -78,22 +78,22 @@ fn a_node_that_signs_is_measured_and_a_process_without_public_listener_has_no_tr
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }
     assert!(!page.contains("signpost_http"), "{page}");
-    board.forget(&terms().issuer);
-    assert!(!board.metrics(None).contains("node="));
+    status_store.forget(&terms().issuer);
+    assert!(!status_store.metrics(None).contains("node="));
 }
 
 #[test]
 fn what_was_found_out_of_tokens_is_measured_and_nothing_is_said_where_nobody_looks() {
-    let (board, issuer) = (StatusStore::default(), terms().issuer);
-    board.issuer(&issuer, |issuer| issuer.ready = true);
-    assert!(!board.metrics(None).contains("signpost_verify_success{"));
+    let (status_store, issuer) = (StatusStore::default(), terms().issuer);
+    status_store.issuer(&issuer, |issuer| issuer.ready = true);
+    assert!(!status_store.metrics(None).contains("signpost_verify_success{"));
     let judged = |outcome| Verdict { party: Party::Local, outcome, likely_code: None, findings: Vec::new() };
     for (outcome, success) in
         [(verification::VerificationOutcome::Accepted, 1), (verification::VerificationOutcome::Unknown, 0)]
     {
-        board.verified(&issuer, Timestamp::UNIX_EPOCH, judged(outcome));
-        board.unverified(&issuer, "away");
-        let page = board.metrics(None);
+        status_store.verified(&issuer, Timestamp::UNIX_EPOCH, judged(outcome));
+        status_store.unverified(&issuer, "away");
+        let page = status_store.metrics(None);
         for line in [
             format!("signpost_verify_success{{issuer=\"{issuer}\"}} {success}.0"),
             format!("signpost_verify_timestamp_seconds{{issuer=\"{issuer}\"}} 0.0"),
@@ -107,21 +107,21 @@ fn what_was_found_out_of_tokens_is_measured_and_nothing_is_said_where_nobody_loo
 
 #[test]
 fn what_the_world_sees_is_a_detail_of_readiness_and_does_not_decide_it() {
-    let (board, issuer) = (StatusStore::default(), terms().issuer);
-    board.issuer(&issuer, |issuer| issuer.ready = true);
+    let (status_store, issuer) = (StatusStore::default(), terms().issuer);
+    status_store.issuer(&issuer, |issuer| issuer.ready = true);
     let mut judgement = Verdict {
         party: Party::Local,
         outcome: verification::VerificationOutcome::Refused,
         likely_code: None,
         findings: Vec::new(),
     };
-    board.verified(&issuer, Timestamp::UNIX_EPOCH, judgement.clone());
+    status_store.verified(&issuer, Timestamp::UNIX_EPOCH, judgement.clone());
     let told = |right: bool, what: &str| (right, format!("{issuer}: {what}"));
-    assert_eq!(board.checks(false), [told(false, "a local relying party would refuse its tokens")]);
-    assert!(board.ready());
+    assert_eq!(status_store.checks(false), [told(false, "a local relying party would refuse its tokens")]);
+    assert!(status_store.ready());
     judgement.outcome = verification::VerificationOutcome::Accepted;
-    board.verified(&issuer, Timestamp::UNIX_EPOCH, judgement);
-    assert_eq!(board.checks(false), []);
+    status_store.verified(&issuer, Timestamp::UNIX_EPOCH, judgement);
+    assert_eq!(status_store.checks(false), []);
     let all = [told(true, "has keys to serve"), told(true, "a local relying party would accept its tokens")];
-    assert_eq!(board.checks(true), all);
+    assert_eq!(status_store.checks(true), all);
 }

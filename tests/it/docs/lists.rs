@@ -77,7 +77,7 @@ fn board() -> StatusStore {
     let signer = SignerMetrics::new(NodeName::parse("node").expect("a name"));
     signer.set_state(SignerState {
         keys: [("active", 1)].into(),
-        obeyed: Some(now),
+        observed_order: Some(now),
         ..SignerState::default()
     });
     board.signer(&issuer, Arc::new(signer));

@@ -85,8 +85,8 @@ fn a_key_that_was_imported_and_signs_is_not_the_next_one() {
 
 #[test]
 fn what_the_operator_asked_for_is_seen_until_it_is_over() {
-    let wish = Some(RotationRequest { at: at(-60), without: ["us".to_owned()].into() });
-    let told = text(&RotationStatus { rotation_request: wish, ..rotating() });
+    let request = Some(RotationRequest { at: at(-60), without: ["us".to_owned()].into() });
+    let told = text(&RotationStatus { rotation_request: request, ..rotating() });
     assert!(told.ends_with(
         "\nrotation requested at 2025-11-21T07:59:00Z\nwarning: the rotation does not wait for target `us`\n"
     ));

@@ -108,8 +108,8 @@ proptest! {
 
         let stored = Stored { bytes: jwks.to_vec(), lineage: None, headers: None };
         let found = TargetContents { jwks: Some(stored), ..TargetContents::default() };
-        let placement = decide(&found, &known(&[], &[rsa_key(2)]), &terms(), Profile::All, false);
-        prop_assert_eq!(vec![key.clone()], placement.expect("it is nobody's").strangers);
+        let plan = decide(&found, &known(&[], &[rsa_key(2)]), &terms(), Profile::All, false);
+        prop_assert_eq!(vec![key.clone()], plan.expect("it is nobody's").unmanaged_keys);
 
         let stage = Stage::Active { since: at(1) };
         let announced = AnnouncedKey { jwk: key, stage, excluded_from_discovery: false };

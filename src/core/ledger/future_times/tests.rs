@@ -79,7 +79,11 @@ fn times_that_are_still_to_come_count_from_when_that_was_noticed() {
     assert_eq!(dated.entries()[&kid(2)].state, EntryState::Missing { since: at(1000) });
     let order = Order { sign: kid(0), at: at(1000), reason: OrderReason::First };
     assert_eq!(dated.orders()[&node("a")], order);
-    assert_eq!(dated.rotation_request().map(|wish| wish.at), Some(at(1000 + wait())), "it is not done yet");
+    assert_eq!(
+        dated.rotation_request().map(|request| request.at),
+        Some(at(1000 + wait())),
+        "it is not done yet"
+    );
     assert_eq!(passed(&dated, 1001 + wait()), dated, "once");
     // Another process that knew the ledger before accepts it.
     let found = StoredLedger::Ledger(Arc::new(dated.clone()));

@@ -275,9 +275,9 @@ fn a_sequence_that_cannot_be_is_damage() {
 
 #[test]
 fn strangers_do_not_fill_the_ledger() {
-    let strangers: Vec<Jwk> = (1..=110).map(rsa_key).collect();
+    let unmanaged_keys: Vec<Jwk> = (1..=110).map(rsa_key).collect();
     let ledger = known(&[], &[rsa_key(0)]);
-    let [one, other] = [&strangers[..60], &strangers[60..]];
+    let [one, other] = [&unmanaged_keys[..60], &unmanaged_keys[60..]];
     let full = ledger.observe_unmanaged("eu", one, START).observe_unmanaged("us", other, START);
     assert_eq!(100, full.unmanaged_keys().len());
 }

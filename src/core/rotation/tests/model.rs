@@ -113,7 +113,7 @@ enum Action {
     /// A node signs a token, if it would.
     Sign {
         node: usize,
-        outside: bool,
+        external: bool,
     },
     /// An API server fetches keys from its signer, and lists them.
     Refresh,
@@ -196,7 +196,7 @@ struct World {
     ever_listed: Kids,
     made: usize,
     /// By key: until when a token for external audiences lives, or one for the API server only.
-    outside: Vec<i64>,
+    external: Vec<i64>,
     inside: Vec<i64>,
     /// The keys that were ever ordered, and those that ever were tombstones.
     ordered: Kids,
@@ -227,7 +227,7 @@ impl World {
             listed: 0,
             ever_listed: 0,
             made: 0,
-            outside: vec![0; 128],
+            external: vec![0; 128],
             inside: vec![0; 128],
             ordered: 0,
             buried: 0,
@@ -254,7 +254,7 @@ impl World {
             Action::Saw(place) => self.saw(place)?,
             Action::Listen(node) => self.listen(node),
             Action::Stroke(node) => self.stroke(node),
-            Action::Sign { node, outside } => self.sign(node, outside)?,
+            Action::Sign { node, external } => self.sign(node, external)?,
             Action::Refresh => self.refresh(),
             Action::Operator(word) => self.ask(word)?,
             Action::Misfortune(misfortune) => self.suffer(misfortune)?,
@@ -271,7 +271,7 @@ impl World {
     }
 
     fn ask(&mut self, word: Word) -> Result<bool, Broken> {
-        let (now, gates) = (self.publisher_time(), self.gates());
+        let (now, required_targets) = (self.publisher_time(), self.required_targets());
         // A backup's record of the way back is not verified first.
         if self.publisher.is_none() || (word == Word::Abort && self.restored) {
             return Ok(false);
@@ -291,8 +291,8 @@ impl World {
         }
         self.change(|ledger| {
             let asked = match word {
-                Word::Start => ledger.start(BTreeSet::new(), &gates, now),
-                Word::Abort => ledger.abort(&gates, lasting(PROPAGATION), lasting(MARGIN), now),
+                Word::Start => ledger.start(BTreeSet::new(), &required_targets, now),
+                Word::Abort => ledger.abort(&required_targets, lasting(PROPAGATION), lasting(MARGIN), now),
                 Word::Revoke(key) => ledger.revoke(&kid_of(key), now),
                 Word::RevokeAnew(key) => ledger.revoke_for_a_new_key(&kid_of(key), now),
             };

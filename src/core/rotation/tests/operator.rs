@@ -127,10 +127,10 @@ fn a_new_key_that_does_not_come_is_not_waited_for_once_that_is_taken_back() {
     let mut scene = Scene::settled();
     scene.ledger = scene.ledger.revoke_for_a_new_key(&kid(0), at(200)).expect("it signs");
     scene.held_by("a", 200, &[BlockedReason::NoStandby]);
-    let (gates, propagation) = (scene.seen.required_targets.clone(), timing().propagation);
+    let (required_targets, propagation) = (scene.seen.required_targets.clone(), timing().propagation);
     scene.ledger = scene
         .ledger
-        .abort(&gates, propagation, timing().margin, at(210))
+        .abort(&required_targets, propagation, timing().margin, at(210))
         .expect("there is something to take back");
     assert_eq!(scene.step(210), order("a", 1, OrderReason::First));
 }
@@ -156,8 +156,8 @@ fn an_abort_holds_whether_or_not_the_node_has_reported_the_order_that_it_takes_b
         if reported {
             scene.announce(201, &[(0, "a", retired(200, 260)), (1, "a", active(200))]);
         }
-        let gates = scene.seen.required_targets.clone();
-        let aborted = scene.ledger.abort(&gates, timing().propagation, timing().margin, at(202));
+        let required_targets = scene.seen.required_targets.clone();
+        let aborted = scene.ledger.abort(&required_targets, timing().propagation, timing().margin, at(202));
         scene.ledger = aborted.expect("there is a way back");
         scene.settle(202);
         if reported {
@@ -181,8 +181,10 @@ fn nobody_goes_back_to_a_key_that_the_node_destroys() {
     scene.ledger = scene.ledger.order(&node("a"), &kid(1), OrderReason::Asked, at(200));
     let unused = Stage::Retired { since: at(201), latest_exp: None };
     scene.announce(201, &[(0, "a", unused), (1, "a", active(201))]);
-    let gates = scene.seen.required_targets.clone();
-    let abort = |now| scene.ledger.abort(&gates, timing().propagation, timing().margin, at(now)).map(|_| ());
+    let required_targets = scene.seen.required_targets.clone();
+    let abort = |now| {
+        scene.ledger.abort(&required_targets, timing().propagation, timing().margin, at(now)).map(|_| ())
+    };
     let dead = 201 + i64::try_from(timing().margin.as_secs()).expect("small");
     assert_eq!(abort(dead - 1), Ok(()));
     let (node, kid) = (node("a"), kid(0));
@@ -192,13 +194,14 @@ fn nobody_goes_back_to_a_key_that_the_node_destroys() {
 #[test]
 fn abort_takes_back_a_wish_or_the_last_order() {
     let mut scene = Scene::settled();
-    let gates = scene.seen.required_targets.clone();
+    let required_targets = scene.seen.required_targets.clone();
     assert_eq!(
-        scene.ledger.abort(&gates, timing().propagation, timing().margin, at(1)),
+        scene.ledger.abort(&required_targets, timing().propagation, timing().margin, at(1)),
         Err(RotationCommandError::NothingToAbort)
     );
-    let asked = scene.ledger.start(BTreeSet::new(), &gates, at(2)).expect("asked");
-    let aborted = asked.abort(&gates, timing().propagation, timing().margin, at(3)).expect("taken back");
+    let asked = scene.ledger.start(BTreeSet::new(), &required_targets, at(2)).expect("asked");
+    let aborted =
+        asked.abort(&required_targets, timing().propagation, timing().margin, at(3)).expect("taken back");
     assert_eq!((aborted.rotation_request(), aborted.orders()), (None, scene.ledger.orders()));
 
     scene.ledger = asked;
@@ -206,15 +209,16 @@ fn abort_takes_back_a_wish_or_the_last_order() {
     scene.announce(510, &[(0, "a", retired(510, 550)), (1, "a", active(505)), (2, "a", standby(510))]);
     scene.settle(510);
     let before = scene.ledger.clone();
-    scene.ledger =
-        before.abort(&gates, timing().propagation, timing().margin, at(520)).expect("there is a way back");
+    scene.ledger = before
+        .abort(&required_targets, timing().propagation, timing().margin, at(520))
+        .expect("there is a way back");
     let order = &scene.ledger.orders()[&node("a")];
     assert_eq!((&order.sign, order.reason), (&kid(0), OrderReason::Aborted));
     // The aborted key is retired by its node and removed as any other.
     scene.announce(530, &[(0, "a", active(525)), (1, "a", retired(530, 560)), (2, "a", standby(510))]);
     assert_eq!(scene.settle(530), 0);
     assert_eq!(
-        scene.ledger.abort(&gates, timing().propagation, timing().margin, at(531)),
+        scene.ledger.abort(&required_targets, timing().propagation, timing().margin, at(531)),
         Err(RotationCommandError::NothingToAbort),
         "back and forth"
     );
@@ -223,7 +227,7 @@ fn abort_takes_back_a_wish_or_the_last_order() {
     scene.show(519, &["us"], &[1, 2]);
     let error = scene
         .ledger
-        .abort(&gates, timing().propagation, timing().margin, at(520))
+        .abort(&required_targets, timing().propagation, timing().margin, at(520))
         .expect_err("it is gone")
         .to_string();
     assert!(error.contains("`us` has not shown it without interruption since"), "{error}");
@@ -232,7 +236,7 @@ fn abort_takes_back_a_wish_or_the_last_order() {
     assert_eq!(
         scene
             .ledger
-            .abort(&gates, timing().propagation, timing().margin, at(521))
+            .abort(&required_targets, timing().propagation, timing().margin, at(521))
             .expect_err("a gap")
             .to_string(),
         error
@@ -240,7 +244,7 @@ fn abort_takes_back_a_wish_or_the_last_order() {
     scene.ledger = before;
     scene.show(521, &["us"], &[0, 1, 2]);
     assert!(
-        scene.ledger.abort(&gates, timing().propagation, timing().margin, at(521)).is_ok(),
+        scene.ledger.abort(&required_targets, timing().propagation, timing().margin, at(521)).is_ok(),
         "it was there all the time"
     );
 }

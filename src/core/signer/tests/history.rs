@@ -21,7 +21,7 @@ enum Event {
         dies_after: usize,
     },
     Sign {
-        outside: bool,
+        external: bool,
         lifetime: i64,
         dies: bool,
     },
@@ -40,7 +40,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => Just(Event::Tend { dies_after: usize::MAX }),
         4 => (0..20_usize).prop_map(|dies_after| Event::Tend { dies_after }),
         8 => (any::<bool>(), 1..620_i64, proptest::bool::weighted(0.1))
-            .prop_map(|(outside, lifetime, dies)| Event::Sign { outside, lifetime, dies }),
+            .prop_map(|(external, lifetime, dies)| Event::Sign { external, lifetime, dies }),
         1 => Just(Event::LoseJournal),
         1 => (0..40_usize).prop_map(Event::LoseKey),
         1 => any::<bool>().prop_map(Event::FillDisk),
@@ -50,7 +50,7 @@ fn event() -> impl Strategy<Value = Event> {
 struct Token {
     kid: Kid,
     exp: Timestamp,
-    outside: bool,
+    external: bool,
 }
 
 struct Died;
@@ -163,10 +163,10 @@ impl Node {
         Ok(())
     }
 
-    fn sign(&mut self, outside: bool, lifetime: i64, dies: bool) -> Result<(), Died> {
+    fn sign(&mut self, external: bool, lifetime: i64, dies: bool) -> Result<(), Died> {
         let Some(memory) = &self.memory else { return Ok(()) };
         let exp = self.now() + Duration::from_secs(lifetime.unsigned_abs());
-        let aud = if outside { r#"["api","else"]"# } else { r#""api""# };
+        let aud = if external { r#"["api","else"]"# } else { r#""api""# };
         let claims = claims(&format!(r#"{{"aud":{aud},"exp":{}}}"#, exp.as_second())).expect("readable");
         let inside = BTreeSet::from(["api".to_owned()]);
         let Ok(permit) = memory.decide(&self.orders, &claims, &inside, self.now(), LIFETIME) else {
@@ -183,14 +183,14 @@ impl Node {
         if dies {
             return Err(Died);
         }
-        let SigningDecision { kid, exp, external: outside } = permit;
+        let SigningDecision { kid, exp, external } = permit;
         let is_active = |stage| matches!(stage, Stage::Active { .. });
         assert!(is_active(self.announced.keys()[&kid].stage), "it was announced");
         assert!(is_active(self.journal.as_ref().expect("there").keys()[&kid].stage), "it was recorded");
         assert!(self.private_keys.contains_key(&kid), "it is there");
-        assert!(!outside || self.ordered.contains(&kid), "nobody ordered that it sign for others");
+        assert!(!external || self.ordered.contains(&kid), "nobody ordered that it sign for others");
         assert!(!self.orders.revoked.contains(&kid));
-        self.tokens.push(Token { kid, exp, outside });
+        self.tokens.push(Token { kid, exp, external });
         Ok(())
     }
 
@@ -203,7 +203,7 @@ impl Node {
     }
 
     fn check(&self) {
-        for token in self.live().filter(|token| token.outside) {
+        for token in self.live().filter(|token| token.external) {
             let announced =
                 self.announced.keys().get(&token.kid).expect("it is announced while it is needed");
             if let Stage::Retired { latest_exp, .. } = announced.stage {
@@ -218,7 +218,7 @@ impl Node {
         assert!(set.iter().any(|key| !key.exclude));
         for token in self.live() {
             let key = set.iter().find(|key| *key.jwk.kid() == token.kid).expect("it verifies live tokens");
-            assert!(!token.outside || !key.exclude, "relying parties need it");
+            assert!(!token.external || !key.exclude, "relying parties need it");
         }
         let revoked = |key: &VerificationKey| self.orders.revoked.contains(key.jwk.kid());
         assert!(!set.iter().any(revoked));
@@ -253,7 +253,7 @@ impl Node {
                 Ok(())
             }
             Event::Tend { dies_after } => self.tend(dies_after),
-            Event::Sign { outside, lifetime, dies } => self.sign(outside, lifetime, dies),
+            Event::Sign { external, lifetime, dies } => self.sign(external, lifetime, dies),
             // A loss while a process runs is noticed at the next start.
             Event::LoseJournal => {
                 self.journal = None;

@@ -34,16 +34,16 @@ fn honest(name: &str, second: i64, keys: &[usize], admits: &[(&str, &[usize])]) 
 }
 
 /// The node `me` with key 0 applies announcements at second 100.
-fn learn(trust: &Trust, posted: &[SignedAnnouncement], revoked: &[usize]) -> (Trust, Vec<Distrust>) {
+fn learn(trust: &Trust, signed: &[SignedAnnouncement], revoked: &[usize]) -> (Trust, Vec<Distrust>) {
     let (me, issuer, own, revoked) = (node("me"), terms().issuer, kids(&[0]), kids(revoked));
     let me = LocalNode { node: &me, issuer: &issuer, keys: &own, revoked: &revoked };
-    let (learnt, distrusted) = trust.update(me, posted);
-    assert_eq!(learnt.update(me, posted), (learnt.clone(), distrusted.clone()), "heard twice");
+    let (learnt, distrusted) = trust.update(me, signed);
+    assert_eq!(learnt.update(me, signed), (learnt.clone(), distrusted.clone()), "heard twice");
     (learnt, distrusted)
 }
 
-fn admitting(posted: &[SignedAnnouncement]) -> Trust {
-    let admitted = posted.iter().map(|posted| (posted.announcement().node().clone(), posted.clone()));
+fn admitting(signed: &[SignedAnnouncement]) -> Trust {
+    let admitted = signed.iter().map(|signed| (signed.announcement().node().clone(), signed.clone()));
     Trust { admitted: admitted.collect(), known: BTreeMap::new() }
 }
 
@@ -93,7 +93,7 @@ fn an_announcement_that_is_not_as_it_should_be_changes_nothing() {
     let (trust, _) = learn(&admitting(&[honest("b", 10, &[1], &[]), honest("c", 10, &[5], &[])]), &[], &[]);
     let b = || node("b");
     let many: Vec<usize> = (1..34).collect();
-    for (posted, expected) in [
+    for (signed, expected) in [
         (said("b", 11, &[1, 2], &[2], &[]), Distrust::Unproven { node: b() }),
         (said("b", 11, &[1, 2], &[], &[]), Distrust::Unproven { node: b() }),
         (said("b", 11, &[1, 2], &[1], &[]), Distrust::Unsigned { node: b(), kid: kid(2) }),
@@ -101,7 +101,7 @@ fn an_announcement_that_is_not_as_it_should_be_changes_nothing() {
         (honest("b", 11, &[1, 0], &[]), Distrust::Taken { node: b(), kid: kid(0), owner: node("me") }),
         (honest("b", 11, &many, &[]), Distrust::TooMany { node: b(), count: 33 }),
     ] {
-        let (after, distrusted) = learn(&trust, &[posted], &[]);
+        let (after, distrusted) = learn(&trust, &[signed], &[]);
         assert_eq!((after, distrusted), (trust.clone(), vec![expected]));
     }
     let (_, distrusted) = learn(&trust, &[honest("b", 11, &[1, 2], &[])], &[1]);
@@ -121,15 +121,15 @@ fn a_node_whose_clock_was_ahead_is_heard_without_a_pause() {
 #[test]
 fn who_was_admitted_may_admit_others_and_they_go_with_him() {
     let b_for_c = honest("b", 11, &[1], &[("c", &[2])]);
-    let posted = [honest("c", 11, &[2], &[("d", &[3])]), b_for_c.clone(), honest("d", 11, &[3], &[])];
-    let (trust, distrusted) = learn(&admitting(&[honest("b", 10, &[1], &[])]), &posted, &[]);
+    let signed = [honest("c", 11, &[2], &[("d", &[3])]), b_for_c.clone(), honest("d", 11, &[3], &[])];
+    let (trust, distrusted) = learn(&admitting(&[honest("b", 10, &[1], &[])]), &signed, &[]);
     assert_eq!((verified(&trust), distrusted), (kids(&[1, 2, 3]), vec![]));
     let impostor = [b_for_c, honest("c", 11, &[4], &[])];
     let (impostored, _) = learn(&admitting(&[honest("b", 10, &[1], &[])]), &impostor, &[]);
     assert_eq!(verified(&impostored), kids(&[1]), "another key than was admitted");
 
     let expelled = Trust { admitted: BTreeMap::new(), ..trust.clone() };
-    let (expelled, distrusted) = learn(&expelled, &posted, &[]);
+    let (expelled, distrusted) = learn(&expelled, &signed, &[]);
     assert_eq!((verified(&expelled), distrusted.len()), (kids(&[]), 3));
     // Nodes that admit only each other are trusted by no other node.
     let (b, c) = (honest("b", 12, &[1], &[("c", &[2])]), honest("c", 12, &[2], &[("b", &[1])]));
@@ -151,7 +151,7 @@ proptest! {
         let names = ["me", "b", "c", "d"];
         let own = [honest("b", 10, &[1, 2], &[]), honest("c", 10, &[3], &[])];
         let (before, _) = learn(&admitting(&own), &[], &[]);
-        let posted: Vec<SignedAnnouncement> = words
+        let signed: Vec<SignedAnnouncement> = words
             .iter()
             .map(|(name, second, keys, signed_by, admits)| {
                 let signed_by: Vec<_> =
@@ -159,7 +159,7 @@ proptest! {
                 said(names[*name], *second, keys, &signed_by, &[(names[*admits], &[4, 5, 6, 7])])
             })
             .collect();
-        let (after, _) = learn(&before, &posted, &[]);
+        let (after, _) = learn(&before, &signed, &[]);
         prop_assert_eq!(after, before);
     }
 }

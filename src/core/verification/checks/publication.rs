@@ -94,7 +94,7 @@ fn either<'a>(
     case: &Context<'a>,
     rule: impl Fn(&'static str, &'a DocumentEvidence) -> Option<CheckResult>,
 ) -> CheckResult {
-    case.documents().find_map(|(what, exhibit)| rule(what, exhibit)).unwrap_or(CheckResult::NotApplicable)
+    case.documents().find_map(|(what, document)| rule(what, document)).unwrap_or(CheckResult::NotApplicable)
 }
 
 /// As [`either`], for responses only.
@@ -102,12 +102,12 @@ pub(super) fn answers<'a>(
     case: &Context<'a>,
     rule: impl Fn(&'static str, &'a HttpResponse) -> Option<CheckResult>,
 ) -> CheckResult {
-    either(case, |what, exhibit| exhibit.answer().and_then(|answer| rule(what, answer)))
+    either(case, |what, document| document.answer().and_then(|answer| rule(what, answer)))
 }
 
 fn there_is_an_answer(case: &Context) -> CheckResult {
-    let broken = either(case, |what, exhibit| {
-        let DocumentEvidence::NoAnswer(none) = exhibit else { return None };
+    let broken = either(case, |what, document| {
+        let DocumentEvidence::NoAnswer(none) = document else { return None };
         let (seen, expected, fix) = match &none.why {
             Unanswered::Tls { .. } => return None,
             Unanswered::NoAddress { host } => (
@@ -159,7 +159,7 @@ fn there_is_an_answer(case: &Context) -> CheckResult {
         Some(violated(format!("{what} at {}: {seen}", none.url), expected, fix))
     });
     match broken {
-        CheckResult::NotApplicable => either(case, |what, exhibit| match exhibit {
+        CheckResult::NotApplicable => either(case, |what, document| match document {
             DocumentEvidence::File { path, .. } => Some(holds(format!("{what} from `{path}`"))),
             DocumentEvidence::Answer(answer) if answer.status == 200 => {
                 Some(holds(format!("{what} at {}", answer.url)))
@@ -194,7 +194,7 @@ fn no_authority_is_added(case: &Context) -> CheckResult {
 }
 
 fn tls_is_trusted(case: &Context) -> CheckResult {
-    either(case, |what, exhibit| match exhibit {
+    either(case, |what, document| match document {
         DocumentEvidence::NoAnswer(none) => match &none.why {
             Unanswered::Tls { reason, thumbprint } => {
                 let seen = format!("{what} at {}: {reason}", none.url);

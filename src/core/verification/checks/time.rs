@@ -210,7 +210,7 @@ fn is_fresh(case: &Context) -> CheckResult {
 }
 
 fn clocks_agree(case: &Context) -> CheckResult {
-    let answers = case.documents().filter_map(|(_, exhibit)| exhibit.answer());
+    let answers = case.documents().filter_map(|(_, document)| document.answer());
     // A cached response has an old `Date`.
     let mut fresh = answers.filter(|answer| answer.age.is_none_or(|age| age.is_zero()));
     match fresh.find_map(|answer| answer.clock_difference) {

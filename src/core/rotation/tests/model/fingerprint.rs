@@ -53,7 +53,7 @@ impl World {
             (key, self.age(*ordered)).hash(to);
         }
         for key in 0..self.made {
-            (self.age(self.outside[key]), self.age(self.inside[key])).hash(to);
+            (self.age(self.external[key]), self.age(self.inside[key])).hash(to);
         }
         (
             self.listed,
@@ -107,7 +107,7 @@ impl World {
             }
         }
         for order in ledger.orders().values() {
-            let is_asked = ledger.rotation_request().map(|wish| wish.at <= order.at);
+            let is_asked = ledger.rotation_request().map(|request| request.at <= order.at);
             (
                 number(&order.sign),
                 self.since(order.at),

@@ -43,7 +43,7 @@ fn actions(rules: Rules) -> impl Strategy<Value = Vec<Action>> {
         5 => place.prop_map(Action::Saw),
         4 => node.clone().prop_map(Action::Listen),
         12 => node.clone().prop_map(Action::Stroke),
-        3 => (node, any::<bool>()).prop_map(|(node, outside)| Action::Sign { node, outside }),
+        3 => (node, any::<bool>()).prop_map(|(node, external)| Action::Sign { node, external }),
         1 => word.prop_map(Action::Operator),
         1 => misfortune.prop_map(Action::Misfortune),
     ];

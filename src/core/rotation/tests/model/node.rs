@@ -136,17 +136,17 @@ impl World {
     }
 
     /// A node signs a token with the longest allowed lifetime.
-    pub(super) fn sign(&mut self, index: usize, outside: bool) -> Result<bool, Broken> {
+    pub(super) fn sign(&mut self, index: usize, external: bool) -> Result<bool, Broken> {
         let now = self.node_time(index);
         let node = &mut self.nodes[index];
         let Some(memory) = node.memory.clone() else { return Ok(false) };
         let Some(signing) = memory.signing() else { return Ok(false) };
         let until = now.as_second() + LIFETIME;
-        let known = if outside { &mut self.outside } else { &mut self.inside };
+        let known = if external { &mut self.external } else { &mut self.inside };
         if known[number(signing)] == until {
             return Ok(false);
         }
-        let claims = claims(outside, until);
+        let claims = claims(external, until);
         let api = BTreeSet::from(["api".to_owned()]);
         let Ok(permit) = memory.decide(&node.orders, &claims, &api, now, lasting(LIFETIME)) else {
             return Ok(false);
@@ -157,9 +157,9 @@ impl World {
             node.journal = Some(Arc::new(journal));
             node.memory = Some(Arc::new(memory.after(&done, now).expect("it is active")));
         }
-        let SigningDecision { kid, exp, external: outside } = permit;
+        let SigningDecision { kid, exp, external } = permit;
         known[number(&kid)] = exp.as_second();
-        self.check_signature(index, number(&kid), outside)?;
+        self.check_signature(index, number(&kid), external)?;
         Ok(true)
     }
 
@@ -186,14 +186,14 @@ impl World {
             let journal = node.journal.as_ref();
             let recorded = journal.map_or(0, |journal| kids(journal.keys().keys()));
             for key in each(node.own & !node.files & !recorded) {
-                (self.outside[key], self.inside[key]) = (0, 0);
+                (self.external[key], self.inside[key]) = (0, 0);
             }
         }
     }
 }
 
-fn claims(outside: bool, exp: i64) -> Claims {
-    let aud = if outside { "else" } else { "api" };
+fn claims(external: bool, exp: i64) -> Claims {
+    let aud = if external { "else" } else { "api" };
     let json = format!(r#"{{"aud":"{aud}","exp":{exp}}}"#);
     Claims::read(&Base64UrlUnpadded::encode_string(json.as_bytes())).expect("well-formed")
 }

@@ -47,7 +47,7 @@ pub(super) enum Broken {
 
 impl World {
     fn lives(&self, key: usize) -> bool {
-        self.outside[key] > self.now && !has(self.revoked, key)
+        self.external[key] > self.now && !has(self.revoked, key)
     }
 
     /// The keys that a copy replaced then may lack: they were ordered since, by the operator's command.
@@ -103,18 +103,18 @@ impl World {
         }
         let Some(announced) = &node.announced else { return Ok(()) };
         let is_untold =
-            |key: usize| self.lives(key) && !covers(announced, &kid_of(key), at(self.outside[key]));
+            |key: usize| self.lives(key) && !covers(announced, &kid_of(key), at(self.external[key]));
         if each(node.own).any(is_untold) { Err(Broken::Unannounced) } else { Ok(()) }
     }
 
     /// Checks a signature that a key has just made.
-    pub(super) fn check_signature(&self, index: usize, key: usize, outside: bool) -> Result<(), Broken> {
+    pub(super) fn check_signature(&self, index: usize, key: usize, external: bool) -> Result<(), Broken> {
         let (node, kid) = (&self.nodes[index], kid_of(key));
         let is_active = |stage: Stage| matches!(stage, Stage::Active { .. });
         let is_recorded = node.journal.as_ref().is_some_and(|journal| is_active(journal.keys()[&kid].stage));
         let announced = node.announced.as_ref().and_then(|announced| announced.keys().get(&kid));
         assert!(has(node.files, key), "a key signs that is not there");
-        if outside && !has(self.ordered, key) {
+        if external && !has(self.ordered, key) {
             Err(Broken::Unordered)
         } else if !is_recorded || !announced.is_some_and(|announced| is_active(announced.stage)) {
             Err(Broken::Unannounced)

@@ -25,7 +25,7 @@ pub(super) struct Publisher {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) look: TargetObservation,
-    pub(super) strangers: Vec<Jwk>,
+    pub(super) unmanaged_keys: Vec<Jwk>,
 }
 
 /// A target, with the copies that relying parties may have.
@@ -109,7 +109,7 @@ impl World {
         is_trusted.then(|| self.publisher_time())
     }
 
-    pub(super) fn gates(&self) -> BTreeSet<String> {
+    pub(super) fn required_targets(&self) -> BTreeSet<String> {
         (0..self.rules.places).map(named).collect()
     }
 
@@ -199,7 +199,7 @@ impl World {
         let nodes =
             SourceReport { source: "nodes".to_owned(), answer: SourceAnswer::clone(&publisher.nodes) };
         RotationInputs {
-            required_targets: self.gates(),
+            required_targets: self.required_targets(),
             api_servers: api_servers.into_iter().collect(),
             nodes: statements(ledger, [&nodes]),
             cache_lifetimes: BTreeMap::new(),
@@ -272,8 +272,8 @@ impl World {
             let misread = self.rules.fault.map(|fault| fault.misread(read, self.stored.as_deref()));
             let read = misread.as_ref().unwrap_or(read);
             let signed_by = read.keys().keys().filter(|kid| has(node.own, number(kid))).cloned().collect();
-            let posted = SignedAnnouncement::by(read.clone().admitting(admits.clone()), signed_by);
-            said.push(NodeStatement::new(posted, self.publisher_time(), self.retention().margin));
+            let signed = SignedAnnouncement::by(read.clone().admitting(admits.clone()), signed_by);
+            said.push(NodeStatement::new(signed, self.publisher_time(), self.retention().margin));
         }
         if said.is_empty() { SourceAnswer::Failed } else { SourceAnswer::Announced(said) }
     }
@@ -314,9 +314,9 @@ impl World {
         }
         let ledger = Arc::clone(&self.publisher.as_ref().expect("it runs").known);
         let found = self.places[index].view.unwrap_or_default();
-        let strangers = each(found).filter(|key| ledger.key(&kid_of(*key)).is_none());
-        let strangers: Vec<Jwk> = strangers.map(rsa_key).collect();
-        let wanted = kids(ledger.public_keys().chain(&strangers).map(Jwk::kid));
+        let unmanaged_keys = each(found).filter(|key| ledger.key(&kid_of(*key)).is_none());
+        let unmanaged_keys: Vec<Jwk> = unmanaged_keys.map(rsa_key).collect();
+        let wanted = kids(ledger.public_keys().chain(&unmanaged_keys).map(Jwk::kid));
         let version = self.places[index].version;
         if self.places[index].view != Some(wanted) {
             self.check_placed(found & !wanted)?;
@@ -334,11 +334,11 @@ impl World {
             revision_found: Some(marked(version)),
             revision_after: Some(marked(self.places[index].version)),
         };
-        let known = ledger.observe_unmanaged(&named(index), &strangers, self.publisher_time());
+        let known = ledger.observe_unmanaged(&named(index), &unmanaged_keys, self.publisher_time());
         let is_known = self.shown(&known, index, &look).sequence() == ledger.sequence();
         let place = &mut self.places[index];
         place.copies.iter_mut().for_each(|copy| copy.is_noticed |= is_known);
-        let seen = (!is_known).then(|| Arc::new(Seen { look, strangers }));
+        let seen = (!is_known).then(|| Arc::new(Seen { look, unmanaged_keys }));
         let publisher = self.publisher.as_mut().expect("it runs");
         let was_unseen = has(publisher.unseen, index);
         publisher.unseen &= !(1 << index);
@@ -361,7 +361,7 @@ impl World {
         let Some(seen) = publisher.looks[index].take() else { return Ok(false) };
         let world = self.clone();
         self.change(|ledger| {
-            let met = ledger.observe_unmanaged(&named(index), &seen.strangers, world.publisher_time());
+            let met = ledger.observe_unmanaged(&named(index), &seen.unmanaged_keys, world.publisher_time());
             world.shown(&met, index, &seen.look)
         })?;
         self.places[index].is_recorded = true;

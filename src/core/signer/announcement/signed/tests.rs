@@ -48,7 +48,7 @@ fn announcement(keys: &[&Key]) -> Announcement {
     )
 }
 
-fn posted(announcement: &Announcement, by: &[&Key]) -> Vec<u8> {
+fn signed(announcement: &Announcement, by: &[&Key]) -> Vec<u8> {
     let mut draft = AnnouncementSigner::new(announcement);
     for key in by {
         draft.sign(&key.jwk, |message| key.sign(message)).expect("it is signed");
@@ -61,7 +61,7 @@ fn what_is_posted_is_read_with_those_who_signed_it() {
     let (one, other) = (Key::new(), Key::new());
     let said = announcement(&[&one, &other]);
     for by in [vec![], vec![&one], vec![&other, &one]] {
-        let read = SignedAnnouncement::read(&posted(&said, &by)).expect("it is whole");
+        let read = SignedAnnouncement::read(&signed(&said, &by)).expect("it is whole");
         assert_eq!(read.announcement(), &said);
         assert_eq!(*read.signed_by(), by.iter().map(|key| key.jwk.kid().clone()).collect());
     }
@@ -70,8 +70,8 @@ fn what_is_posted_is_read_with_those_who_signed_it() {
 #[test]
 fn one_signature_that_is_not_as_it_should_be_spoils_all() {
     let (one, other) = (Key::new(), Key::new());
-    let good = posted(&announcement(&[&one]), &[&one]);
-    let foreign = posted(&announcement(&[&one]), &[&one, &other]);
+    let good = signed(&announcement(&[&one]), &[&one]);
+    let foreign = signed(&announcement(&[&one]), &[&one, &other]);
     assert_eq!(
         SignedAnnouncement::read(&foreign),
         Err(InvalidSignedAnnouncement::Signature { kid: other.jwk.kid().clone() })
@@ -84,7 +84,7 @@ fn one_signature_that_is_not_as_it_should_be_spoils_all() {
     };
     let signature =
         |error: &InvalidSignedAnnouncement| matches!(error, InvalidSignedAnnouncement::Signature { .. });
-    let payload = posted(&announcement(&[&one, &other]), &[]);
+    let payload = signed(&announcement(&[&one, &other]), &[]);
     let payload: Value = serde_json::from_slice(&payload).expect("JSON");
     assert!(signature(&edited(&|jws| jws["payload"] = payload["payload"].clone())), "another payload");
     for header in [
