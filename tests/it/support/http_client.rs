@@ -1,12 +1,18 @@
 //! A client for tests with and without a runtime, which shares no code with the product.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::{LazyLock, Mutex, mpsc};
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use reqwest::{Certificate, Client, Method, Url, redirect};
 use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+
+/// Where all requests of all tests run.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime"));
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -61,17 +67,11 @@ impl Request {
     ///
     /// Fails when there is no complete answer; the text has all causes.
     pub(crate) fn send(self) -> Result<Response, String> {
-        // On a separate thread, because a runtime must not be entered from within another.
-        thread::spawn(|| {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime")
-                .block_on(self.exchange())
-        })
-        .join()
-        .expect("the thread does not panic")
-        .map_err(|error| {
+        // On a runtime of its own, because a runtime must not be entered from within another.
+        let (answer, answered) = mpsc::channel();
+        RUNTIME.spawn(async move { answer.send(self.exchange().await) });
+        let answer = answered.recv().expect("the exchange does not panic");
+        answer.map_err(|error| {
             let mut text = error.to_string();
             let mut cause = std::error::Error::source(&error);
             while let Some(error) = cause {
@@ -90,16 +90,8 @@ impl Request {
     }
 
     async fn exchange(self) -> reqwest::Result<Response> {
-        let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(TIMEOUT);
-        // Loading the system's certificates would take most of the time, and no test needs them.
-        let trusted = match self.ca_file {
-            Some(file) => {
-                Certificate::from_pem_bundle(&std::fs::read(file).expect("the CA file can be read"))?
-            }
-            None => Vec::new(),
-        };
-        let client = client.tls_certs_only(trusted);
-        let mut request = client.build()?.request(self.method, self.url);
+        let trusted = self.ca_file.map(|file| std::fs::read(file).expect("the CA file can be read"));
+        let mut request = client(trusted)?.request(self.method, self.url);
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
@@ -110,6 +102,21 @@ impl Request {
             body: answer.bytes().await?.to_vec(),
         })
     }
+}
+
+/// The client that trusts only these certificates. Every request has a connection of its own.
+///
+/// A new client would parse the certificates of the system, which takes longer than most requests.
+fn client(trusted: Option<Vec<u8>>) -> reqwest::Result<Client> {
+    static CLIENTS: LazyLock<Mutex<HashMap<Option<Vec<u8>>, Client>>> = LazyLock::new(Mutex::default);
+    if let Some(client) = CLIENTS.lock().expect("no panic").get(&trusted) {
+        return Ok(client.clone());
+    }
+    let certificates = trusted.as_deref().map(Certificate::from_pem_bundle).transpose()?.unwrap_or_default();
+    let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).timeout(TIMEOUT);
+    let client = client.pool_max_idle_per_host(0).tls_certs_only(certificates).build()?;
+    CLIENTS.lock().expect("no panic").insert(trusted, client.clone());
+    Ok(client)
 }
 
 impl Response {
