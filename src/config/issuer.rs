@@ -54,7 +54,7 @@ pub struct IssuerConfig {
     #[serde(default)]
     #[schemars(example = &"entra")]
     pub profile: Profile,
-    /// Longest time that a relying party may cache the JWKS: the `max-age` of its `Cache-Control`.
+    /// Longest time that a relying party may cache either document: the `max-age` of its `Cache-Control`.
     #[serde(default = "default_jwks_max_age")]
     #[schemars(example = "5m")]
     pub jwks_max_age: Seconds<1, HOUR>,

@@ -8,17 +8,18 @@ use serde::Serialize;
 
 mod address;
 mod checks;
+mod checks_page;
 mod context;
 mod credential;
 mod difference;
 mod evidence;
 mod question;
-mod reference;
 mod verdict;
 
 pub use self::{
     address::{is_public_host, is_public_url},
     checks::checks,
+    checks_page::reference,
     credential::{Credential, InvalidCredentials, credentials},
     difference::{Difference, Kind},
     evidence::{
@@ -26,7 +27,6 @@ pub use self::{
         Unanswered,
     },
     question::{Cloud, Expectation, Party, Question},
-    reference::reference,
     verdict::Verdict,
 };
 use context::Context;

@@ -147,6 +147,7 @@ async fn sync(
                 status.checks += 1;
                 status.failures += 1;
                 status.error = Some(text.clone());
+                status.public_url = None;
             });
             if trouble.record_failure(&text) {
                 warn!(%issuer, target, error = text, hint, "target failed, retrying");
@@ -191,7 +192,7 @@ fn succeeded(status: &mut TargetStatus, synced: &SyncResult) {
     status.writes += synced.wrote.len() as u64;
     status.public_url = match synced.public {
         PublicView::NotConfigured => None,
-        PublicView::InSync => Some("true".to_owned()),
-        PublicView::Stale => Some("behind".to_owned()),
+        PublicView::InSync => Some("in_sync".to_owned()),
+        PublicView::Stale => Some("stale".to_owned()),
     };
 }

@@ -317,7 +317,7 @@ impl TargetReconciler {
         SyncError::Hidden { target, document, publicity: self.target.public_access_hint() }
     }
 
-    /// If `is_public`, readers are not sent to a JWKS that they cannot read.
+    /// If `is_public`, fails before the discovery document would name a JWKS that nobody can read.
     async fn write(
         &self,
         reading: &Reading,

@@ -35,9 +35,9 @@ use super::{
     error::{Cause, Failure},
 };
 
-mod owners;
+mod owner_file;
 
-use owners::Owners;
+use owner_file::Owners;
 
 /// The owners of the documents.
 const OWNERS: &str = ".signpost.json";

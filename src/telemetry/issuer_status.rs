@@ -141,7 +141,7 @@ pub struct TargetStatus {
     pub checks: u64,
     pub failures: u64,
     pub writes: u64,
-    /// What the public URL served at the last read: `true`, `behind` or an error text.
+    /// What the public URL served at the last read: `in_sync`, or `stale` while a cache shows an older publication.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
 }
@@ -246,7 +246,7 @@ impl IssuerStatus {
         sources.chain(targets.map(|(name, _)| format!("target `{name}` is in sync")))
     }
 
-    /// The unhealthy sources and targets, the unmanaged keys, and the alarms.
+    /// A ledger that is not stored, unhealthy sources and targets, unmanaged keys, and alarms.
     fn faults(&self) -> impl Iterator<Item = String> {
         let because =
             |error: &Option<String>| error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
@@ -264,7 +264,8 @@ impl IssuerStatus {
                 shown.join(", ")
             )
         });
-        sources.chain(targets).chain(unmanaged_keys).chain(self.alarms.iter().cloned())
+        let ledger = self.ledger.error.iter().map(|error| format!("ledger is not stored: {error}"));
+        ledger.chain(sources).chain(targets).chain(unmanaged_keys).chain(self.alarms.iter().cloned())
     }
 
     /// Number of keys in the served publication.

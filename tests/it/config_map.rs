@@ -365,7 +365,8 @@ fn publications_go_on_while_the_api_server_with_the_ledger_is_away() {
     service.until("it is told", |service| service.metric("signpost_ledger_up", ISSUER) == Some(0.0));
     service.until("it goes on asking", |service| service.status()["ledger"]["failures"].as_u64() > Some(3));
     assert_eq!(service.served(), good);
-    assert_eq!(service.admin("/readyz").status, 200);
+    let ready = service.admin("/readyz").expect_status(200).text();
+    assert!(ready.contains("ledger is not stored: "), "{ready}");
     assert_eq!(
         service.running.stderr().matches("ledger not stored").count(),
         1,

@@ -55,7 +55,7 @@ pub struct Terms {
     pub issuer: Issuer,
     /// The URL at which relying parties read the JWKS.
     pub jwks_uri: String,
-    /// How long a relying party may cache the documents: the `max-age` served with them.
+    /// How long a relying party may cache either document: the `max-age` served with it.
     pub max_age: Duration,
 }
 

@@ -1,7 +1,7 @@
 //! The table of checks, one module per subject. Within a module the rules are in the order in which a relying
 //! party can check them.
 
-mod clouds;
+mod aws_and_google;
 mod cluster;
 mod credential;
 mod delivery;
@@ -19,7 +19,7 @@ mod sidecar;
 mod time;
 mod token;
 
-pub(super) use self::clouds::for_google;
+pub(super) use self::aws_and_google::for_google;
 use super::{
     Basis, Check, CheckResult, CheckStage, Difference,
     Level::{Error, Note, Warning},
@@ -53,7 +53,7 @@ const PARTS: [&[Check]; 16] = [
     cluster::CHECKS,
     rotation::CHECKS,
     time::CHECKS,
-    clouds::CHECKS,
+    aws_and_google::CHECKS,
     kubernetes::CHECKS,
 ];
 

@@ -25,7 +25,7 @@ pub struct Conditions {
     /// The announcements that are rejected.
     pub mistrusted: Vec<AnnouncementRejection>,
     pub refused: BTreeMap<Kid, KeyRefusal>,
-    /// Which relying parties the publication breaks, for a profile that mixes key types.
+    /// Which relying parties cannot read the publication, if its profile mixes key types.
     pub breaks: Option<&'static str>,
     pub nothing_to_publish: Option<NothingToPublish>,
 }

@@ -23,7 +23,7 @@ use crate::{
 /// What was observed, or what the operator commands.
 #[derive(Clone, Copy)]
 pub enum Observation<'a> {
-    /// Another process may have written the stored ledger: what that has removed must not return from memory.
+    /// Nothing: only read the stored ledger again. Another process may have removed keys since.
     Ledger,
     /// An endpoint of the source with this index in the configuration was polled; `None`: without a usable
     /// answer. Unknown endpoints are ignored.
@@ -71,7 +71,7 @@ pub(super) struct Observations {
 struct SourceGroup {
     endpoints: BTreeMap<String, Endpoint>,
     verify: bool,
-    /// The report of all other endpoints: no keys, or unknown.
+    /// Stands for endpoints that are not discovered: not polled until all are known, then without keys.
     unknown_endpoints: SourceReport,
 }
 

@@ -72,7 +72,7 @@ fn board() -> StatusStore {
     board.target(&issuer, "blob", |target| {
         target.last_in_sync = Some(jiff::Timestamp::UNIX_EPOCH);
         target.error = Some("words".to_owned());
-        target.public_url = Some("behind".to_owned());
+        target.public_url = Some("stale".to_owned());
     });
     let signer = SignerMetrics::new(NodeName::parse("node").expect("a name"));
     signer.set_state(SignerState {

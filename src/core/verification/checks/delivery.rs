@@ -143,6 +143,6 @@ fn caches_forget_in_time(case: &Context) -> CheckResult {
             }
             () => return None,
         };
-        Some(violated(seen, "the same at every edge, an hour old at most", fix))
+        Some(violated(seen, "the same document from every cache, at most one hour old", fix))
     })
 }

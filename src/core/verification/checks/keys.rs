@@ -41,7 +41,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "JWKS-COUNT",
-        rule: "that key is within the first 100: Entra and AWS read no more",
+        rule: "the key that the token names is among the first 100: Entra and AWS read no more",
         level: Error,
         parties: &[Party::Entra, Party::Aws],
         codes: &[7_000_272],
@@ -121,7 +121,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "JWKS-MANY",
-        rule: "it has at most 10 keys, and never more than 100, of which Entra and AWS read the first",
+        rule: "it has at most 10 keys; Entra and AWS read only the first 100",
         level: Warning,
         parties: EVERYBODY,
         codes: &[],

@@ -5,7 +5,8 @@
 use url::Url;
 
 use super::{
-    Basis, Check, CheckResult, CheckStage, Context, Error, Party, Warning, clouds, discovery, violated,
+    Basis, Check, CheckResult, CheckStage, Context, Error, Party, Warning, aws_and_google, discovery,
+    violated,
 };
 use crate::core::verification::context::PublishedKey;
 
@@ -71,7 +72,7 @@ fn issuer_can_be_configured(case: &Context) -> CheckResult {
 }
 
 fn takes_the_algorithm(case: &Context) -> CheckResult {
-    clouds::algorithm(
+    aws_and_google::algorithm(
         case,
         &["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"],
     )
