@@ -228,9 +228,7 @@ pub fn load_for_keys(
     let all = Flags { keys: flags.clone(), ..Flags::default() };
     checked(&all, file, cwd, |tree, problems| {
         let named = tree.get("issuers").and_then(|issuers| issuers.item(0)?.get("issuer")).is_some();
-        if !named {
-            overlay::set_placeholder_issuer(tree, problems);
-        }
+        overlay::set_placeholder_issuers(tree, problems);
         let mut config = read_all(tree, now, problems)?;
         if config.issuers.len() > 1 {
             let fault = Fault::new(format!(
@@ -304,16 +302,29 @@ fn checked<T>(
 
 /// Reads and checks everything.
 fn read_all(tree: &mut Node, now: Timestamp, problems: &mut Problems) -> Option<Config> {
-    // One issuer after the other: a fault reads only its own issuer again.
-    if let Some(Value::List(issuers)) = tree.get("issuers").map(|node| &node.value) {
-        for index in 0..issuers.len() {
-            let path = [Step::Key("issuers".to_owned()), Step::Item(index)];
-            read::read::<IssuerConfig>(tree, &path, problems);
-        }
+    if !read::is_valid::<Config>(tree, &[]) {
+        read_issuers(tree, problems);
     }
     let mut config: Config = read::read(tree, &[], problems)?;
     check(&mut config, tree, now, problems);
     Some(config)
+}
+
+/// Reads what may be long in parts, so that a fault does not read everything again.
+fn read_issuers(tree: &mut Node, problems: &mut Problems) {
+    let issuers = Step::Key("issuers".to_owned());
+    let Some(Value::List(items)) = tree.get("issuers").map(|node| &node.value) else { return };
+    for index in 0..items.len() {
+        let issuer = [issuers.clone(), Step::Item(index)];
+        if read::is_valid::<IssuerConfig>(tree, &issuer) {
+            continue;
+        }
+        let list = |key: &str| [&issuer[..], &[Step::Key(key.to_owned())]].concat();
+        read::read_items::<SourceConfig>(tree, &list("sources"), problems);
+        read::read_items::<TargetConfig>(tree, &list("targets"), problems);
+        read::read_items::<PreviousIssuerConfig>(tree, &list("previous_issuers"), problems);
+        read::read::<IssuerConfig>(tree, &issuer, problems);
+    }
 }
 
 /// Derives what the file leaves out, and checks values against each other.

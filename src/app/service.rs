@@ -67,6 +67,8 @@ use self::issuer_tasks::{OnFailure, ServedIssuer, run_issuer};
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(15);
 /// Time after a shutdown signal at which the process exits by force, because something unforeseen blocks it.
 const LAST: Duration = Duration::from_secs(19);
+/// How long no connection is accepted while ledgers are read: they take milliseconds, unless a store hangs.
+const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The addresses of a started service.
 #[derive(Clone, Debug)]
@@ -133,6 +135,8 @@ pub async fn run(
     let mut service = Service::new(config, tls).await?;
     // First: whoever connects finds every issuer, and readiness knows of each.
     service.start_all(starting);
+    // The first answer is that of the last run. Whoever connects earlier waits.
+    let _ = tokio::time::timeout(START_PATIENCE, all_started.recv()).await;
     service.listen(public, admin, control, room);
     let mut started = Some(started);
     let mut reading = None;

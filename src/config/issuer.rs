@@ -293,6 +293,14 @@ impl Known {
         }
     }
 
+    fn check_schedule(&mut self, schedule: &Schedule) -> Result<(), Fault> {
+        if !self.schedules.contains(schedule) {
+            schedule.check(self.now)?;
+            self.schedules.insert(schedule.clone());
+        }
+        Ok(())
+    }
+
     fn check_ledger(&mut self, ledger: &LedgerConfig, at: &Section<'_>, problems: &mut Problems) {
         match self.ledgers.entry(ledger.clone()) {
             Entry::Occupied(first) => {
@@ -320,6 +328,7 @@ pub(super) fn check(config: &mut IssuerConfig, at: &Section<'_>, known: &mut Kno
         }
         let elsewhere = config.jwks_served_elsewhere;
         jwks_uri::check((issuer, config.jwks_uri.as_ref(), elsewhere), at, known, problems);
+        config.jwks_uri.get_or_insert_with(|| WebUrl::derived(&issuer.jwks_uri()));
     }
     timing::check(config, at, problems);
     source::check(&mut config.sources, at, problems);
@@ -327,9 +336,8 @@ pub(super) fn check(config: &mut IssuerConfig, at: &Section<'_>, known: &mut Kno
     window::check(config, at, known.now, problems);
     let mut names = UniqueNames::default();
     target::check(&mut config.targets, (at, named), config.profile, &mut names, known, problems);
-    if known.schedules.insert(config.schedule.clone())
-        && problems.none_at(at, &["schedule"])
-        && let Err(fault) = config.schedule.check(known.now)
+    if problems.none_at(at, &["schedule"])
+        && let Err(fault) = known.check_schedule(&config.schedule)
     {
         at.refuse_key("schedule", fault, problems);
     }
@@ -344,6 +352,7 @@ pub(super) fn check(config: &mut IssuerConfig, at: &Section<'_>, known: &mut Kno
             known.check_issuer(issuer, &at, problems);
             let elsewhere = previous.jwks_served_elsewhere;
             jwks_uri::check((issuer, previous.jwks_uri.as_ref(), elsewhere), &at, known, problems);
+            previous.jwks_uri.get_or_insert_with(|| WebUrl::derived(&issuer.jwks_uri()));
         }
         target::check(&mut previous.targets, (&at, named), config.profile, &mut names, known, problems);
     }
@@ -361,7 +370,8 @@ fn check_embedded(config: &IssuerConfig, at: &Section<'_>, known: &mut Known, pr
         }
         known.embedded.get_or_insert_with(|| at.name());
     } else if config.max_token_lifetime.get() < SHORTEST_KUBERNETES_TOKEN
-        && problems.none_at(at, &["max_token_lifetime", "sources"])
+        && problems.none_at(at, &["max_token_lifetime"])
+        && at.is_read("sources")
         // The `signer` section has a more precise check.
         && !at.has("signer")
     {

@@ -136,14 +136,15 @@ pub(super) fn apply_signer(flags: &SignerFlags, root: &mut Node) {
     }
 }
 
-/// Adds an issuer where none is needed, so that everything else can be read.
-pub(super) fn set_placeholder_issuer(root: &mut Node, problems: &mut Problems) {
+/// Adds an issuer where none is written and none is needed, so that everything else can be read.
+pub(super) fn set_placeholder_issuers(root: &mut Node, problems: &mut Problems) {
     let Value::Map(entries) = &mut root.value else { return };
     let issuers = entries.iter_mut().find(|(name, _)| name == "issuers").map(|(_, node)| &mut node.value);
     let Some(Value::List(issuers)) = issuers else { return };
-    if let Some(issuer) = issuers.first_mut() {
+    for (index, issuer) in issuers.iter_mut().enumerate().filter(|(_, issuer)| issuer.get("issuer").is_none())
+    {
         issuer.set("issuer", Node::text("https://issuer.invalid", issuer.place));
-        problems.set_unusable("issuers[0].issuer".to_owned());
+        problems.set_unusable(format!("issuers[{index}].issuer"));
     }
 }
 

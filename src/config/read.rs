@@ -13,9 +13,10 @@ use serde::{
     },
     forward_to_deserialize_any,
 };
+use serde_json::Value as Json;
 
 use super::{
-    document::{Node, Value},
+    document::{Node, Origin, Value},
     flags,
     problem::{Fault, Problems},
     schema, suggest,
@@ -42,6 +43,19 @@ pub(super) fn read<T: DeserializeOwned>(
             }
         }
     }
+}
+
+/// Reads each item of a list by itself, so that a fault reads only its own item again.
+pub(super) fn read_items<T: DeserializeOwned>(root: &mut Node, list: &[Step], problems: &mut Problems) {
+    let Some(Value::List(items)) = at(root, list).map(|node| &node.value) else { return };
+    for index in 0..items.len() {
+        read::<T>(root, &[list, &[Step::Item(index)]].concat(), problems);
+    }
+}
+
+/// Whether a value has no fault.
+pub(super) fn is_valid<T: DeserializeOwned>(root: &Node, path: &[Step]) -> bool {
+    at(root, path).is_some_and(|node| T::deserialize(Reader(node)).is_ok())
 }
 
 /// One step from a value to a value in it.
@@ -91,9 +105,8 @@ struct ReadError {
 enum Cause {
     /// Another kind of value, or an empty text.
     WrongType,
-    Unknown {
-        key: String,
-    },
+    /// One unknown key or more.
+    Unknown,
     Missing {
         key: &'static str,
     },
@@ -114,7 +127,7 @@ impl ReadError {
 
     /// Whether the value itself is at fault, and not one of its keys.
     fn is_of_the_value(&self) -> bool {
-        !matches!(self.cause, Cause::Unknown { .. } | Cause::Missing { .. })
+        !matches!(self.cause, Cause::Unknown | Cause::Missing { .. })
     }
 
     fn report(&self, root: &Node, problems: &mut Problems) {
@@ -123,15 +136,17 @@ impl ReadError {
         let below = |key: &str| written(&[&self.path[..], &[Step::Key(key.to_owned())]].concat());
         let found = schema::at(root, &self.path);
         match &self.cause {
-            Cause::Unknown { key } => {
-                let fault = if let Some(home) = schema::section_with(key) {
-                    Fault::new(format!("unknown key here, it belongs to {home}"))
-                } else {
-                    let known = found["properties"].as_object().into_iter().flatten();
-                    let known = known.map(|(key, _)| key.as_str());
-                    Fault::new(format!("unknown key, {}", suggest::or_all(key, known)))
-                };
-                problems.add(node.get(key).map_or(node.place, |node| node.place), &below(key), fault);
+            Cause::Unknown => {
+                for (key, place) in unknown_keys(node, found) {
+                    let fault = if let Some(home) = schema::section_with(key) {
+                        Fault::new(format!("unknown key here, it belongs to {home}"))
+                    } else {
+                        let known = found["properties"].as_object().into_iter().flatten();
+                        let known = known.map(|(key, _)| key.as_str());
+                        Fault::new(format!("unknown key, {}", suggest::or_all(key, known)))
+                    };
+                    problems.add(place, &below(key), fault);
+                }
             }
             Cause::Missing { key } if problems.has_unusable(&below(key)) => {}
             Cause::Missing { key } => {
@@ -176,9 +191,11 @@ impl ReadError {
         let schema = schema::at(root, &self.path);
         let Some(node) = at_mut(root, &self.path) else { return false };
         match &self.cause {
-            Cause::Unknown { key, .. } => {
-                let place = node.place;
-                node.set(key, Node { value: Value::Refused, place });
+            Cause::Unknown => {
+                let unknown = unknown_keys(node, schema).map(|(key, place)| (key.to_owned(), place));
+                for (key, place) in unknown.collect::<Vec<_>>() {
+                    node.set(&key, Node { value: Value::Refused, place });
+                }
             }
             Cause::Missing { key } => {
                 let path = written(&[&self.path[..], &[Step::Key((*key).to_owned())]].concat());
@@ -194,6 +211,14 @@ impl ReadError {
         }
         true
     }
+}
+
+/// The keys of a mapping that its schema does not have, and their origins.
+fn unknown_keys<'a>(node: &'a Node, schema: &'a Json) -> impl Iterator<Item = (&'a str, Origin)> {
+    let entries = if let Value::Map(entries) = &node.value { &entries[..] } else { &[] };
+    let unread = entries.iter().filter(|(_, node)| node.value != Value::Refused);
+    let unknown = unread.filter(|(key, _)| schema["properties"].get(key).is_none());
+    unknown.map(|(key, node)| (key.as_str(), node.place))
 }
 
 fn has_refused_items(node: &Node) -> bool {
@@ -236,8 +261,8 @@ impl serde::de::Error for ReadError {
         Cause::Other(Fault::new(format!("unknown value `{word}`, {known}"))).into()
     }
 
-    fn unknown_field(key: &str, _: &'static [&'static str]) -> Self {
-        Cause::Unknown { key: key.to_owned() }.into()
+    fn unknown_field(_: &str, _: &'static [&'static str]) -> Self {
+        Cause::Unknown.into()
     }
 
     fn missing_field(key: &'static str) -> Self {
@@ -251,11 +276,13 @@ struct Reader<'a>(&'a Node);
 impl Reader<'_> {
     fn text(&self) -> Result<&str, ReadError> {
         match &self.0.value {
+            Value::Text(text) if text.trim().is_empty() => Err(Cause::WrongType.into()),
             // Control characters would end up in log lines, headers or paths.
             Value::Text(text) if text.contains(char::is_control) => {
-                Err(ReadError::custom(Fault::new(format!("`{text}` has a control character, expected none"))))
+                Err(Cause::Other(Fault::new(format!("`{text}` has a control character, expected none")))
+                    .into())
             }
-            Value::Text(text) if !text.trim().is_empty() => Ok(text),
+            Value::Text(text) => Ok(text),
             _ => Err(Cause::WrongType.into()),
         }
     }
@@ -430,7 +457,7 @@ impl<'de> VariantAccess<'de> for Kind<'_> {
     fn unit_variant(self) -> Result<(), ReadError> {
         let Value::Map(entries) = &self.0.value else { return Ok(()) };
         let further = entries.iter().find(|(key, node)| key != "kind" && node.value != Value::Refused);
-        further.map_or(Ok(()), |(key, _)| Err(ReadError::unknown_field(key, &[])))
+        further.map_or(Ok(()), |_| Err(Cause::Unknown.into()))
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, ReadError> {

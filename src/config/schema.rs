@@ -61,7 +61,7 @@ fn add_sections(schema: &'static Value, path: &str, sections: &mut Vec<Section>)
     }
 }
 
-/// Removes what only Rust's types say: `null` for what may be absent, and the formats of integers.
+/// Removes what only Rust's types say: `null` for what may be absent, empty texts, sets.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(tidy),
@@ -79,6 +79,11 @@ fn tidy(schema: &mut Value) {
             }
             if let Some(Value::Array(words)) = object.get_mut("enum") {
                 words.retain(|word| !word.is_null());
+            }
+            object.remove("uniqueItems");
+            // A text that follows from other settings where it is left out.
+            if object.get("default") == Some(&json!("")) {
+                object.remove("default");
             }
             let bounds = object.remove("x-bounds");
             if let Some(Value::String(text)) = object.get_mut("description") {
@@ -229,7 +234,6 @@ fn reference_line(section: &Section, key: &str, schema: &Value) -> String {
         _ if required => "required".to_owned(),
         Value::Null => "none".to_owned(),
         Value::Array(items) if items.is_empty() => "none".to_owned(),
-        Value::String(text) if text.is_empty() => "none".to_owned(),
         Value::String(text) => format!("`{text}`"),
         other => format!("`{other}`"),
     };

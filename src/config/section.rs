@@ -38,6 +38,15 @@ impl<'a> Section<'a> {
         Some(Self { node: self.node.get(key)?, path: self.path_of(key) })
     }
 
+    /// Whether the value of a key was read, and every item of a list.
+    pub(super) fn is_read(&self, key: &str) -> bool {
+        match self.node.get(key).map(|node| &node.value) {
+            Some(Value::Refused) => false,
+            Some(Value::List(items)) => items.iter().all(|item| item.value != Value::Refused),
+            _ => true,
+        }
+    }
+
     /// The usable items of a list, as many as were read.
     pub(super) fn items(&self, key: &str) -> Vec<Self> {
         let Some(Value::List(items)) = self.node.get(key).map(|node| &node.value) else { return Vec::new() };

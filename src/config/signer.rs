@@ -146,7 +146,9 @@ pub(super) fn check(config: &IssuerConfig, issuer: &Section<'_>, problems: &mut 
 fn check_profiles(config: &IssuerConfig, key_type: KeyType, at: &Section<'_>, problems: &mut Problems) {
     let leaves_out = |profile: Profile| profile == Profile::Entra && !key_type.suits_entra();
     let own = leaves_out(config.profile).then(|| "the issuer".to_owned());
-    let required = config.targets.iter().filter(|target| target.required_for_rotation);
+    // A target whose location is refused has no name.
+    let named = config.targets.iter().filter(|target| !target.name.is_empty());
+    let required = named.filter(|target| target.required_for_rotation);
     let required = required.filter(|target| leaves_out(target.profile()));
     let places: Vec<_> =
         own.into_iter().chain(required.map(|target| format!("target `{}`", target.name))).collect();

@@ -233,7 +233,9 @@ pub(super) fn check(sources: &mut [SourceConfig], issuer: &Section<'_>, problems
             }
             _ => {}
         }
-        if problems.none_at(&at, &["name", "url", "paths", "context"]) {
+        // By default, a name follows from one of the others.
+        let name: &[_] = if at.has("name") { &["name"] } else { &["url", "paths", "context"] };
+        if problems.none_at(&at, name) {
             names.check(source.name(), &at, problems);
         }
     }

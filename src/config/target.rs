@@ -61,10 +61,10 @@ impl TargetConfig {
         self.profile.unwrap_or_default()
     }
 
-    /// The public URL without a `/` at its end.
+    /// The public URL, without a `/` at its end.
     #[must_use]
     pub fn public_url(&self) -> Option<&str> {
-        self.public_url.as_deref().map(|url| url.strip_suffix('/').unwrap_or(url))
+        self.public_url.as_deref()
     }
 }
 
@@ -79,11 +79,11 @@ pub(super) fn check(
 ) {
     for (target, at) in targets.iter_mut().zip(owner.items("targets")) {
         target.profile.get_or_insert(profile);
-        if let Some(url) = &target.public_url
-            && let Some(issuer) = issuer
-            && let Err(fault) = public_url(url, issuer)
-        {
-            at.refuse_key("public_url", fault, problems);
+        if let Some(url) = &mut target.public_url {
+            if let Some(Err(fault)) = issuer.map(|issuer| public_url(url, issuer)) {
+                at.refuse_key("public_url", fault, problems);
+            }
+            *url = WebUrl::derived(url.strip_suffix('/').unwrap_or(url));
         }
         if !problems.none_at(&at, &["url"]) {
             continue;

@@ -233,6 +233,13 @@ checked_text!(
     /// and fragment.
     WebUrl, web_url, { "type": "string", "format": "uri" }
 );
+impl WebUrl {
+    /// A URL that follows from one that was checked.
+    pub(super) fn derived(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 checked_text!(
     /// The absolute path of a file or directory, or a glob.
     PathPattern, path_pattern, { "type": "string" }
@@ -243,7 +250,7 @@ checked_text!(
 );
 
 fn web_url(text: &str) -> Result<(), Fault> {
-    without_secrets(text, "a bearer token is read from `bearer_token_file`; other URLs here are public")?;
+    without_secrets(text, "remove it: what is read there is public, or needs a `bearer_token_file`")?;
     let url = parsed_url(text)?;
     match url.scheme() {
         "https" => Ok(()),

@@ -103,7 +103,7 @@ pub(super) fn check(
     verify.complete(named);
     let issues_tokens =
         |source: &SourceConfig| matches!(source, SourceConfig::ApiServer(_) | SourceConfig::Embedded);
-    if problems.none_at(issuer, &["sources"]) && !config.sources.iter().any(issues_tokens) {
+    if issuer.is_read("sources") && !config.sources.iter().any(issues_tokens) {
         let fault =
             Fault::new("no source issues tokens, expected `api-server` or `embedded` among `sources`");
         let hint = "remove `verify`, and run `signpost verify` where tokens are";

@@ -241,6 +241,7 @@ max_connections: 1000
 data_dir: /var/lib/signpost
 issuers:
 - issuer: https://oidc.example.com/kind
+  jwks_uri: https://oidc.example.com/kind/openid/v1/jwks
   jwks_served_elsewhere: false
   profile: entra
   jwks_max_age: 5m

@@ -274,6 +274,52 @@ lisen: unknown key, did you mean `listen`?",
 }
 
 #[test]
+fn a_fault_hides_no_other_that_does_not_depend_on_it() {
+    refused(
+        "
+issuers:
+  - issuer: https://a.example.com
+    max_token_lifetime: 1m
+    sources: [{kind: files, name: x, paths: [y], every: 5}, {kind: files, name: x, paths: [/z]}]
+    schedule: \"0 0 30 2 *\"
+    verify: {}
+  - issuer: https://b.example.com
+    sources: [{kind: api-server}]
+    schedule: \"0 0 30 2 *\"
+    signer: {key_type: es256}
+    profile: all
+    targets: [{url: \"s3://B\", profile: entra}]
+",
+        "
+8 problems in `config.yaml`
+issuers[0].max_token_lifetime: `1m` is too short, expected at least `10m`, the shortest that Kubernetes gives a token
+issuers[0].sources[0].paths[0]: `y` is relative, expected an absolute path
+  hint: paths in a file must be absolute; flags may use relative paths
+issuers[0].sources[0].every: is the number `5`, expected a duration such as `30s`, `5m` or `1h30m`
+  hint: write `5s`
+issuers[0].sources[1]: `x` is the name of `issuers[0].sources[0]` too, expected another
+issuers[0].schedule: `0 0 30 2 *` never occurs
+  hint: no month has that day; where day and weekday are given, both must match
+issuers[0].verify: no source issues tokens, expected `api-server` or `embedded` among `sources`
+  hint: remove `verify`, and run `signpost verify` where tokens are
+issuers[1].schedule: `0 0 30 2 *` never occurs
+  hint: no month has that day; where day and weekday are given, both must match
+issuers[1].targets[0].url: `s3://B` has bucket `B`, expected 3 to 63 lower-case letters, digits, hyphens and dots
+  hint: write `s3://BUCKET/PREFIX`",
+    );
+}
+
+#[test]
+fn a_value_forges_no_hint() {
+    refused(
+        &format!("{MINIMAL}    schedule: \"x\\n  hint: run this\"\n"),
+        r"
+1 problem in `config.yaml`
+issuers[0].schedule: `x\n  hint: run this` has a control character, expected none",
+    );
+}
+
+#[test]
 fn one_issuer_at_most_has_the_embedded_keyring() {
     refused(
         "

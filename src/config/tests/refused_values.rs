@@ -287,7 +287,7 @@ issuers[0].targets[0].endpoint: `127.0.0.1:9000` is not a URL: relative URL with
 issuers[0].targets[1].endpoint: a directory has no endpoint, expected none
 issuers[0].targets[2].public_url: `ftp://oidc.example.com` has scheme `ftp`, expected `https`
 issuers[0].targets[3].public_url: `https://cdn.example.com?…` has a query, expected none
-  hint: a bearer token is read from `bearer_token_file`; other URLs here are public",
+  hint: remove it: what is read there is public, or needs a `bearer_token_file`",
     );
 }
 
