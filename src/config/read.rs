@@ -45,9 +45,9 @@ pub(super) fn read<T: DeserializeOwned>(
     }
 }
 
-/// Reads each item of a list by itself, so that a fault reads only its own item again.
+/// Reads each item of a list in a file by itself, so that a fault reads only its own item again.
 pub(super) fn read_items<T: DeserializeOwned>(root: &mut Node, list: &[Step], problems: &mut Problems) {
-    let Some(Value::List(items)) = at(root, list).map(|node| &node.value) else { return };
+    let Some(Node { value: Value::List(items), place: Origin::File { .. } }) = at(root, list) else { return };
     for index in 0..items.len() {
         read::<T>(root, &[list, &[Step::Item(index)]].concat(), problems);
     }
