@@ -15,7 +15,7 @@ CARGO_DENY_VERSION = 0.20.2
 CARGO_DENY = $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fuzz components bench check fmt format lint rustdoc deny reference generated build image
+.PHONY: help run test slow soak fuzz components bench check fmt format lint rustdoc deny reference generated build image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,13 +23,19 @@ help: ## List the targets
 run: ## Build Signpost and start it: an issuer of its own, no cluster, no cloud (ARGS=… for another verb)
 	$(CARGO) run --locked -- $(ARGS)
 
-test: components ## Run every test against the real components (TEST=… for some of them)
-	$(CARGO) test --locked $(FEATURES) -- $(TEST)
+# Minutes each: they run before a merge, not before each commit.
+SLOW = soak:: entra_agreement::
+
+test: components ## Run the tests against the real components (TEST=… for some of them)
+	$(CARGO) test --locked $(FEATURES) -- $(or $(TEST),$(addprefix --skip ,$(SLOW)))
+
+slow: components ## Run the tests that take minutes: changes of keys under load, every pair of faults as Entra sees it
+	$(CARGO) test --locked $(FEATURES) --test it -- $(SLOW)
 
 # Twenty minutes are sixty rotations and more.
 SOAK_SECONDS ?= 1200
 soak: components ## Change keys under load for long, while everything fails in turn (SOAK_SECONDS=…)
-	SIGNPOST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked $(FEATURES) --test it -- --nocapture rotation::
+	SIGNPOST_SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked $(FEATURES) --test it -- --nocapture soak::
 
 # Names of tests/fuzz/corpus/, and how long each is fuzzed.
 FUZZ ?= $(notdir $(wildcard tests/fuzz/corpus/*))

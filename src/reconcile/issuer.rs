@@ -186,7 +186,7 @@ impl IssuerReconciler {
         let decide =
             |found: &StoredLedger| Ok(situation.decide(&self.reconcile(found, situation.now)?, observation));
         let stored = self.store.update(decide).await;
-        self.record_stored(stored.is_ok());
+        self.record_stored(stored.as_ref().err());
         let (ledger, mut outcome) = stored?;
         let nothing = self.publish(ledger);
         if let Observation::Source { .. } = observation {
@@ -291,17 +291,16 @@ impl IssuerReconciler {
         self.ledger.borrow().reconcile(found, now, self.spec.retention.wait())
     }
 
-    fn record_stored(&self, is_stored: bool) {
+    fn record_stored(&self, error: Option<&StoreError>) {
         let issuer = &self.spec.terms.issuer;
         self.status.issuer(issuer, |status| {
-            status.ledger.up = is_stored;
-            if is_stored {
-                status.ledger.error = None;
-            } else {
-                status.ledger.failures += 1;
-            }
+            status.ledger.up = error.is_none();
+            status.ledger.error = error.map(|error| error_line(error));
+            status.ledger.failures += u64::from(error.is_some());
         });
-        if is_stored && let Some(failures) = lock(&self.store_trouble).record_success() {
+        if error.is_none()
+            && let Some(failures) = lock(&self.store_trouble).record_success()
+        {
             info!(%issuer, failures, "ledger is stored again");
         }
     }
@@ -309,7 +308,6 @@ impl IssuerReconciler {
     fn log_store_error(&self, error: &StoreError) {
         let issuer = &self.spec.terms.issuer;
         let (hint, error) = (error.hint().map(|hint| as_typed(&hint)), error_line(error));
-        self.status.issuer(issuer, |status| status.ledger.error = Some(error.clone()));
         if lock(&self.store_trouble).record_failure(&error) {
             error!(%issuer, error, hint, "ledger not stored, the publication is unchanged");
         }

@@ -230,7 +230,7 @@ fn a_token_is_accepted_whichever_place_is_read_and_no_order_of_restarts_loses_an
     world.wait_until_all_targets_are_true();
     let token = server.token("shop", "till", &[AUDIENCE], 3600);
     world.expect_accepted_everywhere(&token);
-    assert_eq!(world.status().expect("running")["targets"]["blob"]["public_url"], "true");
+    assert_eq!(world.status().expect("running")["targets"]["blob"]["public_url"], "in_sync");
 
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
         for part in order {

@@ -115,7 +115,7 @@ fn a_quiet_tick_transfers_no_document() {
     let settings = json!({"sources": [files(&[&key.public])], "targets": [target], "schedule": "* * * * *"});
     let mut service = Installation::new(ISSUER, &settings).run_until_ready();
     service.until("it is published", |service| status(service)["up"] == true);
-    assert_eq!(status(&service)["public_url"], "true");
+    assert_eq!(status(&service)["public_url"], "in_sync");
     assert_eq!(status(&service)["required_for_rotation"], false);
     let checks = status(&service)["checks"].as_u64().expect("a number");
     store.forget();
@@ -129,7 +129,7 @@ fn a_quiet_tick_transfers_no_document() {
         assert!(asked.iter().all(|seen| seen.headers.contains_key("if-none-match")), "{name}: {asked:?}");
     }
     assert_eq!(store.count("HEAD", "oidc"), 2);
-    assert_eq!(status(&service)["public_url"], "true");
+    assert_eq!(status(&service)["public_url"], "in_sync");
 }
 
 #[test]

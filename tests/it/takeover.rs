@@ -227,7 +227,7 @@ fn the_jwks_is_written_served_and_read_back_where_jwks_uri_says() {
         &json!({"sources": [files(&[&by_hand.key])], "targets": [target], "jwks_uri": jwks_uri}),
     );
     let mut service = installation.run_as(installation.verb(["run"]).env("SSL_CERT_FILE", nginx.ca_file()));
-    service.until("it is true", |service| service.target("directory")["public_url"] == "true");
+    service.until("it is true", |service| service.target("directory")["public_url"] == "in_sync");
     let shown = nginx.get("/cluster/keys.json").answer().expect_status(200).text();
     assert!(kids(&shown).contains(&by_hand.second), "{shown}");
     assert_eq!(
