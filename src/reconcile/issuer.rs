@@ -369,7 +369,6 @@ impl IssuerReconciler {
         }
         let ready = self.publication.borrow().is_some();
         self.status.issuer(&self.spec.terms.issuer, |status| {
-            status.ready = ready;
             status.previous_issuers = self.spec.previous_issuers.iter().map(ToString::to_string).collect();
         });
         self.ledger.send_if_modified(|shown| {

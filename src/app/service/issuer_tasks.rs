@@ -22,7 +22,7 @@ use crate::{
     http::documents::Slot,
     reconcile::{
         ConfiguredSource, announcement_sync::run_announcement_sync, control_plane::watch_control_plane,
-        probe::run_probe, source_loop::run_source, target_loop::run_target,
+        issuer::IssuerReconciler, probe::run_probe, source_loop::run_source, target_loop::run_target,
     },
     telemetry::FailureLog,
 };
@@ -109,9 +109,9 @@ async fn open(
     let IssuerComponents { reconciler, sources, target_reconcilers } =
         wire(config, &context.shared, Use::Serve).await?;
     let mut publication = reconciler.publication();
-    show(&mut publication, served_issuers);
+    show(&reconciler, &mut publication, served_issuers);
     reconciler.begin().await?;
-    show(&mut publication, served_issuers);
+    show(&reconciler, &mut publication, served_issuers);
     // The slowest step: what the ledger holds is published before.
     let own = match &signs {
         Some(config) => Some(signer::LocalSigner::open(&context.shared.data_dir, config).await?),
@@ -121,8 +121,12 @@ async fn open(
         context.shared.status.signer(&config.issuer, Arc::clone(own.node().metrics()));
     }
     let registration = context.registry.open(&reconciler, own.as_ref().map(signer::LocalSigner::node));
-    let mut loops: Vec<BoxFuture<'static, ()>> =
-        vec![Box::pin(serve_publication(publication, served_issuers.to_vec(), stop.clone()))];
+    let mut loops: Vec<BoxFuture<'static, ()>> = vec![Box::pin(serve_publication(
+        Arc::clone(&reconciler),
+        publication,
+        served_issuers.to_vec(),
+        stop.clone(),
+    ))];
     let prober = probing.and_then(|probing| probing.prober(own.as_ref().map(signer::LocalSigner::node)));
     if let Some(prober) = prober {
         loops.push(Box::pin(run_probe(prober, Arc::clone(&reconciler), context.gate.permit(), stop.clone())));
@@ -158,6 +162,7 @@ async fn open(
 }
 
 async fn serve_publication(
+    reconciler: Arc<IssuerReconciler>,
     mut publication: watch::Receiver<Option<Arc<Publication>>>,
     served_issuers: Vec<ServedIssuer>,
     stop: CancellationToken,
@@ -167,14 +172,20 @@ async fn serve_publication(
             () = stop.cancelled() => return,
             changed = publication.changed() => if changed.is_err() { return },
         }
-        show(&mut publication, &served_issuers);
+        show(&reconciler, &mut publication, &served_issuers);
     }
 }
 
-fn show(publication: &mut watch::Receiver<Option<Arc<Publication>>>, served_issuers: &[ServedIssuer]) {
+/// Serves what is published; only then is the issuer ready.
+fn show(
+    reconciler: &IssuerReconciler,
+    publication: &mut watch::Receiver<Option<Arc<Publication>>>,
+    served_issuers: &[ServedIssuer],
+) {
     if let Some(publication) = publication.borrow_and_update().as_deref() {
-        for face in served_issuers {
-            face.show(publication);
+        for served in served_issuers {
+            served.show(publication);
         }
+        reconciler.status().issuer(&reconciler.spec().terms.issuer, |status| status.ready = true);
     }
 }
