@@ -302,10 +302,12 @@ fn checked<T>(
 
 /// Reads and checks everything.
 fn read_all(tree: &mut Node, now: Timestamp, problems: &mut Problems) -> Option<Config> {
-    if !read::is_valid::<Config>(tree, &[]) {
+    let mut config = if let Some(config) = read::valid::<Config>(tree, &[]) {
+        config
+    } else {
         read_issuers(tree, problems);
-    }
-    let mut config: Config = read::read(tree, &[], problems)?;
+        read::read(tree, &[], problems)?
+    };
     check(&mut config, tree, now, problems);
     Some(config)
 }
@@ -316,7 +318,7 @@ fn read_issuers(tree: &mut Node, problems: &mut Problems) {
     let Some(Value::List(items)) = tree.get("issuers").map(|node| &node.value) else { return };
     for index in 0..items.len() {
         let issuer = [issuers.clone(), Step::Item(index)];
-        if read::is_valid::<IssuerConfig>(tree, &issuer) {
+        if read::valid::<IssuerConfig>(tree, &issuer).is_some() {
             continue;
         }
         let list = |key: &str| [&issuer[..], &[Step::Key(key.to_owned())]].concat();

@@ -358,7 +358,7 @@ impl Service {
 
     fn route(&self) {
         let served_issuers = self.running.values().flat_map(|running| &running.served_issuers);
-        self.routes.set(served_issuers.map(|face| (face.terms.clone(), face.slot.clone())));
+        self.routes.set(served_issuers.map(|served| (served.terms.clone(), served.slot.clone())));
     }
 
     async fn reload(&mut self, read: Result<Config, Refused>) {
@@ -397,7 +397,7 @@ impl Service {
         join_all(stopped.iter().map(|running| running.tasks.wait())).await;
         // A moved issuer keeps serving the existing documents of its previous name.
         let served_issuers = stopped.into_iter().flat_map(|running| running.served_issuers);
-        let mut slots = served_issuers.map(|face| (face.terms.issuer, face.slot)).collect();
+        let mut slots = served_issuers.map(|served| (served.terms.issuer, served.slot)).collect();
         for issuer in &removed {
             status_store.forget(issuer);
             info!(%issuer, "issuer removed");

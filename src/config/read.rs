@@ -53,9 +53,9 @@ pub(super) fn read_items<T: DeserializeOwned>(root: &mut Node, list: &[Step], pr
     }
 }
 
-/// Whether a value has no fault.
-pub(super) fn is_valid<T: DeserializeOwned>(root: &Node, path: &[Step]) -> bool {
-    at(root, path).is_some_and(|node| T::deserialize(Reader(node)).is_ok())
+/// A value without a fault; reports none.
+pub(super) fn valid<T: DeserializeOwned>(root: &Node, path: &[Step]) -> Option<T> {
+    T::deserialize(Reader(at(root, path)?)).ok()
 }
 
 /// One step from a value to a value in it.

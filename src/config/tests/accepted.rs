@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Every key of the table at least once.
+/// Most keys at least once.
 const FULL: &str = "
 listen: 127.0.0.1:8443
 admin_listen: 127.0.0.1:9443
