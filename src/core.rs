@@ -7,6 +7,7 @@
 pub mod api_server_flags;
 pub mod calendar;
 pub mod control_plane;
+pub mod entra;
 pub mod events;
 pub mod freshness;
 pub mod jose;

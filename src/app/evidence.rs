@@ -7,11 +7,12 @@ use tokio::time::sleep;
 use crate::{
     clock,
     core::{
+        entra::{Credential, Identity, TokenRequest},
         jose::{kid::Kid, token::UnverifiedToken},
         ledger::Ledger,
         service_account::ServiceAccount,
         text::Hint,
-        verification::{ApiServerView, Credential, DocumentEvidence, Evidence, Expectation},
+        verification::{ApiServerView, DocumentEvidence, Evidence, Expectation},
     },
     http_client::ClientError,
     kubernetes::{
@@ -65,7 +66,9 @@ pub struct Sources {
     pub token_file: Option<String>,
     pub cluster: Option<InCluster>,
     pub documents: Documents,
+    pub identity: Option<Identity>,
     pub credentials: Option<Vec<Credential>>,
+    pub request: Option<TokenRequest>,
     pub ledger: Option<Ledger>,
 }
 
@@ -73,7 +76,10 @@ impl Sources {
     /// Whether the only evidence is what the operator states about an issuer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.token.is_none() && self.cluster.is_none() && matches!(self.documents, Documents::Fetched { .. })
+        self.token.is_none()
+            && self.cluster.is_none()
+            && self.request.is_none()
+            && matches!(self.documents, Documents::Fetched { .. })
     }
 }
 
@@ -96,7 +102,9 @@ pub async fn gather(
     };
     let mut read = None;
     for (_, evidence) in &mut gathered {
+        evidence.identity.clone_from(&sources.identity);
         evidence.credentials.clone_from(&sources.credentials);
+        evidence.request.clone_from(&sources.request);
         evidence.ledger.clone_from(&sources.ledger);
         match &sources.documents {
             Documents::Given { discovery, jwks } => {

@@ -2,8 +2,9 @@
 
 use std::{
     borrow::Cow,
+    cell::RefCell,
     error::Error,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -14,12 +15,15 @@ use super::{
 use crate::{
     app::evidence::{self, Documents, InCluster, Sources, TokenSubject},
     core::{
+        entra::{self, Credential, Identity, TokenRequest},
         jose::issuer::Issuer,
         ledger::Ledger,
         service_account::ServiceAccount,
         text::{in_utf8, redaction::redact_tokens},
         verification::{
-            self, Cloud, DocumentEvidence, Evidence, Expectation, Party, Question, VerificationReport, judge,
+            self, Agreement, Cloud, DocumentEvidence, Evidence, Expectation, Party, Question,
+            VerificationReport, judge,
+            situation::{self, Answer, Situation},
         },
     },
     files,
@@ -48,15 +52,18 @@ pub(super) fn run(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
             "pass `--token FILE`, `--issuer URL` or `--service-account NAMESPACE/NAME`",
         ));
     }
-    if sources.token.is_none() && sources.cluster.is_none() && flags.speaks_of_a_token() {
+    let has_token = sources.token.is_some() || sources.cluster.is_some() || sources.request.is_some();
+    if !has_token && flags.speaks_of_a_token() {
         return Err(Failure::plain(
             "there is no token to compare with `--subject`, `--audience` or `--credentials`",
             "pass `--token FILE` or `--service-account NAMESPACE/NAME`; `--issuer URL` alone verifies only \
              the documents",
         ));
     }
+    let situation = RefCell::new(None);
     let attempt = async || {
         let gathered = evidence::gather(&sources, &expected).await?;
+        situation.replace(flags.situation(&gathered, &expected));
         Ok::<_, evidence::EvidenceError>(flags.judged(&gathered, &expected))
     };
     let mut told = None;
@@ -79,13 +86,52 @@ pub(super) fn run(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
             "`kubectl get serviceaccounts` lists those of a namespace",
         ));
     }
+    let answered = flags.answer.got.map(|answer| Answered::of(&judged, answer));
     let report = match flags.output {
-        Output::Text => text::text(&judged),
-        Output::Json => json::json(&judged),
+        Output::Text => text::text(&judged) + &answered.map_or_else(String::new, text::answered),
+        Output::Json => json::json(&judged, answered),
     };
     // A token may have been given in a field of the credential.
     print(&redact_tokens(&report));
+    if let Some((path, situation)) = flags.answer.report.as_ref().zip(situation.into_inner()) {
+        write_report(path, &situation)?;
+    }
     Ok(outcome(&judged))
+}
+
+/// The answer that Entra gave, and how it compares with the prediction.
+#[derive(Clone, Copy)]
+struct Answered {
+    answer: Answer,
+    agreement: Agreement,
+}
+
+impl Answered {
+    fn of(judged: &[Judged], answer: Answer) -> Self {
+        // With several service accounts, that of the best prediction.
+        let agreements = judged.iter().map(|it| Agreement::of(&it.report, answer, &[]));
+        Self { answer, agreement: agreements.min().expect("something was judged") }
+    }
+}
+
+/// Writes a situation for `tests/ground_truth/`.
+fn write_report(path: &Path, situation: &Situation) -> Result<(), Failure> {
+    let text = serde_saphyr::to_string(situation).expect("a situation is always YAML");
+    fs::write(path, text).map_err(|source| {
+        Failure::new(&CannotWrite { path: path.to_owned(), source }, Some("name a file that can be written"))
+    })?;
+    eprint(&format!(
+        "wrote `{}`: look at it, complete its first line, and send it in as docs/entra.md says",
+        path.display()
+    ));
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write `{}`", path.display())]
+struct CannotWrite {
+    path: PathBuf,
+    source: io::Error,
 }
 
 fn outcome(judged: &[Judged]) -> ExitStatus {
@@ -105,15 +151,21 @@ impl VerifyFlags {
 
     /// Whether the expectation has values that only a token can be compared with.
     fn speaks_of_a_token(&self) -> bool {
-        let ExpectedFlags { issuer: _, subject, audience, credentials } = &self.expected;
-        subject.is_some() || audience.is_some() || credentials.is_some()
+        let ExpectedFlags { issuer: _, subject, audience, credentials, request: _ } = &self.expected;
+        subject.is_some() || audience.is_some() || !credentials.is_empty()
     }
 
-    fn cloud(&self) -> Cloud {
+    /// The cloud that is named, else the one whose authority is asked.
+    fn cloud(&self, request: Option<&TokenRequest>) -> Cloud {
         match self.cloud {
-            CloudName::Public => Cloud::Public,
-            CloudName::Usgov => Cloud::UsGov,
-            CloudName::China => Cloud::China,
+            Some(CloudName::Public) => Cloud::Public,
+            Some(CloudName::Usgov) => Cloud::UsGov,
+            Some(CloudName::China) => Cloud::China,
+            None => {
+                let authority = request.and_then(|it| it.authority.as_deref()).unwrap_or_default();
+                let is_of = |cloud: &Cloud| cloud.login_hosts().iter().any(|host| authority.ends_with(host));
+                Cloud::ALL.into_iter().find(is_of).unwrap_or_default()
+            }
         }
     }
 
@@ -135,12 +187,25 @@ impl VerifyFlags {
     fn judged(&self, gathered: &[(Option<ServiceAccount>, Evidence)], expected: &Expectation) -> Vec<Judged> {
         let judge = |(account, evidence): &(Option<ServiceAccount>, Evidence)| {
             let judged = self.parties(evidence, expected).iter().map(|&party| {
-                let question = Question { party, cloud: self.cloud(), expected: expected.clone() };
+                let cloud = self.cloud(evidence.request.as_ref());
+                let question = Question { party, cloud, expected: expected.clone() };
                 Judged { account: account.clone(), report: judge(evidence, &question) }
             });
             judged.collect::<Vec<_>>()
         };
         gathered.iter().flat_map(judge).collect()
+    }
+
+    /// The first of the gathered situations, without names.
+    fn situation(
+        &self,
+        gathered: &[(Option<ServiceAccount>, Evidence)],
+        expected: &Expectation,
+    ) -> Option<Situation> {
+        let (_, evidence) = gathered.first()?;
+        let cloud = self.cloud(evidence.request.as_ref());
+        let question = Question { party: Party::Entra, cloud, expected: expected.clone() };
+        Some(situation::anonymous(evidence, &question, self.answer.got?))
     }
 
     fn sources(&self, expected: &Expectation) -> Result<Sources, Failure> {
@@ -157,21 +222,25 @@ impl VerifyFlags {
             },
         };
         let (token, around) = self.token.as_deref().map(read_token).transpose()?.unzip();
+        let (request, assertion) = self.expected.request.as_deref().map(read_request).transpose()?.unzip();
+        let (credentials, identity) = read_identity(&self.expected.credentials)?;
         Ok(Sources {
-            token,
+            token: token.or(assertion.flatten()),
             token_file: around.flatten(),
-            cluster: self.cluster.wanted(self.minted_for(expected)),
+            cluster: self.cluster.wanted(self.minted_for(expected, request.as_ref())),
             documents,
-            credentials: self.expected.credentials.as_deref().map(read_credentials).transpose()?,
+            identity,
+            credentials,
+            request,
             ledger: ledger.as_deref().map(read_ledger).transpose()?,
         })
     }
 
     /// The audience of a token that is minted for verification.
-    fn minted_for(&self, expected: &Expectation) -> String {
+    fn minted_for(&self, expected: &Expectation, request: Option<&TokenRequest>) -> String {
         let usual = match self.parties {
             Some(Parties::Aws) => "sts.amazonaws.com",
-            _ => self.cloud().audience(),
+            _ => self.cloud(request).audience(),
         };
         expected.audience.clone().unwrap_or_else(|| usual.to_owned())
     }
@@ -233,10 +302,37 @@ fn document(path: &Path) -> Result<DocumentEvidence, Failure> {
     Ok(DocumentEvidence::File { path: path.display().to_string(), bytes })
 }
 
-fn read_credentials(path: &Path) -> Result<Vec<verification::Credential>, Failure> {
-    let hint = "write the output of `az identity federated-credential list` or Microsoft Graph into it";
-    let bytes = read_file(path, hint)?;
-    verification::credentials(&bytes).map_err(|error| cannot_use(path, error, hint))
+/// What the files say of the identity: its credentials, and itself.
+fn read_identity(paths: &[PathBuf]) -> Result<(Option<Vec<Credential>>, Option<Identity>), Failure> {
+    let hint = "write the output of `az identity federated-credential list`, `az identity show` or Microsoft Graph \
+                into it";
+    let (mut listed, mut known): (Option<Vec<_>>, Option<Identity>) = (None, None);
+    for path in paths {
+        let bytes = read_file(path, hint)?;
+        let identity = serde_json::from_slice(&bytes).ok().and_then(|value| Identity::of_json(&value));
+        if let Some(identity) = identity {
+            known = Some(match known {
+                Some(known) => Identity::and(known, identity),
+                None => identity,
+            });
+        } else {
+            let more = entra::credentials(&bytes).map_err(|error| cannot_use(path, error, hint))?;
+            listed.get_or_insert_default().extend(more);
+        }
+    }
+    Ok((listed, known))
+}
+
+/// Reads a token request, and the client assertion in it.
+fn read_request(path: &Path) -> Result<(TokenRequest, Option<String>), Failure> {
+    let hint = "write `POST https://login.microsoftonline.com/TENANT/oauth2/v2.0/token` and the form into it";
+    let bytes = if path.as_os_str() == "-" {
+        files::up_to(io::stdin().lock(), MAX_FILE)
+            .map_err(|source| Failure::new(&CannotRead { path: path.to_owned(), source }, Some(hint)))?
+    } else {
+        read_bytes(path, hint)?
+    };
+    TokenRequest::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| cannot_use(path, error, hint))
 }
 
 fn read_ledger(path: &Path) -> Result<Ledger, Failure> {

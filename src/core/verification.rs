@@ -7,20 +7,21 @@
 use serde::Serialize;
 
 mod address;
+mod agreement;
 mod checks;
 mod checks_page;
 mod context;
-mod credential;
 mod difference;
 mod evidence;
 mod question;
+pub mod situation;
 mod verdict;
 
 pub use self::{
     address::{is_public_host, is_public_url},
+    agreement::Agreement,
     checks::checks,
     checks_page::reference,
-    credential::{Credential, InvalidCredentials, credentials},
     difference::{Difference, Kind},
     evidence::{
         Again, ApiServerView, DocumentEvidence, ENTRA_LIFE, Evidence, HttpResponse, NoAnswer, PROPAGATION,
@@ -29,6 +30,7 @@ pub use self::{
     question::{Cloud, Expectation, Party, Question},
     verdict::Verdict,
 };
+pub use crate::core::entra::{Credential, InvalidCredentials, credentials, errors::Certainty};
 use context::Context;
 
 /// A rule and the consequence of breaking it.
@@ -40,7 +42,7 @@ pub struct Check {
     pub level: Level,
     /// The relying parties that it concerns.
     pub parties: &'static [Party],
-    /// The AADSTS codes of Microsoft Entra, the likeliest first.
+    /// The AADSTS codes of Microsoft Entra, the likeliest first. A violation may narrow them.
     pub codes: &'static [u32],
     pub basis: Basis,
     pub step: CheckStage,
@@ -72,18 +74,6 @@ impl Level {
     }
 }
 
-/// How certain the behaviour of a relying party is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Certainty {
-    /// Its vendor documents it.
-    Documented,
-    /// Users have reported it.
-    Observed,
-    /// It follows from documented and observed behaviour.
-    Inferred,
-}
-
 /// The certainty and its source: the short name of a page, a source file or an issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Basis {
@@ -112,11 +102,13 @@ pub enum CheckStage {
     Request,
     Tenant,
     Client,
+    /// The grant, the scope, and how the client authenticates.
+    Grant,
     /// The assertion is a JWT.
     Form,
-    Algorithm,
-    Type,
     KeyName,
+    Type,
+    Algorithm,
     Claims,
     /// The lifetime from `iat` to `exp`.
     Lifetime,
@@ -125,11 +117,17 @@ pub enum CheckStage {
     Issuer,
     Audience,
     Subject,
+    /// What is allowed to tokens that Entra itself issued.
+    EntraToken,
+    /// The tenant has a principal of the identity, and allows the exchange.
+    Principal,
     /// The documents of the issuer are fetched.
     Metadata,
     Key,
     Signature,
     Time,
+    /// The user, and what was granted.
+    Grants,
 }
 
 /// The result of one check.
@@ -148,9 +146,19 @@ struct Violation {
     difference: Option<Difference>,
     /// See [`Finding::unless`].
     unless: Option<String>,
+    /// In place of those of the check, of which they are some.
+    codes: Option<&'static [u32]>,
 }
 
 impl CheckResult {
+    /// Narrows the codes that Entra would return.
+    fn with_codes(self, codes: &'static [u32]) -> Self {
+        match self {
+            Self::Violated(it) => Self::Violated(Violation { codes: Some(codes), ..it }),
+            other => other,
+        }
+    }
+
     /// Adds a condition under which this is no violation, and which only the operator can check.
     fn unless(self, condition: impl Into<String>) -> Self {
         match self {
@@ -251,7 +259,8 @@ pub fn judge(evidence: &Evidence, question: &Question) -> VerificationReport {
         }
     }
     // The sort is stable: within one stage the order of the table counts.
-    violated.sort_by_key(|(check, _)| (std::cmp::Reverse(check.level), check.step));
+    // What may hold all the same comes after what certainly does not.
+    violated.sort_by_key(|(check, it)| (std::cmp::Reverse(check.level), it.unless.is_some(), check.step));
     let likely = match question.party {
         // Without a request there is no error code.
         Party::Entra if violated.first().is_some_and(|(check, _)| check.keeps_from_asking()) => None,
@@ -290,7 +299,9 @@ impl Check {
     }
 
     fn finding(&self, violation: Violation, party: Party) -> Finding {
-        let Violation { seen, expected, fix, difference, unless } = violation;
+        let Violation { seen, expected, fix, difference, unless, codes } = violation;
+        let codes = codes.unwrap_or(self.codes);
+        debug_assert!(codes.iter().all(|code| self.codes.contains(code)), "{}: {codes:?}", self.id);
         Finding {
             id: self.id,
             level: self.level,
@@ -299,7 +310,7 @@ impl Check {
             expected,
             difference,
             unless,
-            predicted_codes: if party == Party::Entra { self.codes } else { &[] },
+            predicted_codes: if party == Party::Entra { codes } else { &[] },
             certainty: self.basis.certainty,
             source: self.basis.source,
             fix,

@@ -207,6 +207,7 @@ const ROOMS_OF_CORE: &[&str] = &[
     "workload",
     "control_plane",
     "jose",
+    "entra",
     "location",
     "signer",
     "ledger",

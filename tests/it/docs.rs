@@ -1,7 +1,7 @@
 //! Checks that the documentation agrees with the program, wherever this can be checked.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -13,11 +13,13 @@ use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey};
 use signpost::{
     cli,
     config::schema,
-    core::verification::{self, Level},
+    core::{entra::errors::ERRORS, verification},
 };
 
+use crate::ground_truth;
 use crate::support::{components::variable, http_client::Request, port::Port, signpost::Signpost};
 
+mod answers;
 mod lists;
 mod markdown;
 mod shell;
@@ -133,7 +135,7 @@ fn the_reference_of_the_configuration_is_fresh() {
 
 /// Writes the page instead, on request.
 #[track_caller]
-fn is_fresh(page: &str, fresh: &str) {
+pub(crate) fn is_fresh(page: &str, fresh: &str) {
     let path = root().join(page);
     if variable("SIGNPOST_WRITE_REFERENCE").is_some() {
         fs::write(&path, fresh).expect("it can be written");
@@ -182,59 +184,32 @@ const CODES: [u32; 70] = [
     530_032, 50_076, 50_005, 50_196,
 ];
 
-/// Codes and last cell of each row that leads from codes to a remedy.
-fn cures() -> Vec<(Vec<String>, String)> {
-    let entra = page("docs/entra.md");
-    let rows = entra.text.lines().filter(|line| line.starts_with("| AADSTS"));
-    let cells = rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect::<Vec<_>>());
-    let cured = cells.map(|cells| match cells[..] {
-        [codes, _, cure] => (codes.split(", ").map(str::to_owned).collect(), cure.to_owned()),
-        _ => panic!("{cells:?} has another shape"),
-    });
-    cured.collect()
+/// Each leads to a remedy: those of the flow, those that a check predicts, those that somebody has met.
+#[test]
+fn every_code_has_a_row_of_its_own() {
+    let known: BTreeSet<_> = ERRORS.iter().map(|row| row.code).collect();
+    let predicted = verification::checks().flat_map(|check| check.codes).copied();
+    let met = ground_truth::witnesses().into_keys();
+    let without: BTreeSet<_> =
+        CODES.into_iter().chain(predicted).chain(met).filter(|code| !known.contains(code)).collect();
+    assert!(without.is_empty(), "{without:?}");
 }
 
+/// At most two commands, which `every_call_of_signpost_is_one_that_it_understands` tries.
 #[test]
-fn every_code_that_this_flow_can_meet_has_one_row() {
-    let mut rows = BTreeMap::new();
-    for (codes, cure) in cures() {
-        assert!(!cure.is_empty(), "{codes:?} is not cured");
-        for code in codes {
-            assert!(rows.insert(code.clone(), cure.clone()).is_none(), "{code} has two rows");
-        }
-    }
-    let expected: BTreeSet<_> = CODES.iter().map(|code| format!("AADSTS{code}")).collect();
-    assert_eq!(expected, rows.into_keys().collect());
-}
-
-/// The commands at the top of the page work, and the check of each row predicts that code or one of its
-/// family, with the remedy in its report.
-#[test]
-fn every_code_of_entra_leads_to_its_checks_and_they_to_it() {
-    let is_of_family = |code: &str, other: &str| code.starts_with(other) || other.starts_with(code);
-    let rows = cures();
-    for check in verification::checks() {
-        for code in check.codes {
-            let named = format!("AADSTS{code}");
-            let row = rows.iter().find(|(codes, _)| codes.contains(&named));
-            let (_, cure) = row.unwrap_or_else(|| panic!("{named} has no row"));
-            let is_likeliest = check.codes.first() == Some(code) && check.level == Level::Error;
-            let leads = quoted(cure).contains(&check.id.to_owned());
-            assert!(leads || !is_likeliest, "{named} does not lead to {}", check.id);
-        }
-    }
-    for (codes, cure) in &rows {
-        for id in quoted(cure) {
-            let Some(check) = verification::checks().find(|check| check.id == id) else { continue };
-            let predicted = check.codes.iter().map(|code| format!("AADSTS{code}"));
-            let leads_back =
-                predicted.into_iter().any(|code| codes.iter().any(|row| is_of_family(row, &code)));
-            assert!(leads_back, "{codes:?} leads to {id}, which does not predict any of them");
-        }
-    }
-    // At most two commands, which `every_call_of_signpost_is_one_that_it_understands` tries.
+fn two_commands_lead_from_any_code_to_its_cure() {
     let commands = &page("docs/entra.md").blocks[0].text;
     assert!(commands.lines().count() == 2 && commands.starts_with("signpost verify "), "{commands}");
+}
+
+#[test]
+fn the_answers_of_entra_are_fresh() {
+    const FROM: &str = "do not edit from here -->\n";
+    const TO: &str = "<!-- to here -->";
+    let text = page("docs/entra.md").text;
+    let (before, rest) = text.split_once(FROM).expect("the mark is there");
+    let (_, after) = rest.split_once(TO).expect("the mark is there");
+    is_fresh("docs/entra.md", &format!("{before}{FROM}\n{}\n{TO}{after}", answers::tables()));
 }
 
 fn files_below(folder: &str) -> Vec<PathBuf> {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use signpost::{
     clock,
     core::{
+        entra::TokenRequest,
         jose::token::UnverifiedToken,
         verification::{
             Cloud, Credential, Evidence, Expectation, Finding, Level, Party, Question, VerificationOutcome,
@@ -32,7 +33,7 @@ use crate::support::{
     child::with_environment,
     components::variable,
     dice::Dice,
-    entra_twin::{Answer, Directory, EntraTwin},
+    entra_twin::{Answer, Directory, EntraTwin, TENANT, exchange_form, family},
     in_process::InProcess,
     nginx::{Location, Nginx},
     signpost::Signpost,
@@ -43,21 +44,13 @@ mod situation;
 mod twin;
 
 use faults::FAULTS;
-use situation::{HOST, Keys, Situation, Trust};
+use situation::{HOSTS, Keys, Situation, Trust};
 
 const WITHIN: Duration = Duration::from_mins(1);
-const PAIRS: usize = 300;
-const TRIPLES: usize = 150;
+const PAIRS: usize = 350;
+const TRIPLES: usize = 175;
 /// Number of situations that are also checked by the program; a process for each would be too slow.
 const PROGRAMS: usize = 40;
-/// Entra has one text for each of these, and no document says which code applies when.
-const OF_ONE_TEXT: [&[u64]; 4] = [
-    &[501_661, 90_061, 50_166],
-    &[700_222, 700_226, 700_227, 700_229, 700_236],
-    &[700_212, 7_002_121],
-    &[700_213, 7_002_137],
-];
-
 /// Faults that time alone worsens or repairs.
 const OF_THE_MOMENT: [&str; 3] = ["not yet valid", "valid in a moment", "soon to expire"];
 
@@ -74,6 +67,8 @@ struct Compared {
     report: VerificationReport,
     /// The same, with the only credential given by flags.
     by_flags: Option<VerificationReport>,
+    /// The request, with the token.
+    request: String,
     token: String,
     credentials: Vec<Trust>,
 }
@@ -85,7 +80,7 @@ fn the_judges_agree_with_the_twin_of_entra() {
     let environment = [("SSL_CERT_FILE", ca_file.to_str().expect("text"))];
     with_environment("entra_agreement::the_judges_agree_with_the_twin_of_entra", &environment, || {
         let choices = situations();
-        assert!(choices.len() >= 500, "{} situations", choices.len());
+        assert!(choices.len() >= 750, "{} situations", choices.len());
         let (compared, _server, nginx) = compare(&choices);
         let alone: BTreeMap<Choice, &Compared> =
             compared.iter().filter(|it| it.choices.len() == 1).map(|it| (it.choices[0], it)).collect();
@@ -127,6 +122,7 @@ fn compare(choices: &[Vec<Choice>]) -> (Vec<Compared>, InProcess, Nginx) {
         .enumerate()
         .map(|(number, choices)| {
             let mut situation = Situation::right(&keys, &format!("s{number}"), now.as_second());
+            situation.client = format!("{number:08x}-1111-4111-8111-111111111111");
             for &(fault, variant) in choices {
                 (FAULTS[fault].apply)(&mut situation, variant);
             }
@@ -138,6 +134,7 @@ fn compare(choices: &[Vec<Choice>]) -> (Vec<Compared>, InProcess, Nginx) {
     for situation in &situations {
         situation.publish(&mut documents);
     }
+    situation::publish_shared(&keys, &mut documents);
     let documents = Arc::new(documents);
     let server = InProcess::serve(Router::new().fallback(move |request: Request| {
         let documents = Arc::clone(&documents);
@@ -149,21 +146,20 @@ fn compare(choices: &[Vec<Choice>]) -> (Vec<Compared>, InProcess, Nginx) {
             )
         }
     }));
-    let nginx = Nginx::start_as(HOST, &[("/", Location::Proxy(format!("{}/", server.url())))]);
+    let nginx = Nginx::start_for(&HOSTS, &[("/", Location::Proxy(format!("{}/", server.url())))]);
     let ca_file = variable("SSL_CERT_FILE").expect("it is set");
     fs::copy(nginx.ca_file(), ca_file).expect("the folder can be written");
 
-    let client = |number: usize| format!("client-{number}");
     let beyond = |number: usize| format!("beyond-{number}");
     let applications = situations.iter().enumerate().flat_map(|(number, situation)| {
         let asked = situation.credentials.iter().map(Trust::json).collect();
         let matching = json!([situation.credential_of_the_token().json()]);
-        [(client(number), Value::Array(asked)), (beyond(number), matching)]
+        [(situation.client.clone(), Value::Array(asked)), (beyond(number), matching)]
     });
     let twin = EntraTwin::start(Directory {
         now: now.as_second(),
         jwks_seconds: 0,
-        internet: vec![(HOST.to_owned(), server.url())],
+        internet: HOSTS.iter().map(|host| ((*host).to_owned(), server.url())).collect(),
         applications: applications.collect(),
     });
     let address = nginx.address().parse().expect("an address");
@@ -172,15 +168,17 @@ fn compare(choices: &[Vec<Choice>]) -> (Vec<Compared>, InProcess, Nginx) {
     let stranger = stranger.expect("the CA is there");
     let compared = situations.iter().zip(choices).enumerate().map(|(number, (situation, choices))| {
         let token = situation.token();
-        let (report, by_flags) = runtime.block_on(judged(situation, &token, &stranger));
+        let request = request(situation, &token);
+        let (report, by_flags) = runtime.block_on(judged(situation, &request, &stranger));
         Compared {
             what: what(choices),
             choices: choices.clone(),
-            twin: twin.exchange(&client(number), &token),
+            twin: twin.exchange(&situation.client, &token),
             beyond: twin.exchange(&beyond(number), &token),
             report,
             by_flags,
             credentials: situation.credentials.clone(),
+            request,
             token,
         }
     });
@@ -193,26 +191,37 @@ fn what(choices: &[Choice]) -> String {
     choices.iter().map(name).collect::<Vec<_>>().join(" + ")
 }
 
+/// The request that the twin is asked, as `--request` reads it.
+fn request(situation: &Situation, token: &str) -> String {
+    let form = exchange_form(&situation.client, token);
+    let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    format!("POST https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token\n{form}\n")
+}
+
 async fn judged(
     situation: &Situation<'_>,
-    token: &str,
+    request: &str,
     stranger: &RelyingParty,
 ) -> (VerificationReport, Option<VerificationReport>) {
     let expected = Expectation::default();
     // The twin's time, however long the previous situations have taken.
     let now = jiff::Timestamp::from_second(situation.now).expect("a time of this century");
     let mut evidence = Evidence::none(now);
-    evidence.token = Some(UnverifiedToken::parse(token));
+    let (request, token) = TokenRequest::parse(request).expect("a request");
+    evidence.token = token.map(|token| UnverifiedToken::parse(&token));
+    evidence.request = Some(request);
     evidence.credentials = Some(situation.credentials.iter().map(Trust::credential).collect());
     if let Some(issuer) = document_read::issuer(&evidence, &expected) {
         document_read::read(&mut evidence, &issuer, stranger).await;
     }
     let question = |expected| Question { party: Party::Entra, cloud: Cloud::Public, expected };
     let report = judge(&evidence, &question(expected));
+    // Without these, an assertion of the application itself is like any other.
     evidence.credentials = None;
+    evidence.request = None;
     let by_flags = match &situation.credentials[..] {
-        [only] => {
-            let Trust { issuer, subject, audience } = only.clone();
+        [only] if only.expression.is_none() && !situation.is_of_the_application() => {
+            let Trust { issuer, subject, audience, expression: _ } = only.clone();
             let (issuer, subject, audience) = (Some(issuer), Some(subject), Some(audience));
             Some(judge(&evidence, &question(Expectation { issuer, subject, audience })))
         }
@@ -223,23 +232,30 @@ async fn judged(
 
 impl Trust {
     fn json(&self) -> Value {
-        json!({"issuer": self.issuer, "subject": self.subject, "audience": self.audience})
+        match &self.expression {
+            Some(expression) => {
+                json!({"issuer": self.issuer, "expression": expression, "audience": self.audience})
+            }
+            None => json!({"issuer": self.issuer, "subject": self.subject, "audience": self.audience}),
+        }
     }
 
     fn credential(&self) -> Credential {
         Credential {
             name: "credential".to_owned(),
             issuer: self.issuer.clone(),
-            subject: Some(self.subject.clone()),
+            subject: self.expression.is_none().then(|| self.subject.clone()),
             audiences: vec![self.audience.clone()],
-            expression: None,
+            expression: self.printed_expression(),
+            created: None,
         }
     }
-}
 
-/// One code for all that share one text.
-fn family(code: u64) -> u64 {
-    OF_ONE_TEXT.iter().find(|codes| codes.contains(&code)).map_or(code, |codes| codes[0])
+    /// The expression, as Microsoft Graph prints it.
+    fn printed_expression(&self) -> Option<Value> {
+        let expression = self.expression.as_ref()?;
+        Some(json!({"value": expression, "languageVersion": 1}))
+    }
 }
 
 fn families(codes: &[u32]) -> impl Iterator<Item = u64> {
@@ -317,14 +333,17 @@ impl Compared {
             fs::write(&file, text).expect("the folder can be written");
             file.to_str().expect("text").to_owned()
         };
-        // As a kubelet writes it: a trailing line break would be reported.
-        let token = file("token", self.token.clone());
+        let request = file("request", self.request.clone());
         let credentials = self.credentials.iter().map(|it| {
-            json!({"name": "credential", "issuer": it.issuer, "subject": it.subject, "audiences": [it.audience]})
+            let subject = it.expression.is_none().then_some(&it.subject);
+            json!({
+                "name": "credential", "issuer": it.issuer, "subject": subject, "audiences": [it.audience],
+                "claimsMatchingExpression": it.printed_expression(),
+            })
         });
         let credentials = file("credentials", Value::Array(credentials.collect()).to_string());
         let address = nginx.address();
-        let told = Signpost::new([
+        let mut arguments = vec![
             "verify",
             "--for",
             "entra",
@@ -333,13 +352,17 @@ impl Compared {
             "--allow-private",
             "--connect-to",
             &address,
-            "--token",
-            &token,
+            "--request",
+            &request,
             "--credentials",
             &credentials,
-        ])
-        .env("SSL_CERT_FILE", nginx.ca_file())
-        .finish(WITHIN);
+        ];
+        // As a kubelet writes it; a line break at its end would not be part of it.
+        let token = file("token", self.token.clone());
+        if !self.token.ends_with('\n') {
+            arguments.extend(["--token", &token]);
+        }
+        let told = Signpost::new(arguments).env("SSL_CERT_FILE", nginx.ca_file()).finish(WITHIN);
         let report: Value = serde_json::from_str(&told.stdout).expect("it prints JSON");
         let ids = |findings: &Value| -> BTreeSet<String> {
             let findings = findings.as_array().expect("a list").iter();

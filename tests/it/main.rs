@@ -16,6 +16,7 @@ mod external_signer;
 mod former_issuers;
 mod fuzz;
 mod generated;
+mod ground_truth;
 mod image;
 mod key_types;
 mod kind;

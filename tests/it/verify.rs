@@ -17,6 +17,7 @@ use crate::support::nginx::{Location, Nginx};
 use crate::support::pki::KeyFiles;
 use crate::support::signpost::{Finished, Signpost};
 
+mod answers;
 mod hostile;
 mod published;
 mod schema;

@@ -6,7 +6,10 @@ use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 
 use crate::{
     cli::{Output, token::lifetime},
-    core::service_account::{ServiceAccount, is_namespace},
+    core::{
+        service_account::{ServiceAccount, is_namespace},
+        verification::situation::Answer,
+    },
 };
 
 #[derive(Args)]
@@ -34,9 +37,9 @@ pub(in crate::cli) struct VerifyFlags {
     #[arg(long = "for", value_name = "PARTY", hide_possible_values = true)]
     pub(super) parties: Option<Parties>,
 
-    /// Microsoft cloud: `public`, `usgov` or `china`
-    #[arg(long, value_name = "CLOUD", default_value = "public", hide_possible_values = true)]
-    pub(super) cloud: CloudName,
+    /// Microsoft cloud: `public`, `usgov` or `china` [default: the one that `--request` asks; else public]
+    #[arg(long, value_name = "CLOUD", hide_possible_values = true)]
+    pub(super) cloud: Option<CloudName>,
 
     /// Output format: `text` or `json`
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
@@ -54,6 +57,9 @@ pub(in crate::cli) struct VerifyFlags {
 
     #[command(flatten)]
     pub(super) cluster: ClusterFlags,
+
+    #[command(flatten)]
+    pub(super) answer: AnswerFlags,
 }
 
 #[derive(Args)]
@@ -71,10 +77,27 @@ pub(super) struct ExpectedFlags {
     #[arg(long, value_name = "A", value_parser = NonEmptyStringValueParser::new())]
     pub(super) audience: Option<String>,
 
-    /// File with all credentials of the identity, as `az identity federated-credential list` prints them, or one of
-    /// them, as `show` does
+    /// File with what Microsoft's tools print of the identity; repeatable: all its credentials, as from
+    /// `az identity federated-credential list`, or itself, as from `az identity show` or `az ad app show`
     #[arg(long, value_name = "FILE")]
-    pub(super) credentials: Option<PathBuf>,
+    pub(super) credentials: Vec<PathBuf>,
+
+    /// File with the request for a token as it was sent: a line with its URL, one for each field, as
+    /// `client_id=…`; `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) request: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "What Entra answered")]
+pub(super) struct AnswerFlags {
+    /// The answer, such as `AADSTS700213`, or `accepted`: it is explained, and compared with the prediction
+    #[arg(long, value_name = "CODE", value_parser = answer)]
+    pub(super) got: Option<Answer>,
+
+    /// Write the situation into this file, without names, ids and keys, to be looked at and sent in
+    #[arg(long, value_name = "FILE", requires = "got")]
+    pub(super) report: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -160,6 +183,17 @@ fn context(text: &str) -> Result<Context, String> {
 
 fn patience(text: &str) -> Result<Duration, String> {
     lifetime(text).map_err(|_| format!("`{text}` is not a duration, expected one such as `30m`"))
+}
+
+fn answer(text: &str) -> Result<Answer, String> {
+    if text.eq_ignore_ascii_case("accepted") {
+        return Ok(Answer::Accepted);
+    }
+    let digits =
+        text.get(..6).filter(|start| start.eq_ignore_ascii_case("AADSTS")).map_or(text, |_| &text[6..]);
+    let code = digits.trim_end_matches(':').parse();
+    code.map(Answer::Code)
+        .map_err(|_| format!("`{text}` is no answer, expected one such as `AADSTS700213`, or `accepted`"))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::Judged;
+use super::{Answered, Judged};
 use crate::{
     cli::table::table,
     core::{
+        entra::errors::explain,
         text::redaction::printable,
-        verification::{Certainty, Finding, Level, Party, VerificationOutcome, VerificationReport},
+        verification::{Agreement, Finding, Level, Party, VerificationOutcome, VerificationReport},
     },
 };
 
@@ -71,6 +72,28 @@ fn whole(Judged { account, report }: &Judged) -> String {
     text
 }
 
+/// What Entra answered, explained and compared with the prediction.
+pub(super) fn answered(Answered { answer, agreement }: Answered) -> String {
+    let Some(code) = answer.code() else {
+        return format!("\nEntra accepted it: {}\n", agreement.in_words());
+    };
+    let mut text = format!("\nEntra answered AADSTS{code}: {}\n", agreement.in_words());
+    match explain(code) {
+        Some(row) => {
+            let refined = if row.code == code { String::new() } else { format!(", as AADSTS{}", row.code) };
+            text += &format!("{INDENT}means: {}{refined} ({})\n", row.meaning, row.certainty.name());
+            text += &format!("{INDENT}fix: {}\n", row.fix);
+        }
+        None => text += &format!("{INDENT}no report of this code is known\n"),
+    }
+    if agreement > Agreement::Listed {
+        text += &format!(
+            "{INDENT}`--report FILE` describes it without names: send it in, and predictions get better\n"
+        );
+    }
+    text
+}
+
 fn word(outcome: VerificationOutcome) -> &'static str {
     match outcome {
         VerificationOutcome::Accepted => "accepted",
@@ -130,19 +153,11 @@ fn told(finding: &Finding, party: Party) -> String {
         text += &format!(
             "{INDENT}{likely}{} ({}: {})\n",
             codes.join(" or "),
-            certainty(finding.certainty),
+            finding.certainty.name(),
             finding.source
         );
     }
     text + &format!("{INDENT}fix: {}\n", printable(&finding.fix))
-}
-
-fn certainty(certainty: Certainty) -> &'static str {
-    match certainty {
-        Certainty::Documented => "documented",
-        Certainty::Observed => "observed",
-        Certainty::Inferred => "inferred",
-    }
 }
 
 /// Words in lines of at most 100 characters, the first with a head, the others indented.

@@ -1,5 +1,6 @@
 //! Federated credentials of an identity, as Microsoft's tools print them.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,9 +16,21 @@ pub struct Credential {
     pub subject: Option<String>,
     #[serde(default)]
     pub audiences: Vec<String>,
-    /// The expression of a flexible credential, unparsed.
+    /// The expression of a flexible credential, unparsed: a text, or an object that has it in `value`.
     #[serde(rename = "claimsMatchingExpression")]
     pub expression: Option<Value>,
+    /// Azure Resource Manager tells it in `systemData`.
+    #[serde(skip)]
+    pub created: Option<Timestamp>,
+}
+
+impl Credential {
+    /// The expression of a flexible credential.
+    #[must_use]
+    pub fn expression(&self) -> Option<&str> {
+        let expression = self.expression.as_ref()?;
+        expression.as_str().or_else(|| expression.get("value")?.as_str())
+    }
 }
 
 /// Parses credentials: a JSON array as from `az … list`, one object as from `az … show`, or the response of
@@ -38,7 +51,19 @@ pub fn credentials(bytes: &[u8]) -> Result<Vec<Credential>, InvalidCredentials> 
     let Value::Array(list) = list else {
         return Err(InvalidCredentials("it is no array, and has none in `value`".to_owned()));
     };
-    list.into_iter().map(|credential| serde_json::from_value(flat(credential)).map_err(invalid)).collect()
+    let read = |credential: Value| {
+        let members = flat(credential);
+        let created = created(&members);
+        let credential = serde_json::from_value(members).map_err(invalid)?;
+        Ok(Credential { created, ..credential })
+    };
+    list.into_iter().map(read).collect()
+}
+
+fn created(members: &Value) -> Option<Timestamp> {
+    let system = members.get("systemData").unwrap_or(members);
+    let text = system.get("createdAt").or_else(|| members.get("createdDateTime"))?.as_str()?;
+    text.parse().ok()
 }
 
 fn flat(credential: Value) -> Value {

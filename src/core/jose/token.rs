@@ -44,6 +44,11 @@ pub struct Header {
     #[serde(default, deserialize_with = "named")]
     pub kid: Option<Kid>,
     pub typ: Option<String>,
+    /// SHA-1 of the certificate that signed, in base64url.
+    pub x5t: Option<String>,
+    /// SHA-256 of it.
+    #[serde(rename = "x5t#S256")]
+    pub x5t_s256: Option<String>,
 }
 
 /// A parsed JWT (RFC 7519); nothing in it is verified.
@@ -169,7 +174,8 @@ impl UnverifiedToken {
     }
 
     /// Parses a `NumericDate` (RFC 7519 section 2); a fraction is cut off.
-    fn time(&self, claim: &str) -> Option<Timestamp> {
+    #[must_use]
+    pub fn time(&self, claim: &str) -> Option<Timestamp> {
         let number = self.claims.get(claim)?;
         #[expect(clippy::cast_possible_truncation, reason = "`Timestamp` refuses what is out of its range")]
         let seconds = number.as_i64().or_else(|| number.as_f64().map(|seconds| seconds.floor() as i64))?;

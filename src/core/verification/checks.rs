@@ -1,11 +1,13 @@
 //! The table of checks, one module per subject. Within a module the rules are in the order in which a relying
 //! party can check them.
 
+mod agent;
 mod aws_and_google;
 mod cluster;
 mod credential;
 mod delivery;
 mod discovery;
+mod entra_token;
 mod identity;
 mod issuer;
 mod keys;
@@ -13,13 +15,17 @@ mod kubernetes;
 mod pod;
 mod presenter;
 mod publication;
+mod request;
 mod rotation;
 mod settings;
 mod sidecar;
 mod time;
 mod token;
 
-pub(super) use self::aws_and_google::for_google;
+pub(super) use self::{
+    aws_and_google::for_google,
+    credential::{fulfils, names_unusual_claim},
+};
 use super::{
     Basis, Check, CheckResult, CheckStage, Difference,
     Level::{Error, Note, Warning},
@@ -36,15 +42,18 @@ pub(super) const SIGNATURE: &str = "SIG";
 
 /// The checks that may pass later without a change: a publication on its way, a busy server, a clock that is
 /// slightly behind.
-pub(super) const RETRYABLE: [&str; 4] = [REACH, "PUB-PATH", "PUB-STATUS", "JWKS-KID"];
+pub(super) const RETRYABLE: [&str; 6] = [REACH, "PUB-PATH", "PUB-STATUS", "JWKS-KID", "CACHE-NEW", "FIC-AGE"];
 
-const PARTS: [&[Check]; 16] = [
+const PARTS: [&[Check]; 19] = [
     pod::CHECKS,
     settings::CHECKS,
+    request::CHECKS,
     sidecar::CHECKS,
     token::CHECKS,
     issuer::CHECKS,
+    entra_token::CHECKS,
     credential::CHECKS,
+    agent::CHECKS,
     identity::CHECKS,
     discovery::CHECKS,
     publication::CHECKS,
@@ -85,6 +94,7 @@ fn violated(seen: impl Into<String>, expected: impl Into<String>, fix: impl Into
         fix: fix.into(),
         difference: None,
         unless: None,
+        codes: None,
     })
 }
 
@@ -96,6 +106,7 @@ fn differs(what: &str, seen: &str, expected: &str, fix: impl Into<String>) -> Ch
         fix: fix.into(),
         difference: Difference::between(seen, expected),
         unless: None,
+        codes: None,
     })
 }
 

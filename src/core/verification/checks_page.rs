@@ -1,6 +1,6 @@
 //! The table of checks as documentation.
 
-use super::{Certainty, Check, Level, Party, checks};
+use super::{Check, Level, Party, checks};
 
 /// All checks as a page of Markdown.
 #[must_use]
@@ -15,7 +15,7 @@ pub fn reference() -> String {
             level(check.level),
             parties(check),
             codes(check),
-            certainty(check.basis.certainty),
+            check.basis.certainty.name(),
             check.basis.source,
             check.rule
         );
@@ -28,14 +28,6 @@ fn level(level: Level) -> &'static str {
         Level::Note => "note",
         Level::Warning => "warning",
         Level::Error => "error",
-    }
-}
-
-fn certainty(certainty: Certainty) -> &'static str {
-    match certainty {
-        Certainty::Documented => "documented",
-        Certainty::Observed => "observed",
-        Certainty::Inferred => "inferred",
     }
 }
 

@@ -1,14 +1,18 @@
 //! Evidence and question, parsed once for all checks.
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Map, Value};
 
 use super::{DocumentEvidence, Evidence, Expectation, Party, Question};
-use crate::core::jose::{
-    json,
-    jwk::{InvalidJwk, Jwk},
-    kid::Kid,
-    public_key::InvalidPublicKey,
-    token::UnverifiedToken,
+use crate::core::{
+    entra::{Identity, IdentityKind, Leg, TokenRequest, is_guid},
+    jose::{
+        json,
+        jwk::{InvalidJwk, Jwk},
+        kid::Kid,
+        public_key::InvalidPublicKey,
+        token::UnverifiedToken,
+    },
 };
 
 /// The members that define a key; each other member is judged separately.
@@ -50,6 +54,61 @@ impl<'a> Context<'a> {
             || self.evidence.credentials.is_some()
             || subject.is_some()
             || audience.is_some()
+    }
+
+    /// The identity that the request is for.
+    pub(super) fn identity(&self) -> Option<&'a Identity> {
+        self.evidence.identity.as_ref()
+    }
+
+    fn is_kind(&self, kind: IdentityKind) -> bool {
+        self.identity().is_some_and(|it| it.kind == Some(kind))
+    }
+
+    pub(super) fn is_blueprint(&self) -> bool {
+        self.is_kind(IdentityKind::Blueprint)
+    }
+
+    pub(super) fn is_agent_identity(&self) -> bool {
+        self.is_kind(IdentityKind::AgentIdentity)
+    }
+
+    pub(super) fn is_managed_identity(&self) -> bool {
+        self.is_kind(IdentityKind::ManagedIdentity)
+    }
+
+    pub(super) fn request(&self) -> Option<&'a TokenRequest> {
+        self.evidence.request.as_ref()
+    }
+
+    /// The step of a flow; that of a workload, if no request says otherwise.
+    pub(super) fn leg(&self) -> Leg {
+        let is_agent = self.is_agent_identity();
+        let usual = if is_agent { Leg::Agent } else { Leg::Workload };
+        self.request().map_or(usual, |request| request.leg(is_agent))
+    }
+
+    /// The client id that is asked for.
+    pub(super) fn client_id(&self) -> Option<&'a str> {
+        let requested = self.request().and_then(|request| request.field("client_id"));
+        requested.or_else(|| self.identity()?.client_id.as_deref())
+    }
+
+    /// The blueprint of the agent identity that is asked for.
+    pub(super) fn blueprint(&self) -> Option<&'a str> {
+        self.identity()?.blueprint.as_deref()
+    }
+
+    /// Whether the token is an assertion that an application signs itself: its issuer is the client id.
+    pub(super) fn has_own_assertion(&self) -> bool {
+        let issuer = self.token().and_then(UnverifiedToken::issuer);
+        issuer.is_some_and(|issuer| is_guid(issuer) && self.client_id() == Some(issuer))
+    }
+
+    /// The tenant of the identity, else the one that is asked.
+    pub(super) fn home_tenant(&self) -> Option<&'a str> {
+        let home = self.identity().and_then(|it| it.tenant.as_deref());
+        home.or_else(|| self.request()?.tenant.as_deref())
     }
 
     /// The expected issuer, else that of the token.
@@ -101,6 +160,14 @@ impl PublishedKey {
         self.jwk.as_ref().err().filter(|error| {
             !matches!(error, InvalidJwk::Unknown { .. } | InvalidJwk::Key(InvalidPublicKey::Weak { .. }))
         })
+    }
+
+    /// The size of an RSA key.
+    pub(super) fn bits(&self) -> Option<u64> {
+        let modulus = Base64UrlUnpadded::decode_vec(self.text("n")?).ok()?;
+        let zeros = modulus.iter().position(|byte| *byte != 0)?;
+        let first = modulus[zeros].leading_zeros();
+        Some(8 * (modulus.len() - zeros) as u64 - u64::from(first))
     }
 
     /// Whether this key verifies the token.

@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Credential;
 use crate::core::{
+    entra::{Credential, Identity, TokenRequest},
     freshness::CacheFields,
     jose::{
         kid::Kid,
@@ -33,8 +33,12 @@ pub struct Evidence {
     pub api_server: Option<ApiServerView>,
     /// The service account and its pods.
     pub workload: Option<Workload>,
+    /// The identity that a token is requested for.
+    pub identity: Option<Identity>,
     /// All federated credentials of the identity.
     pub credentials: Option<Vec<Credential>>,
+    /// The request to Entra's token endpoint.
+    pub request: Option<TokenRequest>,
     /// The ledger, for the history of the keys.
     pub ledger: Option<Ledger>,
     /// The configured longest token lifetime of this issuer.
@@ -231,7 +235,9 @@ impl Evidence {
             jwks: DocumentEvidence::NotSought,
             api_server: None,
             workload: None,
+            identity: None,
             credentials: None,
+            request: None,
             ledger: None,
             max_token_lifetime: None,
             now,

@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::situation::{KID, Redirect, SUBJECT, Situation, Trust};
+use super::situation::{
+    AUDIENCE, ENTRA, ENTRA_ELSEWHERE, ENTRA_USGOV, ENTRA_V1, EXCHANGE, GITHUB, KID, Redirect, SUBJECT,
+    Situation, Trust,
+};
+use crate::support::entra_twin::TENANT;
 
 /// One fault, in several variants.
 pub(super) struct Fault {
@@ -143,21 +147,65 @@ pub(super) const FAULTS: &[Fault] = &[
         it.trust().issuer = slashed;
     }),
     fault("the issuer is Entra", 3, |it, n| {
-        let entra = [
-            "https://login.microsoftonline.com/5f6c0b9e-7d3a-4f0e-9f0e-2b1f6d1c9a10/v2.0",
-            "https://sts.windows.net/5f6c0b9e-7d3a-4f0e-9f0e-2b1f6d1c9a10/",
-            "https://login.windows.net/common",
-        ][n];
+        let entra = [ENTRA, ENTRA_V1, "https://login.windows.net/common"][n];
         it.claims["iss"] = json!(entra);
         entra.clone_into(&mut it.trust().issuer);
-    }),
+    })
+    .besides(&[700_214]),
     fault("the issuer is on plain http", 1, |it, _| {
         let plain = it.issuer.replacen("https", "http", 1);
         it.claims["iss"] = json!(plain);
         it.discovery["issuer"] = json!(plain);
         it.trust().issuer = plain;
     }),
+    fault("the token is of a managed identity", 4, |it, n| {
+        it.come_from([ENTRA, ENTRA, ENTRA_ELSEWHERE, ENTRA_USGOV][n], OBJECT);
+        of_a_managed_identity(&mut it.claims);
+        if n == 1 {
+            it.claims["aud"] = json!([AUDIENCE]);
+        }
+    })
+    // Its audience is the exchange's: no other issuer's credential has it, and a credential for Entra no other.
+    .besides(&[700_212, 700_214]),
+    fault("a token of Entra that it does not take", 7, |it, n| {
+        it.come_from(if n == 2 { ENTRA_V1 } else { ENTRA }, OBJECT);
+        of_a_managed_identity(&mut it.claims);
+        match n {
+            0 => {
+                it.claims["idtyp"] = json!("user");
+                it.claims["scp"] = json!("user_impersonation");
+            }
+            1 => it.claims["xms_ficinfo"] = json!("CAAQABgAIAAoAjAA"),
+            2 => {}
+            3 => it.claims["aud"] = json!(["https://graph.microsoft.com"]),
+            4 => {
+                remove(&mut it.claims, "xms_mirid");
+                it.claims["azpacr"] = json!("1");
+            }
+            5 => EXCHANGE.clone_into(&mut it.trust().audience),
+            _ => {
+                it.claims["aud"] = json!(["api://of-ours"]);
+                "api://of-ours".clone_into(&mut it.trust().audience);
+            }
+        }
+    })
+    .besides(&[700_212, 700_214]),
+    fault("the application signs itself", 3, |it, n| {
+        it.claims["iss"] = json!(it.client);
+        if n > 0 {
+            it.claims["sub"] = json!(it.client);
+        }
+        if n > 1 {
+            it.claims["aud"] =
+                json!([format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token")]);
+        }
+    }),
     // The text of the token.
+    fault("the signature is empty", 1, |it, _| {
+        it.damage = Some(|token| token[..signature_at(&token)].to_owned());
+    })
+    // An empty signature does not verify.
+    .besides(&[7_000_274]),
     fault("the token is damaged", 7, |it, n| it.damage = Some(DAMAGES[n])),
     fault("the token is something else", 3, |it, n| it.damage = Some(NO_TOKENS[n])),
     fault("the signature was changed", 2, |it, n| it.damage = Some(FORGERIES[n])),
@@ -205,6 +253,44 @@ pub(super) const FAULTS: &[Fault] = &[
             vec![issuer("https://oidc.example/other"), subject("system:serviceaccount:other:app")],
         ];
         it.credentials.splice(0..0, others[n].clone());
+    }),
+    fault("the credential has an expression", 3, |it, n| {
+        let expressions = [
+            "claims['sub'] eq 'system:serviceaccount:team:app'",
+            "claims['sub'] matches 'system:serviceaccount:other:*'",
+            "claims.sub == 'system:serviceaccount:team:app'",
+        ];
+        it.trust().expression = Some(expressions[n].to_owned());
+    })
+    // Another subject does not fulfil it.
+    .besides(&[7_002_131]),
+    fault("an expression for GitHub", 10, |it, n| {
+        it.come_from(GITHUB, JOB);
+        it.claims["job_workflow_ref"] = json!("team/flows/.github/workflows/build.yml@refs/heads/main");
+        it.claims["actor"] = json!("someone");
+        let expressions = [
+            "claims['sub'] eq 'repo:team/app:ref:refs/heads/main'",
+            "claims['sub'] matches 'repo:team/*:ref:refs/heads/*'",
+            "claims['sub'] matches 'repo:team/ap?:ref:*' and claims['job_workflow_ref'] matches 'team/flows/*'",
+            "claims['sub'] eq 'repo:team/app:ref:refs/heads/other'",
+            "claims['sub'] matches 'repo:team/*:environment:*'",
+            "claims['sub'] matches 'repo:team/*' and claims['job_workflow_ref'] eq 'team/flows'",
+            "claims['sub'] eq 'repo:Team/app:ref:refs/heads/main'",
+            "claims['sub'] == 'repo:team/app:ref:refs/heads/main'",
+            "claims['sub'] startsWith 'repo:team/app'",
+            "claims['actor'] eq 'someone'",
+        ];
+        it.trust().expression = Some(expressions[n].to_owned());
+    }),
+    fault("an expression beside a subject", 3, |it, n| {
+        it.come_from(GITHUB, JOB);
+        let expressions = ["'repo:team/other:*'", "'repo:team/app:*'", "'repo:team/other:*'"];
+        if n > 0 {
+            "repo:team/app:environment:production".clone_into(&mut it.trust().subject);
+        }
+        let expression = Some(format!("claims['sub'] matches {}", expressions[n]));
+        let flexible = Trust { expression, ..it.trust().clone() };
+        it.credentials.push(flexible);
     }),
     // The discovery document.
     fault("discovery has another status", 8, |it, n| it.serving_discovery.status = STATUSES[n]),
@@ -322,11 +408,31 @@ pub(super) const FAULTS: &[Fault] = &[
         let others: Vec<_> = (0..98).map(|i| it.key_of_a_stranger(&format!("other-{i}"))).collect();
         it.keys().splice(0..0, others);
     }),
-    fault("the key is weak", 1, |it, _| it.sign_weakly()),
+    fault("the key is weak", 1, |it, _| it.sign_weakly())
+        // Issuers that situations share do not publish it.
+        .besides(&[7_000_274]),
     fault("the private key is public", 1, |it, _| it.key()["d"] = json!("AQAB")),
     fault("the JWKS redirects", 2, |it, n| it.serving_jwks.redirect = Some(REDIRECTS[n])),
     fault("the JWKS has another type", 3, |it, n| it.serving_jwks.content_type = TYPES[n]),
 ];
+
+/// The subject of a job of GitHub, and the object ID of a managed identity.
+const JOB: &str = "repo:team/app:ref:refs/heads/main";
+const OBJECT: &str = "55555555-5555-4555-8555-555555555555";
+
+fn of_a_managed_identity(claims: &mut Value) {
+    let name = "/subscriptions/group/providers/Microsoft.ManagedIdentity/userAssignedIdentities/identity";
+    let members = [
+        ("oid", json!(OBJECT)),
+        ("aud", json!([EXCHANGE])),
+        ("idtyp", json!("app")),
+        ("azpacr", json!("2")),
+        ("xms_mirid", json!(name)),
+    ];
+    for (member, value) in members {
+        claims[member] = value;
+    }
+}
 
 const REDIRECTS: [Redirect; 2] = [Redirect::ToTheDocument, Redirect::Round];
 const TYPES: [&str; 3] = ["text/plain", "application/octet-stream", "application/jwk-set+json"];

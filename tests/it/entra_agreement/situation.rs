@@ -15,6 +15,26 @@ pub(super) const HOST: &str = "oidc.example";
 pub(super) const AUDIENCE: &str = "api://AzureADTokenExchange";
 pub(super) const SUBJECT: &str = "system:serviceaccount:team:app";
 pub(super) const KID: &str = "the-key-that-signs";
+pub(super) const CLIENT: &str = "11111111-1111-4111-8111-111111111111";
+pub(super) const GITHUB: &str = "https://token.actions.githubusercontent.com";
+/// Entra's issuers: of the tenant that is asked, of another one, of version 1, of another cloud.
+pub(super) const ENTRA: &str = "https://login.microsoftonline.com/5f6c0b9e-7d3a-4f0e-9f0e-2b1f6d1c9a10/v2.0";
+pub(super) const ENTRA_ELSEWHERE: &str =
+    "https://login.microsoftonline.com/bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb/v2.0";
+pub(super) const ENTRA_V1: &str = "https://sts.windows.net/5f6c0b9e-7d3a-4f0e-9f0e-2b1f6d1c9a10/";
+pub(super) const ENTRA_USGOV: &str =
+    "https://login.microsoftonline.us/cccccccc-cccc-4ccc-8ccc-cccccccccccc/v2.0";
+/// What Entra's tokens for the token exchange have as their audience.
+pub(super) const EXCHANGE: &str = "fb60f99c-7a34-4190-8149-302f77469936";
+/// The issuers that situations share, and the hosts of all.
+const SHARED: [&str; 5] = [GITHUB, ENTRA, ENTRA_ELSEWHERE, ENTRA_V1, ENTRA_USGOV];
+pub(super) const HOSTS: [&str; 5] = [
+    HOST,
+    "token.actions.githubusercontent.com",
+    "login.microsoftonline.com",
+    "sts.windows.net",
+    "login.microsoftonline.us",
+];
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/openid/v1/jwks";
 const ELSEWHERE: &str = "/elsewhere";
@@ -37,6 +57,8 @@ impl Keys {
 pub(super) struct Situation<'a> {
     keys: &'a Keys,
     pub(super) now: i64,
+    /// The client ID that is asked for.
+    pub(super) client: String,
     pub(super) issuer: String,
     pub(super) header: Value,
     pub(super) claims: Value,
@@ -61,6 +83,8 @@ pub(super) struct Trust {
     pub(super) issuer: String,
     pub(super) subject: String,
     pub(super) audience: String,
+    /// In place of the subject.
+    pub(super) expression: Option<String>,
 }
 
 /// How a document is served.
@@ -89,6 +113,7 @@ impl<'a> Situation<'a> {
         Self {
             keys,
             now,
+            client: CLIENT.to_owned(),
             header: json!({"alg": "RS256", "kid": KID}),
             claims: json!({
                 "iss": issuer, "sub": SUBJECT, "aud": [AUDIENCE],
@@ -102,15 +127,10 @@ impl<'a> Situation<'a> {
                 issuer: issuer.clone(),
                 subject: SUBJECT.to_owned(),
                 audience: AUDIENCE.to_owned(),
+                expression: None,
             }],
-            discovery: json!({
-                "issuer": issuer,
-                "jwks_uri": format!("{issuer}{JWKS}"),
-                "response_types_supported": ["id_token"],
-                "subject_types_supported": ["public"],
-                "id_token_signing_alg_values_supported": ["RS256"],
-            }),
-            jwks: json!({"keys": [jwk("another", &keys.stranger), jwk(KID, &keys.signing)]}),
+            discovery: discovery(&issuer),
+            jwks: jwks(keys),
             serving_discovery: serving.clone(),
             serving_jwks: serving,
             gone: (json!({}), Trust::default()),
@@ -131,6 +151,14 @@ impl<'a> Situation<'a> {
 
     pub(super) fn trust(&mut self) -> &mut Trust {
         self.credentials.first_mut().unwrap_or(&mut self.gone.1)
+    }
+
+    /// Gives token and credential another issuer and subject.
+    pub(super) fn come_from(&mut self, issuer: &str, subject: &str) {
+        self.claims["iss"] = json!(issuer);
+        self.claims["sub"] = json!(subject);
+        issuer.clone_into(&mut self.trust().issuer);
+        subject.clone_into(&mut self.trust().subject);
     }
 
     pub(super) fn sign_as_a_stranger(&mut self) {
@@ -168,7 +196,13 @@ impl<'a> Situation<'a> {
             issuer: text(&self.claims["iss"]),
             subject: text(&self.claims["sub"]),
             audience: text(audience.get(0).unwrap_or(audience)),
+            expression: None,
         }
+    }
+
+    /// Whether the token's issuer is the application that asks.
+    pub(super) fn is_of_the_application(&self) -> bool {
+        self.claims["iss"] == self.client.as_str()
     }
 
     /// Adds the documents to the served ones, by their paths.
@@ -199,6 +233,34 @@ impl<'a> Situation<'a> {
             );
         }
     }
+}
+
+/// Adds the documents of the shared issuers, which no fault changes.
+pub(super) fn publish_shared(keys: &Keys, documents: &mut BTreeMap<String, Document>) {
+    for issuer in SHARED {
+        let url = url::Url::parse(issuer).expect("a URL");
+        let base = url.path().trim_end_matches('/');
+        for (path, document) in [(DISCOVERY, discovery(issuer)), (JWKS, jwks(keys))] {
+            let body = document.to_string().into_bytes();
+            let served = Document { status: 200, content_type: "application/json", location: None, body };
+            documents.insert(format!("{base}{path}"), served);
+        }
+    }
+}
+
+fn discovery(issuer: &str) -> Value {
+    json!({
+        "issuer": issuer,
+        "jwks_uri": format!("{}{JWKS}", issuer.trim_end_matches('/')),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+    })
+}
+
+/// The key that signs, behind another one.
+fn jwks(keys: &Keys) -> Value {
+    json!({"keys": [jwk("another", &keys.stranger), jwk(KID, &keys.signing)]})
 }
 
 /// One answer of the web server.

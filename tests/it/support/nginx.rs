@@ -42,8 +42,13 @@ impl Nginx {
 
     /// The same with a certificate for this name.
     pub(crate) fn start_as(name: &str, locations: &[(&str, Location)]) -> Self {
+        Self::start_for(&[name], locations)
+    }
+
+    /// The same with a certificate for these names.
+    pub(crate) fn start_for(names: &[&str], locations: &[(&str, Location)]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let tls = ServerTls::issued_by(&Authority::create(), folder.path(), &[name], &["127.0.0.1"]);
+        let tls = ServerTls::issued_by(&Authority::create(), folder.path(), names, &["127.0.0.1"]);
         Self::start_with(folder, tls, locations)
     }
 

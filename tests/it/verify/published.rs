@@ -27,6 +27,7 @@ use crate::support::signpost::Signpost;
 
 const REFUSED: i32 = 1;
 const ACCEPTED: i32 = 0;
+const UNKNOWN: i32 = 2;
 
 fn page(stage: &Stage) -> Page {
     let mut page = Page::default();
@@ -164,7 +165,7 @@ fn documents_that_entra_cannot_use_are_told_why() {
     let said = || stage.verify(["--token", "-"]).stdin(&token).finish(WITHIN);
 
     stage.edit(DISCOVERY, |it| it["authorization_endpoint"] = json!(""));
-    page.note("E2.16 an empty endpoint", &said(), "DISC-FIELDS", Some(501_661), REFUSED);
+    page.note("E2.16 an empty endpoint", &said(), "DISC-FIELDS", Some(501_661), UNKNOWN);
     stage.restore();
     stage.edit(DISCOVERY, |it| it["issuer"] = json!(format!("{ISSUER}/")));
     page.note("another issuer", &said(), "DISC-ISS", Some(501_661), REFUSED);
@@ -187,13 +188,13 @@ fn documents_that_entra_cannot_use_are_told_why() {
         }
     };
     stage.edit(JWKS, uses);
-    page.note("E2.20 without `use`", &said(), "JWKS-USE", Some(7_000_272), REFUSED);
+    page.note("E2.20 without `use`", &said(), "JWKS-USE", Some(700_027), REFUSED);
     publish(ISSUER, &[&stage.cluster.keys[1]], stage.folder.path());
     page.note("E2.18 the key of before", &said(), "JWKS-KID", Some(7_000_272), REFUSED);
     stage.restore();
     fs::rename(stage.folder.path().join(".well-known"), stage.folder.path().join("well-known"))
         .expect("ours");
-    page.note("E2.15 another path", &said(), "PUB-PATH", Some(501_661), REFUSED);
+    page.note("E2.15 another path", &said(), "PUB-PATH", Some(90_061), REFUSED);
     page.compare("documents");
 }
 
@@ -222,12 +223,12 @@ fn servers_that_entra_cannot_read_are_told_why() {
     page.note("E2.12 a private container", &said(&stage), "PUB-FIREWALL", Some(50_166), REFUSED);
     let refusal = "<Error><Code>PublicAccessNotPermitted</Code></Error>";
     proxy.script([Rule::new(Action::Answer { status: 409, headers: vec![], body: refusal })]);
-    page.note("E2.14 no anonymous access", &said(&stage), "PUB-ANON", Some(501_661), REFUSED);
+    page.note("E2.14 no anonymous access", &said(&stage), "PUB-ANON", Some(50_166), REFUSED);
     proxy.script([Rule::new(Action::Answer { status: 503, headers: vec![], body: "" })]);
     page.note("a server that fails", &said(&stage), "PUB-STATUS", Some(90_061), REFUSED);
     let elsewhere = vec![("location", "https://oidc.example/elsewhere")];
     proxy.script([Rule::new(Action::Answer { status: 302, headers: elsewhere, body: "" }).once()]);
-    page.note("a redirect to nothing", &said(&stage), "PUB-PATH", Some(501_661), REFUSED);
+    page.note("a redirect to nothing", &said(&stage), "PUB-PATH", Some(90_061), REFUSED);
     stage.nginx.point(&[("/cluster/", at("public"))]);
     proxy.script([]);
     // The headers of a store after an upload that sets neither.

@@ -67,7 +67,7 @@ fn every_report_for_programs_fits_its_schema() {
     let output = ["--output", "json", "--source", "kubernetes:test"];
     for arguments in [
         &["--token", "-", "--for", "all"][..],
-        &["--token", "-", "--issuer", &slash],
+        &["--token", "-", "--issuer", &slash, "--got", "AADSTS700211"],
         &["--token", "-", "--for", "local"],
         &["--issuer", "https://oidc.corp"],
         &["--issuer", "https://oidc.corp", "--for", "gcp"],

@@ -2,20 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{Basis, Check, CheckResult, CheckStage, Context, ENTRA, Warning, token::MAX_TEXT, violated};
-use crate::core::verification::Credential;
+use super::{
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, Warning,
+    credential::{is_flexible_for, listed},
+    token::MAX_TEXT,
+    violated,
+};
 
 /// Most credentials of one identity, and the number that causes a finding.
 const MAX_CREDENTIALS: usize = 20;
 const MANY_CREDENTIALS: usize = 18;
-/// The issuers for which flexible credentials are supported.
-const FLEXIBLE: [&str; 4] = [
-    "https://token.actions.githubusercontent.com",
-    "https://gitlab.",
-    "https://app.terraform.io",
-    "https://app.eu.terraform.io",
-];
-
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "FIC-FLEX",
@@ -49,14 +45,8 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-fn listed<'a>(case: &Context<'a>) -> &'a [Credential] {
-    case.evidence.credentials.as_deref().unwrap_or_default()
-}
-
 fn none_is_flexible(case: &Context) -> CheckResult {
-    let flexible = listed(case)
-        .iter()
-        .find(|it| it.expression.is_some() && !FLEXIBLE.iter().any(|issuer| it.issuer.starts_with(issuer)));
+    let flexible = listed(case).iter().find(|it| it.expression().is_some() && !is_flexible_for(&it.issuer));
     match flexible {
         Some(it) => violated(
             format!("the credential `{}` has a `claimsMatchingExpression` for `{}`", it.name, it.issuer),

@@ -15,27 +15,7 @@ use crate::core::{
     },
 };
 
-/// Hosts of Entra itself (workload identity federation considerations).
-const ENTRA_HOSTS: [&str; 6] = [
-    "login.microsoftonline.com",
-    "login.microsoftonline.us",
-    "login.partner.microsoftonline.cn",
-    "login.windows.net",
-    "login.microsoft.com",
-    "sts.windows.net",
-];
-
 pub(super) const CHECKS: &[Check] = &[
-    Check {
-        id: "ISS-ENTRA",
-        rule: "the issuer is not Entra itself",
-        level: Error,
-        parties: ENTRA,
-        codes: &[700_222, 700_226, 700_236],
-        basis: Basis::documented("workload identity federation considerations"),
-        step: CheckStage::Issuer,
-        judge: is_not_entra,
-    },
     Check {
         id: "ISS-URL",
         rule: "`iss` is a URL: without one, Entra treats the token as signed by the application itself",
@@ -45,6 +25,16 @@ pub(super) const CHECKS: &[Check] = &[
         basis: Basis::inferred("MSAL test constants"),
         step: CheckStage::Claims,
         judge: is_a_url,
+    },
+    Check {
+        id: "ISS-OWN",
+        rule: "`iss` is not the client ID: then the application itself has signed, with a registered certificate",
+        level: Error,
+        parties: ENTRA,
+        codes: &[700_027, 700_023, 50_048],
+        basis: Basis::observed("reports of the token endpoint's answers"),
+        step: CheckStage::Claims,
+        judge: is_its_own,
     },
     Check {
         id: "ISS-SYNTAX",
@@ -88,27 +78,10 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// The host of the issuer, if it is a URL.
-fn host(case: &Context) -> Option<String> {
-    Some(Url::parse(case.issuer()?).ok()?.host_str()?.to_owned())
-}
-
-fn is_not_entra(case: &Context) -> CheckResult {
-    let Some(host) = host(case) else { return CheckResult::NotApplicable };
-    if !ENTRA_HOSTS.iter().any(|entra| host == *entra || host.ends_with(&format!(".{entra}"))) {
-        return CheckResult::NotApplicable;
-    }
-    violated(
-        format!("the issuer is at `{host}`: a token of Entra itself"),
-        "a token of the cluster",
-        "pass the token that is projected into the pod, not one that was exchanged for it",
-    )
-}
-
 /// The issuer of the token, if it is not a URL at all.
 fn no_url<'a>(case: &Context<'a>) -> Option<&'a str> {
     let issuer = case.token().map_or_else(|| case.issuer(), UnverifiedToken::issuer)?;
-    (!issuer.contains("://")).then_some(issuer)
+    (!issuer.contains("://") && !case.has_own_assertion()).then_some(issuer)
 }
 
 fn is_a_url(case: &Context) -> CheckResult {
@@ -121,8 +94,30 @@ fn is_a_url(case: &Context) -> CheckResult {
     })
 }
 
+/// An assertion that an application signs itself is taken if its certificate is registered.
+fn is_its_own(case: &Context) -> CheckResult {
+    let Some(token) = case.token().filter(|_| case.has_own_assertion()) else {
+        return CheckResult::NotApplicable;
+    };
+    let is_endpoint = |audience: &&str| Url::parse(audience).is_ok_and(|it| it.path().contains("/v2.0"));
+    let seen = "`iss` is the client ID: Entra takes it for an assertion that the application signed itself";
+    let fix =
+        "pass the token of the cluster; or register the certificate that signed it with the application";
+    if token.subject() != token.issuer() {
+        return violated("`sub` is not the client ID, as `iss` is", "the client ID in both", fix)
+            .with_codes(&[50_048]);
+    }
+    if !token.audiences().iter().any(is_endpoint) {
+        return violated(seen, "`aud` of the tenant's token endpoint", fix).with_codes(&[700_023]);
+    }
+    violated(seen, "a token of the cluster", fix)
+        .with_codes(&[700_027])
+        .unless("the certificate that signed it is registered with the application")
+}
+
 fn is_usable(case: &Context) -> CheckResult {
-    match case.issuer().filter(|issuer| no_url(case) != Some(*issuer)).map(Issuer::parse) {
+    let issuer = case.issuer().filter(|issuer| no_url(case) != Some(*issuer) && !case.has_own_assertion());
+    match issuer.map(Issuer::parse) {
         Some(Err(error)) if case.issuer().is_some_and(|issuer| issuer.trim() == issuer) => violated(
             error.to_string(),
             "an https URL without user, query and fragment",

@@ -74,7 +74,7 @@ pub(super) const CHECKS: &[Check] = &[
         rule: "`use` of that key is `sig`, as Entra expects",
         level: Error,
         parties: ENTRA,
-        codes: &[7_000_272],
+        codes: &[700_027, 7_000_272],
         basis: Basis::documented("workload identity federation with SPIFFE"),
         step: CheckStage::Key,
         judge: key_is_for_signatures,

@@ -62,7 +62,7 @@ pub(super) const CHECKS: &[Check] = &[
         rule: "they are read without a login",
         level: Error,
         parties: EVERYBODY,
-        codes: &[501_661, 90_061],
+        codes: &[50_166, 90_061, 501_661],
         basis: Basis::inferred("azure-workload-identity, its script for kind"),
         step: CheckStage::Metadata,
         judge: nobody_has_to_log_in,
@@ -72,7 +72,7 @@ pub(super) const CHECKS: &[Check] = &[
         rule: "they are where OpenID Connect Discovery says: the issuer, less a final `/`, and `/.well-known/openid-configuration`",
         level: Error,
         parties: EVERYBODY,
-        codes: &[501_661, 90_061, 50_166],
+        codes: &[90_061, 501_661, 50_166],
         basis: Basis::observed("a blog on self-hosted issuers"),
         step: CheckStage::Metadata,
         judge: they_are_there,
@@ -156,7 +156,11 @@ fn there_is_an_answer(case: &Context) -> CheckResult {
                 "serve it without a redirect",
             ),
         };
-        Some(violated(format!("{what} at {}: {seen}", none.url), expected, fix))
+        let codes: &[u32] = match none.why {
+            Unanswered::Private { .. } => &[501_661, 90_061, 50_166],
+            _ => &[50_166, 90_061, 501_661],
+        };
+        Some(violated(format!("{what} at {}: {seen}", none.url), expected, fix).with_codes(codes))
     });
     match broken {
         CheckResult::NotApplicable => either(case, |what, document| match document {

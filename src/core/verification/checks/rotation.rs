@@ -14,6 +14,10 @@ use crate::core::{
     verification::{PROPAGATION, Party},
 };
 
+/// How long Entra was seen to answer from an older JWKS, and not to know a new issuer.
+const SEEN_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+const KNOWN_WITHIN: SignedDuration = SignedDuration::from_mins(30);
+
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "ROT-OVERLAP",
@@ -34,6 +38,26 @@ pub(super) const CHECKS: &[Check] = &[
         basis: Basis::observed("blob-csi-driver e2e, 20 to 30 min; others, an hour"),
         step: CheckStage::Key,
         judge: key_is_known_by_now,
+    },
+    Check {
+        id: "CACHE-NEW",
+        rule: "a key that was added later is older than an hour: Entra may have read the JWKS before",
+        level: Error,
+        parties: &[Party::Entra],
+        codes: &[7_000_272],
+        basis: Basis::observed("blob-csi-driver e2e, 20 to 30 min; others, an hour"),
+        step: CheckStage::Key,
+        judge: key_is_older_than_an_hour,
+    },
+    Check {
+        id: "CACHE-FIRST",
+        rule: "the first publication is older than half an hour: Entra may not know a new issuer at once",
+        level: Warning,
+        parties: &[Party::Entra],
+        codes: &[7_000_272],
+        basis: Basis::observed("blob-csi-driver e2e, 20 to 30 min"),
+        step: CheckStage::Key,
+        judge: issuer_is_older_than_half_an_hour,
     },
     Check {
         id: "ROT-EARLY",
@@ -120,6 +144,44 @@ fn key_is_known_by_now(case: &Context) -> CheckResult {
         ),
         None => holds("every cached JWKS should have the key by now"),
     }
+}
+
+/// When the issuer was first published, as far as its ledger still knows.
+fn first_published(case: &Context) -> Option<Timestamp> {
+    case.evidence.ledger.as_ref()?.entries().values().map(|entry| entry.first_seen).min()
+}
+
+fn key_is_older_than_an_hour(case: &Context) -> CheckResult {
+    // A key that was added soon after the first publication counts as one of it.
+    let is_first = |since: &Timestamp| {
+        first_published(case).is_some_and(|first| since.duration_since(first) < KNOWN_WITHIN)
+    };
+    let since =
+        entry(case).and_then(|(kid, entry)| Some((kid, shown_since(entry).filter(|it| !is_first(it))?)));
+    let age = since.map(|(kid, since)| (kid, case.evidence.now.duration_since(since)));
+    age.filter(|(_, age)| *age < SEEN_WITHIN).map_or(CheckResult::NotApplicable, |(kid, age)| {
+        violated(
+            format!(
+                "kid `{kid}` has been shown by every target for only {:#}",
+                age.max(SignedDuration::ZERO)
+            ),
+            "an hour at least",
+            "wait and retry: Entra still answers from an older JWKS",
+        )
+        .unless("Entra has read the JWKS since then")
+    })
+}
+
+fn issuer_is_older_than_half_an_hour(case: &Context) -> CheckResult {
+    let first = entry(case).and_then(|_| first_published(case));
+    let age = first.map(|first| case.evidence.now.duration_since(first));
+    age.filter(|age| *age < KNOWN_WITHIN).map_or(CheckResult::NotApplicable, |age| {
+        violated(
+            format!("the issuer was first published {:#} ago", age.max(SignedDuration::ZERO)),
+            "half an hour at least",
+            "if Entra refuses, wait and retry",
+        )
+    })
 }
 
 fn key_was_ready(case: &Context) -> CheckResult {

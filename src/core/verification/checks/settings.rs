@@ -8,8 +8,12 @@ use super::{
     presenter::{Presenter, presenters},
     violated,
 };
-use crate::core::verification::Cloud;
+use crate::core::{entra::is_guid, verification::Cloud};
 
+/// A placeholder that people leave in.
+const NO_GUID: &str = "00000000-0000-0000-0000-000000000000";
+/// Names that stand for the tenant of the application.
+const SHARED_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
 pub(super) const TENANT_ID: &str = "azure.workload.identity/tenant-id";
 
 pub(super) const CHECKS: &[Check] = &[
@@ -28,17 +32,27 @@ pub(super) const CHECKS: &[Check] = &[
         rule: "the tenant is named by a GUID or a domain",
         level: Error,
         parties: ENTRA,
-        codes: &[900_023, 90_002],
+        codes: &[900_023, 90_002, 900_021, 90_013],
         basis: Basis::documented("Entra error codes"),
         step: CheckStage::Tenant,
         judge: names_a_tenant,
+    },
+    Check {
+        id: "TENANT-CLOUD",
+        rule: "the tenant's domain is one of the cloud that is asked",
+        level: Error,
+        parties: ENTRA,
+        codes: &[90_002, 900_382],
+        basis: Basis::observed("reports of the token endpoint's answers"),
+        step: CheckStage::Tenant,
+        judge: is_of_this_cloud,
     },
     Check {
         id: "CLIENT-ID",
         rule: "the client ID is a GUID; that of the application, not of its service principal",
         level: Error,
         parties: ENTRA,
-        codes: &[700_016],
+        codes: &[700_016, 700_038, 90_013, 70_025],
         basis: Basis::documented("Entra error codes"),
         step: CheckStage::Client,
         judge: names_a_client,
@@ -81,6 +95,11 @@ fn variable(case: &Context, [sdk, sidecar]: [&str; 2]) -> Vec<Setting> {
     read.collect()
 }
 
+/// A setting that the request itself has.
+fn requested(place: &str, value: Option<&str>) -> Option<Setting> {
+    value.map(|value| Setting { place: format!("{place} of the request"), value: value.to_owned() })
+}
+
 fn asks_the_right_host(case: &Context) -> CheckResult {
     let cloud = case.question.cloud;
     let is_right = |it: &Setting| {
@@ -94,9 +113,13 @@ fn asks_the_right_host(case: &Context) -> CheckResult {
             url.scheme() == "https" && is_host && is_bare && it.value.trim() == it.value
         })
     };
-    let named = variable(case, ["AZURE_AUTHORITY_HOST", "AzureAd__Instance"]);
-    let Some(wrong) = named.into_iter().find(|it| !is_right(it)) else { return is_asked_by_default(case) };
+    let named = variable(case, ["AZURE_AUTHORITY_HOST", "AzureAd__Instance"]).into_iter();
+    let named =
+        named.chain(requested("the authority", case.request().and_then(|it| it.authority.as_deref())));
+    let wrong = named.into_iter().find(|it| !is_right(it));
+    let Some(wrong) = wrong else { return is_asked_by_default(case) };
     let is_of = |cloud: &Cloud| cloud.login_hosts().iter().any(|host| wrong.value.contains(host));
+    let is_of_microsoft = wrong.value.contains("microsoft") || wrong.value.contains(".windows");
     violated(
         wrong.in_words(),
         format!("`https://{}/`", cloud.login_hosts()[0]),
@@ -108,6 +131,11 @@ fn asks_the_right_host(case: &Context) -> CheckResult {
             "correct it, in the pod or in the configuration of the webhook"
         },
     )
+    .with_codes(match () {
+        () if Cloud::ALL.iter().any(is_of) => &[900_382, 90_002],
+        () if is_of_microsoft => &[90_002, 50_049],
+        () => &[50_049, 90_002],
+    })
 }
 
 /// Without the variable, requests go to the Entra of the public cloud.
@@ -123,12 +151,6 @@ fn is_asked_by_default(case: &Context) -> CheckResult {
             "set the variable in the pod template, or `AZURE_ENVIRONMENT` in the webhook's configuration",
         )
     })
-}
-
-fn is_guid(text: &str) -> bool {
-    let groups: Vec<_> = text.split('-').collect();
-    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
-        && groups.iter().all(|group| group.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 /// The values of an annotation, and of variables of the pods and their sidecars; a missing value has its own
@@ -147,29 +169,107 @@ fn names_a_tenant(case: &Context) -> CheckResult {
                 !label.is_empty() && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
             })
     };
-    let named = named(case, TENANT_ID, ["AZURE_TENANT_ID", "AzureAd__TenantId"]);
-    match named.iter().find(|it| !is_guid(&it.value) && !is_domain(&it.value)) {
-        Some(wrong) => violated(
+    let mut named = named(case, TENANT_ID, ["AZURE_TENANT_ID", "AzureAd__TenantId"]);
+    named.extend(requested("the tenant", case.request().and_then(|it| it.tenant.as_deref())));
+    let is_shared = |text: &str| SHARED_TENANTS.contains(&text);
+    // The last label of a domain has a letter.
+    let ends_in_digits =
+        |text: &str| text.rsplit('.').next().is_some_and(|label| label.bytes().all(|c| c.is_ascii_digit()));
+    let fault = |it: &Setting| -> Option<&'static [u32]> {
+        match it.value.as_str() {
+            NO_GUID => Some(&[900_021, 90_002]),
+            text if is_shared(text) && names_own_api(case) => Some(&[900_023]),
+            text if is_guid(text) || is_shared(text) => None,
+            text if is_domain(text) && ends_in_digits(text) => Some(&[90_002, 900_023]),
+            text if is_domain(text) => None,
+            text if text.bytes().any(|c| b"<>%{}$ ".contains(&c)) => Some(&[90_013, 900_023]),
+            _ => Some(&[900_023, 90_002]),
+        }
+    };
+    match named.iter().find_map(|it| Some((it, fault(it)?))) {
+        Some((wrong, codes)) => violated(
             wrong.in_words(),
             "a GUID or a domain",
             "take it from `az account show --query tenantId`",
-        ),
+        )
+        .with_codes(codes),
         None => CheckResult::NotApplicable,
     }
 }
 
+/// Whether the scope names an API by its application id: its tenant has to be asked.
+fn names_own_api(case: &Context) -> bool {
+    let scope = case.request().and_then(|it| it.field("scope"));
+    scope.is_some_and(|scope| scope.starts_with("api://") && !scope.starts_with("api://AzureADTokenExchange"))
+}
+
+/// The tenant that is asked is one of the cloud of its authority, as far as its name tells.
+fn is_of_this_cloud(case: &Context) -> CheckResult {
+    let ends = [
+        ("onmschina.cn", Cloud::China),
+        ("onmicrosoft.us", Cloud::UsGov),
+        ("onmicrosoft.com", Cloud::Public),
+    ];
+    let mut named = named(case, TENANT_ID, ["AZURE_TENANT_ID", "AzureAd__TenantId"]);
+    named.extend(requested("the tenant", case.request().and_then(|it| it.tenant.as_deref())));
+    let foreign = named.iter().find_map(|it| {
+        let cloud = ends.iter().find(|(end, _)| it.value.to_lowercase().ends_with(end))?.1;
+        (cloud != case.question.cloud).then_some((it, cloud))
+    });
+    foreign.map_or(CheckResult::NotApplicable, |(it, cloud)| {
+        violated(
+            format!("{}, a tenant of the cloud `{}`", it.in_words(), cloud.word()),
+            format!("a tenant of the cloud `{}`", case.question.cloud.word()),
+            "set `AZURE_AUTHORITY_HOST` to the Entra of that cloud, and pass it with `--cloud`",
+        )
+    })
+}
+
 fn names_a_client(case: &Context) -> CheckResult {
-    let named = named(case, CLIENT_ID, ["AZURE_CLIENT_ID", "AzureAd__ClientId"]);
-    match named.iter().find(|it| !is_guid(&it.value)) {
-        Some(wrong) => violated(
+    let mut named = named(case, CLIENT_ID, ["AZURE_CLIENT_ID", "AzureAd__ClientId"]);
+    named.extend(requested("the client ID", case.request().and_then(|it| it.field("client_id"))));
+    let known = case.identity();
+    let is_object = |it: &Setting| {
+        known.is_some_and(|known| {
+            known.object_id.as_deref() == Some(&it.value) && known.client_id.as_deref() != Some(&it.value)
+        })
+    };
+    let is_other =
+        |it: &Setting| known.and_then(|it| it.client_id.as_ref()).is_some_and(|id| *id != it.value);
+    if let Some(zeros) = named.iter().find(|it| it.value == NO_GUID) {
+        return violated(zeros.in_words(), "a GUID", "take it from `az identity show --query clientId`")
+            .with_codes(&[700_038]);
+    }
+    if let Some(wrong) = named.iter().find(|it| !is_guid(&it.value)) {
+        let is_markup = wrong.value.bytes().any(|c| b"<>{}$".contains(&c));
+        return violated(
             wrong.in_words(),
             "a GUID",
             "take the application (client) ID, not the object ID nor a name",
-        ),
-        None => match named.first() {
-            Some(first) => holds(format!("client ID `{}`", first.value)),
-            None => CheckResult::NotApplicable,
-        },
+        )
+        .with_codes(if is_markup { &[90_013] } else { &[700_016] });
+    }
+    if let Some(wrong) = named.iter().find(|it| is_object(it)) {
+        return violated(
+            format!("{}: the object ID of the identity", wrong.in_words()),
+            format!("its client ID, `{}`", known.and_then(|it| it.client_id.as_deref()).unwrap_or_default()),
+            "take the client ID from `az identity show --query clientId` or `az ad app show --query appId`",
+        )
+        .with_codes(&[700_016]);
+    }
+    if let Some(wrong) = named.iter().find(|it| is_other(it)) {
+        let id = known.and_then(|it| it.client_id.as_deref()).unwrap_or_default();
+        return super::differs(
+            &wrong.place,
+            &wrong.value,
+            id,
+            "use the client ID of the identity that is there now: one that was made anew has another",
+        )
+        .with_codes(&[700_016, 70_025]);
+    }
+    match named.first() {
+        Some(first) => holds(format!("client ID `{}`", first.value)),
+        None => CheckResult::NotApplicable,
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) const CHECKS: &[Check] = &[
         rule: "`iss` is not what kube-apiserver writes by default",
         level: Error,
         parties: OUTSIDE,
-        codes: &[700_211, 501_661],
+        codes: &[700_211, 501_661, 50_166],
         basis: Basis::observed("azure-workload-identity #616"),
         step: CheckStage::Issuer,
         judge: has_an_issuer_of_its_own,
@@ -162,6 +162,11 @@ fn token(case: &Context, rule: impl FnOnce(&UnverifiedToken) -> CheckResult) -> 
 fn is_jws(case: &Context) -> CheckResult {
     match &case.evidence.token {
         None => CheckResult::NotApplicable,
+        Some(Ok(token)) if token.signature().is_empty() => violated(
+            "its signature is empty",
+            "a signed JWT",
+            "pass a whole token, as `kubectl create token` and `signpost token` print it",
+        ),
         Some(Ok(_)) => holds("a JWT with header, claims and signature"),
         Some(Err(error)) => violated(
             error.to_string(),
@@ -212,6 +217,10 @@ fn has_a_known_type(case: &Context) -> CheckResult {
 fn names_a_key(case: &Context) -> CheckResult {
     token(case, |token| match &token.header().kid {
         Some(kid) => holds(format!("kid `{kid}`")),
+        // For an assertion of an application its certificate is named.
+        None if token.header().x5t.is_some() || token.header().x5t_s256.is_some() => {
+            CheckResult::NotApplicable
+        }
         None => violated(
             "the header has no `kid`",
             "the ID of the key that signed",
@@ -285,18 +294,25 @@ fn has_a_tidy_issuer(case: &Context) -> CheckResult {
 fn has_an_issuer_of_its_own(case: &Context) -> CheckResult {
     let named = case.token().and_then(UnverifiedToken::issuer);
     match [named, case.issuer()].into_iter().flatten().find(|issuer| is_default_issuer(issuer)) {
-        Some(issuer) => violated(
-            format!("`iss` is `{issuer}`, the default of kube-apiserver"),
-            "the public URL under which the keys are published",
-            format!("give kube-apiserver that URL {BEFORE_THE_OTHER}; then get a new token"),
-        ),
+        Some(issuer) => {
+            let is_named = case.evidence.credentials.iter().flatten().any(|it| it.issuer == issuer);
+            violated(
+                format!("`iss` is `{issuer}`, the default of kube-apiserver"),
+                "the public URL under which the keys are published",
+                format!("give kube-apiserver that URL {BEFORE_THE_OTHER}; then get a new token"),
+            )
+            .with_codes(if is_named { &[50_166, 501_661] } else { &[700_211, 501_661] })
+        }
         None => CheckResult::NotApplicable,
     }
 }
 
 fn is_not_for_a_binding(case: &Context) -> CheckResult {
     token(case, |token| {
-        if !token.audiences().contains(&BINDING_AUDIENCE) {
+        let listed = case.evidence.credentials.iter().flatten().flat_map(|it| &it.audiences);
+        let mut expected = case.question.expected.audience.iter().chain(listed);
+        let is_expected = expected.any(|audience| audience == BINDING_AUDIENCE);
+        if is_expected || !token.audiences().contains(&BINDING_AUDIENCE) {
             return CheckResult::NotApplicable;
         }
         violated(

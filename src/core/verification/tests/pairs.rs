@@ -2,6 +2,7 @@
 
 mod credential;
 mod documents;
+mod request;
 mod surroundings;
 mod token;
 
@@ -21,5 +22,7 @@ const fn pair(id: &'static str, trips: fn(&mut Scene), seen: &'static str, spare
 }
 
 pub(super) fn pairs() -> impl Iterator<Item = &'static Pair> {
-    [token::PAIRS, credential::PAIRS, documents::PAIRS, surroundings::PAIRS].into_iter().flatten()
+    [token::PAIRS, credential::PAIRS, documents::PAIRS, surroundings::PAIRS, request::PAIRS]
+        .into_iter()
+        .flatten()
 }

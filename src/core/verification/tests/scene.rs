@@ -1,6 +1,6 @@
 //! Evidence in which everything is right; a case breaks one thing of it.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use openssl::{
 use serde_json::{Value, json};
 
 use crate::core::{
+    entra::{Identity, TokenRequest},
     freshness::CacheFields,
     jose::{jwk::Jwk, public_key::PublicKey, token::UnverifiedToken},
     ledger::Ledger,
@@ -27,6 +28,7 @@ pub(super) const ISSUER: &str = "https://k8s.example/cluster-a";
 pub(super) const AUDIENCE: &str = "api://AzureADTokenExchange";
 pub(super) const SUBJECT: &str = "system:serviceaccount:team:app";
 pub(super) const CLIENT: &str = "85075aa5-1d73-42de-812a-95348218e4b2";
+pub(super) const TENANT: &str = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
 pub(super) const NOW: i64 = 1_800_000_000;
 /// The path at which the scene's pod reads its token.
 pub(super) const TOKEN_FILE: &str = "/var/run/secrets/tokens/azure-identity-token";
@@ -61,7 +63,11 @@ pub(super) struct Scene {
     pub(super) party: Party,
     pub(super) cloud: Cloud,
     pub(super) expected: Expectation,
+    /// What Microsoft's tools print of the identity.
+    pub(super) identity: Vec<Value>,
     pub(super) credentials: Option<Vec<Credential>>,
+    /// The request, as it was sent.
+    pub(super) request: Option<String>,
     pub(super) workload: Option<Workload>,
     pub(super) api_server: Option<ApiServerView>,
     /// The ledger entry of the signing key.
@@ -102,7 +108,9 @@ impl Scene {
                 subject: Some(SUBJECT.to_owned()),
                 audience: Some(AUDIENCE.to_owned()),
             },
+            identity: Vec::new(),
             credentials: None,
+            request: None,
             workload: None,
             api_server: None,
             entry: None,
@@ -156,21 +164,85 @@ impl Scene {
             jwks,
             api_server: self.api_server.clone(),
             workload: self.workload.clone(),
+            identity: self.identity.iter().filter_map(Identity::of_json).reduce(Identity::and),
             credentials: self.credentials.clone(),
+            request: self.request.as_deref().map(|text| TokenRequest::parse(text).expect("a request").0),
             ledger: self.ledger(),
             max_token_lifetime: self.max_token_lifetime,
             now: seconds(NOW),
         }
     }
 
+    /// Adds what Microsoft's tools print of the identity.
+    pub(super) fn is(&mut self, printed: Value) {
+        self.identity.push(printed);
+    }
+
+    /// Has a client ask with this form; an empty value removes a field.
+    pub(super) fn asks(&mut self, changes: &[(&str, &str)]) {
+        self.asks_at(&format!("https://login.microsoftonline.com/{TENANT}"), changes);
+    }
+
+    pub(super) fn asks_at(&mut self, tenant: &str, changes: &[(&str, &str)]) {
+        let mut form: BTreeMap<&str, &str> = [
+            ("grant_type", "client_credentials"),
+            ("client_id", CLIENT),
+            ("scope", "https://graph.microsoft.com/.default"),
+            ("client_assertion", "token"),
+        ]
+        .into();
+        form.extend(changes.iter().copied());
+        let fields: Vec<_> = form
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let fields = fields.join("\n");
+        self.request = Some(format!("POST {tenant}/oauth2/v2.0/token\n{fields}"));
+    }
+
+    /// Has a client ask on behalf of a user, whose token has these claims; null removes one.
+    pub(super) fn asks_for_a_user(&mut self, changes: &Value) {
+        let mut claims = json!({
+            "iss": format!("https://login.microsoftonline.com/{TENANT}/v2.0"), "aud": CLIENT, "scp": "access_as_user",
+            "exp": NOW + 3540,
+        });
+        let changes = changes.as_object().expect("an object").clone();
+        claims.as_object_mut().expect("an object").extend(changes);
+        let user = Self { claims, ..Self::good() }.token();
+        self.is(json!({"value": [{"consentType": "AllPrincipals"}]}));
+        self.asks(&[("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", &user)]);
+    }
+
+    /// Makes the token one of Entra: of a managed identity, or for an exchange, with this subject.
+    pub(super) fn entra(&mut self, subject: &str) {
+        let issuer = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+        self.move_to(&issuer);
+        self.claims["sub"] = json!(subject);
+        self.expected.subject = Some(subject.to_owned());
+    }
+
+    /// Has the identity trust what fulfils this expression.
+    pub(super) fn trusts_expression(&mut self, expression: &str) {
+        let issuer = "https://gitlab.example.com";
+        self.move_to(issuer);
+        let mut flexible = credential(issuer, SUBJECT, AUDIENCE);
+        flexible.subject = None;
+        flexible.expression = Some(json!({"value": expression, "languageVersion": 1}));
+        self.expected = Expectation::default();
+        self.credentials = Some(vec![flexible]);
+    }
+
     /// Which kinds of evidence there are, whatever their contents.
-    pub(super) fn kinds_of_evidence(&self) -> [bool; 7] {
+    pub(super) fn kinds_of_evidence(&self) -> [bool; 9] {
         let pods = self.workload.as_ref().map_or(0, |workload| workload.pods.len());
         [
             self.unanswered.is_none(),
             self.workload.is_some(),
             pods > 0,
             self.credentials.is_some(),
+            !self.identity.is_empty(),
+            self.request.is_some(),
             self.api_server.is_some(),
             self.entry.is_some(),
             self.max_token_lifetime.is_some(),
@@ -262,6 +334,12 @@ impl Scene {
         self.workload.as_mut().expect("it has a pod").config_maps.insert("sidecar".to_owned(), settings);
     }
 
+    /// Has the ledger know the signing key from the first publication.
+    pub(super) fn first_published(&mut self, at: i64) {
+        self.remembered(&json!("listed"), at, true);
+        self.entry.as_mut().expect("it is set")["first_seen"] = json!(seconds(at));
+    }
+
     /// Sets the ledger entry of the signing key.
     pub(super) fn remembered(&mut self, state: &Value, shown_since: i64, original: bool) {
         self.entry = Some(json!({
@@ -299,6 +377,7 @@ pub(super) fn credential(issuer: &str, subject: &str, audience: &str) -> Credent
         subject: Some(subject.to_owned()),
         audiences: vec![audience.to_owned()],
         expression: None,
+        created: None,
     }
 }
 

@@ -269,7 +269,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair(
         "ISS-ENTRA",
         |it| it.move_to("https://sts.windows.net/tenant"),
-        "a token of Entra itself",
+        "a token of Entra of version 1",
         |it| {
             it.move_to("https://sts.windows.net.example/tenant");
         },
