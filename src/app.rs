@@ -49,6 +49,7 @@ use crate::{
 
 mod control_registry;
 pub mod evidence;
+pub mod exchange;
 pub mod ledgers;
 mod probe;
 mod scheduler;

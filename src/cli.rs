@@ -24,6 +24,7 @@ use crate::{
 mod config_verb;
 mod confirm;
 pub mod error_report;
+mod exchange;
 mod jwks;
 mod kid_prefix;
 mod ledger;
@@ -110,6 +111,9 @@ enum Verb {
     Token(token::TokenFlags),
     /// Check whether a relying party would accept a token, and how Microsoft Entra would answer
     Verify(verify::VerifyFlags),
+    /// Exchange a token at Microsoft Entra, and explain each answer
+    #[command(subcommand)]
+    Exchange(exchange::ExchangeVerb),
     /// Show every known key, and adopt unmanaged keys
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
@@ -180,6 +184,7 @@ impl Arguments {
             Verb::Jwks(flags) => jwks::run(&flags),
             Verb::Token(flags) => token::run(&flags),
             Verb::Verify(flags) => verify::run(&flags),
+            Verb::Exchange(verb) => exchange::run(&verb),
             Verb::Ledger(verb) => ledger::run(verb),
             Verb::Rotate(verb) => rotate::run(verb),
             Verb::Signer(arguments) => signer::run(&arguments),

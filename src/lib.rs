@@ -1,7 +1,7 @@
 //! Publishes, rotates and verifies the service-account issuer of any Kubernetes cluster.
 //!
-//! [`core`] decides; [`source`], [`target`], [`store`], [`kubernetes`], [`http`], [`signer`] and
-//! [`relying_party`] do the I/O; [`reconcile`] connects the two. [`app`] is the only module that constructs
+//! [`core`] decides; [`source`], [`target`], [`store`], [`kubernetes`], [`http`], [`signer`],
+//! [`relying_party`] and [`token_endpoint`] do the I/O; [`reconcile`] connects the two. [`app`] is the only module that constructs
 //! components. `docs/architecture.md` defines which module may import which, and a test enforces it;
 //! `docs/decisions` has the reasons.
 
@@ -24,3 +24,4 @@ pub mod source;
 pub mod store;
 pub mod target;
 pub mod telemetry;
+pub mod token_endpoint;

@@ -4,7 +4,8 @@ use std::{
     borrow::Cow,
     cell::RefCell,
     error::Error,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -34,8 +35,8 @@ mod flags;
 mod json;
 mod text;
 
-pub(super) use flags::VerifyFlags;
-use flags::{CloudName, ClusterFlags, DocumentFlags, ExpectedFlags, Parties};
+use flags::{CloudName, ClusterFlags, ExpectedFlags, Parties};
+pub(super) use flags::{DocumentFlags, VerifyFlags};
 
 /// A verdict, and its subject.
 struct Judged {
@@ -44,6 +45,7 @@ struct Judged {
 }
 
 pub(super) fn run(flags: &VerifyFlags) -> Result<ExitStatus, Failure> {
+    flags.check_answer()?;
     let expected = flags.expected();
     let sources = flags.sources(&expected)?;
     if sources.is_empty() && expected.issuer.is_none() {
@@ -117,8 +119,13 @@ impl Answered {
 /// Writes a situation for `tests/ground_truth/`.
 fn write_report(path: &Path, situation: &Situation) -> Result<(), Failure> {
     let text = serde_saphyr::to_string(situation).expect("a situation is always YAML");
-    fs::write(path, text).map_err(|source| {
-        Failure::new(&CannotWrite { path: path.to_owned(), source }, Some("name a file that can be written"))
+    // An existing file may be the evidence itself.
+    let written = fs::File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|source| {
+        Failure::new(
+            &CannotWrite { path: path.to_owned(), source },
+            Some("name a new file in a folder of yours"),
+        )
     })?;
     eprint(&format!(
         "wrote `{}`: look at it, complete its first line, and send it in as docs/entra.md says",
@@ -144,6 +151,25 @@ fn outcome(judged: &[Judged]) -> ExitStatus {
 }
 
 impl VerifyFlags {
+    /// Refuses what cannot be meant together.
+    fn check_answer(&self) -> Result<(), Failure> {
+        let is_of_entra = matches!(self.parties, None | Some(Parties::Entra));
+        if self.answer.got.is_some() && !is_of_entra {
+            return Err(Failure::plain(
+                "`--got` is an answer of Microsoft Entra",
+                "leave out `--for`, or pass `--for entra`",
+            ));
+        }
+        let is_piped = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        if is_piped(&self.token) && is_piped(&self.expected.request) {
+            return Err(Failure::plain(
+                "both `--token` and `--request` read standard input",
+                "pass one of them as a file",
+            ));
+        }
+        Ok(())
+    }
+
     fn expected(&self) -> Expectation {
         let ExpectedFlags { issuer, subject, audience, .. } = &self.expected;
         Expectation { issuer: issuer.clone(), subject: subject.clone(), audience: audience.clone() }
@@ -177,6 +203,7 @@ impl VerifyFlags {
             Some(Parties::Kubernetes) => &[Party::Kubernetes],
             Some(Parties::All) => &Party::OUTSIDE,
             Some(Parties::Local) => &[Party::Local],
+            None if self.answer.got.is_some() => &[Party::Entra],
             None if document_read::issuer(evidence, expected).as_ref().is_some_and(Issuer::is_loopback) => {
                 &[Party::Local]
             }
@@ -209,19 +236,9 @@ impl VerifyFlags {
     }
 
     fn sources(&self, expected: &Expectation) -> Result<Sources, Failure> {
-        let DocumentFlags { discovery, jwks, ledger, allow_private, connect_to, ca_file } = &self.documents;
-        let documents = match jwks {
-            Some(jwks) => {
-                let discovery = discovery.as_deref().map_or(Ok(DocumentEvidence::NotSought), document)?;
-                Documents::Given { discovery, jwks: document(jwks)? }
-            }
-            None => Documents::Fetched {
-                allow_private: *allow_private,
-                instead: *connect_to,
-                ca_file: ca_file.clone(),
-            },
-        };
-        let (token, around) = self.token.as_deref().map(read_token).transpose()?.unzip();
+        let documents = self.documents.sources()?;
+        let read = |path: &PathBuf| read_token(path, "--token");
+        let (token, around) = self.token.as_ref().map(read).transpose()?.unzip();
         let (request, assertion) = self.expected.request.as_deref().map(read_request).transpose()?.unzip();
         let (credentials, identity) = read_identity(&self.expected.credentials)?;
         Ok(Sources {
@@ -232,7 +249,7 @@ impl VerifyFlags {
             identity,
             credentials,
             request,
-            ledger: ledger.as_deref().map(read_ledger).transpose()?,
+            ledger: self.documents.ledger.as_deref().map(read_ledger).transpose()?,
         })
     }
 
@@ -255,12 +272,25 @@ impl ClusterFlags {
     }
 }
 
-/// Reads the token, and describes what surrounds it in its file.
-fn read_token(path: &Path) -> Result<(String, Option<String>), Failure> {
+impl DocumentFlags {
+    /// Where the documents come from.
+    pub(super) fn sources(&self) -> Result<Documents, Failure> {
+        let Self { discovery, jwks, ledger: _, allow_private, connect_to, ca_file } = self;
+        let Some(jwks) = jwks else {
+            let (allow_private, instead) = (*allow_private, *connect_to);
+            return Ok(Documents::Fetched { allow_private, instead, ca_file: ca_file.clone() });
+        };
+        let discovery = discovery.as_deref().map_or(Ok(DocumentEvidence::NotSought), document)?;
+        Ok(Documents::Given { discovery, jwks: document(jwks)? })
+    }
+}
+
+/// Reads the token that a flag names, and describes what surrounds it in its file.
+pub(super) fn read_token(path: &Path, flag: &str) -> Result<(String, Option<String>), Failure> {
     if matches!(redact_tokens(&path.to_string_lossy()), Cow::Owned(_)) {
         return Err(Failure::plain(
-            "`--token` is a token itself, expected a file",
-            "pipe it into `--token -`: every user of this machine can see arguments",
+            &format!("`{flag}` is a token itself, expected a file"),
+            &format!("pipe it into `{flag} -`: every user of this machine can see arguments"),
         ));
     }
     let is_piped = path.as_os_str() == "-";
@@ -303,13 +333,15 @@ fn document(path: &Path) -> Result<DocumentEvidence, Failure> {
 }
 
 /// What the files say of the identity: its credentials, and itself.
-fn read_identity(paths: &[PathBuf]) -> Result<(Option<Vec<Credential>>, Option<Identity>), Failure> {
+pub(super) fn read_identity(
+    paths: &[PathBuf],
+) -> Result<(Option<Vec<Credential>>, Option<Identity>), Failure> {
     let hint = "write the output of `az identity federated-credential list`, `az identity show` or Microsoft Graph \
                 into it";
     let (mut listed, mut known): (Option<Vec<_>>, Option<Identity>) = (None, None);
     for path in paths {
         let bytes = read_file(path, hint)?;
-        let identity = serde_json::from_slice(&bytes).ok().and_then(|value| Identity::of_json(&value));
+        let identity = json_in(&bytes).and_then(|value| Identity::of_output(&value));
         if let Some(identity) = identity {
             known = Some(match known {
                 Some(known) => Identity::and(known, identity),
@@ -323,6 +355,16 @@ fn read_identity(paths: &[PathBuf]) -> Result<(Option<Vec<Credential>>, Option<I
     Ok((listed, known))
 }
 
+/// The JSON in what a tool has printed: `az` puts an error around that of Microsoft Graph.
+fn json_in(bytes: &[u8]) -> Option<serde_json::Value> {
+    let inside = || {
+        let (from, to) =
+            (bytes.iter().position(|it| *it == b'{')?, bytes.iter().rposition(|it| *it == b'}')?);
+        serde_json::from_slice(bytes.get(from..=to)?).ok()
+    };
+    serde_json::from_slice(bytes).ok().or_else(inside)
+}
+
 /// Reads a token request, and the client assertion in it.
 fn read_request(path: &Path) -> Result<(TokenRequest, Option<String>), Failure> {
     let hint = "write `POST https://login.microsoftonline.com/TENANT/oauth2/v2.0/token` and the form into it";
@@ -332,7 +374,8 @@ fn read_request(path: &Path) -> Result<(TokenRequest, Option<String>), Failure> 
     } else {
         read_bytes(path, hint)?
     };
-    TokenRequest::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| cannot_use(path, error, hint))
+    TokenRequest::parse(&String::from_utf8_lossy(&in_utf8(&bytes)))
+        .map_err(|error| cannot_use(path, error, hint))
 }
 
 fn read_ledger(path: &Path) -> Result<Ledger, Failure> {

@@ -1,17 +1,25 @@
 //! Microsoft Entra: what it calls things, what it is asked, and what its answers mean.
 
+mod answer;
+mod cloud;
 mod credential;
 pub mod errors;
+mod exchange;
 mod expression;
 mod guid;
 mod identity;
+mod token_claims;
 mod token_request;
 
 pub use self::{
+    answer::{Issued, Refusal, TokenAnswer},
+    cloud::Cloud,
     credential::{Credential, InvalidCredentials, credentials},
+    exchange::{Exchange, Flow, Step, TokenOf, UserId},
     expression::Expression,
     guid::{ExchangeSubject, decoded_guid, encoded_guid, is_guid},
     identity::{DirectoryUser, Identity, IdentityKind},
+    token_claims::{Asked, ClaimInWords, claims_in_words},
     token_request::{InvalidTokenRequest, Leg, TokenRequest, UserToken},
 };
 

@@ -27,10 +27,10 @@ pub use self::{
         Again, ApiServerView, DocumentEvidence, ENTRA_LIFE, Evidence, HttpResponse, NoAnswer, PROPAGATION,
         Unanswered,
     },
-    question::{Cloud, Expectation, Party, Question},
+    question::{Expectation, Party, Question},
     verdict::Verdict,
 };
-pub use crate::core::entra::{Credential, InvalidCredentials, credentials, errors::Certainty};
+pub use crate::core::entra::{Cloud, Credential, InvalidCredentials, credentials, errors::Certainty};
 use context::Context;
 
 /// A rule and the consequence of breaking it.

@@ -117,6 +117,11 @@ const RULES: &[Rule] = &[
         must_not_name: &["axum", "kube", "object_store"],
     },
     Rule {
+        module: "token_endpoint",
+        may_import: &["core", "http_client"],
+        must_not_name: &["axum", "kube", "object_store"],
+    },
+    Rule {
         module: "telemetry",
         may_import: &["core", "clock"],
         must_not_name: &["axum", "kube", "object_store", "reqwest"],
@@ -174,6 +179,7 @@ const RULES: &[Rule] = &[
             "http_client",
             "signer",
             "relying_party",
+            "token_endpoint",
         ],
         must_not_name: &["axum", "kube", "object_store", "reqwest"],
     },

@@ -12,6 +12,7 @@ mod deploy;
 mod docs;
 mod entra_agreement;
 mod events;
+mod exchange;
 mod external_signer;
 mod former_issuers;
 mod fuzz;

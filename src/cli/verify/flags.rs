@@ -95,14 +95,14 @@ pub(super) struct AnswerFlags {
     #[arg(long, value_name = "CODE", value_parser = answer)]
     pub(super) got: Option<Answer>,
 
-    /// Write the situation into this file, without names, ids and keys, to be looked at and sent in
+    /// Write the situation into this new file, without names, ids and keys, to be looked at and sent in
     #[arg(long, value_name = "FILE", requires = "got")]
     pub(super) report: Option<PathBuf>,
 }
 
 #[derive(Args)]
 #[command(next_help_heading = "Documents")]
-pub(super) struct DocumentFlags {
+pub(in crate::cli) struct DocumentFlags {
     /// Read the discovery document from this file instead of the issuer
     #[arg(long, value_name = "FILE", requires = "jwks")]
     pub(super) discovery: Option<PathBuf>,
@@ -113,7 +113,7 @@ pub(super) struct DocumentFlags {
 
     /// File with the ledger of a running Signpost, for how long each key has been public
     #[arg(long, value_name = "FILE")]
-    pub(super) ledger: Option<PathBuf>,
+    pub(in crate::cli) ledger: Option<PathBuf>,
 
     /// Allow private addresses, for a test cluster
     #[arg(long, conflicts_with = "jwks")]
@@ -125,7 +125,7 @@ pub(super) struct DocumentFlags {
 
     /// Trust the certificate authorities of this PEM file too, for a test cluster
     #[arg(long, value_name = "FILE", conflicts_with = "jwks")]
-    pub(super) ca_file: Option<PathBuf>,
+    pub(in crate::cli) ca_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -191,7 +191,8 @@ fn answer(text: &str) -> Result<Answer, String> {
     }
     let digits =
         text.get(..6).filter(|start| start.eq_ignore_ascii_case("AADSTS")).map_or(text, |_| &text[6..]);
-    let code = digits.trim_end_matches(':').parse();
+    let end = digits.find(|it: char| !it.is_ascii_digit()).unwrap_or(digits.len());
+    let code = digits[..end].parse();
     code.map(Answer::Code)
         .map_err(|_| format!("`{text}` is no answer, expected one such as `AADSTS700213`, or `accepted`"))
 }

@@ -54,7 +54,10 @@ pub fn credentials(bytes: &[u8]) -> Result<Vec<Credential>, InvalidCredentials> 
     let read = |credential: Value| {
         let members = flat(credential);
         let created = created(&members);
-        let credential = serde_json::from_value(members).map_err(invalid)?;
+        let credential: Credential = serde_json::from_value(members).map_err(invalid)?;
+        if credential.issuer.is_empty() {
+            return Err(InvalidCredentials(format!("`{}` has no issuer", brief(&credential.name))));
+        }
         Ok(Credential { created, ..credential })
     };
     list.into_iter().map(read).collect()

@@ -165,7 +165,7 @@ pub const ERRORS: &[EntraError] = &[
     row(900_612, Subject::Documents, Observed, &[], "the JWKS cannot be read", "publish it anew with `signpost sync`"),
     row(7_000_272, Subject::Documents, Observed, &[], "the key that signed is not in the JWKS that Entra has: not published, or not for long", "publish the keys of the cluster with `signpost sync`; if they are, wait up to an hour"),
     row(7_000_274, Subject::Documents, Observed, &[], "the signature is of another key, or the token was changed", "publish the key that signed this token"),
-    row(82_001, Subject::Agent, Observed, &[Leg::Blueprint], "a blueprint asked for a token of a resource itself", "ask for `api://AzureADTokenExchange/.default` with `fmi_path`, and with its answer as the agent identity"),
+    row(82_001, Subject::Agent, Observed, &[Leg::Blueprint], "a blueprint asked for a token of a resource itself; that of Microsoft Graph is granted", "ask for `api://AzureADTokenExchange/.default` with `fmi_path`, and with its answer as the agent identity"),
     row(82_002, Subject::Agent, Observed, &[Leg::OnBehalfOf], "a blueprint used a grant that only its agent identities may use", "ask as the agent identity, with the blueprint's token as the client assertion"),
     row(82_006, Subject::Agent, Observed, &[Leg::SignIn], "an agent cannot sign in interactively", "sign the user in with an application that is no agent"),
     row(82_007, Subject::Agent, Observed, &[Leg::SignIn], "this consent is not possible for an agent in this tenant", "grant with `oauth2PermissionGrants` of Microsoft Graph"),

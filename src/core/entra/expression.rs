@@ -5,6 +5,9 @@
 
 use serde_json::{Map, Value};
 
+/// Longest expression, in bytes: Microsoft allows 600 characters.
+const MAX_LENGTH: usize = 2400;
+
 /// Conditions that all must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expression(Vec<Condition>);
@@ -26,6 +29,9 @@ impl Expression {
     /// Parses an expression; `None` if it is not in the documented language.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > MAX_LENGTH {
+            return None;
+        }
         let (first, mut rest) = condition(text)?;
         let mut conditions = vec![first];
         while !rest.trim().is_empty() {

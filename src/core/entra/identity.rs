@@ -116,6 +116,24 @@ impl Identity {
         })
     }
 
+    /// The same for a list, as `az identity list` and Microsoft Graph print it, if all of it are identities.
+    #[must_use]
+    pub fn of_output(value: &Value) -> Option<Self> {
+        let list =
+            value.as_array().or_else(|| value.get("value")?.as_array()).filter(|list| !list.is_empty());
+        let of_list = |list: &Vec<Value>| {
+            let identities: Option<Vec<_>> = list.iter().map(Self::of_json).collect();
+            identities?.into_iter().reduce(Self::and)
+        };
+        Self::of_json(value).or_else(|| of_list(list?))
+    }
+
+    /// An identity of which only this is known.
+    #[must_use]
+    pub fn of_kind(kind: IdentityKind, client_id: &str) -> Self {
+        Self { kind: Some(kind), client_id: Some(client_id.to_owned()), ..Self::unknown() }
+    }
+
     /// Joins two views: an application and its service principal. Where one of them was not found, the tenant has
     /// no service principal.
     #[must_use]

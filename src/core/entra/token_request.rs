@@ -91,20 +91,34 @@ impl TokenRequest {
     pub fn parse(text: &str) -> Result<(Self, Option<String>), InvalidTokenRequest> {
         let mut request = Self::default();
         let mut assertion = None;
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let url = line.strip_prefix("POST ").unwrap_or(line).trim();
-            if url.starts_with("https://") || url.starts_with("http://") {
+        for (number, line) in text.lines().enumerate() {
+            let line = without_shell(line);
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if let Some(url) = line.split_whitespace().map(unquoted).find(|word| is_url(word))
+                && ["POST ", "curl ", "http://", "https://"].iter().any(|start| line.starts_with(start))
+            {
                 request.read_url(url)?;
                 continue;
             }
+            let wrong = InvalidTokenRequest::Field { line: number + 1 };
+            if !line.contains('=') {
+                return Err(wrong);
+            }
             for (name, value) in form_urlencoded::parse(line.trim_start_matches('&').as_bytes()) {
-                if !line.contains('=') || name.is_empty() || !name.bytes().all(|it| it.is_ascii_graphic()) {
-                    return Err(InvalidTokenRequest::Field);
+                // `name = value`; other space may be a part of the value.
+                let value = if name.ends_with(' ') { value.trim_start() } else { &value };
+                let name = name.trim();
+                if name.is_empty()
+                    || !name.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-.".contains(&it))
+                {
+                    return Err(wrong);
                 }
                 if name == "client_assertion" {
-                    assertion = Some(value.to_string()).filter(|it| !it.is_empty());
+                    assertion = Some(value.to_owned()).filter(|it| !it.is_empty());
                 }
-                request.set(&name, &value)?;
+                request.set(name, value)?;
             }
         }
         if request.fields.is_empty() && request.authority.is_none() {
@@ -177,6 +191,23 @@ impl TokenRequest {
     }
 }
 
+/// A line without what `curl` and a shell put around it.
+fn without_shell(line: &str) -> &str {
+    let line = line.trim().trim_end_matches(['\\', '^', '`']).trim_end();
+    let flags = ["--data-urlencode ", "--data-raw ", "--data ", "-d "];
+    let line = flags.into_iter().find_map(|flag| line.strip_prefix(flag)).unwrap_or(line);
+    unquoted(line.trim())
+}
+
+fn unquoted(text: &str) -> &str {
+    let inside = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
+    inside('\'').or_else(|| inside('"')).unwrap_or(text)
+}
+
+fn is_url(word: &str) -> bool {
+    word.starts_with("https://") || word.starts_with("http://")
+}
+
 impl UserToken {
     fn of(token: &UnverifiedToken) -> Self {
         let text = |name: &str| token.claims().get(name).and_then(Value::as_str);
@@ -200,8 +231,8 @@ impl UserToken {
 pub enum InvalidTokenRequest {
     #[error("there is neither a URL nor a field, expected lines such as `client_id=…`")]
     Empty,
-    #[error("a line is neither a URL nor `name=value`")]
-    Field,
+    #[error("line {line} is neither a URL nor `name=value`")]
+    Field { line: usize },
     #[error("its URL cannot be read, expected `https://AUTHORITY/TENANT/oauth2/v2.0/token`")]
     Url,
     #[error("field `{name}` occurs twice")]

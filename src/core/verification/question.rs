@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::entra::Cloud;
+
 /// The relying party whose rules apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,50 +46,6 @@ impl Party {
             Self::Gcp => "Google Cloud",
             Self::Kubernetes => "the API server of another cluster",
             Self::Local => "a local relying party",
-        }
-    }
-}
-
-/// A Microsoft cloud; each has its own Entra.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cloud {
-    #[default]
-    Public,
-    UsGov,
-    China,
-}
-
-impl Cloud {
-    pub const ALL: [Self; 3] = [Self::Public, Self::UsGov, Self::China];
-
-    /// The name in flags and files.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Public => "public",
-            Self::UsGov => "usgov",
-            Self::China => "china",
-        }
-    }
-
-    /// The audience that its Entra recommends for federated tokens.
-    #[must_use]
-    pub fn audience(self) -> &'static str {
-        match self {
-            Self::Public => "api://AzureADTokenExchange",
-            Self::UsGov => "api://AzureADTokenExchangeUSGov",
-            Self::China => "api://AzureADTokenExchangeChina",
-        }
-    }
-
-    /// The hosts of its token endpoint.
-    #[must_use]
-    pub fn login_hosts(self) -> &'static [&'static str] {
-        match self {
-            Self::Public => &["login.microsoftonline.com"],
-            Self::UsGov => &["login.microsoftonline.us"],
-            Self::China => &["login.partner.microsoftonline.cn", "login.chinacloudapi.cn"],
         }
     }
 }

@@ -114,6 +114,10 @@ impl EntraTwin {
         Self { port, _process: process, _folder: folder }
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
     /// Requests a token as `client` with this assertion.
     #[track_caller]
     pub(crate) fn exchange(&self, client: &str, assertion: &str) -> Answer {

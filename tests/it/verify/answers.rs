@@ -21,7 +21,8 @@ const OBJECT: &str = "c7b1f0de-2a48-4c39-9d6e-51a0f3e2d897";
 fn request(token: &str, changes: &str) -> String {
     format!(
         "POST https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token\ngrant_type=client_credentials\n\
-         scope=https://graph.microsoft.com/.default\nclient_assertion={token}\n{changes}"
+         scope=https://graph.microsoft.com/.default\n\
+         client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer\nclient_assertion={token}\n{changes}"
     )
 }
 
@@ -85,6 +86,8 @@ fn an_answer_is_explained_compared_and_told_without_names() {
     assert!(told.stdout.contains("fix: make the credential name the token's `sub`"), "{}", told.stdout);
     assert!(told.stderr.contains("look at it"), "{}", told.stderr);
 
+    let again = verify(&stage, &arguments).expect_code(2);
+    assert!(again.stderr.contains("name a new file"), "{}", again.stderr);
     let written = std::fs::read_to_string(report).expect("it is written");
     for name in [CLIENT, TENANT, "secretteam", stage.token().rsplit('.').next().expect("a part")] {
         assert!(!written.contains(name), "{name} is in:\n{written}");
@@ -104,7 +107,7 @@ fn an_answer_is_explained_compared_and_told_without_names() {
 fn a_request_that_is_none_is_told_without_its_values() {
     let folder = TempDir::new().expect("a temporary folder");
     for (text, fault) in [
-        ("{\"client_secret\": \"hidden\"}", "neither a URL nor `name=value`"),
+        ("{\"client_secret\": \"hidden\"}", "line 1 is neither a URL nor `name=value`"),
         ("client_secret=hidden\nclient_secret=hidden", "field `client_secret` occurs twice"),
         ("", "neither a URL nor a field"),
     ] {

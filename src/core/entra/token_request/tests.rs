@@ -20,6 +20,14 @@ fn a_form_in_one_line_and_one_in_many_are_the_same() {
 }
 
 #[test]
+fn what_people_paste_is_read_too() {
+    let curl = "curl -X POST 'https://login.microsoftonline.com/aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa/oauth2/v2.0/token' \\\n  -d 'client_id=app' \\\n  -d \"grant_type=client_credentials\" \\\n  --data-urlencode 'scope=https://graph.microsoft.com/.default' \\\n  -d client_assertion=a.b.c\n";
+    let plain = "# as sent\nclient_id = app\ngrant_type = client_credentials\nscope=https://graph.microsoft.com/.default\r\nclient_assertion=a.b.c";
+    let plain = TokenRequest::parse(&format!("{URL}\n{plain}")).expect("a request");
+    assert_eq!(TokenRequest::parse(curl).expect("a request"), plain);
+}
+
+#[test]
 fn credentials_are_not_kept() {
     for name in CREDENTIALS {
         let (request, _) =
@@ -43,8 +51,8 @@ fn what_stands_in_the_url_is_no_field() {
 fn faults_are_told_without_a_value() {
     let parse = |text: &str| TokenRequest::parse(text).expect_err("a fault");
     assert_eq!(parse(""), InvalidTokenRequest::Empty);
-    assert_eq!(parse("hidden"), InvalidTokenRequest::Field);
-    assert_eq!(parse("{\"client_secret\": \"hid=den\"}"), InvalidTokenRequest::Field);
+    assert_eq!(parse("hidden"), InvalidTokenRequest::Field { line: 1 });
+    assert_eq!(parse("scope=x\n{\"client_secret\": \"hid=den\"}"), InvalidTokenRequest::Field { line: 2 });
     assert_eq!(parse("https://\nscope=x"), InvalidTokenRequest::Url);
     assert_eq!(parse("a=1\na=2"), InvalidTokenRequest::Twice { name: "a".to_owned() });
 }

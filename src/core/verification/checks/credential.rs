@@ -354,7 +354,18 @@ pub(in crate::core::verification) fn names_unusual_claim(credential: &Credential
 fn the_expression_is_fulfilled(case: &Context) -> CheckResult {
     let nearest = nearest(case).filter(|_| case.question.expected.subject.is_none());
     let (Some(token), Some(it)) = (case.token(), nearest) else { return CheckResult::NotApplicable };
-    let Some(expression) = it.expression() else { return CheckResult::NotApplicable };
+    let Some(expression) = it.expression() else {
+        return match it.subject {
+            Some(_) => CheckResult::NotApplicable,
+            None => violated(
+                format!("the credential `{}` is listed with neither a subject nor an expression", it.name),
+                "one of them",
+                "list it with Microsoft Graph (`/beta`), or a newer `az`: an older one does not show expressions",
+            )
+            .with_codes(&[7_002_131])
+            .unless("its expression is fulfilled"),
+        };
+    };
     let is = |expected: &str, fix: &str| {
         violated(format!("the credential `{}` asks for {expression}", it.name), expected, fix)
     };

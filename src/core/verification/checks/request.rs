@@ -13,6 +13,7 @@ const GRANTS: [&str; 8] = [
     "device_code",
     "user_fic",
 ];
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const REPORTS: &str = "reports of the token endpoint's answers";
 
 pub(super) const CHECKS: &[Check] = &[
@@ -91,7 +92,7 @@ pub(super) const CHECKS: &[Check] = &[
         rule: "it has a client assertion",
         level: Error,
         parties: ENTRA,
-        codes: &[7_000_216, 7_000_218, 50_027],
+        codes: &[7_000_216, 7_000_218, 50_027, 900_144],
         basis: Basis::observed(REPORTS),
         step: CheckStage::Grant,
         judge: there_is_a_proof,
@@ -153,7 +154,9 @@ fn is_token_request(request: &TokenRequest) -> bool {
 
 fn has_its_fields(case: &Context) -> CheckResult {
     request(case, |it| {
-        let needs_scope = it.field("grant_type") == Some("client_credentials");
+        // The older endpoint takes a resource.
+        let needs_scope =
+            it.field("grant_type") == Some("client_credentials") && it.field("resource").is_none();
         let needed =
             ["grant_type", "client_id", "scope"].into_iter().filter(|name| *name != "scope" || needs_scope);
         let missing: Vec<_> = needed.filter(|name| it.field(name).is_none()).collect();
@@ -206,8 +209,15 @@ fn the_grant_is_known(case: &Context) -> CheckResult {
         // A blueprint is told what it may not do first.
         let grant = it.field("grant_type").filter(|grant| !GRANTS.contains(grant) && !case.is_blueprint())?;
         let is_saml = grant.ends_with("saml2-bearer");
-        let found =
-            violated(format!("`grant_type` is `{grant}`"), quoted(GRANTS), "use a library of Microsoft");
+        // Something else may stand there by mistake: a secret, a token.
+        let is_name =
+            grant.len() <= 80 && grant.bytes().all(|it| it.is_ascii_lowercase() || b"_:-2".contains(&it));
+        let seen = if is_name {
+            format!("`grant_type` is `{grant}`")
+        } else {
+            "`grant_type` is no grant".to_owned()
+        };
+        let found = violated(seen, quoted(GRANTS), "use a library of Microsoft");
         Some(found.with_codes(if is_saml { &[50_107] } else { &[70_003] }))
     })
 }
@@ -215,7 +225,18 @@ fn the_grant_is_known(case: &Context) -> CheckResult {
 fn the_scope_is_a_default(case: &Context) -> CheckResult {
     request(case, |it| {
         let scope = it.field("scope").filter(|_| it.field("grant_type") == Some("client_credentials"))?;
-        (!scope.ends_with("/.default")).then(|| {
+        // Libraries for Go and Java add those of OpenID Connect, and Entra takes them.
+        let of_openid = ["openid", "offline_access", "profile", "email"];
+        let scopes: Vec<_> = scope.split_whitespace().filter(|it| !of_openid.contains(it)).collect();
+        if scopes.len() > 1 && scopes.iter().all(|it| it.ends_with("/.default")) {
+            let found = violated(
+                format!("`scope` names {} resources", scopes.len()),
+                "one",
+                "request a token for each",
+            );
+            return Some(found.with_codes(&[70_011]));
+        }
+        (!scopes.iter().all(|it| it.ends_with("/.default"))).then(|| {
             violated(
                 format!("`scope` is `{scope}`"),
                 "a resource and `/.default`",
@@ -259,8 +280,17 @@ fn there_is_a_proof(case: &Context) -> CheckResult {
         let needs_none = identity.is_some_and(|identity| identity.is_public_client)
             || (identity.and_then(|it| it.kind).is_some_and(IdentityKind::is_of_an_agent)
                 && case.leg() == Leg::SignIn);
-        let proof = it.field("client_assertion").or(it.field("client_secret"));
+        let is_typed = it.field("client_assertion_type") == Some(ASSERTION_TYPE);
+        let proof = it.field("client_assertion").filter(|_| is_typed).or(it.field("client_secret"));
         let grant = it.field("grant_type").filter(|_| proof.is_none() && !needs_none)?;
+        if it.field("client_assertion").is_some() {
+            let found = violated(
+                "`client_assertion_type` is missing, or another",
+                format!("`{ASSERTION_TYPE}`"),
+                "send it beside the assertion",
+            );
+            return Some(found.with_codes(&[7_000_216, 900_144]));
+        }
         let found = violated(
             "it has neither `client_assertion` nor `client_secret`",
             "the service-account token as `client_assertion`",

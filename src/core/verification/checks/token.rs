@@ -5,6 +5,7 @@ use super::{
     Error, NOT_KUBERNETES, OUTSIDE, Warning, differs, holds, quoted, violated,
 };
 
+use super::entra_token::is_of_entra;
 use crate::core::{
     jose::token::{NotAToken, UnverifiedToken},
     service_account::ServiceAccount,
@@ -330,6 +331,7 @@ fn is_for_entra(case: &Context) -> CheckResult {
         if case.question.expected.audience.is_some()
             || case.evidence.credentials.is_some()
             || found.is_empty()
+            || is_of_entra(token)
             || found.contains(&BINDING_AUDIENCE)
         {
             return CheckResult::NotApplicable;
@@ -360,6 +362,8 @@ fn is_for_one(case: &Context) -> CheckResult {
 
 fn is_of_a_service_account(case: &Context) -> CheckResult {
     token(case, |token| match token.subject() {
+        // A token of Entra has rules of its own, and so has an assertion of the application itself.
+        Some(_) if is_of_entra(token) || case.has_own_assertion() => CheckResult::NotApplicable,
         Some(subject) if case.question.expected.subject.is_none() && case.evidence.credentials.is_none() => {
             match ServiceAccount::of_subject(subject) {
                 Some(account) => holds(format!("service account `{account}`")),

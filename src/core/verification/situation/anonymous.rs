@@ -19,6 +19,61 @@ use crate::core::{
     },
 };
 
+/// The fields of a form that decide something.
+const FIELDS: [&str; 22] = [
+    "grant_type",
+    "client_id",
+    "scope",
+    "resource",
+    "client_assertion_type",
+    "client_assertion",
+    "client_secret",
+    "fmi_path",
+    "assertion",
+    "requested_token_use",
+    "refresh_token",
+    "username",
+    "password",
+    "user_id",
+    "user_federated_identity_credential",
+    "device_code",
+    "code",
+    "response_type",
+    "prompt",
+    "redirect_uri",
+    "client_info",
+    "subject_token",
+];
+/// The values that those have which name a kind.
+const VALUES: [&str; 22] = [
+    "client_credentials",
+    "urn:ietf:params:oauth:grant-type:jwt-bearer",
+    "urn:ietf:params:oauth:grant-type:device_code",
+    "urn:ietf:params:oauth:grant-type:token-exchange",
+    "urn:ietf:params:oauth:grant-type:saml2-bearer",
+    "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+    "device_code",
+    "authorization_code",
+    "refresh_token",
+    "password",
+    "user_fic",
+    "on_behalf_of",
+    "code",
+    "none",
+    "token",
+    "id_token",
+    "login",
+    "consent",
+    "admin_consent",
+    "select_account",
+    "code id_token",
+    "id_token token",
+];
+const ALGORITHMS: [&str; 13] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "HS256",
+    "none", "",
+];
+
 /// The claims that decide something.
 const CLAIMS: [&str; 19] = [
     "azpacr",
@@ -96,6 +151,11 @@ fn seconds(now: Timestamp, at: Timestamp) -> i64 {
     at.as_second() - now.as_second()
 }
 
+/// A value that everybody uses, or that it is another.
+fn known(value: &str, values: &[&str]) -> String {
+    if values.contains(&value) { value } else { "another" }.to_owned()
+}
+
 fn requested(request: Option<&TokenRequest>, cloud: Cloud, words: &mut Words) -> Request {
     let default = format!("https://{}", cloud.login_hosts()[0]);
     let mut form = BTreeMap::new();
@@ -112,11 +172,13 @@ fn requested(request: Option<&TokenRequest>, cloud: Cloud, words: &mut Words) ->
                 | "client_assertion_type"
                 | "requested_token_use"
                 | "response_type"
-                | "prompt" => value.chars().take(80).collect(),
+                | "prompt" => known(value, &VALUES),
                 _ if value == "…" => "secret".to_owned(),
                 _ => words.anonymous(value),
             };
-            form.insert(name.to_owned(), Some(value));
+            let name =
+                if FIELDS.contains(&name) { name.to_owned() } else { format!("another-{}", form.len()) };
+            form.insert(name, Some(value));
         }
     }
     Request {
@@ -207,9 +269,9 @@ fn described(
             .map(|_| Token { text: Some("no token".to_owned()), ..Token::default() });
     };
     let header = token.header();
-    let known = ["JWT", "at+jwt", "http://openid.net/specs/jwt/1.0"];
-    let typ = header.typ.as_deref().map(|typ| if known.contains(&typ) { typ } else { "another" });
-    let alg = header.alg.chars().filter(char::is_ascii_alphanumeric).take(8).collect::<String>();
+    let typ =
+        header.typ.as_deref().map(|typ| known(typ, &["JWT", "at+jwt", "http://openid.net/specs/jwt/1.0"]));
+    let alg = known(&header.alg, &ALGORITHMS);
     let mut claims: Map<String, Value> = ["iss", "sub", "aud", "iat", "nbf", "exp"]
         .map(|name| (name.to_owned(), Value::Null))
         .into_iter()
@@ -224,12 +286,9 @@ fn described(
             ("xms_mirid" | "xms_ficinfo" | "xms_az_rid", _) => json!("…"),
             ("scp", _) => json!("scope"),
             ("roles", _) => json!(["role"]),
-            ("idtyp" | "ver" | "azpacr" | "appidacr", Value::String(text)) => json!(
-                text.chars()
-                    .filter(|it| it.is_ascii_alphanumeric() || *it == '.')
-                    .take(8)
-                    .collect::<String>()
-            ),
+            ("idtyp" | "ver" | "azpacr" | "appidacr", Value::String(text)) => {
+                json!(known(text, &["app", "user", "1.0", "2.0", "0", "1", "2"]))
+            }
             (_, Value::String(text)) => json!(words.anonymous(text)),
             (_, Value::Array(items)) => items
                 .iter()

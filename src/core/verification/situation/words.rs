@@ -35,6 +35,7 @@ pub(super) struct Words {
     guids: BTreeMap<String, String>,
     numbers: BTreeMap<String, usize>,
     kids: BTreeMap<String, usize>,
+    addresses: BTreeMap<String, usize>,
 }
 
 impl Words {
@@ -44,7 +45,7 @@ impl Words {
             let [tenant, application] = [tenant, application].map(|guid| self.encoded_guid(guid));
             return format!("/eid1/c/pub/t/{tenant}/a/{application}/{}", self.anonymous(path));
         }
-        if let Some(address) = address(text) {
+        if let Some(address) = self.address(text) {
             return address;
         }
         let mut rest = text;
@@ -63,6 +64,26 @@ impl Words {
             rest = after;
         }
         result
+    }
+
+    /// A URL at an address: one at an address of the same kind.
+    fn address(&mut self, text: &str) -> Option<String> {
+        let url = url::Url::parse(text).ok()?;
+        let host = url.host()?;
+        let next = self.addresses.len() + 1;
+        let number = *self.addresses.entry(host.to_string()).or_insert(next) % 250;
+        let stands_for = match host {
+            url::Host::Domain(_) => return None,
+            url::Host::Ipv4(it) if it.is_loopback() => "127.0.0.1".to_owned(),
+            url::Host::Ipv6(it) if it.is_loopback() => "[::1]".to_owned(),
+            _ if is_public_host(&host) => format!("203.0.113.{number}"),
+            _ => format!("10.0.0.{number}"),
+        };
+        // As it is written, not as it is parsed: a slash more or less matters.
+        let rest = text.split_once("://")?.1;
+        let path = rest.find('/').map_or("", |at| &rest[at..]).to_owned();
+        let port = url.port().map(|port| format!(":{}", self.word(&port.to_string()))).unwrap_or_default();
+        Some(format!("{}://{stands_for}{port}{}", url.scheme(), self.anonymous(&path)))
     }
 
     fn word(&mut self, word: &str) -> String {
@@ -116,26 +137,6 @@ impl Words {
             self.guids.entry(guid.to_lowercase()).or_insert_with(|| stands_for.to_owned());
         }
     }
-}
-
-/// A URL at an address: one of the same kind.
-fn address(text: &str) -> Option<String> {
-    let url = url::Url::parse(text).ok()?;
-    let host = url.host()?;
-    let is_public = is_public_host(&host);
-    let host = match host {
-        url::Host::Domain(_) => return None,
-        url::Host::Ipv4(it) if it.is_loopback() => "127.0.0.1",
-        url::Host::Ipv6(it) if it.is_loopback() => "[::1]",
-        _ if is_public => "203.0.113.1",
-        _ => "10.0.0.1",
-    };
-    let port = url.port().map(|_| ":8443").unwrap_or_default();
-    Some(format!(
-        "{}://{host}{port}{}",
-        url.scheme(),
-        url.path().replace(|it: char| it.is_alphanumeric(), "x")
-    ))
 }
 
 /// A character between words; those that nobody uses there are told by one.

@@ -189,6 +189,7 @@ impl Scene {
             ("client_id", CLIENT),
             ("scope", "https://graph.microsoft.com/.default"),
             ("client_assertion", "token"),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
         ]
         .into();
         form.extend(changes.iter().copied());

@@ -46,15 +46,24 @@ fn ids_are_replaced_and_stay_the_same_id() {
 }
 
 #[test]
-fn addresses_stay_private_or_public() {
-    let replaced = words(&[
+fn addresses_stay_private_or_public_and_the_same() {
+    let texts = [
         "https://10.7.3.9:6443/a",
         "https://198.51.100.7",
+        "https://198.51.100.7/",
+        "https://198.51.100.8",
         "https://[fd00::9]/x",
-        "https://127.0.0.1",
-    ]);
+        "https://127.0.0.1/Ab",
+    ];
     assert_eq!(
-        replaced,
-        ["https://10.0.0.1:8443/x", "https://203.0.113.1/", "https://10.0.0.1/x", "https://127.0.0.1/"]
+        words(&texts),
+        [
+            "https://10.0.0.1:1000/a",
+            "https://203.0.113.2",
+            "https://203.0.113.2/",
+            "https://203.0.113.3",
+            "https://10.0.0.4/name1",
+            "https://127.0.0.1/name2",
+        ]
     );
 }

@@ -1,0 +1,63 @@
+//! The clouds of Microsoft.
+
+use serde::{Deserialize, Serialize};
+
+/// A Microsoft cloud; each has its own Entra.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cloud {
+    #[default]
+    Public,
+    UsGov,
+    China,
+}
+
+impl Cloud {
+    pub const ALL: [Self; 3] = [Self::Public, Self::UsGov, Self::China];
+
+    /// The name in flags and files.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::UsGov => "usgov",
+            Self::China => "china",
+        }
+    }
+
+    /// The audience that its Entra recommends for federated tokens.
+    #[must_use]
+    pub fn audience(self) -> &'static str {
+        match self {
+            Self::Public => "api://AzureADTokenExchange",
+            Self::UsGov => "api://AzureADTokenExchangeUSGov",
+            Self::China => "api://AzureADTokenExchangeChina",
+        }
+    }
+
+    /// The hosts of its token endpoint.
+    #[must_use]
+    pub fn login_hosts(self) -> &'static [&'static str] {
+        match self {
+            Self::Public => &["login.microsoftonline.com"],
+            Self::UsGov => &["login.microsoftonline.us"],
+            Self::China => &["login.partner.microsoftonline.cn", "login.chinacloudapi.cn"],
+        }
+    }
+
+    /// The scope of its Microsoft Graph.
+    #[must_use]
+    pub fn graph_scope(self) -> &'static str {
+        match self {
+            Self::Public => "https://graph.microsoft.com/.default",
+            Self::UsGov => "https://graph.microsoft.us/.default",
+            Self::China => "https://microsoftgraph.chinacloudapi.cn/.default",
+        }
+    }
+
+    /// The cloud whose Entra has this host.
+    #[must_use]
+    pub fn of_host(host: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cloud| cloud.login_hosts().contains(&host))
+    }
+}
