@@ -8,7 +8,7 @@ use signpost::{
 };
 
 use super::{
-    Case, corpus,
+    Case, corpus, show,
     scene::{Keys, Scene},
 };
 use crate::support::entra_twin::{self, Endpoint, EntraTwin, family};
@@ -58,7 +58,6 @@ fn asked(twin: &EntraTwin, scene: &Scene) -> entra_twin::Answer {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the figures are wanted")]
 fn the_twin_follows_the_corpus() {
     let (mut keys, now) = (Keys::default(), clock::now());
     let twin = EntraTwin::start_with(&serde_json::json!({"now": now.as_second(), "tenants": {}}));
@@ -82,13 +81,11 @@ fn the_twin_follows_the_corpus() {
             None => String::new(),
         };
         let line = format!("{name}: answered {:?} {:?}, {answer:?}", situation.answer, situation.also);
-        println!("{line}: {excuse}");
         if excuse.is_empty() {
             contradictions.push(line);
         }
     }
-    for follows in Follows::ALL {
-        println!("{follows:?}: {}", figures.get(&follows).unwrap_or(&0));
-    }
+    let count = |follows| format!("{follows:?} {}", figures.get(&follows).unwrap_or(&0)).to_lowercase();
+    show(&format!("\nthe twin and what Entra answered: {}\n", Follows::ALL.map(count).join(", ")));
     assert!(contradictions.is_empty(), "the twin contradicts:\n{}", contradictions.join("\n"));
 }
