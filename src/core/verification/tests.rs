@@ -16,6 +16,7 @@ use crate::core::jose::{
 
 mod pairs;
 mod pods;
+mod requests;
 mod scene;
 
 use pairs::pairs;

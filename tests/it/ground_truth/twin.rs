@@ -8,8 +8,9 @@ use signpost::{
 };
 
 use super::{
-    Case, corpus, show,
+    Case, corpus,
     scene::{Keys, Scene},
+    show,
 };
 use crate::support::entra_twin::{self, Endpoint, EntraTwin, family};
 

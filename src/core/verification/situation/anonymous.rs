@@ -136,8 +136,19 @@ pub fn situation(evidence: &Evidence, question: &Question, answer: Answer) -> Si
         }),
         discovery: Some(discovery(&case, &mut words)),
         jwks: Some(jwks),
+        notes: unknown(&case),
         ..Situation::default()
     }
+}
+
+/// What the members say although nobody has shown it.
+fn unknown(case: &Context) -> String {
+    let is_known = case.evidence.credentials.is_some() || case.question.expected.issuer.is_some();
+    let notes = [
+        (!is_known, "The credentials were not shown."),
+        (case.token().is_some() && case.keys().is_none(), "Whether the signature fits was not seen."),
+    ];
+    notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect::<Vec<_>>().join(" ")
 }
 
 fn members(value: Value) -> Map<String, Value> {
