@@ -77,6 +77,9 @@ fn refused(took: &str, refusal: &Refusal) -> String {
 }
 
 fn predicted(report: &VerificationReport, agreement: Agreement) -> String {
+    if report.outcome == VerificationOutcome::Unknown && report.likely_first().is_none() {
+        return "nothing, for want of evidence about this step".to_owned();
+    }
     let first = report.likely_first().filter(|_| report.outcome != VerificationOutcome::Accepted);
     let code = first
         .and_then(|it| it.predicted_codes.first())

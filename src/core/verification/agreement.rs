@@ -59,7 +59,7 @@ impl Agreement {
             Self::First => "as predicted",
             Self::Listed => "among the predicted answers, but not the first",
             Self::Warned => "a warning named it",
-            Self::Open => "not predicted: there was no verdict",
+            Self::Open => "no verdict was given beforehand",
             Self::Missed => "not predicted: other errors were",
             Self::FalseRed => "not predicted: an error was",
             Self::FalseGreen => "not predicted: it was to be accepted",
