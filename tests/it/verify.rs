@@ -146,6 +146,7 @@ fn without_times(line: &str) -> String {
         ("valid for another ", ""),
         ("every target for only ", ""),
         ("that is until ", ""),
+        ("first published ", " ago"),
         ("has signed ", ""),
         (" at 20", ""),
         ("has a lifetime of ", ""),
