@@ -188,9 +188,8 @@ impl VerifyFlags {
             Some(CloudName::Usgov) => Cloud::UsGov,
             Some(CloudName::China) => Cloud::China,
             None => {
-                let authority = request.and_then(|it| it.authority.as_deref()).unwrap_or_default();
-                let is_of = |cloud: &Cloud| cloud.login_hosts().iter().any(|host| authority.ends_with(host));
-                Cloud::ALL.into_iter().find(is_of).unwrap_or_default()
+                let authority = request.and_then(|it| it.authority.as_deref()?.strip_prefix("https://"));
+                authority.and_then(Cloud::of_host).unwrap_or_default()
             }
         }
     }

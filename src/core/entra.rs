@@ -23,6 +23,12 @@ pub use self::{
     token_request::{InvalidTokenRequest, Leg, TokenRequest, UserToken},
 };
 
+/// The type of a client assertion (RFC 7523 section 2.2).
+pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// The grant of an on-behalf-of request (RFC 7523 section 2.1).
+pub const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
 /// The application id that stands for the token exchange: `api://AzureADTokenExchange` and its names in other
 /// clouds.
 pub const TOKEN_EXCHANGE: &str = "fb60f99c-7a34-4190-8149-302f77469936";

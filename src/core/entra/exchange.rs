@@ -2,10 +2,8 @@
 //!
 //! Each form is that of Microsoft's own library. Source: msal 1.39.0, recorded.
 
-use super::{Cloud, Leg, TokenRequest};
+use super::{ASSERTION_TYPE, Cloud, JWT_BEARER, Leg, TokenRequest};
 
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// What every library of Microsoft adds to the scope of a user's token.
 const OF_A_USER: &str = "openid offline_access profile";
 

@@ -21,6 +21,9 @@ const CREDENTIALS: [&str; 9] = [
     "id_token",
 ];
 
+/// OpenID Connect Core 1.0, sections 3.1.2.1, 5.4 and 11.
+const OPENID_SCOPES: [&str; 4] = ["openid", "offline_access", "profile", "email"];
+
 /// A token request, without its tokens and secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenRequest {
@@ -168,6 +171,12 @@ impl TokenRequest {
         self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// The scopes of resources: libraries add those of OpenID Connect, and Entra takes them with any.
+    pub fn resource_scopes(&self) -> impl Iterator<Item = &str> {
+        let scopes = self.field("scope").unwrap_or_default().split_whitespace();
+        scopes.filter(|scope| !OPENID_SCOPES.contains(scope))
+    }
+
     /// Whether it asks for a token that is exchanged again.
     #[must_use]
     pub fn is_for_the_exchange(&self) -> bool {
@@ -185,7 +194,7 @@ impl TokenRequest {
             }
             Some("client_credentials") if is_of_an_agent => Leg::Agent,
             Some("client_credentials") | None => Leg::Workload,
-            Some("urn:ietf:params:oauth:grant-type:jwt-bearer" | "refresh_token") => Leg::OnBehalfOf,
+            Some(super::JWT_BEARER | "refresh_token") => Leg::OnBehalfOf,
             Some(_) => Leg::SignIn,
         }
     }

@@ -72,6 +72,9 @@ const BEFORE_THE_OTHER: &str = "as the first `--service-account-issuer`, and kee
 /// How to change the key of kube-apiserver without locking clients out.
 const BESIDE_THE_OTHER: &str = "and keep the public half of the old one in `--service-account-key-file` until the last token it signed has expired";
 
+/// What many checks rest on: `tests/ground_truth/`.
+const REPORTS: &str = "reports of the token endpoint's answers";
+
 const EVERYBODY: &[Party] = &Party::ALL;
 /// kube-apiserver accepts what these rules forbid.
 const NOT_KUBERNETES: &[Party] = &[Party::Entra, Party::Aws, Party::Gcp, Party::Local];

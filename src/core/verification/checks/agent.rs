@@ -1,13 +1,11 @@
 //! Rules of Microsoft Entra Agent ID and of on-behalf-of requests.
 
 use super::{
-    Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, Warning, entra_token::is_issuer_of_entra,
-    request::request, violated,
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, REPORTS, Warning,
+    entra_token::is_issuer_of_entra, request::request, violated,
 };
-use crate::core::entra::{IdentityKind, Leg, TokenRequest, UserToken, is_guid};
+use crate::core::entra::{IdentityKind, JWT_BEARER, Leg, TokenRequest, UserToken, is_guid};
 
-const REPORTS: &str = "reports of the token endpoint's answers";
-const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// Resources whose tokens are in a form of their own: presented elsewhere, their signature does not verify.
 const GRAPH: [&str; 2] = ["https://graph.microsoft.com", "00000003-0000-0000-c000-000000000000"];
 
@@ -264,10 +262,8 @@ fn the_agent_user_is_its_own(case: &Context) -> CheckResult {
 
 /// Whether a request is for a user and a resource: it needs consent.
 fn needs_consent(case: &Context) -> bool {
-    let scope = case.request().and_then(|it| it.field("scope")).unwrap_or_default();
-    let is_own =
-        scope.split(' ').all(|scope| ["openid", "profile", "email", "offline_access"].contains(&scope));
-    matches!(case.leg(), Leg::OnBehalfOf | Leg::AgentUser) && !is_own && !case.is_blueprint()
+    let names_one = case.request().is_some_and(|it| it.resource_scopes().next().is_some());
+    matches!(case.leg(), Leg::OnBehalfOf | Leg::AgentUser) && names_one && !case.is_blueprint()
 }
 
 fn somebody_has_consented(case: &Context) -> CheckResult {

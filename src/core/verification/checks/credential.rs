@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 use url::Url;
 
 use super::{
-    BEFORE_THE_OTHER, Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, differs,
-    holds, quoted, violated,
+    BEFORE_THE_OTHER, Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error, REPORTS,
+    differs, holds, quoted, violated,
 };
 
 use super::entra_token::is_of_entra;
@@ -88,7 +88,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Error,
         parties: ENTRA,
         codes: &[7_002_131, 7_002_241, 700_235, 700_237, 700_233],
-        basis: Basis::observed("reports of the token endpoint's answers"),
+        basis: Basis::observed(REPORTS),
         step: CheckStage::Subject,
         judge: the_expression_is_fulfilled,
     },

@@ -5,7 +5,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error,
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, REPORTS,
     credential::{listed, nearest},
     violated,
 };
@@ -26,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Error,
         parties: ENTRA,
         codes: &[700_222, 700_231, 700_227, 700_238, 700_236, 700_229, 700_226, 700_263, 70_052],
-        basis: Basis::observed("reports of the token endpoint's answers"),
+        basis: Basis::observed(REPORTS),
         step: CheckStage::EntraToken,
         judge: may_be_presented,
     },
@@ -36,7 +36,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Error,
         parties: ENTRA,
         codes: &[700_211, 7_002_134, 7_002_111, 7_002_137],
-        basis: Basis::observed("reports of the token endpoint's answers"),
+        basis: Basis::observed(REPORTS),
         step: CheckStage::Issuer,
         judge: is_of_the_blueprint,
     },

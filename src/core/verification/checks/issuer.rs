@@ -4,7 +4,7 @@ use url::Url;
 
 use super::{
     BEFORE_THE_OTHER, Basis, Check, CheckResult, CheckStage, Context, ENTRA, EVERYBODY, Error,
-    NOT_KUBERNETES, Note, OUTSIDE, Warning, violated,
+    NOT_KUBERNETES, Note, OUTSIDE, REPORTS, Warning, violated,
 };
 
 use crate::core::{
@@ -32,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Error,
         parties: ENTRA,
         codes: &[700_027, 700_023, 50_048],
-        basis: Basis::observed("reports of the token endpoint's answers"),
+        basis: Basis::observed(REPORTS),
         step: CheckStage::Claims,
         judge: is_its_own,
     },

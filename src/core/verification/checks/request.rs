@@ -1,11 +1,11 @@
 //! Rules of the token request itself, and of the identity that it is for.
 
-use super::{Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, quoted, violated};
-use crate::core::entra::{IdentityKind, Leg, TokenRequest, is_guid};
+use super::{Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, REPORTS, quoted, violated};
+use crate::core::entra::{ASSERTION_TYPE, IdentityKind, JWT_BEARER, Leg, TokenRequest, is_guid};
 
 const GRANTS: [&str; 8] = [
     "client_credentials",
-    "urn:ietf:params:oauth:grant-type:jwt-bearer",
+    JWT_BEARER,
     "refresh_token",
     "authorization_code",
     "password",
@@ -13,8 +13,6 @@ const GRANTS: [&str; 8] = [
     "device_code",
     "user_fic",
 ];
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-const REPORTS: &str = "reports of the token endpoint's answers";
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -225,9 +223,7 @@ fn the_grant_is_known(case: &Context) -> CheckResult {
 fn the_scope_is_a_default(case: &Context) -> CheckResult {
     request(case, |it| {
         let scope = it.field("scope").filter(|_| it.field("grant_type") == Some("client_credentials"))?;
-        // Libraries for Go and Java add those of OpenID Connect, and Entra takes them.
-        let of_openid = ["openid", "offline_access", "profile", "email"];
-        let scopes: Vec<_> = scope.split_whitespace().filter(|it| !of_openid.contains(it)).collect();
+        let scopes: Vec<_> = it.resource_scopes().collect();
         if scopes.len() > 1 && scopes.iter().all(|it| it.ends_with("/.default")) {
             let found = violated(
                 format!("`scope` names {} resources", scopes.len()),
@@ -236,7 +232,7 @@ fn the_scope_is_a_default(case: &Context) -> CheckResult {
             );
             return Some(found.with_codes(&[70_011]));
         }
-        (!scopes.iter().all(|it| it.ends_with("/.default"))).then(|| {
+        (scopes.is_empty() || !scopes.iter().all(|it| it.ends_with("/.default"))).then(|| {
             violated(
                 format!("`scope` is `{scope}`"),
                 "a resource and `/.default`",

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{
-    Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, Warning, holds,
+    Basis, Check, CheckResult, CheckStage, Context, ENTRA, Error, REPORTS, Warning, holds,
     pod::{CLIENT_ID, annotations, has_label},
     presenter::{Presenter, presenters},
     violated,
@@ -43,7 +43,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Error,
         parties: ENTRA,
         codes: &[90_002, 900_382],
-        basis: Basis::observed("reports of the token endpoint's answers"),
+        basis: Basis::observed(REPORTS),
         step: CheckStage::Tenant,
         judge: is_of_this_cloud,
     },

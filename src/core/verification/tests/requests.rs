@@ -49,6 +49,8 @@ fn scopes_of_openid_behind_that_of_a_resource_are_fine() {
     scene.asks(&[("scope", "https://graph.microsoft.com/.default https://vault.azure.net/.default")]);
     let report = scene.judged();
     assert_eq!(report.likely_first().map(|it| it.predicted_codes), Some(&[70_011][..]), "{report:#?}");
+    scene.asks(&[("scope", "openid profile")]);
+    assert_eq!(ids(&scene.judged()), ["REQ-SCOPE"], "they are of no resource");
 }
 
 #[test]
