@@ -212,8 +212,10 @@ fn connections_that_say_nothing_take_no_place_from_an_api_server() {
         stream
     };
     let mut silent: Vec<UnixStream> = (0..300).map(connect).collect();
-    let mut said = Vec::new();
-    silent[0].read_to_end(&mut said).expect("it is closed, and in order");
+    // 64 may be open, the API server's is one.
+    for stream in &mut silent[..300 - 63] {
+        stream.read_to_end(&mut Vec::new()).expect("it is closed, and in order");
+    }
     server.token("shop", "till", &[ISSUER], 600);
     let open = fs::read_dir(format!("/proc/{}/fd", signer.running().id())).expect("it runs").count();
     assert!(open < 150, "{open} open files");
