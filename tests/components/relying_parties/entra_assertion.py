@@ -5,7 +5,7 @@ import base64
 import jwt
 
 from entra_basis import Refused, iso
-from entra_directory import FOR_NO_SIGNATURES, OTHER_KIND, UNREADABLE, has_a_member_twice, parse
+from entra_documents import FOR_NO_SIGNATURES, OTHER_KIND, UNREADABLE, has_a_member_twice, parse
 
 SKEW_SECONDS = 300
 LONGEST_LIFE = 25 * 3600

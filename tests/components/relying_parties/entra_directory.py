@@ -1,33 +1,26 @@
-"""The tenants, their identities, and the documents that issuers publish."""
+"""The tenants and their identities."""
 
-import json
 import re
 import threading
-import urllib.parse
-from codecs import BOM_UTF8
-from http.client import HTTPConnection, HTTPException
+import uuid
 
-import jwt
-
-from entra_basis import Refused
+from entra_documents import Internet, read_keys
 
 GUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-DISCOVERY = "/.well-known/openid-configuration"
-NEEDED_MEMBERS = [
-    "issuer",
-    "jwks_uri",
-    "response_types_supported",
-    "subject_types_supported",
-    "id_token_signing_alg_values_supported",
-]
-KEYS_STORED = 100
-# A smaller modulus is no key at all.
-FEWEST_BITS = 512
-UNKNOWN_SECONDS = 1800
-FETCH_SECONDS = 5
-LONGEST_DOCUMENT = 1 << 20
-REDIRECTS = 5
 ALL_GRANTS = ["*"]
+
+MICROSOFT_GRAPH = "00000003-0000-0000-c000-000000000000"
+GRAPH_HOSTS = {
+    "graph.microsoft.com": "public",
+    "graph.microsoft.us": "usgov",
+    "dod-graph.microsoft.us": "usgov",
+    "microsoftgraph.chinacloudapi.cn": "china",
+}
+MICROSOFT_GRAPH_APP = {
+    "display_name": "Microsoft Graph",
+    "identifier_uris": [f"https://{host}" for host in GRAPH_HOSTS],
+    "scopes": ["openid", "profile", "offline_access", "User.Read", "User.Read.All", "Mail.Read", "Mail.Send", "Files.Read"],
+}
 
 # The hosts of each cloud: where tokens are asked for, and who issues them.
 CLOUDS = {
@@ -69,10 +62,55 @@ class Identity:
         self.certificates = entry.get("certificates", [])
         self.grants = entry.get("grants", ALL_GRANTS)
         self.grants = [self.grants] if isinstance(self.grants, str) else self.grants
+        self.describe(entry)
+
+    def describe(self, entry):
+        """What only Microsoft Graph and Azure Resource Manager show and change."""
+        self.entry = entry
+        self.display_name = entry.get("display_name", self.client_id)
+        self.principal_id = self.object_id or self.usual_principal_id()
+        # In every example the two ids of a blueprint are one.
+        usual = self.client_id if self.kind == "blueprint" else stable_id("application", self.tenant, self.client_id)
+        self.application_id = entry.get("application_id", usual)
+        self.identifier_uris = list(entry.get("identifier_uris", []))
+        self.scopes = scope_objects(entry.get("oauth2_permission_scopes", []))
+        self.created = entry.get("created", "2026-01-01T00:00:00Z")
+        self.owners = entry.get("owners")
+        self.resource_id = entry.get("resource_id")
+        self.location = entry.get("location", "westeurope")
+        self.federation = entry.get("federation", True)
+        for number, credential in enumerate(self.credentials, start=1):
+            credential.name = credential.name or f"credential-{number}"
+            credential.id = credential.id or stable_id(self.client_id, credential.name)
+        # `credentials` are those that the token endpoint knows.
+        self.stored, self.pending = list(self.credentials), []
+
+    def usual_principal_id(self):
+        return self.client_id if self.kind == "agent-identity" else stable_id("principal", self.tenant, self.client_id)
+
+    def store(self, credentials, known_at):
+        """The token endpoint knows of a change from the time `known_at`."""
+        self.stored = credentials
+        self.pending = [*self.pending, (known_at, credentials)]
+
+    def settle(self, now):
+        while self.pending and self.pending[0][0] <= now:
+            self.credentials = self.pending[0][1]
+            self.pending = self.pending[1:]
+
+    def state(self):
+        """The identity as an entry of the directory."""
+        entry = {**self.entry, "credentials": [one.entry() for one in self.stored]}
+        if self.identifier_uris:
+            entry["identifier_uris"] = self.identifier_uris
+        if self.scopes:
+            entry["oauth2_permission_scopes"] = self.scopes
+        return entry
 
 
 class Credential:
     def __init__(self, entry):
+        self.name, self.id, self.description = entry.get("name"), entry.get("id"), entry.get("description")
         self.issuer, self.audience = entry["issuer"], entry["audience"]
         self.subject = entry.get("subject")
         self.age = entry.get("age")
@@ -83,9 +121,38 @@ class Credential:
     def flexible(self):
         return self.subject is None
 
+    def entry(self):
+        names = ("name", "id", "issuer", "subject", "audience", "description", "age", "expression")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+class ResourceApp:
+    """An API that tokens are for, with the service principal that consent names."""
+
+    def __init__(self, app_id, entry):
+        self.client_id, self.kind = app_id, "resource-app"
+        self.display_name = entry.get("display_name", app_id)
+        self.principal_id = entry.get("object_id") or stable_id("principal", app_id)
+        self.identifier_uris = list(entry.get("identifier_uris", []))
+        self.scopes = scope_objects(entry.get("scopes", []))
+
+
+def scope_objects(scopes):
+    return [one if isinstance(one, dict) else scope_object(one) for one in scopes]
+
+
+def scope_object(value):
+    return {"id": stable_id("scope", value), "value": value, "type": "User", "isEnabled": True}
+
+
+def stable_id(*words):
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, " ".join(map(str, words)).casefold()))
+
 
 class Directory:
     def __init__(self, content):
+        self.content = content
+        self.state_lock = threading.RLock()
         self.cloud = content.get("cloud")
         self.resources = content.get("resources")
         self.names = set(content["tenants"])
@@ -97,6 +164,11 @@ class Directory:
         }
         self.internet = Internet(content.get("internet", {}), content.get("documents", {}))
         self.jwks_seconds = content.get("jwks_seconds", 0)
+        apps = {MICROSOFT_GRAPH: MICROSOFT_GRAPH_APP, **content.get("resource_apps", {})}
+        self.resource_apps = [ResourceApp(app_id, entry) for app_id, entry in apps.items()]
+        grants = content.get("oauth2_permission_grants", [])
+        self.permission_grants = [{"id": stable_id("grant", number), **one} for number, one in enumerate(grants)]
+        self.propagation_seconds = content.get("propagation_seconds", 0)
         self.metadata = {}
         self.lock = threading.Lock()
 
@@ -110,6 +182,22 @@ class Directory:
         for clients in self.tenants.values():
             yield from (one for one in clients.values() if kind in (None, one.kind))
 
+    def settle(self, now):
+        with self.state_lock:
+            for identity in self.identities():
+                identity.settle(now)
+
+    def consented(self, identity, user=None):
+        """The delegated scopes, each behind its resource, that permission grants give to a client, or to it for a user."""
+        resources = {one.principal_id: one for one in [*self.identities(), *self.resource_apps]}
+        for grant in self.permission_grants:
+            of_user = grant.get("consentType") != "Principal" or grant.get("principalId") == user
+            resource = resources.get(grant.get("resourceId"))
+            if grant.get("clientId") != identity.principal_id or not of_user or resource is None:
+                continue
+            for name in [*resource.identifier_uris, resource.client_id, f"api://{resource.client_id}"]:
+                yield from (f"{name.rstrip('/')}/{scope}" for scope in grant.get("scope", "").split())
+
     def keys_of(self, issuer, now):
         """Reads the keys of `issuer`, or takes them from the cache, faults not included."""
         with self.lock:
@@ -120,180 +208,6 @@ class Directory:
         with self.lock:
             self.metadata[issuer] = (now, found)
         return found
-
-
-def read_keys(internet, issuer):
-    """Gives the open questions on the way, and the keys by kid: one that is usable, or why it is not."""
-    discovery_url = issuer.removesuffix("/") + DISCOVERY
-    redirected, body = internet.get(discovery_url)
-    open_questions = about_document(redirected, body)
-    discovery = parse(body)
-    if not isinstance(discovery, dict):
-        raise bad_document(discovery_url, "no JSON object", ["content"])
-    for name in NEEDED_MEMBERS:
-        if name not in discovery:
-            # `issuer` and `jwks_uri` are what a reader cannot do without.
-            known = name == "jwks_uri"
-            raise bad_document(discovery_url, f"no {name}", ["members"], [] if known else ["document"])
-    if discovery["issuer"] != issuer:
-        raise bad_document(discovery_url, "another issuer", ["discovery-issuer"], ["issuer"])
-    if any(value in ("", []) and name != "jwks_uri" for name, value in discovery.items()):
-        open_questions.append("document")
-    if "RS256" not in discovery["id_token_signing_alg_values_supported"]:
-        open_questions.append("document")
-
-    redirected, body = internet.get(discovery["jwks_uri"])
-    open_questions += about_document(redirected, body)
-    jwks = parse(body)
-    if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
-        raise Refused(900612, "Failed to parse provider signing keys.", ["900612"], open_questions)
-    if internet.age(discovery["jwks_uri"]) < UNKNOWN_SECONDS:
-        return [*open_questions, "fresh"], {}
-    return open_questions, usable_keys(jwks["keys"], open_questions)
-
-
-UNREADABLE = "unreadable"
-OTHER_KIND = "of another kind"
-FOR_NO_SIGNATURES = "for no signatures"
-
-
-def usable_keys(members, open_questions):
-    """The keys by kid. In place of a key that cannot be used it has the reason."""
-    keys = {}
-    for place, member in enumerate(members):
-        if not isinstance(member, dict):
-            raise Refused(900612, "Failed to parse provider signing keys.", ["900612"], open_questions)
-        kid = member.get("kid")
-        if member.get("kty") != "RSA":
-            open_questions.append("keys")
-            if isinstance(kid, str):
-                keys.setdefault(kid, OTHER_KIND)
-            continue
-        key = read_key(member)
-        if key is None:
-            if isinstance(kid, str):
-                keys.setdefault(kid, UNREADABLE)
-            else:
-                open_questions.append("keys")
-            continue
-        if member.get("alg") not in (None, "RS256") or key.key.key_size < 2048 or kid in keys or kid is None:
-            open_questions.append("keys")
-        if member.get("use", "sig") != "sig":
-            open_questions.append("keys")
-        if place < KEYS_STORED and kid is not None:
-            keys.setdefault(kid, key if member.get("use") == "sig" else FOR_NO_SIGNATURES)
-    return keys
-
-
-def read_key(member):
-    try:
-        # The public key alone: PyJWT would take more for a private key or another algorithm.
-        public = {name: member[name] for name in ("kty", "n", "e") if name in member}
-        key = jwt.PyJWK(public, algorithm="RS256")
-        return key if key.key.key_size >= FEWEST_BITS else None
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
-        return None
-
-
-def about_document(redirected, body):
-    open_questions = ["redirect"] if redirected else []
-    open_questions += ["bom"] if body.startswith(BOM_UTF8) else []
-    return open_questions + (["twice"] if has_a_member_twice(body) else [])
-
-
-def parse(body):
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def has_a_member_twice(text):
-    found = []
-
-    def note(members):
-        found.append(len(members) > len(dict(members)))
-        return dict(members)
-
-    try:
-        json.loads(text, object_pairs_hook=note)
-    except (ValueError, RecursionError):
-        return False
-    return any(found)
-
-
-FAILED = "Request to External OIDC endpoint failed."
-
-
-def no_answer(url, reason, rests_on, open_questions=()):
-    return Refused(90061, f"{FAILED} {url}: {reason}", rests_on, open_questions)
-
-
-def bad_document(url, reason, rests_on, open_questions=()):
-    return Refused(501661, f"{FAILED} {url}: {reason}", rests_on, open_questions)
-
-
-class Internet:
-    """What can be reached: documents, and servers on loopback that stand for names, TLS left out."""
-
-    def __init__(self, hosts, documents):
-        self.hosts, self.documents = hosts, documents
-
-    def get(self, url):
-        """Whether there was a redirect, and the body."""
-        for redirects in range(REDIRECTS + 1):
-            status, location, body = self.get_once(url)
-            if status in (301, 302, 303, 307, 308) and location:
-                url = urllib.parse.urljoin(url, location)
-            elif status == 200:
-                return redirects > 0, body
-            elif status == 403:
-                text = f"{FAILED} {url}: HTTP status {status}"
-                raise Refused(50166, text, ["50166"])
-            else:
-                raise no_answer(url, f"HTTP status {status}", ["90061-path", "path"])
-        raise no_answer(url, "too many redirects", ["90061"], ["redirect"])
-
-    def get_once(self, url):
-        if not isinstance(url, str) or split(url).scheme != "https":
-            raise bad_document(url, "not https", ["https"])
-        if url in self.documents:
-            return self.stored(url)
-        return self.ask(url)
-
-    def stored(self, url):
-        document = self.documents[url]
-        if document.get("unreachable") == "private":
-            raise bad_document(url, "private", ["501661"])
-        if "unreachable" in document:
-            raise no_answer(url, document["unreachable"], ["90061"])
-        return document.get("status", 200), document.get("location"), document.get("body", "").encode()
-
-    def age(self, url):
-        """Seconds since the document was changed, if the directory says so."""
-        return self.documents.get(url, {}).get("age", UNKNOWN_SECONDS)
-
-    def ask(self, url):
-        parts = split(url)
-        if parts.netloc not in self.hosts:
-            raise no_answer(url, "cannot be reached", ["90061"])
-        stand_in = urllib.parse.urlsplit(self.hosts[parts.netloc])
-        connection = HTTPConnection(stand_in.hostname, stand_in.port, timeout=FETCH_SECONDS)
-        try:
-            connection.request("GET", urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, "")))
-            answer = connection.getresponse()
-            return answer.status, answer.getheader("location"), answer.read(LONGEST_DOCUMENT)
-        except (OSError, HTTPException) as error:
-            raise no_answer(url, str(error), ["90061"]) from error
-        finally:
-            connection.close()
-
-
-def split(url):
-    try:
-        return urllib.parse.urlsplit(url)
-    except ValueError:
-        return urllib.parse.urlsplit("")
 
 
 def is_guid(text):

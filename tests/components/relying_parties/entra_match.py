@@ -6,7 +6,8 @@ import uuid
 
 from entra_assertion import audiences_of, mismatch, refused
 from entra_basis import Refused
-from entra_directory import cloud_of, is_guid, split
+from entra_directory import cloud_of, is_guid
+from entra_documents import split
 
 NEW_CREDENTIAL_SECONDS = 600
 EXCHANGE = {

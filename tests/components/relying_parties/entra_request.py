@@ -13,9 +13,10 @@ from entra_assertion import (
     twice,
 )
 from entra_basis import Refused
-from entra_directory import NO_TENANT, cloud_of, is_guid, split
+from entra_directory import NO_TENANT, cloud_of, is_guid
+from entra_documents import split
 from entra_match import EXCHANGE, EXCHANGE_GUID, check_bound_agent, issued_by_entra, match, match_agent
-from entra_user import check_agent_user, check_consent, check_user_token
+from entra_user import check_agent_user, check_consent, check_user_token, user_of
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 CLIENT_CREDENTIALS = "client_credentials"
@@ -87,16 +88,19 @@ class Request:
         if grant == ON_BEHALF_OF:
             self.open_questions += check_user_token(self)
             self.check_resource(650052, "650052")
-            check_consent(self.identity, self.scopes())
+            check_consent(self.identity, self.scopes(), self.consented())
             return ["obo"]
         if grant == USER_FIC:
             self.open_questions += check_agent_user(self)
-            check_consent(self.identity, self.scopes())
+            check_consent(self.identity, self.scopes(), self.consented())
             return ["agent-user-flow"]
         if grant == "refresh_token":
-            check_consent(self.identity, self.scopes())
+            check_consent(self.identity, self.scopes(), self.consented())
         self.open_questions.append("user-grants")
         return ["request"]
+
+    def consented(self):
+        return self.directory.consented(self.identity, user_of(self))
 
     # The form, the tenant and the client ----------------------------------------------------------
 
@@ -211,7 +215,8 @@ class Request:
     def check_resource(self, code, rests_on):
         resource = self.resource()
         if self.directory.resources is not None:
-            known = [one.rstrip("/").casefold() for one in self.directory.resources]
+            own = [uri for identity in self.directory.identities() for uri in identity.identifier_uris]
+            known = [one.rstrip("/").casefold() for one in [*self.directory.resources, *own]]
             if resource and self.scopes()[0].endswith("/.default") and resource.casefold() not in known:
                 raise self.no_resource(code, rests_on)
         elif code == 500011 and resource.startswith("https://") and not of_microsoft(resource):

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Answers token requests as documents and public reports say that Microsoft Entra does.
+"""Answers token requests as documents and public reports say that Microsoft Entra does, and speaks as Graph and ARM.
 
     entra_twin.py PORT DIRECTORY
 
-DIRECTORY is a JSON file. `PUT /directory` replaces it, `PUT /now` sets the clock.
+DIRECTORY is a JSON file. `PUT /directory` replaces it, `PUT /now` sets the clock. `GET /directory` gives what has become
+of it, `GET /log` the requests since it was put: method, host, path, status (null for an answer that was not sent).
 
     now           seconds since 1970
     jwks_seconds  how long metadata is kept
@@ -15,7 +16,30 @@ DIRECTORY is a JSON file. `PUT /directory` replaces it, `PUT /now` sets the cloc
     resources     the resources that the tenants have; absent, see `resource` below
 
 An identity may have `secrets` (by default one, the word `secret`), `expired_secrets` and `certificates` (key ids).
-The authority is the Host header. A form with `response_type` and no grant is what a browser would be sent with.
+What Microsoft Graph and Azure Resource Manager (entra_graph.py, entra_arm.py) need besides:
+
+    distinct_tokens     true: a token is known by Graph and ARM for whom it stands; else it is a word
+    tokens              word -> {"audience": "graph" or "arm", "grants", "tenant", "client_id", "expires"}, to be used
+                        as bearer tokens; all but `audience` may be absent
+    propagation_seconds how long the token endpoint does not know of a change, by the clock that `PUT /now` sets
+    faults              list of {"method", "path_contains", "status", "retry_after", "after", "times"}, each used up by
+                        the first requests that it fits. Without `status` the connection is closed; with `after` it is
+                        closed too, but when all is done
+    page_size           100
+    blueprints_on_v1    false: blueprints are for Graph's beta only
+    resource_apps       client id -> {"display_name", "object_id", "identifier_uris", "scopes"}; Microsoft Graph is one
+    oauth2_permission_grants  as Graph has them
+    subscriptions       those that ARM knows besides those of identities
+    write_seconds       how long ARM takes for a write, and refuses others to the same identity
+    writes_per_second   how many of an identity ARM allows; absent, all
+
+    Identities: `object_id` (of the service principal), `application_id` (object id of the application), `display_name`,
+    `identifier_uris`, `oauth2_permission_scopes` (words or Graph's objects), `owners` (client ids), `created`; a managed
+    identity `resource_id`, `location` and `federation` (false: its region has none). Credentials: `name`, `id`,
+    `description`. Ids that are absent are made of the client id.
+
+The authority is the Host header, and so is what speaks; by a Host that is neither's, /v1.0 and /beta are Graph's and
+/subscriptions is ARM's. A form with `response_type` and no grant is what a browser would be sent with.
 
 Entra itself cannot be had. This was written from the documents and reports that entra_basis.py lists, without
 what it is to be compared with, and verifies by PyJWT. Every answer names in the header `rests-on` the statements
@@ -97,9 +121,14 @@ Agents and users
 - obo-app   An app-only token is 7000114; 7000113 was met as well. A token without scp is app-only if it has roles,
             `idtyp` app or one value as oid and sub, else an ID token.
 - user-tenant      A user's token of another tenant is 90072, for all that its user may be a guest.
+
+Graph and ARM: see entra_graph.py and entra_arm.py, and
+- propagation      Removed credentials, too, are known for the time of propagation.
+- fault            A fault that the directory asks for.
 """
 
 import base64
+import copy
 import json
 import re
 import sys
@@ -110,18 +139,43 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 # The modules beside this file are not to leave a __pycache__ there.
 sys.dont_write_bytecode = True
 
+from entra_api import ARM_HOSTS, Answer, ApiRequest, Caller, Faults, audience_api, faulty, query_of
+from entra_arm import Arm, Writes
 from entra_basis import BASIS, Refused, iso
-from entra_directory import Directory
+from entra_directory import GRAPH_HOSTS, Directory
+from entra_graph import Graph
 from entra_match import EXCHANGE_GUID, ISSUER_HOSTS, t1_subject
-from entra_request import Request
+from entra_request import CLIENT_CREDENTIALS, Request
 
 LIFE = 3599
+USUAL_AUDIENCES = {"graph": "https://graph.microsoft.com", "arm": "https://management.azure.com"}
+WORD = "of-the-twin"
+TOKEN_PATH = r"/([^/]+)/oauth2/v2\.0/token"
 
 
 class Entra:
     def __init__(self, directory):
         self.now = directory["now"]
         self.directory = Directory(directory)
+        self.faults, self.writes, self.log = Faults(directory.get("faults", [])), Writes(), []
+        first = next(iter(directory["tenants"]), None)
+        self.tokens = {word: configured_caller(entry, first) for word, entry in directory.get("tokens", {}).items()}
+
+    def state(self):
+        """The directory as it is now."""
+        with self.directory.state_lock:
+            content = copy.deepcopy(self.directory.content)
+            content["now"], content["faults"] = self.now, copy.deepcopy(self.faults.left)
+            for tenant, clients in content["tenants"].items():
+                known = self.directory.tenants[tenant.casefold()]
+                content["tenants"][tenant] = {name: known[name.casefold()].state() for name in clients}
+            content["oauth2_permission_grants"] = copy.deepcopy(self.directory.permission_grants)
+            return content
+
+
+def configured_caller(entry, tenant):
+    audience, grants = USUAL_AUDIENCES[entry["audience"]], entry.get("grants", ["*"])
+    return Caller(audience, entry.get("tenant", tenant), entry.get("client_id"), grants, entry.get("expires"))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -130,9 +184,17 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self):
-        self.answer(200, {})
+        if self.path == "/directory":
+            self.send(Answer(200, self.server.entra.state()))
+        elif self.path == "/log":
+            self.send(Answer(200, list(self.server.entra.log)))
+        else:
+            self.serve()
 
     def do_PUT(self):
+        if self.path not in ("/directory", "/now"):
+            self.serve()
+            return
         body = self.body()
         try:
             if self.path == "/directory":
@@ -140,27 +202,84 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.server.entra.now = int(body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self.answer(400, {"error": repr(error)})
+            self.send(Answer(400, {"error": repr(error)}))
             return
-        self.answer(200, {})
+        self.send(Answer(200, {}))
 
     def do_POST(self):
+        self.serve()
+
+    do_PATCH = do_DELETE = do_POST
+
+    def serve(self):
         entra, body = self.server.entra, self.body()
-        found = re.fullmatch(r"/([^/]+)/oauth2/v2\.0/token", self.path.partition("?")[0])
-        if not found:
-            self.answer(404, {})
-            return
-        tenant = urllib.parse.unquote(found[1])
+        api = self.api()
+        with entra.directory.state_lock:
+            fault = entra.faults.take(self.command, self.path) if api else None
+        if fault and not fault.get("after"):
+            answer = faulty(fault, api)
+        else:
+            answer = self.answer_of(api, entra, body)
+            answer = Answer(None) if fault else answer
+        if api:
+            line = {"method": self.command, "host": self.headers.get("host", ""), "path": self.path}
+            entra.log.append({**line, "status": answer.status})
+        if answer.status is None:
+            self.close_connection = True
+        else:
+            self.send(answer)
+
+    def api(self):
+        """What speaks: `token`, `graph`, `arm` or nothing."""
+        host, path = self.authority(), self.path.partition("?")[0]
+        if host in GRAPH_HOSTS or host in ARM_HOSTS:
+            return "graph" if host in GRAPH_HOSTS else "arm"
+        if re.match(r"/+(v1\.0|beta)/", path):
+            return "graph"
+        if re.match(r"/+subscriptions/", path, re.IGNORECASE):
+            return "arm"
+        return "token" if self.command == "POST" and re.fullmatch(TOKEN_PATH, path) else None
+
+    def answer_of(self, api, entra, body):
+        entra.directory.settle(entra.now)
+        if api == "graph":
+            return Graph(entra.directory, entra.tokens, entra.now, self.api_request(body)).answer()
+        if api == "arm":
+            return Arm(entra.directory, entra.tokens, entra.now, self.api_request(body), entra.writes).answer()
+        if api == "token":
+            return self.answer_with_token(entra, body)
+        return Answer(200 if self.command == "GET" else 404, {})
+
+    def api_request(self, body):
+        host = self.headers.get("host", "")
+        known = self.authority() in GRAPH_HOSTS or self.authority() in ARM_HOSTS
+        path, _, query = self.path.partition("?")
+        try:
+            content = json.loads(body) if body else None
+        except (ValueError, RecursionError):
+            content = None
+        base, path = f"{'https' if known else 'http'}://{host}", urllib.parse.unquote(path)
+        return ApiRequest(
+            self.command, self.authority(), base, path, query_of(query), self.headers, content, str(uuid.uuid4())
+        )
+
+    def answer_with_token(self, entra, body):
+        tenant = urllib.parse.unquote(re.fullmatch(TOKEN_PATH, self.path.partition("?")[0])[1])
         form = dict(urllib.parse.parse_qsl(body, keep_blank_values=True))
         request = Request(entra.directory, entra.now, self.authority(), tenant, form)
         try:
             rests_on = request.answer()
         except Refused as refused:
-            open_questions = [*refused.open_questions, *request.open_questions]
-            self.answer(refused.status, refusal(refused, entra.now), refused.rests_on, open_questions)
-            return
-        content = {"token_type": "Bearer", "expires_in": LIFE, "ext_expires_in": LIFE, "access_token": token(request)}
-        self.answer(200, content, rests_on or ["request"], request.open_questions)
+            open_questions = [*refused.open_questions, *request.open_questions, *unsettled(request)]
+            return Answer(refused.status, refusal(refused, entra.now), refused.rests_on, open_questions)
+        access_token = token(request)
+        if entra.directory.content.get("distinct_tokens") and access_token == WORD:
+            access_token, caller = distinct_token(request)
+            if caller:
+                entra.tokens[access_token] = caller
+        content = {"token_type": "Bearer", "expires_in": LIFE, "ext_expires_in": LIFE, "access_token": access_token}
+        open_questions = [*request.open_questions, *unsettled(request)]
+        return Answer(200, content, list(rests_on) or ["request"], open_questions)
 
     def authority(self):
         return re.sub(r":\d+$", "", self.headers.get("host", "")).lower()
@@ -168,18 +287,26 @@ class Handler(BaseHTTPRequestHandler):
     def body(self):
         return self.rfile.read(int(self.headers.get("content-length", 0))).decode(errors="replace")
 
-    def answer(self, status, content, rests_on=(), open_questions=()):
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json; charset=utf-8")
-        self.send_header("content-length", str(len(body)))
-        self.send_header("rests-on", "; ".join(BASIS[name] for name in dict.fromkeys(rests_on)))
-        self.send_header("undocumented", " ".join(sorted(set(open_questions))))
+    def send(self, answer):
+        body = b"" if answer.content is None else json.dumps(answer.content).encode()
+        self.send_response(answer.status)
+        if body:
+            self.send_header("content-type", "application/json; charset=utf-8")
+        if answer.status != 204:
+            self.send_header("content-length", str(len(body)))
+        self.send_header("rests-on", "; ".join(BASIS[name] for name in dict.fromkeys(answer.rests_on)))
+        self.send_header("undocumented", " ".join(sorted(set(answer.open_questions))))
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, *_):
         pass
+
+
+def unsettled(request):
+    return ["propagation"] if request.identity is not None and request.identity.pending else []
 
 
 def refusal(refused, now):
@@ -200,7 +327,7 @@ def token(request):
     """A word, but for the token exchange what the next leg of an agent needs; its signature is none of Entra's."""
     identity = request.identity
     if identity.kind not in ("blueprint", "agent-identity") or not request.asks_for_exchange():
-        return "of-the-twin"
+        return WORD
     tenant = request.tenant
     subject = identity.client_id
     if identity.kind == "blueprint":
@@ -208,7 +335,33 @@ def token(request):
     times = {"iat": request.now, "nbf": request.now, "exp": request.now + LIFE}
     issuer = f"https://{ISSUER_HOSTS[request.cloud]}/{tenant}/v2.0"
     claims = {"iss": issuer, "sub": subject, "aud": EXCHANGE_GUID, "azp": identity.client_id, "idtyp": "app", **times}
-    parts = [{"typ": "JWT", "alg": "RS256", "kid": "of-the-twin"}, claims, "of-the-twin"]
+    return unsigned(claims)
+
+
+def distinct_token(request):
+    """A token of its own for Graph or ARM, and whom it stands for. Its claims are those that clients may look at."""
+    identity, app_only = request.identity, request.form["grant_type"] == CLIENT_CREDENTIALS
+    scopes = request.scopes()
+    resource = request.resource()
+    if scopes and not scopes[0].endswith("/.default"):
+        resource = scopes[0].rpartition("/")[0].rstrip("/") or USUAL_AUDIENCES["graph"]
+    if audience_api(resource) is None:
+        return WORD, None
+    named = [scope.rpartition("/")[2] for scope in scopes]
+    grants = identity.grants if app_only or ".default" in named else named
+    tenant = identity.tenant if request.tenant.casefold() not in request.directory.tenants else request.tenant
+    times = {"iat": request.now, "nbf": request.now, "exp": request.now + LIFE}
+    claims = {"iss": f"https://{ISSUER_HOSTS[request.cloud]}/{tenant}/v2.0", "aud": resource, "tid": tenant}
+    claims.update({"appid": identity.client_id, "azp": identity.client_id, "jti": str(uuid.uuid4()), **times})
+    if app_only:
+        claims.update({"idtyp": "app", "oid": identity.principal_id, "sub": identity.principal_id, "roles": grants})
+    else:
+        claims.update({"idtyp": "user", "scp": " ".join(grants)})
+    return unsigned(claims), Caller(resource, tenant, identity.client_id, grants, times["exp"])
+
+
+def unsigned(claims):
+    parts = [{"typ": "JWT", "alg": "RS256", "kid": WORD}, claims, WORD]
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
 
 

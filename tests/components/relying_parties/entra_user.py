@@ -4,7 +4,8 @@ import jwt
 
 from entra_assertion import audiences_of, decode, refused, times
 from entra_basis import Refused, iso
-from entra_directory import cloud_of, is_guid, split
+from entra_directory import cloud_of, is_guid
+from entra_documents import split
 from entra_match import is_exchange
 
 # How audiences begin whose tokens are sealed: nobody else can check their signature. The last is Work IQ's.
@@ -90,17 +91,31 @@ def bad_user_token(text, rests_on, code=50013):
     return Refused(code, text, rests_on)
 
 
-def check_consent(identity, scopes):
-    """Each scope needs a grant of the client itself."""
+def check_consent(identity, scopes, consented=()):
+    """Each scope needs a grant of the client itself: of its `grants`, or `consented`."""
     if "*" in identity.grants:
         return
+    consented = set(consented)
     for scope in scopes:
         resource, _, name = scope.rpartition("/")
         of_resource = [grant for grant in identity.grants if grant.rpartition("/")[0] == resource]
         granted = of_resource if name == ".default" else scope in identity.grants or name in identity.grants
+        # A scope without a resource is one of Microsoft Graph.
+        full = f"{(resource or SEALED[0]).rstrip('/')}/"
+        granted = granted or any(one == full + name or (name == ".default" and one.startswith(full)) for one in consented)
         if not granted:
             text = f"The user or administrator has not consented to use the application with ID '{identity.client_id}'."
             raise Refused(65001, text, ["65001"])
+
+
+def user_of(request):
+    """The object id of the user, as far as the request says it."""
+    if request.form.get("user_id"):
+        return request.form["user_id"]
+    try:
+        return decode(request.form.get("assertion", ""))[1].get("oid")
+    except (jwt.InvalidTokenError, RecursionError):
+        return None
 
 
 def check_agent_user(request):
