@@ -145,7 +145,8 @@ def credential_of(name, members, credential_id=None):
         if value is not None and not isinstance(value, str):
             raise BadCredential("empty", "A value of the Federated Identity Credential is no text.")
         if value is not None and len(value) > LONGEST_VALUE:
-            raise BadCredential("length", f"A value of the Federated Identity Credential has more than {LONGEST_VALUE} characters.")
+            text = f"A value of the Federated Identity Credential has more than {LONGEST_VALUE} characters."
+            raise BadCredential("length", text)
     if expression:
         check_expression(expression)
     entry = {"issuer": issuer, "subject": subject or None, "audience": audiences[0], "expression": expression or None}

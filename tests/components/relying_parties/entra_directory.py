@@ -101,6 +101,8 @@ class Identity:
     def state(self):
         """The identity as an entry of the directory."""
         entry = {**self.entry, "credentials": [one.entry() for one in self.stored]}
+        if self.display_name != self.client_id:
+            entry["display_name"] = self.display_name
         if self.identifier_uris:
             entry["identifier_uris"] = self.identifier_uris
         if self.scopes:

@@ -12,7 +12,8 @@ Chosen where nothing speaks; the header `undocumented` has the name:
 - paging          `$top` counts, up to the page size; a page's token is where it starts.
 - owners          `Application.ReadWrite.OwnedBy` is enough where the directory has no `owners`.
 - agent-permissions  With `Directory.AccessAsUser.All` or `Directory.ReadWrite.All` those for agents do not count, and
-                  those for applications do not stand for them.
+                  those for applications do not stand for them. Who may change credentials of blueprints may read
+                  credentials.
 - blueprint-version  Where blueprints are not for v1.0, all that touches one is refused, a filter that finds one included.
 - cast            The cast of what is no blueprint is not found.
 - scopes          An enabled scope cannot be left out of a new list.
@@ -122,6 +123,14 @@ class Graph:
         text = "Insufficient privileges to complete the operation."
         return Refusal(403, "Authorization_RequestDenied", text, rests_on, open_questions)
 
+    def need_read(self, rest):
+        """Who may change the credentials of blueprints may read them."""
+        reads_credentials = "/federatedidentitycredentials" in rest.casefold()
+        if reads_credentials and not self.caller.may(*READ) and AGENT_CREDENTIALS in self.caller.grants:
+            self.request.open_questions.append("agent-permissions")
+            return
+        self.need(*READ)
+
     def need_write(self, app, agent_permission):
         if app.kind == "blueprint":
             if any(one in self.caller.grants for one in NOT_WITH_AGENTS):
@@ -145,7 +154,8 @@ class Graph:
         return [one for one in at_home if one.kind in ("application", "blueprint")]
 
     def applications(self, rest):
-        self.need(*READ, AGENT_CREDENTIALS, AGENT_PROPERTIES)
+        if self.request.method == "GET":
+            self.need_read(rest)
         cast = re.fullmatch(r"/(?:microsoft\.)?graph\.agentIdentityBlueprint", rest, re.IGNORECASE)
         if not rest or cast:
             return self.list_applications(cast)

@@ -370,6 +370,8 @@ def main():
         sys.exit("usage: entra_twin.py PORT DIRECTORY")
     with open(sys.argv[2]) as directory:
         entra = Entra(json.load(directory))
+    # As many may connect at once as a test starts.
+    ThreadingHTTPServer.request_queue_size = 128
     server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
     server.daemon_threads = True
     server.entra = entra
