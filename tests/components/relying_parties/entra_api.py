@@ -111,7 +111,8 @@ def page(request, found, size):
     if end >= len(found):
         return found[start:], None
     query = {**request.query, "$skiptoken": str(end)}
-    link = f"{request.base}{request.path}?{urllib.parse.urlencode(query, safe='$', quote_via=urllib.parse.quote)}"
+    path = re.sub("/+", "/", request.path)
+    link = f"{request.base}{path}?{urllib.parse.urlencode(query, safe='$', quote_via=urllib.parse.quote)}"
     return found[start:end], link
 
 

@@ -16,6 +16,7 @@ of it, `GET /log` the requests since it was put: method, host, path, status (nul
     resources     the resources that the tenants have; absent, see `resource` below
 
 An identity may have `secrets` (by default one, the word `secret`), `expired_secrets` and `certificates` (key ids).
+
 What Microsoft Graph and Azure Resource Manager (entra_graph.py, entra_arm.py) need besides:
 
     distinct_tokens     true: a token is known by Graph and ARM for whom it stands; else it is a word
