@@ -50,6 +50,7 @@ use crate::{
 mod control_registry;
 pub mod evidence;
 pub mod exchange;
+pub mod federate;
 pub mod ledgers;
 mod probe;
 mod scheduler;

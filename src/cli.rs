@@ -25,6 +25,7 @@ mod config_verb;
 mod confirm;
 pub mod error_report;
 mod exchange;
+mod federate;
 mod jwks;
 mod kid_prefix;
 mod ledger;
@@ -114,6 +115,9 @@ enum Verb {
     /// Exchange a token at Microsoft Entra, and explain each answer
     #[command(subcommand)]
     Exchange(exchange::ExchangeVerb),
+    /// Put trust in place: federated credentials of Microsoft Entra
+    #[command(subcommand)]
+    Federate(federate::FederateVerb),
     /// Show every known key, and adopt unmanaged keys
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
@@ -185,6 +189,7 @@ impl Arguments {
             Verb::Token(flags) => token::run(&flags),
             Verb::Verify(flags) => verify::run(&flags),
             Verb::Exchange(verb) => exchange::run(&verb),
+            Verb::Federate(verb) => federate::run(verb),
             Verb::Ledger(verb) => ledger::run(verb),
             Verb::Rotate(verb) => rotate::run(verb),
             Verb::Signer(arguments) => signer::run(&arguments),

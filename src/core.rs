@@ -9,6 +9,7 @@ pub mod calendar;
 pub mod control_plane;
 pub mod entra;
 pub mod events;
+pub mod federation;
 pub mod freshness;
 pub mod jose;
 pub mod ledger;

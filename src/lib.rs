@@ -7,6 +7,7 @@
 
 pub mod announcements;
 pub mod app;
+pub mod azure;
 pub mod blocking;
 pub mod cli;
 pub mod clock;

@@ -43,14 +43,9 @@ impl TokenEndpoint {
         let foreign = || TokenEndpointError::Foreign { url: url.to_owned() };
         let url = Url::parse(url).map_err(|_| foreign())?;
         let host = url.host_str().unwrap_or_default();
-        let is_local = match url.host() {
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            _ => false,
-        };
         let is_entra = url.scheme() == "https" && url.port().is_none() && Cloud::of_host(host).is_some();
         let has_user = !url.username().is_empty() || url.password().is_some();
-        if has_user || !(is_entra || (is_local && matches!(url.scheme(), "http" | "https"))) {
+        if has_user || !(is_entra || is_of_this_machine(&url)) {
             return Err(foreign());
         }
         Ok(Self { client: HttpClients::default().to(url.scheme(), trust), url })
@@ -89,6 +84,21 @@ impl TokenEndpoint {
         let answer = TokenAnswer::parse(&body).ok_or(TokenEndpointError::Strange { status })?;
         Ok(Timed { answer, took })
     }
+}
+
+/// Whether a URL is an address of this machine, as a test has it. A name may lead anywhere.
+#[must_use]
+pub fn is_on_this_machine(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| is_of_this_machine(&url))
+}
+
+fn is_of_this_machine(url: &Url) -> bool {
+    let is_local = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        _ => false,
+    };
+    is_local && matches!(url.scheme(), "http" | "https")
 }
 
 #[derive(Debug, thiserror::Error)]

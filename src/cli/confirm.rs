@@ -14,6 +14,11 @@ pub(super) struct Confirm {
 }
 
 impl Confirm {
+    /// For a command that needs it only at times.
+    pub(super) fn new(yes: bool) -> Self {
+        Self { yes }
+    }
+
     /// Prints the warning, and asks for confirmation.
     pub(super) fn is_given(&self, warning: &str) -> Result<bool, Failure> {
         eprint(warning);

@@ -36,7 +36,7 @@ mod json;
 mod text;
 
 use flags::{CloudName, ClusterFlags, ExpectedFlags, Parties};
-pub(super) use flags::{DocumentFlags, VerifyFlags};
+pub(super) use flags::{Context, DocumentFlags, VerifyFlags, context};
 
 /// A verdict, and its subject.
 struct Judged {

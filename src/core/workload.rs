@@ -36,6 +36,8 @@ pub struct Pod {
 pub struct Metadata {
     #[serde(default)]
     pub name: String,
+    #[serde(default)]
+    pub namespace: String,
     /// It is being deleted.
     pub deletion_timestamp: Option<IgnoredAny>,
     #[serde(default)]

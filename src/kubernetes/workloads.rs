@@ -3,13 +3,16 @@
 //! Objects that may not be read are left out where the rest is still useful; a token is sent only to the API
 //! server that issued it.
 
+use std::collections::BTreeMap;
+
 use http::StatusCode;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use serde::{Deserialize, de::DeserializeOwned};
+use url::form_urlencoded;
 
 use crate::{
     core::{
-        jose::token::Token,
+        jose::{issuer::DISCOVERY_PATH, token::Token},
         service_account::ServiceAccount,
         text::Hint,
         workload::{Metadata, Pod, Texts, Workload},
@@ -19,6 +22,8 @@ use crate::{
 
 /// Largest list, in bytes: a namespace of a few thousand pods.
 const MAX_LIST: usize = 32 * 1024 * 1024;
+/// Objects of one page: pods of a few kilobytes each.
+const PAGE: &str = "500";
 /// The name of the webhook of azure-workload-identity.
 /// Source: `manifest_staging/charts/workload-identity-webhook` of that project.
 const WEBHOOK: &str = "azure-wi-webhook-mutating-webhook-configuration";
@@ -41,9 +46,30 @@ struct Object {
     data: Texts,
 }
 
+/// A service account, and who runs as it.
+pub struct AccountInUse {
+    pub account: ServiceAccount,
+    pub annotations: Texts,
+    pub pods: Vec<Pod>,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+}
+
 #[derive(Deserialize)]
 struct List<T> {
+    #[serde(default)]
+    metadata: ListMetadata,
     items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+struct ListMetadata {
+    /// What to ask for next; empty on the last page.
+    #[serde(default, rename = "continue")]
+    next: String,
 }
 
 impl Workloads {
@@ -100,6 +126,56 @@ impl Workloads {
             accounts.push((account, workload));
         }
         Ok(Namespace { accounts })
+    }
+
+    /// The issuer of the cluster's tokens.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the API server cannot be reached, or does not say.
+    pub async fn issuer(&self) -> Result<String, KubernetesError> {
+        let discovery: Discovery = self.read(Request::get(format!("/{DISCOVERY_PATH}"))).await?;
+        Ok(discovery.issuer)
+    }
+
+    /// Every service account of a namespace or of the whole cluster, with its pods that have not finished.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the API server cannot be reached, or refuses service accounts or pods.
+    pub async fn accounts(&self, namespace: Option<&str>) -> Result<Vec<AccountInUse>, KubernetesError> {
+        let within = namespace.map_or_else(String::new, |namespace| format!("/namespaces/{namespace}"));
+        let found: Vec<Object> = self.pages(&format!("/api/v1{within}/serviceaccounts")).await?;
+        let mut pods: BTreeMap<(String, String), Vec<Pod>> = BTreeMap::new();
+        for pod in self.pages::<Pod>(&format!("/api/v1{within}/pods")).await? {
+            if !pod.is_finished() {
+                let whose = (pod.metadata.namespace.clone(), pod.service_account().to_owned());
+                pods.entry(whose).or_default().push(pod);
+            }
+        }
+        let accounts = found.into_iter().filter_map(|Object { metadata, .. }| {
+            let account = ServiceAccount::new(&metadata.namespace, &metadata.name).ok()?;
+            let pods = pods.remove(&(metadata.namespace, metadata.name)).unwrap_or_default();
+            Some(AccountInUse { account, annotations: metadata.annotations, pods })
+        });
+        Ok(accounts.collect())
+    }
+
+    /// A list of any length, in pages.
+    async fn pages<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, KubernetesError> {
+        let (mut found, mut next) = (Vec::new(), String::new());
+        loop {
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("limit", PAGE)
+                .append_pair("continue", &next)
+                .finish();
+            let page: List<T> = self.read(Request::get(format!("{path}?{query}")).up_to(MAX_LIST)).await?;
+            found.extend(page.items);
+            next = page.metadata.next;
+            if next.is_empty() {
+                return Ok(found);
+            }
+        }
     }
 
     /// Whether the API server accepts for itself a token that it has just issued for another audience; `None`

@@ -122,6 +122,11 @@ const RULES: &[Rule] = &[
         must_not_name: &["axum", "kube", "object_store"],
     },
     Rule {
+        module: "azure",
+        may_import: &["blocking", "core", "http_client", "token_endpoint"],
+        must_not_name: &["axum", "kube", "object_store"],
+    },
+    Rule {
         module: "telemetry",
         may_import: &["core", "clock"],
         must_not_name: &["axum", "kube", "object_store", "reqwest"],
@@ -180,6 +185,7 @@ const RULES: &[Rule] = &[
             "signer",
             "relying_party",
             "token_endpoint",
+            "azure",
         ],
         must_not_name: &["axum", "kube", "object_store", "reqwest"],
     },
@@ -222,6 +228,7 @@ const ROOMS_OF_CORE: &[&str] = &[
     "events",
     "target_plan",
     "verification",
+    "federation",
 ];
 
 #[test]

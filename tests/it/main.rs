@@ -14,6 +14,7 @@ mod entra_agreement;
 mod events;
 mod exchange;
 mod external_signer;
+mod federate;
 mod former_issuers;
 mod fuzz;
 mod generated;

@@ -171,9 +171,9 @@ pub(super) enum CloudName {
 }
 
 #[derive(Clone)]
-pub(super) struct Context(pub(super) Option<String>);
+pub(in crate::cli) struct Context(pub(in crate::cli) Option<String>);
 
-fn context(text: &str) -> Result<Context, String> {
+pub(in crate::cli) fn context(text: &str) -> Result<Context, String> {
     match text.split_once(':') {
         None if text == "kubernetes" => Ok(Context(None)),
         Some(("kubernetes", context)) if !context.is_empty() => Ok(Context(Some(context.to_owned()))),

@@ -55,6 +55,22 @@ impl Cloud {
         }
     }
 
+    /// The host of its Microsoft Graph.
+    #[must_use]
+    pub fn graph_host(self) -> &'static str {
+        self.graph_scope().trim_start_matches("https://").trim_end_matches("/.default")
+    }
+
+    /// The host of its Azure Resource Manager. Source: the cloud constants of the Azure SDKs.
+    #[must_use]
+    pub fn resource_manager_host(self) -> &'static str {
+        match self {
+            Self::Public => "management.azure.com",
+            Self::UsGov => "management.usgovcloudapi.net",
+            Self::China => "management.chinacloudapi.cn",
+        }
+    }
+
     /// The cloud whose Entra has this host.
     #[must_use]
     pub fn of_host(host: &str) -> Option<Self> {

@@ -38,6 +38,8 @@ def principal_json(one):
     members = {"@odata.type": AGENT_IDENTITY} if one.kind == "agent-identity" else {}
     if one.kind == "agent-identity":
         members["agentIdentityBlueprintId"] = one.blueprint
+    if one.kind == "managed-identity":
+        members["alternativeNames"] = [f"isExplicit={bool(one.resource_id)}", *filter(None, [one.resource_id])]
     return {
         **members,
         "id": one.principal_id,

@@ -152,6 +152,22 @@ impl EntraTwin {
         self.put("directory", directory.to_string());
     }
 
+    /// All that the twin knows, as it is now.
+    pub(crate) fn directory(&self) -> Value {
+        self.get("directory")
+    }
+
+    /// The requests since its directory was replaced.
+    pub(crate) fn log(&self) -> Value {
+        self.get("log")
+    }
+
+    #[track_caller]
+    fn get(&self, what: &str) -> Value {
+        let url = format!("http://{}/{what}", self.port.address());
+        Request::get(&url).answer().expect_status(200).json()
+    }
+
     #[track_caller]
     fn put(&self, what: &str, body: String) {
         let url = format!("http://{}/{what}", self.port.address());
