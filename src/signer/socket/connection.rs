@@ -53,7 +53,9 @@ impl ConnectionSlots {
         if self.taken.len() >= MAX_CONNECTIONS {
             let seats = self.taken.iter().enumerate();
             let seated = seats.filter_map(|(place, seat)| Some((place, seat.upgrade()?)));
-            if let Some((place, seat)) = seated.min_by_key(|(_, seat)| (seat.spoke.load(Relaxed), seat.accepted)) {
+            if let Some((place, seat)) =
+                seated.min_by_key(|(_, seat)| (seat.spoke.load(Relaxed), seat.accepted))
+            {
                 seat.end.cancel();
                 self.taken.swap_remove(place);
             }
