@@ -38,6 +38,7 @@ pub(crate) mod s3;
 pub(crate) mod scripted;
 pub(crate) mod secrets;
 mod selftest;
+pub(crate) mod session;
 pub(crate) mod signpost;
 #[cfg(feature = "pkcs11")]
 pub(crate) mod softhsm;
