@@ -6,6 +6,7 @@
 //! available as a program runs [`in_process`], and names the documents that it follows.
 
 pub(crate) mod api_server;
+pub(crate) mod azure_client;
 pub(crate) mod azurite;
 pub(crate) mod child;
 pub(crate) mod clock;
