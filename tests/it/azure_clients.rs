@@ -11,15 +11,16 @@ use serde_json::{Value, json};
 use signpost::clock;
 use tempfile::TempDir;
 
-use crate::exchange::{AGENT, AUDIENCE, BLUEPRINT, TENANT, UPN, WORKLOAD, tenants, user_token};
+use crate::exchange::{AGENT, AUDIENCE, BLUEPRINT, Stage, TENANT, UPN, WORKLOAD, tenants, user_token};
 use crate::support::api_server::{ApiServer, Options};
 use crate::support::azure_client::{AzureClient, LIBRARIES};
 use crate::support::clock::Clock;
 use crate::support::config_map::ConfigMap;
-use crate::support::entra_twin::{EntraTwin, PUBLIC_CLOUD};
+use crate::support::entra_twin::{Endpoint, EntraTwin, PUBLIC_CLOUD};
 use crate::support::etcd::Etcd;
 use crate::support::installation::{Installation, JWKS, Service, api_server};
 use crate::support::pki::KeyFiles;
+use crate::support::relying_party::RelyingParty;
 use crate::support::tunnel::Tunnel;
 use crate::two_signers::{MAP, Node};
 
@@ -196,6 +197,30 @@ fn the_libraries_get_tokens_through_a_move() {
     twin.replace(&directory(NEW, &service));
     clients.all_accept("with the new issuer", &twin, &after);
     clients.finish("a move");
+}
+
+#[test]
+fn the_twin_names_a_user_in_a_token_of_its_own_key() {
+    let stage = Stage::set();
+    let address = stage.twin.address();
+    let (assertion, user) = (stage.token(AUDIENCE), user_token(WORKLOAD));
+    let form = [
+        ("client_id", WORKLOAD),
+        ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+        ("requested_token_use", "on_behalf_of"),
+        ("scope", "https://graph.microsoft.com/.default openid offline_access profile"),
+        ("client_info", "1"),
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", &assertion),
+        ("assertion", &user),
+    ];
+    let answer = stage.twin.ask(&Endpoint { host: &address, tenant: TENANT, query: "" }, &form);
+    let answer = answer.expect_status(200).json();
+    assert!(answer["client_info"].is_string());
+    let issuer = format!("http://{address}/{TENANT}/v2.0");
+    let id_token = answer["id_token"].as_str().expect("a token");
+    let claims = RelyingParty::GoOidc.verify(&issuer, WORKLOAD, None, id_token).expect("its keys are served");
+    assert_eq!(claims["tid"], TENANT);
 }
 
 fn token(server: &ApiServer) -> String {

@@ -29,7 +29,7 @@ class Metadata:
         return self.made
 
     def document(self, base, url):
-        """The document at this path and query, or None. `base`: scheme and host that the client uses."""
+        """The document at this path and query, or None. `base` is the scheme and host that the client uses."""
         parts = urllib.parse.urlsplit(url)
         if parts.path == "/common/discovery/instance":
             return instance(base, dict(urllib.parse.parse_qsl(parts.query)))
@@ -41,7 +41,7 @@ class Metadata:
         key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key().public_key()))
         return {"keys": [{**key, "kid": KID, "use": "sig"}]}
 
-    def about_user(self, request):
+    def about_user(self, base, request):
         """The members of an answer that name the user whose token it is, as far as the form asks for them."""
         form = request.form
         if form.get("grant_type") not in (ON_BEHALF_OF, USER_FIC):
@@ -53,7 +53,7 @@ class Metadata:
             members["client_info"] = base64.urlsafe_b64encode(about).decode().rstrip("=")
         if "openid" in form["scope"].split():
             claims = {
-                "iss": f"https://{request.authority}/{request.tenant}/v2.0",
+                "iss": configuration(base, request.tenant)["issuer"],
                 "aud": form["client_id"],
                 "sub": object_id,
                 "oid": object_id,

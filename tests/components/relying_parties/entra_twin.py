@@ -269,8 +269,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer_with_token(entra, body)
         if self.command != "GET":
             return Answer(404, {})
-        scheme = "https" if isinstance(self.connection, ssl.SSLSocket) else "http"
-        document = self.server.metadata.document(f"{scheme}://{self.headers.get('host', '')}", self.path)
+        document = self.server.metadata.document(self.base(), self.path)
         if document:
             self.note()
         return Answer(200, document or {})
@@ -308,9 +307,13 @@ class Handler(BaseHTTPRequestHandler):
             if caller:
                 entra.tokens[access_token] = caller
         content = {"token_type": "Bearer", "expires_in": LIFE, "ext_expires_in": LIFE, "access_token": access_token}
-        content |= self.server.metadata.about_user(request)
+        content |= self.server.metadata.about_user(self.base(), request)
         open_questions = [*request.open_questions, *unsettled(request)]
         return Answer(200, content, list(rests_on) or ["request"], open_questions)
+
+    def base(self):
+        scheme = "https" if isinstance(self.connection, ssl.SSLSocket) else "http"
+        return f"{scheme}://{self.headers.get('host', '')}"
 
     def authority(self):
         return re.sub(r":\d+$", "", self.headers.get("host", "")).lower()
