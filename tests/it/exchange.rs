@@ -14,22 +14,23 @@ use crate::support::{
 };
 
 const WITHIN: Duration = Duration::from_mins(1);
-const AUDIENCE: &str = "api://AzureADTokenExchange";
-const TENANT: &str = "5f6c0b9e-7d3a-4f0e-9f0e-2b1f6d1c9a10";
-const WORKLOAD: &str = "85075aa5-1d73-42de-812a-95348218e4b2";
-const BLUEPRINT: &str = "0b1f2f2c-6a1e-4d53-9f7e-5f0a7c9d3e11";
-const AGENT: &str = "3f0e5a7b-9c1d-4e2f-8a6b-7d4c2e1f0a99";
-const USER: &str = "c7b1f0de-2a48-4c39-9d6e-51a0f3e2d897";
+pub(crate) const AUDIENCE: &str = "api://AzureADTokenExchange";
+pub(crate) const TENANT: &str = "5f6c0b9e-7d3a-4f0e-9f0e-2b1f6d1c9a10";
+pub(crate) const WORKLOAD: &str = "85075aa5-1d73-42de-812a-95348218e4b2";
+pub(crate) const BLUEPRINT: &str = "0b1f2f2c-6a1e-4d53-9f7e-5f0a7c9d3e11";
+pub(crate) const AGENT: &str = "3f0e5a7b-9c1d-4e2f-8a6b-7d4c2e1f0a99";
+pub(crate) const UPN: &str = "agent@team.example";
+pub(crate) const USER: &str = "c7b1f0de-2a48-4c39-9d6e-51a0f3e2d897";
 
 /// A cluster, its documents as files, and the twin that trusts one of its service accounts.
-struct Stage {
+pub(crate) struct Stage {
     cluster: std::sync::Arc<Cluster>,
-    folder: TempDir,
-    twin: EntraTwin,
+    pub(crate) folder: TempDir,
+    pub(crate) twin: EntraTwin,
 }
 
 impl Stage {
-    fn set() -> Self {
+    pub(crate) fn set() -> Self {
         let cluster = Cluster::shared();
         let folder = TempDir::new().expect("a temporary folder");
         let keys = cluster.keys.iter().flat_map(|key| ["--source".as_ref(), key.public.as_os_str()]);
@@ -45,10 +46,8 @@ impl Stage {
     }
 
     /// The twin knows an application and a blueprint that trust this subject, and the blueprint's agent identity.
-    fn directory(documents: &Path, subject: &str) -> Value {
+    pub(crate) fn directory(documents: &Path, subject: &str) -> Value {
         let read = |name: &str| fs::read_to_string(documents.join(name)).expect("it is published");
-        let credential =
-            json!([{"name": "signpost", "issuer": ISSUER, "subject": subject, "audience": AUDIENCE}]);
         json!({
             "now": clock::now().as_second(), "jwks_seconds": 0,
             "documents": {
@@ -56,29 +55,22 @@ impl Stage {
                     {"status": 200, "body": read(".well-known/openid-configuration")},
                 (format!("{ISSUER}/openid/v1/jwks")): {"status": 200, "body": read("openid/v1/jwks")},
             },
-            "tenants": {TENANT: {
-                WORKLOAD: {"kind": "application", "client_id": WORKLOAD, "tenant": TENANT, "credentials": credential},
-                BLUEPRINT: {"kind": "blueprint", "client_id": BLUEPRINT, "tenant": TENANT, "credentials": credential},
-                AGENT: {
-                    "kind": "agent-identity", "client_id": AGENT, "tenant": TENANT, "blueprint": BLUEPRINT,
-                    "credentials": [], "agent_users": ["agent@team.example", USER],
-                },
-            }},
+            "tenants": tenants(ISSUER, subject),
         })
     }
 
-    fn token(&self, audience: &str) -> String {
+    pub(crate) fn token(&self, audience: &str) -> String {
         self.cluster.server.token("default", "signpost", &[audience], 600)
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.folder.path().join(name);
         fs::write(&path, text).expect("the folder can be written");
         path.to_str().expect("a name of ours").to_owned()
     }
 
     /// The command, with the environment of a pod that the webhook has changed.
-    fn exchange(&self, client: &str, arguments: &[&str]) -> Finished {
+    pub(crate) fn exchange(&self, client: &str, arguments: &[&str]) -> Finished {
         let path = |name: &str| self.folder.path().join(name).to_str().expect("a name of ours").to_owned();
         let [discovery, jwks] = [".well-known/openid-configuration", "openid/v1/jwks"].map(path);
         let fixed = ["--discovery", &discovery, "--jwks", &jwks];
@@ -90,6 +82,29 @@ impl Stage {
             .env("AZURE_AUTHORITY_HOST", self.twin.url())
             .finish(WITHIN)
     }
+}
+
+/// An application and a blueprint that trust this subject, and an agent identity of the blueprint with its user.
+pub(crate) fn tenants(issuer: &str, subject: &str) -> Value {
+    let credential =
+        json!([{"name": "signpost", "issuer": issuer, "subject": subject, "audience": AUDIENCE}]);
+    json!({TENANT: {
+        WORKLOAD: {"kind": "application", "client_id": WORKLOAD, "tenant": TENANT, "credentials": credential},
+        BLUEPRINT: {"kind": "blueprint", "client_id": BLUEPRINT, "tenant": TENANT, "credentials": credential},
+        AGENT: {
+            "kind": "agent-identity", "client_id": AGENT, "tenant": TENANT, "blueprint": BLUEPRINT,
+            "credentials": [], "agent_users": [UPN, USER],
+        },
+    }})
+}
+
+/// What a user's client would send to a service that is this application.
+pub(crate) fn user_token(audience: &str) -> String {
+    unsigned(&json!({
+        "iss": format!("https://login.microsoftonline.com/{TENANT}/v2.0"), "aud": audience, "tid": TENANT,
+        "scp": "access_as_user", "sub": "person", "nbf": clock::now().as_second() - 60,
+        "exp": clock::now().as_second() + 3000,
+    }))
 }
 
 /// A token of Entra, as far as the twin looks at one.
@@ -116,7 +131,7 @@ fn an_agent_is_walked_to_step_by_step() {
     for (verb, steps) in [
         (&["blueprint", "--agent", AGENT][..], 1),
         (&["agent", "--agent", AGENT], 2),
-        (&["agent-user", "--agent", AGENT, "--username", "agent@team.example"], 3),
+        (&["agent-user", "--agent", AGENT, "--username", UPN], 3),
         (&["agent-user", "--agent", AGENT, "--user-id", USER], 3),
     ] {
         let arguments: Vec<_> = verb.iter().chain(&["--output", "json"]).copied().collect();
@@ -134,18 +149,10 @@ fn an_agent_is_walked_to_step_by_step() {
 #[test]
 fn an_agent_acts_on_behalf_of_a_user() {
     let stage = Stage::set();
-    let user = |audience: &str| {
-        let claims = json!({
-            "iss": format!("https://login.microsoftonline.com/{TENANT}/v2.0"), "aud": audience, "tid": TENANT,
-            "scp": "access_as_user", "sub": "person", "nbf": clock::now().as_second() - 60,
-            "exp": clock::now().as_second() + 3000,
-        });
-        stage.write("user", &unsigned(&claims))
-    };
-    let file = user(BLUEPRINT);
+    let file = stage.write("user", &user_token(BLUEPRINT));
     let arguments = ["on-behalf-of", "--agent", AGENT, "--user-token", &file];
     stage.exchange(BLUEPRINT, &arguments).expect_code(0);
-    let file = user(WORKLOAD);
+    let file = stage.write("user", &user_token(WORKLOAD));
     let arguments = ["on-behalf-of", "--agent", AGENT, "--user-token", &file];
     let told = stage.exchange(BLUEPRINT, &arguments).expect_code(1);
     assert!(

@@ -1,6 +1,7 @@
 //! One binary for all integration tests.
 
 mod architecture;
+mod azure_clients;
 mod clients;
 mod cluster;
 mod command_line;

@@ -6,6 +6,7 @@
 //! available as a program runs [`in_process`], and names the documents that it follows.
 
 pub(crate) mod api_server;
+pub(crate) mod azure_client;
 pub(crate) mod azurite;
 pub(crate) mod child;
 pub(crate) mod clock;
@@ -38,6 +39,7 @@ pub(crate) mod s3;
 pub(crate) mod scripted;
 pub(crate) mod secrets;
 mod selftest;
+pub(crate) mod session;
 pub(crate) mod signpost;
 #[cfg(feature = "pkcs11")]
 pub(crate) mod softhsm;

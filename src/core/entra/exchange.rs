@@ -1,6 +1,7 @@
 //! The flows that exchange a service-account token, as steps of one token request each.
 //!
-//! Each form is that of Microsoft's own library. Source: msal 1.39.0, recorded.
+//! Each form is that of MSAL Node 7.2.3 without its telemetry; other libraries ask for more, see
+//! `tests/it/azure_clients/forms.rs`.
 
 use super::{ASSERTION_TYPE, Cloud, JWT_BEARER, Leg, TokenRequest};
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Answers token requests as documents and public reports say that Microsoft Entra does, and speaks as Graph and ARM.
 
-    entra_twin.py PORT DIRECTORY
+    entra_twin.py PORT DIRECTORY [CERTIFICATE KEY]
 
 DIRECTORY is a JSON file. `PUT /directory` replaces it, `PUT /now` sets the clock. `GET /directory` gives what has become
 of it, `GET /log` the requests since it was put: method, host, path, status (null for an answer that was not sent).
+`GET /requests` gives the requests for tokens and metadata since the last call, with their forms, tokens left out. With
+a certificate the port answers TLS as well.
 
     now           seconds since 1970
     jwks_seconds  how long metadata is kept
@@ -132,6 +134,8 @@ import base64
 import copy
 import json
 import re
+import socket
+import ssl
 import sys
 import urllib.parse
 import uuid
@@ -146,6 +150,7 @@ from entra_basis import BASIS, Refused, iso
 from entra_directory import GRAPH_HOSTS, Directory
 from entra_graph import Graph
 from entra_match import EXCHANGE_GUID, ISSUER_HOSTS, t1_subject
+from entra_metadata import Metadata, without_secrets
 from entra_request import CLIENT_CREDENTIALS, Request
 
 LIFE = 3599
@@ -184,11 +189,24 @@ class Handler(BaseHTTPRequestHandler):
     # An answer is two writes; without this each waits for the other side's delayed acknowledgement.
     disable_nagle_algorithm = True
 
+    def setup(self):
+        # The first byte of a TLS handshake.
+        if self.server.tls and self.request.recv(1, socket.MSG_PEEK) == b"\x16":
+            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def finish(self):
+        super().finish()
+        self.request.close()
+
     def do_GET(self):
         if self.path == "/directory":
             self.send(Answer(200, self.server.entra.state()))
         elif self.path == "/log":
             self.send(Answer(200, list(self.server.entra.log)))
+        elif self.path == "/requests":
+            seen, self.server.requests[:] = list(self.server.requests), []
+            self.send(Answer(200, seen))
         else:
             self.serve()
 
@@ -249,7 +267,16 @@ class Handler(BaseHTTPRequestHandler):
             return Arm(entra.directory, entra.tokens, entra.now, self.api_request(body), entra.writes).answer()
         if api == "token":
             return self.answer_with_token(entra, body)
-        return Answer(200 if self.command == "GET" else 404, {})
+        if self.command != "GET":
+            return Answer(404, {})
+        document = self.server.metadata.document(self.base(), self.path)
+        if document:
+            self.note()
+        return Answer(200, document or {})
+
+    def note(self, form=None):
+        seen = {"method": self.command, "path": self.path, "form": form and without_secrets(form)}
+        self.server.requests.append(seen)
 
     def api_request(self, body):
         host = self.headers.get("host", "")
@@ -267,6 +294,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer_with_token(self, entra, body):
         tenant = urllib.parse.unquote(re.fullmatch(TOKEN_PATH, self.path.partition("?")[0])[1])
         form = dict(urllib.parse.parse_qsl(body, keep_blank_values=True))
+        self.note(form)
         request = Request(entra.directory, entra.now, self.authority(), tenant, form)
         try:
             rests_on = request.answer()
@@ -279,8 +307,13 @@ class Handler(BaseHTTPRequestHandler):
             if caller:
                 entra.tokens[access_token] = caller
         content = {"token_type": "Bearer", "expires_in": LIFE, "ext_expires_in": LIFE, "access_token": access_token}
+        content |= self.server.metadata.about_user(self.base(), request)
         open_questions = [*request.open_questions, *unsettled(request)]
         return Answer(200, content, list(rests_on) or ["request"], open_questions)
+
+    def base(self):
+        scheme = "https" if isinstance(self.connection, ssl.SSLSocket) else "http"
+        return f"{scheme}://{self.headers.get('host', '')}"
 
     def authority(self):
         return re.sub(r":\d+$", "", self.headers.get("host", "")).lower()
@@ -304,6 +337,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+class Twin(ThreadingHTTPServer):
+    daemon_threads = True
+    # As many may connect at once as a test starts.
+    request_queue_size = 128
+
+    def __init__(self, port, entra, certificate):
+        super().__init__(("127.0.0.1", port), Handler)
+        self.entra, self.metadata, self.requests, self.tls = entra, Metadata(), [], None
+        if certificate:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(*certificate)
 
 
 def unsettled(request):
@@ -367,16 +413,11 @@ def unsigned(claims):
 
 
 def main():
-    if len(sys.argv) != 3:
-        sys.exit("usage: entra_twin.py PORT DIRECTORY")
+    if len(sys.argv) not in (3, 5):
+        sys.exit("usage: entra_twin.py PORT DIRECTORY [CERTIFICATE KEY]")
     with open(sys.argv[2]) as directory:
         entra = Entra(json.load(directory))
-    # As many may connect at once as a test starts.
-    ThreadingHTTPServer.request_queue_size = 128
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
-    server.daemon_threads = True
-    server.entra = entra
-    server.serve_forever()
+    Twin(int(sys.argv[1]), entra, sys.argv[3:]).serve_forever()
 
 
 main()

@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::LazyLock;
 
 use serde_json::Value;
@@ -24,6 +26,24 @@ pub(crate) fn path(name: &str) -> PathBuf {
 /// The folder of the project's own component sources, such as the relying parties.
 pub(crate) fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/components")
+}
+
+/// Runs a program of `relying_parties/` on Node, with the modules of this component.
+pub(crate) fn node(program: &str, modules: &str, folder: &Path) -> Command {
+    // Node resolves a module's imports next to the module.
+    let copy = folder.join(program);
+    fs::copy(sources().join("relying_parties").join(program), &copy).expect("it can be copied");
+    symlink(path(modules), folder.join("node_modules")).expect("a new name");
+    let mut command = Command::new(path("node"));
+    command.arg(copy);
+    command
+}
+
+/// Runs a program of `relying_parties/` with the interpreter of this component.
+pub(crate) fn python(program: &str, interpreter: &str) -> Command {
+    let mut command = Command::new(path(interpreter));
+    command.arg(sources().join("relying_parties").join(program));
+    command
 }
 
 /// The folder that `tests/components/install` fills.

@@ -4,13 +4,14 @@
 //! files named `entra_*.py` beside it. It verifies with `PyJWT`, shares no code with the product, and names the
 //! documents and reports behind each answer, and its own choices where there are none.
 
-use std::process::Command;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::components;
 use super::http_client::{Request, Response};
+use super::pki::{Authority, ServerTls};
 use super::port::Port;
 use super::process::Process;
 
@@ -23,10 +24,12 @@ const OF_ONE_TEXT: [&[u64]; 4] = [
     &[700_212, 7_002_121],
     &[700_213, 7_002_137],
 ];
-const PUBLIC_CLOUD: &str = "login.microsoftonline.com";
+/// The host of the public cloud.
+pub(crate) const PUBLIC_CLOUD: &str = "login.microsoftonline.com";
 
 pub(crate) struct EntraTwin {
     port: Port,
+    tls: ServerTls,
     _process: Process,
     _folder: TempDir,
 }
@@ -103,19 +106,37 @@ impl EntraTwin {
         let port = Port::free();
         let file = folder.path().join("directory.json");
         std::fs::write(&file, directory.to_string()).expect("the folder can be written");
-        let program = components::sources().join("relying_parties/entra_twin.py");
-        let mut command = Command::new(components::path("python"));
+        let names = ["localhost", PUBLIC_CLOUD, "management.azure.com"];
+        let tls = ServerTls::issued_by(&Authority::create(), folder.path(), &names, &[]);
+        let mut command = components::python("entra_twin.py", "python");
         // Excludes the machine's proxies and added certificates.
         command.env_clear().env("PYTHONDONTWRITEBYTECODE", "1");
-        command.arg(program).arg(port.number().to_string()).arg(file);
+        command.arg(port.number().to_string()).arg(file).args([&tls.certificate, &tls.key]);
         let mut process = Process::start("entra twin", command, &folder.path().join("log"));
         let url = format!("http://{}/", port.address());
         process.wait_until_ready(|| Request::get(&url).send()?.is_ok());
-        Self { port, _process: process, _folder: folder }
+        Self { port, tls, _process: process, _folder: folder }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.port.address())
+    }
+
+    /// `127.0.0.1:PORT`, where it answers TLS as well, with a certificate for the hosts of the public cloud.
+    pub(crate) fn address(&self) -> String {
+        self.port.address()
+    }
+
+    /// The certificate authority of its names.
+    pub(crate) fn ca_file(&self) -> &Path {
+        &self.tls.ca
+    }
+
+    /// The requests of clients since the last call: `method`, `path` and, for a token, `form`, tokens left out.
+    #[track_caller]
+    pub(crate) fn requests(&self) -> Vec<Value> {
+        let told = Request::get(&format!("{}/requests", self.url())).answer().expect_status(200).json();
+        told.as_array().expect("a list").clone()
     }
 
     /// Requests a token as `client` with this assertion.

@@ -1,7 +1,6 @@
 //! Relying parties that share no code with the product: they know only the issuer.
 
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -54,22 +53,9 @@ impl RelyingParty {
     }
 
     fn command(self, folder: &Path) -> Command {
-        let sources = components::sources().join("relying_parties");
         match self {
-            Self::PyJwt => {
-                let mut command = Command::new(components::path("python"));
-                command.arg(sources.join("pyjwt_verify.py"));
-                command
-            }
-            Self::Jose => {
-                // Node resolves a module's imports next to the module.
-                let program = folder.join("jose_verify.mjs");
-                std::fs::copy(sources.join("jose_verify.mjs"), &program).expect("it can be copied");
-                symlink(components::path("jose"), folder.join("node_modules")).expect("a new name");
-                let mut command = Command::new(components::path("node"));
-                command.arg(program);
-                command
-            }
+            Self::PyJwt => components::python("pyjwt_verify.py", "python"),
+            Self::Jose => components::node("jose_verify.mjs", "jose", folder),
             Self::GoOidc => Command::new(components::path("go_oidc")),
         }
     }
