@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     blocking,
     core::{
-        entra::{ASSERTION_TYPE, Refusal, TokenAnswer, errors::explain},
+        entra::{ASSERTION_TYPE, Cloud, Refusal, TokenAnswer, errors::explain},
         jose::token::Token,
         text::{Hint, redaction::brief},
     },
@@ -47,10 +47,7 @@ impl SignIn {
         match self {
             Self::AzureCli { tenant } => from_azure_cli(scope, tenant.clone()).await,
             Self::Workload { endpoint, client_id, token_file } => {
-                let text = blocking::read(token_file, MAX_TOKEN).await;
-                let text =
-                    text.map_err(|source| SignInError::TokenFile { path: token_file.clone(), source })?;
-                let assertion = Token::new(String::from_utf8_lossy(&text).trim().to_owned());
+                let assertion = from_file(token_file).await?;
                 let proof =
                     [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", assertion.as_str())];
                 from_entra(endpoint, client_id, scope, &proof, trust).await
@@ -59,6 +56,9 @@ impl SignIn {
                 from_entra(endpoint, client_id, scope, &[("client_secret", secret.as_str())], trust).await
             }
             Self::ManagedIdentity { client_id } => from_metadata(scope, client_id.as_deref()).await,
+            Self::GraphToken { .. } if Cloud::ALL.iter().all(|cloud| cloud.graph_scope() != scope) => {
+                Err(SignInError::OnlyGraph)
+            }
             Self::GraphToken { file } => from_file(file).await,
         }
     }
@@ -139,6 +139,8 @@ pub enum SignInError {
     TokenFile { path: PathBuf, source: io::Error },
     #[error("Microsoft Entra refuses the sign-in: AADSTS{}: {}", .0.code, .0.text)]
     Refused(Refusal),
+    #[error("the token of `--graph-token` is for Microsoft Graph, and managed identities are elsewhere")]
+    OnlyGraph,
     #[error("the token endpoint is busy")]
     Busy { retry_after: Option<u64> },
     #[error(transparent)]
@@ -173,6 +175,7 @@ impl Hint for SignInError {
                 let fix = explain(refusal.code).map(|row| row.fix);
                 fix.unwrap_or("look the code up in docs/entra.md").to_owned()
             }
+            Self::OnlyGraph => "leave it out, and sign in: `az login`".to_owned(),
             Self::Busy { retry_after: Some(seconds) } => format!("try again in {seconds} s"),
             Self::Busy { retry_after: None } => "try again in a minute".to_owned(),
             Self::Endpoint(error) => return error.hint(),

@@ -1,5 +1,7 @@
 //! Failures, other writers and wrong inputs.
 
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
 use super::*;
 
 #[test]
@@ -132,4 +134,57 @@ fn no_token_is_printed() {
     let document: Value = serde_json::from_str(&told.stdout).expect("JSON");
     assert_eq!(document["identities"][0]["kind"], "application");
     assert_eq!(document["identities"][0]["written"].as_array().expect("a list").len(), 1);
+}
+
+/// The Azure CLI itself is too large to be installed here: a program in its place prints what it prints
+/// (2.91.0), and notes how it was called.
+#[test]
+fn one_signs_in_as_the_environment_and_the_flags_say() {
+    let stage = Stage::set(&json!({"tokens": {
+        "WORD": {"audience": "graph", "grants": ["Application.ReadWrite.All"], "tenant": TENANT},
+        "ARM-WORD": {"audience": "arm", "tenant": TENANT},
+    }}));
+    let apply = ["federate", "apply", "--issuer", ISSUER, "--service-account"];
+    let signed_out = |arguments: &[&str]| {
+        let signpost =
+            Signpost::new(apply.iter().chain(arguments)).env("AZURE_AUTHORITY_HOST", stage.twin.url());
+        signpost.env("AZURE_TENANT_ID", TENANT)
+    };
+    let by_secret = signed_out(&["team/secret", "--client-id", WORKLOAD]).env("AZURE_CLIENT_ID", OPERATOR);
+    by_secret.env("AZURE_CLIENT_SECRET", "secret").finish(WITHIN).expect_code(0);
+
+    let word = stage.path("word");
+    fs::write(&word, "WORD\n").expect("the folder can be written");
+    let word = word.to_str().expect("a name of ours");
+    let by_token = signed_out(&["team/token", "--client-id", WORKLOAD, "--graph-token", word]);
+    by_token.finish(WITHIN).expect_code(0);
+    let told = signed_out(&["team/token", "--managed-identity", &resource_id(), "--graph-token", word]);
+    let told = told.finish(WITHIN).expect_code(2);
+    assert!(told.stdout.contains("is for Microsoft Graph"), "{}", told.stdout);
+
+    let bin = stage.path("bin");
+    fs::create_dir(&bin).expect("the folder can be written");
+    let (az, calls) = (bin.join("az"), stage.path("calls"));
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >> '{}'\ncase \"$*\" in *graph*) word=WORD;; *) word=ARM-WORD;; esac\n\
+         echo '{{\"accessToken\": \"'$word'\", \"expires_on\": 1, \"tokenType\": \"Bearer\"}}'\n",
+        calls.display()
+    );
+    fs::write(&az, script).expect("the folder can be written");
+    fs::set_permissions(&az, Permissions::from_mode(0o755)).expect("it is ours");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let by_cli = signed_out(&["team/cli", "--client-id", MANAGED]).env("PATH", &path);
+    by_cli.finish(WITHIN).expect_code(0);
+    let called = fs::read_to_string(&calls).expect("it was called");
+    let called: Vec<_> = called.lines().collect();
+    let call = |scope| format!("account get-access-token --output json --scope {scope} --tenant {TENANT}");
+    let scopes = ["https://graph.microsoft.com/.default", "https://management.azure.com/.default"];
+    assert_eq!(called, scopes.map(call), "once for each service");
+    fs::write(&az, "#!/bin/sh\necho 'ERROR: Please run az login to setup account.' >&2\nexit 1\n")
+        .expect("it is ours");
+    let told =
+        signed_out(&["team/cli", "--client-id", MANAGED]).env("PATH", &path).finish(WITHIN).expect_code(2);
+    assert!(told.stdout.contains("Please run az login"), "{}", told.stdout);
+    assert_eq!(stage.credentials(WORKLOAD).len(), 2);
+    assert_eq!(stage.credentials(MANAGED).len(), 1);
 }
