@@ -108,7 +108,7 @@ pub(crate) fn user_token(audience: &str) -> String {
 }
 
 /// A token of Entra, as far as the twin looks at one.
-fn unsigned(claims: &Value) -> String {
+pub(crate) fn unsigned(claims: &Value) -> String {
     let part = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
     format!("{}.{}.AAAA", part(&json!({"alg": "RS256", "kid": "entra"})), part(claims))
 }

@@ -16,6 +16,7 @@ use crate::support::{
 
 mod clusters;
 mod troubles;
+mod walkthroughs;
 
 const WITHIN: Duration = Duration::from_mins(2);
 const AUDIENCE: &str = "api://AzureADTokenExchange";
