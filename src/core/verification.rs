@@ -31,6 +31,7 @@ pub use self::{
     verdict::Verdict,
 };
 pub use crate::core::entra::{Cloud, Credential, InvalidCredentials, credentials, errors::Certainty};
+use crate::core::text::redaction::evidence as shown;
 use context::Context;
 
 /// A rule and the consequence of breaking it.
@@ -254,7 +255,7 @@ pub fn judge(evidence: &Evidence, question: &Question) -> VerificationReport {
         let verdict = checks::for_google(check, &case, (check.judge)(&case));
         match verdict {
             CheckResult::NotApplicable => {}
-            CheckResult::Holds(seen) => holds.push(Confirmation { id: check.id, seen }),
+            CheckResult::Holds(seen) => holds.push(Confirmation { id: check.id, seen: shown(&seen) }),
             CheckResult::Violated(violation) => violated.push((check, violation)),
         }
     }
@@ -306,14 +307,14 @@ impl Check {
             id: self.id,
             level: self.level,
             likely_first: false,
-            seen,
-            expected,
+            seen: shown(&seen),
+            expected: shown(&expected),
             difference,
-            unless,
+            unless: unless.as_deref().map(shown),
             predicted_codes: if party == Party::Entra { codes } else { &[] },
             certainty: self.basis.certainty,
             source: self.basis.source,
-            fix,
+            fix: shown(&fix),
         }
     }
 }

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::{Leg, TOKEN_EXCHANGE, decoded_guid};
-use crate::core::{entra::ExchangeSubject, jose::token::UnverifiedToken};
+use crate::core::{entra::ExchangeSubject, jose::token::UnverifiedToken, text::redaction::evidence};
 
 const AGENT_IDENTITY: &str = "11";
 const AGENT_USER: &str = "13";
@@ -40,7 +40,7 @@ pub fn claims_in_words(token: &UnverifiedToken, asked: &Asked) -> Vec<ClaimInWor
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     let mut words = Vec::new();
     let mut tell = |name: &'static str, value: &str, meaning: String, expected: Option<String>| {
-        words.push(ClaimInWords { name, value: value.to_owned(), meaning, expected });
+        words.push(ClaimInWords { name, value: evidence(value), meaning, expected });
     };
     let unless = |holds: bool, expected: &str| (!holds).then(|| expected.to_owned());
     let is_of_user = matches!(asked.leg, Leg::OnBehalfOf | Leg::AgentUser);
