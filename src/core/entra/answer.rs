@@ -1,7 +1,8 @@
 //! Answers of the token endpoint (RFC 6749 section 5; Microsoft, client credentials grant).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::errors::{EntraError, explain};
 use crate::core::{
     jose::token::Token,
     text::redaction::{brief, printable, redact_tokens},
@@ -34,6 +35,98 @@ pub struct Refusal {
     pub trace_id: String,
     pub correlation_id: String,
     pub timestamp: String,
+}
+
+/// A refusal with its row of the table of answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainedRefusal {
+    /// Such as `AADSTS700213`.
+    pub code: String,
+    /// Such as `invalid_client`.
+    pub error: String,
+    /// The text of Entra.
+    pub text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meaning: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<&'static str>,
+    /// What Microsoft's support asks for, with the next two.
+    pub trace_id: String,
+    pub correlation_id: String,
+    pub timestamp: String,
+    #[serde(skip)]
+    row: Option<&'static EntraError>,
+}
+
+impl From<Refusal> for ExplainedRefusal {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { code, error, text, trace_id, correlation_id, timestamp } = refusal;
+        let row = explain(code);
+        Self {
+            code: format!("AADSTS{code}"),
+            error,
+            text,
+            meaning: row.map(|row| row.meaning),
+            fix: row.map(|row| row.fix),
+            trace_id,
+            correlation_id,
+            timestamp,
+            row,
+        }
+    }
+}
+
+/// What Entra answered to an exchange of one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub enum ExchangeAnswer {
+    Accepted,
+    Refused {
+        #[serde(flatten)]
+        refusal: Box<ExplainedRefusal>,
+        /// Why it may pass without a change: Entra may not have read a new key yet.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        wait: Option<String>,
+    },
+}
+
+impl ExchangeAnswer {
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        *self == Self::Accepted
+    }
+
+    /// The code of a refusal, as in the table of answers; `other` if it is not there.
+    #[must_use]
+    pub fn known_code(&self) -> Option<String> {
+        let Self::Refused { refusal, .. } = self else { return None };
+        Some(refusal.row.map_or_else(|| "other".to_owned(), |row| format!("AADSTS{}", row.code)))
+    }
+
+    /// Whether an answer is worth reporting after the previous one: a first acceptance is not, nor is another
+    /// refusal with the same code.
+    #[must_use]
+    pub fn is_news_after(&self, before: Option<&Self>) -> bool {
+        let code = |answer: &Self| match answer {
+            Self::Accepted => None,
+            Self::Refused { refusal, .. } => Some(refusal.code.clone()),
+        };
+        code(self) != before.and_then(code)
+    }
+
+    /// The answer in one line.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Self::Refused { refusal, wait } = self else {
+            return "Microsoft Entra issues a token for its tokens".to_owned();
+        };
+        let ExplainedRefusal { code, text, meaning, fix, trace_id, .. } = &**refusal;
+        let fix = wait.as_deref().or(*fix).map_or_else(String::new, |fix| format!("; fix: {fix}"));
+        format!(
+            "Microsoft Entra refuses its tokens with {code}: {}{fix} (trace {trace_id})",
+            meaning.unwrap_or(text)
+        )
+    }
 }
 
 #[derive(Deserialize)]
@@ -93,4 +186,4 @@ fn sentence(text: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -117,14 +117,18 @@ impl Exchange {
         format!("{}/{}/oauth2/v2.0/token", self.authority.trim_end_matches('/'), self.tenant)
     }
 
+    /// Whether the authority is Entra, and not an address of this machine.
+    #[must_use]
+    pub fn is_at_entra(&self) -> bool {
+        self.authority.strip_prefix("https://").is_some_and(|host| Cloud::of_host(host).is_some())
+    }
+
     /// A step as evidence.
     #[must_use]
     pub fn request(&self, step: &Step, user: &str) -> TokenRequest {
         let mut request = TokenRequest::default();
         // An address of this machine stands for the cloud.
-        let is_entra =
-            self.authority.strip_prefix("https://").is_some_and(|host| Cloud::of_host(host).is_some());
-        request.authority = Some(self.authority.clone()).filter(|_| is_entra);
+        request.authority = Some(self.authority.clone()).filter(|_| self.is_at_entra());
         request.tenant = Some(self.tenant.clone());
         let tokens =
             step.tokens.iter().map(|(name, of)| (*name, if *of == TokenOf::User { user } else { "…" }));
