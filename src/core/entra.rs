@@ -12,7 +12,7 @@ mod token_claims;
 mod token_request;
 
 pub use self::{
-    answer::{ExchangeAnswer, ExplainedRefusal, Issued, Refusal, TokenAnswer},
+    answer::{ExchangeAnswer, ExplainedRefusal, Issued, RefreshToken, Refusal, TokenAnswer},
     cloud::{Cloud, may_receive_tokens},
     credential::{Credential, InvalidCredentials, credentials},
     exchange::{Exchange, Flow, Step, TokenOf, UserId},

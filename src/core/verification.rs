@@ -4,6 +4,7 @@
 //! order of Entra's checks is unknown, so all violations are listed, and one is marked as the likely first
 //! error (`docs/decisions/0008`). `crate::reconcile::document_read` gathers the evidence.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 mod address;
@@ -51,7 +52,7 @@ pub struct Check {
 }
 
 /// The consequence of a violation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Worth knowing.
@@ -170,7 +171,7 @@ impl CheckResult {
 }
 
 /// A violated rule, for output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Finding {
     pub id: &'static str,
     pub level: Level,
@@ -193,14 +194,14 @@ pub struct Finding {
 }
 
 /// A rule that holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Confirmation {
     pub id: &'static str,
     pub seen: String,
 }
 
 /// The predicted answer of a relying party, with its reasons.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct VerificationReport {
     #[serde(rename = "for")]
     pub party: Party,
@@ -211,7 +212,7 @@ pub struct VerificationReport {
     pub holds: Vec<Confirmation>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VerificationOutcome {
     Accepted,

@@ -1,6 +1,10 @@
 //! Answers of the token endpoint (RFC 6749 section 5; Microsoft, client credentials grant).
 
+use std::fmt;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::errors::{EntraError, explain};
 use crate::core::{
@@ -18,8 +22,28 @@ pub enum TokenAnswer {
 #[derive(Debug)]
 pub struct Issued {
     pub token: Token,
+    /// With a token for a user, if `offline_access` was asked for.
+    pub refresh_token: Option<RefreshToken>,
     /// Seconds.
     pub expires_in: Option<u64>,
+}
+
+/// The text of a refresh token: with it, and what proves the client, one gets tokens of the user for months. It is
+/// never printed, and wiped when dropped.
+pub struct RefreshToken(Zeroizing<String>);
+
+impl RefreshToken {
+    /// The text, to be sent to Entra.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefreshToken(<redacted>)")
+    }
 }
 
 /// An error of Entra.
@@ -38,7 +62,7 @@ pub struct Refusal {
 }
 
 /// A refusal with its row of the table of answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ExplainedRefusal {
     /// Such as `AADSTS700213`.
     pub code: String,
@@ -132,6 +156,7 @@ impl ExchangeAnswer {
 #[derive(Deserialize)]
 struct Success {
     access_token: String,
+    refresh_token: Option<String>,
     expires_in: Option<u64>,
 }
 
@@ -154,10 +179,12 @@ impl TokenAnswer {
     /// Parses an answer; `None` if it is not one of Entra, as from a gateway in between.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
-        if let Ok(Success { access_token, expires_in }) = serde_json::from_slice(body)
+        if let Ok(Success { access_token, refresh_token, expires_in }) = serde_json::from_slice(body)
             && !access_token.is_empty()
         {
-            return Some(Self::Issued(Issued { token: Token::new(access_token), expires_in }));
+            let refresh_token = refresh_token.map(|text| RefreshToken(Zeroizing::new(text)));
+            let refresh_token = refresh_token.filter(|it| !it.as_str().is_empty());
+            return Some(Self::Issued(Issued { token: Token::new(access_token), refresh_token, expires_in }));
         }
         let failure: Failure = serde_json::from_slice(body).ok()?;
         let clean = |text: &str| brief(&printable(&redact_tokens(text))).into_owned();

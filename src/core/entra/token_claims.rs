@@ -3,6 +3,8 @@
 //! Source: Microsoft, agent token claims; tokens that were seen. Facets are odd numbers, separated by spaces: 11 is an
 //! agent identity, 13 an agent user.
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Leg, TOKEN_EXCHANGE, decoded_guid};
@@ -12,12 +14,13 @@ const AGENT_IDENTITY: &str = "11";
 const AGENT_USER: &str = "13";
 
 /// A claim in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ClaimInWords {
     pub name: &'static str,
     pub value: String,
     pub meaning: String,
     /// What it should be, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
 }
 

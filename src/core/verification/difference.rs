@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::core::text::redaction::redact;
@@ -15,7 +16,7 @@ const AROUND: usize = 150;
 /// The difference between two texts, without their secrets and without what is far from it.
 ///
 /// Invariant: they differ first in the character at `at`. Where only secrets differ, both end before it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Difference {
     seen: String,
     expected: String,
@@ -25,7 +26,7 @@ pub struct Difference {
 }
 
 /// The kind of the difference, if nothing else differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Only one of them has a final `/`.
