@@ -88,21 +88,6 @@ impl TokenEndpoint {
     }
 }
 
-/// Whether a URL is an address of this machine, as a test has it. A name may lead anywhere.
-#[must_use]
-pub fn is_on_this_machine(url: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| is_of_this_machine(&url))
-}
-
-fn is_of_this_machine(url: &Url) -> bool {
-    let is_local = match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        _ => false,
-    };
-    is_local && matches!(url.scheme(), "http" | "https")
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum TokenEndpointError {
     #[error("`{url}` is no token endpoint of Microsoft Entra")]

@@ -13,7 +13,7 @@ mod token_request;
 
 pub use self::{
     answer::{ExchangeAnswer, ExplainedRefusal, Issued, RefreshToken, Refusal, TokenAnswer},
-    cloud::{Cloud, may_receive_tokens},
+    cloud::{Cloud, is_on_this_machine, may_receive_tokens},
     credential::{Credential, InvalidCredentials, credentials},
     exchange::{Exchange, Flow, Step, TokenOf, UserId},
     expression::Expression,
